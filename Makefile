@@ -1,0 +1,48 @@
+# `make ticket` and `make test` set up all they need in .venv; nothing else has to be installed by hand.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help ticket test lint types unit evidence bench docs clean
+
+help:
+	@echo "make ticket    find a winning ticket on scikit-learn's digits; ticket, figures and report in runs/digits"
+	@echo "make test      every check: formatting, lint, types, tests"
+	@echo "make evidence  the slow scientific tests: orderings with intervals"
+	@echo "make bench     speed against plain PyTorch, as ratios in one run"
+	@echo "make docs      write docs/command.md and the README's figure anew"
+	@echo "make clean     remove .venv and caches; runs/ stays"
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "winticket needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Say which to use: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+ticket: $(READY)
+	$(BIN)/winticket find digits --store runs --out runs/digits
+
+test: lint types unit
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+unit: $(READY)
+	$(BIN)/pytest -n 2 -m "not evidence"
+
+evidence: $(READY)
+	$(BIN)/pytest -m evidence --durations=0
+
+bench: $(READY)
+	$(BIN)/python benchmarks/digits_search.py
+	$(BIN)/python benchmarks/training_step.py
+
+docs: $(READY)
+	$(BIN)/typer winticket.cli utils docs --name winticket --title "The winticket command" --output docs/command.md
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

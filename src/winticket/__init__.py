@@ -1,0 +1,37 @@
+"""winticket finds, proves and ships winning lottery tickets.
+
+result = winticket.find("digits", replicates=5)     # the whole search, with its controls and the verdict
+ticket = winticket.Ticket.load("ticket.safetensors")
+with winticket.masked(model, ticket.mask):          # your own loop, your own optimiser
+    my_training_loop(model)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from winticket.version import __version__
+
+if TYPE_CHECKING:
+    from winticket.experiment import Experiment, Result, find
+    from winticket.ticket import Mask, Ticket
+    from winticket.train import Recipe, masked
+
+__all__ = ["Experiment", "Mask", "Recipe", "Result", "Ticket", "__version__", "find", "masked"]
+
+_HOMES = {
+    "Experiment": "experiment",
+    "Result": "experiment",
+    "find": "experiment",
+    "Mask": "ticket",
+    "Ticket": "ticket",
+    "Recipe": "train",
+    "masked": "train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # On first use, so that `winticket --help` does not wait for torch.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'winticket' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"winticket.{_HOMES[name]}"), name)

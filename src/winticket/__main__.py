@@ -1,0 +1,5 @@
+"""`python -m winticket` is the command."""
+
+from winticket.cli import main
+
+main()

@@ -1,0 +1,26 @@
+"""Random numbers as pure functions of what they are for."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def bits(count: int, *purpose: str | int) -> NDArray[np.uint64]:
+    """`count` random 64-bit words of the stream that `purpose` names; other purposes, other streams.
+
+    Philox4x64 (Salmon et al. 2011) keyed by 128 bits of SHA-256. numpy promises these raw words for all its
+    versions; and torch's generator would use only 32 bits of a seed, few enough for two streams to coincide.
+    """
+    text = "\0".join(f"{type(part).__name__}:{part}" for part in purpose)
+    key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
+    return np.random.Philox(key=key).random_raw(count).astype(np.uint64, copy=False)
+
+
+def order(count: int, *purpose: str | int) -> Tensor:
+    """A uniformly random order of 0..count-1, int64 [count]: that of `count` random words."""
+    return torch.from_numpy(np.argsort(bits(count, *purpose)).astype(np.int64, copy=False))

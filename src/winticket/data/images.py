@@ -1,0 +1,186 @@
+"""Encoded images and labels -> uint8 and int64 tensors; says which row cannot be used, and why."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from winticket.data.content import Decoded, Encoded, Report, Split, Unread
+
+_GREY = ("1", "L", "LA", "La")
+_COLOUR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_REPORT_EVERY = 1000
+
+Pixels = NDArray[np.uint8]
+
+
+def decode(unread: Unread, *, report: Report | None = None) -> Decoded:
+    """Decode every split. Grey where all images are grey, else RGB throughout (transparency is dropped).
+
+    Raises ValueError for images that cannot be decoded or differ in size, and for labels that are missing,
+    are not classes or are all one class.
+    """
+    labels, names = _classes({name: split.labels for name, split in unread.splits.items()}, unread)
+    total = sum(len(split.labels) for split in unread.splits.values())
+    done = 0
+    pixels: dict[str, Pixels] = {}
+    first: tuple[str, tuple[int, ...]] | None = None
+    for name, split in unread.splits.items():
+
+        def tell(rows: int, *, before: int = done) -> None:
+            if report is not None:
+                report(before + rows, total)
+
+        pixels[name] = _stack(_one_by_one(split), len(split.labels), first=first, tell=tell)
+        first = first or (split.place(0), pixels[name].shape[1:3])
+        done += len(split.labels)
+    channels = max(block.shape[3] for block in pixels.values())
+    splits = {name: Split(_channels_first(block, channels), labels[name]) for name, block in pixels.items()}
+    _check_variation(splits["train"].x, unread.splits["train"].origin)
+    return Decoded(splits, names, 255.0, unread.image_column, unread.label_column)
+
+
+def _check_variation(x: Tensor, origin: str) -> None:
+    for channel in range(x.shape[1]):
+        lowest, highest = x[:, channel].aminmax()
+        if lowest == highest:
+            raise ValueError(
+                f"channel {channel} of all images in {origin} has the one value {int(lowest)}, so there is "
+                "nothing to learn from it; check how the images were written, or convert them to grey"
+            )
+
+
+def _one_by_one(split: Encoded) -> Iterator[tuple[str, Pixels]]:
+    for row, data in enumerate(split.images):
+        yield split.place(row), _pixels(data, split.place(row))
+
+
+def _pixels(data: bytes | None, place: str) -> Pixels:
+    """One encoded image -> [H, W, 1] or [H, W, 3]."""
+    if not data:
+        raise ValueError(f"{place} holds no image bytes; remove it or write the image into it")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            # Cameras store a photograph as the sensor saw it, with a note on how to turn it.
+            upright = ImageOps.exif_transpose(image) if "exif" in image.info else image
+            if upright.mode in _GREY:
+                return np.asarray(upright if upright.mode == "L" else upright.convert("L"))[:, :, None]
+            if upright.mode in _COLOUR:
+                if "transparency" in upright.info:
+                    upright = upright.convert("RGBA")
+                return np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
+            mode = upright.mode
+    except _UNREADABLE as error:
+        why = "no known image format" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise ValueError(
+            f"{place}: the image cannot be decoded ({why}; {len(data)} bytes beginning {data[:8]!r}); "
+            "mend or remove it"
+        ) from error
+    raise ValueError(
+        f"{place}: the image has pixels of mode {mode!r}; 8-bit grey and colour images can be used: "
+        "convert it first"
+    )
+
+
+def _stack(
+    images: Iterator[tuple[str, Pixels]],
+    count: int,
+    *,
+    first: tuple[str, tuple[int, ...]] | None,
+    tell: Callable[[int], None],
+) -> Pixels:
+    """All images of a split in one array [N, H, W, C]."""
+    block: Pixels | None = None
+    row = -1
+    for row, (place, image) in enumerate(images):
+        first = first or (place, image.shape[:2])
+        if image.shape[:2] != first[1]:
+            raise ValueError(
+                f"images differ in size: {place} is {_size(image.shape)}, {first[0]} is {_size(first[1])}; "
+                "a network here takes images of one size: resize them first"
+            )
+        if block is None:
+            block = np.empty((count, *image.shape), np.uint8)
+        elif image.shape[2] > block.shape[3]:
+            block = np.repeat(block, 3, axis=3)
+        block[row] = image
+        if (row + 1) % _REPORT_EVERY == 0 or row + 1 == count:
+            tell(row + 1)
+    assert block is not None
+    assert row + 1 == count
+    return block
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[1]}×{shape[0]} pixels"
+
+
+def _channels_first(block: Pixels, channels: int) -> Tensor:
+    if block.shape[3] < channels:
+        block = np.repeat(block, channels, axis=3)
+    return torch.from_numpy(np.ascontiguousarray(block.transpose(0, 3, 1, 2)))
+
+
+def _classes(
+    labels: Mapping[str, Sequence[object]], unread: Unread
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Labels as class numbers 0..K-1, and the K names; labels without names are numbered in sorted order."""
+    for name, values in labels.items():
+        # The Hub writes -1 where a declared class is withheld; undeclared, -1 may well be a class.
+        absent = (None,) if unread.class_names is None else (None, -1)
+        _check_labels(values, absent, unread.splits[name].origin)
+    seen = {value for values in labels.values() for value in values}
+    if unread.class_names is not None:
+        numbers: dict[object, int] = {number: number for number in range(len(unread.class_names))}
+        names = unread.class_names
+        if strange := sorted(seen - set(numbers), key=str):
+            raise ValueError(
+                f"label {strange[0]!r} in column {unread.label_column!r} is none of the {len(names)} "
+                f"declared classes 0..{len(names) - 1}; correct the labels or the declaration"
+            )
+    else:
+        numbers = _numbered(seen, unread.label_column)
+        names = tuple(str(value) for value in numbers)
+    if len(only := set(labels["train"])) < 2:
+        raise ValueError(
+            f"all {len(labels['train'])} rows of {unread.splits['train'].origin} have one label, "
+            f"{only.pop()!r}; classification needs at least two classes"
+        )
+    return {
+        name: torch.tensor([numbers[value] for value in values], dtype=torch.int64)
+        for name, values in labels.items()
+    }, names
+
+
+def _numbered(seen: set[object], column: str | None) -> dict[object, int]:
+    """Undeclared labels in sorted order, each with its number."""
+    numbers = sorted(value for value in seen if isinstance(value, int))
+    words = sorted(value for value in seen if isinstance(value, str))
+    if len(seen) not in (len(numbers), len(words)):
+        kinds = " and ".join(sorted({type(value).__name__ for value in seen}))
+        raise ValueError(
+            f"column {column!r} holds {kinds} values; labels can be whole numbers or text, one kind "
+            "throughout"
+        )
+    order: Sequence[object] = numbers or words
+    return {value: number for number, value in enumerate(order)}
+
+
+def _check_labels(values: Sequence[object], absent: tuple[object, ...], origin: str) -> None:
+    if not values:
+        raise ValueError(f"{origin} has no rows; give a source with images and labels")
+    missing = [row for row, value in enumerate(values) if value in absent]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(values)} labels are missing in {origin} (the first in row "
+            f"{missing[0]}); remove those rows or label them"
+        )

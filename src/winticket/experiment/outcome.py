@@ -1,0 +1,214 @@
+"""From stored trainings to the result document: levels, arms, verdict, curves."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from winticket import judge
+from winticket.experiment.plan import GATE, Place, Plan
+from winticket.run import Store
+from winticket.ticket import Failed, Seeds, Trajectory
+
+Replicate = Trajectory | Failed
+CURVE_COLUMNS = ("step", "train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Every training of a plan by level and arm, one entry per replicate; what failed is a `Failed` in its place."""
+
+    plan: Plan
+    by_place: Mapping[tuple[int, str], tuple[Replicate, ...]]
+
+    def arms(self, level: int) -> dict[str, tuple[Replicate, ...]]:
+        return {arm: runs for (at, arm), runs in self.by_place.items() if at == level and arm != GATE}
+
+
+def collect(plan: Plan, store: Store) -> Runs:
+    """Read the results of a plan; a stack whose task failed is as many failed replicates, with the error's last line."""
+    stacks: dict[tuple[int, str], list[tuple[int, tuple[Replicate, ...]]]] = {}
+    for place, task in plan.tasks.items():
+        level, arm, first = place
+        stacks.setdefault((level, arm), []).append((first, _stack(plan, store, place, task.key)))
+    return Runs(
+        plan,
+        {
+            at: tuple(r for _, runs in sorted(found, key=lambda f: f[0]) for r in runs)
+            for at, found in stacks.items()
+        },
+    )
+
+
+def document(runs: Runs) -> dict[str, Any]:
+    """The result document without what depends on where and how long it ran; JSON."""
+    plan = runs.plan
+    verdict = _judge(runs)
+    checks = {level.density: level.as_json() for level in verdict.levels}
+    levels = []
+    for number, density in enumerate(plan.densities()):
+        arms = runs.arms(number)
+        levels.append(
+            {
+                "density": density,
+                "model_density": _model_density(plan, number),
+                "arms": {arm: _arm(entries) for arm, entries in arms.items()},
+                "checks": {} if number == 0 else checks[density],
+                "emptied": {arm: gone for arm, entries in arms.items() if (gone := _emptied(entries))},
+            }
+        )
+    return {
+        "experiment": plan.experiment.describe(),
+        "verdict": verdict.as_json(),
+        "levels": levels,
+        "dense_doubled": _arm(runs.by_place[0, GATE]) if (0, GATE) in runs.by_place else None,
+        "failures": failures(runs),
+    }
+
+
+def failures(runs: Runs) -> list[dict[str, Any]]:
+    """Every replicate that failed, with its place and reason."""
+    densities = runs.plan.densities()
+    return [
+        {"arm": arm, "density": densities[level], "replicate": number, "reason": entry.reason}
+        for (level, arm), entries in sorted(runs.by_place.items())
+        for number, entry in enumerate(entries)
+        if isinstance(entry, Failed)
+    ]
+
+
+def curves(runs: Runs) -> list[dict[str, Any]]:
+    """One row per training that finished: density, arm, replicate and the columns of its learning curve."""
+    densities = runs.plan.densities()
+    return [
+        {
+            "density": densities[level],
+            "arm": arm,
+            "replicate": number,
+            **{name: getattr(entry.curve, name).tolist() for name in CURVE_COLUMNS},
+        }
+        for (level, arm), entries in sorted(runs.by_place.items())
+        for number, entry in enumerate(entries)
+        if isinstance(entry, Trajectory) and arm != GATE
+    ]
+
+
+def best(runs: Runs, found: Mapping[str, Any]) -> Trajectory | None:
+    """The training whose ticket is saved; chosen on validation accuracy alone among replicates.
+
+    At the smallest density claimed; where none is, at the smallest density whose accuracy check passed; else at the
+    density where the ticket's mean accuracy is highest. None where every ticket failed.
+    """
+    densities = runs.plan.densities()
+    pruned = [
+        n
+        for n in range(1, len(densities))
+        if any(isinstance(r, Trajectory) for r in runs.by_place[n, "ticket"])
+    ]
+    if not pruned:
+        return None
+    matched = [n for n in pruned if (found["levels"][n]["checks"].get("accuracy") or {}).get("passed")]
+    if found["verdict"]["density"] is not None:
+        level = densities.index(found["verdict"]["density"])
+    elif matched:
+        level = max(matched)
+    else:
+        level = max(pruned, key=lambda n: found["levels"][n]["arms"]["ticket"]["accuracy"])
+    return max(
+        (r for r in runs.by_place[level, "ticket"] if isinstance(r, Trajectory)),
+        key=lambda r: r.curve.last()["validation_accuracy"],
+    )
+
+
+def _stack(plan: Plan, store: Store, place: Place, key: str) -> tuple[Replicate, ...]:
+    if store.has(key):
+        found: tuple[Replicate, ...] = tuple(store.get(key))
+        return found
+    failure = store.failure(key)
+    if failure is not None:
+        reason = failure.traceback.strip().splitlines()[-1]
+    else:
+        reason = "not run: a training that it depends on failed"
+    first = place[2]
+    return tuple(
+        Failed(reason, None, Seeds(plan.setup.seed, r)) for r in range(first, first + plan.count(first))
+    )
+
+
+def _judge(runs: Runs) -> judge.Verdict:
+    experiment, densities = runs.plan.experiment, runs.plan.densities()
+    levels = []
+    for number in range(1, len(densities)):
+        arms = {"dense": runs.by_place[0, "dense"], **runs.arms(number)}
+        levels.append(
+            judge.Level(
+                density=densities[number],
+                accuracy={arm: _accuracies(entries) for arm, entries in arms.items()},
+                early_stop_step={arm: _early_stops(entries) for arm, entries in arms.items()},
+                accuracy_at_early_stop={arm: _at_early_stop(entries) for arm, entries in arms.items()},
+            )
+        )
+    enough = None
+    if (0, GATE) in runs.by_place:
+        doubled = _accuracies(runs.by_place[0, GATE])
+        enough = judge.gate(
+            _accuracies(runs.by_place[0, "dense"]), doubled, experiment.margin_pp, alpha=experiment.alpha
+        )
+    return judge.judge(
+        [
+            judge.Level(
+                density=1.0,
+                accuracy=dict.fromkeys(("dense", "ticket"), _accuracies(runs.by_place[0, "dense"])),
+            ),
+            *levels,
+        ],
+        margin_pp=experiment.margin_pp,
+        alpha=experiment.alpha,
+        trained_enough=enough,
+        grid=experiment.recipe.evaluate_every,
+        arms_expected=("dense", "ticket", *experiment.controls),
+    )
+
+
+def _accuracies(entries: Sequence[Replicate]) -> tuple[float | None, ...]:
+    return tuple(r.curve.last()["test_accuracy"] if isinstance(r, Trajectory) else None for r in entries)
+
+
+def _early_stops(entries: Sequence[Replicate]) -> tuple[int | None, ...]:
+    return tuple(r.curve.early_stop_step() if isinstance(r, Trajectory) else None for r in entries)
+
+
+def _at_early_stop(entries: Sequence[Replicate]) -> tuple[float | None, ...]:
+    return tuple(r.curve.accuracy_at_early_stop() if isinstance(r, Trajectory) else None for r in entries)
+
+
+def _arm(entries: Sequence[Replicate]) -> dict[str, Any]:
+    measured: dict[str, Any] = {}
+    for name, many, values in (
+        ("accuracy", "accuracies", _accuracies(entries)),
+        ("early_stop_step", "early_stop_steps", _early_stops(entries)),
+        ("accuracy_at_early_stop", "accuracies_at_early_stop", _at_early_stop(entries)),
+    ):
+        there = [v for v in values if v is not None]
+        interval = judge.mean_interval(values)
+        ci = "early_stop_ci" if name == "early_stop_step" else f"{name}_ci"
+        measured[name] = math.fsum(there) / len(there) if there else None
+        measured[ci] = None if interval is None else list(interval)
+        measured[many] = list(values)
+    how = next((r.about for r in entries if isinstance(r, Trajectory)), {})
+    return {
+        **measured,
+        "failed": sum(isinstance(r, Failed) for r in entries),
+        "stacked": how.get("stacked"),
+        "stacking_reason": how.get("reason") or None,
+    }
+
+
+def _emptied(entries: Sequence[Replicate]) -> list[str]:
+    """Layers that some replicate of an arm has no weight left in."""
+    return sorted({name for r in entries if isinstance(r, Trajectory) for name in r.ticket.mask.emptied()})
+
+
+def _model_density(plan: Plan, level: int) -> float:
+    parameters = sum(p.numel() for p in plan.setup.module().parameters())
+    return (parameters - plan.counts[0] + plan.counts[level]) / parameters

@@ -1,0 +1,42 @@
+"""What is done where the user says nothing: one row per dataset, sized for minutes on two cores.
+
+The optimiser, learning rate, batch and rates are the 2019 paper's (Frankle & Carbin, Figure 2) or, for mnist1d,
+Greydanus & Kobak's; lengths are cut. The protocols in full are in `experiments/`.
+"""
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+LENET = {"model": "lenet-300-100", "optimizer": "adam", "lr": 1.2e-3, "batch": 60}
+CONV = {"model": "conv-2", "optimizer": "adam", "lr": 2e-4, "batch": 60, "conv_rate": 0.1}
+SHORT = {"steps": 2400, "evaluate_every": 200, "levels": 12, "replicates": 5}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "digits": {**LENET, "steps": 800, "evaluate_every": 40, "levels": 16, "replicates": 10},
+    "mnist": {**LENET, **SHORT},
+    "fashion_mnist": {**LENET, **SHORT},
+    "mnist1d": {
+        "model": "mlp1d",
+        "optimizer": "adam",
+        "lr": 2e-2,
+        "batch": 100,
+        "steps": 1500,
+        "evaluate_every": 100,
+        "allocate": "global_top",
+        "levels": 12,
+        "replicates": 5,
+    },
+    "cifar10": {**CONV, **SHORT},
+    "cifar100": {**CONV, **SHORT},
+}
+
+
+def preset(data: str, input_shape: tuple[int, ...]) -> Mapping[str, Any]:
+    """The row for a dataset's name or for the last part of its path; else one chosen by the shape of an example."""
+    name = PurePath(data).stem.lower().replace("-", "_")
+    if name in PRESETS:
+        return PRESETS[name]
+    if len(input_shape) == 3 and input_shape[0] == 3 and min(input_shape[1:]) >= 16:
+        return {**CONV, **SHORT}
+    return {**LENET, **SHORT}

@@ -1,0 +1,133 @@
+"""What a verdict records: each level's checks, the other margins, and the decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from winticket.judge.checks import Check, TimeCheck, TrainedEnough
+from winticket.judge.sequences import Outcome
+
+Kind = Literal[
+    "winning ticket",
+    "winning structure",
+    "matching, trivially sparse",
+    "matching, controls missing",
+    "matching",
+    "not matching",
+    "undecided",
+    "dense",
+]
+
+
+@dataclass(frozen=True)
+class LevelChecks:
+    """One level's checks, and what the sequences over densities make of them.
+
+    `matched`, `nontrivial` and `claimed` hold only where the fixed sequences reach; `kind` is read from this
+    level's tests alone. A level of density 1 is the dense network: it has no checks and is in no sequence. A
+    check is None where an arm was not run.
+    """
+
+    density: float
+    accuracy: Check | None
+    beats_reinit: Check | None
+    beats_random: Check | None
+    time: TimeCheck | None
+    accuracy_at_early_stop: Check | None
+    refuted: bool
+    matched: bool
+    nontrivial: bool
+    claimed: bool
+    kind: Kind
+
+    @classmethod
+    def of_dense(cls) -> LevelChecks:
+        """The level of density 1, of which nothing is claimed."""
+        return cls(1.0, None, None, None, None, None, False, False, False, False, "dense")
+
+    def as_json(self) -> dict[str, Any]:
+        """The `checks` entry of a level in the result document."""
+        checks: dict[str, Any] = {
+            name: None if check is None else check.as_json()
+            for name, check in (
+                ("accuracy", self.accuracy),
+                ("beats_reinit", self.beats_reinit),
+                ("beats_random", self.beats_random),
+                ("accuracy_at_early_stop", self.accuracy_at_early_stop),
+            )
+        }
+        return checks | {
+            "time": None if self.time is None else self.time.outcome,
+            "time_detail": None if self.time is None else self.time.as_json(),
+            "refuted": self.refuted,
+            "matched": self.matched,
+            "nontrivial": self.nontrivial,
+            "claimed": self.claimed,
+            "kind": self.kind,
+        }
+
+
+@dataclass(frozen=True)
+class MarginPoint:
+    margin_pp: float
+    outcome: Outcome
+    density: float | None
+
+
+@dataclass(frozen=True)
+class Margins:
+    """What the verdict would have been at other margins: to be read beside it, never instead.
+
+    `smallest_pp` is the smallest margin at which some density is won (None if none); the levels' own are in
+    their accuracy checks and, in JSON, under `by_level`.
+    """
+
+    curve: tuple[MarginPoint, ...]
+    smallest_pp: float | None
+    by_level: tuple[tuple[float, float | None], ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "curve": [
+                {"margin_pp": p.margin_pp, "outcome": p.outcome, "density": p.density} for p in self.curve
+            ],
+            "smallest_pp": self.smallest_pp,
+            "by_level": [{"density": density, "smallest_pp": pp} for density, pp in self.by_level],
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The decision and everything behind it; `levels` run from the densest to the sparsest."""
+
+    outcome: Outcome
+    density: float | None
+    reason: str
+    replicates_needed: int | None
+    kind: Kind
+    claimed: tuple[float, ...]
+    levels: tuple[LevelChecks, ...]
+    replicates: int
+    margin_pp: float
+    alpha: float
+    margins: Margins
+    trained_enough: TrainedEnough | None
+    warnings: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The `verdict` entry of the result document; each level's checks are its own `as_json()`."""
+        return {
+            "outcome": self.outcome,
+            "density": self.density,
+            "reason": self.reason,
+            "replicates_needed": self.replicates_needed,
+            "kind": self.kind,
+            "claimed": list(self.claimed),
+            "replicates": self.replicates,
+            "margin_pp": self.margin_pp,
+            "alpha": self.alpha,
+            "margins": self.margins.as_json(),
+            "trained_enough": None if self.trained_enough is None else self.trained_enough.as_json(),
+            "warnings": list(self.warnings),
+        }

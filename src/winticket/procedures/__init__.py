@@ -1,0 +1,7 @@
+"""The procedures that find tickets. Each is a generator over densities that reads like its paper; it runs nothing."""
+
+from winticket.procedures.imp import imp
+from winticket.procedures.one_shot import one_shot
+from winticket.procedures.setup import Setup
+
+__all__ = ["Setup", "imp", "one_shot"]

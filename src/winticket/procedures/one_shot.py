@@ -1,0 +1,26 @@
+"""One-shot pruning: train the whole network once and prune it to every density from there."""
+
+from collections.abc import Iterator, Sequence
+
+from winticket.allocate import Allocate, layerwise
+from winticket.criteria import Criterion, magnitude
+from winticket.procedures.setup import Setup
+from winticket.procedures.stages import Density, dense_ticket, prune, trained
+from winticket.rewind import Rewind, to_init
+from winticket.run import Task, step
+
+
+def one_shot(
+    setup: Setup,
+    densities: Sequence[Density],
+    replicates: Sequence[int],
+    *,
+    criterion: Criterion = magnitude,
+    allocate: Allocate = layerwise,
+    rewind: Rewind = to_init,
+) -> Iterator[Task]:
+    """One stack of tickets per density, all pruned from the dense network's training. Frankle & Carbin 2019, §3."""
+    dense = step(dense_ticket, setup, tuple(replicates))
+    path = trained(setup, dense, arm="dense", level=0, first=replicates[0], count=len(replicates))
+    for density in densities:
+        yield step(prune, path, density=density, criterion=criterion, allocate=allocate, rewind=rewind)

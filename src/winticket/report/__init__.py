@@ -1,0 +1,44 @@
+"""The report: tables, figures, the one-page summary, the final screen, and what to try next."""
+
+from winticket.report.advice import advise
+from winticket.report.figures import (
+    accuracy_against_density,
+    draw_all,
+    early_stop_against_density,
+    learning_curve_figure,
+)
+from winticket.report.page import page, write_page
+from winticket.report.progress import Watch
+from winticket.report.screen import final_screen
+from winticket.report.tables import (
+    Table,
+    accuracy_at_early_stop_by_density,
+    accuracy_by_density,
+    checks_by_density,
+    early_stop_by_density,
+    emptied_layers,
+    failures,
+    learning_curves,
+    margins,
+)
+
+__all__ = [
+    "Table",
+    "Watch",
+    "accuracy_against_density",
+    "accuracy_at_early_stop_by_density",
+    "accuracy_by_density",
+    "advise",
+    "checks_by_density",
+    "draw_all",
+    "early_stop_against_density",
+    "early_stop_by_density",
+    "emptied_layers",
+    "failures",
+    "final_screen",
+    "learning_curve_figure",
+    "learning_curves",
+    "margins",
+    "page",
+    "write_page",
+]

@@ -1,0 +1,360 @@
+"""The three figures of a report: they draw the tables of `tables.py`, add no arithmetic, and save them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from winticket.report.ink import DENSITY_COLORS, DENSITY_MARKERS, LIGHT, Ink, Look, look_of, on, style
+from winticket.report.reading import (
+    Document,
+    arm_name,
+    arms,
+    claimed,
+    dense_arm,
+    density_percent,
+    levels,
+    replicates,
+)
+from winticket.report.tables import (
+    Curves,
+    Table,
+    accuracy_by_density,
+    early_stop_by_density,
+    learning_curves,
+)
+from winticket.report.titles import accuracy_title, early_stop_title, learning_title
+
+
+def accuracy_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple[Figure, Table]:
+    """Test accuracy after all training steps against density, for every arm, with 95 % intervals.
+
+    Density falls to the right on a logarithmic axis, as in Frankle & Carbin (2019, figs. 4 and 5); the dense
+    network is a horizontal line with its band. Filled ticket marks are the densities the verdict claims.
+    """
+    table = accuracy_by_density(document)
+    with style(ink):
+        figure, axes = _canvas(accuracy_title(document), _subtitle(document), ink=ink)
+        _dense_reference(axes, table, "accuracy", scale=100, ink=ink)
+        for arm in _pruned_arms(document):
+            _arm_line(axes, table.where(arm=arm), "accuracy", look=look_of(arm, ink=ink), scale=100, ink=ink)
+        _zoom(axes, table, ink=ink)
+        _mark_margin(axes, document, ink=ink)
+        _mark_smallest(axes, document, ink=ink)
+        _density_axis(axes, table)
+        axes.set_ylabel("test accuracy (%)")
+        _legend(axes)
+    return figure, table
+
+
+def early_stop_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple[Figure, Table]:
+    """Step of minimum validation loss against density, for every arm, with 95 % intervals; low is fast."""
+    table = early_stop_by_density(document)
+    with style(ink):
+        figure, axes = _canvas(early_stop_title(document), _subtitle(document), ink=ink)
+        _dense_reference(axes, table, "early_stop_step", scale=1, ink=ink)
+        for arm in _pruned_arms(document):
+            rows = table.where(arm=arm)
+            _arm_line(axes, rows, "early_stop_step", look=look_of(arm, ink=ink), scale=1, ink=ink)
+        _mark_smallest(axes, document, ink=ink)
+        _density_axis(axes, table)
+        axes.set_ylabel("early-stop step (minimum validation loss)")
+        _legend(axes)
+    return figure, table
+
+
+def learning_curve_figure(document: Document, curves: Curves, *, ink: Ink = LIGHT) -> tuple[Figure, Table]:
+    """Test accuracy against step: tickets at several densities beside dense, and against re-initialisation.
+
+    The figure of Frankle & Carbin (2019, fig. 3): one colour per density; solid = ticket, dashed = the same
+    mask re-initialised. Means over replicates with 95 % t bands. The axis is cut below, where all curves
+    rise together, so that what separates them can be seen.
+    """
+    table = learning_curves(curves)
+    shown = densities_to_show(document, table)
+    with style(ink):
+        title = learning_title(document, table, shown)
+        figure, (left, right) = _two_canvases(title, _subtitle(document), ink=ink)
+        _curve(left, table.where(arm="dense"), color=ink.dense, dashes="-", marker="", label="dense, 100 %")
+        for place, density in enumerate(shown):
+            paint, marker = on(ink, DENSITY_COLORS[place]), DENSITY_MARKERS[place]
+            label = density_percent(density)
+            ticket = table.where(arm="ticket", density=density)
+            reinit = table.where(arm="reinit", density=density)
+            _curve(left, ticket, color=paint, dashes="-", marker=marker, label=f"ticket, {label}")
+            _curve(right, ticket, color=paint, dashes="-", marker=marker, label=f"ticket, {label}")
+            _curve(right, reinit, color=paint, dashes="--", marker=marker, label=f"re-init, {label}")
+        _zoom_curves((left, right), table, shown)
+        left.set_ylabel("test accuracy (%)")
+        for axes, heading in (
+            (left, "tickets and the dense network"),
+            (right, "tickets and re-initialisation"),
+        ):
+            axes.set_xlabel("training step")
+            axes.set_title(heading, loc="left", fontsize=10, color=ink.quiet)
+            if not axes.lines:
+                axes.text(0.5, 0.5, "not run", transform=axes.transAxes, ha="center", color=ink.quiet)
+        _curve_legends(left, right, ink=ink)
+    return figure, table
+
+
+def densities_to_show(document: Document, table: Table, *, most: int = 4) -> list[float]:
+    """At most `most` densities that have ticket curves, densest first: evenly spread over the levels, the
+    smallest verified one always among them."""
+    found = {float(d) for d in table.where(arm="ticket").column("density") if d is not None}
+    have = sorted(found - {1.0}, reverse=True)
+    if len(have) <= most:
+        return have
+    picked = {round(at) for at in np.linspace(0, len(have) - 1, most + 1)[1:]}
+    smallest = document["verdict"].get("density")
+    if smallest is not None:
+        nearest = min(range(len(have)), key=lambda i: abs(have[i] - smallest))
+        picked = (picked - {min(picked, key=lambda i: abs(i - nearest))}) | {nearest}
+    return [have[i] for i in sorted(picked)]
+
+
+def figures(document: Document, curves: Curves) -> dict[str, Callable[[Ink], tuple[Figure, Table]]]:
+    """The figures that this document can fill, by file name; each is drawn when called with its ink."""
+    rows = list(curves)
+    drawn: dict[str, Callable[[Ink], tuple[Figure, Table]]] = {
+        "accuracy_against_density": lambda ink: accuracy_against_density(document, ink=ink),
+        "early_stop_against_density": lambda ink: early_stop_against_density(document, ink=ink),
+    }
+    if rows:
+        drawn["learning_curves"] = lambda ink: learning_curve_figure(document, rows, ink=ink)
+    return drawn
+
+
+def draw_all(document: Document, curves: Curves, folder: str | Path) -> list[Path]:
+    """Save every figure in `folder` (made if absent) as PNG (200 dpi) and SVG, its table beside as CSV.
+
+    Returns the paths written, figure by figure. The same document gives the same SVG and CSV bytes.
+    """
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    for name, draw in figures(document, curves).items():
+        figure, table = draw(LIGHT)
+        for suffix in ("png", "svg"):
+            path = place / f"{name}.{suffix}"
+            path.write_bytes(image(figure, suffix))
+            written.append(path)
+        written.append(table.to_csv(place / f"{name}.csv"))
+    return written
+
+
+def image(figure: Figure, kind: str) -> bytes:
+    """A figure as the bytes of a `png` (200 dpi) or a `svg` (no date inside)."""
+    buffer = BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "winticket"}):
+        metadata = {"Date": None} if kind == "svg" else None
+        figure.savefig(buffer, format=kind, dpi=200, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _pruned_arms(document: Document) -> list[str]:
+    return [arm for arm in arms(document) if arm != "dense"]
+
+
+def _subtitle(document: Document) -> str:
+    experiment = document.get("experiment", {})
+    dense = dense_arm(document)
+    count = experiment.get("replicates") or (replicates(dense) if dense else None)
+    band = "mean, 95 % t interval" if count is None or count > 1 else "no interval from one replicate"
+    words = [experiment.get("data"), experiment.get("model"), None if count is None else f"n = {count}", band]
+    return " · ".join(str(word) for word in words if word is not None)
+
+
+def _head(figure: Figure, title: str, subtitle: str, *, ink: Ink) -> None:
+    figure.text(0.02, 0.975, title, ha="left", va="top", fontsize=12.5, fontweight="bold", linespacing=1.25)
+    below = 0.975 - 0.058 * (1 + title.count("\n"))
+    figure.text(0.02, below, subtitle, ha="left", va="top", fontsize=9, color=ink.quiet)
+
+
+def _canvas(title: str, subtitle: str, *, ink: Ink) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.6, 5.0))
+    figure.subplots_adjust(left=0.105, right=0.975, bottom=0.115, top=0.80 - 0.05 * title.count("\n"))
+    _head(figure, title, subtitle, ink=ink)
+    return figure, figure.add_subplot()
+
+
+def _two_canvases(title: str, subtitle: str, *, ink: Ink) -> tuple[Figure, tuple[Axes, Axes]]:
+    figure = Figure(figsize=(10.6, 5.0))
+    top = 0.80 - 0.05 * title.count("\n")
+    figure.subplots_adjust(left=0.07, right=0.985, bottom=0.115, top=top, wspace=0.07)
+    _head(figure, title, subtitle, ink=ink)
+    left = figure.add_subplot(1, 2, 1)
+    right = figure.add_subplot(1, 2, 2, sharex=left, sharey=left)
+    right.tick_params(labelleft=False)
+    return figure, (left, right)
+
+
+def _dense_reference(axes: Axes, table: Table, value: str, *, scale: float, ink: Ink) -> None:
+    dense = table.where(arm="dense")
+    if not dense.rows or np.isnan(dense.numbers(value)[0]):
+        return
+    mean, low, high = (scale * float(dense.numbers(name)[0]) for name in (value, "ci_low", "ci_high"))
+    axes.axhline(mean, color=ink.dense, linewidth=1.3, label=arm_name("dense"), zorder=2)
+    if np.isfinite(low):
+        axes.axhspan(low, high, color=ink.dense, alpha=0.10, linewidth=0, zorder=1)
+
+
+def _arm_line(axes: Axes, rows: Table, value: str, *, look: Look, scale: float, ink: Ink) -> None:
+    x, y = rows.numbers("density"), scale * rows.numbers(value)
+    low, high = scale * rows.numbers("ci_low"), scale * rows.numbers("ci_high")
+    axes.fill_between(x, low, high, color=look.color, alpha=0.17, linewidth=0)
+    name = arm_name(str(rows.rows[0][rows.columns.index("arm")])) if rows.rows else ""
+    axes.plot(
+        x,
+        y,
+        look.dashes,
+        color=look.color,
+        marker=look.marker,
+        label=name,
+        zorder=4,
+        markerfacecolor=ink.paper,
+        markeredgewidth=1.4,
+    )
+    sure = np.array(rows.column("claimed"), dtype=bool)
+    if sure.any():
+        axes.plot(
+            x[sure],
+            y[sure],
+            look.marker,
+            color=look.color,
+            markersize=7.5,
+            zorder=5,
+            label="ticket, verified",
+        )
+
+
+def _zoom(axes: Axes, table: Table, *, ink: Ink) -> None:
+    """Cut the axis where a collapsed control would flatten all else, and say how many points that hides."""
+    kept = np.concatenate([table.where(arm=arm).numbers("accuracy") for arm in ("dense", "ticket")])
+    everything = np.concatenate([table.numbers(name) for name in ("accuracy", "ci_low")])
+    if not np.isfinite(kept).any():
+        return
+    top, bottom = 100 * np.nanmax(kept), 100 * np.nanmin(kept)
+    floor = bottom - max(6.0, 1.5 * (top - bottom))
+    means = 100 * table.numbers("accuracy")
+    hidden = int((means < floor).sum())
+    if hidden or (np.isfinite(everything).any() and 100 * np.nanmin(everything) < floor):
+        highest = 100 * np.nanmax(np.concatenate([table.numbers(name) for name in ("accuracy", "ci_high")]))
+        axes.set_ylim(floor, highest + 0.05 * (highest - floor))
+    if hidden:
+        note = f"axis cut at {floor:.0f} %: {hidden} points of the controls lie below"
+        axes.text(0.008, 0.075, note, transform=axes.transAxes, fontsize=8, color=ink.quiet)
+
+
+def _mark_margin(axes: Axes, document: Document, *, ink: Ink) -> None:
+    dense, margin = dense_arm(document), document.get("experiment", {}).get("margin_pp")
+    if dense is None or dense.get("accuracy") is None or margin is None:
+        return
+    height = 100 * dense["accuracy"] - margin
+    axes.axhline(height, color=ink.quiet, linewidth=1.0, linestyle=(0, (1, 2)), zorder=2)
+    axes.annotate(
+        f"dense − {margin:g} pp", (0.008, height), xycoords=("axes fraction", "data"), xytext=(0, -3),
+        textcoords="offset points", va="top", fontsize=8, color=ink.quiet,
+    )  # fmt: skip
+
+
+def _mark_smallest(axes: Axes, document: Document, *, ink: Ink) -> None:
+    won = claimed(document)
+    if not won:
+        return
+    at, found = min(won), [level["density"] for level in levels(document)]
+    in_right_half = at * at < min(found) * max(found)
+    axes.axvline(at, color=ink.quiet, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    axes.annotate(
+        f"smallest verified ticket: {density_percent(at)}", (at, 0.025), xycoords=("data", "axes fraction"),
+        xytext=(-5 if in_right_half else 5, 0), textcoords="offset points",
+        ha="right" if in_right_half else "left", fontsize=8.5, color=ink.text,
+    )  # fmt: skip
+
+
+def _density_axis(axes: Axes, table: Table) -> None:
+    found = {float(d) for d in table.column("density") if d is not None}
+    ticks = spread(sorted(found, reverse=True), apart=0.15)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: density_percent(x)))
+    axes.set_xticks(ticks)
+    axes.xaxis.set_minor_locator(NullLocator())
+    low, high = min(found), max(found)
+    room = max((high / low) ** 0.04, 1.05)
+    axes.set_xlim(high * room, low / room)
+    axes.set_xlabel("density: share of the eligible weights kept (fewer weights to the right)")
+
+
+def spread(densities: Sequence[float], *, apart: float) -> list[float]:
+    """Densities, densest first, thinned so that neighbours differ by at least `apart` of the axis in log."""
+    if len(densities) < 2:
+        return list(densities)
+    least = apart * float(np.log(densities[0] / densities[-1])) * 0.75
+    kept = [densities[0]]
+    for density in densities[1:]:
+        if np.log(kept[-1] / density) >= least:
+            kept.append(density)
+    return kept
+
+
+def _legend(axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(-0.01, 1.0),
+            ncols=min(6, len(labels)),
+            fontsize=8.8,
+            handlelength=2.2,
+            columnspacing=1.3,
+            borderaxespad=0.2,
+            handletextpad=0.5,
+        )
+
+
+def _curve(axes: Axes, rows: Table, *, color: str, dashes: str, marker: str, label: str) -> None:
+    if not rows.rows:
+        return
+    x, y = rows.numbers("step"), 100 * rows.numbers("test_accuracy")
+    low, high = 100 * rows.numbers("ci_low"), 100 * rows.numbers("ci_high")
+    axes.fill_between(x, low, high, color=color, alpha=0.13, linewidth=0)
+    every = max(1, len(x) // 8)
+    axes.plot(
+        x, y, dashes, color=color, linewidth=1.6, marker=marker, markersize=4.5, markevery=every, label=label
+    )
+
+
+def _curve_legends(left: Axes, right: Axes, *, ink: Ink) -> None:
+    if left.lines:
+        left.legend(loc="lower right", fontsize=8.5)
+    handles = []
+    if _has(right, "-"):
+        handles.append(Line2D([], [], color=ink.quiet, linestyle="-", label="ticket"))
+    if _has(right, "--"):
+        handles.append(Line2D([], [], color=ink.quiet, linestyle="--", label="re-initialised"))
+    if handles:
+        right.legend(handles=handles, loc="lower right", fontsize=8.5)
+
+
+def _has(axes: Axes, dashes: str) -> bool:
+    return any(line.get_linestyle() == dashes for line in axes.lines)
+
+
+def _zoom_curves(pair: tuple[Axes, Axes], table: Table, shown: Sequence[float]) -> None:
+    wanted = [row for row in table.records() if row["arm"] == "dense" or row["density"] in shown]
+    drawn = [row for row in wanted if row["arm"] in {"dense", "ticket", "reinit"}]
+    if not drawn:
+        return
+    last = max(float(row["step"] or 0) for row in drawn)
+    late = [100 * float(row["test_accuracy"] or 0) for row in drawn if float(row["step"] or 0) >= 0.5 * last]
+    best = max(late)
+    span = max(best - min(late), 0.5)
+    pair[0].set_ylim(min(late) - 0.05 * span, min(best + 0.08 * span, 100.2))

@@ -1,0 +1,398 @@
+"""The one-page summary: a single HTML file with everything in it, readable without script or network."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from winticket.report.advice import advise
+from winticket.report.figures import figures, image
+from winticket.report.ink import DARK, LIGHT
+from winticket.report.reading import (
+    Document,
+    arm_name,
+    arms,
+    claimed,
+    dense_arm,
+    density_percent,
+    density_text,
+    duration,
+    interval,
+    is_in,
+    levels,
+    passed,
+    plain,
+    plus_minus,
+    pruned_levels,
+    reason,
+    replicates,
+    said,
+    time_outcome,
+)
+from winticket.report.sheet import SHEET
+from winticket.report.tables import Curves, Table, emptied_layers, failures, margins
+from winticket.report.titles import headline
+
+# A line never breaks between a number and its percent sign.
+_NUMBER_AND_SIGN = re.compile(r"(\d) %")
+_CHECKS = {"accuracy": "matches dense", "beats_reinit": "beats re-init", "beats_random": "beats random mask"}
+_MARKS = {True: "yes", False: '<span class="no">no</span>', None: '<span class="no">–</span>'}
+_CAPTIONS = {
+    "accuracy_against_density": "Test accuracy after all training steps. Filled marks: densities at which "
+    "the verdict claims a winning ticket.",
+    "early_stop_against_density": "Training step at which the validation loss is lowest; lower means faster.",
+    "learning_curves": "Test accuracy during training, the lower part of the axis cut off. Left: tickets and "
+    "the dense network. Right: the same tickets (solid) and their masks re-initialised (dashed).",
+}
+
+
+def write_page(document: Document, curves: Curves, path: str | Path) -> Path:
+    """Write the summary to `path`: verdict, facts, figures (inside the file), tables, how it was decided.
+
+    The page is one file that needs nothing else: figures are SVG in data URIs, in a light and a dark version.
+    """
+    place = Path(path)
+    place.write_text(page(document, curves), encoding="utf-8")
+    return place
+
+
+def page(document: Document, curves: Curves) -> str:
+    """The summary as HTML; all text that comes from the document is escaped."""
+    title = f"{headline(document)} · {plain(said(document, 'model'))} on {plain(said(document, 'data'))}"
+    parts = [
+        _verdict(document),
+        _facts(document),
+        *_figures(document, curves),
+        _levels(document),
+        _margins(document),
+        _trouble(document),
+        _advice(document),
+        _decided(document),
+        _use(document),
+        _details(document),
+        _surroundings(document),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{SHEET}</style>\n</head>\n<body>\n<main>\n"
+        + _NUMBER_AND_SIGN.sub("\\1\u00a0%", "\n".join(part for part in parts if part))
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _section(title: str, *body: str) -> str:
+    return f"<section>\n<h2>{escape(title)}</h2>\n" + "\n".join(body) + "\n</section>"
+
+
+def _verdict(document: Document) -> str:
+    outcome = document["verdict"]["outcome"]
+    over = ["winticket", said(document, "model"), said(document, "data"), said(document, "method")]
+    kind = document["verdict"].get("kind")
+    lines = [
+        f'<header class="verdict {escape(outcome.replace(" ", "-"))}">',
+        f'<p class="over">{escape(" · ".join(str(word) for word in over if word is not None))}</p>',
+        f"<h1>{escape(headline(document))}</h1>",
+        f"<p>{escape(reason(document))}</p>",
+    ]
+    if kind:
+        lines.append(f'<p class="note">Kind: {escape(str(kind))}.</p>')
+    return "\n".join([*lines, "</header>"])
+
+
+def _facts(document: Document) -> str:
+    dense, won = dense_arm(document), claimed(document)
+    found = [level["density"] for level in pruned_levels(document)]
+    facts: list[tuple[str, str | None]] = [
+        ("smallest verified ticket", density_percent(min(won)) + " of the weights" if won else "none"),
+        ("dense test accuracy", None if dense is None else _accuracy(dense, "accuracy") + " %"),
+        ("replicates", _known(document, "replicates")),
+        (
+            "densities",
+            f"{len(found)}: {density_text(found[0])} to {density_text(found[-1])}" if found else None,
+        ),
+        ("data", _known(document, "data")),
+        ("model", _known(document, "model")),
+        ("training", _training(document)),
+        ("pruning", _pruning(document)),
+        ("margin, error rate", _test(document)),
+        ("seed", _known(document, "seed")),
+        ("time", None if document.get("seconds") is None else duration(document["seconds"])),
+        ("winticket", document.get("winticket")),
+    ]
+    return _section("In short", _definitions(facts))
+
+
+def _definitions(facts: Iterable[tuple[str, str | None]], *, wide: bool = False) -> str:
+    rows = [
+        f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts if value
+    ]
+    if wide:
+        rows = [row.removeprefix("<div>").removesuffix("</div>") for row in rows]
+    return f"<dl{' class=wide' if wide else ''}>" + "\n".join(rows) + "</dl>"
+
+
+def _known(document: Document, name: str) -> str | None:
+    value = said(document, name)
+    return None if value is None else plain(value)
+
+
+def _training(document: Document) -> str | None:
+    optimizer, lr = said(document, "optimizer"), said(document, "lr")
+    steps, batch = said(document, "steps"), said(document, "batch")
+    words = [
+        None if optimizer is None else f"{optimizer} {plain(lr)}" if lr is not None else str(optimizer),
+        None if steps is None else f"{steps} steps",
+        None if batch is None else f"batch {batch}",
+    ]
+    return ", ".join(word for word in words if word) or None
+
+
+def _pruning(document: Document) -> str | None:
+    rate, output = said(document, "rate"), said(document, "output_rate")
+    words = [
+        _known(document, "method"),
+        _known(document, "allocate"),
+        None if rate is None else f"{100 * rate:g} % per level",
+        None if output is None else f"output layer {100 * output:g} %",
+    ]
+    return ", ".join(word for word in words if word) or None
+
+
+def _test(document: Document) -> str | None:
+    margin, alpha = said(document, "margin_pp"), said(document, "alpha")
+    words = [None if margin is None else f"{margin:g} pp", None if alpha is None else f"{100 * alpha:g} %"]
+    return ", ".join(word for word in words if word) or None
+
+
+def _figures(document: Document, curves: Curves) -> list[str]:
+    sections = []
+    for name, draw in figures(document, curves).items():
+        drawn = [(ink, draw(ink)[0]) for ink in (LIGHT, DARK)]
+        light, dark = (b64encode(image(figure, "svg")).decode("ascii") for _, figure in drawn)
+        words = " ".join(text.get_text().replace("\n", " ") for text in drawn[0][1].texts)
+        alt = f"{words}. {_CAPTIONS[name]} The numbers are in the tables of this page and in {name}.csv."
+        sections.append(
+            f"<section><figure{' class=wide' if name == 'learning_curves' else ''}>"
+            '<div class="scroll"><picture>'
+            f'<source media="(prefers-color-scheme: dark)" srcset="data:image/svg+xml;base64,{dark}">'
+            f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{light}"></picture></div>'
+            f"<figcaption>{escape(_CAPTIONS[name])}</figcaption></figure></section>"
+        )
+    return sections
+
+
+def _table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    caption: str,
+    sure: Sequence[bool] = (),
+    text: int = 0,
+) -> str:
+    """Cells are HTML already; the last `text` columns hold words and stand to the left."""
+    edge = len(head) - text
+    place = ["" if at < edge else ' class="text long"' for at in range(len(head))]
+    titles = "".join(
+        f'<th scope="col"{where}>{escape(name)}</th>' for name, where in zip(head, place, strict=True)
+    )
+    label = f"t{crc32(caption.encode()):08x}"
+    body = []
+    for at, cells in enumerate(rows):
+        marked = ' class="sure"' if at < len(sure) and sure[at] else ""
+        first, *others = zip(cells, place, strict=True)
+        inner = f'<th scope="row"{first[1]}>{first[0]}</th>'
+        body.append(f"<tr{marked}>{inner}{''.join(f'<td{where}>{cell}</td>' for cell, where in others)}</tr>")
+    return (
+        f'<p class="note" id="{label}">{escape(caption)}</p>'
+        f'<div class="scroll"><table aria-describedby="{label}">'
+        f"<thead><tr>{titles}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _accuracy(arm: Mapping[str, Any] | None, value: str) -> str:
+    if arm is None:
+        return "–"
+    failed = f" ({arm['failed']} failed)" if arm.get("failed") else ""
+    return plus_minus(arm.get(value), interval(arm, f"{value}_ci"), scale=100, digits=2) + failed
+
+
+def _levels(document: Document) -> str:
+    dense, won = dense_arm(document), claimed(document)
+    shown = [arm for arm in arms(document) if arm != "dense"]
+    found = pruned_levels(document)
+    if not found:
+        return ""
+    checks = [name for name in _CHECKS if name == "accuracy" or name.removeprefix("beats_") in shown]
+    rows, sure = [], []
+    for level in found:
+        entries = level["arms"]
+        cells = [escape(density_percent(level["density"]))]
+        cells += [escape(_accuracy(entries.get(arm), "accuracy")) for arm in shown]
+        cells += [_MARKS[passed(level, name)] for name in checks]
+        cells.append(escape(time_outcome(level) or "–"))
+        rows.append(cells)
+        sure.append(is_in(level["density"], won))
+    head = ["density", *(f"{arm_name(arm)} %" for arm in shown), *(_CHECKS[name] for name in checks), "time"]
+    caption = (
+        f"Dense network: {_accuracy(dense, 'accuracy')} %. Test accuracy after all training steps, mean ± "
+        "half a 95 % interval over replicates. Shaded rows: verified winning tickets. Time: the ticket's "
+        "early stop against the dense network's."
+    )
+    return _section("Every density", _table(head, rows, caption=caption, sure=sure))
+
+
+def _margins(document: Document) -> str:
+    table = margins(document)
+    if not table.rows:
+        return ""
+    rows = [
+        (
+            f"{plain(row['margin_pp'])} pp",
+            escape(plain(row["outcome"])),
+            escape(density_percent(float(row["density"])) if row["density"] is not None else "–"),
+        )
+        for row in table.records()
+    ]
+    smallest = document["verdict"]["margins"].get("smallest_pp")
+    used = said(document, "margin_pp")
+    note = (
+        "" if smallest is None else f"The smallest margin at which some density is won is {smallest:.2f} pp. "
+    )
+    note += (
+        ""
+        if used is None
+        else f"The verdict uses {used:g} pp, fixed before the run; the others are to be read beside it."
+    )
+    caption = "The verdict had another margin δ been chosen"
+    head = ("margin δ", "outcome", "smallest ticket")
+    return _section(
+        "How much the margin matters",
+        _table(head, rows, caption=caption),
+        f'<p class="note">{escape(note)}</p>',
+    )
+
+
+def _trouble(document: Document) -> str:
+    warnings = [escape(str(warning)) for warning in document["verdict"].get("warnings") or ()]
+    body = ["<ul>" + "".join(f"<li>{warning}</li>" for warning in warnings) + "</ul>"] if warnings else []
+    failed, empty = failures(document), emptied_layers(document)
+    if failed.rows:
+        caption = "Failed trainings; they stay in the count, as failed"
+        body.append(_plain_table(failed, caption=caption))
+    if empty.rows:
+        body.append(_plain_table(empty, caption="Layers that lost every weight in at least one replicate"))
+    if not body:
+        body = ["<p>No failed training, no emptied layer, no warning.</p>"]
+    return _section("What to beware of", *body)
+
+
+def _plain_table(table: Table, *, caption: str) -> str:
+    """A table of the report as HTML, its last column in words."""
+    at = table.columns.index("density")
+    rows = [
+        [
+            escape(
+                density_percent(float(cell))
+                if column == at and isinstance(cell, float | int)
+                else plain(cell)
+            )
+            for column, cell in enumerate(row)
+        ]
+        for row in table.rows
+    ]
+    return _table(table.columns, rows, caption=caption, text=1)
+
+
+def _advice(document: Document) -> str:
+    tips = advise(document)
+    if not tips:
+        return ""
+    return _section("What to try next", "<ol>" + "".join(f"<li>{escape(tip)}</li>" for tip in tips) + "</ol>")
+
+
+def _decided(document: Document) -> str:
+    margin, alpha = said(document, "margin_pp"), said(document, "alpha")
+    delta = "the margin δ" if margin is None else f"the margin δ = {margin:g} pp"
+    level = "α" if alpha is None else f"α = {alpha:g}"
+    paragraphs = [
+        "A replicate is one initialisation with its own mask search. Within a replicate the dense network, "
+        "the ticket and the controls share data order and test set, so they are compared in pairs.",
+        f"Matches dense: the ticket's accuracy is shown to be less than {delta} below the dense network's, "
+        "after the same number of training steps (one-sided paired t test). Not trivial: the ticket is shown "
+        "to be better than the same mask re-initialised, and better than a random mask that keeps as many "
+        "weights in every layer.",
+        "A ticket is won at a density where both hold. Matching is tested from the densest level down, "
+        f"beating the controls from the sparsest level up, each at half of {level} and each until its first "
+        f"failure, so that the chance of any false win over all densities stays within {level}.",
+        "With fewer than five replicates the verdict is always inconclusive.",
+    ]
+    gate = document["verdict"].get("trained_enough")
+    body = [f"<p>{escape(text)}</p>" for text in paragraphs]
+    if gate is not None:
+        sentence = gate.get("sentence") if isinstance(gate, Mapping) else None
+        body.append(f"<p>{escape(str(sentence or 'Trained enough: ' + plain(gate)))}</p>")
+    return _section("How this was decided", *body)
+
+
+def _use(document: Document) -> str:
+    ticket = document.get("ticket")
+    if ticket is None:
+        return ""
+    code = (
+        "from winticket import Ticket, masked\n\n"
+        f"ticket = Ticket.load({str(ticket)!r})\n"
+        "model.load_state_dict({**ticket.mask.apply(ticket.start.weights), **ticket.start.buffers})\n"
+        "with masked(model, ticket.mask):  # pruned weights stay exactly zero\n"
+        "    train(model)  # your own loop, your own optimiser\n"
+    )
+    return _section("Use the ticket", f"<pre><code>{escape(code)}</code></pre>")
+
+
+def _details(document: Document) -> str:
+    rows = []
+    for level in levels(document):
+        for name, arm in level["arms"].items():
+            steps = plus_minus(arm.get("early_stop_step"), interval(arm, "early_stop_ci"), scale=1, digits=0)
+            counts = (str(replicates(arm)), plain(arm.get("failed")))
+            accuracies = (
+                _accuracy({**arm, "failed": 0}, key) for key in ("accuracy", "accuracy_at_early_stop")
+            )
+            model = level.get("model_density")
+            both = (density_percent(level["density"]), "–" if model is None else density_percent(model))
+            rows.append([escape(cell) for cell in (*both, arm_name(name), *accuracies, steps, *counts)])
+    head = (
+        "density",
+        "of the whole model",
+        "arm",
+        "accuracy %",
+        "at early stop %",
+        "early-stop step",
+        "n",
+        "failed",
+    )
+    caption = (
+        "Mean ± half a 95 % interval. Density counts the eligible weights; the second column all parameters."
+    )
+    table = _table(head, rows, caption=caption)
+    return f"<section><details><summary>All numbers, with early stops</summary>{table}</details></section>"
+
+
+def _surroundings(document: Document) -> str:
+    experiment = [
+        (name.replace("_", " "), plain(value)) for name, value in document.get("experiment", {}).items()
+    ]
+    machine = [(str(name), plain(value)) for name, value in (document.get("environment") or {}).items()]
+    names = ("store", "results", "ticket", "report")
+    places = [(name, str(document[name])) for name in names if document.get(name) is not None]
+    return _section(
+        "Experiment, environment, files",
+        "<h3>Experiment</h3>" + _definitions(experiment, wide=True),
+        "<h3>Environment</h3>" + _definitions(machine, wide=True) if machine else "",
+        "<h3>Files</h3>" + _definitions(places, wide=True) if places else "",
+    )

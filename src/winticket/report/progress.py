@@ -1,0 +1,144 @@
+"""Progress while trainings run: how far, what is in hand, how long still. On stderr, so that stdout stays clean."""
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+from winticket.report.reading import arm_name, density_percent, duration
+
+QUIET_SECONDS = 15.0  # between lines where there is no terminal to redraw
+
+
+class Training(Protocol):
+    """What is shown of a task."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def label(self) -> Mapping[str, Any]: ...
+    @property
+    def weight(self) -> float: ...
+
+
+class Happening(Protocol):
+    """What an executor tells of a task; see `winticket.run.Event`."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def task(self) -> Training: ...
+    @property
+    def step(self) -> int | None: ...
+    @property
+    def steps(self) -> int | None: ...
+    @property
+    def text(self) -> str | None: ...
+
+
+class Watch:
+    """Draws progress of trainings whose weights add up to the whole; call it with each event, inside `with`.
+
+    The time left is the weight left over the speed so far, and before there is a speed, `seconds`, the plan's
+    estimate. Without a terminal it prints a line every 15 seconds.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        densities: list[float],
+        *,
+        seconds: float | None,
+        console: Console | None = None,
+    ) -> None:
+        self.console = console or Console(stderr=True)
+        self.weights, self.densities, self.estimate = dict(weights), densities, seconds
+        self.total = sum(self.weights.values())
+        self.done: dict[str, float] = {}
+        self.finished = self.reused = self.failed = 0
+        self.began = self.spoke = time.monotonic()
+        self.bars = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[at]}"),
+            console=self.console,
+        )
+        self.rows: dict[str, TaskID] = {}
+        self.live = Live(
+            console=self.console, get_renderable=self._drawing, refresh_per_second=5, transient=True
+        )
+
+    def __enter__(self) -> "Watch":
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.console.is_terminal:
+            self.live.stop()
+
+    def __call__(self, event: Happening) -> None:
+        key, weight = event.task.key, event.task.weight
+        if event.kind == "reused":
+            self.reused += 1
+            self.total -= self.weights.pop(key, 0.0)
+        elif event.kind == "started":
+            self.rows[key] = self.bars.add_task(self._name(event.task.label), total=1.0, at="")
+        elif event.kind == "progress" and event.steps:
+            self.done[key] = weight * (event.step or 0) / event.steps
+            if key in self.rows:
+                at = f"{event.step} / {event.steps} steps"
+                self.bars.update(self.rows[key], completed=(event.step or 0) / event.steps, at=at)
+        elif event.kind in ("finished", "failed", "skipped"):
+            self.done[key] = weight
+            self.finished += event.kind == "finished"
+            self.failed += event.kind != "finished"
+            if event.kind == "failed":
+                last = (event.text or "").strip().splitlines()[-1:]
+                self.console.print(f"failed: {self._name(event.task.label)}: {''.join(last)}", style="yellow")
+            if key in self.rows:
+                self.bars.remove_task(self.rows.pop(key))
+        if not self.console.is_terminal and time.monotonic() - self.spoke >= QUIET_SECONDS:
+            self.spoke = time.monotonic()
+            self.console.print(self._line())
+
+    def seconds_left(self) -> float | None:
+        """Estimated seconds to the end; None while nothing is known."""
+        elapsed, share = time.monotonic() - self.began, self._share()
+        if share > 0.02:
+            return elapsed * (1 - share) / share
+        return None if self.estimate is None else max(self.estimate - elapsed, 0.0)
+
+    def _share(self) -> float:
+        return sum(self.done.values()) / self.total if self.total else 1.0
+
+    def _line(self) -> str:
+        left = self.seconds_left()
+        count = len(self.weights)
+        parts = [f"{100 * self._share():.0f} %", f"{self.finished} of {count} stack trainings"]
+        if self.reused:
+            parts.append(f"{self.reused} reused")
+        if self.failed:
+            parts.append(f"{self.failed} failed or skipped")
+        parts.append("time left unknown yet" if left is None else f"about {duration(left)} left")
+        return ", ".join(parts)
+
+    def _drawing(self) -> Group:
+        width = 40
+        filled = round(width * self._share())
+        bar = Text("━" * filled, style="green") + Text("━" * (width - filled), style="bright_black")
+        return Group(Text.assemble(bar, " ", self._line()), self.bars)
+
+    def _name(self, label: Mapping[str, Any]) -> str:
+        level = int(label.get("level", 0))
+        first, count = int(label.get("first", 0)), int(label.get("count", 1))
+        who = f"replicates {first + 1}–{first + count}" if count > 1 else f"replicate {first + 1}"
+        arm = arm_name(str(label.get("arm", "training")))
+        return f"{arm} at {density_percent(self.densities[level])} (level {level} of {len(self.densities) - 1}), {who}"

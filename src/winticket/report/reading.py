@@ -1,0 +1,169 @@
+"""Reading a result document: what a level, an arm or the verdict says, with absence kept as absence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Document = Mapping[str, Any]
+
+ARM_NAMES = {
+    "dense": "dense network",
+    "ticket": "ticket",
+    "reinit": "re-initialised",
+    "random": "random mask",
+}
+CHECK_NAMES = {
+    "accuracy": "matches dense",
+    "beats_reinit": "beats re-init",
+    "beats_random": "beats random mask",
+    "accuracy_at_early_stop": "matches dense at early stop",
+}
+
+
+def arm_name(arm: str) -> str:
+    """The arm in words; an arm this room does not know is named as the document names it."""
+    return ARM_NAMES.get(arm, arm)
+
+
+def levels(document: Document) -> list[Mapping[str, Any]]:
+    """The levels, densest first."""
+    return sorted(document["levels"], key=lambda level: -float(level["density"]))
+
+
+def pruned_levels(document: Document) -> list[Mapping[str, Any]]:
+    """The levels with density below 1 that have a ticket arm, densest first."""
+    return [level for level in levels(document) if level["density"] < 1 and "ticket" in level["arms"]]
+
+
+def arms(document: Document) -> list[str]:
+    """Every arm in the document: dense, ticket and the paper's controls first, then others as they appear."""
+    seen = dict.fromkeys(arm for level in document["levels"] for arm in level["arms"])
+    known = [arm for arm in ARM_NAMES if arm in seen]
+    return known + [arm for arm in seen if arm not in ARM_NAMES]
+
+
+def dense_arm(document: Document) -> Mapping[str, Any] | None:
+    """The dense arm of the densest level that has one, or None."""
+    found = (level["arms"]["dense"] for level in levels(document) if "dense" in level["arms"])
+    return next(found, None)
+
+
+def replicates(arm: Mapping[str, Any]) -> int:
+    """How many replicates of this arm did not fail."""
+    return sum(value is not None for value in arm.get("accuracies", ()))
+
+
+def interval(arm: Mapping[str, Any], name: str) -> tuple[float, float] | None:
+    """The interval `name` of an arm as (low, high), or None where there is none (a single replicate)."""
+    pair = arm.get(name)
+    if pair is None or any(end is None for end in pair):
+        return None
+    return float(pair[0]), float(pair[1])
+
+
+def claimed(document: Document) -> tuple[float, ...]:
+    """The densities at which the verdict claims a winning ticket, densest first."""
+    return tuple(sorted((float(d) for d in document["verdict"].get("claimed") or ()), reverse=True))
+
+
+def is_in(density: float, densities: Iterable[float]) -> bool:
+    """Whether `density` is one of `densities`, up to the rounding of a JSON number."""
+    return any(abs(density - other) <= 1e-9 for other in densities)
+
+
+def passed(level: Mapping[str, Any], check: str) -> bool | None:
+    """Whether a check of this level passed; None where it was not made."""
+    found = level.get("checks", {}).get(check)
+    return found.get("passed") if isinstance(found, Mapping) else None
+
+
+def time_outcome(level: Mapping[str, Any]) -> str | None:
+    """`faster`, `as fast` or `slower` than the dense network at this level; None where it was not judged."""
+    found = level.get("checks", {}).get("time")
+    outcome: str | None = found.get("outcome") if isinstance(found, Mapping) else found
+    return outcome
+
+
+def reason(document: Document) -> str:
+    """The verdict's reason without the outcome's own word in front, which every heading says already."""
+    verdict = document["verdict"]
+    text = str(verdict.get("reason") or "")
+    rest = (
+        text[len(verdict["outcome"]) + 1 :].lstrip()
+        if text.lower().startswith(f"{verdict['outcome']}:")
+        else text
+    )
+    return rest[:1].upper() + rest[1:]
+
+
+def falls_behind(document: Document, level: Mapping[str, Any]) -> bool:
+    """Whether the ticket is seen to lose by more than the margin: shown by the test, or by the mean alone.
+
+    A check that merely did not pass (too few replicates, a wide interval) is not a fall.
+    """
+    found = level.get("checks", {}).get("accuracy")
+    if not isinstance(found, Mapping) or found.get("passed") is not False:
+        return False
+    gap, margin = paired_difference(level, "ticket", dense_arm(document)), said(document, "margin_pp")
+    return bool(found.get("refuted")) or (gap is not None and margin is not None and gap < -margin)
+
+
+def said(document: Document, name: str) -> Any:
+    """An entry of the experiment, or None where it does not say."""
+    return document.get("experiment", {}).get(name)
+
+
+def paired_difference(level: Mapping[str, Any], arm: str, other: Mapping[str, Any] | None) -> float | None:
+    """Mean over replicates of accuracy(arm) - accuracy(other), in percentage points.
+
+    Pairs with a failed replicate are left out; None where no pair is left.
+    """
+    mine = level["arms"].get(arm, {}).get("accuracies", ())
+    others = () if other is None else other.get("accuracies", ())
+    pairs = [(a, b) for a, b in zip(mine, others, strict=False) if a is not None and b is not None]
+    return 100 * sum(a - b for a, b in pairs) / len(pairs) if pairs else None
+
+
+def density_text(density: float) -> str:
+    """A density with three figures that matter: 0.107, 0.0312."""
+    return f"{density:.3f}" if density >= 0.1 else f"{density:.4f}"
+
+
+def density_percent(density: float) -> str:
+    """A density as a share of the weights: 10.7 %, 100 %."""
+    share = 100 * density
+    return f"{share:.0f} %" if share >= 99.95 else f"{share:.1f} %" if share >= 1 else f"{share:.2g} %"
+
+
+def plus_minus(mean: float | None, ends: tuple[float, float] | None, *, scale: float, digits: int) -> str:
+    """mean ± half the interval's width, both multiplied by `scale`; the mean alone without an interval."""
+    if mean is None:
+        return "–"
+    text = f"{scale * mean:.{digits}f}"
+    return text if ends is None else f"{text} ± {scale * (ends[1] - ends[0]) / 2:.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 64 s, 2 min 9 s, 3 h 20 min."""
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s" if seconds >= 10 else f"{seconds:.1f} s"
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def plain(value: object) -> str:
+    """Any JSON value on one line: lists joined by commas, mappings as key: value pairs, null as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{str(key).replace('_', ' ')}: {plain(item)}" for key, item in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(plain(item) for item in value)
+    return str(value)

@@ -1,0 +1,103 @@
+"""What each figure shows, in one sentence made from the numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from textwrap import fill
+
+from winticket.report.reading import (
+    Document,
+    dense_arm,
+    density_percent,
+    paired_difference,
+    pruned_levels,
+    time_outcome,
+)
+from winticket.report.tables import Table
+
+
+def headline(document: Document) -> str:
+    """The verdict in one short sentence."""
+    verdict = document["verdict"]
+    if verdict["outcome"] == "won":
+        return f"Won: a ticket with {density_percent(verdict['density'])} of the weights"
+    if verdict["outcome"] == "not won":
+        return "Not won: no density holds a verified winning ticket"
+    needed = verdict.get("replicates_needed")
+    return "Inconclusive" if needed is None else f"Inconclusive: {needed} replicates would decide"
+
+
+def accuracy_title(document: Document, *, width: int = 72) -> str:
+    """The accuracy figure's finding: the verdict where won, otherwise where the ticket stands at its best."""
+    verdict = document["verdict"]
+    margin = document.get("experiment", {}).get("margin_pp")
+    within = "" if margin is None else f" within {margin:g} pp"
+    if verdict["outcome"] == "won":
+        controls = _controls(document)
+        beaten = f" and beats {' and '.join(controls)} there" if controls else ""
+        down = density_percent(verdict["density"])
+        return _lines(f"The ticket matches the dense network{within} down to {down}{beaten}", width)
+    dense = dense_arm(document)
+    found = [
+        (paired_difference(level, "ticket", dense), level["density"]) for level in pruned_levels(document)
+    ]
+    known = [(gap, density) for gap, density in found if gap is not None]
+    if not known:
+        return "Test accuracy against density"
+    gap, density = known[-1]
+    start = {"not won": "No verified winning ticket", "inconclusive": "Not decided yet"}[verdict["outcome"]]
+    return _lines(
+        f"{start}: at {density_percent(density)} the ticket is {_gap(gap)} the dense network", width
+    )
+
+
+def early_stop_title(document: Document, *, width: int = 72) -> str:
+    """The early-stop figure's finding: where the ticket learns faster than the dense network."""
+    faster = [level["density"] for level in pruned_levels(document) if time_outcome(level) == "faster"]
+    slower = [level["density"] for level in pruned_levels(document) if time_outcome(level) == "slower"]
+    if faster:
+        words = f"The ticket reaches its early stop sooner than the dense network {_span(faster)}"
+        return _lines(
+            words + (f", and later from {density_percent(max(slower))} down" if slower else ""), width
+        )
+    if slower:
+        return _lines(
+            f"The ticket reaches its early stop later than the dense network {_span(slower)}", width
+        )
+    return "The ticket is about as fast as the dense network, or the runs cannot tell"
+
+
+def learning_title(document: Document, table: Table, shown: Sequence[float], *, width: int = 100) -> str:
+    """The learning curves' finding: the last step's gap between ticket and re-initialisation."""
+    for density in sorted(shown, key=lambda d: abs(d - (document["verdict"].get("density") or 0.0))):
+        last = [
+            table.where(arm=arm, density=density).column("test_accuracy")[-1:] for arm in ("ticket", "reinit")
+        ]
+        if all(last):
+            gap = 100 * (float(last[0][0] or 0) - float(last[1][0] or 0))
+            start = f"At {density_percent(density)} density the ticket ends"
+            return _lines(f"{start} {_gap(gap)} the same mask re-initialised", width)
+    return "Learning curves of the tickets and the dense network"
+
+
+def _lines(text: str, width: int) -> str:
+    """Broken into lines, never between a number and its unit."""
+    return fill(re.sub(r"(\d) (%|pp)", "\\1\u00a0\\2", text), width).replace("\u00a0", " ")
+
+
+def _controls(document: Document) -> list[str]:
+    present = {arm for level in pruned_levels(document) for arm in level["arms"]}
+    names = {"reinit": "re-initialisation", "random": "the random mask"}
+    return [names[arm] for arm in ("reinit", "random") if arm in present]
+
+
+def _gap(points: float) -> str:
+    if abs(points) < 0.005:
+        return "level with"
+    return f"{abs(points):.2f} pp {'above' if points > 0 else 'below'}"
+
+
+def _span(densities: Sequence[float]) -> str:
+    low, high = density_percent(min(densities)), density_percent(max(densities))
+    return f"at {low}" if low == high else f"between {high} and {low}"

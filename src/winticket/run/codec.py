@@ -1,0 +1,288 @@
+"""A value as one safetensors file: tensors, and a JSON tree in the header that says how they hang together.
+
+Never pickle; no class is looked up outside winticket unless its module is already imported and it says
+`__storable__ = True`. Coding is exact to the bit: bool tensors are bit-packed, float tensors that are mostly
+zeros (of either sign) are kept as packed positions and values, and equal tensors are kept once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import struct
+import sys
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from .errors import Damaged, StoreError
+from .keys import Json, canonical_text, is_ours, resolve
+
+FORMAT = 1
+_HEADER = "winticket"  # the one entry of the file's metadata
+_NATIVE = frozenset(  # kept under their own safetensors type; any other dtype goes as its bytes
+    getattr(torch, name)
+    for name in "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8".split()  # noqa: SIM905
+)
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_MINUS_ZERO = {1: 0x80, 2: -(1 << 15), 4: -(1 << 31), 8: -(1 << 63)}
+_MAX_HEADER = 1 << 30
+
+
+def encode(value: object, about: Mapping[str, Json] | None = None) -> bytes:
+    """The file's bytes; `about` is kept beside the value and outside its digest.
+
+    Values: None, bool, int, float, str, bytes, list, tuple, dict with str or int keys, torch.Tensor, and
+    frozen dataclasses of these from winticket or with `__storable__ = True`.
+    Errors: TypeError naming the place of anything else.
+    """
+    pieces = _Pieces()
+    tree = pieces.put(value, "")
+    digest = _digest(tree, pieces.tensors)
+    note = dict(about or {})
+    header: dict[str, Json] = {
+        "format": FORMAT,
+        "tree": tree,
+        "digest": digest,
+        "about": note,
+        "about_digest": hashlib.sha256(canonical_text(note).encode()).hexdigest(),
+    }
+    return safetensors.torch.save(pieces.tensors, {_HEADER: json.dumps(header, allow_nan=False)})
+
+
+def decode(data: bytes, *, check: bool = True) -> object:
+    """The value of a file's bytes; `check` compares the digests too. Errors: StoreError with the reason."""
+    tree, tensors = _load(data, check=check)
+    try:
+        return _Reader(tensors).get(tree)
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise StoreError(f"the content cannot be rebuilt: {type(error).__name__}: {error}") from error
+
+
+def verify(data: bytes) -> None:
+    """Checks every byte without building the value. Errors: StoreError with the reason."""
+    _load(data, check=True)
+
+
+def _load(data: bytes, *, check: bool) -> tuple[Any, dict[str, Tensor]]:
+    header = read_header(data)
+    try:
+        tensors = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, RuntimeError) as error:
+        raise Damaged(f"truncated or damaged: {error}") from error
+    if check and _digest(header["tree"], tensors) != header["digest"]:
+        raise Damaged("damaged: the content does not match its digest")
+    return header["tree"], tensors
+
+
+def header_size(start: bytes) -> int:
+    """How many bytes from the file's start `read_header` needs; `start` is the first eight or more."""
+    if len(start) < 8:
+        raise Damaged(f"truncated: {len(start)} bytes")
+    size = int(struct.unpack("<Q", start[:8])[0])
+    if size > _MAX_HEADER:
+        raise Damaged("damaged, or not a safetensors file")
+    return 8 + size
+
+
+def read_header(data: bytes) -> dict[str, Any]:
+    """format, tree, digest and about, from the file's first `header_size` bytes (more do not hurt)."""
+    end = header_size(data)
+    if len(data) < end:
+        raise Damaged(f"truncated: the header has {end} bytes, the file {len(data)}")
+    try:
+        header = json.loads(json.loads(data[8:end])["__metadata__"][_HEADER])
+        version, note, _, _ = header["format"], header["about"], header["tree"], header["digest"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Damaged("damaged, or not written by winticket: no readable header") from error
+    if type(version) is not int or version < 1:
+        raise Damaged(f"damaged: format {version!r}")
+    if version > FORMAT:
+        raise StoreError(
+            f"written in format {version} by a newer winticket; this one reads up to {FORMAT}: upgrade"
+        )
+    if hashlib.sha256(canonical_text(note).encode()).hexdigest() != header.get("about_digest"):
+        raise Damaged("damaged: the notes do not match their digest")
+    return cast("dict[str, Any]", header)
+
+
+def _digest(tree: Json, tensors: Mapping[str, Tensor]) -> str:
+    whole = hashlib.sha256(canonical_text(tree).encode())
+    for name in sorted(tensors):
+        t = tensors[name]
+        whole.update(f"\n{name} {t.dtype} {tuple(t.shape)}\n".encode())
+        whole.update(_octets(t).numpy().data)
+    return whole.hexdigest()
+
+
+def _octets(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def _pack_bits(flags: Tensor) -> Tensor:
+    return torch.from_numpy(np.packbits(flags.reshape(-1).numpy()))
+
+
+def _unpack_bits(packed: Tensor, count: int) -> Tensor:
+    return torch.from_numpy(np.unpackbits(packed.numpy(), count=count)).bool()
+
+
+class _Pieces:
+    """Takes a value apart; equal pieces (dtype, shape, bytes) are kept once."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._names: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+
+    def keep(self, tensor: Tensor, where: str) -> str:
+        own = tensor.contiguous()
+        if own.untyped_storage().nbytes() != own.nbytes or own.dtype not in _NATIVE:
+            own = (own if own.dtype in _NATIVE else _octets(own)).clone()
+        same = (str(own.dtype), tuple(own.shape), hashlib.sha256(_octets(own).numpy().data).digest())
+        if same not in self._names:
+            name = f"{len(self.tensors):05d}{where}".encode("ascii", "backslashreplace").decode()
+            # A clone, since safetensors refuses two tensors over one memory.
+            self.tensors[name] = own.clone()
+            self._names[same] = name
+        return self._names[same]
+
+    def put(self, value: object, where: str) -> Json:
+        if value is None or type(value) in (bool, int, str):
+            return cast("Json", value)
+        if isinstance(value, float):
+            return float(value) if math.isfinite(value) else {"float": struct.pack(">d", value).hex()}
+        if isinstance(value, Tensor):
+            return self.put_tensor(value, where)
+        if type(value) is list:
+            return [self.put(item, f"{where}/{i}") for i, item in enumerate(value)]
+        if type(value) is tuple:
+            return {"tuple": [self.put(item, f"{where}/{i}") for i, item in enumerate(value)]}
+        if isinstance(value, Mapping):
+            return {
+                "dict": [[self.put_name(k, where), self.put(v, f"{where}/{k}")] for k, v in value.items()]
+            }
+        if type(value) is bytes:
+            octets = torch.frombuffer(bytearray(value), dtype=torch.uint8) if value else torch.empty(0).byte()
+            return {"bytes": self.keep(octets, where)}
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            path = _storable_path(value, where)
+            fields = [f.name for f in dataclasses.fields(value) if f.init]
+            return {
+                "record": path,
+                "fields": {n: self.put(getattr(value, n), f"{where}/{n}") for n in fields},
+            }
+        raise TypeError(
+            f"value{where} is a {type(value).__module__}.{type(value).__qualname__}, which is not stored; "
+            "possible: None, bool, int, float, str, bytes, list, tuple, dict, torch.Tensor and frozen "
+            "dataclasses of these"
+        )
+
+    def put_name(self, name: object, where: str) -> str | int:
+        if type(name) is str or type(name) is int:
+            return name
+        raise TypeError(f"value{where} has the dict key {name!r}; only str and int keys are stored")
+
+    def put_tensor(self, value: Tensor, where: str) -> Json:
+        if value.layout != torch.strided or value.is_quantized or value.device.type == "meta":
+            raise TypeError(
+                f"value{where} is a {value.layout} tensor on {value.device}; only dense ones are stored"
+            )
+        tensor = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        told: dict[str, Json] = {
+            "tensor": str(tensor.dtype).removeprefix("torch."),
+            "shape": list(tensor.shape),
+        }
+        if tensor.dtype == torch.bool:
+            return told | {"bits": self.keep(_pack_bits(tensor), where)}
+        if tensor.dtype.is_floating_point and tensor.element_size() in _BITS and tensor.numel():
+            cells = tensor.reshape(-1).view(_BITS[tensor.element_size()])
+            minus = cells == _MINUS_ZERO[tensor.element_size()]
+            alive = (cells != 0) & ~minus
+            if 2 * int(alive.sum()) < tensor.numel():
+                values = cells[alive].view(tensor.dtype)
+                if minus.any():  # a negative weight times its mask
+                    told["minus"] = self.keep(_pack_bits(minus), where + ":minus")
+                return told | {
+                    "at": self.keep(_pack_bits(alive), where + ":at"),
+                    "data": self.keep(values, where),
+                }
+        return told | {"data": self.keep(tensor, where)}
+
+
+def _storable_path(value: object, where: str) -> str:
+    kind = type(value)
+    path = f"{kind.__module__}:{kind.__qualname__}"
+    if not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise TypeError(f"value{where}: dataclass {path} is not frozen, so it is not stored")
+    if not is_ours(kind.__module__) and getattr(kind, "__storable__", False) is not True:
+        raise TypeError(
+            f"value{where}: dataclass {path} is not stored unless it declares __storable__ = True"
+        )
+    if "<locals>" in path:
+        raise TypeError(f"value{where}: dataclass {path} is local to a function and could not be found again")
+    return path
+
+
+class _Reader:
+    """Puts a value together; every tensor gets memory of its own, as aligned as any that torch allocates."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.tensors = tensors
+
+    def get(self, tree: Any) -> object:
+        if isinstance(tree, list):
+            return [self.get(item) for item in tree]
+        if not isinstance(tree, dict):
+            return tree
+        if "tensor" in tree:
+            return self.get_tensor(tree)
+        if "tuple" in tree:
+            return tuple(self.get(item) for item in tree["tuple"])
+        if "dict" in tree:
+            return {name: self.get(item) for name, item in tree["dict"]}
+        if "float" in tree:
+            return struct.unpack(">d", bytes.fromhex(tree["float"]))[0]
+        if "bytes" in tree:
+            return self.tensors[tree["bytes"]].numpy().tobytes()
+        kind = _storable(tree["record"])
+        return kind(**{name: self.get(item) for name, item in tree["fields"].items()})
+
+    def get_tensor(self, tree: dict[str, Any]) -> Tensor:
+        dtype, shape = getattr(torch, tree["tensor"]), tuple(tree["shape"])
+        count = int(np.prod(shape, dtype=np.int64))
+        if "bits" in tree:
+            return _unpack_bits(self.tensors[tree["bits"]], count).reshape(shape).clone()
+        data = self.tensors[tree["data"]]
+        if "at" in tree:
+            cell = _BITS[dtype.itemsize]
+            whole = torch.zeros(count, dtype=cell)
+            whole[_unpack_bits(self.tensors[tree["at"]], count)] = data.view(cell)
+            if "minus" in tree:
+                whole[_unpack_bits(self.tensors[tree["minus"]], count)] = _MINUS_ZERO[dtype.itemsize]
+            return whole.view(dtype).reshape(shape)
+        own = data.clone()
+        return own.reshape(shape) if own.dtype == dtype else own.view(dtype).reshape(shape)
+
+
+def _storable(path: str) -> Any:
+    module = path.partition(":")[0]
+    if not is_ours(module) and module not in sys.modules:
+        raise StoreError(
+            f"holds a {path}; modules named in a file are not imported unless they are winticket's: "
+            f"import {module} first"
+        )
+    try:
+        kind = resolve(path)
+    except ValueError as error:
+        raise StoreError(f"holds a {path}, which this version does not have: {error}") from error
+    frozen = isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    if not frozen or not (is_ours(module) or getattr(kind, "__storable__", False) is True):
+        raise StoreError(f"holds a {path}, which is not a dataclass that may be stored")
+    return kind

@@ -1,0 +1,177 @@
+"""What functions and literals look like inside a key: by import path, revision and exact value."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import hashlib
+import importlib
+import inspect
+import json
+import math
+import sys
+from collections.abc import Callable
+from typing import TypeAlias
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+OURS = "winticket"
+
+
+@dataclasses.dataclass(frozen=True)
+class Ref:
+    """Stands for another task's value: its key, and its function's path, which tells what to import."""
+
+    key: str
+    fn: str
+
+
+def rebuild(value: object, leaf: Callable[[object], object]) -> object:
+    """A copy of nested tuples, lists and dicts with `leaf` applied to everything else."""
+    if type(value) is tuple:
+        return tuple(rebuild(item, leaf) for item in value)
+    if type(value) is list:
+        return [rebuild(item, leaf) for item in value]
+    if type(value) is dict:
+        return {name: rebuild(item, leaf) for name, item in value.items()}
+    return leaf(value)
+
+
+def canonical_text(value: Json) -> str:
+    """The one JSON text of a value: sorted names, no spaces, ASCII, floats by repr."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def resolve(path: str) -> object:
+    """The object that `package.module:name` names, importing the module."""
+    module, colon, name = path.partition(":")
+    if not (module and colon and name):
+        raise ValueError(f"{path!r} is not an import path; write package.module:name")
+    try:
+        found: object = importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"{path!r} cannot be imported: {error}") from error
+    for part in name.split("."):
+        if not hasattr(found, part):
+            near = difflib.get_close_matches(part, dir(found), n=3)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise ValueError(f"{path!r}: {module} has no {name}{hint}")
+        found = getattr(found, part)
+    return found
+
+
+def import_path(thing: object, where: str) -> str:
+    """`package.module:name` of a function or class; TypeError if a worker could not find it by that."""
+    module = getattr(thing, "__module__", None)
+    name = getattr(thing, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise TypeError(f"{where}: {thing!r} has no import path; give a function defined in a module")
+    if "<lambda>" in name or "<locals>" in name:
+        raise TypeError(
+            f"{where}: {module}:{name} is a lambda or a local function, which workers and later runs cannot "
+            "find; define it at the top level of a module"
+        )
+    if module == "__main__" and getattr(sys.modules["__main__"], "__file__", None) is None:
+        raise TypeError(
+            f"{where}: {name} was defined interactively, where workers cannot find it; put it in a .py file"
+        )
+    path = f"{module}:{name}"
+    try:
+        found = resolve(path)
+    except ValueError as error:
+        raise TypeError(f"{where}: {error}") from error
+    if found != thing:
+        raise TypeError(f"{where}: {path} names another object; give the one that can be imported")
+    return path
+
+
+def is_ours(module: str) -> bool:
+    return module == OURS or module.startswith(OURS + ".")
+
+
+@functools.lru_cache(maxsize=4096)
+def _source(thing: Callable[..., object]) -> str | None:
+    try:
+        text = inspect.getsource(thing)
+    except (OSError, TypeError):  # compiled: there is none
+        return None
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def identity(thing: Callable[..., object], path: str) -> dict[str, Json]:
+    """What a function is to a key: its path, its module's REVISION and, outside winticket, its source.
+
+    The source is the function's own alone; a change in what it calls shows only through REVISION.
+    """
+    module = path.partition(":")[0]
+    revision = getattr(sys.modules.get(module), "REVISION", 0)
+    if type(revision) is not int:
+        raise TypeError(f"{module}.REVISION is {revision!r}; it must be an int, raised when numbers change")
+    told: dict[str, Json] = {"fn": path, "revision": revision}
+    if not is_ours(module):
+        told["source"] = _source(thing)
+    return told
+
+
+def canonical(value: object, where: str) -> Json:
+    """A literal as JSON, such that two literals give one text only if they are the same value.
+
+    Errors: TypeError naming `where` for what has no exact, lasting text (nan, tensors, open files, ...).
+    """
+    if value is None or type(value) in (bool, int, str):
+        return value  # type: ignore[return-value]  # mypy does not narrow by `type(...) in`
+    if isinstance(value, float):
+        return _float(float(value), where)
+    if isinstance(value, Ref):
+        return {"task": value.key}
+    if type(value) is list:
+        return [canonical(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if type(value) is tuple:
+        return {"tuple": [canonical(item, f"{where}[{i}]") for i, item in enumerate(value)]}
+    if type(value) is dict:
+        return {"dict": _members(value, where)}
+    if isinstance(value, functools.partial):
+        return {
+            "partial": canonical(value.func, where),
+            "inputs": [canonical(item, f"{where}.args[{i}]") for i, item in enumerate(value.args)],
+            "options": _members(value.keywords, where),
+        }
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _record(value, where)
+    if inspect.isroutine(value) or isinstance(value, type):
+        return dict(identity(value, import_path(value, where)))
+    raise TypeError(
+        f"{where} is a {type(value).__module__}.{type(value).__qualname__}, which cannot be part of a key; "
+        "possible: None, bool, int, float, str, tuple, list, dict with str keys, frozen dataclasses of "
+        "these, functions named by import path and functools.partial of them"
+    )
+
+
+def _float(value: float, where: str) -> Json:
+    if math.isnan(value):
+        raise TypeError(f"{where} is nan, which is not a value to plan with; use None for a missing one")
+    return value if math.isfinite(value) else {"float": repr(value)}
+
+
+def _members(value: dict[str, object], where: str) -> dict[str, Json]:
+    for name in value:
+        if type(name) is not str:
+            raise TypeError(f"{where} has the dict key {name!r}; only str keys can be part of a key")
+    return {name: canonical(item, f"{where}[{name!r}]") for name, item in value.items()}
+
+
+def _record(value: object, where: str) -> Json:
+    kind = type(value)
+    if hasattr(kind, "__task_key__"):
+        raise TypeError(f"{where} is a task; tasks go among the positional inputs, not into options")
+    if not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise TypeError(
+            f"{where}: dataclass {kind.__qualname__} is not frozen; only frozen ones can be planned with"
+        )
+    path = import_path(kind, where)
+    if hasattr(value, "key_fields"):
+        fields = value.key_fields()
+    else:
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}  # type: ignore[arg-type]
+    return {"record": path, "fields": _members(dict(fields), where)}

@@ -1,0 +1,190 @@
+"""What of a plan is to be computed, in which order, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .errors import TaskFailed
+from .keys import Ref
+from .store import Store
+from .task import Task, pack, stored_edges, walk
+from .work import evaluate
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened to a task.
+
+    started, progress (step of steps), finished (seconds), failed (text: traceback; earlier: stored by a run
+    before), skipped (text: the key of the failed task), reused (its result was in the store), retried (text:
+    how the worker died)
+    """
+
+    kind: Literal["started", "progress", "finished", "failed", "skipped", "reused", "retried"]
+    task: Task
+    worker: int | None = None
+    step: int | None = None
+    steps: int | None = None
+    seconds: float | None = None
+    text: str | None = None
+    earlier: bool = False
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What became of the stored tasks, by key. Every task that was needed is in exactly one of the four.
+
+    reused also lists tasks that were not needed but are in the store. failed: key -> traceback; skipped:
+    key -> key of the failed task that it needs.
+    """
+
+    store: Store
+    computed: tuple[str, ...]
+    reused: tuple[str, ...]
+    failed: Mapping[str, str]
+    skipped: Mapping[str, str]
+    seconds: float
+
+    def ok(self, target: Task) -> bool:
+        """Whether the task's value is to be had."""
+        return not self._missing(target)
+
+    def value(self, target: Task) -> Any:
+        """The task's value; a step is evaluated here. Errors: TaskFailed with the traceback."""
+        if missing := self._missing(target):
+            key = self.skipped.get(missing, missing)
+            skipped = "was skipped, since a task it needs failed" if missing in self.skipped else "failed"
+            raise TaskFailed(
+                f"{target!r} {skipped}:\n{self.failed.get(key, f'task {key} is not part of this run')}"
+            )
+        if target.stored:
+            return self.store.get(target.key)
+
+        def fetch(ref: Ref) -> object:
+            return self.store.get(ref.key)
+
+        return evaluate(pack(target), fetch, {})
+
+    def _missing(self, target: Task) -> str | None:
+        needed = (target,) if target.stored else stored_edges(walk([target]))[target.key]
+        return next((t.key for t in needed if not self.store.has(t.key)), None)
+
+
+class Schedule:
+    """Which tasks are to do, which of them can start, and what became of the rest."""
+
+    def __init__(
+        self, targets: Sequence[Task], store: Store, tell: Callable[[Event], None], *, retry: bool
+    ) -> None:
+        order = walk(targets)
+        self.edges = stored_edges(order)
+        self.tell = tell
+        self.computed: list[str] = []
+        self.reused: list[str] = []
+        self.failed: dict[str, str] = {}
+        self.skipped: dict[str, str] = {}
+        self.todo = self._sort(targets, order, store, retry=retry)
+        self.after: dict[str, list[Task]] = {key: [] for key in self.todo}
+        self.open: dict[str, int] = {}
+        for key in self.todo:
+            before = [t for t in self.edges[key] if t.key in self.todo]
+            self.open[key] = len(before)
+            for need in before:
+                self.after[need.key].append(self.todo[key])
+        self.path = self._longest_paths()
+        self.place = {key: i for i, key in enumerate(self.todo)}
+        self.ready = [key for key, count in self.open.items() if count == 0]
+        self.running: dict[str, int] = {}  # key -> worker
+        self.made_by: dict[str, int] = {}
+
+    def _sort(
+        self, targets: Sequence[Task], order: list[Task], store: Store, *, retry: bool
+    ) -> dict[str, Task]:
+        """What must be computed, inputs first; tells what is reused, had failed, or is skipped for that."""
+        there = {t.key for t in order if t.stored and store.has(t.key)}
+        ends = {target.key for target in targets}
+        wanted: set[str] = set()
+        for t in reversed(order):
+            if t.key in ends:
+                wanted.update([t.key] if t.stored else [need.key for need in self.edges[t.key]])
+            if t.stored and t.key in wanted and t.key not in there:
+                wanted.update(need.key for need in self.edges[t.key])
+        todo: dict[str, Task] = {}
+        for t in (t for t in order if t.stored):
+            if t.key in there:
+                self.reused.append(t.key)
+                self.tell(Event("reused", t))
+            elif t.key in wanted:
+                earlier = None if retry else store.failure(t.key)
+                if earlier is not None:
+                    self.failed[t.key] = earlier.traceback
+                    self.tell(Event("failed", t, text=earlier.traceback, earlier=True))
+                elif cause := self._cause(t):
+                    self._skip(t, cause)
+                else:
+                    todo[t.key] = t
+        return todo
+
+    def _cause(self, t: Task) -> str | None:
+        for need in self.edges[t.key]:
+            if need.key in self.failed:
+                return need.key
+            if need.key in self.skipped:
+                return self.skipped[need.key]
+        return None
+
+    def _skip(self, t: Task, cause: str) -> None:
+        self.skipped[t.key] = cause
+        self.tell(Event("skipped", t, text=cause))
+
+    def _longest_paths(self) -> dict[str, float]:
+        """For each task the cost of the longest chain that starts with it: what it holds up."""
+        path: dict[str, float] = {}
+        for key, t in reversed(self.todo.items()):
+            path[key] = t.weight + max((path[following.key] for following in self.after[key]), default=0.0)
+        return path
+
+    def take(self, worker: int) -> Task:
+        """The ready task with the longest chain behind it; among equals one whose inputs this worker made."""
+
+        def rank(key: str) -> tuple[float, int, int]:
+            here = sum(self.made_by.get(need.key) == worker for need in self.edges[key])
+            return -self.path[key], -here, self.place[key]
+
+        key = min(self.ready, key=rank)
+        self.ready.remove(key)
+        self.running[key] = worker
+        return self.todo[key]
+
+    def finish(self, key: str, seconds: float | None, *, reused: bool) -> None:
+        worker = self.running.pop(key)
+        self.made_by[key] = worker
+        (self.reused if reused else self.computed).append(key)
+        self.tell(Event("reused" if reused else "finished", self.todo[key], worker=worker, seconds=seconds))
+        for following in self.after[key]:
+            self.open[following.key] -= 1
+            if self.open[following.key] == 0 and following.key not in self.skipped:
+                self.ready.append(following.key)
+
+    def fail(self, key: str, text: str, seconds: float | None) -> None:
+        worker = self.running.pop(key)
+        self.failed[key] = text
+        self.tell(Event("failed", self.todo[key], worker=worker, seconds=seconds, text=text))
+        trail = list(self.after[key])
+        for t in trail:
+            if t.key not in self.skipped:
+                self._skip(t, key)
+                trail.extend(self.after[t.key])
+
+    def put_back(self, key: str) -> None:
+        self.running.pop(key, None)
+        self.ready.append(key)
+
+    def left(self) -> int:
+        return (
+            len(self.ready)
+            + len(self.running)
+            + sum(count > 0 and key not in self.skipped for key, count in self.open.items())
+        )

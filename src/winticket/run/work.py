@@ -1,0 +1,321 @@
+"""What a worker does with one task: bring the inputs, call the function, keep the result."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import platform
+import random
+import sys
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any, Literal, cast
+
+from . import codec
+from .errors import StoreError
+from .keys import Json, Ref, rebuild, resolve
+from .store import Store
+from .task import SUPPLIED, Node
+
+_THROTTLE = 0.2  # seconds between two progress messages
+_PATIENCE = 1.5  # seconds that a stopping task gets to reach its next checkpoint
+
+Said = Literal["progress", "finished", "failed", "stopped", "aborted", "died"]
+
+
+class Stop(BaseException):
+    """Raised by report() in a task that is to stop; no `except Exception` of a task swallows it."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a worker says about the task in hand."""
+
+    said: Said
+    key: str
+    step: int | None = None
+    steps: int | None = None
+    seconds: float | None = None
+    text: str | None = None  # traceback or reason
+    reused: bool = False  # finished: by somebody else meanwhile
+    cause: Literal["store", "memory", "import", "unready"] | None = None  # of aborted and died
+
+
+class Checkpoint:
+    """Given to functions with a parameter `checkpoint`: a place for what it takes to go on after a stop."""
+
+    def __init__(self, store: Store, key: str, seconds: float, stopping: Callable[[], bool]) -> None:
+        self._store, self._key, self._seconds, self._stopping = store, key, seconds, stopping
+        self._last = time.monotonic()
+        self.saved_for_stop = False
+
+    def load(self) -> Any:
+        """What was saved last, or None; a damaged checkpoint counts as none."""
+        try:
+            return self._store.load_partial(self._key)
+        except StoreError:
+            return None
+
+    def due(self) -> bool:
+        """Whether it is time to save: the interval has passed, or the run is about to stop."""
+        if self._stopping():
+            return not self.saved_for_stop
+        return time.monotonic() - self._last >= self._seconds
+
+    def save(self, value: object) -> None:
+        """Keeps the value, whole or not at all, in the place of the last one."""
+        stopping = self._stopping()
+        self._store.save_partial(self._key, value)
+        self._last = time.monotonic()
+        self.saved_for_stop = stopping
+
+
+class Report:
+    """Given to functions with a parameter `report`: `report(step, steps)` tells how far they are, cheaply."""
+
+    def __init__(
+        self,
+        key: str,
+        say: Callable[[Message], None],
+        stopping: Callable[[], bool],
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        self._key, self._say, self._stopping, self._checkpoint = key, say, stopping, checkpoint
+        self._last = float("-inf")
+        self._asked: float | None = None
+
+    def __call__(self, step: int, steps: int) -> None:
+        now = time.monotonic()
+        if self._stopping():
+            self._asked = now if self._asked is None else self._asked
+            waits = self._checkpoint is not None and not self._checkpoint.saved_for_stop
+            if not waits or now - self._asked > _PATIENCE:
+                raise Stop
+        if now - self._last >= _THROTTLE or step >= steps:
+            self._last = now
+            self._say(Message("progress", self._key, step=step, steps=steps))
+
+
+class Memory:
+    """The values a worker met last, so that a chain of tasks on it does not read what it just wrote."""
+
+    def __init__(self, limit: int, count: int = 64) -> None:
+        self._limit, self._count, self._size = limit, count, 0
+        self._values: OrderedDict[str, tuple[object, int]] = OrderedDict()
+
+    def get(self, key: str) -> tuple[object] | None:
+        """The value in a tuple of one, or None."""
+        if key not in self._values:
+            return None
+        self._values.move_to_end(key)
+        return (self._values[key][0],)
+
+    def add(self, key: str, value: object, size: int) -> None:
+        if size > self._limit or key in self._values:
+            return
+        self._values[key] = (value, size)
+        self._size += size
+        while self._size > self._limit or len(self._values) > self._count:
+            self._size -= self._values.popitem(last=False)[1][1]
+
+
+@dataclass
+class Desk:
+    """What a worker has at hand: the store, its memory, a line to the parent, and the request to stop."""
+
+    store: Store
+    say: Callable[[Message], None]
+    stopping: Callable[[], bool]
+    checkpoint_seconds: float
+    memory: Memory = field(default_factory=lambda: Memory(256 << 20))
+
+    def fetch(self, ref: Ref) -> object:
+        held = self.memory.get(ref.key)
+        if held is not None:
+            return held[0]
+        try:
+            # The plan names this module, so it may be imported: the value may hold its classes.
+            resolve(ref.fn)
+            value, size = self.store.get_sized(ref.key)
+        except (KeyError, ValueError) as error:  # gone since, or not importable here: no fault of the task
+            raise StoreError(f"an input cannot be read: {error}") from error
+        self.memory.add(ref.key, value, size)
+        return value
+
+    def supplies(self, node: Node) -> dict[str, object]:
+        """The checkpoint and report that the function has parameters for."""
+        asked = (
+            SUPPLIED & inspect.signature(cast("Callable[..., object]", resolve(node.fn))).parameters.keys()
+        )
+        checkpoint = (
+            Checkpoint(self.store, node.key, self.checkpoint_seconds, self.stopping)
+            if "checkpoint" in asked
+            else None
+        )
+        report = Report(node.key, self.say, self.stopping, checkpoint)
+        return {
+            name: value for name, value in (("checkpoint", checkpoint), ("report", report)) if name in asked
+        }
+
+
+def attempt(nodes: Sequence[Node], desk: Desk) -> Message:
+    """Computes the last node and keeps its result or its failure; tells how it went."""
+    node, started = nodes[-1], time.perf_counter()
+    try:
+        if desk.store.has(node.key):
+            return Message("finished", node.key, seconds=0.0, reused=True)
+        for each in nodes:
+            resolve(each.fn)  # here, since a module that a worker cannot import is no failure of the task
+        try:
+            with _own_random_state(node.key):
+                value = evaluate(nodes, desk.fetch, desk.supplies(node))
+            data = codec.encode(value, about(node, time.perf_counter() - started))
+            # Remembered as it comes back, and not as it went in: strides and types are then everybody's.
+            desk.memory.add(node.key, codec.decode(data, check=False), len(data))
+        except (Exception, SystemExit) as error:
+            if _outside(error):
+                raise
+            text, seconds = traceback.format_exc(), time.perf_counter() - started
+            desk.store.put_failure(node.key, text, about(node, seconds))
+            desk.store.forget(node.key, "partial")
+            return Message("failed", node.key, text=text, seconds=seconds)
+        desk.store.put_encoded(node.key, data)
+        desk.store.forget(node.key, "partial")
+        return Message("finished", node.key, seconds=time.perf_counter() - started)
+    except Stop:
+        return Message("stopped", node.key)
+    except Exception as error:  # noqa: BLE001 - a worker must tell whatever it was and live on
+        return Message("aborted", node.key, text=f"{type(error).__name__}: {error}", cause=_cause(error))
+
+
+def _cause(error: Exception) -> Literal["store", "memory", "import"]:
+    if isinstance(error, (StoreError, OSError)):
+        return "store"
+    return "import" if isinstance(error, ValueError) else "memory"
+
+
+def _outside(error: BaseException) -> bool:
+    """Whether this says something about the machine and not about the task."""
+    if isinstance(error, (StoreError, MemoryError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # torch raises RuntimeError where its allocators find no memory.
+    return isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    )
+
+
+def evaluate(nodes: Sequence[Node], fetch: Callable[[Ref], object], supplies: dict[str, object]) -> object:
+    """The last node's value; the others are the steps above it, evaluated here."""
+    made: dict[str, object] = {}
+
+    def leaf(value: object) -> object:
+        if not isinstance(value, Ref):
+            return value
+        return made[value.key] if value.key in made else fetch(value)
+
+    for node in nodes:
+        fn = cast("Callable[..., object]", resolve(node.fn))
+        inputs = [rebuild(value, leaf) for value in node.inputs]
+        options = {name: rebuild(value, lambda item: item) for name, value in node.options.items()}
+        made[node.key] = (
+            fn(*inputs, **options, **supplies) if node.stored else _each(node.fn, fn, inputs, options)
+        )
+    return made[nodes[-1].key]
+
+
+def _each(path: str, fn: Callable[..., object], inputs: list[object], options: dict[str, object]) -> object:
+    """The call, or one per element where inputs are stacks; a failed replicate takes its call's place."""
+
+    def once(given: Sequence[object]) -> object:
+        failed = [value for value in given if getattr(type(value), "failed_replicate", False) is True]
+        return failed[0] if failed else fn(*given, **options)
+
+    lengths = {len(value) for value in inputs if type(value) is tuple}
+    if not lengths:
+        return once(inputs)
+    if len(lengths) > 1:
+        raise ValueError(
+            f"{path}: stacks of different lengths {sorted(lengths)} cannot be taken element by element"
+        )
+    rows = range(lengths.pop())
+    return tuple(once([value[i] if type(value) is tuple else value for value in inputs]) for i in rows)
+
+
+def about(node: Node, seconds: float) -> dict[str, Json]:
+    """The notes kept with a result: how, when and with what it was made; none names a person or place."""
+    import torch
+
+    options = {name: _readable(value) for name, value in node.options.items()}
+    cuda: Any = torch.cuda
+    return {
+        "fn": node.fn,
+        "options": options,
+        "label": node.label,
+        "seconds": round(seconds, 6),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": {
+            "winticket": _version("winticket"),
+            "torch": torch.__version__,
+            "numpy": _version("numpy"),
+            "python": platform.python_version(),
+            "system": f"{sys.platform} {platform.machine()}",
+            "device": cuda.get_device_name() if cuda.is_initialized() else "cpu",
+            "cpu": torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+def _readable(value: object) -> Json:
+    """An option for people to read; the key has the exact one."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if abs(value) != float("inf") else repr(value)
+    if isinstance(value, (list, tuple)):
+        return [_readable(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _readable(item) for name, item in value.items()}
+    if hasattr(value, "__qualname__"):
+        return f"{value.__module__}:{value.__qualname__}"
+    return repr(value)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@contextmanager
+def _own_random_state(key: str) -> Iterator[None]:
+    """Global generators seeded by the key, and put back after.
+
+    Ours never draws from them, but a user's dropout does, and must not depend on what a worker ran before.
+    """
+    import numpy as np
+    import torch
+
+    seed = int(key[:8], 16)
+    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.default_generator.manual_seed(seed)
+    cuda: Any = torch.cuda
+    if cuda.is_initialized():
+        cuda.manual_seed_all(seed)
+    try:
+        yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002
+        torch.set_rng_state(kept[2])

@@ -1,0 +1,32 @@
+"""The nouns of the field (mask, state, ticket, trajectory) and the file that a ticket is kept in."""
+
+from winticket.ticket.file import FORMAT_VERSION, TicketFileError
+from winticket.ticket.nouns import (
+    JSON,
+    Curve,
+    Failed,
+    Mask,
+    Scores,
+    Seeds,
+    State,
+    Ticket,
+    Trajectory,
+    Weights,
+    same_bits,
+)
+
+__all__ = [
+    "FORMAT_VERSION",
+    "JSON",
+    "Curve",
+    "Failed",
+    "Mask",
+    "Scores",
+    "Seeds",
+    "State",
+    "Ticket",
+    "TicketFileError",
+    "Trajectory",
+    "Weights",
+    "same_bits",
+]

@@ -1,0 +1,206 @@
+"""The ticket file: one safetensors file that any program can read.
+
+Tensors, by group:
+    mask/<name>       uint8 [ceil(n / 8)]: the layer's n mask bits in row-major order, first bit highest
+                      (numpy.packbits), 1 = alive; the last byte is filled up with zeros
+    weights/<name>    all parameters at the start step, eligible or not, exactly as the state held them
+                      (a pruned weight's value may be anything: multiply by the mask)
+    buffers/<name>    buffers at the start step
+    optimizer/<name>  optimiser state at the start step, if any
+
+The safetensors metadata has one entry, "winticket", a JSON object:
+    version         of this layout, a whole number; a reader refuses a newer one
+    origin, step, seeds {root, replicate}, about (model, recipe, data fingerprint, ...)
+    tensors         {group: [names]} in their proper order
+    density         kept / eligible;  model_density: the same over all parameters
+    layers          {name: {kept, total, shape}} of the eligible layers
+    excluded        names of the parameters that are not eligible
+    written_by      versions of winticket, torch, numpy, python
+    sha256          over this object without "sha256" (JSON, sorted keys, no spaces, ASCII) and then, sorted
+                    by name, each tensor's name, dtype as safetensors calls it, shape as JSON (each of the
+                    three followed by a line feed) and bytes
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import platform
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from winticket.version import __version__
+
+FORMAT_VERSION = 1
+GROUPS = ("mask", "weights", "buffers", "optimizer")
+_KEY = "winticket"
+_LONGEST_HEADER = 100_000_000  # safetensors' own limit, in bytes
+
+
+class TicketFileError(ValueError):
+    """A file that is not a readable ticket; the message says why and what to do."""
+
+
+def write(path: Path, *, tensors: Mapping[str, Mapping[str, Tensor]], document: Mapping[str, Any]) -> None:
+    """Write the groups of tensors and the JSON document to `path`, whole or not at all.
+
+    `tensors` maps each of GROUPS to its tensors; those of "mask" are bool and are packed. Raises OSError
+    where the file cannot be written; nothing is left behind then.
+    """
+    flat = {
+        f"{group}/{name}": _packed(tensor) if group == "mask" else tensor.detach().cpu().contiguous().clone()
+        for group in GROUPS
+        for name, tensor in tensors[group].items()
+    }
+    signed = {
+        **document,
+        "version": FORMAT_VERSION,
+        "tensors": {group: list(tensors[group]) for group in GROUPS},
+        "written_by": {
+            "winticket": __version__,
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    header, data = _split(save_safetensors(flat))
+    signed["sha256"] = _checksum(signed, header, data)
+    # One metadata key only: safetensors orders several at random, and equal tickets should be equal files.
+    _replace(path, save_safetensors(flat, metadata={_KEY: json.dumps(signed)}))
+
+
+def read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """The groups of tensors and the document that `write` put into `path`.
+
+    Raises TicketFileError where the file is absent, not safetensors, truncated, not a ticket, of a newer
+    format, or damaged.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise TicketFileError(f"there is no ticket file at {path}; check the path") from None
+    except OSError as error:
+        raise TicketFileError(f"the ticket file {path} cannot be read: {error.strerror}") from error
+    header, data = _whole(path, content)
+    document = _trusted_document(path, header, data)
+    try:
+        flat = load_safetensors(content)
+        groups = {
+            group: {name: flat[f"{group}/{name}"] for name in document["tensors"][group]} for group in GROUPS
+        }
+        shapes = {name: layer["shape"] for name, layer in document["layers"].items()}
+        groups["mask"] = {name: _unpacked(bits, shapes[name]) for name, bits in groups["mask"].items()}
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise TicketFileError(f"{path} is damaged: its parts do not fit each other ({error})") from error
+    return groups, document
+
+
+def _packed(keep: Tensor) -> Tensor:
+    """Bool tensor of n elements -> uint8 [ceil(n / 8)]."""
+    return torch.from_numpy(np.packbits(keep.detach().cpu().reshape(-1).numpy()))
+
+
+def _unpacked(bits: Tensor, shape: list[int]) -> Tensor:
+    """The inverse of `_packed`, given the layer's shape. ValueError where the number of bytes is wrong."""
+    count = math.prod(shape)
+    if bits.numel() != -(-count // 8):
+        raise ValueError(f"a mask of shape {shape} is packed in {bits.numel()} bytes")
+    return torch.from_numpy(np.unpackbits(bits.numpy(), count=count).astype(bool)).reshape(shape)
+
+
+def _split(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """Header (JSON object) and tensor bytes of safetensors content that is known to be sound."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:end]), content[end:]
+
+
+def _whole(path: Path, content: bytes) -> tuple[dict[str, Any], bytes]:
+    """Header and tensor bytes of a file's content; TicketFileError unless it is complete safetensors."""
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 9 or length > _LONGEST_HEADER or content[8:9] != b"{":
+        raise TicketFileError(
+            f"{path} is not a ticket: not a safetensors file (or one cut off within its first bytes)"
+        )
+    if len(content) < 8 + length:
+        raise TicketFileError(
+            f"{path} is truncated: it has {len(content)} bytes and its header alone needs {8 + length}; "
+            "copy or make it again"
+        )
+    try:
+        header, data = _split(content)
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        needed = max(ends, default=0)
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise TicketFileError(f"{path} is damaged, or not a safetensors file: {error}") from error
+    if len(data) < needed:
+        raise TicketFileError(
+            f"{path} is truncated: its tensors need {needed} bytes and {len(data)} are there; "
+            "copy or make it again"
+        )
+    return header, data
+
+
+def _trusted_document(path: Path, header: dict[str, Any], data: bytes) -> dict[str, Any]:
+    """The "winticket" object of the header; TicketFileError if it is absent, newer, or fails its checksum."""
+    metadata = header.get("__metadata__") or {}
+    if _KEY not in metadata:
+        raise TicketFileError(
+            f"{path} is a safetensors file but not a ticket: its metadata has no {_KEY!r} entry "
+            f"(entries: {', '.join(metadata) or 'none'}); Ticket.save writes tickets"
+        )
+    try:
+        document: dict[str, Any] = json.loads(metadata[_KEY])
+        version = int(document["version"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise TicketFileError(f"{path} is damaged: its {_KEY!r} metadata cannot be read ({error})") from error
+    if version > FORMAT_VERSION:
+        raise TicketFileError(
+            f"{path} has format version {version}; winticket {__version__} reads up to {FORMAT_VERSION}: "
+            "upgrade winticket"
+        )
+    try:
+        sound = document.get("sha256") == _checksum(document, header, data)
+    except (TypeError, KeyError, ValueError):
+        sound = False
+    if not sound:
+        raise TicketFileError(f"{path} is damaged: its checksum does not match; copy or make it again")
+    return document
+
+
+def _checksum(document: Mapping[str, Any], header: Mapping[str, Any], data: bytes) -> str:
+    """SHA-256, in hex, as the module's docstring lays down."""
+    unsigned = {key: value for key, value in document.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(unsigned, sort_keys=True, separators=(",", ":")).encode())
+    for name in sorted(name for name in header if name != "__metadata__"):
+        entry = header[name]
+        shape = json.dumps(entry["shape"], separators=(",", ":"))
+        digest.update(f"{name}\n{entry['dtype']}\n{shape}\n".encode())
+        digest.update(data[slice(*entry["data_offsets"])])
+    return digest.hexdigest()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Put `content` at `path` by writing a sibling and renaming it, so that no reader sees half a file."""
+    sibling = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with sibling.open("xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        sibling.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            sibling.unlink(missing_ok=True)
+        raise

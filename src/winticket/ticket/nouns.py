@@ -1,0 +1,361 @@
+"""Mask, State, Seeds, Ticket, Curve, Trajectory, Failed: frozen values that every stage takes and gives.
+
+Tensors inside them are never written to; a stage that changes a weight makes a new one. Mappings are
+copied into plain dictionaries, so that the values can be pickled and sent to another process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import ClassVar, TypeAlias
+
+import torch
+from torch import Tensor
+
+from winticket.ticket import file
+
+Weights: TypeAlias = Mapping[str, Tensor]
+Scores: TypeAlias = Mapping[str, Tensor]
+JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Which eligible weights are alive. A state of its own: never inferred from zeros in the weights.
+
+    `keep` has one bool tensor per eligible weight, of that weight's shape; True is alive.
+    Raises TypeError, naming the layer, where a tensor is not bool.
+    """
+
+    keep: Mapping[str, Tensor]
+
+    def __post_init__(self) -> None:
+        for name, keep in self.keep.items():
+            if not isinstance(keep, Tensor) or keep.dtype != torch.bool:
+                given = keep.dtype if isinstance(keep, Tensor) else type(keep).__name__
+                raise TypeError(
+                    f"the mask of layer {name!r} is {given}, not torch.bool; compare to make one (scores > 0)"
+                )
+        object.__setattr__(self, "keep", dict(self.keep))
+
+    @classmethod
+    def full(cls, weights: Weights) -> Mask:
+        """The mask that keeps every one of `weights` (give the eligible ones only)."""
+        return cls({name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()})
+
+    def layers(self) -> dict[str, tuple[int, int]]:
+        """Layer name -> (weights kept, weights in all), in the mask's own order."""
+        return {name: (int(keep.sum()), keep.numel()) for name, keep in self.keep.items()}
+
+    def count(self) -> int:
+        """Weights kept."""
+        return sum(kept for kept, _ in self.layers().values())
+
+    def total(self) -> int:
+        """Eligible weights, kept or not."""
+        return sum(keep.numel() for keep in self.keep.values())
+
+    def density(self) -> float:
+        """Kept / eligible, in 0..1. Raises ValueError for a mask over no weights."""
+        if not self.total():
+            raise ValueError("a mask over no weights has no density; the model has no eligible weight")
+        return self.count() / self.total()
+
+    def emptied(self) -> tuple[str, ...]:
+        """Names of the layers that have weights but keep none: nothing passes through them."""
+        return tuple(name for name, (kept, total) in self.layers().items() if total and not kept)
+
+    def within(self, wider: Mask) -> bool:
+        """True where every weight kept here is kept in `wider` too. ValueError if the layers differ."""
+        _same_layers("the two masks", self.keep, wider.keep)
+        return not any(
+            bool((keep & ~wider.keep[name].to(keep.device)).any()) for name, keep in self.keep.items()
+        )
+
+    def apply(self, weights: Weights) -> dict[str, Tensor]:
+        """A copy of `weights` with pruned weights exactly 0.0 and all others, eligible or not, as they are.
+
+        Raises ValueError where a masked layer is absent from `weights` or has another shape.
+        """
+        _same_layers(
+            "mask and weights", self.keep, {name: w for name, w in weights.items() if name in self.keep}
+        )
+        # masked_fill, not a product: inf * 0 is nan and -1 * 0 is -0.
+        return {
+            name: w.masked_fill(~self.keep[name].to(w.device), 0) if name in self.keep else w.clone()
+            for name, w in weights.items()
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """A network at one training step: enough to go on from, bit for bit.
+
+    `weights` are all parameters (eligible or not), `buffers` such as BatchNorm's statistics, `optimizer`
+    the optimiser's tensors by name (empty where it starts afresh); `step` counts updates made so far.
+    """
+
+    weights: Weights
+    buffers: Weights
+    optimizer: Weights
+    step: int
+
+    def __post_init__(self) -> None:
+        if self.step < 0:
+            raise ValueError(f"step {self.step} is negative; a state is at step 0 (init) or later")
+        for part in ("weights", "buffers", "optimizer"):
+            object.__setattr__(self, part, dict(getattr(self, part)))
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Where all randomness of one replicate comes from: the experiment's root and the replicate's number."""
+
+    root: int
+    replicate: int
+
+    def derive(self, *purpose: str | int) -> int:
+        """A 63-bit seed for one purpose, as `seeds.derive("order", 3)`.
+
+        The first 63 bits of the SHA-256 of the JSON list [root, replicate, *purpose], so a new consumer
+        of randomness shifts nobody else's, and "3" and 3 are different purposes.
+        """
+        for word in purpose:
+            if not isinstance(word, str | int) or isinstance(word, bool):
+                raise TypeError(f"a seed's purpose is words and whole numbers, not {word!r}")
+        text = json.dumps([self.root, self.replicate, *purpose], separators=(",", ":"))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@dataclass(frozen=True, eq=False)
+class Ticket:
+    """A mask, the state to train from, and where both come from.
+
+    `origin` says in a word what made it ("dense", "imp", "reinit", ...); `about` is free JSON (model,
+    recipe, data fingerprint). Raises ValueError where mask and weights do not fit each other or `about`
+    is not JSON (a nan is not: write None).
+    """
+
+    mask: Mask
+    start: State
+    origin: str
+    seeds: Seeds
+    about: Mapping[str, JSON] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        masked = {name: w for name, w in self.start.weights.items() if name in self.mask.keep}
+        _same_layers("mask and start weights", self.mask.keep, masked)
+        object.__setattr__(self, "about", _plain_json("about", self.about))
+
+    def excluded(self) -> tuple[str, ...]:
+        """Names of the parameters that are not eligible: no mask covers them."""
+        return tuple(name for name in self.start.weights if name not in self.mask.keep)
+
+    def model_density(self) -> float:
+        """(Kept eligible weights + parameters never pruned) / all parameters, in 0..1."""
+        parameters = sum(w.numel() for w in self.start.weights.values())
+        if not parameters:
+            raise ValueError("a ticket without parameters has no density")
+        return (parameters - self.mask.total() + self.mask.count()) / parameters
+
+    def save(self, path: str | Path, **metadata: JSON) -> None:
+        """Write the ticket to one file, whole or not at all; `metadata` is added to `about` in the file.
+
+        Layout: `winticket.ticket.file`. Raises ValueError where metadata is not JSON and OSError where
+        the file cannot be written.
+        """
+        about = _plain_json("metadata", {**self.about, **metadata})
+        document = {
+            "origin": self.origin,
+            "step": self.start.step,
+            "seeds": {"root": self.seeds.root, "replicate": self.seeds.replicate},
+            "about": about,
+            "density": self.mask.density(),
+            "model_density": self.model_density(),
+            "layers": {
+                name: {"kept": kept, "total": total, "shape": list(self.mask.keep[name].shape)}
+                for name, (kept, total) in self.mask.layers().items()
+            },
+            "excluded": list(self.excluded()),
+        }
+        tensors = {
+            "mask": self.mask.keep,
+            "weights": self.start.weights,
+            "buffers": self.start.buffers,
+            "optimizer": self.start.optimizer,
+        }
+        file.write(Path(path), tensors=tensors, document=document)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Ticket:
+        """Read a ticket that `save` wrote, bit for bit.
+
+        Raises TicketFileError, with the reason, where the file is absent, truncated, damaged, not a
+        ticket, or of a newer format.
+        """
+        tensors, document = file.read(Path(path))
+        return cls(
+            mask=Mask(tensors["mask"]),
+            start=State(
+                weights=tensors["weights"],
+                buffers=tensors["buffers"],
+                optimizer=tensors["optimizer"],
+                step=document["step"],
+            ),
+            origin=document["origin"],
+            seeds=Seeds(**document["seeds"]),
+            about=document["about"],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One replicate's learning curve on a grid of steps; every field is a 1-D CPU tensor of length G.
+
+    Losses are means per example and accuracies fractions 0..1, as float64; `step` is int64, rising.
+    nan stands for a value that was not measured.
+    """
+
+    step: Tensor
+    train_loss: Tensor
+    validation_loss: Tensor
+    validation_accuracy: Tensor
+    test_loss: Tensor
+    test_accuracy: Tensor
+
+    def __post_init__(self) -> None:
+        for column in fields(self):
+            values = getattr(self, column.name)
+            dtype = torch.int64 if column.name == "step" else torch.float64
+            if values.dtype != dtype:
+                raise TypeError(f"curve column {column.name!r} is {values.dtype}, not {dtype}")
+            if values.ndim != 1 or values.shape != self.step.shape:
+                raise ValueError(
+                    f"curve column {column.name!r} has shape {tuple(values.shape)}, but 'step' has "
+                    f"{tuple(self.step.shape)}; all columns are 1-D and equally long"
+                )
+        if bool((self.step.diff() <= 0).any()):
+            raise ValueError(f"the curve's steps do not rise: {self.step.tolist()}")
+
+    def _early_stop_row(self) -> int | None:
+        finite = torch.isfinite(self.validation_loss)
+        if not bool(finite.any()):
+            return None
+        best = self.validation_loss[finite].min()
+        return int(torch.nonzero(finite & (self.validation_loss == best))[0])
+
+    def early_stop_step(self) -> int | None:
+        """The step of minimum validation loss, the first of equals; None where no value is finite.
+
+        Frankle & Carbin 2019, section 2: how they measure the speed of learning.
+        """
+        row = self._early_stop_row()
+        return None if row is None else int(self.step[row])
+
+    def accuracy_at_early_stop(self) -> float | None:
+        """Test accuracy (0..1) at the early-stop step; None where there is no such step or no value."""
+        row = self._early_stop_row()
+        if row is None:
+            return None
+        accuracy = float(self.test_accuracy[row])
+        return None if math.isnan(accuracy) else accuracy
+
+    def at(self, step: int) -> dict[str, float]:
+        """The values measured at `step`, by column. ValueError where the grid has no such step."""
+        rows = torch.nonzero(self.step == step)
+        if not len(rows):
+            raise ValueError(f"step {step} is not on the curve's grid {self.step.tolist()}")
+        return self._row(int(rows[0]))
+
+    def last(self) -> dict[str, float]:
+        """The values at the grid's last step, by column. ValueError where the curve has no points."""
+        if not len(self.step):
+            raise ValueError("the curve has no points")
+        return self._row(-1)
+
+    def _row(self, row: int) -> dict[str, float]:
+        columns = [column.name for column in fields(self) if column.name != "step"]
+        return {name: float(getattr(self, name)[row]) for name in columns}
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """What one training run left: its ticket, the states saved on the way (by step), and its curve."""
+
+    ticket: Ticket
+    saved: Mapping[int, State]
+    curve: Curve
+    about: Mapping[str, JSON] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for step, state in self.saved.items():
+            if state.step != step:
+                raise ValueError(f"the state saved under step {step} says that it is at step {state.step}")
+        object.__setattr__(self, "saved", dict(self.saved))
+        object.__setattr__(self, "about", _plain_json("about", self.about))
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A replicate that diverged: it keeps the replicate's place in a stack and is counted, never dropped.
+
+    `step` is the update at which it failed; None where that is not known. `failed_replicate` marks the class
+    for the plan, which hands such a value on through every stage of that replicate.
+    """
+
+    failed_replicate: ClassVar[bool] = True
+
+    reason: str
+    step: int | None
+    seeds: Seeds
+
+
+def same_bits(a: Weights, b: Weights) -> bool:
+    """True where both have the same names, and under each name the same dtype, shape and bytes.
+
+    Stricter than ==: 0.0 and -0.0 differ; and looser: a nan is the same as itself.
+    """
+    return a.keys() == b.keys() and all(
+        a[name].dtype == b[name].dtype
+        and a[name].shape == b[name].shape
+        and torch.equal(_bytes(a[name]), _bytes(b[name]))
+        for name in a
+    )
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in sorted(names))
+
+
+def _same_layers(what: str, a: Weights, b: Weights) -> None:
+    """Raise ValueError, naming the layers, unless both have the same names and shapes."""
+    if a.keys() != b.keys():
+        raise ValueError(
+            f"{what} do not cover the same layers: {_names(a.keys() ^ b.keys())} only on one side"
+        )
+    for name in a:
+        if a[name].shape != b[name].shape:
+            raise ValueError(
+                f"{what} disagree about layer {name!r}: shapes {tuple(a[name].shape)} and "
+                f"{tuple(b[name].shape)}"
+            )
+
+
+def _plain_json(what: str, value: Mapping[str, JSON]) -> dict[str, JSON]:
+    """`value` as it comes back from a file (tuples become lists); ValueError where it is not JSON."""
+    try:
+        plain: dict[str, JSON] = json.loads(json.dumps(dict(value), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{what} must be JSON (text, finite numbers, true, false, null, lists, objects): {error}"
+        ) from error
+    return plain

@@ -1,0 +1,420 @@
+"""The only training loop: a stack of tickets in, their trajectories out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from winticket.ticket import Curve, Failed, State, Ticket, Trajectory
+from winticket.train import stacked
+from winticket.train.recipe import Recipe
+
+COLUMNS = ("train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
+EVALUATION_ROWS = 2500  # examples per evaluation batch: enough to fill the cores, little enough for the cache
+
+
+class Part(Protocol):
+    """Examples x [N, ...] and classes y [N]."""
+
+    @property
+    def x(self) -> Tensor: ...
+    @property
+    def y(self) -> Tensor: ...
+
+
+class Data(Protocol):
+    """What training needs of a dataset."""
+
+    @property
+    def train(self) -> Part: ...
+    @property
+    def validation(self) -> Part: ...
+    @property
+    def test(self) -> Part: ...
+
+
+class Order(Protocol):
+    """Where examples come from, as pure functions of a seed and an epoch; see `winticket.data`."""
+
+    def permutation(self, count: int, *, seed: int, epoch: int) -> Tensor: ...
+    def augmentation(
+        self, count: int, *, seed: int, epoch: int, flip: bool, crop: int
+    ) -> tuple[Any, Any]: ...
+    def augment(self, x: Tensor, *, flip: Any, shift: Any, pad: int) -> Tensor: ...
+
+
+class Checkpoint(Protocol):
+    """Where a training in progress is put aside; supplied by the executor."""
+
+    def load(self) -> Any: ...
+    def save(self, value: Any) -> None: ...
+    def due(self) -> bool: ...
+
+
+@dataclass
+class _Run:
+    """A stack in training. Mutable: the one place where tensors are written in place."""
+
+    module: nn.Module
+    recipe: Recipe
+    start: int
+    weights: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    masks: dict[str, Tensor]
+    optimizer: torch.optim.Optimizer
+    step: int
+    losses: Tensor
+    rows: list[Tensor] = field(default_factory=list)
+    saved: dict[int, dict[str, dict[str, Tensor]]] = field(default_factory=dict)
+
+
+def train(
+    module: nn.Module,
+    data: Data,
+    order: Order,
+    stack: Sequence[Ticket | Failed],
+    recipe: Recipe,
+    *,
+    save: Sequence[int] = (),
+    device: str | torch.device = "cpu",
+    checkpoint: Checkpoint | None = None,
+    report: Callable[[int, int], None] | None = None,
+) -> tuple[Trajectory | Failed, ...]:
+    """Train every ticket of a stack by one recipe, together, and return a trajectory for each.
+
+    `module` gives the computation; weights and buffers come from the tickets, which agree in shapes and in start
+    step. A pruned weight is exactly 0 before the first step and after every one. A ticket whose start has optimiser
+    state goes on with it, else the optimiser starts afresh. States are saved at the steps in `save`, with the
+    optimiser's, and at the end, without (nothing goes on from there). A replicate whose loss stops being finite
+    becomes a `Failed` and leaves the others' numbers alone; a `Failed` that comes in goes out as it is.
+
+    Replicate r sees data in the order of `seeds.derive("order")`, in batches of `recipe.batch` that run on over the
+    ends of epochs; so every arm of a replicate sees the same. Curves have a point at `recipe.grid(start step)`:
+    `train_loss` is the mean since the point before (nan at the first).
+    """
+    alive = [ticket for ticket in stack if isinstance(ticket, Ticket)]
+    if not alive:
+        return tuple(t for t in stack if isinstance(t, Failed))
+    start = _common_start(alive, recipe)
+    if any(not start < s <= recipe.steps for s in save):
+        raise ValueError(
+            f"save asks for steps {list(save)}, but training runs from {start} to {recipe.steps}"
+        )
+    run = _begin(alive, module.to(device), recipe, torch.device(device))
+    feed = _Feed(data.train, order, [t.seeds.derive("order") for t in alive], alive, recipe)
+    kept = checkpoint.load() if checkpoint else None
+    if kept is not None:
+        _restore(run, kept)
+    with torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []):
+        how = _advance(run, data, feed, tuple(save), checkpoint=checkpoint, report=report)
+    results = iter(_finish(run, alive, how))
+    return tuple(t if isinstance(t, Failed) else next(results) for t in stack)
+
+
+def evaluate(
+    module: nn.Module,
+    weights: Mapping[str, Tensor],
+    buffers: Mapping[str, Tensor],
+    part: Part,
+    *,
+    how: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Mean loss [S] and accuracy [S] (fractions, float64) of a stack on every example of `part`."""
+    was_training = module.training
+    module.eval()
+    device = next(iter(weights.values())).device
+    count = len(next(iter(weights.values())))
+    loss = torch.zeros(count, dtype=torch.float64, device=device)
+    correct = torch.zeros(count, dtype=torch.int64, device=device)
+    with torch.inference_mode():
+        for at in range(0, len(part.y), EVALUATION_ROWS):
+            x, y = part.x[at : at + EVALUATION_ROWS].to(device), part.y[at : at + EVALUATION_ROWS].to(device)
+            lifted = stacked.scores(module, weights, buffers, x, y, how=how)
+            summed, right = lifted.call(weights, buffers, x, y)
+            loss += summed
+            correct += right
+    module.train(was_training)
+    return (loss / len(part.y)).cpu(), (correct.double() / len(part.y)).cpu()
+
+
+def _common_start(alive: Sequence[Ticket], recipe: Recipe) -> int:
+    steps = {t.start.step for t in alive}
+    shapes = {tuple((k, tuple(w.shape)) for k, w in t.start.weights.items()) for t in alive}
+    if len(steps) > 1 or len(shapes) > 1:
+        raise ValueError(
+            f"a stack shares start step and shapes; given start steps {sorted(steps)} and {len(shapes)} shapes"
+        )
+    start = steps.pop()
+    if start > recipe.steps:
+        raise ValueError(f"the tickets start at step {start}, after the {recipe.steps} steps of the recipe")
+    return start
+
+
+def _begin(alive: Sequence[Ticket], module: nn.Module, recipe: Recipe, device: torch.device) -> _Run:
+    masked = [t.mask.apply(t.start.weights) for t in alive]
+    weights = {k: torch.stack([w[k] for w in masked]).to(device) for k in masked[0]}
+    buffers = {k: torch.stack([t.start.buffers[k] for t in alive]).to(device) for k in alive[0].start.buffers}
+    keep = {k: torch.stack([t.mask.keep[k] for t in alive]).to(device) for k in alive[0].mask.keep}
+    masks = {k: m.to(weights[k].dtype) for k, m in keep.items() if not bool(m.all())}
+    optimizer = _optimizer(recipe, list(weights.values()))
+    if alive[0].start.optimizer:
+        slots = {}
+        for slot in alive[0].start.optimizer:
+            values = [t.start.optimizer[slot] for t in alive]
+            slots[slot] = values[0] if slot.startswith("step/") else torch.stack(values)
+        _load_slots(optimizer, weights, slots)
+    start = alive[0].start.step
+    losses = torch.full((recipe.steps - start, len(alive)), torch.nan, device=device)
+    return _Run(module, recipe, start, weights, buffers, masks, optimizer, start, losses)
+
+
+def _optimizer(recipe: Recipe, parameters: list[Tensor]) -> torch.optim.Optimizer:
+    """Torch's own, over stacked parameters: every update in it is elementwise, so replicates do not meet."""
+    fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
+    shared: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": fused}
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(parameters, momentum=recipe.momentum, nesterov=recipe.nesterov, **shared)
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, **shared)
+
+
+def _slots(optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The optimiser's state as "slot/parameter" -> tensor."""
+    return {
+        f"{slot}/{name}": value.detach().clone()
+        for name, parameter in weights.items()
+        for slot, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _load_slots(
+    optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor], slots: Mapping[str, Tensor]
+) -> None:
+    for key, value in slots.items():
+        slot, name = key.split("/", 1)
+        if name not in weights:
+            raise ValueError(
+                f"optimiser state {key!r} belongs to no parameter; there are {', '.join(weights)}"
+            )
+        optimizer.state[weights[name]][slot] = value.detach().clone().to(weights[name].device)
+
+
+class _Feed:
+    """Batches of every replicate in its own order, assembled a stretch of steps at a time."""
+
+    def __init__(
+        self, part: Part, order: Order, seeds: Sequence[int], tickets: Sequence[Ticket], recipe: Recipe
+    ) -> None:
+        if recipe.batch > len(part.y):
+            raise ValueError(
+                f"batch {recipe.batch} is larger than the training set of {len(part.y)} examples"
+            )
+        self.part, self.order, self.seeds, self.recipe = part, order, seeds, recipe
+        self.noise = tickets[0].seeds.derive("dropout")
+        self.augment_seeds = [t.seeds.derive("augment") for t in tickets]
+        self.augmented = recipe.flip or recipe.crop > 0
+
+    def stretch(self, first: int, last: int) -> tuple[Tensor, list[tuple[Any, Any]]]:
+        """Indices [S, (last - first) · B] of the steps first..last-1, and each replicate's augmentation."""
+        batch, count = self.recipe.batch, len(self.part.y)
+        begin, end = first * batch, last * batch
+        epochs = range(begin // count, (end - 1) // count + 1)
+        cut = slice(begin - epochs[0] * count, end - epochs[0] * count)
+        rows = [
+            torch.cat([self.order.permutation(count, seed=seed, epoch=e) for e in epochs])[cut]
+            for seed in self.seeds
+        ]
+        return torch.stack(rows).to(self.part.x.device), self._augmentations(
+            epochs, cut
+        ) if self.augmented else []
+
+    def _augmentations(self, epochs: range, cut: slice) -> list[tuple[Any, Any]]:
+        drawn = []
+        for seed in self.augment_seeds:
+            parts = [
+                self.order.augmentation(
+                    len(self.part.y), seed=seed, epoch=e, flip=self.recipe.flip, crop=self.recipe.crop
+                )
+                for e in epochs
+            ]
+            drawn.append(
+                tuple(
+                    None if column[0] is None else torch.cat(column)[cut]
+                    for column in zip(*parts, strict=True)
+                )
+            )
+        return [(flip, shift) for flip, shift in drawn]
+
+    def batch(self, rows: Tensor, drawn: list[tuple[Any, Any]], at: slice) -> tuple[Tensor, Tensor]:
+        """x [S, B, ...] and y [S, B] of one step."""
+        chosen = rows[:, at]
+        flat = chosen.reshape(-1)
+        x, y = self.part.x.index_select(0, flat), self.part.y.index_select(0, flat)
+        if drawn:
+            flip, shift = (
+                None if column[0] is None else torch.cat([c[at] for c in column])
+                for column in zip(*drawn, strict=True)
+            )
+            x = self.order.augment(x, flip=flip, shift=shift, pad=self.recipe.crop)
+        return x.view(*chosen.shape, *x.shape[1:]), y.view(chosen.shape)
+
+
+def _advance(
+    run: _Run,
+    data: Data,
+    feed: _Feed,
+    save: tuple[int, ...],
+    *,
+    checkpoint: Checkpoint | None,
+    report: Callable[[int, int], None] | None,
+) -> stacked.Lifted | None:
+    """Train `run` to the end of the recipe, a stretch between grid points at a time."""
+    start, steps = run.start, run.recipe.steps
+    grid, how = run.recipe.grid(start), None
+    if not run.rows:
+        run.rows.append(_measure(run, data))
+    for stop in sorted({*grid, *save}):
+        if stop <= run.step:
+            continue
+        before = run.step
+        how = _stretch(run, feed, stop, report)
+        run.step = stop
+        if stop in save:
+            run.saved[stop] = _snapshot(run)
+        if stop in grid:
+            since = max(g for g in grid if g < stop)
+            run.rows.append(_measure(run, data, run.losses[since - start : stop - start]))
+        if not bool(torch.isfinite(run.losses[before - start : stop - start].sum(0)).any()):
+            break  # every replicate has diverged; there is nothing left to train
+        if checkpoint and stop < steps and checkpoint.due():
+            checkpoint.save(_set_aside(run))
+    return how
+
+
+def _stretch(run: _Run, feed: _Feed, stop: int, report: Callable[[int, int], None] | None) -> stacked.Lifted:
+    """The hot loop: gather, gradient, update, mask."""
+    recipe, module, first, start = run.recipe, run.module, run.step, run.start
+    size = recipe.batch
+    device = run.losses.device
+    seed_noise = torch.cuda.manual_seed if device.type == "cuda" else torch.default_generator.manual_seed
+    rows, drawn = feed.stretch(first, stop)
+    module.train()
+    parameters, names = list(run.weights.values()), list(run.weights)
+    masked, masks = [run.weights[k] for k in run.masks], list(run.masks.values())
+    x, y = (t.to(device) for t in feed.batch(rows, drawn, slice(0, size)))
+    lifted = stacked.gradients(module, run.weights, run.buffers, x, y, how=recipe.stacking)
+    gradient_mode = torch.inference_mode if lifted.traced else torch.no_grad
+    with gradient_mode():
+        for step in range(first, stop):
+            if step > first:
+                at = slice((step - first) * size, (step - first + 1) * size)
+                x, y = (t.to(device) for t in feed.batch(rows, drawn, at))
+            # Dropout's noise is a function of the step alone, so that a run continued or rewound repeats it.
+            seed_noise(feed.noise + step)
+            gradients, loss = lifted.call(run.weights, run.buffers, x, y)
+            for name, parameter in zip(names, parameters, strict=True):
+                parameter.grad = gradients[name]
+            for group in run.optimizer.param_groups:
+                group["lr"] = recipe.rate(step)
+            run.optimizer.step()
+            if masks:
+                torch._foreach_mul_(masked, masks)
+            run.losses[step - start] = loss
+            if report:
+                report(step + 1, recipe.steps)
+    return lifted
+
+
+def _measure(run: _Run, data: Data, losses: Tensor | None = None) -> Tensor:
+    """One row of the curves, float64 [S, columns], in the order of COLUMNS."""
+    columns = [torch.full((run.losses.shape[1],), torch.nan, dtype=torch.float64)]
+    if losses is not None:
+        columns = [losses.double().mean(0).cpu()]
+    for part in (data.validation, data.test):
+        columns += evaluate(run.module, run.weights, run.buffers, part, how=run.recipe.stacking)
+    return torch.stack(columns, 1)
+
+
+def _snapshot(run: _Run) -> dict[str, dict[str, Tensor]]:
+    return {
+        "weights": {k: v.detach().clone() for k, v in run.weights.items()},
+        "buffers": {k: v.clone() for k, v in run.buffers.items()},
+        "optimizer": _slots(run.optimizer, run.weights),
+    }
+
+
+def _set_aside(run: _Run) -> dict[str, Any]:
+    return {
+        "step": run.step,
+        "now": _snapshot(run),
+        "losses": run.losses,
+        "rows": list(run.rows),
+        "saved": dict(run.saved),
+    }
+
+
+def _restore(run: _Run, kept: dict[str, Any]) -> None:
+    for name, value in kept["now"]["weights"].items():
+        run.weights[name].copy_(value)
+    for name, value in kept["now"]["buffers"].items():
+        run.buffers[name].copy_(value)
+    run.optimizer.state.clear()
+    _load_slots(run.optimizer, run.weights, kept["now"]["optimizer"])
+    run.step, run.rows, run.saved = kept["step"], list(kept["rows"]), dict(kept["saved"])
+    run.losses.copy_(kept["losses"])
+
+
+def _finish(run: _Run, alive: Sequence[Ticket], how: stacked.Lifted | None) -> list[Trajectory | Failed]:
+    start, grid = run.start, run.recipe.grid(run.start)[: len(run.rows)]
+    table = torch.stack(run.rows)  # [G, S, columns]
+    states = {
+        **run.saved,
+        run.step: {
+            "weights": run.weights,
+            "buffers": run.buffers,
+            "optimizer": {},
+            **run.saved.get(run.step, {}),
+        },
+    }
+    about = {
+        "stacked": how.stacked if how else None,
+        "stack": len(alive),
+        "reason": how.reason if how else "",
+        "optimizer_state": "restored" if alive[0].start.optimizer else "fresh",
+    }
+    results: list[Trajectory | Failed] = []
+    for r, ticket in enumerate(alive):
+        diverged = _diverged(run.losses[: run.step - start, r], table[:, r], grid, start)
+        if diverged is not None:
+            results.append(
+                Failed(f"the loss stopped being finite at step {diverged}", diverged, ticket.seeds)
+            )
+            continue
+        saved = {step: _one(parts, r, step, ticket) for step, parts in states.items()}
+        columns = {name: table[:, r, c].clone() for c, name in enumerate(COLUMNS)}
+        curve = Curve(step=torch.tensor(grid, dtype=torch.int64), **columns)
+        results.append(Trajectory(ticket, saved, curve, about))
+    return results
+
+
+def _diverged(losses: Tensor, rows: Tensor, grid: Sequence[int], start: int) -> int | None:
+    """The first step with a loss that is not finite, in training or in evaluation; None if there is none."""
+    bad = torch.nonzero(~torch.isfinite(losses))
+    if len(bad):
+        return start + int(bad[0]) + 1
+    measured = torch.nonzero(~torch.isfinite(rows[:, 1:]).all(1))
+    return grid[int(measured[0])] if len(measured) else None
+
+
+def _one(parts: Mapping[str, Mapping[str, Tensor]], r: int, step: int, ticket: Ticket) -> State:
+    """Replicate r's state, on the CPU; pruned weights are +0.0, since a product with the mask also gives -0.0."""
+    weights = ticket.mask.apply({k: v[r].detach().cpu() for k, v in parts["weights"].items()})
+    buffers = {k: v[r].detach().cpu().clone() for k, v in parts["buffers"].items()}
+    optimizer = {
+        k: (v if k.startswith("step/") else v[r]).detach().cpu().clone()
+        for k, v in parts["optimizer"].items()
+    }
+    return State(weights, buffers, optimizer, step)

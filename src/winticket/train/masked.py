@@ -1,0 +1,72 @@
+"""Keep a mask in force inside anybody's training loop."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.hooks import RemovableHandle
+
+from winticket.ticket import Mask
+
+
+@contextmanager
+def masked(model: nn.Module, mask: Mask) -> Iterator[nn.Module]:
+    """Within the block, the pruned weights of `model` are exactly 0.
+
+    ```python
+    with masked(model, mask):
+        my_loop(model)
+    ```
+    The mask is put on at entry, after every step of any `torch.optim` optimiser, before every forward pass
+    (which covers optimisers of other makes), before a state dict is taken, and at exit, however the block
+    ends. Names in the state dict stay as they are; nothing of it remains on the model afterwards, and the
+    weights stay pruned.
+
+    Multiplying gradients alone would not do: momentum, Adam's moments and weight decay move weights whose
+    gradient is zero. Raises ValueError, before the first step, where mask and model disagree about a layer.
+    """
+    parameters = dict(model.named_parameters())
+    for name, keep in mask.keep.items():
+        if name not in parameters:
+            raise ValueError(
+                f"the mask has a layer {name!r} that the model lacks; it has {', '.join(parameters)}"
+            )
+        if parameters[name].shape != keep.shape:
+            given, own = tuple(keep.shape), tuple(parameters[name].shape)
+            raise ValueError(f"the mask of {name!r} has shape {given}, the model's weight {own}")
+    pruned = {name: ~keep for name, keep in mask.keep.items()}
+    enforce = _enforcer(model, pruned)
+    enforce()
+    before_state_dict: Callable[..., RemovableHandle] = model.register_state_dict_pre_hook
+    handles = [
+        register_optimizer_step_post_hook(enforce),
+        model.register_forward_pre_hook(enforce),
+        before_state_dict(enforce),
+    ]
+    try:
+        yield model
+    finally:
+        for handle in handles:
+            handle.remove()
+        enforce()
+        pruned.clear()  # a copy of the model made within the block still has the hooks: they do nothing now
+
+
+def _enforcer(model: nn.Module, pruned: dict[str, Tensor]) -> Callable[..., None]:
+    """Zero the `pruned` weights of `model` as it is now (its parameters may have moved or been replaced)."""
+
+    @torch.no_grad()
+    def enforce(*_: Any, **__: Any) -> None:
+        parameters = dict(model.named_parameters())
+        for name, gone in pruned.items():
+            weight = parameters[name]
+            if gone.device != weight.device:
+                gone = pruned[name] = gone.to(weight.device)  # noqa: PLW2901
+            # Past autograd's count of versions: a second forward pass before the backward pass writes zeros
+            # over zeros, and the first one's saved weights are still good.
+            weight.data.masked_fill_(gone, 0)
+
+    return enforce

@@ -1,0 +1,80 @@
+"""How a network is trained: the recipe, as plain values that can be hashed, printed and compared."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Optimizer = Literal["sgd", "adam", "adamw"]
+Schedule = Literal["constant", "step", "cosine"]
+Stacking = Literal["auto", "stacked", "one by one"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training: optimiser, schedule, length, evaluation grid, augmentation.
+
+    `steps`, `warmup` and `evaluate_every` count optimiser steps; `milestones` are fractions of `steps`, so
+    that a recipe of twice the length keeps its shape; `crop` is the padding in pixels of the random crop (0:
+    none). `warmup` raises the learning rate linearly to `lr` over that many steps, as in Frankle & Carbin
+    2019, §5.
+    """
+
+    steps: int
+    batch: int = 60
+    optimizer: Optimizer = "adam"
+    lr: float = 1.2e-3
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    schedule: Schedule = "constant"
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    gamma: float = 0.1
+    warmup: int = 0
+    evaluate_every: int = 100
+    flip: bool = False
+    crop: int = 0
+    stacking: Stacking = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "evaluate_every", "warmup", "crop"):
+            value = getattr(self, name)
+            least = 0 if name in ("warmup", "crop") else 1
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} is {value}; it is a whole number of at least {least}")
+        if not (self.weight_decay >= 0 and math.isfinite(self.weight_decay)):
+            raise ValueError(f"weight_decay is {self.weight_decay}; it is finite and not negative")
+        for name in ("lr", "gamma"):
+            value = getattr(self, name)
+            if not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{name} is {value}; it is positive and finite")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is {self.momentum}; it lies in [0, 1)")
+        for name, kinds in (("optimizer", Optimizer), ("schedule", Schedule), ("stacking", Stacking)):
+            value = getattr(self, name)
+            if value not in get_args(kinds):
+                raise ValueError(f"{name} is {value!r}; possible: {', '.join(get_args(kinds))}")
+        if self.optimizer != "sgd" and (self.momentum or self.nesterov):
+            raise ValueError(f"momentum and nesterov belong to sgd; {self.optimizer} has its own moments")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        if any(not 0 < m < 1 for m in self.milestones) or list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f"milestones are {self.milestones}; give rising fractions of the run in (0, 1)")
+        if self.warmup >= self.steps and self.warmup:
+            raise ValueError(
+                f"warmup of {self.warmup} steps does not end within the {self.steps} steps of training"
+            )
+
+    def rate(self, step: int) -> float:
+        """The learning rate that the step numbered `step` (from 0) uses."""
+        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        if self.schedule == "cosine":
+            return self.lr * rise * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        if self.schedule == "step":
+            passed = sum(step >= round(m * self.steps) for m in self.milestones)
+            return self.lr * rise * self.gamma**passed
+        return self.lr * rise
+
+    def grid(self, start: int = 0) -> list[int]:
+        """The steps at which the curves have a point: `start`, the multiples of `evaluate_every`, the end."""
+        every = self.evaluate_every
+        return sorted({start, *range((start // every + 1) * every, self.steps, every), self.steps})

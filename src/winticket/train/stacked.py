@@ -1,0 +1,207 @@
+"""One network's loss and gradient, lifted to a stack of replicates and recorded as a flat list of operators.
+
+`torch.func` says what is computed: `vmap(grad_and_value(loss))` over parameters and buffers with a leading replicate
+dimension. Its layers of dispatch cost more than the arithmetic of a small network, so the call is traced once per
+shape (`make_fx`) into the operators it ends in, and only those run afterwards. A consequence to know: the Python code
+of a module's `forward` runs once per shape, as under `torch.jit.trace`; a branch on the *values* of tensors cannot be
+traced and such a module runs untraced.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+from torch.fx import GraphModule, Node
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+
+Tensors = Mapping[str, Tensor]
+Gradients = Callable[[Tensors, Tensors, Tensor, Tensor], tuple[dict[str, Tensor], Tensor]]
+"""(weights [S, ...], buffers [S, ...], x [S, B, ...], y [S, B]) -> gradients [S, ...], losses [S]"""
+Scores = Callable[[Tensors, Tensors, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(weights [S, ...], buffers [S, ...], x [N, ...], y [N]) -> summed losses [S], correct answers [S]"""
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """A function over a stack, and how it is carried out."""
+
+    call: Callable[..., Any]
+    stacked: bool
+    traced: bool
+    reason: str
+
+
+_kept: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Lifted]]" = WeakKeyDictionary()
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Per-example cross-entropy [B] of logits [B, K] against classes y [B]."""
+    return -torch.log_softmax(logits, -1).gather(-1, y.unsqueeze(-1)).squeeze(-1)
+
+
+def gradients(
+    module: nn.Module, weights: Tensors, buffers: Tensors, x: Tensor, y: Tensor, *, how: str
+) -> Lifted:
+    """The gradient of the mean cross-entropy for these shapes; `how` is a recipe's `stacking`."""
+
+    def loss(weights: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> Tensor:
+        return cross_entropy(functional_call(module, (dict(weights), dict(buffers)), (x,)), y).mean()
+
+    return _lift(module, "gradients", grad_and_value(loss), (weights, buffers, x, y), (0, 0, 0, 0), how=how)
+
+
+def scores(
+    module: nn.Module, weights: Tensors, buffers: Tensors, x: Tensor, y: Tensor, *, how: str
+) -> Lifted:
+    """Summed loss (float64) and count of correct answers on data that the replicates share."""
+
+    def score(weights: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        logits = functional_call(module, (dict(weights), dict(buffers)), (x,))
+        return cross_entropy(logits, y).sum(dtype=torch.float64), (logits.argmax(-1) == y).sum()
+
+    return _lift(module, "scores", score, (weights, buffers, x, y), (0, 0, None, None), how=how)
+
+
+def _lift(
+    module: nn.Module,
+    name: str,
+    one: Callable[..., Any],
+    example: tuple[Tensors, Tensors, Tensor, Tensor],
+    dims: tuple[int | None, ...],
+    *,
+    how: str,
+) -> Lifted:
+    weights, buffers, x, y = example
+    shapes = tuple((k, tuple(v.shape)) for k, v in {**weights, **buffers}.items())
+    key = (name, how, module.training, shapes, x.shape, x.dtype, y.shape, x.device)
+    kept = _kept.setdefault(module, {})
+    if key not in kept:
+        kept[key] = _choose(module, one, example, dims, how=how)
+    return kept[key]
+
+
+def _choose(
+    module: nn.Module,
+    one: Callable[..., Any],
+    example: tuple[Tensors, Tensors, Tensor, Tensor],
+    dims: tuple[int | None, ...],
+    *,
+    how: str,
+) -> Lifted:
+    reason = _against_stacking(module, example[2].device, how)
+    if not reason:
+        lifted = vmap(one, in_dims=dims, randomness="different")
+        try:
+            return Lifted(_trace(lifted, example), stacked=True, traced=True, reason="")
+        except Exception as untraceable:  # noqa: BLE001  # whatever a user's module raises, the next way is tried
+            reason = _first_line(untraceable)
+        try:
+            lifted(*_copies(example))
+            return Lifted(lifted, stacked=True, traced=False, reason=f"not traced: {reason}")
+        except Exception as unstackable:
+            reason = f"cannot be stacked: {_first_line(unstackable)}"
+            if how == "stacked":
+                raise ValueError(f"stacking was asked for, but this module {reason}") from unstackable
+    first = tuple(_select(a, 0) if d == 0 else a for a, d in zip(example, dims, strict=True))
+    try:
+        single, traced = _trace(one, first), True
+    except Exception as untraceable:  # noqa: BLE001
+        single, traced, reason = one, False, f"{reason}; not traced: {_first_line(untraceable)}"
+    return Lifted(_one_by_one(single, dims), stacked=False, traced=traced, reason=reason)
+
+
+def _against_stacking(module: nn.Module, device: torch.device, how: str) -> str:
+    if how == "one by one":
+        return "asked for"
+    convolutions = any(isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d) for m in module.modules())
+    if how == "auto" and convolutions and device.type == "cpu":
+        return "stacked convolutions become grouped ones, which are slower on a CPU"
+    return ""
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0][:200]}"
+
+
+def _select(value: Any, index: int) -> Any:
+    return {k: v[index] for k, v in value.items()} if isinstance(value, Mapping) else value[index]
+
+
+def _copies(example: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Clones, since running a module (BatchNorm, say) writes into the buffers that it is given."""
+    return tuple({k: v.clone() for k, v in a.items()} if isinstance(a, Mapping) else a for a in example)
+
+
+def _one_by_one(single: Callable[..., Any], dims: tuple[int | None, ...]) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        count = len(next(iter(arguments[0].values())))
+        results = [
+            single(*(_select(a, i) if d == 0 else a for a, d in zip(arguments, dims, strict=True)))
+            for i in range(count)
+        ]
+        return tuple(_join(parts) for parts in zip(*results, strict=True))
+
+    return call
+
+
+def _join(parts: tuple[Any, ...]) -> Any:
+    if isinstance(parts[0], Mapping):
+        return {k: torch.stack([p[k] for p in parts]) for k in parts[0]}
+    return torch.stack(parts)
+
+
+def _trace(function: Callable[..., Any], example: tuple[Any, ...]) -> Callable[..., Any]:
+    """`function` as its operators alone. Traced over a flat list, since walking nested arguments costs at each call."""
+    leaves, inner = tree_flatten(_copies(example))
+    outer: list[TreeSpec] = []
+
+    def flat(*leaves: Tensor) -> list[Tensor]:
+        results, spec = tree_flatten(function(*tree_unflatten(leaves, inner)))
+        outer.append(spec)
+        return results
+
+    graph = make_fx(flat, tracing_mode="real")(*leaves)
+    _simplify(graph)
+    forward = graph.forward
+
+    def call(*arguments: Any) -> Any:
+        given = [leaf for a in arguments for leaf in (a.values() if isinstance(a, Mapping) else (a,))]
+        return tree_unflatten(forward(*given), outer[0])
+
+    return call
+
+
+def _simplify(graph: GraphModule) -> None:
+    """Drop the operators that do nothing (a view to the same shape, times one, a transpose undone).
+
+    They carry no arithmetic, but each costs a dispatch, and `vmap` leaves dozens of them.
+    """
+    aten = torch.ops.aten
+    same_shape = {aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.detach.default}
+    in_place = any("_." in str(n.target) for n in graph.graph.nodes)
+    for node in list(graph.graph.nodes):
+        if node.op != "call_function" or not node.args or not isinstance(node.args[0], Node):
+            continue
+        source: Any = node.args[0]
+        if node.target in same_shape:
+            idle = _shape(node) is not None and _shape(node) == _shape(source)
+        elif node.target is aten.mul.Scalar:
+            idle = node.args[1] == 1 and not in_place
+        elif node.target is aten.transpose.int and source.target is aten.transpose.int:
+            idle, source = set(node.args[1:]) == set(source.args[1:]), source.args[0]
+        else:
+            idle = False
+        if idle:
+            node.replace_all_uses_with(source)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+
+
+def _shape(node: Node) -> tuple[int, ...] | None:
+    value = node.meta.get("val")
+    return tuple(value.shape) if isinstance(value, Tensor) else None

@@ -1,0 +1,393 @@
+"""The decision: outcomes, sequences, failed runs, margins, the gate, time, and what it refuses."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from winticket.judge import Level, Verdict, gate, judge
+
+# Ten deviations with mean 0 and sd .3 pp: differences are chosen, not drawn.
+WIGGLE = (0.4, -0.4, 0.3, -0.3, 0.2, -0.2, 0.35, -0.35, 0.1, -0.1)
+
+
+def level(
+    density: float,
+    *,
+    ticket: float = 0.0,
+    without: str | None = None,
+    reinit: float = 1.0,
+    random: float = 1.5,
+    n: int = 10,
+    wiggle: float = 1.0,
+) -> Level:
+    """A level in pp: the ticket's mean over dense (98 %), and its advantage over each control."""
+    ours = tuple(0.98 + (ticket + wiggle * w) / 100 for w in WIGGLE[:n])
+    accuracy: dict[str, tuple[float | None, ...]] = {"dense": (0.98,) * n, "ticket": ours}
+    for arm, behind in (("reinit", reinit), ("random", random)):
+        if arm != without:
+            accuracy[arm] = tuple(0.98 + (ticket - behind) / 100 for _ in range(n))
+    return Level(density, accuracy)
+
+
+def with_runs(given: Level, arm: str, values: Sequence[float | None]) -> Level:
+    return dataclasses.replace(given, accuracy={**given.accuracy, arm: tuple(values)})
+
+
+def failing(given: Level, arm: str, *positions: int) -> Level:
+    runs = given.accuracy[arm]
+    return with_runs(given, arm, [None if i in positions else x for i, x in enumerate(runs)])
+
+
+# Light pruning is trivial, the middle wins, heavy pruning falls behind: the usual picture.
+USUAL = [
+    level(0.8, reinit=0.0, random=0.0),
+    level(0.4, ticket=0.1),
+    level(0.2, ticket=0.0),
+    level(0.1, ticket=-0.1),
+    level(0.05, ticket=-2.0),
+]
+
+
+def test_won_on_the_intersection_of_the_two_sequences() -> None:
+    verdict = judge(USUAL)
+    assert (verdict.outcome, verdict.density, verdict.kind) == ("won", 0.1, "winning ticket")
+    assert verdict.claimed == (0.4, 0.2, 0.1)
+    assert [x.matched for x in verdict.levels] == [True, True, True, True, False]
+    assert [x.nontrivial for x in verdict.levels] == [False, True, True, True, True]
+    assert [x.kind for x in verdict.levels] == [
+        "matching, trivially sparse",
+        *["winning ticket"] * 3,
+        "not matching",
+    ]
+    assert verdict.replicates_needed is None
+    assert verdict.reason.startswith(
+        "Won: at density 0.1 the ticket is less than 0.5 pp below the dense network"
+    )
+    assert "-0.10 pp, -0.32 to +0.12" in verdict.reason  # sd .3064/√10 · t(.975; 9) = .219
+    assert "Also won at density 0.4, 0.2." in verdict.reason
+
+
+def test_the_order_of_the_levels_given_and_a_dense_level_change_nothing() -> None:
+    verdict = judge(USUAL)
+    dense = Level(1.0, {"dense": (0.98,) * 10})
+    again = judge([*reversed(USUAL), dense])
+    assert again.levels[1:] == verdict.levels
+    assert (again.reason, again.claimed, again.margins) == (verdict.reason, verdict.claimed, verdict.margins)
+    assert (again.levels[0].density, again.levels[0].kind, again.levels[0].accuracy) == (1.0, "dense", None)
+
+
+def test_each_check_runs_at_half_alpha() -> None:
+    # t(.95; 9) = 1.833 and t(.975; 9) = 2.262: a margin of 2 standard errors passes alpha = .1 and not .05.
+    error = math.sqrt(sum(w * w for w in WIGGLE) / 9) / math.sqrt(10)
+    only = [level(0.2, ticket=-0.5 + 2 * error)]
+    assert judge(only, alpha=0.05).outcome == "inconclusive"
+    assert judge(only, alpha=0.1).outcome == "won"
+    check = judge(only).levels[0].accuracy
+    assert check is not None
+    assert (check.test_level, check.null) == (0.025, -0.005)
+
+
+def test_matching_stops_at_its_first_failure_from_the_densest() -> None:
+    verdict = judge([level(0.5), level(0.3, ticket=-0.45), level(0.2)])
+    assert verdict.claimed == (0.5,)
+    assert [x.matched for x in verdict.levels] == [True, False, False]
+    assert verdict.levels[2].kind == "winning ticket"  # taken alone; not claimed
+
+
+def test_nontrivial_stops_at_its_first_failure_from_the_sparsest() -> None:
+    verdict = judge([level(0.5), level(0.3, reinit=0.05), level(0.2)])
+    assert verdict.claimed == (0.2,)
+    blocked = judge([level(0.5), level(0.3), level(0.01, ticket=-60, reinit=0.0, random=0.0)])
+    assert (blocked.outcome, blocked.replicates_needed) == ("inconclusive", None)
+    assert "At density 0.5, 0.3 every check passes taken alone" in blocked.reason
+    assert "new experiment with new seeds" in blocked.reason
+    assert "(re-init: +0.00 pp, -0.22 to +0.22;" in blocked.reason
+
+
+def test_both_controls_must_be_beaten() -> None:
+    structure = judge([level(0.5, reinit=0.0), level(0.2, reinit=0.0)])
+    assert (structure.outcome, structure.kind) == ("not won", "winning structure")
+    assert "A winning structure" in structure.reason
+    trivial = judge([level(0.5, reinit=0.0, random=0.0)])
+    assert (trivial.outcome, trivial.kind) == ("not won", "matching, trivially sparse")
+    odd = judge([level(0.5, random=0.0)])
+    assert (odd.outcome, odd.kind) == ("not won", "matching")
+
+
+def test_not_won_names_what_was_refuted_where() -> None:
+    verdict = judge([level(0.5, reinit=0.0), level(0.2, ticket=-2.5)])
+    assert (verdict.outcome, verdict.density, verdict.replicates_needed) == ("not won", None, None)
+    assert "at density 0.2 the ticket is more than 0.5 pp below the dense network" in verdict.reason
+    assert "at density 0.5 its advantage over its re-initialised twin is less than 0.5 pp" in verdict.reason
+    assert judge([level(0.5, ticket=-2.5)]).kind == "not matching"
+
+
+def test_inconclusive_says_how_many_replicates_would_decide() -> None:
+    verdict = judge([level(0.2, ticket=-0.25, n=6)])
+    assert verdict.outcome == "inconclusive"
+    assert verdict.replicates_needed is not None
+    assert verdict.replicates_needed > 6
+    assert f"About {verdict.replicates_needed} replicates would decide" in verdict.reason
+    sure = judge([level(0.2, ticket=-0.3, n=10)])
+    assert (sure.outcome, sure.replicates_needed) == ("inconclusive", 21)  # worked out in the next test
+
+
+def test_replicates_needed_follow_from_the_weakest_check_on_the_way() -> None:
+    from scipy import stats
+
+    sd = math.sqrt(sum(w * w for w in WIGGLE) / 9)
+    effect = 0.2 / sd
+
+    def reached(n: int) -> float:
+        return float(stats.nct.sf(stats.t.ppf(0.975, n - 1), n - 1, effect * math.sqrt(n)))
+
+    assert reached(21) >= 0.8 > reached(20)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_under_five_replicates_nothing_is_decided(n: int) -> None:
+    for each in (level(0.2, ticket=1, n=n), level(0.2, ticket=-50, n=n)):
+        verdict = judge([each])
+        assert (verdict.outcome, verdict.kind, verdict.density) == ("inconclusive", "undecided", None)
+        assert verdict.replicates_needed is not None
+        assert verdict.replicates_needed >= 5
+        assert {point.outcome for point in verdict.margins.curve} == {"inconclusive"}
+        json.dumps(verdict.as_json(), allow_nan=False)
+
+
+def test_identical_runs_cannot_pass_by_having_no_spread() -> None:
+    # Equal differences: the exact floor decides, 2⁻⁵ > .025 ≥ 2⁻⁶.
+    five = judge([level(0.2, n=5, wiggle=0)])
+    assert (five.outcome, five.replicates_needed) == ("inconclusive", 6)
+    assert judge([level(0.2, n=6, wiggle=0)]).outcome == "won"
+
+
+@pytest.mark.parametrize("dropped", ["reinit", "random"])
+def test_a_missing_control_is_said_and_never_won(dropped: str) -> None:
+    verdict = judge([level(0.5, without=dropped), level(0.2, without=dropped)])
+    assert verdict.outcome == "inconclusive"
+    assert f"the control {dropped} was not run" in verdict.reason
+    assert (verdict.kind, verdict.levels[0].kind) == ("matching, controls missing",) * 2
+    assert getattr(verdict.levels[0], f"beats_{dropped}") is None
+    json.dumps([x.as_json() for x in verdict.levels], allow_nan=False)
+    # What is there can still refute.
+    assert judge([level(0.5, ticket=-3, without=dropped)]).outcome == "not won"
+    with pytest.raises(ValueError, match=f"level of density 0.5 has no arm {dropped}; it has dense, ticket"):
+        judge([level(0.5, without=dropped)], arms_expected=["reinit", "random"])
+
+
+def test_a_failed_ticket_cannot_be_dropped() -> None:
+    verdict = judge([failing(level(0.2), "ticket", 3)])
+    check = verdict.levels[0].accuracy
+    assert check is not None
+    assert verdict.outcome == "inconclusive"
+    assert (check.passed, check.pairs, check.replicates, dict(check.failed)) == (
+        False,
+        9,
+        10,
+        {"ticket": 1, "dense": 0},
+    )
+    assert check.estimate == pytest.approx(0.003 / 9)  # the finished nine: without the −.3 pp of position 3
+    assert any(
+        "Failed runs count against the ticket in accuracy at density 0.2 (1 ticket)" in w
+        for w in verdict.warnings
+    )
+    assert judge([failing(level(0.2), "ticket", 0, 1, 2, 3, 4)]).outcome == "not won"
+    gone = judge([failing(level(0.2), "ticket", *range(10))])
+    assert gone.outcome == "not won"
+    json.dumps([gone.as_json(), gone.levels[0].as_json()], allow_nan=False)
+
+
+def test_failed_references_neither_help_nor_hurt_beyond_their_bounds() -> None:
+    # Nine controls lost: nothing is known of them, so the ticket is neither shown better nor shown worse.
+    verdict = judge([failing(level(0.2), "random", *range(9))])
+    check = verdict.levels[0].beats_random
+    assert check is not None
+    assert (check.passed, check.refuted, verdict.outcome) == (False, False, "inconclusive")
+    # All dense runs lost: the ticket has nothing to match.
+    lost = judge([failing(level(0.2), "dense", *range(10))]).levels[0].accuracy
+    assert lost is not None
+    assert (lost.passed, lost.refuted, lost.estimate, lost.ci) == (False, False, None, None)
+
+
+def test_margins_curve_and_smallest() -> None:
+    verdict = judge(USUAL, margin_pp=0.5)
+    # The lower ends of the intervals: Δ − .2192 pp, so at Δ = 0 the smallest margin is .219, at +.1 .119.
+    by_level = dict(verdict.margins.by_level)
+    assert by_level[0.4] == pytest.approx(0.1192, abs=1e-4)
+    assert by_level[0.1] == pytest.approx(0.3192, abs=1e-4)
+    assert verdict.margins.smallest_pp == pytest.approx(0.2192, abs=1e-4)  # the way to .4 leads over .8
+    curve = {point.margin_pp: (point.outcome, point.density) for point in verdict.margins.curve}
+    assert curve == {
+        0.1: ("inconclusive", None),
+        0.2: ("inconclusive", None),
+        0.5: ("won", 0.1),
+        1.0: ("won", 0.1),
+    }
+    assert verdict.margins.smallest_pp is not None
+    for step, outcome in ((-1e-6, "inconclusive"), (1e-6, "won")):
+        assert judge(USUAL, margin_pp=verdict.margins.smallest_pp + step).outcome == outcome
+    assert 0.3 in {point.margin_pp for point in judge(USUAL, margin_pp=0.3).margins.curve}
+    superior = judge([level(0.2, ticket=1.2)])
+    assert superior.margins.smallest_pp == 0.0
+    check = superior.levels[0].accuracy
+    assert check is not None
+    assert check.p_superior < 1e-6
+
+
+def test_disagreement_between_the_tests_is_flagged() -> None:
+    odd = [0.98 + x / 100 for x in (0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, -6.0)]
+    verdict = judge([with_runs(level(0.2), "ticket", odd)])
+    check = verdict.levels[0].accuracy
+    assert check is not None
+    assert (check.passed, check.disagreement()) == (False, ("trimmed mean",))
+    assert any(w.startswith("accuracy at density 0.2 does not pass by the t test") for w in verdict.warnings)
+    assert any("cannot reach the level 0.025 with 5" in w for w in judge([level(0.2, n=5)]).warnings)
+
+
+def steps(ticket: Sequence[float | None], dense: Sequence[float | None]) -> Level:
+    return dataclasses.replace(
+        level(0.2, n=len(ticket)), early_stop_step={"ticket": tuple(ticket), "dense": tuple(dense)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("ticket", "dense", "outcome", "p_faster", "ratio"),
+    [
+        ([100] * 5, [200] * 5, "faster", 1 / 32, 0.5),
+        ([200] * 5, [100] * 5, "slower", 1.0, 2.0),
+        ([100] * 5, [100] * 5, "as fast", 1.0, 1.0),
+        ([None] * 5, [100] * 5, "slower", 1.0, None),
+        ([0] * 5, [100] * 5, "slower", 1.0, None),  # never better than its start
+        ([None] * 5, [None] * 5, "as fast", 1.0, 1.0),
+        ([100] * 4, [200] * 4, None, 1 / 16, 0.5),
+        # |log ratio| ranks: the failure 5, four ties of 2.5 below; W+ = 5, and P(W+ ≤ 5) = 7/16 by hand:
+        # without the 5: sums of k · 2.5 ≤ 5 for k = 0, 1, 2 (11 of 16), with it k = 0 (1 of 16).
+        ([None, 100, 100, 100, 100], [100, 200, 200, 200, 200], "as fast", 12 / 32, 0.5),
+    ],
+)
+def test_time(
+    ticket: list[float | None],
+    dense: list[float | None],
+    outcome: str | None,
+    p_faster: float,
+    ratio: float | None,
+) -> None:
+    checks = judge([steps(ticket, dense)], grid=20).levels[0]
+    assert checks.time is not None
+    assert checks.time.outcome == outcome
+    assert checks.time.p_faster == pytest.approx(p_faster)
+    assert checks.time.ratio == (None if ratio is None else pytest.approx(ratio))
+    found = checks.as_json()
+    assert found["time"] == outcome
+    assert (
+        found["time_detail"]["resolution"] == "steps are known to within one evaluation interval of 20 steps"
+    )
+    json.dumps(found, allow_nan=False)
+
+
+def test_time_absent_is_none() -> None:
+    found = judge([level(0.2)]).levels[0].as_json()
+    assert (found["time"], found["time_detail"], found["accuracy_at_early_stop"]) == (None, None, None)
+
+
+def test_accuracy_at_the_early_stop_is_reported_and_never_decides() -> None:
+    bad = {"dense": (0.98,) * 10, "ticket": (0.5,) * 10}
+    verdict = judge([dataclasses.replace(level(0.2), accuracy_at_early_stop=bad)])
+    check = verdict.levels[0].accuracy_at_early_stop
+    assert check is not None
+    assert (verdict.outcome, check.passed, check.refuted) == ("won", False, True)
+
+
+DENSE = tuple(0.98 + w / 100 for w in WIGGLE)
+
+
+def test_gate() -> None:
+    enough = gate(DENSE, tuple(x + 0.001 for x in reversed(DENSE)))
+    assert (enough.enough, enough.replicates, enough.failed) == (True, 10, 0)
+    assert enough.gain == pytest.approx(0.001)
+    assert "gains +0.10 pp" in enough.sentence
+    assert "trained enough for a margin of 0.5 pp" in enough.sentence
+    short = gate(DENSE, tuple(x + 0.015 for x in DENSE))
+    assert short.enough is False
+    assert "train longer" in short.sentence
+    assert gate(DENSE, tuple(x + 0.004 for x in reversed(DENSE))).enough is None
+    assert gate(DENSE[:4], DENSE[:4]).enough is None
+    assert gate((None, *DENSE[1:]), DENSE).enough is None
+    assert gate(DENSE, (None,) * 10).gain is None
+    for one in (enough, short):
+        json.dumps(one.as_json(), allow_nan=False)
+    with pytest.raises(ValueError, match="10 dense and 9 doubled dense accuracies"):
+        gate(DENSE, DENSE[:9])
+
+
+def test_the_gate_speaks_in_the_verdict() -> None:
+    short = gate(DENSE, tuple(x + 0.015 for x in DENSE))
+    verdict = judge(USUAL, trained_enough=short)
+    assert verdict.outcome == "won"
+    assert verdict.reason.endswith(short.sentence)
+    assert short.sentence in verdict.warnings
+    fine = judge(USUAL, trained_enough=gate(DENSE, DENSE))
+    assert fine.warnings == ()
+    assert "was not checked" in judge(USUAL).warnings[0]
+
+
+def test_json_holds_the_documents_keys() -> None:
+    verdict = judge(USUAL)
+    found = json.loads(json.dumps(verdict.as_json(), allow_nan=False))
+    assert {"outcome", "density", "reason", "replicates_needed"} <= set(found)
+    assert (found["outcome"], found["density"], found["claimed"]) == ("won", 0.1, [0.4, 0.2, 0.1])
+    checks = json.loads(json.dumps(verdict.levels[0].as_json(), allow_nan=False))
+    assert {"accuracy", "beats_reinit", "beats_random", "time", "time_detail"} <= set(checks)
+    assert {"estimate", "ci", "p", "p_sign_flip", "p_trimmed_mean"} <= set(checks["accuracy"])
+
+
+def refuse(levels: list[Level], match: str, **options: object) -> None:
+    with pytest.raises(ValueError, match=match):
+        judge(levels, **options)  # type: ignore[arg-type]
+
+
+def test_bad_input_is_refused_with_its_place() -> None:
+    good = level(0.2)
+    refuse([], "0 levels and none of density below 1")
+    refuse([Level(1.0, good.accuracy)], "1 levels and none of density below 1")
+    refuse([good, good], "density 0.2 is given twice")
+    for density in (0.0, -0.1, 1.5, math.nan):
+        refuse([Level(density, good.accuracy)], r"is not in \(0, 1\]")
+    refuse([Level(0.2, {"dense": (0.9,)})], "level of density 0.2 has no arm ticket; it has dense")
+    refuse([Level(0.2, {"dense": (), "ticket": ()})], "no replicates")
+    refuse([with_runs(good, "reinit", [0.9] * 9)], "accuracy of arm reinit has 9 values for 10 replicates")
+    refuse([good, level(0.1, n=9)], "level of density 0.1: accuracy of arm dense has 9 values for 10")
+    refuse([with_runs(good, "reinit", [98.0] * 10)], "arm reinit holds 98.0; accuracies are fractions")
+    refuse([with_runs(good, "reinit", [math.nan] * 10)], "arm reinit holds nan")
+    refuse([with_runs(good, "shuffle", [0.9] * 10)], "unknown arm 'shuffle'")
+    for margin in (0, -1, math.nan, 101):
+        refuse([good], "margin .* pp is not above 0", margin_pp=margin)
+    for alpha in (0, 0.5, 1, math.nan):
+        refuse([good], "alpha .* is not between 0 and 0.5", alpha=alpha)
+    refuse([good], "evaluation grid of 0 steps", grid=0)
+    refuse([good], "unknown arms expected: rand", arms_expected=["rand"])
+
+
+def test_verdict_is_frozen() -> None:
+    verdict: Verdict = judge(USUAL)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        verdict.outcome = "not won"  # type: ignore[misc]
+
+
+def test_a_small_advantage_that_is_shown_is_not_refuted() -> None:
+    # +.25 ± .22 over re-init: above 0 and below the margin. Superiority counts, so only matching is open.
+    verdict = judge([level(0.2, ticket=-0.45, reinit=0.25)])
+    check = verdict.levels[0].beats_reinit
+    assert check is not None
+    assert check.p_refuted <= 0.025
+    assert (check.passed, check.refuted, verdict.levels[0].refuted) == (True, False, False)
+    assert verdict.outcome == "inconclusive"
+
+
+def test_smallest_margin_covers_the_way_down() -> None:
+    verdict = judge([level(0.8, ticket=0.1, reinit=0.0), level(0.4, ticket=-0.1)])
+    assert verdict.margins.smallest_pp == pytest.approx(0.3192, abs=1e-4)

@@ -1,0 +1,217 @@
+"""Every rule of the advice: the numbers that call for it, what it says, and that it is silent otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from winticket.report import advise
+from winticket.report.advice import (
+    add_levels,
+    failed_replicates,
+    falls_at_once,
+    iterate,
+    look_sparser,
+    missing_controls,
+    more_replicates,
+    prune_more_slowly,
+    reinit_as_good,
+    spare_emptied_layers,
+    too_few_replicates,
+    train_dense_longer,
+    train_tickets_longer,
+    unrealistic_margin,
+)
+
+Document = dict[str, Any]
+
+
+@pytest.fixture
+def quiet(digits: Document) -> Document:
+    """A document that calls for nothing: won above its sparsest level, which neither fell nor was won."""
+    digits["levels"] = digits["levels"][:12]
+    digits["experiment"]["levels"] = 11
+    digits["verdict"]["claimed"] = [level["density"] for level in digits["levels"][4:11]]
+    digits["verdict"]["density"] = digits["levels"][10]["density"]
+    return digits
+
+
+def undecided(document: Document, **verdict: object) -> Document:
+    """The same numbers, not (yet) won."""
+    document["verdict"] |= {"outcome": "inconclusive", "density": None, "claimed": [], **verdict}
+    return document
+
+
+def lose(level: Document, dense: Document, *, by: float) -> None:
+    """Make the ticket of a level lose against dense by `by` percentage points in every replicate."""
+    ticket = level["arms"]["ticket"]
+    ticket["accuracies"] = [value - by / 100 for value in dense["accuracies"]]
+    level["checks"]["accuracy"] |= {"passed": False, "refuted": True}
+
+
+def test_nothing_to_say(quiet: Document) -> None:
+    assert advise(quiet) == []
+
+
+def test_failed_replicates(build: Callable[..., Document], quiet: Document) -> None:
+    document = build(failed=((3, "random", 2), (4, "ticket", 1)))
+    found = failed_replicates(document)
+    assert found is not None
+    assert "(--lr 0.00012)" in found
+    assert "2 trainings failed" in found
+    assert failed_replicates(quiet) is None
+
+
+@pytest.mark.parametrize(
+    ("arms", "words"),
+    [
+        (("ticket", "random"), "re-initialised control "),
+        (("ticket", "reinit"), "random-mask control "),
+        (("ticket",), "re-initialised and random-mask controls "),
+    ],
+)
+def test_missing_controls(build: Callable[..., Document], arms: tuple[str, ...], words: str) -> None:
+    assert words in (missing_controls(build(levels=2, arms=arms)) or "")
+    assert missing_controls(build(levels=2)) is None
+
+
+def test_replicates(build: Callable[..., Document], digits: Document) -> None:
+    few = undecided(build(levels=2, replicates=3), replicates_needed=9)
+    assert "--replicates 9: with 3" in (too_few_replicates(few) or "")
+    assert "1/8" in (too_few_replicates(few) or "")
+    assert more_replicates(few) is None, "said once"
+    assert "--replicates 5" in (too_few_replicates(build(levels=2, replicates=1)) or "")
+    assert too_few_replicates(digits) is None
+    assert more_replicates(digits) is None
+    open_ = undecided(digits, replicates_needed=13)
+    assert "--replicates 13: 10 leave the verdict open" in (more_replicates(open_) or "")
+    assert unrealistic_margin(open_) is None
+
+
+def test_unrealistic_margin(digits: Document) -> None:
+    # 250 replicates at .1 pp; ten need .1 * sqrt(250 / 10) = .5 pp.
+    digits["experiment"]["margin_pp"] = 0.1
+    document = undecided(digits, replicates_needed=250)
+    found = unrealistic_margin(document)
+    assert found is not None
+    assert "--margin 0.5" in found
+    assert "needs 250 of them" in found
+    assert more_replicates(document) is None
+
+
+def test_train_longer_when_dense_gains_from_doubling(quiet: Document) -> None:
+    assert train_dense_longer(quiet) is None
+    quiet["verdict"]["trained_enough"] = {"enough": False, "gain": 0.0083}
+    found = train_dense_longer(quiet)
+    assert found is not None
+    assert "(--steps 1600)" in found
+    assert "gained 0.83 pp" in found
+
+
+def test_train_longer_when_dense_was_still_learning(quiet: Document) -> None:
+    quiet["levels"][0]["arms"]["dense"]["early_stop_step"] = 719.0
+    assert train_dense_longer(quiet) is None
+    quiet["levels"][0]["arms"]["dense"]["early_stop_step"] = 720.0
+    assert "lowest at step 720 of 800" in (train_dense_longer(quiet) or "")
+
+
+def test_train_longer_when_losing_tickets_were_still_learning(quiet: Document) -> None:
+    assert train_tickets_longer(quiet) is None
+    level = quiet["levels"][-1]
+    lose(level, quiet["levels"][0]["arms"]["dense"], by=0.9)
+    level["arms"]["ticket"]["early_stop_step"] = 700.0
+    assert train_tickets_longer(quiet) is None, "it had stopped learning"
+    level["arms"]["ticket"]["early_stop_step"] = 760.0
+    assert "at 9.0 % density the ticket's validation loss was lowest only at step 760" in (
+        train_tickets_longer(quiet) or ""
+    )
+
+
+def test_a_ticket_that_falls_at_once_needs_another_start(digits: Document) -> None:
+    assert falls_at_once(digits) is None
+    document = undecided(digits, outcome="not won")
+    dense = document["levels"][0]["arms"]["dense"]
+    for level in document["levels"][1:]:
+        lose(level, dense, by=2.5)
+    found = falls_at_once(document)
+    assert found is not None
+    assert "(--lr 0.00012)" in found
+    assert "(--warmup 533)" in found
+    assert "rewind to a step k > 0" in found
+    assert "falls 2.50 pp behind the dense network at 80.2 % density" in found
+    assert prune_more_slowly(document) is None, "slower pruning would not help here"
+    document["experiment"]["warmup"] = 400
+    assert "--warmup" not in (falls_at_once(document) or "")
+
+
+def test_a_check_that_only_did_not_pass_is_not_a_fall(digits: Document) -> None:
+    document = undecided(digits)
+    for level in document["levels"][1:]:
+        level["checks"]["accuracy"] |= {"passed": False, "refuted": False}
+        level["arms"]["ticket"]["accuracies"] = list(document["levels"][0]["arms"]["dense"]["accuracies"])
+    assert falls_at_once(document) is None
+    assert prune_more_slowly(document) is None
+
+
+def test_one_shot_should_iterate(digits: Document) -> None:
+    assert iterate(digits) is None
+    digits["experiment"]["method"] = "one-shot"
+    assert "--method imp" in (iterate(digits) or "")
+    assert prune_more_slowly(digits) is None
+
+
+def test_prune_more_slowly_reaches_the_same_density(digits: Document) -> None:
+    # .8^16 = .9^33.9: 34 levels of 10 % end where 16 levels of 20 % do.
+    found = prune_more_slowly(digits)
+    assert found is not None
+    assert "(--rate 0.1 --output-rate 0.05 --levels 34 end as sparse)" in found
+    assert "To go below 9.0 % density" in found
+
+
+def test_emptied_layers(quiet: Document) -> None:
+    assert spare_emptied_layers(quiet) is None
+    quiet["levels"][9]["emptied"] = {"random": ["fc1"]}
+    assert spare_emptied_layers(quiet) is None, "a control's business"
+    quiet["levels"][9]["emptied"] = {"ticket": ["output"]}
+    found = spare_emptied_layers(quiet)
+    assert found is not None
+    assert "lost every weight of output" in found
+    assert "--output-rate 0.05" in found
+
+
+def test_look_at_sparser_levels_when_controls_do_as_well(build: Callable[..., Document]) -> None:
+    document = undecided(build(levels=3))
+    assert document["levels"][-1]["checks"]["beats_reinit"]["passed"] is False
+    found = look_sparser(document)
+    assert found is not None
+    assert "--levels 5: down to 51.6 % the ticket matches the dense network" in found
+    document["levels"][-1]["checks"]["accuracy"]["passed"] = False
+    assert look_sparser(document) is None
+
+
+def test_reinit_as_good_points_at_the_learning_rate(digits: Document) -> None:
+    document = undecided(digits)
+    assert reinit_as_good(document) is None
+    level = document["levels"][8]
+    level["checks"]["beats_reinit"]["passed"] = False
+    level["arms"]["reinit"]["accuracies"] = [v - 0.0002 for v in level["arms"]["ticket"]["accuracies"]]
+    found = reinit_as_good(document)
+    assert found is not None
+    assert "at 17.3 % density the mask beats a random one" in found
+    assert "(ticket +0.02 pp)" in found
+
+
+def test_won_at_the_sparsest_level_goes_on(quiet: Document) -> None:
+    assert add_levels(quiet) is None
+    quiet["verdict"]["density"] = quiet["levels"][-1]["density"]
+    found = add_levels(quiet)
+    assert found is not None
+    assert "--levels 14" in found
+    assert "9.0 % density" in found
+
+
+def test_advice_needs_only_levels_and_verdict(digits: Document) -> None:
+    bare = {"levels": digits["levels"], "verdict": {"outcome": "not won", "density": None}}
+    assert all("None" not in sentence for sentence in advise(bare))

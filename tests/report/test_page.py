@@ -1,0 +1,126 @@
+"""The page is one well-formed file: verdict, facts, figures inside, every number, nothing unescaped."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from winticket.report import page, write_page
+
+Document = dict[str, Any]
+VOID = {"meta", "img", "source", "br", "hr", "link"}
+
+
+class Reader(HTMLParser):
+    """Collects text, tags and attributes, and fails on a tag that is not closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text += data
+
+
+def read(html: str) -> Reader:
+    """Parse, check that every tag is closed, and make spaces plain."""
+    reader = Reader()
+    reader.feed(html)
+    assert reader.open == []
+    reader.text = reader.text.replace("\u00a0", " ")
+    return reader
+
+
+def test_the_page_says_what_matters(
+    digits: Document, draw_curves: Callable[..., list[Document]], tmp_path: Path
+) -> None:
+    path = write_page(digits, draw_curves(digits, every=100), tmp_path / "report.html")
+    reader = read(path.read_text(encoding="utf-8"))
+    for words in (
+        "Won: a ticket with 9.0 % of the weights",
+        "beats both controls",
+        "lenet-300-100",
+        "adam 0.0012, 800 steps, batch 60",
+        "16: 0.802 to 0.0313",
+        "Doubling the dense network's budget",
+        "No failed training, no emptied layer, no warning.",
+        "2.13.0+cpu",
+        "Ticket.load('runs/reports/3f9a17c2/ticket.safetensors')",
+        "smallest margin at which some density is won is 0.14 pp",
+    ):
+        assert words in reader.text
+    for level in digits["levels"]:
+        for arm in level["arms"].values():
+            assert f"{100 * arm['accuracy']:.2f} ± " in reader.text
+
+
+def test_figures_are_inside_with_alt_texts_for_both_schemes(
+    digits: Document, draw_curves: Callable[..., list[Document]]
+) -> None:
+    html = page(digits, draw_curves(digits, every=100))
+    images = [attributes for tag, attributes in read(html).tags if tag == "img"]
+    assert len(images) == 3
+    assert all(len(attributes["alt"] or "") > 60 for attributes in images)
+    coded = re.findall(r'data:image/svg\+xml;base64,([^"]+)"', html)
+    assert len(coded) == 6
+    for data in coded:
+        ElementTree.fromstring(base64.b64decode(data))
+    assert "http" not in re.sub(r'base64,[^"]+', "", html), "nothing is loaded from outside"
+    assert "<script" not in html
+
+
+def test_text_from_the_document_is_escaped(digits: Document) -> None:
+    nasty = '<script>alert("x")</script>&'
+    digits["experiment"] |= {"data": nasty, "model": nasty}
+    digits["verdict"] |= {"reason": nasty, "warnings": [nasty], "kind": nasty}
+    digits["failures"] = [{"arm": nasty, "density": 0.5, "replicate": 1, "reason": nasty}]
+    digits["levels"][2]["emptied"] = {"random": [nasty]}
+    digits["environment"] = {nasty: nasty}
+    digits |= {"ticket": nasty, "store": nasty}
+    html = page(digits, [])
+    assert "<script" not in html
+    assert all(tag != "script" for tag, _ in read(html).tags)
+    assert "&lt;script&gt;" in html
+
+
+def test_failures_and_emptied_layers_are_listed(build: Callable[..., Document]) -> None:
+    document = build(levels=4, failed=((2, "ticket", 3),))
+    document["levels"][4]["emptied"] = {"ticket": ["output"]}
+    text = read(page(document, [])).text
+    assert "the training loss became nan at step 120" in text
+    assert "(1 failed)" in text
+    assert "output" in text
+    assert "No failed training" not in text
+
+
+@pytest.mark.parametrize("arms", [("ticket",), ("ticket", "random"), ()])
+def test_missing_arms_one_replicate_and_absent_keys(
+    build: Callable[..., Document], arms: tuple[str, ...]
+) -> None:
+    document = build(levels=1, replicates=1, arms=arms)
+    bare = {
+        "levels": document["levels"],
+        "verdict": {"outcome": "inconclusive", "density": None, "reason": "Inconclusive: one replicate."},
+    }
+    text = read(page(bare, [])).text
+    assert "Inconclusive" in text
+    assert "nan" not in text
+    assert "None" not in text

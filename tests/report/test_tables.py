@@ -1,0 +1,136 @@
+"""Tables hold the document's numbers, nothing more; the learning curves' interval is Student's t."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from winticket.report import (
+    Table,
+    accuracy_by_density,
+    checks_by_density,
+    early_stop_by_density,
+    emptied_layers,
+    failures,
+    learning_curves,
+    margins,
+)
+from winticket.report.reading import density_percent, duration, plus_minus, reason
+
+Document = dict[str, Any]
+
+
+def test_a_table_refuses_a_short_row_and_an_unknown_column() -> None:
+    with pytest.raises(ValueError, match="row 1 has 1 cells, but the table has 2 columns: a, b"):
+        Table(("a", "b"), ((1, 2), (3,)))
+    with pytest.raises(KeyError, match="no column 'c'; the columns are a, b"):
+        Table(("a", "b"), ((1, 2),)).column("c")
+
+
+def test_csv_keeps_every_digit_and_leaves_missing_empty(tmp_path: Path) -> None:
+    table = Table(("density", "arm", "accuracy"), ((0.1 + 0.2, 'a "b", c', None), (1.0, "ticket", 2 / 3)))
+    path = table.to_csv(tmp_path / "t.csv")
+    rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+    assert rows == [
+        ["density", "arm", "accuracy"],
+        ["0.30000000000000004", 'a "b", c', ""],
+        ["1.0", "ticket", "0.6666666666666666"],
+    ]
+
+
+def test_accuracy_rows_are_the_documents(digits: Document) -> None:
+    table = accuracy_by_density(digits)
+    assert len(table.rows) == 1 + 16 * 3
+    level = digits["levels"][3]
+    (row,) = (r for r in table.where(arm="reinit").records() if r["density"] == level["density"])
+    entry = level["arms"]["reinit"]
+    assert (row["accuracy"], row["ci_low"], row["ci_high"]) == (entry["accuracy"], *entry["accuracy_ci"])
+    assert (row["replicates"], row["failed"], row["claimed"]) == (10, 0, False)
+    won = [d for d, sure in zip(table.column("density"), table.column("claimed"), strict=True) if sure]
+    assert won == digits["verdict"]["claimed"]
+
+
+def test_failed_replicates_are_counted_not_replaced(build: Callable[..., Document]) -> None:
+    document = build(failed=((2, "ticket", 0), (2, "ticket", 7)))
+    row = accuracy_by_density(document).where(arm="ticket").records()[1]
+    assert (row["replicates"], row["failed"]) == (8, 2)
+    assert [r["replicate"] for r in failures(document).records()] == [0, 7]
+
+
+def test_one_replicate_has_no_interval(build: Callable[..., Document]) -> None:
+    table = early_stop_by_density(build(replicates=1))
+    assert set(table.column("ci_low")) == {None}
+    assert None not in table.column("early_stop_step")
+
+
+def test_learning_curve_interval_by_hand() -> None:
+    # Three replicates .6, .7, .8: mean .7, sd .1, t(.975, 2) = 4.302652730 (tables), half width .248413771.
+    curves = [
+        {"density": 0.5, "arm": "ticket", "replicate": r, "step": [0, 10], "test_accuracy": [0.1, value]}
+        for r, value in enumerate((0.6, 0.7, 0.8))
+    ]
+    rows = learning_curves(curves).records()
+    assert [row["step"] for row in rows] == [0, 10]
+    assert rows[1]["test_accuracy"] == pytest.approx(0.7, abs=1e-12)
+    assert rows[1]["ci_low"] == pytest.approx(0.7 - 0.2484137714, abs=1e-9)
+    assert rows[1]["ci_high"] == pytest.approx(0.7 + 0.2484137714, abs=1e-9)
+    assert rows[1]["replicates"] == 3
+
+
+def test_a_replicate_that_diverged_leaves_its_curve_whole() -> None:
+    def curve(replicate: int, values: list[float | None]) -> Document:
+        return {
+            "density": 0.5,
+            "arm": "ticket",
+            "replicate": replicate,
+            "step": [0, 10],
+            "test_accuracy": values,
+        }
+
+    rows = learning_curves(
+        [curve(0, [0.1, 0.9]), curve(1, [0.3, float("nan")]), curve(2, [0.5, None])]
+    ).records()
+    assert [(row["test_accuracy"], row["replicates"], row["ci_low"]) for row in rows] == [
+        (0.1, 1, None),
+        (0.9, 1, None),
+    ]
+
+
+def test_curves_on_different_steps_are_refused() -> None:
+    curves = [
+        {"density": 0.5, "arm": "ticket", "replicate": r, "step": [0, 10 + r], "test_accuracy": [0.1, 0.9]}
+        for r in range(2)
+    ]
+    with pytest.raises(ValueError, match=r"replicates of arm 'ticket' at density 0\.5 .* different steps"):
+        learning_curves(curves)
+
+
+def test_checks_margins_and_emptied_layers(digits: Document) -> None:
+    table = checks_by_density(digits)
+    assert len(table.rows) == 16 * 3
+    assert {"check", "passed", "estimate", "ci_low", "ci_high", "p"} <= set(table.columns)
+    assert [row["margin_pp"] for row in margins(digits).records()] == [0.1, 0.2, 0.5, 1.0]
+    assert emptied_layers(digits).rows == ()
+    digits["levels"][5]["emptied"] = {"ticket": [], "random": ["fc1", "fc2"]}
+    assert emptied_layers(digits).rows == ((digits["levels"][5]["density"], "random", "fc1, fc2"),)
+    digits["verdict"]["margins"] = None
+    assert margins(digits).rows == ()
+
+
+def test_words() -> None:
+    assert [density_percent(d) for d in (1.0, 0.802, 0.107, 0.031, 0.0019)] == [
+        "100 %",
+        "80.2 %",
+        "10.7 %",
+        "3.1 %",
+        "0.19 %",
+    ]
+    assert [duration(s) for s in (4.21, 84.2, 129, 12_000)] == ["4.2 s", "84 s", "2 min 9 s", "3 h 20 min"]
+    assert plus_minus(0.9842, (0.981, 0.987), scale=100, digits=2) == "98.42 ± 0.30"
+    assert plus_minus(None, None, scale=1, digits=0) == "–"
+    verdict = {"outcome": "not won", "reason": "Not won: at density 0.5 the ticket is below."}
+    assert reason({"verdict": verdict}) == "At density 0.5 the ticket is below."

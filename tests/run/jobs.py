@@ -1,0 +1,197 @@
+"""Functions for the plans of these tests: a worker imports them by name."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from winticket.run import Checkpoint, Report
+
+
+@dataclass(frozen=True)
+class Setup:
+    width: int
+    path: str = "here"
+
+    def key_fields(self) -> dict[str, object]:
+        return {"width": self.width}
+
+
+@dataclass(frozen=True)
+class Plain:
+    rate: float = 0.5
+    names: tuple[str, ...] = ("a",)
+
+
+@dataclass
+class Melting:
+    rate: float = 0.5
+
+
+@dataclass(frozen=True)
+class Kept:
+    __storable__: ClassVar[bool] = True
+    weight: torch.Tensor
+    about: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Lost:
+    __storable__: ClassVar[bool] = True
+    failed_replicate: ClassVar[bool] = True
+    reason: str
+
+
+def plant(*, seed: int, size: int = 50) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(size, size, generator=generator)
+
+
+def grow(before: torch.Tensor, *, rate: float = 0.1) -> torch.Tensor:
+    return torch.tanh(before @ before.T * rate)
+
+
+def scale(before: torch.Tensor, *, by: float) -> torch.Tensor:
+    return before * by
+
+
+def total(*parts: torch.Tensor) -> float:
+    return float(sum(part.sum() for part in parts))
+
+
+def table(parts: dict[str, list[float]]) -> dict[str, float]:
+    return {name: sum(numbers) for name, numbers in parts.items()}
+
+
+def add(left: Any, right: Any) -> Any:
+    return left + right
+
+
+def pair(left: Any, right: Any) -> tuple[Any, Any]:
+    return left, right
+
+
+def stack(*, count: int) -> tuple[int, ...]:
+    return tuple(range(count))
+
+
+def stack_with_loss(*, count: int) -> tuple[int | Lost, ...]:
+    return tuple(Lost(f"replicate {i}") if i == 1 else i for i in range(count))
+
+
+def fail(_before: object = None, *, why: str = "no") -> None:
+    raise ValueError(f"cannot: {why}")
+
+
+def fail_while(path: str) -> str:
+    if Path(path).exists():
+        raise ValueError("not yet")
+    return "fine"
+
+
+def leave() -> None:
+    raise SystemExit(3)
+
+
+def unstorable() -> object:
+    return object()
+
+
+def dice() -> tuple[float, list[float]]:
+    return random.random(), torch.rand(3).tolist()
+
+
+def speak() -> None:
+    print("spoken")  # noqa: T201
+    os.system("echo shouted")
+
+
+def threads() -> int:
+    return torch.get_num_threads()
+
+
+def note(path: str, *, name: str, before: object = None) -> str:
+    """Leaves a line in a file for every time that it really runs."""
+    with Path(path).open("a") as file:
+        file.write(f"{name}\n")
+    return name
+
+
+def noted_after(_before: object, path: str, *, name: str, pause: float = 0.0) -> str:
+    time.sleep(pause)
+    return note(path, name=name)
+
+
+def die_first(path: str) -> str:
+    """Kills its own process unless the file is there already."""
+    if Path(path).exists():
+        return "survived"
+    Path(path).touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "unreachable"
+
+
+def die(*, number: int = 0) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def exhaust() -> None:
+    raise MemoryError("asked for too much")
+
+
+def fill_disk() -> None:
+    raise OSError(28, "No space left on device")
+
+
+def count_up(
+    path: str, *, steps: int, pause: float = 0.0, checkpoint: Checkpoint, report: Report
+) -> tuple[int, list[int]]:
+    """Counts, saving when due; gives the count and the steps at which it started."""
+    saved = checkpoint.load() or {"step": 0, "starts": []}
+    step, starts = saved["step"], [*saved["starts"], saved["step"]]
+    while step < steps:
+        if checkpoint.due():
+            checkpoint.save({"step": step, "starts": starts})
+        report(step, steps)
+        step += 1
+        time.sleep(pause)
+        Path(path).write_text(str(step))
+    report(steps, steps)
+    return step, starts
+
+
+def sleep(*, seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def apply(value: float, *, fn: Callable[[float], float]) -> float:
+    return fn(value)
+
+
+def double(value: float) -> float:
+    return 2 * value
+
+
+def triple(value: float, *, by: float = 3.0) -> float:
+    return by * value
+
+
+def positional_only(value: float, shift: float = 1.0, /, *, by: float = 2.0) -> float:
+    return (value + shift) * by
+
+
+def keep(*, size: int) -> Kept:
+    return Kept(torch.arange(size), {"size": size, 3: (None, float("inf"))})  # type: ignore[dict-item]
+
+
+def size_of(kept: Kept) -> int:
+    return len(kept.weight)

@@ -1,0 +1,197 @@
+"""Real processes, really killed: what was finished stays as it is, what goes on gives the same numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+from winticket.run import Event, Interrupted, Store, Task, run, task
+
+from . import jobs
+
+pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="looks for left-over processes in /proc")
+HERE = Path(__file__).parent
+
+
+def plan() -> list[Task]:
+    """Six chains of four short tasks."""
+    ends = []
+    for seed in range(6):
+        at = task(jobs.plant, seed=seed, size=60)
+        for level in range(3):
+            at = task(jobs.grow, task(jobs.grow, at, rate=0.1 + 0.1 * level))
+        ends.append(at)
+    return ends
+
+
+def program(line: Connection, store: str, workers: int) -> None:
+    """A process of its own that runs the plan and tells the processes it started."""
+
+    def hear(_event: Event) -> None:
+        line.send([child.pid for child in multiprocessing.active_children()])
+
+    run(plan(), store, workers=workers, on_event=hear)
+
+
+def start_program(store: Path, *, workers: int) -> tuple[BaseProcess, Connection]:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "winticket.run.work"])  # as run() does, whoever comes first
+    ours, theirs = context.Pipe()
+    process = context.Process(target=program, args=(theirs, str(store), workers))
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def start_script(store: Path, what: str, *, workers: int) -> subprocess.Popen[str]:
+    """A script as newcomers write it, without a guard, in a process group as a terminal makes it."""
+    root = HERE.parents[jobs.__name__.count(".") - 1]
+    text = f"""
+import multiprocessing, sys
+sys.path.insert(0, {str(root)!r})
+from {jobs.__name__.rpartition(".")[0]} import jobs
+from winticket.run import Interrupted, run, task
+def hear(event):
+    print(event.kind, *[p.pid for p in multiprocessing.active_children()], flush=True)
+try:
+    run({what}, {str(store)!r}, workers={workers}, on_event=hear)
+except Interrupted as stopped:
+    print("INTERRUPTED", stopped, flush=True)
+    sys.exit(130)
+"""
+    script = store.with_suffix(".py")
+    script.write_text(text)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [sys.executable, str(script)], stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    )
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def wait_gone(pids: set[int], seconds: float) -> set[int]:
+    until = time.monotonic() + seconds
+    while (left := {pid for pid in pids if alive(pid)}) and time.monotonic() < until:
+        time.sleep(0.02)
+    return left
+
+
+def results(store: Path) -> dict[str, tuple[int, int]]:
+    found = (store / "results").rglob("*.safetensors")
+    return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in found}
+
+
+def kill_somewhere(store: Path, chance: random.Random, *, workers: int) -> bool:
+    """Starts the program and kills it at some moment; whether it was still at work."""
+    process, line = start_program(store, workers=workers)
+    pids: set[int] = set()
+    with contextlib.suppress(EOFError):
+        for _ in range(chance.randrange(2, 20)):
+            pids.update(line.recv())
+        time.sleep(chance.random() * 0.02)
+    process.kill()
+    process.join()
+    killed = process.exitcode == -signal.SIGKILL
+    process.close()
+    line.close()
+    assert wait_gone(pids, 10) == set()
+    return killed
+
+
+@pytest.mark.parametrize(("workers", "kills"), [(0, 6), (2, 3)])
+def test_kill_at_random_moments_and_go_on(workers: int, kills: int, tmp_path: Path) -> None:
+    run(plan(), tmp_path / "whole", workers=0)
+    expected = {row.key: row.digest for row in Store(tmp_path / "whole").ls()}
+    store, chance, killed = tmp_path / "runs", random.Random(workers), 0
+    for _ in range(kills):
+        before = results(store)
+        killed += kill_somewhere(store, chance, workers=workers)
+        assert before.items() <= results(store).items()  # the same files, not files that look the same
+    assert killed >= 2
+    before = results(store)
+    outcomes = run(plan(), store, workers=workers)
+    assert len(outcomes.computed) == len(expected) - len(before)
+    assert before.items() <= results(store).items()
+    assert {row.key: row.digest for row in Store(store).ls()} == expected
+    Store(store).gc()
+    assert Store(store).verify() == []
+    assert not any((store / "tmp").iterdir())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c_saves_and_says_how_to_go_on(workers: int, tmp_path: Path) -> None:
+    what = f"[task(jobs.count_up, {str(tmp_path)!r} + f'/{{i}}', steps=500, pause=0.02) for i in range(2)]"
+    script = start_script(tmp_path / "runs", what, workers=workers)
+    assert script.stdout is not None
+    pids: set[int] = set()
+    while not any((tmp_path / str(i)).exists() for i in range(2)):
+        pids.update(map(int, script.stdout.readline().split()[1:]))
+    began = time.monotonic()
+    os.killpg(script.pid, signal.SIGINT)
+    out, err = script.communicate(timeout=20)
+    assert time.monotonic() - began < 8
+    assert (script.returncode, err) == (130, "")
+    assert "INTERRUPTED stopped after 0 tasks, with 2 to do" in out
+    assert wait_gone(pids, 10) == set()
+    rows = Store(tmp_path / "runs").ls()
+    assert rows
+    assert {row.kind for row in rows} == {"partial"}
+
+
+def test_a_guarded_script_may_define_its_own_functions_and_values(tmp_path: Path) -> None:
+    script = tmp_path / "own.py"
+    script.write_text(f"""
+from dataclasses import dataclass
+from winticket.run import run, task
+@dataclass(frozen=True)
+class Setup:
+    width: int = 3
+def area(setup, *, height=2):
+    return setup.width * height
+if __name__ == "__main__":
+    planned = task(area, Setup(), height=5)
+    first = task("math:sqrt", 4.0)
+    outcomes = run([first, planned], {str(tmp_path / "runs")!r}, workers=1)
+    print(outcomes.value(planned), outcomes.value(first))
+""")
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("15 2.0\n", "")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_ctrl_c_ends_tasks_that_do_not_report(workers: int, tmp_path: Path) -> None:
+    asked = threading.Event()
+
+    def hear(event: Event) -> None:
+        if event.kind == "started":
+            threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+            asked.set()
+
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        run([task(jobs.sleep, seconds=60.0)], tmp_path, workers=workers, on_event=hear, grace=1.0)
+    assert asked.is_set()
+    assert time.monotonic() - began < 15
+    assert multiprocessing.active_children() == []
+    assert Store(tmp_path).ls() == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,0 +1,339 @@
+"""One suite for every executor: same values, same failures, nothing computed twice, stops that can go on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from winticket.run import (
+    Event,
+    Interrupted,
+    RunError,
+    Store,
+    StoreError,
+    Task,
+    TaskFailed,
+    run,
+    step,
+    task,
+)
+
+from . import jobs
+
+EXECUTORS = pytest.mark.parametrize("workers", [0, 1, 2], ids=["inline", "local-1", "local-2"])
+
+
+def plan() -> tuple[Task, list[Task]]:
+    """Three chains that share roots, and their sum."""
+    roots = [task(jobs.plant, seed=i, size=40) for i in range(2)]
+    ends = []
+    for rate in (0.1, 0.2, 0.3):
+        mixed = step(jobs.add, step(jobs.scale, roots[0], by=0.5), roots[1])
+        ends.append(task(jobs.grow, task(jobs.grow, mixed, rate=rate)))
+    return task(jobs.total, *ends), ends
+
+
+def files(folder: Path) -> dict[str, tuple[int, int]]:
+    found = [p for p in folder.rglob("*") if p.is_file()]
+    return {str(p): (p.stat().st_ino, p.stat().st_mtime_ns) for p in found}
+
+
+@EXECUTORS
+def test_values_are_those_of_plain_calls(workers: int, tmp_path: Path) -> None:
+    top, ends = plan()
+    threads = torch.get_num_threads()
+    events: list[Event] = []
+    outcomes = run([top, *ends], tmp_path, workers=workers, on_event=events.append)
+    assert torch.get_num_threads() == threads
+
+    torch.set_num_threads(1)
+    roots = [jobs.plant(seed=i, size=40) for i in range(2)]
+    by_hand = [jobs.grow(jobs.grow(roots[0] * 0.5 + roots[1], rate=r)) for r in (0.1, 0.2, 0.3)]
+    torch.set_num_threads(threads)
+    assert all(torch.equal(outcomes.value(e), hand) for e, hand in zip(ends, by_hand, strict=True))
+    assert outcomes.value(top) == jobs.total(*by_hand)
+    assert len(outcomes.computed) == 9
+    assert Counter(e.kind for e in events) == {"started": 9, "finished": 9}
+    assert outcomes.value(step(jobs.add, ends[0], 1.0)).equal(by_hand[0] + 1.0)
+
+    before = files(tmp_path)
+    again = run([top], tmp_path, workers=workers, on_event=events.append)
+    assert (again.computed, len(again.reused)) == ((), 9)
+    assert files(tmp_path) == before
+    about = Store(tmp_path).meta(top.key)
+    assert about["fn"] == f"{jobs.__name__}:total"
+    assert about["environment"]["threads"] == 1  # type: ignore[index, call-overload]
+
+
+def test_executors_give_the_same_bits(tmp_path: Path) -> None:
+    top, ends = plan()
+    digests = []
+    for workers in (0, 1, 2):
+        run([top, *ends, task(jobs.dice)], tmp_path / str(workers), workers=workers)
+        digests.append({row.key: row.digest for row in Store(tmp_path / str(workers)).ls()})
+    assert digests[0] == digests[1] == digests[2]
+
+
+@EXECUTORS
+def test_only_what_is_new_is_computed(workers: int, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    first = task(jobs.note, str(log), name="first")
+    second = task(jobs.note, str(log), name="second", before=None)
+    run([first], tmp_path / "runs", workers=workers)
+    third = task(jobs.noted_after, first, str(log), name="third")
+    outcomes = run([second, third], tmp_path / "runs", workers=workers)
+    assert sorted(log.read_text().split()) == ["first", "second", "third"]
+    assert outcomes.reused == (first.key,)
+    # With the result in the store, what it was made from is not needed again.
+    Store(tmp_path / "runs").forget(first.key, "result")
+    outcomes = run([third], tmp_path / "runs", workers=workers)
+    assert (outcomes.computed, outcomes.reused) == ((), (third.key,))
+
+
+@EXECUTORS
+def test_failures_are_kept_skipped_and_counted(workers: int, tmp_path: Path) -> None:
+    bad = task(jobs.fail, why="it is Monday")
+    child = task(jobs.grow, step(jobs.scale, bad, by=2.0))
+    grandchild = task(jobs.total, child, task(jobs.plant, seed=0))
+    others = [task(jobs.leave), task(jobs.unstorable), task(jobs.add, (1,), step(jobs.add, (1,), (1, 2)))]
+    events: list[Event] = []
+    outcomes = run([grandchild, *others], tmp_path, workers=workers, on_event=events.append)
+    assert outcomes.failed.keys() == {t.key for t in (bad, *others)}
+    assert outcomes.skipped == {child.key: bad.key, grandchild.key: bad.key}
+    assert len(outcomes.computed) == 1
+    assert "it is Monday" in outcomes.failed[bad.key]
+    assert "SystemExit: 3" in outcomes.failed[others[0].key]
+    assert "builtins.object, which is not stored" in outcomes.failed[others[1].key]
+    assert "stacks of different lengths [1, 2]" in outcomes.failed[others[2].key]
+    assert Counter(e.kind for e in events)["skipped"] == 2
+    with pytest.raises(TaskFailed, match=r"was skipped.*\n(.*\n)*.*it is Monday"):
+        outcomes.value(grandchild)
+    with pytest.raises(TaskFailed, match=r"failed:\nTraceback"):
+        outcomes.value(bad)
+    assert not outcomes.ok(step(jobs.scale, child, by=1.0))
+
+    again = run([grandchild], tmp_path, workers=workers, on_event=events.append)
+    assert again.computed == ()
+    assert again.failed.keys() == {bad.key}
+    assert again.skipped == outcomes.skipped
+    assert [e.earlier for e in events if e.kind == "failed" and e.task == bad] == [False, True]
+
+
+@EXECUTORS
+def test_retry_failed(workers: int, tmp_path: Path) -> None:
+    hindrance = tmp_path / "hindrance"
+    hindrance.touch()
+    shaky = task(jobs.fail_while, str(hindrance))
+    top = task(jobs.add, shaky, "!")
+    assert run([top], tmp_path / "runs", workers=workers).failed.keys() == {shaky.key}
+    hindrance.unlink()
+    assert run([top], tmp_path / "runs", workers=workers).failed.keys() == {shaky.key}
+    outcomes = run([top], tmp_path / "runs", workers=workers, retry_failed=True)
+    assert outcomes.value(top) == "fine!"
+    assert Store(tmp_path / "runs").failure(shaky.key) is None
+
+
+@EXECUTORS
+def test_steps_over_stacks(workers: int, tmp_path: Path) -> None:
+    whole = task(jobs.stack, count=3)
+    holed = task(jobs.stack_with_loss, count=3)
+    tens = step(jobs.add, whole, 10)  # the second input is repeated
+    summed = task(jobs.pair, step(jobs.add, tens, holed), step(jobs.add, holed, (100, 200, 300)))
+    value = run([summed], tmp_path, workers=workers).value(summed)
+    lost = jobs.Lost("replicate 1")
+    assert value == ((10, lost, 14), (100, lost, 302))
+
+
+@EXECUTORS
+def test_dataclass_values_and_functions_as_options(workers: int, tmp_path: Path) -> None:
+    from functools import partial
+
+    kept = task(jobs.keep, size=4)
+    targets = [
+        task(jobs.size_of, kept),
+        task(jobs.apply, 2.0, fn=jobs.double),
+        task(jobs.apply, 2.0, fn=partial(jobs.triple, by=5.0)),
+        task(jobs.positional_only, 1.0),
+        task(jobs.table, {"a": [task(jobs.apply, 2.0, fn=jobs.double), 1.0]}),
+    ]
+    outcomes = run(targets, tmp_path, workers=workers)
+    assert not outcomes.failed
+    assert [outcomes.value(t) for t in targets] == [4, 4.0, 10.0, 4.0, {"a": 5.0}]
+    assert outcomes.value(kept).about == {"size": 4, 3: (None, float("inf"))}
+
+
+def test_every_worker_has_one_thread(tmp_path: Path) -> None:
+    counts = [
+        run([task(jobs.threads)], tmp_path / str(w), workers=w).value(task(jobs.threads)) for w in (0, 1)
+    ]
+    assert counts == [1, 1]
+
+
+@EXECUTORS
+def test_what_tasks_print_is_kept_off_stdout(
+    workers: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run([task(jobs.speak)], tmp_path, workers=workers)
+    assert "spoken" not in capfd.readouterr().out
+
+
+def test_global_random_state_is_left_as_it_was(tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    run([task(jobs.dice)], tmp_path, workers=0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_longest_remaining_chain_goes_first(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    short = [task(jobs.note, str(log), name=f"short{i}", weight=2.0) for i in range(2)]
+    chain = task(jobs.note, str(log), name="long0", weight=2.0)
+    for name, weight in (("long1", 2.0), ("long2", 1.0)):
+        chain = task(jobs.noted_after, chain, str(log), name=name, weight=weight)
+    run([*short, chain], tmp_path / "runs", workers=0)
+    assert log.read_text().split() == ["long0", "long1", "short0", "short1", "long2"]
+
+
+@EXECUTORS
+def test_stop_keeps_the_checkpoint_and_goes_on_from_it(workers: int, tmp_path: Path) -> None:
+    counter, asked = tmp_path / "counter", threading.Event()
+    long = task(jobs.count_up, str(counter), steps=60, pause=0.02)
+    blocked = task(jobs.add, long, ())
+
+    def hear(event: Event) -> None:
+        if event.kind == "progress" and event.step:
+            asked.set()
+
+    with pytest.raises(Interrupted, match=r"stopped after 0 tasks, with 2 to do; .* goes on from there"):
+        run(
+            [blocked],
+            tmp_path / "runs",
+            workers=workers,
+            on_event=hear,
+            stop=asked.is_set,
+            checkpoint_seconds=99,
+        )
+    reached = int(counter.read_text())
+    store = Store(tmp_path / "runs")
+    saved = store.load_partial(long.key)
+    assert 0 < reached < 60
+    assert abs(saved["step"] - reached) <= 1
+    outcomes = run([blocked], store, workers=workers)
+    assert outcomes.value(long) == (60, [0, saved["step"]])
+    assert [row.kind for row in store.ls()] == ["result", "result"]
+
+
+@EXECUTORS
+def test_damaged_checkpoint_is_ignored(workers: int, tmp_path: Path) -> None:
+    counting = task(jobs.count_up, str(tmp_path / "counter"), steps=3)
+    store = Store(tmp_path / "runs")
+    store.save_partial(counting.key, {"step": 2, "starts": []})
+    (file,) = (tmp_path / "runs" / "partial").rglob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-2] + b"xx")
+    assert run([counting], store, workers=workers).value(counting) == (3, [0])
+
+
+def test_checkpoint_when_due(tmp_path: Path) -> None:
+    counting = task(jobs.count_up, str(tmp_path / "counter"), steps=3)
+    seen = []
+    store = Store(tmp_path / "runs")
+
+    def hear(event: Event) -> None:
+        seen.append((event.kind, event.step, store.load_partial(counting.key)))
+
+    run([counting], store, workers=0, checkpoint_seconds=0.0, on_event=hear)
+    # Progress is told at the first step and, within the fifth of a second, not again before the last.
+    first, last = {"step": 0, "starts": [0]}, {"step": 2, "starts": [0]}
+    assert seen[:2] == [("started", None, None), ("progress", 0, first)]
+    assert seen[-2:] == [("progress", 3, last), ("finished", None, None)]
+
+
+@EXECUTORS
+def test_full_disk_and_lost_memory_abort_and_are_no_failures(workers: int, tmp_path: Path) -> None:
+    full, greedy = task(jobs.fill_disk), task(jobs.exhaust)
+    with pytest.raises(StoreError, match=r"jobs:fill_disk.* cannot be finished: .*No space left"):
+        run([full], tmp_path, workers=workers)
+    with pytest.raises(RunError, match=r"jobs:exhaust.* cannot be finished: MemoryError.*fewer workers"):
+        run([greedy], tmp_path, workers=workers)
+    assert Store(tmp_path).ls() == []
+
+
+def test_disk_that_fills_up_during_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = task(jobs.grow, task(jobs.grow, task(jobs.plant, seed=0)))
+    real, calls = os.fsync, iter(range(100))
+
+    def fsync(number: int) -> None:
+        if next(calls) >= 4:  # probe, marker, two results
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(StoreError, match=r"jobs:grow.* No space left on device.*running again goes on"):
+            run([chain], tmp_path, workers=0)
+    store = Store(tmp_path)
+    assert [row.kind for row in store.ls()] == ["result", "result"]
+    assert store.verify() == []
+    assert len(run([chain], store, workers=0).computed) == 1
+
+
+@EXECUTORS
+def test_bad_store_is_told_before_any_compute(workers: int, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    log = tmp_path / "log"
+    with pytest.raises(StoreError, match="cannot be written"):
+        run([task(jobs.note, str(log), name="x")], tmp_path / "file" / "runs", workers=workers)
+    with pytest.raises(StoreError, match="needs about"):
+        run([task(jobs.note, str(log), name="x")], tmp_path / "runs", workers=workers, need_bytes=1 << 60)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
+
+
+@EXECUTORS
+def test_damaged_input_aborts_with_its_name(workers: int, tmp_path: Path) -> None:
+    root = task(jobs.plant, seed=0)
+    run([root], tmp_path, workers=0)
+    (file,) = (tmp_path / "results").rglob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(StoreError, match=r"jobs:grow.*results/.*truncated or damaged.*remove the file"):
+        run([task(jobs.grow, root)], tmp_path, workers=workers)
+    assert [p.kind for p in Store(tmp_path).verify()] == ["damaged"]
+    assert not list((tmp_path).rglob("failures"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_worker_is_replaced_once(workers: int, tmp_path: Path) -> None:
+    events: list[Event] = []
+    once = task(jobs.die_first, str(tmp_path / "died"))
+    outcomes = run(
+        [once, task(jobs.plant, seed=0)], tmp_path / "runs", workers=workers, on_event=events.append
+    )
+    assert outcomes.value(once) == "survived"
+    assert [e.text for e in events if e.kind == "retried"] == ["killed by signal SIGKILL"]
+    with pytest.raises(
+        RunError, match=r"died twice \(killed by signal SIGKILL\) over .*jobs:die.*fewer workers"
+    ):
+        run([task(jobs.die)], tmp_path / "runs", workers=workers)
+    assert all(row.kind == "result" for row in Store(tmp_path / "runs").ls())
+
+
+def test_memory_store_is_for_this_process_alone() -> None:
+    planned = task(jobs.plant, seed=0)
+    with pytest.raises(ValueError, match="use workers=0"):
+        run([planned], "memory://for-this-process/runs", workers=1)
+    with pytest.raises(ValueError, match="workers is -1"):
+        run([planned], "memory://for-this-process/runs", workers=-1)
+    assert run([planned], "memory://for-this-process/runs", workers=0).computed == (planned.key,)
+
+
+@EXECUTORS
+def test_error_in_the_listener_ends_the_run(workers: int, tmp_path: Path) -> None:
+    def hear(event: Event) -> None:
+        raise LookupError("in the listener")
+
+    with pytest.raises(LookupError, match="in the listener"):
+        run([task(jobs.plant, seed=0)], tmp_path, workers=workers, on_event=hear)

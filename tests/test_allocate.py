@@ -1,0 +1,232 @@
+"""Allocation: exact counts, ties, which share holds for which layer, and masks that only shrink."""
+
+import math
+import re
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from winticket import models
+from winticket.allocate import Allocate, global_top, layerwise, quotas
+from winticket.criteria import Evidence, magnitude
+from winticket.ticket import Mask, Scores, State
+
+BOTH = pytest.mark.parametrize("allocate", [layerwise, global_top])
+
+
+def whole(**sizes: int) -> Mask:
+    return Mask({name: torch.ones(1, size, dtype=torch.bool) for name, size in sizes.items()})
+
+
+def kept(mask: Mask) -> dict[str, int]:
+    return {name: count for name, (count, _) in mask.layers().items()}
+
+
+def test_layerwise_by_eye() -> None:
+    scores = {"a": torch.tensor([[0.1, 5.0, 3.0, 4.0]]), "b": torch.tensor([[9.0], [8.0], [7.0], [6.0]])}
+    mask = layerwise(scores, Mask.full(scores), density=0.5)
+    assert mask.keep["a"].tolist() == [[False, True, False, True]]
+    assert mask.keep["b"].tolist() == [[True], [True], [False], [False]]
+
+
+def test_global_top_by_eye() -> None:
+    scores = {"a": torch.tensor([[0.1, 5.0, 3.0, 4.0]]), "b": torch.tensor([[9.0], [8.0], [7.0], [6.0]])}
+    mask = global_top(scores, Mask.full(scores), density=0.5)
+    assert mask.keep["a"].tolist() == [[False] * 4]
+    assert mask.keep["b"].tolist() == [[True]] * 4
+    assert mask.emptied() == ("a",)  # a layer that loses all it has is visible
+
+
+def test_a_pruned_weight_stays_pruned_whatever_its_score() -> None:
+    scores = {"a": torch.tensor([[9.0, 1.0, 2.0, 9.0]])}
+    mask = Mask({"a": torch.tensor([[False, True, True, True]])})
+    assert layerwise(scores, mask, density=0.5).keep["a"].tolist() == [[False, False, True, True]]
+
+
+@BOTH
+def test_zero_and_negative_weights_are_not_pruned_for_that(allocate: Allocate) -> None:
+    weights = {"a": torch.tensor([[-3.0, 0.0, 0.5, -0.1]])}
+    state = State(weights, {}, {}, 1)
+    full = Mask.full(weights)
+    scores = magnitude(Evidence(state, state, full, torch.Generator()))
+    assert allocate(scores, full, density=1.0).count() == 4  # the zero is kept where nothing is to go
+    assert allocate(scores, full, density=0.75).keep["a"].tolist() == [[True, False, True, True]]
+    assert allocate(scores, full, density=0.25).keep["a"].tolist() == [[True, False, False, False]]
+    # A weight that became 0 stays in the running where another is already pruned.
+    mask = Mask({"a": torch.tensor([[True, True, False, True]])})
+    assert allocate(scores, mask, density=0.75).keep["a"].tolist() == [[True, True, False, True]]
+
+
+@BOTH
+@pytest.mark.parametrize("total", [1, 2, 3, 7, 200, 1000])
+@pytest.mark.parametrize("density", [0.001, 0.2, 0.25, 0.5, 0.8, 0.999, 1.0])
+def test_tied_scores_keep_exactly_the_first(allocate: Allocate, total: int, density: float) -> None:
+    mask = allocate({"a": torch.zeros(1, total)}, whole(a=total), density=density)
+    count = math.floor(density * total + 0.5)
+    assert mask.keep["a"][0].tolist() == [True] * count + [False] * (total - count)
+
+
+def test_two_hundred_asked_for_are_two_hundred() -> None:
+    # A threshold taken from sorted scores and compared with <= takes all its ties too: 201, or everything.
+    scores = {"a": torch.tensor([[float(i // 500) for i in range(1000)]])}
+    assert layerwise(scores, whole(a=1000), density=0.8).count() == 800
+    assert global_top(scores, whole(a=1000), density=0.8).count() == 800
+
+
+def test_ties_across_layers_break_by_the_order_of_layers() -> None:
+    scores = {"a": torch.zeros(1, 3), "b": torch.zeros(1, 3)}
+    assert kept(global_top(scores, whole(a=3, b=3), density=4 / 6)) == {"a": 3, "b": 1}
+
+
+def test_halves_are_rounded_up() -> None:
+    assert kept(layerwise({"a": torch.rand(1, 5)}, whole(a=5), density=0.5)) == {"a": 3}
+    assert kept(layerwise({"a": torch.rand(1, 1)}, whole(a=1), density=0.5)) == {"a": 1}
+
+
+def test_a_tiny_layer_that_is_emptied_is_named() -> None:
+    scores = {"tiny": torch.rand(1, 2), "b": torch.rand(1, 100)}
+    mask = layerwise(scores, whole(tiny=2, b=100), density=0.2)
+    assert kept(mask) == {"tiny": 0, "b": 20}
+    assert mask.emptied() == ("tiny",)
+
+
+@BOTH
+def test_the_share_is_over_eligible_weights_only(allocate: Allocate) -> None:
+    module = models.build("lenet-300-100", input_shape=(784,), classes=10, generator_seed=0)
+    weights = {name: p.detach() for name, p in module.named_parameters()}
+    output = models.output_layer(module)
+    full = Mask.full({n: weights[n] for n in models.eligible(module) if n != output})
+    state = State(weights, {}, {}, 0)
+    mask = allocate(magnitude(Evidence(state, state, full, torch.Generator())), full, density=0.2)
+    # 784 · 300 + 300 · 100 = 265,200 eligible weights; 266,200 with the output layer, 266,610 with biases.
+    assert full.total() == 265_200
+    assert mask.count() == 53_040
+    assert output not in mask.keep
+
+
+SHAPES = {"c.weight": (2, 1, 3, 3), "h1.weight": (4, 5), "h2.weight": (4, 5), "out.weight": (2, 10)}
+
+
+def scores_of(shapes: dict[str, tuple[int, ...]] = SHAPES) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {name: torch.rand(shape, generator=generator) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(
+    ("density", "counts"),
+    [
+        (0.5, [9, 10, 10, 10]),
+        ({"*": 0.5}, [9, 10, 10, 10]),
+        ({"*": 0.5, "output": 0.9}, [9, 10, 10, 18]),
+        ({"conv": 1.0, "linear": 0.5}, [18, 10, 10, 10]),
+        ({"conv": 1.0, "linear": 0.5, "output": 0.9}, [18, 10, 10, 18]),  # output before linear
+        ({"*": 0.1, "linear": 0.5}, [2, 10, 10, 10]),  # linear before *
+        ({"output": 0.9, "out*": 0.25, "*": 0.5}, [9, 10, 10, 5]),  # a pattern before output
+        ({"h*": 0.5, "h1*": 0.25, "*": 1.0}, [18, 5, 10, 20]),  # the longer pattern
+        ({"h1.weight": 0.75, "h*": 0.5, "*": 1.0}, [18, 15, 10, 20]),  # the name before a pattern
+        ({"*.weight": 0.5, "*": 1.0}, [9, 10, 10, 10]),
+    ],
+)
+def test_the_most_particular_share_holds(density: Any, counts: list[int]) -> None:
+    scores = scores_of()
+    mask = layerwise(scores, Mask.full(scores), density=density)
+    assert [count for count, _ in mask.layers().values()] == counts
+
+
+def test_a_layer_with_a_share_of_its_own_stays_out_of_the_competition() -> None:
+    scores = scores_of()
+    scores["out.weight"] += 100  # it would win every comparison
+    full = Mask.full(scores)
+    mask = global_top(scores, full, density={"*": 0.5, "output": 0.1})
+    assert kept(mask)["out.weight"] == 2
+    assert mask.count() == 2 + 29  # half of 18 + 20 + 20 compete
+    rest = torch.cat([scores[n].flatten() for n in list(SHAPES)[:3]])
+    alive = torch.cat([mask.keep[n].flatten() for n in list(SHAPES)[:3]])
+    assert rest[alive].min() > rest[~alive].max()
+
+
+def test_quotas_are_known_before_any_score() -> None:
+    full = Mask.full(scores_of())
+    assert quotas(full, 0.5, competing=False) == [
+        ((n,), c) for n, c in zip(SHAPES, (9, 10, 10, 10), strict=True)
+    ]
+    assert quotas(full, 0.5, competing=True) == [(tuple(SHAPES), 39)]
+    groups = quotas(full, {"*": 0.5, "output": 0.9}, competing=True)
+    assert groups == [(("out.weight",), 18), (tuple(SHAPES)[:3], 29)]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("density", "words"),
+    [
+        (0.0, "density 0.0 of '*' is not in (0, 1]"),
+        (1.5, "density 1.5 of '*' is not in (0, 1]"),
+        (-0.2, "density -0.2 of '*' is not in (0, 1]"),
+        (float("nan"), "density nan of '*' is not in (0, 1]"),
+        ({"*": 0.5, "conv": 20}, "density 20 of 'conv' is not in (0, 1]"),
+        ({"conv": 0.5}, "no density is given for layer 'h1.weight'; given are conv; add '*' for the rest"),
+        ({"*": 0.5, "h3.weight": 0.1}, "a density is given for 'h3.weight', which fits no layer of c.weight"),
+        ({"*": 0.5, "features.*": 0.1}, "a density is given for 'features.*', which fits no layer"),
+    ],
+)
+def test_shares_that_make_no_sense_are_refused(allocate: Allocate, density: Any, words: str) -> None:
+    scores = scores_of()
+    with pytest.raises(ValueError, match=re.escape(words)):
+        allocate(scores, Mask.full(scores), density=density)
+
+
+@BOTH
+def test_pruning_cannot_revive(allocate: Allocate) -> None:
+    mask = Mask({"a": torch.tensor([[True, False, False, True]])})
+    words = (
+        "a: the density asked for keeps 3 of 4 weights, but only 2 are alive; pruning cannot revive weights"
+    )
+    with pytest.raises(ValueError, match=re.escape(words)):
+        allocate({"a": torch.rand(1, 4)}, mask, density=0.75)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [
+        ({}, "layer 'a' of shape (1, 2) has scores of shape none"),
+        ({"a": torch.ones(2)}, "layer 'a' of shape (1, 2) has scores of shape (2,)"),
+        ({"a": torch.tensor([[1.0, math.nan]])}, "the scores of layer 'a' are not all finite"),
+        ({"a": torch.tensor([[1.0, math.inf]])}, "the scores of layer 'a' are not all finite"),
+    ],
+)
+def test_scores_that_do_not_fit_are_refused(allocate: Allocate, scores: Scores, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        allocate(scores, whole(a=2), density=0.5)
+
+
+@BOTH
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=4),
+    levels=st.lists(st.floats(0.01, 1.0), min_size=1, max_size=4),
+    values=st.integers(1, 5),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_mask_only_shrinks_to_exact_counts(
+    allocate: Allocate, sizes: list[int], levels: list[float], values: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    mask = whole(**{f"l{i}": size for i, size in enumerate(sizes)})
+    for density in sorted(levels, reverse=True):
+        # Few different scores, so that most of them tie.
+        scores = {
+            n: torch.randint(values, k.shape, generator=generator).float() for n, k in mask.keep.items()
+        }
+        smaller = allocate(scores, mask, density=density)
+        assert smaller.within(mask)
+        counts = [c for _, c in quotas(mask, density, competing=allocate is global_top)]
+        assert smaller.count() == sum(counts)
+        for name, keep in smaller.keep.items():
+            dropped = scores[name][mask.keep[name] & ~keep]
+            if len(dropped) and bool(keep.any()):
+                assert dropped.max() <= scores[name][keep].min()
+        mask = smaller

@@ -1,0 +1,83 @@
+"""The shape of the house: imports run downwards only. The rooms and their arrows are drawn in docs/architecture.md."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "winticket"
+STAGES = {"ticket", "data", "models", "train", "criteria", "allocate", "rewind", "controls"}
+ROOMS: dict[str, set[str]] = {
+    "version": set(),
+    "ticket": {"version"},
+    "data": set(),
+    "models": set(),
+    "judge": set(),
+    "run": set(),
+    "train": {"ticket"},
+    "criteria": {"ticket"},
+    "allocate": {"ticket"},
+    "rewind": {"ticket"},
+    "controls": {"ticket"},
+    "procedures": STAGES | {"run"},
+    "report": {"version"},
+    "experiment": STAGES | {"run", "procedures", "judge", "report", "version"},
+    "cli": STAGES | {"run", "procedures", "judge", "report", "experiment", "version"},
+    "__init__": {"experiment", "ticket", "train", "version"},
+    "__main__": {"cli"},
+}
+
+
+def room_of(file: Path) -> str:
+    return file.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(file: Path) -> set[str]:
+    package = ["winticket", *file.relative_to(SOURCE).parts[:-1]]
+    rooms = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            names = [module] if module != "winticket" else [f"winticket.{alias.name}" for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "winticket" and len(parts) > 1:
+                rooms.add(parts[1])
+    return rooms
+
+
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
+def test_imports_run_downwards(file: Path) -> None:
+    room = room_of(file)
+    assert room in ROOMS, f"{room} is a new room: draw it here and in docs/architecture.md"
+    upwards = imported_rooms(file) - ROOMS[room] - {room}
+    assert not upwards, (
+        f"{file.name} of {room} imports {sorted(upwards)}; it may import {sorted(ROOMS[room])}"
+    )
+
+
+def test_the_parser_sees_every_way_to_import(tmp_path: Path) -> None:
+    inside = SOURCE / "ticket" / "nouns.py"
+    assert imported_rooms(inside) == {"ticket"}
+    assert "run" in imported_rooms(SOURCE / "procedures" / "stages.py")
+    assert imported_rooms(SOURCE / "run" / "store.py") <= {"run"}
+
+
+def test_rooms_form_no_cycle() -> None:
+    order: list[str] = []
+    while len(order) < len(ROOMS):
+        ready = [r for r in ROOMS if r not in order and ROOMS[r] <= set(order)]
+        assert ready, f"a cycle among {sorted(set(ROOMS) - set(order))}"
+        order += ready
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
+def test_modules_stay_readable(file: Path) -> None:
+    assert len(file.read_text().splitlines()) <= 420, "a module past about 400 lines wants to be a folder"

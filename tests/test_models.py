@@ -1,0 +1,413 @@
+"""The networks: shapes and counts of the papers, initialisations by formula, eligibility, refusals."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from winticket import models
+
+CIFAR = (3, 32, 32)
+
+
+def build(name: str, shape: tuple[int, ...] = (1, 28, 28), **options: Any) -> nn.Module:
+    return models.build(name, input_shape=shape, **{"classes": 10, "generator_seed": 0, **options})
+
+
+def bits(module: nn.Module) -> dict[str, list[Any]]:
+    return {name: tensor.tolist() for name, tensor in module.state_dict().items()}
+
+
+def shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+
+
+def distinct(values: Tensor) -> int:
+    return len(set(values.flatten().tolist()))
+
+
+# Shapes
+
+
+def test_lenet_300_100() -> None:
+    assert shapes(build("lenet-300-100")) == {
+        "fc1.weight": (300, 784),
+        "fc1.bias": (300,),
+        "fc2.weight": (100, 300),
+        "fc2.bias": (100,),
+        "fc3.weight": (10, 100),
+        "fc3.bias": (10,),
+    }
+
+
+def test_lenet_of_any_widths_and_input() -> None:
+    module = build("lenet-7", (2, 3), classes=4)
+    assert shapes(module) == {
+        "fc1.weight": (7, 6),
+        "fc1.bias": (7,),
+        "fc2.weight": (4, 7),
+        "fc2.bias": (4,),
+    }
+    assert module(torch.zeros(5, 2, 3)).shape == (5, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "convolutions", "weights"),
+    [
+        # Frankle & Carbin 2019, figure 2, gives 38K of 4.3M and 260K of 2.4M; the sums here are by hand.
+        ("conv-2", 1728 + 36864, 38592 + 16384 * 256 + 256 * 256 + 2560),
+        ("conv-4", 38592 + 73728 + 147456, 259776 + 8192 * 256 + 256 * 256 + 2560),
+        ("conv-6", 259776 + 294912 + 589824, 1144512 + 4096 * 256 + 256 * 256 + 2560),
+    ],
+)
+def test_conv_sizes(name: str, convolutions: int, weights: int) -> None:
+    module = build(name, CIFAR)
+    sizes = {weight: module.get_parameter(weight).numel() for weight in models.eligible(module)}
+    assert sum(size for weight, size in sizes.items() if weight.startswith("conv")) == convolutions
+    assert sum(sizes.values()) == weights
+    assert len(sizes) == int(name[-1]) + 3
+    assert module(torch.zeros(2, *CIFAR)).shape == (2, 10)
+
+
+def test_conv_takes_grey_and_odd_images() -> None:
+    assert build("conv-6", (1, 9, 15), classes=3)(torch.zeros(2, 1, 9, 15)).shape == (2, 3)
+
+
+def test_mlp1d_is_residual() -> None:
+    module = build("mlp1d", (40,))
+    assert [module.get_parameter(name).shape for name in models.eligible(module)] == [
+        (500, 40),
+        (500, 500),
+        (10, 500),
+    ]
+    x = torch.randn(3, 40, generator=torch.Generator().manual_seed(1))
+    p = dict(module.named_parameters())
+    h = (x @ p["fc1.weight"].T + p["fc1.bias"]).clamp(min=0)
+    h = h + (h @ p["fc2.weight"].T + p["fc2.bias"]).clamp(min=0)
+    # Another order of summation in float32: sums of 500 terms of size 1.
+    torch.testing.assert_close(module(x), h @ p["fc3.weight"].T + p["fc3.bias"], atol=1e-5, rtol=1e-5)
+
+
+def test_lenet_forward_by_hand() -> None:
+    module = build("lenet-2", (1, 1, 2), classes=2)
+    values = {
+        "fc1.weight": [[1.0, 2.0], [-1.0, 0.0]],
+        "fc1.bias": [1.0, 0.0],
+        "fc2.weight": [[3.0, 5.0], [0.0, 7.0]],
+        "fc2.bias": [0.0, -1.0],
+    }
+    module.load_state_dict({name: torch.tensor(value) for name, value in values.items()})
+    # hidden = relu([1 + 2·2 + 1, -1]) = [6, 0]; logits = [18, -1]
+    assert module(torch.tensor([[[[1.0, 2.0]]]])).tolist() == [[18.0, -1.0]]
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_every_model_stacks_and_leaves_its_input_alone(name: str) -> None:
+    shape = (40,) if name == "mlp1d" else (3, 8, 8)
+    alone = [build(name, shape, generator_seed=seed) for seed in (1, 2)]
+    x = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
+    before = x.clone()
+    parameters, buffers = stack_module_state(alone)
+
+    def logits(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
+        result: Tensor = functional_call(alone[0], (parameters, buffers), (x,))
+        return result
+
+    stacked = vmap(logits)(parameters, buffers)
+    # Batched kernels sum in another order: float32 tolerance.
+    torch.testing.assert_close(stacked, torch.stack([module(x) for module in alone]), atol=1e-5, rtol=1e-4)
+    assert torch.equal(x, before)
+
+
+# Initialisation
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_same_seed_same_bits_and_global_randomness_untouched(name: str) -> None:
+    shape = (40,) if name == "mlp1d" else (1, 8, 8)
+    before = torch.get_rng_state(), random.getstate(), pickle.dumps(np.random.get_state())  # noqa: NPY002
+    one, again, other = (bits(build(name, shape, generator_seed=seed)) for seed in (5, 5, 6))
+    after = torch.get_rng_state(), random.getstate(), pickle.dumps(np.random.get_state())  # noqa: NPY002
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
+    torch.manual_seed(99)
+    assert one == again == bits(build(name, shape, generator_seed=5))
+    assert all(one[weight] != other[weight] for weight in one if weight.endswith("weight"))
+
+
+# Each: a weight [400, 300] or [40, 25, 3, 3], so 120000 or 9000 draws; a standard deviation is estimated to
+# about 1/sqrt(2n), at most .0075 relative; .03 is four of them, and the seed is fixed.
+FANS = {(400, 300): (300, 400), (40, 25, 3, 3): (225, 360)}
+STD: dict[str, Callable[[int, int], float]] = {
+    "glorot-normal": lambda i, o: math.sqrt(2 / (i + o)),
+    "glorot-uniform": lambda i, o: math.sqrt(2 / (i + o)),
+    "kaiming-normal": lambda i, o: math.sqrt(2 / i),
+    "kaiming-uniform": lambda i, o: math.sqrt(2 / i),
+    "normal": lambda i, o: math.sqrt(1 / i),
+    "uniform": lambda i, o: math.sqrt(1 / i),
+    "signed-constant": lambda i, o: math.sqrt(2 / i),
+    "default": lambda i, o: math.sqrt(1 / (3 * i)),
+}
+
+
+@pytest.mark.parametrize("shape", FANS)
+@pytest.mark.parametrize("scheme", STD)
+def test_standard_deviations(scheme: str, shape: tuple[int, ...]) -> None:
+    expected = STD[scheme](*FANS[shape])
+    weight = models.init_of(scheme, shape, torch.Generator().manual_seed(3)).double()
+    assert weight.shape == shape
+    assert weight.std().item() == pytest.approx(expected, rel=0.03)
+    assert abs(weight.mean().item()) < 4 * expected / math.sqrt(weight.numel())
+    largest = weight.abs().max().item() / expected
+    if scheme.endswith("uniform") or scheme == "default":
+        assert 1.7 < largest <= math.sqrt(3) * (1 + 1e-6)
+    elif scheme.endswith("normal"):
+        assert largest > 3  # not cut off
+    else:
+        assert distinct(weight.abs()) == 1
+        assert largest == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize(("shape", "rows"), [((6, 20), 6), ((20, 6), 6), ((8, 3, 3, 3), 8)])
+def test_orthogonal(shape: tuple[int, ...], rows: int) -> None:
+    matrix = models.init_of("orthogonal", shape, torch.Generator().manual_seed(0)).flatten(1)
+    gram = matrix @ matrix.T if matrix.shape[0] == rows else matrix.T @ matrix
+    torch.testing.assert_close(gram, torch.eye(rows), atol=1e-5, rtol=0)  # float32 QR
+
+
+def test_every_scheme_is_tested() -> None:
+    assert set(models.SCHEMES) == {*STD, "orthogonal"}
+
+
+@pytest.mark.parametrize("scheme", models.SCHEMES)
+def test_init_of_resamples_one_layer_as_build_did(scheme: str) -> None:
+    module = build("lenet-5", (4,), init=scheme, generator_seed=11)
+    first = models.init_of(scheme, (5, 4), torch.Generator().manual_seed(11))
+    assert torch.equal(module.get_parameter("fc1.weight"), first)
+
+
+@pytest.mark.parametrize("scheme", models.SCHEMES)
+def test_biases(scheme: str) -> None:
+    module = build("lenet-300-100", init=scheme)
+    biases = [module.get_parameter(f"fc{number}.bias") for number in (1, 2, 3)]
+    if scheme != "default":
+        assert all(not bias.any() for bias in biases)
+        return
+    for bias, fan_in in zip(biases, (784, 300, 100), strict=True):
+        assert bias.abs().max() <= 1 / math.sqrt(fan_in)
+        assert distinct(bias) > 5
+
+
+def test_default_inits() -> None:
+    assert {name: models.default_init(name) for name in models.names()} == {
+        "lenet-300-100": "glorot-normal",
+        "conv-2": "glorot-normal",
+        "conv-4": "glorot-normal",
+        "conv-6": "glorot-normal",
+        "mlp1d": "default",
+    }
+    assert bits(build("lenet-5", (4,))) == bits(build("lenet-5", (4,), init="glorot-normal"))
+    assert models.default_init("mine:build") is None
+
+
+class Mixed(nn.Module):
+    """One of everything that is or is not eligible; the output layer shares the hidden layer's weight."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.table = nn.Embedding(4, 6)
+        self.conv = nn.Conv1d(1, 2, 3, bias=False)
+        self.bn = nn.BatchNorm1d(2)
+        self.scale = nn.Parameter(torch.ones(1))
+        self.hidden = nn.Linear(classes, classes)
+        self.norm = nn.LayerNorm(classes)
+        self.out = nn.Linear(classes, classes)
+        self.out.weight = self.hidden.weight
+
+
+def test_initialise_leaves_everything_else_alone() -> None:
+    module = Mixed()
+    with torch.no_grad():
+        module.bn.weight.fill_(2)
+    before = bits(module)
+    models.initialise(module, scheme="kaiming-normal", generator=torch.Generator().manual_seed(0))
+    changed = {name for name, value in bits(module).items() if value != before[name]}
+    assert changed == {"conv.weight", "hidden.weight", "hidden.bias", "out.weight", "out.bias"}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "shape", "message"),
+    [
+        ("kaiming", (2, 2), r"no initialisation 'kaiming' \(did you mean kaiming-"),
+        ("zzz", (2, 2), r"no initialisation 'zzz'; possible are glorot-normal, "),
+        ("normal", (2,), r"shape \(2,\) has no fan-in"),
+    ],
+)
+def test_bad_initialisations(scheme: str, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        models.init_of(scheme, shape, torch.Generator())
+
+
+def test_bad_init_is_refused_before_anything_is_built() -> None:
+    with pytest.raises(ValueError, match="no initialisation 'xavier'"):
+        build("torch.nn:Linear", init="xavier")
+
+
+# Eligibility
+
+
+def test_eligible_and_excluded() -> None:
+    module = Mixed()
+    assert models.eligible(module) == ("conv.weight", "hidden.weight")
+    assert models.excluded(module) == {
+        "scale": "parameter of Mixed, which is no Linear or Conv layer",
+        "table.weight": "parameter of Embedding, which is no Linear or Conv layer",
+        "bn.weight": "normalisation parameter",
+        "bn.bias": "normalisation parameter",
+        "hidden.bias": "bias",
+        "norm.weight": "normalisation parameter",
+        "norm.bias": "normalisation parameter",
+        "out.bias": "bias",
+    }
+    assert models.eligible(nn.Linear(2, 2)) == ("weight",)
+    assert models.excluded(nn.Linear(2, 2)) == {"bias": "bias"}
+
+
+def test_output_layer() -> None:
+    assert models.output_layer(build("conv-2", CIFAR)) == "fc3.weight"
+    assert models.output_layer(build("lenet-300-100-50")) == "fc4.weight"
+    with pytest.raises(ValueError, match="Embedding has no Linear or Conv layer"):
+        models.output_layer(nn.Embedding(2, 2))
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes", "message"),
+    [
+        ("lenet-300-10O", (4,), 2, r"no model 'lenet-300-10O' \(did you mean lenet-300-100"),
+        ("Conv2", (1, 8, 8), 2, r"\(did you mean conv-"),
+        (
+            "conv-8",
+            (1, 8, 8),
+            2,
+            r"possible are lenet-300-100, conv-2, .*lenet-W1-W2-.*package\.module:build",
+        ),
+        ("lenet", (4,), 2, "no model 'lenet'"),
+        ("lenet-0", (4,), 2, "no model 'lenet-0'"),
+        ("lenet--5", (4,), 2, "no model 'lenet--5'"),
+        ("resnet", (4,), 2, "no model 'resnet'"),
+        ("lenet-5", (), 2, r"input shape \(\)"),
+        ("lenet-5", (3, 0), 2, r"input shape \(3, 0\)"),
+        ("lenet-5", (4,), 1, "1 classes"),
+        ("conv-2", (40,), 2, r"conv-2 needs images .* shape \(40,\); lenet-300-100 takes any shape"),
+        ("conv-6", (1, 8, 7), 2, "halves its images 3 times, so they must be at least 8x8; these are 8x7"),
+        ("conv-2", (1, 1, 1), 2, "at least 2x2"),
+    ],
+)
+def test_bad_requests(name: str, shape: tuple[int, ...], classes: int, message: str) -> None:
+    for ask in (models.check, lambda *a, **k: models.build(*a, **k, generator_seed=0)):
+        with pytest.raises(ValueError, match=message):
+            ask(name, input_shape=shape, classes=classes)
+
+
+# A user's own module
+
+MINE = """
+import torch
+from torch import nn
+
+class Net(nn.Sequential):
+    pass
+
+def build(*, input_shape, classes):
+    hidden = [nn.Linear(input_shape[0], 8), nn.BatchNorm1d(8), nn.Dropout(0.5)]
+    return Net(nn.Flatten(), *hidden, nn.Linear(8, classes))
+
+def lazy(*, input_shape, classes):
+    return nn.LazyLinear(classes)
+
+def narrow(input_shape, classes):
+    return nn.Linear(input_shape[0], classes - 1)
+
+def deaf(input_shape, classes):
+    return nn.Linear(input_shape[0] + 1, classes)
+
+def sizes(input_shape, classes):
+    return input_shape, classes
+
+def positional(shape):
+    return nn.Linear(shape[0], 2)
+
+number = 3
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    (tmp_path / "wt_mine").mkdir()
+    (tmp_path / "wt_mine" / "__init__.py").write_text("")
+    (tmp_path / "wt_mine" / "nets.py").write_text(MINE)
+    (tmp_path / "wt_mine" / "broken.py").write_text("import wt_not_there\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "wt_mine.nets"
+    for name in [name for name in sys.modules if name.startswith("wt_mine")]:
+        del sys.modules[name]
+
+
+def test_users_module_is_seeded_and_keeps_its_init(mine: str) -> None:
+    state = torch.get_rng_state()
+    one, again, other = (build(f"{mine}:build", (6,), generator_seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(state, torch.get_rng_state())
+    assert bits(one) == bits(again)
+    assert bits(one)["1.weight"] != bits(other)["1.weight"]
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        expected = nn.Linear(6, 8)
+    assert torch.equal(one.get_parameter("1.weight"), expected.weight)
+    # The trial run moved no statistic and no mode.
+    assert one.get_buffer("2.num_batches_tracked").item() == 0
+    assert all(layer.training for layer in one.modules())
+
+
+def test_users_module_with_a_named_init(mine: str) -> None:
+    module = build(f"{mine}:build", (6,), init="signed-constant")
+    assert distinct(module.get_parameter("1.weight").abs()) == 1
+    assert not module.get_parameter("1.bias").any()
+    assert module.get_parameter("2.weight").tolist() == [1.0] * 8
+
+
+def test_users_lazy_module_is_made_whole(mine: str) -> None:
+    assert shapes(build(f"{mine}:lazy", (6,), classes=3)) == {"weight": (3, 6), "bias": (3,)}
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("{}:", ValueError, "should read package.module:build"),
+        (":build", ValueError, "should read package.module:build"),
+        ("wt_nowhere:build", ValueError, "importing 'wt_nowhere' failed with ModuleNotFoundError"),
+        ("wt_mine.broken:build", ValueError, "No module named 'wt_not_there'; is it installed"),
+        ("{}:biuld", ValueError, r"has no 'biuld' \(did you mean build"),
+        ("{}:number", TypeError, "'number' is int, which cannot be called"),
+        ("{}:sizes", TypeError, "returned tuple, not a torch.nn.Module"),
+        ("{}:positional", ValueError, r"calling it with input_shape=\(6,\), classes=4 failed with TypeError"),
+        ("{}:deaf", ValueError, r"does not take inputs \[N, 6\]: RuntimeError"),
+        ("{}:narrow", ValueError, r"logits \[N, 4\], but for N = 2 gives \(2, 3\)"),
+    ],
+)
+def test_users_mistakes(mine: str, name: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        build(name.format(mine), (6,), classes=4)

@@ -1,0 +1,266 @@
+"""masked(): pruned weights are 0 after every step of anybody's optimiser, and nothing stays behind."""
+
+import copy
+import re
+from collections.abc import Callable, Iterable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from winticket.ticket import Mask
+from winticket.train import masked
+
+STEPS = 8
+OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
+    "sgd decay": lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.1),
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    "nesterov": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.01),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.01, momentum=0.5),
+    "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.1),
+}
+
+
+class SignDescent:
+    """An optimiser of another make: no `torch.optim.Optimizer`, with momentum of its own."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self.parameters = list(parameters)
+        self.momentum = [torch.ones_like(p) for p in self.parameters]
+
+    def zero_grad(self) -> None:
+        for p in self.parameters:
+            p.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for p, m in zip(self.parameters, self.momentum, strict=True):
+            assert p.grad is not None
+            m.mul_(0.9).add_(p.grad)
+            p.sub_(0.01 * m.sign())
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    with torch.no_grad():
+        model.get_parameter("0.weight")[0, :3] = 0.0  # alive weights that happen to be 0
+    return model
+
+
+def half(model: nn.Module) -> Mask:
+    keep = {}
+    for number, name in enumerate(("0.weight", "3.weight")):
+        weight = model.get_parameter(name)
+        keep[name] = torch.rand(weight.shape, generator=torch.Generator().manual_seed(number)) < 0.5
+    keep["0.weight"][0, :3] = True
+    keep["3.weight"][:, 0] = True  # so that the zeros have a gradient
+    return Mask(keep)
+
+
+def revived(model: nn.Module, mask: Mask) -> int:
+    """Pruned weights that are not exactly 0."""
+    return sum(int((model.get_parameter(n).detach()[~k] != 0).sum()) for n, k in mask.keep.items())
+
+
+def batch(step: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(16, 6, generator=generator), torch.randint(0, 3, (16,), generator=generator)
+
+
+def backward(model: nn.Module, step: int) -> None:
+    x, y = batch(step)
+    F.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("reused", [False, True], ids=["fresh", "reused state"])
+def test_pruned_weights_are_zero_after_every_step(kind: str, reused: bool) -> None:
+    model = network()
+    mask, optimizer = half(model), OPTIMIZERS[kind](model.parameters())
+    if reused:  # moments gathered by the dense network push pruned weights as well
+        for step in range(STEPS):
+            optimizer.zero_grad()
+            backward(model, 100 + step)
+            optimizer.step()
+    with masked(model, mask) as inside:
+        assert inside is model
+        assert revived(model, mask) == 0  # at entry
+        for step in range(STEPS):
+            optimizer.zero_grad()
+            backward(model, step)
+            optimizer.step()
+            assert revived(model, mask) == 0
+    assert revived(model, mask) == 0
+    # Alive weights that began at 0 have moved: a mask is never inferred from zeros.
+    assert bool((model.get_parameter("0.weight")[0, :3] != 0).all())
+
+
+@pytest.mark.parametrize("kind", ["momentum", "adam", "adamw"])
+def test_masking_gradients_alone_revives_pruned_weights(kind: str) -> None:
+    # Why all of this exists: the obvious way, with an optimiser that has seen the dense network.
+    model = network()
+    mask, optimizer = half(model), OPTIMIZERS[kind](model.parameters())
+    backward(model, 0)
+    optimizer.step()
+    with torch.no_grad():
+        for name, keep in mask.keep.items():
+            model.get_parameter(name).mul_(keep)
+    assert revived(model, mask) == 0
+    optimizer.zero_grad()
+    backward(model, 1)
+    for name, keep in mask.keep.items():
+        gradient = model.get_parameter(name).grad
+        assert gradient is not None
+        gradient.mul_(keep)
+    optimizer.step()
+    assert revived(model, mask) > 0
+
+
+def test_training_inside_is_training_with_the_mask_multiplied() -> None:
+    model = network()
+    other, mask = copy.deepcopy(model), half(model)
+    with masked(model, mask):
+        optimizer = OPTIMIZERS["momentum"](model.parameters())
+        for step in range(STEPS):
+            optimizer.zero_grad()
+            backward(model, step)
+            optimizer.step()
+    plain = OPTIMIZERS["momentum"](other.parameters())
+    for step in range(-1, STEPS):
+        if step >= 0:
+            plain.zero_grad()
+            backward(other, step)
+            plain.step()
+        with torch.no_grad():
+            for name, keep in mask.keep.items():
+                other.get_parameter(name).mul_(keep)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name  # the same operations in the same order
+
+
+def test_an_optimiser_of_another_make() -> None:
+    model = network()
+    mask, optimizer = half(model), SignDescent(model.parameters())
+    seen: list[int] = []
+    spy = model[0].register_forward_pre_hook(lambda *_: seen.append(revived(model, mask)))
+    with masked(model, mask):
+        for step in range(STEPS):
+            optimizer.zero_grad()
+            backward(model, step)
+            optimizer.step()
+            assert revived(model, mask) > 0  # it knows no hooks, so weights have moved, until they are used
+            state = model.state_dict()
+            assert all(bool((state[n][~k] == 0).all()) for n, k in mask.keep.items())
+    assert seen == [0] * STEPS
+    assert revived(model, mask) == 0
+    spy.remove()
+
+
+def test_a_state_dict_taken_in_mid_block_is_masked_and_has_its_usual_names() -> None:
+    model = network()
+    names, mask = list(model.state_dict()), half(model)
+    with masked(model, mask):
+        with torch.no_grad():
+            model.get_parameter("0.weight").fill_(1.0)
+        state = model.state_dict()
+        assert list(state) == names
+        assert torch.equal(state["0.weight"], mask.keep["0.weight"].float())
+        inside = nn.ModuleDict({"wrapped": model})
+        with torch.no_grad():
+            model.get_parameter("0.weight").fill_(1.0)
+        assert torch.equal(inside.state_dict()["wrapped.0.weight"], mask.keep["0.weight"].float())
+
+
+def test_a_dense_state_dict_loaded_within_is_masked_before_its_use() -> None:
+    model = network()
+    dense, mask = copy.deepcopy(model.state_dict()), half(model)
+    with masked(model, mask):
+        model.load_state_dict(dense)
+        model(batch(0)[0])
+        assert revived(model, mask) == 0
+
+
+def test_nothing_stays_on_the_model_whatever_ends_the_block() -> None:
+    model = network()
+    mask = half(model)
+    before = {k for k in vars(model) if "hook" in k and vars(model)[k]}
+    with pytest.raises(ZeroDivisionError), masked(model, mask):  # noqa: PT012
+        model.get_parameter("0.weight").data.fill_(1.0)
+        raise ZeroDivisionError
+    assert revived(model, mask) == 0
+    assert {k for k in vars(model) if "hook" in k and vars(model)[k]} == before == set()
+    optimizer = OPTIMIZERS["adamw"](model.parameters())
+    backward(model, 0)
+    optimizer.step()
+    assert revived(model, mask) > 0  # the block is over, and so is the mask
+
+
+def test_a_copy_made_within_leaves_its_original_alone() -> None:
+    model = network()
+    mask = half(model)
+    with masked(model, mask):
+        twin = copy.deepcopy(model)
+    assert revived(twin, mask) == 0
+    with torch.no_grad():
+        model.get_parameter("0.weight").fill_(1.0)
+    twin(batch(0)[0])
+    assert bool((model.get_parameter("0.weight") == 1).all())
+
+
+def test_several_forward_passes_before_one_backward_pass() -> None:
+    model = network()
+    mask = half(model)
+    x, y = batch(0)
+    with masked(model, mask):
+        loss = F.cross_entropy(model(x), y) + F.cross_entropy(model(-x), y)
+        model.state_dict()
+        loss.backward()  # type: ignore[no-untyped-call]  # no "modified by an inplace operation"
+    assert model.get_parameter("0.weight").grad is not None
+
+
+def test_two_models_are_masked_side_by_side_and_one_within_another() -> None:
+    one, two = network(), network()
+    wide = half(one)
+    narrow = Mask({"0.weight": wide.keep["0.weight"] & (torch.arange(48).view(8, 6) % 3 > 0)})
+    with masked(one, wide), masked(two, wide), masked(two, narrow):
+        for model in (one, two):
+            optimizer = OPTIMIZERS["adam"](model.parameters())
+            backward(model, 0)
+            optimizer.step()
+        assert revived(one, wide) == revived(two, wide) == revived(two, narrow) == 0
+        assert revived(one, narrow) > 0
+
+
+def test_a_pruned_weight_that_is_not_finite_becomes_zero() -> None:
+    model = network()
+    mask = half(model)
+    with torch.no_grad():
+        model.get_parameter("0.weight")[~mask.keep["0.weight"]] = float("nan")
+    with masked(model, mask):
+        assert bool(torch.isfinite(model(batch(0)[0])).all())
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (
+            Mask({"9.weight": torch.ones(8, 6, dtype=torch.bool)}),
+            "the mask has a layer '9.weight' that the model",
+        ),
+        (
+            Mask({"0.weight": torch.ones(6, 8, dtype=torch.bool)}),
+            "the mask of '0.weight' has shape (6, 8), the",
+        ),
+    ],
+)
+def test_a_mask_of_another_model_is_refused_before_anything_happens(mask: Mask, words: str) -> None:
+    model = network()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=re.escape(words)), masked(model, mask):
+        raise AssertionError("the block must not begin")
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

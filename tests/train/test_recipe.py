@@ -1,0 +1,108 @@
+"""Recipes: the learning rates by hand, the evaluation grid, and every refusal with its words."""
+
+import re
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+
+from winticket.train import Recipe
+
+
+def rates(**options: Any) -> list[float]:
+    recipe = Recipe(lr=0.8, **options)
+    return [recipe.rate(step) for step in range(recipe.steps)]
+
+
+def test_a_constant_rate_is_constant() -> None:
+    assert rates(steps=4) == [0.8] * 4
+
+
+def test_warm_up_rises_in_equal_parts_to_the_rate() -> None:
+    # Four steps of warm-up: 1/4, 2/4, 3/4, 4/4 of 0.8, then 0.8.
+    assert rates(steps=6, warmup=4) == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.8], rel=1e-15)
+
+
+def test_step_schedule_drops_at_its_fractions() -> None:
+    # Milestones .5 and .75 of 8 steps: from step 4 a tenth, from step 6 a hundredth.
+    assert rates(steps=8, schedule="step") == pytest.approx([0.8] * 4 + [0.08] * 2 + [0.008] * 2, rel=1e-15)
+    assert rates(steps=5, schedule="step", milestones=(0.2,), gamma=0.5) == [0.8, 0.4, 0.4, 0.4, 0.4]
+    assert rates(steps=3, schedule="step", milestones=()) == [0.8] * 3
+
+
+def test_a_recipe_of_twice_the_length_keeps_its_shape() -> None:
+    assert rates(steps=16, schedule="step")[::2] == rates(steps=8, schedule="step")
+    assert rates(steps=16, schedule="cosine")[::2] == pytest.approx(rates(steps=8, schedule="cosine"))
+
+
+def test_cosine_falls_from_the_rate_towards_zero() -> None:
+    # 0.4 · (1 + cos(π t / 6)): cosines of 0, 30, 60, 90, 120 and 150 degrees.
+    root = 3**0.5 / 2
+    wanted = [0.4 * (1 + c) for c in (1, root, 0.5, 0, -0.5, -root)]
+    assert rates(steps=6, schedule="cosine") == pytest.approx(wanted, rel=1e-12)
+
+
+def test_warm_up_multiplies_the_schedule() -> None:
+    assert rates(steps=4, schedule="step", warmup=2, milestones=(0.5,)) == pytest.approx(
+        [0.4, 0.8, 0.08, 0.08]
+    )
+    assert rates(steps=4, schedule="cosine", warmup=2)[:2] == pytest.approx([0.4, 0.4 * (1 + 0.5**0.5)])
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "start", "grid"),
+    [
+        (10, 4, 0, [0, 4, 8, 10]),
+        (8, 4, 0, [0, 4, 8]),
+        (8, 4, 3, [3, 4, 8]),
+        (8, 4, 4, [4, 8]),
+        (8, 4, 8, [8]),
+        (3, 100, 0, [0, 3]),
+        (3, 1, 0, [0, 1, 2, 3]),
+    ],
+)
+def test_the_grid_has_the_start_the_multiples_and_the_end(
+    steps: int, every: int, start: int, grid: list[int]
+) -> None:
+    assert Recipe(steps=steps, evaluate_every=every).grid(start) == grid
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"steps": 0}, "steps is 0; it is a whole number of at least 1"),
+        ({"steps": 1.5}, "steps is 1.5; it is a whole number"),
+        ({"batch": 0}, "batch is 0; it is a whole number of at least 1"),
+        ({"evaluate_every": -1}, "evaluate_every is -1; it is a whole number of at least 1"),
+        ({"warmup": -1}, "warmup is -1; it is a whole number of at least 0"),
+        ({"crop": -4}, "crop is -4; it is a whole number of at least 0"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1; it is finite and not negative"),
+        ({"weight_decay": float("nan")}, "weight_decay is nan; it is finite"),
+        ({"lr": 0.0}, "lr is 0.0; it is positive and finite"),
+        ({"lr": float("inf")}, "lr is inf; it is positive and finite"),
+        ({"gamma": -0.1}, "gamma is -0.1; it is positive and finite"),
+        ({"optimizer": "sgd", "momentum": 1.0}, "momentum is 1.0; it lies in [0, 1)"),
+        ({"optimizer": "lion"}, "optimizer is 'lion'; possible: sgd, adam, adamw"),
+        ({"schedule": "linear"}, "schedule is 'linear'; possible: constant, step, cosine"),
+        ({"stacking": "maybe"}, "stacking is 'maybe'; possible: auto, stacked, one by one"),
+        ({"momentum": 0.9}, "momentum and nesterov belong to sgd; adam has its own moments"),
+        ({"optimizer": "adamw", "nesterov": True}, "momentum and nesterov belong to sgd; adamw has its own"),
+        ({"optimizer": "sgd", "nesterov": True}, "nesterov needs a momentum above 0"),
+        (
+            {"milestones": (0.75, 0.5)},
+            "milestones are (0.75, 0.5); give rising fractions of the run in (0, 1)",
+        ),
+        ({"milestones": (80.0,)}, "milestones are (80.0,); give rising fractions"),
+        ({"warmup": 10}, "warmup of 10 steps does not end within the 10 steps of training"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Recipe(**{"steps": 10, **options})
+
+
+def test_a_recipe_is_a_plain_value() -> None:
+    assert Recipe(steps=3) == Recipe(steps=3)
+    assert hash(Recipe(steps=3)) == hash(Recipe(steps=3, batch=60))
+    with pytest.raises(FrozenInstanceError):
+        Recipe(steps=3).lr = 1.0  # type: ignore[misc]

@@ -39,7 +39,6 @@ evidence: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/digits_search.py
-	$(BIN)/python benchmarks/training_step.py
 
 docs: $(READY)
 	$(BIN)/typer winticket.cli utils docs --name winticket --title "The winticket command" --output docs/command.md

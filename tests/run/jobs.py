@@ -109,6 +109,14 @@ def dice() -> tuple[float, list[float]]:
     return random.random(), torch.rand(3).tolist()
 
 
+def turned() -> torch.Tensor:
+    return torch.arange(6.0).reshape(2, 3).T
+
+
+def lies_in_order(before: torch.Tensor) -> bool:
+    return before.is_contiguous()
+
+
 def speak() -> None:
     print("spoken")  # noqa: T201
     os.system("echo shouted")

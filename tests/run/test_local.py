@@ -176,6 +176,16 @@ def test_every_worker_has_one_thread(tmp_path: Path) -> None:
 
 
 @EXECUTORS
+def test_a_value_from_memory_is_as_one_from_the_store(workers: int, tmp_path: Path) -> None:
+    # Strides decide the order of sums, so they must not depend on whether the value was still in memory.
+    made = task(jobs.turned)
+    judged = task(jobs.lies_in_order, made)
+    outcomes = run([judged], tmp_path, workers=workers)
+    assert outcomes.value(judged) is True
+    assert outcomes.value(made).tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+@EXECUTORS
 def test_what_tasks_print_is_kept_off_stdout(
     workers: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -210,10 +210,7 @@ def test_batches_run_over_the_ends_of_epochs_and_repeat_nothing(dense: Make) -> 
     recipe = Recipe(steps=5, batch=4, optimizer="sgd", lr=0.1)
     path = trajectories(train(module, source, data, [ticket], recipe, save=range(1, 6)))[0]
     weights = [ticket.start.weights["weight"], *(path.saved[s].weights["weight"] for s in range(1, 6))]
-    seen = [
-        set(torch.nonzero((b - a).abs().sum(0))[:, 0].tolist())
-        for a, b in zip(weights, weights[1:], strict=False)
-    ]
+    seen = [set(torch.nonzero((b - a).abs().sum(0))[:, 0].tolist()) for a, b in pairwise(weights)]
     first, second = (
         data.permutation(10, seed=ticket.seeds.derive("order"), epoch=e).tolist() for e in (0, 1)
     )
@@ -408,20 +405,49 @@ def _without(ticket: Ticket, name: str) -> Ticket:
     return replace(ticket, start=State(weights, {}, {}, 0))
 
 
+def _adam_state(ticket: Ticket, step: float) -> dict[str, Tensor]:
+    moments = ("exp_avg", "exp_avg_sq")
+    state = {f"{slot}/{n}": torch.zeros_like(w) for slot in moments for n, w in ticket.start.weights.items()}
+    return {**state, **{f"step/{n}": torch.tensor(step) for n in ticket.start.weights}}
+
+
 @pytest.mark.parametrize(
     ("change", "options", "words"),
     [
         (lambda t: t, {"save": [0]}, "save asks for steps [0], but training runs from 0 to 4"),
         (lambda t: t, {"save": [2, 5]}, "save asks for steps [2, 5], but training runs from 0 to 4"),
-        (lambda t: replace(t, start=replace(t.start, step=3)), {}, "start steps [0, 3]"),
-        (lambda t: _without(t, "2.bias"), {}, "2.bias"),
-        (lambda t: replace(t, start=replace(t.start, buffers={"spare": torch.ones(1)})), {}, "spare"),
+        (
+            lambda t: replace(t, start=replace(t.start, step=3)),
+            {},
+            "its start step; given are start steps [0, 3]",
+        ),
+        (
+            lambda t: _without(t, "2.bias"),
+            {},
+            "the weights of replicate 1's ticket and the Sequential do not fit: '2.bias' is absent in the first and "
+            "(3,) in the second (1 such names)",
+        ),
+        (
+            lambda t: replace(t, start=replace(t.start, buffers={"spare": torch.ones(1)})),
+            {},
+            "the buffers of replicate 1's ticket and the Sequential do not fit: 'spare' is (1,) in the first",
+        ),
         (
             lambda t: replace(t, start=replace(t.start, optimizer={"exp_avg/2.bias": torch.ones(3)})),
             {},
-            "optimiser",
+            "the ticket carries optimiser state (exp_avg) that does not fit this recipe, where adam keeps exp_avg, "
+            "exp_avg_sq, step of each parameter",
         ),
-        (lambda t: replace(t, mask=Mask({"0.weight": t.mask.keep["0.weight"]})), {}, "mask"),
+        (
+            lambda t: replace(t, start=replace(t.start, optimizer=_adam_state(t, 2.0))),
+            {},
+            "go on with optimiser state of the same age, or all start afresh",
+        ),
+        (
+            lambda t: replace(t, mask=Mask({"0.weight": t.mask.keep["0.weight"]})),
+            {},
+            "the mask of replicate 1's ticket and another of the stack do not fit: '2.weight' is absent",
+        ),
     ],
 )
 def test_stacks_that_cannot_be_trained_are_refused(
@@ -440,7 +466,12 @@ def test_stacks_that_cannot_be_trained_are_refused(
 
 
 def test_tickets_of_another_network_are_refused(vectors: Data, dense: Make) -> None:
-    with pytest.raises(ValueError, match=re.escape("0.weight")):
+    with pytest.raises(
+        ValueError,
+        match=re.escape(
+            "the Sequential do not fit: '0.weight' is (8, 6) in the first and (3, 6) in the second"
+        ),
+    ):
         train(nn.Sequential(nn.Linear(6, 3)), vectors, data, [dense(mlp())], Recipe(steps=4, batch=10))
 
 
@@ -448,7 +479,10 @@ def test_the_state_of_another_optimiser_is_refused(vectors: Data, dense: Make) -
     module = mlp()
     path = trajectories(train(module, vectors, data, [dense(module)], Recipe(steps=4, batch=10), save=[2]))[0]
     ticket = replace(path.ticket, start=path.saved[2])
-    with pytest.raises(ValueError, match=r"exp_avg.*sgd keeps momentum_buffer"):
+    with pytest.raises(
+        ValueError,
+        match=r"\(exp_avg, exp_avg_sq, step\) that does not fit this recipe, where sgd keeps momentum_buffer",
+    ):
         train(module, vectors, data, [ticket], Recipe(steps=4, batch=10, optimizer="sgd", momentum=0.9))
 
 

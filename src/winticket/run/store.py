@@ -178,7 +178,7 @@ class Store:
 
     def put_encoded(self, key: str, data: bytes) -> None:
         """`put` for bytes that codec.encode made."""
-        if True:
+        if not self.has(key):
             self._write(_name("result", key), data)
         self.forget(key, "failure")
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from winticket.ticket import Curve, Failed, State, Ticket, Trajectory
 from winticket.train import stacked
+from winticket.train.fit import common_start
 from winticket.train.recipe import Recipe
 
 COLUMNS = ("train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
@@ -97,7 +98,7 @@ def train(
     alive = [ticket for ticket in stack if isinstance(ticket, Ticket)]
     if not alive:
         return tuple(t for t in stack if isinstance(t, Failed))
-    start = _common_start(alive, recipe)
+    start = common_start(alive, module, recipe)
     if any(not start < s <= recipe.steps for s in save):
         raise ValueError(
             f"save asks for steps {list(save)}, but training runs from {start} to {recipe.steps}"
@@ -137,19 +138,6 @@ def evaluate(
             correct += right
     module.train(was_training)
     return (loss / len(part.y)).cpu(), (correct.double() / len(part.y)).cpu()
-
-
-def _common_start(alive: Sequence[Ticket], recipe: Recipe) -> int:
-    steps = {t.start.step for t in alive}
-    shapes = {tuple((k, tuple(w.shape)) for k, w in t.start.weights.items()) for t in alive}
-    if len(steps) > 1 or len(shapes) > 1:
-        raise ValueError(
-            f"a stack shares start step and shapes; given start steps {sorted(steps)} and {len(shapes)} shapes"
-        )
-    start = steps.pop()
-    if start > recipe.steps:
-        raise ValueError(f"the tickets start at step {start}, after the {recipe.steps} steps of the recipe")
-    return start
 
 
 def _begin(alive: Sequence[Ticket], module: nn.Module, recipe: Recipe, device: torch.device) -> _Run:

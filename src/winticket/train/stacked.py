@@ -7,6 +7,7 @@ of a module's `forward` runs once per shape, as under `torch.jit.trace`; a branc
 traced and such a module runs untraced.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.func import functional_call, grad_and_value, vmap
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -61,7 +63,8 @@ def scores(
     """Summed loss (float64) and count of correct answers on data that the replicates share."""
 
     def score(weights: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        logits = functional_call(module, (dict(weights), dict(buffers)), (x,))
+        # A copy: x is the dataset itself, and a module may write to its input.
+        logits = functional_call(module, (dict(weights), dict(buffers)), (x.clone(),))
         return cross_entropy(logits, y).sum(dtype=torch.float64), (logits.argmax(-1) == y).sum()
 
     return _lift(module, "scores", score, (weights, buffers, x, y), (0, 0, None, None), how=how)
@@ -77,7 +80,7 @@ def _lift(
     how: str,
 ) -> Lifted:
     weights, buffers, x, y = example
-    shapes = tuple((k, tuple(v.shape)) for k, v in {**weights, **buffers}.items())
+    shapes = tuple((k, tuple(v.shape), v.dtype) for k, v in {**weights, **buffers}.items())
     key = (name, how, module.training, shapes, x.shape, x.dtype, y.shape, x.device)
     kept = _kept.setdefault(module, {})
     if key not in kept:
@@ -101,7 +104,9 @@ def _choose(
         except Exception as untraceable:  # noqa: BLE001  # whatever a user's module raises, the next way is tried
             reason = _first_line(untraceable)
         try:
-            lifted(*_copies(example))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", message="There is a performance drop")
+                lifted(*_copies(example))
             return Lifted(lifted, stacked=True, traced=False, reason=f"not traced: {reason}")
         except Exception as unstackable:
             reason = f"cannot be stacked: {_first_line(unstackable)}"
@@ -133,8 +138,10 @@ def _select(value: Any, index: int) -> Any:
 
 
 def _copies(example: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Clones, since running a module (BatchNorm, say) writes into the buffers that it is given."""
-    return tuple({k: v.clone() for k, v in a.items()} if isinstance(a, Mapping) else a for a in example)
+    """Clones, since running a module (BatchNorm, say) writes into the tensors that it is given."""
+    return tuple(
+        {k: v.clone() for k, v in a.items()} if isinstance(a, Mapping) else a.clone() for a in example
+    )
 
 
 def _one_by_one(single: Callable[..., Any], dims: tuple[int | None, ...]) -> Callable[..., Any]:
@@ -165,7 +172,11 @@ def _trace(function: Callable[..., Any], example: tuple[Any, ...]) -> Callable[.
         outer.append(spec)
         return results
 
-    graph = make_fx(flat, tracing_mode="real")(*leaves)
+    with warnings.catch_warnings():
+        # An operator without a batching rule: vmap would loop over the replicates, slower than one by one.
+        warnings.filterwarnings("error", message="There is a performance drop")
+        graph = make_fx(flat, tracing_mode="real")(*leaves)
+    _refuse_shapes_from_values(graph)
     _simplify(graph)
     forward = graph.forward
 
@@ -174,6 +185,19 @@ def _trace(function: Callable[..., Any], example: tuple[Any, ...]) -> Callable[.
         return tree_unflatten(forward(*given), outer[0])
 
     return call
+
+
+def _refuse_shapes_from_values(graph: GraphModule) -> None:
+    """ValueError where a shape depends on values: the trace would hold the first batch's sizes as constants."""
+    for node in graph.graph.nodes:
+        operator = node.target
+        if not isinstance(operator, OpOverload) or torch.Tag.dynamic_output_shape not in operator.tags:
+            continue
+        by_position = operator is torch.ops.aten.index.Tensor and not any(
+            i is not None and i.meta["val"].dtype in (torch.bool, torch.uint8) for i in node.args[1]
+        )
+        if not by_position:
+            raise ValueError(f"the shape that {operator} gives depends on values")
 
 
 def _simplify(graph: GraphModule) -> None:
@@ -189,9 +213,9 @@ def _simplify(graph: GraphModule) -> None:
             continue
         source: Any = node.args[0]
         if node.target in same_shape:
-            idle = _shape(node) is not None and _shape(node) == _shape(source)
+            idle = _form(node) is not None and _form(node) == _form(source)
         elif node.target is aten.mul.Scalar:
-            idle = node.args[1] == 1 and not in_place
+            idle = node.args[1] == 1 and not in_place and _form(node) == _form(source)
         elif node.target is aten.transpose.int and source.target is aten.transpose.int:
             idle, source = set(node.args[1:]) == set(source.args[1:]), source.args[0]
         else:
@@ -202,6 +226,6 @@ def _simplify(graph: GraphModule) -> None:
     graph.recompile()
 
 
-def _shape(node: Node) -> tuple[int, ...] | None:
+def _form(node: Node) -> tuple[torch.dtype, tuple[int, ...]] | None:
     value = node.meta.get("val")
-    return tuple(value.shape) if isinstance(value, Tensor) else None
+    return (value.dtype, tuple(value.shape)) if isinstance(value, Tensor) else None

@@ -1,0 +1,33 @@
+"""LeNet-300-100 on MNIST, by the protocol of Frankle & Carbin 2019 (section 2, Figures 2 to 4).
+
+Adam at 1.2e-3, batches of 60, Glorot normal, 50 000 steps evaluated every 100, a fifth of the weights pruned per level
+and a tenth of the output layer's, 55 000 training and 5 000 validation images. In full this is a day of two cores;
+`short` keeps all but the length and takes minutes.
+
+    winticket run experiments/lenet_mnist.py --variant short
+
+MNIST is loaded from the Hub; `WINTICKET_MNIST` may name a local folder of its parquet files instead.
+"""
+
+import os
+
+from winticket import Experiment
+
+DATA = os.environ.get("WINTICKET_MNIST", "mnist")
+
+experiment = Experiment.of(
+    DATA,
+    model="lenet-300-100",
+    init="glorot-normal",
+    optimizer="adam",
+    lr=1.2e-3,
+    batch=60,
+    steps=50_000,
+    evaluate_every=100,
+    levels=24,
+    rate=0.2,
+    output_rate=0.1,
+    replicates=5,
+    validation=5_000,
+)
+short = experiment.but(steps=2_400, evaluate_every=200, levels=12)

@@ -1,21 +1,29 @@
 """Experiment: the declared question, its plan and cost, and carrying it out."""
 
+from winticket.experiment.machine import cores, environment
 from winticket.experiment.outcome import Runs, collect
-from winticket.experiment.plan import Cost, Plan, cost, plan
-from winticket.experiment.running import Result, conduct, environment, find, load_spec
+from winticket.experiment.plan import Plan, plan
+from winticket.experiment.price import Cost, cost
+from winticket.experiment.running import Ready, carry_out, conduct, find, prepare
 from winticket.experiment.spec import Experiment
+from winticket.experiment.spec_file import load_spec
+from winticket.experiment.writing import Result
 
 __all__ = [
     "Cost",
     "Experiment",
     "Plan",
+    "Ready",
     "Result",
     "Runs",
+    "carry_out",
     "collect",
     "conduct",
+    "cores",
     "cost",
     "environment",
     "find",
     "load_spec",
     "plan",
+    "prepare",
 ]

@@ -3,15 +3,29 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from winticket import judge
+from winticket import data
 from winticket.experiment.plan import GATE, Place, Plan
 from winticket.run import Store
-from winticket.ticket import Failed, Seeds, Trajectory
+from winticket.ticket import Curve, Failed, Seeds, Trajectory
 
-Replicate = Trajectory | Failed
+if TYPE_CHECKING:
+    from winticket.judge import Verdict
+
 CURVE_COLUMNS = ("step", "train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What document and figures need of one finished training; its weights stay in the store."""
+
+    curve: Curve
+    how: Mapping[str, Any]
+    emptied: tuple[str, ...]
+
+
+Replicate = Trained | Failed
 
 
 @dataclass(frozen=True)
@@ -26,18 +40,12 @@ class Runs:
 
 
 def collect(plan: Plan, store: Store) -> Runs:
-    """Read the results of a plan; a stack whose task failed is as many failed replicates, with the error's last line."""
-    stacks: dict[tuple[int, str], list[tuple[int, tuple[Replicate, ...]]]] = {}
-    for place, task in plan.tasks.items():
-        level, arm, first = place
-        stacks.setdefault((level, arm), []).append((first, _stack(plan, store, place, task.key)))
-    return Runs(
-        plan,
-        {
-            at: tuple(r for _, runs in sorted(found, key=lambda f: f[0]) for r in runs)
-            for at, found in stacks.items()
-        },
-    )
+    """Read the results of a plan; a stack whose task failed is as many failed replicates, each with the reason."""
+    stacks: dict[tuple[int, str], list[Replicate]] = {}
+    for place in sorted(plan.tasks, key=lambda p: p[2]):
+        stacks.setdefault(place[:2], []).extend(_stack(plan, store, place))
+    order = dict.fromkeys(place[:2] for place in plan.tasks)
+    return Runs(plan, {at: tuple(stacks[at]) for at in order})
 
 
 def document(runs: Runs) -> dict[str, Any]:
@@ -59,10 +67,23 @@ def document(runs: Runs) -> dict[str, Any]:
         )
     return {
         "experiment": plan.experiment.describe(),
+        "data": _data(plan),
         "verdict": verdict.as_json(),
         "levels": levels,
         "dense_doubled": _arm(runs.by_place[0, GATE]) if (0, GATE) in runs.by_place else None,
         "failures": failures(runs),
+    }
+
+
+def _data(plan: Plan) -> dict[str, Any]:
+    """What was trained and tested on."""
+    source = data.find_source(plan.setup.data)
+    sizes = source.sizes(validation=plan.setup.validation, test=plan.setup.test)
+    return {
+        "fingerprint": plan.setup.fingerprint,
+        "input_shape": list(plan.setup.input_shape),
+        "classes": plan.setup.classes,
+        **dict(zip(("train", "validation", "test"), sizes, strict=True)),
     }
 
 
@@ -89,53 +110,72 @@ def curves(runs: Runs) -> list[dict[str, Any]]:
         }
         for (level, arm), entries in sorted(runs.by_place.items())
         for number, entry in enumerate(entries)
-        if isinstance(entry, Trajectory) and arm != GATE
+        if isinstance(entry, Trained) and arm != GATE
     ]
 
 
-def best(runs: Runs, found: Mapping[str, Any]) -> Trajectory | None:
-    """The training whose ticket is saved; chosen on validation accuracy alone among replicates.
+def best(runs: Runs, found: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(level, replicate) of the ticket that is saved; among replicates the best on validation data.
 
     At the smallest density claimed; where none is, at the smallest density whose accuracy check passed; else at the
-    density where the ticket's mean accuracy is highest. None where every ticket failed.
+    density where the tickets' mean validation accuracy is highest. None where every ticket failed.
     """
     densities = runs.plan.densities()
-    pruned = [
-        n
-        for n in range(1, len(densities))
-        if any(isinstance(r, Trajectory) for r in runs.by_place[n, "ticket"])
-    ]
-    if not pruned:
+    scores: dict[int, dict[int, float]] = {}
+    for level in range(1, len(densities)):
+        entries = enumerate(runs.by_place[level, "ticket"])
+        own = {n: r.curve.last()["validation_accuracy"] for n, r in entries if isinstance(r, Trained)}
+        if own:
+            scores[level] = own
+    if not scores:
         return None
-    matched = [n for n in pruned if (found["levels"][n]["checks"].get("accuracy") or {}).get("passed")]
+    matched = [n for n in scores if (found["levels"][n]["checks"].get("accuracy") or {}).get("passed")]
     if found["verdict"]["density"] is not None:
         level = densities.index(found["verdict"]["density"])
     elif matched:
         level = max(matched)
     else:
-        level = max(pruned, key=lambda n: found["levels"][n]["arms"]["ticket"]["accuracy"])
-    return max(
-        (r for r in runs.by_place[level, "ticket"] if isinstance(r, Trajectory)),
-        key=lambda r: r.curve.last()["validation_accuracy"],
-    )
+        level = max(scores, key=lambda n: math.fsum(scores[n].values()) / len(scores[n]))
+    return level, max(scores[level], key=lambda n: scores[level][n])
 
 
-def _stack(plan: Plan, store: Store, place: Place, key: str) -> tuple[Replicate, ...]:
+def trajectory(plan: Plan, store: Store, *, level: int, arm: str, replicate: int) -> Trajectory:
+    """A finished training with its weights, from the store."""
+    first = replicate - replicate % plan.experiment.stack
+    found: Trajectory = store.get(plan.tasks[level, arm, first].key)[replicate - first]
+    return found
+
+
+def _stack(plan: Plan, store: Store, place: Place) -> tuple[Replicate, ...]:
+    level, _, first = place
+    key = plan.tasks[place].key
     if store.has(key):
-        found: tuple[Replicate, ...] = tuple(store.get(key))
-        return found
+        return tuple(_slim(entry, planned=plan.counts[level]) for entry in store.get(key))
     failure = store.failure(key)
     if failure is not None:
         reason = failure.traceback.strip().splitlines()[-1]
     else:
         reason = "not run: a training that it depends on failed"
-    first = place[2]
-    return tuple(
-        Failed(reason, None, Seeds(plan.setup.seed, r)) for r in range(first, first + plan.count(first))
-    )
+    seeds = (Seeds(plan.setup.seed, r) for r in range(first, first + plan.count(first)))
+    return tuple(Failed(reason, None, s) for s in seeds)
 
 
-def _judge(runs: Runs) -> judge.Verdict:
+def _slim(entry: Trajectory | Failed, *, planned: int) -> Replicate:
+    if isinstance(entry, Failed):
+        return entry
+    mask = entry.ticket.mask
+    if mask.count() != planned:
+        reason = (
+            f"its allocation kept {mask.count()} weights where {planned} were planned; an allocation keeps the same "
+            "count whatever the scores"
+        )
+        return Failed(reason, None, entry.ticket.seeds)
+    return Trained(entry.curve, entry.about, mask.emptied())
+
+
+def _judge(runs: Runs) -> "Verdict":
+    from winticket import judge
+
     experiment, densities = runs.plan.experiment, runs.plan.densities()
     levels = []
     for number in range(1, len(densities)):
@@ -171,18 +211,20 @@ def _judge(runs: Runs) -> judge.Verdict:
 
 
 def _accuracies(entries: Sequence[Replicate]) -> tuple[float | None, ...]:
-    return tuple(r.curve.last()["test_accuracy"] if isinstance(r, Trajectory) else None for r in entries)
+    return tuple(r.curve.last()["test_accuracy"] if isinstance(r, Trained) else None for r in entries)
 
 
 def _early_stops(entries: Sequence[Replicate]) -> tuple[int | None, ...]:
-    return tuple(r.curve.early_stop_step() if isinstance(r, Trajectory) else None for r in entries)
+    return tuple(r.curve.early_stop_step() if isinstance(r, Trained) else None for r in entries)
 
 
 def _at_early_stop(entries: Sequence[Replicate]) -> tuple[float | None, ...]:
-    return tuple(r.curve.accuracy_at_early_stop() if isinstance(r, Trajectory) else None for r in entries)
+    return tuple(r.curve.accuracy_at_early_stop() if isinstance(r, Trained) else None for r in entries)
 
 
 def _arm(entries: Sequence[Replicate]) -> dict[str, Any]:
+    from winticket import judge  # scipy's statistics take a second to import, and are wanted at the end alone
+
     measured: dict[str, Any] = {}
     for name, many, values in (
         ("accuracy", "accuracies", _accuracies(entries)),
@@ -195,7 +237,7 @@ def _arm(entries: Sequence[Replicate]) -> dict[str, Any]:
         measured[name] = math.fsum(there) / len(there) if there else None
         measured[ci] = None if interval is None else list(interval)
         measured[many] = list(values)
-    how = next((r.about for r in entries if isinstance(r, Trajectory)), {})
+    how = next((r.how for r in entries if isinstance(r, Trained)), {})
     return {
         **measured,
         "failed": sum(isinstance(r, Failed) for r in entries),
@@ -206,7 +248,7 @@ def _arm(entries: Sequence[Replicate]) -> dict[str, Any]:
 
 def _emptied(entries: Sequence[Replicate]) -> list[str]:
     """Layers that some replicate of an arm has no weight left in."""
-    return sorted({name for r in entries if isinstance(r, Trajectory) for name in r.ticket.mask.emptied()})
+    return sorted({name for r in entries if isinstance(r, Trained) for name in r.emptied})
 
 
 def _model_density(plan: Plan, level: int) -> float:

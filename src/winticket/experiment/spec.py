@@ -4,11 +4,16 @@ import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from math import prod
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
+
+import torch
 
 from winticket import allocate, controls, criteria, data, models, procedures, rewind
 from winticket.allocate import quotas
+from winticket.data import Source
 from winticket.experiment.presets import preset
 from winticket.procedures.setup import Setup
 from winticket.procedures.stages import Density, prunable
@@ -19,6 +24,9 @@ METHODS = {"imp": procedures.imp, "one-shot": procedures.one_shot}
 ARMS = {"reinit": "reinit", "random": "random_mask"}
 """The controls that the verdict knows: name of the arm -> function in `winticket.controls`."""
 
+SPLITS = dict.fromkeys(("auto", "shared", "own"))
+SMALL = 2**24
+"""Values in a dataset up to which each replicate may hold a split of its own (64 MiB as float32)."""
 RECIPE_FIELDS = tuple(f.name for f in fields(Recipe))
 
 
@@ -31,6 +39,9 @@ class Experiment:
     the number of initialisation seeds, each with a mask search of its own; they train in stacks of up to `stack`.
     `margin_pp` is the loss of accuracy, in percentage points, up to which a ticket still matches. With `gate`, the
     dense network is also trained twice as long, to see whether the budget is enough.
+
+    `split` says whether replicates share one split of the data or each draws its own; `auto` is their own where the
+    data have no test split and are small (a verdict over one draw of 450 test digits speaks of those 450).
 
     `criterion`, `allocate` and `rewind` are short names in their rooms or import paths (`mylab.scores:fisher`).
     Make one with `Experiment.of(data, ...)`, which fills in what is usual for the data.
@@ -58,14 +69,18 @@ class Experiment:
     seed: int = 0
     validation: int | None = None
     test: int | None = None
+    split: Literal["auto", "shared", "own"] = "auto"
 
     def __post_init__(self) -> None:
         _choose("method", self.method, METHODS)
+        _choose("split", self.split, SPLITS)
         for name in self.controls:
             _choose("control", name, ARMS)
+            if self.controls.count(name) > 1:
+                raise ValueError(f"control {name!r} is given twice; each control is one arm")
         for name in ("levels", "replicates", "stack"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+            _whole(name, getattr(self, name), least=1)
+        _whole("seed", self.seed, least=None)
         for name in ("rate", "output_rate", "conv_rate"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
@@ -78,6 +93,7 @@ class Experiment:
             raise ValueError(
                 f"margin is {self.margin_pp} percentage points; it lies in (0, 100), usually 0.5"
             )
+        stages(self)
 
     @classmethod
     def of(cls, data_name: str, **choices: Any) -> "Experiment":
@@ -86,21 +102,23 @@ class Experiment:
         `choices` are fields of `Experiment` or of `Recipe`. Looks the data up (and decodes it the first time).
         Raises ValueError or FileNotFoundError where the data or a choice is not to be had.
         """
+        _known(choices)
         source = data.find_source(data_name)
-        chosen = {**preset(data_name, source.input_shape), **choices}
-        known = {f.name for f in fields(cls)} | set(RECIPE_FIELDS)
-        for name in chosen:
-            if name not in known - {"data", "recipe"}:
-                raise TypeError(
-                    f"an experiment has no choice {name!r}{_nearest(name, known)}; there are {sorted(known)}"
-                )
+        usual = dict(preset(data_name, source.input_shape))
+        model = str(choices.get("model", usual["model"]))
+        models.check(model, input_shape=source.input_shape, classes=source.classes)
+        if model != usual["model"] and not model.startswith("conv-"):
+            usual.pop("conv_rate", None)  # it speaks of the usual model's convolutions
+        chosen = {**usual, **choices}
+        _effective(choices, schedule=chosen.get("schedule", "constant"))
         recipe = Recipe(**{k: v for k, v in chosen.items() if k in RECIPE_FIELDS})
-        return cls(
-            data=data_name, recipe=recipe, **{k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
-        )
+        own = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
+        return cls(data=data_name, recipe=recipe, **own)
 
     def but(self, **choices: Any) -> "Experiment":
         """The same with other choices, fields of the experiment or of its recipe."""
+        _known(choices)
+        _effective(choices, schedule=choices.get("schedule", self.recipe.schedule))
         recipe = replace(self.recipe, **{k: v for k, v in choices.items() if k in RECIPE_FIELDS})
         return replace(self, recipe=recipe, **{k: v for k, v in choices.items() if k not in RECIPE_FIELDS})
 
@@ -108,8 +126,11 @@ class Experiment:
         """Data and model looked up. Raises ValueError where they do not fit each other or the recipe."""
         source = data.find_source(self.data)
         models.check(self.model, input_shape=source.input_shape, classes=source.classes)
+        path = Path(self.data).expanduser()
+        local = self.data not in data.names() and path.exists()
         return Setup(
-            data=self.data,
+            # Absolute, since a worker process may have another working directory.
+            data=str(path.absolute()) if local else self.data,
             fingerprint=source.fingerprint,
             input_shape=source.input_shape,
             classes=source.classes,
@@ -119,8 +140,14 @@ class Experiment:
             seed=self.seed,
             validation=self.validation,
             test=self.test,
+            own_split=self._own_split(source),
             exclude=self.exclude,
         )
+
+    def _own_split(self, source: Source) -> bool:
+        if self.split != "auto":
+            return self.split == "own"
+        return not source.stored_test and source.stored_train * prod(source.input_shape) <= SMALL
 
     def densities(self) -> list[Density]:
         """The share kept of each part of the network after levels 1..levels: (1 - rate)^level."""
@@ -136,10 +163,24 @@ class Experiment:
         return [{k: (1 - r) ** level for k, r in rates.items()} for level in range(1, self.levels + 1)]
 
     def counts(self, setup: Setup) -> list[int]:
-        """Eligible weights kept at levels 0..levels. ValueError where a level would keep none of a layer."""
+        """Eligible weights kept at levels 0..levels.
+
+        ValueError where a level would keep none of a layer, or would prune nothing.
+        """
         weights = dict(setup.module().named_parameters())
         whole = Mask.full({n: weights[n].detach() for n in prunable(setup)})
-        counts = [whole.total()]
+        users = ":" in self.allocate
+        counts = [whole.total(), *(self._tried(whole) if users else self._quotas(whole))]
+        for level in range(1, len(counts)):
+            if counts[level] >= counts[level - 1]:
+                raise ValueError(
+                    f"level {level} would prune none of the {counts[level - 1]} weights that level {level - 1} keeps; "
+                    f"ask for at most {level - 1} levels, or a larger rate"
+                )
+        return counts
+
+    def _quotas(self, whole: Mask) -> list[int]:
+        counts = []
         for level, density in enumerate(self.densities(), 1):
             groups = quotas(whole, density, competing=self.allocate != "layerwise")
             for names, count in groups:
@@ -152,9 +193,30 @@ class Experiment:
             counts.append(sum(count for _, count in groups))
         return counts
 
+    def _tried(self, mask: Mask) -> list[int]:
+        """What a user's allocation keeps of random scores, level by level; how many is not to depend on the scores."""
+        allocation, counts = stages(self)["allocate"], []
+        generator = torch.Generator().manual_seed(0)
+        scores = {name: torch.rand(keep.shape, generator=generator) for name, keep in mask.keep.items()}
+        for level, density in enumerate(self.densities(), 1):
+            try:
+                mask = allocation(scores, mask, density=density)
+                counts.append(mask.count())
+            except Exception as error:
+                raise ValueError(
+                    f"allocate {self.allocate!r} fails at level {level}, density {density}: {type(error).__name__}: "
+                    f"{error}; it is called as allocate(scores, mask, density=...) and gives a smaller mask"
+                ) from error
+            if counts[-1] < 1:
+                raise ValueError(
+                    f"allocate {self.allocate!r} keeps no weight at level {level}: more pruning than weights"
+                )
+        return counts
+
     def describe(self) -> dict[str, Any]:
         """Every choice under its own name, flat, for people and for the result document."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipe"}
+        own["init"] = self.init or models.default_init(self.model)
         recipe = {name: getattr(self.recipe, name) for name in RECIPE_FIELDS}
         flat = {**own, **recipe, "arms": ["dense", "ticket", *self.controls]}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
@@ -166,8 +228,11 @@ def resolve(room: ModuleType, name: str) -> Callable[..., Any]:
         place, _, function = name.partition(":")
         try:
             found = getattr(importlib.import_module(place), function)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"{name!r} cannot be imported: {error}; give package.module:function") from error
+        except Exception as error:  # a user's module may raise anything
+            raise ValueError(
+                f"{name!r} cannot be imported ({type(error).__name__}: {error}); give package.module:function of a "
+                "module that is installed, in this folder, or on PYTHONPATH"
+            ) from error
         if not callable(found):
             raise ValueError(f"{name!r} is a {type(found).__name__}, not a function")
         return found  # type: ignore[no-any-return]
@@ -195,6 +260,33 @@ def control(arm: str) -> Callable[..., Any]:
 def _choose(what: str, name: str, offered: Mapping[str, Any]) -> None:
     if name not in offered:
         raise ValueError(f"unknown {what} {name!r}{_nearest(name, offered)}; there are {', '.join(offered)}")
+
+
+def _known(choices: Mapping[str, Any]) -> None:
+    """TypeError for a choice that no experiment has."""
+    known = {*(f.name for f in fields(Experiment)), *RECIPE_FIELDS} - {"data", "recipe"}
+    for name in choices:
+        if name not in known:
+            raise TypeError(
+                f"an experiment has no choice {name!r}{_nearest(name, known)}; there are {', '.join(sorted(known))}"
+            )
+
+
+def _effective(choices: Mapping[str, Any], *, schedule: str) -> None:
+    """ValueError for a choice that would have no effect."""
+    for name in ("milestones", "gamma"):
+        if name in choices and schedule in ("constant", "cosine"):
+            raise ValueError(
+                f"{name} belongs to the step schedule, but the schedule is {schedule}; choose schedule step, or leave "
+                f"{name} out"
+            )
+
+
+def _whole(name: str, value: Any, *, least: int | None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is {value!r}; it is a whole number")
+    if least is not None and value < least:
+        raise ValueError(f"{name} is {value}; at least {least} is needed")
 
 
 def _nearest(name: str, offered: Any) -> str:

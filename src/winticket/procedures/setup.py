@@ -2,9 +2,10 @@
 
 import hashlib
 import importlib
-import inspect
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +24,9 @@ class Setup:
 
     `data` is the name or path that the user gave; the plan's keys hold `fingerprint`, the hash of the decoded
     examples, in its place, so a folder may be moved. `seed` is the root of all randomness, the split's included.
-    `validation` and `test` are sizes of the split (None: the dataset's own). `exclude` are patterns of parameter
-    names that are not to be pruned though they are eligible.
+    `validation` and `test` are sizes of the split (None: the dataset's own). With `own_split`, each replicate draws a
+    split of its own, so that the verdict speaks of the data and not of one draw of test examples. `exclude` are
+    patterns of parameter names that are not to be pruned though they are eligible.
     """
 
     data: str
@@ -37,6 +39,7 @@ class Setup:
     seed: int = 0
     validation: int | None = None
     test: int | None = None
+    own_split: bool = False
     exclude: tuple[str, ...] = ()
 
     def key_fields(self) -> dict[str, Any]:
@@ -46,7 +49,7 @@ class Setup:
 
     def module(self) -> nn.Module:
         """The network's computation; its weights are of no account. One object per process, so traces are kept."""
-        return _module(self.model, self.input_shape, self.classes, self.init)
+        return _module(self.model, self.input_shape, self.classes, self.init, model_source(self.model))
 
     def initial(self, seed: int) -> State:
         """The network freshly initialised from `seed`."""
@@ -60,9 +63,12 @@ class Setup:
         weights = {name: p.detach().clone() for name, p in module.named_parameters()}
         return State(weights, {name: b.detach().clone() for name, b in module.named_buffers()}, {}, 0)
 
-    def dataset(self, device: torch.device) -> Dataset:
-        """The split data on a device, loaded once per process. ValueError where they are no longer the planned ones."""
-        loaded = _dataset(self.data, self.split_seed(), self.validation, self.test, str(device))
+    def dataset(self, device: torch.device, replicate: int = 0) -> Dataset:
+        """A replicate's split data on a device, loaded once per process.
+
+        Raises ValueError where the data are no longer the planned ones.
+        """
+        loaded = _dataset(self.data, self.split_seed(replicate), self.validation, self.test, str(device))
         if loaded.fingerprint != self.fingerprint:
             raise ValueError(
                 f"{self.data} has changed since the plan was made: fingerprint {loaded.fingerprint[:12]}, planned "
@@ -70,24 +76,46 @@ class Setup:
             )
         return loaded
 
-    def split_seed(self) -> int:
-        return Seeds(self.seed, 0).derive("split")
+    def split_seed(self, replicate: int = 0) -> int:
+        """What decides the split: one for all replicates unless each has its own."""
+        return Seeds(self.seed, replicate if self.own_split else 0).derive("split")
 
 
 def model_source(model: str) -> str | None:
-    """Hash of the source of a user's `package.module:build`, so that editing it makes new results; else None."""
+    """Hash of the file that a user's `package.module:build` is in, so that editing it makes new results; else None.
+
+    Raises ValueError where the file was edited after this process had imported it: what would run is then not what
+    is written there.
+    """
     if ":" not in model:
         return None
-    module = importlib.import_module(model.partition(":")[0])
-    return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()
+    name = model.partition(":")[0]
+    module = importlib.import_module(name)
+    file = getattr(module, "__file__", None)
+    if file is None:  # defined interactively, where no worker could find it either
+        raise ValueError(f"model {model!r}: {name} is in no file; put it into a module of its own")
+    source = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    loaded, seen = _SEEN.setdefault(name, (module.__spec__, source))
+    if loaded is not module.__spec__:  # reloaded since
+        _SEEN[name] = (module.__spec__, source)
+    elif seen != source:
+        raise ValueError(f"{file} has changed since it was imported; start Python anew, or reload the module")
+    return source
+
+
+_SEEN: dict[str, tuple[ModuleSpec | None, str]] = {}
+"""For each user's module: the spec it was loaded by, and its file's hash when it was first used."""
 
 
 @lru_cache(maxsize=8)
-def _module(model: str, input_shape: tuple[int, ...], classes: int, init: str | None) -> nn.Module:
+def _module(
+    model: str, input_shape: tuple[int, ...], classes: int, init: str | None, source: str | None
+) -> nn.Module:
+    del source  # part of what is remembered, since an edited model is another one
     return models.build(model, input_shape=input_shape, classes=classes, init=init, generator_seed=0)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=64)
 def _dataset(name: str, seed: int, validation: int | None, test: int | None, device: str) -> Dataset:
     loaded = datasets.load(name, seed=seed, validation=validation, test=test)
     if device == "cpu":

@@ -5,7 +5,7 @@ evaluated by whoever needs them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from inspect import signature
 from typing import Any
@@ -56,10 +56,12 @@ def train_stack(
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[Trajectory | Failed, ...]:
     """Train a stack of tickets by the setup's recipe, on a GPU where there is one."""
+    if not any(isinstance(t, Ticket) for t in stack):
+        return tuple(t for t in stack if isinstance(t, Failed))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return train(
         setup.module(),
-        setup.dataset(device),
+        examples(setup, stack, device),
         data,
         stack,
         setup.recipe,
@@ -67,6 +69,30 @@ def train_stack(
         device=device,
         checkpoint=checkpoint,
         report=report,
+    )
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Data of a stack: the parts of a dataset, or one of each per replicate under a leading dimension."""
+
+    train: data.Split
+    validation: data.Split
+    test: data.Split
+
+
+def examples(setup: Setup, stack: Sequence[Ticket | Failed], device: torch.device) -> Examples:
+    """What a stack trains and is measured on: shared, or each living replicate's own split, stacked."""
+    if not setup.own_split:
+        shared = setup.dataset(device)
+        return Examples(shared.train, shared.validation, shared.test)
+    own = [setup.dataset(device, t.seeds.replicate) for t in stack if isinstance(t, Ticket)]
+
+    def stacked(parts: Sequence[data.Split]) -> data.Split:
+        return data.Split(torch.stack([p.x for p in parts]), torch.stack([p.y for p in parts]))
+
+    return Examples(
+        stacked([d.train for d in own]), stacked([d.validation for d in own]), stacked([d.test for d in own])
     )
 
 

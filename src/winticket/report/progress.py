@@ -39,13 +39,16 @@ class Happening(Protocol):
     def steps(self) -> int | None: ...
     @property
     def text(self) -> str | None: ...
+    @property
+    def earlier(self) -> bool: ...
 
 
 class Watch:
     """Draws progress of trainings whose weights add up to the whole; call it with each event, inside `with`.
 
-    The time left is the weight left over the speed so far, and before there is a speed, `seconds`, the plan's
-    estimate. Without a terminal it prints a line every 15 seconds.
+    What is reused or skipped is taken out of the whole. The time left is the weight left over the speed so far, and
+    before there is a speed, `seconds`, the plan's estimate. Without a terminal it prints a line every 15 seconds, and
+    one at the end.
     """
 
     def __init__(
@@ -58,14 +61,13 @@ class Watch:
     ) -> None:
         self.console = console or Console(stderr=True)
         self.weights, self.densities, self.estimate = dict(weights), densities, seconds
-        self.total = sum(self.weights.values())
         self.done: dict[str, float] = {}
-        self.finished = self.reused = self.failed = 0
+        self.finished = self.reused = self.failed = self.skipped = 0
         self.began = self.spoke = time.monotonic()
         self.bars = Progress(
-            TextColumn("  {task.description}"),
+            TextColumn("  {task.description}", markup=False),
             BarColumn(bar_width=20),
-            TextColumn("{task.fields[at]}"),
+            TextColumn("{task.fields[at]}", markup=False),
             console=self.console,
         )
         self.rows: dict[str, TaskID] = {}
@@ -83,31 +85,54 @@ class Watch:
     ) -> None:
         if self.console.is_terminal:
             self.live.stop()
+        elif error is None:
+            self._print(self._line())
 
     def __call__(self, event: Happening) -> None:
-        key, weight = event.task.key, event.task.weight
-        if event.kind == "reused":
-            self.reused += 1
-            self.total -= self.weights.pop(key, 0.0)
-        elif event.kind == "started":
+        key = event.task.key
+        if event.kind == "started":
+            self._close_row(key)
             self.rows[key] = self.bars.add_task(self._name(event.task.label), total=1.0, at="")
         elif event.kind == "progress" and event.steps:
-            self.done[key] = weight * (event.step or 0) / event.steps
-            if key in self.rows:
-                at = f"{event.step} / {event.steps} steps"
-                self.bars.update(self.rows[key], completed=(event.step or 0) / event.steps, at=at)
-        elif event.kind in ("finished", "failed", "skipped"):
-            self.done[key] = weight
-            self.finished += event.kind == "finished"
-            self.failed += event.kind != "finished"
-            if event.kind == "failed":
-                last = (event.text or "").strip().splitlines()[-1:]
-                self.console.print(f"failed: {self._name(event.task.label)}: {''.join(last)}", style="yellow")
-            if key in self.rows:
-                self.bars.remove_task(self.rows.pop(key))
+            self._advance(event.task, event.step or 0, event.steps)
+        elif event.kind == "retried":
+            self._close_row(key)
+            self.done.pop(key, None)
+            self._print(f"{self._name(event.task.label)}: its process died ({event.text}), started again")
+        else:
+            self._settle(event)
         if not self.console.is_terminal and time.monotonic() - self.spoke >= QUIET_SECONDS:
             self.spoke = time.monotonic()
-            self.console.print(self._line())
+            self._print(self._line())
+
+    def _advance(self, task: Training, step: int, steps: int) -> None:
+        self.done[task.key] = task.weight * step / steps
+        if task.key in self.rows:
+            self.bars.update(self.rows[task.key], completed=step / steps, at=f"{step} / {steps} steps")
+
+    def _settle(self, event: Happening) -> None:
+        """An end of a training, good or bad."""
+        key = event.task.key
+        self._close_row(key)
+        if event.kind == "finished" or (event.kind == "failed" and not event.earlier):
+            self.done[key] = event.task.weight
+        elif event.kind in ("reused", "skipped", "failed"):  # it takes no time of this run's
+            self.done.pop(key, None)
+            self.weights.pop(key, None)
+        self.finished += event.kind == "finished"
+        self.reused += event.kind == "reused"
+        self.skipped += event.kind == "skipped"
+        if event.kind == "failed":
+            self.failed += 1
+            last = (event.text or "").strip().splitlines()[-1:]
+            self._print(f"failed: {self._name(event.task.label)}: {''.join(last)}")
+
+    def _close_row(self, key: str) -> None:
+        if key in self.rows:
+            self.bars.remove_task(self.rows.pop(key))
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def seconds_left(self) -> float | None:
         """Estimated seconds to the end; None while nothing is known."""
@@ -117,17 +142,21 @@ class Watch:
         return None if self.estimate is None else max(self.estimate - elapsed, 0.0)
 
     def _share(self) -> float:
-        return sum(self.done.values()) / self.total if self.total else 1.0
+        total = sum(self.weights.values())
+        return sum(self.done.values()) / total if total else 1.0
 
     def _line(self) -> str:
+        parts = [f"{100 * self._share():.0f} %", f"{self.finished} of {len(self.weights)} stack trainings"]
+        for count, word in (
+            (self.reused, "reused"),
+            (self.failed, "failed"),
+            (self.skipped, "skipped, needing one that failed"),
+        ):
+            if count:
+                parts.append(f"{count} {word}")
         left = self.seconds_left()
-        count = len(self.weights)
-        parts = [f"{100 * self._share():.0f} %", f"{self.finished} of {count} stack trainings"]
-        if self.reused:
-            parts.append(f"{self.reused} reused")
-        if self.failed:
-            parts.append(f"{self.failed} failed or skipped")
-        parts.append("time left unknown yet" if left is None else f"about {duration(left)} left")
+        if self._share() < 1:
+            parts.append("time left unknown yet" if left is None else f"about {duration(left)} left")
         return ", ".join(parts)
 
     def _drawing(self) -> Group:

@@ -9,41 +9,12 @@ from torch import Tensor, nn
 
 from winticket.ticket import Curve, Failed, State, Ticket, Trajectory
 from winticket.train import stacked
+from winticket.train.feed import Data, Feed, Order, Part
 from winticket.train.fit import common_start
 from winticket.train.recipe import Recipe
 
 COLUMNS = ("train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
 EVALUATION_ROWS = 2500  # examples per evaluation batch: enough to fill the cores, little enough for the cache
-
-
-class Part(Protocol):
-    """Examples x [N, ...] and classes y [N]."""
-
-    @property
-    def x(self) -> Tensor: ...
-    @property
-    def y(self) -> Tensor: ...
-
-
-class Data(Protocol):
-    """What training needs of a dataset."""
-
-    @property
-    def train(self) -> Part: ...
-    @property
-    def validation(self) -> Part: ...
-    @property
-    def test(self) -> Part: ...
-
-
-class Order(Protocol):
-    """Where examples come from, as pure functions of a seed and an epoch; see `winticket.data`."""
-
-    def permutation(self, count: int, *, seed: int, epoch: int) -> Tensor: ...
-    def augmentation(
-        self, count: int, *, seed: int, epoch: int, flip: bool, crop: int
-    ) -> tuple[Any, Any]: ...
-    def augment(self, x: Tensor, *, flip: Any, shift: Any, pad: int) -> Tensor: ...
 
 
 class Checkpoint(Protocol):
@@ -91,9 +62,10 @@ def train(
     optimiser's, and at the end, without (nothing goes on from there). A replicate whose loss stops being finite
     becomes a `Failed` and leaves the others' numbers alone; a `Failed` that comes in goes out as it is.
 
-    Replicate r sees data in the order of `seeds.derive("order")`, in batches of `recipe.batch` that run on over the
-    ends of epochs; so every arm of a replicate sees the same. Curves have a point at `recipe.grid(start step)`:
-    `train_loss` is the mean since the point before (nan at the first).
+    `data` are shared by the replicates, or, with a leading dimension for the tickets that have not failed, each has
+    its own. Replicate r sees them in the order of `seeds.derive("order")`, in batches of `recipe.batch` that run on
+    over the ends of epochs; so every arm of a replicate sees the same. Curves have a point at each step of
+    `recipe.grid(start)`: `train_loss` is the mean since the point before (nan at the first).
     """
     alive = [ticket for ticket in stack if isinstance(ticket, Ticket)]
     if not alive:
@@ -104,7 +76,7 @@ def train(
             f"save asks for steps {list(save)}, but training runs from {start} to {recipe.steps}"
         )
     run = _begin(alive, module.to(device), recipe, torch.device(device))
-    feed = _Feed(data.train, order, [t.seeds.derive("order") for t in alive], alive, recipe)
+    feed = Feed(data.train, order, alive, recipe)
     kept = checkpoint.load() if checkpoint else None
     if kept is not None:
         _restore(run, kept)
@@ -126,18 +98,20 @@ def evaluate(
     was_training = module.training
     module.eval()
     device = next(iter(weights.values())).device
-    count = len(next(iter(weights.values())))
+    count, examples = len(next(iter(weights.values()))), part.y.shape[-1]
     loss = torch.zeros(count, dtype=torch.float64, device=device)
     correct = torch.zeros(count, dtype=torch.int64, device=device)
     with torch.inference_mode():
-        for at in range(0, len(part.y), EVALUATION_ROWS):
-            x, y = part.x[at : at + EVALUATION_ROWS].to(device), part.y[at : at + EVALUATION_ROWS].to(device)
+        for at in range(0, examples, EVALUATION_ROWS):
+            rows = (..., slice(at, at + EVALUATION_ROWS))
+            y = part.y[rows].to(device)
+            x = (part.x[:, rows[1]] if part.y.ndim == 2 else part.x[rows[1]]).to(device)
             lifted = stacked.scores(module, weights, buffers, x, y, how=how)
             summed, right = lifted.call(weights, buffers, x, y)
             loss += summed
             correct += right
     module.train(was_training)
-    return (loss / len(part.y)).cpu(), (correct.double() / len(part.y)).cpu()
+    return (loss / examples).cpu(), (correct.double() / examples).cpu()
 
 
 def _begin(alive: Sequence[Ticket], module: nn.Module, recipe: Recipe, device: torch.device) -> _Run:
@@ -190,70 +164,10 @@ def _load_slots(
         optimizer.state[weights[name]][slot] = value.detach().clone().to(weights[name].device)
 
 
-class _Feed:
-    """Batches of every replicate in its own order, assembled a stretch of steps at a time."""
-
-    def __init__(
-        self, part: Part, order: Order, seeds: Sequence[int], tickets: Sequence[Ticket], recipe: Recipe
-    ) -> None:
-        if recipe.batch > len(part.y):
-            raise ValueError(
-                f"batch {recipe.batch} is larger than the training set of {len(part.y)} examples"
-            )
-        self.part, self.order, self.seeds, self.recipe = part, order, seeds, recipe
-        self.noise = tickets[0].seeds.derive("dropout")
-        self.augment_seeds = [t.seeds.derive("augment") for t in tickets]
-        self.augmented = recipe.flip or recipe.crop > 0
-
-    def stretch(self, first: int, last: int) -> tuple[Tensor, list[tuple[Any, Any]]]:
-        """Indices [S, (last - first) · B] of the steps first..last-1, and each replicate's augmentation."""
-        batch, count = self.recipe.batch, len(self.part.y)
-        begin, end = first * batch, last * batch
-        epochs = range(begin // count, (end - 1) // count + 1)
-        cut = slice(begin - epochs[0] * count, end - epochs[0] * count)
-        rows = [
-            torch.cat([self.order.permutation(count, seed=seed, epoch=e) for e in epochs])[cut]
-            for seed in self.seeds
-        ]
-        return torch.stack(rows).to(self.part.x.device), self._augmentations(
-            epochs, cut
-        ) if self.augmented else []
-
-    def _augmentations(self, epochs: range, cut: slice) -> list[tuple[Any, Any]]:
-        drawn = []
-        for seed in self.augment_seeds:
-            parts = [
-                self.order.augmentation(
-                    len(self.part.y), seed=seed, epoch=e, flip=self.recipe.flip, crop=self.recipe.crop
-                )
-                for e in epochs
-            ]
-            drawn.append(
-                tuple(
-                    None if column[0] is None else torch.cat(column)[cut]
-                    for column in zip(*parts, strict=True)
-                )
-            )
-        return [(flip, shift) for flip, shift in drawn]
-
-    def batch(self, rows: Tensor, drawn: list[tuple[Any, Any]], at: slice) -> tuple[Tensor, Tensor]:
-        """x [S, B, ...] and y [S, B] of one step."""
-        chosen = rows[:, at]
-        flat = chosen.reshape(-1)
-        x, y = self.part.x.index_select(0, flat), self.part.y.index_select(0, flat)
-        if drawn:
-            flip, shift = (
-                None if column[0] is None else torch.cat([c[at] for c in column])
-                for column in zip(*drawn, strict=True)
-            )
-            x = self.order.augment(x, flip=flip, shift=shift, pad=self.recipe.crop)
-        return x.view(*chosen.shape, *x.shape[1:]), y.view(chosen.shape)
-
-
 def _advance(
     run: _Run,
     data: Data,
-    feed: _Feed,
+    feed: Feed,
     save: tuple[int, ...],
     *,
     checkpoint: Checkpoint | None,
@@ -282,7 +196,7 @@ def _advance(
     return how
 
 
-def _stretch(run: _Run, feed: _Feed, stop: int, report: Callable[[int, int], None] | None) -> stacked.Lifted:
+def _stretch(run: _Run, feed: Feed, stop: int, report: Callable[[int, int], None] | None) -> stacked.Lifted:
     """The hot loop: gather, gradient, update, mask."""
     recipe, module, first, start = run.recipe, run.module, run.step, run.start
     size = recipe.batch

@@ -60,14 +60,15 @@ def gradients(
 def scores(
     module: nn.Module, weights: Tensors, buffers: Tensors, x: Tensor, y: Tensor, *, how: str
 ) -> Lifted:
-    """Summed loss (float64) and count of correct answers on data that the replicates share."""
+    """Summed loss (float64) and count of correct answers; the replicates share y [N] or have their own, y [S, N]."""
 
     def score(weights: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         # A copy: x is the dataset itself, and a module may write to its input.
         logits = functional_call(module, (dict(weights), dict(buffers)), (x.clone(),))
         return cross_entropy(logits, y).sum(dtype=torch.float64), (logits.argmax(-1) == y).sum()
 
-    return _lift(module, "scores", score, (weights, buffers, x, y), (0, 0, None, None), how=how)
+    own = 0 if y.ndim == 2 else None
+    return _lift(module, "scores", score, (weights, buffers, x, y), (0, 0, own, own), how=how)
 
 
 def _lift(

@@ -1,0 +1,50 @@
+"""The command: what people type and see. Exit status 0: done; 1: failed while running; 2: the request was wrong."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from winticket.cli import searches, stores
+from winticket.cli.answers import Answers, show_warnings
+from winticket.version import __version__
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="winticket",
+    cls=Answers,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Find, prove and ship winning lottery tickets: small subnetworks that train as well as the whole.",
+    epilog="Start with: winticket find digits",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (searches.find, searches.plan, searches.run, stores.info):
+    app.command(rich_help_panel="Commands")(command)
+app.add_typer(stores.app, name="store", rich_help_panel="Commands")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"winticket {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version),
+    ] = False,
+) -> None:
+    """Find, prove and ship winning lottery tickets: small subnetworks that train as well as the whole."""
+
+
+def main() -> None:
+    """Run the command, and leave with its exit status."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # so that a user's package.module:build in this folder is found
+    show_warnings()
+    app()

@@ -1,0 +1,77 @@
+"""How the command answers: messages on stderr, one JSON document on stdout, an exit status."""
+
+import contextlib
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+
+class Answers(TyperGroup):
+    """The command's group: a run that was given up or stopped ends with a message, not with a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stopped:
+            said = str(stopped)  # empty where nothing was running yet
+            _leave(
+                said[:1].upper() + said[1:] if said else "Stopped before anything was computed", status=130
+            )
+        except typer.Exit:
+            raise
+        except Exception as error:
+            from winticket.run.errors import RunError  # imports torch, which is loaded by now
+
+            if isinstance(error, RunError):
+                _leave(f"Error: {error}", status=1)
+            raise
+
+
+@contextlib.contextmanager
+def request() -> Iterator[None]:
+    """Around what reads and checks a request: what is wrong with it is told, and the exit status is 2."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as wrong:
+        _leave(f"Error: {wrong}", status=2)
+    except Exception as error:
+        from winticket.run.errors import StoreError
+
+        if isinstance(error, StoreError):
+            _leave(f"Error: {error}", status=2)
+        raise
+
+
+def _leave(text: str, *, status: int) -> NoReturn:
+    say(text)
+    raise typer.Exit(status)
+
+
+def say(text: str) -> None:
+    """A message to stderr, as it is."""
+    Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def show(text: str) -> None:
+    """A line to stdout, as it is."""
+    Console().print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def show_warnings() -> None:
+    """From now on warnings are one readable line each, without the place in the code they come from."""
+
+    def tell(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if issubclass(category, UserWarning | RuntimeWarning):
+            say(f"Warning: {message}")
+
+    warnings.showwarning = tell

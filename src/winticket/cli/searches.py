@@ -1,0 +1,205 @@
+"""find, plan, run: the commands that search for tickets."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from winticket.cli.answers import print_json, request, say
+from winticket.cli.words import STORE, AsJson, Data, Out, Quiet, Retry, StorePath, Workers, given, with_words
+from winticket.version import __version__
+
+if TYPE_CHECKING:
+    from winticket.experiment import Cost, Experiment, Plan
+
+
+@with_words
+def find(
+    data: Data,
+    *,
+    store: StorePath = STORE,
+    out: Out = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+    retry_failed: Retry = False,
+    quiet: Quiet = False,
+    **words: Any,
+) -> None:
+    """Find a winning ticket on DATA and prove it against its controls.
+
+    Every replicate trains the dense network, prunes it level by level, rewinds and retrains; at each level the same
+    mask re-initialised and a random mask of the same layer counts run beside it. Whatever is not said is chosen to
+    suit the data and takes minutes on two cores; [bold]winticket plan[/bold] with the same words says how many.
+
+    Interrupted or killed, the same command goes on where it stopped; asked for more levels or replicates, it runs
+    only what is new.
+
+    [bold]winticket find digits[/bold]
+
+    [bold]winticket find path/to/mnist --model lenet-300-100 --levels 12 --rate 0.2 --replicates 5 --json[/bold]
+    """
+    began = time.monotonic()
+    with request():
+        from winticket.experiment import Experiment
+
+        experiment = Experiment.of(data, **given(words))
+    _carry_out(
+        experiment,
+        store=store,
+        out=out,
+        workers=workers,
+        as_json=as_json,
+        retry_failed=retry_failed,
+        quiet=quiet,
+        began=began,
+    )
+
+
+@with_words
+def plan(
+    data: Data,
+    *,
+    store: StorePath = STORE,
+    workers: Workers = None,
+    as_json: AsJson = False,
+    retry_failed: Retry = False,
+    **words: Any,
+) -> None:
+    """Say what [bold]find[/bold] with the same words would run and cost: trainings, steps, time, disk.
+
+    Runs and writes nothing. What the store has already is not counted.
+    """
+    with request():
+        from winticket.experiment import Experiment
+
+        experiment = Experiment.of(data, **given(words))
+    _preview(experiment, store=store, workers=workers, as_json=as_json, retry_failed=retry_failed)
+
+
+def run(
+    spec: Annotated[
+        Path, typer.Argument(help="A Python file that defines `experiment` (and variants of it by name).")
+    ],
+    *,
+    variant: Annotated[
+        str, typer.Option("--variant", help="Which of the file's experiments.")
+    ] = "experiment",
+    store: StorePath = STORE,
+    out: Out = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+    retry_failed: Retry = False,
+    quiet: Quiet = False,
+    plan_only: Annotated[bool, typer.Option("--plan", help="Say what it would cost; run nothing.")] = False,
+) -> None:
+    """Run an experiment written in Python, such as those in experiments/.
+
+    [bold]winticket run experiments/lenet_mnist.py --variant short[/bold]
+    """
+    began = time.monotonic()
+    with request():
+        from winticket.experiment import load_spec
+
+        experiment = load_spec(spec, variant=variant)
+    if plan_only:
+        _preview(experiment, store=store, workers=workers, as_json=as_json, retry_failed=retry_failed)
+        return
+    _carry_out(
+        experiment,
+        store=store,
+        out=out,
+        workers=workers,
+        as_json=as_json,
+        retry_failed=retry_failed,
+        quiet=quiet,
+        began=began,
+    )
+
+
+def _carry_out(
+    experiment: "Experiment",
+    *,
+    store: str,
+    out: Path | None,
+    workers: int | None,
+    as_json: bool,
+    retry_failed: bool,
+    quiet: bool,
+    began: float,
+) -> None:
+    with request():
+        from winticket import experiment as ex
+
+        planned = ex.plan(experiment)
+        ready = ex.prepare(planned, store=store, out=out, workers=workers)
+    if quiet:
+        result = ex.carry_out(ready, retry_failed=retry_failed, began=began)
+    else:
+        from winticket.report import Watch
+
+        console = Console(stderr=True)
+        price = ex.cost(planned, ready.store, workers=ready.workers, retry_failed=retry_failed)
+        say(_price(price, planned))
+        weights = {t.key: t.weight for t in planned.tasks.values()}
+        with Watch(weights, planned.densities(), seconds=price.seconds, console=console) as watch:
+            result = ex.carry_out(ready, retry_failed=retry_failed, watch=watch, began=began)
+    if as_json:
+        print_json(result.document)
+    else:
+        from winticket.report import final_screen
+
+        Console().print(final_screen(result.document))
+    if result.outcomes.failed:
+        raise typer.Exit(1)
+
+
+def _preview(
+    experiment: "Experiment", *, store: str, workers: int | None, as_json: bool, retry_failed: bool
+) -> None:
+    with request():
+        from winticket import experiment as ex
+        from winticket.run import Store
+
+        planned = ex.plan(experiment)
+        price = ex.cost(planned, Store(store), workers=workers or ex.cores(), retry_failed=retry_failed)
+    densities, counts = planned.densities(), planned.counts
+    described = experiment.describe()
+    if as_json:
+        levels = [{"density": d, "kept": c} for d, c in zip(densities, counts, strict=True)]
+        print_json({"winticket": __version__, "experiment": described, "cost": vars(price), "levels": levels})
+        return
+    table = Table(title=f"{described['model']} on {described['data']}", show_header=False, box=None)
+    for name, value in described.items():
+        if value not in (None, []) and name not in ("data", "model", "controls"):
+            told = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            table.add_row(name.replace("_", " "), told)
+    console = Console()
+    console.print(table)
+    console.print("density by level: " + " ".join(f"{d:.3g}" for d in densities), highlight=False)
+    console.print(_price(price, planned), highlight=False)
+
+
+def _price(price: "Cost", planned: "Plan") -> str:
+    from winticket.report.reading import duration
+
+    rest = f"; {price.reused} more are in the store already" if price.reused else ""
+    if price.failed:
+        rest += f"; {price.failed} failed before, or need one that did: --retry-failed tries them again"
+    if not price.trainings:
+        return f"Nothing to train{rest}"
+    processes = "1 process" if price.workers == 1 else f"{price.workers} processes"
+    took = "" if price.seconds is None else f", about {duration(price.seconds)} on {processes}"
+    return (
+        f"{price.trainings} trainings ({len(planned.counts) - 1} levels, {planned.experiment.replicates} replicates), "
+        f"{price.steps:,} steps{took}, {disk(price.bytes)} of disk{rest}"
+    )
+
+
+def disk(count: int) -> str:
+    """Bytes in words: 36 KiB, 8.3 MiB, 1.2 GiB."""
+    if count < 2**20:
+        return f"{count / 2**10:.0f} KiB"
+    return f"{count / 2**20:.1f} MiB" if count < 2**30 else f"{count / 2**30:.1f} GiB"

@@ -1,0 +1,147 @@
+"""store ls, verify, gc, and info: looking after what is kept."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from winticket.cli.answers import print_json, request, show
+from winticket.cli.words import STORE, AsJson, StorePath
+
+if TYPE_CHECKING:
+    from winticket.run import Row, Store
+
+app = typer.Typer(no_args_is_help=True, help="Look after a store of results: list, check, clean up.")
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")]
+
+
+def info(*, as_json: AsJson = False) -> None:
+    """Show versions, device, cores, and where decoded data is kept."""
+    from winticket.experiment import environment
+
+    if as_json:
+        print_json(environment())
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in environment().items():
+        table.add_row(name, str(value))
+    Console().print(table)
+
+
+@app.command("ls")
+def ls(*, store: StorePath = STORE, as_json: AsJson = False) -> None:
+    """List what a store holds: results, failures, trainings put aside."""
+    with request():
+        rows = _existing(store).ls()
+    if as_json:
+        print_json([{**vars(row), "label": dict(row.label)} for row in rows])
+        return
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for name in ("kind", "key", "arm", "level", "replicates", "seconds", "KiB", "when"):
+        table.add_column(
+            name, justify="right" if name in ("level", "seconds", "KiB") else "left", no_wrap=True
+        )
+    for row in rows:
+        table.add_row(*_cells(row))
+    Console().print(table)
+    show(f"{len(rows)} entries, {sum(row.bytes for row in rows) / 2**20:.1f} MiB in {store}")
+
+
+def _cells(row: "Row") -> list[str]:
+    label: dict[str, Any] = dict(row.label)
+    replicates = ""
+    if "first" in label:
+        first, count = label["first"] + 1, label["count"]  # people count from one
+        replicates = f"{first}" if count == 1 else f"{first}–{first + count - 1}"
+    return [
+        row.kind,
+        row.key[:8],
+        str(label.get("arm", "")),
+        str(label.get("level", "")),
+        replicates,
+        "" if row.seconds is None else f"{row.seconds:.1f}",
+        f"{row.bytes / 1024:.0f}",
+        (row.when or "")[:16].replace("T", " "),
+    ]
+
+
+@app.command("verify")
+def verify(*, store: StorePath = STORE, as_json: AsJson = False) -> None:
+    """Read every byte and compare it with its checksum; exit status 1 where something is damaged."""
+    with request():
+        problems = _existing(store).verify()
+    if as_json:
+        print_json([vars(p) for p in problems])
+    else:
+        for p in problems:
+            show(f"{p.kind}: {p.name}: {p.reason}")
+        damaged = sum(p.kind == "damaged" for p in problems)
+        show(
+            f"{damaged} damaged and {len(problems) - damaged} left over in {store}; gc --damaged clears up"
+            if problems
+            else f"{store}: every byte is as it was written"
+        )
+    if any(p.kind == "damaged" for p in problems):
+        raise typer.Exit(1)
+
+
+@app.command("gc")
+def gc(
+    *,
+    store: StorePath = STORE,
+    keep: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--keep",
+            help="result.json of a finished run, may be repeated: drop every result that none of these used.",
+        ),
+    ] = None,
+    failures: Annotated[
+        bool, typer.Option("--failures", help="Drop stored failures, so that they are tried again.")
+    ] = False,
+    damaged: Annotated[
+        bool, typer.Option("--damaged", help="Drop what verify calls damaged, so that it is computed again.")
+    ] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what is left of killed runs: temporary files, checkpoints of finished trainings; more where asked."""
+    with request():
+        kept = None if not keep else {key for file in keep for key in _keys(file)}
+        gone = _existing(store).gc(kept, failures=failures, damaged=damaged, dry_run=dry_run)
+    if as_json:
+        print_json([vars(item) for item in gone])
+        return
+    for item in gone:
+        show(
+            f"{'would remove' if dry_run else 'removed'} {item.name} ({item.bytes / 1024:.0f} KiB): {item.why}"
+        )
+    show(f"{len(gone)} files, {sum(item.bytes for item in gone) / 2**20:.1f} MiB")
+
+
+def _keys(file: Path) -> list[str]:
+    """The keys of the trainings that a result document speaks of."""
+    try:
+        keys = json.loads(file.read_text(encoding="utf-8"))["keys"]
+        if not isinstance(keys, list) or not keys:
+            raise TypeError("no list of keys")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file} is not a result document ({type(error).__name__}: {error}); give the result.json of a finished run"
+        ) from error
+    return keys
+
+
+def _existing(path: str) -> "Store":
+    """The store, if there is one to look at."""
+    from winticket.run import Store
+
+    store = Store(path)
+    if not store.exists():
+        raise FileNotFoundError(
+            f"there is no store at {path!r}; name one with --store, or make one with find"
+        )
+    return store

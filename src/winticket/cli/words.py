@@ -1,0 +1,118 @@
+"""The options that say what to search for: one row per field of an experiment or its recipe."""
+# ruff: noqa: E501 - a table reads best a row to a line
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+STORE = "runs"
+
+
+@dataclass(frozen=True)
+class Word:
+    """One option of `find` and `plan`: a field of the experiment or its recipe; None stands for what is usual."""
+
+    name: str
+    kind: Any
+    panel: str
+    text: str
+    flag: str = ""
+
+
+WORDS = (
+    Word("model", str, "Question", "lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, mlp1d, or package.module:build"),
+    Word("init", str, "Question", "how weights are drawn: glorot-normal, kaiming-uniform, orthogonal, signed-constant, ..."),
+    Word("method", str, "Question", "imp (iterative: train, prune, rewind, again) or one-shot (train once, prune to every density)"),
+    Word("criterion", str, "Question", "what is kept: magnitude, random, or package.module:function"),
+    Word("allocate", str, "Question", "layerwise (each layer on its own), global_top (layers compete), or package.module:function"),
+    Word("rewind", str, "Question", "where a ticket starts from: to_init, or package.module:function"),
+    Word("levels", int, "Question", "rounds of pruning"),
+    Word("rate", float, "Question", "share of the remaining weights pruned per level, as 0.2"),
+    Word("output_rate", float, "Question", "the same for the output layer [default: half of --rate where layerwise]"),
+    Word("conv_rate", float, "Question", "the same for convolutions"),
+    Word("exclude", list[str], "Question", "leave these weights unpruned: a name or pattern such as 'fc3.*'; may be repeated"),
+    Word("controls", list[str], "Proof", "arms beside the ticket: reinit, random, or none; may be repeated [default: reinit and random]", "--control"),
+    Word("replicates", int, "Proof", "initialisation seeds, each with its own mask search; 5 or more for a verdict"),
+    Word("margin_pp", float, "Proof", "loss of accuracy, in percentage points, up to which a ticket matches", "--margin"),
+    Word("alpha", float, "Proof", "family-wise error rate of the verdict"),
+    Word("gate", bool, "Proof", "also train the dense network twice as long, to see if the budget is enough", "--gate/--no-gate"),
+    Word("seed", int, "Proof", "the root of all randomness"),
+    Word("stack", int, "Proof", "replicates trained together"),
+    Word("split", str, "Proof", "shared, own (each replicate draws its own) or auto: own where small data have no test split"),
+    Word("validation", int, "Proof", "validation examples taken from the training split"),
+    Word("test", int, "Proof", "test examples, where the data has no test split of its own"),
+    Word("steps", int, "Training", "optimiser steps of each training"),
+    Word("batch", int, "Training", "examples per step"),
+    Word("optimizer", str, "Training", "sgd, adam or adamw"),
+    Word("lr", float, "Training", "learning rate"),
+    Word("momentum", float, "Training", "of sgd"),
+    Word("nesterov", bool, "Training", "Nesterov's momentum for sgd", "--nesterov/--no-nesterov"),
+    Word("weight_decay", float, "Training", "weight decay"),
+    Word("schedule", str, "Training", "constant, step or cosine"),
+    Word("milestones", list[float], "Training", "where the step schedule drops, as fractions of the run; may be repeated", "--milestone"),
+    Word("gamma", float, "Training", "factor of each drop"),
+    Word("warmup", int, "Training", "steps over which the learning rate rises"),
+    Word("evaluate_every", int, "Training", "steps between points of the learning curves"),
+    Word("flip", bool, "Training", "mirror images at random", "--flip/--no-flip"),
+    Word("crop", int, "Training", "crop images at random after padding by so many pixels"),
+    Word("stacking", str, "Training", "auto, stacked or 'one by one'"),
+)  # fmt: skip
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="digits, mnist1d (both built in), mnist, fashion_mnist, cifar10, cifar100, any image dataset of the "
+        "Hub (user/name), or a local folder or parquet file",
+    ),
+]
+StorePath = Annotated[
+    str, typer.Option("--store", help="Where results are kept and found again: a folder or URL.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder for report, figures and ticket [default: in the store's reports/]"),
+]
+Workers = Annotated[int | None, typer.Option("--workers", help="Processes [default: one per core]", min=1)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
+Retry = Annotated[bool, typer.Option("--retry-failed", help="Try trainings again that are stored as failed.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+
+
+def with_words(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that takes **words an option for each of WORDS."""
+    own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    options = []
+    for word in WORDS:
+        flag = word.flag or "--" + word.name.replace("_", "-")
+        option = typer.Option(flag, help=word.text, rich_help_panel=word.panel, show_default=False)
+        kind: Any = word.kind | None
+        annotation = Annotated[kind, option]
+        options.append(
+            inspect.Parameter(word.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        )
+
+    def call(*args: Any, **given: Any) -> None:
+        command(*args, **given)
+
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    call.__dict__["__signature__"] = inspect.Signature([*keyword, *options])
+    call.__annotations__ = {p.name: p.annotation for p in [*keyword, *options]}
+    return call
+
+
+def given(words: dict[str, Any]) -> dict[str, Any]:
+    """The options that were typed; an empty list and None stand for what is usual."""
+    typed = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in words.items()
+        if value is not None and value != []
+    }
+    if typed.get("controls") == ("none",):
+        typed["controls"] = ()
+    return typed

@@ -1,0 +1,106 @@
+"""What could go wrong in a training and can be known before: tried here, so that it never comes up half-way."""
+
+from dataclasses import replace
+
+import torch
+
+from winticket import data
+from winticket.experiment.price import trial
+from winticket.experiment.spec import Experiment, stages
+from winticket.procedures.setup import Setup
+from winticket.procedures.stages import dense_ticket, prune
+from winticket.ticket import Curve, Mask, Ticket, Trajectory, same_bits
+
+DRAWS = 3  # initialisations compared: a network of very few weights may draw the same twice
+
+
+def check(experiment: Experiment, setup: Setup) -> None:
+    """Raise ValueError, saying what to change, where data, model, recipe and options do not go together."""
+    _check_sizes(experiment)
+    _check_augmentation(setup)
+    _check_rates(experiment, setup)
+    _check_initialisation(setup)
+    if ":" in setup.model or setup.recipe.stacking == "stacked":
+        _try_model(setup)
+    if any(":" in name for name in (experiment.criterion, experiment.allocate, experiment.rewind)):
+        _try_stages(experiment, setup)
+
+
+def _check_sizes(experiment: Experiment) -> None:
+    sizes = data.find_source(experiment.data).sizes(validation=experiment.validation, test=experiment.test)
+    if experiment.recipe.batch > sizes[0]:
+        raise ValueError(
+            f"batch {experiment.recipe.batch} is larger than the {sizes[0]} training examples of {experiment.data}; "
+            f"ask for at most {sizes[0]}"
+        )
+
+
+def _check_augmentation(setup: Setup) -> None:
+    flip, crop, shape = setup.recipe.flip, setup.recipe.crop, setup.input_shape
+    if (flip or crop) and len(shape) != 3:
+        raise ValueError(
+            f"{'flip' if flip else 'crop'} is for images, but the examples of {setup.data} have shape {shape}; "
+            "leave it out"
+        )
+    if crop and crop >= min(shape[1:]):
+        raise ValueError(
+            f"crop {crop} may shift an image of {shape[1]}x{shape[2]} pixels out of view; give less than "
+            f"{min(shape[1:])}, usually an eighth of the size"
+        )
+
+
+def _check_rates(experiment: Experiment, setup: Setup) -> None:
+    weights = dict(setup.module().named_parameters())
+    if experiment.conv_rate is not None and not any(
+        weights[name].ndim > 2 for name in dense_ticket(setup, 0).mask.keep
+    ):
+        raise ValueError(
+            f"conv_rate is {experiment.conv_rate}, but {experiment.model} has no convolution to prune; leave it out"
+        )
+
+
+def _check_initialisation(setup: Setup) -> None:
+    """The draws of a model repeat with their seed and differ without: else seeds would say nothing."""
+    first = setup.initial(0)
+    if not same_bits(first.weights, setup.initial(0).weights):
+        raise ValueError(
+            f"model {setup.model!r} draws other weights each time, from the same seed; it should draw from torch's "
+            "global generator only (which is seeded for it), or be given an init"
+        )
+    if all(same_bits(first.weights, setup.initial(seed).weights) for seed in range(1, DRAWS + 1)):
+        raise ValueError(
+            f"model {setup.model!r} draws the same weights from every seed, so replicates would be copies; it should "
+            "not set a seed of its own, or be given an init"
+        )
+
+
+def _try_model(setup: Setup) -> None:
+    """One step of training on noise."""
+    try:
+        trial(setup, [dense_ticket(setup, 0)], steps=1)
+    except Exception as error:
+        raise ValueError(
+            f"model {setup.model!r} cannot be trained: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _try_stages(experiment: Experiment, setup: Setup) -> None:
+    """One round of pruning, of the network at its initialisation, by the user's own functions."""
+    ticket, end = dense_ticket(setup, 0), setup.recipe.steps
+    nothing = torch.empty(0, dtype=torch.float64)
+    curve = Curve(torch.empty(0, dtype=torch.int64), *[nothing] * 5)
+    path = Trajectory(ticket, {end: replace(ticket.start, step=end)}, curve)
+    told = ", ".join(f"{k} {v!r}" for k, v in _own(experiment).items())
+    try:
+        pruned = prune(path, density=experiment.densities()[0], **stages(experiment))
+        if not isinstance(pruned, Ticket) or not isinstance(pruned.mask, Mask):
+            raise TypeError(f"a rewind gives a Ticket, not {type(pruned).__name__}")
+        if not pruned.mask.within(ticket.mask):
+            raise ValueError("the new mask keeps weights that were pruned")
+    except Exception as error:
+        raise ValueError(f"pruning with {told} fails: {type(error).__name__}: {error}") from error
+
+
+def _own(experiment: Experiment) -> dict[str, str]:
+    named = {name: getattr(experiment, name) for name in ("criterion", "allocate", "rewind")}
+    return {name: path for name, path in named.items() if ":" in path}

@@ -1,0 +1,34 @@
+"""The machine at hand: how many processes it can feed, and what to tell people about it."""
+
+import os
+import platform
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+
+from winticket import data
+from winticket.version import __version__
+
+
+def cores() -> int:
+    """Cores that this process may use, which a container or batch system makes fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware here, for people."""
+    return {
+        "winticket": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "system": f"{sys.platform} {platform.machine()}",
+        "cores": cores(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "data cache": str(data.cache_folder(None)),
+    }

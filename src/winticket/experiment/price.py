@@ -1,0 +1,141 @@
+"""What a plan will cost: trainings, steps, seconds, bytes. Trains for a moment on noise, and keeps nothing."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from winticket import data
+from winticket.procedures.setup import Setup
+from winticket.procedures.stages import dense_ticket
+from winticket.run import Store
+from winticket.ticket import Failed, Ticket, Trajectory
+from winticket.train import evaluate, train
+
+if TYPE_CHECKING:
+    from winticket.experiment.plan import Place, Plan
+
+PROBE_STEPS = 24
+START_SECONDS = 3.0  # a worker process importing torch, roughly, on any machine of these years
+TASK_SECONDS = 0.05  # reading a task's inputs and writing its results, flushed to the disk
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What is left to do: trainings of one replicate, their optimiser steps, seconds on `workers`, bytes on disk.
+
+    `reused` are trainings that the store has, `failed` those it has as failed and what depends on them: neither
+    is run. `seconds` is None where it was not measured.
+    """
+
+    trainings: int
+    reused: int
+    failed: int
+    steps: int
+    seconds: float | None
+    bytes: int
+    workers: int
+
+
+def cost(
+    planned: "Plan", store: Store, *, workers: int, measure: bool = True, retry_failed: bool = False
+) -> Cost:
+    """What a plan will cost beyond what the store has; `measure` trains for a moment on noise to time a step."""
+    lost = [] if retry_failed else planned.failed(store)
+    missing = [place for place in planned.missing(store) if place not in lost]
+    return Cost(
+        trainings=planned.replicates(missing),
+        reused=planned.replicates(list(planned.tasks))
+        - planned.replicates(missing)
+        - planned.replicates(lost),
+        failed=planned.replicates(lost),
+        steps=int(sum(planned.tasks[p].weight for p in missing)),
+        seconds=_seconds(planned, missing, max(workers, 1)) if measure and missing else None,
+        bytes=_bytes(planned, missing),
+        workers=workers,
+    )
+
+
+def trial(
+    setup: Setup, stack: Sequence[Ticket], *, steps: int = PROBE_STEPS
+) -> tuple[Trajectory | Failed, ...]:
+    """A short training on noise, with the recipe's own batch and optimiser."""
+    recipe = replace(setup.recipe, steps=steps, evaluate_every=steps, warmup=0)
+    rows = recipe.batch
+    noise = torch.rand(rows, *setup.input_shape, generator=torch.Generator().manual_seed(0))
+    some = data.Split(noise, torch.arange(rows) % setup.classes)
+    few = data.Split(some.x[:1], some.y[:1])
+    return train(setup.module(), _Noise(some, few, few), data, stack, recipe)
+
+
+@dataclass(frozen=True)
+class _Noise:
+    train: data.Split
+    validation: data.Split
+    test: data.Split
+
+
+def _seconds(planned: "Plan", missing: list["Place"], workers: int) -> float:
+    """Work shared by the workers, or the longest chain of trainings that wait for one another."""
+    each, start = _step_seconds(planned.setup, min(planned.experiment.stack, planned.experiment.replicates))
+    steps = sum(planned.tasks[p].weight for p in missing)
+    at_once = min(workers, len(missing))
+    chain = max(_chain(planned, missing, first) for first in {first for _, _, first in missing})
+    return max(steps / at_once, chain) * each + len(missing) / at_once * TASK_SECONDS + start
+
+
+def _step_seconds(setup: Setup, count: int) -> tuple[float, float]:
+    """Seconds of one step of one replicate here, in a stack of `count`, with its share of evaluation; and to start."""
+    stack = [dense_ticket(setup, r) for r in range(count)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        begun = time.perf_counter()
+        trial(setup, stack)  # traces and warms up
+        traced = time.perf_counter()
+        trial(setup, stack)
+        stepping = (time.perf_counter() - traced) / PROBE_STEPS
+        points = len(setup.recipe.grid())
+        measuring = _evaluation_seconds(setup, stack) * points / setup.recipe.steps
+    finally:
+        torch.set_num_threads(threads)
+    return (stepping + measuring) / count, START_SECONDS + traced - begun
+
+
+def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
+    """Seconds of one point of the curves: a forward pass over the validation and test examples."""
+    rows = 250
+    part = data.Split(torch.zeros(rows, *setup.input_shape), torch.zeros(rows, dtype=torch.int64))
+    weights = {k: torch.stack([t.start.weights[k] for t in stack]) for k in stack[0].start.weights}
+    buffers = {k: torch.stack([t.start.buffers[k] for t in stack]) for k in stack[0].start.buffers}
+    evaluate(setup.module(), weights, buffers, part, how=setup.recipe.stacking)
+    begun = time.perf_counter()
+    evaluate(setup.module(), weights, buffers, part, how=setup.recipe.stacking)
+    seconds = time.perf_counter() - begun
+    _, validation, test = data.find_source(setup.data).sizes(validation=setup.validation, test=setup.test)
+    return seconds * (validation + test) / rows
+
+
+def _chain(planned: "Plan", missing: list["Place"], first: int) -> float:
+    """Steps that have to follow one another: a stack's dense training and its tickets', level by level."""
+    own = {p: planned.tasks[p].weight for p in missing if p[2] == first}
+    return max(sum(w for p, w in own.items() if p[1] in ("dense", "ticket")), *own.values())
+
+
+def _bytes(planned: "Plan", missing: list["Place"]) -> int:
+    """Disk that the missing results take: a start, an end, a mask and a curve per replicate.
+
+    Weights of which most are zero are stored as positions and values.
+    """
+    parameters = sum(p.numel() for p in planned.setup.module().parameters())
+    eligible = planned.counts[0]
+    curve = 6 * 8 * len(planned.setup.recipe.grid())
+    total = 0
+    for level, arm, first in missing:
+        left = parameters - eligible + planned.counts[level]
+        end = 4 * (left if left < parameters / 2 else parameters)
+        start = end if arm in planned.experiment.controls else 4 * parameters
+        total += planned.count(first) * (start + end + 3 * eligible // 8 + curve)
+    return total

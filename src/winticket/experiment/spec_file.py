@@ -1,0 +1,39 @@
+"""Experiments written in Python files."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from winticket.experiment.spec import Experiment
+
+
+def load_spec(path: str | os.PathLike[str], *, variant: str = "experiment") -> Experiment:
+    """The experiment that a Python file defines under the name `variant`.
+
+    The file's folder is put on sys.path, so that it may import what lies beside it. Raises FileNotFoundError, or
+    ValueError where the file does not run or has no such experiment.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"no file {str(file)!r}; give a Python file that defines `experiment`")
+    name = f"winticket_spec_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{file} is not a Python file (.py); give one that defines `experiment`")
+    module = importlib.util.module_from_spec(spec)
+    folder = str(file.parent.resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    sys.modules[name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{file} does not run: {type(error).__name__}: {error}") from error
+    offered = {word: value for word, value in vars(module).items() if isinstance(value, Experiment)}
+    if variant not in offered:
+        raise ValueError(
+            f"{file} has no experiment {variant!r}; it has {', '.join(offered) or 'none at all'}"
+            + ("" if offered else "; define one: experiment = Experiment.of('digits')")
+        )
+    return offered[variant]

@@ -1,0 +1,144 @@
+"""What a run leaves behind: result.json, curves.json, the ticket, figures and page."""
+
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from winticket.experiment import outcome
+from winticket.experiment.plan import Plan
+from winticket.run import Outcomes, Store
+from winticket.ticket import Ticket, Trajectory
+from winticket.version import __version__
+
+RESULT, CURVES, TICKET, PAGE, FIGURES = (
+    "result.json",
+    "curves.json",
+    "ticket.safetensors",
+    "report.html",
+    "figures",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run leaves: the result document (as `--json` prints it), the curves, and the ticket to go on with."""
+
+    document: Mapping[str, Any]
+    curves: list[dict[str, Any]]
+    ticket: Ticket | None
+    outcomes: Outcomes
+
+    @property
+    def verdict(self) -> Mapping[str, Any]:
+        verdict: Mapping[str, Any] = self.document["verdict"]
+        return verdict
+
+
+def write(planned: Plan, store: Store, folder: Path, outcomes: Outcomes, *, began: float) -> Result:
+    """Judge the stored trainings, and write everything to `folder`; result.json comes last and whole."""
+    from winticket import report  # draws with matplotlib, which takes its time to import
+
+    runs = outcome.collect(planned, store)
+    judged = outcome.document(runs)
+    curves = _without_nan(outcome.curves(runs))
+    chosen = outcome.best(runs, judged)
+    ticket = _ticket(planned, store, judged, chosen) if chosen else None
+    environments = _environments(planned, store)
+    document: dict[str, Any] = {
+        "winticket": __version__,
+        **judged,
+        "store": store.path,
+        "results": str(folder / RESULT),
+        "report": str(folder / PAGE),
+        "ticket": str(folder / TICKET) if ticket else None,
+        "curves": str(folder / CURVES),
+        "environment": environments[0] if environments else {},
+        "keys": sorted(t.key for t in planned.tasks.values()),
+        "computed": len(outcomes.computed),
+        "reused": len(outcomes.reused),
+    }
+    if len(environments) > 1:
+        document["verdict"]["warnings"].append(
+            f"the trainings were computed in {len(environments)} different environments (versions, device or threads), "
+            "so their last digits are not comparable"
+        )
+    if ticket:
+        ticket.save(folder / TICKET)
+    elif (folder / RESULT).exists():  # a ticket that an earlier run left here is not this run's
+        (folder / TICKET).unlink(missing_ok=True)
+    _replace(folder / CURVES, json.dumps(curves, allow_nan=False))
+    document = _without_nan(document)
+    document["figures"] = [str(p) for p in report.draw_all(document, curves, folder / FIGURES)]
+    document["seconds"] = round(time.monotonic() - began, 3)
+    report.write_page(document, curves, folder / PAGE)
+    _replace(folder / RESULT, json.dumps(document, indent=1, allow_nan=False))
+    return Result(document, curves, ticket, outcomes)
+
+
+def _ticket(planned: Plan, store: Store, judged: Mapping[str, Any], chosen: tuple[int, int]) -> Ticket:
+    """The ticket with all that it takes to train it again, and what became of it here."""
+    level, replicate = chosen
+    path: Trajectory = outcome.trajectory(planned, store, level=level, arm="ticket", replicate=replicate)
+    setup, last = planned.setup, path.curve.last()
+    loaded = setup.dataset(torch.device("cpu"), replicate)
+    about: dict[str, Any] = {
+        "model": setup.model,
+        "init": setup.init,
+        "input_shape": list(setup.input_shape),
+        "classes": setup.classes,
+        "recipe": dataclasses.asdict(setup.recipe),
+        "data": {
+            "name": setup.data,
+            "fingerprint": setup.fingerprint,
+            "split_seed": setup.split_seed(replicate),
+            "own_split": setup.own_split,
+            "validation": len(loaded.validation.y),
+            "test": len(loaded.test.y),
+            "mean": list(loaded.mean),
+            "std": list(loaded.std),
+        },
+        "experiment": planned.experiment.describe(),
+        "level": level,
+        "verdict": {k: judged["verdict"][k] for k in ("outcome", "density", "reason")},
+        "validation_accuracy": last["validation_accuracy"],
+        "test_accuracy": last["test_accuracy"],
+    }
+    return dataclasses.replace(path.ticket, about=about)
+
+
+def _environments(planned: Plan, store: Store) -> list[dict[str, Any]]:
+    """The different environments that the plan's results were computed in, the most recent one first."""
+    found: dict[str, dict[str, Any]] = {}
+    metas = [store.meta(t.key) for t in planned.tasks.values() if store.has(t.key)]
+    for meta in sorted(metas, key=lambda m: str(m.get("when")), reverse=True):
+        seen: Any = meta.get("environment") or {}
+        found.setdefault(json.dumps(seen, sort_keys=True), dict(seen))
+    return list(found.values())
+
+
+def _replace(path: Path, text: str) -> None:
+    """The whole text under that name, or what was there before."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with null for what was not measured or is not finite, since JSON has no other word for it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {k: _without_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
+    return value

@@ -1,0 +1,109 @@
+"""Batches of every replicate in its own order: plain indexing, a stretch of steps at a time."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from winticket.ticket import Ticket
+from winticket.train.recipe import Recipe
+
+
+class Part(Protocol):
+    """Examples x [N, ...] and classes y [N]; or one set per replicate, x [S, N, ...] and y [S, N]."""
+
+    @property
+    def x(self) -> Tensor: ...
+    @property
+    def y(self) -> Tensor: ...
+
+
+class Data(Protocol):
+    """What training needs of a dataset."""
+
+    @property
+    def train(self) -> Part: ...
+    @property
+    def validation(self) -> Part: ...
+    @property
+    def test(self) -> Part: ...
+
+
+class Order(Protocol):
+    """Where examples come from, as pure functions of a seed and an epoch; see `winticket.data`."""
+
+    def permutation(self, count: int, *, seed: int, epoch: int) -> Tensor: ...
+    def augmentation(
+        self, count: int, *, seed: int, epoch: int, flip: bool, crop: int
+    ) -> tuple[Any, Any]: ...
+    def augment(self, x: Tensor, *, flip: Any, shift: Any, pad: int) -> Tensor: ...
+
+
+Drawn = tuple[Tensor | None, Tensor | None]
+"""Flips and shifts of consecutive examples."""
+
+
+class Feed:
+    """The training batches of a stack. ValueError where a batch is larger than the training set."""
+
+    def __init__(self, part: Part, order: Order, tickets: Sequence[Ticket], recipe: Recipe) -> None:
+        self.count = part.y.shape[-1]
+        if recipe.batch > self.count:
+            raise ValueError(f"batch {recipe.batch} is larger than the training set of {self.count} examples")
+        own = part.y.ndim == 2
+        if own and len(part.y) != len(tickets):
+            raise ValueError(f"{len(part.y)} training sets for {len(tickets)} replicates")
+        self.x, self.y = (part.x.flatten(0, 1), part.y.flatten()) if own else (part.x, part.y)
+        self.offsets = [r * self.count if own else 0 for r in range(len(tickets))]
+        self.order, self.recipe = order, recipe
+        self.seeds = [t.seeds.derive("order") for t in tickets]
+        self.augment_seeds = [t.seeds.derive("augment") for t in tickets]
+        self.noise = tickets[0].seeds.derive("dropout")
+        self.augmented = recipe.flip or recipe.crop > 0
+
+    def stretch(self, first: int, last: int) -> tuple[Tensor, list[Drawn]]:
+        """Indices [S, (last - first) · B] of the steps first..last-1, and each replicate's augmentation."""
+        begin, end = first * self.recipe.batch, last * self.recipe.batch
+        epochs = range(begin // self.count, (end - 1) // self.count + 1)
+        cut = slice(begin - epochs[0] * self.count, end - epochs[0] * self.count)
+        rows = [
+            torch.cat([self.order.permutation(self.count, seed=seed, epoch=e) for e in epochs])[cut] + offset
+            for seed, offset in zip(self.seeds, self.offsets, strict=True)
+        ]
+        return torch.stack(rows).to(self.x.device), self._augmentations(epochs, cut) if self.augmented else []
+
+    def _augmentations(self, epochs: range, cut: slice) -> list[Drawn]:
+        flip, crop = self.recipe.flip, self.recipe.crop
+        return [
+            _joined(
+                [
+                    self.order.augmentation(self.count, seed=seed, epoch=e, flip=flip, crop=crop)
+                    for e in epochs
+                ],
+                cut,
+                self.x.device,
+            )
+            for seed in self.augment_seeds
+        ]
+
+    def batch(self, rows: Tensor, drawn: list[Drawn], at: slice) -> tuple[Tensor, Tensor]:
+        """x [S, B, ...] and y [S, B] of one step."""
+        chosen = rows[:, at]
+        flat = chosen.reshape(-1)
+        x, y = self.x.index_select(0, flat), self.y.index_select(0, flat)
+        if drawn:
+            step = [(None if f is None else f[at], None if s is None else s[at]) for f, s in drawn]
+            flip, shift = _joined(step, slice(None), self.x.device)
+            x = self.order.augment(x, flip=flip, shift=shift, pad=self.recipe.crop)
+        return x.view(*chosen.shape, *x.shape[1:]), y.view(chosen.shape)
+
+
+def _joined(parts: Sequence[Drawn], cut: slice, device: torch.device) -> Drawn:
+    """Flips and shifts one after another, `cut` out of them; None where none were drawn."""
+    flips = [f for f, _ in parts if f is not None]
+    shifts = [s for _, s in parts if s is not None]
+    return (
+        torch.cat(flips)[cut].to(device) if flips else None,
+        torch.cat(shifts)[cut].to(device) if shifts else None,
+    )

@@ -1,6 +1,7 @@
 """How the command answers: messages on stderr, one JSON document on stdout, an exit status."""
 
 import contextlib
+import inspect
 import json
 import sys
 import warnings
@@ -61,6 +62,12 @@ def say(text: str) -> None:
 def show(text: str) -> None:
     """A line to stdout, as it is."""
     Console().print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def flowing(doc: str | None) -> str:
+    """A docstring whose paragraphs the terminal may break where it likes."""
+    paragraphs = inspect.cleandoc(doc or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def print_json(value: Any) -> None:

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from winticket.cli.answers import print_json, request, show
+from winticket.cli.answers import flowing, print_json, request, show
 from winticket.cli.words import STORE, AsJson, StorePath
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ def info(*, as_json: AsJson = False) -> None:
     Console().print(table)
 
 
-@app.command("ls")
 def ls(*, store: StorePath = STORE, as_json: AsJson = False) -> None:
     """List what a store holds: results, failures, trainings put aside."""
     with request():
@@ -68,7 +67,6 @@ def _cells(row: "Row") -> list[str]:
     ]
 
 
-@app.command("verify")
 def verify(*, store: StorePath = STORE, as_json: AsJson = False) -> None:
     """Read every byte and compare it with its checksum; exit status 1 where something is damaged."""
     with request():
@@ -88,7 +86,6 @@ def verify(*, store: StorePath = STORE, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command("gc")
 def gc(
     *,
     store: StorePath = STORE,
@@ -145,3 +142,7 @@ def _existing(path: str) -> "Store":
             f"there is no store at {path!r}; name one with --store, or make one with find"
         )
     return store
+
+
+for command in (ls, verify, gc):
+    app.command(help=flowing(command.__doc__))(command)

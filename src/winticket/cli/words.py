@@ -32,10 +32,10 @@ WORDS = (
     Word("rewind", str, "Question", "where a ticket starts from: to_init, or package.module:function"),
     Word("levels", int, "Question", "rounds of pruning"),
     Word("rate", float, "Question", "share of the remaining weights pruned per level, as 0.2"),
-    Word("output_rate", float, "Question", "the same for the output layer [default: half of --rate where layerwise]"),
+    Word("output_rate", float, "Question", "the same for the output layer; half of --rate where layerwise, unless said"),
     Word("conv_rate", float, "Question", "the same for convolutions"),
     Word("exclude", list[str], "Question", "leave these weights unpruned: a name or pattern such as 'fc3.*'; may be repeated"),
-    Word("controls", list[str], "Proof", "arms beside the ticket: reinit, random, or none; may be repeated [default: reinit and random]", "--control"),
+    Word("controls", list[str], "Proof", "arms beside the ticket: reinit, random, or none; may be repeated; both, unless said", "--control"),
     Word("replicates", int, "Proof", "initialisation seeds, each with its own mask search; 5 or more for a verdict"),
     Word("margin_pp", float, "Proof", "loss of accuracy, in percentage points, up to which a ticket matches", "--margin"),
     Word("alpha", float, "Proof", "family-wise error rate of the verdict"),
@@ -75,9 +75,13 @@ StorePath = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", help="Folder for report, figures and ticket [default: in the store's reports/]"),
+    typer.Option(
+        "--out", help="Folder for report, figures and ticket; in the store's reports/, unless said."
+    ),
 ]
-Workers = Annotated[int | None, typer.Option("--workers", help="Processes [default: one per core]", min=1)]
+Workers = Annotated[
+    int | None, typer.Option("--workers", help="Processes; one per core, unless said.", min=1)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
 Retry = Annotated[bool, typer.Option("--retry-failed", help="Try trainings again that are stored as failed.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]

@@ -1,0 +1,18 @@
+"""For every test: one cache of decoded data for the session, and sums that one thread adds up."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WINTICKET_CACHE", str(tmp_path_factory.getbasetemp().parent / "winticket-cache"))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("COLUMNS", "200")
+        yield
+    torch.set_num_threads(threads)

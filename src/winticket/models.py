@@ -34,6 +34,10 @@ _CONV_WIDTHS = {"conv-2": (64,), "conv-4": (64, 128), "conv-6": (64, 128, 256)}
 _NORMALISATIONS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
+REVISION = 1
+"""Raised whenever a model or its initial weights change."""
+
+
 def names() -> list[str]:
     """The built-in names. Any widths work as well (`lenet-W1-W2-...`), and so does `package.module:build`."""
     return ["lenet-300-100", *_CONV_WIDTHS, "mlp1d"]

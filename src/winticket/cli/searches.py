@@ -133,6 +133,7 @@ def _carry_out(
     with request():
         from winticket import experiment as ex
 
+        _check_workers(workers)
         planned = ex.plan(experiment)
         ready = ex.prepare(planned, store=store, out=out, workers=workers)
     if quiet:
@@ -163,6 +164,7 @@ def _preview(
         from winticket import experiment as ex
         from winticket.run import Store
 
+        _check_workers(workers)
         planned = ex.plan(experiment)
         price = ex.cost(planned, Store(store), workers=workers or ex.cores(), retry_failed=retry_failed)
     densities, counts = planned.densities(), planned.counts
@@ -180,6 +182,11 @@ def _preview(
     console.print(table)
     console.print("density by level: " + " ".join(f"{d:.3g}" for d in densities), highlight=False)
     console.print(_price(price, planned), highlight=False)
+
+
+def _check_workers(workers: int | None) -> None:
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers is {workers}; give the number of processes, 1 or more")
 
 
 def _price(price: "Cost", planned: "Plan") -> str:

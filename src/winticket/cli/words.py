@@ -79,9 +79,7 @@ Out = Annotated[
         "--out", help="Folder for report, figures and ticket; in the store's reports/, unless said."
     ),
 ]
-Workers = Annotated[
-    int | None, typer.Option("--workers", help="Processes; one per core, unless said.", min=1)
-]
+Workers = Annotated[int | None, typer.Option("--workers", help="Processes; one per core, unless said.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
 Retry = Annotated[bool, typer.Option("--retry-failed", help="Try trainings again that are stored as failed.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]

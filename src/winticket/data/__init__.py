@@ -6,7 +6,11 @@ from winticket.data.content import Split
 from winticket.data.sources import Source, find_source, names
 from winticket.data.splits import Dataset, load
 
+REVISION = 1
+"""Raised whenever the numbers that `load` gives, their order or their augmentation change."""
+
 __all__ = [
+    "REVISION",
     "Dataset",
     "Source",
     "Split",

@@ -52,6 +52,7 @@ def read(path: Path) -> Decoded | None:
             label_column=about["label_column"],
             validation=about["validation"],
             test=about["test"],
+            divide=about["divide"],
         )
         return found if found.fingerprint == about["fingerprint"] else None
     except _UNUSABLE:
@@ -68,6 +69,7 @@ def write(path: Path, decoded: Decoded) -> None:
         "label_column": decoded.label_column,
         "validation": decoded.validation,
         "test": decoded.test,
+        "divide": decoded.divide,
     }
     tensors: dict[str, Tensor] = {}
     for name, split in decoded.splits.items():

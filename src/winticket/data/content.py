@@ -54,7 +54,8 @@ class Unread:
 class Decoded:
     """All that a source holds, as tensors, with nothing drawn or normalised yet.
 
-    x is uint8 [N, C, H, W] and is divided by `scale` before normalisation; a float32 x is used as it is.
+    x is uint8 [N, C, H, W] and is divided by `scale` before normalisation; a float32 x is used as it is. Without
+    `divide`, normalisation subtracts the training mean and leaves the unit.
     `validation` and `test` are the sizes wanted where the source has no such split; None: the common rule.
     """
 
@@ -65,6 +66,7 @@ class Decoded:
     label_column: str | None = None
     validation: int | None = None
     test: int | None = None
+    divide: bool = True
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -55,7 +55,7 @@ def load(
     `Source.sizes`.
 
     Normalised per channel by mean and standard deviation (population) of the training split; mnist1d is left
-    as published, standardised over all its signals: mean 0, std 1.
+    as published, standardised over all its signals: mean 0, std 1; digits are centred and stay in counts: std 1.
 
     Raises what `find_source` raises; ValueError for sizes that cannot be had.
     """
@@ -85,6 +85,7 @@ def _assemble(source: Source, content: Decoded, *, seed: int, validation: int, t
         mean, std = (0.0,) * channels, (1.0,) * channels
     else:
         mean, std = _moments(splits["train"].x, scale=content.scale, source=source)
+        std = std if content.divide else (1.0,) * len(std)
     ready = {
         name: Split(_normalised(split.x, scale=content.scale, mean=mean, std=std), split.y)
         for name, split in splits.items()

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import torch
 
-from winticket import data
+from winticket import data, models
 from winticket.experiment.price import trial
 from winticket.experiment.spec import Experiment, stages
 from winticket.procedures.setup import Setup
-from winticket.procedures.stages import dense_ticket, prune
+from winticket.procedures.stages import dense_ticket, prunable, prune
 from winticket.ticket import Curve, Mask, Ticket, Trajectory, same_bits
 
 DRAWS = 3  # initialisations compared: a network of very few weights may draw the same twice
@@ -50,10 +50,13 @@ def _check_augmentation(setup: Setup) -> None:
 
 
 def _check_rates(experiment: Experiment, setup: Setup) -> None:
-    weights = dict(setup.module().named_parameters())
-    if experiment.conv_rate is not None and not any(
-        weights[name].ndim > 2 for name in dense_ticket(setup, 0).mask.keep
-    ):
+    pruned = {name: setup.module().get_parameter(name) for name in prunable(setup)}
+    output = models.output_layer(setup.module())
+    if experiment.output_rate is not None and output not in pruned:
+        raise ValueError(
+            f"output_rate is {experiment.output_rate}, but the output layer {output} is excluded; leave one of them out"
+        )
+    if experiment.conv_rate is not None and not any(weight.ndim > 2 for weight in pruned.values()):
         raise ValueError(
             f"conv_rate is {experiment.conv_rate}, but {experiment.model} has no convolution to prune; leave it out"
         )
@@ -92,7 +95,7 @@ def _try_stages(experiment: Experiment, setup: Setup) -> None:
     path = Trajectory(ticket, {end: replace(ticket.start, step=end)}, curve)
     told = ", ".join(f"{k} {v!r}" for k, v in _own(experiment).items())
     try:
-        pruned = prune(path, density=experiment.densities()[0], **stages(experiment))
+        pruned = prune(path, density=experiment.densities(setup)[0], **stages(experiment))
         if not isinstance(pruned, Ticket) or not isinstance(pruned.mask, Mask):
             raise TypeError(f"a rewind gives a Ticket, not {type(pruned).__name__}")
         if not pruned.mask.within(ticket.mask):

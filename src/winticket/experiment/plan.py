@@ -72,7 +72,7 @@ def _stack(experiment: Experiment, setup: Setup, replicates: range) -> Iterator[
     if experiment.gate:
         longer = replace(setup, recipe=replace(setup.recipe, steps=2 * setup.recipe.steps))
         yield (0, GATE, first), at(longer, dense, arm=GATE, level=0)
-    search = METHODS[experiment.method](setup, experiment.densities(), replicates, **stages(experiment))
+    search = METHODS[experiment.method](setup, experiment.densities(setup), replicates, **stages(experiment))
     for level, ticket in enumerate(search, 1):
         yield (level, "ticket", first), at(setup, ticket, arm="ticket", level=level)
         for arm in experiment.controls:

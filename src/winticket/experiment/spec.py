@@ -149,10 +149,12 @@ class Experiment:
             return self.split == "own"
         return not source.stored_test and source.stored_train * prod(source.input_shape) <= SMALL
 
-    def densities(self) -> list[Density]:
+    def densities(self, setup: Setup) -> list[Density]:
         """The share kept of each part of the network after levels 1..levels: (1 - rate)^level."""
         rates = {"*": self.rate}
-        if self.allocate == "layerwise":
+        if models.output_layer(setup.module()) not in prunable(setup):
+            pass  # the allocation would take the last layer that is pruned for the output layer
+        elif self.allocate == "layerwise":
             rates["output"] = self.rate / 2 if self.output_rate is None else self.output_rate
         elif self.output_rate is not None:
             rates["output"] = self.output_rate
@@ -170,7 +172,7 @@ class Experiment:
         weights = dict(setup.module().named_parameters())
         whole = Mask.full({n: weights[n].detach() for n in prunable(setup)})
         users = ":" in self.allocate
-        counts = [whole.total(), *(self._tried(whole) if users else self._quotas(whole))]
+        counts = [whole.total(), *(self._tried(setup, whole) if users else self._quotas(setup, whole))]
         for level in range(1, len(counts)):
             if counts[level] >= counts[level - 1]:
                 raise ValueError(
@@ -179,9 +181,9 @@ class Experiment:
                 )
         return counts
 
-    def _quotas(self, whole: Mask) -> list[int]:
+    def _quotas(self, setup: Setup, whole: Mask) -> list[int]:
         counts = []
-        for level, density in enumerate(self.densities(), 1):
+        for level, density in enumerate(self.densities(setup), 1):
             groups = quotas(whole, density, competing=self.allocate != "layerwise")
             for names, count in groups:
                 if count < 1:
@@ -193,12 +195,12 @@ class Experiment:
             counts.append(sum(count for _, count in groups))
         return counts
 
-    def _tried(self, mask: Mask) -> list[int]:
+    def _tried(self, setup: Setup, mask: Mask) -> list[int]:
         """What a user's allocation keeps of random scores, level by level; how many is not to depend on the scores."""
         allocation, counts = stages(self)["allocate"], []
         generator = torch.Generator().manual_seed(0)
         scores = {name: torch.rand(keep.shape, generator=generator) for name, keep in mask.keep.items()}
-        for level, density in enumerate(self.densities(), 1):
+        for level, density in enumerate(self.densities(setup), 1):
             try:
                 mask = allocation(scores, mask, density=density)
                 counts.append(mask.count())
@@ -222,7 +224,7 @@ class Experiment:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
 
 
-def resolve(room: ModuleType, name: str) -> Callable[..., Any]:
+def resolve(room: ModuleType, name: str, *, what: str) -> Callable[..., Any]:
     """The function that a short name means in a room, or that an import path `package.module:function` names."""
     if ":" in name:
         place, _, function = name.partition(":")
@@ -237,7 +239,7 @@ def resolve(room: ModuleType, name: str) -> Callable[..., Any]:
             raise ValueError(f"{name!r} is a {type(found).__name__}, not a function")
         return found  # type: ignore[no-any-return]
     offered = methods(room)
-    _choose(room.__name__.rpartition(".")[2], name, offered)
+    _choose(what, name, offered)
     return offered[name]
 
 
@@ -249,12 +251,12 @@ def methods(room: ModuleType) -> dict[str, Callable[..., Any]]:
 def stages(experiment: Experiment) -> dict[str, Callable[..., Any]]:
     """The experiment's criterion, allocation and rewind as functions."""
     rooms = {"criterion": criteria, "allocate": allocate, "rewind": rewind}
-    return {option: resolve(room, getattr(experiment, option)) for option, room in rooms.items()}
+    return {option: resolve(room, getattr(experiment, option), what=option) for option, room in rooms.items()}
 
 
 def control(arm: str) -> Callable[..., Any]:
     """The control behind an arm."""
-    return resolve(controls, ARMS[arm])
+    return resolve(controls, ARMS[arm], what="control")
 
 
 def _choose(what: str, name: str, offered: Mapping[str, Any]) -> None:

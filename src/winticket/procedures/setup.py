@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from winticket import data as datasets
-from winticket import models
+from winticket import models, train
 from winticket.data import Dataset, Split
 from winticket.ticket import Seeds, State
 from winticket.train import Recipe
@@ -43,9 +43,10 @@ class Setup:
     exclude: tuple[str, ...] = ()
 
     def key_fields(self) -> dict[str, Any]:
-        """What the plan hashes: all but the data's name, and the source of a user's own model."""
+        """What the plan hashes: all but the data's name, a user's own model's source, and the rooms' revisions."""
         known = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "data"}
-        return {**known, "model_source": model_source(self.model)}
+        revisions = {"data": datasets.REVISION, "models": models.REVISION, "train": train.REVISION}
+        return {**known, "model_source": model_source(self.model), "revisions": revisions}
 
     def module(self) -> nn.Module:
         """The network's computation; its weights are of no account. One object per process, so traces are kept."""

@@ -1,0 +1,148 @@
+"""What an experiment is by default, what can be chosen, and what is refused while it is being written."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from winticket.experiment import Experiment, load_spec, plan
+from winticket.experiment.machine import cores
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist1d"])
+def test_the_usual_experiment_can_be_planned(name: str) -> None:
+    planned = plan(Experiment.of(name))
+    densities = planned.densities()
+    assert densities[0] == 1
+    assert all(after < before for before, after in itertools.pairwise(densities))
+    assert len(densities) == planned.experiment.levels + 1
+
+
+def test_digits_by_default_is_the_calibrated_case() -> None:
+    """FIELD's case: LeNet-300-100, Adam 1.2e-3, batch 60, 800 steps, 10 replicates, 16 levels, output at half rate."""
+    experiment = Experiment.of("digits")
+    told = experiment.describe()
+    wanted = {"model": "lenet-300-100", "optimizer": "adam", "lr": 1.2e-3, "batch": 60, "steps": 800}
+    assert {name: told[name] for name in wanted} == wanted
+    assert (told["replicates"], told["levels"], told["init"]) == (10, 16, "glorot-normal")
+    planned = plan(experiment)
+    assert planned.counts[0] == 64 * 300 + 300 * 100 + 100 * 10
+    assert planned.counts[1] == 19200 * 0.8 + 30000 * 0.8 + 1000 * 0.9
+    assert sum(planned.count(first) for _, _, first in planned.tasks) == 10 * (1 + 1 + 16 * 3)
+
+
+@pytest.mark.parametrize(
+    ("file", "variants"),
+    [("digits.py", ["experiment"]), ("mnist1d.py", ["experiment", "quick"])],
+)
+def test_the_specs_of_the_house_can_be_planned(file: str, variants: list[str]) -> None:
+    for variant in variants:
+        assert plan(load_spec(EXPERIMENTS / file, variant=variant)).tasks
+
+
+def test_but_changes_what_is_said_and_nothing_else() -> None:
+    one = Experiment.of("digits", levels=3)
+    two = one.but(steps=100, levels=4)
+    assert (two.recipe.steps, two.levels) == (100, 4)
+    assert two.but(steps=800, levels=3) == one
+    with pytest.raises(TypeError, match=r"no choice 'stepps' \(did you mean 'steps'\?\)"):
+        one.but(stepps=3)
+
+
+@pytest.mark.parametrize(
+    ("choices", "told"),
+    [
+        ({"levls": 3}, r"no choice 'levls' \(did you mean 'levels'\?\); there are allocate, alpha"),
+        ({"data": "x"}, "no choice 'data'"),
+        ({"levels": 2.0}, "levels is 2.0; it is a whole number"),
+        ({"replicates": True}, "replicates is True; it is a whole number"),
+        ({"seed": "a"}, "seed is 'a'; it is a whole number"),
+        (
+            {"gamma": 0.5, "schedule": "cosine"},
+            "gamma belongs to the step schedule, but the schedule is cosine",
+        ),
+    ],
+)
+def test_choices_that_are_none(choices: dict[str, Any], told: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=told):
+        Experiment.of("digits", **choices)
+
+
+def test_a_misspelt_choice_is_told_before_the_data_are_looked_for() -> None:
+    with pytest.raises(TypeError, match="no choice 'levls'"):
+        Experiment.of("no such data", levls=3)
+
+
+@pytest.mark.parametrize(
+    ("rates", "first"),
+    [
+        ({}, {"*": 0.8, "output": 0.9}),
+        ({"output_rate": 0.5}, {"*": 0.8, "output": 0.5}),
+        ({"allocate": "global_top"}, 0.8),
+        ({"allocate": "global_top", "output_rate": 0.1}, {"*": 0.8, "output": 0.9}),
+        ({"rate": 0.5, "output_rate": 0.2, "conv_rate": 0.1}, {"*": 0.5, "output": 0.8, "conv": 0.9}),
+    ],
+)
+def test_densities_follow_from_the_rates(rates: dict[str, Any], first: Any) -> None:
+    experiment = Experiment.of("digits", levels=2, **rates)
+    densities = experiment.densities(experiment.setup())
+    assert densities[0] == pytest.approx(first)
+    squared = first**2 if isinstance(first, float) else {name: share**2 for name, share in first.items()}
+    assert densities[1] == pytest.approx(squared)
+
+
+def test_the_convolutions_rate_goes_with_the_usual_model_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data that suit conv-2 by default: with another model, the default rate of convolutions is not spoken of."""
+    from winticket.experiment import spec
+
+    usual = {"model": "conv-2", "conv_rate": 0.1, "steps": 5, "levels": 1, "replicates": 1}
+    monkeypatch.setattr(spec, "preset", lambda *_: usual)
+    assert Experiment.of("digits").conv_rate == 0.1
+    assert Experiment.of("digits", model="conv-4").conv_rate == 0.1
+    assert Experiment.of("digits", model="lenet-5").conv_rate is None
+    assert plan(Experiment.of("digits")).counts[0] > 0
+
+
+def test_own_splits_where_small_data_have_no_test_split() -> None:
+    own, shared = Experiment.of("digits", steps=5), Experiment.of("digits", steps=5, split="shared")
+    assert own.setup().own_split
+    assert not shared.setup().own_split
+    assert not Experiment.of("mnist1d", steps=5).setup().own_split
+    assert own.setup().split_seed(0) != own.setup().split_seed(1)
+    assert shared.setup().split_seed(0) == shared.setup().split_seed(1)
+
+
+def test_data_by_a_relative_path_are_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: Callable[[Path], None]
+) -> None:
+    pictures(tmp_path / "set")
+    monkeypatch.chdir(tmp_path)
+    setup = Experiment.of("set", model="lenet-4", steps=2, batch=4, levels=1).setup()
+    assert setup.data == str(tmp_path / "set")
+    assert Experiment.of("digits", steps=2).setup().data == "digits"
+
+
+@pytest.fixture
+def pictures() -> Callable[[Path], None]:
+    from PIL import Image
+
+    def pictures(folder: Path) -> None:
+        for label in ("a", "b"):
+            (folder / label).mkdir(parents=True)
+            for shade in range(10):
+                Image.new("L", (4, 4), color=20 * shade + len(label)).save(folder / label / f"{shade}.png")
+
+    return pictures
+
+
+def test_cores_are_those_one_may_use() -> None:
+    assert cores() >= 1
+
+
+def test_a_kept_choice_of_every_split_works() -> None:
+    for split in ("auto", "shared", "own"):
+        assert plan(Experiment.of("digits", model="lenet-4", steps=2, levels=1, split=split)).tasks

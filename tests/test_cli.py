@@ -1,0 +1,561 @@
+"""The command as people meet it: what it prints where, its exit status, and that a wrong request writes nothing."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from winticket import report
+from winticket.cli import main
+from winticket.cli.words import WORDS
+from winticket.data import hub
+from winticket.experiment import Experiment, running
+from winticket.run.files import LocalFiles
+from winticket.train import Recipe
+
+QUICK = [
+    *("--model", "lenet-20-10", "--steps", "20", "--evaluate-every", "10"),
+    *("--levels", "2", "--replicates", "2", "--stack", "2", "--no-gate"),
+]
+
+
+class Answer(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+    def told(self) -> str:
+        """What was said on stderr, on one line and without the frames that the terminal draws."""
+        return " ".join(re.sub(r"[│╭╮╰╯─]", " ", self.err).split())
+
+
+Shell = Callable[..., Answer]
+
+MODELS = """
+import numpy, torch
+from torch import nn
+
+def build(*, input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, classes))
+
+def wrong_logits(*, input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes + 1))
+
+class Crashes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(64, 10)
+    def forward(self, x):
+        if self.training:
+            raise KeyError("no such thing")
+        return self.fc(x.flatten(1))
+
+def crashes(*, input_shape, classes):
+    return Crashes()
+
+def fixed(*, input_shape, classes):
+    torch.manual_seed(7)
+    return build(input_shape=input_shape, classes=classes)
+
+def unseeded(*, input_shape, classes):
+    module = build(input_shape=input_shape, classes=classes)
+    with torch.no_grad():
+        module[1].weight.copy_(torch.from_numpy(numpy.random.randn(12, 64)))
+    return module
+
+def greedy(scores, mask, *, density):
+    return "all of them"
+
+def noisy(evidence):
+    return {name: torch.full(keep.shape, float("nan")) for name, keep in evidence.mask.keep.items()}
+
+value = 3
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with everything in it that a request could stumble over."""
+    folder = tmp_path / "here"
+    (folder / "texts").mkdir(parents=True)
+    (folder / "texts" / "notes.txt").write_text("no image")
+    (folder / "broken.parquet").write_bytes(b"PAR1" + b"nonsense" * 20 + b"PAR1")
+    (folder / "unlabelled").mkdir()
+    struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    images = pa.array([{"bytes": b"x", "path": None}] * 3, type=struct)
+    pq.write_table(pa.table({"image": images}), folder / "unlabelled" / "train.parquet")
+    (folder / "afile").write_text("in the way")
+    (folder / "foreign").mkdir()
+    (folder / "foreign" / "thesis.tex").write_text("mine")
+    (folder / "newer").mkdir()
+    (folder / "newer" / "winticket-store.json").write_text('{"format": 99}')
+    (folder / "nets.py").write_text(MODELS)
+    of = "from winticket import Experiment\n"
+    (folder / "raises.py").write_text("1 / 0\n")
+    (folder / "exits.py").write_text("raise SystemExit(0)\n")
+    (folder / "empty.py").write_text("x = 1\n")
+    (folder / "wrong.py").write_text(f"{of}experiment = Experiment.of('digitz')\n")
+    (folder / "spec.py").write_text(f"{of}experiment = Experiment.of('digits', levels=1)\n")
+    (folder / "spec.txt").write_text("experiment")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Shell:
+    """Runs the command in this process, trainings included."""
+    monkeypatch.setattr(running, "cores", lambda: 0)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(report, "draw_all", lambda *_: [])
+    monkeypatch.setattr(report, "write_page", lambda *_: None)
+
+    def shell(*words: str) -> Answer:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["winticket", *words])
+            patch.setattr(sys, "path", [*sys.path])
+            patch.delitem(sys.modules, "nets", raising=False)
+            capfd.readouterr()
+            with pytest.raises(SystemExit) as left:
+                main()
+            said = capfd.readouterr()
+        return Answer(int(left.value.code or 0), said.out, said.err)
+
+    return shell
+
+
+def python(*words: str, **surroundings: str) -> Answer:
+    """The command in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "winticket", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, **surroundings},
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def listing(folder: Path) -> dict[str, tuple[int, int]]:
+    return {
+        str(p.relative_to(folder)): (p.stat().st_size, p.stat().st_mtime_ns)
+        for p in folder.rglob("*")
+        if "__pycache__" not in p.parts
+    }
+
+
+WRONG: dict[str, list[str]] = {
+    # Data
+    "find digts": ["unknown dataset 'digts'", "did you mean digits", "mnist1d"],
+    "find ./nowhere": ["no such file or folder: nowhere", "give a parquet file or a folder"],
+    "find texts": ["no parquet file and no image in folder texts", "notes.txt"],
+    "find broken.parquet": ["broken.parquet"],
+    "find unlabelled": ["unlabelled", "no label column", "image"],
+    "find afile": ["afile is not a parquet file"],
+    "find": ["Missing argument 'DATA'"],
+    # Model, method and their parts
+    "find digits --model lenet300": ["there is no model 'lenet300'", "did you mean lenet-300-100", "module:build"],
+    "find digits --model conv-8": ["there is no model 'conv-8'", "conv-6"],
+    "find digits --model lenet-0": ["there is no model 'lenet-0'"],
+    "find mnist1d --model conv-2": ["conv-2 needs images", "lenet-300-100 takes any shape"],
+    "find digits --model nets:bild": ["nets has no 'bild'", "did you mean build"],
+    "find digits --model nothere:build": ["importing 'nothere' failed", "PYTHONPATH"],
+    "find digits --model nets:value": ["'value' is int, which cannot be called"],
+    "find digits --model nets:wrong_logits": ["should give logits [N, 10]", "(2, 11)"],
+    "find digits --model nets:crashes": ["cannot be trained", "KeyError", "no such thing"],
+    "find digits --model nets:fixed": ["the same weights from every seed"],
+    "find digits --model nets:unseeded": ["draws other weights each time"],
+    "find digits --method imb": ["unknown method 'imb'", "did you mean 'imp'", "one-shot"],
+    "find digits --criterion magnitud": ["unknown criterion 'magnitud'", "did you mean 'magnitude'", "random"],
+    "find digits --criterion nets:nothing": ["'nets:nothing' cannot be imported", "package.module:function"],
+    "find digits --criterion nets:noisy": ["criterion 'nets:noisy'", "not all finite"],
+    "find digits --allocate layer": ["unknown allocate 'layer'", "global_top, layerwise"],
+    "find digits --allocate nets:greedy": ["allocate 'nets:greedy' fails", "gives a smaller mask"],
+    "find digits --rewind to_step": ["unknown rewind 'to_step'", "to_init"],
+    "find digits --control shuffle": ["unknown control 'shuffle'", "reinit, random"],
+    "find digits --control reinit --control reinit": ["'reinit' is given twice"],
+    "find digits --init glorot": ["there is no initialisation 'glorot'", "glorot-normal"],
+    "find digits --exclude fc9*": ["'fc9*' fits no eligible weight", "fc1.weight"],
+    "find digits --exclude *": ["no weight left to prune"],
+    # Numbers
+    "find digits --rate 0": ["rate is 0.0", "(0, 1)", "as 0.2"],
+    "find digits --rate 1": ["rate is 1.0", "(0, 1)"],
+    "find digits --rate -0.2": ["rate is -0.2"],
+    "find digits --rate nan": ["rate is nan"],
+    "find digits --rate some": ["Invalid value for '--rate'", "number"],
+    "find digits --output-rate 1.5": ["output_rate is 1.5"],
+    "find digits --conv-rate 0.1": ["conv_rate is 0.1", "no convolution to prune"],
+    "find digits --levels 0": ["levels is 0", "at least 1"],
+    "find digits --levels 100": ["more pruning than weights", "at most", "smaller rate"],
+    "find digits --levels 40 --rate 0.0001 --model lenet-2": ["would prune none", "larger rate"],
+    "find digits --replicates 0": ["replicates is 0", "at least 1"],
+    "find digits --stack 0": ["stack is 0"],
+    "find digits --steps 0": ["steps is 0", "at least 1"],
+    "find digits --batch 0": ["batch is 0"],
+    "find digits --batch 5000": ["batch 5000 is larger than the 1197 training examples", "at most 1197"],
+    "find digits --lr -1": ["lr is -1.0", "positive"],
+    "find digits --lr nan": ["lr is nan"],
+    "find digits --margin 0": ["margin is 0.0", "(0, 100)"],
+    "find digits --alpha 0.7": ["alpha is 0.7", "usually 0.05"],
+    "find digits --validation 0": ["validation size 0 is not possible"],
+    "find digits --test 1797": ["test size 1797 is not possible"],
+    "find digits --optimizer adagrad": ["optimizer is 'adagrad'", "sgd, adam, adamw"],
+    "find digits --momentum 0.9": ["momentum", "belong to sgd"],
+    "find digits --optimizer sgd --nesterov": ["nesterov needs a momentum"],
+    "find digits --schedule linear": ["schedule is 'linear'", "cosine"],
+    "find digits --milestone 0.5": ["milestones belongs to the step schedule", "leave milestones out"],
+    "find digits --schedule step --milestone 1.5": ["milestones are (1.5,)", "(0, 1)"],
+    "find digits --gamma 0.5": ["gamma belongs to the step schedule"],
+    "find digits --steps 10 --warmup 10": ["warmup of 10 steps does not end within the 10 steps"],
+    "find digits --stacking never": ["stacking is 'never'"],
+    "find digits --split mine": ["unknown split 'mine'", "shared"],
+    "find mnist1d --flip": ["flip is for images", "(1, 40)"],
+    "find mnist1d --crop 2": ["crop is for images"],
+    "find digits --crop 8": ["crop 8", "8x8"],
+    "find digits --workers 0": ["workers is 0", "1 or more"],
+    "find digits --workers two": ["Invalid value for '--workers'"],
+    # Places
+    "find digits --store afile": ["afile is a file", "a store is a directory"],
+    "find digits --store afile/store": ["store", "afile/store", "give another place"],
+    "find digits --store foreign": ["not empty and not a store"],
+    "find digits --store newer": ["made by a newer winticket", "format 99"],
+    "find digits --store what://ever": ["store what://ever"],
+    "find digits --store memory://here --workers 2": ["this process's memory", "workers=0"],
+    "find digits --out afile": ["output folder 'afile' cannot be written", "give another with --out"],
+    "find digits --out afile/deep/er": ["output folder 'afile/deep/er' cannot be written"],
+    # Specs
+    "run nowhere.py": ["no file 'nowhere.py'", "defines `experiment`"],
+    "run raises.py": ["raises.py does not run", "ZeroDivisionError"],
+    "run exits.py": ["exits.py does not run", "SystemExit"],
+    "run empty.py": ["has no experiment 'experiment'", "none at all", "Experiment.of"],
+    "run spec.py --variant short": ["has no experiment 'short'", "it has experiment"],
+    "run spec.txt": ["is not a Python file"],
+    "run wrong.py": ["wrong.py does not run", "unknown dataset 'digitz'", "did you mean digits"],
+    # Plan and store
+    "plan digits --rate 2": ["rate is 2.0"],
+    "plan digits --store foreign": ["not empty and not a store"],
+    "store ls": ["there is no store at 'runs'", "--store"],
+    "store verify --store foreign": ["not empty and not a store"],
+    "store gc --store nowhere": ["there is no store at 'nowhere'"],
+    # The command itself
+    "fnid": ["No such command 'fnid'", "Did you mean 'find'"],
+    "find digits --level 3": ["No such option: --level", "--levels"],
+    "find digits surplus": ["unexpected extra argument"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("request_", WRONG)
+def test_a_wrong_request_is_told_and_writes_nothing(
+    request_: str, here: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reached(*_: object) -> None:
+        raise AssertionError("looked on the Hub")
+
+    monkeypatch.setattr(hub, "read", reached)
+    before = listing(here)
+    answer = shell(*request_.split())
+    for fragment in WRONG[request_]:
+        assert fragment in answer.told()
+    assert answer.status == 2
+    assert answer.out == ""
+    assert "Traceback" not in answer.err
+    assert listing(here) == before
+
+
+def test_a_full_or_failing_disk_is_told_and_left_as_it_was(
+    here: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = listing(here)
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFiles, "free", lambda _: 10)
+        answer = shell("find", "digits", *QUICK, "--out", "figures")
+    assert answer.status == 2
+    assert "bytes, but 10 are free; make room" in answer.told()
+    assert listing(here) == before
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFiles, "write", full)
+        answer = shell("find", "digits", *QUICK)
+    assert answer.status == 2
+    assert "No space left on device" in answer.told()
+    assert listing(here) == before
+
+
+def test_a_disk_that_fills_up_half_way_keeps_what_was_finished(
+    here: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    write = LocalFiles.write
+
+    def filling(self: LocalFiles, name: str, data: bytes) -> None:
+        if name.startswith("results/"):
+            if len(written) == 3:
+                raise OSError(28, "No space left on device")
+            written.append(name)
+        write(self, name, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFiles, "write", filling)
+        answer = shell("find", "digits", *QUICK, "--json")
+    assert answer.status == 1
+    assert answer.out == ""
+    assert "No space left on device" in answer.told()
+    assert "Traceback" not in answer.err
+    answer = shell("find", "digits", *QUICK, "--json")
+    assert answer.status == 0
+    document = json.loads(answer.out)
+    assert (document["reused"], document["computed"]) == (3, 4)
+
+
+def test_an_output_folder_lost_half_way_is_told(
+    here: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object) -> list[Path]:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "draw_all", lost)
+        answer = shell("find", "digits", *QUICK)
+    assert answer.status == 1
+    assert "every training that finished is kept" in answer.told()
+    assert not list(here.rglob("result.json"))
+    assert json.loads(shell("find", "digits", *QUICK, "--json").out)["computed"] == 0
+
+
+def test_json_is_one_document_and_nothing_else(here: Path, shell: Shell) -> None:
+    answer = shell("find", "digits", *QUICK, "--json", "--out", "told")
+    assert answer.status == 0
+    document = json.loads(answer.out, parse_constant=pytest.fail)
+    assert set(document) >= {
+        "winticket", "experiment", "store", "report", "ticket", "verdict", "levels", "seconds",
+        "results", "curves", "figures", "failures", "data", "environment", "keys", "computed", "reused",
+    }  # fmt: skip
+    assert document == json.loads((here / "told" / "result.json").read_text())
+    assert set(document["verdict"]) >= {"outcome", "density", "reason", "replicates_needed", "warnings"}
+    assert document["verdict"]["outcome"] == "inconclusive"  # two replicates
+    assert [set(level["arms"]) for level in document["levels"]] == [
+        {"dense"},
+        *[{"ticket", "reinit", "random"}] * 2,
+    ]
+    arm = document["levels"][1]["arms"]["ticket"]
+    assert set(arm) >= {
+        "accuracy", "accuracy_ci", "accuracies", "early_stop_step", "early_stop_ci", "early_stop_steps", "failed",
+        "accuracy_at_early_stop", "accuracy_at_early_stop_ci", "accuracies_at_early_stop", "stacked", "stacking_reason",
+    }  # fmt: skip
+    assert arm["accuracy"] == pytest.approx(sum(arm["accuracies"]) / 2, abs=1e-12)
+    assert all(0 < accuracy < 1 for accuracy in arm["accuracies"])
+    assert set(document["levels"][1]["checks"]) >= {"accuracy", "beats_reinit", "beats_random", "time"}
+    assert document["data"] == {
+        **document["data"],
+        "classes": 10,
+        "train": 1197,
+        "validation": 150,
+        "test": 450,
+    }
+    assert Path(document["ticket"]).exists()
+    assert "14 trainings (2 levels, 2 replicates)" in answer.told()
+    assert "of 7 stack trainings" in answer.told()
+
+
+def test_plan_says_what_find_would_do_and_writes_nothing(here: Path, shell: Shell) -> None:
+    before = listing(here)
+    answer = shell("plan", "digits", *QUICK, "--json")
+    assert (answer.status, answer.err) == (0, "")
+    told = json.loads(answer.out)
+    cost = told["cost"]
+    assert (cost["trainings"], cost["steps"], cost["reused"], cost["failed"]) == (14, 280, 0, 0)
+    assert cost["seconds"] > 0
+    assert cost["bytes"] > 0
+    # 64-20-10-10: 1280 and 200 weights at .8, 100 at .9; then at .64 and .81.
+    kept = [1580, 1024 + 160 + 90, round(1280 * 0.64) + 128 + 81]
+    assert [level["kept"] for level in told["levels"]] == kept
+    assert [level["density"] for level in told["levels"]] == [k / 1580 for k in kept]
+    answer = shell("plan", "digits", *QUICK)
+    assert answer.status == 0
+    assert "14 trainings (2 levels, 2 replicates), 280 steps, about" in answer.out
+    assert "KiB of disk" in answer.out
+    assert listing(here) == before
+    shell("find", "digits", *QUICK, "--quiet")
+    answer = shell("plan", "digits", *QUICK)
+    assert "Nothing to train; 14 more are in the store already" in answer.out
+
+
+def test_quiet_says_nothing_on_stderr(here: Path, shell: Shell) -> None:
+    answer = shell("find", "digits", *QUICK, "--quiet")
+    assert (answer.status, answer.err) == (0, "")
+    assert "Dense network:" in answer.out
+    assert "What to try next" in answer.out
+
+
+def test_run_takes_a_spec_and_its_variants(here: Path, shell: Shell) -> None:
+    (here / "beside.py").write_text("WIDTH = 9\n")
+    (here / "own.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from beside import WIDTH\n"
+        "from winticket import Experiment\n"
+        "@dataclass(frozen=True)\nclass Row:\n    steps: int = 20\n"
+        "experiment = Experiment.of('digits', model=f'lenet-{WIDTH}', levels=1, replicates=2, steps=Row().steps)\n"
+        "longer = experiment.but(steps=40, gate=False)\n"
+    )
+    answer = shell("run", "own.py", "--plan", "--json")
+    assert json.loads(answer.out)["experiment"]["model"] == "lenet-9"
+    assert not (here / "runs").exists()
+    answer = shell("run", "own.py", "--variant", "longer", "--json", "--quiet")
+    assert answer.status == 0
+    document = json.loads(answer.out)
+    assert (document["experiment"]["steps"], document["computed"]) == (40, 4)
+
+
+def test_store_ls_verify_gc(here: Path, shell: Shell) -> None:
+    assert shell("find", "digits", *QUICK, "--quiet", "--out", "one").status == 0
+    assert (
+        shell("find", "digits", *QUICK, "--quiet", "--out", "two", "--control", "none", "--seed", "5").status
+        == 0
+    )
+    rows = json.loads(shell("store", "ls", "--json").out)
+    assert len(rows) == 10
+    assert {row["label"]["arm"] for row in rows} == {"dense", "ticket", "reinit", "random"}
+    answer = shell("store", "ls")
+    assert len(answer.out.splitlines()) == 12
+    assert "10 entries" in answer.out
+    assert "1–2" in answer.out
+    answer = shell("store", "verify")
+    assert (answer.status, "every byte is as it was written" in answer.out) == (0, True)
+    before = listing(here)
+    answer = shell("store", "gc", "--keep", "one/result.json", "--dry-run")
+    assert answer.out.count("would remove") == 3
+    assert listing(here) == before
+    answer = shell("store", "gc", "--keep", "one/result.json", "--json")
+    gone = json.loads(answer.out)
+    assert {Path(row["name"]).stem for row in gone} == set(
+        json.loads((here / "two" / "result.json").read_text())["keys"]
+    )
+    assert len(json.loads(shell("store", "ls", "--json").out)) == 7
+    answer = shell("store", "gc", "--keep", "spec.py")
+    assert (answer.status, "is not a result document" in answer.told()) == (2, True)
+    victim = next((here / "runs" / "results").rglob("*.safetensors"))
+    data = bytearray(victim.read_bytes())
+    data[-5] ^= 1
+    victim.write_bytes(bytes(data))
+    answer = shell("store", "verify")
+    assert (answer.status, "damaged: results/" in answer.out) == (1, True)
+    assert json.loads(shell("store", "verify", "--json").out)[0]["kind"] == "damaged"
+    answer = shell("find", "digits", *QUICK, "--quiet", "--out", "one")
+    assert (answer.status, "remove the file" in answer.told()) == (1, True)
+    assert shell("store", "gc", "--damaged").status == 0
+    assert shell("find", "digits", *QUICK, "--quiet", "--out", "one").status == 0
+
+
+def test_every_word_is_a_choice_of_the_experiment_and_the_other_way_round() -> None:
+    from dataclasses import fields
+
+    choices = {f.name for cls in (Experiment, Recipe) for f in fields(cls)} - {"data", "recipe"}
+    assert {word.name for word in WORDS} == choices
+
+
+def test_help_teaches(shell: Shell) -> None:
+    answer = shell("find", "--help")
+    assert answer.status == 0
+    for panel in ("Question", "Proof", "Training", "Arguments", "Options"):
+        assert f"─ {panel} ─" in answer.out
+    assert "winticket find digits" in answer.out
+    for word in WORDS:
+        assert (word.flag or "--" + word.name.replace("_", "-")).split("/")[0] in answer.out
+    top = shell("--help")
+    assert "Start with: winticket find digits" in top.out
+    for name in ("find", "plan", "run", "info", "store"):
+        assert re.search(rf"^│ {name} ", top.out, re.MULTILINE)
+    bare = shell()
+    assert "Usage:" in bare.out + bare.err
+
+
+def test_info_and_version(shell: Shell) -> None:
+    from winticket import __version__
+
+    assert shell("--version").out == f"winticket {__version__}\n"
+    told = json.loads(shell("info", "--json").out)
+    assert set(told) >= {"winticket", "torch", "python", "cores", "device", "data cache"}
+    assert str(told["torch"]) in shell("info").out
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(
+    here: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only requests are answered in a line: a bug that looks like one would otherwise blame the user."""
+
+    def broken(*_: object) -> Any:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(report, "write_page", broken)
+    monkeypatch.setattr(sys, "argv", ["winticket", "find", "digits", *QUICK, "--quiet"])
+    with pytest.raises(ValueError, match="a bug"):
+        main()
+
+
+def test_ctrl_c_while_planning(here: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(*_: object) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "output_folder", pressed)
+    answer = shell("find", "digits", *QUICK)
+    assert (answer.status, answer.told()) == (130, "Stopped before anything was computed")
+
+
+def test_the_real_command(here: Path) -> None:
+    """In processes of their own: a wrong request, and a search by two workers that draws its figures."""
+    before = listing(here)
+    answer = python("find", "digts")
+    assert (answer.status, answer.out) == (2, "")
+    assert answer.err.startswith("Error: unknown dataset 'digts'; did you mean digits?")
+    assert answer.err.count("\n") == 1
+    assert listing(here) == before
+    answer = python("find", "digits", *QUICK, "--workers", "2", "--json")
+    assert answer.status == 0
+    assert "Traceback" not in answer.err
+    document = json.loads(answer.out)
+    assert document["computed"] == 7
+    for name in ("ticket", "report", "results", "curves"):
+        assert Path(document[name]).stat().st_size > 0
+    assert {Path(figure).suffix for figure in document["figures"]} >= {".png", ".svg"}
+
+
+def test_a_warning_about_data_is_one_readable_line(here: Path) -> None:
+    from PIL import Image
+
+    for label in ("cat", "dog"):
+        (here / "pets" / label).mkdir(parents=True)
+        for number in range(20):
+            Image.new("L", (8, 8), color=(number * 12 + len(label)) % 256).save(
+                here / "pets" / label / f"{number}.png"
+            )
+    answer = python("plan", "pets", *QUICK, "--batch", "8", "--json", WINTICKET_CACHE=str(here / "afile"))
+    assert answer.status == 0
+    assert json.loads(answer.out)["cost"]["trainings"] == 14
+    assert answer.err.startswith("Warning: the decoded images of pets could not be kept")
+    assert answer.err.count("\n") == 1
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys, winticket, winticket.cli\n"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules\n"
+        "sys.argv = ['winticket', '--help']\n"
+        "try:\n    winticket.cli.main()\nfinally:\n"
+        "    assert not {'torch', 'numpy', 'matplotlib', 'datasets'} & set(sys.modules)\n"
+    )
+    began = time.process_time()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert time.process_time() - began < 1

@@ -510,7 +510,10 @@ def test_ctrl_c_while_planning(here: Path, shell: Shell, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(running, "output_folder", pressed)
     answer = shell("find", "digits", *QUICK)
-    assert (answer.status, answer.told()) == (130, "Stopped before anything was computed")
+    assert (answer.status, answer.told()) == (
+        130,
+        "Stopped; what was finished is kept, and the same command goes on from there",
+    )
 
 
 def test_the_real_command(here: Path) -> None:

@@ -20,10 +20,10 @@ class Answers(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stopped:
-            said = str(stopped)  # empty where nothing was running yet
-            _leave(
-                said[:1].upper() + said[1:] if said else "Stopped before anything was computed", status=130
+            said = (
+                str(stopped) or "stopped; what was finished is kept, and the same command goes on from there"
             )
+            _leave(said[:1].upper() + said[1:], status=130)
         except typer.Exit:
             raise
         except Exception as error:

@@ -152,12 +152,11 @@ class Experiment:
     def densities(self, setup: Setup) -> list[Density]:
         """The share kept of each part of the network after levels 1..levels: (1 - rate)^level."""
         rates = {"*": self.rate}
-        if models.output_layer(setup.module()) not in prunable(setup):
-            pass  # the allocation would take the last layer that is pruned for the output layer
-        elif self.allocate == "layerwise":
-            rates["output"] = self.rate / 2 if self.output_rate is None else self.output_rate
-        elif self.output_rate is not None:
-            rates["output"] = self.output_rate
+        usual = self.rate / 2 if self.allocate == "layerwise" else None
+        output = usual if self.output_rate is None else self.output_rate
+        # With the output layer excluded, the allocation would take the last layer that is pruned for it.
+        if output is not None and models.output_layer(setup.module()) in prunable(setup):
+            rates["output"] = output
         if self.conv_rate is not None:
             rates["conv"] = self.conv_rate
         if rates == {"*": self.rate}:

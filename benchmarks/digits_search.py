@@ -49,7 +49,7 @@ def plain_training(
             order, at = torch.randperm(len(loaded.train.y), generator=generator), 0
         rows, at = order[at : at + BATCH], at + BATCH
         optimizer.zero_grad()
-        F.cross_entropy(model(loaded.train.x[rows]), loaded.train.y[rows]).backward()
+        torch.autograd.backward(F.cross_entropy(model(loaded.train.x[rows]), loaded.train.y[rows]))
         optimizer.step()
         with torch.no_grad():
             for name, keep in mask.items():
@@ -104,7 +104,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     data.load("digits")
-    experiment = Experiment.of("digits", levels=given.levels, replicates=given.replicates, gate=False)
+    choices = {"levels": given.levels, "replicates": given.replicates, "gate": False, "schedule": "constant"}
+    experiment = Experiment.of("digits", **choices)
     ratios = []
     trainings = given.replicates * (1 + 3 * given.levels)
     for number in range(given.rounds):
@@ -119,11 +120,13 @@ def main() -> None:
             ours = time.perf_counter() - began
         ratios.append(plain / ours)
         print(
-            f"round {number + 1}: plain {plain:.1f} s, winticket {ours:.1f} s with report and figures, ratio {ratios[-1]:.2f}"
+            f"round {number + 1}: plain {plain:.1f} s, winticket {ours:.1f} s with report and figures, "
+            f"ratio {ratios[-1]:.2f}"
         )
     print(
         f"{trainings} trainings of {STEPS} steps: winticket is {statistics.median(ratios):.2f} times as fast "
-        f"(median of n = {len(ratios)}; {min(ratios):.2f} to {max(ratios):.2f}), {given.workers} processes of one thread, "
+        f"(median of n = {len(ratios)}; {min(ratios):.2f} to {max(ratios):.2f}), "
+        f"{given.workers} processes of one thread, "
         f"{platform.processor() or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, torch "
         f"{torch.__version__}, Python {platform.python_version()}"
     )

@@ -41,7 +41,7 @@ class Answer(NamedTuple):
 Shell = Callable[..., Answer]
 
 MODELS = """
-import numpy, torch
+import numpy, os, torch
 from torch import nn
 
 def build(*, input_shape, classes):
@@ -61,6 +61,15 @@ class Crashes(nn.Module):
 
 def crashes(*, input_shape, classes):
     return Crashes()
+
+class Thin(Crashes):
+    def forward(self, x):
+        if (self.fc.weight == 0).any() and self.training and "WINTICKET_TEST_THIN" in os.environ:
+            raise KeyError("no such thing")
+        return self.fc(x.flatten(1))
+
+def thin(*, input_shape, classes):
+    return Thin()
 
 def fixed(*, input_shape, classes):
     torch.manual_seed(7)
@@ -392,6 +401,42 @@ def test_plan_says_what_find_would_do_and_writes_nothing(here: Path, shell: Shel
     assert "Nothing to train; 14 more are in the store already" in answer.out
 
 
+def test_failed_trainings_are_exit_status_one_with_a_document(
+    here: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("find", "digits", *QUICK, "--model", "nets:thin")
+    with monkeypatch.context() as patch:
+        patch.setenv("WINTICKET_TEST_THIN", "raises")
+        answer = shell(*words, "--json", "--quiet")
+        assert (answer.status, answer.err) == (1, "")
+        document = json.loads(answer.out)
+        assert len(document["failures"]) == 2 * 6  # every training but the dense ones
+        assert {row["reason"] for row in document["failures"]} == {
+            "KeyError: 'no such thing'",
+            "not run: a training that it depends on failed",
+        }
+        assert document["verdict"]["outcome"] == "inconclusive"
+        # Asked again, it knows; and it tries again where it is told to.
+        answer = shell(*words)
+        assert answer.status == 1
+        assert "Nothing to train; 2 more are in the store already; 12 failed before" in answer.told()
+        assert "failed: ticket at 90.0 %" in answer.told()
+        assert "3 failed, 3 skipped, needing one that failed" in answer.told()
+    assert shell(*words, "--retry-failed").status == 0
+    assert shell(*words, "--quiet").status == 0
+
+
+def test_a_store_in_memory_is_for_this_process(here: Path, shell: Shell) -> None:
+    answer = shell("find", "digits", *QUICK, "--store", "memory://cli", "--json")
+    assert answer.status == 0
+    document = json.loads(answer.out)
+    assert document["store"] == "memory://cli"
+    assert Path(document["results"]).is_relative_to("winticket-reports")
+    assert (
+        json.loads(shell("find", "digits", *QUICK, "--store", "memory://cli", "--json").out)["computed"] == 0
+    )
+
+
 def test_quiet_says_nothing_on_stderr(here: Path, shell: Shell) -> None:
     answer = shell("find", "digits", *QUICK, "--quiet")
     assert (answer.status, answer.err) == (0, "")
@@ -524,11 +569,14 @@ def test_the_real_command(here: Path) -> None:
     assert answer.err.startswith("Error: unknown dataset 'digts'; did you mean digits?")
     assert answer.err.count("\n") == 1
     assert listing(here) == before
-    answer = python("find", "digits", *QUICK, "--workers", "2", "--json")
-    assert answer.status == 0
-    assert "Traceback" not in answer.err
-    document = json.loads(answer.out)
-    assert document["computed"] == 7
+    # As it is installed, with a model that lies in the folder one is in, which the workers find too.
+    script = [str(Path(sys.executable).parent / "winticket"), "find", "digits", *QUICK]
+    words = ["--model", "nets:build", "--store", "kept", "--out", "kept/report", "--workers", "2", "--json"]
+    done = subprocess.run([*script, *words], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["computed"], document["failures"]) == (7, [])
+    assert document["experiment"]["model"] == "nets:build"
     for name in ("ticket", "report", "results", "curves"):
         assert Path(document[name]).stat().st_size > 0
     assert {Path(figure).suffix for figure in document["figures"]} >= {".png", ".svg"}

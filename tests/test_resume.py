@@ -138,6 +138,10 @@ def in_group(group: int) -> list[str]:
 def kill_group(group: int) -> None:
     """Ends every process of the group at once, and waits until none is left."""
     os.killpg(group, signal.SIGKILL)
+    wait_gone(group)
+
+
+def wait_gone(group: int) -> None:
     until = time.monotonic() + 10
     while in_group(group) and time.monotonic() < until:
         time.sleep(0.005)
@@ -236,7 +240,7 @@ def test_ctrl_c_says_how_to_go_on_and_loses_nothing(tmp_path: Path) -> None:
     assert "Traceback" not in err
     assert "Stopped after 0 tasks, with 4 to do" in err
     assert "the same call goes on from there" in err
-    assert not in_group(process.pid)
+    wait_gone(process.pid)
     (row,) = Store(store).ls()
     assert row.kind == "partial"
     assert not list(store.rglob("result.json"))

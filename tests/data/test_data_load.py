@@ -46,8 +46,7 @@ def test_digits_are_scikit_learns_split_by_seed() -> None:
     )
     labels = torch.cat([s.y for s in (data.train, data.validation, data.test)]).tolist()
     here = sorted(
-        (*image, label)
-        for image, label in zip(back.round().int().flatten(1).tolist(), labels, strict=True)
+        (*image, label) for image, label in zip(back.round().int().flatten(1).tolist(), labels, strict=True)
     )
     assert here == there
 

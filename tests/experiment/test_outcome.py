@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 import winticket
-from winticket import models
+from winticket import models, report
 from winticket.data import find_source
 from winticket.experiment import Experiment, Result, cost, plan
 from winticket.experiment.outcome import Runs, Trained, best, collect
@@ -102,6 +103,18 @@ def test_replicates_that_diverge_are_failures_everywhere(search: Search) -> None
     assert result.ticket is None
     assert result.curves == []
     assert "Failed trainings: 48" in shown(result)
+    page = report.page(document, result.curves)
+    assert "6 failed" in page
+    assert not re.search(r"\bnan\b|NaN|Infinity", re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL))
+
+
+def test_a_ticket_of_an_earlier_run_does_not_stay_beside_a_result_that_has_none(
+    search: Search, tmp_path: Path
+) -> None:
+    search(out=tmp_path / "same")
+    assert (tmp_path / "same" / "ticket.safetensors").exists()
+    search(out=tmp_path / "same", optimizer="sgd", lr=1e30)
+    assert not (tmp_path / "same" / "ticket.safetensors").exists()
 
 
 def test_some_replicates_diverge(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,6 +197,33 @@ def test_a_model_edited_under_a_running_program_is_refused(
     (tmp_path / f"{name}.py").write_text(MODEL.replace("WIDE = False, 12", "WIDE = False, 13"))
     with pytest.raises(ValueError, match="has changed since it was imported; start Python anew"):
         plan(Experiment.of("digits", **{**SMALL, "model": f"{name}:build"}))
+
+
+def test_a_model_may_be_edited_while_a_search_is_under_way(
+    search: Search, module: Callable[..., str], tmp_path: Path
+) -> None:
+    """What runs is what was planned; nothing of it fails, and nothing is kept under the new source's keys."""
+    name = module("worknet")
+    quiet = search(model=f"{name}:build", store="quiet")
+
+    def edit(event: Any) -> None:
+        if event.kind == "finished":
+            (tmp_path / f"{name}.py").write_text(MODEL + f"\n# {event.task.key}\n")
+
+    result = search(model=f"{name}:build", watch=edit)
+    assert result.document["failures"] == []
+    assert result.document["levels"] == quiet.document["levels"]
+    assert result.document["keys"] == quiet.document["keys"]
+
+
+def test_a_worker_that_starts_after_an_edit_refuses(module: Callable[..., str]) -> None:
+    name = module("latenet")
+    setup = Experiment.of("digits", **{**SMALL, "model": f"{name}:build"}).setup()
+    assert setup.module() is setup.module()
+    module("latenet", MODEL + "\n# edited\n")  # imported again, as a new process would
+    for build in (setup.module, lambda: setup.initial(0)):
+        with pytest.raises(ValueError, match="is not the one that the plan was made with"):
+            build()
 
 
 def test_users_own_criterion_and_allocation(search: Search, module: Callable[..., str]) -> None:

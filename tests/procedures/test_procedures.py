@@ -153,7 +153,9 @@ def test_excluded_weights_stay_out_of_every_mask(setup: Setup) -> None:
     assert planned.counts[0] == 64 * 12 + 12 * 8
     # fc2 is the last that is pruned, but no output layer: it has the whole rate.
     assert planned.counts[1] == math.floor(768 * 0.8 + 0.5) + math.floor(96 * 0.8 + 0.5)
-    with pytest.raises(ValueError, match=r"output_rate is 0\.1, but the output layer fc3\.weight is excluded"):
+    with pytest.raises(
+        ValueError, match=r"output_rate is 0\.1, but the output layer fc3\.weight is excluded"
+    ):
         plan(Experiment.of("digits", model="lenet-12-8", output_rate=0.1, exclude=("fc3.*",)))
 
 

@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+STOPPED = "stopped; what was finished is kept, and the same command goes on from there"
+
 
 class Answers(TyperGroup):
     """The command's group: a run that was given up or stopped ends with a message, not with a traceback."""
@@ -20,16 +22,12 @@ class Answers(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stopped:
-            said = (
-                str(stopped) or "stopped; what was finished is kept, and the same command goes on from there"
-            )
+            said = str(stopped) or STOPPED
             _leave(said[:1].upper() + said[1:], status=130)
         except typer.Exit:
             raise
         except Exception as error:
-            from winticket.run.errors import RunError  # imports torch, which is loaded by now
-
-            if isinstance(error, RunError):
+            if _is(error, "RunError"):
                 _leave(f"Error: {error}", status=1)
             raise
 
@@ -42,11 +40,15 @@ def request() -> Iterator[None]:
     except (ValueError, TypeError, OSError) as wrong:
         _leave(f"Error: {wrong}", status=2)
     except Exception as error:
-        from winticket.run.errors import StoreError
-
-        if isinstance(error, StoreError):
+        if _is(error, "StoreError"):
             _leave(f"Error: {error}", status=2)
         raise
+
+
+def _is(error: Exception, name: str) -> bool:
+    """Whether it is that error of winticket.run, which is not imported for the question: torch comes with it."""
+    known = sys.modules.get("winticket.run.errors")
+    return known is not None and isinstance(error, getattr(known, name))
 
 
 def _leave(text: str, *, status: int) -> NoReturn:

@@ -68,7 +68,7 @@ def plan(
     retry_failed: Retry = False,
     **words: Any,
 ) -> None:
-    """Say what [bold]find[/bold] with the same words would run and cost: trainings, steps, time, disk.
+    """Say what find with the same words would run and cost: trainings, steps, time, disk.
 
     Runs and writes nothing. What the store has already is not counted.
     """

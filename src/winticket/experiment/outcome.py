@@ -83,6 +83,7 @@ def _data(plan: Plan) -> dict[str, Any]:
         "fingerprint": plan.setup.fingerprint,
         "input_shape": list(plan.setup.input_shape),
         "classes": plan.setup.classes,
+        "split": "own" if plan.setup.own_split else "shared",
         **dict(zip(("train", "validation", "test"), sizes, strict=True)),
     }
 

@@ -1,7 +1,7 @@
 """What is done where the user says nothing: one row per dataset, sized for minutes on two cores.
 
 The optimiser, learning rate, batch and rates are the 2019 paper's (Frankle & Carbin, Figure 2) or, for mnist1d,
-Greydanus & Kobak's; lengths are cut. The protocols in full are in `experiments/`.
+Greydanus & Kobak's; lengths are cut and the rate annealed. The protocols in full are in `experiments/`.
 """
 
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from typing import Any
 
 LENET = {"model": "lenet-300-100", "optimizer": "adam", "lr": 1.2e-3, "batch": 60}
 CONV = {"model": "conv-2", "optimizer": "adam", "lr": 2e-4, "batch": 60, "conv_rate": 0.1}
-SHORT = {"steps": 2400, "evaluate_every": 200, "levels": 12, "replicates": 5}
+# Cosine, since at a constant rate the last steps' noise hides what few replicates could show: docs/LOG.md.
+SHORT = {"schedule": "cosine", "steps": 2400, "evaluate_every": 200, "levels": 12, "replicates": 5}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    # Cosine, since at a constant rate the last steps' noise hides what ten replicates could show: docs/LOG.md.
     "digits": {
         **LENET,
         "steps": 800,

@@ -9,7 +9,7 @@ import torch
 
 from winticket import data
 from winticket.procedures.setup import Setup
-from winticket.procedures.stages import dense_ticket
+from winticket.procedures.stages import dense_ticket, place
 from winticket.run import Store
 from winticket.ticket import Failed, Ticket, Trajectory
 from winticket.train import evaluate, train
@@ -67,7 +67,7 @@ def trial(
     noise = torch.rand(rows, *setup.input_shape, generator=torch.Generator().manual_seed(0))
     some = data.Split(noise, torch.arange(rows) % setup.classes)
     few = data.Split(some.x[:1], some.y[:1])
-    return train(setup.module(), _Noise(some, few, few), data, stack, recipe)
+    return train(setup.module(), _Noise(some, few, few), data, stack, recipe, device=place())
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,14 @@ class _Noise:
     test: data.Split
 
 
-def _seconds(planned: "Plan", missing: list["Place"], workers: int) -> float:
+def _seconds(planned: "Plan", missing: list["Place"], workers: int) -> float | None:
     """Work shared by the workers, or the longest chain of trainings that wait for one another."""
-    each, start = _step_seconds(planned.setup, min(planned.experiment.stack, planned.experiment.replicates))
+    try:
+        each, start = _step_seconds(
+            planned.setup, min(planned.experiment.stack, planned.experiment.replicates)
+        )
+    except Exception:  # noqa: BLE001 - a model that noise does not suit may yet train on data; the training will tell
+        return None
     steps = sum(planned.tasks[p].weight for p in missing)
     at_once = min(workers, len(missing))
     chain = max(_chain(planned, missing, first) for first in {first for _, _, first in missing})
@@ -108,8 +113,9 @@ def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
     """Seconds of one point of the curves: a forward pass over the validation and test examples."""
     rows = 250
     part = data.Split(torch.zeros(rows, *setup.input_shape), torch.zeros(rows, dtype=torch.int64))
-    weights = {k: torch.stack([t.start.weights[k] for t in stack]) for k in stack[0].start.weights}
-    buffers = {k: torch.stack([t.start.buffers[k] for t in stack]) for k in stack[0].start.buffers}
+    first = stack[0].start
+    weights = {k: torch.stack([t.start.weights[k] for t in stack]).to(place()) for k in first.weights}
+    buffers = {k: torch.stack([t.start.buffers[k] for t in stack]).to(place()) for k in first.buffers}
     evaluate(setup.module(), weights, buffers, part, how=setup.recipe.stacking)
     begun = time.perf_counter()
     evaluate(setup.module(), weights, buffers, part, how=setup.recipe.stacking)

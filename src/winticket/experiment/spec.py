@@ -15,7 +15,7 @@ from winticket import allocate, controls, criteria, data, models, procedures, re
 from winticket.allocate import quotas
 from winticket.data import Source
 from winticket.experiment.presets import preset
-from winticket.procedures.setup import Setup
+from winticket.procedures.setup import Setup, model_source, require_unedited
 from winticket.procedures.stages import Density, prunable
 from winticket.ticket import Mask
 from winticket.train import Recipe
@@ -126,6 +126,7 @@ class Experiment:
         """Data and model looked up. Raises ValueError where they do not fit each other or the recipe."""
         source = data.find_source(self.data)
         models.check(self.model, input_shape=source.input_shape, classes=source.classes)
+        require_unedited(self.model)
         path = Path(self.data).expanduser()
         local = self.data not in data.names() and path.exists()
         return Setup(
@@ -142,6 +143,7 @@ class Experiment:
             test=self.test,
             own_split=self._own_split(source),
             exclude=self.exclude,
+            source=model_source(self.model),
         )
 
     def _own_split(self, source: Source) -> bool:

@@ -26,7 +26,8 @@ class Setup:
     examples, in its place, so a folder may be moved. `seed` is the root of all randomness, the split's included.
     `validation` and `test` are sizes of the split (None: the dataset's own). With `own_split`, each replicate draws a
     split of its own, so that the verdict speaks of the data and not of one draw of test examples. `exclude` are
-    patterns of parameter names that are not to be pruned though they are eligible.
+    patterns of parameter names that are not to be pruned though they are eligible. `source` is the hash of a user's own
+    model's source (`model_source`), so that editing it makes new results.
     """
 
     data: str
@@ -41,19 +42,22 @@ class Setup:
     test: int | None = None
     own_split: bool = False
     exclude: tuple[str, ...] = ()
+    source: str | None = None
 
     def key_fields(self) -> dict[str, Any]:
-        """What the plan hashes: all but the data's name, a user's own model's source, and the rooms' revisions."""
+        """What the plan hashes: all but the data's name, and the rooms' revisions."""
         known = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "data"}
         revisions = {"data": datasets.REVISION, "models": models.REVISION, "train": train.REVISION}
-        return {**known, "model_source": model_source(self.model), "revisions": revisions}
+        return {**known, "revisions": revisions}
 
     def module(self) -> nn.Module:
         """The network's computation; its weights are of no account. One object per process, so traces are kept."""
-        return _module(self.model, self.input_shape, self.classes, self.init, model_source(self.model))
+        self._require_source()
+        return _module(self.model, self.input_shape, self.classes, self.init, self.source)
 
     def initial(self, seed: int) -> State:
         """The network freshly initialised from `seed`."""
+        self._require_source()
         module = models.build(
             self.model,
             input_shape=self.input_shape,
@@ -77,35 +81,52 @@ class Setup:
             )
         return loaded
 
+    def _require_source(self) -> None:
+        """A worker that starts late must not import a model edited meanwhile, and keep its results as the old one's."""
+        if model_source(self.model) != self.source:
+            raise ValueError(
+                f"the source of {self.model} is not the one that the plan was made with; run again to plan anew"
+            )
+
     def split_seed(self, replicate: int = 0) -> int:
         """What decides the split: one for all replicates unless each has its own."""
         return Seeds(self.seed, replicate if self.own_split else 0).derive("split")
 
 
 def model_source(model: str) -> str | None:
-    """Hash of the file that a user's `package.module:build` is in, so that editing it makes new results; else None.
+    """Hash of the file that a user's `package.module:build` is in, as this process imported it; else None.
 
-    Raises ValueError where the file was edited after this process had imported it: what would run is then not what
-    is written there.
+    ValueError for a function that is in no file.
     """
     if ":" not in model:
         return None
+    name, file = _file(model)
+    spec = importlib.import_module(name).__spec__
+    if name not in _IMPORTED or _IMPORTED[name][0] is not spec:  # for the first time, or reloaded since
+        _IMPORTED[name] = (spec, hashlib.sha256(file.read_bytes()).hexdigest())
+    return _IMPORTED[name][1]
+
+
+def require_unedited(model: str) -> None:
+    """ValueError where a user's model was edited after it was imported: what runs is not what is written there."""
+    if ":" in model:
+        _, file = _file(model)
+        if hashlib.sha256(file.read_bytes()).hexdigest() != model_source(model):
+            raise ValueError(
+                f"{file} has changed since it was imported; start Python anew, or reload the module"
+            )
+
+
+_IMPORTED: dict[str, tuple[ModuleSpec | None, str]] = {}
+"""For each user's module: the spec that it was loaded by, and its file's hash then."""
+
+
+def _file(model: str) -> tuple[str, Path]:
     name = model.partition(":")[0]
-    module = importlib.import_module(name)
-    file = getattr(module, "__file__", None)
+    file = getattr(importlib.import_module(name), "__file__", None)
     if file is None:  # defined interactively, where no worker could find it either
         raise ValueError(f"model {model!r}: {name} is in no file; put it into a module of its own")
-    source = hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    loaded, seen = _SEEN.setdefault(name, (module.__spec__, source))
-    if loaded is not module.__spec__:  # reloaded since
-        _SEEN[name] = (module.__spec__, source)
-    elif seen != source:
-        raise ValueError(f"{file} has changed since it was imported; start Python anew, or reload the module")
-    return source
-
-
-_SEEN: dict[str, tuple[ModuleSpec | None, str]] = {}
-"""For each user's module: the spec it was loaded by, and its file's hash when it was first used."""
+    return name, Path(file)
 
 
 @lru_cache(maxsize=8)

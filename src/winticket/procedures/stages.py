@@ -47,6 +47,11 @@ def prunable(setup: Setup) -> tuple[str, ...]:
     return left
 
 
+def place() -> torch.device:
+    """Where trainings are computed."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def train_stack(
     setup: Setup,
     stack: Sequence[Ticket | Failed],
@@ -58,15 +63,14 @@ def train_stack(
     """Train a stack of tickets by the setup's recipe, on a GPU where there is one."""
     if not any(isinstance(t, Ticket) for t in stack):
         return tuple(t for t in stack if isinstance(t, Failed))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return train(
         setup.module(),
-        examples(setup, stack, device),
+        examples(setup, stack, place()),
         data,
         stack,
         setup.recipe,
         save=save,
-        device=device,
+        device=place(),
         checkpoint=checkpoint,
         report=report,
     )

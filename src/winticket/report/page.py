@@ -149,6 +149,10 @@ def _training(document: Document) -> str | None:
         None if optimizer is None else f"{optimizer} {plain(lr)}" if lr is not None else str(optimizer),
         None if steps is None else f"{steps} steps",
         None if batch is None else f"batch {batch}",
+        None
+        if said(document, "schedule") in (None, "constant")
+        else f"{said(document, 'schedule')} schedule",
+        f"{said(document, 'warmup')} steps of warm-up" if said(document, "warmup") else None,
     ]
     return ", ".join(word for word in words if word) or None
 

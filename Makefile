@@ -10,7 +10,7 @@ help:
 	@echo "make test      every check: formatting, lint, types, tests"
 	@echo "make evidence  the slow scientific tests: orderings with intervals"
 	@echo "make bench     speed against plain PyTorch, as ratios in one run"
-	@echo "make docs      write docs/command.md and the README's figure anew"
+	@echo "make docs      write docs/command.md anew"
 	@echo "make clean     remove .venv and caches; runs/ stays"
 
 $(READY): pyproject.toml constraints.txt

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
@@ -244,8 +244,13 @@ def _plain_start(*, hide_main: bool) -> Iterator[None]:
     """The surroundings in which a process is started.
 
     Without the program's main file, which a worker would run again from the top: slow, and endless in a
-    script without a guard. With one thread for whatever numpy calls, as torch has.
+    script without a guard. With one thread for whatever numpy calls, as torch has. With Ctrl-C held back, since the
+    fork server imports for seconds before it ignores it, and a signal mask is inherited.
     """
+    held: set[signal.Signals | int] = set()
+    if hasattr(signal, "pthread_sigmask"):
+        resource_tracker.ensure_running()  # starting it lets Ctrl-C through again, so it comes first
+        held = set(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}))
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     kept = {name: os.environ.get(name) for name in names}
     main = sys.modules["__main__"]
@@ -255,6 +260,8 @@ def _plain_start(*, hide_main: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
         sys.modules["__main__"] = main
         for name, value in kept.items():
             if value is None:

@@ -38,6 +38,7 @@ evidence: $(READY)
 	$(BIN)/pytest -m evidence --durations=0
 
 bench: $(READY)
+	$(BIN)/python benchmarks/one_training.py
 	$(BIN)/python benchmarks/digits_search.py
 
 docs: $(READY)

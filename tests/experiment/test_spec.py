@@ -37,7 +37,7 @@ def test_digits_by_default_is_the_calibrated_case() -> None:
 
 @pytest.mark.parametrize(
     ("file", "variants"),
-    [("digits.py", ["experiment"]), ("mnist1d.py", ["experiment", "quick"])],
+    [("digits.py", ["experiment"]), ("mnist1d.py", ["experiment", "fine", "quick"])],
 )
 def test_the_specs_of_the_house_can_be_planned(file: str, variants: list[str]) -> None:
     for variant in variants:

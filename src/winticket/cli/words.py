@@ -32,7 +32,7 @@ WORDS = (
     Word("rewind", str, "Question", "where a ticket starts from: to_init, or package.module:function"),
     Word("levels", int, "Question", "rounds of pruning"),
     Word("rate", float, "Question", "share of the remaining weights pruned per level, as 0.2"),
-    Word("output_rate", float, "Question", "the same for the output layer; half of --rate where layerwise, unless said"),
+    Word("output_rate", float, "Question", "the same for the output layer; unless said, half of --rate in layerwise LeNet and Conv networks, else --rate"),
     Word("conv_rate", float, "Question", "the same for convolutions"),
     Word("exclude", list[str], "Question", "leave these weights unpruned: a name or pattern such as 'fc3.*'; may be repeated"),
     Word("controls", list[str], "Proof", "arms beside the ticket: reinit, random, or none; may be repeated; both, unless said", "--control"),

@@ -24,6 +24,8 @@ METHODS = {"imp": procedures.imp, "one-shot": procedures.one_shot}
 ARMS = {"reinit": "reinit", "random": "random_mask"}
 """The controls that the verdict knows: name of the arm -> function in `winticket.controls`."""
 
+HALVED = ("lenet-", "conv-")
+"""Networks whose output layer the 2019 paper (Frankle & Carbin, Figure 2) prunes at half the rate."""
 SPLITS = dict.fromkeys(("auto", "shared", "own"))
 SMALL = 2**24
 """Values in a dataset up to which each replicate may hold a split of its own (64 MiB as float32)."""
@@ -35,7 +37,8 @@ class Experiment:
     """A search for winning tickets with its controls and replicates.
 
     `levels` rounds of pruning, each taking the share `rate` of the weights that are left (`output_rate` in the output
-    layer, by default half of it where layers are pruned on their own; `conv_rate` in convolutions). `replicates` is
+    layer, by default half of it in a LeNet or Conv network whose layers are pruned on their own, as in the 2019 paper;
+    `conv_rate` in convolutions). `replicates` is
     the number of initialisation seeds, each with a mask search of its own; they train in stacks of up to `stack`.
     `margin_pp` is the loss of accuracy, in percentage points, up to which a ticket still matches. With `gate`, the
     dense network is also trained twice as long, to see whether the budget is enough.
@@ -154,7 +157,8 @@ class Experiment:
     def densities(self, setup: Setup) -> list[Density]:
         """The share kept of each part of the network after levels 1..levels: (1 - rate)^level."""
         rates = {"*": self.rate}
-        usual = self.rate / 2 if self.allocate == "layerwise" else None
+        halved = self.allocate == "layerwise" and self.model.startswith(HALVED)
+        usual = self.rate / 2 if halved else None
         output = usual if self.output_rate is None else self.output_rate
         # With the output layer excluded, the allocation would take the last layer that is pruned for it.
         if output is not None and models.output_layer(setup.module()) in prunable(setup):

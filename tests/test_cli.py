@@ -531,7 +531,7 @@ def test_info_and_version(shell: Shell) -> None:
 
     assert shell("--version").out == f"winticket {__version__}\n"
     told = json.loads(shell("info", "--json").out)
-    assert set(told) >= {"winticket", "torch", "python", "cores", "device", "data cache"}
+    assert set(told) >= {"winticket", "torch", "python", "cores", "device", "cache", "sparse kernels"}
     assert str(told["torch"]) in shell("info").out
 
 

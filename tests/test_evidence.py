@@ -72,7 +72,7 @@ def test_lenet_on_mnist_orders_ticket_reinit_random(tmp_path: Path) -> None:
 def test_mnist1d_ticket_beats_random_mask_by_five_points(tmp_path: Path) -> None:
     """Greydanus & Kobak 2020: 75.0 ± .8 against 61.2 ± .8 at a density of .08, after a hundred small prunings.
 
-    Their notebook prunes each layer to the same density; global pruning at these settings gives no ticket (docs/LOG.md).
+    Their notebook prunes each layer to the same density; global pruning gives no ticket (docs/LOG.md).
     """
     experiment = Experiment.of(
         "mnist1d", levels=6, rate=0.344, replicates=5, controls=("random",), gate=False

@@ -17,6 +17,7 @@ from PIL import Image
 from winticket.data import cache as disk
 from winticket.data import find_source, images, load, names
 from winticket.data.sources import decoded
+from winticket.places import cache_folder
 
 Pictures = Callable[..., list[bytes]]
 Write = Callable[..., Path]
@@ -296,15 +297,14 @@ def test_a_failed_write_leaves_nothing_behind(
 
 
 def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert disk.folder(tmp_path / "given") == tmp_path / "given"
     monkeypatch.setenv("WINTICKET_CACHE", str(tmp_path / "named"))
-    assert disk.folder(None) == tmp_path / "named"
+    assert cache_folder() == tmp_path / "named"
     monkeypatch.delenv("WINTICKET_CACHE")
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert disk.folder(None) == tmp_path / "xdg" / "winticket"
+    assert cache_folder() == tmp_path / "xdg" / "winticket"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert disk.folder(None) == Path.home() / ".cache" / "winticket"
+    assert cache_folder() == Path.home() / ".cache" / "winticket"
 
 
 # Names

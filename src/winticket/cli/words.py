@@ -59,6 +59,7 @@ WORDS = (
     Word("evaluate_every", int, "Training", "steps between points of the learning curves"),
     Word("flip", bool, "Training", "mirror images at random", "--flip/--no-flip"),
     Word("crop", int, "Training", "crop images at random after padding by so many pixels"),
+    Word("engine", str, "Training", "auto (sparse kernels where they are faster here), dense or sparse"),
     Word("stacking", str, "Training", "auto, stacked or 'one by one'"),
 )  # fmt: skip
 

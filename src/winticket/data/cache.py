@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,22 +14,7 @@ from torch import Tensor
 
 from winticket.data.content import SPLITS, Decoded, Split
 
-VARIABLE = "WINTICKET_CACHE"
 _UNUSABLE = (OSError, SafetensorError, KeyError, TypeError, ValueError)
-
-
-def folder(cache: Path | None) -> Path:
-    """The folder given, else $WINTICKET_CACHE, else the platform's place for caches."""
-    if cache is not None:
-        return Path(cache)
-    if given := os.environ.get(VARIABLE):
-        return Path(given).expanduser()
-    home = Path.home()
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "winticket"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "winticket" / "Cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "winticket"
 
 
 def read(path: Path) -> Decoded | None:

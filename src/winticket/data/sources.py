@@ -15,6 +15,7 @@ from typing import TypeVar
 from winticket.data import built_in, hub, images, local
 from winticket.data import cache as disk
 from winticket.data.content import Decoded, Report
+from winticket.places import VARIABLE, cache_folder
 
 # To raise when the same source would decode to other tensors; what older versions cached is then left alone.
 REVISION = 1
@@ -159,7 +160,7 @@ def decoded(name_or_path: str | Path, *, cache: Path | None = None, report: Repo
     """The content of a source, from memory, else from the cache on disk, else decoded; see `find_source`."""
     found = _find(name_or_path)
     digest = hashlib.sha256(f"{REVISION}\0{found.key}".encode()).hexdigest()[:24]
-    path = disk.folder(cache) / f"{found.label}-{digest}.safetensors"
+    path = (cache or cache_folder()) / f"{found.label}-{digest}.safetensors"
     return remember(_RECENT, str(path), lambda: _from_disk(found, path, report), keep=1)
 
 
@@ -183,7 +184,7 @@ def _from_disk(found: _Found, path: Path, report: Report | None) -> Decoded:
         if not found.quick:
             warnings.warn(
                 f"the decoded images of {found.label} could not be kept in {path.parent} ({error}), so they "
-                f"are decoded again by every process; set ${disk.VARIABLE} to a folder that can be written",
+                f"are decoded again by every process; set ${VARIABLE} to a folder that can be written",
                 RuntimeWarning,
                 stacklevel=4,
             )

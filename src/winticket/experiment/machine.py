@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from winticket import data
+from winticket import sparse
+from winticket.places import cache_folder
 from winticket.version import __version__
 
 
@@ -30,5 +31,6 @@ def environment() -> dict[str, Any]:
         "cores": cores(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "cpu": torch.backends.cpu.get_cpu_capability(),
-        "data cache": str(data.cache_folder(None)),
+        "sparse kernels": sparse.instruction_sets()[0] if not sparse.missing else f"none: {sparse.missing}",
+        "cache": str(cache_folder()),
     }

@@ -244,6 +244,7 @@ def _arm(entries: Sequence[Replicate]) -> dict[str, Any]:
         "failed": sum(isinstance(r, Failed) for r in entries),
         "stacked": how.get("stacked"),
         "stacking_reason": how.get("reason") or None,
+        "sparse": how.get("sparse", []),
     }
 
 

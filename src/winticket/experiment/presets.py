@@ -1,8 +1,8 @@
 """What is done where the user says nothing: one row per dataset, sized for minutes on two cores.
 
-The optimiser, learning rate, batch and rates are the 2019 paper's (Frankle & Carbin, Figure 2), with lengths cut and the
-rate annealed. For mnist1d, optimiser, length and layerwise pruning are Greydanus & Kobak's, in larger bites than their
-hundred. The protocols in full are in `experiments/`.
+The optimiser, learning rate, batch and rates are the 2019 paper's (Frankle & Carbin, Figure 2), with lengths cut and
+the rate annealed. For mnist1d, optimiser, length and layerwise pruning are Greydanus & Kobak's, in larger bites than
+their hundred. The protocols in full are in `experiments/`.
 """
 
 from collections.abc import Mapping

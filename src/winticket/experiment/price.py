@@ -67,7 +67,9 @@ def trial(
     noise = torch.rand(rows, *setup.input_shape, generator=torch.Generator().manual_seed(0))
     some = data.Split(noise, torch.arange(rows) % setup.classes)
     few = data.Split(some.x[:1], some.y[:1])
-    return train(setup.module(), _Noise(some, few, few), data, stack, recipe, device=place())
+    return train(
+        setup.module(), _Noise(some, few, few), data, stack, recipe, device=place(), engine=setup.engine
+    )
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,10 @@ from winticket.experiment.plan import Plan, plan
 from winticket.experiment.price import cost
 from winticket.experiment.spec import Experiment
 from winticket.experiment.writing import Result, write
+from winticket.procedures.stages import place, prunable
 from winticket.run import Event, RunError, Store, StoreError
 from winticket.run import run as execute
+from winticket.train import measure
 
 Watch = Callable[[Event], None]
 # All that a first training imports, some of it deep inside torch; so it is read once and not by every worker.
@@ -129,6 +131,7 @@ def carry_out(
 ) -> Result:
     """Train what is missing and write the results; see `conduct`. `began` is a time.monotonic() to count from."""
     began = time.monotonic() if began is None else began
+    _measure_engine(ready.plan, ready.store)
     try:
         outcomes = execute(
             list(ready.plan.tasks.values()),
@@ -148,6 +151,14 @@ def carry_out(
             f"{error}; every training that finished is kept in {ready.store.path}: make room or give another "
             "--out, and run again"
         ) from error
+
+
+def _measure_engine(planned: Plan, store: Store) -> None:
+    """Find out where the sparse kernels pay, before any training: all workers then make the same choice."""
+    missing, experiment = planned.missing(store), planned.experiment
+    if experiment.engine == "auto" and missing and place().type == "cpu":
+        stacks = {planned.count(first) for _, _, first in missing}
+        measure(planned.setup.module(), prunable(planned.setup), experiment.recipe, stacks=stacks)
 
 
 def output_folder(planned: Plan, store: Store, out: str | os.PathLike[str] | None) -> Path:

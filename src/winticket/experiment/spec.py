@@ -18,7 +18,7 @@ from winticket.experiment.presets import preset
 from winticket.procedures.setup import Setup, model_source, require_unedited
 from winticket.procedures.stages import Density, prunable
 from winticket.ticket import Mask
-from winticket.train import Recipe
+from winticket.train import Engine, Recipe, check_engine
 
 METHODS = {"imp": procedures.imp, "one-shot": procedures.one_shot}
 ARMS = {"reinit": "reinit", "random": "random_mask"}
@@ -46,6 +46,9 @@ class Experiment:
     `split` says whether replicates share one split of the data or each draws its own; `auto` is their own where the
     data have no test split and are small (a verdict over one draw of 450 test digits speaks of those 450).
 
+    `engine` says how pruned layers are computed: `auto` on sparse kernels where those are faster on this machine,
+    `dense`, or `sparse`. Results agree to float tolerance, and no stored result depends on it.
+
     `criterion`, `allocate` and `rewind` are short names in their rooms or import paths (`mylab.scores:fisher`).
     Make one with `Experiment.of(data, ...)`, which fills in what is usual for the data.
     """
@@ -66,6 +69,7 @@ class Experiment:
     exclude: tuple[str, ...] = ()
     replicates: int = 5
     stack: int = 5
+    engine: Engine = "auto"
     margin_pp: float = 0.5
     alpha: float = 0.05
     gate: bool = True
@@ -96,6 +100,7 @@ class Experiment:
             raise ValueError(
                 f"margin is {self.margin_pp} percentage points; it lies in (0, 100), usually 0.5"
             )
+        check_engine(self.engine)
         stages(self)
 
     @classmethod
@@ -147,6 +152,7 @@ class Experiment:
             own_split=self._own_split(source),
             exclude=self.exclude,
             source=model_source(self.model),
+            engine=self.engine,
         )
 
     def _own_split(self, source: Source) -> bool:

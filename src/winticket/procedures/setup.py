@@ -15,7 +15,7 @@ from winticket import data as datasets
 from winticket import models, train
 from winticket.data import Dataset, Split
 from winticket.ticket import Seeds, State
-from winticket.train import Recipe
+from winticket.train import Engine, Recipe
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Setup:
     `validation` and `test` are sizes of the split (None: the dataset's own). With `own_split`, each replicate draws a
     split of its own, so that the verdict speaks of the data and not of one draw of test examples. `exclude` are
     patterns of parameter names that are not to be pruned though they are eligible. `source` is the hash of a user's own
-    model's source (`model_source`), so that editing it makes new results.
+    model's source (`model_source`), so that editing it makes new results. `engine` says how pruned layers are computed
+    (`winticket.train.engine`): like the number of threads it changes last bits alone, and no key holds it.
     """
 
     data: str
@@ -43,10 +44,11 @@ class Setup:
     own_split: bool = False
     exclude: tuple[str, ...] = ()
     source: str | None = None
+    engine: Engine = "auto"
 
     def key_fields(self) -> dict[str, Any]:
-        """What the plan hashes: all but the data's name, and the rooms' revisions."""
-        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "data"}
+        """What the plan hashes: all but the data's name and the engine, and the rooms' revisions."""
+        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("data", "engine")}
         revisions = {"data": datasets.REVISION, "models": models.REVISION, "train": train.REVISION}
         return {**known, "revisions": revisions}
 

@@ -71,6 +71,7 @@ def train_stack(
         setup.recipe,
         save=save,
         device=place(),
+        engine=setup.engine,
         checkpoint=checkpoint,
         report=report,
     )

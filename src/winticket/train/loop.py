@@ -7,14 +7,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from winticket.sparse import Converted
 from winticket.ticket import Curve, Failed, State, Ticket, Trajectory
 from winticket.train import stacked
+from winticket.train.engine import Engine, convert, trusted
 from winticket.train.feed import Data, Feed, Order, Part
 from winticket.train.fit import common_start
 from winticket.train.recipe import Recipe
 
 COLUMNS = ("train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
-EVALUATION_ROWS = 2500  # examples per evaluation batch: enough to fill the cores, little enough for the cache
+EVALUATION_ROWS = (
+    500  # examples per evaluation batch: enough to fill the kernels, little enough for the cache
+)
 
 
 class Checkpoint(Protocol):
@@ -29,10 +33,10 @@ class Checkpoint(Protocol):
 class _Run:
     """A stack in training. Mutable: the one place where tensors are written in place."""
 
-    module: nn.Module
+    converted: Converted
     recipe: Recipe
     start: int
-    weights: dict[str, Tensor]
+    weights: dict[str, Tensor]  # as the converted module has them
     buffers: dict[str, Tensor]
     masks: dict[str, Tensor]
     optimizer: torch.optim.Optimizer
@@ -40,6 +44,14 @@ class _Run:
     losses: Tensor
     rows: list[Tensor] = field(default_factory=list)
     saved: dict[int, dict[str, dict[str, Tensor]]] = field(default_factory=dict)
+
+    @property
+    def module(self) -> nn.Module:
+        return self.converted.module
+
+    @property
+    def all_buffers(self) -> dict[str, Tensor]:
+        return {**self.buffers, **self.converted.indices}
 
 
 def train(
@@ -51,6 +63,7 @@ def train(
     *,
     save: Sequence[int] = (),
     device: str | torch.device = "cpu",
+    engine: Engine = "auto",
     checkpoint: Checkpoint | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[Trajectory | Failed, ...]:
@@ -66,6 +79,9 @@ def train(
     its own. Replicate r sees them in the order of `seeds.derive("order")`, in batches of `recipe.batch` that run on
     over the ends of epochs; so every arm of a replicate sees the same. Curves have a point at each step of
     `recipe.grid(start)`: `train_loss` is the mean since the point before (nan at the first).
+
+    `engine` says how layers with pruned weights are computed: "auto" on the sparse kernels where those are faster,
+    "dense", or "sparse" wherever that can be. The numbers agree to float tolerance; see `winticket.train.engine`.
     """
     alive = [ticket for ticket in stack if isinstance(ticket, Ticket)]
     if not alive:
@@ -75,7 +91,8 @@ def train(
         raise ValueError(
             f"save asks for steps {list(save)}, but training runs from {start} to {recipe.steps}"
         )
-    run = _begin(alive, module.to(device), recipe, torch.device(device))
+    example = data.train.x[0, :2] if data.train.y.ndim == 2 else data.train.x[:2]
+    run = _begin(alive, module.to(device), recipe, torch.device(device), engine=engine, example=example)
     feed = Feed(data.train, order, alive, recipe)
     kept = checkpoint.load() if checkpoint else None
     if kept is not None:
@@ -114,22 +131,34 @@ def evaluate(
     return (loss / examples).cpu(), (correct.double() / examples).cpu()
 
 
-def _begin(alive: Sequence[Ticket], module: nn.Module, recipe: Recipe, device: torch.device) -> _Run:
+def _begin(
+    alive: Sequence[Ticket],
+    module: nn.Module,
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    engine: Engine,
+    example: Tensor,
+) -> _Run:
     masked = [t.mask.apply(t.start.weights) for t in alive]
     weights = {k: torch.stack([w[k] for w in masked]).to(device) for k in masked[0]}
     buffers = {k: torch.stack([t.start.buffers[k] for t in alive]).to(device) for k in alive[0].start.buffers}
     keep = {k: torch.stack([t.mask.keep[k] for t in alive]).to(device) for k in alive[0].mask.keep}
-    masks = {k: m.to(weights[k].dtype) for k, m in keep.items() if not bool(m.all())}
+    together = stacked.may_stack(module, device, recipe.stacking)
+    converted = convert(module, keep, recipe, engine=engine, stacked=together)
+    converted = trusted(module, converted, weights, buffers, example.to(device))
+    pruned = {k for k, m in keep.items() if not bool(m.all())} - set(converted.structures)
+    weights, masks = converted.pack(weights), {k: keep[k].to(weights[k].dtype) for k in keep if k in pruned}
     optimizer = _optimizer(recipe, list(weights.values()))
     if alive[0].start.optimizer:
         slots = {}
         for slot in alive[0].start.optimizer:
             values = [t.start.optimizer[slot] for t in alive]
             slots[slot] = values[0] if slot.startswith("step/") else torch.stack(values)
-        _load_slots(optimizer, weights, slots)
+        _load_slots(optimizer, weights, converted.pack(slots))
     start = alive[0].start.step
     losses = torch.full((recipe.steps - start, len(alive)), torch.nan, device=device)
-    return _Run(module, recipe, start, weights, buffers, masks, optimizer, start, losses)
+    return _Run(converted, recipe, start, weights, buffers, masks, optimizer, start, losses)
 
 
 def _optimizer(recipe: Recipe, parameters: list[Tensor]) -> torch.optim.Optimizer:
@@ -199,6 +228,7 @@ def _advance(
 def _stretch(run: _Run, feed: Feed, stop: int, report: Callable[[int, int], None] | None) -> stacked.Lifted:
     """The hot loop: gather, gradient, update, mask."""
     recipe, module, first, start = run.recipe, run.module, run.step, run.start
+    buffers = run.all_buffers
     size = recipe.batch
     device = run.losses.device
     seed_noise = torch.cuda.manual_seed if device.type == "cuda" else torch.default_generator.manual_seed
@@ -207,7 +237,7 @@ def _stretch(run: _Run, feed: Feed, stop: int, report: Callable[[int, int], None
     parameters, names = list(run.weights.values()), list(run.weights)
     masked, masks = [run.weights[k] for k in run.masks], list(run.masks.values())
     x, y = (t.to(device) for t in feed.batch(rows, drawn, slice(0, size)))
-    lifted = stacked.gradients(module, run.weights, run.buffers, x, y, how=recipe.stacking)
+    lifted = stacked.gradients(module, run.weights, buffers, x, y, how=recipe.stacking)
     gradient_mode = torch.inference_mode if lifted.traced else torch.no_grad
     with gradient_mode():
         for step in range(first, stop):
@@ -216,9 +246,10 @@ def _stretch(run: _Run, feed: Feed, stop: int, report: Callable[[int, int], None
                 x, y = (t.to(device) for t in feed.batch(rows, drawn, at))
             # Dropout's noise is a function of the step alone, so that a run continued or rewound repeats it.
             seed_noise(feed.noise + step)
-            gradients, loss = lifted.call(run.weights, run.buffers, x, y)
+            gradients, loss = lifted.call(run.weights, buffers, x, y)
             for name, parameter in zip(names, parameters, strict=True):
-                parameter.grad = gradients[name]
+                # Fused optimisers read gradients in memory order, whatever their strides say.
+                parameter.grad = gradients[name].contiguous()
             for group in run.optimizer.param_groups:
                 group["lr"] = recipe.rate(step)
             run.optimizer.step()
@@ -236,15 +267,15 @@ def _measure(run: _Run, data: Data, losses: Tensor | None = None) -> Tensor:
     if losses is not None:
         columns = [losses.double().mean(0).cpu()]
     for part in (data.validation, data.test):
-        columns += evaluate(run.module, run.weights, run.buffers, part, how=run.recipe.stacking)
+        columns += evaluate(run.module, run.weights, run.all_buffers, part, how=run.recipe.stacking)
     return torch.stack(columns, 1)
 
 
 def _snapshot(run: _Run) -> dict[str, dict[str, Tensor]]:
     return {
-        "weights": {k: v.detach().clone() for k, v in run.weights.items()},
+        "weights": {k: v.detach().clone() for k, v in run.converted.unpack(run.weights).items()},
         "buffers": {k: v.clone() for k, v in run.buffers.items()},
-        "optimizer": _slots(run.optimizer, run.weights),
+        "optimizer": run.converted.unpack(_slots(run.optimizer, run.weights)),
     }
 
 
@@ -259,12 +290,12 @@ def _set_aside(run: _Run) -> dict[str, Any]:
 
 
 def _restore(run: _Run, kept: dict[str, Any]) -> None:
-    for name, value in kept["now"]["weights"].items():
+    for name, value in run.converted.pack(kept["now"]["weights"]).items():
         run.weights[name].copy_(value)
     for name, value in kept["now"]["buffers"].items():
         run.buffers[name].copy_(value)
     run.optimizer.state.clear()
-    _load_slots(run.optimizer, run.weights, kept["now"]["optimizer"])
+    _load_slots(run.optimizer, run.weights, run.converted.pack(kept["now"]["optimizer"]))
     run.step, run.rows, run.saved = kept["step"], list(kept["rows"]), dict(kept["saved"])
     run.losses.copy_(kept["losses"])
 
@@ -275,7 +306,7 @@ def _finish(run: _Run, alive: Sequence[Ticket], how: stacked.Lifted | None) -> l
     states = {
         **run.saved,
         run.step: {
-            "weights": run.weights,
+            "weights": run.converted.unpack(run.weights),
             "buffers": run.buffers,
             "optimizer": {},
             **run.saved.get(run.step, {}),
@@ -285,6 +316,7 @@ def _finish(run: _Run, alive: Sequence[Ticket], how: stacked.Lifted | None) -> l
         "stacked": how.stacked if how else None,
         "stack": len(alive),
         "reason": how.reason if how else "",
+        "sparse": sorted(run.converted.structures),
         "optimizer_state": "restored" if alive[0].start.optimizer else "fresh",
     }
     results: list[Trajectory | Failed] = []

@@ -21,11 +21,16 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from winticket.sparse import cross_entropy as compiled_loss
+from winticket.sparse import direct, judged, missing
+
 Tensors = Mapping[str, Tensor]
 Gradients = Callable[[Tensors, Tensors, Tensor, Tensor], tuple[dict[str, Tensor], Tensor]]
 """(weights [S, ...], buffers [S, ...], x [S, B, ...], y [S, B]) -> gradients [S, ...], losses [S]"""
 Scores = Callable[[Tensors, Tensors, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(weights [S, ...], buffers [S, ...], x [N, ...], y [N]) -> summed losses [S], correct answers [S]"""
+
+NARROW = 32  # columns of a product's result below which SGEMM has too little to do along a row
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,20 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return -torch.log_softmax(logits, -1).gather(-1, y.unsqueeze(-1)).squeeze(-1)
 
 
+def _for_kernel(logits: Tensor) -> bool:
+    """Whether the compiled loss takes logits [B, K]."""
+    ours = logits.device.type == "cpu" and logits.dtype in (torch.float32, torch.float64)
+    return ours and logits.ndim == 2 and not missing
+
+
 def gradients(
     module: nn.Module, weights: Tensors, buffers: Tensors, x: Tensor, y: Tensor, *, how: str
 ) -> Lifted:
     """The gradient of the mean cross-entropy for these shapes; `how` is a recipe's `stacking`."""
 
     def loss(weights: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> Tensor:
-        return cross_entropy(functional_call(module, (dict(weights), dict(buffers)), (x,)), y).mean()
+        logits = functional_call(module, (dict(weights), dict(buffers)), (x,))
+        return compiled_loss(logits, y) if _for_kernel(logits) else cross_entropy(logits, y).mean()
 
     return _lift(module, "gradients", grad_and_value(loss), (weights, buffers, x, y), (0, 0, 0, 0), how=how)
 
@@ -65,6 +77,8 @@ def scores(
     def score(weights: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         # A copy: x is the dataset itself, and a module may write to its input.
         logits = functional_call(module, (dict(weights), dict(buffers)), (x.clone(),))
+        if _for_kernel(logits):
+            return judged(logits, y)
         return cross_entropy(logits, y).sum(dtype=torch.float64), (logits.argmax(-1) == y).sum()
 
     own = 0 if y.ndim == 2 else None
@@ -119,6 +133,11 @@ def _choose(
     except Exception as untraceable:  # noqa: BLE001
         single, traced, reason = one, False, f"{reason}; not traced: {_first_line(untraceable)}"
     return Lifted(_one_by_one(single, dims), stacked=False, traced=traced, reason=reason)
+
+
+def may_stack(module: nn.Module, device: torch.device, how: str) -> bool:
+    """Whether replicates will be tried together; `how` is a recipe's `stacking`."""
+    return not _against_stacking(module, device, how)
 
 
 def _against_stacking(module: nn.Module, device: torch.device, how: str) -> str:
@@ -215,6 +234,8 @@ def _simplify(graph: GraphModule) -> None:
         source: Any = node.args[0]
         if node.target in same_shape:
             idle = _form(node) is not None and _form(node) == _form(source)
+        elif node.target is aten.clone.default:
+            idle = not in_place and source.op == "placeholder"  # the input's, in case the module wrote to it
         elif node.target is aten.mul.Scalar:
             idle = node.args[1] == 1 and not in_place and _form(node) == _form(source)
         elif node.target is aten.transpose.int and source.target is aten.transpose.int:
@@ -223,8 +244,34 @@ def _simplify(graph: GraphModule) -> None:
             idle = False
         if idle:
             node.replace_all_uses_with(source)
+    if not in_place:
+        _widen(graph)
+    for node in graph.graph.nodes:
+        if node.op == "call_function":
+            node.target = direct(node.target)  # past the dispatcher, which a kernel's call is as cheap as
     graph.graph.eliminate_dead_code()
     graph.recompile()
+
+
+def _widen(graph: GraphModule) -> None:
+    """Turn products whose result is narrow (a last layer of ten classes) on their side: several times faster.
+
+    SGEMM works along the last dimension: (A B) = (Bᵀ Aᵀ)ᵀ, and the transposes are views.
+    """
+    bmm, transpose = torch.ops.aten.bmm.default, torch.ops.aten.transpose.int
+    for node in list(graph.graph.nodes):
+        form = _form(node) if node.target is bmm else None
+        if form is None or not form[1][2] < NARROW <= form[1][1]:
+            continue
+        with graph.graph.inserting_before(node):
+            left, right = (graph.graph.call_function(transpose, (a, 1, 2)) for a in node.args)
+            turned = graph.graph.call_function(bmm, (right, left))
+            result = graph.graph.call_function(transpose, (turned, 1, 2))
+        node.replace_all_uses_with(result)
+    for node in graph.graph.nodes:
+        if node.target in (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default):
+            node.target = torch.ops.aten.reshape.default  # what lies on its side has no flat view
+    graph.graph.eliminate_dead_code()
 
 
 def _form(node: Node) -> tuple[torch.dtype, tuple[int, ...]] | None:

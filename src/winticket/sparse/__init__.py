@@ -1,0 +1,23 @@
+"""Layers that compute with their kept weights alone: compiled kernels, the operators over them, the break-even."""
+
+from winticket.sparse.breakeven import Shape, break_even
+from winticket.sparse.convert import Converted, candidates, convert
+from winticket.sparse.native import instruction_sets, missing
+from winticket.sparse.operators import cross_entropy, direct, judged, sparse_linear
+from winticket.sparse.structure import Structure, structure
+
+__all__ = [
+    "Converted",
+    "Shape",
+    "Structure",
+    "break_even",
+    "candidates",
+    "convert",
+    "cross_entropy",
+    "direct",
+    "instruction_sets",
+    "judged",
+    "missing",
+    "sparse_linear",
+    "structure",
+]

@@ -1,0 +1,151 @@
+"""Below which density a layer is faster sparse: measured on this machine, once per shape, and remembered.
+
+A measurement takes well under a second. It is kept in the user's cache folder, so that every process of a run, and a
+run resumed, makes the same choice: another choice changes numbers in the last bits.
+"""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import torch
+from torch import Tensor
+
+from winticket.places import cache_folder
+from winticket.sparse import products
+from winticket.sparse.native import kernels
+from winticket.sparse.structure import structure
+
+REVISION = 1
+"""Raised when measurements of the kernels before are no longer true."""
+STEP = 0.05  # break-even densities are rounded down to multiples of this, so that noise rarely changes them
+PROBES = (0.05, 0.4)
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A Linear layer in training: a stack of `stack` networks, batches of `batch`, so many threads."""
+
+    rows: int
+    columns: int
+    stack: int
+    batch: int
+    threads: int
+
+
+@lru_cache(maxsize=1024)
+def break_even(shape: Shape) -> float:
+    """The density up to which the sparse kernels train this layer faster than the dense ones; 0 without kernels."""
+    if kernels is None:
+        return 0.0
+    digest = sha256(json.dumps(_where(shape), sort_keys=True).encode()).hexdigest()[:24]
+    file = cache_folder() / "break-even" / f"{digest}.json"
+    try:
+        return float(json.loads(file.read_text())["break_even"])
+    except (OSError, ValueError, KeyError):
+        pass
+    found = {**_where(shape), "break_even": measure(shape)}
+    return _remember(file, found)
+
+
+def _where(shape: Shape) -> dict[str, object]:
+    machine = {"processor": _processor(), "torch": torch.__version__, "kernels": kernels.chosen()}
+    return {**asdict(shape), **machine, "revision": REVISION}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _remember(file: Path, found: dict[str, object]) -> float:
+    """Write a measurement unless another process has, and return the one that stands."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile("w", dir=file.parent, suffix=".part", delete=False) as part:
+            json.dump(found, part)
+        try:
+            os.link(part.name, file)  # fails where the file is there: the first one stands
+        finally:
+            Path(part.name).unlink()
+    except FileExistsError:
+        return float(json.loads(file.read_text())["break_even"])
+    except OSError:
+        pass  # a cache that cannot be written costs a measurement per process, no more
+    return float(str(found["break_even"]))
+
+
+def measure(shape: Shape) -> float:
+    """Time forward, both gradients and the optimiser's step, dense and at two densities; where the lines cross."""
+    dense = _time(_dense(shape))
+    low, high = (_time(_sparse(shape, density)) for density in PROBES)
+    slope = max((high - low) / (PROBES[1] - PROBES[0]), 1e-12)
+    crossing = PROBES[0] + (dense - low) / slope
+    return min(1.0, max(0.0, int(crossing / STEP) * STEP))
+
+
+def _time(work: Callable[[], None]) -> float:
+    """Median seconds of a call, of a few rounds after one to warm up."""
+    work()
+    begun = time.perf_counter()
+    work()
+    calls = max(1, round(0.004 / max(time.perf_counter() - begun, 1e-6)))
+    rounds = []
+    for _ in range(ROUNDS):
+        begun = time.perf_counter()
+        for _ in range(calls):
+            work()
+        rounds.append((time.perf_counter() - begun) / calls)
+    return statistics.median(rounds)
+
+
+def _operands(shape: Shape) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape.stack, shape.batch, shape.columns, generator=generator)
+    grad = torch.randn(shape.stack, shape.batch, shape.rows, generator=generator)
+    return x, grad
+
+
+def _dense(shape: Shape) -> Callable[[], None]:
+    x, grad = _operands(shape)
+    weight = torch.randn(shape.stack, shape.rows, shape.columns)
+    mask = torch.ones_like(weight)
+    optimizer = torch.optim.Adam([weight], lr=1e-9, fused=True)
+
+    def work() -> None:
+        torch.bmm(x, weight.mT)
+        torch.bmm(grad, weight)
+        weight.grad = torch.bmm(grad.mT, x)
+        optimizer.step()
+        weight.mul_(mask)
+
+    return work
+
+
+def _sparse(shape: Shape, density: float) -> Callable[[], None]:
+    x, grad = (products.batch_last(t) for t in _operands(shape))
+    generator = torch.Generator().manual_seed(1)
+    keep = torch.rand(shape.stack, shape.rows, shape.columns, generator=generator) < density
+    where = structure(keep)
+    values = where.pack(torch.randn(keep.shape))
+    optimizer = torch.optim.Adam([values], lr=1e-9, fused=True)
+
+    def work() -> None:
+        products.linear(x, values, None, where.start, where.place)
+        products.linear_grad_input(grad, values, where.by_column, where.row_of, where.order)
+        values.grad = products.linear_grad_weight(grad, x, where.start, where.place)
+        optimizer.step()
+
+    return work

@@ -1,0 +1,216 @@
+// The Python module: chooses the instruction set, checks nothing (winticket.sparse.products does), shares the work out.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "loss.hpp"
+#include "planes.hpp"
+#include "rows.hpp"
+
+namespace nb = nanobind;
+
+namespace winticket {
+
+namespace plain {
+extern const Kernels kernels;
+}
+#ifdef WINTICKET_X86
+namespace avx2 {
+extern const Kernels kernels;
+}
+namespace avx512 {
+extern const Kernels kernels;
+}
+#endif
+
+namespace {
+
+struct Choice {
+  std::string name;
+  const Kernels* kernels;
+};
+
+// Best first.
+std::vector<Choice> choices() {
+  std::vector<Choice> all;
+#ifdef WINTICKET_X86
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f")) all.push_back({"avx512", &avx512::kernels});
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) all.push_back({"avx2", &avx2::kernels});
+#endif
+  all.push_back({"plain", &plain::kernels});
+  return all;
+}
+
+Choice chosen = choices().front();
+
+std::vector<std::string> available() {
+  std::vector<std::string> names;
+  for (const Choice& c : choices()) names.push_back(c.name);
+  return names;
+}
+
+void use(const std::string& name) {
+  for (const Choice& c : choices())
+    if (c.name == name) {
+      chosen = c;
+      return;
+    }
+  throw nb::value_error(("this processor does not run '" + name + "'").c_str());
+}
+
+// Replicates side by side; where there are fewer than threads, the rows of each in as many pieces as are wanted.
+template <class Do>
+void share(int64_t replicates, int64_t rows, int threads, const Do& work) {
+  const int64_t pieces = std::max<int64_t>(1, std::min<int64_t>(rows, (threads + replicates - 1) / replicates));
+  const int64_t units = replicates * pieces;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && units > 1)
+  for (int64_t unit = 0; unit < units; ++unit) {
+    const int64_t piece = unit % pieces;
+    work(Range{rows * piece / pieces, rows * (piece + 1) / pieces}, unit / pieces);
+  }
+}
+
+// Addresses of tensors that the caller keeps alive; 0 where there is none.
+template <class T>
+Rows<T> described(int64_t rows, int64_t length, int64_t capacity, int64_t weights, int64_t scale, int64_t in_stride,
+                  int64_t out_stride, uintptr_t start, uintptr_t place, uintptr_t order, uintptr_t weight,
+                  uintptr_t begin, uintptr_t in, uintptr_t out) {
+  return {rows,
+          length,
+          capacity,
+          weights,
+          scale,
+          in_stride,
+          out_stride,
+          reinterpret_cast<const int32_t*>(start),
+          reinterpret_cast<const int32_t*>(place),
+          reinterpret_cast<const int32_t*>(order),
+          reinterpret_cast<const T*>(weight),
+          reinterpret_cast<const T*>(begin),
+          reinterpret_cast<const T*>(in),
+          reinterpret_cast<T*>(out)};
+}
+
+using Address = uintptr_t;
+
+void sum(bool twice, int threads, int64_t replicates, int64_t rows, int64_t length, int64_t capacity, int64_t weights,
+         int64_t scale, int64_t in_stride, int64_t out_stride, Address start, Address place, Address order,
+         Address weight, Address begin, Address in, Address out) {
+  const auto run = [&](const auto& p, auto kernel) {
+    share(replicates, rows, threads, [&](const Range& range, int64_t r) { kernel(p, range, r); });
+  };
+  if (twice)
+    run(described<double>(rows, length, capacity, weights, scale, in_stride, out_stride, start, place, order, weight,
+                          begin, in, out),
+        chosen.kernels->sum_double);
+  else
+    run(described<float>(rows, length, capacity, weights, scale, in_stride, out_stride, start, place, order, weight,
+                         begin, in, out),
+        chosen.kernels->sum_float);
+}
+
+void dot(bool twice, int threads, int64_t replicates, int64_t rows, int64_t length, int64_t capacity, int64_t weights,
+         int64_t scale, int64_t in_stride, int64_t out_stride, Address start, Address place, Address dense, Address in,
+         Address out) {
+  const auto run = [&](const auto& p, auto kernel) {
+    share(replicates, rows, threads, [&](const Range& range, int64_t r) { kernel(p, range, r); });
+  };
+  if (twice)
+    run(described<double>(rows, length, capacity, weights, scale, in_stride, out_stride, start, place, 0, dense, 0, in,
+                          out),
+        chosen.kernels->dot_double);
+  else
+    run(described<float>(rows, length, capacity, weights, scale, in_stride, out_stride, start, place, 0, dense, 0, in,
+                         out),
+        chosen.kernels->dot_float);
+}
+
+void transpose(bool twice, int threads, int64_t replicates, int64_t rows, int64_t columns, int64_t width, Address in,
+               Address out) {
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && replicates > 1)
+  for (int64_t r = 0; r < replicates; ++r) {
+    if (twice)
+      chosen.kernels->transpose_double(reinterpret_cast<double*>(out) + r * columns * width,
+                                       reinterpret_cast<const double*>(in) + r * rows * columns, rows, columns, width);
+    else
+      chosen.kernels->transpose_float(reinterpret_cast<float*>(out) + r * columns * width,
+                                      reinterpret_cast<const float*>(in) + r * rows * columns, rows, columns, width);
+  }
+}
+
+template <class Copy>
+void each_channel(int64_t replicates, int64_t channels, int threads, const Copy& copy) {
+#pragma omp parallel for num_threads(threads) schedule(static) collapse(2) if (threads > 1)
+  for (int64_t r = 0; r < replicates; ++r)
+    for (int64_t c = 0; c < channels; ++c) copy(r, c);
+}
+
+void spread(bool twice, int threads, int64_t replicates, int64_t images, int64_t channels, int64_t height,
+            int64_t width, int64_t phases_down, int64_t phases_across, int64_t pad_down, int64_t pad_across,
+            int64_t grid_height, int64_t grid_width, int64_t lead, int64_t in_stride, int64_t out_stride, Address in,
+            Address out) {
+  const Planes shape{images,     channels,    height,     width, phases_down, phases_across, pad_down,
+                     pad_across, grid_height, grid_width, lead,  in_stride,   out_stride};
+  each_channel(replicates, channels, threads, [&](int64_t r, int64_t c) {
+    if (twice)
+      spread_channel(shape, reinterpret_cast<const double*>(in), reinterpret_cast<double*>(out), r, c);
+    else
+      spread_channel(shape, reinterpret_cast<const float*>(in), reinterpret_cast<float*>(out), r, c);
+  });
+}
+
+void gather(bool twice, int threads, int64_t replicates, int64_t images, int64_t channels, int64_t height,
+            int64_t width, int64_t phases_down, int64_t phases_across, int64_t pad_down, int64_t pad_across,
+            int64_t grid_height, int64_t grid_width, int64_t lead, int64_t in_stride, int64_t out_stride, Address in,
+            Address out) {
+  const Planes shape{images,     channels,    height,     width, phases_down, phases_across, pad_down,
+                     pad_across, grid_height, grid_width, lead,  in_stride,   out_stride};
+  each_channel(replicates, channels, threads, [&](int64_t r, int64_t c) {
+    if (twice)
+      gather_channel(shape, reinterpret_cast<const double*>(in), reinterpret_cast<double*>(out), r, c);
+    else
+      gather_channel(shape, reinterpret_cast<const float*>(in), reinterpret_cast<float*>(out), r, c);
+  });
+}
+
+// y may be shared by the replicates (y_stride 0). `sum` is float64 [S], `correct` int64 [S]; `grad` may be 0.
+void loss(bool twice, int threads, int64_t replicates, int64_t rows, int64_t classes, int64_t y_stride, double scale,
+          Address logits, Address y, Address grad, Address sum, Address correct) {
+  const auto run = [&](auto zero) {
+    using T = decltype(zero);
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && replicates > 1)
+    for (int64_t r = 0; r < replicates; ++r)
+      cross_entropy<T>(reinterpret_cast<const T*>(logits) + r * rows * classes,
+                       reinterpret_cast<const int64_t*>(y) + r * y_stride, rows, classes, static_cast<T>(scale),
+                       grad ? reinterpret_cast<T*>(grad) + r * rows * classes : nullptr,
+                       reinterpret_cast<double*>(sum) + r, reinterpret_cast<int64_t*>(correct) + r);
+  };
+  if (twice)
+    run(0.0);
+  else
+    run(0.0f);
+}
+
+}  // namespace
+
+NB_MODULE(_kernels, m) {
+  m.doc() = "Compiled sparse products; call winticket.sparse, which checks what it passes on.";
+  m.def("available", available);
+  m.def("chosen", [] { return chosen.name; });
+  m.def("use", use);
+  const auto unlocked = nb::call_guard<nb::gil_scoped_release>();
+  m.def("sum", sum, unlocked);
+  m.def("dot", dot, unlocked);
+  m.def("transpose", transpose, unlocked);
+  m.def("loss", loss, unlocked);
+  m.def("spread", spread, unlocked);
+  m.def("gather", gather, unlocked);
+}
+
+}  // namespace winticket

@@ -1,0 +1,196 @@
+"""The products as PyTorch operators: `torch.ops.winticket.sparse_linear` and its gradients.
+
+They have autograd formulas, batching rules (under `torch.func.vmap`, a stack of replicates is one call of a kernel) and
+shapes for `torch.compile`. They are differentiable once: a second derivative raises an error.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from winticket.sparse import products
+
+_library = torch.library.Library("winticket", "DEF")  # type: ignore[no-untyped-call]
+_DIRECT: dict[Any, Callable[..., Any]] = {}
+
+
+def direct(operator: Any) -> Callable[..., Any]:
+    """What `operator` computes on plain tensors, without PyTorch's dispatch; other operators come back as they are."""
+    found: Callable[..., Any] = _DIRECT.get(operator, operator)
+    return found
+
+
+def _define(schema: str, compute: Callable[..., Any], shape: Callable[..., Any], *, shared: int = -1) -> None:
+    """An operator whose tensors may all lead with a replicate dimension; replicates may share argument `shared`."""
+    name = schema.partition("(")[0]
+    full = f"winticket::{name}"
+    _library.define(schema)  # type: ignore[no-untyped-call]
+    torch.library.impl(full, "CPU", compute, lib=_library)
+    torch.library.register_fake(full, shape, lib=_library)
+    torch.library.register_vmap(full, _batching(getattr(torch.ops.winticket, name), shared), lib=_library)
+    _DIRECT[getattr(torch.ops.winticket, name).default] = compute
+
+
+def _batching(operator: Any, shared: int) -> Callable[..., Any]:
+    def rule(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
+        given = []
+        for position, (value, dim) in enumerate(zip(arguments, in_dims, strict=True)):
+            if not isinstance(value, Tensor):
+                given.append(value)
+            elif dim is not None:
+                given.append(value.movedim(dim, 0) if dim else value)
+            elif position == shared:
+                given.append(value)
+            else:
+                given.append(value.expand(info.batch_size, *value.shape).contiguous())
+        result = operator(*given)
+        return result, 0 if isinstance(result, Tensor) else (0,) * len(result)
+
+    return rule
+
+
+def _turned(like: Tensor, *shape: int) -> Tensor:
+    """An empty [..., B, F] with the batch innermost."""
+    return like.new_empty((*shape[:-2], shape[-1], shape[-2])).transpose(-1, -2)
+
+
+def _same_turned(x: Tensor) -> Tensor:
+    return _turned(x, *x.shape)
+
+
+def _linear(x: Tensor, values: Tensor, bias: Tensor | None, *indices: Tensor) -> Tensor:
+    start, place, *_ = indices  # the rest is for the gradient
+    return products.linear(x, values, bias, start, place)
+
+
+_INDICES = "Tensor start, Tensor place, Tensor by_column, Tensor row_of, Tensor order"
+_define("batch_last(Tensor x) -> Tensor", products.batch_last, _same_turned)
+_define(
+    f"sparse_linear(Tensor x, Tensor values, Tensor? bias, {_INDICES}) -> Tensor",
+    _linear,
+    lambda x, values, _bias, start, *_: _turned(x, *values.shape[:-1], x.shape[-2], start.shape[-1] - 1),
+    shared=0,
+)
+_define(
+    "sparse_linear_grad_input(Tensor grad, Tensor values, Tensor by_column, Tensor row_of, Tensor order) -> Tensor",
+    products.linear_grad_input,
+    lambda grad, values, by_column, *_: _turned(
+        grad, *values.shape[:-1], grad.shape[-2], by_column.shape[-1] - 1
+    ),
+)
+_define(
+    "sparse_linear_grad_weight(Tensor grad, Tensor x, Tensor start, Tensor place) -> Tensor",
+    products.linear_grad_weight,
+    lambda grad, _x, _start, place: grad.new_empty(place.shape),
+    shared=1,
+)
+_define(
+    "cross_entropy(Tensor logits, Tensor y) -> (Tensor, Tensor)",
+    products.cross_entropy,
+    lambda logits, _y: (logits.new_empty(logits.shape[:-2]), torch.empty_like(logits.contiguous())),
+    shared=1,
+)
+_define(
+    "judged(Tensor logits, Tensor y) -> (Tensor, Tensor)",
+    products.judged,
+    lambda logits, y: (
+        logits.new_empty(logits.shape[:-2], dtype=torch.float64),
+        y.new_empty(logits.shape[:-2]),
+    ),
+    shared=1,
+)
+
+
+def _keep_for_linear(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    del output
+    x, values, _, *indices = inputs
+    ctx.save_for_backward(x, values, *indices)
+
+
+def _linear_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, values, start, place, by_column, row_of, order = ctx.saved_tensors
+    operators, wanted = torch.ops.winticket, ctx.needs_input_grad
+    by_x = operators.sparse_linear_grad_input(grad, values, by_column, row_of, order) if wanted[0] else None
+    if by_x is not None and by_x.ndim > x.ndim:
+        by_x = by_x.sum(0)  # the replicates shared x
+    by_values = operators.sparse_linear_grad_weight(grad, x, start, place) if wanted[1] else None
+    by_bias = grad.sum(-2) if wanted[2] else None
+    return by_x, by_values, by_bias, None, None, None, None, None
+
+
+torch.library.register_autograd(
+    "winticket::sparse_linear", _linear_gradients, setup_context=_keep_for_linear, lib=_library
+)
+torch.library.register_autograd("winticket::batch_last", lambda _ctx, grad: grad, lib=_library)
+
+
+class _Linear(torch.autograd.Function):
+    """The same operator and formula in the form that `torch.func`'s transforms take."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*inputs: Any) -> Tensor:
+        y: Tensor = torch.ops.winticket.sparse_linear(*inputs)
+        return y
+
+    setup_context = staticmethod(_keep_for_linear)
+    backward = staticmethod(_linear_gradients)
+
+
+class _BatchLast(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        y: Tensor = torch.ops.winticket.batch_last(x)
+        return y
+
+    @staticmethod
+    def setup_context(_ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(_ctx: Any, grad: Tensor) -> Tensor:
+        return grad
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Computes the gradient with the loss, since a training always wants both."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        loss, grad = torch.ops.winticket.cross_entropy(logits, y)
+        return loss, grad
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        del inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, by_loss: Tensor, by_grad: Tensor) -> tuple[Tensor, None]:
+        del by_grad
+        (grad,) = ctx.saved_tensors
+        return grad * by_loss[..., None, None], None
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy of logits [B, K] against classes y [B], in one kernel with its gradient."""
+    loss: Tensor = _CrossEntropy.apply(logits, y)[0]  # type: ignore[no-untyped-call]
+    return loss
+
+
+def judged(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Summed cross-entropy (float64) and the number of right answers of logits [N, K] against y [N]."""
+    total, right = torch.ops.winticket.judged(logits, y)
+    return total, right
+
+
+sparse_linear: Callable[..., Tensor] = _Linear.apply
+batch_last: Callable[..., Tensor] = _BatchLast.apply

@@ -1,0 +1,107 @@
+"""Which kept weights can have an effect: not those into a hidden unit that nothing goes out of.
+
+Such a unit's output is read by nobody, so the gradient by the weights into it is exactly 0, and they stay out of the
+products without any number changing. It is known only where one layer's outputs are the next one's inputs, one by one:
+along chains of layers joined by functions that keep units apart. Elsewhere every kept weight counts as live.
+"""
+
+from collections.abc import Mapping
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, fx, nn
+
+_UNITWISE_MODULES = (
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.Softplus,
+    nn.Dropout,
+    nn.Identity,
+    nn.BatchNorm2d,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+)
+_UNITWISE_FUNCTIONS = (
+    torch.relu,
+    torch.tanh,
+    torch.sigmoid,
+    nn.functional.relu,
+    nn.functional.gelu,
+    nn.functional.silu,
+    nn.functional.leaky_relu,
+    nn.functional.dropout,
+    nn.functional.max_pool2d,
+    nn.functional.avg_pool2d,
+)
+_UNITWISE_METHODS = ("relu", "relu_", "tanh", "sigmoid")
+
+_chains: "WeakKeyDictionary[nn.Module, dict[str, str]]" = WeakKeyDictionary()
+
+
+def live(module: nn.Module, keep: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The part of masks `keep` [S, out, in, ...] (of some of the layers) that can have an effect."""
+    found = dict(keep)
+    chain = following(module)
+    for name, after in reversed(chain.items()):  # what follows comes first
+        if name in keep and after in keep:
+            read = found[after].flatten(3).any(-1) if found[after].ndim > 3 else found[after]
+            used = read.any(1)  # [S, units]
+            found[name] = found[name] & used.view(*used.shape, *[1] * (found[name].ndim - 2))
+    return found
+
+
+def following(module: nn.Module) -> dict[str, str]:
+    """For each weight whose units only one other layer reads, one by one, that layer's weight; in forward order."""
+    if module not in _chains:
+        _chains[module] = _traced(module)
+    return _chains[module]
+
+
+def _traced(module: nn.Module) -> dict[str, str]:
+    try:
+        graph = fx.Tracer().trace(module)
+    except Exception:  # noqa: BLE001  # a module that cannot be traced keeps all its weights
+        return {}
+    modules = dict(module.named_modules())
+    times: dict[str, int] = {}
+    for node in graph.nodes:
+        if node.op == "call_module":
+            times[str(node.target)] = times.get(str(node.target), 0) + 1
+    chain = {}
+    for node in graph.nodes:
+        if not _is_layer(node, modules) or times[str(node.target)] > 1:
+            continue
+        after = _only_reader(node)
+        while after is not None and _unitwise(after, modules):
+            after = _only_reader(after)
+        if after is None or not _is_layer(after, modules) or times[str(after.target)] > 1:
+            continue
+        if type(modules[str(after.target)]) is type(modules[str(node.target)]):
+            chain[f"{node.target}.weight"] = f"{after.target}.weight"
+    return chain
+
+
+def _is_layer(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    if node.op != "call_module":
+        return False
+    layer = modules[str(node.target)]
+    return type(layer) is nn.Linear or (type(layer) is nn.Conv2d and layer.groups == 1)
+
+
+def _only_reader(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _unitwise(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    if len(node.all_input_nodes) != 1:
+        return False
+    if node.op == "call_module":
+        return isinstance(modules[str(node.target)], _UNITWISE_MODULES)
+    if node.op == "call_function":
+        return node.target in _UNITWISE_FUNCTIONS
+    return node.op == "call_method" and node.target in _UNITWISE_METHODS

@@ -1,0 +1,74 @@
+"""Where the kept weights of a stack stand: rows for the forward product, columns for the gradient by input."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The kept weights of one layer in S replicates, as the kernels read them.
+
+    `values` of a layer is [S, P], P the most that any replicate keeps. A replicate's values are its *live* weights in
+    row-major order, then those kept but without effect (their gradient is 0), then zeros up to P, which nothing refers
+    to. All index tensors are int32 but `index`.
+
+    index [S, P]: position of each value in the flattened dense weight; its size where there is none.
+    start [S, rows + 1], place [S, P]: live values of each row, and the column each stands in.
+    by_column [S, columns + 1], row_of [S, P], order [S, P]: the same by columns: the row of each, and which value.
+    """
+
+    shape: tuple[int, ...]
+    index: Tensor
+    start: Tensor
+    place: Tensor
+    by_column: Tensor
+    row_of: Tensor
+    order: Tensor
+
+    @property
+    def capacity(self) -> int:
+        return int(self.index.shape[1])
+
+    def pack(self, dense: Tensor) -> Tensor:
+        """Values [S, P] of a dense weight [S, *shape]."""
+        flat = torch.cat([dense.flatten(1), dense.new_zeros(len(dense), 1)], 1)
+        return flat.gather(1, self.index)
+
+    def unpack(self, values: Tensor) -> Tensor:
+        """The dense weight [S, *shape], 0 where pruned."""
+        size = torch.Size(self.shape).numel()
+        flat = values.new_zeros(len(values), size + 1)
+        return flat.scatter_(1, self.index, values)[:, :size].reshape(-1, *self.shape)
+
+
+def structure(keep: Tensor, live: Tensor | None = None) -> Structure:
+    """The structure of masks `keep` [S, out, ...]; `live`, a part of it, are the weights that can have an effect.
+
+    A convolution's column is a place in its kernel window: (channel, row, column) flattened.
+    """
+    live = keep if live is None else live & keep
+    stack, rows = keep.shape[:2]
+    flat, effective = keep.flatten(2), live.flatten(2)
+    columns = flat.shape[2]
+    size = rows * columns
+    capacity = int(flat.sum((1, 2)).max())
+    index = torch.full((stack, capacity), size, dtype=torch.int64)
+    place = torch.zeros((stack, capacity), dtype=torch.int32)
+    row_of, order = torch.zeros_like(place), torch.zeros_like(place)
+    start = torch.zeros((stack, rows + 1), dtype=torch.int32)
+    by_column = torch.zeros((stack, columns + 1), dtype=torch.int32)
+    for r in range(stack):
+        of_row, of_column = effective[r].nonzero(as_tuple=True)
+        idle = (flat[r] & ~effective[r]).flatten().nonzero().flatten()
+        count = len(of_row)
+        index[r, :count] = of_row * columns + of_column
+        index[r, count : count + len(idle)] = idle
+        place[r, :count] = of_column.to(torch.int32)
+        start[r, 1:] = effective[r].sum(1).cumsum(0)
+        # Stable: within a column the rows stay in order, so sums are taken in one order on every machine.
+        order[r, :count] = torch.sort(of_column, stable=True).indices.to(torch.int32)
+        row_of[r, :count] = of_row[order[r, :count].long()].to(torch.int32)
+        by_column[r, 1:] = effective[r].sum(0).cumsum(0)
+    return Structure(tuple(keep.shape[1:]), index, start, place, by_column, row_of, order)

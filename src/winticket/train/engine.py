@@ -1,0 +1,113 @@
+"""Which layers of a stack train on the sparse kernels, and which dense."""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, get_args
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from winticket.sparse import Converted, Shape, break_even, candidates, missing
+from winticket.sparse import convert as converted_for
+from winticket.train.recipe import Recipe
+from winticket.train.stacked import may_stack
+
+Engine = Literal["auto", "dense", "sparse"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+
+_trusted: "WeakSet[nn.Module]" = WeakSet()
+
+
+def check_engine(engine: str) -> None:
+    """ValueError for an engine that is unknown, or not to be had here."""
+    if engine not in ENGINES:
+        raise ValueError(f"engine is {engine!r}; possible: {', '.join(ENGINES)}")
+    if engine == "sparse" and missing:
+        raise ValueError(f"engine sparse is not to be had here: {missing}; engine auto trains dense then")
+
+
+def convert(
+    module: nn.Module, keep: Mapping[str, Tensor], recipe: Recipe, *, engine: Engine, stacked: bool
+) -> Converted:
+    """`module` for masks `keep` [S, *shape], with the layers sparse that train faster so.
+
+    `auto` takes a layer whose mean density over the stack is at most its break-even on this machine; `sparse` takes
+    every layer that can be and has a pruned weight; `dense`, and any device but the CPU, none.
+    """
+    check_engine(engine)
+    if engine == "dense" or missing or any(m.device.type != "cpu" for m in keep.values()):
+        return Converted(module)
+    layers = candidates(module)
+    density = {name: float(keep[name].double().mean()) for name in layers if name in keep}
+    chosen = [name for name, d in density.items() if d < 1]
+    if engine == "auto":
+        chosen = [
+            name
+            for name in chosen
+            if density[name] <= break_even(_shape(keep[name], recipe, stacked=stacked))
+        ]
+    return converted_for(module, keep, chosen)
+
+
+def measure(module: nn.Module, names: Iterable[str], recipe: Recipe, *, stacks: Iterable[int]) -> None:
+    """Measure the break-even of the layers of weights `names` where it is not known yet, for one thread.
+
+    Done before the workers of a run start, so that they agree and do not measure at once.
+    """
+    if missing:
+        return
+    together = may_stack(module, torch.device("cpu"), recipe.stacking)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        layers = candidates(module)
+        for count in {c if together else 1 for c in stacks}:
+            for name in names:
+                if name in layers:
+                    weight: Tensor = layers[name].get_parameter("weight")
+                    break_even(_shape(weight.expand(count, *weight.shape), recipe, stacked=together))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _shape(keep: Tensor, recipe: Recipe, *, stacked: bool) -> Shape:
+    return Shape(
+        rows=keep.shape[1],
+        columns=keep[0, 0].numel(),
+        stack=len(keep) if stacked else 1,
+        batch=recipe.batch,
+        threads=torch.get_num_threads(),
+    )
+
+
+def trusted(
+    module: nn.Module,
+    converted: Converted,
+    weights: Mapping[str, Tensor],
+    buffers: Mapping[str, Tensor],
+    x: Tensor,
+) -> Converted:
+    """`converted`, if it computes what `module` does on the examples x [B, ...]; else the module itself, dense.
+
+    A module may do with a layer's weight what no layer does with it. Tried once per choice of layers.
+    """
+    if converted.module is module or converted.module in _trusted:
+        return converted
+    packed = {k: v[0] for k, v in converted.pack(weights).items()}
+    extra = {k: v[0] for k, v in {**buffers, **converted.indices}.items()}
+    was_training = module.training
+    try:
+        with torch.no_grad():
+            wanted = functional_call(
+                module.eval(), ({k: v[0] for k, v in weights.items()}, extra), (x.clone(),)
+            )
+            given = functional_call(converted.module.eval(), (packed, extra), (x.clone(),))
+        torch.testing.assert_close(given, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max() + 1e-6))
+    except Exception:  # noqa: BLE001  # whatever a user's module raises with a layer that is another
+        return Converted(module)
+    finally:
+        module.train(was_training)
+        converted.module.train(was_training)
+    _trusted.add(converted.module)
+    return converted

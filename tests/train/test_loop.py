@@ -338,6 +338,21 @@ def test_the_others_are_what_they_are_without_the_failed_one(vectors: Any, dense
     assert all(same_run(a, b) for a, b in zip(trajectories([results[0], results[2]]), pair, strict=True))
 
 
+@pytest.mark.parametrize("how", ["stacked", "one by one"])
+def test_the_others_keep_their_dropout_noise_too(how: Any, vectors: Data, dense: Make) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+    stack = [dense(module, r) for r in range(3)]
+    recipe = Recipe(steps=10, batch=10, stacking=how)
+    whole = trajectories(train(module, vectors, data, stack, recipe))
+    for gone in range(3):
+        lost = Failed("an earlier level", 7, Seeds(1, gone))
+        some = train(module, vectors, data, [lost if r == gone else stack[r] for r in range(3)], recipe)
+        assert some[gone] is lost
+        for r in {0, 1, 2} - {gone}:
+            assert same_run(whole[r], trajectories([some[r]])[0])
+
+
 def test_a_stack_of_failures_trains_nothing(vectors: Data) -> None:
     lost = (Failed("early", 1, Seeds(1, 0)), Failed("late", None, Seeds(1, 1)))
     said: list[int] = []

@@ -343,7 +343,9 @@ def test_replicates_with_data_of_their_own_are_trained_and_measured_on_those(
     tickets = [dense(module, r, density=0.8) for r in range(3)]
     lost = Failed("earlier", 3, Seeds(1, 9))
     recipe = Recipe(steps=12, batch=10, evaluate_every=3, optimizer="sgd", lr=0.05, stacking=how)  # type: ignore[arg-type]
-    together = train(module, own_splits(vectors, [0, 1, 2]), data, [tickets[0], lost, *tickets[1:]], recipe)
+    together = train(
+        module, own_splits(vectors, [0, 7, 1, 2]), data, [tickets[0], lost, *tickets[1:]], recipe
+    )
     assert together[1] is lost
     for r, path in enumerate([together[0], *together[2:]]):
         one = own_splits(vectors, [r])

@@ -87,11 +87,11 @@ class Examples:
 
 
 def examples(setup: Setup, stack: Sequence[Ticket | Failed], device: torch.device) -> Examples:
-    """What a stack trains and is measured on: shared, or each living replicate's own split, stacked."""
+    """What a stack trains and is measured on: shared, or each replicate's own split, stacked."""
     if not setup.own_split:
         shared = setup.dataset(device)
         return Examples(shared.train, shared.validation, shared.test)
-    own = [setup.dataset(device, t.seeds.replicate) for t in stack if isinstance(t, Ticket)]
+    own = [setup.dataset(device, t.seeds.replicate) for t in stack]
 
     def stacked(parts: Sequence[data.Split]) -> data.Split:
         return data.Split(torch.stack([p.x for p in parts]), torch.stack([p.y for p in parts]))

@@ -49,12 +49,16 @@ def break_even(shape: Shape) -> float:
         return 0.0
     digest = sha256(json.dumps(_where(shape), sort_keys=True).encode()).hexdigest()[:24]
     file = cache_folder() / "break-even" / f"{digest}.json"
+    if (known := _read(file)) is not None:
+        return known
+    return _remember(file, {**_where(shape), "break_even": measure(shape)})
+
+
+def _read(file: Path) -> float | None:
     try:
         return float(json.loads(file.read_text())["break_even"])
-    except (OSError, ValueError, KeyError):
-        pass
-    found = {**_where(shape), "break_even": measure(shape)}
-    return _remember(file, found)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _where(shape: Shape) -> dict[str, object]:
@@ -72,19 +76,22 @@ def _processor() -> str:
 
 def _remember(file: Path, found: dict[str, object]) -> float:
     """Write a measurement unless another process has, and return the one that stands."""
+    mine = float(str(found["break_even"]))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile("w", dir=file.parent, suffix=".part", delete=False) as part:
             json.dump(found, part)
         try:
             os.link(part.name, file)  # fails where the file is there: the first one stands
+        except FileExistsError:
+            if (theirs := _read(file)) is not None:
+                return theirs
+            Path(part.name).replace(file)  # it was broken
         finally:
-            Path(part.name).unlink()
-    except FileExistsError:
-        return float(json.loads(file.read_text())["break_even"])
+            Path(part.name).unlink(missing_ok=True)
     except OSError:
         pass  # a cache that cannot be written costs a measurement per process, no more
-    return float(str(found["break_even"]))
+    return mine
 
 
 def measure(shape: Shape) -> float:

@@ -132,8 +132,17 @@ class _Linear(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(*inputs: Any) -> Tensor:
-        y: Tensor = torch.ops.winticket.sparse_linear(*inputs)
+    def forward(  # noqa: PLR0917  # spelled out, since torch.compile takes no starred arguments here
+        x: Tensor,
+        values: Tensor,
+        bias: Tensor | None,
+        start: Tensor,
+        place: Tensor,
+        by_column: Tensor,
+        row_of: Tensor,
+        order: Tensor,
+    ) -> Tensor:
+        y: Tensor = torch.ops.winticket.sparse_linear(x, values, bias, start, place, by_column, row_of, order)
         return y
 
     setup_context = staticmethod(_keep_for_linear)

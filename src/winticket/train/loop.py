@@ -1,7 +1,7 @@
 """The only training loop: a stack of tickets in, their trajectories out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -75,17 +75,18 @@ def train(
     optimiser's, and at the end, without (nothing goes on from there). A replicate whose loss stops being finite
     becomes a `Failed` and leaves the others' numbers alone; a `Failed` that comes in goes out as it is.
 
-    `data` are shared by the replicates, or, with a leading dimension for the tickets that have not failed, each has
-    its own. Replicate r sees them in the order of `seeds.derive("order")`, in batches of `recipe.batch` that run on
+    `data` are shared by the replicates, or, with a leading dimension for the stack, each has its own. Replicate r sees them in the order of `seeds.derive("order")`, in batches of `recipe.batch` that run on
     over the ends of epochs; so every arm of a replicate sees the same. Curves have a point at each step of
     `recipe.grid(start)`: `train_loss` is the mean since the point before (nan at the first).
 
     `engine` says how layers with pruned weights are computed: "auto" on the sparse kernels where those are faster,
     "dense", or "sparse" wherever that can be. The numbers agree to float tolerance; see `winticket.train.engine`.
     """
-    alive = [ticket for ticket in stack if isinstance(ticket, Ticket)]
-    if not alive:
+    living = next((ticket for ticket in stack if isinstance(ticket, Ticket)), None)
+    if living is None:
         return tuple(t for t in stack if isinstance(t, Failed))
+    # A failed replicate's place is held by another's weights: whose noise and whose sums are whose does not move.
+    alive = [t if isinstance(t, Ticket) else replace(living, seeds=t.seeds) for t in stack]
     start = common_start(alive, module, recipe)
     if any(not start < s <= recipe.steps for s in save):
         raise ValueError(
@@ -99,8 +100,8 @@ def train(
         _restore(run, kept)
     with torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []):
         how = _advance(run, data, feed, tuple(save), checkpoint=checkpoint, report=report)
-    results = iter(_finish(run, alive, how))
-    return tuple(t if isinstance(t, Failed) else next(results) for t in stack)
+    results = _finish(run, alive, how)
+    return tuple(t if isinstance(t, Failed) else result for t, result in zip(stack, results, strict=True))
 
 
 def evaluate(

@@ -1,0 +1,218 @@
+"""The kernels against float64 dense references, for every instruction set that this processor runs."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from winticket.sparse import instruction_sets, products, structure
+from winticket.sparse.native import kernels
+
+pytestmark = pytest.mark.skipif(kernels is None, reason="built without sparse kernels")
+
+# In units of the largest result: sums of up to a few hundred products, each rounded once.
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
+
+
+@pytest.fixture(params=instruction_sets())
+def _instructions(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = kernels.chosen()
+    kernels.use(request.param)
+    yield
+    kernels.use(before)
+
+
+def close(given: Tensor, wanted: Tensor) -> None:
+    scale = float(wanted.abs().max()) if wanted.numel() else 0.0
+    assert given.shape == wanted.shape
+    torch.testing.assert_close(given.double(), wanted, rtol=0, atol=TOLERANCE[given.dtype] * max(1.0, scale))
+
+
+def compare(
+    stack: int,
+    batch: int,
+    columns: int,
+    rows: int,
+    density: float,
+    dtype: torch.dtype,
+    *,
+    shared: bool = False,
+) -> None:
+    """Forward and both gradients of a stack of random masks against dense products in float64."""
+    keep = torch.rand(stack, rows, columns) < density
+    weight = torch.randn(stack, rows, columns, dtype=dtype) * keep
+    bias = torch.randn(stack, rows, dtype=dtype)
+    x = torch.randn(*([] if shared else [stack]), batch, columns, dtype=dtype)
+    grad = torch.randn(stack, batch, rows, dtype=dtype)
+    where = structure(keep)
+    values = where.pack(weight)
+    assert torch.equal(where.unpack(values), weight)
+    close(
+        products.linear(x, values, bias, where.start, where.place),
+        x.double() @ weight.double().mT + bias.double()[:, None],
+    )
+    close(
+        products.linear_grad_input(grad, values, where.by_column, where.row_of, where.order),
+        grad.double() @ weight.double(),
+    )
+    by_weight = products.linear_grad_weight(grad, x, where.start, where.place)
+    close(where.unpack(by_weight), grad.double().mT @ x.double() * keep)
+
+
+# A case by hand: two weights of six. x = (1, 2, 3): 2·x₂ + 1 = 5 and −1·x₁ = −1; the gradient (1, 10) by the output
+# gives (−10, 2, 0) by x, and by the two weights 1·x₂ = 2 and 10·x₁ = 10.
+def test_by_hand() -> None:
+    weight = torch.tensor([[[0.0, 2.0, 0.0], [-1.0, 0.0, 0.0]]])
+    where = structure(weight != 0)
+    values, x, grad = where.pack(weight), torch.tensor([[[1.0, 2.0, 3.0]]]), torch.tensor([[[1.0, 10.0]]])
+    assert values.tolist() == [[2.0, -1.0]]
+    assert where.start.tolist() == [[0, 1, 2]]
+    assert where.place.tolist() == [[1, 0]]
+    y = products.linear(x, values, torch.tensor([[1.0, 0.0]]), where.start, where.place)
+    assert y.tolist() == [[[5.0, -1.0]]]
+    by_x = products.linear_grad_input(grad, values, where.by_column, where.row_of, where.order)
+    assert by_x.tolist() == [[[-10.0, 2.0, 0.0]]]
+    assert products.linear_grad_weight(grad, x, where.start, where.place).tolist() == [[2.0, 10.0]]
+
+
+@pytest.mark.usefixtures("_instructions")
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.3, 1.0])
+@pytest.mark.parametrize("batch", [1, 3, 7, 8, 15, 16, 33, 60, 64, 65, 129, 200])
+def test_every_batch_and_density(batch: int, density: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(batch)
+    compare(3, batch, 37, 11, density, dtype)
+    compare(2, batch, 5, 70, density, dtype, shared=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 4),
+    st.integers(1, 150),
+    st.integers(1, 90),
+    st.integers(1, 40),
+    st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0]),
+    st.booleans(),
+)
+def test_random_shapes(stack: int, batch: int, columns: int, rows: int, density: float, shared: bool) -> None:
+    torch.manual_seed(batch * columns + rows)
+    compare(stack, batch, columns, rows, density, torch.float32, shared=shared)
+
+
+def test_threads_change_nothing() -> None:
+    torch.manual_seed(0)
+    keep = torch.rand(2, 50, 40) < 0.2
+    where = structure(keep)
+    values, x, grad = where.pack(torch.randn(2, 50, 40)), torch.randn(2, 60, 40), torch.randn(2, 60, 50)
+    results, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            y = products.linear(x, values, None, where.start, where.place)
+            by_x = products.linear_grad_input(grad, values, where.by_column, where.row_of, where.order)
+            results.append((y, by_x, products.linear_grad_weight(grad, x, where.start, where.place)))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        lambda x: x.mT.contiguous().mT,
+        lambda x: torch.cat([x, x], -1)[..., : x.shape[-1]],
+        lambda x: x.flip(0).flip(0),
+        products.batch_last,
+    ],
+    ids=["batch last", "a part", "contiguous", "padded"],
+)
+def test_strides_do_not_matter(turn: object) -> None:
+    torch.manual_seed(0)
+    keep = torch.rand(2, 9, 21) < 0.4
+    where = structure(keep)
+    values, x, grad = where.pack(torch.randn(2, 9, 21)), torch.randn(2, 35, 21), torch.randn(2, 35, 9)
+    assert callable(turn)
+    rows = (where.start, where.place)
+    assert torch.equal(products.linear(turn(x), values, None, *rows), products.linear(x, values, None, *rows))
+    assert torch.equal(
+        products.linear_grad_weight(turn(grad), turn(x), *rows), products.linear_grad_weight(grad, x, *rows)
+    )
+
+
+def test_batch_last_is_a_copy_that_lies_otherwise() -> None:
+    x = torch.randn(3, 50, 13)
+    turned = products.batch_last(x)
+    assert torch.equal(turned, x)
+    assert products.is_batch_last(turned)
+    assert not products.is_batch_last(x)
+    assert turned.stride() == (13 * 64, 1, 64)  # every feature on cache lines of its own
+    assert products.batch_last(torch.randn(5, 3)).stride() == (1, 5)
+
+
+def test_weights_without_effect_are_left_out_of_the_products() -> None:
+    keep = torch.tensor([[[True, True, False], [True, False, True]]])
+    live = torch.tensor([[[True, True, True], [False, False, False]]])
+    where = structure(keep, live)
+    assert where.start.tolist() == [[0, 2, 2]]
+    assert where.index.tolist() == [[0, 1, 3, 5]]  # the live ones first
+    weight = torch.tensor([[[1.0, 2.0, 0.0], [3.0, 0.0, 4.0]]])
+    values = where.pack(weight)
+    assert torch.equal(where.unpack(values), weight)
+    x, grad = torch.ones(1, 2, 3), torch.ones(1, 2, 2)
+    assert products.linear(x, values, None, where.start, where.place).tolist() == [[[3.0, 0.0]] * 2]
+    assert products.linear_grad_weight(grad, x, where.start, where.place).tolist() == [[2.0, 2.0, 0.0, 0.0]]
+
+
+def test_replicates_may_keep_different_numbers() -> None:
+    keep = torch.zeros(2, 4, 5, dtype=torch.bool)
+    keep[0, 1, 2] = True
+    keep[1] = True
+    where = structure(keep)
+    assert where.capacity == 20
+    weight = torch.randn(2, 4, 5) * keep
+    assert where.pack(weight)[0, 1:].tolist() == [0.0] * 19
+    assert torch.equal(where.unpack(where.pack(weight)), weight)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_loss_is_torchs(dtype: torch.dtype, shared: bool) -> None:
+    torch.manual_seed(0)
+    logits = (10 * torch.randn(3, 40, 7, dtype=dtype)).requires_grad_()
+    y = torch.randint(0, 7, (40,) if shared else (3, 40))
+    every = y.expand(3, 40)
+    wanted = torch.stack(
+        [torch.nn.functional.cross_entropy(a, b) for a, b in zip(logits, every, strict=True)]
+    )
+    wanted.sum().backward()  # type: ignore[no-untyped-call]
+    loss, grad = products.cross_entropy(logits.detach(), y)
+    total, right = products.judged(logits.detach(), y)
+    assert logits.grad is not None
+    close(loss, wanted.detach().double())
+    close(grad, logits.grad.double())
+    torch.testing.assert_close(total, 40 * wanted.detach().double(), rtol=1e-6, atol=0)
+    assert torch.equal(right, (logits.argmax(-1) == every).sum(-1))
+
+
+def test_a_tie_goes_to_the_first_class_and_a_bad_loss_is_not_hidden() -> None:
+    tied = torch.zeros(1, 2, 3)
+    assert products.judged(tied, torch.tensor([0, 2]))[1].tolist() == [1]
+    assert products.judged(torch.full((1, 1, 3), torch.nan), torch.tensor([0]))[0].isnan().all()
+    assert products.judged(tied, torch.tensor([0, 3]))[0].isnan().all()  # a class that is not there
+
+
+@pytest.mark.parametrize(
+    ("x", "told"),
+    [
+        (torch.ones(1, 2, 3, dtype=torch.float16), "float32 and float64 on the CPU"),
+        (torch.ones(1, 2, 3, dtype=torch.float64), "of one type"),
+    ],
+)
+def test_what_does_not_fit_is_refused(x: Tensor, told: str) -> None:
+    where = structure(torch.ones(1, 4, 3, dtype=torch.bool))
+    with pytest.raises(TypeError, match=told):
+        products.linear(x, where.pack(torch.ones(1, 4, 3)), None, where.start, where.place)

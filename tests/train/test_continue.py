@@ -14,7 +14,7 @@ from winticket import data
 from winticket.rewind import to_init
 from winticket.run import codec
 from winticket.ticket import Failed, Seeds, Ticket, Trajectory, same_bits
-from winticket.train import Recipe, train
+from winticket.train import Recipe, loop, train
 from winticket.train.feed import Data
 
 Make = Callable[..., Ticket]
@@ -302,3 +302,17 @@ def test_dropout_draws_anew_at_each_step_and_for_each_replicate(vectors: Data, d
     assert len(set(losses)) == 12
     # Evaluation draws none.
     assert len({loss for p in paths for loss in p.curve.test_loss.tolist()}) == 1
+
+
+def test_a_sparse_grid_is_no_reason_to_lose_a_training(
+    vectors: Data, dense: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "PAUSE", 4)
+    module = mlp()
+    recipe = Recipe(steps=10, batch=14, evaluate_every=10)
+    whole = run(module, vectors, [dense(module)], recipe)
+    stored = InMemory([1, 2])
+    parts = interrupted(lambda c: run(module, vectors, [dense(module)], recipe, checkpoint=c), stored)
+    assert stored.saves == 2  # at 4 and 8
+    assert same_from(whole[0], parts[0])
+    assert whole[0].curve.step.tolist() == [0, 10]

@@ -1,6 +1,6 @@
 """From an experiment to its tasks. Nothing here trains anything to keep."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -9,6 +9,7 @@ from winticket.experiment.spec import METHODS, Experiment, control, stages
 from winticket.procedures.setup import Setup
 from winticket.procedures.stages import control_ticket, dense_ticket, trained
 from winticket.run import Store, Task, step, stored_needs
+from winticket.train import relative_cost
 
 Place = tuple[int, str, int]
 """Level (0: nothing pruned), arm, number of the stack's first replicate."""
@@ -32,6 +33,13 @@ class Plan:
     def count(self, first: int) -> int:
         """Replicates in the stack that begins with replicate `first`."""
         return min(self.experiment.stack, self.experiment.replicates - first)
+
+    def steps(self, places: list[Place]) -> int:
+        """Optimiser steps of one network in these places."""
+        longer = {GATE: 2}
+        return sum(
+            self.count(first) * self.setup.recipe.steps * longer.get(arm, 1) for _, arm, first in places
+        )
 
     def replicates(self, places: list[Place]) -> int:
         """Trainings of one replicate in these places."""
@@ -59,11 +67,13 @@ def plan(experiment: Experiment) -> Plan:
     tasks: dict[Place, Task] = {}
     for first in range(0, experiment.replicates, experiment.stack):
         last = min(first + experiment.stack, experiment.replicates)
-        tasks.update(_stack(experiment, setup, range(first, last)))
+        tasks.update(_stack(experiment, setup, range(first, last), counts))
     return Plan(experiment, setup, tasks, counts)
 
 
-def _stack(experiment: Experiment, setup: Setup, replicates: range) -> Iterator[tuple[Place, Task]]:
+def _stack(
+    experiment: Experiment, setup: Setup, replicates: range, counts: Sequence[int]
+) -> Iterator[tuple[Place, Task]]:
     """The tasks of one stack of replicates, whose keys depend on no other stack, level or arm."""
     first = replicates[0]
     at: Callable[..., Task] = partial(trained, first=first, count=len(replicates))
@@ -74,7 +84,8 @@ def _stack(experiment: Experiment, setup: Setup, replicates: range) -> Iterator[
         yield (0, GATE, first), at(longer, dense, arm=GATE, level=0)
     search = METHODS[experiment.method](setup, experiment.densities(setup), replicates, **stages(experiment))
     for level, ticket in enumerate(search, 1):
-        yield (level, "ticket", first), at(setup, ticket, arm="ticket", level=level)
+        cost = relative_cost(setup.module(), counts[level] / counts[0], engine=experiment.engine)
+        yield (level, "ticket", first), at(setup, ticket, arm="ticket", level=level, cost=cost)
         for arm in experiment.controls:
             rival = step(control_ticket, setup, ticket, control=control(arm))
-            yield (level, arm, first), at(setup, rival, arm=arm, level=level)
+            yield (level, arm, first), at(setup, rival, arm=arm, level=level, cost=cost)

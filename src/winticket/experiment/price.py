@@ -12,12 +12,13 @@ from winticket.procedures.setup import Setup
 from winticket.procedures.stages import dense_ticket, place
 from winticket.run import Store
 from winticket.ticket import Failed, Ticket, Trajectory
-from winticket.train import evaluate, train
+from winticket.train import evaluate, may_stack, train
 
 if TYPE_CHECKING:
     from winticket.experiment.plan import Place, Plan
 
 PROBE_STEPS = 24
+PROBE_SECONDS = 1.0
 START_SECONDS = 3.0  # a worker process importing torch, roughly, on any machine of these years
 TASK_SECONDS = 0.05  # reading a task's inputs and writing its results, flushed to the disk
 
@@ -51,7 +52,7 @@ def cost(
         - planned.replicates(missing)
         - planned.replicates(lost),
         failed=planned.replicates(lost),
-        steps=int(sum(planned.tasks[p].weight for p in missing)),
+        steps=planned.steps(missing),
         seconds=_seconds(planned, missing, max(workers, 1)) if measure and missing else None,
         bytes=_bytes(planned, missing),
         workers=workers,
@@ -94,16 +95,22 @@ def _seconds(planned: "Plan", missing: list["Place"], workers: int) -> float | N
 
 
 def _step_seconds(setup: Setup, count: int) -> tuple[float, float]:
-    """Seconds of one step of one replicate here, in a stack of `count`, with its share of evaluation; and to start."""
-    stack = [dense_ticket(setup, r) for r in range(count)]
+    """Seconds of one step of one dense replicate here, in a stack of `count`, with its evaluation; and to start."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
+        if not may_stack(setup.module(), place(), setup.recipe.stacking):
+            count = 1  # the replicates take turns, so one tells for all
+        stack = [dense_ticket(setup, r) for r in range(count)]
         begun = time.perf_counter()
-        trial(setup, stack)  # traces and warms up
+        trial(setup, stack, steps=2)  # traces and warms up
         traced = time.perf_counter()
-        trial(setup, stack)
-        stepping = (time.perf_counter() - traced) / PROBE_STEPS
+        trial(setup, stack, steps=2)
+        stepping = (time.perf_counter() - traced) / 2
+        if stepping * PROBE_STEPS < PROBE_SECONDS:  # worth a better look
+            again = time.perf_counter()
+            trial(setup, stack, steps=PROBE_STEPS)
+            stepping = (time.perf_counter() - again) / PROBE_STEPS
         points = len(setup.recipe.grid())
         measuring = _evaluation_seconds(setup, stack) * points / setup.recipe.steps
     finally:

@@ -130,7 +130,12 @@ def control_ticket(setup: Setup, ticket: Ticket, *, control: Callable[..., Ticke
     return control(ticket, **options)
 
 
-def trained(setup: Setup, stack: Task, *, arm: str, level: int, first: int, count: int) -> Task:
-    """The task that trains a stack of `count` replicates from number `first`, labelled for people."""
+def trained(
+    setup: Setup, stack: Task, *, arm: str, level: int, first: int, count: int, cost: float = 1.0
+) -> Task:
+    """The task that trains a stack of `count` replicates from number `first`, labelled for people.
+
+    `cost` is what a step takes in units of the dense network's; with the number of steps it makes the task's weight.
+    """
     label: dict[str, Json] = {"arm": arm, "level": level, "first": first, "count": count}
-    return task(train_stack, setup, stack, label=label, weight=float(setup.recipe.steps * count))
+    return task(train_stack, setup, stack, label=label, weight=cost * setup.recipe.steps * count)

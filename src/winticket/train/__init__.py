@@ -1,11 +1,23 @@
 """Training: the recipe, the only training loop, and masks inside anybody else's loop."""
 
-from winticket.train.engine import Engine, check_engine, measure
+from winticket.train.engine import Engine, check_engine, measure, relative_cost
 from winticket.train.loop import evaluate, train
 from winticket.train.masked import masked
 from winticket.train.recipe import Recipe
+from winticket.train.stacked import may_stack
 
 REVISION = 2
 """Raised whenever the numbers that `train` gives change."""
 
-__all__ = ["REVISION", "Engine", "Recipe", "check_engine", "evaluate", "masked", "measure", "train"]
+__all__ = [
+    "REVISION",
+    "Engine",
+    "Recipe",
+    "check_engine",
+    "evaluate",
+    "masked",
+    "may_stack",
+    "measure",
+    "relative_cost",
+    "train",
+]

@@ -20,6 +20,8 @@ EVALUATION_ROWS = (
     500  # examples per evaluation batch: enough to fill the kernels, little enough for the cache
 )
 
+PAUSE = 250  # steps after which, at the latest, a training can be put aside
+
 
 class Checkpoint(Protocol):
     """Where a training in progress is put aside; supplied by the executor."""
@@ -75,9 +77,10 @@ def train(
     optimiser's, and at the end, without (nothing goes on from there). A replicate whose loss stops being finite
     becomes a `Failed` and leaves the others' numbers alone; a `Failed` that comes in goes out as it is.
 
-    `data` are shared by the replicates, or, with a leading dimension for the stack, each has its own. Replicate r sees them in the order of `seeds.derive("order")`, in batches of `recipe.batch` that run on
-    over the ends of epochs; so every arm of a replicate sees the same. Curves have a point at each step of
-    `recipe.grid(start)`: `train_loss` is the mean since the point before (nan at the first).
+    `data` are shared by the replicates, or, with a leading dimension for the stack, each has its own. Replicate r
+    sees them in the order of `seeds.derive("order")`, in batches of `recipe.batch` that run on over the ends of
+    epochs; so every arm of a replicate sees the same. Curves have a point at each step of `recipe.grid(start)`:
+    `train_loss` is the mean since the point before (nan at the first).
 
     `engine` says how layers with pruned weights are computed: "auto" on the sparse kernels where those are faster,
     "dense", or "sparse" wherever that can be. The numbers agree to float tolerance; see `winticket.train.engine`.
@@ -203,12 +206,12 @@ def _advance(
     checkpoint: Checkpoint | None,
     report: Callable[[int, int], None] | None,
 ) -> stacked.Lifted | None:
-    """Train `run` to the end of the recipe, a stretch between grid points at a time."""
+    """Train `run` to the end of the recipe, a stretch at a time: to the next grid point, save or pause."""
     start, steps = run.start, run.recipe.steps
     grid, how = run.recipe.grid(start), None
     if not run.rows:
         run.rows.append(_measure(run, data))
-    for stop in sorted({*grid, *save}):
+    for stop in sorted({*grid, *save, *range(start, steps, PAUSE)}):
         if stop <= run.step:
             continue
         before = run.step

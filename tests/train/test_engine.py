@@ -73,6 +73,28 @@ def test_the_same_training_as_dense(
 
 
 @needs_kernels
+@pytest.mark.parametrize("how", ["auto", "stacked"])
+def test_convolutions_train_as_dense_ones(how: str, images: Data, dense: Make) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(6, 8, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3),
+    )  # fmt: skip
+    module(images.train.x[:2])  # settles the last layer's size
+    tickets = [dense(module, r, density=0.3) for r in range(2)]
+    ours, theirs = (
+        run(module, images, tickets, engine_, optimizer="sgd", lr=0.05, momentum=0.9, stacking=how)
+        for engine_ in ("sparse", "dense")
+    )
+    assert ours[0].about["sparse"] == ["0.weight", "4.weight", "7.weight"]
+    for one, two in zip(ours, theirs, strict=True):
+        for part in ("weights", "buffers"):
+            for name, value in getattr(two.saved[30], part).items():
+                # As above; batch statistics and momentum carry roundings on.
+                torch.testing.assert_close(getattr(one.saved[30], part)[name], value, rtol=2e-3, atol=5e-4)
+
+
+@needs_kernels
 @pytest.mark.parametrize("choices", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_goes_on_from_a_saved_state_bit_for_bit(
     choices: dict[str, object], vectors: Data, dense: Make

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from winticket.experiment.machine import cores
 from winticket.experiment.plan import Plan, plan
 from winticket.experiment.price import cost
@@ -158,7 +160,8 @@ def _measure_engine(planned: Plan, store: Store) -> None:
     missing, experiment = planned.missing(store), planned.experiment
     if experiment.engine == "auto" and missing and place().type == "cpu":
         stacks = {planned.count(first) for _, _, first in missing}
-        measure(planned.setup.module(), prunable(planned.setup), experiment.recipe, stacks=stacks)
+        setup, example = planned.setup, torch.zeros(2, *planned.setup.input_shape)
+        measure(setup.module(), prunable(setup), setup.recipe, stacks=stacks, example=example)
 
 
 def output_folder(planned: Plan, store: Store, out: str | os.PathLike[str] | None) -> Path:

@@ -2,6 +2,7 @@
 
 from winticket.sparse.breakeven import Shape, break_even
 from winticket.sparse.convert import Converted, candidates, convert
+from winticket.sparse.layers import window_of
 from winticket.sparse.native import instruction_sets, missing
 from winticket.sparse.operators import cross_entropy, direct, judged, sparse_linear
 from winticket.sparse.structure import Structure, structure
@@ -20,4 +21,5 @@ __all__ = [
     "missing",
     "sparse_linear",
     "structure",
+    "window_of",
 ]

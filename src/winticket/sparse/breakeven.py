@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from winticket.places import cache_folder
-from winticket.sparse import products
+from winticket.sparse import products, windows
 from winticket.sparse.native import kernels
 from winticket.sparse.structure import structure
+from winticket.sparse.windows import Window
 
 REVISION = 1
 """Raised when measurements of the kernels before are no longer true."""
@@ -33,13 +34,18 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Shape:
-    """A Linear layer in training: a stack of `stack` networks, batches of `batch`, so many threads."""
+    """A layer in training: a stack of `stack` networks, batches of `batch`, so many threads.
+
+    `rows` and `columns` are those of its weight. A Conv2d has a `window` and images of `size` (height, width).
+    """
 
     rows: int
     columns: int
     stack: int
     batch: int
     threads: int
+    window: Window | None = None
+    size: tuple[int, int] = (1, 1)
 
 
 @lru_cache(maxsize=1024)
@@ -118,41 +124,89 @@ def _time(work: Callable[[], None]) -> float:
     return statistics.median(rounds)
 
 
-def _operands(shape: Shape) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(shape.stack, shape.batch, shape.columns, generator=generator)
-    grad = torch.randn(shape.stack, shape.batch, shape.rows, generator=generator)
-    return x, grad
+def _draw(*shape: int, seed: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _dense(shape: Shape) -> Callable[[], None]:
-    x, grad = _operands(shape)
-    weight = torch.randn(shape.stack, shape.rows, shape.columns)
-    mask = torch.ones_like(weight)
+def _keep(shape: Shape, density: float) -> Tensor:
+    chance = torch.rand(shape.stack, shape.rows, shape.columns, generator=torch.Generator().manual_seed(1))
+    return chance < density
+
+
+def _with_adam(weight: Tensor, gradient: Callable[[], Tensor]) -> Callable[[], None]:
     optimizer = torch.optim.Adam([weight], lr=1e-9, fused=True)
 
     def work() -> None:
-        torch.bmm(x, weight.mT)
-        torch.bmm(grad, weight)
-        weight.grad = torch.bmm(grad.mT, x)
+        weight.grad = gradient()
         optimizer.step()
-        weight.mul_(mask)
 
     return work
+
+
+def _dense(shape: Shape) -> Callable[[], None]:
+    if shape.window:
+        return _dense_window(shape, shape.window)
+    x = _draw(shape.stack, shape.batch, shape.columns, seed=0)
+    grad = _draw(shape.stack, shape.batch, shape.rows, seed=1)
+    weight = _draw(shape.stack, shape.rows, shape.columns, seed=2)
+    mask = torch.ones_like(weight)
+
+    def gradient() -> Tensor:
+        weight.mul_(mask)
+        torch.bmm(x, weight.mT)
+        torch.bmm(grad, weight)
+        return torch.bmm(grad.mT, x)
+
+    return _with_adam(weight, gradient)
 
 
 def _sparse(shape: Shape, density: float) -> Callable[[], None]:
-    x, grad = (products.batch_last(t) for t in _operands(shape))
-    generator = torch.Generator().manual_seed(1)
-    keep = torch.rand(shape.stack, shape.rows, shape.columns, generator=generator) < density
-    where = structure(keep)
-    values = where.pack(torch.randn(keep.shape))
-    optimizer = torch.optim.Adam([values], lr=1e-9, fused=True)
+    if shape.window:
+        return _sparse_window(shape, shape.window, density)
+    x = products.batch_last(_draw(shape.stack, shape.batch, shape.columns, seed=0))
+    grad = products.batch_last(_draw(shape.stack, shape.batch, shape.rows, seed=1))
+    where = structure(_keep(shape, density))
+    values = where.pack(_draw(shape.stack, shape.rows, shape.columns, seed=2))
 
-    def work() -> None:
+    def gradient() -> Tensor:
         products.linear(x, values, None, where.start, where.place)
         products.linear_grad_input(grad, values, where.by_column, where.row_of, where.order)
-        values.grad = products.linear_grad_weight(grad, x, where.start, where.place)
-        optimizer.step()
+        return products.linear_grad_weight(grad, x, where.start, where.place)
 
-    return work
+    return _with_adam(values, gradient)
+
+
+def _dense_window(shape: Shape, window: Window) -> Callable[[], None]:
+    """Convolutions take turns, so one network tells."""
+    x = _draw(shape.batch, window.channels, *shape.size, seed=0)
+    grad = _draw(shape.batch, shape.rows, *window.result(*shape.size), seed=1)
+    weight = _draw(shape.rows, window.channels, *window.kernel, seed=2)
+    mask = torch.ones_like(weight)
+    pairs = (list(window.stride), list(window.padding), [1, 1])
+
+    def gradient() -> Tensor:
+        weight.mul_(mask)
+        torch.conv2d(x, weight, None, window.stride, window.padding)
+        backward = torch.ops.aten.convolution_backward
+        _, by_weight, _ = backward(grad, x, weight, None, *pairs, False, [0, 0], 1, [True, True, False])
+        contiguous: Tensor = by_weight.contiguous()
+        return contiguous
+
+    return _with_adam(weight, gradient)
+
+
+def _sparse_window(shape: Shape, window: Window, density: float) -> Callable[[], None]:
+    x = _draw(shape.batch, window.channels, *shape.size, seed=0)
+    grad = _draw(shape.batch, shape.rows, *window.result(*shape.size), seed=1)
+    keep = _keep(shape, density)[:1].view(1, shape.rows, window.channels, *window.kernel)
+    where = structure(keep, columns_in=window.numbered())
+    values = where.pack(_draw(*keep.shape, seed=2))[0]
+    start, place = where.start[0], where.place[0]
+    columns = [t[0] for t in (where.by_column, where.row_of, where.order, where.column_of)]
+
+    def gradient() -> Tensor:
+        windows.conv2d(x, values, None, start, place, window=window)
+        windows.conv2d_grad_input(grad, values, columns, window=window, size=shape.size)
+        return windows.conv2d_grad_weight(grad, x, start, place, window=window)
+
+    return _with_adam(values, gradient)

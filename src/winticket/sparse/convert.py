@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from winticket.sparse.layers import INDICES, SparseLinear
+from winticket.sparse.layers import INDICES, SparseConv2d, SparseLinear, window_of
 from winticket.sparse.reach import live
 from winticket.sparse.structure import Structure, structure
 
@@ -46,7 +46,10 @@ class Converted:
 
 
 def candidates(module: nn.Module) -> dict[str, nn.Module]:
-    """The layers that could be sparse, by their weight's name: plain Linear layers whose weight nobody else uses."""
+    """The layers that could be sparse, by their weight's name: plain Linear and Conv2d layers that share nothing.
+
+    Without groups, dilation or padding other than zeros, in float32.
+    """
     seen: dict[int, int] = {}
     for layer in module.modules():
         for parameter in layer.parameters(recurse=False):
@@ -54,8 +57,18 @@ def candidates(module: nn.Module) -> dict[str, nn.Module]:
     return {
         f"{name}.weight": layer
         for name, layer in module.named_modules()
-        if name and type(layer) is nn.Linear and layer.weight.dtype == torch.float32 and _plain(layer, seen)
+        if name
+        and _known(layer)
+        and layer.get_parameter("weight").dtype == torch.float32
+        and _plain(layer, seen)
     }
+
+
+def _known(layer: nn.Module) -> bool:
+    if type(layer) is nn.Conv2d:
+        simple = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
+        return simple and not isinstance(layer.padding, str)
+    return type(layer) is nn.Linear
 
 
 def _plain(layer: nn.Module, seen: Mapping[int, int]) -> bool:
@@ -74,7 +87,9 @@ def convert(module: nn.Module, keep: Mapping[str, Tensor], names: Iterable[str])
     effective = live(module, keep)
     structures, indices, idle = {}, {}, {}
     for name in chosen:
-        structures[name] = structure(keep[name], effective[name])
+        original = module.get_submodule(name.removesuffix(".weight"))
+        numbered = window_of(original).numbered() if isinstance(original, nn.Conv2d) else None
+        structures[name] = structure(keep[name], effective[name], columns_in=numbered)
         idle[name] = int((keep[name] & ~effective[name]).sum())
         layer = name.removesuffix(".weight")
         indices.update({f"{layer}.{index}": getattr(structures[name], index) for index in INDICES})
@@ -102,4 +117,6 @@ def sparse_layer(layer: nn.Module) -> nn.Module:
     """The sparse counterpart of a candidate."""
     if isinstance(layer, nn.Linear):
         return SparseLinear(layer)
+    if isinstance(layer, nn.Conv2d):
+        return SparseConv2d(layer)
     raise TypeError(f"there is no sparse counterpart of {type(layer).__name__}")

@@ -3,30 +3,64 @@
 import torch
 from torch import Tensor, nn
 
-from winticket.sparse.operators import batch_last, sparse_linear
+from winticket.sparse.operators import batch_last, sparse_conv2d, sparse_linear
 from winticket.sparse.products import is_batch_last
+from winticket.sparse.windows import Window
 
-INDICES = ("start", "place", "by_column", "row_of", "order")
+INDICES = ("start", "place", "by_column", "row_of", "order", "column_of")
 
 
-class SparseLinear(nn.Module):
-    """A Linear layer whose `weight` [P] are the kept values, in the order of a `Structure`.
+class _Sparse(nn.Module):
+    """A layer whose `weight` [P] are the kept values, in the order of a `Structure`.
 
     The index tensors are buffers, so that `torch.func` gives each replicate of a stack its own.
     """
 
-    def __init__(self, layer: nn.Linear) -> None:
+    def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
         super().__init__()
-        self.in_features, self.out_features = layer.in_features, layer.out_features
         self.weight = nn.Parameter(layer.weight.detach().new_empty(0))
-        self.register_parameter("bias", layer.bias)
+        self.bias = layer.bias
         for name in INDICES:
             self.register_buffer(name, torch.empty(0, dtype=torch.int32))
+
+    def indices(self) -> list[Tensor]:
+        return [getattr(self, name) for name in INDICES]
+
+
+class SparseLinear(_Sparse):
+    """A Linear layer; x [..., in] -> [..., out]."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__(layer)
+        self.in_features, self.out_features = layer.in_features, layer.out_features
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x if x.ndim == 2 else x.reshape(-1, self.in_features)
         if not is_batch_last(flat):
             flat = batch_last(flat)
-        indices = [getattr(self, name) for name in INDICES]
-        y: Tensor = sparse_linear(flat, self.weight, self.bias, *indices)
+        y = sparse_linear(flat, self.weight, self.bias, *self.indices()[:5])
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
+
+
+class SparseConv2d(_Sparse):
+    """A Conv2d layer without groups or dilation; x [N, C, H, W] -> [N, O, H', W']."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__(layer)
+        self.window = window_of(layer)
+        self.in_channels, self.out_channels = layer.in_channels, layer.out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        w = self.window
+        pairs = [list(pair) for pair in (w.kernel, w.stride, w.padding)]
+        batch = x if x.ndim == 4 else x[None]
+        y = sparse_conv2d(batch, self.weight, self.bias, *self.indices(), w.channels, *pairs)
+        return y if x.ndim == 4 else y[0]
+
+
+def window_of(layer: nn.Conv2d) -> Window:
+    """The window of a Conv2d whose padding is in numbers."""
+    if isinstance(layer.padding, str):
+        raise TypeError(f"padding {layer.padding!r} is no pair of numbers")
+    kernel, stride, padding = ((int(a), int(b)) for a, b in (layer.kernel_size, layer.stride, layer.padding))
+    return Window(layer.in_channels, kernel, stride, padding)

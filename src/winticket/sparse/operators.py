@@ -4,13 +4,14 @@ They have autograd formulas, batching rules (under `torch.func.vmap`, a stack of
 shapes for `torch.compile`. They are differentiable once: a second derivative raises an error.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from winticket.sparse import products
+from winticket.sparse import products, windows
+from winticket.sparse.windows import Window
 
 _library = torch.library.Library("winticket", "DEF")  # type: ignore[no-untyped-call]
 _DIRECT: dict[Any, Callable[..., Any]] = {}
@@ -103,6 +104,72 @@ _define(
 )
 
 
+_PAIRS = "int channels, int[] kernel, int[] stride, int[] padding"
+
+
+def _window(channels: int, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> Window:
+    pairs = [(int(a), int(b)) for a, b in (kernel, stride, padding)]
+    return Window(channels, *pairs)
+
+
+def _conv2d(x: Tensor, values: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+    return windows.conv2d(x, values, bias, rest[0], rest[1], window=_window(*rest[6:]))
+
+
+def _conv2d_shape(x: Tensor, values: Tensor, _bias: Tensor | None, *rest: Any) -> Tensor:
+    size = _window(*rest[6:]).result(x.shape[-2], x.shape[-1])
+    return x.new_empty((*values.shape[:-1], x.shape[-4], rest[0].shape[-1] - 1, *size))
+
+
+_define(
+    f"sparse_conv2d(Tensor x, Tensor values, Tensor? bias, {_INDICES}, Tensor column_of, {_PAIRS}) -> Tensor",
+    _conv2d,
+    _conv2d_shape,
+    shared=0,
+)
+_define(
+    "sparse_conv2d_grad_input(Tensor grad, Tensor values, Tensor by_column, Tensor row_of, Tensor order, "
+    f"Tensor column_of, int[] size, {_PAIRS}) -> Tensor",
+    lambda grad, values, *rest: windows.conv2d_grad_input(
+        grad, values, rest[:4], window=_window(*rest[5:]), size=(rest[4][0], rest[4][1])
+    ),
+    lambda grad, values, *rest: grad.new_empty((*values.shape[:-1], grad.shape[-4], rest[5], *rest[4])),
+)
+_define(
+    f"sparse_conv2d_grad_weight(Tensor grad, Tensor x, Tensor start, Tensor place, {_PAIRS}) -> Tensor",
+    lambda grad, x, start, place, *pairs: windows.conv2d_grad_weight(
+        grad, x, start, place, window=_window(*pairs)
+    ),
+    lambda grad, _x, _start, place, *_: grad.new_empty(place.shape),
+    shared=1,
+)
+
+
+def _keep_for_conv2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    del output
+    x, values, _, *rest = inputs
+    ctx.save_for_backward(x, values, *rest[:6])
+    ctx.pairs = rest[6:]
+
+
+def _conv2d_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, values, start, place, *columns = ctx.saved_tensors
+    operators, wanted = torch.ops.winticket, ctx.needs_input_grad
+    by_x = None
+    if wanted[0]:
+        by_x = operators.sparse_conv2d_grad_input(grad, values, *columns, list(x.shape[-2:]), *ctx.pairs)
+        if by_x.ndim > x.ndim:
+            by_x = by_x.sum(0)  # the replicates shared x
+    by_values = operators.sparse_conv2d_grad_weight(grad, x, start, place, *ctx.pairs) if wanted[1] else None
+    by_bias = grad.sum((-4, -2, -1)) if wanted[2] else None
+    return by_x, by_values, by_bias, *[None] * 10
+
+
+torch.library.register_autograd(
+    "winticket::sparse_conv2d", _conv2d_gradients, setup_context=_keep_for_conv2d, lib=_library
+)
+
+
 def _keep_for_linear(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     del output
     x, values, _, *indices = inputs
@@ -147,6 +214,35 @@ class _Linear(torch.autograd.Function):
 
     setup_context = staticmethod(_keep_for_linear)
     backward = staticmethod(_linear_gradients)
+
+
+class _Conv2d(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(  # noqa: PLR0917
+        x: Tensor,
+        values: Tensor,
+        bias: Tensor | None,
+        start: Tensor,
+        place: Tensor,
+        by_column: Tensor,
+        row_of: Tensor,
+        order: Tensor,
+        column_of: Tensor,
+        channels: int,
+        kernel: list[int],
+        stride: list[int],
+        padding: list[int],
+    ) -> Tensor:
+        indices = (start, place, by_column, row_of, order, column_of)
+        y: Tensor = torch.ops.winticket.sparse_conv2d(
+            x, values, bias, *indices, channels, kernel, stride, padding
+        )
+        return y
+
+    setup_context = staticmethod(_keep_for_conv2d)
+    backward = staticmethod(_conv2d_gradients)
 
 
 class _BatchLast(torch.autograd.Function):
@@ -202,4 +298,5 @@ def judged(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 sparse_linear: Callable[..., Tensor] = _Linear.apply
+sparse_conv2d: Callable[..., Tensor] = _Conv2d.apply
 batch_last: Callable[..., Tensor] = _BatchLast.apply

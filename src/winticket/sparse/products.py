@@ -48,7 +48,15 @@ def linear(x: Tensor, values: Tensor, bias: Tensor | None, start: Tensor, place:
     """x [S, B, in] times the sparse weights' transpose, plus bias [S, out]: [S, B, out]."""
     flat = _laid(x)
     out = _rows(flat, values, start)
-    _sum(out, flat, values, (start, place), bias=bias, scale=flat.stride(-2))
+    accumulate(
+        out,
+        flat,
+        values,
+        (start, place),
+        bias=bias,
+        scale=flat.stride(-2),
+        between=apart(flat, values, alone=2),
+    )
     return out.transpose(-1, -2)
 
 
@@ -58,7 +66,15 @@ def linear_grad_input(
     """The gradient by x [S, B, in] from that by the output [S, B, out]: the weights met by columns."""
     flat = _laid(grad)
     out = _rows(flat, values, by_column)
-    _sum(out, flat, values, (by_column, row_of), order=order, scale=flat.stride(-2))
+    accumulate(
+        out,
+        flat,
+        values,
+        (by_column, row_of),
+        order=order,
+        scale=flat.stride(-2),
+        between=apart(flat, values, alone=2),
+    )
     return out.transpose(-1, -2)
 
 
@@ -66,7 +82,7 @@ def linear_grad_weight(grad: Tensor, x: Tensor, start: Tensor, place: Tensor) ->
     """The gradient by the kept weights alone, [S, P]; what is not in a row gets 0."""
     dense, flat = _laid(grad).contiguous(), _laid(x)
     out = dense.new_zeros(place.shape)
-    _dot(out, dense, flat, start, place, scale=flat.stride(-2))
+    dot(out, dense, flat, (start, place), scale=flat.stride(-2), between=apart(flat, out, alone=2))
     return out
 
 
@@ -136,7 +152,7 @@ def _check(operand: Tensor, others: tuple[Tensor | None, ...], indices: tuple[Te
             raise TypeError(f"rows are described by contiguous int32 tensors, not {index.dtype}")
 
 
-def _sum(
+def accumulate(
     out: Tensor,
     operand: Tensor,
     values: Tensor,
@@ -145,9 +161,13 @@ def _sum(
     order: Tensor | None = None,
     bias: Tensor | None = None,
     scale: int,
+    between: int,
     lead: int = 0,
 ) -> None:
-    """out[r, o] = bias[r, o] + Σ values · operand rows; `lead` elements of the operand come before place 0."""
+    """out[r, o] = bias[r, o] + Σ values · operand rows.
+
+    A row of the operand is at `lead` + place · `scale`, `between` elements further for each replicate.
+    """
     start, place = rows
     _check(operand, (values, bias, out), (start, place, order))
     count, length = out.shape[-2:]
@@ -163,7 +183,7 @@ def _sum(
         place.shape[-1],
         values.shape[-1],
         scale,
-        _stride(operand, values),
+        between,
         count * length,
         start.data_ptr(),
         place.data_ptr(),
@@ -175,23 +195,26 @@ def _sum(
     )
 
 
-def _dot(out: Tensor, dense: Tensor, operand: Tensor, start: Tensor, place: Tensor, *, scale: int) -> None:
-    """out[r, k] += dense[r, o] · operand's row, for every k of row o."""
-    _check(operand, (dense, out), (start, place))
-    rows, length = dense.shape[-2:]
-    stack = dense.numel() // max(1, rows * length)
+def dot(
+    out: Tensor, dense: Tensor, operand: Tensor, rows: tuple[Tensor, Tensor], *, scale: int, between: int
+) -> None:
+    """out[r, k] += dense[r, o] · operand's row, for every k of row o; the rows of `dense` are contiguous."""
+    start, place = rows
+    _check(operand, (out,), (start, place))
+    count, length = dense.shape[-2:]
+    stack = dense.numel() // max(1, count * length)
     if not dense.numel() or not out.numel():
         return
     require().dot(
         _twice(operand),
         torch.get_num_threads(),
         stack,
-        rows,
+        count,
         length,
         place.shape[-1],
-        rows * length,
+        dense.stride(0) if dense.ndim == 3 else 0,
         scale,
-        _stride(operand, out),
+        between,
         out.shape[-1],
         start.data_ptr(),
         place.data_ptr(),
@@ -201,6 +224,6 @@ def _dot(out: Tensor, dense: Tensor, operand: Tensor, start: Tensor, place: Tens
     )
 
 
-def _stride(operand: Tensor, values: Tensor) -> int:
-    """Elements from one replicate's operand to the next; 0 where they share it."""
-    return operand.stride(0) if values.ndim == 2 and operand.ndim == 3 else 0
+def apart(operand: Tensor, values: Tensor, *, alone: int) -> int:
+    """Elements from one replicate's operand to the next; 0 where they share it, which has `alone` dimensions."""
+    return operand.stride(0) if values.ndim == 2 and operand.ndim > alone else 0

@@ -17,6 +17,7 @@ class Structure:
     index [S, P]: position of each value in the flattened dense weight; its size where there is none.
     start [S, rows + 1], place [S, P]: live values of each row, and the column each stands in.
     by_column [S, columns + 1], row_of [S, P], order [S, P]: the same by columns: the row of each, and which value.
+    column_of [S, P]: the column of each in that order.
     """
 
     shape: tuple[int, ...]
@@ -26,6 +27,7 @@ class Structure:
     by_column: Tensor
     row_of: Tensor
     order: Tensor
+    column_of: Tensor
 
     @property
     def capacity(self) -> int:
@@ -43,32 +45,34 @@ class Structure:
         return flat.scatter_(1, self.index, values)[:, :size].reshape(-1, *self.shape)
 
 
-def structure(keep: Tensor, live: Tensor | None = None) -> Structure:
+def structure(keep: Tensor, live: Tensor | None = None, *, columns_in: Tensor | None = None) -> Structure:
     """The structure of masks `keep` [S, out, ...]; `live`, a part of it, are the weights that can have an effect.
 
-    A convolution's column is a place in its kernel window: (channel, row, column) flattened.
+    Columns are the positions within a row, flattened; `columns_in` says in which order they are numbered.
     """
     live = keep if live is None else live & keep
     stack, rows = keep.shape[:2]
-    flat, effective = keep.flatten(2), live.flatten(2)
-    columns = flat.shape[2]
+    columns = keep[0, 0].numel()
+    numbered = torch.arange(columns) if columns_in is None else columns_in
+    flat, effective = keep.flatten(2)[..., numbered], live.flatten(2)[..., numbered]
     size = rows * columns
     capacity = int(flat.sum((1, 2)).max())
     index = torch.full((stack, capacity), size, dtype=torch.int64)
     place = torch.zeros((stack, capacity), dtype=torch.int32)
-    row_of, order = torch.zeros_like(place), torch.zeros_like(place)
+    row_of, order, column_of = (torch.zeros_like(place) for _ in range(3))
     start = torch.zeros((stack, rows + 1), dtype=torch.int32)
     by_column = torch.zeros((stack, columns + 1), dtype=torch.int32)
     for r in range(stack):
         of_row, of_column = effective[r].nonzero(as_tuple=True)
-        idle = (flat[r] & ~effective[r]).flatten().nonzero().flatten()
+        idle_row, idle_column = (flat[r] & ~effective[r]).nonzero(as_tuple=True)
         count = len(of_row)
-        index[r, :count] = of_row * columns + of_column
-        index[r, count : count + len(idle)] = idle
+        index[r, :count] = of_row * columns + numbered[of_column]
+        index[r, count : count + len(idle_row)] = idle_row * columns + numbered[idle_column]
         place[r, :count] = of_column.to(torch.int32)
         start[r, 1:] = effective[r].sum(1).cumsum(0)
         # Stable: within a column the rows stay in order, so sums are taken in one order on every machine.
         order[r, :count] = torch.sort(of_column, stable=True).indices.to(torch.int32)
         row_of[r, :count] = of_row[order[r, :count].long()].to(torch.int32)
+        column_of[r, :count] = place[r, order[r, :count].long()]
         by_column[r, 1:] = effective[r].sum(0).cumsum(0)
-    return Structure(tuple(keep.shape[1:]), index, start, place, by_column, row_of, order)
+    return Structure(tuple(keep.shape[1:]), index, start, place, by_column, row_of, order, column_of)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from winticket.sparse import Converted, Shape, break_even, candidates, missing
+from winticket.sparse import Converted, Shape, break_even, candidates, missing, window_of
 from winticket.sparse import convert as converted_for
 from winticket.train.recipe import Recipe
 from winticket.train.stacked import may_stack
@@ -28,29 +28,35 @@ def check_engine(engine: str) -> None:
 
 
 def convert(
-    module: nn.Module, keep: Mapping[str, Tensor], recipe: Recipe, *, engine: Engine, stacked: bool
+    module: nn.Module,
+    keep: Mapping[str, Tensor],
+    recipe: Recipe,
+    *,
+    engine: Engine,
+    stacked: bool,
+    example: Tensor,
 ) -> Converted:
     """`module` for masks `keep` [S, *shape], with the layers sparse that train faster so.
 
     `auto` takes a layer whose mean density over the stack is at most its break-even on this machine; `sparse` takes
-    every layer that can be and has a pruned weight; `dense`, and any device but the CPU, none.
+    every layer that can be and has a pruned weight; `dense`, and any device but the CPU, none. `example` [B, ...] are
+    inputs, from which the sizes of images within the network are learnt.
     """
     check_engine(engine)
     if engine == "dense" or missing or any(m.device.type != "cpu" for m in keep.values()):
         return Converted(module)
-    layers = candidates(module)
-    density = {name: float(keep[name].double().mean()) for name in layers if name in keep}
+    density = {name: float(keep[name].double().mean()) for name in candidates(module) if name in keep}
     chosen = [name for name, d in density.items() if d < 1]
-    if engine == "auto":
-        chosen = [
-            name
-            for name in chosen
-            if density[name] <= break_even(_shape(keep[name], recipe, stacked=stacked))
-        ]
+    if engine == "auto" and chosen:
+        count = len(keep[chosen[0]]) if stacked else 1
+        shapes = _shapes(module, chosen, recipe, stack=count, example=example)
+        chosen = [name for name, shape in shapes.items() if density[name] <= break_even(shape)]
     return converted_for(module, keep, chosen)
 
 
-def measure(module: nn.Module, names: Iterable[str], recipe: Recipe, *, stacks: Iterable[int]) -> None:
+def measure(
+    module: nn.Module, names: Iterable[str], recipe: Recipe, *, stacks: Iterable[int], example: Tensor
+) -> None:
     """Measure the break-even of the layers of weights `names` where it is not known yet, for one thread.
 
     Done before the workers of a run start, so that they agree and do not measure at once.
@@ -61,12 +67,9 @@ def measure(module: nn.Module, names: Iterable[str], recipe: Recipe, *, stacks: 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        layers = candidates(module)
         for count in {c if together else 1 for c in stacks}:
-            for name in names:
-                if name in layers:
-                    weight: Tensor = layers[name].get_parameter("weight")
-                    break_even(_shape(weight.expand(count, *weight.shape), recipe, stacked=together))
+            for shape in _shapes(module, names, recipe, stack=count, example=example).values():
+                break_even(shape)
     finally:
         torch.set_num_threads(threads)
 
@@ -84,14 +87,45 @@ def relative_cost(module: nn.Module, density: float, *, engine: Engine) -> float
     return 1 - share + share * min(1.0, 0.12 + 2 * density)
 
 
-def _shape(keep: Tensor, recipe: Recipe, *, stacked: bool) -> Shape:
-    return Shape(
-        rows=keep.shape[1],
-        columns=keep[0, 0].numel(),
-        stack=len(keep) if stacked else 1,
-        batch=recipe.batch,
-        threads=torch.get_num_threads(),
-    )
+def _shapes(
+    module: nn.Module, names: Iterable[str], recipe: Recipe, *, stack: int, example: Tensor
+) -> dict[str, Shape]:
+    """What each layer of `names` that could be sparse is given in training; none for one that is never called."""
+    wanted = set(names)
+    layers = {name: layer for name, layer in candidates(module).items() if name in wanted}
+    sizes: dict[str, tuple[int, int]] = {}
+
+    def note(name: str, x: Tensor) -> None:
+        sizes[name] = (int(x.shape[-2]), int(x.shape[-1])) if x.ndim > 2 else (1, 1)
+
+    handles = [
+        layer.register_forward_pre_hook(lambda _, inputs, name=name: note(name, inputs[0]))
+        for name, layer in layers.items()
+    ]
+    modes = {part: part.training for part in module.modules()}
+    try:
+        with torch.no_grad():
+            module.eval()(example.clone())
+    except Exception:  # noqa: BLE001  # a user's module; training it will tell
+        return {}
+    finally:
+        for handle in handles:
+            handle.remove()
+        for part, training in modes.items():
+            part.training = training
+    return {
+        name: Shape(
+            rows=layer.get_parameter("weight").shape[0],
+            columns=layer.get_parameter("weight")[0].numel(),
+            stack=stack,
+            batch=recipe.batch,
+            threads=torch.get_num_threads(),
+            window=window_of(layer) if isinstance(layer, nn.Conv2d) else None,
+            size=sizes[name] if isinstance(layer, nn.Conv2d) else (1, 1),
+        )
+        for name, layer in layers.items()
+        if name in sizes
+    }
 
 
 def trusted(

@@ -149,8 +149,9 @@ def _begin(
     buffers = {k: torch.stack([t.start.buffers[k] for t in alive]).to(device) for k in alive[0].start.buffers}
     keep = {k: torch.stack([t.mask.keep[k] for t in alive]).to(device) for k in alive[0].mask.keep}
     together = stacked.may_stack(module, device, recipe.stacking)
-    converted = convert(module, keep, recipe, engine=engine, stacked=together)
-    converted = trusted(module, converted, weights, buffers, example.to(device))
+    example = example.to(device)
+    converted = convert(module, keep, recipe, engine=engine, stacked=together, example=example)
+    converted = trusted(module, converted, weights, buffers, example)
     pruned = {k for k, m in keep.items() if not bool(m.all())} - set(converted.structures)
     weights, masks = converted.pack(weights), {k: keep[k].to(weights[k].dtype) for k in keep if k in pruned}
     optimizer = _optimizer(recipe, list(weights.values()))

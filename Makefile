@@ -39,7 +39,9 @@ evidence: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/one_training.py
-	$(BIN)/python benchmarks/digits_search.py
+	$(BIN)/python benchmarks/step_by_density.py --compile
+	$(BIN)/python benchmarks/layers.py
+	$(BIN)/python benchmarks/search.py
 
 docs: $(READY)
 	$(BIN)/typer winticket.cli utils docs --name winticket --title "The winticket command" --output docs/command.md

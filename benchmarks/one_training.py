@@ -1,8 +1,8 @@
 """One dense training of LeNet-300-100 on digits: a stack of five against the plain-PyTorch way, on one core.
 
-Both do 800 steps of Adam in batches of 60 with evaluation every 40 steps; the plain way is `plain_training` of
-`digits_search.py`. Pairs alternate in one process of one thread after a warm-up of each; the median of the ratios
-(plain seconds / seconds per replicate of the stack) and their range are printed, with n, device and versions.
+Both do 800 steps of Adam in batches of 60 with evaluation every 40 steps; the plain way is that of `plain.py`. Pairs
+alternate in one process of one thread after a warm-up of each; the median of the ratios (plain seconds / seconds per
+replicate of the stack) and their range are printed, with n, device and versions.
 
     python benchmarks/one_training.py [--pairs 5]
 """
@@ -13,12 +13,10 @@ import statistics
 import time
 
 import torch
-from digits_search import plain_training
+from plain import Job, draw, training
 
 from winticket.experiment import Experiment
 from winticket.procedures.stages import dense_ticket, train_stack
-
-LAYERS = {"1": "fc1", "3": "fc2", "5": "fc3"}  # place in the plain nn.Sequential -> name in ours
 
 
 def main() -> None:
@@ -28,13 +26,13 @@ def main() -> None:
     torch.set_num_threads(1)
     setup = Experiment.of("digits", schedule="constant").setup()
     stack = tuple(dense_ticket(setup, replicate) for replicate in range(5))
-    own = stack[0].start.weights
-    start = {f"{a}.{part}": own[f"{b}.{part}"] for a, b in LAYERS.items() for part in ("weight", "bias")}
+    job = Job("digits", (300, 100), steps=800, batch=60, every=40, lr=1.2e-3, cosine=False)
+    start = draw(job, 0)
     mask = {name: torch.ones_like(w) for name, w in start.items() if name.endswith("weight")}
     ratios = []
     for pair in range(given.pairs + 1):
         began = time.perf_counter()
-        plain_training(start, mask, 0)
+        training(job, start, mask, 0)
         middle = time.perf_counter()
         train_stack(setup, stack)
         plain, ours = middle - began, (time.perf_counter() - middle) / len(stack)

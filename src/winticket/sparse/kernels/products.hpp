@@ -146,21 +146,21 @@ inline void dot_row(T* out, const int32_t* place, int64_t count, const T* in, in
   store(lane, load(other + last));
   std::fill(lane, lane + ((NV - 1) * W - last), T(0));
   g[NV - 1] = load(lane);
-  int64_t k = 0;
-  for (; k + 4 <= count; k += 4) {
+  for (int64_t k = 0; k < count; k += 4) {
     const T* x[4];
     Vector<T> sum[4];
-    for (int i = 0; i < 4; ++i) x[i] = in + place[k + i] * scale;
+    // Past the end the last weight is counted again, and dropped: cheaper than one weight at a time.
+    for (int i = 0; i < 4; ++i) x[i] = in + place[std::min(k + i, count - 1)] * scale;
     for (int i = 0; i < 4; ++i) sum[i] = g[NV - 1] * load(x[i] + last);
     for (int j = 0; j < NV - 1; ++j)
       for (int i = 0; i < 4; ++i) sum[i] += g[j] * load(x[i] + j * W);
-    add_totals<T>(out + k, sum[0], sum[1], sum[2], sum[3]);
-  }
-  for (; k < count; ++k) {
-    const T* x = in + place[k] * scale;
-    Vector<T> sum = g[NV - 1] * load(x + last);
-    for (int j = 0; j < NV - 1; ++j) sum += g[j] * load(x + j * W);
-    out[k] += total<T>(sum);
+    if (k + 4 <= count) {
+      add_totals<T>(out + k, sum[0], sum[1], sum[2], sum[3]);
+    } else {
+      T some[4] = {};
+      add_totals<T>(some, sum[0], sum[1], sum[2], sum[3]);
+      for (int64_t i = 0; i < count - k; ++i) out[k + i] += some[i];
+    }
   }
 }
 

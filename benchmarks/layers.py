@@ -1,0 +1,180 @@
+"""Single layers, forward and both gradients, by density: the sparse kernels against the best dense ones, on one core.
+
+Linear: a stack of five 300x784 layers in batches of 64 against MKL's batched SGEMM, with the rate as a share of a large
+SGEMM's on the same core. Conv2d: the layers of Conv-4 (batch 60) and ResNet-20 (batch 128) on CIFAR-10's sizes, one
+network, against oneDNN with contiguous and with channels-last images, whichever is faster. The gradient by input is
+part of every sum but the first convolution's. Medians over the rounds.
+
+    python benchmarks/layers.py [--rounds 5]
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from winticket.sparse import Structure, instruction_sets, products, structure, windows
+from winticket.sparse.windows import Window
+
+DENSITIES = (0.2, 0.1, 0.05, 0.02)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A 3x3 convolution with padding 1, and how often a network has it."""
+
+    batch: int
+    channels: int
+    filters: int
+    size: int
+    stride: int = 1
+    times: int = 1
+    first: bool = False
+
+
+NETWORKS = {
+    "Conv-4, batch 60": [
+        Layer(60, 3, 64, 32, first=True),
+        Layer(60, 64, 64, 32),
+        Layer(60, 64, 128, 16),
+        Layer(60, 128, 128, 16),
+    ],
+    "ResNet-20, batch 128": [
+        Layer(128, 3, 16, 32, first=True),
+        Layer(128, 16, 16, 32, times=6),
+        Layer(128, 16, 32, 32, stride=2),
+        Layer(128, 32, 32, 16, times=5),
+        Layer(128, 32, 64, 16, stride=2),
+        Layer(128, 64, 64, 8, times=5),
+    ],
+}
+
+
+def median(work: Callable[[], object], rounds: int) -> float:
+    """Milliseconds of a call, after one to warm up."""
+    work()
+    times = []
+    for _ in range(rounds):
+        began, calls = time.perf_counter(), 0
+        while calls == 0 or time.perf_counter() - began < 0.05:
+            work()
+            calls += 1
+        times.append(1000 * (time.perf_counter() - began) / calls)
+    return statistics.median(times)
+
+
+def linear(rounds: int) -> None:
+    big = torch.randn(1024, 1024)
+    peak = 2e-6 * 1024**3 / median(lambda: big @ big, rounds)
+    stack, batch, rows, columns = 5, 64, 300, 784
+    x, grad = torch.randn(stack, batch, columns), torch.randn(stack, batch, rows)
+    weight = torch.randn(stack, rows, columns)
+    dense = [
+        median(lambda: torch.bmm(x, weight.mT), rounds),
+        median(lambda: torch.bmm(grad, weight), rounds),
+        median(lambda: torch.bmm(grad.mT, x), rounds),
+    ]
+    print(f"Linear 300x784, stack of 5, batch 64; SGEMM of this core: {peak:.0f} GFLOP/s")
+    print(f"  dense: forward {dense[0]:.2f}, by input {dense[1]:.2f}, by weight {dense[2]:.2f} ms")
+    for density in DENSITIES:
+        where = structure(torch.rand(stack, rows, columns) < density)
+        times = sparse_linear(where, x, grad, rounds)
+        rates = [2e-6 * batch * int(where.start[:, -1].sum()) / t / peak for t in times]
+        print(
+            f"  d = {density:4.2f}: {times[0]:.3f}, {times[1]:.3f}, {times[2]:.3f} ms; "
+            f"{100 * rates[0]:.0f}, {100 * rates[1]:.0f}, {100 * rates[2]:.0f} % of SGEMM; "
+            f"dense / sparse {sum(dense) / sum(times):.2f}"
+        )
+
+
+def sparse_linear(where: Structure, x: Tensor, grad: Tensor, rounds: int) -> list[float]:
+    """Forward, by input, by weight."""
+    x, grad = products.batch_last(x), products.batch_last(grad)
+    values = torch.randn(where.index.shape)
+    columns = (where.by_column, where.row_of, where.order)
+    return [
+        median(lambda: products.linear(x, values, None, where.start, where.place), rounds),
+        median(lambda: products.linear_grad_input(grad, values, *columns), rounds),
+        median(lambda: products.linear_grad_weight(grad, x, where.start, where.place), rounds),
+    ]
+
+
+def dense_convolution(layer: Layer, rounds: int) -> float:
+    x = torch.randn(layer.batch, layer.channels, layer.size, layer.size)
+    weight = torch.randn(layer.filters, layer.channels, 3, 3)
+    grad = torch.randn_like(torch.conv2d(x, weight, stride=layer.stride, padding=1))
+    best = []
+    for form in (torch.contiguous_format, torch.channels_last):
+        a, w, g = (t.contiguous(memory_format=form) for t in (x, weight, grad))
+
+        def both(a: Tensor = a, w: Tensor = w, g: Tensor = g) -> None:
+            torch.conv2d(a, w, stride=layer.stride, padding=1)
+            torch.ops.aten.convolution_backward(
+                g, a, w, None, [layer.stride] * 2, [1, 1], [1, 1], False, [0, 0], 1,
+                [not layer.first, True, False],
+            )  # fmt: skip
+
+        best.append(median(both, rounds))
+    return min(best)
+
+
+def sparse_convolution(layer: Layer, density: float, rounds: int) -> float:
+    window = Window(layer.channels, (3, 3), (layer.stride, layer.stride), (1, 1))
+    x = torch.randn(1, layer.batch, layer.channels, layer.size, layer.size)
+    keep = torch.rand(1, layer.filters, layer.channels, 3, 3) < density
+    where = structure(keep, columns_in=window.numbered())
+    values = where.pack(torch.randn(keep.shape))
+    rows = (where.start, where.place)
+    columns = [where.by_column, where.row_of, where.order, where.column_of]
+    grad = torch.randn_like(windows.conv2d(x, values, None, *rows, window=window))
+
+    def both() -> None:
+        windows.conv2d(x, values, None, *rows, window=window)
+        windows.conv2d_grad_weight(grad, x, *rows, window=window)
+        if not layer.first:
+            windows.conv2d_grad_input(grad, values, columns, window=window, size=(layer.size, layer.size))
+
+    return median(both, rounds)
+
+
+def convolutions(rounds: int) -> None:
+    for name, layers in NETWORKS.items():
+        print(f"{name}: milliseconds of forward and backward, dense / sparse by density {DENSITIES}")
+        dense_total, totals = 0.0, dict.fromkeys(DENSITIES, 0.0)
+        for layer in layers:
+            dense = dense_convolution(layer, rounds)
+            sparse = {d: sparse_convolution(layer, d, rounds) for d in DENSITIES}
+            dense_total += layer.times * dense
+            for d, t in sparse.items():
+                totals[d] += layer.times * min(t, dense)
+            told = ", ".join(f"{t:.1f} ({dense / t:.2f}x)" for t in sparse.values())
+            print(
+                f"  {layer.times} x {layer.channels}->{layer.filters}, {layer.size}x{layer.size}, "
+                f"stride {layer.stride}: dense {dense:.1f}; {told}"
+            )
+        told = ", ".join(f"{dense_total / t:.2f}x" for t in totals.values())
+        print(f"  all, each layer by whichever is faster: {told}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    linear(given.rounds)
+    convolutions(given.rounds)
+    sets = instruction_sets()
+    print(
+        f"one thread, kernels {sets[0] if sets else 'none'}, torch {torch.__version__}, "
+        f"Python {platform.python_version()}, medians of n = {given.rounds}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The plain-PyTorch way, as one would write it in an afternoon: the other side of the comparisons in this folder.
+
+Tensors in memory, one network at a time, autograd, fused Adam, the mask multiplied onto the weights after every step,
+evaluation of validation and test examples on the same grid.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from winticket import data
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A LeNet on a dataset: hidden widths, steps of Adam, batch, steps between evaluations."""
+
+    data: str
+    widths: tuple[int, ...]
+    steps: int
+    batch: int
+    every: int
+    lr: float
+    cosine: bool
+
+    def sizes(self, inputs: int, classes: int) -> list[tuple[int, int]]:
+        every = [inputs, *self.widths, classes]
+        return list(itertools.pairwise(every))
+
+
+def network(job: Job, inputs: int, classes: int) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Flatten()]
+    for fan_in, fan_out in job.sizes(inputs, classes):
+        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def draw(job: Job, seed: int) -> Weights:
+    """Glorot-normal weights, biases 0."""
+    loaded = data.load(job.data)
+    generator = torch.Generator().manual_seed(seed)
+    made = {}
+    sizes = job.sizes(math.prod(loaded.input_shape), loaded.classes)
+    for place, (fan_in, fan_out) in enumerate(sizes):
+        spread = math.sqrt(2 / (fan_in + fan_out))
+        made[f"{1 + 2 * place}.weight"] = torch.randn(fan_out, fan_in, generator=generator) * spread
+        made[f"{1 + 2 * place}.bias"] = torch.zeros(fan_out)
+    return made
+
+
+def training(job: Job, start: Weights, mask: Weights, seed: int) -> tuple[Weights, float]:
+    """One training; the trained weights and the final test accuracy."""
+    loaded = data.load(job.data)
+    model = network(job, math.prod(loaded.input_shape), loaded.classes)
+    model.load_state_dict(start)
+    weights = dict(model.named_parameters())
+    optimizer = torch.optim.Adam(model.parameters(), lr=job.lr, fused=True)
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(loaded.train.y), generator=generator)
+    at, accuracy = 0, math.nan
+    with torch.no_grad():
+        for name, keep in mask.items():
+            weights[name].mul_(keep)
+    for step in range(job.steps):
+        if at + job.batch > len(order):
+            order, at = torch.randperm(len(loaded.train.y), generator=generator), 0
+        rows, at = order[at : at + job.batch], at + job.batch
+        if job.cosine:
+            optimizer.param_groups[0]["lr"] = job.lr * 0.5 * (1 + math.cos(math.pi * step / job.steps))
+        optimizer.zero_grad()
+        torch.autograd.backward(F.cross_entropy(model(loaded.train.x[rows]), loaded.train.y[rows]))
+        optimizer.step()
+        with torch.no_grad():
+            for name, keep in mask.items():
+                weights[name].mul_(keep)
+            if (step + 1) % job.every == 0:
+                for part in (loaded.validation, loaded.test):
+                    logits = model(part.x)
+                    F.cross_entropy(logits, part.y).item()
+                    accuracy = (logits.argmax(1) == part.y).float().mean().item()
+    return {name: p.detach().clone() for name, p in weights.items()}, accuracy
+
+
+def replicate(work: tuple[Job, int, int]) -> list[float]:
+    """All trainings of one replicate, levels one after another; their final test accuracies."""
+    job, number, levels = work
+    torch.set_num_threads(1)
+    start = draw(job, number)
+    mask = {name: torch.ones_like(w) for name, w in start.items() if name.endswith("weight")}
+    last = list(mask)[-1]
+    trained, accuracy = training(job, start, {}, number)
+    accuracies = [accuracy]
+    for level in range(1, levels + 1):
+        for name, keep in mask.items():
+            share = 0.9**level if name == last else 0.8**level
+            best = (trained[name].abs() * keep).flatten().topk(round(share * keep.numel())).indices
+            mask[name] = torch.zeros(keep.numel()).index_fill(0, best, 1.0).view_as(keep)
+        trained, accuracy = training(job, start, mask, number)
+        generator = torch.Generator().manual_seed(level)
+        shuffled = {
+            n: k.flatten()[torch.randperm(k.numel(), generator=generator)].view_as(k) for n, k in mask.items()
+        }
+        controls = [(draw(job, 1000 * level + number), mask), (start, shuffled)]
+        accuracies += [accuracy, *(training(job, begin, keep, number)[1] for begin, keep in controls)]
+    return accuracies

@@ -1,0 +1,87 @@
+"""A whole search with LeNet-300-100: winticket against the plain-PyTorch way, as ratios in one run.
+
+Both do the same trainings: for each replicate dense, then per level ticket, re-init and random mask, with as many
+processes of one thread. The plain way is that of `plain.py`, replicates shared out over the processes. Rounds
+alternate; the median ratio and its range are printed, with n, device and versions, and the mean final accuracy of
+dense and last-level ticket both ways.
+
+    python benchmarks/search.py [DATA] [--levels 16] [--replicates 5] [--steps N] [--rounds 1] [--workers 2]
+"""
+
+import argparse
+import multiprocessing
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from plain import Job, replicate
+
+from winticket import data
+from winticket.experiment import Experiment, conduct
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("data", nargs="?", default="digits")
+    parser.add_argument("--levels", type=int, default=16)
+    parser.add_argument("--replicates", type=int, default=5)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args()
+    data.load(given.data)
+    choices = {
+        "model": "lenet-300-100",
+        "levels": given.levels,
+        "replicates": given.replicates,
+        "gate": False,
+    }
+    experiment = Experiment.of(given.data, **choices, **({"steps": given.steps} if given.steps else {}))
+    recipe = experiment.recipe
+    job = Job(
+        given.data,
+        (300, 100),
+        steps=recipe.steps,
+        batch=recipe.batch,
+        every=recipe.evaluate_every,
+        lr=recipe.lr,
+        cosine=recipe.schedule == "cosine",
+    )
+    ratios = []
+    trainings = given.replicates * (1 + 3 * given.levels)
+    for number in range(given.rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            result = conduct(experiment, store=Path(folder) / "store", workers=given.workers)
+            ours = time.perf_counter() - began
+        began = time.perf_counter()
+        with multiprocessing.get_context("spawn").Pool(given.workers) as pool:
+            works = [(job, r, given.levels) for r in range(given.replicates)]
+            accuracies = pool.map(replicate, works, 1)
+        plain = time.perf_counter() - began
+        assert sum(map(len, accuracies)) == trainings
+        ratios.append(plain / ours)
+        print(
+            f"round {number + 1}: plain {plain:.1f} s, winticket {ours:.1f} s, report and figures included, "
+        )
+        levels = result.document["levels"]
+        for what, at, theirs in (
+            ("dense", levels[0]["arms"]["dense"], 0),
+            (f"ticket at d = {levels[-1]['density']:.3f}", levels[-1]["arms"]["ticket"], -3),
+        ):
+            mean = statistics.mean(a[theirs] for a in accuracies)
+            low, high = at["accuracy_ci"]
+            print(f"  {what}: plain {mean:.4f}, winticket {at['accuracy']:.4f} ({low:.4f} to {high:.4f})")
+    print(
+        f"{trainings} trainings of {recipe.steps} steps on {given.data}: winticket is {statistics.median(ratios):.2f} "
+        f"times as fast (median of n = {len(ratios)}; {min(ratios):.2f} to {max(ratios):.2f}), "
+        f"{given.workers} processes of one thread, {platform.processor() or platform.machine()}, "
+        f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, Python {platform.python_version()}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -51,7 +51,7 @@ def test_digits_is_won_at_the_published_densities(tmp_path: Path) -> None:
     sparsest = result.document["levels"][-1]
     assert interval(sparsest, "ticket")[0] > interval(sparsest, "reinit")[1]
     assert interval(sparsest, "reinit")[0] > interval(sparsest, "random")[1]
-    assert sparsest["checks"]["accuracy"]["refuted"]
+    assert not sparsest["checks"]["accuracy"]["passed"]  # so the smallest verified ticket is denser than that
 
 
 @pytest.mark.evidence

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from winticket.judge import judge
-from winticket.judge.simulate import Noise, Scenario, as_levels, claims, draw, rates
+from winticket.judge.sequences import _together
+from winticket.judge.simulate import Noise, Scenario, as_levels, decisions, draw, rates
 from winticket.judge.statistics import power, replicates_for
 
 DENSITIES = tuple(0.8**k for k in range(1, 13))
@@ -60,6 +61,20 @@ def test_false_wins_stay_under_five_percent(null: str, noise: Noise) -> None:
     assert found <= allowed(4000)
 
 
+@pytest.mark.parametrize("lead", [0.05, 0.2, 1.0])
+@pytest.mark.parametrize("replicates", [5, 10, 30])
+def test_a_true_winner_is_not_denied(lead: float, replicates: int) -> None:
+    """However small the lead over the controls: a refutation needs the ticket to be shown below one, at alpha/2."""
+    every = truth(ticket=NONE, over_reinit=(lead,) * 12, over_random=(lead,) * 12)
+    for scenario in (
+        Scenario(DENSITIES, every),
+        Scenario(DENSITIES[:1], {arm: mean[:1] for arm, mean in every.items()}),
+    ):
+        assert scenario.winners(margin=0.005).all()
+        found = rates(scenario, replicates=replicates, experiments=4000, seed=3)
+        assert found.false_not_won <= allowed(4000)
+
+
 def test_the_bound_is_used_not_wasted() -> None:
     found = false_wins(
         "trivial above, inferior below", noise="normal", correlation=0.5, replicates=10, experiments=4000
@@ -77,7 +92,7 @@ def test_the_simulation_judges_as_judge_does() -> None:
         ),
     )
     drawn = draw(scenario, replicates=7, experiments=40, seed=5)
-    claimed = claims(drawn, margin_pp=0.5, alpha=0.05)
+    claimed = decisions(drawn, margin_pp=0.5, alpha=0.05).claimed
     assert 0 < claimed.any(axis=-1).sum() < 40
     for i in range(40):
         verdict = judge(as_levels(scenario, drawn, i))
@@ -124,7 +139,7 @@ DIGITS = Scenario(
 
 def test_digits_is_won_at_density_012_or_less() -> None:
     drawn = draw(DIGITS, replicates=10, experiments=4000, seed=1)
-    claimed = claims(drawn, margin_pp=0.5, alpha=0.05)
+    claimed = decisions(drawn, margin_pp=0.5, alpha=0.05).claimed
     small = claimed[:, [d <= 0.12 for d in DIGITS.densities]].any(axis=-1)
     assert small.mean() >= 0.99
     found = rates(DIGITS, replicates=10, experiments=4000, seed=1)
@@ -149,3 +164,18 @@ def test_a_skewed_ticket_costs_a_bounded_part_of_the_level(null: str) -> None:
     # Known limit: an exponential lower tail in the ticket alone makes .05 about .07.
     found = false_wins(null, noise="skewed", correlation=0.5, replicates=10, experiments=10_000)
     assert found <= 0.08
+
+
+def test_all_checks_of_a_way_pass_together() -> None:
+    """Three checks at one level, each a standard deviation from its boundary: ten give each 80 %, more give all."""
+    effects = [1.0, 1.0, 1.0]
+    n = _together(effects, alpha=0.025)
+    assert n is not None
+    assert n > 10
+    lost = [sum(1 - power(e, k, alpha=0.025) for e in effects) for k in (n - 1, n)]
+    assert lost[1] <= 0.2 < lost[0]
+    every = Scenario((0.5,), truth(ticket=(0.0,), over_reinit=(0.5,), over_random=(0.5,)), sd_pp=0.5)
+    won = rates(every, replicates=n, experiments=4000, seed=5).win
+    assert won >= 0.8 - 3 * math.sqrt(0.16 / 4000)
+    assert _together([1.0, 0.0], alpha=0.025) is None
+    assert _together([math.inf, math.inf], alpha=0.025) == 6  # 2⁻⁶ < .025

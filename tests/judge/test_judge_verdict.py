@@ -109,19 +109,26 @@ def test_nontrivial_stops_at_its_first_failure_from_the_sparsest() -> None:
 
 def test_both_controls_must_be_beaten() -> None:
     structure = judge([level(0.5, reinit=0.0), level(0.2, reinit=0.0)])
-    assert (structure.outcome, structure.kind) == ("not won", "winning structure")
+    assert (structure.outcome, structure.kind) == ("inconclusive", "winning structure")
     assert "A winning structure" in structure.reason
+    assert (
+        "At density 0.5, 0.2 its advantage over its re-initialised twin, if any, is under 0.5 pp."
+        in structure.reason
+    )
     trivial = judge([level(0.5, reinit=0.0, random=0.0)])
-    assert (trivial.outcome, trivial.kind) == ("not won", "matching, trivially sparse")
+    assert (trivial.outcome, trivial.kind) == ("inconclusive", "matching, trivially sparse")
     odd = judge([level(0.5, random=0.0)])
-    assert (odd.outcome, odd.kind) == ("not won", "matching")
+    assert (odd.outcome, odd.kind) == ("inconclusive", "matching")
+    below = judge([level(0.5, random=-0.3)])
+    assert (below.outcome, below.kind) == ("not won", "matching")
+    assert "at density 0.5 it is below the layer-matched random mask" in below.reason
 
 
 def test_not_won_names_what_was_refuted_where() -> None:
-    verdict = judge([level(0.5, reinit=0.0), level(0.2, ticket=-2.5)])
+    verdict = judge([level(0.5, reinit=-0.3), level(0.2, ticket=-2.5)])
     assert (verdict.outcome, verdict.density, verdict.replicates_needed) == ("not won", None, None)
     assert "at density 0.2 the ticket is more than 0.5 pp below the dense network" in verdict.reason
-    assert "at density 0.5 its advantage over its re-initialised twin is less than 0.5 pp" in verdict.reason
+    assert "at density 0.5 it is below its re-initialised twin" in verdict.reason
     assert judge([level(0.5, ticket=-2.5)]).kind == "not matching"
 
 
@@ -199,6 +206,16 @@ def test_a_failed_ticket_cannot_be_dropped() -> None:
     gone = judge([failing(level(0.2), "ticket", *range(10))])
     assert gone.outcome == "not won"
     json.dumps([gone.as_json(), gone.levels[0].as_json()], allow_nan=False)
+
+
+@pytest.mark.parametrize("n", [5, 6, 10])
+def test_where_nothing_trained_nothing_is_known(n: int) -> None:
+    lost = level(0.2, n=n)
+    for arm in ("ticket", "dense", "reinit", "random"):
+        lost = failing(lost, arm, *range(n))
+    verdict = judge([lost])
+    assert (verdict.outcome, verdict.replicates_needed) == ("inconclusive", None)
+    assert "no pair finished" in verdict.reason
 
 
 def test_failed_references_neither_help_nor_hurt_beyond_their_bounds() -> None:
@@ -383,7 +400,6 @@ def test_a_small_advantage_that_is_shown_is_not_refuted() -> None:
     verdict = judge([level(0.2, ticket=-0.45, reinit=0.25)])
     check = verdict.levels[0].beats_reinit
     assert check is not None
-    assert check.p_refuted <= 0.025
     assert (check.passed, check.refuted, verdict.levels[0].refuted) == (True, False, False)
     assert verdict.outcome == "inconclusive"
 

@@ -75,7 +75,7 @@ def test_missing_arms_and_one_replicate(build: Callable[..., Document], arms: tu
     document["verdict"] |= {"outcome": "inconclusive", "claimed": [], "density": None, "replicates_needed": 8}
     document["ticket"] = None
     text = shown(document)
-    assert "Inconclusive: 8 replicates would decide." in text
+    assert "Inconclusive: about 8 replicates would decide." in text
     assert "±0" not in text
     assert ("reinit" in text) is False
 

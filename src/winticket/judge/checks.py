@@ -186,10 +186,10 @@ def differences(
 ) -> Array:
     """Paired differences [n] in which failed runs are scored, not dropped.
 
-    A failed run of ours scores 0. A failed run of theirs scores 1 where the worst case for our claim is
-    wanted, and 0 where the best case is: a claim that passes in the worst case would have passed whatever the
-    lost runs had shown, and one refuted in the best case would have been refuted. (Worst-rank scores: Lachin
-    1999; bounds: Manski.)
+    A failed run of ours scores 0: a ticket that does not train is no winner. What a lost reference would have shown is
+    not known: it scores 1 where the worst case for our claim is wanted, and 0 where the best case is, so that a
+    claim that passes would have passed whatever it had shown, and one refuted would have been refuted. (Worst-rank
+    scores: Lachin 1999; bounds: Manski.)
     """
     lost = 1.0 if worst_for_ours else 0.0
     return np.array(
@@ -214,14 +214,11 @@ def smallest_margin(worst: Array, *, test_level: float) -> float | None:
     return max(0.0, -interval[0])
 
 
-def compare(
-    runs: Runs, reference: str, *, null: float, refuted_at: float, alpha: float, ours: str = "ticket"
-) -> Check | None:
+def compare(runs: Runs, reference: str, *, null: float, alpha: float, ours: str = "ticket") -> Check | None:
     """The check of `ours` against `reference`, each test at alpha/2; None where the reference was not run.
 
-    null: the difference to exceed; refuted_at: the claim is refuted when the mean is shown to lie below it.
-    For accuracy both are −δ. For a control they are 0 and +δ: an advantage shown to be below the margin is
-    none.
+    null: the difference to exceed, −δ for accuracy and 0 for a control; the claim is refuted when the mean is shown to
+    lie below it.
     """
     if reference not in runs or ours not in runs:
         return None
@@ -230,7 +227,7 @@ def compare(
     pairs = finished(a, b)
     level = alpha / 2
     p = float(t_test(worst, null=null).p_greater)
-    p_refuted = float(t_test(best, null=refuted_at).p_less)
+    p_refuted = float(t_test(best, null=null).p_less)
     enough = len(a) >= MIN_REPLICATES
     passed = enough and p <= level
     margin = smallest_margin(worst, test_level=level) if enough and reference == "dense" else None

@@ -73,6 +73,12 @@ def _disagreements(name: str, checks: Sequence[tuple[float, Check]]) -> list[str
     ]
 
 
+CONTROL_CHECKS: dict[str, Callable[[LevelChecks], Check | None]] = {
+    "reinit": lambda level: level.beats_reinit,
+    "random": lambda level: level.beats_random,
+}
+
+
 def _won(verdict: Verdict) -> list[str]:
     best = next(level for level in verdict.levels if level.density == verdict.density)
     sentences = [
@@ -101,8 +107,8 @@ def _not_won(verdict: Verdict) -> list[str]:
     parts = []
     grounds: tuple[tuple[str, Callable[[LevelChecks], Check | None]], ...] = (
         (f"the ticket is more than {margin} below the dense network", lambda level: level.accuracy),
-        (f"its advantage over {NAMES['reinit']} is less than {margin}", lambda level: level.beats_reinit),
-        (f"its advantage over {NAMES['random']} is less than {margin}", lambda level: level.beats_random),
+        (f"it is below {NAMES['reinit']}", lambda level: level.beats_reinit),
+        (f"it is below {NAMES['random']}", lambda level: level.beats_random),
     )
     for text, pick in grounds:
         where = [level.density for level in _pruned(verdict) if (check := pick(level)) and check.refuted]
@@ -133,6 +139,7 @@ def _inconclusive(verdict: Verdict) -> list[str]:
     return [
         f"Inconclusive: {_stop_of_matching(verdict, pruned)}, and {_stop_of_nontrivial(pruned)}.",
         *_structure(verdict),
+        *_small(verdict),
         *_needed(verdict),
     ]
 
@@ -166,6 +173,25 @@ def _structure(verdict: Verdict) -> list[str]:
     ]
 
 
+def _small(verdict: Verdict) -> list[str]:
+    """Advantages that are shown to be under the margin: no refutation, but worth knowing before one runs more."""
+    sentences = []
+    for arm, pick in CONTROL_CHECKS.items():
+        where = [
+            level.density
+            for level in _pruned(verdict)
+            if (check := pick(level))
+            and not check.passed
+            and check.ci
+            and check.ci[1] < verdict.margin_pp / 100
+        ]
+        if where:
+            sentences.append(
+                f"At density {_list(where)} its advantage over {NAMES[arm]}, if any, is under {verdict.margin_pp:g} pp."
+            )
+    return sentences
+
+
 def _needed(verdict: Verdict) -> list[str]:
     """How many replicates would decide; or, where none would, what to run instead."""
     if verdict.replicates < MIN_REPLICATES:
@@ -173,7 +199,7 @@ def _needed(verdict: Verdict) -> list[str]:
     if verdict.replicates_needed is not None:
         return [
             f"About {verdict.replicates_needed} replicates would decide, if the differences seen are the "
-            f"true ones (80 % power for each check, one-sided at {verdict.alpha / 2:g})."
+            f"true ones (80 % power for all checks together, each one-sided at {verdict.alpha / 2:g})."
         ]
     alone = [level.density for level in _pruned(verdict) if level.kind == "winning ticket"]
     if not alone:

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from winticket.judge.checks import CONTROLS, MIN_REPLICATES
-from winticket.judge.statistics import Array, replicates_for, t_test
+from winticket.judge.statistics import Array, power, replicates_for, t_test
 
+POWER = 0.8
 Flags = npt.NDArray[np.bool_]
 Outcome = Literal["won", "not won", "inconclusive"]
 
@@ -65,7 +66,8 @@ def decide(evidence: Evidence, *, margin: float, alpha: float) -> Decision:
     in one sequence, so the chance of any false claim over all densities is at most alpha/2 + alpha/2.
 
     margin: a fraction. A level is refuted when the ticket is shown to be more than the margin below dense, or
-    its advantage over a control is shown to be less than the margin.
+    below a control. Each test is the claim's own in the other direction: an advantage that is merely small is no
+    refutation, since more replicates may yet show it, and a true winner is refuted with probability alpha/2 at most.
     """
     level = alpha / 2
     enough = evidence.worst["dense"].shape[-1] >= MIN_REPLICATES
@@ -74,8 +76,7 @@ def decide(evidence: Evidence, *, margin: float, alpha: float) -> Decision:
     beats: dict[str, Flags] = {}
     for arm in CONTROLS:
         beats[arm] = enough & (t_test(evidence.worst[arm], null=0.0).p_greater <= level)
-        shown_small = enough & (t_test(evidence.best[arm], null=margin).p_less <= level)
-        refuted = refuted | (shown_small & ~beats[arm])
+        refuted = refuted | (enough & (t_test(evidence.best[arm], null=0.0).p_less <= level))
     matched = np.logical_and.accumulate(matches, axis=-1)
     both = beats["reinit"] & beats["random"]
     structure = matched & _from_sparsest(beats["random"])
@@ -91,41 +92,56 @@ def replicates_to_decide(evidence: Evidence, *, margin: float, alpha: float) -> 
     """About how many replicates would decide one experiment [levels, replicates], were its estimates true.
 
     A win at a level needs every check that the two sequences pass through on the way there; a defeat needs
-    one refuted check at every level. Each check is given 80 % power at one-sided alpha/2. None if no number
-    decides: a reference is missing, or a sequence is blocked by a level that the estimates say would fail.
-    Under 5 replicates at least 5 are needed, whatever the estimates.
+    one refuted check at every level. All checks of a way are to pass together with 80 % power, by the union
+    bound, each one-sided at alpha/2. None if no number decides: a reference is missing, or a sequence is
+    blocked by a level that the estimates say would fail. Under 5 replicates at least 5 are needed, whatever
+    the estimates.
     """
     n: int = evidence.worst["dense"].shape[-1]
     if n < 2:  # No spread to plan with.
         return MIN_REPLICATES
-    boundaries: dict[str, tuple[float, float]] = {"dense": (-margin, -margin)} | dict.fromkeys(
-        CONTROLS, (0.0, margin)
-    )
-    need: dict[str, list[float]] = {
-        arm: [_needed(row, null=null, sign=1, alpha=alpha) for row in evidence.worst[arm]]
-        for arm, (null, _) in boundaries.items()
+    boundaries: dict[str, float] = {"dense": -margin} | dict.fromkeys(CONTROLS, 0.0)
+    win = {
+        arm: [_effect(row, null=null, sign=1) for row in evidence.worst[arm]]
+        for arm, null in boundaries.items()
     }
-    refute: dict[str, list[float]] = {
-        arm: [_needed(row, null=null, sign=-1, alpha=alpha) for row in evidence.best[arm]]
-        for arm, (_, null) in boundaries.items()
+    lose = {
+        arm: [_effect(row, null=null, sign=-1) for row in evidence.best[arm]]
+        for arm, null in boundaries.items()
     }
-    levels = range(len(need["dense"]))
-    wins: list[float] = [
-        max(*need["dense"][: i + 1], *(one for arm in CONTROLS for one in need[arm][i:]), MIN_REPLICATES)
-        for i in levels
-    ]
-    defeat: float = max(min(refute[arm][i] for arm in boundaries) for i in levels)
-    decides = min(*wins, max(defeat, MIN_REPLICATES))
-    if math.isinf(decides):
+    levels = range(len(win["dense"]))
+    ways = [[*win["dense"][: i + 1], *(one for arm in CONTROLS for one in win[arm][i:])] for i in levels]
+    ways.append([max(lose[arm][i] for arm in boundaries) for i in levels])
+    # The weakest check all but decides what a way costs; only the cheapest way is worked out in full.
+    decides = _together(max(ways, key=min), alpha=alpha / 2)
+    if decides is None:
         return MIN_REPLICATES if n < MIN_REPLICATES else None
-    return max(int(decides), n + 1)
+    return max(decides, MIN_REPLICATES, n + 1)
 
 
-def _needed(row: Array, *, null: float, sign: int, alpha: float) -> float:
-    """Replicates for one check on differences [n]; infinite where none suffices."""
+def _effect(row: Array, *, null: float, sign: int) -> float:
+    """How far differences [n] lie beyond `null`, in standard deviations; 0 where they do not, or are missing."""
     test = t_test(row, null=null)
     distance = sign * (float(test.mean) - null)
     if not distance > 0:
-        return math.inf
-    n = replicates_for(distance / float(test.sd) if test.sd > 0 else math.inf, alpha=alpha / 2)
-    return math.inf if n is None else n
+        return 0.0
+    return distance / float(test.sd) if test.sd > 0 else math.inf
+
+
+def _together(effects: list[float], *, alpha: float) -> int | None:
+    """Fewest replicates with which all checks pass with the power wanted; None where none suffices."""
+    low = replicates_for(min(effects), alpha=alpha)
+    if low is None:
+        return None
+    high = replicates_for(min(effects), alpha=alpha, wanted=1 - (1 - POWER) / len(effects))
+    if high is None:
+        return low
+    finite = [effect for effect in effects if math.isfinite(effect)]
+
+    def lost(n: int) -> float:
+        return sum(1 - power(effect, n, alpha=alpha) for effect in finite)
+
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if lost(middle) <= 1 - POWER else (middle + 1, high)
+    return high

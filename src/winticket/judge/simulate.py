@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from winticket.judge.checks import CONTROLS, Level
-from winticket.judge.sequences import Evidence, Flags, decide
+from winticket.judge.sequences import Decision, Evidence, Flags, decide
 from winticket.judge.statistics import ROUNDING, Array
 
 Noise = Literal["normal", "t3", "skewed"]
@@ -44,11 +44,15 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Rates:
-    """Shares of experiments: any claim, a claim at a level that is no winner, and of claims per level [L]."""
+    """Shares of experiments: any claim, a claim at a level that is no winner, and of claims per level [L].
+
+    `false_not_won`: the verdict is "not won", though some level truly holds a winning ticket.
+    """
 
     experiments: int
     win: float
     false_win: float
+    false_not_won: float
     claimed: tuple[float, ...]
 
     def error(self, share: float) -> float:
@@ -82,10 +86,10 @@ def _noise(generator: np.random.Generator, shape: tuple[int, ...], noise: Noise)
     return generator.standard_normal(shape)
 
 
-def claims(drawn: Mapping[str, Array], *, margin_pp: float, alpha: float) -> Flags:
-    """Levels [experiments, levels] that the verdict claims, by the code that `judge` itself decides with."""
+def decisions(drawn: Mapping[str, Array], *, margin_pp: float, alpha: float) -> Decision:
+    """What the verdict decides at levels [experiments, levels], by the code that `judge` itself decides with."""
     differences = {arm: drawn["ticket"] - drawn[arm] for arm in ("dense", *CONTROLS)}
-    return decide(Evidence(differences, differences), margin=margin_pp / 100, alpha=alpha).claimed
+    return decide(Evidence(differences, differences), margin=margin_pp / 100, alpha=alpha)
 
 
 def rates(
@@ -97,19 +101,22 @@ def rates(
     margin_pp: float = 0.5,
     alpha: float = 0.05,
 ) -> Rates:
-    """How often the verdict wins, and wins falsely, when `scenario` is the truth.
+    """How often the verdict wins, wins falsely, and denies a win falsely, when `scenario` is the truth.
 
     What this has shown, over boundary truths with 5 and 10 replicates: false wins stay at or under alpha with
     normal and heavy-tailed differences. They do not under strong skew: where the ticket alone has an
     exponential lower tail, the t test's level of .025 becomes about .04 and the family's .05 about .07.
     """
     drawn = draw(scenario, replicates=replicates, experiments=experiments, seed=seed)
-    claimed = claims(drawn, margin_pp=margin_pp, alpha=alpha)
-    false = claimed & ~scenario.winners(margin=margin_pp / 100)
+    decided = decisions(drawn, margin_pp=margin_pp, alpha=alpha)
+    claimed, winners = decided.claimed, scenario.winners(margin=margin_pp / 100)
+    false = claimed & ~winners
+    denied = decided.refuted.all(axis=-1) & ~claimed.any(axis=-1)
     return Rates(
         experiments=experiments,
         win=float(claimed.any(axis=-1).mean()),
         false_win=float(false.any(axis=-1).mean()),
+        false_not_won=float(denied.mean()) if winners.any() else 0.0,
         claimed=tuple(float(share) for share in claimed.mean(axis=0)),
     )
 

@@ -116,17 +116,15 @@ def _level_checks(
     level: Level, decision: Decision, at: int, *, margin_pp: float, alpha: float, grid: int | None
 ) -> LevelChecks:
     margin = margin_pp / 100
-    accuracy = compare(level.accuracy, "dense", null=-margin, refuted_at=-margin, alpha=alpha)
-    beats = {arm: compare(level.accuracy, arm, null=0.0, refuted_at=margin, alpha=alpha) for arm in CONTROLS}
+    accuracy = compare(level.accuracy, "dense", null=-margin, alpha=alpha)
+    beats = {arm: compare(level.accuracy, arm, null=0.0, alpha=alpha) for arm in CONTROLS}
     return LevelChecks(
         density=level.density,
         accuracy=accuracy,
         beats_reinit=beats["reinit"],
         beats_random=beats["random"],
         time=time_check(level.early_stop_step, alpha=alpha, grid=grid),
-        accuracy_at_early_stop=compare(
-            level.accuracy_at_early_stop, "dense", null=-margin, refuted_at=-margin, alpha=alpha
-        ),
+        accuracy_at_early_stop=compare(level.accuracy_at_early_stop, "dense", null=-margin, alpha=alpha),
         refuted=bool(decision.refuted[at]),
         matched=bool(decision.matched[at]),
         nontrivial=bool(decision.nontrivial[at]),

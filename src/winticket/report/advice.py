@@ -88,7 +88,7 @@ def more_replicates(document: Document) -> str | None:
         return None
     return (
         f"Use --replicates {needed}: {count} leave the verdict open, and {needed} would decide it with 80 % "
-        "power at the spread seen here. Only the new ones will run."
+        "power, were the differences seen the true ones. Full stacks that are there already are used again."
     )
 
 
@@ -119,6 +119,8 @@ def train_dense_longer(document: Document) -> str | None:
             f"Train longer{longer}: the dense network {what} when its training was doubled, so matching it "
             "here is matching an unfinished network (Ma et al. 2021)."
         )
+    if isinstance(found, Mapping) and found.get("enough") is True:
+        return None
     dense = dense_arm(document)
     stop = None if dense is None else dense.get("early_stop_step")
     if steps is None or stop is None or stop < STILL_LEARNING * steps:
@@ -156,10 +158,10 @@ def falls_at_once(document: Document) -> str | None:
     # ResNet-18 in the 2019 paper: warm-up over 20 000 of 30 000 steps.
     warm = "" if warmup or steps is None else f"; or warm the rate up (--warmup {round(2 * steps / 3)})"
     return (
-        f"Lower the learning rate{_option('--lr', _lower(said(document, 'lr')))}{warm}; or rewind to a "
-        f"step k > 0 instead of to initialisation: the ticket already falls {gap}behind the dense network "
-        f"at {density_percent(first['density'])} density, the sign of a start that training noise still "
-        "overturns (Frankle & Carbin 2019, sec. 4; Frankle et al. 2020)."
+        f"Lower the learning rate{_option('--lr', _lower(said(document, 'lr')))}{warm}: the ticket already "
+        f"falls {gap}behind the dense network at {density_percent(first['density'])} density, the sign of a start "
+        "that training noise still overturns (Frankle & Carbin 2019, sec. 4; the literature's other remedy, rewinding "
+        "to a later step, Frankle et al. 2020, is not there yet)."
     )
 
 

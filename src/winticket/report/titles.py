@@ -25,7 +25,7 @@ def headline(document: Document) -> str:
     if verdict["outcome"] == "not won":
         return "Not won: no density holds a verified winning ticket"
     needed = verdict.get("replicates_needed")
-    return "Inconclusive" if needed is None else f"Inconclusive: {needed} replicates would decide"
+    return "Inconclusive" if needed is None else f"Inconclusive: about {needed} replicates would decide"
 
 
 def accuracy_title(document: Document, *, width: int = 72) -> str:

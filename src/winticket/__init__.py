@@ -2,7 +2,7 @@
 
 result = winticket.find("digits", replicates=5)     # the whole search, with its controls and the verdict
 ticket = winticket.Ticket.load("ticket.safetensors")
-with winticket.masked(model, ticket.mask):          # your own loop, your own optimiser
+with winticket.masked(model, ticket):               # its weights, its mask; your own loop, your own optimiser
     my_training_loop(model)
 """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import itertools
 import math
 import re
 from collections import OrderedDict
@@ -50,6 +51,10 @@ def default_init(name: str) -> str | None:
     return "default" if name == "mlp1d" else "glorot-normal"
 
 
+MOST_PARAMETERS = 2**31
+"""Weights of a built-in network beyond which it is refused: more than any machine here holds several times over."""
+
+
 def check(name: str, *, input_shape: Sequence[int], classes: int) -> None:
     """Raise ValueError, with the reason, unless `build` can make this model for such data.
 
@@ -65,7 +70,9 @@ def check(name: str, *, input_shape: Sequence[int], classes: int) -> None:
     elif name in _CONV_WIDTHS:
         _check_poolable(name, input_shape)
     elif name != "mlp1d":
-        _lenet_widths(name)
+        widths = [math.prod(input_shape), *_lenet_widths(name), classes]
+        if (count := sum(a * b for a, b in itertools.pairwise(widths))) > MOST_PARAMETERS:
+            raise ValueError(f"{name} would have {count} weights on this data; give smaller widths")
 
 
 def build(
@@ -98,6 +105,9 @@ def build(
         with torch.device("meta"):
             module = _built_in(name, tuple(input_shape), classes)
         module.to_empty(device="cpu")
+        for layer in module.modules():
+            if isinstance(layer, _NORMALISATIONS):
+                layer.reset_parameters()  # what `initialise` leaves alone
     if scheme is not None:
         initialise(module, scheme=scheme, generator=torch.Generator().manual_seed(generator_seed))
     return module

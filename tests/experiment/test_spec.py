@@ -1,5 +1,6 @@
 """What an experiment is by default, what can be chosen, and what is refused while it is being written."""
 
+import io
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from winticket.experiment import Experiment, load_spec, plan
 from winticket.experiment.machine import cores
+from winticket.experiment.presets import preset
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -146,3 +148,54 @@ def test_cores_are_those_one_may_use() -> None:
 def test_a_kept_choice_of_every_split_works() -> None:
     for split in ("auto", "shared", "own"):
         assert plan(Experiment.of("digits", model="lenet-4", steps=2, levels=1, split=split)).tasks
+
+
+def test_what_decides_the_numbers_is_in_the_keys(tmp_path: Path) -> None:
+    """The same digits from a folder of PNGs' values are scaled and split otherwise: nothing may be shared."""
+    import pandas as pd
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    rows = []
+    for pixels, label in zip(raw.images.astype("uint8"), raw.target, strict=True):
+        held = io.BytesIO()
+        Image.fromarray(pixels).save(held, "PNG")
+        rows.append({"image": {"bytes": held.getvalue(), "path": None}, "label": int(label)})
+    (tmp_path / "digits").mkdir()
+    pd.DataFrame(rows).to_parquet(tmp_path / "digits" / "train.parquet")
+    choices = {"levels": 1, "replicates": 2, "steps": 5, "gate": False}
+    theirs = plan(Experiment.of(tmp_path / "digits", **choices))
+    ours = plan(Experiment.of("digits", **choices))
+    assert not {t.key for t in ours.tasks.values()} & {t.key for t in theirs.tasks.values()}
+    # What is drawn by default and the same size asked for are one thing.
+    asked = plan(Experiment.of("digits", validation=150, test=450, **choices))
+    assert {t.key for t in ours.tasks.values()} == {t.key for t in asked.tasks.values()}
+
+
+def test_a_single_name_is_as_good_as_a_tuple_of_one() -> None:
+    one = Experiment.of("digits", controls="reinit", exclude="fc3.*")
+    assert (one.controls, one.exclude) == (("reinit",), ("fc3.*",))
+    with pytest.raises(TypeError, match="gate is 'no'; it is True or False"):
+        Experiment.of("digits", gate="no")
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "wanted"),
+    [
+        ("digits", "lenet-20-10", (1.2e-3, None)),
+        ("digits", "conv-4", (3e-4, 0.1)),
+        ("digits", "conv-2", (2e-4, 0.1)),
+        ("mnist1d", "lenet-300-100", (1.2e-3, None)),
+        ("mnist1d", "mlp1d", (2e-2, None)),
+    ],
+)
+def test_a_model_brings_its_own_rates(data: str, model: str, wanted: tuple[float, float | None]) -> None:
+    experiment = Experiment.of(data, model=model)
+    assert (experiment.recipe.lr, experiment.conv_rate) == wanted
+
+
+def test_a_preset_is_for_data_of_its_shape() -> None:
+    assert preset("some/digits", (1, 8, 8))["levels"] == 16
+    assert preset("some/digits", (1, 32, 32))["levels"] == 12
+    assert preset("mnist1d", (3, 32, 32))["model"] == "conv-2"

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from winticket.ticket import Mask
+from winticket.ticket import Mask, Seeds, State, Ticket
 from winticket.train import masked
 
 STEPS = 8
@@ -264,3 +264,52 @@ def test_a_mask_of_another_model_is_refused_before_anything_happens(mask: Mask, 
     with pytest.raises(ValueError, match=re.escape(words)), masked(model, mask):
         raise AssertionError("the block must not begin")
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def drawn(seed: int) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def ticket_of(model: nn.Module) -> Ticket:
+    weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+    buffers = {name: b.detach().clone() + 3 for name, b in model.named_buffers()}
+    return Ticket(half(model), State(weights, buffers, {}, 0), "ticket", Seeds(0, 0))
+
+
+def test_a_ticket_is_its_start_and_its_mask_and_a_mask_is_a_mask() -> None:
+    ticket = ticket_of(drawn(1))
+    start = ticket.mask.apply(ticket.start.weights)
+    model = drawn(2)
+    with masked(model, ticket):
+        assert all(torch.equal(p, start[name]) for name, p in model.named_parameters())
+        assert all(torch.equal(b, ticket.start.buffers[name]) for name, b in model.named_buffers())
+    other = drawn(2)
+    own = {name: p.detach().clone() for name, p in other.named_parameters()}
+    with masked(other, ticket.mask):
+        for name, p in other.named_parameters():
+            keep = ticket.mask.keep.get(name, torch.tensor(True))
+            assert torch.equal(p, own[name] * keep)
+
+
+def test_a_ticket_of_another_network_is_refused_before_anything_is_written() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    before = copy.deepcopy(model.state_dict())
+    with (
+        pytest.raises(ValueError, match="ticket and model do not cover the same layers"),
+        masked(model, ticket_of(drawn(1))),
+    ):
+        pass
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    with pytest.raises(TypeError, match="takes a Ticket or a Mask, not a dict"), masked(model, {}):  # type: ignore[arg-type]
+        pass
+
+
+def test_a_state_dict_of_a_part_is_masked_too() -> None:
+    model = drawn(1)
+    mask = half(model)
+    with masked(model, mask):
+        with torch.no_grad():
+            model.get_parameter("0.weight").add_(1.0)
+        part = model.get_submodule("0").state_dict()["weight"]
+        assert not part[~mask.keep["0.weight"]].any()

@@ -32,7 +32,7 @@ def find(
 
     Every replicate trains the dense network, prunes it level by level, rewinds and retrains; at each level the same
     mask re-initialised and a random mask of the same layer counts run beside it. Whatever is not said is chosen to
-    suit the data and takes minutes on two cores; [bold]winticket plan[/bold] with the same words says how many.
+    suit the data, in a size for two cores; [bold]winticket plan[/bold] with the same words says how long it takes.
 
     Interrupted or killed, the same command goes on where it stopped; asked for more levels or replicates, it runs
     only what is new.
@@ -153,7 +153,7 @@ def _carry_out(
         from winticket.report import final_screen
 
         Console().print(final_screen(result.document))
-    if result.outcomes.failed:
+    if result.outcomes.failed or result.document["failures"]:
         raise typer.Exit(1)
 
 

@@ -70,8 +70,11 @@ class Decoded:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hexadecimal) of every split's name, types, shapes and bytes; class names do not count."""
-        digest = hashlib.sha256()
+        """SHA-256 (hexadecimal) of every split's name, types, shapes and bytes, and of how they are normalised.
+
+        Class names do not count, nor do the sizes wanted of splits that are yet to be drawn.
+        """
+        digest = hashlib.sha256(f"scale {self.scale!r}, divide {self.divide!r};".encode())
         for name in SPLITS:
             if name in self.splits:
                 for tensor in (self.splits[name].x, self.splits[name].y):

@@ -118,8 +118,8 @@ def curves(runs: Runs) -> list[dict[str, Any]]:
 def best(runs: Runs, found: Mapping[str, Any]) -> tuple[int, int] | None:
     """(level, replicate) of the ticket that is saved; among replicates the best on validation data.
 
-    At the smallest density claimed; where none is, at the smallest density whose accuracy check passed; else at the
-    density where the tickets' mean validation accuracy is highest. None where every ticket failed.
+    At the smallest density claimed; where none is, at the smallest that the verdict's sequence shows to match; else at
+    the density where the tickets' mean validation accuracy is highest. None where every ticket failed.
     """
     densities = runs.plan.densities()
     scores: dict[int, dict[int, float]] = {}
@@ -130,7 +130,7 @@ def best(runs: Runs, found: Mapping[str, Any]) -> tuple[int, int] | None:
             scores[level] = own
     if not scores:
         return None
-    matched = [n for n in scores if (found["levels"][n]["checks"].get("accuracy") or {}).get("passed")]
+    matched = [n for n in scores if found["levels"][n]["checks"].get("matched")]
     if found["verdict"]["density"] is not None:
         level = densities.index(found["verdict"]["density"])
     elif matched:

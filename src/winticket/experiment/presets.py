@@ -1,4 +1,7 @@
-"""What is done where the user says nothing: one row per dataset, sized for minutes on two cores.
+"""What is done where the user says nothing: one row per dataset, sized for two cores.
+
+That is minutes for LeNet on digits or MNIST and for MNIST-1D, and most of a day for convolutional networks on CIFAR;
+`winticket plan` says how long.
 
 The optimiser, learning rate, batch and rates are the 2019 paper's (Frankle & Carbin, Figure 2), with lengths cut and
 the rate annealed. For mnist1d, optimiser, length and layerwise pruning are Greydanus & Kobak's, in larger bites than
@@ -41,10 +44,21 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+MODELS: Mapping[str, Mapping[str, Any]] = {
+    "lenet-": {"optimizer": "adam", "lr": 1.2e-3},
+    "conv-2": {"optimizer": "adam", "lr": 2e-4, "conv_rate": 0.1},
+    "conv-4": {"optimizer": "adam", "lr": 3e-4, "conv_rate": 0.1},
+    "conv-6": {"optimizer": "adam", "lr": 3e-4, "conv_rate": 0.15},
+}
+"""What goes with a network that is not the usual one for the data: Figure 2 of the 2019 paper."""
+
+SHAPES = {"digits": (1, 8, 8), "mnist1d": (1, 40)}
+
+
 def preset(data: str, input_shape: tuple[int, ...]) -> Mapping[str, Any]:
     """The row for a dataset's name or for the last part of its path; else one chosen by the shape of an example."""
     name = PurePath(data).stem.lower().replace("-", "_")
-    if name in PRESETS:
+    if name in PRESETS and input_shape == SHAPES.get(name, input_shape):
         return PRESETS[name]
     if len(input_shape) == 3 and input_shape[0] == 3 and min(input_shape[1:]) >= 16:
         return {**CONV, **SHORT}

@@ -45,7 +45,7 @@ class Ready:
 
 
 def find(
-    data: str,
+    data: str | os.PathLike[str],
     *,
     store: str | os.PathLike[str] = "runs",
     out: str | os.PathLike[str] | None = None,

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from math import prod
@@ -14,7 +15,7 @@ import torch
 from winticket import allocate, controls, criteria, data, models, procedures, rewind
 from winticket.allocate import quotas
 from winticket.data import Source
-from winticket.experiment.presets import preset
+from winticket.experiment.presets import MODELS, preset
 from winticket.procedures.setup import Setup, model_source, require_unedited
 from winticket.procedures.stages import Density, prunable
 from winticket.ticket import Mask
@@ -79,6 +80,12 @@ class Experiment:
     split: Literal["auto", "shared", "own"] = "auto"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "data", os.fspath(self.data))
+        for name in ("controls", "exclude"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        if not isinstance(self.gate, bool):
+            raise TypeError(f"gate is {self.gate!r}; it is True or False")
         _choose("method", self.method, METHODS)
         _choose("split", self.split, SPLITS)
         for name in self.controls:
@@ -104,20 +111,23 @@ class Experiment:
         stages(self)
 
     @classmethod
-    def of(cls, data_name: str, **choices: Any) -> "Experiment":
+    def of(cls, data_name: str | os.PathLike[str], **choices: Any) -> "Experiment":
         """The experiment that is usual for the data, with some choices made otherwise.
 
         `choices` are fields of `Experiment` or of `Recipe`. Looks the data up (and decodes it the first time).
         Raises ValueError or FileNotFoundError where the data or a choice is not to be had.
         """
         _known(choices)
+        data_name = os.fspath(data_name)
         source = data.find_source(data_name)
         usual = dict(preset(data_name, source.input_shape))
         model = str(choices.get("model", usual["model"]))
         models.check(model, input_shape=source.input_shape, classes=source.classes)
-        if model != usual["model"] and not model.startswith("conv-"):
+        if model != usual["model"]:
             usual.pop("conv_rate", None)  # it speaks of the usual model's convolutions
+            usual.update(next((row for name, row in MODELS.items() if model.startswith(name)), {}))
         chosen = {**usual, **choices}
+        _own_rate(choices, usual)
         _effective(choices, schedule=chosen.get("schedule", "constant"))
         recipe = Recipe(**{k: v for k, v in chosen.items() if k in RECIPE_FIELDS})
         own = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
@@ -135,6 +145,7 @@ class Experiment:
         source = data.find_source(self.data)
         models.check(self.model, input_shape=source.input_shape, classes=source.classes)
         require_unedited(self.model)
+        _, validation, test = source.sizes(validation=self.validation, test=self.test)
         path = Path(self.data).expanduser()
         local = self.data not in data.names() and path.exists()
         return Setup(
@@ -147,8 +158,9 @@ class Experiment:
             init=self.init or models.default_init(self.model),
             recipe=self.recipe,
             seed=self.seed,
-            validation=self.validation,
-            test=self.test,
+            # What is drawn by default and what is asked for are one thing to the plan's keys.
+            validation=validation,
+            test=test,
             own_split=self._own_split(source),
             exclude=self.exclude,
             source=model_source(self.model),
@@ -283,6 +295,17 @@ def _known(choices: Mapping[str, Any]) -> None:
             raise TypeError(
                 f"an experiment has no choice {name!r}{_nearest(name, known)}; there are {', '.join(sorted(known))}"
             )
+
+
+def _own_rate(choices: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+    """ValueError where another optimiser is asked for and would run at the usual one's learning rate."""
+    wanted, ours = choices.get("optimizer"), usual.get("optimizer")
+    alike = {wanted, ours} <= {"adam", "adamw"}
+    if wanted in ("sgd", "adam", "adamw") and wanted != ours and not alike and "lr" not in choices:
+        raise ValueError(
+            f"optimizer {wanted} needs a learning rate of its own: {usual.get('lr')} is meant for {ours}; "
+            f"give --lr (lr=), usually {0.1 if wanted == 'sgd' else 0.001} with {wanted}"
+        )
 
 
 def _effective(choices: Mapping[str, Any], *, schedule: str) -> None:

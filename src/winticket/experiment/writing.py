@@ -35,6 +35,10 @@ class Result:
     ticket: Ticket | None
     outcomes: Outcomes
 
+    def __repr__(self) -> str:
+        verdict, ticket = self.document["verdict"], self.document["ticket"]
+        return f"Result({verdict['outcome']!r}, density={verdict['density']}, ticket={ticket!r}): {verdict['reason']}"
+
     @property
     def verdict(self) -> Mapping[str, Any]:
         verdict: Mapping[str, Any] = self.document["verdict"]

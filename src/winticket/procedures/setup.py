@@ -24,7 +24,7 @@ class Setup:
 
     `data` is the name or path that the user gave; the plan's keys hold `fingerprint`, the hash of the decoded
     examples, in its place, so a folder may be moved. `seed` is the root of all randomness, the split's included.
-    `validation` and `test` are sizes of the split (None: the dataset's own). With `own_split`, each replicate draws a
+    `validation` and `test` are sizes of the split. With `own_split`, each replicate draws a
     split of its own, so that the verdict speaks of the data and not of one draw of test examples. `exclude` are
     patterns of parameter names that are not to be pruned though they are eligible. `source` is the hash of a user's own
     model's source (`model_source`), so that editing it makes new results. `engine` says how pruned layers are computed

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from winticket.ticket import file
 
@@ -152,6 +152,13 @@ class Ticket:
         _same_layers("mask and start weights", self.mask.keep, masked)
         object.__setattr__(self, "about", _plain_json("about", self.about))
 
+    def __repr__(self) -> str:
+        kept, eligible = self.mask.count(), self.mask.total()
+        return (
+            f"Ticket({self.origin!r}, {kept} of {eligible} weights kept (density {self.mask.density():.4g}) in "
+            f"{len(self.mask.keep)} layers, from step {self.start.step}, {self.seeds})"
+        )
+
     def excluded(self) -> tuple[str, ...]:
         """Names of the parameters that are not eligible: no mask covers them."""
         return tuple(name for name in self.start.weights if name not in self.mask.keep)
@@ -162,6 +169,20 @@ class Ticket:
         if not parameters:
             raise ValueError("a ticket without parameters has no density")
         return (parameters - self.mask.total() + self.mask.count()) / parameters
+
+    @torch.no_grad()
+    def load_into(self, model: nn.Module) -> None:
+        """Put the start state into `model`, pruned weights 0: weights and buffers, in place.
+
+        ValueError, before anything is written, where names or shapes are not the ticket's.
+        """
+        parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+        _same_layers("ticket and model", self.start.weights, parameters)
+        _same_layers("the buffers of ticket and model", self.start.buffers, buffers)
+        for name, value in self.mask.apply(self.start.weights).items():
+            parameters[name].copy_(value)
+        for name, value in self.start.buffers.items():
+            buffers[name].copy_(value)
 
     def save(self, path: str | Path, **metadata: JSON) -> None:
         """Write the ticket to one file, whole or not at all; `metadata` is added to `about` in the file.

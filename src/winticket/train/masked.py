@@ -9,17 +9,20 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
-from winticket.ticket import Mask
+from winticket.ticket import Mask, Ticket
 
 
 @contextmanager
-def masked(model: nn.Module, mask: Mask) -> Iterator[nn.Module]:
+def masked(model: nn.Module, mask: Mask | Ticket) -> Iterator[nn.Module]:
     """Within the block, the pruned weights of `model` are exactly 0.
 
     ```python
-    with masked(model, mask):
+    with masked(model, ticket):
         my_loop(model)
     ```
+    A ticket is its mask *and* its start: given one, the model's weights and buffers become the ticket's first. Given a
+    mask alone, the model keeps the weights it has; freshly drawn ones make it the re-init control, not the ticket.
+
     The mask is put on at entry, after every step of any `torch.optim` optimiser, before every forward pass
     (which covers optimisers of other makes), before a state dict is taken, and at exit, however the block
     ends. Names in the state dict stay as they are; nothing of it remains on the model afterwards, and the
@@ -28,6 +31,11 @@ def masked(model: nn.Module, mask: Mask) -> Iterator[nn.Module]:
     Multiplying gradients alone would not do: momentum, Adam's moments and weight decay move weights whose
     gradient is zero. Raises ValueError, before the first step, where mask and model disagree about a layer.
     """
+    if isinstance(mask, Ticket):
+        mask.load_into(model)
+        mask = mask.mask
+    if not isinstance(mask, Mask):
+        raise TypeError(f"masked() takes a Ticket or a Mask, not a {type(mask).__name__}")
     parameters = dict(model.named_parameters())
     for name, keep in mask.keep.items():
         if name not in parameters:
@@ -40,12 +48,13 @@ def masked(model: nn.Module, mask: Mask) -> Iterator[nn.Module]:
     pruned = {name: ~keep for name, keep in mask.keep.items()}
     enforce = _enforcer(model, pruned)
     enforce()
-    before_state_dict: Callable[..., RemovableHandle] = model.register_state_dict_pre_hook
-    handles = [
-        register_optimizer_step_post_hook(enforce),
-        model.register_forward_pre_hook(enforce),
-        before_state_dict(enforce),
-    ]
+    handles = [register_optimizer_step_post_hook(enforce), model.register_forward_pre_hook(enforce)]
+    # A state dict may be taken of a part: every module that holds a masked weight looks after it.
+    for owner in {"", *(name.rpartition(".")[0] for name in mask.keep)}:
+        before_state_dict: Callable[..., RemovableHandle] = model.get_submodule(
+            owner
+        ).register_state_dict_pre_hook
+        handles.append(before_state_dict(enforce))
     try:
         yield model
     finally:

@@ -49,6 +49,28 @@ def dense_arm(document: Document) -> Mapping[str, Any] | None:
     return next(found, None)
 
 
+def computed(document: Document) -> str | None:
+    """Which layers trained on the sparse kernels, and from which density down; None where no arm says."""
+    told = [
+        (level["density"], name)
+        for level in pruned_levels(document)
+        for arm in level["arms"].values()
+        for name in arm.get("sparse") or ()
+    ]
+    if not any("sparse" in arm for level in pruned_levels(document) for arm in level["arms"].values()):
+        return None
+    since: dict[str, float] = {}
+    for density, name in told:
+        since[name] = max(density, since.get(name, 0.0))
+    if not since:
+        return "dense"
+    parts = []
+    for density in sorted(set(since.values()), reverse=True):
+        layers = ", ".join(n.removesuffix(".weight") for n, d in since.items() if d == density)
+        parts.append(f"{layers} from {100 * density:.3g} %")
+    return f"on sparse kernels: {'; '.join(parts)} down; else dense"
+
+
 def replicates(arm: Mapping[str, Any]) -> int:
     """How many replicates of this arm did not fail."""
     return sum(value is not None for value in arm.get("accuracies", ()))

@@ -30,6 +30,7 @@ REVISION = 1
 STEP = 0.05  # break-even densities are rounded down to multiples of this, so that noise rarely changes them
 PROBES = (0.05, 0.4)
 ROUNDS = 5
+SLOW = 0.05  # seconds; noise is small beside it, and patience as well
 
 
 @dataclass(frozen=True)
@@ -110,11 +111,14 @@ def measure(shape: Shape) -> float:
 
 
 def _time(work: Callable[[], None]) -> float:
-    """Median seconds of a call, of a few rounds after one to warm up."""
+    """Median seconds of a call, of a few rounds after one to warm up; a slow call is timed once."""
     work()
     begun = time.perf_counter()
     work()
-    calls = max(1, round(0.004 / max(time.perf_counter() - begun, 1e-6)))
+    first = time.perf_counter() - begun
+    if first > SLOW:
+        return first
+    calls = max(1, round(0.004 / max(first, 1e-6)))
     rounds = []
     for _ in range(ROUNDS):
         begun = time.perf_counter()

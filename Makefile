@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help ticket test lint types unit evidence bench docs clean
+.PHONY: help ticket test lint types unit evidence bench sanitize docs clean
 
 help:
 	@echo "make ticket    find a winning ticket on scikit-learn's digits; ticket, figures and report in runs/digits"
 	@echo "make test      every check: formatting, lint, types, tests"
 	@echo "make evidence  the slow scientific tests: orderings with intervals"
 	@echo "make bench     speed against plain PyTorch, as ratios in one run"
+	@echo "make sanitize  the sparse kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make docs      write docs/command.md anew"
 	@echo "make clean     remove .venv and caches; runs/ stays"
 
@@ -42,6 +43,13 @@ bench: $(READY)
 	$(BIN)/python benchmarks/step_by_density.py --compile
 	$(BIN)/python benchmarks/layers.py
 	$(BIN)/python benchmarks/search.py
+
+# The sanitizers' runtime has to be there before Python is; leaks are Python's own affair.
+sanitize: $(READY)
+	cmake -S . -B build/sanitize -DWINTICKET_SANITIZE=ON -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -Dnanobind_ROOT=$$($(BIN)/python -m nanobind --cmake_dir)
+	cmake --build build/sanitize
+	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libubsan.so)" \
+	  $(BIN)/python tests/sparse/sanitized.py build/sanitize tests/sparse/test_products.py tests/sparse/test_windows.py
 
 docs: $(READY)
 	$(BIN)/typer winticket.cli utils docs --name winticket --title "The winticket command" --output docs/command.md

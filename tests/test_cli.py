@@ -491,6 +491,9 @@ def test_store_ls_verify_gc(here: Path, shell: Shell) -> None:
         json.loads((here / "two" / "result.json").read_text())["keys"]
     )
     assert len(json.loads(shell("store", "ls", "--json").out)) == 7
+    answer = shell("store", "gc", "--keep", "absent.json")
+    assert answer.status == 2
+    assert "absent.json is not a result document (FileNotFoundError" in answer.err
     answer = shell("store", "gc", "--keep", "spec.py")
     assert (answer.status, "is not a result document" in answer.told()) == (2, True)
     victim = next((here / "runs" / "results").rglob("*.safetensors"))

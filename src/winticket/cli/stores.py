@@ -125,7 +125,7 @@ def _keys(file: Path) -> list[str]:
         keys = json.loads(file.read_text(encoding="utf-8"))["keys"]
         if not isinstance(keys, list) or not keys:
             raise TypeError("no list of keys")
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{file} is not a result document ({type(error).__name__}: {error}); give the result.json of a finished run"
         ) from error

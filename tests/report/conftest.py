@@ -7,6 +7,7 @@ interpolated in log density; replicates scatter around them with the measured st
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -263,8 +264,8 @@ def build_curves(document: Document, *, every: int = 10, seed: int = 1) -> list[
                         "train_loss": (loss * 0.8).tolist(),
                         "validation_loss": loss.tolist(),
                         "validation_accuracy": accuracy.tolist(),
-                        "test_loss": loss.tolist(),
-                        "test_accuracy": accuracy.tolist(),
+                        "test_loss": [math.nan] * (len(step) - 1) + [float(loss[-1])],
+                        "test_accuracy": [math.nan] * (len(step) - 1) + [float(accuracy[-1])],
                     }
                 )
     return found

@@ -70,12 +70,18 @@ def test_one_replicate_has_no_interval(build: Callable[..., Document]) -> None:
 def test_learning_curve_interval_by_hand() -> None:
     # Three replicates .6, .7, .8: mean .7, sd .1, t(.975, 2) = 4.302652730 (tables), half width .248413771.
     curves = [
-        {"density": 0.5, "arm": "ticket", "replicate": r, "step": [0, 10], "test_accuracy": [0.1, value]}
+        {
+            "density": 0.5,
+            "arm": "ticket",
+            "replicate": r,
+            "step": [0, 10],
+            "validation_accuracy": [0.1, value],
+        }
         for r, value in enumerate((0.6, 0.7, 0.8))
     ]
     rows = learning_curves(curves).records()
     assert [row["step"] for row in rows] == [0, 10]
-    assert rows[1]["test_accuracy"] == pytest.approx(0.7, abs=1e-12)
+    assert rows[1]["validation_accuracy"] == pytest.approx(0.7, abs=1e-12)
     assert rows[1]["ci_low"] == pytest.approx(0.7 - 0.2484137714, abs=1e-9)
     assert rows[1]["ci_high"] == pytest.approx(0.7 + 0.2484137714, abs=1e-9)
     assert rows[1]["replicates"] == 3
@@ -88,13 +94,13 @@ def test_a_replicate_that_diverged_leaves_its_curve_whole() -> None:
             "arm": "ticket",
             "replicate": replicate,
             "step": [0, 10],
-            "test_accuracy": values,
+            "validation_accuracy": values,
         }
 
     rows = learning_curves(
         [curve(0, [0.1, 0.9]), curve(1, [0.3, float("nan")]), curve(2, [0.5, None])]
     ).records()
-    assert [(row["test_accuracy"], row["replicates"], row["ci_low"]) for row in rows] == [
+    assert [(row["validation_accuracy"], row["replicates"], row["ci_low"]) for row in rows] == [
         (0.1, 1, None),
         (0.9, 1, None),
     ]
@@ -102,7 +108,13 @@ def test_a_replicate_that_diverged_leaves_its_curve_whole() -> None:
 
 def test_curves_on_different_steps_are_refused() -> None:
     curves = [
-        {"density": 0.5, "arm": "ticket", "replicate": r, "step": [0, 10 + r], "test_accuracy": [0.1, 0.9]}
+        {
+            "density": 0.5,
+            "arm": "ticket",
+            "replicate": r,
+            "step": [0, 10 + r],
+            "validation_accuracy": [0.1, 0.9],
+        }
         for r in range(2)
     ]
     with pytest.raises(ValueError, match=r"replicates of arm 'ticket' at density 0\.5 .* different steps"):

@@ -60,6 +60,17 @@ def compare(
     )
     by_weight = products.linear_grad_weight(grad, x, where.start, where.place)
     close(where.unpack(by_weight), grad.double().mT @ x.double() * keep)
+    # With what stands beside them taken in.
+    clipped = products.linear(x, values, bias, where.start, where.place, relu=True)
+    close(clipped, (x.double() @ weight.double().mT + bias.double()[:, None]).clamp(min=0))
+    before = torch.randn(stack, batch, columns, dtype=dtype).clamp(min=0)
+    through = products.linear_grad_input(
+        grad, values, where.by_column, where.row_of, where.order, relu=before
+    )
+    close(through, grad.double() @ weight.double() * (before > 0))
+    both = products.linear_grad_parameters(grad, x, where.start, where.place)
+    assert torch.equal(both[0], by_weight)
+    close(both[1], grad.double().sum(-2))
 
 
 # A case by hand: two weights of six. x = (1, 2, 3): 2·x₂ + 1 = 5 and −1·x₁ = −1; the gradient (1, 10) by the output
@@ -216,3 +227,37 @@ def test_what_does_not_fit_is_refused(x: Tensor, told: str) -> None:
     where = structure(torch.ones(1, 4, 3, dtype=torch.bool))
     with pytest.raises(TypeError, match=told):
         products.linear(x, where.pack(torch.ones(1, 4, 3)), None, where.start, where.place)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 60, 64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.usefixtures("_instructions")
+def test_chosen_rows_are_laid_batch_last(batch: int, dtype: torch.dtype) -> None:
+    for columns in (1, 7, 16, 45, 784):
+        x = torch.randn(99, columns, dtype=dtype)
+        rows = torch.randint(99, (3, batch))
+        given = products.batch_last(x, rows)
+        assert torch.equal(given, x[rows])
+        assert products.is_batch_last(given)
+        assert torch.equal(products.batch_last(x), x)
+
+
+@pytest.mark.parametrize("row", [-1, 9])
+def test_rows_that_are_not_there_are_refused(row: int) -> None:
+    with pytest.raises(IndexError, match=f"row {row} of 9"):
+        products.batch_last(torch.zeros(9, 4), torch.tensor([[0, row]]))
+    with pytest.raises(TypeError, match="named by int64"):
+        products.batch_last(torch.zeros(9, 4), torch.tensor([[0, 1]], dtype=torch.int32))
+
+
+@pytest.mark.parametrize("batch", [3, 64])
+@pytest.mark.usefixtures("_instructions")
+def test_what_is_not_a_number_passes_a_relu(batch: int) -> None:
+    """As it passes PyTorch's: a training that has diverged must not look sound."""
+    where = structure(torch.ones(1, 2, 2, dtype=torch.bool))
+    values, x = torch.full((1, 4), torch.nan), torch.ones(1, batch, 2)
+    y = products.linear(x, values, None, where.start, where.place, relu=True)
+    assert bool(y.isnan().all())
+    grad = products.linear_grad_input(x, torch.ones(1, 4), where.by_column, where.row_of, where.order, relu=y)
+    wanted = torch.ops.aten.threshold_backward(torch.full_like(y, 2.0), y, 0)
+    assert torch.equal(grad, wanted)

@@ -239,7 +239,7 @@ def test_children_share_their_init_and_differ_only_in_order(vectors: Data, dense
     recipe = Recipe(steps=5, batch=10, evaluate_every=1)
     one, two = run(module, vectors, [parent, child], recipe)
     assert same_bits(one.ticket.start.weights, two.ticket.start.weights)
-    assert float(one.curve.test_loss[0]) == float(two.curve.test_loss[0])
+    assert float(one.curve.validation_loss[0]) == float(two.curve.validation_loss[0])
     assert float(one.curve.train_loss[1]) != float(two.curve.train_loss[1])
     assert not same_bits(one.saved[5].weights, two.saved[5].weights)
     # The same seeds twice: twins.
@@ -301,7 +301,7 @@ def test_dropout_draws_anew_at_each_step_and_for_each_replicate(vectors: Data, d
     losses = [loss for p in paths for loss in p.curve.train_loss[1:].tolist()]
     assert len(set(losses)) == 12
     # Evaluation draws none.
-    assert len({loss for p in paths for loss in p.curve.test_loss.tolist()}) == 1
+    assert len({loss for p in paths for loss in p.curve.validation_loss.tolist()}) == 1
 
 
 def test_a_sparse_grid_is_no_reason_to_lose_a_training(

@@ -69,7 +69,7 @@ def test_the_same_training_as_dense(
                 torch.testing.assert_close(one.saved[step].weights[name], value, rtol=2e-3, atol=2e-4)
         for name, keep in one.ticket.mask.keep.items():
             assert not one.saved[30].weights[name][~keep].any()
-        torch.testing.assert_close(one.curve.test_loss, two.curve.test_loss, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(one.curve.validation_loss, two.curve.validation_loss, rtol=1e-3, atol=1e-4)
 
 
 @needs_kernels
@@ -176,4 +176,6 @@ def test_without_kernels_everything_trains_dense(
     assert path.about["sparse"] == []
     monkeypatch.undo()
     kernel_loss = run(mlp(), vectors, [dense(mlp(), density=0.3)], "dense")[0]
-    torch.testing.assert_close(path.curve.test_loss, kernel_loss.curve.test_loss, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        path.curve.validation_loss, kernel_loss.curve.validation_loss, rtol=1e-4, atol=1e-5
+    )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from winticket import data
 from winticket.ticket import Failed, Mask, Seeds, State, Ticket, Trajectory, same_bits
-from winticket.train import Recipe, evaluate, loop, train
+from winticket.train import Recipe, curves, evaluate, train
 from winticket.train.feed import Data
 
 Make = Callable[..., Ticket]
@@ -232,8 +232,10 @@ def test_the_curves_grid_and_means(vectors: Data, dense: Make) -> None:
         assert math.isnan(float(b.curve.train_loss[0]))
         means = [float(a.curve.train_loss[i:j].mean()) for i, j in ((1, 5), (5, 9), (9, 12))]
         assert b.curve.train_loss[1:].tolist() == pytest.approx(means, rel=1e-12)
-        for column in ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy"):
+        for column in ("validation_loss", "validation_accuracy"):
             assert torch.equal(getattr(b.curve, column), getattr(a.curve, column)[[0, 4, 8, 11]])
+        for column in ("test_loss", "test_accuracy"):
+            assert getattr(b.curve, column)[-1] == getattr(a.curve, column)[-1]
         # How often one looks changes nothing of what is learned.
         assert sorted(b.saved) == [7, 11]
         assert same_bits(a.saved[7].weights, b.saved[7].weights)
@@ -249,9 +251,31 @@ def test_the_first_point_is_the_ticket_as_it_starts(vectors: Data, dense: Make) 
     ticket = dense(module, density=0.5)
     path = trajectories(train(module, vectors, data, [ticket], Recipe(steps=1, batch=10)))[0]
     weights = {n: w.unsqueeze(0) for n, w in ticket.mask.apply(ticket.start.weights).items()}
-    loss, accuracy = evaluate(module, weights, {}, vectors.test)
-    assert float(path.curve.test_loss[0]) == float(loss[0])
-    assert float(path.curve.test_accuracy[0]) == float(accuracy[0])
+    loss, accuracy = evaluate(module, weights, {}, vectors.validation)
+    assert float(path.curve.validation_loss[0]) == float(loss[0])
+    assert float(path.curve.validation_accuracy[0]) == float(accuracy[0])
+
+
+def test_test_data_are_looked_at_where_results_are_reported_alone(vectors: Data, dense: Make) -> None:
+    """Each replicate at its own early stop, with the weights that it had there, and at the end."""
+    module = nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 3))
+    stack = [dense(module, r) for r in range(6)]
+    recipe = Recipe(steps=40, batch=10, evaluate_every=5, lr=0.2)
+    paths = trajectories(train(module, vectors, data, stack, recipe, save=range(5, 41, 5)))
+    stops = [path.curve.early_stop_step() for path in paths]
+    assert len(set(stops)) > 2  # or the test would tell little
+    for path, stop in zip(paths, stops, strict=True):
+        assert stop is not None
+        looked = path.curve.step[torch.isfinite(path.curve.test_loss)].tolist()
+        assert looked == sorted({stop, 40})
+        for step in {stop, 40} - {0}:
+            state = path.saved[step]
+            weights, buffers = (
+                {n: t.unsqueeze(0) for n, t in part.items()} for part in (state.weights, state.buffers)
+            )
+            loss, accuracy = evaluate(module, weights, buffers, vectors.test)
+            assert path.curve.at(step)["test_loss"] == pytest.approx(float(loss[0]), rel=1e-6)
+            assert path.curve.at(step)["test_accuracy"] == float(accuracy[0])
 
 
 @pytest.mark.parametrize("count", [1, 37, 2503, 5000])
@@ -271,7 +295,7 @@ def test_a_perfect_predictor_scores_exactly_one(count: int) -> None:
 def test_evaluation_is_the_mean_over_all_examples(
     rows: int, vectors: Data, dense: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "EVALUATION_ROWS", rows)
+    monkeypatch.setattr(curves, "EVALUATION_ROWS", rows)
     module = mlp().train()
     tickets = [dense(module, r) for r in range(3)]
     weights = {n: torch.stack([t.start.weights[n] for t in tickets]) for n in tickets[0].start.weights}

@@ -283,7 +283,7 @@ def test_what_cannot_be_stacked_trains_one_by_one_and_says_why(
         alone = train(module, vectors, data, [ticket], recipe)[0]
         assert isinstance(alone, Trajectory)
         # One by one, the others are not there: bit for bit.
-        assert torch.equal(alone.curve.test_loss, path.curve.test_loss)
+        assert torch.equal(alone.curve.validation_loss, path.curve.validation_loss)
         assert all(torch.equal(w, alone.saved[12].weights[n]) for n, w in path.saved[12].weights.items())
 
 
@@ -319,7 +319,9 @@ def test_a_stack_is_its_members_alone_however_it_is_carried_out(
                     torch.testing.assert_close(
                         getattr(two.saved[12], part)[name], value, rtol=1e-4, atol=1e-5
                     )
-            torch.testing.assert_close(one.curve.test_loss, two.curve.test_loss, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(
+                one.curve.validation_loss, two.curve.validation_loss, rtol=1e-5, atol=1e-5
+            )
             assert one.saved[5].step == two.saved[5].step == 5
 
 
@@ -364,7 +366,7 @@ def test_replicates_with_data_of_their_own_are_trained_and_measured_on_those(
         torch.testing.assert_close(
             path.curve.validation_loss, alone.curve.validation_loss, rtol=1e-5, atol=1e-5
         )
-        assert torch.equal(path.curve.test_accuracy, alone.curve.test_accuracy)
+        assert torch.equal(path.curve.validation_accuracy, alone.curve.validation_accuracy)
 
 
 def test_data_for_another_number_of_replicates_are_refused(vectors: Data, dense: Make) -> None:
@@ -389,7 +391,7 @@ def test_a_module_that_writes_to_its_input_leaves_the_data_alone(vectors: Data, 
         for part, x in zip((vectors.train, vectors.validation, vectors.test), before, strict=True)
     )
     for a, b in zip(one, two, strict=True):
-        torch.testing.assert_close(a.curve.test_loss, b.curve.test_loss, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(a.curve.validation_loss, b.curve.validation_loss, rtol=1e-5, atol=1e-6)
 
 
 def test_a_trace_is_kept_for_its_shapes_and_mode(dense: Make) -> None:

@@ -111,15 +111,14 @@ def _step_seconds(setup: Setup, count: int) -> tuple[float, float]:
             again = time.perf_counter()
             trial(setup, stack, steps=PROBE_STEPS)
             stepping = (time.perf_counter() - again) / PROBE_STEPS
-        points = len(setup.recipe.grid())
-        measuring = _evaluation_seconds(setup, stack) * points / setup.recipe.steps
+        measuring = _evaluation_seconds(setup, stack) / setup.recipe.steps
     finally:
         torch.set_num_threads(threads)
     return (stepping + measuring) / count, START_SECONDS + traced - begun
 
 
 def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
-    """Seconds of one point of the curves: a forward pass over the validation and test examples."""
+    """Seconds of a training's curves: validation examples at each point, test examples at two."""
     rows = 250
     part = data.Split(torch.zeros(rows, *setup.input_shape), torch.zeros(rows, dtype=torch.int64))
     first = stack[0].start
@@ -130,7 +129,7 @@ def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
     evaluate(setup.module(), weights, buffers, part, how=setup.recipe.stacking)
     seconds = time.perf_counter() - begun
     _, validation, test = data.find_source(setup.data).sizes(validation=setup.validation, test=setup.test)
-    return seconds * (validation + test) / rows
+    return seconds * (validation * len(setup.recipe.grid()) + 2 * test) / rows
 
 
 def _chain(planned: "Plan", missing: list["Place"], first: int) -> float:

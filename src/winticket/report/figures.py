@@ -72,7 +72,7 @@ def early_stop_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple
 
 
 def learning_curve_figure(document: Document, curves: Curves, *, ink: Ink = LIGHT) -> tuple[Figure, Table]:
-    """Test accuracy against step: tickets at several densities beside dense, and against re-initialisation.
+    """Validation accuracy against step: tickets at several densities beside dense, and against re-initialisation.
 
     The figure of Frankle & Carbin (2019, fig. 3): one colour per density; solid = ticket, dashed = the same
     mask re-initialised. Means over replicates with 95 % t bands. The axis is cut below, where all curves
@@ -93,7 +93,7 @@ def learning_curve_figure(document: Document, curves: Curves, *, ink: Ink = LIGH
             _curve(right, ticket, color=paint, dashes="-", marker=marker, label=f"ticket, {label}")
             _curve(right, reinit, color=paint, dashes="--", marker=marker, label=f"re-init, {label}")
         _zoom_curves((left, right), table, shown)
-        left.set_ylabel("test accuracy (%)")
+        left.set_ylabel("validation accuracy (%)")
         for axes, heading in (
             (left, "tickets and the dense network"),
             (right, "tickets and re-initialisation"),
@@ -323,7 +323,7 @@ def _legend(axes: Axes) -> None:
 def _curve(axes: Axes, rows: Table, *, color: str, dashes: str, marker: str, label: str) -> None:
     if not rows.rows:
         return
-    x, y = rows.numbers("step"), 100 * rows.numbers("test_accuracy")
+    x, y = rows.numbers("step"), 100 * rows.numbers("validation_accuracy")
     low, high = 100 * rows.numbers("ci_low"), 100 * rows.numbers("ci_high")
     axes.fill_between(x, low, high, color=color, alpha=0.13, linewidth=0)
     every = max(1, len(x) // 8)
@@ -354,7 +354,9 @@ def _zoom_curves(pair: tuple[Axes, Axes], table: Table, shown: Sequence[float]) 
     if not drawn:
         return
     last = max(float(row["step"] or 0) for row in drawn)
-    late = [100 * float(row["test_accuracy"] or 0) for row in drawn if float(row["step"] or 0) >= 0.5 * last]
+    late = [
+        100 * float(row["validation_accuracy"] or 0) for row in drawn if float(row["step"] or 0) >= 0.5 * last
+    ]
     best = max(late)
     span = max(best - min(late), 0.5)
     pair[0].set_ylim(min(late) - 0.05 * span, min(best + 0.08 * span, 100.2))

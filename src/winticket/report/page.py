@@ -47,7 +47,7 @@ _CAPTIONS = {
     "accuracy_against_density": "Test accuracy after all training steps. Filled marks: densities at which "
     "the verdict claims a winning ticket.",
     "early_stop_against_density": "Training step at which the validation loss is lowest; lower means faster.",
-    "learning_curves": "Test accuracy during training, the lower part of the axis cut off. Left: tickets and "
+    "learning_curves": "Validation accuracy during training, the lower part of the axis cut off. Left: tickets and "
     "the dense network. Right: the same tickets (solid) and their masks re-initialised (dashed).",
 }
 

@@ -120,7 +120,9 @@ def _by_density(document: Document, *, value: str, ends: str) -> Table:
     return Table(columns, tuple(rows))
 
 
-def learning_curves(curves: Curves, *, measure: str = "test_accuracy", confidence: float = 0.95) -> Table:
+def learning_curves(
+    curves: Curves, *, measure: str = "validation_accuracy", confidence: float = 0.95
+) -> Table:
     """Mean over replicates of one measure against step, for every density and arm.
 
     The interval is Student's t over replicates: mean ± t(1 - (1 - confidence)/2, n - 1) · sd / √n; missing

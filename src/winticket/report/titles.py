@@ -72,7 +72,8 @@ def learning_title(document: Document, table: Table, shown: Sequence[float], *, 
     """The learning curves' finding: the last step's gap between ticket and re-initialisation."""
     for density in sorted(shown, key=lambda d: abs(d - (document["verdict"].get("density") or 0.0))):
         last = [
-            table.where(arm=arm, density=density).column("test_accuracy")[-1:] for arm in ("ticket", "reinit")
+            table.where(arm=arm, density=density).column("validation_accuracy")[-1:]
+            for arm in ("ticket", "reinit")
         ]
         if all(last):
             gap = 100 * (float(last[0][0] or 0) - float(last[1][0] or 0))

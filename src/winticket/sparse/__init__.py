@@ -2,20 +2,23 @@
 
 from winticket.sparse.breakeven import Shape, break_even
 from winticket.sparse.convert import Converted, candidates, convert
+from winticket.sparse.fuse import fuse
 from winticket.sparse.layers import window_of
 from winticket.sparse.native import instruction_sets, missing
-from winticket.sparse.operators import cross_entropy, direct, judged, sparse_linear
+from winticket.sparse.operators import cross_entropy, judged, sparse_linear
+from winticket.sparse.products import batch_last
 from winticket.sparse.structure import Structure, structure
 
 __all__ = [
     "Converted",
     "Shape",
     "Structure",
+    "batch_last",
     "break_even",
     "candidates",
     "convert",
     "cross_entropy",
-    "direct",
+    "fuse",
     "instruction_sets",
     "judged",
     "missing",

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from winticket.sparse import batch_last
 from winticket.ticket import Ticket
 from winticket.train.recipe import Recipe
 
@@ -55,6 +56,7 @@ class Feed:
         if own and len(part.y) != len(tickets):
             raise ValueError(f"{len(part.y)} training sets for {len(tickets)} replicates")
         self.x, self.y = (part.x.flatten(0, 1), part.y.flatten()) if own else (part.x, part.y)
+        self.flat = self.x.flatten(1)
         self.offsets = [r * self.count if own else 0 for r in range(len(tickets))]
         self.order, self.recipe = order, recipe
         self.seeds = [t.seeds.derive("order") for t in tickets]
@@ -63,7 +65,7 @@ class Feed:
         self.augmented = recipe.flip or recipe.crop > 0
 
     def stretch(self, first: int, last: int) -> tuple[Tensor, list[Drawn]]:
-        """Indices [S, (last - first) · B] of the steps first..last-1, and each replicate's augmentation."""
+        """Indices [last - first, S, B] of the steps first..last-1, and each replicate's augmentation of them all."""
         begin, end = first * self.recipe.batch, last * self.recipe.batch
         epochs = range(begin // self.count, (end - 1) // self.count + 1)
         cut = slice(begin - epochs[0] * self.count, end - epochs[0] * self.count)
@@ -71,7 +73,8 @@ class Feed:
             torch.cat([self.order.permutation(self.count, seed=seed, epoch=e) for e in epochs])[cut] + offset
             for seed, offset in zip(self.seeds, self.offsets, strict=True)
         ]
-        return torch.stack(rows).to(self.x.device), self._augmentations(epochs, cut) if self.augmented else []
+        by_step = torch.stack(rows).view(len(rows), -1, self.recipe.batch).transpose(0, 1).contiguous()
+        return by_step.to(self.x.device), self._augmentations(epochs, cut) if self.augmented else []
 
     def _augmentations(self, epochs: range, cut: slice) -> list[Drawn]:
         flip, crop = self.recipe.flip, self.recipe.crop
@@ -87,16 +90,23 @@ class Feed:
             for seed in self.augment_seeds
         ]
 
-    def batch(self, rows: Tensor, drawn: list[Drawn], at: slice) -> tuple[Tensor, Tensor]:
-        """x [S, B, ...] and y [S, B] of one step."""
-        chosen = rows[:, at]
-        flat = chosen.reshape(-1)
-        x, y = self.x.index_select(0, flat), self.y.index_select(0, flat)
+    def batch(
+        self, rows: Tensor, drawn: list[Drawn], at: int, *, laid: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """x [S, B, ...] and y [S, B] of the `at`-th step of a stretch; x `laid` batch-last is [S, B, features]."""
+        chosen = rows[at]
+        flat = chosen.view(-1)
+        y = self.y.index_select(0, flat).view(chosen.shape)
+        if laid and not drawn:
+            return batch_last(self.flat, chosen), y
+        x = self.x.index_select(0, flat)
         if drawn:
-            step = [(None if f is None else f[at], None if s is None else s[at]) for f, s in drawn]
+            of_step = slice(at * self.recipe.batch, (at + 1) * self.recipe.batch)
+            step = [(None if f is None else f[of_step], None if s is None else s[of_step]) for f, s in drawn]
             flip, shift = _joined(step, slice(None), self.x.device)
             x = self.order.augment(x, flip=flip, shift=shift, pad=self.recipe.crop)
-        return x.view(*chosen.shape, *x.shape[1:]), y.view(chosen.shape)
+        x = x.view(*chosen.shape, *x.shape[1:])
+        return batch_last(x.flatten(2)) if laid else x, y
 
 
 def _joined(parts: Sequence[Drawn], cut: slice, device: torch.device) -> Drawn:

@@ -8,17 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from winticket.sparse import Converted
-from winticket.ticket import Curve, Failed, State, Ticket, Trajectory
+from winticket.ticket import Failed, State, Ticket, Trajectory
 from winticket.train import stacked
+from winticket.train.curves import Curves, curve
 from winticket.train.engine import Engine, convert, trusted
-from winticket.train.feed import Data, Feed, Order, Part
+from winticket.train.feed import Data, Feed, Order
 from winticket.train.fit import common_start
 from winticket.train.recipe import Recipe
-
-COLUMNS = ("train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
-EVALUATION_ROWS = (
-    500  # examples per evaluation batch: enough to fill the kernels, little enough for the cache
-)
+from winticket.train.step import Step
 
 PAUSE = 250  # steps after which, at the latest, a training can be put aside
 
@@ -44,8 +41,9 @@ class _Run:
     optimizer: torch.optim.Optimizer
     step: int
     losses: Tensor
-    rows: list[Tensor] = field(default_factory=list)
+    curves: Curves
     saved: dict[int, dict[str, dict[str, Tensor]]] = field(default_factory=dict)
+    update: Step | None = None
 
     @property
     def module(self) -> nn.Module:
@@ -81,6 +79,8 @@ def train(
     sees them in the order of `seeds.derive("order")`, in batches of `recipe.batch` that run on over the ends of
     epochs; so every arm of a replicate sees the same. Curves have a point at each step of `recipe.grid(start)`:
     `train_loss` is the mean since the point before (nan at the first).
+    Validation data are looked at at each of them, test data only at the two that are reported, that of least
+    validation loss and the last; elsewhere `test_loss` and `test_accuracy` are nan.
 
     `engine` says how layers with pruned weights are computed: "auto" on the sparse kernels where those are faster,
     "dense", or "sparse" wherever that can be. The numbers agree to float tolerance; see `winticket.train.engine`.
@@ -102,37 +102,9 @@ def train(
     if kept is not None:
         _restore(run, kept)
     with torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []):
-        how = _advance(run, data, feed, tuple(save), checkpoint=checkpoint, report=report)
-    results = _finish(run, alive, how)
+        _advance(run, data, feed, tuple(save), checkpoint=checkpoint, report=report)
+        results = _finish(run, alive, data)
     return tuple(t if isinstance(t, Failed) else result for t, result in zip(stack, results, strict=True))
-
-
-def evaluate(
-    module: nn.Module,
-    weights: Mapping[str, Tensor],
-    buffers: Mapping[str, Tensor],
-    part: Part,
-    *,
-    how: str = "auto",
-) -> tuple[Tensor, Tensor]:
-    """Mean loss [S] and accuracy [S] (fractions, float64) of a stack on every example of `part`."""
-    was_training = module.training
-    module.eval()
-    device = next(iter(weights.values())).device
-    count, examples = len(next(iter(weights.values()))), part.y.shape[-1]
-    loss = torch.zeros(count, dtype=torch.float64, device=device)
-    correct = torch.zeros(count, dtype=torch.int64, device=device)
-    with torch.inference_mode():
-        for at in range(0, examples, EVALUATION_ROWS):
-            rows = (..., slice(at, at + EVALUATION_ROWS))
-            y = part.y[rows].to(device)
-            x = (part.x[:, rows[1]] if part.y.ndim == 2 else part.x[rows[1]]).to(device)
-            lifted = stacked.scores(module, weights, buffers, x, y, how=how)
-            summed, right = lifted.call(weights, buffers, x, y)
-            loss += summed
-            correct += right
-    module.train(was_training)
-    return (loss / examples).cpu(), (correct.double() / examples).cpu()
 
 
 def _begin(
@@ -163,7 +135,9 @@ def _begin(
         _load_slots(optimizer, weights, converted.pack(slots))
     start = alive[0].start.step
     losses = torch.full((recipe.steps - start, len(alive)), torch.nan, device=device)
-    return _Run(converted, recipe, start, weights, buffers, masks, optimizer, start, losses)
+    return _Run(
+        converted, recipe, start, weights, buffers, masks, optimizer, start, losses, Curves(len(alive))
+    )
 
 
 def _optimizer(recipe: Recipe, parameters: list[Tensor]) -> torch.optim.Optimizer:
@@ -206,74 +180,70 @@ def _advance(
     *,
     checkpoint: Checkpoint | None,
     report: Callable[[int, int], None] | None,
-) -> stacked.Lifted | None:
+) -> None:
     """Train `run` to the end of the recipe, a stretch at a time: to the next grid point, save or pause."""
     start, steps = run.start, run.recipe.steps
-    grid, how = run.recipe.grid(start), None
-    if not run.rows:
-        run.rows.append(_measure(run, data))
+    grid = run.recipe.grid(start)
+    if not run.curves.rows:
+        _measure(run, data)
     for stop in sorted({*grid, *save, *range(start, steps, PAUSE)}):
         if stop <= run.step:
             continue
         before = run.step
-        how = _stretch(run, feed, stop, report)
+        _stretch(run, feed, stop, report)
         run.step = stop
         if stop in save:
             run.saved[stop] = _snapshot(run)
         if stop in grid:
             since = max(g for g in grid if g < stop)
-            run.rows.append(_measure(run, data, run.losses[since - start : stop - start]))
+            _measure(run, data, run.losses[since - start : stop - start])
         if not bool(torch.isfinite(run.losses[before - start : stop - start].sum(0)).any()):
             break  # every replicate has diverged; there is nothing left to train
         if checkpoint and stop < steps and checkpoint.due():
             checkpoint.save(_set_aside(run))
-    return how
 
 
-def _stretch(run: _Run, feed: Feed, stop: int, report: Callable[[int, int], None] | None) -> stacked.Lifted:
+def _stretch(run: _Run, feed: Feed, stop: int, report: Callable[[int, int], None] | None) -> None:
     """The hot loop: gather, gradient, update, mask."""
     recipe, module, first, start = run.recipe, run.module, run.step, run.start
-    buffers = run.all_buffers
-    size = recipe.batch
     device = run.losses.device
     seed_noise = torch.cuda.manual_seed if device.type == "cuda" else torch.default_generator.manual_seed
     rows, drawn = feed.stretch(first, stop)
     module.train()
-    parameters, names = list(run.weights.values()), list(run.weights)
-    masked, masks = [run.weights[k] for k in run.masks], list(run.masks.values())
-    x, y = (t.to(device) for t in feed.batch(rows, drawn, slice(0, size)))
-    lifted = stacked.gradients(module, run.weights, buffers, x, y, how=recipe.stacking)
-    gradient_mode = torch.inference_mode if lifted.traced else torch.no_grad
-    with gradient_mode():
+    if run.update is None:
+        x, y = (t.to(device) for t in feed.batch(rows, drawn, 0))
+        lifted = stacked.gradients(module, run.weights, run.all_buffers, x, y, how=recipe.stacking)
+        run.update = Step(
+            lifted,
+            run.weights,
+            buffers=run.all_buffers,
+            masks=run.masks,
+            optimizer=run.optimizer,
+            recipe=recipe,
+        )
+    update, lifted = run.update, run.update.lifted
+    losses: list[Tensor] = []
+    with torch.inference_mode() if lifted.traced else torch.no_grad():
         for step in range(first, stop):
-            if step > first:
-                at = slice((step - first) * size, (step - first + 1) * size)
-                x, y = (t.to(device) for t in feed.batch(rows, drawn, at))
+            x, y = feed.batch(rows, drawn, step - first, laid=lifted.batch_last)
             # Dropout's noise is a function of the step alone, so that a run continued or rewound repeats it.
             seed_noise(feed.noise + step)
-            gradients, loss = lifted.call(run.weights, buffers, x, y)
-            for name, parameter in zip(names, parameters, strict=True):
-                # Fused optimisers read gradients in memory order, whatever their strides say.
-                parameter.grad = gradients[name].contiguous()
-            for group in run.optimizer.param_groups:
-                group["lr"] = recipe.rate(step)
-            run.optimizer.step()
-            if masks:
-                torch._foreach_mul_(masked, masks)
-            run.losses[step - start] = loss
+            losses.append(update(x.to(device), y.to(device), recipe.rate(step)))
             if report:
                 report(step + 1, recipe.steps)
-    return lifted
+        run.losses[first - start : stop - start] = torch.stack(losses)
 
 
-def _measure(run: _Run, data: Data, losses: Tensor | None = None) -> Tensor:
-    """One row of the curves, float64 [S, columns], in the order of COLUMNS."""
-    columns = [torch.full((run.losses.shape[1],), torch.nan, dtype=torch.float64)]
-    if losses is not None:
-        columns = [losses.double().mean(0).cpu()]
-    for part in (data.validation, data.test):
-        columns += evaluate(run.module, run.weights, run.all_buffers, part, how=run.recipe.stacking)
-    return torch.stack(columns, 1)
+def _measure(run: _Run, data: Data, losses: Tensor | None = None) -> None:
+    run.curves.measure(
+        run.module,
+        run.weights,
+        run.buffers,
+        data,
+        losses,
+        indices=run.converted.indices,
+        how=run.recipe.stacking,
+    )
 
 
 def _snapshot(run: _Run) -> dict[str, dict[str, Tensor]]:
@@ -289,8 +259,11 @@ def _set_aside(run: _Run) -> dict[str, Any]:
         "step": run.step,
         "now": _snapshot(run),
         "losses": run.losses,
-        "rows": list(run.rows),
         "saved": dict(run.saved),
+        "rows": list(run.curves.rows),
+        "least": run.curves.least,
+        "point": run.curves.point,
+        "early": {"weights": run.converted.unpack(run.curves.weights), "buffers": dict(run.curves.buffers)},
     }
 
 
@@ -301,13 +274,25 @@ def _restore(run: _Run, kept: dict[str, Any]) -> None:
         run.buffers[name].copy_(value)
     run.optimizer.state.clear()
     _load_slots(run.optimizer, run.weights, run.converted.pack(kept["now"]["optimizer"]))
-    run.step, run.rows, run.saved = kept["step"], list(kept["rows"]), dict(kept["saved"])
+    run.step, run.saved = kept["step"], dict(kept["saved"])
+    curves = run.curves
+    curves.rows, curves.least, curves.point = list(kept["rows"]), kept["least"], kept["point"]
+    curves.weights = run.converted.pack(kept["early"]["weights"])
+    curves.buffers = dict(kept["early"]["buffers"])
     run.losses.copy_(kept["losses"])
 
 
-def _finish(run: _Run, alive: Sequence[Ticket], how: stacked.Lifted | None) -> list[Trajectory | Failed]:
-    start, grid = run.start, run.recipe.grid(run.start)[: len(run.rows)]
-    table = torch.stack(run.rows)  # [G, S, columns]
+def _finish(run: _Run, alive: Sequence[Ticket], data: Data) -> list[Trajectory | Failed]:
+    start, grid = run.start, run.recipe.grid(run.start)[: len(run.curves.rows)]
+    table = run.curves.finish(
+        run.module,
+        run.weights,
+        run.buffers,
+        data,
+        indices=run.converted.indices,
+        how=run.recipe.stacking,
+    )
+    how = run.update.lifted if run.update else None
     states = {
         **run.saved,
         run.step: {
@@ -333,9 +318,7 @@ def _finish(run: _Run, alive: Sequence[Ticket], how: stacked.Lifted | None) -> l
             )
             continue
         saved = {step: _one(parts, r, step, ticket) for step, parts in states.items()}
-        columns = {name: table[:, r, c].clone() for c, name in enumerate(COLUMNS)}
-        curve = Curve(step=torch.tensor(grid, dtype=torch.int64), **columns)
-        results.append(Trajectory(ticket, saved, curve, about))
+        results.append(Trajectory(ticket, saved, curve(table[:, r], grid), about))
     return results
 
 
@@ -344,7 +327,7 @@ def _diverged(losses: Tensor, rows: Tensor, grid: Sequence[int], start: int) -> 
     bad = torch.nonzero(~torch.isfinite(losses))
     if len(bad):
         return start + int(bad[0]) + 1
-    measured = torch.nonzero(~torch.isfinite(rows[:, 1:]).all(1))
+    measured = torch.nonzero(~torch.isfinite(rows[:, 1:3]).all(1))
     return grid[int(measured[0])] if len(measured) else None
 
 

@@ -21,8 +21,8 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from winticket.sparse import batch_last, fuse, judged, missing
 from winticket.sparse import cross_entropy as compiled_loss
-from winticket.sparse import direct, judged, missing
 
 Tensors = Mapping[str, Tensor]
 Gradients = Callable[[Tensors, Tensors, Tensor, Tensor], tuple[dict[str, Tensor], Tensor]]
@@ -41,6 +41,8 @@ class Lifted:
     stacked: bool
     traced: bool
     reason: str
+    batch_last: bool = False
+    """Whether x is to be given as `sparse.batch_last` lays it, [S, B, features] with the batch innermost in memory."""
 
 
 _kept: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Lifted]]" = WeakKeyDictionary()
@@ -99,12 +101,13 @@ def _lift(
     key = (name, how, module.training, shapes, x.shape, x.dtype, y.shape, x.device)
     kept = _kept.setdefault(module, {})
     if key not in kept:
-        kept[key] = _choose(module, one, example, dims, how=how)
+        kept[key] = _choose(module, name, one, example, dims, how=how)
     return kept[key]
 
 
 def _choose(
     module: nn.Module,
+    name: str,
     one: Callable[..., Any],
     example: tuple[Tensors, Tensors, Tensor, Tensor],
     dims: tuple[int | None, ...],
@@ -115,7 +118,9 @@ def _choose(
     if not reason:
         lifted = vmap(one, in_dims=dims, randomness="different")
         try:
-            return Lifted(_trace(lifted, example), stacked=True, traced=True, reason="")
+            call, graph = _trace(lifted, example)
+            laid = name == "gradients" and _wants_batch_last(graph)
+            return Lifted(call, stacked=True, traced=True, reason="", batch_last=laid)
         except Exception as untraceable:  # noqa: BLE001  # whatever a user's module raises, the next way is tried
             reason = _first_line(untraceable)
         try:
@@ -129,7 +134,7 @@ def _choose(
                 raise ValueError(f"stacking was asked for, but this module {reason}") from unstackable
     first = tuple(_select(a, 0) if d == 0 else a for a, d in zip(example, dims, strict=True))
     try:
-        single, traced = _trace(one, first), True
+        single, traced = _trace(one, first)[0], True
     except Exception as untraceable:  # noqa: BLE001
         single, traced, reason = one, False, f"{reason}; not traced: {_first_line(untraceable)}"
     return Lifted(_one_by_one(single, dims), stacked=False, traced=traced, reason=reason)
@@ -182,7 +187,7 @@ def _join(parts: tuple[Any, ...]) -> Any:
     return torch.stack(parts)
 
 
-def _trace(function: Callable[..., Any], example: tuple[Any, ...]) -> Callable[..., Any]:
+def _trace(function: Callable[..., Any], example: tuple[Any, ...]) -> tuple[Callable[..., Any], GraphModule]:
     """`function` as its operators alone. Traced over a flat list, since walking nested arguments costs at each call."""
     leaves, inner = tree_flatten(_copies(example))
     outer: list[TreeSpec] = []
@@ -198,13 +203,32 @@ def _trace(function: Callable[..., Any], example: tuple[Any, ...]) -> Callable[.
         graph = make_fx(flat, tracing_mode="real")(*leaves)
     _refuse_shapes_from_values(graph)
     _simplify(graph)
-    forward = graph.forward
 
     def call(*arguments: Any) -> Any:
         given = [leaf for a in arguments for leaf in (a.values() if isinstance(a, Mapping) else (a,))]
-        return tree_unflatten(forward(*given), outer[0])
+        return tree_unflatten(graph.forward(*given), outer[0])
 
-    return call
+    return call, graph
+
+
+def _wants_batch_last(graph: GraphModule) -> bool:
+    """Whether all that the graph does with x is to lay it batch-last; then it is left to who gives x, and not done."""
+    x = [node for node in graph.graph.nodes if node.op == "placeholder"][-2]
+    aten = torch.ops.aten
+    flat = laid = x
+    while laid.target is not batch_last:
+        if len(laid.users) != 1:
+            return False
+        flat, laid = laid, next(iter(laid.users))
+        if laid.target not in (batch_last, aten.view.default, aten.reshape.default):
+            return False
+    before, after = _form(x), _form(flat)
+    if before is None or after is None or before[1][:2] != after[1][:2] or len(after[1]) != 3:
+        return False
+    laid.replace_all_uses_with(x)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return True
 
 
 def _refuse_shapes_from_values(graph: GraphModule) -> None:
@@ -246,11 +270,22 @@ def _simplify(graph: GraphModule) -> None:
             node.replace_all_uses_with(source)
     if not in_place:
         _widen(graph)
-    for node in graph.graph.nodes:
-        if node.op == "call_function":
-            node.target = direct(node.target)  # past the dispatcher, which a kernel's call is as cheap as
+        _drop_ones(graph)
+    fuse(graph.graph)
     graph.graph.eliminate_dead_code()
     graph.recompile()
+
+
+def _drop_ones(graph: GraphModule) -> None:
+    """A product with nothing but ones, as the gradient of a loss by itself, is the other factor."""
+    aten = torch.ops.aten
+    shaping = {aten.unsqueeze.default, aten.view.default, aten.reshape.default, aten.expand.default}
+    ones: set[Node] = set()
+    for node in graph.graph.nodes:
+        if node.target is aten.ones_like.default or (node.target in shaping and node.args[0] in ones):
+            ones.add(node)
+        elif node.target is aten.mul.Tensor and node.args[1] in ones and _form(node) == _form(node.args[0]):
+            node.replace_all_uses_with(node.args[0])
 
 
 def _widen(graph: GraphModule) -> None:

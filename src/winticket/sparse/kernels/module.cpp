@@ -80,7 +80,7 @@ void share(int64_t replicates, int64_t rows, int threads, const Do& work) {
 template <class T>
 Rows<T> described(int64_t rows, int64_t length, int64_t capacity, int64_t weights, int64_t scale, int64_t in_stride,
                   int64_t out_stride, uintptr_t start, uintptr_t place, uintptr_t order, uintptr_t weight,
-                  uintptr_t begin, uintptr_t in, uintptr_t out) {
+                  uintptr_t begin, uintptr_t in, uintptr_t out, bool positive, uintptr_t gate, uintptr_t total) {
   return {rows,
           length,
           capacity,
@@ -94,54 +94,68 @@ Rows<T> described(int64_t rows, int64_t length, int64_t capacity, int64_t weight
           reinterpret_cast<const T*>(weight),
           reinterpret_cast<const T*>(begin),
           reinterpret_cast<const T*>(in),
-          reinterpret_cast<T*>(out)};
+          reinterpret_cast<T*>(out),
+          positive,
+          reinterpret_cast<const T*>(gate),
+          reinterpret_cast<T*>(total)};
 }
 
 using Address = uintptr_t;
 
 void sum(bool twice, int threads, int64_t replicates, int64_t rows, int64_t length, int64_t capacity, int64_t weights,
          int64_t scale, int64_t in_stride, int64_t out_stride, Address start, Address place, Address order,
-         Address weight, Address begin, Address in, Address out) {
+         Address weight, Address begin, Address in, Address out, bool positive, Address gate) {
   const auto run = [&](const auto& p, auto kernel) {
     share(replicates, rows, threads, [&](const Range& range, int64_t r) { kernel(p, range, r); });
   };
   if (twice)
     run(described<double>(rows, length, capacity, weights, scale, in_stride, out_stride, start, place, order, weight,
-                          begin, in, out),
+                          begin, in, out, positive, gate, 0),
         chosen.kernels->sum_double);
   else
     run(described<float>(rows, length, capacity, weights, scale, in_stride, out_stride, start, place, order, weight,
-                         begin, in, out),
+                         begin, in, out, positive, gate, 0),
         chosen.kernels->sum_float);
 }
 
 void dot(bool twice, int threads, int64_t replicates, int64_t rows, int64_t length, int64_t capacity, int64_t weights,
          int64_t scale, int64_t in_stride, int64_t out_stride, Address start, Address place, Address dense, Address in,
-         Address out) {
+         Address out, Address total) {
   const auto run = [&](const auto& p, auto kernel) {
     share(replicates, rows, threads, [&](const Range& range, int64_t r) { kernel(p, range, r); });
   };
   if (twice)
     run(described<double>(rows, length, capacity, weights, scale, in_stride, out_stride, start, place, 0, dense, 0, in,
-                          out),
+                          out, false, 0, total),
         chosen.kernels->dot_double);
   else
     run(described<float>(rows, length, capacity, weights, scale, in_stride, out_stride, start, place, 0, dense, 0, in,
-                         out),
+                         out, false, 0, total),
         chosen.kernels->dot_float);
 }
 
+// Replicate r's rows are `rows` of `in` from r · rows on or, where `chosen` [S, rows] is given, those it names, of `count`.
 void transpose(bool twice, int threads, int64_t replicates, int64_t rows, int64_t columns, int64_t width, Address in,
-               Address out) {
+               Address chosen_rows, int64_t count, Address out) {
+  if (chosen_rows)
+    for (int64_t i = 0; i < replicates * rows; ++i) {
+      const int64_t row = reinterpret_cast<const int64_t*>(chosen_rows)[i];
+      if (row < 0 || row >= count)
+        throw nb::index_error(("row " + std::to_string(row) + " of " + std::to_string(count)).c_str());
+    }
+  const auto run = [&](auto zero, auto kernel) {
+    using T = decltype(zero);
+    const int64_t* named = reinterpret_cast<const int64_t*>(chosen_rows);
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && replicates > 1)
-  for (int64_t r = 0; r < replicates; ++r) {
-    if (twice)
-      chosen.kernels->transpose_double(reinterpret_cast<double*>(out) + r * columns * width,
-                                       reinterpret_cast<const double*>(in) + r * rows * columns, rows, columns, width);
-    else
-      chosen.kernels->transpose_float(reinterpret_cast<float*>(out) + r * columns * width,
-                                      reinterpret_cast<const float*>(in) + r * rows * columns, rows, columns, width);
-  }
+    for (int64_t r = 0; r < replicates; ++r)
+      kernel(reinterpret_cast<T*>(out) + r * columns * width,
+             reinterpret_cast<const T*>(in) + (named ? 0 : r * rows * columns), named ? named + r * rows : nullptr,
+             rows, columns, width);
+  };
+  if (twice)
+    run(0.0, chosen.kernels->transpose_double);
+  else
+    run(0.0f, chosen.kernels->transpose_float);
 }
 
 template <class Copy>

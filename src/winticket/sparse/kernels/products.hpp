@@ -35,10 +35,19 @@ inline void store(T* at, Vector<T> value) {
   *reinterpret_cast<Vector<T>*>(at) = value;
 }
 
+// A comparison with NaN is false, so that NaN passes both, as it passes PyTorch's ReLU and its gradient.
+template <class T>
+inline Vector<T> finished(Vector<T> sum, bool positive, const T* gate) {
+  const Vector<T> zero{};
+  if (positive) sum = sum < zero ? zero : sum;
+  if (gate) sum = load(gate) <= zero ? zero : sum;
+  return sum;
+}
+
 // One row of a block of columns: NV vectors, of which the last begins at `last` and may overlap the one before.
 template <class T, int NV>
 inline void sum_row(T* out, T begin, const T* weight, const int32_t* order, const int32_t* place, int64_t count,
-                    const T* in, int64_t scale, int64_t last) {
+                    const T* in, int64_t scale, int64_t last, bool positive, const T* gate) {
   constexpr int64_t W = Lane<T>::count;
   Vector<T> sum[NV];
   for (int j = 0; j < NV; ++j) sum[j] = Vector<T>{} + begin;
@@ -48,8 +57,8 @@ inline void sum_row(T* out, T begin, const T* weight, const int32_t* order, cons
     for (int j = 0; j < NV - 1; ++j) sum[j] += w * load(x + j * W);
     sum[NV - 1] += w * load(x + last);
   }
-  for (int j = 0; j < NV - 1; ++j) store(out + j * W, sum[j]);
-  store(out + last, sum[NV - 1]);
+  for (int j = 0; j < NV - 1; ++j) store(out + j * W, finished(sum[j], positive, gate ? gate + j * W : nullptr));
+  store(out + last, finished(sum[NV - 1], positive, gate ? gate + last : nullptr));
 }
 
 template <class T, int NV>
@@ -61,10 +70,12 @@ void sum_rows(const Rows<T>& p, const Range& rows, int64_t r, int64_t at) {
   const T* weight = p.weight + r * p.weights;
   const T* in = p.in + r * p.in_stride + at;
   T* out = p.out + r * p.out_stride + at;
+  const T* gate = p.gate ? p.gate + r * p.out_stride + at : nullptr;
   for (int64_t o = rows.first; o < rows.last; ++o) {
     const int64_t k = start[o];
     sum_row<T, NV>(out + o * p.length, p.begin ? p.begin[r * p.rows + o] : T(0), order ? weight : weight + k,
-                   order ? order + k : nullptr, place + k, start[o + 1] - k, in, p.scale, last);
+                   order ? order + k : nullptr, place + k, start[o + 1] - k, in, p.scale, last, p.positive,
+                   gate ? gate + o * p.length : nullptr);
   }
 }
 
@@ -79,10 +90,13 @@ void sum_narrow(const Rows<T>& p, const Range& rows, int64_t r) {
       const T w = p.weight[r * p.weights + (p.order ? p.order[r * p.capacity + k] : k)];
       for (int64_t t = 0; t < p.length; ++t) out[t] += w * x[t];
     }
+    const T* gate = p.gate ? p.gate + r * p.out_stride + o * p.length : nullptr;
+    for (int64_t t = 0; t < p.length; ++t)
+      if ((p.positive && out[t] < 0) || (gate && gate[t] <= 0)) out[t] = 0;
   }
 }
 
-// out[r, o, :] = begin[r, o] + Σ_k weight[r, k] · in[r, place[r, k], :] over the row's k.
+// out[r, o, :] = begin[r, o] + Σ_k weight[r, k] · in[r, place[r, k], :] over the row's k; see `positive` and `gate`.
 template <class T>
 void sum(const Rows<T>& p, const Range& rows, int64_t r) {
   constexpr int64_t W = Lane<T>::count;
@@ -135,8 +149,9 @@ inline void add_totals<float>(float* to, Vector<float> a, Vector<float> b, Vecto
   *place += all;
 }
 
+// `all`, where not null, gains the sum of `other`.
 template <class T, int NV>
-inline void dot_row(T* out, const int32_t* place, int64_t count, const T* in, int64_t scale, const T* other,
+inline void dot_row(T* out, T* all, const int32_t* place, int64_t count, const T* in, int64_t scale, const T* other,
                     int64_t last) {
   constexpr int64_t W = Lane<T>::count;
   Vector<T> g[NV];
@@ -146,6 +161,11 @@ inline void dot_row(T* out, const int32_t* place, int64_t count, const T* in, in
   store(lane, load(other + last));
   std::fill(lane, lane + ((NV - 1) * W - last), T(0));
   g[NV - 1] = load(lane);
+  if (all) {
+    Vector<T> sum = g[0];
+    for (int j = 1; j < NV; ++j) sum += g[j];
+    *all += total<T>(sum);
+  }
   for (int64_t k = 0; k < count; k += 4) {
     const T* x[4];
     Vector<T> sum[4];
@@ -170,7 +190,7 @@ void dot_rows(const Rows<T>& p, const Range& rows, int64_t r, int64_t at) {
   const int32_t* start = p.start + r * (p.rows + 1);
   for (int64_t o = rows.first; o < rows.last; ++o) {
     const int64_t k = start[o];
-    dot_row<T, NV>(p.out + r * p.out_stride + k, p.place + r * p.capacity + k, start[o + 1] - k,
+    dot_row<T, NV>(p.out + r * p.out_stride + k, p.total ? p.total + r * p.rows + o : nullptr, p.place + r * p.capacity + k, start[o + 1] - k,
                    p.in + r * p.in_stride + at, p.scale, p.weight + r * p.weights + o * p.length + at, last);
   }
 }
@@ -178,17 +198,21 @@ void dot_rows(const Rows<T>& p, const Range& rows, int64_t r, int64_t at) {
 template <class T>
 void dot_narrow(const Rows<T>& p, const Range& rows, int64_t r) {
   const int32_t* start = p.start + r * (p.rows + 1);
-  for (int64_t o = rows.first; o < rows.last; ++o)
+  for (int64_t o = rows.first; o < rows.last; ++o) {
+    const T* g = p.weight + r * p.weights + o * p.length;
     for (int64_t k = start[o]; k < start[o + 1]; ++k) {
       const T* x = p.in + r * p.in_stride + p.place[r * p.capacity + k] * p.scale;
-      const T* g = p.weight + r * p.weights + o * p.length;
       T sum = 0;
       for (int64_t t = 0; t < p.length; ++t) sum += g[t] * x[t];
       p.out[r * p.out_stride + k] += sum;
     }
+    if (p.total)
+      for (int64_t t = 0; t < p.length; ++t) p.total[r * p.rows + o] += g[t];
+  }
 }
 
 // out[r, k] += weight[r, o, :] · in[r, place[r, k], :] for every k of row o; here `weight` is dense, [S, rows, length].
+// total[r, o] += Σ weight[r, o, :].
 template <class T>
 void dot(const Rows<T>& p, const Range& rows, int64_t r) {
   constexpr int64_t W = Lane<T>::count;
@@ -210,9 +234,9 @@ void dot(const Rows<T>& p, const Range& rows, int64_t r) {
 typedef float Eight __attribute__((vector_size(32), aligned(alignof(float)), may_alias));
 
 // Eight rows of eight, turned in registers.
-inline void turn(float* out, int64_t width, const float* in, int64_t columns) {
+inline void turn(float* out, int64_t width, const float* const* rows, int64_t at) {
   Eight a[8], b[8];
-  for (int i = 0; i < 8; ++i) a[i] = *reinterpret_cast<const Eight*>(in + i * columns);
+  for (int i = 0; i < 8; ++i) a[i] = *reinterpret_cast<const Eight*>(rows[i] + at);
   for (int i = 0; i < 8; i += 2) {
     b[i] = __builtin_shufflevector(a[i], a[i + 1], 0, 8, 2, 10, 4, 12, 6, 14);
     b[i + 1] = __builtin_shufflevector(a[i], a[i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
@@ -229,21 +253,28 @@ inline void turn(float* out, int64_t width, const float* in, int64_t columns) {
   }
 }
 
-// out[c * width + r] = in[r * columns + c]
+// out[c * width + r] = in[chosen[r] * columns + c]; without `chosen` (null), row r is in's own.
+//
+// Rows of a dataset come from main memory: while eight are turned, the next eight are fetched.
 template <class T>
-void transpose(T* out, const T* in, int64_t rows, int64_t columns, int64_t width) {
-  constexpr int64_t kTile = 8;
-  for (int64_t c = 0; c < columns; c += kTile)
-    for (int64_t r = 0; r < rows; r += kTile) {
-      const int64_t height = std::min(kTile, rows - r), across = std::min(kTile, columns - c);
+void transpose(T* out, const T* in, const int64_t* chosen, int64_t rows, int64_t columns, int64_t width) {
+  constexpr int64_t kTile = 8, kAcross = 64 / sizeof(T);
+  const auto row = [&](int64_t r) { return in + (chosen ? chosen[r] : r) * columns; };
+  for (int64_t r = 0; r < rows; r += kTile) {
+    const int64_t height = std::min(kTile, rows - r);
+    const T *from[kTile], *next[kTile];
+    for (int64_t i = 0; i < height; ++i) from[i] = row(r + i), next[i] = row(std::min(r + kTile + i, rows - 1));
+    for (int64_t c = 0; c < columns; c += kAcross) {
+      const int64_t end = std::min(c + kAcross, columns);
+      for (int64_t i = 0; i < height; ++i) __builtin_prefetch(next[i] + c, 0, 2);
+      int64_t j = c;
       if constexpr (sizeof(T) == sizeof(float))
-        if (height == kTile && across == kTile) {
-          turn(out + c * width + r, width, in + r * columns + c, columns);
-          continue;
-        }
-      for (int64_t j = 0; j < across; ++j)
-        for (int64_t i = 0; i < height; ++i) out[(c + j) * width + r + i] = in[(r + i) * columns + c + j];
+        if (height == kTile)
+          for (; j + kTile <= end; j += kTile) turn(out + j * width + r, width, from, j);
+      for (; j < end; ++j)
+        for (int64_t i = 0; i < height; ++i) out[j * width + r + i] = from[i][j];
     }
+  }
 }
 
 extern const Kernels kernels;

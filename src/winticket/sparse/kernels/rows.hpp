@@ -25,6 +25,9 @@ struct Rows {
   const T* begin;  // what a row's sum begins with, [S, rows]; null: 0
   const T* in;
   T* out;
+  bool positive;  // of a sum: what is below 0 becomes 0, as by a ReLU
+  const T* gate;  // of a sum: what stands where `gate` [S, rows, length] is not above 0 becomes 0; null: nothing
+  T* total;       // of a dot: the sums of the dense rows are added to it, [S, rows]; null: they are not wanted
 };
 
 struct Range {
@@ -36,8 +39,8 @@ struct Kernels {
   void (*sum_double)(const Rows<double>&, const Range&, int64_t);
   void (*dot_float)(const Rows<float>&, const Range&, int64_t);
   void (*dot_double)(const Rows<double>&, const Range&, int64_t);
-  void (*transpose_float)(float*, const float*, int64_t, int64_t, int64_t);
-  void (*transpose_double)(double*, const double*, int64_t, int64_t, int64_t);
+  void (*transpose_float)(float*, const float*, const int64_t*, int64_t, int64_t, int64_t);
+  void (*transpose_double)(double*, const double*, const int64_t*, int64_t, int64_t, int64_t);
 };
 
 }  // namespace winticket

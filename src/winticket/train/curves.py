@@ -1,0 +1,118 @@
+"""Evaluation on the grid: validation data at every point, test data at the two points that results are reported at."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from winticket.ticket import Curve
+from winticket.train import stacked
+from winticket.train.feed import Data, Part
+
+COLUMNS = ("train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
+EVALUATION_ROWS = (
+    480  # examples per evaluation batch: fills the kernels, fits the cache, no multiple of its ways
+)
+
+Tensors = Mapping[str, Tensor]
+
+
+def evaluate(
+    module: nn.Module, weights: Tensors, buffers: Tensors, part: Part, *, how: str = "auto"
+) -> tuple[Tensor, Tensor]:
+    """Mean loss [S] and accuracy [S] (fractions, float64) of a stack on every example of `part`."""
+    was_training = module.training
+    module.eval()
+    device = next(iter(weights.values())).device
+    count, examples = len(next(iter(weights.values()))), part.y.shape[-1]
+    loss = torch.zeros(count, dtype=torch.float64, device=device)
+    correct = torch.zeros(count, dtype=torch.int64, device=device)
+    with torch.inference_mode():
+        for at in range(0, examples, EVALUATION_ROWS):
+            rows = (..., slice(at, at + EVALUATION_ROWS))
+            y = part.y[rows].to(device)
+            x = (part.x[:, rows[1]] if part.y.ndim == 2 else part.x[rows[1]]).to(device)
+            lifted = stacked.scores(module, weights, buffers, x, y, how=how)
+            summed, right = lifted.call(weights, buffers, x, y)
+            loss += summed
+            correct += right
+    module.train(was_training)
+    return (loss / examples).cpu(), (correct.double() / examples).cpu()
+
+
+@dataclass
+class Curves:
+    """The curves of a stack of `count`, and each replicate's weights and buffers where its validation loss was least.
+
+    Test data are not looked at on the way: that would cost most of the evaluation, for numbers that decide nothing.
+    """
+
+    count: int
+    rows: list[Tensor] = field(default_factory=list)
+    """Per point, [S, 3]: training loss, validation loss, validation accuracy."""
+    least: Tensor = field(init=False)
+    """[S], the lowest validation loss so far."""
+    point: Tensor = field(init=False)
+    """[S], the point that it was at."""
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.least = torch.full((self.count,), torch.inf, dtype=torch.float64)
+        self.point = torch.zeros(self.count, dtype=torch.int64)
+
+    def measure(
+        self,
+        module: nn.Module,
+        weights: Tensors,
+        buffers: Tensors,
+        data: Data,
+        losses: Tensor | None,
+        *,
+        indices: Tensors,
+        how: str,
+    ) -> None:
+        """Add a point; `losses` [T, S] are those of the steps since the one before."""
+        training = torch.full((self.count,), torch.nan, dtype=torch.float64)
+        if losses is not None:
+            training = losses.double().mean(0).cpu()
+        loss, accuracy = evaluate(module, weights, {**buffers, **indices}, data.validation, how=how)
+        better = loss < self.least
+        self.least = torch.where(better, loss, self.least)
+        self.point[better] = len(self.rows)
+        self.rows.append(torch.stack([training, loss, accuracy], 1))
+        for kept, now in ((self.weights, weights), (self.buffers, buffers)):
+            for name, value in now.items():
+                if name not in kept:
+                    kept[name] = value.detach().clone()
+                elif bool(better.any()):
+                    chosen = better.to(value.device)
+                    kept[name][chosen] = value.detach()[chosen]
+
+    def finish(
+        self,
+        module: nn.Module,
+        weights: Tensors,
+        buffers: Tensors,
+        data: Data,
+        *,
+        indices: Tensors,
+        how: str,
+    ) -> Tensor:
+        """The whole table [G, S, COLUMNS], with test loss and accuracy at the early stop and at the last point."""
+        last = len(self.rows) - 1
+        test = torch.full((last + 1, self.count, 2), torch.nan, dtype=torch.float64)
+        test[last] = torch.stack(evaluate(module, weights, {**buffers, **indices}, data.test, how=how), 1)
+        if bool((self.point != last).any()):
+            early = evaluate(module, self.weights, {**self.buffers, **indices}, data.test, how=how)
+            sooner = self.point != last
+            test[self.point[sooner], sooner.nonzero().flatten()] = torch.stack(early, 1)[sooner]
+        return torch.cat([torch.stack(self.rows), test], 2)
+
+
+def curve(table: Tensor, grid: Sequence[int]) -> Curve:
+    """One replicate's part of the table, [G, COLUMNS]."""
+    columns: dict[str, Any] = {name: table[:, c].clone() for c, name in enumerate(COLUMNS)}
+    return Curve(step=torch.tensor(grid, dtype=torch.int64), **columns)

@@ -1,0 +1,185 @@
+"""One update of a stack: gradients, optimiser, masks. On a GPU recorded once and replayed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from winticket.train.recipe import Recipe
+from winticket.train.stacked import Lifted
+
+Update = Callable[[Sequence[Tensor], float | Tensor], None]
+
+EAGER = 3  # steps before one is recorded: what libraries set up at first use is set up by then
+TOLERANCE = 1e-3  # between a replayed step and the same step by itself: they may add up in another order
+
+
+class Step:
+    """`step(x, y, rate)` updates the weights in place and returns the losses [S].
+
+    On CUDA a traced step is recorded as a graph after a few steps and only replayed from then on: for small networks
+    the launches cost more than the kernels. The first replay is held against the same step by itself; where they
+    differ, or recording fails, steps go on one by one, and `unrecorded` says why.
+    """
+
+    def __init__(
+        self,
+        lifted: Lifted,
+        weights: Mapping[str, Tensor],
+        *,
+        buffers: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+        optimizer: torch.optim.Optimizer,
+        recipe: Recipe,
+        recorder: Callable[[Callable[[], Tensor]], Callable[[], Tensor]] | None = None,
+    ) -> None:
+        self.lifted, self.weights, self.buffers, self.optimizer = lifted, weights, buffers, optimizer
+        self.recipe = recipe
+        self.masked, self.masks = [weights[name] for name in masks], list(masks.values())
+        self.names, self.parameters = list(weights), list(weights.values())
+        self.update: Update | None = None
+        on_gpu = self.parameters[0].device.type == "cuda"
+        self.recorder = recorder or (record if on_gpu else None)
+        self.unrecorded = "" if lifted.traced else "its step is not traced"
+        self.done = 0
+        self._replay: Callable[[], Tensor] | None = None
+
+    def __call__(self, x: Tensor, y: Tensor, rate: float) -> Tensor:
+        self.done += 1
+        if self.recorder is None or self.unrecorded or self.done <= EAGER:
+            return self._once(x, y, rate)
+        if self._replay is None:
+            return self._record(x, y, rate)
+        self._x.copy_(x), self._y.copy_(y), self._rate.fill_(rate)
+        return self._replay().clone()
+
+    def _once(self, x: Tensor, y: Tensor, rate: float | Tensor) -> Tensor:
+        gradients, loss = self.lifted.call(self.weights, self.buffers, x, y)
+        # Fused optimisers read gradients in memory order, whatever their strides say.
+        ordered = [gradients[name].contiguous() for name in self.names]
+        if self.update is None:
+            self.update = self._first_update(ordered, rate)
+        else:
+            self.update(ordered, rate)
+        if self.masks:
+            torch._foreach_mul_(self.masked, self.masks)
+        result: Tensor = loss
+        return result
+
+    def _first_update(self, gradients: Sequence[Tensor], rate: float | Tensor) -> Update:
+        """Torch's optimiser takes the first step, making its state; how the next ones are taken."""
+        self._by_torch(gradients, rate)
+        for parameter in self.parameters:
+            parameter.grad = None
+        return direct_update(self.optimizer, self.parameters, self.recipe) or self._by_torch
+
+    def _by_torch(self, gradients: Sequence[Tensor], rate: float | Tensor) -> None:
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+
+    def _record(self, x: Tensor, y: Tensor, rate: float) -> Tensor:
+        """Record a step, replay it, and hold the result against the step by itself, which is the one that stands."""
+        if self.update == self._by_torch:
+            self.unrecorded = "its optimiser has no fused form"
+            return self._once(x, y, rate)
+        self._x, self._y = x.clone(), y.clone()
+        self._rate = torch.full((), rate, dtype=torch.float32, device=x.device)
+        before = [t.clone() for t in self._changing()]
+        assert self.recorder is not None
+        try:
+            replay = self.recorder(lambda: self._once(self._x, self._y, self._rate))
+            self._put_back(before)  # what a recorder may have run
+            replay()
+            replayed = [t.clone() for t in self._changing()]
+        except RuntimeError as failed:
+            self.unrecorded = f"recording failed: {str(failed).splitlines()[0]}"
+            self._put_back(before)
+            return self._once(x, y, rate)
+        self._put_back(before)
+        loss = self._once(x, y, rate)
+        if all(_alike(a, b) for a, b in zip(replayed, self._changing(), strict=True)):
+            self._replay = replay
+        else:
+            self.unrecorded = "a replayed step differs from the step by itself"
+        return loss
+
+    def _changing(self) -> list[Tensor]:
+        """All that a step writes to."""
+        slots = [
+            v for state in self.optimizer.state.values() for v in state.values() if isinstance(v, Tensor)
+        ]
+        return [*self.parameters, *self.buffers.values(), *slots]
+
+    def _put_back(self, before: Sequence[Tensor]) -> None:
+        for tensor, value in zip(self._changing(), before, strict=True):
+            tensor.copy_(value)
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+
+
+def record(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """`work` as a CUDA graph: a function that replays it and returns the tensor that it returned."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = work()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return result
+
+    return replay
+
+
+def direct_update(
+    optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], recipe: Recipe
+) -> Update | None:
+    """The fused kernel that `optimizer` ends in, without the bookkeeping around it; None where it has another.
+
+    For a small network the bookkeeping takes longer than the update. The optimiser's state stays where it is.
+    """
+    states: list[dict[str, Any]] = [optimizer.state.get(p, {}) for p in parameters]
+    if not all(group["fused"] for group in optimizer.param_groups):
+        return None
+    if recipe.optimizer == "sgd":
+        return _sgd(parameters, states, recipe)
+    kernel = getattr(torch, "_fused_adam_" if recipe.optimizer == "adam" else "_fused_adamw_", None)
+    slots = [[state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step")]
+    if kernel is None:
+        return None
+    means, squares, steps = slots
+    (beta1, beta2), eps = optimizer.param_groups[0]["betas"], optimizer.param_groups[0]["eps"]
+    fixed = {"beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": recipe.weight_decay}
+
+    def update(gradients: Sequence[Tensor], rate: float | Tensor) -> None:
+        torch._foreach_add_(steps, 1)
+        kernel(
+            parameters, gradients, means, squares, [], steps, lr=rate, amsgrad=False, maximize=False, **fixed
+        )
+
+    return update
+
+
+def _sgd(parameters: Sequence[Tensor], states: list[dict[str, Any]], recipe: Recipe) -> Update | None:
+    kernel = getattr(torch, "_fused_sgd_", None)
+    if kernel is None:
+        return None
+    buffers = [state["momentum_buffer"] for state in states] if recipe.momentum else []
+    fixed = {
+        "weight_decay": recipe.weight_decay,
+        "momentum": recipe.momentum,
+        "dampening": 0.0,
+        "nesterov": recipe.nesterov,
+        "maximize": False,
+        "is_first_step": False,
+    }
+
+    def update(gradients: Sequence[Tensor], rate: float | Tensor) -> None:
+        kernel(parameters, gradients, buffers, lr=rate, **fixed)
+
+    return update

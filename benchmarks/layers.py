@@ -135,9 +135,7 @@ def sparse_convolution(layer: Layer, density: float, rounds: int) -> float:
 
     def both() -> None:
         windows.conv2d(x, values, None, *rows, window=window)
-        windows.conv2d_grad_weight(grad, x, *rows, window=window)
-        if not layer.first:
-            windows.conv2d_grad_input(grad, values, columns, window=window, size=(layer.size, layer.size))
+        windows.conv2d_backward(grad, x, values, rows, columns, window=window, input_wanted=not layer.first)
 
     return median(both, rounds)
 

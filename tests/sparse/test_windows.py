@@ -63,17 +63,28 @@ def test_forward_and_gradients(
     grad = torch.randn_like(wanted)
     wanted.backward(grad)  # type: ignore[no-untyped-call]
     columns = [where.by_column, where.row_of, where.order, where.column_of]
+    rows_in = (where.start, where.place)
+    by_x, by_values, by_bias = windows.conv2d_backward(
+        grad.to(dtype), x, values, rows_in, columns, window=window
+    )
     given = (
-        windows.conv2d(x, values, bias, where.start, where.place, window=window),
-        windows.conv2d_grad_input(grad.to(dtype), values, columns, window=window, size=(height, width)),
-        where.unpack(windows.conv2d_grad_weight(grad.to(dtype), x, where.start, where.place, window=window)),
+        windows.conv2d(x, values, bias, *rows_in, window=window),
+        by_x,
+        where.unpack(by_values),
+        by_bias,
     )
     assert exact[0].grad is not None
     assert exact[1].grad is not None
     # Sums of a few hundred products of order 1, each rounded once.
     tolerance = 1e-4 if dtype == torch.float32 else 1e-12
-    for ours, theirs in zip(given, (wanted.detach(), exact[0].grad, exact[1].grad * keep), strict=True):
+    results = (wanted.detach(), exact[0].grad, exact[1].grad * keep, grad.sum((1, 3, 4)))
+    for ours, theirs in zip(given, results, strict=True):
         torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=tolerance)
+    without = windows.conv2d_backward(
+        grad.to(dtype), x, values, rows_in, columns, window=window, input_wanted=False
+    )
+    assert not without[0].numel()
+    assert torch.equal(without[1], by_values)
 
 
 def test_the_columns_of_a_strided_window_by_hand() -> None:

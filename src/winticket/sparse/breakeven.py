@@ -25,7 +25,7 @@ from winticket.sparse.native import kernels
 from winticket.sparse.structure import structure
 from winticket.sparse.windows import Window
 
-REVISION = 1
+REVISION = 2
 """Raised when measurements of the kernels before are no longer true."""
 STEP = 0.05  # break-even densities are rounded down to multiples of this, so that noise rarely changes them
 PROBES = (0.05, 0.4)
@@ -210,7 +210,6 @@ def _sparse_window(shape: Shape, window: Window, density: float) -> Callable[[],
 
     def gradient() -> Tensor:
         windows.conv2d(x, values, None, start, place, window=window)
-        windows.conv2d_grad_input(grad, values, columns, window=window, size=shape.size)
-        return windows.conv2d_grad_weight(grad, x, start, place, window=window)
+        return windows.conv2d_backward(grad, x, values, (start, place), columns, window=window)[1]
 
     return _with_adam(values, gradient)

@@ -127,20 +127,26 @@ _define(
     _conv2d_shape,
     shared=0,
 )
+
+
+def _conv2d_backward(grad: Tensor, x: Tensor, values: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    indices, input_wanted, pairs = rest[:6], rest[6], rest[7:]
+    return windows.conv2d_backward(
+        grad, x, values, indices[:2], indices[2:], window=_window(*pairs), input_wanted=input_wanted
+    )
+
+
+def _conv2d_backward_shape(_grad: Tensor, x: Tensor, values: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    stack = values.shape[:-1]
+    by_x = values.new_empty((*stack, *x.shape[-4:]) if rest[6] else (*stack, 0))
+    return by_x, torch.empty_like(values), values.new_empty((*stack, rest[0].shape[-1] - 1))
+
+
 _define(
-    "sparse_conv2d_grad_input(Tensor grad, Tensor values, Tensor by_column, Tensor row_of, Tensor order, "
-    f"Tensor column_of, int[] size, {_PAIRS}) -> Tensor",
-    lambda grad, values, *rest: windows.conv2d_grad_input(
-        grad, values, rest[:4], window=_window(*rest[5:]), size=(rest[4][0], rest[4][1])
-    ),
-    lambda grad, values, *rest: grad.new_empty((*values.shape[:-1], grad.shape[-4], rest[5], *rest[4])),
-)
-_define(
-    f"sparse_conv2d_grad_weight(Tensor grad, Tensor x, Tensor start, Tensor place, {_PAIRS}) -> Tensor",
-    lambda grad, x, start, place, *pairs: windows.conv2d_grad_weight(
-        grad, x, start, place, window=_window(*pairs)
-    ),
-    lambda grad, _x, _start, place, *_: grad.new_empty(place.shape),
+    f"sparse_conv2d_backward(Tensor grad, Tensor x, Tensor values, {_INDICES}, Tensor column_of, bool input_wanted, "
+    f"{_PAIRS}) -> (Tensor, Tensor, Tensor)",
+    _conv2d_backward,
+    _conv2d_backward_shape,
     shared=1,
 )
 
@@ -153,16 +159,14 @@ def _keep_for_conv2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _conv2d_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, values, start, place, *columns = ctx.saved_tensors
-    operators, wanted = torch.ops.winticket, ctx.needs_input_grad
-    by_x = None
-    if wanted[0]:
-        by_x = operators.sparse_conv2d_grad_input(grad, values, *columns, list(x.shape[-2:]), *ctx.pairs)
-        if by_x.ndim > x.ndim:
-            by_x = by_x.sum(0)  # the replicates shared x
-    by_values = operators.sparse_conv2d_grad_weight(grad, x, start, place, *ctx.pairs) if wanted[1] else None
-    by_bias = grad.sum((-4, -2, -1)) if wanted[2] else None
-    return by_x, by_values, by_bias, *[None] * 10
+    x, values, *indices = ctx.saved_tensors
+    wanted = ctx.needs_input_grad
+    by_x, by_values, by_bias = torch.ops.winticket.sparse_conv2d_backward(
+        grad, x, values, *indices, wanted[0], *ctx.pairs
+    )
+    if by_x.ndim > x.ndim:
+        by_x = by_x.sum(0)  # the replicates shared x
+    return by_x if wanted[0] else None, by_values, by_bias if wanted[2] else None, *[None] * 10
 
 
 torch.library.register_autograd(

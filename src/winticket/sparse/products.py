@@ -41,7 +41,7 @@ def batch_last(x: Tensor, chosen: Tensor | None = None) -> Tensor:
             columns,
             width,
             x.data_ptr(),
-            _address(chosen),
+            address(chosen),
             count,
             out.data_ptr(),
         )
@@ -165,7 +165,7 @@ def _loss(logits: Tensor, y: Tensor, grad: Tensor | None) -> tuple[Tensor, Tenso
         1 / rows,
         logits.data_ptr(),
         y.data_ptr(),
-        _address(grad),
+        address(grad),
         total.data_ptr(),
         right.data_ptr(),
     )
@@ -189,7 +189,8 @@ def _twice(x: Tensor) -> bool:
     return x.dtype == torch.float64
 
 
-def _check(operand: Tensor, others: tuple[Tensor | None, ...], indices: tuple[Tensor | None, ...]) -> None:
+def check(operand: Tensor, others: tuple[Tensor | None, ...], indices: tuple[Tensor | None, ...]) -> None:
+    """TypeError unless tensors are such as the kernels read by address."""
     for other in others:
         if other is not None and (other.dtype != operand.dtype or not other.is_contiguous()):
             raise TypeError(
@@ -220,7 +221,7 @@ def accumulate(
     what is below 0 a 0; `gate`, of out's shape, what stands where it is not above 0.
     """
     start, place = rows
-    _check(operand, (values, bias, out, gate), (start, place, order))
+    check(operand, (values, bias, out, gate), (start, place, order))
     count, length = out.shape[-2:]
     stack = out.numel() // max(1, count * length)
     if not out.numel():
@@ -238,13 +239,13 @@ def accumulate(
         count * length,
         start.data_ptr(),
         place.data_ptr(),
-        _address(order),
+        address(order),
         values.data_ptr(),
-        _address(bias),
+        address(bias),
         operand.data_ptr() + lead * operand.element_size(),
         out.data_ptr(),
         positive,
-        _address(gate),
+        address(gate),
     )
 
 
@@ -263,7 +264,7 @@ def dot(
     `total` [S, rows] gains the sum of each row of `dense`.
     """
     start, place = rows
-    _check(operand, (out, total), (start, place))
+    check(operand, (out, total), (start, place))
     count, length = dense.shape[-2:]
     stack = dense.numel() // max(1, count * length)
     if not dense.numel() or not (out.numel() or total is not None):
@@ -284,11 +285,12 @@ def dot(
         dense.data_ptr(),
         operand.data_ptr(),
         out.data_ptr(),
-        _address(total),
+        address(total),
     )
 
 
-def _address(x: Tensor | None) -> int:
+def address(x: Tensor | None) -> int:
+    """Of the first element; 0 where there is no tensor."""
     return 0 if x is None else x.data_ptr()
 
 

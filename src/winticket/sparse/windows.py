@@ -1,10 +1,11 @@
 """Convolutions as sparse products: images laid out so that every tap of a kernel window is a constant offset.
 
-All images of a batch follow one another in one long row per channel, with borders of zeros between them, so that a
-shifted copy of a channel is the channel read from another place. With a stride, each channel becomes one row for each
-phase of the padded coordinates. See kernels/planes.hpp.
+Images follow one another in one long row per channel, with borders of zeros between them, so that a shifted copy of a
+channel is the channel read from another place. With a stride, each channel becomes one row for each phase of the padded
+coordinates. A few images at a time, so that they stay in the cache. See kernels/planes.hpp.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -54,20 +55,49 @@ class Window:
         return down, across
 
 
+CACHE = 128 * 1024  # bytes for the planes of some images, so that they stay in the second-level cache
+
+
 @dataclass(frozen=True)
 class Grid:
-    """How a batch of images lies: `shape` of one image's grid, `length` of a row of all, `reach` of the widest shift.
+    """How some images lie: `shape` of one's grid, `length` of a row of all, `reach` of the widest shift.
 
     place [columns]: where each column of a forward product reads; shift [columns]: the offset within its plane;
     bounds [planes + 1]: the first column of each plane.
     """
 
+    images: int
     shape: Pair
     length: int
     reach: int
     place: Tensor
     shift: Tensor
     bounds: Tensor
+
+    @property
+    def lead(self) -> int:
+        """Zeros before the first row where shifts go backwards: `reach`, up to the end of a cache line."""
+        return -(-self.reach // 16) * 16
+
+    def planes(
+        self,
+        image: tuple[int, int, int],
+        window: Window | None = None,
+        *,
+        lead: int = 0,
+        tail: int | None = None,
+    ) -> tuple[int, ...]:
+        """`Planes` of kernels/planes.hpp for images (channels, height, width); without a window, its results'."""
+        stride, padding = (window.stride, window.padding) if window else ((1, 1), (0, 0))
+        return (
+            *image,
+            *stride,
+            *padding,
+            *self.shape,
+            self.images,
+            lead,
+            self.reach if tail is None else tail,
+        )
 
 
 @lru_cache(maxsize=256)
@@ -93,7 +123,7 @@ def grid(window: Window, images: int, height: int, width: int) -> Grid:
         )
     shift = torch.tensor(shifts, dtype=torch.int32)
     place = torch.tensor(planes, dtype=torch.int32) * length + shift
-    return Grid(shape, length, reach, place, shift, torch.tensor(bounds))
+    return Grid(images, shape, length, reach, place, shift, torch.tensor(bounds))
 
 
 def _extent(window: Window, size: int, axis: int) -> int:
@@ -110,85 +140,71 @@ def conv2d(
     x: Tensor, values: Tensor, bias: Tensor | None, start: Tensor, place: Tensor, *, window: Window
 ) -> Tensor:
     """x [S, N, C, H, W] convolved with sparse kernels, plus bias [S, O]: [S, N, O, H', W']."""
+    x = x.contiguous()
     *_, images, _, height, width = x.shape
-    g = grid(window, images, height, width)
-    operand = _spread(x, g, window.phases, window)
-    rows = start.shape[-1] - 1
-    apart = products.apart(operand, values, alone=1)
-    out = values.new_empty((*values.shape[:-1], rows, g.length))
-    products.accumulate(
-        out, operand, values, (start, _take(g.place, place)), bias=bias, scale=1, between=apart
-    )
-    return _gather(out, g, (*values.shape[:-1], images, rows, *window.result(height, width)), None)
-
-
-def conv2d_grad_input(
-    grad: Tensor, values: Tensor, columns: Sequence[Tensor], *, window: Window, size: Pair
-) -> Tensor:
-    """The gradient by x, of height and width `size`, from that by the output [S, N, O, H', W'].
-
-    `columns` are by_column, row_of, order and column_of of a `Structure`.
-    """
-    by_column, row_of, order, column_of = columns
-    images = grad.shape[-4]
-    g = grid(window, images, *size)
-    operand = _spread(grad, g, 1, None)
-    by_plane = by_column[..., g.bounds].contiguous()
-    place = row_of * g.length - _take(g.shift, column_of)
-    apart = products.apart(operand, values, alone=1)
-    out = values.new_empty((*values.shape[:-1], by_plane.shape[-1] - 1, g.length))
-    products.accumulate(
-        out, operand, values, (by_plane, place), order=order, scale=1, between=apart, lead=g.reach
-    )
-    return _gather(out, g, (*values.shape[:-1], images, window.channels, *size), window)
-
-
-def conv2d_grad_weight(grad: Tensor, x: Tensor, start: Tensor, place: Tensor, *, window: Window) -> Tensor:
-    """The gradient by the kept weights alone, [S, P]."""
-    *_, images, _, height, width = x.shape
-    g = grid(window, images, height, width)
-    rows = start.shape[-1] - 1
-    dense = _spread(grad, g, 1, None)[..., g.reach : g.reach + rows * g.length]
-    operand = _spread(x, g, window.phases, window)
-    out = grad.new_zeros(place.shape)
-    dense = dense.view(*dense.shape[:-1], rows, g.length)
-    apart = products.apart(operand, out, alone=1)
-    products.dot(out, dense, operand, (start, _take(g.place, place)), scale=1, between=apart)
+    rows, size = start.shape[-1] - 1, window.result(height, width)
+    out = values.new_empty((*values.shape[:-1], images, rows, *size))
+    products.check(x, (values, bias), (start, place))
+    if not out.numel():
+        return out
+    g = _fitting(window, images, height, width, rows=rows, bytes_each=x.element_size())
+    taken = _take(g.place, place)
+    require().conv(
+        x.dtype == torch.float64, torch.get_num_threads(), math.prod(values.shape[:-1]), images,
+        g.planes((window.channels, height, width), window), g.planes((rows, *size)),
+        rows, place.shape[-1], values.shape[-1], start.data_ptr(), taken.data_ptr(), values.data_ptr(),
+        products.address(bias), x.data_ptr(), products.apart(x, values, alone=4), out.data_ptr(), out[0].numel(),
+    )  # fmt: skip
     return out
+
+
+def conv2d_backward(
+    grad: Tensor,
+    x: Tensor,
+    values: Tensor,
+    rows_in: tuple[Tensor, Tensor],
+    columns: Sequence[Tensor],
+    *,
+    window: Window,
+    input_wanted: bool = True,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients by x, by the kept weights [S, P] and by the bias [S, O], from that by the output.
+
+    That by x is [S, N, C, H, W], or empty where it is not wanted. `rows_in` are start and place of a `Structure`,
+    `columns` its by_column, row_of, order and column_of.
+    """
+    x, grad = x.contiguous(), grad.contiguous()
+    (start, place), (by_column, row_of, order, column_of) = rows_in, columns
+    *_, images, _, height, width = x.shape
+    rows, stack = start.shape[-1] - 1, values.shape[:-1]
+    by_weight, by_bias = values.new_zeros(place.shape), values.new_zeros((*stack, rows))
+    by_x = values.new_empty((*stack, images, *x.shape[-3:]) if input_wanted else (*stack, 0))
+    products.check(x, (values, grad), (start, place, by_column, row_of, order, column_of))
+    if not grad.numel():
+        return by_x.zero_(), by_weight, by_bias
+    g = _fitting(window, images, height, width, rows=rows, bytes_each=x.element_size())
+    image = (window.channels, height, width)
+    by_plane, taken = by_column[..., g.bounds].contiguous(), _take(g.place, place)
+    row_place = row_of * g.length - _take(g.shift, column_of)
+    require().conv_back(
+        x.dtype == torch.float64, torch.get_num_threads(), math.prod(values.shape[:-1]), images,
+        g.planes(image, window), g.planes((rows, *grad.shape[-2:]), lead=g.lead), g.planes(image, window, tail=0),
+        rows, place.shape[-1], start.data_ptr(), taken.data_ptr(), by_plane.shape[-1] - 1, by_plane.data_ptr(),
+        row_place.data_ptr(), order.data_ptr(), values.data_ptr(), x.data_ptr(),
+        products.apart(x, values, alone=4), grad.data_ptr(), products.apart(grad, values, alone=4),
+        by_x.data_ptr() if input_wanted else 0, by_x[0].numel() if input_wanted else 0, by_weight.data_ptr(),
+        by_bias.data_ptr(),
+    )  # fmt: skip
+    return by_x, by_weight, by_bias
+
+
+def _fitting(window: Window, images: int, height: int, width: int, *, rows: int, bytes_each: int) -> Grid:
+    """A grid of so many images that the planes of a product fit the cache; of one at least."""
+    one = grid(window, 1, height, width)
+    fits = CACHE // (bytes_each * one.length * (window.channels * window.phases + rows))
+    blocks = -(-images // max(1, min(fits, images)))
+    return grid(window, -(-images // blocks), height, width)
 
 
 def _take(table: Tensor, index: Tensor) -> Tensor:
     return table.index_select(0, index.reshape(-1)).view(index.shape)
-
-
-def _spread(x: Tensor, g: Grid, phases: int, window: Window | None) -> Tensor:
-    """Images [..., N, C, H, W] as rows [..., lead + C · phases · length + tail], zeros between; None: no padding."""
-    x = x.contiguous()
-    *stack, images, channels, height, width = x.shape
-    lead = 0 if window else g.reach
-    total = lead + channels * phases * g.length + g.reach
-    out = x.new_zeros((*stack, total))
-    stride, padding = (window.stride, window.padding) if window else ((1, 1), (0, 0))
-    if x.numel():
-        count = x.numel() // (images * channels * height * width)
-        require().spread(
-            x.dtype == torch.float64, torch.get_num_threads(), count, images, channels, height, width,
-            *stride, *padding, *g.shape, lead, images * channels * height * width, total,
-            x.data_ptr(), out.data_ptr(),
-        )  # fmt: skip
-    return out
-
-
-def _gather(rows: Tensor, g: Grid, shape: tuple[int, ...], window: Window | None) -> Tensor:
-    """The way back, to images of `shape` [..., N, C, H, W]."""
-    out = rows.new_empty(shape)
-    *_, images, channels, height, width = shape
-    stride, padding = (window.stride, window.padding) if window else ((1, 1), (0, 0))
-    if out.numel():
-        size = images * channels * height * width
-        require().gather(
-            rows.dtype == torch.float64, torch.get_num_threads(), out.numel() // size, images, channels, height,
-            width, *stride, *padding, *g.shape, 0, rows.shape[-2] * rows.shape[-1], size,
-            rows.data_ptr(), out.data_ptr(),
-        )  # fmt: skip
-    return out

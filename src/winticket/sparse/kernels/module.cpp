@@ -158,39 +158,55 @@ void transpose(bool twice, int threads, int64_t replicates, int64_t rows, int64_
     run(0.0f, chosen.kernels->transpose_float);
 }
 
-template <class Copy>
-void each_channel(int64_t replicates, int64_t channels, int threads, const Copy& copy) {
-#pragma omp parallel for num_threads(threads) schedule(static) collapse(2) if (threads > 1)
-  for (int64_t r = 0; r < replicates; ++r)
-    for (int64_t c = 0; c < channels; ++c) copy(r, c);
+// channels, height, width, strides, padding, height and width of a grid, images, lead, tail
+Planes planes(const std::vector<int64_t>& v) {
+  return {v.at(0), v.at(1), v.at(2), v.at(3), v.at(4), v.at(5), v.at(6), v.at(7), v.at(8), v.at(9), v.at(10), v.at(11)};
 }
 
-void spread(bool twice, int threads, int64_t replicates, int64_t images, int64_t channels, int64_t height,
-            int64_t width, int64_t phases_down, int64_t phases_across, int64_t pad_down, int64_t pad_across,
-            int64_t grid_height, int64_t grid_width, int64_t lead, int64_t in_stride, int64_t out_stride, Address in,
-            Address out) {
-  const Planes shape{images,     channels,    height,     width, phases_down, phases_across, pad_down,
-                     pad_across, grid_height, grid_width, lead,  in_stride,   out_stride};
-  each_channel(replicates, channels, threads, [&](int64_t r, int64_t c) {
-    if (twice)
-      spread_channel(shape, reinterpret_cast<const double*>(in), reinterpret_cast<double*>(out), r, c);
-    else
-      spread_channel(shape, reinterpret_cast<const float*>(in), reinterpret_cast<float*>(out), r, c);
-  });
+template <class T>
+Batch<T> batch(Address images, int64_t stride) {
+  return {reinterpret_cast<T*>(images), stride};
 }
 
-void gather(bool twice, int threads, int64_t replicates, int64_t images, int64_t channels, int64_t height,
-            int64_t width, int64_t phases_down, int64_t phases_across, int64_t pad_down, int64_t pad_across,
-            int64_t grid_height, int64_t grid_width, int64_t lead, int64_t in_stride, int64_t out_stride, Address in,
-            Address out) {
-  const Planes shape{images,     channels,    height,     width, phases_down, phases_across, pad_down,
-                     pad_across, grid_height, grid_width, lead,  in_stride,   out_stride};
-  each_channel(replicates, channels, threads, [&](int64_t r, int64_t c) {
-    if (twice)
-      gather_channel(shape, reinterpret_cast<const double*>(in), reinterpret_cast<double*>(out), r, c);
-    else
-      gather_channel(shape, reinterpret_cast<const float*>(in), reinterpret_cast<float*>(out), r, c);
-  });
+using Shape = std::vector<int64_t>;
+
+void conv(bool twice, int threads, int64_t replicates, int64_t images, const Shape& from, const Shape& to, int64_t rows,
+          int64_t capacity, int64_t weights, Address start, Address place, Address weight, Address begin, Address in,
+          int64_t in_stride, Address out, int64_t out_stride) {
+  const Planes one = planes(from), two = planes(to);
+  const auto run = [&](auto zero, auto kernel) {
+    using T = decltype(zero);
+    convolve<T>({replicates, images, threads}, one, two,
+                described<T>(rows, one.length(), capacity, weights, 1, 0, 0, start, place, 0, weight, begin, 0, 0, false,
+                             0, 0),
+                batch<const T>(in, in_stride), batch<T>(out, out_stride), kernel);
+  };
+  if (twice)
+    run(0.0, chosen.kernels->sum_double);
+  else
+    run(0.0f, chosen.kernels->sum_float);
+}
+
+void conv_back(bool twice, int threads, int64_t replicates, int64_t images, const Shape& from, const Shape& grad,
+               const Shape& to, int64_t rows, int64_t capacity, Address start, Address place, int64_t planes_of_input,
+               Address by_plane, Address row_place, Address order, Address weight, Address in, int64_t in_stride,
+               Address given, int64_t given_stride, Address out, int64_t out_stride, Address by_weight,
+               Address by_bias) {
+  const Planes one = planes(from), two = planes(grad), three = planes(to);
+  const auto run = [&](auto zero, auto dot_kernel, auto sum_kernel) {
+    using T = decltype(zero);
+    convolve_back<T>({replicates, images, threads}, one, two, three,
+                     described<T>(rows, one.length(), capacity, 0, 1, 0, capacity, start, place, 0, 0, 0, 0, by_weight,
+                                  false, 0, by_bias),
+                     described<T>(planes_of_input, one.length(), capacity, capacity, 1, 0, 0, by_plane, row_place,
+                                  order, weight, 0, 0, 0, false, 0, 0),
+                     batch<const T>(in, in_stride), batch<const T>(given, given_stride), batch<T>(out, out_stride),
+                     dot_kernel, sum_kernel);
+  };
+  if (twice)
+    run(0.0, chosen.kernels->dot_double, chosen.kernels->sum_double);
+  else
+    run(0.0f, chosen.kernels->dot_float, chosen.kernels->sum_float);
 }
 
 // y may be shared by the replicates (y_stride 0). `sum` is float64 [S], `correct` int64 [S]; `grad` may be 0.
@@ -223,8 +239,8 @@ NB_MODULE(_kernels, m) {
   m.def("dot", dot, unlocked);
   m.def("transpose", transpose, unlocked);
   m.def("loss", loss, unlocked);
-  m.def("spread", spread, unlocked);
-  m.def("gather", gather, unlocked);
+  m.def("conv", conv, unlocked);
+  m.def("conv_back", conv_back, unlocked);
 }
 
 }  // namespace winticket

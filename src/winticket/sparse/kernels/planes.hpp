@@ -1,69 +1,164 @@
-// Images to and from the planes that a sparse convolution works on.
+// Sparse convolutions, a few images at a time, on planes that stay in the cache.
 //
-// A convolution is a sum of shifted copies of channels. Laid out as one long row per channel, all images of a batch one
-// after another with their borders between them, every shift is a constant offset, so that the product of rows.hpp does
-// the rest. With a stride above 1, each channel becomes stride × stride planes, one for each phase of the padded
+// A convolution is a sum of shifted copies of channels. Laid out as one long row per channel, the images one after
+// another with their borders between them, every shift is a constant offset, so that the products of rows.hpp do the
+// rest. With a stride above 1, each channel becomes stride × stride planes, one for each phase of the padded
 // coordinates, and again every position is a constant offset. What a row holds between the images (sums over borders)
-// is never read.
+// is never read. Of a whole batch these rows would not fit the cache: so many images as do are laid out at a time.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <vector>
+
+#ifdef _OPENMP
+#include <omp.h>
+#else
+inline int omp_get_thread_num() { return 0; }
+#endif
+
+#include "rows.hpp"
 
 namespace winticket {
 
 struct Planes {
-  int64_t images, channels, height, width;
+  int64_t channels, height, width;
   int64_t phases_down, phases_across;  // the strides of the convolution
   int64_t pad_down, pad_across;
   int64_t grid_height, grid_width;  // of one image in a plane
-  int64_t lead;                     // zeros before the first plane of a replicate
-  int64_t in_stride, out_stride;    // between replicates
+  int64_t images;                   // in a plane
+  int64_t lead, tail;               // zeros before the first plane and after the last, as far as shifts reach
 
   int64_t length() const { return images * grid_height * grid_width; }
+  int64_t size() const { return lead + channels * phases_down * phases_across * length() + tail; }
+  int64_t pixels() const { return channels * height * width; }
 };
 
-// in [S, images, channels, height, width] -> out [S, channels, phases, images, grid_height, grid_width], which is zero.
-template <class T>
-void spread_channel(const Planes& p, const T* in, T* out, int64_t r, int64_t c) {
+// Calls line(plane, from) for every line of an image: where it begins in the planes, and in the image.
+template <class Line>
+inline void each_line(const Planes& p, int64_t n, const Line& line) {
   const int64_t phases = p.phases_down * p.phases_across;
-  for (int64_t n = 0; n < p.images; ++n)
+  for (int64_t c = 0; c < p.channels; ++c)
     for (int64_t y = 0; y < p.height; ++y) {
-      const T* from = in + r * p.in_stride + ((n * p.channels + c) * p.height + y) * p.width;
-      const int64_t down = y + p.pad_down, line = down / p.phases_down;
-      T* plane = out + r * p.out_stride + p.lead +
-                 (c * phases + down % p.phases_down * p.phases_across) * p.length() +
-                 (n * p.grid_height + line) * p.grid_width;
-      if (p.phases_across == 1)
-        std::memcpy(plane + p.pad_across, from, p.width * sizeof(T));
-      else
-        for (int64_t x = 0; x < p.width; ++x) {
-          const int64_t across = x + p.pad_across;
-          plane[across % p.phases_across * p.length() + across / p.phases_across] = from[x];
-        }
+      const int64_t down = y + p.pad_down;
+      line(p.lead + (c * phases + down % p.phases_down * p.phases_across) * p.length() +
+               (n * p.grid_height + down / p.phases_down) * p.grid_width,
+           (c * p.height + y) * p.width);
     }
 }
 
-// The way back: in as spread's out, out as spread's in. Values of the borders are dropped.
+// Calls pixel(plane, from) for the pixels of a line, phase by phase; both are offsets.
+template <class Pixel>
+inline void each_pixel(const Planes& p, const Pixel& pixel) {
+  for (int64_t phase = 0; phase < p.phases_across; ++phase) {
+    const int64_t skipped = (phase - p.pad_across % p.phases_across + p.phases_across) % p.phases_across;
+    int64_t to = phase * p.length() + (skipped + p.pad_across) / p.phases_across;
+    for (int64_t x = skipped; x < p.width; x += p.phases_across) pixel(to++, x);
+  }
+}
+
+// image [channels, height, width] -> the n-th of planes [channels, phases, images, grid_height, grid_width]; borders stay.
 template <class T>
-void gather_channel(const Planes& p, const T* in, T* out, int64_t r, int64_t c) {
-  const int64_t phases = p.phases_down * p.phases_across;
-  for (int64_t n = 0; n < p.images; ++n)
-    for (int64_t y = 0; y < p.height; ++y) {
-      T* to = out + r * p.out_stride + ((n * p.channels + c) * p.height + y) * p.width;
-      const int64_t down = y + p.pad_down, line = down / p.phases_down;
-      const T* plane = in + r * p.in_stride + p.lead +
-                       (c * phases + down % p.phases_down * p.phases_across) * p.length() +
-                       (n * p.grid_height + line) * p.grid_width;
-      if (p.phases_across == 1)
-        std::memcpy(to, plane + p.pad_across, p.width * sizeof(T));
-      else
-        for (int64_t x = 0; x < p.width; ++x) {
-          const int64_t across = x + p.pad_across;
-          to[x] = plane[across % p.phases_across * p.length() + across / p.phases_across];
-        }
+void spread(const Planes& p, const T* image, T* planes, int64_t n) {
+  each_line(p, n, [&](int64_t to, int64_t from) {
+    if (p.phases_across == 1)
+      std::memcpy(planes + to + p.pad_across, image + from, p.width * sizeof(T));
+    else
+      each_pixel(p, [&](int64_t plane, int64_t x) { planes[to + plane] = image[from + x]; });
+  });
+}
+
+// The way back; what borders hold is dropped.
+template <class T>
+void gather(const Planes& p, const T* planes, T* image, int64_t n) {
+  each_line(p, n, [&](int64_t from, int64_t to) {
+    if (p.phases_across == 1)
+      std::memcpy(image + to, planes + from + p.pad_across, p.width * sizeof(T));
+    else
+      each_pixel(p, [&](int64_t plane, int64_t x) { image[to + x] = planes[from + plane]; });
+  });
+}
+
+// Images of a batch, [S, count, channels, height, width] or, with stride 0, shared by the replicates.
+template <class T>
+struct Batch {
+  T* images;
+  int64_t stride;
+};
+
+struct Work {
+  int64_t replicates, count;
+  int threads;
+
+  int64_t blocks(const Planes& p) const { return (count + p.images - 1) / p.images; }
+};
+
+template <class T>
+void spread_block(const Planes& p, const Batch<const T>& batch, T* planes, int64_t r, int64_t first, int64_t last) {
+  // Where images are missing, others' would be left; with a NaN among them, no factor of 0 takes them away.
+  if (last - first < p.images) std::fill(planes, planes + p.size(), T(0));
+  for (int64_t i = first; i < last; ++i) spread(p, batch.images + r * batch.stride + i * p.pixels(), planes, i - first);
+}
+
+// to = the sums that `rows` describes over the planes of `from`; its `in` and `out` are set here.
+template <class T, class Kernel>
+void convolve(const Work& work, const Planes& from, const Planes& to, Rows<T> rows, Batch<const T> in, Batch<T> out,
+              Kernel sum) {
+  const int64_t blocks = work.blocks(from);
+#pragma omp parallel num_threads(work.threads) if (work.threads > 1)
+  {
+    std::vector<T> operand(from.size()), result(to.size());
+    Rows<T> mine = rows;
+    mine.in = operand.data() + from.lead, mine.out = result.data() + to.lead;
+#pragma omp for schedule(static)
+    for (int64_t unit = 0; unit < work.replicates * blocks; ++unit) {
+      const int64_t r = unit / blocks, first = unit % blocks * from.images;
+      const int64_t last = std::min(first + from.images, work.count);
+      spread_block(from, in, operand.data(), r, first, last);
+      sum(mine, Range{0, mine.rows}, r);
+      for (int64_t i = first; i < last; ++i)
+        gather(to, result.data(), out.images + r * out.stride + i * to.pixels(), i - first);
     }
+  }
+}
+
+// Both gradients of a convolution from that by its output, whose planes are laid out once for both: `by_weight`
+// describes the rows of the weight's (its `out` [S, capacity] and `total` [S, rows], zero before, are the results),
+// `by_input` the sums for the input's, wanted unless `out.images` is null.
+template <class T, class Dot, class Sum>
+void convolve_back(const Work& work, const Planes& from, const Planes& grad, const Planes& to, Rows<T> by_weight,
+                   Rows<T> by_input, Batch<const T> in, Batch<const T> given, Batch<T> out, Dot dot, Sum sum) {
+  const int64_t blocks = work.blocks(from);
+  const int64_t weights = work.replicates * by_weight.out_stride, units = work.replicates * by_weight.rows;
+  std::vector<std::vector<T>> parts(work.threads);  // of each thread, added up in their order
+#pragma omp parallel num_threads(work.threads) if (work.threads > 1)
+  {
+    std::vector<T>& part = parts[omp_get_thread_num()];
+    part.assign(weights + units, T(0));
+    std::vector<T> x(from.size()), g(grad.size()), result(out.images ? to.size() : 0);
+    Rows<T> one = by_weight, other = by_input;
+    one.in = x.data() + from.lead, one.weight = g.data() + grad.lead, one.weights = 0;
+    one.out = part.data(), one.total = part.data() + weights;
+    other.in = g.data() + grad.lead, other.out = result.data() + to.lead;
+#pragma omp for schedule(static)
+    for (int64_t unit = 0; unit < work.replicates * blocks; ++unit) {
+      const int64_t r = unit / blocks, first = unit % blocks * from.images;
+      const int64_t last = std::min(first + from.images, work.count);
+      spread_block(from, in, x.data(), r, first, last);
+      spread_block(grad, given, g.data(), r, first, last);
+      dot(one, Range{0, one.rows}, r);
+      if (!out.images) continue;
+      sum(other, Range{0, other.rows}, r);
+      for (int64_t i = first; i < last; ++i)
+        gather(to, result.data(), out.images + r * out.stride + i * to.pixels(), i - first);
+    }
+  }
+  for (const std::vector<T>& part : parts) {
+    if (part.empty()) continue;  // fewer threads came than were asked for
+    for (int64_t i = 0; i < weights; ++i) by_weight.out[i] += part[i];
+    for (int64_t i = 0; i < units; ++i) by_weight.total[i] += part[weights + i];
+  }
 }
 
 }  // namespace winticket

@@ -100,3 +100,26 @@ def test_a_product_that_others_read_keeps_its_relu() -> None:
     fuse(graph.graph)
     graph.graph.eliminate_dead_code()
     assert targets(graph).count(torch.ops.aten.relu.default) == 1
+
+
+def test_a_convolution_takes_its_relu_in() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(2, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 4, 3))
+    weights = {k: p.detach()[None] for k, p in module.named_parameters()}
+    keep = {k: torch.rand_like(v) < 0.5 for k, v in weights.items() if k.endswith("weight")}
+    converted = convert(module, keep, keep)
+    packed = {k: v[0] for k, v in converted.pack(weights).items()}
+    indices = {k: v[0] for k, v in converted.indices.items()}
+
+    def forward(x: Tensor) -> Tensor:
+        out: Tensor = functional_call(converted.module, (packed, indices), (x,))
+        return out
+
+    x = torch.randn(5, 2, 9, 9)
+    graph = make_fx(forward)(x)
+    wanted = graph(x)
+    fuse(graph.graph)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    assert torch.ops.aten.relu.default not in targets(graph)
+    assert torch.equal(graph(x), wanted)

@@ -80,6 +80,8 @@ def test_forward_and_gradients(
     results = (wanted.detach(), exact[0].grad, exact[1].grad * keep, grad.sum((1, 3, 4)))
     for ours, theirs in zip(given, results, strict=True):
         torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=tolerance)
+    clipped = windows.conv2d(x, values, bias, *rows_in, window=window, relu=True)
+    assert torch.equal(clipped, given[0].clamp(min=0))
     without = windows.conv2d_backward(
         grad.to(dtype), x, values, rows_in, columns, window=window, input_wanted=False
     )

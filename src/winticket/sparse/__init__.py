@@ -3,7 +3,7 @@
 from winticket.sparse.breakeven import Shape, break_even
 from winticket.sparse.convert import Converted, candidates, convert
 from winticket.sparse.fuse import fuse
-from winticket.sparse.layers import window_of
+from winticket.sparse.layers import SparseConv2d, window_of
 from winticket.sparse.native import instruction_sets, missing
 from winticket.sparse.operators import cross_entropy, judged, sparse_linear
 from winticket.sparse.products import batch_last
@@ -12,6 +12,7 @@ from winticket.sparse.structure import Structure, structure
 __all__ = [
     "Converted",
     "Shape",
+    "SparseConv2d",
     "Structure",
     "batch_last",
     "break_even",

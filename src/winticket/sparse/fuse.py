@@ -12,7 +12,7 @@ import torch
 from torch.fx import Graph, Node
 
 from winticket.sparse import products
-from winticket.sparse.operators import direct
+from winticket.sparse.operators import conv2d, direct, linear
 
 aten, ours = torch.ops.aten, torch.ops.winticket
 
@@ -26,6 +26,7 @@ def fuse(graph: Graph) -> None:
     for node in list(graph.nodes):
         if node.target is aten.relu.default:
             _into(graph, node, node.args[0], ours.sparse_linear.default, relu=True)
+            _into(graph, node, node.args[0], ours.sparse_conv2d.default, relu=True)
         elif node.target is aten.threshold_backward.default and node.args[2] == 0:
             _into(graph, node, node.args[0], ours.sparse_linear_grad_input.default, relu=node.args[1])
     for node in list(graph.nodes):
@@ -46,12 +47,9 @@ def _into(graph: Graph, node: Node, source: Any, product: Any, **extra: Any) -> 
     node.replace_all_uses_with(joined)
 
 
-def _linear(x: Any, values: Any, bias: Any, start: Any, place: Any, *_: Any, relu: bool) -> Any:
-    return products.linear(x, values, bias, start, place, relu=relu)
-
-
 _JOINED: dict[Any, Callable[..., Any]] = {
-    ours.sparse_linear.default: _linear,
+    ours.sparse_linear.default: linear,
+    ours.sparse_conv2d.default: conv2d,
     ours.sparse_linear_grad_input.default: products.linear_grad_input,
 }
 

@@ -61,16 +61,17 @@ def _same_turned(x: Tensor) -> Tensor:
     return _turned(x, *x.shape)
 
 
-def _linear(x: Tensor, values: Tensor, bias: Tensor | None, *indices: Tensor) -> Tensor:
+def linear(x: Tensor, values: Tensor, bias: Tensor | None, *indices: Tensor, relu: bool = False) -> Tensor:
+    """`sparse_linear` on plain tensors, with a ReLU in it or not."""
     start, place, *_ = indices  # the rest is for the gradient
-    return products.linear(x, values, bias, start, place)
+    return products.linear(x, values, bias, start, place, relu=relu)
 
 
 _INDICES = "Tensor start, Tensor place, Tensor by_column, Tensor row_of, Tensor order"
 _define("batch_last(Tensor x) -> Tensor", products.batch_last, _same_turned)
 _define(
     f"sparse_linear(Tensor x, Tensor values, Tensor? bias, {_INDICES}) -> Tensor",
-    _linear,
+    linear,
     lambda x, values, _bias, start, *_: _turned(x, *values.shape[:-1], x.shape[-2], start.shape[-1] - 1),
     shared=0,
 )
@@ -112,8 +113,9 @@ def _window(channels: int, kernel: Sequence[int], stride: Sequence[int], padding
     return Window(channels, *pairs)
 
 
-def _conv2d(x: Tensor, values: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
-    return windows.conv2d(x, values, bias, rest[0], rest[1], window=_window(*rest[6:]))
+def conv2d(x: Tensor, values: Tensor, bias: Tensor | None, *rest: Any, relu: bool = False) -> Tensor:
+    """`sparse_conv2d` on plain tensors, with a ReLU in it or not."""
+    return windows.conv2d(x, values, bias, rest[0], rest[1], window=_window(*rest[6:]), relu=relu)
 
 
 def _conv2d_shape(x: Tensor, values: Tensor, _bias: Tensor | None, *rest: Any) -> Tensor:
@@ -123,7 +125,7 @@ def _conv2d_shape(x: Tensor, values: Tensor, _bias: Tensor | None, *rest: Any) -
 
 _define(
     f"sparse_conv2d(Tensor x, Tensor values, Tensor? bias, {_INDICES}, Tensor column_of, {_PAIRS}) -> Tensor",
-    _conv2d,
+    conv2d,
     _conv2d_shape,
     shared=0,
 )

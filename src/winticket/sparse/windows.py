@@ -137,9 +137,16 @@ def _extent(window: Window, size: int, axis: int) -> int:
 
 
 def conv2d(
-    x: Tensor, values: Tensor, bias: Tensor | None, start: Tensor, place: Tensor, *, window: Window
+    x: Tensor,
+    values: Tensor,
+    bias: Tensor | None,
+    start: Tensor,
+    place: Tensor,
+    *,
+    window: Window,
+    relu: bool = False,
 ) -> Tensor:
-    """x [S, N, C, H, W] convolved with sparse kernels, plus bias [S, O]: [S, N, O, H', W']."""
+    """x [S, N, C, H, W] convolved with sparse kernels, plus bias [S, O]: [S, N, O, H', W']; `relu` clips it at 0."""
     x = x.contiguous()
     *_, images, _, height, width = x.shape
     rows, size = start.shape[-1] - 1, window.result(height, width)
@@ -154,6 +161,7 @@ def conv2d(
         g.planes((window.channels, height, width), window), g.planes((rows, *size)),
         rows, place.shape[-1], values.shape[-1], start.data_ptr(), taken.data_ptr(), values.data_ptr(),
         products.address(bias), x.data_ptr(), products.apart(x, values, alone=4), out.data_ptr(), out[0].numel(),
+        relu,
     )  # fmt: skip
     return out
 

@@ -34,6 +34,7 @@ def evaluate(
             rows = (..., slice(at, at + EVALUATION_ROWS))
             y = part.y[rows].to(device)
             x = (part.x[:, rows[1]] if part.y.ndim == 2 else part.x[rows[1]]).to(device)
+            x = stacked.channels_last(module, x, how)
             lifted = stacked.scores(module, weights, buffers, x, y, how=how)
             summed, right = lifted.call(weights, buffers, x, y)
             loss += summed

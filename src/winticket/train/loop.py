@@ -212,6 +212,7 @@ def _stretch(run: _Run, feed: Feed, stop: int, report: Callable[[int, int], None
     module.train()
     if run.update is None:
         x, y = (t.to(device) for t in feed.batch(rows, drawn, 0))
+        x = stacked.channels_last(module, x, recipe.stacking)
         lifted = stacked.gradients(module, run.weights, run.all_buffers, x, y, how=recipe.stacking)
         run.update = Step(
             lifted,
@@ -225,10 +226,12 @@ def _stretch(run: _Run, feed: Feed, stop: int, report: Callable[[int, int], None
     losses: list[Tensor] = []
     with torch.inference_mode() if lifted.traced else torch.no_grad():
         for step in range(first, stop):
-            x, y = feed.batch(rows, drawn, step - first, laid=lifted.batch_last)
+            x, y = (t.to(device) for t in feed.batch(rows, drawn, step - first, laid=lifted.batch_last))
+            if not lifted.stacked:
+                x = stacked.channels_last(module, x, recipe.stacking)
             # Dropout's noise is a function of the step alone, so that a run continued or rewound repeats it.
             seed_noise(feed.noise + step)
-            losses.append(update(x.to(device), y.to(device), recipe.rate(step)))
+            losses.append(update(x, y, recipe.rate(step)))
             if report:
                 report(step + 1, recipe.steps)
         run.losses[first - start : stop - start] = torch.stack(losses)

@@ -21,7 +21,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from winticket.sparse import batch_last, fuse, judged, missing
+from winticket.sparse import SparseConv2d, batch_last, fuse, judged, missing
 from winticket.sparse import cross_entropy as compiled_loss
 
 Tensors = Mapping[str, Tensor]
@@ -98,7 +98,7 @@ def _lift(
 ) -> Lifted:
     weights, buffers, x, y = example
     shapes = tuple((k, tuple(v.shape), v.dtype) for k, v in {**weights, **buffers}.items())
-    key = (name, how, module.training, shapes, x.shape, x.dtype, y.shape, x.device)
+    key = (name, how, module.training, shapes, x.shape, x.stride(), x.dtype, y.shape, x.device)
     kept = _kept.setdefault(module, {})
     if key not in kept:
         kept[key] = _choose(module, name, one, example, dims, how=how)
@@ -152,6 +152,17 @@ def _against_stacking(module: nn.Module, device: torch.device, how: str) -> str:
     if how == "auto" and convolutions and device.type == "cpu":
         return "stacked convolutions become grouped ones, which are slower on a CPU"
     return ""
+
+
+def channels_last(module: nn.Module, x: Tensor, how: str) -> Tensor:
+    """Images x [..., C, H, W] with the channels innermost in memory, where `module`'s convolutions are faster so.
+
+    Dense ones are, one network at a time, by a tenth to a half; sparse ones read whole channels.
+    """
+    kinds = {type(layer) for layer in module.modules()}
+    if x.ndim < 4 or nn.Conv2d not in kinds or SparseConv2d in kinds or may_stack(module, x.device, how):
+        return x
+    return x.flatten(0, -4).contiguous(memory_format=torch.channels_last).view(x.shape)
 
 
 def _first_line(error: Exception) -> str:

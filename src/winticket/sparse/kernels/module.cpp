@@ -172,13 +172,13 @@ using Shape = std::vector<int64_t>;
 
 void conv(bool twice, int threads, int64_t replicates, int64_t images, const Shape& from, const Shape& to, int64_t rows,
           int64_t capacity, int64_t weights, Address start, Address place, Address weight, Address begin, Address in,
-          int64_t in_stride, Address out, int64_t out_stride) {
+          int64_t in_stride, Address out, int64_t out_stride, bool positive) {
   const Planes one = planes(from), two = planes(to);
   const auto run = [&](auto zero, auto kernel) {
     using T = decltype(zero);
     convolve<T>({replicates, images, threads}, one, two,
-                described<T>(rows, one.length(), capacity, weights, 1, 0, 0, start, place, 0, weight, begin, 0, 0, false,
-                             0, 0),
+                described<T>(rows, one.length(), capacity, weights, 1, 0, 0, start, place, 0, weight, begin, 0, 0,
+                             positive, 0, 0),
                 batch<const T>(in, in_stride), batch<T>(out, out_stride), kernel);
   };
   if (twice)

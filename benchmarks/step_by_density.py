@@ -27,7 +27,7 @@ from winticket.ticket import Mask, Seeds, State, Ticket
 from winticket.train import Engine, Recipe, train
 
 DENSITIES = (1.0, 0.8, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02)
-STACK, BATCH, STEPS = 5, 60, 200
+STACK, BATCH, STEPS = 5, 60, 400
 
 
 @dataclass(frozen=True)

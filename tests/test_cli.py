@@ -122,7 +122,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Shell:
     """Runs the command in this process, trainings included."""
-    monkeypatch.setattr(running, "cores", lambda: 0)
+    monkeypatch.setattr(running, "processes", lambda: 0)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.setattr(report, "draw_all", lambda *_: [])
     monkeypatch.setattr(report, "write_page", lambda *_: None)

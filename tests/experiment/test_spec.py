@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from winticket.experiment import Experiment, load_spec, plan
-from winticket.experiment.machine import cores
+from winticket.experiment.machine import cores, processes
 from winticket.experiment.presets import preset
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -143,6 +144,12 @@ def pictures() -> Callable[[Path], None]:
 
 def test_cores_are_those_one_may_use() -> None:
     assert cores() >= 1
+
+
+def test_a_gpu_gets_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert processes() == (1 if torch.cuda.is_available() else cores())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert processes() == 1
 
 
 def test_a_kept_choice_of_every_split_works() -> None:

@@ -166,7 +166,7 @@ def _preview(
 
         _check_workers(workers)
         planned = ex.plan(experiment)
-        price = ex.cost(planned, Store(store), workers=workers or ex.cores(), retry_failed=retry_failed)
+        price = ex.cost(planned, Store(store), workers=workers or ex.processes(), retry_failed=retry_failed)
     densities, counts = planned.densities(), planned.counts
     described = experiment.describe()
     if as_json:

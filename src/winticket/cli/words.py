@@ -60,6 +60,7 @@ WORDS = (
     Word("flip", bool, "Training", "mirror images at random", "--flip/--no-flip"),
     Word("crop", int, "Training", "crop images at random after padding by so many pixels"),
     Word("engine", str, "Training", "auto (sparse kernels where they are faster here), dense or sparse"),
+    Word("precision", str, "Training", "of a step's arithmetic: float32, bf16, or (on NVIDIA GPUs) tf32"),
     Word("stacking", str, "Training", "auto, stacked or 'one by one'"),
 )  # fmt: skip
 
@@ -80,7 +81,9 @@ Out = Annotated[
         "--out", help="Folder for report, figures and ticket; in the store's reports/, unless said."
     ),
 ]
-Workers = Annotated[int | None, typer.Option("--workers", help="Processes; one per core, unless said.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", help="Processes; unless said, one per core, or one for a GPU.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
 Retry = Annotated[bool, typer.Option("--retry-failed", help="Try trainings again that are stored as failed.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]

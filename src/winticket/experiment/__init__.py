@@ -1,6 +1,6 @@
 """Experiment: the declared question, its plan and cost, and carrying it out."""
 
-from winticket.experiment.machine import cores, environment
+from winticket.experiment.machine import environment, processes
 from winticket.experiment.outcome import Runs, collect
 from winticket.experiment.plan import Plan, plan
 from winticket.experiment.price import Cost, cost
@@ -19,11 +19,11 @@ __all__ = [
     "carry_out",
     "collect",
     "conduct",
-    "cores",
     "cost",
     "environment",
     "find",
     "load_spec",
     "plan",
     "prepare",
+    "processes",
 ]

@@ -8,8 +8,9 @@ from winticket import data, models
 from winticket.experiment.price import trial
 from winticket.experiment.spec import Experiment, stages
 from winticket.procedures.setup import Setup
-from winticket.procedures.stages import dense_ticket, prunable, prune
+from winticket.procedures.stages import dense_ticket, place, prunable, prune
 from winticket.ticket import Curve, Mask, Ticket, Trajectory, same_bits
+from winticket.train import check_precision
 
 DRAWS = 3  # initialisations compared: a network of very few weights may draw the same twice
 
@@ -17,6 +18,7 @@ DRAWS = 3  # initialisations compared: a network of very few weights may draw th
 def check(experiment: Experiment, setup: Setup) -> None:
     """Raise ValueError, saying what to change, where data, model, recipe and options do not go together."""
     _check_sizes(experiment)
+    check_precision(setup.recipe.precision, place(), setup.engine)
     _check_augmentation(setup)
     _check_rates(experiment, setup)
     _check_initialisation(setup)

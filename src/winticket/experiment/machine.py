@@ -20,6 +20,11 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def processes() -> int:
+    """How many to compute with: one per core, or one for a GPU, which stacks fill and processes would quarrel over."""
+    return 1 if torch.cuda.is_available() else cores()
+
+
 def environment() -> dict[str, Any]:
     """Versions and hardware here, for people."""
     return {

@@ -84,7 +84,9 @@ def _stack(
         yield (0, GATE, first), at(longer, dense, arm=GATE, level=0)
     search = METHODS[experiment.method](setup, experiment.densities(setup), replicates, **stages(experiment))
     for level, ticket in enumerate(search, 1):
-        cost = relative_cost(setup.module(), counts[level] / counts[0], engine=experiment.engine)
+        cost = relative_cost(
+            setup.module(), counts[level] / counts[0], setup.recipe, engine=experiment.engine
+        )
         yield (level, "ticket", first), at(setup, ticket, arm="ticket", level=level, cost=cost)
         for arm in experiment.controls:
             rival = step(control_ticket, setup, ticket, control=control(arm))

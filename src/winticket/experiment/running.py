@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from winticket.experiment.machine import cores
+from winticket.experiment.machine import processes
 from winticket.experiment.plan import Plan, plan
 from winticket.experiment.price import cost
 from winticket.experiment.spec import Experiment
@@ -84,8 +84,8 @@ def conduct(
     """Run an experiment on this machine and write report, figures, curves and ticket to the folder `out`.
 
     What the `store` has is not computed again, so a stopped run goes on and an extended one adds what is new.
-    `workers` are processes (default: one per core; 0: this process); they change no number. `watch` hears every
-    event. A training puts its state aside every `checkpoint_seconds`.
+    `workers` are processes (default: one per core, or one for a GPU; 0: this process); they change no number. `watch`
+    hears every event. A training puts its state aside every `checkpoint_seconds`.
     Raises ValueError, StoreError or OSError, before any training, for what is wrong with the experiment or where
     `store` or `out` cannot be written; RunError where the run had to be given up; Interrupted on Ctrl-C. A training
     that fails is counted in the document, not raised.
@@ -106,7 +106,7 @@ def prepare(
 ) -> Ready:
     """See that the plan's results can be kept; makes store and output folder, or, where it raises, nothing."""
     place = Store(store)
-    count = (0 if place.private else cores()) if workers is None else workers
+    count = (0 if place.private else processes()) if workers is None else workers
     if count < 0:
         raise ValueError(f"workers is {count}; give the number of processes, or 0 to compute in this process")
     if count and place.private:

@@ -4,6 +4,7 @@ from winticket.train.curves import evaluate
 from winticket.train.engine import Engine, check_engine, measure, relative_cost
 from winticket.train.loop import train
 from winticket.train.masked import masked
+from winticket.train.precision import check_precision
 from winticket.train.recipe import Recipe
 from winticket.train.stacked import may_stack
 
@@ -15,6 +16,7 @@ __all__ = [
     "Engine",
     "Recipe",
     "check_engine",
+    "check_precision",
     "evaluate",
     "masked",
     "may_stack",

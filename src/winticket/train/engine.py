@@ -43,7 +43,12 @@ def convert(
     inputs, from which the sizes of images within the network are learnt.
     """
     check_engine(engine)
-    if engine == "dense" or missing or any(m.device.type != "cpu" for m in keep.values()):
+    if (
+        engine == "dense"
+        or recipe.precision == "bf16"
+        or missing
+        or any(m.device.type != "cpu" for m in keep.values())
+    ):
         return Converted(module)
     density = {name: float(keep[name].double().mean()) for name in candidates(module) if name in keep}
     chosen = [name for name, d in density.items() if d < 1]
@@ -74,17 +79,17 @@ def measure(
         torch.set_num_threads(threads)
 
 
-def relative_cost(module: nn.Module, density: float, *, engine: Engine) -> float:
+def relative_cost(module: nn.Module, density: float, recipe: Recipe, *, engine: Engine) -> float:
     """About what a step costs at a density, in units of the dense network's: for plans and progress, no more.
 
-    Measured on LeNet-300-100 (docs/performance.md): at .1 a third, at .05 a quarter, at .02 a sixth.
+    Measured on LeNet-300-100 (docs/performance.md): at .1 a third, at .05 a fifth, at .02 a seventh.
     """
-    if engine == "dense" or missing or torch.cuda.is_available():
+    if engine == "dense" or recipe.precision == "bf16" or missing or torch.cuda.is_available():
         return 1.0
     eligible = sum(p.numel() for p in module.parameters() if p.ndim > 1)
     could = sum(layer.get_parameter("weight").numel() for layer in candidates(module).values())
     share = could / max(1, eligible)
-    return 1 - share + share * min(1.0, 0.12 + 2 * density)
+    return 1 - share + share * min(1.0, 0.09 + 2 * density)
 
 
 def _shapes(

@@ -14,6 +14,7 @@ from winticket.train.curves import Curves, curve
 from winticket.train.engine import Engine, convert, trusted
 from winticket.train.feed import Data, Feed, Order
 from winticket.train.fit import common_start
+from winticket.train.precision import check_precision, matrix_products
 from winticket.train.recipe import Recipe
 from winticket.train.step import Step
 
@@ -95,13 +96,17 @@ def train(
         raise ValueError(
             f"save asks for steps {list(save)}, but training runs from {start} to {recipe.steps}"
         )
+    check_precision(recipe.precision, torch.device(device), engine)
     example = data.train.x[0, :2] if data.train.y.ndim == 2 else data.train.x[:2]
     run = _begin(alive, module.to(device), recipe, torch.device(device), engine=engine, example=example)
     feed = Feed(data.train, order, alive, recipe)
     kept = checkpoint.load() if checkpoint else None
     if kept is not None:
         _restore(run, kept)
-    with torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []):
+    with (
+        matrix_products(recipe.precision),
+        torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []),
+    ):
         _advance(run, data, feed, tuple(save), checkpoint=checkpoint, report=report)
         results = _finish(run, alive, data)
     return tuple(t if isinstance(t, Failed) else result for t, result in zip(stack, results, strict=True))
@@ -213,7 +218,9 @@ def _stretch(run: _Run, feed: Feed, stop: int, report: Callable[[int, int], None
     if run.update is None:
         x, y = (t.to(device) for t in feed.batch(rows, drawn, 0))
         x = stacked.channels_last(module, x, recipe.stacking)
-        lifted = stacked.gradients(module, run.weights, run.all_buffers, x, y, how=recipe.stacking)
+        lifted = stacked.gradients(
+            module, run.weights, run.all_buffers, x, y, how=recipe.stacking, precision=recipe.precision
+        )
         run.update = Step(
             lifted,
             run.weights,
@@ -309,6 +316,7 @@ def _finish(run: _Run, alive: Sequence[Ticket], data: Data) -> list[Trajectory |
         "stacked": how.stacked if how else None,
         "stack": len(alive),
         "reason": how.reason if how else "",
+        "recorded": run.update.recorded if run.update else "",
         "sparse": sorted(run.converted.structures),
         "optimizer_state": "restored" if alive[0].start.optimizer else "fresh",
     }

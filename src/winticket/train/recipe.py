@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from winticket.train.precision import Precision
+
 Optimizer = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["constant", "step", "cosine"]
 Stacking = Literal["auto", "stacked", "one by one"]
@@ -16,7 +18,8 @@ class Recipe:
     `steps`, `warmup` and `evaluate_every` count optimiser steps; `milestones` are fractions of `steps`, so
     that a recipe of twice the length keeps its shape; `crop` is the padding in pixels of the random crop (0:
     none). `warmup` raises the learning rate linearly to `lr` over that many steps, as in Frankle & Carbin
-    2019, §5.
+    2019, §5. `precision` is that of a step's forward and backward pass: bf16 by `torch.autocast`, tf32 in
+    the products of an NVIDIA GPU; weights, updates and evaluation are float32 in each.
     """
 
     steps: int
@@ -34,6 +37,7 @@ class Recipe:
     flip: bool = False
     crop: int = 0
     stacking: Stacking = "auto"
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "evaluate_every", "warmup", "crop"):
@@ -49,7 +53,12 @@ class Recipe:
                 raise ValueError(f"{name} is {value}; it is positive and finite")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum is {self.momentum}; it lies in [0, 1)")
-        for name, kinds in (("optimizer", Optimizer), ("schedule", Schedule), ("stacking", Stacking)):
+        for name, kinds in (
+            ("optimizer", Optimizer),
+            ("schedule", Schedule),
+            ("stacking", Stacking),
+            ("precision", Precision),
+        ):
             value = getattr(self, name)
             if value not in get_args(kinds):
                 raise ValueError(f"{name} is {value!r}; possible: {', '.join(get_args(kinds))}")

@@ -23,6 +23,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from winticket.sparse import SparseConv2d, batch_last, fuse, judged, missing
 from winticket.sparse import cross_entropy as compiled_loss
+from winticket.train.precision import Precision
 
 Tensors = Mapping[str, Tensor]
 Gradients = Callable[[Tensors, Tensors, Tensor, Tensor], tuple[dict[str, Tensor], Tensor]]
@@ -60,15 +61,26 @@ def _for_kernel(logits: Tensor) -> bool:
 
 
 def gradients(
-    module: nn.Module, weights: Tensors, buffers: Tensors, x: Tensor, y: Tensor, *, how: str
+    module: nn.Module,
+    weights: Tensors,
+    buffers: Tensors,
+    x: Tensor,
+    y: Tensor,
+    *,
+    how: str,
+    precision: Precision = "float32",
 ) -> Lifted:
     """The gradient of the mean cross-entropy for these shapes; `how` is a recipe's `stacking`."""
 
     def loss(weights: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> Tensor:
-        logits = functional_call(module, (dict(weights), dict(buffers)), (x,))
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
+            logits = functional_call(module, (dict(weights), dict(buffers)), (x,))
+        if precision == "bf16":
+            logits = logits.float()
         return compiled_loss(logits, y) if _for_kernel(logits) else cross_entropy(logits, y).mean()
 
-    return _lift(module, "gradients", grad_and_value(loss), (weights, buffers, x, y), (0, 0, 0, 0), how=how)
+    name = "gradients" if precision == "float32" else f"gradients in {precision}"
+    return _lift(module, name, grad_and_value(loss), (weights, buffers, x, y), (0, 0, 0, 0), how=how)
 
 
 def scores(
@@ -119,7 +131,7 @@ def _choose(
         lifted = vmap(one, in_dims=dims, randomness="different")
         try:
             call, graph = _trace(lifted, example)
-            laid = name == "gradients" and _wants_batch_last(graph)
+            laid = name.startswith("gradients") and _wants_batch_last(graph)
             return Lifted(call, stacked=True, traced=True, reason="", batch_last=laid)
         except Exception as untraceable:  # noqa: BLE001  # whatever a user's module raises, the next way is tried
             reason = _first_line(untraceable)

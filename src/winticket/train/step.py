@@ -45,6 +45,13 @@ class Step:
         self.done = 0
         self._replay: Callable[[], Tensor] | None = None
 
+    @property
+    def recorded(self) -> str:
+        """How steps run on a GPU: "replayed", or why not; nothing to say elsewhere."""
+        if self.recorder is None:
+            return ""
+        return self.unrecorded or ("replayed" if self._replay else "too few steps")
+
     def __call__(self, x: Tensor, y: Tensor, rate: float) -> Tensor:
         self.done += 1
         if self.recorder is None or self.unrecorded or self.done <= EAGER:

@@ -1,0 +1,73 @@
+"""Where the time of a whole search goes: steps, evaluation, the rest of training, store and scheduler.
+
+A search in this process (no workers), one thread, with a clock around the functions that do each; what is left when
+trainings are taken out is the store's and the scheduler's, scoring and pruning included.
+
+    python benchmarks/shares.py [DATA] [--levels 12] [--replicates 5] [--steps N]
+"""
+
+import argparse
+import functools
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from winticket import data
+from winticket.experiment import Experiment, conduct, running
+from winticket.procedures import stages
+from winticket.train import curves, loop
+
+spent: defaultdict[str, float] = defaultdict(float)
+
+
+def clocked(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(work)
+    def timed(*arguments: Any, **options: Any) -> Any:
+        begun = time.perf_counter()
+        try:
+            return work(*arguments, **options)
+        finally:
+            spent[name] += time.perf_counter() - begun
+
+    return timed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("data", nargs="?", default="digits")
+    parser.add_argument("--levels", type=int, default=12)
+    parser.add_argument("--replicates", type=int, default=5)
+    parser.add_argument("--steps", type=int)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    data.load(given.data)
+    choices = {"model": "lenet-300-100", "levels": given.levels, "replicates": given.replicates, "gate": False}
+    experiment = Experiment.of(given.data, **choices, **({"steps": given.steps} if given.steps else {}))
+    loop._stretch = clocked("steps", loop._stretch)  # type: ignore[assignment]
+    curves.evaluate = clocked("evaluation", curves.evaluate)  # type: ignore[assignment]
+    stages.train = clocked("training", stages.train)  # type: ignore[assignment]
+    running.execute = clocked("search", running.execute)  # type: ignore[assignment]
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        conduct(experiment, store=Path(folder) / "store", workers=0)
+        whole = time.perf_counter() - begun
+    rest = spent["training"] - spent["steps"] - spent["evaluation"]
+    parts = {
+        "steps": spent["steps"],
+        "evaluation": spent["evaluation"],
+        "the rest of training": rest,
+        "store and scheduler": spent["search"] - spent["training"],
+        "planning, figures, report": whole - spent["search"],
+    }
+    print(f"{whole:.1f} s, one thread, {experiment.recipe.steps} steps, {given.levels} levels")
+    for name, seconds in parts.items():
+        print(f"  {name}: {seconds:.1f} s, {100 * seconds / whole:.1f} %")
+
+
+if __name__ == "__main__":
+    main()

@@ -42,6 +42,8 @@ bench: $(READY)
 	$(BIN)/python benchmarks/one_training.py
 	$(BIN)/python benchmarks/step_by_density.py --compile
 	$(BIN)/python benchmarks/layers.py
+	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/shares.py
 	$(BIN)/python benchmarks/search.py
 
 # The sanitizers' runtime has to be there before Python is; leaks are Python's own affair.

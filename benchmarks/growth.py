@@ -127,11 +127,14 @@ def draw(series: dict[str, list[tuple[float, dict[str, float]]]], to: Path) -> N
                 label.split(", ")[1], (x[-1], y[-1]), xytext=(-6, 6), textcoords="offset points", ha="right",
                 color=color,
             )  # fmt: skip
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlabel(what)
-        axes.set_ylabel("milliseconds a step of the stack")
+        ticks = sorted({at for label, rows in series.items() if label.startswith(kind) for at, _ in rows})
+        axes.set(xscale="log", yscale="log", xlabel=what, ylabel="milliseconds a step of the stack")
+        axes.set_xticks(ticks, [f"{t:g}" if t < 1000 else f"{t / 1000:.0f} k" for t in ticks])
+        marks = [0.5, 1, 2, 5, 10, 20]
+        axes.set_yticks(marks, [f"{m:g}" for m in marks])
+        axes.minorticks_off()
         axes.spines[["top", "right"]].set_visible(False)
+    left.set_title("A step grows with replicates and with weights", loc="left", fontsize=11)
     figure.savefig(to, dpi=150)
 
 

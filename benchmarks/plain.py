@@ -1,7 +1,7 @@
 """The plain-PyTorch way, as one would write it in an afternoon: the other side of the comparisons in this folder.
 
 Tensors in memory, one network at a time, autograd, fused Adam, the mask multiplied onto the weights after every step,
-evaluation of validation and test examples on the same grid.
+validation examples scored on the same grid, test examples at least validation loss and at the end.
 """
 
 import itertools
@@ -63,7 +63,7 @@ def training(job: Job, start: Weights, mask: Weights, seed: int) -> tuple[Weight
     optimizer = torch.optim.Adam(model.parameters(), lr=job.lr, fused=True)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(loaded.train.y), generator=generator)
-    at, accuracy = 0, math.nan
+    at, least, best = 0, math.inf, start
     with torch.no_grad():
         for name, keep in mask.items():
             weights[name].mul_(keep)
@@ -79,12 +79,22 @@ def training(job: Job, start: Weights, mask: Weights, seed: int) -> tuple[Weight
         with torch.no_grad():
             for name, keep in mask.items():
                 weights[name].mul_(keep)
-            if (step + 1) % job.every == 0:
-                for part in (loaded.validation, loaded.test):
-                    logits = model(part.x)
-                    F.cross_entropy(logits, part.y).item()
-                    accuracy = (logits.argmax(1) == part.y).float().mean().item()
-    return {name: p.detach().clone() for name, p in weights.items()}, accuracy
+            if (step + 1) % job.every == 0 or step + 1 == job.steps:
+                loss, _ = score(model, loaded.validation)
+                if loss < least:
+                    least, best = loss, {name: p.detach().clone() for name, p in weights.items()}
+    last = {name: p.detach().clone() for name, p in weights.items()}
+    with torch.no_grad():
+        _, accuracy = score(model, loaded.test)
+        model.load_state_dict(best)
+        score(model, loaded.test)  # at the early stop
+    return last, accuracy
+
+
+def score(model: nn.Module, part: data.Split) -> tuple[float, float]:
+    """Mean loss and accuracy."""
+    logits = model(part.x)
+    return F.cross_entropy(logits, part.y).item(), (logits.argmax(1) == part.y).float().mean().item()
 
 
 def replicate(work: tuple[Job, int, int]) -> list[float]:

@@ -46,12 +46,20 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     data.load(given.data)
-    choices = {"model": "lenet-300-100", "levels": given.levels, "replicates": given.replicates, "gate": False}
+    choices = {
+        "model": "lenet-300-100",
+        "levels": given.levels,
+        "replicates": given.replicates,
+        "gate": False,
+    }
     experiment = Experiment.of(given.data, **choices, **({"steps": given.steps} if given.steps else {}))
-    loop._stretch = clocked("steps", loop._stretch)  # type: ignore[assignment]
-    curves.evaluate = clocked("evaluation", curves.evaluate)  # type: ignore[assignment]
-    stages.train = clocked("training", stages.train)  # type: ignore[assignment]
-    running.execute = clocked("search", running.execute)  # type: ignore[assignment]
+    for name, module, function in (
+        ("steps", loop, "_stretch"),
+        ("evaluation", curves, "evaluate"),
+        ("training", stages, "train"),
+        ("search", running, "execute"),
+    ):
+        setattr(module, function, clocked(name, getattr(module, function)))
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
         conduct(experiment, store=Path(folder) / "store", workers=0)

@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# The editable installation knows modules by name: what is new or has moved has to be installed again.
+MODULES := $(shell mkdir -p build; find src -name '*.py' | sort > build/.modules.new; \
+  cmp -s build/.modules.new build/.modules || cp build/.modules.new build/.modules; echo build/.modules)
 
 .PHONY: help ticket test lint types unit evidence bench sanitize docs clean
 
@@ -14,7 +17,7 @@ help:
 	@echo "make docs      write docs/command.md anew"
 	@echo "make clean     remove .venv and caches; runs/ stays"
 
-$(READY): pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/winticket/sparse/kernels/*)
+$(READY): pyproject.toml constraints.txt CMakeLists.txt $(MODULES) $(wildcard src/winticket/sparse/kernels/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "winticket needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Say which to use: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'

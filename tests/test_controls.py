@@ -44,14 +44,16 @@ def make(name: str, given: Ticket, seed: int) -> Ticket:
 
 @pytest.mark.parametrize("name", PUBLIC)
 @pytest.mark.parametrize("density", [0.02, 0.3, 0.9])
-def test_every_control_differs_and_keeps_each_layers_count(name: str, density: float) -> None:
+def test_every_control_differs_and_keeps_its_counts(name: str, density: float) -> None:
     own = ticket(density)
     control = make(name, own, 11)
-    assert control.mask.layers() == own.mask.layers()
+    assert control.mask.count() == own.mask.count()
+    if name != "random_global":
+        assert control.mask.layers() == own.mask.layers()
     effective = own.mask.apply(own.start.weights)
     assert not same_bits(control.mask.apply(control.start.weights), effective)
     assert control.seeds == own.seeds  # so it sees the same batches
-    assert control.start.step == own.start.step
+    assert control.start.step == (0 if name == "reinit" else own.start.step)
     assert control.about == own.about
     assert control.origin != own.origin
     assert control.start.optimizer == {}  # another network's momentum is none of its own
@@ -66,7 +68,8 @@ def test_a_control_is_a_function_of_its_seed_alone(name: str) -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert same_bits(first.start.weights, again.start.weights)
     assert same_bits(first.mask.keep, again.mask.keep)
-    assert not same_bits(first.start.weights, other.start.weights)
+    # Signs alone leave nothing to draw.
+    assert same_bits(first.start.weights, other.start.weights) == (name == "signs")
 
 
 def test_reinit_keeps_the_mask_and_takes_the_draw() -> None:
@@ -146,3 +149,91 @@ def test_random_mask_of_a_whole_or_empty_network_is_refused(keep: tuple[bool, ..
 def test_the_smallest_choice_is_the_other_one() -> None:
     for seed in range(20):
         assert random_mask(tiny(True, False), seed=seed).mask.keep["w"].tolist() == [[False, True]]
+
+
+def test_random_global_lets_layers_trade() -> None:
+    own = Ticket(
+        Mask({"a": torch.ones(1, 50, dtype=torch.bool), "b": torch.zeros(1, 50, dtype=torch.bool)}),
+        State({"a": torch.ones(1, 50), "b": torch.ones(1, 50)}, {}, {}, 0),
+        "ticket",
+        Seeds(0, 0),
+    )
+    kept = controls.random_global(own, seed=11).mask.layers()
+    assert kept["a"][0] + kept["b"][0] == 50
+    # Of 100 with 50 kept, 50 in a: hypergeometric.
+    chance = scipy.stats.hypergeom(100, 50, 50)
+    assert chance.ppf(0.0005) <= kept["a"][0] <= chance.ppf(0.9995)
+
+
+def test_shuffling_within_units_keeps_each_units_count() -> None:
+    own = ticket()
+    control = controls.shuffle_units(own, seed=11)
+    for name, keep in own.mask.keep.items():
+        assert torch.equal(control.mask.keep[name].sum(1), keep.sum(1))
+        assert not torch.equal(control.mask.keep[name], keep)
+    whole = {"w": torch.tensor([[True, True], [False, False]])}
+    state = State({"w": torch.ones(2, 2)}, {}, {}, 0)
+    with pytest.raises(ValueError, match="every unit is kept whole or emptied"):
+        controls.shuffle_units(Ticket(Mask(whole), state, "ticket", Seeds(0, 0)), seed=0)
+
+
+def test_shuffling_within_units_is_uniform() -> None:
+    own = tiny(True, True, False, False)
+    seen = Counter(
+        tuple(controls.shuffle_units(own, seed=s).mask.keep["w"][0].nonzero().flatten().tolist())
+        for s in range(1000)
+    )
+    others = [pair for pair in combinations(range(4), 2) if pair != (0, 1)]
+    assert scipy.stats.chisquare([seen[pair] for pair in others]).pvalue > 0.001
+
+
+def test_inverted_takes_what_was_pruned() -> None:
+    own = ticket(0.3)
+    control = controls.inverted(own, seed=11)
+    assert not any(bool((control.mask.keep[n] & k).any()) for n, k in own.mask.keep.items())
+    # Where more is kept than was pruned, all that was pruned is in.
+    own = ticket(0.9)
+    control = controls.inverted(own, seed=11)
+    assert all(bool(control.mask.keep[n][~k].all()) for n, k in own.mask.keep.items())
+
+
+def test_reshuffle_moves_the_same_values() -> None:
+    own = ticket()
+    control = controls.reshuffle(own, seed=11)
+    for name, keep in own.mask.keep.items():
+        one, two = own.start.weights[name][keep], control.start.weights[name][keep]
+        assert torch.equal(one.sort().values, two.sort().values)
+        assert not torch.equal(one, two)
+    assert same_bits(control.mask.keep, own.mask.keep)
+
+
+def test_signs_alone_by_hand() -> None:
+    mask = Mask({"w": torch.tensor([[True, True, False, True]])})
+    weights = {"w": torch.tensor([[3.0, -1.0, 2.0, 0.5]]), "b": torch.tensor([7.0])}
+    own = Ticket(mask, State(weights, {}, {}, 0), "ticket", Seeds(0, 0))
+    # The layer's weights have mean 1.125 and variance 14.25 / 4 - 1.125² = 2.296875.
+    size = 2.296875**0.5
+    control = controls.signs(own, seed=0)
+    torch.testing.assert_close(control.start.weights["w"], torch.tensor([[size, -size, 0.0, size]]))
+    assert control.start.weights["b"].tolist() == [7.0]
+    with pytest.raises(ValueError, match="signs gives the ticket's own weights back; it would be no control"):
+        controls.signs(
+            Ticket(
+                Mask({"w": torch.ones(1, 2, dtype=torch.bool)}),
+                State({"w": torch.tensor([[1.0, -1.0]])}, {}, {}, 0),
+                "ticket",
+                Seeds(0, 0),
+            ),
+            seed=0,
+        )
+
+
+def test_magnitudes_alone_keep_every_magnitude() -> None:
+    own = ticket()
+    control = controls.magnitudes(own, seed=11)
+    flipped = total = 0
+    for name, keep in own.mask.keep.items():
+        one, two = own.start.weights[name][keep], control.start.weights[name][keep]
+        assert torch.equal(one.abs(), two.abs())
+        flipped, total = flipped + int((one != two).sum()), total + len(one)
+    assert scipy.stats.binomtest(flipped, total).pvalue > 0.001

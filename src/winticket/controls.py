@@ -1,17 +1,28 @@
 """Controls: ticket -> ticket, what could explain a ticket away.
 
 Every control keeps the ticket's seeds, so that it trains on the same data in the same order, and keeps the
-count of weights in every layer; every control differs from the ticket. Weights that it prunes are stored as
-zeros.
+count of weights in every layer (`random_global`: in the network); every control differs from the ticket. Weights
+that it prunes are stored as zeros.
 """
 
 from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor
 
 from winticket.ticket import Mask, State, Ticket, same_bits
 
-__all__ = ["Control", "random_mask", "reinit"]
+__all__ = [
+    "Control",
+    "inverted",
+    "magnitudes",
+    "random_global",
+    "random_mask",
+    "reinit",
+    "reshuffle",
+    "shuffle_units",
+    "signs",
+]
 
 REVISION = 1
 
@@ -22,8 +33,9 @@ def reinit(ticket: Ticket, *, seed: int, draw: Callable[[int], State]) -> Ticket
     """The ticket's mask on freshly drawn initial weights: is it the structure alone?
 
     `draw(seed)` gives a state of the same network from its own initialisation. Frankle & Carbin 2019, §2
-    ("random reinitialization"): θ₀' drawn from the distribution that θ₀ was drawn from. ValueError where the
-    draw gives the ticket's own weights back.
+    ("random reinitialization"): θ₀' drawn from the distribution that θ₀ was drawn from. It is trained from step 0 even
+    where the ticket starts later, which is the stronger control (start_at_step_zero in Frankle's OpenLTH). ValueError
+    where the draw gives the ticket's own weights back.
     """
     start = draw(seed)
     weights = ticket.mask.apply(start.weights)
@@ -34,7 +46,7 @@ def reinit(ticket: Ticket, *, seed: int, draw: Callable[[int], State]) -> Ticket
         )
     return Ticket(
         ticket.mask,
-        State(weights, start.buffers, {}, ticket.start.step),
+        State(weights, start.buffers, {}, start.step),
         "reinit",
         ticket.seeds,
         ticket.about,
@@ -47,24 +59,164 @@ def random_mask(ticket: Ticket, *, seed: int) -> Ticket:
     A layer-matched random ticket: is it the density of each layer alone? Layers kept whole stay whole.
     ValueError where no other mask with these counts exists (every layer whole or empty).
     """
+    _require_choice(ticket)
+    generator = torch.Generator().manual_seed(seed)
+    mask = _until_other(
+        ticket, lambda: {n: _shuffled(keep, generator) for n, keep in ticket.mask.keep.items()}
+    )
+    return _masked(ticket, mask, "random")
+
+
+def random_global(ticket: Ticket, *, seed: int) -> Ticket:
+    """The ticket's own initial weights under a random mask of the same count in the whole network.
+
+    What `random_mask` keeps, the density of each layer, is random here too. ValueError where the mask is whole or
+    empty.
+    """
+    if ticket.mask.count() in (0, ticket.mask.total()):
+        raise ValueError(
+            "the mask is whole or empty, so a random one of the same count would be it; prune first"
+        )
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw() -> dict[str, Tensor]:
+        flat = _shuffled(torch.cat([keep.reshape(-1) for keep in ticket.mask.keep.values()]), generator)
+        parts = torch.split(flat, [keep.numel() for keep in ticket.mask.keep.values()])
+        return {n: part.view(k.shape) for (n, k), part in zip(ticket.mask.keep.items(), parts, strict=True)}
+
+    return _masked(ticket, _until_other(ticket, draw), "random_global")
+
+
+def shuffle_units(ticket: Ticket, *, seed: int) -> Ticket:
+    """The mask shuffled within each filter or neuron, which keeps its count of weights: is it how many each has?
+
+    A finer shuffle than Frankle et al. 2021 (Pruning Neural Networks at Initialization) do within layers. ValueError
+    where every unit is kept whole or emptied.
+    """
+    units = {name: keep.flatten(1) for name, keep in ticket.mask.keep.items()}
+    if all(bool((unit.all(1) | ~unit.any(1)).all()) for unit in units.values()):
+        raise ValueError(
+            "every unit is kept whole or emptied, so shuffling within units gives the ticket's own mask; take another "
+            "control"
+        )
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw() -> dict[str, Tensor]:
+        return {
+            name: unit.gather(1, torch.rand(unit.shape, generator=generator).argsort(1)).view(
+                ticket.mask.keep[name].shape
+            )
+            for name, unit in units.items()
+        }
+
+    return _masked(ticket, _until_other(ticket, draw), "shuffle_units")
+
+
+def inverted(ticket: Ticket, *, seed: int) -> Ticket:
+    """What the ticket pruned: as many weights in every layer, at random from those; the rest, where they are too few,
+    from the ticket's own.
+
+    After the inverted scores of Frankle et al. 2021 (Pruning Neural Networks at Initialization). ValueError where every
+    layer is kept whole or emptied.
+    """
+    _require_choice(ticket)
+    generator = torch.Generator().manual_seed(seed)
+    keep = {}
+    for name, own in ticket.mask.keep.items():
+        # Pruned weights score above 1, kept ones below it.
+        score = torch.rand(own.numel(), generator=generator) + (~own).reshape(-1).float()
+        chosen = torch.zeros(own.numel(), dtype=torch.bool)
+        chosen[score.argsort(descending=True)[: int(own.sum())]] = True
+        keep[name] = chosen.view(own.shape)
+    return _masked(ticket, Mask(keep), "inverted")
+
+
+def reshuffle(ticket: Ticket, *, seed: int) -> Ticket:
+    """The ticket's mask with its initial weights shuffled within every layer: are the values enough, in any place?
+
+    Zhou et al. 2019 (Deconstructing Lottery Tickets), "reshuffle": re-initialised from the layer's own kept values.
+    ValueError where that changes nothing.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def move(kept: Tensor) -> Tensor:
+        return kept[torch.randperm(len(kept), generator=generator)]
+
+    return _restarted(ticket, move, "reshuffle")
+
+
+def signs(ticket: Ticket, *, seed: int) -> Ticket:
+    """The ticket's mask and its initial signs, all magnitudes of a layer equal: are the signs enough?
+
+    Zhou et al. 2019, "signed constant": the standard deviation of the layer's initial weights. Nothing is drawn, so
+    `seed` changes nothing. ValueError where the ticket is so already.
+    """
+    del seed
+    deviation = {name: ticket.start.weights[name].std(correction=0) for name in ticket.mask.keep}
+    kept = {name: ticket.start.weights[name].sign() * deviation[name] for name in ticket.mask.keep}
+    return _with_weights(ticket, kept, "signs")
+
+
+def magnitudes(ticket: Ticket, *, seed: int) -> Ticket:
+    """The ticket's mask and its initial magnitudes under random signs: the other half of `signs`.
+
+    After Zhou et al. 2019, where signs turn out to be what matters. ValueError where no weight changes.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def flip(kept: Tensor) -> Tensor:
+        return kept * (2 * torch.randint(2, kept.shape, generator=generator) - 1)
+
+    return _restarted(ticket, flip, "magnitudes")
+
+
+def _require_choice(ticket: Ticket) -> None:
     if all(kept in (0, total) for kept, total in ticket.mask.layers().values()):
         raise ValueError(
             "every layer is kept whole or emptied, so a random mask of the same counts would be the ticket's "
             "own; prune first"
         )
-    generator = torch.Generator().manual_seed(seed)
-    mask = ticket.mask
-    while all(torch.equal(mask.keep[n], ticket.mask.keep[n]) for n in mask.keep):
-        mask = Mask({name: _shuffled(keep, generator) for name, keep in ticket.mask.keep.items()})
+
+
+def _until_other(ticket: Ticket, draw: Callable[[], dict[str, Tensor]]) -> Mask:
+    """Drawn until it is not the ticket's own mask."""
+    while True:
+        mask = Mask(draw())
+        if any(not torch.equal(mask.keep[n], ticket.mask.keep[n]) for n in mask.keep):
+            return mask
+
+
+def _masked(ticket: Ticket, mask: Mask, origin: str) -> Ticket:
+    """The ticket's start under another mask."""
     start = ticket.start
-    weights = mask.apply(start.weights)
-    return Ticket(mask, State(weights, start.buffers, {}, start.step), "random", ticket.seeds, ticket.about)
+    state = State(mask.apply(start.weights), start.buffers, {}, start.step)
+    return Ticket(mask, state, origin, ticket.seeds, ticket.about)
 
 
-def _shuffled(keep: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _restarted(ticket: Ticket, change: Callable[[Tensor], Tensor], origin: str) -> Ticket:
+    """The ticket's mask with the kept weights of every layer, [kept], changed."""
+    weights = {}
+    for name, keep in ticket.mask.keep.items():
+        weights[name] = ticket.start.weights[name].clone()
+        weights[name][keep] = change(ticket.start.weights[name][keep])
+    return _with_weights(ticket, weights, origin)
+
+
+def _with_weights(ticket: Ticket, weights: Mapping[str, Tensor], origin: str) -> Ticket:
+    """The ticket with other eligible weights. ValueError where they are its own."""
+    start = ticket.start
+    changed = ticket.mask.apply({**start.weights, **weights})
+    own = ticket.mask.apply(start.weights)
+    if same_bits(_eligible(changed, ticket.mask), _eligible(own, ticket.mask)):
+        raise ValueError(f"{origin} gives the ticket's own weights back; it would be no control")
+    state = State(changed, start.buffers, {}, start.step)
+    return Ticket(ticket.mask, state, origin, ticket.seeds, ticket.about)
+
+
+def _shuffled(keep: Tensor, generator: torch.Generator) -> Tensor:
     order = torch.randperm(keep.numel(), generator=generator)
     return keep.reshape(-1)[order].view(keep.shape)
 
 
-def _eligible(weights: Mapping[str, torch.Tensor], mask: Mask) -> dict[str, torch.Tensor]:
+def _eligible(weights: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
     return {name: weights[name] for name in mask.keep}

@@ -13,6 +13,7 @@ from winticket.ticket import Curve, Failed, Seeds, Trajectory
 if TYPE_CHECKING:
     from winticket.judge import Verdict
 
+JUDGED = ("dense", "ticket", "reinit", "random")
 CURVE_COLUMNS = ("step", "train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
 
 
@@ -181,6 +182,9 @@ def _judge(runs: Runs) -> "Verdict":
     levels = []
     for number in range(1, len(densities)):
         arms = {"dense": runs.by_place[0, "dense"], **runs.arms(number)}
+        arms = {
+            arm: entries for arm, entries in arms.items() if arm in JUDGED
+        }  # others stand beside the verdict
         levels.append(
             judge.Level(
                 density=densities[number],
@@ -207,7 +211,7 @@ def _judge(runs: Runs) -> "Verdict":
         alpha=experiment.alpha,
         trained_enough=enough,
         grid=experiment.recipe.evaluate_every,
-        arms_expected=("dense", "ticket", *experiment.controls),
+        arms_expected=("dense", "ticket", *(arm for arm in experiment.controls if arm in JUDGED)),
     )
 
 

@@ -12,6 +12,12 @@ ARM_NAMES = {
     "ticket": "ticket",
     "reinit": "re-initialised",
     "random": "random mask",
+    "random-global": "random mask, any layer",
+    "shuffle-units": "mask shuffled within units",
+    "inverted": "what was pruned",
+    "reshuffle": "weights shuffled",
+    "signs": "signs alone",
+    "magnitudes": "magnitudes alone",
 }
 CHECK_NAMES = {
     "accuracy": "matches dense",

@@ -53,3 +53,34 @@ def test_a_mask_that_revives_is_refused() -> None:
         ValueError, match="keeps weights that the trajectory's ticket had pruned; a mask only shrinks"
     ):
         rewind.to_init(path, Mask.full({"a.weight": torch.zeros(3, 4)}))
+
+
+def test_to_step_goes_back_to_what_the_first_training_saved() -> None:
+    path = trajectory()
+    early = State(path.saved[9].weights, path.saved[9].buffers, path.saved[9].optimizer, 5)
+    path = Trajectory(path.ticket, {5: early, **path.saved}, path.curve)
+    mask = path.ticket.mask
+    plain, whole = rewind.to_step(path, mask, step=5), rewind.to_step_with_optimizer(path, mask, step=5)
+    for ticket in (plain, whole):
+        assert ticket.start.step == 5
+        assert same_bits(ticket.start.weights, early.weights)
+        assert same_bits(ticket.start.buffers, early.buffers)
+    assert plain.start.optimizer == {}
+    assert same_bits(whole.start.optimizer, early.optimizer)
+    # The next levels start there themselves, and stay.
+    again = rewind.to_step_with_optimizer(Trajectory(whole, {9: path.saved[9]}, path.curve), mask, step=5)
+    assert same_bits(again.start.weights, early.weights)
+    assert same_bits(again.start.optimizer, early.optimizer)
+    with pytest.raises(
+        ValueError, match="nothing was saved at step 6; the training began at step 2 and saved at 5, 9"
+    ):
+        rewind.to_step(path, mask, step=6)
+
+
+def test_learning_rate_rewinding_keeps_the_trained_weights() -> None:
+    path = trajectory()
+    ticket = rewind.learning_rate(path, path.ticket.mask, step=5)
+    assert ticket.start.step == 5
+    assert same_bits(ticket.start.weights, path.saved[9].weights)
+    assert same_bits(ticket.start.buffers, path.saved[9].buffers)
+    assert ticket.start.optimizer == {}

@@ -1,14 +1,18 @@
-"""Rewinding: a trajectory and a new mask -> the next ticket."""
+"""Rewinding: a trajectory and a new mask -> the next ticket.
+
+Functions that take a `step` rewind to that step of training; a procedure has the first training save its state there.
+"""
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from winticket.ticket import Mask, Ticket, Trajectory
+from winticket.ticket import Mask, State, Ticket, Trajectory
 
-__all__ = ["Rewind", "to_init"]
+__all__ = ["Rewind", "learning_rate", "to_init", "to_step", "to_step_with_optimizer"]
 
 REVISION = 1
 
-Rewind = Callable[[Trajectory, Mask], Ticket]
+Rewind = Callable[..., Ticket]
 
 
 def to_init(path: Trajectory, mask: Mask) -> Ticket:
@@ -17,8 +21,53 @@ def to_init(path: Trajectory, mask: Mask) -> Ticket:
     Frankle & Carbin 2019, §2 step 4: the remaining weights are reset to their values in θ₀.
     Raises ValueError where the mask revives a weight.
     """
+    return _next(path, mask, path.ticket.start)
+
+
+def to_step(path: Trajectory, mask: Mask, *, step: int) -> Ticket:
+    """Back to the weights and buffers of step k of the first training; the optimiser starts afresh.
+
+    Frankle et al. 2020 (Linear Mode Connectivity and the Lottery Ticket Hypothesis): deeper networks have tickets from
+    a k that is small but not 0. Raises ValueError where the mask revives a weight or nothing was saved at the step.
+    """
+    return _next(path, mask, replace(_at(path, step), optimizer={}))
+
+
+def to_step_with_optimizer(path: Trajectory, mask: Mask, *, step: int) -> Ticket:
+    """As `to_step`, and the optimiser goes on from its state at that step.
+
+    Frankle et al. 2020. With nothing pruned, training on from there is the first training, bit for bit. Raises
+    ValueError as `to_step` does.
+    """
+    return _next(path, mask, _at(path, step))
+
+
+def learning_rate(path: Trajectory, mask: Mask, *, step: int) -> Ticket:
+    """The trained weights and buffers, with the learning-rate schedule back at step k; the optimiser starts afresh.
+
+    Renda et al. 2020 (Comparing Rewinding and Fine-tuning). A k within the last stretch of the schedule is fine-tuning
+    at its last rate. The weights have then been trained for more steps than the dense network's. Raises ValueError
+    where the mask revives a weight.
+    """
+    last = path.saved[max(path.saved)]
+    return _next(path, mask, State(last.weights, last.buffers, {}, step))
+
+
+def _next(path: Trajectory, mask: Mask, start: State) -> Ticket:
     if not mask.within(path.ticket.mask):
         raise ValueError(
             "the new mask keeps weights that the trajectory's ticket had pruned; a mask only shrinks"
         )
-    return Ticket(mask, path.ticket.start, path.ticket.origin, path.ticket.seeds, path.ticket.about)
+    return Ticket(mask, start, path.ticket.origin, path.ticket.seeds, path.ticket.about)
+
+
+def _at(path: Trajectory, step: int) -> State:
+    """The state at a step: where this training began, or one that it saved."""
+    if path.ticket.start.step == step:
+        return path.ticket.start
+    if step not in path.saved:
+        raise ValueError(
+            f"nothing was saved at step {step}; the training began at step {path.ticket.start.step} and saved at "
+            f"{', '.join(map(str, sorted(path.saved)))}"
+        )
+    return path.saved[step]

@@ -2,17 +2,18 @@
 
 import math
 import re
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from winticket import allocate as allocations
 from winticket import models
 from winticket.allocate import Allocate, global_top, layerwise, quotas
 from winticket.criteria import Evidence, magnitude
-from winticket.ticket import Mask, Scores, State
+from winticket.ticket import Mask, Scores, State, same_bits
 
 BOTH = pytest.mark.parametrize("allocate", [layerwise, global_top])
 
@@ -230,3 +231,115 @@ def test_a_mask_only_shrinks_to_exact_counts(
             if len(dropped) and bool(keep.any()):
                 assert dropped.max() <= scores[name][keep].min()
         mask = smaller
+
+
+# Patterns. Shapes of a small convolutional network, and scores without ties.
+
+PATTERNED = {"conv": (8, 4, 3, 3), "fc": (16, 32), "out": (4, 16)}
+PATTERNS = ["uniform", "erk", "constant_fan_in", "n_of_m", "blocks", "units"]
+
+
+def drawn(seed: int = 0) -> Scores:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.rand(shape, generator=generator) for name, shape in PATTERNED.items()}
+
+
+def pattern(name: str) -> Allocate:
+    return cast(Allocate, getattr(allocations, name))
+
+
+def test_the_patterns_are_the_rooms() -> None:
+    assert {*PATTERNS, "Allocate", "global_top", "layerwise"} == set(allocations.__all__)
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_a_patterns_count_is_the_same_for_all_scores_and_its_mask_only_shrinks(name: str) -> None:
+    one, two = (pattern(name)(drawn(seed), Mask.full(drawn()), density=0.5) for seed in (1, 2))
+    assert one.layers() == two.layers()
+    assert not same_bits(one.keep, two.keep)
+    further = pattern(name)(drawn(3), one, density=0.25)
+    assert further.within(one)
+    assert further.count() < one.count()
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_a_pattern_takes_one_density(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} takes one density for all layers"):
+        pattern(name)(drawn(), Mask.full(drawn()), density={"*": 0.5, "output": 0.75})
+    assert pattern(name)(drawn(), Mask.full(drawn()), density={"*": 0.5}).count() > 0
+    with pytest.raises(ValueError, match=r"density 0.0 is not in \(0, 1\]"):
+        pattern(name)(drawn(), Mask.full(drawn()), density=0.0)
+
+
+def test_erk_by_hand() -> None:
+    """Counts go as the sums of dimensions, 18 + 48 + 20 = 86; of 864 weights a tenth is 86."""
+    mask = allocations.erk(drawn(), Mask.full(drawn()), density=0.1)
+    assert kept(mask) == {"conv": 18, "fc": 48, "out": 20}
+    # At .5, 432 weights: by the rule out would keep 100 of 64. Kept whole, 368 go to the others, 18 : 48.
+    mask = allocations.erk(drawn(), Mask.full(drawn()), density=0.5)
+    assert kept(mask) == {"conv": 100, "fc": 268, "out": 64}
+    assert mask.count() == 432
+
+
+@pytest.mark.parametrize("density", [0.013, 0.07, 0.2, 0.37, 0.6, 0.9, 1.0])
+def test_erk_keeps_exactly_what_is_asked_for(density: float) -> None:
+    assert allocations.erk(drawn(), Mask.full(drawn()), density=density).count() == math.floor(
+        density * 864 + 0.5
+    )
+
+
+def test_every_unit_keeps_as_many_inputs() -> None:
+    mask = allocations.constant_fan_in(drawn(), Mask.full(drawn()), density=0.3)
+    for name, count in (("conv", 11), ("fc", 10), ("out", 5)):  # .3 of 36, 32 and 16
+        assert set(mask.keep[name].flatten(1).sum(1).tolist()) == {count}
+    scores = {"a": torch.tensor([[0.1, 5.0, 3.0, 4.0], [9.0, 8.0, 7.0, 6.0]])}
+    best = allocations.constant_fan_in(scores, Mask.full(scores), density=0.5)
+    assert best.keep["a"].tolist() == [[False, True, False, True], [True, True, False, False]]
+
+
+@pytest.mark.parametrize(("density", "n"), [(0.25, 1), (0.5, 2), (0.75, 3)])
+def test_n_of_four_is_exact_in_every_run(density: float, n: int) -> None:
+    mask = allocations.n_of_m(drawn(), Mask.full(drawn()), density=density)
+    for keep in mask.keep.values():
+        assert set(keep.reshape(-1, 4).sum(1).tolist()) == {n}
+    scores = {"a": torch.tensor([[1.0, 4.0, 2.0, 3.0, 0.0, 0.0, 0.0, 0.0]])}
+    two = allocations.n_of_m(scores, Mask.full(scores), density=0.5).keep["a"]
+    assert two.tolist() == [[False, True, False, True, True, True, False, False]]
+
+
+def test_what_is_no_pattern_is_refused() -> None:
+    full = Mask.full(drawn())
+    with pytest.raises(ValueError, match=r"density 0.4 is no pattern of 4; possible are 0.25, 0.5, 0.75"):
+        allocations.n_of_m(drawn(), full, density=0.4)
+    odd = {"a": torch.rand(3, 6)}
+    with pytest.raises(
+        ValueError, match="the rows of a have 6 weights, which is no multiple of 4; exclude it"
+    ):
+        allocations.n_of_m(odd, Mask.full(odd), density=0.5)
+    with pytest.raises(ValueError, match="a is 3 x 6, which blocks of 4 do not divide; exclude it"):
+        allocations.blocks(odd, Mask.full(odd), density=0.5)
+    few = Mask({"a": torch.tensor([[True, False, False, False]])})
+    with pytest.raises(ValueError, match="a run of 4 weights of a has 1 weights left, and 2 are to stay"):
+        allocations.n_of_m({"a": torch.rand(1, 4)}, few, density=0.5)
+
+
+def test_blocks_are_whole() -> None:
+    mask = allocations.blocks(drawn(), Mask.full(drawn()), density=0.5)
+    for name, keep in mask.keep.items():
+        rows, columns = keep.flatten(1).shape
+        counts = keep.flatten(1).view(rows // 4, 4, columns // 4, 4).sum((1, 3)).flatten()
+        assert set(counts.tolist()) == {0, 16}
+        assert int((counts > 0).sum()) == math.floor(len(counts) / 2 + 0.5), name
+    scores = {"a": torch.zeros(4, 8)}
+    scores["a"][2, 5] = 1.0
+    assert allocations.blocks(scores, Mask.full(scores), density=0.5).keep["a"][:, 4:].all()
+
+
+def test_units_go_whole() -> None:
+    scores = drawn()
+    mask = allocations.units(scores, Mask.full(scores), density=0.25)
+    for name, count in (("conv", 2), ("fc", 4), ("out", 1)):
+        rows = mask.keep[name].flatten(1)
+        assert set(rows.sum(1).tolist()) == {0, rows.shape[1]}
+        best = scores[name].flatten(1).mean(1).topk(count).indices
+        assert set(rows.any(1).nonzero().flatten().tolist()) == set(best.tolist())

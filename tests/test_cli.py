@@ -192,7 +192,12 @@ WRONG: dict[str, list[str]] = {
     "find digits --criterion nets:noisy": ["criterion 'nets:noisy'", "not all finite"],
     "find digits --allocate layer": ["unknown allocate 'layer'", "global_top, layerwise"],
     "find digits --allocate nets:greedy": ["allocate 'nets:greedy' fails", "gives a smaller mask"],
-    "find digits --rewind to_step": ["unknown rewind 'to_step'", "to_init"],
+    "find digits --rewind to_stpe": ["unknown rewind 'to_stpe' (did you mean 'to_step'?)", "to_init"],
+    "find digits --rewind-step 5": ["rewind to_init goes to no step", "ask for to_step"],
+    "find digits --rewind to_step --rewind-step 800": ["rewind_step is 800, but training has 800 steps"],
+    "find digits --criterion batchnorm_scale": ["needs a BatchNorm with weights right after each layer"],
+    "find digits --allocate units": ["those of the output layer are the classes; exclude fc3.weight"],
+    "find digits --allocate n_of_m": ["density 0.8 is no pattern of 4; possible are 0.25, 0.5, 0.75"],
     "find digits --control shuffle": ["unknown control 'shuffle'", "reinit, random"],
     "find digits --control reinit --control reinit": ["'reinit' is given twice"],
     "find digits --init glorot": ["there is no initialisation 'glorot'", "glorot-normal"],
@@ -526,7 +531,7 @@ def test_help_teaches(shell: Shell) -> None:
         assert (word.flag or "--" + word.name.replace("_", "-")).split("/")[0] in answer.out
     top = shell("--help")
     assert "Start with: winticket find digits" in top.out
-    for name in ("find", "plan", "run", "info", "store"):
+    for name in ("find", "plan", "run", "methods", "info", "store"):
         assert re.search(rf"^│ {name} ", top.out, re.MULTILINE)
     bare = shell()
     assert "Usage:" in bare.out + bare.err
@@ -539,6 +544,31 @@ def test_info_and_version(shell: Shell) -> None:
     told = json.loads(shell("info", "--json").out)
     assert set(told) >= {"winticket", "torch", "python", "cores", "device", "cache", "sparse kernels"}
     assert str(told["torch"]) in shell("info").out
+
+
+def test_methods_lists_everything_with_a_line_and_its_paper(shell: Shell) -> None:
+    found = json.loads(shell("methods", "--json").out)
+    assert set(found) == {"method", "criterion", "allocate", "rewind", "control"}
+    assert {"imp", "one-shot", "at-init"} == set(found["method"])
+    text = shell("methods").out
+    for kind, rows in found.items():
+        for name, row in rows.items():
+            assert row["line"], (kind, name)
+            assert f"  {name} " in text
+    without = {name for rows in found.values() for name, row in rows.items() if not row["paper"]}
+    assert without == {"random", "random-global", "uniform"}
+    assert found["criterion"]["snip"]["needs"] == "the network and training examples"
+    assert "Lee et al. 2019" in found["criterion"]["snip"]["paper"]
+
+
+@pytest.mark.parametrize(
+    ("word", "given", "meant"),
+    [("criterion", "synflo", "synflow"), ("allocate", "ekr", "erk"), ("method", "atinit", "at-init")],
+)
+def test_an_unknown_name_offers_the_nearest(shell: Shell, word: str, given: str, meant: str) -> None:
+    answer = shell("plan", "digits", f"--{word}", given)
+    assert answer.status == 2
+    assert f"unknown {word} {given!r} (did you mean {meant!r}?)" in answer.told()
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(

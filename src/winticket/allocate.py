@@ -14,7 +14,17 @@ from torch import Tensor
 
 from winticket.ticket import Mask, Scores
 
-__all__ = ["Allocate", "global_top", "layerwise"]
+__all__ = [
+    "Allocate",
+    "blocks",
+    "constant_fan_in",
+    "erk",
+    "global_top",
+    "layerwise",
+    "n_of_m",
+    "uniform",
+    "units",
+]
 
 REVISION = 1
 
@@ -43,6 +53,105 @@ def global_top(scores: Scores, mask: Mask, *, density: float | Densities) -> Mas
     networks). Raises ValueError as `layerwise` does.
     """
     return _select(scores, mask, quotas(mask, density, competing=True))
+
+
+def uniform(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask:
+    """The best-scored weights of every layer, one density for all of them: `layerwise` without exceptions."""
+    return layerwise(scores, mask, density=_single(density, "uniform"))
+
+
+def erk(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask:
+    """The best-scored weights of every layer, with layers' densities by the Erdős–Rényi kernel rule.
+
+    A layer's density is proportional to (its dimensions' sum) / (their product), so that small layers stay denser;
+    what would go beyond 1 is kept whole. Mocanu et al. 2018 (SET), and for kernels Evci et al. 2020 (RigL).
+    ValueError where a layer would have to grow.
+    """
+    whole = _single(density, "erk")
+    sizes = {name: keep.numel() for name, keep in mask.keep.items()}
+    exact = _erk_counts({name: tuple(keep.shape) for name, keep in mask.keep.items()}, whole)
+    counts = {name: math.floor(count) for name, count in exact.items()}
+    left = _count(whole, sum(sizes.values())) - sum(counts.values())
+    for name in sorted(exact, key=lambda n: counts[n] - exact[n])[: max(left, 0)]:
+        counts[name] += 1  # the largest remainders
+    return _select(scores, mask, [((name,), counts[name]) for name in mask.keep])
+
+
+def constant_fan_in(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask:
+    """The best-scored weights of every output unit: each has as many inputs as the others of its layer.
+
+    As Wanda compares weights (Sun et al. 2024) and as Lasby et al. 2024 (SRigL) train them: round(density ·
+    fan-in) inputs, at least 1. ValueError where a unit has fewer left.
+    """
+    share = _single(density, "constant_fan_in")
+    lengths = {name: keep.flatten(1).shape[1] for name, keep in mask.keep.items()}
+    runs = {name: (row, max(1, _count(share, row))) for name, row in lengths.items()}
+    return _within_runs(scores, mask, runs, "a unit")
+
+
+def n_of_m(scores: Scores, mask: Mask, *, density: float | Densities, m: int = 4) -> Mask:
+    """The best-scored n = density · m of every m consecutive weights of an output unit, as 2:4 at density .5.
+
+    Mishra et al. 2021 (Accelerating Sparse Deep Neural Networks). ValueError where n is no whole number of at least
+    1, a layer's rows are no multiple of m long, or a group has fewer weights left.
+    """
+    share = _single(density, "n_of_m")
+    n = round(share * m)
+    if n < 1 or abs(n - share * m) > 1e-9:
+        possible = ", ".join(f"{k / m:g}" for k in range(1, m))
+        raise ValueError(f"density {share:g} is no pattern of {m}; possible are {possible}")
+
+    for name, keep in mask.keep.items():
+        row = keep.flatten(1).shape[1]
+        if row % m:
+            raise ValueError(
+                f"the rows of {name} have {row} weights, which is no multiple of {m}; exclude it"
+            )
+    return _within_runs(scores, mask, dict.fromkeys(mask.keep, (m, n)), f"a run of {m} weights")
+
+
+def blocks(scores: Scores, mask: Mask, *, density: float | Densities, size: int = 4) -> Mask:
+    """Whole blocks of `size` rows and columns of a layer's weight (a filter is a row), those of the highest sum.
+
+    Gray et al. 2017 (GPU Kernels for Block-Sparse Weights). round(density · blocks) of each layer. ValueError
+    where a layer does not divide into blocks or has fewer alive.
+    """
+    share, keep = _single(density, "blocks"), {}
+    _check(scores, mask)
+    for name, before in mask.keep.items():
+        rows, columns = before.flatten(1).shape
+        if rows % size or columns % size:
+            raise ValueError(
+                f"{name} is {rows} x {columns}, which blocks of {size} do not divide; exclude it"
+            )
+
+        def tiled(x: Tensor, rows: int = rows, columns: int = columns) -> Tensor:
+            return (
+                x.reshape(rows // size, size, columns // size, size).transpose(1, 2).reshape(-1, size * size)
+            )
+
+        alive = tiled(before)
+        sums = tiled(scores[name]).double().masked_fill(~alive, 0).sum(1)
+        chosen = _top(sums, alive.any(1), _count(share, len(sums)), name)
+        kept = (alive & chosen[:, None]).view(rows // size, columns // size, size, size)
+        keep[name] = kept.transpose(1, 2).reshape(before.shape)
+    return Mask(keep)
+
+
+def units(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask:
+    """Whole filters and neurons, those of the highest mean score: round(density · units) of each layer, at least 1.
+
+    Li et al. 2017. Leave the output layer out of the mask, since its units are the classes. ValueError where fewer
+    units are alive.
+    """
+    share, keep = _single(density, "units"), {}
+    _check(scores, mask)
+    for name, before in mask.keep.items():
+        alive = before.flatten(1)
+        mean = scores[name].double().flatten(1).masked_fill(~alive, 0).sum(1) / alive.sum(1).clamp(min=1)
+        chosen = _top(mean, alive.any(1), max(1, _count(share, len(mean))), name)
+        keep[name] = (alive & chosen[:, None]).view(before.shape)
+    return Mask(keep)
 
 
 def quotas(mask: Mask, density: float | Densities, *, competing: bool) -> list[tuple[tuple[str, ...], int]]:
@@ -125,3 +234,47 @@ def _top(scores: Tensor, alive: Tensor, count: int, what: str) -> Tensor:
     keep = torch.zeros_like(alive)
     keep[places[best]] = True
     return keep
+
+
+def _single(density: float | Densities, what: str) -> float:
+    """The one density that an allocation takes. ValueError for several."""
+    if isinstance(density, Mapping):
+        if set(density) != {"*"}:
+            raise ValueError(f"{what} takes one density for all layers, not {dict(density)}")
+        density = density["*"]
+    if not 0 < density <= 1:
+        raise ValueError(f"density {density} is not in (0, 1]")
+    return density
+
+
+def _erk_counts(shapes: Mapping[str, tuple[int, ...]], density: float) -> dict[str, float]:
+    """How many weights each layer keeps by the rule, before rounding."""
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    dense: set[str] = set()
+    while True:
+        left = density * sum(sizes.values()) - sum(sizes[n] for n in dense)
+        weight = {
+            n: float(sum(shape)) for n, shape in shapes.items() if n not in dense
+        }  # density times size, up to ε
+        scale = left / sum(weight.values()) if weight else 0.0
+        beyond = {n for n in weight if scale * weight[n] > sizes[n]}
+        if not beyond:
+            return {n: float(sizes[n]) if n in dense else scale * weight[n] for n in shapes}
+        dense |= beyond
+
+
+def _within_runs(scores: Scores, mask: Mask, runs: Mapping[str, tuple[int, int]], what: str) -> Mask:
+    """The best of each run of weights within an output unit; `runs` gives each layer's as (length, how many stay)."""
+    _check(scores, mask)
+    keep: dict[str, Tensor] = {}
+    for name, before in mask.keep.items():
+        length, count = runs[name]
+        alive, flat = before.reshape(-1, length), scores[name].reshape(-1, length).double()
+        fewest = int(alive.sum(1).min())
+        if fewest < count:
+            raise ValueError(
+                f"{what} of {name} has {fewest} weights left, and {count} are to stay; pruning cannot revive weights"
+            )
+        order = torch.sort(flat.masked_fill(~alive, -torch.inf), dim=1, descending=True, stable=True).indices
+        keep[name] = torch.zeros_like(alive).scatter_(1, order[:, :count], value=True).view(before.shape)
+    return Mask(keep)

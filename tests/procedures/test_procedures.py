@@ -3,17 +3,29 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from winticket import allocate, controls, criteria, rewind
 from winticket.data import find_source
-from winticket.experiment import Experiment, plan
-from winticket.procedures import Setup, imp, one_shot
-from winticket.procedures.stages import control_ticket, dense_ticket, prunable, prune, train_stack
-from winticket.run import Task, stored_needs
-from winticket.ticket import Curve, Failed, Seeds, State, Ticket, Trajectory, same_bits
+from winticket.experiment import Experiment, conduct, offered, plan
+from winticket.experiment.outcome import trajectory
+from winticket.procedures import Setup, at_init, imp, one_shot
+from winticket.procedures.stages import (
+    SCORED_PER_CLASS,
+    control_ticket,
+    dense_ticket,
+    evidence,
+    prunable,
+    prune,
+    prune_untrained,
+    scored,
+    train_stack,
+)
+from winticket.run import Store, Task, stored_needs
+from winticket.ticket import Curve, Failed, Mask, Scores, Seeds, State, Ticket, Trajectory, same_bits
 from winticket.train import Recipe
 
 
@@ -87,6 +99,7 @@ def test_prune_keeps_the_largest_and_rewinds_to_the_very_start(setup: Setup) -> 
     weights = {name: w.clone() for name, w in ticket.start.weights.items()}
     weights["fc3.weight"] = torch.arange(80.0).view(10, 8) - 39.5  # |w| from .5 to 39.5, each twice
     pruned = prune(
+        setup,
         finished(ticket, weights),
         density={"*": 0.5, "output": 0.25},
         criterion=criteria.magnitude,
@@ -104,6 +117,7 @@ def test_prune_scores_the_last_state_and_a_random_criterion_draws_its_own(setup:
     def pruned(replicate: int) -> Ticket:
         ticket = dense_ticket(setup, replicate)
         return prune(
+            setup,
             finished(ticket, dict(ticket.start.weights)),
             density=0.5,
             criterion=criteria.random,
@@ -182,3 +196,168 @@ def test_the_recipe_of_every_arm_is_the_same(tmp_path: Path) -> None:
     }
     assert {recipe for arm, recipe in recipes if arm != "dense doubled"} == {planned.setup.recipe}
     assert {recipe.steps for arm, recipe in recipes if arm == "dense doubled" and recipe} == {10}
+
+
+def test_pruning_at_initialisation_waits_for_no_training(setup: Setup) -> None:
+    tickets = list(at_init(setup, [0.5, 0.2], (0, 1), criterion=criteria.snip))
+    assert [stored_needs(t) for t in tickets] == [(), ()]
+    assert tickets[0].key != tickets[1].key
+
+
+def test_one_round_at_initialisation_is_the_best_by_score(setup: Setup) -> None:
+    ticket = dense_ticket(setup, 0)
+    found = prune_untrained(
+        setup,
+        ticket,
+        density=0.3,
+        criterion=criteria.snip,
+        allocate=allocate.global_top,
+        rewind=rewind.to_init,
+    )
+    scores = criteria.snip(evidence(setup, ticket, ticket.start, criteria.snip))
+    wanted = allocate.global_top(scores, ticket.mask, density=0.3)
+    assert same_bits(found.mask.keep, wanted.keep)
+    assert same_bits(found.start.weights, ticket.start.weights)
+    assert found.origin == "ticket"
+
+
+def test_synflow_prunes_in_a_hundred_rounds_and_empties_no_layer_where_one_round_does(setup: Setup) -> None:
+    """What the rounds are for (Tanaka et al. 2020): scored once, a whole layer goes; so the density is heavy."""
+    asked: list[float] = []
+
+    def watched(scores: Scores, mask: Mask, *, density: float) -> Mask:
+        asked.append(density)
+        return allocate.global_top(scores, mask, density=density)
+
+    ticket = dense_ticket(setup, 1)
+    options: dict[str, Any] = {"density": 0.02, "allocate": watched, "rewind": rewind.to_init}
+    found = prune_untrained(setup, ticket, criterion=criteria.synflow, **options)
+    assert len(asked) == 100
+    assert asked == pytest.approx([0.02 ** (k / 100) for k in range(1, 101)])
+    assert found.mask.count() == round(0.02 * ticket.mask.total())
+    assert not found.mask.emptied()
+    once = prune_untrained(setup, ticket, criterion=criteria.snip, **options)
+    assert once.mask.count() == found.mask.count()
+
+
+def test_the_examples_that_criteria_see_are_few_of_each_class_and_the_replicates_own(setup: Setup) -> None:
+    one, again, two = (scored(setup, Seeds(0, r)) for r in (0, 0, 1))
+    y = torch.cat([y for _, y in one])
+    assert torch.bincount(y).tolist() == [SCORED_PER_CLASS] * 10
+    assert [len(y) for _, y in one] == [60, 40]  # batches as in training
+    assert len(torch.unique(one[0][1])) > 3  # mixed
+    assert all(torch.equal(a, b) for a, b in zip(one[0], again[0], strict=True))
+    assert not torch.equal(one[0][0], two[0][0])
+
+
+PLAIN = [name for name in offered()["criterion"] if name != "batchnorm_scale"]
+
+
+@pytest.mark.parametrize("method", ["trained", "untrained"])
+@pytest.mark.parametrize("name", PLAIN)
+def test_every_criterion_prunes_a_network(setup: Setup, name: str, method: str) -> None:
+    ticket = dense_ticket(setup, 0)
+    criterion = offered()["criterion"][name]
+    options: dict[str, Any] = {
+        "density": 0.5,
+        "criterion": criterion,
+        "allocate": allocate.global_top,
+        "rewind": rewind.to_init,
+    }
+    moved = {k: w + 0.05 * torch.randn_like(w) for k, w in ticket.start.weights.items()}
+    if method == "trained":
+        found = prune(setup, finished(ticket, moved), **options)
+    else:
+        found = prune_untrained(setup, ticket, **options)
+    assert found.mask.count() == ticket.mask.total() // 2
+    assert found.mask.within(ticket.mask)
+
+
+@pytest.mark.parametrize("name", offered()["allocate"])
+def test_every_allocation_plans(name: str) -> None:
+    """Patterns that do not divide a layer say which; the network is one that all of them fit without its classes."""
+    choices = {"model": "lenet-16-8", "levels": 1, "rate": 0.5, "exclude": ("fc3.weight",), "gate": False}
+    planned = plan(Experiment.of("digits", allocate=name, steps=5, **choices))
+    assert planned.counts[1] == pytest.approx(planned.counts[0] / 2, rel=0.06)
+
+
+def test_classes_are_not_pruned_away() -> None:
+    with pytest.raises(ValueError, match=r"those of the output layer are the classes; exclude fc3\.weight"):
+        plan(Experiment.of("digits", allocate="units", steps=5))
+
+
+def test_what_a_criterion_cannot_have_is_told_while_planning() -> None:
+    with pytest.raises(
+        ValueError, match="batchnorm_scale needs a BatchNorm with weights right after each layer"
+    ):
+        plan(Experiment.of("digits", criterion="batchnorm_scale", steps=5))
+
+
+@pytest.mark.parametrize("model", ["lenet-12-8", "mlp1d"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_nothing_pruned_and_rewound_with_its_optimiser_is_the_first_training(
+    setup: Setup, model: str, optimizer: str
+) -> None:
+    momentum = {"momentum": 0.9, "lr": 0.05} if optimizer == "sgd" else {}
+    recipe = Recipe(steps=9, optimizer=optimizer, schedule="cosine", evaluate_every=3, **momentum)  # type: ignore[arg-type]
+    given = replace(setup, recipe=recipe, model=model, engine="dense")
+    (path,) = train_stack(given, [dense_ticket(given, 0)], save=(4,))
+    assert isinstance(path, Trajectory)
+    options: dict[str, Any] = {
+        "criterion": criteria.magnitude,
+        "allocate": allocate.global_top,
+        "rewind_step": 4,
+    }
+    again = prune(given, path, density=1.0, rewind=rewind.to_step_with_optimizer, **options)
+    (repeated,) = train_stack(given, [again])
+    assert isinstance(repeated, Trajectory)
+    assert same_bits(repeated.saved[9].weights, path.saved[9].weights)
+    afresh = prune(given, path, density=1.0, rewind=rewind.to_step, **options)
+    (other,) = train_stack(given, [afresh])
+    assert isinstance(other, Trajectory)
+    assert not same_bits(other.saved[9].weights, path.saved[9].weights)
+
+
+@pytest.mark.parametrize("name", offered()["rewind"])
+def test_every_rewind_runs_level_by_level(tmp_path: Path, name: str) -> None:
+    step = {"rewind_step": 4} if name != "to_init" else {}
+    asked = Experiment.of(
+        "digits", model="lenet-12-8", steps=8, levels=2, replicates=2, gate=False, rewind=name, **step
+    )
+    result = conduct(asked, store=tmp_path / "store", out=tmp_path / "out", workers=0)
+    assert [len(level["arms"]) for level in result.document["levels"]] == [1, 3, 3]
+    planned, store = plan(asked), Store(tmp_path / "store")
+    starts = {
+        arm: trajectory(planned, store, level=2, arm=arm, replicate=0).ticket.start.step
+        for arm in ("ticket", "reinit", "random")
+    }
+    later = 0 if name == "to_init" else 4
+    assert starts == {"ticket": later, "reinit": 0, "random": later}
+    assert planned.steps(list(planned.tasks)) == 2 * 8 + 2 * 2 * (8 + 2 * (8 - later))
+
+
+@pytest.mark.parametrize(
+    ("choices", "told"),
+    [
+        ({"rewind_step": 4}, "rewind to_init goes to no step; with rewind_step 4 ask for to_step"),
+        ({"rewind": "to_step", "rewind_step": 800}, "rewind_step is 800, but training has 800 steps"),
+        ({"rewind": "to_step", "rewind_step": -1}, "rewind_step is -1; at least 0 is needed"),
+        ({"rewind": "to_step", "rewind_step": 4, "method": "at-init"}, "there is no later step to rewind to"),
+    ],
+)
+def test_a_rewind_that_cannot_be_is_told(choices: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Experiment.of("digits", **choices)
+
+
+def test_every_control_trains_beside_the_ticket(tmp_path: Path) -> None:
+    names = tuple(offered()["control"])
+    asked = Experiment.of(
+        "digits", model="lenet-12-8", steps=6, levels=1, replicates=2, gate=False, controls=names
+    )
+    result = conduct(asked, store=tmp_path / "store", out=tmp_path / "out", workers=0)
+    found = result.document["levels"][1]["arms"]
+    assert set(found) == {"ticket", *names}
+    assert all(len(found[name]["accuracies"]) == 2 and not found[name]["failed"] for name in names)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "signs alone" in page

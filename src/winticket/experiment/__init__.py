@@ -5,7 +5,7 @@ from winticket.experiment.outcome import Runs, collect
 from winticket.experiment.plan import Plan, plan
 from winticket.experiment.price import Cost, cost
 from winticket.experiment.running import Ready, carry_out, conduct, find, prepare
-from winticket.experiment.spec import Experiment
+from winticket.experiment.spec import Experiment, offered
 from winticket.experiment.spec_file import load_spec
 from winticket.experiment.writing import Result
 
@@ -23,6 +23,7 @@ __all__ = [
     "environment",
     "find",
     "load_spec",
+    "offered",
     "plan",
     "prepare",
     "processes",

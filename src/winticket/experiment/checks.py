@@ -1,15 +1,15 @@
 """What could go wrong in a training and can be known before: tried here, so that it never comes up half-way."""
 
 from dataclasses import replace
-
-import torch
+from typing import Any
 
 from winticket import data, models
+from winticket.criteria.evidence import needed
 from winticket.experiment.price import trial
 from winticket.experiment.spec import Experiment, stages
 from winticket.procedures.setup import Setup
-from winticket.procedures.stages import dense_ticket, place, prunable, prune
-from winticket.ticket import Curve, Mask, Ticket, Trajectory, same_bits
+from winticket.procedures.stages import dense_ticket, no_curve, place, prunable, prune
+from winticket.ticket import Mask, Ticket, Trajectory, same_bits
 from winticket.train import check_precision
 
 DRAWS = 3  # initialisations compared: a network of very few weights may draw the same twice
@@ -21,10 +21,12 @@ def check(experiment: Experiment, setup: Setup) -> None:
     check_precision(setup.recipe.precision, place(), setup.engine)
     _check_augmentation(setup)
     _check_rates(experiment, setup)
+    _check_units(experiment, setup)
     _check_initialisation(setup)
     if ":" in setup.model or setup.recipe.stacking == "stacked":
         _try_model(setup)
-    if any(":" in name for name in (experiment.criterion, experiment.allocate, experiment.rewind)):
+    asked = (experiment.criterion, experiment.allocate, experiment.rewind)
+    if any(":" in name for name in asked) or needed(stages(experiment)["criterion"]):
         _try_stages(experiment, setup)
 
 
@@ -64,6 +66,14 @@ def _check_rates(experiment: Experiment, setup: Setup) -> None:
         )
 
 
+def _check_units(experiment: Experiment, setup: Setup) -> None:
+    output = models.output_layer(setup.module())
+    if experiment.allocate == "units" and output in prunable(setup):
+        raise ValueError(
+            f"allocate units takes whole units, and those of the output layer are the classes; exclude {output}"
+        )
+
+
 def _check_initialisation(setup: Setup) -> None:
     """The draws of a model repeat with their seed and differ without: else seeds would say nothing."""
     first = setup.initial(0)
@@ -92,12 +102,12 @@ def _try_model(setup: Setup) -> None:
 def _try_stages(experiment: Experiment, setup: Setup) -> None:
     """One round of pruning, of the network at its initialisation, by the user's own functions."""
     ticket, end = dense_ticket(setup, 0), setup.recipe.steps
-    nothing = torch.empty(0, dtype=torch.float64)
-    curve = Curve(torch.empty(0, dtype=torch.int64), *[nothing] * 5)
-    path = Trajectory(ticket, {end: replace(ticket.start, step=end)}, curve)
+    saved = {step: replace(ticket.start, step=step) for step in (experiment.rewind_step, end)}
+    path = Trajectory(ticket, saved, no_curve())
+    parts: dict[str, Any] = {**stages(experiment), "rewind_step": experiment.rewind_step}
     told = ", ".join(f"{k} {v!r}" for k, v in _own(experiment).items())
     try:
-        pruned = prune(path, density=experiment.densities(setup)[0], **stages(experiment))
+        pruned = prune(setup, path, density=experiment.densities(setup)[0], **parts)
         if not isinstance(pruned, Ticket) or not isinstance(pruned.mask, Mask):
             raise TypeError(f"a rewind gives a Ticket, not {type(pruned).__name__}")
         if not pruned.mask.within(ticket.mask):
@@ -108,4 +118,5 @@ def _try_stages(experiment: Experiment, setup: Setup) -> None:
 
 def _own(experiment: Experiment) -> dict[str, str]:
     named = {name: getattr(experiment, name) for name in ("criterion", "allocate", "rewind")}
-    return {name: path for name, path in named.items() if ":" in path}
+    own = {name: path for name, path in named.items() if ":" in path}
+    return own or {"criterion": experiment.criterion}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from winticket.experiment.checks import check
 from winticket.experiment.spec import METHODS, Experiment, control, stages
@@ -36,10 +37,9 @@ class Plan:
 
     def steps(self, places: list[Place]) -> int:
         """Optimiser steps of one network in these places."""
-        longer = {GATE: 2}
-        return sum(
-            self.count(first) * self.setup.recipe.steps * longer.get(arm, 1) for _, arm, first in places
-        )
+        steps, start = self.setup.recipe.steps, self.experiment.rewind_step
+        each = {"dense": steps, GATE: 2 * steps, "reinit": steps}
+        return sum(self.count(first) * each.get(arm, steps - start) for _, arm, first in places)
 
     def replicates(self, places: list[Place]) -> int:
         """Trainings of one replicate in these places."""
@@ -78,16 +78,25 @@ def _stack(
     first = replicates[0]
     at: Callable[..., Task] = partial(trained, first=first, count=len(replicates))
     dense = step(dense_ticket, setup, tuple(replicates))
-    yield (0, "dense", first), at(setup, dense, arm="dense", level=0)
+    save = (experiment.rewind_step,) if experiment.rewind_step else ()
+    yield (0, "dense", first), at(setup, dense, arm="dense", level=0, save=save)
     if experiment.gate:
         longer = replace(setup, recipe=replace(setup.recipe, steps=2 * setup.recipe.steps))
         yield (0, GATE, first), at(longer, dense, arm=GATE, level=0)
-    search = METHODS[experiment.method](setup, experiment.densities(setup), replicates, **stages(experiment))
+    where: dict[str, Any] = {"rewind_step": experiment.rewind_step} if experiment.rewind_step else {}
+    search = METHODS[experiment.method](
+        setup, experiment.densities(setup), replicates, **stages(experiment), **where
+    )
+    left = 1 - experiment.rewind_step / experiment.recipe.steps
     for level, ticket in enumerate(search, 1):
         cost = relative_cost(
             setup.module(), counts[level] / counts[0], setup.recipe, engine=experiment.engine
         )
-        yield (level, "ticket", first), at(setup, ticket, arm="ticket", level=level, cost=cost)
+        yield (level, "ticket", first), at(setup, ticket, arm="ticket", level=level, cost=cost * left)
         for arm in experiment.controls:
             rival = step(control_ticket, setup, ticket, control=control(arm))
-            yield (level, arm, first), at(setup, rival, arm=arm, level=level, cost=cost)
+            whole = arm == "reinit"  # is trained from step 0
+            yield (
+                (level, arm, first),
+                at(setup, rival, arm=arm, level=level, cost=cost * (1 if whole else left)),
+            )

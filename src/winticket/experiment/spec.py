@@ -17,13 +17,23 @@ from winticket.allocate import quotas
 from winticket.data import Source
 from winticket.experiment.presets import MODELS, preset
 from winticket.procedures.setup import Setup, model_source, require_unedited
-from winticket.procedures.stages import Density, prunable
+from winticket.procedures.stages import Density, prunable, takes_step
 from winticket.ticket import Mask
 from winticket.train import Engine, Recipe, check_engine
 
-METHODS = {"imp": procedures.imp, "one-shot": procedures.one_shot}
-ARMS = {"reinit": "reinit", "random": "random_mask"}
-"""The controls that the verdict knows: name of the arm -> function in `winticket.controls`."""
+METHODS = {"imp": procedures.imp, "one-shot": procedures.one_shot, "at-init": procedures.at_init}
+ROOMS = {"criterion": criteria, "allocate": allocate, "rewind": rewind}
+ARMS = {
+    "reinit": "reinit",
+    "random": "random_mask",
+    "random-global": "random_global",
+    "shuffle-units": "shuffle_units",
+    "inverted": "inverted",
+    "reshuffle": "reshuffle",
+    "signs": "signs",
+    "magnitudes": "magnitudes",
+}
+"""Name of the arm -> function in `winticket.controls`. The first two decide the verdict; the others stand beside it."""
 
 HALVED = ("lenet-", "conv-")
 """Networks whose output layer the 2019 paper (Frankle & Carbin, Figure 2) prunes at half the rate."""
@@ -50,6 +60,8 @@ class Experiment:
     `engine` says how pruned layers are computed: `auto` on sparse kernels where those are faster on this machine,
     `dense`, or `sparse`. Results agree to float tolerance, and no stored result depends on it.
 
+    `rewind_step` is the step that tickets are rewound to by a rewind that takes one (`to_step`, ...).
+
     `criterion`, `allocate` and `rewind` are short names in their rooms or import paths (`mylab.scores:fisher`).
     Make one with `Experiment.of(data, ...)`, which fills in what is usual for the data.
     """
@@ -62,6 +74,7 @@ class Experiment:
     criterion: str = "magnitude"
     allocate: str = "layerwise"
     rewind: str = "to_init"
+    rewind_step: int = 0
     controls: tuple[str, ...] = ("reinit", "random")
     levels: int = 12
     rate: float = 0.2
@@ -95,6 +108,7 @@ class Experiment:
         for name in ("levels", "replicates", "stack"):
             _whole(name, getattr(self, name), least=1)
         _whole("seed", self.seed, least=None)
+        _whole("rewind_step", self.rewind_step, least=0)
         for name in ("rate", "output_rate", "conv_rate"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
@@ -108,7 +122,20 @@ class Experiment:
                 f"margin is {self.margin_pp} percentage points; it lies in (0, 100), usually 0.5"
             )
         check_engine(self.engine)
-        stages(self)
+        self._check_rewind(stages(self)["rewind"])
+
+    def _check_rewind(self, rewinding: Callable[..., Any]) -> None:
+        if self.rewind_step >= self.recipe.steps:
+            raise ValueError(f"rewind_step is {self.rewind_step}, but training has {self.recipe.steps} steps")
+        if self.rewind_step and not takes_step(rewinding):
+            raise ValueError(
+                f"rewind {self.rewind} goes to no step; with rewind_step {self.rewind_step} ask for to_step, "
+                "to_step_with_optimizer or learning_rate"
+            )
+        if takes_step(rewinding) and self.method == "at-init":
+            raise ValueError(
+                "method at-init prunes before any training, so there is no later step to rewind to"
+            )
 
     @classmethod
     def of(cls, data_name: str | os.PathLike[str], **choices: Any) -> "Experiment":
@@ -194,8 +221,8 @@ class Experiment:
         """
         weights = dict(setup.module().named_parameters())
         whole = Mask.full({n: weights[n].detach() for n in prunable(setup)})
-        users = ":" in self.allocate
-        counts = [whole.total(), *(self._tried(setup, whole) if users else self._quotas(setup, whole))]
+        by_quota = self.allocate in ("layerwise", "global_top")
+        counts = [whole.total(), *(self._quotas(setup, whole) if by_quota else self._tried(setup, whole))]
         for level in range(1, len(counts)):
             if counts[level] >= counts[level - 1]:
                 raise ValueError(
@@ -219,7 +246,7 @@ class Experiment:
         return counts
 
     def _tried(self, setup: Setup, mask: Mask) -> list[int]:
-        """What a user's allocation keeps of random scores, level by level; how many is not to depend on the scores."""
+        """What an allocation keeps of random scores, level by level; how many is not to depend on the scores."""
         allocation, counts = stages(self)["allocate"], []
         generator = torch.Generator().manual_seed(0)
         scores = {name: torch.rand(keep.shape, generator=generator) for name, keep in mask.keep.items()}
@@ -273,8 +300,13 @@ def methods(room: ModuleType) -> dict[str, Callable[..., Any]]:
 
 def stages(experiment: Experiment) -> dict[str, Callable[..., Any]]:
     """The experiment's criterion, allocation and rewind as functions."""
-    rooms = {"criterion": criteria, "allocate": allocate, "rewind": rewind}
-    return {option: resolve(room, getattr(experiment, option), what=option) for option, room in rooms.items()}
+    return {option: resolve(room, getattr(experiment, option), what=option) for option, room in ROOMS.items()}
+
+
+def offered() -> dict[str, dict[str, Callable[..., Any]]]:
+    """Everything that can be asked for by name: kind of choice -> name -> function."""
+    rooms = {kind: methods(room) for kind, room in ROOMS.items()}
+    return {"method": dict(METHODS), **rooms, "control": {arm: control(arm) for arm in ARMS}}
 
 
 def control(arm: str) -> Callable[..., Any]:

@@ -1,7 +1,8 @@
 """The procedures that find tickets. Each is a generator over densities that reads like its paper; it runs nothing."""
 
+from winticket.procedures.at_init import at_init
 from winticket.procedures.imp import imp
 from winticket.procedures.one_shot import one_shot
 from winticket.procedures.setup import Setup
 
-__all__ = ["Setup", "imp", "one_shot"]
+__all__ = ["Setup", "at_init", "imp", "one_shot"]

@@ -18,11 +18,19 @@ def imp(
     criterion: Criterion = magnitude,
     allocate: Allocate = layerwise,
     rewind: Rewind = to_init,
+    rewind_step: int = 0,
 ) -> Iterator[Task]:
-    """One stack of tickets per density, each found by training the one before. Frankle & Carbin 2019, §2."""
+    """One stack of tickets per density, each found by training the one before. Frankle & Carbin 2019, §2.
+
+    `rewind_step` is the step that `rewind` goes back to, where it takes one.
+    """
     ticket = step(dense_ticket, setup, tuple(replicates))
     for level, density in enumerate(densities):
         arm = "ticket" if level else "dense"
-        path = trained(setup, ticket, arm=arm, level=level, first=replicates[0], count=len(replicates))
-        ticket = step(prune, path, density=density, criterion=criterion, allocate=allocate, rewind=rewind)
+        save = (rewind_step,) if rewind_step and not level else ()
+        path = trained(
+            setup, ticket, arm=arm, level=level, first=replicates[0], count=len(replicates), save=save
+        )
+        options = {"density": density, "criterion": criterion, "allocate": allocate, "rewind": rewind}
+        ticket = step(prune, setup, path, rewind_step=rewind_step, **options)
         yield ticket

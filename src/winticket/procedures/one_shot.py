@@ -18,9 +18,15 @@ def one_shot(
     criterion: Criterion = magnitude,
     allocate: Allocate = layerwise,
     rewind: Rewind = to_init,
+    rewind_step: int = 0,
 ) -> Iterator[Task]:
-    """One stack of tickets per density, all pruned from the dense network's training. Frankle & Carbin 2019, §3."""
+    """One stack of tickets per density, all pruned from the dense network's training. Frankle & Carbin 2019, §3.
+
+    `rewind_step` is the step that `rewind` goes back to, where it takes one.
+    """
     dense = step(dense_ticket, setup, tuple(replicates))
-    path = trained(setup, dense, arm="dense", level=0, first=replicates[0], count=len(replicates))
+    save = (rewind_step,) if rewind_step else ()
+    path = trained(setup, dense, arm="dense", level=0, first=replicates[0], count=len(replicates), save=save)
     for density in densities:
-        yield step(prune, path, density=density, criterion=criterion, allocate=allocate, rewind=rewind)
+        options = {"density": density, "criterion": criterion, "allocate": allocate, "rewind": rewind}
+        yield step(prune, setup, path, rewind_step=rewind_step, **options)

@@ -14,12 +14,15 @@ import torch
 
 from winticket import data, models
 from winticket.criteria import Criterion, Evidence
+from winticket.criteria.evidence import DATA, NETWORK, Batch, needed, rounds_at_init
 from winticket.procedures.setup import Setup
+from winticket.rewind import Rewind
 from winticket.run import Json, Task, task
-from winticket.ticket import Failed, Mask, Seeds, Ticket, Trajectory
+from winticket.ticket import Curve, Failed, Mask, Seeds, State, Ticket, Trajectory
 from winticket.train import train
 
-REVISION = 1
+REVISION = 2
+SCORED_PER_CLASS = 10
 
 Density = float | Mapping[str, float]
 
@@ -102,23 +105,87 @@ def examples(setup: Setup, stack: Sequence[Ticket | Failed], device: torch.devic
 
 
 def prune(
+    setup: Setup,
     path: Trajectory,
     *,
     density: Density,
     criterion: Criterion,
     allocate: Callable[..., Mask],
-    rewind: Callable[[Trajectory, Mask], Ticket],
+    rewind: Rewind,
+    rewind_step: int = 0,
 ) -> Ticket:
     """Score the trained weights, keep the best, rewind: the next level's ticket."""
-    ticket = path.ticket
-    seed = ticket.seeds.derive("criterion", ticket.mask.count())
-    evidence = Evidence(
-        now=path.saved[max(path.saved)],
+    now = path.saved[max(path.saved)]
+    scores = criterion(evidence(setup, path.ticket, now, criterion))
+    mask = allocate(scores, path.ticket.mask, density=density)
+    where = {"step": rewind_step} if takes_step(rewind) else {}
+    return replace(rewind(path, mask, **where), origin="ticket")
+
+
+def takes_step(rewind: Rewind) -> bool:
+    """Whether a rewind goes to a step that it is told."""
+    return "step" in signature(rewind).parameters
+
+
+def prune_untrained(
+    setup: Setup,
+    ticket: Ticket,
+    *,
+    density: Density,
+    criterion: Criterion,
+    allocate: Callable[..., Mask],
+    rewind: Rewind,
+) -> Ticket:
+    """Score a network that has not been trained and keep the best, in as many rounds as the criterion's paper takes.
+
+    The density falls exponentially from round to round: d^(k/n) after round k of n (Tanaka et al. 2020, algorithm 1).
+    """
+    rounds, found = rounds_at_init(criterion), ticket
+    for number in range(1, rounds + 1):
+        share = number / rounds
+        if isinstance(density, Mapping):
+            now: Density = {name: d**share for name, d in density.items()}
+        else:
+            now = density**share
+        path = Trajectory(found, {found.start.step: found.start}, no_curve())
+        scores = criterion(evidence(setup, found, found.start, criterion))
+        found = replace(rewind(path, allocate(scores, found.mask, density=now)), origin="ticket")
+    return found
+
+
+def evidence(setup: Setup, ticket: Ticket, now: State, criterion: Criterion) -> Evidence:
+    """What `criterion` is given to score `now`, with the network and examples where it says that it needs them."""
+    needs = needed(criterion)
+    return Evidence(
+        now=now,
         start=ticket.start,
         mask=ticket.mask,
-        generator=torch.Generator().manual_seed(seed),
+        generator=torch.Generator().manual_seed(ticket.seeds.derive("criterion", ticket.mask.count())),
+        network=setup.module() if NETWORK in needs else None,
+        example=torch.zeros(1, *setup.input_shape) if NETWORK in needs else None,
+        batches=scored(setup, ticket.seeds) if DATA in needs else (),
     )
-    return replace(rewind(path, allocate(criterion(evidence), ticket.mask, density=density)), origin="ticket")
+
+
+def scored(setup: Setup, seeds: Seeds) -> tuple[Batch, ...]:
+    """Training examples that criteria look at: the first few of each class in an order of the replicate's own.
+
+    As many per class as Wang et al. 2020 (GraSP) and Tanaka et al. 2020 take, in batches of the recipe's size.
+    """
+    part = setup.dataset(torch.device("cpu"), seeds.replicate).train
+    order = data.permutation(len(part.y), seed=seeds.derive("scored"), epoch=0)
+    y = part.y[order]
+    chosen = torch.cat(
+        [order[(y == k).nonzero().squeeze(1)[:SCORED_PER_CLASS]] for k in range(setup.classes)]
+    )
+    mixed = chosen[data.permutation(len(chosen), seed=seeds.derive("scored"), epoch=1)]
+    return tuple((part.x[rows], part.y[rows]) for rows in torch.split(mixed, setup.recipe.batch))
+
+
+def no_curve() -> Curve:
+    """The curve of a network that was not trained."""
+    nothing = torch.empty(0, dtype=torch.float64)
+    return Curve(torch.empty(0, dtype=torch.int64), *[nothing] * 5)
 
 
 def control_ticket(setup: Setup, ticket: Ticket, *, control: Callable[..., Ticket]) -> Ticket:
@@ -131,11 +198,21 @@ def control_ticket(setup: Setup, ticket: Ticket, *, control: Callable[..., Ticke
 
 
 def trained(
-    setup: Setup, stack: Task, *, arm: str, level: int, first: int, count: int, cost: float = 1.0
+    setup: Setup,
+    stack: Task,
+    *,
+    arm: str,
+    level: int,
+    first: int,
+    count: int,
+    cost: float = 1.0,
+    save: tuple[int, ...] = (),
 ) -> Task:
     """The task that trains a stack of `count` replicates from number `first`, labelled for people.
 
-    `cost` is what a step takes in units of the dense network's; with the number of steps it makes the task's weight.
+    States at the steps in `save` are kept. `cost` is what a step takes in units of the dense network's; with the number
+    of steps it makes the task's weight.
     """
     label: dict[str, Json] = {"arm": arm, "level": level, "first": first, "count": count}
-    return task(train_stack, setup, stack, label=label, weight=cost * setup.recipe.steps * count)
+    weight = cost * setup.recipe.steps * count
+    return task(train_stack, setup, stack, save=save, label=label, weight=weight)

@@ -1,0 +1,52 @@
+"""`winticket methods`: everything that can be asked for by name, with a line and its paper."""
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+from winticket.cli.answers import print_json, show
+from winticket.cli.words import AsJson
+
+KINDS = {
+    "method": "Methods: how a ticket is found (--method)",
+    "criterion": "Criteria: which weights to keep (--criterion)",
+    "allocate": "Allocations: how many, and where (--allocate)",
+    "rewind": "Rewinds: where a ticket starts from (--rewind)",
+    "control": "Controls: what could explain a ticket away (--control)",
+}
+
+
+def methods(*, as_json: AsJson = False) -> None:
+    """List every method, criterion, allocation, rewind and control, each with a line and its paper."""
+    from winticket.experiment import offered
+
+    found = {kind: {name: told(f) for name, f in each.items()} for kind, each in offered().items()}
+    if as_json:
+        print_json(found)
+        return
+    width = max(len(name) for each in found.values() for name in each)
+    for kind, title in KINDS.items():
+        show(f"\n{title}")
+        for name, row in found[kind].items():
+            needs = f" (needs {row['needs']})" if row["needs"] else ""
+            show(f"  {name:<{width}}  {row['line']}{needs}")
+            if row["paper"]:
+                show(f"  {'':<{width}}  {row['paper']}")
+    show("\nA function of your own goes by its import path, as --criterion mylab.scores:mine.")
+
+
+def told(method: Callable[..., Any]) -> dict[str, str]:
+    """A method's first sentence, the sentence of its docstring that names its paper, and what it needs."""
+    from winticket.criteria.evidence import needed
+
+    doc = " ".join(inspect.cleandoc(method.__doc__ or "").split())
+    sentences = re.split(r"(?<=[.;?])\s+(?=[A-Z`Α-Ͽ])", doc)
+    paper = next((s for s in sentences if re.search(r"\b(19|20)\d\d\b", s)), "")
+    line = sentences[0] if sentences[0] != paper else paper
+    needs = {"network": "the network", "data": "training examples"}
+    return {
+        "line": line.rstrip("."),
+        "paper": "" if paper == line else re.split(r"[:;]\s", paper)[0].rstrip(".;"),
+        "needs": " and ".join(words for need, words in needs.items() if need in needed(method)),
+    }

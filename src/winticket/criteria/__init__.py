@@ -1,0 +1,53 @@
+"""Criteria: evidence -> scores, one pure function each; larger means keep.
+
+Every public function here is a criterion. It takes an `Evidence` and returns one score per eligible weight,
+under the weights' names and in their shapes, finite; weights that are pruned already are scored as well, and
+the allocation leaves them out. What a criterion needs beside weights and mask, it says (`criteria.evidence.needs`).
+"""
+
+from winticket.criteria.evidence import Criterion, Evidence
+from winticket.criteria.gradients import fisher, grasp, snip, synflow, taylor, wanda
+from winticket.criteria.magnitudes import (
+    large_final_diff_sign,
+    large_final_same_sign,
+    large_init,
+    large_init_large_final,
+    magnitude,
+    magnitude_increase,
+    magnitude_increase_diff_sign,
+    magnitude_increase_same_sign,
+    movement,
+    random,
+    small_final,
+    small_init,
+    small_init_small_final,
+)
+from winticket.criteria.structured import batchnorm_scale, geometric_median, l1_units, l2_units
+
+__all__ = [
+    "Criterion",
+    "Evidence",
+    "batchnorm_scale",
+    "fisher",
+    "geometric_median",
+    "grasp",
+    "l1_units",
+    "l2_units",
+    "large_final_diff_sign",
+    "large_final_same_sign",
+    "large_init",
+    "large_init_large_final",
+    "magnitude",
+    "magnitude_increase",
+    "magnitude_increase_diff_sign",
+    "magnitude_increase_same_sign",
+    "movement",
+    "random",
+    "small_final",
+    "small_init",
+    "small_init_small_final",
+    "snip",
+    "synflow",
+    "taylor",
+    "wanda",
+]

@@ -1,0 +1,109 @@
+"""Criteria that look at weights alone: where they are and where they started.
+
+Zhou et al. 2019 (Deconstructing Lottery Tickets) compare them; formulas, and signed variants, as in
+the authors' get_weight_init.py, where a weight of the wrong sign scores 0.
+"""
+
+import torch
+from torch import Tensor
+
+from winticket.criteria.evidence import Evidence
+from winticket.ticket import Scores
+
+REVISION = 1
+
+
+def magnitude(e: Evidence) -> Scores:
+    """Weight magnitude after training: s = |w|.
+
+    Frankle & Carbin 2019, §2: the weights of smallest magnitude at the end of training are pruned. Zhou et al. call it
+    large_final.
+    """
+    return {name: e.now.weights[name].abs() for name in e.mask.keep}
+
+
+def small_final(e: Evidence) -> Scores:
+    """The opposite of `magnitude`: s = -|w|. Zhou et al. 2019."""
+    return {name: -score for name, score in magnitude(e).items()}
+
+
+def large_init(e: Evidence) -> Scores:
+    """Magnitude at the start: s = |w₀|. Zhou et al. 2019."""
+    return {name: e.start.weights[name].abs() for name in e.mask.keep}
+
+
+def small_init(e: Evidence) -> Scores:
+    """s = -|w₀|. Zhou et al. 2019."""
+    return {name: -score for name, score in large_init(e).items()}
+
+
+def large_init_large_final(e: Evidence) -> Scores:
+    """Large at the start and at the end: the lower of a weight's two ranks in its layer, as a share of the alive ones.
+
+    Zhou et al. 2019. The authors cut off as many by either; keeping the best by the lower rank is that.
+    """
+    return _both(e, large_init(e), magnitude(e))
+
+
+def small_init_small_final(e: Evidence) -> Scores:
+    """Small at the start and at the end, the lower of the two ranks. Zhou et al. 2019."""
+    return _both(e, small_init(e), small_final(e))
+
+
+def magnitude_increase(e: Evidence) -> Scores:
+    """How much a weight has grown: s = |w| - |w₀|. Zhou et al. 2019."""
+    before = large_init(e)
+    return {name: score - before[name] for name, score in magnitude(e).items()}
+
+
+def movement(e: Evidence) -> Scores:
+    """How far a weight has moved: s = |w - w₀|. Zhou et al. 2019."""
+    return {name: (e.now.weights[name] - e.start.weights[name]).abs() for name in e.mask.keep}
+
+
+def large_final_same_sign(e: Evidence) -> Scores:
+    """`magnitude` of weights that kept their sign; others 0. Zhou et al. 2019, the authors' get_weight_init.py."""
+    return _signed(e, magnitude(e), same=True)
+
+
+def large_final_diff_sign(e: Evidence) -> Scores:
+    """`magnitude` of weights that changed their sign; others 0. Zhou et al. 2019, the authors' get_weight_init.py."""
+    return _signed(e, magnitude(e), same=False)
+
+
+def magnitude_increase_same_sign(e: Evidence) -> Scores:
+    """`magnitude_increase` of weights that kept their sign; others 0. Zhou et al. 2019, authors' get_weight_init.py."""
+    return _signed(e, magnitude_increase(e), same=True)
+
+
+def magnitude_increase_diff_sign(e: Evidence) -> Scores:
+    """`magnitude_increase` of weights that changed sign; others 0. Zhou et al. 2019, authors' get_weight_init.py."""
+    return _signed(e, magnitude_increase(e), same=False)
+
+
+def random(e: Evidence) -> Scores:
+    """Uniform noise: the floor that every criterion has to beat."""
+    return {name: torch.rand(keep.shape, generator=e.generator) for name, keep in e.mask.keep.items()}
+
+
+def _signed(e: Evidence, scores: Scores, *, same: bool) -> Scores:
+    return {
+        name: score.masked_fill((e.now.weights[name].sign() == e.start.weights[name].sign()) != same, 0)
+        for name, score in scores.items()
+    }
+
+
+def _both(e: Evidence, one: Scores, two: Scores) -> Scores:
+    return {
+        name: torch.minimum(_ranks(one[name], keep), _ranks(two[name], keep))
+        for name, keep in e.mask.keep.items()
+    }
+
+
+def _ranks(score: Tensor, keep: Tensor) -> Tensor:
+    """Each weight's rank among the alive of its layer, in (0, 1], the largest 1; pruned ones 0. Ties by position."""
+    alive = keep.reshape(-1).nonzero().squeeze(1)
+    order = torch.sort(score.reshape(-1)[alive], stable=True, descending=True).indices
+    ranks = torch.zeros(keep.numel(), dtype=torch.float64)
+    ranks[alive[order]] = torch.arange(len(alive), 0, -1, dtype=torch.float64) / max(1, len(alive))
+    return ranks.view(keep.shape)

@@ -1,0 +1,76 @@
+"""Criteria for whole filters and neurons: every weight of one output unit has the unit's score.
+
+They go with an allocation that keeps units whole (`allocate.units`).
+"""
+
+import torch
+from torch import Tensor, fx, nn
+
+from winticket.criteria.evidence import NETWORK, Evidence, needs
+from winticket.ticket import Scores
+
+REVISION = 1
+
+_NORMALISED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def l1_units(e: Evidence) -> Scores:
+    """The sum of a filter's absolute weights. Li et al. 2017 (Pruning Filters for Efficient ConvNets)."""
+    return _spread(e, {name: _rows(e, name).abs().sum(1) for name in e.mask.keep})
+
+
+def l2_units(e: Evidence) -> Scores:
+    """The Euclidean norm of a filter's weights. Li et al. 2017, beside the sum of absolute weights."""
+    return _spread(e, {name: _rows(e, name).norm(dim=1) for name in e.mask.keep})
+
+
+def geometric_median(e: Evidence) -> Scores:
+    """A filter's summed distance to the others of its layer: those near the geometric median can be replaced.
+
+    He et al. 2019 (Filter Pruning via Geometric Median).
+    """
+    return _spread(e, {name: torch.cdist(_rows(e, name), _rows(e, name)).sum(1) for name in e.mask.keep})
+
+
+@needs(NETWORK)
+def batchnorm_scale(e: Evidence) -> Scores:
+    """|γ| of the BatchNorm that follows a layer.
+
+    Liu et al. 2017 (Network Slimming). ValueError where a layer that is to be pruned has none: exclude it.
+    """
+    after = _batchnorms(e.module())
+    lacking = [name for name in e.mask.keep if name not in after]
+    if lacking:
+        raise ValueError(
+            f"batchnorm_scale needs a BatchNorm with weights right after each layer, and {', '.join(lacking)} has "
+            "none; exclude it, or take l1_units"
+        )
+    return _spread(e, {name: e.now.weights[after[name]].double().abs() for name in e.mask.keep})
+
+
+def _rows(e: Evidence, name: str) -> Tensor:
+    """A layer's alive weights by output unit, float64 [units, rest]."""
+    weight = e.now.weights[name].double()
+    return weight.masked_fill(~e.mask.keep[name], 0).flatten(1)
+
+
+def _spread(e: Evidence, units: dict[str, Tensor]) -> Scores:
+    """A score per unit as a score per weight."""
+    return {
+        name: score.view(-1, *[1] * (e.mask.keep[name].ndim - 1)).expand(e.mask.keep[name].shape).clone()
+        for name, score in units.items()
+    }
+
+
+def _batchnorms(module: nn.Module) -> dict[str, str]:
+    """Name of a layer's weight -> name of the weight of the BatchNorm that alone reads the layer's output."""
+    layers = dict(module.named_modules())
+    found = {}
+    for node in fx.symbolic_trace(module).graph.nodes:
+        users = list(node.users)
+        if node.op != "call_module" or len(users) != 1 or users[0].op != "call_module":
+            continue
+        follower = layers[str(users[0].target)]
+        if isinstance(follower, _NORMALISED) and follower.affine:
+            found[f"{node.target}.weight"] = f"{users[0].target}.weight"
+    return found

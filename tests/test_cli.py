@@ -548,7 +548,7 @@ def test_info_and_version(shell: Shell) -> None:
 
 def test_methods_lists_everything_with_a_line_and_its_paper(shell: Shell) -> None:
     found = json.loads(shell("methods", "--json").out)
-    assert set(found) == {"method", "criterion", "allocate", "rewind", "control"}
+    assert set(found) == {"method", "criterion", "allocate", "pruning", "rewind", "control"}
     assert {"imp", "one-shot", "at-init"} == set(found["method"])
     text = shell("methods").out
     for kind, rows in found.items():
@@ -556,7 +556,7 @@ def test_methods_lists_everything_with_a_line_and_its_paper(shell: Shell) -> Non
             assert row["line"], (kind, name)
             assert f"  {name} " in text
     without = {name for rows in found.values() for name, row in rows.items() if not row["paper"]}
-    assert without == {"random", "random-global", "uniform"}
+    assert without == {"linear", "random", "random-global", "uniform"}
     assert found["criterion"]["snip"]["needs"] == "the network and training examples"
     assert "Lee et al. 2019" in found["criterion"]["snip"]["paper"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "winticket"
-STAGES = {"ticket", "data", "models", "train", "criteria", "allocate", "rewind", "controls"}
+STAGES = {"ticket", "data", "models", "train", "criteria", "allocate", "rewind", "controls", "schedules"}
 ROOMS: dict[str, set[str]] = {
     "version": set(),
     "places": set(),
@@ -20,6 +20,7 @@ ROOMS: dict[str, set[str]] = {
     "criteria": {"ticket"},
     "allocate": {"ticket"},
     "rewind": {"ticket"},
+    "schedules": set(),
     "controls": {"ticket"},
     "procedures": STAGES | {"run"},
     "report": {"version"},

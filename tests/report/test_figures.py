@@ -17,10 +17,12 @@ from winticket.report import (
     accuracy_against_density,
     draw_all,
     early_stop_against_density,
+    figures,
     learning_curve_figure,
 )
 from winticket.report.figures import densities_to_show, image, spread
 from winticket.report.ink import LIGHT, look_of
+from winticket.report.reading import ARM_NAMES
 from winticket.report.tables import learning_curves
 from winticket.report.titles import accuracy_title, early_stop_title
 
@@ -188,3 +190,16 @@ def test_draw_all_writes_figure_and_table_side_by_side_and_the_same_bytes_twice(
 def test_pyplot_is_never_imported() -> None:
     code = "import sys, winticket.report; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_arm_has_a_look_of_its_own_and_its_name_fits_the_legend() -> None:
+    looks = [
+        look_of(arm, ink=LIGHT) for arm in ARM_NAMES if arm != "dense"
+    ]  # a line of its own, without marks
+    assert len({(look.color, look.marker) for look in looks}) == len(looks)
+    few, many = ["dense network", "ticket", "re-initialised", "random mask"], list(ARM_NAMES.values())
+    assert figures._columns(few) == 4
+    across = figures._columns(many)
+    widest = max(sum(len(n) + 8 for n in many[i::across]) for i in range(across))
+    assert across <= 5
+    assert widest <= figures.LEGEND_WIDTH

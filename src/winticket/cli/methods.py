@@ -12,6 +12,7 @@ KINDS = {
     "method": "Methods: how a ticket is found (--method)",
     "criterion": "Criteria: which weights to keep (--criterion)",
     "allocate": "Allocations: how many, and where (--allocate)",
+    "pruning": "Schedules: how the density falls from level to level (--pruning)",
     "rewind": "Rewinds: where a ticket starts from (--rewind)",
     "control": "Controls: what could explain a ticket away (--control)",
 }

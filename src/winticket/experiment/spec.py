@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from winticket import allocate, controls, criteria, data, models, procedures, rewind
+from winticket import allocate, controls, criteria, data, models, procedures, rewind, schedules
 from winticket.allocate import quotas
 from winticket.data import Source
 from winticket.experiment.presets import MODELS, preset
@@ -49,8 +49,10 @@ class Experiment:
 
     `levels` rounds of pruning, each taking the share `rate` of the weights that are left (`output_rate` in the output
     layer, by default half of it in a LeNet or Conv network whose layers are pruned on their own, as in the 2019 paper;
-    `conv_rate` in convolutions). `replicates` is
-    the number of initialisation seeds, each with a mask search of its own; they train in stacks of up to `stack`.
+    `conv_rate` in convolutions). Instead, `final_density` is the density to end at, on the schedule `pruning`, or
+    `density` are those of all levels; both are for the whole network or, as `allocate` has it, for every layer alike.
+    `replicates` is the number of initialisation seeds, each with a mask search of its own; they train in stacks of up
+    to `stack`.
     `margin_pp` is the loss of accuracy, in percentage points, up to which a ticket still matches. With `gate`, the
     dense network is also trained twice as long, to see whether the budget is enough.
 
@@ -78,6 +80,9 @@ class Experiment:
     controls: tuple[str, ...] = ("reinit", "random")
     levels: int = 12
     rate: float = 0.2
+    pruning: str = "geometric"
+    final_density: float | None = None
+    density: tuple[float, ...] = ()
     output_rate: float | None = None
     conv_rate: float | None = None
     exclude: tuple[str, ...] = ()
@@ -94,9 +99,11 @@ class Experiment:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", os.fspath(self.data))
-        for name in ("controls", "exclude"):
+        for name in ("controls", "exclude", "density"):
             value = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+            object.__setattr__(self, name, (value,) if isinstance(value, str | float) else tuple(value))
+        if self.density:
+            object.__setattr__(self, "levels", len(self.density))
         if not isinstance(self.gate, bool):
             raise TypeError(f"gate is {self.gate!r}; it is True or False")
         _choose("method", self.method, METHODS)
@@ -115,6 +122,7 @@ class Experiment:
                 raise ValueError(
                     f"{name} is {value}; the share pruned per level lies in (0, 1), as 0.2 for a fifth"
                 )
+        self._check_densities()
         if not 0 < self.alpha < 0.5:
             raise ValueError(f"alpha is {self.alpha}; an error rate lies in (0, 0.5), usually 0.05")
         if not 0 < self.margin_pp < 100:
@@ -123,6 +131,31 @@ class Experiment:
             )
         check_engine(self.engine)
         self._check_rewind(stages(self)["rewind"])
+
+    def _check_densities(self) -> None:
+        asked = resolve(schedules, self.pruning, what="pruning")
+        if self.final_density is not None:
+            asked(self.final_density, self.levels)
+        elif self.pruning != "geometric":
+            raise ValueError(
+                f"pruning {self.pruning} goes to a final density; say which (final_density=, --final-density)"
+            )
+        if self.density and (self.final_density is not None or self.pruning != "geometric"):
+            raise ValueError("density lists the levels, so leave pruning and final_density out")
+        if any(not 0 < d < 1 for d in self.density) or list(self.density) != sorted(
+            set(self.density), reverse=True
+        ):
+            raise ValueError(
+                f"density is {list(self.density)}; give falling densities in (0, 1), as 0.5 0.2 0.1"
+            )
+        if self._listed() and (self.output_rate is not None or self.conv_rate is not None):
+            raise ValueError(
+                "output_rate and conv_rate belong to a rate per level; with densities, every layer gets the same"
+            )
+
+    def _listed(self) -> bool:
+        """Whether densities are said outright and do not follow from rates."""
+        return bool(self.density) or self.final_density is not None
 
     def _check_rewind(self, rewinding: Callable[..., Any]) -> None:
         if self.rewind_step >= self.recipe.steps:
@@ -155,6 +188,13 @@ class Experiment:
             usual.update(next((row for name, row in MODELS.items() if model.startswith(name)), {}))
         chosen = {**usual, **choices}
         _own_rate(choices, usual)
+        if choices.get("density") or choices.get("final_density") is not None:
+            for name in ("rate", "levels")[: 2 if choices.get("density") else 1]:
+                if choices.get(name) is not None:
+                    raise ValueError(
+                        f"{name} does not go with densities that are said outright; leave one of them out"
+                    )
+            chosen.pop("conv_rate", None) if "conv_rate" not in choices else None
         _effective(choices, schedule=chosen.get("schedule", "constant"))
         recipe = Recipe(**{k: v for k, v in chosen.items() if k in RECIPE_FIELDS})
         own = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
@@ -200,7 +240,12 @@ class Experiment:
         return not source.stored_test and source.stored_train * prod(source.input_shape) <= SMALL
 
     def densities(self, setup: Setup) -> list[Density]:
-        """The share kept of each part of the network after levels 1..levels: (1 - rate)^level."""
+        """The share kept of each part of the network after levels 1..levels: (1 - rate)^level, unless said outright."""
+        if self.density:
+            return list(self.density)
+        if self.final_density is not None:
+            schedule = resolve(schedules, self.pruning, what="pruning")
+            return list(schedule(self.final_density, self.levels))
         rates = {"*": self.rate}
         halved = self.allocate == "layerwise" and self.model.startswith(HALVED)
         usual = self.rate / 2 if halved else None
@@ -269,6 +314,8 @@ class Experiment:
         """Every choice under its own name, flat, for people and for the result document."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipe"}
         own["init"] = self.init or models.default_init(self.model)
+        if self._listed():
+            own["rate"] = None
         recipe = {name: getattr(self.recipe, name) for name in RECIPE_FIELDS}
         flat = {**own, **recipe, "arms": ["dense", "ticket", *self.controls]}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
@@ -306,6 +353,7 @@ def stages(experiment: Experiment) -> dict[str, Callable[..., Any]]:
 def offered() -> dict[str, dict[str, Callable[..., Any]]]:
     """Everything that can be asked for by name: kind of choice -> name -> function."""
     rooms = {kind: methods(room) for kind, room in ROOMS.items()}
+    rooms["pruning"] = methods(schedules)
     return {"method": dict(METHODS), **rooms, "control": {arm: control(arm) for arm in ARMS}}
 
 

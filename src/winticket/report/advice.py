@@ -223,7 +223,7 @@ def look_sparser(document: Document) -> str | None:
         return None
     control = "re-initialisation" if beaten[0] is False else "the random mask"
     return (
-        f"Look at sparser levels, --levels {count + _more(count)}: down to "
+        f"Look at sparser levels, {_further(document, count)}: down to "
         f"{density_percent(found[-1]['density'])} the ticket matches the dense network, but {control} does "
         "too well to tell them apart; in the 2019 paper they part at 21 % density (LeNet) and below "
         "(Frankle & Carbin 2019, sec. 2)."
@@ -257,10 +257,24 @@ def add_levels(document: Document) -> str | None:
     if verdict["density"] > found[-1]["density"] + 1e-9:
         return None
     return (
-        f"Go on pruning, --levels {count + _more(count)}: the ticket still wins at the sparsest level, "
-        f"{density_percent(verdict['density'])} density, so a smaller one may exist. Only the new levels "
-        "will run (LeNet tickets held to 3.6 %: Frankle & Carbin 2019, sec. 2)."
+        f"Go on pruning, {_further(document, count)}: the ticket still wins at the sparsest level, "
+        f"{density_percent(verdict['density'])} density, so a smaller one may exist. {_anew(document)} "
+        "(LeNet tickets held to 3.6 %: Frankle & Carbin 2019, sec. 2)."
     )
+
+
+def _further(document: Document, count: int) -> str:
+    """The words that ask for sparser levels, in the way that the levels were asked for."""
+    if said(document, "final_density") is None and not said(document, "density"):
+        return f"--levels {count + _more(count)}"
+    half = f"{float(pruned_levels(document)[-1]['density']) / 2:.2g}"
+    return f"--density {half} beside the others" if said(document, "density") else f"--final-density {half}"
+
+
+def _anew(document: Document) -> str:
+    if said(document, "final_density") is not None:
+        return "All levels will run anew"
+    return "Only the new levels will run"
 
 
 RULES: tuple[Rule, ...] = (

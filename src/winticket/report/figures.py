@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -32,6 +33,8 @@ from winticket.report.tables import (
     learning_curves,
 )
 from winticket.report.titles import accuracy_title, early_stop_title, learning_title
+
+LEGEND_WIDTH = 115  # characters, each line's sample counted as eight
 
 
 def accuracy_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple[Figure, Table]:
@@ -311,13 +314,19 @@ def _legend(axes: Axes) -> None:
         axes.legend(
             loc="lower left",
             bbox_to_anchor=(-0.01, 1.0),
-            ncols=min(6, len(labels)),
+            ncols=_columns(labels),
             fontsize=8.8,
             handlelength=2.2,
             columnspacing=1.3,
             borderaxespad=0.2,
             handletextpad=0.5,
         )
+
+
+def _columns(labels: Sequence[str]) -> int:
+    """How many labels stand side by side above the axes, so that none runs over the edge."""
+    rows = math.ceil(sum(len(label) + 8 for label in labels) / LEGEND_WIDTH)
+    return math.ceil(len(labels) / rows)
 
 
 def _curve(axes: Axes, rows: Table, *, color: str, dashes: str, marker: str, label: str) -> None:

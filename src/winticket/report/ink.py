@@ -41,6 +41,12 @@ _LOOKS = {
     "ticket": Look("#0072B2", "o", "-"),
     "reinit": Look("#E69F00", "s", "--"),
     "random": Look("#CC79A7", "^", "-."),
+    "inverted": Look("#D55E00", "v", "--"),
+    "signs": Look("#009E73", "D", ":"),
+    "magnitudes": Look("#56B4E9", "P", "-."),
+    "reshuffle": Look("#882255", "X", "--"),
+    "random-global": Look("#999933", "<", "-."),
+    "shuffle-units": Look("#44AA99", ">", ":"),
 }
 _MORE_LOOKS = (Look("#009E73", "D", ":"), Look("#D55E00", "v", "--"), Look("#56B4E9", "P", "-."))
 DENSITY_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")

@@ -1,0 +1,72 @@
+"""The literature's orderings, with intervals: paired over replicates, which share initialisation, split and order.
+
+Run by `make evidence`; what they give is in docs/evidence.md.
+"""
+
+import math
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import scipy.stats
+
+from winticket.experiment import Experiment, conduct
+
+pytestmark = pytest.mark.evidence
+
+Accuracies = dict[str, list[float]]
+Ask = Callable[..., Accuracies]
+
+
+@pytest.fixture(scope="module")
+def sparsest(tmp_path_factory: pytest.TempPathFactory) -> Ask:
+    """Accuracies by arm at a density of .05 on digits, after pruning by way of .5, .2 and .1; dense is trained once."""
+    folder = tmp_path_factory.mktemp("orderings")
+
+    def ask(**choices: Any) -> Accuracies:
+        asked = Experiment.of("digits", replicates=10, gate=False, density=(0.5, 0.2, 0.1, 0.05), **choices)
+        result = conduct(asked, store=folder / "store", out=folder / "out")
+        return {arm: found["accuracies"] for arm, found in result.document["levels"][-1]["arms"].items()}
+
+    return ask
+
+
+def gap(one: list[float], two: list[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean paired difference, in percentage points."""
+    differences = [100 * (a - b) for a, b in zip(one, two, strict=True)]
+    n = len(differences)
+    half = float(scipy.stats.t.ppf(0.975, n - 1)) * statistics.stdev(differences) / math.sqrt(n)
+    return statistics.mean(differences) - half, statistics.mean(differences) + half
+
+
+def test_large_final_and_magnitude_increase_beat_random_and_what_looks_at_the_start(sparsest: Ask) -> None:
+    """Zhou et al. 2019: large_final and magnitude_increase are best, about alike; large_init and small_init are not."""
+    found = {
+        name: sparsest(criterion=name, controls=())["ticket"]
+        for name in ("magnitude", "magnitude_increase", "random", "large_init", "small_init")
+    }
+    for worse in ("random", "large_init", "small_init"):
+        assert gap(found["magnitude"], found[worse])[0] > 0
+        assert gap(found["magnitude_increase"], found[worse])[0] > 0
+    low, high = gap(found["magnitude_increase"], found["magnitude"])
+    assert -1 < low < high < 1.5
+
+
+def test_signs_are_enough_and_magnitudes_are_not(sparsest: Ask) -> None:
+    """Zhou et al. 2019: a start of the ticket's signs alone trains as well; one of its magnitudes does not."""
+    found = sparsest(controls=("signs", "magnitudes"))
+    low, high = gap(found["signs"], found["ticket"])
+    assert -1 < low < high < 1
+    assert gap(found["ticket"], found["magnitudes"])[0] > 0
+    assert gap(found["signs"], found["magnitudes"])[0] > 0
+
+
+def test_shuffling_hurts_what_training_found_and_not_what_initialisation_did(sparsest: Ask) -> None:
+    """Frankle et al. 2021: a mask found by IMP loses by a shuffle within layers, one found by SNIP does not."""
+    trained, untrained = (
+        sparsest(controls=("random",), **choices)
+        for choices in ({}, {"method": "at-init", "criterion": "snip", "allocate": "global_top"})
+    )
+    assert gap(trained["ticket"], trained["random"])[0] > 2
+    assert gap(untrained["ticket"], untrained["random"])[1] < 0.5

@@ -353,6 +353,23 @@ def test_wanda_of_a_convolution_by_loops() -> None:
     torch.testing.assert_close(criteria.wanda(given)["0.weight"], masked * norms, rtol=1e-12, atol=1e-12)
 
 
+def test_wanda_refuses_what_it_does_not_know() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"))
+    weights = {n: p.detach() for n, p in module.named_parameters()}
+    state = State(weights, {}, {}, 0)
+    given = Evidence(
+        state,
+        state,
+        Mask.full({"0.weight": weights["0.weight"]}),
+        torch.Generator(),
+        network=module,
+        example=torch.zeros(1, 1, 4, 4),
+        batches=[(torch.zeros(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64))],
+    )
+    with pytest.raises(ValueError, match="padded by zeros, not Conv2d"):
+        criteria.wanda(given)
+
+
 def test_batchnorm_scale_is_that_of_the_batchnorm_behind() -> None:
     given = looked_at("convolutional", exclude="7")
     scores = criteria.batchnorm_scale(given)

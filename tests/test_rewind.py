@@ -78,9 +78,16 @@ def test_to_step_goes_back_to_what_the_first_training_saved() -> None:
 
 
 def test_learning_rate_rewinding_keeps_the_trained_weights() -> None:
+    """And has one for every place: a control with another mask must not start from zeros where it was pruned."""
     path = trajectory()
-    ticket = rewind.learning_rate(path, path.ticket.mask, step=5)
-    assert ticket.start.step == 5
-    assert same_bits(ticket.start.weights, path.saved[9].weights)
-    assert same_bits(ticket.start.buffers, path.saved[9].buffers)
-    assert ticket.start.optimizer == {}
+    last = path.saved[9]
+    pruned = State(path.ticket.mask.apply(last.weights), last.buffers, {}, 9)
+    ticket = rewind.learning_rate(Trajectory(path.ticket, {9: pruned}, path.curve), path.ticket.mask, step=5)
+    assert (ticket.start.step, ticket.start.optimizer) == (5, {})
+    assert same_bits(ticket.start.buffers, last.buffers)
+    assert torch.equal(ticket.start.weights["a.bias"], last.weights["a.bias"])
+    kept = path.ticket.mask.keep["a.weight"]
+    start = ticket.start.weights["a.weight"]
+    assert torch.equal(start[kept], last.weights["a.weight"][kept])
+    assert torch.equal(start[~kept], path.ticket.start.weights["a.weight"][~kept])
+    assert bool((start != 0).all())

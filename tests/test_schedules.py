@@ -56,3 +56,15 @@ def test_an_experiment_takes_a_schedule_or_a_list() -> None:
 def test_what_does_not_go_together_is_told(choices: dict[str, object], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         Experiment.of("digits", **choices)
+
+
+@pytest.mark.parametrize(
+    "choices", [{"density": None}, {"density": ["0.5"]}, {"final_density": "0.1"}, {"controls": None}]
+)
+def test_what_is_no_density_or_list_is_told(choices: dict[str, object]) -> None:
+    with pytest.raises(TypeError, match=r"give a list|give numbers in \(0, 1\)"):
+        Experiment.of("digits", **choices)
+
+
+def test_one_density_is_a_list_of_one() -> None:
+    assert Experiment.of("digits", density=0.5).density == (0.5,)

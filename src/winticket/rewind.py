@@ -6,6 +6,8 @@ Functions that take a `step` rewind to that step of training; a procedure has th
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
+
 from winticket.ticket import Mask, State, Ticket, Trajectory
 
 __all__ = ["Rewind", "learning_rate", "to_init", "to_step", "to_step_with_optimizer"]
@@ -49,8 +51,15 @@ def learning_rate(path: Trajectory, mask: Mask, *, step: int) -> Ticket:
     at its last rate. The weights have then been trained for more steps than the dense network's. Raises ValueError
     where the mask revives a weight.
     """
-    last = path.saved[max(path.saved)]
-    return _next(path, mask, State(last.weights, last.buffers, {}, step))
+    last, start = path.saved[max(path.saved)], path.ticket.start
+    # What was pruned before has no trained weight now: it has the one that it was pruned with, for masks that take it.
+    weights = {
+        name: torch.where(path.ticket.mask.keep[name], w, start.weights[name])
+        if name in path.ticket.mask.keep
+        else w
+        for name, w in last.weights.items()
+    }
+    return _next(path, mask, State(weights, last.buffers, {}, step))
 
 
 def _next(path: Trajectory, mask: Mask, start: State) -> Ticket:

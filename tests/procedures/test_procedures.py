@@ -281,6 +281,16 @@ def test_every_allocation_plans(name: str) -> None:
     assert planned.counts[1] == pytest.approx(planned.counts[0] / 2, rel=0.06)
 
 
+def test_rounds_that_a_pattern_does_not_take_are_told_while_planning() -> None:
+    asked = Experiment.of(
+        "digits", method="at-init", criterion="synflow", allocate="n_of_m", density=(0.5,), steps=5
+    )
+    with pytest.raises(
+        ValueError, match=r"synflow prunes at initialisation in 100 rounds .* does not take: density"
+    ):
+        plan(asked)
+
+
 def test_classes_are_not_pruned_away() -> None:
     with pytest.raises(ValueError, match=r"those of the output layer are the classes; exclude fc3\.weight"):
         plan(Experiment.of("digits", allocate="units", steps=5))

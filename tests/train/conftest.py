@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from winticket import models
 from winticket.ticket import Mask, Seeds, State, Ticket
+from winticket.train import engine
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,12 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _agreed_break_even(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured ones differ with the size of a stack, and so do last bits; here stacks are compared bit for bit."""
+    monkeypatch.setattr(engine, "break_even", lambda _: 0.4)
 
 
 def _examples(count: int, *shape: int, seed: int) -> Examples:

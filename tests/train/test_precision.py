@@ -1,6 +1,7 @@
 """Less than float32 in a step: what it changes, what stays, where it is refused."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -8,9 +9,10 @@ from torch import nn
 
 from winticket import data
 from winticket.ticket import Ticket, Trajectory
-from winticket.train import Recipe, check_precision, train
+from winticket.train import Recipe, check_precision, curves, loop, train
 from winticket.train.feed import Data
 from winticket.train.precision import matrix_products
+from winticket.train.step import Step
 
 Make = Callable[..., Ticket]
 
@@ -66,3 +68,24 @@ def test_a_precision_that_is_not_there_is_refused(vectors: Data, dense: Make) ->
         check_precision("bf16", torch.device("cpu"), "sparse")
     with pytest.raises(ValueError, match="precision is 'half'; possible: float32, tf32, bf16"):
         Recipe(steps=2, precision="half")  # type: ignore[arg-type]
+
+
+def test_evaluation_is_float32_whatever_the_steps_are(
+    vectors: Data, dense: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, set[bool]] = {"steps": set(), "evaluation": set()}
+    allowed = torch.backends.cuda.matmul
+
+    def watched(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def told(*arguments: Any, **options: Any) -> Any:
+            seen[name].add(allowed.allow_tf32)
+            return work(*arguments, **options)
+
+        return told
+
+    monkeypatch.setattr(loop, "check_precision", lambda *_: None)
+    monkeypatch.setattr(curves, "evaluate", watched("evaluation", curves.evaluate))
+    monkeypatch.setattr(Step, "__call__", watched("steps", Step.__call__))
+    network = module(normalised=False)
+    train(network, vectors, data, [dense(network)], Recipe(steps=4, batch=10, precision="tf32"))
+    assert seen == {"steps": {True}, "evaluation": {False}}

@@ -151,3 +151,31 @@ def test_what_cannot_be_recorded_goes_on_step_by_step(tape: Tape | None, why: st
     assert all(torch.equal(a, b) for a, b in losses)
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
     assert why in recorded.unrecorded
+
+
+def test_recording_leaves_the_noise_of_every_step_alone() -> None:
+    def losses(recorder: Any) -> tuple[list[float], str]:
+        torch.manual_seed(1)
+        module = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.ReLU(), nn.Linear(8, 3))
+        weights = {n: torch.randn(2, *p.shape) * 0.3 for n, p in module.named_parameters()}
+        x, y = batch(0)
+        step = Step(
+            gradients(module, weights, {}, x, y, how="stacked"),
+            weights,
+            buffers={},
+            masks={},
+            optimizer=optimizer_of(RECIPES["sgd"], list(weights.values())),
+            recipe=RECIPES["sgd"],
+            recorder=recorder,
+        )
+        found = []
+        with torch.no_grad():
+            for number in range(7):
+                torch.manual_seed(100 + number)
+                found.append(float(step(*batch(number), 2.0**-6).sum()))
+        return found, step.recorded
+
+    alone, _ = losses(None)
+    recorded, how = losses(Tape())
+    assert recorded == pytest.approx(alone, rel=1e-6)
+    assert how == "replayed"

@@ -135,12 +135,13 @@ def _met(layer: nn.Module, x: Tensor) -> Tensor:
     """Σ x² over what each weight of one output row meets, in the shape of the weight's row."""
     if isinstance(layer, nn.Linear):
         return (x.double() ** 2).reshape(-1, x.shape[-1]).sum(0)
-    if isinstance(layer, nn.Conv2d) and layer.groups == 1 and not isinstance(layer.padding, str):
+    plain = isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros"
+    if isinstance(layer, nn.Conv2d) and plain and not isinstance(layer.padding, str):
         patches = nn.functional.unfold(
             x.double() ** 2, layer.kernel_size, layer.dilation, layer.padding, layer.stride
         )
         return patches.sum((0, 2)).view(layer.weight[0].shape)
-    raise ValueError(f"wanda knows Linear and Conv2d layers without groups, not {layer}")
+    raise ValueError(f"wanda knows Linear and Conv2d layers without groups, padded by zeros, not {layer}")
 
 
 def _eligible(e: Evidence, weights: dict[str, Tensor]) -> list[Tensor]:

@@ -1,14 +1,15 @@
 """What could go wrong in a training and can be known before: tried here, so that it never comes up half-way."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from winticket import data, models
-from winticket.criteria.evidence import needed
+from winticket.criteria.evidence import needed, rounds_at_init
 from winticket.experiment.price import trial
 from winticket.experiment.spec import Experiment, stages
 from winticket.procedures.setup import Setup
-from winticket.procedures.stages import dense_ticket, no_curve, place, prunable, prune
+from winticket.procedures.stages import Density, dense_ticket, no_curve, place, prunable, prune
 from winticket.ticket import Mask, Ticket, Trajectory, same_bits
 from winticket.train import check_precision
 
@@ -105,6 +106,9 @@ def _try_stages(experiment: Experiment, setup: Setup) -> None:
     saved = {step: replace(ticket.start, step=step) for step in (experiment.rewind_step, end)}
     path = Trajectory(ticket, saved, no_curve())
     parts: dict[str, Any] = {**stages(experiment), "rewind_step": experiment.rewind_step}
+    rounds = rounds_at_init(parts["criterion"])
+    if experiment.method == "at-init" and rounds > 1:
+        _try_rounds(experiment, setup, ticket, rounds)
     told = ", ".join(f"{k} {v!r}" for k, v in _own(experiment).items())
     try:
         pruned = prune(setup, path, density=experiment.densities(setup)[0], **parts)
@@ -114,6 +118,23 @@ def _try_stages(experiment: Experiment, setup: Setup) -> None:
             raise ValueError("the new mask keeps weights that were pruned")
     except Exception as error:
         raise ValueError(f"pruning with {told} fails: {type(error).__name__}: {error}") from error
+
+
+def _try_rounds(experiment: Experiment, setup: Setup, ticket: Ticket, rounds: int) -> None:
+    """The allocation at a density on the way: patterns take few."""
+    scores = {name: ticket.start.weights[name].abs() for name in ticket.mask.keep}
+    for density in experiment.densities(setup):
+        if isinstance(density, Mapping):
+            on_the_way: Density = {name: d ** (1 / rounds) for name, d in density.items()}
+        else:
+            on_the_way = density ** (1 / rounds)
+        try:
+            stages(experiment)["allocate"](scores, ticket.mask, density=on_the_way)
+        except ValueError as error:
+            raise ValueError(
+                f"{experiment.criterion} prunes at initialisation in {rounds} rounds of falling density, which "
+                f"allocate {experiment.allocate} does not take: {error}"
+            ) from error
 
 
 def _own(experiment: Experiment) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import difflib
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from math import prod
 from pathlib import Path
@@ -101,7 +101,12 @@ class Experiment:
         object.__setattr__(self, "data", os.fspath(self.data))
         for name in ("controls", "exclude", "density"):
             value = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, str | float) else tuple(value))
+            if not isinstance(value, str | int | float | Iterable) or isinstance(value, bool):
+                raise TypeError(f"{name} is {value!r}; give a list")
+            object.__setattr__(self, name, (value,) if isinstance(value, str | int | float) else tuple(value))
+        for value in (*self.density, *([] if self.final_density is None else [self.final_density])):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"a density is {value!r}; give numbers in (0, 1)")
         if self.density:
             object.__setattr__(self, "levels", len(self.density))
         if not isinstance(self.gate, bool):

@@ -104,7 +104,7 @@ def train(
     if kept is not None:
         _restore(run, kept)
     with (
-        matrix_products(recipe.precision),
+        matrix_products("float32"),
         torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []),
     ):
         _advance(run, data, feed, tuple(save), checkpoint=checkpoint, report=report)
@@ -231,7 +231,8 @@ def _stretch(run: _Run, feed: Feed, stop: int, report: Callable[[int, int], None
         )
     update, lifted = run.update, run.update.lifted
     losses: list[Tensor] = []
-    with torch.inference_mode() if lifted.traced else torch.no_grad():
+    gradient_mode = torch.inference_mode if lifted.traced else torch.no_grad
+    with gradient_mode(), matrix_products(recipe.precision):
         for step in range(first, stop):
             x, y = (t.to(device) for t in feed.batch(rows, drawn, step - first, laid=lifted.batch_last))
             if not lifted.stacked:
@@ -287,9 +288,14 @@ def _restore(run: _Run, kept: dict[str, Any]) -> None:
     run.step, run.saved = kept["step"], dict(kept["saved"])
     curves = run.curves
     curves.rows, curves.least, curves.point = list(kept["rows"]), kept["least"], kept["point"]
-    curves.weights = run.converted.pack(kept["early"]["weights"])
-    curves.buffers = dict(kept["early"]["buffers"])
+    device = run.losses.device
+    curves.weights = run.converted.pack(_on(kept["early"]["weights"], device))
+    curves.buffers = _on(kept["early"]["buffers"], device)
     run.losses.copy_(kept["losses"])
+
+
+def _on(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: value.to(device) for name, value in tensors.items()}
 
 
 def _finish(run: _Run, alive: Sequence[Ticket], data: Data) -> list[Trajectory | Failed]:

@@ -54,12 +54,16 @@ class Step:
 
     def __call__(self, x: Tensor, y: Tensor, rate: float) -> Tensor:
         self.done += 1
-        if self.recorder is None or self.unrecorded or self.done <= EAGER:
+        if self.recorder is None:
             return self._once(x, y, rate)
-        if self._replay is None:
-            return self._record(x, y, rate)
-        self._x.copy_(x), self._y.copy_(y), self._rate.fill_(rate)
-        return self._replay().clone()
+        if self._replay is not None:
+            self._x.copy_(x), self._y.copy_(y), self._rate.fill_(rate)
+            return self._replay().clone()
+        # A tensor, as in a recorded step: which steps those are is to change no bit.
+        told = torch.full((), rate, dtype=torch.float32, device=x.device)
+        if self.unrecorded or self.done <= EAGER:
+            return self._once(x, y, told)
+        return self._record(x, y, told)
 
     def _once(self, x: Tensor, y: Tensor, rate: float | Tensor) -> Tensor:
         gradients, loss = self.lifted.call(self.weights, self.buffers, x, y)
@@ -88,25 +92,25 @@ class Step:
             group["lr"] = rate
         self.optimizer.step()
 
-    def _record(self, x: Tensor, y: Tensor, rate: float) -> Tensor:
+    def _record(self, x: Tensor, y: Tensor, rate: Tensor) -> Tensor:
         """Record a step, replay it, and hold the result against the step by itself, which is the one that stands."""
         if self.update == self._by_torch:
             self.unrecorded = "its optimiser has no fused form"
             return self._once(x, y, rate)
         self._x, self._y = x.clone(), y.clone()
-        self._rate = torch.full((), rate, dtype=torch.float32, device=x.device)
-        before = [t.clone() for t in self._changing()]
+        self._rate = rate.clone()
+        before, noise = [t.clone() for t in self._changing()], self._noise()
         assert self.recorder is not None
         try:
             replay = self.recorder(lambda: self._once(self._x, self._y, self._rate))
-            self._put_back(before)  # what a recorder may have run
+            self._put_back(before, noise)  # what a recorder may have run
             replay()
             replayed = [t.clone() for t in self._changing()]
         except RuntimeError as failed:
             self.unrecorded = f"recording failed: {str(failed).splitlines()[0]}"
-            self._put_back(before)
+            self._put_back(before, noise)
             return self._once(x, y, rate)
-        self._put_back(before)
+        self._put_back(before, noise)
         loss = self._once(x, y, rate)
         if all(_alike(a, b) for a, b in zip(replayed, self._changing(), strict=True)):
             self._replay = replay
@@ -121,9 +125,19 @@ class Step:
         ]
         return [*self.parameters, *self.buffers.values(), *slots]
 
-    def _put_back(self, before: Sequence[Tensor]) -> None:
+    def _noise(self) -> Tensor:
+        """The state that dropout draws from."""
+        device = self.parameters[0].device
+        return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+    def _put_back(self, before: Sequence[Tensor], noise: Tensor) -> None:
         for tensor, value in zip(self._changing(), before, strict=True):
             tensor.copy_(value)
+        device = self.parameters[0].device
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(noise, device)
+        else:
+            torch.set_rng_state(noise)
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:

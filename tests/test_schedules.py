@@ -6,7 +6,7 @@ import pytest
 
 from winticket import schedules
 from winticket.experiment import Experiment, plan
-from winticket.experiment.spec import methods
+from winticket.experiment.names import methods
 
 
 def test_by_hand() -> None:

@@ -1,11 +1,12 @@
 """Experiment: the declared question, its plan and cost, and carrying it out."""
 
 from winticket.experiment.machine import environment, processes
+from winticket.experiment.names import offered
 from winticket.experiment.outcome import Runs, collect
 from winticket.experiment.plan import Plan, plan
 from winticket.experiment.price import Cost, cost
 from winticket.experiment.running import Ready, carry_out, conduct, find, prepare
-from winticket.experiment.spec import Experiment, offered
+from winticket.experiment.spec import Experiment
 from winticket.experiment.spec_file import load_spec
 from winticket.experiment.writing import Result
 

@@ -1,13 +1,15 @@
 """What could go wrong in a training and can be known before: tried here, so that it never comes up half-way."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from winticket import data, models
 from winticket.criteria.evidence import needed, rounds_at_init
 from winticket.experiment.price import trial
 from winticket.experiment.spec import Experiment, stages
+from winticket.procedures.dynamic import on_the_way
 from winticket.procedures.setup import Setup
 from winticket.procedures.stages import Density, dense_ticket, no_curve, place, prunable, prune
 from winticket.ticket import Mask, Ticket, Trajectory, same_bits
@@ -108,7 +110,11 @@ def _try_stages(experiment: Experiment, setup: Setup) -> None:
     parts: dict[str, Any] = {**stages(experiment), "rewind_step": experiment.rewind_step}
     rounds = rounds_at_init(parts["criterion"])
     if experiment.method == "at-init" and rounds > 1:
-        _try_rounds(experiment, setup, ticket, rounds)
+        words = f"{experiment.criterion} prunes at initialisation in {rounds} rounds of falling density"
+        _try_on_the_way(experiment, setup, ticket, partial(_root, rounds=rounds), words)
+    if experiment.method == "gradual":
+        words = "method gradual prunes a little at a time"
+        _try_on_the_way(experiment, setup, ticket, partial(on_the_way, share=0.5), words)
     told = ", ".join(f"{k} {v!r}" for k, v in _own(experiment).items())
     try:
         pruned = prune(setup, path, density=experiment.densities(setup)[0], **parts)
@@ -120,21 +126,25 @@ def _try_stages(experiment: Experiment, setup: Setup) -> None:
         raise ValueError(f"pruning with {told} fails: {type(error).__name__}: {error}") from error
 
 
-def _try_rounds(experiment: Experiment, setup: Setup, ticket: Ticket, rounds: int) -> None:
-    """The allocation at a density on the way: patterns take few."""
+def _try_on_the_way(
+    experiment: Experiment, setup: Setup, ticket: Ticket, way: Callable[[Density], Density], words: str
+) -> None:
+    """The allocation at a density on the way to one that was asked for: patterns take few."""
     scores = {name: ticket.start.weights[name].abs() for name in ticket.mask.keep}
     for density in experiment.densities(setup):
-        if isinstance(density, Mapping):
-            on_the_way: Density = {name: d ** (1 / rounds) for name, d in density.items()}
-        else:
-            on_the_way = density ** (1 / rounds)
         try:
-            stages(experiment)["allocate"](scores, ticket.mask, density=on_the_way)
+            stages(experiment)["allocate"](scores, ticket.mask, density=way(density))
         except ValueError as error:
             raise ValueError(
-                f"{experiment.criterion} prunes at initialisation in {rounds} rounds of falling density, which "
-                f"allocate {experiment.allocate} does not take: {error}"
+                f"{words}, which allocate {experiment.allocate} does not take: {error}"
             ) from error
+
+
+def _root(density: Density, rounds: int) -> Density:
+    """What is left after the first of so many rounds."""
+    if isinstance(density, Mapping):
+        return {name: d ** (1 / rounds) for name, d in density.items()}
+    return density ** (1 / rounds)
 
 
 def _own(experiment: Experiment) -> dict[str, str]:

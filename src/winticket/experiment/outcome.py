@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from winticket.judge import Verdict
 
 JUDGED = ("dense", "ticket", "reinit", "random")
+SPENT = ("steps", "flops", "seconds")
 CURVE_COLUMNS = ("step", "train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
 
 
@@ -24,6 +25,9 @@ class Trained:
     curve: Curve
     how: Mapping[str, Any]
     emptied: tuple[str, ...]
+    searched_steps: int | None = None
+    """Where the mask was drawn from the middle of a training: after how many steps of it."""
+    settled: bool = True
 
 
 Replicate = Trained | Failed
@@ -69,9 +73,10 @@ def document(runs: Runs) -> dict[str, Any]:
     return {
         "experiment": plan.experiment.describe(),
         "data": _data(plan),
-        "verdict": verdict.as_json(),
+        "verdict": {**verdict.as_json(), "warnings": [*verdict.as_json()["warnings"], *_unsettled(runs)]},
         "levels": levels,
         "dense_doubled": _arm(runs.by_place[0, GATE]) if (0, GATE) in runs.by_place else None,
+        "costs": costs(runs),
         "failures": failures(runs),
     }
 
@@ -87,6 +92,62 @@ def _data(plan: Plan) -> dict[str, Any]:
         "split": "own" if plan.setup.own_split else "shared",
         **dict(zip(("train", "validation", "test"), sizes, strict=True)),
     }
+
+
+def costs(runs: Runs) -> list[dict[str, Any]]:
+    """What one replicate of each arm took, with all trainings that its mask was found by; means over replicates.
+
+    Optimiser steps, floating-point operations of training (None where a training has no count of them) and seconds of
+    a process, an equal share of its stack's. Arms of which no replicate finished are left out.
+    """
+    densities = runs.plan.densities()
+    found = ((level, arm, _cost(runs, level, arm)) for level, arm in runs.by_place if arm != GATE)
+    return [{"density": densities[level], "arm": arm, **cost} for level, arm, cost in found if cost]
+
+
+def _cost(runs: Runs, level: int, arm: str) -> dict[str, Any] | None:
+    plan = runs.plan
+    totals: list[dict[str, float | None]] = []
+    for number, entry in enumerate(runs.by_place[level, arm]):
+        first = number - number % plan.experiment.stack
+        behind = [runs.by_place[at[:2]][number] for at in plan.behind((level, arm, first))]
+        if not isinstance(entry, Trained) or not all(isinstance(b, Trained) for b in behind):
+            continue
+        parts = [(_spent(entry), 1.0)]
+        for before in behind:
+            spent = _spent(before)
+            part = 1.0 if entry.searched_steps is None else entry.searched_steps / (spent["steps"] or 1)
+            parts.append((spent, part))
+        totals.append(
+            {name: _sum([None if s[name] is None else s[name] * part for s, part in parts]) for name in SPENT}
+        )
+    if not totals:
+        return None
+    sums = {name: _sum([total[name] for total in totals]) for name in SPENT}
+    return {name: None if value is None else value / len(totals) for name, value in sums.items()}
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    """None where one is missing."""
+    there = [v for v in values if v is not None]
+    return math.fsum(there) if len(there) == len(values) else None
+
+
+def _spent(entry: Replicate) -> dict[str, Any]:
+    how = entry.how if isinstance(entry, Trained) else {}
+    return {"steps": how.get("steps"), "flops": how.get("work"), "seconds": how.get("seconds")}
+
+
+def _unsettled(runs: Runs) -> list[str]:
+    """A warning where masks had not settled when their tickets were drawn."""
+    tickets = [e for (_, arm), entries in runs.by_place.items() if arm == "ticket" for e in entries]
+    loose = sum(isinstance(e, Trained) and not e.settled for e in tickets)
+    if not loose:
+        return []
+    return [
+        f"{loose} of {len(tickets)} masks had not settled in the first half of the training; their tickets were drawn "
+        "at its end"
+    ]
 
 
 def failures(runs: Runs) -> list[dict[str, Any]]:
@@ -172,7 +233,15 @@ def _slim(entry: Trajectory | Failed, *, planned: int) -> Replicate:
             "count whatever the scores"
         )
         return Failed(reason, None, entry.ticket.seeds)
-    return Trained(entry.curve, entry.about, mask.emptied())
+    told = entry.ticket.about
+    searched = told.get("searched_steps")
+    return Trained(
+        entry.curve,
+        entry.about,
+        mask.emptied(),
+        int(str(searched)) if searched is not None else None,
+        bool(told.get("settled", True)),
+    )
 
 
 def _judge(runs: Runs) -> "Verdict":

@@ -3,10 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from winticket.experiment.checks import check
-from winticket.experiment.spec import METHODS, Experiment, control, stages
+from winticket.experiment.names import METHODS, control
+from winticket.experiment.spec import Experiment, stages
+from winticket.procedures.early_bird import looks
 from winticket.procedures.setup import Setup
 from winticket.procedures.stages import control_ticket, dense_ticket, trained
 from winticket.run import Store, Task, step, stored_needs
@@ -45,6 +48,18 @@ class Plan:
         """Trainings of one replicate in these places."""
         return sum(self.count(first) for _, _, first in places)
 
+    def behind(self, place: Place) -> list[Place]:
+        """The trainings that one in this place needs to have been done, itself not included."""
+        known = {task.key: at for at, task in self.tasks.items()}
+        found: dict[Place, None] = {}
+        waiting = [self.tasks[place]]
+        while waiting:
+            for need in stored_needs(waiting.pop()):
+                if known[need.key] not in found:
+                    found[known[need.key]] = None
+                    waiting.append(need)
+        return list(found)
+
     def missing(self, store: Store) -> list[Place]:
         """The places whose results are not in the store."""
         return [place for place, task in self.tasks.items() if not store.has(task.key)]
@@ -78,17 +93,25 @@ def _stack(
     first = replicates[0]
     at: Callable[..., Task] = partial(trained, first=first, count=len(replicates))
     dense = step(dense_ticket, setup, tuple(replicates))
-    save = (experiment.rewind_step,) if experiment.rewind_step else ()
+    save: tuple[int, ...] = (experiment.rewind_step,) if experiment.rewind_step else ()
+    if experiment.method == "early-bird":
+        save = looks(setup)
     yield (0, "dense", first), at(setup, dense, arm="dense", level=0, save=save)
     if experiment.gate:
         longer = replace(setup, recipe=replace(setup.recipe, steps=2 * setup.recipe.steps))
         yield (0, GATE, first), at(longer, dense, arm=GATE, level=0)
-    where: dict[str, Any] = {"rewind_step": experiment.rewind_step} if experiment.rewind_step else {}
-    search = METHODS[experiment.method](
-        setup, experiment.densities(setup), replicates, **stages(experiment), **where
-    )
+    procedure = METHODS[experiment.method]
+    options = {**stages(experiment), "every": experiment.every, "search_lr": experiment.search_lr}
+    takes = signature(procedure).parameters
+    where: dict[str, Any] = {name: value for name, value in options.items() if name in takes}
+    if experiment.rewind_step:
+        where["rewind_step"] = experiment.rewind_step
+    search = procedure(setup, experiment.densities(setup), replicates, **where)
     left = 1 - experiment.rewind_step / experiment.recipe.steps
-    for level, ticket in enumerate(search, 1):
+    for level, found in enumerate(search, 1):
+        ticket = found.ticket
+        if found.search:
+            yield (level, "search", first), found.search
         cost = relative_cost(
             setup.module(), counts[level] / counts[0], setup.recipe, engine=experiment.engine
         )

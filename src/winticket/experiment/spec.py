@@ -1,39 +1,35 @@
 """Experiment: the question, declared. Everything that the numbers depend on, and nothing else."""
 
-import difflib
-import importlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from inspect import signature
 from math import prod
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import torch
 
-from winticket import allocate, controls, criteria, data, models, procedures, rewind, schedules
+from winticket import allocate, data, models, schedules
 from winticket.allocate import quotas
 from winticket.data import Source
+from winticket.experiment.names import (
+    ARMS,
+    BY_LAYER,
+    FIXED_COUNTS,
+    METHODS,
+    ROOMS,
+    USUAL,
+    choose,
+    methods,
+    nearest,
+    resolve,
+)
 from winticket.experiment.presets import MODELS, preset
 from winticket.procedures.setup import Setup, model_source, require_unedited
 from winticket.procedures.stages import Density, prunable, takes_step
 from winticket.ticket import Mask
 from winticket.train import Engine, Recipe, check_engine
-
-METHODS = {"imp": procedures.imp, "one-shot": procedures.one_shot, "at-init": procedures.at_init}
-ROOMS = {"criterion": criteria, "allocate": allocate, "rewind": rewind}
-ARMS = {
-    "reinit": "reinit",
-    "random": "random_mask",
-    "random-global": "random_global",
-    "shuffle-units": "shuffle_units",
-    "inverted": "inverted",
-    "reshuffle": "reshuffle",
-    "signs": "signs",
-    "magnitudes": "magnitudes",
-}
-"""Name of the arm -> function in `winticket.controls`. The first two decide the verdict; the others stand beside it."""
 
 HALVED = ("lenet-", "conv-")
 """Networks whose output layer the 2019 paper (Frankle & Carbin, Figure 2) prunes at half the rate."""
@@ -62,7 +58,10 @@ class Experiment:
     `engine` says how pruned layers are computed: `auto` on sparse kernels where those are faster on this machine,
     `dense`, or `sparse`. Results agree to float tolerance, and no stored result depends on it.
 
-    `rewind_step` is the step that tickets are rewound to by a rewind that takes one (`to_step`, ...).
+    `rewind_step` is the step that tickets are rewound to by a rewind that takes one (`to_step`, ...). `every` is the
+    number of steps between changes of the mask in methods that change it while they train (a hundred, or a twentieth
+    of a short training), `search_lr` the learning rate of methods that learn a mask
+    (the recipe's; in supermask a hundred times that).
 
     `criterion`, `allocate` and `rewind` are short names in their rooms or import paths (`mylab.scores:fisher`).
     Make one with `Experiment.of(data, ...)`, which fills in what is usual for the data.
@@ -77,6 +76,8 @@ class Experiment:
     allocate: str = "layerwise"
     rewind: str = "to_init"
     rewind_step: int = 0
+    every: int | None = None
+    search_lr: float | None = None
     controls: tuple[str, ...] = ("reinit", "random")
     levels: int = 12
     rate: float = 0.2
@@ -111,10 +112,10 @@ class Experiment:
             object.__setattr__(self, "levels", len(self.density))
         if not isinstance(self.gate, bool):
             raise TypeError(f"gate is {self.gate!r}; it is True or False")
-        _choose("method", self.method, METHODS)
-        _choose("split", self.split, SPLITS)
+        choose("method", self.method, METHODS)
+        choose("split", self.split, SPLITS)
         for name in self.controls:
-            _choose("control", name, ARMS)
+            choose("control", name, ARMS)
             if self.controls.count(name) > 1:
                 raise ValueError(f"control {name!r} is given twice; each control is one arm")
         for name in ("levels", "replicates", "stack"):
@@ -135,7 +136,33 @@ class Experiment:
                 f"margin is {self.margin_pp} percentage points; it lies in (0, 100), usually 0.5"
             )
         check_engine(self.engine)
+        self._check_method()
         self._check_rewind(stages(self)["rewind"])
+
+    def _check_method(self) -> None:
+        """ValueError for a choice that the method has no use for."""
+        if self.every is not None:
+            _whole("every", self.every, least=1)
+        if self.search_lr is not None and not self.search_lr > 0:
+            raise ValueError(f"search_lr is {self.search_lr}; a learning rate is positive")
+        takes = signature(METHODS[self.method]).parameters
+        for name in ("criterion", "allocate", "rewind", "rewind_step", "every", "search_lr"):
+            usual = next(f.default for f in fields(self) if f.name == name)
+            if name not in takes and getattr(self, name) != usual:
+                others = [m for m, procedure in METHODS.items() if name in signature(procedure).parameters]
+                raise ValueError(
+                    f"method {self.method} takes no {name}, but {getattr(self, name)!r} is given; leave it out, or ask "
+                    f"for a method that does: {', '.join(others)}"
+                )
+        if (
+            self.method in FIXED_COUNTS
+            and self.allocate in methods(allocate)
+            and self.allocate not in BY_LAYER
+        ):
+            raise ValueError(
+                f"method {self.method} keeps every layer's count of weights, and {self.allocate} does not decide by "
+                f"layers alone; possible: {', '.join(BY_LAYER)}, or package.module:function"
+            )
 
     def _check_densities(self) -> None:
         asked = resolve(schedules, self.pruning, what="pruning")
@@ -191,6 +218,7 @@ class Experiment:
         if model != usual["model"]:
             usual.pop("conv_rate", None)  # it speaks of the usual model's convolutions
             usual.update(next((row for name, row in MODELS.items() if model.startswith(name)), {}))
+        usual.update(USUAL.get(str(choices.get("method")), {}))
         chosen = {**usual, **choices}
         _own_rate(choices, usual)
         if choices.get("density") or choices.get("final_density") is not None:
@@ -203,7 +231,11 @@ class Experiment:
         _effective(choices, schedule=chosen.get("schedule", "constant"))
         recipe = Recipe(**{k: v for k, v in chosen.items() if k in RECIPE_FIELDS})
         own = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
-        return cls(data=data_name, recipe=recipe, **own)
+        experiment = cls(data=data_name, recipe=recipe, **own)
+        if experiment.method == "early-bird" and experiment.allocate == "units" and "exclude" not in choices:
+            output = models.output_layer(experiment.setup().module())  # its units are the classes
+            return replace(experiment, exclude=(output,))
+        return experiment
 
     def but(self, **choices: Any) -> "Experiment":
         """The same with other choices, fields of the experiment or of its recipe."""
@@ -321,55 +353,18 @@ class Experiment:
         own["init"] = self.init or models.default_init(self.model)
         if self._listed():
             own["rate"] = None
+        takes = signature(METHODS[self.method]).parameters
+        for name in ("criterion", "rewind"):
+            if name not in takes:
+                own[name] = None
         recipe = {name: getattr(self.recipe, name) for name in RECIPE_FIELDS}
         flat = {**own, **recipe, "arms": ["dense", "ticket", *self.controls]}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
 
 
-def resolve(room: ModuleType, name: str, *, what: str) -> Callable[..., Any]:
-    """The function that a short name means in a room, or that an import path `package.module:function` names."""
-    if ":" in name:
-        place, _, function = name.partition(":")
-        try:
-            found = getattr(importlib.import_module(place), function)
-        except Exception as error:  # a user's module may raise anything
-            raise ValueError(
-                f"{name!r} cannot be imported ({type(error).__name__}: {error}); give package.module:function of a "
-                "module that is installed, in this folder, or on PYTHONPATH"
-            ) from error
-        if not callable(found):
-            raise ValueError(f"{name!r} is a {type(found).__name__}, not a function")
-        return found  # type: ignore[no-any-return]
-    offered = methods(room)
-    _choose(what, name, offered)
-    return offered[name]
-
-
-def methods(room: ModuleType) -> dict[str, Callable[..., Any]]:
-    """The public functions of a room: what the command offers."""
-    return {n: getattr(room, n) for n in room.__all__ if type(getattr(room, n)).__name__ == "function"}
-
-
 def stages(experiment: Experiment) -> dict[str, Callable[..., Any]]:
     """The experiment's criterion, allocation and rewind as functions."""
     return {option: resolve(room, getattr(experiment, option), what=option) for option, room in ROOMS.items()}
-
-
-def offered() -> dict[str, dict[str, Callable[..., Any]]]:
-    """Everything that can be asked for by name: kind of choice -> name -> function."""
-    rooms = {kind: methods(room) for kind, room in ROOMS.items()}
-    rooms["pruning"] = methods(schedules)
-    return {"method": dict(METHODS), **rooms, "control": {arm: control(arm) for arm in ARMS}}
-
-
-def control(arm: str) -> Callable[..., Any]:
-    """The control behind an arm."""
-    return resolve(controls, ARMS[arm], what="control")
-
-
-def _choose(what: str, name: str, offered: Mapping[str, Any]) -> None:
-    if name not in offered:
-        raise ValueError(f"unknown {what} {name!r}{_nearest(name, offered)}; there are {', '.join(offered)}")
 
 
 def _known(choices: Mapping[str, Any]) -> None:
@@ -378,7 +373,7 @@ def _known(choices: Mapping[str, Any]) -> None:
     for name in choices:
         if name not in known:
             raise TypeError(
-                f"an experiment has no choice {name!r}{_nearest(name, known)}; there are {', '.join(sorted(known))}"
+                f"an experiment has no choice {name!r}{nearest(name, known)}; there are {', '.join(sorted(known))}"
             )
 
 
@@ -408,8 +403,3 @@ def _whole(name: str, value: Any, *, least: int | None) -> None:
         raise TypeError(f"{name} is {value!r}; it is a whole number")
     if least is not None and value < least:
         raise ValueError(f"{name} is {value}; at least {least} is needed")
-
-
-def _nearest(name: str, offered: Any) -> str:
-    close = difflib.get_close_matches(name, list(offered), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

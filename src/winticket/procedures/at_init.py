@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from winticket.allocate import Allocate, global_top
 from winticket.criteria import Criterion, snip
 from winticket.procedures.setup import Setup
-from winticket.procedures.stages import Density, dense_ticket, prune_untrained
+from winticket.procedures.stages import Density, Found, dense_ticket, prune_untrained
 from winticket.rewind import Rewind, to_init
-from winticket.run import Task, step
+from winticket.run import step
 
 
 def at_init(
@@ -18,16 +18,9 @@ def at_init(
     criterion: Criterion = snip,
     allocate: Allocate = global_top,
     rewind: Rewind = to_init,
-) -> Iterator[Task]:
+) -> Iterator[Found]:
     """One stack of tickets per density, each pruned from the untrained network. Lee et al. 2019; Tanaka et al. 2020."""
     dense = step(dense_ticket, setup, tuple(replicates))
     for density in densities:
-        yield step(
-            prune_untrained,
-            setup,
-            dense,
-            density=density,
-            criterion=criterion,
-            allocate=allocate,
-            rewind=rewind,
-        )
+        options = {"density": density, "criterion": criterion, "allocate": allocate, "rewind": rewind}
+        yield Found(step(prune_untrained, setup, dense, **options))

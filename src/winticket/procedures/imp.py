@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from winticket.allocate import Allocate, layerwise
 from winticket.criteria import Criterion, magnitude
 from winticket.procedures.setup import Setup
-from winticket.procedures.stages import Density, dense_ticket, prune, trained
+from winticket.procedures.stages import Density, Found, dense_ticket, prune, trained
 from winticket.rewind import Rewind, to_init
-from winticket.run import Task, step
+from winticket.run import step
 
 
 def imp(
@@ -19,7 +19,7 @@ def imp(
     allocate: Allocate = layerwise,
     rewind: Rewind = to_init,
     rewind_step: int = 0,
-) -> Iterator[Task]:
+) -> Iterator[Found]:
     """One stack of tickets per density, each found by training the one before. Frankle & Carbin 2019, §2.
 
     `rewind_step` is the step that `rewind` goes back to, where it takes one.
@@ -33,4 +33,4 @@ def imp(
         )
         options = {"density": density, "criterion": criterion, "allocate": allocate, "rewind": rewind}
         ticket = step(prune, setup, path, rewind_step=rewind_step, **options)
-        yield ticket
+        yield Found(ticket)

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from winticket.allocate import Allocate, layerwise
 from winticket.criteria import Criterion, magnitude
 from winticket.procedures.setup import Setup
-from winticket.procedures.stages import Density, dense_ticket, prune, trained
+from winticket.procedures.stages import Density, Found, dense_ticket, prune, trained
 from winticket.rewind import Rewind, to_init
-from winticket.run import Task, step
+from winticket.run import step
 
 
 def one_shot(
@@ -19,7 +19,7 @@ def one_shot(
     allocate: Allocate = layerwise,
     rewind: Rewind = to_init,
     rewind_step: int = 0,
-) -> Iterator[Task]:
+) -> Iterator[Found]:
     """One stack of tickets per density, all pruned from the dense network's training. Frankle & Carbin 2019, §3.
 
     `rewind_step` is the step that `rewind` goes back to, where it takes one.
@@ -29,4 +29,4 @@ def one_shot(
     path = trained(setup, dense, arm="dense", level=0, first=replicates[0], count=len(replicates), save=save)
     for density in densities:
         options = {"density": density, "criterion": criterion, "allocate": allocate, "rewind": rewind}
-        yield step(prune, setup, path, rewind_step=rewind_step, **options)
+        yield Found(step(prune, setup, path, rewind_step=rewind_step, **options))

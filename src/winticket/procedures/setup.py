@@ -90,6 +90,10 @@ class Setup:
                 f"the source of {self.model} is not the one that the plan was made with; run again to plan anew"
             )
 
+    def train_examples(self) -> int:
+        """How many examples a replicate trains on."""
+        return datasets.find_source(self.data).sizes(validation=self.validation, test=self.test)[0]
+
     def split_seed(self, replicate: int = 0) -> int:
         """What decides the split: one for all replicates unless each has its own."""
         return Seeds(self.seed, replicate if self.own_split else 0).derive("split")

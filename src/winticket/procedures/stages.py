@@ -19,12 +19,24 @@ from winticket.procedures.setup import Setup
 from winticket.rewind import Rewind
 from winticket.run import Json, Task, task
 from winticket.ticket import Curve, Failed, Mask, Seeds, State, Ticket, Trajectory
-from winticket.train import train
+from winticket.train import Changes, Learning, train
 
 REVISION = 2
 SCORED_PER_CLASS = 10
 
 Density = float | Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A level's tickets as a procedure plans them, and the training of its own that they come from, if there is one.
+
+    `search` is a stored task whose trajectories stand beside the ticket's: a network that was sparse while its mask
+    was found (dynamic sparse training), or that was never trained (a supermask).
+    """
+
+    ticket: Task
+    search: Task | None = None
 
 
 def dense_ticket(setup: Setup, replicate: int) -> Ticket:
@@ -64,6 +76,20 @@ def train_stack(
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[Trajectory | Failed, ...]:
     """Train a stack of tickets by the setup's recipe, on a GPU where there is one."""
+    return carry_out(setup, stack, save=save, checkpoint=checkpoint, report=report)
+
+
+def carry_out(
+    setup: Setup,
+    stack: Sequence[Ticket | Failed],
+    *,
+    save: Sequence[int] = (),
+    changes: Changes | None = None,
+    learning: Learning | None = None,
+    checkpoint: Any = None,
+    report: Callable[[int, int], None] | None = None,
+) -> tuple[Trajectory | Failed, ...]:
+    """As `train_stack`; with masks that change on the way, or learning a mask, as `winticket.train.train` has it."""
     if not any(isinstance(t, Ticket) for t in stack):
         return tuple(t for t in stack if isinstance(t, Failed))
     return train(
@@ -75,6 +101,8 @@ def train_stack(
         save=save,
         device=place(),
         engine=setup.engine,
+        changes=changes,
+        learning=learning,
         checkpoint=checkpoint,
         report=report,
     )
@@ -207,12 +235,16 @@ def trained(
     count: int,
     cost: float = 1.0,
     save: tuple[int, ...] = (),
+    how: Callable[..., Any] = train_stack,
+    **options: Any,
 ) -> Task:
     """The task that trains a stack of `count` replicates from number `first`, labelled for people.
 
     States at the steps in `save` are kept. `cost` is what a step takes in units of the dense network's; with the number
-    of steps it makes the task's weight.
+    of steps it makes the task's weight. `how` is the stage that trains, with its options.
     """
     label: dict[str, Json] = {"arm": arm, "level": level, "first": first, "count": count}
     weight = cost * setup.recipe.steps * count
-    return task(train_stack, setup, stack, save=save, label=label, weight=weight)
+    if how is train_stack:
+        options = {"save": save}
+    return task(how, setup, stack, label=label, weight=weight, **options)

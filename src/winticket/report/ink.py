@@ -41,6 +41,7 @@ _LOOKS = {
     "ticket": Look("#0072B2", "o", "-"),
     "reinit": Look("#E69F00", "s", "--"),
     "random": Look("#CC79A7", "^", "-."),
+    "search": Look("#4B3F72", "h", "-"),
     "inverted": Look("#D55E00", "v", "--"),
     "signs": Look("#009E73", "D", ":"),
     "magnitudes": Look("#56B4E9", "P", "-."),

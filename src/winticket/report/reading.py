@@ -12,6 +12,7 @@ ARM_NAMES = {
     "ticket": "ticket",
     "reinit": "re-initialised",
     "random": "random mask",
+    "search": "as its search left it",
     "random-global": "random mask, any layer",
     "shuffle-units": "mask shuffled within units",
     "inverted": "what was pruned",

@@ -1,5 +1,6 @@
 """Training: the recipe, the only training loop, and masks inside anybody else's loop."""
 
+from winticket.train.changing import Changes, Gradient, dense_gradient
 from winticket.train.curves import evaluate
 from winticket.train.engine import Engine, check_engine, measure, relative_cost
 from winticket.train.loop import train
@@ -7,16 +8,22 @@ from winticket.train.masked import masked
 from winticket.train.precision import check_precision
 from winticket.train.recipe import Recipe
 from winticket.train.stacked import may_stack
+from winticket.train.supermask import Learning, Supermask
 
 REVISION = 3
 """Raised whenever the numbers that `train` gives change."""
 
 __all__ = [
     "REVISION",
+    "Changes",
     "Engine",
+    "Gradient",
+    "Learning",
     "Recipe",
+    "Supermask",
     "check_engine",
     "check_precision",
+    "dense_gradient",
     "evaluate",
     "masked",
     "may_stack",

@@ -74,8 +74,12 @@ class Curves:
         *,
         indices: Tensors,
         how: str,
+        kept: Tensors | None = None,
     ) -> None:
-        """Add a point; `losses` [T, S] are those of the steps since the one before."""
+        """Add a point; `losses` [T, S] are those of the steps since the one before.
+
+        Of the early stop the weights are kept, in the form `kept` where that is given.
+        """
         training = torch.full((self.count,), torch.nan, dtype=torch.float64)
         if losses is not None:
             training = losses.double().mean(0).cpu()
@@ -84,13 +88,13 @@ class Curves:
         self.least = torch.where(better, loss, self.least)
         self.point[better] = len(self.rows)
         self.rows.append(torch.stack([training, loss, accuracy], 1))
-        for kept, now in ((self.weights, weights), (self.buffers, buffers)):
+        for early, now in ((self.weights, weights if kept is None else kept), (self.buffers, buffers)):
             for name, value in now.items():
-                if name not in kept:
-                    kept[name] = value.detach().clone()
+                if name not in early:
+                    early[name] = value.detach().clone()
                 elif bool(better.any()):
                     chosen = better.to(value.device)
-                    kept[name][chosen] = value.detach()[chosen]
+                    early[name][chosen] = value.detach()[chosen]
 
     def finish(
         self,
@@ -101,15 +105,20 @@ class Curves:
         *,
         indices: Tensors,
         how: str,
+        early: nn.Module | None = None,
     ) -> Tensor:
-        """The whole table [G, S, COLUMNS], with test loss and accuracy at the early stop and at the last point."""
+        """The whole table [G, S, COLUMNS], with test loss and accuracy at the early stop and at the last point.
+
+        `early` computes with the weights that were kept of the early stop, where `module` does not.
+        """
         last = len(self.rows) - 1
         test = torch.full((last + 1, self.count, 2), torch.nan, dtype=torch.float64)
         test[last] = torch.stack(evaluate(module, weights, {**buffers, **indices}, data.test, how=how), 1)
         if bool((self.point != last).any()):
-            early = evaluate(module, self.weights, {**self.buffers, **indices}, data.test, how=how)
+            extra = indices if early is None else {}
+            found = evaluate(early or module, self.weights, {**self.buffers, **extra}, data.test, how=how)
             sooner = self.point != last
-            test[self.point[sooner], sooner.nonzero().flatten()] = torch.stack(early, 1)[sooner]
+            test[self.point[sooner], sooner.nonzero().flatten()] = torch.stack(found, 1)[sooner]
         return torch.cat([torch.stack(self.rows), test], 2)
 
 

@@ -1,22 +1,26 @@
 """The only training loop: a stack of tickets in, their trajectories out."""
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from winticket.sparse import Converted
-from winticket.ticket import Failed, State, Ticket, Trajectory
-from winticket.train import stacked
-from winticket.train.curves import Curves, curve
-from winticket.train.engine import Engine, convert, trusted
+from winticket.ticket import Failed, Ticket, Trajectory
+from winticket.train import flops, stacked
+from winticket.train.changing import Changes, dense_gradient
+from winticket.train.curves import curve
+from winticket.train.engine import Engine
 from winticket.train.feed import Data, Feed, Order
 from winticket.train.fit import common_start
 from winticket.train.precision import check_precision, matrix_products
 from winticket.train.recipe import Recipe
+from winticket.train.running import Asked, Run, begin, one, remasked, restore, set_aside, snapshot
 from winticket.train.step import Step
+from winticket.train.supermask import Learning
 
 PAUSE = 250  # steps after which, at the latest, a training can be put aside
 
@@ -29,32 +33,6 @@ class Checkpoint(Protocol):
     def due(self) -> bool: ...
 
 
-@dataclass
-class _Run:
-    """A stack in training. Mutable: the one place where tensors are written in place."""
-
-    converted: Converted
-    recipe: Recipe
-    start: int
-    weights: dict[str, Tensor]  # as the converted module has them
-    buffers: dict[str, Tensor]
-    masks: dict[str, Tensor]
-    optimizer: torch.optim.Optimizer
-    step: int
-    losses: Tensor
-    curves: Curves
-    saved: dict[int, dict[str, dict[str, Tensor]]] = field(default_factory=dict)
-    update: Step | None = None
-
-    @property
-    def module(self) -> nn.Module:
-        return self.converted.module
-
-    @property
-    def all_buffers(self) -> dict[str, Tensor]:
-        return {**self.buffers, **self.converted.indices}
-
-
 def train(
     module: nn.Module,
     data: Data,
@@ -65,6 +43,8 @@ def train(
     save: Sequence[int] = (),
     device: str | torch.device = "cpu",
     engine: Engine = "auto",
+    changes: Changes | None = None,
+    learning: Learning | None = None,
     checkpoint: Checkpoint | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[Trajectory | Failed, ...]:
@@ -85,6 +65,10 @@ def train(
 
     `engine` says how layers with pruned weights are computed: "auto" on the sparse kernels where those are faster,
     "dense", or "sparse" wherever that can be. The numbers agree to float tolerance; see `winticket.train.engine`.
+
+    With `changes` the mask changes on the way; with `learning` no weight is updated and a mask is learned (dense). The
+    trajectories' tickets then have the last mask, with the start that they came with, and nothing is saved on the way.
+    `about["work"]` are floating-point operations of the whole training, 3 per forward one, by the weights kept.
     """
     living = next((ticket for ticket in stack if isinstance(ticket, Ticket)), None)
     if living is None:
@@ -97,118 +81,82 @@ def train(
             f"save asks for steps {list(save)}, but training runs from {start} to {recipe.steps}"
         )
     check_precision(recipe.precision, torch.device(device), engine)
+    if save and (changes or learning):
+        raise ValueError("states are saved on the way only where the mask is one and the same")
     example = data.train.x[0, :2] if data.train.y.ndim == 2 else data.train.x[:2]
-    run = _begin(alive, module.to(device), recipe, torch.device(device), engine=engine, example=example)
+    device = torch.device(device)
+    engine = "dense" if learning else engine
+    asked = Asked(module.to(device), recipe, device, engine, example.to(device), changes, learning)
+    run = begin(alive, asked)
     feed = Feed(data.train, order, alive, recipe)
     kept = checkpoint.load() if checkpoint else None
     if kept is not None:
-        _restore(run, kept)
+        run = restore(run, kept)
     with (
         matrix_products("float32"),
-        torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []),
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
     ):
-        _advance(run, data, feed, tuple(save), checkpoint=checkpoint, report=report)
+        run = _advance(run, data, feed, tuple(save), checkpoint=checkpoint, report=report)
         results = _finish(run, alive, data)
     return tuple(t if isinstance(t, Failed) else result for t, result in zip(stack, results, strict=True))
 
 
-def _begin(
-    alive: Sequence[Ticket],
-    module: nn.Module,
-    recipe: Recipe,
-    device: torch.device,
-    *,
-    engine: Engine,
-    example: Tensor,
-) -> _Run:
-    masked = [t.mask.apply(t.start.weights) for t in alive]
-    weights = {k: torch.stack([w[k] for w in masked]).to(device) for k in masked[0]}
-    buffers = {k: torch.stack([t.start.buffers[k] for t in alive]).to(device) for k in alive[0].start.buffers}
-    keep = {k: torch.stack([t.mask.keep[k] for t in alive]).to(device) for k in alive[0].mask.keep}
-    together = stacked.may_stack(module, device, recipe.stacking)
-    example = example.to(device)
-    converted = convert(module, keep, recipe, engine=engine, stacked=together, example=example)
-    converted = trusted(module, converted, weights, buffers, example)
-    pruned = {k for k, m in keep.items() if not bool(m.all())} - set(converted.structures)
-    weights, masks = converted.pack(weights), {k: keep[k].to(weights[k].dtype) for k in keep if k in pruned}
-    optimizer = _optimizer(recipe, list(weights.values()))
-    if alive[0].start.optimizer:
-        slots = {}
-        for slot in alive[0].start.optimizer:
-            values = [t.start.optimizer[slot] for t in alive]
-            slots[slot] = values[0] if slot.startswith("step/") else torch.stack(values)
-        _load_slots(optimizer, weights, converted.pack(slots))
-    start = alive[0].start.step
-    losses = torch.full((recipe.steps - start, len(alive)), torch.nan, device=device)
-    return _Run(
-        converted, recipe, start, weights, buffers, masks, optimizer, start, losses, Curves(len(alive))
-    )
-
-
-def _optimizer(recipe: Recipe, parameters: list[Tensor]) -> torch.optim.Optimizer:
-    """Torch's own, over stacked parameters: every update in it is elementwise, so replicates do not meet."""
-    fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
-    shared: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": fused}
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=recipe.momentum, nesterov=recipe.nesterov, **shared)
-    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(parameters, **shared)
-
-
-def _slots(optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The optimiser's state as "slot/parameter" -> tensor."""
-    return {
-        f"{slot}/{name}": value.detach().clone()
-        for name, parameter in weights.items()
-        for slot, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor)
-    }
-
-
-def _load_slots(
-    optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor], slots: Mapping[str, Tensor]
-) -> None:
-    for key, value in slots.items():
-        slot, name = key.split("/", 1)
-        if name not in weights:
-            raise ValueError(
-                f"optimiser state {key!r} belongs to no parameter; there are {', '.join(weights)}"
-            )
-        optimizer.state[weights[name]][slot] = value.detach().clone().to(weights[name].device)
-
-
 def _advance(
-    run: _Run,
+    run: Run,
     data: Data,
     feed: Feed,
     save: tuple[int, ...],
     *,
     checkpoint: Checkpoint | None,
     report: Callable[[int, int], None] | None,
-) -> None:
-    """Train `run` to the end of the recipe, a stretch at a time: to the next grid point, save or pause."""
-    start, steps = run.start, run.recipe.steps
+) -> Run:
+    """Train `run` to the end of the recipe, a stretch at a time: to the next grid point, save, change or pause."""
+    start, steps, changes = run.start, run.recipe.steps, run.asked.changes
     grid = run.recipe.grid(start)
+    changing = set(changes.steps(start, steps)) if changes else set()
     if not run.curves.rows:
         _measure(run, data)
-    for stop in sorted({*grid, *save, *range(start, steps, PAUSE)}):
+    for stop in sorted({*grid, *save, *changing, *range(start, steps, PAUSE)}):
         if stop <= run.step:
             continue
         before = run.step
         _stretch(run, feed, stop, report)
         run.step = stop
         if stop in save:
-            run.saved[stop] = _snapshot(run)
+            run.saved[stop] = snapshot(run)
         if stop in grid:
             since = max(g for g in grid if g < stop)
             _measure(run, data, run.losses[since - start : stop - start])
         if not bool(torch.isfinite(run.losses[before - start : stop - start].sum(0)).any()):
             break  # every replicate has diverged; there is nothing left to train
+        if changes and stop in changing:
+            run = _changed(run, changes, feed)
         if checkpoint and stop < steps and checkpoint.due():
-            checkpoint.save(_set_aside(run))
+            checkpoint.save(set_aside(run))
+    return run
 
 
-def _stretch(run: _Run, feed: Feed, stop: int, report: Callable[[int, int], None] | None) -> None:
+def _changed(run: Run, changes: Changes, feed: Feed) -> Run:
+    """The run with the masks that follow; a replicate that has diverged keeps its own."""
+    now, masks = snapshot(run), []
+    rows, drawn = feed.stretch(run.step, run.step + 1)
+    x, y = (t.to(run.asked.device) for t in feed.batch(rows, drawn, 0))
+    count = flops.forward(run.asked.module, run.asked.example)
+    sound = torch.isfinite(run.losses[: run.step - run.start]).all(0).tolist()
+    for r, ticket in enumerate(run.tickets):
+
+        def gradient(r: int = r) -> Mapping[str, Tensor]:
+            run.work[r] += (1 + flops.BACKWARD) * run.recipe.batch * (count.total if count else 0.0)
+            weights, buffers = ({k: v[r] for k, v in now[part].items()} for part in ("weights", "buffers"))
+            found = dense_gradient(run.asked.module, weights, buffers, x[r], y[r])
+            return {name: g.cpu() for name, g in found.items()}
+
+        state = one(now, r, run.step, ticket)
+        masks.append(changes.change(ticket, state, gradient) if sound[r] else ticket.mask)
+    return remasked(run, masks, now)
+
+
+def _stretch(run: Run, feed: Feed, stop: int, report: Callable[[int, int], None] | None) -> None:
     """The hot loop: gather, gradient, update, mask."""
     recipe, module, first, start = run.recipe, run.module, run.step, run.start
     device = run.losses.device
@@ -228,6 +176,7 @@ def _stretch(run: _Run, feed: Feed, stop: int, report: Callable[[int, int], None
             masks=run.masks,
             optimizer=run.optimizer,
             recipe=recipe,
+            supermask=run.supermask,
         )
     update, lifted = run.update, run.update.lifted
     losses: list[Tensor] = []
@@ -243,9 +192,30 @@ def _stretch(run: _Run, feed: Feed, stop: int, report: Callable[[int, int], None
             if report:
                 report(step + 1, recipe.steps)
         run.losses[first - start : stop - start] = torch.stack(losses)
+    _account(run, stop - first)
 
 
-def _measure(run: _Run, data: Data, losses: Tensor | None = None) -> None:
+def _account(run: Run, steps: int) -> None:
+    """Add the operations of some steps: forward and both gradients by the weights kept."""
+    count = flops.forward(run.asked.module, run.asked.example)
+    for r, ticket in enumerate(run.tickets):
+        learning = run.asked.learning
+        kept = (
+            {n: (c, ticket.mask.keep[n].numel()) for n, c in learning.counts.items()}
+            if learning
+            else ticket.mask.layers()
+        )
+        if count is None:
+            run.work[r] = float("nan")
+            continue
+        # A mask is learned by the gradients of all weights, kept or not.
+        by_weight = count.total if learning else count.masked(kept)
+        run.work[r] += steps * run.recipe.batch * (2 * count.masked(kept) + by_weight)
+
+
+def _measure(run: Run, data: Data, losses: Tensor | None = None) -> None:
+    if run.supermask:
+        run.supermask.settle(run.weights)
     run.curves.measure(
         run.module,
         run.weights,
@@ -254,52 +224,15 @@ def _measure(run: _Run, data: Data, losses: Tensor | None = None) -> None:
         losses,
         indices=run.converted.indices,
         how=run.recipe.stacking,
+        # Where masks change, what is kept of the early stop has to outlast this one's layout.
+        kept=run.converted.unpack(run.weights) if run.asked.changes else None,
     )
 
 
-def _snapshot(run: _Run) -> dict[str, dict[str, Tensor]]:
-    return {
-        "weights": {k: v.detach().clone() for k, v in run.converted.unpack(run.weights).items()},
-        "buffers": {k: v.clone() for k, v in run.buffers.items()},
-        "optimizer": run.converted.unpack(_slots(run.optimizer, run.weights)),
-    }
-
-
-def _set_aside(run: _Run) -> dict[str, Any]:
-    return {
-        "step": run.step,
-        "now": _snapshot(run),
-        "losses": run.losses,
-        "saved": dict(run.saved),
-        "rows": list(run.curves.rows),
-        "least": run.curves.least,
-        "point": run.curves.point,
-        "early": {"weights": run.converted.unpack(run.curves.weights), "buffers": dict(run.curves.buffers)},
-    }
-
-
-def _restore(run: _Run, kept: dict[str, Any]) -> None:
-    for name, value in run.converted.pack(kept["now"]["weights"]).items():
-        run.weights[name].copy_(value)
-    for name, value in kept["now"]["buffers"].items():
-        run.buffers[name].copy_(value)
-    run.optimizer.state.clear()
-    _load_slots(run.optimizer, run.weights, run.converted.pack(kept["now"]["optimizer"]))
-    run.step, run.saved = kept["step"], dict(kept["saved"])
-    curves = run.curves
-    curves.rows, curves.least, curves.point = list(kept["rows"]), kept["least"], kept["point"]
-    device = run.losses.device
-    curves.weights = run.converted.pack(_on(kept["early"]["weights"], device))
-    curves.buffers = _on(kept["early"]["buffers"], device)
-    run.losses.copy_(kept["losses"])
-
-
-def _on(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    return {name: value.to(device) for name, value in tensors.items()}
-
-
-def _finish(run: _Run, alive: Sequence[Ticket], data: Data) -> list[Trajectory | Failed]:
+def _finish(run: Run, alive: Sequence[Ticket], data: Data) -> list[Trajectory | Failed]:
     start, grid = run.start, run.recipe.grid(run.start)[: len(run.curves.rows)]
+    if run.supermask:
+        run.supermask.settle(run.weights)
     table = run.curves.finish(
         run.module,
         run.weights,
@@ -307,7 +240,9 @@ def _finish(run: _Run, alive: Sequence[Ticket], data: Data) -> list[Trajectory |
         data,
         indices=run.converted.indices,
         how=run.recipe.stacking,
+        early=run.asked.module if run.asked.changes else None,
     )
+    masks = run.supermask.masks() if run.supermask else [t.mask for t in run.tickets]
     how = run.update.lifted if run.update else None
     states = {
         **run.saved,
@@ -325,6 +260,8 @@ def _finish(run: _Run, alive: Sequence[Ticket], data: Data) -> list[Trajectory |
         "recorded": run.update.recorded if run.update else "",
         "sparse": sorted(run.converted.structures),
         "optimizer_state": "restored" if alive[0].start.optimizer else "fresh",
+        "steps": run.step - start,
+        "seconds": round((run.seconds + time.monotonic() - run.began) / len(alive), 3),
     }
     results: list[Trajectory | Failed] = []
     for r, ticket in enumerate(alive):
@@ -334,8 +271,10 @@ def _finish(run: _Run, alive: Sequence[Ticket], data: Data) -> list[Trajectory |
                 Failed(f"the loss stopped being finite at step {diverged}", diverged, ticket.seeds)
             )
             continue
-        saved = {step: _one(parts, r, step, ticket) for step, parts in states.items()}
-        results.append(Trajectory(ticket, saved, curve(table[:, r], grid), about))
+        found = ticket if masks[r] is ticket.mask else replace(ticket, mask=masks[r])
+        saved = {step: one(parts, r, step, found) for step, parts in states.items()}
+        told = {**about, "work": run.work[r] if math.isfinite(run.work[r]) else None}
+        results.append(Trajectory(found, saved, curve(table[:, r], grid), told))
     return results
 
 
@@ -346,14 +285,3 @@ def _diverged(losses: Tensor, rows: Tensor, grid: Sequence[int], start: int) -> 
         return start + int(bad[0]) + 1
     measured = torch.nonzero(~torch.isfinite(rows[:, 1:3]).all(1))
     return grid[int(measured[0])] if len(measured) else None
-
-
-def _one(parts: Mapping[str, Mapping[str, Tensor]], r: int, step: int, ticket: Ticket) -> State:
-    """Replicate r's state, on the CPU; pruned weights are +0.0, since a product with the mask also gives -0.0."""
-    weights = ticket.mask.apply({k: v[r].detach().cpu() for k, v in parts["weights"].items()})
-    buffers = {k: v[r].detach().cpu().clone() for k, v in parts["buffers"].items()}
-    optimizer = {
-        k: (v if k.startswith("step/") else v[r]).detach().cpu().clone()
-        for k, v in parts["optimizer"].items()
-    }
-    return State(weights, buffers, optimizer, step)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from winticket.train.recipe import Recipe
 from winticket.train.stacked import Lifted
+from winticket.train.supermask import Supermask
 
 Update = Callable[[Sequence[Tensor], float | Tensor], None]
 
@@ -32,16 +33,21 @@ class Step:
         masks: Mapping[str, Tensor],
         optimizer: torch.optim.Optimizer,
         recipe: Recipe,
+        supermask: Supermask | None = None,
         recorder: Callable[[Callable[[], Tensor]], Callable[[], Tensor]] | None = None,
     ) -> None:
         self.lifted, self.weights, self.buffers, self.optimizer = lifted, weights, buffers, optimizer
         self.recipe = recipe
         self.masked, self.masks = [weights[name] for name in masks], list(masks.values())
-        self.names, self.parameters = list(weights), list(weights.values())
+        self.supermask = supermask
+        learned = supermask.scores if supermask else weights
+        self.names, self.parameters = list(learned), list(learned.values())
         self.update: Update | None = None
         on_gpu = self.parameters[0].device.type == "cuda"
         self.recorder = recorder or (record if on_gpu else None)
         self.unrecorded = "" if lifted.traced else "its step is not traced"
+        if supermask:
+            self.unrecorded = "a mask is learned"
         self.done = 0
         self._replay: Callable[[], Tensor] | None = None
 
@@ -66,7 +72,11 @@ class Step:
         return self._record(x, y, told)
 
     def _once(self, x: Tensor, y: Tensor, rate: float | Tensor) -> Tensor:
+        if self.supermask:
+            self.supermask.put(self.weights)
         gradients, loss = self.lifted.call(self.weights, self.buffers, x, y)
+        if self.supermask:
+            gradients = self.supermask.of_scores(gradients)
         # Fused optimisers read gradients in memory order, whatever their strides say.
         ordered = [gradients[name].contiguous() for name in self.names]
         if self.update is None:

@@ -1,0 +1,85 @@
+"""Everything that can be asked for by name: methods, and what the rooms offer."""
+
+import difflib
+import importlib
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+from winticket import allocate, controls, criteria, procedures, rewind, schedules
+
+METHODS: dict[str, Callable[..., Any]] = {
+    "imp": procedures.imp,
+    "one-shot": procedures.one_shot,
+    "at-init": procedures.at_init,
+    "early-bird": procedures.early_bird,
+    "gradual": procedures.gradual,
+    "set": procedures.set_,
+    "rigl": procedures.rigl,
+    "edge-popup": procedures.edge_popup,
+    "supermask": procedures.supermask,
+}
+USUAL = {"early-bird": {"criterion": "l1_units", "allocate": "units"}}
+"""What a method takes where nothing else is asked for, other than the experiment's defaults."""
+BY_LAYER = ("layerwise", "uniform", "erk")
+"""Allocations that decide each layer's count alone, and not where in it weights stand."""
+FIXED_COUNTS = ("set", "rigl", "edge-popup", "supermask")
+"""Methods that ask an allocation for each layer's count, once."""
+ROOMS = {"criterion": criteria, "allocate": allocate, "rewind": rewind}
+ARMS = {
+    "reinit": "reinit",
+    "random": "random_mask",
+    "random-global": "random_global",
+    "shuffle-units": "shuffle_units",
+    "inverted": "inverted",
+    "reshuffle": "reshuffle",
+    "signs": "signs",
+    "magnitudes": "magnitudes",
+}
+"""Name of the arm -> function in `winticket.controls`. The first two decide the verdict; the others stand beside it."""
+
+
+def resolve(room: ModuleType, name: str, *, what: str) -> Callable[..., Any]:
+    """The function that a short name means in a room, or that an import path `package.module:function` names."""
+    if ":" in name:
+        place, _, function = name.partition(":")
+        try:
+            found = getattr(importlib.import_module(place), function)
+        except Exception as error:  # a user's module may raise anything
+            raise ValueError(
+                f"{name!r} cannot be imported ({type(error).__name__}: {error}); give package.module:function of a "
+                "module that is installed, in this folder, or on PYTHONPATH"
+            ) from error
+        if not callable(found):
+            raise ValueError(f"{name!r} is a {type(found).__name__}, not a function")
+        return found  # type: ignore[no-any-return]
+    offered = methods(room)
+    choose(what, name, offered)
+    return offered[name]
+
+
+def methods(room: ModuleType) -> dict[str, Callable[..., Any]]:
+    """The public functions of a room: what the command offers."""
+    return {n: getattr(room, n) for n in room.__all__ if type(getattr(room, n)).__name__ == "function"}
+
+
+def offered() -> dict[str, dict[str, Callable[..., Any]]]:
+    """Everything that can be asked for by name: kind of choice -> name -> function."""
+    rooms = {kind: methods(room) for kind, room in ROOMS.items()}
+    rooms["pruning"] = methods(schedules)
+    return {"method": dict(METHODS), **rooms, "control": {arm: control(arm) for arm in ARMS}}
+
+
+def control(arm: str) -> Callable[..., Any]:
+    """The control behind an arm."""
+    return resolve(controls, ARMS[arm], what="control")
+
+
+def choose(what: str, name: str, offered: Mapping[str, Any]) -> None:
+    if name not in offered:
+        raise ValueError(f"unknown {what} {name!r}{nearest(name, offered)}; there are {', '.join(offered)}")
+
+
+def nearest(name: str, offered: Any) -> str:
+    close = difflib.get_close_matches(name, list(offered), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

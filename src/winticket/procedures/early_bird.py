@@ -1,0 +1,102 @@
+"""Early-Bird tickets: the mask is drawn as soon as it has settled, early in the dense network's training."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from winticket.allocate import Allocate, units
+from winticket.criteria import Criterion, l1_units
+from winticket.procedures.setup import Setup
+from winticket.procedures.stages import Density, Found, dense_ticket, evidence, trained
+from winticket.run import step
+from winticket.ticket import Mask, State, Ticket, Trajectory
+
+REVISION = 1
+SETTLED = 0.1
+"""The distance below which two masks count as one."""
+LOOKS = 5
+"""Masks in a row, the newest included, that have to be one."""
+PATIENCE = 0.5
+"""Share of the training in which the mask may settle."""
+MOST = 40
+"""States that are kept at most; with more epochs than that, the looks are further apart."""
+
+
+def early_bird(
+    setup: Setup,
+    densities: Sequence[Density],
+    replicates: Sequence[int],
+    *,
+    criterion: Criterion = l1_units,
+    allocate: Allocate = units,
+) -> Iterator[Found]:
+    """Early-Bird: after every epoch of dense training a mask is drawn; once it has settled, that is the ticket.
+
+    You et al. 2020, §3.2 and their code: settled when the newest differs from each of the four before in less than a
+    tenth of its units. The ticket goes on from the weights of that moment, through a whole training. They score
+    channels by BatchNorm's scale (criterion batchnorm_scale) and let layers compete; units of every layer here.
+    """
+    dense = step(dense_ticket, setup, tuple(replicates))
+    path = trained(
+        setup,
+        dense,
+        arm="dense",
+        level=0,
+        first=replicates[0],
+        count=len(replicates),
+        save=looks(setup),
+    )
+    for density in densities:
+        yield Found(step(emerged, setup, path, density=density, criterion=criterion, allocate=allocate))
+
+
+def looks(setup: Setup) -> tuple[int, ...]:
+    """The steps after which a mask is drawn, in the first half of training: the ends of epochs.
+
+    Of every so many where there are more than `MOST`; where there are not even eight, eight times.
+    """
+    last = max(1, int(PATIENCE * setup.recipe.steps))
+    epoch = max(1, min(round(setup.train_examples() / setup.recipe.batch), last // 8))
+    apart = epoch * max(1, -(-last // (epoch * MOST)))
+    return tuple(range(apart, last + 1, apart))
+
+
+def emerged(
+    setup: Setup, path: Trajectory, *, density: Density, criterion: Criterion, allocate: Allocate
+) -> Ticket:
+    """The first mask that has settled, with the weights of that moment as step 0; the last look's if none has.
+
+    `about` says after how many steps it was drawn, and whether it had settled.
+    """
+    masks: list[Tensor] = []
+    end = max(path.saved)
+    states = [
+        state for number, state in sorted(path.saved.items()) if number in looks(setup) or number == end
+    ]
+    for state in [s for s in states if s.step != end] or states:
+        mask = allocate(
+            criterion(evidence(setup, path.ticket, state, criterion)), path.ticket.mask, density=density
+        )
+        masks.append(_flat(mask))
+        settled = len(masks) >= LOOKS and all(
+            float((masks[-1] != before).double().mean()) < SETTLED for before in masks[-LOOKS:-1]
+        )
+        found = Ticket(
+            mask,
+            State(state.weights, state.buffers, {}, 0),
+            "ticket",
+            path.ticket.seeds,
+            {**path.ticket.about, "searched_steps": state.step, "settled": settled},
+        )
+        if settled:
+            break
+    return found
+
+
+def _flat(mask: Mask) -> Tensor:
+    """Of every unit, whether it is kept, where units are kept whole or not at all; else of every weight."""
+    rows = [keep.flatten(1) for keep in mask.keep.values()]
+    if all(bool((r.all(1) | ~r.any(1)).all()) for r in rows):
+        return torch.cat([r.any(1) for r in rows])
+    return torch.cat([r.flatten() for r in rows])

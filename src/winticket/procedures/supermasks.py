@@ -1,0 +1,93 @@
+"""Supermasks: which weights to keep is learned, and no weight changes.
+
+The network as it is under the learned mask, untrained, stands beside the ticket, which is the same mask trained.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from winticket.allocate import Allocate, layerwise
+from winticket.procedures.dynamic import last_mask, sparse_start
+from winticket.procedures.setup import Setup
+from winticket.procedures.stages import Density, Found, carry_out, dense_ticket, trained
+from winticket.run import step
+from winticket.ticket import Failed, Ticket, Trajectory
+from winticket.train import Learning
+
+REVISION = 1
+LEARNING_COST = (
+    1.5  # of a step that learns a mask, in dense steps: choosing the largest scores; for plans alone
+)
+
+
+def edge_popup(
+    setup: Setup,
+    densities: Sequence[Density],
+    replicates: Sequence[int],
+    *,
+    allocate: Allocate = layerwise,
+    search_lr: float | None = None,
+) -> Iterator[Found]:
+    """Edge-popup: every weight has a score that is trained, and each layer keeps the weights of its largest |score|.
+
+    Ramanujan et al. 2020, §3. By the recipe's own optimiser, at the rate `search_lr` or the recipe's.
+    """
+    yield from _learned(setup, densities, replicates, kind="top", allocate=allocate, search_lr=search_lr)
+
+
+def supermask(
+    setup: Setup,
+    densities: Sequence[Density],
+    replicates: Sequence[int],
+    *,
+    allocate: Allocate = layerwise,
+    search_lr: float | None = None,
+) -> Iterator[Found]:
+    """Learned supermask: every weight is kept with a probability of its own, and the probabilities are trained.
+
+    Zhou et al. 2019, §5.1. They begin at the density, and the mask that counts keeps each layer's most probable
+    weights, so that the density is the one asked for (in the paper it is what comes out).
+    """
+    yield from _learned(setup, densities, replicates, kind="sampled", allocate=allocate, search_lr=search_lr)
+
+
+def _learned(
+    setup: Setup,
+    densities: Sequence[Density],
+    replicates: Sequence[int],
+    *,
+    kind: str,
+    allocate: Allocate,
+    search_lr: float | None,
+) -> Iterator[Found]:
+    dense = step(dense_ticket, setup, tuple(replicates))
+    rate = setup.recipe.lr if search_lr is None else search_lr
+    own = replace(setup, recipe=replace(setup.recipe, lr=rate))
+    for level, density in enumerate(densities, 1):
+        path = trained(
+            own,
+            step(sparse_start, dense, density=density, allocate=allocate),
+            arm="search",
+            level=level,
+            first=replicates[0],
+            count=len(replicates),
+            cost=LEARNING_COST,
+            how=train_mask,
+            kind=kind,
+        )
+        yield Found(step(last_mask, path), search=path)
+
+
+def train_mask(
+    setup: Setup,
+    stack: Sequence[Ticket | Failed],
+    *,
+    kind: Any,
+    checkpoint: Any = None,
+    report: Callable[[int, int], None] | None = None,
+) -> tuple[Trajectory | Failed, ...]:
+    """Learn a mask with as many weights in every layer as the tickets' masks have, all weights as they are."""
+    alive = next((t for t in stack if isinstance(t, Ticket)), None)
+    counts = {} if alive is None else {name: kept for name, (kept, _) in alive.mask.layers().items()}
+    return carry_out(setup, stack, learning=Learning(kind, counts), checkpoint=checkpoint, report=report)

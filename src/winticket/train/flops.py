@@ -1,0 +1,67 @@
+"""What a training costs in floating-point operations, counted as the field does: by the weights that are kept."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+BACKWARD = 2  # times the forward pass: the gradients by inputs and by weights
+
+
+@dataclass(frozen=True)
+class Forward:
+    """Operations of one example's forward pass: `total` with nothing pruned, and `each` for one weight of a layer."""
+
+    total: float
+    each: Mapping[str, float]
+
+    def masked(self, kept: Mapping[str, tuple[int, int]]) -> float:
+        """With layers of (kept, all) weights: every pruned weight saves its multiplications and additions."""
+        return self.total - sum(self.each.get(n, 0.0) * (size - count) for n, (count, size) in kept.items())
+
+
+_counted: "WeakKeyDictionary[nn.Module, Forward | None]" = WeakKeyDictionary()
+
+
+def forward(module: nn.Module, example: Tensor) -> Forward | None:
+    """Counted by torch's own counter on `example` [B, ...]; None where the module cannot be run so.
+
+    Products count, elementwise operations do not. In Linear and Conv layers a weight is used once per position.
+    """
+    if module not in _counted:
+        _counted[module] = _count(module, example)
+    return _counted[module]
+
+
+def _count(module: nn.Module, example: Tensor) -> Forward | None:
+    rows = len(example)
+    uses: dict[str, float] = {}
+
+    def note(name: str, layer: nn.Module, result: Tensor) -> None:
+        positions = result.numel() / len(layer.get_parameter("weight")) / rows
+        uses[name] = uses.get(name, 0.0) + 2 * positions
+
+    handles = [
+        layer.register_forward_hook(lambda m, _, out, name=name: note(name, m, out))
+        for name, layer in (
+            (f"{n}.weight" if n else "weight", m)
+            for n, m in module.named_modules()
+            if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        )
+    ]
+    modes = {part: part.training for part in module.modules()}
+    counter = FlopCounterMode(display=False)
+    try:
+        with torch.no_grad(), counter:
+            module.eval()(example.clone())
+    except Exception:  # noqa: BLE001  # a user's module; training it will tell
+        return None
+    finally:
+        for handle in handles:
+            handle.remove()
+        for part, training in modes.items():
+            part.training = training
+    return Forward(counter.get_total_flops() / rows, uses)

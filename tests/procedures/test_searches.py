@@ -1,0 +1,304 @@
+"""Procedures whose masks come from a training of their own: SET, RigL, gradual pruning, supermasks, Early-Bird."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from winticket import allocate, criteria, report
+from winticket.data import find_source
+from winticket.experiment import Experiment, Result, conduct, offered, plan
+from winticket.experiment.outcome import trajectory
+from winticket.procedures import Setup, early_bird, gradual, rigl
+from winticket.procedures.dynamic import (
+    DROPPED,
+    UNTIL,
+    Regrowing,
+    Thinning,
+    at_random,
+    by_gradient,
+    sparse_start,
+    train_regrowing,
+    train_thinning,
+)
+from winticket.procedures.early_bird import emerged, looks
+from winticket.procedures.stages import dense_ticket, no_curve
+from winticket.run import Store, stored_needs
+from winticket.ticket import Mask, State, Ticket, Trajectory, same_bits
+from winticket.train import Recipe
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures and page have their own tests and take longer than all else here."""
+    monkeypatch.setattr(report, "draw_all", lambda *_: [])
+    monkeypatch.setattr(report, "write_page", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def setup() -> Setup:
+    source = find_source("digits")
+    return Setup(
+        "digits",
+        source.fingerprint,
+        source.input_shape,
+        source.classes,
+        "lenet-12-8",
+        "glorot-normal",
+        Recipe(steps=40, evaluate_every=10),
+    )
+
+
+def at(setup: Setup, step: int, weights: Mapping[str, Tensor]) -> State:
+    return State({**dense_ticket(setup, 0).start.weights, **weights}, {}, {}, step)
+
+
+def test_rigl_drops_the_smallest_and_grows_the_largest_gradient_by_hand(setup: Setup) -> None:
+    """Evci et al. 2020, algorithm 1: 8 of 80 weights; at step 10 of 30, .3/2 (1 + cos(π/3)) = .225 of them go."""
+    ticket = dense_ticket(setup, 0)
+    keep = {n: torch.zeros_like(k) for n, k in ticket.mask.keep.items()}
+    keep["fc3.weight"].view(-1)[:8] = True
+    ticket = replace(ticket, mask=Mask(keep))
+    weights = torch.zeros(10, 8)
+    weights.view(-1)[:8] = torch.tensor([0.5, -0.1, 0.4, 0.05, -0.9, 0.3, 0.2, -0.6])
+    gradient = torch.zeros(10, 8)
+    # Of the free places 20 and 40 have the largest |gradient|; that of place 0, which stays, does not count.
+    gradient.view(-1)[[0, 20, 40, 60]] = torch.tensor([9.0, -5.0, 4.0, 3.0])
+    rule = Regrowing(setup, by_gradient, criteria.magnitude, every=2)
+    share = DROPPED / 2 * (1 + math.cos(math.pi * 10 / (UNTIL * 40)))
+    assert share == pytest.approx(0.225)
+    # int(.225 · 8) = 1 goes: place 3, of the smallest |w|; place 20 comes.
+    found = rule.change(ticket, at(setup, 10, {"fc3.weight": weights}), lambda: _all(keep, gradient))
+    assert found.keep["fc3.weight"].view(-1).nonzero().flatten().tolist() == [0, 1, 2, 4, 5, 6, 7, 20]
+    # At step 2 the share is .297: int(2.37) = 2 go, and what has just gone may come back.
+    gradient.view(-1)[1] = 7.0
+    found = rule.change(ticket, at(setup, 2, {"fc3.weight": weights}), lambda: _all(keep, gradient))
+    assert found.keep["fc3.weight"].view(-1).nonzero().flatten().tolist() == [0, 1, 2, 4, 5, 6, 7, 20]
+
+
+def _all(keep: Mapping[str, Tensor], last: Tensor) -> dict[str, Tensor]:
+    return {n: last if n == "fc3.weight" else torch.zeros(k.shape) for n, k in keep.items()}
+
+
+@pytest.mark.parametrize("grow", [at_random, by_gradient])
+def test_every_layer_keeps_its_count_at_every_change(
+    setup: Setup, grow: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, dict[str, tuple[int, int]], int]] = []
+    change = Regrowing.change
+
+    def watched(self: Regrowing, ticket: Ticket, now: State, gradient: Any) -> Mask:
+        mask = change(self, ticket, now, gradient)
+        alive = sum(int((now.weights[n] != 0).sum()) for n in mask.keep)
+        assert alive <= ticket.mask.count()  # no step before revived a weight
+        new = sum(int((mask.keep[n] & ~ticket.mask.keep[n]).sum()) for n in mask.keep)
+        seen.append((now.step, mask.layers(), new))
+        return mask
+
+    monkeypatch.setattr(Regrowing, "change", watched)
+    ticket = sparse_start(dense_ticket(setup, 0), density=0.3, allocate=allocate.erk)
+    (path,) = train_regrowing(setup, [ticket], grow=grow, criterion=criteria.magnitude, every=4)
+    assert isinstance(path, Trajectory)
+    assert [step for step, _, _ in seen] == [4, 8, 12, 16, 20, 24, 28]  # to three quarters of 40
+    assert all(layers == ticket.mask.layers() for _, layers, _ in seen)
+    assert sum(new for _, _, new in seen) > 0
+    assert path.ticket.mask.layers() == ticket.mask.layers()
+    assert not same_bits(path.ticket.mask.keep, ticket.mask.keep)
+    for name, keep in path.ticket.mask.keep.items():
+        assert not bool(path.saved[40].weights[name][~keep].any())
+
+
+def test_set_draws_anew_each_time_and_the_same_for_the_same_step(setup: Setup) -> None:
+    ticket = sparse_start(dense_ticket(setup, 0), density=0.3, allocate=allocate.layerwise)
+    rule = Regrowing(setup, at_random, criteria.magnitude, every=4)
+    now = at(setup, 4, {})
+    nothing: Any = dict
+    one, again = (rule.change(ticket, now, nothing) for _ in range(2))
+    later = rule.change(ticket, replace(now, step=8), nothing)
+    assert same_bits(one.keep, again.keep)
+    assert not same_bits(one.keep, later.keep)
+
+
+def test_gradual_pruning_follows_the_cubic_and_ends_at_the_density(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zhu & Gupta 2017, eq. 1, from 1 to .2 in 30 of 40 steps: .2 + .8 (1 - t/30)³."""
+    seen: list[tuple[int, Mask, Mask]] = []
+    change = Thinning.change
+
+    def watched(self: Thinning, ticket: Ticket, now: State, gradient: Any) -> Mask:
+        mask = change(self, ticket, now, gradient)
+        seen.append((now.step, ticket.mask, mask))
+        return mask
+
+    monkeypatch.setattr(Thinning, "change", watched)
+    (path,) = train_thinning(
+        setup,
+        [dense_ticket(setup, 0)],
+        density=0.2,
+        criterion=criteria.magnitude,
+        allocate=allocate.global_top,
+        every=10,
+    )
+    assert isinstance(path, Trajectory)
+    total = path.ticket.mask.total()
+    wanted = {10: 0.2 + 0.8 * (2 / 3) ** 3, 20: 0.2 + 0.8 * (1 / 3) ** 3, 30: 0.2}
+    assert {step: mask.count() for step, _, mask in seen} == {
+        step: math.floor(d * total + 0.5) for step, d in wanted.items()
+    }
+    assert all(mask.within(before) for _, before, mask in seen)
+    assert path.ticket.mask.count() == math.floor(0.2 * total + 0.5)
+
+
+def test_early_bird_takes_the_first_mask_that_has_settled_by_hand(setup: Setup) -> None:
+    """Ten units, five kept; the mask of a look differs from those before until five looks in a row are one."""
+    setup = replace(setup, model="lenet-10", exclude=("fc2.weight",), recipe=Recipe(steps=400, batch=60))
+    ticket = dense_ticket(setup, 0)
+    steps = looks(setup)
+    assert steps[:3] == (20, 40, 60)  # an epoch of 1197 examples, 60 at a time
+    assert steps[-1] <= 200
+    best = [{0, 1, 2, 3, 4}, {0, 1, 2, 3, 5}, {5, 6, 7, 8, 9}, *[{0, 1, 2, 3, 9}] * 8]
+    saved = {}
+    for step, kept in zip(steps, best, strict=False):
+        size = torch.tensor([2.0 if unit in kept else 1.0 for unit in range(10)])
+        weights = {**ticket.start.weights, "fc1.weight": size[:, None].expand(10, 64).clone()}
+        saved[step] = State(weights, {}, {}, step)
+    saved[400] = State(dict(ticket.start.weights), {}, {}, 400)
+    path = Trajectory(ticket, saved, no_curve())
+    options: dict[str, Any] = {"density": 0.5, "criterion": criteria.l1_units, "allocate": allocate.units}
+    found = emerged(setup, path, **options)
+    # Looks 4 to 8 are one: the eighth settles it.
+    assert found.about["searched_steps"] == steps[7]
+    assert found.about["settled"] is True
+    assert found.mask.keep["fc1.weight"].any(1).nonzero().flatten().tolist() == [0, 1, 2, 3, 9]
+    assert found.start.step == 0
+    assert same_bits(found.start.weights, saved[steps[7]].weights)
+    restless = {
+        s: replace(state, weights=saved[steps[n % 3]].weights)
+        for n, (s, state) in enumerate(saved.items())
+        if s != 400
+    }
+    never = emerged(setup, Trajectory(ticket, {**restless, 400: saved[400]}, no_curve()), **options)
+    assert never.about["settled"] is False
+    assert never.about["searched_steps"] == max(restless)
+
+
+def test_what_each_procedure_waits_for(setup: Setup) -> None:
+    (found,) = rigl(setup, [0.5], (0, 1))
+    assert found.search is not None
+    assert stored_needs(found.ticket) == (found.search,)
+    assert (found.search.label["arm"], found.search.label["level"]) == ("search", 1)
+    one, two = gradual(setup, [0.5, 0.2], (0, 1))
+    assert one.search != two.search
+    a, b = early_bird(setup, [0.5, 0.2], (0, 1))
+    assert a.search is None
+    assert stored_needs(a.ticket) == stored_needs(b.ticket)  # the dense network's training, once
+
+
+SMALL: dict[str, Any] = {
+    "steps": 24,
+    "evaluate_every": 8,
+    "batch": 40,
+    "density": (0.5,),
+    "replicates": 2,
+    "stack": 2,
+    "validation": 150,
+    "test": 200,
+    "gate": False,
+    "init": None,
+}
+NETWORKS = ("lenet-20-10", "networks:convolutional", "networks:attention")
+
+
+def searched(tmp_path: Path, method: str, model: str, **choices: Any) -> tuple[Result, Experiment]:
+    experiment = Experiment.of("digits", method=method, model=model, **{**SMALL, **choices})
+    return conduct(experiment, store=tmp_path / "store", out=tmp_path / "out", workers=0), experiment
+
+
+@pytest.mark.parametrize("model", NETWORKS)
+@pytest.mark.parametrize("method", offered()["method"])
+def test_every_method_finds_a_ticket_in_every_kind_of_network(
+    tmp_path: Path, method: str, model: str
+) -> None:
+    result, experiment = searched(tmp_path, method, model)
+    assert not result.document["failures"]
+    level = result.document["levels"][1]
+    planned = plan(experiment)
+    assert level["density"] == pytest.approx(0.5, rel=0.05)
+    assert result.ticket is not None
+    assert result.ticket.mask.count() == planned.counts[1]
+    assert {"ticket", "reinit", "random"} <= set(level["arms"])
+    place = Store(tmp_path / "store")
+    if (1, "search", 0) not in planned.tasks:
+        return
+    assert level["arms"]["search"]["failed"] == 0
+    for replicate in (0, 1):
+        path = trajectory(planned, place, level=1, arm="search", replicate=replicate)
+        ticket = trajectory(planned, place, level=1, arm="ticket", replicate=replicate).ticket
+        assert same_bits(ticket.mask.keep, path.ticket.mask.keep)
+        for name, keep in path.ticket.mask.keep.items():
+            assert not bool(path.saved[24].weights[name][~keep].any())
+            if method in ("edge-popup", "supermask"):
+                start = dense_ticket(planned.setup, replicate).start.weights[name]
+                assert torch.equal(path.saved[24].weights[name][keep], start[keep])
+
+
+def test_costs_count_the_search(tmp_path: Path) -> None:
+    """Steps of all trainings that a mask needed: imp's grow with the level, at-init's and RigL's do not."""
+    densities = (0.5, 0.25)
+
+    def steps(method: str, arm: str = "ticket", **choices: Any) -> list[float]:
+        folder = tmp_path / method
+        result, _ = searched(folder, method, "lenet-20-10", density=densities, **choices)
+        return [row["steps"] for row in result.document["costs"] if row["arm"] == arm]
+
+    assert steps("imp") == [48, 72]
+    assert steps("one-shot") == [48, 48]
+    assert steps("at-init") == [24, 24]
+    assert steps("rigl") == [48, 48]
+    assert steps("rigl", "search") == [24, 24]
+    # What was trained before the masks were drawn, and a whole training. Looks are 15 steps apart here, five at least.
+    early = steps("early-bird", steps=240, evaluate_every=80, batch=10)
+    assert all(240 + 5 * 15 <= total <= 240 + 120 for total in early)
+
+
+@pytest.mark.parametrize(
+    ("choices", "told"),
+    [
+        (
+            {"method": "edge-popup", "criterion": "snip"},
+            "method edge-popup takes no criterion.*that does: imp",
+        ),
+        ({"method": "rigl", "rewind": "to_step", "rewind_step": 5}, "method rigl takes no rewind"),
+        ({"method": "imp", "every": 10}, "method imp takes no every.*gradual, set, rigl"),
+        ({"method": "imp", "search_lr": 0.1}, "method imp takes no search_lr.*edge-popup, supermask"),
+        (
+            {"method": "set", "allocate": "n_of_m"},
+            "keeps every layer's count.*possible: layerwise, uniform, erk",
+        ),
+        ({"method": "edge-popup", "search_lr": -1.0}, "search_lr is -1.0; a learning rate is positive"),
+        ({"method": "rigl", "every": 0}, "every is 0; at least 1"),
+    ],
+)
+def test_what_a_method_has_no_use_for_is_told(choices: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Experiment.of("digits", **choices)
+
+
+def test_a_pattern_that_gradual_pruning_cannot_pass_through_is_told_while_planning() -> None:
+    asked = Experiment.of(
+        "digits", method="gradual", allocate="n_of_m", density=(0.5,), steps=20, exclude=("fc3.weight",)
+    )
+    with pytest.raises(ValueError, match=r"prunes a little at a time, which allocate n_of_m does not take"):
+        plan(asked)
+
+
+def test_early_bird_leaves_the_classes_alone() -> None:
+    asked = Experiment.of("digits", method="early-bird")
+    assert (asked.criterion, asked.allocate, asked.exclude) == ("l1_units", "units", ("fc3.weight",))
+    assert asked.describe()["rewind"] is None

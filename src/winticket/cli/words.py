@@ -4,6 +4,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,11 +96,17 @@ Retry = Annotated[bool, typer.Option("--retry-failed", help="Try trainings again
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 
-def with_words(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command that takes **words an option for each of WORDS."""
+def with_words(
+    command: Callable[..., None] | None = None, *, without: tuple[str, ...] = ()
+) -> Callable[..., Any]:
+    """Give a command that takes **words an option for each of WORDS but those `without`."""
+    if command is None:
+        return partial(with_words, without=without)
     own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
     options = []
     for word in WORDS:
+        if word.name in without:
+            continue
         flag = word.flag or "--" + word.name.replace("_", "-")
         option = typer.Option(flag, help=word.text, rich_help_panel=word.panel, show_default=False)
         kind: Any = word.kind | None

@@ -1,5 +1,6 @@
 """Experiment: the declared question, its plan and cost, and carrying it out."""
 
+from winticket.experiment.compare import USUAL_METHODS, compare
 from winticket.experiment.machine import environment, processes
 from winticket.experiment.names import offered
 from winticket.experiment.outcome import Runs, collect
@@ -11,6 +12,7 @@ from winticket.experiment.spec_file import load_spec
 from winticket.experiment.writing import Result
 
 __all__ = [
+    "USUAL_METHODS",
     "Cost",
     "Experiment",
     "Plan",
@@ -19,6 +21,7 @@ __all__ = [
     "Runs",
     "carry_out",
     "collect",
+    "compare",
     "conduct",
     "cost",
     "environment",

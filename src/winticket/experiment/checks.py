@@ -29,7 +29,8 @@ def check(experiment: Experiment, setup: Setup) -> None:
     if ":" in setup.model or setup.recipe.stacking == "stacked":
         _try_model(setup)
     asked = (experiment.criterion, experiment.allocate, experiment.rewind)
-    if any(":" in name for name in asked) or needed(stages(experiment)["criterion"]):
+    own = any(":" in name for name in asked)
+    if own or needed(stages(experiment)["criterion"]) or experiment.method == "gradual":
         _try_stages(experiment, setup)
 
 
@@ -144,7 +145,7 @@ def _root(density: Density, rounds: int) -> Density:
     """What is left after the first of so many rounds."""
     if isinstance(density, Mapping):
         return {name: d ** (1 / rounds) for name, d in density.items()}
-    return density ** (1 / rounds)
+    return float(density ** (1 / rounds))
 
 
 def _own(experiment: Experiment) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """From stored trainings to the result document: levels, arms, verdict, curves."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,12 +44,16 @@ class Runs:
         return {arm: runs for (at, arm), runs in self.by_place.items() if at == level and arm != GATE}
 
 
-def collect(plan: Plan, store: Store) -> Runs:
-    """Read the results of a plan; a stack whose task failed is as many failed replicates, each with the reason."""
+def collect(plan: Plan, store: Store, *, only: Collection[Place] | None = None) -> Runs:
+    """Read the results of a plan, or `only` of some places.
+
+    A stack whose task failed is as many failed replicates, each with the reason.
+    """
+    places = [place for place in plan.tasks if only is None or place in only]
     stacks: dict[tuple[int, str], list[Replicate]] = {}
-    for place in sorted(plan.tasks, key=lambda p: p[2]):
+    for place in sorted(places, key=lambda p: p[2]):
         stacks.setdefault(place[:2], []).extend(_stack(plan, store, place))
-    order = dict.fromkeys(place[:2] for place in plan.tasks)
+    order = dict.fromkeys(place[:2] for place in places)
     return Runs(plan, {at: tuple(stacks[at]) for at in order})
 
 
@@ -65,7 +69,7 @@ def document(runs: Runs) -> dict[str, Any]:
             {
                 "density": density,
                 "model_density": _model_density(plan, number),
-                "arms": {arm: _arm(entries) for arm, entries in arms.items()},
+                "arms": {arm: measured(entries) for arm, entries in arms.items()},
                 "checks": {} if number == 0 else checks[density],
                 "emptied": {arm: gone for arm, entries in arms.items() if (gone := _emptied(entries))},
             }
@@ -75,7 +79,7 @@ def document(runs: Runs) -> dict[str, Any]:
         "data": _data(plan),
         "verdict": {**verdict.as_json(), "warnings": [*verdict.as_json()["warnings"], *_unsettled(runs)]},
         "levels": levels,
-        "dense_doubled": _arm(runs.by_place[0, GATE]) if (0, GATE) in runs.by_place else None,
+        "dense_doubled": measured(runs.by_place[0, GATE]) if (0, GATE) in runs.by_place else None,
         "costs": costs(runs),
         "failures": failures(runs),
     }
@@ -101,11 +105,12 @@ def costs(runs: Runs) -> list[dict[str, Any]]:
     a process, an equal share of its stack's. Arms of which no replicate finished are left out.
     """
     densities = runs.plan.densities()
-    found = ((level, arm, _cost(runs, level, arm)) for level, arm in runs.by_place if arm != GATE)
-    return [{"density": densities[level], "arm": arm, **cost} for level, arm, cost in found if cost]
+    found = ((level, arm, cost(runs, level, arm)) for level, arm in runs.by_place if arm != GATE)
+    return [{"density": densities[level], "arm": name, **spent} for level, name, spent in found if spent]
 
 
-def _cost(runs: Runs, level: int, arm: str) -> dict[str, Any] | None:
+def cost(runs: Runs, level: int, arm: str) -> dict[str, Any] | None:
+    """Steps, operations and seconds of one replicate of an arm and of all that it needed; None if none finished."""
     plan = runs.plan
     totals: list[dict[str, float | None]] = []
     for number, entry in enumerate(runs.by_place[level, arm]):
@@ -296,10 +301,11 @@ def _at_early_stop(entries: Sequence[Replicate]) -> tuple[float | None, ...]:
     return tuple(r.curve.accuracy_at_early_stop() if isinstance(r, Trained) else None for r in entries)
 
 
-def _arm(entries: Sequence[Replicate]) -> dict[str, Any]:
+def measured(entries: Sequence[Replicate]) -> dict[str, Any]:
+    """What the document says of an arm at a level."""
     from winticket import judge  # scipy's statistics take a second to import, and are wanted at the end alone
 
-    measured: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, many, values in (
         ("accuracy", "accuracies", _accuracies(entries)),
         ("early_stop_step", "early_stop_steps", _early_stops(entries)),
@@ -308,12 +314,12 @@ def _arm(entries: Sequence[Replicate]) -> dict[str, Any]:
         there = [v for v in values if v is not None]
         interval = judge.mean_interval(values)
         ci = "early_stop_ci" if name == "early_stop_step" else f"{name}_ci"
-        measured[name] = math.fsum(there) / len(there) if there else None
-        measured[ci] = None if interval is None else list(interval)
-        measured[many] = list(values)
+        found[name] = math.fsum(there) / len(there) if there else None
+        found[ci] = None if interval is None else list(interval)
+        found[many] = list(values)
     how = next((r.how for r in entries if isinstance(r, Trained)), {})
     return {
-        **measured,
+        **found,
         "failed": sum(isinstance(r, Failed) for r in entries),
         "stacked": how.get("stacked"),
         "stacking_reason": how.get("reason") or None,

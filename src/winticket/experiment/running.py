@@ -133,7 +133,7 @@ def carry_out(
 ) -> Result:
     """Train what is missing and write the results; see `conduct`. `began` is a time.monotonic() to count from."""
     began = time.monotonic() if began is None else began
-    _measure_engine(ready.plan, ready.store)
+    measure_engine(ready.plan, ready.store)
     try:
         outcomes = execute(
             list(ready.plan.tasks.values()),
@@ -155,7 +155,7 @@ def carry_out(
         ) from error
 
 
-def _measure_engine(planned: Plan, store: Store) -> None:
+def measure_engine(planned: Plan, store: Store) -> None:
     """Find out where the sparse kernels pay, before any training: all workers then make the same choice."""
     missing, experiment = planned.missing(store), planned.experiment
     if experiment.engine == "auto" and missing and place().type == "cpu":

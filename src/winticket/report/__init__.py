@@ -1,6 +1,7 @@
 """The report: tables, figures, the one-page summary, the final screen, and what to try next."""
 
 from winticket.report.advice import advise
+from winticket.report.comparison import comparison, comparison_figure, comparison_screen, draw_comparison
 from winticket.report.figures import (
     accuracy_against_density,
     draw_all,
@@ -30,7 +31,11 @@ __all__ = [
     "accuracy_by_density",
     "advise",
     "checks_by_density",
+    "comparison",
+    "comparison_figure",
+    "comparison_screen",
     "draw_all",
+    "draw_comparison",
     "early_stop_against_density",
     "early_stop_by_density",
     "emptied_layers",

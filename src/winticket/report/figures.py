@@ -45,7 +45,7 @@ def accuracy_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple[F
     """
     table = accuracy_by_density(document)
     with style(ink):
-        figure, axes = _canvas(accuracy_title(document), _subtitle(document), ink=ink)
+        figure, axes = canvas(accuracy_title(document), _subtitle(document), ink=ink)
         _dense_reference(axes, table, "accuracy", scale=100, ink=ink)
         for arm in _pruned_arms(document):
             _arm_line(axes, table.where(arm=arm), "accuracy", look=look_of(arm, ink=ink), scale=100, ink=ink)
@@ -62,7 +62,7 @@ def early_stop_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple
     """Step of minimum validation loss against density, for every arm, with 95 % intervals; low is fast."""
     table = early_stop_by_density(document)
     with style(ink):
-        figure, axes = _canvas(early_stop_title(document), _subtitle(document), ink=ink)
+        figure, axes = canvas(early_stop_title(document), _subtitle(document), ink=ink)
         _dense_reference(axes, table, "early_stop_step", scale=1, ink=ink)
         for arm in _pruned_arms(document):
             rows = table.where(arm=arm)
@@ -182,7 +182,7 @@ def _head(figure: Figure, title: str, subtitle: str, *, ink: Ink) -> None:
     figure.text(0.02, below, subtitle, ha="left", va="top", fontsize=9, color=ink.quiet)
 
 
-def _canvas(title: str, subtitle: str, *, ink: Ink) -> tuple[Figure, Axes]:
+def canvas(title: str, subtitle: str, *, ink: Ink) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7.6, 5.0))
     figure.subplots_adjust(left=0.105, right=0.975, bottom=0.115, top=0.80 - 0.05 * title.count("\n"))
     _head(figure, title, subtitle, ink=ink)

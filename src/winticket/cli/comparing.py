@@ -1,0 +1,102 @@
+"""compare: methods side by side."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from winticket.cli.answers import print_json, request
+from winticket.cli.words import STORE, AsJson, Data, Quiet, StorePath, Workers, given, with_words
+
+if TYPE_CHECKING:
+    from winticket.run import Event, Task
+
+SET_HERE = (
+    "method",
+    "criterion",
+    "rewind",
+    "rewind_step",
+    "levels",
+    "rate",
+    "pruning",
+    "final_density",
+    "density",
+    "output_rate",
+    "conv_rate",
+    "controls",
+    "margin_pp",
+    "alpha",
+    "gate",
+)
+
+
+@with_words(without=SET_HERE)
+def compare(
+    data: Data,
+    *,
+    density: Annotated[float, typer.Option("--density", help="The density that all end at.")] = 0.1,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            help="A method, or METHOD:CRITERION as in at-init:snip; may be repeated. Unless said: imp, one-shot, "
+            "at-init:snip, at-init:random (a static random mask), gradual, set, rigl.",
+        ),
+    ] = None,
+    store: StorePath = STORE,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the table and the figure.")] = Path(
+        "winticket-compare"
+    ),
+    workers: Workers = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    **words: Any,
+) -> None:
+    """Compare methods on DATA at one density, twice: with as many steps in every training, and at equal total cost.
+
+    A ticket costs all the trainings that its mask was found by: iterative pruning to a tenth takes a dozen. So each
+    method is trained again for as many steps as make all of them, the dense network too, cost what the dearest does.
+
+    [bold]winticket compare digits --density 0.05 --method imp --method rigl --method at-init:snip[/bold]
+    """
+    with request():
+        from winticket.experiment import USUAL_METHODS
+        from winticket.experiment import compare as side_by_side
+
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers is {workers}; give the number of processes, 1 or more")
+        document = side_by_side(
+            data,
+            tuple(method or USUAL_METHODS),
+            density=density,
+            store=store,
+            out=out,
+            workers=workers,
+            watching=None if quiet else _watching,
+            **given(words),
+        )
+    if as_json:
+        print_json(document)
+    else:
+        from winticket.report import comparison_screen
+
+        Console().print(comparison_screen(document))
+    if any(row["failed"] for row in document["rows"]):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _watching(tasks: Sequence["Task"], density: float) -> Iterator[Callable[["Event"], None]]:
+    from winticket.report import Watch
+
+    levels = 1 + max(int(str(t.label.get("level", 0))) for t in tasks)
+    with Watch(
+        {t.key: t.weight for t in tasks},
+        [density] * levels,
+        seconds=None,
+        console=Console(stderr=True),
+    ) as watch:
+        yield watch

@@ -1,0 +1,200 @@
+"""Methods side by side at one density: with as many steps in every training, and at the same cost in all."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from winticket.experiment import outcome
+from winticket.experiment.machine import environment, processes
+from winticket.experiment.names import METHODS
+from winticket.experiment.plan import Place, Plan, plan
+from winticket.experiment.running import PRELOAD, measure_engine
+from winticket.experiment.spec import Experiment
+from winticket.run import Event, Store, Task
+from winticket.run import run as execute
+from winticket.version import __version__
+
+USUAL_METHODS = ("imp", "one-shot", "at-init:snip", "at-init:random", "gradual", "set", "rigl")
+OWN = ("gradual", "set", "rigl")
+"""Methods whose own training gives the network that their papers speak of; of the others it is the ticket's."""
+NEAR = 0.02
+"""Costs that differ by less than this share are the same."""
+
+Watching = Callable[[Sequence[Task], float], AbstractContextManager[Callable[[Event], None] | None]]
+"""(trainings to come, density) -> a context whose value hears their events."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method's network: where in which plan it is trained, and how many steps each of its trainings has."""
+
+    method: str
+    plan: Plan
+    arm: str
+
+    @property
+    def level(self) -> int:
+        return 0 if self.arm == "dense" else len(self.plan.counts) - 1
+
+    @property
+    def steps(self) -> int:
+        return self.plan.setup.recipe.steps
+
+    def places(self) -> list[Place]:
+        """One per stack."""
+        return [place for place in self.plan.tasks if place[:2] == (self.level, self.arm)]
+
+
+def compare(
+    data: str | os.PathLike[str],
+    methods: Sequence[str] = USUAL_METHODS,
+    *,
+    density: float,
+    store: str | os.PathLike[str] = "runs",
+    out: str | os.PathLike[str],
+    workers: int | None = None,
+    watching: Watching | None = None,
+    **choices: Any,
+) -> dict[str, Any]:
+    """Train every method's network at `density`, and again with as many steps as make all cost what the dearest does.
+
+    `methods` are names, with a criterion where one is meant ("at-init:snip"). Costs are optimiser steps of all
+    trainings that a network needed. `choices` are those of `Experiment.of`. Writes compare.json, a table and a figure
+    to `out`, and returns the document. Raises ValueError, before any training, for what cannot be had.
+    """
+    began = time.monotonic()
+    if not 0 < density < 1:
+        raise ValueError(f"density is {density}; give one in (0, 1), as 0.1")
+    place, count = Store(store), processes() if workers is None else workers
+    first = _entries(data, methods, density, choices)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    found: list[tuple[str, Entry, dict[str, Any]]] = []
+    _execute(first, place, count, density, watching)
+    found += [("density", entry, _measured(entry, place)) for entry in first]
+    costs = [row["steps"] for _, _, row in found if row["steps"]]
+    if not costs:
+        raise ValueError(f"no method finished; winticket store ls {place.path} shows why")
+    budget = max(costs)
+    longer = [_longer(entry, row["steps"], budget) for _, entry, row in found]
+    _execute([entry for entry in longer if entry], place, count, density, watching)
+    for (_, entry, row), again in zip(list(found), longer, strict=True):
+        found.append(("cost", again or entry, _measured(again, place) if again else row))
+    document = {
+        "winticket": __version__,
+        "data": str(data),
+        "model": first[0].plan.setup.model,
+        "density": density,
+        "budget_steps": budget,
+        "replicates": first[0].plan.experiment.replicates,
+        "rows": _against_dense([{"equal": equal, **_told(entry), **row} for equal, entry, row in found]),
+        "environment": environment(),
+        "store": place.path,
+        "seconds": round(time.monotonic() - began, 3),
+    }
+    from winticket import report
+
+    document["files"] = [str(p) for p in report.draw_comparison(document, folder)]
+    (folder / "compare.json").write_text(json.dumps(document, indent=1, allow_nan=False))
+    return document
+
+
+def _entries(
+    data: str | os.PathLike[str], methods: Sequence[str], density: float, choices: Mapping[str, Any]
+) -> list[Entry]:
+    if len(set(methods)) < len(methods):
+        raise ValueError(f"a method is given twice among {', '.join(methods)}")
+    entries: list[Entry] = []
+    for asked in methods:
+        method, _, criterion = asked.partition(":")
+        own = {**choices, "method": method, "controls": (), "gate": False}
+        if criterion:
+            own["criterion"] = criterion
+        if method == "imp":
+            rate = 0.2
+            own |= {
+                "final_density": density,
+                "levels": math.ceil(math.log(density) / math.log(1 - rate) - 1e-9),
+            }
+        else:
+            own["density"] = (density,)
+        planned = plan(Experiment.of(data, **own))
+        if not entries:
+            entries.append(Entry("dense", planned, "dense"))
+        searched = method in METHODS and (len(planned.counts) - 1, "search", 0) in planned.tasks
+        if searched:
+            entries.append(Entry(asked, planned, "search"))
+        if not searched or method not in OWN:
+            entries.append(Entry(asked, planned, "ticket"))
+    return entries
+
+
+def _longer(entry: Entry, steps: float | None, budget: float) -> Entry | None:
+    """The entry with trainings so much longer that all of it costs the budget; None where it does already."""
+    if steps is None or steps > (1 - NEAR) * budget:
+        return None
+    recipe, share = entry.plan.setup.recipe, budget / steps
+    experiment = entry.plan.experiment.but(
+        steps=round(recipe.steps * share),
+        evaluate_every=max(1, round(recipe.evaluate_every * share)),
+        **({"warmup": round(recipe.warmup * share)} if recipe.warmup else {}),
+    )
+    return Entry(entry.method, plan(experiment), entry.arm)
+
+
+def _execute(
+    entries: Sequence[Entry], store: Store, workers: int, density: float, watching: Watching | None
+) -> None:
+    wanted = {
+        task.key: task for entry in entries for task in (entry.plan.tasks[place] for place in entry.places())
+    }
+    if not wanted:
+        return
+    for entry in {id(e.plan): e for e in entries}.values():
+        measure_engine(entry.plan, store)
+    every = {
+        entry.plan.tasks[at].key: entry.plan.tasks[at]
+        for entry in entries
+        for place in entry.places()
+        for at in (place, *entry.plan.behind(place))
+    }
+    watched = watching(list(every.values()), density) if watching else nullcontext(None)
+    with watched as hears:
+        execute(list(wanted.values()), store, workers=workers, on_event=hears, preload=PRELOAD)
+
+
+def _measured(entry: Entry, store: Store) -> dict[str, Any]:
+    """Accuracies by replicate, and the cost of one."""
+    needed = {at for place in entry.places() for at in (place, *entry.plan.behind(place))}
+    runs = outcome.collect(entry.plan, store, only=needed)
+    spent = outcome.cost(runs, entry.level, entry.arm)
+    return {
+        **outcome.measured(runs.by_place[entry.level, entry.arm]),
+        **(spent or dict.fromkeys(outcome.SPENT)),
+    }
+
+
+def _told(entry: Entry) -> dict[str, Any]:
+    kept = entry.plan.densities()[entry.level]
+    return {"method": entry.method, "arm": entry.arm, "density": kept, "steps_each": entry.steps}
+
+
+def _against_dense(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each row with its paired difference to the dense network of the same comparison, in fractions."""
+    from winticket import judge
+
+    for row in rows:
+        dense = next(r for r in rows if r["equal"] == row["equal"] and r["method"] == "dense")
+        pairs = zip(row["accuracies"], dense["accuracies"], strict=True)
+        apart = [None if a is None or b is None else a - b for a, b in pairs]
+        there = [d for d in apart if d is not None]
+        interval = judge.mean_interval(apart) if row is not dense else None
+        row["to_dense"] = math.fsum(there) / len(there) if there else None
+        row["to_dense_ci"] = None if interval is None else list(interval)
+    return rows

@@ -22,11 +22,12 @@ ROOMS: dict[str, set[str]] = {
     "rewind": {"ticket"},
     "schedules": set(),
     "controls": {"ticket"},
+    "levels": {"ticket", "models", "train", "criteria", "allocate", "rewind"},
     "procedures": STAGES | {"run"},
     "report": {"version"},
     "experiment": STAGES | {"places", "sparse", "run", "procedures", "judge", "report", "version"},
     "cli": STAGES | {"run", "procedures", "judge", "report", "experiment", "version"},
-    "__init__": {"experiment", "ticket", "train", "version"},
+    "__init__": {"experiment", "levels", "ticket", "train", "version"},
     "__main__": {"cli"},
 }
 

@@ -4,6 +4,9 @@ result = winticket.find("digits", replicates=5)     # the whole search, with its
 ticket = winticket.Ticket.load("ticket.safetensors")
 with winticket.masked(model, ticket):               # its weights, its mask; your own loop, your own optimiser
     my_training_loop(model)
+for level in winticket.Levels(model, [0.5, 0.25]):  # the search itself around your own loop
+    with level:
+        my_training_loop(model)
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,15 +15,17 @@ from winticket.version import __version__
 
 if TYPE_CHECKING:
     from winticket.experiment import Experiment, Result, find
+    from winticket.levels import Levels
     from winticket.ticket import Mask, Ticket
     from winticket.train import Recipe, masked
 
-__all__ = ["Experiment", "Mask", "Recipe", "Result", "Ticket", "__version__", "find", "masked"]
+__all__ = ["Experiment", "Levels", "Mask", "Recipe", "Result", "Ticket", "__version__", "find", "masked"]
 
 _HOMES = {
     "Experiment": "experiment",
     "Result": "experiment",
     "find": "experiment",
+    "Levels": "levels",
     "Mask": "ticket",
     "Ticket": "ticket",
     "Recipe": "train",

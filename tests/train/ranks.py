@@ -1,4 +1,4 @@
-"""What two processes do together in test_ranks.py: `python ranks.py RANK WORLD FILE CASE OUT`."""
+"""What two processes do together in test_ranks.py: `python ranks.py RANK WORLD FILE OUT`."""
 
 import hashlib
 import json
@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from winticket import criteria, rewind
+from winticket.levels import Levels
 from winticket.ticket import Mask
 from winticket.train import masked
 
@@ -97,7 +99,36 @@ def different(rank: int) -> dict[str, object]:
         }
 
 
+def search(rank: int, seen: str) -> dict[str, object]:
+    """A whole search; every rank trains on examples of its own, and scores on the same, or on its own."""
+    model = network()
+    ddp = DistributedDataParallel(model)
+    found: list[object] = []
+    batches = [batch(50 + i, rank if seen == "own" else 0) for i in range(2)]
+    levels = Levels(
+        ddp, [0.5, 0.25], criterion=criteria.snip, rewind=rewind.to_step, rewind_step=2, batches=batches
+    )
+    try:
+        for level in levels:
+            with level:
+                optimizer = torch.optim.SGD(ddp.parameters(), lr=0.1, momentum=0.9)
+                wrong, _ = train(ddp, optimizer, rank, level.ticket.mask)
+            state, keep = level.ticket.start, level.ticket.mask.keep
+            parts: list[dict[str, Tensor]] = [
+                dict(keep),
+                dict(state.weights),
+                dict(state.buffers),
+                {n: p.detach() for n, p in model.named_parameters()},
+            ]
+            found.append([wrong, level.ticket.mask.count(), state.step, *map(digest, parts)])
+    except ValueError as error:
+        return {"error": str(error)}
+    return {"levels": found}
+
+
 CASES = {
+    "search": lambda rank: search(rank, "same"),
+    "search, own examples": lambda rank: search(rank, "own"),
     "ddp": lambda rank: under_a_mask(rank, "ddp"),
     "module": lambda rank: under_a_mask(rank, "module"),
     "different": different,
@@ -105,11 +136,11 @@ CASES = {
 
 
 def main() -> None:
-    rank, world, file, case, out = sys.argv[1:]
+    rank, world, file, out = sys.argv[1:]
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=int(rank), world_size=int(world))
     try:
-        Path(out).write_text(json.dumps(CASES[case](int(rank))))
+        Path(out).write_text(json.dumps({name: case(int(rank)) for name, case in CASES.items()}))
     finally:
         dist.destroy_process_group()
 

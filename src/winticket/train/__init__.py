@@ -7,6 +7,7 @@ from winticket.train.masked import masked
 from winticket.train.precision import check_precision
 from winticket.train.recipe import Recipe
 from winticket.train.stacked import may_stack
+from winticket.train.wrapped import bare, shared_buffers
 
 REVISION = 3
 """Raised whenever the numbers that `train` gives change."""
@@ -15,6 +16,7 @@ __all__ = [
     "REVISION",
     "Engine",
     "Recipe",
+    "bare",
     "check_engine",
     "check_precision",
     "evaluate",
@@ -22,5 +24,6 @@ __all__ = [
     "may_stack",
     "measure",
     "relative_cost",
+    "shared_buffers",
     "train",
 ]

@@ -64,7 +64,8 @@ def shared_buffers(model: nn.Module) -> dict[str, Tensor]:
     if ddp is not None and ddp.broadcast_buffers:
         first = torch.distributed.get_global_rank(ddp.process_group, 0)
         for buffer in buffers.values():
-            torch.distributed.broadcast(buffer, first, group=ddp.process_group)
+            sent = buffer.view(torch.uint8) if buffer.dtype == torch.bool else buffer  # gloo sends no bools
+            torch.distributed.broadcast(sent, first, group=ddp.process_group)
     return {name: buffer.cpu() for name, buffer in buffers.items()}
 
 

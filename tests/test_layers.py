@@ -22,6 +22,7 @@ ROOMS: dict[str, set[str]] = {
     "rewind": {"ticket"},
     "schedules": set(),
     "controls": {"ticket"},
+    "interop": {"ticket"},
     "levels": {"ticket", "models", "train", "criteria", "allocate", "rewind"},
     "procedures": STAGES | {"run"},
     "report": {"version"},

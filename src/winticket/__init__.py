@@ -14,12 +14,29 @@ from typing import TYPE_CHECKING, Any
 from winticket.version import __version__
 
 if TYPE_CHECKING:
+    from winticket import allocate, controls, criteria, interop, rewind, schedules
     from winticket.experiment import Experiment, Result, find
     from winticket.levels import Levels
     from winticket.ticket import Mask, Ticket
     from winticket.train import Recipe, masked
 
-__all__ = ["Experiment", "Levels", "Mask", "Recipe", "Result", "Ticket", "__version__", "find", "masked"]
+__all__ = [
+    "Experiment",
+    "Levels",
+    "Mask",
+    "Recipe",
+    "Result",
+    "Ticket",
+    "__version__",
+    "allocate",
+    "controls",
+    "criteria",
+    "find",
+    "interop",
+    "masked",
+    "rewind",
+    "schedules",
+]
 
 _HOMES = {
     "Experiment": "experiment",
@@ -31,12 +48,15 @@ _HOMES = {
     "Recipe": "train",
     "masked": "train",
 }
+_ROOMS = {"allocate", "controls", "criteria", "interop", "rewind", "schedules"}
 
 
 def __getattr__(name: str) -> Any:
     # On first use, so that `winticket --help` does not wait for torch.
-    if name not in _HOMES:
+    if name not in _HOMES and name not in _ROOMS:
         raise AttributeError(f"module 'winticket' has no attribute {name!r}")
     from importlib import import_module
 
+    if name in _ROOMS:
+        return import_module(f"winticket.{name}")
     return getattr(import_module(f"winticket.{_HOMES[name]}"), name)

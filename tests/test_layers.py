@@ -7,6 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "winticket"
 STAGES = {"ticket", "data", "models", "train", "criteria", "allocate", "rewind", "controls", "schedules"}
+PUBLIC = {"allocate", "controls", "criteria", "interop", "rewind", "schedules"}
 ROOMS: dict[str, set[str]] = {
     "version": set(),
     "places": set(),
@@ -22,11 +23,14 @@ ROOMS: dict[str, set[str]] = {
     "rewind": {"ticket"},
     "schedules": set(),
     "controls": {"ticket"},
+    "interop": {"ticket"},
+    "levels": {"ticket", "models", "train", "criteria", "allocate", "rewind"},
+    "integrations": {"ticket", "levels"},
     "procedures": STAGES | {"run"},
     "report": {"version"},
     "experiment": STAGES | {"places", "sparse", "run", "procedures", "judge", "report", "version"},
     "cli": STAGES | {"run", "procedures", "judge", "report", "experiment", "version"},
-    "__init__": {"experiment", "ticket", "train", "version"},
+    "__init__": {"experiment", "levels", "ticket", "train", "version"} | PUBLIC,
     "__main__": {"cli"},
 }
 

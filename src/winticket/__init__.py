@@ -4,6 +4,9 @@ result = winticket.find("digits", replicates=5)     # the whole search, with its
 ticket = winticket.Ticket.load("ticket.safetensors")
 with winticket.masked(model, ticket):               # its weights, its mask; your own loop, your own optimiser
     my_training_loop(model)
+for level in winticket.Levels(model, [0.5, 0.25]):  # the search itself around your own loop
+    with level:
+        my_training_loop(model)
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,27 +14,49 @@ from typing import TYPE_CHECKING, Any
 from winticket.version import __version__
 
 if TYPE_CHECKING:
+    from winticket import allocate, controls, criteria, interop, rewind, schedules
     from winticket.experiment import Experiment, Result, find
+    from winticket.levels import Levels
     from winticket.ticket import Mask, Ticket
     from winticket.train import Recipe, masked
 
-__all__ = ["Experiment", "Mask", "Recipe", "Result", "Ticket", "__version__", "find", "masked"]
+__all__ = [
+    "Experiment",
+    "Levels",
+    "Mask",
+    "Recipe",
+    "Result",
+    "Ticket",
+    "__version__",
+    "allocate",
+    "controls",
+    "criteria",
+    "find",
+    "interop",
+    "masked",
+    "rewind",
+    "schedules",
+]
 
 _HOMES = {
     "Experiment": "experiment",
     "Result": "experiment",
     "find": "experiment",
+    "Levels": "levels",
     "Mask": "ticket",
     "Ticket": "ticket",
     "Recipe": "train",
     "masked": "train",
 }
+_ROOMS = {"allocate", "controls", "criteria", "interop", "rewind", "schedules"}
 
 
 def __getattr__(name: str) -> Any:
     # On first use, so that `winticket --help` does not wait for torch.
-    if name not in _HOMES:
+    if name not in _HOMES and name not in _ROOMS:
         raise AttributeError(f"module 'winticket' has no attribute {name!r}")
     from importlib import import_module
 
+    if name in _ROOMS:
+        return import_module(f"winticket.{name}")
     return getattr(import_module(f"winticket.{_HOMES[name]}"), name)

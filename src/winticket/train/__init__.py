@@ -9,6 +9,7 @@ from winticket.train.precision import check_precision
 from winticket.train.recipe import Recipe
 from winticket.train.stacked import may_stack
 from winticket.train.supermask import Learning, Supermask
+from winticket.train.wrapped import bare, shared_buffers
 
 REVISION = 3
 """Raised whenever the numbers that `train` gives change."""
@@ -21,6 +22,7 @@ __all__ = [
     "Learning",
     "Recipe",
     "Supermask",
+    "bare",
     "check_engine",
     "check_precision",
     "dense_gradient",
@@ -29,5 +31,6 @@ __all__ = [
     "may_stack",
     "measure",
     "relative_cost",
+    "shared_buffers",
     "train",
 ]

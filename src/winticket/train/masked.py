@@ -1,8 +1,8 @@
 """Keep a mask in force inside anybody's training loop."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,20 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from winticket.ticket import Mask, Ticket
+from winticket.train.wrapped import bare, check_ranks
+
+
+class Optimizer(Protocol):
+    """Anything with a `step`."""
+
+    @property
+    def step(self) -> Callable[..., Any]: ...
 
 
 @contextmanager
-def masked(model: nn.Module, mask: Mask | Ticket) -> Iterator[nn.Module]:
+def masked(
+    model: nn.Module, mask: Mask | Ticket, *, optimizer: Optimizer | Sequence[Optimizer] = ()
+) -> Iterator[nn.Module]:
     """Within the block, the pruned weights of `model` are exactly 0.
 
     ```python
@@ -25,17 +35,52 @@ def masked(model: nn.Module, mask: Mask | Ticket) -> Iterator[nn.Module]:
 
     The mask is put on at entry, after every step of any `torch.optim` optimiser, before every forward pass
     (which covers optimisers of other makes), before a state dict is taken, and at exit, however the block
-    ends. Names in the state dict stay as they are; nothing of it remains on the model afterwards, and the
-    weights stay pruned.
+    ends. An optimiser of another make given as `optimizer` (or several) is followed after every step as well.
+    Names in the state dict stay as they are; nothing of it remains on the model afterwards, and the weights stay
+    pruned.
 
-    Multiplying gradients alone would not do: momentum, Adam's moments and weight decay move weights whose
-    gradient is zero. Raises ValueError, before the first step, where mask and model disagree about a layer.
+    Gradients of pruned weights are exactly 0, so that the norm that clipping looks at is the ticket's own, and moments
+    of a fresh optimiser are 0 there. That alone would not do: moments gathered before, and weight decay, move weights
+    whose gradient is zero.
+
+    `model` may be wrapped in DistributedDataParallel, by torch.compile, or an AveragedModel; names are those of the
+    model within. Ranks of a DDP model compare what they were given, so all have to enter.
+
+    Raises ValueError, before the first step, where mask and model disagree about a layer, or ranks about the mask.
     """
+    if not isinstance(mask, Mask | Ticket):
+        raise TypeError(f"masked() takes a Ticket or a Mask, not a {type(mask).__name__}")
+    check_ranks(model, mask)
+    whole, model = model, bare(model)
     if isinstance(mask, Ticket):
         mask.load_into(model)
         mask = mask.mask
-    if not isinstance(mask, Mask):
-        raise TypeError(f"masked() takes a Ticket or a Mask, not a {type(mask).__name__}")
+    _check(model, mask)
+    rule = _Rule(model, {name: ~keep for name, keep in mask.keep.items()})
+    with ExitStack() as stack:
+        stack.callback(rule.end)
+        stack.callback(rule)
+        rule()
+        handles = [register_optimizer_step_post_hook(rule), model.register_forward_pre_hook(rule)]
+        if (
+            whole is not model
+        ):  # what torch.compile made before the block does not see hooks of the model within
+            handles.append(whole.register_forward_pre_hook(rule))
+        # A state dict may be taken of a part: every module that holds a masked weight looks after it.
+        for owner in {"", *(name.rpartition(".")[0] for name in mask.keep)}:
+            before_state_dict: Callable[..., RemovableHandle] = model.get_submodule(
+                owner
+            ).register_state_dict_pre_hook
+            handles.append(before_state_dict(rule))
+        for handle in handles:
+            stack.callback(handle.remove)
+        for other in [optimizer] if not isinstance(optimizer, Sequence) else optimizer:
+            if not isinstance(other, torch.optim.Optimizer):  # those have a hook for it
+                stack.callback(_follow(other, rule))
+        yield whole
+
+
+def _check(model: nn.Module, mask: Mask) -> None:
     parameters = dict(model.named_parameters())
     for name, keep in mask.keep.items():
         if name not in parameters:
@@ -45,37 +90,72 @@ def masked(model: nn.Module, mask: Mask | Ticket) -> Iterator[nn.Module]:
         if parameters[name].shape != keep.shape:
             given, own = tuple(keep.shape), tuple(parameters[name].shape)
             raise ValueError(f"the mask of {name!r} has shape {given}, the model's weight {own}")
-    pruned = {name: ~keep for name, keep in mask.keep.items()}
-    enforce = _enforcer(model, pruned)
-    enforce()
-    handles = [register_optimizer_step_post_hook(enforce), model.register_forward_pre_hook(enforce)]
-    # A state dict may be taken of a part: every module that holds a masked weight looks after it.
-    for owner in {"", *(name.rpartition(".")[0] for name in mask.keep)}:
-        before_state_dict: Callable[..., RemovableHandle] = model.get_submodule(
-            owner
-        ).register_state_dict_pre_hook
-        handles.append(before_state_dict(enforce))
-    try:
-        yield model
-    finally:
-        for handle in handles:
-            handle.remove()
-        enforce()
-        pruned.clear()  # a copy of the model made within the block still has the hooks: they do nothing now
 
 
-def _enforcer(model: nn.Module, pruned: dict[str, Tensor]) -> Callable[..., None]:
-    """Zero the `pruned` weights of `model` as it is now (its parameters may have moved or been replaced)."""
+def _follow(optimizer: Optimizer, rule: Callable[..., None]) -> Callable[[], None]:
+    """Have the rule follow every step. Returns what undoes that."""
+    step, own = optimizer.step, vars(optimizer).get("step")
+
+    def stepped(*given: Any, **named: Any) -> Any:
+        result = step(*given, **named)
+        rule()
+        return result
+
+    def undo() -> None:
+        if own is None:
+            del vars(optimizer)["step"]
+        else:
+            vars(optimizer)["step"] = own
+
+    vars(optimizer)["step"] = stepped
+    return undo
+
+
+class _Rule:
+    """Zero the `pruned` weights of `model` as it is now, and their gradients as they arise.
+
+    Its parameters may have moved or been replaced since the last time.
+    """
+
+    def __init__(self, model: nn.Module, pruned: dict[str, Tensor]) -> None:
+        self.model, self.pruned = model, pruned
+        self.watched: dict[str, tuple[nn.Parameter, RemovableHandle]] = {}
 
     @torch.no_grad()
-    def enforce(*_: Any, **__: Any) -> None:
-        parameters = dict(model.named_parameters())
-        for name, gone in pruned.items():
+    def __call__(self, *_: Any, **__: Any) -> None:
+        parameters = dict(self.model.named_parameters())
+        for name, gone in self.pruned.items():
             weight = parameters[name]
             if gone.device != weight.device:
-                gone = pruned[name] = gone.to(weight.device)  # noqa: PLW2901
+                gone = self.pruned[name] = gone.to(weight.device)  # noqa: PLW2901
             # Past autograd's count of versions: a second forward pass before the backward pass writes zeros
             # over zeros, and the first one's saved weights are still good.
             weight.data.masked_fill_(gone, 0)
+            if not torch.compiler.is_compiling():
+                self._watch(name, weight)
 
-    return enforce
+    def _watch(self, name: str, weight: nn.Parameter) -> None:
+        """A hook of the weight itself runs before its gradient is added up, so before DDP sends it, too."""
+        before = self.watched.get(name)
+        if before is not None and (before[0] is weight or not weight.requires_grad):
+            return
+        if before is not None:
+            before[1].remove()
+        if weight.requires_grad:
+            pruned = self.pruned
+
+            def without_pruned(gradient: Tensor) -> Tensor:
+                return gradient.masked_fill(pruned[name].to(gradient.device), 0)
+
+            watch: Callable[..., RemovableHandle] = weight.register_hook
+            self.watched[name] = (weight, watch(without_pruned))
+
+    def end(self) -> None:
+        for _, handle in self.watched.values():
+            handle.remove()
+        self.watched.clear()
+        self.pruned.clear()
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[nn.Module, dict[str, Tensor]]]:
+        """A copy of the model, or what is read back from a file, has hooks that do nothing."""
+        return _Rule, (nn.Module(), {})

@@ -1,0 +1,111 @@
+"""A Lightning callback that finds tickets: iterative pruning with rewinding inside one `trainer.fit`."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.nn.parallel import DistributedDataParallel
+
+from winticket.integrations.search import Search
+from winticket.levels import Density
+from winticket.ticket import Ticket
+
+try:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+except ImportError as error:
+    raise ImportError(
+        "winticket.integrations.lightning needs Lightning: pip install 'winticket[lightning]'"
+    ) from error
+
+__all__ = ["LotteryTicket"]
+
+
+class LotteryTicket(Callback):
+    """Train, prune, rewind and train again, level by level, in one `trainer.fit`.
+
+    ```python
+    search = LotteryTicket([0.5, 0.25, 0.1], epochs=10, folder="tickets")
+    Trainer(max_epochs=-1, callbacks=[search]).fit(model, data)  # stops after the last level
+    search.tickets  # of each level; the first is the whole network
+    ```
+    A level lasts `epochs`, or `steps` updates. At each new one weights and buffers are rewound, the optimiser's state
+    is emptied (or that of step k, under `rewind.to_step_with_optimizer`), and rates and schedules go back to where they
+    were, so a schedule spans one level. Where a level ends, the trainer has validated and saved what it trained.
+    Tickets are written to `folder` as `level-0.safetensors` and so on, when their training begins.
+
+    `options` are those of `winticket.Levels`: criterion, allocate, rewind, rewind_step, exclude, batches, ticket, ...
+
+    Raises ValueError, before any training, where the trainer would stop before the last level, or a checkpoint is to be
+    resumed: go on from the last ticket instead (`ticket=`).
+    """
+
+    def __init__(
+        self,
+        densities: Sequence[Density],
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+        folder: str | Path | None = None,
+        **options: Any,
+    ) -> None:
+        self.search = Search(densities, epochs=epochs, steps=steps, folder=folder, options=options)
+
+    @property
+    def tickets(self) -> list[Ticket]:
+        """What each level trains or trained, the first the whole network."""
+        return self.search.tickets
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The module as it is now is θ₀."""
+        if trainer.global_step:
+            raise ValueError(
+                f"training is to go on from step {trainer.global_step} of a checkpoint, which does not say "
+                "where the search was; go on from the ticket of its last level: ticket=Ticket.load(...)"
+            )
+        _check_lengths(self.search, trainer)
+        wrapped = trainer.strategy.model
+        self.search.begin(
+            wrapped if isinstance(wrapped, DistributedDataParallel) else pl_module,
+            trainer.optimizers,
+            [config.scheduler for config in trainer.lr_scheduler_configs],
+            writes=trainer.is_global_zero,
+        )
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        """The next level, where the last is complete."""
+        self.search.batch_begins()
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Stops the trainer after the last update of the last level."""
+        self.search.step_ended()
+        if self.search.steps is not None and self.search.finished():
+            trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Stops the trainer after the last epoch of the last level."""
+        self.search.epoch_ended()
+        if self.search.finished():
+            trainer.should_stop = True
+
+    def on_train_end(self, *_: Any) -> None:
+        """The mask comes off; the weights stay pruned."""
+        if missing := self.search.end():
+            warnings.warn(missing, RuntimeWarning, stacklevel=2)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """The mask comes off whatever ends the training."""
+        self.search.fail(exception)
+
+
+def _check_lengths(search: Search, trainer: Trainer) -> None:
+    epochs, steps = search.total_epochs, search.total_steps
+    if epochs is not None and trainer.max_epochs is not None and 0 <= trainer.max_epochs < epochs:
+        raise ValueError(f"the search takes {epochs} epochs, max_epochs is {trainer.max_epochs}; give it -1")
+    if steps is not None:
+        most = trainer.estimated_stepping_batches
+        if not math.isinf(most) and most < steps:
+            raise ValueError(
+                f"the search takes {steps} steps, the trainer makes {most}; give it max_epochs=-1 and max_steps=-1"
+            )

@@ -1,0 +1,184 @@
+"""What the callbacks share: levels of so many epochs or updates in one run of a trainer, optimisers and rates reset."""
+
+import copy
+from collections.abc import Callable, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from winticket.levels import Density, Level, Levels
+from winticket.ticket import Ticket
+
+Settings = list[Callable[[], None]]
+
+
+class Search:
+    """Levels, told by a trainer's callback when epochs and updates begin and end.
+
+    A level ends where the first batch after it begins: by then the trainer has validated and saved what was trained.
+    """
+
+    def __init__(
+        self,
+        densities: Sequence[Density],
+        *,
+        epochs: int | None,
+        steps: int | None,
+        folder: str | Path | None,
+        options: dict[str, Any],
+    ) -> None:
+        length = epochs if steps is None else steps
+        if (epochs is None) == (steps is None) or length is None or length < 1:
+            raise ValueError(
+                f"a level lasts so many epochs or so many steps, at least 1: given are epochs={epochs}, steps={steps}"
+            )
+        signature(Levels).bind(None, densities, **options)  # a misspelt option fails here
+        if options.get("rewind_step", 0) and steps is None:
+            raise ValueError(
+                "rewinding to a step needs the steps of a level (steps=...): later levels are shorter"
+            )
+        if steps is not None and options.get("rewind_step", 0) >= steps:
+            raise ValueError(f"rewind_step {options['rewind_step']} is not within a level of {steps} steps")
+        self.densities, self.epochs, self.steps, self.options = densities, epochs, steps, options
+        self.folder = None if folder is None else Path(folder)
+        self.tickets: list[Ticket] = []
+        self.level: Level | None = None
+
+    @property
+    def total_epochs(self) -> int | None:
+        """Epochs in all; None where levels are counted in steps."""
+        return None if self.epochs is None else self.epochs * (len(self.densities) + 1)
+
+    @property
+    def total_steps(self) -> int | None:
+        """Updates in all, from rewound steps on; None where levels are counted in epochs."""
+        if self.steps is None:
+            return None
+        return self.steps + len(self.densities) * (self.steps - int(self.options.get("rewind_step", 0)))
+
+    def begin(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        schedulers: Sequence[Any],
+        *,
+        writes: bool,
+    ) -> None:
+        """Before the first batch: the model as it is now is θ₀. `writes` says that this process writes files."""
+        if len(optimizers) != 1 and self.steps is not None:
+            raise ValueError(
+                f"levels counted in steps need one optimiser, there are {len(optimizers)}; count epochs"
+            )
+        if any(isinstance(o, torch.optim.LBFGS) for o in optimizers):
+            raise ValueError("LBFGS keeps its state in lists, which this does not reset; take another")
+        if self.level is not None:  # a training before raised, and its trainer told nobody
+            self.fail(RuntimeError("another training begins"))
+        self.optimizers, self.schedulers, self.writes = list(optimizers), list(schedulers), writes
+        self.levels = Levels(model, self.densities, **self.options)
+        self.settings = self._settings()
+        self.tickets, self.epochs_done = [], 0
+        self._enter(self.levels.first())
+
+    def batch_begins(self) -> None:
+        """Before each update's first batch: the next level begins where the last one is complete."""
+        if self.level is not None and self._complete() and not self.last:
+            self._leave()
+            following = self.levels.after(self.level)
+            self.epochs_done = 0
+            self._enter(following)
+
+    def step_ended(self) -> None:
+        """After each update and its schedule: settings of the step that is rewound to are kept."""
+        level = self.level
+        if (
+            level is not None
+            and level.number == 0
+            and level.step == self.levels.rewind_step > level.ticket.start.step
+        ):
+            self.settings = self._settings()
+
+    def epoch_ended(self) -> None:
+        self.epochs_done += 1
+
+    @property
+    def last(self) -> bool:
+        """Whether the level in hand is the last."""
+        return self.level is not None and self.level.number == len(self.densities)
+
+    def finished(self) -> bool:
+        """Whether the last level is complete."""
+        return self.last and self._complete()
+
+    def end(self) -> str:
+        """After training: the mask comes off, the weights stay pruned. Returns what is missing, in words."""
+        if self.level is None:
+            return ""
+        missing = ""
+        if not self.finished():
+            missing = (
+                f"training ended within level {self.level.number} of {len(self.densities)}, at density "
+                f"{self.level.density:.4g}; the search is not complete"
+            )
+        self._leave()
+        self.level = None
+        return missing
+
+    def fail(self, error: BaseException) -> None:
+        """Training raised: the mask comes off."""
+        if self.level is not None:
+            self.level.__exit__(type(error), error, error.__traceback__)
+            self.level = None
+
+    def _complete(self) -> bool:
+        assert self.level is not None
+        if self.steps is not None:
+            return self.level.step >= self.steps
+        return self.epochs is not None and self.epochs_done >= self.epochs
+
+    def _enter(self, level: Level) -> None:
+        level.__enter__()
+        self.level = level
+        self.tickets.append(level.ticket)
+        if self.folder is not None and self.writes:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            level.ticket.save(self.folder / f"level-{level.number}.safetensors")
+        if level.number == 0 and level.ticket.start.step == 0:
+            return
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+            level.reset(optimizer)
+        for restore in self.settings:
+            restore()
+
+    def _leave(self) -> None:
+        assert self.level is not None
+        self.level.__exit__(None, None, None)
+
+    def _settings(self) -> Settings:
+        """What puts rates and other options of the optimisers, and the schedules, back to where they are now."""
+        restores: Settings = []
+        for optimizer in self.optimizers:
+            groups = [
+                {k: copy.deepcopy(v) for k, v in group.items() if k != "params"}
+                for group in optimizer.param_groups
+            ]
+            restores.append(_regroup(optimizer, groups))
+        restores += [
+            _reload(scheduler, copy.deepcopy(scheduler.state_dict())) for scheduler in self.schedulers
+        ]
+        return restores
+
+
+def _regroup(optimizer: torch.optim.Optimizer, groups: list[dict[str, Any]]) -> Callable[[], None]:
+    def restore() -> None:
+        for group, before in zip(optimizer.param_groups, groups, strict=True):
+            group.update(copy.deepcopy(before))
+
+    return restore
+
+
+def _reload(scheduler: Any, state: dict[str, Any]) -> Callable[[], None]:
+    return lambda: scheduler.load_state_dict(copy.deepcopy(state))

@@ -1,0 +1,144 @@
+"""A Transformers callback that finds tickets: iterative pruning with rewinding inside one `trainer.train()`."""
+
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch.optim.lr_scheduler import LambdaLR
+
+from winticket.integrations.search import Search
+from winticket.levels import Density
+from winticket.ticket import Ticket
+
+try:
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+except ImportError as error:
+    raise ImportError(
+        "winticket.integrations.transformers needs Transformers: pip install 'winticket[transformers]'"
+    ) from error
+
+__all__ = ["LotteryTicket"]
+
+
+class LotteryTicket(TrainerCallback):
+    """Train, prune, rewind and train again, level by level, in one `trainer.train()`.
+
+    ```python
+    search = LotteryTicket([0.5, 0.25, 0.1], steps=1000, folder="tickets")
+    arguments = TrainingArguments(max_steps=search.total_steps, ...)
+    Trainer(model, arguments, callbacks=[search], ...).train()
+    search.tickets  # of each level; the first is the whole network
+    ```
+    A level lasts `steps` updates, or `epochs`. At each new one weights and buffers are rewound, the optimiser's state
+    is emptied (or that of step k, under `rewind.to_step_with_optimizer`), and rates go back to where they were.
+    Schedules and warm-up that the trainer makes are made to span one level; one of your own has to do so itself. What
+    is saved at a level's end is what it trained. Tickets are written to `folder` as `level-0.safetensors` and so on,
+    when their training begins.
+
+    `options` are those of `winticket.Levels`: criterion, allocate, rewind, rewind_step, exclude, ticket, ... Criteria
+    that need the network take models that return logits, so none of the library's own.
+
+    Raises ValueError, before any training, where the trainer would stop before the last level, a checkpoint is to be
+    resumed (go on from the last ticket instead, `ticket=`), or the best of all checkpoints is to be loaded at the end.
+    """
+
+    def __init__(
+        self,
+        densities: Sequence[Density],
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+        folder: str | Path | None = None,
+        **options: Any,
+    ) -> None:
+        self.search = Search(densities, epochs=epochs, steps=steps, folder=folder, options=options)
+
+    @property
+    def tickets(self) -> list[Ticket]:
+        """What each level trains or trained, the first the whole network."""
+        return self.search.tickets
+
+    @property
+    def total_steps(self) -> int:
+        """`max_steps` for the trainer. ValueError where levels are counted in epochs."""
+        if self.search.total_steps is None:
+            raise ValueError("levels are counted in epochs; num_train_epochs is total_epochs")
+        return self.search.total_steps
+
+    @property
+    def total_epochs(self) -> int:
+        """`num_train_epochs` for the trainer. ValueError where levels are counted in steps."""
+        if self.search.total_epochs is None:
+            raise ValueError("levels are counted in steps; max_steps is total_steps")
+        return self.search.total_epochs
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """The model as it is now is θ₀."""
+        if state.global_step:
+            raise ValueError(
+                f"training is to go on from step {state.global_step} of a checkpoint, which does not say "
+                "where the search was; go on from the ticket of its last level: ticket=Ticket.load(...)"
+            )
+        if args.load_best_model_at_end:
+            raise ValueError(
+                "load_best_model_at_end would put weights of one level under the mask of another; leave it out"
+            )
+        steps, epochs = self.search.total_steps, self.search.total_epochs
+        if steps is not None and state.max_steps < steps:
+            raise ValueError(
+                f"the search takes {steps} steps, the trainer makes {state.max_steps}; give max_steps=total_steps"
+            )
+        if epochs is not None and state.num_train_epochs < epochs:
+            raise ValueError(
+                f"the search takes {epochs} epochs, the trainer makes {state.num_train_epochs}; give "
+                "num_train_epochs=total_epochs"
+            )
+        length = self.search.steps or state.max_steps * (self.search.epochs or 1) // state.num_train_epochs
+        scheduler = getattr(kwargs["lr_scheduler"], "scheduler", kwargs["lr_scheduler"])
+        _span(scheduler, length, args.get_warmup_steps(length))
+        optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])
+        self.search.begin(kwargs["model"], [optimizer], [scheduler], writes=state.is_world_process_zero)
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """The next level, where the last is complete."""
+        self.search.batch_begins()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Stops the trainer after the last update of the last level."""
+        self.search.step_ended()
+        if self.search.steps is not None and self.search.finished():
+            control.should_training_stop = True
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Stops the trainer after the last epoch of the last level."""
+        self.search.epoch_ended()
+        if self.search.finished():
+            control.should_training_stop = True
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """The mask comes off; the weights stay pruned."""
+        if missing := self.search.end():
+            warnings.warn(missing, RuntimeWarning, stacklevel=2)
+
+
+def _span(scheduler: Any, steps: int, warmup: int) -> None:
+    """Have a schedule that the trainer made for all its steps span `steps` of them."""
+    if not isinstance(scheduler, LambdaLR):
+        return
+    told = {"num_training_steps": steps, "num_warmup_steps": warmup}
+    for i, rate in enumerate(scheduler.lr_lambdas):
+        if isinstance(rate, partial):
+            changed = {name: told.get(name, value) for name, value in rate.keywords.items()}
+            scheduler.lr_lambdas[i] = partial(rate.func, *rate.args, **changed)
+    for group, base, rate in zip(
+        scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+    ):
+        group["lr"] = base * rate(scheduler.last_epoch)

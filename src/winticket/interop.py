@@ -1,0 +1,155 @@
+"""Masks and tickets from and to what others keep: torch.nn.utils.prune, and state dicts with masks beside weights.
+
+A mask is only ever read from an entry that says it is one; `mask_of_zeros`, which guesses, is another function.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+from winticket.ticket import Mask, Seeds, State, Ticket, Weights
+
+__all__ = ["from_state_dict", "from_torch_prune", "mask_of_zeros", "to_state_dict", "to_torch_prune"]
+
+_ORIG, _MASK = "_orig", "_mask"
+
+
+def from_torch_prune(model: nn.Module, *, step: int = 0, seeds: Seeds | None = None) -> Ticket:
+    """What `torch.nn.utils.prune` has done to a model, as a ticket: `weight_mask` and, unpruned, `weight_orig`.
+
+    Names are those that the model has without pruning. Only what was pruned that way is under the mask, so its density
+    is over those layers; `step` is how many updates the weights have had. The model stays as it is. Raises ValueError
+    where nothing of it is pruned.
+    """
+    keep, weights, buffers = {}, {}, {}
+    for prefix, module in model.named_modules():
+        pruned = {
+            name.removesuffix(_ORIG)
+            for name, _ in module.named_parameters(recurse=False)
+            if name.endswith(_ORIG) and f"{name.removesuffix(_ORIG)}{_MASK}" in module._buffers
+        }
+        for name, parameter in module.named_parameters(recurse=False):
+            plain = name.removesuffix(_ORIG) if name.removesuffix(_ORIG) in pruned else name
+            weights[_joined(prefix, plain)] = parameter.detach().cpu().clone()
+        for name, buffer in module.named_buffers(recurse=False):
+            whose = _joined(prefix, name.removesuffix(_MASK))
+            if name.removesuffix(_MASK) in pruned:
+                keep[whose] = _bool(whose, buffer)
+            else:
+                buffers[_joined(prefix, name)] = buffer.detach().cpu().clone()
+    if not keep:
+        raise ValueError(
+            "torch.nn.utils.prune has pruned nothing of this model: it has no weight_orig with a weight_mask; "
+            "zeros do not make a mask (mask_of_zeros takes them for one)"
+        )
+    state = State(weights, buffers, {}, step)
+    return Ticket(Mask(keep), state, "torch.nn.utils.prune", seeds or Seeds(0, 0))
+
+
+def to_torch_prune(model: nn.Module, mask: Mask | Ticket) -> nn.Module:
+    """Put a mask on `model` by `prune.custom_from_mask`, in place, for whatever works with torch's own pruning.
+
+    Weights go to `weight_orig` as they are, also where pruned; a ticket's start is put into the model first.
+    `prune.remove(module, "weight")` makes it permanent. Returns the model. ValueError, before anything is
+    written, where mask and model disagree about a layer or one is pruned that way already.
+    """
+    keep = mask.mask.keep if isinstance(mask, Ticket) else mask.keep
+    parameters = dict(model.named_parameters())
+    for name, layer in keep.items():
+        if f"{name}{_ORIG}" in parameters:
+            raise ValueError(f"{name!r} is pruned by torch.nn.utils.prune already; prune.remove it first")
+        if name not in parameters:
+            raise ValueError(
+                f"the mask has a layer {name!r} that the model lacks; it has {', '.join(parameters)}"
+            )
+        if parameters[name].shape != layer.shape:
+            given, own = tuple(layer.shape), tuple(parameters[name].shape)
+            raise ValueError(f"the mask of {name!r} has shape {given}, the model's weight {own}")
+    if isinstance(mask, Ticket):
+        mask.load_into(model)
+        with torch.no_grad():  # the start whole, as weight_orig keeps it
+            for name in keep:
+                parameters[name].copy_(mask.start.weights[name])
+    for name, layer in keep.items():
+        owner, _, parameter = name.rpartition(".")
+        prune.custom_from_mask(  # type: ignore[no-untyped-call]
+            model.get_submodule(owner), parameter, layer.to(parameters[name].device)
+        )
+    return model
+
+
+def from_state_dict(state: Mapping[str, Tensor]) -> tuple[Mask, dict[str, Tensor]]:
+    """The mask in a state dict, and the state dict without it, under plain names; copies, on the CPU.
+
+    Understood are `x.weight_orig` with `x.weight_mask` (torch.nn.utils.prune) and `x.weight` with `x.weight_mask`;
+    so too for other parameters than `weight`. A tensor named `..._mask` beside which there is no such weight of its
+    shape is a buffer of the model's own. Raises ValueError where there is no mask or one is not of zeros and ones.
+    """
+    keep, plain = {}, {}
+    for name, tensor in state.items():
+        stem = name.removesuffix(_MASK)
+        weight = state.get(f"{stem}{_ORIG}", state.get(stem)) if name.endswith(_MASK) else None
+        if weight is not None and weight.shape == tensor.shape:
+            keep[stem] = _bool(stem, tensor)
+        elif weight is not None:
+            given, own = tuple(tensor.shape), tuple(weight.shape)
+            raise ValueError(f"the mask of {stem!r} has shape {given}, its weight {own}")
+    for name, tensor in state.items():
+        stem = name.removesuffix(_ORIG) if name.removesuffix(_ORIG) in keep else name
+        if name.removesuffix(_MASK) not in keep or not name.endswith(_MASK):
+            plain[stem] = tensor.detach().cpu().clone()
+    if not keep:
+        raise ValueError(
+            "the state dict has no mask: no `weight_mask` beside a `weight` or `weight_orig`; zeros do not make one "
+            "(mask_of_zeros takes them for one)"
+        )
+    return Mask(keep), plain
+
+
+def to_state_dict(ticket: Ticket, *, masks: bool = False) -> dict[str, Tensor]:
+    """The ticket's start as a state dict: weights, pruned ones 0, and buffers, for `model.load_state_dict`.
+
+    With `masks`, weights are whole under `x.weight_orig`, with `x.weight_mask` in their dtype beside: what a model
+    pruned by torch.nn.utils.prune has. Buffers that the model does not persist are there as well, for which
+    `load_state_dict` wants `strict=False`.
+    """
+    if not masks:
+        plain = {**ticket.mask.apply(ticket.start.weights)}
+    else:
+        plain = {}
+        for name, weight in ticket.start.weights.items():
+            keep = ticket.mask.keep.get(name)
+            plain[name if keep is None else f"{name}{_ORIG}"] = weight.clone()
+            if keep is not None:
+                plain[f"{name}{_MASK}"] = keep.to(weight.dtype)
+    return {**plain, **{name: buffer.clone() for name, buffer in ticket.start.buffers.items()}}
+
+
+def mask_of_zeros(weights: Weights, names: Sequence[str]) -> Mask:
+    """The mask that keeps whatever is not 0 in the named weights: a guess, for files that lost their masks.
+
+    Beware: a live weight that happens to be 0 counts as pruned (whole layers that start at 0 would be), and a pruned
+    one that training moved counts as alive. Use it where you know that neither is so, never in place of a mask that
+    was kept. ValueError where a name has no weight or everything would go from a layer.
+    """
+    missing = [name for name in names if name not in weights]
+    if missing or not names:
+        raise ValueError(
+            f"no weight is called {', '.join(missing) or '(no name)'}; there are {', '.join(weights)}"
+        )
+    mask = Mask({name: weights[name].detach().cpu() != 0 for name in names})
+    if emptied := mask.emptied():
+        raise ValueError(f"{', '.join(emptied)} would keep nothing: weights of 0 are not a mask there")
+    return mask
+
+
+def _bool(name: str, mask: Tensor) -> Tensor:
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise ValueError(f"the mask of {name!r} has values other than 0 and 1, so it is no mask")
+    return (mask != 0).cpu()
+
+
+def _joined(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name

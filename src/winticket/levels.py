@@ -1,0 +1,356 @@
+"""The iterative procedure inside anybody's training loop: train, score, prune, rewind, train again."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import partial
+from inspect import signature
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from winticket.allocate import Allocate, layerwise
+from winticket.criteria import Criterion, Evidence, magnitude
+from winticket.criteria.evidence import DATA, NETWORK, Batch, needed
+from winticket.models import eligible
+from winticket.rewind import Rewind, learning_rate, to_init, to_step
+from winticket.ticket import JSON, Curve, Mask, Seeds, State, Ticket, Trajectory, same_bits
+from winticket.train import bare, masked, shared_buffers
+
+__all__ = ["Density", "Level", "Levels"]
+
+Density = float | Mapping[str, float]
+_CALLER = 3
+_WITHOUT_OPTIMIZER = (to_init, to_step, learning_rate)
+
+
+class Levels:
+    """Levels of iterative pruning around a training loop of your own; the loop trains, this prunes and rewinds.
+
+    ```python
+    for level in Levels(model, [0.5, 0.25, 0.1]):
+        with level:  # the level's ticket is in the model, and its mask in force
+            my_training_loop(model)
+    level.ticket.save("ticket.safetensors")
+    ```
+    The first level trains the whole network as it is now, or `ticket`; each further one trains the ticket of the next
+    density: weights scored by `criterion` after the level before, the best kept by `allocate`, weights and buffers put
+    back by `rewind`, which goes to step `rewind_step` where it takes one. What optimiser and learning rate
+    do at a new level is the loop's own affair: make them anew within the block, or call `level.reset(optimizer)`.
+
+    `densities` fall, each in (0, 1) or shares by layer as the allocation takes them. Weights of Linear and Conv layers
+    may be pruned, less the patterns in `exclude`. Criteria that look at the network or at data are given the model and
+    `batches` of (x [B, ...], classes y [B]), for which the model has to return logits [B, classes]; or an `example`
+    [1, ...] where they need no data. They compute on the CPU, in float64. `seeds` are what random criteria draw from.
+
+    Under DistributedDataParallel give the wrapped module, on every rank with the same arguments.
+
+    Raises ValueError, before any training, where densities do not fall, a pattern fits no weight, the criterion lacks
+    what it needs, or the allocation cannot give these densities (it is tried on the magnitudes that are there now).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        densities: Sequence[Density],
+        *,
+        criterion: Criterion = magnitude,
+        allocate: Allocate = layerwise,
+        rewind: Rewind = to_init,
+        rewind_step: int = 0,
+        exclude: Sequence[str] = (),
+        batches: Sequence[Batch] = (),
+        example: Tensor | None = None,
+        ticket: Ticket | None = None,
+        seeds: Seeds | None = None,
+    ) -> None:
+        self.model, self.densities = model, tuple(densities)
+        self.criterion, self.allocate = criterion, allocate
+        self.rewind, self.rewind_step = rewind, rewind_step
+        self.batches = tuple((x.cpu(), y.cpu()) for x, y in batches)
+        self.example = example if example is not None or not batches else batches[0][0][:1]
+        if ticket is None:
+            start = state_of(model, step=0)
+            names = _prunable(bare(model), exclude)
+            mask = Mask.full({name: start.weights[name] for name in names})
+            ticket = Ticket(mask, start, "dense", seeds or Seeds(0, 0))
+        elif exclude or seeds is not None:
+            raise ValueError("a ticket has its mask and its seeds; leave exclude and seeds out beside one")
+        self.start = ticket
+        self._check()
+        self._about: dict[str, JSON] = {
+            **ticket.about,
+            "criterion": _name(criterion),
+            "allocate": _name(allocate),
+            "rewind": _name(rewind),
+            "rewind_step": rewind_step,
+        }
+
+    def __len__(self) -> int:
+        """Trainings: one per density, and the first."""
+        return len(self.densities) + 1
+
+    def __iter__(self) -> Iterator[Level]:
+        level = self.first()
+        yield level
+        while level.number < len(self.densities):
+            level = self.after(level)
+            yield level
+
+    def first(self) -> Level:
+        """The level that trains what there was to begin with."""
+        return Level(self, 0, self.start)
+
+    def after(self, level: Level) -> Level:
+        """The next level: the ticket that the training of `level` leads to.
+
+        RuntimeError where that training did not happen, IndexError after the last level.
+        """
+        if level.number >= len(self.densities):
+            raise IndexError(f"level {level.number} is the last of {len(self)}")
+        path = level.path()
+        mask = self._mask(path, self.densities[level.number])
+        where = {"step": self.rewind_step} if _takes_step(self.rewind) else {}
+        try:
+            ticket = self.rewind(path, mask, **where)
+        except ValueError as error:
+            error.add_note(
+                f"level {level.number} ended at step {level.step}. Steps of torch.optim optimisers are counted; with "
+                "another, or where one update takes several, say after each update which it was: level.at(step)"
+            )
+            raise
+        number = level.number + 1
+        if emptied := sorted(set(ticket.mask.emptied()) - set(path.ticket.mask.emptied())):
+            warnings.warn(
+                f"level {number} leaves no weight in {', '.join(emptied)}: nothing passes through",
+                RuntimeWarning,
+                stacklevel=_CALLER,
+            )
+        about = {**self._about, "level": number}
+        return Level(self, number, replace(ticket, origin="ticket", about=about))
+
+    def _mask(self, path: Trajectory, density: Density) -> Mask:
+        ticket, needs = path.ticket, needed(self.criterion)
+        module = bare(self.model)
+        modes = {m: m.training for m in module.modules()}
+        evidence = Evidence(
+            now=path.saved[max(path.saved)],
+            start=ticket.start,
+            mask=ticket.mask,
+            generator=torch.Generator().manual_seed(ticket.seeds.derive("criterion", ticket.mask.count())),
+            network=module if NETWORK in needs else None,
+            example=self.example.cpu() if self.example is not None else None,
+            batches=self.batches,
+        )
+        try:
+            return self.allocate(self.criterion(evidence), ticket.mask, density=density)
+        finally:
+            for m, training in modes.items():
+                m.training = training
+
+    def _check(self) -> None:
+        if not self.densities:
+            raise ValueError("no density is given; levels are the densities to prune to, such as [0.5, 0.25]")
+        needs = needed(self.criterion)
+        if DATA in needs and not self.batches:
+            raise ValueError(f"{_name(self.criterion)} needs training examples; give some (batches=...)")
+        if NETWORK in needs and self.example is None:
+            raise ValueError(
+                f"{_name(self.criterion)} needs an input's shape; give one (example=...) or batches"
+            )
+        if self.rewind_step < 0:
+            raise ValueError(f"rewind_step {self.rewind_step} is negative")
+        mask, last = self.start.mask, self.start.mask.density()
+        magnitudes = {name: self.start.start.weights[name].abs() for name in mask.keep}
+        for density in self.densities:
+            smaller = self.allocate(magnitudes, mask, density=density)
+            if not smaller.within(mask) or smaller.count() >= mask.count():
+                raise ValueError(
+                    f"density {density} leaves {smaller.count()} weights after {mask.count()} (density {last:.4g}); "
+                    "densities fall from level to level"
+                )
+            mask, last = smaller, smaller.density()
+
+
+class Level:
+    """One training: enter it, train, leave it. `ticket` is what it trains, `trained` what came of it.
+
+    `number` is 0 for the first training; `step` counts updates, from the step that the ticket starts at: a loop that
+    trains T steps in all makes T - `ticket.start.step` of them here, the schedule beginning there.
+    """
+
+    def __init__(self, levels: Levels, number: int, ticket: Ticket) -> None:
+        self.number, self.ticket, self.step = number, ticket, ticket.start.step
+        self.trained: State | None = None
+        self._levels, self._model = levels, levels.model
+        self._kept: State | None = None
+        self._stack: ExitStack | None = None
+        self._entered = False
+        self._owes_optimizer = bool(ticket.start.optimizer)
+
+    @property
+    def density(self) -> float:
+        """Kept / eligible weights."""
+        return self.ticket.mask.density()
+
+    def __repr__(self) -> str:
+        return f"Level({self.number} of {len(self._levels.densities)}, {self.ticket})"
+
+    def __enter__(self) -> Level:
+        if self._entered:
+            raise RuntimeError(f"level {self.number} was entered before; a level is one training")
+        self._entered = True
+        with ExitStack() as stack:
+            # The mask's hook comes first, so what is kept after a step is masked.
+            stack.enter_context(masked(self._model, self.ticket))
+            stack.callback(register_optimizer_step_pre_hook(self._before_step).remove)
+            stack.callback(register_optimizer_step_post_hook(self._after_step).remove)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._stack is not None
+        self._stack.__exit__(kind, error, traceback)
+        self._stack = None
+        if kind is None:
+            self.trained = state_of(self._model, step=self.step)
+
+    def at(self, step: int, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Say that `step` updates have been made, counted from the first of the first level.
+
+        Not needed where each update is one step of a torch.optim optimiser: those are counted. A rewind that puts
+        the optimiser's state back is given its state from `optimizer`. RuntimeError outside the level's block.
+        """
+        if self._stack is None:
+            raise RuntimeError(f"level {self.number} is not being trained; enter it first: `with level:`")
+        self.step = step
+        levels = self._levels
+        if step != levels.rewind_step or step == self.ticket.start.step:
+            return
+        if _takes_step(levels.rewind):
+            wanted = optimizer is not None and levels.rewind not in _WITHOUT_OPTIMIZER
+            slots = optimizer_slots(optimizer, bare(self._model)) if wanted and optimizer else {}
+            self._kept = state_of(self._model, step=step, optimizer=slots)
+
+    def reset(self, optimizer: torch.optim.Optimizer) -> None:
+        """Put `optimizer` at the level's start: no moments, or those of the step that was rewound to.
+
+        The second under `rewind.to_step_with_optimizer`, where training goes on only after this was called. Learning
+        rates stay as they are; they are the schedule's.
+        """
+        load_slots(optimizer, bare(self._model), self.ticket.start.optimizer)
+        self._owes_optimizer = False
+
+    def path(self) -> Trajectory:
+        """The training as rewinds take it: where it began, what was kept of it, how it ended.
+
+        RuntimeError where the level was not trained to its end, or updates were no longer counted after the step to
+        rewind to.
+        """
+        if self.trained is None:
+            raise RuntimeError(
+                f"level {self.number} was not trained; do it within its block: `with level: train(model)`"
+            )
+        saved = {self.trained.step: self.trained}
+        if self._kept is not None:
+            step = self._kept.step
+            if step >= self.trained.step and not same_bits(self._kept.weights, self.trained.weights):
+                raise RuntimeError(
+                    f"the model went on after step {step}, which is rewound to, but no later step was counted; call "
+                    "level.at(step) after every update"
+                )
+            saved.setdefault(step, self._kept)
+        return Trajectory(self.ticket, saved, _no_curve())
+
+    def _ours(self, optimizer: torch.optim.Optimizer) -> bool:
+        own = {id(p) for p in bare(self._model).parameters()}
+        return any(id(p) in own for group in optimizer.param_groups for p in group["params"])
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if self._owes_optimizer and self._ours(optimizer):
+            raise RuntimeError(
+                f"level {self.number} goes on with the optimiser's state of step {self.ticket.start.step}; call "
+                "level.reset(optimizer) before the first step"
+            )
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if self._ours(optimizer):
+            self.at(self.step + 1, optimizer)
+
+
+def state_of(model: nn.Module, *, step: int, optimizer: Mapping[str, Tensor] | None = None) -> State:
+    """Copies of the model's weights and buffers, on the CPU."""
+    weights = {name: p.detach().cpu().clone() for name, p in bare(model).named_parameters()}
+    return State(weights, shared_buffers(model), optimizer or {}, step)
+
+
+def optimizer_slots(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """The optimiser's tensors as "slot/parameter" -> copy on the CPU, as tickets keep them.
+
+    ValueError for state that is no tensor, which a ticket cannot keep.
+    """
+    found = {}
+    for name, parameter in model.named_parameters():
+        for slot, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                found[f"{slot}/{name}"] = value.detach().cpu().clone()
+            elif value is not None:
+                raise ValueError(
+                    f"{type(optimizer).__name__} keeps {type(value).__name__} under {slot!r}, and a ticket keeps "
+                    "tensors; rewind without the optimiser's state"
+                )
+    return found
+
+
+def load_slots(optimizer: torch.optim.Optimizer, model: nn.Module, slots: Mapping[str, Tensor]) -> None:
+    """Replace the optimiser's state of the model's parameters by `slots`."""
+    parameters = dict(model.named_parameters())
+    for parameter in parameters.values():
+        optimizer.state.pop(parameter, None)
+    for key, value in slots.items():
+        slot, name = key.split("/", 1)
+        parameter = parameters[name]
+        # A count of steps stays where the optimiser keeps it: on the CPU, unless it is told otherwise.
+        device = value.device if value.ndim == 0 else parameter.device
+        optimizer.state[parameter][slot] = value.clone().to(device)
+
+
+def _prunable(module: nn.Module, exclude: Sequence[str]) -> tuple[str, ...]:
+    names = eligible(module)
+    for pattern in exclude:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(
+                f"exclude {pattern!r} fits no eligible weight; there are {', '.join(names) or 'none'}"
+            )
+    left = tuple(n for n in names if not any(fnmatchcase(n, pattern) for pattern in exclude))
+    if not left:
+        raise ValueError("the model has no weight to prune: no Linear or Conv layer, or all are excluded")
+    return left
+
+
+def _takes_step(rewind: Rewind) -> bool:
+    return "step" in signature(rewind).parameters
+
+
+def _no_curve() -> Curve:
+    nothing = torch.empty(0, dtype=torch.float64)
+    return Curve(torch.empty(0, dtype=torch.int64), *[nothing] * 5)
+
+
+def _name(function: Callable[..., object]) -> str:
+    if isinstance(function, partial):
+        options = ", ".join(f"{name}={value!r}" for name, value in function.keywords.items())
+        return f"{_name(function.func)}({options})"
+    return str(getattr(function, "__name__", function))

@@ -1,0 +1,82 @@
+"""Models inside other modules: DistributedDataParallel, torch.compile, averaged weights."""
+
+import hashlib
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from winticket.ticket import Mask, Ticket, Weights
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The model whose names tickets use: without DDP, torch.compile's module or AveragedModel."""
+    while True:
+        if isinstance(model, DistributedDataParallel | DataParallel | AveragedModel):
+            inner = model.module
+        else:
+            inner = model._modules.get("_orig_mod")  # torch.compile's module; its class is slow to import
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def distributed(model: nn.Module) -> DistributedDataParallel | None:
+    """The DistributedDataParallel that `model` is, or that stands within what torch.compile made of it."""
+    while not isinstance(model, DistributedDataParallel):
+        inner = model._modules.get("_orig_mod")
+        if inner is None:
+            return None
+        model = inner
+    return model
+
+
+def check_ranks(model: nn.Module, ticket: Ticket | Mask) -> None:
+    """Raise ValueError on every rank of a DDP model unless all were given the same mask and start weights.
+
+    Nothing is compared where `model` is not wrapped in DDP.
+    """
+    ddp = distributed(model)
+    if ddp is None:
+        return
+    group = ddp.process_group
+    digests: list[str | None] = [None] * torch.distributed.get_world_size(group)
+    torch.distributed.all_gather_object(digests, _digest(ticket), group=group)
+    kinds: dict[str | None, list[int]] = {}
+    for rank, digest in enumerate(digests):
+        kinds.setdefault(digest, []).append(rank)
+    if len(kinds) > 1:
+        raise ValueError(
+            f"the ranks were given different {'tickets' if isinstance(ticket, Ticket) else 'masks'}: "
+            f"{' differ from '.join(str(ranks) for ranks in kinds.values())}; make it from the same weights, seeds "
+            "and examples on every rank, or make it on one and send it to the others"
+        )
+
+
+def shared_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the buffers, by their bare names, on the CPU; of a DDP model that shares them, those of its first rank.
+
+    DDP sends the first rank's to the others at the beginning of each forward pass; after it they differ.
+    """
+    buffers = {name: buffer.detach().clone() for name, buffer in bare(model).named_buffers()}
+    ddp = distributed(model)
+    if ddp is not None and ddp.broadcast_buffers:
+        first = torch.distributed.get_global_rank(ddp.process_group, 0)
+        for buffer in buffers.values():
+            sent = buffer.view(torch.uint8) if buffer.dtype == torch.bool else buffer  # gloo sends no bools
+            torch.distributed.broadcast(sent, first, group=ddp.process_group)
+    return {name: buffer.cpu() for name, buffer in buffers.items()}
+
+
+def _digest(ticket: Ticket | Mask) -> str:
+    found = hashlib.sha256()
+    parts: list[Weights] = (
+        [ticket.mask.keep, ticket.start.weights] if isinstance(ticket, Ticket) else [ticket.keep]
+    )
+    for part in parts:
+        for name, tensor in part.items():
+            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            found.update(raw.numpy().data)
+    return found.hexdigest()

@@ -1,0 +1,54 @@
+"""Each integration is imported by itself, and its heavy package nowhere else."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from winticket import integrations
+
+PACKAGES = ("lightning", "transformers")
+FOLDER = Path(integrations.__file__).parent
+SEEN = "import sys; print(sorted({'lightning', 'transformers', 'accelerate'} & set(sys.modules)))"
+
+
+def output(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_nothing_else_imports_the_heavy_packages() -> None:
+    rooms = "import winticket.cli, winticket.levels, winticket.interop, winticket.integrations.search; "
+    assert output(rooms + SEEN) == "[]"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_one_does_not_need_the_other(package: str) -> None:
+    # Read, not run: Lightning imports Transformers by itself where both are installed.
+    tree = ast.parse((FOLDER / f"{package}.py").read_text())
+    roots = {n.module.partition(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
+    assert roots & set(PACKAGES) == {package}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_without_the_package_it_says_what_to_install(package: str) -> None:
+    code = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        f"try:\n    import winticket.integrations.{package}\n"
+        "except ImportError as error:\n    print(error)"
+    )
+    assert f"pip install 'winticket[{package}]'" in output(code)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_checkpoint_is_not_gone_on_from(package: str) -> None:
+    module = importlib.import_module(f"winticket.integrations.{package}")
+    search, state = module.LotteryTicket([0.5], epochs=1), SimpleNamespace(global_step=3)
+    told = (state, None) if package == "lightning" else (None, state, None)
+    begin = search.on_train_start if package == "lightning" else search.on_train_begin
+    with pytest.raises(ValueError, match="go on from the ticket of its last level"):
+        begin(*told)

@@ -1,0 +1,138 @@
+"""The user guide's Python about one's own loop and other tools runs as it stands, in a folder of its own."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import winticket
+from winticket.ticket import Mask, Seeds, State, Ticket
+
+GUIDE = Path(__file__).parents[1] / "docs" / "guide.md"
+SECTIONS = {
+    "Use the ticket": 1,
+    "Your own loop": 4,
+    "From and to other tools": 1,
+}
+"""Sections whose blocks run, and how many there are: a block that is not found is not run."""
+
+
+def blocks(section: str) -> list[str]:
+    (text,) = re.findall(
+        rf"^## {section}\n(.*?)(?=^## |\Z)", GUIDE.read_text(), flags=re.DOTALL | re.MULTILINE
+    )
+    return re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+CASES = [(section, number) for section, count in SECTIONS.items() for number in range(count)]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_block_is_found(section: str) -> None:
+    assert len(blocks(section)) == SECTIONS[section]
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 20), nn.BatchNorm1d(20), nn.ReLU(), nn.Linear(20, 3))
+
+
+def my_update(model: nn.Module, step: int) -> None:
+    x, y = torch.randn(8, 6), torch.randint(0, 3, (8,))
+    model.zero_grad()
+    F.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        for p in model.parameters():
+            p.sub_(p.grad if p.grad is not None else 0, alpha=0.1)
+
+
+def my_training_loop(model: nn.Module) -> None:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    for _ in range(4):
+        optimizer.zero_grad()
+        F.cross_entropy(model(torch.randn(8, 6)), torch.randint(0, 3, (8,))).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+def for_trainers(code: str) -> dict[str, Any]:
+    """What a block about a trainer speaks of."""
+    data = TensorDataset(torch.randn(32, 6), torch.randint(0, 3, (32,)))
+    if "lightning" in code:
+        from lightning.pytorch import LightningModule
+
+        class Module(LightningModule):
+            def __init__(self) -> None:
+                super().__init__()
+                self.net = network()
+
+            def training_step(self, batch: Any, _: int) -> Tensor:
+                return F.cross_entropy(self.net(batch[0]), batch[1])
+
+            def configure_optimizers(self) -> Any:
+                return torch.optim.Adam(self.parameters())
+
+        return {"module": Module(), "data": DataLoader(data, batch_size=8)}
+    if "transformers" in code:
+
+        class Network(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.body, self.head = nn.Linear(6, 20), nn.Linear(20, 3)
+
+            def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+                return {"loss": F.cross_entropy(self.head(self.body(x).relu()), labels)}
+
+        return {
+            "network": Network(),
+            "dataset": [{"x": x, "labels": y} for x, y in map(data.__getitem__, range(32))],
+        }
+    return {}
+
+
+@pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
+@pytest.mark.filterwarnings("ignore:Starting from v1.9.0, `tensorboardX` has been removed")
+@pytest.mark.parametrize(("section", "number"), CASES)
+def test_the_guide_runs(section: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = network()
+    start = State(
+        {n: p.detach().clone() for n, p in model.named_parameters()},
+        {n: b.clone() for n, b in model.named_buffers()},
+        {},
+        0,
+    )
+    ticket = Ticket(Mask({"0.weight": torch.rand(20, 6) < 0.5}), start, "ticket", Seeds(0, 0))
+    Path("runs/digits").mkdir(parents=True)
+    ticket.save("runs/digits/ticket.safetensors")
+    code = blocks(section)[number]
+    known: dict[str, Any] = {
+        "model": model,
+        "ticket": ticket,
+        "my_training_loop": my_training_loop,
+        "my_update": my_update,
+        "winticket": winticket,
+        **for_trainers(code),
+    }
+    exec(compile(code, f"guide.md, {section}, block {number}", "exec"), known)
+    if "level" in known:
+        assert known["level"].number == len(known["level"]._levels.densities)
+        assert all(not model.get_parameter(n)[~k].any() for n, k in known["level"].ticket.mask.keep.items())
+    if "search" in known:
+        kept = [round(t.mask.density(), 1) for t in known["search"].tickets]
+        assert kept == [1.0, *(round(d, 1) for d in (0.5, 0.25, 0.1))][: len(kept)]
+        assert len(list(Path("tickets").iterdir())) == len(known["search"].tickets) >= 3
+
+
+def test_rooms_are_attributes_of_the_package() -> None:
+    assert winticket.criteria.snip.__name__ == "snip"
+    assert winticket.schedules.geometric(0.25, 2) == [0.5, 0.25]
+    for name in winticket.__all__:
+        assert getattr(winticket, name) is not None

@@ -1,0 +1,68 @@
+"""DistributedDataParallel on two processes (gloo): one mask on all ranks, or a clear error on all."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+SCRIPT = Path(__file__).with_name("ranks.py")
+WORLD = 2
+Ranks = list[dict[str, dict[str, Any]]]
+
+pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch without gloo")
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Ranks:
+    """What each rank says of every case; the processes are started once."""
+    folder = tmp_path_factory.mktemp("ranks")
+    outs = [folder / f"{rank}.json" for rank in range(WORLD)]
+    command = [sys.executable, "-W", "error", str(SCRIPT)]
+    started = [
+        subprocess.Popen(
+            [*command, str(rank), str(WORLD), str(folder / "meeting"), str(outs[rank])],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        for rank in range(WORLD)
+    ]
+    try:
+        for process in started:
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, errors
+    finally:
+        for process in started:
+            process.kill()
+    return [json.loads(out.read_text()) for out in outs]
+
+
+@pytest.mark.parametrize("given", ["ddp", "module"])
+def test_masked_under_ddp(given: str, ranks: Ranks) -> None:
+    one, two = (rank[given] for rank in ranks)
+    assert one == two  # weights by their bytes, and the norms that were clipped by
+    assert one["wrong"] == one["gradients"] == one["left"] == 0
+    assert all(name.startswith("module.") for name in one["names"])
+
+
+def test_ranks_that_were_given_different_masks_all_say_so(ranks: Ranks) -> None:
+    for rank in (rank["different"] for rank in ranks):
+        assert "the ranks were given different masks: [0] differ from [1]" in rank["error"]
+        assert rank["untouched"]
+
+
+def test_a_search_gives_all_ranks_the_same_masks_and_weights(ranks: Ranks) -> None:
+    one, two = (rank["search"] for rank in ranks)
+    assert one == two  # masks, starts with their BatchNorm statistics, trained weights, by their bytes
+    assert [level[:3] for level in one["levels"]] == [[0, 72, 0], [0, 36, 2], [0, 18, 2]]
+
+
+def test_ranks_that_score_on_examples_of_their_own_are_told_so(ranks: Ranks) -> None:
+    for rank in (rank["search, own examples"] for rank in ranks):
+        assert "the ranks were given different tickets: [0] differ from [1]" in rank["error"]
+        assert "examples on every rank" in rank["error"]

@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "winticket"
-STAGES = {"ticket", "data", "models", "train", "criteria", "allocate", "rewind", "controls", "schedules"}
+STAGES = {
+    "ticket",
+    "data",
+    "models",
+    "train",
+    "criteria",
+    "allocate",
+    "rewind",
+    "align",
+    "controls",
+    "schedules",
+}
 ROOMS: dict[str, set[str]] = {
     "version": set(),
     "places": set(),
@@ -21,7 +32,8 @@ ROOMS: dict[str, set[str]] = {
     "allocate": {"ticket"},
     "rewind": {"ticket"},
     "schedules": set(),
-    "controls": {"ticket"},
+    "align": {"ticket"},
+    "controls": {"ticket", "align"},
     "procedures": STAGES | {"run"},
     "report": {"version"},
     "experiment": STAGES | {"places", "sparse", "run", "procedures", "judge", "report", "version"},

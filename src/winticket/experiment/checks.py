@@ -5,11 +5,21 @@ from dataclasses import replace
 from typing import Any
 
 from winticket import data, models
+from winticket.align import symmetry
 from winticket.criteria.evidence import needed, rounds_at_init
 from winticket.experiment.price import trial
-from winticket.experiment.spec import Experiment, stages
+from winticket.experiment.spec import Experiment, control, stages
 from winticket.procedures.setup import Setup
-from winticket.procedures.stages import Density, dense_ticket, no_curve, place, prunable, prune
+from winticket.procedures.stages import (
+    Density,
+    dense_ticket,
+    needs_neighbour,
+    needs_symmetry,
+    no_curve,
+    place,
+    prunable,
+    prune,
+)
 from winticket.ticket import Mask, Ticket, Trajectory, same_bits
 from winticket.train import check_precision
 
@@ -23,6 +33,7 @@ def check(experiment: Experiment, setup: Setup) -> None:
     _check_augmentation(setup)
     _check_rates(experiment, setup)
     _check_units(experiment, setup)
+    _check_neighbours(experiment, setup)
     _check_initialisation(setup)
     if ":" in setup.model or setup.recipe.stacking == "stacked":
         _try_model(setup)
@@ -73,6 +84,25 @@ def _check_units(experiment: Experiment, setup: Setup) -> None:
         raise ValueError(
             f"allocate units takes whole units, and those of the output layer are the classes; exclude {output}"
         )
+
+
+def _check_neighbours(experiment: Experiment, setup: Setup) -> None:
+    """Controls that take another replicate's mask have one to take it from, and know how to match its units."""
+    for arm in experiment.controls:
+        made_by = control(arm)
+        if needs_neighbour(made_by) and experiment.replicates % experiment.stack == 1 % experiment.stack:
+            raise ValueError(
+                f"control {arm} takes the mask of another replicate of its stack, but of {experiment.replicates} "
+                f"replicates in stacks of {experiment.stack} one is alone; ask for another number of replicates, or "
+                "another stack (stack=, --stack)"
+            )
+        if needs_symmetry(made_by):
+            try:
+                symmetry(setup.module(), setup.input_shape)
+            except ValueError as unknown:
+                raise ValueError(
+                    f"control {arm}: {unknown}; control other takes the mask as it is"
+                ) from unknown
 
 
 def _check_initialisation(setup: Setup) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from winticket.experiment.checks import check
 from winticket.experiment.spec import METHODS, Experiment, control, stages
 from winticket.procedures.setup import Setup
-from winticket.procedures.stages import control_ticket, dense_ticket, trained
+from winticket.procedures.stages import control_ticket, dense_ticket, needs_neighbour, neighbours, trained
 from winticket.run import Store, Task, step, stored_needs
 from winticket.train import relative_cost
 
@@ -79,7 +79,8 @@ def _stack(
     at: Callable[..., Task] = partial(trained, first=first, count=len(replicates))
     dense = step(dense_ticket, setup, tuple(replicates))
     save = (experiment.rewind_step,) if experiment.rewind_step else ()
-    yield (0, "dense", first), at(setup, dense, arm="dense", level=0, save=save)
+    whole_network = at(setup, dense, arm="dense", level=0, save=save)
+    yield (0, "dense", first), whole_network
     if experiment.gate:
         longer = replace(setup, recipe=replace(setup.recipe, steps=2 * setup.recipe.steps))
         yield (0, GATE, first), at(longer, dense, arm=GATE, level=0)
@@ -94,9 +95,16 @@ def _stack(
         )
         yield (level, "ticket", first), at(setup, ticket, arm="ticket", level=level, cost=cost * left)
         for arm in experiment.controls:
-            rival = step(control_ticket, setup, ticket, control=control(arm))
+            rival = _rival(setup, ticket, whole_network, len(replicates), control(arm))
             whole = arm == "reinit"  # is trained from step 0
             yield (
                 (level, arm, first),
                 at(setup, rival, arm=arm, level=level, cost=cost * (1 if whole else left)),
             )
+
+
+def _rival(setup: Setup, ticket: Task, dense: Task, count: int, made_by: Callable[..., Any]) -> Task:
+    """The step that makes a control of each ticket in a stack of `count`; `dense` is the stack's dense training."""
+    if needs_neighbour(made_by):
+        return neighbours(setup, ticket, dense, count, control=made_by)
+    return step(control_ticket, setup, ticket, control=made_by)

@@ -18,6 +18,8 @@ ARM_NAMES = {
     "reshuffle": "weights shuffled",
     "signs": "signs alone",
     "magnitudes": "magnitudes alone",
+    "other": "another replicate's mask",
+    "other-aligned": "another's mask, aligned",
 }
 CHECK_NAMES = {
     "accuracy": "matches dense",

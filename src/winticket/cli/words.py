@@ -29,7 +29,7 @@ WORDS = (
     Word("method", str, "Question", "imp (iterative: train, prune, rewind, again), one-shot (train once, prune to every density) or at-init (prune before training)"),
     Word("criterion", str, "Question", "what is kept: magnitude, snip, synflow, ... (winticket methods lists all), or package.module:function"),
     Word("allocate", str, "Question", "layerwise (each layer on its own), global_top (layers compete), erk, n_of_m, units, ..., or package.module:function"),
-    Word("rewind", str, "Question", "where a ticket starts from: to_init, to_step, to_step_with_optimizer, learning_rate, or package.module:function"),
+    Word("rewind", str, "Question", "where a ticket starts from: to_init, to_step, to_step_with_optimizer, learning_rate, fine_tune, or package.module:function"),
     Word("rewind_step", int, "Question", "the step of training that to_step and the like go back to"),
     Word("levels", int, "Question", "rounds of pruning"),
     Word("rate", float, "Question", "share of the remaining weights pruned per level, as 0.2"),

@@ -20,6 +20,7 @@ from winticket.procedures.stages import (
     prunable,
     prune,
 )
+from winticket.rewind import fine_tune
 from winticket.ticket import Mask, Ticket, Trajectory, same_bits
 from winticket.train import check_precision
 
@@ -32,6 +33,7 @@ def check(experiment: Experiment, setup: Setup) -> None:
     check_precision(setup.recipe.precision, place(), setup.engine)
     _check_augmentation(setup)
     _check_rates(experiment, setup)
+    _check_fine_tuning(experiment)
     _check_units(experiment, setup)
     _check_neighbours(experiment, setup)
     _check_initialisation(setup)
@@ -75,6 +77,15 @@ def _check_rates(experiment: Experiment, setup: Setup) -> None:
     if experiment.conv_rate is not None and not any(weight.ndim > 2 for weight in pruned.values()):
         raise ValueError(
             f"conv_rate is {experiment.conv_rate}, but {experiment.model} has no convolution to prune; leave it out"
+        )
+
+
+def _check_fine_tuning(experiment: Experiment) -> None:
+    recipe, last = experiment.recipe, experiment.recipe.settled().lr
+    if stages(experiment)["rewind"] is fine_tune and last < recipe.lr / 1000:
+        raise ValueError(
+            f"rewind fine_tune trains on at the schedule's last rate, and the {recipe.schedule} schedule ends at "
+            f"{last:.2g}; choose schedule step or constant, or rewind learning_rate"
         )
 
 

@@ -8,7 +8,14 @@ from typing import Any
 from winticket.experiment.checks import check
 from winticket.experiment.spec import METHODS, Experiment, control, stages
 from winticket.procedures.setup import Setup
-from winticket.procedures.stages import control_ticket, dense_ticket, needs_neighbour, neighbours, trained
+from winticket.procedures.stages import (
+    control_ticket,
+    dense_ticket,
+    needs_neighbour,
+    neighbours,
+    retraining,
+    trained,
+)
 from winticket.run import Store, Task, step, stored_needs
 from winticket.train import relative_cost
 
@@ -88,18 +95,21 @@ def _stack(
     search = METHODS[experiment.method](
         setup, experiment.densities(setup), replicates, **stages(experiment), **where
     )
+    later = retraining(setup, stages(experiment)["rewind"])
     left = 1 - experiment.rewind_step / experiment.recipe.steps
     for level, ticket in enumerate(search, 1):
         cost = relative_cost(
             setup.module(), counts[level] / counts[0], setup.recipe, engine=experiment.engine
         )
-        yield (level, "ticket", first), at(setup, ticket, arm="ticket", level=level, cost=cost * left)
+        yield (level, "ticket", first), at(later, ticket, arm="ticket", level=level, cost=cost * left)
         for arm in experiment.controls:
             rival = _rival(setup, ticket, whole_network, len(replicates), control(arm))
             whole = arm == "reinit"  # is trained from step 0
             yield (
                 (level, arm, first),
-                at(setup, rival, arm=arm, level=level, cost=cost * (1 if whole else left)),
+                at(
+                    setup if whole else later, rival, arm=arm, level=level, cost=cost * (1 if whole else left)
+                ),
             )
 
 

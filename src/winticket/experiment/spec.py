@@ -170,7 +170,7 @@ class Experiment:
         if self.rewind_step and not takes_step(rewinding):
             raise ValueError(
                 f"rewind {self.rewind} goes to no step; with rewind_step {self.rewind_step} ask for to_step, "
-                "to_step_with_optimizer or learning_rate"
+                "to_step_with_optimizer, learning_rate or fine_tune"
             )
         if takes_step(rewinding) and self.method == "at-init":
             raise ValueError(

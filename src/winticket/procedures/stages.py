@@ -17,7 +17,7 @@ from winticket.align import symmetry
 from winticket.criteria import Criterion, Evidence
 from winticket.criteria.evidence import DATA, NETWORK, Batch, needed, rounds_at_init
 from winticket.procedures.setup import Setup
-from winticket.rewind import Rewind
+from winticket.rewind import Rewind, fine_tune
 from winticket.run import Json, Task, step, task
 from winticket.ticket import Curve, Failed, Mask, Seeds, State, Ticket, Trajectory
 from winticket.train import train
@@ -126,6 +126,11 @@ def prune(
 def takes_step(rewind: Rewind) -> bool:
     """Whether a rewind goes to a step that it is told."""
     return "step" in signature(rewind).parameters
+
+
+def retraining(setup: Setup, rewind: Rewind) -> Setup:
+    """What a rewind's tickets are trained by: the setup, at its last learning rate throughout where they fine-tune."""
+    return replace(setup, recipe=setup.recipe.settled()) if rewind is fine_tune else setup
 
 
 def prune_untrained(

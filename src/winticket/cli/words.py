@@ -2,7 +2,7 @@
 # ruff: noqa: E501 - a table reads best a row to a line
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -93,11 +93,11 @@ Retry = Annotated[bool, typer.Option("--retry-failed", help="Try trainings again
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 
-def with_words(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command that takes **words an option for each of WORDS."""
+def with_words(command: Callable[..., None], *, words: Sequence[Word] = WORDS) -> Callable[..., None]:
+    """Give a command that takes **words an option for each of `words`."""
     own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
     options = []
-    for word in WORDS:
+    for word in words:
         flag = word.flag or "--" + word.name.replace("_", "-")
         option = typer.Option(flag, help=word.text, rich_help_panel=word.panel, show_default=False)
         kind: Any = word.kind | None

@@ -5,8 +5,10 @@ from winticket.experiment.outcome import Runs, collect
 from winticket.experiment.plan import Plan, plan
 from winticket.experiment.price import Cost, cost
 from winticket.experiment.running import Ready, carry_out, conduct, find, prepare
+from winticket.experiment.sources import load_source
 from winticket.experiment.spec import Experiment, offered
 from winticket.experiment.spec_file import load_spec
+from winticket.experiment.transfers import Transfer, transferred
 from winticket.experiment.writing import Result
 
 __all__ = [
@@ -16,15 +18,18 @@ __all__ = [
     "Ready",
     "Result",
     "Runs",
+    "Transfer",
     "carry_out",
     "collect",
     "conduct",
     "cost",
     "environment",
     "find",
+    "load_source",
     "load_spec",
     "offered",
     "plan",
     "prepare",
     "processes",
+    "transferred",
 ]

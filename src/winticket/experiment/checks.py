@@ -9,6 +9,7 @@ from winticket.align import symmetry
 from winticket.criteria.evidence import needed, rounds_at_init
 from winticket.experiment.price import trial
 from winticket.experiment.spec import Experiment, control, stages
+from winticket.experiment.transfers import Transfer
 from winticket.procedures.setup import Setup
 from winticket.procedures.stages import (
     Density,
@@ -32,13 +33,16 @@ def check(experiment: Experiment, setup: Setup) -> None:
     _check_sizes(experiment)
     check_precision(setup.recipe.precision, place(), setup.engine)
     _check_augmentation(setup)
-    _check_rates(experiment, setup)
-    _check_fine_tuning(experiment)
-    _check_units(experiment, setup)
     _check_neighbours(experiment, setup)
     _check_initialisation(setup)
     if ":" in setup.model or setup.recipe.stacking == "stacked":
         _try_model(setup)
+    if isinstance(experiment, Transfer):
+        check(replace(experiment.source, controls=()), experiment.source.setup())
+        return
+    _check_rates(experiment, setup)
+    _check_fine_tuning(experiment)
+    _check_units(experiment, setup)
     asked = (experiment.criterion, experiment.allocate, experiment.rewind)
     if any(":" in name for name in asked) or needed(stages(experiment)["criterion"]):
         _try_stages(experiment, setup)

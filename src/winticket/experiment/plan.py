@@ -3,10 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
 from winticket.experiment.checks import check
 from winticket.experiment.spec import METHODS, Experiment, control, stages
+from winticket.experiment.transfers import Transfer
+from winticket.procedures import transfer
 from winticket.procedures.setup import Setup
 from winticket.procedures.stages import (
     control_ticket,
@@ -16,13 +19,16 @@ from winticket.procedures.stages import (
     retraining,
     trained,
 )
-from winticket.run import Store, Task, step, stored_needs
+from winticket.procedures.transfer import carried
+from winticket.run import Store, Task, step, stored_needs, walk
 from winticket.train import relative_cost
 
 Place = tuple[int, str, int]
 """Level (0: nothing pruned), arm, number of the stack's first replicate."""
 
-GATE = "dense doubled"
+GATE, SOURCE = "dense doubled", "source"
+BESIDE = (GATE, SOURCE)
+"""Trainings that are no arm: the dense network trained twice as long, and those that find tickets for a transfer."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,13 @@ class Plan:
         """The density over eligible weights at levels 0..levels."""
         return [count / self.counts[0] for count in self.counts]
 
+    def source_densities(self) -> list[float]:
+        """The same of the experiment that finds the tickets: this one, unless they are carried over."""
+        if not isinstance(self.experiment, Transfer):
+            return self.densities()
+        counts = self.experiment.source.counts(self.experiment.source.setup())
+        return [count / counts[0] for count in counts]
+
     def count(self, first: int) -> int:
         """Replicates in the stack that begins with replicate `first`."""
         return min(self.experiment.stack, self.experiment.replicates - first)
@@ -46,7 +59,16 @@ class Plan:
         """Optimiser steps of one network in these places."""
         steps, start = self.setup.recipe.steps, self.experiment.rewind_step
         each = {"dense": steps, GATE: 2 * steps, "reinit": steps}
-        return sum(self.count(first) * each.get(arm, steps - start) for _, arm, first in places)
+        own = sum(
+            self.count(first) * each.get(arm, steps - start) for _, arm, first in places if arm != SOURCE
+        )
+        return own + sum(
+            self.count(first) * self._source_steps(level) for level, arm, first in places if arm == SOURCE
+        )
+
+    def _source_steps(self, level: int) -> int:
+        found = self.experiment.source if isinstance(self.experiment, Transfer) else self.experiment
+        return found.recipe.steps - (found.rewind_step if level else 0)
 
     def replicates(self, places: list[Place]) -> int:
         """Trainings of one replicate in these places."""
@@ -75,7 +97,19 @@ def plan(experiment: Experiment) -> Plan:
     for first in range(0, experiment.replicates, experiment.stack):
         last = min(first + experiment.stack, experiment.replicates)
         tasks.update(_stack(experiment, setup, range(first, last), counts))
-    return Plan(experiment, setup, tasks, counts)
+    return Plan(experiment, setup, {**_sources(tasks), **tasks}, counts)
+
+
+def _sources(tasks: Mapping[Place, Task]) -> dict[Place, Task]:
+    """What the tasks need and is none of them: the trainings that find the tickets of a transfer."""
+    known = {t.key for t in tasks.values()}
+    found: dict[Place, Task] = {}
+    for needed in walk(tasks.values()):
+        if needed.stored and needed.key not in known:
+            label = {**needed.label, "arm": SOURCE}
+            place = (cast(int, label["level"]), SOURCE, cast(int, label["first"]))
+            found[place] = replace(needed, label=label)
+    return found
 
 
 def _stack(
@@ -84,17 +118,13 @@ def _stack(
     """The tasks of one stack of replicates, whose keys depend on no other stack, level or arm."""
     first = replicates[0]
     at: Callable[..., Task] = partial(trained, first=first, count=len(replicates))
-    dense = step(dense_ticket, setup, tuple(replicates))
+    dense, search = _search(experiment, setup, replicates)
     save = (experiment.rewind_step,) if experiment.rewind_step else ()
     whole_network = at(setup, dense, arm="dense", level=0, save=save)
     yield (0, "dense", first), whole_network
     if experiment.gate:
         longer = replace(setup, recipe=replace(setup.recipe, steps=2 * setup.recipe.steps))
         yield (0, GATE, first), at(longer, dense, arm=GATE, level=0)
-    where: dict[str, Any] = {"rewind_step": experiment.rewind_step} if experiment.rewind_step else {}
-    search = METHODS[experiment.method](
-        setup, experiment.densities(setup), replicates, **stages(experiment), **where
-    )
     later = retraining(setup, stages(experiment)["rewind"])
     left = 1 - experiment.rewind_step / experiment.recipe.steps
     for level, ticket in enumerate(search, 1):
@@ -111,6 +141,26 @@ def _stack(
                     setup if whole else later, rival, arm=arm, level=level, cost=cost * (1 if whole else left)
                 ),
             )
+
+
+def _search(experiment: Experiment, setup: Setup, replicates: range) -> tuple[Task, Iterator[Task]]:
+    """The stack of dense tickets, and a stack of tickets for every level."""
+    if isinstance(experiment, Transfer):
+        return _carried(experiment, setup, replicates)
+    where: dict[str, Any] = {"rewind_step": experiment.rewind_step} if experiment.rewind_step else {}
+    search = METHODS[experiment.method](
+        setup, experiment.densities(setup), replicates, **stages(experiment), **where
+    )
+    return step(dense_ticket, setup, tuple(replicates)), search
+
+
+def _carried(experiment: Transfer, setup: Setup, replicates: range) -> tuple[Task, Iterator[Task]]:
+    """The source's stacks, put into this setup; dense begins where the tickets do."""
+    dense, search = _search(experiment.source, experiment.source.setup(), replicates)
+    tickets = list(islice(search, max(experiment.carried)))
+    begin = tickets[0] if experiment.source.rewind_step else dense
+    chosen = [tickets[level - 1] for level in experiment.carried]
+    return step(carried, setup, begin, whole=True), transfer(setup, chosen)
 
 
 def _rival(setup: Setup, ticket: Task, dense: Task, count: int, made_by: Callable[..., Any]) -> Task:

@@ -15,6 +15,7 @@ import torch
 from winticket import allocate, controls, criteria, data, models, procedures, rewind, schedules
 from winticket.allocate import quotas
 from winticket.data import Source
+from winticket.experiment.choices import effective, own_rate
 from winticket.experiment.presets import MODELS, preset
 from winticket.procedures.setup import Setup, model_source, require_unedited
 from winticket.procedures.stages import Density, prunable, takes_step
@@ -194,7 +195,7 @@ class Experiment:
             usual.pop("conv_rate", None)  # it speaks of the usual model's convolutions
             usual.update(next((row for name, row in MODELS.items() if model.startswith(name)), {}))
         chosen = {**usual, **choices}
-        _own_rate(choices, usual)
+        own_rate(choices, usual)
         if choices.get("density") or choices.get("final_density") is not None:
             for name in ("rate", "levels")[: 2 if choices.get("density") else 1]:
                 if choices.get(name) is not None:
@@ -202,7 +203,7 @@ class Experiment:
                         f"{name} does not go with densities that are said outright; leave one of them out"
                     )
             chosen.pop("conv_rate", None) if "conv_rate" not in choices else None
-        _effective(choices, schedule=chosen.get("schedule", "constant"))
+        effective(choices, schedule=chosen.get("schedule", "constant"))
         recipe = Recipe(**{k: v for k, v in chosen.items() if k in RECIPE_FIELDS})
         own = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
         return cls(data=data_name, recipe=recipe, **own)
@@ -210,7 +211,7 @@ class Experiment:
     def but(self, **choices: Any) -> "Experiment":
         """The same with other choices, fields of the experiment or of its recipe."""
         _known(choices)
-        _effective(choices, schedule=choices.get("schedule", self.recipe.schedule))
+        effective(choices, schedule=choices.get("schedule", self.recipe.schedule))
         recipe = replace(self.recipe, **{k: v for k, v in choices.items() if k in RECIPE_FIELDS})
         return replace(self, recipe=recipe, **{k: v for k, v in choices.items() if k not in RECIPE_FIELDS})
 
@@ -381,27 +382,6 @@ def _known(choices: Mapping[str, Any]) -> None:
         if name not in known:
             raise TypeError(
                 f"an experiment has no choice {name!r}{_nearest(name, known)}; there are {', '.join(sorted(known))}"
-            )
-
-
-def _own_rate(choices: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
-    """ValueError where another optimiser is asked for and would run at the usual one's learning rate."""
-    wanted, ours = choices.get("optimizer"), usual.get("optimizer")
-    alike = {wanted, ours} <= {"adam", "adamw"}
-    if wanted in ("sgd", "adam", "adamw") and wanted != ours and not alike and "lr" not in choices:
-        raise ValueError(
-            f"optimizer {wanted} needs a learning rate of its own: {usual.get('lr')} is meant for {ours}; "
-            f"give --lr (lr=), usually {0.1 if wanted == 'sgd' else 0.001} with {wanted}"
-        )
-
-
-def _effective(choices: Mapping[str, Any], *, schedule: str) -> None:
-    """ValueError for a choice that would have no effect."""
-    for name in ("milestones", "gamma"):
-        if name in choices and schedule in ("constant", "cosine"):
-            raise ValueError(
-                f"{name} belongs to the step schedule, but the schedule is {schedule}; choose schedule step, or leave "
-                f"{name} out"
             )
 
 

@@ -4,5 +4,6 @@ from winticket.procedures.at_init import at_init
 from winticket.procedures.imp import imp
 from winticket.procedures.one_shot import one_shot
 from winticket.procedures.setup import Setup
+from winticket.procedures.transfer import transfer
 
-__all__ = ["Setup", "at_init", "imp", "one_shot"]
+__all__ = ["Setup", "at_init", "imp", "one_shot", "transfer"]

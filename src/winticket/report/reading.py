@@ -144,6 +144,12 @@ def said(document: Document, name: str) -> Any:
     return document.get("experiment", {}).get(name)
 
 
+def tickets_from(source: Mapping[str, Any]) -> str:
+    """The experiment that found tickets which were carried over, in a few words."""
+    start = f", rewound to step {source['rewind_step']}" if source["rewind_step"] else ""
+    return f"{source['data']}, {source['method']} with {source['optimizer']} {source['lr']:g}{start}"
+
+
 def paired_difference(level: Mapping[str, Any], arm: str, other: Mapping[str, Any] | None) -> float | None:
     """Mean over replicates of accuracy(arm) - accuracy(other), in percentage points.
 

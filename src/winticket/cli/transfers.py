@@ -53,7 +53,7 @@ def transfer(
 
     [bold]winticket transfer runs/digits/result.json --to path/to/letters[/bold]
 
-    [bold]winticket transfer runs/digits/result.json --optimizer sgd --lr 0.1 --momentum 0.9 --density 0.1[/bold]
+    [bold]winticket transfer runs/digits/result.json --optimizer sgd --lr 0.01 --momentum 0.9 --density 0.1[/bold]
     """
     began = time.monotonic()
     with request():

@@ -195,6 +195,12 @@ WRONG: dict[str, list[str]] = {
     "find digits --rewind to_stpe": ["unknown rewind 'to_stpe' (did you mean 'to_step'?)", "to_init"],
     "find digits --rewind-step 5": ["rewind to_init goes to no step", "ask for to_step"],
     "find digits --rewind to_step --rewind-step 800": ["rewind_step is 800, but training has 800 steps"],
+    "find digits --rewind fine_tune": ["the cosine schedule ends at 4.6e-09", "choose schedule step or constant"],
+    "find digits --control other --replicates 6": ["of 6 replicates in stacks of 5 one is alone", "--stack"],
+    "transfer nowhere.json": ["nowhere.json is not a result document", "give the result.json of a finished run"],
+    "transfer foreign/thesis.tex": ["is not a result document of this version"],
+    "transfer": ["Missing argument 'RESULT'"],
+    "transfer some.json --model lenet-30-10": ["No such option", "--model"],
     "find digits --criterion batchnorm_scale": ["needs a BatchNorm with weights right after each layer"],
     "find digits --allocate units": ["those of the output layer are the classes; exclude fc3.weight"],
     "find digits --allocate n_of_m": ["density 0.8 is no pattern of 4; possible are 0.25, 0.5, 0.75"],
@@ -469,6 +475,34 @@ def test_run_takes_a_spec_and_its_variants(here: Path, shell: Shell) -> None:
     assert answer.status == 0
     document = json.loads(answer.out)
     assert (document["experiment"]["steps"], document["computed"]) == (40, 4)
+
+
+def test_transfer_goes_on_from_a_result(here: Path, shell: Shell) -> None:
+    assert shell("find", "digits", *QUICK, "--out", "digits", "--quiet").status == 0
+    sgd = ["transfer", "digits/result.json", "--optimizer", "sgd", "--lr", "0.1", "--density", "0.64"]
+    planned = json.loads(shell(*sgd, "--plan", "--json").out)
+    # Two replicates: dense and three arms at one level are new; dense and level 1's ticket found the tickets.
+    assert (planned["cost"]["trainings"], planned["cost"]["reused"]) == (2 * 4, 2 * 2)
+    answer = shell(*sgd, "--out", "sgd", "--json")
+    assert answer.status == 0
+    document = json.loads(answer.out)
+    experiment = document["experiment"]
+    assert (experiment["optimizer"], experiment["source"]["optimizer"]) == ("sgd", "adam")
+    assert (experiment["carried"], experiment["data"]) == ([2], "digits")
+    assert document["store"] == json.loads((here / "digits" / "result.json").read_text())["store"]
+    told = shell(*sgd, "--plan").out
+    assert "digits, imp with adam 0.0012" in told
+    (here / "runs").rename(here / "moved")
+    lost = shell(*sgd, "--plan")
+    assert lost.status == 2
+    assert (
+        "that digits/result.json names is not here; say where it is, or is to be, with --store" in lost.told()
+    )
+    assert shell(*sgd, "--plan", "--store", "moved").status == 0
+    (here / "moved").rename(here / "runs")
+    wrong = shell("transfer", "digits/result.json", "--to", "mnist1d")
+    assert wrong.status == 2
+    assert "those of mnist1d have shape (1, 40)" in wrong.told()
 
 
 def test_store_ls_verify_gc(here: Path, shell: Shell) -> None:

@@ -2,33 +2,81 @@
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
+from inspect import signature
 from itertools import combinations
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import scipy.stats
 import torch
+from torch import Tensor, nn
 
 from winticket import controls, models
+from winticket.align import permuted, symmetry
 from winticket.controls import random_mask, reinit
 from winticket.ticket import Mask, Seeds, State, Ticket, same_bits
 
 PUBLIC = [name for name in controls.__all__ if name != "Control"]
 
 
+class Attention(nn.Module):
+    """A small transformer over the rows of an 8 x 8 image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(8, 16)
+        self.block = nn.TransformerEncoderLayer(16, 2, dim_feedforward=32, batch_first=True)
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.head(self.block(self.embed(x.flatten(1, 2))).mean(1)))
+
+
+def convolutions() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU()),
+        *(nn.Conv2d(6, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()),
+        *(nn.MaxPool2d(4), nn.Flatten(), nn.Linear(32, 10)),
+    )
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "lenet": lambda: models.build("lenet-20-10", input_shape=(1, 8, 8), classes=10, generator_seed=0),
+    "convolutions": convolutions,
+    "transformer": Attention,
+}
+
+
+def drawn(network: str, seed: int) -> State:
+    """All weights and statistics from the seed; those of BatchNorm as well, as after training."""
+    generator = torch.Generator().manual_seed(seed)
+    module = NETWORKS[network]()
+    weights = {n: torch.randn(p.shape, generator=generator) for n, p in module.named_parameters()}
+    buffers = {
+        n: torch.rand(b.shape, generator=generator) + 0.5
+        for n, b in module.named_buffers()
+        if b.is_floating_point()
+    }
+    return State(weights, {**buffers, "statistic": torch.tensor([float(seed)])}, {}, 0)
+
+
 def lenet(seed: int) -> State:
-    module = models.build("lenet-20-10", input_shape=(30,), classes=10, generator_seed=seed)
-    buffers = {"statistic": torch.tensor([float(seed)])}
-    return State({n: p.detach().clone() for n, p in module.named_parameters()}, buffers, {}, 0)
+    return drawn("lenet", seed)
 
 
-def ticket(density: float = 0.3, seed: int = 1) -> Ticket:
-    start = lenet(seed)
-    names = ("fc1.weight", "fc2.weight", "fc3.weight")
-    generator = torch.Generator().manual_seed(0)
-    mask = Mask({n: torch.rand(start.weights[n].shape, generator=generator) < density for n in names})
-    state = State(start.weights, start.buffers, {"momentum_buffer/fc1.bias": torch.ones(20)}, 7)
-    return Ticket(mask, state, "ticket", Seeds(3, 4), {"model": "lenet-20-10"})
+def ticket(density: float = 0.3, seed: int = 1, network: str = "lenet") -> Ticket:
+    """In each layer the largest of weights drawn for the purpose."""
+    start, names = drawn(network, seed), models.eligible(NETWORKS[network]())
+    trained = drawn(network, 100 + seed).weights
+    keep = {}
+    for n in names:
+        size = trained[n].numel()
+        best = trained[n].abs().flatten().argsort(descending=True)[: max(1, round(density * size))]
+        keep[n] = torch.zeros(size, dtype=torch.bool).scatter_(0, best, True).view(trained[n].shape)
+    momentum = {f"momentum_buffer/{n}": torch.ones_like(w) for n, w in start.weights.items()}
+    state = State(start.weights, start.buffers, momentum, 7)
+    return Ticket(Mask(keep), state, "ticket", Seeds(3, 4), {"model": network})
 
 
 def tiny(*keep: bool) -> Ticket:
@@ -37,16 +85,29 @@ def tiny(*keep: bool) -> Ticket:
     return Ticket(mask, State(weights, {}, {}, 0), "ticket", Seeds(0, 0))
 
 
-def make(name: str, given: Ticket, seed: int) -> Ticket:
+def make(name: str, given: Ticket, seed: int, network: str = "lenet") -> Ticket:
     control = cast(Callable[..., Ticket], getattr(controls, name))
-    return control(given, seed=seed, draw=lenet) if name == "reinit" else control(given, seed=seed)
+    taken, options = signature(control).parameters, dict[str, Any]()
+    if "draw" in taken:
+        options["draw"] = partial(drawn, network)
+    if "neighbour" in taken:
+        options["neighbour"] = ticket(given.mask.density(), seed=2, network=network)
+    if "symmetry" in taken:
+        options["ends"] = drawn(network, 101).weights, drawn(network, 102).weights
+        options["symmetry"] = symmetry(NETWORKS[network](), (1, 8, 8))
+    return control(given, seed=seed, **options)
 
 
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("name", PUBLIC)
 @pytest.mark.parametrize("density", [0.02, 0.3, 0.9])
-def test_every_control_differs_and_keeps_its_counts(name: str, density: float) -> None:
-    own = ticket(density)
-    control = make(name, own, 11)
+def test_every_control_differs_and_keeps_its_counts(name: str, density: float, network: str) -> None:
+    own = ticket(density, network=network)
+    if (name, network) == ("other_aligned", "transformer"):
+        with pytest.raises(ValueError, match="the hidden units of Attention cannot be matched: "):
+            make(name, own, 11, network)
+        return
+    control = make(name, own, 11, network)
     assert control.mask.count() == own.mask.count()
     if name != "random_global":
         assert control.mask.layers() == own.mask.layers()
@@ -57,6 +118,7 @@ def test_every_control_differs_and_keeps_its_counts(name: str, density: float) -
     assert control.about == own.about
     assert control.origin != own.origin
     assert control.start.optimizer == {}  # another network's momentum is none of its own
+    assert same_bits(control.start.buffers, drawn(network, 11 if name == "reinit" else 1).buffers)
     # What the control prunes is stored as 0.
     assert same_bits(control.start.weights, control.mask.apply(control.start.weights))
 
@@ -68,8 +130,9 @@ def test_a_control_is_a_function_of_its_seed_alone(name: str) -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert same_bits(first.start.weights, again.start.weights)
     assert same_bits(first.mask.keep, again.mask.keep)
-    # Signs alone leave nothing to draw.
-    assert same_bits(first.start.weights, other.start.weights) == (name == "signs")
+    # Signs alone, and what another replicate lends, leave nothing to draw.
+    nothing_drawn = name in ("signs", "other", "other_aligned")
+    assert same_bits(first.start.weights, other.start.weights) == nothing_drawn
 
 
 def test_reinit_keeps_the_mask_and_takes_the_draw() -> None:
@@ -237,3 +300,42 @@ def test_magnitudes_alone_keep_every_magnitude() -> None:
         assert torch.equal(one.abs(), two.abs())
         flipped, total = flipped + int((one != two).sum()), total + len(one)
     assert scipy.stats.binomtest(flipped, total).pvalue > 0.001
+
+
+def test_another_replicates_mask_is_taken_as_it_is() -> None:
+    own, neighbour = ticket(), ticket(seed=2)
+    control = controls.other(own, seed=0, neighbour=neighbour)
+    assert same_bits(control.mask.keep, neighbour.mask.keep)
+    assert same_bits(control.start.weights, neighbour.mask.apply(own.start.weights))
+    with pytest.raises(ValueError, match="both replicates found the same mask, so the other's is no control"):
+        controls.other(own, seed=0, neighbour=own)
+    with pytest.raises(ValueError, match="the other mask keeps 47 weights and the ticket's 474"):
+        controls.other(own, seed=0, neighbour=ticket(0.03, seed=2))
+
+
+@pytest.mark.parametrize("network", ["lenet", "convolutions"])
+def test_an_aligned_mask_is_the_tickets_where_only_the_numbering_differs(network: str) -> None:
+    """The neighbour is the ticket with its units renumbered: unaligned it overlaps at chance, aligned wholly."""
+    own = ticket(0.2, network=network)
+    groups, end = symmetry(NETWORKS[network](), (1, 8, 8)), drawn(network, 101).weights
+    orders = tuple(torch.randperm(g.size, generator=torch.Generator().manual_seed(5)) for g in groups)
+    moved = Ticket(Mask(permuted(own.mask.keep, groups, orders)), own.start, "ticket", Seeds(3, 5), own.about)
+    ends = end, permuted(end, groups, orders)
+    # One weight more or less, since a control that is the ticket is refused.
+    name = next(iter(moved.mask.keep))
+    swapped = moved.mask.keep[name].clone()
+    kept, pruned = swapped.nonzero()[0], (~swapped).nonzero()[0]
+    swapped[tuple(kept)], swapped[tuple(pruned)] = False, True
+    near = Ticket(Mask({**moved.mask.keep, name: swapped}), own.start, "ticket", moved.seeds)
+    raw = controls.other(own, seed=0, neighbour=near)
+    aligned = controls.other_aligned(own, seed=0, neighbour=near, ends=ends, symmetry=groups)
+    count, total = own.mask.count(), own.mask.total()
+    both = {
+        c.origin: sum(int((c.mask.keep[n] & k).sum()) for n, k in own.mask.keep.items())
+        for c in (raw, aligned)
+    }
+    chance = scipy.stats.hypergeom(total, count, count)
+    assert both["other"] < chance.ppf(0.9995)
+    assert both["other_aligned"] == count - 1
+    with pytest.raises(ValueError, match="both replicates found the same mask"):
+        controls.other_aligned(own, seed=0, neighbour=moved, ends=ends, symmetry=groups)

@@ -6,8 +6,19 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "winticket"
-STAGES = {"ticket", "data", "models", "train", "criteria", "allocate", "rewind", "controls", "schedules"}
 PUBLIC = {"allocate", "controls", "criteria", "interop", "rewind", "schedules"}
+STAGES = {
+    "ticket",
+    "data",
+    "models",
+    "train",
+    "criteria",
+    "allocate",
+    "rewind",
+    "align",
+    "controls",
+    "schedules",
+}
 ROOMS: dict[str, set[str]] = {
     "version": set(),
     "places": set(),
@@ -22,10 +33,11 @@ ROOMS: dict[str, set[str]] = {
     "allocate": {"ticket"},
     "rewind": {"ticket"},
     "schedules": set(),
-    "controls": {"ticket"},
     "interop": {"ticket"},
     "levels": {"ticket", "models", "train", "criteria", "allocate", "rewind"},
     "integrations": {"ticket", "levels"},
+    "align": {"ticket"},
+    "controls": {"ticket", "align"},
     "procedures": STAGES | {"run"},
     "report": {"version"},
     "experiment": STAGES | {"places", "sparse", "run", "procedures", "judge", "report", "version"},

@@ -70,3 +70,11 @@ def test_shuffling_hurts_what_training_found_and_not_what_initialisation_did(spa
     )
     assert gap(trained["ticket"], trained["random"])[0] > 2
     assert gap(untrained["ticket"], untrained["random"])[1] < 0.5
+
+
+def test_another_seeds_mask_serves_better_once_its_units_are_matched(sparsest: Ask) -> None:
+    """Adnan et al. 2025: on this start, the aligned mask beats the raw one, which is no better than another start."""
+    found = sparsest(controls=("reinit", "other", "other-aligned"))
+    assert gap(found["other-aligned"], found["other"])[0] > 0
+    low, high = gap(found["other"], found["reinit"])
+    assert low < 0 < high

@@ -77,12 +77,13 @@ def test_to_step_goes_back_to_what_the_first_training_saved() -> None:
         rewind.to_step(path, mask, step=6)
 
 
-def test_learning_rate_rewinding_keeps_the_trained_weights() -> None:
+@pytest.mark.parametrize("how", [rewind.learning_rate, rewind.fine_tune])
+def test_what_keeps_the_trained_weights(how: rewind.Rewind) -> None:
     """And has one for every place: a control with another mask must not start from zeros where it was pruned."""
     path = trajectory()
     last = path.saved[9]
     pruned = State(path.ticket.mask.apply(last.weights), last.buffers, {}, 9)
-    ticket = rewind.learning_rate(Trajectory(path.ticket, {9: pruned}, path.curve), path.ticket.mask, step=5)
+    ticket = how(Trajectory(path.ticket, {9: pruned}, path.curve), path.ticket.mask, step=5)
     assert (ticket.start.step, ticket.start.optimizer) == (5, {})
     assert same_bits(ticket.start.buffers, last.buffers)
     assert torch.equal(ticket.start.weights["a.bias"], last.weights["a.bias"])

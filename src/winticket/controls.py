@@ -1,8 +1,8 @@
 """Controls: ticket -> ticket, what could explain a ticket away.
 
 Every control keeps the ticket's seeds, so that it trains on the same data in the same order, and keeps the
-count of weights in every layer (`random_global`: in the network); every control differs from the ticket. Weights
-that it prunes are stored as zeros.
+count of weights in every layer (`random_global`, and `other` where layers compete: in the network); every control
+differs from the ticket. Weights that it prunes are stored as zeros.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,12 +10,15 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from winticket.ticket import Mask, State, Ticket, same_bits
+from winticket.align import Symmetry, match, permuted
+from winticket.ticket import Mask, State, Ticket, Weights, same_bits
 
 __all__ = [
     "Control",
     "inverted",
     "magnitudes",
+    "other",
+    "other_aligned",
     "random_global",
     "random_mask",
     "reinit",
@@ -168,6 +171,44 @@ def magnitudes(ticket: Ticket, *, seed: int) -> Ticket:
         return kept * (2 * torch.randint(2, kept.shape, generator=generator) - 1)
 
     return _restarted(ticket, flip, "magnitudes")
+
+
+def other(ticket: Ticket, *, seed: int, neighbour: Ticket) -> Ticket:
+    """The ticket's own start under the mask that another replicate found: does a mask serve any initialisation?
+
+    Adnan et al. 2025 (Sparse Training from Random Initialization), their "naive" mask. Nothing is drawn, so `seed`
+    changes nothing. The count of weights is the ticket's in the network, and in every layer where the allocation fixes
+    it (where layers compete, two searches share them out differently). ValueError where the masks do not fit, or are
+    the same.
+    """
+    del seed
+    return _borrowed(ticket, neighbour.mask, "other")
+
+
+def other_aligned(
+    ticket: Ticket, *, seed: int, neighbour: Ticket, ends: tuple[Weights, Weights], symmetry: Symmetry
+) -> Ticket:
+    """As `other`, once the other replicate's hidden units are matched to this one's: is it only their numbering?
+
+    `ends` are the trained dense weights of this replicate and of the other, which are matched
+    (`winticket.align.match`); the other's mask is permuted accordingly. Adnan et al. 2025, who match activations where
+    we match weights (Ainsworth et al. 2023), which needs no data. ValueError as for `other`.
+    """
+    del seed
+    orders = match(*ends, symmetry)
+    return _borrowed(ticket, Mask(permuted(neighbour.mask.keep, symmetry, orders)), "other_aligned")
+
+
+def _borrowed(ticket: Ticket, mask: Mask, origin: str) -> Ticket:
+    """The ticket's start under a mask that was found elsewhere."""
+    if same_bits(mask.keep, ticket.mask.keep):
+        raise ValueError("both replicates found the same mask, so the other's is no control")
+    if mask.count() != ticket.mask.count():
+        raise ValueError(
+            f"the other mask keeps {mask.count()} weights and the ticket's {ticket.mask.count()}; a control keeps as "
+            "many"
+        )
+    return _masked(ticket, mask, origin)
 
 
 def _require_choice(ticket: Ticket) -> None:

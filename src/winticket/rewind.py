@@ -10,7 +10,7 @@ import torch
 
 from winticket.ticket import Mask, State, Ticket, Trajectory
 
-__all__ = ["Rewind", "learning_rate", "to_init", "to_step", "to_step_with_optimizer"]
+__all__ = ["Rewind", "fine_tune", "learning_rate", "to_init", "to_step", "to_step_with_optimizer"]
 
 REVISION = 1
 
@@ -47,10 +47,23 @@ def to_step_with_optimizer(path: Trajectory, mask: Mask, *, step: int) -> Ticket
 def learning_rate(path: Trajectory, mask: Mask, *, step: int) -> Ticket:
     """The trained weights and buffers, with the learning-rate schedule back at step k; the optimiser starts afresh.
 
-    Renda et al. 2020 (Comparing Rewinding and Fine-tuning). A k within the last stretch of the schedule is fine-tuning
-    at its last rate. The weights have then been trained for more steps than the dense network's. Raises ValueError
-    where the mask revives a weight.
+    Renda et al. 2020 (Comparing Rewinding and Fine-tuning). The weights have then been trained for more steps than the
+    dense network's. Raises ValueError where the mask revives a weight.
     """
+    return _trained(path, mask, step=step)
+
+
+def fine_tune(path: Trajectory, mask: Mask, *, step: int) -> Ticket:
+    """The trained weights and buffers, trained on at the schedule's last rate for as many steps as follow step k.
+
+    Renda et al. 2020, "fine-tuning". The ticket is `learning_rate`'s; that its training holds the last rate is the
+    procedure's part (`winticket.procedures.stages.retraining`). Where the schedule is constant, the two are one. Raises
+    ValueError where the mask revives a weight.
+    """
+    return _trained(path, mask, step=step)
+
+
+def _trained(path: Trajectory, mask: Mask, *, step: int) -> Ticket:
     last, start = path.saved[max(path.saved)], path.ticket.start
     # What was pruned before has no trained weight now: it has the one that it was pruned with, for masks that take it.
     weights = {

@@ -10,7 +10,7 @@ import torch
 
 from winticket import allocate, controls, criteria, rewind
 from winticket.data import find_source
-from winticket.experiment import Experiment, conduct, offered, plan
+from winticket.experiment import Experiment, Plan, conduct, offered, plan
 from winticket.experiment.outcome import trajectory
 from winticket.procedures import Setup, at_init, imp, one_shot
 from winticket.procedures.stages import (
@@ -360,6 +360,47 @@ def test_every_rewind_runs_level_by_level(tmp_path: Path, name: str) -> None:
 def test_a_rewind_that_cannot_be_is_told(choices: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         Experiment.of("digits", **choices)
+
+
+def rates(planned: Plan) -> dict[tuple[int, str], set[float]]:
+    """The learning rates that each arm's training uses from step 4 on, by level."""
+    recipes = {
+        place[:2]: next(v.recipe for v in t.inputs if isinstance(v, Setup))
+        for place, t in planned.tasks.items()
+    }
+    return {at: {recipe.rate(step) for step in range(4, 8)} for at, recipe in recipes.items()}
+
+
+@pytest.mark.parametrize("method", ["imp", "one-shot"])
+def test_fine_tuning_holds_the_last_rate_but_for_what_starts_anew(method: str) -> None:
+    choices: dict[str, Any] = {"model": "lenet-12-8", "steps": 8, "levels": 2, "gate": False, "replicates": 2}
+    choices |= {"method": method, "schedule": "step", "milestones": (0.25, 0.75), "lr": 1.0, "rewind_step": 4}
+    tuned = plan(Experiment.of("digits", **choices, rewind="fine_tune"))
+    for (_, arm), found in rates(tuned).items():
+        wanted = [0.01] if arm in ("ticket", "random") else [0.01, 0.1]
+        assert sorted(found) == pytest.approx(wanted), arm
+    # What level 2 is found from is level 1's training, which fine-tunes too: no other task.
+    needed = {t.key for t in stored_needs(tuned.tasks[2, "ticket", 0])}
+    assert needed == {tuned.tasks[(1, "ticket", 0) if method == "imp" else (0, "dense", 0)].key}
+
+
+def test_at_a_constant_rate_fine_tuning_is_learning_rate_rewinding(tmp_path: Path) -> None:
+    found = []
+    for name in ("fine_tune", "learning_rate"):
+        asked = Experiment.of(
+            "digits", model="lenet-12-8", steps=8, levels=2, replicates=2, gate=False, rewind=name, rewind_step=4,
+            schedule="constant",
+        )  # fmt: skip
+        result = conduct(asked, store=tmp_path / "store", out=tmp_path / name, workers=0)
+        found.append(result.document["levels"])
+    assert found[0] == found[1]
+
+
+def test_fine_tuning_at_nothing_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"the cosine schedule ends at 4\.6e-09; choose schedule step or constant"
+    ):
+        plan(Experiment.of("digits", rewind="fine_tune"))
 
 
 def test_every_control_trains_beside_the_ticket(tmp_path: Path) -> None:

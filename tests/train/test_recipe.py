@@ -106,3 +106,22 @@ def test_a_recipe_is_a_plain_value() -> None:
     assert hash(Recipe(steps=3)) == hash(Recipe(steps=3, batch=60))
     with pytest.raises(FrozenInstanceError):
         Recipe(steps=3).lr = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "last"),
+    [
+        (Recipe(steps=100, lr=0.1, schedule="step", milestones=(0.5, 0.75), gamma=0.1, warmup=10), 0.001),
+        (Recipe(steps=100, lr=0.1, warmup=10), 0.1),
+        # .1 · (1 + cos(.75 π)) / 2
+        (Recipe(steps=4, lr=0.1, schedule="cosine"), 0.1 * (1 - 0.5**0.5) / 2),
+    ],
+)
+def test_settled_holds_the_last_rate_throughout(recipe: Recipe, last: float) -> None:
+    settled = recipe.settled()
+    assert [settled.rate(step) for step in (0, 1, recipe.steps - 1)] == pytest.approx([last] * 3)
+    assert (settled.steps, settled.batch, settled.optimizer) == (recipe.steps, recipe.batch, recipe.optimizer)
+
+
+def test_a_constant_rate_is_settled_already() -> None:
+    assert Recipe(steps=10).settled() == Recipe(steps=10)

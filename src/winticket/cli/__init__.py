@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from winticket.cli import comparing, searches, stores
+from winticket.cli import comparing, searches, stores, transfers
 from winticket.cli.answers import Answers, flowing, show_warnings
 from winticket.cli.methods import methods
 from winticket.version import __version__
@@ -22,7 +22,15 @@ app = typer.Typer(
     epilog="Start with: winticket find digits",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (searches.find, searches.plan, searches.run, comparing.compare, methods, stores.info):
+for command in (
+    searches.find,
+    searches.plan,
+    searches.run,
+    comparing.compare,
+    transfers.transfer,
+    methods,
+    stores.info,
+):
     app.command(rich_help_panel="Commands", help=flowing(command.__doc__))(command)
 app.add_typer(stores.app, name="store", rich_help_panel="Commands")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 from rich.console import Console
 
 from winticket.cli.answers import print_json, request
-from winticket.cli.words import STORE, AsJson, Data, Quiet, StorePath, Workers, given, with_words
+from winticket.cli.words import STORE, WORDS, AsJson, Data, Quiet, StorePath, Workers, given, with_words
 
 if TYPE_CHECKING:
     from winticket.run import Event, Task
@@ -33,7 +34,7 @@ SET_HERE = (
 )
 
 
-@with_words(without=SET_HERE)
+@partial(with_words, words=tuple(word for word in WORDS if word.name not in SET_HERE))
 def compare(
     data: Data,
     *,

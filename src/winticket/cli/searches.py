@@ -46,7 +46,7 @@ def find(
         from winticket.experiment import Experiment
 
         experiment = Experiment.of(data, **given(words))
-    _carry_out(
+    carry_out(
         experiment,
         store=store,
         out=out,
@@ -76,7 +76,7 @@ def plan(
         from winticket.experiment import Experiment
 
         experiment = Experiment.of(data, **given(words))
-    _preview(experiment, store=store, workers=workers, as_json=as_json, retry_failed=retry_failed)
+    preview(experiment, store=store, workers=workers, as_json=as_json, retry_failed=retry_failed)
 
 
 def run(
@@ -105,9 +105,9 @@ def run(
 
         experiment = load_spec(spec, variant=variant)
     if plan_only:
-        _preview(experiment, store=store, workers=workers, as_json=as_json, retry_failed=retry_failed)
+        preview(experiment, store=store, workers=workers, as_json=as_json, retry_failed=retry_failed)
         return
-    _carry_out(
+    carry_out(
         experiment,
         store=store,
         out=out,
@@ -119,7 +119,7 @@ def run(
     )
 
 
-def _carry_out(
+def carry_out(
     experiment: "Experiment",
     *,
     store: str,
@@ -157,11 +157,12 @@ def _carry_out(
         raise typer.Exit(1)
 
 
-def _preview(
+def preview(
     experiment: "Experiment", *, store: str, workers: int | None, as_json: bool, retry_failed: bool
 ) -> None:
     with request():
         from winticket import experiment as ex
+        from winticket.report.reading import tickets_from
         from winticket.run import Store
 
         _check_workers(workers)
@@ -174,8 +175,10 @@ def _preview(
         print_json({"winticket": __version__, "experiment": described, "cost": vars(price), "levels": levels})
         return
     table = Table(title=f"{described['model']} on {described['data']}", show_header=False, box=None)
+    if described.get("source"):
+        table.add_row("tickets from", tickets_from(described["source"]))
     for name, value in described.items():
-        if value not in (None, []) and name not in ("data", "model", "controls"):
+        if value not in (None, []) and name not in ("data", "model", "controls", "source"):
             told = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             table.add_row(name.replace("_", " "), told)
     console = Console()

@@ -2,9 +2,8 @@
 # ruff: noqa: E501 - a table reads best a row to a line
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +29,7 @@ WORDS = (
     Word("method", str, "Question", "imp (iterative: train, prune, rewind, again), one-shot (train once, prune to every density), at-init (prune before training), early-bird, gradual, set, rigl, edge-popup or supermask (winticket methods says what each is)"),
     Word("criterion", str, "Question", "what is kept: magnitude, snip, synflow, ... (winticket methods lists all), or package.module:function"),
     Word("allocate", str, "Question", "layerwise (each layer on its own), global_top (layers compete), erk, n_of_m, units, ..., or package.module:function"),
-    Word("rewind", str, "Question", "where a ticket starts from: to_init, to_step, to_step_with_optimizer, learning_rate, or package.module:function"),
+    Word("rewind", str, "Question", "where a ticket starts from: to_init, to_step, to_step_with_optimizer, learning_rate, fine_tune, or package.module:function"),
     Word("rewind_step", int, "Question", "the step of training that to_step and the like go back to"),
     Word("every", int, "Question", "steps between changes of the mask in gradual, set and rigl; 100, or a twentieth of a short training"),
     Word("search_lr", float, "Question", "learning rate of the scores in edge-popup (unless said, --lr) and supermask (a hundred times --lr)"),
@@ -96,17 +95,11 @@ Retry = Annotated[bool, typer.Option("--retry-failed", help="Try trainings again
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 
-def with_words(
-    command: Callable[..., None] | None = None, *, without: tuple[str, ...] = ()
-) -> Callable[..., Any]:
-    """Give a command that takes **words an option for each of WORDS but those `without`."""
-    if command is None:
-        return partial(with_words, without=without)
+def with_words(command: Callable[..., None], *, words: Sequence[Word] = WORDS) -> Callable[..., None]:
+    """Give a command that takes **words an option for each of `words`."""
     own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
     options = []
-    for word in WORDS:
-        if word.name in without:
-            continue
+    for word in words:
         flag = word.flag or "--" + word.name.replace("_", "-")
         option = typer.Option(flag, help=word.text, rich_help_panel=word.panel, show_default=False)
         kind: Any = word.kind | None

@@ -7,8 +7,10 @@ from winticket.experiment.outcome import Runs, collect
 from winticket.experiment.plan import Plan, plan
 from winticket.experiment.price import Cost, cost
 from winticket.experiment.running import Ready, carry_out, conduct, find, prepare
+from winticket.experiment.sources import load_source
 from winticket.experiment.spec import Experiment
 from winticket.experiment.spec_file import load_spec
+from winticket.experiment.transfers import Transfer, transferred
 from winticket.experiment.writing import Result
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "Ready",
     "Result",
     "Runs",
+    "Transfer",
     "carry_out",
     "collect",
     "compare",
@@ -26,9 +29,11 @@ __all__ = [
     "cost",
     "environment",
     "find",
+    "load_source",
     "load_spec",
     "offered",
     "plan",
     "prepare",
     "processes",
+    "transferred",
 ]

@@ -6,12 +6,25 @@ from functools import partial
 from typing import Any
 
 from winticket import data, models
+from winticket.align import symmetry
 from winticket.criteria.evidence import needed, rounds_at_init
+from winticket.experiment.names import control
 from winticket.experiment.price import trial
 from winticket.experiment.spec import Experiment, stages
+from winticket.experiment.transfers import Transfer
 from winticket.procedures.dynamic import on_the_way
 from winticket.procedures.setup import Setup
-from winticket.procedures.stages import Density, dense_ticket, no_curve, place, prunable, prune
+from winticket.procedures.stages import (
+    Density,
+    dense_ticket,
+    needs_neighbour,
+    needs_symmetry,
+    no_curve,
+    place,
+    prunable,
+    prune,
+)
+from winticket.rewind import fine_tune
 from winticket.ticket import Mask, Ticket, Trajectory, same_bits
 from winticket.train import check_precision
 
@@ -23,11 +36,16 @@ def check(experiment: Experiment, setup: Setup) -> None:
     _check_sizes(experiment)
     check_precision(setup.recipe.precision, place(), setup.engine)
     _check_augmentation(setup)
-    _check_rates(experiment, setup)
-    _check_units(experiment, setup)
+    _check_neighbours(experiment, setup)
     _check_initialisation(setup)
     if ":" in setup.model or setup.recipe.stacking == "stacked":
         _try_model(setup)
+    if isinstance(experiment, Transfer):
+        check(replace(experiment.source, controls=()), experiment.source.setup())
+        return
+    _check_rates(experiment, setup)
+    _check_fine_tuning(experiment)
+    _check_units(experiment, setup)
     asked = (experiment.criterion, experiment.allocate, experiment.rewind)
     own = any(":" in name for name in asked)
     if own or needed(stages(experiment)["criterion"]) or experiment.method == "gradual":
@@ -70,12 +88,40 @@ def _check_rates(experiment: Experiment, setup: Setup) -> None:
         )
 
 
+def _check_fine_tuning(experiment: Experiment) -> None:
+    recipe, last = experiment.recipe, experiment.recipe.settled().lr
+    if stages(experiment)["rewind"] is fine_tune and last < recipe.lr / 1000:
+        raise ValueError(
+            f"rewind fine_tune trains on at the schedule's last rate, and the {recipe.schedule} schedule ends at "
+            f"{last:.2g}; choose schedule step or constant, or rewind learning_rate"
+        )
+
+
 def _check_units(experiment: Experiment, setup: Setup) -> None:
     output = models.output_layer(setup.module())
     if experiment.allocate == "units" and output in prunable(setup):
         raise ValueError(
             f"allocate units takes whole units, and those of the output layer are the classes; exclude {output}"
         )
+
+
+def _check_neighbours(experiment: Experiment, setup: Setup) -> None:
+    """Controls that take another replicate's mask have one to take it from, and know how to match its units."""
+    for arm in experiment.controls:
+        made_by = control(arm)
+        if needs_neighbour(made_by) and experiment.replicates % experiment.stack == 1 % experiment.stack:
+            raise ValueError(
+                f"control {arm} takes the mask of another replicate of its stack, but of {experiment.replicates} "
+                f"replicates in stacks of {experiment.stack} one is alone; ask for another number of replicates, or "
+                "another stack (stack=, --stack)"
+            )
+        if needs_symmetry(made_by):
+            try:
+                symmetry(setup.module(), setup.input_shape)
+            except ValueError as unknown:
+                raise ValueError(
+                    f"control {arm}: {unknown}; control other takes the mask as it is"
+                ) from unknown
 
 
 def _check_initialisation(setup: Setup) -> None:

@@ -35,6 +35,8 @@ ARMS = {
     "reshuffle": "reshuffle",
     "signs": "signs",
     "magnitudes": "magnitudes",
+    "other": "other",
+    "other-aligned": "other_aligned",
 }
 """Name of the arm -> function in `winticket.controls`. The first two decide the verdict; the others stand beside it."""
 

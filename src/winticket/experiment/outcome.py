@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from winticket import data
-from winticket.experiment.plan import GATE, Place, Plan
+from winticket.experiment.plan import BESIDE, GATE, SOURCE, Place, Plan
 from winticket.run import Store
 from winticket.ticket import Curve, Failed, Seeds, Trajectory
 
@@ -41,7 +41,7 @@ class Runs:
     by_place: Mapping[tuple[int, str], tuple[Replicate, ...]]
 
     def arms(self, level: int) -> dict[str, tuple[Replicate, ...]]:
-        return {arm: runs for (at, arm), runs in self.by_place.items() if at == level and arm != GATE}
+        return {arm: runs for (at, arm), runs in self.by_place.items() if at == level and arm not in BESIDE}
 
 
 def collect(plan: Plan, store: Store, *, only: Collection[Place] | None = None) -> Runs:
@@ -157,9 +157,14 @@ def _unsettled(runs: Runs) -> list[str]:
 
 def failures(runs: Runs) -> list[dict[str, Any]]:
     """Every replicate that failed, with its place and reason."""
-    densities = runs.plan.densities()
+    own, source = runs.plan.densities(), runs.plan.source_densities()
     return [
-        {"arm": arm, "density": densities[level], "replicate": number, "reason": entry.reason}
+        {
+            "arm": arm,
+            "density": (source if arm == SOURCE else own)[level],
+            "replicate": number,
+            "reason": entry.reason,
+        }
         for (level, arm), entries in sorted(runs.by_place.items())
         for number, entry in enumerate(entries)
         if isinstance(entry, Failed)
@@ -178,7 +183,7 @@ def curves(runs: Runs) -> list[dict[str, Any]]:
         }
         for (level, arm), entries in sorted(runs.by_place.items())
         for number, entry in enumerate(entries)
-        if isinstance(entry, Trained) and arm != GATE
+        if isinstance(entry, Trained) and arm not in BESIDE
     ]
 
 
@@ -215,10 +220,11 @@ def trajectory(plan: Plan, store: Store, *, level: int, arm: str, replicate: int
 
 
 def _stack(plan: Plan, store: Store, place: Place) -> tuple[Replicate, ...]:
-    level, _, first = place
+    level, arm, first = place
     key = plan.tasks[place].key
     if store.has(key):
-        return tuple(_slim(entry, planned=plan.counts[level]) for entry in store.get(key))
+        planned = None if arm == SOURCE else plan.counts[level]
+        return tuple(_slim(entry, planned=planned) for entry in store.get(key))
     failure = store.failure(key)
     if failure is not None:
         reason = failure.traceback.strip().splitlines()[-1]
@@ -228,11 +234,11 @@ def _stack(plan: Plan, store: Store, place: Place) -> tuple[Replicate, ...]:
     return tuple(Failed(reason, None, s) for s in seeds)
 
 
-def _slim(entry: Trajectory | Failed, *, planned: int) -> Replicate:
+def _slim(entry: Trajectory | Failed, *, planned: int | None) -> Replicate:
     if isinstance(entry, Failed):
         return entry
     mask = entry.ticket.mask
-    if mask.count() != planned:
+    if planned is not None and mask.count() != planned:
         reason = (
             f"its allocation kept {mask.count()} weights where {planned} were planned; an allocation keeps the same "
             "count whatever the scores"

@@ -4,21 +4,35 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
 from winticket.experiment.checks import check
 from winticket.experiment.names import METHODS, control
 from winticket.experiment.spec import Experiment, stages
+from winticket.experiment.transfers import Transfer
+from winticket.procedures import transfer
 from winticket.procedures.early_bird import looks
 from winticket.procedures.setup import Setup
-from winticket.procedures.stages import control_ticket, dense_ticket, trained
-from winticket.run import Store, Task, step, stored_needs
+from winticket.procedures.stages import (
+    Found,
+    control_ticket,
+    dense_ticket,
+    needs_neighbour,
+    neighbours,
+    retraining,
+    trained,
+)
+from winticket.procedures.transfer import carried
+from winticket.run import Store, Task, step, stored_needs, walk
 from winticket.train import relative_cost
 
 Place = tuple[int, str, int]
 """Level (0: nothing pruned), arm, number of the stack's first replicate."""
 
-GATE = "dense doubled"
+GATE, SOURCE = "dense doubled", "source"
+BESIDE = (GATE, SOURCE)
+"""Trainings that are no arm: the dense network trained twice as long, and those that find tickets for a transfer."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,13 @@ class Plan:
         """The density over eligible weights at levels 0..levels."""
         return [count / self.counts[0] for count in self.counts]
 
+    def source_densities(self) -> list[float]:
+        """The same of the experiment that finds the tickets: this one, unless they are carried over."""
+        if not isinstance(self.experiment, Transfer):
+            return self.densities()
+        counts = self.experiment.source.counts(self.experiment.source.setup())
+        return [count / counts[0] for count in counts]
+
     def count(self, first: int) -> int:
         """Replicates in the stack that begins with replicate `first`."""
         return min(self.experiment.stack, self.experiment.replicates - first)
@@ -42,7 +63,16 @@ class Plan:
         """Optimiser steps of one network in these places."""
         steps, start = self.setup.recipe.steps, self.experiment.rewind_step
         each = {"dense": steps, GATE: 2 * steps, "reinit": steps}
-        return sum(self.count(first) * each.get(arm, steps - start) for _, arm, first in places)
+        own = sum(
+            self.count(first) * each.get(arm, steps - start) for _, arm, first in places if arm != SOURCE
+        )
+        return own + sum(
+            self.count(first) * self._source_steps(level) for level, arm, first in places if arm == SOURCE
+        )
+
+    def _source_steps(self, level: int) -> int:
+        found = self.experiment.source if isinstance(self.experiment, Transfer) else self.experiment
+        return found.recipe.steps - (found.rewind_step if level else 0)
 
     def replicates(self, places: list[Place]) -> int:
         """Trainings of one replicate in these places."""
@@ -83,7 +113,19 @@ def plan(experiment: Experiment) -> Plan:
     for first in range(0, experiment.replicates, experiment.stack):
         last = min(first + experiment.stack, experiment.replicates)
         tasks.update(_stack(experiment, setup, range(first, last), counts))
-    return Plan(experiment, setup, tasks, counts)
+    return Plan(experiment, setup, {**_sources(tasks), **tasks}, counts)
+
+
+def _sources(tasks: Mapping[Place, Task]) -> dict[Place, Task]:
+    """What the tasks need and is none of them: the trainings that find the tickets of a transfer."""
+    known = {t.key for t in tasks.values()}
+    found: dict[Place, Task] = {}
+    for needed in walk(tasks.values()):
+        if needed.stored and needed.key not in known:
+            label = {**needed.label, "arm": SOURCE}
+            place = (cast(int, label["level"]), SOURCE, cast(int, label["first"]))
+            found[place] = replace(needed, label=label)
+    return found
 
 
 def _stack(
@@ -92,21 +134,13 @@ def _stack(
     """The tasks of one stack of replicates, whose keys depend on no other stack, level or arm."""
     first = replicates[0]
     at: Callable[..., Task] = partial(trained, first=first, count=len(replicates))
-    dense = step(dense_ticket, setup, tuple(replicates))
-    save: tuple[int, ...] = (experiment.rewind_step,) if experiment.rewind_step else ()
-    if experiment.method == "early-bird":
-        save = looks(setup)
-    yield (0, "dense", first), at(setup, dense, arm="dense", level=0, save=save)
+    dense, search = _search(experiment, setup, replicates)
+    whole_network = at(setup, dense, arm="dense", level=0, save=_saved(experiment, setup))
+    yield (0, "dense", first), whole_network
     if experiment.gate:
         longer = replace(setup, recipe=replace(setup.recipe, steps=2 * setup.recipe.steps))
         yield (0, GATE, first), at(longer, dense, arm=GATE, level=0)
-    procedure = METHODS[experiment.method]
-    options = {**stages(experiment), "every": experiment.every, "search_lr": experiment.search_lr}
-    takes = signature(procedure).parameters
-    where: dict[str, Any] = {name: value for name, value in options.items() if name in takes}
-    if experiment.rewind_step:
-        where["rewind_step"] = experiment.rewind_step
-    search = procedure(setup, experiment.densities(setup), replicates, **where)
+    later = retraining(setup, stages(experiment)["rewind"])
     left = 1 - experiment.rewind_step / experiment.recipe.steps
     for level, found in enumerate(search, 1):
         ticket = found.ticket
@@ -115,11 +149,50 @@ def _stack(
         cost = relative_cost(
             setup.module(), counts[level] / counts[0], setup.recipe, engine=experiment.engine
         )
-        yield (level, "ticket", first), at(setup, ticket, arm="ticket", level=level, cost=cost * left)
+        yield (level, "ticket", first), at(later, ticket, arm="ticket", level=level, cost=cost * left)
         for arm in experiment.controls:
-            rival = step(control_ticket, setup, ticket, control=control(arm))
+            rival = _rival(setup, ticket, whole_network, len(replicates), control(arm))
             whole = arm == "reinit"  # is trained from step 0
             yield (
                 (level, arm, first),
-                at(setup, rival, arm=arm, level=level, cost=cost * (1 if whole else left)),
+                at(
+                    setup if whole else later, rival, arm=arm, level=level, cost=cost * (1 if whole else left)
+                ),
             )
+
+
+def _saved(experiment: Experiment, setup: Setup) -> tuple[int, ...]:
+    """The steps of the dense network's training that tickets come from, its end apart."""
+    if experiment.method == "early-bird" and not isinstance(experiment, Transfer):
+        return looks(setup)
+    return (experiment.rewind_step,) if experiment.rewind_step else ()
+
+
+def _search(experiment: Experiment, setup: Setup, replicates: range) -> tuple[Task, Iterator[Found]]:
+    """The stack of dense tickets, and what is found at every level."""
+    if isinstance(experiment, Transfer):
+        return _carried(experiment, setup, replicates)
+    procedure = METHODS[experiment.method]
+    options = {**stages(experiment), "every": experiment.every, "search_lr": experiment.search_lr}
+    takes = signature(procedure).parameters
+    where: dict[str, Any] = {name: value for name, value in options.items() if name in takes}
+    if experiment.rewind_step:
+        where["rewind_step"] = experiment.rewind_step
+    search = procedure(setup, experiment.densities(setup), replicates, **where)
+    return step(dense_ticket, setup, tuple(replicates)), search
+
+
+def _carried(experiment: Transfer, setup: Setup, replicates: range) -> tuple[Task, Iterator[Found]]:
+    """The source's stacks, put into this setup; dense begins where the tickets do."""
+    dense, search = _search(experiment.source, experiment.source.setup(), replicates)
+    tickets = [found.ticket for found in islice(search, max(experiment.carried))]
+    begin = tickets[0] if experiment.source.rewind_step else dense
+    chosen = [tickets[level - 1] for level in experiment.carried]
+    return step(carried, setup, begin, whole=True), transfer(setup, chosen)
+
+
+def _rival(setup: Setup, ticket: Task, dense: Task, count: int, made_by: Callable[..., Any]) -> Task:
+    """The step that makes a control of each ticket in a stack of `count`; `dense` is the stack's dense training."""
+    if needs_neighbour(made_by):
+        return neighbours(setup, ticket, dense, count, control=made_by)
+    return step(control_ticket, setup, ticket, control=made_by)

@@ -135,6 +135,11 @@ def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
 def _chain(planned: "Plan", missing: list["Place"], first: int) -> float:
     """Steps that have to follow one another: a stack's dense training and its tickets', level by level."""
     own = {p: planned.tasks[p].weight for p in missing if p[2] == first}
+    sources = [w for p, w in own.items() if p[1] == "source"]
+    if any(
+        arm == "source" for _, arm, _ in planned.tasks
+    ):  # tickets that are carried over train side by side
+        return sum(sources) + max((w for p, w in own.items() if p[1] != "source"), default=0.0)
     return max(sum(w for p, w in own.items() if p[1] in ("dense", "ticket")), *own.values())
 
 
@@ -148,7 +153,8 @@ def _bytes(planned: "Plan", missing: list["Place"]) -> int:
     curve = 6 * 8 * len(planned.setup.recipe.grid())
     total = 0
     for level, arm, first in missing:
-        left = parameters - eligible + planned.counts[level]
+        kept = planned.source_densities()[level] * eligible if arm == "source" else planned.counts[level]
+        left = parameters - eligible + int(kept)
         end = 4 * (left if left < parameters / 2 else parameters)
         start = end if arm in planned.experiment.controls else 4 * parameters
         total += planned.count(first) * (start + end + 3 * eligible // 8 + curve)

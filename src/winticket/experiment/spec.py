@@ -13,6 +13,7 @@ import torch
 from winticket import allocate, data, models, schedules
 from winticket.allocate import quotas
 from winticket.data import Source
+from winticket.experiment.choices import effective, own_rate
 from winticket.experiment.names import (
     ARMS,
     BY_LAYER,
@@ -195,7 +196,7 @@ class Experiment:
         if self.rewind_step and not takes_step(rewinding):
             raise ValueError(
                 f"rewind {self.rewind} goes to no step; with rewind_step {self.rewind_step} ask for to_step, "
-                "to_step_with_optimizer or learning_rate"
+                "to_step_with_optimizer, learning_rate or fine_tune"
             )
         if takes_step(rewinding) and self.method == "at-init":
             raise ValueError(
@@ -220,7 +221,7 @@ class Experiment:
             usual.update(next((row for name, row in MODELS.items() if model.startswith(name)), {}))
         usual.update(USUAL.get(str(choices.get("method")), {}))
         chosen = {**usual, **choices}
-        _own_rate(choices, usual)
+        own_rate(choices, usual)
         if choices.get("density") or choices.get("final_density") is not None:
             for name in ("rate", "levels")[: 2 if choices.get("density") else 1]:
                 if choices.get(name) is not None:
@@ -228,7 +229,7 @@ class Experiment:
                         f"{name} does not go with densities that are said outright; leave one of them out"
                     )
             chosen.pop("conv_rate", None) if "conv_rate" not in choices else None
-        _effective(choices, schedule=chosen.get("schedule", "constant"))
+        effective(choices, schedule=chosen.get("schedule", "constant"))
         recipe = Recipe(**{k: v for k, v in chosen.items() if k in RECIPE_FIELDS})
         own = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
         experiment = cls(data=data_name, recipe=recipe, **own)
@@ -240,7 +241,7 @@ class Experiment:
     def but(self, **choices: Any) -> "Experiment":
         """The same with other choices, fields of the experiment or of its recipe."""
         _known(choices)
-        _effective(choices, schedule=choices.get("schedule", self.recipe.schedule))
+        effective(choices, schedule=choices.get("schedule", self.recipe.schedule))
         recipe = replace(self.recipe, **{k: v for k, v in choices.items() if k in RECIPE_FIELDS})
         return replace(self, recipe=recipe, **{k: v for k, v in choices.items() if k not in RECIPE_FIELDS})
 
@@ -374,27 +375,6 @@ def _known(choices: Mapping[str, Any]) -> None:
         if name not in known:
             raise TypeError(
                 f"an experiment has no choice {name!r}{nearest(name, known)}; there are {', '.join(sorted(known))}"
-            )
-
-
-def _own_rate(choices: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
-    """ValueError where another optimiser is asked for and would run at the usual one's learning rate."""
-    wanted, ours = choices.get("optimizer"), usual.get("optimizer")
-    alike = {wanted, ours} <= {"adam", "adamw"}
-    if wanted in ("sgd", "adam", "adamw") and wanted != ours and not alike and "lr" not in choices:
-        raise ValueError(
-            f"optimizer {wanted} needs a learning rate of its own: {usual.get('lr')} is meant for {ours}; "
-            f"give --lr (lr=), usually {0.1 if wanted == 'sgd' else 0.001} with {wanted}"
-        )
-
-
-def _effective(choices: Mapping[str, Any], *, schedule: str) -> None:
-    """ValueError for a choice that would have no effect."""
-    for name in ("milestones", "gamma"):
-        if name in choices and schedule in ("constant", "cosine"):
-            raise ValueError(
-                f"{name} belongs to the step schedule, but the schedule is {schedule}; choose schedule step, or leave "
-                f"{name} out"
             )
 
 

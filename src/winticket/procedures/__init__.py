@@ -7,6 +7,7 @@ from winticket.procedures.imp import imp
 from winticket.procedures.one_shot import one_shot
 from winticket.procedures.setup import Setup
 from winticket.procedures.supermasks import edge_popup, supermask
+from winticket.procedures.transfer import transfer
 
 __all__ = [
     "Setup",
@@ -19,4 +20,5 @@ __all__ = [
     "rigl",
     "set_",
     "supermask",
+    "transfer",
 ]

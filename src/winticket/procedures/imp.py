@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from winticket.allocate import Allocate, layerwise
 from winticket.criteria import Criterion, magnitude
 from winticket.procedures.setup import Setup
-from winticket.procedures.stages import Density, Found, dense_ticket, prune, trained
+from winticket.procedures.stages import Density, Found, dense_ticket, prune, retraining, trained
 from winticket.rewind import Rewind, to_init
 from winticket.run import step
 
@@ -28,8 +28,9 @@ def imp(
     for level, density in enumerate(densities):
         arm = "ticket" if level else "dense"
         save = (rewind_step,) if rewind_step and not level else ()
+        by = retraining(setup, rewind) if level else setup
         path = trained(
-            setup, ticket, arm=arm, level=level, first=replicates[0], count=len(replicates), save=save
+            by, ticket, arm=arm, level=level, first=replicates[0], count=len(replicates), save=save
         )
         options = {"density": density, "criterion": criterion, "allocate": allocate, "rewind": rewind}
         ticket = step(prune, setup, path, rewind_step=rewind_step, **options)

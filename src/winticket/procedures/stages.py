@@ -13,11 +13,12 @@ from typing import Any
 import torch
 
 from winticket import data, models
+from winticket.align import symmetry
 from winticket.criteria import Criterion, Evidence
 from winticket.criteria.evidence import DATA, NETWORK, Batch, needed, rounds_at_init
 from winticket.procedures.setup import Setup
-from winticket.rewind import Rewind
-from winticket.run import Json, Task, task
+from winticket.rewind import Rewind, fine_tune
+from winticket.run import Json, Task, step, task
 from winticket.ticket import Curve, Failed, Mask, Seeds, State, Ticket, Trajectory
 from winticket.train import Changes, Learning, train
 
@@ -155,6 +156,11 @@ def takes_step(rewind: Rewind) -> bool:
     return "step" in signature(rewind).parameters
 
 
+def retraining(setup: Setup, rewind: Rewind) -> Setup:
+    """What a rewind's tickets are trained by: the setup, at its last learning rate throughout where they fine-tune."""
+    return replace(setup, recipe=setup.recipe.settled()) if rewind is fine_tune else setup
+
+
 def prune_untrained(
     setup: Setup,
     ticket: Ticket,
@@ -223,6 +229,55 @@ def control_ticket(setup: Setup, ticket: Ticket, *, control: Callable[..., Ticke
     if "draw" in signature(control).parameters:
         options["draw"] = setup.initial
     return control(ticket, **options)
+
+
+def needs_neighbour(control: Callable[..., Ticket]) -> bool:
+    """Whether a control takes something from another replicate."""
+    return "neighbour" in signature(control).parameters
+
+
+def needs_symmetry(control: Callable[..., Ticket]) -> bool:
+    """Whether a control takes the trained dense networks, to match their hidden units."""
+    return "symmetry" in signature(control).parameters
+
+
+def neighbours(
+    setup: Setup, tickets: Task, dense: Task, count: int, *, control: Callable[..., Ticket]
+) -> Task:
+    """The step that makes a stack's controls from the tickets of its other replicates.
+
+    Each takes the next one's, and the last the first's. `dense` is the stack's training with nothing pruned.
+    """
+    places = tuple((r, (r + 1) % count) for r in range(count))
+    # In a list, stacks are handed over whole and not element by element.
+    stacks = [tickets, dense] if needs_symmetry(control) else [tickets]
+    return step(neighbour_ticket, setup, tickets, places, stacks, control=control)
+
+
+def neighbour_ticket(
+    setup: Setup,
+    ticket: Ticket,
+    places: tuple[int, int],
+    stacks: Sequence[Sequence[Ticket | Trajectory | Failed]],
+    *,
+    control: Callable[..., Ticket],
+) -> Ticket | Failed:
+    """A control of the ticket at the first of two places in its stack that takes something from the one at the second.
+
+    `stacks` are the whole stack's tickets and, for a control that matches hidden units, its dense trainings. Where
+    one of the two replicates failed, the control is a `Failed` that says which.
+    """
+    for lost in (stack[place] for stack in stacks for place in places):
+        if isinstance(lost, Failed):
+            told = f"it takes the mask of another replicate, and replicate {lost.seeds.replicate} failed: {lost.reason}"
+            return Failed(told, None, ticket.seeds)
+    options: dict[str, Any] = {"neighbour": stacks[0][places[1]]}
+    if needs_symmetry(control):
+        paths = [path for path in (stacks[1][place] for place in places) if isinstance(path, Trajectory)]
+        options["ends"] = tuple(path.saved[max(path.saved)].weights for path in paths)
+        options["symmetry"] = symmetry(setup.module(), setup.input_shape)
+    seed = ticket.seeds.derive("control", control.__name__, ticket.mask.count())
+    return control(ticket, seed=seed, **options)
 
 
 def trained(

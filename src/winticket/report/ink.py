@@ -48,6 +48,8 @@ _LOOKS = {
     "reshuffle": Look("#882255", "X", "--"),
     "random-global": Look("#999933", "<", "-."),
     "shuffle-units": Look("#44AA99", ">", ":"),
+    "other": Look("#661100", "h", "--"),
+    "other-aligned": Look("#332288", "*", "-."),
 }
 _MORE_LOOKS = (Look("#009E73", "D", ":"), Look("#D55E00", "v", "--"), Look("#56B4E9", "P", "-."))
 DENSITY_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")

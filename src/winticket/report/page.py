@@ -33,6 +33,7 @@ from winticket.report.reading import (
     reason,
     replicates,
     said,
+    tickets_from,
     time_outcome,
 )
 from winticket.report.sheet import SHEET
@@ -119,6 +120,7 @@ def _facts(document: Document) -> str:
         ),
         ("data", _known(document, "data")),
         ("model", _known(document, "model")),
+        ("tickets from", tickets_from(source) if (source := said(document, "source")) else None),
         ("training", _training(document)),
         ("pruning", _pruning(document)),
         ("computed", computed(document)),

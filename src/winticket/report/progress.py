@@ -170,4 +170,6 @@ class Watch:
         first, count = int(label.get("first", 0)), int(label.get("count", 1))
         who = f"replicates {first + 1}–{first + count}" if count > 1 else f"replicate {first + 1}"
         arm = arm_name(str(label.get("arm", "training")))
+        if arm == "source":  # its levels are another experiment's
+            return f"finding tickets, level {level}, {who}"
         return f"{arm} at {density_percent(self.densities[level])} (level {level} of {len(self.densities) - 1}), {who}"

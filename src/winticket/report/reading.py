@@ -19,6 +19,8 @@ ARM_NAMES = {
     "reshuffle": "weights shuffled",
     "signs": "signs alone",
     "magnitudes": "magnitudes alone",
+    "other": "another replicate's mask",
+    "other-aligned": "another's mask, aligned",
 }
 CHECK_NAMES = {
     "accuracy": "matches dense",
@@ -141,6 +143,12 @@ def falls_behind(document: Document, level: Mapping[str, Any]) -> bool:
 def said(document: Document, name: str) -> Any:
     """An entry of the experiment, or None where it does not say."""
     return document.get("experiment", {}).get(name)
+
+
+def tickets_from(source: Mapping[str, Any]) -> str:
+    """The experiment that found tickets which were carried over, in a few words."""
+    start = f", rewound to step {source['rewind_step']}" if source["rewind_step"] else ""
+    return f"{source['data']}, {source['method']} with {source['optimizer']} {source['lr']:g}{start}"
 
 
 def paired_difference(level: Mapping[str, Any], arm: str, other: Mapping[str, Any] | None) -> float | None:

@@ -1,7 +1,7 @@
 """How a network is trained: the recipe, as plain values that can be hashed, printed and compared."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from winticket.train.precision import Precision
@@ -82,6 +82,10 @@ class Recipe:
             passed = sum(step >= round(m * self.steps) for m in self.milestones)
             return self.lr * rise * self.gamma**passed
         return self.lr * rise
+
+    def settled(self) -> "Recipe":
+        """The same with the learning rate of the last step at every step."""
+        return replace(self, schedule="constant", warmup=0, lr=self.rate(self.steps - 1))
 
     def grid(self, start: int = 0) -> list[int]:
         """The steps at which the curves have a point: `start`, the multiples of `evaluate_every`, the end."""

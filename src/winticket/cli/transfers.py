@@ -1,0 +1,88 @@
+"""`winticket transfer`: tickets that one search found, trained on other data or by another recipe."""
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from winticket.cli.answers import request
+from winticket.cli.searches import carry_out, preview
+from winticket.cli.words import WORDS, AsJson, Out, Quiet, Retry, Workers, given, with_words
+
+CHOSEN = ("controls", "replicates", "margin_pp", "alpha", "gate", "split", "validation", "test")
+_WORDS = tuple(word for word in WORDS if word.name in CHOSEN or word.panel == "Training")
+
+
+@partial(with_words, words=_WORDS)
+def transfer(
+    result: Annotated[
+        Path, typer.Argument(metavar="RESULT", help="The result.json of the find that found the tickets.")
+    ],
+    *,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="DATA", help="Data to train on, as find takes them; unless said, the same."
+        ),
+    ] = None,
+    density: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--density", help="Carry over the tickets nearest to this density, not all; may be repeated."
+        ),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", help="Where results are kept; unless said, the store that RESULT names."),
+    ] = None,
+    out: Out = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+    retry_failed: Retry = False,
+    quiet: Quiet = False,
+    plan_only: Annotated[bool, typer.Option("--plan", help="Say what it would cost; run nothing.")] = False,
+    **words: Any,
+) -> None:
+    """Do tickets win elsewhere? Train those that a find found on other data, or by another recipe.
+
+    Every replicate takes its own ticket, mask and start, and trains it beside the dense network from the same start and
+    its controls. The recipe is that of RESULT but for what is said here. Examples must have the same shape; for another
+    number of classes the output layer is drawn anew, is not pruned, and counts in no density.
+
+    [bold]winticket transfer runs/digits/result.json --to path/to/letters[/bold]
+
+    [bold]winticket transfer runs/digits/result.json --optimizer sgd --lr 0.01 --momentum 0.9 --density 0.1[/bold]
+    """
+    began = time.monotonic()
+    with request():
+        from winticket.experiment import load_source, transferred
+
+        source, kept = load_source(result)
+        experiment = transferred(source, to, density=density or (), **given(words))
+        place = _there(kept, result) if store is None else store
+    if plan_only:
+        preview(experiment, store=place, workers=workers, as_json=as_json, retry_failed=retry_failed)
+        return
+    carry_out(
+        experiment,
+        store=place,
+        out=out,
+        workers=workers,
+        as_json=as_json,
+        retry_failed=retry_failed,
+        quiet=quiet,
+        began=began,
+    )
+
+
+def _there(store: str, result: Path) -> str:
+    """The store that a result names. FileNotFoundError where it is not there, since all would be computed again."""
+    from winticket.run import Store
+
+    if not Store(store).exists():
+        raise FileNotFoundError(
+            f"the store {store!r} that {result} names is not here; say where it is, or is to be, with --store"
+        )
+    return store

@@ -1,0 +1,25 @@
+"""Choices that would not do what they seem to: refused before anything is made of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def own_rate(choices: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+    """ValueError where another optimiser is asked for and would run at the usual one's learning rate."""
+    wanted, ours = choices.get("optimizer"), usual.get("optimizer")
+    alike = {wanted, ours} <= {"adam", "adamw"}
+    if wanted in ("sgd", "adam", "adamw") and wanted != ours and not alike and "lr" not in choices:
+        raise ValueError(
+            f"optimizer {wanted} needs a learning rate of its own: {usual.get('lr')} is meant for {ours}; "
+            f"give --lr (lr=), usually {0.1 if wanted == 'sgd' else 0.001} with {wanted}"
+        )
+
+
+def effective(choices: Mapping[str, Any], *, schedule: str) -> None:
+    """ValueError for a choice that would have no effect."""
+    for name in ("milestones", "gamma"):
+        if name in choices and schedule in ("constant", "cosine"):
+            raise ValueError(
+                f"{name} belongs to the step schedule, but the schedule is {schedule}; choose schedule step, or leave "
+                f"{name} out"
+            )

@@ -1,0 +1,180 @@
+"""Transfer: an experiment on the tickets that another one finds, with other data or another recipe."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from math import log
+from typing import Any
+
+import torch
+
+from winticket import models, rewind
+from winticket.experiment.choices import effective, own_rate
+from winticket.experiment.spec import RECIPE_FIELDS, Experiment, stages
+from winticket.procedures.setup import Setup
+from winticket.procedures.stages import prunable
+from winticket.ticket import Mask
+
+CHOICES = ("controls", "replicates", "margin_pp", "alpha", "gate", "engine", "validation", "test", "split")
+"""What may be chosen anew; all else is the source's."""
+
+FOUND_BY = (
+    *(
+        "method",
+        "criterion",
+        "allocate",
+        "rewind",
+        "rewind_step",
+        "rate",
+        "pruning",
+        "final_density",
+        "density",
+    ),
+    *("output_rate", "conv_rate", "exclude"),
+)
+REWINDS = (rewind.to_init, rewind.to_step, rewind.to_step_with_optimizer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer(Experiment):
+    """Do the tickets that `source` finds win elsewhere? Made by `transferred`.
+
+    `carried` are the source's levels whose tickets train here. Every replicate takes its own ticket. Dense network and
+    ticket begin at the source's start (θ₀, or θ_k where the source rewinds to step k), at step 0 of this recipe. Where
+    the data have another number of classes, the output layer is drawn anew, the same for both, and is not pruned.
+    """
+
+    source: Experiment
+    carried: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.source, Transfer):
+            raise TypeError("these tickets were carried over themselves; give the experiment that found them")
+        if stages(self.source)["rewind"] not in REWINDS:
+            raise ValueError(
+                f"rewind {self.source.rewind} starts tickets from weights that were trained for them, which no dense "
+                f"network starts from; there are {', '.join(r.__name__ for r in REWINDS)}"
+            )
+
+    def setup(self) -> Setup:
+        """As an experiment's; ValueError where the source's tickets do not fit."""
+        here, there = super().setup(), self.source.setup()
+        if here.input_shape != there.input_shape:
+            raise ValueError(
+                f"the tickets were found on {self.source.data}, with examples of shape {there.input_shape}, and those "
+                f"of {self.data} have shape {here.input_shape}; a mask fits one shape alone"
+            )
+        return replace(here, exclude=(*here.exclude, *_new(here, there)))
+
+    def counts(self, setup: Setup) -> list[int]:
+        """Weights kept at level 0 and at each that is carried, without an output layer that is new."""
+        there = self.source.setup()
+        left = self.source.counts(there)
+        names = set(prunable(setup))
+        if names == set(prunable(there)):
+            return [left[level] for level in (0, *self.carried)]
+        once, again = (_layers(self.source, there, seed=seed) for seed in (0, 1))
+        if any(
+            {n: a[n] for n in names} != {n: b[n] for n in names} for a, b in zip(once, again, strict=True)
+        ):
+            raise ValueError(
+                f"allocate {self.source.allocate} lets the output layer compete with the others, so without it tickets "
+                f"keep different counts; let the source leave it out (exclude {models.output_layer(there.module())})"
+            )
+        return [sum(once[level][n] for n in names) for level in (0, *self.carried)]
+
+    def describe(self) -> dict[str, Any]:
+        """As an experiment's, with how the tickets were found, and the source's own description."""
+        found = self.source.describe()
+        own = {**super().describe(), **{name: found[name] for name in FOUND_BY}}
+        return {**own, "carried": list(self.carried), "source": found}
+
+
+def transferred(
+    source: Experiment, data: str | None = None, *, density: Sequence[float] = (), **choices: Any
+) -> Transfer:
+    """The experiment that trains `source`'s tickets on `data` (by default where they were found).
+
+    `density` picks the source's levels that are nearest; unless said, all are carried over. `choices` are the recipe's
+    fields and CHOICES; the recipe is the source's but for them. Raises TypeError for any other choice, and ValueError
+    where the tickets cannot be carried over.
+    """
+    known = (*CHOICES, *RECIPE_FIELDS)
+    for name in choices:
+        if name not in known:
+            raise TypeError(
+                f"a transfer has no choice {name!r}, which the tickets bring; there are {', '.join(known)}"
+            )
+    old = source.recipe
+    own_rate(choices, {"optimizer": old.optimizer, "lr": old.lr})
+    effective(choices, schedule=choices.get("schedule", old.schedule))
+    changed = {k: v for k, v in choices.items() if k in RECIPE_FIELDS}
+    if changed.get("optimizer", "sgd") != "sgd":
+        changed = {"momentum": 0.0, "nesterov": False, **changed}
+    own = {k: v for k, v in choices.items() if k not in RECIPE_FIELDS}
+    if data is not None and data != source.data:
+        own = {"validation": None, "test": None, **own}
+    asked = {f.name: getattr(source, f.name) for f in fields(Experiment)}
+    if "replicates" in own:
+        source = replace(source, replicates=own["replicates"])
+    levels = _nearest_levels(source, density) if density else tuple(range(1, source.levels + 1))
+    begins = {
+        "rewind": "to_init",
+        "rewind_step": 0,
+        "levels": len(levels),
+        "density": (),
+        "final_density": None,
+    }
+    begins |= {"pruning": "geometric", "controls": ("reinit", "random")}
+    return Transfer(
+        **{
+            **asked,
+            **begins,
+            "data": source.data if data is None else data,
+            "recipe": replace(old, **changed),
+            **own,
+        },
+        source=source,
+        carried=levels,
+    )
+
+
+def _nearest_levels(source: Experiment, densities: Sequence[float]) -> tuple[int, ...]:
+    """The levels whose densities are nearest, on a logarithmic scale."""
+    for d in densities:
+        if not 0 < d < 1:
+            raise ValueError(f"density {d} is asked for; a density to carry over lies in (0, 1)")
+    counts = source.counts(source.setup())
+    there = {level: log(count / counts[0]) for level, count in enumerate(counts) if level}
+    return tuple(sorted({min(there, key=lambda level: abs(there[level] - log(d))) for d in densities}))
+
+
+def _new(here: Setup, there: Setup) -> tuple[str, ...]:
+    """The weights to prune that are new here: the output layer's, for another number of classes.
+
+    ValueError where anything else is of another shape.
+    """
+    now = {n: tuple(p.shape) for n, p in here.module().named_parameters()}
+    then = {n: tuple(p.shape) for n, p in there.module().named_parameters()}
+    differ = [n for n in {**then, **now} if now.get(n) != then.get(n)]
+    output = models.output_layer(here.module())
+    wrong = [n for n in differ if n.rpartition(".")[0] != output.rpartition(".")[0]]
+    if wrong:
+        raise ValueError(
+            f"the tickets' {wrong[0]} has shape {then.get(wrong[0], 'none')} where {here.model} on {here.data} has "
+            f"{now.get(wrong[0], 'none')}; only the output layer may differ"
+        )
+    return tuple(n for n in differ if n in prunable(here))
+
+
+def _layers(source: Experiment, setup: Setup, *, seed: int) -> list[Mapping[str, int]]:
+    """What the source's allocation keeps of random scores in every layer, at levels 0..levels."""
+    weights = dict(setup.module().named_parameters())
+    mask = Mask.full({n: weights[n].detach() for n in prunable(setup)})
+    generator = torch.Generator().manual_seed(seed)
+    scores = {name: torch.rand(keep.shape, generator=generator) for name, keep in mask.keep.items()}
+    kept = [mask.layers()]
+    for density in source.densities(setup):
+        mask = stages(source)["allocate"](scores, mask, density=density)
+        kept.append(mask.layers())
+    return [{name: count for name, (count, _) in layers.items()} for layers in kept]

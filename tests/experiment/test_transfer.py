@@ -1,0 +1,317 @@
+"""Tickets carried over: what they bring, what is new, and what does not fit."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from winticket import report
+from winticket.experiment import Experiment, Result, Transfer, conduct, cost, load_source, plan, transferred
+from winticket.experiment.outcome import trajectory
+from winticket.experiment.plan import SOURCE
+from winticket.report import page
+from winticket.run import Store, stored_needs
+from winticket.ticket import Failed, Seeds, Ticket, Trajectory, same_bits
+from winticket.train import train
+
+SMALL: dict[str, Any] = {
+    "model": "lenet-20-10",
+    "steps": 30,
+    "evaluate_every": 10,
+    "levels": 2,
+    "replicates": 2,
+    "stack": 2,
+    "gate": False,
+}
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "draw_all", lambda *_: [])
+    monkeypatch.setattr(report, "write_page", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The digits once more, in five classes: 0 or 1, 2 or 3, ..."""
+    digits, folder = load_digits(), tmp_path_factory.mktemp("data") / "pairs"
+    rows = []
+    for image in digits.images:
+        file = io.BytesIO()
+        Image.fromarray((15 * image).astype(np.uint8)).save(file, "PNG")
+        rows.append({"bytes": file.getvalue(), "path": None})
+    struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({"image": pa.array(rows, type=struct), "label": pa.array((digits.target // 2).tolist())})
+    folder.mkdir()
+    pq.write_table(table, folder / "train.parquet")
+    return str(folder)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Result]:
+    def run(experiment: Experiment, store: str = "runs") -> Result:
+        return conduct(experiment, store=tmp_path / store, out=tmp_path / "out", workers=0)
+
+    return run
+
+
+Run = Callable[..., Result]
+
+
+def found(run: Run, experiment: Experiment, tmp_path: Path, **place: Any) -> Ticket:
+    path = trajectory(plan(experiment), Store(tmp_path / "runs"), **{"replicate": 0, **place})
+    return path.ticket
+
+
+def test_carried_over_to_where_they_were_found_they_give_the_same_numbers(run: Run) -> None:
+    source = Experiment.of(
+        "digits", **{**SMALL, "gate": True}, controls=("reinit", "random", "other-aligned")
+    )
+    there = run(source)
+    again = run(transferred(source, controls=source.controls))
+    for name in ("levels", "dense_doubled", "verdict", "failures"):
+        assert again.document[name] == there.document[name]
+    # Dense and its doubling, and both levels' trainings, are done once more: they are another experiment's.
+    assert len(again.outcomes.reused) == 2  # what found the tickets: dense, and level 1's ticket
+
+
+def test_mask_and_start_come_along_and_an_output_layer_for_other_classes_is_new(
+    run: Run, pairs: str, tmp_path: Path
+) -> None:
+    source = Experiment.of("digits", **SMALL)
+    there, here = run(source), transferred(source, pairs)
+    result = run(here)
+    # 64 · 20 + 20 · 10 weights without the output layer's; .8 and .64 of each, rounded.
+    assert plan(here).counts == (1480, 1024 + 160, 819 + 128)
+    for replicate in range(2):
+        old = found(run, source, tmp_path, level=2, arm="ticket", replicate=replicate)
+        dense, ticket, random = (
+            found(run, here, tmp_path, level=level, arm=arm, replicate=replicate)
+            for level, arm in ((0, "dense"), (2, "ticket"), (2, "random"))
+        )
+        hidden = ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")
+        assert list(ticket.mask.keep) == ["fc1.weight", "fc2.weight"]
+        assert all(torch.equal(ticket.mask.keep[n], old.mask.keep[n]) for n in ticket.mask.keep)
+        for new in (dense, ticket):
+            assert all(torch.equal(new.start.weights[n], old.start.weights[n]) for n in hidden)
+            assert new.start.weights["fc3.weight"].shape == (5, 10)
+        # The new layer is one for all that begin at the ticket's start, and another for each replicate.
+        assert torch.equal(dense.start.weights["fc3.weight"], ticket.start.weights["fc3.weight"])
+        assert torch.equal(random.start.weights["fc3.weight"], ticket.start.weights["fc3.weight"])
+        assert (dense.mask.density(), dense.seeds) == (1.0, old.seeds)
+    heads = [
+        found(run, here, tmp_path, level=0, arm="dense", replicate=r).start.weights["fc3.weight"]
+        for r in (0, 1)
+    ]
+    assert not torch.equal(*heads)
+    assert result.document["data"]["classes"] == 5
+    assert result.document["experiment"]["source"] == there.document["experiment"]
+    assert result.ticket is not None
+    assert result.ticket.about["classes"] == 5
+
+
+def test_only_what_is_new_runs_and_what_is_missing_of_the_source_runs_first(run: Run, pairs: str) -> None:
+    source = Experiment.of("digits", **SMALL)
+    run(source)
+    planned = plan(transferred(source, pairs))
+    # Dense and level 1's ticket find the tickets; dense, and three arms at two levels, are new.
+    assert [place for place in planned.tasks if place[1] == SOURCE] == [(0, SOURCE, 0), (1, SOURCE, 0)]
+    result = run(transferred(source, pairs))
+    assert (len(result.outcomes.reused), len(result.outcomes.computed)) == (2, 7)
+    alone = run(transferred(source, pairs), store="fresh")
+    assert (len(alone.outcomes.reused), len(alone.outcomes.computed)) == (0, 9)
+    assert alone.document["levels"] == result.document["levels"]
+
+
+def test_the_cost_counts_what_finds_the_tickets(tmp_path: Path, pairs: str) -> None:
+    source = Experiment.of("digits", **{**SMALL, "rewind": "to_step", "rewind_step": 10})
+    asked = transferred(source, pairs, steps=50)
+    price = cost(plan(asked), Store(tmp_path / "none"), workers=1, measure=False)
+    assert price.trainings == 2 * 9
+    # Found: 30 dense, 20 from step 10. Here: dense and three arms at two levels, 50 each.
+    assert price.steps == 2 * (30 + 20 + 7 * 50)
+
+
+def test_a_ticket_from_step_k_starts_where_the_dense_network_does(
+    run: Run, pairs: str, tmp_path: Path
+) -> None:
+    source = Experiment.of("digits", **{**SMALL, "rewind": "to_step_with_optimizer", "rewind_step": 10})
+    here = transferred(source, pairs)
+    run(here)
+    dense, ticket = (found(run, here, tmp_path, level=le, arm=a) for le, a in ((0, "dense"), (2, "ticket")))
+    path = Store(tmp_path / "runs").get(plan(here).tasks[0, SOURCE, 0].key)[0]
+    for new in (dense, ticket):
+        assert (new.start.step, dict(new.start.optimizer)) == (0, {})
+        assert torch.equal(new.start.weights["fc1.weight"], path.saved[10].weights["fc1.weight"])
+    assert not torch.equal(path.saved[10].weights["fc1.weight"], path.ticket.start.weights["fc1.weight"])
+
+
+def test_another_optimiser_on_the_same_data(run: Run, tmp_path: Path) -> None:
+    source = Experiment.of("digits", **SMALL)
+    here = transferred(source, optimizer="sgd", lr=0.1, momentum=0.9, density=(0.6,), replicates=4)
+    result = run(here)
+    assert here.carried == (2,)  # 64 % of most layers
+    assert [len(level["arms"]["dense" if n == 0 else "ticket"]["accuracies"]) for n, level in
+            enumerate(result.document["levels"])] == [4, 4]  # fmt: skip
+    (level,) = result.document["levels"][1:]
+    assert level["density"] == pytest.approx(plan(source).densities()[2])
+    old = trajectory(
+        plan(source.but(replicates=4)), Store(tmp_path / "runs"), level=1, arm="ticket", replicate=3
+    )
+    new = found(run, here, tmp_path, level=1, arm="ticket", replicate=3)
+    assert new.mask.within(old.ticket.mask)
+    assert new.seeds == Seeds(0, 3)
+    # Back to Adam, without sgd's momentum.
+    swapped = transferred(source.but(optimizer="sgd", lr=0.1, momentum=0.9), optimizer="adam", lr=1e-3).recipe
+    assert (swapped.optimizer, swapped.momentum) == ("adam", 0.0)
+
+
+def test_the_keys_depend_on_how_the_tickets_were_found(pairs: str) -> None:
+    def keys(**change: Any) -> dict[Any, str]:
+        made = plan(transferred(Experiment.of("digits", **SMALL).but(**change), pairs, steps=30, lr=1.2e-3))
+        return {place: t.key for place, t in made.tasks.items()}
+
+    plain = keys()
+    assert keys() == plain
+    for change in ({"lr": 2e-3}, {"seed": 1}, {"rate": 0.3}):
+        other = keys(**change)
+        assert other.keys() == plain.keys()
+        assert other[2, "ticket", 0] not in plain.values()
+
+
+def test_tickets_wait_for_the_source_alone(pairs: str) -> None:
+    planned = plan(transferred(Experiment.of("digits", **SMALL), pairs))
+    needed = {t.key for t in stored_needs(planned.tasks[2, "ticket", 0])}
+    assert needed == {planned.tasks[1, SOURCE, 0].key}
+    assert stored_needs(planned.tasks[0, "dense", 0]) == ()
+
+
+def test_a_replicate_that_the_source_lost_is_lost_here_too(
+    run: Run, pairs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def losing(*args: Any, **kwargs: Any) -> Any:
+        return tuple(
+            Failed("diverged", 2, r.ticket.seeds)
+            if isinstance(r, Trajectory) and r.ticket.seeds.replicate == 1 and args[0].fc3.out_features == 10
+            else r
+            for r in train(*args, **kwargs)
+        )
+
+    monkeypatch.setattr("winticket.procedures.stages.train", losing)
+    result = run(transferred(Experiment.of("digits", **SMALL), pairs))
+    assert [a is None for a in result.document["levels"][1]["arms"]["ticket"]["accuracies"]] == [False, True]
+    assert {f["arm"] for f in result.document["failures"]} == {SOURCE, "ticket", "reinit", "random"}
+    assert not any(a is None for a in result.document["levels"][0]["arms"]["dense"]["accuracies"])
+    assert "tickets from" in page(result.document, [])
+
+
+@pytest.mark.parametrize(
+    ("source", "choices", "error", "told"),
+    [
+        ({}, {"data": "mnist1d"}, ValueError,
+         r"found on digits, with examples of shape \(1, 8, 8\), and those of mnist1d have shape \(1, 40\)"),
+        ({"rewind": "learning_rate"}, {}, ValueError, "rewind learning_rate starts tickets from weights"),
+        ({}, {"model": "lenet-30-10"}, TypeError, "a transfer has no choice 'model', which the tickets bring"),
+        ({}, {"optimizer": "sgd"}, ValueError, r"optimizer sgd needs a learning rate of its own: 0\.0012 is meant"),
+        ({}, {"gamma": 0.1}, ValueError, "gamma belongs to the step schedule"),
+        ({}, {"density": (1.5,)}, ValueError, r"density 1\.5 is asked for"),
+        ({}, {"steps": 30, "batch": 2000}, ValueError, "batch 2000 is larger than"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_told(
+    source: dict[str, Any], choices: dict[str, Any], error: type[Exception], told: str
+) -> None:
+    with pytest.raises(error, match=told):
+        plan(transferred(Experiment.of("digits", **{**SMALL, **source}), **choices))
+
+
+def test_layers_that_compete_with_an_output_layer_that_is_left_behind_are_told(pairs: str) -> None:
+    source = Experiment.of("digits", **SMALL, allocate="global_top")
+    with pytest.raises(ValueError, match=r"compete with the others, .* \(exclude fc3\.weight\)"):
+        plan(transferred(source, pairs))
+    plan(transferred(source))
+    planned = plan(transferred(source.but(exclude=("fc3.*",)), pairs))
+    assert planned.counts == (1480, 1184, 947)
+
+
+def test_carried_tickets_are_not_carried_again() -> None:
+    once = transferred(Experiment.of("digits", **SMALL))
+    with pytest.raises(TypeError, match="these tickets were carried over themselves"):
+        transferred(once)
+
+
+def test_a_result_names_its_experiment_and_its_store(run: Run, tmp_path: Path) -> None:
+    for choices in (
+        {},
+        {"density": (0.5, 0.1), "levels": None, "method": "one-shot", "exclude": ("fc3.*",)},
+        {
+            "schedule": "step",
+            "milestones": (0.25, 0.5),
+            "split": "shared",
+            "rewind": "to_step",
+            "rewind_step": 5,
+        },
+    ):
+        asked = Experiment.of("digits", **{k: v for k, v in {**SMALL, **choices}.items() if v is not None})
+        result = run(asked)
+        read, store = load_source(result.document["results"])
+        assert store == str(tmp_path / "runs")
+        assert {t.key for t in plan(read).tasks.values()} == set(result.document["keys"])
+        assert read == replace(asked, init="glorot-normal")
+
+
+def test_a_result_that_cannot_be_gone_on_from_is_told(run: Run, tmp_path: Path) -> None:
+    document = run(Experiment.of("digits", **SMALL)).document
+    file = tmp_path / "other.json"
+    for text in ("{}", "[]", "nonsense", json.dumps({**document, "experiment": {}})):
+        file.write_text(text)
+        with pytest.raises(ValueError, match="is not a result document of this version"):
+            load_source(file)
+    with pytest.raises(
+        ValueError, match=r"No such file or directory.*give the result\.json of a finished run"
+    ):
+        load_source(tmp_path / "none.json")
+    file.write_text(json.dumps({**document, "keys": ["0" * 64]}))
+    with pytest.warns(RuntimeWarning, match="its tickets are found anew"):
+        load_source(file)
+    carried = run(transferred(Experiment.of("digits", **SMALL))).document
+    with pytest.raises(ValueError, match="is the result of a transfer"):
+        load_source(carried["results"])
+
+
+def test_alignment_goes_with_a_transfer(run: Run, pairs: str) -> None:
+    asked = transferred(Experiment.of("digits", **SMALL), pairs, controls=("other", "other-aligned"))
+    assert isinstance(asked, Transfer)
+    result = run(asked)
+    arms = result.document["levels"][2]["arms"]
+    assert set(arms) == {"ticket", "other", "other-aligned"}
+    assert all(arm["failed"] == 0 for arm in arms.values())
+
+
+def test_every_level_of_a_search_with_batchnorm_carries_its_statistics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    (tmp_path / "normed.py").write_text(
+        "from torch import nn\n\n\n"
+        "def build(*, input_shape, classes):\n"
+        "    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), "
+        "nn.Linear(144, classes))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    choices = {**SMALL, "model": "normed:build", "rewind": "to_step", "rewind_step": 10, "lr": 1e-3}
+    here = transferred(Experiment.of("digits", **choices), controls=("random",))
+    run(here)
+    old = Store(tmp_path / "runs").get(plan(here).tasks[0, SOURCE, 0].key)[0]
+    for level, arm in ((0, "dense"), (2, "ticket"), (2, "random")):
+        new = found(run, here, tmp_path, level=level, arm=arm)
+        assert same_bits(new.start.buffers, old.saved[10].buffers)

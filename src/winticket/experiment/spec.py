@@ -15,7 +15,7 @@ import torch
 from winticket import allocate, controls, criteria, data, models, procedures, rewind, schedules
 from winticket.allocate import quotas
 from winticket.data import Source
-from winticket.experiment.presets import MODELS, preset
+from winticket.experiment.presets import fitting
 from winticket.procedures.setup import Setup, model_source, require_unedited
 from winticket.procedures.stages import Density, prunable, takes_step
 from winticket.ticket import Mask
@@ -185,12 +185,8 @@ class Experiment:
         _known(choices)
         data_name = os.fspath(data_name)
         source = data.find_source(data_name)
-        usual = dict(preset(data_name, source.input_shape))
-        model = str(choices.get("model", usual["model"]))
-        models.check(model, input_shape=source.input_shape, classes=source.classes)
-        if model != usual["model"]:
-            usual.pop("conv_rate", None)  # it speaks of the usual model's convolutions
-            usual.update(next((row for name, row in MODELS.items() if model.startswith(name)), {}))
+        usual = fitting(data_name, source.input_shape, choices)
+        models.check(usual["model"], input_shape=source.input_shape, classes=source.classes)
         chosen = {**usual, **choices}
         _own_rate(choices, usual)
         if choices.get("density") or choices.get("final_density") is not None:

@@ -174,7 +174,23 @@ def channels_last(module: nn.Module, x: Tensor, how: str) -> Tensor:
     kinds = {type(layer) for layer in module.modules()}
     if x.ndim < 4 or nn.Conv2d not in kinds or SparseConv2d in kinds or may_stack(module, x.device, how):
         return x
+    if x.device.type == "cpu" and any(_overruns(layer) for layer in module.modules()):
+        return x
     return x.flatten(0, -4).contiguous(memory_format=torch.channels_last).view(x.shape)
+
+
+VECTOR = 16  # float32 in the widest vectors of a CPU
+
+
+def _overruns(layer: nn.Module) -> bool:
+    """Whether oneDNN's gradient by this layer's weight writes past its buffer where channels are innermost.
+
+    It does for 1x1 kernels with a stride where there are fewer channels than a vector holds (seen in torch 2.13.0).
+    """
+    if not isinstance(layer, nn.Conv2d):
+        return False
+    narrow = layer.in_channels // layer.groups < VECTOR
+    return narrow and layer.kernel_size == (1, 1) and max(layer.stride) > 1
 
 
 def _first_line(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from winticket.experiment.machine import environment, processes
 from winticket.experiment.outcome import Runs, collect
-from winticket.experiment.plan import Plan, plan
+from winticket.experiment.plan import Plan, parameters, plan
 from winticket.experiment.price import Cost, cost
 from winticket.experiment.running import Ready, carry_out, conduct, find, prepare
 from winticket.experiment.spec import Experiment, offered
@@ -24,6 +24,7 @@ __all__ = [
     "find",
     "load_spec",
     "offered",
+    "parameters",
     "plan",
     "prepare",
     "processes",

@@ -8,7 +8,7 @@ from typing import Any
 from winticket.experiment.checks import check
 from winticket.experiment.spec import METHODS, Experiment, control, stages
 from winticket.procedures.setup import Setup
-from winticket.procedures.stages import control_ticket, dense_ticket, trained
+from winticket.procedures.stages import control_ticket, dense_ticket, spared, trained
 from winticket.run import Store, Task, step, stored_needs
 from winticket.train import relative_cost
 
@@ -69,6 +69,15 @@ def plan(experiment: Experiment) -> Plan:
         last = min(first + experiment.stack, experiment.replicates)
         tasks.update(_stack(experiment, setup, range(first, last), counts))
     return Plan(experiment, setup, tasks, counts)
+
+
+def parameters(planned: Plan) -> list[dict[str, Any]]:
+    """Each of the network's parameters: name, shape, size, and why it is spared, None where it is pruned; JSON."""
+    reasons = spared(planned.setup)
+    return [
+        {"name": name, "shape": list(p.shape), "size": p.numel(), "spared": reasons.get(name)}
+        for name, p in planned.setup.module().named_parameters()
+    ]
 
 
 def _stack(

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from winticket.data import Source
+
 LENET = {"model": "lenet-300-100", "optimizer": "adam", "lr": 1.2e-3, "batch": 60}
 CONV = {"model": "conv-2", "optimizer": "adam", "lr": 2e-4, "batch": 60, "conv_rate": 0.1}
 # Cosine, since at a constant rate the last steps' noise hides what few replicates could show: docs/LOG.md.
@@ -64,6 +66,20 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
 }
 """What goes with a network that is not the usual one for the data: Figure 2 of the 2019 paper; OpenLTH's defaults."""
 
+TEXT = {
+    "model": "chargpt",
+    "optimizer": "adamw",
+    "lr": 3e-3,
+    "weight_decay": 0.01,
+    "batch": 32,
+    "schedule": "cosine",
+    "steps": 1000,
+    "evaluate_every": 100,
+    "levels": 6,
+    "rate": 0.3,
+    "replicates": 5,
+}
+
 SHAPES = {"digits": (1, 8, 8), "mnist1d": (1, 40)}
 
 
@@ -77,9 +93,9 @@ def preset(data: str, input_shape: tuple[int, ...]) -> Mapping[str, Any]:
     return {**LENET, **SHORT}
 
 
-def fitting(data: str, input_shape: tuple[int, ...], choices: Mapping[str, Any]) -> dict[str, Any]:
+def fitting(source: Source, choices: Mapping[str, Any]) -> dict[str, Any]:
     """The row for a dataset, made to go with the model and optimiser among `choices`."""
-    usual = dict(preset(data, input_shape))
+    usual = dict(TEXT if source.tokens else preset(source.name, source.input_shape))
     model = str(choices.get("model", usual["model"]))
     if model != usual["model"]:
         usual.pop("conv_rate", None)  # it speaks of the usual model's convolutions

@@ -85,6 +85,7 @@ class Experiment:
     density: tuple[float, ...] = ()
     output_rate: float | None = None
     conv_rate: float | None = None
+    include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     replicates: int = 5
     stack: int = 5
@@ -99,7 +100,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", os.fspath(self.data))
-        for name in ("controls", "exclude", "density"):
+        for name in ("controls", "include", "exclude", "density"):
             value = getattr(self, name)
             if not isinstance(value, str | int | float | Iterable) or isinstance(value, bool):
                 raise TypeError(f"{name} is {value!r}; give a list")
@@ -185,8 +186,8 @@ class Experiment:
         _known(choices)
         data_name = os.fspath(data_name)
         source = data.find_source(data_name)
-        usual = fitting(data_name, source.input_shape, choices)
-        models.check(usual["model"], input_shape=source.input_shape, classes=source.classes)
+        usual = fitting(source, choices)
+        _fit(usual["model"], source)
         chosen = {**usual, **choices}
         _own_rate(choices, usual)
         if choices.get("density") or choices.get("final_density") is not None:
@@ -211,7 +212,7 @@ class Experiment:
     def setup(self) -> Setup:
         """Data and model looked up. Raises ValueError where they do not fit each other or the recipe."""
         source = data.find_source(self.data)
-        models.check(self.model, input_shape=source.input_shape, classes=source.classes)
+        _fit(self.model, source)
         require_unedited(self.model)
         _, validation, test = source.sizes(validation=self.validation, test=self.test)
         path = Path(self.data).expanduser()
@@ -230,8 +231,10 @@ class Experiment:
             validation=validation,
             test=test,
             own_split=self._own_split(source),
+            include=self.include,
             exclude=self.exclude,
             source=model_source(self.model),
+            tokens=source.tokens,
             engine=self.engine,
         )
 
@@ -252,7 +255,7 @@ class Experiment:
         usual = self.rate / 2 if halved else None
         output = usual if self.output_rate is None else self.output_rate
         # With the output layer excluded, the allocation would take the last layer that is pruned for it.
-        if output is not None and models.output_layer(setup.module()) in prunable(setup):
+        if output is not None and models.output_layer(setup.module()) == prunable(setup)[-1]:
             rates["output"] = output
         if self.conv_rate is not None:
             rates["conv"] = self.conv_rate
@@ -366,6 +369,10 @@ def control(arm: str) -> Callable[..., Any]:
 def _choose(what: str, name: str, offered: Mapping[str, Any]) -> None:
     if name not in offered:
         raise ValueError(f"unknown {what} {name!r}{_nearest(name, offered)}; there are {', '.join(offered)}")
+
+
+def _fit(model: str, source: Source) -> None:
+    models.check(model, input_shape=source.input_shape, classes=source.classes, tokens=source.tokens)
 
 
 def _known(choices: Mapping[str, Any]) -> None:

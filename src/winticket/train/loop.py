@@ -65,6 +65,7 @@ def train(
     save: Sequence[int] = (),
     device: str | torch.device = "cpu",
     engine: Engine = "auto",
+    own: bool = False,
     checkpoint: Checkpoint | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[Trajectory | Failed, ...]:
@@ -76,10 +77,11 @@ def train(
     optimiser's, and at the end, without (nothing goes on from there). A replicate whose loss stops being finite
     becomes a `Failed` and leaves the others' numbers alone; a `Failed` that comes in goes out as it is.
 
-    `data` are shared by the replicates, or, with a leading dimension for the stack, each has its own. Replicate r
-    sees them in the order of `seeds.derive("order")`, in batches of `recipe.batch` that run on over the ends of
-    epochs; so every arm of a replicate sees the same. Curves have a point at each step of `recipe.grid(start)`:
-    `train_loss` is the mean since the point before (nan at the first).
+    `data` are shared by the replicates, or, with `own`, each has its own under a leading dimension for the stack. Where
+    classes are y [N, T], an example wants T answers, logits [N, T, K], and loss and accuracy are means over all of
+    them. Replicate r sees the examples in the order of `seeds.derive("order")`, in batches of `recipe.batch` that run
+    on over the ends of epochs; so every arm of a replicate sees the same. Curves have a point at each step of
+    `recipe.grid(start)`: `train_loss` is the mean since the point before (nan at the first).
     Validation data are looked at at each of them, test data only at the two that are reported, that of least
     validation loss and the last; elsewhere `test_loss` and `test_accuracy` are nan.
 
@@ -97,9 +99,10 @@ def train(
             f"save asks for steps {list(save)}, but training runs from {start} to {recipe.steps}"
         )
     check_precision(recipe.precision, torch.device(device), engine)
-    example = data.train.x[0, :2] if data.train.y.ndim == 2 else data.train.x[:2]
+    example = data.train.x[0, :2] if own else data.train.x[:2]
     run = _begin(alive, module.to(device), recipe, torch.device(device), engine=engine, example=example)
-    feed = Feed(data.train, order, alive, recipe)
+    run.curves.own = own
+    feed = Feed(data.train, order, alive, recipe, own=own)
     kept = checkpoint.load() if checkpoint else None
     if kept is not None:
         _restore(run, kept)

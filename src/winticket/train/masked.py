@@ -1,6 +1,6 @@
 """Keep a mask in force inside anybody's training loop."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,7 +50,7 @@ def masked(model: nn.Module, mask: Mask | Ticket) -> Iterator[nn.Module]:
     enforce()
     handles = [register_optimizer_step_post_hook(enforce), model.register_forward_pre_hook(enforce)]
     # A state dict may be taken of a part: every module that holds a masked weight looks after it.
-    for owner in {"", *(name.rpartition(".")[0] for name in mask.keep)}:
+    for owner in {"", *_holders(model, [parameters[name] for name in mask.keep])}:
         before_state_dict: Callable[..., RemovableHandle] = model.get_submodule(
             owner
         ).register_state_dict_pre_hook
@@ -62,6 +62,16 @@ def masked(model: nn.Module, mask: Mask | Ticket) -> Iterator[nn.Module]:
             handle.remove()
         enforce()
         pruned.clear()  # a copy of the model made within the block still has the hooks: they do nothing now
+
+
+def _holders(model: nn.Module, weights: Sequence[Tensor]) -> set[str]:
+    """The modules that hold one of these weights, which may be tied."""
+    wanted = {id(weight) for weight in weights}
+    return {
+        name
+        for name, module in model.named_modules()
+        if any(id(p) in wanted for p in module.parameters(recurse=False))
+    }
 
 
 def _enforcer(model: nn.Module, pruned: dict[str, Tensor]) -> Callable[..., None]:

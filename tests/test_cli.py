@@ -96,7 +96,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with everything in it that a request could stumble over."""
     folder = tmp_path / "here"
     (folder / "texts").mkdir(parents=True)
-    (folder / "texts" / "notes.txt").write_text("no image")
+    (folder / "texts" / "notes.md").write_text("no image")
     (folder / "broken.parquet").write_bytes(b"PAR1" + b"nonsense" * 20 + b"PAR1")
     (folder / "unlabelled").mkdir()
     struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -166,7 +166,7 @@ WRONG: dict[str, list[str]] = {
     # Data
     "find digts": ["unknown dataset 'digts'", "did you mean digits", "mnist1d"],
     "find ./nowhere": ["no such file or folder: nowhere", "give a parquet file or a folder"],
-    "find texts": ["no parquet file and no image in folder texts", "notes.txt"],
+    "find texts": ["no parquet file and no image in folder texts", "notes.md"],
     "find broken.parquet": ["broken.parquet"],
     "find unlabelled": ["unlabelled", "no label column", "image"],
     "find afile": ["afile is not a parquet file"],
@@ -405,8 +405,13 @@ def test_plan_says_what_find_would_do_and_writes_nothing(here: Path, shell: Shel
     kept = [1580, 1024 + 160 + 90, round(1280 * 0.64) + 128 + 81]
     assert [level["kept"] for level in told["levels"]] == kept
     assert [level["density"] for level in told["levels"]] == [k / 1580 for k in kept]
+    shown = {row["name"]: row for row in told["parameters"]}
+    assert shown["fc1.weight"] == {"name": "fc1.weight", "shape": [20, 64], "size": 1280, "spared": None}
+    assert shown["fc3.bias"]["spared"] == "bias"
     answer = shell("plan", "digits", *QUICK)
     assert answer.status == 0
+    assert "pruned: 1,580 weights" in answer.out
+    assert "not: fc1.bias, fc2.bias, fc3.bias" in answer.out
     assert "14 trainings (2 levels, 2 replicates), 280 steps, about" in answer.out
     assert "KiB of disk" in answer.out
     assert listing(here) == before

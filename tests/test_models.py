@@ -25,6 +25,19 @@ def build(name: str, shape: tuple[int, ...] = (1, 28, 28), **options: Any) -> nn
     return models.build(name, input_shape=shape, **{"classes": 10, "generator_seed": 0, **options})
 
 
+def small(name: str) -> str:
+    """The same network, narrow where there is a choice: VGG-19 has 20 million weights."""
+    return f"{name}-4" if name.startswith(("vgg", "resnet")) else name
+
+
+def fitting(name: str, channels: int = 3) -> dict[str, Any]:
+    """The smallest usual input of a built-in network."""
+    if name == "chargpt":
+        return {"shape": (7,), "tokens": True}
+    side = 16 if "vgg" in name else 8
+    return {"shape": (40,) if name == "mlp1d" else (channels, side, side)}
+
+
 def bits(module: nn.Module) -> dict[str, list[Any]]:
     return {name: tensor.tolist() for name, tensor in module.state_dict().items()}
 
@@ -99,6 +112,93 @@ def test_mlp1d_is_residual() -> None:
     torch.testing.assert_close(module(x), h @ p["fc3.weight"].T + p["fc3.bias"], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "published", "all_parameters"),
+    [
+        # He et al. 2016, table 6 (.27M, .46M, .85M), to which two 1x1 shortcuts with BatchNorm add 2752.
+        ("resnet-20", 0.27e6, 269_722 + 2752),
+        ("resnet-32", 0.46e6, 464_154 + 2752),
+        ("resnet-56", 0.85e6, 853_018 + 2752),
+        # Liu et al. 2019, table 1, and their configurations: 9.2M, 14.7M, 20.0M, summed by hand below.
+        ("vgg-11", 9.2e6, 9_231_114 - 2752),
+        ("vgg-16", 14.7e6, 14_728_266 - 4224),
+        ("vgg-19", 20.0e6, 20_040_522 - 5504),
+    ],
+)
+def test_deep_networks_have_the_published_sizes(name: str, published: float, all_parameters: int) -> None:
+    """Of VGG, the sums of implementations with a bias in each convolution, less those biases."""
+    module = build(name, CIFAR)
+    count = sum(p.numel() for p in module.parameters())
+    assert count == all_parameters
+    assert count == pytest.approx(published, rel=0.02)
+    layers = [name for name in models.eligible(module) if "shortcut" not in name]
+    assert len(layers) == int(name.partition("-")[2]) - (2 if "vgg" in name else 0)
+    assert models.output_layer(module) == "fc.weight"
+    assert module(torch.zeros(2, *CIFAR)).shape == (2, 10)
+
+
+def test_resnet_forward_by_its_formula() -> None:
+    """ResNet-8 from the paper's equation: y = relu(BN(conv(relu(BN(conv x)))) + shortcut)."""
+    module = build("resnet-8-4", (2, 8, 8), classes=3).eval()
+    noise = torch.Generator().manual_seed(1)
+    for buffer in module.buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(torch.rand(buffer.shape, generator=noise) + 0.5)
+    p: dict[str, Tensor] = dict(module.state_dict())
+
+    def normal(x: Tensor, name: str) -> Tensor:
+        mean, var, scale, shift = (
+            p[f"{name}.{part}"].view(1, -1, 1, 1)
+            for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (x - mean) / torch.sqrt(var + 1e-5) * scale + shift
+
+    x = torch.randn(3, 2, 8, 8, generator=noise)
+    h = normal(torch.conv2d(x, p["conv.weight"], padding=1), "bn").clamp(min=0)
+    for block, stride in enumerate((1, 2, 2)):
+        at = f"blocks.{block}"
+        inner = normal(torch.conv2d(h, p[f"{at}.conv1.weight"], stride=stride, padding=1), f"{at}.bn1")
+        outer = normal(torch.conv2d(inner.clamp(min=0), p[f"{at}.conv2.weight"], padding=1), f"{at}.bn2")
+        if stride == 2:
+            h = normal(torch.conv2d(h, p[f"{at}.shortcut.conv.weight"], stride=2), f"{at}.shortcut.bn")
+        h = (outer + h).clamp(min=0)
+    assert h.shape == (3, 16, 2, 2)
+    # Another order of summation in float32, through seven layers.
+    torch.testing.assert_close(
+        module(x), h.mean((2, 3)) @ p["fc.weight"].T + p["fc.bias"], atol=1e-4, rtol=1e-4
+    )
+
+
+def test_deep_networks_of_other_sizes() -> None:
+    first = {"vgg-13-8": (8, 1, 3, 3), "resnet-8": (16, 1, 3, 3), "resnet-20-32": (32, 1, 3, 3)}
+    for name, shape in first.items():
+        module = build(name, (1, 17, 16), classes=3)
+        assert next(module.parameters()).shape == shape
+        assert module(torch.zeros(2, 1, 17, 16)).shape == (2, 3)
+    wide, usual = (
+        build(name, CIFAR).get_parameter("blocks.8.conv2.weight") for name in ("resnet-20-32", "resnet-20")
+    )
+    assert (wide.shape[0], usual.shape[0]) == (128, 64)
+
+
+def test_chargpt_sees_no_later_character_and_every_earlier_one() -> None:
+    module = build("chargpt", (9,), tokens=True)
+    x = torch.arange(9).view(1, 9)
+    before = module(x)
+    assert before.shape == (1, 9, 10)
+    for changed in range(9):
+        other = x.clone()
+        other[0, changed] = 9
+        moved = (module(other) != before).any(-1)[0].tolist()
+        assert moved == [position >= changed for position in range(9)]
+    # 10 characters and 9 places of width 64; 2 layers of 12·64² weights, 9·64 biases and two LayerNorms; norm and head.
+    count = sum(p.numel() for p in module.parameters())
+    assert count == 19 * 64 + 2 * (12 * 64**2 + 9 * 64 + 4 * 64) + 2 * 64 + 64 * 10 + 10
+    assert models.includable(module) == ("embed.weight", "place.weight")
+    assert models.output_layer(module) == "head.weight"
+    assert len(build("chargpt-3-32", (9,), tokens=True).get_submodule("layers").state_dict()) == 3 * 16
+
+
 def test_lenet_forward_by_hand() -> None:
     module = build("lenet-2", (1, 1, 2), classes=2)
     values = {
@@ -114,9 +214,12 @@ def test_lenet_forward_by_hand() -> None:
 
 @pytest.mark.parametrize("name", models.names())
 def test_every_model_stacks_and_leaves_its_input_alone(name: str) -> None:
-    shape = (40,) if name == "mlp1d" else (3, 8, 8)
-    alone = [build(name, shape, generator_seed=seed) for seed in (1, 2)]
-    x = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
+    given = fitting(name)
+    alone = [build(small(name), **given, generator_seed=seed) for seed in (1, 2)]
+    noise = torch.Generator().manual_seed(0)
+    x = torch.randn(4, *given["shape"], generator=noise)
+    if "tokens" in given:
+        x = torch.randint(10, x.shape, generator=noise)
     before = x.clone()
     parameters, buffers = stack_module_state(alone)
 
@@ -125,8 +228,11 @@ def test_every_model_stacks_and_leaves_its_input_alone(name: str) -> None:
         return result
 
     stacked = vmap(logits)(parameters, buffers)
-    # Batched kernels sum in another order: float32 tolerance.
-    torch.testing.assert_close(stacked, torch.stack([module(x) for module in alone]), atol=1e-5, rtol=1e-4)
+    # Batched kernels sum in another order: float32 tolerance, carried on by as many layers as there are.
+    together = torch.stack([module(x) for module in alone])
+    torch.testing.assert_close(
+        stacked, together, atol=1e-5 * max(1, len(models.eligible(alone[0])) / 5), rtol=1e-4
+    )
     assert torch.equal(x, before)
 
 
@@ -135,15 +241,18 @@ def test_every_model_stacks_and_leaves_its_input_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", models.names())
 def test_same_seed_same_bits_and_global_randomness_untouched(name: str) -> None:
-    shape = (40,) if name == "mlp1d" else (1, 8, 8)
+    given = fitting(name, channels=1)
     before = torch.get_rng_state(), random.getstate(), pickle.dumps(np.random.get_state())  # noqa: NPY002
-    one, again, other = (bits(build(name, shape, generator_seed=seed)) for seed in (5, 5, 6))
+    one, again, other = (bits(build(small(name), **given, generator_seed=seed)) for seed in (5, 5, 6))
     after = torch.get_rng_state(), random.getstate(), pickle.dumps(np.random.get_state())  # noqa: NPY002
     assert torch.equal(before[0], after[0])
     assert before[1:] == after[1:]
     torch.manual_seed(99)
-    assert one == again == bits(build(name, shape, generator_seed=5))
-    assert all(one[weight] != other[weight] for weight in one if weight.endswith("weight"))
+    module = build(small(name), **given, generator_seed=5)
+    assert one == again == bits(module)
+    drawn = [*models.eligible(module), *models.includable(module)]
+    assert len(drawn) > 1
+    assert all(one[weight] != other[weight] for weight in drawn)
 
 
 # Each: a weight [400, 300] or [40, 25, 3, 3], so 120000 or 9000 draws; a standard deviation is estimated to
@@ -216,6 +325,9 @@ def test_default_inits() -> None:
         "conv-4": "glorot-normal",
         "conv-6": "glorot-normal",
         "mlp1d": "default",
+        **dict.fromkeys(["vgg-11", "vgg-16", "vgg-19"], "kaiming-normal"),
+        **dict.fromkeys(["resnet-20", "resnet-32", "resnet-56"], "kaiming-normal"),
+        "chargpt": "default",
     }
     assert bits(build("lenet-5", (4,))) == bits(build("lenet-5", (4,), init="glorot-normal"))
     assert models.default_init("mine:build") is None
@@ -291,6 +403,46 @@ def test_output_layer() -> None:
         models.output_layer(nn.Embedding(2, 2))
 
 
+class Tied(nn.Module):
+    """An embedding whose table is the output layer's weight, a recurrent layer, attention, a bare parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(6, 4)
+        self.place = nn.Parameter(torch.zeros(3, 4))
+        self.lstm = nn.LSTM(4, 4)
+        self.attention = nn.MultiheadAttention(4, 2)
+        self.out = nn.Linear(4, 6)
+        self.out.weight = self.table.weight
+
+
+def test_what_is_not_eligible_by_itself_can_be_included_by_name() -> None:
+    module = Tied()
+    assert models.eligible(module) == ("attention.out_proj.weight",)
+    further = ("place", "table.weight", "lstm.weight_ih_l0", "lstm.weight_hh_l0", "attention.in_proj_weight")
+    assert models.includable(module) == further
+    assert models.eligible(module, ["lstm.weight_*", "place"]) == (
+        "place",
+        "lstm.weight_ih_l0",
+        "lstm.weight_hh_l0",
+        "attention.out_proj.weight",
+    )
+    # Biases have one dimension and stay; a tied weight is one parameter.
+    assert models.eligible(module, ["*"]) == (*further, "attention.out_proj.weight")
+    reasons = models.excluded(module, ["lstm.*"])
+    assert reasons == {
+        "place": "parameter of Tied, which is no Linear or Conv layer",
+        "table.weight": "shared by out and Embedding, which is no Linear or Conv layer",
+        "lstm.bias_ih_l0": "bias",
+        "lstm.bias_hh_l0": "bias",
+        "attention.in_proj_weight": "parameter of MultiheadAttention, which is no Linear or Conv layer",
+        "attention.in_proj_bias": "bias",
+        "attention.out_proj.bias": "bias",
+        "out.bias": "bias",
+    }
+    assert models.excluded(module, ["place"])["lstm.weight_hh_l0"].startswith("parameter of LSTM")
+
+
 # Refusals
 
 
@@ -315,12 +467,30 @@ def test_output_layer() -> None:
         ("conv-2", (40,), 2, r"conv-2 needs images .* shape \(40,\); lenet-300-100 takes any shape"),
         ("conv-6", (1, 8, 7), 2, "halves its images 3 times, so they must be at least 8x8; these are 8x7"),
         ("conv-2", (1, 1, 1), 2, "at least 2x2"),
+        ("vgg-16", (3, 8, 32), 2, "vgg-16 halves its images 4 times, .* at least 16x16; these are 8x32"),
+        ("resnet-20", (3, 3, 3), 2, "resnet-20 halves its images 2 times, .* at least 4x4"),
+        ("resnet-20", (40,), 2, r"resnet-20 needs images .* shape \(40,\)"),
+        ("resnet-21", (3, 8, 8), 2, r"no model 'resnet-21' \(did you mean resnet-"),
+        ("resnet-1208", (3, 8, 8), 2, "no model 'resnet-1208'"),
+        ("vgg-12", (3, 32, 32), 2, r"no model 'vgg-12' \(did you mean vgg-"),
+        ("resnet-20-9999", (3, 8, 8), 2, "would have [0-9]+ weights on this data; give smaller widths"),
+        ("chargpt", (3, 8, 8), 2, r"chargpt reads text, .* shape \(3, 8, 8\); possible are lenet-300-100"),
+        ("chargpt-2", (7,), 2, r"no model 'chargpt-2' \(did you mean chargpt"),
+        ("chargpt-2-20", (7,), 2, "give a width that is a multiple of 16"),
     ],
 )
 def test_bad_requests(name: str, shape: tuple[int, ...], classes: int, message: str) -> None:
     for ask in (models.check, lambda *a, **k: models.build(*a, **k, generator_seed=0)):
         with pytest.raises(ValueError, match=message):
             ask(name, input_shape=shape, classes=classes)
+
+
+def test_text_is_for_networks_that_answer_at_every_character() -> None:
+    with pytest.raises(
+        ValueError, match="resnet-20 gives one answer per example, and text wants one per character"
+    ):
+        models.check("resnet-20", input_shape=(64,), classes=65, tokens=True)
+    models.check("chargpt", input_shape=(64,), classes=65, tokens=True)
 
 
 # A user's own module

@@ -380,8 +380,8 @@ class TestRefused:
 
     def test_folder_without_images(self, tmp_path: Path) -> None:
         (tmp_path / "d").mkdir()
-        (tmp_path / "d" / "notes.txt").write_text("x")
-        refused(tmp_path / "d", r"it holds notes\.txt.*Hub's layout", FileNotFoundError)
+        (tmp_path / "d" / "notes.md").write_text("x")
+        refused(tmp_path / "d", r"it holds notes\.md.*Hub's layout", FileNotFoundError)
 
     def test_another_kind_of_file(self, tmp_path: Path) -> None:
         (tmp_path / "a.csv").write_text("x")

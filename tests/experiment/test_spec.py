@@ -100,10 +100,10 @@ def test_densities_follow_from_the_rates(rates: dict[str, Any], first: Any) -> N
 
 def test_the_convolutions_rate_goes_with_the_usual_model_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Data that suit conv-2 by default: with another model, the default rate of convolutions is not spoken of."""
-    from winticket.experiment import spec
+    from winticket.experiment import presets
 
     usual = {"model": "conv-2", "conv_rate": 0.1, "steps": 5, "levels": 1, "replicates": 1}
-    monkeypatch.setattr(spec, "preset", lambda *_: usual)
+    monkeypatch.setattr(presets, "preset", lambda *_: usual)
     assert Experiment.of("digits").conv_rate == 0.1
     assert Experiment.of("digits", model="conv-4").conv_rate == 0.1
     assert Experiment.of("digits", model="lenet-5").conv_rate is None
@@ -206,3 +206,11 @@ def test_a_preset_is_for_data_of_its_shape() -> None:
     assert preset("some/digits", (1, 8, 8))["levels"] == 16
     assert preset("some/digits", (1, 32, 32))["levels"] == 12
     assert preset("mnist1d", (3, 32, 32))["model"] == "conv-2"
+
+
+def test_deep_networks_come_with_openlths_recipe() -> None:
+    deep = Experiment.of("digits", model="resnet-8")
+    assert (deep.recipe.optimizer, deep.recipe.lr, deep.recipe.momentum) == ("sgd", 0.1, 0.9)
+    assert (deep.recipe.weight_decay, deep.recipe.batch, deep.allocate) == (1e-4, 128, "global_top")
+    assert Experiment.of("digits", model="resnet-14-8", momentum=0.5, allocate="erk").recipe.momentum == 0.5
+    assert Experiment.of("digits", model="resnet-8", optimizer="adam", lr=1e-3).recipe.momentum == 0

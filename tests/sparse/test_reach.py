@@ -42,6 +42,8 @@ def test_chains_are_found_and_nothing_else() -> None:
     assert following(Branching()) == {}
     normed = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2))
     assert following(normed) == {}  # the norm reads all units at once
+    counted = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 3, 1))
+    assert following(counted) == {}  # running statistics are kept of a unit that no later layer reads, too
     repeated = nn.Linear(3, 3)
     assert following(nn.Sequential(nn.Linear(3, 3), repeated, repeated)) == {}
     images = nn.Sequential(

@@ -346,7 +346,7 @@ def test_replicates_with_data_of_their_own_are_trained_and_measured_on_those(
     lost = Failed("earlier", 3, Seeds(1, 9))
     recipe = Recipe(steps=12, batch=10, evaluate_every=3, optimizer="sgd", lr=0.05, stacking=how)  # type: ignore[arg-type]
     together = train(
-        module, own_splits(vectors, [0, 7, 1, 2]), data, [tickets[0], lost, *tickets[1:]], recipe
+        module, own_splits(vectors, [0, 7, 1, 2]), data, [tickets[0], lost, *tickets[1:]], recipe, own=True
     )
     assert together[1] is lost
     for r, path in enumerate([together[0], *together[2:]]):
@@ -378,6 +378,7 @@ def test_data_for_another_number_of_replicates_are_refused(vectors: Data, dense:
             data,
             [dense(module), dense(module, 1)],
             Recipe(steps=2, batch=5),
+            own=True,
         )
 
 

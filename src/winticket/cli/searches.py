@@ -172,7 +172,15 @@ def preview(
     described = experiment.describe()
     if as_json:
         levels = [{"density": d, "kept": c} for d, c in zip(densities, counts, strict=True)]
-        print_json({"winticket": __version__, "experiment": described, "cost": vars(price), "levels": levels})
+        print_json(
+            {
+                "winticket": __version__,
+                "experiment": described,
+                "cost": vars(price),
+                "levels": levels,
+                "parameters": ex.parameters(planned),
+            }
+        )
         return
     table = Table(title=f"{described['model']} on {described['data']}", show_header=False, box=None)
     if described.get("source"):
@@ -183,8 +191,24 @@ def preview(
             table.add_row(name.replace("_", " "), told)
     console = Console()
     console.print(table)
+    console.print(_parameters(ex.parameters(planned)))
     console.print("density by level: " + " ".join(f"{d:.3g}" for d in densities), highlight=False)
     console.print(_price(price, planned), highlight=False)
+
+
+def _parameters(rows: "list[dict[str, Any]]") -> Table:
+    """Every parameter that is pruned, with its size; the others together, by the reason why not."""
+    pruned = [row for row in rows if row["spared"] is None]
+    table = Table(
+        title=f"pruned: {sum(row['size'] for row in pruned):,} weights", show_header=False, box=None
+    )
+    for row in pruned:
+        table.add_row(row["name"], "x".join(map(str, row["shape"])), f"{row['size']:,}")
+    for reason in dict.fromkeys(row["spared"] for row in rows if row["spared"] is not None):
+        alike = [row for row in rows if row["spared"] == reason]
+        names = ", ".join(row["name"] for row in alike[:3]) + (", ..." if len(alike) > 3 else "")
+        table.add_row(f"not: {names}", reason, f"{sum(row['size'] for row in alike):,}", style="dim")
+    return table
 
 
 def _check_workers(workers: int | None) -> None:

@@ -24,7 +24,7 @@ class Word:
 
 
 WORDS = (
-    Word("model", str, "Question", "lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, mlp1d, or package.module:build"),
+    Word("model", str, "Question", "lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, mlp1d, vgg-11, vgg-16, vgg-19, resnet-20, resnet-32, resnet-56, chargpt for text, or package.module:build"),
     Word("init", str, "Question", "how weights are drawn: glorot-normal, kaiming-uniform, orthogonal, signed-constant, ..."),
     Word("method", str, "Question", "imp (iterative: train, prune, rewind, again), one-shot (train once, prune to every density), at-init (prune before training), early-bird, gradual, set, rigl, edge-popup or supermask (winticket methods says what each is)"),
     Word("criterion", str, "Question", "what is kept: magnitude, snip, synflow, ... (winticket methods lists all), or package.module:function"),
@@ -40,6 +40,7 @@ WORDS = (
     Word("density", list[float], "Question", "densities of all levels, in place of --levels and --rate; may be repeated"),
     Word("output_rate", float, "Question", "the same for the output layer; unless said, half of --rate in layerwise LeNet and Conv networks, else --rate"),
     Word("conv_rate", float, "Question", "the same for convolutions"),
+    Word("include", list[str], "Question", "prune these parameters as well, which are no Linear or Conv weights: a name or pattern such as 'lstm.weight_*'; may be repeated"),
     Word("exclude", list[str], "Question", "leave these weights unpruned: a name or pattern such as 'fc3.*'; may be repeated"),
     Word("controls", list[str], "Proof", "arms beside the ticket: reinit and random, unless said, or none; winticket methods lists more; may be repeated", "--control"),
     Word("replicates", int, "Proof", "initialisation seeds, each with its own mask search; 5 or more for a verdict"),
@@ -75,7 +76,7 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="digits, mnist1d (both built in), mnist, fashion_mnist, cifar10, cifar100, any image dataset of the "
-        "Hub (user/name), or a local folder or parquet file",
+        "Hub (user/name), a local folder or parquet file, or text in a .txt file",
     ),
 ]
 StorePath = Annotated[

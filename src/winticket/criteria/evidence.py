@@ -12,7 +12,7 @@ from torch.func import functional_call
 from winticket.ticket import Mask, Scores, State
 
 Batch = tuple[Tensor, Tensor]
-"""Inputs x [B, ...] and classes y [B]."""
+"""Inputs x [B, ...] and classes y [B], or y [B, T] where an input wants T answers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +50,10 @@ class Evidence:
         return out
 
     def loss(self, weights: Mapping[str, Tensor], batch: Batch, *, temperature: float = 1.0) -> Tensor:
-        """Mean cross-entropy over a batch, of logits divided by `temperature`."""
+        """Mean cross-entropy over all answers of a batch, of logits divided by `temperature`."""
         x, y = batch
-        return F.cross_entropy(self.logits(weights, x) / temperature, y)
+        logits = self.logits(weights, x) / temperature
+        return F.cross_entropy(logits.flatten(0, -2), y.flatten())
 
     def one(self) -> Tensor:
         """An input [1, ...], for its shape and type. ValueError where none was given."""

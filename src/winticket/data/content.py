@@ -17,7 +17,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Split:
-    """Examples x [N, ...] and their classes y [N], int64."""
+    """Examples x [N, ...] and their classes y [N], int64; of text, tokens x [N, T] and the next ones y [N, T]."""
 
     x: Tensor
     y: Tensor
@@ -54,8 +54,9 @@ class Unread:
 class Decoded:
     """All that a source holds, as tensors, with nothing drawn or normalised yet.
 
-    x is uint8 [N, C, H, W] and is divided by `scale` before normalisation; a float32 x is used as it is. Without
-    `divide`, normalisation subtracts the training mean and leaves the unit.
+    x is uint8 [N, C, H, W] and is divided by `scale` before normalisation; a float32 x is used as it is, and so is an
+    int64 one, which is text: numbers of the `class_names`. Without `divide`, normalisation subtracts the training mean
+    and leaves the unit.
     `validation` and `test` are the sizes wanted where the source has no such split; None: the common rule.
     """
 
@@ -67,6 +68,11 @@ class Decoded:
     validation: int | None = None
     test: int | None = None
     divide: bool = True
+
+    @property
+    def tokens(self) -> bool:
+        """Whether examples are text, each token with the next one as its class."""
+        return self.splits["train"].y.ndim == 2
 
     @functools.cached_property
     def fingerprint(self) -> str:

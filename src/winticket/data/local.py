@@ -60,8 +60,8 @@ def find(path: Path) -> Files:
     if path.is_file():
         if path.suffix.lower() != ".parquet":
             raise ValueError(
-                f"{path} is not a parquet file; give a .parquet file, a folder of them, or a folder with one "
-                "folder of images per class"
+                f"{path} is not a parquet file; give a .parquet file, a folder of them, a folder with one "
+                "folder of images per class, or text in a .txt file"
             )
         return _filled(Files(path.parent, {"train": (path,)}, parquet=True))
     files = [

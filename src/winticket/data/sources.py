@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from winticket.data import built_in, hub, images, local
+from winticket.data import built_in, hub, images, local, text
 from winticket.data import cache as disk
 from winticket.data.content import Decoded, Report
 from winticket.places import VARIABLE, cache_folder
@@ -35,7 +35,8 @@ class Source:
 
     `fingerprint` is the SHA-256 of the decoded content, the same wherever the content came from. `train`,
     `validation` and `test` are the split sizes that `load` gives by default; `stored_...` are the rows of the
-    source's own splits, 0 where it has none. `image_column` and `label_column` say which columns of a table
+    source's own splits, 0 where it has none. With `tokens`, examples are text: [length] whole numbers below `classes`,
+    and the class of each is the next one. `image_column` and `label_column` say which columns of a table
     were used (None: no table). Every field is plain JSON.
     """
 
@@ -54,6 +55,7 @@ class Source:
     label_column: str | None
     wanted_validation: int | None = None
     wanted_test: int | None = None
+    tokens: bool = False
 
     def sizes(self, *, validation: int | None = None, test: int | None = None) -> tuple[int, int, int]:
         """Rows of (train, validation, test) with these sizes asked for; None: the default.
@@ -109,7 +111,8 @@ def find_source(
 
     A short name (`names()`), "user/name" or "user/name:configuration" of the Hub, a parquet file, a folder of
     parquet files in the Hub's layout (splits by file name), or a folder with one folder of images per class,
-    optionally inside train, validation and test folders. A short name goes before a folder of that name:
+    optionally inside train, validation and test folders; or a text file (.txt, UTF-8) or a folder with one, which is
+    read character by character. A short name goes before a folder of that name:
     write ./mnist for the folder. `report` is told (images decoded, images in all).
 
     Decoded tensors are kept in `cache`, else $WINTICKET_CACHE, else the platform's cache folder. Local files
@@ -117,7 +120,7 @@ def find_source(
     cache that cannot be written costs a RuntimeWarning; a damaged file there is decoded anew.
 
     Raises FileNotFoundError for what does not exist or cannot be reached, ValueError for what is not a usable
-    image-classification dataset; this is the place where every such error comes.
+    dataset of classified images or text; this is the place where every such error comes.
     """
     return describe(str(name_or_path), decoded(name_or_path, cache=cache, report=report))
 
@@ -141,6 +144,7 @@ def describe(name: str, content: Decoded) -> Source:
         label_column=content.label_column,
         wanted_validation=content.validation,
         wanted_test=content.test,
+        tokens=content.tokens,
     )
     train, validation, test = source.sizes()
     return replace(source, train=train, validation=validation, test=test)
@@ -205,8 +209,10 @@ def _find(name_or_path: str | Path) -> _Found:
             return _on_the_hub(given, hub.NAMED[given])
     path = Path(given).expanduser()
     if given.strip() and path.exists():
-        files = local.find(path)
         label = re.sub(r"[^\w.-]+", "-", path.absolute().name) or "folder"
+        if file := text.find(path):
+            return _Found(label, text.digest(file), lambda _: text.decode(file), quick=True)
+        files = local.find(path)
         return _Found(label, files.digest(), lambda report: images.decode(local.read(files), report=report))
     if not isinstance(name_or_path, Path) and _ON_THE_HUB.fullmatch(given) and not _like_a_path(given):
         return _on_the_hub(given.replace("/", "-").replace(":", "-"), given)
@@ -227,7 +233,7 @@ def _like_a_path(given: str) -> bool:
         path.is_absolute()
         or len(path.parts) > 2
         or given.startswith((".", "~"))
-        or path.suffix.lower() == ".parquet"
+        or path.suffix.lower() in (".parquet", text.ENDING)
         or (len(path.parts) == 2 and Path(path.parts[0]).is_dir())
     )
 

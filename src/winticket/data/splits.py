@@ -17,7 +17,8 @@ from winticket.data.sources import Source, decoded, describe, remember
 class Dataset:
     """Training, validation and test examples, normalised.
 
-    x is float32 [N, *input_shape], channels first; y is int64 [N]. `mean` and `std` are those of the training
+    x is float32 [N, *input_shape], channels first; y is int64 [N]. Of text (`Source.tokens`) both are int64 [N, T],
+    mean 0 and std 1. `mean` and `std` are those of the training
     split per channel, of pixels scaled to 0..1; x = (pixel - mean) / std in every split. `fingerprint` is the
     source's. The tensors are shared by all who load the same dataset: read them, never write to them.
     """
@@ -80,8 +81,8 @@ def _assemble(source: Source, content: Decoded, *, seed: int, validation: int, t
         if name not in splits:
             splits["train"] = _rows(pool, ~drawn)
         splits[name] = _rows(pool, drawn)
-    if splits["train"].x.is_floating_point():
-        channels = source.input_shape[0]
+    if splits["train"].x.dtype != torch.uint8:
+        channels = 1 if source.tokens else source.input_shape[0]
         mean, std = (0.0,) * channels, (1.0,) * channels
     else:
         mean, std = _moments(splits["train"].x, scale=content.scale, source=source)
@@ -128,7 +129,7 @@ def _moments(x: Tensor, *, scale: float, source: Source) -> tuple[tuple[float, .
 
 
 def _normalised(x: Tensor, *, scale: float, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    if x.is_floating_point():
+    if x.dtype != torch.uint8:
         return x.contiguous()
     ready = x.to(torch.float32, memory_format=torch.contiguous_format)
     shape = (1, -1, *(1,) * (x.dim() - 2))

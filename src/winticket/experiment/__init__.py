@@ -4,7 +4,7 @@ from winticket.experiment.compare import USUAL_METHODS, compare
 from winticket.experiment.machine import environment, processes
 from winticket.experiment.names import offered
 from winticket.experiment.outcome import Runs, collect
-from winticket.experiment.plan import Plan, plan
+from winticket.experiment.plan import Plan, parameters, plan
 from winticket.experiment.price import Cost, cost
 from winticket.experiment.running import Ready, carry_out, conduct, find, prepare
 from winticket.experiment.sources import load_source
@@ -32,6 +32,7 @@ __all__ = [
     "load_source",
     "load_spec",
     "offered",
+    "parameters",
     "plan",
     "prepare",
     "processes",

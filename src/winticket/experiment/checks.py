@@ -82,6 +82,11 @@ def _check_rates(experiment: Experiment, setup: Setup) -> None:
         raise ValueError(
             f"output_rate is {experiment.output_rate}, but the output layer {output} is excluded; leave one of them out"
         )
+    if experiment.output_rate is not None and output != (last := list(pruned)[-1]):
+        raise ValueError(
+            f"output_rate is {experiment.output_rate}, but {last} is included and follows the output layer {output}; "
+            "leave one of them out"
+        )
     if experiment.conv_rate is not None and not any(weight.ndim > 2 for weight in pruned.values()):
         raise ValueError(
             f"conv_rate is {experiment.conv_rate}, but {experiment.model} has no convolution to prune; leave it out"

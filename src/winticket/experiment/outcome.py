@@ -28,6 +28,8 @@ class Trained:
     searched_steps: int | None = None
     """Where the mask was drawn from the middle of a training: after how many steps of it."""
     settled: bool = True
+    seconds: float | None = None
+    """An equal share of what its stack took, from where it was last taken up."""
 
 
 Replicate = Trained | Failed
@@ -139,8 +141,9 @@ def _sum(values: Sequence[float | None]) -> float | None:
 
 
 def _spent(entry: Replicate) -> dict[str, Any]:
-    how = entry.how if isinstance(entry, Trained) else {}
-    return {"steps": how.get("steps"), "flops": how.get("work"), "seconds": how.get("seconds")}
+    if not isinstance(entry, Trained):
+        return dict.fromkeys(SPENT)
+    return {"steps": entry.how.get("steps"), "flops": entry.how.get("work"), "seconds": entry.seconds}
 
 
 def _unsettled(runs: Runs) -> list[str]:
@@ -224,7 +227,9 @@ def _stack(plan: Plan, store: Store, place: Place) -> tuple[Replicate, ...]:
     key = plan.tasks[place].key
     if store.has(key):
         planned = None if arm == SOURCE else plan.counts[level]
-        return tuple(_slim(entry, planned=planned) for entry in store.get(key))
+        entries, seconds = store.get(key), store.meta(key).get("seconds")
+        share = float(str(seconds)) / len(entries) if seconds is not None else None
+        return tuple(_slim(entry, planned=planned, seconds=share) for entry in entries)
     failure = store.failure(key)
     if failure is not None:
         reason = failure.traceback.strip().splitlines()[-1]
@@ -234,7 +239,7 @@ def _stack(plan: Plan, store: Store, place: Place) -> tuple[Replicate, ...]:
     return tuple(Failed(reason, None, s) for s in seeds)
 
 
-def _slim(entry: Trajectory | Failed, *, planned: int | None) -> Replicate:
+def _slim(entry: Trajectory | Failed, *, planned: int | None, seconds: float | None) -> Replicate:
     if isinstance(entry, Failed):
         return entry
     mask = entry.ticket.mask
@@ -252,6 +257,7 @@ def _slim(entry: Trajectory | Failed, *, planned: int | None) -> Replicate:
         mask.emptied(),
         int(str(searched)) if searched is not None else None,
         bool(told.get("settled", True)),
+        seconds,
     )
 
 

@@ -21,6 +21,7 @@ from winticket.procedures.stages import (
     needs_neighbour,
     neighbours,
     retraining,
+    spared,
     trained,
 )
 from winticket.procedures.transfer import carried
@@ -126,6 +127,15 @@ def _sources(tasks: Mapping[Place, Task]) -> dict[Place, Task]:
             place = (cast(int, label["level"]), SOURCE, cast(int, label["first"]))
             found[place] = replace(needed, label=label)
     return found
+
+
+def parameters(planned: Plan) -> list[dict[str, Any]]:
+    """Each of the network's parameters: name, shape, size, and why it is spared, None where it is pruned; JSON."""
+    reasons = spared(planned.setup)
+    return [
+        {"name": name, "shape": list(p.shape), "size": p.numel(), "spared": reasons.get(name)}
+        for name, p in planned.setup.module().named_parameters()
+    ]
 
 
 def _stack(

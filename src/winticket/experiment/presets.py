@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from winticket.data import Source
+
 LENET = {"model": "lenet-300-100", "optimizer": "adam", "lr": 1.2e-3, "batch": 60}
 CONV = {"model": "conv-2", "optimizer": "adam", "lr": 2e-4, "batch": 60, "conv_rate": 0.1}
 # Cosine, since at a constant rate the last steps' noise hides what few replicates could show: docs/LOG.md.
@@ -44,13 +46,39 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+# OpenLTH's hyperparameters for both, but for the length.
+DEEP = {
+    "optimizer": "sgd",
+    "lr": 0.1,
+    "momentum": 0.9,
+    "weight_decay": 1e-4,
+    "batch": 128,
+    "allocate": "global_top",
+}
+
 MODELS: Mapping[str, Mapping[str, Any]] = {
     "lenet-": {"optimizer": "adam", "lr": 1.2e-3},
     "conv-2": {"optimizer": "adam", "lr": 2e-4, "conv_rate": 0.1},
     "conv-4": {"optimizer": "adam", "lr": 3e-4, "conv_rate": 0.1},
     "conv-6": {"optimizer": "adam", "lr": 3e-4, "conv_rate": 0.15},
+    "vgg-": DEEP,
+    "resnet-": DEEP,
 }
-"""What goes with a network that is not the usual one for the data: Figure 2 of the 2019 paper."""
+"""What goes with a network that is not the usual one for the data: Figure 2 of the 2019 paper; OpenLTH's defaults."""
+
+TEXT = {
+    "model": "chargpt",
+    "optimizer": "adamw",
+    "lr": 3e-3,
+    "weight_decay": 0.01,
+    "batch": 32,
+    "schedule": "cosine",
+    "steps": 1000,
+    "evaluate_every": 100,
+    "levels": 6,
+    "rate": 0.3,
+    "replicates": 5,
+}
 
 SHAPES = {"digits": (1, 8, 8), "mnist1d": (1, 40)}
 
@@ -63,3 +91,15 @@ def preset(data: str, input_shape: tuple[int, ...]) -> Mapping[str, Any]:
     if len(input_shape) == 3 and input_shape[0] == 3 and min(input_shape[1:]) >= 16:
         return {**CONV, **SHORT}
     return {**LENET, **SHORT}
+
+
+def fitting(source: Source, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """The row for a dataset, made to go with the model and optimiser among `choices`."""
+    usual = dict(TEXT if source.tokens else preset(source.name, source.input_shape))
+    model = str(choices.get("model", usual["model"]))
+    if model != usual["model"]:
+        usual.pop("conv_rate", None)  # it speaks of the usual model's convolutions
+        usual.update(next((row for name, row in MODELS.items() if model.startswith(name)), {}))
+    if choices.get("optimizer", "sgd") != "sgd":
+        usual.pop("momentum", None)
+    return {**usual, "model": model}

@@ -65,8 +65,13 @@ def trial(
     """A short training on noise, with the recipe's own batch and optimiser."""
     recipe = replace(setup.recipe, steps=steps, evaluate_every=steps, warmup=0)
     rows = recipe.batch
-    noise = torch.rand(rows, *setup.input_shape, generator=torch.Generator().manual_seed(0))
-    some = data.Split(noise, torch.arange(rows) % setup.classes)
+    generator = torch.Generator().manual_seed(0)
+    if setup.tokens:
+        x = torch.randint(setup.classes, (rows, *setup.input_shape), generator=generator)
+        some = data.Split(x, x.roll(-1, 1))
+    else:
+        noise = torch.rand(rows, *setup.input_shape, generator=generator)
+        some = data.Split(noise, torch.arange(rows) % setup.classes)
     few = data.Split(some.x[:1], some.y[:1])
     return train(
         setup.module(), _Noise(some, few, few), data, stack, recipe, device=place(), engine=setup.engine
@@ -120,7 +125,8 @@ def _step_seconds(setup: Setup, count: int) -> tuple[float, float]:
 def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
     """Seconds of a training's curves: validation examples at each point, test examples at two."""
     rows = 250
-    part = data.Split(torch.zeros(rows, *setup.input_shape), torch.zeros(rows, dtype=torch.int64))
+    blank = setup.blank(rows)
+    part = data.Split(blank, blank if setup.tokens else torch.zeros(rows, dtype=torch.int64))
     first = stack[0].start
     weights = {k: torch.stack([t.start.weights[k] for t in stack]).to(place()) for k in first.weights}
     buffers = {k: torch.stack([t.start.buffers[k] for t in stack]).to(place()) for k in first.buffers}

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from winticket.experiment.machine import processes
 from winticket.experiment.plan import Plan, plan
 from winticket.experiment.price import cost
@@ -160,8 +158,8 @@ def measure_engine(planned: Plan, store: Store) -> None:
     missing, experiment = planned.missing(store), planned.experiment
     if experiment.engine == "auto" and missing and place().type == "cpu":
         stacks = {planned.count(first) for _, _, first in missing}
-        setup, example = planned.setup, torch.zeros(2, *planned.setup.input_shape)
-        measure(setup.module(), prunable(setup), setup.recipe, stacks=stacks, example=example)
+        setup = planned.setup
+        measure(setup.module(), prunable(setup), setup.recipe, stacks=stacks, example=setup.blank(2))
 
 
 def output_folder(planned: Plan, store: Store, out: str | os.PathLike[str] | None) -> Path:

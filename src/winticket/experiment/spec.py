@@ -26,7 +26,7 @@ from winticket.experiment.names import (
     nearest,
     resolve,
 )
-from winticket.experiment.presets import MODELS, preset
+from winticket.experiment.presets import fitting
 from winticket.procedures.setup import Setup, model_source, require_unedited
 from winticket.procedures.stages import Density, prunable, takes_step
 from winticket.ticket import Mask
@@ -87,6 +87,7 @@ class Experiment:
     density: tuple[float, ...] = ()
     output_rate: float | None = None
     conv_rate: float | None = None
+    include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     replicates: int = 5
     stack: int = 5
@@ -101,7 +102,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", os.fspath(self.data))
-        for name in ("controls", "exclude", "density"):
+        for name in ("controls", "include", "exclude", "density"):
             value = getattr(self, name)
             if not isinstance(value, str | int | float | Iterable) or isinstance(value, bool):
                 raise TypeError(f"{name} is {value!r}; give a list")
@@ -213,12 +214,8 @@ class Experiment:
         _known(choices)
         data_name = os.fspath(data_name)
         source = data.find_source(data_name)
-        usual = dict(preset(data_name, source.input_shape))
-        model = str(choices.get("model", usual["model"]))
-        models.check(model, input_shape=source.input_shape, classes=source.classes)
-        if model != usual["model"]:
-            usual.pop("conv_rate", None)  # it speaks of the usual model's convolutions
-            usual.update(next((row for name, row in MODELS.items() if model.startswith(name)), {}))
+        usual = fitting(source, choices)
+        _fit(usual["model"], source)
         usual.update(USUAL.get(str(choices.get("method")), {}))
         chosen = {**usual, **choices}
         own_rate(choices, usual)
@@ -248,7 +245,7 @@ class Experiment:
     def setup(self) -> Setup:
         """Data and model looked up. Raises ValueError where they do not fit each other or the recipe."""
         source = data.find_source(self.data)
-        models.check(self.model, input_shape=source.input_shape, classes=source.classes)
+        _fit(self.model, source)
         require_unedited(self.model)
         _, validation, test = source.sizes(validation=self.validation, test=self.test)
         path = Path(self.data).expanduser()
@@ -267,8 +264,10 @@ class Experiment:
             validation=validation,
             test=test,
             own_split=self._own_split(source),
+            include=self.include,
             exclude=self.exclude,
             source=model_source(self.model),
+            tokens=source.tokens,
             engine=self.engine,
         )
 
@@ -289,7 +288,7 @@ class Experiment:
         usual = self.rate / 2 if halved else None
         output = usual if self.output_rate is None else self.output_rate
         # With the output layer excluded, the allocation would take the last layer that is pruned for it.
-        if output is not None and models.output_layer(setup.module()) in prunable(setup):
+        if output is not None and models.output_layer(setup.module()) == prunable(setup)[-1]:
             rates["output"] = output
         if self.conv_rate is not None:
             rates["conv"] = self.conv_rate
@@ -366,6 +365,10 @@ class Experiment:
 def stages(experiment: Experiment) -> dict[str, Callable[..., Any]]:
     """The experiment's criterion, allocation and rewind as functions."""
     return {option: resolve(room, getattr(experiment, option), what=option) for option, room in ROOMS.items()}
+
+
+def _fit(model: str, source: Source) -> None:
+    models.check(model, input_shape=source.input_shape, classes=source.classes, tokens=source.tokens)
 
 
 def _known(choices: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from winticket import data as datasets
 from winticket import models, train
@@ -25,9 +25,11 @@ class Setup:
     `data` is the name or path that the user gave; the plan's keys hold `fingerprint`, the hash of the decoded
     examples, in its place, so a folder may be moved. `seed` is the root of all randomness, the split's included.
     `validation` and `test` are sizes of the split. With `own_split`, each replicate draws a
-    split of its own, so that the verdict speaks of the data and not of one draw of test examples. `exclude` are
-    patterns of parameter names that are not to be pruned though they are eligible. `source` is the hash of a user's own
-    model's source (`model_source`), so that editing it makes new results. `engine` says how pruned layers are computed
+    split of its own, so that the verdict speaks of the data and not of one draw of test examples. `include` are
+    patterns of parameter names that are to be pruned though they are not eligible by themselves (embeddings, recurrent
+    weights, ...), `exclude` of those that are not to be though they are. `source` is the hash of a user's own
+    model's source (`model_source`), so that editing it makes new results. With `tokens`, examples are text (see
+    `winticket.models.check`), which the fingerprint says too. `engine` says how pruned layers are computed
     (`winticket.train.engine`): like the number of threads it changes last bits alone, and no key holds it.
     """
 
@@ -42,20 +44,36 @@ class Setup:
     validation: int | None = None
     test: int | None = None
     own_split: bool = False
+    include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     source: str | None = None
+    tokens: bool = False
     engine: Engine = "auto"
 
     def key_fields(self) -> dict[str, Any]:
-        """What the plan hashes: all but the data's name and the engine, and the rooms' revisions."""
-        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("data", "engine")}
+        """What the plan hashes: all but the data's name, their kind and the engine, and the rooms' revisions."""
+        unsaid = ("data", "tokens", "engine")
+        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in unsaid}
+        if not self.include:
+            del known["include"]  # results from before there was such a choice stay good
         revisions = {"data": datasets.REVISION, "models": models.REVISION, "train": train.REVISION}
         return {**known, "revisions": revisions}
 
     def module(self) -> nn.Module:
         """The network's computation; its weights are of no account. One object per process, so traces are kept."""
         self._require_source()
-        return _module(self.model, self.input_shape, self.classes, self.init, self.source)
+        return _module(
+            self.model,
+            self.source,
+            shape=self.input_shape,
+            classes=self.classes,
+            init=self.init,
+            tokens=self.tokens,
+        )
+
+    def blank(self, rows: int) -> Tensor:
+        """So many inputs of nothing, [rows, *input_shape], for their shape and type."""
+        return torch.zeros(rows, *self.input_shape, dtype=torch.int64 if self.tokens else torch.float32)
 
     def initial(self, seed: int) -> State:
         """The network freshly initialised from `seed`."""
@@ -66,6 +84,7 @@ class Setup:
             classes=self.classes,
             init=self.init,
             generator_seed=seed,
+            tokens=self.tokens,
         )
         weights = {name: p.detach().clone() for name, p in module.named_parameters()}
         return State(weights, {name: b.detach().clone() for name, b in module.named_buffers()}, {}, 0)
@@ -137,10 +156,10 @@ def _file(model: str) -> tuple[str, Path]:
 
 @lru_cache(maxsize=8)
 def _module(
-    model: str, input_shape: tuple[int, ...], classes: int, init: str | None, source: str | None
+    model: str, source: str | None, *, shape: tuple[int, ...], classes: int, init: str | None, tokens: bool
 ) -> nn.Module:
     del source  # part of what is remembered, since an edited model is another one
-    return models.build(model, input_shape=input_shape, classes=classes, init=init, generator_seed=0)
+    return models.build(model, input_shape=shape, classes=classes, init=init, generator_seed=0, tokens=tokens)
 
 
 @lru_cache(maxsize=64)

@@ -48,8 +48,15 @@ def dense_ticket(setup: Setup, replicate: int) -> Ticket:
 
 
 def prunable(setup: Setup) -> tuple[str, ...]:
-    """Eligible weights less the patterns in `setup.exclude`. ValueError where a pattern fits none, or all go."""
-    names = models.eligible(setup.module())
+    """Eligible weights and those of `setup.include`, less `setup.exclude`. ValueError where a pattern fits none."""
+    further = models.includable(setup.module())
+    for pattern in setup.include:
+        if not any(fnmatchcase(n, pattern) for n in further):
+            raise ValueError(
+                f"include {pattern!r} fits no parameter of {setup.model} that could be included; there are "
+                f"{', '.join(further) or 'none: parameters of one dimension are not pruned'}"
+            )
+    names = models.eligible(setup.module(), setup.include)
     for pattern in setup.exclude:
         if not any(fnmatchcase(n, pattern) for n in names):
             raise ValueError(
@@ -61,6 +68,12 @@ def prunable(setup: Setup) -> tuple[str, ...]:
             f"{setup.model} has no weight left to prune: {', '.join(names) or 'no Linear or Conv layer'}"
         )
     return left
+
+
+def spared(setup: Setup) -> dict[str, str]:
+    """Every parameter that is not pruned, by name, with the reason in words."""
+    pruned, reasons = set(prunable(setup)), models.excluded(setup.module(), setup.include)
+    return {n: reasons.get(n, "excluded") for n, _ in setup.module().named_parameters() if n not in pruned}
 
 
 def place() -> torch.device:
@@ -104,6 +117,7 @@ def carry_out(
         engine=setup.engine,
         changes=changes,
         learning=learning,
+        own=setup.own_split,
         checkpoint=checkpoint,
         report=report,
     )
@@ -196,7 +210,7 @@ def evidence(setup: Setup, ticket: Ticket, now: State, criterion: Criterion) -> 
         mask=ticket.mask,
         generator=torch.Generator().manual_seed(ticket.seeds.derive("criterion", ticket.mask.count())),
         network=setup.module() if NETWORK in needs else None,
-        example=torch.zeros(1, *setup.input_shape) if NETWORK in needs else None,
+        example=setup.blank(1) if NETWORK in needs else None,
         batches=scored(setup, ticket.seeds) if DATA in needs else (),
     )
 
@@ -204,10 +218,14 @@ def evidence(setup: Setup, ticket: Ticket, now: State, criterion: Criterion) -> 
 def scored(setup: Setup, seeds: Seeds) -> tuple[Batch, ...]:
     """Training examples that criteria look at: the first few of each class in an order of the replicate's own.
 
-    As many per class as Wang et al. 2020 (GraSP) and Tanaka et al. 2020 take, in batches of the recipe's size.
+    As many per class as Wang et al. 2020 (GraSP) and Tanaka et al. 2020 take, in batches of the recipe's size. Of text,
+    where an example has classes of many kinds, as many examples as have so many answers per class on average.
     """
     part = setup.dataset(torch.device("cpu"), seeds.replicate).train
     order = data.permutation(len(part.y), seed=seeds.derive("scored"), epoch=0)
+    if setup.tokens:
+        chosen = order[: max(1, SCORED_PER_CLASS * setup.classes // part.y.shape[1])]
+        return tuple((part.x[rows], part.y[rows]) for rows in torch.split(chosen, setup.recipe.batch))
     y = part.y[order]
     chosen = torch.cat(
         [order[(y == k).nonzero().squeeze(1)[:SCORED_PER_CLASS]] for k in range(setup.classes)]

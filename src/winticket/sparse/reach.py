@@ -2,7 +2,8 @@
 
 Such a unit's output is read by nobody, so the gradient by the weights into it is exactly 0, and they stay out of the
 products without any number changing. It is known only where one layer's outputs are the next one's inputs, one by one:
-along chains of layers joined by functions that keep units apart. Elsewhere every kept weight counts as live.
+along chains of layers joined by functions that keep units apart. Elsewhere every kept weight counts as live; so it does
+before a BatchNorm, which reads a unit for its running statistics, and those go with the weights wherever they go.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,6 @@ _UNITWISE_MODULES = (
     nn.Softplus,
     nn.Dropout,
     nn.Identity,
-    nn.BatchNorm2d,
     nn.MaxPool2d,
     nn.AvgPool2d,
 )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from winticket.ticket import Mask, State, Ticket
-from winticket.train.stacked import cross_entropy
+from winticket.train.stacked import cross_entropy, in_a_row
 
 Gradient = Callable[[], Mapping[str, Tensor]]
 """The gradient of the next batch's loss by every parameter, pruned weights too: name -> tensor of its shape."""
@@ -38,7 +38,8 @@ def dense_gradient(
     was_training = module.training
     module.train()
     with torch.enable_grad():
-        loss = cross_entropy(functional_call(module, (leaves, copies), (x.clone(),)), y).mean()
+        logits = functional_call(module, (leaves, copies), (x.clone(),))
+        loss = cross_entropy(*in_a_row(logits, y)).mean()
         found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     module.train(was_training)
     return {

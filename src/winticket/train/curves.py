@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import torch
@@ -15,42 +16,57 @@ COLUMNS = ("train_loss", "validation_loss", "validation_accuracy", "test_loss", 
 EVALUATION_ROWS = (
     480  # examples per evaluation batch: fills the kernels, fits the cache, no multiple of its ways
 )
+LEAST_ROWS = 16  # where each example wants many answers
 
 Tensors = Mapping[str, Tensor]
 
 
 def evaluate(
-    module: nn.Module, weights: Tensors, buffers: Tensors, part: Part, *, how: str = "auto"
+    module: nn.Module,
+    weights: Tensors,
+    buffers: Tensors,
+    part: Part,
+    *,
+    how: str = "auto",
+    own: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Mean loss [S] and accuracy [S] (fractions, float64) of a stack on every example of `part`."""
+    """Mean loss [S] and accuracy [S] (fractions, float64) of a stack on every example of `part`.
+
+    Over every answer where an example wants several. With `own`, each replicate has examples of its own.
+    """
     was_training = module.training
     module.eval()
     device = next(iter(weights.values())).device
-    count, examples = len(next(iter(weights.values()))), part.y.shape[-1]
+    count = len(next(iter(weights.values())))
+    examples, *several = part.y.shape[1:] if own else part.y.shape
+    answers = examples * prod(several)
+    at_once = max(LEAST_ROWS, EVALUATION_ROWS // prod(several))
     loss = torch.zeros(count, dtype=torch.float64, device=device)
     correct = torch.zeros(count, dtype=torch.int64, device=device)
     with torch.inference_mode():
-        for at in range(0, examples, EVALUATION_ROWS):
-            rows = (..., slice(at, at + EVALUATION_ROWS))
-            y = part.y[rows].to(device)
-            x = (part.x[:, rows[1]] if part.y.ndim == 2 else part.x[rows[1]]).to(device)
+        for at in range(0, examples, at_once):
+            rows = slice(at, at + at_once)
+            x, y = ((t[:, rows] if own else t[rows]).to(device) for t in (part.x, part.y))
             x = stacked.channels_last(module, x, how)
-            lifted = stacked.scores(module, weights, buffers, x, y, how=how)
+            lifted = stacked.scores(module, weights, buffers, x, y, how=how, own=own)
             summed, right = lifted.call(weights, buffers, x, y)
             loss += summed
             correct += right
     module.train(was_training)
-    return (loss / examples).cpu(), (correct.double() / examples).cpu()
+    return (loss / answers).cpu(), (correct.double() / answers).cpu()
 
 
 @dataclass
 class Curves:
     """The curves of a stack of `count`, and each replicate's weights and buffers where its validation loss was least.
 
+    With `own`, replicates have data of their own.
+
     Test data are not looked at on the way: that would cost most of the evaluation, for numbers that decide nothing.
     """
 
     count: int
+    own: bool = False
     rows: list[Tensor] = field(default_factory=list)
     """Per point, [S, 3]: training loss, validation loss, validation accuracy."""
     least: Tensor = field(init=False)
@@ -83,7 +99,9 @@ class Curves:
         training = torch.full((self.count,), torch.nan, dtype=torch.float64)
         if losses is not None:
             training = losses.double().mean(0).cpu()
-        loss, accuracy = evaluate(module, weights, {**buffers, **indices}, data.validation, how=how)
+        loss, accuracy = evaluate(
+            module, weights, {**buffers, **indices}, data.validation, how=how, own=self.own
+        )
         better = loss < self.least
         self.least = torch.where(better, loss, self.least)
         self.point[better] = len(self.rows)
@@ -113,10 +131,14 @@ class Curves:
         """
         last = len(self.rows) - 1
         test = torch.full((last + 1, self.count, 2), torch.nan, dtype=torch.float64)
-        test[last] = torch.stack(evaluate(module, weights, {**buffers, **indices}, data.test, how=how), 1)
+        test[last] = torch.stack(
+            evaluate(module, weights, {**buffers, **indices}, data.test, how=how, own=self.own), 1
+        )
         if bool((self.point != last).any()):
             extra = indices if early is None else {}
-            found = evaluate(early or module, self.weights, {**self.buffers, **extra}, data.test, how=how)
+            found = evaluate(
+                early or module, self.weights, {**self.buffers, **extra}, data.test, how=how, own=self.own
+            )
             sooner = self.point != last
             test[self.point[sooner], sooner.nonzero().flatten()] = torch.stack(found, 1)[sooner]
         return torch.cat([torch.stack(self.rows), test], 2)

@@ -99,9 +99,13 @@ def _shapes(
     wanted = set(names)
     layers = {name: layer for name, layer in candidates(module).items() if name in wanted}
     sizes: dict[str, tuple[int, int]] = {}
+    each: dict[str, int] = {}
 
     def note(name: str, x: Tensor) -> None:
         sizes[name] = (int(x.shape[-2]), int(x.shape[-1])) if x.ndim > 2 else (1, 1)
+        each[name] = x[
+            0, ..., 0
+        ].numel()  # what a Linear layer is given of an example: one vector, or one per token
 
     handles = [
         layer.register_forward_pre_hook(lambda _, inputs, name=name: note(name, inputs[0]))
@@ -123,7 +127,7 @@ def _shapes(
             rows=layer.get_parameter("weight").shape[0],
             columns=layer.get_parameter("weight")[0].numel(),
             stack=stack,
-            batch=recipe.batch,
+            batch=recipe.batch * (each[name] if isinstance(layer, nn.Linear) else 1),
             threads=torch.get_num_threads(),
             window=window_of(layer) if isinstance(layer, nn.Conv2d) else None,
             size=sizes[name] if isinstance(layer, nn.Conv2d) else (1, 1),

@@ -12,7 +12,10 @@ from winticket.train.recipe import Recipe
 
 
 class Part(Protocol):
-    """Examples x [N, ...] and classes y [N]; or one set per replicate, x [S, N, ...] and y [S, N]."""
+    """Examples x [N, ...] and classes y [N], or y [N, T] where T answers are wanted of each, as of text.
+
+    With a leading dimension for the stack where each replicate has data of its own.
+    """
 
     @property
     def x(self) -> Tensor: ...
@@ -46,16 +49,20 @@ Drawn = tuple[Tensor | None, Tensor | None]
 
 
 class Feed:
-    """The training batches of a stack. ValueError where a batch is larger than the training set."""
+    """The training batches of a stack. ValueError where a batch is larger than the training set.
 
-    def __init__(self, part: Part, order: Order, tickets: Sequence[Ticket], recipe: Recipe) -> None:
-        self.count = part.y.shape[-1]
+    With `own`, each replicate has a set of its own, under a leading dimension.
+    """
+
+    def __init__(
+        self, part: Part, order: Order, tickets: Sequence[Ticket], recipe: Recipe, *, own: bool = False
+    ) -> None:
+        self.count = part.y.shape[1 if own else 0]
         if recipe.batch > self.count:
             raise ValueError(f"batch {recipe.batch} is larger than the training set of {self.count} examples")
-        own = part.y.ndim == 2
         if own and len(part.y) != len(tickets):
             raise ValueError(f"{len(part.y)} training sets for {len(tickets)} replicates")
-        self.x, self.y = (part.x.flatten(0, 1), part.y.flatten()) if own else (part.x, part.y)
+        self.x, self.y = (part.x.flatten(0, 1), part.y.flatten(0, 1)) if own else (part.x, part.y)
         self.flat = self.x.flatten(1)
         self.offsets = [r * self.count if own else 0 for r in range(len(tickets))]
         self.order, self.recipe = order, recipe
@@ -93,10 +100,13 @@ class Feed:
     def batch(
         self, rows: Tensor, drawn: list[Drawn], at: int, *, laid: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """x [S, B, ...] and y [S, B] of the `at`-th step of a stretch; x `laid` batch-last is [S, B, features]."""
+        """x [S, B, ...] and y [S, B] or [S, B, T] of the `at`-th step of a stretch.
+
+        x `laid` batch-last is [S, B, features].
+        """
         chosen = rows[at]
         flat = chosen.view(-1)
-        y = self.y.index_select(0, flat).view(chosen.shape)
+        y = self.y.index_select(0, flat).view(*chosen.shape, *self.y.shape[1:])
         if laid and not drawn:
             return batch_last(self.flat, chosen), y
         x = self.x.index_select(0, flat)

@@ -1,7 +1,6 @@
 """The only training loop: a stack of tickets in, their trajectories out."""
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -43,6 +42,7 @@ def train(
     save: Sequence[int] = (),
     device: str | torch.device = "cpu",
     engine: Engine = "auto",
+    own: bool = False,
     changes: Changes | None = None,
     learning: Learning | None = None,
     checkpoint: Checkpoint | None = None,
@@ -56,10 +56,11 @@ def train(
     optimiser's, and at the end, without (nothing goes on from there). A replicate whose loss stops being finite
     becomes a `Failed` and leaves the others' numbers alone; a `Failed` that comes in goes out as it is.
 
-    `data` are shared by the replicates, or, with a leading dimension for the stack, each has its own. Replicate r
-    sees them in the order of `seeds.derive("order")`, in batches of `recipe.batch` that run on over the ends of
-    epochs; so every arm of a replicate sees the same. Curves have a point at each step of `recipe.grid(start)`:
-    `train_loss` is the mean since the point before (nan at the first).
+    `data` are shared by the replicates, or, with `own`, each has its own under a leading dimension for the stack. Where
+    classes are y [N, T], an example wants T answers, logits [N, T, K], and loss and accuracy are means over all of
+    them. Replicate r sees the examples in the order of `seeds.derive("order")`, in batches of `recipe.batch` that run
+    on over the ends of epochs; so every arm of a replicate sees the same. Curves have a point at each step of
+    `recipe.grid(start)`: `train_loss` is the mean since the point before (nan at the first).
     Validation data are looked at at each of them, test data only at the two that are reported, that of least
     validation loss and the last; elsewhere `test_loss` and `test_accuracy` are nan.
 
@@ -83,12 +84,13 @@ def train(
     check_precision(recipe.precision, torch.device(device), engine)
     if save and (changes or learning):
         raise ValueError("states are saved on the way only where the mask is one and the same")
-    example = data.train.x[0, :2] if data.train.y.ndim == 2 else data.train.x[:2]
+    example = data.train.x[0, :2] if own else data.train.x[:2]
     device = torch.device(device)
     engine = "dense" if learning else engine
     asked = Asked(module.to(device), recipe, device, engine, example.to(device), changes, learning)
     run = begin(alive, asked)
-    feed = Feed(data.train, order, alive, recipe)
+    run.curves.own = own
+    feed = Feed(data.train, order, alive, recipe, own=own)
     kept = checkpoint.load() if checkpoint else None
     if kept is not None:
         run = restore(run, kept)
@@ -261,7 +263,6 @@ def _finish(run: Run, alive: Sequence[Ticket], data: Data) -> list[Trajectory | 
         "sparse": sorted(run.converted.structures),
         "optimizer_state": "restored" if alive[0].start.optimizer else "fresh",
         "steps": run.step - start,
-        "seconds": round((run.seconds + time.monotonic() - run.began) / len(alive), 3),
     }
     results: list[Trajectory | Failed] = []
     for r, ticket in enumerate(alive):

@@ -67,7 +67,8 @@ def masked(
         ):  # what torch.compile made before the block does not see hooks of the model within
             handles.append(whole.register_forward_pre_hook(rule))
         # A state dict may be taken of a part: every module that holds a masked weight looks after it.
-        for owner in {"", *(name.rpartition(".")[0] for name in mask.keep)}:
+        parameters = dict(model.named_parameters())
+        for owner in {"", *_holders(model, [parameters[name] for name in mask.keep])}:
             before_state_dict: Callable[..., RemovableHandle] = model.get_submodule(
                 owner
             ).register_state_dict_pre_hook
@@ -90,6 +91,16 @@ def _check(model: nn.Module, mask: Mask) -> None:
         if parameters[name].shape != keep.shape:
             given, own = tuple(keep.shape), tuple(parameters[name].shape)
             raise ValueError(f"the mask of {name!r} has shape {given}, the model's weight {own}")
+
+
+def _holders(model: nn.Module, weights: Sequence[Tensor]) -> set[str]:
+    """The modules that hold one of these weights, which may be tied."""
+    wanted = {id(weight) for weight in weights}
+    return {
+        name
+        for name, module in model.named_modules()
+        if any(id(p) in wanted for p in module.parameters(recurse=False))
+    }
 
 
 def _follow(optimizer: Optimizer, rule: Callable[..., None]) -> Callable[[], None]:

@@ -1,6 +1,5 @@
 """A stack in training: its tensors, how they begin, are put aside, taken up again and given other masks."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -52,8 +51,6 @@ class Run:
     saved: dict[int, dict[str, dict[str, Tensor]]] = field(default_factory=dict)
     update: Step | None = None
     work: list[float] = field(default_factory=list)  # operations so far, of each replicate
-    seconds: float = 0.0  # spent before `began`
-    began: float = field(default_factory=time.monotonic)
 
     @property
     def recipe(self) -> Recipe:
@@ -159,7 +156,6 @@ def remasked(run: Run, masks: Sequence[Mask], now: Mapping[str, Mapping[str, Ten
         tickets.append(replace(ticket, mask=mask, start=replace(state, optimizer=slots)))
     fresh = begin(tickets, run.asked)
     fresh.start, fresh.losses, fresh.curves, fresh.work = run.start, run.losses, run.curves, run.work
-    fresh.seconds, fresh.began = run.seconds, run.began
     return fresh
 
 
@@ -179,7 +175,6 @@ def set_aside(run: Run) -> dict[str, Any]:
         "keep": [dict(t.mask.keep) for t in run.tickets] if run.asked.changes else [],
         "scores": dict(run.supermask.scores) if run.supermask else {},
         "work": list(run.work),
-        "seconds": run.seconds + time.monotonic() - run.began,
         "losses": run.losses,
         "saved": dict(run.saved),
         "rows": list(run.curves.rows),
@@ -204,7 +199,6 @@ def restore(run: Run, kept: dict[str, Any]) -> Run:
     run.optimizer.state.clear()
     _load_slots(run.optimizer, run.learned, run.converted.pack(kept["now"]["optimizer"]))
     run.step, run.saved, run.work = kept["step"], dict(kept["saved"]), list(kept["work"])
-    run.seconds = kept["seconds"]
     curves = run.curves
     curves.rows, curves.least, curves.point = list(kept["rows"]), kept["least"], kept["point"]
     device = run.losses.device

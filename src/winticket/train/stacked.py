@@ -27,9 +27,9 @@ from winticket.train.precision import Precision
 
 Tensors = Mapping[str, Tensor]
 Gradients = Callable[[Tensors, Tensors, Tensor, Tensor], tuple[dict[str, Tensor], Tensor]]
-"""(weights [S, ...], buffers [S, ...], x [S, B, ...], y [S, B]) -> gradients [S, ...], losses [S]"""
+"""(weights [S, ...], buffers [S, ...], x [S, B, ...], y [S, B] or [S, B, T]) -> gradients [S, ...], losses [S]"""
 Scores = Callable[[Tensors, Tensors, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(weights [S, ...], buffers [S, ...], x [N, ...], y [N]) -> summed losses [S], correct answers [S]"""
+"""(weights [S, ...], buffers [S, ...], x [N, ...], y [N] or [N, T]) -> summed losses [S], correct answers [S]"""
 
 NARROW = 32  # columns of a product's result below which SGEMM has too little to do along a row
 
@@ -52,6 +52,11 @@ _kept: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Lifted]]" = WeakKe
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Per-example cross-entropy [B] of logits [B, K] against classes y [B]."""
     return -torch.log_softmax(logits, -1).gather(-1, y.unsqueeze(-1)).squeeze(-1)
+
+
+def in_a_row(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits [answers, K] and classes [answers], however many answers an example has."""
+    return (logits.flatten(0, -2), y.flatten()) if y.ndim > 1 else (logits, y)
 
 
 def _for_kernel(logits: Tensor) -> bool:
@@ -77,6 +82,7 @@ def gradients(
             logits = functional_call(module, (dict(weights), dict(buffers)), (x,))
         if precision == "bf16":
             logits = logits.float()
+        logits, y = in_a_row(logits, y)
         return compiled_loss(logits, y) if _for_kernel(logits) else cross_entropy(logits, y).mean()
 
     name = "gradients" if precision == "float32" else f"gradients in {precision}"
@@ -84,19 +90,27 @@ def gradients(
 
 
 def scores(
-    module: nn.Module, weights: Tensors, buffers: Tensors, x: Tensor, y: Tensor, *, how: str
+    module: nn.Module,
+    weights: Tensors,
+    buffers: Tensors,
+    x: Tensor,
+    y: Tensor,
+    *,
+    how: str,
+    own: bool = False,
 ) -> Lifted:
-    """Summed loss (float64) and count of correct answers; the replicates share y [N] or have their own, y [S, N]."""
+    """Summed loss (float64) and count of correct answers; the replicates share x and y or have their `own` [S, ...]."""
 
     def score(weights: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         # A copy: x is the dataset itself, and a module may write to its input.
         logits = functional_call(module, (dict(weights), dict(buffers)), (x.clone(),))
+        logits, y = in_a_row(logits, y)
         if _for_kernel(logits):
             return judged(logits, y)
         return cross_entropy(logits, y).sum(dtype=torch.float64), (logits.argmax(-1) == y).sum()
 
-    own = 0 if y.ndim == 2 else None
-    return _lift(module, "scores", score, (weights, buffers, x, y), (0, 0, own, own), how=how)
+    lead = 0 if own else None
+    return _lift(module, "scores", score, (weights, buffers, x, y), (0, 0, lead, lead), how=how)
 
 
 def _lift(
@@ -110,7 +124,7 @@ def _lift(
 ) -> Lifted:
     weights, buffers, x, y = example
     shapes = tuple((k, tuple(v.shape), v.dtype) for k, v in {**weights, **buffers}.items())
-    key = (name, how, module.training, shapes, x.shape, x.stride(), x.dtype, y.shape, x.device)
+    key = (name, how, dims, module.training, shapes, x.shape, x.stride(), x.dtype, y.shape, x.device)
     kept = _kept.setdefault(module, {})
     if key not in kept:
         kept[key] = _choose(module, name, one, example, dims, how=how)
@@ -174,7 +188,23 @@ def channels_last(module: nn.Module, x: Tensor, how: str) -> Tensor:
     kinds = {type(layer) for layer in module.modules()}
     if x.ndim < 4 or nn.Conv2d not in kinds or SparseConv2d in kinds or may_stack(module, x.device, how):
         return x
+    if x.device.type == "cpu" and any(_overruns(layer) for layer in module.modules()):
+        return x
     return x.flatten(0, -4).contiguous(memory_format=torch.channels_last).view(x.shape)
+
+
+VECTOR = 16  # float32 in the widest vectors of a CPU
+
+
+def _overruns(layer: nn.Module) -> bool:
+    """Whether oneDNN's gradient by this layer's weight writes past its buffer where channels are innermost.
+
+    It does for 1x1 kernels with a stride where there are fewer channels than a vector holds (seen in torch 2.13.0).
+    """
+    if not isinstance(layer, nn.Conv2d):
+        return False
+    narrow = layer.in_channels // layer.groups < VECTOR
+    return narrow and layer.kernel_size == (1, 1) and max(layer.stride) > 1
 
 
 def _first_line(error: Exception) -> str:

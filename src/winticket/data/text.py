@@ -1,0 +1,86 @@
+"""Plain text, character by character: windows of it, and at each character the next one."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from winticket.data.content import Decoded, Split
+from winticket.data.local import IMAGE_ENDINGS
+
+ENDING = ".txt"
+LENGTH = 64
+"""Characters in a window."""
+SHARES = {"validation": 0.1, "test": 0.1}
+"""Of the text, from its end; what comes before is for training."""
+
+
+def find(path: Path) -> Path | None:
+    """The text file that is meant by a path: it, or the one in a folder. None where the path holds other data.
+
+    ValueError for a folder of several.
+    """
+    if path.is_file():
+        return path if path.suffix.lower() == ENDING else None
+    files = [
+        file
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    ]
+    texts = [file for file in files if file.suffix.lower() == ENDING]
+    if not texts or any(file.suffix.lower() in (".parquet", *IMAGE_ENDINGS) for file in files):
+        return None
+    if len(texts) > 1:
+        there = ", ".join(file.relative_to(path).as_posix() for file in texts[:5])
+        raise ValueError(f"{path} holds {len(texts)} text files ({there}); give one of them")
+    return texts[0]
+
+
+def digest(file: Path) -> str:
+    """SHA-256 (hexadecimal) of a text file's bytes and of how it is cut."""
+    return hashlib.sha256(f"text {LENGTH} {SHARES};".encode() + _bytes(file)).hexdigest()
+
+
+def decode(file: Path) -> Decoded:
+    """A text as three parts in its own order, each cut into windows that do not overlap.
+
+    x [N, LENGTH] are characters as numbers, int64, in the order of their code points over the whole text; y [N, LENGTH]
+    are the characters that follow them. Parts share no character, and what is left of a part after its last whole
+    window is dropped. ValueError where the text is not UTF-8, too short, or one character throughout.
+    """
+    try:
+        text = _bytes(file).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 text ({error}); convert it first") from error
+    points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+    characters, numbers = np.unique(points, return_inverse=True)
+    least = int(np.ceil((LENGTH + 1) / min(SHARES.values())))
+    if len(points) < least:
+        raise ValueError(
+            f"{file} has {len(points)} characters; its parts are cut into windows of {LENGTH}, so {least} are the least"
+        )
+    if len(characters) < 2:
+        raise ValueError(f"{file} is one character throughout, so there is nothing to learn from it")
+    sizes = {split: int(share * len(points)) for split, share in SHARES.items()}
+    ends = {"train": len(points) - sum(sizes.values()), **sizes}
+    splits, begin = {}, 0
+    for split, size in ends.items():
+        splits[split] = _windows(torch.from_numpy(numbers[begin : begin + size].astype(np.int64)))
+        begin += size
+    return Decoded(splits, tuple(chr(point) for point in characters), 1.0)
+
+
+def _windows(part: torch.Tensor) -> Split:
+    count = (len(part) - 1) // LENGTH
+    cut = count * LENGTH
+    return Split(part[:cut].view(count, LENGTH).clone(), part[1 : cut + 1].view(count, LENGTH).clone())
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read ({error}); check its permissions") from error

@@ -1,0 +1,69 @@
+"""LeNet, Conv-2/4/6 and the network of MNIST-1D: layers in a row, without normalisation."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+CONV_WIDTHS = {"conv-2": (64,), "conv-4": (64, 128), "conv-6": (64, 128, 256)}
+
+
+class Mlp1d(nn.Module):
+    """Greydanus 2020 (MNIST-1D, the lottery-ticket study): two hidden layers, the second one residual."""
+
+    def __init__(self, inputs: int, classes: int, *, hidden: int = 500) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(inputs, hidden)
+        self.fc2 = nn.Linear(hidden, hidden)
+        self.fc3 = nn.Linear(hidden, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, *input_shape] -> logits [N, classes]."""
+        h = torch.relu(self.fc1(x.flatten(1)))
+        h = h + torch.relu(self.fc2(h))
+        logits: Tensor = self.fc3(h)
+        return logits
+
+
+def lenet_widths(name: str) -> tuple[int, ...] | None:
+    """(300, 100) of "lenet-300-100"; None for any other kind of name."""
+    if re.fullmatch(r"lenet(-[1-9][0-9]*)+", name, re.ASCII) is None:
+        return None
+    return tuple(int(width) for width in name.split("-")[1:])
+
+
+def plain(name: str, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The network of a name of this module."""
+    if name == "mlp1d":
+        return Mlp1d(math.prod(input_shape), classes)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    widths = (256, 256) if name in CONV_WIDTHS else lenet_widths(name)
+    assert widths is not None
+    inputs = math.prod(input_shape)
+    if name in CONV_WIDTHS:
+        inputs = _add_convolutions(layers, CONV_WIDTHS[name], input_shape)
+    layers["flatten"] = nn.Flatten()
+    for number, (fan_in, fan_out) in enumerate(zip((inputs, *widths), (*widths, classes), strict=True), 1):
+        layers[f"fc{number}"] = nn.Linear(fan_in, fan_out)
+        if number <= len(widths):
+            layers[f"relu{number}"] = nn.ReLU()
+    return nn.Sequential(layers)
+
+
+def _add_convolutions(
+    layers: OrderedDict[str, nn.Module], widths: tuple[int, ...], input_shape: tuple[int, ...]
+) -> int:
+    """Add two 3x3 convolutions and a 2x2 max-pool per width; return the number of features they give."""
+    channels, height, width = input_shape
+    for block, filters in enumerate(widths, 1):
+        for number in (2 * block - 1, 2 * block):
+            layers[f"conv{number}"] = nn.Conv2d(channels, filters, 3, padding=1)
+            layers[f"conv{number}_relu"] = nn.ReLU()
+            channels = filters
+        layers[f"pool{block}"] = nn.MaxPool2d(2)
+        height, width = height // 2, width // 2
+    return channels * height * width

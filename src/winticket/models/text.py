@@ -1,0 +1,103 @@
+"""A small transformer that reads text character by character."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import torch
+from torch import Tensor, nn
+
+LAYERS, WIDTH = 2, 64
+HEAD = 16
+"""Width of an attention head."""
+
+
+class Attention(nn.Module):
+    """Causal self-attention: every position looks at itself and those before. Vaswani et al. 2017, section 3.2.
+
+    Queries, keys and values are three Linear layers, so that each is pruned by its own measure, and the arithmetic is
+    plain operators: it stacks, and can be differentiated twice (GraSP).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = max(1, width // HEAD)
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, T, width] -> [N, T, width]."""
+        count, length, width = x.shape
+
+        def split(y: Tensor) -> Tensor:
+            return y.view(count, length, self.heads, -1).transpose(1, 2)
+
+        query, key, value = split(self.query(x)), split(self.key(x)), split(self.value(x))
+        look = query @ key.transpose(-2, -1) / math.sqrt(width // self.heads)
+        later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
+        look = torch.softmax(look.masked_fill(later, -math.inf), -1)
+        out: Tensor = self.out((look @ value).transpose(1, 2).reshape(count, length, width))
+        return out
+
+
+class Layer(nn.Module):
+    """Attention, then two Linear layers with a GELU; each behind a LayerNorm and added to what came in."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1, self.attention = nn.LayerNorm(width), Attention(width)
+        self.norm2, self.up, self.down = (
+            nn.LayerNorm(width),
+            nn.Linear(width, 4 * width),
+            nn.Linear(4 * width, width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, T, width] -> [N, T, width]."""
+        x = x + self.attention(self.norm1(x))
+        added: Tensor = self.down(nn.functional.gelu(self.up(self.norm2(x))))
+        return x + added
+
+
+class CharGpt(nn.Module):
+    """The next character at every position, from those up to it: a GPT of a few layers.
+
+    Radford et al. 2019 (GPT-2: LayerNorm before each part and at the end, learnt positions), without dropout. The head
+    is a Linear layer of its own, not tied to the embedding: it is eligible, and embeddings are not.
+    """
+
+    def __init__(self, length: int, characters: int, *, layers: int = LAYERS, width: int = WIDTH) -> None:
+        super().__init__()
+        self.embed, self.place = nn.Embedding(characters, width), nn.Embedding(length, width)
+        self.layers = nn.Sequential(*[Layer(width) for _ in range(layers)])
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, characters)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens [N, T], T at most `length` -> logits [N, T, characters]."""
+        places = torch.arange(x.shape[-1], device=x.device)
+        h = self.layers(self.embed(x) + self.place(places))
+        logits: Tensor = self.head(self.norm(h))
+        return logits
+
+
+def parse(name: str) -> tuple[int, int] | None:
+    """(layers, width) of "chargpt" or, with both said, "chargpt-4-128"; None for another name."""
+    if name == "chargpt":
+        return LAYERS, WIDTH
+    found = re.fullmatch(r"chargpt-([1-9][0-9]?)-([1-9][0-9]{0,3})", name, re.ASCII)
+    if found is None:
+        return None
+    layers, width = int(found[1]), int(found[2])
+    if width > HEAD and width % HEAD:
+        raise ValueError(
+            f"{name}: attention heads are {HEAD} wide, so give a width that is a multiple of {HEAD}"
+        )
+    return layers, width
+
+
+def chargpt(name: str, length: int, characters: int) -> nn.Module:
+    """The transformer of a name that `parse` knows."""
+    known = parse(name)
+    assert known is not None
+    return CharGpt(length, characters, layers=known[0], width=known[1])

@@ -1,0 +1,76 @@
+"""A user's own networks: `package.module:build`, imported, called and tried."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from winticket.models.nearest import nearest
+
+
+def imported(name: str) -> Callable[..., object]:
+    """The function that "package.module:build" names. ValueError, with the cause, where there is none."""
+    path, _, attribute = name.partition(":")
+    if not path or not attribute.isidentifier():
+        raise ValueError(f"model {name!r} should read package.module:build, a module and a function in it")
+    try:
+        module = importlib.import_module(path)
+    except Exception as error:
+        raise ValueError(
+            f"model {name!r}: importing {path!r} failed with {type(error).__name__}: {error}; "
+            "is it installed, or on PYTHONPATH?"
+        ) from error
+    function = getattr(module, attribute, None)
+    if function is None:
+        public = [word for word, value in vars(module).items() if callable(value) and word[0] != "_"]
+        raise ValueError(f"model {name!r}: {path} has no {attribute!r}{nearest(attribute, public)}")
+    if not callable(function):
+        raise TypeError(f"model {name!r}: {attribute!r} is {type(function).__name__}, which cannot be called")
+    built: Callable[..., object] = function
+    return built
+
+
+def users(name: str, input_shape: tuple[int, ...], classes: int, seed: int, *, tokens: bool) -> nn.Module:
+    """Call a user's function with torch's global generator seeded and, afterwards, as it was."""
+    function = imported(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        try:
+            module = function(input_shape=input_shape, classes=classes)
+        except Exception as error:
+            raise ValueError(
+                f"model {name!r}: calling it with input_shape={input_shape}, classes={classes} failed with "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"model {name!r} returned {type(module).__name__}, not a torch.nn.Module")
+        _check_logits(name, module, input_shape, classes, tokens=tokens)
+    return module
+
+
+def _check_logits(
+    name: str, module: nn.Module, input_shape: tuple[int, ...], classes: int, *, tokens: bool
+) -> None:
+    """Two blank examples through the module, in evaluation mode so that no statistic moves."""
+    training = {layer: layer.training for layer in module.modules()}
+    blank = torch.zeros(2, *input_shape, dtype=torch.int64 if tokens else torch.float32)
+    try:
+        with torch.no_grad():
+            logits = module.eval()(blank)
+    except Exception as error:
+        kind = "tokens" if tokens else "inputs"
+        raise ValueError(
+            f"model {name!r} does not take {kind} [N, {', '.join(map(str, input_shape))}]: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    for layer, was_training in training.items():
+        layer.training = was_training
+    given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    wanted = (*input_shape, classes) if tokens else (classes,)
+    if given != (2, *wanted):
+        raise ValueError(
+            f"model {name!r} should give logits [N, {', '.join(map(str, wanted))}], but for N = 2 gives {given}"
+        )

@@ -1,0 +1,116 @@
+"""Text as data: characters by hand, parts that share nothing, refusals."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from winticket import data
+from winticket.data.text import LENGTH
+
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "tinyshakespeare"
+
+
+def numbered(length: int) -> str:
+    """A text whose every place can be told: 0 1 2 ... as characters of their own."""
+    return "".join(chr(0x4E00 + i) for i in range(length))
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
+    return path
+
+
+def characters(part: data.Split, whole: data.Dataset) -> list[str]:
+    return ["".join(whole.class_names[c] for c in row) for row in part.x.tolist()]
+
+
+def test_windows_and_what_follows_by_hand(tmp_path: Path) -> None:
+    text = numbered(
+        1400
+    )  # parts of 1120, 140 and 140: 17, 2 and 2 windows of 64, each with a character to spare
+    loaded = data.load(write(tmp_path / "book.txt", text))
+    assert (loaded.input_shape, loaded.classes) == ((LENGTH,), 1400)
+    assert [len(part.y) for part in (loaded.train, loaded.validation, loaded.test)] == [17, 2, 2]
+    for part, begin in ((loaded.train, 0), (loaded.validation, 1120), (loaded.test, 1260)):
+        assert (part.x.dtype, part.y.dtype) == (torch.int64, torch.int64)
+        assert "".join(characters(part, loaded)) == text[begin : begin + LENGTH * len(part.x)]
+        assert torch.equal(part.x.flatten()[1:], part.y.flatten()[:-1])
+        follows = begin + LENGTH * len(part.x)
+        assert loaded.class_names[int(part.y[-1, -1])] == text[follows]
+
+    def seen(part: data.Split) -> set[int]:
+        return {*part.x.flatten().tolist(), *part.y.flatten().tolist()}
+
+    assert not seen(loaded.train) & seen(loaded.validation)
+    assert not seen(loaded.validation) & seen(loaded.test)
+    source = data.find_source(tmp_path / "book.txt")
+    assert source.tokens
+    assert (source.stored_train, source.stored_validation, source.stored_test) == (17, 2, 2)
+    assert not data.find_source("digits").tokens
+
+
+def test_characters_are_numbered_by_code_point(tmp_path: Path) -> None:
+    loaded = data.load(write(tmp_path / "a.txt", "ba\nc" * 400))
+    assert loaded.class_names == ("\n", "a", "b", "c")
+    assert loaded.train.x[0, :4].tolist() == [2, 1, 0, 3]
+    marked = tmp_path / "b.txt"
+    marked.write_bytes(
+        b"\xef\xbb\xbf" + b"ba\nc" * 400
+    )  # the mark that some editors put first is no character
+    assert data.load(marked).fingerprint == loaded.fingerprint
+
+
+def test_a_folder_with_one_text_is_that_text(tmp_path: Path) -> None:
+    file = write(tmp_path / "set" / "input.txt", numbered(1400))
+    assert data.load(tmp_path / "set").fingerprint == data.load(file).fingerprint
+    write(tmp_path / "set" / ".hidden.txt", "no")
+    assert data.find_source(tmp_path / "set").train == 17
+    write(tmp_path / "set" / "more.txt", numbered(1400))
+    with pytest.raises(ValueError, match=r"holds 2 text files \(input\.txt, more\.txt\); give one"):
+        data.load(tmp_path / "set")
+
+
+def test_a_changed_text_is_another(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.txt", "ab" * 700)
+    before = data.find_source(file).fingerprint
+    write(file, "ba" * 700)
+    assert data.find_source(file).fingerprint != before
+
+
+def test_fewer_windows_are_drawn_by_seed(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.txt", numbered(7000))
+    one, two = (data.load(file, seed=seed, validation=3, test=4) for seed in (1, 2))
+    whole: list[Tensor] = list(data.load(file).validation.x)
+    assert [len(one.validation.y), len(one.test.y)] == [3, 4]
+    assert all(any(torch.equal(row, other) for other in whole) for row in one.validation.x)
+    assert not torch.equal(one.validation.x, two.validation.x)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"too short", "has 9 characters; its parts are cut into windows of 64, so 650 are the least"),
+        (b"a" * 2000, "one character throughout"),
+        (b"caf\xe9 " * 400, "is not UTF-8 text"),
+    ],
+)
+def test_bad_texts(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        data.find_source(tmp_path / "bad.txt")
+
+
+def test_a_missing_text_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        data.find_source("nowhere.txt")
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"no tinyshakespeare at {SHARED}")
+def test_tinyshakespeare() -> None:
+    source = data.find_source(SHARED)
+    assert (source.classes, source.input_shape) == (65, (LENGTH,))
+    # 1 115 394 characters: 892 316 for training, 111 539 each for validation and test.
+    assert (source.train, source.validation, source.test) == (13942, 1742, 1742)

@@ -41,6 +41,8 @@ BY_HAND: dict[str, tuple[list[Any], list[Any]]] = {
     "large_init_large_final": ([[0.5, 1, 0]], [[0.5, 0.75], [0.5, 0.25]]),
     "small_init_small_final": ([[1, 0.5, 0]], [[0.5, 0.25], [0.25, 1]]),
     "magnitude_increase": ([[-0.5, -1, -9]], [[0.5, 0], [-1.75, -0.125]]),
+    # Squares 1/4, 4 and 1, 1, 1/16, 1/64: each over the sum of itself and those before it in falling order.
+    "lamp": ([[0.25 / 4.25, 1, 0]], [[1, 1 / 2], [0.0625 / 2.0625, 0.015625 / 2.078125]]),
     "movement": ([[0.5, 5, 9]], [[1.5, 0], [1.75, 0.125]]),
     "large_final_same_sign": ([[0.5, 0, 0]], [[0, 1], [0.25, 0.125]]),
     "large_final_diff_sign": ([[0, 2, 0]], [[1, 0], [0, 0]]),

@@ -8,6 +8,7 @@ the allocation leaves them out. What a criterion needs beside weights and mask, 
 from winticket.criteria.evidence import Criterion, Evidence
 from winticket.criteria.gradients import fisher, grasp, snip, synflow, taylor, wanda
 from winticket.criteria.magnitudes import (
+    lamp,
     large_final_diff_sign,
     large_final_same_sign,
     large_init,
@@ -33,6 +34,7 @@ __all__ = [
     "grasp",
     "l1_units",
     "l2_units",
+    "lamp",
     "large_final_diff_sign",
     "large_final_same_sign",
     "large_init",

@@ -61,6 +61,21 @@ def movement(e: Evidence) -> Scores:
     return {name: (e.now.weights[name] - e.start.weights[name]).abs() for name in e.mask.keep}
 
 
+def lamp(e: Evidence) -> Scores:
+    """Squared magnitude over that of all weights of the layer at least as large: s = w² / Σ_{v ≥ w} v².
+
+    Lee et al. 2021 (Layer-adaptive Sparsity for the Magnitude-based Pruning). Within a layer the order is that of
+    `magnitude`; it makes layers comparable, so allocate by global_top. Ties go by position.
+    """
+    scores = {}
+    for name, size in magnitude(e).items():
+        square = size.double().masked_fill(~e.mask.keep[name], 0).reshape(-1) ** 2
+        order = torch.sort(square, descending=True, stable=True).indices
+        share = square[order] / square[order].cumsum(0).clamp(min=torch.finfo(torch.float64).tiny)
+        scores[name] = torch.empty_like(square).scatter_(0, order, share).view(size.shape)
+    return scores
+
+
 def large_final_same_sign(e: Evidence) -> Scores:
     """`magnitude` of weights that kept their sign; others 0. Zhou et al. 2019, the authors' get_weight_init.py."""
     return _signed(e, magnitude(e), same=True)

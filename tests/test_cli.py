@@ -601,6 +601,36 @@ def test_methods_lists_everything_with_a_line_and_its_paper(shell: Shell) -> Non
 
 
 @pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--density", "1.5"), "density is 1.5; give one in (0, 1)"),
+        (("--method", "rigle"), "unknown method 'rigle' (did you mean 'rigl'?)"),
+        (("--method", "at-init:snipp"), "unknown criterion 'snipp' (did you mean 'snip'?)"),
+        (("--workers", "0"), "workers is 0; give the number of processes"),
+        (("--model", "lenet-0"), "there is no model 'lenet-0'"),
+    ],
+)
+def test_a_comparison_that_cannot_be_is_refused(
+    here: Path, shell: Shell, words: tuple[str, ...], told: str
+) -> None:
+    before = set(here.iterdir())
+    answer = shell("compare", "digits", *words)
+    assert answer.status == 2
+    assert told in answer.told()
+    assert set(here.iterdir()) == before
+
+
+def test_compare_prints_one_document_or_two_tables(here: Path, shell: Shell) -> None:
+    words = ["compare", "digits", "--method", "one-shot", "--method", "set", "--density", "0.3", "--quiet"]
+    words += ["--model", "lenet-10", "--steps", "20", "--replicates", "2", "--workers", "1"]
+    document = json.loads(shell(*words, "--json").out)
+    assert [row["method"] for row in document["rows"]] == ["dense", "one-shot", "set"] * 2
+    text = shell(*words).out
+    assert "As many steps in every training" in text
+    assert "As many steps in all" in text
+
+
+@pytest.mark.parametrize(
     ("word", "given", "meant"),
     [("criterion", "synflo", "synflow"), ("allocate", "ekr", "erk"), ("method", "atinit", "at-init")],
 )

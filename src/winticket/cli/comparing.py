@@ -64,21 +64,17 @@ def compare(
     [bold]winticket compare digits --density 0.05 --method imp --method rigl --method at-init:snip[/bold]
     """
     with request():
-        from winticket.experiment import USUAL_METHODS
-        from winticket.experiment import compare as side_by_side
+        from winticket.experiment.compare import USUAL_METHODS, carry_out, lay_out
+        from winticket.run import Store
 
         if workers is not None and workers < 1:
             raise ValueError(f"workers is {workers}; give the number of processes, 1 or more")
-        document = side_by_side(
-            data,
-            tuple(method or USUAL_METHODS),
-            density=density,
-            store=store,
-            out=out,
-            workers=workers,
-            watching=None if quiet else _watching,
-            **given(words),
-        )
+        entries = lay_out(data, tuple(method or USUAL_METHODS), density=density, **given(words))
+        Store(store).check_writable()
+        out.mkdir(parents=True, exist_ok=True)
+    document = carry_out(
+        entries, store=store, out=out, workers=workers, watching=None if quiet else _watching
+    )
     if as_json:
         print_json(document)
     else:
@@ -90,14 +86,9 @@ def compare(
 
 
 @contextmanager
-def _watching(tasks: Sequence["Task"], density: float) -> Iterator[Callable[["Event"], None]]:
+def _watching(tasks: Sequence["Task"]) -> Iterator[Callable[["Event"], None]]:
     from winticket.report import Watch
 
-    levels = 1 + max(int(str(t.label.get("level", 0))) for t in tasks)
-    with Watch(
-        {t.key: t.weight for t in tasks},
-        [density] * levels,
-        seconds=None,
-        console=Console(stderr=True),
-    ) as watch:
+    weights = {t.key: t.weight for t in tasks}
+    with Watch(weights, [], seconds=None, console=Console(stderr=True)) as watch:
         yield watch

@@ -16,7 +16,7 @@ from winticket.experiment.names import METHODS
 from winticket.experiment.plan import Place, Plan, plan
 from winticket.experiment.running import PRELOAD, measure_engine
 from winticket.experiment.spec import Experiment
-from winticket.run import Event, Store, Task
+from winticket.run import Event, RunError, Store, Task
 from winticket.run import run as execute
 from winticket.version import __version__
 
@@ -26,8 +26,8 @@ OWN = ("gradual", "set", "rigl")
 NEAR = 0.02
 """Costs that differ by less than this share are the same."""
 
-Watching = Callable[[Sequence[Task], float], AbstractContextManager[Callable[[Event], None] | None]]
-"""(trainings to come, density) -> a context whose value hears their events."""
+Watching = Callable[[Sequence[Task]], AbstractContextManager[Callable[[Event], None] | None]]
+"""Trainings to come -> a context whose value hears their events."""
 
 
 @dataclass(frozen=True)
@@ -66,33 +66,52 @@ def compare(
 
     `methods` are names, with a criterion where one is meant ("at-init:snip"). Costs are optimiser steps of all
     trainings that a network needed. `choices` are those of `Experiment.of`. Writes compare.json, a table and a figure
-    to `out`, and returns the document. Raises ValueError, before any training, for what cannot be had.
+    to `out`, and returns the document. Raises ValueError, before any training, for what cannot be had, OSError where
+    `out` cannot be written, RunError where no method finished.
     """
-    began = time.monotonic()
+    entries = lay_out(data, methods, density=density, **choices)
+    return carry_out(entries, store=store, out=out, workers=workers, watching=watching)
+
+
+def lay_out(
+    data: str | os.PathLike[str], methods: Sequence[str] = USUAL_METHODS, *, density: float, **choices: Any
+) -> list[Entry]:
+    """The plans of a comparison, the dense network first; see `compare`. Runs nothing."""
     if not 0 < density < 1:
         raise ValueError(f"density is {density}; give one in (0, 1), as 0.1")
-    place, count = Store(store), processes() if workers is None else workers
-    first = _entries(data, methods, density, choices)
-    folder = Path(out)
+    return _entries(data, methods, density, choices)
+
+
+def carry_out(
+    first: Sequence[Entry],
+    *,
+    store: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    workers: int | None = None,
+    watching: Watching | None = None,
+) -> dict[str, Any]:
+    """Run a comparison that was laid out; see `compare`."""
+    began = time.monotonic()
+    place, count, folder = Store(store), processes() if workers is None else workers, Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    found: list[tuple[str, Entry, dict[str, Any]]] = []
-    _execute(first, place, count, density, watching)
-    found += [("density", entry, _measured(entry, place)) for entry in first]
+    _execute(first, place, count, watching)
+    found = [("density", entry, _measured(entry, place)) for entry in first]
     costs = [row["steps"] for _, _, row in found if row["steps"]]
     if not costs:
-        raise ValueError(f"no method finished; winticket store ls {place.path} shows why")
+        raise RunError(f"no method finished; winticket store ls {place.path} shows why")
     budget = max(costs)
     longer = [_longer(entry, row["steps"], budget) for _, entry, row in found]
-    _execute([entry for entry in longer if entry], place, count, density, watching)
+    _execute([entry for entry in longer if entry], place, count, watching)
     for (_, entry, row), again in zip(list(found), longer, strict=True):
         found.append(("cost", again or entry, _measured(again, place) if again else row))
+    experiment = first[0].plan.experiment
     document = {
         "winticket": __version__,
-        "data": str(data),
-        "model": first[0].plan.setup.model,
-        "density": density,
+        "data": experiment.data,
+        "model": experiment.model,
+        "density": _end(first),
         "budget_steps": budget,
-        "replicates": first[0].plan.experiment.replicates,
+        "replicates": experiment.replicates,
         "rows": _against_dense([{"equal": equal, **_told(entry), **row} for equal, entry, row in found]),
         "environment": environment(),
         "store": place.path,
@@ -105,9 +124,17 @@ def compare(
     return document
 
 
+def _end(entries: Sequence[Entry]) -> float:
+    """The density that was asked for."""
+    experiment = entries[0].plan.experiment
+    return experiment.density[-1] if experiment.density else float(experiment.final_density or 1.0)
+
+
 def _entries(
     data: str | os.PathLike[str], methods: Sequence[str], density: float, choices: Mapping[str, Any]
 ) -> list[Entry]:
+    if not methods:
+        raise ValueError(f"no method is given; usual are {', '.join(USUAL_METHODS)}")
     if len(set(methods)) < len(methods):
         raise ValueError(f"a method is given twice among {', '.join(methods)}")
     entries: list[Entry] = []
@@ -148,9 +175,7 @@ def _longer(entry: Entry, steps: float | None, budget: float) -> Entry | None:
     return Entry(entry.method, plan(experiment), entry.arm)
 
 
-def _execute(
-    entries: Sequence[Entry], store: Store, workers: int, density: float, watching: Watching | None
-) -> None:
+def _execute(entries: Sequence[Entry], store: Store, workers: int, watching: Watching | None) -> None:
     wanted = {
         task.key: task for entry in entries for task in (entry.plan.tasks[place] for place in entry.places())
     }
@@ -164,7 +189,7 @@ def _execute(
         for place in entry.places()
         for at in (place, *entry.plan.behind(place))
     }
-    watched = watching(list(every.values()), density) if watching else nullcontext(None)
+    watched = watching(list(every.values())) if watching else nullcontext(None)
     with watched as hears:
         execute(list(wanted.values()), store, workers=workers, on_event=hears, preload=PRELOAD)
 

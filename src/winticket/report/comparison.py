@@ -12,8 +12,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Screen
 from rich.text import Text
 
-from winticket.report.figures import canvas, image
-from winticket.report.ink import DENSITY_COLORS, DENSITY_MARKERS, LIGHT, Ink, on, style
+from winticket.report.figures import image, two_canvases
+from winticket.report.ink import LIGHT, Ink, look_of, style
 from winticket.report.reading import Document, density_percent, duration, plus_minus
 from winticket.report.tables import Table
 
@@ -53,48 +53,47 @@ def comparison(document: Document) -> Table:
 
 
 def comparison_figure(document: Document, *, ink: Ink = LIGHT) -> tuple[Figure, Table]:
-    """Test accuracy against what one replicate cost, in steps: an open mark with usual trainings, a full one with the
-    trainings so much longer that all cost the same.
+    """Test accuracy of every method, with 95 % intervals: with as many steps in every training, and in all.
+
+    Beside each mark stands what one replicate cost in steps. The dense network is a line with its band.
     """
     table = comparison(document)
     percent = density_percent(document["density"])
-    title = f"What each method makes of a density of {percent}, and what it costs"
     under = f"{document['data']} · {document['model']} · n = {document['replicates']} · mean, 95 % t interval"
+    names = [
+        key for key in dict.fromkeys((r["method"], r["arm"]) for r in document["rows"]) if key[1] != "dense"
+    ]
     with style(ink):
-        figure, axes = canvas(title, under, ink=ink)
-        names = list(dict.fromkeys((r["method"], r["arm"]) for r in document["rows"]))
-        for number, (method, arm) in enumerate(names):
-            mine = table.where(method=method, arm=arm)
-            color = ink.dense if method == "dense" else on(ink, _color(number - 1))
-            steps, centre = mine.numbers("steps"), 100 * mine.numbers("accuracy")
-            low, high = 100 * mine.numbers("ci_low"), 100 * mine.numbers("ci_high")
-            # Beside one another, where costs are the same: a mark is not to hide another.
-            beside = steps * (1 + 0.02 * (number - (len(names) - 1) / 2))
-            axes.plot(beside, centre, color=color, linewidth=1.0, alpha=0.5)
-            axes.vlines(beside, low, high, color=color, linewidth=1.2)
-            marker = DENSITY_MARKERS[number % len(DENSITY_MARKERS)]
-            for at, equal in enumerate(mine.column("equal")):
-                face = color if equal == "cost" else ink.paper
-                axes.plot(
-                    beside[at : at + 1],
-                    centre[at : at + 1],
-                    marker,
-                    color=color,
-                    markerfacecolor=face,
-                    markersize=7,
-                    label=_label(method, arm) if equal == "density" else None,
+        title = f"What each method makes of a density of {percent}, and at what cost"
+        figure, pair = two_canvases(title, under, ink=ink)
+        for axes, (equal, words) in zip(pair, _EQUAL.items(), strict=True):
+            rows = table.where(equal=equal)
+            dense = rows.where(arm="dense")
+            axes.axvline(100 * dense.numbers("accuracy")[0], color=ink.dense, linewidth=1.5)
+            low, high = (100 * dense.numbers(name)[0] for name in ("ci_low", "ci_high"))
+            axes.axvspan(low, high, color=ink.dense, alpha=0.1, linewidth=0)
+            color = look_of("ticket", ink=ink).color
+            for place, (method, arm) in enumerate(names):
+                mine = rows.where(method=method, arm=arm)
+                axes.hlines(place, 100 * mine.numbers("ci_low"), 100 * mine.numbers("ci_high"), color=color)
+                axes.plot(100 * mine.numbers("accuracy"), [place], "o", color=color)
+                steps = mine.column("steps")[0]
+                cost = "no cost known" if steps is None else f"{steps:,.0f} steps"
+                axes.annotate(
+                    cost,
+                    (0.01, place),
+                    xycoords=("axes fraction", "data"),
+                    fontsize=7.5,
+                    color=ink.quiet,
+                    va="bottom",
                 )
-        axes.set_xscale("log")
-        axes.set_xlabel(
-            "optimiser steps of one replicate, all trainings that it needed (full marks: the same for all)"
-        )
-        axes.set_ylabel("test accuracy (%)")
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+            axes.set_title(words, loc="left", fontsize=9.5, color=ink.text)
+            axes.set_ylim(len(names) - 0.5, -0.6)
+            axes.set_yticks(range(len(names)), [_label(*name) for name in names])
+            axes.set_xlabel("test accuracy (%); line: the dense network's")
+            axes.grid(visible=False, axis="y")
+        figure.subplots_adjust(left=0.125)
     return figure, table
-
-
-def _color(number: int) -> str:
-    return DENSITY_COLORS[number % len(DENSITY_COLORS)]
 
 
 def _label(method: str, arm: str) -> str:

@@ -45,7 +45,7 @@ def accuracy_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple[F
     """
     table = accuracy_by_density(document)
     with style(ink):
-        figure, axes = canvas(accuracy_title(document), _subtitle(document), ink=ink)
+        figure, axes = _canvas(accuracy_title(document), _subtitle(document), ink=ink)
         _dense_reference(axes, table, "accuracy", scale=100, ink=ink)
         for arm in _pruned_arms(document):
             _arm_line(axes, table.where(arm=arm), "accuracy", look=look_of(arm, ink=ink), scale=100, ink=ink)
@@ -62,7 +62,7 @@ def early_stop_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple
     """Step of minimum validation loss against density, for every arm, with 95 % intervals; low is fast."""
     table = early_stop_by_density(document)
     with style(ink):
-        figure, axes = canvas(early_stop_title(document), _subtitle(document), ink=ink)
+        figure, axes = _canvas(early_stop_title(document), _subtitle(document), ink=ink)
         _dense_reference(axes, table, "early_stop_step", scale=1, ink=ink)
         for arm in _pruned_arms(document):
             rows = table.where(arm=arm)
@@ -85,7 +85,7 @@ def learning_curve_figure(document: Document, curves: Curves, *, ink: Ink = LIGH
     shown = densities_to_show(document, table)
     with style(ink):
         title = learning_title(document, table, shown)
-        figure, (left, right) = _two_canvases(title, _subtitle(document), ink=ink)
+        figure, (left, right) = two_canvases(title, _subtitle(document), ink=ink)
         _curve(left, table.where(arm="dense"), color=ink.dense, dashes="-", marker="", label="dense, 100 %")
         for place, density in enumerate(shown):
             paint, marker = on(ink, DENSITY_COLORS[place]), DENSITY_MARKERS[place]
@@ -182,14 +182,14 @@ def _head(figure: Figure, title: str, subtitle: str, *, ink: Ink) -> None:
     figure.text(0.02, below, subtitle, ha="left", va="top", fontsize=9, color=ink.quiet)
 
 
-def canvas(title: str, subtitle: str, *, ink: Ink) -> tuple[Figure, Axes]:
+def _canvas(title: str, subtitle: str, *, ink: Ink) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7.6, 5.0))
     figure.subplots_adjust(left=0.105, right=0.975, bottom=0.115, top=0.80 - 0.05 * title.count("\n"))
     _head(figure, title, subtitle, ink=ink)
     return figure, figure.add_subplot()
 
 
-def _two_canvases(title: str, subtitle: str, *, ink: Ink) -> tuple[Figure, tuple[Axes, Axes]]:
+def two_canvases(title: str, subtitle: str, *, ink: Ink) -> tuple[Figure, tuple[Axes, Axes]]:
     figure = Figure(figsize=(10.6, 5.0))
     top = 0.80 - 0.05 * title.count("\n")
     figure.subplots_adjust(left=0.07, right=0.985, bottom=0.115, top=top, wspace=0.07)

@@ -46,6 +46,8 @@ class Happening(Protocol):
 class Watch:
     """Draws progress of trainings whose weights add up to the whole; call it with each event, inside `with`.
 
+    `densities` are those of the levels, in words for people; none where several plans run.
+
     What is reused or skipped is taken out of the whole. The time left is the weight left over the speed so far, and
     before there is a speed, `seconds`, the plan's estimate. Without a terminal it prints a line every 15 seconds, and
     one at the end.
@@ -106,7 +108,7 @@ class Watch:
             self._print(self._line())
 
     def _advance(self, task: Training, step: int, steps: int) -> None:
-        self.done[task.key] = task.weight * step / steps
+        self.done[task.key] = self._weight(task) * step / steps
         if task.key in self.rows:
             self.bars.update(self.rows[task.key], completed=step / steps, at=f"{step} / {steps} steps")
 
@@ -115,7 +117,7 @@ class Watch:
         key = event.task.key
         self._close_row(key)
         if event.kind == "finished" or (event.kind == "failed" and not event.earlier):
-            self.done[key] = event.task.weight
+            self.done[key] = self._weight(event.task)
         elif event.kind in ("reused", "skipped", "failed"):  # it takes no time of this run's
             self.done.pop(key, None)
             self.weights.pop(key, None)
@@ -126,6 +128,9 @@ class Watch:
             self.failed += 1
             last = (event.text or "").strip().splitlines()[-1:]
             self._print(f"failed: {self._name(event.task.label)}: {''.join(last)}")
+
+    def _weight(self, task: Training) -> float:
+        return self.weights.get(task.key, task.weight)
 
     def _close_row(self, key: str) -> None:
         if key in self.rows:
@@ -172,4 +177,6 @@ class Watch:
         arm = arm_name(str(label.get("arm", "training")))
         if arm == "source":  # its levels are another experiment's
             return f"finding tickets, level {level}, {who}"
+        if not self.densities:  # several plans' at once, whose levels differ
+            return f"{arm}, level {level}, {who}"
         return f"{arm} at {density_percent(self.densities[level])} (level {level} of {len(self.densities) - 1}), {who}"

@@ -1,0 +1,92 @@
+"""Methods side by side: what is trained, what is counted, what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from winticket.experiment import compare
+
+SMALL: dict[str, Any] = {
+    "model": "lenet-20-10",
+    "steps": 40,
+    "evaluate_every": 20,
+    "replicates": 2,
+    "stack": 2,
+    "validation": 150,
+    "test": 200,
+    "workers": 0,
+}
+METHODS = ("imp", "one-shot", "at-init:random", "rigl", "edge-popup")
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    place = tmp_path_factory.mktemp("compare")
+    found = compare("digits", METHODS, density=0.4, store=place / "store", out=place / "out", **SMALL)
+    assert json.loads((place / "out" / "compare.json").read_text()) == json.loads(json.dumps(found))
+    assert {Path(f).name for f in found["files"]} == {"compare.csv", "compare.png", "compare.svg"}
+    assert all(Path(f).stat().st_size for f in found["files"])
+    return found
+
+
+def rows(document: dict[str, Any], equal: str) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(r["method"], r["arm"]): r for r in document["rows"] if r["equal"] == equal}
+
+
+def test_every_method_is_at_the_density_with_the_same_steps_per_training(document: dict[str, Any]) -> None:
+    found = rows(document, "density")
+    wanted = [("imp", "ticket"), ("one-shot", "ticket"), ("at-init:random", "ticket"), ("rigl", "search")]
+    assert list(found) == [("dense", "dense"), *wanted, ("edge-popup", "search"), ("edge-popup", "ticket")]
+    assert {r["steps_each"] for r in found.values()} == {40}
+    assert all(r["density"] == pytest.approx(0.4, abs=0.01) for key, r in found.items() if key[0] != "dense")
+    # .4 is five rounds of .2: the dense training, four more, and the ticket's own.
+    costs = {key: r["steps"] for key, r in found.items()}
+    assert costs["imp", "ticket"] == 6 * 40
+    assert costs["one-shot", "ticket"] == 2 * 40
+    assert costs["at-init:random", "ticket"] == costs["rigl", "search"] == costs["dense", "dense"] == 40
+    assert costs["edge-popup", "ticket"] == 2 * 40
+
+
+def test_at_equal_cost_all_take_what_the_dearest_does(document: dict[str, Any]) -> None:
+    assert document["budget_steps"] == 240
+    found = rows(document, "cost")
+    assert {r["steps"] for r in found.values()} == {240}
+    assert found["dense", "dense"]["steps_each"] == 240
+    assert found["one-shot", "ticket"]["steps_each"] == 120
+    assert found["imp", "ticket"]["accuracies"] == rows(document, "density")["imp", "ticket"]["accuracies"]
+
+
+def test_differences_are_paired_with_the_dense_network_of_the_same_table(document: dict[str, Any]) -> None:
+    for equal in ("density", "cost"):
+        found = rows(document, equal)
+        dense = found["dense", "dense"]["accuracies"]
+        assert found["dense", "dense"]["to_dense"] == 0
+        for key, row in found.items():
+            apart = [a - b for a, b in zip(row["accuracies"], dense, strict=True)]
+            assert row["to_dense"] == pytest.approx(sum(apart) / 2)
+            if key[0] != "dense":
+                low, high = row["to_dense_ci"]
+                assert low <= row["to_dense"] <= high
+
+
+@pytest.mark.parametrize(
+    ("methods", "choices", "told"),
+    [
+        (("imp", "imp"), {}, "given twice"),
+        (("impp",), {}, "unknown method 'impp' \\(did you mean 'imp'"),
+        (("at-init:snop",), {}, "unknown criterion 'snop' \\(did you mean 'snip'"),
+        (("rigl",), {"density": 1.2}, "density is 1.2; give one in"),
+        (("edge-popup:snip",), {}, "takes no criterion"),
+        ((), {}, "no method is given"),
+    ],
+)
+def test_what_cannot_be_compared_is_told_before_anything_runs(
+    tmp_path: Path, methods: tuple[str, ...], choices: dict[str, Any], told: str
+) -> None:
+    given: dict[str, Any] = {"density": 0.4, **SMALL, **choices}
+    with pytest.raises(ValueError, match=told):
+        compare("digits", methods, store=tmp_path / "store", out=tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "store").exists()

@@ -25,7 +25,8 @@ def sparsest(tmp_path_factory: pytest.TempPathFactory) -> Ask:
     folder = tmp_path_factory.mktemp("orderings")
 
     def ask(**choices: Any) -> Accuracies:
-        asked = Experiment.of("digits", replicates=10, gate=False, density=(0.5, 0.2, 0.1, 0.05), **choices)
+        given = {"replicates": 10, "gate": False, "density": (0.5, 0.2, 0.1, 0.05), **choices}
+        asked = Experiment.of("digits", **given)
         result = conduct(asked, store=folder / "store", out=folder / "out")
         return {arm: found["accuracies"] for arm, found in result.document["levels"][-1]["arms"].items()}
 
@@ -78,3 +79,40 @@ def test_another_seeds_mask_serves_better_once_its_units_are_matched(sparsest: A
     assert gap(found["other-aligned"], found["other"])[0] > 0
     low, high = gap(found["other"], found["reinit"])
     assert low < 0 < high
+
+
+def test_rigl_and_set_beat_a_static_mask_and_rigl_is_no_worse_than_set(sparsest: Ask) -> None:
+    """Evci et al. 2020, Figure 2: at equal counts and steps RigL ≥ SET > static."""
+    only: dict[str, Any] = {"density": (0.05,), "controls": ()}
+    static = sparsest(method="at-init", criterion="random", **only)["ticket"]
+    rigl, moving = (sparsest(method=method, **only)["search"] for method in ("rigl", "set"))
+    assert gap(rigl, static)[0] > 0
+    assert gap(moving, static)[0] > 0
+    assert gap(rigl, moving)[0] > -0.5
+
+
+def test_edge_popup_is_best_at_an_interior_density_and_wider_is_better(sparsest: Ask) -> None:
+    """Ramanujan et al. 2020, Figures 3 and 5, with signed constants and no weight trained."""
+    options: dict[str, Any] = {"method": "edge-popup", "init": "signed-constant", "controls": ()}
+
+    def found(model: str, density: float) -> list[float]:
+        return sparsest(model=model, density=(density,), **options)["search"]
+
+    widths = ("lenet-38-12", "lenet-75-25", "lenet-150-50")
+    middle = [found(model, 0.5) for model in widths]
+    for model, best in zip(widths, middle, strict=True):
+        assert gap(best, found(model, 0.95))[0] > 0
+        assert gap(best, found(model, 0.05))[0] > 0
+    for wider, narrower in zip(middle[1:], middle, strict=False):
+        assert gap(wider, narrower)[0] > 0
+
+
+def test_synflow_collapses_last(sparsest: Ask) -> None:
+    """Tanaka et al. 2020, Figure 1: pruned at initialisation to half a percent, the others have collapsed before it."""
+    density = {"density": (0.005,), "controls": (), "method": "at-init", "allocate": "global_top"}
+    synflow, *others = (
+        sparsest(criterion=name, **density)["ticket"]
+        for name in ("synflow", "snip", "grasp", "magnitude", "random")
+    )
+    for other in others:
+        assert gap(synflow, other)[0] > 10

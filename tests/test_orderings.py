@@ -116,3 +116,19 @@ def test_synflow_collapses_last(sparsest: Ask) -> None:
     )
     for other in others:
         assert gap(synflow, other)[0] > 10
+
+
+def test_rewinding_rate_or_weights_is_alike_and_beats_fine_tuning(sparsest: Ask) -> None:
+    """Renda et al. 2020: learning-rate rewinding ≈ weight rewinding > fine-tuning, after pruning in small bites."""
+    bites: dict[str, Any] = {
+        "density": tuple(0.8**level for level in range(1, 11)),
+        "schedule": "step",
+        "controls": (),
+    }
+    weights, rate, fine = (
+        sparsest(rewind=name, **bites)["ticket"] for name in ("to_init", "learning_rate", "fine_tune")
+    )
+    low, high = gap(rate, weights)
+    assert -1 < low < high < 1
+    assert gap(weights, fine)[0] > 1
+    assert gap(rate, fine)[0] > 1

@@ -71,6 +71,22 @@ def test_differences_are_paired_with_the_dense_network_of_the_same_table(documen
                 assert low <= row["to_dense"] <= high
 
 
+def test_steps_to_rewind_to_are_swept(tmp_path: Path) -> None:
+    asked = ("one-shot", "one-shot@0", "one-shot@10", "one-shot@30")
+    found = rows(
+        compare("digits", asked, density=0.4, store=tmp_path / "s", out=tmp_path / "o", **SMALL), "density"
+    )
+    costs = {method: row["steps"] for (method, _), row in found.items()}
+    assert costs == {
+        "dense": 40,
+        "one-shot": 80,
+        "one-shot@0": 80,
+        "one-shot@10": 70,
+        "one-shot@30": 50,
+    }
+    assert found["one-shot", "ticket"]["accuracies"] == found["one-shot@0", "ticket"]["accuracies"]
+
+
 @pytest.mark.parametrize(
     ("methods", "choices", "told"),
     [
@@ -80,6 +96,9 @@ def test_differences_are_paired_with_the_dense_network_of_the_same_table(documen
         (("rigl",), {"density": 1.2}, "density is 1.2; give one in"),
         (("edge-popup:snip",), {}, "takes no criterion"),
         ((), {}, "no method is given"),
+        (("imp@early",), {}, "'imp@early' should read METHOD@STEP"),
+        (("imp@40",), {}, "rewind_step is 40, but training has 40 steps"),
+        (("rigl@10",), {}, "method rigl takes no rewind"),
     ],
 )
 def test_what_cannot_be_compared_is_told_before_anything_runs(

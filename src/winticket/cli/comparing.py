@@ -43,7 +43,8 @@ def compare(
         list[str] | None,
         typer.Option(
             "--method",
-            help="A method, or METHOD:CRITERION as in at-init:snip; may be repeated. Unless said: imp, one-shot, "
+            help="A method, or METHOD:CRITERION as in at-init:snip, or METHOD@STEP to rewind to a step, as in imp@100; "
+            "may be repeated. Unless said: imp, one-shot, "
             "at-init:snip, at-init:random (a static random mask), gradual, set, rigl.",
         ),
     ] = None,
@@ -62,6 +63,8 @@ def compare(
     method is trained again for as many steps as make all of them, the dense network too, cost what the dearest does.
 
     [bold]winticket compare digits --density 0.05 --method imp --method rigl --method at-init:snip[/bold]
+
+    [bold]winticket compare digits --method imp --method imp@20 --method imp@100[/bold]
     """
     with request():
         from winticket.experiment.compare import USUAL_METHODS, carry_out, lay_out

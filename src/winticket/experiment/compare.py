@@ -64,7 +64,7 @@ def compare(
 ) -> dict[str, Any]:
     """Train every method's network at `density`, and again with as many steps as make all cost what the dearest does.
 
-    `methods` are names, with a criterion where one is meant ("at-init:snip"). Costs are optimiser steps of all
+    `methods` are names, with a criterion where one is meant ("at-init:snip"), and a step to rewind to ("imp@100"). Costs are optimiser steps of all
     trainings that a network needed. `choices` are those of `Experiment.of`. Writes compare.json, a table and a figure
     to `out`, and returns the document. Raises ValueError, before any training, for what cannot be had, OSError where
     `out` cannot be written, RunError where no method finished.
@@ -139,8 +139,13 @@ def _entries(
         raise ValueError(f"a method is given twice among {', '.join(methods)}")
     entries: list[Entry] = []
     for asked in methods:
-        method, _, criterion = asked.partition(":")
+        named, _, later = asked.partition("@")
+        method, _, criterion = named.partition(":")
         own = {**choices, "method": method, "controls": (), "gate": False}
+        if later:
+            if not later.isdecimal():
+                raise ValueError(f"{asked!r} should read METHOD@STEP, the step to rewind to, as imp@100")
+            own |= {"rewind": "to_step", "rewind_step": int(later)} if int(later) else {}
         if criterion:
             own["criterion"] = criterion
         if method == "imp":

@@ -64,8 +64,9 @@ def compare(
 ) -> dict[str, Any]:
     """Train every method's network at `density`, and again with as many steps as make all cost what the dearest does.
 
-    `methods` are names, with a criterion where one is meant ("at-init:snip"), and a step to rewind to ("imp@100"). Costs are optimiser steps of all
-    trainings that a network needed. `choices` are those of `Experiment.of`. Writes compare.json, a table and a figure
+    `methods` are names, with a criterion where one is meant ("at-init:snip"), and a step to rewind to ("imp@100").
+    Costs are optimiser steps of all trainings that a network needed. `choices` are those of `Experiment.of`. Writes
+    compare.json, a table and a figure
     to `out`, and returns the document. Raises ValueError, before any training, for what cannot be had, OSError where
     `out` cannot be written, RunError where no method finished.
     """

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from winticket.experiment import compare
+from winticket.experiment.compare import lay_out
 
 SMALL: dict[str, Any] = {
     "model": "lenet-20-10",
@@ -87,6 +88,17 @@ def test_steps_to_rewind_to_are_swept(tmp_path: Path) -> None:
     assert found["one-shot", "ticket"]["accuracies"] == found["one-shot@0", "ticket"]["accuracies"]
 
 
+def test_a_choice_goes_to_the_methods_that_take_it_and_all_count_the_same_weights() -> None:
+    small = {name: value for name, value in SMALL.items() if name != "workers"}
+    entries = lay_out("digits", ("imp", "rigl", "early-bird"), density=0.4, every=7, **small)
+    asked = {entry.method: entry.plan.experiment for entry in entries[1:]}
+    assert {method: e.every for method, e in asked.items()} == {"imp": None, "rigl": 7, "early-bird": None}
+    assert {e.exclude for e in asked.values()} == {("fc3.weight",)}
+    assert len({entry.plan.counts[0] for entry in entries}) == 1
+    with pytest.raises(ValueError, match="takes no every"):
+        lay_out("digits", ("imp",), density=0.4, every=7, **small)
+
+
 @pytest.mark.parametrize(
     ("methods", "choices", "told"),
     [
@@ -96,6 +108,7 @@ def test_steps_to_rewind_to_are_swept(tmp_path: Path) -> None:
         (("rigl",), {"density": 1.2}, "density is 1.2; give one in"),
         (("edge-popup:snip",), {}, "takes no criterion"),
         ((), {}, "no method is given"),
+        (("at-init:",), {}, "'at-init:' should read METHOD:CRITERION"),
         (("imp@early",), {}, "'imp@early' should read METHOD@STEP"),
         (("imp@40",), {}, "rewind_step is 40, but training has 40 steps"),
         (("rigl@10",), {}, "method rigl takes no rewind"),

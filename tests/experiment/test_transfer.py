@@ -250,9 +250,23 @@ def test_carried_tickets_are_not_carried_again() -> None:
         transferred(once)
 
 
+def test_one_late_level_is_carried_with_its_own_costs(run: Run, pairs: str) -> None:
+    source = Experiment.of("digits", **{**SMALL, "levels": 3})
+    result = run(transferred(source, pairs, density=(0.5,)))
+    told = {(row["arm"], round(row["density"], 1)) for row in result.document["costs"]}
+    assert told == {("dense", 1.0), ("ticket", 0.5), ("reinit", 0.5), ("random", 0.5)}
+
+
+def test_tickets_of_early_birds_have_no_dense_network_that_starts_where_they_do() -> None:
+    with pytest.raises(ValueError, match="early-bird starts tickets from weights that were trained"):
+        transferred(Experiment.of("digits", **{**SMALL, "method": "early-bird"}))
+
+
 def test_a_result_names_its_experiment_and_its_store(run: Run, tmp_path: Path) -> None:
     for choices in (
         {},
+        {"method": "set"},
+        {"method": "edge-popup", "density": (0.5,), "levels": None},
         {"density": (0.5, 0.1), "levels": None, "method": "one-shot", "exclude": ("fc3.*",)},
         {
             "schedule": "step",
@@ -278,7 +292,7 @@ def test_a_result_that_cannot_be_gone_on_from_is_told(run: Run, tmp_path: Path) 
         with pytest.raises(ValueError, match="is not a result document of this version"):
             load_source(file)
     with pytest.raises(
-        ValueError, match=r"No such file or directory.*give the result\.json of a finished run"
+        FileNotFoundError, match=r"there is no .*none\.json; give the result\.json of a finished run"
     ):
         load_source(tmp_path / "none.json")
     file.write_text(json.dumps({**document, "keys": ["0" * 64]}))

@@ -283,6 +283,9 @@ def test_costs_count_the_search(tmp_path: Path) -> None:
         ),
         ({"method": "edge-popup", "search_lr": -1.0}, "search_lr is -1.0; a learning rate is positive"),
         ({"method": "rigl", "every": 0}, "every is 0; at least 1"),
+        ({"method": "set", "every": 31, "steps": 40}, "every is 31, .* in the first 0.75 of the 40 steps"),
+        ({"method": "rigl", "steps": 1}, "every is 1, .* of the 1 steps"),
+        ({"method": "gradual", "steps": 1}, "prunes while it trains, and training has 1 steps"),
     ],
 )
 def test_what_a_method_has_no_use_for_is_told(choices: dict[str, Any], told: str) -> None:
@@ -296,6 +299,26 @@ def test_a_pattern_that_gradual_pruning_cannot_pass_through_is_told_while_planni
     )
     with pytest.raises(ValueError, match=r"prunes a little at a time, which allocate n_of_m does not take"):
         plan(asked)
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "rate"),
+    [("edge-popup", None, 0.002), ("supermask", None, 0.2), ("supermask", 0.5, 0.5)],
+)
+def test_the_rate_that_scores_are_trained_at(
+    setup: Setup, method: str, given: float | None, rate: float
+) -> None:
+    own = replace(setup, recipe=replace(setup.recipe, lr=0.002))
+    (found,) = offered()["method"][method](own, [0.5], (0,), search_lr=given)
+    (searching,) = stored_needs(found.ticket)
+    used = searching.inputs[0]
+    assert isinstance(used, Setup)
+    assert used.recipe.lr == pytest.approx(rate)
+
+
+def test_early_bird_warns_that_its_tickets_have_had_more_steps(tmp_path: Path) -> None:
+    result, _ = searched(tmp_path, "early-bird", "lenet-20-10", steps=80)
+    assert any("have had more steps than the dense" in w for w in result.verdict["warnings"])
 
 
 def test_early_bird_leaves_the_classes_alone() -> None:

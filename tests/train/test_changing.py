@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from winticket import data
 from winticket.ticket import Failed, Mask, State, Ticket, Trajectory, same_bits
-from winticket.train import Gradient, Learning, Recipe, dense_gradient, evaluate, train
+from winticket.train import Gradient, Learning, Recipe, dense_gradient, engine, evaluate, train
 from winticket.train.feed import Data
 from winticket.train.flops import forward
 
@@ -235,6 +235,25 @@ def test_who_diverges_keeps_its_mask_and_the_others_go_on(vectors: Data, dense: 
     assert isinstance(one, Trajectory)
     assert isinstance(two, Failed)
     assert len(script.seen) == len(AT)
+
+
+def test_who_has_diverged_does_not_decide_how_the_others_are_computed(
+    vectors: Data, dense: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_trusted", set())  # as in a process that has trained nothing yet
+    torch.manual_seed(3)
+    module = nn.Sequential(nn.Linear(6, 14), nn.ReLU(), nn.Linear(14, 3))
+    tickets = [dense(module, r, density=0.4) for r in range(2)]
+    huge = {n: w * 1e38 for n, w in tickets[0].start.weights.items()}
+    bad = replace(tickets[0], start=replace(tickets[0].start, weights=huge))
+    recipe = Recipe(steps=6, batch=10)
+    lost, sound = train(module, vectors, data, [bad, tickets[1]], recipe, engine="sparse")
+    _, alone = train(module, vectors, data, tickets, recipe, engine="sparse")
+    assert isinstance(lost, Failed)
+    assert isinstance(sound, Trajectory)
+    assert isinstance(alone, Trajectory)
+    assert sound.about["sparse"] == ["0.weight", "2.weight"]
+    assert same_bits(sound.saved[6].weights, alone.saved[6].weights)
 
 
 def test_states_on_the_way_are_refused(vectors: Data, dense: Make) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from winticket.experiment.running import PRELOAD, measure_engine
 from winticket.experiment.spec import Experiment
 from winticket.run import Event, RunError, Store, Task
 from winticket.run import run as execute
+from winticket.ticket import Failed
 from winticket.version import __version__
 
 USUAL_METHODS = ("imp", "one-shot", "at-init:snip", "at-init:random", "gradual", "set", "rigl")
@@ -99,7 +101,7 @@ def carry_out(
     found = [("density", entry, _measured(entry, place)) for entry in first]
     costs = [row["steps"] for _, _, row in found if row["steps"]]
     if not costs:
-        raise RunError(f"no method finished; winticket store ls {place.path} shows why")
+        raise RunError(f"no method finished: {_why(first[0], place)}")
     budget = max(costs)
     longer = [_longer(entry, row["steps"], budget) for _, entry, row in found]
     _execute([entry for entry in longer if entry], place, count, watching)
@@ -125,6 +127,12 @@ def carry_out(
     return document
 
 
+def _why(entry: Entry, store: Store) -> str:
+    """The first reason why a training failed."""
+    entries = outcome.collect(entry.plan, store, only=entry.places()).by_place[entry.level, entry.arm]
+    return next((e.reason for e in entries if isinstance(e, Failed)), "for no reason that is known")
+
+
 def _end(entries: Sequence[Entry]) -> float:
     """The density that was asked for."""
     experiment = entries[0].plan.experiment
@@ -139,10 +147,21 @@ def _entries(
     if len(set(methods)) < len(methods):
         raise ValueError(f"a method is given twice among {', '.join(methods)}")
     entries: list[Entry] = []
+    plain = [asked.partition("@")[0].partition(":")[0] for asked in methods]
+    if "early-bird" in plain and "exclude" not in choices:  # all are to count the same weights
+        usual = Experiment.of(
+            data, method="early-bird", **{"model": choices["model"]} if "model" in choices else {}
+        )
+        choices = {**choices, "exclude": usual.exclude}
     for asked in methods:
         named, _, later = asked.partition("@")
-        method, _, criterion = named.partition(":")
+        method, colon, criterion = named.partition(":")
+        if colon and not criterion:
+            raise ValueError(f"{asked!r} should read METHOD:CRITERION, as at-init:snip")
         own = {**choices, "method": method, "controls": (), "gate": False}
+        for name in ("every", "search_lr"):
+            if not _takes(method, name) and any(_takes(other, name) for other in plain):
+                own.pop(name, None)  # it is meant for another method of the comparison
         if later:
             if not later.isdecimal():
                 raise ValueError(f"{asked!r} should read METHOD@STEP, the step to rewind to, as imp@100")
@@ -168,11 +187,21 @@ def _entries(
     return entries
 
 
+def _takes(method: str, name: str) -> bool:
+    return method in METHODS and name in signature(METHODS[method]).parameters
+
+
 def _longer(entry: Entry, steps: float | None, budget: float) -> Entry | None:
-    """The entry with trainings so much longer that all of it costs the budget; None where it does already."""
+    """The entry with trainings so much longer that all of it costs the budget; None where it does already.
+
+    Early-Bird's search takes as many epochs as its mask takes to settle, however long its training is to be; so its
+    cost comes near the budget only.
+    """
     if steps is None or steps > (1 - NEAR) * budget:
         return None
     recipe, share = entry.plan.setup.recipe, budget / steps
+    if entry.plan.experiment.method == "early-bird" and entry.arm != "dense":
+        share = (budget - (steps - recipe.steps)) / recipe.steps
     experiment = entry.plan.experiment.but(
         steps=round(recipe.steps * share),
         evaluate_every=max(1, round(recipe.evaluate_every * share)),

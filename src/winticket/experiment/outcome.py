@@ -107,7 +107,7 @@ def costs(runs: Runs) -> list[dict[str, Any]]:
     a process, an equal share of its stack's. Arms of which no replicate finished are left out.
     """
     densities = runs.plan.densities()
-    found = ((level, arm, cost(runs, level, arm)) for level, arm in runs.by_place if arm != GATE)
+    found = ((level, arm, cost(runs, level, arm)) for level, arm in runs.by_place if arm not in BESIDE)
     return [{"density": densities[level], "arm": name, **spent} for level, name, spent in found if spent]
 
 
@@ -147,14 +147,21 @@ def _spent(entry: Replicate) -> dict[str, Any]:
 
 
 def _unsettled(runs: Runs) -> list[str]:
-    """A warning where masks had not settled when their tickets were drawn."""
+    """Warnings about tickets that were drawn from the middle of a training."""
     tickets = [e for (_, arm), entries in runs.by_place.items() if arm == "ticket" for e in entries]
     loose = sum(isinstance(e, Trained) and not e.settled for e in tickets)
-    if not loose:
+    if not any(isinstance(e, Trained) and e.searched_steps for e in tickets):
         return []
+    early = (
+        "tickets go on from weights that the search had trained already, so theirs have had more steps than the dense "
+        "network's and the re-initialised ones'"
+    )
+    if not loose:
+        return [early]
     return [
+        early,
         f"{loose} of {len(tickets)} masks had not settled in the first half of the training; their tickets were drawn "
-        "at its end"
+        "at its end",
     ]
 
 

@@ -10,7 +10,7 @@ import torch
 from winticket import data
 from winticket.procedures.setup import Setup
 from winticket.procedures.stages import dense_ticket, place
-from winticket.run import Store
+from winticket.run import Store, stored_needs, walk
 from winticket.ticket import Failed, Ticket, Trajectory
 from winticket.train import evaluate, may_stack, train
 
@@ -139,14 +139,14 @@ def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
 
 
 def _chain(planned: "Plan", missing: list["Place"], first: int) -> float:
-    """Steps that have to follow one another: a stack's dense training and its tickets', level by level."""
-    own = {p: planned.tasks[p].weight for p in missing if p[2] == first}
-    sources = [w for p, w in own.items() if p[1] == "source"]
-    if any(
-        arm == "source" for _, arm, _ in planned.tasks
-    ):  # tickets that are carried over train side by side
-        return sum(sources) + max((w for p, w in own.items() if p[1] != "source"), default=0.0)
-    return max(sum(w for p, w in own.items() if p[1] in ("dense", "ticket")), *own.values())
+    """Weight of the longest chain of a stack's trainings that wait for one another."""
+    own = {planned.tasks[p].key: planned.tasks[p] for p in missing if p[2] == first}
+    longest: dict[str, float] = {}
+    for task in walk(own.values()):
+        if task.stored:
+            before = max((longest[need.key] for need in stored_needs(task)), default=0.0)
+            longest[task.key] = before + (own[task.key].weight if task.key in own else 0.0)
+    return max(longest.values())
 
 
 def _bytes(planned: "Plan", missing: list["Place"]) -> int:

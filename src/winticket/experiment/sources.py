@@ -19,6 +19,8 @@ def load_source(path: str | os.PathLike[str]) -> tuple[Experiment, str]:
     experiment has other trainings today (another version, data or model), which would be computed.
     """
     file = Path(path)
+    if not file.exists():
+        raise FileNotFoundError(f"there is no {file}; give the result.json of a finished run")
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
         found, store, keys = document["experiment"], str(document["store"]), set(document["keys"])
@@ -27,6 +29,9 @@ def load_source(path: str | os.PathLike[str]) -> tuple[Experiment, str]:
         # A rate that densities were said in place of is not told.
         rate = {} if found["rate"] is None else {"rate": found["rate"]}
         own: dict[str, Any] = {name: _fixed(found[name]) for name in names}
+        for name in ("criterion", "rewind"):  # which not every method takes
+            if own[name] is None:
+                del own[name]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{file} is not a result document of this version ({type(error).__name__}: {error}); give the result.json "

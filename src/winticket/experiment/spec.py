@@ -27,6 +27,7 @@ from winticket.experiment.names import (
     resolve,
 )
 from winticket.experiment.presets import fitting
+from winticket.procedures.dynamic import check_changes
 from winticket.procedures.setup import Setup, model_source, require_unedited
 from winticket.procedures.stages import Density, prunable, takes_step
 from winticket.ticket import Mask
@@ -147,6 +148,7 @@ class Experiment:
             _whole("every", self.every, least=1)
         if self.search_lr is not None and not self.search_lr > 0:
             raise ValueError(f"search_lr is {self.search_lr}; a learning rate is positive")
+        check_changes(self.method, self.recipe.steps, self.every)
         takes = signature(METHODS[self.method]).parameters
         for name in ("criterion", "allocate", "rewind", "rewind_step", "every", "search_lr"):
             usual = next(f.default for f in fields(self) if f.name == name)

@@ -50,6 +50,11 @@ class Transfer(Experiment):
         super().__post_init__()
         if isinstance(self.source, Transfer):
             raise TypeError("these tickets were carried over themselves; give the experiment that found them")
+        if self.source.method == "early-bird":
+            raise ValueError(
+                "method early-bird starts tickets from weights that were trained for them, which no dense network "
+                "starts from; carry over the tickets of another method"
+            )
         if stages(self.source)["rewind"] not in REWINDS:
             raise ValueError(
                 f"rewind {self.source.rewind} starts tickets from weights that were trained for them, which no dense "

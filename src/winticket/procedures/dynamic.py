@@ -65,7 +65,8 @@ def rigl(
     """Rigged lottery: the weakest weights of every layer go, and those of the largest gradient come.
 
     Evci et al. 2020, algorithm 1. The mask is random at the start, as `allocate` spreads it (the paper's best: erk),
-    and changes after every `every` steps; the gradient is that of the batch that follows.
+    and changes after every `every` steps; the gradient is that of the batch that follows, which is trained on as well
+    (the paper leaves that update out). What has just gone may come back, as in the authors' code.
     """
     yield from _regrown(
         setup, densities, replicates, grow=by_gradient, criterion=criterion, allocate=allocate, every=every
@@ -133,13 +134,29 @@ def _regrown(
         yield Found(step(last_mask, path), search=path)
 
 
+def check_changes(method: str, steps: int, every: int | None) -> None:
+    """ValueError where the mask would never change in a training of so many steps."""
+    if method == "gradual" and steps < 2:
+        raise ValueError(f"method gradual prunes while it trains, and training has {steps} steps; give more")
+    if method in ("set", "rigl") and (every or usual_every(steps)) > UNTIL * steps:
+        raise ValueError(
+            f"every is {every or usual_every(steps)}, but method {method} changes its mask in the first "
+            f"{UNTIL:g} of the {steps} steps of training alone; give less, or train longer"
+        )
+
+
 def _typical(density: Density) -> float:
     return float(density["*"]) if isinstance(density, Mapping) else density
 
 
 def _every(setup: Setup, every: int | None) -> int:
-    """Steps between changes: a hundred, as both papers have it, or a twentieth of a training that is short."""
-    return every or min(100, max(1, setup.recipe.steps // 20))
+    """Steps between changes: a hundred, as Evci et al. have it, unless training is short."""
+    return every or usual_every(setup.recipe.steps)
+
+
+def usual_every(steps: int) -> int:
+    """A hundred, or a twentieth of a training that is shorter than two thousand steps."""
+    return min(100, max(1, steps // 20))
 
 
 Grow = Callable[[Mask, Gradient, torch.Generator], Mapping[str, Tensor]]

@@ -31,7 +31,9 @@ def edge_popup(
 ) -> Iterator[Found]:
     """Edge-popup: every weight has a score that is trained, and each layer keeps the weights of its largest |score|.
 
-    Ramanujan et al. 2020, §3. By the recipe's own optimiser, at the rate `search_lr` or the recipe's.
+    Ramanujan et al. 2020, §3. By the recipe's own optimiser, at the rate `search_lr` or the recipe's. Weights are the
+    model's initial ones; the paper's best are signed constants (init signed-constant). Biases and BatchNorm's scales
+    are not trained either.
     """
     yield from _learned(setup, densities, replicates, kind="top", allocate=allocate, search_lr=search_lr)
 
@@ -47,9 +49,12 @@ def supermask(
     """Learned supermask: every weight is kept with a probability of its own, and the probabilities are trained.
 
     Zhou et al. 2019, §5.1. They begin at the density, and the mask that counts keeps each layer's most probable
-    weights, so that the density is the one asked for (in the paper it is what comes out).
+    weights, so that the density is the one asked for; in the paper it is what comes out, and sampled masks are what is
+    measured. Trained are logits, at the rate `search_lr` or a hundred times the recipe's. BatchNorm's statistics are
+    those of sampled masks.
     """
-    yield from _learned(setup, densities, replicates, kind="sampled", allocate=allocate, search_lr=search_lr)
+    rate = 100 * setup.recipe.lr if search_lr is None else search_lr
+    yield from _learned(setup, densities, replicates, kind="sampled", allocate=allocate, search_lr=rate)
 
 
 def _learned(

@@ -150,14 +150,21 @@ def trusted(
     """
     if converted.module is module or converted.module in _trusted:
         return converted
-    packed = {k: v[0] for k, v in converted.pack(weights).items()}
-    extra = {k: v[0] for k, v in {**buffers, **converted.indices}.items()}
+    # Weights of no replicate: one that has diverged is not to decide how the others are computed.
+    generator = torch.Generator().manual_seed(0)
+    drawn = {
+        k: 0.1 * torch.randn(v.shape, generator=generator, dtype=v.dtype) * (v != 0)
+        for k, v in weights.items()
+    }
+    stack = converted.pack(drawn)
+    masked = {k: v[0] for k, v in converted.unpack(stack).items()}
+    packed = {k: v[0] for k, v in stack.items()}
+    sound = {k: torch.nan_to_num(v) if v.is_floating_point() else v for k, v in buffers.items()}
+    extra = {k: v[0] for k, v in {**sound, **converted.indices}.items()}
     was_training = module.training
     try:
         with torch.no_grad():
-            wanted = functional_call(
-                module.eval(), ({k: v[0] for k, v in weights.items()}, extra), (x.clone(),)
-            )
+            wanted = functional_call(module.eval(), (masked, extra), (x.clone(),))
             given = functional_call(converted.module.eval(), (packed, extra), (x.clone(),))
         torch.testing.assert_close(given, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max() + 1e-6))
     except Exception:  # noqa: BLE001  # whatever a user's module raises with a layer that is another

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-BACKWARD = 2  # times the forward pass: the gradients by inputs and by weights
-
 
 @dataclass(frozen=True)
 class Forward:

@@ -147,8 +147,11 @@ def _changed(run: Run, changes: Changes, feed: Feed) -> Run:
     sound = torch.isfinite(run.losses[: run.step - run.start]).all(0).tolist()
     for r, ticket in enumerate(run.tickets):
 
-        def gradient(r: int = r) -> Mapping[str, Tensor]:
-            run.work[r] += (1 + flops.BACKWARD) * run.recipe.batch * (count.total if count else 0.0)
+        def gradient(r: int = r, ticket: Ticket = ticket) -> Mapping[str, Tensor]:
+            if count:  # weights that are 0 are so forward and by inputs; by weights all count
+                run.work[r] += run.recipe.batch * (2 * count.masked(ticket.mask.layers()) + count.total)
+            # Dropout's noise in it is the replicate's own, whoever else has diverged.
+            torch.default_generator.manual_seed(ticket.seeds.derive("change", run.step))
             weights, buffers = ({k: v[r] for k, v in now[part].items()} for part in ("weights", "buffers"))
             found = dense_gradient(run.asked.module, weights, buffers, x[r], y[r])
             return {name: g.cpu() for name, g in found.items()}

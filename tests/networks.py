@@ -11,10 +11,10 @@ def convolutional(*, input_shape: Sequence[int], classes: int) -> nn.Module:
     """Convolutions with BatchNorm."""
     channels, height, width = input_shape
     return nn.Sequential(
-        nn.Conv2d(channels, 6, 3, padding=1, bias=False),
-        nn.BatchNorm2d(6),
+        nn.Conv2d(channels, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
         nn.ReLU(),
-        nn.Conv2d(6, 8, 3, stride=2, padding=1, bias=False),
+        nn.Conv2d(8, 8, 3, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(8),
         nn.ReLU(),
         nn.Flatten(),

@@ -343,3 +343,52 @@ def test_units_go_whole() -> None:
         assert set(rows.sum(1).tolist()) == {0, rows.shape[1]}
         best = scores[name].flatten(1).mean(1).topk(count).indices
         assert set(rows.any(1).nonzero().flatten().tolist()) == set(best.tolist())
+
+
+# What holds for every allocation, with the shapes that all of them fit.
+
+EVERY = ["global_top", "layerwise", *PATTERNS]
+
+
+@pytest.mark.parametrize("name", EVERY)
+@settings(max_examples=25, deadline=None)
+@given(values=st.integers(0, 3), seed=st.integers(0, 2**32 - 1))
+def test_what_was_pruned_stays_pruned_even_with_the_best_scores(name: str, values: int, seed: int) -> None:
+    """As where pruned weights are scored by the values that they were reset to. Scores tie, or are negative."""
+    generator = torch.Generator().manual_seed(seed)
+    mask = Mask.full(drawn())
+    for density in (0.75, 0.5, 0.25):
+        scores = {
+            n: torch.randint(-values, values + 1, k.shape, generator=generator).where(k, torch.tensor(100.0))
+            for n, k in mask.keep.items()
+        }
+        smaller = pattern(name)(scores, mask, density=density)
+        assert smaller.within(mask)
+        assert smaller.count() == pattern(name)(drawn(), Mask.full(drawn()), density=density).count()
+        mask = smaller
+
+
+@pytest.mark.parametrize("density", [0.25, 0.5, 0.75])
+@pytest.mark.parametrize("name", EVERY)
+def test_equal_scores_keep_what_comes_first(name: str, density: float) -> None:
+    """Scores that are all the same are scores that fall from place to place."""
+    same = {n: torch.zeros(s) for n, s in PATTERNED.items()}
+    places = torch.arange(sum(math.prod(s) for s in PATTERNED.values()))
+    parts = torch.split(-places.float(), [math.prod(s) for s in PATTERNED.values()])
+    falling = {n: part.view(s) for part, (n, s) in zip(parts, PATTERNED.items(), strict=True)}
+    one, two = (pattern(name)(scores, Mask.full(scores), density=density) for scores in (same, falling))
+    assert same_bits(one.keep, two.keep)
+
+
+@pytest.mark.parametrize(
+    "name", ["global_top", "layerwise", "uniform", "erk", "constant_fan_in", "n_of_m", "units"]
+)
+def test_layers_too_small_to_prune(name: str) -> None:
+    """One unit, few inputs: the count is a whole number, of weights that are there."""
+    tiny = {"a": torch.rand(1, 4), "b": torch.rand(4, 4), "c": torch.rand(1, 4)}
+    mask = pattern(name)(tiny, Mask.full(tiny), density=0.25)
+    counts = {"units": [4, 4, 4], "erk": [2, 3, 1]}.get(name, [1, 4, 1])
+    if name == "global_top":
+        assert mask.count() == 6
+    else:
+        assert list(kept(mask).values()) == counts

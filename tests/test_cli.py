@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from winticket import report
-from winticket.cli import main
+from winticket.cli import main, searches
 from winticket.cli.words import WORDS
 from winticket.data import hub
-from winticket.experiment import Experiment, running
+from winticket.experiment import Experiment, Plan, plan, running
 from winticket.run.files import LocalFiles
 from winticket.train import Recipe
 
@@ -49,6 +49,16 @@ def build(*, input_shape, classes):
 
 def wrong_logits(*, input_shape, classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, classes + 1))
+
+class Recurrent(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.rnn, self.out = nn.GRU(8, 6, batch_first=True), nn.Linear(6, classes)
+    def forward(self, x):
+        return self.out(self.rnn(x.flatten(1, 2))[0].mean(1))
+
+def recurrent(*, input_shape, classes):
+    return Recurrent(classes)
 
 class Crashes(nn.Module):
     def __init__(self):
@@ -558,6 +568,107 @@ def test_every_word_is_a_choice_of_the_experiment_and_the_other_way_round() -> N
 
     choices = {f.name for cls in (Experiment, Recipe) for f in fields(cls)} - {"data", "recipe"}
     assert {word.name for word in WORDS} == choices
+
+
+# Every option once: what is typed, and what the experiment then has, which is not what it has by itself.
+SGD = ("--optimizer", "sgd", "--lr", "0.1")
+TYPED: dict[str, tuple[tuple[str, ...], Any]] = {
+    "model": (("--model", "lenet-20-10"), "lenet-20-10"),
+    "init": (("--init", "orthogonal"), "orthogonal"),
+    "method": (("--method", "one-shot"), "one-shot"),
+    "criterion": (("--criterion", "movement"), "movement"),
+    "allocate": (("--allocate", "erk"), "erk"),
+    "rewind": (("--rewind", "to_step"), "to_step"),
+    "rewind_step": (("--rewind", "to_step", "--rewind-step", "5"), 5),
+    "every": (("--method", "rigl", "--every", "7"), 7),
+    "search_lr": (("--method", "edge-popup", "--search-lr", "0.3"), 0.3),
+    "levels": (("--levels", "3"), 3),
+    "rate": (("--rate", "0.3"), 0.3),
+    "pruning": (("--pruning", "cubic", "--final-density", "0.1"), "cubic"),
+    "final_density": (("--final-density", "0.1"), 0.1),
+    "density": (("--density", "0.5", "--density", "0.2"), [0.5, 0.2]),
+    "output_rate": (("--output-rate", "0.15"), 0.15),
+    "conv_rate": (("--model", "conv-2", "--conv-rate", "0.12"), 0.12),
+    "include": (("--model", "nets:recurrent", "--levels", "2", "--include", "*.weight_*"), ["*.weight_*"]),
+    "exclude": (("--exclude", "fc3.*"), ["fc3.*"]),
+    "controls": (("--control", "signs", "--control", "inverted"), ["signs", "inverted"]),
+    "replicates": (("--replicates", "7"), 7),
+    "margin_pp": (("--margin", "1.5"), 1.5),
+    "alpha": (("--alpha", "0.01"), 0.01),
+    "gate": (("--no-gate",), False),
+    "seed": (("--seed", "11"), 11),
+    "stack": (("--stack", "2"), 2),
+    "split": (("--split", "shared"), "shared"),
+    "validation": (("--validation", "99"), 99),
+    "test": (("--test", "101"), 101),
+    "steps": (("--steps", "77"), 77),
+    "batch": (("--batch", "33"), 33),
+    "optimizer": (SGD, "sgd"),
+    "lr": (("--lr", "0.02"), 0.02),
+    "momentum": ((*SGD, "--momentum", "0.8"), 0.8),
+    "nesterov": ((*SGD, "--momentum", "0.8", "--nesterov"), True),
+    "weight_decay": (("--weight-decay", "0.01"), 0.01),
+    "schedule": (("--schedule", "step"), "step"),
+    "milestones": (("--schedule", "step", "--milestone", "0.3", "--milestone", "0.6"), [0.3, 0.6]),
+    "gamma": (("--schedule", "step", "--gamma", "0.5"), 0.5),
+    "warmup": (("--warmup", "9"), 9),
+    "evaluate_every": (("--evaluate-every", "13"), 13),
+    "flip": (("--flip",), True),
+    "crop": (("--crop", "1"), 1),
+    "engine": (("--engine", "dense"), "dense"),
+    "precision": (("--precision", "bf16"), "bf16"),
+    "stacking": (("--stacking", "one by one"), "one by one"),
+}
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+    """What the command `plan` is about to price."""
+    asked: list[Plan] = []
+
+    def preview(experiment: Experiment, **_: object) -> None:
+        asked.append(plan(experiment))
+
+    monkeypatch.setattr(searches, "preview", preview)
+    return asked
+
+
+def test_every_option_is_typed_here() -> None:
+    assert set(TYPED) == {word.name for word in WORDS}
+
+
+def without(typed: tuple[str, ...], name: str) -> list[str]:
+    """The same words but for the option itself and its values."""
+    word = next(word for word in WORDS if word.name == name)
+    flags = (word.flag or "--" + name.replace("_", "-")).split("/")
+    taken = 1 if word.kind is bool else 2
+    own = {at + more for at, said in enumerate(typed) if said in flags for more in range(taken)}
+    return [said for at, said in enumerate(typed) if at not in own]
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_every_option_does_what_it_says(name: str, here: Path, shell: Shell, heard: list[Plan]) -> None:
+    typed, wanted = TYPED[name]
+    for words in (typed, without(typed, name)):
+        answer = shell("plan", "digits", *words)
+        assert answer.status == 0, answer.told()
+    asked, other = heard
+    assert asked.experiment.describe()[name] == wanted != other.experiment.describe()[name]
+    keys = [{t.key for t in planned.tasks.values()} for planned in heard]
+    assert (keys[0] == keys[1]) == (name in ("margin_pp", "alpha", "engine"))  # these train nothing anew
+
+
+@pytest.mark.parametrize("name", [word.name for word in WORDS if word.kind is bool])
+def test_a_switch_can_be_turned_off(name: str, here: Path, shell: Shell, heard: list[Plan]) -> None:
+    """Also where it is on by itself; and a word is no switch, since the word False would be true."""
+    on, off = next(word for word in WORDS if word.name == name).flag.split("/")
+    rest = (*SGD, "--momentum", "0.8") if name == "nesterov" else ()
+    for typed in ((on,), (off,), (on, off), (off, on)):
+        assert shell("plan", "digits", *rest, *typed).status == 0
+    assert [asked.experiment.describe()[name] for asked in heard] == [True, False, False, True]
+    for word in ("False", "no", 0, 1, None):
+        with pytest.raises(TypeError, match=f"{name} is {word!r}; it is True or False"):
+            heard[0].experiment.but(**{name: word})
 
 
 def test_help_teaches(shell: Shell) -> None:

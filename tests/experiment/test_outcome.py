@@ -18,14 +18,17 @@ from torch import nn
 import winticket
 from winticket import models, report
 from winticket.data import find_source
-from winticket.experiment import Experiment, Result, cost, plan
+from winticket.experiment import Experiment, Result, cost, plan, running
 from winticket.experiment.outcome import Runs, Trained, best, collect
 from winticket.procedures import Setup
 from winticket.procedures.stages import train_stack
 from winticket.report import final_screen
+from winticket.report.reading import computed
 from winticket.run import Store
+from winticket.sparse import missing
 from winticket.ticket import Curve, Failed, Seeds, Ticket, Trajectory
 from winticket.train import Recipe
+from winticket.train import engine as engine_room
 
 from .conftest import SMALL, Search
 
@@ -106,6 +109,66 @@ def test_replicates_that_diverge_are_failures_everywhere(search: Search) -> None
     page = report.page(document, result.curves)
     assert "6 failed" in page
     assert not re.search(r"\bnan\b|NaN|Infinity", re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "rewind"),
+    [
+        ({"optimizer": "sgd", "lr": 0.1}, "to_init"),
+        ({"optimizer": "sgd", "lr": 0.05, "momentum": 0.9}, "to_step_with_optimizer"),
+        ({"optimizer": "adam", "lr": 0.01}, "to_step_with_optimizer"),
+        ({"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.1}, "to_init"),
+        ({"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.1}, "to_step_with_optimizer"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["dense", "sparse"])
+def test_pruned_weights_are_zero_in_every_file(
+    engine: str, recipe: dict[str, Any], rewind: str, search: Search, tmp_path: Path
+) -> None:
+    """Optimisers with moments, also those that the dense network gathered before anything was pruned."""
+    if engine == "sparse" and missing:
+        pytest.skip(f"built without sparse kernels: {missing}")
+    step = {"rewind_step": 10} if rewind == "to_step_with_optimizer" else {}
+    result = search(engine=engine, rewind=rewind, gate=False, rate=0.5, **step, **recipe)
+    store, pruned = Store(tmp_path / "runs"), 0
+    for row in store.ls():
+        for path in store.get(row.key):
+            assert bool(path.ticket.start.optimizer) == (bool(step) and path.ticket.origin == "ticket")
+            for name, keep in path.ticket.mask.keep.items():
+                pruned += int((~keep).sum())
+                assert all(bool((s.weights[name][~keep] == 0).all()) for s in path.saved.values())
+    assert pruned > 0
+    ticket = Ticket.load(result.document["ticket"])
+    torch.save(winticket.interop.to_state_dict(ticket), tmp_path / "ticket.pt")
+    state = torch.load(tmp_path / "ticket.pt", weights_only=True)
+    assert all(bool((state[name][~keep] == 0).all()) for name, keep in ticket.mask.keep.items())
+
+
+def test_an_emptied_layer_is_named_wherever_the_result_is_read(search: Search) -> None:
+    result = search(model="lenet-2-2", allocate="uniform", levels=1, rate=0.9)
+    empty, emptied = (level["emptied"] for level in result.document["levels"])
+    assert empty == {}
+    assert emptied == {"ticket": ["fc2.weight"], "reinit": ["fc2.weight"], "random": ["fc2.weight"]}
+    assert "fc2.weight" in report.page(result.document, result.curves)
+    assert any("lost every weight of fc2.weight" in words for words in report.advise(result.document))
+    assert "fc2.weight" in shown(result)
+
+
+@pytest.mark.skipif(bool(missing), reason=f"built without sparse kernels: {missing}")
+@pytest.mark.parametrize(("break_even", "told"), [(0.0, "dense"), (1.0, "on sparse kernels: fc1, fc2, fc3")])
+def test_where_sparse_kernels_are_slower_layers_train_dense_and_the_result_says_so(
+    break_even: float, told: str, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_room, "break_even", lambda _: break_even)
+    monkeypatch.setattr(running, "measure_engine", lambda *_: None)  # what it would measure is given
+    result = search(engine="auto", gate=False, rate=0.5)
+    for level in result.document["levels"][1:]:
+        for arm in level["arms"].values():
+            assert bool(arm["sparse"]) == (break_even == 1.0)
+    found = computed(result.document)
+    assert found is not None
+    assert found.startswith(told)
+    assert found in report.page(result.document, result.curves).replace("\xa0", " ")
 
 
 def test_a_ticket_of_an_earlier_run_does_not_stay_beside_a_result_that_has_none(

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from winticket import allocate, controls, criteria, rewind
+from winticket import allocate, controls, criteria, data, rewind
 from winticket.data import find_source
 from winticket.experiment import Experiment, Plan, conduct, offered, plan
 from winticket.experiment.outcome import trajectory
 from winticket.procedures import Setup, at_init, imp, one_shot
+from winticket.procedures.dynamic import sparse_start
 from winticket.procedures.stages import (
     SCORED_PER_CLASS,
     control_ticket,
@@ -27,6 +28,7 @@ from winticket.procedures.stages import (
 from winticket.run import Store, Task, stored_needs
 from winticket.ticket import Curve, Failed, Mask, Scores, Seeds, State, Ticket, Trajectory, same_bits
 from winticket.train import Recipe
+from winticket.train.feed import Feed
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +252,53 @@ def test_the_examples_that_criteria_see_are_few_of_each_class_and_the_replicates
     assert len(torch.unique(one[0][1])) > 3  # mixed
     assert all(torch.equal(a, b) for a, b in zip(one[0], again[0], strict=True))
     assert not torch.equal(one[0][0], two[0][0])
+
+
+def drawn_by_purpose(setup: Setup, ticket: Ticket) -> dict[str, Any]:
+    """One thing for every purpose that chance has: what is drawn for it."""
+    smaller = replace(ticket, mask=allocate.layerwise(ticket.start.weights, ticket.mask, density=0.5))
+    options: dict[str, Any] = {"density": 0.3, "allocate": allocate.layerwise, "rewind": rewind.to_init}
+    ended = finished(smaller, dict(ticket.start.weights))
+    part = setup.dataset(torch.device("cpu"), 0).train
+    feed = Feed(part, data, [ticket], setup.recipe)
+    rows, augmented = feed.stretch(0, 3)
+    return {
+        "init": dense_ticket(setup, 0).start.weights["fc1.weight"],
+        "split": setup.split_seed(0),
+        "order": rows,
+        "augment": torch.cat([torch.cat([a.flatten() for a in pair if a is not None]) for pair in augmented]),
+        "dropout": feed.noise,
+        "criterion": prune(setup, ended, criterion=criteria.random, **options).mask.keep["fc1.weight"],
+        "scored": scored(setup, ticket.seeds)[0][0],
+        "control": control_ticket(setup, smaller, control=controls.random_mask).mask.keep["fc1.weight"],
+        "sparse start": sparse_start(ticket, density=0.3, allocate=allocate.layerwise).mask.keep[
+            "fc1.weight"
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    "purpose",
+    ["init", "split", "order", "augment", "dropout", "criterion", "scored", "control", "sparse start"],
+)
+def test_every_purpose_draws_from_a_stream_of_its_own(
+    setup: Setup, purpose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another seed for one of them moves that one alone, so a new consumer of chance moves nobody's numbers."""
+    setup = replace(setup, recipe=Recipe(steps=6, flip=True, crop=1))
+    ticket = dense_ticket(setup, 0)
+    before, derive = drawn_by_purpose(setup, ticket), Seeds.derive
+    given = setup.dataset(torch.device("cpu"), 0)
+
+    def other(seeds: Seeds, *what: str | int) -> int:
+        return derive(seeds, *what) ^ (what[0] == purpose)
+
+    monkeypatch.setattr(Seeds, "derive", other)
+    monkeypatch.setattr(Setup, "dataset", lambda *_: given)  # another split moves what is in it
+    after = drawn_by_purpose(setup, ticket)
+    assert set(before) >= {purpose}
+    moved = {p for p in before if not torch.equal(torch.as_tensor(before[p]), torch.as_tensor(after[p]))}
+    assert moved == {purpose}
 
 
 PLAIN = [name for name in offered()["criterion"] if name != "batchnorm_scale"]

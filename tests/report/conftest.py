@@ -220,6 +220,8 @@ def experiment(*, levels: int, replicates: int, arms: tuple[str, ...]) -> Docume
         "model": "lenet-300-100",
         "init": "glorot-normal",
         "method": "imp",
+        "rewind": "to_init",
+        "rewind_step": 0,
         "allocate": "layerwise",
         "levels": levels,
         "rate": 0.2,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from winticket.experiment import Experiment
 from winticket.report import advise
 from winticket.report.advice import (
     add_levels,
@@ -141,11 +143,46 @@ def test_a_ticket_that_falls_at_once_needs_another_start(digits: Document) -> No
     assert found is not None
     assert "(--lr 0.00012)" in found
     assert "(--warmup 533)" in found
-    assert "rewinding to a later step" in found
+    assert found.startswith(
+        "Rewind to a later step (--rewind to_step --rewind-step 24); or lower the learning rate"
+    )
+    assert "Frankle et al. 2020" in found
     assert "falls 2.50 pp behind the dense network at 80.2 % density" in found
     assert prune_more_slowly(document) is None, "slower pruning would not help here"
     document["experiment"]["warmup"] = 400
     assert "--warmup" not in (falls_at_once(document) or "")
+
+
+@pytest.mark.parametrize(
+    ("rewind", "step", "words"),
+    [
+        ("to_init", 0, "Rewind to a later step (--rewind to_step --rewind-step 24)"),
+        ("to_step", 10, "Rewind to a later step (--rewind to_step --rewind-step 24)"),
+        ("to_step_with_optimizer", 100, "(--rewind to_step_with_optimizer --rewind-step 200)"),
+        ("to_step", 300, None),  # 600 of 800 steps would leave little to train
+        ("learning_rate", 100, None),
+        (None, 0, None),  # the method takes none
+    ],
+)
+def test_a_later_step_is_advised_where_there_is_one(
+    rewind: str | None, step: int, words: str | None, digits: Document
+) -> None:
+    document = undecided(digits, outcome="not won")
+    for level in document["levels"][1:]:
+        lose(level, document["levels"][0]["arms"]["dense"], by=2.5)
+    document["experiment"] |= {"rewind": rewind, "rewind_step": step}
+    found = falls_at_once(document)
+    assert found is not None
+    if words is None:
+        assert found.startswith(
+            "Lower the learning rate (--lr 0.00012), or warm the rate up (--warmup 533): "
+        )
+        assert "ewind" not in found
+        return
+    assert words in found
+    asked = re.findall(r"--(rewind|rewind-step) (\w+)", found)
+    choices: dict[str, Any] = {name.replace("-", "_"): value for name, value in asked}
+    Experiment.of("digits", **{**choices, "rewind_step": int(choices["rewind_step"])})  # it can be asked for
 
 
 def test_a_check_that_only_did_not_pass_is_not_a_fall(digits: Document) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import itertools
 import multiprocessing
 import os
 import random
@@ -14,8 +16,10 @@ import time
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from winticket.run import Event, Interrupted, Store, Task, run, task
 
@@ -134,6 +138,79 @@ def test_kill_at_random_moments_and_go_on(workers: int, kills: int, tmp_path: Pa
     Store(store).gc()
     assert Store(store).verify() == []
     assert not any((store / "tmp").iterdir())
+
+
+TOUCHES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.listdir", "os.scandir")
+
+
+def short(path: str) -> list[Task]:
+    """Two tasks, and one that is put aside at each of three steps."""
+    first = task(jobs.plant, seed=1, size=20)
+    return [task(jobs.grow, first), task(jobs.count_up, path, steps=3)]
+
+
+def program_that_dies(store: str, beside: str, at: int) -> None:
+    """Runs the plan, and is gone the moment it touches the store for the `at`-th time, half-way through a file too."""
+    touches = itertools.count(1)
+    opened = Path.open
+
+    def touch() -> None:
+        if next(touches) == at:
+            os._exit(9)
+
+    class Halves(io.BufferedWriter):
+        def write(self, data: Any, /) -> int:
+            half = len(data) // 2
+            written = super().write(data[:half])
+            self.flush()
+            touch()
+            written += super().write(data[half:])
+            self.flush()
+            touch()
+            return written
+
+    def open_in_halves(path: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        if mode not in ("xb", "wb"):
+            return opened(path, mode, *rest, **options)
+        return Halves(io.FileIO(path, mode.removesuffix("b")))
+
+    def hear(event: str, details: tuple[object, ...]) -> None:
+        if event in TOUCHES and str(details[0]).startswith(store):
+            touch()
+
+    Path.open = open_in_halves  # type: ignore[method-assign, assignment]
+    sys.addaudithook(hear)
+    run(short(beside), store, workers=0, checkpoint_seconds=0)
+
+
+def test_kill_at_every_touch_of_the_store(tmp_path: Path) -> None:
+    """Nothing is done before its last byte is kept: each file is whole or not there, and what goes on ends the same."""
+    beside = str(tmp_path / "counted")
+    plan = short(beside)
+    grown, counted = (target.key for target in plan)
+    run(plan, tmp_path / "whole", workers=0)
+    whole = Store(tmp_path / "whole")
+    expected = {row.key: row.digest for row in whole.ls() if row.kind == "result"}
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "winticket.run.work"])
+    found = set()
+    for at in range(1, 500):
+        Path(beside).unlink(missing_ok=True)
+        store = tmp_path / str(at)
+        process = context.Process(target=program_that_dies, args=(str(store), beside, at))
+        process.start()
+        process.join()
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == 9
+        done = {p.stem for p in (store / "results").rglob("*.safetensors")}
+        assert all(problem.kind == "leftover" for problem in Store(store).verify() if store.exists())
+        found.add(frozenset(done))
+        assert len(run(plan, store, workers=0).computed) == len(expected) - len(done)
+        assert torch.equal(Store(store).get(grown), whole.get(grown))
+        assert Store(store).get(counted)[0] == 3  # from wherever it started
+    assert at > 20
+    assert sorted(map(len, found)) == [0, 1, 2, 3]  # how many results there were when it died
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -129,6 +129,29 @@ def test_a_full_mask_trains_dense_and_auto_asks_the_break_even(
 
 
 @needs_kernels
+@pytest.mark.parametrize("choices", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_live_weights_that_are_zero_learn_and_pruned_ones_stay_zero(
+    choices: dict[str, object], vectors: Data, dense: Make
+) -> None:
+    """What a sparse layer keeps is the mask's to say, and not the values'."""
+    module = mlp()
+    tickets = [dense(module, r, density=0.3) for r in range(2)]
+    for ticket in tickets:
+        ticket.start.weights["2.weight"][:, ::2] = 0.0
+    for ticket, path in zip(tickets, run(module, vectors, tickets, "sparse", **choices), strict=True):
+        assert "2.weight" in path.about["sparse"]  # type: ignore[operator]
+        for state in path.saved.values():
+            for name, keep in ticket.mask.keep.items():
+                assert bool((state.weights[name][~keep] == 0).all())
+        zeros = ticket.mask.keep["2.weight"][:, ::2]
+        moved = path.saved[30].weights["2.weight"][:, ::2][zeros] != 0
+        assert bool(moved.any())
+        # Those that no example reaches stay where they are, in the dense computation too.
+        (alone,) = run(module, vectors, [ticket], "dense", **choices)
+        assert torch.equal(moved, alone.saved[30].weights["2.weight"][:, ::2][zeros] != 0)
+
+
+@needs_kernels
 def test_a_module_that_uses_its_weight_otherwise_stays_dense(vectors: Data, dense: Make) -> None:
     torch.manual_seed(0)
     module = Peeking()

@@ -43,10 +43,13 @@ class Recipe:
         for name in ("steps", "batch", "evaluate_every", "warmup", "crop"):
             value = getattr(self, name)
             least = 0 if name in ("warmup", "crop") else 1
-            if not isinstance(value, int) or value < least:
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} is {value}; it is a whole number of at least {least}")
         if not (self.weight_decay >= 0 and math.isfinite(self.weight_decay)):
             raise ValueError(f"weight_decay is {self.weight_decay}; it is finite and not negative")
+        for name in ("nesterov", "flip"):
+            if not isinstance(getattr(self, name), bool):  # the word "False" would be true
+                raise TypeError(f"{name} is {getattr(self, name)!r}; it is True or False")
         for name in ("lr", "gamma"):
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):

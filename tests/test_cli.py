@@ -207,7 +207,7 @@ WRONG: dict[str, list[str]] = {
     "find digits --rewind to_step --rewind-step 800": ["rewind_step is 800, but training has 800 steps"],
     "find digits --rewind fine_tune": ["the cosine schedule ends at 4.6e-09", "choose schedule step or constant"],
     "find digits --control other --replicates 6": ["of 6 replicates in stacks of 5 one is alone", "--stack"],
-    "transfer nowhere.json": ["nowhere.json is not a result document", "give the result.json of a finished run"],
+    "transfer nowhere.json": ["there is no nowhere.json", "give the result.json of a finished run"],
     "transfer foreign/thesis.tex": ["is not a result document of this version"],
     "transfer": ["Missing argument 'RESULT'"],
     "transfer some.json --model lenet-30-10": ["No such option", "--model"],

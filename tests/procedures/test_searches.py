@@ -1,5 +1,6 @@
 """Procedures whose masks come from a training of their own: SET, RigL, gradual pruning, supermasks, Early-Bird."""
 
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from winticket import allocate, criteria, report
@@ -314,6 +316,14 @@ def test_the_rate_that_scores_are_trained_at(
     used = searching.inputs[0]
     assert isinstance(used, Setup)
     assert used.recipe.lr == pytest.approx(rate)
+
+
+def test_the_screen_says_what_the_search_itself_left(tmp_path: Path) -> None:
+    result, _ = searched(tmp_path, "set", "lenet-20-10")
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(report.final_screen(result.document))
+    search = result.document["levels"][1]["arms"]["search"]
+    assert f"As its search left it: {100 * search['accuracy']:.2f}" in console.export_text()
 
 
 def test_early_bird_warns_that_its_tickets_have_had_more_steps(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def _in_ascii(text: str) -> str:
 def _parts(document: Document, say: Say) -> list[RenderableType]:
     parts: list[RenderableType] = [_dense_line(document, say)]
     if pruned_levels(document):
-        parts += [_levels(document, say), Text(say(_key(document)), style="dim")]
+        parts += [_levels(document, say), *_searches(document, say), Text(say(_key(document)), style="dim")]
     parts += [Text(), *_verdict(document, say), Text(), _places(document, say)]
     tips = advise(document)
     if tips:
@@ -122,6 +122,16 @@ def _levels(document: Document, say: Say) -> Table:
         cells += [time_outcome(level) or "–"]
         table.add_row(*map(say, cells), style="bold" if sure else "")
     return table
+
+
+def _searches(document: Document, say: Say) -> list[Text]:
+    """A line for networks as their search left them, which the table has no room for."""
+    told = [
+        f"{_accuracy(level['arms']['search'])} at {density_percent(level['density'])}"
+        for level in pruned_levels(document)
+        if "search" in level["arms"]
+    ]
+    return [Text(say(f"As its search left it: {', '.join(told)}"))] if told else []
 
 
 def _accuracy(arm: Mapping[str, Any] | None) -> str:

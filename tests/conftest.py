@@ -1,9 +1,14 @@
 """For every test: one cache of decoded data for the session, and sums that one thread adds up."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # Started in the background by a shell, which has Ctrl-C ignored; tests press it, and processes inherit this.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -30,4 +30,4 @@ experiment = Experiment.of(
     replicates=5,
     validation=5_000,
 )
-short = experiment.but(steps=2_400, schedule="cosine", evaluate_every=200, levels=12)
+short = experiment.but(steps=2_400, schedule="cosine", evaluate_every=240, levels=12)

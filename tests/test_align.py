@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from winticket import models
-from winticket.align import Axis, Group, match, permuted, symmetry
+from winticket.align import Axis, Group, match, permuted, resized, symmetry
 from winticket.ticket import Weights
 
 
@@ -270,3 +270,34 @@ def test_reading_leaves_the_module_alone() -> None:
     symmetry(module, (1, 8, 8))
     assert module.training
     assert all(torch.equal(v, before[n]) for n, v in tensors(module).items())
+
+
+@pytest.mark.parametrize(
+    ("small", "wide"), [("resnet-20-4", "resnet-20-6"), ("conv-2", "conv-2"), ("lenet-7-5", "lenet-20-5")]
+)
+def test_what_follows_a_unit_follows_its_copies(small: str, wide: str) -> None:
+    """In every dimension that a group runs through, unit i of the wider network is unit i mod n."""
+    networks = [
+        models.build(name, input_shape=(3, 8, 8), classes=5, generator_seed=0) for name in (small, wide)
+    ]
+    there, here = (symmetry(network, (3, 8, 8)) for network in networks)
+    given = dict(networks[0].named_parameters())
+    new = resized(given, there, here)
+    assert {n: w.shape for n, w in new.items()} == {n: p.shape for n, p in networks[1].named_parameters()}
+    for old, group in zip(there, here, strict=True):
+        for axis in group.axes:
+            if axis.name in new:
+                units = new[axis.name].movedim(axis.dim, 0)
+                units = units.reshape(group.size, axis.block, *units.shape[1:])
+                assert torch.equal(units[old.size :], units[: group.size - old.size])
+    back = resized(new, here, there)
+    assert all(torch.equal(back[n], w) for n, w in given.items())
+
+
+def test_networks_that_are_built_otherwise_are_told() -> None:
+    two, three = (symmetry(built(name)(), (1, 8, 8)) for name in ("lenet-20-10", "lenet-20-10-5"))
+    weights = dict(built("lenet-20-10-5")().named_parameters())
+    with pytest.raises(
+        ValueError, match=r"correspond: fc1 \(20\), fc2 \(10\), fc3 \(5\) there, fc1 \(20\), fc2 \(10\) here"
+    ):
+        resized(weights, three, two)

@@ -210,7 +210,7 @@ WRONG: dict[str, list[str]] = {
     "transfer nowhere.json": ["there is no nowhere.json", "give the result.json of a finished run"],
     "transfer foreign/thesis.tex": ["is not a result document of this version"],
     "transfer": ["Missing argument 'RESULT'"],
-    "transfer some.json --model lenet-30-10": ["No such option", "--model"],
+    "transfer some.json --criterion random": ["No such option", "--criterion"],
     "find digits --criterion batchnorm_scale": ["needs a BatchNorm with weights right after each layer"],
     "find digits --allocate units": ["those of the output layer are the classes; exclude fc3.weight"],
     "find digits --allocate n_of_m": ["density 0.8 is no pattern of 4; possible are 0.25, 0.5, 0.75"],

@@ -221,7 +221,15 @@ def test_a_replicate_that_the_source_lost_is_lost_here_too(
         ({}, {"data": "mnist1d"}, ValueError,
          r"found on digits, with examples of shape \(1, 8, 8\), and those of mnist1d have shape \(1, 40\)"),
         ({"rewind": "learning_rate"}, {}, ValueError, "rewind learning_rate starts tickets from weights"),
-        ({}, {"model": "lenet-30-10"}, TypeError, "a transfer has no choice 'model', which the tickets bring"),
+        ({}, {"criterion": "random"}, TypeError, "a transfer has no choice 'criterion', which the tickets bring"),
+        ({}, {"model": "lenet-20-10-5"}, ValueError,
+         r"tickets of lenet-20-10 carried into lenet-20-10-5, .* do not correspond: fc1 \(20\), fc2 \(10\) there"),
+        ({}, {"model": "conv-2"}, ValueError, "cannot be carried into conv-2, .* do not correspond"),
+        ({}, {"model": "networks:attention"}, ValueError, "the hidden units of Attention cannot be matched"),
+        ({}, {"model": "lenet-40-20", "controls": ("other-aligned",)}, ValueError,
+         r"found in another one \(lenet-20-10\); leave it out"),
+        ({"allocate": "global_top"}, {"model": "lenet-40-20"}, ValueError,
+         "lets layers compete, so in a network of another width"),
         ({}, {"optimizer": "sgd"}, ValueError, r"optimizer sgd needs a learning rate of its own: 0\.0012 is meant"),
         ({}, {"gamma": 0.1}, ValueError, "gamma belongs to the step schedule"),
         ({}, {"density": (1.5,)}, ValueError, r"density 1\.5 is asked for"),
@@ -329,3 +337,45 @@ def test_every_level_of_a_search_with_batchnorm_carries_its_statistics(
     for level, arm in ((0, "dense"), (2, "ticket"), (2, "random")):
         new = found(run, here, tmp_path, level=level, arm=arm)
         assert same_bits(new.start.buffers, old.saved[10].buffers)
+
+
+@pytest.mark.parametrize(("model", "hidden"), [("lenet-40-20", (40, 20)), ("lenet-10-5", (10, 5))])
+def test_into_another_width_go_the_connections_of_each_unit(
+    run: Run, tmp_path: Path, model: str, hidden: tuple[int, int]
+) -> None:
+    source = Experiment.of("digits", **SMALL)
+    run(source)
+    here = transferred(source, model=model)
+    result = run(here)
+    first, second = hidden
+    total = 64 * first + first * second + second * 10
+    assert plan(here).counts[0] == total
+    for replicate in range(2):
+        old = found(run, source, tmp_path, level=2, arm="ticket", replicate=replicate).mask.keep
+        dense, ticket, random = (
+            found(run, here, tmp_path, level=level, arm=arm, replicate=replicate)
+            for level, arm in ((0, "dense"), (2, "ticket"), (2, "random"))
+        )
+        new = ticket.mask.keep
+        one, two = torch.arange(first) % 20, torch.arange(second) % 10
+        wanted = {
+            "fc1.weight": old["fc1.weight"][one],
+            "fc2.weight": old["fc2.weight"][two][:, one],
+            "fc3.weight": old["fc3.weight"][:, two],
+        }
+        for name, keep in wanted.items():
+            share = int(old[name].sum()) / old[name].numel()
+            count = int(share * keep.numel() + 0.5)
+            assert int(new[name].sum()) == count
+            # Twice as many units: exactly the mask, four or two times. Half of them: but for the count.
+            assert int((new[name] ^ keep).sum()) == abs(count - int(keep.sum()))
+            if first == 40:
+                assert torch.equal(new[name], keep)
+        assert ticket.mask.count() == plan(here).counts[2] == random.mask.count()
+        assert (ticket.start.step, dict(ticket.start.optimizer)) == (0, {})
+        assert same_bits(dense.start.weights, ticket.start.weights)
+        if first == 40:  # units that are copies have weights of their own
+            assert not torch.equal(*ticket.start.weights["fc1.weight"].chunk(2))
+    assert result.document["experiment"]["model"] == model
+    assert result.document["experiment"]["source"]["model"] == "lenet-20-10"
+    assert "tickets from</dt><dd>lenet-20-10 on digits" in page(result.document, [])

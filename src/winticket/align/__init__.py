@@ -2,5 +2,6 @@
 
 from winticket.align.matching import Axis, Group, Permutations, Symmetry, match, permuted
 from winticket.align.symmetry import symmetry
+from winticket.align.width import resized
 
-__all__ = ["Axis", "Group", "Permutations", "Symmetry", "match", "permuted", "symmetry"]
+__all__ = ["Axis", "Group", "Permutations", "Symmetry", "match", "permuted", "resized", "symmetry"]

@@ -1,4 +1,4 @@
-"""`winticket transfer`: tickets that one search found, trained on other data or by another recipe."""
+"""`winticket transfer`: tickets that one search found, trained on other data, by another recipe or in another width."""
 
 import time
 from functools import partial
@@ -11,7 +11,7 @@ from winticket.cli.answers import request
 from winticket.cli.searches import carry_out, preview
 from winticket.cli.words import WORDS, AsJson, Out, Quiet, Retry, Workers, given, with_words
 
-CHOSEN = ("controls", "replicates", "margin_pp", "alpha", "gate", "split", "validation", "test")
+CHOSEN = ("model", "controls", "replicates", "margin_pp", "alpha", "gate", "split", "validation", "test")
 _WORDS = tuple(word for word in WORDS if word.name in CHOSEN or word.panel == "Training")
 
 
@@ -45,15 +45,19 @@ def transfer(
     plan_only: Annotated[bool, typer.Option("--plan", help="Say what it would cost; run nothing.")] = False,
     **words: Any,
 ) -> None:
-    """Do tickets win elsewhere? Train those that a find found on other data, or by another recipe.
+    """Do tickets win elsewhere? Train those that a find found on other data, by another recipe or in another width.
 
     Every replicate takes its own ticket, mask and start, and trains it beside the dense network from the same start and
     its controls. The recipe is that of RESULT but for what is said here. Examples must have the same shape; for another
-    number of classes the output layer is drawn anew, is not pruned, and counts in no density.
+    number of classes the output layer is drawn anew, is not pruned, and counts in no density. Into a --model of the
+    same kind and another width, masks alone are carried: their units are repeated, or the first ones taken, and
+    training begins at that model's own initialisation.
 
     [bold]winticket transfer runs/digits/result.json --to path/to/letters[/bold]
 
     [bold]winticket transfer runs/digits/result.json --optimizer sgd --lr 0.01 --momentum 0.9 --density 0.1[/bold]
+
+    [bold]winticket transfer runs/digits/result.json --model lenet-600-200[/bold]
     """
     began = time.monotonic()
     with request():

@@ -24,7 +24,7 @@ from winticket.procedures.stages import (
     spared,
     trained,
 )
-from winticket.procedures.transfer import carried
+from winticket.procedures.transfer import carried, widened
 from winticket.run import Store, Task, step, stored_needs, walk
 from winticket.train import relative_cost
 
@@ -194,10 +194,13 @@ def _search(experiment: Experiment, setup: Setup, replicates: range) -> tuple[Ta
 
 def _carried(experiment: Transfer, setup: Setup, replicates: range) -> tuple[Task, Iterator[Found]]:
     """The source's stacks, put into this setup; dense begins where the tickets do."""
-    dense, search = _search(experiment.source, experiment.source.setup(), replicates)
+    there = experiment.source.setup()
+    dense, search = _search(experiment.source, there, replicates)
     tickets = [found.ticket for found in islice(search, max(experiment.carried))]
     begin = tickets[0] if experiment.source.rewind_step else dense
     chosen = [tickets[level - 1] for level in experiment.carried]
+    if experiment.widened():
+        return step(widened, setup, there, dense, whole=True), transfer(setup, chosen, there)
     return step(carried, setup, begin, whole=True), transfer(setup, chosen)
 
 

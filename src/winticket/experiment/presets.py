@@ -17,7 +17,7 @@ from winticket.data import Source
 LENET = {"model": "lenet-300-100", "optimizer": "adam", "lr": 1.2e-3, "batch": 60}
 CONV = {"model": "conv-2", "optimizer": "adam", "lr": 2e-4, "batch": 60, "conv_rate": 0.1}
 # Cosine, since at a constant rate the last steps' noise hides what few replicates could show: docs/LOG.md.
-SHORT = {"schedule": "cosine", "steps": 2400, "evaluate_every": 200, "levels": 12, "replicates": 5}
+SHORT = {"schedule": "cosine", "steps": 2400, "evaluate_every": 240, "levels": 12, "replicates": 5}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "digits": {

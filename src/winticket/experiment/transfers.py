@@ -1,4 +1,4 @@
-"""Transfer: an experiment on the tickets that another one finds, with other data or another recipe."""
+"""Transfer: an experiment on the tickets that another one finds, with other data, another recipe or another width."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -8,13 +8,26 @@ from typing import Any
 import torch
 
 from winticket import models, rewind
+from winticket.align import resized, symmetry
 from winticket.experiment.choices import effective, own_rate
 from winticket.experiment.spec import RECIPE_FIELDS, Experiment, stages
 from winticket.procedures.setup import Setup
 from winticket.procedures.stages import prunable
-from winticket.ticket import Mask
+from winticket.procedures.transfer import kept_here
+from winticket.ticket import Mask, Weights
 
-CHOICES = ("controls", "replicates", "margin_pp", "alpha", "gate", "engine", "validation", "test", "split")
+CHOICES = (
+    "model",
+    "controls",
+    "replicates",
+    "margin_pp",
+    "alpha",
+    "gate",
+    "engine",
+    "validation",
+    "test",
+    "split",
+)
 """What may be chosen anew; all else is the source's."""
 
 FOUND_BY = (
@@ -41,6 +54,8 @@ class Transfer(Experiment):
     `carried` are the source's levels whose tickets train here. Every replicate takes its own ticket. Dense network and
     ticket begin at the source's start (θ₀, or θ_k where the source rewinds to step k), at step 0 of this recipe. Where
     the data have another number of classes, the output layer is drawn anew, the same for both, and is not pruned.
+    Into another model, one of the same kind with other numbers of hidden units, masks alone are carried; dense network
+    and ticket then begin at that model's own initialisation.
     """
 
     source: Experiment
@@ -69,24 +84,44 @@ class Transfer(Experiment):
                 f"the tickets were found on {self.source.data}, with examples of shape {there.input_shape}, and those "
                 f"of {self.data} have shape {here.input_shape}; a mask fits one shape alone"
             )
-        return replace(here, exclude=(*here.exclude, *_new(here, there)))
+        weights: Weights = {n: p.detach() for n, p in there.module().named_parameters()}
+        if self.widened():
+            if "other-aligned" in self.controls:
+                raise ValueError(
+                    "other-aligned matches hidden units by what a dense network learnt, and these tickets were found "
+                    f"in another one ({self.source.model}); leave it out of the controls"
+                )
+            weights = _widened(weights, here, there)
+        return replace(here, exclude=(*here.exclude, *_new(here, weights)))
+
+    def widened(self) -> bool:
+        """Whether masks are carried into another model."""
+        return self.model != self.source.model
 
     def counts(self, setup: Setup) -> list[int]:
         """Weights kept at level 0 and at each that is carried, without an output layer that is new."""
         there = self.source.setup()
         left = self.source.counts(there)
         names = set(prunable(setup))
-        if names == set(prunable(there)):
+        if names == set(prunable(there)) and not self.widened():
             return [left[level] for level in (0, *self.carried)]
         once, again = (_layers(self.source, there, seed=seed) for seed in (0, 1))
         if any(
             {n: a[n] for n in names} != {n: b[n] for n in names} for a, b in zip(once, again, strict=True)
         ):
             raise ValueError(
-                f"allocate {self.source.allocate} lets the output layer compete with the others, so without it tickets "
-                f"keep different counts; let the source leave it out (exclude {models.output_layer(there.module())})"
+                f"allocate {self.source.allocate} lets layers compete, so in a network of another width tickets keep "
+                "different counts; let the source prune layer by layer (allocate layerwise)"
+                if self.widened()
+                else f"allocate {self.source.allocate} lets the output layer compete with the others, so without it "
+                "tickets keep different counts; let the source leave it out (exclude "
+                f"{models.output_layer(there.module())})"
             )
-        return [sum(once[level][n] for n in names) for level in (0, *self.carried)]
+        sizes = {n: p.numel() for n, p in setup.module().named_parameters() if n in names}
+        return [
+            sum(kept_here(once[level][n], once[0][n], sizes[n]) for n in names)
+            for level in (0, *self.carried)
+        ]
 
     def describe(self) -> dict[str, Any]:
         """As an experiment's, with how the tickets were found, and the source's own description."""
@@ -154,13 +189,25 @@ def _nearest_levels(source: Experiment, densities: Sequence[float]) -> tuple[int
     return tuple(sorted({min(there, key=lambda level: abs(there[level] - log(d))) for d in densities}))
 
 
-def _new(here: Setup, there: Setup) -> tuple[str, ...]:
+def _widened(weights: Weights, here: Setup, there: Setup) -> Weights:
+    """The source's weights in the shapes of another width. ValueError where the networks do not correspond."""
+    try:
+        units = [symmetry(setup.module(), setup.input_shape) for setup in (there, here)]
+        return resized(weights, *units)
+    except ValueError as error:
+        raise ValueError(
+            f"tickets of {there.model} cannot be carried into {here.model}, which is not the same network with other "
+            f"numbers of hidden units: {error}"
+        ) from error
+
+
+def _new(here: Setup, given: Weights) -> tuple[str, ...]:
     """The weights to prune that are new here: the output layer's, for another number of classes.
 
-    ValueError where anything else is of another shape.
+    ValueError where anything else of what is `given` is of another shape.
     """
     now = {n: tuple(p.shape) for n, p in here.module().named_parameters()}
-    then = {n: tuple(p.shape) for n, p in there.module().named_parameters()}
+    then = {n: tuple(w.shape) for n, w in given.items()}
     differ = [n for n in {**then, **now} if now.get(n) != then.get(n)]
     output = models.output_layer(here.module())
     wrong = [n for n in differ if n.rpartition(".")[0] != output.rpartition(".")[0]]

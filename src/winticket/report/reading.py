@@ -148,7 +148,8 @@ def said(document: Document, name: str) -> Any:
 def tickets_from(source: Mapping[str, Any]) -> str:
     """The experiment that found tickets which were carried over, in a few words."""
     start = f", rewound to step {source['rewind_step']}" if source["rewind_step"] else ""
-    return f"{source['data']}, {source['method']} with {source['optimizer']} {source['lr']:g}{start}"
+    where = f"{source['model']} on {source['data']}"
+    return f"{where}, {source['method']} with {source['optimizer']} {source['lr']:g}{start}"
 
 
 def paired_difference(level: Mapping[str, Any], arm: str, other: Mapping[str, Any] | None) -> float | None:

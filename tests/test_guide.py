@@ -16,7 +16,7 @@ from winticket.ticket import Mask, Seeds, State, Ticket
 GUIDE = Path(__file__).parents[1] / "docs" / "guide.md"
 SECTIONS = {
     "Use the ticket": 1,
-    "Your own loop": 4,
+    "Your own loop": 5,
     "From and to other tools": 1,
 }
 """Sections whose blocks run, and how many there are: a block that is not found is not run."""
@@ -37,8 +37,8 @@ def test_every_block_is_found(section: str) -> None:
     assert len(blocks(section)) == SECTIONS[section]
 
 
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
+def network(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(6, 20), nn.BatchNorm1d(20), nn.ReLU(), nn.Linear(20, 3))
 
 
@@ -49,6 +49,11 @@ def my_update(model: nn.Module, step: int) -> None:
     with torch.no_grad():
         for p in model.parameters():
             p.sub_(p.grad if p.grad is not None else 0, alpha=0.1)
+
+
+def my_test_accuracy(model: nn.Module) -> float:
+    with torch.no_grad():
+        return float((model(torch.randn(50, 6)).argmax(1) == 0).double().mean())
 
 
 def my_training_loop(model: nn.Module) -> None:
@@ -118,11 +123,17 @@ def test_the_guide_runs(section: str, number: int, tmp_path: Path, monkeypatch: 
         "ticket": ticket,
         "my_training_loop": my_training_loop,
         "my_update": my_update,
+        "my_network": network,
+        "my_test_accuracy": my_test_accuracy,
         "winticket": winticket,
         **for_trainers(code),
     }
     exec(compile(code, f"guide.md, {section}, block {number}", "exec"), known)
-    if "level" in known:
+    if "verdict" in known:
+        assert known["verdict"].replicates == 10
+        assert [len(values) for values in known["accuracy"].values()] == [10] * 4
+        assert known["rivals"]["random"].mask.layers() == known["ticket"].mask.layers()
+    elif "level" in known:
         assert known["level"].number == len(known["level"]._levels.densities)
         assert all(not model.get_parameter(n)[~k].any() for n, k in known["level"].ticket.mask.keep.items())
     if "search" in known:

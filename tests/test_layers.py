@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "winticket"
-PUBLIC = {"allocate", "controls", "criteria", "interop", "rewind", "schedules"}
+PUBLIC = {"allocate", "controls", "criteria", "interop", "judge", "rewind", "schedules"}
 STAGES = {
     "ticket",
     "data",

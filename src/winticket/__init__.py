@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from winticket.version import __version__
 
 if TYPE_CHECKING:
-    from winticket import allocate, controls, criteria, interop, rewind, schedules
+    from winticket import allocate, controls, criteria, interop, judge, rewind, schedules
     from winticket.experiment import Experiment, Result, find
     from winticket.levels import Levels
     from winticket.ticket import Mask, Ticket
@@ -33,6 +33,7 @@ __all__ = [
     "criteria",
     "find",
     "interop",
+    "judge",
     "masked",
     "rewind",
     "schedules",
@@ -48,7 +49,7 @@ _HOMES = {
     "Recipe": "train",
     "masked": "train",
 }
-_ROOMS = {"allocate", "controls", "criteria", "interop", "rewind", "schedules"}
+_ROOMS = {"allocate", "controls", "criteria", "interop", "judge", "rewind", "schedules"}
 
 
 def __getattr__(name: str) -> Any:

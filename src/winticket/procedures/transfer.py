@@ -46,7 +46,8 @@ def widened(setup: Setup, there: Setup, ticket: Ticket, *, whole: bool = False) 
     number of times, some that are too many go, or some that are missing come, at random. With `whole` nothing is
     pruned: the dense network that the ticket is held against.
     """
-    start = setup.initial(ticket.seeds.derive("init"))
+    # Not the seed of the search's own initialisation, whose first units would have the very same weights.
+    start = setup.initial(ticket.seeds.derive("init of another width"))
     mask = Mask.full({n: start.weights[n] for n in prunable(setup)})
     origin = "dense" if whole else ticket.origin
     if not whole:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -203,3 +204,14 @@ def keep(*, size: int) -> Kept:
 
 def size_of(kept: Kept) -> int:
     return len(kept.weight)
+
+
+def cleaned_up_after(*, path: str, seconds: float) -> int:
+    """Leaves work for this process's orderly end, as libraries that hold semaphores do."""
+
+    def clean_up() -> None:
+        time.sleep(seconds)
+        Path(path).touch()
+
+    Finalize(None, clean_up, exitpriority=10)
+    return os.getpid()

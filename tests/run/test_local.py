@@ -347,3 +347,10 @@ def test_error_in_the_listener_ends_the_run(workers: int, tmp_path: Path) -> Non
 
     with pytest.raises(LookupError, match="in the listener"):
         run([task(jobs.plant, seed=0)], tmp_path, workers=workers, on_event=hear)
+
+
+def test_workers_leave_in_order(tmp_path: Path) -> None:
+    """What a library registered for the end of its process is done, also where that takes a moment."""
+    once = task(jobs.cleaned_up_after, path=str(tmp_path / "clean"), seconds=1.0)
+    assert run([once], tmp_path / "store", workers=1).value(once) != os.getpid()
+    assert (tmp_path / "clean").exists()

@@ -25,6 +25,7 @@ from .work import Desk, Message, attempt
 
 Hear = Callable[[int, Message], None]  # worker's number, message
 _START_TRIES = 3
+_LEAVE_SECONDS = 5.0
 
 
 class Crew(Protocol):
@@ -104,9 +105,14 @@ class _Worker:
         self.ready = False  # has said hello
 
     def end(self) -> int | None:
-        """Makes sure that the process is gone; gives its exit status (negative: killed by that signal)."""
+        """Makes sure that the process is gone; gives its exit status (negative: killed by that signal).
+
+        It may leave in order first, or semaphores of libraries that it used would be told of as leaked.
+        """
+        with contextlib.suppress(OSError):  # gone already
+            self.line.send("stop")
         self.line.close()
-        self.process.join(0.5)
+        self.process.join(_LEAVE_SECONDS)
         for kill in (self.process.terminate, self.process.kill):
             if self.process.exitcode is None:
                 kill()
@@ -298,10 +304,11 @@ def serve(line: Connection, store: Store, checkpoint_seconds: float) -> None:
 
 
 def _attend(line: Connection, work: SimpleQueue[tuple[str, bytes] | None], asked: threading.Event) -> None:
-    """Reads what the parent sends, and ends the process at once when the parent is gone."""
+    """Reads what the parent sends until it says stop, and ends the process at once when the parent is gone."""
     parent = multiprocessing.parent_process()
-    while True:
-        ready = connection.wait([line] if parent is None else [line, parent.sentinel])
+    watched: list[Any] = [line] if parent is None else [line, parent.sentinel]
+    while watched:
+        ready = connection.wait(watched)
         if parent is not None and parent.sentinel in ready:
             os._exit(1)
         try:
@@ -311,5 +318,6 @@ def _attend(line: Connection, work: SimpleQueue[tuple[str, bytes] | None], asked
         if said == "stop":
             asked.set()
             work.put(None)
+            watched.remove(line)
         else:
             work.put(said)

@@ -85,10 +85,10 @@ class Search:
     def batch_begins(self) -> None:
         """Before each update's first batch: the next level begins where the last one is complete."""
         if self.level is not None and self._complete() and not self.last:
+            done = self.level
             self._leave()
-            following = self.levels.after(self.level)
             self.epochs_done = 0
-            self._enter(following)
+            self._enter(self.levels.after(done))
 
     def step_ended(self) -> None:
         """After each update and its schedule: settings of the step that is rewound to are kept."""
@@ -123,7 +123,6 @@ class Search:
                 f"{self.level.density:.4g}; the search is not complete"
             )
         self._leave()
-        self.level = None
         return missing
 
     def fail(self, error: BaseException) -> None:
@@ -156,6 +155,7 @@ class Search:
     def _leave(self) -> None:
         assert self.level is not None
         self.level.__exit__(None, None, None)
+        self.level = None
 
     def _settings(self) -> Settings:
         """What puts rates and other options of the optimisers, and the schedules, back to where they are now."""

@@ -13,6 +13,7 @@ from winticket.levels import Density, Level, Levels
 from winticket.ticket import Ticket
 
 Settings = list[Callable[[], None]]
+_CUT_UP = {"ZeroRedundancyOptimizer", "DistributedOptimizer"}
 
 
 class Search:
@@ -74,6 +75,10 @@ class Search:
             )
         if any(isinstance(o, torch.optim.LBFGS) for o in optimizers):
             raise ValueError("LBFGS keeps its state in lists, which this does not reset; take another")
+        for kind in {type(o).__name__ for o in optimizers} & _CUT_UP:
+            raise ValueError(
+                f"{kind} has its state cut up over processes, which this does not reset; take one that has it whole"
+            )
         if self.level is not None:  # a training before raised, and its trainer told nobody
             self.fail(RuntimeError("another training begins"))
         self.optimizers, self.schedulers, self.writes = list(optimizers), list(schedulers), writes

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from winticket import report
 from winticket.cli import main, searches
@@ -20,6 +22,7 @@ from winticket.cli.words import WORDS
 from winticket.data import hub
 from winticket.experiment import Experiment, Plan, plan, running
 from winticket.run.files import LocalFiles
+from winticket.ticket import Mask, Seeds, State, Ticket
 from winticket.train import Recipe
 
 QUICK = [
@@ -113,6 +116,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     images = pa.array([{"bytes": b"x", "path": None}] * 3, type=struct)
     pq.write_table(pa.table({"image": images}), folder / "unlabelled" / "train.parquet")
     (folder / "afile").write_text("in the way")
+    lone = State({"fc1.weight": torch.ones(2, 3)}, {}, {}, 0)
+    Ticket(Mask.full(lone.weights), lone, "ticket", Seeds(0, 0)).save(folder / "lone.safetensors")
+    save_file(dict(lone.weights), folder / "weights.safetensors")
+    (folder / "compare.json").write_text('{"rows": [], "budget_steps": 20}')
+    (folder / "curves.json").write_text('[{"level": 0}]')
     (folder / "foreign").mkdir()
     (folder / "foreign" / "thesis.tex").write_text("mine")
     (folder / "newer").mkdir()
@@ -211,6 +219,14 @@ WRONG: dict[str, list[str]] = {
     "transfer foreign/thesis.tex": ["is not a result document of this version"],
     "transfer": ["Missing argument 'RESULT'"],
     "transfer some.json --criterion random": ["No such option", "--criterion"],
+    "transfer foreign": ["there is no result.json in the folder foreign", "of a finished `winticket find`"],
+    "transfer newer/../texts --to digits": ["there is no result.json in the folder"],
+    "transfer lone.safetensors --to digits": ["is one ticket, and one alone cannot be judged", "all replicates",
+        "give the result.json of the run that found it", "winticket.Ticket.load('lone.safetensors')"],
+    "transfer weights.safetensors": ["is a safetensors file but not a ticket", "Tickets are carried over from the"],
+    "transfer nowhere.safetensors": ["there is no nowhere.safetensors; give the result.json"],
+    "transfer compare.json": ["is the result of a comparison", "`winticket find` with the method that you mean"],
+    "transfer curves.json": ["curves.json is not a result document of this version", "give the result.json"],
     "find digits --criterion batchnorm_scale": ["needs a BatchNorm with weights right after each layer"],
     "find digits --allocate units": ["those of the output layer are the classes; exclude fc3.weight"],
     "find digits --allocate n_of_m": ["density 0.8 is no pattern of 4; possible are 0.25, 0.5, 0.75"],
@@ -507,6 +523,17 @@ def test_transfer_goes_on_from_a_result(here: Path, shell: Shell) -> None:
     assert document["store"] == json.loads((here / "digits" / "result.json").read_text())["store"]
     told = shell(*sgd, "--plan").out
     assert "digits, imp with adam 0.0012" in told
+    # Its folder will do as well, but not the one ticket that it has a file of.
+    assert shell("transfer", "digits", *sgd[2:], "--plan").out == told
+    lone = shell("transfer", "digits/ticket.safetensors", *sgd[2:])
+    assert lone.status == 2
+    assert "one alone cannot be judged" in lone.told()
+    assert "of all 2 replicates, give digits/result.json." in lone.told()
+    above = shell("transfer", ".", "--plan")
+    assert above.status == 2
+    assert (
+        "there is no result.json in the folder .; further down there are digits/result.json" in above.told()
+    )
     (here / "runs").rename(here / "moved")
     lost = shell(*sgd, "--plan")
     assert lost.status == 2
@@ -705,8 +732,10 @@ def test_methods_lists_everything_with_a_line_and_its_paper(shell: Shell) -> Non
         for name, row in rows.items():
             assert row["line"], (kind, name)
             assert f"  {name} " in text
-    without = {name for rows in found.values() for name, row in rows.items() if not row["paper"]}
-    assert without == {"linear", "random", "random-global", "uniform"}
+            assert not row["line"].endswith((".", ";", ",", ":")), (kind, name)
+            # A source: some name, and a year.
+            assert re.search(r"[A-Z]\w+.* (19|20)\d\d\b", row["paper"] or row["line"]), (kind, name)
+            assert not row["paper"].endswith((".", ";", ",", ":")), (kind, name)
     assert found["criterion"]["snip"]["needs"] == "the network and training examples"
     assert "Lee et al. 2019" in found["criterion"]["snip"]["paper"]
 

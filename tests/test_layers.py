@@ -35,7 +35,7 @@ ROOMS: dict[str, set[str]] = {
     "schedules": set(),
     "interop": {"ticket"},
     "levels": {"ticket", "models", "train", "criteria", "allocate", "rewind"},
-    "integrations": {"ticket", "levels"},
+    "integrations": {"ticket", "train", "levels"},
     "align": {"ticket"},
     "controls": {"ticket", "align"},
     "procedures": STAGES | {"run"},

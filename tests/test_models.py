@@ -199,6 +199,19 @@ def test_chargpt_sees_no_later_character_and_every_earlier_one() -> None:
     assert len(build("chargpt-3-32", (9,), tokens=True).get_submodule("layers").state_dict()) == 3 * 16
 
 
+def test_chargpts_name_may_say_its_context() -> None:
+    assert build("chargpt-1-16-9", (9,), tokens=True).get_parameter("place.weight").shape == (9, 16)
+    named = ("chargpt-1-16-9", "chargpt-1-16", "chargpt", "lenet-300-100", "mylab.nets:build")
+    assert [models.context(name) for name in named] == [9, None, None, None, None]
+    with pytest.raises(
+        ValueError, match=r"chargpt-1-16-9 reads windows of 9 characters, .* have 64; load the"
+    ):
+        models.check("chargpt-1-16-9", input_shape=(64,), classes=5, tokens=True)
+    for name in ("chargpt-1-16-0", "chargpt-1-16-9-9", "chargpt-1-16-", "chargpt--9"):
+        with pytest.raises(ValueError, match=f"no model '{name}'"):
+            models.check(name, input_shape=(9,), classes=5, tokens=True)
+
+
 def test_lenet_forward_by_hand() -> None:
     module = build("lenet-2", (1, 1, 2), classes=2)
     values = {

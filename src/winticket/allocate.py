@@ -46,17 +46,20 @@ def layerwise(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask
 
 
 def global_top(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask:
-    """The best-scored weights of the whole network, layers competing; `density` over all eligible weights.
+    """The best-scored weights of the whole network, layers competing.
 
-    Layers may be given a share of their own, as in `layerwise`, under any name but `*`; they then stay out of
-    the competition, and `*` is the density of the layers that remain. Frankle & Carbin 2019, §4 (deeper
-    networks). Raises ValueError as `layerwise` does.
+    `density` is over all eligible weights. Layers may be given a share of their own, as in `layerwise`, under any name
+    but `*`; they then stay out of the competition, and `*` is the density of the layers that remain. Frankle & Carbin
+    2019, §4 (deeper networks). Raises ValueError as `layerwise` does.
     """
     return _select(scores, mask, quotas(mask, density, competing=True))
 
 
 def uniform(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask:
-    """The best-scored weights of every layer, one density for all of them: `layerwise` without exceptions."""
+    """The best-scored weights of every layer, one density for all of them: `layerwise` without exceptions.
+
+    Evci et al. 2020 (RigL), §3 "Uniform", who leave the first layer whole, as `exclude` does here.
+    """
     return layerwise(scores, mask, density=_single(density, "uniform"))
 
 

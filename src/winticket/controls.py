@@ -59,7 +59,8 @@ def reinit(ticket: Ticket, *, seed: int, draw: Callable[[int], State]) -> Ticket
 def random_mask(ticket: Ticket, *, seed: int) -> Ticket:
     """The ticket's own initial weights under a random mask of the same count in every layer.
 
-    A layer-matched random ticket: is it the density of each layer alone? Layers kept whole stay whole.
+    A layer-matched random ticket: is it the density of each layer alone? Layers kept whole stay whole. Frankle & Carbin
+    2019, Figure 1 ("randomly sampled sparse networks"); with the ticket's counts as OpenLTH's randomly_prune.
     ValueError where no other mask with these counts exists (every layer whole or empty).
     """
     _require_choice(ticket)
@@ -73,7 +74,8 @@ def random_mask(ticket: Ticket, *, seed: int) -> Ticket:
 def random_global(ticket: Ticket, *, seed: int) -> Ticket:
     """The ticket's own initial weights under a random mask of the same count in the whole network.
 
-    What `random_mask` keeps, the density of each layer, is random here too. ValueError where the mask is whole or
+    What `random_mask` keeps, the density of each layer, is random here too. Frankle's OpenLTH 2020, randomly_prune with
+    the strategy "global". ValueError where the mask is whole or
     empty.
     """
     if ticket.mask.count() in (0, ticket.mask.total()):

@@ -22,7 +22,7 @@ from winticket.criteria.evidence import DATA, NETWORK, Batch, needed
 from winticket.models import eligible
 from winticket.rewind import Rewind, learning_rate, to_init, to_step
 from winticket.ticket import JSON, Curve, Mask, Seeds, State, Ticket, Trajectory, same_bits
-from winticket.train import bare, masked, shared_buffers
+from winticket.train import bare, check_whole, masked, shared_buffers
 
 __all__ = ["Density", "Level", "Levels"]
 
@@ -53,7 +53,8 @@ class Levels:
     Under DistributedDataParallel give the wrapped module, on every rank with the same arguments.
 
     Raises ValueError, before any training, where densities do not fall, a pattern fits no weight, the criterion lacks
-    what it needs, or the allocation cannot give these densities (it is tried on the magnitudes that are there now).
+    what it needs, the allocation cannot give these densities (it is tried on the magnitudes that are there now), or the
+    model's weights are cut up over processes.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Levels:
         ticket: Ticket | None = None,
         seeds: Seeds | None = None,
     ) -> None:
+        check_whole(model)
         self.model, self.densities = model, tuple(densities)
         self.criterion, self.allocate = criterion, allocate
         self.rewind, self.rewind_step = rewind, rewind_step

@@ -17,7 +17,10 @@ def geometric(final: float, levels: int) -> list[float]:
 
 
 def linear(final: float, levels: int) -> list[float]:
-    """The same share of the whole goes at every level: d = 1 - (1 - final) · l / L. ValueError as in `geometric`."""
+    """The same share of the whole goes at every level: d = 1 - (1 - final) · l / L.
+
+    Tanaka et al. 2020 (SynFlow), the authors' prune.py, schedule "linear". ValueError as in `geometric`.
+    """
     gone = 1 - _checked(final)
     return _falling([1 - gone * level / levels for level in range(1, levels + 1)], final)
 

@@ -52,6 +52,24 @@ def test_windows_and_what_follows_by_hand(tmp_path: Path) -> None:
     assert not data.find_source("digits").tokens
 
 
+def test_windows_of_another_length(tmp_path: Path) -> None:
+    text = numbered(1400)  # parts of 1120, 140 and 140: with 100 in a window, 11, 1 and 1
+    file = write(tmp_path / "book.txt", text)
+    loaded = data.load(file, window=100)
+    assert loaded.input_shape == (100,)
+    assert [len(part.y) for part in (loaded.train, loaded.validation, loaded.test)] == [11, 1, 1]
+    assert "".join(characters(loaded.test, loaded)) == text[1260:1360]
+    assert loaded.class_names[int(loaded.test.y[-1, -1])] == text[1360]
+    source, usual = data.find_source(file, window=100), data.find_source(file)
+    assert (source.input_shape, source.fingerprint) == ((100,), loaded.fingerprint)
+    assert source.fingerprint != usual.fingerprint
+    assert data.find_source(file, window=LENGTH) == usual  # which results from before are stored under
+    with pytest.raises(ValueError, match="cut into windows of 140, so 1410 are the least"):
+        data.find_source(file, window=140)
+    with pytest.raises(ValueError, match="digits is no text, which alone is cut into windows, here of 32"):
+        data.find_source("digits", window=32)
+
+
 def test_characters_are_numbered_by_code_point(tmp_path: Path) -> None:
     loaded = data.load(write(tmp_path / "a.txt", "ba\nc" * 400))
     assert loaded.class_names == ("\n", "a", "b", "c")

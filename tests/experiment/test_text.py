@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from winticket.criteria.evidence import DATA, NETWORK, needed
-from winticket.experiment import Experiment, Result, conduct, cost, parameters, plan
+from winticket.experiment import Experiment, Result, conduct, cost, parameters, plan, transferred
 from winticket.procedures.stages import control_ticket, dense_ticket, evidence, examples, prunable
 from winticket.run import Store
 
@@ -108,6 +108,36 @@ def test_a_search_on_text_from_end_to_end(text: Path, search: Search) -> None:
     assert found.ticket.mask.density() < 1
     again = search(str(text), **SMALL)
     assert again.document["levels"] == document["levels"]
+
+
+def test_a_model_with_another_context_reads_other_windows(text: Path, search: Search, tmp_path: Path) -> None:
+    usual = Experiment.of(text, **SMALL).setup()
+    choices = {**SMALL, "model": "chargpt-1-16-24", "levels": 1}
+    setup = Experiment.of(text, **choices).setup()
+    assert (usual.input_shape, setup.input_shape) == ((64,), (24,))
+    assert usual.fingerprint != setup.fingerprint
+    # 5000 characters, 4000 of them for training: 166 windows of 24, and 62 of 64.
+    assert (setup.train_examples(), usual.train_examples()) == (166, 62)
+    assert setup.dataset(torch.device("cpu")).train.x.shape == (166, 24)
+    found = search(str(text), **choices)
+    assert not found.document["failures"]
+    assert found.document["data"]["input_shape"] == [24]
+    assert found.document["data"]["train"] == 166
+    assert found.ticket is not None
+    assert found.ticket.start.weights["place.weight"].shape == (24, 16)
+    assert cost(plan(Experiment.of(text, **choices)), Store("memory://"), workers=1).seconds is not None
+    other = tmp_path / "other.txt"
+    other.write_text(text.read_text()[::-1])
+    carried = conduct(
+        transferred(Experiment.of(text, **choices), str(other), replicates=2, gate=False),
+        store=tmp_path / "runs",
+        out=tmp_path / "out",
+    )
+    assert carried.document["data"]["input_shape"] == [24]
+    with pytest.raises(ValueError, match="windows of 800, so 8010 are the least"):
+        Experiment.of(text, model="chargpt-1-16-800")
+    with pytest.raises(ValueError, match="digits is no text, which alone is cut into windows"):
+        Experiment.of("digits", model="chargpt-1-16-24")
 
 
 @pytest.mark.parametrize("criterion", ["snip", "grasp", "synflow", "taylor", "fisher", "wanda"])

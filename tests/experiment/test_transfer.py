@@ -290,6 +290,7 @@ def test_a_result_names_its_experiment_and_its_store(run: Run, tmp_path: Path) -
         assert store == str(tmp_path / "runs")
         assert {t.key for t in plan(read).tasks.values()} == set(result.document["keys"])
         assert read == replace(asked, init="glorot-normal")
+        assert load_source(Path(result.document["results"]).parent) == (read, store)
 
 
 def test_a_result_that_cannot_be_gone_on_from_is_told(run: Run, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from winticket import rewind
+from winticket.criteria import Evidence
 from winticket.levels import Levels
 from winticket.ticket import Ticket, same_bits
 
@@ -185,6 +186,19 @@ def test_a_training_that_raises_leaves_no_mask() -> None:
     net(torch.zeros(2, 8))
     assert bool((net.get_parameter("0.weight") == 1).all())
     assert len(search.tickets) == 2
+
+
+def test_what_goes_wrong_between_two_levels_is_told_as_it_is() -> None:
+    from winticket.integrations.lightning import LotteryTicket
+
+    def scores(evidence: Evidence) -> dict[str, Tensor]:
+        raise ZeroDivisionError("of the criterion")
+
+    net = network()
+    search = LotteryTicket(DENSITIES, epochs=1, criterion=scores)
+    with pytest.raises(ZeroDivisionError, match="of the criterion"):
+        fit(module_of(net, []), search)
+    assert len(search.tickets) == 1
 
 
 def test_a_search_that_cannot_end_is_refused_and_one_that_did_not_says_so() -> None:

@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from winticket import criteria, rewind
@@ -127,7 +129,21 @@ def search(rank: int, seen: str) -> dict[str, object]:
     return {"levels": found}
 
 
+def cut_up(_: int) -> dict[str, object]:
+    """FSDP's shards, in a mask's block and in a search."""
+    errors = []
+    for way in (lambda m: masked(m, half(network())).__enter__(), lambda m: Levels(m, [0.5])):
+        model = network()
+        fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
+        try:
+            way(model)
+        except ValueError as error:
+            errors.append(str(error))
+    return {"errors": errors}
+
+
 CASES = {
+    "cut up": cut_up,
     "search": lambda rank: search(rank, "same"),
     "search, own examples": lambda rank: search(rank, "own"),
     "ddp": lambda rank: under_a_mask(rank, "ddp"),

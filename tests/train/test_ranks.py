@@ -66,3 +66,9 @@ def test_ranks_that_score_on_examples_of_their_own_are_told_so(ranks: Ranks) -> 
     for rank in (rank["search, own examples"] for rank in ranks):
         assert "the ranks were given different tickets: [0] differ from [1]" in rank["error"]
         assert "examples on every rank" in rank["error"]
+
+
+def test_weights_that_are_cut_up_over_the_ranks_are_refused(ranks: Ranks) -> None:
+    for errors in (rank["cut up"]["errors"] for rank in ranks):
+        assert len(errors) == 2
+        assert all("weights are cut up over processes (FSDP), and a mask is over whole" in e for e in errors)

@@ -18,7 +18,10 @@ _WORDS = tuple(word for word in WORDS if word.name in CHOSEN or word.panel == "T
 @partial(with_words, words=_WORDS)
 def transfer(
     result: Annotated[
-        Path, typer.Argument(metavar="RESULT", help="The result.json of the find that found the tickets.")
+        Path,
+        typer.Argument(
+            metavar="RESULT", help="The result.json of the find that found the tickets, or its folder."
+        ),
     ],
     *,
     to: Annotated[
@@ -48,10 +51,11 @@ def transfer(
     """Do tickets win elsewhere? Train those that a find found on other data, by another recipe or in another width.
 
     Every replicate takes its own ticket, mask and start, and trains it beside the dense network from the same start and
-    its controls. The recipe is that of RESULT but for what is said here. Examples must have the same shape; for another
-    number of classes the output layer is drawn anew, is not pruned, and counts in no density. Into a --model of the
-    same kind and another width, masks alone are carried: their units are repeated, or the first ones taken, and
-    training begins at that model's own initialisation.
+    its controls; a ticket.safetensors alone is one replicate's, which cannot be judged. The recipe is that of RESULT
+    but for what is said here. Examples must have the same shape; for another number of classes the output layer is
+    drawn anew, is not pruned, and counts in no density. Into a --model of the same kind and another width, masks alone
+    are carried: their units are repeated, or the first ones taken, and training begins at that model's own
+    initialisation.
 
     [bold]winticket transfer runs/digits/result.json --to path/to/letters[/bold]
 

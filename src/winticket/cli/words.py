@@ -24,7 +24,7 @@ class Word:
 
 
 WORDS = (
-    Word("model", str, "Question", "lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, mlp1d, vgg-11, vgg-16, vgg-19, resnet-20, resnet-32, resnet-56, chargpt for text, or package.module:build"),
+    Word("model", str, "Question", "lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, mlp1d, vgg-11, vgg-16, vgg-19, resnet-20, resnet-32, resnet-56, chargpt for text (chargpt-LAYERS-WIDTH-CONTEXT, as chargpt-2-64-256), or package.module:build"),
     Word("init", str, "Question", "how weights are drawn: glorot-normal, kaiming-uniform, orthogonal, signed-constant, ..."),
     Word("method", str, "Question", "imp (iterative: train, prune, rewind, again), one-shot (train once, prune to every density), at-init (prune before training), early-bird, gradual, set, rigl, edge-popup or supermask (winticket methods says what each is)"),
     Word("criterion", str, "Question", "what is kept: magnitude, snip, synflow, ... (winticket methods lists all), or package.module:function"),

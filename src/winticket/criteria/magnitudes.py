@@ -97,7 +97,10 @@ def magnitude_increase_diff_sign(e: Evidence) -> Scores:
 
 
 def random(e: Evidence) -> Scores:
-    """Uniform noise: the floor that every criterion has to beat."""
+    """Uniform noise: the floor that every criterion has to beat.
+
+    Frankle et al. 2021 (Pruning Neural Networks at Initialization), "the trivial baseline of random pruning".
+    """
     return {name: torch.rand(keep.shape, generator=e.generator) for name, keep in e.mask.keep.items()}
 
 

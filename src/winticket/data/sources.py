@@ -105,24 +105,29 @@ def names() -> tuple[str, ...]:
 
 
 def find_source(
-    name_or_path: str | Path, *, cache: Path | None = None, report: Report | None = None
+    name_or_path: str | Path,
+    *,
+    window: int | None = None,
+    cache: Path | None = None,
+    report: Report | None = None,
 ) -> Source:
     """Resolve a name or path, decode it unless that was done before, and describe it.
 
     A short name (`names()`), "user/name" or "user/name:configuration" of the Hub, a parquet file, a folder of
     parquet files in the Hub's layout (splits by file name), or a folder with one folder of images per class,
     optionally inside train, validation and test folders; or a text file (.txt, UTF-8) or a folder with one, which is
-    read character by character. A short name goes before a folder of that name:
-    write ./mnist for the folder. `report` is told (images decoded, images in all).
+    read character by character, in windows of `window` characters (64 unless said). A short name goes before a folder
+    of that name: write ./mnist for the folder. `report` is told (images decoded, images in all).
 
     Decoded tensors are kept in `cache`, else $WINTICKET_CACHE, else the platform's cache folder. Local files
     are read again when their contents change; what came from the Hub stays until its file there is deleted. A
     cache that cannot be written costs a RuntimeWarning; a damaged file there is decoded anew.
 
     Raises FileNotFoundError for what does not exist or cannot be reached, ValueError for what is not a usable
-    dataset of classified images or text; this is the place where every such error comes.
+    dataset of classified images or text, or where a window is asked of anything but text; this is the place where every
+    such error comes.
     """
-    return describe(str(name_or_path), decoded(name_or_path, cache=cache, report=report))
+    return describe(str(name_or_path), decoded(name_or_path, window=window, cache=cache, report=report))
 
 
 def describe(name: str, content: Decoded) -> Source:
@@ -158,11 +163,23 @@ class _Found:
     key: str
     decode: Callable[[Report | None], Decoded]
     quick: bool = False
+    text: bool = False
 
 
-def decoded(name_or_path: str | Path, *, cache: Path | None = None, report: Report | None = None) -> Decoded:
+def decoded(
+    name_or_path: str | Path,
+    *,
+    window: int | None = None,
+    cache: Path | None = None,
+    report: Report | None = None,
+) -> Decoded:
     """The content of a source, from memory, else from the cache on disk, else decoded; see `find_source`."""
-    found = _find(name_or_path)
+    found = _find(name_or_path, window or text.LENGTH)
+    if window is not None and not found.text:
+        raise ValueError(
+            f"{name_or_path} is no text, which alone is cut into windows, here of {window} characters; take a model "
+            "that reads such data"
+        )
     digest = hashlib.sha256(f"{REVISION}\0{found.key}".encode()).hexdigest()[:24]
     path = (cache or cache_folder()) / f"{found.label}-{digest}.safetensors"
     return remember(_RECENT, str(path), lambda: _from_disk(found, path, report), keep=1)
@@ -195,7 +212,7 @@ def _from_disk(found: _Found, path: Path, report: Report | None) -> Decoded:
     return content
 
 
-def _find(name_or_path: str | Path) -> _Found:
+def _find(name_or_path: str | Path, window: int) -> _Found:
     if not isinstance(name_or_path, str | Path):
         raise TypeError(
             f"a dataset is named by text or a path, not by {type(name_or_path).__name__}: {name_or_path!r}"
@@ -211,7 +228,8 @@ def _find(name_or_path: str | Path) -> _Found:
     if given.strip() and path.exists():
         label = re.sub(r"[^\w.-]+", "-", path.absolute().name) or "folder"
         if file := text.find(path):
-            return _Found(label, text.digest(file), lambda _: text.decode(file), quick=True)
+            key = text.digest(file, length=window)
+            return _Found(label, key, lambda _: text.decode(file, length=window), quick=True, text=True)
         files = local.find(path)
         return _Found(label, files.digest(), lambda report: images.decode(local.read(files), report=report))
     if not isinstance(name_or_path, Path) and _ON_THE_HUB.fullmatch(given) and not _like_a_path(given):

@@ -44,6 +44,7 @@ def load(
     seed: int = 0,
     validation: int | None = None,
     test: int | None = None,
+    window: int | None = None,
     cache: Path | None = None,
     report: Report | None = None,
 ) -> Dataset:
@@ -60,7 +61,7 @@ def load(
 
     Raises what `find_source` raises; ValueError for sizes that cannot be had.
     """
-    content = decoded(name_or_path, cache=cache, report=report)
+    content = decoded(name_or_path, window=window, cache=cache, report=report)
     source = describe(str(name_or_path), content)
     _, validation_rows, test_rows = source.sizes(validation=validation, test=test)
     return remember(

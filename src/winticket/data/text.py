@@ -13,7 +13,7 @@ from winticket.data.local import IMAGE_ENDINGS
 
 ENDING = ".txt"
 LENGTH = 64
-"""Characters in a window."""
+"""Characters in a window, where no other number is asked for."""
 SHARES = {"validation": 0.1, "test": 0.1}
 """Of the text, from its end; what comes before is for training."""
 
@@ -39,15 +39,15 @@ def find(path: Path) -> Path | None:
     return texts[0]
 
 
-def digest(file: Path) -> str:
+def digest(file: Path, *, length: int = LENGTH) -> str:
     """SHA-256 (hexadecimal) of a text file's bytes and of how it is cut."""
-    return hashlib.sha256(f"text {LENGTH} {SHARES};".encode() + _bytes(file)).hexdigest()
+    return hashlib.sha256(f"text {length} {SHARES};".encode() + _bytes(file)).hexdigest()
 
 
-def decode(file: Path) -> Decoded:
+def decode(file: Path, *, length: int = LENGTH) -> Decoded:
     """A text as three parts in its own order, each cut into windows that do not overlap.
 
-    x [N, LENGTH] are characters as numbers, int64, in the order of their code points over the whole text; y [N, LENGTH]
+    x [N, length] are characters as numbers, int64, in the order of their code points over the whole text; y [N, length]
     are the characters that follow them. Parts share no character, and what is left of a part after its last whole
     window is dropped. ValueError where the text is not UTF-8, too short, or one character throughout.
     """
@@ -57,10 +57,10 @@ def decode(file: Path) -> Decoded:
         raise ValueError(f"{file} is not UTF-8 text ({error}); convert it first") from error
     points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
     characters, numbers = np.unique(points, return_inverse=True)
-    least = int(np.ceil((LENGTH + 1) / min(SHARES.values())))
+    least = int(np.ceil((length + 1) / min(SHARES.values())))
     if len(points) < least:
         raise ValueError(
-            f"{file} has {len(points)} characters; its parts are cut into windows of {LENGTH}, so {least} are the least"
+            f"{file} has {len(points)} characters; its parts are cut into windows of {length}, so {least} are the least"
         )
     if len(characters) < 2:
         raise ValueError(f"{file} is one character throughout, so there is nothing to learn from it")
@@ -68,15 +68,15 @@ def decode(file: Path) -> Decoded:
     ends = {"train": len(points) - sum(sizes.values()), **sizes}
     splits, begin = {}, 0
     for split, size in ends.items():
-        splits[split] = _windows(torch.from_numpy(numbers[begin : begin + size].astype(np.int64)))
+        splits[split] = _windows(torch.from_numpy(numbers[begin : begin + size].astype(np.int64)), length)
         begin += size
     return Decoded(splits, tuple(chr(point) for point in characters), 1.0)
 
 
-def _windows(part: torch.Tensor) -> Split:
-    count = (len(part) - 1) // LENGTH
-    cut = count * LENGTH
-    return Split(part[:cut].view(count, LENGTH).clone(), part[1 : cut + 1].view(count, LENGTH).clone())
+def _windows(part: torch.Tensor, length: int) -> Split:
+    count = (len(part) - 1) // length
+    cut = count * length
+    return Split(part[:cut].view(count, length).clone(), part[1 : cut + 1].view(count, length).clone())
 
 
 def _bytes(file: Path) -> bytes:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from winticket import data, models
+from winticket import models
 from winticket.align import symmetry
 from winticket.criteria.evidence import needed, rounds_at_init
 from winticket.experiment.names import control
@@ -33,7 +33,7 @@ DRAWS = 3  # initialisations compared: a network of very few weights may draw th
 
 def check(experiment: Experiment, setup: Setup) -> None:
     """Raise ValueError, saying what to change, where data, model, recipe and options do not go together."""
-    _check_sizes(experiment)
+    _check_sizes(experiment, setup)
     check_precision(setup.recipe.precision, place(), setup.engine)
     _check_augmentation(setup)
     _check_neighbours(experiment, setup)
@@ -52,12 +52,12 @@ def check(experiment: Experiment, setup: Setup) -> None:
         _try_stages(experiment, setup)
 
 
-def _check_sizes(experiment: Experiment) -> None:
-    sizes = data.find_source(experiment.data).sizes(validation=experiment.validation, test=experiment.test)
-    if experiment.recipe.batch > sizes[0]:
+def _check_sizes(experiment: Experiment, setup: Setup) -> None:
+    there = setup.train_examples()
+    if experiment.recipe.batch > there:
         raise ValueError(
-            f"batch {experiment.recipe.batch} is larger than the {sizes[0]} training examples of {experiment.data}; "
-            f"ask for at most {sizes[0]}"
+            f"batch {experiment.recipe.batch} is larger than the {there} training examples of {experiment.data}; "
+            f"ask for at most {there}"
         )
 
 

@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from winticket import data
 from winticket.experiment.plan import BESIDE, GATE, SOURCE, Place, Plan
 from winticket.run import Store
 from winticket.ticket import Curve, Failed, Seeds, Trajectory
@@ -89,7 +88,7 @@ def document(runs: Runs) -> dict[str, Any]:
 
 def _data(plan: Plan) -> dict[str, Any]:
     """What was trained and tested on."""
-    source = data.find_source(plan.setup.data)
+    source = plan.setup.found()
     sizes = source.sizes(validation=plan.setup.validation, test=plan.setup.test)
     return {
         "fingerprint": plan.setup.fingerprint,

@@ -134,7 +134,7 @@ def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
     begun = time.perf_counter()
     evaluate(setup.module(), weights, buffers, part, how=setup.recipe.stacking)
     seconds = time.perf_counter() - begun
-    _, validation, test = data.find_source(setup.data).sizes(validation=setup.validation, test=setup.test)
+    _, validation, test = setup.found().sizes(validation=setup.validation, test=setup.test)
     return seconds * (validation * len(setup.recipe.grid()) + 2 * test) / rows
 
 

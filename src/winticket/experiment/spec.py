@@ -215,7 +215,7 @@ class Experiment:
         """
         _known(choices)
         data_name = os.fspath(data_name)
-        source = data.find_source(data_name)
+        source = data.find_source(data_name, window=models.context(str(choices.get("model", ""))))
         usual = fitting(source, choices)
         _fit(usual["model"], source)
         usual.update(USUAL.get(str(choices.get("method")), {}))
@@ -246,7 +246,7 @@ class Experiment:
 
     def setup(self) -> Setup:
         """Data and model looked up. Raises ValueError where they do not fit each other or the recipe."""
-        source = data.find_source(self.data)
+        source = data.find_source(self.data, window=models.context(self.model))
         _fit(self.model, source)
         require_unedited(self.model)
         _, validation, test = source.sizes(validation=self.validation, test=self.test)

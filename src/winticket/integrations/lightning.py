@@ -14,6 +14,13 @@ from winticket.ticket import Ticket
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch.strategies import (
+        DDPStrategy,
+        DeepSpeedStrategy,
+        SingleDeviceStrategy,
+        Strategy,
+        XLAStrategy,
+    )
 except ImportError as error:
     raise ImportError(
         "winticket.integrations.lightning needs Lightning: pip install 'winticket[lightning]'"
@@ -37,8 +44,13 @@ class LotteryTicket(Callback):
 
     `options` are those of `winticket.Levels`: criterion, allocate, rewind, rewind_step, exclude, batches, ticket, ...
 
-    Raises ValueError, before any training, where the trainer would stop before the last level, or a checkpoint is to be
-    resumed: go on from the last ticket instead (`ticket=`).
+    With several processes (`strategy="ddp"` and its kin) every rank prunes to the same masks and rewinds to the same
+    start, or all raise; the first writes the files. Under `ddp_spawn` and the like `tickets` stay in the processes that
+    trained; `folder` has them.
+
+    Raises ValueError, before any training, where the trainer would stop before the last level, where a checkpoint is to
+    be resumed (go on from the last ticket instead, `ticket=`), or under a strategy that cuts weights up (FSDP,
+    DeepSpeed, model parallelism) or keeps its processes out of sight (XLA).
     """
 
     def __init__(
@@ -56,6 +68,10 @@ class LotteryTicket(Callback):
     def tickets(self) -> list[Ticket]:
         """What each level trains or trained, the first the whole network."""
         return self.search.tickets
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses, before the model is given to the strategy, one that the search does not work under."""
+        _check_strategy(trainer.strategy)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The module as it is now is θ₀."""
@@ -97,6 +113,15 @@ class LotteryTicket(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """The mask comes off whatever ends the training."""
         self.search.fail(exception)
+
+
+def _check_strategy(strategy: Strategy) -> None:
+    whole = isinstance(strategy, SingleDeviceStrategy | DDPStrategy)
+    if not whole or isinstance(strategy, DeepSpeedStrategy | XLAStrategy):  # which derive from DDPStrategy
+        raise ValueError(
+            f"{type(strategy).__name__} does not give each process the whole of the weights, or is one that this was "
+            'never tried under; a search runs on one device, or on several with strategy="ddp"'
+        )
 
 
 def _check_lengths(search: Search, trainer: Trainer) -> None:

@@ -13,6 +13,7 @@ from winticket.levels import Density, Level, Levels
 from winticket.ticket import Ticket
 
 Settings = list[Callable[[], None]]
+_CUT_UP = {"ZeroRedundancyOptimizer", "DistributedOptimizer"}
 
 
 class Search:
@@ -74,6 +75,10 @@ class Search:
             )
         if any(isinstance(o, torch.optim.LBFGS) for o in optimizers):
             raise ValueError("LBFGS keeps its state in lists, which this does not reset; take another")
+        for kind in {type(o).__name__ for o in optimizers} & _CUT_UP:
+            raise ValueError(
+                f"{kind} has its state cut up over processes, which this does not reset; take one that has it whole"
+            )
         if self.level is not None:  # a training before raised, and its trainer told nobody
             self.fail(RuntimeError("another training begins"))
         self.optimizers, self.schedulers, self.writes = list(optimizers), list(schedulers), writes
@@ -85,10 +90,10 @@ class Search:
     def batch_begins(self) -> None:
         """Before each update's first batch: the next level begins where the last one is complete."""
         if self.level is not None and self._complete() and not self.last:
+            done = self.level
             self._leave()
-            following = self.levels.after(self.level)
             self.epochs_done = 0
-            self._enter(following)
+            self._enter(self.levels.after(done))
 
     def step_ended(self) -> None:
         """After each update and its schedule: settings of the step that is rewound to are kept."""
@@ -123,7 +128,6 @@ class Search:
                 f"{self.level.density:.4g}; the search is not complete"
             )
         self._leave()
-        self.level = None
         return missing
 
     def fail(self, error: BaseException) -> None:
@@ -156,6 +160,7 @@ class Search:
     def _leave(self) -> None:
         assert self.level is not None
         self.level.__exit__(None, None, None)
+        self.level = None
 
     def _settings(self) -> Settings:
         """What puts rates and other options of the optimisers, and the schedules, back to where they are now."""

@@ -11,8 +11,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from winticket.integrations.search import Search
 from winticket.levels import Density
 from winticket.ticket import Ticket
+from winticket.train import Replicated
 
 try:
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedType
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 except ImportError as error:
     raise ImportError(
@@ -40,8 +43,12 @@ class LotteryTicket(TrainerCallback):
     `options` are those of `winticket.Levels`: criterion, allocate, rewind, rewind_step, exclude, ticket, ... Criteria
     that need the network take models that return logits, so none of the library's own.
 
+    With several processes (DistributedDataParallel) every rank prunes to the same masks and rewinds to the same start,
+    or all raise; the first writes the files.
+
     Raises ValueError, before any training, where the trainer would stop before the last level, a checkpoint is to be
-    resumed (go on from the last ticket instead, `ticket=`), or the best of all checkpoints is to be loaded at the end.
+    resumed (go on from the last ticket instead, `ticket=`), the best of all checkpoints is to be loaded at the end, or
+    weights are cut up over processes (FSDP, DeepSpeed, Megatron, tensor parallelism).
     """
 
     def __init__(
@@ -74,6 +81,12 @@ class LotteryTicket(TrainerCallback):
             raise ValueError("levels are counted in steps; max_steps is total_steps")
         return self.search.total_epochs
 
+    def on_init_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Refuses, as soon as the trainer is made, what cuts the weights up."""
+        _check_whole()
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -83,6 +96,7 @@ class LotteryTicket(TrainerCallback):
                 f"training is to go on from step {state.global_step} of a checkpoint, which does not say "
                 "where the search was; go on from the ticket of its last level: ticket=Ticket.load(...)"
             )
+        _check_whole()
         if args.load_best_model_at_end:
             raise ValueError(
                 "load_best_model_at_end would put weights of one level under the mask of another; leave it out"
@@ -101,7 +115,10 @@ class LotteryTicket(TrainerCallback):
         scheduler = getattr(kwargs["lr_scheduler"], "scheduler", kwargs["lr_scheduler"])
         _span(scheduler, length, args.get_warmup_steps(length))
         optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])
-        self.search.begin(kwargs["model"], [optimizer], [scheduler], writes=state.is_world_process_zero)
+        model = kwargs["model"]
+        if args.world_size > 1:  # the trainer wraps the model, and shows callbacks what is within
+            model = Replicated(model, broadcast_buffers=args.ddp_broadcast_buffers is not False)
+        self.search.begin(model, [optimizer], [scheduler], writes=state.is_world_process_zero)
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         """The next level, where the last is complete."""
@@ -127,6 +144,15 @@ class LotteryTicket(TrainerCallback):
         """The mask comes off; the weights stay pruned."""
         if missing := self.search.end():
             warnings.warn(missing, RuntimeWarning, stacklevel=2)
+
+
+def _check_whole() -> None:
+    kind = AcceleratorState().distributed_type
+    if kind != DistributedType.NO and not kind.name.startswith("MULTI_"):
+        raise ValueError(
+            f"{kind.name} does not give each process the whole of the weights, or is one that this was never tried "
+            "under; a search runs on one device, or on several with DistributedDataParallel"
+        )
 
 
 def _span(scheduler: Any, steps: int, warmup: int) -> None:

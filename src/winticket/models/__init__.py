@@ -7,7 +7,7 @@ take inputs [N, *input_shape] and give logits [N, classes], or, of text, tokens 
 
 from winticket.models.eligibility import eligible, excluded, includable, output_layer
 from winticket.models.initial import SCHEMES, init_of, initialise
-from winticket.models.named import MOST_PARAMETERS, build, check, default_init, names
+from winticket.models.named import MOST_PARAMETERS, build, check, context, default_init, names
 
 REVISION = 1
 """Raised whenever a model or its initial weights change."""
@@ -18,6 +18,7 @@ __all__ = [
     "SCHEMES",
     "build",
     "check",
+    "context",
     "default_init",
     "eligible",
     "excluded",

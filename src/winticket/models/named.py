@@ -23,7 +23,8 @@ def names() -> list[str]:
     """The built-in names.
 
     Other sizes work as well: `lenet-W1-W2-...`, `vgg-13`, `resnet-` with 6n + 2 layers, `vgg-16-W` and `resnet-20-W`
-    with W filters in the first layer, `chargpt-LAYERS-WIDTH`; and so does `package.module:build`.
+    with W filters in the first layer, `chargpt-LAYERS-WIDTH` and `chargpt-LAYERS-WIDTH-CONTEXT`; and so does
+    `package.module:build`.
     """
     vgg, resnet = ([f"{family}-{n}" for n in layers] for family, layers in _SHOWN.items())
     return ["lenet-300-100", *plain.CONV_WIDTHS, "mlp1d", *vgg, *resnet, "chargpt"]
@@ -39,6 +40,15 @@ def default_init(name: str) -> str | None:
     if name.startswith(("vgg", "resnet")):
         return "kaiming-normal"
     return "default" if name == "mlp1d" or name.startswith("chargpt") else "glorot-normal"
+
+
+def context(name: str) -> int | None:
+    """The characters that a network for text reads at once, where its name says so: 256 for "chargpt-2-64-256".
+
+    None for all other names: those networks read examples as they are.
+    """
+    known = text.parse(name)
+    return known[2] if known else None
 
 
 MOST_PARAMETERS = 2**31
@@ -71,6 +81,12 @@ def check(name: str, *, input_shape: Sequence[int], classes: int, tokens: bool =
             f"{name} reads text, but the examples are of shape {tuple(input_shape)}; possible are "
             f"{', '.join(n for n in names() if not n.startswith('chargpt'))}"
         )
+    wanted = context(name)
+    if wanted not in (None, input_shape[0]):
+        raise ValueError(
+            f"{name} reads windows of {wanted} characters, and these examples have {input_shape[0]}; load the text "
+            f"with window={wanted}"
+        )
     if name in plain.CONV_WIDTHS:
         deep.check_images(name, input_shape, halved=len(plain.CONV_WIDTHS[name]))
     elif known := deep.parse(name):
@@ -90,8 +106,8 @@ def _require_known(name: str) -> None:
     if not known:
         raise ValueError(
             f"there is no model {name!r}{nearest(name, names())}; possible are {', '.join(names())}, "
-            "any widths as lenet-W1-W2-..., vgg-16-W or resnet-20-W, chargpt-LAYERS-WIDTH, or your own "
-            "package.module:build"
+            "any widths as lenet-W1-W2-..., vgg-16-W or resnet-20-W, chargpt-LAYERS-WIDTH or "
+            "chargpt-LAYERS-WIDTH-CONTEXT, or your own package.module:build"
         )
 
 

@@ -81,11 +81,14 @@ class CharGpt(nn.Module):
         return logits
 
 
-def parse(name: str) -> tuple[int, int] | None:
-    """(layers, width) of "chargpt" or, with both said, "chargpt-4-128"; None for another name."""
+def parse(name: str) -> tuple[int, int, int | None] | None:
+    """(layers, width, context) of "chargpt", "chargpt-4-128" or "chargpt-4-128-256"; None for another name.
+
+    The context is None where the name leaves it to the data.
+    """
     if name == "chargpt":
-        return LAYERS, WIDTH
-    found = re.fullmatch(r"chargpt-([1-9][0-9]?)-([1-9][0-9]{0,3})", name, re.ASCII)
+        return LAYERS, WIDTH, None
+    found = re.fullmatch(r"chargpt-([1-9][0-9]?)-([1-9][0-9]{0,3})(?:-([1-9][0-9]{0,3}))?", name, re.ASCII)
     if found is None:
         return None
     layers, width = int(found[1]), int(found[2])
@@ -93,7 +96,7 @@ def parse(name: str) -> tuple[int, int] | None:
         raise ValueError(
             f"{name}: attention heads are {HEAD} wide, so give a width that is a multiple of {HEAD}"
         )
-    return layers, width
+    return layers, width, int(found[3]) if found[3] else None
 
 
 def chargpt(name: str, length: int, characters: int) -> nn.Module:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from winticket import data as datasets
 from winticket import models, train
-from winticket.data import Dataset, Split
+from winticket.data import Dataset, Source, Split
 from winticket.ticket import Seeds, State
 from winticket.train import Engine, Recipe
 
@@ -94,7 +94,8 @@ class Setup:
 
         Raises ValueError where the data are no longer the planned ones.
         """
-        loaded = _dataset(self.data, self.split_seed(replicate), self.validation, self.test, str(device))
+        split = (self.split_seed(replicate), self.validation, self.test)
+        loaded = _dataset(self.data, *split, str(device), window=self._window())
         if loaded.fingerprint != self.fingerprint:
             raise ValueError(
                 f"{self.data} has changed since the plan was made: fingerprint {loaded.fingerprint[:12]}, planned "
@@ -111,7 +112,14 @@ class Setup:
 
     def train_examples(self) -> int:
         """How many examples a replicate trains on."""
-        return datasets.find_source(self.data).sizes(validation=self.validation, test=self.test)[0]
+        return self.found().sizes(validation=self.validation, test=self.test)[0]
+
+    def found(self) -> Source:
+        """What there is to know of the data."""
+        return datasets.find_source(self.data, window=self._window())
+
+    def _window(self) -> int | None:
+        return self.input_shape[0] if self.tokens else None
 
     def split_seed(self, replicate: int = 0) -> int:
         """What decides the split: one for all replicates unless each has its own."""
@@ -163,8 +171,10 @@ def _module(
 
 
 @lru_cache(maxsize=64)
-def _dataset(name: str, seed: int, validation: int | None, test: int | None, device: str) -> Dataset:
-    loaded = datasets.load(name, seed=seed, validation=validation, test=test)
+def _dataset(
+    name: str, seed: int, validation: int | None, test: int | None, device: str, *, window: int | None
+) -> Dataset:
+    loaded = datasets.load(name, seed=seed, validation=validation, test=test, window=window)
     if device == "cpu":
         return loaded
     parts = (loaded.train, loaded.validation, loaded.test)

@@ -9,7 +9,7 @@ from winticket.train.precision import check_precision
 from winticket.train.recipe import Recipe
 from winticket.train.stacked import may_stack
 from winticket.train.supermask import Learning, Supermask
-from winticket.train.wrapped import bare, shared_buffers
+from winticket.train.wrapped import Replicated, bare, check_whole, shared_buffers
 
 REVISION = 3
 """Raised whenever the numbers that `train` gives change."""
@@ -21,10 +21,12 @@ __all__ = [
     "Gradient",
     "Learning",
     "Recipe",
+    "Replicated",
     "Supermask",
     "bare",
     "check_engine",
     "check_precision",
+    "check_whole",
     "dense_gradient",
     "evaluate",
     "masked",

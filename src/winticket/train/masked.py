@@ -10,7 +10,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from winticket.ticket import Mask, Ticket
-from winticket.train.wrapped import bare, check_ranks
+from winticket.train.wrapped import bare, check_ranks, check_whole
 
 
 class Optimizer(Protocol):
@@ -46,10 +46,12 @@ def masked(
     `model` may be wrapped in DistributedDataParallel, by torch.compile, or an AveragedModel; names are those of the
     model within. Ranks of a DDP model compare what they were given, so all have to enter.
 
-    Raises ValueError, before the first step, where mask and model disagree about a layer, or ranks about the mask.
+    Raises ValueError, before the first step, where mask and model disagree about a layer, ranks about the mask, or
+    where the model's weights are cut up over processes (FSDP, DeepSpeed, tensor parallelism).
     """
     if not isinstance(mask, Mask | Ticket):
         raise TypeError(f"masked() takes a Ticket or a Mask, not a {type(mask).__name__}")
+    check_whole(model)
     check_ranks(model, mask)
     whole, model = model, bare(model)
     if isinstance(mask, Ticket):

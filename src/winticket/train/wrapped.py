@@ -1,4 +1,4 @@
-"""Models inside other modules: DistributedDataParallel, torch.compile, averaged weights."""
+"""Models inside other modules: DistributedDataParallel, torch.compile, averaged weights; and what is cut up by them."""
 
 import hashlib
 
@@ -10,10 +10,44 @@ from torch.optim.swa_utils import AveragedModel
 from winticket.ticket import Mask, Ticket, Weights
 
 
+class Replicated(nn.Module):
+    """A model that a trainer keeps equal on all ranks with a DDP module of its own, which nobody is given.
+
+    It stands for that module: ranks compare what they were given, and share the first one's buffers where DDP does
+    (`broadcast_buffers`).
+    """
+
+    def __init__(self, module: nn.Module, *, broadcast_buffers: bool) -> None:
+        super().__init__()
+        self.module, self.broadcast_buffers = module, broadcast_buffers
+        world = torch.distributed.group.WORLD
+        assert world is not None
+        self.process_group = world
+
+
+_CUT_UP = {"FullyShardedDataParallel": "FSDP", "FSDPModule": "FSDP", "DeepSpeedEngine": "DeepSpeed"}
+
+
+def check_whole(model: nn.Module) -> None:
+    """Raise ValueError where `model`'s weights are cut up over processes: FSDP, DeepSpeed, tensor parallelism."""
+    # By name: none of these classes is imported for the question.
+    found = {_CUT_UP.get(kind.__name__) for module in model.modules() for kind in type(module).__mro__}
+    for parameter in model.parameters():
+        if hasattr(parameter, "ds_id"):
+            found.add("DeepSpeed")
+        elif not found - {None} and any(kind.__name__ == "DTensor" for kind in type(parameter).__mro__):
+            found.add("tensor parallelism")
+    if cut := sorted(name for name in found if name):
+        raise ValueError(
+            f"the model's weights are cut up over processes ({', '.join(cut)}), and a mask is over whole weights; "
+            "train it whole, on one device or with DistributedDataParallel"
+        )
+
+
 def bare(model: nn.Module) -> nn.Module:
     """The model whose names tickets use: without DDP, torch.compile's module or AveragedModel."""
     while True:
-        if isinstance(model, DistributedDataParallel | DataParallel | AveragedModel):
+        if isinstance(model, DistributedDataParallel | DataParallel | AveragedModel | Replicated):
             inner = model.module
         else:
             inner = model._modules.get("_orig_mod")  # torch.compile's module; its class is slow to import
@@ -22,9 +56,9 @@ def bare(model: nn.Module) -> nn.Module:
         model = inner
 
 
-def distributed(model: nn.Module) -> DistributedDataParallel | None:
+def distributed(model: nn.Module) -> DistributedDataParallel | Replicated | None:
     """The DistributedDataParallel that `model` is, or that stands within what torch.compile made of it."""
-    while not isinstance(model, DistributedDataParallel):
+    while not isinstance(model, DistributedDataParallel | Replicated):
         inner = model._modules.get("_orig_mod")
         if inner is None:
             return None
@@ -33,9 +67,9 @@ def distributed(model: nn.Module) -> DistributedDataParallel | None:
 
 
 def check_ranks(model: nn.Module, ticket: Ticket | Mask) -> None:
-    """Raise ValueError on every rank of a DDP model unless all were given the same mask and start weights.
+    """Raise ValueError on every rank of a DDP or replicated model unless all were given one mask and start weights.
 
-    Nothing is compared where `model` is not wrapped in DDP.
+    Nothing is compared where `model` is neither.
     """
     ddp = distributed(model)
     if ddp is None:

@@ -7,6 +7,7 @@ from winticket.train.loop import train
 from winticket.train.masked import masked
 from winticket.train.precision import check_precision
 from winticket.train.recipe import Recipe
+from winticket.train.rules import check_changes
 from winticket.train.stacked import may_stack
 from winticket.train.supermask import Learning, Supermask
 from winticket.train.wrapped import bare, shared_buffers
@@ -23,6 +24,7 @@ __all__ = [
     "Recipe",
     "Supermask",
     "bare",
+    "check_changes",
     "check_engine",
     "check_precision",
     "dense_gradient",

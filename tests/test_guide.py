@@ -16,7 +16,7 @@ from winticket.ticket import Mask, Seeds, State, Ticket
 GUIDE = Path(__file__).parents[1] / "docs" / "guide.md"
 SECTIONS = {
     "Use the ticket": 1,
-    "Your own loop": 4,
+    "Your own loop": 5,
     "From and to other tools": 1,
 }
 """Sections whose blocks run, and how many there are: a block that is not found is not run."""
@@ -118,6 +118,8 @@ def test_the_guide_runs(section: str, number: int, tmp_path: Path, monkeypatch: 
         "ticket": ticket,
         "my_training_loop": my_training_loop,
         "my_update": my_update,
+        "x": torch.randn(32, 6),
+        "y": torch.randint(0, 3, (32,)),
         "winticket": winticket,
         **for_trainers(code),
     }

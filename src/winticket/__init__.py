@@ -4,6 +4,7 @@ result = winticket.find("digits", replicates=5)     # the whole search, with its
 ticket = winticket.Ticket.load("ticket.safetensors")
 with winticket.masked(model, ticket):               # its weights, its mask; your own loop, your own optimiser
     my_training_loop(model)
+ticket = winticket.prune(model, 0.1)                # one-shot, or at initialisation; of the model as it is
 for level in winticket.Levels(model, [0.5, 0.25]):  # the search itself around your own loop
     with level:
         my_training_loop(model)
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from winticket import allocate, controls, criteria, interop, rewind, schedules
     from winticket.experiment import Experiment, Result, find
     from winticket.levels import Levels
+    from winticket.loops import prune
     from winticket.ticket import Mask, Ticket
     from winticket.train import Recipe, masked
 
@@ -34,6 +36,7 @@ __all__ = [
     "find",
     "interop",
     "masked",
+    "prune",
     "rewind",
     "schedules",
 ]
@@ -43,6 +46,7 @@ _HOMES = {
     "Result": "experiment",
     "find": "experiment",
     "Levels": "levels",
+    "prune": "loops",
     "Mask": "ticket",
     "Ticket": "ticket",
     "Recipe": "train",

@@ -10,7 +10,7 @@ from winticket.train.recipe import Recipe
 from winticket.train.rules import check_changes
 from winticket.train.stacked import may_stack
 from winticket.train.supermask import Learning, Supermask
-from winticket.train.wrapped import bare, shared_buffers
+from winticket.train.wrapped import bare, check_ranks, distributed, shared_buffers
 
 REVISION = 3
 """Raised whenever the numbers that `train` gives change."""
@@ -27,7 +27,9 @@ __all__ = [
     "check_changes",
     "check_engine",
     "check_precision",
+    "check_ranks",
     "dense_gradient",
+    "distributed",
     "evaluate",
     "masked",
     "may_stack",

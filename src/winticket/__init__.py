@@ -8,6 +8,8 @@ ticket = winticket.prune(model, 0.1)                # one-shot, or at initialisa
 for level in winticket.Levels(model, [0.5, 0.25]):  # the search itself around your own loop
     with level:
         my_training_loop(model)
+with winticket.rigl(model, 0.1, steps=2000):         # likewise set_ and gradual: a mask that changes while it trains
+    my_training_loop(model)
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from winticket import allocate, controls, criteria, interop, rewind, schedules
     from winticket.experiment import Experiment, Result, find
     from winticket.levels import Levels
-    from winticket.loops import prune
+    from winticket.loops import gradual, prune, rigl, set_
     from winticket.ticket import Mask, Ticket
     from winticket.train import Recipe, masked
 
@@ -34,11 +36,14 @@ __all__ = [
     "controls",
     "criteria",
     "find",
+    "gradual",
     "interop",
     "masked",
     "prune",
     "rewind",
+    "rigl",
     "schedules",
+    "set_",
 ]
 
 _HOMES = {
@@ -46,7 +51,10 @@ _HOMES = {
     "Result": "experiment",
     "find": "experiment",
     "Levels": "levels",
+    "gradual": "loops",
     "prune": "loops",
+    "rigl": "loops",
+    "set_": "loops",
     "Mask": "ticket",
     "Ticket": "ticket",
     "Recipe": "train",

@@ -66,3 +66,17 @@ def test_ranks_that_score_on_examples_of_their_own_are_told_so(ranks: Ranks) -> 
     for rank in (rank["search, own examples"] for rank in ranks):
         assert "the ranks were given different tickets: [0] differ from [1]" in rank["error"]
         assert "examples on every rank" in rank["error"]
+
+
+def test_masks_that_change_are_one_on_all_ranks_and_see_everybodys_gradient(ranks: Ranks) -> None:
+    one, two = (rank["regrown"] for rank in ranks)
+    assert one == two
+    assert one["mask"] == one["wanted"] != one["first"]  # what one process finds on the examples of both
+    assert one["wrong"] == 0
+    assert one["counts"] == ["{'0.weight': (24, 48), '2.weight': (12, 24)}"]
+
+
+@pytest.mark.parametrize("case", ["own seeds", "own examples"])
+def test_ranks_whose_changing_masks_differ_all_say_so(case: str, ranks: Ranks) -> None:
+    for rank in (rank[f"regrown, {case}"] for rank in ranks):
+        assert "the ranks were given different masks: [0] differ from [1]" in rank["error"]

@@ -10,7 +10,7 @@ from winticket.train.recipe import Recipe
 from winticket.train.rules import check_changes
 from winticket.train.stacked import may_stack
 from winticket.train.supermask import Learning, Supermask
-from winticket.train.wrapped import bare, check_ranks, distributed, shared_buffers
+from winticket.train.wrapped import bare, check_ranks, distributed, shared_buffers, summed_over_ranks
 
 REVISION = 3
 """Raised whenever the numbers that `train` gives change."""
@@ -36,5 +36,6 @@ __all__ = [
     "measure",
     "relative_cost",
     "shared_buffers",
+    "summed_over_ranks",
     "train",
 ]

@@ -175,7 +175,46 @@ def scored_on_their_own(rank: int) -> dict[str, object]:
     return regrown(rank, criterion=criteria.taylor, batches=[batch(7, rank)])
 
 
+def learned(rank: int) -> dict[str, object]:
+    """Edge-popup on two ranks, wrapped within the block; and in one process on the examples of both."""
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    torch.manual_seed(0)
+    for p in model.parameters():
+        nn.init.uniform_(p, -0.5, 0.5)
+    alone = copy.deepcopy(model)
+    with winticket.edge_popup(model, 0.5) as found:
+        ddp, first = DistributedDataParallel(model), found.mask
+        optimizer = torch.optim.SGD(found.parameters(), lr=0.5, momentum=0.9)
+        for step in range(12):
+            optimizer.zero_grad()
+            x, y = batch(step, rank)
+            F.cross_entropy(ddp(x), y).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    with winticket.edge_popup(alone, 0.5) as wanted:
+        optimizer = torch.optim.SGD(wanted.parameters(), lr=0.5, momentum=0.9)
+        for step in range(12):
+            both = [batch(step, r) for r in range(2)]
+            optimizer.zero_grad()
+            F.cross_entropy(
+                alone(torch.cat([x for x, _ in both])), torch.cat([y for _, y in both])
+            ).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    try:
+        with winticket.supermask(DistributedDataParallel(network()), 0.5):
+            raise AssertionError("the block must not begin")
+    except ValueError as error:
+        told = str(error)
+    return {
+        "mask": digest(dict(found.mask.keep)),
+        "wanted": digest(dict(wanted.mask.keep)),
+        "first": digest(dict(first.keep)),
+        "wrong": revived(model, found.mask),
+        "told": told,
+    }
+
+
 CASES = {
+    "learned": learned,
     "regrown": regrown,
     "regrown, own seeds": lambda rank: regrown(rank, seeds=Seeds(rank, 0)),
     "regrown, own examples": scored_on_their_own,

@@ -80,3 +80,11 @@ def test_masks_that_change_are_one_on_all_ranks_and_see_everybodys_gradient(rank
 def test_ranks_whose_changing_masks_differ_all_say_so(case: str, ranks: Ranks) -> None:
     for rank in (rank[f"regrown, {case}"] for rank in ranks):
         assert "the ranks were given different masks: [0] differ from [1]" in rank["error"]
+
+
+def test_a_mask_is_learned_from_everybodys_gradient(ranks: Ranks) -> None:
+    one, two = (rank["learned"] for rank in ranks)
+    assert one == two
+    assert one["mask"] == one["wanted"] != one["first"]  # what one process finds on the examples of both
+    assert one["wrong"] == 0
+    assert "supermask puts scores into the model" in one["told"]

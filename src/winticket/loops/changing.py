@@ -81,7 +81,6 @@ class Sparse:
     @contextmanager
     def _going_on(self, optimizer: Optimizer | Sequence[Optimizer]) -> Iterator[Sparse]:
         with ExitStack() as stack:
-            stack.enter_context(claimed(self._model, alone=True))
             # The mask's hook comes first, so what a change sees is masked.
             self._rule = stack.enter_context(in_force(self._model, self.mask, optimizer=optimizer))
             stack.callback(setattr, self, "_rule", None)
@@ -192,19 +191,20 @@ def set_(
     Mocanu et al. 2018, with the falling share of Evci et al. 2020. Everything else is as in `rigl`, but that no
     gradient is looked at; given the same seeds, data and optimiser, masks are those of the method `set`.
     """
-    begun = _regrowing(
-        Scoring(model, criterion, batches, example),
-        density,
-        "set",
-        grow=at_random,
-        steps=steps,
-        every=every,
-        allocate=allocate,
-        exclude=exclude,
-        seeds=seeds,
-    )
-    with begun._going_on(optimizer) as sparse:
-        yield sparse
+    with claimed(model, alone=True):
+        begun = _regrowing(
+            Scoring(model, criterion, batches, example),
+            density,
+            "set",
+            grow=at_random,
+            steps=steps,
+            every=every,
+            allocate=allocate,
+            exclude=exclude,
+            seeds=seeds,
+        )
+        with begun._going_on(optimizer) as sparse:
+            yield sparse
 
 
 @contextmanager
@@ -249,19 +249,20 @@ def rigl(
     steps, the allocation does not decide by layers alone, or the model is within another such block. A step of LBFGS or
     Rprop raises it as well. RuntimeWarning where the block ends before the last change.
     """
-    begun = _regrowing(
-        Scoring(model, criterion, batches, example),
-        density,
-        "rigl",
-        grow=by_gradient,
-        steps=steps,
-        every=every,
-        allocate=allocate,
-        exclude=exclude,
-        seeds=seeds,
-    )
-    with begun._going_on(optimizer) as sparse:
-        yield sparse
+    with claimed(model, alone=True):
+        begun = _regrowing(
+            Scoring(model, criterion, batches, example),
+            density,
+            "rigl",
+            grow=by_gradient,
+            steps=steps,
+            every=every,
+            allocate=allocate,
+            exclude=exclude,
+            seeds=seeds,
+        )
+        with begun._going_on(optimizer) as sparse:
+            yield sparse
 
 
 @contextmanager
@@ -285,22 +286,42 @@ def gradual(
     then. No lottery: the weights are never rewound, though `sparse.ticket` has those from before the block. Options,
     counting and errors are as in `rigl`; any allocation will do that can prune a little at a time.
     """
-    dense, score = whole(model, exclude=exclude, seeds=seeds), Scoring(model, criterion, batches, example)
-    every = _checked("gradual", steps, every)
-    check_densities(dense, [density], allocate)
-    try:
-        allocate(
-            {n: dense.start.weights[n].abs() for n in dense.mask.keep},
-            dense.mask,
-            density=cubic_at(density, 0.5),
+    with claimed(model, alone=True):
+        begun = _thinning(
+            Scoring(model, criterion, batches, example),
+            density,
+            steps=steps,
+            every=every,
+            allocate=allocate,
+            exclude=exclude,
+            seeds=seeds,
         )
+        with begun._going_on(optimizer) as sparse:
+            yield sparse
+
+
+def _thinning(
+    score: Scoring,
+    density: Density,
+    *,
+    steps: int,
+    every: int | None,
+    allocate: Allocate,
+    exclude: Sequence[str],
+    seeds: Seeds | None,
+) -> Sparse:
+    every = _checked("gradual", steps, every)
+    dense = whole(score.model, exclude=exclude, seeds=seeds)
+    check_densities(dense, [density], allocate)
+    magnitudes = {name: dense.start.weights[name].abs() for name in dense.mask.keep}
+    try:
+        allocate(magnitudes, dense.mask, density=cubic_at(density, 0.5))
     except ValueError as error:
         error.add_note("gradual prunes a little at a time")
         raise
     changes = Thinning(steps, partial(cubic_at, density), score, allocate, every)
     dense = replace(dense, about=_about("gradual", score, allocate, steps=steps, every=every))
-    with Sparse(model, dense, dense.mask, changes, steps)._going_on(optimizer) as sparse:
-        yield sparse
+    return Sparse(score.model, dense, dense.mask, changes, steps)
 
 
 def _regrowing(

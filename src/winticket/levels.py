@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -17,7 +16,16 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from winticket.allocate import Allocate, layerwise
 from winticket.criteria import Criterion, magnitude
 from winticket.criteria.evidence import Batch
-from winticket.loops.scoring import Density, Scoring, check_densities, name_of, state_of, updates, whole
+from winticket.loops.scoring import (
+    Density,
+    Scoring,
+    check_densities,
+    name_of,
+    state_of,
+    updates,
+    warn_of_emptied,
+    whole,
+)
 from winticket.rewind import Rewind, learning_rate, to_init, to_step
 from winticket.ticket import JSON, Curve, Mask, Seeds, State, Ticket, Trajectory, same_bits
 from winticket.train import bare, masked
@@ -119,12 +127,8 @@ class Levels:
             )
             raise
         number = level.number + 1
-        if emptied := sorted(set(ticket.mask.emptied()) - set(path.ticket.mask.emptied())):
-            warnings.warn(
-                f"level {number} leaves no weight in {', '.join(emptied)}: nothing passes through",
-                RuntimeWarning,
-                stacklevel=_CALLER,
-            )
+        before = path.ticket.mask
+        warn_of_emptied(f"level {number}", ticket.mask, before=before, stacklevel=_CALLER)
         about = {**self._about, "level": number}
         return Level(self, number, replace(ticket, origin="ticket", about=about))
 

@@ -528,3 +528,33 @@ def test_mistakes_are_told_before_any_training(method: str, density: float, how:
     ):
         raise AssertionError("the block must not begin")
     assert same_bits(dict(model.state_dict()), dict(network().state_dict()))
+
+
+@pytest.mark.parametrize("method", ["set", "rigl"])
+def test_a_layer_that_begins_with_nothing_is_told(method: str) -> None:
+    model = network()
+    how = {"steps": STEPS, "every": EVERY}
+    words = "the mask that training begins with leaves no weight in 3.weight"
+    with (
+        pytest.warns(RuntimeWarning, match=words) as caught,
+        METHODS[method](model, {"3.weight": 0.001, "*": 0.5}, **how) as sparse,
+    ):
+        pass_steps(model)
+    assert [w.filename for w in caught] == [__file__]
+    assert sparse.mask.layers() == {"0.weight": (64, 128), "3.weight": (0, 64)}
+
+
+def test_a_layer_that_gradual_pruning_empties_is_told_once() -> None:
+    model = network()
+    with torch.no_grad():
+        model.get_parameter("3.weight").mul_(1e-6)
+    how: dict[str, Any] = {"steps": STEPS, "every": EVERY, "allocate": allocate.global_top}
+    with (  # noqa: PT031
+        pytest.warns(RuntimeWarning, match="the mask after step 4 leaves no weight in 3.weight") as caught,
+        winticket.gradual(model, 0.3, **how) as sparse,
+    ):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        for step in range(STEPS):
+            update(model, optimizer, step)
+    assert len(caught) == 1
+    assert sparse.mask.emptied() == ("3.weight",)

@@ -352,3 +352,15 @@ def test_mistakes_are_told_before_any_training(kind: str, density: float, how: A
     with pytest.raises(ValueError, match=re.escape(words)), METHODS[kind](model, density, **how):
         raise AssertionError("the block must not begin")
     assert same_bits(dict(model.state_dict()), dict(network().state_dict()))
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_a_layer_that_is_to_keep_nothing_is_told(kind: str) -> None:
+    model = network()
+    with (
+        pytest.warns(RuntimeWarning, match="the mask that is learned leaves no weight in 0.weight") as caught,
+        METHODS[kind](model, {"0.weight": 0.001, "*": 0.5}) as learned,
+    ):
+        plain(model, learned)
+    assert [w.filename for w in caught] == [__file__]
+    assert learned.mask.layers() == {"0.weight": (0, 128), "3.weight": (32, 64)}

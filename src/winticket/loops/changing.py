@@ -16,7 +16,16 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from winticket.allocate import BY_LAYER, Allocate, layerwise
 from winticket.criteria import Criterion, magnitude
 from winticket.criteria.evidence import Batch
-from winticket.loops.scoring import Density, Scoring, check_densities, name_of, state_of, updates, whole
+from winticket.loops.scoring import (
+    Density,
+    Scoring,
+    check_densities,
+    name_of,
+    state_of,
+    updates,
+    warn_of_emptied,
+    whole,
+)
 from winticket.schedules import cubic_at
 from winticket.ticket import JSON, Mask, Seeds, Ticket
 from winticket.train import Changes, bare, check_changes, check_ranks, summed_over_ranks
@@ -31,7 +40,7 @@ from winticket.train.rules import (
     usual_every,
 )
 
-_CALLER = 5  # of __exit__, through contextlib and this module
+_CALLER = 5  # of the `with` statement, through contextlib and this module
 _UNRESET = (torch.optim.LBFGS, torch.optim.Rprop)
 
 
@@ -80,6 +89,7 @@ class Sparse:
 
     @contextmanager
     def _going_on(self, optimizer: Optimizer | Sequence[Optimizer]) -> Iterator[Sparse]:
+        warn_of_emptied("the mask that training begins with", self.mask, stacklevel=_CALLER)
         with ExitStack() as stack:
             # The mask's hook comes first, so what a change sees is masked.
             self._rule = stack.enter_context(in_force(self._model, self.mask, optimizer=optimizer))
@@ -130,6 +140,7 @@ class Sparse:
         before = self.mask
         mask = self._changes.change(self._ticket, state_of(self._model, step=self.step), self._gradient)
         check_ranks(self._model, mask)
+        warn_of_emptied(f"the mask after step {self.step}", mask, before=before, stacklevel=_CALLER)
         self._ticket = replace(self._ticket, mask=mask)
         rule.replace(mask)
         parameters = dict(bare(self._model).named_parameters())

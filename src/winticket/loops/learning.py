@@ -16,7 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from winticket.allocate import Allocate, layerwise
 from winticket.loops.changing import check_by_layer
-from winticket.loops.scoring import Density, check_densities, name_of, updates, whole
+from winticket.loops.scoring import Density, check_densities, name_of, updates, warn_of_emptied, whole
 from winticket.ticket import Mask, Seeds, Ticket
 from winticket.train import bare, distributed
 from winticket.train.masked import claimed
@@ -24,7 +24,7 @@ from winticket.train.rules import random_mask
 from winticket.train.supermask import Kind, best_scores, first_scores, sampled, straight_through
 
 KINDS: dict[str, Kind] = {"edge_popup": "top", "supermask": "sampled"}
-_CALLER = 5  # of __exit__, through contextlib and this module
+_CALLER = 5  # of the `with` statement, through contextlib and this module
 
 
 class Learned:
@@ -61,6 +61,7 @@ class Learned:
 
     @contextmanager
     def _going_on(self) -> Iterator[Learned]:
+        warn_of_emptied("the mask that is learned", self.mask, stacklevel=_CALLER)
         module, first = bare(self._model), {n: s.detach().clone() for n, s in self.scores.items()}
         with ExitStack() as stack:
             for parameter in module.parameters():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from winticket.allocate import Allocate, layerwise
 from winticket.criteria import Criterion, magnitude
 from winticket.criteria.evidence import Batch, rounds_at_init
-from winticket.loops.scoring import Density, Scoring, check_densities, name_of, whole
+from winticket.loops.scoring import Density, Scoring, check_densities, name_of, warn_of_emptied, whole
 from winticket.schedules import geometric_at
 from winticket.ticket import Seeds, Ticket
 from winticket.train import check_ranks
@@ -60,12 +59,7 @@ def prune(
         raise
     for now in ways:
         found = replace(found, mask=allocate(score(found, found.start), found.mask, density=now))
-    if emptied := found.mask.emptied():
-        warnings.warn(
-            f"density {density} leaves no weight in {', '.join(emptied)}: nothing passes through",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    warn_of_emptied(f"density {density}", found.mask, stacklevel=2)
     about = {"criterion": name_of(criterion), "allocate": name_of(allocate)}
     found = replace(found, origin="ticket", about=about)
     check_ranks(model, found)

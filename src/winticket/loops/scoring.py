@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -98,6 +99,17 @@ def check_densities(ticket: Ticket, densities: Iterable[Density], allocate: Allo
                 "each one is to leave fewer than there were"
             )
         mask, last = smaller, smaller.density()
+
+
+def warn_of_emptied(what: str, mask: Mask, *, before: Mask | None = None, stacklevel: int) -> None:
+    """RuntimeWarning, at the caller's `stacklevel`, where layers keep nothing that kept something in `before`."""
+    known = before.emptied() if before else ()
+    if emptied := [name for name in mask.emptied() if name not in known]:
+        warnings.warn(
+            f"{what} leaves no weight in {', '.join(emptied)}: nothing passes through",
+            RuntimeWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def state_of(model: nn.Module, *, step: int, optimizer: Mapping[str, Tensor] | None = None) -> State:

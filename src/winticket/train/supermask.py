@@ -112,4 +112,6 @@ def first_scores(kind: Kind, weight: Tensor, *, count: int, seed: int) -> Tensor
         return drawn / math.sqrt(weight[0].numel())
     density = count / weight.numel()
     # A hair of noise, so that the mask that counts is drawn from all places at the start.
-    return math.log(density / (1 - density)) + 1e-3 * drawn if density < 1 else drawn.fill_(20.0)
+    if 0 < density < 1:
+        return math.log(density / (1 - density)) + 1e-3 * drawn
+    return drawn.fill_(20.0 if density else -20.0)

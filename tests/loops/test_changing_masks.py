@@ -558,3 +558,13 @@ def test_a_layer_that_gradual_pruning_empties_is_told_once() -> None:
             update(model, optimizer, step)
     assert len(caught) == 1
     assert sparse.mask.emptied() == ("3.weight",)
+
+
+def test_gradual_pruning_takes_any_optimiser() -> None:
+    model = network()
+    optimizer = torch.optim.Rprop(model.parameters(), lr=0.01)
+    with winticket.gradual(model, 0.25, steps=STEPS) as sparse:
+        for step in range(STEPS):
+            update(model, optimizer, step)
+            assert revived(model, sparse.mask) == 0
+    assert sparse.mask.count() == 48

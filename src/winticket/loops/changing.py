@@ -51,6 +51,7 @@ class Sparse:
         self.step, self._model, self._total = 0, model, total
         self._ticket, self._changes = replace(dense, mask=mask), changes
         self._at = frozenset(changes.steps(0, total))
+        self._grow = changes.grow if isinstance(changes, Regrowing) else None
         self._rule: Rule | None = None
         self._told = False
         self._optimizers: list[torch.optim.Optimizer] = []
@@ -94,7 +95,8 @@ class Sparse:
             # The mask's hook comes first, so what a change sees is masked.
             self._rule = stack.enter_context(in_force(self._model, self.mask, optimizer=optimizer))
             stack.callback(setattr, self, "_rule", None)
-            self._rule.recording = 1 in self._at
+            stack.callback(self._optimizers.clear)
+            self._record_step(1)
             # What happens here is no part of a step that is compiled.
             before, after = map(torch.compiler.disable, (self._before_step, self._after_step))
             stack.callback(register_optimizer_step_pre_hook(before).remove)
@@ -112,7 +114,7 @@ class Sparse:
             )
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        if isinstance(optimizer, _UNRESET) and updates(optimizer, self._model):
+        if self._grow and isinstance(optimizer, _UNRESET) and updates(optimizer, self._model):
             raise ValueError(
                 f"{type(optimizer).__name__} keeps a state in which new weights cannot begin at 0; take another"
             )
@@ -133,8 +135,12 @@ class Sparse:
         if new and step in self._at:
             self._change(self._rule)
         if new:
-            self._rule.seen.clear()
-            self._rule.recording = step + 1 in self._at
+            self._record_step(step + 1)
+
+    def _record_step(self, step: int) -> None:
+        assert self._rule is not None
+        self._rule.seen.clear()
+        self._rule.recording = self._grow is by_gradient and step in self._at
 
     def _change(self, rule: Rule) -> None:
         before = self.mask
@@ -295,7 +301,8 @@ def gradual(
 
     Zhu & Gupta 2017, eq. 1; T is three quarters of `steps`, and the mask changes after every `every` updates until
     then. No lottery: the weights are never rewound, though `sparse.ticket` has those from before the block. Options,
-    counting and errors are as in `rigl`; any allocation will do that can prune a little at a time.
+    counting and errors are as in `rigl`, but that any optimiser will do and any allocation that can prune a little at
+    a time.
     """
     with claimed(model, alone=True):
         begun = _thinning(

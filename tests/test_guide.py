@@ -16,7 +16,7 @@ from winticket.ticket import Mask, Seeds, State, Ticket
 GUIDE = Path(__file__).parents[1] / "docs" / "guide.md"
 SECTIONS = {
     "Use the ticket": 1,
-    "Your own loop": 5,
+    "Your own loop": 8,
     "From and to other tools": 1,
 }
 """Sections whose blocks run, and how many there are: a block that is not found is not run."""
@@ -125,6 +125,8 @@ def test_the_guide_runs(section: str, number: int, tmp_path: Path, monkeypatch: 
         "my_update": my_update,
         "my_network": network,
         "my_test_accuracy": my_test_accuracy,
+        "x": torch.randn(32, 6),
+        "y": torch.randint(0, 3, (32,)),
         "winticket": winticket,
         **for_trainers(code),
     }
@@ -136,6 +138,14 @@ def test_the_guide_runs(section: str, number: int, tmp_path: Path, monkeypatch: 
     elif "level" in known:
         assert known["level"].number == len(known["level"]._levels.densities)
         assert all(not model.get_parameter(n)[~k].any() for n, k in known["level"].ticket.mask.keep.items())
+    if "sparse" in known:
+        assert known["sparse"].mask.count() == 18  # a tenth of 180
+        assert all(not model.get_parameter(n)[~k].any() for n, k in known["sparse"].mask.keep.items())
+    if "learned" in known:
+        assert known["learned"].mask.count() == 90
+        weights = dict(model.named_parameters())
+        kept = known["learned"].mask.apply({n: start.weights[n] for n in known["learned"].mask.keep})
+        assert all(torch.equal(weights[n], value) for n, value in kept.items())
     if "search" in known:
         kept = [round(t.mask.density(), 1) for t in known["search"].tickets]
         assert kept == [1.0, *(round(d, 1) for d in (0.5, 0.25, 0.1))][: len(kept)]

@@ -34,7 +34,8 @@ ROOMS: dict[str, set[str]] = {
     "rewind": {"ticket"},
     "schedules": set(),
     "interop": {"ticket"},
-    "levels": {"ticket", "models", "train", "criteria", "allocate", "rewind"},
+    "loops": {"ticket", "models", "train", "criteria", "allocate", "schedules"},
+    "levels": {"ticket", "train", "criteria", "allocate", "rewind", "loops"},
     "integrations": {"ticket", "train", "levels"},
     "align": {"ticket"},
     "controls": {"ticket", "align"},
@@ -42,7 +43,7 @@ ROOMS: dict[str, set[str]] = {
     "report": {"version"},
     "experiment": STAGES | {"places", "sparse", "run", "procedures", "judge", "report", "version"},
     "cli": STAGES | {"run", "procedures", "judge", "report", "experiment", "version"},
-    "__init__": {"experiment", "levels", "ticket", "train", "version"} | PUBLIC,
+    "__init__": {"experiment", "levels", "loops", "ticket", "train", "version"} | PUBLIC,
     "__main__": {"cli"},
 }
 

@@ -4,9 +4,14 @@ result = winticket.find("digits", replicates=5)     # the whole search, with its
 ticket = winticket.Ticket.load("ticket.safetensors")
 with winticket.masked(model, ticket):               # its weights, its mask; your own loop, your own optimiser
     my_training_loop(model)
+ticket = winticket.prune(model, 0.1)                # one-shot, or at initialisation; of the model as it is
 for level in winticket.Levels(model, [0.5, 0.25]):  # the search itself around your own loop
     with level:
         my_training_loop(model)
+with winticket.rigl(model, 0.1, steps=2000):        # a mask that changes while it trains; also set_ and gradual
+    my_training_loop(model)
+with winticket.edge_popup(model, 0.5) as learned:   # a mask that is learned, and no weight; also supermask
+    my_training_loop(model, learned.parameters())
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
     from winticket import allocate, controls, criteria, interop, judge, rewind, schedules
     from winticket.experiment import Experiment, Result, find
     from winticket.levels import Levels
+    from winticket.loops import edge_popup, gradual, prune, rigl, set_, supermask
     from winticket.ticket import Mask, Ticket
     from winticket.train import Recipe, masked
 
@@ -31,12 +37,18 @@ __all__ = [
     "allocate",
     "controls",
     "criteria",
+    "edge_popup",
     "find",
+    "gradual",
     "interop",
     "judge",
     "masked",
+    "prune",
     "rewind",
+    "rigl",
     "schedules",
+    "set_",
+    "supermask",
 ]
 
 _HOMES = {
@@ -44,6 +56,12 @@ _HOMES = {
     "Result": "experiment",
     "find": "experiment",
     "Levels": "levels",
+    "edge_popup": "loops",
+    "gradual": "loops",
+    "prune": "loops",
+    "rigl": "loops",
+    "set_": "loops",
+    "supermask": "loops",
     "Mask": "ticket",
     "Ticket": "ticket",
     "Recipe": "train",

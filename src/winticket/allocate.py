@@ -80,6 +80,10 @@ def erk(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask:
     return _select(scores, mask, [((name,), counts[name]) for name in mask.keep])
 
 
+BY_LAYER: tuple[Allocate, ...] = (layerwise, uniform, erk)
+"""Those whose counts of every layer follow from the density alone, whatever the scores."""
+
+
 def constant_fan_in(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask:
     """The best-scored weights of every output unit: each has as many inputs as the others of its layer.
 

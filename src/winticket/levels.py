@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from fnmatch import fnmatchcase
-from functools import partial
 from inspect import signature
 from types import TracebackType
 from typing import Any
@@ -17,16 +14,24 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from winticket.allocate import Allocate, layerwise
-from winticket.criteria import Criterion, Evidence, magnitude
-from winticket.criteria.evidence import DATA, NETWORK, Batch, needed
-from winticket.models import eligible
+from winticket.criteria import Criterion, magnitude
+from winticket.criteria.evidence import Batch
+from winticket.loops.scoring import (
+    Density,
+    Scoring,
+    check_densities,
+    name_of,
+    state_of,
+    updates,
+    warn_of_emptied,
+    whole,
+)
 from winticket.rewind import Rewind, learning_rate, to_init, to_step
 from winticket.ticket import JSON, Curve, Mask, Seeds, State, Ticket, Trajectory, same_bits
-from winticket.train import bare, check_whole, masked, shared_buffers
+from winticket.train import bare, check_whole, masked
 
 __all__ = ["Density", "Level", "Levels"]
 
-Density = float | Mapping[str, float]
 _CALLER = 3
 _WITHOUT_OPTIMIZER = (to_init, to_step, learning_rate)
 
@@ -73,25 +78,20 @@ class Levels:
         seeds: Seeds | None = None,
     ) -> None:
         check_whole(model)
-        self.model, self.densities = model, tuple(densities)
-        self.criterion, self.allocate = criterion, allocate
+        self.model, self.densities, self.allocate = model, tuple(densities), allocate
         self.rewind, self.rewind_step = rewind, rewind_step
-        self.batches = tuple((x.cpu(), y.cpu()) for x, y in batches)
-        self.example = example if example is not None or not batches else batches[0][0][:1]
+        self.score = Scoring(model, criterion, batches, example)
         if ticket is None:
-            start = state_of(model, step=0)
-            names = _prunable(bare(model), exclude)
-            mask = Mask.full({name: start.weights[name] for name in names})
-            ticket = Ticket(mask, start, "dense", seeds or Seeds(0, 0))
+            ticket = whole(model, exclude=exclude, seeds=seeds)
         elif exclude or seeds is not None:
             raise ValueError("a ticket has its mask and its seeds; leave exclude and seeds out beside one")
         self.start = ticket
         self._check()
         self._about: dict[str, JSON] = {
             **ticket.about,
-            "criterion": _name(criterion),
-            "allocate": _name(allocate),
-            "rewind": _name(rewind),
+            "criterion": name_of(criterion),
+            "allocate": name_of(allocate),
+            "rewind": name_of(rewind),
             "rewind_step": rewind_step,
         }
 
@@ -129,56 +129,21 @@ class Levels:
             )
             raise
         number = level.number + 1
-        if emptied := sorted(set(ticket.mask.emptied()) - set(path.ticket.mask.emptied())):
-            warnings.warn(
-                f"level {number} leaves no weight in {', '.join(emptied)}: nothing passes through",
-                RuntimeWarning,
-                stacklevel=_CALLER,
-            )
+        before = path.ticket.mask
+        warn_of_emptied(f"level {number}", ticket.mask, before=before, stacklevel=_CALLER)
         about = {**self._about, "level": number}
         return Level(self, number, replace(ticket, origin="ticket", about=about))
 
     def _mask(self, path: Trajectory, density: Density) -> Mask:
-        ticket, needs = path.ticket, needed(self.criterion)
-        module = bare(self.model)
-        modes = {m: m.training for m in module.modules()}
-        evidence = Evidence(
-            now=path.saved[max(path.saved)],
-            start=ticket.start,
-            mask=ticket.mask,
-            generator=torch.Generator().manual_seed(ticket.seeds.derive("criterion", ticket.mask.count())),
-            network=module if NETWORK in needs else None,
-            example=self.example.cpu() if self.example is not None else None,
-            batches=self.batches,
-        )
-        try:
-            return self.allocate(self.criterion(evidence), ticket.mask, density=density)
-        finally:
-            for m, training in modes.items():
-                m.training = training
+        scores = self.score(path.ticket, path.saved[max(path.saved)])
+        return self.allocate(scores, path.ticket.mask, density=density)
 
     def _check(self) -> None:
         if not self.densities:
             raise ValueError("no density is given; levels are the densities to prune to, such as [0.5, 0.25]")
-        needs = needed(self.criterion)
-        if DATA in needs and not self.batches:
-            raise ValueError(f"{_name(self.criterion)} needs training examples; give some (batches=...)")
-        if NETWORK in needs and self.example is None:
-            raise ValueError(
-                f"{_name(self.criterion)} needs an input's shape; give one (example=...) or batches"
-            )
         if self.rewind_step < 0:
             raise ValueError(f"rewind_step {self.rewind_step} is negative")
-        mask, last = self.start.mask, self.start.mask.density()
-        magnitudes = {name: self.start.start.weights[name].abs() for name in mask.keep}
-        for density in self.densities:
-            smaller = self.allocate(magnitudes, mask, density=density)
-            if not smaller.within(mask) or smaller.count() >= mask.count():
-                raise ValueError(
-                    f"density {density} leaves {smaller.count()} weights after {mask.count()} (density {last:.4g}); "
-                    "densities fall from level to level"
-                )
-            mask, last = smaller, smaller.density()
+        check_densities(self.start, self.densities, self.allocate)
 
 
 class Level:
@@ -276,26 +241,16 @@ class Level:
             saved.setdefault(step, self._kept)
         return Trajectory(self.ticket, saved, _no_curve())
 
-    def _ours(self, optimizer: torch.optim.Optimizer) -> bool:
-        own = {id(p) for p in bare(self._model).parameters()}
-        return any(id(p) in own for group in optimizer.param_groups for p in group["params"])
-
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        if self._owes_optimizer and self._ours(optimizer):
+        if self._owes_optimizer and updates(optimizer, self._model):
             raise RuntimeError(
                 f"level {self.number} goes on with the optimiser's state of step {self.ticket.start.step}; call "
                 "level.reset(optimizer) before the first step"
             )
 
     def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        if self._ours(optimizer):
+        if updates(optimizer, self._model):
             self.at(self.step + 1, optimizer)
-
-
-def state_of(model: nn.Module, *, step: int, optimizer: Mapping[str, Tensor] | None = None) -> State:
-    """Copies of the model's weights and buffers, on the CPU."""
-    weights = {name: p.detach().cpu().clone() for name, p in bare(model).named_parameters()}
-    return State(weights, shared_buffers(model), optimizer or {}, step)
 
 
 def optimizer_slots(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
@@ -329,19 +284,6 @@ def load_slots(optimizer: torch.optim.Optimizer, model: nn.Module, slots: Mappin
         optimizer.state[parameter][slot] = value.clone().to(device)
 
 
-def _prunable(module: nn.Module, exclude: Sequence[str]) -> tuple[str, ...]:
-    names = eligible(module)
-    for pattern in exclude:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(
-                f"exclude {pattern!r} fits no eligible weight; there are {', '.join(names) or 'none'}"
-            )
-    left = tuple(n for n in names if not any(fnmatchcase(n, pattern) for pattern in exclude))
-    if not left:
-        raise ValueError("the model has no weight to prune: no Linear or Conv layer, or all are excluded")
-    return left
-
-
 def _takes_step(rewind: Rewind) -> bool:
     return "step" in signature(rewind).parameters
 
@@ -349,10 +291,3 @@ def _takes_step(rewind: Rewind) -> bool:
 def _no_curve() -> Curve:
     nothing = torch.empty(0, dtype=torch.float64)
     return Curve(torch.empty(0, dtype=torch.int64), *[nothing] * 5)
-
-
-def _name(function: Callable[..., object]) -> str:
-    if isinstance(function, partial):
-        options = ", ".join(f"{name}={value!r}" for name, value in function.keywords.items())
-        return f"{_name(function.func)}({options})"
-    return str(getattr(function, "__name__", function))

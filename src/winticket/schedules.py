@@ -3,9 +3,13 @@
 Every public function here is a schedule, `(final, levels) -> [d₁, ..., d_levels]`, falling, the last one `final`.
 """
 
+from collections.abc import Mapping
+
 __all__ = ["cubic", "geometric", "linear"]
 
 REVISION = 1
+
+Density = float | Mapping[str, float]
 
 
 def geometric(final: float, levels: int) -> list[float]:
@@ -13,7 +17,8 @@ def geometric(final: float, levels: int) -> list[float]:
 
     Frankle & Carbin 2019, §2, whose p^(1/n) per round this is. ValueError where `final` is not in (0, 1).
     """
-    return _falling([_checked(final) ** (level / levels) for level in range(1, levels + 1)], final)
+    end = _checked(final)
+    return _falling([_number(geometric_at(end, level / levels)) for level in range(1, levels + 1)], final)
 
 
 def linear(final: float, levels: int) -> list[float]:
@@ -30,8 +35,27 @@ def cubic(final: float, levels: int) -> list[float]:
 
     Zhu & Gupta 2017 (To Prune, or Not to Prune), for gradual pruning. ValueError as in `geometric`.
     """
-    gone = 1 - _checked(final)
-    return _falling([final + gone * (1 - level / levels) ** 3 for level in range(1, levels + 1)], final)
+    end = _checked(final)
+    return _falling([_number(cubic_at(end, level / levels)) for level in range(1, levels + 1)], final)
+
+
+def geometric_at(density: Density, share: float) -> Density:
+    """The density after that share, 0..1, of the way to `density` from 1, or layers' densities: d^share."""
+    if isinstance(density, Mapping):
+        return {name: d**share for name, d in density.items()}
+    return float(density**share)
+
+
+def cubic_at(density: Density, share: float) -> Density:
+    """As `geometric_at`, on Zhu & Gupta's cubic (2017, eq. 1): d + (1 - d) · (1 - share)³."""
+    if isinstance(density, Mapping):
+        return {name: d + (1 - d) * (1 - share) ** 3 for name, d in density.items()}
+    return density + (1 - density) * (1 - share) ** 3
+
+
+def _number(density: Density) -> float:
+    assert not isinstance(density, Mapping)
+    return density
 
 
 def _checked(final: float) -> float:

@@ -18,10 +18,6 @@ from winticket.experiment import Experiment, Result, conduct, offered, plan
 from winticket.experiment.outcome import trajectory
 from winticket.procedures import Setup, early_bird, gradual, rigl
 from winticket.procedures.dynamic import (
-    DROPPED,
-    UNTIL,
-    Regrowing,
-    Thinning,
     at_random,
     by_gradient,
     sparse_start,
@@ -29,10 +25,11 @@ from winticket.procedures.dynamic import (
     train_thinning,
 )
 from winticket.procedures.early_bird import emerged, looks
-from winticket.procedures.stages import dense_ticket, no_curve
+from winticket.procedures.stages import dense_ticket, evidence, no_curve
 from winticket.run import Store, stored_needs
 from winticket.ticket import Mask, State, Ticket, Trajectory, same_bits
 from winticket.train import Recipe
+from winticket.train.rules import DROPPED, UNTIL, Regrowing, Score, Thinning
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +53,10 @@ def setup() -> Setup:
     )
 
 
+def by_magnitude(setup: Setup) -> Score:
+    return lambda ticket, now: criteria.magnitude(evidence(setup, ticket, now, criteria.magnitude))
+
+
 def at(setup: Setup, step: int, weights: Mapping[str, Tensor]) -> State:
     return State({**dense_ticket(setup, 0).start.weights, **weights}, {}, {}, step)
 
@@ -71,7 +72,7 @@ def test_rigl_drops_the_smallest_and_grows_the_largest_gradient_by_hand(setup: S
     gradient = torch.zeros(10, 8)
     # Of the free places 20 and 40 have the largest |gradient|; that of place 0, which stays, does not count.
     gradient.view(-1)[[0, 20, 40, 60]] = torch.tensor([9.0, -5.0, 4.0, 3.0])
-    rule = Regrowing(setup, by_gradient, criteria.magnitude, every=2)
+    rule = Regrowing(40, by_gradient, by_magnitude(setup), every=2)
     share = DROPPED / 2 * (1 + math.cos(math.pi * 10 / (UNTIL * 40)))
     assert share == pytest.approx(0.225)
     # int(.225 · 8) = 1 goes: place 3, of the smallest |w|; place 20 comes.
@@ -117,7 +118,7 @@ def test_every_layer_keeps_its_count_at_every_change(
 
 def test_set_draws_anew_each_time_and_the_same_for_the_same_step(setup: Setup) -> None:
     ticket = sparse_start(dense_ticket(setup, 0), density=0.3, allocate=allocate.layerwise)
-    rule = Regrowing(setup, at_random, criteria.magnitude, every=4)
+    rule = Regrowing(40, at_random, by_magnitude(setup), every=4)
     now = at(setup, 4, {})
     nothing: Any = dict
     one, again = (rule.change(ticket, now, nothing) for _ in range(2))

@@ -1,9 +1,11 @@
 """What two processes do together in test_ranks.py: `python ranks.py RANK WORLD FILE OUT`."""
 
+import copy
 import hashlib
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,9 +16,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+import winticket
 from winticket import criteria, rewind
 from winticket.levels import Levels
-from winticket.ticket import Mask
+from winticket.ticket import Mask, Seeds
 from winticket.train import masked
 
 STEPS = 5
@@ -130,9 +133,16 @@ def search(rank: int, seen: str) -> dict[str, object]:
 
 
 def cut_up(_: int) -> dict[str, object]:
-    """FSDP's shards, in a mask's block and in a search."""
+    """FSDP's shards, wherever a mask would go on them."""
     errors = []
-    for way in (lambda m: masked(m, half(network())).__enter__(), lambda m: Levels(m, [0.5])):
+    ways: list[Callable[[nn.Module], object]] = [
+        lambda m: masked(m, half(network())).__enter__(),
+        lambda m: Levels(m, [0.5]),
+        lambda m: winticket.prune(m, 0.5),
+        lambda m: winticket.rigl(m, 0.5, steps=20).__enter__(),
+        lambda m: winticket.edge_popup(m, 0.5).__enter__(),
+    ]
+    for way in ways:
         model = network()
         fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
         try:
@@ -142,8 +152,96 @@ def cut_up(_: int) -> dict[str, object]:
     return {"errors": errors}
 
 
+def regrown(rank: int, **own: object) -> dict[str, object]:
+    """RigL on two ranks, each step in two parts; and in one process on the examples of both."""
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    torch.manual_seed(0)
+    for p in model.parameters():
+        nn.init.uniform_(p, -0.5, 0.5)
+    alone, ddp, how = copy.deepcopy(model), DistributedDataParallel(model), {"steps": 12, "every": 2}
+    counts = set()
+    optimizer = torch.optim.SGD(ddp.parameters(), lr=0.1, momentum=0.9)
+    try:
+        with winticket.rigl(ddp, 0.5, **how, **own) as sparse:  # type: ignore[arg-type]
+            first = sparse.mask
+            for step in range(12):
+                optimizer.zero_grad()
+                with ddp.no_sync():
+                    F.cross_entropy(ddp(batch(step, rank)[0]), batch(step, rank)[1]).backward()  # type: ignore[no-untyped-call]
+                x, y = batch(step + 100, rank)
+                F.cross_entropy(ddp(x), y).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                counts.add(str(sparse.mask.layers()))
+    except ValueError as error:
+        return {"error": str(error)}
+    optimizer = torch.optim.SGD(alone.parameters(), lr=0.1, momentum=0.9)
+    with winticket.rigl(alone, 0.5, **how) as wanted:  # type: ignore[arg-type]
+        for step in range(12):
+            parts = [batch(s, r) for s in (step, step + 100) for r in range(2)]
+            optimizer.zero_grad()
+            # Parts of the same size: a sum over the parts of means over ranks.
+            (
+                2 * F.cross_entropy(alone(torch.cat([x for x, _ in parts])), torch.cat([y for _, y in parts]))
+            ).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return {
+        "mask": digest(dict(sparse.mask.keep)),
+        "wanted": digest(dict(wanted.mask.keep)),
+        "first": digest(dict(first.keep)),
+        "weights": digest({n: p.detach() for n, p in model.named_parameters()}),
+        "counts": sorted(counts),
+        "wrong": revived(model, sparse.mask),
+    }
+
+
+def scored_on_their_own(rank: int) -> dict[str, object]:
+    return regrown(rank, criterion=criteria.taylor, batches=[batch(7, rank)])
+
+
+def learned(rank: int) -> dict[str, object]:
+    """Edge-popup on two ranks, wrapped within the block; and in one process on the examples of both."""
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    torch.manual_seed(0)
+    for p in model.parameters():
+        nn.init.uniform_(p, -0.5, 0.5)
+    alone = copy.deepcopy(model)
+    with winticket.edge_popup(model, 0.5) as found:
+        ddp, first = DistributedDataParallel(model), found.mask
+        optimizer = torch.optim.SGD(found.parameters(), lr=0.5, momentum=0.9)
+        for step in range(12):
+            optimizer.zero_grad()
+            x, y = batch(step, rank)
+            F.cross_entropy(ddp(x), y).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    with winticket.edge_popup(alone, 0.5) as wanted:
+        optimizer = torch.optim.SGD(wanted.parameters(), lr=0.5, momentum=0.9)
+        for step in range(12):
+            both = [batch(step, r) for r in range(2)]
+            optimizer.zero_grad()
+            F.cross_entropy(
+                alone(torch.cat([x for x, _ in both])), torch.cat([y for _, y in both])
+            ).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    try:
+        with winticket.supermask(DistributedDataParallel(network()), 0.5):
+            raise AssertionError("the block must not begin")
+    except ValueError as error:
+        told = str(error)
+    return {
+        "mask": digest(dict(found.mask.keep)),
+        "wanted": digest(dict(wanted.mask.keep)),
+        "first": digest(dict(first.keep)),
+        "wrong": revived(model, found.mask),
+        "told": told,
+    }
+
+
 CASES = {
     "cut up": cut_up,
+    "learned": learned,
+    "regrown": regrown,
+    "regrown, own seeds": lambda rank: regrown(rank, seeds=Seeds(rank, 0)),
+    "regrown, own examples": scored_on_their_own,
     "search": lambda rank: search(rank, "same"),
     "search, own examples": lambda rank: search(rank, "own"),
     "ddp": lambda rank: under_a_mask(rank, "ddp"),

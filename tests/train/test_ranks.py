@@ -70,5 +70,27 @@ def test_ranks_that_score_on_examples_of_their_own_are_told_so(ranks: Ranks) -> 
 
 def test_weights_that_are_cut_up_over_the_ranks_are_refused(ranks: Ranks) -> None:
     for errors in (rank["cut up"]["errors"] for rank in ranks):
-        assert len(errors) == 2
+        assert len(errors) == 5
         assert all("weights are cut up over processes (FSDP), and a mask is over whole" in e for e in errors)
+
+
+def test_masks_that_change_are_one_on_all_ranks_and_see_everybodys_gradient(ranks: Ranks) -> None:
+    one, two = (rank["regrown"] for rank in ranks)
+    assert one == two
+    assert one["mask"] == one["wanted"] != one["first"]  # what one process finds on the examples of both
+    assert one["wrong"] == 0
+    assert one["counts"] == ["{'0.weight': (24, 48), '2.weight': (12, 24)}"]
+
+
+@pytest.mark.parametrize("case", ["own seeds", "own examples"])
+def test_ranks_whose_changing_masks_differ_all_say_so(case: str, ranks: Ranks) -> None:
+    for rank in (rank[f"regrown, {case}"] for rank in ranks):
+        assert "the ranks were given different masks: [0] differ from [1]" in rank["error"]
+
+
+def test_a_mask_is_learned_from_everybodys_gradient(ranks: Ranks) -> None:
+    one, two = (rank["learned"] for rank in ranks)
+    assert one == two
+    assert one["mask"] == one["wanted"] != one["first"]  # what one process finds on the examples of both
+    assert one["wrong"] == 0
+    assert "supermask puts scores into the model" in one["told"]

@@ -1,6 +1,6 @@
 """What could go wrong in a training and can be known before: tried here, so that it never comes up half-way."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,7 +12,6 @@ from winticket.experiment.names import control
 from winticket.experiment.price import trial
 from winticket.experiment.spec import Experiment, stages
 from winticket.experiment.transfers import Transfer
-from winticket.procedures.dynamic import on_the_way
 from winticket.procedures.setup import Setup
 from winticket.procedures.stages import (
     Density,
@@ -25,6 +24,7 @@ from winticket.procedures.stages import (
     prune,
 )
 from winticket.rewind import fine_tune
+from winticket.schedules import cubic_at, geometric_at
 from winticket.ticket import Mask, Ticket, Trajectory, same_bits
 from winticket.train import check_precision
 
@@ -163,10 +163,10 @@ def _try_stages(experiment: Experiment, setup: Setup) -> None:
     rounds = rounds_at_init(parts["criterion"])
     if experiment.method == "at-init" and rounds > 1:
         words = f"{experiment.criterion} prunes at initialisation in {rounds} rounds of falling density"
-        _try_on_the_way(experiment, setup, ticket, partial(_root, rounds=rounds), words)
+        _try_on_the_way(experiment, setup, ticket, partial(geometric_at, share=1 / rounds), words)
     if experiment.method == "gradual":
         words = "method gradual prunes a little at a time"
-        _try_on_the_way(experiment, setup, ticket, partial(on_the_way, share=0.5), words)
+        _try_on_the_way(experiment, setup, ticket, partial(cubic_at, share=0.5), words)
     told = ", ".join(f"{k} {v!r}" for k, v in _own(experiment).items())
     try:
         pruned = prune(setup, path, density=experiment.densities(setup)[0], **parts)
@@ -190,13 +190,6 @@ def _try_on_the_way(
             raise ValueError(
                 f"{words}, which allocate {experiment.allocate} does not take: {error}"
             ) from error
-
-
-def _root(density: Density, rounds: int) -> Density:
-    """What is left after the first of so many rounds."""
-    if isinstance(density, Mapping):
-        return {name: d ** (1 / rounds) for name, d in density.items()}
-    return float(density ** (1 / rounds))
 
 
 def _own(experiment: Experiment) -> dict[str, str]:

@@ -21,7 +21,7 @@ METHODS: dict[str, Callable[..., Any]] = {
 }
 USUAL = {"early-bird": {"criterion": "l1_units", "allocate": "units"}}
 """What a method takes where nothing else is asked for, other than the experiment's defaults."""
-BY_LAYER = ("layerwise", "uniform", "erk")
+BY_LAYER = tuple(by_layer.__name__ for by_layer in allocate.BY_LAYER)
 """Allocations that decide each layer's count alone, and not where in it weights stand."""
 FIXED_COUNTS = ("set", "rigl", "edge-popup", "supermask")
 """Methods that ask an allocation for each layer's count, once."""

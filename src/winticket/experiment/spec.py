@@ -27,11 +27,10 @@ from winticket.experiment.names import (
     resolve,
 )
 from winticket.experiment.presets import fitting
-from winticket.procedures.dynamic import check_changes
 from winticket.procedures.setup import Setup, model_source, require_unedited
 from winticket.procedures.stages import Density, prunable, takes_step
 from winticket.ticket import Mask
-from winticket.train import Engine, Recipe, check_engine
+from winticket.train import Engine, Recipe, check_changes, check_engine
 
 HALVED = ("lenet-", "conv-")
 """Networks whose output layer the 2019 paper (Frankle & Carbin, Figure 2) prunes at half the rate."""

@@ -19,6 +19,7 @@ from winticket.criteria.evidence import DATA, NETWORK, Batch, needed, rounds_at_
 from winticket.procedures.setup import Setup
 from winticket.rewind import Rewind, fine_tune
 from winticket.run import Json, Task, step, task
+from winticket.schedules import geometric_at
 from winticket.ticket import Curve, Failed, Mask, Seeds, State, Ticket, Trajectory
 from winticket.train import Changes, Learning, train
 
@@ -190,11 +191,7 @@ def prune_untrained(
     """
     rounds, found = rounds_at_init(criterion), ticket
     for number in range(1, rounds + 1):
-        share = number / rounds
-        if isinstance(density, Mapping):
-            now: Density = {name: d**share for name, d in density.items()}
-        else:
-            now = density**share
+        now = geometric_at(density, number / rounds)
         path = Trajectory(found, {found.start.step: found.start}, no_curve())
         scores = criterion(evidence(setup, found, found.start, criterion))
         found = replace(rewind(path, allocate(scores, found.mask, density=now)), origin="ticket")

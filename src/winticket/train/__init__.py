@@ -7,9 +7,18 @@ from winticket.train.loop import train
 from winticket.train.masked import masked
 from winticket.train.precision import check_precision
 from winticket.train.recipe import Recipe
+from winticket.train.rules import check_changes
 from winticket.train.stacked import may_stack
 from winticket.train.supermask import Learning, Supermask
-from winticket.train.wrapped import Replicated, bare, check_whole, shared_buffers
+from winticket.train.wrapped import (
+    Replicated,
+    bare,
+    check_ranks,
+    check_whole,
+    distributed,
+    shared_buffers,
+    summed_over_ranks,
+)
 
 REVISION = 3
 """Raised whenever the numbers that `train` gives change."""
@@ -24,15 +33,19 @@ __all__ = [
     "Replicated",
     "Supermask",
     "bare",
+    "check_changes",
     "check_engine",
     "check_precision",
+    "check_ranks",
     "check_whole",
     "dense_gradient",
+    "distributed",
     "evaluate",
     "masked",
     "may_stack",
     "measure",
     "relative_cost",
     "shared_buffers",
+    "summed_over_ranks",
     "train",
 ]

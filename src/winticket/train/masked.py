@@ -46,11 +46,46 @@ def masked(
     `model` may be wrapped in DistributedDataParallel, by torch.compile, or an AveragedModel; names are those of the
     model within. Ranks of a DDP model compare what they were given, so all have to enter.
 
-    Raises ValueError, before the first step, where mask and model disagree about a layer, ranks about the mask, or
-    where the model's weights are cut up over processes (FSDP, DeepSpeed, tensor parallelism).
+    Raises ValueError, before the first step, where mask and model disagree about a layer, ranks about the mask, where
+    the model's weights are cut up over processes (FSDP, DeepSpeed, tensor parallelism), or where the model is within a
+    block that changes its mask or learns it.
     """
     if not isinstance(mask, Mask | Ticket):
         raise TypeError(f"masked() takes a Ticket or a Mask, not a {type(mask).__name__}")
+    with claimed(model, alone=False), in_force(model, mask, optimizer=optimizer):
+        yield model
+
+
+@contextmanager
+def claimed(model: nn.Module, *, alone: bool) -> Iterator[None]:
+    """Within the block a mask of `model` is seen to; `alone` says that no other block can see to one as well.
+
+    ValueError where the two would meet on a parameter.
+    """
+    parameters = list(bare(model).parameters())
+    own = {id(p) for p in parameters}
+    for other, held in _claims:
+        if (alone or other) and any(id(p) in own for p in held):
+            raise ValueError(
+                "the model is within another block that keeps a mask on it, and only one of the two could hold: a mask "
+                "that changes or is learned is the model's only one; leave that block first"
+            )
+    claim = (alone, parameters)
+    _claims.append(claim)
+    try:
+        yield
+    finally:
+        _claims[:] = [held for held in _claims if held is not claim]
+
+
+_claims: list[tuple[bool, list[nn.Parameter]]] = []
+
+
+@contextmanager
+def in_force(
+    model: nn.Module, mask: Mask | Ticket, *, optimizer: Optimizer | Sequence[Optimizer] = ()
+) -> Iterator["Rule"]:
+    """Within the block, what `masked` says; the rule given can take another mask and see dense gradients."""
     check_whole(model)
     check_ranks(model, mask)
     whole, model = model, bare(model)
@@ -58,7 +93,7 @@ def masked(
         mask.load_into(model)
         mask = mask.mask
     _check(model, mask)
-    rule = _Rule(model, {name: ~keep for name, keep in mask.keep.items()})
+    rule = Rule(model, {name: ~keep for name, keep in mask.keep.items()})
     with ExitStack() as stack:
         stack.callback(rule.end)
         stack.callback(rule)
@@ -77,10 +112,15 @@ def masked(
             handles.append(before_state_dict(rule))
         for handle in handles:
             stack.callback(handle.remove)
-        for other in [optimizer] if not isinstance(optimizer, Sequence) else optimizer:
-            if not isinstance(other, torch.optim.Optimizer):  # those have a hook for it
-                stack.callback(_follow(other, rule))
-        yield whole
+        for other in of_another_make(optimizer):
+            stack.callback(follow(other, rule))
+        yield rule
+
+
+def of_another_make(optimizer: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
+    """Those that are no `torch.optim.Optimizer`, whose steps have no hooks."""
+    given = optimizer if isinstance(optimizer, Sequence) else [optimizer]
+    return [one for one in given if not isinstance(one, torch.optim.Optimizer)]
 
 
 def _check(model: nn.Module, mask: Mask) -> None:
@@ -105,7 +145,7 @@ def _holders(model: nn.Module, weights: Sequence[Tensor]) -> set[str]:
     }
 
 
-def _follow(optimizer: Optimizer, rule: Callable[..., None]) -> Callable[[], None]:
+def follow(optimizer: Optimizer, rule: Callable[..., None]) -> Callable[[], None]:
     """Have the rule follow every step. Returns what undoes that."""
     step, own = optimizer.step, vars(optimizer).get("step")
 
@@ -124,14 +164,17 @@ def _follow(optimizer: Optimizer, rule: Callable[..., None]) -> Callable[[], Non
     return undo
 
 
-class _Rule:
+class Rule:
     """Zero the `pruned` weights of `model` as it is now, and their gradients as they arise.
 
-    Its parameters may have moved or been replaced since the last time.
+    Its parameters may have moved or been replaced since the last time. While `recording`, the gradients are kept in
+    `seen` before they are zeroed: of whole weights, summed over the backward passes since gradients were reset.
     """
 
     def __init__(self, model: nn.Module, pruned: dict[str, Tensor]) -> None:
         self.model, self.pruned = model, pruned
+        self.recording = False
+        self.seen: dict[str, Tensor] = {}
         self.watched: dict[str, tuple[nn.Parameter, RemovableHandle]] = {}
 
     @torch.no_grad()
@@ -155,13 +198,35 @@ class _Rule:
         if before is not None:
             before[1].remove()
         if weight.requires_grad:
-            pruned = self.pruned
 
             def without_pruned(gradient: Tensor) -> Tensor:
-                return gradient.masked_fill(pruned[name].to(gradient.device), 0)
+                gone = self.pruned[name].to(gradient.device)
+                if self.recording:
+                    self._record(name, gradient, so_far=weight.grad, gone=gone)
+                return gradient.masked_fill(gone, 0)
 
             watch: Callable[..., RemovableHandle] = weight.register_hook
             self.watched[name] = (weight, watch(without_pruned))
+
+    @torch.no_grad()
+    def _record(self, name: str, gradient: Tensor, *, so_far: Tensor | None, gone: Tensor) -> None:
+        before = self.seen.get(name)
+        # What the weight has gathered says whether this backward pass is the first since gradients were reset: in a
+        # step that a GradScaler left out, or that a closure repeats, there were others, which do not count.
+        if (
+            before is not None
+            and so_far is not None
+            and (bool(so_far.any()) or not bool(before.masked_fill(gone, 0).any()))
+        ):
+            self.seen[name] = before + gradient
+        else:
+            self.seen[name] = gradient.to(torch.promote_types(gradient.dtype, torch.float32), copy=True)
+
+    def replace(self, mask: Mask) -> None:
+        """Another mask over the same weights, from now on."""
+        for name, keep in mask.keep.items():
+            self.pruned[name] = (~keep).to(self.pruned[name].device)
+        self()
 
     def end(self) -> None:
         for _, handle in self.watched.values():
@@ -171,4 +236,4 @@ class _Rule:
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[nn.Module, dict[str, Tensor]]]:
         """A copy of the model, or what is read back from a file, has hooks that do nothing."""
-        return _Rule, (nn.Module(), {})
+        return Rule, (nn.Module(), {})

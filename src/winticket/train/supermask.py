@@ -39,7 +39,9 @@ class Supermask:
         self.scores = {
             name: torch.stack(
                 [
-                    _start(learning, name, w[0], torch.Generator().manual_seed(s.derive("scores", name)))
+                    first_scores(
+                        learning.kind, w[0], count=learning.counts[name], seed=s.derive("scores", name)
+                    )
                     for s in seeds
                 ]
             ).to(w)
@@ -52,8 +54,7 @@ class Supermask:
             self.settle(weights)
             return
         for name, score in self.scores.items():
-            chosen = torch.rand_like(score) < torch.sigmoid(score)
-            weights[name].copy_(torch.where(chosen, self.frozen[name], 0))
+            weights[name].copy_(torch.where(sampled(score), self.frozen[name], 0))
 
     def settle(self, weights: Mapping[str, Tensor]) -> None:
         """Make the weights those under the mask that counts."""
@@ -64,9 +65,7 @@ class Supermask:
         """The mask that counts, bool [S, *shape] per weight, with exactly the asked-for count in each."""
         found = {}
         for name, score in self.scores.items():
-            flat = (score.abs() if self.learning.kind == "top" else score).flatten(1)
-            best = flat.topk(self.learning.counts[name], sorted=False).indices
-            found[name] = torch.zeros_like(flat, dtype=torch.bool).scatter_(1, best, True).view(score.shape)
+            found[name] = best_scores(self.learning.kind, score, count=self.learning.counts[name])
         return found
 
     def masks(self) -> list[Mask]:
@@ -77,17 +76,42 @@ class Supermask:
 
     def of_scores(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Gradients by the scores, from those by the masked weights."""
-        through = {name: gradients[name] * frozen for name, frozen in self.frozen.items()}
-        if self.learning.kind == "top":  # what the straight-through estimator reaches is |score|
-            return {name: g * self.scores[name].sign() for name, g in through.items()}
-        chance = {name: torch.sigmoid(score) for name, score in self.scores.items()}
-        return {name: g * chance[name] * (1 - chance[name]) for name, g in through.items()}
+        return {
+            name: straight_through(
+                self.learning.kind, gradients[name], weight=frozen, score=self.scores[name]
+            )
+            for name, frozen in self.frozen.items()
+        }
 
 
-def _start(learning: Learning, name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
-    drawn = torch.rand(weight.shape, generator=generator) * 2 - 1
-    if learning.kind == "top":
+def best_scores(kind: Kind, score: Tensor, *, count: int) -> Tensor:
+    """The mask that counts, bool of the shape of `score` [S, ...]: the `count` largest of each replicate."""
+    flat = (score.abs() if kind == "top" else score).flatten(1)
+    best = flat.topk(count, sorted=False).indices
+    return torch.zeros_like(flat, dtype=torch.bool).scatter_(1, best, True).view(score.shape)
+
+
+def sampled(score: Tensor) -> Tensor:
+    """A mask drawn from torch's global generator, bool: each weight is kept with probability sigmoid(score)."""
+    return torch.rand_like(score) < torch.sigmoid(score)
+
+
+def straight_through(kind: Kind, gradient: Tensor, *, weight: Tensor, score: Tensor) -> Tensor:
+    """The gradient by the score, from that by the masked weight; all of one shape."""
+    through = gradient * weight
+    if kind == "top":  # what the straight-through estimator reaches is |score|
+        return through * score.sign()
+    chance = torch.sigmoid(score)
+    return through * chance * (1 - chance)
+
+
+def first_scores(kind: Kind, weight: Tensor, *, count: int, seed: int) -> Tensor:
+    """Scores of a weight [out, ...] before any training, float32 on the CPU; `count` weights are to be kept."""
+    drawn = torch.rand(weight.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    if kind == "top":
         return drawn / math.sqrt(weight[0].numel())
-    density = learning.counts[name] / weight.numel()
+    density = count / weight.numel()
     # A hair of noise, so that the mask that counts is drawn from all places at the start.
-    return math.log(density / (1 - density)) + 1e-3 * drawn if density < 1 else drawn.fill_(20.0)
+    if 0 < density < 1:
+        return math.log(density / (1 - density)) + 1e-3 * drawn
+    return drawn.fill_(20.0 if density else -20.0)

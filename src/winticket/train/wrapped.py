@@ -1,6 +1,7 @@
 """Models inside other modules: DistributedDataParallel, torch.compile, averaged weights; and what is cut up by them."""
 
 import hashlib
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +87,16 @@ def check_ranks(model: nn.Module, ticket: Ticket | Mask) -> None:
             f"{' differ from '.join(str(ranks) for ranks in kinds.values())}; make it from the same weights, seeds "
             "and examples on every rank, or make it on one and send it to the others"
         )
+
+
+def summed_over_ranks(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor's sum over the ranks of a DDP model, the same on all of them; as it is where `model` is none."""
+    found, ddp = dict(tensors), distributed(model)
+    if ddp is not None:
+        for name, tensor in found.items():
+            found[name] = tensor.clone()
+            torch.distributed.all_reduce(found[name], group=ddp.process_group)
+    return found
 
 
 def shared_buffers(model: nn.Module) -> dict[str, Tensor]:

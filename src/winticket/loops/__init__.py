@@ -1,0 +1,7 @@
+"""Methods around anybody's own training loop, beside `Levels`: pruning at once, masks that change or are learned."""
+
+from winticket.loops.changing import Sparse, gradual, rigl, set_
+from winticket.loops.learning import Learned, edge_popup, supermask
+from winticket.loops.pruning import prune
+
+__all__ = ["Learned", "Sparse", "edge_popup", "gradual", "prune", "rigl", "set_", "supermask"]

@@ -1,0 +1,236 @@
+"""Masks that are learned within a training loop of one's own, by scores, while no weight changes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel
+from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from winticket.allocate import Allocate, layerwise
+from winticket.loops.changing import check_by_layer
+from winticket.loops.scoring import Density, check_densities, name_of, updates, warn_of_emptied, whole
+from winticket.ticket import Mask, Seeds, Ticket
+from winticket.train import bare, distributed
+from winticket.train.masked import claimed
+from winticket.train.rules import random_mask
+from winticket.train.supermask import Kind, best_scores, first_scores, sampled, straight_through
+
+KINDS: dict[str, Kind] = {"edge_popup": "top", "supermask": "sampled"}
+_CALLER = 5  # of the `with` statement, through contextlib and this module
+
+
+class Learned:
+    """A mask that is learned: what its `with` block gives. `scores` has a trained parameter for each masked weight."""
+
+    def __init__(self, model: nn.Module, dense: Ticket, kind: Kind, counts: dict[str, int]) -> None:
+        self._model, self._dense, self._kind, self._counts = model, dense, kind, counts
+        self.scores: dict[str, nn.Parameter] = {}
+        for name, count in counts.items():
+            weight = bare(model).get_parameter(name)
+            drawn = first_scores(kind, weight, count=count, seed=dense.seeds.derive("scores", name))
+            self.scores[name] = nn.Parameter(drawn.to(weight))
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What an optimiser is to train."""
+        return list(self.scores.values())
+
+    @property
+    def mask(self) -> Mask:
+        """The mask that counts, of the scores as they are now: in every layer exactly as many as were asked for."""
+        keep = {}
+        for name, score in self.scores.items():
+            best = best_scores(self._kind, score.detach().unsqueeze(0), count=self._counts[name])
+            keep[name] = best.squeeze(0).cpu()
+        return Mask(keep)
+
+    @property
+    def ticket(self) -> Ticket:
+        """That mask, with the weights and buffers that the model had before the block."""
+        return replace(self._dense, mask=self.mask, origin="ticket")
+
+    def __repr__(self) -> str:
+        return f"Learned({self.ticket})"
+
+    @contextmanager
+    def _going_on(self) -> Iterator[Learned]:
+        warn_of_emptied("the mask that is learned", self.mask, stacklevel=_CALLER)
+        module, first = bare(self._model), {n: s.detach().clone() for n, s in self.scores.items()}
+        with ExitStack() as stack:
+            for parameter in module.parameters():
+                stack.callback(parameter.requires_grad_, parameter.requires_grad)
+                parameter.requires_grad_(False)
+            settle = ExitStack()
+            stack.enter_context(settle)
+            for name, score in self.scores.items():
+                chosen = _Chosen(self._kind, score, self._counts[name])
+                weight = module.get_parameter(name)
+                for layer, attribute in _holders(module, weight):
+                    order = list(layer._parameters)
+                    register_parametrization(layer, attribute, chosen, unsafe=True)
+                    stack.callback(_take_off, layer, attribute, order)
+            settle.callback(self._settle)
+            before = torch.compiler.disable(self._before_step)  # type: ignore[no-untyped-call]
+            stack.callback(register_optimizer_step_pre_hook(before).remove)
+            yield self
+        if all(torch.equal(first[n].to(s.device), s.detach()) for n, s in self.scores.items()):
+            warnings.warn(
+                "no score has changed within the block, so its mask is a random one; the optimiser is to train "
+                "parameters() of what the block gives, after a backward pass through the model",
+                RuntimeWarning,
+                stacklevel=_CALLER,
+            )
+
+    @torch.no_grad()
+    def _settle(self) -> None:
+        for name, keep in self.mask.keep.items():
+            weight = bare(self._model).get_parameter(name)
+            weight.data.masked_fill_(~keep.to(weight.device), 0)
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        own = {id(score) for score in self.scores.values()}
+        if updates(optimizer, self._model) and not any(
+            id(p) in own for group in optimizer.param_groups for p in group["params"]
+        ):
+            raise ValueError(
+                f"this {type(optimizer).__name__} trains weights of the model, none of which changes while its mask is "
+                "learned; make it over parameters() of what the block gives"
+            )
+
+
+class _Chosen(nn.Module):
+    """A weight under the mask of its score: the one that counts, or in training, where `kind` has it so, a sample."""
+
+    def __init__(self, kind: Kind, score: nn.Parameter, count: int) -> None:
+        super().__init__()
+        self.kind, self.score, self.count = kind, score, count
+
+    def forward(self, weight: Tensor) -> Tensor:
+        drawn = self.training and self.kind == "sampled"
+        masked: Tensor = _StraightThrough.apply(self.score, weight, self.kind, self.count, drawn)  # type: ignore[no-untyped-call]
+        return masked
+
+
+class _StraightThrough(torch.autograd.Function):
+    """The masked weight, whose gradient goes on to the score."""
+
+    @staticmethod
+    def forward(ctx: Any, score: Tensor, weight: Tensor, kind: Kind, count: int, drawn: bool) -> Tensor:  # noqa: PLR0917
+        ctx.save_for_backward(score, weight)
+        ctx.kind = kind
+        keep = sampled(score) if drawn else best_scores(kind, score.unsqueeze(0), count=count).squeeze(0)
+        return torch.where(keep, weight, 0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        score, weight = ctx.saved_tensors
+        return straight_through(ctx.kind, gradients[0], weight=weight, score=score), None, None, None, None
+
+
+@contextmanager
+def edge_popup(
+    model: nn.Module,
+    density: Density,
+    *,
+    allocate: Allocate = layerwise,
+    exclude: Sequence[str] = (),
+    seeds: Seeds | None = None,
+) -> Iterator[Learned]:
+    """Edge-popup: every weight has a score that is trained, and each layer keeps the weights of its largest |score|.
+
+    ```python
+    with edge_popup(model, 0.5) as learned:
+        optimizer = torch.optim.SGD(learned.parameters(), lr=0.1, momentum=0.9)
+        my_training_loop(model, optimizer)
+    learned.ticket.save("ticket.safetensors")
+    ```
+    Ramanujan et al. 2020, §3: what reaches a masked weight as gradient goes on to its score, times the weight. Scores
+    are drawn by `seeds`, within ±1/√fan-in. No parameter of the model changes within the block, biases and
+    normalisation no more than weights, and none has a gradient; buffers do change, such as BatchNorm's statistics. The
+    paper's best weights are signed constants. `learned.mask` keeps exactly as many weights of every layer as `allocate`
+    gives it; `learned.ticket` has the mask with the weights and buffers from before the block.
+
+    When the block ends, however it does, the model has its own weights back, bit for bit, but that pruned ones are 0:
+    it is the network that was found, untrained. Within the block the weights are parametrized
+    (`torch.nn.utils.parametrize`), so names in the state dict are others there, and afterwards as before. A model in
+    DistributedDataParallel is wrapped within the block, so that the scores are among its parameters; give the same
+    arguments on every rank.
+
+    `density`, `exclude` and `seeds` are as in `prune`. Raises ValueError, before any training, for what `prune` raises
+    it, where the allocation does not decide by layers alone, the model is wrapped already or within another block that
+    sees to its mask; and where an optimiser steps that trains weights. RuntimeWarning where no score has changed.
+    """
+    with claimed(model, alone=True):
+        begun = _begun("edge_popup", model, density, allocate=allocate, exclude=exclude, seeds=seeds)
+        with begun._going_on() as learned:
+            yield learned
+
+
+@contextmanager
+def supermask(
+    model: nn.Module,
+    density: Density,
+    *,
+    allocate: Allocate = layerwise,
+    exclude: Sequence[str] = (),
+    seeds: Seeds | None = None,
+) -> Iterator[Learned]:
+    """Learned supermask: every weight is kept with a probability of its own, and the probabilities are trained.
+
+    Zhou et al. 2019, §5.1. Scores are their logits, which begin at the density and want a rate about a hundred times
+    that of weights. In training mode each use of a weight draws a mask from torch's global generator, as dropout does;
+    in evaluation mode, in `learned.mask` and after the block each layer keeps its most probable weights, exactly as
+    many as were asked for. (In the paper the density is what comes out, and sampled masks are measured.) Everything
+    else is as in `edge_popup`.
+    """
+    with claimed(model, alone=True):
+        begun = _begun("supermask", model, density, allocate=allocate, exclude=exclude, seeds=seeds)
+        with begun._going_on() as learned:
+            yield learned
+
+
+def _begun(
+    method: str,
+    model: nn.Module,
+    density: Density,
+    *,
+    allocate: Allocate,
+    exclude: Sequence[str],
+    seeds: Seeds | None,
+) -> Learned:
+    if distributed(model) is not None or isinstance(model, DataParallel):
+        raise ValueError(
+            f"{method} puts scores into the model, which are to be among the parameters that are wrapped: give it the "
+            "model itself, and wrap that within the block"
+        )
+    check_by_layer(method, allocate)
+    dense = whole(model, exclude=exclude, seeds=seeds)
+    check_densities(dense, [density], allocate)
+    mask = random_mask(dense.mask, dense.seeds, density=density, allocate=allocate)
+    dense = replace(dense, about={"method": method, "allocate": name_of(allocate)})
+    counts = {name: kept for name, (kept, _) in mask.layers().items()}
+    return Learned(model, dense, KINDS[method], counts)
+
+
+def _holders(module: nn.Module, weight: nn.Parameter) -> list[tuple[nn.Module, str]]:
+    """All places that hold a weight, which may be tied."""
+    return [
+        (layer, attribute)
+        for layer in module.modules()
+        for attribute, parameter in layer.named_parameters(recurse=False, remove_duplicate=False)
+        if parameter is weight
+    ]
+
+
+def _take_off(layer: nn.Module, attribute: str, order: Sequence[str]) -> None:
+    """The layer's own parameter back under its name, and in its place, which optimisers count by."""
+    remove_parametrizations(layer, attribute, leave_parametrized=False)
+    parameters = {name: layer._parameters.pop(name) for name in order}
+    layer._parameters.update(parameters)

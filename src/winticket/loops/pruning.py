@@ -1,0 +1,66 @@
+"""Pruning at once: at initialisation, or of a network that is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from winticket.allocate import Allocate, layerwise
+from winticket.criteria import Criterion, magnitude
+from winticket.criteria.evidence import Batch, rounds_at_init
+from winticket.loops.scoring import Density, Scoring, check_densities, name_of, warn_of_emptied, whole
+from winticket.schedules import geometric_at
+from winticket.ticket import Seeds, Ticket
+from winticket.train import check_ranks
+
+
+def prune(
+    model: nn.Module,
+    density: Density,
+    *,
+    criterion: Criterion = magnitude,
+    allocate: Allocate = layerwise,
+    exclude: Sequence[str] = (),
+    batches: Sequence[Batch] = (),
+    example: Tensor | None = None,
+    seeds: Seeds | None = None,
+) -> Ticket:
+    """The ticket of the model as it is: its weights scored and the best kept, with the weights and buffers that it has.
+
+    ```python
+    ticket = prune(model, 0.1, criterion=criteria.snip, allocate=allocate.global_top, batches=[(x, y)])
+    with masked(model, ticket):
+        my_training_loop(model)
+    ```
+    Of a fresh network that is pruning at initialisation (Lee et al. 2019), of a trained one pruning in one shot, the
+    ticket then going on from the trained weights. A criterion takes as many rounds as its paper: SynFlow a hundred, at
+    density d^(k/100) after round k (Tanaka et al. 2020, algorithm 1). The model itself is left alone.
+
+    `density` is in (0, 1), or shares by layer as the allocation takes them; weights of Linear and Conv layers may be
+    pruned, less the patterns in `exclude`. Criteria that look at the network or at data are given the model and
+    `batches` of (x [B, ...], classes y [B]), for which it has to return logits [B, classes]; or an `example` [1, ...]
+    where they need no data. They compute on the CPU, in float64. `seeds` are what random criteria draw from.
+
+    Under DistributedDataParallel give the wrapped module, on every rank with the same arguments.
+
+    Raises ValueError, before anything is scored, where a pattern fits no weight, the criterion lacks what it needs, or
+    the allocation cannot give the density; and where ranks come to different tickets.
+    """
+    found, score = whole(model, exclude=exclude, seeds=seeds), Scoring(model, criterion, batches, example)
+    rounds = rounds_at_init(criterion)
+    ways = [geometric_at(density, number / rounds) for number in range(1, rounds + 1)]
+    check_densities(found, [density], allocate)
+    try:
+        allocate({n: found.start.weights[n].abs() for n in found.mask.keep}, found.mask, density=ways[0])
+    except ValueError as error:
+        error.add_note(f"{name_of(criterion)} prunes in {rounds} rounds of falling density")
+        raise
+    for now in ways:
+        found = replace(found, mask=allocate(score(found, found.start), found.mask, density=now))
+    warn_of_emptied(f"density {density}", found.mask, stacklevel=2)
+    about = {"criterion": name_of(criterion), "allocate": name_of(allocate)}
+    found = replace(found, origin="ticket", about=about)
+    check_ranks(model, found)
+    return found

@@ -1,0 +1,133 @@
+"""A user's model as methods see it: its state, which weights may be pruned, and how they are scored."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from winticket.allocate import Allocate
+from winticket.criteria import Criterion, Evidence
+from winticket.criteria.evidence import DATA, NETWORK, Batch, needed
+from winticket.models import eligible
+from winticket.ticket import Mask, Scores, Seeds, State, Ticket
+from winticket.train import bare, check_whole, shared_buffers
+
+Density = float | Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Scoring:
+    """Scores the weights of `model` by `criterion`; called with the mask and start that it has, and its state now.
+
+    A criterion that looks at the network or at data is given the model and `batches` of (x [B, ...], classes y [B]), or
+    an `example` [1, ...]. It computes on the CPU, in float64; the model is as before afterwards, modes included.
+    ValueError where the criterion lacks what it needs.
+    """
+
+    model: nn.Module
+    criterion: Criterion
+    batches: Sequence[Batch] = ()
+    example: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        batches = tuple((x.cpu(), y.cpu()) for x, y in self.batches)
+        example = self.example if self.example is not None or not batches else batches[0][0][:1]
+        object.__setattr__(self, "batches", batches)
+        object.__setattr__(self, "example", None if example is None else example.cpu())
+        needs = needed(self.criterion)
+        if DATA in needs and not batches:
+            raise ValueError(f"{name_of(self.criterion)} needs training examples; give some (batches=...)")
+        if NETWORK in needs and example is None:
+            raise ValueError(
+                f"{name_of(self.criterion)} needs an input's shape; give one (example=...) or batches"
+            )
+
+    def __call__(self, ticket: Ticket, now: State) -> Scores:
+        module = bare(self.model)
+        modes = {m: m.training for m in module.modules()}
+        evidence = Evidence(
+            now=now,
+            start=ticket.start,
+            mask=ticket.mask,
+            generator=torch.Generator().manual_seed(ticket.seeds.derive("criterion", ticket.mask.count())),
+            network=module if NETWORK in needed(self.criterion) else None,
+            example=self.example,
+            batches=self.batches,
+        )
+        try:
+            return self.criterion(evidence)
+        finally:
+            for m, training in modes.items():
+                m.training = training
+
+
+def whole(model: nn.Module, *, exclude: Sequence[str] = (), seeds: Seeds | None = None) -> Ticket:
+    """The ticket of the model as it is, with nothing pruned: all Linear and Conv weights but those of `exclude`.
+
+    ValueError where a pattern fits no weight, none is left, or weights are cut up over processes.
+    """
+    check_whole(model)
+    start, names = state_of(model, step=0), eligible(bare(model))
+    for pattern in exclude:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(
+                f"exclude {pattern!r} fits no eligible weight; there are {', '.join(names) or 'none'}"
+            )
+    left = [n for n in names if not any(fnmatchcase(n, pattern) for pattern in exclude)]
+    if not left:
+        raise ValueError("the model has no weight to prune: no Linear or Conv layer, or all are excluded")
+    return Ticket(Mask.full({n: start.weights[n] for n in left}), start, "dense", seeds or Seeds(0, 0))
+
+
+def check_densities(ticket: Ticket, densities: Iterable[Density], allocate: Allocate) -> None:
+    """ValueError where the allocation cannot give these densities one after the other, or one prunes nothing.
+
+    Tried on the magnitudes of the ticket's start.
+    """
+    mask, last = ticket.mask, ticket.mask.density()
+    magnitudes = {name: ticket.start.weights[name].abs() for name in mask.keep}
+    for density in densities:
+        smaller = allocate(magnitudes, mask, density=density)
+        if not smaller.within(mask) or smaller.count() >= mask.count():
+            raise ValueError(
+                f"density {density} leaves {smaller.count()} weights after {mask.count()} (density {last:.4g}); "
+                "each one is to leave fewer than there were"
+            )
+        mask, last = smaller, smaller.density()
+
+
+def warn_of_emptied(what: str, mask: Mask, *, before: Mask | None = None, stacklevel: int) -> None:
+    """RuntimeWarning, at the caller's `stacklevel`, where layers keep nothing that kept something in `before`."""
+    known = before.emptied() if before else ()
+    if emptied := [name for name in mask.emptied() if name not in known]:
+        warnings.warn(
+            f"{what} leaves no weight in {', '.join(emptied)}: nothing passes through",
+            RuntimeWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def state_of(model: nn.Module, *, step: int, optimizer: Mapping[str, Tensor] | None = None) -> State:
+    """Copies of the model's weights and buffers, on the CPU."""
+    weights = {name: p.detach().cpu().clone() for name, p in bare(model).named_parameters()}
+    return State(weights, shared_buffers(model), optimizer or {}, step)
+
+
+def updates(optimizer: torch.optim.Optimizer, model: nn.Module) -> bool:
+    """Whether the optimiser has a parameter of the model."""
+    own = {id(p) for p in bare(model).parameters()}
+    return any(id(p) in own for group in optimizer.param_groups for p in group["params"])
+
+
+def name_of(function: Callable[..., object]) -> str:
+    """A function's name, with the options that were put into it."""
+    if isinstance(function, partial):
+        options = ", ".join(f"{name}={value!r}" for name, value in function.keywords.items())
+        return f"{name_of(function.func)}({options})"
+    return str(getattr(function, "__name__", function))

@@ -1,0 +1,570 @@
+"""Masks that change in a loop of one's own: against the engine, and against RigL written out in plain PyTorch."""
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import winticket
+from winticket import allocate, criteria, data
+from winticket.data import find_source
+from winticket.loops import Sparse
+from winticket.procedures import Setup
+from winticket.procedures.dynamic import at_random, sparse_start, train_regrowing, train_thinning
+from winticket.procedures.stages import dense_ticket
+from winticket.ticket import Mask, Seeds, Ticket, Trajectory, same_bits
+from winticket.train import Recipe, masked
+
+STEPS, EVERY = 20, 4
+AT = (4, 8, 12)
+"""Multiples of four in the first three quarters."""
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
+
+
+def batch(step: int, part: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(100 * step + part)
+    return torch.randn(32, 8, generator=generator), torch.randint(0, 4, (32,), generator=generator)
+
+
+def loss_of(model: Callable[[Tensor], Tensor], step: int, part: int = 0) -> Tensor:
+    x, y = batch(step, part)
+    return F.cross_entropy(model(x), y)
+
+
+def update(model: Callable[[Tensor], Tensor], optimizer: Any, step: int, parts: int = 1) -> None:
+    optimizer.zero_grad()
+    for part in range(parts):
+        (loss_of(model, step, part) / parts).backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
+OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.01, amsgrad=True),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1),
+}
+METHODS: dict[str, Callable[..., Any]] = {
+    "set": winticket.set_,
+    "rigl": winticket.rigl,
+    "gradual": winticket.gradual,
+}
+
+
+def revived(model: nn.Module, mask: Mask) -> int:
+    return sum(int((model.get_parameter(n).detach()[~k] != 0).sum()) for n, k in mask.keep.items())
+
+
+# --------------------------------------------------------------------------------------- against other code
+
+
+def rigl_by_hand(
+    model: nn.Module, optimizer: torch.optim.Optimizer, keep: dict[str, Tensor], parts: int
+) -> dict[str, Tensor]:
+    """Evci et al. 2020, algorithm 1, one weight after the other; nothing of the library is used. The last mask."""
+    weights = dict(model.named_parameters())
+    keep = {name: k.clone() for name, k in keep.items()}
+    for step in range(1, STEPS + 1):
+        for name, k in keep.items():
+            weights[name].data[~k] = 0
+        optimizer.zero_grad()
+        for part in range(parts):
+            (loss_of(model, step - 1, part) / parts).backward()  # type: ignore[no-untyped-call]
+        dense = {}
+        for name, k in keep.items():
+            gradient = weights[name].grad
+            assert gradient is not None
+            dense[name] = gradient.clone()
+            gradient[~k] = 0
+        optimizer.step()
+        for name, k in keep.items():
+            weights[name].data[~k] = 0
+        if step % EVERY or step > 0.75 * STEPS:
+            continue
+        share = 0.3 / 2 * (1 + math.cos(math.pi * step / (0.75 * STEPS)))
+        for name, k in keep.items():
+            size, slope = weights[name].detach().abs().flatten(), dense[name].abs().flatten()
+            alive = k.flatten().nonzero().flatten().tolist()
+            count = int(share * len(alive))
+            gone = sorted(alive, key=size.tolist().__getitem__)[:count]
+            left = set(alive) - set(gone)
+            free = [i for i in range(k.numel()) if i not in left]
+            new = sorted(free, key=slope.neg().tolist().__getitem__)[:count]
+            keep[name] = torch.zeros(k.numel(), dtype=torch.bool)
+            keep[name][sorted(left) + new] = True
+            # What has gone and comes back at once goes on as it was, as in the authors' code (reinit_when_same=False).
+            moved = sorted(set(gone) ^ set(new))
+            for value in (weights[name].data, *optimizer.state[weights[name]].values()):
+                if value.shape == weights[name].shape:
+                    value.view(-1)[moved] = 0
+            keep[name] = keep[name].view(k.shape)
+    return keep
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_rigl_is_the_algorithm_written_out(kind: str, parts: int) -> None:
+    model, reference = network(), network()
+    optimizer = OPTIMIZERS[kind](model.parameters())
+    with winticket.rigl(model, 0.3, steps=STEPS, every=EVERY, allocate=allocate.erk) as sparse:
+        first = sparse.mask
+        for step in range(STEPS):
+            update(model, optimizer, step, parts)
+    wanted = rigl_by_hand(reference, OPTIMIZERS[kind](reference.parameters()), dict(first.keep), parts)
+    assert same_bits(sparse.mask.keep, wanted)
+    assert not same_bits(sparse.mask.keep, first.keep)
+    for name, value in reference.state_dict().items():
+        # The same operators in the same order; theirs has -0 here and there.
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+@pytest.fixture(scope="module")
+def setup() -> Setup:
+    source = find_source("digits")
+    recipe = Recipe(steps=40, batch=30, evaluate_every=20, optimizer="adamw", lr=0.01, weight_decay=0.01)
+    shape, classes = source.input_shape, source.classes
+    return Setup("digits", source.fingerprint, shape, classes, "lenet-12-8", "glorot-normal", recipe)
+
+
+@pytest.mark.parametrize("method", ["set", "gradual"])
+def test_masks_and_weights_are_those_of_the_librarys_own_training(setup: Setup, method: str) -> None:
+    ticket, recipe = dense_ticket(setup, 2), setup.recipe
+    options: dict[str, Any] = {"criterion": criteria.magnitude, "every": 5}
+    if method == "set":
+        begun = sparse_start(ticket, density=0.2, allocate=allocate.erk)
+        (path,) = train_regrowing(setup, [begun], grow=at_random, **options)
+    else:
+        options["allocate"] = allocate.erk
+        (path,) = train_thinning(setup, [ticket], density=0.2, **options)
+    assert isinstance(path, Trajectory)
+
+    model = setup.module()
+    ticket.load_into(model)
+    model.train()
+    examples = setup.dataset(torch.device("cpu"), 2).train
+    orders = [data.permutation(len(examples.y), seed=ticket.seeds.derive("order"), epoch=e) for e in range(2)]
+    rows = torch.cat(orders)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    how: dict[str, Any] = {"steps": recipe.steps, "every": 5, "allocate": allocate.erk}
+    with METHODS[method](model, 0.2, seeds=ticket.seeds, **how) as sparse:
+        for chosen in torch.split(rows, recipe.batch)[: recipe.steps]:
+            optimizer.zero_grad()
+            F.cross_entropy(model(examples.x[chosen]), examples.y[chosen]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    assert same_bits(sparse.mask.keep, path.ticket.mask.keep)
+    assert same_bits(sparse.ticket.start.weights, path.ticket.start.weights)
+    for name, value in path.saved[recipe.steps].weights.items():
+        # A stack of one adds up in another order, and Adam's first steps divide small numbers.
+        torch.testing.assert_close(model.get_parameter(name).detach(), value, rtol=1e-3, atol=1e-5)
+
+
+# --------------------------------------------------------------------------------------- what always holds
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("method", ["set", "rigl"])
+def test_counts_stay_and_new_weights_begin_at_nothing(method: str, kind: str, tmp_path: Path) -> None:
+    model = network()
+    optimizer = OPTIMIZERS[kind](model.parameters())
+    update(model, optimizer, 99)  # the optimiser remembers the dense network
+    start = {n: v.clone() for n, v in model.state_dict().items()}
+    changed = []
+    with METHODS[method](model, 0.3, steps=STEPS, every=EVERY, seeds=Seeds(3, 1)) as sparse:
+        layers = sparse.mask.layers()
+        assert {n: kept for n, (kept, _) in layers.items()} == {"0.weight": 38, "3.weight": 19}
+        for step in range(1, STEPS + 1):
+            before = sparse.mask
+            update(model, optimizer, step)
+            assert sparse.step == step
+            assert sparse.mask.layers() == layers
+            assert revived(model, sparse.mask) == 0
+            for name, keep in sparse.mask.keep.items():
+                new = keep & ~before.keep[name]
+                weight = model.get_parameter(name)
+                if not bool(new.any()):
+                    assert torch.equal(keep, before.keep[name])
+                    continue
+                changed.append(step)
+                assert not bool(weight.detach()[new].any())
+                slots = [v for v in optimizer.state[weight].values() if v.shape == weight.shape]
+                assert len(slots) == {"momentum": 1, "adam": 3, "adamw": 2}[kind]
+                assert all(not bool(v[new].any()) for v in slots)
+                assert all(bool(v[keep & before.keep[name]].any()) for v in slots)
+    assert set(changed) == set(AT)
+    assert revived(model, sparse.mask) == 0
+    sparse.ticket.save(tmp_path / "t.safetensors")
+    ticket = Ticket.load(tmp_path / "t.safetensors")
+    assert same_bits({**ticket.start.weights, **ticket.start.buffers}, start)
+    assert ticket.origin == "ticket"
+    assert ticket.about == {
+        "method": method,
+        "criterion": "magnitude",
+        "allocate": "layerwise",
+        "steps": STEPS,
+        "every": EVERY,
+    }
+    update(model, optimizer, 0)  # the block is over
+    assert revived(model, sparse.mask) > 0
+
+
+def test_gradual_pruning_follows_the_cubic() -> None:
+    """Zhu & Gupta 2017, eq. 1, from 1 to .25 in 15 of 20 steps: .25 + .75 (1 - t/15)³ of 192."""
+    model = network()
+    optimizer, counts = OPTIMIZERS["adam"](model.parameters()), {}
+    with winticket.gradual(model, 0.25, steps=STEPS, every=5, allocate=allocate.global_top) as sparse:
+        for step in range(1, STEPS + 1):
+            before = sparse.mask
+            update(model, optimizer, step)
+            assert sparse.mask.within(before)
+            assert revived(model, sparse.mask) == 0
+            counts[step] = sparse.mask.count()
+    wanted = {1: 192, 5: round(192 * (0.25 + 0.75 * 8 / 27)), 10: round(192 * (0.25 + 0.75 / 27)), 15: 48}
+    assert counts == {t: wanted[max(w for w in wanted if w <= t)] for t in counts}
+
+
+Loop = Callable[[nn.Module, Sparse], None]
+
+
+def found_by(go: Loop, method: str = "rigl", **how: Any) -> Mask:
+    model = network()
+    with METHODS[method](model, 0.3, steps=STEPS, every=EVERY, **how) as sparse:
+        go(model, sparse)
+    found: Mask = sparse.mask
+    return found
+
+
+def plain(model: nn.Module, sparse: Sparse) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(STEPS):
+        update(model, optimizer, step)
+
+
+def left_out(model: nn.Module, sparse: Sparse, *, to_none: bool) -> None:
+    """As a GradScaler does where a gradient is not finite: the step is left out, gradients reset, another one made."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        (loss_of(model, 77) * torch.inf).backward()  # type: ignore[no-untyped-call]
+        optimizer.zero_grad(set_to_none=to_none)
+        loss_of(model, step).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+def scaled(model: nn.Module, sparse: Sparse) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        scaler.scale(loss_of(model, step)).backward()  # type: ignore[no-untyped-call]
+        scaler.step(optimizer)
+        scaler.update()
+
+
+def by_closure(model: nn.Module, sparse: Sparse) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(STEPS):
+
+        def again(step: int = step) -> float:
+            optimizer.zero_grad()
+            loss = loss_of(model, step)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return float(loss.detach())
+
+        optimizer.step(again)
+
+
+def another_model_beside(model: nn.Module, sparse: Sparse) -> None:
+    other, optimizer = network(), torch.optim.SGD(model.parameters(), lr=0.1)
+    others = torch.optim.SGD(other.parameters(), lr=0.1)
+    for step in range(STEPS):
+        update(other, others, step)
+        update(model, optimizer, step)
+
+
+def several_optimizers(model: nn.Module, sparse: Sparse) -> None:
+    parts = [list(model.get_submodule("0").parameters()), list(model.parameters())[2:]]
+    optimizers = [torch.optim.SGD(part, lr=0.1) for part in parts]
+    sparse.at(0)
+    for step in range(STEPS):
+        model.zero_grad()
+        loss_of(model, step).backward()  # type: ignore[no-untyped-call]
+        for optimizer in optimizers:
+            optimizer.step()
+        sparse.at(step + 1)
+
+
+class Descent:
+    """Plain SGD of another make: no `torch.optim.Optimizer`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def zero_grad(self) -> None:
+        self.model.zero_grad()
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for p in self.model.parameters():
+            assert p.grad is not None
+            p.sub_(p.grad, alpha=0.1)
+
+
+def told(model: nn.Module, sparse: Sparse) -> None:
+    optimizer = Descent(model)
+    for step in range(STEPS):
+        update(model, optimizer, step)
+        sparse.at(step + 1)
+
+
+def compiled_model(model: nn.Module, sparse: Sparse) -> None:
+    torch.compiler.reset()
+    compiled, optimizer = (
+        torch.compile(model, backend="aot_eager"),
+        torch.optim.SGD(model.parameters(), lr=0.1),
+    )
+    for step in range(STEPS):
+        update(compiled, optimizer, step)
+
+
+def compiled_steps(model: nn.Module, sparse: Sparse) -> None:
+    torch.compiler.reset()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    step_compiled = torch.compile(optimizer.step, backend="eager")
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()  # type: ignore[no-untyped-call]
+        step_compiled()
+
+
+LOOPS: dict[str, Loop] = {
+    "left out": partial(left_out, to_none=True),
+    "left out, zeros": partial(left_out, to_none=False),
+    "scaled": scaled,
+    "closure": by_closure,
+    "another model": another_model_beside,
+    "several optimizers": several_optimizers,
+    "another make, told": told,
+    "compiled": compiled_model,
+    "compiled steps": compiled_steps,
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # torch's own, compiling steps
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_loops_that_people_have_find_the_same_mask(loop: str) -> None:
+    assert same_bits(found_by(LOOPS[loop]).keep, found_by(plain).keep)
+
+
+def test_an_optimiser_of_another_make_that_is_named_is_counted() -> None:
+    model = network()
+    optimizer = Descent(model)
+    with winticket.rigl(model, 0.3, steps=STEPS, every=EVERY, optimizer=optimizer) as sparse:
+        for step in range(STEPS):
+            update(model, optimizer, step)
+            assert sparse.step == step + 1
+    assert same_bits(sparse.mask.keep, found_by(plain).keep)
+    assert "step" not in vars(optimizer)
+
+
+def test_seeds_decide_the_random_parts_alone() -> None:
+    one, again, other = (found_by(plain, "set", seeds=Seeds(*s)) for s in ((1, 0), (1, 0), (1, 1)))
+    assert same_bits(one.keep, again.keep)
+    assert not same_bits(one.keep, other.keep)
+
+
+@pytest.mark.parametrize("criterion", [criteria.taylor, criteria.movement, criteria.synflow])
+def test_criteria_that_look_at_more_than_weights(criterion: criteria.Criterion) -> None:
+    mask = found_by(plain, criterion=criterion, batches=[batch(500)])
+    assert mask.count() == 57
+    assert not same_bits(mask.keep, found_by(plain).keep)
+
+
+# --------------------------------------------------------------------------------------- ends and mistakes
+
+
+def test_an_exception_leaves_the_mask_and_nothing_else() -> None:
+    model = network()
+    optimizer, before = OPTIMIZERS["momentum"](model.parameters()), network()
+    with pytest.raises(ZeroDivisionError), winticket.rigl(model, 0.3, steps=STEPS, every=EVERY) as sparse:  # noqa: PT012
+        for step in range(6):
+            update(model, optimizer, step)
+        raise ZeroDivisionError
+    assert revived(model, sparse.mask) == 0
+    assert list(model.state_dict()) == list(before.state_dict())
+    assert same_bits(sparse.ticket.start.weights, {n: p.detach() for n, p in before.named_parameters()})
+    with pytest.raises(RuntimeError, match="no training is going on"):
+        sparse.at(7)
+    update(model, optimizer, 6)
+    assert sparse.step == 6
+    assert revived(model, sparse.mask) > 0
+    with winticket.rigl(model, 0.3, steps=STEPS, every=EVERY):  # nothing is left that would refuse
+        pass_steps(model)
+
+
+def pass_steps(model: nn.Module) -> None:
+    plain(model, None)  # type: ignore[arg-type]
+
+
+def test_one_block_alone_sees_to_a_mask_that_changes() -> None:
+    model = network()
+    mask = Mask({"0.weight": torch.ones(16, 8, dtype=torch.bool)})
+    words = "the model is within another block that keeps a mask on it"
+    with winticket.set_(model, 0.3, steps=STEPS, every=EVERY):
+        for inner in (
+            masked(model, mask),
+            winticket.rigl(model, 0.3, steps=STEPS),
+            masked(model[0], Mask({})),
+        ):
+            with pytest.raises(ValueError, match=words), inner:
+                raise AssertionError("the block must not begin")
+        with masked(network(), mask):  # another model
+            pass_steps(model)
+    with masked(model, mask), pytest.raises(ValueError, match=words), winticket.gradual(model, 0.3, steps=9):
+        raise AssertionError("the block must not begin")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_block_that_ends_early_or_was_never_counted_is_told(method: str) -> None:
+    model = network()
+    with (  # noqa: PT031
+        pytest.warns(RuntimeWarning, match=r"ended at step 0 of 20.*at\(step\)") as caught,
+        METHODS[method](model, 0.3, steps=STEPS, every=EVERY) as sparse,
+    ):
+        for step in range(STEPS):
+            update(model, Descent(model), step)
+    assert caught[0].filename == __file__
+    assert sparse.mask.density() == (1.0 if method == "gradual" else 57 / 192)
+
+
+def test_steps_that_are_told_rise_and_leave_no_change_out() -> None:
+    model = network()
+    with (  # noqa: PT031
+        pytest.warns(RuntimeWarning, match="ended at step 2 of 20"),
+        winticket.set_(model, 0.3, steps=STEPS, every=EVERY) as sparse,
+    ):
+        sparse.at(2)
+        with pytest.raises(ValueError, match="step 1 is said after step 2; steps rise"):
+            sparse.at(1)
+        with pytest.raises(ValueError, match="step 9 is said after step 2, and at step 4 the mask changes"):
+            sparse.at(9)
+
+
+def test_gradients_that_say_nothing_are_told() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with (  # noqa: PT012
+        pytest.raises(RuntimeError, match="no gradient of the masked weights was seen for step 4"),
+        winticket.rigl(model, 0.3, steps=STEPS, every=EVERY),
+    ):
+        loss_of(model, 0).backward()  # type: ignore[no-untyped-call]
+        for _ in range(EVERY):
+            optimizer.step()
+    with (  # noqa: PT012
+        pytest.raises(RuntimeError, match=r"the gradient of 0.weight is not finite at step 4"),
+        winticket.rigl(model, 0.3, steps=STEPS, every=EVERY),
+    ):
+        for step in range(EVERY):
+            optimizer.zero_grad()
+            (loss_of(model, step) * torch.inf).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+
+@pytest.mark.parametrize("kind", [torch.optim.LBFGS, torch.optim.Rprop])
+def test_optimisers_whose_state_cannot_begin_anew_are_refused_before_their_first_step(kind: Any) -> None:
+    model = network()
+    before = {n: v.clone() for n, v in model.state_dict().items()}
+    with (
+        pytest.raises(
+            ValueError, match=f"{kind.__name__} keeps a state in which new weights cannot begin at 0"
+        ),
+        winticket.rigl(model, 0.3, steps=STEPS) as sparse,
+    ):
+        kind(model.parameters()).step(lambda: 0.0)
+    assert same_bits(sparse.mask.apply(dict(model.state_dict())), sparse.mask.apply(before))
+
+
+@pytest.mark.parametrize(
+    ("method", "density", "how", "words"),
+    [
+        ("rigl", 1.0, {}, "density 1.0 leaves 192 weights after 192"),
+        ("set", 0.0, {}, "density 0.0 of '*' is not in (0, 1]"),
+        ("gradual", 1.5, {}, "density 1.5 of '*' is not in (0, 1]"),
+        ("rigl", 0.3, {"steps": 0}, "steps is 0 and every None; both are at least 1"),
+        ("set", 0.3, {"every": 0}, "steps is 20 and every 0; both are at least 1"),
+        (
+            "rigl",
+            0.3,
+            {"every": 16},
+            "every is 16, but method rigl changes its mask in the first 0.75 of the 20",
+        ),
+        ("gradual", 0.3, {"steps": 1}, "method gradual prunes while it trains, and training has 1 steps"),
+        (
+            "rigl",
+            0.5,
+            {"allocate": partial(allocate.n_of_m, m=2)},
+            "rigl keeps every layer's count of weights, and n_of_m does not decide by layers alone; possible: "
+            "layerwise, uniform, erk",
+        ),
+        ("gradual", 0.5, {"allocate": allocate.n_of_m}, "is no pattern of 4"),
+        ("set", 0.3, {"exclude": ["9.*"]}, "exclude '9.*' fits no eligible weight"),
+        ("gradual", 0.3, {"criterion": criteria.snip}, "snip needs training examples"),
+    ],
+)
+def test_mistakes_are_told_before_any_training(method: str, density: float, how: Any, words: str) -> None:
+    model = network()
+    with (
+        pytest.raises(ValueError, match=re.escape(words)),
+        METHODS[method](model, density, **{"steps": STEPS, **how}),
+    ):
+        raise AssertionError("the block must not begin")
+    assert same_bits(dict(model.state_dict()), dict(network().state_dict()))
+
+
+@pytest.mark.parametrize("method", ["set", "rigl"])
+def test_a_layer_that_begins_with_nothing_is_told(method: str) -> None:
+    model = network()
+    how = {"steps": STEPS, "every": EVERY}
+    words = "the mask that training begins with leaves no weight in 3.weight"
+    with (
+        pytest.warns(RuntimeWarning, match=words) as caught,
+        METHODS[method](model, {"3.weight": 0.001, "*": 0.5}, **how) as sparse,
+    ):
+        pass_steps(model)
+    assert [w.filename for w in caught] == [__file__]
+    assert sparse.mask.layers() == {"0.weight": (64, 128), "3.weight": (0, 64)}
+
+
+def test_a_layer_that_gradual_pruning_empties_is_told_once() -> None:
+    model = network()
+    with torch.no_grad():
+        model.get_parameter("3.weight").mul_(1e-6)
+    how: dict[str, Any] = {"steps": STEPS, "every": EVERY, "allocate": allocate.global_top}
+    with (  # noqa: PT031
+        pytest.warns(RuntimeWarning, match="the mask after step 4 leaves no weight in 3.weight") as caught,
+        winticket.gradual(model, 0.3, **how) as sparse,
+    ):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        for step in range(STEPS):
+            update(model, optimizer, step)
+    assert len(caught) == 1
+    assert sparse.mask.emptied() == ("3.weight",)
+
+
+def test_gradual_pruning_takes_any_optimiser() -> None:
+    model = network()
+    optimizer = torch.optim.Rprop(model.parameters(), lr=0.01)
+    with winticket.gradual(model, 0.25, steps=STEPS) as sparse:
+        for step in range(STEPS):
+            update(model, optimizer, step)
+            assert revived(model, sparse.mask) == 0
+    assert sparse.mask.count() == 48

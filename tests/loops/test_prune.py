@@ -1,0 +1,158 @@
+"""Pruning a model as it is in one call, held against the procedures that plans are made of."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import winticket
+from winticket import allocate, criteria
+from winticket.data import find_source
+from winticket.levels import Levels
+from winticket.procedures import Setup
+from winticket.procedures.stages import dense_ticket, prune_untrained, scored
+from winticket.rewind import to_init
+from winticket.ticket import Seeds, same_bits
+from winticket.train import Recipe
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
+
+
+def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(32, 8, generator=generator), torch.randint(0, 4, (32,), generator=generator)
+
+
+@pytest.mark.parametrize("criterion", [criteria.snip, criteria.synflow, criteria.grasp, criteria.random])
+def test_it_is_pruning_at_initialisation_as_plans_have_it(criterion: criteria.Criterion) -> None:
+    source = find_source("digits")
+    setup = Setup(
+        "digits",
+        source.fingerprint,
+        source.input_shape,
+        source.classes,
+        "lenet-12-8",
+        "glorot-normal",
+        Recipe(steps=40),
+    )
+    dense = dense_ticket(setup, 3)
+    wanted = prune_untrained(
+        setup, dense, density=0.1, criterion=criterion, allocate=allocate.global_top, rewind=to_init
+    )
+    model = setup.module()
+    dense.load_into(model)
+    found = winticket.prune(
+        model,
+        0.1,
+        criterion=criterion,
+        allocate=allocate.global_top,
+        batches=scored(setup, dense.seeds),
+        seeds=dense.seeds,
+    )
+    assert same_bits(found.mask.keep, wanted.mask.keep)
+    assert same_bits(found.start.weights, wanted.start.weights)
+    assert found.mask.count() == round(0.1 * found.mask.total())
+    assert found.origin == "ticket"
+    assert found.about == {"criterion": criterion.__name__, "allocate": "global_top"}
+
+
+def test_it_scores_as_levels_do() -> None:
+    model = network()
+    levels = Levels(model, [0.3], criterion=criteria.taylor, batches=[batch()], seeds=Seeds(1, 2))
+    with (level := levels.first()):
+        pass
+    wanted = levels.after(level).ticket
+    found = winticket.prune(model, 0.3, criterion=criteria.taylor, batches=[batch()], seeds=Seeds(1, 2))
+    assert same_bits(found.mask.keep, wanted.mask.keep)
+    assert found.seeds == wanted.seeds
+
+
+def test_by_hand_with_shares_by_layer_and_a_layer_left_whole() -> None:
+    model = nn.Sequential(
+        nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False), nn.Linear(2, 1, bias=False)
+    )
+    with torch.no_grad():
+        model.get_parameter("0.weight").copy_(torch.tensor([[1.0, -4.0], [0.5, 2.0]]))
+        model.get_parameter("1.weight").copy_(torch.tensor([[0.1, 0.2], [-0.4, 0.3]]))
+    ticket = winticket.prune(model, {"0.weight": 0.5, "*": 0.25}, exclude=["2.*"])
+    assert {n: k.tolist() for n, k in ticket.mask.keep.items()} == {
+        "0.weight": [[False, True], [False, True]],
+        "1.weight": [[False, False], [True, False]],
+    }
+    assert ticket.excluded() == ("2.weight",)
+
+
+EVERY = [getattr(criteria, name) for name in criteria.__all__ if name[0].islower()]
+
+
+@pytest.mark.parametrize("criterion", EVERY, ids=lambda c: str(c.__name__))
+def test_the_model_is_left_alone(criterion: criteria.Criterion) -> None:
+    model = network()
+    model[1].eval()
+    model(batch(3)[0]).sum().backward()
+    before = {n: v.detach().clone() for n, v in model.state_dict().items()}
+    gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    modes, noise = [m.training for m in model.modules()], torch.get_rng_state()
+    exclude = ["3.weight"] if criterion is criteria.batchnorm_scale else []
+    ticket = winticket.prune(model, 0.5, criterion=criterion, batches=[batch()], exclude=exclude)
+    assert ticket.mask.count() == (64 if exclude else 96)
+    assert same_bits(dict(model.state_dict()), before)
+    assert same_bits({**ticket.start.weights, **ticket.start.buffers}, before)
+    assert [m.training for m in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), noise)
+    after = [p.grad for p in model.parameters() if p.grad is not None]
+    assert len(after) == len(gradients) == 6
+    assert all(torch.equal(a, b) for a, b in zip(after, gradients, strict=True))
+    with torch.no_grad():  # the ticket has copies
+        model.get_parameter("0.weight").zero_()
+    assert same_bits(dict(ticket.start.weights), {n: before[n] for n in ticket.start.weights})
+
+
+def test_an_emptied_layer_is_told() -> None:
+    model = network()
+    with torch.no_grad():
+        model.get_parameter("3.weight").mul_(1e-6)
+    with pytest.warns(RuntimeWarning, match=r"density 0.5 leaves no weight in 3.weight") as caught:
+        winticket.prune(model, 0.5, allocate=allocate.global_top)
+    assert caught[0].filename == __file__
+
+
+Refusal = tuple[float, dict[str, Any], str]
+
+
+@pytest.mark.parametrize(
+    ("density", "how", "words"),
+    [
+        (0.0, {}, "density 0.0 of '*' is not in (0, 1]"),
+        (1.0, {}, "density 1.0 leaves 192 weights after 192 (density 1)"),
+        (0.3, {"allocate": allocate.n_of_m}, "density 0.3 is no pattern of 4"),
+        (0.5, {"exclude": ["9.*"]}, "exclude '9.*' fits no eligible weight; there are 0.weight, 3.weight"),
+        (0.5, {"exclude": ["*"]}, "the model has no weight to prune"),
+        (0.5, {"criterion": criteria.snip}, "snip needs training examples; give some (batches=...)"),
+        (0.5, {"criterion": criteria.synflow}, "synflow needs an input's shape; give one (example=...)"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_scored(density: float, how: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        winticket.prune(network(), density, **how)
+
+
+def test_a_pattern_that_rounds_cannot_pass_through_is_told_before_anything_is_scored() -> None:
+    scored_once: list[int] = []
+
+    def counting(evidence: criteria.Evidence) -> Any:
+        scored_once.append(1)
+        return criteria.synflow(evidence)
+
+    in_rounds: Callable[..., Any] = counting
+    in_rounds.rounds = 100  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="is no pattern of 4") as caught:
+        winticket.prune(network(), 0.5, criterion=in_rounds, allocate=allocate.n_of_m)
+    assert caught.value.__notes__ == ["counting prunes in 100 rounds of falling density"]
+    assert not scored_once

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 
 import winticket
 from winticket import allocate, criteria, rewind
@@ -381,6 +382,22 @@ def test_compiled_models_too() -> None:
         assert all(not tensors(model)[n][~k].any() for n, k in level.ticket.mask.keep.items())
         ends.append(level.ticket.mask.keep)
     assert same_bits(*ends)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # torch's own, compiling steps
+def test_a_step_that_is_compiled_is_not_compiled_for_every_count() -> None:
+    torch.compiler.reset()
+    model, counter = network(), CompileCounter()
+    for level in Levels(model, [0.5]):
+        with level:
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+            step = torch.compile(optimizer.step, backend=counter)
+            for _ in range(10):
+                optimizer.zero_grad()
+                model(batch(0)[0]).square().mean().backward()
+                step()
+        assert level.step == 10
+    assert counter.frame_count < 10
 
 
 def test_a_level_is_trained_once_and_before_the_next() -> None:

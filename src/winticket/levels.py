@@ -177,8 +177,10 @@ class Level:
         with ExitStack() as stack:
             # The mask's hook comes first, so what is kept after a step is masked.
             stack.enter_context(masked(self._model, self.ticket))
-            stack.callback(register_optimizer_step_pre_hook(self._before_step).remove)
-            stack.callback(register_optimizer_step_post_hook(self._after_step).remove)
+            # What happens here is no part of a step that is compiled.
+            before, after = map(torch.compiler.disable, (self._before_step, self._after_step))
+            stack.callback(register_optimizer_step_pre_hook(before).remove)
+            stack.callback(register_optimizer_step_post_hook(after).remove)
             self._stack = stack.pop_all()
         return self
 

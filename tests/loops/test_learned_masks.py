@@ -300,6 +300,8 @@ def test_one_block_alone_sees_to_a_mask_that_is_learned() -> None:
         ):
             with pytest.raises(ValueError, match=words), inner:
                 raise AssertionError("the block must not begin")
+        with pytest.raises(ValueError, match="the model's weights are parametrized, as they are within"):
+            winticket.prune(model, 0.3)
     with masked(model, mask), pytest.raises(ValueError, match=words), METHODS["top"](model, 0.3):
         raise AssertionError("the block must not begin")
 

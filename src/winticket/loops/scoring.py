@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from winticket.allocate import Allocate
 from winticket.criteria import Criterion, Evidence
@@ -81,6 +82,11 @@ def whole(model: nn.Module, *, exclude: Sequence[str] = (), seeds: Seeds | None 
             )
     left = [n for n in names if not any(fnmatchcase(n, pattern) for pattern in exclude)]
     if not left:
+        if any(is_parametrized(module) for module in model.modules()):
+            raise ValueError(
+                "the model's weights are parametrized, as they are within edge_popup's and supermask's blocks; leave "
+                "the block, or take the parametrizations off (torch.nn.utils.parametrize.remove_parametrizations)"
+            )
         raise ValueError("the model has no weight to prune: no Linear or Conv layer, or all are excluded")
     return Ticket(Mask.full({n: start.weights[n] for n in left}), start, "dense", seeds or Seeds(0, 0))
 

@@ -366,3 +366,62 @@ def test_a_layer_that_is_to_keep_nothing_is_told(kind: str) -> None:
         plain(model, learned)
     assert [w.filename for w in caught] == [__file__]
     assert learned.mask.layers() == {"0.weight": (0, 128), "3.weight": (32, 64)}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", METHODS)
+def test_scores_of_half_precision_weights_are_fine_enough(kind: str, dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Linear(200, 60, bias=False)).to(dtype)
+    whole = nn.Sequential(nn.Linear(200, 60, bias=False))
+    with METHODS[kind](model, 0.01) as learned, METHODS[kind](whole, 0.01) as wanted:
+        assert same_bits(learned.mask.keep, wanted.mask.keep)  # drawn from all places
+        score = learned.scores["0.weight"]
+        out = model(torch.ones(1, 200, dtype=dtype))
+        assert out.dtype == dtype
+        out.sum().backward()
+        assert score.dtype == score.grad.dtype == torch.float32
+        before = score.detach().clone()
+        torch.optim.SGD(learned.parameters(), lr=1e-3 if kind == "top" else 1.0).step()
+        moved = score.detach() != before
+        assert moved.double().mean() > 0.9
+        if kind == "sampled":
+            with torch.no_grad():
+                score.fill_(-8.0)  # one in three thousand
+                draws = [model(torch.eye(200, dtype=dtype)).count_nonzero() for _ in range(20)]
+                kept = sum(int(draw) for draw in draws)
+            assert 40 < kept < 130
+        wanted.scores["0.weight"].data.add_(1)
+    assert model.get_parameter("0.weight").dtype == dtype
+
+
+def test_gradients_from_before_the_block_move_nothing_and_are_there_again() -> None:
+    model = network()
+    loss_of(model, 0).backward()  # type: ignore[no-untyped-call]
+    weights, gradients = ({n: f(p) for n, p in model.named_parameters()} for f in (clone, of_grad))
+    with METHODS["top"](model, 0.5) as learned:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)  # scores are among them
+        for step in range(3):
+            optimizer.zero_grad(set_to_none=False)
+            loss_of(model, step).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    assert same_bits({n: clone(p) for n, p in model.named_parameters()}, learned.mask.apply(weights))
+    assert same_bits({n: of_grad(p) for n, p in model.named_parameters()}, gradients)
+
+
+def clone(parameter: nn.Parameter) -> Tensor:
+    return parameter.detach().clone()
+
+
+def of_grad(parameter: nn.Parameter) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad.clone()
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_a_training_that_diverged_is_told(kind: str) -> None:
+    model = network()
+    with pytest.warns(RuntimeWarning, match=r"scores of 0\.weight are not finite: the training has diverged"):  # noqa: PT031, SIM117
+        with METHODS[kind](model, 0.5) as learned:
+            plain(model, learned)
+            with torch.no_grad():
+                learned.scores["0.weight"][0, 0] = torch.nan

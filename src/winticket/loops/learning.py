@@ -36,7 +36,9 @@ class Learned:
         for name, count in counts.items():
             weight = bare(model).get_parameter(name)
             drawn = first_scores(kind, weight, count=count, seed=dense.seeds.derive("scores", name))
-            self.scores[name] = nn.Parameter(drawn.to(weight))
+            # Of a half-precision weight too, or scores would be drawn, sampled and moved in steps of a 256th.
+            wide = torch.promote_types(weight.dtype, torch.float32)
+            self.scores[name] = nn.Parameter(drawn.to(weight.device, wide))
 
     def parameters(self) -> list[nn.Parameter]:
         """What an optimiser is to train."""
@@ -65,6 +67,8 @@ class Learned:
         module, first = bare(self._model), {n: s.detach().clone() for n, s in self.scores.items()}
         with ExitStack() as stack:
             for parameter in module.parameters():
+                stack.callback(setattr, parameter, "grad", parameter.grad)  # an optimiser would go on with it
+                parameter.grad = None
                 stack.callback(parameter.requires_grad_, parameter.requires_grad)
                 parameter.requires_grad_(False)
             settle = ExitStack()
@@ -80,6 +84,13 @@ class Learned:
             before = torch.compiler.disable(self._before_step)  # type: ignore[no-untyped-call]
             stack.callback(register_optimizer_step_pre_hook(before).remove)
             yield self
+        if wild := [name for name, score in self.scores.items() if not bool(score.isfinite().all())]:
+            warnings.warn(
+                f"scores of {', '.join(wild)} are not finite: the training has diverged, and its mask means nothing; "
+                "train the scores at a lower rate",
+                RuntimeWarning,
+                stacklevel=_CALLER,
+            )
         if all(torch.equal(first[n].to(s.device), s.detach()) for n, s in self.scores.items()):
             warnings.warn(
                 "no score has changed within the block, so its mask is a random one; the optimiser is to train "

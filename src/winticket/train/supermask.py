@@ -97,8 +97,8 @@ def sampled(score: Tensor) -> Tensor:
 
 
 def straight_through(kind: Kind, gradient: Tensor, *, weight: Tensor, score: Tensor) -> Tensor:
-    """The gradient by the score, from that by the masked weight; all of one shape."""
-    through = gradient * weight
+    """The gradient by the score, and of its type, from that by the masked weight; all of one shape."""
+    through = gradient.to(score.dtype) * weight.to(score.dtype)
     if kind == "top":  # what the straight-through estimator reaches is |score|
         return through * score.sign()
     chance = torch.sigmoid(score)

@@ -223,7 +223,7 @@ def test_a_replicate_that_the_source_lost_is_lost_here_too(
         ({"rewind": "learning_rate"}, {}, ValueError, "rewind learning_rate starts tickets from weights"),
         ({}, {"criterion": "random"}, TypeError, "a transfer has no choice 'criterion', which the tickets bring"),
         ({}, {"model": "lenet-20-10-5"}, ValueError,
-         r"tickets of lenet-20-10 carried into lenet-20-10-5, .* do not correspond: fc1 \(20\), fc2 \(10\) there"),
+         r"cannot be carried into lenet-20-10-5, .* do not correspond: fc1 \(20\), fc2 \(10\) there"),
         ({}, {"model": "conv-2"}, ValueError, "cannot be carried into conv-2, .* do not correspond"),
         ({}, {"model": "networks:attention"}, ValueError, "the hidden units of Attention cannot be matched"),
         ({}, {"model": "lenet-40-20", "controls": ("other-aligned",)}, ValueError,
@@ -384,3 +384,22 @@ def test_into_another_width_go_the_connections_of_each_unit(
     assert result.document["experiment"]["model"] == model
     assert result.document["experiment"]["source"]["model"] == "lenet-20-10"
     assert "tickets from</dt><dd>lenet-20-10 on digits" in page(result.document, [])
+
+
+def test_another_name_of_the_same_network_takes_the_start_too(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "twin.py").write_text(
+        "import torch\n\nfrom winticket import models\n\n\n"
+        "def build(*, input_shape, classes):\n"
+        "    seed = int(torch.randint(1 << 30, ()))\n"
+        "    return models.build('lenet-20-10', input_shape=input_shape, classes=classes, generator_seed=seed)\n"
+    )
+    source = Experiment.of("digits", **SMALL)
+    run(source)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        here = transferred(source, model="twin:build")
+        run(here)
+    old = found(run, source, tmp_path, level=1, arm="ticket", replicate=0)
+    new = found(run, here, tmp_path, level=1, arm="ticket", replicate=0)
+    assert same_bits(new.start.weights, old.start.weights)
+    assert same_bits(new.mask.keep, old.mask.keep)

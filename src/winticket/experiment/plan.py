@@ -10,7 +10,7 @@ from typing import Any, cast
 from winticket.experiment.checks import check
 from winticket.experiment.names import METHODS, control
 from winticket.experiment.spec import Experiment, stages
-from winticket.experiment.transfers import Transfer
+from winticket.experiment.transfers import Transfer, another_width
 from winticket.procedures import transfer
 from winticket.procedures.early_bird import looks
 from winticket.procedures.setup import Setup
@@ -199,7 +199,7 @@ def _carried(experiment: Transfer, setup: Setup, replicates: range) -> tuple[Tas
     tickets = [found.ticket for found in islice(search, max(experiment.carried))]
     begin = tickets[0] if experiment.source.rewind_step else dense
     chosen = [tickets[level - 1] for level in experiment.carried]
-    if experiment.widened():
+    if another_width(setup, there):
         return step(widened, setup, there, dense, whole=True), transfer(setup, chosen, there)
     return step(carried, setup, begin, whole=True), transfer(setup, chosen)
 

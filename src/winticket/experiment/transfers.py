@@ -85,7 +85,7 @@ class Transfer(Experiment):
                 f"of {self.data} have shape {here.input_shape}; a mask fits one shape alone"
             )
         weights: Weights = {n: p.detach() for n, p in there.module().named_parameters()}
-        if self.widened():
+        if another_width(here, there):
             if "other-aligned" in self.controls:
                 raise ValueError(
                     "other-aligned matches hidden units by what a dense network learnt, and these tickets were found "
@@ -94,16 +94,13 @@ class Transfer(Experiment):
             weights = _widened(weights, here, there)
         return replace(here, exclude=(*here.exclude, *_new(here, weights)))
 
-    def widened(self) -> bool:
-        """Whether masks are carried into another model."""
-        return self.model != self.source.model
-
     def counts(self, setup: Setup) -> list[int]:
         """Weights kept at level 0 and at each that is carried, without an output layer that is new."""
         there = self.source.setup()
         left = self.source.counts(there)
         names = set(prunable(setup))
-        if names == set(prunable(there)) and not self.widened():
+        wider = another_width(setup, there)
+        if names == set(prunable(there)) and not wider:
             return [left[level] for level in (0, *self.carried)]
         once, again = (_layers(self.source, there, seed=seed) for seed in (0, 1))
         if any(
@@ -112,7 +109,7 @@ class Transfer(Experiment):
             raise ValueError(
                 f"allocate {self.source.allocate} lets layers compete, so in a network of another width tickets keep "
                 "different counts; let the source prune layer by layer (allocate layerwise)"
-                if self.widened()
+                if wider
                 else f"allocate {self.source.allocate} lets the output layer compete with the others, so without it "
                 "tickets keep different counts; let the source leave it out (exclude "
                 f"{models.output_layer(there.module())})"
@@ -189,15 +186,27 @@ def _nearest_levels(source: Experiment, densities: Sequence[float]) -> tuple[int
     return tuple(sorted({min(there, key=lambda level: abs(there[level] - log(d))) for d in densities}))
 
 
+def another_width(here: Setup, there: Setup) -> bool:
+    """Whether the networks differ by more than their output layer, so that no start can be carried."""
+    if here.model == there.model:
+        return False
+    now, then = ({n: p.shape for n, p in setup.module().named_parameters()} for setup in (here, there))
+    output = models.output_layer(here.module()).rpartition(".")[0]
+    return any(now.get(n) != then.get(n) for n in {**then, **now} if n.rpartition(".")[0] != output)
+
+
 def _widened(weights: Weights, here: Setup, there: Setup) -> Weights:
     """The source's weights in the shapes of another width. ValueError where the networks do not correspond."""
+    between = f"tickets of {there.model} cannot be carried into {here.model}"
     try:
         units = [symmetry(setup.module(), setup.input_shape) for setup in (there, here)]
+    except ValueError as error:
+        raise ValueError(f"{between}, since no unit can be followed into another width: {error}") from error
+    try:
         return resized(weights, *units)
     except ValueError as error:
         raise ValueError(
-            f"tickets of {there.model} cannot be carried into {here.model}, which is not the same network with other "
-            f"numbers of hidden units: {error}"
+            f"{between}, which is not the same network with other numbers of hidden units: {error}"
         ) from error
 
 

@@ -447,7 +447,9 @@ def a_ticket() -> Ticket:
         ([], {}, "no density is given"),
         ([0.5, 0.7], {}, "keeps 90 of 128 weights, but only 64 are alive"),
         ([0.5, 0.5], {}, "density 0.5 leaves 96 weights after 96"),
-        ([1.0], {}, "density 1.0 leaves 192 weights after 192"),
+        ([0.5], {"rewind_step": 3}, "to_init goes to no step; with rewind_step 3 give"),
+        ([0.5], {"rewind": rewind.to_step}, "to_step goes to a step, and none is said"),
+        ([1.0], {}, "density 1.0 is asked for; give shares"),
         ([0.3], {"allocate": allocate.n_of_m}, "density 0.3 is no pattern of 4"),
         ([0.5], {"exclude": ["9.*"]}, "exclude '9.*' fits no eligible weight; there are 0.weight, 3.weight"),
         ([0.5], {"exclude": ["*"]}, "the model has no weight to prune"),
@@ -460,6 +462,33 @@ def a_ticket() -> Ticket:
 def test_mistakes_are_told_before_any_training(densities: Any, how: Any, words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)):
         Levels(network(), densities, **how)
+
+
+@pytest.mark.parametrize(
+    ("densities", "how", "words"),
+    [
+        (0.5, {}, "densities is 0.5; give those of all levels, falling, as [0.5, 0.25]"),
+        (
+            [0.5],
+            {"criterion": "snip"},
+            "criterion is 'snip'; give the function itself, winticket.criteria.snip",
+        ),
+        ([0.5], {"allocate": "erk"}, "allocate is 'erk'; give the function itself, winticket.allocate.erk"),
+        (
+            [0.5],
+            {"rewind": "to_step"},
+            "rewind is 'to_step'; give the function itself, winticket.rewind.to_step",
+        ),
+        ([0.5], {"criterion": None}, "one of winticket.criteria, or one of your own"),
+    ],
+)
+def test_names_in_the_place_of_functions_are_told(densities: Any, how: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(words)):
+        Levels(network(), densities, **how)
+
+
+def test_one_pattern_may_be_said_without_a_list() -> None:
+    assert list(Levels(network(), [0.5], exclude="3.*").first().ticket.mask.keep) == ["0.weight"]
 
 
 def test_functions_with_options_of_their_own_keep_their_names_in_the_ticket() -> None:

@@ -21,12 +21,13 @@ from winticket.loops.scoring import (
     Scoring,
     check_densities,
     name_of,
+    require_function,
     state_of,
     updates,
     warn_of_emptied,
     whole,
 )
-from winticket.rewind import Rewind, learning_rate, to_init, to_step
+from winticket.rewind import Rewind, learning_rate, to_init, to_step, to_step_with_optimizer
 from winticket.ticket import JSON, Curve, Mask, Seeds, State, Ticket, Trajectory, same_bits
 from winticket.train import bare, check_whole, masked
 
@@ -78,6 +79,9 @@ class Levels:
         seeds: Seeds | None = None,
     ) -> None:
         check_whole(model)
+        if isinstance(densities, float | str) or not isinstance(densities, Sequence):
+            raise TypeError(f"densities is {densities!r}; give those of all levels, falling, as [0.5, 0.25]")
+        require_function("rewind", rewind)
         self.model, self.densities, self.allocate = model, tuple(densities), allocate
         self.rewind, self.rewind_step = rewind, rewind_step
         self.score = Scoring(model, criterion, batches, example)
@@ -143,6 +147,16 @@ class Levels:
             raise ValueError("no density is given; levels are the densities to prune to, such as [0.5, 0.25]")
         if self.rewind_step < 0:
             raise ValueError(f"rewind_step {self.rewind_step} is negative")
+        if self.rewind_step and not _takes_step(self.rewind):
+            raise ValueError(
+                f"{name_of(self.rewind)} goes to no step; with rewind_step {self.rewind_step} give rewind.to_step or "
+                "another that does"
+            )
+        if not self.rewind_step and self.rewind in (to_step, to_step_with_optimizer):
+            raise ValueError(
+                f"{name_of(self.rewind)} goes to a step, and none is said; say which (rewind_step=...), or give "
+                "rewind.to_init"
+            )
         check_densities(self.start, self.densities, self.allocate)
 
 

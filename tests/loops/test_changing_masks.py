@@ -496,9 +496,9 @@ def test_optimisers_whose_state_cannot_begin_anew_are_refused_before_their_first
 @pytest.mark.parametrize(
     ("method", "density", "how", "words"),
     [
-        ("rigl", 1.0, {}, "density 1.0 leaves 192 weights after 192"),
-        ("set", 0.0, {}, "density 0.0 of '*' is not in (0, 1]"),
-        ("gradual", 1.5, {}, "density 1.5 of '*' is not in (0, 1]"),
+        ("rigl", 1.0, {}, "density 1.0 is asked for; give shares"),
+        ("set", 0.0, {}, "density 0.0 is asked for; give shares"),
+        ("gradual", 1.5, {}, "density 1.5 is asked for; give shares"),
         ("rigl", 0.3, {"steps": 0}, "steps is 0 and every None; both are at least 1"),
         ("set", 0.3, {"every": 0}, "steps is 20 and every 0; both are at least 1"),
         (

@@ -327,6 +327,13 @@ def test_the_screen_says_what_the_search_itself_left(tmp_path: Path) -> None:
     assert f"As its search left it: {100 * search['accuracy']:.2f}" in console.export_text()
 
 
+def test_tickets_that_are_not_rewound_are_said_to_have_had_more_steps(tmp_path: Path) -> None:
+    words = "tickets go on from the trained weights of the level before"
+    for rewind, warned in (("learning_rate", True), ("to_init", False)):
+        result, _ = searched(tmp_path, "imp", NETWORKS[0], rewind=rewind)
+        assert any(words in told for told in result.document["verdict"]["warnings"]) == warned
+
+
 def test_early_bird_warns_that_its_tickets_have_had_more_steps(tmp_path: Path) -> None:
     result, _ = searched(tmp_path, "early-bird", "lenet-20-10", steps=80)
     assert any("have had more steps than the dense" in w for w in result.verdict["warnings"])

@@ -81,7 +81,7 @@ def test_missing_controls(build: Callable[..., Document], arms: tuple[str, ...],
 
 def test_replicates(build: Callable[..., Document], digits: Document) -> None:
     few = undecided(build(levels=2, replicates=3), replicates_needed=9)
-    assert "--replicates 9: with 3" in (too_few_replicates(few) or "")
+    assert "--replicates 5: with 3" in (too_few_replicates(few) or "")
     assert "1/8" in (too_few_replicates(few) or "")
     assert more_replicates(few) is None, "said once"
     assert "--replicates 5" in (too_few_replicates(build(levels=2, replicates=1)) or "")

@@ -45,7 +45,7 @@ def told(method: Callable[..., Any]) -> dict[str, str]:
     sentences = re.split(r"(?<=[.;?])\s+(?=[A-Z`Α-Ͽ])", doc)
     paper = next((s for s in sentences if re.search(r"\b(19|20)\d\d\b", s)), "")
     line = sentences[0] if sentences[0] != paper else paper
-    needs = {"network": "the network", "data": "training examples"}
+    needs = {"network": "the network", "data": "training examples", "training": "training before it"}
     return {
         "line": line.rstrip("."),
         "paper": "" if paper == line else re.split(r"[:;]\s", paper)[0].rstrip(".;"),

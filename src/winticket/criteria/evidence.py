@@ -82,11 +82,11 @@ def _double(x: Tensor) -> Tensor:
 Criterion = Callable[[Evidence], Scores]
 C = TypeVar("C", bound=Criterion)
 
-NETWORK, DATA = "network", "data"
+NETWORK, DATA, TRAINING = "network", "data", "training"
 
 
 def needs(*what: str, rounds: int = 1) -> Callable[[C], C]:
-    """Mark a criterion by what it needs beside weights and mask: `NETWORK`, `DATA`.
+    """Mark a criterion by what it needs beside weights and mask: `NETWORK`, `DATA`; `TRAINING` to have gone before.
 
     `rounds` is over how many rounds, of exponentially falling density, its paper prunes a network at initialisation.
     """

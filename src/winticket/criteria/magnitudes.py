@@ -7,7 +7,7 @@ the authors' get_weight_init.py, where a weight of the wrong sign scores 0.
 import torch
 from torch import Tensor
 
-from winticket.criteria.evidence import Evidence
+from winticket.criteria.evidence import TRAINING, Evidence, needs
 from winticket.ticket import Scores
 
 REVISION = 1
@@ -50,12 +50,14 @@ def small_init_small_final(e: Evidence) -> Scores:
     return _both(e, small_init(e), small_final(e))
 
 
+@needs(TRAINING)
 def magnitude_increase(e: Evidence) -> Scores:
     """How much a weight has grown: s = |w| - |w₀|. Zhou et al. 2019."""
     before = large_init(e)
     return {name: score - before[name] for name, score in magnitude(e).items()}
 
 
+@needs(TRAINING)
 def movement(e: Evidence) -> Scores:
     """How far a weight has moved: s = |w - w₀|. Zhou et al. 2019."""
     return {name: (e.now.weights[name] - e.start.weights[name]).abs() for name in e.mask.keep}
@@ -81,16 +83,19 @@ def large_final_same_sign(e: Evidence) -> Scores:
     return _signed(e, magnitude(e), same=True)
 
 
+@needs(TRAINING)
 def large_final_diff_sign(e: Evidence) -> Scores:
     """`magnitude` of weights that changed their sign; others 0. Zhou et al. 2019, the authors' get_weight_init.py."""
     return _signed(e, magnitude(e), same=False)
 
 
+@needs(TRAINING)
 def magnitude_increase_same_sign(e: Evidence) -> Scores:
     """`magnitude_increase` of weights that kept their sign; others 0. Zhou et al. 2019, authors' get_weight_init.py."""
     return _signed(e, magnitude_increase(e), same=True)
 
 
+@needs(TRAINING)
 def magnitude_increase_diff_sign(e: Evidence) -> Scores:
     """`magnitude_increase` of weights that changed sign; others 0. Zhou et al. 2019, authors' get_weight_init.py."""
     return _signed(e, magnitude_increase(e), same=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 from winticket import models
 from winticket.align import symmetry
-from winticket.criteria.evidence import needed, rounds_at_init
+from winticket.criteria.evidence import TRAINING, needed, rounds_at_init
 from winticket.experiment.names import control
 from winticket.experiment.price import trial
 from winticket.experiment.spec import Experiment, stages
@@ -46,6 +46,7 @@ def check(experiment: Experiment, setup: Setup) -> None:
     _check_rates(experiment, setup)
     _check_fine_tuning(experiment)
     _check_units(experiment, setup)
+    _check_criterion(experiment)
     asked = (experiment.criterion, experiment.allocate, experiment.rewind)
     own = any(":" in name for name in asked)
     if own or needed(stages(experiment)["criterion"]) or experiment.method == "gradual":
@@ -99,6 +100,14 @@ def _check_fine_tuning(experiment: Experiment) -> None:
         raise ValueError(
             f"rewind fine_tune trains on at the schedule's last rate, and the {recipe.schedule} schedule ends at "
             f"{last:.2g}; choose schedule step or constant, or rewind learning_rate"
+        )
+
+
+def _check_criterion(experiment: Experiment) -> None:
+    if experiment.method == "at-init" and TRAINING in needed(stages(experiment)["criterion"]):
+        raise ValueError(
+            f"criterion {experiment.criterion} looks at what training did to each weight, and method at-init prunes "
+            "before any; take one that looks at the weights (magnitude, ...) or at the network (snip, grasp, synflow)"
         )
 
 

@@ -62,6 +62,7 @@ def document(runs: Runs) -> dict[str, Any]:
     """The result document without what depends on where and how long it ran; JSON."""
     plan = runs.plan
     verdict = _judge(runs)
+    told = verdict.as_json()
     checks = {level.density: level.as_json() for level in verdict.levels}
     levels = []
     for number, density in enumerate(plan.densities()):
@@ -78,7 +79,10 @@ def document(runs: Runs) -> dict[str, Any]:
     return {
         "experiment": plan.experiment.describe(),
         "data": _data(plan),
-        "verdict": {**verdict.as_json(), "warnings": [*verdict.as_json()["warnings"], *_unsettled(runs)]},
+        "verdict": {
+            **verdict.as_json(),
+            "warnings": [*verdict.as_json()["warnings"], *_went_on(runs), *_unsettled(runs)],
+        },
         "levels": levels,
         "dense_doubled": measured(runs.by_place[0, GATE]) if (0, GATE) in runs.by_place else None,
         "costs": costs(runs),
@@ -143,6 +147,17 @@ def _spent(entry: Replicate) -> dict[str, Any]:
     if not isinstance(entry, Trained):
         return dict.fromkeys(SPENT)
     return {"steps": entry.how.get("steps"), "flops": entry.how.get("work"), "seconds": entry.seconds}
+
+
+def _went_on(runs: Runs) -> list[str]:
+    """A warning about tickets that are not rewound to weights of the dense network's training."""
+    rewind = runs.plan.experiment.rewind
+    if rewind not in ("learning_rate", "fine_tune"):
+        return []
+    return [
+        f"rewind {rewind}: tickets go on from the trained weights of the level before, so theirs have had more steps "
+        "than the dense network's and the re-initialised ones'"
+    ]
 
 
 def _unsettled(runs: Runs) -> list[str]:

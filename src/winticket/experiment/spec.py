@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from winticket import allocate, data, models, schedules
+from winticket import allocate, data, models, rewind, schedules
 from winticket.allocate import quotas
 from winticket.data import Source
 from winticket.experiment.choices import effective, own_rate
@@ -200,6 +200,11 @@ class Experiment:
                 f"rewind {self.rewind} goes to no step; with rewind_step {self.rewind_step} ask for to_step, "
                 "to_step_with_optimizer, learning_rate or fine_tune"
             )
+        if not self.rewind_step and rewinding in (rewind.to_step, rewind.to_step_with_optimizer):
+            raise ValueError(
+                f"rewind {self.rewind} goes to a step, and none is said; say which (rewind_step=, --rewind-step), or "
+                "ask for to_init"
+            )
         if takes_step(rewinding) and self.method == "at-init":
             raise ValueError(
                 "method at-init prunes before any training, so there is no later step to rewind to"
@@ -223,9 +228,8 @@ class Experiment:
         if choices.get("density") or choices.get("final_density") is not None:
             for name in ("rate", "levels")[: 2 if choices.get("density") else 1]:
                 if choices.get(name) is not None:
-                    raise ValueError(
-                        f"{name} does not go with densities that are said outright; leave one of them out"
-                    )
+                    said = "density" if choices.get("density") else "final_density"
+                    raise ValueError(f"{name} does not go with {said}; leave one of them out")
             chosen.pop("conv_rate", None) if "conv_rate" not in choices else None
         effective(choices, schedule=chosen.get("schedule", "constant"))
         recipe = Recipe(**{k: v for k, v in chosen.items() if k in RECIPE_FIELDS})

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from winticket.allocate import Allocate, layerwise
 from winticket.criteria import Criterion, magnitude
-from winticket.criteria.evidence import Batch, rounds_at_init
+from winticket.criteria.evidence import TRAINING, Batch, needed, rounds_at_init
 from winticket.loops.scoring import Density, Scoring, check_densities, name_of, warn_of_emptied, whole
 from winticket.schedules import geometric_at
 from winticket.ticket import Seeds, Ticket
@@ -49,9 +49,14 @@ def prune(
     the allocation cannot give the density; and where ranks come to different tickets.
     """
     found, score = whole(model, exclude=exclude, seeds=seeds), Scoring(model, criterion, batches, example)
+    if TRAINING in needed(criterion):
+        raise ValueError(
+            f"{name_of(criterion)} looks at what training did to each weight, and a model as it is does not say where "
+            "it began; give another criterion, or take Levels, which sees the training"
+        )
     rounds = rounds_at_init(criterion)
-    ways = [geometric_at(density, number / rounds) for number in range(1, rounds + 1)]
     check_densities(found, [density], allocate)
+    ways = [geometric_at(density, number / rounds) for number in range(1, rounds + 1)]
     try:
         allocate({n: found.start.weights[n].abs() for n in found.mask.keep}, found.mask, density=ways[0])
     except ValueError as error:

@@ -37,6 +37,9 @@ class Scoring:
     example: Tensor | None = None
 
     def __post_init__(self) -> None:
+        require_function("criterion", self.criterion)
+        if not all(isinstance(batch, tuple | list) and len(batch) == 2 for batch in self.batches):
+            raise ValueError("batches are pairs of inputs and classes: batches=[(x, y), ...]")
         batches = tuple((x.cpu(), y.cpu()) for x, y in self.batches)
         example = self.example if self.example is not None or not batches else batches[0][0][:1]
         object.__setattr__(self, "batches", batches)
@@ -74,6 +77,8 @@ def whole(model: nn.Module, *, exclude: Sequence[str] = (), seeds: Seeds | None 
     ValueError where a pattern fits no weight, none is left, or weights are cut up over processes.
     """
     check_whole(model)
+    if isinstance(exclude, str):
+        exclude = (exclude,)
     start, names = state_of(model, step=0), eligible(bare(model))
     for pattern in exclude:
         if not any(fnmatchcase(name, pattern) for name in names):
@@ -91,14 +96,29 @@ def whole(model: nn.Module, *, exclude: Sequence[str] = (), seeds: Seeds | None 
     return Ticket(Mask.full({n: start.weights[n] for n in left}), start, "dense", seeds or Seeds(0, 0))
 
 
+def require_function(what: str, given: object) -> None:
+    """TypeError for a name, or anything else that cannot be called, in the place of a method."""
+    if not callable(given):
+        room = {"criterion": "criteria"}.get(what, what)
+        shown = f"{given!r}; give the function itself" + (
+            f", winticket.{room}.{given}" if isinstance(given, str) else f", one of winticket.{room}"
+        )
+        raise TypeError(f"{what} is {shown}, or one of your own")
+
+
 def check_densities(ticket: Ticket, densities: Iterable[Density], allocate: Allocate) -> None:
     """ValueError where the allocation cannot give these densities one after the other, or one prunes nothing.
 
     Tried on the magnitudes of the ticket's start.
     """
+    require_function("allocate", allocate)
     mask, last = ticket.mask, ticket.mask.density()
     magnitudes = {name: ticket.start.weights[name].abs() for name in mask.keep}
     for density in densities:
+        if not isinstance(density, Mapping) and not (isinstance(density, int | float) and 0 < density < 1):
+            raise ValueError(
+                f"density {density!r} is asked for; give shares of the weights to keep in (0, 1), as 0.1, or by layer"
+            )
         smaller = allocate(magnitudes, mask, density=density)
         if not smaller.within(mask) or smaller.count() >= mask.count():
             raise ValueError(

@@ -77,8 +77,8 @@ def too_few_replicates(document: Document) -> str | None:
     if count is None or count >= FEWEST_REPLICATES:
         return None
     return (
-        f"Use at least --replicates {_needed(document) or FEWEST_REPLICATES}: with {count}, an exact "
-        f"sign-flip test cannot give a p-value under 1/{2**count}, so no result could be significant."
+        f"Use at least --replicates {FEWEST_REPLICATES}: with {count}, an exact sign-flip test cannot give a p-value "
+        f"under 1/{2**count}, so no result could be significant."
     )
 
 

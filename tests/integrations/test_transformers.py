@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -40,7 +41,15 @@ def examples() -> list[dict[str, Tensor]]:
     return [{"x": a, "labels": b} for a, b in zip(x, y, strict=True)]
 
 
-def train(model: nn.Module, search: Any, folder: Path, **options: Any) -> Any:
+def train(
+    model: nn.Module,
+    search: Any,
+    folder: Path,
+    *,
+    more: Any = (),
+    own: Any = MappingProxyType({}),
+    **options: Any,
+) -> Any:
     from transformers import Trainer, TrainingArguments
 
     class InOrder(Trainer):
@@ -58,7 +67,10 @@ def train(model: nn.Module, search: Any, folder: Path, **options: Any) -> Any:
     arguments = TrainingArguments(
         str(folder), per_device_train_batch_size=16, dataloader_pin_memory=False, **quiet, **settings
     )
-    trainer = InOrder(model, arguments, train_dataset=examples(), callbacks=[search])
+    callbacks = [search, *more] if search is not None else [*more]
+    trainer = InOrder(
+        model, arguments, train_dataset=examples(), eval_dataset=examples(), callbacks=callbacks, **own
+    )
     trainer.train()
     return trainer
 
@@ -205,3 +217,118 @@ def test_one_that_did_not_end_says_so(tmp_path: Path) -> None:
     ):
         trainer.train()
     assert all(not model.get_parameter(n)[~k].any() for n, k in search.tickets[1].mask.keep.items())
+
+
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "linear": {},
+    "cosine": {},
+    "cosine_with_restarts": {"num_cycles": 2},
+    "polynomial": {"lr_end": 1e-3, "power": 2.0},
+    "constant": {},
+    "constant_with_warmup": {},
+    "inverse_sqrt": {},
+    "reduce_lr_on_plateau": {"patience": 0, "threshold": 0.5},
+    "cosine_with_min_lr": {"min_lr": 1e-3},
+    "cosine_warmup_with_min_lr": {"min_lr_rate": 0.1},
+    "warmup_stable_decay": {"num_decay_steps": 3, "decay_type": "linear"},
+    "greedy": {"patience": 1, "factor": 0.5, "min_lr": 1e-3},
+}
+
+
+def test_every_schedule_of_the_trainer_is_tried() -> None:
+    from transformers.trainer_utils import SchedulerType
+
+    assert {kind.value for kind in SchedulerType} <= set(SCHEDULES)
+
+
+def watching_rates() -> Any:
+    """A callback with the rate that each update is made at."""
+    from transformers import TrainerCallback
+
+    class Look(TrainerCallback):
+        def __init__(self) -> None:
+            self.rates: list[float] = []
+
+        def on_pre_optimizer_step(self, *_: Any, **now: Any) -> None:
+            self.rates.append(now["optimizer"].param_groups[0]["lr"])
+
+    return Look()
+
+
+@pytest.mark.parametrize("warmup", [0, WARMUP, 0.25], ids=["without", "steps", "share"])
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_a_schedule_of_the_trainer_is_in_every_level_that_of_a_plain_training(
+    kind: str, warmup: float, tmp_path: Path
+) -> None:
+    from transformers.trainer_utils import SchedulerType
+
+    from winticket.integrations.transformers import LotteryTicket
+
+    if kind not in {known.value for known in SchedulerType}:
+        pytest.skip(f"this transformers has no {kind}")
+    how: dict[str, Any] = {
+        "lr_scheduler_type": kind,
+        "lr_scheduler_kwargs": SCHEDULES[kind],
+        "warmup_steps": warmup,
+        "eval_strategy": "steps",  # what the rates of some follow
+        "eval_steps": 1,
+    }
+    plain, searched, search = watching_rates(), watching_rates(), LotteryTicket(DENSITIES, steps=STEPS)
+    train(Net(), None, tmp_path, more=[plain], max_steps=STEPS, **how)
+    train(Net(), search, tmp_path, more=[searched], max_steps=search.total_steps, **how)
+    assert len(plain.rates) == STEPS
+    if kind not in ("reduce_lr_on_plateau", "greedy"):  # those follow the losses, which are other ones later
+        plain.rates *= 3
+    assert searched.rates[: len(plain.rates)] == pytest.approx(plain.rates, abs=1e-12, rel=0)
+    assert searched.rates[STEPS] == searched.rates[2 * STEPS] == searched.rates[0]
+    if kind != "constant" and (warmup or kind not in ("constant_with_warmup", "inverse_sqrt")):
+        assert len(set(searched.rates[:STEPS])) > 1
+
+
+def test_a_schedule_that_does_not_fit_into_a_level_is_refused(tmp_path: Path) -> None:
+    from transformers import get_cosine_schedule_with_warmup
+    from transformers import get_wsd_schedule as stable
+
+    from winticket.integrations.transformers import LotteryTicket
+
+    def refused(words: str, own: Any = None, **how: Any) -> None:
+        model, search = Net(), LotteryTicket(DENSITIES, steps=STEPS)
+        given: dict[str, Any] = {}
+        if own is not None:
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            given = {"optimizers": (optimizer, own(optimizer))}
+        with pytest.raises(ValueError, match=re.escape(words)):
+            train(model, search, tmp_path, own=given, max_steps=24, **how)
+        assert search.tickets == []
+        assert same_bits(dict(model.state_dict()), dict(Net().state_dict()))
+
+    refused("a warm-up of 9 steps does not end within a level of 8", warmup_steps=9)
+    late: dict[str, Any] = {"lr_scheduler_type": "warmup_stable_decay"}
+    refused(
+        "takes 2 steps of warm-up, 0 at the full rate and 7 of decay, a level has 8",
+        **late,
+        lr_scheduler_kwargs={"num_decay_steps": 7},
+    )
+    refused("the schedule spans 24 steps, a level has 8", lambda o: get_cosine_schedule_with_warmup(o, 1, 24))
+    refused(
+        "1 steps of warm-up, 6 at the full rate and 2 of decay",
+        lambda o: stable(o, 1, 2, num_training_steps=9),
+    )
+
+
+def test_a_schedule_of_ones_own_is_left_as_it_is(tmp_path: Path) -> None:
+    from transformers import get_cosine_schedule_with_warmup
+
+    from winticket.integrations.transformers import LotteryTicket
+
+    model, look, search = Net(), watching_rates(), LotteryTicket(DENSITIES, steps=STEPS)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    own = {"optimizers": (optimizer, get_cosine_schedule_with_warmup(optimizer, 3, STEPS))}
+    train(model, search, tmp_path, more=[look], own=own, max_steps=search.total_steps)
+    alone = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule, rates = get_cosine_schedule_with_warmup(alone, 3, STEPS), []
+    for _ in range(STEPS):
+        rates.append(alone.param_groups[0]["lr"])
+        alone.step()
+        schedule.step()
+    assert look.rates == pytest.approx(rates * 3, abs=1e-12, rel=0)

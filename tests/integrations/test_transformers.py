@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from winticket import rewind
+from winticket import rewind, rigl
 from winticket.levels import Levels
 from winticket.ticket import Ticket, same_bits
+from winticket.train.masked import claimed
 
 DENSITIES = [0.5, 0.25]
 BATCHES, STEPS, WARMUP = 4, 8, 2
@@ -332,3 +333,78 @@ def test_a_schedule_of_ones_own_is_left_as_it_is(tmp_path: Path) -> None:
         alone.step()
         schedule.step()
     assert look.rates == pytest.approx(rates * 3, abs=1e-12, rel=0)
+
+
+def breaking_off(at: int) -> Any:
+    from transformers import TrainerCallback
+
+    class BreakOff(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == at:
+                raise KeyboardInterrupt
+
+    return BreakOff()
+
+
+def free(model: nn.Module) -> bool:
+    """Whether nothing of a mask stayed behind: fresh weights stay whole, and a mask that changes may come."""
+    model.load_state_dict(Net().state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        batch = examples()[:16]
+        optimizer.zero_grad()
+        model(torch.stack([e["x"] for e in batch]), torch.stack([e["labels"] for e in batch]))[
+            "loss"
+        ].backward()
+        optimizer.step()
+    whole = all(bool(p.all()) for n, p in model.named_parameters() if n in ("one.weight", "two.weight"))
+    with claimed(model, alone=True):
+        pass
+    return whole and not model._forward_pre_hooks and not model.get_parameter("one.weight")._backward_hooks
+
+
+@pytest.mark.parametrize("how", ["block", "close"])
+def test_a_training_that_was_broken_off_leaves_no_mask_once_closed(how: str, tmp_path: Path) -> None:
+    from winticket.integrations.transformers import LotteryTicket
+
+    model, search = Net(), LotteryTicket(DENSITIES, steps=STEPS)
+    options: dict[str, Any] = {"more": [breaking_off(STEPS + 2)], "max_steps": search.total_steps}
+    if how == "block":
+        with pytest.raises(KeyboardInterrupt), search:
+            train(model, search, tmp_path, **options)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            train(model, search, tmp_path, **options)
+        with (
+            pytest.raises(ValueError, match=re.escape("broken off: close() the LotteryTicket")),
+            rigl(model, 0.5, steps=8),
+        ):
+            pass
+        search.close()
+    mask = search.tickets[1].mask
+    assert [mask.count(), len(search.tickets)] == [96, 2]
+    assert all(not model.get_parameter(n)[~k].any() for n, k in mask.keep.items())  # the weights stay pruned
+    assert free(model)
+    search.close()  # a second time changes nothing
+    assert free(model)
+
+
+def test_a_block_around_a_search_that_ends_changes_nothing(tmp_path: Path) -> None:
+    from winticket.integrations.transformers import LotteryTicket
+
+    model = Net()
+    with LotteryTicket(DENSITIES, steps=STEPS) as search:
+        train(model, search, tmp_path, max_steps=search.total_steps)
+    assert same_bits(dict(model.state_dict()), written_out()[1])
+    assert len(search.tickets) == 3
+    assert free(model)
+
+
+def test_a_ticket_that_cannot_be_written_leaves_no_mask(tmp_path: Path) -> None:
+    from winticket.integrations.transformers import LotteryTicket
+
+    (tmp_path / "tickets").write_text("a file in the folder's place")
+    model, search = Net(), LotteryTicket(DENSITIES, steps=STEPS, folder=tmp_path / "tickets")
+    with pytest.raises(FileExistsError):
+        train(model, search, tmp_path, max_steps=search.total_steps)
+    assert free(model)

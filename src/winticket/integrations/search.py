@@ -145,6 +145,13 @@ class Search:
     def _enter(self, level: Level) -> None:
         level.__enter__()
         self.level = level
+        try:
+            self._start(level)
+        except BaseException as error:
+            self.fail(error)
+            raise
+
+    def _start(self, level: Level) -> None:
         self.tickets.append(level.ticket)
         if self.folder is not None and self.writes:
             self.folder.mkdir(parents=True, exist_ok=True)

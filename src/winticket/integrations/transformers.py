@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -44,6 +44,13 @@ class LotteryTicket(TrainerCallback):
     included; one of your own has to span a level itself. What is saved at a level's end is what it trained. Tickets are
     written to `folder` as `level-0.safetensors` and so on, when their training begins.
 
+    The trainer tells nobody of an exception or of Ctrl-C: after one the mask stays in force until the search is closed,
+    by `search.close()` or by the end of its block:
+    ```python
+    with LotteryTicket([0.5, 0.25, 0.1], steps=1000) as search:
+        Trainer(model, arguments, callbacks=[search], ...).train()
+    ```
+
     `options` are those of `winticket.Levels`: criterion, allocate, rewind, rewind_step, exclude, ticket, ... Criteria
     that need the network take models that return logits, so none of the library's own.
 
@@ -66,6 +73,19 @@ class LotteryTicket(TrainerCallback):
         **options: Any,
     ) -> None:
         self.search = Search(densities, epochs=epochs, steps=steps, folder=folder, options=options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """The mask comes off after a training that was broken off; the weights stay pruned.
+
+        Nothing happens where none is in force.
+        """
+        self.search.fail(RuntimeError("the search was closed"))
 
     @property
     def tickets(self) -> list[Ticket]:

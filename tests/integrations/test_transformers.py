@@ -49,6 +49,7 @@ def train(
     *,
     more: Any = (),
     own: Any = MappingProxyType({}),
+    scaler: Any = None,
     **options: Any,
 ) -> Any:
     from transformers import Trainer, TrainingArguments
@@ -72,6 +73,8 @@ def train(
     trainer = InOrder(
         model, arguments, train_dataset=examples(), eval_dataset=examples(), callbacks=callbacks, **own
     )
+    if scaler is not None:  # the trainer makes one on a GPU
+        trainer.accelerator.scaler = scaler
     trainer.train()
     return trainer
 
@@ -185,7 +188,10 @@ def test_what_cannot_be_is_refused_before_training(tmp_path: Path) -> None:
     refused(
         "the search takes 24 steps, the trainer makes 20; give max_steps=total_steps", by_steps, max_steps=20
     )
-    refused("the search takes 6 epochs, the trainer makes 5", by_epochs, num_train_epochs=5)
+    refused("the search takes 6 epochs, the trainer makes 5;", by_epochs, num_train_epochs=5)
+    refused("the search takes 6 epochs, the trainer makes 5.5;", by_epochs, num_train_epochs=5.5)
+    refused("max_steps=24 would end the training by steps; give num_train_epochs", by_epochs, max_steps=24)
+    refused("auto_find_batch_size would begin again", by_steps, max_steps=24, auto_find_batch_size=True)
     best: dict[str, Any] = {
         "load_best_model_at_end": True,
         "eval_strategy": "no",
@@ -218,6 +224,126 @@ def test_one_that_did_not_end_says_so(tmp_path: Path) -> None:
     ):
         trainer.train()
     assert all(not model.get_parameter(n)[~k].any() for n, k in search.tickets[1].mask.keep.items())
+
+
+def stopping(at: int) -> Any:
+    from transformers import TrainerCallback
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop = state.global_step == at
+
+    return Stop()
+
+
+def test_an_epoch_that_was_broken_off_does_not_count(tmp_path: Path) -> None:
+    from winticket.integrations.transformers import LotteryTicket
+
+    def go(at: int) -> None:
+        search = LotteryTicket(DENSITIES, epochs=2)
+        train(Net(), search, tmp_path, more=[stopping(at)], num_train_epochs=search.total_epochs)
+
+    with pytest.warns(RuntimeWarning, match=r"within level 2 of 2, .* of this level 1 of 2 epochs were made"):
+        go(3 * STEPS - 1)
+    go(3 * STEPS)  # without a warning, which would be an error here
+
+
+def test_half_an_epoch_to_spare_leaves_the_schedule_as_it_is(tmp_path: Path) -> None:
+    from winticket.integrations.transformers import LotteryTicket
+
+    looks = []
+    for spare in (0, 0.5, 3):
+        search = LotteryTicket(DENSITIES, epochs=2)
+        looks.append(watching_rates())
+        train(Net(), search, tmp_path, more=[looks[-1]], num_train_epochs=search.total_epochs + spare)
+    assert looks[0].rates == looks[1].rates == looks[2].rates
+    assert len(looks[0].rates) == 3 * STEPS
+
+
+def test_a_schedule_that_follows_the_losses_is_put_back_to_after_the_step_rewound_to(tmp_path: Path) -> None:
+    from winticket.integrations.transformers import LotteryTicket
+
+    search = LotteryTicket(DENSITIES, steps=STEPS, rewind=rewind.to_step, rewind_step=BATCHES)
+    how: dict[str, Any] = {
+        "lr_scheduler_type": "reduce_lr_on_plateau",
+        "lr_scheduler_kwargs": {"patience": 0, "threshold": 0.5},
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+    }
+    look = watching_rates()
+    train(Net(), search, tmp_path, more=[look], max_steps=search.total_steps, **how)
+    rates = look.rates
+    assert rates[BATCHES - 1] > rates[BATCHES] > 0  # the validation after step k lowered it
+    assert rates[STEPS] == rates[STEPS + BATCHES] == rates[BATCHES]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_with_accumulation_and_validation(precision: str, tmp_path: Path) -> None:
+    from winticket.integrations.transformers import LotteryTicket
+
+    seen: list[dict[str, Tensor]] = []
+    model, search = Net(seen), LotteryTicket(DENSITIES, steps=STEPS)
+    how: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 3, "gradient_accumulation_steps": 2}
+    trained = train(model, search, tmp_path, max_steps=search.total_steps, **{precision: True}, **how)
+    assert trained.state.global_step == 3 * STEPS
+    start = dict(Net().state_dict())
+    for ticket in search.tickets:
+        assert any(same_bits(state, ticket.mask.apply(start)) for state in seen)
+    assert all(not model.get_parameter(n)[~k].any() for n, k in search.tickets[2].mask.keep.items())
+
+
+class Overflowing(Net):
+    """Its gradients overflow in the third batch of the first level, and in that of the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches = 0
+
+    def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        out = super().forward(x, labels)
+        self.batches += 1
+        if self.batches in (3, STEPS + 4):
+            out["loss"] = out["loss"] * float("inf")
+        return out
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused"])
+def test_a_step_that_a_scaler_leaves_out_counts_as_it_does_for_the_schedule(
+    optim: str, tmp_path: Path
+) -> None:
+    from winticket.integrations.transformers import LotteryTicket
+
+    def go(most: int) -> tuple[Any, list[float]]:
+        look, search = watching_rates(), LotteryTicket(DENSITIES, steps=STEPS)
+        how: dict[str, Any] = {"scaler": torch.amp.GradScaler("cpu"), "optim": optim}
+        trained = train(Overflowing(), search, tmp_path, more=[look], max_steps=most, **how)
+        assert len(search.tickets) == 3
+        return trained, look.rates
+
+    trained, rates = go(40)
+    out = 0 if optim == "adamw_torch_fused" else 2  # fused ones are called, and leave the step out within
+    assert trained.state.global_step == 3 * STEPS + out == len(rates)
+    if out:
+        assert rates[2] == rates[3]  # made again
+        del rates[STEPS + 4], rates[3]
+    assert rates == rates[:STEPS] * 3
+    assert len(set(rates[:STEPS])) > WARMUP
+    if out:
+        with pytest.warns(RuntimeWarning, match=r"within level 2 of 2, .* 6 of 8 updates were made"):
+            go(3 * STEPS)
+
+
+def test_early_stopping_stops_the_search_with_a_warning(tmp_path: Path) -> None:
+    from transformers import EarlyStoppingCallback
+
+    from winticket.integrations.transformers import LotteryTicket
+
+    search = LotteryTicket(DENSITIES, steps=STEPS)
+    how: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss"}
+    early = EarlyStoppingCallback(1, 10.0)  # by 10 no loss gets better: after the second look
+    with pytest.warns(RuntimeWarning, match="within level 0 of 2, .* 4 of 8 updates were made"):
+        trained = train(Net(), search, tmp_path, more=[early], max_steps=24, greater_is_better=False, **how)
+    assert trained.state.global_step == 4
 
 
 SCHEDULES: dict[str, dict[str, Any]] = {

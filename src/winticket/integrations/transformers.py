@@ -57,10 +57,13 @@ class LotteryTicket(TrainerCallback):
     With several processes (DistributedDataParallel) every rank prunes to the same masks and rewinds to the same start,
     or all raise; the first writes the files.
 
+    A step that fp16 leaves out because a gradient overflowed counts if it does for the trainer's schedule: under fused
+    optimisers. With another give a larger `max_steps`; the search ends the training.
+
     Raises ValueError, before any training, where the trainer would stop before the last level, a checkpoint is to be
-    resumed (go on from the last ticket instead, `ticket=`), the best of all checkpoints is to be loaded at the end, a
-    schedule says of itself that it does not fit into a level, or weights are cut up over processes (FSDP, DeepSpeed,
-    Megatron, tensor parallelism).
+    resumed (go on from the last ticket instead, `ticket=`), the best of all checkpoints is to be loaded at the end, the
+    batch size is to be found by trying, a schedule says of itself that it does not fit into a level, or weights are cut
+    up over processes (FSDP, DeepSpeed, Megatron, tensor parallelism).
     """
 
     def __init__(
@@ -122,21 +125,8 @@ class LotteryTicket(TrainerCallback):
                 "where the search was; go on from the ticket of its last level: ticket=Ticket.load(...)"
             )
         _check_whole()
-        if args.load_best_model_at_end:
-            raise ValueError(
-                "load_best_model_at_end would put weights of one level under the mask of another; leave it out"
-            )
-        steps, epochs = self.search.total_steps, self.search.total_epochs
-        if steps is not None and state.max_steps < steps:
-            raise ValueError(
-                f"the search takes {steps} steps, the trainer makes {state.max_steps}; give max_steps=total_steps"
-            )
-        if epochs is not None and state.num_train_epochs < epochs:
-            raise ValueError(
-                f"the search takes {epochs} epochs, the trainer makes {state.num_train_epochs}; give "
-                "num_train_epochs=total_epochs"
-            )
-        length = self.search.steps or state.max_steps * (self.search.epochs or 1) // state.num_train_epochs
+        _check_arguments(args)
+        length = _check_lengths(self.search, args, state)
         scheduler = getattr(kwargs["lr_scheduler"], "scheduler", kwargs["lr_scheduler"])
         _span(scheduler, args, total=state.max_steps, steps=length)
         optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])
@@ -153,7 +143,6 @@ class LotteryTicket(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Stops the trainer after the last update of the last level."""
-        self.search.step_ended()
         if self.search.steps is not None and self.search.finished():
             control.should_training_stop = True
 
@@ -161,7 +150,8 @@ class LotteryTicket(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Stops the trainer after the last epoch of the last level."""
-        self.search.epoch_ended()
+        if not (control.should_training_stop and state.epoch and state.epoch % 1):  # broken off within it
+            self.search.epoch_ended()
         if self.search.finished():
             control.should_training_stop = True
 
@@ -178,6 +168,42 @@ def _check_whole() -> None:
             f"{kind.name} does not give each process the whole of the weights, or is one that this was never tried "
             "under; a search runs on one device, or on several with DistributedDataParallel"
         )
+
+
+def _check_arguments(args: TrainingArguments) -> None:
+    if args.load_best_model_at_end:
+        raise ValueError(
+            "load_best_model_at_end would put weights of one level under the mask of another; leave it out"
+        )
+    if args.auto_find_batch_size:
+        raise ValueError(
+            "auto_find_batch_size would begin again with weights that are trained by then; give a batch size"
+        )
+
+
+def _check_lengths(search: Search, args: TrainingArguments, state: TrainerState) -> int:
+    """Updates of a level. ValueError where the trainer would stop before the last one's end."""
+    epochs, steps = search.total_epochs, search.total_steps
+    if steps is not None and state.max_steps < steps:
+        raise ValueError(
+            f"the search takes {steps} steps, the trainer makes {state.max_steps}; give max_steps=total_steps"
+        )
+    if epochs is None or search.epochs is None:
+        assert search.steps is not None
+        return search.steps
+    if args.max_steps > 0:
+        raise ValueError(
+            f"levels are counted in epochs, and max_steps={args.max_steps} would end the training by steps; give "
+            "num_train_epochs=total_epochs alone, or count levels in steps"
+        )
+    if args.num_train_epochs < epochs:
+        raise ValueError(
+            f"the search takes {epochs} epochs, the trainer makes {args.num_train_epochs:g}; give "
+            "num_train_epochs=total_epochs"
+        )
+    # The trainer's steps are its epochs' rounded up, and a level is half of them at most: this is exact.
+    length: int = round(state.max_steps * search.epochs / args.num_train_epochs)
+    return length
 
 
 def _span(scheduler: Any, args: TrainingArguments, *, total: int, steps: int) -> None:

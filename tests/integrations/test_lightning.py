@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from winticket import rewind
 from winticket.criteria import Evidence
@@ -65,14 +65,21 @@ def module_of(net: nn.Module, seen: list[dict[str, Tensor]], **how: Any) -> Any:
     return Module()
 
 
-def fit(module: Any, search: Any, **options: Any) -> Any:
+class Uncounted(IterableDataset[tuple[Tensor, Tensor]]):
+    """The same examples, of no known number."""
+
+    def __iter__(self) -> Any:
+        return iter(loader().dataset)
+
+
+def fit(module: Any, search: Any, data: Any = None, **options: Any) -> Any:
     from lightning.pytorch import Trainer
 
     settings = {"max_epochs": -1, "logger": False, "enable_checkpointing": False, **options}
     callbacks = [search, *settings.pop("callbacks", ())]
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(accelerator="cpu", callbacks=callbacks, **quiet, **settings)
-    trainer.fit(module, loader())
+    trainer.fit(module, loader() if data is None else data)
     return trainer
 
 
@@ -216,6 +223,24 @@ def test_a_search_that_cannot_end_is_refused_and_one_that_did_not_says_so() -> N
         ValueError, match="the search takes 24 steps, the trainer makes 20; give it max_epochs=-1"
     ):
         fit(module_of(network(), []), LotteryTicket(DENSITIES, steps=STEPS), max_epochs=5)
+    with pytest.raises(
+        ValueError, match="the search takes 24 steps, the trainer makes 21; give it max_epochs"
+    ):
+        fit(module_of(network(), []), LotteryTicket(DENSITIES, epochs=EPOCHS), max_steps=21)
+    for least in ({"min_epochs": 7}, {"min_steps": 25}):
+        length: Any
+        for length in ({"epochs": EPOCHS}, {"steps": STEPS}):
+            seen: list[dict[str, Tensor]] = []
+            with pytest.raises(
+                ValueError, match=r"takes 24 steps, the trainer would go on to 2[58]; leave min_epochs"
+            ):
+                fit(module_of(network(), seen), LotteryTicket(DENSITIES, **length), **least)
+            assert seen == []
+    fit(module_of(network(), []), LotteryTicket(DENSITIES, epochs=EPOCHS), min_epochs=6, max_steps=24)
+    uncounted = DataLoader(Uncounted(), batch_size=16)
+    with pytest.raises(ValueError, match="takes 24 steps, the trainer would go on to 25; leave min_epochs"):
+        fit(module_of(network(), []), LotteryTicket(DENSITIES, steps=STEPS), uncounted, min_steps=25)
+    fit(module_of(network(), []), LotteryTicket(DENSITIES, steps=STEPS), uncounted, min_steps=24)
     with pytest.warns(
         RuntimeWarning, match="training ended within level 0 of 2, at density 1; the search is not"
     ):
@@ -238,3 +263,41 @@ def test_mistakes_are_told_when_the_callback_is_made(options: Any, error: Any, w
 
     with pytest.raises(error, match=re.escape(words)):
         LotteryTicket(DENSITIES, **options)
+
+
+def test_an_epoch_that_was_broken_off_does_not_count() -> None:
+    from lightning.pytorch import Callback
+
+    from winticket.integrations.lightning import LotteryTicket
+
+    class Stop(Callback):
+        def __init__(self, at: int) -> None:
+            self.at = at
+
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            trainer.should_stop |= trainer.global_step == self.at
+
+    def go(at: int) -> None:
+        fit(module_of(network(), []), LotteryTicket(DENSITIES, epochs=EPOCHS), callbacks=[Stop(at)])
+
+    with pytest.warns(RuntimeWarning, match=r"within level 2 of 2, .* of this level 1 of 2 epochs were made"):
+        go(3 * STEPS - 1)
+    go(3 * STEPS)  # without a warning, which would be an error here
+
+
+@pytest.mark.parametrize("length", [{"epochs": EPOCHS}, {"steps": 3}], ids=["epochs", "steps"])
+def test_half_precision_with_accumulation_and_clipping(length: Any) -> None:
+    from winticket.integrations.lightning import LotteryTicket
+
+    net, seen = network(), list[dict[str, Tensor]]()
+    search = LotteryTicket(DENSITIES, **length)
+    how: dict[str, Any] = {"accumulate_grad_batches": 3, "gradient_clip_val": 1.0, "precision": "bf16-mixed"}
+    trainer = fit(module_of(net, seen), search, **how)
+    # Updates of 3 batches and of 1: 2 an epoch.
+    assert trainer.global_step == 3 * (2 * EPOCHS if "epochs" in length else 3)
+    start = {n: t.detach() for n, t in network().state_dict().items()}
+    for ticket in search.tickets:
+        mask = {n.removeprefix("net."): k for n, k in ticket.mask.keep.items()}
+        begun = {n: t.masked_fill(~mask[n], 0) if n in mask else t for n, t in start.items()}
+        assert any(same_bits(state, begun) for state in seen)
+    assert all(not net.get_parameter(n)[~k].any() for n, k in mask.items())

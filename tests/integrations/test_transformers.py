@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from winticket import rewind
+from winticket import rewind, rigl
 from winticket.levels import Levels
 from winticket.ticket import Ticket, same_bits
+from winticket.train.masked import claimed
 
 DENSITIES = [0.5, 0.25]
 BATCHES, STEPS, WARMUP = 4, 8, 2
@@ -40,7 +42,16 @@ def examples() -> list[dict[str, Tensor]]:
     return [{"x": a, "labels": b} for a, b in zip(x, y, strict=True)]
 
 
-def train(model: nn.Module, search: Any, folder: Path, **options: Any) -> Any:
+def train(
+    model: nn.Module,
+    search: Any,
+    folder: Path,
+    *,
+    more: Any = (),
+    own: Any = MappingProxyType({}),
+    scaler: Any = None,
+    **options: Any,
+) -> Any:
     from transformers import Trainer, TrainingArguments
 
     class InOrder(Trainer):
@@ -58,7 +69,12 @@ def train(model: nn.Module, search: Any, folder: Path, **options: Any) -> Any:
     arguments = TrainingArguments(
         str(folder), per_device_train_batch_size=16, dataloader_pin_memory=False, **quiet, **settings
     )
-    trainer = InOrder(model, arguments, train_dataset=examples(), callbacks=[search])
+    callbacks = [search, *more] if search is not None else [*more]
+    trainer = InOrder(
+        model, arguments, train_dataset=examples(), eval_dataset=examples(), callbacks=callbacks, **own
+    )
+    if scaler is not None:  # the trainer makes one on a GPU
+        trainer.accelerator.scaler = scaler
     trainer.train()
     return trainer
 
@@ -172,7 +188,10 @@ def test_what_cannot_be_is_refused_before_training(tmp_path: Path) -> None:
     refused(
         "the search takes 24 steps, the trainer makes 20; give max_steps=total_steps", by_steps, max_steps=20
     )
-    refused("the search takes 6 epochs, the trainer makes 5", by_epochs, num_train_epochs=5)
+    refused("the search takes 6 epochs, the trainer makes 5;", by_epochs, num_train_epochs=5)
+    refused("the search takes 6 epochs, the trainer makes 5.5;", by_epochs, num_train_epochs=5.5)
+    refused("max_steps=24 would end the training by steps; give num_train_epochs", by_epochs, max_steps=24)
+    refused("auto_find_batch_size would begin again", by_steps, max_steps=24, auto_find_batch_size=True)
     best: dict[str, Any] = {
         "load_best_model_at_end": True,
         "eval_strategy": "no",
@@ -205,3 +224,313 @@ def test_one_that_did_not_end_says_so(tmp_path: Path) -> None:
     ):
         trainer.train()
     assert all(not model.get_parameter(n)[~k].any() for n, k in search.tickets[1].mask.keep.items())
+
+
+def stopping(at: int) -> Any:
+    from transformers import TrainerCallback
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop = state.global_step == at
+
+    return Stop()
+
+
+def test_an_epoch_that_was_broken_off_does_not_count(tmp_path: Path) -> None:
+    from winticket.integrations.transformers import LotteryTicket
+
+    def go(at: int) -> None:
+        search = LotteryTicket(DENSITIES, epochs=2)
+        train(Net(), search, tmp_path, more=[stopping(at)], num_train_epochs=search.total_epochs)
+
+    with pytest.warns(RuntimeWarning, match=r"within level 2 of 2, .* of this level 1 of 2 epochs were made"):
+        go(3 * STEPS - 1)
+    go(3 * STEPS)  # without a warning, which would be an error here
+
+
+def test_half_an_epoch_to_spare_leaves_the_schedule_as_it_is(tmp_path: Path) -> None:
+    from winticket.integrations.transformers import LotteryTicket
+
+    looks = []
+    for spare in (0, 0.5, 3):
+        search = LotteryTicket(DENSITIES, epochs=2)
+        looks.append(watching_rates())
+        train(Net(), search, tmp_path, more=[looks[-1]], num_train_epochs=search.total_epochs + spare)
+    assert looks[0].rates == looks[1].rates == looks[2].rates
+    assert len(looks[0].rates) == 3 * STEPS
+
+
+def test_a_schedule_that_follows_the_losses_is_put_back_to_after_the_step_rewound_to(tmp_path: Path) -> None:
+    from winticket.integrations.transformers import LotteryTicket
+
+    search = LotteryTicket(DENSITIES, steps=STEPS, rewind=rewind.to_step, rewind_step=BATCHES)
+    how: dict[str, Any] = {
+        "lr_scheduler_type": "reduce_lr_on_plateau",
+        "lr_scheduler_kwargs": {"patience": 0, "threshold": 0.5},
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+    }
+    look = watching_rates()
+    train(Net(), search, tmp_path, more=[look], max_steps=search.total_steps, **how)
+    rates = look.rates
+    assert rates[BATCHES - 1] > rates[BATCHES] > 0  # the validation after step k lowered it
+    assert rates[STEPS] == rates[STEPS + BATCHES] == rates[BATCHES]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_with_accumulation_and_validation(precision: str, tmp_path: Path) -> None:
+    from winticket.integrations.transformers import LotteryTicket
+
+    seen: list[dict[str, Tensor]] = []
+    model, search = Net(seen), LotteryTicket(DENSITIES, steps=STEPS)
+    how: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 3, "gradient_accumulation_steps": 2}
+    trained = train(model, search, tmp_path, max_steps=search.total_steps, **{precision: True}, **how)
+    assert trained.state.global_step == 3 * STEPS
+    start = dict(Net().state_dict())
+    for ticket in search.tickets:
+        assert any(same_bits(state, ticket.mask.apply(start)) for state in seen)
+    assert all(not model.get_parameter(n)[~k].any() for n, k in search.tickets[2].mask.keep.items())
+
+
+class Overflowing(Net):
+    """Its gradients overflow in the third batch of the first level, and in that of the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches = 0
+
+    def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        out = super().forward(x, labels)
+        self.batches += 1
+        if self.batches in (3, STEPS + 4):
+            out["loss"] = out["loss"] * float("inf")
+        return out
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused"])
+def test_a_step_that_a_scaler_leaves_out_counts_as_it_does_for_the_schedule(
+    optim: str, tmp_path: Path
+) -> None:
+    from winticket.integrations.transformers import LotteryTicket
+
+    def go(most: int) -> tuple[Any, list[float]]:
+        look, search = watching_rates(), LotteryTicket(DENSITIES, steps=STEPS)
+        how: dict[str, Any] = {"scaler": torch.amp.GradScaler("cpu"), "optim": optim}
+        trained = train(Overflowing(), search, tmp_path, more=[look], max_steps=most, **how)
+        assert len(search.tickets) == 3
+        return trained, look.rates
+
+    trained, rates = go(40)
+    out = 0 if optim == "adamw_torch_fused" else 2  # fused ones are called, and leave the step out within
+    assert trained.state.global_step == 3 * STEPS + out == len(rates)
+    if out:
+        assert rates[2] == rates[3]  # made again
+        del rates[STEPS + 4], rates[3]
+    assert rates == rates[:STEPS] * 3
+    assert len(set(rates[:STEPS])) > WARMUP
+    if out:
+        with pytest.warns(RuntimeWarning, match=r"within level 2 of 2, .* 6 of 8 updates were made"):
+            go(3 * STEPS)
+
+
+def test_early_stopping_stops_the_search_with_a_warning(tmp_path: Path) -> None:
+    from transformers import EarlyStoppingCallback
+
+    from winticket.integrations.transformers import LotteryTicket
+
+    search = LotteryTicket(DENSITIES, steps=STEPS)
+    how: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss"}
+    early = EarlyStoppingCallback(1, 10.0)  # by 10 no loss gets better: after the second look
+    with pytest.warns(RuntimeWarning, match="within level 0 of 2, .* 4 of 8 updates were made"):
+        trained = train(Net(), search, tmp_path, more=[early], max_steps=24, greater_is_better=False, **how)
+    assert trained.state.global_step == 4
+
+
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "linear": {},
+    "cosine": {},
+    "cosine_with_restarts": {"num_cycles": 2},
+    "polynomial": {"lr_end": 1e-3, "power": 2.0},
+    "constant": {},
+    "constant_with_warmup": {},
+    "inverse_sqrt": {},
+    "reduce_lr_on_plateau": {"patience": 0, "threshold": 0.5},
+    "cosine_with_min_lr": {"min_lr": 1e-3},
+    "cosine_warmup_with_min_lr": {"min_lr_rate": 0.1},
+    "warmup_stable_decay": {"num_decay_steps": 3, "decay_type": "linear"},
+    "greedy": {"patience": 1, "factor": 0.5, "min_lr": 1e-3},
+}
+
+
+def test_every_schedule_of_the_trainer_is_tried() -> None:
+    from transformers.trainer_utils import SchedulerType
+
+    assert {kind.value for kind in SchedulerType} <= set(SCHEDULES)
+
+
+def watching_rates() -> Any:
+    """A callback with the rate that each update is made at."""
+    from transformers import TrainerCallback
+
+    class Look(TrainerCallback):
+        def __init__(self) -> None:
+            self.rates: list[float] = []
+
+        def on_pre_optimizer_step(self, *_: Any, **now: Any) -> None:
+            self.rates.append(now["optimizer"].param_groups[0]["lr"])
+
+    return Look()
+
+
+@pytest.mark.parametrize("warmup", [0, WARMUP, 0.25], ids=["without", "steps", "share"])
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_a_schedule_of_the_trainer_is_in_every_level_that_of_a_plain_training(
+    kind: str, warmup: float, tmp_path: Path
+) -> None:
+    from transformers.trainer_utils import SchedulerType
+
+    from winticket.integrations.transformers import LotteryTicket
+
+    if kind not in {known.value for known in SchedulerType}:
+        pytest.skip(f"this transformers has no {kind}")
+    how: dict[str, Any] = {
+        "lr_scheduler_type": kind,
+        "lr_scheduler_kwargs": SCHEDULES[kind],
+        "warmup_steps": warmup,
+        "eval_strategy": "steps",  # what the rates of some follow
+        "eval_steps": 1,
+    }
+    plain, searched, search = watching_rates(), watching_rates(), LotteryTicket(DENSITIES, steps=STEPS)
+    train(Net(), None, tmp_path, more=[plain], max_steps=STEPS, **how)
+    train(Net(), search, tmp_path, more=[searched], max_steps=search.total_steps, **how)
+    assert len(plain.rates) == STEPS
+    if kind not in ("reduce_lr_on_plateau", "greedy"):  # those follow the losses, which are other ones later
+        plain.rates *= 3
+    assert searched.rates[: len(plain.rates)] == pytest.approx(plain.rates, abs=1e-12, rel=0)
+    assert searched.rates[STEPS] == searched.rates[2 * STEPS] == searched.rates[0]
+    if kind != "constant" and (warmup or kind not in ("constant_with_warmup", "inverse_sqrt")):
+        assert len(set(searched.rates[:STEPS])) > 1
+
+
+def test_a_schedule_that_does_not_fit_into_a_level_is_refused(tmp_path: Path) -> None:
+    from transformers import get_cosine_schedule_with_warmup
+    from transformers import get_wsd_schedule as stable
+
+    from winticket.integrations.transformers import LotteryTicket
+
+    def refused(words: str, own: Any = None, **how: Any) -> None:
+        model, search = Net(), LotteryTicket(DENSITIES, steps=STEPS)
+        given: dict[str, Any] = {}
+        if own is not None:
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            given = {"optimizers": (optimizer, own(optimizer))}
+        with pytest.raises(ValueError, match=re.escape(words)):
+            train(model, search, tmp_path, own=given, max_steps=24, **how)
+        assert search.tickets == []
+        assert same_bits(dict(model.state_dict()), dict(Net().state_dict()))
+
+    refused("a warm-up of 9 steps does not end within a level of 8", warmup_steps=9)
+    late: dict[str, Any] = {"lr_scheduler_type": "warmup_stable_decay"}
+    refused(
+        "takes 2 steps of warm-up, 0 at the full rate and 7 of decay, a level has 8",
+        **late,
+        lr_scheduler_kwargs={"num_decay_steps": 7},
+    )
+    refused("the schedule spans 24 steps, a level has 8", lambda o: get_cosine_schedule_with_warmup(o, 1, 24))
+    refused(
+        "1 steps of warm-up, 6 at the full rate and 2 of decay",
+        lambda o: stable(o, 1, 2, num_training_steps=9),
+    )
+
+
+def test_a_schedule_of_ones_own_is_left_as_it_is(tmp_path: Path) -> None:
+    from transformers import get_cosine_schedule_with_warmup
+
+    from winticket.integrations.transformers import LotteryTicket
+
+    model, look, search = Net(), watching_rates(), LotteryTicket(DENSITIES, steps=STEPS)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    own = {"optimizers": (optimizer, get_cosine_schedule_with_warmup(optimizer, 3, STEPS))}
+    train(model, search, tmp_path, more=[look], own=own, max_steps=search.total_steps)
+    alone = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule, rates = get_cosine_schedule_with_warmup(alone, 3, STEPS), []
+    for _ in range(STEPS):
+        rates.append(alone.param_groups[0]["lr"])
+        alone.step()
+        schedule.step()
+    assert look.rates == pytest.approx(rates * 3, abs=1e-12, rel=0)
+
+
+def breaking_off(at: int) -> Any:
+    from transformers import TrainerCallback
+
+    class BreakOff(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == at:
+                raise KeyboardInterrupt
+
+    return BreakOff()
+
+
+def free(model: nn.Module) -> bool:
+    """Whether nothing of a mask stayed behind: fresh weights stay whole, and a mask that changes may come."""
+    model.load_state_dict(Net().state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        batch = examples()[:16]
+        optimizer.zero_grad()
+        model(torch.stack([e["x"] for e in batch]), torch.stack([e["labels"] for e in batch]))[
+            "loss"
+        ].backward()
+        optimizer.step()
+    whole = all(bool(p.all()) for n, p in model.named_parameters() if n in ("one.weight", "two.weight"))
+    with claimed(model, alone=True):
+        pass
+    return whole and not model._forward_pre_hooks and not model.get_parameter("one.weight")._backward_hooks
+
+
+@pytest.mark.parametrize("how", ["block", "close"])
+def test_a_training_that_was_broken_off_leaves_no_mask_once_closed(how: str, tmp_path: Path) -> None:
+    from winticket.integrations.transformers import LotteryTicket
+
+    model, search = Net(), LotteryTicket(DENSITIES, steps=STEPS)
+    options: dict[str, Any] = {"more": [breaking_off(STEPS + 2)], "max_steps": search.total_steps}
+    if how == "block":
+        with pytest.raises(KeyboardInterrupt), search:
+            train(model, search, tmp_path, **options)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            train(model, search, tmp_path, **options)
+        with (
+            pytest.raises(ValueError, match=re.escape("broken off: close() the LotteryTicket")),
+            rigl(model, 0.5, steps=8),
+        ):
+            pass
+        search.close()
+    mask = search.tickets[1].mask
+    assert [mask.count(), len(search.tickets)] == [96, 2]
+    assert all(not model.get_parameter(n)[~k].any() for n, k in mask.keep.items())  # the weights stay pruned
+    assert free(model)
+    search.close()  # a second time changes nothing
+    assert free(model)
+
+
+def test_a_block_around_a_search_that_ends_changes_nothing(tmp_path: Path) -> None:
+    from winticket.integrations.transformers import LotteryTicket
+
+    model = Net()
+    with LotteryTicket(DENSITIES, steps=STEPS) as search:
+        train(model, search, tmp_path, max_steps=search.total_steps)
+    assert same_bits(dict(model.state_dict()), written_out()[1])
+    assert len(search.tickets) == 3
+    assert free(model)
+
+
+def test_a_ticket_that_cannot_be_written_leaves_no_mask(tmp_path: Path) -> None:
+    from winticket.integrations.transformers import LotteryTicket
+
+    (tmp_path / "tickets").write_text("a file in the folder's place")
+    model, search = Net(), LotteryTicket(DENSITIES, steps=STEPS, folder=tmp_path / "tickets")
+    with pytest.raises(FileExistsError):
+        train(model, search, tmp_path, max_steps=search.total_steps)
+    assert free(model)

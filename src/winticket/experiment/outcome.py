@@ -79,10 +79,7 @@ def document(runs: Runs) -> dict[str, Any]:
     return {
         "experiment": plan.experiment.describe(),
         "data": _data(plan),
-        "verdict": {
-            **verdict.as_json(),
-            "warnings": [*verdict.as_json()["warnings"], *_went_on(runs), *_unsettled(runs)],
-        },
+        "verdict": {**told, "warnings": [*told["warnings"], *_went_on(runs), *_unsettled(runs)]},
         "levels": levels,
         "dense_doubled": measured(runs.by_place[0, GATE]) if (0, GATE) in runs.by_place else None,
         "costs": costs(runs),

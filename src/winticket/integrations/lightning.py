@@ -48,9 +48,9 @@ class LotteryTicket(Callback):
     start, or all raise; the first writes the files. Under `ddp_spawn` and the like `tickets` stay in the processes that
     trained; `folder` has them.
 
-    Raises ValueError, before any training, where the trainer would stop before the last level, where a checkpoint is to
-    be resumed (go on from the last ticket instead, `ticket=`), or under a strategy that cuts weights up (FSDP,
-    DeepSpeed, model parallelism) or keeps its processes out of sight (XLA).
+    Raises ValueError, before any training, where the trainer would stop before the last level or go on after it, where
+    a checkpoint is to be resumed (go on from the last ticket instead, `ticket=`), or under a strategy that cuts weights
+    up (FSDP, DeepSpeed, model parallelism) or keeps its processes out of sight (XLA).
     """
 
     def __init__(
@@ -95,13 +95,13 @@ class LotteryTicket(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Stops the trainer after the last update of the last level."""
-        self.search.step_ended()
         if self.search.steps is not None and self.search.finished():
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
         """Stops the trainer after the last epoch of the last level."""
-        self.search.epoch_ended()
+        if trainer.is_last_batch:  # or else it was broken off within the epoch
+            self.search.epoch_ended()
         if self.search.finished():
             trainer.should_stop = True
 
@@ -128,9 +128,20 @@ def _check_lengths(search: Search, trainer: Trainer) -> None:
     epochs, steps = search.total_epochs, search.total_steps
     if epochs is not None and trainer.max_epochs is not None and 0 <= trainer.max_epochs < epochs:
         raise ValueError(f"the search takes {epochs} epochs, max_epochs is {trainer.max_epochs}; give it -1")
-    if steps is not None:
-        most = trainer.estimated_stepping_batches
-        if not math.isinf(most) and most < steps:
-            raise ValueError(
-                f"the search takes {steps} steps, the trainer makes {most}; give it max_epochs=-1 and max_steps=-1"
-            )
+    epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
+    if not trainer.lightning_module.automatic_optimization:
+        epoch = math.inf  # the module says how many updates there are
+    if not math.isinf(epoch):
+        epoch = math.ceil(epoch)
+    takes = steps if steps is not None else (epochs or 0) * epoch
+    most = trainer.estimated_stepping_batches if steps is not None else trainer.max_steps
+    if 0 <= most < takes < math.inf:
+        raise ValueError(
+            f"the search takes {takes} steps, the trainer makes {most}; give it max_epochs=-1 and max_steps=-1"
+        )
+    # Epochs of unknown length say nothing.
+    by_epochs = 0 if math.isinf(epoch) else (trainer.min_epochs or 0) * epoch
+    if takes < (least := max(trainer.min_steps or 0, by_epochs)):
+        raise ValueError(
+            f"the search takes {takes} steps, the trainer would go on to {least}; leave min_epochs and min_steps out"
+        )

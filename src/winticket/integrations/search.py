@@ -83,29 +83,29 @@ class Search:
             self.fail(RuntimeError("another training begins"))
         self.optimizers, self.schedulers, self.writes = list(optimizers), list(schedulers), writes
         self.levels = Levels(model, self.densities, **self.options)
-        self.settings = self._settings()
+        self.settings, self.settled = self._settings(), 0
         self.tickets, self.epochs_done = [], 0
         self._enter(self.levels.first())
 
     def batch_begins(self) -> None:
-        """Before each update's first batch: the next level begins where the last one is complete."""
-        if self.level is not None and self._complete() and not self.last:
-            done = self.level
+        """Before each update's first batch: the next level begins where the last one is complete.
+
+        Settings of the step that is rewound to are kept here, when schedules that follow a validation have moved, too.
+        """
+        level = self.level
+        if level is None:
+            return
+        if self._complete() and not self.last:
             self._leave()
             self.epochs_done = 0
-            self._enter(self.levels.after(done))
-
-    def step_ended(self) -> None:
-        """After each update and its schedule: settings of the step that is rewound to are kept."""
-        level = self.level
-        if (
-            level is not None
-            and level.number == 0
-            and level.step == self.levels.rewind_step > level.ticket.start.step
+            self._enter(self.levels.after(level))
+        elif level.number == 0 and level.step == self.levels.rewind_step > max(
+            self.settled, level.ticket.start.step
         ):
-            self.settings = self._settings()
+            self.settings, self.settled = self._settings(), level.step
 
     def epoch_ended(self) -> None:
+        """After each epoch that was trained to its end."""
         self.epochs_done += 1
 
     @property
@@ -123,9 +123,14 @@ class Search:
             return ""
         missing = ""
         if not self.finished():
+            done = (
+                f"{self.level.step} of {self.steps} updates"
+                if self.steps is not None
+                else f"{self.epochs_done} of {self.epochs} epochs"
+            )
             missing = (
                 f"training ended within level {self.level.number} of {len(self.densities)}, at density "
-                f"{self.level.density:.4g}; the search is not complete"
+                f"{self.level.density:.4g}; the search is not complete: of this level {done} were made"
             )
         self._leave()
         return missing
@@ -145,6 +150,13 @@ class Search:
     def _enter(self, level: Level) -> None:
         level.__enter__()
         self.level = level
+        try:
+            self._start(level)
+        except BaseException as error:
+            self.fail(error)
+            raise
+
+    def _start(self, level: Level) -> None:
         self.tickets.append(level.ticket)
         if self.folder is not None and self.writes:
             self.folder.mkdir(parents=True, exist_ok=True)

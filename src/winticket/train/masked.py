@@ -68,7 +68,8 @@ def claimed(model: nn.Module, *, alone: bool) -> Iterator[None]:
         if (alone or other) and any(id(p) in own for p in held):
             raise ValueError(
                 "the model is within another block that keeps a mask on it, and only one of the two could hold: a mask "
-                "that changes or is learned is the model's only one; leave that block first"
+                "that changes or is learned is the model's only one; leave that block first (after a training of "
+                "Transformers' that was broken off: close() the LotteryTicket)"
             )
     claim = (alone, parameters)
     _claims.append(claim)

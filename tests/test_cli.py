@@ -183,7 +183,7 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 WRONG: dict[str, list[str]] = {
     # Data
     "find digts": ["unknown dataset 'digts'", "did you mean digits", "mnist1d"],
-    "find ./nowhere": ["no such file or folder: nowhere", "give a parquet file or a folder"],
+    "find ./nowhere": ["no such file or folder: nowhere", "give a parquet file, a folder"],
     "find texts": ["no parquet file and no image in folder texts", "notes.md"],
     "find broken.parquet": ["broken.parquet"],
     "find unlabelled": ["unlabelled", "no label column", "image"],

@@ -57,10 +57,11 @@ def compare(
     quiet: Quiet = False,
     **words: Any,
 ) -> None:
-    """Compare methods on DATA at one density, twice: with as many steps in every training, and at equal total cost.
+    """Compare methods on DATA at one density, twice: with as many steps in every training, and at equal cost in all.
 
     A ticket costs all the trainings that its mask was found by: iterative pruning to a tenth takes a dozen. So each
     method is trained again for as many steps as make all of them, the dense network too, cost what the dearest does.
+    Cost is counted in optimiser steps; operations and seconds, which sparse networks need fewer of, stand beside it.
 
     [bold]winticket compare digits --density 0.05 --method imp --method rigl --method at-init:snip[/bold]
 

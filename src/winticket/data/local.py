@@ -88,7 +88,8 @@ def _missing(path: Path) -> str:
         else []
     )
     hint = f"; {parent} has {', '.join(near)}" if near else ""
-    return f"no such file or folder: {path}{hint}; give a parquet file or a folder of parquet files or images"
+    possible = "give a parquet file, a folder of parquet files or images, or a text file"
+    return f"no such file or folder: {path}{hint}; {possible}"
 
 
 def _filled(files: Files) -> Files:

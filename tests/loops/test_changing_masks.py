@@ -1,5 +1,6 @@
 """Masks that change in a loop of one's own: against the engine, and against RigL written out in plain PyTorch."""
 
+import copy
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -68,8 +69,30 @@ def revived(model: nn.Module, mask: Mask) -> int:
 # --------------------------------------------------------------------------------------- against other code
 
 
+def magnitude_by_hand(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
+    return {name: model.get_parameter(name).detach().abs() for name in names}
+
+
+def taylor_by_hand(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
+    """(w · ∂L/∂w)² of one batch, of a copy in float64, as in evaluation (Molchanov et al. 2019)."""
+    twin, (x, y) = copy.deepcopy(model).double().eval(), batch(500)
+    twin.zero_grad()
+    F.cross_entropy(twin(x.double()), y).backward()  # type: ignore[no-untyped-call]
+    found = {}
+    for name in names:
+        weight = twin.get_parameter(name)
+        assert weight.grad is not None
+        found[name] = (weight.detach() * weight.grad) ** 2
+    return found
+
+
 def rigl_by_hand(
-    model: nn.Module, optimizer: torch.optim.Optimizer, keep: dict[str, Tensor], parts: int
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    keep: dict[str, Tensor],
+    *,
+    parts: int = 1,
+    score: Callable[[nn.Module, Iterable[str]], dict[str, Tensor]] = magnitude_by_hand,
 ) -> dict[str, Tensor]:
     """Evci et al. 2020, algorithm 1, one weight after the other; nothing of the library is used. The last mask."""
     weights = dict(model.named_parameters())
@@ -92,11 +115,12 @@ def rigl_by_hand(
         if step % EVERY or step > 0.75 * STEPS:
             continue
         share = 0.3 / 2 * (1 + math.cos(math.pi * step / (0.75 * STEPS)))
+        scores = score(model, keep)
         for name, k in keep.items():
-            size, slope = weights[name].detach().abs().flatten(), dense[name].abs().flatten()
+            size, slope = scores[name].flatten(), dense[name].abs().flatten()
             alive = k.flatten().nonzero().flatten().tolist()
             count = int(share * len(alive))
-            gone = sorted(alive, key=size.tolist().__getitem__)[:count]
+            gone = sorted(alive, key=size.neg().tolist().__getitem__)[len(alive) - count :]
             left = set(alive) - set(gone)
             free = [i for i in range(k.numel()) if i not in left]
             new = sorted(free, key=slope.neg().tolist().__getitem__)[:count]
@@ -120,7 +144,7 @@ def test_rigl_is_the_algorithm_written_out(kind: str, parts: int) -> None:
         first = sparse.mask
         for step in range(STEPS):
             update(model, optimizer, step, parts)
-    wanted = rigl_by_hand(reference, OPTIMIZERS[kind](reference.parameters()), dict(first.keep), parts)
+    wanted = rigl_by_hand(reference, OPTIMIZERS[kind](reference.parameters()), dict(first.keep), parts=parts)
     assert same_bits(sparse.mask.keep, wanted)
     assert not same_bits(sparse.mask.keep, first.keep)
     for name, value in reference.state_dict().items():
@@ -387,6 +411,19 @@ def test_criteria_that_look_at_more_than_weights(criterion: criteria.Criterion) 
     mask = found_by(plain, criterion=criterion, batches=[batch(500)])
     assert mask.count() == 57
     assert not same_bits(mask.keep, found_by(plain).keep)
+
+
+def test_the_gradient_is_the_loops_own_whatever_the_criterion_looks_at() -> None:
+    model, reference = network(), network()
+    options: dict[str, Any] = {"criterion": criteria.taylor, "batches": [batch(500)]}
+    with winticket.rigl(model, 0.3, steps=STEPS, every=EVERY, **options) as sparse:
+        first = sparse.mask
+        plain(model, sparse)
+    optimizer = torch.optim.SGD(reference.parameters(), lr=0.1)
+    wanted = rigl_by_hand(reference, optimizer, dict(first.keep), score=taylor_by_hand)
+    assert same_bits(sparse.mask.keep, wanted)
+    for name, value in reference.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
 
 
 # --------------------------------------------------------------------------------------- ends and mistakes

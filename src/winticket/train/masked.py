@@ -43,6 +43,9 @@ def masked(
     of a fresh optimiser are 0 there. That alone would not do: moments gathered before, and weight decay, move weights
     whose gradient is zero.
 
+    Tensors that `torch.func.functional_call` puts in the place of weights are not the model's, and are left alone; its
+    parameters, detached or not, are 0 where they are pruned.
+
     `model` may be wrapped in DistributedDataParallel, by torch.compile, or an AveragedModel; names are those of the
     model within. Ranks of a DDP model compare what they were given, so all have to enter.
 
@@ -167,8 +170,9 @@ def follow(optimizer: Optimizer, rule: Callable[..., None]) -> Callable[[], None
 class Rule:
     """Zero the `pruned` weights of `model` as it is now, and their gradients as they arise.
 
-    Its parameters may have moved or been replaced since the last time. While `recording`, the gradients are kept in
-    `seen` before they are zeroed: of whole weights, summed over the backward passes since gradients were reset.
+    Its parameters may have moved or been replaced since the last time; tensors that stand in for them are let be. While
+    `recording`, the gradients are kept in `seen` before they are zeroed: of whole weights, summed over the backward
+    passes since gradients were reset.
     """
 
     def __init__(self, model: nn.Module, pruned: dict[str, Tensor]) -> None:
@@ -181,7 +185,9 @@ class Rule:
     def __call__(self, *_: Any, **__: Any) -> None:
         parameters = dict(self.model.named_parameters())
         for name, gone in self.pruned.items():
-            weight = parameters[name]
+            weight: Tensor = parameters[name]
+            if not isinstance(weight, nn.Parameter):
+                continue  # put there by functional_call, for one forward pass: another's tensor
             if gone.device != weight.device:
                 gone = self.pruned[name] = gone.to(weight.device)  # noqa: PLW2901
             # Past autograd's count of versions: a second forward pass before the backward pass writes zeros

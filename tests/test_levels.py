@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -286,6 +286,37 @@ def test_several_optimisers_per_update_are_set_right_by_the_loop() -> None:
                         optimizer.step()
                     if split:
                         level.at(step + 1)
+            assert level.step == STEPS
+        ends.append(tensors(model))
+    assert same_bits(*ends)
+
+
+class Wrapping(torch.optim.Optimizer):
+    """A torch optimiser that drives another within its step."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        super().__init__(parameters, {})
+        self.inner = torch.optim.SGD(self.param_groups, lr=0.1)
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        if closure is not None:
+            closure()
+        self.inner.step()
+
+
+def test_a_step_within_another_optimisers_step_is_part_of_it() -> None:
+    how: Any = {"rewind": rewind.to_step, "rewind_step": 4}
+    ends = []
+    for wrapped in (True, False):
+        model = network()
+        for level in Levels(model, [0.5], **how):
+            with level:
+                kind: Any = Wrapping if wrapped else partial(torch.optim.SGD, lr=0.1)
+                optimizer = kind(model.parameters())
+                if wrapped:
+                    with pytest.raises(ZeroDivisionError):
+                        optimizer.step(lambda: 1 / 0)
+                train(model, optimizer, level.ticket.start.step)
             assert level.step == STEPS
         ends.append(tensors(model))
     assert same_bits(*ends)

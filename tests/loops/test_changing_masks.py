@@ -350,6 +350,60 @@ def told(model: nn.Module, sparse: Sparse) -> None:
         sparse.at(step + 1)
 
 
+class Wrapping(torch.optim.Optimizer):
+    """A torch optimiser that drives another within its step, twice where it is told, as sharpness-aware ones do."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], *, times: int = 1, momentum: float = 0.0) -> None:
+        super().__init__(parameters, {})
+        self.inner, self.times = torch.optim.SGD(self.param_groups, lr=0.1, momentum=momentum), times
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        if closure is not None:
+            closure()
+        for _ in range(self.times):
+            self.inner.step()
+
+
+class Derived(torch.optim.SGD):
+    """Its step is hooked, and so is the one that it derives from."""
+
+    def step(self, closure: Any = None) -> Any:
+        return super().step(closure)
+
+
+def wrapping(model: nn.Module, sparse: Sparse) -> None:
+    optimizer = Wrapping(model.parameters())
+    for step in range(STEPS):
+        update(model, optimizer, step)
+        assert sparse.step == step + 1
+
+
+def derived(model: nn.Module, sparse: Sparse) -> None:
+    torch.optim.SGD(model.parameters(), lr=0.1)  # which has its own step hooked
+    optimizer = Derived(model.parameters(), lr=0.1)
+    for step in range(STEPS):
+        update(model, optimizer, step)
+        assert sparse.step == step + 1
+
+
+def within_a_step_of_something_else(model: nn.Module, sparse: Sparse) -> None:
+    """A search over learning rates whose loss is a training: its own steps are none of the model's."""
+    rate = nn.Parameter(torch.tensor(0.1))
+    outer = torch.optim.SGD([rate], lr=0.0)
+    outer.step(lambda: plain(model, sparse))
+
+
+def after_steps_that_raised(model: nn.Module, sparse: Sparse) -> None:
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    optimizer: Any
+    for optimizer in (Wrapping(model.parameters()), torch.optim.SGD(model.parameters(), lr=0.1)):
+        with pytest.raises(ZeroDivisionError):
+            optimizer.step(fails)
+    plain(model, sparse)  # by another optimiser
+
+
 def compiled_model(model: nn.Module, sparse: Sparse) -> None:
     torch.compiler.reset()
     compiled, optimizer = (
@@ -378,6 +432,10 @@ LOOPS: dict[str, Loop] = {
     "another model": another_model_beside,
     "several optimizers": several_optimizers,
     "another make, told": told,
+    "wrapping": wrapping,
+    "derived": derived,
+    "within a step of something else": within_a_step_of_something_else,
+    "after steps that raised": after_steps_that_raised,
     "compiled": compiled_model,
     "compiled steps": compiled_steps,
 }
@@ -398,6 +456,55 @@ def test_an_optimiser_of_another_make_that_is_named_is_counted() -> None:
             assert sparse.step == step + 1
     assert same_bits(sparse.mask.keep, found_by(plain).keep)
     assert "step" not in vars(optimizer)
+
+
+class Driving:
+    """Of another make, with a torch optimiser inside."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.inner = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def zero_grad(self) -> None:
+        self.inner.zero_grad()
+
+    def step(self, fails: bool = False) -> None:
+        self.inner.step()
+        if fails:
+            raise ZeroDivisionError
+
+
+def test_an_optimiser_of_another_make_around_one_of_torch_is_counted_once() -> None:
+    model, other = network(), network()
+    optimizer = Driving(model)
+    with (
+        winticket.rigl(model, 0.3, steps=STEPS, every=EVERY, optimizer=optimizer) as sparse,
+        masked(other, Mask({}), optimizer=optimizer),  # another block that follows it
+    ):
+        for step in range(STEPS):
+            update(model, optimizer, step)
+            assert sparse.step == step + 1
+        with pytest.raises(ZeroDivisionError):
+            optimizer.step(fails=True)
+        optimizer.step()
+        assert sparse.step == STEPS + 1  # what raised is not counted, and stands in nothing's way
+    assert same_bits(sparse.mask.keep, found_by(plain).keep)
+
+
+def test_an_optimiser_within_another_forgets_what_is_new_as_well() -> None:
+    model = network()
+    optimizer = Wrapping(model.parameters(), times=2, momentum=0.9)
+    with winticket.rigl(model, 0.3, steps=STEPS, every=EVERY) as sparse:
+        new = 0
+        for step in range(STEPS):
+            before = sparse.mask
+            update(model, optimizer, step)
+            assert sparse.step == step + 1
+            for name, keep in sparse.mask.keep.items():
+                fresh = keep & ~before.keep[name]
+                new += int(fresh.sum())
+                momentum = optimizer.inner.state[model.get_parameter(name)]["momentum_buffer"]
+                assert not bool(momentum[fresh].any())
+    assert new > 0
 
 
 def test_seeds_decide_the_random_parts_alone() -> None:

@@ -16,13 +16,13 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from winticket.allocate import BY_LAYER, Allocate, layerwise
 from winticket.criteria import Criterion, magnitude
 from winticket.criteria.evidence import Batch
+from winticket.loops.counting import outermost, updates
 from winticket.loops.scoring import (
     Density,
     Scoring,
     check_densities,
     name_of,
     state_of,
-    updates,
     warn_of_emptied,
     whole,
 )
@@ -73,8 +73,9 @@ class Sparse:
         """Say that `step` updates have been made, after each update; from the first time on none is counted.
 
         Not needed where each update is one step of a torch.optim optimiser, or of one of another make that the block
-        was given: those are counted. Where an update takes several, say `at(0)` before the first. RuntimeError outside
-        the block; ValueError where steps fall, or one at which the mask changes was left out.
+        was given: those are counted, and of one that wraps another the outer ones. Where an update takes several, say
+        `at(0)` before the first. RuntimeError outside the block; ValueError where steps fall, or one at which the mask
+        changes was left out.
         """
         if self._rule is None:
             raise RuntimeError("no training is going on; `at` is for the loop within the block")
@@ -98,11 +99,13 @@ class Sparse:
             stack.callback(self._optimizers.clear)
             self._record_step(1)
             # What happens here is no part of a step that is compiled.
-            before, after = map(torch.compiler.disable, (self._before_step, self._after_step))
+            before, after, count = map(
+                torch.compiler.disable, (self._before_step, self._after_step, self._count)
+            )
             stack.callback(register_optimizer_step_pre_hook(before).remove)
             stack.callback(register_optimizer_step_post_hook(after).remove)
             for other in of_another_make(optimizer):
-                stack.callback(follow(other, self._count))
+                stack.callback(follow(other, count))
             yield self
         if missed := [t for t in sorted(self._at) if t > self.step]:
             warnings.warn(
@@ -126,7 +129,7 @@ class Sparse:
             self._count()
 
     def _count(self) -> None:
-        if not self._told:
+        if not self._told and outermost(self._model):
             self._arrive(self.step + 1)
 
     def _arrive(self, step: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -150,12 +151,7 @@ def _holders(model: nn.Module, weights: Sequence[Tensor]) -> set[str]:
 
 def follow(optimizer: Optimizer, rule: Callable[..., None]) -> Callable[[], None]:
     """Have the rule follow every step. Returns what undoes that."""
-    step, own = optimizer.step, vars(optimizer).get("step")
-
-    def stepped(*given: Any, **named: Any) -> Any:
-        result = step(*given, **named)
-        rule()
-        return result
+    own = vars(optimizer).get("step")
 
     def undo() -> None:
         if own is None:
@@ -163,8 +159,22 @@ def follow(optimizer: Optimizer, rule: Callable[..., None]) -> Callable[[], None
         else:
             vars(optimizer)["step"] = own
 
-    vars(optimizer)["step"] = stepped
+    vars(optimizer)["step"] = Followed(optimizer, optimizer.step, rule)
     return undo
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """A step of `optimizer`, and what follows it."""
+
+    optimizer: Optimizer
+    step: Callable[..., Any]
+    rule: Callable[..., None]
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        result = self.step(*given, **named)
+        self.rule()
+        return result
 
 
 class Rule:

@@ -675,6 +675,60 @@ def test_mistakes_are_told_before_any_training(method: str, density: float, how:
 
 
 @pytest.mark.parametrize("method", ["set", "rigl"])
+def test_a_frozen_layer_is_to_be_excluded(method: str) -> None:
+    model = network()
+    model.get_submodule("0").requires_grad_(False)
+    words = (
+        f"0.weight is frozen, and {method} would exchange its weights for zeros that no optimiser moves; exclude it "
+        "(exclude=['0.weight'])"
+    )
+    with (
+        pytest.raises(ValueError, match=re.escape(words)),
+        METHODS[method](model, 0.3, steps=STEPS),
+    ):
+        raise AssertionError("the block must not begin")
+    assert same_bits(dict(model.state_dict()), dict(network().state_dict()))
+    before = model.get_parameter("0.weight").clone()
+    with METHODS[method](model, 0.3, steps=STEPS, exclude=["0.*"]) as sparse:
+        pass_steps(model)
+    assert list(sparse.mask.keep) == ["3.weight"]
+    assert torch.equal(model.get_parameter("0.weight"), before)
+    with winticket.gradual(model, 0.3, steps=STEPS) as sparse:  # which gives no place to a new weight
+        pass_steps(model)
+    assert sparse.mask.layers()["0.weight"] == (38, 128)
+
+
+@pytest.mark.parametrize("method", ["set", "rigl"])
+def test_a_layer_that_is_frozen_on_the_way_keeps_its_mask(method: str) -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with METHODS[method](model, 0.3, steps=STEPS, every=EVERY) as sparse:
+        first, masks = sparse.mask, {}
+        for step in range(1, STEPS + 1):
+            model.get_submodule("0").requires_grad_(not 5 <= step <= 8)
+            update(model, optimizer, step)
+            masks[step] = sparse.mask
+    assert not torch.equal(masks[4].keep["0.weight"], first.keep["0.weight"])
+    assert torch.equal(masks[8].keep["0.weight"], masks[4].keep["0.weight"])
+    assert not torch.equal(masks[8].keep["3.weight"], masks[4].keep["3.weight"])
+    assert not torch.equal(masks[12].keep["0.weight"], masks[8].keep["0.weight"])
+
+
+def test_a_layer_without_a_gradient_keeps_its_mask_and_its_weights() -> None:
+    model = nn.ModuleDict({"used": network(), "unused": nn.Linear(8, 4)})
+    start = model.get_parameter("unused.weight").detach().clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with winticket.rigl(model, 0.3, steps=STEPS, every=EVERY) as sparse:
+        first = sparse.mask
+        for step in range(STEPS):
+            update(model["used"], optimizer, step)
+    assert torch.equal(sparse.mask.keep["unused.weight"], first.keep["unused.weight"])
+    assert not torch.equal(sparse.mask.keep["used.0.weight"], first.keep["used.0.weight"])
+    weight = model.get_parameter("unused.weight").detach()
+    assert torch.equal(weight, start * first.keep["unused.weight"])
+
+
+@pytest.mark.parametrize("method", ["set", "rigl"])
 def test_a_layer_that_begins_with_nothing_is_told(method: str) -> None:
     model = network()
     how = {"steps": STEPS, "every": EVERY}

@@ -322,6 +322,23 @@ def test_a_step_within_another_optimisers_step_is_part_of_it() -> None:
     assert same_bits(*ends)
 
 
+def test_steps_that_a_fused_optimiser_leaves_out_are_not_counted() -> None:
+    model = network()
+    level = Levels(model, [0.5]).first()
+    with level:
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        for step in range(6):
+            before = tensors(model)["0.weight"]
+            optimizer.zero_grad()
+            loss = model(batch(step)[0]).square().mean() * (torch.inf if step < 2 else 1.0)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            assert torch.equal(before, tensors(model)["0.weight"]) is (step < 2)
+    assert level.step == 4
+
+
 EVERY = [getattr(criteria, name) for name in criteria.__all__ if name[0].islower()]
 
 

@@ -16,7 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from winticket.allocate import Allocate, layerwise
 from winticket.criteria import Criterion, magnitude
 from winticket.criteria.evidence import Batch
-from winticket.loops.counting import outermost, updates
+from winticket.loops.counting import is_update, updates
 from winticket.loops.scoring import (
     Density,
     Scoring,
@@ -252,7 +252,7 @@ class Level:
             )
 
     def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        if updates(optimizer, self._model) and outermost(self._model):
+        if is_update(optimizer, self._model):
             self.at(self.step + 1, optimizer)
 
 

@@ -294,6 +294,20 @@ def scaled(model: nn.Module, sparse: Sparse) -> None:
         scaler.update()
 
 
+def scaled_and_left_out(model: nn.Module, sparse: Sparse, *, fused: bool) -> None:
+    """Every third loss is not finite, and the step is left out: by the scaler, or by the fused optimiser itself."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=fused)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for step in range(STEPS):
+        for good in (False, True) if step % 3 == 0 else (True,):
+            optimizer.zero_grad()
+            noise = 1.0 if good else torch.inf
+            scaler.scale(loss_of(model, step) * noise).backward()  # type: ignore[no-untyped-call]
+            scaler.step(optimizer)
+            scaler.update()
+            assert sparse.step == step + good
+
+
 def by_closure(model: nn.Module, sparse: Sparse) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for step in range(STEPS):
@@ -428,6 +442,8 @@ LOOPS: dict[str, Loop] = {
     "left out": partial(left_out, to_none=True),
     "left out, zeros": partial(left_out, to_none=False),
     "scaled": scaled,
+    "scaled, left out": partial(scaled_and_left_out, fused=False),
+    "scaled, left out, fused": partial(scaled_and_left_out, fused=True),
     "closure": by_closure,
     "another model": another_model_beside,
     "several optimizers": several_optimizers,

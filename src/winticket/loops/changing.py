@@ -16,7 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from winticket.allocate import BY_LAYER, Allocate, layerwise
 from winticket.criteria import Criterion, magnitude
 from winticket.criteria.evidence import Batch
-from winticket.loops.counting import outermost, updates
+from winticket.loops.counting import is_update, outermost, updates
 from winticket.loops.scoring import (
     Density,
     Scoring,
@@ -99,13 +99,13 @@ class Sparse:
             stack.callback(self._optimizers.clear)
             self._record_step(1)
             # What happens here is no part of a step that is compiled.
-            before, after, count = map(
-                torch.compiler.disable, (self._before_step, self._after_step, self._count)
+            before, after, followed = map(
+                torch.compiler.disable, (self._before_step, self._after_step, self._after_followed)
             )
             stack.callback(register_optimizer_step_pre_hook(before).remove)
             stack.callback(register_optimizer_step_post_hook(after).remove)
             for other in of_another_make(optimizer):
-                stack.callback(follow(other, count))
+                stack.callback(follow(other, followed))
             yield self
         if missed := [t for t in sorted(self._at) if t > self.step]:
             warnings.warn(
@@ -126,10 +126,15 @@ class Sparse:
         if updates(optimizer, self._model):
             if not any(optimizer is known for known in self._optimizers):
                 self._optimizers.append(optimizer)
+            if is_update(optimizer, self._model):
+                self._count()
+
+    def _after_followed(self) -> None:
+        if outermost(self._model):
             self._count()
 
     def _count(self) -> None:
-        if not self._told and outermost(self._model):
+        if not self._told:
             self._arrive(self.step + 1)
 
     def _arrive(self, step: int) -> None:

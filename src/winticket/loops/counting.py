@@ -22,6 +22,15 @@ def updates(optimizer: torch.optim.Optimizer, model: nn.Module) -> bool:
     return any(id(p) in own for group in optimizer.param_groups for p in group["params"])
 
 
+def is_update(optimizer: torch.optim.Optimizer, model: nn.Module) -> bool:
+    """Whether the step just made, whose hook asks, is an update of the model: outermost, and not left out.
+
+    A GradScaler calls fused optimisers in any case, and has them leave out the step themselves.
+    """
+    left_out = getattr(optimizer, "found_inf", None)
+    return updates(optimizer, model) and not (left_out is not None and bool(left_out)) and outermost(model)
+
+
 def outermost(model: nn.Module) -> bool:
     """Whether the step whose hook or follower asks is no part of another one, as where an optimiser wraps another.
 

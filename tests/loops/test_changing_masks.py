@@ -308,6 +308,28 @@ def scaled_and_left_out(model: nn.Module, sparse: Sparse, *, fused: bool) -> Non
             assert sparse.step == step + good
 
 
+def other_gradients_beside(model: nn.Module, sparse: Sparse) -> None:
+    """Gradients that are looked at and never reach `.grad`, before the update's own and after it."""
+    optimizer, weights = torch.optim.SGD(model.parameters(), lr=0.1), list(model.parameters())
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        for _ in range(2):
+            (loss_of(model, step) / 2).backward(retain_graph=True)  # type: ignore[no-untyped-call]
+            found = torch.autograd.grad(100 * loss_of(model, step, 9), weights, create_graph=True)
+            norm = torch.stack([g.square().sum() for g in found]).sum()
+            torch.autograd.grad(norm, weights)
+        optimizer.step()
+
+
+def in_halves(model: nn.Module, sparse: Sparse) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        for _ in range(2):
+            (loss_of(model, step) / 2).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
 def by_closure(model: nn.Module, sparse: Sparse) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for step in range(STEPS):
@@ -461,6 +483,25 @@ LOOPS: dict[str, Loop] = {
 @pytest.mark.parametrize("loop", LOOPS)
 def test_the_loops_that_people_have_find_the_same_mask(loop: str) -> None:
     assert same_bits(found_by(LOOPS[loop]).keep, found_by(plain).keep)
+
+
+def test_gradients_that_are_only_looked_at_do_not_count() -> None:
+    assert same_bits(found_by(other_gradients_beside).keep, found_by(in_halves).keep)
+
+
+def test_a_model_that_changes_its_type_on_the_way_is_still_seen() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with winticket.rigl(model, 0.3, steps=STEPS, every=EVERY) as sparse:
+        for step in range(STEPS):
+            if step == EVERY - 1:  # the update after which the mask changes is waited for
+                model.double()
+            x, y = batch(step)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x.to(next(model.parameters()).dtype)), y).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            assert revived(model, sparse.mask) == 0
+    assert same_bits(sparse.mask.keep, found_by(plain).keep)
 
 
 def test_an_optimiser_of_another_make_that_is_named_is_counted() -> None:
@@ -628,6 +669,17 @@ def test_gradients_that_say_nothing_are_told() -> None:
     ):
         loss_of(model, 0).backward()  # type: ignore[no-untyped-call]
         for _ in range(EVERY):
+            optimizer.step()
+    with (  # noqa: PT012
+        pytest.raises(RuntimeError, match=r"what torch.autograd.grad gives is not the update's"),
+        winticket.rigl(model, 0.3, steps=STEPS, every=EVERY),
+    ):
+        weights = list(model.parameters())
+        for step in range(EVERY):
+            for weight, found in zip(
+                weights, torch.autograd.grad(loss_of(model, step), weights), strict=True
+            ):
+                weight.grad = found
             optimizer.step()
     with (  # noqa: PT012
         pytest.raises(RuntimeError, match=r"the gradient of 0.weight is not finite at step 4"),

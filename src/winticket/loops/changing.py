@@ -147,8 +147,7 @@ class Sparse:
 
     def _record_step(self, step: int) -> None:
         assert self._rule is not None
-        self._rule.seen.clear()
-        self._rule.recording = self._grow is by_gradient and step in self._at
+        self._rule.record(self._grow is by_gradient and step in self._at)
 
     def _change(self, rule: Rule) -> None:
         before = self.mask
@@ -191,7 +190,7 @@ class Sparse:
         if not any(self._times_seen().values()):  # ranks find the same, and raise together
             raise RuntimeError(
                 f"no gradient of the masked weights was seen for step {self.step}, where the mask changes; each update "
-                "is to follow a backward pass, within the block"
+                "is to follow a backward pass, within the block, and what torch.autograd.grad gives is not the update's"
             )
         found = summed_over_ranks(self._model, {name: g.detach() for name, g in own.items()})
         for name, gradient in found.items():
@@ -276,7 +275,8 @@ def rigl(
     is the last one, and `sparse.ticket` has it with the weights and buffers from before the block.
 
     The gradient is the loop's own, of its own loss: that of the update after which the mask changes, by all weights,
-    summed over the backward passes of that update. (In the paper that update is left out.) New weights begin at exactly
+    summed over the backward passes of that update; what `torch.autograd.grad` gives beside them does not count. (In the
+    paper that update is left out.) New weights begin at exactly
     0, and so does what a torch.optim optimiser keeps of them in tensors of the weight's shape; one of another make,
     named as `optimizer`, is followed, but sees to its own state. Steps of torch.optim optimisers over the model's
     parameters are counted, and of those named; else say `sparse.at(step)`.

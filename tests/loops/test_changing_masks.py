@@ -691,6 +691,27 @@ def test_gradients_that_say_nothing_are_told() -> None:
             optimizer.step()
 
 
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("set", "the scores of layer '0.weight' are not all finite"),
+        ("gradual", "the scores of layer '0.weight' are not all finite"),
+        ("rigl", "the gradient of 0.weight is not finite at step 4"),
+    ],
+)
+def test_a_training_that_has_diverged_is_told_at_the_next_change(method: str, words: str) -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with (  # noqa: PT012
+        pytest.raises((ValueError, RuntimeError), match=re.escape(words) + ".* diverged"),
+        METHODS[method](model, 0.3, steps=STEPS, every=EVERY),
+    ):
+        for step in range(STEPS):
+            optimizer.zero_grad()
+            (loss_of(model, step) * (torch.nan if step == 1 else 1.0)).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+
 @pytest.mark.parametrize("kind", [torch.optim.LBFGS, torch.optim.Rprop])
 def test_optimisers_whose_state_cannot_begin_anew_are_refused_before_their_first_step(kind: Any) -> None:
     model = network()

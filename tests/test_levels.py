@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -289,6 +289,54 @@ def test_several_optimisers_per_update_are_set_right_by_the_loop() -> None:
             assert level.step == STEPS
         ends.append(tensors(model))
     assert same_bits(*ends)
+
+
+class Wrapping(torch.optim.Optimizer):
+    """A torch optimiser that drives another within its step."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        super().__init__(parameters, {})
+        self.inner = torch.optim.SGD(self.param_groups, lr=0.1)
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        if closure is not None:
+            closure()
+        self.inner.step()
+
+
+def test_a_step_within_another_optimisers_step_is_part_of_it() -> None:
+    how: Any = {"rewind": rewind.to_step, "rewind_step": 4}
+    ends = []
+    for wrapped in (True, False):
+        model = network()
+        for level in Levels(model, [0.5], **how):
+            with level:
+                kind: Any = Wrapping if wrapped else partial(torch.optim.SGD, lr=0.1)
+                optimizer = kind(model.parameters())
+                if wrapped:
+                    with pytest.raises(ZeroDivisionError):
+                        optimizer.step(lambda: 1 / 0)
+                train(model, optimizer, level.ticket.start.step)
+            assert level.step == STEPS
+        ends.append(tensors(model))
+    assert same_bits(*ends)
+
+
+def test_steps_that_a_fused_optimiser_leaves_out_are_not_counted() -> None:
+    model = network()
+    level = Levels(model, [0.5]).first()
+    with level:
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        for step in range(6):
+            before = tensors(model)["0.weight"]
+            optimizer.zero_grad()
+            loss = model(batch(step)[0]).square().mean() * (torch.inf if step < 2 else 1.0)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            assert torch.equal(before, tensors(model)["0.weight"]) is (step < 2)
+    assert level.step == 4
 
 
 EVERY = [getattr(criteria, name) for name in criteria.__all__ if name[0].islower()]

@@ -223,7 +223,8 @@ def _check(scores: Scores, mask: Mask) -> None:
             raise ValueError(f"layer {name!r} of shape {tuple(keep.shape)} has scores of shape {given}")
         if not bool(torch.isfinite(scores[name]).all()):
             raise ValueError(
-                f"the scores of layer {name!r} are not all finite; a criterion gives finite scores"
+                f"the scores of layer {name!r} are not all finite; a criterion gives finite scores, of a training that "
+                "has not diverged"
             )
 
 

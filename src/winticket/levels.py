@@ -16,6 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from winticket.allocate import Allocate, layerwise
 from winticket.criteria import Criterion, magnitude
 from winticket.criteria.evidence import Batch
+from winticket.loops.counting import is_update, updates
 from winticket.loops.scoring import (
     Density,
     Scoring,
@@ -23,7 +24,6 @@ from winticket.loops.scoring import (
     name_of,
     require_function,
     state_of,
-    updates,
     warn_of_emptied,
     whole,
 )
@@ -213,8 +213,9 @@ class Level:
     def at(self, step: int, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Say that `step` updates have been made, counted from the first of the first level.
 
-        Not needed where each update is one step of a torch.optim optimiser: those are counted. A rewind that puts
-        the optimiser's state back is given its state from `optimizer`. RuntimeError outside the level's block.
+        Not needed where each update is one step of a torch.optim optimiser: those are counted, and of one that wraps
+        another the outer ones. A rewind that puts the optimiser's state back is given its state from `optimizer`; give
+        the inner one here where that has the state. RuntimeError outside the level's block.
         """
         if self._stack is None:
             raise RuntimeError(f"level {self.number} is not being trained; enter it first: `with level:`")
@@ -265,7 +266,7 @@ class Level:
             )
 
     def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        if updates(optimizer, self._model):
+        if is_update(optimizer, self._model):
             self.at(self.step + 1, optimizer)
 
 

@@ -1,5 +1,6 @@
 """Masks that change in a loop of one's own: against the engine, and against RigL written out in plain PyTorch."""
 
+import copy
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -68,8 +69,30 @@ def revived(model: nn.Module, mask: Mask) -> int:
 # --------------------------------------------------------------------------------------- against other code
 
 
+def magnitude_by_hand(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
+    return {name: model.get_parameter(name).detach().abs() for name in names}
+
+
+def taylor_by_hand(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
+    """(w · ∂L/∂w)² of one batch, of a copy in float64, as in evaluation (Molchanov et al. 2019)."""
+    twin, (x, y) = copy.deepcopy(model).double().eval(), batch(500)
+    twin.zero_grad()
+    F.cross_entropy(twin(x.double()), y).backward()  # type: ignore[no-untyped-call]
+    found = {}
+    for name in names:
+        weight = twin.get_parameter(name)
+        assert weight.grad is not None
+        found[name] = (weight.detach() * weight.grad) ** 2
+    return found
+
+
 def rigl_by_hand(
-    model: nn.Module, optimizer: torch.optim.Optimizer, keep: dict[str, Tensor], parts: int
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    keep: dict[str, Tensor],
+    *,
+    parts: int = 1,
+    score: Callable[[nn.Module, Iterable[str]], dict[str, Tensor]] = magnitude_by_hand,
 ) -> dict[str, Tensor]:
     """Evci et al. 2020, algorithm 1, one weight after the other; nothing of the library is used. The last mask."""
     weights = dict(model.named_parameters())
@@ -92,11 +115,12 @@ def rigl_by_hand(
         if step % EVERY or step > 0.75 * STEPS:
             continue
         share = 0.3 / 2 * (1 + math.cos(math.pi * step / (0.75 * STEPS)))
+        scores = score(model, keep)
         for name, k in keep.items():
-            size, slope = weights[name].detach().abs().flatten(), dense[name].abs().flatten()
+            size, slope = scores[name].flatten(), dense[name].abs().flatten()
             alive = k.flatten().nonzero().flatten().tolist()
             count = int(share * len(alive))
-            gone = sorted(alive, key=size.tolist().__getitem__)[:count]
+            gone = sorted(alive, key=size.neg().tolist().__getitem__)[len(alive) - count :]
             left = set(alive) - set(gone)
             free = [i for i in range(k.numel()) if i not in left]
             new = sorted(free, key=slope.neg().tolist().__getitem__)[:count]
@@ -120,7 +144,7 @@ def test_rigl_is_the_algorithm_written_out(kind: str, parts: int) -> None:
         first = sparse.mask
         for step in range(STEPS):
             update(model, optimizer, step, parts)
-    wanted = rigl_by_hand(reference, OPTIMIZERS[kind](reference.parameters()), dict(first.keep), parts)
+    wanted = rigl_by_hand(reference, OPTIMIZERS[kind](reference.parameters()), dict(first.keep), parts=parts)
     assert same_bits(sparse.mask.keep, wanted)
     assert not same_bits(sparse.mask.keep, first.keep)
     for name, value in reference.state_dict().items():
@@ -270,6 +294,42 @@ def scaled(model: nn.Module, sparse: Sparse) -> None:
         scaler.update()
 
 
+def scaled_and_left_out(model: nn.Module, sparse: Sparse, *, fused: bool) -> None:
+    """Every third loss is not finite, and the step is left out: by the scaler, or by the fused optimiser itself."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=fused)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for step in range(STEPS):
+        for good in (False, True) if step % 3 == 0 else (True,):
+            optimizer.zero_grad()
+            noise = 1.0 if good else torch.inf
+            scaler.scale(loss_of(model, step) * noise).backward()  # type: ignore[no-untyped-call]
+            scaler.step(optimizer)
+            scaler.update()
+            assert sparse.step == step + good
+
+
+def other_gradients_beside(model: nn.Module, sparse: Sparse) -> None:
+    """Gradients that are looked at and never reach `.grad`, before the update's own and after it."""
+    optimizer, weights = torch.optim.SGD(model.parameters(), lr=0.1), list(model.parameters())
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        for _ in range(2):
+            (loss_of(model, step) / 2).backward(retain_graph=True)  # type: ignore[no-untyped-call]
+            found = torch.autograd.grad(100 * loss_of(model, step, 9), weights, create_graph=True)
+            norm = torch.stack([g.square().sum() for g in found]).sum()
+            torch.autograd.grad(norm, weights)
+        optimizer.step()
+
+
+def in_halves(model: nn.Module, sparse: Sparse) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        for _ in range(2):
+            (loss_of(model, step) / 2).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
 def by_closure(model: nn.Module, sparse: Sparse) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for step in range(STEPS):
@@ -326,6 +386,60 @@ def told(model: nn.Module, sparse: Sparse) -> None:
         sparse.at(step + 1)
 
 
+class Wrapping(torch.optim.Optimizer):
+    """A torch optimiser that drives another within its step, twice where it is told, as sharpness-aware ones do."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], *, times: int = 1, momentum: float = 0.0) -> None:
+        super().__init__(parameters, {})
+        self.inner, self.times = torch.optim.SGD(self.param_groups, lr=0.1, momentum=momentum), times
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        if closure is not None:
+            closure()
+        for _ in range(self.times):
+            self.inner.step()
+
+
+class Derived(torch.optim.SGD):
+    """Its step is hooked, and so is the one that it derives from."""
+
+    def step(self, closure: Any = None) -> Any:
+        return super().step(closure)
+
+
+def wrapping(model: nn.Module, sparse: Sparse) -> None:
+    optimizer = Wrapping(model.parameters())
+    for step in range(STEPS):
+        update(model, optimizer, step)
+        assert sparse.step == step + 1
+
+
+def derived(model: nn.Module, sparse: Sparse) -> None:
+    torch.optim.SGD(model.parameters(), lr=0.1)  # which has its own step hooked
+    optimizer = Derived(model.parameters(), lr=0.1)
+    for step in range(STEPS):
+        update(model, optimizer, step)
+        assert sparse.step == step + 1
+
+
+def within_a_step_of_something_else(model: nn.Module, sparse: Sparse) -> None:
+    """A search over learning rates whose loss is a training: its own steps are none of the model's."""
+    rate = nn.Parameter(torch.tensor(0.1))
+    outer = torch.optim.SGD([rate], lr=0.0)
+    outer.step(lambda: plain(model, sparse))
+
+
+def after_steps_that_raised(model: nn.Module, sparse: Sparse) -> None:
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    optimizer: Any
+    for optimizer in (Wrapping(model.parameters()), torch.optim.SGD(model.parameters(), lr=0.1)):
+        with pytest.raises(ZeroDivisionError):
+            optimizer.step(fails)
+    plain(model, sparse)  # by another optimiser
+
+
 def compiled_model(model: nn.Module, sparse: Sparse) -> None:
     torch.compiler.reset()
     compiled, optimizer = (
@@ -350,10 +464,16 @@ LOOPS: dict[str, Loop] = {
     "left out": partial(left_out, to_none=True),
     "left out, zeros": partial(left_out, to_none=False),
     "scaled": scaled,
+    "scaled, left out": partial(scaled_and_left_out, fused=False),
+    "scaled, left out, fused": partial(scaled_and_left_out, fused=True),
     "closure": by_closure,
     "another model": another_model_beside,
     "several optimizers": several_optimizers,
     "another make, told": told,
+    "wrapping": wrapping,
+    "derived": derived,
+    "within a step of something else": within_a_step_of_something_else,
+    "after steps that raised": after_steps_that_raised,
     "compiled": compiled_model,
     "compiled steps": compiled_steps,
 }
@@ -363,6 +483,25 @@ LOOPS: dict[str, Loop] = {
 @pytest.mark.parametrize("loop", LOOPS)
 def test_the_loops_that_people_have_find_the_same_mask(loop: str) -> None:
     assert same_bits(found_by(LOOPS[loop]).keep, found_by(plain).keep)
+
+
+def test_gradients_that_are_only_looked_at_do_not_count() -> None:
+    assert same_bits(found_by(other_gradients_beside).keep, found_by(in_halves).keep)
+
+
+def test_a_model_that_changes_its_type_on_the_way_is_still_seen() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with winticket.rigl(model, 0.3, steps=STEPS, every=EVERY) as sparse:
+        for step in range(STEPS):
+            if step == EVERY - 1:  # the update after which the mask changes is waited for
+                model.double()
+            x, y = batch(step)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x.to(next(model.parameters()).dtype)), y).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            assert revived(model, sparse.mask) == 0
+    assert same_bits(sparse.mask.keep, found_by(plain).keep)
 
 
 def test_an_optimiser_of_another_make_that_is_named_is_counted() -> None:
@@ -376,6 +515,55 @@ def test_an_optimiser_of_another_make_that_is_named_is_counted() -> None:
     assert "step" not in vars(optimizer)
 
 
+class Driving:
+    """Of another make, with a torch optimiser inside."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.inner = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def zero_grad(self) -> None:
+        self.inner.zero_grad()
+
+    def step(self, fails: bool = False) -> None:
+        self.inner.step()
+        if fails:
+            raise ZeroDivisionError
+
+
+def test_an_optimiser_of_another_make_around_one_of_torch_is_counted_once() -> None:
+    model, other = network(), network()
+    optimizer = Driving(model)
+    with (
+        winticket.rigl(model, 0.3, steps=STEPS, every=EVERY, optimizer=optimizer) as sparse,
+        masked(other, Mask({}), optimizer=optimizer),  # another block that follows it
+    ):
+        for step in range(STEPS):
+            update(model, optimizer, step)
+            assert sparse.step == step + 1
+        with pytest.raises(ZeroDivisionError):
+            optimizer.step(fails=True)
+        optimizer.step()
+        assert sparse.step == STEPS + 1  # what raised is not counted, and stands in nothing's way
+    assert same_bits(sparse.mask.keep, found_by(plain).keep)
+
+
+def test_an_optimiser_within_another_forgets_what_is_new_as_well() -> None:
+    model = network()
+    optimizer = Wrapping(model.parameters(), times=2, momentum=0.9)
+    with winticket.rigl(model, 0.3, steps=STEPS, every=EVERY) as sparse:
+        new = 0
+        for step in range(STEPS):
+            before = sparse.mask
+            update(model, optimizer, step)
+            assert sparse.step == step + 1
+            for name, keep in sparse.mask.keep.items():
+                fresh = keep & ~before.keep[name]
+                new += int(fresh.sum())
+                momentum = optimizer.inner.state[model.get_parameter(name)]["momentum_buffer"]
+                assert not bool(momentum[fresh].any())
+    assert new > 0
+
+
 def test_seeds_decide_the_random_parts_alone() -> None:
     one, again, other = (found_by(plain, "set", seeds=Seeds(*s)) for s in ((1, 0), (1, 0), (1, 1)))
     assert same_bits(one.keep, again.keep)
@@ -387,6 +575,19 @@ def test_criteria_that_look_at_more_than_weights(criterion: criteria.Criterion) 
     mask = found_by(plain, criterion=criterion, batches=[batch(500)])
     assert mask.count() == 57
     assert not same_bits(mask.keep, found_by(plain).keep)
+
+
+def test_the_gradient_is_the_loops_own_whatever_the_criterion_looks_at() -> None:
+    model, reference = network(), network()
+    options: dict[str, Any] = {"criterion": criteria.taylor, "batches": [batch(500)]}
+    with winticket.rigl(model, 0.3, steps=STEPS, every=EVERY, **options) as sparse:
+        first = sparse.mask
+        plain(model, sparse)
+    optimizer = torch.optim.SGD(reference.parameters(), lr=0.1)
+    wanted = rigl_by_hand(reference, optimizer, dict(first.keep), score=taylor_by_hand)
+    assert same_bits(sparse.mask.keep, wanted)
+    for name, value in reference.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
 
 
 # --------------------------------------------------------------------------------------- ends and mistakes
@@ -470,12 +671,44 @@ def test_gradients_that_say_nothing_are_told() -> None:
         for _ in range(EVERY):
             optimizer.step()
     with (  # noqa: PT012
+        pytest.raises(RuntimeError, match=r"what torch.autograd.grad gives is not the update's"),
+        winticket.rigl(model, 0.3, steps=STEPS, every=EVERY),
+    ):
+        weights = list(model.parameters())
+        for step in range(EVERY):
+            for weight, found in zip(
+                weights, torch.autograd.grad(loss_of(model, step), weights), strict=True
+            ):
+                weight.grad = found
+            optimizer.step()
+    with (  # noqa: PT012
         pytest.raises(RuntimeError, match=r"the gradient of 0.weight is not finite at step 4"),
         winticket.rigl(model, 0.3, steps=STEPS, every=EVERY),
     ):
         for step in range(EVERY):
             optimizer.zero_grad()
             (loss_of(model, step) * torch.inf).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("set", "the scores of layer '0.weight' are not all finite"),
+        ("gradual", "the scores of layer '0.weight' are not all finite"),
+        ("rigl", "the gradient of 0.weight is not finite at step 4"),
+    ],
+)
+def test_a_training_that_has_diverged_is_told_at_the_next_change(method: str, words: str) -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with (  # noqa: PT012
+        pytest.raises((ValueError, RuntimeError), match=re.escape(words) + ".* diverged"),
+        METHODS[method](model, 0.3, steps=STEPS, every=EVERY),
+    ):
+        for step in range(STEPS):
+            optimizer.zero_grad()
+            (loss_of(model, step) * (torch.nan if step == 1 else 1.0)).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
 
@@ -528,6 +761,60 @@ def test_mistakes_are_told_before_any_training(method: str, density: float, how:
     ):
         raise AssertionError("the block must not begin")
     assert same_bits(dict(model.state_dict()), dict(network().state_dict()))
+
+
+@pytest.mark.parametrize("method", ["set", "rigl"])
+def test_a_frozen_layer_is_to_be_excluded(method: str) -> None:
+    model = network()
+    model.get_submodule("0").requires_grad_(False)
+    words = (
+        f"0.weight is frozen, and {method} would exchange its weights for zeros that no optimiser moves; exclude it "
+        "(exclude=['0.weight'])"
+    )
+    with (
+        pytest.raises(ValueError, match=re.escape(words)),
+        METHODS[method](model, 0.3, steps=STEPS),
+    ):
+        raise AssertionError("the block must not begin")
+    assert same_bits(dict(model.state_dict()), dict(network().state_dict()))
+    before = model.get_parameter("0.weight").clone()
+    with METHODS[method](model, 0.3, steps=STEPS, exclude=["0.*"]) as sparse:
+        pass_steps(model)
+    assert list(sparse.mask.keep) == ["3.weight"]
+    assert torch.equal(model.get_parameter("0.weight"), before)
+    with winticket.gradual(model, 0.3, steps=STEPS) as sparse:  # which gives no place to a new weight
+        pass_steps(model)
+    assert sparse.mask.layers()["0.weight"] == (38, 128)
+
+
+@pytest.mark.parametrize("method", ["set", "rigl"])
+def test_a_layer_that_is_frozen_on_the_way_keeps_its_mask(method: str) -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with METHODS[method](model, 0.3, steps=STEPS, every=EVERY) as sparse:
+        first, masks = sparse.mask, {}
+        for step in range(1, STEPS + 1):
+            model.get_submodule("0").requires_grad_(not 5 <= step <= 8)
+            update(model, optimizer, step)
+            masks[step] = sparse.mask
+    assert not torch.equal(masks[4].keep["0.weight"], first.keep["0.weight"])
+    assert torch.equal(masks[8].keep["0.weight"], masks[4].keep["0.weight"])
+    assert not torch.equal(masks[8].keep["3.weight"], masks[4].keep["3.weight"])
+    assert not torch.equal(masks[12].keep["0.weight"], masks[8].keep["0.weight"])
+
+
+def test_a_layer_without_a_gradient_keeps_its_mask_and_its_weights() -> None:
+    model = nn.ModuleDict({"used": network(), "unused": nn.Linear(8, 4)})
+    start = model.get_parameter("unused.weight").detach().clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with winticket.rigl(model, 0.3, steps=STEPS, every=EVERY) as sparse:
+        first = sparse.mask
+        for step in range(STEPS):
+            update(model["used"], optimizer, step)
+    assert torch.equal(sparse.mask.keep["unused.weight"], first.keep["unused.weight"])
+    assert not torch.equal(sparse.mask.keep["used.0.weight"], first.keep["used.0.weight"])
+    weight = model.get_parameter("unused.weight").detach()
+    assert torch.equal(weight, start * first.keep["unused.weight"])
 
 
 @pytest.mark.parametrize("method", ["set", "rigl"])

@@ -27,7 +27,7 @@ from winticket.procedures.dynamic import (
 from winticket.procedures.early_bird import emerged, looks
 from winticket.procedures.stages import dense_ticket, evidence, no_curve
 from winticket.run import Store, stored_needs
-from winticket.ticket import Mask, State, Ticket, Trajectory, same_bits
+from winticket.ticket import Failed, Mask, State, Ticket, Trajectory, same_bits
 from winticket.train import Recipe
 from winticket.train.rules import DROPPED, UNTIL, Regrowing, Score, Thinning
 
@@ -114,6 +114,33 @@ def test_every_layer_keeps_its_count_at_every_change(
     assert not same_bits(path.ticket.mask.keep, ticket.mask.keep)
     for name, keep in path.ticket.mask.keep.items():
         assert not bool(path.saved[40].weights[name][~keep].any())
+
+
+@pytest.mark.parametrize("method", ["set", "rigl", "gradual"])
+def test_weights_that_diverge_in_the_update_before_a_change_fail_alone(method: str, setup: Setup) -> None:
+    # Every loss so far is finite when the mask is to change.
+    setup = replace(setup, recipe=replace(setup.recipe, optimizer="sgd", lr=1e300))
+    dense = dense_ticket(setup, 0)
+    options: dict[str, Any] = {"criterion": criteria.magnitude, "every": 1}
+    if method == "gradual":
+        (path,) = train_thinning(setup, [dense], density=0.3, allocate=allocate.layerwise, **options)
+    else:
+        ticket = sparse_start(dense, density=0.3, allocate=allocate.erk)
+        grow = at_random if method == "set" else by_gradient
+        (path,) = train_regrowing(setup, [ticket], grow=grow, **options)
+    assert isinstance(path, Failed)
+    assert path.reason == "the loss stopped being finite at step 2"
+
+
+def test_scores_that_are_not_finite_are_refused(setup: Setup) -> None:
+    ticket = sparse_start(dense_ticket(setup, 0), density=0.3, allocate=allocate.layerwise)
+    rule = Regrowing(40, at_random, by_magnitude(setup), every=4)
+    weights = torch.zeros(10, 8)
+    weights[3, 3] = torch.nan
+    with pytest.raises(
+        ValueError, match=r"scores of layer 'fc3.weight' are not all finite.*has not diverged"
+    ):
+        rule.change(ticket, at(setup, 4, {"fc3.weight": weights}), dict)
 
 
 def test_set_draws_anew_each_time_and_the_same_for_the_same_step(setup: Setup) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,6 +199,31 @@ def scored_on_their_own(rank: int) -> dict[str, object]:
     return regrown(rank, criterion=criteria.taylor, batches=[batch(7, rank)])
 
 
+def sharded(rank: int) -> dict[str, object]:
+    """RigL under an optimiser that steps another over its own rank's share, and over nothing elsewhere."""
+    with warnings.catch_warnings():  # torch's own, of what it imports
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from torch.distributed.optim import ZeroRedundancyOptimizer
+    ddp = DistributedDataParallel(network())
+    steps = []
+    with winticket.rigl(ddp, 0.5, steps=12, every=2) as sparse:
+        first = sparse.mask
+        optimizer = ZeroRedundancyOptimizer(ddp.parameters(), torch.optim.SGD, lr=0.1, momentum=0.9)
+        for step in range(12):
+            optimizer.zero_grad()
+            x, y = batch(step, rank)
+            F.cross_entropy(ddp(x), y).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            steps.append(sparse.step)
+    return {
+        "steps": steps,
+        "first": digest(dict(first.keep)),
+        "mask": digest(dict(sparse.mask.keep)),
+        "weights": digest({n: p.detach() for n, p in ddp.module.named_parameters()}),
+        "wrong": revived(ddp.module, sparse.mask),
+    }
+
+
 def learned(rank: int) -> dict[str, object]:
     """Edge-popup on two ranks, wrapped within the block; and in one process on the examples of both."""
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -242,6 +268,7 @@ CASES = {
     "regrown": regrown,
     "regrown, own seeds": lambda rank: regrown(rank, seeds=Seeds(rank, 0)),
     "regrown, own examples": scored_on_their_own,
+    "sharded": sharded,
     "search": lambda rank: search(rank, "same"),
     "search, own examples": lambda rank: search(rank, "own"),
     "ddp": lambda rank: under_a_mask(rank, "ddp"),

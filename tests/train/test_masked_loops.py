@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from winticket.ticket import Mask, Seeds, State, Ticket
@@ -232,6 +233,22 @@ def test_gradients_are_masked_of_parameters_that_came_later_or_were_frozen() -> 
         model.load_state_dict(fresh, assign=True)  # other Parameters under the same names
         model.get_parameter("0.weight").requires_grad_(True)
         loss_of(model, 0).backward()  # type: ignore[no-untyped-call]
+        for name, keep in mask.keep.items():
+            gradient = model.get_parameter(name).grad
+            assert gradient is not None
+            assert not gradient[~keep].any()
+
+
+def test_tensors_that_stand_in_for_weights_are_left_alone_and_the_weights_are_still_watched() -> None:
+    model = network()
+    dense = {name: value.detach().clone() for name, value in model.named_parameters()}
+    mask = half(model)
+    with masked(model, mask):
+        loss = loss_of(model, 0)
+        given = {name: value.clone().requires_grad_() for name, value in dense.items()}
+        functional_call(model, given, (batch(1)[0],))  # between a forward pass and its backward pass
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert all(torch.equal(given[name], value) for name, value in dense.items())
         for name, keep in mask.keep.items():
             gradient = model.get_parameter(name).grad
             assert gradient is not None

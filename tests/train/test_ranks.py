@@ -82,6 +82,14 @@ def test_masks_that_change_are_one_on_all_ranks_and_see_everybodys_gradient(rank
     assert one["counts"] == ["{'0.weight': (24, 48), '2.weight': (12, 24)}"]
 
 
+def test_an_optimiser_cut_up_over_the_ranks_is_counted_once(ranks: Ranks) -> None:
+    one, two = (rank["sharded"] for rank in ranks)
+    assert one == two
+    assert one["steps"] == list(range(1, 13))
+    assert one["mask"] != one["first"]
+    assert one["wrong"] == 0
+
+
 @pytest.mark.parametrize("case", ["own seeds", "own examples"])
 def test_ranks_whose_changing_masks_differ_all_say_so(case: str, ranks: Ranks) -> None:
     for rank in (rank[f"regrown, {case}"] for rank in ranks):

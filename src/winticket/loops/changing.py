@@ -16,13 +16,13 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from winticket.allocate import BY_LAYER, Allocate, layerwise
 from winticket.criteria import Criterion, magnitude
 from winticket.criteria.evidence import Batch
+from winticket.loops.counting import is_update, outermost, updates
 from winticket.loops.scoring import (
     Density,
     Scoring,
     check_densities,
     name_of,
     state_of,
-    updates,
     warn_of_emptied,
     whole,
 )
@@ -73,8 +73,9 @@ class Sparse:
         """Say that `step` updates have been made, after each update; from the first time on none is counted.
 
         Not needed where each update is one step of a torch.optim optimiser, or of one of another make that the block
-        was given: those are counted. Where an update takes several, say `at(0)` before the first. RuntimeError outside
-        the block; ValueError where steps fall, or one at which the mask changes was left out.
+        was given: those are counted, and of one that wraps another the outer ones. Where an update takes several, say
+        `at(0)` before the first. RuntimeError outside the block; ValueError where steps fall, or one at which the mask
+        changes was left out.
         """
         if self._rule is None:
             raise RuntimeError("no training is going on; `at` is for the loop within the block")
@@ -98,11 +99,13 @@ class Sparse:
             stack.callback(self._optimizers.clear)
             self._record_step(1)
             # What happens here is no part of a step that is compiled.
-            before, after = map(torch.compiler.disable, (self._before_step, self._after_step))
+            before, after, followed = map(
+                torch.compiler.disable, (self._before_step, self._after_step, self._after_followed)
+            )
             stack.callback(register_optimizer_step_pre_hook(before).remove)
             stack.callback(register_optimizer_step_post_hook(after).remove)
             for other in of_another_make(optimizer):
-                stack.callback(follow(other, self._count))
+                stack.callback(follow(other, followed))
             yield self
         if missed := [t for t in sorted(self._at) if t > self.step]:
             warnings.warn(
@@ -123,6 +126,11 @@ class Sparse:
         if updates(optimizer, self._model):
             if not any(optimizer is known for known in self._optimizers):
                 self._optimizers.append(optimizer)
+            if is_update(optimizer, self._model):
+                self._count()
+
+    def _after_followed(self) -> None:
+        if outermost(self._model):
             self._count()
 
     def _count(self) -> None:
@@ -139,12 +147,13 @@ class Sparse:
 
     def _record_step(self, step: int) -> None:
         assert self._rule is not None
-        self._rule.seen.clear()
-        self._rule.recording = self._grow is by_gradient and step in self._at
+        self._rule.record(self._grow is by_gradient and step in self._at)
 
     def _change(self, rule: Rule) -> None:
         before = self.mask
         mask = self._changes.change(self._ticket, state_of(self._model, step=self.step), self._gradient)
+        if self._grow:
+            mask = Mask({**mask.keep, **{name: before.keep[name] for name in self._untrained()}})
         check_ranks(self._model, mask)
         warn_of_emptied(f"the mask after step {self.step}", mask, before=before, stacklevel=_CALLER)
         self._ticket = replace(self._ticket, mask=mask)
@@ -155,6 +164,20 @@ class Sparse:
             for optimizer in self._optimizers:
                 _forget(optimizer, parameters[name], fresh)
 
+    def _untrained(self) -> list[str]:
+        """Layers whose new weights would stay at 0: frozen, or, where gradients are looked at, without any."""
+        parameters = dict(bare(self._model).named_parameters())
+        if self._grow is not by_gradient:
+            return [name for name in self.mask.keep if not parameters[name].requires_grad]
+        return [name for name, times in self._times_seen().items() if not times]
+
+    def _times_seen(self) -> dict[str, float]:
+        """On how many ranks each layer had a gradient in the step just made."""
+        assert self._rule is not None
+        names, device = list(self.mask.keep), next(bare(self._model).parameters()).device
+        own = torch.tensor([float(name in self._rule.seen) for name in names], device=device)
+        return dict(zip(names, summed_over_ranks(self._model, {"": own})[""].tolist(), strict=True))
+
     def _gradient(self) -> Mapping[str, Tensor]:
         """The loop's own, of all weights, pruned ones too: that of the step which has just been made."""
         assert self._rule is not None
@@ -164,12 +187,10 @@ class Sparse:
             weight = parameters[name]
             wide = torch.promote_types(weight.dtype, torch.float32)
             own[name] = seen[name] if name in seen else torch.zeros_like(weight, dtype=wide)
-        # Ranks find the same, and raise together.
-        some = torch.tensor([float(len(seen))], device=next(iter(own.values())).device)
-        if not bool(summed_over_ranks(self._model, {"": some})[""].any()):
+        if not any(self._times_seen().values()):  # ranks find the same, and raise together
             raise RuntimeError(
                 f"no gradient of the masked weights was seen for step {self.step}, where the mask changes; each update "
-                "is to follow a backward pass, within the block"
+                "is to follow a backward pass, within the block, and what torch.autograd.grad gives is not the update's"
             )
         found = summed_over_ranks(self._model, {name: g.detach() for name, g in own.items()})
         for name, gradient in found.items():
@@ -206,7 +227,8 @@ def set_(
     """Sparse evolutionary training: the weakest weights of every layer go, and as many places at random come.
 
     Mocanu et al. 2018, with the falling share of Evci et al. 2020. Everything else is as in `rigl`, but that no
-    gradient is looked at; given the same seeds, data and optimiser, masks are those of the method `set`.
+    gradient is looked at: of layers without one those alone keep their part of the mask that are frozen by then. Given
+    the same seeds, data and optimiser, masks are those of the method `set`.
     """
     with claimed(model, alone=True):
         begun = _regrowing(
@@ -253,18 +275,22 @@ def rigl(
     is the last one, and `sparse.ticket` has it with the weights and buffers from before the block.
 
     The gradient is the loop's own, of its own loss: that of the update after which the mask changes, by all weights,
-    summed over the backward passes of that update. (In the paper that update is left out.) New weights begin at exactly
+    summed over the backward passes of that update; what `torch.autograd.grad` gives beside them does not count. (In the
+    paper that update is left out.) New weights begin at exactly
     0, and so does what a torch.optim optimiser keeps of them in tensors of the weight's shape; one of another make,
     named as `optimizer`, is followed, but sees to its own state. Steps of torch.optim optimisers over the model's
     parameters are counted, and of those named; else say `sparse.at(step)`.
+
+    Layers that nothing trains are to be excluded: one without a gradient in the update after which the mask changes
+    keeps its part of the mask in that change.
 
     `density`, `exclude`, `criterion`, `batches`, `example` and `seeds` are as in `prune`; the criterion scores what
     goes. Give a model in DistributedDataParallel as it is wrapped, on every rank with the same arguments: gradients are
     summed over the ranks, and masks compared.
 
-    Raises ValueError, before any training, for what `prune` raises it, where the mask would never change in so many
-    steps, the allocation does not decide by layers alone, or the model is within another such block. A step of LBFGS or
-    Rprop raises it as well. RuntimeWarning where the block ends before the last change.
+    Raises ValueError, before any training, for what `prune` raises it, where a layer is frozen, the mask would never
+    change in so many steps, the allocation does not decide by layers alone, or the model is within another such block.
+    A step of LBFGS or Rprop raises it as well. RuntimeWarning where the block ends before the last change.
     """
     with claimed(model, alone=True):
         begun = _regrowing(
@@ -301,8 +327,8 @@ def gradual(
 
     Zhu & Gupta 2017, eq. 1; T is three quarters of `steps`, and the mask changes after every `every` updates until
     then. No lottery: the weights are never rewound, though `sparse.ticket` has those from before the block. Options,
-    counting and errors are as in `rigl`, but that any optimiser will do and any allocation that can prune a little at
-    a time.
+    counting and errors are as in `rigl`, but that layers may be frozen, and any optimiser will do and any allocation
+    that can prune a little at a time.
     """
     with claimed(model, alone=True):
         begun = _thinning(
@@ -357,10 +383,20 @@ def _regrowing(
     check_by_layer(method, allocate)
     every = _checked(method, steps, every)
     dense = whole(score.model, exclude=exclude, seeds=seeds)
+    _check_trained(method, score.model, dense.mask)
     check_densities(dense, [density], allocate)
     mask = random_mask(dense.mask, dense.seeds, density=density, allocate=allocate)
     dense = replace(dense, about=_about(method, score, allocate, steps=steps, every=every))
     return Sparse(score.model, dense, mask, Regrowing(steps, grow, score, every), steps)
+
+
+def _check_trained(method: str, model: nn.Module, mask: Mask) -> None:
+    parameters = dict(bare(model).named_parameters())
+    if frozen := [name for name in mask.keep if not parameters[name].requires_grad]:
+        raise ValueError(
+            f"{', '.join(frozen)} is frozen, and {method} would exchange its weights for zeros that no optimiser "
+            f"moves; exclude it (exclude={frozen})"
+        )
 
 
 def check_by_layer(method: str, allocate: Allocate) -> None:

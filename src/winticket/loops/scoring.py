@@ -145,12 +145,6 @@ def state_of(model: nn.Module, *, step: int, optimizer: Mapping[str, Tensor] | N
     return State(weights, shared_buffers(model), optimizer or {}, step)
 
 
-def updates(optimizer: torch.optim.Optimizer, model: nn.Module) -> bool:
-    """Whether the optimiser has a parameter of the model."""
-    own = {id(p) for p in bare(model).parameters()}
-    return any(id(p) in own for group in optimizer.param_groups for p in group["params"])
-
-
 def name_of(function: Callable[..., object]) -> str:
     """A function's name, with the options that were put into it."""
     if isinstance(function, partial):

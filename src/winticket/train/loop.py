@@ -157,7 +157,9 @@ def _changed(run: Run, changes: Changes, feed: Feed) -> Run:
             return {name: g.cpu() for name, g in found.items()}
 
         state = one(now, r, run.step, ticket)
-        masks.append(changes.change(ticket, state, gradient) if sound[r] else ticket.mask)
+        # The last update's weights were in no loss yet.
+        goes_on = sound[r] and all(bool(w.isfinite().all()) for w in state.weights.values())
+        masks.append(changes.change(ticket, state, gradient) if goes_on else ticket.mask)
     return remasked(run, masks, now)
 
 

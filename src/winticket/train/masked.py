@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node, get_gradient_edge
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
@@ -42,6 +44,9 @@ def masked(
     Gradients of pruned weights are exactly 0, so that the norm that clipping looks at is the ticket's own, and moments
     of a fresh optimiser are 0 there. That alone would not do: moments gathered before, and weight decay, move weights
     whose gradient is zero.
+
+    Tensors that `torch.func.functional_call` puts in the place of weights are not the model's, and are left alone; its
+    parameters, detached or not, are 0 where they are pruned.
 
     `model` may be wrapped in DistributedDataParallel, by torch.compile, or an AveragedModel; names are those of the
     model within. Ranks of a DDP model compare what they were given, so all have to enter.
@@ -148,12 +153,7 @@ def _holders(model: nn.Module, weights: Sequence[Tensor]) -> set[str]:
 
 def follow(optimizer: Optimizer, rule: Callable[..., None]) -> Callable[[], None]:
     """Have the rule follow every step. Returns what undoes that."""
-    step, own = optimizer.step, vars(optimizer).get("step")
-
-    def stepped(*given: Any, **named: Any) -> Any:
-        result = step(*given, **named)
-        rule()
-        return result
+    own = vars(optimizer).get("step")
 
     def undo() -> None:
         if own is None:
@@ -161,28 +161,47 @@ def follow(optimizer: Optimizer, rule: Callable[..., None]) -> Callable[[], None
         else:
             vars(optimizer)["step"] = own
 
-    vars(optimizer)["step"] = stepped
+    vars(optimizer)["step"] = Followed(optimizer, optimizer.step, rule)
     return undo
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """A step of `optimizer`, and what follows it."""
+
+    optimizer: Optimizer
+    step: Callable[..., Any]
+    rule: Callable[..., None]
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        result = self.step(*given, **named)
+        self.rule()
+        return result
 
 
 class Rule:
     """Zero the `pruned` weights of `model` as it is now, and their gradients as they arise.
 
-    Its parameters may have moved or been replaced since the last time. While `recording`, the gradients are kept in
-    `seen` before they are zeroed: of whole weights, summed over the backward passes since gradients were reset.
+    Its parameters may have moved or been replaced since the last time; tensors that stand in for them are let be. While
+    `recording`, the gradients are kept in `seen` before they are zeroed: of whole weights, those that are added to
+    `.grad`, summed over the backward passes since gradients were reset.
     """
 
     def __init__(self, model: nn.Module, pruned: dict[str, Tensor]) -> None:
         self.model, self.pruned = model, pruned
         self.recording = False
         self.seen: dict[str, Tensor] = {}
+        self.arrived: dict[str, Tensor] = {}
+        self.nodes: dict[str, tuple[Node, RemovableHandle]] = {}
         self.watched: dict[str, tuple[nn.Parameter, RemovableHandle]] = {}
 
     @torch.no_grad()
     def __call__(self, *_: Any, **__: Any) -> None:
         parameters = dict(self.model.named_parameters())
         for name, gone in self.pruned.items():
-            weight = parameters[name]
+            weight: Tensor = parameters[name]
+            if not isinstance(weight, nn.Parameter):
+                continue  # put there by functional_call, for one forward pass: another's tensor
             if gone.device != weight.device:
                 gone = self.pruned[name] = gone.to(weight.device)  # noqa: PLW2901
             # Past autograd's count of versions: a second forward pass before the backward pass writes zeros
@@ -193,21 +212,51 @@ class Rule:
 
     def _watch(self, name: str, weight: nn.Parameter) -> None:
         """A hook of the weight itself runs before its gradient is added up, so before DDP sends it, too."""
-        before = self.watched.get(name)
-        if before is not None and (before[0] is weight or not weight.requires_grad):
+        if not weight.requires_grad:
             return
-        if before is not None:
-            before[1].remove()
-        if weight.requires_grad:
+        before = self.watched.get(name)
+        if before is None or before[0] is not weight:
+            if before is not None:
+                before[1].remove()
 
             def without_pruned(gradient: Tensor) -> Tensor:
-                gone = self.pruned[name].to(gradient.device)
                 if self.recording:
-                    self._record(name, gradient, so_far=weight.grad, gone=gone)
-                return gradient.masked_fill(gone, 0)
+                    self.arrived[name] = gradient.detach()
+                return gradient.masked_fill(self.pruned[name].to(gradient.device), 0)
 
             watch: Callable[..., RemovableHandle] = weight.register_hook
             self.watched[name] = (weight, watch(without_pruned))
+        if self.recording:
+            self._take_in(name, weight)
+
+    def _take_in(self, name: str, weight: nn.Parameter) -> None:
+        """Record what has arrived once it goes to `.grad`; `torch.autograd.grad` runs the weight's hooks as well."""
+        node = get_gradient_edge(weight).node
+        before = self.nodes.get(name)
+        if before is not None:
+            if before[0] is node:
+                return
+            before[1].remove()
+
+        def added(_: Any) -> None:
+            gone = self.pruned[name].to(weight.device)
+            self._record(name, self.arrived.pop(name), so_far=weight.grad, gone=gone)
+
+        # Held here, or it would go with the graph, and the hook with it; a weight that moves has another.
+        self.nodes[name] = (node, node.register_prehook(added))
+
+    def record(self, recording: bool) -> None:
+        """From now on, or no longer; what was seen is forgotten."""
+        self.recording = recording
+        self.seen.clear()
+        self.arrived.clear()
+        if recording:
+            for name, (weight, _) in list(self.watched.items()):
+                self._watch(name, weight)
+        else:
+            for _, handle in self.nodes.values():
+                handle.remove()
+            self.nodes.clear()
 
     @torch.no_grad()
     def _record(self, name: str, gradient: Tensor, *, so_far: Tensor | None, gone: Tensor) -> None:
@@ -230,6 +279,7 @@ class Rule:
         self()
 
     def end(self) -> None:
+        self.record(False)
         for _, handle in self.watched.values():
             handle.remove()
         self.watched.clear()

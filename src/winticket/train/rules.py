@@ -74,16 +74,25 @@ class Regrowing:
         return [t for t in range(self.every, end, self.every) if start < t <= UNTIL * end]
 
     def change(self, ticket: Ticket, now: State, gradient: Gradient) -> Mask:
-        """The weakest share of every layer replaced; what has just gone may come back, as in the authors' code."""
+        """The weakest share of every layer replaced; what has just gone may come back, as in the authors' code.
+
+        ValueError for scores that are not finite, as in a training that has diverged.
+        """
         share = DROPPED / 2 * (1 + math.cos(math.pi * now.step / (UNTIL * self.total)))
+        generator = torch.Generator().manual_seed(ticket.seeds.derive("grow", now.step))
+        wanted = self.grow(ticket.mask, gradient, generator)
         scores = self.score(ticket, now)
+        for name in ticket.mask.keep:
+            if not bool(scores[name].isfinite().all()):
+                raise ValueError(
+                    f"the scores of layer {name!r} are not all finite; a criterion gives finite scores, of a training "
+                    "that has not diverged"
+                )
         dropped = {name: int(share * int(keep.sum())) for name, keep in ticket.mask.keep.items()}
         stays = {
             name: best(scores[name], keep, int(keep.sum()) - dropped[name])
             for name, keep in ticket.mask.keep.items()
         }
-        generator = torch.Generator().manual_seed(ticket.seeds.derive("grow", now.step))
-        wanted = self.grow(ticket.mask, gradient, generator)
         return Mask({name: keep | best(wanted[name], ~keep, dropped[name]) for name, keep in stays.items()})
 
 

@@ -251,6 +251,7 @@ WRONG: dict[str, list[str]] = {
     "find digits --levels 40 --rate 0.0001 --model lenet-2": ["would prune none", "larger rate"],
     "find digits --replicates 0": ["replicates is 0", "at least 1"],
     "find digits --stack 0": ["stack is 0"],
+    "find digits --method gradual --every 600 --steps 800": ["every is 600", "would prune once, at step 600"],
     "find digits --steps 0": ["steps is 0", "at least 1"],
     "find digits --batch 0": ["batch is 0"],
     "find digits --batch 5000": ["batch 5000 is larger than the 1197 training examples", "at most 1197"],

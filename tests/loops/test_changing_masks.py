@@ -740,6 +740,13 @@ def test_optimisers_whose_state_cannot_begin_anew_are_refused_before_their_first
             {"every": 16},
             "every is 16, but method rigl changes its mask in the first 0.75 of the 20",
         ),
+        (
+            "gradual",
+            0.3,
+            {"every": 15},
+            "every is 15, but method gradual prunes in the first 0.75 of the 20 steps of training, and would prune "
+            "once, at step 15; give less, or train longer",
+        ),
         ("gradual", 0.3, {"steps": 1}, "method gradual prunes while it trains, and training has 1 steps"),
         (
             "rigl",

@@ -315,12 +315,26 @@ def test_costs_count_the_search(tmp_path: Path) -> None:
         ({"method": "rigl", "every": 0}, "every is 0; at least 1"),
         ({"method": "set", "every": 31, "steps": 40}, "every is 31, .* in the first 0.75 of the 40 steps"),
         ({"method": "rigl", "steps": 1}, "every is 1, .* of the 1 steps"),
+        (
+            {"method": "gradual", "every": 30, "steps": 40},
+            "every is 30, .* would prune once, at step 30; give",
+        ),
+        (
+            {"method": "gradual", "steps": 2},
+            "every is 1, .* of the 2 steps .* would prune once, at step 1; give",
+        ),
         ({"method": "gradual", "steps": 1}, "prunes while it trains, and training has 1 steps"),
     ],
 )
 def test_what_a_method_has_no_use_for_is_told(choices: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         Experiment.of("digits", **choices)
+
+
+def test_gradual_pruning_within_its_part_of_the_training_is_taken() -> None:
+    for steps, every in ((40, 29), (3, None), (2000, 100)):
+        asked = Experiment.of("digits", method="gradual", steps=steps, every=every)
+        assert (asked.recipe.steps, asked.every) == (steps, every)
 
 
 def test_a_pattern_that_gradual_pruning_cannot_pass_through_is_told_while_planning() -> None:

@@ -326,9 +326,9 @@ def gradual(
     """Gradual pruning within one training, to a density that falls on a cubic: d + (1 - d) · (1 - t / T)³ at step t.
 
     Zhu & Gupta 2017, eq. 1; T is three quarters of `steps`, and the mask changes after every `every` updates until
-    then. No lottery: the weights are never rewound, though `sparse.ticket` has those from before the block. Options,
-    counting and errors are as in `rigl`, but that layers may be frozen, and any optimiser will do and any allocation
-    that can prune a little at a time.
+    then, which are to be fewer than T. No lottery: the weights are never rewound, though `sparse.ticket` has those from
+    before the block. Options, counting and errors are as in `rigl`, but that layers may be frozen, and any optimiser
+    will do and any allocation that can prune a little at a time.
     """
     with claimed(model, alone=True):
         begun = _thinning(

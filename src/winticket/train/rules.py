@@ -26,13 +26,19 @@ Grow = Callable[[Mask, Gradient, torch.Generator], Mapping[str, Tensor]]
 
 
 def check_changes(method: str, steps: int, every: int | None) -> None:
-    """ValueError where the mask would never change in a training of so many steps."""
+    """ValueError where the mask would never change in a training of so many steps, or prune at once, not gradually."""
     if method == "gradual" and steps < 2:
         raise ValueError(f"method gradual prunes while it trains, and training has {steps} steps; give more")
-    if method in ("set", "rigl") and (every or usual_every(steps)) > UNTIL * steps:
+    every = every or usual_every(steps)
+    if method in ("set", "rigl") and every > UNTIL * steps:
         raise ValueError(
-            f"every is {every or usual_every(steps)}, but method {method} changes its mask in the first "
-            f"{UNTIL:g} of the {steps} steps of training alone; give less, or train longer"
+            f"every is {every}, but method {method} changes its mask in the first {UNTIL:g} of the {steps} steps of "
+            "training alone; give less, or train longer"
+        )
+    if method == "gradual" and every >= int(UNTIL * steps):
+        raise ValueError(
+            f"every is {every}, but method gradual prunes in the first {UNTIL:g} of the {steps} steps of training, and "
+            f"would prune once, at step {max(1, int(UNTIL * steps))}; give less, or train longer"
         )
 
 

@@ -57,8 +57,8 @@ class LotteryTicket(TrainerCallback):
     With several processes (DistributedDataParallel) every rank prunes to the same masks and rewinds to the same start,
     or all raise; the first writes the files.
 
-    A step that fp16 leaves out because a gradient overflowed counts if it does for the trainer's schedule: under fused
-    optimisers. With another give a larger `max_steps`; the search ends the training.
+    A step that fp16 leaves out because a gradient overflowed does not count: give a larger `max_steps`; the search ends
+    the training. Under fused optimisers the trainer's schedule counts it all the same.
 
     Raises ValueError, before any training, where the trainer would stop before the last level, a checkpoint is to be
     resumed (go on from the last ticket instead, `ticket=`), the best of all checkpoints is to be loaded at the end, the

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from winticket.allocate import BY_LAYER, Allocate, layerwise
+from winticket.allocate import Allocate, layerwise
 from winticket.criteria import Criterion, magnitude
 from winticket.criteria.evidence import Batch
 from winticket.loops.counting import is_update, outermost, updates
 from winticket.loops.scoring import (
     Density,
     Scoring,
+    check_by_layer,
     check_densities,
     name_of,
     state_of,
@@ -396,17 +397,6 @@ def _check_trained(method: str, model: nn.Module, mask: Mask) -> None:
         raise ValueError(
             f"{', '.join(frozen)} is frozen, and {method} would exchange its weights for zeros that no optimiser "
             f"moves; exclude it (exclude={frozen})"
-        )
-
-
-def check_by_layer(method: str, allocate: Allocate) -> None:
-    """ValueError for an allocation of ours whose pattern or counts a method that keeps layers' counts would lose."""
-    function = allocate.func if isinstance(allocate, partial) else allocate
-    ours = getattr(function, "__module__", "") == layerwise.__module__
-    if ours and function not in BY_LAYER:
-        raise ValueError(
-            f"{method} keeps every layer's count of weights, and {name_of(function)} does not decide by layers alone; "
-            f"possible: {', '.join(name_of(f) for f in BY_LAYER)}, or a function of your own"
         )
 
 

@@ -15,9 +15,8 @@ from torch.nn.utils.parametrize import register_parametrization, remove_parametr
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from winticket.allocate import Allocate, layerwise
-from winticket.loops.changing import check_by_layer
 from winticket.loops.counting import updates
-from winticket.loops.scoring import Density, check_densities, name_of, warn_of_emptied, whole
+from winticket.loops.scoring import Density, check_by_layer, check_densities, name_of, warn_of_emptied, whole
 from winticket.ticket import Mask, Seeds, Ticket
 from winticket.train import bare, distributed
 from winticket.train.masked import claimed

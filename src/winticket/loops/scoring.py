@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from winticket.allocate import Allocate
+from winticket.allocate import BY_LAYER, Allocate, layerwise
 from winticket.criteria import Criterion, Evidence
 from winticket.criteria.evidence import DATA, NETWORK, Batch, needed
 from winticket.models import eligible
@@ -104,6 +104,17 @@ def require_function(what: str, given: object) -> None:
             f", winticket.{room}.{given}" if isinstance(given, str) else f", one of winticket.{room}"
         )
         raise TypeError(f"{what} is {shown}, or one of your own")
+
+
+def check_by_layer(method: str, allocate: Allocate) -> None:
+    """ValueError for an allocation of ours whose pattern or counts a method that keeps layers' counts would lose."""
+    function = allocate.func if isinstance(allocate, partial) else allocate
+    ours = getattr(function, "__module__", "") == layerwise.__module__
+    if ours and function not in BY_LAYER:
+        raise ValueError(
+            f"{method} keeps every layer's count of weights, and {name_of(function)} does not decide by layers alone; "
+            f"possible: {', '.join(name_of(f) for f in BY_LAYER)}, or a function of your own"
+        )
 
 
 def check_densities(ticket: Ticket, densities: Iterable[Density], allocate: Allocate) -> None:

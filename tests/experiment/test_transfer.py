@@ -384,6 +384,8 @@ def test_into_another_width_go_the_connections_of_each_unit(
     assert result.document["experiment"]["model"] == model
     assert result.document["experiment"]["source"]["model"] == "lenet-20-10"
     assert "tickets from</dt><dd>lenet-20-10 on digits" in page(result.document, [])
+    told = result.document["verdict"]["warnings"]
+    assert any("masks alone were carried from lenet-20-10" in warning for warning in told)
 
 
 def test_another_name_of_the_same_network_takes_the_start_too(run: Run, tmp_path: Path) -> None:

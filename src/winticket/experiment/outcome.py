@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from winticket.experiment.plan import BESIDE, GATE, SOURCE, Place, Plan
+from winticket.experiment.transfers import Transfer, another_width
 from winticket.run import Store
 from winticket.ticket import Curve, Failed, Seeds, Trajectory
 
@@ -147,8 +148,14 @@ def _spent(entry: Replicate) -> dict[str, Any]:
 
 
 def _went_on(runs: Runs) -> list[str]:
-    """A warning about tickets that are not rewound to weights of the dense network's training."""
-    rewind = runs.plan.experiment.rewind
+    """A warning about tickets that do not have the start that they are a ticket by."""
+    experiment, setup = runs.plan.experiment, runs.plan.setup
+    if isinstance(experiment, Transfer) and another_width(setup, experiment.source.setup()):
+        return [
+            f"masks alone were carried from {experiment.source.model}: ticket and re-initialised twin differ by the "
+            "draw of their weights and by nothing else, so what speaks here is the random mask"
+        ]
+    rewind = experiment.rewind
     if rewind not in ("learning_rate", "fine_tune"):
         return []
     return [

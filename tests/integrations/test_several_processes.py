@@ -1,9 +1,6 @@
 """The search inside both trainers on two processes (DistributedDataParallel, gloo), held against the plain loop."""
 
 import json
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from together import together
 from winticket.ticket import same_bits
 
 DENSITIES, STEPS = [0.5, 0.25], 8
@@ -30,23 +28,9 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if find_spec(trainer) is None:
         pytest.skip(f"{trainer} is not installed")
     folder = tmp_path_factory.mktemp(trainer)
-    started = [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), trainer, str(rank), str(WORLD), str(folder)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        for rank in range(WORLD)
-    ]
-    try:
-        for process in started:
-            _, errors = process.communicate(timeout=240)
-            assert process.returncode == 0, errors
-    finally:
-        for process in started:
-            process.kill()
+    together(
+        [[str(SCRIPT), trainer, str(rank), str(WORLD), str(folder)] for rank in range(WORLD)], seconds=240
+    )
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(WORLD)], folder
 
 

@@ -1,14 +1,13 @@
 """DistributedDataParallel on two processes (gloo): one mask on all ranks, or a clear error on all."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+from together import together
 
 SCRIPT = Path(__file__).with_name("ranks.py")
 WORLD = 2
@@ -22,23 +21,11 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Ranks:
     """What each rank says of every case; the processes are started once."""
     folder = tmp_path_factory.mktemp("ranks")
     outs = [folder / f"{rank}.json" for rank in range(WORLD)]
-    command = [sys.executable, "-W", "error", str(SCRIPT)]
-    started = [
-        subprocess.Popen(
-            [*command, str(rank), str(WORLD), str(folder / "meeting"), str(outs[rank])],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        for rank in range(WORLD)
-    ]
-    try:
-        for process in started:
-            _, errors = process.communicate(timeout=120)
-            assert process.returncode == 0, errors
-    finally:
-        for process in started:
-            process.kill()
+    meeting = str(folder / "meeting")
+    together(
+        [["-W", "error", str(SCRIPT), str(r), str(WORLD), meeting, str(out)] for r, out in enumerate(outs)],
+        seconds=120,
+    )
     return [json.loads(out.read_text()) for out in outs]
 
 

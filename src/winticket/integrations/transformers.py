@@ -214,8 +214,8 @@ def _span(scheduler: Any, args: TrainingArguments, *, total: int, steps: int) ->
     if type(scheduler) is not LambdaLR:
         return  # none that the trainer makes for a number of steps
     peak = scheduler.optimizer.defaults.get("lr", args.learning_rate)
-    if all(_same(rate, _made(args, peak, total)) for rate in scheduler.lr_lambdas):
-        rate = _made(args, peak, steps)
+    whole, rate = _made(args, peak, total), _made(args, peak, steps)
+    if whole is not None and rate is not None and all(_same(own, whole) for own in scheduler.lr_lambdas):
         scheduler.lr_lambdas = [rate for _ in scheduler.lr_lambdas]
         scheduler._last_lr = [base * rate(scheduler.last_epoch) for base in scheduler.base_lrs]
         for group, now in zip(scheduler.optimizer.param_groups, scheduler._last_lr, strict=True):
@@ -224,8 +224,11 @@ def _span(scheduler: Any, args: TrainingArguments, *, total: int, steps: int) ->
         _check_span(rate, steps)
 
 
-def _made(args: TrainingArguments, peak: float, steps: int) -> Rate:
-    """What the trainer makes of these arguments for a training of `steps`, at the learning rate `peak`."""
+def _made(args: TrainingArguments, peak: float, steps: int) -> Rate | None:
+    """What the trainer makes of these arguments for a training of `steps`, at the learning rate `peak`.
+
+    None where that follows no number of steps.
+    """
     stand_in = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=peak)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the trainer has warned of them
@@ -236,13 +239,7 @@ def _made(args: TrainingArguments, peak: float, steps: int) -> Rate:
             num_training_steps=steps,
             scheduler_specific_kwargs=args.lr_scheduler_kwargs,
         )
-    rates: list[Rate] = getattr(made, "lr_lambdas", [_no_rate])
-    return rates[0]
-
-
-def _no_rate(step: int) -> float:
-    """In the place of a rate where a schedule has none; equal to nobody's."""
-    raise NotImplementedError
+    return made.lr_lambdas[0] if isinstance(made, LambdaLR) else None
 
 
 def _same(one: Rate, other: Rate) -> bool:

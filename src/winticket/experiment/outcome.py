@@ -13,7 +13,6 @@ from winticket.ticket import Curve, Failed, Seeds, Trajectory
 if TYPE_CHECKING:
     from winticket.judge import Verdict
 
-JUDGED = ("dense", "ticket", "reinit", "random")
 SPENT = ("steps", "flops", "seconds")
 CURVE_COLUMNS = ("step", "train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
 
@@ -59,10 +58,9 @@ def collect(plan: Plan, store: Store, *, only: Collection[Place] | None = None) 
     return Runs(plan, {at: tuple(stacks[at]) for at in order})
 
 
-def document(runs: Runs) -> dict[str, Any]:
+def document(runs: Runs, verdict: "Verdict") -> dict[str, Any]:
     """The result document without what depends on where and how long it ran; JSON."""
     plan = runs.plan
-    verdict = _judge(runs)
     told = verdict.as_json()
     checks = {level.density: level.as_json() for level in verdict.levels}
     levels = []
@@ -286,55 +284,18 @@ def _slim(entry: Trajectory | Failed, *, planned: int | None, seconds: float | N
     )
 
 
-def _judge(runs: Runs) -> "Verdict":
-    from winticket import judge
-
-    experiment, densities = runs.plan.experiment, runs.plan.densities()
-    levels = []
-    for number in range(1, len(densities)):
-        arms = {"dense": runs.by_place[0, "dense"], **runs.arms(number)}
-        arms = {
-            arm: entries for arm, entries in arms.items() if arm in JUDGED
-        }  # others stand beside the verdict
-        levels.append(
-            judge.Level(
-                density=densities[number],
-                accuracy={arm: _accuracies(entries) for arm, entries in arms.items()},
-                early_stop_step={arm: _early_stops(entries) for arm, entries in arms.items()},
-                accuracy_at_early_stop={arm: _at_early_stop(entries) for arm, entries in arms.items()},
-            )
-        )
-    enough = None
-    if (0, GATE) in runs.by_place:
-        doubled = _accuracies(runs.by_place[0, GATE])
-        enough = judge.gate(
-            _accuracies(runs.by_place[0, "dense"]), doubled, experiment.margin_pp, alpha=experiment.alpha
-        )
-    return judge.judge(
-        [
-            judge.Level(
-                density=1.0,
-                accuracy=dict.fromkeys(("dense", "ticket"), _accuracies(runs.by_place[0, "dense"])),
-            ),
-            *levels,
-        ],
-        margin_pp=experiment.margin_pp,
-        alpha=experiment.alpha,
-        trained_enough=enough,
-        grid=experiment.recipe.evaluate_every,
-        arms_expected=("dense", "ticket", *(arm for arm in experiment.controls if arm in JUDGED)),
-    )
-
-
-def _accuracies(entries: Sequence[Replicate]) -> tuple[float | None, ...]:
+def accuracies(entries: Sequence[Replicate]) -> tuple[float | None, ...]:
+    """Test accuracies at the end of training (fractions), None where a replicate failed."""
     return tuple(r.curve.last()["test_accuracy"] if isinstance(r, Trained) else None for r in entries)
 
 
-def _early_stops(entries: Sequence[Replicate]) -> tuple[int | None, ...]:
+def early_stops(entries: Sequence[Replicate]) -> tuple[int | None, ...]:
+    """Steps of least validation loss, None where a replicate failed or its loss was never finite."""
     return tuple(r.curve.early_stop_step() if isinstance(r, Trained) else None for r in entries)
 
 
-def _at_early_stop(entries: Sequence[Replicate]) -> tuple[float | None, ...]:
+def at_early_stop(entries: Sequence[Replicate]) -> tuple[float | None, ...]:
+    """Test accuracies (fractions) at those steps."""
     return tuple(r.curve.accuracy_at_early_stop() if isinstance(r, Trained) else None for r in entries)
 
 
@@ -344,9 +305,9 @@ def measured(entries: Sequence[Replicate]) -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     for name, many, values in (
-        ("accuracy", "accuracies", _accuracies(entries)),
-        ("early_stop_step", "early_stop_steps", _early_stops(entries)),
-        ("accuracy_at_early_stop", "accuracies_at_early_stop", _at_early_stop(entries)),
+        ("accuracy", "accuracies", accuracies(entries)),
+        ("early_stop_step", "early_stop_steps", early_stops(entries)),
+        ("accuracy_at_early_stop", "accuracies_at_early_stop", at_early_stop(entries)),
     ):
         there = [v for v in values if v is not None]
         interval = judge.mean_interval(values)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from winticket.experiment import outcome
+from winticket.experiment.judging import verdict_of
 from winticket.experiment.plan import Plan
 from winticket.run import Outcomes, Store
 from winticket.ticket import Ticket, Trajectory
@@ -50,7 +51,7 @@ def write(planned: Plan, store: Store, folder: Path, outcomes: Outcomes, *, bega
     from winticket import report  # draws with matplotlib, which takes its time to import
 
     runs = outcome.collect(planned, store)
-    judged = outcome.document(runs)
+    judged = outcome.document(runs, verdict_of(runs, store))
     curves = _without_nan(outcome.curves(runs))
     chosen = outcome.best(runs, judged)
     ticket = _ticket(planned, store, judged, chosen) if chosen else None

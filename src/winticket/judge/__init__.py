@@ -2,20 +2,26 @@
 
 from winticket.judge.checks import Check, Level, TimeCheck, TrainedEnough
 from winticket.judge.gate import gate
+from winticket.judge.learned import Learned, has_learned
+from winticket.judge.looks import Look, Spending
 from winticket.judge.record import LevelChecks, MarginPoint, Margins, Verdict
 from winticket.judge.statistics import mean_interval, power, replicates_for
 from winticket.judge.verdict import judge
 
 __all__ = [
     "Check",
+    "Learned",
     "Level",
     "LevelChecks",
+    "Look",
     "MarginPoint",
     "Margins",
+    "Spending",
     "TimeCheck",
     "TrainedEnough",
     "Verdict",
     "gate",
+    "has_learned",
     "judge",
     "mean_interval",
     "power",

@@ -36,22 +36,26 @@ class Level:
     accuracy: arm -> test accuracies as fractions, at the same number of training steps for every arm; arms
     are "dense", "ticket" and, unless they were dropped, "reinit" and "random". early_stop_step: arm -> step
     of the minimum validation loss. accuracy_at_early_stop: arm -> test accuracy at that step (reported, never
-    decisive).
+    decisive). train_loss: arm -> loss on training data at the end, by which a dense network is recognised that
+    its training left behind its own tickets.
     """
 
     density: float
     accuracy: Runs
     early_stop_step: Runs = field(default_factory=dict)
     accuracy_at_early_stop: Runs = field(default_factory=dict)
+    train_loss: Runs = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Check:
     """Does the ticket's mean accuracy exceed the reference's by more than `null` (all fractions)?
 
-    `estimate`, `ci` (two-sided, 1 − alpha) and `sd` describe the `pairs` in which both runs finished. The
+    `estimate`, `ci` (two-sided, 1 − alpha) and `sd` describe the `pairs` in which both runs finished. `bound` and the
     p-values count the failed runs too, each at the accuracy that is worst for the ticket's claim. `p`
-    (Student's t) decides, one-sided at `test_level`; `p_sign_flip` and `p_trimmed` stand beside it.
+    (Student's t, the sd at least the step between two accuracies) decides, one-sided at `test_level`, which for the
+    controls is the level that Holm's procedure came to; it passes exactly where `bound`, the one-sided lower limit
+    of the difference at that level, is above `null`. `p_sign_flip` and `p_trimmed` stand beside it.
     `refuted`: the data show the claim to be wrong, by the same test in the other direction.
     `smallest_margin_pp`: the smallest margin at which the ticket would have counted as not inferior (only
     against "dense").
@@ -65,6 +69,7 @@ class Check:
     failed: Mapping[str, int]
     estimate: float | None
     ci: tuple[float, float] | None
+    bound: float | None
     sd: float | None
     p: float
     p_sign_flip: float
@@ -93,6 +98,7 @@ class Check:
             "refuted": self.refuted,
             "estimate": self.estimate,
             "ci": None if self.ci is None else list(self.ci),
+            "bound": self.bound,
             "sd": self.sd,
             "replicates": self.replicates,
             "pairs": self.pairs,
@@ -203,51 +209,69 @@ def finished(ours: Sequence[float | None], theirs: Sequence[float | None]) -> li
     return [a - b for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
 
 
-def smallest_margin(worst: Array, *, test_level: float) -> float | None:
+def smallest_margin(worst: Array, *, test_level: float, step: float) -> float | None:
     """Smallest margin (fraction) at which `worst` [n] is not inferior; 0 if superior, None if none is."""
-    test = t_test(worst, null=0.0)
+    test = t_test(worst, null=0.0, floor=step)
     if test.p_greater <= test_level:
         return 0.0
-    interval = mean_interval(worst.tolist(), level=1 - 2 * test_level)
-    if interval is None or (test.sd == 0 and 0.5 ** len(worst) > test_level):
+    bound = lower_bound(worst, level=test_level, step=step)
+    return None if bound is None else max(0.0, -bound)
+
+
+def lower_bound(worst: Array, *, level: float, step: float) -> float | None:
+    """One-sided lower limit of the mean of `worst` [n] at `level`; None where no spread can be estimated."""
+    interval = mean_interval(worst.tolist(), level=1 - 2 * level, floor=step)
+    if interval is None or (interval[0] == interval[1] and 0.5 ** len(worst) > level):
         return None
-    return max(0.0, -interval[0])
+    return interval[0]
 
 
-def compare(runs: Runs, reference: str, *, null: float, alpha: float, ours: str = "ticket") -> Check | None:
-    """The check of `ours` against `reference`, each test at alpha/2; None where the reference was not run.
+def compare(
+    runs: Runs,
+    reference: str,
+    *,
+    null: float,
+    alpha: float,
+    test_level: float,
+    refute_level: float,
+    step: float = 0.0,
+    ours: str = "ticket",
+) -> Check | None:
+    """The check of `ours` against `reference`, one-sided at `test_level`; None where the reference was not run.
 
-    null: the difference to exceed, −δ for accuracy and 0 for a control; the claim is refuted when the mean is shown to
-    lie below it.
+    null: the difference to exceed, −δ for accuracy and 0 for a control; the claim is refuted when the mean is shown, at
+    `refute_level`, to lie below it. alpha: of the two-sided interval. step: between two possible accuracies.
     """
     if reference not in runs or ours not in runs:
         return None
     a, b = runs[ours], runs[reference]
     worst, best = differences(a, b), differences(a, b, worst_for_ours=False)
     pairs = finished(a, b)
-    level = alpha / 2
-    p = float(t_test(worst, null=null).p_greater)
-    p_refuted = float(t_test(best, null=null).p_less)
+    p = float(t_test(worst, null=null, floor=step).p_greater)
+    p_refuted = float(t_test(best, null=null, floor=step).p_less)
     enough = len(a) >= MIN_REPLICATES
-    passed = enough and p <= level
-    margin = smallest_margin(worst, test_level=level) if enough and reference == "dense" else None
+    passed = enough and p <= test_level
+    margin = None
+    if enough and reference == "dense":
+        margin = smallest_margin(worst, test_level=test_level, step=step)
     return Check(
         reference=reference,
         null=null,
-        test_level=level,
+        test_level=test_level,
         replicates=len(a),
         pairs=len(pairs),
         failed={ours: sum(x is None for x in a), reference: sum(x is None for x in b)},
         estimate=float(np.mean(pairs)) if pairs else None,
-        ci=mean_interval(pairs, level=1 - alpha),
+        ci=mean_interval(pairs, level=1 - alpha, floor=step),
+        bound=lower_bound(worst, level=test_level, step=step),
         sd=float(np.std(pairs, ddof=1)) if len(pairs) > 1 else None,
         p=p,
         p_sign_flip=sign_flip_p(worst, null=null),
-        p_trimmed=trimmed_p(worst, null=null),
-        p_superior=float(t_test(worst, null=0.0).p_greater),
+        p_trimmed=trimmed_p(worst, null=null, floor=step),
+        p_superior=float(t_test(worst, null=0.0, floor=step).p_greater),
         p_refuted=p_refuted,
         passed=passed,
-        refuted=enough and not passed and p_refuted <= level,
+        refuted=enough and not passed and p_refuted <= refute_level,
         smallest_margin_pp=None if margin is None else 100 * margin,
     )
 

@@ -1,175 +1,182 @@
-"""The verdict in sentences: what was found, why it is not more, what would decide, what to beware of."""
+"""The verdict in plain sentences: what was shown, what was not, and what would decide."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from winticket.judge.checks import MIN_REPLICATES, Check
-from winticket.judge.gate import interval, points
+from winticket.judge.collapse import unseen_rate
+from winticket.judge.gate import points
 from winticket.judge.record import LevelChecks, Verdict
 
 NAMES = {
     "dense": "the dense network",
-    "reinit": "its re-initialised twin",
-    "random": "the layer-matched random mask",
+    "reinit": "the same mask re-initialised",
+    "random": "a random mask with the same layer counts",
 }
-
-
-def explain(verdict: Verdict) -> str:
-    """The reason as it is printed: the finding first, the gate's caution after it."""
-    sentences = {"won": _won, "not won": _not_won, "inconclusive": _inconclusive}[verdict.outcome](verdict)
-    gate = verdict.trained_enough
-    if gate is not None and gate.enough is not True:
-        sentences.append(gate.sentence)
-    return " ".join(sentences)
-
-
-def warn(verdict: Verdict) -> tuple[str, ...]:
-    """What a reader should know before relying on the verdict; empty if nothing."""
-    warnings = []
-    if verdict.trained_enough is None:
-        warnings.append(
-            "Whether the dense network was trained enough was not checked (double its budget to see)."
-        )
-    elif verdict.trained_enough.enough is not True:
-        warnings.append(verdict.trained_enough.sentence)
-    pruned = _pruned(verdict)
-    for name in ("accuracy", "beats_reinit", "beats_random"):
-        checks = [(level.density, getattr(level, name)) for level in pruned]
-        ran = [(density, check) for density, check in checks if check is not None]
-        warnings += _failures(name, ran)
-        if verdict.replicates >= MIN_REPLICATES:
-            warnings += _disagreements(name, ran)
-    if verdict.replicates >= MIN_REPLICATES and 0.5**verdict.replicates > verdict.alpha / 2:
-        floor = 0.5**verdict.replicates
-        warnings.append(
-            f"The sign-flip test cannot reach the level {verdict.alpha / 2:g} with {verdict.replicates} "
-            f"replicates (its smallest p is {floor:.3f}), so it is no check on the t tests."
-        )
-    return tuple(warnings)
-
-
-def _failures(name: str, checks: Sequence[tuple[float, Check]]) -> list[str]:
-    lost = [
-        f"{density:.3g} ({', '.join(f'{k} {arm}' for arm, k in check.failed.items() if k)})"
-        for density, check in checks
-        if any(check.failed.values())
-    ]
-    if not lost:
-        return []
-    return [
-        f"Failed runs count against the ticket in {name} at density {', '.join(lost)}; "
-        "estimates and intervals there describe the pairs that finished."
-    ]
-
-
-def _disagreements(name: str, checks: Sequence[tuple[float, Check]]) -> list[str]:
-    return [
-        f"{name} at density {density:.3g} {'passes' if check.passed else 'does not pass'} by the t test "
-        f"(p = {check.p:.3g}) but {'not ' if check.passed else ''}by {' or '.join(check.disagreement())} "
-        f"(sign-flip p = {check.p_sign_flip:.3g}, trimmed mean p = {check.p_trimmed:.3g})."
-        for density, check in checks
-        if check.disagreement()
-    ]
-
-
 CONTROL_CHECKS: dict[str, Callable[[LevelChecks], Check | None]] = {
     "reinit": lambda level: level.beats_reinit,
     "random": lambda level: level.beats_random,
 }
 
 
+def explain(verdict: Verdict) -> str:
+    """The reason as it is printed: what was shown first, cautions after it."""
+    if not verdict.learned.learned:
+        sentences = _not_learned(verdict)
+    else:
+        sentences = {"won": _won, "not won": _not_won, "inconclusive": _inconclusive}[verdict.outcome](
+            verdict
+        )
+        sentences += _looks(verdict)
+    gate = verdict.trained_enough
+    if verdict.learned.learned and gate is not None and gate.enough is not True:
+        sentences.append(gate.sentence)
+    return " ".join(sentences)
+
+
+def _not_learned(verdict: Verdict) -> list[str]:
+    return [
+        f"Inconclusive: {verdict.learned.sentence[:1].lower()}{verdict.learned.sentence[1:]}",
+        "Nothing is claimed of its tickets, whatever they reach. Lower the learning rate, or train longer, and run "
+        "again.",
+    ]
+
+
 def _won(verdict: Verdict) -> list[str]:
     best = next(level for level in verdict.levels if level.density == verdict.density)
-    sentences = [
-        f"Won: at density {best.density:.3g} the ticket is less than {verdict.margin_pp:g} pp below "
-        f"{NAMES['dense']} ({_found(best.accuracy)}) and beats both {NAMES['reinit']} "
-        f"({_found(best.beats_reinit)}) and {NAMES['random']} ({_found(best.beats_random)}); "
-        f"{_intervals(verdict)}."
-    ]
+    if best.claimed_earlier:
+        sentences = _won_earlier(verdict, best)
+    else:
+        sentences = [
+            f"Won: with {percent(best.density)} of its weights the ticket matches the dense network "
+            f"({_difference(best.accuracy)}; limit {_limit(verdict)}) and beats both controls: "
+            f"{NAMES['reinit']} ({_difference(best.beats_reinit)}) and {NAMES['random']} "
+            f"({_difference(best.beats_random)}).",
+        ]
     others = [density for density in verdict.claimed if density != best.density]
     if others:
-        sentences.append(f"Also won at density {_list(others)}.")
+        sentences.append(f"It also wins at {_list(others)}.")
     if best.time is not None and best.time.outcome is not None:
         sentences.append(
             {
-                "faster": "It reaches its early stop sooner than the dense network.",
-                "slower": "It reaches its early stop later than the dense network.",
-                "as fast": "No difference was shown in when it reaches its early stop.",
+                "faster": "Its validation loss is lowest sooner than the dense network's.",
+                "slower": "Its validation loss is lowest later than the dense network's.",
+                "as fast": "No difference was shown in when its validation loss is lowest.",
             }[best.time.outcome]
         )
-    return sentences
+    return [*sentences, *_unseen(verdict, best)]
+
+
+def _won_earlier(verdict: Verdict, best: LevelChecks) -> list[str]:
+    look = next(look for look in verdict.spending.earlier if best.density in look.claimed)
+    return [
+        f"Won: {look.replicates} replicates showed at an earlier look that the ticket with {percent(best.density)} of "
+        "the weights matches the dense network and beats both controls; that claim stands.",
+        f"The {verdict.replicates} of this look do not contradict it, nor show it again at this look's stricter "
+        f"level (against the dense network {_difference(best.accuracy)}; limit {_limit(verdict)}).",
+    ]
+
+
+def _unseen(verdict: Verdict, best: LevelChecks) -> list[str]:
+    """What no test of means can see: a collapse that happened in no replicate."""
+    if any(one.density == best.density and one.arm == "ticket" for one in verdict.collapsed):
+        return []
+    share = 100 * unseen_rate(verdict.replicates)
+    return [
+        f"No ticket collapsed in {verdict.replicates} replicates; this many cannot exclude a collapse in up to "
+        f"{share:.0f} % of them (95 % confidence)."
+    ]
 
 
 def _not_won(verdict: Verdict) -> list[str]:
     """Every pruned level with what refutes it."""
-    margin = f"{verdict.margin_pp:g} pp"
-    parts = []
     grounds: tuple[tuple[str, Callable[[LevelChecks], Check | None]], ...] = (
-        (f"the ticket is more than {margin} below the dense network", lambda level: level.accuracy),
-        (f"it is below {NAMES['reinit']}", lambda level: level.beats_reinit),
-        (f"it is below {NAMES['random']}", lambda level: level.beats_random),
+        (f"the ticket is more than {verdict.margin_pp:g} pp below the dense network", lambda x: x.accuracy),
+        (f"the ticket is below {NAMES['reinit']}", lambda x: x.beats_reinit),
+        (f"the ticket is below {NAMES['random']}", lambda x: x.beats_random),
     )
+    parts = []
     for text, pick in grounds:
-        where = [level.density for level in _pruned(verdict) if (check := pick(level)) and check.refuted]
+        where = [level for level in _pruned(verdict) if (check := pick(level)) and check.refuted]
         if where:
-            parts.append(f"at density {_list(where)} {text}")
-    sentences = [f"Not won: {'; '.join(parts)} ({_intervals(verdict)})."]
-    return sentences + _structure(verdict)
+            densest = _difference(pick(where[0]), bound=False)
+            parts.append(
+                f"{text} at {_list([x.density for x in where])} (at {percent(where[0].density)}: {densest})"
+            )
+    return [f"Not won: {'; '.join(parts)}.", *_structure(verdict)]
 
 
 def _inconclusive(verdict: Verdict) -> list[str]:
     n = verdict.replicates
     if n < MIN_REPLICATES:
         return [
-            f"Inconclusive: {n} {'replicate' if n == 1 else 'replicates'}; under {MIN_REPLICATES} "
-            "nothing is decided, whatever the numbers.",
-            *_needed(verdict),
+            f"Inconclusive: {n} {'replicate decides' if n == 1 else 'replicates decide'} nothing, whatever the "
+            f"numbers. Use at least {MIN_REPLICATES}.",
         ]
     pruned = _pruned(verdict)
-    controls = {"reinit": [x.beats_reinit for x in pruned], "random": [x.beats_random for x in pruned]}
-    missing = [arm for arm, checks in controls.items() if None in checks]
+    missing = [arm for arm, pick in CONTROL_CHECKS.items() if any(pick(level) is None for level in pruned)]
     if missing:
         return [
-            f"Inconclusive: the control {' and '.join(missing)} was not run at every density, so the ticket "
-            "cannot be told from any sparse network of that shape; run it.",
+            f"Inconclusive: {' and '.join(NAMES[arm] for arm in missing)} did not run at every density, so "
+            "nothing tells the ticket from any sparse network of that shape. Run it.",
             *_structure(verdict),
-            *(_needed(verdict) if verdict.replicates_needed is not None else []),
+            *_needed(verdict),
         ]
     return [
-        f"Inconclusive: {_stop_of_matching(verdict, pruned)}, and {_stop_of_nontrivial(pruned)}.",
+        f"Inconclusive: {_matching(verdict, pruned)}",
+        *_controls(pruned),
         *_structure(verdict),
         *_small(verdict),
         *_needed(verdict),
     ]
 
 
-def _stop_of_matching(verdict: Verdict, pruned: Sequence[LevelChecks]) -> str:
-    claim = f"less than {verdict.margin_pp:g} pp below dense"
+def _matching(verdict: Verdict, pruned: Sequence[LevelChecks]) -> str:
+    """Down to where the ticket matches, and what stops the claim there."""
+    matched = [level for level in pruned if level.matched]
     stop = next((level for level in pruned if not level.matched), None)
+    shown = f"the ticket matches the dense network down to {percent(matched[-1].density)}" if matched else ""
     if stop is None:
-        return f"the ticket is {claim} at every density"
-    return (
-        f"from the densest level down, {claim} stops being shown at density {stop.density:.3g} "
-        f"({_found(stop.accuracy)})"
-    )
+        return f"{shown}, the sparsest level."
+    if stop.accuracy is not None and stop.accuracy.refuted:
+        ends = (
+            f"at {percent(stop.density)} it is more than {verdict.margin_pp:g} pp below "
+            f"({_difference(stop.accuracy, bound=False)})."
+        )
+    else:
+        ends = (
+            f"we could not show that {'it' if matched else 'the ticket'} matches "
+            f"{'' if matched else 'the dense network '}at {percent(stop.density)} ({_difference(stop.accuracy)}; "
+            f"limit {_limit(verdict)})."
+        )
+    return f"{shown}; {ends}" if matched else ends
 
 
-def _stop_of_nontrivial(pruned: Sequence[LevelChecks]) -> str:
-    stop = next((level for level in reversed(pruned) if not level.nontrivial), None)
-    if stop is None:
-        return "it beats both controls at every density"
-    return (
-        f"from the sparsest level up, beating both controls stops being shown at density {stop.density:.3g} "
-        f"(re-init: {_found(stop.beats_reinit)}; random mask: {_found(stop.beats_random)})"
-    )
+def _controls(pruned: Sequence[LevelChecks]) -> list[str]:
+    """Where the ticket beats both controls, or what is missing where it matches."""
+    beaten = [level.density for level in pruned if level.nontrivial]
+    shown = [f"It beats both controls at {_list(beaten)}."] if beaten else []
+    matched = [level for level in pruned if level.matched]
+    if not matched:
+        return shown
+    level = matched[-1]
+    open_ = [
+        f"{NAMES[arm]} ({_difference(check)})"
+        for arm, pick in CONTROL_CHECKS.items()
+        if (check := pick(level)) and not check.passed
+    ]
+    if not open_:
+        return shown
+    return [*shown, f"We could not show that at {percent(level.density)} it beats {' or '.join(open_)}."]
 
 
 def _structure(verdict: Verdict) -> list[str]:
     if verdict.kind != "winning structure":
         return []
     return [
-        "A winning structure: it matches and beats the random mask; beating re-initialisation was not shown."
+        "A winning structure: it matches the dense network and beats a random mask, but was not shown to beat its own "
+        "mask re-initialised."
     ]
 
 
@@ -180,55 +187,147 @@ def _small(verdict: Verdict) -> list[str]:
         where = [
             level.density
             for level in _pruned(verdict)
-            if (check := pick(level))
+            if level.matched
+            and (check := pick(level))
             and not check.passed
             and check.ci
             and check.ci[1] < verdict.margin_pp / 100
         ]
         if where:
             sentences.append(
-                f"At density {_list(where)} its advantage over {NAMES[arm]}, if any, is under {verdict.margin_pp:g} pp."
+                f"Its lead over {NAMES[arm]}, if there is any, is under {verdict.margin_pp:g} pp at {_list(where)}."
             )
     return sentences
 
 
 def _needed(verdict: Verdict) -> list[str]:
     """How many replicates would decide; or, where none would, what to run instead."""
-    if verdict.replicates < MIN_REPLICATES:
-        return [f"Run at least {verdict.replicates_needed} replicates."]
     if verdict.replicates_needed is not None:
+        fresh = verdict.replicates_fresh
+        other = "" if fresh is None else f", or {fresh} in a new experiment with another --seed"
         return [
-            f"About {verdict.replicates_needed} replicates would decide, if the differences seen are the "
-            f"true ones (80 % power for all checks together, each one-sided at {verdict.alpha / 2:g})."
+            f"About {verdict.replicates_needed} replicates would decide it{other}, with 80 % power if the differences "
+            "seen are the true ones."
         ]
     alone = [level.density for level in _pruned(verdict) if level.kind == "winning ticket"]
     if not alone:
         return ["If the differences seen are the true ones, no practical number of replicates decides this."]
     return [
-        f"At density {_list(alone)} every check passes taken alone, but a sequence of tests stops before "
-        "it: confirm it in a new experiment with new seeds whose densities end there."
+        f"At {_list(alone)} every test passes, but a denser level stops the claim: confirm it in an experiment with "
+        "new seeds (--seed) whose densities begin there."
     ]
 
 
-def _found(check: Check | None) -> str:
+def _looks(verdict: Verdict) -> list[str]:
+    now = verdict.spending
+    if now.look == 1 or verdict.replicates < MIN_REPLICATES:
+        return []
+    earlier = ", ".join(str(look.replicates) for look in now.earlier)
+    return [
+        f"This is look {now.look} at these networks (earlier ones: {earlier} replicates), so it may spend "
+        f"{100 * now.alpha:.2g} % of the {100 * verdict.alpha:g} % chance of a false win; all looks so far spend "
+        f"{100 * now.spent:.3g} %."
+    ]
+
+
+def warn(verdict: Verdict) -> tuple[str, ...]:
+    """What bears on the claim: doubts of the dense network, failed and collapsed runs, tests that disagree."""
+    warnings = []
+    if verdict.trained_enough is None:
+        warnings.append(
+            "Whether the dense network was trained enough was not checked (that takes one training of twice the "
+            "steps per replicate)."
+        )
+    elif verdict.trained_enough.enough is not True:
+        warnings.append(verdict.trained_enough.sentence)
+    pruned = _pruned(verdict)
+    for name, title in _TITLES.items():
+        warnings += _failures(title, [(x.density, check) for x in pruned if (check := getattr(x, name))])
+    warnings += _collapsed(verdict, bearing=True)
+    claimed = [level for level in pruned if level.claimed]
+    return (*warnings, *_disagreements(claimed))
+
+
+def notes(verdict: Verdict) -> tuple[str, ...]:
+    """What is worth knowing but bears on no claim: other collapses and disagreements, limits of the tests."""
+    remarks = _collapsed(verdict, bearing=False)
+    if verdict.replicates >= MIN_REPLICATES:
+        remarks += _disagreements([level for level in _pruned(verdict) if not level.claimed])
+    if verdict.replicates >= MIN_REPLICATES and 0.5**verdict.replicates > verdict.spending.alpha / 2:
+        floor = 0.5**verdict.replicates
+        remarks.append(
+            f"The sign-flip test cannot reach the level {verdict.spending.alpha / 2:.3g} with {verdict.replicates} "
+            f"replicates (its smallest p is {floor:.3f}), so it is no check on the t tests."
+        )
+    return tuple(remarks)
+
+
+_TITLES = {
+    "accuracy": "the comparison with the dense network",
+    "beats_reinit": f"the comparison with {NAMES['reinit']}",
+    "beats_random": f"the comparison with {NAMES['random']}",
+}
+
+
+def _failures(title: str, checks: Sequence[tuple[float, Check]]) -> list[str]:
+    lost = [
+        f"{percent(density)} ({', '.join(f'{k} {arm}' for arm, k in check.failed.items() if k)})"
+        for density, check in checks
+        if any(check.failed.values())
+    ]
+    if not lost:
+        return []
+    return [
+        f"Failed runs count against the ticket in {title} at {', '.join(lost)}; estimates and intervals there "
+        "describe the pairs that finished."
+    ]
+
+
+def _collapsed(verdict: Verdict, *, bearing: bool) -> list[str]:
+    """Collapsed replicates by name; those of the dense network and at claimed densities bear on the claim."""
+    return [
+        f"Replicate {one.replicate} collapsed ({one.arm} at {percent(one.density)}): {100 * one.accuracy:.2f} %, where "
+        f"the median of its arm is {100 * one.others:.2f} %."
+        for one in verdict.collapsed
+        if (one.arm == "dense" or one.density in verdict.claimed) == bearing
+    ]
+
+
+def _disagreements(levels: Sequence[LevelChecks]) -> list[str]:
+    return [
+        f"At {percent(level.density)} {title} {'passes' if check.passed else 'does not pass'} by the t test "
+        f"(p = {check.p:.3g}) but {'not ' if check.passed else ''}by {' or '.join(check.disagreement())} "
+        f"(sign-flip p = {check.p_sign_flip:.3g}, trimmed mean p = {check.p_trimmed:.3g})."
+        for level in levels
+        for name, title in _TITLES.items()
+        if (check := getattr(level, name)) and check.disagreement()
+    ]
+
+
+def _difference(check: Check | None, *, bound: bool = True) -> str:
+    """+0.04 pp, could be as low as -0.55."""
     if check is None:
         return "not run"
     if check.estimate is None:
         return "no pair finished"
     failed = sum(check.failed.values())
-    return (
-        points(check.estimate)
-        + (f", {interval(check.ci)}" if check.ci is not None else "")
-        + (f", {failed} failed" if failed else "")
-    )
+    text = points(check.estimate)
+    if bound and check.bound is not None:
+        text += f", could be as low as {points(check.bound).removesuffix(' pp')}"
+    return text + (f", {failed} failed" if failed else "")
 
 
-def _intervals(verdict: Verdict) -> str:
-    return f"{100 * (1 - verdict.alpha):g} % intervals, n = {verdict.replicates}"
+def _limit(verdict: Verdict) -> str:
+    return f"{-verdict.margin_pp:g}"
+
+
+def percent(density: float) -> str:
+    """A density as the share of weights kept: 10.7 %."""
+    return f"{100 * density:.3g} %"
 
 
 def _list(densities: Sequence[float]) -> str:
-    return ", ".join(f"{density:.3g}" for density in densities)
+    return ", ".join(percent(density) for density in densities)
 
 
 def _pruned(verdict: Verdict) -> list[LevelChecks]:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from winticket.judge.checks import Check, TimeCheck, TrainedEnough
+from winticket.judge.collapse import Collapse, unseen_rate
+from winticket.judge.learned import Learned
+from winticket.judge.looks import Spending
 from winticket.judge.sequences import Outcome
 
 Kind = Literal[
@@ -24,7 +27,9 @@ Kind = Literal[
 class LevelChecks:
     """One level's checks, and what the sequences over densities make of them.
 
-    `matched`, `nontrivial` and `claimed` hold only where the fixed sequences reach; `kind` is read from this
+    `matched` holds down to where the sequence over accuracy stops, `nontrivial` where Holm's procedure over the
+    controls rejects; `claimed` where both do and the dense network learned. `claimed_earlier`: it was claimed at an
+    earlier look, and this one neither shows nor refutes it. `kind` is read from this
     level's tests alone. A level of density 1 is the dense network: it has no checks and is in no sequence. A
     check is None where an arm was not run.
     """
@@ -39,12 +44,13 @@ class LevelChecks:
     matched: bool
     nontrivial: bool
     claimed: bool
+    claimed_earlier: bool
     kind: Kind
 
     @classmethod
     def of_dense(cls) -> LevelChecks:
         """The level of density 1, of which nothing is claimed."""
-        return cls(1.0, None, None, None, None, None, False, False, False, False, "dense")
+        return cls(1.0, None, None, None, None, None, False, False, False, False, False, "dense")
 
     def as_json(self) -> dict[str, Any]:
         """The `checks` entry of a level in the result document."""
@@ -64,6 +70,7 @@ class LevelChecks:
             "matched": self.matched,
             "nontrivial": self.nontrivial,
             "claimed": self.claimed,
+            "claimed_earlier": self.claimed_earlier,
             "kind": self.kind,
         }
 
@@ -99,12 +106,17 @@ class Margins:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The decision and everything behind it; `levels` run from the densest to the sparsest."""
+    """The decision and everything behind it; `levels` run from the densest to the sparsest.
+
+    `replicates_needed`: how many would decide at the next look at these networks, the present ones included;
+    `replicates_fresh`: how many would in a new experiment with seeds of its own, whose first look may spend more.
+    """
 
     outcome: Outcome
     density: float | None
     reason: str
     replicates_needed: int | None
+    replicates_fresh: int | None
     kind: Kind
     claimed: tuple[float, ...]
     levels: tuple[LevelChecks, ...]
@@ -113,7 +125,12 @@ class Verdict:
     alpha: float
     margins: Margins
     trained_enough: TrainedEnough | None
+    learned: Learned
+    spending: Spending
+    collapsed: tuple[Collapse, ...]
+    accuracy_step: float
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
         """The `verdict` entry of the result document; each level's checks are its own `as_json()`."""
@@ -122,6 +139,7 @@ class Verdict:
             "density": self.density,
             "reason": self.reason,
             "replicates_needed": self.replicates_needed,
+            "replicates_fresh": self.replicates_fresh,
             "kind": self.kind,
             "claimed": list(self.claimed),
             "replicates": self.replicates,
@@ -129,5 +147,11 @@ class Verdict:
             "alpha": self.alpha,
             "margins": self.margins.as_json(),
             "trained_enough": None if self.trained_enough is None else self.trained_enough.as_json(),
+            "learned": self.learned.as_json(),
+            "looks": self.spending.as_json(),
+            "collapsed": [one.as_json() for one in self.collapsed],
+            "unseen_collapse_rate": unseen_rate(self.replicates),
+            "accuracy_step": self.accuracy_step or None,
             "warnings": list(self.warnings),
+            "notes": list(self.notes),
         }

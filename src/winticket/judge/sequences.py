@@ -1,4 +1,4 @@
-"""From per-level tests to claims over densities: two fixed sequences, and how many replicates would decide.
+"""From per-level tests to claims over densities, and how many replicates would decide.
 
 Arrays run over the pruned levels from the densest to the sparsest on axis −1 of decisions and axis −2 of
 evidence; leading axes are independent experiments, which is how the simulation runs the very code that
@@ -8,7 +8,7 @@ judges.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,16 +28,22 @@ class Evidence:
     """Paired differences ticket − reference, "dense" and controls -> [..., levels, replicates].
 
     `worst` and `best` differ where runs failed (see `differences`). A reference that was not run at a level
-    is NaN there: it passes nothing and refutes nothing.
+    is NaN there: it passes nothing and refutes nothing. `step` is that between two possible accuracies.
     """
 
     worst: Mapping[str, Array]
     best: Mapping[str, Array]
+    step: float = 0.0
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Everything [..., levels]. `matched` and `nontrivial` are what the two fixed sequences claim."""
+    """Everything [..., levels], but for `control_level` [...]: the level that Holm's procedure came to.
+
+    `matched` and `nontrivial` are what is claimed over all densities: that the ticket matches the dense network, and
+    that it beats both controls. `beats` are the controls' tests at `control_level`; a ticket is non-trivial exactly
+    where it beats both. `structure`: matched, and above the random mask by a Holm procedure of its own.
+    """
 
     matches: Flags
     beats: Mapping[str, Flags]
@@ -45,6 +51,7 @@ class Decision:
     matched: Flags
     nontrivial: Flags
     structure: Flags
+    control_level: Array
 
     @property
     def claimed(self) -> Flags:
@@ -58,89 +65,124 @@ class Decision:
 
 
 def decide(evidence: Evidence, *, margin: float, alpha: float) -> Decision:
-    """All tests one-sided at alpha/2, and the two fixed sequences.
+    """Accuracy is tested from the densest level down, the controls at all levels at once; each family at alpha/2.
 
-    Matching (ticket − dense > −margin) is claimed from the densest level down, being non-trivial (ticket
-    above *both* controls: intersection–union, Berger 1982) from the sparsest level up, each up to its first
-    failure (fixed sequence: Maurer, Hothorn & Lehmacher 1995). A false claim of both needs a false rejection
-    in one sequence, so the chance of any false claim over all densities is at most alpha/2 + alpha/2.
+    Matching (ticket − dense > −margin) is claimed level by level from the densest down, up to the first failure (fixed
+    sequence: Maurer, Hothorn & Lehmacher 1995). Being non-trivial (ticket above *both* controls: intersection–union,
+    Berger 1982) is claimed by Holm's procedure (1979) over all levels, so a level where every arm collapses stands in
+    no other's way. A false claim of both needs a false rejection in one family, so the chance of any false claim over
+    all densities is at most alpha/2 + alpha/2.
 
     margin: a fraction. A level is refuted when the ticket is shown to be more than the margin below dense, or
-    below a control. Each test is the claim's own in the other direction: an advantage that is merely small is no
-    refutation, since more replicates may yet show it, and a true winner is refuted with probability alpha/2 at most.
+    below a control, at alpha/2. Each test is the claim's own in the other direction: an advantage that is merely small
+    is no refutation, since more replicates may yet show it.
     """
-    level = alpha / 2
+    level, step = alpha / 2, evidence.step
     enough = evidence.worst["dense"].shape[-1] >= MIN_REPLICATES
-    matches = enough & (t_test(evidence.worst["dense"], null=-margin).p_greater <= level)
-    refuted = enough & (t_test(evidence.best["dense"], null=-margin).p_less <= level)
-    beats: dict[str, Flags] = {}
+    matches = enough & (t_test(evidence.worst["dense"], null=-margin, floor=step).p_greater <= level)
+    refuted = enough & (t_test(evidence.best["dense"], null=-margin, floor=step).p_less <= level)
+    p = {}
     for arm in CONTROLS:
-        beats[arm] = enough & (t_test(evidence.worst[arm], null=0.0).p_greater <= level)
-        refuted = refuted | (enough & (t_test(evidence.best[arm], null=0.0).p_less <= level))
+        p[arm] = t_test(evidence.worst[arm], null=0.0, floor=step).p_greater
+        refuted = refuted | (enough & (t_test(evidence.best[arm], null=0.0, floor=step).p_less <= level))
+    both = holm(np.maximum(p["reinit"], p["random"]), alpha=level)
+    beats = {arm: enough & (p[arm] <= both[..., None]) for arm in CONTROLS}
     matched = np.logical_and.accumulate(matches, axis=-1)
-    both = beats["reinit"] & beats["random"]
-    structure = matched & _from_sparsest(beats["random"])
-    return Decision(matches, beats, refuted, matched, _from_sparsest(both), structure)
+    structure = matched & enough & (p["random"] <= holm(p["random"], alpha=level)[..., None])
+    return Decision(
+        matches, beats, refuted, matched, beats["reinit"] & beats["random"], structure, control_level=both
+    )
 
 
-def _from_sparsest(passed: Flags) -> Flags:
-    reached: Flags = np.logical_and.accumulate(passed[..., ::-1], axis=-1)[..., ::-1]
-    return reached
+def holm(p: Array, *, alpha: float) -> Array:
+    """The level [...] at which Holm's step-down procedure over p [..., m] ends: it rejects exactly where p ≤ that.
+
+    The smallest p is held to alpha/m, the next to alpha/(m − 1), and so on up to the first that fails, at whose level
+    it ends (Holm 1979). A NaN is rejected never and counts among the m. The chance of any false rejection is at most
+    alpha, however the tests depend on each other.
+
+    >>> round(float(holm(np.array([0.001, 0.011, 0.5]), alpha=0.025)), 4)
+    0.025
+    """
+    m = p.shape[-1]
+    ordered = np.sort(np.where(np.isnan(p), np.inf, p), axis=-1)
+    levels = alpha / (m - np.arange(m))
+    failed = ordered > levels
+    first = np.where(failed.any(axis=-1), failed.argmax(axis=-1), m - 1)
+    ended: Array = levels[first]
+    return ended
 
 
 def replicates_to_decide(evidence: Evidence, *, margin: float, alpha: float) -> int | None:
     """About how many replicates would decide one experiment [levels, replicates], were its estimates true.
 
-    A win at a level needs every check that the two sequences pass through on the way there; a defeat needs
+    A win at a level needs every check that is passed on the way there: accuracy at all denser levels, and the controls
+    here and wherever they are beaten more clearly, each at its level of Holm's procedure. A defeat needs
     one refuted check at every level. All checks of a way are to pass together with 80 % power, by the union
-    bound, each one-sided at alpha/2. None if no number decides: a reference is missing, or a sequence is
-    blocked by a level that the estimates say would fail. Under 5 replicates at least 5 are needed, whatever
-    the estimates.
+    bound. None if no number decides: a reference is missing, or a way is blocked by a level that the estimates say
+    would fail. Under 5 replicates nothing is extrapolated: 5 is the answer, whatever the numbers.
     """
     n: int = evidence.worst["dense"].shape[-1]
-    if n < 2:  # No spread to plan with.
+    if n < MIN_REPLICATES:
         return MIN_REPLICATES
+    level, floor = alpha / 2, evidence.step
     boundaries: dict[str, float] = {"dense": -margin} | dict.fromkeys(CONTROLS, 0.0)
     win = {
-        arm: [_effect(row, null=null, sign=1) for row in evidence.worst[arm]]
+        arm: [_effect(row, null=null, sign=1, floor=floor) for row in evidence.worst[arm]]
         for arm, null in boundaries.items()
     }
     lose = {
-        arm: [_effect(row, null=null, sign=-1) for row in evidence.best[arm]]
+        arm: [_effect(row, null=null, sign=-1, floor=floor) for row in evidence.best[arm]]
         for arm, null in boundaries.items()
     }
-    levels = range(len(win["dense"]))
-    ways = [[*win["dense"][: i + 1], *(one for arm in CONTROLS for one in win[arm][i:])] for i in levels]
-    ways.append([max(lose[arm][i] for arm in boundaries) for i in levels])
-    # The weakest check all but decides what a way costs; only the cheapest way is worked out in full.
-    decides = _together(max(ways, key=min), alpha=alpha / 2)
-    if decides is None:
-        return MIN_REPLICATES if n < MIN_REPLICATES else None
-    return max(decides, MIN_REPLICATES, n + 1)
+    count = len(win["dense"])
+    order = sorted(range(count), key=lambda i: -min(win[arm][i] for arm in CONTROLS))
+    ways = [[(max(lose[arm][i] for arm in boundaries), level) for i in range(count)]]
+    for rank, i in enumerate(order):
+        way = [(effect, level) for effect in win["dense"][: i + 1]]
+        way += [
+            (win[arm][j], level / (count - r)) for r, j in enumerate(order[: rank + 1]) for arm in CONTROLS
+        ]
+        ways.append(way)
+    known: dict[tuple[float, float], int | None] = {}
+    decides = [_together(way, known) for way in ways]
+    numbers = [number for number in decides if number is not None]
+    return max(min(numbers), MIN_REPLICATES) if numbers else None
 
 
-def _effect(row: Array, *, null: float, sign: int) -> float:
+def _effect(row: Array, *, null: float, sign: int, floor: float) -> float:
     """How far differences [n] lie beyond `null`, in standard deviations; 0 where they do not, or are missing."""
-    test = t_test(row, null=null)
+    test = t_test(row, null=null, floor=floor)
     distance = sign * (float(test.mean) - null)
     if not distance > 0:
         return 0.0
     return distance / float(test.sd) if test.sd > 0 else math.inf
 
 
-def _together(effects: list[float], *, alpha: float) -> int | None:
-    """Fewest replicates with which all checks pass with the power wanted; None where none suffices."""
-    low = replicates_for(min(effects), alpha=alpha)
-    if low is None:
-        return None
-    high = replicates_for(min(effects), alpha=alpha, wanted=1 - (1 - POWER) / len(effects))
-    if high is None:
-        return low
-    finite = [effect for effect in effects if math.isfinite(effect)]
+def _together(
+    checks: Sequence[tuple[float, float]], known: dict[tuple[float, float], int | None]
+) -> int | None:
+    """Fewest replicates with which all checks (effect, level) pass with the power wanted; None where none suffices.
+
+    `known` keeps what single checks need, for ways that share them.
+    """
+    needed = []
+    for effect, alpha in checks:
+        if (effect, alpha) not in known:
+            known[effect, alpha] = replicates_for(effect, alpha=alpha)
+        alone = known[effect, alpha]
+        if alone is None:
+            return None
+        needed.append(alone)
+    low = max(needed)
+    finite = [(effect, alpha) for effect, alpha in checks if math.isfinite(effect)]
 
     def lost(n: int) -> float:
-        return sum(1 - power(effect, n, alpha=alpha) for effect in finite)
+        return sum(1 - power(effect, n, alpha=alpha) for effect, alpha in finite)
 
+    high = low
+    while lost(high) > 1 - POWER:
+        low, high = high + 1, 2 * high
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if lost(middle) <= 1 - POWER else (middle + 1, high)

@@ -43,13 +43,16 @@ class SignedRank:
     zeros: int
 
 
-def _spread(values: Array) -> tuple[Array, Array]:
-    """Mean and sd (n − 1) along the last axis; an sd of rounding size, or of a single value, is 0."""
+def _spread(values: Array, floor: float = 0.0) -> tuple[Array, Array]:
+    """Mean and sd (n − 1) along the last axis; an sd of rounding size, or of a single value, is 0.
+
+    floor: the least sd to assume, in the unit of the values.
+    """
     mean = values.mean(axis=-1)
     if values.shape[-1] < 2:
-        return mean, np.where(np.isnan(mean), mean, 0.0)
+        return mean, np.where(np.isnan(mean), mean, floor)
     sd = values.std(axis=-1, ddof=1)
-    return mean, np.where(sd <= ROUNDING, 0.0, sd)
+    return mean, np.maximum(np.where(sd <= ROUNDING, 0.0, sd), floor)
 
 
 def _student(centre: Array, error: Array, df: int, n: int) -> tuple[Array, Array]:
@@ -65,22 +68,27 @@ def _student(centre: Array, error: Array, df: int, n: int) -> tuple[Array, Array
     return p_greater, p_less
 
 
-def t_test(values: Array, *, null: float) -> TTest:
+def t_test(values: Array, *, null: float, floor: float = 0.0) -> TTest:
     """Student's one-sample test of the mean against `null`, in both directions.
 
     Shapes: values [..., n] -> fields [...]. A NaN anywhere in a sample makes its p-values NaN, which pass no
-    test. Without variance t is undefined, and its limit (p = 0) would claim certainty from n equal numbers;
-    the exact sign-flip p-value 2⁻ⁿ is used there instead.
+    test. Accuracies on N test examples are multiples of 1/N; a few of them may agree by chance, and their sd then
+    says nothing of the spread. `floor`, usually 1/N, is the least sd to assume. Without a floor and without variance
+    t is undefined, and its limit (p = 0) would claim certainty from n equal numbers; the exact sign-flip p-value 2⁻ⁿ
+    is used there instead.
+
+    >>> float(t_test(np.array([-0.4, -0.4, -0.4, -0.4, -0.4, -0.4]), null=-0.5, floor=0.2).p_greater) > 0.1
+    True
     """
     n = values.shape[-1]
     if n == 0:
         raise ValueError("a t test needs at least one difference, and none was given")
-    mean, sd = _spread(values)
+    mean, sd = _spread(values, floor)
     p_greater, p_less = _student(mean - null, sd / math.sqrt(n), max(n - 1, 1), n)
     return TTest(mean, sd, p_greater, p_less)
 
 
-def trimmed_p(values: Array, *, null: float, trim: float = 0.2) -> float:
+def trimmed_p(values: Array, *, null: float, trim: float = 0.2, floor: float = 0.0) -> float:
     """One-sided p-value that the `trim`-trimmed mean exceeds `null`; values [n].
 
     t = (trimmed mean − null) · (1 − 2·trim) · √n / s_w, with s_w the winsorised sd and n − 2g − 1 degrees of
@@ -91,7 +99,7 @@ def trimmed_p(values: Array, *, null: float, trim: float = 0.2) -> float:
     cut = math.floor(trim * n)
     ordered = np.sort(values)
     inner = ordered[cut : n - cut]
-    _, sd = _spread(np.clip(ordered, inner[0], inner[-1]))
+    _, sd = _spread(np.clip(ordered, inner[0], inner[-1]), floor)
     error = sd / ((1 - 2 * trim) * math.sqrt(n))
     p_greater, _ = _student(inner.mean() - null, error, max(len(inner) - 1, 1), n)
     return float(p_greater)
@@ -163,8 +171,10 @@ def hodges_lehmann(values: Array, *, level: float = 0.95) -> tuple[float, tuple[
     return centre, (float(pairs[k - 1]), float(pairs[len(pairs) - k]))
 
 
-def mean_interval(values: Sequence[float | None], *, level: float = 0.95) -> tuple[float, float] | None:
-    """Two-sided t interval for the mean of the values that are there; None is a failed run and is left out.
+def mean_interval(
+    values: Sequence[float | None], *, level: float = 0.95, floor: float = 0.0
+) -> tuple[float, float] | None:
+    """Two-sided t interval for the mean of the finished runs; None is a failed run. `floor`: see `t_test`.
 
     None is returned for fewer than two values, of which no spread can be estimated. The interval describes
     the runs that finished: state the number of failed ones beside it.
@@ -174,7 +184,7 @@ def mean_interval(values: Sequence[float | None], *, level: float = 0.95) -> tup
     present = np.array([value for value in values if value is not None], dtype=np.float64)
     if len(present) < 2:
         return None
-    mean, sd = _spread(present)
+    mean, sd = _spread(present, floor)
     half = float(special.stdtrit(len(present) - 1, (1 + level) / 2)) * float(sd) / math.sqrt(len(present))
     return float(mean) - half, float(mean) + half
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -20,14 +21,24 @@ from winticket.judge.checks import (
     differences,
     time_check,
 )
+from winticket.judge.coarse import accuracy_step
+from winticket.judge.collapse import collapses
 from winticket.judge.gate import require_margin_and_alpha
-from winticket.judge.reason import explain, warn
+from winticket.judge.learned import has_learned
+from winticket.judge.looks import Look, Spending, share, spending
+from winticket.judge.reason import explain, notes, warn
 from winticket.judge.record import Kind, LevelChecks, MarginPoint, Margins, Verdict
-from winticket.judge.sequences import Decision, Evidence, decide, replicates_to_decide
+from winticket.judge.sequences import Decision, Evidence, Outcome, decide, replicates_to_decide
 from winticket.judge.statistics import Array
 
 MARGINS_PP = (0.1, 0.2, 0.5, 1.0)
 ARMS = ("dense", "ticket", *CONTROLS)
+_RANGES = {
+    "accuracy": (0.0, 1.0),
+    "accuracy_at_early_stop": (0.0, 1.0),
+    "early_stop_step": (0.0, math.inf),
+    "train_loss": (-math.inf, math.inf),
+}
 
 
 def judge(
@@ -38,62 +49,102 @@ def judge(
     trained_enough: TrainedEnough | None = None,
     grid: int | None = None,
     arms_expected: Collection[str] = ("dense", "ticket"),
+    test_examples: int | None = None,
+    commonest: float | None = None,
+    looks: Sequence[Look] = (),
 ) -> Verdict:
     """Judge an experiment: won, not won or inconclusive, at a family-wise error of at most `alpha`.
 
     Won: some density where the ticket is not inferior to the dense network by `margin_pp` percentage points
     and is superior to both its re-initialised twin and the layer-matched random mask; `density` is the
-    smallest one. Not won: the data refute this at every pruned density. Inconclusive: anything else, and
-    always under 5 replicates. `decide` has the procedure, `differences` how failed runs count.
-    `replicates_needed` assumes that the estimates are the truth, with 80 % power for each check at one-sided
-    alpha/2.
+    smallest one. Not won: the data refute this at every pruned density. Inconclusive: anything else, always
+    under 5 replicates, and whenever the dense network did not learn (`has_learned`). `decide` has the procedure,
+    `differences` how failed runs count. `replicates_needed` assumes that the estimates are the truth, with 80 % power
+    for all checks together.
 
     grid: steps between evaluations, the resolution of the early-stop steps. arms_expected: arms every pruned
     level must have (more than "dense" and "ticket" where controls were planned); without a control no ticket
-    can be won.
+    can be won. test_examples: answers that an accuracy is the mean of, whose step is the least sd to assume
+    (default: read off the accuracies). commonest: accuracy of always answering the commonest class of the
+    test data, for the gate. looks: earlier verdicts on the same networks, each of which has spent a part of `alpha`
+    (`winticket.judge.looks.share`).
 
     Raises ValueError for unusable input, naming the level and the arm.
     """
     require_margin_and_alpha(margin_pp, alpha)
-    if grid is not None and grid < 1:
-        raise ValueError(
-            f"evaluation grid of {grid} steps; give the number of steps between evaluations, 1 or more"
-        )
+    _check_numbers(grid, test_examples, commonest)
     ordered = _checked(levels, arms_expected)
     pruned = [level for level in ordered if level.density < 1]
     replicates = len(pruned[0].accuracy["ticket"])
-    evidence = gather([level.accuracy for level in pruned])
-    decision = decide(evidence, margin=margin_pp / 100, alpha=alpha)
-    checks = tuple(
-        _level_checks(level, decision, at, margin_pp=margin_pp, alpha=alpha, grid=grid)
-        for at, level in enumerate(pruned)
+    now = spending(tuple(looks), alpha=alpha)
+    step = accuracy_step(_accuracies(ordered), test_examples=test_examples)
+    evidence = gather([level.accuracy for level in pruned], step=step)
+    decision = decide(evidence, margin=margin_pp / 100, alpha=now.alpha)
+    learned = has_learned(
+        pruned[0].accuracy["dense"],
+        pruned,
+        commonest=commonest,
+        test_examples=test_examples,
+        trained_enough=trained_enough,
     )
+    judged = Judged(decision, now, margin_pp, alpha, step, learned.learned)
+    checks = tuple(_level_checks(level, judged, at, grid=grid) for at, level in enumerate(pruned))
     unpruned = tuple(LevelChecks.of_dense() for level in ordered if level.density == 1)
-    outcome = decision.outcome()
-    needed = None
-    if outcome == "inconclusive":
-        needed = replicates_to_decide(evidence, margin=margin_pp / 100, alpha=alpha)
-    claimed = tuple(level.density for level, won in zip(pruned, decision.claimed, strict=True) if won)
+    claimed = tuple(level.density for level in checks if level.claimed)
+    outcome: Outcome = "inconclusive"
+    if learned.learned:
+        outcome = "won" if claimed else decision.outcome()
+    needed, fresh = None, None
+    if outcome == "inconclusive" and learned.learned:
+        needing = partial(replicates_to_decide, evidence, margin=margin_pp / 100)
+        needed, fresh = needing(alpha=share(now.look + 1) * alpha), needing(alpha=share(1) * alpha)
+        if needed is not None:
+            needed = max(needed, replicates + 1)
     verdict = Verdict(
         outcome=outcome,
         density=min(claimed) if claimed else None,
         reason="",
         replicates_needed=needed,
-        kind=_overall_kind(decision, checks, replicates),
+        replicates_fresh=fresh,
+        kind=_overall_kind(decision, checks, learned=learned.learned),
         claimed=claimed,
         levels=unpruned + checks,
         replicates=replicates,
         margin_pp=margin_pp,
         alpha=alpha,
-        margins=_margins(evidence, decision, checks, margin_pp=margin_pp, alpha=alpha),
+        margins=_margins(evidence, judged, checks),
         trained_enough=trained_enough,
+        learned=learned,
+        spending=now,
+        collapsed=tuple(one for level in ordered for one in collapses(level, margin=margin_pp / 100)),
+        accuracy_step=step,
         warnings=(),
+        notes=(),
     )
-    return replace(verdict, reason=explain(verdict), warnings=warn(verdict))
+    return replace(verdict, reason=explain(verdict), warnings=warn(verdict), notes=notes(verdict))
 
 
-def gather(accuracies: Sequence[Runs]) -> Evidence:
-    """Differences of every pruned level, densest first; arms that were not run become NaN."""
+@dataclass(frozen=True)
+class Judged:
+    """What every level of one experiment is judged by."""
+
+    decision: Decision
+    now: Spending
+    margin_pp: float
+    alpha: float
+    step: float
+    learned: bool
+
+
+def _accuracies(levels: Sequence[Level]) -> list[tuple[float | None, ...]]:
+    return [values for level in levels for values in level.accuracy.values()]
+
+
+def gather(accuracies: Sequence[Runs], *, step: float = 0.0) -> Evidence:
+    """Differences of every pruned level, densest first; arms that were not run become NaN.
+
+    step: between two possible accuracies.
+    """
     n = len(accuracies[0]["ticket"])
 
     def stack(arm: str, *, worst: bool) -> Array:
@@ -109,26 +160,38 @@ def gather(accuracies: Sequence[Runs]) -> Evidence:
     return Evidence(
         worst={arm: stack(arm, worst=True) for arm in references},
         best={arm: stack(arm, worst=False) for arm in references},
+        step=step,
     )
 
 
-def _level_checks(
-    level: Level, decision: Decision, at: int, *, margin_pp: float, alpha: float, grid: int | None
-) -> LevelChecks:
-    margin = margin_pp / 100
-    accuracy = compare(level.accuracy, "dense", null=-margin, alpha=alpha)
-    beats = {arm: compare(level.accuracy, arm, null=0.0, alpha=alpha) for arm in CONTROLS}
+def _level_checks(level: Level, judged: Judged, at: int, *, grid: int | None) -> LevelChecks:
+    decision, margin = judged.decision, judged.margin_pp / 100
+    each = judged.now.alpha / 2
+    against = partial(compare, alpha=judged.alpha, refute_level=each, step=judged.step)
+    accuracy = against(level.accuracy, "dense", null=-margin, test_level=each)
+    beats = {
+        arm: against(level.accuracy, arm, null=0.0, test_level=float(decision.control_level))
+        for arm in CONTROLS
+    }
+    refuted = bool(decision.refuted[at])
+    shown = bool(decision.claimed[at])
+    earlier = any(
+        density == level.density and look.margin_pp <= judged.margin_pp
+        for look in judged.now.earlier
+        for density in look.claimed
+    )
     return LevelChecks(
         density=level.density,
         accuracy=accuracy,
         beats_reinit=beats["reinit"],
         beats_random=beats["random"],
-        time=time_check(level.early_stop_step, alpha=alpha, grid=grid),
-        accuracy_at_early_stop=compare(level.accuracy_at_early_stop, "dense", null=-margin, alpha=alpha),
-        refuted=bool(decision.refuted[at]),
+        time=time_check(level.early_stop_step, alpha=judged.alpha, grid=grid),
+        accuracy_at_early_stop=against(level.accuracy_at_early_stop, "dense", null=-margin, test_level=each),
+        refuted=refuted,
         matched=bool(decision.matched[at]),
         nontrivial=bool(decision.nontrivial[at]),
-        claimed=bool(decision.claimed[at]),
+        claimed=judged.learned and (shown or (earlier and not refuted)),
+        claimed_earlier=judged.learned and earlier and not shown and not refuted,
         kind=_kind(accuracy, beats),
     )
 
@@ -152,11 +215,12 @@ def _kind_of_match(beaten: Mapping[str, bool | None]) -> Kind:
     return "matching" if beaten["reinit"] else "matching, trivially sparse"
 
 
-def _overall_kind(decision: Decision, pruned: Sequence[LevelChecks], replicates: int) -> Kind:
-    """What the sequences claim: the strongest kind reached at any density."""
-    if replicates < MIN_REPLICATES:
+def _overall_kind(decision: Decision, pruned: Sequence[LevelChecks], *, learned: bool) -> Kind:
+    """What is claimed over all densities: the strongest kind reached at any of them."""
+    accuracy = pruned[0].accuracy
+    if not learned or accuracy is None or accuracy.replicates < MIN_REPLICATES:
         return "undecided"
-    if decision.claimed.any():
+    if any(checks.claimed for checks in pruned):
         return "winning ticket"
     if any(
         shown and checks.beats_reinit is not None
@@ -166,28 +230,40 @@ def _overall_kind(decision: Decision, pruned: Sequence[LevelChecks], replicates:
     matched = [checks for checks in pruned if checks.matched]
     if not matched:
         return pruned[0].kind
-    # The sequences claim neither kind of win, so what single tests found beyond them is not claimed either.
+    # Neither kind of win is claimed over all densities, so what single tests show is not claimed either.
     last = matched[-1].kind
     return "matching" if last in ("winning ticket", "winning structure") else last
 
 
-def _margins(
-    evidence: Evidence, decision: Decision, pruned: Sequence[LevelChecks], *, margin_pp: float, alpha: float
-) -> Margins:
+def _margins(evidence: Evidence, judged: Judged, pruned: Sequence[LevelChecks]) -> Margins:
     densities = [checks.density for checks in pruned]
     curve = []
-    for pp in sorted({*MARGINS_PP, margin_pp}):
-        at = decide(evidence, margin=pp / 100, alpha=alpha)
+    for pp in sorted({*MARGINS_PP, judged.margin_pp}):
+        at = decide(evidence, margin=pp / 100, alpha=judged.now.alpha)
         won = [density for density, claimed in zip(densities, at.claimed, strict=True) if claimed]
-        curve.append(MarginPoint(pp, at.outcome(), min(won) if won else None))
+        outcome = at.outcome() if judged.learned else "inconclusive"
+        curve.append(MarginPoint(pp, outcome, min(won) if won and judged.learned else None))
     by_level = [checks.accuracy.smallest_margin_pp if checks.accuracy else None for checks in pruned]
     # Being non-trivial does not depend on the margin; the way down to the densest such level does.
     smallest: float | None = None
-    if decision.nontrivial.any():
-        way = by_level[: int(np.argmax(decision.nontrivial)) + 1]
+    if judged.learned and judged.decision.nontrivial.any():
+        way = by_level[: int(np.argmax(judged.decision.nontrivial)) + 1]
         known = [pp for pp in way if pp is not None]
         smallest = max(known) if len(known) == len(way) else None
     return Margins(tuple(curve), smallest, tuple(zip(densities, by_level, strict=True)))
+
+
+def _check_numbers(grid: int | None, test_examples: int | None, commonest: float | None) -> None:
+    if grid is not None and grid < 1:
+        raise ValueError(
+            f"evaluation grid of {grid} steps; give the number of steps between evaluations, 1 or more"
+        )
+    if test_examples is not None and test_examples < 1:
+        raise ValueError(f"{test_examples} test examples; give how many answers an accuracy is the mean of")
+    if commonest is not None and not 0 < commonest <= 1:
+        raise ValueError(
+            f"the commonest class's rate is {commonest}; give a fraction above 0, as 0.1 for ten equal classes"
+        )
 
 
 def _checked(levels: Sequence[Level], expected: Collection[str]) -> list[Level]:
@@ -223,7 +299,7 @@ def _checked(levels: Sequence[Level], expected: Collection[str]) -> list[Level]:
 
 def _check_values(level: Level, replicates: int) -> None:
     where = f"level of density {level.density}"
-    for what in ("accuracy", "accuracy_at_early_stop", "early_stop_step"):
+    for what in ("accuracy", "accuracy_at_early_stop", "early_stop_step", "train_loss"):
         runs: Runs = getattr(level, what)
         for arm, values in runs.items():
             if arm not in ARMS:
@@ -233,10 +309,10 @@ def _check_values(level: Level, replicates: int) -> None:
                     f"{where}: {what} of arm {arm} has {len(values)} values for {replicates} replicates; "
                     "runs are paired by position, and a failed one is None"
                 )
-            top = math.inf if what == "early_stop_step" else 1.0
+            low, top = _RANGES[what]
             for value in values:
-                if value is not None and not (math.isfinite(value) and 0 <= value <= top):
+                if value is not None and not (math.isfinite(value) and low <= value <= top):
                     raise ValueError(
                         f"{where}: {what} of arm {arm} holds {value}; accuracies are fractions from 0 to 1, "
-                        "steps are 0 or more, and a failed run is None"
+                        "steps are 0 or more, losses finite, and a failed run is None"
                     )

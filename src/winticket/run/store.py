@@ -4,6 +4,7 @@ winticket-store.json          the store's format
 results/ab/KEY.safetensors    a value (see codec.py) with notes on how it was made
 failures/ab/KEY.json          the traceback of a task that raised
 partial/ab/KEY.safetensors    a checkpoint of a task under way
+looks/QUESTION/NAME.json      a verdict that was reached on results here; each look spends some of the error
 tmp/                          files being written
 """
 
@@ -25,6 +26,7 @@ from .keys import Json
 
 FORMAT = 1
 MARKER = "winticket-store.json"
+LOOKS = "looks"
 Kind = Literal["result", "failure", "partial"]
 _FOLDERS: dict[Kind, str] = {"result": "results", "failure": "failures", "partial": "partial"}
 
@@ -215,6 +217,31 @@ class Store:
             return None
         return _from(self._where("partial", key), lambda: codec.decode(data))
 
+    def looks(self, question: str) -> list[dict[str, Any]]:
+        """The verdicts reached so far on a question, by their number. Errors: Damaged for a file that is none."""
+        with self._explained("be read"):
+            names = [entry.name for entry in self._files.entries(f"{LOOKS}/{question}")]
+            found = [self._look(name, self._files.read(name)) for name in names]
+        return sorted(found, key=lambda look: (look["look"], look["name"]))
+
+    def put_look(self, question: str, name: str, about: Mapping[str, Json]) -> None:
+        """Keeps a verdict under the name of what it was reached on."""
+        self._write(f"{LOOKS}/{question}/{name}.json", json.dumps(dict(about), indent=1).encode())
+
+    def _look(self, name: str, data: bytes) -> dict[str, Any]:
+        try:
+            about = json.loads(data)
+            if not (isinstance(about["look"], int) and isinstance(about["claimed"], list)):
+                raise TypeError("its entries are of other types")
+            return {
+                key: about[key] for key in ("name", "look", "replicates", "margin_pp", "alpha", "claimed")
+            }
+        except (ValueError, KeyError, TypeError) as error:
+            raise Damaged(
+                f"{self._files.where}/{name} is damaged: {error}; it recorded a look at these results, and how much "
+                "of the error that look spent is not known without it"
+            ) from error
+
     def forget(self, key: str, kind: Kind) -> None:
         """Removes what is kept under a key, if there is anything."""
         with self._explained("be written"):
@@ -232,6 +259,11 @@ class Store:
             for kind in _FOLDERS:
                 judged = ((entry, self._damage(kind, entry)) for entry in self._entries(kind))
                 found += [Problem("damaged", entry.name, reason) for entry, reason in judged if reason]
+            for entry in self._files.entries(LOOKS):
+                try:
+                    self._look(entry.name, self._files.read(entry.name))
+                except Damaged as error:
+                    found.append(Problem("damaged", entry.name, str(error)))
             leftover = [e for e in self._files.entries(TEMPORARY) if abandoned(e)]
         return found + [Problem("leftover", e.name, "its writer was stopped") for e in leftover]
 

@@ -1,0 +1,167 @@
+"""From stored trainings to the verdict, and the earlier looks at the same networks that it has to count."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from winticket.experiment.outcome import (
+    Replicate,
+    Runs,
+    Trained,
+    accuracies,
+    at_early_stop,
+    early_stops,
+)
+from winticket.experiment.plan import GATE, Plan
+from winticket.run import Store
+from winticket.run.keys import Json
+
+if TYPE_CHECKING:
+    from winticket.judge import Level, Look, Verdict
+
+JUDGED = ("dense", "ticket", "reinit", "random")
+SAME_NETWORKS = frozenset(
+    (
+        *(
+            "replicates",
+            "stack",
+            "controls",
+            "arms",
+            "margin_pp",
+            "alpha",
+            "gate",
+            "engine",
+            "evaluate_every",
+        ),
+        *("levels", "density", "final_density", "pruning", "rate", "output_rate", "conv_rate", "data"),
+    )
+)
+"""Choices by which two looks at the same networks may differ; everything else makes another experiment."""
+
+
+def verdict_of(runs: Runs, store: Store) -> "Verdict":
+    """Judge the trainings of a plan, after the looks at the same networks that the store remembers.
+
+    The same numbers judged again are the same look; new ones are a new look, which the store is told of before anybody
+    sees the verdict. A look with fewer than five replicates could claim nothing, and is none.
+    """
+    levels = _levels(runs)
+    experiment = runs.plan.experiment
+    name = _digest([_numbers(levels), experiment.margin_pp, experiment.alpha])
+    question = question_of(runs.plan)
+    earlier = [look for look in store.looks(question) if look["name"] != name]
+    mine = next((look for look in store.looks(question) if look["name"] == name), None)
+    if mine is not None:
+        earlier = [look for look in earlier if look["look"] < mine["look"]]
+    verdict = _judge(runs, levels, looks=[_look(one) for one in earlier])
+    if mine is None and _decides(verdict):
+        about: dict[str, Json] = {
+            "name": name,
+            "look": verdict.spending.look,
+            "replicates": verdict.replicates,
+            "margin_pp": verdict.margin_pp,
+            "alpha": verdict.alpha,
+            "outcome": verdict.outcome,
+            "claimed": list(verdict.claimed),
+        }
+        store.put_look(question, name, about)
+    return verdict
+
+
+def question_of(plan: Plan) -> str:
+    """What all looks at the same networks share: data, model, recipe, method and seed, and not how many of them."""
+    about = {"data": plan.setup.fingerprint, "choices": _same(plan.experiment.describe())}
+    return _digest(about)[:32]
+
+
+def _same(choices: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _same(value) if isinstance(value, Mapping) else value
+        for name, value in choices.items()
+        if name not in SAME_NETWORKS
+    }
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _numbers(levels: Sequence["Level"]) -> list[Any]:
+    """What a verdict is decided by."""
+    return [[level.density, {arm: list(runs) for arm, runs in level.accuracy.items()}] for level in levels]
+
+
+def _look(about: Mapping[str, Any]) -> "Look":
+    from winticket import judge
+
+    return judge.Look(about["replicates"], about["margin_pp"], about["alpha"], tuple(about["claimed"]))
+
+
+def _decides(verdict: "Verdict") -> bool:
+    from winticket.judge.checks import MIN_REPLICATES
+
+    return verdict.replicates >= MIN_REPLICATES
+
+
+def _levels(runs: Runs) -> list["Level"]:
+    from winticket import judge
+
+    densities = runs.plan.densities()
+    levels = [
+        judge.Level(
+            density=1.0,
+            accuracy=dict.fromkeys(("dense", "ticket"), accuracies(runs.by_place[0, "dense"])),
+        )
+    ]
+    for number in range(1, len(densities)):
+        arms = {"dense": runs.by_place[0, "dense"], **runs.arms(number)}
+        arms = {arm: entries for arm, entries in arms.items() if arm in JUDGED}  # others stand beside it
+        levels.append(
+            judge.Level(
+                density=densities[number],
+                accuracy={arm: accuracies(entries) for arm, entries in arms.items()},
+                early_stop_step={arm: early_stops(entries) for arm, entries in arms.items()},
+                accuracy_at_early_stop={arm: at_early_stop(entries) for arm, entries in arms.items()},
+                train_loss={arm: _train_losses(entries) for arm, entries in arms.items()},
+            )
+        )
+    return levels
+
+
+def _judge(runs: Runs, levels: Sequence["Level"], *, looks: Sequence["Look"]) -> "Verdict":
+    from winticket import judge
+
+    experiment = runs.plan.experiment
+    enough = None
+    if (0, GATE) in runs.by_place:
+        doubled = accuracies(runs.by_place[0, GATE])
+        dense = accuracies(runs.by_place[0, "dense"])
+        enough = judge.gate(dense, doubled, experiment.margin_pp, alpha=experiment.alpha)
+    answers, commonest = _test_set(runs.plan)
+    return judge.judge(
+        levels,
+        margin_pp=experiment.margin_pp,
+        alpha=experiment.alpha,
+        trained_enough=enough,
+        grid=experiment.recipe.evaluate_every,
+        arms_expected=("dense", "ticket", *(arm for arm in experiment.controls if arm in JUDGED)),
+        test_examples=answers,
+        commonest=commonest,
+        looks=looks,
+    )
+
+
+def _test_set(plan: Plan) -> tuple[int, float]:
+    """Answers in a replicate's test set, and the accuracy of always giving the commonest."""
+    answers = plan.setup.dataset(torch.device("cpu")).test.y.flatten()
+    return len(answers), int(torch.bincount(answers).max()) / len(answers)
+
+
+def _train_losses(entries: Sequence[Replicate]) -> tuple[float | None, ...]:
+    """Loss on training data at the end, None where a replicate failed or it was not finite."""
+    losses = [entry.curve.last()["train_loss"] if isinstance(entry, Trained) else None for entry in entries]
+    return tuple(loss if loss is not None and math.isfinite(loss) else None for loss in losses)

@@ -1,0 +1,55 @@
+"""The store remembers the verdicts reached on its results: each look spends a part of the error."""
+
+from pathlib import Path
+
+import pytest
+
+from winticket.experiment import Experiment, plan
+from winticket.experiment.judging import question_of
+from winticket.run import Store, StoreError
+
+from .conftest import SMALL, Search, numbers
+
+FIVE = {"replicates": 5, "stack": 5, "levels": 1, "gate": False}
+
+
+def looks(store: Path, **choices: object) -> list[tuple[int, int]]:
+    question = question_of(plan(Experiment.of("digits", **{**SMALL, **choices})))
+    return [(look["look"], look["replicates"]) for look in Store(store).looks(question)]
+
+
+def test_every_new_look_is_counted_and_the_same_one_is_not(search: Search, tmp_path: Path) -> None:
+    first = search(**FIVE)
+    assert first.verdict["looks"] == {
+        "look": 1,
+        "alpha": pytest.approx(0.045),
+        "spent": pytest.approx(0.045),
+        "earlier": [],
+    }
+    again = search(**FIVE)
+    assert numbers(again) == numbers(first)
+    second = search(**{**FIVE, "levels": 2})
+    assert (second.verdict["looks"]["look"], second.verdict["looks"]["alpha"]) == (2, pytest.approx(0.0025))
+    assert [one["replicates"] for one in second.verdict["looks"]["earlier"]] == [5]
+    wider = search(**FIVE, margin_pp=2.0)
+    assert wider.verdict["looks"]["look"] == 3
+    # Judged again, an earlier look is what it was: what came later had not been seen then.
+    assert numbers(search(**FIVE)) == numbers(first)
+    assert looks(tmp_path / "runs", **FIVE) == [(1, 5), (2, 5), (3, 5)]
+    # Other seeds are another experiment.
+    assert search(**FIVE, seed=1).verdict["looks"]["look"] == 1
+
+
+def test_too_few_replicates_look_at_nothing(search: Search, tmp_path: Path) -> None:
+    search(levels=1, gate=False)
+    assert looks(tmp_path / "runs", levels=1) == []
+
+
+def test_a_damaged_look_is_refused_by_name(search: Search, tmp_path: Path) -> None:
+    search(**FIVE)
+    (file,) = (tmp_path / "runs" / "looks").rglob("*.json")
+    file.write_text('{"look": "first"}')
+    store = Store(tmp_path / "runs")
+    assert [problem.name for problem in store.verify()] == [file.relative_to(tmp_path / "runs").as_posix()]
+    with pytest.raises(StoreError, match="recorded a look at these results"):
+        store.looks(file.parent.name)

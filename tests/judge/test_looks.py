@@ -1,0 +1,108 @@
+"""Looking again: shares of the error, claims that stand, collapsed replicates."""
+
+import math
+
+import pytest
+
+from winticket.judge import Level, Look, judge
+from winticket.judge.coarse import accuracy_step
+from winticket.judge.collapse import unseen_rate
+from winticket.judge.looks import share, spending
+
+
+def level(gap: float, *, n: int = 10, density: float = 0.1) -> Level:
+    """A ticket `gap` points over dense, sd .3 pp, far above its controls."""
+    spread = [0.3 * x / math.sqrt(1.1) for x in (1, -1) * 5]
+    return Level(
+        density,
+        {
+            "dense": (0.98,) * n,
+            "ticket": tuple(0.98 + (gap + s) / 100 for s in spread[:n]),
+            "reinit": (0.9,) * n,
+            "random": (0.9,) * n,
+        },
+    )
+
+
+def test_all_looks_together_spend_no_more_than_alpha() -> None:
+    assert share(1) == 0.9
+    assert [round(share(k), 6) for k in (2, 3, 4)] == [0.05, 0.016667, 0.008333]
+    assert sum(share(k) for k in range(1, 7)) == pytest.approx(1 - 0.1 / 6)
+    assert sum(share(k) for k in range(1, 10_000)) < 1
+    with pytest.raises(ValueError, match="look 0 does not exist"):
+        share(0)
+
+
+def test_a_later_look_is_held_to_a_stricter_level_and_says_so() -> None:
+    # −.27 ± .095·t: past −.5 at .0225 (t = 2.33), not at .00125 (t = 4.1).
+    first = judge([level(-0.22)])
+    assert (first.outcome, first.spending.look) == ("won", 1)
+    second = judge([level(-0.22)], looks=[Look(5, 0.5, 0.05)])
+    assert (second.outcome, second.spending.look) == ("inconclusive", 2)
+    check = second.levels[0].accuracy
+    assert check is not None
+    assert check.test_level == pytest.approx(0.00125)
+    assert "This is look 2 at these networks (earlier ones: 5 replicates)" in second.reason
+    assert "0.25 % of the 5 % chance of a false win; all looks so far spend 4.75 %" in second.reason
+    assert second.as_json()["looks"] == {
+        "look": 2,
+        "alpha": pytest.approx(0.0025),
+        "spent": pytest.approx(0.0475),
+        "earlier": [{"replicates": 5, "margin_pp": 0.5, "claimed": []}],
+    }
+
+
+def test_a_claim_of_an_earlier_look_stands_unless_refuted() -> None:
+    before = Look(5, 0.5, 0.05, (0.1,))
+    standing = judge([level(-0.22)], looks=[before])
+    assert (standing.outcome, standing.density) == ("won", 0.1)
+    assert standing.levels[0].claimed_earlier
+    assert "5 replicates showed at an earlier look" in standing.reason
+    assert judge([level(-1.5)], looks=[before]).outcome == "not won"
+    # A claim at a wider margin is none at this one.
+    assert judge([level(-0.22)], looks=[Look(5, 1.0, 0.05, (0.1,))]).outcome == "inconclusive"
+    assert judge([level(-0.22)], looks=[Look(5, 0.2, 0.05, (0.1,))]).outcome == "won"
+
+
+def test_what_a_look_spends() -> None:
+    now = spending((Look(5, 0.5, 0.05), Look(10, 0.5, 0.05)), alpha=0.05)
+    assert (now.look, now.alpha) == (3, pytest.approx(0.05 / 60))
+    assert now.spent == pytest.approx(0.05 * (1 - 0.1 / 3))
+
+
+def test_a_collapsed_replicate_is_named() -> None:
+    runs = level(0.0)
+    fallen = [*(x for x in runs.accuracy["ticket"])]
+    fallen[3] = 0.125
+    verdict = judge([Level(0.1, {**runs.accuracy, "ticket": tuple(fallen)})])
+    assert [(one.arm, one.replicate) for one in verdict.collapsed] == [("ticket", 3)]
+    assert verdict.outcome == "inconclusive"
+    named = "Replicate 3 collapsed (ticket at 10 %): 12.50 %, where the median of its arm is"
+    assert any(note.startswith(named) for note in verdict.notes)
+    won = judge([runs])
+    assert won.collapsed == ()
+    assert "cannot exclude a collapse in up to 26 % of them" in won.reason
+    # A random mask that collapsed at a claimed density made the win look larger: it bears on the claim.
+    random = [*runs.accuracy["random"]]
+    random[0] = 0.1
+    control = judge([Level(0.1, {**runs.accuracy, "random": tuple(random)})])
+    if control.claimed:
+        assert any("Replicate 0 collapsed (random at 10 %)" in warning for warning in control.warnings)
+
+
+def test_ordinary_spread_is_no_collapse() -> None:
+    assert judge([level(-0.3)]).collapsed == ()
+
+
+def test_what_cannot_be_excluded() -> None:
+    """Rule of three: about 3/n."""
+    assert unseen_rate(10) == pytest.approx(1 - 0.05**0.1)
+    assert unseen_rate(300) == pytest.approx(3 / 300, rel=0.01)
+
+
+def test_the_step_between_accuracies() -> None:
+    assert accuracy_step([[0.5], [0.984]], test_examples=450) == 1 / 450
+    assert accuracy_step([[448 / 450, 441 / 450], [None, 1.0]]) == 1 / 450
+    assert accuracy_step([[0.98, 0.975]]) == pytest.approx(1 / 200)
+    assert accuracy_step([[1 / math.pi, 1 / math.e]]) == 0.0
+    assert accuracy_step([[None], []]) == 0.0

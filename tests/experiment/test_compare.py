@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from winticket.experiment import compare
-from winticket.experiment.compare import lay_out
+from winticket.experiment.compare import _at_budget, lay_out
 
 SMALL: dict[str, Any] = {
     "model": "lenet-20-10",
@@ -19,7 +19,7 @@ SMALL: dict[str, Any] = {
     "test": 200,
     "workers": 0,
 }
-METHODS = ("imp", "one-shot", "at-init:random", "rigl", "edge-popup")
+METHODS = ("imp", "imp@10", "one-shot", "at-init:random", "rigl", "edge-popup")
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +38,15 @@ def rows(document: dict[str, Any], equal: str) -> dict[tuple[str, str], dict[str
 
 def test_every_method_is_at_the_density_with_the_same_steps_per_training(document: dict[str, Any]) -> None:
     found = rows(document, "density")
-    wanted = [("imp", "ticket"), ("one-shot", "ticket"), ("at-init:random", "ticket"), ("rigl", "search")]
-    assert list(found) == [("dense", "dense"), *wanted, ("edge-popup", "search"), ("edge-popup", "ticket")]
+    tickets = [(method, "ticket") for method in ("imp", "imp@10", "one-shot", "at-init:random")]
+    searches = [("rigl", "search"), ("edge-popup", "search"), ("edge-popup", "ticket")]
+    assert list(found) == [("dense", "dense"), *tickets, *searches]
     assert {r["steps_each"] for r in found.values()} == {40}
     assert all(r["density"] == pytest.approx(0.4, abs=0.01) for key, r in found.items() if key[0] != "dense")
     # .4 is five rounds of .2: the dense training, four more, and the ticket's own.
     costs = {key: r["steps"] for key, r in found.items()}
     assert costs["imp", "ticket"] == 6 * 40
+    assert costs["imp@10", "ticket"] == 40 + 5 * 30
     assert costs["one-shot", "ticket"] == 2 * 40
     assert costs["at-init:random", "ticket"] == costs["rigl", "search"] == costs["dense", "dense"] == 40
     assert costs["edge-popup", "ticket"] == 2 * 40
@@ -53,10 +55,56 @@ def test_every_method_is_at_the_density_with_the_same_steps_per_training(documen
 def test_at_equal_cost_all_take_what_the_dearest_does(document: dict[str, Any]) -> None:
     assert document["budget_steps"] == 240
     found = rows(document, "cost")
+    # 48 steps of the dense training and 38 of five tickets from step 10 on are 238, the nearest that whole steps give.
+    assert found["imp@10", "ticket"]["steps_each"] == 48
+    assert found.pop(("imp@10", "ticket"))["steps"] == 48 + 5 * 38
     assert {r["steps"] for r in found.values()} == {240}
     assert found["dense", "dense"]["steps_each"] == 240
     assert found["one-shot", "ticket"]["steps_each"] == 120
     assert found["imp", "ticket"]["accuracies"] == rows(document, "density")["imp", "ticket"]["accuracies"]
+
+
+@pytest.mark.parametrize(
+    ("method", "arm", "costs", "longer"),
+    [
+        # .1 is eleven rounds of .2, so imp takes twelve trainings; 120 steps each are the budget of 1440.
+        ("imp", "ticket", 1440, None),
+        ("imp@60", "ticket", 120 + 11 * 60, 175),  # 175 + 11 (175 - 60) = 1440
+        ("imp@30", "ticket", 120 + 11 * 90, 120 + 28),  # 148 + 11 (148 - 30) = 1446; 147 would be 1434
+        ("one-shot", "ticket", 2 * 120, 720),
+        ("one-shot@60", "ticket", 120 + 60, 750),  # 750 + (750 - 60) = 1440
+        ("at-init", "ticket", 120, 1440),
+        ("at-init:random", "ticket", 120, 1440),
+        ("gradual", "search", 120, 1440),
+        ("set", "search", 120, 1440),
+        ("rigl", "search", 120, 1440),
+        ("edge-popup", "search", 120, 1440),
+        ("edge-popup", "ticket", 2 * 120, 720),
+        ("supermask", "ticket", 2 * 120, 720),
+        ("early-bird", "ticket", 120 + 45, 1440 - 45),  # 45 steps until its mask settled, whatever comes after
+    ],
+)
+def test_lengths_at_which_all_cost_the_same(method: str, arm: str, costs: int, longer: int | None) -> None:
+    small = {**SMALL, "steps": 120, "evaluate_every": 60}
+    del small["workers"]
+    entries = lay_out("digits", (method,), density=0.1, **small)
+    entry = next(e for e in entries if (e.method, e.arm) == (method, arm))
+    needed = [entry.places()[0], *entry.plan.behind(entry.places()[0])]
+    if method != "early-bird":  # whose search is as long as it takes
+        assert entry.plan.steps(needed) == 2 * costs  # two replicates
+    again = _at_budget(entry, costs, 1440)
+    assert (again and again.steps) == longer
+    if again:
+        assert again.plan.setup.recipe.evaluate_every == round(60 * again.steps / 120)
+
+
+def test_early_bird_is_corrected_until_its_search_fits_the_budget(tmp_path: Path) -> None:
+    asked = ("imp", "early-bird")
+    found = compare("digits", asked, density=0.4, store=tmp_path / "s", out=tmp_path / "o", **SMALL)
+    row = rows(found, "cost")["early-bird", "ticket"]
+    # It looks at its mask once in an epoch of 10 steps, so no length may give the budget itself.
+    assert row["steps"] == pytest.approx(found["budget_steps"], abs=10)
+    assert row["steps_each"] < found["budget_steps"]
 
 
 def test_differences_are_paired_with_the_dense_network_of_the_same_table(document: dict[str, Any]) -> None:

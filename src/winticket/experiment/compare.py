@@ -27,6 +27,8 @@ OWN = ("gradual", "set", "rigl")
 """Methods whose own training gives the network that their papers speak of; of the others it is the ticket's."""
 NEAR = 0.02
 """Costs that differ by less than this share are the same."""
+ROUNDS = 3
+"""How often lengths are corrected at most. One correction is exact, except where a search ends by itself."""
 
 Watching = Callable[[Sequence[Task]], AbstractContextManager[Callable[[Event], None] | None]]
 """Trainings to come -> a context whose value hears their events."""
@@ -103,10 +105,17 @@ def carry_out(
     if not costs:
         raise RunError(f"no method finished: {_why(first[0], place)}")
     budget = max(costs)
-    longer = [_longer(entry, row["steps"], budget) for _, entry, row in found]
-    _execute([entry for entry in longer if entry], place, count, watching)
-    for (_, entry, row), again in zip(list(found), longer, strict=True):
-        found.append(("cost", again or entry, _measured(again, place) if again else row))
+    equal = [(entry, row) for _, entry, row in found]
+    for _ in range(ROUNDS):
+        longer = [_at_budget(entry, row["steps"], budget) for entry, row in equal]
+        if not any(longer):
+            break
+        _execute([entry for entry in longer if entry], place, count, watching)
+        equal = [
+            (again, _measured(again, place)) if again else before
+            for before, again in zip(equal, longer, strict=True)
+        ]
+    found += [("cost", entry, row) for entry, row in equal]
     experiment = first[0].plan.experiment
     document = {
         "winticket": __version__,
@@ -115,7 +124,7 @@ def carry_out(
         "density": _end(first),
         "budget_steps": budget,
         "replicates": experiment.replicates,
-        "rows": _against_dense([{"equal": equal, **_told(entry), **row} for equal, entry, row in found]),
+        "rows": _against_dense([{"equal": by, **_told(entry), **row} for by, entry, row in found]),
         "environment": environment(),
         "store": place.path,
         "seconds": round(time.monotonic() - began, 3),
@@ -191,23 +200,34 @@ def _takes(method: str, name: str) -> bool:
     return method in METHODS and name in signature(METHODS[method]).parameters
 
 
-def _longer(entry: Entry, steps: float | None, budget: float) -> Entry | None:
-    """The entry with trainings so much longer that all of it costs the budget; None where it does already.
+def _at_budget(entry: Entry, steps: float | None, budget: float) -> Entry | None:
+    """The entry with trainings of such a length that all of it costs the budget; None if it does already.
 
-    Early-Bird's search takes as many epochs as its mask takes to settle, however long its training is to be; so its
-    cost comes near the budget only.
+    A step more in each training costs a step per training, also where trainings are rewound to step k: dense training
+    and n levels take T + n (T - k) steps. So T grows by the missing steps over the number of trainings.
     """
-    if steps is None or steps > (1 - NEAR) * budget:
+    if steps is None or abs(steps - budget) < NEAR * budget:
         return None
-    recipe, share = entry.plan.setup.recipe, budget / steps
-    if entry.plan.experiment.method == "early-bird" and entry.arm != "dense":
-        share = (budget - (steps - recipe.steps)) / recipe.steps
+    recipe = entry.plan.setup.recipe
+    length = max(1, recipe.steps + round((budget - steps) / _lengthened(entry)))
+    share = length / recipe.steps
     experiment = entry.plan.experiment.but(
-        steps=round(recipe.steps * share),
+        steps=length,
         evaluate_every=max(1, round(recipe.evaluate_every * share)),
         **({"warmup": round(recipe.warmup * share)} if recipe.warmup else {}),
     )
     return Entry(entry.method, plan(experiment), entry.arm)
+
+
+def _lengthened(entry: Entry) -> int:
+    """How many of the trainings that a network needs take a step more where the recipe has one more.
+
+    All, but for Early-Bird's search: it ends when its mask has settled, which hangs on the recipe's length only loosely.
+    """
+    if entry.plan.experiment.method == "early-bird":
+        return 1
+    place = entry.places()[0]
+    return len({place, *entry.plan.behind(place)})
 
 
 def _execute(entries: Sequence[Entry], store: Store, workers: int, watching: Watching | None) -> None:

@@ -742,6 +742,14 @@ def test_methods_lists_everything_with_a_line_and_its_paper(shell: Shell) -> Non
             assert not row["paper"].endswith((".", ";", ",", ":")), (kind, name)
     assert found["criterion"]["snip"]["needs"] == "the network and training examples"
     assert "Lee et al. 2019" in found["criterion"]["snip"]["paper"]
+    assert found["criterion"]["snip"]["allocate"] == "global_top"
+    assert (found["method"]["at-init"]["criterion"], found["method"]["at-init"]["allocate"]) == (
+        "snip",
+        "global_top",
+    )
+    assert (found["method"]["edge-popup"]["criterion"], found["method"]["rigl"]["allocate"]) == ("", "erk")
+    assert re.search(r"^  wanda .*\n +default: --allocate constant_fan_in$", text, re.MULTILINE)
+    assert re.search(r"^  at-init .*\n +default: --criterion snip --allocate global_top$", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

@@ -160,3 +160,17 @@ def test_errors_leave_the_model_as_it_was() -> None:
         ValueError, match=re.escape("the mask of '4.weight' has shape (3,), its weight (3, 16)")
     ):
         interop.from_state_dict({**state, "4.weight_mask": torch.ones(3)})
+
+
+def test_tickets_of_other_weights_have_other_seeds() -> None:
+    def imported(seed: int) -> Ticket:
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(8, 4))
+        prune.l1_unstructured(model[0], "weight", amount=0.5)  # type: ignore[no-untyped-call]
+        state = torch.get_rng_state()
+        ticket = interop.from_torch_prune(model)
+        assert torch.equal(torch.get_rng_state(), state)
+        return ticket
+
+    assert imported(1).seeds == imported(1).seeds
+    assert imported(1).seeds != imported(2).seeds

@@ -15,6 +15,7 @@ from torch._dynamo.testing import CompileCounter
 
 import winticket
 from winticket import allocate, criteria, rewind
+from winticket.criteria.evidence import usual_allocate
 from winticket.levels import Level, Levels
 from winticket.ticket import Mask, Scores, Seeds, State, Ticket, same_bits
 
@@ -361,10 +362,12 @@ def test_every_criterion_and_the_model_left_as_it_was(criterion: criteria.Criter
             assert torch.equal(torch.get_rng_state(), noise)
             assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     total = level.ticket.mask.total()
-    assert level.ticket.mask.count() == sum(
-        int(0.3 * k.numel() + 0.5) for k in level.ticket.mask.keep.values()
-    )
+    # 16 units of 8 weights and 4 of 16: each layer's own count, the network's, the same in every unit, or whole units.
+    wanted = {"layerwise": 38 + 19, "global_top": 58, "constant_fan_in": 16 * 2 + 4 * 5, "units": 5 * 8 + 16}
+    usual = usual_allocate(criterion)
+    assert level.ticket.mask.count() == (5 * 8 if exclude else wanted[usual])
     assert total == (128 if exclude else 192)
+    assert level.ticket.about["allocate"] == usual
 
 
 ALLOCATIONS: dict[str, Callable[..., Mask]] = {

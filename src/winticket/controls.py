@@ -3,6 +3,9 @@
 Every control keeps the ticket's seeds, so that it trains on the same data in the same order, and keeps the
 count of weights in every layer (`random_global`, and `other` where layers compete: in the network); every control
 differs from the ticket. Weights that it prunes are stored as zeros.
+
+What a control draws comes from a stream of its own, derived from `seed` and the control's name. So the seed may be the
+one that the network was initialised from: the draws have nothing to do with the weights.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +14,7 @@ import torch
 from torch import Tensor
 
 from winticket.align import Symmetry, match, permuted
-from winticket.ticket import Mask, State, Ticket, Weights, same_bits
+from winticket.ticket import Mask, Seeds, State, Ticket, Weights, same_bits
 
 __all__ = [
     "Control",
@@ -27,7 +30,7 @@ __all__ = [
     "signs",
 ]
 
-REVISION = 1
+REVISION = 2
 
 Control = Callable[..., Ticket]
 
@@ -35,12 +38,13 @@ Control = Callable[..., Ticket]
 def reinit(ticket: Ticket, *, seed: int, draw: Callable[[int], State]) -> Ticket:
     """The ticket's mask on freshly drawn initial weights: is it the structure alone?
 
-    `draw(seed)` gives a state of the same network from its own initialisation. Frankle & Carbin 2019, §2
-    ("random reinitialization"): θ₀' drawn from the distribution that θ₀ was drawn from. It is trained from step 0 even
-    where the ticket starts later, which is the stronger control (start_at_step_zero in Frankle's OpenLTH). ValueError
-    where the draw gives the ticket's own weights back.
+    `draw(s)` gives a state of the same network from its own initialisation, s being a number of 32 bits derived from
+    `seed` and the control's name: so a network that was initialised from `seed` itself is not drawn again. Frankle &
+    Carbin 2019, §2 ("random reinitialization"): θ₀' drawn from the distribution that θ₀ was drawn from. It is trained
+    from step 0 even if the ticket starts later, which is the stronger control (start_at_step_zero in Frankle's
+    OpenLTH). ValueError if the draw gives the ticket's own weights back.
     """
-    start = draw(seed)
+    start = draw(_derived(seed, "reinit") & 0xFFFFFFFF)
     weights = ticket.mask.apply(start.weights)
     own = ticket.mask.apply(ticket.start.weights)
     if same_bits(_eligible(weights, ticket.mask), _eligible(own, ticket.mask)):
@@ -64,7 +68,7 @@ def random_mask(ticket: Ticket, *, seed: int) -> Ticket:
     ValueError where no other mask with these counts exists (every layer whole or empty).
     """
     _require_choice(ticket)
-    generator = torch.Generator().manual_seed(seed)
+    generator = _stream(seed, "random_mask")
     mask = _until_other(
         ticket, lambda: {n: _shuffled(keep, generator) for n, keep in ticket.mask.keep.items()}
     )
@@ -82,7 +86,7 @@ def random_global(ticket: Ticket, *, seed: int) -> Ticket:
         raise ValueError(
             "the mask is whole or empty, so a random one of the same count would be it; prune first"
         )
-    generator = torch.Generator().manual_seed(seed)
+    generator = _stream(seed, "random_global")
 
     def draw() -> dict[str, Tensor]:
         flat = _shuffled(torch.cat([keep.reshape(-1) for keep in ticket.mask.keep.values()]), generator)
@@ -104,7 +108,7 @@ def shuffle_units(ticket: Ticket, *, seed: int) -> Ticket:
             "every unit is kept whole or emptied, so shuffling within units gives the ticket's own mask; take another "
             "control"
         )
-    generator = torch.Generator().manual_seed(seed)
+    generator = _stream(seed, "shuffle_units")
 
     def draw() -> dict[str, Tensor]:
         return {
@@ -125,7 +129,7 @@ def inverted(ticket: Ticket, *, seed: int) -> Ticket:
     layer is kept whole or emptied.
     """
     _require_choice(ticket)
-    generator = torch.Generator().manual_seed(seed)
+    generator = _stream(seed, "inverted")
     keep = {}
     for name, own in ticket.mask.keep.items():
         # Pruned weights score above 1, kept ones below it.
@@ -142,7 +146,7 @@ def reshuffle(ticket: Ticket, *, seed: int) -> Ticket:
     Zhou et al. 2019 (Deconstructing Lottery Tickets), "reshuffle": re-initialised from the layer's own kept values.
     ValueError where that changes nothing.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = _stream(seed, "reshuffle")
 
     def move(kept: Tensor) -> Tensor:
         return kept[torch.randperm(len(kept), generator=generator)]
@@ -167,7 +171,7 @@ def magnitudes(ticket: Ticket, *, seed: int) -> Ticket:
 
     After Zhou et al. 2019, where signs turn out to be what matters. ValueError where no weight changes.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = _stream(seed, "magnitudes")
 
     def flip(kept: Tensor) -> Tensor:
         return kept * (2 * torch.randint(2, kept.shape, generator=generator) - 1)
@@ -254,6 +258,15 @@ def _with_weights(ticket: Ticket, weights: Mapping[str, Tensor], origin: str) ->
         raise ValueError(f"{origin} gives the ticket's own weights back; it would be no control")
     state = State(changed, start.buffers, {}, start.step)
     return Ticket(ticket.mask, state, origin, ticket.seeds, ticket.about)
+
+
+def _derived(seed: int, control: str) -> int:
+    return Seeds(seed, 0).derive("control", control)
+
+
+def _stream(seed: int, control: str) -> torch.Generator:
+    """The control's own random numbers. Those of `seed` itself may have drawn the weights that it is a control of."""
+    return torch.Generator().manual_seed(_derived(seed, control))
 
 
 def _shuffled(keep: Tensor, generator: torch.Generator) -> Tensor:

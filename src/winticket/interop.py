@@ -3,6 +3,7 @@
 A mask is only ever read from an entry that says it is one; `mask_of_zeros`, which guesses, is another function.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -20,8 +21,9 @@ def from_torch_prune(model: nn.Module, *, step: int = 0, seeds: Seeds | None = N
     """What `torch.nn.utils.prune` has done to a model, as a ticket: `weight_mask` and, unpruned, `weight_orig`.
 
     Names are those that the model has without pruning. Only what was pruned that way is under the mask, so its density
-    is over those layers; `step` is how many updates the weights have had. The model stays as it is. Raises ValueError
-    where nothing of it is pruned.
+    is over those layers; `step` is how many updates the weights have had. `seeds` are derived from weights and masks by
+    default, so that replicates differ and the same model gives the same ticket. The model stays as it is. Raises
+    ValueError where nothing of it is pruned.
     """
     keep, weights, buffers = {}, {}, {}
     for prefix, module in model.named_modules():
@@ -45,7 +47,18 @@ def from_torch_prune(model: nn.Module, *, step: int = 0, seeds: Seeds | None = N
             "zeros do not make a mask (mask_of_zeros takes them for one)"
         )
     state = State(weights, buffers, {}, step)
-    return Ticket(Mask(keep), state, "torch.nn.utils.prune", seeds or Seeds(0, 0))
+    return Ticket(
+        Mask(keep), state, "torch.nn.utils.prune", seeds or Seeds(_fingerprint({**weights, **keep}), 0)
+    )
+
+
+def _fingerprint(tensors: Weights) -> int:
+    """62 bits of a hash over all bytes."""
+    hashed = hashlib.sha256()
+    for name, tensor in tensors.items():
+        hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        hashed.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return int.from_bytes(hashed.digest()[:8], "big") >> 2
 
 
 def to_torch_prune(model: nn.Module, mask: Mask | Ticket) -> nn.Module:

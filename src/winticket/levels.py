@@ -13,16 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from winticket.allocate import Allocate, layerwise
+from winticket.allocate import Allocate
 from winticket.criteria import Criterion, magnitude
 from winticket.criteria.evidence import Batch
 from winticket.loops.counting import is_update, updates
 from winticket.loops.scoring import (
     Density,
     Scoring,
+    allocation_for,
     check_densities,
     name_of,
     require_function,
+    seeds_for,
     state_of,
     warn_of_emptied,
     whole,
@@ -54,7 +56,8 @@ class Levels:
     `densities` fall, each in (0, 1) or shares by layer as the allocation takes them. Weights of Linear and Conv layers
     may be pruned, less the patterns in `exclude`. Criteria that look at the network or at data are given the model and
     `batches` of (x [B, ...], classes y [B]), for which the model has to return logits [B, classes]; or an `example`
-    [1, ...] where they need no data. They compute on the CPU, in float64. `seeds` are what random criteria draw from.
+    [1, ...] where they need no data. They compute on the CPU, in float64. `seeds` are what random criteria draw from;
+    without them, they are drawn from torch's global generator. `allocate` is by default that of the criterion's paper.
 
     Under DistributedDataParallel give the wrapped module, on every rank with the same arguments.
 
@@ -69,7 +72,7 @@ class Levels:
         densities: Sequence[Density],
         *,
         criterion: Criterion = magnitude,
-        allocate: Allocate = layerwise,
+        allocate: Allocate | None = None,
         rewind: Rewind = to_init,
         rewind_step: int = 0,
         exclude: Sequence[str] = (),
@@ -82,11 +85,12 @@ class Levels:
         if isinstance(densities, float | str) or not isinstance(densities, Sequence):
             raise TypeError(f"densities is {densities!r}; give those of all levels, falling, as [0.5, 0.25]")
         require_function("rewind", rewind)
-        self.model, self.densities, self.allocate = model, tuple(densities), allocate
+        self.model, self.densities = model, tuple(densities)
         self.rewind, self.rewind_step = rewind, rewind_step
         self.score = Scoring(model, criterion, batches, example)
+        self.allocate = allocation_for(criterion, allocate, stacklevel=2)
         if ticket is None:
-            ticket = whole(model, exclude=exclude, seeds=seeds)
+            ticket = whole(model, exclude=exclude, seeds=seeds_for(model, seeds, criterion=criterion))
         elif exclude or seeds is not None:
             raise ValueError("a ticket has its mask and its seeds; leave exclude and seeds out beside one")
         self.start = ticket
@@ -94,7 +98,7 @@ class Levels:
         self._about: dict[str, JSON] = {
             **ticket.about,
             "criterion": name_of(criterion),
-            "allocate": name_of(allocate),
+            "allocate": name_of(self.allocate),
             "rewind": name_of(rewind),
             "rewind_step": rewind_step,
         }

@@ -1,13 +1,16 @@
 """Methods side by side: what is trained, what is counted, what is refused."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from winticket.experiment import compare
 from winticket.experiment.compare import _at_budget, lay_out
+from winticket.report import comparison_screen
 
 SMALL: dict[str, Any] = {
     "model": "lenet-20-10",
@@ -81,7 +84,12 @@ def test_at_equal_cost_all_take_what_the_dearest_does(document: dict[str, Any]) 
         ("edge-popup", "search", 120, 1440),
         ("edge-popup", "ticket", 2 * 120, 720),
         ("supermask", "ticket", 2 * 120, 720),
-        ("early-bird", "ticket", 120 + 45, 1440 - 45),  # 45 steps until its mask settled, whatever comes after
+        (
+            "early-bird",
+            "ticket",
+            120 + 45,
+            1440 - 45,
+        ),  # 45 steps until its mask settled, whatever comes after
     ],
 )
 def test_lengths_at_which_all_cost_the_same(method: str, arm: str, costs: int, longer: int | None) -> None:
@@ -96,6 +104,26 @@ def test_lengths_at_which_all_cost_the_same(method: str, arm: str, costs: int, l
     assert (again and again.steps) == longer
     if again:
         assert again.plan.setup.recipe.evaluate_every == round(60 * again.steps / 120)
+
+
+def test_at_init_by_snip_is_snip_and_a_variant_of_it_is_named(tmp_path: Path) -> None:
+    asked, small = (
+        ("at-init:snip", "rigl"),
+        {name: value for name, value in SMALL.items() if name != "workers"},
+    )
+    usual = {e.method: e.plan.experiment.allocate for e in lay_out("digits", asked, density=0.3, **small)[1:]}
+    assert usual == {"at-init:snip": "global_top", "rigl": "erk"}
+    found = compare("digits", asked, density=0.3, store=tmp_path / "s", out=tmp_path / "o", **SMALL)
+    assert found["warnings"] == []
+    by_layer = {**SMALL, "allocate": "layerwise"}
+    found = compare("digits", asked, density=0.3, store=tmp_path / "s", out=tmp_path / "o", **by_layer)
+    (told,) = found["warnings"]
+    assert told.startswith(
+        "at-init:snip: criterion snip ranks all weights of the network together in its paper"
+    )
+    screen = Console(width=400, record=True, file=io.StringIO())
+    screen.print(comparison_screen(found))
+    assert told in screen.export_text()
 
 
 def test_early_bird_is_corrected_until_its_search_fits_the_budget(tmp_path: Path) -> None:

@@ -459,3 +459,21 @@ def test_stored_trainings_come_back_in_the_order_of_replicates(search: Search, t
         result.document["levels"][level]["arms"]["ticket"]["accuracies"][row]
         == result.ticket.about["test_accuracy"]
     )
+
+
+def test_an_allocation_that_is_not_the_criterions_is_among_the_warnings(search: Search) -> None:
+    options: dict[str, Any] = {
+        "method": "at-init",
+        "final_density": 0.3,
+        "levels": 1,
+        "controls": (),
+        "gate": False,
+    }
+    for allocation, named in (("global_top", False), ("layerwise", True)):
+        document = search(**options, allocate=allocation).document
+        told = [w for w in document["verdict"]["warnings"] if "a variant, not of snip as published" in w]
+        assert len(told) == named
+        assert (document["experiment"]["criterion"], document["experiment"]["allocate"]) == (
+            "snip",
+            allocation,
+        )

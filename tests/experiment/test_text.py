@@ -143,7 +143,7 @@ def test_a_model_with_another_context_reads_other_windows(text: Path, search: Se
 @pytest.mark.parametrize("criterion", ["snip", "grasp", "synflow", "taylor", "fisher", "wanda"])
 def test_criteria_see_tokens(criterion: str, text: Path) -> None:
     experiment = Experiment.of(text, **SMALL, method="at-init", allocate="global_top", criterion=criterion)
-    from winticket.experiment.spec import stages
+    from winticket.experiment.names import stages
 
     setup, function = experiment.setup(), stages(experiment)["criterion"]
     ticket = dense_ticket(setup, 0)

@@ -21,8 +21,14 @@ KINDS = {
 def methods(*, as_json: AsJson = False) -> None:
     """List every method, criterion, allocation, rewind and control, each with a line and its paper."""
     from winticket.experiment import offered
+    from winticket.experiment.names import METHODS, usual_allocation, usual_criterion
 
     found = {kind: {name: told(f) for name, f in each.items()} for kind, each in offered().items()}
+    for name, row in found["criterion"].items():
+        row["allocate"] = usual_allocation("imp", name)
+    for name, row in found["method"].items():
+        row["criterion"] = usual_criterion(name) if _takes_criterion(METHODS[name]) else ""
+        row["allocate"] = usual_allocation(name, usual_criterion(name))
     if as_json:
         print_json(found)
         return
@@ -32,9 +38,16 @@ def methods(*, as_json: AsJson = False) -> None:
         for name, row in found[kind].items():
             needs = f" (needs {row['needs']})" if row["needs"] else ""
             show(f"  {name:<{width}}  {row['line']}{needs}")
+            usual = [f"--{what} {row[what]}" for what in ("criterion", "allocate") if row.get(what)]
+            if usual:
+                show(f"  {'':<{width}}  default: {' '.join(usual)}")
             if row["paper"]:
                 show(f"  {'':<{width}}  {row['paper']}")
     show("\nA function of your own goes by its import path, as --criterion mylab.scores:mine.")
+
+
+def _takes_criterion(method: Callable[..., Any]) -> bool:
+    return "criterion" in inspect.signature(method).parameters
 
 
 def told(method: Callable[..., Any]) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -82,17 +83,30 @@ def _double(x: Tensor) -> Tensor:
 Criterion = Callable[[Evidence], Scores]
 C = TypeVar("C", bound=Criterion)
 
-NETWORK, DATA, TRAINING = "network", "data", "training"
+NETWORK, DATA, TRAINING, RANDOM = "network", "data", "training", "random"
 
 
-def needs(*what: str, rounds: int = 1) -> Callable[[C], C]:
-    """Mark a criterion by what it needs beside weights and mask: `NETWORK`, `DATA`; `TRAINING` to have gone before.
+def needs(
+    *what: str, rounds: int = 1, allocate: str = "layerwise", also: Sequence[str] = (), in_layer: str = ""
+) -> Callable[[C], C]:
+    """Mark a criterion by what it needs beside weights and mask, and by how its paper uses it.
 
-    `rounds` is over how many rounds, of exponentially falling density, its paper prunes a network at initialisation.
+    `what`: `NETWORK`, `DATA`; `TRAINING` to have gone before; `RANDOM`, numbers from the generator. `rounds` is over
+    how many rounds, of exponentially falling density, its paper prunes a network at initialisation. `allocate` is the
+    allocation of its paper and the default beside it (`criterion.usual_allocate`), `also` names others that its paper
+    uses. `in_layer` names the criterion that ranks the weights of one layer in the same way.
     """
 
     def mark(criterion: C) -> C:
-        criterion.needs, criterion.rounds = frozenset(what), rounds  # type: ignore[attr-defined]
+        marks = {
+            "needs": frozenset(what),
+            "rounds": rounds,
+            "usual_allocate": allocate,
+            "also": tuple(also),
+            "in_layer": in_layer,
+        }
+        for name, value in marks.items():
+            setattr(criterion, name, value)
         return criterion
 
     return mark
@@ -100,10 +114,21 @@ def needs(*what: str, rounds: int = 1) -> Callable[[C], C]:
 
 def needed(criterion: Criterion) -> frozenset[str]:
     """What a criterion needs beside weights and mask; nothing unless it says so."""
-    found: frozenset[str] = getattr(criterion, "needs", frozenset())
-    return found
+    return frozenset(_marked(criterion, "needs", ()))
 
 
 def rounds_at_init(criterion: Criterion) -> int:
     """Rounds that its paper takes to prune at initialisation."""
-    return int(getattr(criterion, "rounds", 1))
+    return int(_marked(criterion, "rounds", 1))
+
+
+def usual_allocate(criterion: Criterion) -> str:
+    """The name of the allocation that its paper uses; layerwise unless it says another."""
+    return str(_marked(criterion, "usual_allocate", "layerwise"))
+
+
+def _marked(criterion: Criterion, name: str, default: Any) -> Any:
+    """What was said of a criterion by `needs`, also of one whose options were filled in by `functools.partial`."""
+    while isinstance(criterion, partial):
+        criterion = criterion.func
+    return getattr(criterion, name, default)

@@ -14,7 +14,7 @@ TEMPERATURE = 200.0
 """What GraSP divides logits by (Wang et al. 2020, the authors' pruner/GraSP.py)."""
 
 
-@needs(NETWORK, DATA)
+@needs(NETWORK, DATA, allocate="global_top")
 def snip(e: Evidence) -> Scores:
     """Connection sensitivity: s = |w · ∂L/∂w|, the gradient summed over the batches.
 
@@ -25,7 +25,7 @@ def snip(e: Evidence) -> Scores:
     return e.of_eligible((w * g).abs() for w, g in zip(_eligible(e, weights), gradients, strict=True))
 
 
-@needs(NETWORK, DATA)
+@needs(NETWORK, DATA, allocate="global_top")
 def grasp(e: Evidence) -> Scores:
     """Gradient signal preservation: s = w · (H g), of the loss at temperature 200.
 
@@ -47,7 +47,7 @@ def grasp(e: Evidence) -> Scores:
     return e.of_eligible(w * hg for w, hg in zip(leaves, products, strict=True))
 
 
-@needs(NETWORK, rounds=100)
+@needs(NETWORK, rounds=100, allocate="global_top")
 def synflow(e: Evidence) -> Scores:
     """Synaptic flow: s = w · ∂R/∂w with R = 1ᵀ f(1) of the network whose weights are |w|; no data.
 
@@ -63,7 +63,7 @@ def synflow(e: Evidence) -> Scores:
     return e.of_eligible(w * g for w, g in zip(leaves, gradients, strict=True))
 
 
-@needs(NETWORK, DATA)
+@needs(NETWORK, DATA, allocate="global_top")
 def taylor(e: Evidence) -> Scores:
     """First-order Taylor: s = (w · ∂L/∂w)², averaged over batches.
 
@@ -79,7 +79,7 @@ def taylor(e: Evidence) -> Scores:
     return e.of_eligible(total)
 
 
-@needs(NETWORK, DATA)
+@needs(NETWORK, DATA, allocate="global_top")
 def fisher(e: Evidence) -> Scores:
     """Optimal brain damage with the empirical Fisher diagonal: s = ½ w² · mean over examples of (∂Lᵢ/∂w)².
 
@@ -98,12 +98,12 @@ def fisher(e: Evidence) -> Scores:
     return e.of_eligible(0.5 * w**2 * f / count for w, f in zip(leaves, total, strict=True))
 
 
-@needs(NETWORK, DATA)
+@needs(NETWORK, DATA, allocate="constant_fan_in", also=("n_of_m",))
 def wanda(e: Evidence) -> Scores:
     """Weight times the norm of its input: s[o, i] = |w[o, i]| · ‖Xᵢ‖₂ over all examples.
 
-    Sun et al. 2024 (Wanda), the authors' lib/prune.py. There compared within each output row: take constant_fan_in. Of
-    a convolution, Xᵢ are the pixels that a weight meets, borders included.
+    Sun et al. 2024 (Wanda), the authors' lib/prune.py. There compared within each output row, as constant_fan_in does,
+    or within groups (n_of_m). Of a convolution, Xᵢ are the pixels that a weight meets, borders included.
     """
     module = e.module()
     owners = {name: module.get_submodule(name.rpartition(".")[0]) for name in e.mask.keep}

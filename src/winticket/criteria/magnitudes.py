@@ -7,12 +7,13 @@ the authors' get_weight_init.py, where a weight of the wrong sign scores 0.
 import torch
 from torch import Tensor
 
-from winticket.criteria.evidence import TRAINING, Evidence, needs
+from winticket.criteria.evidence import RANDOM, TRAINING, Evidence, needs
 from winticket.ticket import Scores
 
 REVISION = 1
 
 
+@needs()
 def magnitude(e: Evidence) -> Scores:
     """Weight magnitude after training: s = |w|.
 
@@ -22,21 +23,25 @@ def magnitude(e: Evidence) -> Scores:
     return {name: e.now.weights[name].abs() for name in e.mask.keep}
 
 
+@needs()
 def small_final(e: Evidence) -> Scores:
     """The opposite of `magnitude`: s = -|w|. Zhou et al. 2019."""
     return {name: -score for name, score in magnitude(e).items()}
 
 
+@needs()
 def large_init(e: Evidence) -> Scores:
     """Magnitude at the start: s = |w₀|. Zhou et al. 2019."""
     return {name: e.start.weights[name].abs() for name in e.mask.keep}
 
 
+@needs()
 def small_init(e: Evidence) -> Scores:
     """s = -|w₀|. Zhou et al. 2019."""
     return {name: -score for name, score in large_init(e).items()}
 
 
+@needs()
 def large_init_large_final(e: Evidence) -> Scores:
     """Large at the start and at the end: the lower of a weight's two ranks in its layer, as a share of the alive ones.
 
@@ -45,6 +50,7 @@ def large_init_large_final(e: Evidence) -> Scores:
     return _both(e, large_init(e), magnitude(e))
 
 
+@needs()
 def small_init_small_final(e: Evidence) -> Scores:
     """Small at the start and at the end, the lower of the two ranks. Zhou et al. 2019."""
     return _both(e, small_init(e), small_final(e))
@@ -63,11 +69,12 @@ def movement(e: Evidence) -> Scores:
     return {name: (e.now.weights[name] - e.start.weights[name]).abs() for name in e.mask.keep}
 
 
+@needs(allocate="global_top", in_layer="magnitude")
 def lamp(e: Evidence) -> Scores:
     """Squared magnitude over that of all weights of the layer at least as large: s = w² / Σ_{v ≥ w} v².
 
     Lee et al. 2021 (Layer-adaptive Sparsity for the Magnitude-based Pruning). Within a layer the order is that of
-    `magnitude`; it makes layers comparable, so allocate by global_top. Ties go by position.
+    `magnitude`; it makes layers comparable, so layers compete (global_top). Ties go by position.
     """
     scores = {}
     for name, size in magnitude(e).items():
@@ -78,6 +85,7 @@ def lamp(e: Evidence) -> Scores:
     return scores
 
 
+@needs()
 def large_final_same_sign(e: Evidence) -> Scores:
     """`magnitude` of weights that kept their sign; others 0. Zhou et al. 2019, the authors' get_weight_init.py."""
     return _signed(e, magnitude(e), same=True)
@@ -101,6 +109,7 @@ def magnitude_increase_diff_sign(e: Evidence) -> Scores:
     return _signed(e, magnitude_increase(e), same=False)
 
 
+@needs(RANDOM)
 def random(e: Evidence) -> Scores:
     """Uniform noise: the floor that every criterion has to beat.
 

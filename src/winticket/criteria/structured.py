@@ -14,16 +14,19 @@ REVISION = 1
 _NORMALISED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
+@needs(allocate="units")
 def l1_units(e: Evidence) -> Scores:
     """The sum of a filter's absolute weights. Li et al. 2017 (Pruning Filters for Efficient ConvNets)."""
     return _spread(e, {name: _rows(e, name).abs().sum(1) for name in e.mask.keep})
 
 
+@needs(allocate="units")
 def l2_units(e: Evidence) -> Scores:
     """The Euclidean norm of a filter's weights. Li et al. 2017, beside the sum of absolute weights."""
     return _spread(e, {name: _rows(e, name).norm(dim=1) for name in e.mask.keep})
 
 
+@needs(allocate="units")
 def geometric_median(e: Evidence) -> Scores:
     """A filter's summed distance to the others of its layer: those near the geometric median can be replaced.
 
@@ -32,7 +35,7 @@ def geometric_median(e: Evidence) -> Scores:
     return _spread(e, {name: torch.cdist(_rows(e, name), _rows(e, name)).sum(1) for name in e.mask.keep})
 
 
-@needs(NETWORK)
+@needs(NETWORK, allocate="units")
 def batchnorm_scale(e: Evidence) -> Scores:
     """|γ| of the BatchNorm that follows a layer.
 

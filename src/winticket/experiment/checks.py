@@ -8,9 +8,9 @@ from typing import Any
 from winticket import models
 from winticket.align import symmetry
 from winticket.criteria.evidence import TRAINING, needed, rounds_at_init
-from winticket.experiment.names import control
+from winticket.experiment.names import control, stages
 from winticket.experiment.price import trial
-from winticket.experiment.spec import Experiment, stages
+from winticket.experiment.spec import Experiment
 from winticket.experiment.transfers import Transfer
 from winticket.procedures.setup import Setup
 from winticket.procedures.stages import (

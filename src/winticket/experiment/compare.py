@@ -27,6 +27,8 @@ OWN = ("gradual", "set", "rigl")
 """Methods whose own training gives the network that their papers speak of; of the others it is the ticket's."""
 NEAR = 0.02
 """Costs that differ by less than this share are the same."""
+RATE = 0.2
+"""What iterative pruning takes of the weights that are left, at most, in each of its levels."""
 ROUNDS = 3
 """How often lengths are corrected at most. One correction is exact, except where a search ends by itself."""
 
@@ -123,6 +125,7 @@ def carry_out(
         "model": experiment.model,
         "density": _end(first),
         "budget_steps": budget,
+        "warnings": _variants(first),
         "replicates": experiment.replicates,
         "rows": _against_dense([{"equal": by, **_told(entry), **row} for by, entry, row in found]),
         "environment": environment(),
@@ -134,6 +137,12 @@ def carry_out(
     document["files"] = [str(p) for p in report.draw_comparison(document, folder)]
     (folder / "compare.json").write_text(json.dumps(document, indent=1, allow_nan=False))
     return document
+
+
+def _variants(entries: Sequence[Entry]) -> list[str]:
+    """Sentences on methods whose allocation is not the one of their criterion."""
+    told = {e.method: e.plan.experiment.variant() for e in entries if e.arm != "dense"}
+    return [f"{method}: {sentence}" for method, sentence in told.items() if sentence]
 
 
 def _why(entry: Entry, store: Store) -> str:
@@ -157,43 +166,50 @@ def _entries(
         raise ValueError(f"a method is given twice among {', '.join(methods)}")
     entries: list[Entry] = []
     plain = [asked.partition("@")[0].partition(":")[0] for asked in methods]
-    if "early-bird" in plain and "exclude" not in choices:  # all are to count the same weights
-        usual = Experiment.of(
-            data, method="early-bird", **{"model": choices["model"]} if "model" in choices else {}
-        )
-        choices = {**choices, "exclude": usual.exclude}
-    for asked in methods:
-        named, _, later = asked.partition("@")
-        method, colon, criterion = named.partition(":")
-        if colon and not criterion:
-            raise ValueError(f"{asked!r} should read METHOD:CRITERION, as at-init:snip")
-        own = {**choices, "method": method, "controls": (), "gate": False}
-        for name in ("every", "search_lr"):
-            if not _takes(method, name) and any(_takes(other, name) for other in plain):
-                own.pop(name, None)  # it is meant for another method of the comparison
-        if later:
-            if not later.isdecimal():
-                raise ValueError(f"{asked!r} should read METHOD@STEP, the step to rewind to, as imp@100")
-            own |= {"rewind": "to_step", "rewind_step": int(later)} if int(later) else {}
-        if criterion:
-            own["criterion"] = criterion
-        if method == "imp":
-            rate = 0.2
-            own |= {
-                "final_density": density,
-                "levels": math.ceil(math.log(density) / math.log(1 - rate) - 1e-9),
-            }
-        else:
-            own["density"] = (density,)
-        planned = plan(Experiment.of(data, **own))
+    experiments = {asked: _experiment(data, asked, plain, density, choices) for asked in methods}
+    if "exclude" not in choices:  # all are to count the same weights
+        spared = tuple(dict.fromkeys(name for e in experiments.values() for name in e.exclude))
+        experiments = {asked: e.but(exclude=spared) for asked, e in experiments.items()}
+    for asked, experiment in experiments.items():
+        method, planned = experiment.method, plan(experiment)
         if not entries:
             entries.append(Entry("dense", planned, "dense"))
-        searched = method in METHODS and (len(planned.counts) - 1, "search", 0) in planned.tasks
+        searched = (len(planned.counts) - 1, "search", 0) in planned.tasks
         if searched:
             entries.append(Entry(asked, planned, "search"))
         if not searched or method not in OWN:
             entries.append(Entry(asked, planned, "ticket"))
     return entries
+
+
+def _experiment(
+    data: str | os.PathLike[str],
+    asked: str,
+    plain: Sequence[str],
+    density: float,
+    choices: Mapping[str, Any],
+) -> Experiment:
+    """The experiment of one method as it is asked for; `plain` are the names of all methods of the comparison."""
+    named, _, later = asked.partition("@")
+    method, colon, criterion = named.partition(":")
+    if colon and not criterion:
+        raise ValueError(f"{asked!r} should read METHOD:CRITERION, as at-init:snip")
+    own = {**choices, "method": method, "controls": (), "gate": False}
+    for name in ("every", "search_lr"):
+        if not _takes(method, name) and any(_takes(other, name) for other in plain):
+            own.pop(name, None)  # it is meant for another method of the comparison
+    if later:
+        if not later.isdecimal():
+            raise ValueError(f"{asked!r} should read METHOD@STEP, the step to rewind to, as imp@100")
+        own |= {"rewind": "to_step", "rewind_step": int(later)} if int(later) else {}
+    if criterion:
+        own["criterion"] = criterion
+    if method == "imp":
+        levels = math.ceil(math.log(density) / math.log(1 - RATE) - 1e-9)
+        own |= {"final_density": density, "levels": levels}
+    else:
+        own["density"] = (density,)
+    return Experiment.of(data, **own)
 
 
 def _takes(method: str, name: str) -> bool:
@@ -222,7 +238,7 @@ def _at_budget(entry: Entry, steps: float | None, budget: float) -> Entry | None
 def _lengthened(entry: Entry) -> int:
     """How many of the trainings that a network needs take a step more where the recipe has one more.
 
-    All, but for Early-Bird's search: it ends when its mask has settled, which hangs on the recipe's length only loosely.
+    All, except Early-Bird's search, which ends when its mask has settled, however long the recipe is.
     """
     if entry.plan.experiment.method == "early-bird":
         return 1

@@ -4,9 +4,13 @@ import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from winticket import allocate, controls, criteria, procedures, rewind, schedules
+from winticket.pairing import usual
+
+if TYPE_CHECKING:
+    from winticket.experiment.spec import Experiment
 
 METHODS: dict[str, Callable[..., Any]] = {
     "imp": procedures.imp,
@@ -19,8 +23,16 @@ METHODS: dict[str, Callable[..., Any]] = {
     "edge-popup": procedures.edge_popup,
     "supermask": procedures.supermask,
 }
-USUAL = {"early-bird": {"criterion": "l1_units", "allocate": "units"}}
-"""What a method takes where nothing else is asked for, other than the experiment's defaults."""
+CRITERIA = {"early-bird": "l1_units", "at-init": "snip"}
+"""Default criteria of methods whose papers do not prune by magnitude."""
+ALLOCATIONS = {
+    "early-bird": "units",
+    "set": "erk",
+    "rigl": "erk",
+    "edge-popup": "layerwise",
+    "supermask": "layerwise",
+}
+"""Default allocations of methods that have one of their own, whatever the criterion."""
 BY_LAYER = tuple(by_layer.__name__ for by_layer in allocate.BY_LAYER)
 """Allocations that decide each layer's count alone, and not where in it weights stand."""
 FIXED_COUNTS = ("set", "rigl", "edge-popup", "supermask")
@@ -58,6 +70,21 @@ def resolve(room: ModuleType, name: str, *, what: str) -> Callable[..., Any]:
     offered = methods(room)
     choose(what, name, offered)
     return offered[name]
+
+
+def stages(experiment: "Experiment") -> dict[str, Callable[..., Any]]:
+    """The experiment's criterion, allocation and rewind as functions."""
+    return {option: resolve(room, getattr(experiment, option), what=option) for option, room in ROOMS.items()}
+
+
+def usual_criterion(method: str) -> str:
+    """The criterion of the method's paper."""
+    return CRITERIA.get(method, "magnitude")
+
+
+def usual_allocation(method: str, criterion: str) -> str:
+    """The allocation of the method's paper if it has one of its own, else of the criterion's."""
+    return ALLOCATIONS.get(method) or usual(resolve(criteria, criterion, what="criterion")).__name__
 
 
 def methods(room: ModuleType) -> dict[str, Callable[..., Any]]:

@@ -78,7 +78,10 @@ def document(runs: Runs, verdict: "Verdict") -> dict[str, Any]:
     return {
         "experiment": plan.experiment.describe(),
         "data": _data(plan),
-        "verdict": {**told, "warnings": [*told["warnings"], *_went_on(runs), *_unsettled(runs)]},
+        "verdict": {
+            **told,
+            "warnings": [*told["warnings"], *_varied(runs), *_went_on(runs), *_unsettled(runs)],
+        },
         "levels": levels,
         "dense_doubled": measured(runs.by_place[0, GATE]) if (0, GATE) in runs.by_place else None,
         "costs": costs(runs),
@@ -143,6 +146,12 @@ def _spent(entry: Replicate) -> dict[str, Any]:
     if not isinstance(entry, Trained):
         return dict.fromkeys(SPENT)
     return {"steps": entry.how.get("steps"), "flops": entry.how.get("work"), "seconds": entry.seconds}
+
+
+def _varied(runs: Runs) -> list[str]:
+    """A warning about an allocation that is not the criterion's own."""
+    sentence = runs.plan.experiment.variant()
+    return [] if sentence is None else [sentence]
 
 
 def _went_on(runs: Runs) -> list[str]:

@@ -8,8 +8,8 @@ from itertools import islice
 from typing import Any, cast
 
 from winticket.experiment.checks import check
-from winticket.experiment.names import METHODS, control
-from winticket.experiment.spec import Experiment, stages
+from winticket.experiment.names import METHODS, control, stages
+from winticket.experiment.spec import Experiment
 from winticket.experiment.transfers import Transfer, another_width
 from winticket.procedures import transfer
 from winticket.procedures.early_bird import looks

@@ -8,32 +8,29 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from winticket import allocate, data, models, rewind, schedules
-from winticket.allocate import quotas
+from winticket import allocate, data, models, pairing, rewind, schedules
 from winticket.data import Source
 from winticket.experiment.choices import effective, own_rate
+from winticket.experiment.counts import counts, densities
 from winticket.experiment.names import (
+    ALLOCATIONS,
     ARMS,
     BY_LAYER,
     FIXED_COUNTS,
     METHODS,
-    ROOMS,
-    USUAL,
     choose,
     methods,
     nearest,
     resolve,
+    stages,
+    usual_allocation,
+    usual_criterion,
 )
 from winticket.experiment.presets import fitting
 from winticket.procedures.setup import Setup, model_source, require_unedited
-from winticket.procedures.stages import Density, prunable, takes_step
-from winticket.ticket import Mask
+from winticket.procedures.stages import Density, takes_step
 from winticket.train import Engine, Recipe, check_changes, check_engine
 
-HALVED = ("lenet-", "conv-")
-"""Networks whose output layer the 2019 paper (Frankle & Carbin, Figure 2) prunes at half the rate."""
 SPLITS = dict.fromkeys(("auto", "shared", "own"))
 SMALL = 2**24
 """Values in a dataset up to which each replicate may hold a split of its own (64 MiB as float32)."""
@@ -64,7 +61,9 @@ class Experiment:
     of a short training), `search_lr` the learning rate of methods that learn a mask
     (the recipe's; in supermask a hundred times that).
 
-    `criterion`, `allocate` and `rewind` are short names in their rooms or import paths (`mylab.scores:fisher`).
+    `criterion`, `allocate` and `rewind` are short names in their rooms or import paths (`mylab.scores:fisher`). Left
+    empty, the criterion is that of the method's paper (snip for at-init, else magnitude) and the allocation that of
+    the method's or the criterion's paper: erk for set and rigl, global_top for snip or lamp, layerwise for magnitude.
     Make one with `Experiment.of(data, ...)`, which fills in what is usual for the data.
     """
 
@@ -73,8 +72,8 @@ class Experiment:
     recipe: Recipe
     init: str | None = None
     method: str = "imp"
-    criterion: str = "magnitude"
-    allocate: str = "layerwise"
+    criterion: str = ""
+    allocate: str = ""
     rewind: str = "to_init"
     rewind_step: int = 0
     every: int | None = None
@@ -115,6 +114,9 @@ class Experiment:
         if not isinstance(self.gate, bool):
             raise TypeError(f"gate is {self.gate!r}; it is True or False")
         choose("method", self.method, METHODS)
+        object.__setattr__(self, "criterion", self.criterion or usual_criterion(self.method))
+        usual = self.allocate or usual_allocation(self.method, self.criterion)
+        object.__setattr__(self, "allocate", usual)
         choose("split", self.split, SPLITS)
         for name in self.controls:
             choose("control", name, ARMS)
@@ -151,6 +153,7 @@ class Experiment:
         takes = signature(METHODS[self.method]).parameters
         for name in ("criterion", "allocate", "rewind", "rewind_step", "every", "search_lr"):
             usual = next(f.default for f in fields(self) if f.name == name)
+            usual = usual_criterion(self.method) if name == "criterion" else usual
             if name not in takes and getattr(self, name) != usual:
                 others = [m for m, procedure in METHODS.items() if name in signature(procedure).parameters]
                 raise ValueError(
@@ -166,6 +169,24 @@ class Experiment:
                 f"method {self.method} keeps every layer's count of weights, and {self.allocate} does not decide by "
                 f"layers alone; possible: {', '.join(BY_LAYER)}, or package.module:function"
             )
+        self.variant()
+
+    def variant(self) -> str | None:
+        """A sentence if criterion and allocation together are not the method that the criterion is named after.
+
+        ValueError if the allocation undoes the criterion.
+        """
+        if "criterion" not in signature(METHODS[self.method]).parameters:
+            return None
+        parts = stages(self)
+        rates = [name for name in ("output_rate", "conv_rate") if getattr(self, name) is not None]
+        if rates and self.allocate == "global_top" == usual_allocation(self.method, self.criterion):
+            return (
+                f"{' and '.join(rates)} takes layers out of the ranking of all weights that criterion {self.criterion} "
+                f"makes in its paper: these are results of a variant, not of {self.criterion} as published"
+            )
+        sentence = pairing.variant(parts["criterion"], parts["allocate"])
+        return None if self.method in ALLOCATIONS else sentence  # which is then the method's own matter
 
     def _check_densities(self) -> None:
         asked = resolve(schedules, self.pruning, what="pruning")
@@ -182,6 +203,12 @@ class Experiment:
         ):
             raise ValueError(
                 f"density is {list(self.density)}; give falling densities in (0, 1), as 0.5 0.2 0.1"
+            )
+        rated = [name for name in ("output_rate", "conv_rate") if getattr(self, name) is not None]
+        if rated and self.allocate in methods(allocate) and self.allocate not in ("layerwise", "global_top"):
+            raise ValueError(
+                f"allocate {self.allocate} takes one density for all layers, and {rated[0]} gives some a rate of their "
+                f"own; leave {rated[0]} out, or ask for allocate layerwise or global_top"
             )
         if self._listed() and (self.output_rate is not None or self.conv_rate is not None):
             raise ValueError(
@@ -222,7 +249,15 @@ class Experiment:
         source = data.find_source(data_name, window=models.context(str(choices.get("model", ""))))
         usual = fitting(source, choices)
         _fit(usual["model"], source)
-        usual.update(USUAL.get(str(choices.get("method")), {}))
+        method = str(choices.get("method") or "imp")
+        criterion = str(choices.get("criterion") or usual_criterion(method))
+        allocation = usual_allocation(method, criterion)
+        if allocation != "layerwise" or method in (*ALLOCATIONS, "gradual"):
+            usual.pop("allocate", None)  # a preset's is for magnitude, whose weights compete in deep networks
+        allocation = str(choices.get("allocate") or usual.get("allocate") or allocation)
+        if allocation in methods(allocate) and allocation != "layerwise":
+            # With a rate of their own, convolutions would stay out of a common ranking.
+            usual.pop("conv_rate", None)
         chosen = {**usual, **choices}
         own_rate(choices, usual)
         if choices.get("density") or choices.get("final_density") is not None:
@@ -235,7 +270,8 @@ class Experiment:
         recipe = Recipe(**{k: v for k, v in chosen.items() if k in RECIPE_FIELDS})
         own = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
         experiment = cls(data=data_name, recipe=recipe, **own)
-        if experiment.method == "early-bird" and experiment.allocate == "units" and "exclude" not in choices:
+        by_units = experiment.allocate == "units" and (method == "early-bird" or not choices.get("allocate"))
+        if by_units and "exclude" not in choices:
             output = models.output_layer(experiment.setup().module())  # its units are the classes
             return replace(experiment, exclude=(output,))
         return experiment
@@ -244,6 +280,11 @@ class Experiment:
         """The same with other choices, fields of the experiment or of its recipe."""
         _known(choices)
         effective(choices, schedule=choices.get("schedule", self.recipe.schedule))
+        if "method" in choices or "criterion" in choices:
+            usual = {"criterion": usual_criterion(self.method)}
+            usual["allocate"] = usual_allocation(self.method, self.criterion)
+            # What was chosen by default is chosen anew.
+            choices = {**{k: "" for k, v in usual.items() if getattr(self, k) == v}, **choices}
         recipe = replace(self.recipe, **{k: v for k, v in choices.items() if k in RECIPE_FIELDS})
         return replace(self, recipe=recipe, **{k: v for k, v in choices.items() if k not in RECIPE_FIELDS})
 
@@ -282,75 +323,15 @@ class Experiment:
         return not source.stored_test and source.stored_train * prod(source.input_shape) <= SMALL
 
     def densities(self, setup: Setup) -> list[Density]:
-        """The share kept of each part of the network after levels 1..levels: (1 - rate)^level, unless said outright."""
-        if self.density:
-            return list(self.density)
-        if self.final_density is not None:
-            schedule = resolve(schedules, self.pruning, what="pruning")
-            return list(schedule(self.final_density, self.levels))
-        rates = {"*": self.rate}
-        halved = self.allocate == "layerwise" and self.model.startswith(HALVED)
-        usual = self.rate / 2 if halved else None
-        output = usual if self.output_rate is None else self.output_rate
-        # With the output layer excluded, the allocation would take the last layer that is pruned for it.
-        if output is not None and models.output_layer(setup.module()) == prunable(setup)[-1]:
-            rates["output"] = output
-        if self.conv_rate is not None:
-            rates["conv"] = self.conv_rate
-        if rates == {"*": self.rate}:
-            return [(1 - self.rate) ** level for level in range(1, self.levels + 1)]
-        return [{k: (1 - r) ** level for k, r in rates.items()} for level in range(1, self.levels + 1)]
+        """The share kept of each part of the network after levels 1..levels: (1 - rate)^level, unless listed."""
+        return densities(self, setup)
 
     def counts(self, setup: Setup) -> list[int]:
         """Eligible weights kept at levels 0..levels.
 
-        ValueError where a level would keep none of a layer, or would prune nothing.
+        ValueError if a level would keep none of a layer, or would prune nothing.
         """
-        weights = dict(setup.module().named_parameters())
-        whole = Mask.full({n: weights[n].detach() for n in prunable(setup)})
-        by_quota = self.allocate in ("layerwise", "global_top")
-        counts = [whole.total(), *(self._quotas(setup, whole) if by_quota else self._tried(setup, whole))]
-        for level in range(1, len(counts)):
-            if counts[level] >= counts[level - 1]:
-                raise ValueError(
-                    f"level {level} would prune none of the {counts[level - 1]} weights that level {level - 1} keeps; "
-                    f"ask for at most {level - 1} levels, or a larger rate"
-                )
-        return counts
-
-    def _quotas(self, setup: Setup, whole: Mask) -> list[int]:
-        counts = []
-        for level, density in enumerate(self.densities(setup), 1):
-            groups = quotas(whole, density, competing=self.allocate != "layerwise")
-            for names, count in groups:
-                if count < 1:
-                    raise ValueError(
-                        f"level {level} would keep none of the {sum(whole.keep[n].numel() for n in names)} weights of "
-                        f"{', '.join(names)}: more pruning than weights; ask for at most {level - 1} levels, or a "
-                        "smaller rate"
-                    )
-            counts.append(sum(count for _, count in groups))
-        return counts
-
-    def _tried(self, setup: Setup, mask: Mask) -> list[int]:
-        """What an allocation keeps of random scores, level by level; how many is not to depend on the scores."""
-        allocation, counts = stages(self)["allocate"], []
-        generator = torch.Generator().manual_seed(0)
-        scores = {name: torch.rand(keep.shape, generator=generator) for name, keep in mask.keep.items()}
-        for level, density in enumerate(self.densities(setup), 1):
-            try:
-                mask = allocation(scores, mask, density=density)
-                counts.append(mask.count())
-            except Exception as error:
-                raise ValueError(
-                    f"allocate {self.allocate!r} fails at level {level}, density {density}: {type(error).__name__}: "
-                    f"{error}; it is called as allocate(scores, mask, density=...) and gives a smaller mask"
-                ) from error
-            if counts[-1] < 1:
-                raise ValueError(
-                    f"allocate {self.allocate!r} keeps no weight at level {level}: more pruning than weights"
-                )
-        return counts
+        return counts(self, setup)
 
     def describe(self) -> dict[str, Any]:
         """Every choice under its own name, flat, for people and for the result document."""
@@ -365,11 +346,6 @@ class Experiment:
         recipe = {name: getattr(self.recipe, name) for name in RECIPE_FIELDS}
         flat = {**own, **recipe, "arms": ["dense", "ticket", *self.controls]}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
-
-
-def stages(experiment: Experiment) -> dict[str, Callable[..., Any]]:
-    """The experiment's criterion, allocation and rewind as functions."""
-    return {option: resolve(room, getattr(experiment, option), what=option) for option, room in ROOMS.items()}
 
 
 def _fit(model: str, source: Source) -> None:

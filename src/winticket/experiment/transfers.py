@@ -10,7 +10,8 @@ import torch
 from winticket import models, rewind
 from winticket.align import resized, symmetry
 from winticket.experiment.choices import effective, own_rate
-from winticket.experiment.spec import RECIPE_FIELDS, Experiment, stages
+from winticket.experiment.names import stages
+from winticket.experiment.spec import RECIPE_FIELDS, Experiment
 from winticket.procedures.setup import Setup
 from winticket.procedures.stages import prunable
 from winticket.procedures.transfer import kept_here

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 
 from torch import Tensor, nn
 
-from winticket.allocate import Allocate, layerwise
+from winticket.allocate import Allocate, erk, layerwise
 from winticket.criteria import Criterion, magnitude
 from winticket.criteria.evidence import Batch
 from winticket.loops.scoring import (
     Density,
     Scoring,
+    allocation_for,
     check_by_layer,
     check_densities,
     name_of,
+    seeds_for,
     whole,
 )
 from winticket.loops.sparse import Sparse
@@ -43,7 +45,7 @@ def set_(
     steps: int,
     every: int | None = None,
     criterion: Criterion = magnitude,
-    allocate: Allocate = layerwise,
+    allocate: Allocate | None = None,
     exclude: Sequence[str] = (),
     batches: Sequence[Batch] = (),
     example: Tensor | None = None,
@@ -64,7 +66,7 @@ def set_(
         grow=at_random,
         steps=steps,
         every=every,
-        allocate=allocate,
+        allocate=allocation_for(criterion, allocate, default=_spread(density), stacklevel=2),
         exclude=exclude,
         seeds=seeds,
     )
@@ -78,7 +80,7 @@ def rigl(
     steps: int,
     every: int | None = None,
     criterion: Criterion = magnitude,
-    allocate: Allocate = layerwise,
+    allocate: Allocate | None = None,
     exclude: Sequence[str] = (),
     batches: Sequence[Batch] = (),
     example: Tensor | None = None,
@@ -88,15 +90,15 @@ def rigl(
     """Rigged lottery: the weakest weights of every layer go, and those of the largest gradient come.
 
     ```python
-    with rigl(model, 0.1, steps=2000, allocate=allocate.erk) as sparse:
+    with rigl(model, 0.1, steps=2000) as sparse:
         my_training_loop(model)  # 2000 updates
     sparse.ticket.save("ticket.safetensors")
     ```
-    Evci et al. 2020, algorithm 1. The model's own weights, under a random mask as `allocate` spreads it (the paper's
-    best: erk), begin; after every `every` updates (a hundred, or a twentieth of a short training) in the first three
-    quarters of `steps` a share of each layer is replaced, .3 at first and falling to 0 on a cosine (eq. 1). Every layer
-    keeps its count at every step. The mask is in force as `masked` has it, and stays when the block ends; `sparse.mask`
-    is the last one, and `sparse.ticket` has it with the weights and buffers from before the block.
+    Evci et al. 2020, algorithm 1. The model's own weights, under a random mask as `allocate` spreads it (`erk`, the
+    paper's best, by default), begin; after every `every` updates (a hundred, or a twentieth of a short training) in
+    the first three quarters of `steps` a share of each layer is replaced, .3 at first and falling to 0 on a cosine
+    (eq. 1). Every layer keeps its count at every step. The mask is in force as `masked` has it, and stays when the
+    block ends; `sparse.mask` is the last one, and `sparse.ticket` has it with the weights and buffers from before it.
 
     The gradient is the loop's own, of its own loss: that of the update after which the mask changes, by all weights,
     summed over the backward passes of that update; what `torch.autograd.grad` gives beside them does not count. (In the
@@ -124,7 +126,7 @@ def rigl(
         grow=by_gradient,
         steps=steps,
         every=every,
-        allocate=allocate,
+        allocate=allocation_for(criterion, allocate, default=_spread(density), stacklevel=2),
         exclude=exclude,
         seeds=seeds,
     )
@@ -138,7 +140,7 @@ def gradual(
     steps: int,
     every: int | None = None,
     criterion: Criterion = magnitude,
-    allocate: Allocate = layerwise,
+    allocate: Allocate | None = None,
     exclude: Sequence[str] = (),
     batches: Sequence[Batch] = (),
     example: Tensor | None = None,
@@ -158,11 +160,16 @@ def gradual(
         density,
         steps=steps,
         every=every,
-        allocate=allocate,
+        allocate=allocation_for(criterion, allocate, stacklevel=2),
         exclude=exclude,
         seeds=seeds,
     )
     return _block(model, optimizer, begin)
+
+
+def _spread(density: Density) -> Allocate:
+    """How a random mask is spread by default: as in Evci et al. 2020, unless layers' densities are given."""
+    return layerwise if isinstance(density, Mapping) else erk
 
 
 @contextmanager
@@ -184,7 +191,9 @@ def _thinning(
     seeds: Seeds | None,
 ) -> Sparse:
     every = _checked("gradual", steps, every)
-    dense = whole(score.model, exclude=exclude, seeds=seeds)
+    dense = whole(
+        score.model, exclude=exclude, seeds=seeds_for(score.model, seeds, criterion=score.criterion)
+    )
     check_densities(dense, [density], allocate)
     magnitudes = {name: dense.start.weights[name].abs() for name in dense.mask.keep}
     try:
@@ -211,7 +220,7 @@ def _regrowing(
 ) -> Sparse:
     check_by_layer(method, allocate)
     every = _checked(method, steps, every)
-    dense = whole(score.model, exclude=exclude, seeds=seeds)
+    dense = whole(score.model, exclude=exclude, seeds=seeds_for(score.model, seeds))
     _check_trained(method, score.model, dense.mask)
     check_densities(dense, [density], allocate)
     mask = random_mask(dense.mask, dense.seeds, density=density, allocate=allocate)

@@ -16,7 +16,15 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from winticket.allocate import Allocate, layerwise
 from winticket.loops.counting import updates
-from winticket.loops.scoring import Density, check_by_layer, check_densities, name_of, warn_of_emptied, whole
+from winticket.loops.scoring import (
+    Density,
+    check_by_layer,
+    check_densities,
+    name_of,
+    seeds_for,
+    warn_of_emptied,
+    whole,
+)
 from winticket.ticket import Mask, Seeds, Ticket
 from winticket.train import bare, distributed
 from winticket.train.masked import claimed
@@ -222,7 +230,7 @@ def _begun(
             "model itself, and wrap that within the block"
         )
     check_by_layer(method, allocate)
-    dense = whole(model, exclude=exclude, seeds=seeds)
+    dense = whole(model, exclude=exclude, seeds=seeds_for(model, seeds))
     check_densities(dense, [density], allocate)
     mask = random_mask(dense.mask, dense.seeds, density=density, allocate=allocate)
     dense = replace(dense, about={"method": method, "allocate": name_of(allocate)})

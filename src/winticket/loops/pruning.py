@@ -7,10 +7,19 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from winticket.allocate import Allocate, layerwise
+from winticket.allocate import Allocate
 from winticket.criteria import Criterion, magnitude
 from winticket.criteria.evidence import TRAINING, Batch, needed, rounds_at_init
-from winticket.loops.scoring import Density, Scoring, check_densities, name_of, warn_of_emptied, whole
+from winticket.loops.scoring import (
+    Density,
+    Scoring,
+    allocation_for,
+    check_densities,
+    name_of,
+    seeds_for,
+    warn_of_emptied,
+    whole,
+)
 from winticket.schedules import geometric_at
 from winticket.ticket import Seeds, Ticket
 from winticket.train import check_ranks
@@ -21,7 +30,7 @@ def prune(
     density: Density,
     *,
     criterion: Criterion = magnitude,
-    allocate: Allocate = layerwise,
+    allocate: Allocate | None = None,
     exclude: Sequence[str] = (),
     batches: Sequence[Batch] = (),
     example: Tensor | None = None,
@@ -30,7 +39,7 @@ def prune(
     """The ticket of the model as it is: its weights scored and the best kept, with the weights and buffers that it has.
 
     ```python
-    ticket = prune(model, 0.1, criterion=criteria.snip, allocate=allocate.global_top, batches=[(x, y)])
+    ticket = prune(model, 0.1, criterion=criteria.snip, batches=[(x, y)])
     with masked(model, ticket):
         my_training_loop(model)
     ```
@@ -38,17 +47,23 @@ def prune(
     ticket then going on from the trained weights. A criterion takes as many rounds as its paper: SynFlow a hundred, at
     density d^(k/100) after round k (Tanaka et al. 2020, algorithm 1). The model itself is left alone.
 
+    `allocate` is by default that of the criterion's paper: `layerwise` for magnitude, `global_top` for SNIP. One that
+    makes another method of the criterion is warned of, and refused if it undoes the criterion, as LAMP in layers.
+
     `density` is in (0, 1), or shares by layer as the allocation takes them; weights of Linear and Conv layers may be
     pruned, less the patterns in `exclude`. Criteria that look at the network or at data are given the model and
     `batches` of (x [B, ...], classes y [B]), for which it has to return logits [B, classes]; or an `example` [1, ...]
-    where they need no data. They compute on the CPU, in float64. `seeds` are what random criteria draw from.
+    where they need no data. They compute on the CPU, in float64. `seeds` are what random criteria draw from; without
+    them, each call draws its own from torch's global generator.
 
     Under DistributedDataParallel give the wrapped module, on every rank with the same arguments.
 
     Raises ValueError, before anything is scored, where a pattern fits no weight, the criterion lacks what it needs, or
     the allocation cannot give the density; and where ranks come to different tickets.
     """
-    found, score = whole(model, exclude=exclude, seeds=seeds), Scoring(model, criterion, batches, example)
+    score = Scoring(model, criterion, batches, example)
+    allocate = allocation_for(criterion, allocate, stacklevel=2)
+    found = whole(model, exclude=exclude, seeds=seeds_for(model, seeds, criterion=criterion))
     if TRAINING in needed(criterion):
         raise ValueError(
             f"{name_of(criterion)} looks at what training did to each weight, and a model as it is does not say where "

@@ -14,10 +14,11 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from winticket.allocate import BY_LAYER, Allocate, layerwise
 from winticket.criteria import Criterion, Evidence
-from winticket.criteria.evidence import DATA, NETWORK, Batch, needed
+from winticket.criteria.evidence import DATA, NETWORK, RANDOM, Batch, needed
 from winticket.models import eligible
+from winticket.pairing import usual, variant
 from winticket.ticket import Mask, Scores, Seeds, State, Ticket
-from winticket.train import bare, check_whole, shared_buffers
+from winticket.train import bare, check_whole, drawn_seed, shared_buffers
 
 Density = float | Mapping[str, float]
 
@@ -96,6 +97,37 @@ def whole(model: nn.Module, *, exclude: Sequence[str] = (), seeds: Seeds | None 
     return Ticket(Mask.full({n: start.weights[n] for n in left}), start, "dense", seeds or Seeds(0, 0))
 
 
+def seeds_for(model: nn.Module, seeds: Seeds | None, *, criterion: Criterion | None = None) -> Seeds:
+    """The seeds of a method around the user's loop; without any, they are drawn from torch's global generator.
+
+    So replicates differ, and `torch.manual_seed` repeats them. Ranks of a distributed model take the first rank's.
+    Nothing is drawn for a criterion of ours that draws nothing, so that the loop's own random numbers stay the same.
+    """
+    if seeds is not None:
+        return seeds
+    ours = criterion is not None and _module_of(criterion).startswith("winticket.criteria.")
+    if criterion is not None and ours and RANDOM not in needed(criterion):
+        return Seeds(0, 0)
+    return Seeds(drawn_seed(model), 0)
+
+
+def allocation_for(
+    criterion: Criterion, allocate: Allocate | None, *, default: Allocate | None = None, stacklevel: int
+) -> Allocate:
+    """The allocation to prune by: the one given, else the method's `default`, else that of the criterion's paper.
+
+    RuntimeWarning, at the caller's `stacklevel`, if it makes another method of the criterion, unless the method has an
+    allocation of its own; ValueError if it undoes the criterion.
+    """
+    if allocate is not None:
+        require_function("allocate", allocate)
+    chosen = allocate or default or usual(criterion)
+    sentence = variant(criterion, chosen)
+    if sentence and default is None:
+        warnings.warn(sentence, RuntimeWarning, stacklevel=stacklevel + 1)
+    return chosen
+
+
 def require_function(what: str, given: object) -> None:
     """TypeError for a name, or anything else that cannot be called, in the place of a method."""
     if not callable(given):
@@ -109,7 +141,7 @@ def require_function(what: str, given: object) -> None:
 def check_by_layer(method: str, allocate: Allocate) -> None:
     """ValueError for an allocation of ours whose pattern or counts a method that keeps layers' counts would lose."""
     function = allocate.func if isinstance(allocate, partial) else allocate
-    ours = getattr(function, "__module__", "") == layerwise.__module__
+    ours = _module_of(allocate) == layerwise.__module__
     if ours and function not in BY_LAYER:
         raise ValueError(
             f"{method} keeps every layer's count of weights, and {name_of(function)} does not decide by layers alone; "
@@ -154,6 +186,12 @@ def state_of(model: nn.Module, *, step: int, optimizer: Mapping[str, Tensor] | N
     """Copies of the model's weights and buffers, on the CPU."""
     weights = {name: p.detach().cpu().clone() for name, p in bare(model).named_parameters()}
     return State(weights, shared_buffers(model), optimizer or {}, step)
+
+
+def _module_of(function: Callable[..., object]) -> str:
+    while isinstance(function, partial):
+        function = function.func
+    return str(getattr(function, "__module__", ""))
 
 
 def name_of(function: Callable[..., object]) -> str:

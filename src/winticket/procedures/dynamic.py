@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from winticket.allocate import Allocate, layerwise
+from winticket.allocate import Allocate, erk
 from winticket.criteria import Criterion, magnitude
+from winticket.pairing import usual
 from winticket.procedures.setup import Setup
 from winticket.procedures.stages import (
     Density,
@@ -38,7 +39,7 @@ def set_(
     replicates: Sequence[int],
     *,
     criterion: Criterion = magnitude,
-    allocate: Allocate = layerwise,
+    allocate: Allocate = erk,
     every: int | None = None,
 ) -> Iterator[Found]:
     """Sparse evolutionary training: the weakest weights of every layer go, and as many places at random come.
@@ -57,14 +58,14 @@ def rigl(
     replicates: Sequence[int],
     *,
     criterion: Criterion = magnitude,
-    allocate: Allocate = layerwise,
+    allocate: Allocate = erk,
     every: int | None = None,
 ) -> Iterator[Found]:
     """Rigged lottery: the weakest weights of every layer go, and those of the largest gradient come.
 
-    Evci et al. 2020, algorithm 1. The mask is random at the start, as `allocate` spreads it (the paper's best: erk),
-    and changes after every `every` steps; the gradient is that of the batch that follows, which is trained on as well
-    (the paper leaves that update out). What has just gone may come back, as in the authors' code.
+    Evci et al. 2020, algorithm 1. The mask is random at the start, as `allocate` spreads it (the paper's best
+    is the default), and changes after every `every` steps; the gradient is that of the batch that follows, which is
+    trained on as well (the paper leaves that update out). What has just gone may come back, as in the authors' code.
     """
     yield from _regrown(
         setup, densities, replicates, grow=by_gradient, criterion=criterion, allocate=allocate, every=every
@@ -77,7 +78,7 @@ def gradual(
     replicates: Sequence[int],
     *,
     criterion: Criterion = magnitude,
-    allocate: Allocate = layerwise,
+    allocate: Allocate | None = None,
     every: int | None = None,
 ) -> Iterator[Found]:
     """Gradual pruning within one training, to a density that falls on a cubic: d + (1 - d) · (1 - t / T)³ at step t.
@@ -98,7 +99,7 @@ def gradual(
             how=train_thinning,
             density=density,
             criterion=criterion,
-            allocate=allocate,
+            allocate=allocate or usual(criterion),
             every=_every(setup, every),
         )
         yield Found(step(last_mask, path), search=path)

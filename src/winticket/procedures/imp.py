@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from winticket.allocate import Allocate, layerwise
+from winticket.allocate import Allocate
 from winticket.criteria import Criterion, magnitude
+from winticket.pairing import usual
 from winticket.procedures.setup import Setup
 from winticket.procedures.stages import Density, Found, dense_ticket, prune, retraining, trained
 from winticket.rewind import Rewind, to_init
@@ -16,7 +17,7 @@ def imp(
     replicates: Sequence[int],
     *,
     criterion: Criterion = magnitude,
-    allocate: Allocate = layerwise,
+    allocate: Allocate | None = None,
     rewind: Rewind = to_init,
     rewind_step: int = 0,
 ) -> Iterator[Found]:
@@ -32,6 +33,11 @@ def imp(
         path = trained(
             by, ticket, arm=arm, level=level, first=replicates[0], count=len(replicates), save=save
         )
-        options = {"density": density, "criterion": criterion, "allocate": allocate, "rewind": rewind}
+        options = {
+            "density": density,
+            "criterion": criterion,
+            "allocate": allocate or usual(criterion),
+            "rewind": rewind,
+        }
         ticket = step(prune, setup, path, rewind_step=rewind_step, **options)
         yield Found(ticket)

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from winticket.allocate import Allocate, layerwise
+from winticket.allocate import Allocate
 from winticket.criteria import Criterion, magnitude
+from winticket.pairing import usual
 from winticket.procedures.setup import Setup
 from winticket.procedures.stages import Density, Found, dense_ticket, prune, trained
 from winticket.rewind import Rewind, to_init
@@ -16,7 +17,7 @@ def one_shot(
     replicates: Sequence[int],
     *,
     criterion: Criterion = magnitude,
-    allocate: Allocate = layerwise,
+    allocate: Allocate | None = None,
     rewind: Rewind = to_init,
     rewind_step: int = 0,
 ) -> Iterator[Found]:
@@ -28,5 +29,10 @@ def one_shot(
     save = (rewind_step,) if rewind_step else ()
     path = trained(setup, dense, arm="dense", level=0, first=replicates[0], count=len(replicates), save=save)
     for density in densities:
-        options = {"density": density, "criterion": criterion, "allocate": allocate, "rewind": rewind}
+        options = {
+            "density": density,
+            "criterion": criterion,
+            "allocate": allocate or usual(criterion),
+            "rewind": rewind,
+        }
         yield Found(step(prune, setup, path, rewind_step=rewind_step, **options))

@@ -131,6 +131,7 @@ def comparison_screen(document: Document) -> RenderableType:
             style="dim",
         )
     )
+    parts += [Text(f"Note: {warning}") for warning in document.get("warnings", ())]
     return Group(*parts, *(Text(f"written  {path}") for path in document["files"]))
 
 

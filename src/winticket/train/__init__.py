@@ -16,6 +16,7 @@ from winticket.train.wrapped import (
     check_ranks,
     check_whole,
     distributed,
+    drawn_seed,
     shared_buffers,
     summed_over_ranks,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "check_whole",
     "dense_gradient",
     "distributed",
+    "drawn_seed",
     "evaluate",
     "masked",
     "may_stack",

@@ -89,6 +89,17 @@ def check_ranks(model: nn.Module, ticket: Ticket | Mask) -> None:
         )
 
 
+def drawn_seed(model: nn.Module) -> int:
+    """A seed from torch's global generator; on the ranks of a DDP or replicated model, that of the first."""
+    drawn = int(torch.randint(2**62, (), device="cpu"))
+    ddp = distributed(model)
+    if ddp is None:
+        return drawn
+    each: list[int] = [drawn] * torch.distributed.get_world_size(ddp.process_group)
+    torch.distributed.all_gather_object(each, drawn, group=ddp.process_group)
+    return each[0]
+
+
 def summed_over_ranks(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Each tensor's sum over the ranks of a DDP model, the same on all of them; as it is where `model` is none."""
     found, ddp = dict(tensors), distributed(model)

@@ -1,0 +1,94 @@
+"""How much every level keeps: densities, and exact counts of weights."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from winticket import models, schedules
+from winticket.allocate import quotas
+from winticket.experiment.names import resolve, stages
+from winticket.procedures.setup import Setup
+from winticket.procedures.stages import Density, prunable
+from winticket.ticket import Mask
+
+if TYPE_CHECKING:
+    from winticket.experiment.spec import Experiment
+
+HALVED = ("lenet-", "conv-")
+"""Networks whose output layer the 2019 paper (Frankle & Carbin, Figure 2) prunes at half the rate."""
+
+
+def densities(experiment: "Experiment", setup: Setup) -> list[Density]:
+    """The share kept of each part of the network after levels 1..levels: (1 - rate)^level, unless listed."""
+    if experiment.density:
+        return list(experiment.density)
+    if experiment.final_density is not None:
+        schedule = resolve(schedules, experiment.pruning, what="pruning")
+        return list(schedule(experiment.final_density, experiment.levels))
+    rate, levels = experiment.rate, range(1, experiment.levels + 1)
+    rates = {"*": rate}
+    halved = experiment.allocate == "layerwise" and experiment.model.startswith(HALVED)
+    usual = rate / 2 if halved else None
+    output = usual if experiment.output_rate is None else experiment.output_rate
+    # With the output layer excluded, the allocation would take the last layer that is pruned for it.
+    if output is not None and models.output_layer(setup.module()) == prunable(setup)[-1]:
+        rates["output"] = output
+    if experiment.conv_rate is not None:
+        rates["conv"] = experiment.conv_rate
+    if rates == {"*": rate}:
+        return [(1 - rate) ** level for level in levels]
+    return [{k: (1 - r) ** level for k, r in rates.items()} for level in levels]
+
+
+def counts(experiment: "Experiment", setup: Setup) -> list[int]:
+    """Eligible weights kept at levels 0..levels.
+
+    ValueError if a level would keep none of a layer, or would prune nothing.
+    """
+    weights = dict(setup.module().named_parameters())
+    whole = Mask.full({n: weights[n].detach() for n in prunable(setup)})
+    by_quota = experiment.allocate in ("layerwise", "global_top")
+    kept = [whole.total(), *(_quotas if by_quota else _tried)(experiment, setup, whole)]
+    for level in range(1, len(kept)):
+        if kept[level] >= kept[level - 1]:
+            raise ValueError(
+                f"level {level} would prune none of the {kept[level - 1]} weights that level {level - 1} keeps; "
+                f"ask for at most {level - 1} levels, or a larger rate"
+            )
+    return kept
+
+
+def _quotas(experiment: "Experiment", setup: Setup, whole: Mask) -> list[int]:
+    kept = []
+    for level, density in enumerate(densities(experiment, setup), 1):
+        groups = quotas(whole, density, competing=experiment.allocate != "layerwise")
+        for names, count in groups:
+            if count < 1:
+                raise ValueError(
+                    f"level {level} would keep none of the {sum(whole.keep[n].numel() for n in names)} weights of "
+                    f"{', '.join(names)}: more pruning than weights; ask for at most {level - 1} levels, or a "
+                    "smaller rate"
+                )
+        kept.append(sum(count for _, count in groups))
+    return kept
+
+
+def _tried(experiment: "Experiment", setup: Setup, mask: Mask) -> list[int]:
+    """What an allocation keeps of random scores, level by level; how many is not to depend on the scores."""
+    allocation, kept = stages(experiment)["allocate"], []
+    generator = torch.Generator().manual_seed(0)
+    scores = {name: torch.rand(keep.shape, generator=generator) for name, keep in mask.keep.items()}
+    for level, density in enumerate(densities(experiment, setup), 1):
+        try:
+            mask = allocation(scores, mask, density=density)
+            kept.append(mask.count())
+        except Exception as error:
+            raise ValueError(
+                f"allocate {experiment.allocate!r} fails at level {level}, density {density}: {type(error).__name__}: "
+                f"{error}; it is called as allocate(scores, mask, density=...) and gives a smaller mask"
+            ) from error
+        if kept[-1] < 1:
+            raise ValueError(
+                f"allocate {experiment.allocate!r} keeps no weight at level {level}: more pruning than weights"
+            )
+    return kept

@@ -162,6 +162,7 @@ def regrown(rank: int, **own: object) -> dict[str, object]:
     alone, ddp, how = copy.deepcopy(model), DistributedDataParallel(model), {"steps": 12, "every": 2}
     counts = set()
     optimizer = torch.optim.SGD(ddp.parameters(), lr=0.1, momentum=0.9)
+    torch.manual_seed(100 + rank)  # without seeds, every rank takes the first rank's draw
     try:
         with winticket.rigl(ddp, 0.5, **how, **own) as sparse:  # type: ignore[arg-type]
             first = sparse.mask
@@ -176,7 +177,7 @@ def regrown(rank: int, **own: object) -> dict[str, object]:
     except ValueError as error:
         return {"error": str(error)}
     optimizer = torch.optim.SGD(alone.parameters(), lr=0.1, momentum=0.9)
-    with winticket.rigl(alone, 0.5, **how) as wanted:  # type: ignore[arg-type]
+    with winticket.rigl(alone, 0.5, seeds=sparse.ticket.seeds, **how) as wanted:  # type: ignore[arg-type]
         for step in range(12):
             parts = [batch(s, r) for s in (step, step + 100) for r in range(2)]
             optimizer.zero_grad()
@@ -231,6 +232,7 @@ def learned(rank: int) -> dict[str, object]:
     for p in model.parameters():
         nn.init.uniform_(p, -0.5, 0.5)
     alone = copy.deepcopy(model)
+    torch.manual_seed(100)
     with winticket.edge_popup(model, 0.5) as found:
         ddp, first = DistributedDataParallel(model), found.mask
         optimizer = torch.optim.SGD(found.parameters(), lr=0.5, momentum=0.9)
@@ -239,7 +241,7 @@ def learned(rank: int) -> dict[str, object]:
             x, y = batch(step, rank)
             F.cross_entropy(ddp(x), y).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-    with winticket.edge_popup(alone, 0.5) as wanted:
+    with winticket.edge_popup(alone, 0.5, seeds=found.ticket.seeds) as wanted:
         optimizer = torch.optim.SGD(wanted.parameters(), lr=0.5, momentum=0.9)
         for step in range(12):
             both = [batch(step, r) for r in range(2)]

@@ -99,7 +99,8 @@ def test_a_dense_network_behind_its_tickets_is_judged_by_its_training() -> None:
 
 def test_ten_points_behind_need_no_explanation() -> None:
     verdict = judge([level(around(0.85), around(0.96))])
-    assert (verdict.outcome, verdict.learned.behind) == ("inconclusive", pytest.approx(0.11))
+    assert verdict.outcome == "inconclusive"
+    assert verdict.learned.behind == pytest.approx(0.11)
 
 
 def test_a_dense_network_that_failed_everywhere_matches_nothing() -> None:

@@ -66,7 +66,8 @@ def test_a_claim_of_an_earlier_look_stands_unless_refuted() -> None:
 
 def test_what_a_look_spends() -> None:
     now = spending((Look(5, 0.5, 0.05), Look(10, 0.5, 0.05)), alpha=0.05)
-    assert (now.look, now.alpha) == (3, pytest.approx(0.05 / 60))
+    assert now.look == 3
+    assert now.alpha == pytest.approx(0.05 / 60)
     assert now.spent == pytest.approx(0.05 * (1 - 0.1 / 3))
 
 

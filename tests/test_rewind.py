@@ -23,7 +23,7 @@ def trajectory() -> Trajectory:
     mask = Mask({"a.weight": torch.arange(12).view(3, 4) % 4 != 0})
     ticket = Ticket(mask, state(2), "ticket", Seeds(5, 1), {"model": "m"})
     one = torch.zeros(1, dtype=torch.float64)
-    curve = Curve(torch.tensor([9]), one, one, one, one, one)
+    curve = Curve(torch.tensor([9]), one, one, one, one, one, one)
     return Trajectory(ticket, {9: state(9)}, curve)
 
 

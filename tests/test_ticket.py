@@ -161,6 +161,7 @@ def curve(validation_loss: list[float], **columns: list[float]) -> Curve:
         "train_loss": [0.0] * length,
         "validation_loss": validation_loss,
         "validation_accuracy": [0.5] * length,
+        "pace_accuracy": [0.5] * length,
         "test_loss": [1.0] * length,
         "test_accuracy": [i / 10 for i in range(length)],
         **columns,
@@ -186,6 +187,26 @@ def test_early_stop(losses: list[float], step: int | None, accuracy: float | Non
     assert curve(losses).accuracy_at_early_stop() == accuracy
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "step"),
+    [(0.05, 0), (0.1, 0), (0.11, 10), (0.8, 10), (0.81, 30), (0.9, 30), (0.91, None)],
+)
+def test_steps_to_an_accuracy_are_the_first_point_that_has_it(accuracy: float, step: int | None) -> None:
+    """Not interpolated, and not the last time that it is reached."""
+    rising = curve([1.0] * 4, pace_accuracy=[0.1, 0.8, 0.7, 0.9])
+    assert rising.steps_to(accuracy) == step
+
+
+def test_a_target_that_is_reached_exactly_is_reached_whatever_its_rounding() -> None:
+    # .95 of 140/150 is 133/150, but not in binary.
+    assert 0.95 * (140 / 150) != 133 / 150
+    assert curve([1.0] * 2, pace_accuracy=[132 / 150, 133 / 150]).steps_to(0.95 * (140 / 150)) == 10
+
+
+def test_a_curve_without_points_reaches_nothing() -> None:
+    assert curve([]).steps_to(0.0) is None
+
+
 def test_unmeasured_test_accuracy_is_none() -> None:
     assert curve([2, 1], test_accuracy=[0.9, math.nan]).accuracy_at_early_stop() is None
 
@@ -196,6 +217,7 @@ def test_curve_rows() -> None:
         "train_loss": 0,
         "validation_loss": 2,
         "validation_accuracy": 0.5,
+        "pace_accuracy": 0.5,
         "test_loss": 1,
         "test_accuracy": 0.2,
     }
@@ -212,13 +234,13 @@ def test_curve_columns_are_checked() -> None:
     good = torch.zeros(2, dtype=torch.float64)
     step = torch.tensor([0, 1])
     with pytest.raises(TypeError, match=r"'test_loss' is torch\.float32"):
-        Curve(step, good, good, good, torch.zeros(2), good)
+        Curve(step, good, good, good, good, torch.zeros(2), good)
     with pytest.raises(TypeError, match=r"'step' is torch\.float64"):
-        Curve(good, good, good, good, good, good)
+        Curve(good, good, good, good, good, good, good)
     with pytest.raises(ValueError, match=r"'train_loss' has shape \(3,\), but 'step' has \(2,\)"):
-        Curve(step, torch.zeros(3, dtype=torch.float64), good, good, good, good)
+        Curve(step, torch.zeros(3, dtype=torch.float64), good, good, good, good, good)
     with pytest.raises(ValueError, match=r"do not rise: \[1, 1\]"):
-        Curve(torch.tensor([1, 1]), good, good, good, good, good)
+        Curve(torch.tensor([1, 1]), good, good, good, good, good, good)
 
 
 def test_trajectory_saves_states_under_their_own_step() -> None:

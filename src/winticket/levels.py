@@ -311,4 +311,4 @@ def _takes_step(rewind: Rewind) -> bool:
 
 def _no_curve() -> Curve:
     nothing = torch.empty(0, dtype=torch.float64)
-    return Curve(torch.empty(0, dtype=torch.int64), *[nothing] * 5)
+    return Curve(torch.empty(0, dtype=torch.int64), *[nothing] * 6)

@@ -401,7 +401,15 @@ def curve(validation: float, test: float) -> Curve:
     def row(value: float) -> torch.Tensor:
         return torch.tensor([value], dtype=torch.float64)
 
-    return Curve(torch.tensor([10]), row(math.nan), row(1.0), row(validation), row(1.0), row(test))
+    return Curve(
+        torch.tensor([10]),
+        row(math.nan),
+        row(1.0),
+        row(validation),
+        row(validation),
+        row(1.0),
+        row(test),
+    )
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ import torch
 from winticket.experiment import Experiment, load_spec, plan
 from winticket.experiment.machine import cores, processes
 from winticket.experiment.presets import preset
+from winticket.experiment.transfers import transferred
+from winticket.procedures.setup import Setup
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -54,6 +56,45 @@ def test_but_changes_what_is_said_and_nothing_else() -> None:
     assert two.but(steps=800, levels=3) == one
     with pytest.raises(TypeError, match=r"no choice 'stepps' \(did you mean 'steps'\?\)"):
         one.but(stepps=3)
+
+
+@pytest.mark.parametrize(
+    ("data", "choices", "every"),
+    [
+        ("digits", {}, 40),
+        ("digits", {"steps": 200}, 10),  # a twentieth, as of 800
+        ("digits", {"steps": 1600}, 80),
+        ("digits", {"steps": 200, "evaluate_every": 100}, 100),  # what is given holds
+        ("digits", {"steps": 30}, 2),
+        ("digits", {"steps": 3}, 1),
+        ("digits", {"steps": 2}, 1),
+        ("digits", {"steps": 1}, 1),
+        ("mnist1d", {"steps": 150}, 10),
+    ],
+)
+def test_the_grid_goes_with_the_number_of_steps(data: str, choices: dict[str, Any], every: int) -> None:
+    experiment = Experiment.of(data, **choices)
+    assert experiment.recipe.evaluate_every == every
+    assert Experiment.of(data).but(**choices) == experiment
+    regular = experiment.recipe.regular()
+    assert len(regular) > 2 or experiment.recipe.steps == 1 or "evaluate_every" in choices
+    assert transferred(Experiment.of("digits"), **choices).recipe.evaluate_every == (
+        every if data == "digits" else 8
+    )
+
+
+def test_steps_that_are_no_number_are_refused_by_the_recipe() -> None:
+    for steps in (0, -5, 1.5, True):
+        with pytest.raises(ValueError, match=r"steps is .*; it is a whole number of at least 1"):
+            Experiment.of("digits", steps=steps)
+
+
+def test_the_doubled_training_has_as_many_regular_points_and_no_early_ones() -> None:
+    planned = plan(Experiment.of("digits", steps=200))
+    setup = planned.tasks[0, "dense doubled", 0].inputs[0]
+    assert isinstance(setup, Setup)
+    assert (setup.recipe.steps, setup.recipe.evaluate_every) == (400, 20)
+    assert setup.recipe.grid() == [*range(0, 401, 20)]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def setup() -> Setup:
 def finished(ticket: Ticket, weights: dict[str, torch.Tensor]) -> Trajectory:
     """A trajectory that ended with these weights."""
     nothing = torch.empty(0, dtype=torch.float64)
-    curve = Curve(torch.empty(0, dtype=torch.int64), *[nothing] * 5)
+    curve = Curve(torch.empty(0, dtype=torch.int64), *[nothing] * 6)
     return Trajectory(ticket, {6: State(weights, {}, {}, 6)}, curve)
 
 

@@ -14,7 +14,7 @@ from winticket import data
 from winticket.rewind import to_init
 from winticket.run import codec
 from winticket.ticket import Failed, Seeds, Ticket, Trajectory, same_bits
-from winticket.train import Recipe, loop, train
+from winticket.train import Recipe, curves, loop, train
 from winticket.train.feed import Data
 
 Make = Callable[..., Ticket]
@@ -126,7 +126,8 @@ def test_a_run_that_stops_and_goes_on_is_the_run_that_did_not(
     name: str, kind: str, images: Data, vectors: Data, dense: Make
 ) -> None:
     module, source, options = setting(name, images, vectors)
-    recipe = Recipe(steps=9, batch=14, evaluate_every=2, schedule="cosine", **OPTIMIZERS[kind], **options)
+    regular: dict[str, Any] = {"evaluate_every": 2, "early_points": False}
+    recipe = Recipe(steps=9, batch=14, schedule="cosine", **regular, **OPTIMIZERS[kind], **options)
     stack = [dense(module, 0, density=0.6), dense(module, 1)]
     whole = run(module, source, stack, recipe, save=[3, 4])
     # Stops: 2, 3, 4, 6, 8; the end is no stop.
@@ -134,6 +135,30 @@ def test_a_run_that_stops_and_goes_on_is_the_run_that_did_not(
     parts = interrupted(lambda c: run(module, source, stack, recipe, save=[3, 4], checkpoint=c), checkpoint)
     assert checkpoint.saves == 5  # three interrupted runs took up where they were; none began again
     assert all(same_from(a, b) for a, b in zip(whole, parts, strict=True))
+
+
+@pytest.mark.parametrize("seen", [5, 500])
+def test_early_points_stop_go_on_and_rewind_like_all_others(
+    seen: int, vectors: Data, dense: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all validation examples at every point, and with five of them at the early ones."""
+    monkeypatch.setattr(curves, "PACE_EXAMPLES", seen)
+    monkeypatch.setattr(curves, "LEAST_EXAMPLES", 1)
+    recipe = Recipe(steps=24, batch=14, evaluate_every=8, schedule="cosine")
+    stack = [dense(mlp(), 0, density=0.6), dense(mlp(), 1)]
+    whole = run(mlp(), vectors, stack, recipe, save=[15])
+    checkpoint = InMemory([1, 3, 5])
+    parts = interrupted(lambda c: run(mlp(), vectors, stack, recipe, save=[15], checkpoint=c), checkpoint)
+    assert all(same_from(a, b) for a, b in zip(whole, parts, strict=True))
+    rewound = [Ticket(p.ticket.mask, p.saved[15], "rewound", p.ticket.seeds) for p in whole]
+    again = run(mlp(), vectors, rewound, recipe)
+    for a, b in zip(whole, again, strict=True):
+        assert b.curve.step.tolist() == [15, 16, 18, 21, 24]
+        rows = torch.isin(a.curve.step, b.curve.step[1:])
+        for name in ("pace_accuracy", "validation_loss", "validation_accuracy"):
+            assert torch.equal(
+                getattr(a.curve, name)[rows].nan_to_num(-1), getattr(b.curve, name)[1:].nan_to_num(-1)
+            )
 
 
 def test_a_checkpoint_can_be_stored(images: Data, dense: Make) -> None:
@@ -179,7 +204,8 @@ def test_pruning_nothing_and_rewinding_to_k_is_the_dense_run(
 ) -> None:
     module, source, options = setting(name, images, vectors)
     # A point of the curves at k, where the mean of the training loss begins anew in both.
-    recipe = Recipe(steps=8, batch=14, evaluate_every=3, warmup=5, **OPTIMIZERS[kind], **options)
+    regular: dict[str, Any] = {"evaluate_every": 3, "early_points": False}
+    recipe = Recipe(steps=8, batch=14, warmup=5, **regular, **OPTIMIZERS[kind], **options)
     stack = [dense(module, r) for r in range(2)]
     paths = run(module, source, stack, recipe, save=[3, 6])
     rewound = [Ticket(p.ticket.mask, p.saved[3], "rewound", p.ticket.seeds) for p in paths]
@@ -309,7 +335,7 @@ def test_a_sparse_grid_is_no_reason_to_lose_a_training(
 ) -> None:
     monkeypatch.setattr(loop, "PAUSE", 4)
     module = mlp()
-    recipe = Recipe(steps=10, batch=14, evaluate_every=10)
+    recipe = Recipe(steps=10, batch=14, evaluate_every=10, early_points=False)
     whole = run(module, vectors, [dense(module)], recipe)
     stored = InMemory([1, 2])
     parts = interrupted(lambda c: run(module, vectors, [dense(module)], recipe, checkpoint=c), stored)

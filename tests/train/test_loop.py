@@ -223,7 +223,14 @@ def test_the_curves_grid_and_means(vectors: Data, dense: Make) -> None:
     stack = [dense(module, r) for r in range(2)]
     fine, coarse = (
         trajectories(
-            train(module, vectors, data, stack, Recipe(steps=11, batch=10, evaluate_every=every), save=[7])
+            train(
+                module,
+                vectors,
+                data,
+                stack,
+                Recipe(steps=11, batch=10, evaluate_every=every, early_points=False),
+                save=[7],
+            )
         )
         for every in (1, 4)
     )
@@ -246,6 +253,55 @@ def test_the_curves_grid_and_means(vectors: Data, dense: Make) -> None:
         assert b.about["optimizer_state"] == "fresh"
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_early_points_are_of_the_first_examples_and_regular_ones_of_all(
+    vectors: Any, dense: Make, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    """With 8 of the 21 validation examples for the pace: by hand, from the weights saved at every step."""
+    monkeypatch.setattr(curves, "PACE_EXAMPLES", 8)
+    monkeypatch.setattr(curves, "LEAST_EXAMPLES", 1)
+    module, stack = mlp(), [dense(mlp(), r) for r in range(2)]
+    part, source = vectors.validation, vectors
+    assert len(part.y) > 8
+    if own:
+        stacked = {
+            name: replace(p, x=torch.stack([p.x] * 2), y=torch.stack([p.y] * 2))
+            for name, p in ((n, getattr(vectors, n)) for n in ("train", "validation", "test"))
+        }
+        source = replace(vectors, **stacked)
+    recipe = Recipe(steps=20, batch=10, evaluate_every=10, lr=0.05)
+    grid = recipe.grid()
+    saved = trajectories(train(module, source, data, stack, recipe, save=grid[1:], own=own))
+    for path in saved:
+        assert path.curve.step.tolist() == grid
+        for step in grid[1:]:
+            with torch.no_grad():
+                logits = torch.func.functional_call(module, dict(path.saved[step].weights), (part.x,))
+            right = (logits.argmax(1) == part.y).tolist()
+            row = path.curve.at(step)
+            assert row["pace_accuracy"] == sum(right[:8]) / 8
+            if step in (10, 20):
+                assert row["validation_accuracy"] == sum(right) / len(right)
+                assert row["validation_loss"] == pytest.approx(
+                    F.cross_entropy(logits, part.y).item(), abs=1e-6
+                )
+            else:
+                assert math.isnan(row["validation_accuracy"])
+                assert math.isnan(row["validation_loss"])
+        assert path.curve.early_stop_step() in (0, 10, 20)
+
+
+def test_a_network_that_diverges_between_regular_points_fails_there(
+    vectors: Any, dense: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not measured is no sign of it: the first case trains through points without a validation loss."""
+    monkeypatch.setattr(curves, "PACE_EXAMPLES", 8)
+    for lr, fails in ((0.05, False), (1e30, True)):
+        recipe = Recipe(steps=20, batch=10, evaluate_every=10, optimizer="sgd", lr=lr)
+        (found,) = train(mlp(), vectors, data, [dense(mlp())], recipe)
+        assert isinstance(found, Failed) == fails
+
+
 def test_the_first_point_is_the_ticket_as_it_starts(vectors: Data, dense: Make) -> None:
     module = mlp()
     ticket = dense(module, density=0.5)
@@ -260,7 +316,7 @@ def test_test_data_are_looked_at_where_results_are_reported_alone(vectors: Data,
     """Each replicate at its own early stop, with the weights that it had there, and at the end."""
     module = nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 3))
     stack = [dense(module, r) for r in range(6)]
-    recipe = Recipe(steps=40, batch=10, evaluate_every=5, lr=0.2)
+    recipe = Recipe(steps=40, batch=10, evaluate_every=5, early_points=False, lr=0.2)
     paths = trajectories(train(module, vectors, data, stack, recipe, save=range(5, 41, 5)))
     stops = [path.curve.early_stop_step() for path in paths]
     assert len(set(stops)) > 2  # or the test would tell little

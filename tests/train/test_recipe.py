@@ -1,7 +1,8 @@
 """Recipes: the learning rates by hand, the evaluation grid, and every refusal with its words."""
 
+import itertools
 import re
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
@@ -61,10 +62,42 @@ def test_warm_up_multiplies_the_schedule() -> None:
         (3, 1, 0, [0, 1, 2, 3]),
     ],
 )
-def test_the_grid_has_the_start_the_multiples_and_the_end(
+def test_the_regular_grid_has_the_start_the_multiples_and_the_end(
     steps: int, every: int, start: int, grid: list[int]
 ) -> None:
-    assert Recipe(steps=steps, evaluate_every=every).grid(start) == grid
+    recipe = Recipe(steps=steps, evaluate_every=every)
+    assert recipe.regular(start) == grid
+    assert replace(recipe, early_points=False).grid(start) == grid
+    assert set(grid) <= set(recipe.grid(start))
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "grid"),
+    [
+        (1, 1, [0, 1]),
+        (2, 1, [0, 1, 2]),
+        (3, 1, [0, 1, 2, 3]),
+        (3, 100, [0, 1, 2, 3]),
+        # A sixth of 12 is 2, of 18 is 3, of 24 is 4: as far apart as the regular points, which go on.
+        (40, 4, [*range(13), 14, 16, 18, 20, 21, 24, 28, 32, 36, 40]),
+        (30, 100, [*range(13), 14, 16, 18, 21, 24, 28, 30]),
+    ],
+)
+def test_early_points_are_a_sixth_of_their_step_apart(steps: int, every: int, grid: list[int]) -> None:
+    assert Recipe(steps=steps, evaluate_every=every).grid() == grid
+
+
+@pytest.mark.parametrize(("steps", "every"), [(800, 40), (2400, 240), (50_000, 100), (62_560, 352), (7, 3)])
+def test_no_gap_is_wider_than_a_sixth_or_the_regular_one(steps: int, every: int) -> None:
+    grid = Recipe(steps=steps, evaluate_every=every).grid()
+    assert all(b - a <= min(every, max(1, a // 6)) for a, b in itertools.pairwise(grid))
+    assert len(grid) - len(Recipe(steps=steps, evaluate_every=every).regular()) < 50
+
+
+@pytest.mark.parametrize("start", [1, 7, 17, 40, 41, 799, 800])
+def test_the_grid_from_a_later_start_is_the_rest_of_the_whole_one(start: int) -> None:
+    recipe = Recipe(steps=800, evaluate_every=40)
+    assert recipe.grid(start) == [start, *(step for step in recipe.grid() if step > start)]
 
 
 @pytest.mark.parametrize(

@@ -23,3 +23,14 @@ def effective(choices: Mapping[str, Any], *, schedule: str) -> None:
                 f"{name} belongs to the step schedule, but the schedule is {schedule}; choose schedule step, or leave "
                 f"{name} out"
             )
+
+
+def proportionate(choices: Mapping[str, Any], *, steps: int, evaluate_every: int) -> dict[str, int]:
+    """The grid for another number of steps than the usual `steps`, where choices name steps and no grid.
+
+    So a short run has points between its start and its end; a grid that is given holds.
+    """
+    wanted = choices.get("steps")
+    if "evaluate_every" in choices or isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
+        return {}  # what is no number of steps is refused where the recipe is made
+    return {"evaluate_every": max(1, round(evaluate_every * wanted / steps))}

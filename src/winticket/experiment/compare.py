@@ -229,7 +229,6 @@ def _at_budget(entry: Entry, steps: float | None, budget: float) -> Entry | None
     share = length / recipe.steps
     experiment = entry.plan.experiment.but(
         steps=length,
-        evaluate_every=max(1, round(recipe.evaluate_every * share)),
         **({"warmup": round(recipe.warmup * share)} if recipe.warmup else {}),
     )
     return Entry(entry.method, plan(experiment), entry.arm)

@@ -148,7 +148,12 @@ def _stack(
     whole_network = at(setup, dense, arm="dense", level=0, save=_saved(experiment, setup))
     yield (0, "dense", first), whole_network
     if experiment.gate:
-        longer = replace(setup, recipe=replace(setup.recipe, steps=2 * setup.recipe.steps))
+        # Only the end of this training is read: its grid is in proportion, and has no early points.
+        once = setup.recipe
+        twice = replace(
+            once, steps=2 * once.steps, evaluate_every=2 * once.evaluate_every, early_points=False
+        )
+        longer = replace(setup, recipe=twice)
         yield (0, GATE, first), at(longer, dense, arm=GATE, level=0)
     later = retraining(setup, stages(experiment)["rewind"])
     left = 1 - experiment.rewind_step / experiment.recipe.steps

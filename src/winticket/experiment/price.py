@@ -12,7 +12,7 @@ from winticket.procedures.setup import Setup
 from winticket.procedures.stages import dense_ticket, place
 from winticket.run import Store, stored_needs, walk
 from winticket.ticket import Failed, Ticket, Trajectory
-from winticket.train import evaluate, may_stack, train
+from winticket.train import evaluate, may_stack, pace_examples, train
 
 if TYPE_CHECKING:
     from winticket.experiment.plan import Place, Plan
@@ -63,7 +63,7 @@ def trial(
     setup: Setup, stack: Sequence[Ticket], *, steps: int = PROBE_STEPS
 ) -> tuple[Trajectory | Failed, ...]:
     """A short training on noise, with the recipe's own batch and optimiser."""
-    recipe = replace(setup.recipe, steps=steps, evaluate_every=steps, warmup=0)
+    recipe = replace(setup.recipe, steps=steps, evaluate_every=steps, early_points=False, warmup=0)
     rows = recipe.batch
     generator = torch.Generator().manual_seed(0)
     if setup.tokens:
@@ -123,7 +123,7 @@ def _step_seconds(setup: Setup, count: int) -> tuple[float, float]:
 
 
 def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
-    """Seconds of a training's curves: validation examples at each point, test examples at two."""
+    """Seconds of a training's curves: validation examples, all or the first few, at each point, and test examples."""
     rows = 250
     blank = setup.blank(rows)
     part = data.Split(blank, blank if setup.tokens else torch.zeros(rows, dtype=torch.int64))
@@ -135,7 +135,10 @@ def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
     evaluate(setup.module(), weights, buffers, part, how=setup.recipe.stacking)
     seconds = time.perf_counter() - begun
     _, validation, test = setup.found().sizes(validation=setup.validation, test=setup.test)
-    return seconds * (validation * len(setup.recipe.grid()) + 2 * test) / rows
+    points, regular = len(setup.recipe.grid()), len(setup.recipe.regular())
+    answers = torch.empty(validation, *setup.input_shape) if setup.tokens else torch.empty(validation)
+    few = pace_examples(data.Split(answers, answers))
+    return seconds * (validation * regular + few * (points - regular) + 2 * test) / rows
 
 
 def _chain(planned: "Plan", missing: list["Place"], first: int) -> float:
@@ -156,7 +159,7 @@ def _bytes(planned: "Plan", missing: list["Place"]) -> int:
     """
     parameters = sum(p.numel() for p in planned.setup.module().parameters())
     eligible = planned.counts[0]
-    curve = 6 * 8 * len(planned.setup.recipe.grid())
+    curve = 7 * 8 * len(planned.setup.recipe.grid())
     total = 0
     for level, arm, first in missing:
         kept = planned.source_densities()[level] * eligible if arm == "source" else planned.counts[level]

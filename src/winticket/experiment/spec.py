@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from winticket import allocate, data, models, pairing, rewind, schedules
 from winticket.data import Source
-from winticket.experiment.choices import effective, own_rate
+from winticket.experiment.choices import effective, own_rate, proportionate
 from winticket.experiment.counts import counts, densities
 from winticket.experiment.names import (
     ALLOCATIONS,
@@ -267,6 +267,13 @@ class Experiment:
                     raise ValueError(f"{name} does not go with {said}; leave one of them out")
             chosen.pop("conv_rate", None) if "conv_rate" not in choices else None
         effective(choices, schedule=chosen.get("schedule", "constant"))
+        chosen.update(
+            proportionate(
+                choices,
+                steps=usual["steps"],
+                evaluate_every=usual.get("evaluate_every", Recipe.evaluate_every),
+            )
+        )
         recipe = Recipe(**{k: v for k, v in chosen.items() if k in RECIPE_FIELDS})
         own = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
         experiment = cls(data=data_name, recipe=recipe, **own)
@@ -285,7 +292,10 @@ class Experiment:
             usual["allocate"] = usual_allocation(self.method, self.criterion)
             # What was chosen by default is chosen anew.
             choices = {**{k: "" for k, v in usual.items() if getattr(self, k) == v}, **choices}
-        recipe = replace(self.recipe, **{k: v for k, v in choices.items() if k in RECIPE_FIELDS})
+        changed = {k: v for k, v in choices.items() if k in RECIPE_FIELDS}
+        old = self.recipe
+        changed.update(proportionate(choices, steps=old.steps, evaluate_every=old.evaluate_every))
+        recipe = replace(old, **changed)
         return replace(self, recipe=recipe, **{k: v for k, v in choices.items() if k not in RECIPE_FIELDS})
 
     def setup(self) -> Setup:

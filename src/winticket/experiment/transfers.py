@@ -9,7 +9,7 @@ import torch
 
 from winticket import models, rewind
 from winticket.align import resized, symmetry
-from winticket.experiment.choices import effective, own_rate
+from winticket.experiment.choices import effective, own_rate, proportionate
 from winticket.experiment.names import stages
 from winticket.experiment.spec import RECIPE_FIELDS, Experiment
 from winticket.procedures.setup import Setup
@@ -149,6 +149,7 @@ def transferred(
     changed = {k: v for k, v in choices.items() if k in RECIPE_FIELDS}
     if changed.get("optimizer", "sgd") != "sgd":
         changed = {"momentum": 0.0, "nesterov": False, **changed}
+    changed.update(proportionate(choices, steps=old.steps, evaluate_every=old.evaluate_every))
     own = {k: v for k, v in choices.items() if k not in RECIPE_FIELDS}
     if data is not None and data != source.data:
         own = {"validation": None, "test": None, **own}

@@ -234,7 +234,7 @@ def scored(setup: Setup, seeds: Seeds) -> tuple[Batch, ...]:
 def no_curve() -> Curve:
     """The curve of a network that was not trained."""
     nothing = torch.empty(0, dtype=torch.float64)
-    return Curve(torch.empty(0, dtype=torch.int64), *[nothing] * 5)
+    return Curve(torch.empty(0, dtype=torch.int64), *[nothing] * 6)
 
 
 def control_ticket(setup: Setup, ticket: Ticket, *, control: Callable[..., Ticket]) -> Ticket:

@@ -239,13 +239,15 @@ class Curve:
     """One replicate's learning curve on a grid of steps; every field is a 1-D CPU tensor of length G.
 
     Losses are means per example and accuracies fractions 0..1, as float64; `step` is int64, rising.
-    nan stands for a value that was not measured.
+    nan stands for a value that was not measured. `pace_accuracy` is measured at every point, on the first
+    few hundred validation examples (all of them where there are no more); the speed of learning is read from it.
     """
 
     step: Tensor
     train_loss: Tensor
     validation_loss: Tensor
     validation_accuracy: Tensor
+    pace_accuracy: Tensor
     test_loss: Tensor
     test_accuracy: Tensor
 
@@ -285,6 +287,16 @@ class Curve:
             return None
         accuracy = float(self.test_accuracy[row])
         return None if math.isnan(accuracy) else accuracy
+
+    def steps_to(self, accuracy: float) -> int | None:
+        """The first step of the grid whose `pace_accuracy` is at least `accuracy`; None where no point reaches it.
+
+        Nothing is interpolated: between two points the network was not evaluated, and accuracies of noisy
+        curves do not lie on a line. The step is late by less than the gap to the point before it.
+        """
+        # An accuracy is a count over a count, and a target a fraction of one: rounding alone never decides.
+        rows = torch.nonzero(self.pace_accuracy >= accuracy - 1e-9)
+        return int(self.step[rows[0]]) if len(rows) else None
 
     def at(self, step: int) -> dict[str, float]:
         """The values measured at `step`, by column. ValueError where the grid has no such step."""

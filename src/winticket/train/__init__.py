@@ -1,7 +1,7 @@
 """Training: the recipe, the only training loop, and masks inside anybody else's loop."""
 
 from winticket.train.changing import Changes, Gradient, dense_gradient
-from winticket.train.curves import evaluate
+from winticket.train.curves import evaluate, pace_examples
 from winticket.train.engine import Engine, check_engine, measure, relative_cost
 from winticket.train.loop import train
 from winticket.train.masked import masked
@@ -21,7 +21,7 @@ from winticket.train.wrapped import (
     summed_over_ranks,
 )
 
-REVISION = 3
+REVISION = 4
 """Raised whenever the numbers that `train` gives change."""
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "masked",
     "may_stack",
     "measure",
+    "pace_examples",
     "relative_cost",
     "shared_buffers",
     "summed_over_ranks",

@@ -1,9 +1,13 @@
-"""Evaluation on the grid: validation data at every point, test data at the two points that results are reported at."""
+"""Evaluation on the grid: validation data at every point, test data at the two points that results are reported at.
+
+At the early points of the grid only the first few hundred validation examples are evaluated, which bounds what a fine
+grid costs: some fifty points of 500 examples, about 150 steps in batches of 60.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +16,17 @@ from winticket.ticket import Curve
 from winticket.train import stacked
 from winticket.train.feed import Data, Part
 
-COLUMNS = ("train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
+COLUMNS = (
+    "train_loss",
+    "validation_loss",
+    "validation_accuracy",
+    "pace_accuracy",
+    "test_loss",
+    "test_accuracy",
+)
+MEASURED = 4  # columns known at every point, before those of test data
+PACE_EXAMPLES = 500
+LEAST_EXAMPLES = 100  # of examples that want many answers each, whose answers are alike
 EVALUATION_ROWS = (
     480  # examples per evaluation batch: fills the kernels, fits the cache, no multiple of its ways
 )
@@ -56,6 +70,19 @@ def evaluate(
     return (loss / answers).cpu(), (correct.double() / answers).cpu()
 
 
+class Rows(NamedTuple):
+    """Some examples of a part."""
+
+    x: Tensor
+    y: Tensor
+
+
+def pace_examples(part: Part, *, own: bool = False) -> int:
+    """How many of `part`'s first examples are evaluated at every point of the grid."""
+    count, *several = part.y.shape[1:] if own else part.y.shape
+    return min(count, max(LEAST_EXAMPLES, PACE_EXAMPLES // prod(several)))
+
+
 @dataclass
 class Curves:
     """The curves of a stack of `count`, and each replicate's weights and buffers where its validation loss was least.
@@ -68,7 +95,8 @@ class Curves:
     count: int
     own: bool = False
     rows: list[Tensor] = field(default_factory=list)
-    """Per point, [S, 3]: training loss, validation loss, validation accuracy."""
+    """Per point, [S, 5]: training loss, validation loss and accuracy, pace accuracy, and the loss on whatever was
+    evaluated, which tells a network that diverged from one that was not measured."""
     least: Tensor = field(init=False)
     """[S], the lowest validation loss so far."""
     point: Tensor = field(init=False)
@@ -91,21 +119,34 @@ class Curves:
         indices: Tensors,
         how: str,
         kept: Tensors | None = None,
+        whole: bool = True,
     ) -> None:
         """Add a point; `losses` [T, S] are those of the steps since the one before.
 
-        Of the early stop the weights are kept, in the form `kept` where that is given.
+        Unless `whole`, only the examples that pace is read from are evaluated, and validation loss and accuracy are
+        nan where there are more. Of the early stop the weights are kept, in the form `kept` where that is given.
         """
         training = torch.full((self.count,), torch.nan, dtype=torch.float64)
         if losses is not None:
             training = losses.double().mean(0).cpu()
-        loss, accuracy = evaluate(
-            module, weights, {**buffers, **indices}, data.validation, how=how, own=self.own
-        )
+
+        def measured(part: Part) -> tuple[Tensor, Tensor]:
+            return evaluate(module, weights, {**buffers, **indices}, part, how=how, own=self.own)
+
+        first, rest = self._parts(data.validation)
+        seen, pace = loss, accuracy = measured(first)
+        if rest is not None and whole:
+            further = measured(rest)
+            some, others = (part.y.numel() // (self.count if self.own else 1) for part in (first, rest))
+            seen = loss = (some * loss + others * further[0]) / (some + others)
+            # Right answers are counted: a share of exactly k of n stays that.
+            accuracy = (some * accuracy + others * further[1]).round() / (some + others)
+        elif rest is not None:
+            loss = accuracy = torch.full_like(loss, torch.nan)
         better = loss < self.least
         self.least = torch.where(better, loss, self.least)
         self.point[better] = len(self.rows)
-        self.rows.append(torch.stack([training, loss, accuracy], 1))
+        self.rows.append(torch.stack([training, loss, accuracy, pace, seen], 1))
         for early, now in ((self.weights, weights if kept is None else kept), (self.buffers, buffers)):
             for name, value in now.items():
                 if name not in early:
@@ -113,6 +154,15 @@ class Curves:
                 elif bool(better.any()):
                     chosen = better.to(value.device)
                     early[name][chosen] = value.detach()[chosen]
+
+    def _parts(self, part: Part) -> tuple[Part, Part | None]:
+        """The examples that pace is read from, and the others where there are any."""
+        count = pace_examples(part, own=self.own)
+        if count == part.y.shape[self.own]:
+            return part, None
+        if self.own:
+            return Rows(part.x[:, :count], part.y[:, :count]), Rows(part.x[:, count:], part.y[:, count:])
+        return Rows(part.x[:count], part.y[:count]), Rows(part.x[count:], part.y[count:])
 
     def finish(
         self,
@@ -141,7 +191,7 @@ class Curves:
             )
             sooner = self.point != last
             test[self.point[sooner], sooner.nonzero().flatten()] = torch.stack(found, 1)[sooner]
-        return torch.cat([torch.stack(self.rows), test], 2)
+        return torch.cat([torch.stack(self.rows)[..., :MEASURED], test], 2)
 
 
 def curve(table: Tensor, grid: Sequence[int]) -> Curve:

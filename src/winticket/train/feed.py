@@ -70,6 +70,8 @@ class Feed:
         self.augment_seeds = [t.seeds.derive("augment") for t in tickets]
         self.noise = tickets[0].seeds.derive("dropout")
         self.augmented = recipe.flip or recipe.crop > 0
+        # An early grid cuts an epoch into many stretches, and sorting it anew for each would cost more than they do.
+        self.drawn: dict[tuple[str, int, int], Any] = {}
 
     def stretch(self, first: int, last: int) -> tuple[Tensor, list[Drawn]]:
         """Indices [last - first, S, B] of the steps first..last-1, and each replicate's augmentation of them all."""
@@ -77,25 +79,35 @@ class Feed:
         epochs = range(begin // self.count, (end - 1) // self.count + 1)
         cut = slice(begin - epochs[0] * self.count, end - epochs[0] * self.count)
         rows = [
-            torch.cat([self.order.permutation(self.count, seed=seed, epoch=e) for e in epochs])[cut] + offset
+            torch.cat([self._permutation(seed, e) for e in epochs])[cut] + offset
             for seed, offset in zip(self.seeds, self.offsets, strict=True)
         ]
         by_step = torch.stack(rows).view(len(rows), -1, self.recipe.batch).transpose(0, 1).contiguous()
-        return by_step.to(self.x.device), self._augmentations(epochs, cut) if self.augmented else []
+        drawn = self._augmentations(epochs, cut) if self.augmented else []
+        self.drawn = {key: value for key, value in self.drawn.items() if key[2] >= epochs[-1]}
+        return by_step.to(self.x.device), drawn
+
+    def _permutation(self, seed: int, epoch: int) -> Tensor:
+        key = ("order", seed, epoch)
+        if key not in self.drawn:
+            self.drawn[key] = self.order.permutation(self.count, seed=seed, epoch=epoch)
+        order: Tensor = self.drawn[key]
+        return order
 
     def _augmentations(self, epochs: range, cut: slice) -> list[Drawn]:
-        flip, crop = self.recipe.flip, self.recipe.crop
         return [
-            _joined(
-                [
-                    self.order.augmentation(self.count, seed=seed, epoch=e, flip=flip, crop=crop)
-                    for e in epochs
-                ],
-                cut,
-                self.x.device,
-            )
+            _joined([self._augmentation(seed, e) for e in epochs], cut, self.x.device)
             for seed in self.augment_seeds
         ]
+
+    def _augmentation(self, seed: int, epoch: int) -> Drawn:
+        key, recipe = ("augment", seed, epoch), self.recipe
+        if key not in self.drawn:
+            self.drawn[key] = self.order.augmentation(
+                self.count, seed=seed, epoch=epoch, flip=recipe.flip, crop=recipe.crop
+            )
+        flip_and_shift: Drawn = self.drawn[key]
+        return flip_and_shift
 
     def batch(
         self, rows: Tensor, drawn: list[Drawn], at: int, *, laid: bool = False

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from winticket.ticket import Failed, Ticket, Trajectory
 from winticket.train import flops, stacked
 from winticket.train.changing import Changes, dense_gradient
-from winticket.train.curves import curve
+from winticket.train.curves import MEASURED, curve
 from winticket.train.engine import Engine
 from winticket.train.feed import Data, Feed, Order
 from winticket.train.fit import common_start
@@ -61,8 +61,10 @@ def train(
     them. Replicate r sees the examples in the order of `seeds.derive("order")`, in batches of `recipe.batch` that run
     on over the ends of epochs; so every arm of a replicate sees the same. Curves have a point at each step of
     `recipe.grid(start)`: `train_loss` is the mean since the point before (nan at the first).
-    Validation data are looked at at each of them, test data only at the two that are reported, that of least
-    validation loss and the last; elsewhere `test_loss` and `test_accuracy` are nan.
+    Validation data are looked at at each of them: at the early points only the first few hundred examples, from which
+    `pace_accuracy` is; at the regular ones all, and where there are no more than those few hundred, at every point.
+    Test data are looked at only at the two points that are reported, that of least validation loss and the last;
+    elsewhere `test_loss` and `test_accuracy` are nan.
 
     `engine` says how layers with pruned weights are computed: "auto" on the sparse kernels where those are faster,
     "dense", or "sparse" wherever that can be. The numbers agree to float tolerance; see `winticket.train.engine`.
@@ -114,8 +116,9 @@ def _advance(
 ) -> Run:
     """Train `run` to the end of the recipe, a stretch at a time: to the next grid point, save, change or pause."""
     start, steps, changes = run.start, run.recipe.steps, run.asked.changes
-    grid = run.recipe.grid(start)
+    grid, regular = run.recipe.grid(start), set(run.recipe.regular(start))
     changing = set(changes.steps(start, steps)) if changes else set()
+    operations = _operations(run)
     if not run.curves.rows:
         _measure(run, data)
     for stop in sorted({*grid, *save, *changing, *range(start, steps, PAUSE)}):
@@ -124,15 +127,17 @@ def _advance(
         before = run.step
         _stretch(run, feed, stop, report)
         run.step = stop
+        run.work = [done + (stop - before) * each for done, each in zip(run.work, operations, strict=True)]
         if stop in save:
             run.saved[stop] = snapshot(run)
         if stop in grid:
             since = max(g for g in grid if g < stop)
-            _measure(run, data, run.losses[since - start : stop - start])
+            _measure(run, data, run.losses[since - start : stop - start], whole=stop in regular)
         if not bool(torch.isfinite(run.losses[before - start : stop - start].sum(0)).any()):
             break  # every replicate has diverged; there is nothing left to train
         if changes and stop in changing:
             run = _changed(run, changes, feed)
+            operations = _operations(run)
         if checkpoint and stop < steps and checkpoint.due():
             checkpoint.save(set_aside(run))
     return run
@@ -199,28 +204,28 @@ def _stretch(run: Run, feed: Feed, stop: int, report: Callable[[int, int], None]
             if report:
                 report(step + 1, recipe.steps)
         run.losses[first - start : stop - start] = torch.stack(losses)
-    _account(run, stop - first)
 
 
-def _account(run: Run, steps: int) -> None:
-    """Add the operations of some steps: forward and both gradients by the weights kept."""
+def _operations(run: Run) -> list[float]:
+    """The operations of a step by replicate, nan where they cannot be counted: by the weights kept, three times."""
     count = flops.forward(run.asked.module, run.asked.example)
-    for r, ticket in enumerate(run.tickets):
+    if count is None:
+        return [math.nan] * len(run.tickets)
+    found: list[float] = []
+    for ticket in run.tickets:
         learning = run.asked.learning
         kept = (
             {n: (c, ticket.mask.keep[n].numel()) for n, c in learning.counts.items()}
             if learning
             else ticket.mask.layers()
         )
-        if count is None:
-            run.work[r] = float("nan")
-            continue
         # A mask is learned by the gradients of all weights, kept or not.
         by_weight = count.total if learning else count.masked(kept)
-        run.work[r] += steps * run.recipe.batch * (2 * count.masked(kept) + by_weight)
+        found.append(run.recipe.batch * (2 * count.masked(kept) + by_weight))
+    return found
 
 
-def _measure(run: Run, data: Data, losses: Tensor | None = None) -> None:
+def _measure(run: Run, data: Data, losses: Tensor | None = None, *, whole: bool = True) -> None:
     if run.supermask:
         run.supermask.settle(run.weights)
     run.curves.measure(
@@ -233,6 +238,7 @@ def _measure(run: Run, data: Data, losses: Tensor | None = None) -> None:
         how=run.recipe.stacking,
         # Where masks change, what is kept of the early stop has to outlast this one's layout.
         kept=run.converted.unpack(run.weights) if run.asked.changes else None,
+        whole=whole,
     )
 
 
@@ -269,9 +275,10 @@ def _finish(run: Run, alive: Sequence[Ticket], data: Data) -> list[Trajectory | 
         "optimizer_state": "restored" if alive[0].start.optimizer else "fresh",
         "steps": run.step - start,
     }
+    evaluated = torch.stack(run.curves.rows)[..., MEASURED]
     results: list[Trajectory | Failed] = []
     for r, ticket in enumerate(alive):
-        diverged = _diverged(run.losses[: run.step - start, r], table[:, r], grid, start)
+        diverged = _diverged(run.losses[: run.step - start, r], evaluated[:, r], grid, start)
         if diverged is not None:
             results.append(
                 Failed(f"the loss stopped being finite at step {diverged}", diverged, ticket.seeds)
@@ -284,10 +291,10 @@ def _finish(run: Run, alive: Sequence[Ticket], data: Data) -> list[Trajectory | 
     return results
 
 
-def _diverged(losses: Tensor, rows: Tensor, grid: Sequence[int], start: int) -> int | None:
+def _diverged(losses: Tensor, evaluated: Tensor, grid: Sequence[int], start: int) -> int | None:
     """The first step with a loss that is not finite, in training or in evaluation; None if there is none."""
     bad = torch.nonzero(~torch.isfinite(losses))
     if len(bad):
         return start + int(bad[0]) + 1
-    measured = torch.nonzero(~torch.isfinite(rows[:, 1:3]).all(1))
+    measured = torch.nonzero(~torch.isfinite(evaluated))
     return grid[int(measured[0])] if len(measured) else None

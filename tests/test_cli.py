@@ -406,10 +406,17 @@ def test_json_is_one_document_and_nothing_else(here: Path, shell: Shell) -> None
     assert set(arm) >= {
         "accuracy", "accuracy_ci", "accuracies", "early_stop_step", "early_stop_ci", "early_stop_steps", "failed",
         "accuracy_at_early_stop", "accuracy_at_early_stop_ci", "accuracies_at_early_stop", "stacked", "stacking_reason",
+        "steps_to",
     }  # fmt: skip
     assert arm["accuracy"] == pytest.approx(sum(arm["accuracies"]) / 2, abs=1e-12)
     assert all(0 < accuracy < 1 for accuracy in arm["accuracies"])
-    assert set(document["levels"][1]["checks"]) >= {"accuracy", "beats_reinit", "beats_random", "time"}
+    assert set(document["levels"][1]["checks"]) >= {
+        "accuracy",
+        "beats_reinit",
+        "beats_random",
+        "time",
+        "pace",
+    }
     assert document["data"] == {
         **document["data"],
         "classes": 10,
@@ -644,6 +651,7 @@ TYPED: dict[str, tuple[tuple[str, ...], Any]] = {
     "gamma": (("--schedule", "step", "--gamma", "0.5"), 0.5),
     "warmup": (("--warmup", "9"), 9),
     "evaluate_every": (("--evaluate-every", "13"), 13),
+    "early_points": (("--no-early-points",), False),
     "flip": (("--flip",), True),
     "crop": (("--crop", "1"), 1),
     "engine": (("--engine", "dense"), "dense"),

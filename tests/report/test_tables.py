@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,34 @@ def test_failed_replicates_are_counted_not_replaced(build: Callable[..., Documen
 def test_one_replicate_has_no_interval(build: Callable[..., Document]) -> None:
     table = early_stop_by_density(build(replicates=1))
     assert set(table.column("ci_low")) == {None}
-    assert None not in table.column("early_stop_step")
+    assert {True, False} == {step is None for step in table.column("early_stop_step")}
+
+
+def test_an_early_stop_is_missing_where_most_runs_end_at_the_last_step(digits: Document) -> None:
+    """The mean would say how long training was, and no more."""
+    for level, at_end in zip(digits["levels"][1:3], (6, 5), strict=True):
+        arm = level["arms"]["ticket"]
+        arm["early_stop_steps"] = [800] * at_end + [400] * (10 - at_end)
+        arm["early_stop_step"] = sum(arm["early_stop_steps"]) / 10
+    table = early_stop_by_density(digits).where(arm="ticket")
+    assert table.column("early_stop_step")[:2] == [None, 600.0]
+    assert table.column("ci_low")[0] is table.column("ci_high")[0] is None
+    assert table.column("ci_low")[1] is not None
+
+
+def test_points_without_a_value_are_left_out_of_a_curve() -> None:
+    """As at early points, where all validation data are evaluated only if they are few."""
+    curves = [
+        {
+            "density": 1.0,
+            "arm": "dense",
+            "replicate": 0,
+            "step": [0, 1, 2],
+            "validation_accuracy": [0.1, math.nan, 0.3],
+        }
+    ]
+    rows = learning_curves(curves).records()
+    assert [(row["step"], row["validation_accuracy"]) for row in rows] == [(0, 0.1), (2, 0.3)]
 
 
 def test_learning_curve_interval_by_hand() -> None:

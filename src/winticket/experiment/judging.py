@@ -15,6 +15,7 @@ from winticket.experiment.outcome import (
     accuracies,
     at_early_stop,
     early_stops,
+    no_early_stop,
 )
 from winticket.experiment.plan import GATE, Plan
 from winticket.run import Store
@@ -36,6 +37,7 @@ SAME_NETWORKS = frozenset(
             "gate",
             "engine",
             "evaluate_every",
+            "early_points",
         ),
         *("levels", "density", "final_density", "pruning", "rate", "output_rate", "conv_rate", "data"),
     )
@@ -124,7 +126,9 @@ def _levels(runs: Runs) -> list["Level"]:
             judge.Level(
                 density=densities[number],
                 accuracy={arm: accuracies(entries) for arm, entries in arms.items()},
-                early_stop_step={arm: early_stops(entries) for arm, entries in arms.items()},
+                early_stop_step={}
+                if no_early_stop(runs, number)
+                else {arm: early_stops(entries) for arm, entries in arms.items()},
                 accuracy_at_early_stop={arm: at_early_stop(entries) for arm, entries in arms.items()},
                 train_loss={arm: _train_losses(entries) for arm, entries in arms.items()},
             )

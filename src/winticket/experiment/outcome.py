@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from winticket.experiment import paces
 from winticket.experiment.plan import BESIDE, GATE, SOURCE, Place, Plan
 from winticket.experiment.transfers import Transfer, another_width
 from winticket.run import Store
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from winticket.judge import Verdict
 
 SPENT = ("steps", "flops", "seconds")
-CURVE_COLUMNS = ("step", "train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
+CURVE_COLUMNS = tuple(field.name for field in fields(Curve))
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,21 @@ def document(runs: Runs, verdict: "Verdict") -> dict[str, Any]:
     levels = []
     for number, density in enumerate(plan.densities()):
         arms = runs.arms(number)
+        steps_to, pace = paces.of_level(
+            {arm: _curves(entries) for arm, entries in arms.items()},
+            _curves(runs.by_place[0, "dense"]),
+            alpha=plan.experiment.alpha,
+        )
         levels.append(
             {
                 "density": density,
                 "model_density": _model_density(plan, number),
-                "arms": {arm: measured(entries) for arm, entries in arms.items()},
-                "checks": {} if number == 0 else checks[density],
+                "arms": {
+                    arm: {**measured(entries), "steps_to": steps_to[arm]} for arm, entries in arms.items()
+                },
+                "checks": {}
+                if number == 0
+                else {**checks[density], "time_left_out": no_early_stop(runs, number), "pace": pace},
                 "emptied": {arm: gone for arm, entries in arms.items() if (gone := _emptied(entries))},
             }
         )
@@ -291,6 +301,19 @@ def _slim(entry: Trajectory | Failed, *, planned: int | None, seconds: float | N
         bool(told.get("settled", True)),
         seconds,
     )
+
+
+def _curves(entries: Sequence[Replicate]) -> tuple[Curve | None, ...]:
+    return tuple(r.curve if isinstance(r, Trained) else None for r in entries)
+
+
+def no_early_stop(runs: Runs, number: int) -> str | None:
+    """Why a level's early stops are not compared; None where they are."""
+    from winticket import judge
+
+    stops = {"dense": runs.by_place[0, "dense"], **runs.arms(number)}
+    last = runs.plan.experiment.recipe.steps
+    return judge.uninformative_early_stop({arm: early_stops(e) for arm, e in stops.items()}, last)
 
 
 def accuracies(entries: Sequence[Replicate]) -> tuple[float | None, ...]:

@@ -4,11 +4,20 @@ from winticket.judge.checks import Check, Level, TimeCheck, TrainedEnough
 from winticket.judge.gate import gate
 from winticket.judge.learned import Learned, has_learned
 from winticket.judge.looks import Look, Spending
+from winticket.judge.pace import (
+    FRACTIONS,
+    JUDGED_FRACTION,
+    Pace,
+    pace_against_dense,
+    uninformative_early_stop,
+)
 from winticket.judge.record import LevelChecks, MarginPoint, Margins, Verdict
 from winticket.judge.statistics import mean_interval, power, replicates_for
 from winticket.judge.verdict import judge
 
 __all__ = [
+    "FRACTIONS",
+    "JUDGED_FRACTION",
     "Check",
     "Learned",
     "Level",
@@ -16,6 +25,7 @@ __all__ = [
     "Look",
     "MarginPoint",
     "Margins",
+    "Pace",
     "Spending",
     "TimeCheck",
     "TrainedEnough",
@@ -24,6 +34,8 @@ __all__ = [
     "has_learned",
     "judge",
     "mean_interval",
+    "pace_against_dense",
     "power",
     "replicates_for",
+    "uninformative_early_stop",
 ]

@@ -7,7 +7,9 @@ from winticket.report.figures import (
     draw_all,
     early_stop_against_density,
     learning_curve_figure,
+    pace_against_density,
 )
+from winticket.report.pace import steps_to_accuracy
 from winticket.report.page import page, write_page
 from winticket.report.progress import Watch
 from winticket.report.screen import final_screen
@@ -44,6 +46,8 @@ __all__ = [
     "learning_curve_figure",
     "learning_curves",
     "margins",
+    "pace_against_density",
     "page",
+    "steps_to_accuracy",
     "write_page",
 ]

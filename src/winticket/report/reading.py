@@ -116,6 +116,18 @@ def time_outcome(level: Mapping[str, Any]) -> str | None:
     return outcome
 
 
+def pace(level: Mapping[str, Any]) -> str | None:
+    """`sooner`, `alike` or `later` than dense at an accuracy near its final one; None where it was not judged."""
+    found = level.get("checks", {}).get("pace")
+    outcome: str | None = found.get("outcome") if isinstance(found, Mapping) else None
+    return outcome
+
+
+def speed(level: Mapping[str, Any]) -> str | None:
+    """Pace where it is known, else the early stop's outcome."""
+    return pace(level) or time_outcome(level)
+
+
 def reason(document: Document) -> str:
     """The verdict's reason without the outcome's own word in front, which every heading says already."""
     verdict = document["verdict"]

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from winticket.report.advice import advise
+from winticket.report.pace import judged_fraction
 from winticket.report.reading import (
     Document,
     arms,
@@ -28,7 +29,7 @@ from winticket.report.reading import (
     reason,
     replicates,
     said,
-    time_outcome,
+    speed,
 )
 from winticket.report.titles import headline
 
@@ -118,8 +119,11 @@ def _levels(document: Document, say: Say) -> Table:
         cells = [density_percent(level["density"]).removesuffix(" %") + (" *" if sure else "  ")]
         cells += [_accuracy(entries.get(arm)) for arm in shown]
         cells += [_MARKS[passed(level, check)] for check in checks]
-        cells += [plus_minus(entries["ticket"].get("early_stop_step"), None, scale=1, digits=0)]
-        cells += [time_outcome(level) or "–"]
+        stop = entries["ticket"].get("early_stop_step")
+        if level.get("checks", {}).get("time_left_out") is not None:
+            stop = None  # where most runs end at the last step, it is the length of the training
+        cells += [plus_minus(stop, None, scale=1, digits=0)]
+        cells += [speed(level) or "–"]
         table.add_row(*map(say, cells), style="bold" if sure else "")
     return table
 
@@ -153,8 +157,15 @@ def _key(document: Document) -> str:
     lost = any(arm.get("failed") for level in pruned_levels(document) for arm in level["arms"].values())
     return (
         f"{star}{'! a replicate failed; ' if lost else ''}± half a 95 % interval; = dense: not worse, "
-        f"{within}; > control: better; early stop: the ticket's step; time: its early stop against dense"
+        f"{within}; > control: better; early stop: the ticket's step; {_time(document)}"
     )
+
+
+def _time(document: Document) -> str:
+    fraction = judged_fraction(document)
+    if fraction is None:
+        return "time: its early stop against dense"
+    return f"time: steps to {100 * fraction:g} % of dense accuracy, against dense"
 
 
 def _verdict(document: Document, say: Say) -> list[RenderableType]:

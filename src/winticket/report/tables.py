@@ -12,7 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from winticket.report.reading import CHECK_NAMES, Document, arms, claimed, interval, is_in, levels, replicates
+from winticket.report.reading import (
+    CHECK_NAMES,
+    Document,
+    arms,
+    claimed,
+    interval,
+    is_in,
+    levels,
+    replicates,
+    said,
+)
 
 Cell = str | int | float | bool | None
 Curves = Iterable[Mapping[str, Any]]
@@ -47,6 +57,10 @@ class Table:
         tests = [(self._position(name), value) for name, value in equal.items()]
         return Table(self.columns, tuple(row for row in self.rows if all(row[at] == v for at, v in tests)))
 
+    def has(self, name: str) -> bool:
+        """Whether any cell of a column is there."""
+        return any(cell is not None for cell in self.column(name))
+
     def numbers(self, name: str) -> NDArray[np.float64]:
         """One column as float64, missing cells as nan: for drawing, where nan leaves a gap."""
         return np.array([np.nan if cell is None else float(cell) for cell in self.column(name)], np.float64)
@@ -74,8 +88,23 @@ def accuracy_by_density(document: Document) -> Table:
 
 
 def early_stop_by_density(document: Document) -> Table:
-    """One row per level and arm: mean step of minimum validation loss and its 95 % interval, in steps."""
-    return _by_density(document, value="early_stop_step", ends="early_stop_ci")
+    """One row per level and arm: mean step of minimum validation loss and its 95 % interval, in steps.
+
+    Both are missing where most runs have it at the last step: the mean then says how long training was.
+    """
+    table = _by_density(document, value="early_stop_step", ends="early_stop_ci")
+    stops = {
+        (level["density"], name): arm.get("early_stop_steps") or ()
+        for level in levels(document)
+        for name, arm in level["arms"].items()
+    }
+    last, at = said(document, "steps"), table.columns.index("early_stop_step")
+    rows = []
+    for row in table.rows:
+        finished = [s for s in stops[row[0], row[2]] if s is not None]
+        ended = last is not None and 2 * finished.count(last) > len(finished)
+        rows.append((*row[:at], None, None, None, *row[at + 3 :]) if ended else row)
+    return Table(table.columns, tuple(rows))
 
 
 def accuracy_at_early_stop_by_density(document: Document) -> Table:
@@ -137,17 +166,20 @@ def learning_curves(
     rows: list[tuple[Cell, ...]] = []
     for (density, arm), members in sorted(groups.items(), key=lambda item: -item[0][0]):
         steps = [np.asarray(member["step"], np.int64) for member in members]
-        if any(not np.array_equal(grid, steps[0]) for grid in steps):
+        if any(not np.array_equal(step, steps[0]) for step in steps):
             raise ValueError(
                 f"the replicates of arm {arm!r} at density {density:.4g} were measured on different steps; "
                 "their mean needs one grid: evaluate every replicate on the same steps"
             )
         values = np.stack([_floats(member[measure]) for member in members])
+        # At early points of the grid, all validation data are evaluated only where they are few.
+        measured = np.isfinite(values).any(axis=0)
+        values, grid = values[:, measured], steps[0][measured]
         whole = values[np.isfinite(values).all(axis=1)]
         if len(whole) == 0:
             continue
         mean, half = _mean_and_half_width(whole, confidence=confidence)
-        for at, step in enumerate(steps[0]):
+        for at, step in enumerate(grid):
             centre, width = float(mean[at]), None if half is None else float(half[at])
             ends = (None, None) if width is None else (centre - width, centre + width)
             rows.append((density, arm, int(step), centre, *ends, len(whole)))

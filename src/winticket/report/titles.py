@@ -37,7 +37,7 @@ def accuracy_title(document: Document, *, width: int = 72) -> str:
         controls = _controls(document)
         beaten = f" and beats {' and '.join(controls)} there" if controls else ""
         down = density_percent(verdict["density"])
-        return _lines(f"The ticket matches the dense network{within} down to {down}{beaten}", width)
+        return lines(f"The ticket matches the dense network{within} down to {down}{beaten}", width)
     dense = dense_arm(document)
     found = [
         (paired_difference(level, "ticket", dense), level["density"]) for level in pruned_levels(document)
@@ -47,9 +47,7 @@ def accuracy_title(document: Document, *, width: int = 72) -> str:
         return "Test accuracy against density"
     gap, density = known[-1]
     start = {"not won": "No verified winning ticket", "inconclusive": "Not decided yet"}[verdict["outcome"]]
-    return _lines(
-        f"{start}: at {density_percent(density)} the ticket is {_gap(gap)} the dense network", width
-    )
+    return lines(f"{start}: at {density_percent(density)} the ticket is {_gap(gap)} the dense network", width)
 
 
 def early_stop_title(document: Document, *, width: int = 72) -> str:
@@ -57,14 +55,12 @@ def early_stop_title(document: Document, *, width: int = 72) -> str:
     faster = [level["density"] for level in pruned_levels(document) if time_outcome(level) == "faster"]
     slower = [level["density"] for level in pruned_levels(document) if time_outcome(level) == "slower"]
     if faster:
-        words = f"The ticket reaches its early stop sooner than the dense network {_span(faster)}"
-        return _lines(
+        words = f"The ticket reaches its early stop sooner than the dense network {span(faster)}"
+        return lines(
             words + (f", and later from {density_percent(max(slower))} down" if slower else ""), width
         )
     if slower:
-        return _lines(
-            f"The ticket reaches its early stop later than the dense network {_span(slower)}", width
-        )
+        return lines(f"The ticket reaches its early stop later than the dense network {span(slower)}", width)
     return "The ticket is about as fast as the dense network, or the runs cannot tell"
 
 
@@ -79,11 +75,11 @@ def learning_title(document: Document, table: Table, shown: Sequence[float], *, 
             gap = 100 * (float(last[0][0] or 0) - float(last[1][0] or 0))
             start = f"At {density_percent(density)} density the ticket ends"
             words = f"{start} {_gap(gap)} the same mask re-initialised, on validation data"
-            return _lines(words, width)
+            return lines(words, width)
     return "Learning curves of the tickets and the dense network"
 
 
-def _lines(text: str, width: int) -> str:
+def lines(text: str, width: int) -> str:
     """Broken into lines, never between a number and its unit."""
     return fill(re.sub(r"(\d) (%|pp)", "\\1\u00a0\\2", text), width).replace("\u00a0", " ")
 
@@ -100,6 +96,7 @@ def _gap(points: float) -> str:
     return f"{abs(points):.2f} pp {'above' if points > 0 else 'below'}"
 
 
-def _span(densities: Sequence[float]) -> str:
+def span(densities: Sequence[float]) -> str:
+    """At one density, or between the outermost two."""
     low, high = density_percent(min(densities)), density_percent(max(densities))
     return f"at {low}" if low == high else f"between {high} and {low}"

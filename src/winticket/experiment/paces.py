@@ -1,0 +1,96 @@
+"""Steps to an accuracy, read off the learning curves of an experiment: what the result document says of pace."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from winticket.ticket import Curve
+
+if TYPE_CHECKING:
+    from winticket.judge import Pace
+
+Curves = Sequence[Curve | None]
+"""One arm's learning curves by replicate, None where the training failed."""
+
+
+def of_level(
+    arms: Mapping[str, Curves], dense: Curves, *, alpha: float
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
+    """Every arm's `steps_to` at a level, by target ("0.9", ...), and the level's check `pace`, which is the ticket's.
+
+    `dense` are the dense network's curves: a replicate's target is a share of the accuracy that its own ends at. The
+    check is None where the level has no ticket.
+    """
+    from winticket import judge  # scipy's statistics take a second to import, and are wanted at the end alone
+
+    theirs = _paces(dense, dense, alpha=alpha, itself=True)
+    found = {arm: _paces(curves, dense, alpha=alpha, itself=arm == "dense") for arm, curves in arms.items()}
+    steps_to = {
+        arm: {f"{pace.fraction:g}": pace.as_json() for pace in by_target} for arm, by_target in found.items()
+    }
+    if "ticket" not in found:
+        return steps_to, None
+    at = judge.FRACTIONS.index(judge.JUDGED_FRACTION)
+    return steps_to, _check(found["ticket"][at], theirs[at], (arms["ticket"], dense))
+
+
+def _paces(curves: Curves, dense: Curves, *, alpha: float, itself: bool) -> list["Pace"]:
+    """An arm's pace at every target."""
+    from winticket import judge
+
+    ends = [None if curve is None else curve.last()["pace_accuracy"] for curve in dense]
+    found = []
+    for fraction in judge.FRACTIONS:
+        targets = [None if end is None else fraction * end for end in ends]
+        theirs = _steps(dense, targets)
+        found.append(
+            judge.pace_against_dense(
+                theirs if itself else _steps(curves, targets),
+                theirs,
+                fraction=fraction,
+                alpha=alpha,
+                has_target=[target is not None for target in targets],
+                itself=itself,
+            )
+        )
+    return found
+
+
+def _check(ticket: "Pace", dense: "Pace", curves: Sequence[Curves]) -> dict[str, Any]:
+    """The ticket at the target that is judged, and how finely its steps are known; `curves` are its and dense's."""
+    late = [
+        gap
+        for pace, runs in zip((ticket, dense), curves, strict=True)
+        for step, curve in zip(pace.steps, runs, strict=True)
+        if step is not None and curve is not None and (gap := _gap(curve, step)) is not None
+    ]
+    known = (
+        f"steps are read off the evaluation grid and late by less than {max(late)}"
+        if late
+        else "no step was read"
+    )
+    return {
+        "fraction": ticket.fraction,
+        "outcome": ticket.outcome,
+        "ratio": ticket.ratio,
+        "ratio_ci": None if ticket.ratio_ci is None else list(ticket.ratio_ci),
+        "median": {"ticket": ticket.median, "dense": dense.median},
+        "never": {"ticket": ticket.never, "dense": dense.never},
+        "p_sooner": ticket.p_sooner,
+        "p_later": ticket.p_later,
+        "ties": ticket.ties,
+        "gap": max(late, default=None),
+        "resolution": known,
+    }
+
+
+def _steps(curves: Curves, targets: Sequence[float | None]) -> tuple[int | None, ...]:
+    return tuple(
+        None if curve is None or target is None else curve.steps_to(target)
+        for curve, target in zip(curves, targets, strict=True)
+    )
+
+
+def _gap(curve: Curve, step: int) -> int | None:
+    """From the grid point before `step` to it; None where there is none before."""
+    before = curve.step[curve.step < step]
+    return step - int(before[-1]) if len(before) else None

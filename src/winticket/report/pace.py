@@ -1,0 +1,142 @@
+"""Steps to an accuracy: the numbers behind its figure and table, and its finding in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from winticket.report.reading import (
+    Document,
+    arms,
+    claimed,
+    density_percent,
+    is_in,
+    levels,
+    pace,
+    pruned_levels,
+    replicates,
+    said,
+)
+from winticket.report.tables import Cell, Table
+from winticket.report.titles import lines, span
+
+COLUMNS = (
+    "density",
+    "model_density",
+    "arm",
+    "fraction",
+    "steps_to",
+    "ci_low",
+    "ci_high",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+    "outcome",
+    "never",
+    "replicates",
+    "failed",
+    "claimed",
+)
+
+
+def steps_to_accuracy(document: Document) -> Table:
+    """One row per level, arm and target: the median number of steps to it, its 95 % interval, the ratio to dense's.
+
+    `fraction` is the target, as a share of what the dense network of each replicate ends at on validation data.
+    `steps_to` is missing where the median run never gets there, an interval's upper end where no run bounds it; `never`
+    counts the runs that do not. Empty for a document without these numbers.
+    """
+    won = claimed(document)
+    rows: list[tuple[Cell, ...]] = []
+    for level in levels(document):
+        for name in arms(document):
+            arm = level["arms"].get(name, {})
+            for fraction, entry in (arm.get("steps_to") or {}).items():
+                verified = name == "ticket" and is_in(level["density"], won)
+                rows.append(
+                    (
+                        level["density"],
+                        level.get("model_density"),
+                        name,
+                        float(fraction),
+                        entry["median"],
+                        *(entry["ci"] or (None, None)),
+                        entry["ratio"],
+                        *(entry["ratio_ci"] or (None, None)),
+                        entry["outcome"],
+                        entry["never"],
+                        replicates(arm),
+                        arm.get("failed"),
+                        verified,
+                    )
+                )
+    return Table(COLUMNS, tuple(rows))
+
+
+def judged_fraction(document: Document) -> float | None:
+    """The target by which a ticket is called sooner, alike or later; None where the document does not say."""
+    found = (level.get("checks", {}).get("pace") for level in pruned_levels(document))
+    return next((float(check["fraction"]) for check in found if isinstance(check, Mapping)), None)
+
+
+def to_draw(table: Table, *, fraction: float, steps: int | None) -> Table:
+    """The rows of one target, with an interval that no run bounds drawn to the last step of training."""
+    at = table.columns.index("ci_high")
+    low = table.columns.index("ci_low")
+    rows = (
+        row if row[at] is not None or row[low] is None else (*row[:at], steps, *row[at + 1 :])
+        for row in table.where(fraction=fraction).rows
+    )
+    return Table(table.columns, tuple(rows))
+
+
+def pace_title(document: Document, *, width: int = 72) -> str:
+    """The figure's finding: where the ticket gets there sooner than the dense network, and where later."""
+    fraction = judged_fraction(document)
+    goal = "the dense network's accuracy" if fraction is None else f"{100 * fraction:g} % of dense accuracy"
+    by_outcome = {
+        outcome: [level["density"] for level in pruned_levels(document) if pace(level) == outcome]
+        for outcome in ("sooner", "later")
+    }
+    parts = [f"{outcome} {span(found)}" for outcome, found in by_outcome.items() if found]
+    if not parts:
+        return lines(f"The ticket reaches {goal} about as soon as dense, or the runs cannot tell", width)
+    return lines(f"The ticket reaches {goal} {', and '.join(parts)}", width)
+
+
+def pace_cell(arm: Mapping[str, Any] | None, fraction: float) -> str:
+    """16 (0.66 x, 0.47 to 0.95, sooner), with how many runs never got there; a dash where nothing is known."""
+    entry = (arm or {}).get("steps_to", {}).get(f"{fraction:g}")
+    if entry is None:
+        return "–"
+    text = "never" if entry["median"] is None else f"{entry['median']:g}"
+    notes = []
+    if entry["ratio"] is not None:
+        low, high = entry["ratio_ci"] or (None, None)
+        between = (
+            "" if low is None else f", {low:.2g} to {high:.2g}" if high is not None else f", {low:.2g} up"
+        )
+        notes.append(f"{entry['ratio']:.2g} ×{between}")
+    if entry["outcome"] is not None:
+        notes.append(entry["outcome"])
+    if entry["never"]:
+        notes.append(f"{entry['never']} never")
+    return f"{text} ({'; '.join(notes)})" if notes else text
+
+
+def early_stops_left_out(document: Document) -> str | None:
+    """At which densities early stops tell no speed, and why; None where they do everywhere."""
+    found = [
+        level["density"]
+        for level in pruned_levels(document)
+        if level.get("checks", {}).get("time_left_out") is not None
+    ]
+    if not found:
+        return None
+    steps = said(document, "steps")
+    end = "the last step" if steps is None else f"the last step, {steps}"
+    where = f"at {density_percent(found[0])}" if len(found) == 1 else f"at {len(found)} densities"
+    return (
+        f"Early stops are not compared {where}: in most runs of the ticket or the dense network the validation loss "
+        f"was lowest at {end}, so their early stop is where training ended."
+    )

@@ -2,9 +2,14 @@
 
 Adam at 1.2e-3, batches of 60, Glorot normal, 50 000 steps evaluated every 100, a fifth of the weights pruned per level
 and a tenth of the output layer's, 55 000 training and 5 000 validation images. In full this is a day of two cores;
-`short` is cut to 2 400 steps, with the rate annealed, and takes minutes.
+`short` is cut to 2 400 steps, with the rate annealed, and takes minutes. `pace` is `short` with ten replicates, down to
+a density of .11: how soon do tickets and re-initialised ones reach the accuracy that the dense network ends at (Figure
+4 of the paper)? Expected: tickets sooner than the dense network, re-initialised ones later; some seven minutes of two
+free cores.
 
     winticket run experiments/lenet_mnist.py --variant short
+    winticket run experiments/lenet_mnist.py --variant pace --out runs/mnist-pace
+    python benchmarks/pace_table.py runs/mnist-pace
 
 MNIST is loaded from the Hub; `WINTICKET_MNIST` may name a local folder of its parquet files instead.
 """
@@ -31,3 +36,4 @@ experiment = Experiment.of(
     validation=5_000,
 )
 short = experiment.but(steps=2_400, schedule="cosine", evaluate_every=240, levels=12)
+pace = short.but(levels=10, replicates=10, controls=("reinit",), gate=False)

@@ -241,7 +241,8 @@ class Experiment:
     def of(cls, data_name: str | os.PathLike[str], **choices: Any) -> "Experiment":
         """The experiment that is usual for the data, with some choices made otherwise.
 
-        `choices` are fields of `Experiment` or of `Recipe`. Looks the data up (and decodes it the first time).
+        `choices` are fields of `Experiment` or of `Recipe`; `evaluate_every` is in proportion to `steps` unless chosen.
+        Looks the data up (and decodes it the first time).
         Raises ValueError or FileNotFoundError where the data or a choice is not to be had.
         """
         _known(choices)
@@ -284,7 +285,7 @@ class Experiment:
         return experiment
 
     def but(self, **choices: Any) -> "Experiment":
-        """The same with other choices, fields of the experiment or of its recipe."""
+        """The same with other choices, fields of the experiment or of its recipe; its grid goes with other `steps`."""
         _known(choices)
         effective(choices, schedule=choices.get("schedule", self.recipe.schedule))
         if "method" in choices or "criterion" in choices:

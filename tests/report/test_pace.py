@@ -147,3 +147,13 @@ def test_no_early_stop_figure_where_every_ticket_ends_at_the_last_step(
         level["arms"]["ticket"]["early_stop_steps"] = [800] * 10
     assert not early_stop_by_density(digits).where(arm="ticket").has("early_stop_step")
     assert not any("early_stop" in path.name for path in draw_all(digits, [], tmp_path))
+
+
+def test_nobody_who_gets_there_leaves_an_empty_figure(paced: Document) -> None:
+    """As where every training failed, or the tickets were there before they trained and dense never."""
+    for steps in ([None] * 10, [0] * 10):
+        for level in paced["levels"]:
+            for arm in level["arms"].values():
+                arm["steps_to"] = entry(steps)
+        figure, _ = pace_against_density(paced)
+        assert image(figure, "svg")

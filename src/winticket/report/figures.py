@@ -327,13 +327,15 @@ def _density_axis(axes: Axes, table: Table) -> None:
 def _step_axis(axes: Axes, table: Table) -> None:
     """Steps on a logarithmic axis; one that is 0, since a ticket may be there before it trains, lies at the bottom."""
     values = np.concatenate([table.numbers(name) for name in ("steps_to", "ci_low", "ci_high")])
-    values = np.maximum(values[np.isfinite(values)], 0.8)
+    values = values[np.isfinite(values)]
+    if not (values > 0).any():  # nothing got there, or all were there before they trained
+        return
+    values = np.maximum(values, 0.8)
     axes.set_yscale("log", nonpositive="clip")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-    if len(values):
-        axes.set_ylim(0.8 * values.min(), 1.25 * values.max())
+    axes.set_ylim(0.8 * values.min(), 1.25 * values.max())
 
 
 def spread(densities: Sequence[float], *, apart: float) -> list[float]:

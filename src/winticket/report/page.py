@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 from winticket.report.advice import advise
 from winticket.report.figures import figures, image
 from winticket.report.ink import DARK, LIGHT
-from winticket.report.pace import early_stops_left_out, judged_fraction, pace_cell
+from winticket.report.markup import goal, how_soon
+from winticket.report.markup import section as _section
+from winticket.report.markup import table as _table
 from winticket.report.reading import (
     Document,
     arm_name,
@@ -74,7 +75,7 @@ def page(document: Document, curves: Curves) -> str:
         _facts(document),
         *_figures(document, curves),
         _levels(document),
-        _pace(document),
+        how_soon(document),
         _margins(document),
         _trouble(document),
         _advice(document),
@@ -90,10 +91,6 @@ def page(document: Document, curves: Curves) -> str:
         + _NUMBER_AND_SIGN.sub("\\1\u00a0%", "\n".join(part for part in parts if part))
         + "\n</main>\n</body>\n</html>\n"
     )
-
-
-def _section(title: str, *body: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n" + "\n".join(body) + "\n</section>"
 
 
 def _verdict(document: Document) -> str:
@@ -199,34 +196,6 @@ def _figures(document: Document, curves: Curves) -> list[str]:
     return sections
 
 
-def _table(
-    head: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    caption: str,
-    sure: Sequence[bool] = (),
-    text: int = 0,
-) -> str:
-    """Cells are HTML already; the last `text` columns hold words and stand to the left."""
-    edge = len(head) - text
-    place = ["" if at < edge else ' class="text long"' for at in range(len(head))]
-    titles = "".join(
-        f'<th scope="col"{where}>{escape(name)}</th>' for name, where in zip(head, place, strict=True)
-    )
-    label = f"t{crc32(caption.encode()):08x}"
-    body = []
-    for at, cells in enumerate(rows):
-        marked = ' class="sure"' if at < len(sure) and sure[at] else ""
-        first, *others = zip(cells, place, strict=True)
-        inner = f'<th scope="row"{first[1]}>{first[0]}</th>'
-        body.append(f"<tr{marked}>{inner}{''.join(f'<td{where}>{cell}</td>' for cell, where in others)}</tr>")
-    return (
-        f'<p class="note" id="{label}">{escape(caption)}</p>'
-        f'<div class="scroll"><table aria-describedby="{label}">'
-        f"<thead><tr>{titles}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
-    )
-
-
 def _accuracy(arm: Mapping[str, Any] | None, value: str) -> str:
     if arm is None:
         return "–"
@@ -254,48 +223,9 @@ def _levels(document: Document) -> str:
     caption = (
         f"Dense network: {_accuracy(dense, 'accuracy')} %. Test accuracy after all training steps, mean ± "
         "half a 95 % interval over replicates. Shaded rows: verified winning tickets. Time: how soon the "
-        f"ticket reaches {_goal(document)}, against the dense network."
+        f"ticket reaches {goal(document)}, against the dense network."
     )
     return _section("Every density", _table(head, rows, caption=caption, sure=sure))
-
-
-def _goal(document: Document) -> str:
-    fraction = judged_fraction(document)
-    return "its early stop" if fraction is None else f"{100 * fraction:g} % of the dense network's accuracy"
-
-
-def _pace(document: Document) -> str:
-    fraction, dense = judged_fraction(document), dense_arm(document)
-    if fraction is None or dense is None:
-        return ""
-    shown = [arm for arm in arms(document) if arm != "dense"]
-    rows = [
-        [escape(density_percent(level["density"]))]
-        + [escape(pace_cell(level["arms"].get(arm), fraction)) for arm in shown]
-        for level in pruned_levels(document)
-    ]
-    caption = (
-        f"Steps to {_goal(document)}, on validation data and of the same replicate's final one; dense itself: "
-        f"{pace_cell(dense, fraction)}. Medians; in brackets the ratio to the dense network's steps with its 95 % "
-        "interval, and sooner or later where an exact signed-rank test shows it. A run that never gets there ranks "
-        "last."
-    )
-    ticket = [level["arms"]["ticket"] for level in pruned_levels(document)]
-    fractions = list(dict.fromkeys(name for arm in ticket for name in arm.get("steps_to") or ()))
-    others = [
-        [escape(density_percent(level["density"]))]
-        + [escape(pace_cell(level["arms"]["ticket"], float(name))) for name in fractions]
-        for level in pruned_levels(document)
-    ]
-    all_targets = _table(
-        ["density", *(f"{100 * float(name):g} %" for name in fractions)],
-        others,
-        caption="The ticket, to other shares of the dense network's accuracy",
-    )
-    left_out = early_stops_left_out(document)
-    note = f'<p class="note">{escape(left_out)}</p>' if left_out else ""
-    table = _table(["density", *(arm_name(arm) for arm in shown)], rows, caption=caption)
-    return _section("How soon", table, all_targets, note)
 
 
 def _margins(document: Document) -> str:

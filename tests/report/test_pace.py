@@ -151,7 +151,8 @@ def test_no_early_stop_figure_where_every_ticket_ends_at_the_last_step(
 
 def test_nobody_who_gets_there_leaves_an_empty_figure(paced: Document) -> None:
     """As where every training failed, or the tickets were there before they trained and dense never."""
-    for steps in ([None] * 10, [0] * 10):
+    nobody: list[list[int | None]] = [[None] * 10, [0] * 10]
+    for steps in nobody:
         for level in paced["levels"]:
             for arm in level["arms"].values():
                 arm["steps_to"] = entry(steps)

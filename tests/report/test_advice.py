@@ -11,20 +11,24 @@ import pytest
 from winticket.experiment import Experiment
 from winticket.report import advise
 from winticket.report.advice import (
-    add_levels,
+    RULES,
+    check_the_budget,
     failed_replicates,
     falls_at_once,
-    iterate,
-    look_sparser,
     missing_controls,
     more_replicates,
-    prune_more_slowly,
     reinit_as_good,
-    spare_emptied_layers,
     too_few_replicates,
     train_dense_longer,
     train_tickets_longer,
     unrealistic_margin,
+)
+from winticket.report.pruning_advice import (
+    add_levels,
+    iterate,
+    look_sparser,
+    prune_more_slowly,
+    spare_emptied_layers,
 )
 
 Document = dict[str, Any]
@@ -254,3 +258,106 @@ def test_won_at_the_sparsest_level_goes_on(quiet: Document) -> None:
 def test_advice_needs_only_levels_and_verdict(digits: Document) -> None:
     bare = {"levels": digits["levels"], "verdict": {"outcome": "not won", "density": None}}
     assert all("None" not in sentence for sentence in advise(bare))
+
+
+def options_in(sentences: list[str]) -> set[str]:
+    return set(re.findall(r"--[a-z][a-z-]*", " ".join(sentences)))
+
+
+def options_of(command: str) -> set[str]:
+    """Every option that a command of ours takes."""
+    import typer.main
+
+    from winticket.cli import app
+
+    group: Any = typer.main.get_command(app)
+    return {
+        name for option in group.commands[command].params for name in (*option.opts, *option.secondary_opts)
+    }
+
+
+def every_way_it_can_end(build: Callable[..., Document]) -> list[Document]:
+    """Documents that, together, call for every rule."""
+    found = [
+        build(),
+        build(replicates=3),
+        undecided(build(levels=3)),
+        undecided(build(), replicates_needed=13),
+    ]
+    found += [
+        build(arms=("ticket",)),
+        build(failed=((3, "ticket", 2),)),
+        undecided(build(), replicates_needed=250),
+    ]
+    early = undecided(build(levels=6))
+    early["verdict"]["outcome"] = "not won"
+    lose(early["levels"][1], early["levels"][0]["arms"]["dense"], by=3)
+    early["levels"][3]["emptied"] = {"ticket": ["fc1"]}
+    one_shot = build()
+    one_shot["experiment"]["method"] = "one-shot"
+    won = build(levels=8)
+    won["verdict"]["density"] = won["levels"][-1]["density"]
+    short = build()
+    short["verdict"]["trained_enough"] = {"enough": False, "gain": 0.02}
+    twin = undecided(build())
+    twin["levels"][8]["checks"]["beats_reinit"] |= {"passed": False}
+    ungated = build()
+    ungated["experiment"]["gate"] = False
+    return [*found, early, one_shot, won, short, twin, ungated]
+
+
+def test_every_rule_is_called_for_somewhere(build: Callable[..., Document]) -> None:
+    documents = every_way_it_can_end(build)
+    silent = [rule.__name__ for rule in RULES if not any(rule(document) for document in documents)]
+    assert silent == []
+
+
+@pytest.mark.parametrize("command", ["find", "transfer"])
+def test_only_options_that_the_command_has(build: Callable[..., Document], command: str) -> None:
+    documents = every_way_it_can_end(build)
+    for document in documents if command == "transfer" else []:
+        count = document["experiment"]["levels"]
+        document["experiment"] |= {
+            "carried": list(range(1, count + 1)),
+            "source": {"levels": count + 2, "model": "lenet-300-100"},
+        }
+    for document in documents:
+        assert options_in(advise(document)) <= options_of(command)
+    assert len({option for document in documents for option in options_in(advise(document))}) > 4
+
+
+def test_a_transfer_can_carry_what_was_found_and_no_more(build: Callable[..., Document]) -> None:
+    document = undecided(build(levels=3))
+    document["experiment"] |= {"carried": [1, 2, 3], "source": {"levels": 5}}
+    assert "--density 0.26 beside the others: down to 51.6 %" in (look_sparser(document) or "")
+    document["experiment"]["source"]["levels"] = 3
+    assert look_sparser(document) is None
+    document["levels"][3]["emptied"] = {"ticket": ["fc1"]}
+    assert "Carry denser tickets alone (--density 0.64)" in (spare_emptied_layers(document) or "")
+
+
+def test_few_replicates_say_nothing_about_accuracies(build: Callable[..., Document]) -> None:
+    """Two replicates call for more of them, not for a margin or a schedule by what they happened to reach."""
+    document = undecided(build(levels=6, replicates=2), replicates_needed=900)
+    lose(document["levels"][1], document["levels"][0]["arms"]["dense"], by=3)
+    document["verdict"]["trained_enough"] = None
+    assert [sentence.split(":")[0] for sentence in advise(document)] == ["Use at least --replicates 5"]
+
+
+def test_an_unchecked_budget_is_told_how_to_check_it(digits: Document) -> None:
+    assert check_the_budget(digits) is None
+    digits["experiment"]["gate"] = True
+    assert check_the_budget(digits) is None
+    digits["experiment"]["gate"] = False
+    assert "Run again without --no-gate" in (check_the_budget(digits) or "")
+
+
+def test_what_raised_an_error_is_to_be_mended(build: Callable[..., Document]) -> None:
+    """A lower rate helps a training that diverged, and none whose model raises."""
+    document = build(failed=((3, "random", 2), (4, "ticket", 1)))
+    document["failures"][0]["reason"] = "not run: a training that it depends on failed"
+    document["failures"][1]["reason"] = "KeyError: 'no such thing'"
+    found = failed_replicates(document)
+    assert found is not None
+    assert found.startswith("Mend what made 2 trainings fail (KeyError: 'no such thing')")
+    assert "--lr" not in found

@@ -444,6 +444,7 @@ def test_plan_says_what_find_would_do_and_writes_nothing(here: Path, shell: Shel
     assert (cost["trainings"], cost["steps"], cost["reused"], cost["failed"]) == (14, 280, 0, 0)
     assert cost["seconds"] > 0
     assert cost["bytes"] > 0
+    assert "work" not in cost
     # 64-20-10-10: 1280 and 200 weights at .8, 100 at .9; then at .64 and .81.
     kept = [1580, 1024 + 160 + 90, round(1280 * 0.64) + 128 + 81]
     assert [level["kept"] for level in told["levels"]] == kept
@@ -523,6 +524,10 @@ def test_run_takes_a_spec_and_its_variants(here: Path, shell: Shell) -> None:
     assert answer.status == 0
     document = json.loads(answer.out)
     assert (document["experiment"]["steps"], document["computed"]) == (40, 4)
+    # The advice names options, which `run` has none of.
+    shown = shell("run", "own.py", "--variant", "longer", "--quiet").out
+    assert "Use at least --replicates 5" in shown
+    assert "a field of the experiment in own.py: --replicates 7 is replicates=7." in shown
 
 
 def test_transfer_goes_on_from_a_result(here: Path, shell: Shell) -> None:

@@ -132,7 +132,7 @@ def test_train_longer_when_losing_tickets_were_still_learning(quiet: Document) -
     level["arms"]["ticket"]["early_stop_step"] = 700.0
     assert train_tickets_longer(quiet) is None, "it had stopped learning"
     level["arms"]["ticket"]["early_stop_step"] = 760.0
-    assert "at 9.0 % density the ticket's validation loss was lowest only at step 760" in (
+    assert "at 9.0 % of the weights the ticket's validation loss was lowest only at step 760" in (
         train_tickets_longer(quiet) or ""
     )
 
@@ -151,7 +151,7 @@ def test_a_ticket_that_falls_at_once_needs_another_start(digits: Document) -> No
         "Rewind to a later step (--rewind to_step --rewind-step 24); or lower the learning rate"
     )
     assert "Frankle et al. 2020" in found
-    assert "falls 2.50 pp behind the dense network at 80.2 % density" in found
+    assert "falls 2.50 pp behind the dense network at 80.2 % of the weights" in found
     assert prune_more_slowly(document) is None, "slower pruning would not help here"
     document["experiment"]["warmup"] = 400
     assert "--warmup" not in (falls_at_once(document) or "")
@@ -210,7 +210,7 @@ def test_prune_more_slowly_reaches_the_same_density(digits: Document) -> None:
     found = prune_more_slowly(digits)
     assert found is not None
     assert "(--rate 0.1 --output-rate 0.05 --levels 34 end as sparse)" in found
-    assert "To go below 9.0 % density" in found
+    assert "To go below 9.0 % of the weights" in found
 
 
 def test_emptied_layers(quiet: Document) -> None:
@@ -242,7 +242,7 @@ def test_reinit_as_good_points_at_the_learning_rate(digits: Document) -> None:
     level["arms"]["reinit"]["accuracies"] = [v - 0.0002 for v in level["arms"]["ticket"]["accuracies"]]
     found = reinit_as_good(document)
     assert found is not None
-    assert "at 17.3 % density the mask beats a random one" in found
+    assert "at 17.3 % of the weights the mask beats a random one" in found
     assert "(ticket +0.02 pp)" in found
 
 
@@ -252,7 +252,7 @@ def test_won_at_the_sparsest_level_goes_on(quiet: Document) -> None:
     found = add_levels(quiet)
     assert found is not None
     assert "--levels 14" in found
-    assert "9.0 % density" in found
+    assert "9.0 % of the weights" in found
 
 
 def test_advice_needs_only_levels_and_verdict(digits: Document) -> None:

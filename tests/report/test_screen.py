@@ -124,11 +124,13 @@ def test_only_warnings_that_bear_on_the_claim(digits: Document) -> None:
         f"At density {won:.3g} a third one does.",
         f"At {100 * sparser:.3g} % of the weights a second test disagrees.",
         f"accuracy at density {sparser:.3g} does not pass by the t test.",
+        "The sign-flip test cannot reach the level 0.025 with 5 replicates.",
+        "beats both controls",  # the reason says so
     ]
     text = " ".join(shown(digits).split())
     assert "Note: The whole experiment was odd." in text
     assert text.count("Note: ") == 3
-    assert "(2 more notes on details in the report.)" in text
+    assert "(3 more notes on details in the report.)" in text
     digits["verdict"] |= {"outcome": "inconclusive", "density": None, "claimed": []}
     assert shown(digits).count("Note: ") == 1
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from winticket.catalogue import check
-from winticket.cli.answers import print_json, request, say
+from winticket.cli.answers import print_json, request, say, show
 from winticket.cli.words import STORE, AsJson, Data, Out, Quiet, Retry, StorePath, Workers, given, with_words
 from winticket.places import require_file
 from winticket.version import __version__
@@ -121,6 +121,7 @@ def run(
         retry_failed=retry_failed,
         quiet=quiet,
         began=began,
+        note=f"What is an option above is a field of the experiment in {spec}: --replicates 7 is replicates=7.",
     )
 
 
@@ -134,7 +135,9 @@ def carry_out(
     retry_failed: bool,
     quiet: bool,
     began: float,
+    note: str = "",
 ) -> None:
+    """Run the experiment, with its progress, and print what came of it; `note` stands below the final screen."""
     with request():
         from winticket import experiment as ex
 
@@ -168,6 +171,8 @@ def carry_out(
         from winticket.report import final_screen
 
         Console().print(final_screen(result.document))
+        if note:
+            show(f"\n{note}")
     if result.outcomes.failed or result.document["failures"]:
         raise typer.Exit(1)
 
@@ -177,7 +182,7 @@ def preview(
 ) -> None:
     with request():
         from winticket import experiment as ex
-        from winticket.report.reading import tickets_from
+        from winticket.report.reading import density_percent, tickets_from
         from winticket.run import Store
 
         _check_workers(workers)
@@ -207,7 +212,8 @@ def preview(
     console = Console()
     console.print(table)
     console.print(_parameters(ex.parameters(planned)))
-    console.print("density by level: " + " ".join(f"{d:.3g}" for d in densities), highlight=False)
+    kept = ", ".join(map(density_percent, densities))
+    console.print(f"weights kept by level: {kept}", highlight=False)
     console.print(_price(price, planned), highlight=False)
 
 

@@ -30,6 +30,7 @@ from winticket.report.reading import (
     paired_difference,
     passed,
     pruned_levels,
+    replicates,
     said,
 )
 
@@ -49,8 +50,9 @@ def advise(document: Document) -> list[str]:
 
     Too few replicates say nothing about accuracies, so the rules that go by them are silent then.
     """
-    count = said(document, "replicates")
-    few = count is not None and count < FEWEST_REPLICATES
+    count, dense = said(document, "replicates"), dense_arm(document)
+    finished = count if dense is None else replicates(dense)
+    few = count is not None and min(count, finished) < FEWEST_REPLICATES
     rules = [rule for rule in RULES if not (few and rule in BY_ACCURACY)]
     return [sentence for rule in rules if (sentence := rule(document)) is not None]
 
@@ -179,7 +181,7 @@ def train_tickets_longer(document: Document) -> str | None:
         stop = level["arms"]["ticket"].get("early_stop_step")
         if falls_behind(document, level) and stop is not None and stop >= STILL_LEARNING * steps:
             return (
-                f"Train longer (--steps {2 * steps}): at {density_percent(level['density'])} density the "
+                f"Train longer (--steps {2 * steps}): at {density_percent(level['density'])} of the weights the "
                 f"ticket's validation loss was lowest only at step {stop:.0f} of {steps}; sparse networks "
                 "learn more slowly (Frankle & Carbin 2019, fig. 3)."
             )
@@ -199,7 +201,7 @@ def falls_at_once(document: Document) -> str | None:
     later = None if is_transfer(document) else _rewind_later(document, steps)
     return (
         f"{f'{later}; or l' if later else 'L'}{lower}: the ticket already falls {gap}behind the dense network at "
-        f"{density_percent(first['density'])} density, the sign of a start that training noise still overturns "
+        f"{density_percent(first['density'])} of the weights, the sign of a start that training noise still overturns "
         f"({'Frankle et al. 2020; ' if later else ''}Frankle & Carbin 2019, sec. 4)."
     )
 
@@ -227,7 +229,7 @@ def reinit_as_good(document: Document) -> str | None:
             ahead = "" if gap is None else f" (ticket {gap:+.2f} pp)"
             return (
                 f"Try a lower learning rate{_option('--lr', _lower(said(document, 'lr')))}: at "
-                f"{density_percent(level['density'])} density the mask beats a random one, but "
+                f"{density_percent(level['density'])} of the weights the mask beats a random one, but "
                 f"re-initialised it does as well{ahead}, so the mask and not the start carries the gain; "
                 "large rates are known to erase the start's advantage (Liu et al. 2019)."
             )

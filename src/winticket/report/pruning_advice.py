@@ -28,7 +28,7 @@ def iterate(document: Document) -> str | None:
         return None
     return (
         f"Prune iteratively, --method imp: one-shot masks fall {gap_words(document, first)}behind the dense "
-        f"network at {density_percent(first['density'])} density, and iterative ones reach smaller "
+        f"network at {density_percent(first['density'])} of the weights, and iterative ones reach smaller "
         "densities (Frankle & Carbin 2019, sec. 2 and fig. 4)."
     )
 
@@ -47,7 +47,7 @@ def prune_more_slowly(document: Document) -> str | None:
     options = f"--rate {slower:g}" + ("" if output is None else f" --output-rate {output / 2:g}")
     again = ceil(count * log(1 - rate) / log(1 - slower) - 1e-9)
     match = _last_match(document)
-    aim = "Prune" if match is None else f"To go below {density_percent(match)} density, prune"
+    aim = "Prune" if match is None else f"To go below {density_percent(match)} of the weights, prune"
     return (
         f"{aim} more slowly ({options} --levels {again} end as sparse): the ticket holds until it falls "
         f"{gap_words(document, first)}behind at {density_percent(first['density'])}, and small steps keep the "
@@ -66,7 +66,7 @@ def spare_emptied_layers(document: Document) -> str | None:
             slower = "" if rate is None else f"; if it is the output layer, --output-rate {rate / 2:g}"
             return (
                 f"Prune more slowly or stop at fewer --levels{slower}: at "
-                f"{density_percent(level['density'])} density the ticket lost every weight of "
+                f"{density_percent(level['density'])} of the weights the ticket lost every weight of "
                 f"{', '.join(names)}, and a network with an emptied layer cannot learn (layer collapse: "
                 "Tanaka et al. 2020)."
             )
@@ -79,9 +79,9 @@ def _spare_in_transfer(document: Document, level: Mapping[str, Any], names: Sequ
     if not denser:
         return None
     return (
-        f"Carry denser tickets alone (--density {min(denser):.2g}): at {density_percent(level['density'])} density the "
-        f"ticket lost every weight of {', '.join(names)}, and a network with an emptied layer cannot learn (layer "
-        "collapse: Tanaka et al. 2020)."
+        f"Carry denser tickets alone (--density {min(denser):.2g}): at {density_percent(level['density'])} of the "
+        f"weights the ticket has none left in {', '.join(names)}, and a network with an emptied layer cannot learn "
+        "(layer collapse: Tanaka et al. 2020)."
     )
 
 
@@ -100,7 +100,7 @@ def look_sparser(document: Document) -> str | None:
     return (
         f"Look at sparser levels, {further}: down to "
         f"{density_percent(found[-1]['density'])} the ticket matches the dense network, but {control} does "
-        "too well to tell them apart; in the 2019 paper they part at 21 % density (LeNet) and below "
+        "too well to tell them apart; in the 2019 paper they part at 21 % of the weights (LeNet) and below "
         "(Frankle & Carbin 2019, sec. 2)."
     )
 
@@ -116,7 +116,7 @@ def add_levels(document: Document) -> str | None:
     begin = "Carry sparser tickets" if is_transfer(document) else "Go on pruning"
     return (
         f"{begin}, {further}: the ticket still wins at the sparsest level, "
-        f"{density_percent(verdict['density'])} density, so a smaller one may exist. {_anew(document)} "
+        f"{density_percent(verdict['density'])} of the weights, so a smaller one may exist. {_anew(document)} "
         "(LeNet tickets held to 3.6 %: Frankle & Carbin 2019, sec. 2)."
     )
 

@@ -144,14 +144,18 @@ def warnings_by_bearing(document: Document) -> tuple[list[str], list[str]]:
     """The verdict's warnings: those that bear on what it claims, and the others.
 
     A warning about single densities bears on a win at one of them, and on nothing else; one that names no density is
-    about the whole experiment.
+    about the whole experiment, unless it is about the tests that stand beside the t tests and decide nothing. What the
+    reason says already is not said again.
     """
     bearing: list[str] = []
     others: list[str] = []
     won = claimed(document)
     for warning in map(str, document["verdict"].get("warnings") or ()):
+        if warning in str(document["verdict"].get("reason")):
+            continue
         named = [level["density"] for level in pruned_levels(document) if _names(warning, level["density"])]
-        bears = not named or any(is_in(density, won) for density in named)
+        beside = "sign-flip" in warning or "trimmed mean" in warning
+        bears = any(is_in(density, won) for density in named) if named else not beside
         (bearing if bears else others).append(warning)
     return bearing, others
 

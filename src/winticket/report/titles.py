@@ -106,7 +106,7 @@ def learning_title(document: Document, table: Table, shown: Sequence[float], *, 
         ]
         if all(last):
             gap = 100 * (float(last[0][0] or 0) - float(last[1][0] or 0))
-            start = f"At {density_percent(density)} density the ticket ends"
+            start = f"At {density_percent(density)} of the weights the ticket ends"
             words = f"{start} {_gap(gap)} the same mask re-initialised, on validation data"
             return _lines(words, width)
     return "Learning curves of the tickets and the dense network"

@@ -7,7 +7,7 @@ from winticket.experiment.plan import Plan
 from winticket.report.forecast import makespan
 from winticket.run import Store, stored_needs
 
-SMALL = {"model": "lenet-20-10", "steps": 40, "evaluate_every": 20, "levels": 3, "replicates": 2, "stack": 2}
+SMALL = {"model": "lenet-20-10", "steps": 40, "evaluate_every": 20, "levels": 8, "replicates": 2, "stack": 2}
 
 
 def test_steps_between_two_densities_take_in_proportion_by_hand() -> None:
@@ -25,7 +25,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Plan:
     """A plan on a machine that was measured already."""
     speed = price._Speed(dense=0.010, sparse=0.002, sparsest=0.055, measuring=0.0, start=0.3)
     monkeypatch.setattr(price, "_speed", lambda _: speed)
-    return plan(Experiment.of("digits", **SMALL, engine="auto"))  # type: ignore[arg-type]
+    return plan(Experiment.of("digits", **SMALL, engine="auto"))
 
 
 def test_every_training_has_its_seconds(planned: Plan) -> None:
@@ -53,7 +53,7 @@ def test_a_model_that_noise_does_not_suit_has_no_seconds(
 
 
 def test_the_measured_speed_is_of_the_dense_and_the_sparsest_network() -> None:
-    speed = price._speed(plan(Experiment.of("digits", **SMALL, engine="dense")))  # type: ignore[arg-type]
+    speed = price._speed(plan(Experiment.of("digits", **SMALL, engine="dense")))
     assert speed.dense == speed.sparse > 0  # masked steps are the dense network's
     assert speed.measuring > 0
     assert speed.start >= 0

@@ -15,6 +15,7 @@ from winticket.report.advice import (
     check_the_budget,
     failed_replicates,
     falls_at_once,
+    learn_first,
     missing_controls,
     more_replicates,
     reinit_as_good,
@@ -303,7 +304,9 @@ def every_way_it_can_end(build: Callable[..., Document]) -> list[Document]:
     twin["levels"][8]["checks"]["beats_reinit"] |= {"passed": False}
     ungated = build()
     ungated["experiment"]["gate"] = False
-    return [*found, early, one_shot, won, short, twin, ungated]
+    stuck = undecided(build())
+    stuck["verdict"]["learned"] = {"learned": False}
+    return [*found, stuck, early, one_shot, won, short, twin, ungated]
 
 
 def test_every_rule_is_called_for_somewhere(build: Callable[..., Document]) -> None:
@@ -342,6 +345,24 @@ def test_few_replicates_say_nothing_about_accuracies(build: Callable[..., Docume
     lose(document["levels"][1], document["levels"][0]["arms"]["dense"], by=3)
     document["verdict"]["trained_enough"] = None
     assert [sentence.split(":")[0] for sentence in advise(document)] == ["Use at least --replicates 5"]
+
+
+def test_a_network_that_did_not_learn_comes_first(digits: Document) -> None:
+    assert learn_first(digits) is None
+    document = undecided(digits, replicates_needed=13, learned={"learned": True})
+    assert learn_first(document) is None
+    document["verdict"]["learned"] = {"learned": False}
+    document["verdict"]["trained_enough"] = None
+    assert [sentence.split(" until")[0] for sentence in advise(document)] == [
+        "Lower the learning rate (--lr 0.00012) or train longer (--steps 1600)"
+    ]
+
+
+def test_fewer_replicates_of_a_new_experiment(digits: Document) -> None:
+    document = undecided(digits, replicates_needed=25, replicates_fresh=18)
+    assert "In a new experiment (another --seed) 18 would do." in (more_replicates(document) or "")
+    document["verdict"]["replicates_fresh"] = 25
+    assert "new experiment" not in (more_replicates(document) or "")
 
 
 def test_an_unchecked_budget_is_told_how_to_check_it(digits: Document) -> None:

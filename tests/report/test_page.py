@@ -130,7 +130,7 @@ def test_missing_arms_one_replicate_and_absent_keys(
 
 def test_notes_on_details_are_folded(digits: Document) -> None:
     sparser = f"At {100 * digits['levels'][14]['density']:.3g} % of the weights a second test disagrees."
-    digits["verdict"]["warnings"] = ["The whole experiment was odd.", sparser]
+    digits["verdict"] |= {"warnings": ["The whole experiment was odd."], "notes": [sparser]}
     html = page(digits, [])
     html = html.replace("\u00a0", " ")
     folded = re.findall(r"<details><summary>1 note on a detail</summary>(.*?)</details>", html)

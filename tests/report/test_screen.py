@@ -116,23 +116,16 @@ def test_two_replicates_extrapolate_nothing(build: Callable[..., Document]) -> N
 
 
 def test_only_warnings_that_bear_on_the_claim(digits: Document) -> None:
-    won = digits["verdict"]["density"]  # 9.0 %
-    sparser = digits["levels"][14]["density"]  # 4.8 %
-    digits["verdict"]["warnings"] = [
-        "The whole experiment was odd.",
-        f"At {100 * won:.3g} % of the weights a second test disagrees.",
-        f"At density {won:.3g} a third one does.",
-        f"At {100 * sparser:.3g} % of the weights a second test disagrees.",
-        f"accuracy at density {sparser:.3g} does not pass by the t test.",
-        "The sign-flip test cannot reach the level 0.025 with 5 replicates.",
-        "beats both controls",  # the reason says so
-    ]
+    digits["verdict"] |= {
+        "reason": "It is so. Doubling the budget gains +3 pp.",
+        "warnings": ["The whole experiment was odd.", "Doubling the budget gains +3 pp."],
+        "notes": ["At 4.77 % a second test disagrees.", "At 3.9 % one does, too."],
+    }
     text = " ".join(shown(digits).split())
     assert "Note: The whole experiment was odd." in text
-    assert text.count("Note: ") == 3
-    assert "(3 more notes on details in the report.)" in text
-    digits["verdict"] |= {"outcome": "inconclusive", "density": None, "claimed": []}
-    assert shown(digits).count("Note: ") == 1
+    assert text.count("Note: ") == 1, "what the reason says is not said again"
+    assert "a second test disagrees" not in text
+    assert "(2 more notes on details in the report.)" in text
 
 
 def test_intervals_end_at_100_percent(digits: Document) -> None:

@@ -48,12 +48,14 @@ MANY_REPLICATES = 50
 def advise(document: Document) -> list[str]:
     """Sentences on what to do next, most pressing first; empty if the numbers call for nothing.
 
-    Too few replicates say nothing about accuracies, so the rules that go by them are silent then.
+    Too few replicates, or a network that did not learn, say nothing about tickets, so the rules that go by their
+    accuracies are silent then.
     """
     count, dense = said(document, "replicates"), dense_arm(document)
     finished = count if dense is None else replicates(dense)
     few = count is not None and min(count, finished) < FEWEST_REPLICATES
-    rules = [rule for rule in RULES if not (few and rule in BY_ACCURACY)]
+    untold = few or learn_first(document) is not None
+    rules = [rule for rule in RULES if not (untold and rule in BY_ACCURACY)]
     return [sentence for rule in rules if (sentence := rule(document)) is not None]
 
 
@@ -79,6 +81,19 @@ def failed_replicates(document: Document) -> str | None:
 
 def _diverged(reason: str) -> bool:
     return "loss" in reason and ("finite" in reason or "nan" in reason)
+
+
+def learn_first(document: Document) -> str | None:
+    """The dense network did not learn, so nothing about its tickets means anything yet."""
+    learned = document["verdict"].get("learned")
+    if not isinstance(learned, Mapping) or learned.get("learned") is not False:
+        return None
+    steps = said(document, "steps")
+    longer = _option("--steps", None if steps is None else 2 * steps)
+    return (
+        f"Lower the learning rate{_option('--lr', _lower(said(document, 'lr')))} or train longer{longer} until the "
+        "dense network learns; tickets of one that does not prove nothing."
+    )
 
 
 def missing_controls(document: Document) -> str | None:
@@ -126,9 +141,14 @@ def more_replicates(document: Document) -> str | None:
         return None
     if count is None or count < FEWEST_REPLICATES or needed <= count:
         return None
+    fresh = document["verdict"].get("replicates_fresh")
+    anew = (
+        "" if fresh is None or fresh >= needed else f" In a new experiment (another --seed) {fresh} would do."
+    )
     return (
         f"Use --replicates {needed}: {count} leave the verdict open, and {needed} would decide it with 80 % "
         "power, were the differences seen the true ones. Full stacks that are there already are used again."
+        + anew
     )
 
 
@@ -160,6 +180,8 @@ def train_dense_longer(document: Document) -> str | None:
             "here is matching an unfinished network (Ma et al. 2021)."
         )
     if isinstance(found, Mapping) and found.get("enough") is True:
+        return None
+    if learn_first(document) is not None:
         return None
     dense = dense_arm(document)
     stop = None if dense is None else dense.get("early_stop_step")
@@ -238,6 +260,7 @@ def reinit_as_good(document: Document) -> str | None:
 
 RULES: tuple[Rule, ...] = (
     failed_replicates,
+    learn_first,
     missing_controls,
     too_few_replicates,
     check_the_budget,

@@ -297,9 +297,9 @@ def _decided(document: Document) -> str:
         "after the same number of training steps (one-sided paired t test). Not trivial: the ticket is shown "
         "to be better than the same mask re-initialised, and better than a random mask that keeps as many "
         "weights in every layer.",
-        "A ticket is won at a density where both hold. Matching is tested from the densest level down, "
-        f"beating the controls from the sparsest level up, each at half of {level} and each until its first "
-        f"failure, so that the chance of any false win over all densities stays within {level}.",
+        "A ticket is won at a density where both hold. Matching is tested from the densest level down until its first "
+        "failure, and beating the controls at all densities together by Holm's procedure, each at half of "
+        f"{level}, so that the chance of any false win over all densities and all looks stays within {level}.",
         "With fewer than five replicates the verdict is always inconclusive.",
     ]
     gate = document["verdict"].get("trained_enough")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -141,29 +140,17 @@ def reason(document: Document) -> str:
 
 
 def warnings_by_bearing(document: Document) -> tuple[list[str], list[str]]:
-    """The verdict's warnings: those that bear on what it claims, and the others.
+    """What bears on the verdict's claim, and what is merely worth knowing.
 
-    A warning about single densities bears on a win at one of them, and on nothing else; one that names no density is
-    about the whole experiment, unless it is about the tests that stand beside the t tests and decide nothing. What the
-    reason says already is not said again.
+    What the reason says already is not said again.
     """
-    bearing: list[str] = []
-    others: list[str] = []
-    won = claimed(document)
-    for warning in map(str, document["verdict"].get("warnings") or ()):
-        if warning in str(document["verdict"].get("reason")):
-            continue
-        named = [level["density"] for level in pruned_levels(document) if _names(warning, level["density"])]
-        beside = "sign-flip" in warning or "trimmed mean" in warning
-        bears = any(is_in(density, won) for density in named) if named else not beside
-        (bearing if bears else others).append(warning)
+    verdict = document["verdict"]
+    said_already = str(verdict.get("reason"))
+    bearing, others = (
+        [str(text) for text in verdict.get(name) or () if str(text) not in said_already]
+        for name in ("warnings", "notes")
+    )
     return bearing, others
-
-
-def _names(text: str, density: float) -> bool:
-    """Whether a sentence speaks of a density, as a percentage or as a fraction."""
-    written = (density_percent(density), f"{100 * density:.3g} %", f"{density:.3g}")
-    return any(re.search(rf"(?<![\d.]){re.escape(form)}(?![\d.]*\d| pp)", text) for form in written)
 
 
 def failed_trainings(document: Document) -> tuple[list[str], int]:

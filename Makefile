@@ -25,6 +25,8 @@ $(READY): pyproject.toml constraints.txt CMakeLists.txt $(MODULES) $(wildcard sr
 
 ticket: $(READY)
 	$(BIN)/winticket find digits --store runs --out runs/digits
+	@echo
+	@echo "To use the command yourself: . $(BIN)/activate   (or type $(BIN)/winticket), then: winticket find --help"
 
 test: lint types unit
 

@@ -1,4 +1,4 @@
-"""Pages that speak of tests and of other pages: what they name is there."""
+"""Pages that speak of files, names, tests and of other pages: what they name is there."""
 
 import ast
 import re
@@ -37,3 +37,31 @@ def test_links_lead_somewhere(page: Path) -> None:
     for link in links:
         if "://" not in link:
             assert (page.parent / link).exists(), link
+
+
+# What runs leave behind, and what a user has: named in the pages, and no files of ours.
+THEIRS = re.compile(
+    r"(runs|figures|looks|results|failures|partial|reports|tickets|winticket-compare)/|(spec|own)\.py"
+)
+FILE = re.compile(r"`([\w./-]+(?:\.(?:py|md|toml)|/))`")
+NAME_OF_FILE = re.compile(r"`(\w+)` of `([\w./-]+\.py)`")
+HOMES = (ROOT, ROOT / "src" / "winticket", ROOT / "docs", ROOT / "experiments")
+CURRENT = [page for page in PAGES if page.name != "LOG.md"]  # the log speaks of what was
+
+
+def places_of(named: str) -> list[Path]:
+    return [home / named for home in HOMES if (home / named).exists()]
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=lambda p: p.name)
+def test_files_that_pages_name_are_there(page: Path) -> None:
+    named = {name for name in FILE.findall(page.read_text()) if not THEIRS.match(name)}
+    assert [name for name in sorted(named) if not places_of(name)] == []
+
+
+def test_names_that_contributing_looks_for_are_where_it_says() -> None:
+    found = NAME_OF_FILE.findall((ROOT / "CONTRIBUTING.md").read_text())
+    assert found
+    for name, file in found:
+        (place,) = places_of(file)
+        assert re.search(rf"^{name}\b", place.read_text(), re.MULTILINE), f"{name} is not in {file}"

@@ -42,6 +42,16 @@ def network(seed: int = 0) -> nn.Sequential:
     return nn.Sequential(nn.Linear(6, 20), nn.BatchNorm1d(20), nn.ReLU(), nn.Linear(20, 3))
 
 
+def save_digits_ticket(folder: Path) -> None:
+    """A ticket as `find` saves it, of a small network for examples of six numbers."""
+    build: dict[str, Any] = {"name": "lenet-20", "input_shape": [6], "classes": 3, "generator_seed": 5}
+    model = winticket.models.build(**build)
+    start = State({n: p.detach() for n, p in model.named_parameters()}, {}, {}, 0)
+    mask = Mask({"fc1.weight": torch.rand(20, 6) < 0.5})
+    folder.mkdir(parents=True)
+    Ticket(mask, start, "ticket", Seeds(0, 0), {"build": build}).save(folder / "ticket.safetensors")
+
+
 def my_update(model: nn.Module, step: int) -> None:
     x, y = torch.randn(8, 6), torch.randint(0, 3, (8,))
     model.zero_grad()
@@ -115,8 +125,7 @@ def test_the_guide_runs(section: str, number: int, tmp_path: Path, monkeypatch: 
         0,
     )
     ticket = Ticket(Mask({"0.weight": torch.rand(20, 6) < 0.5}), start, "ticket", Seeds(0, 0))
-    Path("runs/digits").mkdir(parents=True)
-    ticket.save("runs/digits/ticket.safetensors")
+    save_digits_ticket(Path("runs/digits"))
     code = blocks(section)[number]
     known: dict[str, Any] = {
         "model": model,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "winticket"
-PUBLIC = {"allocate", "controls", "criteria", "interop", "judge", "rewind", "schedules"}
+PUBLIC = {"allocate", "controls", "criteria", "interop", "judge", "models", "rewind", "schedules"}
 STAGES = {
     "ticket",
     "data",
@@ -23,8 +23,9 @@ STAGES = {
 ROOMS: dict[str, set[str]] = {
     "version": set(),
     "places": set(),
+    "catalogue": set(),
     "ticket": {"version"},
-    "data": {"places"},
+    "data": {"catalogue", "places"},
     "sparse": {"places"},
     "models": set(),
     "judge": set(),
@@ -43,8 +44,9 @@ ROOMS: dict[str, set[str]] = {
     "controls": {"ticket", "align"},
     "procedures": STAGES | {"run"},
     "report": {"version"},
-    "experiment": STAGES | {"places", "sparse", "run", "procedures", "judge", "report", "version"},
-    "cli": STAGES | {"run", "procedures", "judge", "report", "experiment", "version"},
+    "experiment": STAGES
+    | {"catalogue", "places", "sparse", "run", "procedures", "judge", "report", "version"},
+    "cli": STAGES | {"catalogue", "places", "run", "procedures", "judge", "report", "experiment", "version"},
     "__init__": {"experiment", "levels", "loops", "ticket", "train", "version"} | PUBLIC,
     "__main__": {"cli"},
 }

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from winticket.version import __version__
 
 if TYPE_CHECKING:
-    from winticket import allocate, controls, criteria, interop, judge, rewind, schedules
+    from winticket import allocate, controls, criteria, interop, judge, models, rewind, schedules
     from winticket.experiment import Experiment, Result, find
     from winticket.levels import Levels
     from winticket.loops import edge_popup, gradual, prune, rigl, set_, supermask
@@ -43,6 +43,7 @@ __all__ = [
     "interop",
     "judge",
     "masked",
+    "models",
     "prune",
     "rewind",
     "rigl",
@@ -67,7 +68,7 @@ _HOMES = {
     "Recipe": "train",
     "masked": "train",
 }
-_ROOMS = {"allocate", "controls", "criteria", "interop", "judge", "rewind", "schedules"}
+_ROOMS = {"allocate", "controls", "criteria", "interop", "judge", "models", "rewind", "schedules"}
 
 
 def __getattr__(name: str) -> Any:

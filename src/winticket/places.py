@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 VARIABLE = "WINTICKET_CACHE"
+RESULT = "result.json"
+_SHOWN = 3
 
 
 def cache_folder() -> Path:
@@ -17,3 +19,29 @@ def cache_folder() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "winticket" / "Cache"
     return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "winticket"
+
+
+def require_file(path: Path) -> None:
+    """FileNotFoundError unless there is a file to read an experiment from."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {str(path)!r}; give a Python file that defines `experiment`")
+
+
+def result_file(path: Path) -> Path:
+    """The result document that a path means, which may be its folder. FileNotFoundError if there is none."""
+    if path.is_dir():
+        if (path / RESULT).is_file():
+            return path / RESULT
+        within = sorted(str(p) for depth in ("*", "*/*") for p in path.glob(f"{depth}/{RESULT}"))
+        more = f" and {len(within) - _SHOWN} more" if len(within) > _SHOWN else ""
+        raise FileNotFoundError(
+            f"there is no {RESULT} in the folder {path}; "
+            + (
+                f"further down there are {', '.join(within[:_SHOWN])}{more}"
+                if within
+                else f"give the {RESULT} of a finished `winticket find`, or its folder"
+            )
+        )
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}; give the {RESULT} of a finished run")
+    return path

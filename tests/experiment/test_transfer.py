@@ -60,7 +60,8 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Result]:
     def run(experiment: Experiment, store: str = "runs") -> Result:
-        return conduct(experiment, store=tmp_path / store, out=tmp_path / "out", workers=0)
+        folder = tmp_path / f"out {len(list(tmp_path.glob('out *')))}"  # no report is written over another's
+        return conduct(experiment, store=tmp_path / store, out=folder, workers=0)
 
     return run
 

@@ -11,20 +11,25 @@ import pytest
 from winticket.experiment import Experiment
 from winticket.report import advise
 from winticket.report.advice import (
-    add_levels,
+    RULES,
+    check_the_budget,
     failed_replicates,
     falls_at_once,
-    iterate,
-    look_sparser,
+    learn_first,
     missing_controls,
     more_replicates,
-    prune_more_slowly,
     reinit_as_good,
-    spare_emptied_layers,
     too_few_replicates,
     train_dense_longer,
     train_tickets_longer,
     unrealistic_margin,
+)
+from winticket.report.pruning_advice import (
+    add_levels,
+    iterate,
+    look_sparser,
+    prune_more_slowly,
+    spare_emptied_layers,
 )
 
 Document = dict[str, Any]
@@ -128,7 +133,7 @@ def test_train_longer_when_losing_tickets_were_still_learning(quiet: Document) -
     level["arms"]["ticket"]["early_stop_step"] = 700.0
     assert train_tickets_longer(quiet) is None, "it had stopped learning"
     level["arms"]["ticket"]["early_stop_step"] = 760.0
-    assert "at 9.0 % density the ticket's validation loss was lowest only at step 760" in (
+    assert "at 9.0 % of the weights the ticket's validation loss was lowest only at step 760" in (
         train_tickets_longer(quiet) or ""
     )
 
@@ -147,7 +152,7 @@ def test_a_ticket_that_falls_at_once_needs_another_start(digits: Document) -> No
         "Rewind to a later step (--rewind to_step --rewind-step 24); or lower the learning rate"
     )
     assert "Frankle et al. 2020" in found
-    assert "falls 2.50 pp behind the dense network at 80.2 % density" in found
+    assert "falls 2.50 pp behind the dense network at 80.2 % of the weights" in found
     assert prune_more_slowly(document) is None, "slower pruning would not help here"
     document["experiment"]["warmup"] = 400
     assert "--warmup" not in (falls_at_once(document) or "")
@@ -206,7 +211,7 @@ def test_prune_more_slowly_reaches_the_same_density(digits: Document) -> None:
     found = prune_more_slowly(digits)
     assert found is not None
     assert "(--rate 0.1 --output-rate 0.05 --levels 34 end as sparse)" in found
-    assert "To go below 9.0 % density" in found
+    assert "To go below 9.0 % of the weights" in found
 
 
 def test_emptied_layers(quiet: Document) -> None:
@@ -238,7 +243,7 @@ def test_reinit_as_good_points_at_the_learning_rate(digits: Document) -> None:
     level["arms"]["reinit"]["accuracies"] = [v - 0.0002 for v in level["arms"]["ticket"]["accuracies"]]
     found = reinit_as_good(document)
     assert found is not None
-    assert "at 17.3 % density the mask beats a random one" in found
+    assert "at 17.3 % of the weights the mask beats a random one" in found
     assert "(ticket +0.02 pp)" in found
 
 
@@ -248,9 +253,132 @@ def test_won_at_the_sparsest_level_goes_on(quiet: Document) -> None:
     found = add_levels(quiet)
     assert found is not None
     assert "--levels 14" in found
-    assert "9.0 % density" in found
+    assert "9.0 % of the weights" in found
 
 
 def test_advice_needs_only_levels_and_verdict(digits: Document) -> None:
     bare = {"levels": digits["levels"], "verdict": {"outcome": "not won", "density": None}}
     assert all("None" not in sentence for sentence in advise(bare))
+
+
+def options_in(sentences: list[str]) -> set[str]:
+    return set(re.findall(r"--[a-z][a-z-]*", " ".join(sentences)))
+
+
+def options_of(command: str) -> set[str]:
+    """Every option that a command of ours takes."""
+    import typer.main
+
+    from winticket.cli import app
+
+    group: Any = typer.main.get_command(app)
+    return {
+        name for option in group.commands[command].params for name in (*option.opts, *option.secondary_opts)
+    }
+
+
+def every_way_it_can_end(build: Callable[..., Document]) -> list[Document]:
+    """Documents that, together, call for every rule."""
+    found = [
+        build(),
+        build(replicates=3),
+        undecided(build(levels=3)),
+        undecided(build(), replicates_needed=13),
+    ]
+    found += [
+        build(arms=("ticket",)),
+        build(failed=((3, "ticket", 2),)),
+        undecided(build(), replicates_needed=250),
+    ]
+    early = undecided(build(levels=6))
+    early["verdict"]["outcome"] = "not won"
+    lose(early["levels"][1], early["levels"][0]["arms"]["dense"], by=3)
+    early["levels"][3]["emptied"] = {"ticket": ["fc1"]}
+    one_shot = build()
+    one_shot["experiment"]["method"] = "one-shot"
+    won = build(levels=8)
+    won["verdict"]["density"] = won["levels"][-1]["density"]
+    short = build()
+    short["verdict"]["trained_enough"] = {"enough": False, "gain": 0.02}
+    twin = undecided(build())
+    twin["levels"][8]["checks"]["beats_reinit"] |= {"passed": False}
+    ungated = build()
+    ungated["experiment"]["gate"] = False
+    stuck = undecided(build())
+    stuck["verdict"]["learned"] = {"learned": False}
+    return [*found, stuck, early, one_shot, won, short, twin, ungated]
+
+
+def test_every_rule_is_called_for_somewhere(build: Callable[..., Document]) -> None:
+    documents = every_way_it_can_end(build)
+    silent = [rule.__name__ for rule in RULES if not any(rule(document) for document in documents)]
+    assert silent == []
+
+
+@pytest.mark.parametrize("command", ["find", "transfer"])
+def test_only_options_that_the_command_has(build: Callable[..., Document], command: str) -> None:
+    documents = every_way_it_can_end(build)
+    for document in documents if command == "transfer" else []:
+        count = document["experiment"]["levels"]
+        document["experiment"] |= {
+            "carried": list(range(1, count + 1)),
+            "source": {"levels": count + 2, "model": "lenet-300-100"},
+        }
+    for document in documents:
+        assert options_in(advise(document)) <= options_of(command)
+    assert len({option for document in documents for option in options_in(advise(document))}) > 4
+
+
+def test_a_transfer_can_carry_what_was_found_and_no_more(build: Callable[..., Document]) -> None:
+    document = undecided(build(levels=3))
+    document["experiment"] |= {"carried": [1, 2, 3], "source": {"levels": 5}}
+    assert "--density 0.26 beside the others: down to 51.6 %" in (look_sparser(document) or "")
+    document["experiment"]["source"]["levels"] = 3
+    assert look_sparser(document) is None
+    document["levels"][3]["emptied"] = {"ticket": ["fc1"]}
+    assert "Carry denser tickets alone (--density 0.64)" in (spare_emptied_layers(document) or "")
+
+
+def test_few_replicates_say_nothing_about_accuracies(build: Callable[..., Document]) -> None:
+    """Two replicates call for more of them, not for a margin or a schedule by what they happened to reach."""
+    document = undecided(build(levels=6, replicates=2), replicates_needed=900)
+    lose(document["levels"][1], document["levels"][0]["arms"]["dense"], by=3)
+    document["verdict"]["trained_enough"] = None
+    assert [sentence.split(":")[0] for sentence in advise(document)] == ["Use at least --replicates 5"]
+
+
+def test_a_network_that_did_not_learn_comes_first(digits: Document) -> None:
+    assert learn_first(digits) is None
+    document = undecided(digits, replicates_needed=13, learned={"learned": True})
+    assert learn_first(document) is None
+    document["verdict"]["learned"] = {"learned": False}
+    document["verdict"]["trained_enough"] = None
+    assert [sentence.split(" until")[0] for sentence in advise(document)] == [
+        "Lower the learning rate (--lr 0.00012) or train longer (--steps 1600)"
+    ]
+
+
+def test_fewer_replicates_of_a_new_experiment(digits: Document) -> None:
+    document = undecided(digits, replicates_needed=25, replicates_fresh=18)
+    assert "In a new experiment (another --seed) 18 would do." in (more_replicates(document) or "")
+    document["verdict"]["replicates_fresh"] = 25
+    assert "new experiment" not in (more_replicates(document) or "")
+
+
+def test_an_unchecked_budget_is_told_how_to_check_it(digits: Document) -> None:
+    assert check_the_budget(digits) is None
+    digits["experiment"]["gate"] = True
+    assert check_the_budget(digits) is None
+    digits["experiment"]["gate"] = False
+    assert "Run again without --no-gate" in (check_the_budget(digits) or "")
+
+
+def test_what_raised_an_error_is_to_be_mended(build: Callable[..., Document]) -> None:
+    """A lower rate helps a training that diverged, and none whose model raises."""
+    document = build(failed=((3, "random", 2), (4, "ticket", 1)))
+    document["failures"][0]["reason"] = "not run: a training that it depends on failed"
+    document["failures"][1]["reason"] = "KeyError: 'no such thing'"
+    found = failed_replicates(document)
+    assert found is not None
+    assert found.startswith("Mend what made 2 trainings fail (KeyError: 'no such thing')")
+    assert "--lr" not in found

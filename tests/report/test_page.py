@@ -59,11 +59,11 @@ def test_the_page_says_what_matters(
         "beats both controls",
         "lenet-300-100",
         "adam 0.0012, 800 steps, batch 60",
-        "16: 0.802 to 0.0313",
+        "16: 80.2 % to 3.1 % of the weights kept",
         "Doubling the dense network's budget",
         "No failed training, no emptied layer, no warning.",
         "2.13.0+cpu",
-        "Ticket.load('runs/reports/3f9a17c2/ticket.safetensors')",
+        'Ticket.load("runs/reports/3f9a17c2/ticket.safetensors")',
         "smallest margin at which some density is won is 0.14 pp",
     ):
         assert words in reader.text
@@ -104,8 +104,10 @@ def test_text_from_the_document_is_escaped(digits: Document) -> None:
 def test_failures_and_emptied_layers_are_listed(build: Callable[..., Document]) -> None:
     document = build(levels=4, failed=((2, "ticket", 3),))
     document["levels"][4]["emptied"] = {"ticket": ["output"]}
-    text = read(page(document, [])).text
+    html = page(document, [])
+    text = read(html).text
     assert "the training loss became nan at step 120" in text
+    assert "<td>4</td>" in html, "replicates are counted from one, as in progress and on the screen"
     assert "(1 failed)" in text
     assert "output" in text
     assert "No failed training" not in text
@@ -124,3 +126,29 @@ def test_missing_arms_one_replicate_and_absent_keys(
     assert "Inconclusive" in text
     assert "nan" not in text
     assert "None" not in text
+
+
+def test_notes_on_details_are_folded(digits: Document) -> None:
+    sparser = f"At {100 * digits['levels'][14]['density']:.3g} % of the weights a second test disagrees."
+    digits["verdict"] |= {"warnings": ["The whole experiment was odd."], "notes": [sparser]}
+    html = page(digits, [])
+    html = html.replace("\u00a0", " ")
+    folded = re.findall(r"<details><summary>1 note on a detail</summary>(.*?)</details>", html)
+    assert len(folded) == 1
+    assert sparser in folded[0]
+    assert "The whole experiment was odd." not in folded[0]
+
+
+def test_the_saved_ticket_and_its_model(digits: Document) -> None:
+    digits["saved_ticket"] = {
+        "density": digits["verdict"]["density"],
+        "replicate": 3,
+        "replicates": 10,
+        "test_accuracy": 0.9733,
+        "mean_test_accuracy": 0.9849,
+    }
+    text = read(page(digits, [])).text
+    assert "replicate 4's at 9.0 %" in text
+    assert "Its own test accuracy is 97.33 %, the mean of the 10 is 98.49 %." in text
+    assert 'winticket.models.build(**ticket.about["build"])' in text
+    assert "load_state_dict" not in text

@@ -1,14 +1,17 @@
 """Progress, told from made-up events: what is counted, what is drawn, what is printed where nothing can be drawn."""
 
+import heapq
 import io
+import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from winticket.report.forecast import makespan
 from winticket.report.progress import Watch
 
 
@@ -50,7 +53,7 @@ def watching(
 ) -> tuple[Watch, io.StringIO]:
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=120, color_system=None)
-    return Watch(dict.fromkeys(keys, 100.0), [1.0, 0.8], seconds=seconds, console=console), text
+    return Watch([Training(key) for key in keys], [1.0, 0.8], seconds=seconds, console=console), text
 
 
 def test_what_is_reused_is_taken_out_of_the_whole(clock: Clock) -> None:
@@ -59,11 +62,13 @@ def test_what_is_reused_is_taken_out_of_the_whole(clock: Clock) -> None:
         for key in "ab":
             watch(Event("reused", Training(key)))
         watch(Event("started", Training("c")))
+        clock.now += 3  # its worker starts up
+        watch(Event("progress", Training("c"), step=0, steps=20))
+        assert watch.seconds_left() == 47.0  # the estimate, before there is a speed
+        clock.now += 12
         watch(Event("progress", Training("c"), step=10, steps=20))
-        clock.now += 15
-        watch(Event("progress", Training("c"), step=10, steps=20))
-        # A quarter of what is left took 15 s.
-        assert text.getvalue() == "25 %, 0 of 2 stack trainings, 2 reused, about 45 s left\n"
+        # A quarter of what is left took 12 s.
+        assert text.getvalue() == "25 %, 0 of 2 stack trainings, 2 reused, about 36 s left\n"
         for key in "cd":
             watch(Event("finished", Training(key)))
     assert text.getvalue().splitlines()[-1] == "100 %, 2 of 2 stack trainings, 2 reused"
@@ -150,3 +155,112 @@ def test_nothing_to_do(clock: Clock) -> None:
     with watch:
         pass
     assert text.getvalue() == "100 %, 0 of 0 stack trainings\n"
+
+
+@dataclass
+class Plan:
+    """Trainings whose true seconds are not what their weights promise, for an executor of made-up workers."""
+
+    trainings: list[Training]
+    needs: dict[str, list[str]]
+    seconds: dict[str, float]
+
+
+def search(*, levels: int, controls: int, stacks: int, true: Callable[[float, int], float]) -> Plan:
+    """Iterative pruning by a fifth: tickets wait for one another, controls for their ticket's own needs.
+
+    Weights are 1000 steps of a step's relative cost, which falls with density as sparse kernels have it; `true` is the
+    factor by which the seconds differ from that, by density and number of the training.
+    """
+    plan = Plan([], {}, {})
+
+    def add(key: str, arm: str, level: int, weight: float, needs: list[str]) -> None:
+        plan.trainings.append(Training(key, {"arm": arm, "level": level, "first": 0, "count": 5}, weight))
+        plan.needs[key] = needs
+        plan.seconds[key] = weight / 400 * true(0.8**level, len(plan.seconds))
+
+    for stack in range(stacks):
+        add(f"{stack} dense", "dense", 0, 1000, [])
+        add(f"{stack} doubled", "dense doubled", 0, 2000, [])
+        before = f"{stack} dense"
+        for level in range(1, levels + 1):
+            weight = 1000 * min(1.0, 0.09 + 2 * 0.8**level)
+            add(f"{stack} ticket {level}", "ticket", level, weight, [before])
+            for control in range(controls):
+                add(f"{stack} control {control} {level}", "reinit", level, weight, [before])
+            before = f"{stack} ticket {level}"
+    return plan
+
+
+def watched(plan: Plan, clock: Clock, *, workers: int, start: float) -> list[tuple[float, float]]:
+    """Run a plan by workers that take `start` seconds to start up: moments and what the watch said was left then."""
+    text = Console(file=io.StringIO(), width=120)
+    watch = Watch(plan.trainings, [], seconds=None, needs=plan.needs, workers=workers, console=text)
+    by_key = {training.key: training for training in plan.trainings}
+    begin = clock.now
+    waiting = {key: set(needs) for key, needs in plan.needs.items()}
+    ready = [key for key, needs in waiting.items() if not needs]
+    # (moment, number, what happens, worker, key, share)
+    due: list[tuple[float, int, str, int, str, int]] = []
+    told: list[tuple[float, float]] = []
+    count = itertools.count()
+    idle = list(range(workers))
+    with watch:
+        while ready or due:
+            while ready and idle:
+                worker, key = idle.pop(), ready.pop(0)
+                watch(Event("started", by_key[key]))
+                at = max(clock.now, begin + start)  # all workers start up at the beginning
+                for tenth in range(1, 11):
+                    moment = at + plan.seconds[key] * tenth / 10
+                    heapq.heappush(due, (moment, next(count), "progress", worker, key, tenth))
+            clock.now, _, _, worker, key, tenth = heapq.heappop(due)
+            watch(Event("progress", by_key[key], step=tenth, steps=10))
+            if tenth == 10:
+                watch(Event("finished", by_key[key]))
+                idle.append(worker)
+                for other, needs in waiting.items():
+                    if key in needs:
+                        needs.remove(key)
+                        if not needs:
+                            ready.append(other)
+            left = watch.seconds_left()
+            if left is not None:
+                told.append((clock.now - begin, left))
+    return told
+
+
+UNEVEN: dict[str, tuple[int, int, int, int, float, Callable[[float, int], float]]] = {
+    # levels, controls, stacks, workers, start-up seconds, true seconds over promised ones
+    "as promised": (16, 2, 1, 2, 3.0, lambda d, n: 1.0),
+    "every training differs": (16, 2, 2, 2, 3.0, lambda d, n: (0.7, 1.3, 1.0, 0.85, 1.2)[n % 5]),
+    "sparse levels cheaper still": (16, 2, 1, 2, 3.0, lambda d, n: 0.6 + 0.4 * d),
+    "sparse levels dearer": (16, 2, 1, 2, 3.0, lambda d, n: 1.45 - 0.45 * d),
+    "a chain, and a worker with nothing to do": (12, 0, 1, 2, 3.0, lambda d, n: 1.0),
+    "more workers than are ever needed": (8, 2, 1, 8, 6.0, lambda d, n: 1.0),
+    "one worker": (8, 2, 2, 1, 3.0, lambda d, n: 0.8 + 0.4 * (n % 2)),
+}
+
+
+@pytest.mark.parametrize("case", UNEVEN)
+def test_the_time_left_is_right_within_a_half_after_the_first_tenth(case: str, clock: Clock) -> None:
+    levels, controls, stacks, workers, start, true = UNEVEN[case]
+    plan = search(levels=levels, controls=controls, stacks=stacks, true=true)
+    told = watched(plan, clock, workers=workers, start=start)
+    end = told[-1][0]
+    later = [(now, left) for now, left in told if now >= end / 10 and end - now > 0.02 * end]
+    assert len(later) > 20
+    worst = max(max(left / (end - now), (end - now) / left) for now, left in later)
+    assert worst < 1.5
+
+
+def test_the_makespan_by_hand() -> None:
+    # a (3) and b (1) begin; c (2) needs b, d (4) needs a and c: b 0-1, c 1-3, a 0-3, d 3-7.
+    seconds, needs = {"a": 3.0, "b": 1.0, "c": 2.0, "d": 4.0}, {"c": ["b"], "d": ["a", "c"]}
+    assert makespan(seconds, needs, workers=2) == 7.0
+    assert makespan(seconds, needs, workers=1) == 10.0
+    assert (
+        makespan(seconds, {}, workers=2) == 5.0
+    )  # d (4) beside a (3), then c after a at 3-5, b after d at 4-5
+    assert makespan({"d": 4.0}, needs, workers=2) == 4.0  # what is done is waited for no longer
+    assert makespan({}, needs, workers=2) == 0.0

@@ -1,4 +1,4 @@
-"""The final screen fits 80 columns, and says everything without colour and without Unicode."""
+"""The final screen fits the terminal, and says everything without colour and without Unicode."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ def shown(document: Document, *, width: int = 80, encoding: str = "utf-8") -> st
     return raw.getvalue().decode(encoding)
 
 
-@pytest.mark.parametrize("width", [80, 200])
-def test_fits_80_columns_and_cuts_no_number(build: Callable[..., Document], width: int) -> None:
+@pytest.mark.parametrize(("width", "used"), [(80, 80), (100, 100), (120, 120), (200, 120)])
+def test_fits_the_terminal_and_cuts_no_number(build: Callable[..., Document], width: int, used: int) -> None:
     document = build(failed=tuple((3, arm, 2) for arm in ("ticket", "reinit", "random")))
     for level in document["levels"]:
         for arm in level["arms"].values():
             arm["early_stop_step"] *= 50
     text = shown(document, width=width)
-    assert max(len(line) for line in text.splitlines()) <= 80
+    longest = max(len(line.rstrip()) for line in text.splitlines())
+    assert used - 12 < longest <= used, "the width is used, up to 120 columns"
     assert "…" not in text
 
 
@@ -45,18 +46,117 @@ def test_a_row_has_the_documents_numbers(digits: Document) -> None:
 
 def test_says_verdict_places_and_next_steps(digits: Document) -> None:
     text = shown(digits)
-    assert "Won: a ticket with 9.0 % of the weights." in text
+    assert text.startswith("Won: a ticket with 9.0 % of the weights.\n")
+    assert "No win was shown at 80.2 to 51.6 %, 7.3 to 3.1 % of the weights." in text
     for name in ("ticket", "report", "results", "store"):
         assert digits[name] in text
-    assert "What to try next" in text
-    assert "Dense network: " in text
+    # First what was shown, then what to do, then the numbers.
+    order = [
+        text.index(words) for words in ("beats both controls", "What to do next", "Dense network: ", "early")
+    ]
+    assert order == sorted(order)
+
+
+def test_a_check_is_yes_no_or_open(digits: Document) -> None:
+    """Not passed is not failed: `no` is for what the data refute."""
+    for level, (shown_, refuted) in zip(
+        digits["levels"][1:4], ((True, False), (False, True), (False, False)), strict=True
+    ):
+        for check in ("accuracy", "beats_reinit", "beats_random"):
+            level["checks"][check] |= {"passed": shown_, "refuted": refuted}
+    rows = {
+        line.split()[0]: line.split()
+        for line in shown(digits).splitlines()
+        if " ±" in line and line[0] == " "
+    }
+    assert [rows[density][7:10] for density in ("80.2", "64.3", "51.6")] == [
+        ["yes"] * 3,
+        ["no"] * 3,
+        ["open"] * 3,
+    ]
+    assert "yes: shown, no: the opposite is shown, open: neither" in " ".join(shown(digits).split())
+
+
+def test_one_unit_for_densities(digits: Document) -> None:
+    """Percent of the weights kept: nowhere on the screen a fraction, but for options that are to be typed."""
+    text = shown(digits, width=120)
+    for level in digits["levels"][1:]:
+        assert f"{level['density']:.3g}" not in text
+
+
+def test_the_saved_ticket_is_named_with_its_own_accuracy(digits: Document) -> None:
+    digits["saved_ticket"] = {
+        "density": digits["verdict"]["density"],
+        "replicate": 3,
+        "replicates": 10,
+        "test_accuracy": 0.9733,
+        "mean_test_accuracy": 0.9849,
+    }
+    text = " ".join(shown(digits).split())
+    assert "The saved ticket is replicate 4's at 9.0 %, the best of 10 on validation data." in text
+    assert "Its own test accuracy is 97.33 %, the mean of the 10 is 98.49 %." in text
+    # And how to use it, with the model that it belongs to.
+    assert f'ticket = winticket.Ticket.load("{digits["ticket"]}")' in text
+    assert 'model = winticket.models.build(**ticket.about["build"])' in text
+
+
+def test_two_replicates_extrapolate_nothing(build: Callable[..., Document]) -> None:
+    document = build(levels=4, replicates=2)
+    document["verdict"] |= {
+        "outcome": "inconclusive",
+        "claimed": [],
+        "density": None,
+        "replicates_needed": 873,
+    }
+    text = " ".join(shown(document).split())
+    assert text.startswith("Inconclusive: 2 replicates decide nothing, 5 are the fewest that can.")
+    assert "873" not in text
+    assert "--margin" not in text
+    assert "Use at least --replicates 5" in text
+
+
+def test_only_warnings_that_bear_on_the_claim(digits: Document) -> None:
+    digits["verdict"] |= {
+        "reason": "It is so. Doubling the budget gains +3 pp.",
+        "warnings": ["The whole experiment was odd.", "Doubling the budget gains +3 pp."],
+        "notes": ["At 4.77 % a second test disagrees.", "At 3.9 % one does, too."],
+    }
+    text = " ".join(shown(digits).split())
+    assert "Note: The whole experiment was odd." in text
+    assert text.count("Note: ") == 1, "what the reason says is not said again"
+    assert "a second test disagrees" not in text
+    assert "(2 more notes on details in the report.)" in text
+
+
+def test_intervals_end_at_100_percent(digits: Document) -> None:
+    """The half that is there is shown, and no reader can add it up to more than 100."""
+    digits["levels"][1]["arms"]["ticket"] |= {"accuracy": 0.999, "accuracy_ci": [0.996, 1.0]}
+    digits["levels"][2]["arms"]["ticket"] |= {"accuracy": 0.002, "accuracy_ci": [0.0, 0.007]}
+    text = shown(digits)
+    assert "99.90 −0.30" in text
+    assert "0.20 +0.50" in text
+    assert "− or +: the interval ends at 100 or 0 % on the other side" in " ".join(text.split())
+    assert "− or +" not in shown(digits | {"levels": digits["levels"][3:]})
 
 
 def test_a_failed_replicate_is_marked(build: Callable[..., Document]) -> None:
     text = shown(build(failed=((3, "random", 2),)))
     assert "! a replicate failed" in text
     assert sum("! " in line for line in text.splitlines() if line.startswith("   51.6")) == 1
-    assert "Failed trainings: 1." in text
+    assert "Failed: 1 training, counted against the ticket." in text
+    assert "  random mask at 51.6 %, replicate 3: the training loss became nan at step 120" in text
+
+
+def test_failed_trainings_are_named_causes_first(build: Callable[..., Document]) -> None:
+    document = build(failed=tuple((3, "random", r) for r in range(7)))
+    for item in document["failures"][1:]:
+        item["reason"] = "not run: a training that it depends on failed"
+    text = " ".join(shown(document).split())
+    assert "Failed: 7 trainings, counted against the ticket." in text
+    assert "replicate 1: the training loss became nan at step 120" in text
+    assert "and 6 that were not run because they need one that failed" in text
+    document = build(failed=tuple((3, "random", r) for r in range(7)))
+    assert "and 2 more, listed in the report" in shown(document)
 
 
 def test_odd_numbers_keep_the_width(build: Callable[..., Document]) -> None:
@@ -75,7 +175,7 @@ def test_missing_arms_and_one_replicate(build: Callable[..., Document], arms: tu
     document["verdict"] |= {"outcome": "inconclusive", "claimed": [], "density": None, "replicates_needed": 8}
     document["ticket"] = None
     text = shown(document)
-    assert "Inconclusive: about 8 replicates would decide." in text
+    assert "Inconclusive: 1 replicate decides nothing, 5 are the fewest that can." in text
     assert "±0" not in text
     assert ("reinit" in text) is False
 

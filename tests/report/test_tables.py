@@ -170,7 +170,30 @@ def test_words() -> None:
         "0.19 %",
     ]
     assert [duration(s) for s in (4.21, 84.2, 129, 12_000)] == ["4.2 s", "84 s", "2 min 9 s", "3 h 20 min"]
-    assert plus_minus(0.9842, (0.981, 0.987), scale=100, digits=2) == "98.42 ± 0.30"
+    assert plus_minus(0.9842, (0.9812, 0.9872), scale=100, digits=2) == "98.42 ± 0.30"
     assert plus_minus(None, None, scale=1, digits=0) == "–"
     verdict = {"outcome": "not won", "reason": "Not won: at density 0.5 the ticket is below."}
     assert reason({"verdict": verdict}) == "At density 0.5 the ticket is below."
+
+
+def test_an_interval_of_accuracies_ends_at_0_and_100_percent() -> None:
+    # .98, .99, 1: mean .99, half width 4.3027 · .01 / √3 = .0248, so the upper end would be 1.0148.
+    def curves(values: tuple[float, ...], measure: str) -> list[Document]:
+        return [
+            {"density": 0.5, "arm": "ticket", "replicate": r, "step": [10], measure: [value]}
+            for r, value in enumerate(values)
+        ]
+
+    (row,) = learning_curves(curves((0.98, 0.99, 1.0), "validation_accuracy")).records()
+    assert row["ci_low"] == pytest.approx(0.9651586, abs=1e-7)
+    assert row["ci_high"] == 1.0
+    (row,) = learning_curves(curves((0.0, 0.01, 0.02), "test_accuracy"), measure="test_accuracy").records()
+    assert row["ci_low"] == 0.0
+    assert row["ci_high"] == pytest.approx(0.0348414, abs=1e-7)
+    (row,) = learning_curves(curves((0.5, 1.0, 1.5), "validation_loss"), measure="validation_loss").records()
+    assert row["ci_high"] == pytest.approx(2.2420688, abs=1e-7)  # a loss may be above 1
+
+
+def test_a_cut_interval_is_written_with_both_halves() -> None:
+    assert plus_minus(0.99, (0.97, 1.0), scale=100, digits=2) == "99.00 +1.00 −2.00"
+    assert plus_minus(0.01, (0.0, 0.04), scale=100, digits=1) == "1.0 +3.0 −1.0"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from winticket.ticket import Weights
@@ -94,6 +93,8 @@ def _rows(value: Tensor, axis: Axis, size: int) -> Tensor:
 
 
 def _assigned(gain: Tensor) -> Tensor:
+    from scipy.optimize import linear_sum_assignment  # takes half a second to import, and is rarely wanted
+
     _, columns = linear_sum_assignment(gain.numpy(), maximize=True)
     return torch.from_numpy(columns.astype(np.int64))
 

@@ -6,17 +6,31 @@ import json
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from winticket.catalogue import names
+
 STOPPED = "stopped; what was finished is kept, and the same command goes on from there"
 
 
 class Answers(TyperGroup):
     """The command's group: a run that was given up or stopped ends with a message, not with a traceback."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as unknown:
+            message = getattr(unknown, "message", None)
+            if message and args and (args[0] in names("data") or Path(args[0]).exists()):
+                unknown.__dict__["message"] = (
+                    f"{message} To search for tickets on it, type: winticket find {args[0]}"
+                )
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -9,8 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from winticket.catalogue import check, check_methods
 from winticket.cli.answers import print_json, request
-from winticket.cli.words import STORE, WORDS, AsJson, Data, Quiet, StorePath, Workers, given, with_words
+from winticket.cli.words import (
+    STORE,
+    WORDS,
+    AsJson,
+    Data,
+    Quiet,
+    StorePath,
+    Workers,
+    given,
+    number,
+    with_words,
+)
 
 if TYPE_CHECKING:
     from winticket.run import Event, Task
@@ -38,7 +50,10 @@ SET_HERE = (
 def compare(
     data: Data,
     *,
-    density: Annotated[float, typer.Option("--density", help="The density that all end at.")] = 0.1,
+    density: Annotated[
+        float,
+        typer.Option("--density", help="The density that all end at.", parser=number("--density", float)),
+    ] = 0.1,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -49,9 +64,13 @@ def compare(
         ),
     ] = None,
     store: StorePath = STORE,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the table and the figure.")] = Path(
-        "winticket-compare"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder for the table and the figure (default: winticket-compare/DATA-MODEL-DENSITY).",
+        ),
+    ] = None,
     workers: Workers = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -68,17 +87,22 @@ def compare(
     [bold]winticket compare digits --method imp --method imp@20 --method imp@100[/bold]
     """
     with request():
-        from winticket.experiment.compare import USUAL_METHODS, carry_out, lay_out
+        check(data, given(words))
+        check_methods(tuple(method or ()))
+        from winticket.experiment import processes
+        from winticket.experiment.compare import USUAL_METHODS, carry_out, identity, lay_out, output_folder
+        from winticket.experiment.reports import require_own_comparison
         from winticket.run import Store
 
         if workers is not None and workers < 1:
             raise ValueError(f"workers is {workers}; give the number of processes, 1 or more")
         entries = lay_out(data, tuple(method or USUAL_METHODS), density=density, **given(words))
+        folder = output_folder(entries) if out is None else out
+        require_own_comparison(folder, identity(entries))
         Store(store).check_writable()
-        out.mkdir(parents=True, exist_ok=True)
-    document = carry_out(
-        entries, store=store, out=out, workers=workers, watching=None if quiet else _watching
-    )
+        folder.mkdir(parents=True, exist_ok=True)
+        watching = None if quiet else partial(_watching, workers=workers or processes())
+    document = carry_out(entries, store=store, out=folder, workers=workers, watching=watching)
     if as_json:
         print_json(document)
     else:
@@ -90,9 +114,11 @@ def compare(
 
 
 @contextmanager
-def _watching(tasks: Sequence["Task"]) -> Iterator[Callable[["Event"], None]]:
+def _watching(tasks: Sequence["Task"], *, workers: int) -> Iterator[Callable[["Event"], None]]:
     from winticket.report import Watch
+    from winticket.run import stored_needs
 
-    weights = {t.key: t.weight for t in tasks}
-    with Watch(weights, [], seconds=None, console=Console(stderr=True)) as watch:
+    needs = {t.key: [need.key for need in stored_needs(t)] for t in tasks}
+    console = Console(stderr=True)
+    with Watch(tasks, [], seconds=None, needs=needs, workers=workers, console=console) as watch:
         yield watch

@@ -8,8 +8,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from winticket.cli.answers import print_json, request, say
+from winticket.catalogue import check
+from winticket.cli.answers import print_json, request, say, show
 from winticket.cli.words import STORE, AsJson, Data, Out, Quiet, Retry, StorePath, Workers, given, with_words
+from winticket.places import require_file
 from winticket.version import __version__
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ def find(
     """
     began = time.monotonic()
     with request():
+        check(data, given(words))
         from winticket.experiment import Experiment
 
         experiment = Experiment.of(data, **given(words))
@@ -73,6 +76,7 @@ def plan(
     Runs and writes nothing. What the store has already is not counted.
     """
     with request():
+        check(data, given(words))
         from winticket.experiment import Experiment
 
         experiment = Experiment.of(data, **given(words))
@@ -101,6 +105,7 @@ def run(
     """
     began = time.monotonic()
     with request():
+        require_file(spec)
         from winticket.experiment import load_spec
 
         experiment = load_spec(spec, variant=variant)
@@ -116,6 +121,7 @@ def run(
         retry_failed=retry_failed,
         quiet=quiet,
         began=began,
+        note=f"What is an option above is a field of the experiment in {spec}: --replicates 7 is replicates=7.",
     )
 
 
@@ -129,7 +135,9 @@ def carry_out(
     retry_failed: bool,
     quiet: bool,
     began: float,
+    note: str = "",
 ) -> None:
+    """Run the experiment, with its progress, and print what came of it; `note` stands below the final screen."""
     with request():
         from winticket import experiment as ex
 
@@ -140,12 +148,22 @@ def carry_out(
         result = ex.carry_out(ready, retry_failed=retry_failed, began=began)
     else:
         from winticket.report import Watch
+        from winticket.run import stored_needs
 
         console = Console(stderr=True)
         price = ex.cost(planned, ready.store, workers=ready.workers, retry_failed=retry_failed)
         say(_price(price, planned))
-        weights = {t.key: t.weight for t in planned.tasks.values()}
-        with Watch(weights, planned.densities(), seconds=price.seconds, console=console) as watch:
+        tasks = list(planned.tasks.values())
+        needs = {t.key: [need.key for need in stored_needs(t)] for t in tasks}
+        with Watch(
+            tasks,
+            planned.densities(),
+            seconds=price.seconds,
+            weights=price.work,
+            needs=needs,
+            workers=ready.workers,
+            console=console,
+        ) as watch:
             result = ex.carry_out(ready, retry_failed=retry_failed, watch=watch, began=began)
     if as_json:
         print_json(result.document)
@@ -153,6 +171,8 @@ def carry_out(
         from winticket.report import final_screen
 
         Console().print(final_screen(result.document))
+        if note:
+            show(f"\n{note}")
     if result.outcomes.failed or result.document["failures"]:
         raise typer.Exit(1)
 
@@ -162,7 +182,7 @@ def preview(
 ) -> None:
     with request():
         from winticket import experiment as ex
-        from winticket.report.reading import tickets_from
+        from winticket.report.reading import density_percent, tickets_from
         from winticket.run import Store
 
         _check_workers(workers)
@@ -176,7 +196,7 @@ def preview(
             {
                 "winticket": __version__,
                 "experiment": described,
-                "cost": vars(price),
+                "cost": {name: value for name, value in vars(price).items() if name != "work"},
                 "levels": levels,
                 "parameters": ex.parameters(planned),
             }
@@ -192,7 +212,8 @@ def preview(
     console = Console()
     console.print(table)
     console.print(_parameters(ex.parameters(planned)))
-    console.print("density by level: " + " ".join(f"{d:.3g}" for d in densities), highlight=False)
+    kept = ", ".join(map(density_percent, densities))
+    console.print(f"weights kept by level: {kept}", highlight=False)
     console.print(_price(price, planned), highlight=False)
 
 

@@ -134,13 +134,16 @@ def _keys(file: Path) -> list[str]:
 
 def _existing(path: str) -> "Store":
     """The store, if there is one to look at."""
+    missing = FileNotFoundError(
+        f"there is no store at {path!r}; name one with --store, or make one with find"
+    )
+    if "://" not in path and not Path(path).expanduser().exists():
+        raise missing
     from winticket.run import Store
 
     store = Store(path)
     if not store.exists():
-        raise FileNotFoundError(
-            f"there is no store at {path!r}; name one with --store, or make one with find"
-        )
+        raise missing
     return store
 
 

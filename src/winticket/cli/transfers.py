@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from winticket.catalogue import check
 from winticket.cli.answers import request
 from winticket.cli.searches import carry_out, preview
-from winticket.cli.words import WORDS, AsJson, Out, Quiet, Retry, Workers, given, with_words
+from winticket.cli.words import WORDS, AsJson, Out, Quiet, Retry, Workers, given, number, with_words
+from winticket.places import result_file
 
 CHOSEN = ("model", "controls", "replicates", "margin_pp", "alpha", "gate", "split", "validation", "test")
 _WORDS = tuple(word for word in WORDS if word.name in CHOSEN or word.panel == "Training")
@@ -33,7 +35,9 @@ def transfer(
     density: Annotated[
         list[float] | None,
         typer.Option(
-            "--density", help="Carry over the tickets nearest to this density, not all; may be repeated."
+            "--density",
+            help="Carry over the tickets nearest to this density, not all; may be repeated.",
+            parser=number("--density", float, several=True),
         ),
     ] = None,
     store: Annotated[
@@ -65,6 +69,8 @@ def transfer(
     """
     began = time.monotonic()
     with request():
+        if result_file(result).suffix == ".json" and to is not None:
+            check(to, {})
         from winticket.experiment import load_source, transferred
 
         source, kept = load_source(result)

@@ -5,9 +5,11 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
+
+from winticket.catalogue import typed_again
 
 STORE = "runs"
 
@@ -72,6 +74,40 @@ WORDS = (
     Word("stacking", str, "Training", "auto, stacked or 'one by one'"),
 )  # fmt: skip
 
+
+def number(flag: str, kind: type[int] | type[float], *, several: bool = False) -> Callable[[str], float]:
+    """What reads a number that was typed, and says how to type several of them, a percentage or a decimal comma."""
+
+    def read(text: str) -> float:
+        try:
+            return kind(text)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is not a valid number{_meant(text, flag, several)}") from None
+
+    read.__name__ = kind.__name__  # what --help shows as the kind
+    return read
+
+
+def _meant(text: str, flag: str, several: bool) -> str:
+    """What was meant by text that is no number, as it should be typed."""
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) == 2 and parts[0] == "0" and parts[1].isdecimal():
+        return f"; type {flag} 0.{parts[1]}"
+    if text.endswith("%") and _is_number(text[:-1]):
+        return f"; type {flag} {float(text[:-1]) / 100:g}"
+    if len(parts) > 1 and all(map(_is_number, parts)):
+        return f"; type {typed_again(flag, parts)}" if several else f"; {flag} takes one number"
+    return ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 Data = Annotated[
     str,
     typer.Argument(
@@ -103,7 +139,12 @@ def with_words(command: Callable[..., None], *, words: Sequence[Word] = WORDS) -
     options = []
     for word in words:
         flag = word.flag or "--" + word.name.replace("_", "-")
-        option = typer.Option(flag, help=word.text, rich_help_panel=word.panel, show_default=False)
+        several = get_args(word.kind)
+        inner = several[0] if several else word.kind
+        read = number(flag, inner, several=bool(several)) if inner in (int, float) else None
+        option = typer.Option(
+            flag, help=word.text, rich_help_panel=word.panel, show_default=False, parser=read
+        )
         kind: Any = word.kind | None
         annotation = Annotated[kind, option]
         options.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 import threading
@@ -12,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from winticket.catalogue import unknown_dataset
 from winticket.data import built_in, hub, images, local, text
 from winticket.data import cache as disk
 from winticket.data.content import Decoded, Report
@@ -236,12 +236,7 @@ def _find(name_or_path: str | Path, window: int) -> _Found:
         return _on_the_hub(given.replace("/", "-").replace(":", "-"), given)
     if isinstance(name_or_path, Path) or _like_a_path(given):
         local.find(path)
-    near = difflib.get_close_matches(given.lower(), names(), cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? The " if near else "the "
-    raise ValueError(
-        f"unknown dataset {given!r}; {hint}known names are {', '.join(names())}; any other dataset of the "
-        "Hub is named user/name, and a local folder or parquet file is given by its path"
-    )
+    raise ValueError(unknown_dataset(given))
 
 
 def _like_a_path(given: str) -> bool:

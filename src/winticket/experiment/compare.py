@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,12 +12,14 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from winticket.catalogue import check_methods
 from winticket.experiment import outcome
 from winticket.experiment.machine import environment, processes
 from winticket.experiment.names import METHODS
 from winticket.experiment.plan import Place, Plan, plan
+from winticket.experiment.reports import COMPARISON, require_own_comparison
 from winticket.experiment.running import PRELOAD, measure_engine
-from winticket.experiment.spec import Experiment
+from winticket.experiment.spec import RECIPE_FIELDS, Experiment
 from winticket.run import Event, RunError, Store, Task
 from winticket.run import run as execute
 from winticket.ticket import Failed
@@ -25,6 +28,11 @@ from winticket.version import __version__
 USUAL_METHODS = ("imp", "one-shot", "at-init:snip", "at-init:random", "gradual", "set", "rigl")
 OWN = ("gradual", "set", "rigl")
 """Methods whose own training gives the network that their papers speak of; of the others it is the ticket's."""
+SHARED = (
+    *("model", "init", "include", "exclude", "replicates", "seed", "validation", "test", "split"),
+    *RECIPE_FIELDS,
+)
+"""Choices that all methods of a comparison have in common."""
 NEAR = 0.02
 """Costs that differ by less than this share are the same."""
 RATE = 0.2
@@ -86,6 +94,7 @@ def lay_out(
     """The plans of a comparison, the dense network first; see `compare`. Runs nothing."""
     if not 0 < density < 1:
         raise ValueError(f"density is {density}; give one in (0, 1), as 0.1")
+    check_methods(methods)
     return _entries(data, methods, density, choices)
 
 
@@ -100,6 +109,7 @@ def carry_out(
     """Run a comparison that was laid out; see `compare`."""
     began = time.monotonic()
     place, count, folder = Store(store), processes() if workers is None else workers, Path(out)
+    require_own_comparison(folder, identity(first))
     folder.mkdir(parents=True, exist_ok=True)
     _execute(first, place, count, watching)
     found = [("density", entry, _measured(entry, place)) for entry in first]
@@ -127,6 +137,7 @@ def carry_out(
         "budget_steps": budget,
         "warnings": _variants(first),
         "replicates": experiment.replicates,
+        "comparison": identity(first),
         "rows": _against_dense([{"equal": by, **_told(entry), **row} for by, entry, row in found]),
         "environment": environment(),
         "store": place.path,
@@ -135,7 +146,7 @@ def carry_out(
     from winticket import report
 
     document["files"] = [str(p) for p in report.draw_comparison(document, folder)]
-    (folder / "compare.json").write_text(json.dumps(document, indent=1, allow_nan=False))
+    (folder / COMPARISON).write_text(json.dumps(document, indent=1, allow_nan=False))
     return document
 
 
@@ -143,6 +154,27 @@ def _variants(entries: Sequence[Entry]) -> list[str]:
     """Sentences on methods whose allocation is not the one of their criterion."""
     told = {e.method: e.plan.experiment.variant() for e in entries if e.arm != "dense"}
     return [f"{method}: {sentence}" for method, sentence in told.items() if sentence]
+
+
+def identity(entries: Sequence[Entry]) -> dict[str, Any]:
+    """What makes it this comparison: data, model, recipe, density and methods; JSON."""
+    planned = entries[0].plan
+    shared = {k: v for k, v in planned.experiment.describe().items() if k in SHARED}
+    methods = list(dict.fromkeys(entry.method for entry in entries if entry.arm != "dense"))
+    return {
+        **shared,
+        "fingerprint": planned.setup.fingerprint,
+        "to density": _end(entries),
+        "methods": methods,
+    }
+
+
+def output_folder(entries: Sequence[Entry]) -> Path:
+    """Where a comparison goes unless another folder is given."""
+    experiment = entries[0].plan.experiment
+    data = Path(experiment.data).absolute().stem if Path(experiment.data).exists() else experiment.data
+    name = f"{data}-{experiment.model}-{_end(entries):g}"
+    return Path("winticket-compare") / re.sub(r"[^\w.-]+", ".", name)
 
 
 def _why(entry: Entry, store: Store) -> str:

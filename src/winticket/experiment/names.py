@@ -1,12 +1,12 @@
 """Everything that can be asked for by name: methods, and what the rooms offer."""
 
-import difflib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from winticket import allocate, controls, criteria, procedures, rewind, schedules
+from winticket.catalogue import choose
 from winticket.pairing import usual
 
 if TYPE_CHECKING:
@@ -102,13 +102,3 @@ def offered() -> dict[str, dict[str, Callable[..., Any]]]:
 def control(arm: str) -> Callable[..., Any]:
     """The control behind an arm."""
     return resolve(controls, ARMS[arm], what="control")
-
-
-def choose(what: str, name: str, offered: Mapping[str, Any]) -> None:
-    if name not in offered:
-        raise ValueError(f"unknown {what} {name!r}{nearest(name, offered)}; there are {', '.join(offered)}")
-
-
-def nearest(name: str, offered: Any) -> str:
-    close = difflib.get_close_matches(name, list(offered), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -336,16 +336,18 @@ def measured(entries: Sequence[Replicate]) -> dict[str, Any]:
     from winticket import judge  # scipy's statistics take a second to import, and are wanted at the end alone
 
     found: dict[str, Any] = {}
-    for name, many, values in (
-        ("accuracy", "accuracies", accuracies(entries)),
-        ("early_stop_step", "early_stop_steps", early_stops(entries)),
-        ("accuracy_at_early_stop", "accuracies_at_early_stop", at_early_stop(entries)),
+    steps = max((float(r.curve.step[-1]) for r in entries if isinstance(r, Trained)), default=0.0)
+    for name, many, values, most in (
+        ("accuracy", "accuracies", accuracies(entries), 1.0),
+        ("early_stop_step", "early_stop_steps", early_stops(entries), steps),
+        ("accuracy_at_early_stop", "accuracies_at_early_stop", at_early_stop(entries), 1.0),
     ):
         there = [v for v in values if v is not None]
         interval = judge.mean_interval(values)
         ci = "early_stop_ci" if name == "early_stop_step" else f"{name}_ci"
         found[name] = math.fsum(there) / len(there) if there else None
-        found[ci] = None if interval is None else list(interval)
+        # No mean lies outside what a single value can be, so an interval ends there; it still covers as often.
+        found[ci] = None if interval is None else [max(interval[0], 0.0), min(interval[1], most)]
         found[many] = list(values)
     how = next((r.how for r in entries if isinstance(r, Trained)), {})
     return {

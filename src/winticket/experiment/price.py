@@ -1,8 +1,8 @@
 """What a plan will cost: trainings, steps, seconds, bytes. Trains for a moment on noise, and keeps nothing."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,9 +10,9 @@ import torch
 from winticket import data
 from winticket.procedures.setup import Setup
 from winticket.procedures.stages import dense_ticket, place
-from winticket.run import Store, stored_needs, walk
-from winticket.ticket import Failed, Ticket, Trajectory
-from winticket.train import evaluate, may_stack, pace_examples, train
+from winticket.run import Store, stored_needs
+from winticket.ticket import Failed, Mask, Ticket, Trajectory
+from winticket.train import evaluate, may_stack, pace_examples, relative_cost, train
 
 if TYPE_CHECKING:
     from winticket.experiment.plan import Place, Plan
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PROBE_STEPS = 24
 PROBE_SECONDS = 1.0
 START_SECONDS = 3.0  # a worker process importing torch, roughly, on any machine of these years
+SPARSE_FROM = 0.455
+"""Density from which steps cost what the dense network's do, as `winticket.train.relative_cost` has it."""
 TASK_SECONDS = 0.05  # reading a task's inputs and writing its results, flushed to the disk
 
 
@@ -38,6 +40,8 @@ class Cost:
     seconds: float | None
     bytes: int
     workers: int
+    work: Mapping[str, float] = field(default_factory=dict, repr=False)
+    """Seconds that each training will take by itself, by the key of its task; empty where it was not measured."""
 
 
 def cost(
@@ -46,6 +50,7 @@ def cost(
     """What a plan will cost beyond what the store has; `measure` trains for a moment on noise to time a step."""
     lost = [] if retry_failed else planned.failed(store)
     missing = [place for place in planned.missing(store) if place not in lost]
+    work = _work(planned, missing) if measure else {}
     return Cost(
         trainings=planned.replicates(missing),
         reused=planned.replicates(list(planned.tasks))
@@ -53,10 +58,20 @@ def cost(
         - planned.replicates(lost),
         failed=planned.replicates(lost),
         steps=planned.steps(missing),
-        seconds=_seconds(planned, missing, max(workers, 1)) if measure and missing else None,
+        seconds=START_SECONDS + _makespan(planned, work, max(workers, 1)) if work else None,
         bytes=_bytes(planned, missing),
         workers=workers,
+        work=work,
     )
+
+
+def _makespan(planned: "Plan", work: Mapping[str, float], workers: int) -> float:
+    """Seconds until the last of the trainings is done, in the order in which they wait for one another."""
+    from winticket.report.forecast import makespan  # with the report comes matplotlib, which takes its time
+
+    tasks = {task.key: task for task in planned.tasks.values()}
+    needs = {key: [need.key for need in stored_needs(tasks[key])] for key in work}
+    return makespan(work, needs, workers=workers)
 
 
 def trial(
@@ -85,41 +100,96 @@ class _Noise:
     test: data.Split
 
 
-def _seconds(planned: "Plan", missing: list["Place"], workers: int) -> float | None:
-    """Work shared by the workers, or the longest chain of trainings that wait for one another."""
+def _work(planned: "Plan", missing: list["Place"]) -> dict[str, float]:
+    """Seconds that each missing training will take by itself, by key; none where noise does not suit the model."""
     try:
-        each, start = _step_seconds(
-            planned.setup, min(planned.experiment.stack, planned.experiment.replicates)
-        )
+        speed = _speed(planned)
     except Exception:  # noqa: BLE001 - a model that noise does not suit may yet train on data; the training will tell
-        return None
-    steps = sum(planned.tasks[p].weight for p in missing)
-    at_once = min(workers, len(missing))
-    chain = max(_chain(planned, missing, first) for first in {first for _, _, first in missing})
-    return max(steps / at_once, chain) * each + len(missing) / at_once * TASK_SECONDS + start
+        return {}
+    work: dict[str, float] = {}
+    own, source = planned.densities(), planned.source_densities()
+    for at in missing:
+        level, arm, _ = at
+        density = (source if arm == "source" else own)[level]
+        task = planned.tasks[at]
+        steps = task.weight / _promised(planned, density)
+        work[task.key] = steps * speed.step_seconds(density) + speed.start + TASK_SECONDS
+    return work
 
 
-def _step_seconds(setup: Setup, count: int) -> tuple[float, float]:
-    """Seconds of one step of one dense replicate here, in a stack of `count`, with its evaluation; and to start."""
+def _promised(planned: "Plan", density: float) -> float:
+    """The cost of a step that the weights of the plan's tasks were made with."""
+    return relative_cost(
+        planned.setup.module(), density, planned.setup.recipe, engine=planned.experiment.engine
+    )
+
+
+@dataclass(frozen=True)
+class _Speed:
+    """Seconds of a step of one replicate here: of the dense network, and under a mask of the density `sparsest`."""
+
+    dense: float
+    sparse: float
+    sparsest: float
+    measuring: float
+    """Seconds of the curves' evaluation, spread over the steps."""
+    start: float
+    """Seconds before a training's first step."""
+
+    def step_seconds(self, density: float) -> float:
+        """Between the two that were measured a step takes in proportion, up to where sparse kernels begin."""
+        if density >= SPARSE_FROM or self.sparsest >= SPARSE_FROM:
+            return self.dense + self.measuring
+        share = max(density - self.sparsest, 0.0) / (SPARSE_FROM - self.sparsest)
+        return self.sparse + share * (self.dense - self.sparse) + self.measuring
+
+
+def _speed(planned: "Plan") -> _Speed:
+    """Time a few steps on noise, in a stack of the plan's size, by one thread as the workers have it."""
+    setup, densities = planned.setup, planned.densities()
+    count = min(planned.experiment.stack, planned.experiment.replicates)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         if not may_stack(setup.module(), place(), setup.recipe.stacking):
             count = 1  # the replicates take turns, so one tells for all
-        stack = [dense_ticket(setup, r) for r in range(count)]
-        begun = time.perf_counter()
-        trial(setup, stack, steps=2)  # traces and warms up
-        traced = time.perf_counter()
-        trial(setup, stack, steps=2)
-        stepping = (time.perf_counter() - traced) / 2
-        if stepping * PROBE_STEPS < PROBE_SECONDS:  # worth a better look
-            again = time.perf_counter()
-            trial(setup, stack, steps=PROBE_STEPS)
-            stepping = (time.perf_counter() - again) / PROBE_STEPS
-        measuring = _evaluation_seconds(setup, stack) / setup.recipe.steps
+        whole = [dense_ticket(setup, r) for r in range(count)]
+        dense, start = _step_seconds(setup, whole)
+        sparse = dense
+        if _promised(planned, min(densities)) < 1:
+            sparse, later = _step_seconds(setup, [_thinned(ticket, min(densities)) for ticket in whole])
+            start = (start + later) / 2
+        measuring = _evaluation_seconds(setup, whole) / setup.recipe.steps
     finally:
         torch.set_num_threads(threads)
-    return (stepping + measuring) / count, START_SECONDS + traced - begun
+    return _Speed(dense / count, sparse / count, min(densities), measuring / count, start)
+
+
+def _thinned(ticket: Ticket, density: float) -> Ticket:
+    """The same ticket under a random mask that keeps about the same share of every layer."""
+    generator = torch.Generator().manual_seed(ticket.seeds.replicate)
+    keep = {n: torch.rand(k.shape, generator=generator) < density for n, k in ticket.mask.keep.items()}
+    return replace(ticket, mask=Mask(keep))
+
+
+def _step_seconds(setup: Setup, stack: Sequence[Ticket]) -> tuple[float, float]:
+    """Seconds of one step of the stack here, and those before the first: two lengths of training tell them apart."""
+    few = 2
+    trial(setup, stack, steps=few)  # traces and warms up
+    short = _clocked(setup, stack, few)
+    long = _clocked(setup, stack, 2 * few)
+    more = few
+    if (long - short) / few * PROBE_STEPS < PROBE_SECONDS:  # worth a better look
+        more = PROBE_STEPS
+        long = _clocked(setup, stack, few + more)
+    each = max(long - short, 0.0) / more
+    return each, max(short - few * each, 0.0)
+
+
+def _clocked(setup: Setup, stack: Sequence[Ticket], steps: int) -> float:
+    begun = time.perf_counter()
+    trial(setup, stack, steps=steps)
+    return time.perf_counter() - begun
 
 
 def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
@@ -139,17 +209,6 @@ def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
     answers = torch.empty(validation, *setup.input_shape) if setup.tokens else torch.empty(validation)
     few = pace_examples(data.Split(answers, answers))
     return seconds * (validation * regular + few * (points - regular) + 2 * test) / rows
-
-
-def _chain(planned: "Plan", missing: list["Place"], first: int) -> float:
-    """Weight of the longest chain of a stack's trainings that wait for one another."""
-    own = {planned.tasks[p].key: planned.tasks[p] for p in missing if p[2] == first}
-    longest: dict[str, float] = {}
-    for task in walk(own.values()):
-        if task.stored:
-            before = max((longest[need.key] for need in stored_needs(task)), default=0.0)
-            longest[task.key] = before + (own[task.key].weight if task.key in own else 0.0)
-    return max(longest.values())
 
 
 def _bytes(planned: "Plan", missing: list["Place"]) -> int:

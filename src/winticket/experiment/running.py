@@ -14,6 +14,7 @@ from typing import Any
 from winticket.experiment.machine import processes
 from winticket.experiment.plan import Plan, plan
 from winticket.experiment.price import cost
+from winticket.experiment.reports import require_own_report
 from winticket.experiment.spec import Experiment
 from winticket.experiment.writing import Result, write
 from winticket.procedures.stages import place, prunable
@@ -102,7 +103,10 @@ def prepare(
     out: str | os.PathLike[str] | None = None,
     workers: int | None = None,
 ) -> Ready:
-    """See that the plan's results can be kept; makes store and output folder, or, where it raises, nothing."""
+    """See that the plan's results can be kept; makes store and output folder, or, where it raises, nothing.
+
+    ValueError if the output folder holds the report of another experiment.
+    """
     place = Store(store)
     count = (0 if place.private else processes()) if workers is None else workers
     if count < 0:
@@ -112,6 +116,7 @@ def prepare(
             f"the store {place.path} is in this process's memory, which workers cannot write to; use workers=0"
         )
     folder = output_folder(planned, place, out)
+    require_own_report(folder, planned.experiment.describe(), fingerprint=planned.setup.fingerprint)
     need = cost(planned, place, workers=count, measure=False).bytes
     if out is not None:
         _probe(folder)

@@ -9,11 +9,9 @@ from typing import Any
 
 from winticket.experiment.plan import plan
 from winticket.experiment.spec import RECIPE_FIELDS, Experiment
+from winticket.places import RESULT, result_file
 from winticket.ticket import Ticket, TicketFileError
 from winticket.train import Recipe
-
-RESULT = "result.json"
-_SHOWN = 3
 
 
 def load_source(path: str | os.PathLike[str]) -> tuple[Experiment, str]:
@@ -23,7 +21,9 @@ def load_source(path: str | os.PathLike[str]) -> tuple[Experiment, str]:
     comparison, or a ticket: one alone cannot be judged. A RuntimeWarning says where the same experiment has other
     trainings today (another version, data or model), which would be computed.
     """
-    file = _result(Path(path))
+    file = result_file(Path(path))
+    if file.suffix == ".safetensors":
+        raise ValueError(_alone(file))
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
         if "rows" in document and "budget_steps" in document:
@@ -61,28 +61,6 @@ def load_source(path: str | os.PathLike[str]) -> tuple[Experiment, str]:
 
 class _NoSourceError(ValueError):
     """A document of ours that tickets cannot be carried over from."""
-
-
-def _result(path: Path) -> Path:
-    """The result document that is meant by a path, which may be its folder."""
-    if path.is_dir():
-        if (path / RESULT).is_file():
-            return path / RESULT
-        within = sorted(str(p) for depth in ("*", "*/*") for p in path.glob(f"{depth}/{RESULT}"))
-        more = f" and {len(within) - _SHOWN} more" if len(within) > _SHOWN else ""
-        raise FileNotFoundError(
-            f"there is no {RESULT} in the folder {path}; "
-            + (
-                f"further down there are {', '.join(within[:_SHOWN])}{more}"
-                if within
-                else f"give the {RESULT} of a finished `winticket find`, or its folder"
-            )
-        )
-    if not path.exists():
-        raise FileNotFoundError(f"there is no {path}; give the result.json of a finished run")
-    if path.suffix == ".safetensors":
-        raise ValueError(_alone(path))
-    return path
 
 
 def _alone(path: Path) -> str:

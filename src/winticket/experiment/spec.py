@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from winticket import allocate, data, models, pairing, rewind, schedules
+from winticket.catalogue import choose, nearest, typed_again
 from winticket.data import Source
 from winticket.experiment.choices import effective, own_rate, proportionate
 from winticket.experiment.counts import counts, densities
@@ -18,9 +19,7 @@ from winticket.experiment.names import (
     BY_LAYER,
     FIXED_COUNTS,
     METHODS,
-    choose,
     methods,
-    nearest,
     resolve,
     stages,
     usual_allocation,
@@ -202,7 +201,8 @@ class Experiment:
             set(self.density), reverse=True
         ):
             raise ValueError(
-                f"density is {list(self.density)}; give falling densities in (0, 1), as 0.5 0.2 0.1"
+                f"density is {list(self.density)}; densities are shares of the weights kept, in (0, 1) and falling, as "
+                + typed_again("--density", ("0.5", "0.2", "0.1"))
             )
         rated = [name for name in ("output_rate", "conv_rate") if getattr(self, name) is not None]
         if rated and self.allocate in methods(allocate) and self.allocate not in ("layerwise", "global_top"):

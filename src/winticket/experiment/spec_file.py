@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from winticket.experiment.spec import Experiment
+from winticket.places import require_file
 
 
 def load_spec(path: str | os.PathLike[str], *, variant: str = "experiment") -> Experiment:
@@ -15,8 +16,7 @@ def load_spec(path: str | os.PathLike[str], *, variant: str = "experiment") -> E
     ValueError where the file does not run or has no such experiment.
     """
     file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"no file {str(file)!r}; give a Python file that defines `experiment`")
+    require_file(file)
     name = f"winticket_spec_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:

@@ -63,6 +63,7 @@ def write(planned: Plan, store: Store, folder: Path, outcomes: Outcomes, *, bega
         "results": str(folder / RESULT),
         "report": str(folder / PAGE),
         "ticket": str(folder / TICKET) if ticket else None,
+        "saved_ticket": _saved(judged, ticket) if ticket else None,
         "curves": str(folder / CURVES),
         "environment": environments[0] if environments else {},
         "keys": sorted(t.key for t in planned.tasks.values()),
@@ -98,6 +99,15 @@ def _ticket(planned: Plan, store: Store, judged: Mapping[str, Any], chosen: tupl
         "init": setup.init,
         "input_shape": list(setup.input_shape),
         "classes": setup.classes,
+        # What `winticket.models.build` takes to make a network that the ticket fits.
+        "build": {
+            "name": setup.model,
+            "input_shape": list(setup.input_shape),
+            "classes": setup.classes,
+            "generator_seed": path.ticket.seeds.derive("init"),
+            "init": setup.init,
+            "tokens": setup.tokens,
+        },
         "recipe": dataclasses.asdict(setup.recipe),
         "data": {
             "name": setup.data,
@@ -116,6 +126,23 @@ def _ticket(planned: Plan, store: Store, judged: Mapping[str, Any], chosen: tupl
         "test_accuracy": last["test_accuracy"],
     }
     return dataclasses.replace(path.ticket, about=about)
+
+
+def _saved(judged: Mapping[str, Any], ticket: Ticket) -> dict[str, Any]:
+    """Whose ticket is saved, and its own accuracies beside the mean; `replicate` counts from 0 as in `failures`."""
+    level = judged["levels"][ticket.about["level"]]
+    arm = level["arms"]["ticket"]
+    return {
+        "density": level["density"],
+        "level": ticket.about["level"],
+        "replicate": ticket.seeds.replicate,
+        "replicates": len(arm["accuracies"]) - arm["failed"],
+        "chosen": "best validation accuracy at the last step",
+        "validation_accuracy": ticket.about["validation_accuracy"],
+        "test_accuracy": ticket.about["test_accuracy"],
+        "mean_test_accuracy": arm["accuracy"],
+        "build": ticket.about["build"],
+    }
 
 
 def _environments(planned: Plan, store: Store) -> list[dict[str, Any]]:

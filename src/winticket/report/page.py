@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from winticket.report.advice import advise
+from winticket.report.elements import definitions, plain_table, section, table
 from winticket.report.figures import figures, image
 from winticket.report.ink import DARK, LIGHT
-from winticket.report.markup import goal, how_soon
-from winticket.report.markup import section as _section
-from winticket.report.markup import table as _table
 from winticket.report.reading import (
     Document,
     arm_name,
@@ -23,29 +21,31 @@ from winticket.report.reading import (
     computed,
     dense_arm,
     density_percent,
-    density_text,
     duration,
     interval,
     is_in,
     levels,
-    passed,
+    lines_to_use,
+    mark,
     plain,
     plus_minus,
     pruned_levels,
     reason,
     replicates,
     said,
+    saved_ticket,
     speed,
     tickets_from,
+    warnings_by_bearing,
 )
 from winticket.report.sheet import SHEET
+from winticket.report.soon import goal, how_soon
 from winticket.report.tables import Curves, Table, emptied_layers, failures, margins
-from winticket.report.titles import headline
+from winticket.report.titles import headline, not_won_at
 
 # A line never breaks between a number and its percent sign.
 _NUMBER_AND_SIGN = re.compile(r"(\d) %")
 _CHECKS = {"accuracy": "matches dense", "beats_reinit": "beats re-init", "beats_random": "beats random mask"}
-_MARKS = {True: "yes", False: '<span class="no">no</span>', None: '<span class="no">–</span>'}
 _CAPTIONS = {
     "accuracy_against_density": "Test accuracy after all training steps. Filled marks: densities at which "
     "the verdict claims a winning ticket.",
@@ -101,7 +101,7 @@ def _verdict(document: Document) -> str:
         f'<header class="verdict {escape(outcome.replace(" ", "-"))}">',
         f'<p class="over">{escape(" · ".join(str(word) for word in over if word is not None))}</p>',
         f"<h1>{escape(headline(document))}</h1>",
-        f"<p>{escape(reason(document))}</p>",
+        *(f"<p>{escape(line)}</p>" for line in (reason(document), not_won_at(document)) if line),
     ]
     if kind:
         lines.append(f'<p class="note">Kind: {escape(str(kind))}.</p>')
@@ -113,11 +113,14 @@ def _facts(document: Document) -> str:
     found = [level["density"] for level in pruned_levels(document)]
     facts: list[tuple[str, str | None]] = [
         ("smallest verified ticket", density_percent(min(won)) + " of the weights" if won else "none"),
+        ("saved ticket", saved_ticket(document)),
         ("dense test accuracy", None if dense is None else _accuracy(dense, "accuracy") + " %"),
         ("replicates", _known(document, "replicates")),
         (
             "densities",
-            f"{len(found)}: {density_text(found[0])} to {density_text(found[-1])}" if found else None,
+            f"{len(found)}: {density_percent(found[0])} to {density_percent(found[-1])} of the weights kept"
+            if found
+            else None,
         ),
         ("data", _known(document, "data")),
         ("model", _known(document, "model")),
@@ -130,16 +133,7 @@ def _facts(document: Document) -> str:
         ("time", None if document.get("seconds") is None else duration(document["seconds"])),
         ("winticket", document.get("winticket")),
     ]
-    return _section("In short", _definitions(facts))
-
-
-def _definitions(facts: Iterable[tuple[str, str | None]], *, wide: bool = False) -> str:
-    rows = [
-        f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts if value
-    ]
-    if wide:
-        rows = [row.removeprefix("<div>").removesuffix("</div>") for row in rows]
-    return f"<dl{' class=wide' if wide else ''}>" + "\n".join(rows) + "</dl>"
+    return section("In short", definitions(facts))
 
 
 def _known(document: Document, name: str) -> str | None:
@@ -203,6 +197,11 @@ def _accuracy(arm: Mapping[str, Any] | None, value: str) -> str:
     return plus_minus(arm.get(value), interval(arm, f"{value}_ci"), scale=100, digits=2) + failed
 
 
+def _mark(level: Mapping[str, Any], check: str) -> str:
+    word = mark(level, check)
+    return word if word == "yes" else f'<span class="no">{word}</span>'
+
+
 def _levels(document: Document) -> str:
     dense, won = dense_arm(document), claimed(document)
     shown = [arm for arm in arms(document) if arm != "dense"]
@@ -215,22 +214,22 @@ def _levels(document: Document) -> str:
         entries = level["arms"]
         cells = [escape(density_percent(level["density"]))]
         cells += [escape(_accuracy(entries.get(arm), "accuracy")) for arm in shown]
-        cells += [_MARKS[passed(level, name)] for name in checks]
+        cells += [_mark(level, name) for name in checks]
         cells.append(escape(speed(level) or "–"))
         rows.append(cells)
         sure.append(is_in(level["density"], won))
     head = ["density", *(f"{arm_name(arm)} %" for arm in shown), *(_CHECKS[name] for name in checks), "time"]
     caption = (
         f"Dense network: {_accuracy(dense, 'accuracy')} %. Test accuracy after all training steps, mean ± "
-        "half a 95 % interval over replicates. Shaded rows: verified winning tickets. Time: how soon the "
-        f"ticket reaches {goal(document)}, against the dense network."
+        "half a 95 % interval over replicates. Shaded rows: verified winning tickets. Yes: shown; no: the opposite is "
+        f"shown; open: neither. Time: how soon the ticket reaches {goal(document)}, against the dense network."
     )
-    return _section("Every density", _table(head, rows, caption=caption, sure=sure))
+    return section("Every density", table(head, rows, caption=caption, sure=sure))
 
 
 def _margins(document: Document) -> str:
-    table = margins(document)
-    if not table.rows:
+    other = margins(document)
+    if not other.rows:
         return ""
     rows = [
         (
@@ -238,7 +237,7 @@ def _margins(document: Document) -> str:
             escape(plain(row["outcome"])),
             escape(density_percent(float(row["density"])) if row["density"] is not None else "–"),
         )
-        for row in table.records()
+        for row in other.records()
     ]
     smallest = document["verdict"]["margins"].get("smallest_pp")
     used = said(document, "margin_pp")
@@ -252,49 +251,42 @@ def _margins(document: Document) -> str:
     )
     caption = "The verdict had another margin δ been chosen"
     head = ("margin δ", "outcome", "smallest ticket")
-    return _section(
+    return section(
         "How much the margin matters",
-        _table(head, rows, caption=caption),
+        table(head, rows, caption=caption),
         f'<p class="note">{escape(note)}</p>',
     )
 
 
 def _trouble(document: Document) -> str:
-    warnings = [escape(str(warning)) for warning in document["verdict"].get("warnings") or ()]
-    body = ["<ul>" + "".join(f"<li>{warning}</li>" for warning in warnings) + "</ul>"] if warnings else []
+    bearing, others = warnings_by_bearing(document)
+    body = [_list(bearing)] if bearing else []
+    if others:
+        count = "1 note on a detail" if len(others) == 1 else f"{len(others)} notes on details"
+        body.append(f"<details><summary>{count}</summary>{_list(others)}</details>")
     failed, empty = failures(document), emptied_layers(document)
     if failed.rows:
         caption = "Failed trainings; they stay in the count, as failed"
-        body.append(_plain_table(failed, caption=caption))
+        rows = [
+            (arm, density, int(replicate or 0) + 1, *rest) for arm, density, replicate, *rest in failed.rows
+        ]
+        body.append(plain_table(Table(failed.columns, tuple(rows)), caption=caption))
     if empty.rows:
-        body.append(_plain_table(empty, caption="Layers that lost every weight in at least one replicate"))
+        body.append(plain_table(empty, caption="Layers that lost every weight in at least one replicate"))
     if not body:
         body = ["<p>No failed training, no emptied layer, no warning.</p>"]
-    return _section("What to beware of", *body)
+    return section("What to beware of", *body)
 
 
-def _plain_table(table: Table, *, caption: str) -> str:
-    """A table of the report as HTML, its last column in words."""
-    at = table.columns.index("density")
-    rows = [
-        [
-            escape(
-                density_percent(float(cell))
-                if column == at and isinstance(cell, float | int)
-                else plain(cell)
-            )
-            for column, cell in enumerate(row)
-        ]
-        for row in table.rows
-    ]
-    return _table(table.columns, rows, caption=caption, text=1)
+def _list(sentences: Iterable[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>"
 
 
 def _advice(document: Document) -> str:
     tips = advise(document)
     if not tips:
         return ""
-    return _section("What to try next", "<ol>" + "".join(f"<li>{escape(tip)}</li>" for tip in tips) + "</ol>")
+    return section("What to try next", "<ol>" + "".join(f"<li>{escape(tip)}</li>" for tip in tips) + "</ol>")
 
 
 def _decided(document: Document) -> str:
@@ -308,9 +300,9 @@ def _decided(document: Document) -> str:
         "after the same number of training steps (one-sided paired t test). Not trivial: the ticket is shown "
         "to be better than the same mask re-initialised, and better than a random mask that keeps as many "
         "weights in every layer.",
-        "A ticket is won at a density where both hold. Matching is tested from the densest level down, "
-        f"beating the controls from the sparsest level up, each at half of {level} and each until its first "
-        f"failure, so that the chance of any false win over all densities stays within {level}.",
+        "A ticket is won at a density where both hold. Matching is tested from the densest level down until its first "
+        "failure, and beating the controls at all densities together by Holm's procedure, each at half of "
+        f"{level}, so that the chance of any false win over all densities and all looks stays within {level}.",
         "With fewer than five replicates the verdict is always inconclusive.",
     ]
     gate = document["verdict"].get("trained_enough")
@@ -318,21 +310,23 @@ def _decided(document: Document) -> str:
     if gate is not None:
         sentence = gate.get("sentence") if isinstance(gate, Mapping) else None
         body.append(f"<p>{escape(str(sentence or 'Trained enough: ' + plain(gate)))}</p>")
-    return _section("How this was decided", *body)
+    return section("How this was decided", *body)
 
 
 def _use(document: Document) -> str:
-    ticket = document.get("ticket")
-    if ticket is None:
+    code = lines_to_use(document)
+    if not code:
         return ""
-    code = (
-        "from winticket import Ticket, masked\n\n"
-        f"ticket = Ticket.load({str(ticket)!r})\n"
-        "model.load_state_dict({**ticket.mask.apply(ticket.start.weights), **ticket.start.buffers})\n"
-        "with masked(model, ticket.mask):  # pruned weights stay exactly zero\n"
-        "    train(model)  # your own loop, your own optimiser\n"
+    model = (
+        "The model is built as this run built it; yours may be any network whose weights have the same names and "
+        "shapes."
     )
-    return _section("Use the ticket", f"<pre><code>{escape(code)}</code></pre>")
+    return section(
+        "Use the ticket",
+        *([f"<p>{escape(saved)}</p>"] if (saved := saved_ticket(document)) else []),
+        f"<pre><code>{escape(chr(10).join(code))}</code></pre>",
+        f'<p class="note">{escape(model)}</p>',
+    )
 
 
 def _details(document: Document) -> str:
@@ -360,8 +354,8 @@ def _details(document: Document) -> str:
     caption = (
         "Mean ± half a 95 % interval. Density counts the eligible weights; the second column all parameters."
     )
-    table = _table(head, rows, caption=caption)
-    return f"<section><details><summary>All numbers, with early stops</summary>{table}</details></section>"
+    numbers = table(head, rows, caption=caption)
+    return f"<section><details><summary>All numbers, with early stops</summary>{numbers}</details></section>"
 
 
 def _surroundings(document: Document) -> str:
@@ -371,9 +365,9 @@ def _surroundings(document: Document) -> str:
     machine = [(str(name), plain(value)) for name, value in (document.get("environment") or {}).items()]
     names = ("store", "results", "ticket", "report")
     places = [(name, str(document[name])) for name in names if document.get(name) is not None]
-    return _section(
+    return section(
         "Experiment, environment, files",
-        "<h3>Experiment</h3>" + _definitions(experiment, wide=True),
-        "<h3>Environment</h3>" + _definitions(machine, wide=True) if machine else "",
-        "<h3>Files</h3>" + _definitions(places, wide=True) if places else "",
+        "<h3>Experiment</h3>" + definitions(experiment, wide=True),
+        "<h3>Environment</h3>" + definitions(machine, wide=True) if machine else "",
+        "<h3>Files</h3>" + definitions(places, wide=True) if places else "",
     )

@@ -1,7 +1,7 @@
 """Progress while trainings run: how far, what is in hand, how long still. On stderr, so that stdout stays clean."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
+from winticket.report.forecast import Clocked, Pace, makespan
 from winticket.report.reading import arm_name, density_percent, duration
 
 QUIET_SECONDS = 15.0  # between lines where there is no terminal to redraw
@@ -44,26 +45,40 @@ class Happening(Protocol):
 
 
 class Watch:
-    """Draws progress of trainings whose weights add up to the whole; call it with each event, inside `with`.
+    """Draws progress of all the trainings, by their weights; call it with each event, inside `with`.
 
     `densities` are those of the levels, in words for people; none where several plans run.
 
-    What is reused or skipped is taken out of the whole. The time left is the weight left over the speed so far, and
-    before there is a speed, `seconds`, the plan's estimate. Without a terminal it prints a line every 15 seconds, and
-    one at the end.
+    `weights` are those of trainings whose time was estimated better than by their own.
+
+    What is reused or skipped is taken out of the whole. The time left is that of the trainings left, by `workers` and
+    in the order that `needs` allows (key -> the keys that it waits for), at the speed that trainings at like levels
+    were seen to have; before there is a speed, it is what is left of `seconds`, the plan's estimate. Without a terminal
+    it prints a line every 15 seconds, and one at the end.
     """
 
     def __init__(
         self,
-        weights: Mapping[str, float],
+        trainings: Sequence[Training],
         densities: list[float],
         *,
         seconds: float | None,
+        weights: Mapping[str, float] | None = None,
+        needs: Mapping[str, Sequence[str]] | None = None,
+        workers: int = 1,
         console: Console | None = None,
     ) -> None:
         self.console = console or Console(stderr=True)
-        self.weights, self.densities, self.estimate = dict(weights), densities, seconds
+        self.weights = {training.key: training.weight for training in trainings} | dict(weights or {})
+        self.levels = {training.key: int(training.label.get("level", 0)) for training in trainings}
+        self.densities, self.estimate = densities, seconds
+        self.needs, self.workers = dict(needs or {}), max(workers, 1)
         self.done: dict[str, float] = {}
+        self.clocked: dict[str, Clocked] = {}
+        self.starting: set[str] = set()
+        """The trainings given out before any was heard of: the workers' own start is in their time."""
+        self.heard = False
+        self.pace = Pace()
         self.finished = self.reused = self.failed = self.skipped = 0
         self.began = self.spoke = time.monotonic()
         self.bars = Progress(
@@ -94,12 +109,14 @@ class Watch:
         key = event.task.key
         if event.kind == "started":
             self._close_row(key)
+            self._start(key)
             self.rows[key] = self.bars.add_task(self._name(event.task.label), total=1.0, at="")
         elif event.kind == "progress" and event.steps:
             self._advance(event.task, event.step or 0, event.steps)
         elif event.kind == "retried":
             self._close_row(key)
             self.done.pop(key, None)
+            self.clocked.pop(key, None)
             self._print(f"{self._name(event.task.label)}: its process died ({event.text}), started again")
         else:
             self._settle(event)
@@ -107,7 +124,15 @@ class Watch:
             self.spoke = time.monotonic()
             self._print(self._line())
 
+    def _start(self, key: str) -> None:
+        self.clocked[key] = Clocked(time.monotonic())
+        if not self.heard:
+            self.starting.add(key)
+
     def _advance(self, task: Training, step: int, steps: int) -> None:
+        self.heard = True
+        if task.key in self.clocked:
+            self.clocked[task.key].report(time.monotonic(), step / steps)
         self.done[task.key] = self._weight(task) * step / steps
         if task.key in self.rows:
             self.bars.update(self.rows[task.key], completed=step / steps, at=f"{step} / {steps} steps")
@@ -116,6 +141,9 @@ class Watch:
         """An end of a training, good or bad."""
         key = event.task.key
         self._close_row(key)
+        clocked = self.clocked.pop(key, None)
+        if event.kind == "finished" and clocked:
+            self.pace.note(self.levels.get(key, 0), self._weight(event.task), self._took(key, clocked))
         if event.kind == "finished" or (event.kind == "failed" and not event.earlier):
             self.done[key] = self._weight(event.task)
         elif event.kind in ("reused", "skipped", "failed"):  # it takes no time of this run's
@@ -129,6 +157,11 @@ class Watch:
             last = (event.text or "").strip().splitlines()[-1:]
             self._print(f"failed: {self._name(event.task.label)}: {''.join(last)}")
 
+    def _took(self, key: str, clocked: Clocked) -> float:
+        """Seconds that a finished training took, without its worker's start."""
+        whole = clocked.whole(starting=True) if key in self.starting else None
+        return time.monotonic() - clocked.began if whole is None else whole
+
     def _weight(self, task: Training) -> float:
         return self.weights.get(task.key, task.weight)
 
@@ -141,10 +174,25 @@ class Watch:
 
     def seconds_left(self) -> float | None:
         """Estimated seconds to the end; None while nothing is known."""
-        elapsed, share = time.monotonic() - self.began, self._share()
-        if share > 0.02:
-            return elapsed * (1 - share) / share
-        return None if self.estimate is None else max(self.estimate - elapsed, 0.0)
+        now = time.monotonic()
+        pace = Pace([*self.pace.seen])
+        running: dict[str, float] = {}
+        for key, clocked in self.clocked.items():
+            whole = clocked.whole(starting=key in self.starting)
+            if whole is not None and key in self.weights:
+                share = clocked.last[1]
+                pace.note(self.levels[key], share * self.weights[key], share * whole)
+                running[key] = clocked.left(now, whole)
+        if not pace.seen:
+            return None if self.estimate is None else max(self.estimate - (now - self.began), 0.0)
+        left: dict[str, float] = {}
+        for key, weight in self.weights.items():
+            if key in running:
+                left[key] = running[key]
+            elif key in self.clocked or self.done.get(key, 0.0) < weight:
+                whole = weight * (pace.at(self.levels[key]) or 0.0)
+                left[key] = self.clocked[key].left(now, whole) if key in self.clocked else whole
+        return makespan(left, self.needs, workers=self.workers)
 
     def _share(self) -> float:
         total = sum(self.weights.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ ARM_NAMES = {
     "other": "another replicate's mask",
     "other-aligned": "another's mask, aligned",
 }
+FEWEST_REPLICATES = 5
+"""Under five replicates no sign-flip test can reach 5 %, and the verdict is inconclusive whatever the numbers."""
 CHECK_NAMES = {
     "accuracy": "matches dense",
     "beats_reinit": "beats re-init",
@@ -109,6 +112,14 @@ def passed(level: Mapping[str, Any], check: str) -> bool | None:
     return found.get("passed") if isinstance(found, Mapping) else None
 
 
+def mark(level: Mapping[str, Any], check: str) -> str:
+    """`yes`: shown. `no`: the opposite is shown. `open`: neither is. A dash: the check was not made."""
+    found = level.get("checks", {}).get(check)
+    if not isinstance(found, Mapping) or found.get("passed") is None:
+        return "–"
+    return "yes" if found["passed"] else "no" if found.get("refuted") else "open"
+
+
 def time_outcome(level: Mapping[str, Any]) -> str | None:
     """`faster`, `as fast` or `slower` than the dense network at this level; None where it was not judged."""
     found = level.get("checks", {}).get("time")
@@ -138,6 +149,64 @@ def reason(document: Document) -> str:
         else text
     )
     return rest[:1].upper() + rest[1:]
+
+
+def warnings_by_bearing(document: Document) -> tuple[list[str], list[str]]:
+    """What bears on the verdict's claim, and what is merely worth knowing.
+
+    What the reason says already is not said again.
+    """
+    verdict = document["verdict"]
+    said_already = str(verdict.get("reason"))
+    bearing, others = (
+        [str(text) for text in verdict.get(name) or () if str(text) not in said_already]
+        for name in ("warnings", "notes")
+    )
+    return bearing, others
+
+
+def failed_trainings(document: Document) -> tuple[list[str], int]:
+    """A line for each training that failed by itself, and how many were not run because they need one of those.
+
+    A line has arm, density, replicate (counted from 1) and reason.
+    """
+    failures = document.get("failures") or ()
+    causes = [item for item in failures if not str(item["reason"]).startswith("not run: ")]
+    lines = [
+        f"{arm_name(str(item['arm']))} at {density_percent(float(item['density']))}, "
+        f"replicate {int(item['replicate']) + 1}: {item['reason']}"
+        for item in causes
+    ]
+    return lines, len(failures) - len(causes)
+
+
+def saved_ticket(document: Document) -> str | None:
+    """Whose the saved ticket is, how it was chosen, and its own accuracy beside the mean; None where none is saved."""
+    saved = document.get("saved_ticket")
+    if document.get("ticket") is None or not saved:
+        return None
+    of = saved["replicates"]
+    chosen = f", the best of {of} on validation data" if of > 1 else ""
+    mean = f", the mean of the {of} is {100 * saved['mean_test_accuracy']:.2f} %" if of > 1 else ""
+    return (
+        f"The saved ticket is replicate {saved['replicate'] + 1}'s at {density_percent(saved['density'])}{chosen}. Its "
+        f"own test accuracy is {100 * saved['test_accuracy']:.2f} %{mean}."
+    )
+
+
+def lines_to_use(document: Document) -> list[str]:
+    """Python that trains the saved ticket in a loop of one's own, as README has it; empty where none is saved."""
+    ticket = document.get("ticket")
+    if ticket is None:
+        return []
+    return [
+        "import winticket",
+        "",
+        f"ticket = winticket.Ticket.load({json.dumps(str(ticket), ensure_ascii=False)})",
+        'model = winticket.models.build(**ticket.about["build"])  # or your own network with the same weights',
+        "with winticket.masked(model, ticket):  # its weights and its mask",
+        "    my_training_loop(model)  # your own loop, your own optimiser",
+    ]
 
 
 def falls_behind(document: Document, level: Mapping[str, Any]) -> bool:
@@ -175,9 +244,19 @@ def paired_difference(level: Mapping[str, Any], arm: str, other: Mapping[str, An
     return 100 * sum(a - b for a, b in pairs) / len(pairs) if pairs else None
 
 
-def density_text(density: float) -> str:
-    """A density with three figures that matter: 0.107, 0.0312."""
-    return f"{density:.3f}" if density >= 0.1 else f"{density:.4f}"
+def is_transfer(document: Document) -> bool:
+    """Whether the tickets were carried over, so that how they are found can no longer be chosen."""
+    return bool(said(document, "source"))
+
+
+def first_loss(document: Document) -> Mapping[str, Any] | None:
+    """The densest level whose ticket falls behind the dense network, or None."""
+    return next((level for level in pruned_levels(document) if falls_behind(document, level)), None)
+
+
+def gap_words(document: Document, level: Mapping[str, Any]) -> str:
+    gap = paired_difference(level, "ticket", dense_arm(document))
+    return "" if gap is None or gap >= 0 else f"{-gap:.2f} pp "
 
 
 def density_percent(density: float) -> str:
@@ -187,11 +266,25 @@ def density_percent(density: float) -> str:
 
 
 def plus_minus(mean: float | None, ends: tuple[float, float] | None, *, scale: float, digits: int) -> str:
-    """mean ± half the interval's width, both multiplied by `scale`; the mean alone without an interval."""
+    """mean ± half the interval's width, both multiplied by `scale`; the mean alone without an interval.
+
+    An interval that ends at 0 or 100 % is not symmetrical: 99.90 +0.10 −0.30.
+    """
     if mean is None:
         return "–"
     text = f"{scale * mean:.{digits}f}"
-    return text if ends is None else f"{text} ± {scale * (ends[1] - ends[0]) / 2:.{digits}f}"
+    if ends is None:
+        return text
+    above, below = (f"{scale * side:.{digits}f}" for side in (ends[1] - mean, mean - ends[0]))
+    if is_cut(mean, ends):
+        return f"{text} +{above} −{below}"
+    return f"{text} ± {scale * (ends[1] - ends[0]) / 2:.{digits}f}"
+
+
+def is_cut(mean: float, ends: tuple[float, float]) -> bool:
+    """Whether an interval was cut at an end that no value can pass, so that it is not symmetrical."""
+    above, below = ends[1] - mean, mean - ends[0]
+    return abs(above - below) > 1e-9 * max(1.0, abs(mean))
 
 
 def duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The final screen of the command: levels, the verdict in a sentence, where things are, what to try next."""
+"""The final screen of the command: the verdict in sentences, what to do next, the levels, where things are."""
 
 from __future__ import annotations
 
@@ -15,29 +15,40 @@ from rich.text import Text
 from winticket.report.advice import advise
 from winticket.report.pace import judged_fraction
 from winticket.report.reading import (
+    CHECK_NAMES,
     Document,
+    arm_name,
     arms,
     claimed,
     dense_arm,
     density_percent,
     duration,
+    failed_trainings,
     interval,
+    is_cut,
     is_in,
-    passed,
+    lines_to_use,
+    mark,
     plus_minus,
     pruned_levels,
     reason,
     replicates,
     said,
+    saved_ticket,
     speed,
+    warnings_by_bearing,
 )
-from winticket.report.titles import headline
+from winticket.report.titles import headline, not_won_at
 
 Say = Callable[[str], str]
 
-WIDTH = 80
+WIDTH = 120
+"""Columns used at most: longer lines are hard to read."""
+ROOMY = 100
+"""Columns from which the table's headings are written out."""
+MOST_FAILURES = 5
+MOST_TIPS = 3
 _COLORS = {"won": "bold green", "not won": "bold red", "inconclusive": "bold yellow"}
-_MARKS = {True: "yes", False: "no", None: "–"}
 _SHORT = {"ticket": "ticket", "reinit": "reinit", "random": "random"}
 # What a terminal without Unicode shows instead.
 _ASCII = str.maketrans(
@@ -57,7 +68,10 @@ _ASCII = str.maketrans(
 
 
 def final_screen(document: Document) -> RenderableType:
-    """What the command prints at the end: fits 80 columns, legible without colour and without Unicode."""
+    """What the command prints at the end, as wide as the terminal from 80 to 120 columns.
+
+    It is legible without colour and without Unicode.
+    """
     return _Screen(document)
 
 
@@ -66,24 +80,66 @@ class _Screen:
     document: Document
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        narrow = options.update_width(min(WIDTH, options.max_width))
+        width = min(WIDTH, options.max_width)
         say = _in_ascii if options.ascii_only else str
-        for part in _parts(self.document, say):
-            yield from console.render(part, narrow)
+        for part in _parts(self.document, say, roomy=width >= ROOMY):
+            yield from console.render(part, options.update_width(width))
 
 
 def _in_ascii(text: str) -> str:
     return text.translate(_ASCII).encode("ascii", "replace").decode("ascii")
 
 
-def _parts(document: Document, say: Say) -> list[RenderableType]:
-    parts: list[RenderableType] = [_dense_line(document, say)]
+def _parts(document: Document, say: Say, *, roomy: bool) -> list[RenderableType]:
+    parts = [*_verdict(document, say), *_next(document, say), Text(), _dense_line(document, say)]
     if pruned_levels(document):
-        parts += [_levels(document, say), *_searches(document, say), Text(say(_key(document)), style="dim")]
-    parts += [Text(), *_verdict(document, say), Text(), _places(document, say)]
+        parts += [_levels(document, say, roomy=roomy), *_searches(document, say)]
+        parts.append(Text(say(_key(document)), style="dim"))
+    return [*parts, Text(), _files(document, say), *_use(document, say)]
+
+
+def _verdict(document: Document, say: Say) -> list[RenderableType]:
+    """The outcome and its reason, what was not shown, and what to know before relying on it."""
+    bearing, others = warnings_by_bearing(document)
+    lines = [reason(document), not_won_at(document), saved_ticket(document)]
+    parts: list[RenderableType] = [
+        Text(say(f"{headline(document)}."), style=_COLORS[document["verdict"]["outcome"]]),
+        *(Text(say(line)) for line in lines if line),
+        *(Text(say(f"Note: {warning}"), style="yellow") for warning in bearing),
+    ]
+    if others:
+        count = "1 more note" if len(others) == 1 else f"{len(others)} more notes"
+        parts.append(Text(f"({count} on details in the report.)", style="dim"))
+    return [*parts, *_failures(document, say)]
+
+
+def _failures(document: Document, say: Say) -> list[RenderableType]:
+    """Every cause of a failure by name, and how many trainings were not run for want of one that failed."""
+    failed, waited = failed_trainings(document)
+    if not failed and not waited:
+        return []
+    count = len(failed) + waited
+    lines = [f"Failed: {count} {'training' if count == 1 else 'trainings'}, counted against the ticket."]
+    lines += [f"  {line}" for line in failed[:MOST_FAILURES]]
+    if len(failed) > MOST_FAILURES:
+        lines.append(f"  and {len(failed) - MOST_FAILURES} more, listed in the report")
+    if waited:
+        lines.append(f"  and {waited} that were not run because they need one that failed")
+    return [Text(say(line), style="yellow") for line in lines]
+
+
+def _next(document: Document, say: Say) -> list[RenderableType]:
     tips = advise(document)
-    if tips:
-        parts += [Text(), Text("What to try next", style="bold"), _numbered([say(tip) for tip in tips])]
+    if not tips:
+        return []
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column()
+    for number, tip in enumerate(tips[:MOST_TIPS], start=1):
+        grid.add_row(f"{number}.", Text(say(tip)))
+    parts: list[RenderableType] = [Text(), Text("What to do next", style="bold"), Padding(grid, (0, 0, 0, 1))]
+    if len(tips) > MOST_TIPS:
+        parts.append(Text(f" ({len(tips) - MOST_TIPS} more in the report.)", style="dim"))
     return parts
 
 
@@ -96,18 +152,21 @@ def _dense_line(document: Document, say: Say) -> Text:
     count = replicates(dense)
     failed = f", {dense['failed']} failed" if dense.get("failed") else ""
     plural = "replicate" if count == 1 else "replicates"
-    line = f"Dense network: {accuracy} %, early stop at step {stop}, {count} {plural}{failed}"
+    line = f"Dense network: {accuracy} % test accuracy, early stop at step {stop}, {count} {plural}{failed}"
     return Text(say(line), style="bold")
 
 
-def _levels(document: Document, say: Say) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+def _levels(document: Document, say: Say, *, roomy: bool) -> Table:
+    # One space more between the columns, and headings written out, where the terminal has room for them.
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0) if roomy else 0, pad_edge=False, show_edge=False)
     shown = [arm for arm in arms(document) if arm in _SHORT]
     checks = {"accuracy": "=\ndense"}
     checks |= {f"beats_{arm}": f">\n{_SHORT[arm]}" for arm in shown if arm != "ticket"}
-    table.add_column("density\n%", justify="right", no_wrap=True)
+    if roomy:
+        checks = {check: "\n".join(CHECK_NAMES[check].split(" ", 1)) for check in checks}
+    table.add_column("weights\nkept %", justify="right", no_wrap=True)
     for arm in shown:
-        table.add_column(f"{_SHORT[arm]}\n%", justify="right", no_wrap=True)
+        table.add_column(f"{arm_name(arm) if roomy else _SHORT[arm]}\n%", justify="right", no_wrap=True)
     for name in checks.values():
         table.add_column(name, justify="center", no_wrap=True)
     table.add_column("early\nstop", justify="right", no_wrap=True)
@@ -118,10 +177,10 @@ def _levels(document: Document, say: Say) -> Table:
         sure = is_in(level["density"], won)
         cells = [density_percent(level["density"]).removesuffix(" %") + (" *" if sure else "  ")]
         cells += [_accuracy(entries.get(arm)) for arm in shown]
-        cells += [_MARKS[passed(level, check)] for check in checks]
+        cells += [mark(level, check) for check in checks]
         stop = entries["ticket"].get("early_stop_step")
         if level.get("checks", {}).get("time_left_out") is not None:
-            stop = None  # where most runs end at the last step, it is the length of the training
+            stop = None  # if most runs end at the last step, it is the length of the training
         cells += [plus_minus(stop, None, scale=1, digits=0)]
         cells += [speed(level) or "–"]
         table.add_row(*map(say, cells), style="bold" if sure else "")
@@ -130,34 +189,47 @@ def _levels(document: Document, say: Say) -> Table:
 
 def _searches(document: Document, say: Say) -> list[Text]:
     """A line for networks as their search left them, which the table has no room for."""
-    told = [
+    entries = [
         f"{_accuracy(level['arms']['search'])} at {density_percent(level['density'])}"
         for level in pruned_levels(document)
         if "search" in level["arms"]
     ]
-    return [Text(say(f"As its search left it: {', '.join(told)}"))] if told else []
+    return [Text(say(f"As its search left it: {', '.join(entries)}"))] if entries else []
 
 
 def _accuracy(arm: Mapping[str, Any] | None) -> str:
-    """98.51 ±0.30 in 11 columns, whatever the numbers, and a mark where a replicate failed."""
+    """98.51 ±0.30 in 11 columns, whatever the numbers, and a mark where a replicate failed.
+
+    Of an interval that ends at 100 % the lower half alone: 99.90 −0.30; of one that ends at 0 the upper half.
+    """
     if arm is None or arm.get("accuracy") is None:
         return "–" + ("!" if arm is not None and arm.get("failed") else "")
     mean, ends = 100 * arm["accuracy"], interval(arm, "accuracy_ci")
     text = f"{mean:.2f}" if mean < 99.995 else "100.0"
     if ends is not None:
-        half = 50 * (ends[1] - ends[0])
-        text += f" ±{half:.2f}" if half < 9.995 else f" ±{half:.1f}"
+        sign, half = "±", 50 * (ends[1] - ends[0])
+        if is_cut(arm["accuracy"], ends):
+            above, below = 100 * ends[1] - mean, mean - 100 * ends[0]
+            sign, half = ("−", below) if below >= above else ("+", above)
+        text += f" {sign}{half:.2f}" if half < 9.995 else f" {sign}{half:.1f}"
     return text + ("!" if arm.get("failed") else "")
 
 
 def _key(document: Document) -> str:
     margin = said(document, "margin_pp")
     within = "within the margin" if margin is None else f"within {margin:g} pp"
-    star = "* verified winning ticket; " if claimed(document) else ""
-    lost = any(arm.get("failed") for level in pruned_levels(document) for arm in level["arms"].values())
+    levels = pruned_levels(document)
+    entries = [arm for level in levels for arm in level["arms"].values()]
+    signs = ["± half a 95 % interval"]
+    if any((ends := interval(arm, "accuracy_ci")) and is_cut(arm["accuracy"], ends) for arm in entries):
+        signs.append("− or +: the interval ends at 100 or 0 % on the other side")
+    if claimed(document):
+        signs.insert(0, "* won")
+    if any(arm.get("failed") for arm in entries):
+        signs.append("! a replicate failed")
     return (
-        f"{star}{'! a replicate failed; ' if lost else ''}± half a 95 % interval; = dense: not worse, "
-        f"{within}; > control: better; early stop: the ticket's step; {_time(document)}"
+        f"{'; '.join(signs)}; yes: shown, no: the opposite is shown, open: neither; = dense: not worse, {within}; "
+        f"> control: better; early stop: the ticket's step; {_time(document)}"
     )
 
 
@@ -168,27 +240,14 @@ def _time(document: Document) -> str:
     return f"time: steps to {100 * fraction:g} % of dense accuracy, against dense"
 
 
-def _verdict(document: Document, say: Say) -> list[RenderableType]:
-    verdict = document["verdict"]
-    first = Text(say(f"{headline(document)}."), style=_COLORS[verdict["outcome"]])
-    lines: list[RenderableType] = [first]
-    if reason(document):
-        lines.append(Text(say(reason(document))))
-    lines += [Text(say(f"Warning: {warning}"), style="yellow") for warning in verdict.get("warnings") or ()]
-    failed = len(document.get("failures") or ())
-    if failed:
-        lines.append(Text(f"Failed trainings: {failed}. They stay in the count, as failed.", style="yellow"))
-    return lines
-
-
-def _places(document: Document, say: Say) -> Table:
+def _files(document: Document, say: Say) -> Table:
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for name in ("ticket", "report", "results", "store"):
-        place = document.get(name)
-        if place is not None:
-            grid.add_row(name, Text(say(str(place)), overflow="fold"))
+        path = document.get(name)
+        if path is not None:
+            grid.add_row(name, Text(say(str(path)), overflow="fold"))
     drawn = document.get("figures") or ()
     if drawn:
         folders = dict.fromkeys(str(path).rpartition("/")[0] or "." for path in drawn)
@@ -199,10 +258,15 @@ def _places(document: Document, say: Say) -> Table:
     return grid
 
 
-def _numbered(sentences: list[str]) -> Padding:
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_column(justify="right", no_wrap=True)
-    grid.add_column()
-    for number, sentence in enumerate(sentences, start=1):
-        grid.add_row(f"{number}.", Text(sentence))
-    return Padding(grid, (0, 0, 0, 1))
+def _use(document: Document, say: Say) -> list[RenderableType]:
+    """The lines of Python that train the saved ticket, without their comments."""
+    code = [line.partition("  #")[0] for line in lines_to_use(document) if line]
+    if not code:
+        return []
+    return [
+        Text(),
+        *(
+            Text(say(line), overflow="fold")
+            for line in ("To use the ticket:", *(f"  {line}" for line in code))
+        ),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,8 +156,8 @@ def learning_curves(
     """Mean over replicates of one measure against step, for every density and arm.
 
     The interval is Student's t over replicates: mean ± t(1 - (1 - confidence)/2, n - 1) · sd / √n; missing
-    for n = 1. A replicate with a missing or non-finite value anywhere is left out whole, so that one mean
-    never mixes different replicates along a curve.
+    for n = 1. Intervals of accuracies end at 0 and 1, those of losses at 0. A replicate with a missing or non-finite
+    value anywhere is left out whole, so that one mean never mixes different replicates along a curve.
 
     Raises ValueError where replicates of one density and arm were measured on different steps.
     """
@@ -164,6 +165,7 @@ def learning_curves(
     for curve in curves:
         groups.setdefault((float(curve["density"]), str(curve["arm"])), []).append(curve)
     rows: list[tuple[Cell, ...]] = []
+    most = 1.0 if measure.endswith("accuracy") else math.inf
     for (density, arm), members in sorted(groups.items(), key=lambda item: -item[0][0]):
         steps = [np.asarray(member["step"], np.int64) for member in members]
         if any(not np.array_equal(step, steps[0]) for step in steps):
@@ -181,7 +183,7 @@ def learning_curves(
         mean, half = _mean_and_half_width(whole, confidence=confidence)
         for at, step in enumerate(grid):
             centre, width = float(mean[at]), None if half is None else float(half[at])
-            ends = (None, None) if width is None else (centre - width, centre + width)
+            ends = (None, None) if width is None else (max(centre - width, 0.0), min(centre + width, most))
             rows.append((density, arm, int(step), centre, *ends, len(whole)))
     return Table(("density", "arm", "step", measure, "ci_low", "ci_high", "replicates"), tuple(rows))
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from textwrap import fill
+from typing import TYPE_CHECKING
 
 from winticket.report.reading import (
+    FEWEST_REPLICATES,
     Document,
+    claimed,
     dense_arm,
     density_percent,
+    is_in,
     paired_difference,
     pruned_levels,
+    said,
     time_outcome,
 )
-from winticket.report.tables import Table
+
+if TYPE_CHECKING:
+    from winticket.report.tables import Table
 
 
 def headline(document: Document) -> str:
@@ -24,8 +31,30 @@ def headline(document: Document) -> str:
         return f"Won: a ticket with {density_percent(verdict['density'])} of the weights"
     if verdict["outcome"] == "not won":
         return "Not won: no density holds a verified winning ticket"
-    needed = verdict.get("replicates_needed")
-    return "Inconclusive" if needed is None else f"Inconclusive: about {needed} replicates would decide"
+    count = said(document, "replicates")
+    if count is not None and count < FEWEST_REPLICATES:
+        number = "1 replicate decides" if count == 1 else f"{count} replicates decide"
+        return f"Inconclusive: {number} nothing, {FEWEST_REPLICATES} are the fewest that can"
+    return "Inconclusive: a winning ticket was neither shown nor ruled out"
+
+
+def not_won_at(document: Document) -> str | None:
+    """The densities of a won experiment at which no win was shown, neighbours together; None if there are none."""
+    won = claimed(document)
+    stretches: list[list[str]] = [[]]
+    for level in pruned_levels(document):
+        if is_in(level["density"], won):
+            stretches.append([])
+        else:
+            stretches[-1].append(density_percent(level["density"]))
+    named = [
+        part
+        for found in stretches
+        for part in (found if len(found) < 3 else [f"{found[0].removesuffix(' %')} to {found[-1]}"])
+    ]
+    if document["verdict"]["outcome"] != "won" or not named:
+        return None
+    return f"No win was shown at {', '.join(named)} of the weights."
 
 
 def accuracy_title(document: Document, *, width: int = 72) -> str:
@@ -73,7 +102,7 @@ def learning_title(document: Document, table: Table, shown: Sequence[float], *, 
         ]
         if all(last):
             gap = 100 * (float(last[0][0] or 0) - float(last[1][0] or 0))
-            start = f"At {density_percent(density)} density the ticket ends"
+            start = f"At {density_percent(density)} of the weights the ticket ends"
             words = f"{start} {_gap(gap)} the same mask re-initialised, on validation data"
             return lines(words, width)
     return "Learning curves of the tickets and the dense network"

@@ -1,11 +1,10 @@
-"""Parts of the one-page summary: a section, a table, and how soon tickets learn."""
+"""How soon tickets learn, as the one-page summary has it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from html import escape
-from zlib import crc32
 
+from winticket.report.elements import section, table
 from winticket.report.pace import early_stops_left_out, judged_fraction, pace_cell
 from winticket.report.reading import (
     Document,
@@ -15,38 +14,6 @@ from winticket.report.reading import (
     density_percent,
     pruned_levels,
 )
-
-
-def section(title: str, *body: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n" + "\n".join(body) + "\n</section>"
-
-
-def table(
-    head: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    caption: str,
-    sure: Sequence[bool] = (),
-    text: int = 0,
-) -> str:
-    """Cells are HTML already; the last `text` columns hold words and stand to the left."""
-    edge = len(head) - text
-    place = ["" if at < edge else ' class="text long"' for at in range(len(head))]
-    titles = "".join(
-        f'<th scope="col"{where}>{escape(name)}</th>' for name, where in zip(head, place, strict=True)
-    )
-    label = f"t{crc32(caption.encode()):08x}"
-    body = []
-    for at, cells in enumerate(rows):
-        marked = ' class="sure"' if at < len(sure) and sure[at] else ""
-        first, *others = zip(cells, place, strict=True)
-        inner = f'<th scope="row"{first[1]}>{first[0]}</th>'
-        body.append(f"<tr{marked}>{inner}{''.join(f'<td{where}>{cell}</td>' for cell, where in others)}</tr>")
-    return (
-        f'<p class="note" id="{label}">{escape(caption)}</p>'
-        f'<div class="scroll"><table aria-describedby="{label}">'
-        f"<thead><tr>{titles}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
-    )
 
 
 def goal(document: Document) -> str:

@@ -1,0 +1,91 @@
+"""Reports that are there already: that of the same experiment is renewed, that of another one is not overwritten."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from winticket.places import RESULT
+
+GROWS = frozenset({"carried", "controls", "density", "gate", "levels", "methods", "replicates"})
+"""What an experiment may be given more of and still be the same one, whose report then says more."""
+NO_MATTER = frozenset({"arms", "data", "engine", "stack"})
+"""Follows from the rest or moves no result; data are the same if their examples are."""
+COMPARISON = "compare.json"
+_SHOWN = 3
+
+
+def require_own_report(folder: Path, described: Mapping[str, Any], *, fingerprint: str) -> None:
+    """ValueError if the folder's report is of another experiment than the one described, so that none is lost.
+
+    The same experiment, also with more levels, densities, replicates or controls, renews its report. `fingerprint` is
+    the data's.
+    """
+    file = folder / RESULT
+    if not file.is_file():
+        return
+    advice = "give another folder with --out, or remove this one"
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        there = document["experiment"]
+        differ = _differences(there, described)
+        if document["data"]["fingerprint"] != fingerprint:
+            changed = "the data have changed since"
+            other = f"data is {there['data']} there and {described['data']} here"
+            differ.insert(0, changed if there["data"] == described["data"] else other)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"the output folder {str(folder)!r} has a {RESULT} that is no result of a search "
+            f"({type(error).__name__}: {error}); {advice}"
+        ) from error
+    if differ:
+        more = f"; and {len(differ) - _SHOWN} more" if len(differ) > _SHOWN else ""
+        raise ValueError(
+            f"the output folder {str(folder)!r} holds the report of another experiment ({'; '.join(differ[:_SHOWN])}"
+            f"{more}); {advice}"
+        )
+
+
+def require_own_comparison(folder: Path, here: Mapping[str, Any]) -> None:
+    """As `require_own_report` for a folder of comparisons; `here` is what they are known by (`compare.identity`)."""
+    file = folder / COMPARISON
+    if not file.is_file():
+        return
+    advice = "give another folder with --out, or remove this one"
+    try:
+        differ = _differences(json.loads(file.read_text(encoding="utf-8"))["comparison"], here)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"the output folder {str(folder)!r} has a {COMPARISON} of another kind or version "
+            f"({type(error).__name__}: {error}); {advice}"
+        ) from error
+    if differ:
+        raise ValueError(
+            f"the output folder {str(folder)!r} holds another comparison ({'; '.join(differ[:_SHOWN])}); {advice}"
+        )
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any], *, within: str = "") -> list[str]:
+    """Why the two are not one experiment, in words. Choices that one of them does not know are left out."""
+    differ = []
+    if bool(there.get("source")) != bool(here.get("source")):
+        return ["tickets that were carried over on one side, and a search on the other"]
+    for name in there:
+        if name in NO_MATTER or name not in here or there[name] == here[name]:
+            continue
+        if isinstance(there[name], Mapping):
+            differ += _differences(there[name], here[name], within=f"{name} ")
+        elif name not in GROWS or not _is_more(here[name], there[name]):
+            words = f"{within}{name.replace('_', ' ')}"
+            differ.append(f"{words} is {_text(there[name])} there and {_text(here[name])} here")
+    return differ
+
+
+def _is_more(here: Any, there: Any) -> bool:
+    return set(there) <= set(here) if isinstance(there, list) else bool(here >= there)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "not given" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

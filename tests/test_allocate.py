@@ -8,12 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from winticket import allocate as allocations
 from winticket import models
 from winticket.allocate import Allocate, global_top, layerwise, quotas
 from winticket.criteria import Evidence, magnitude
 from winticket.ticket import Mask, Scores, State, same_bits
+from winticket.units import layouts
 
 BOTH = pytest.mark.parametrize("allocate", [layerwise, global_top])
 
@@ -301,7 +303,9 @@ def test_every_unit_keeps_as_many_inputs() -> None:
 def test_n_of_four_is_exact_in_every_run(density: float, n: int) -> None:
     mask = allocations.n_of_m(drawn(), Mask.full(drawn()), density=density)
     for keep in mask.keep.values():
-        assert set(keep.reshape(-1, 4).sum(1).tolist()) == {n}
+        # As NVIDIA's apex lays a convolution [K, C, R, S] out before it looks for 2:4: rows of input channels.
+        rows = keep.permute(2, 3, 0, 1).reshape(-1, keep.shape[1]) if keep.ndim == 4 else keep
+        assert set(rows.reshape(-1, 4).sum(1).tolist()) == {n}
     scores = {"a": torch.tensor([[1.0, 4.0, 2.0, 3.0, 0.0, 0.0, 0.0, 0.0]])}
     two = allocations.n_of_m(scores, Mask.full(scores), density=0.5).keep["a"]
     assert two.tolist() == [[False, True, False, True, True, True, False, False]]
@@ -313,26 +317,90 @@ def test_what_is_no_pattern_is_refused() -> None:
         allocations.n_of_m(drawn(), full, density=0.4)
     odd = {"a": torch.rand(3, 6)}
     with pytest.raises(
-        ValueError, match="the rows of a have 6 weights, which is no multiple of 4; exclude it"
+        ValueError, match="the units of a read 6 inputs each, which is no multiple of 4; exclude it"
     ):
         allocations.n_of_m(odd, Mask.full(odd), density=0.5)
-    with pytest.raises(ValueError, match="a is 3 x 6, which blocks of 4 do not divide; exclude it"):
+    with pytest.raises(ValueError, match="a is 3 units x 6 inputs, which blocks of 4 do not divide"):
         allocations.blocks(odd, Mask.full(odd), density=0.5)
     few = Mask({"a": torch.tensor([[True, False, False, False]])})
-    with pytest.raises(ValueError, match="a run of 4 weights of a has 1 weights left, and 2 are to stay"):
+    with pytest.raises(ValueError, match="a run of 4 inputs of a has 1 weights left, and 2 are to stay"):
         allocations.n_of_m({"a": torch.rand(1, 4)}, few, density=0.5)
 
 
 def test_blocks_are_whole() -> None:
     mask = allocations.blocks(drawn(), Mask.full(drawn()), density=0.5)
     for name, keep in mask.keep.items():
-        rows, columns = keep.flatten(1).shape
-        counts = keep.flatten(1).view(rows // 4, 4, columns // 4, 4).sum((1, 3)).flatten()
-        assert set(counts.tolist()) == {0, 16}
+        rows, columns, positions = keep.flatten(2).shape if keep.ndim > 2 else (*keep.shape, 1)
+        counts = keep.reshape(rows // 4, 4, columns // 4, 4, positions).sum((1, 3, 4)).flatten()
+        assert set(counts.tolist()) == {0, 16 * positions}
         assert int((counts > 0).sum()) == math.floor(len(counts) / 2 + 0.5), name
     scores = {"a": torch.zeros(4, 8)}
     scores["a"][2, 5] = 1.0
     assert allocations.blocks(scores, Mask.full(scores), density=0.5).keep["a"][:, 4:].all()
+
+
+def test_blocks_of_a_convolution_are_of_input_and_output_channels() -> None:
+    """Gray et al. 2017: a block of features at all positions of the kernel, not of positions."""
+    scores = {"conv": torch.zeros(4, 8, 3, 3)}
+    scores["conv"][1, 6, 0, 2] = 1.0
+    keep = allocations.blocks(scores, Mask.full(scores), density=0.5).keep["conv"]
+    assert keep[:, 4:].all()
+    assert not keep[:, :4].any()
+
+
+def test_two_of_four_are_input_channels_at_one_position() -> None:
+    """[K=1, C=4, 1, 2]: at the first position channels 1 and 3 are the largest, at the second 0 and 2."""
+    scores = {"conv": torch.tensor([[[[1.0, 8.0]], [[4.0, 5.0]], [[2.0, 7.0]], [[3.0, 6.0]]]])}
+    keep = allocations.n_of_m(scores, Mask.full(scores), density=0.5).keep["conv"]
+    assert keep[0, :, 0, 0].tolist() == [False, True, False, True]
+    assert keep[0, :, 0, 1].tolist() == [True, False, True, False]
+
+
+TRANSPOSED = nn.ConvTranspose2d(8, 6, 3, groups=2, bias=False)  # weight [8, 3, 3, 3]: a unit reads 4 inputs
+SCORES = {"weight": torch.rand(8, 3, 3, 3, generator=torch.Generator().manual_seed(3))}
+
+
+def outputs(keep: torch.Tensor) -> torch.Tensor:
+    """What the transposed convolution makes of ones when its weights are 1 where they are kept: [units], each a count.
+
+    Every weight meets every position that is read once, so a unit's sum is its kept weights times 4 · 4 positions.
+    """
+    out = nn.functional.conv_transpose2d(torch.ones(1, 8, 4, 4), keep.float(), groups=2)
+    return out.sum((0, 2, 3)) / 16
+
+
+def test_units_and_fan_in_of_a_transposed_convolution_are_its_outputs() -> None:
+    full = Mask.full(SCORES, layout=layouts(TRANSPOSED))
+    kept_units = allocations.units(SCORES, full, density=0.5).keep["weight"]
+    assert sorted(outputs(kept_units).tolist()) == [0, 0, 0, 36, 36, 36]
+    fan_in = allocations.constant_fan_in(SCORES, full, density=0.25).keep["weight"]
+    assert outputs(fan_in).tolist() == [9] * 6
+    # The best three by their own mean score: units of group 0 are [:4, u], of group 1 [4:, u].
+    means = torch.cat([SCORES["weight"][:4].mean((0, 2, 3)), SCORES["weight"][4:].mean((0, 2, 3))])
+    assert set(outputs(kept_units).nonzero().flatten().tolist()) == set(means.topk(3).indices.tolist())
+    two = allocations.n_of_m(SCORES, full, density=0.5).keep["weight"]
+    assert set(two.view(2, 4, -1).sum(1).flatten().tolist()) == {2}  # of the four inputs of a group
+    # Without being told, a transposed convolution's weight cannot be told from a convolution's.
+    told = allocations.units(SCORES, Mask.full(SCORES), density=0.5).keep["weight"]
+    assert outputs(told).tolist() != outputs(kept_units).tolist()
+
+
+def test_blocks_stay_within_a_group() -> None:
+    layer = nn.Conv2d(16, 8, 1, groups=4)
+    scores = {"weight": torch.rand(8, 4, 1, 1)}
+    full = Mask.full(scores, layout=layouts(layer))
+    with pytest.raises(
+        ValueError, match="weight is 8 units x 4 inputs in 4 groups, which blocks of 4 do not divide"
+    ):
+        allocations.blocks(scores, full, density=0.5)
+    assert allocations.blocks(scores, full, density=0.5, size=2).count() == 16
+
+
+@pytest.mark.parametrize("name", ["layerwise", "global_top", "uniform", "erk", "constant_fan_in", "units"])
+def test_a_mask_goes_on_being_laid_out_so(name: str) -> None:
+    full = Mask.full(SCORES, layout=layouts(TRANSPOSED))
+    assert getattr(allocations, name)(SCORES, full, density=0.5).layout == full.layout
+    assert full.layout["weight"].inputs_first
 
 
 def test_units_go_whole() -> None:

@@ -16,6 +16,7 @@ from winticket import controls, models
 from winticket.align import permuted, symmetry
 from winticket.controls import random_mask, reinit
 from winticket.ticket import Mask, Seeds, State, Ticket, same_bits
+from winticket.units import layouts
 
 PUBLIC = [name for name in controls.__all__ if name != "Control"]
 
@@ -407,3 +408,23 @@ def test_an_aligned_mask_is_the_tickets_where_only_the_numbering_differs(network
     assert both["other_aligned"] == count - 1
     with pytest.raises(ValueError, match="both replicates found the same mask"):
         controls.other_aligned(own, seed=0, neighbour=moved, ends=ends, symmetry=groups)
+
+
+def test_shuffling_within_units_of_a_transposed_convolution_keeps_each_outputs_count() -> None:
+    layer = nn.ConvTranspose2d(4, 6, 3, groups=2)
+    keep = torch.rand(layer.weight.shape, generator=torch.Generator().manual_seed(0)) < 0.3
+    weights = {"weight": layer.weight.detach().clone()}
+    own = Ticket(Mask({"weight": keep}, layouts(layer)), State(weights, {}, {}, 0), "ticket", Seeds(0, 0))
+    other = controls.shuffle_units(own, seed=1)
+
+    def outputs(mask: Mask) -> list[float]:
+        ones = torch.ones(1, 4, 5, 5)
+        return (
+            torch.nn.functional.conv_transpose2d(ones, mask.keep["weight"].float(), groups=2)
+            .sum((0, 2, 3))
+            .tolist()
+        )
+
+    assert outputs(other.mask) == outputs(own.mask)
+    assert not torch.equal(other.mask.keep["weight"], keep)
+    assert other.mask.layout == own.mask.layout

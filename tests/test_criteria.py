@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from winticket import criteria, models
+from winticket import allocate, criteria, models
 from winticket.criteria import Criterion, Evidence
-from winticket.criteria.evidence import DATA, NETWORK, needed, rounds_at_init
+from winticket.criteria.evidence import DATA, NETWORK, needed, rounds_at_init, scores_units, usual_allocate
 from winticket.ticket import Mask, Scores, State, same_bits
+from winticket.units import layouts
 
 START = {
     "a.weight": torch.tensor([[1.0, -3.0, 9.0]]),
@@ -394,3 +395,50 @@ def test_batchnorm_scale_is_that_of_the_batchnorm_behind() -> None:
             assert bool((scores[layer][unit] == wanted[unit]).all())
     with pytest.raises(ValueError, match=r"7\.weight has none; exclude it"):
         criteria.batchnorm_scale(looked_at("convolutional"))
+
+
+def test_filters_that_are_pruned_are_no_filters_of_the_layer() -> None:
+    """He et al. 2019, eq. 5, over the layer's filters, which six dead ones are not: by hand, #2 can be replaced best.
+
+    Sums of distances among (10, 0), (10, 1), (9.5, .5) and (4, -3): 8.4150, 8.9182, 7.9331 and 20.4384.
+    """
+    weight = torch.zeros(10, 2)
+    weight[:4] = torch.tensor([[10.0, 0.0], [10.0, 1.0], [9.5, 0.5], [4.0, -3.0]])
+    keep = torch.zeros(10, 2, dtype=torch.bool)
+    keep[:4] = True
+    state = State({"w": weight}, {}, {}, 0)
+    scores = criteria.geometric_median(Evidence(state, state, Mask({"w": keep}), torch.Generator()))["w"][
+        :, 0
+    ]
+    root = [2**0.5 / 2, 45**0.5, 52**0.5, (5.5**2 + 3.5**2) ** 0.5]
+    by_hand = [
+        1 + root[0] + root[1],
+        1 + root[0] + root[2],
+        2 * root[0] + root[3],
+        root[1] + root[2] + root[3],
+    ]
+    assert scores[:4].tolist() == pytest.approx(by_hand)
+    assert scores[4:].tolist() == [0.0] * 6
+    mask = allocate.units({"w": scores[:, None].expand(10, 2)}, Mask({"w": keep}), density=0.3)
+    assert mask.empty_units("w") == (2, 4, 5, 6, 7, 8, 9)
+
+
+@pytest.mark.parametrize("name", ["l1_units", "l2_units", "geometric_median"])
+def test_unit_criteria_score_the_outputs_of_a_transposed_convolution(name: str) -> None:
+    """Those of the convolution whose weight is the same with units and inputs changed about."""
+    layer = nn.ConvTranspose2d(4, 6, 3)
+    weight = layer.weight.detach()
+
+    def scored(weight: Tensor, mask: Mask) -> Tensor:
+        state = State({"weight": weight}, {}, {}, 0)
+        return getattr(criteria, name)(Evidence(state, state, mask, torch.Generator()))["weight"]  # type: ignore[no-any-return]
+
+    scores = scored(weight, Mask.full({"weight": weight}, layout=layouts(layer)))
+    plain = scored(weight.transpose(0, 1).contiguous(), Mask.full({"weight": weight.transpose(0, 1)}))
+    torch.testing.assert_close(scores.transpose(0, 1), plain)
+
+
+def test_who_scores_whole_units_says_so() -> None:
+    units = {name for name in PUBLIC if scores_units(getattr(criteria, name))}
+    assert units == {"l1_units", "l2_units", "geometric_median", "batchnorm_scale"}
+    assert {usual_allocate(getattr(criteria, name)) for name in units} == {"units"}

@@ -109,6 +109,7 @@ def for_trainers(code: str) -> dict[str, Any]:
     return {}
 
 
+@pytest.mark.filterwarnings("ignore:.*output unit:RuntimeWarning")  # of networks of a few units
 @pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated")
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.filterwarnings("ignore:The number of training batches")

@@ -9,6 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "winticket"
 PUBLIC = {"allocate", "controls", "criteria", "interop", "judge", "models", "rewind", "schedules"}
 STAGES = {
     "ticket",
+    "units",
     "data",
     "models",
     "train",
@@ -24,20 +25,21 @@ ROOMS: dict[str, set[str]] = {
     "version": set(),
     "places": set(),
     "catalogue": set(),
-    "ticket": {"version"},
+    "units": set(),
+    "ticket": {"version", "units"},
     "data": {"catalogue", "places"},
     "sparse": {"places"},
-    "models": set(),
+    "models": {"units"},
     "judge": set(),
     "run": set(),
-    "train": {"ticket", "sparse"},
+    "train": {"ticket", "sparse", "units"},
     "criteria": {"ticket"},
     "allocate": {"ticket"},
     "pairing": {"criteria", "allocate"},
     "rewind": {"ticket"},
     "schedules": set(),
-    "interop": {"ticket"},
-    "loops": {"ticket", "models", "train", "criteria", "allocate", "pairing", "schedules"},
+    "interop": {"ticket", "units"},
+    "loops": {"ticket", "units", "models", "train", "criteria", "allocate", "pairing", "schedules"},
     "levels": {"ticket", "train", "criteria", "allocate", "pairing", "rewind", "loops"},
     "integrations": {"ticket", "train", "levels"},
     "align": {"ticket"},
@@ -89,7 +91,7 @@ def test_imports_run_downwards(file: Path) -> None:
 
 def test_the_parser_sees_every_way_to_import(tmp_path: Path) -> None:
     inside = SOURCE / "ticket" / "nouns.py"
-    assert imported_rooms(inside) == {"ticket"}
+    assert imported_rooms(inside) == {"ticket", "units"}
     assert "run" in imported_rooms(SOURCE / "procedures" / "stages.py")
     assert imported_rooms(SOURCE / "run" / "store.py") <= {"run"}
 

@@ -7,6 +7,7 @@ on every device.
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import torch
@@ -26,7 +27,7 @@ __all__ = [
     "units",
 ]
 
-REVISION = 1
+REVISION = 2
 
 Allocate = Callable[..., Mask]
 Densities = Mapping[str, float]
@@ -91,16 +92,23 @@ def constant_fan_in(scores: Scores, mask: Mask, *, density: float | Densities) -
     fan-in) inputs, at least 1. ValueError where a unit has fewer left.
     """
     share = _single(density, "constant_fan_in")
-    lengths = {name: keep.flatten(1).shape[1] for name, keep in mask.keep.items()}
-    runs = {name: (row, max(1, _count(share, row))) for name, row in lengths.items()}
-    return _within_runs(scores, mask, runs, "a unit")
+    _check(scores, mask)
+    keep = {}
+    for name, before in mask.keep.items():
+        layout = mask.laid_out(name)
+        alive, row = layout.rows(before), layout.rows(scores[name])
+        chosen = _within_rows(row, alive, max(1, _count(share, row.shape[1])), f"a unit of {name}")
+        keep[name] = layout.from_rows(chosen, before)
+    return replace(mask, keep=keep)
 
 
 def n_of_m(scores: Scores, mask: Mask, *, density: float | Densities, m: int = 4) -> Mask:
-    """The best-scored n = density · m of every m consecutive weights of an output unit, as 2:4 at density .5.
+    """The best-scored n = density · m of every m consecutive inputs of an output unit, as 2:4 at density .5.
 
-    Mishra et al. 2021 (Accelerating Sparse Deep Neural Networks). ValueError where n is no whole number of at least
-    1, a layer's rows are no multiple of m long, or a group has fewer weights left.
+    Mishra et al. 2021 (Accelerating Sparse Deep Neural Networks). Of a convolution, the m are input channels at one
+    position of the kernel, as sparse tensor cores multiply them (NVIDIA's apex, sparse_masklib.py); of one in groups,
+    channels of one group. ValueError if n is no whole number of at least 1, a unit's inputs are no multiple of m, or m
+    of them have fewer weights left than n.
     """
     share = _single(density, "n_of_m")
     n = round(share * m)
@@ -108,57 +116,68 @@ def n_of_m(scores: Scores, mask: Mask, *, density: float | Densities, m: int = 4
         possible = ", ".join(f"{k / m:g}" for k in range(1, m))
         raise ValueError(f"density {share:g} is no pattern of {m}; possible are {possible}")
 
-    for name, keep in mask.keep.items():
-        row = keep.flatten(1).shape[1]
-        if row % m:
+    for name, before in mask.keep.items():
+        inputs = mask.laid_out(name).by_unit(before).shape[1]
+        if inputs % m:
             raise ValueError(
-                f"the rows of {name} have {row} weights, which is no multiple of {m}; exclude it"
+                f"the units of {name} read {inputs} inputs each, which is no multiple of {m}; exclude it"
             )
-    return _within_runs(scores, mask, dict.fromkeys(mask.keep, (m, n)), f"a run of {m} weights")
+    _check(scores, mask)
+    keep = {}
+    for name, before in mask.keep.items():
+        layout = mask.laid_out(name)
+        alive, values = (layout.by_unit(x).transpose(1, 2) for x in (before, scores[name]))
+        what = f"a run of {m} inputs of {name}"
+        chosen = _within_rows(values.reshape(-1, m), alive.reshape(-1, m), n, what)
+        keep[name] = layout.from_units(chosen.view(alive.shape).transpose(1, 2), before)
+    return replace(mask, keep=keep)
 
 
 def blocks(scores: Scores, mask: Mask, *, density: float | Densities, size: int = 4) -> Mask:
-    """Whole blocks of `size` rows and columns of a layer's weight (a filter is a row), those of the highest sum.
+    """Whole blocks of `size` output units by `size` inputs, at all positions of a kernel: those of the highest sum.
 
-    Gray et al. 2017 (GPU Kernels for Block-Sparse Weights). round(density · blocks) of each layer. ValueError
-    where a layer does not divide into blocks or has fewer alive.
+    Gray et al. 2017 (GPU Kernels for Block-Sparse Weights), whose blocks of convolutions are of input and output
+    features as well. round(density · blocks) of each layer; of a convolution in groups, a block is within one.
+    ValueError if a layer does not divide into blocks or has fewer alive.
     """
     share, keep = _single(density, "blocks"), {}
     _check(scores, mask)
     for name, before in mask.keep.items():
-        rows, columns = before.flatten(1).shape
-        if rows % size or columns % size:
+        layout = mask.laid_out(name)
+        alive, values = layout.by_unit(before), layout.by_unit(scores[name]).double()
+        units, inputs, positions = alive.shape
+        if units // layout.groups % size or inputs % size:
+            within = f" in {layout.groups} groups" if layout.groups > 1 else ""
             raise ValueError(
-                f"{name} is {rows} x {columns}, which blocks of {size} do not divide; exclude it"
+                f"{name} is {units} units x {inputs} inputs{within}, which blocks of {size} do not divide; exclude it"
             )
-
-        def tiled(x: Tensor, rows: int = rows, columns: int = columns) -> Tensor:
-            return (
-                x.reshape(rows // size, size, columns // size, size).transpose(1, 2).reshape(-1, size * size)
-            )
-
-        alive = tiled(before)
-        sums = tiled(scores[name]).double().masked_fill(~alive, 0).sum(1)
-        chosen = _top(sums, alive.any(1), _count(share, len(sums)), name)
-        kept = (alive & chosen[:, None]).view(rows // size, columns // size, size, size)
-        keep[name] = kept.transpose(1, 2).reshape(before.shape)
-    return Mask(keep)
+        tiles = (units // size, size, inputs // size, size, positions)
+        cells = alive.reshape(tiles)
+        sums = values.masked_fill(~alive, 0).reshape(tiles).sum((1, 3, 4)).flatten()
+        chosen = _top(
+            sums, cells.any(4).any(3).any(1).flatten(), _count(share, len(sums)), f"{name}, by blocks"
+        )
+        kept = cells & chosen.view(tiles[0], 1, tiles[2], 1, 1)
+        keep[name] = layout.from_units(kept.reshape(alive.shape), before)
+    return replace(mask, keep=keep)
 
 
 def units(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask:
     """Whole filters and neurons, those of the highest mean score: round(density · units) of each layer, at least 1.
 
-    Li et al. 2017. Leave the output layer out of the mask, since its units are the classes. ValueError where fewer
-    units are alive.
+    Li et al. 2017. Leave the output layer out of the mask, since its units are the classes. With a unit go its bias,
+    the scale and shift of its BatchNorm and the weights that read it (`winticket.units.dead`): they are 0 in training.
+    ValueError if fewer units are alive.
     """
     share, keep = _single(density, "units"), {}
     _check(scores, mask)
     for name, before in mask.keep.items():
-        alive = before.flatten(1)
-        mean = scores[name].double().flatten(1).masked_fill(~alive, 0).sum(1) / alive.sum(1).clamp(min=1)
-        chosen = _top(mean, alive.any(1), max(1, _count(share, len(mean))), name)
-        keep[name] = (alive & chosen[:, None]).view(before.shape)
-    return Mask(keep)
+        layout = mask.laid_out(name)
+        alive, values = layout.by_unit(before), layout.by_unit(scores[name]).double()
+        mean = values.masked_fill(~alive, 0).sum((1, 2)) / alive.sum((1, 2)).clamp(min=1)
+        chosen = _top(mean, alive.flatten(1).any(1), max(1, _count(share, len(mean))), f"{name}, by units")
+        keep[name] = layout.from_units(alive & chosen.view(-1, 1, 1), before)
+    return replace(mask, keep=keep)
 
 
 def quotas(mask: Mask, density: float | Densities, *, competing: bool) -> list[tuple[tuple[str, ...], int]]:
@@ -213,7 +232,7 @@ def _select(scores: Scores, mask: Mask, groups: list[tuple[tuple[str, ...], int]
         chosen = _top(flat, alive, count, ", ".join(names))
         for name, part in zip(names, torch.split(chosen, sizes), strict=True):
             keep[name] = part.view(mask.keep[name].shape)
-    return Mask({n: keep[n] for n in mask.keep})
+    return replace(mask, keep={n: keep[n] for n in mask.keep})
 
 
 def _check(scores: Scores, mask: Mask) -> None:
@@ -271,18 +290,13 @@ def _erk_counts(shapes: Mapping[str, tuple[int, ...]], density: float) -> dict[s
         dense |= beyond
 
 
-def _within_runs(scores: Scores, mask: Mask, runs: Mapping[str, tuple[int, int]], what: str) -> Mask:
-    """The best of each run of weights within an output unit; `runs` gives each layer's as (length, how many stay)."""
-    _check(scores, mask)
-    keep: dict[str, Tensor] = {}
-    for name, before in mask.keep.items():
-        length, count = runs[name]
-        alive, flat = before.reshape(-1, length), scores[name].reshape(-1, length).double()
-        fewest = int(alive.sum(1).min())
-        if fewest < count:
-            raise ValueError(
-                f"{what} of {name} has {fewest} weights left, and {count} are to stay; pruning cannot revive weights"
-            )
-        order = torch.sort(flat.masked_fill(~alive, -torch.inf), dim=1, descending=True, stable=True).indices
-        keep[name] = torch.zeros_like(alive).scatter_(1, order[:, :count], value=True).view(before.shape)
-    return Mask(keep)
+def _within_rows(scores: Tensor, alive: Tensor, count: int, what: str) -> Tensor:
+    """Bool [rows, n]: the `count` best of each row of scores [rows, n] among the alive."""
+    fewest = int(alive.sum(1).min())
+    if fewest < count:
+        raise ValueError(
+            f"{what} has {fewest} weights left, and {count} are to stay; pruning cannot revive weights"
+        )
+    ranked = scores.double().masked_fill(~alive, -torch.inf)
+    order = torch.sort(ranked, dim=1, descending=True, stable=True).indices
+    return torch.zeros_like(alive).scatter_(1, order[:, :count], value=True)

@@ -9,6 +9,7 @@ one that the network was initialised from: the draws have nothing to do with the
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -102,7 +103,8 @@ def shuffle_units(ticket: Ticket, *, seed: int) -> Ticket:
     A finer shuffle than Frankle et al. 2021 (Pruning Neural Networks at Initialization) do within layers. ValueError
     where every unit is kept whole or emptied.
     """
-    units = {name: keep.flatten(1) for name, keep in ticket.mask.keep.items()}
+    mask = ticket.mask
+    units = {name: mask.laid_out(name).by_unit(keep).flatten(1) for name, keep in mask.keep.items()}
     if all(bool((unit.all(1) | ~unit.any(1)).all()) for unit in units.values()):
         raise ValueError(
             "every unit is kept whole or emptied, so shuffling within units gives the ticket's own mask; take another "
@@ -111,12 +113,12 @@ def shuffle_units(ticket: Ticket, *, seed: int) -> Ticket:
     generator = _stream(seed, "shuffle_units")
 
     def draw() -> dict[str, Tensor]:
-        return {
-            name: unit.gather(1, torch.rand(unit.shape, generator=generator).argsort(1)).view(
-                ticket.mask.keep[name].shape
-            )
-            for name, unit in units.items()
-        }
+        keep = {}
+        for name, unit in units.items():
+            moved = unit.gather(1, torch.rand(unit.shape, generator=generator).argsort(1))
+            layout, like = mask.laid_out(name), mask.keep[name]
+            keep[name] = layout.from_units(moved.view(layout.by_unit(like).shape), like)
+        return keep
 
     return _masked(ticket, _until_other(ticket, draw), "shuffle_units")
 
@@ -137,7 +139,7 @@ def inverted(ticket: Ticket, *, seed: int) -> Ticket:
         chosen = torch.zeros(own.numel(), dtype=torch.bool)
         chosen[score.argsort(descending=True)[: int(own.sum())]] = True
         keep[name] = chosen.view(own.shape)
-    return _masked(ticket, Mask(keep), "inverted")
+    return _masked(ticket, replace(ticket.mask, keep=keep), "inverted")
 
 
 def reshuffle(ticket: Ticket, *, seed: int) -> Ticket:
@@ -202,7 +204,8 @@ def other_aligned(
     """
     del seed
     orders = match(*ends, symmetry)
-    return _borrowed(ticket, Mask(permuted(neighbour.mask.keep, symmetry, orders)), "other_aligned")
+    keep = permuted(neighbour.mask.keep, symmetry, orders)
+    return _borrowed(ticket, replace(neighbour.mask, keep=keep), "other_aligned")
 
 
 def _borrowed(ticket: Ticket, mask: Mask, origin: str) -> Ticket:
@@ -228,7 +231,7 @@ def _require_choice(ticket: Ticket) -> None:
 def _until_other(ticket: Ticket, draw: Callable[[], dict[str, Tensor]]) -> Mask:
     """Drawn until it is not the ticket's own mask."""
     while True:
-        mask = Mask(draw())
+        mask = replace(ticket.mask, keep=draw())
         if any(not torch.equal(mask.keep[n], ticket.mask.keep[n]) for n in mask.keep):
             return mask
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from winticket.ticket import Mask, Seeds, State, Ticket, Weights
+from winticket.units import layouts
 
 __all__ = ["from_state_dict", "from_torch_prune", "mask_of_zeros", "to_state_dict", "to_torch_prune"]
 
@@ -47,8 +48,12 @@ def from_torch_prune(model: nn.Module, *, step: int = 0, seeds: Seeds | None = N
             "zeros do not make a mask (mask_of_zeros takes them for one)"
         )
     state = State(weights, buffers, {}, step)
+    layout = {name.removesuffix(_ORIG): laid for name, laid in layouts(model).items()}
     return Ticket(
-        Mask(keep), state, "torch.nn.utils.prune", seeds or Seeds(_fingerprint({**weights, **keep}), 0)
+        Mask(keep, layout),
+        state,
+        "torch.nn.utils.prune",
+        seeds or Seeds(_fingerprint({**weights, **keep}), 0),
     )
 
 

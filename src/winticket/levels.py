@@ -21,6 +21,7 @@ from winticket.loops.scoring import (
     Density,
     Scoring,
     allocation_for,
+    check_classes,
     check_densities,
     name_of,
     require_function,
@@ -28,6 +29,7 @@ from winticket.loops.scoring import (
     state_of,
     warn_of_emptied,
     whole,
+    without_classes,
 )
 from winticket.rewind import Rewind, learning_rate, to_init, to_step, to_step_with_optimizer
 from winticket.ticket import JSON, Curve, Mask, Seeds, State, Ticket, Trajectory, same_bits
@@ -90,9 +92,11 @@ class Levels:
         self.score = Scoring(model, criterion, batches, example)
         self.allocate = allocation_for(criterion, allocate, stacklevel=2)
         if ticket is None:
-            ticket = whole(model, exclude=exclude, seeds=seeds_for(model, seeds, criterion=criterion))
+            seeds = seeds_for(model, seeds, criterion=criterion)
+            ticket = whole(model, exclude=without_classes(model, self.allocate, exclude), seeds=seeds)
         elif exclude or seeds is not None:
             raise ValueError("a ticket has its mask and its seeds; leave exclude and seeds out beside one")
+        check_classes(model, ticket.mask, self.allocate)
         self.start = ticket
         self._check()
         self._about: dict[str, JSON] = {
@@ -138,9 +142,9 @@ class Levels:
             raise
         number = level.number + 1
         before = path.ticket.mask
-        warn_of_emptied(f"level {number}", ticket.mask, before=before, stacklevel=_CALLER)
+        warn_of_emptied(f"level {number}", ticket.mask, model=self.model, before=before, stacklevel=_CALLER)
         about = {**self._about, "level": number}
-        return Level(self, number, replace(ticket, origin="ticket", about=about))
+        return Level(self, number, replace(ticket, origin="ticket", about=about).settled(bare(self.model)))
 
     def _mask(self, path: Trajectory, density: Density) -> Mask:
         scores = self.score(path.ticket, path.saved[max(path.saved)])

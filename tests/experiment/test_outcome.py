@@ -19,14 +19,14 @@ import winticket
 from winticket import models, report
 from winticket.data import find_source
 from winticket.experiment import Experiment, Result, cost, plan, running
-from winticket.experiment.outcome import Runs, Trained, best, collect
+from winticket.experiment.outcome import Runs, Trained, best, collect, trajectory
 from winticket.procedures import Setup
 from winticket.procedures.stages import train_stack
 from winticket.report import final_screen
 from winticket.report.reading import computed
 from winticket.run import Store
 from winticket.sparse import missing
-from winticket.ticket import Curve, Failed, Seeds, Ticket, Trajectory
+from winticket.ticket import Curve, Failed, Seeds, Ticket, Trajectory, output_units
 from winticket.train import Recipe
 from winticket.train import engine as engine_room
 
@@ -144,11 +144,21 @@ def test_pruned_weights_are_zero_in_every_file(
     assert all(bool((state[name][~keep] == 0).all()) for name, keep in ticket.mask.keep.items())
 
 
-def test_an_emptied_layer_is_named_wherever_the_result_is_read(search: Search) -> None:
-    result = search(model="lenet-2-2", allocate="uniform", levels=1, rate=0.9)
+def test_an_emptied_layer_is_named_wherever_the_result_is_read(search: Search, tmp_path: Path) -> None:
+    choices: dict[str, Any] = {"model": "lenet-2-2", "allocate": "uniform", "levels": 1, "rate": 0.9}
+    result = search(**choices)
     empty, emptied = (level["emptied"] for level in result.document["levels"])
     assert empty == {}
-    assert emptied == {"ticket": ["fc2.weight"], "reinit": ["fc2.weight"], "random": ["fc2.weight"]}
+    assert [names[0] for names in emptied.values()] == ["fc2.weight"] * 3
+    assert list(emptied) == ["ticket", "reinit", "random"]
+    # Two weights are kept of the output layer's ten rows: classes that none goes into are named, of all replicates.
+    lost: set[int] = set()
+    planned = plan(Experiment.of("digits", **{**SMALL, **choices}))
+    for replicate in range(planned.experiment.replicates):
+        path = trajectory(planned, Store(tmp_path / "runs"), level=1, arm="ticket", replicate=replicate)
+        lost |= set(path.ticket.mask.empty_units("fc3.weight"))
+    assert 8 <= len(lost) <= 10
+    assert emptied["ticket"][1:] == [output_units("fc3.weight", sorted(lost))]
     assert "fc2.weight" in report.page(result.document, result.curves)
     assert any("lost every weight of fc2.weight" in words for words in report.advise(result.document))
     assert "fc2.weight" in shown(result)

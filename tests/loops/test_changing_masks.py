@@ -242,6 +242,7 @@ def test_counts_stay_and_new_weights_begin_at_nothing(method: str, kind: str, tm
     assert revived(model, sparse.mask) > 0
 
 
+@pytest.mark.filterwarnings("ignore:.*output unit:RuntimeWarning")
 def test_gradual_pruning_follows_the_cubic() -> None:
     """Zhu & Gupta 2017, eq. 1, from 1 to .25 in 15 of 20 steps: .25 + .75 (1 - t/15)³ of 192."""
     model = network()

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,14 +11,15 @@ from torch import Tensor, nn
 
 import winticket
 from winticket import allocate, criteria
-from winticket.criteria.evidence import TRAINING, needed
+from winticket.criteria.evidence import TRAINING, needed, scores_units
 from winticket.data import find_source
 from winticket.levels import Levels
 from winticket.procedures import Setup
 from winticket.procedures.stages import dense_ticket, prune_untrained, scored
 from winticket.rewind import to_init
-from winticket.ticket import Seeds, same_bits
+from winticket.ticket import Mask, Seeds, same_bits
 from winticket.train import Recipe
+from winticket.units import gone, zeroed
 
 
 def network() -> nn.Sequential:
@@ -30,6 +32,7 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.randn(32, 8, generator=generator), torch.randint(0, 4, (32,), generator=generator)
 
 
+@pytest.mark.filterwarnings("ignore:.*output unit:RuntimeWarning")
 @pytest.mark.parametrize("criterion", [criteria.snip, criteria.synflow, criteria.grasp, criteria.random])
 def test_it_is_pruning_at_initialisation_as_plans_have_it(criterion: criteria.Criterion) -> None:
     source = find_source("digits")
@@ -105,9 +108,12 @@ def test_the_model_is_left_alone(criterion: criteria.Criterion) -> None:
     ticket = winticket.prune(
         model, 0.5, criterion=criterion, batches=[batch()], exclude=exclude, seeds=Seeds(0, 0)
     )
-    assert ticket.mask.count() == (64 if exclude else 96)
+    by_units = scores_units(criterion)
+    assert ticket.mask.count() == (64 if exclude or by_units else 96)
     assert same_bits(dict(model.state_dict()), before)
-    assert same_bits({**ticket.start.weights, **ticket.start.buffers}, before)
+    lost = gone(model, ticket.mask)  # with dead units
+    assert bool(lost) == by_units
+    assert same_bits({**ticket.start.weights, **ticket.start.buffers}, zeroed(before, lost))
     assert [m.training for m in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), noise)
     after = [p.grad for p in model.parameters() if p.grad is not None]
@@ -115,7 +121,7 @@ def test_the_model_is_left_alone(criterion: criteria.Criterion) -> None:
     assert all(torch.equal(a, b) for a, b in zip(after, gradients, strict=True))
     with torch.no_grad():  # the ticket has copies
         model.get_parameter("0.weight").zero_()
-    assert same_bits(dict(ticket.start.weights), {n: before[n] for n in ticket.start.weights})
+    assert same_bits(dict(ticket.start.weights), zeroed({n: before[n] for n in ticket.start.weights}, lost))
 
 
 def test_an_emptied_layer_is_told() -> None:
@@ -162,3 +168,72 @@ def test_a_pattern_that_rounds_cannot_pass_through_is_told_before_anything_is_sc
         winticket.prune(network(), 0.5, criterion=in_rounds, allocate=allocate.n_of_m)
     assert caught.value.__notes__ == ["counting prunes in 100 rounds of falling density"]
     assert not scored_once
+
+
+UNITS = [criteria.l1_units, criteria.l2_units, criteria.geometric_median, criteria.batchnorm_scale]
+
+
+@pytest.mark.parametrize("criterion", UNITS, ids=lambda c: str(c.__name__))
+def test_criteria_of_units_take_whole_units_and_leave_the_classes(criterion: criteria.Criterion) -> None:
+    """Of a 64-300-100-10 network at density .3 no class loses a weight, as 7 of 10 did where weights went singly."""
+    layers = [
+        nn.Linear(64, 300),
+        nn.BatchNorm1d(300),
+        nn.ReLU(),
+        nn.Linear(300, 100),
+        nn.BatchNorm1d(100),
+        nn.ReLU(),
+    ]
+    model = nn.Sequential(*layers, nn.Linear(100, 10))
+    ticket = winticket.prune(model, 0.3, criterion=criterion, example=torch.zeros(1, 64))
+    assert {name: 300 - len(ticket.mask.empty_units(name)) for name in ["0.weight"]} == {"0.weight": 90}
+    assert ticket.mask.layers() == {"0.weight": (90 * 64, 300 * 64), "3.weight": (30 * 300, 100 * 300)}
+    assert ticket.excluded().count("6.weight") == 1
+    assert ticket.about["allocate"] == "units"
+    # 90 · 64 and, of the 30 · 300 weights that are kept, those that read the 90.
+    assert ticket.about["effective_density"] == (90 * 64 + 30 * 90) / (300 * 64 + 100 * 300)
+    for single in (
+        allocate.layerwise,
+        allocate.global_top,
+        allocate.uniform,
+        allocate.erk,
+        allocate.constant_fan_in,
+    ):
+        with pytest.raises(
+            ValueError,
+            match=rf"gives all weights of a unit the same score, and allocate {single.__name__} would choose",
+        ):
+            winticket.prune(model, 0.3, criterion=criterion, allocate=single, example=torch.zeros(1, 64))
+    with pytest.raises(ValueError, match=r"those of the output layer are the classes; exclude '6.weight'"):
+        winticket.prune(model, 0.3, criterion=criterion, exclude=["0.weight"], example=torch.zeros(1, 64))
+    weights = {n: model.get_parameter(n).detach() for n in ("0.weight", "3.weight", "6.weight")}
+    dense = replace(ticket, mask=Mask.full(weights))
+    with pytest.raises(ValueError, match=r"those of the output layer are the classes; exclude '6.weight'"):
+        Levels(model, [0.5], criterion=criterion, ticket=dense, example=torch.zeros(1, 64))
+    first = Levels(model, [0.5], criterion=criterion, example=torch.zeros(1, 64)).first()
+    assert list(first.ticket.mask.keep) == ["0.weight", "3.weight"]
+    for block in (winticket.set_, winticket.rigl):
+        with (
+            pytest.raises(
+                ValueError,
+                match="and allocate erk would choose among them by position",
+            ),
+            block(model, 0.3, steps=20, criterion=criterion, example=torch.zeros(1, 64)),
+        ):
+            pass
+    with winticket.gradual(model, 0.3, steps=20, criterion=criterion, example=torch.zeros(1, 64)) as sparse:
+        for step in range(1, 21):
+            sparse.at(step)
+    assert sparse.mask.layers() == ticket.mask.layers()
+
+
+def test_output_units_that_lose_all_their_weights_are_told() -> None:
+    model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3))
+    with torch.no_grad():
+        model.get_parameter("2.weight").copy_(torch.tensor([[1.0] * 4, [9.0] * 4, [2.0] * 4]))
+    words = r"density 0.34 leaves no weight in 2.weight \(output units 0, 2\)"
+    with pytest.warns(RuntimeWarning, match=words):
+        ticket = winticket.prune(model, 0.34)
+    assert ticket.mask.emptied() == ()
+    assert ticket.mask.emptied(output="2.weight") == ("2.weight (output units 0, 2)",)
+    assert ticket.mask.empty_units("2.weight") == (0, 2)

@@ -344,7 +344,7 @@ def test_rounds_that_a_pattern_does_not_take_are_told_while_planning() -> None:
 
 def test_classes_are_not_pruned_away() -> None:
     with pytest.raises(ValueError, match=r"those of the output layer are the classes; exclude fc3\.weight"):
-        plan(Experiment.of("digits", allocate="units", steps=5))
+        plan(Experiment.of("digits", allocate="units", exclude=(), steps=5))
 
 
 def test_what_a_criterion_cannot_have_is_told_while_planning() -> None:

@@ -24,12 +24,13 @@ from winticket.procedures.dynamic import (
     train_regrowing,
     train_thinning,
 )
-from winticket.procedures.early_bird import emerged, looks
+from winticket.procedures.early_bird import distance, emerged, looks
 from winticket.procedures.stages import dense_ticket, evidence, no_curve
 from winticket.run import Store, stored_needs
 from winticket.ticket import Failed, Mask, State, Ticket, Trajectory, same_bits
 from winticket.train import Recipe
 from winticket.train.rules import DROPPED, UNTIL, Regrowing, Score, Thinning
+from winticket.units import effective_count, gone, zeroed
 
 
 @pytest.fixture(autouse=True)
@@ -207,7 +208,10 @@ def test_early_bird_takes_the_first_mask_that_has_settled_by_hand(setup: Setup) 
     assert found.about["settled"] is True
     assert found.mask.keep["fc1.weight"].any(1).nonzero().flatten().tolist() == [0, 1, 2, 3, 9]
     assert found.start.step == 0
-    assert same_bits(found.start.weights, saved[steps[7]].weights)
+    # The weights of that moment, with what goes with the units that went.
+    wanted = zeroed(saved[steps[7]].weights, gone(setup.module(), found.mask))
+    assert same_bits(found.start.weights, wanted)
+    assert not found.start.weights["fc1.bias"][4:9].any()
     restless = {
         s: replace(state, weights=saved[steps[n % 3]].weights)
         for n, (s, state) in enumerate(saved.items())
@@ -216,6 +220,44 @@ def test_early_bird_takes_the_first_mask_that_has_settled_by_hand(setup: Setup) 
     never = emerged(setup, Trajectory(ticket, {**restless, 400: saved[400]}, no_curve()), **options)
     assert never.about["settled"] is False
     assert never.about["searched_steps"] == max(restless)
+
+
+def test_how_far_masks_are_apart_says_something_however_few_units_are_kept() -> None:
+    """You et al. 2020 compare the share itself with .1, at 30 to 70 % of the channels: as it is there.
+
+    Of 20 units each keeps one: two masks with nothing in common differ in 2 of 20 units, .1 and no more, which is the
+    largest there is, as far apart as two that keep 6 of 20 each and share none (.6).
+    """
+
+    def units(*kept: int, of: int = 20) -> list[torch.Tensor]:
+        return [torch.tensor([unit in kept for unit in range(of)])]
+
+    assert distance(units(0, 1, 2, 3, 4, 5), units(0, 1, 2, 3, 4, 6)) == pytest.approx(
+        0.1
+    )  # 2 of 20, as they say
+    assert distance(units(*range(10)), units(*range(1, 11))) == pytest.approx(0.1)
+    assert distance(units(*range(14)), units(*range(1, 15))) == pytest.approx(0.1)
+    assert distance(units(0), units(1)) == pytest.approx(0.6)
+    assert distance(units(0), units(0)) == 0
+    assert distance(units(*range(19)), units(*range(1, 20))) == pytest.approx(
+        0.6
+    )  # nor is it vacuous above .95
+    both = [*units(0), *units(*range(20))]  # a layer that is kept whole says nothing
+    assert distance(both, [*units(1), *units(*range(20))]) == pytest.approx(0.6)
+    assert distance(units(*range(20)), units(*range(20))) == 0
+
+
+def test_early_bird_does_not_settle_while_masks_have_nothing_in_common(setup: Setup) -> None:
+    """One of 12 units, another at every look, and one of 8 and of 10: never do more than 2 of 30 differ, .067."""
+    ticket, steps = dense_ticket(setup, 0), looks(setup)
+    saved = {}
+    for number, step in enumerate(steps):
+        size = torch.tensor([2.0 if unit == number % 12 else 1.0 for unit in range(12)])
+        weights = {**ticket.start.weights, "fc1.weight": size[:, None].expand(12, 64).clone()}
+        saved[step] = State(weights, {}, {}, step)
+    saved[400] = State(dict(ticket.start.weights), {}, {}, 400)
+    options: dict[str, Any] = {"density": 0.05, "criterion": criteria.l1_units, "allocate": allocate.units}
+    assert emerged(setup, Trajectory(ticket, saved, no_curve()), **options).about["settled"] is False
 
 
 def test_what_each_procedure_waits_for(setup: Setup) -> None:
@@ -384,3 +426,81 @@ def test_early_bird_leaves_the_classes_alone() -> None:
     asked = Experiment.of("digits", method="early-bird")
     assert (asked.criterion, asked.allocate, asked.exclude) == ("l1_units", "units", ("fc3.weight",))
     assert asked.describe()["rewind"] is None
+
+
+def warm_units(tmp_path: Path, method: str, model: str, **choices: Any) -> None:
+    """A ticket of whole units with trained weights: what goes with dead units is 0 at the start and at the end."""
+    usual = {
+        "criterion": "l1_units",
+        "allocate": "units",
+        "density": (0.5, 0.3),
+        "replicates": 2,
+        "optimizer": "sgd",
+    }
+    result, experiment = searched(
+        tmp_path, method, model, **{**usual, "lr": 0.05, "momentum": 0.9, **choices}
+    )
+    planned = plan(experiment)
+    module = planned.setup.module()
+    for level in (1, 2):
+        for arm in ("ticket", "reinit"):
+            for replicate in range(2):
+                path = trajectory(
+                    planned, Store(tmp_path / "store"), level=level, arm=arm, replicate=replicate
+                )
+                lost = gone(module, path.ticket.mask)
+                assert any(name.endswith("bias") for name in lost)
+                for state in (
+                    (path.ticket.start, path.saved[max(path.saved)]) if arm == "ticket" else (path.saved[24],)
+                ):
+                    for name, dead in lost.items():
+                        assert not bool(state.weights[name][dead].any()), name
+        kept = result.document["levels"][level]
+        path = trajectory(planned, Store(tmp_path / "store"), level=level, arm="ticket", replicate=0)
+        count = effective_count(module, path.ticket.mask)
+        assert kept["effective_density"]["ticket"] == pytest.approx(
+            count / path.ticket.mask.total(), rel=1e-6
+        )
+        assert kept["effective_density"]["ticket"] < kept["density"]
+        assert "random" not in kept["effective_density"]
+    assert any("without those that only read dead units" in w for w in result.document["verdict"]["warnings"])
+
+
+@pytest.mark.parametrize("model", ["lenet-20-10", "networks:convolutional"])
+def test_tickets_of_whole_units_have_no_dead_units_that_live_on(tmp_path: Path, model: str) -> None:
+    warm_units(tmp_path, "early-bird", model, steps=24)
+    warm_units(tmp_path / "imp", "imp", model, rewind="fine_tune")
+    warm_units(tmp_path / "one-shot", "one-shot", model)
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        (
+            {"criterion": "l1_units", "allocate": "layerwise"},
+            "allocate layerwise would choose among them by position",
+        ),
+        (
+            {"criterion": "l2_units", "allocate": "global_top"},
+            "allocate global_top would choose among them by position",
+        ),
+        (
+            {"criterion": "geometric_median", "method": "set"},
+            "allocate erk would choose among them by position",
+        ),
+        ({"criterion": "l1_units", "method": "rigl"}, "allocate erk would choose among them by position"),
+        (
+            {"criterion": "l1_units", "allocate": "units", "exclude": ()},
+            "those of the output layer are the classes",
+        ),
+        ({"allocate": "units", "exclude": ("fc1.weight",)}, "those of the output layer are the classes"),
+    ],
+)
+def test_what_would_prune_whole_classes_is_refused(choices: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        plan(Experiment.of("digits", model="lenet-20-10", **{**SMALL, **choices}))
+
+
+def test_units_leave_the_classes_alone_by_default() -> None:
+    experiment = Experiment.of("digits", method="one-shot", criterion="l1_units")
+    assert (experiment.allocate, experiment.exclude) == ("units", ("fc3.weight",))

@@ -132,3 +132,8 @@ def _marked(criterion: Criterion, name: str, default: Any) -> Any:
     while isinstance(criterion, partial):
         criterion = criterion.func
     return getattr(criterion, name, default)
+
+
+def scores_units(criterion: Criterion) -> bool:
+    """Whether it gives all weights of an output unit one score, so that only whole units can go."""
+    return usual_allocate(criterion) == "units"

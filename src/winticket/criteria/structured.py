@@ -1,6 +1,8 @@
 """Criteria for whole filters and neurons: every weight of one output unit has the unit's score.
 
-They go with an allocation that keeps units whole (`allocate.units`).
+They go with an allocation that keeps units whole: `allocate.units`, which is what they take if none is given, with the
+output layer left out. With one that takes weights singly, equal scores would prune by position, and whole classes with
+it; that is refused.
 """
 
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor, fx, nn
 from winticket.criteria.evidence import NETWORK, Evidence, needs
 from winticket.ticket import Scores
 
-REVISION = 1
+REVISION = 2
 
 _NORMALISED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -30,9 +32,16 @@ def l2_units(e: Evidence) -> Scores:
 def geometric_median(e: Evidence) -> Scores:
     """A filter's summed distance to the others of its layer: those near the geometric median can be replaced.
 
-    He et al. 2019 (Filter Pruning via Geometric Median).
+    He et al. 2019 (Filter Pruning via Geometric Median), eq. 5. Filters that are pruned already are none of the layer's
+    any more, and score 0.
     """
-    return _spread(e, {name: torch.cdist(_rows(e, name), _rows(e, name)).sum(1) for name in e.mask.keep})
+    scores = {}
+    for name in e.mask.keep:
+        rows, layout = _rows(e, name), e.mask.laid_out(name)
+        alive = layout.by_unit(e.mask.keep[name]).flatten(1).any(1)
+        scores[name] = rows.new_zeros(len(rows))
+        scores[name][alive] = torch.cdist(rows[alive], rows[alive]).sum(1)
+    return _spread(e, scores)
 
 
 @needs(NETWORK, allocate="units")
@@ -53,16 +62,18 @@ def batchnorm_scale(e: Evidence) -> Scores:
 
 def _rows(e: Evidence, name: str) -> Tensor:
     """A layer's alive weights by output unit, float64 [units, rest]."""
-    weight = e.now.weights[name].double()
-    return weight.masked_fill(~e.mask.keep[name], 0).flatten(1)
+    weight = e.now.weights[name].double().masked_fill(~e.mask.keep[name], 0)
+    return e.mask.laid_out(name).by_unit(weight).flatten(1)
 
 
 def _spread(e: Evidence, units: dict[str, Tensor]) -> Scores:
     """A score per unit as a score per weight."""
-    return {
-        name: score.view(-1, *[1] * (e.mask.keep[name].ndim - 1)).expand(e.mask.keep[name].shape).clone()
-        for name, score in units.items()
-    }
+    spread = {}
+    for name, score in units.items():
+        layout, like = e.mask.laid_out(name), e.mask.keep[name]
+        each = score.view(-1, 1, 1).expand(layout.by_unit(like).shape)
+        spread[name] = layout.from_units(each, like).clone()
+    return spread
 
 
 def _batchnorms(module: nn.Module) -> dict[str, str]:

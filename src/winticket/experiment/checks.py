@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from winticket import models
+from winticket import allocate, models
 from winticket.align import symmetry
 from winticket.criteria.evidence import TRAINING, needed, rounds_at_init
 from winticket.experiment.names import control, stages
@@ -27,6 +27,7 @@ from winticket.rewind import fine_tune
 from winticket.schedules import cubic_at, geometric_at
 from winticket.ticket import Mask, Ticket, Trajectory, same_bits
 from winticket.train import check_precision
+from winticket.units import unknown
 
 DRAWS = 3  # initialisations compared: a network of very few weights may draw the same twice
 
@@ -112,10 +113,19 @@ def _check_criterion(experiment: Experiment) -> None:
 
 
 def _check_units(experiment: Experiment, setup: Setup) -> None:
+    """Whole units are scored and taken together, never those of the output layer, and what goes with them is known."""
+    by = stages(experiment)["allocate"]
+    if by is not allocate.units:
+        return
     output = models.output_layer(setup.module())
-    if experiment.allocate == "units" and output in prunable(setup):
+    if output in prunable(setup):
         raise ValueError(
             f"allocate units takes whole units, and those of the output layer are the classes; exclude {output}"
+        )
+    if reason := unknown(setup.module()):
+        raise ValueError(
+            "allocate units takes whole units, and the shift of a BatchNorm behind one goes with it, but which it is "
+            f"in {setup.model} is not known: {reason}; take an allocation that prunes weights singly"
         )
 
 

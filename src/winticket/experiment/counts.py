@@ -8,7 +8,7 @@ from winticket import models, schedules
 from winticket.allocate import quotas
 from winticket.experiment.names import resolve, stages
 from winticket.procedures.setup import Setup
-from winticket.procedures.stages import Density, prunable
+from winticket.procedures.stages import Density, prunable, whole_mask
 from winticket.ticket import Mask
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def counts(experiment: "Experiment", setup: Setup) -> list[int]:
     ValueError if a level would keep none of a layer, or would prune nothing.
     """
     weights = dict(setup.module().named_parameters())
-    whole = Mask.full({n: weights[n].detach() for n in prunable(setup)})
+    whole = whole_mask(setup, {name: weight.detach() for name, weight in weights.items()})
     by_quota = experiment.allocate in ("layerwise", "global_top")
     kept = [whole.total(), *(_quotas if by_quota else _tried)(experiment, setup, whole)]
     for level in range(1, len(kept)):

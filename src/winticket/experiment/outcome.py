@@ -5,11 +5,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
+from winticket import models
 from winticket.experiment import paces
 from winticket.experiment.plan import BESIDE, GATE, SOURCE, Place, Plan
-from winticket.experiment.transfers import Transfer, another_width
+from winticket.experiment.remarks import effective, remarks
 from winticket.run import Store
-from winticket.ticket import Curve, Failed, Seeds, Trajectory
+from winticket.ticket import Curve, Failed, Seeds, Trajectory, output_units
+from winticket.units import effective_count, whole
 
 if TYPE_CHECKING:
     from winticket.judge import Verdict
@@ -25,6 +29,10 @@ class Trained:
     curve: Curve
     how: Mapping[str, Any]
     emptied: tuple[str, ...]
+    classes: tuple[int, ...] = ()
+    """Output units that no weight goes into, though their layer has some."""
+    effective: int | None = None
+    """Under a mask of whole units: kept weights that do not merely read dead ones."""
     searched_steps: int | None = None
     """Where the mask was drawn from the middle of a training: after how many steps of it."""
     settled: bool = True
@@ -64,6 +72,7 @@ def document(runs: Runs, verdict: "Verdict") -> dict[str, Any]:
     plan = runs.plan
     told = verdict.as_json()
     checks = {level.density: level.as_json() for level in verdict.levels}
+    output = models.last_layer(plan.setup.module())
     levels = []
     for number, density in enumerate(plan.densities()):
         arms = runs.arms(number)
@@ -82,7 +91,14 @@ def document(runs: Runs, verdict: "Verdict") -> dict[str, Any]:
                 "checks": {}
                 if number == 0
                 else {**checks[density], "time_left_out": no_early_stop(runs, number), "pace": pace},
-                "emptied": {arm: gone for arm, entries in arms.items() if (gone := _emptied(entries))},
+                "emptied": {
+                    arm: gone for arm, entries in arms.items() if (gone := _emptied(entries, output))
+                },
+                "effective_density": {
+                    arm: count / plan.counts[0]
+                    for arm, entries in arms.items()
+                    if (count := effective(entries))
+                },
             }
         )
     return {
@@ -90,7 +106,7 @@ def document(runs: Runs, verdict: "Verdict") -> dict[str, Any]:
         "data": _data(plan),
         "verdict": {
             **told,
-            "warnings": [*told["warnings"], *_varied(runs), *_went_on(runs), *_unsettled(runs)],
+            "warnings": [*told["warnings"], *remarks(runs)],
         },
         "levels": levels,
         "dense_doubled": measured(runs.by_place[0, GATE]) if (0, GATE) in runs.by_place else None,
@@ -156,48 +172,6 @@ def _spent(entry: Replicate) -> dict[str, Any]:
     if not isinstance(entry, Trained):
         return dict.fromkeys(SPENT)
     return {"steps": entry.how.get("steps"), "flops": entry.how.get("work"), "seconds": entry.seconds}
-
-
-def _varied(runs: Runs) -> list[str]:
-    """A warning about an allocation that is not the criterion's own."""
-    sentence = runs.plan.experiment.variant()
-    return [] if sentence is None else [sentence]
-
-
-def _went_on(runs: Runs) -> list[str]:
-    """A warning about tickets that do not have the start that they are a ticket by."""
-    experiment, setup = runs.plan.experiment, runs.plan.setup
-    if isinstance(experiment, Transfer) and another_width(setup, experiment.source.setup()):
-        return [
-            f"masks alone were carried from {experiment.source.model}: ticket and re-initialised twin differ by the "
-            "draw of their weights and by nothing else, so what speaks here is the random mask"
-        ]
-    rewind = experiment.rewind
-    if rewind not in ("learning_rate", "fine_tune"):
-        return []
-    return [
-        f"rewind {rewind}: tickets go on from the trained weights of the level before, so theirs have had more steps "
-        "than the dense network's and the re-initialised ones'"
-    ]
-
-
-def _unsettled(runs: Runs) -> list[str]:
-    """Warnings about tickets that were drawn from the middle of a training."""
-    tickets = [e for (_, arm), entries in runs.by_place.items() if arm == "ticket" for e in entries]
-    loose = sum(isinstance(e, Trained) and not e.settled for e in tickets)
-    if not any(isinstance(e, Trained) and e.searched_steps for e in tickets):
-        return []
-    early = (
-        "tickets go on from weights that the search had trained already, so theirs have had more steps than the dense "
-        "network's and the re-initialised ones'"
-    )
-    if not loose:
-        return [early]
-    return [
-        early,
-        f"{loose} of {len(tickets)} masks had not settled in the first half of the training; their tickets were drawn "
-        "at its end",
-    ]
 
 
 def failures(runs: Runs) -> list[dict[str, Any]]:
@@ -271,7 +245,9 @@ def _stack(plan: Plan, store: Store, place: Place) -> tuple[Replicate, ...]:
         planned = None if arm == SOURCE else plan.counts[level]
         entries, seconds = store.get(key), store.meta(key).get("seconds")
         share = float(str(seconds)) / len(entries) if seconds is not None else None
-        return tuple(_slim(entry, planned=planned, seconds=share) for entry in entries)
+        # Tickets of a transfer's source are of another network.
+        module = None if arm == SOURCE else plan.setup.module()
+        return tuple(_slim(entry, module, planned=planned, seconds=share) for entry in entries)
     failure = store.failure(key)
     if failure is not None:
         reason = failure.traceback.strip().splitlines()[-1]
@@ -281,10 +257,12 @@ def _stack(plan: Plan, store: Store, place: Place) -> tuple[Replicate, ...]:
     return tuple(Failed(reason, None, s) for s in seeds)
 
 
-def _slim(entry: Trajectory | Failed, *, planned: int | None, seconds: float | None) -> Replicate:
+def _slim(
+    entry: Trajectory | Failed, module: nn.Module | None, *, planned: int | None, seconds: float | None
+) -> Replicate:
     if isinstance(entry, Failed):
         return entry
-    mask = entry.ticket.mask
+    mask, output = entry.ticket.mask, models.last_layer(module) if module else ""
     if planned is not None and mask.count() != planned:
         reason = (
             f"its allocation kept {mask.count()} weights where {planned} were planned; an allocation keeps the same "
@@ -297,6 +275,8 @@ def _slim(entry: Trajectory | Failed, *, planned: int | None, seconds: float | N
         entry.curve,
         entry.about,
         mask.emptied(),
+        mask.empty_units(output) if output in mask.keep and output not in mask.emptied() else (),
+        effective_count(module, mask) if module and whole(mask) else None,
         int(str(searched)) if searched is not None else None,
         bool(told.get("settled", True)),
         seconds,
@@ -359,9 +339,12 @@ def measured(entries: Sequence[Replicate]) -> dict[str, Any]:
     }
 
 
-def _emptied(entries: Sequence[Replicate]) -> list[str]:
-    """Layers that some replicate of an arm has no weight left in."""
-    return sorted({name for r in entries if isinstance(r, Trained) for name in r.emptied})
+def _emptied(entries: Sequence[Replicate], output: str) -> list[str]:
+    """Layers that some replicate of an arm has no weight left in, and output units (classes) of the layer `output`."""
+    there = [r for r in entries if isinstance(r, Trained)]
+    classes = sorted({unit for r in there for unit in r.classes})
+    layers = sorted({name for r in there for name in r.emptied})
+    return [*layers, output_units(output, classes)] if classes else layers
 
 
 def _model_density(plan: Plan, level: int) -> float:

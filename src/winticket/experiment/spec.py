@@ -278,8 +278,7 @@ class Experiment:
         recipe = Recipe(**{k: v for k, v in chosen.items() if k in RECIPE_FIELDS})
         own = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
         experiment = cls(data=data_name, recipe=recipe, **own)
-        by_units = experiment.allocate == "units" and (method == "early-bird" or not choices.get("allocate"))
-        if by_units and "exclude" not in choices:
+        if experiment.allocate == "units" and "exclude" not in choices:
             output = models.output_layer(experiment.setup().module())  # its units are the classes
             return replace(experiment, exclude=(output,))
         return experiment

@@ -13,9 +13,9 @@ from winticket.experiment.choices import effective, own_rate, proportionate
 from winticket.experiment.names import stages
 from winticket.experiment.spec import RECIPE_FIELDS, Experiment
 from winticket.procedures.setup import Setup
-from winticket.procedures.stages import prunable
+from winticket.procedures.stages import prunable, whole_mask
 from winticket.procedures.transfer import kept_here
-from winticket.ticket import Mask, Weights
+from winticket.ticket import Weights
 
 CHOICES = (
     "model",
@@ -233,7 +233,7 @@ def _new(here: Setup, given: Weights) -> tuple[str, ...]:
 def _layers(source: Experiment, setup: Setup, *, seed: int) -> list[Mapping[str, int]]:
     """What the source's allocation keeps of random scores in every layer, at levels 0..levels."""
     weights = dict(setup.module().named_parameters())
-    mask = Mask.full({n: weights[n].detach() for n in prunable(setup)})
+    mask = whole_mask(setup, {name: weight.detach() for name, weight in weights.items()})
     generator = torch.Generator().manual_seed(seed)
     scores = {name: torch.rand(keep.shape, generator=generator) for name, keep in mask.keep.items()}
     kept = [mask.layers()]

@@ -11,16 +11,18 @@ from torch import Tensor, nn
 
 from winticket.allocate import Allocate, erk, layerwise
 from winticket.criteria import Criterion, magnitude
-from winticket.criteria.evidence import Batch
+from winticket.criteria.evidence import Batch, scores_units
 from winticket.loops.scoring import (
     Density,
     Scoring,
     allocation_for,
     check_by_layer,
+    check_classes,
     check_densities,
     name_of,
     seeds_for,
     whole,
+    without_classes,
 )
 from winticket.loops.sparse import Sparse
 from winticket.schedules import cubic_at
@@ -191,9 +193,9 @@ def _thinning(
     seeds: Seeds | None,
 ) -> Sparse:
     every = _checked("gradual", steps, every)
-    dense = whole(
-        score.model, exclude=exclude, seeds=seeds_for(score.model, seeds, criterion=score.criterion)
-    )
+    seeds = seeds_for(score.model, seeds, criterion=score.criterion)
+    dense = whole(score.model, exclude=without_classes(score.model, allocate, exclude), seeds=seeds)
+    check_classes(score.model, dense.mask, allocate)
     check_densities(dense, [density], allocate)
     magnitudes = {name: dense.start.weights[name].abs() for name in dense.mask.keep}
     try:
@@ -218,6 +220,11 @@ def _regrowing(
     exclude: Sequence[str],
     seeds: Seeds | None,
 ) -> Sparse:
+    if scores_units(score.criterion):
+        raise ValueError(
+            f"{name_of(score.criterion)} gives all weights of a unit one score, and {method} exchanges weights singly, "
+            "so that position would decide; take a criterion of weights"
+        )
     check_by_layer(method, allocate)
     every = _checked(method, steps, every)
     dense = whole(score.model, exclude=exclude, seeds=seeds_for(score.model, seeds))

@@ -59,7 +59,7 @@ class Learned:
         for name, score in self.scores.items():
             best = best_scores(self._kind, score.detach().unsqueeze(0), count=self._counts[name])
             keep[name] = best.squeeze(0).cpu()
-        return Mask(keep)
+        return replace(self._dense.mask, keep=keep)
 
     @property
     def ticket(self) -> Ticket:
@@ -71,7 +71,7 @@ class Learned:
 
     @contextmanager
     def _going_on(self) -> Iterator[Learned]:
-        warn_of_emptied("the mask that is learned", self.mask, stacklevel=_CALLER)
+        warn_of_emptied("the mask that is learned", self.mask, model=None, stacklevel=_CALLER)
         module, first = bare(self._model), {n: s.detach().clone() for n, s in self.scores.items()}
         with ExitStack() as stack:
             for parameter in module.parameters():

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from winticket import units
 from winticket.allocate import Allocate
 from winticket.criteria import Criterion, magnitude
 from winticket.criteria.evidence import TRAINING, Batch, needed, rounds_at_init
@@ -14,15 +15,17 @@ from winticket.loops.scoring import (
     Density,
     Scoring,
     allocation_for,
+    check_classes,
     check_densities,
     name_of,
     seeds_for,
     warn_of_emptied,
     whole,
+    without_classes,
 )
 from winticket.schedules import geometric_at
-from winticket.ticket import Seeds, Ticket
-from winticket.train import check_ranks
+from winticket.ticket import JSON, Seeds, Ticket
+from winticket.train import bare, check_ranks
 
 
 def prune(
@@ -47,8 +50,10 @@ def prune(
     ticket then going on from the trained weights. A criterion takes as many rounds as its paper: SynFlow a hundred, at
     density d^(k/100) after round k (Tanaka et al. 2020, algorithm 1). The model itself is left alone.
 
-    `allocate` is by default that of the criterion's paper: `layerwise` for magnitude, `global_top` for SNIP. One that
-    makes another method of the criterion is warned of, and refused if it undoes the criterion, as LAMP in layers.
+    `allocate` is by default that of the criterion's paper: `layerwise` for magnitude, `global_top` for SNIP, `units`
+    for criteria that score those (the output layer, whose units are the classes, is then left out unless `exclude` says
+    otherwise). One that makes another method of the criterion is warned of, and refused if it undoes the criterion, as
+    LAMP in layers.
 
     `density` is in (0, 1), or shares by layer as the allocation takes them; weights of Linear and Conv layers may be
     pruned, less the patterns in `exclude`. Criteria that look at the network or at data are given the model and
@@ -63,7 +68,9 @@ def prune(
     """
     score = Scoring(model, criterion, batches, example)
     allocate = allocation_for(criterion, allocate, stacklevel=2)
-    found = whole(model, exclude=exclude, seeds=seeds_for(model, seeds, criterion=criterion))
+    seeds = seeds_for(model, seeds, criterion=criterion)
+    found = whole(model, exclude=without_classes(model, allocate, exclude), seeds=seeds)
+    check_classes(model, found.mask, allocate)
     if TRAINING in needed(criterion):
         raise ValueError(
             f"{name_of(criterion)} looks at what training did to each weight, and a model as it is does not say where "
@@ -78,9 +85,12 @@ def prune(
         error.add_note(f"{name_of(criterion)} prunes in {rounds} rounds of falling density")
         raise
     for now in ways:
-        found = replace(found, mask=allocate(score(found, found.start), found.mask, density=now))
-    warn_of_emptied(f"density {density}", found.mask, stacklevel=2)
-    about = {"criterion": name_of(criterion), "allocate": name_of(allocate)}
+        mask = allocate(score(found, found.start), found.mask, density=now)
+        found = replace(found, mask=mask).settled(bare(model))
+    warn_of_emptied(f"density {density}", found.mask, model=model, stacklevel=2)
+    about: dict[str, JSON] = {"criterion": name_of(criterion), "allocate": name_of(allocate)}
+    if units.whole(found.mask):
+        about["effective_density"] = units.effective_count(bare(model), found.mask) / found.mask.total()
     found = replace(found, origin="ticket", about=about)
     check_ranks(model, found)
     return found

@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from winticket.allocate import BY_LAYER, Allocate, layerwise
+from winticket.allocate import BY_LAYER, Allocate, layerwise, units
 from winticket.criteria import Criterion, Evidence
 from winticket.criteria.evidence import DATA, NETWORK, RANDOM, Batch, needed
-from winticket.models import eligible
+from winticket.models import eligible, last_layer
 from winticket.pairing import usual, variant
 from winticket.ticket import Mask, Scores, Seeds, State, Ticket
 from winticket.train import bare, check_whole, drawn_seed, shared_buffers
+from winticket.units import layouts, unknown
+from winticket.units import whole as whole_units
 
 Density = float | Mapping[str, float]
 
@@ -94,7 +96,8 @@ def whole(model: nn.Module, *, exclude: Sequence[str] = (), seeds: Seeds | None 
                 "the block, or take the parametrizations off (torch.nn.utils.parametrize.remove_parametrizations)"
             )
         raise ValueError("the model has no weight to prune: no Linear or Conv layer, or all are excluded")
-    return Ticket(Mask.full({n: start.weights[n] for n in left}), start, "dense", seeds or Seeds(0, 0))
+    mask = Mask.full({n: start.weights[n] for n in left}, layout=layouts(bare(model)))
+    return Ticket(mask, start, "dense", seeds or Seeds(0, 0))
 
 
 def seeds_for(model: nn.Module, seeds: Seeds | None, *, criterion: Criterion | None = None) -> Seeds:
@@ -138,6 +141,25 @@ def require_function(what: str, given: object) -> None:
         raise TypeError(f"{what} is {shown}, or one of your own")
 
 
+def takes_units(allocate: Allocate) -> bool:
+    """Whether an allocation keeps units whole, if it is one of ours."""
+    return (allocate.func if isinstance(allocate, partial) else allocate) is units
+
+
+def without_classes(model: nn.Module, allocate: Allocate, exclude: Sequence[str]) -> Sequence[str]:
+    """What is excluded: if whole units go and nothing is said, the output layer, whose units are the classes."""
+    return exclude or ((last_layer(bare(model)),) if takes_units(allocate) else ())
+
+
+def check_classes(model: nn.Module, mask: Mask, allocate: Allocate) -> None:
+    """ValueError where whole units of the output layer could go."""
+    output = last_layer(bare(model))
+    if takes_units(allocate) and output in mask.keep:
+        raise ValueError(
+            f"allocate.units takes whole units, and those of the output layer are the classes; exclude {output!r}"
+        )
+
+
 def check_by_layer(method: str, allocate: Allocate) -> None:
     """ValueError for an allocation of ours whose pattern or counts a method that keeps layers' counts would lose."""
     function = allocate.func if isinstance(allocate, partial) else allocate
@@ -171,10 +193,26 @@ def check_densities(ticket: Ticket, densities: Iterable[Density], allocate: Allo
         mask, last = smaller, smaller.density()
 
 
-def warn_of_emptied(what: str, mask: Mask, *, before: Mask | None = None, stacklevel: int) -> None:
-    """RuntimeWarning, at the caller's `stacklevel`, where layers keep nothing that kept something in `before`."""
+def warn_of_emptied(
+    what: str, mask: Mask, *, model: nn.Module | None, before: Mask | None = None, stacklevel: int
+) -> None:
+    """RuntimeWarning, at the caller's `stacklevel`, where layers keep nothing that kept something in `before`.
+
+    With a `model`, where output units begin to lose all their weights as well, and where whole units begin to go while
+    a BatchNorm's shift cannot go with them. Without: weights come back in a mask that is learned or regrown.
+    """
+    output = last_layer(bare(model)) if model is not None else ""
+    if before and output in before.keep and before.empty_units(output):
+        output = ""
+    begun = model is not None and whole_units(mask) and not (before and whole_units(before))
+    if model is not None and begun and (reason := unknown(bare(model))):
+        warnings.warn(
+            f"{what} takes whole units, but the shift of a BatchNorm behind one cannot be taken with it: {reason}",
+            RuntimeWarning,
+            stacklevel=stacklevel + 1,
+        )
     known = before.emptied() if before else ()
-    if emptied := [name for name in mask.emptied() if name not in known]:
+    if emptied := [name for name in mask.emptied(output=output) if name not in known]:
         warnings.warn(
             f"{what} leaves no weight in {', '.join(emptied)}: nothing passes through",
             RuntimeWarning,

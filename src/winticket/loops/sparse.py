@@ -31,6 +31,7 @@ class Sparse:
         self._ticket, self._changes = replace(dense, mask=mask), changes
         self._at = frozenset(changes.steps(0, total))
         self._grow = changes.grow if isinstance(changes, Regrowing) else None
+        self._told_of = None if self._grow else model  # units may come back in a mask that is regrown
         self._rule: Rule | None = None
         self._told = False
         self._optimizers: list[torch.optim.Optimizer] = []
@@ -43,7 +44,7 @@ class Sparse:
     @property
     def ticket(self) -> Ticket:
         """That mask, with the weights and buffers that the model had before the block."""
-        return replace(self._ticket, origin="ticket")
+        return replace(self._ticket, origin="ticket").settled(bare(self._model))
 
     def __repr__(self) -> str:
         return f"Sparse(step {self.step} of {self._total}, {self.ticket})"
@@ -70,7 +71,12 @@ class Sparse:
 
     @contextmanager
     def _going_on(self, optimizer: Optimizer | Sequence[Optimizer]) -> Iterator[Sparse]:
-        warn_of_emptied("the mask that training begins with", self.mask, stacklevel=_CALLER)
+        warn_of_emptied(
+            "the mask that training begins with",
+            self.mask,
+            model=self._told_of,
+            stacklevel=_CALLER,
+        )
         with ExitStack() as stack:
             # The mask's hook comes first, so what a change sees is masked.
             self._rule = stack.enter_context(in_force(self._model, self.mask, optimizer=optimizer))
@@ -132,9 +138,15 @@ class Sparse:
         before = self.mask
         mask = self._changes.change(self._ticket, state_of(self._model, step=self.step), self._gradient)
         if self._grow:
-            mask = Mask({**mask.keep, **{name: before.keep[name] for name in self._untrained()}})
+            mask = replace(mask, keep={**mask.keep, **{n: before.keep[n] for n in self._untrained()}})
         check_ranks(self._model, mask)
-        warn_of_emptied(f"the mask after step {self.step}", mask, before=before, stacklevel=_CALLER)
+        warn_of_emptied(
+            f"the mask after step {self.step}",
+            mask,
+            model=self._told_of,
+            before=before,
+            stacklevel=_CALLER,
+        )
         self._ticket = replace(self._ticket, mask=mask)
         rule.replace(mask)
         parameters = dict(bare(self._model).named_parameters())

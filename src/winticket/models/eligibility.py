@@ -49,6 +49,11 @@ def output_layer(module: nn.Module) -> str:
     return weights[-1]
 
 
+def last_layer(module: nn.Module) -> str:
+    """Name of the last Linear or Conv weight by order of definition, "" if there is none."""
+    return next(reversed(eligible(module)), "")
+
+
 def _owners(module: nn.Module) -> dict[str, list[_Owner]]:
     """Each parameter's name with all the places that hold it, in order of definition."""
     held: dict[int, list[_Owner]] = {}

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from winticket.models.nearest import nearest
+from winticket.units import layout_of
 
 SCHEMES = (
     "glorot-normal",
@@ -35,7 +36,7 @@ def initialise(module: nn.Module, *, scheme: str, generator: Generator) -> None:
         for layer in module.modules():
             if not isinstance(layer, nn.Linear | _ConvNd):
                 continue
-            weight = init_of(scheme, layer.weight.shape, generator)
+            weight = _drawn(layer, scheme, generator)
             layer.weight.copy_(weight)
             if layer.bias is not None:
                 bound = 1 / math.sqrt(_fan_in(weight)) if scheme == "default" else 0.0
@@ -43,6 +44,16 @@ def initialise(module: nn.Module, *, scheme: str, generator: Generator) -> None:
                 layer.bias.copy_(
                     drawn.uniform_(-bound, bound, generator=generator) if bound else drawn.zero_()
                 )
+
+
+def _drawn(layer: nn.Linear | _ConvNd, scheme: str, generator: Generator) -> Tensor:
+    """The layer's weight; of a transposed convolution, drawn as [out, in, *kernel] but under "default"."""
+    layout = layout_of(layer)
+    if scheme == "default" or not layout.inputs_first:
+        return init_of(scheme, layer.weight.shape, generator)
+    units = layout.by_unit(layer.weight)
+    drawn = init_of(scheme, (*units.shape[:2], *layer.weight.shape[2:]), generator)
+    return layout.from_units(drawn.flatten(2), layer.weight)
 
 
 def init_of(scheme: str, shape: Sequence[int], generator: Generator) -> Tensor:
@@ -56,7 +67,8 @@ def init_of(scheme: str, shape: Sequence[int], generator: Generator) -> Tensor:
     - normal, uniform: √(1 / fan_in). LeCun et al. 1998, "Efficient BackProp".
     - orthogonal: a random (semi-)orthogonal matrix [out, in·k]. Saxe et al. 2014.
     - signed-constant: ±√(2 / fan_in), each sign with probability 1/2. Ramanujan et al. 2020.
-    - default: what PyTorch gives Linear and Conv layers, uniform within ±1/√fan_in.
+    - default: what PyTorch gives Linear and Conv layers, uniform within ±1/√fan_in (of a transposed convolution it
+      takes the channels of its output for those that go in).
 
     Raises ValueError for an unknown scheme, or a shape of fewer than two dimensions.
     """

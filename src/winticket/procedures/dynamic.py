@@ -30,7 +30,7 @@ from winticket.ticket import Failed, Mask, Ticket, Trajectory
 from winticket.train import Gradient, relative_cost, rules
 from winticket.train.rules import Grow, Regrowing, Score, Thinning, random_mask, usual_every
 
-REVISION = 1
+REVISION = 2
 
 
 def set_(

@@ -20,10 +20,11 @@ from winticket.procedures.setup import Setup
 from winticket.rewind import Rewind, fine_tune
 from winticket.run import Json, Task, step, task
 from winticket.schedules import geometric_at
-from winticket.ticket import Curve, Failed, Mask, Seeds, State, Ticket, Trajectory
+from winticket.ticket import Curve, Failed, Mask, Seeds, State, Ticket, Trajectory, Weights
 from winticket.train import Changes, Learning, train
+from winticket.units import layouts
 
-REVISION = 2
+REVISION = 3
 SCORED_PER_CLASS = 10
 
 Density = float | Mapping[str, float]
@@ -45,7 +46,12 @@ def dense_ticket(setup: Setup, replicate: int) -> Ticket:
     """The whole network at its own initialisation: one replicate's θ₀ with nothing pruned."""
     seeds = Seeds(setup.seed, replicate)
     start = setup.initial(seeds.derive("init"))
-    return Ticket(Mask.full({n: start.weights[n] for n in prunable(setup)}), start, "dense", seeds)
+    return Ticket(whole_mask(setup, start.weights), start, "dense", seeds)
+
+
+def whole_mask(setup: Setup, weights: Weights) -> Mask:
+    """The mask that prunes nothing of what may be pruned."""
+    return Mask.full({n: weights[n] for n in prunable(setup)}, layout=layouts(setup.module()))
 
 
 def prunable(setup: Setup) -> tuple[str, ...]:
@@ -163,7 +169,7 @@ def prune(
     scores = criterion(evidence(setup, path.ticket, now, criterion))
     mask = allocate(scores, path.ticket.mask, density=density)
     where = {"step": rewind_step} if takes_step(rewind) else {}
-    return replace(rewind(path, mask, **where), origin="ticket")
+    return replace(rewind(path, mask, **where), origin="ticket").settled(setup.module())
 
 
 def takes_step(rewind: Rewind) -> bool:
@@ -194,7 +200,8 @@ def prune_untrained(
         now = geometric_at(density, number / rounds)
         path = Trajectory(found, {found.start.step: found.start}, no_curve())
         scores = criterion(evidence(setup, found, found.start, criterion))
-        found = replace(rewind(path, allocate(scores, found.mask, density=now)), origin="ticket")
+        pruned = rewind(path, allocate(scores, found.mask, density=now))
+        found = replace(pruned, origin="ticket").settled(setup.module())
     return found
 
 

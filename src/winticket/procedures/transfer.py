@@ -1,15 +1,16 @@
 """Transfer: tickets that were found elsewhere, put where they are to train now."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import torch
 
 from winticket.align import resized, symmetry
 from winticket.allocate import layerwise
 from winticket.procedures.setup import Setup
-from winticket.procedures.stages import Found, prunable
+from winticket.procedures.stages import Found, whole_mask
 from winticket.run import Task, step
-from winticket.ticket import Mask, State, Ticket
+from winticket.ticket import State, Ticket
 
 
 def transfer(setup: Setup, tickets: Iterable[Task], there: Setup | None = None) -> Iterator[Found]:
@@ -31,9 +32,9 @@ def carried(setup: Setup, ticket: Ticket, *, whole: bool = False) -> Ticket:
     drawn = setup.initial(ticket.seeds.derive("init")).weights
     given = ticket.start.weights
     weights = {n: given[n] if given[n].shape == w.shape else w for n, w in drawn.items()}
-    mask = Mask({n: ticket.mask.keep[n] for n in prunable(setup)})
-    if whole:
-        mask = Mask.full({n: weights[n] for n in mask.keep})
+    mask = whole_mask(setup, weights)
+    if not whole:
+        mask = replace(mask, keep={n: ticket.mask.keep[n] for n in mask.keep})
     origin = "dense" if whole else ticket.origin
     return Ticket(mask, State(weights, ticket.start.buffers, {}, 0), origin, ticket.seeds, ticket.about)
 
@@ -48,7 +49,7 @@ def widened(setup: Setup, there: Setup, ticket: Ticket, *, whole: bool = False) 
     """
     # Not the seed of the search's own initialisation, whose first units would have the very same weights.
     start = setup.initial(ticket.seeds.derive("init of another width"))
-    mask = Mask.full({n: start.weights[n] for n in prunable(setup)})
+    mask = whole_mask(setup, start.weights)
     origin = "dense" if whole else ticket.origin
     if not whole:
         old = {n: ticket.mask.keep[n] for n in mask.keep}

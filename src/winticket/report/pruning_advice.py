@@ -64,11 +64,13 @@ def spare_emptied_layers(document: Document) -> str | None:
                 return _spare_in_transfer(document, level, names)
             rate = said(document, "output_rate")
             slower = "" if rate is None else f"; if it is the output layer, --output-rate {rate / 2:g}"
+            end = "a network with an emptied layer cannot learn (layer collapse: Tanaka et al. 2020)"
+            if all("(output unit" in name for name in names):
+                end = "a class whose unit has no weight has the same score for every example"
             return (
                 f"Prune more slowly or stop at fewer --levels{slower}: at "
                 f"{density_percent(level['density'])} of the weights the ticket lost every weight of "
-                f"{', '.join(names)}, and a network with an emptied layer cannot learn (layer collapse: "
-                "Tanaka et al. 2020)."
+                f"{', '.join(names)}, and {end}."
             )
     return None
 

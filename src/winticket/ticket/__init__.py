@@ -1,5 +1,6 @@
 """The nouns of the field (mask, state, ticket, trajectory) and the file that a ticket is kept in."""
 
+from winticket.ticket.bits import same_bits
 from winticket.ticket.file import FORMAT_VERSION, TicketFileError
 from winticket.ticket.nouns import (
     JSON,
@@ -12,7 +13,7 @@ from winticket.ticket.nouns import (
     Ticket,
     Trajectory,
     Weights,
-    same_bits,
+    output_units,
 )
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "TicketFileError",
     "Trajectory",
     "Weights",
+    "output_units",
     "same_bits",
 ]

@@ -13,7 +13,7 @@ The safetensors metadata has one entry, "winticket", a JSON object:
     origin, step, seeds {root, replicate}, about (model, recipe, data fingerprint, ...)
     tensors         {group: [names]} in their proper order
     density         kept / eligible;  model_density: the same over all parameters
-    layers          {name: {kept, total, shape}} of the eligible layers
+    layers          {name: {kept, total, shape}} of the eligible layers; `layout` too where it is not the usual one
     excluded        names of the parameters that are not eligible
     written_by      versions of winticket, torch, numpy, python
     sha256          over this object without "sha256" (JSON, sorted keys, no spaces, ASCII) and then, sorted

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
@@ -18,21 +18,34 @@ import torch
 from torch import Tensor, nn
 
 from winticket.ticket import file
+from winticket.units import PLAIN, Layout, gone, zeroed
 
 Weights: TypeAlias = Mapping[str, Tensor]
 Scores: TypeAlias = Mapping[str, Tensor]
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
+
+SHOWN = 8
+"""Output units that are named, where more of them have no weight left."""
+
+
+def output_units(layer: str, units: Sequence[int]) -> str:
+    """Some units of the output layer in words, as "fc3.weight (output units 0, 7)"."""
+    shown = ", ".join(map(str, units[:SHOWN])) + (f" and {len(units) - SHOWN} more" if units[SHOWN:] else "")
+    return f"{layer} (output {'unit' if len(units) == 1 else 'units'} {shown})"
 
 
 @dataclass(frozen=True, eq=False)
 class Mask:
     """Which eligible weights are alive. A state of its own: never inferred from zeros in the weights.
 
-    `keep` has one bool tensor per eligible weight, of that weight's shape; True is alive.
+    `keep` has one bool tensor per eligible weight, of that weight's shape; True is alive. `layout` says, for weights
+    that are not [units, inputs, *positions], which axis is what (`winticket.units.layouts(model)` knows, of a
+    transposed convolution for instance); allocations, criteria and controls go by it.
     Raises TypeError, naming the layer, where a tensor is not bool.
     """
 
     keep: Mapping[str, Tensor]
+    layout: Mapping[str, Layout] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, keep in self.keep.items():
@@ -42,11 +55,23 @@ class Mask:
                     f"the mask of layer {name!r} is {given}, not torch.bool; compare to make one (scores > 0)"
                 )
         object.__setattr__(self, "keep", dict(self.keep))
+        special = {n: self.layout[n] for n in self.keep if self.layout.get(n, PLAIN) != PLAIN}
+        object.__setattr__(self, "layout", special)
 
     @classmethod
-    def full(cls, weights: Weights) -> Mask:
-        """The mask that keeps every one of `weights` (give the eligible ones only)."""
-        return cls({name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()})
+    def full(cls, weights: Weights, *, layout: Mapping[str, Layout] | None = None) -> Mask:
+        """The mask that keeps every one of `weights` (give the eligible ones only), which are laid out so."""
+        keep = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+        return cls(keep, layout or {})
+
+    def laid_out(self, name: str) -> Layout:
+        """Which axis of a layer's weight is what."""
+        return self.layout.get(name, PLAIN)
+
+    def empty_units(self, name: str) -> tuple[int, ...]:
+        """The units of a layer that no weight goes into, by number."""
+        rows = self.laid_out(name).by_unit(self.keep[name]).flatten(1)
+        return tuple(torch.nonzero(~rows.any(1)).flatten().tolist()) if rows.numel() else ()
 
     def layers(self) -> dict[str, tuple[int, int]]:
         """Layer name -> (weights kept, weights in all), in the mask's own order."""
@@ -66,9 +91,14 @@ class Mask:
             raise ValueError("a mask over no weights has no density; the model has no eligible weight")
         return self.count() / self.total()
 
-    def emptied(self) -> tuple[str, ...]:
-        """Names of the layers that have weights but keep none: nothing passes through them."""
-        return tuple(name for name, (kept, total) in self.layers().items() if total and not kept)
+    def emptied(self, *, output: str = "") -> tuple[str, ...]:
+        """Names of the layers that have weights but keep none: nothing passes through them.
+
+        Of the layer called `output`, whose units are the classes, those too that no weight goes into, in words.
+        """
+        names = tuple(name for name, (kept, total) in self.layers().items() if total and not kept)
+        lost = self.empty_units(output) if output in self.keep and output not in names else ()
+        return (*names, output_units(output, lost)) if lost else names
 
     def within(self, wider: Mask) -> bool:
         """True where every weight kept here is kept in `wider` too. ValueError if the layers differ."""
@@ -170,16 +200,27 @@ class Ticket:
             raise ValueError("a ticket without parameters has no density")
         return (parameters - self.mask.total() + self.mask.count()) / parameters
 
+    def settled(self, model: nn.Module) -> Ticket:
+        """The ticket with all that goes with dead units 0 in its start, if its mask takes whole units of `model`."""
+        lost = gone(model, self.mask)
+        return (
+            replace(self, start=replace(self.start, weights=zeroed(self.start.weights, lost)))
+            if lost
+            else self
+        )
+
     @torch.no_grad()
     def load_into(self, model: nn.Module) -> None:
         """Put the start state into `model`, pruned weights 0: weights and buffers, in place.
 
+        Under a mask of whole units, what goes with a dead unit is 0 as well (`winticket.units.dead`).
         ValueError, before anything is written, where names or shapes are not the ticket's.
         """
         parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
         _same_layers("ticket and model", self.start.weights, parameters)
         _same_layers("the buffers of ticket and model", self.start.buffers, buffers)
-        for name, value in self.mask.apply(self.start.weights).items():
+        start = zeroed(self.mask.apply(self.start.weights), gone(model, self.mask))
+        for name, value in start.items():
             parameters[name].copy_(value)
         for name, value in self.start.buffers.items():
             buffers[name].copy_(value)
@@ -199,7 +240,12 @@ class Ticket:
             "density": self.mask.density(),
             "model_density": self.model_density(),
             "layers": {
-                name: {"kept": kept, "total": total, "shape": list(self.mask.keep[name].shape)}
+                name: {
+                    "kept": kept,
+                    "total": total,
+                    "shape": list(self.mask.keep[name].shape),
+                    **({"layout": asdict(self.mask.layout[name])} if name in self.mask.layout else {}),
+                }
                 for name, (kept, total) in self.mask.layers().items()
             },
             "excluded": list(self.excluded()),
@@ -220,8 +266,10 @@ class Ticket:
         ticket, or of a newer format.
         """
         tensors, document = file.read(Path(path))
+        said = {name: layer.get("layout") for name, layer in document["layers"].items()}
+        layout = {name: Layout(**options) for name, options in said.items() if options}
         return cls(
-            mask=Mask(tensors["mask"]),
+            mask=Mask(tensors["mask"], layout),
             start=State(
                 weights=tensors["weights"],
                 buffers=tensors["buffers"],
@@ -346,23 +394,6 @@ class Failed:
     reason: str
     step: int | None
     seeds: Seeds
-
-
-def same_bits(a: Weights, b: Weights) -> bool:
-    """True where both have the same names, and under each name the same dtype, shape and bytes.
-
-    Stricter than ==: 0.0 and -0.0 differ; and looser: a nan is the same as itself.
-    """
-    return a.keys() == b.keys() and all(
-        a[name].dtype == b[name].dtype
-        and a[name].shape == b[name].shape
-        and torch.equal(_bytes(a[name]), _bytes(b[name]))
-        for name in a
-    )
-
-
-def _bytes(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
 
 
 def _names(names: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -38,16 +39,21 @@ def _count(module: nn.Module, example: Tensor) -> Forward | None:
     rows = len(example)
     uses: dict[str, float] = {}
 
-    def note(name: str, layer: nn.Module, result: Tensor) -> None:
-        positions = result.numel() / len(layer.get_parameter("weight")) / rows
-        uses[name] = uses.get(name, 0.0) + 2 * positions
+    def note(name: str, layer: nn.Module, x: Tensor, result: Tensor) -> None:
+        # A transposed convolution uses its weight once for every position that it reads, the others that they write.
+        places = (
+            x.numel() / layer.in_channels
+            if isinstance(layer, _ConvTransposeNd)
+            else result.numel() / len(layer.get_parameter("weight"))
+        )
+        uses[name] = uses.get(name, 0.0) + 2 * places / rows
 
     handles = [
-        layer.register_forward_hook(lambda m, _, out, name=name: note(name, m, out))
+        layer.register_forward_hook(lambda m, given, out, name=name: note(name, m, given[0], out))
         for name, layer in (
             (f"{n}.weight" if n else "weight", m)
             for n, m in module.named_modules()
-            if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+            if isinstance(m, nn.Linear | _ConvNd)
         )
     ]
     modes = {part: part.training for part in module.modules()}

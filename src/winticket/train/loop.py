@@ -154,14 +154,14 @@ def _changed(run: Run, changes: Changes, feed: Feed) -> Run:
 
         def gradient(r: int = r, ticket: Ticket = ticket) -> Mapping[str, Tensor]:
             if count:  # weights that are 0 are so forward and by inputs; by weights all count
-                run.work[r] += run.recipe.batch * (2 * count.masked(ticket.mask.layers()) + count.total)
+                run.work[r] += run.recipe.batch * (2 * count.masked(run.kept[r]) + count.total)
             # Dropout's noise in it is the replicate's own, whoever else has diverged.
             torch.default_generator.manual_seed(ticket.seeds.derive("change", run.step))
             weights, buffers = ({k: v[r] for k, v in now[part].items()} for part in ("weights", "buffers"))
             found = dense_gradient(run.asked.module, weights, buffers, x[r], y[r])
             return {name: g.cpu() for name, g in found.items()}
 
-        state = one(now, r, run.step, ticket)
+        state = one(now, r, run.step, ticket, run.gone[r])
         # The last update's weights were in no loss yet.
         goes_on = sound[r] and all(bool(w.isfinite().all()) for w in state.weights.values())
         masks.append(changes.change(ticket, state, gradient) if goes_on else ticket.mask)
@@ -212,12 +212,10 @@ def _operations(run: Run) -> list[float]:
     if count is None:
         return [math.nan] * len(run.tickets)
     found: list[float] = []
-    for ticket in run.tickets:
+    for ticket, alive in zip(run.tickets, run.kept, strict=True):
         learning = run.asked.learning
         kept = (
-            {n: (c, ticket.mask.keep[n].numel()) for n, c in learning.counts.items()}
-            if learning
-            else ticket.mask.layers()
+            {n: (c, ticket.mask.keep[n].numel()) for n, c in learning.counts.items()} if learning else alive
         )
         # A mask is learned by the gradients of all weights, kept or not.
         by_weight = count.total if learning else count.masked(kept)
@@ -284,8 +282,9 @@ def _finish(run: Run, alive: Sequence[Ticket], data: Data) -> list[Trajectory | 
                 Failed(f"the loss stopped being finite at step {diverged}", diverged, ticket.seeds)
             )
             continue
-        found = ticket if masks[r] is ticket.mask else replace(ticket, mask=masks[r])
-        saved = {step: one(parts, r, step, found) for step, parts in states.items()}
+        mask = masks[r] if masks[r] is ticket.mask else replace(masks[r], layout=ticket.mask.layout)
+        found = replace(ticket, mask=mask)
+        saved = {step: one(parts, r, step, found, run.gone[r]) for step, parts in states.items()}
         told = {**about, "work": run.work[r] if math.isfinite(run.work[r]) else None}
         results.append(Trajectory(found, saved, curve(table[:, r], grid), told))
     return results

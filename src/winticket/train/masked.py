@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from winticket.ticket import Mask, Ticket
 from winticket.train.wrapped import bare, check_ranks, check_whole
+from winticket.units import gone as taken_along
 
 
 class Optimizer(Protocol):
@@ -40,6 +41,10 @@ def masked(
     ends. An optimiser of another make given as `optimizer` (or several) is followed after every step as well.
     Names in the state dict stay as they are; nothing of it remains on the model afterwards, and the weights stay
     pruned.
+
+    Under a mask of whole units (every filter or neuron kept whole or not at all) a dead unit is dead: its bias, the
+    scale and shift of its BatchNorm and the weights that read it are 0 as well, as far as the model's graph tells, and
+    the model computes what it would with those units cut out. Under any other mask biases stay as they are.
 
     Gradients of pruned weights are exactly 0, so that the norm that clipping looks at is the ticket's own, and moments
     of a fresh optimiser are 0 there. That alone would not do: moments gathered before, and weight decay, move weights
@@ -99,7 +104,7 @@ def in_force(
         mask.load_into(model)
         mask = mask.mask
     _check(model, mask)
-    rule = Rule(model, {name: ~keep for name, keep in mask.keep.items()})
+    rule = Rule(model, mask)
     with ExitStack() as stack:
         stack.callback(rule.end)
         stack.callback(rule)
@@ -111,7 +116,7 @@ def in_force(
             handles.append(whole.register_forward_pre_hook(rule))
         # A state dict may be taken of a part: every module that holds a masked weight looks after it.
         parameters = dict(model.named_parameters())
-        for owner in {"", *_holders(model, [parameters[name] for name in mask.keep])}:
+        for owner in {"", *_holders(model, [parameters[name] for name in rule.pruned])}:
             before_state_dict: Callable[..., RemovableHandle] = model.get_submodule(
                 owner
             ).register_state_dict_pre_hook
@@ -179,6 +184,16 @@ class Followed:
         return result
 
 
+def pruned_of(model: nn.Module, mask: Mask) -> dict[str, Tensor]:
+    """What is to be 0: pruned weights and, under a mask of whole units, what goes with dead ones."""
+    dead = taken_along(model, mask)
+    pruned = {
+        name: ~keep | dead.pop(name).to(keep.device) if name in dead else ~keep
+        for name, keep in mask.keep.items()
+    }
+    return {**pruned, **dead}
+
+
 class Rule:
     """Zero the `pruned` weights of `model` as it is now, and their gradients as they arise.
 
@@ -187,8 +202,8 @@ class Rule:
     `.grad`, summed over the backward passes since gradients were reset.
     """
 
-    def __init__(self, model: nn.Module, pruned: dict[str, Tensor]) -> None:
-        self.model, self.pruned = model, pruned
+    def __init__(self, model: nn.Module, mask: Mask) -> None:
+        self.model, self.pruned = model, pruned_of(model, mask)
         self.recording = False
         self.seen: dict[str, Tensor] = {}
         self.arrived: dict[str, Tensor] = {}
@@ -274,8 +289,10 @@ class Rule:
 
     def replace(self, mask: Mask) -> None:
         """Another mask over the same weights, from now on."""
-        for name, keep in mask.keep.items():
-            self.pruned[name] = (~keep).to(self.pruned[name].device)
+        pruned = pruned_of(self.model, mask)
+        for name, before in self.pruned.items():  # what dead units took along may be free again
+            pruned.setdefault(name, torch.zeros_like(before))
+        self.pruned.update(pruned)
         self()
 
     def end(self) -> None:
@@ -285,6 +302,6 @@ class Rule:
         self.watched.clear()
         self.pruned.clear()
 
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[nn.Module, dict[str, Tensor]]]:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[nn.Module, Mask]]:
         """A copy of the model, or what is read back from a file, has hooks that do nothing."""
-        return Rule, (nn.Module(), {})
+        return Rule, (nn.Module(), Mask({}))

@@ -5,7 +5,7 @@ The rules are pure and know no training loop: the one in `winticket.train` asks 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -99,7 +99,8 @@ class Regrowing:
             name: best(scores[name], keep, int(keep.sum()) - dropped[name])
             for name, keep in ticket.mask.keep.items()
         }
-        return Mask({name: keep | best(wanted[name], ~keep, dropped[name]) for name, keep in stays.items()})
+        grown = {name: keep | best(wanted[name], ~keep, dropped[name]) for name, keep in stays.items()}
+        return replace(ticket.mask, keep=grown)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from winticket.train.engine import Engine, convert, trusted
 from winticket.train.recipe import Recipe
 from winticket.train.step import Step
 from winticket.train.supermask import Learning, Supermask
+from winticket.units import gone, zeroed
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ class Run:
     saved: dict[int, dict[str, dict[str, Tensor]]] = field(default_factory=dict)
     update: Step | None = None
     work: list[float] = field(default_factory=list)  # operations so far, of each replicate
+    gone: list[dict[str, Tensor]] = field(
+        default_factory=list
+    )  # what dead units took along, of each replicate
+    kept: list[dict[str, tuple[int, int]]] = field(
+        default_factory=list
+    )  # (weights that compute, all) by layer
 
     @property
     def recipe(self) -> Recipe:
@@ -69,14 +76,27 @@ def begin(alive: Sequence[Ticket], asked: Asked) -> Run:
     module, recipe, device = asked.module, asked.recipe, asked.device
     # A mask that is learned chooses from all weights.
     masked = [t.start.weights if asked.learning else t.mask.apply(t.start.weights) for t in alive]
+    lost = [{} if asked.learning else gone(module, t.mask) for t in alive]
+    masked = [zeroed(w, dead) for w, dead in zip(masked, lost, strict=True)]
     weights = {k: torch.stack([w[k] for w in masked]).to(device) for k in masked[0]}
     buffers = {k: torch.stack([t.start.buffers[k] for t in alive]).to(device) for k in alive[0].start.buffers}
-    keep = {k: torch.stack([t.mask.keep[k] for t in alive]).to(device) for k in alive[0].mask.keep}
+    live = [
+        {k: keep & ~dead[k] if k in dead else keep for k, keep in t.mask.keep.items()}
+        for t, dead in zip(alive, lost, strict=True)
+    ]
+    keep = {k: torch.stack([one[k] for one in live]).to(device) for k in alive[0].mask.keep}
+    # What no mask covers and dead units take along: biases, and BatchNorm's scale and shift.
+    beside = {
+        k: torch.stack([~dead[k] if k in dead else torch.ones(shape, dtype=torch.bool) for dead in lost])
+        for k, shape in ((k, w.shape) for k, w in masked[0].items() if k not in keep)
+        if any(k in dead for dead in lost)
+    }
     together = stacked.may_stack(module, device, recipe.stacking)
     converted = convert(module, keep, recipe, engine=asked.engine, stacked=together, example=asked.example)
     converted = trusted(module, converted, weights, buffers, asked.example)
     pruned = {k for k, m in keep.items() if not bool(m.all())} - set(converted.structures)
     weights, masks = converted.pack(weights), {k: keep[k].to(weights[k].dtype) for k in keep if k in pruned}
+    masks |= {k: live.to(weights[k]) for k, live in beside.items()}
     learned, supermask = weights, None
     if asked.learning:
         supermask = Supermask(asked.learning, weights, [t.seeds for t in alive])
@@ -106,6 +126,8 @@ def begin(alive: Sequence[Ticket], asked: Asked) -> Run:
         curves=Curves(len(alive)),
         supermask=supermask,
         work=[0.0] * len(alive),
+        gone=lost,
+        kept=[{k: (int(m.sum()), m.numel()) for k, m in one.items()} for one in live],
     )
 
 
@@ -145,7 +167,7 @@ def remasked(run: Run, masks: Sequence[Mask], now: Mapping[str, Mapping[str, Ten
     """The run with other masks; what is new in a mask starts at 0, in the optimiser's state as well."""
     tickets = []
     for r, (ticket, mask) in enumerate(zip(run.tickets, masks, strict=True)):
-        state = one(now, r, run.step, ticket)
+        state = one(now, r, run.step, ticket, run.gone[r])
         stays = {name: keep & ticket.mask.keep[name] for name, keep in mask.keep.items()}
         slots = {
             key: value.masked_fill(~stays[name], 0)
@@ -189,7 +211,8 @@ def set_aside(run: Run) -> dict[str, Any]:
 
 def restore(run: Run, kept: dict[str, Any]) -> Run:
     if kept["keep"]:
-        run = remasked(run, [Mask(keep) for keep in kept["keep"]], snapshot(run))
+        masks = [replace(t.mask, keep=k) for t, k in zip(run.tickets, kept["keep"], strict=True)]
+        run = remasked(run, masks, snapshot(run))
     for name, value in kept["scores"].items():
         run.learned[name].copy_(value)
     for name, value in run.converted.pack(kept["now"]["weights"]).items():
@@ -213,9 +236,11 @@ def _on(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor
     return {name: value.to(device) for name, value in tensors.items()}
 
 
-def one(parts: Mapping[str, Mapping[str, Tensor]], r: int, step: int, ticket: Ticket) -> State:
+def one(
+    parts: Mapping[str, Mapping[str, Tensor]], r: int, step: int, ticket: Ticket, dead: Mapping[str, Tensor]
+) -> State:
     """Replicate r's state, on the CPU; pruned weights are +0.0, since a product with the mask also gives -0.0."""
-    weights = ticket.mask.apply({k: v[r].detach().cpu() for k, v in parts["weights"].items()})
+    weights = zeroed(ticket.mask.apply({k: v[r].detach().cpu() for k, v in parts["weights"].items()}), dead)
     buffers = {k: v[r].detach().cpu().clone() for k, v in parts["buffers"].items()}
     optimizer = {
         k: (v if k.startswith("step/") else v[r]).detach().cpu().clone()

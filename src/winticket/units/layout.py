@@ -1,0 +1,103 @@
+"""Which axis of a weight is what: the one place that knows, for every kind of layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a layer's weight is laid out; by default [units, inputs, *positions], as in Linear and Conv layers.
+
+    `inputs_first`: [inputs, units, *positions], as in transposed convolutions, embeddings (a token is an input) and
+    the Conv1D of Transformers. `groups` of a convolution: a unit reads the inputs of its own group alone, so one axis
+    holds those of one group ([units, inputs / groups, ...]; inputs first: [inputs, units / groups, ...]). `gates` of a
+    recurrent layer: its rows are the units once for every gate, [gates * units, inputs].
+    """
+
+    inputs_first: bool = False
+    groups: int = 1
+    gates: int = 1
+
+    def by_unit(self, weight: Tensor) -> Tensor:
+        """The values of `weight` as [units, inputs of a unit, positions]; of a recurrent layer, gates are positions."""
+        if self.gates > 1:
+            return weight.reshape(self.gates, weight.shape[0] // self.gates, -1).permute(1, 2, 0)
+        if weight.ndim < 2:
+            return weight.reshape(-1, 1, 1)
+        flat = weight.reshape(*weight.shape[:2], -1)
+        if not self.inputs_first:
+            return flat
+        grouped = flat.reshape(self.groups, -1, *flat.shape[1:])
+        return grouped.transpose(1, 2).reshape(-1, grouped.shape[1], flat.shape[2])
+
+    def from_units(self, values: Tensor, like: Tensor) -> Tensor:
+        """The inverse of `by_unit`: [units, inputs, positions] in the shape of the weight `like`."""
+        if self.gates > 1:
+            return values.permute(2, 0, 1).reshape(like.shape)
+        if self.inputs_first:
+            units, inputs, positions = values.shape
+            grouped = values.reshape(self.groups, units // self.groups, inputs, positions)
+            return grouped.transpose(1, 2).reshape(like.shape)
+        return values.reshape(like.shape)
+
+    def rows(self, weight: Tensor) -> Tensor:
+        """One row [weights] for every sum that the layer forms: a unit, or a unit's gate."""
+        if self.gates > 1:
+            return weight.reshape(weight.shape[0], -1)
+        return self.by_unit(weight).flatten(1)
+
+    def from_rows(self, values: Tensor, like: Tensor) -> Tensor:
+        """The inverse of `rows`."""
+        if self.gates > 1:
+            return values.reshape(like.shape)
+        return self.from_units(values.reshape(self.by_unit(like).shape), like)
+
+
+PLAIN = Layout()
+
+
+def layouts(module: nn.Module) -> dict[str, Layout]:
+    """The layout of every parameter that is not laid out as [units, inputs, *positions], by name.
+
+    A weight that layers of several kinds share (an output layer tied to its embedding) is the Linear or Conv layer's.
+    """
+    known: dict[int, Layout] = {}
+    for path, layer in module.named_modules():
+        for name, parameter in layer.named_parameters(recurse=False):
+            if parameter.ndim < 2:
+                continue
+            owner, attribute = _parametrized(module, path, name) or (layer, name)
+            if id(parameter) not in known or isinstance(owner, nn.Linear | _ConvNd):
+                known[id(parameter)] = layout_of(owner, attribute)
+    named = {name: known.get(id(parameter), PLAIN) for name, parameter in module.named_parameters()}
+    return {name: layout for name, layout in named.items() if layout != PLAIN}
+
+
+def _parametrized(module: nn.Module, path: str, name: str) -> tuple[nn.Module, str] | None:
+    """The layer and its parameter that the original at `path` stands for under torch's parametrizations."""
+    above, found, attribute = path.rpartition("parametrizations.")
+    if not found or not name.startswith("original"):
+        return None
+    return module.get_submodule(above.removesuffix(".")), attribute
+
+
+def layout_of(layer: nn.Module, name: str = "weight") -> Layout:
+    """The layout of one of a layer's parameters."""
+    if isinstance(layer, _ConvTransposeNd):
+        return Layout(inputs_first=True, groups=layer.groups)
+    if isinstance(layer, _ConvNd):
+        return Layout(groups=layer.groups)
+    if isinstance(layer, nn.Embedding | nn.EmbeddingBag) or (
+        type(layer).__name__ == "Conv1D"
+        and hasattr(layer, "nf")  # Transformers', which need not be installed
+    ):
+        return Layout(inputs_first=True)
+    if name.startswith(("weight_ih", "weight_hh")):
+        for kinds, gates in (((nn.LSTM, nn.LSTMCell), 4), ((nn.GRU, nn.GRUCell), 3)):
+            if isinstance(layer, kinds):
+                return Layout(gates=gates)
+    return PLAIN

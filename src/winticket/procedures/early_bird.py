@@ -7,12 +7,13 @@ from torch import Tensor
 
 from winticket.allocate import Allocate, units
 from winticket.criteria import Criterion, l1_units
+from winticket.criteria.applied import mask_of
 from winticket.procedures.setup import Setup
 from winticket.procedures.stages import Density, Found, dense_ticket, evidence, trained
 from winticket.run import step
 from winticket.ticket import Mask, State, Ticket, Trajectory
 
-REVISION = 1
+REVISION = 2
 SETTLED = 0.1
 """The distance below which two masks count as one."""
 LOOKS = 5
@@ -75,9 +76,8 @@ def emerged(
         state for number, state in sorted(path.saved.items()) if number in looks(setup) or number == end
     ]
     for state in [s for s in states if s.step != end] or states:
-        mask = allocate(
-            criterion(evidence(setup, path.ticket, state, criterion)), path.ticket.mask, density=density
-        )
+        seen = evidence(setup, path.ticket, state, criterion)
+        mask = mask_of(criterion, seen, allocate=allocate, density=density)
         masks.append(_flat(mask))
         settled = len(masks) >= LOOKS and all(
             float((masks[-1] != before).double().mean()) < SETTLED for before in masks[-LOOKS:-1]

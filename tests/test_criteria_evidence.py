@@ -387,27 +387,37 @@ def test_layers_are_pruned_in_the_order_in_which_they_compute() -> None:
     assert torch.equal(found.keep["first.weight"], at_once.keep["first.weight"])
 
 
-def test_synflow_of_a_text_begins_with_ones_for_embeddings() -> None:
-    """h = 3 · 1 over three tokens, whatever they are; out = |W2| |W1| h + biases."""
+class Bag(nn.Module):
+    """Sums the embeddings of three tokens, and of their places where it has such."""
 
-    class Bag(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(0)
-            self.embed, self.one, self.two = nn.Embedding(11, 5), nn.Linear(5, 4), nn.Linear(4, 2)
+    def __init__(self, places: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.one, self.two = nn.Embedding(11, 5), nn.Linear(5, 4), nn.Linear(4, 2)
+        self.place = nn.Embedding(places, 5) if places else None
 
-        def forward(self, x: Tensor) -> Tensor:
-            out: Tensor = self.two(self.one(self.embed(x).sum(1)))
-            return out
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embed(x)
+        if self.place is not None:
+            h = h + self.place(torch.arange(x.shape[1]))
+        out: Tensor = self.two(self.one(h.sum(1)))
+        return out
 
-    model = Bag()
-    e = replace(given_for(model, []), example=torch.zeros(1, 3, dtype=torch.int64))
-    one, two = (w.double().abs() for w in (e.now.weights["one.weight"], e.now.weights["two.weight"]))
-    reached = 3 * one.sum(1) + e.now.weights["one.bias"].double().abs()
-    agree(criteria.synflow(e), {"one.weight": 3 * one * two.sum(0)[:, None], "two.weight": two * reached})
-    # An embedding that is pruned too gives what all its tokens at once would: the sum of its rows.
-    e = replace(given_for(model, [], names=["embed.weight"]), example=e.example)
-    embed = e.now.weights["embed.weight"].double().abs()
+
+@pytest.mark.parametrize("places", [0, 3])
+def test_synflow_of_a_text_begins_with_ones_for_tokens(places: int) -> None:
+    """h = 3 · 1 over three tokens, whatever they are, and the sizes of the places; out = |W2| |W1| h + biases."""
+    e = replace(given_for(Bag(places), []), example=torch.zeros(1, 3, dtype=torch.int64))
+    one, two = (e.now.weights[f"{name}.weight"].double().abs() for name in ("one", "two"))
+    begun = 3 + (e.now.weights["place.weight"].double().abs().sum(0) if places else torch.zeros(5))
+    reached = one @ begun.double() + e.now.weights["one.bias"].double().abs()
+    agree(criteria.synflow(e), {"one.weight": one * begun * two.sum(0)[:, None], "two.weight": two * reached})
+
+
+def test_synflow_of_an_embedding_that_is_pruned() -> None:
+    """It gives what all its tokens at once would: the sum of its rows."""
+    e = replace(given_for(Bag(), [], names=["embed.weight"]), example=torch.zeros(1, 3, dtype=torch.int64))
+    one, two, embed = (e.now.weights[f"{name}.weight"].double().abs() for name in ("one", "two", "embed"))
     agree(criteria.synflow(e), {"embed.weight": 3 * embed * (two @ one).sum(0)})
 
 

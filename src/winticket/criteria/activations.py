@@ -20,8 +20,8 @@ def wanda(e: Evidence) -> Scores:
 
     Sun et al. 2024 (Wanda), the authors' lib/prune.py. There compared within each output row, as constant_fan_in does,
     or within groups (n_of_m). Layers are pruned one after the other, so that each is scored by what it reads behind
-    pruned ones; the authors do so block by block of a transformer. Of a convolution, Xᵢ are the pixels that a weight meets, borders included.
-    ValueError for a weight that layers are not called for, or that no example reaches.
+    pruned ones; the authors do so block by block of a transformer. Of a convolution, Xᵢ are the pixels that a weight
+    meets, borders included. ValueError for a weight that layers are not called for, or that no example reaches.
     """
     holders = _holders(e)
     for layer in (layer for layers in holders.values() for layer in layers):

@@ -68,15 +68,16 @@ def grasp(e: Evidence) -> Scores:
 
 @needs(NETWORK, rounds=100, allocate="global_top")
 def synflow(e: Evidence) -> Scores:
-    """Synaptic flow: s = w · ∂R/∂w with R = 1ᵀ f(1) of the network whose weights are |w|; no data.
+    """Synaptic flow: s = |w · ∂R/∂w| with R = 1ᵀ f(1) of the network whose weights are |w|; no data.
 
     Tanaka et al. 2020 (SynFlow), the authors' Pruners/pruners.py. At initialisation over 100 rounds of exponentially
     falling density, in float64 and in evaluation mode. Buffers are made positive as well, as there. A network that
-    reads tokens is given ones where its Embedding layers would look them up.
+    reads tokens is given ones where its Embedding layers would look them up; those of positions give what they have,
+    since a LayerNorm lets nothing of a constant through.
     """
     weights = e.weights()
     flow = _reached(e, _flow(e, weights), again=_flow)
-    return e.of_eligible(w.abs() * g for w, g in zip(_eligible(e, weights), flow, strict=True))
+    return e.of_eligible((w * g).abs() for w, g in zip(_eligible(e, weights), flow, strict=True))
 
 
 @needs(NETWORK, DATA, mode="training", allocate="global_top")
@@ -164,7 +165,7 @@ def _flow(e: Evidence, weights: Weights) -> Influence:
 
 @contextmanager
 def _embedding_ones(network: nn.Module, masked: set[int]) -> Iterator[list[nn.Module]]:
-    """Within the block every Embedding gives ones, [..., width], whatever the tokens; the list has those that were.
+    """Within the block an Embedding that reads nothing but token 1 gives ones, [..., width]; the list has those.
 
     One whose weight is scored itself gives what it would for an input of all tokens at once, the sum of its rows.
     """
@@ -174,11 +175,20 @@ def _embedding_ones(network: nn.Module, masked: set[int]) -> Iterator[list[nn.Mo
             if isinstance(layer, nn.Embedding):
                 scored = id(layer.weight) in masked
 
-                def ones(layer: nn.Embedding, _: object, output: Tensor, scored: bool = scored) -> Tensor:
+                def ones(  # noqa: PLR0917
+                    layer: nn.Embedding,
+                    inputs: tuple[Tensor, ...],
+                    named: dict[str, Tensor],
+                    output: Tensor,
+                    scored: bool = scored,
+                ) -> Tensor:
+                    (tokens,) = (*inputs, *named.values())
+                    if bool((tokens != 1).any()):  # positions, kinds of segments
+                        return output
                     looked_up.append(layer)
                     return layer.weight.sum(0).expand_as(output) if scored else torch.ones_like(output)
 
-                stack.callback(layer.register_forward_hook(ones).remove)
+                stack.callback(layer.register_forward_hook(ones, with_kwargs=True).remove)
         yield looked_up
 
 

@@ -175,7 +175,7 @@ def _embedding_ones(network: nn.Module, masked: set[int]) -> Iterator[list[nn.Mo
             if isinstance(layer, nn.Embedding):
                 scored = id(layer.weight) in masked
 
-                def ones(  # noqa: PLR0917
+                def ones(
                     layer: nn.Embedding,
                     inputs: tuple[Tensor, ...],
                     named: dict[str, Tensor],

@@ -208,7 +208,7 @@ def test_what_goes_wrong_between_two_levels_is_told_as_it_is() -> None:
 
     net = network()
     search = LotteryTicket(DENSITIES, epochs=1, criterion=scores)
-    with pytest.raises(ValueError, match="raises ZeroDivisionError at .*: of the criterion"):
+    with pytest.raises(ValueError, match=r"raises ZeroDivisionError at .*: of the criterion"):
         fit(module_of(net, []), search)
     assert len(search.tickets) == 1
 

@@ -205,7 +205,7 @@ VARIANTS = [
     ("synflow", "erk", "synflow ranks all weights of the network together"),
     ("lamp", "units", "lamp ranks all weights of the network together"),
     ("wanda", "layerwise", "wanda compares the weights of each output unit in its paper"),
-    ("wanda", "global_top", "wanda compares the weights of each output unit in its paper"),
+    ("wanda", "layerwise", "wanda compares the weights of each output unit in its paper"),
 ]
 
 
@@ -232,7 +232,7 @@ def test_a_variant_of_a_method_is_named(name: str, allocation: str, told: str) -
 
 @pytest.mark.parametrize(
     ("name", "allocation"),
-    [("wanda", "n_of_m"), ("magnitude", "global_top"), ("magnitude", "n_of_m"), ("random", "erk")],
+    [("wanda", "n_of_m"), ("magnitude", "layerwise"), ("magnitude", "n_of_m"), ("random", "erk")],
 )
 def test_what_papers_do_is_not_warned_of(name: str, allocation: str) -> None:
     options: dict[str, Any] = {"criterion": CRITERIA[name], "allocate": getattr(allocate, allocation)}

@@ -205,7 +205,6 @@ VARIANTS = [
     ("synflow", "erk", "synflow ranks all weights of the network together"),
     ("lamp", "units", "lamp ranks all weights of the network together"),
     ("wanda", "layerwise", "wanda compares the weights of each output unit in its paper"),
-    ("wanda", "layerwise", "wanda compares the weights of each output unit in its paper"),
 ]
 
 
@@ -232,7 +231,7 @@ def test_a_variant_of_a_method_is_named(name: str, allocation: str, told: str) -
 
 @pytest.mark.parametrize(
     ("name", "allocation"),
-    [("wanda", "n_of_m"), ("magnitude", "layerwise"), ("magnitude", "n_of_m"), ("random", "erk")],
+    [("wanda", "n_of_m"), ("magnitude", "global_top"), ("magnitude", "n_of_m"), ("random", "erk")],
 )
 def test_what_papers_do_is_not_warned_of(name: str, allocation: str) -> None:
     options: dict[str, Any] = {"criterion": CRITERIA[name], "allocate": getattr(allocate, allocation)}
@@ -268,3 +267,8 @@ def test_in_a_loop_the_paper_allocates_by_default() -> None:
     by_layer = {"0.*": 0.25, "*": 0.5}
     with pytest.warns(RuntimeWarning, match="ended"), winticket.set_(network(), by_layer, steps=9) as sparse:
         assert {n: kept for n, (kept, _) in sparse.mask.layers().items()} == {"0.weight": 32, "3.weight": 32}
+
+
+def test_wanda_takes_no_allocation_over_several_layers() -> None:
+    with pytest.raises(ValueError, match=r"wanda scores layer by layer, .* ask for allocate constant_fan_in"):
+        pairing.variant(criteria.wanda, allocate.global_top)

@@ -18,6 +18,7 @@ SECTIONS = {
     "Use the ticket": 1,
     "Your own loop": 8,
     "From and to other tools": 1,
+    "Your own parts": 1,
 }
 """Sections whose blocks run, and how many there are: a block that is not found is not run."""
 
@@ -156,6 +157,9 @@ def test_the_guide_runs(section: str, number: int, tmp_path: Path, monkeypatch: 
         weights = dict(model.named_parameters())
         kept = known["learned"].mask.apply({n: start.weights[n] for n in known["learned"].mask.keep})
         assert all(torch.equal(weights[n], value) for n, value in kept.items())
+    if "steady" in known:
+        assert known["ticket"].mask.count() == 18
+        assert known["ticket"].about["criterion"] == "steady"
     if "search" in known:
         kept = [round(t.mask.density(), 1) for t in known["search"].tickets]
         assert kept == [1.0, *(round(d, 1) for d in (0.5, 0.25, 0.1))][: len(kept)]

@@ -205,7 +205,6 @@ VARIANTS = [
     ("synflow", "erk", "synflow ranks all weights of the network together"),
     ("lamp", "units", "lamp ranks all weights of the network together"),
     ("wanda", "layerwise", "wanda compares the weights of each output unit in its paper"),
-    ("wanda", "global_top", "wanda compares the weights of each output unit in its paper"),
 ]
 
 
@@ -268,3 +267,8 @@ def test_in_a_loop_the_paper_allocates_by_default() -> None:
     by_layer = {"0.*": 0.25, "*": 0.5}
     with pytest.warns(RuntimeWarning, match="ended"), winticket.set_(network(), by_layer, steps=9) as sparse:
         assert {n: kept for n, (kept, _) in sparse.mask.layers().items()} == {"0.weight": 32, "3.weight": 32}
+
+
+def test_wanda_takes_no_allocation_over_several_layers() -> None:
+    with pytest.raises(ValueError, match=r"wanda scores layer by layer, .* ask for allocate constant_fan_in"):
+        pairing.variant(criteria.wanda, allocate.global_top)

@@ -15,6 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from winticket.allocate import Allocate
 from winticket.criteria import Criterion, magnitude
+from winticket.criteria.applied import mask_of, name_of
 from winticket.criteria.evidence import Batch
 from winticket.loops.counting import is_update, updates
 from winticket.loops.scoring import (
@@ -23,7 +24,6 @@ from winticket.loops.scoring import (
     allocation_for,
     check_classes,
     check_densities,
-    name_of,
     require_function,
     seeds_for,
     state_of,
@@ -58,14 +58,16 @@ class Levels:
     `densities` fall, each in (0, 1) or shares by layer as the allocation takes them. Weights of Linear and Conv layers
     may be pruned, less the patterns in `exclude`. Criteria that look at the network or at data are given the model and
     `batches` of (x [B, ...], classes y [B]), for which the model has to return logits [B, classes]; or an `example`
-    [1, ...] where they need no data. They compute on the CPU, in float64. `seeds` are what random criteria draw from;
-    without them, they are drawn from torch's global generator. `allocate` is by default that of the criterion's paper.
+    [1, ...] where they need no data. They compute on the CPU, in float64 where the model can. Those that compare with
+    a weight's initial value take it from where the levels began, under every rewind. `seeds` are what random criteria
+    draw from; without them, they are drawn from torch's global generator. `allocate` is by default that of the
+    criterion's paper.
 
     Under DistributedDataParallel give the wrapped module, on every rank with the same arguments.
 
     Raises ValueError, before any training, where densities do not fall, a pattern fits no weight, the criterion lacks
-    what it needs, the allocation cannot give these densities (it is tried on the magnitudes that are there now), or the
-    model's weights are cut up over processes.
+    what it needs or cannot score this model (it is tried on the weights that are there now), the allocation cannot give
+    these densities (it is tried on their magnitudes), or the model's weights are cut up over processes.
     """
 
     def __init__(
@@ -147,8 +149,9 @@ class Levels:
         return Level(self, number, replace(ticket, origin="ticket", about=about).settled(bare(self.model)))
 
     def _mask(self, path: Trajectory, density: Density) -> Mask:
-        scores = self.score(path.ticket, path.saved[max(path.saved)])
-        return self.allocate(scores, path.ticket.mask, density=density)
+        now = path.saved[max(path.saved)]
+        evidence = self.score.evidence(path.ticket, now, start=self.start.start)
+        return mask_of(self.score.criterion, evidence, allocate=self.allocate, density=density)
 
     def _check(self) -> None:
         if not self.densities:
@@ -166,6 +169,7 @@ class Levels:
                 "rewind.to_init"
             )
         check_densities(self.start, self.densities, self.allocate)
+        self.score.check(self.start, allocate=self.allocate, density=self.densities[0])
 
 
 class Level:

@@ -10,7 +10,7 @@ from typing import Any
 
 from winticket import allocate as room
 from winticket.allocate import Allocate
-from winticket.criteria.evidence import Criterion, usual_allocate
+from winticket.criteria.evidence import Criterion, is_layer_by_layer, usual_allocate
 
 RANKS = {
     "global_top": "ranks all weights of the network together",
@@ -19,6 +19,9 @@ RANKS = {
 """What a criterion's usual allocation says of it. Criteria that prune layer by layer go with every allocation."""
 IN_LAYERS = ("layerwise", "uniform", "erk", "constant_fan_in", "n_of_m")
 """Allocations that compare weights of one layer only, one by one."""
+
+EACH_LAYER = (*IN_LAYERS, "blocks", "units")
+"""Allocations that decide each layer by its own scores."""
 
 
 def usual(criterion: Criterion) -> Allocate:
@@ -45,6 +48,11 @@ def variant(criterion: Criterion, allocate: Allocate) -> str | None:
     given, wanted, name = _name(allocate), usual_allocate(criterion), _name(criterion)
     if getattr(_bare(allocate), "__module__", "") != room.__name__ or given == wanted:
         return None
+    if is_layer_by_layer(criterion) and given not in EACH_LAYER:
+        raise ValueError(
+            f"{name} scores layer by layer, each behind those that are pruned already, and {given} decides over "
+            f"several layers at once; ask for allocate {wanted}, or another of {', '.join(EACH_LAYER)}"
+        )
     same = getattr(_bare(criterion), "in_layer", "")
     if same and given in IN_LAYERS:
         raise ValueError(

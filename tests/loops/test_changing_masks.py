@@ -74,8 +74,8 @@ def magnitude_by_hand(model: nn.Module, names: Iterable[str]) -> dict[str, Tenso
 
 
 def taylor_by_hand(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
-    """(w · ∂L/∂w)² of one batch, of a copy in float64, as in evaluation (Molchanov et al. 2019)."""
-    twin, (x, y) = copy.deepcopy(model).double().eval(), batch(500)
+    """(w · ∂L/∂w)² of one batch, of a copy in float64, as in training (Molchanov et al. 2019)."""
+    twin, (x, y) = copy.deepcopy(model).double().train(), batch(500)
     twin.zero_grad()
     F.cross_entropy(twin(x.double()), y).backward()  # type: ignore[no-untyped-call]
     found = {}

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from winticket import allocate, controls, criteria, data, rewind
+from winticket.criteria.evidence import is_layer_by_layer
 from winticket.data import find_source
 from winticket.experiment import Experiment, Plan, conduct, offered, plan
 from winticket.experiment.outcome import trajectory
@@ -248,7 +249,7 @@ def test_the_examples_that_criteria_see_are_few_of_each_class_and_the_replicates
     one, again, two = (scored(setup, Seeds(0, r)) for r in (0, 0, 1))
     y = torch.cat([y for _, y in one])
     assert torch.bincount(y).tolist() == [SCORED_PER_CLASS] * 10
-    assert [len(y) for _, y in one] == [60, 40]  # batches as in training
+    assert [len(y) for _, y in one] == [50, 50]  # equal ones, no larger than the 60 of training
     assert len(torch.unique(one[0][1])) > 3  # mixed
     assert all(torch.equal(a, b) for a, b in zip(one[0], again[0], strict=True))
     assert not torch.equal(one[0][0], two[0][0])
@@ -312,7 +313,7 @@ def test_every_criterion_prunes_a_network(setup: Setup, name: str, method: str) 
     options: dict[str, Any] = {
         "density": 0.5,
         "criterion": criterion,
-        "allocate": allocate.global_top,
+        "allocate": allocate.layerwise if is_layer_by_layer(criterion) else allocate.global_top,
         "rewind": rewind.to_init,
     }
     moved = {k: w + 0.05 * torch.randn_like(w) for k, w in ticket.start.weights.items()}
@@ -463,3 +464,23 @@ def test_every_control_trains_beside_the_ticket(tmp_path: Path) -> None:
     assert all(len(found[name]["accuracies"]) == 2 and not found[name]["failed"] for name in names)
     page = (tmp_path / "out" / "report.html").read_text()
     assert "signs alone" in page
+
+
+@pytest.mark.parametrize("name", ["to_init", "to_step", "learning_rate"])
+def test_initial_weights_are_the_replicates_at_every_level_and_under_every_rewind(
+    setup: Setup, name: str
+) -> None:
+    """Movement at the second level, whose ticket began with other weights, by hand: |w - w₀|."""
+    dense = dense_ticket(setup, 0)
+    moved = {n: w + 0.05 * torch.randn_like(w) for n, w in dense.start.weights.items()}
+    options: dict[str, Any] = {"criterion": criteria.movement, "allocate": allocate.layerwise}
+    options |= {"rewind": getattr(rewind, name), "rewind_step": 0 if name == "to_init" else 3}
+    path = finished(dense, moved)
+    warm = State({n: w - 0.1 for n, w in moved.items()}, {}, {}, 3)
+    second = prune(setup, replace(path, saved={3: warm, **path.saved}), density=0.6, **options)
+    again = {n: w + 0.05 * torch.randn_like(w) for n, w in moved.items()}
+    third = prune(setup, finished(second, again), density=0.3, **options)
+    wanted = allocate.layerwise(
+        {n: (again[n] - dense.start.weights[n]).abs() for n in second.mask.keep}, second.mask, density=0.3
+    )
+    assert same_bits(third.mask.keep, wanted.keep)

@@ -5,8 +5,9 @@ under the weights' names and in their shapes, finite; weights that are pruned al
 the allocation leaves them out. What a criterion needs beside weights and mask, it says (`criteria.evidence.needs`).
 """
 
+from winticket.criteria.activations import wanda
 from winticket.criteria.evidence import Criterion, Evidence
-from winticket.criteria.gradients import fisher, grasp, snip, synflow, taylor, wanda
+from winticket.criteria.gradients import fisher, grasp, snip, synflow, taylor
 from winticket.criteria.magnitudes import (
     lamp,
     large_final_diff_sign,

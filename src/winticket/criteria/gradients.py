@@ -1,159 +1,249 @@
-"""Criteria from gradients and activations: what the loss, or the flow through the network, says of a weight."""
+"""Criteria from gradients: what the loss, or the flow through the network, says of a weight.
 
+Batches count by the examples in them (by the answers, where an example wants several), so how a loader cuts the same
+examples up makes no difference.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from winticket.criteria.evidence import DATA, NETWORK, Evidence, needs
-from winticket.ticket import Scores
+from winticket.criteria.evidence import DATA, NETWORK, Batch, Evidence, needs
+from winticket.criteria.losses import shares
+from winticket.ticket import Mask, Scores
 
-REVISION = 1
+REVISION = 2
 
 TEMPERATURE = 200.0
 """What GraSP divides logits by (Wang et al. 2020, the authors' pruner/GraSP.py)."""
+PART = 64
+"""Examples of a batch that `taylor` squares the gradient of (Molchanov et al. 2019, the default of their main.py)."""
+
+_WAYS_OUT = "exclude it, or give more examples (batches=...) where the criterion looks at some"
+
+Weights = dict[str, Tensor]
+Influence = list[Tensor | None]
+"""A tensor per eligible weight in the mask's order; None of one that the computation does not use."""
 
 
 @needs(NETWORK, DATA, allocate="global_top")
 def snip(e: Evidence) -> Scores:
-    """Connection sensitivity: s = |w · ∂L/∂w|, the gradient summed over the batches.
+    """Connection sensitivity: s = |w · ∂L/∂w|, L the mean loss over all examples.
 
-    Lee et al. 2019 (SNIP). Their division by the sum of all scores leaves the order as it is, and is left out.
+    Lee et al. 2019 (SNIP). In evaluation mode, as the authors' snip/prune.py (is_train: False). Their division by the
+    sum of all scores leaves the order as it is, and is left out.
     """
     weights = e.weights()
-    gradients = _gradients(e, weights)
+    gradients = _reached(e, _gradients(e, weights))
     return e.of_eligible((w * g).abs() for w, g in zip(_eligible(e, weights), gradients, strict=True))
 
 
-@needs(NETWORK, DATA, allocate="global_top")
+@needs(NETWORK, DATA, mode="training", allocate="global_top")
 def grasp(e: Evidence) -> Scores:
     """Gradient signal preservation: s = w · (H g), of the loss at temperature 200.
 
     Wang et al. 2020 (GraSP), the authors' pruner/GraSP.py. The weights of the highest -w · Hg, whose removal raises the
-    norm of the gradient most, go first. g is the gradient summed over the batches.
+    norm of the gradient most, go first. In training mode, as there: BatchNorm has the statistics of each batch. The
+    authors draw other Linear weights for the scoring; these are the network's.
     """
     weights = e.weights()
     leaves = _eligible(e, weights)
-    fixed = _gradients(e, weights, temperature=TEMPERATURE)
+    fixed = _reached(e, _gradients(e, weights, temperature=TEMPERATURE))
     products = [torch.zeros_like(w) for w in leaves]
-    for batch in e.examples():
-        loss = e.loss(weights, batch, temperature=TEMPERATURE)
+    for number, (batch, share) in enumerate(zip(e.examples(), shares(e.examples()), strict=True)):
+        if not share:
+            continue
+        loss = e.loss(weights, batch, temperature=TEMPERATURE, draw=number)
         gradients = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
         flow = torch.stack([(f * g).sum() for f, g in zip(fixed, gradients, strict=True)]).sum()
         for product, part in zip(
             products, torch.autograd.grad(flow, leaves, materialize_grads=True), strict=True
         ):
-            product.add_(part)
+            product.add_(part, alpha=share)
     return e.of_eligible(w * hg for w, hg in zip(leaves, products, strict=True))
 
 
 @needs(NETWORK, rounds=100, allocate="global_top")
 def synflow(e: Evidence) -> Scores:
-    """Synaptic flow: s = w · ∂R/∂w with R = 1ᵀ f(1) of the network whose weights are |w|; no data.
+    """Synaptic flow: s = |w · ∂R/∂w| with R = 1ᵀ f(1) of the network whose weights are |w|; no data.
 
     Tanaka et al. 2020 (SynFlow), the authors' Pruners/pruners.py. At initialisation over 100 rounds of exponentially
-    falling density, in float64. Buffers are made positive as well, as there.
+    falling density, in float64 and in evaluation mode. Buffers are made positive as well, as there. A network that
+    reads tokens is given ones where its Embedding layers would look them up; those of positions give what they have,
+    since a LayerNorm lets nothing of a constant through.
     """
-    weights = {name: w.detach().abs().requires_grad_(name in e.mask.keep) for name, w in e.weights().items()}
-    buffers = {n: b.abs() if b.is_floating_point() else b for n, b in e.now.buffers.items()}
-    positive = replace(e, now=replace(e.now, buffers=buffers))
-    flow = positive.logits(weights, torch.ones_like(e.one())).sum()
-    leaves = _eligible(e, weights)
-    gradients = torch.autograd.grad(flow, leaves, materialize_grads=True)
-    return e.of_eligible(w * g for w, g in zip(leaves, gradients, strict=True))
+    weights = e.weights()
+    flow = _reached(e, _flow(e, weights), again=_flow)
+    return e.of_eligible((w * g).abs() for w, g in zip(_eligible(e, weights), flow, strict=True))
 
 
-@needs(NETWORK, DATA, allocate="global_top")
+@needs(NETWORK, DATA, mode="training", allocate="global_top")
 def taylor(e: Evidence) -> Scores:
-    """First-order Taylor: s = (w · ∂L/∂w)², averaged over batches.
+    """First-order Taylor: s = (w · ∂L/∂w)², averaged over batches of at most 64 examples.
 
-    Molchanov et al. 2019 (Importance Estimation for Neural Network Pruning), for single weights.
+    Molchanov et al. 2019 (Importance Estimation for Neural Network Pruning), for single weights. As in the authors'
+    main.py, which gathers scores while it trains: in training mode, and each batch's gradient squared by itself. A
+    square depends on the size of its batch, so the examples are cut into equal ones here, however they came.
     """
     weights = e.weights()
     leaves = _eligible(e, weights)
-    total = [torch.zeros_like(w) for w in leaves]
-    for batch in e.examples():
-        gradients = torch.autograd.grad(e.loss(weights, batch), leaves, materialize_grads=True)
-        for kept, w, g in zip(total, leaves, gradients, strict=True):
-            kept.add_((w.detach() * g) ** 2 / len(e.examples()))
-    return e.of_eligible(total)
+    squares: Influence = [None] * len(leaves)
+    parts = _equal_parts(e.examples())
+    for number, (part, share) in enumerate(zip(parts, shares(parts), strict=True)):
+        if share:
+            gradients = _gradient(e.loss(weights, part, draw=number), leaves)
+            _add(squares, [None if g is None else g**2 for g in gradients], share)
+    return e.of_eligible(w.detach() ** 2 * s for w, s in zip(leaves, _reached(e, squares), strict=True))
 
 
 @needs(NETWORK, DATA, allocate="global_top")
 def fisher(e: Evidence) -> Scores:
     """Optimal brain damage with the empirical Fisher diagonal: s = ½ w² · mean over examples of (∂Lᵢ/∂w)².
 
-    LeCun et al. 1990 (Optimal Brain Damage), the second derivative replaced as in Theis et al. 2018.
+    LeCun et al. 1990 (Optimal Brain Damage), the second derivative replaced as in Theis et al. 2018. In evaluation
+    mode, since one example has no statistics for BatchNorm.
     """
     weights = e.weights()
     leaves = _eligible(e, weights)
-    total, count = [torch.zeros_like(w) for w in leaves], 0
-    for x, y in e.examples():
-        for i in range(len(y)):
-            loss = e.loss(weights, (x[i : i + 1], y[i : i + 1]))
-            gradients = torch.autograd.grad(loss, leaves, materialize_grads=True)
-            for kept, g in zip(total, gradients, strict=True):
-                kept.add_(g**2)
-        count += len(y)
-    return e.of_eligible(0.5 * w**2 * f / count for w, f in zip(leaves, total, strict=True))
+    squares: Influence = [None] * len(leaves)
+    each = [(x[i : i + 1], y[i : i + 1]) for x, y in e.examples() for i in range(len(y))]
+    counted = [example for example, share in zip(each, shares(each), strict=True) if share]
+    for example in counted:
+        gradients = _gradient(e.loss(weights, example), leaves)
+        _add(squares, [None if g is None else g**2 for g in gradients], 1 / len(counted))
+    return e.of_eligible(0.5 * w**2 * s for w, s in zip(leaves, _reached(e, squares), strict=True))
 
 
-@needs(NETWORK, DATA, allocate="constant_fan_in", also=("n_of_m",))
-def wanda(e: Evidence) -> Scores:
-    """Weight times the norm of its input: s[o, i] = |w[o, i]| · ‖Xᵢ‖₂ over all examples.
-
-    Sun et al. 2024 (Wanda), the authors' lib/prune.py. There compared within each output row, as constant_fan_in does,
-    or within groups (n_of_m). Of a convolution, Xᵢ are the pixels that a weight meets, borders included.
-    """
-    module = e.module()
-    owners = {name: module.get_submodule(name.rpartition(".")[0]) for name in e.mask.keep}
-    squares = {
-        name: torch.zeros(w[0].shape, dtype=torch.float64)
-        for name, w in e.now.weights.items()
-        if name in owners
-    }
-
-    def watch(name: str) -> object:
-        def see(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            squares[name] += _met(layer, inputs[0].detach())
-
-        return owners[name].register_forward_pre_hook(see)
-
-    handles = [watch(name) for name in owners]
-    try:
-        with torch.no_grad():
-            for x, _ in e.examples():
-                e.logits(e.weights(), x)
-    finally:
-        for handle in handles:
-            handle.remove()  # type: ignore[attr-defined]
-    masked = e.mask.apply(e.now.weights)
-    return {name: masked[name].double().abs() * squares[name].sqrt() for name in e.mask.keep}
-
-
-def _met(layer: nn.Module, x: Tensor) -> Tensor:
-    """Σ x² over what each weight of one output row meets, in the shape of the weight's row."""
-    if isinstance(layer, nn.Linear):
-        return (x.double() ** 2).reshape(-1, x.shape[-1]).sum(0)
-    plain = isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros"
-    if isinstance(layer, nn.Conv2d) and plain and not isinstance(layer.padding, str):
-        patches = nn.functional.unfold(
-            x.double() ** 2, layer.kernel_size, layer.dilation, layer.padding, layer.stride
-        )
-        return patches.sum((0, 2)).view(layer.weight[0].shape)
-    raise ValueError(f"wanda knows Linear and Conv2d layers without groups, padded by zeros, not {layer}")
-
-
-def _eligible(e: Evidence, weights: dict[str, Tensor]) -> list[Tensor]:
+def _eligible(e: Evidence, weights: Weights) -> list[Tensor]:
     return [weights[name] for name in e.mask.keep]
 
 
-def _gradients(e: Evidence, weights: dict[str, Tensor], *, temperature: float = 1.0) -> list[Tensor]:
-    """∂L/∂w of each eligible weight, summed over the batches."""
+def _gradients(e: Evidence, weights: Weights, *, temperature: float = 1.0) -> Influence:
+    """∂L/∂w of each eligible weight, L the mean loss over all answers of all batches."""
     leaves = _eligible(e, weights)
-    total = [torch.zeros_like(w) for w in leaves]
-    for batch in e.examples():
-        loss = e.loss(weights, batch, temperature=temperature)
-        for kept, g in zip(total, torch.autograd.grad(loss, leaves, materialize_grads=True), strict=True):
-            kept.add_(g)
+    total: Influence = [None] * len(leaves)
+    for number, (batch, share) in enumerate(zip(e.examples(), shares(e.examples()), strict=True)):
+        if share:
+            loss = e.loss(weights, batch, temperature=temperature, draw=number)
+            _add(total, _gradient(loss, leaves), share)
     return total
+
+
+def _gradient(loss: Tensor, leaves: Sequence[Tensor]) -> Influence:
+    if not loss.requires_grad:  # none of them is used
+        return [None] * len(leaves)
+    return list(torch.autograd.grad(loss, leaves, allow_unused=True))
+
+
+def _add(total: Influence, parts: Influence, share: float) -> None:
+    for i, part in enumerate(parts):
+        if part is not None:
+            before = total[i]
+            total[i] = share * part if before is None else before + share * part
+
+
+def _flow(e: Evidence, weights: Weights) -> Influence:
+    """∂R/∂|w| of each eligible weight."""
+    positive = {name: w.detach().abs().requires_grad_(name in e.mask.keep) for name, w in weights.items()}
+    buffers = {n: b.abs() if b.is_floating_point() else b for n, b in e.now.buffers.items()}
+    changed, x = replace(e, now=replace(e.now, buffers=buffers)), torch.ones_like(e.one())
+    if x.is_floating_point():
+        return _gradient(changed.logits(positive, x).sum(), _eligible(e, positive))
+    masked = {id(p) for name, p in e.module().named_parameters() if name in e.mask.keep}
+    with _embedding_ones(e.module(), masked) as looked_up:
+        output = changed.logits(positive, x).sum()
+    if not looked_up:
+        raise ValueError(
+            f"the inputs of {type(e.module()).__name__} are whole numbers, which no Embedding layer of it reads; "
+            "synflow gives ones in the place of embeddings, so it cannot score this network"
+        )
+    return _gradient(output, _eligible(e, positive))
+
+
+@contextmanager
+def _embedding_ones(network: nn.Module, masked: set[int]) -> Iterator[list[nn.Module]]:
+    """Within the block an Embedding that reads nothing but token 1 gives ones, [..., width]; the list has those.
+
+    One whose weight is scored itself gives what it would for an input of all tokens at once, the sum of its rows.
+    """
+    looked_up: list[nn.Module] = []
+    with ExitStack() as stack:
+        for layer in network.modules():
+            if isinstance(layer, nn.Embedding):
+                scored = id(layer.weight) in masked
+
+                def ones(
+                    layer: nn.Embedding,
+                    inputs: tuple[Tensor, ...],
+                    named: dict[str, Tensor],
+                    output: Tensor,
+                    scored: bool = scored,
+                ) -> Tensor:
+                    (tokens,) = (*inputs, *named.values())
+                    if bool((tokens != 1).any()):  # positions, kinds of segments
+                        return output
+                    looked_up.append(layer)
+                    return layer.weight.sum(0).expand_as(output) if scored else torch.ones_like(output)
+
+                stack.callback(layer.register_forward_hook(ones, with_kwargs=True).remove)
+        yield looked_up
+
+
+def _equal_parts(batches: Sequence[Batch]) -> list[Batch]:
+    """The same examples in parts of at most `PART`, equal to one; those of different shapes stay apart."""
+    runs: list[list[Batch]] = []
+    for x, y in batches:
+        if runs and [t.shape[1:] for t in runs[-1][-1]] == [x.shape[1:], y.shape[1:]]:
+            runs[-1].append((x, y))
+        else:
+            runs.append([(x, y)])
+    parts: list[Batch] = []
+    for run in runs:
+        x, y = (torch.cat(column) for column in zip(*run, strict=True))
+        count = max(1, -(-len(y) // PART))
+        parts.extend(zip(x.tensor_split(count), y.tensor_split(count), strict=True))
+    return parts
+
+
+def _reached(
+    e: Evidence, influence: Influence, *, again: Callable[[Evidence, Weights], Influence] = _gradients
+) -> list[Tensor]:
+    """The influences of weights that the examples say something of.
+
+    ValueError, by name, for those that no example reaches, whose scores would all be 0 and their places decide: weights
+    that the computation does not use, and those of no influence at all, unless it is the mask that cuts them off. Then
+    they have some where `again` looks at the network with its pruned weights back.
+    """
+    by_name = dict(zip(e.mask.keep, influence, strict=True))
+    if unused := [name for name, part in by_name.items() if part is None]:
+        raise ValueError(
+            f"nothing that was given reaches {', '.join(unused)}: the network computes without it, so which of its "
+            f"weights to keep cannot be said; {_WAYS_OUT}"
+        )
+    silent = [name for name, part in by_name.items() if part is not None and not part.any()]
+    if silent and e.mask.count() < e.mask.total():
+        silent = _silent_unpruned(e, silent, again)
+    if silent:
+        raise ValueError(
+            f"nothing that was given reaches {', '.join(silent)}: the gradient of all its weights is exactly 0, so "
+            f"which of them to keep cannot be said; {_WAYS_OUT}"
+        )
+    return [part for part in influence if part is not None]
+
+
+def _silent_unpruned(
+    e: Evidence, names: Sequence[str], again: Callable[[Evidence, Weights], Influence]
+) -> list[str]:
+    """Those of the names that have no influence either where pruned weights are what they were at the start."""
+    weights = {
+        name: torch.where(e.mask.keep[name], w, e.start.weights[name]) if name in e.mask.keep else w
+        for name, w in e.now.weights.items()
+    }
+    whole = replace(
+        e, now=replace(e.now, weights=weights), mask=Mask.full({n: weights[n] for n in e.mask.keep})
+    )
+    influence = dict(zip(e.mask.keep, again(whole, whole.weights()), strict=True))
+    return [name for name in names if (part := influence[name]) is None or not part.any()]

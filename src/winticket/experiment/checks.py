@@ -7,6 +7,7 @@ from typing import Any
 
 from winticket import allocate, models
 from winticket.align import symmetry
+from winticket.criteria.applied import tried_on
 from winticket.criteria.evidence import TRAINING, needed, rounds_at_init
 from winticket.experiment.names import control, stages
 from winticket.experiment.price import trial
@@ -176,9 +177,10 @@ def _try_model(setup: Setup) -> None:
 def _try_stages(experiment: Experiment, setup: Setup) -> None:
     """One round of pruning, of the network at its initialisation, by the user's own functions."""
     ticket, end = dense_ticket(setup, 0), setup.recipe.steps
-    saved = {step: replace(ticket.start, step=step) for step in (experiment.rewind_step, end)}
-    path = Trajectory(ticket, saved, no_curve())
     parts: dict[str, Any] = {**stages(experiment), "rewind_step": experiment.rewind_step}
+    state = tried_on(parts["criterion"], ticket.start)
+    saved = {step: replace(state, step=step) for step in (experiment.rewind_step, end)}
+    path = Trajectory(ticket, saved, no_curve())
     rounds = rounds_at_init(parts["criterion"])
     if experiment.method == "at-init" and rounds > 1:
         words = f"{experiment.criterion} prunes at initialisation in {rounds} rounds of falling density"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from winticket.allocate import Allocate, erk, layerwise
 from winticket.criteria import Criterion, magnitude
+from winticket.criteria.applied import mask_of, name_of
 from winticket.criteria.evidence import Batch, scores_units
 from winticket.loops.scoring import (
     Density,
@@ -19,14 +20,13 @@ from winticket.loops.scoring import (
     check_by_layer,
     check_classes,
     check_densities,
-    name_of,
     seeds_for,
     whole,
     without_classes,
 )
 from winticket.loops.sparse import Sparse
 from winticket.schedules import cubic_at
-from winticket.ticket import JSON, Mask, Seeds
+from winticket.ticket import JSON, Mask, Seeds, State, Ticket
 from winticket.train import bare, check_changes
 from winticket.train.masked import Optimizer, claimed
 from winticket.train.rules import (
@@ -203,7 +203,12 @@ def _thinning(
     except ValueError as error:
         error.add_note("gradual prunes a little at a time")
         raise
-    changes = Thinning(steps, partial(cubic_at, density), score, allocate, every)
+    score.check(dense, allocate=allocate, density=cubic_at(density, 0.5))
+
+    def prune(ticket: Ticket, now: State, density: Density) -> Mask:
+        return mask_of(score.criterion, score.evidence(ticket, now), allocate=allocate, density=density)
+
+    changes = Thinning(steps, partial(cubic_at, density), prune, every)
     dense = replace(dense, about=_about("gradual", score, allocate, steps=steps, every=every))
     return Sparse(score.model, dense, dense.mask, changes, steps)
 
@@ -230,6 +235,7 @@ def _regrowing(
     dense = whole(score.model, exclude=exclude, seeds=seeds_for(score.model, seeds))
     _check_trained(method, score.model, dense.mask)
     check_densities(dense, [density], allocate)
+    score.check(dense, allocate=layerwise, density=0.5)
     mask = random_mask(dense.mask, dense.seeds, density=density, allocate=allocate)
     dense = replace(dense, about=_about(method, score, allocate, steps=steps, every=every))
     return Sparse(score.model, dense, mask, Regrowing(steps, grow, score, every), steps)

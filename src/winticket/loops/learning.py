@@ -15,12 +15,12 @@ from torch.nn.utils.parametrize import register_parametrization, remove_parametr
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from winticket.allocate import Allocate, layerwise
+from winticket.criteria.applied import name_of
 from winticket.loops.counting import updates
 from winticket.loops.scoring import (
     Density,
     check_by_layer,
     check_densities,
-    name_of,
     seeds_for,
     warn_of_emptied,
     whole,

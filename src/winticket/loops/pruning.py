@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from winticket import units
 from winticket.allocate import Allocate
 from winticket.criteria import Criterion, magnitude
+from winticket.criteria.applied import mask_of, name_of
 from winticket.criteria.evidence import TRAINING, Batch, needed, rounds_at_init
 from winticket.loops.scoring import (
     Density,
@@ -17,7 +18,6 @@ from winticket.loops.scoring import (
     allocation_for,
     check_classes,
     check_densities,
-    name_of,
     seeds_for,
     warn_of_emptied,
     whole,
@@ -58,8 +58,8 @@ def prune(
     `density` is in (0, 1), or shares by layer as the allocation takes them; weights of Linear and Conv layers may be
     pruned, less the patterns in `exclude`. Criteria that look at the network or at data are given the model and
     `batches` of (x [B, ...], classes y [B]), for which it has to return logits [B, classes]; or an `example` [1, ...]
-    where they need no data. They compute on the CPU, in float64. `seeds` are what random criteria draw from; without
-    them, each call draws its own from torch's global generator.
+    where they need no data. They compute on the CPU, in float64 where the model can. `seeds` are what random criteria
+    draw from; without them, each call draws its own from torch's global generator.
 
     Under DistributedDataParallel give the wrapped module, on every rank with the same arguments.
 
@@ -85,7 +85,7 @@ def prune(
         error.add_note(f"{name_of(criterion)} prunes in {rounds} rounds of falling density")
         raise
     for now in ways:
-        mask = allocate(score(found, found.start), found.mask, density=now)
+        mask = mask_of(criterion, score.evidence(found, found.start), allocate=allocate, density=now)
         found = replace(found, mask=mask).settled(bare(model))
     warn_of_emptied(f"density {density}", found.mask, model=model, stacklevel=2)
     about: dict[str, JSON] = {"criterion": name_of(criterion), "allocate": name_of(allocate)}

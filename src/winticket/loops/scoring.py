@@ -14,6 +14,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from winticket.allocate import BY_LAYER, Allocate, layerwise, units
 from winticket.criteria import Criterion, Evidence
+from winticket.criteria.applied import is_ours, mask_of, name_of, scores_of, tried_on
 from winticket.criteria.evidence import DATA, NETWORK, RANDOM, Batch, needed
 from winticket.models import eligible, last_layer
 from winticket.pairing import usual, variant
@@ -30,20 +31,18 @@ class Scoring:
     """Scores the weights of `model` by `criterion`; called with the mask and start that it has, and its state now.
 
     A criterion that looks at the network or at data is given the model and `batches` of (x [B, ...], classes y [B]), or
-    an `example` [1, ...]. It computes on the CPU, in float64; the model is as before afterwards, modes included.
-    ValueError where the criterion lacks what it needs.
+    an `example` [1, ...]. It computes on the CPU, in float64 where the model can; the model is as before afterwards,
+    modes included. ValueError where the criterion lacks what it needs.
     """
 
     model: nn.Module
     criterion: Criterion
-    batches: Sequence[Batch] = ()
+    batches: Iterable[Batch] = ()
     example: Tensor | None = None
 
     def __post_init__(self) -> None:
         require_function("criterion", self.criterion)
-        if not all(isinstance(batch, tuple | list) and len(batch) == 2 for batch in self.batches):
-            raise ValueError("batches are pairs of inputs and classes: batches=[(x, y), ...]")
-        batches = tuple((x.cpu(), y.cpu()) for x, y in self.batches)
+        batches = tuple((x.cpu(), y.cpu()) for x, y in map(_pair, self.batches))
         example = self.example if self.example is not None or not batches else batches[0][0][:1]
         object.__setattr__(self, "batches", batches)
         object.__setattr__(self, "example", None if example is None else example.cpu())
@@ -56,22 +55,28 @@ class Scoring:
             )
 
     def __call__(self, ticket: Ticket, now: State) -> Scores:
-        module = bare(self.model)
-        modes = {m: m.training for m in module.modules()}
-        evidence = Evidence(
+        return scores_of(self.criterion, self.evidence(ticket, now))
+
+    def evidence(self, ticket: Ticket, now: State, *, start: State | None = None) -> Evidence:
+        """What the criterion is given; `start` is where the search began, if not where the ticket does."""
+        return Evidence(
             now=now,
-            start=ticket.start,
+            start=start or ticket.start,
             mask=ticket.mask,
             generator=torch.Generator().manual_seed(ticket.seeds.derive("criterion", ticket.mask.count())),
-            network=module if NETWORK in needed(self.criterion) else None,
+            network=bare(self.model) if NETWORK in needed(self.criterion) else None,
             example=self.example,
-            batches=self.batches,
+            batches=tuple(self.batches),
         )
-        try:
-            return self.criterion(evidence)
-        finally:
-            for m, training in modes.items():
-                m.training = training
+
+    def check(self, ticket: Ticket, *, allocate: Allocate, density: Density) -> None:
+        """Prune the ticket's start once, for what would go wrong only after a training.
+
+        ValueError where the criterion cannot score this model, or one of a user's own fails.
+        """
+        if needed(self.criterion) & {NETWORK, DATA} or not is_ours(self.criterion):
+            e = self.evidence(ticket, tried_on(self.criterion, ticket.start))
+            mask_of(self.criterion, e, allocate=allocate, density=density)
 
 
 def whole(model: nn.Module, *, exclude: Sequence[str] = (), seeds: Seeds | None = None) -> Ticket:
@@ -232,9 +237,13 @@ def _module_of(function: Callable[..., object]) -> str:
     return str(getattr(function, "__module__", ""))
 
 
-def name_of(function: Callable[..., object]) -> str:
-    """A function's name, with the options that were put into it."""
-    if isinstance(function, partial):
-        options = ", ".join(f"{name}={value!r}" for name, value in function.keywords.items())
-        return f"{name_of(function.func)}({options})"
-    return str(getattr(function, "__name__", function))
+def _pair(batch: object) -> Batch:
+    if isinstance(batch, tuple | list):
+        if len(batch) == 2 and isinstance(x := batch[0], Tensor) and isinstance(y := batch[1], Tensor):
+            return x, y
+        given = f"a {type(batch).__name__} of {', '.join(type(part).__name__ for part in batch) or 'nothing'}"
+    else:
+        given = f"a {type(batch).__name__}"
+    raise ValueError(
+        f"a batch is {given}; batches are pairs of tensors, inputs x [B, ...] and classes y [B]: batches=[(x, y), ...]"
+    )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from winticket.allocate import Allocate, erk
 from winticket.criteria import Criterion, magnitude
+from winticket.criteria.applied import mask_of, scores_of
 from winticket.pairing import usual
 from winticket.procedures.setup import Setup
 from winticket.procedures.stages import (
@@ -26,7 +27,7 @@ from winticket.procedures.stages import (
 )
 from winticket.run import step
 from winticket.schedules import cubic_at
-from winticket.ticket import Failed, Mask, Ticket, Trajectory
+from winticket.ticket import Failed, Mask, State, Ticket, Trajectory
 from winticket.train import Gradient, relative_cost, rules
 from winticket.train.rules import Grow, Regrowing, Score, Thinning, random_mask, usual_every
 
@@ -191,9 +192,14 @@ def train_thinning(
 ) -> tuple[Trajectory | Failed, ...]:
     """Train a stack of dense tickets, pruning a little now and then."""
     way = partial(cubic_at, density)
-    changes = Thinning(setup.recipe.steps, way, _score(setup, criterion), allocate, every)
+
+    def prune(ticket: Ticket, now: State, density: Density) -> Mask:
+        seen = evidence(setup, ticket, now, criterion)
+        return mask_of(criterion, seen, allocate=allocate, density=density)
+
+    changes = Thinning(setup.recipe.steps, way, prune, every)
     return carry_out(setup, stack, changes=changes, checkpoint=checkpoint, report=report)
 
 
 def _score(setup: Setup, criterion: Criterion) -> Score:
-    return lambda ticket, now: criterion(evidence(setup, ticket, now, criterion))
+    return lambda ticket, now: scores_of(criterion, evidence(setup, ticket, now, criterion))

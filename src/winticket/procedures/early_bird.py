@@ -6,6 +6,7 @@ from torch import Tensor
 
 from winticket.allocate import Allocate, units
 from winticket.criteria import Criterion, l1_units
+from winticket.criteria.applied import mask_of
 from winticket.procedures.setup import Setup
 from winticket.procedures.stages import Density, Found, dense_ticket, evidence, trained
 from winticket.run import step
@@ -77,9 +78,8 @@ def emerged(
         state for number, state in sorted(path.saved.items()) if number in looks(setup) or number == end
     ]
     for state in [s for s in states if s.step != end] or states:
-        mask = allocate(
-            criterion(evidence(setup, path.ticket, state, criterion)), path.ticket.mask, density=density
-        )
+        seen = evidence(setup, path.ticket, state, criterion)
+        mask = mask_of(criterion, seen, allocate=allocate, density=density)
         masks.append(_decided(mask))
         settled = len(masks) >= LOOKS and all(
             distance(masks[-1], before) < SETTLED for before in masks[-LOOKS:-1]

@@ -11,10 +11,12 @@ from inspect import signature
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from winticket import data, models
 from winticket.align import symmetry
 from winticket.criteria import Criterion, Evidence
+from winticket.criteria.applied import mask_of
 from winticket.criteria.evidence import DATA, NETWORK, Batch, needed, rounds_at_init
 from winticket.procedures.setup import Setup
 from winticket.rewind import Rewind, fine_tune
@@ -166,8 +168,8 @@ def prune(
 ) -> Ticket:
     """Score the trained weights, keep the best, rewind: the next level's ticket."""
     now = path.saved[max(path.saved)]
-    scores = criterion(evidence(setup, path.ticket, now, criterion))
-    mask = allocate(scores, path.ticket.mask, density=density)
+    seen = evidence(setup, path.ticket, now, criterion)
+    mask = mask_of(criterion, seen, allocate=allocate, density=density)
     where = {"step": rewind_step} if takes_step(rewind) else {}
     return replace(rewind(path, mask, **where), origin="ticket").settled(setup.module())
 
@@ -199,43 +201,52 @@ def prune_untrained(
     for number in range(1, rounds + 1):
         now = geometric_at(density, number / rounds)
         path = Trajectory(found, {found.start.step: found.start}, no_curve())
-        scores = criterion(evidence(setup, found, found.start, criterion))
-        pruned = rewind(path, allocate(scores, found.mask, density=now))
-        found = replace(pruned, origin="ticket").settled(setup.module())
+        seen = evidence(setup, found, found.start, criterion)
+        mask = mask_of(criterion, seen, allocate=allocate, density=now)
+        found = replace(rewind(path, mask), origin="ticket").settled(setup.module())
     return found
 
 
 def evidence(setup: Setup, ticket: Ticket, now: State, criterion: Criterion) -> Evidence:
-    """What `criterion` is given to score `now`, with the network and examples where it says that it needs them."""
+    """What `criterion` is given to score `now`, with the network and examples where it says that it needs them.
+
+    Where it began is the replicate's initialisation, whatever the ticket was rewound to.
+    """
     needs = needed(criterion)
     return Evidence(
         now=now,
-        start=ticket.start,
+        start=setup.initial(ticket.seeds.derive("init")),
         mask=ticket.mask,
         generator=torch.Generator().manual_seed(ticket.seeds.derive("criterion", ticket.mask.count())),
         network=setup.module() if NETWORK in needs else None,
         example=setup.blank(1) if NETWORK in needs else None,
         batches=scored(setup, ticket.seeds) if DATA in needs else (),
+        classes_last=True,
     )
 
 
 def scored(setup: Setup, seeds: Seeds) -> tuple[Batch, ...]:
     """Training examples that criteria look at: the first few of each class in an order of the replicate's own.
 
-    As many per class as Wang et al. 2020 (GraSP) and Tanaka et al. 2020 take, in batches of the recipe's size. Of text,
-    where an example has classes of many kinds, as many examples as have so many answers per class on average.
+    As many per class as Wang et al. 2020 (GraSP) and Tanaka et al. 2020 take, in batches of at most the recipe's size
+    that are equal to one example, so that none has the statistics of a few. Of text, where an example has classes of
+    many kinds, as many examples as have so many answers per class on average.
     """
     part = setup.dataset(torch.device("cpu"), seeds.replicate).train
     order = data.permutation(len(part.y), seed=seeds.derive("scored"), epoch=0)
     if setup.tokens:
         chosen = order[: max(1, SCORED_PER_CLASS * setup.classes // part.y.shape[1])]
-        return tuple((part.x[rows], part.y[rows]) for rows in torch.split(chosen, setup.recipe.batch))
+        return _in_batches(part, chosen, setup.recipe.batch)
     y = part.y[order]
     chosen = torch.cat(
         [order[(y == k).nonzero().squeeze(1)[:SCORED_PER_CLASS]] for k in range(setup.classes)]
     )
     mixed = chosen[data.permutation(len(chosen), seed=seeds.derive("scored"), epoch=1)]
-    return tuple((part.x[rows], part.y[rows]) for rows in torch.split(mixed, setup.recipe.batch))
+    return _in_batches(part, mixed, setup.recipe.batch)
+
+
+def _in_batches(part: data.Split, chosen: Tensor, most: int) -> tuple[Batch, ...]:
+    return tuple((part.x[rows], part.y[rows]) for rows in chosen.tensor_split(-(-len(chosen) // most)))
 
 
 def no_curve() -> Curve:

@@ -21,6 +21,8 @@ UNTIL = 0.75
 Density = float | Mapping[str, float]
 Score = Callable[[Ticket, State], Scores]
 """Scores of the ticket's weights as they are in that state; larger = keep."""
+Prune = Callable[[Ticket, State, Density], Mask]
+"""A smaller mask than the ticket's, of that density, by its weights as they are in that state."""
 Grow = Callable[[Mask, Gradient, torch.Generator], Mapping[str, Tensor]]
 """Scores of the places that a mask leaves free: the highest are taken."""
 
@@ -109,8 +111,7 @@ class Thinning:
 
     total: int
     at: Callable[[float], Density]
-    score: Score
-    allocate: Callable[..., Mask]
+    prune: Prune
     every: int
 
     def steps(self, start: int, end: int) -> Sequence[int]:
@@ -122,7 +123,7 @@ class Thinning:
         """The best of what is left, at the density of this step."""
         del gradient
         share = min(1.0, now.step / max(1, int(UNTIL * self.total)))
-        mask = self.allocate(self.score(ticket, now), ticket.mask, density=self.at(share))
+        mask = self.prune(ticket, now, self.at(share))
         if not mask.within(ticket.mask):
             raise ValueError("the allocation keeps weights that were pruned; a mask only shrinks here")
         return mask

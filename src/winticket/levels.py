@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.optim.swa_utils import AveragedModel
 
 from winticket.allocate import Allocate
 from winticket.criteria import Criterion, magnitude
@@ -31,7 +32,9 @@ from winticket.loops.scoring import (
 )
 from winticket.rewind import Rewind, learning_rate, to_init, to_step, to_step_with_optimizer
 from winticket.ticket import JSON, Curve, Mask, Seeds, State, Ticket, Trajectory, same_bits
-from winticket.train import bare, check_whole, masked
+from winticket.train import bare, check_whole
+from winticket.train.masked import Rule, claimed, in_force, warn_of_overwritten
+from winticket.train.wrapped import reset_average
 
 __all__ = ["Density", "Level", "Levels"]
 
@@ -177,6 +180,7 @@ class Level:
         self._levels, self._model = levels, levels.model
         self._kept: State | None = None
         self._stack: ExitStack | None = None
+        self._rule: Rule | None = None
         self._entered = False
         self._owes_optimizer = bool(ticket.start.optimizer)
 
@@ -194,7 +198,8 @@ class Level:
         self._entered = True
         with ExitStack() as stack:
             # The mask's hook comes first, so what is kept after a step is masked.
-            stack.enter_context(masked(self._model, self.ticket))
+            stack.enter_context(claimed(self._model, alone=False))
+            self._rule = stack.enter_context(in_force(self._model, self.ticket))
             # What happens here is no part of a step that is compiled.
             before, after = map(torch.compiler.disable, (self._before_step, self._after_step))
             stack.callback(register_optimizer_step_pre_hook(before).remove)
@@ -209,10 +214,12 @@ class Level:
         traceback: TracebackType | None,
     ) -> None:
         assert self._stack is not None
-        self._stack.__exit__(kind, error, traceback)
-        self._stack = None
+        assert self._rule is not None
+        stack, self._stack = self._stack, None
+        stack.__exit__(kind, error, traceback)
         if kind is None:
             self.trained = state_of(self._model, step=self.step)
+            warn_of_overwritten(self._rule, stacklevel=_CALLER - 1)
 
     def at(self, step: int, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Say that `step` updates have been made, counted from the first of the first level.
@@ -232,12 +239,16 @@ class Level:
             slots = optimizer_slots(optimizer, bare(self._model)) if wanted and optimizer else {}
             self._kept = state_of(self._model, step=step, optimizer=slots)
 
-    def reset(self, optimizer: torch.optim.Optimizer) -> None:
+    def reset(self, optimizer: torch.optim.Optimizer | AveragedModel) -> None:
         """Put `optimizer` at the level's start: no moments, or those of the step that was rewound to.
 
         The second under `rewind.to_step_with_optimizer`, where training goes on only after this was called. Learning
-        rates stay as they are; they are the schedule's.
+        rates stay as they are; they are the schedule's. An AveragedModel of the model, kept over levels, begins anew
+        from the level's weights.
         """
+        if isinstance(optimizer, AveragedModel):
+            reset_average(optimizer, self._model)
+            return
         load_slots(optimizer, bare(self._model), self.ticket.start.optimizer)
         self._owes_optimizer = False
 

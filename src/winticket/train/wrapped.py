@@ -1,7 +1,7 @@
 """Models inside other modules: DistributedDataParallel, torch.compile, averaged weights; and what is cut up by them."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,24 @@ def bare(model: nn.Module) -> nn.Module:
         if not isinstance(inner, nn.Module):
             return model
         model = inner
+
+
+@torch.no_grad()
+def reset_average(average: AveragedModel, model: nn.Module) -> None:
+    """Let `average` begin anew from the weights and buffers that `model`, or the part that it averages, has now."""
+    parts = {name: dict(_tensors(part)) for name, part in bare(model).named_modules()}
+    mine = dict(_tensors(bare(average)))
+    for theirs in parts.values():
+        if theirs.keys() == mine.keys() and all(theirs[n].shape == t.shape for n, t in mine.items()):
+            for name, tensor in mine.items():
+                tensor.copy_(theirs[name])
+            break
+    average.n_averaged.zero_()  # the next update copies, whatever was there
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
 
 
 def distributed(model: nn.Module) -> DistributedDataParallel | Replicated | None:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
+from torch.optim.swa_utils import AveragedModel, update_bn
 
 import winticket
 from winticket import allocate, criteria, rewind
@@ -548,3 +549,61 @@ def test_functions_with_options_of_their_own_keep_their_names_in_the_ticket() ->
         with level:
             pass
     assert level.ticket.about["allocate"] == "n_of_m(m=2)"
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_an_average_kept_over_levels_begins_anew_where_it_is_reset(part: bool) -> None:
+    """By hand: the mean of the last level's weights after each step; of the whole model, or of a part of it."""
+    model = network()
+    averaged = model[3] if part else model
+    average, states = AveragedModel(averaged, use_buffers=True), list[dict[str, Tensor]]()
+    for level in Levels(model, DENSITIES):
+        with level:
+            level.reset(average)
+            assert same_bits(dict(average.module.state_dict()), dict(averaged.state_dict()))
+            optimizer, states = adam(model), []
+            for step in range(STEPS):
+                train(model, optimizer, step, step + 1)
+                average.update_parameters(averaged)
+                states.append(tensors(averaged))
+            averaged.load_state_dict(
+                average.module.state_dict()
+            )  # without a warning, which would be an error
+    for name in states[0]:
+        if states[0][name].is_floating_point():
+            mean = torch.stack([state[name] for state in states]).mean(0)
+            assert torch.allclose(model.state_dict()[f"3.{name}" if part else name], mean, atol=1e-6)
+    assert all(not tensors(model)[n][~k].any() for n, k in level.ticket.mask.keep.items())
+    assert level.trained is not None
+    assert same_bits(level.trained.weights, {n: p.detach() for n, p in model.named_parameters()})
+
+
+def test_an_average_that_began_before_the_level_is_masked_and_reported() -> None:
+    model = network()
+    average, levels = AveragedModel(model), Levels(model, [0.5])
+    with (first := levels.first()):
+        train(model, adam(model))
+        average.update_parameters(model)
+    second = levels.after(first)
+    said = r"no optimiser had moved them.* level.reset\(average\)"
+    with pytest.warns(RuntimeWarning, match=said) as caught, second:  # noqa: PT031
+        train(model, adam(model))
+        average.update_parameters(model)
+        model.load_state_dict(average.module.state_dict())
+    assert caught[0].filename == __file__
+    assert all(not tensors(model)[n][~k].any() for n, k in second.ticket.mask.keep.items())
+
+
+def test_batchnorm_statistics_of_an_average_are_those_of_its_masked_weights() -> None:
+    model = network()
+    for level in Levels(model, [0.25]):
+        with level:
+            train(model, adam(model))
+            average = AveragedModel(model)
+            average.update_parameters(model)
+    update_bn((batch(step) for step in range(4)), average)
+    keep = level.ticket.mask.keep["0.weight"]
+    weight, bias = (average.module.get_parameter(n).detach() for n in ("0.weight", "0.bias"))
+    means = torch.stack([F.linear(batch(step)[0], weight * keep, bias).mean(0) for step in range(4)])
+    assert torch.allclose(average.module.get_buffer("1.running_mean"), means.mean(0), atol=1e-6)
+    assert not weight[~keep].any()

@@ -46,3 +46,20 @@ class Attention(nn.Module):
 def attention(*, input_shape: Sequence[int], classes: int) -> nn.Module:
     """A small transformer."""
     return Attention(input_shape, classes)
+
+
+class Recurrent(nn.Module):
+    """The rows of an image through an LSTM that is projected to the classes: no Linear or Conv layer."""
+
+    def __init__(self, input_shape: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(input_shape[-1], 2 * classes, batch_first=True, proj_size=classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.lstm(x.flatten(1, -2))[0][:, -1]
+        return logits
+
+
+def recurrent(*, input_shape: Sequence[int], classes: int) -> nn.Module:
+    """A network all of whose weights have to be included."""
+    return Recurrent(input_shape, classes)

@@ -35,7 +35,7 @@ ROOMS: dict[str, set[str]] = {
     "pairing": {"criteria", "allocate"},
     "rewind": {"ticket"},
     "schedules": set(),
-    "interop": {"ticket"},
+    "interop": {"ticket", "train"},
     "loops": {"ticket", "models", "train", "criteria", "allocate", "pairing", "schedules"},
     "levels": {"ticket", "train", "criteria", "allocate", "pairing", "rewind", "loops"},
     "integrations": {"ticket", "train", "levels"},

@@ -607,3 +607,93 @@ def test_batchnorm_statistics_of_an_average_are_those_of_its_masked_weights() ->
     means = torch.stack([F.linear(batch(step)[0], weight * keep, bias).mean(0) for step in range(4)])
     assert torch.allclose(average.module.get_buffer("1.running_mean"), means.mean(0), atol=1e-6)
     assert not weight[~keep].any()
+
+
+class Changing(nn.Module):
+    """Buffers that training changes: a queue that grows, a range set at first use, a cache made at first use, a type,
+    and one that goes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.two = nn.Linear(8, 16), nn.Linear(16, 4)
+        self.register_buffer("queue", torch.zeros(1, 8))
+        self.register_buffer("least", torch.tensor([]), persistent=False)
+        self.register_buffer("largest", None)
+        self.register_buffer("once", torch.ones(3), persistent=False)
+        self.register_buffer("count", torch.zeros((), dtype=torch.int32))
+        self.queue: Tensor
+        self.count: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.queue = torch.cat([self.queue, x[:1]])
+            self.least, self.largest = x.amin(0), x.amax(0)
+            self.count = self.count.to(torch.int64) + 1
+            if "once" in self._buffers:
+                del self.once
+            if not hasattr(self, "cache"):
+                self.register_buffer("cache", x.mean(0), persistent=False)
+        logits: Tensor = self.two(self.one(x).relu())
+        return logits
+
+
+def layout(model: nn.Module) -> dict[str, Any]:
+    """Names, None or not, types, shapes and values of a module's buffers, and which of them a state dict has."""
+    values = {n: None if b is None else (b.dtype, b.shape, b.tolist()) for n, b in model._buffers.items()}
+    return {"values": values, "not persistent": set(model._non_persistent_buffers_set)}
+
+
+@pytest.mark.parametrize("back_to", [0, 3])
+def test_buffers_that_training_changes_adds_or_removes_are_rewound(back_to: int) -> None:
+    model, layouts = Changing(), list[dict[str, Any]]()
+    how: Any = {"rewind": rewind.to_step, "rewind_step": back_to} if back_to else {}
+    starts = []
+    for level in Levels(model, [0.5, 0.25], **how):
+        with level:
+            starts.append(layout(model))
+            optimizer = adam(model)
+            for step in range(level.ticket.start.step, STEPS):
+                train(model, optimizer, step, step + 1)
+                if level.number == 0:
+                    layouts.append(layout(model))
+        assert layout(model) == layouts[-1]  # the same batches, from the same queue
+    fresh = layout(Changing())
+    assert starts[0] == fresh
+    for start in starts[1:]:
+        assert start == (layouts[back_to - 1] if back_to else fresh)
+
+
+def test_a_model_that_training_gave_another_shape_is_put_back_bit_for_bit_and_trains_as_before() -> None:
+    model, plain = Changing(), Changing()
+    for level in Levels(model, [0.5]):
+        with level:
+            train(model, adam(model))
+    with winticket.masked(plain, level.ticket):
+        train(plain, adam(plain))
+    assert same_bits(dict(model.named_parameters()), dict(plain.named_parameters()))
+    assert same_bits(dict(model.named_buffers()), dict(plain.named_buffers()))
+
+
+def test_a_ticket_goes_into_a_model_whose_buffers_have_grown() -> None:
+    class Grows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.Linear(8, 4)
+            self.register_buffer("queue", torch.zeros(1, 8))
+            self.queue: Tensor
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.queue = torch.cat([self.queue, x])
+            logits: Tensor = self.one(x)
+            return logits
+
+    model = Grows()
+    ticket = winticket.prune(model, 0.5)
+    with winticket.masked(model, ticket):
+        train(model, adam(model))
+        assert len(model.queue) == 1 + 32 * STEPS
+    with winticket.masked(model, ticket):
+        assert torch.equal(model.queue, torch.zeros(1, 8))
+    ticket.load_into(model)
+    assert "queue" in model._buffers

@@ -34,7 +34,7 @@ from winticket.rewind import Rewind, learning_rate, to_init, to_step, to_step_wi
 from winticket.ticket import JSON, Curve, Mask, Seeds, State, Ticket, Trajectory, same_bits
 from winticket.train import bare, check_whole
 from winticket.train.masked import Rule, claimed, in_force, warn_of_overwritten
-from winticket.train.wrapped import reset_average
+from winticket.train.wrapped import buffer_places, put_back_buffers, reset_average
 
 __all__ = ["Density", "Level", "Levels"]
 
@@ -57,10 +57,11 @@ class Levels:
     do at a new level is the loop's own affair: make them anew within the block, or call `level.reset(optimizer)`.
 
     `densities` fall, each in (0, 1) or shares by layer as the allocation takes them. Weights of Linear and Conv layers
-    may be pruned, less the patterns in `exclude`. Criteria that look at the network or at data are given the model and
-    `batches` of (x [B, ...], classes y [B]), for which the model has to return logits [B, classes]; or an `example`
-    [1, ...] where they need no data. They compute on the CPU, in float64. `seeds` are what random criteria draw from;
-    without them, they are drawn from torch's global generator. `allocate` is by default that of the criterion's paper.
+    may be pruned, and further parameters that `include` names (names or patterns, as in `prune`), less those in
+    `exclude`. Criteria that look at the network or at data are given the model and `batches` of (x [B, ...], classes y
+    [B]), for which the model has to return logits [B, classes]; or an `example` [1, ...] where they need no data. They
+    compute on the CPU, in float64. `seeds` are what random criteria draw from; without them, they are drawn from
+    torch's global generator. `allocate` is by default that of the criterion's paper.
 
     Under DistributedDataParallel give the wrapped module, on every rank with the same arguments.
 
@@ -78,6 +79,7 @@ class Levels:
         allocate: Allocate | None = None,
         rewind: Rewind = to_init,
         rewind_step: int = 0,
+        include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         batches: Sequence[Batch] = (),
         example: Tensor | None = None,
@@ -92,10 +94,14 @@ class Levels:
         self.rewind, self.rewind_step = rewind, rewind_step
         self.score = Scoring(model, criterion, batches, example)
         self.allocate = allocation_for(criterion, allocate, stacklevel=2)
+        self.buffer_places = buffer_places(model)  # before any training, which may add buffers
         if ticket is None:
-            ticket = whole(model, exclude=exclude, seeds=seeds_for(model, seeds, criterion=criterion))
-        elif exclude or seeds is not None:
-            raise ValueError("a ticket has its mask and its seeds; leave exclude and seeds out beside one")
+            seeds = seeds_for(model, seeds, criterion=criterion)
+            ticket = whole(model, include=include, exclude=exclude, seeds=seeds)
+        elif include or exclude or seeds is not None:
+            raise ValueError(
+                "a ticket has its mask and its seeds; leave include, exclude and seeds out beside one"
+            )
         self.start = ticket
         self._check()
         self._about: dict[str, JSON] = {
@@ -199,6 +205,7 @@ class Level:
         with ExitStack() as stack:
             # The mask's hook comes first, so what is kept after a step is masked.
             stack.enter_context(claimed(self._model, alone=False))
+            put_back_buffers(self._model, self.ticket.start.buffers, self._levels.buffer_places)
             self._rule = stack.enter_context(in_force(self._model, self.ticket))
             # What happens here is no part of a step that is compiled.
             before, after = map(torch.compiler.disable, (self._before_step, self._after_step))

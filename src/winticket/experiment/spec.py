@@ -281,7 +281,7 @@ class Experiment:
         by_units = experiment.allocate == "units" and (method == "early-bird" or not choices.get("allocate"))
         if by_units and "exclude" not in choices:
             output = models.output_layer(experiment.setup().module())  # its units are the classes
-            return replace(experiment, exclude=(output,))
+            return experiment if output is None else replace(experiment, exclude=(output,))
         return experiment
 
     def but(self, **choices: Any) -> "Experiment":

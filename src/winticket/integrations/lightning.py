@@ -44,7 +44,7 @@ class LotteryTicket(Callback):
     were, so a schedule spans one level. Where a level ends, the trainer has validated and saved what it trained.
     Tickets are written to `folder` as `level-0.safetensors` and so on, when their training begins.
 
-    `options` are those of `winticket.Levels`: criterion, allocate, rewind, rewind_step, exclude, batches, ticket, ...
+    `options` are those of `winticket.Levels`: criterion, allocate, rewind, rewind_step, include, exclude, batches, ...
 
     With several processes (`strategy="ddp"` and its kin) every rank prunes to the same masks and rewinds to the same
     start, or all raise; the first writes the files. Under `ddp_spawn` and the like `tickets` stay in the processes that

@@ -55,8 +55,8 @@ class LotteryTicket(TrainerCallback):
     Within the block the mask stays in force after the training as well, for what other callbacks write to the weights
     as it ends. `averages` are AveragedModels that begin anew at each level.
 
-    `options` are those of `winticket.Levels`: criterion, allocate, rewind, rewind_step, exclude, ticket, ... Criteria
-    that need the network take models that return logits, so none of the library's own.
+    `options` are those of `winticket.Levels`: criterion, allocate, rewind, rewind_step, include, exclude, ticket, ...
+    Criteria that need the network take models that return logits, so none of the library's own.
 
     With several processes (DistributedDataParallel) every rank prunes to the same masks and rewinds to the same start,
     or all raise; the first writes the files.

@@ -37,6 +37,8 @@ from winticket.train.rules import (
     usual_every,
 )
 
+_CALLER = 4  # of the `with` statement, through contextlib and this module
+
 
 def set_(
     model: nn.Module,
@@ -46,6 +48,7 @@ def set_(
     every: int | None = None,
     criterion: Criterion = magnitude,
     allocate: Allocate | None = None,
+    include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     batches: Sequence[Batch] = (),
     example: Tensor | None = None,
@@ -67,6 +70,7 @@ def set_(
         steps=steps,
         every=every,
         allocate=allocation_for(criterion, allocate, default=_spread(density), stacklevel=2),
+        include=include,
         exclude=exclude,
         seeds=seeds,
     )
@@ -81,6 +85,7 @@ def rigl(
     every: int | None = None,
     criterion: Criterion = magnitude,
     allocate: Allocate | None = None,
+    include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     batches: Sequence[Batch] = (),
     example: Tensor | None = None,
@@ -110,9 +115,9 @@ def rigl(
     Layers that nothing trains are to be excluded: one without a gradient in the update after which the mask changes
     keeps its part of the mask in that change.
 
-    `density`, `exclude`, `criterion`, `batches`, `example` and `seeds` are as in `prune`; the criterion scores what
-    goes. Give a model in DistributedDataParallel as it is wrapped, on every rank with the same arguments: gradients are
-    summed over the ranks, and masks compared.
+    `density`, `include`, `exclude`, `criterion`, `batches`, `example` and `seeds` are as in `prune`; the criterion
+    scores what goes. Give a model in DistributedDataParallel as it is wrapped, on every rank with the same arguments:
+    gradients are summed over the ranks, and masks compared.
 
     Raises ValueError, before any training, for what `prune` raises it, where a layer is frozen, the mask would never
     change in so many steps, the allocation does not decide by layers alone, or the model is within another such block.
@@ -127,6 +132,7 @@ def rigl(
         steps=steps,
         every=every,
         allocate=allocation_for(criterion, allocate, default=_spread(density), stacklevel=2),
+        include=include,
         exclude=exclude,
         seeds=seeds,
     )
@@ -141,6 +147,7 @@ def gradual(
     every: int | None = None,
     criterion: Criterion = magnitude,
     allocate: Allocate | None = None,
+    include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     batches: Sequence[Batch] = (),
     example: Tensor | None = None,
@@ -161,6 +168,7 @@ def gradual(
         steps=steps,
         every=every,
         allocate=allocation_for(criterion, allocate, stacklevel=2),
+        include=include,
         exclude=exclude,
         seeds=seeds,
     )
@@ -187,13 +195,13 @@ def _thinning(
     steps: int,
     every: int | None,
     allocate: Allocate,
+    include: Sequence[str],
     exclude: Sequence[str],
     seeds: Seeds | None,
 ) -> Sparse:
     every = _checked("gradual", steps, every)
-    dense = whole(
-        score.model, exclude=exclude, seeds=seeds_for(score.model, seeds, criterion=score.criterion)
-    )
+    seeds = seeds_for(score.model, seeds, criterion=score.criterion)
+    dense = whole(score.model, include=include, exclude=exclude, seeds=seeds, stacklevel=_CALLER)
     check_densities(dense, [density], allocate)
     magnitudes = {name: dense.start.weights[name].abs() for name in dense.mask.keep}
     try:
@@ -215,12 +223,14 @@ def _regrowing(
     steps: int,
     every: int | None,
     allocate: Allocate,
+    include: Sequence[str],
     exclude: Sequence[str],
     seeds: Seeds | None,
 ) -> Sparse:
     check_by_layer(method, allocate)
     every = _checked(method, steps, every)
-    dense = whole(score.model, exclude=exclude, seeds=seeds_for(score.model, seeds))
+    seeds = seeds_for(score.model, seeds)
+    dense = whole(score.model, include=include, exclude=exclude, seeds=seeds, stacklevel=_CALLER)
     _check_trained(method, score.model, dense.mask)
     check_densities(dense, [density], allocate)
     mask = random_mask(dense.mask, dense.seeds, density=density, allocate=allocate)

@@ -15,7 +15,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from winticket.allocate import BY_LAYER, Allocate, layerwise
 from winticket.criteria import Criterion, Evidence
 from winticket.criteria.evidence import DATA, NETWORK, RANDOM, Batch, needed
-from winticket.models import eligible
+from winticket.models import chosen, includable
 from winticket.pairing import usual, variant
 from winticket.ticket import Mask, Scores, Seeds, State, Ticket
 from winticket.train import bare, check_whole, drawn_seed, shared_buffers
@@ -72,29 +72,59 @@ class Scoring:
                 m.training = training
 
 
-def whole(model: nn.Module, *, exclude: Sequence[str] = (), seeds: Seeds | None = None) -> Ticket:
-    """The ticket of the model as it is, with nothing pruned: all Linear and Conv weights but those of `exclude`.
+def whole(
+    model: nn.Module,
+    *,
+    include: Sequence[str] | str = (),
+    exclude: Sequence[str] | str = (),
+    seeds: Seeds | None = None,
+    stacklevel: int = 2,
+) -> Ticket:
+    """The ticket of the model as it is, with nothing pruned: Linear and Conv weights and `include`, less `exclude`.
 
-    ValueError where a pattern fits no weight, none is left, or weights are cut up over processes.
+    ValueError where a pattern fits no weight, none is left, or weights are cut up over processes. RuntimeWarning, at
+    the caller's `stacklevel`, if most of the model is in parameters that could be included and are in neither option.
     """
     check_whole(model)
-    if isinstance(exclude, str):
-        exclude = (exclude,)
-    start, names = state_of(model, step=0), eligible(bare(model))
-    for pattern in exclude:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(
-                f"exclude {pattern!r} fits no eligible weight; there are {', '.join(names) or 'none'}"
-            )
-    left = [n for n in names if not any(fnmatchcase(n, pattern) for pattern in exclude)]
-    if not left:
-        if any(is_parametrized(module) for module in model.modules()):
+    include, exclude = (((given,) if isinstance(given, str) else given) for given in (include, exclude))
+    module = bare(model)
+    names = chosen(module, include=include, exclude=exclude, spared=True)
+    further = includable(module)
+    if not names:
+        others = f"; or include some of {', '.join(further)} (include=[...])" if further else ""
+        if any(is_parametrized(layer) for layer in model.modules()):
             raise ValueError(
                 "the model's weights are parametrized, as they are within edge_popup's and supermask's blocks; leave "
                 "the block, or take the parametrizations off (torch.nn.utils.parametrize.remove_parametrizations)"
+                + others
             )
-        raise ValueError("the model has no weight to prune: no Linear or Conv layer, or all are excluded")
-    return Ticket(Mask.full({n: start.weights[n] for n in left}), start, "dense", seeds or Seeds(0, 0))
+        raise ValueError(
+            f"the model has no weight to prune: no Linear or Conv layer, or all are excluded{others}"
+        )
+    start = state_of(model, step=0)
+    patterns = (*include, *exclude)
+    left = [n for n in further if not any(fnmatchcase(n, pattern) for pattern in patterns)]
+    _warn_of_the_rest(start.weights, names, left, stacklevel=stacklevel + 1)
+    return Ticket(Mask.full({n: start.weights[n] for n in names}), start, "dense", seeds or Seeds(0, 0))
+
+
+def _warn_of_the_rest(
+    weights: Mapping[str, Tensor], names: Sequence[str], left: Sequence[str], *, stacklevel: int
+) -> None:
+    total = sum(weight.numel() for weight in weights.values())
+    if 2 * sum(weights[n].numel() for n in left) <= total:
+        return
+    largest = sorted(left, key=lambda n: -weights[n].numel())
+    shown = ", ".join(f"{n} ({weights[n].numel() / total:.0%})" for n in largest[:5])
+    more = f" and {len(largest) - 5} more" if len(largest) > 5 else ""
+    share = sum(weights[n].numel() for n in names) / total
+    warnings.warn(
+        f"only {share:.0%} of the model's weights are in Linear and Conv layers, which are pruned; most are in {shown}"
+        f"{more}. Prune them too (include={largest[:1]} and so on, names or patterns), or leave them whole on purpose "
+        f"(exclude={largest[:1]} ...)",
+        RuntimeWarning,
+        stacklevel=stacklevel + 1,
+    )
 
 
 def seeds_for(model: nn.Module, seeds: Seeds | None, *, criterion: Criterion | None = None) -> Seeds:

@@ -174,15 +174,21 @@ class Ticket:
     def load_into(self, model: nn.Module) -> None:
         """Put the start state into `model`, pruned weights 0: weights and buffers, in place.
 
-        ValueError, before anything is written, where names or shapes are not the ticket's.
+        A buffer that training has given another shape (a queue, an observer) is replaced by the ticket's. ValueError,
+        before anything is written, where names, or shapes of parameters, are not the ticket's.
         """
         parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
         _same_layers("ticket and model", self.start.weights, parameters)
-        _same_layers("the buffers of ticket and model", self.start.buffers, buffers)
+        same = {name: self.start.buffers.get(name, buffer) for name, buffer in buffers.items()}
+        _same_layers("the buffers of ticket and model", self.start.buffers, same)
         for name, value in self.mask.apply(self.start.weights).items():
             parameters[name].copy_(value)
         for name, value in self.start.buffers.items():
-            buffers[name].copy_(value)
+            if buffers[name].shape == value.shape:
+                buffers[name].copy_(value)
+            else:
+                path, _, attribute = name.rpartition(".")
+                model.get_submodule(path)._buffers[attribute] = value.to(buffers[name].device, copy=True)
 
     def save(self, path: str | Path, **metadata: JSON) -> None:
         """Write the ticket to one file, whole or not at all; `metadata` is added to `about` in the file.

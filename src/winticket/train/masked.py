@@ -13,6 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from winticket.ticket import Mask, Ticket
+from winticket.train.parametrized import check_finite
 from winticket.train.wrapped import bare, check_ranks, check_whole
 
 
@@ -56,10 +57,10 @@ def masked(
     is exported has the zeros and nothing of the mask's hooks.
 
     Raises ValueError, before the first step, where mask and model disagree about a layer, ranks about the mask, where
-    the model's weights are cut up over processes (FSDP, DeepSpeed, tensor parallelism), or where the model is within a
-    block that changes its mask or learns it. RuntimeError if a masked parameter is renamed or replaced within the
-    block. RuntimeWarning if something other than an optimiser wrote to pruned weights after the last step, such as
-    averaged weights that began dense; they are 0 again.
+    the model's weights are cut up over processes (FSDP, DeepSpeed, tensor parallelism), where the model is within a
+    block that changes its mask or learns it, or where a mask leaves nothing of a weight-normed unit. RuntimeError if a
+    masked parameter is renamed or replaced within the block. RuntimeWarning if something other than an optimiser wrote
+    to pruned weights after the last step, such as averaged weights that began dense; they are 0 again.
     """
     if not isinstance(mask, Mask | Ticket):
         raise TypeError(f"masked() takes a Ticket or a Mask, not a {type(mask).__name__}")
@@ -112,6 +113,7 @@ def in_force(
         mask.load_into(model)
         mask = mask.mask
     _check(model, mask)
+    check_finite(model, mask)
     rule = Rule(model, {name: ~keep for name, keep in mask.keep.items()})
     with ExitStack() as stack:
         stack.callback(rule.end)
@@ -357,6 +359,7 @@ class Rule:
 
     def replace(self, mask: Mask) -> None:
         """Another mask over the same weights, from now on."""
+        check_finite(self.model, mask)
         for name, keep in mask.keep.items():
             self.pruned[name] = (~keep).to(self.pruned[name].device)
         self()

@@ -49,14 +49,14 @@ def attention(*, input_shape: Sequence[int], classes: int) -> nn.Module:
 
 
 class Recurrent(nn.Module):
-    """The rows of an image through an LSTM that is projected to the classes: no Linear or Conv layer."""
+    """The rows of an image through a GRU, whose last state are the logits: no Linear or Conv layer."""
 
     def __init__(self, input_shape: Sequence[int], classes: int) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(input_shape[-1], 2 * classes, batch_first=True, proj_size=classes)
+        self.gru = nn.GRU(input_shape[-1], classes, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.lstm(x.flatten(1, -2))[0][:, -1]
+        logits: Tensor = self.gru(x.flatten(1, -2))[0][:, -1]
         return logits
 
 

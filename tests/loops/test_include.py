@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_no
 from torch.optim.swa_utils import AveragedModel
 
 import winticket
-from winticket import allocate, criteria
+from winticket import allocate
 from winticket.ticket import Mask, Ticket
 
 CLASSES, WORDS = 3, 11
@@ -126,9 +126,7 @@ METHODS: dict[str, Callable[..., Ticket]] = {
 @pytest.mark.parametrize("method", METHODS)
 def test_included_parameters_are_pruned_by_every_method(method: str, kind: str) -> None:
     model, name = reader(kind), MIDDLES[kind][1]
-    options: dict[str, Any] = (
-        {} if method in {"edge_popup", "supermask"} else {"criterion": criteria.magnitude}
-    )
+    options: dict[str, Any] = {"allocate": allocate.layerwise}  # half of every layer
     # Weight norm divides by the norm of a unit, which therefore keeps some weight.
     if kind == "weight norm" and method in {"prune", "Levels"}:
         options["allocate"] = allocate.constant_fan_in

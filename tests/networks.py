@@ -46,3 +46,20 @@ class Attention(nn.Module):
 def attention(*, input_shape: Sequence[int], classes: int) -> nn.Module:
     """A small transformer."""
     return Attention(input_shape, classes)
+
+
+class Recurrent(nn.Module):
+    """The rows of an image through a GRU, whose last state are the logits: no Linear or Conv layer."""
+
+    def __init__(self, input_shape: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(input_shape[-1], classes, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.gru(x.flatten(1, -2))[0][:, -1]
+        return logits
+
+
+def recurrent(*, input_shape: Sequence[int], classes: int) -> nn.Module:
+    """A network all of whose weights have to be included."""
+    return Recurrent(input_shape, classes)

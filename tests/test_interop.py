@@ -2,12 +2,14 @@
 
 import copy
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
+from torch.optim.swa_utils import AveragedModel
 
 from winticket import interop
 from winticket.ticket import Mask, Seeds, State, Ticket, same_bits
@@ -174,3 +176,67 @@ def test_tickets_of_other_weights_have_other_seeds() -> None:
 
     assert imported(1).seeds == imported(1).seeds
     assert imported(1).seeds != imported(2).seeds
+
+
+def inside(model: nn.Module) -> nn.Module:
+    """A model of which one part is compiled."""
+    outer = nn.Module()
+    compiled: Any = torch.compile(model, backend="eager")
+    outer.net, outer.head = compiled, nn.Linear(3, 3)
+    return outer
+
+
+def compiled_and_averaged(model: nn.Module) -> nn.Module:
+    compiled: Any = torch.compile(model, backend="eager")
+    return AveragedModel(compiled)
+
+
+WRAPPERS: dict[str, Callable[[Any], Any]] = {
+    "DataParallel": nn.DataParallel,
+    "averaged": AveragedModel,
+    "compiled": lambda m: torch.compile(m, backend="eager"),
+    "compiled, averaged": compiled_and_averaged,
+    "wrapped twice": lambda m: nn.DataParallel(AveragedModel(m)),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_names_are_those_of_the_model_within_its_wrappers(wrapper: str) -> None:
+    mask, plain = half(network()), list(network().state_dict())
+    wrapped = WRAPPERS[wrapper](network())
+    assert interop.to_torch_prune(wrapped, mask) is wrapped
+    found, state = interop.from_state_dict(wrapped.state_dict())
+    assert same_bits(found.keep, mask.keep)
+    assert sorted(state) == sorted(plain)
+    network().load_state_dict(state)
+    ticket = interop.from_torch_prune(wrapped)
+    assert same_bits(ticket.mask.keep, mask.keep)
+    assert sorted(ticket.start.weights) == sorted(weights_of(network()))
+    fresh = WRAPPERS[wrapper](network())
+    assert interop.to_torch_prune(fresh, ticket) is fresh
+    assert same_bits(interop.from_torch_prune(fresh).mask.keep, mask.keep)
+    model = network()
+    with torch.no_grad():
+        for name, keep in mask.keep.items():
+            model.get_parameter(name).copy_(keep)
+    lost = WRAPPERS[wrapper](model).state_dict()
+    assert same_bits(interop.mask_of_zeros(lost, list(mask.keep)).keep, mask.keep)
+    under = [next(full for full in lost if full.endswith(name)) for name in mask.keep]
+    assert same_bits(interop.mask_of_zeros(lost, under).keep, mask.keep)
+
+
+def test_a_compiled_part_and_a_part_that_is_called_module() -> None:
+    model = network()
+    interop.to_torch_prune(model, half(model))
+    found, state = interop.from_state_dict(inside(model).state_dict())
+    assert list(found.keep) == ["net.0.weight", "net.4.weight"]
+    assert "head.weight" in state
+    assert list(interop.from_torch_prune(inside(model)).mask.keep) == list(found.keep)
+    part = nn.ModuleDict({"module": model})
+    assert list(interop.from_state_dict(part.state_dict())[0].keep) == ["0.weight", "4.weight"]
+    assert list(interop.from_state_dict(part.state_dict(), unwrap=False)[0].keep) == [
+        "module.0.weight",
+        "module.4.weight",
+    ]
+    part["head"] = nn.Linear(3, 3)  # beside another part it is no wrapper
+    assert next(iter(interop.from_state_dict(part.state_dict())[0].keep)) == "module.0.weight"

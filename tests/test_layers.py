@@ -38,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
     "pairing": {"criteria", "allocate"},
     "rewind": {"ticket"},
     "schedules": set(),
-    "interop": {"ticket", "units"},
+    "interop": {"ticket", "units", "train"},
     "loops": {"ticket", "units", "models", "train", "criteria", "allocate", "pairing", "schedules"},
     "levels": {"ticket", "train", "criteria", "allocate", "pairing", "rewind", "loops"},
     "integrations": {"ticket", "train", "levels"},

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
+from torch.optim.swa_utils import AveragedModel, update_bn
 
 import winticket
 from winticket import allocate, criteria, rewind
@@ -551,3 +552,151 @@ def test_functions_with_options_of_their_own_keep_their_names_in_the_ticket() ->
         with level:
             pass
     assert level.ticket.about["allocate"] == "n_of_m(m=2)"
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_an_average_kept_over_levels_begins_anew_where_it_is_reset(part: bool) -> None:
+    """By hand: the mean of the last level's weights after each step; of the whole model, or of a part of it."""
+    model = network()
+    averaged = model[3] if part else model
+    average, states = AveragedModel(averaged, use_buffers=True), list[dict[str, Tensor]]()
+    for level in Levels(model, DENSITIES):
+        with level:
+            level.reset(average)
+            assert same_bits(dict(average.module.state_dict()), dict(averaged.state_dict()))
+            optimizer, states = adam(model), []
+            for step in range(STEPS):
+                train(model, optimizer, step, step + 1)
+                average.update_parameters(averaged)
+                states.append(tensors(averaged))
+            averaged.load_state_dict(
+                average.module.state_dict()
+            )  # without a warning, which would be an error
+    for name in states[0]:
+        if states[0][name].is_floating_point():
+            mean = torch.stack([state[name] for state in states]).mean(0)
+            assert torch.allclose(model.state_dict()[f"3.{name}" if part else name], mean, atol=1e-6)
+    assert all(not tensors(model)[n][~k].any() for n, k in level.ticket.mask.keep.items())
+    assert level.trained is not None
+    assert same_bits(level.trained.weights, {n: p.detach() for n, p in model.named_parameters()})
+
+
+def test_an_average_that_began_before_the_level_is_masked_and_reported() -> None:
+    model = network()
+    average, levels = AveragedModel(model), Levels(model, [0.5])
+    with (first := levels.first()):
+        train(model, adam(model))
+        average.update_parameters(model)
+    second = levels.after(first)
+    said = r"no optimiser had moved them.* level.reset\(average\)"
+    with pytest.warns(RuntimeWarning, match=said) as caught, second:  # noqa: PT031
+        train(model, adam(model))
+        average.update_parameters(model)
+        model.load_state_dict(average.module.state_dict())
+    assert caught[0].filename == __file__
+    assert all(not tensors(model)[n][~k].any() for n, k in second.ticket.mask.keep.items())
+
+
+def test_batchnorm_statistics_of_an_average_are_those_of_its_masked_weights() -> None:
+    model = network()
+    for level in Levels(model, [0.25]):
+        with level:
+            train(model, adam(model))
+            average = AveragedModel(model)
+            average.update_parameters(model)
+    update_bn((batch(step) for step in range(4)), average)
+    keep = level.ticket.mask.keep["0.weight"]
+    weight, bias = (average.module.get_parameter(n).detach() for n in ("0.weight", "0.bias"))
+    means = torch.stack([F.linear(batch(step)[0], weight * keep, bias).mean(0) for step in range(4)])
+    assert torch.allclose(average.module.get_buffer("1.running_mean"), means.mean(0), atol=1e-6)
+    assert not weight[~keep].any()
+
+
+class Changing(nn.Module):
+    """Buffers that training changes: a queue that grows, a range set at first use, a cache made at first use, a type,
+    and one that goes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.two = nn.Linear(8, 16), nn.Linear(16, 4)
+        self.register_buffer("queue", torch.zeros(1, 8))
+        self.register_buffer("least", torch.tensor([]), persistent=False)
+        self.register_buffer("largest", None)
+        self.register_buffer("once", torch.ones(3), persistent=False)
+        self.register_buffer("count", torch.zeros((), dtype=torch.int32))
+        self.queue: Tensor
+        self.count: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.queue = torch.cat([self.queue, x[:1]])
+            self.least, self.largest = x.amin(0), x.amax(0)
+            self.count = self.count.to(torch.int64) + 1
+            if "once" in self._buffers:
+                del self.once
+            if not hasattr(self, "cache"):
+                self.register_buffer("cache", x.mean(0), persistent=False)
+        logits: Tensor = self.two(self.one(x).relu())
+        return logits
+
+
+def layout(model: nn.Module) -> dict[str, Any]:
+    """Names, None or not, types, shapes and values of a module's buffers, and which of them a state dict has."""
+    values = {n: None if b is None else (b.dtype, b.shape, b.tolist()) for n, b in model._buffers.items()}
+    return {"values": values, "not persistent": set(model._non_persistent_buffers_set)}
+
+
+@pytest.mark.parametrize("back_to", [0, 3])
+def test_buffers_that_training_changes_adds_or_removes_are_rewound(back_to: int) -> None:
+    model, layouts = Changing(), list[dict[str, Any]]()
+    how: Any = {"rewind": rewind.to_step, "rewind_step": back_to} if back_to else {}
+    starts = []
+    for level in Levels(model, [0.5, 0.25], **how):
+        with level:
+            starts.append(layout(model))
+            optimizer = adam(model)
+            for step in range(level.ticket.start.step, STEPS):
+                train(model, optimizer, step, step + 1)
+                if level.number == 0:
+                    layouts.append(layout(model))
+        assert layout(model) == layouts[-1]  # the same batches, from the same queue
+    fresh = layout(Changing())
+    assert starts[0] == fresh
+    for start in starts[1:]:
+        assert start == (layouts[back_to - 1] if back_to else fresh)
+
+
+def test_a_model_that_training_gave_another_shape_is_put_back_bit_for_bit_and_trains_as_before() -> None:
+    model, plain = Changing(), Changing()
+    for level in Levels(model, [0.5]):
+        with level:
+            train(model, adam(model))
+    with winticket.masked(plain, level.ticket):
+        train(plain, adam(plain))
+    assert same_bits(dict(model.named_parameters()), dict(plain.named_parameters()))
+    assert same_bits(dict(model.named_buffers()), dict(plain.named_buffers()))
+
+
+def test_a_ticket_goes_into_a_model_whose_buffers_have_grown() -> None:
+    class Grows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.Linear(8, 4)
+            self.register_buffer("queue", torch.zeros(1, 8))
+            self.queue: Tensor
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.queue = torch.cat([self.queue, x])
+            logits: Tensor = self.one(x)
+            return logits
+
+    model = Grows()
+    ticket = winticket.prune(model, 0.5)
+    with winticket.masked(model, ticket):
+        train(model, adam(model))
+        assert len(model.queue) == 1 + 32 * STEPS
+    with winticket.masked(model, ticket):
+        assert torch.equal(model.queue, torch.zeros(1, 8))
+    ticket.load_into(model)
+    assert "queue" in model._buffers

@@ -1,21 +1,24 @@
 """Masks and tickets from and to what others keep: torch.nn.utils.prune, and state dicts with masks beside weights.
 
-A mask is only ever read from an entry that says it is one; `mask_of_zeros`, which guesses, is another function.
+A mask is only ever read from an entry that says it is one; `mask_of_zeros`, which guesses, is another function. Names
+are those of the model itself: what DistributedDataParallel, AveragedModel and torch.compile put before them goes.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from winticket.ticket import Mask, Seeds, State, Ticket, Weights
+from winticket.train import bare
 from winticket.units import layouts
 
 __all__ = ["from_state_dict", "from_torch_prune", "mask_of_zeros", "to_state_dict", "to_torch_prune"]
 
 _ORIG, _MASK = "_orig", "_mask"
+_WRAPPED, _COMPILED, _AVERAGED = "module.", "_orig_mod", "n_averaged"
 
 
 def from_torch_prune(model: nn.Module, *, step: int = 0, seeds: Seeds | None = None) -> Ticket:
@@ -27,7 +30,8 @@ def from_torch_prune(model: nn.Module, *, step: int = 0, seeds: Seeds | None = N
     ValueError where nothing of it is pruned.
     """
     keep, weights, buffers = {}, {}, {}
-    for prefix, module in model.named_modules():
+    for path, module in bare(model).named_modules():
+        prefix = _uncompiled(f"{path}.").removesuffix(".") if path else ""
         pruned = {
             name.removesuffix(_ORIG)
             for name, _ in module.named_parameters(recurse=False)
@@ -74,6 +78,7 @@ def to_torch_prune(model: nn.Module, mask: Mask | Ticket) -> nn.Module:
     written, where mask and model disagree about a layer or one is pruned that way already.
     """
     keep = mask.mask.keep if isinstance(mask, Ticket) else mask.keep
+    whole, model = model, bare(model)
     parameters = dict(model.named_parameters())
     for name, layer in keep.items():
         if f"{name}{_ORIG}" in parameters:
@@ -95,17 +100,20 @@ def to_torch_prune(model: nn.Module, mask: Mask | Ticket) -> nn.Module:
         prune.custom_from_mask(  # type: ignore[no-untyped-call]
             model.get_submodule(owner), parameter, layer.to(parameters[name].device)
         )
-    return model
+    return whole
 
 
-def from_state_dict(state: Mapping[str, Tensor]) -> tuple[Mask, dict[str, Tensor]]:
+def from_state_dict(state: Mapping[str, Tensor], *, unwrap: bool = True) -> tuple[Mask, dict[str, Tensor]]:
     """The mask in a state dict, and the state dict without it, under plain names; copies, on the CPU.
 
     Understood are `x.weight_orig` with `x.weight_mask` (torch.nn.utils.prune) and `x.weight` with `x.weight_mask`;
     so too for other parameters than `weight`. A tensor named `..._mask` beside which there is no such weight of its
-    shape is a buffer of the model's own. Raises ValueError where there is no mask or one is not of zeros and ones.
+    shape is a buffer of the model's own. With `unwrap`, names lose the `module.` that stands before all of them and
+    every `_orig_mod.`; turn it off for a model whose only part is called `module`. Raises ValueError where there is no
+    mask or one is not of zeros and ones.
     """
     keep, plain = {}, {}
+    state = _unwrapped(state) if unwrap else state
     for name, tensor in state.items():
         stem = name.removesuffix(_MASK)
         weight = state.get(f"{stem}{_ORIG}", state.get(stem)) if name.endswith(_MASK) else None
@@ -145,13 +153,17 @@ def to_state_dict(ticket: Ticket, *, masks: bool = False) -> dict[str, Tensor]:
     return {**plain, **{name: buffer.clone() for name, buffer in ticket.start.buffers.items()}}
 
 
-def mask_of_zeros(weights: Weights, names: Sequence[str]) -> Mask:
+def mask_of_zeros(weights: Weights, names: Sequence[str], *, unwrap: bool = True) -> Mask:
     """The mask that keeps whatever is not 0 in the named weights: a guess, for files that lost their masks.
 
     Beware: a live weight that happens to be 0 counts as pruned (whole layers that start at 0 would be), and a pruned
     one that training moved counts as alive. Use it where you know that neither is so, never in place of a mask that
-    was kept. ValueError where a name has no weight or everything would go from a layer.
+    was kept. With `unwrap`, names lose what wrappers put before them, as in `from_state_dict`. ValueError where a name
+    has no weight or everything would go from a layer.
     """
+    if unwrap:
+        plain = _plain_names(weights)
+        weights, names = _unwrapped(weights), [plain.get(name, name) for name in names]
     missing = [name for name in names if name not in weights]
     if missing or not names:
         raise ValueError(
@@ -167,6 +179,26 @@ def _bool(name: str, mask: Tensor) -> Tensor:
     if not bool(((mask == 0) | (mask == 1)).all()):
         raise ValueError(f"the mask of {name!r} has values other than 0 and 1, so it is no mask")
     return (mask != 0).cpu()
+
+
+def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under the names that the model itself has; an average's count of models goes."""
+    return {plain: state[name] for name, plain in _plain_names(state).items()}
+
+
+def _plain_names(names: Iterable[str]) -> dict[str, str]:
+    """Name -> name without prefixes of wrappers, less what an AveragedModel has of its own."""
+    plain = {name: _uncompiled(name) for name in names}
+    while True:
+        inner = {name: short for name, short in plain.items() if short != _AVERAGED}
+        if not inner or not all(short.startswith(_WRAPPED) for short in inner.values()):
+            return plain
+        plain = {name: short.removeprefix(_WRAPPED) for name, short in inner.items()}
+
+
+def _uncompiled(name: str) -> str:
+    """A name without torch.compile's `_orig_mod.`, which also stands within names of models with compiled parts."""
+    return ".".join(part for part in name.split(".") if part != _COMPILED)
 
 
 def _joined(prefix: str, name: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.optim.swa_utils import AveragedModel
 
 from winticket.allocate import Allocate
 from winticket.criteria import Criterion, magnitude
@@ -33,7 +34,9 @@ from winticket.loops.scoring import (
 )
 from winticket.rewind import Rewind, learning_rate, to_init, to_step, to_step_with_optimizer
 from winticket.ticket import JSON, Curve, Mask, Seeds, State, Ticket, Trajectory, same_bits
-from winticket.train import bare, check_whole, masked
+from winticket.train import bare, check_whole
+from winticket.train.masked import Rule, claimed, in_force, warn_of_overwritten
+from winticket.train.wrapped import buffer_places, put_back_buffers, reset_average
 
 __all__ = ["Density", "Level", "Levels"]
 
@@ -56,12 +59,12 @@ class Levels:
     do at a new level is the loop's own affair: make them anew within the block, or call `level.reset(optimizer)`.
 
     `densities` fall, each in (0, 1) or shares by layer as the allocation takes them. Weights of Linear and Conv layers
-    may be pruned, less the patterns in `exclude`. Criteria that look at the network or at data are given the model and
-    `batches` of (x [B, ...], classes y [B]), for which the model has to return logits [B, classes]; or an `example`
-    [1, ...] where they need no data. They compute on the CPU, in float64 where the model can. Those that compare with
-    a weight's initial value take it from where the levels began, under every rewind. `seeds` are what random criteria
-    draw from; without them, they are drawn from torch's global generator. `allocate` is by default that of the
-    criterion's paper.
+    may be pruned, and further parameters that `include` names (names or patterns, as in `prune`), less those in
+    `exclude`. Criteria that look at the network or at data are given the model and `batches` of (x [B, ...], classes y
+    [B]), for which the model has to return logits [B, classes]; or an `example` [1, ...] where they need no data. They
+    compute on the CPU, in float64 where the model can. Those that compare with a weight's initial value take it from
+    where the levels began, under every rewind. `seeds` are what random criteria draw from; without them, they are drawn
+    from torch's global generator. `allocate` is by default that of the criterion's paper.
 
     Under DistributedDataParallel give the wrapped module, on every rank with the same arguments.
 
@@ -79,6 +82,7 @@ class Levels:
         allocate: Allocate | None = None,
         rewind: Rewind = to_init,
         rewind_step: int = 0,
+        include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         batches: Sequence[Batch] = (),
         example: Tensor | None = None,
@@ -93,11 +97,15 @@ class Levels:
         self.rewind, self.rewind_step = rewind, rewind_step
         self.score = Scoring(model, criterion, batches, example)
         self.allocate = allocation_for(criterion, allocate, stacklevel=2)
+        self.buffer_places = buffer_places(model)  # before any training, which may add buffers
         if ticket is None:
             seeds = seeds_for(model, seeds, criterion=criterion)
-            ticket = whole(model, exclude=without_classes(model, self.allocate, exclude), seeds=seeds)
-        elif exclude or seeds is not None:
-            raise ValueError("a ticket has its mask and its seeds; leave exclude and seeds out beside one")
+            left = without_classes(model, self.allocate, exclude)
+            ticket = whole(model, include=include, exclude=left, seeds=seeds)
+        elif include or exclude or seeds is not None:
+            raise ValueError(
+                "a ticket has its mask and its seeds; leave include, exclude and seeds out beside one"
+            )
         check_classes(model, ticket.mask, self.allocate)
         self.start = ticket
         self._check()
@@ -185,6 +193,7 @@ class Level:
         self._levels, self._model = levels, levels.model
         self._kept: State | None = None
         self._stack: ExitStack | None = None
+        self._rule: Rule | None = None
         self._entered = False
         self._owes_optimizer = bool(ticket.start.optimizer)
 
@@ -202,7 +211,9 @@ class Level:
         self._entered = True
         with ExitStack() as stack:
             # The mask's hook comes first, so what is kept after a step is masked.
-            stack.enter_context(masked(self._model, self.ticket))
+            stack.enter_context(claimed(self._model, alone=False))
+            put_back_buffers(self._model, self.ticket.start.buffers, self._levels.buffer_places)
+            self._rule = stack.enter_context(in_force(self._model, self.ticket))
             # What happens here is no part of a step that is compiled.
             before, after = map(torch.compiler.disable, (self._before_step, self._after_step))
             stack.callback(register_optimizer_step_pre_hook(before).remove)
@@ -217,10 +228,12 @@ class Level:
         traceback: TracebackType | None,
     ) -> None:
         assert self._stack is not None
-        self._stack.__exit__(kind, error, traceback)
-        self._stack = None
+        assert self._rule is not None
+        stack, self._stack = self._stack, None
+        stack.__exit__(kind, error, traceback)
         if kind is None:
             self.trained = state_of(self._model, step=self.step)
+            warn_of_overwritten(self._rule, stacklevel=_CALLER - 1)
 
     def at(self, step: int, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Say that `step` updates have been made, counted from the first of the first level.
@@ -240,12 +253,16 @@ class Level:
             slots = optimizer_slots(optimizer, bare(self._model)) if wanted and optimizer else {}
             self._kept = state_of(self._model, step=step, optimizer=slots)
 
-    def reset(self, optimizer: torch.optim.Optimizer) -> None:
+    def reset(self, optimizer: torch.optim.Optimizer | AveragedModel) -> None:
         """Put `optimizer` at the level's start: no moments, or those of the step that was rewound to.
 
         The second under `rewind.to_step_with_optimizer`, where training goes on only after this was called. Learning
-        rates stay as they are; they are the schedule's.
+        rates stay as they are; they are the schedule's. An AveragedModel of the model, kept over levels, begins anew
+        from the level's weights.
         """
+        if isinstance(optimizer, AveragedModel):
+            reset_average(optimizer, self._model)
+            return
         load_slots(optimizer, bare(self._model), self.ticket.start.optimizer)
         self._owes_optimizer = False
 

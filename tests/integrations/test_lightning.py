@@ -306,3 +306,152 @@ def test_half_precision_with_accumulation_and_clipping(length: Any) -> None:
         begun = {n: t.masked_fill(~mask[n], 0) if n in mask else t for n, t in start.items()}
         assert any(same_bits(state, begun) for state in seen)
     assert all(not net.get_parameter(n)[~k].any() for n, k in mask.items())
+
+
+def pruned_of(net: nn.Module, search: Any) -> int:
+    """Weights of the finished network that its ticket prunes and that are not 0."""
+    keep = search.tickets[-1].mask.keep.items()
+    return sum(int(net.get_parameter(n.removeprefix("net."))[~k].count_nonzero()) for n, k in keep)
+
+
+@pytest.mark.parametrize("first", ["search", "average"])
+def test_an_exponential_average_begins_anew_at_each_level(first: str, tmp_path: Path) -> None:
+    from lightning.pytorch import Callback
+    from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+
+    from winticket.integrations.lightning import LotteryTicket
+
+    net, ends = network(), list[dict[str, Tensor]]()
+
+    class Look(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            ends.append({n: p.detach().clone() for n, p in net.named_parameters()})
+
+    search = LotteryTicket(DENSITIES, epochs=EPOCHS)
+    ema = EMAWeightAveraging(decay=0.5)
+    every = ModelCheckpoint(tmp_path, save_top_k=-1, every_n_epochs=1, filename="{epoch}")
+    both = [search, ema] if first == "search" else [ema, search]
+    fit(module_of(net, []), both[0], callbacks=[both[1], Look(), every], enable_checkpointing=True)
+    expected = ends[2 * STEPS]  # after the first update of the last level
+    for state in ends[2 * STEPS + 1 :]:
+        expected = {n: 0.5 * expected[n] + 0.5 * state[n] for n in state}
+    for name, parameter in net.named_parameters():
+        assert torch.allclose(parameter, expected[name], atol=1e-6)
+    assert pruned_of(net, search) == 0
+    for epoch in range(3 * EPOCHS):  # which have the averages
+        kept = torch.load(tmp_path / f"epoch={epoch}.ckpt", weights_only=True)["state_dict"]
+        ticket = search.tickets[epoch // EPOCHS]
+        assert all(not kept[n][~k].any() for n, k in ticket.mask.keep.items())
+
+
+def test_stochastic_weight_averaging_within_the_last_level() -> None:
+    from lightning.pytorch.callbacks import StochasticWeightAveraging
+
+    from winticket.integrations.lightning import LotteryTicket
+
+    net, seen = network(), list[dict[str, Tensor]]()
+    search = LotteryTicket(DENSITIES, epochs=3)
+    swa = StochasticWeightAveraging(0.01, swa_epoch_start=8, annealing_epochs=1)
+    module = module_of(net, seen)
+    type(module).configure_optimizers = lambda self: torch.optim.AdamW(net.parameters(), lr=0.02)
+    fit(module, search, callbacks=[swa], max_epochs=9)
+    # At the starts of the last level's second and third epoch; then one pass for BatchNorm, after whose last batch
+    # Lightning 2.6 steps once more by the gradients that are left, with a search or without.
+    assert len(seen) == 10 * BATCHES
+    one, two, averaged = seen[7 * BATCHES], seen[8 * BATCHES], seen[9 * BATCHES]
+    for name, _ in net.named_parameters():
+        assert torch.allclose(averaged[name], (one[name] + two[name]) / 2, atol=1e-6)
+    assert pruned_of(net, search) == 0
+    assert search.tickets[-1].mask.count() == 48
+    with torch.no_grad():
+        means = torch.stack(
+            [F.linear(x, averaged["0.weight"], averaged["0.bias"]).mean(0) for x, _ in loader()]
+        )
+    assert torch.allclose(net.state_dict()["1.running_mean"], means.mean(0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("length", "start", "most", "words"),
+    [
+        (
+            {"epochs": 2},
+            5,
+            6,
+            "begins in epoch 5, and the last level in epoch 5: .* swa_epoch_start from 6 to 6",
+        ),
+        ({"epochs": 2}, 6, 7, "the search ends after 6 epochs; give max_epochs=6"),
+        ({"epochs": 2}, 6, -1, "the search ends after 6 epochs; give max_epochs=6"),
+        ({"epochs": 1}, 3, 3, "needs a second epoch within the last level; give epochs=2 or more"),
+        ({"steps": 8}, 6, 6, "averages by epochs; count levels in epochs"),
+    ],
+)
+def test_averaging_over_levels_is_refused_before_training(
+    length: Any, start: int, most: int, words: str
+) -> None:
+    from lightning.pytorch.callbacks import StochasticWeightAveraging
+
+    from winticket.integrations.lightning import LotteryTicket
+
+    seen: list[dict[str, Tensor]] = []
+    swa = StochasticWeightAveraging(0.01, swa_epoch_start=start)
+    with pytest.raises(ValueError, match=words):
+        fit(module_of(network(), seen), LotteryTicket(DENSITIES, **length), callbacks=[swa], max_epochs=most)
+    assert seen == []
+
+
+@pytest.mark.parametrize("hook", ["on_train_end", "on_fit_end"])
+def test_dense_weights_written_as_training_ends_are_masked_and_reported(hook: str, tmp_path: Path) -> None:
+    from lightning.pytorch import Callback
+
+    from winticket.integrations.lightning import LotteryTicket
+
+    class Writes(Callback):
+        """An average of its own kind, which nothing resets, and a checkpoint of it."""
+
+    def write(self: Any, trainer: Any, *_: Any) -> None:
+        with torch.no_grad():
+            net.get_parameter("0.weight").add_(1.0)
+        if hook == "on_train_end":
+            trainer.save_checkpoint(tmp_path / "last.ckpt")
+
+    setattr(Writes, hook, write)
+    net, search = network(), LotteryTicket(DENSITIES, epochs=EPOCHS)
+    with pytest.warns(RuntimeWarning, match=r"not 0 after the last step \(96 of net.0.weight\)"):
+        fit(module_of(net, []), search, callbacks=[Writes()])
+    assert pruned_of(net, search) == 0
+    keep = search.tickets[-1].mask.keep["net.0.weight"]
+    assert int(keep.sum()) == 32
+    assert bool((net.get_parameter("0.weight")[keep] > 0.3).all())
+    if hook == "on_train_end":
+        kept = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+        assert not kept["net.0.weight"][~keep].any()
+    with torch.no_grad():  # nothing stays behind
+        net.get_parameter("0.weight").fill_(1.0)
+    net(torch.zeros(2, 8))
+    assert bool((net.get_parameter("0.weight") == 1).all())
+
+
+def test_a_checkpoint_of_an_earlier_level_is_reported_when_it_is_tested(tmp_path: Path) -> None:
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from winticket.integrations.lightning import LotteryTicket
+
+    net, search = network(), LotteryTicket(DENSITIES, epochs=EPOCHS)
+    module = module_of(net, [])
+    type(module).test_step = lambda self, batch, _: None
+    every = ModelCheckpoint(tmp_path, save_top_k=-1, every_n_epochs=1, filename="{epoch}")
+    trainer = fit(module, search, callbacks=[every], enable_checkpointing=True)
+    trainer.test(
+        module, loader(), verbose=False, weights_only=True
+    )  # without a warning, which would be an error
+    trainer.test(
+        module,
+        loader(),
+        ckpt_path=tmp_path / f"epoch={3 * EPOCHS - 1}.ckpt",
+        verbose=False,
+        weights_only=True,
+    )
+    with pytest.warns(
+        RuntimeWarning, match=r"the last ticket prunes some that are not 0 \(96 of net.0.weight"
+    ):
+        trainer.test(module, loader(), ckpt_path=tmp_path / "epoch=0.ckpt", verbose=False, weights_only=True)

@@ -1,6 +1,7 @@
 """The search inside Transformers' trainer, held against the same search in a loop written out."""
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
 
 from winticket import rewind, rigl
 from winticket.levels import Levels
@@ -532,3 +534,52 @@ def test_a_ticket_that_cannot_be_written_leaves_no_mask(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         train(model, search, tmp_path, max_steps=search.total_steps)
     assert free(model)
+
+
+@pytest.mark.parametrize("block", [False, True])
+def test_dense_weights_that_callbacks_write_as_training_ends(block: bool, tmp_path: Path) -> None:
+    """One that comes before the search, and within its block one that comes after it as well."""
+    from transformers import TrainerCallback
+
+    from winticket.integrations.transformers import LotteryTicket
+
+    class Writes(TrainerCallback):
+        def on_train_end(self, *_: Any, **__: Any) -> None:
+            with torch.no_grad():
+                model.one.weight.add_(1.0)
+
+    model, search = Net(), LotteryTicket(DENSITIES, steps=STEPS)
+    order = [search, Writes()] if block else [Writes(), search]
+    with (
+        pytest.warns(RuntimeWarning, match=r"not 0 after the last step \(96 of one.weight\)"),
+        search if block else nullcontext(),
+    ):
+        train(model, order[0], tmp_path, more=order[1:], max_steps=search.total_steps)
+    keep = search.tickets[-1].mask.keep["one.weight"]
+    assert not model.one.weight[~keep].any()
+    assert bool((model.one.weight[keep] > 0.3).all())
+    with torch.no_grad():  # nothing stays behind
+        model.one.weight.fill_(1.0)
+    model(torch.zeros(2, 8), torch.zeros(2, dtype=torch.int64))
+    assert bool((model.one.weight == 1).all())
+
+
+def test_averages_that_are_given_begin_anew_at_each_level(tmp_path: Path) -> None:
+    from transformers import TrainerCallback
+
+    from winticket.integrations.transformers import LotteryTicket
+
+    class Averages(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            average.update_parameters(model)
+
+        def on_train_end(self, *_: Any, **__: Any) -> None:
+            model.load_state_dict(average.module.state_dict())
+
+    model = Net()
+    average = AveragedModel(model)
+    search = LotteryTicket(DENSITIES, steps=STEPS, averages=[average])
+    train(model, Averages(), tmp_path, more=[search], max_steps=search.total_steps)
+    assert int(average.n_averaged) == STEPS  # those of the last level alone
+    for name, keep in search.tickets[-1].mask.keep.items():
+        assert not model.get_parameter(name)[~keep].any()

@@ -320,6 +320,34 @@ def test_every_method_finds_a_ticket_in_every_kind_of_network(
                 assert torch.equal(path.saved[24].weights[name][keep], start[keep])
 
 
+@pytest.mark.parametrize("method", offered()["method"])
+def test_every_method_finds_a_ticket_where_all_weights_are_included(tmp_path: Path, method: str) -> None:
+    result, experiment = searched(tmp_path, method, "networks:recurrent", include=("gru.weight_*",))
+    assert not result.document["failures"]
+    assert result.ticket is not None
+    names = ["gru.weight_ih_l0", "gru.weight_hh_l0"]
+    assert list(result.ticket.mask.keep) == names
+    assert result.ticket.mask.count() == plan(experiment).counts[1]
+    assert result.document["levels"][1]["density"] == pytest.approx(0.5, rel=0.05)
+
+
+def test_a_network_without_linear_and_conv_layers_names_what_can_be_included() -> None:
+    included = ("gru.weight_*",)
+    said = "no Linear or Conv layer, .* could be included: gru.weight_ih_l0, gru.weight_hh_l0"
+    with pytest.raises(ValueError, match=said):
+        plan(Experiment.of("digits", model="networks:recurrent", **SMALL))
+    with pytest.raises(ValueError, match="no Linear or Conv layer to be its output layer; leave it out"):
+        plan(
+            Experiment.of(
+                "digits",
+                model="networks:recurrent",
+                include=included,
+                output_rate=0.1,
+                **{**SMALL, "density": ()},
+            )
+        )
+
+
 def test_costs_count_the_search(tmp_path: Path) -> None:
     """Steps of all trainings that a mask needed: imp's grow with the level, at-init's and RigL's do not."""
     densities = (0.5, 0.25)

@@ -3,11 +3,13 @@
 import copy
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from winticket.ticket import Mask, Seeds, State, Ticket
 from winticket.train import masked
@@ -164,7 +166,7 @@ def test_an_optimiser_of_another_make() -> None:
 def test_a_state_dict_taken_in_mid_block_is_masked_and_has_its_usual_names() -> None:
     model = network()
     names, mask = list(model.state_dict()), half(model)
-    with masked(model, mask):
+    with pytest.warns(RuntimeWarning, match="are 0 again"), masked(model, mask):  # noqa: PT031
         with torch.no_grad():
             model.get_parameter("0.weight").fill_(1.0)
         state = model.state_dict()
@@ -308,8 +310,171 @@ def test_a_ticket_of_another_network_is_refused_before_anything_is_written() -> 
 def test_a_state_dict_of_a_part_is_masked_too() -> None:
     model = drawn(1)
     mask = half(model)
-    with masked(model, mask):
+    with pytest.warns(RuntimeWarning, match="are 0 again"), masked(model, mask):  # noqa: PT031
         with torch.no_grad():
             model.get_parameter("0.weight").add_(1.0)
         part = model.get_submodule("0").state_dict()["weight"]
         assert not part[~mask.keep["0.weight"]].any()
+
+
+@pytest.mark.parametrize("state_dict_taken", [False, True])
+def test_dense_weights_written_after_the_last_step_are_masked_and_reported(state_dict_taken: bool) -> None:
+    model = network()
+    dense, mask = copy.deepcopy(model.state_dict()), half(model)
+    pruned = int((~mask.keep["0.weight"]).sum()), int((~mask.keep["3.weight"]).sum())
+    said = f"({pruned[0]} of 0.weight, {pruned[1]} of 3.weight), and no optimiser had moved them; they are 0 again"
+    with pytest.warns(RuntimeWarning, match=re.escape(said)) as caught, masked(model, mask):  # noqa: PT031
+        optimizer = OPTIMIZERS["adamw"](model.parameters())
+        backward(model, 0)
+        optimizer.step()
+        model.load_state_dict(dense)
+        if state_dict_taken:  # as a checkpoint is, which has the zeros
+            assert not model.state_dict()["0.weight"][~mask.keep["0.weight"]].any()
+    assert caught[0].filename == __file__
+    assert revived(model, mask) == 0
+
+
+def test_what_an_optimiser_of_another_make_moved_is_no_surprise() -> None:
+    model = network()
+    mask = half(model)
+    with masked(model, mask):  # a warning would be an error here
+        optimizer = SignDescent(model.parameters())
+        optimizer.zero_grad()
+        backward(model, 0)
+        optimizer.step()
+        assert revived(model, mask) > 0
+    assert revived(model, mask) == 0
+
+
+def test_dense_weights_that_were_masked_by_a_forward_pass_since_are_not_reported() -> None:
+    model = network()
+    dense, mask = copy.deepcopy(model.state_dict()), half(model)
+    with masked(model, mask):
+        model.load_state_dict(dense)
+        model.state_dict()
+        model(batch(0)[0])
+    assert revived(model, mask) == 0
+
+
+def wrapped_by_lora(model: nn.Sequential) -> None:
+    class LoRA(nn.Module):
+        def __init__(self, base_layer: nn.Linear) -> None:
+            super().__init__()
+            self.base_layer = base_layer
+            self.down = nn.Linear(base_layer.in_features, 2, bias=False)
+            self.up = nn.Linear(2, base_layer.out_features, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            given: Tensor = self.base_layer(x) + self.up(self.down(x))
+            return given
+
+    model[0] = LoRA(model[0])  # type: ignore[arg-type]
+
+
+SURGERY: dict[str, tuple[Callable[[nn.Sequential], object], str]] = {
+    "lora": (
+        wrapped_by_lora,
+        "no parameter '0.weight' any more, .* now '0.base_layer.weight'.; change layers",
+    ),
+    "weight_norm": (lambda m: weight_norm(m[0]), "no parameter '0.weight' any more, .*nothing has its place"),
+    "spectral_norm": (lambda m: spectral_norm(m[0]), "it is now '0.parametrizations.weight.original'"),
+    "new head": (
+        lambda m: m.__setitem__(3, nn.Linear(8, 5)),
+        "'3.weight' was replaced by one of shape .5, 8., its mask has .3, 8.; change layers",
+    ),
+    "cut off": (lambda m: m.__delitem__(3), "no parameter '3.weight' any more"),
+}
+
+
+@pytest.mark.parametrize("seen_by", ["forward pass", "step", "state dict", "end"])
+@pytest.mark.parametrize("kind", SURGERY)
+def test_surgery_within_the_block_names_the_parameter_and_what_to_do(kind: str, seen_by: str) -> None:
+    model = network()
+    mask, (operate, words) = half(model), SURGERY[kind]
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    with pytest.raises(RuntimeError, match=words), masked(model, mask):  # noqa: PT012
+        backward(model, 0)
+        operate(model)
+        if seen_by == "forward pass":
+            model(batch(0)[0])
+        elif seen_by == "step":
+            optimizer.step()
+        elif seen_by == "state dict":
+            model.state_dict()
+    left = {n: k for n, k in mask.keep.items() if n in dict(model.named_parameters())}
+    if kind != "new head":  # what still has its name is masked, and nothing of the block remains
+        assert revived(model, Mask(left)) == 0
+    assert not model._forward_pre_hooks
+    optimizer.step()
+
+
+def test_modules_added_within_the_block_change_nothing() -> None:
+    model = network()
+    mask = half(model)
+    with masked(model, mask):
+        model.append(nn.Linear(3, 3))
+        backward(model, 0)
+        OPTIMIZERS["adamw"](model.parameters()).step()
+        assert revived(model, mask) == 0
+    assert revived(model, mask) == 0
+
+
+def constants(exported: torch.export.ExportedProgram) -> dict[str, Tensor]:
+    return {**exported.state_dict, **exported.constants}
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_model_is_exported_within_the_block_as_without_it(strict: bool, trained: bool) -> None:
+    model = network()
+    mask, x = half(model), batch(0)[0]
+    with masked(model, mask):
+        if trained:  # so that the weights' hooks are there
+            optimizer = OPTIMIZERS["adamw"](model.parameters())
+            backward(model, 0)
+            optimizer.step()
+        model.eval()
+        inside = torch.export.export(model, (x,), strict=strict)
+        expected = model(x)
+    plain = torch.export.export(model, (x,), strict=strict)
+    assert [str(n.target) for n in inside.graph.nodes] == [str(n.target) for n in plain.graph.nodes]
+    assert constants(inside).keys() == constants(plain).keys()
+    for name, keep in mask.keep.items():
+        assert not constants(inside)[name][~keep].any()
+        assert constants(inside)[name][keep].count_nonzero() > 0
+    assert torch.equal(inside.module()(x), expected)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace.*` is deprecated")
+def test_a_traced_model_has_the_zeros_and_no_mask() -> None:
+    model, x = network().eval(), batch(0)[0]
+    mask = half(model)
+    with masked(model, mask):
+        expected, traced = model(x), torch.jit.trace(model, (x,))  # type: ignore[no-untyped-call]
+    assert "masked_fill" not in str(traced.inlined_graph)
+    assert torch.equal(traced(x), expected)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # a file that torch leaves open
+def test_the_default_onnx_exporter_writes_the_zeros(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="torch.onnx.export needs onnx and onnxscript")
+    pytest.importorskip("onnx.reference", reason="torch.onnx.export needs onnx and onnxscript")
+    pytest.importorskip("onnxscript", reason="torch.onnx.export needs onnx and onnxscript")
+    model, x, path = network().eval(), batch(0)[0], tmp_path / "model.onnx"
+    mask = half(model)
+    with masked(model, mask):
+        expected = model(x)
+        torch.onnx.export(model, (x,), path, verbose=False)
+    graph = onnx.load(path).graph
+    # Its optimiser folds BatchNorm into the layer before, which multiplies whole rows: zeros stay zeros.
+    assert {node.op_type for node in graph.node} <= {"Gemm", "BatchNormalization", "Relu"}
+    found = onnx.reference.ReferenceEvaluator(onnx.load(path)).run(None, {graph.input[0].name: x.numpy()})
+    assert torch.allclose(torch.from_numpy(found[0]), expected, atol=1e-5)
+    weights = {w.name: torch.from_numpy(onnx.numpy_helper.to_array(w).copy()) for w in graph.initializer}
+    for name, keep in mask.keep.items():
+        assert not weights[name][~keep].any()
+        assert weights[name][keep].count_nonzero() > 0

@@ -300,7 +300,7 @@ def test_a_users_own_network_pruned_by_units(build: Callable[[], nn.Module]) -> 
     model = warm(build())
     ticket = prune(model, 0.5, criterion=criteria.l1_units)
     assert whole(ticket.mask)
-    assert models.last_layer(model) not in ticket.mask.keep
+    assert models.output_layer(model) not in ticket.mask.keep
     share = ticket.about["effective_density"]
     assert share == effective_count(model, ticket.mask) / ticket.mask.total()
     assert isinstance(share, float)

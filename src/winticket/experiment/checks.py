@@ -81,6 +81,11 @@ def _check_augmentation(setup: Setup) -> None:
 def _check_rates(experiment: Experiment, setup: Setup) -> None:
     pruned = {name: setup.module().get_parameter(name) for name in prunable(setup)}
     output = models.output_layer(setup.module())
+    if experiment.output_rate is not None and output is None:
+        raise ValueError(
+            f"output_rate is {experiment.output_rate}, but {experiment.model} has no Linear or Conv layer to be its "
+            "output layer; leave it out"
+        )
     if experiment.output_rate is not None and output not in pruned:
         raise ValueError(
             f"output_rate is {experiment.output_rate}, but the output layer {output} is excluded; leave one of them out"

@@ -72,7 +72,7 @@ def document(runs: Runs, verdict: "Verdict") -> dict[str, Any]:
     plan = runs.plan
     told = verdict.as_json()
     checks = {level.density: level.as_json() for level in verdict.levels}
-    output = models.last_layer(plan.setup.module())
+    output = models.output_layer(plan.setup.module())
     levels = []
     for number, density in enumerate(plan.densities()):
         arms = runs.arms(number)
@@ -262,20 +262,21 @@ def _slim(
 ) -> Replicate:
     if isinstance(entry, Failed):
         return entry
-    mask, output = entry.ticket.mask, models.last_layer(module) if module else ""
+    mask, output = entry.ticket.mask, models.output_layer(module) if module else None
     if planned is not None and mask.count() != planned:
         reason = (
             f"its allocation kept {mask.count()} weights where {planned} were planned; an allocation keeps the same "
             "count whatever the scores"
         )
         return Failed(reason, None, entry.ticket.seeds)
+    alive = mask.keep.keys() - set(mask.emptied())
     told = entry.ticket.about
     searched = told.get("searched_steps")
     return Trained(
         entry.curve,
         entry.about,
         mask.emptied(),
-        mask.empty_units(output) if output in mask.keep and output not in mask.emptied() else (),
+        mask.empty_units(output) if output is not None and output in alive else (),
         effective_count(module, mask) if module and whole(mask) else None,
         int(str(searched)) if searched is not None else None,
         bool(told.get("settled", True)),
@@ -339,12 +340,12 @@ def measured(entries: Sequence[Replicate]) -> dict[str, Any]:
     }
 
 
-def _emptied(entries: Sequence[Replicate], output: str) -> list[str]:
+def _emptied(entries: Sequence[Replicate], output: str | None) -> list[str]:
     """Layers that some replicate of an arm has no weight left in, and output units (classes) of the layer `output`."""
     there = [r for r in entries if isinstance(r, Trained)]
     classes = sorted({unit for r in there for unit in r.classes})
     layers = sorted({name for r in there for name in r.emptied})
-    return [*layers, output_units(output, classes)] if classes else layers
+    return [*layers, output_units(output, classes)] if output and classes else layers
 
 
 def _model_density(plan: Plan, level: int) -> float:

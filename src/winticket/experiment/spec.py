@@ -280,7 +280,7 @@ class Experiment:
         experiment = cls(data=data_name, recipe=recipe, **own)
         if experiment.allocate == "units" and "exclude" not in choices:
             output = models.output_layer(experiment.setup().module())  # its units are the classes
-            return replace(experiment, exclude=(output,))
+            return experiment if output is None else replace(experiment, exclude=(output,))
         return experiment
 
     def but(self, **choices: Any) -> "Experiment":

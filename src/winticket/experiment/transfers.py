@@ -193,8 +193,15 @@ def another_width(here: Setup, there: Setup) -> bool:
     if here.model == there.model:
         return False
     now, then = ({n: p.shape for n, p in setup.module().named_parameters()} for setup in (here, there))
-    output = models.output_layer(here.module()).rpartition(".")[0]
-    return any(now.get(n) != then.get(n) for n in {**then, **now} if n.rpartition(".")[0] != output)
+    return any(
+        now.get(n) != then.get(n) for n in {**then, **now} if n.rpartition(".")[0] != _output_path(here)
+    )
+
+
+def _output_path(setup: Setup) -> str | None:
+    """The output layer's path; None in a network without Linear and Conv layers."""
+    weight = models.output_layer(setup.module())
+    return None if weight is None else weight.rpartition(".")[0]
 
 
 def _widened(weights: Weights, here: Setup, there: Setup) -> Weights:
@@ -220,8 +227,8 @@ def _new(here: Setup, given: Weights) -> tuple[str, ...]:
     now = {n: tuple(p.shape) for n, p in here.module().named_parameters()}
     then = {n: tuple(w.shape) for n, w in given.items()}
     differ = [n for n in {**then, **now} if now.get(n) != then.get(n)]
-    output = models.output_layer(here.module())
-    wrong = [n for n in differ if n.rpartition(".")[0] != output.rpartition(".")[0]]
+    output = _output_path(here)
+    wrong = [n for n in differ if n.rpartition(".")[0] != output]
     if wrong:
         raise ValueError(
             f"the tickets' {wrong[0]} has shape {then.get(wrong[0], 'none')} where {here.model} on {here.data} has "

@@ -2,11 +2,12 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from winticket.integrations.search import Search
 from winticket.levels import Density
@@ -14,6 +15,7 @@ from winticket.ticket import Ticket
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch.callbacks import StochasticWeightAveraging
     from lightning.pytorch.strategies import (
         DDPStrategy,
         DeepSpeedStrategy,
@@ -42,11 +44,16 @@ class LotteryTicket(Callback):
     were, so a schedule spans one level. Where a level ends, the trainer has validated and saved what it trained.
     Tickets are written to `folder` as `level-0.safetensors` and so on, when their training begins.
 
-    `options` are those of `winticket.Levels`: criterion, allocate, rewind, rewind_step, exclude, batches, ticket, ...
+    `options` are those of `winticket.Levels`: criterion, allocate, rewind, rewind_step, include, exclude, batches, ...
 
     With several processes (`strategy="ddp"` and its kin) every rank prunes to the same masks and rewinds to the same
     start, or all raise; the first writes the files. Under `ddp_spawn` and the like `tickets` stay in the processes that
     trained; `folder` has them.
+
+    Averages that callbacks keep as AveragedModel (WeightAveraging, EMAWeightAveraging, your own) begin anew at each
+    level. StochasticWeightAveraging can begin within the last level only, whose average is then the finished network.
+    Whatever else is written to the weights when training ends, the finished network and its checkpoints have the mask's
+    zeros; a RuntimeWarning reports dense weights, also those of an earlier level's checkpoint that is tested.
 
     Raises ValueError, before any training, where the trainer would stop before the last level or go on after it, where
     a checkpoint is to be resumed (go on from the last ticket instead, `ticket=`), or under a strategy that cuts weights
@@ -81,12 +88,14 @@ class LotteryTicket(Callback):
                 "where the search was; go on from the ticket of its last level: ticket=Ticket.load(...)"
             )
         _check_lengths(self.search, trainer)
+        _check_swa(self.search, trainer)
         wrapped = trainer.strategy.model
         self.search.begin(
             wrapped if isinstance(wrapped, DistributedDataParallel) else pl_module,
             trainer.optimizers,
             [config.scheduler for config in trainer.lr_scheduler_configs],
             writes=trainer.is_global_zero,
+            averages=lambda: _averages(trainer),
         )
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
@@ -102,13 +111,40 @@ class LotteryTicket(Callback):
         """Stops the trainer after the last epoch of the last level."""
         if trainer.is_last_batch:  # or else it was broken off within the epoch
             self.search.epoch_ended()
-        if self.search.finished():
+        if self.search.finished() and not _swa(trainer):  # which ends by itself, after a pass for BatchNorm
             trainer.should_stop = True
 
     def on_train_end(self, *_: Any) -> None:
-        """The mask comes off; the weights stay pruned."""
-        if missing := self.search.end():
+        """The weights stay pruned, and the mask in force until other callbacks have done what they do at the end."""
+        if missing := self.search.end(guard=True):
             warnings.warn(missing, RuntimeWarning, stacklevel=2)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """The mask comes off."""
+        self.search.release()
+
+    def on_validation_start(self, trainer: Trainer, *_: Any) -> None:
+        """Says so if other weights than the finished network's are evaluated."""
+        self._report(trainer)
+
+    def on_test_start(self, trainer: Trainer, *_: Any) -> None:
+        """Says so if other weights than the finished network's are evaluated."""
+        self._report(trainer)
+
+    def on_predict_start(self, trainer: Trainer, *_: Any) -> None:
+        """Says so if other weights than the finished network's are used."""
+        self._report(trainer)
+
+    def _report(self, trainer: Trainer) -> None:
+        if not trainer.training and not trainer.sanity_checking and (revived := self.search.revived()):
+            counts = ", ".join(f"{count} of {name}" for name, count in revived.items())
+            warnings.warn(
+                f"these weights are not the finished network's: the last ticket prunes some that are not 0 ({counts}). "
+                "They may be from the checkpoint of an earlier level, whose density is higher; its ticket is in "
+                "`tickets`",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """The mask comes off whatever ends the training."""
@@ -145,3 +181,40 @@ def _check_lengths(search: Search, trainer: Trainer) -> None:
         raise ValueError(
             f"the search takes {takes} steps, the trainer would go on to {least}; leave min_epochs and min_steps out"
         )
+
+
+def _averages(trainer: Trainer) -> Iterator[AveragedModel]:
+    for callback in trainer.callbacks:
+        yield from (kept for kept in vars(callback).values() if isinstance(kept, AveragedModel))
+
+
+def _swa(trainer: Trainer) -> list[StochasticWeightAveraging]:
+    return [c for c in trainer.callbacks if isinstance(c, StochasticWeightAveraging)]
+
+
+def _check_swa(search: Search, trainer: Trainer) -> None:
+    """ValueError unless StochasticWeightAveraging averages weights of the last level alone.
+
+    At an epoch's start it takes in the weights of the epoch before, and its learning rate stays for good.
+    """
+    for swa in _swa(trainer):
+        if search.total_epochs is None or search.epochs is None:
+            raise ValueError(
+                "StochasticWeightAveraging averages by epochs; count levels in epochs (epochs=...)"
+            )
+        total, first = search.total_epochs, search.total_epochs - search.epochs
+        if search.epochs < 2:
+            raise ValueError(
+                "StochasticWeightAveraging needs a second epoch within the last level; give epochs=2 or more"
+            )
+        if swa.swa_start <= first:
+            raise ValueError(
+                f"StochasticWeightAveraging begins in epoch {swa.swa_start + 1}, and the last level in epoch "
+                f"{first + 1}: it would average weights that are pruned since; give swa_epoch_start from {first + 2} "
+                f"to {total}"
+            )
+        if swa.swa_end + 1 != total:
+            raise ValueError(
+                f"StochasticWeightAveraging takes its average at max_epochs, and the search ends after {total} epochs; "
+                f"give max_epochs={total}"
+            )

@@ -1,16 +1,19 @@
 """What the callbacks share: levels of so many epochs or updates in one run of a trainer, optimisers and rates reset."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from winticket.levels import Density, Level, Levels
 from winticket.ticket import Ticket
+from winticket.train import bare, masked
 
 Settings = list[Callable[[], None]]
 _CUT_UP = {"ZeroRedundancyOptimizer", "DistributedOptimizer"}
@@ -47,6 +50,7 @@ class Search:
         self.folder = None if folder is None else Path(folder)
         self.tickets: list[Ticket] = []
         self.level: Level | None = None
+        self._guard = ExitStack()
 
     @property
     def total_epochs(self) -> int | None:
@@ -67,8 +71,12 @@ class Search:
         schedulers: Sequence[Any],
         *,
         writes: bool,
+        averages: Callable[[], Iterable[AveragedModel]] = tuple,
     ) -> None:
-        """Before the first batch: the model as it is now is θ₀. `writes` says that this process writes files."""
+        """Before the first batch: the model as it is now is θ₀.
+
+        `writes` says that this process writes files, `averages` gives what is to begin anew at each level.
+        """
         if len(optimizers) != 1 and self.steps is not None:
             raise ValueError(
                 f"levels counted in steps need one optimiser, there are {len(optimizers)}; count epochs"
@@ -79,8 +87,8 @@ class Search:
             raise ValueError(
                 f"{kind} has its state cut up over processes, which this does not reset; take one that has it whole"
             )
-        if self.level is not None:  # a training before raised, and its trainer told nobody
-            self.fail(RuntimeError("another training begins"))
+        self.fail(RuntimeError("another training begins"))  # one before may have raised, with nobody notified
+        self.model, self.averages = model, averages
         self.optimizers, self.schedulers, self.writes = list(optimizers), list(schedulers), writes
         self.levels = Levels(model, self.densities, **self.options)
         self.settings, self.settled = self._settings(), 0
@@ -117,8 +125,12 @@ class Search:
         """Whether the last level is complete."""
         return self.last and self._complete()
 
-    def end(self) -> str:
-        """After training: the mask comes off, the weights stay pruned. Returns what is missing, in words."""
+    def end(self, *, guard: bool) -> str:
+        """After training: the weights stay pruned. Returns what is missing, in words.
+
+        With `guard` the mask stays in force until `release`, for what others still write to the weights; else it comes
+        off.
+        """
         if self.level is None:
             return ""
         missing = ""
@@ -133,10 +145,27 @@ class Search:
                 f"{self.level.density:.4g}; the search is not complete: of this level {done} were made"
             )
         self._leave()
+        if guard:
+            self._guard.enter_context(masked(bare(self.model), self.tickets[-1].mask))
         return missing
+
+    def release(self) -> None:
+        """The mask comes off, with a RuntimeWarning if dense weights were written since the training."""
+        self._guard.close()
+
+    def revived(self) -> dict[str, int]:
+        """After training: layer -> weights that are not 0, though the last ticket prunes them; none before its end."""
+        if self.level is not None or not self.tickets:
+            return {}
+        parameters, counts = dict(bare(self.model).named_parameters()), {}
+        for name, keep in self.tickets[-1].mask.keep.items():
+            if count := int(parameters[name].detach()[~keep.to(parameters[name].device)].count_nonzero()):
+                counts[name] = count
+        return counts
 
     def fail(self, error: BaseException) -> None:
         """Training raised: the mask comes off."""
+        self._guard.close()
         if self.level is not None:
             self.level.__exit__(type(error), error, error.__traceback__)
             self.level = None
@@ -158,6 +187,8 @@ class Search:
 
     def _start(self, level: Level) -> None:
         self.tickets.append(level.ticket)
+        for average in self.averages():
+            level.reset(average)
         if self.folder is not None and self.writes:
             self.folder.mkdir(parents=True, exist_ok=True)
             level.ticket.save(self.folder / f"level-{level.number}.safetensors")

@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
 
 from winticket.integrations.search import Search
 from winticket.levels import Density
@@ -51,8 +52,11 @@ class LotteryTicket(TrainerCallback):
         Trainer(model, arguments, callbacks=[search], ...).train()
     ```
 
-    `options` are those of `winticket.Levels`: criterion, allocate, rewind, rewind_step, exclude, ticket, ... Criteria
-    that need the network take models that return logits, so none of the library's own.
+    Within the block the mask stays in force after the training as well, for what other callbacks write to the weights
+    as it ends. `averages` are AveragedModels that begin anew at each level.
+
+    `options` are those of `winticket.Levels`: criterion, allocate, rewind, rewind_step, include, exclude, ticket, ...
+    Criteria that need the network take models that return logits, so none of the library's own.
 
     With several processes (DistributedDataParallel) every rank prunes to the same masks and rewinds to the same start,
     or all raise; the first writes the files.
@@ -73,14 +77,20 @@ class LotteryTicket(TrainerCallback):
         epochs: int | None = None,
         steps: int | None = None,
         folder: str | Path | None = None,
+        averages: Sequence[AveragedModel] = (),
         **options: Any,
     ) -> None:
+        self._block, self._averages = False, tuple(averages)
         self.search = Search(densities, epochs=epochs, steps=steps, folder=folder, options=options)
 
     def __enter__(self) -> Self:
+        self._block = True
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._block = False
+        if kind is None:
+            self.search.release()
         self.close()
 
     def close(self) -> None:
@@ -133,7 +143,13 @@ class LotteryTicket(TrainerCallback):
         model = kwargs["model"]
         if args.world_size > 1:  # the trainer wraps the model, and shows callbacks what is within
             model = Replicated(model, broadcast_buffers=args.ddp_broadcast_buffers is not False)
-        self.search.begin(model, [optimizer], [scheduler], writes=state.is_world_process_zero)
+        self.search.begin(
+            model,
+            [optimizer],
+            [scheduler],
+            writes=state.is_world_process_zero,
+            averages=lambda: self._averages,
+        )
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         """The next level, where the last is complete."""
@@ -156,8 +172,8 @@ class LotteryTicket(TrainerCallback):
             control.should_training_stop = True
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
-        """The mask comes off; the weights stay pruned."""
-        if missing := self.search.end():
+        """The weights stay pruned; the mask comes off, or stays in force to the end of the search's block."""
+        if missing := self.search.end(guard=self._block):
             warnings.warn(missing, RuntimeWarning, stacklevel=2)
 
 

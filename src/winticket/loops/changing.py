@@ -39,6 +39,8 @@ from winticket.train.rules import (
     usual_every,
 )
 
+_CALLER = 4  # of the `with` statement, through contextlib and this module
+
 
 def set_(
     model: nn.Module,
@@ -48,6 +50,7 @@ def set_(
     every: int | None = None,
     criterion: Criterion = magnitude,
     allocate: Allocate | None = None,
+    include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     batches: Sequence[Batch] = (),
     example: Tensor | None = None,
@@ -69,6 +72,7 @@ def set_(
         steps=steps,
         every=every,
         allocate=allocation_for(criterion, allocate, default=_spread(density), stacklevel=2),
+        include=include,
         exclude=exclude,
         seeds=seeds,
     )
@@ -83,6 +87,7 @@ def rigl(
     every: int | None = None,
     criterion: Criterion = magnitude,
     allocate: Allocate | None = None,
+    include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     batches: Sequence[Batch] = (),
     example: Tensor | None = None,
@@ -112,9 +117,9 @@ def rigl(
     Layers that nothing trains are to be excluded: one without a gradient in the update after which the mask changes
     keeps its part of the mask in that change.
 
-    `density`, `exclude`, `criterion`, `batches`, `example` and `seeds` are as in `prune`; the criterion scores what
-    goes. Give a model in DistributedDataParallel as it is wrapped, on every rank with the same arguments: gradients are
-    summed over the ranks, and masks compared.
+    `density`, `include`, `exclude`, `criterion`, `batches`, `example` and `seeds` are as in `prune`; the criterion
+    scores what goes. Give a model in DistributedDataParallel as it is wrapped, on every rank with the same arguments:
+    gradients are summed over the ranks, and masks compared.
 
     Raises ValueError, before any training, for what `prune` raises it, where a layer is frozen, the mask would never
     change in so many steps, the allocation does not decide by layers alone, or the model is within another such block.
@@ -129,6 +134,7 @@ def rigl(
         steps=steps,
         every=every,
         allocate=allocation_for(criterion, allocate, default=_spread(density), stacklevel=2),
+        include=include,
         exclude=exclude,
         seeds=seeds,
     )
@@ -143,6 +149,7 @@ def gradual(
     every: int | None = None,
     criterion: Criterion = magnitude,
     allocate: Allocate | None = None,
+    include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     batches: Sequence[Batch] = (),
     example: Tensor | None = None,
@@ -163,6 +170,7 @@ def gradual(
         steps=steps,
         every=every,
         allocate=allocation_for(criterion, allocate, stacklevel=2),
+        include=include,
         exclude=exclude,
         seeds=seeds,
     )
@@ -189,12 +197,14 @@ def _thinning(
     steps: int,
     every: int | None,
     allocate: Allocate,
+    include: Sequence[str],
     exclude: Sequence[str],
     seeds: Seeds | None,
 ) -> Sparse:
     every = _checked("gradual", steps, every)
     seeds = seeds_for(score.model, seeds, criterion=score.criterion)
-    dense = whole(score.model, exclude=without_classes(score.model, allocate, exclude), seeds=seeds)
+    left = without_classes(score.model, allocate, exclude)
+    dense = whole(score.model, include=include, exclude=left, seeds=seeds, stacklevel=_CALLER)
     check_classes(score.model, dense.mask, allocate)
     check_densities(dense, [density], allocate)
     magnitudes = {name: dense.start.weights[name].abs() for name in dense.mask.keep}
@@ -222,6 +232,7 @@ def _regrowing(
     steps: int,
     every: int | None,
     allocate: Allocate,
+    include: Sequence[str],
     exclude: Sequence[str],
     seeds: Seeds | None,
 ) -> Sparse:
@@ -232,7 +243,8 @@ def _regrowing(
         )
     check_by_layer(method, allocate)
     every = _checked(method, steps, every)
-    dense = whole(score.model, exclude=exclude, seeds=seeds_for(score.model, seeds))
+    seeds = seeds_for(score.model, seeds)
+    dense = whole(score.model, include=include, exclude=exclude, seeds=seeds, stacklevel=_CALLER)
     _check_trained(method, score.model, dense.mask)
     check_densities(dense, [density], allocate)
     score.check(dense, allocate=layerwise, density=0.5)

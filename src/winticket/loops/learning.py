@@ -159,6 +159,7 @@ def edge_popup(
     density: Density,
     *,
     allocate: Allocate = layerwise,
+    include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     seeds: Seeds | None = None,
 ) -> Iterator[Learned]:
@@ -182,12 +183,15 @@ def edge_popup(
     DistributedDataParallel is wrapped within the block, so that the scores are among its parameters; give the same
     arguments on every rank.
 
-    `density`, `exclude` and `seeds` are as in `prune`. Raises ValueError, before any training, for what `prune` raises
-    it, where the allocation does not decide by layers alone, the model is wrapped already or within another block that
-    sees to its mask; and where an optimiser steps that trains weights. RuntimeWarning where no score has changed.
+    `density`, `include`, `exclude` and `seeds` are as in `prune`. Raises ValueError, before any training, for what
+    `prune` raises it, where the allocation does not decide by layers alone, the model is wrapped already or within
+    another block that sees to its mask; and where an optimiser steps that trains weights. RuntimeWarning where no score
+    has changed.
     """
     with claimed(model, alone=True):
-        begun = _begun("edge_popup", model, density, allocate=allocate, exclude=exclude, seeds=seeds)
+        begun = _begun(
+            "edge_popup", model, density, allocate=allocate, include=include, exclude=exclude, seeds=seeds
+        )
         with begun._going_on() as learned:
             yield learned
 
@@ -198,6 +202,7 @@ def supermask(
     density: Density,
     *,
     allocate: Allocate = layerwise,
+    include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     seeds: Seeds | None = None,
 ) -> Iterator[Learned]:
@@ -210,7 +215,9 @@ def supermask(
     else is as in `edge_popup`.
     """
     with claimed(model, alone=True):
-        begun = _begun("supermask", model, density, allocate=allocate, exclude=exclude, seeds=seeds)
+        begun = _begun(
+            "supermask", model, density, allocate=allocate, include=include, exclude=exclude, seeds=seeds
+        )
         with begun._going_on() as learned:
             yield learned
 
@@ -221,6 +228,7 @@ def _begun(
     density: Density,
     *,
     allocate: Allocate,
+    include: Sequence[str],
     exclude: Sequence[str],
     seeds: Seeds | None,
 ) -> Learned:
@@ -230,7 +238,8 @@ def _begun(
             "model itself, and wrap that within the block"
         )
     check_by_layer(method, allocate)
-    dense = whole(model, exclude=exclude, seeds=seeds_for(model, seeds))
+    seeds = seeds_for(model, seeds)
+    dense = whole(model, include=include, exclude=exclude, seeds=seeds, stacklevel=_CALLER - 1)
     check_densities(dense, [density], allocate)
     mask = random_mask(dense.mask, dense.seeds, density=density, allocate=allocate)
     dense = replace(dense, about={"method": method, "allocate": name_of(allocate)})

@@ -34,6 +34,7 @@ def prune(
     *,
     criterion: Criterion = magnitude,
     allocate: Allocate | None = None,
+    include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     batches: Sequence[Batch] = (),
     example: Tensor | None = None,
@@ -56,20 +57,24 @@ def prune(
     LAMP in layers.
 
     `density` is in (0, 1), or shares by layer as the allocation takes them; weights of Linear and Conv layers may be
-    pruned, less the patterns in `exclude`. Criteria that look at the network or at data are given the model and
+    pruned, and parameters of other layers that `include` names (names or patterns, as 'lstm.weight_*'), less those in
+    `exclude`. Of a weight-normed or spectral-normed layer the original tensor is included and scored, whose zeros are
+    zeros of the weight. Criteria that look at the network or at data are given the model and
     `batches` of (x [B, ...], classes y [B]), for which it has to return logits [B, classes]; or an `example` [1, ...]
     where they need no data. They compute on the CPU, in float64 where the model can. `seeds` are what random criteria
     draw from; without them, each call draws its own from torch's global generator.
 
     Under DistributedDataParallel give the wrapped module, on every rank with the same arguments.
 
-    Raises ValueError, before anything is scored, where a pattern fits no weight, the criterion lacks what it needs, or
+    RuntimeWarning if most of the model is in parameters that are in neither `include` nor `exclude`. Raises ValueError,
+    before anything is scored, where a pattern fits no weight, the criterion lacks what it needs, or
     the allocation cannot give the density; and where ranks come to different tickets.
     """
     score = Scoring(model, criterion, batches, example)
     allocate = allocation_for(criterion, allocate, stacklevel=2)
     seeds = seeds_for(model, seeds, criterion=criterion)
-    found = whole(model, exclude=without_classes(model, allocate, exclude), seeds=seeds)
+    left = without_classes(model, allocate, exclude)
+    found = whole(model, include=include, exclude=left, seeds=seeds)
     check_classes(model, found.mask, allocate)
     if TRAINING in needed(criterion):
         raise ValueError(

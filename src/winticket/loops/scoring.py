@@ -16,7 +16,7 @@ from winticket.allocate import BY_LAYER, Allocate, layerwise, units
 from winticket.criteria import Criterion, Evidence
 from winticket.criteria.applied import is_ours, mask_of, name_of, scores_of, tried_on
 from winticket.criteria.evidence import DATA, NETWORK, RANDOM, Batch, needed
-from winticket.models import eligible, last_layer
+from winticket.models import chosen, includable, output_layer
 from winticket.pairing import usual, variant
 from winticket.ticket import Mask, Scores, Seeds, State, Ticket
 from winticket.train import bare, check_whole, drawn_seed, shared_buffers
@@ -79,30 +79,60 @@ class Scoring:
             mask_of(self.criterion, e, allocate=allocate, density=density)
 
 
-def whole(model: nn.Module, *, exclude: Sequence[str] = (), seeds: Seeds | None = None) -> Ticket:
-    """The ticket of the model as it is, with nothing pruned: all Linear and Conv weights but those of `exclude`.
+def whole(
+    model: nn.Module,
+    *,
+    include: Sequence[str] | str = (),
+    exclude: Sequence[str] | str = (),
+    seeds: Seeds | None = None,
+    stacklevel: int = 2,
+) -> Ticket:
+    """The ticket of the model as it is, with nothing pruned: Linear and Conv weights and `include`, less `exclude`.
 
-    ValueError where a pattern fits no weight, none is left, or weights are cut up over processes.
+    ValueError where a pattern fits no weight, none is left, or weights are cut up over processes. RuntimeWarning, at
+    the caller's `stacklevel`, if most of the model is in parameters that could be included and are in neither option.
     """
     check_whole(model)
-    if isinstance(exclude, str):
-        exclude = (exclude,)
-    start, names = state_of(model, step=0), eligible(bare(model))
-    for pattern in exclude:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(
-                f"exclude {pattern!r} fits no eligible weight; there are {', '.join(names) or 'none'}"
-            )
-    left = [n for n in names if not any(fnmatchcase(n, pattern) for pattern in exclude)]
-    if not left:
-        if any(is_parametrized(module) for module in model.modules()):
+    include, exclude = (((given,) if isinstance(given, str) else given) for given in (include, exclude))
+    module = bare(model)
+    names = chosen(module, include=include, exclude=exclude, spared=True)
+    further = includable(module)
+    if not names:
+        others = f"; or include some of {', '.join(further)} (include=[...])" if further else ""
+        if any(is_parametrized(layer) for layer in model.modules()):
             raise ValueError(
                 "the model's weights are parametrized, as they are within edge_popup's and supermask's blocks; leave "
                 "the block, or take the parametrizations off (torch.nn.utils.parametrize.remove_parametrizations)"
+                + others
             )
-        raise ValueError("the model has no weight to prune: no Linear or Conv layer, or all are excluded")
-    mask = Mask.full({n: start.weights[n] for n in left}, layout=layouts(bare(model)))
+        raise ValueError(
+            f"the model has no weight to prune: no Linear or Conv layer, or all are excluded{others}"
+        )
+    start = state_of(model, step=0)
+    patterns = (*include, *exclude)
+    left = [n for n in further if not any(fnmatchcase(n, pattern) for pattern in patterns)]
+    _warn_of_the_rest(start.weights, names, left, stacklevel=stacklevel + 1)
+    mask = Mask.full({n: start.weights[n] for n in names}, layout=layouts(module))
     return Ticket(mask, start, "dense", seeds or Seeds(0, 0))
+
+
+def _warn_of_the_rest(
+    weights: Mapping[str, Tensor], names: Sequence[str], left: Sequence[str], *, stacklevel: int
+) -> None:
+    total = sum(weight.numel() for weight in weights.values())
+    if 2 * sum(weights[n].numel() for n in left) <= total:
+        return
+    largest = sorted(left, key=lambda n: -weights[n].numel())
+    shown = ", ".join(f"{n} ({weights[n].numel() / total:.0%})" for n in largest[:5])
+    more = f" and {len(largest) - 5} more" if len(largest) > 5 else ""
+    share = sum(weights[n].numel() for n in names) / total
+    warnings.warn(
+        f"only {share:.0%} of the model's weights are in Linear and Conv layers, which are pruned; most are in {shown}"
+        f"{more}. Prune them too (include={largest[:1]} and so on, names or patterns), or leave them whole on purpose "
+        f"(exclude={largest[:1]} ...)",
+        RuntimeWarning,
+        stacklevel=stacklevel + 1,
+    )
 
 
 def seeds_for(model: nn.Module, seeds: Seeds | None, *, criterion: Criterion | None = None) -> Seeds:
@@ -153,12 +183,13 @@ def takes_units(allocate: Allocate) -> bool:
 
 def without_classes(model: nn.Module, allocate: Allocate, exclude: Sequence[str]) -> Sequence[str]:
     """What is excluded: if whole units go and nothing is said, the output layer, whose units are the classes."""
-    return exclude or ((last_layer(bare(model)),) if takes_units(allocate) else ())
+    output = output_layer(bare(model))
+    return exclude or ((output,) if output and takes_units(allocate) else ())
 
 
 def check_classes(model: nn.Module, mask: Mask, allocate: Allocate) -> None:
     """ValueError where whole units of the output layer could go."""
-    output = last_layer(bare(model))
+    output = output_layer(bare(model))
     if takes_units(allocate) and output in mask.keep:
         raise ValueError(
             f"allocate.units takes whole units, and those of the output layer are the classes; exclude {output!r}"
@@ -206,9 +237,9 @@ def warn_of_emptied(
     With a `model`, where output units begin to lose all their weights as well, and where whole units begin to go while
     a BatchNorm's shift cannot go with them. Without: weights come back in a mask that is learned or regrown.
     """
-    output = last_layer(bare(model)) if model is not None else ""
-    if before and output in before.keep and before.empty_units(output):
-        output = ""
+    output = output_layer(bare(model)) if model is not None else None
+    if before and output is not None and output in before.keep and before.empty_units(output):
+        output = None
     begun = model is not None and whole_units(mask) and not (before and whole_units(before))
     if model is not None and begun and (reason := unknown(bare(model))):
         warnings.warn(

@@ -16,7 +16,7 @@ from winticket.loops.counting import is_update, outermost, updates
 from winticket.loops.scoring import state_of, warn_of_emptied
 from winticket.ticket import Mask, Ticket
 from winticket.train import Changes, bare, check_ranks, summed_over_ranks
-from winticket.train.masked import Optimizer, Rule, follow, in_force, of_another_make
+from winticket.train.masked import Optimizer, Rule, follow, in_force, of_another_make, warn_of_overwritten
 from winticket.train.rules import Regrowing, by_gradient
 
 _CALLER = 5  # of the `with` statement, through contextlib and this module
@@ -91,7 +91,9 @@ class Sparse:
             stack.callback(register_optimizer_step_post_hook(after).remove)
             for other in of_another_make(optimizer):
                 stack.callback(follow(other, followed))
+            rule = self._rule
             yield self
+        warn_of_overwritten(rule, stacklevel=_CALLER)
         if missed := [t for t in sorted(self._at) if t > self.step]:
             warnings.warn(
                 f"the block ended at step {self.step} of {self._total}, and the mask would have changed until step "

@@ -5,7 +5,7 @@ take inputs [N, *input_shape] and give logits [N, classes], or, of text, tokens 
 [N, T, classes]; none writes to its input, so that they stack under `torch.func.functional_call` and `vmap`.
 """
 
-from winticket.models.eligibility import eligible, excluded, includable, last_layer, output_layer
+from winticket.models.eligibility import chosen, eligible, excluded, includable, output_layer
 from winticket.models.initial import SCHEMES, init_of, initialise
 from winticket.models.named import MOST_PARAMETERS, build, check, context, default_init, names
 
@@ -18,6 +18,7 @@ __all__ = [
     "SCHEMES",
     "build",
     "check",
+    "chosen",
     "context",
     "default_init",
     "eligible",
@@ -25,7 +26,6 @@ __all__ = [
     "includable",
     "init_of",
     "initialise",
-    "last_layer",
     "names",
     "output_layer",
 ]

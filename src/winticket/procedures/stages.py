@@ -6,7 +6,6 @@ evaluated by whoever needs them.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from inspect import signature
 from typing import Any
 
@@ -58,23 +57,13 @@ def whole_mask(setup: Setup, weights: Weights) -> Mask:
 
 def prunable(setup: Setup) -> tuple[str, ...]:
     """Eligible weights and those of `setup.include`, less `setup.exclude`. ValueError where a pattern fits none."""
-    further = models.includable(setup.module())
-    for pattern in setup.include:
-        if not any(fnmatchcase(n, pattern) for n in further):
-            raise ValueError(
-                f"include {pattern!r} fits no parameter of {setup.model} that could be included; there are "
-                f"{', '.join(further) or 'none: parameters of one dimension are not pruned'}"
-            )
-    names = models.eligible(setup.module(), setup.include)
-    for pattern in setup.exclude:
-        if not any(fnmatchcase(n, pattern) for n in names):
-            raise ValueError(
-                f"exclude {pattern!r} fits no eligible weight of {setup.model}; there are {', '.join(names)}"
-            )
-    left = tuple(n for n in names if not any(fnmatchcase(n, p) for p in setup.exclude))
+    left = models.chosen(
+        setup.module(), include=setup.include, exclude=setup.exclude, of=f" of {setup.model}"
+    )
     if not left:
         raise ValueError(
-            f"{setup.model} has no weight left to prune: {', '.join(names) or 'no Linear or Conv layer'}"
+            f"{setup.model} has no weight left to prune: no Linear or Conv layer, or all are excluded; parameters that "
+            f"could be included: {', '.join(models.includable(setup.module())) or 'none'}"
         )
     return left
 

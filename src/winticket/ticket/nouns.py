@@ -91,13 +91,15 @@ class Mask:
             raise ValueError("a mask over no weights has no density; the model has no eligible weight")
         return self.count() / self.total()
 
-    def emptied(self, *, output: str = "") -> tuple[str, ...]:
+    def emptied(self, *, output: str | None = None) -> tuple[str, ...]:
         """Names of the layers that have weights but keep none: nothing passes through them.
 
         Of the layer called `output`, whose units are the classes, those too that no weight goes into, in words.
         """
         names = tuple(name for name, (kept, total) in self.layers().items() if total and not kept)
-        lost = self.empty_units(output) if output in self.keep and output not in names else ()
+        if output is None or output not in self.keep or output in names:
+            return names
+        lost = self.empty_units(output)
         return (*names, output_units(output, lost)) if lost else names
 
     def within(self, wider: Mask) -> bool:
@@ -213,17 +215,23 @@ class Ticket:
     def load_into(self, model: nn.Module) -> None:
         """Put the start state into `model`, pruned weights 0: weights and buffers, in place.
 
-        Under a mask of whole units, what goes with a dead unit is 0 as well (`winticket.units.dead`).
-        ValueError, before anything is written, where names or shapes are not the ticket's.
+        Under a mask of whole units, what goes with a dead unit is 0 as well (`winticket.units.dead`). A buffer that
+        training has given another shape (a queue, an observer) is replaced by the ticket's. ValueError,
+        before anything is written, where names, or shapes of parameters, are not the ticket's.
         """
         parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
         _same_layers("ticket and model", self.start.weights, parameters)
-        _same_layers("the buffers of ticket and model", self.start.buffers, buffers)
+        same = {name: self.start.buffers.get(name, buffer) for name, buffer in buffers.items()}
+        _same_layers("the buffers of ticket and model", self.start.buffers, same)
         start = zeroed(self.mask.apply(self.start.weights), gone(model, self.mask))
         for name, value in start.items():
             parameters[name].copy_(value)
         for name, value in self.start.buffers.items():
-            buffers[name].copy_(value)
+            if buffers[name].shape == value.shape:
+                buffers[name].copy_(value)
+            else:
+                path, _, attribute = name.rpartition(".")
+                model.get_submodule(path)._buffers[attribute] = value.to(buffers[name].device, copy=True)
 
     def save(self, path: str | Path, **metadata: JSON) -> None:
         """Write the ticket to one file, whole or not at all; `metadata` is added to `about` in the file.

@@ -1,6 +1,7 @@
 """Keep a mask in force inside anybody's training loop."""
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from winticket.ticket import Mask, Ticket
+from winticket.train.parametrized import check_finite
 from winticket.train.wrapped import bare, check_ranks, check_whole
 from winticket.units import gone as taken_along
 
@@ -56,14 +58,23 @@ def masked(
     `model` may be wrapped in DistributedDataParallel, by torch.compile, or an AveragedModel; names are those of the
     model within. Ranks of a DDP model compare what they were given, so all have to enter.
 
+    Models can be exported and traced within the block (`torch.export`, `torch.onnx.export`, `torch.jit.trace`); what
+    is exported has the zeros and nothing of the mask's hooks.
+
     Raises ValueError, before the first step, where mask and model disagree about a layer, ranks about the mask, where
-    the model's weights are cut up over processes (FSDP, DeepSpeed, tensor parallelism), or where the model is within a
-    block that changes its mask or learns it.
+    the model's weights are cut up over processes (FSDP, DeepSpeed, tensor parallelism), where the model is within a
+    block that changes its mask or learns it, or where a mask leaves nothing of a weight-normed unit. RuntimeError if a
+    masked parameter is renamed or replaced within the block. RuntimeWarning if something other than an optimiser wrote
+    to pruned weights after the last step, such as averaged weights that began dense; they are 0 again.
     """
     if not isinstance(mask, Mask | Ticket):
         raise TypeError(f"masked() takes a Ticket or a Mask, not a {type(mask).__name__}")
-    with claimed(model, alone=False), in_force(model, mask, optimizer=optimizer):
+    with claimed(model, alone=False), in_force(model, mask, optimizer=optimizer) as rule:
         yield model
+    warn_of_overwritten(rule, stacklevel=_CALLER)
+
+
+_CALLER = 3  # of the `with` statement, through contextlib
 
 
 @contextmanager
@@ -96,7 +107,10 @@ _claims: list[tuple[bool, list[nn.Parameter]]] = []
 def in_force(
     model: nn.Module, mask: Mask | Ticket, *, optimizer: Optimizer | Sequence[Optimizer] = ()
 ) -> Iterator["Rule"]:
-    """Within the block, what `masked` says; the rule given can take another mask and see dense gradients."""
+    """Within the block, what `masked` says; the rule given can take another mask and see dense gradients.
+
+    After a block that ended without an exception, `rule.overwritten` says what `warn_of_overwritten` warns of.
+    """
     check_whole(model)
     check_ranks(model, mask)
     whole, model = model, bare(model)
@@ -104,10 +118,11 @@ def in_force(
         mask.load_into(model)
         mask = mask.mask
     _check(model, mask)
+    check_finite(model, mask)
     rule = Rule(model, mask)
     with ExitStack() as stack:
         stack.callback(rule.end)
-        stack.callback(rule)
+        stack.callback(rule.zero_what_is_left)
         rule()
         handles = [register_optimizer_step_post_hook(rule), model.register_forward_pre_hook(rule)]
         if (
@@ -120,12 +135,27 @@ def in_force(
             before_state_dict: Callable[..., RemovableHandle] = model.get_submodule(
                 owner
             ).register_state_dict_pre_hook
-            handles.append(before_state_dict(rule))
+            handles.append(before_state_dict(rule.settle))
         for handle in handles:
             stack.callback(handle.remove)
         for other in of_another_make(optimizer):
             stack.callback(follow(other, rule))
         yield rule
+        rule.settle()
+
+
+def warn_of_overwritten(rule: "Rule", *, stacklevel: int) -> None:
+    """RuntimeWarning, at the caller's `stacklevel`, if dense weights had been written over the pruned ones."""
+    if rule.overwritten:
+        counts = ", ".join(f"{count} of {name}" for name, count in rule.overwritten.items())
+        warnings.warn(
+            f"pruned weights were not 0 after the last step ({counts}), and no optimiser had moved them; they are "
+            "0 again. Averages that began before the mask are dense: begin them within the block, or put them at the "
+            "level's start with level.reset(average); load checkpoints before the training. Name an optimiser that "
+            "does not derive from torch.optim.Optimizer (optimizer=...)",
+            RuntimeWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def of_another_make(optimizer: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
@@ -199,7 +229,9 @@ class Rule:
 
     Its parameters may have moved or been replaced since the last time; tensors that stand in for them are let be. While
     `recording`, the gradients are kept in `seen` before they are zeroed: of whole weights, those that are added to
-    `.grad`, summed over the backward passes since gradients were reset.
+    `.grad`, summed over the backward passes since gradients were reset. `overwritten` counts pruned weights that were
+    not 0 when the network was looked at (a state dict, the end of the block), if no gradient had arrived since they
+    were last zeroed, so that no optimiser can have moved them.
     """
 
     def __init__(self, model: nn.Module, mask: Mask) -> None:
@@ -209,21 +241,73 @@ class Rule:
         self.arrived: dict[str, Tensor] = {}
         self.nodes: dict[str, tuple[Node, RemovableHandle]] = {}
         self.watched: dict[str, tuple[nn.Parameter, RemovableHandle]] = {}
+        self.masked: dict[str, nn.Parameter] = {}
+        self.overwritten: dict[str, int] = {}
+        self.gradient_arrived = False
+
+    def __call__(self, *_: Any, **__: Any) -> None:
+        # What is exported has the weights, masked as they are, and no use for the mask.
+        if not torch.compiler.is_exporting() and not torch._C._get_tracing_state():
+            self._zero()
 
     @torch.no_grad()
-    def __call__(self, *_: Any, **__: Any) -> None:
-        parameters = dict(self.model.named_parameters())
-        for name, gone in self.pruned.items():
-            weight: Tensor = parameters[name]
-            if not isinstance(weight, nn.Parameter):
-                continue  # put there by functional_call, for one forward pass: another's tensor
-            if gone.device != weight.device:
-                gone = self.pruned[name] = gone.to(weight.device)  # noqa: PLW2901
+    def _zero(self) -> None:
+        compiling = torch.compiler.is_compiling()
+        if not compiling:
+            self.overwritten.clear()
+            self.gradient_arrived = False
+        for name, weight, gone in self._weights():
             # Past autograd's count of versions: a second forward pass before the backward pass writes zeros
             # over zeros, and the first one's saved weights are still good.
             weight.data.masked_fill_(gone, 0)
-            if not torch.compiler.is_compiling():
+            if not compiling:
+                self.masked[name] = weight
                 self._watch(name, weight)
+
+    @torch.no_grad()
+    def settle(self, *_: Any, **__: Any) -> None:
+        """Zero the pruned weights before they are looked at, and count those that no optimiser can have moved."""
+        by_optimizer, self.gradient_arrived = self.gradient_arrived, False
+        for name, weight, gone in self._weights():
+            if not by_optimizer and (count := int((gone & (weight.data != 0)).sum())):
+                self.overwritten[name] = max(count, self.overwritten.get(name, 0))
+            weight.data.masked_fill_(gone, 0)
+
+    @torch.no_grad()
+    def zero_what_is_left(self) -> None:
+        """Zero the pruned weights of the parameters that still have their names."""
+        for name, weight, gone in self._weights(whole=False):
+            weight.data.masked_fill_(gone, 0)
+            self.masked[name] = weight
+
+    def _weights(self, *, whole: bool = True) -> Iterator[tuple[str, nn.Parameter, Tensor]]:
+        """Names, parameters and what is pruned of them; RuntimeError, if `whole`, for a parameter that is gone."""
+        parameters: dict[str, Tensor] = dict(self.model.named_parameters(remove_duplicate=False))
+        for name, gone in self.pruned.items():
+            weight = parameters.get(name)
+            if weight is not None and not isinstance(weight, nn.Parameter):
+                continue  # put there by functional_call, for one forward pass: another's tensor
+            if weight is None or weight.shape != gone.shape:
+                if whole:
+                    raise RuntimeError(self._lost(name, weight, parameters))
+                continue
+            if gone.device != weight.device:
+                gone = self.pruned[name] = gone.to(weight.device)  # noqa: PLW2901
+            yield name, weight, gone
+
+    def _lost(self, name: str, weight: Tensor | None, parameters: Mapping[str, Tensor]) -> str:
+        advice = (
+            "change layers (LoRA, weight_norm, new heads) before the block, and make the ticket or mask of the model "
+            "as it is then"
+        )
+        if weight is not None:
+            now, then = tuple(weight.shape), tuple(self.pruned[name].shape)
+            return f"the masked parameter {name!r} was replaced by one of shape {now}, its mask has {then}; {advice}"
+        moved = [other for other, p in parameters.items() if p is self.masked.get(name)]
+        where = f"it is now {moved[0]!r}" if moved else "nothing has its place"
+        return (
+            f"the model has no parameter {name!r} any more, which is masked by that name ({where}); {advice}"
+        )
 
     def _watch(self, name: str, weight: nn.Parameter) -> None:
         """A hook of the weight itself runs before its gradient is added up, so before DDP sends it, too."""
@@ -235,6 +319,7 @@ class Rule:
                 before[1].remove()
 
             def without_pruned(gradient: Tensor) -> Tensor:
+                self.gradient_arrived = True
                 if self.recording:
                     self.arrived[name] = gradient.detach()
                 return gradient.masked_fill(self.pruned[name].to(gradient.device), 0)
@@ -289,6 +374,7 @@ class Rule:
 
     def replace(self, mask: Mask) -> None:
         """Another mask over the same weights, from now on."""
+        check_finite(self.model, mask)
         pruned = pruned_of(self.model, mask)
         for name, before in self.pruned.items():  # what dead units took along may be free again
             pruned.setdefault(name, torch.zeros_like(before))
@@ -300,6 +386,7 @@ class Rule:
         for _, handle in self.watched.values():
             handle.remove()
         self.watched.clear()
+        self.masked.clear()
         self.pruned.clear()
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[nn.Module, Mask]]:

@@ -1,7 +1,7 @@
 """Models inside other modules: DistributedDataParallel, torch.compile, averaged weights; and what is cut up by them."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,62 @@ def bare(model: nn.Module) -> nn.Module:
         if not isinstance(inner, nn.Module):
             return model
         model = inner
+
+
+@torch.no_grad()
+def reset_average(average: AveragedModel, model: nn.Module) -> None:
+    """Let `average` begin anew from the weights and buffers that `model`, or the part that it averages, has now."""
+    parts = {name: dict(_tensors(part)) for name, part in bare(model).named_modules()}
+    mine = dict(_tensors(bare(average)))
+    for theirs in parts.values():
+        if theirs.keys() == mine.keys() and all(theirs[n].shape == t.shape for n, t in mine.items()):
+            for name, tensor in mine.items():
+                tensor.copy_(theirs[name])
+            break
+    average.n_averaged.zero_()  # the next update copies, whatever was there
+
+
+@torch.no_grad()
+def put_back_buffers(model: nn.Module, buffers: Mapping[str, Tensor], persistent: Mapping[str, bool]) -> None:
+    """Give `model` these buffers and no others, in the shapes and types that they have.
+
+    One that came since is removed, or None again if None was registered for it; one that went is registered anew,
+    persistent as `persistent` says, True if it does not.
+    """
+    model = bare(model)
+    for name, buffer in dict(model.named_buffers()).items():
+        path, _, attribute = name.rpartition(".")
+        owner = model.get_submodule(path)
+        if name not in buffers:
+            if name in persistent:
+                owner._buffers[attribute] = None
+            else:
+                delattr(owner, attribute)
+        elif (buffer.shape, buffer.dtype) != (buffers[name].shape, buffers[name].dtype):
+            owner._buffers[attribute] = buffers[name].to(buffer.device, copy=True)
+    known = dict(model.named_buffers(remove_duplicate=False))
+    device = next((p.device for p in model.parameters()), None)
+    for name in buffers.keys() - known.keys():
+        path, _, attribute = name.rpartition(".")
+        owner = model.get_submodule(path)
+        owner._buffers.pop(attribute, None)
+        owner.register_buffer(
+            attribute, buffers[name].to(device, copy=True), persistent=persistent.get(name, True)
+        )
+
+
+def buffer_places(model: nn.Module) -> dict[str, bool]:
+    """Every registered buffer's name, those that are None as well, with whether a state dict has it."""
+    return {
+        f"{path}.{name}" if path else name: name not in module._non_persistent_buffers_set
+        for path, module in bare(model).named_modules()
+        for name in module._buffers
+    }
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
 
 
 def distributed(model: nn.Module) -> DistributedDataParallel | Replicated | None:

@@ -316,6 +316,7 @@ def starts(rewinding: Any, **options: Any) -> list[State]:
     return found
 
 
+@pytest.mark.filterwarnings("ignore:.*output unit:RuntimeWarning")  # of networks of a few units
 @pytest.mark.parametrize("rewinding", [rewind.to_init, rewind.to_step, rewind.learning_rate])
 def test_initial_weights_are_those_that_the_levels_began_with(rewinding: Any) -> None:
     options = {} if rewinding is rewind.to_init else {"rewind_step": 1}
@@ -472,6 +473,7 @@ class Twice(Direct):
         return out
 
 
+@pytest.mark.filterwarnings("ignore:only .* of the model's weights are in Linear and Conv:RuntimeWarning")
 @pytest.mark.parametrize(
     ("make", "weight", "shape"), [(Attending, "attention.out_proj", (5, 8)), (Direct, "middle", (6,))]
 )

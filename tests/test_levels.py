@@ -554,6 +554,7 @@ def test_functions_with_options_of_their_own_keep_their_names_in_the_ticket() ->
     assert level.ticket.about["allocate"] == "n_of_m(m=2)"
 
 
+@pytest.mark.filterwarnings("ignore:.*output unit:RuntimeWarning")  # of networks of a few units
 @pytest.mark.parametrize("part", [False, True])
 def test_an_average_kept_over_levels_begins_anew_where_it_is_reset(part: bool) -> None:
     """By hand: the mean of the last level's weights after each step; of the whole model, or of a part of it."""

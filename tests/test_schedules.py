@@ -45,7 +45,10 @@ def test_an_experiment_takes_a_schedule_or_a_list() -> None:
     [
         ({"pruning": "cubik", "final_density": 0.1}, r"unknown pruning 'cubik' \(did you mean 'cubic'\?\)"),
         ({"pruning": "cubic"}, "pruning cubic goes to a final density; say which"),
-        ({"density": (0.2, 0.5)}, r"density is \[0.2, 0.5\]; give falling densities in \(0, 1\)"),
+        (
+            {"density": (0.2, 0.5)},
+            r"density is \[0.2, 0.5\]; densities are shares of the weights kept, in \(0, 1\) and falling",
+        ),
         ({"density": (0.5,), "final_density": 0.1}, "leave pruning and final_density out"),
         ({"density": (0.5,), "levels": 3}, "levels does not go with density; leave one of them out"),
         ({"final_density": 0.1, "rate": 0.3}, "rate does not go with final_density; leave one of them out"),

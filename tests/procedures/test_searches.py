@@ -441,7 +441,7 @@ def test_the_screen_says_what_the_search_itself_left(tmp_path: Path) -> None:
 def test_tickets_that_are_not_rewound_are_said_to_have_had_more_steps(tmp_path: Path) -> None:
     words = "tickets go on from the trained weights of the level before"
     for rewind, warned in (("learning_rate", True), ("to_init", False)):
-        result, _ = searched(tmp_path, "imp", NETWORKS[0], rewind=rewind)
+        result, _ = searched(tmp_path / rewind, "imp", NETWORKS[0], rewind=rewind)
         assert any(words in told for told in result.document["verdict"]["warnings"]) == warned
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from winticket.judge import FRACTIONS, pace_against_dense
 from winticket.report import draw_all, early_stop_by_density, final_screen, page
 from winticket.report.figures import image, pace_against_density
-from winticket.report.pace import pace_cell, pace_title, steps_to_accuracy
+from winticket.report.pace import pace_cell, pace_sentence, pace_title, steps_to_accuracy
 from winticket.report.reading import pace, speed
 
 Document = dict[str, Any]
@@ -158,3 +158,20 @@ def test_nobody_who_gets_there_leaves_an_empty_figure(paced: Document) -> None:
                 arm["steps_to"] = entry(steps)
         figure, _ = pace_against_density(paced)
         assert image(figure, "svg")
+
+
+def test_the_screen_says_how_soon_the_smallest_ticket_learns(paced: Document) -> None:
+    won = paced["verdict"]["density"]
+    level = next(x for x in paced["levels"] if abs(x["density"] - won) < 1e-9)
+    found = level["arms"]["ticket"]["steps_to"]["0.95"]
+    assert found["outcome"] == "later"
+    assert pace_sentence(paced) == (
+        "It reaches 95 % of the dense network's accuracy later than that network does, in 3 times the steps (3 to 3)."
+    )
+    found["outcome"] = "alike"
+    assert (
+        pace_sentence(paced)
+        == "No difference was shown in how soon it reaches 95 % of the dense network's accuracy."
+    )
+    paced["verdict"]["density"] = None
+    assert pace_sentence(paced) is None

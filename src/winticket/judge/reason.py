@@ -57,14 +57,6 @@ def _won(verdict: Verdict) -> list[str]:
     others = [density for density in verdict.claimed if density != best.density]
     if others:
         sentences.append(f"It also wins at {_list(others)}.")
-    if best.time is not None and best.time.outcome is not None:
-        sentences.append(
-            {
-                "faster": "Its validation loss is lowest sooner than the dense network's.",
-                "slower": "Its validation loss is lowest later than the dense network's.",
-                "as fast": "No difference was shown in when its validation loss is lowest.",
-            }[best.time.outcome]
-        )
     return [*sentences, *_unseen(verdict, best)]
 
 

@@ -104,6 +104,25 @@ def pace_title(document: Document, *, width: int = 72) -> str:
     return lines(f"The ticket reaches {goal} {', and '.join(parts)}", width)
 
 
+def pace_sentence(document: Document) -> str | None:
+    """How soon the smallest ticket that won learns, against the dense network; None if none won or nobody looked."""
+    fraction, won = judged_fraction(document), document["verdict"].get("density")
+    level = next(
+        (x for x in pruned_levels(document) if won is not None and is_in(x["density"], (won,))), None
+    )
+    if fraction is None or level is None:
+        return None
+    entry = level["arms"]["ticket"]["steps_to"][f"{fraction:g}"]
+    goal = f"{100 * fraction:g} % of the dense network's accuracy"
+    if entry["outcome"] in (None, "alike"):
+        return f"No difference was shown in how soon it reaches {goal}."
+    ends, ratio = entry["ratio_ci"], entry["ratio"]
+    times = "" if ratio is None else f", in {ratio:.2g} times the steps"
+    if times and ends and ends[1] is not None:
+        times += f" ({ends[0]:.2g} to {ends[1]:.2g})"
+    return f"It reaches {goal} {entry['outcome']} than that network does{times}."
+
+
 def pace_cell(arm: Mapping[str, Any] | None, fraction: float) -> str:
     """16 (0.66 x, 0.47 to 0.95, sooner), with how many runs never got there; a dash where nothing is known."""
     entry = (arm or {}).get("steps_to", {}).get(f"{fraction:g}")

@@ -13,6 +13,7 @@ from winticket.report.advice import advise
 from winticket.report.elements import definitions, plain_table, section, table
 from winticket.report.figures import figures, image
 from winticket.report.ink import DARK, LIGHT
+from winticket.report.pace import pace_sentence
 from winticket.report.reading import (
     Document,
     arm_name,
@@ -101,7 +102,11 @@ def _verdict(document: Document) -> str:
         f'<header class="verdict {escape(outcome.replace(" ", "-"))}">',
         f'<p class="over">{escape(" · ".join(str(word) for word in over if word is not None))}</p>',
         f"<h1>{escape(headline(document))}</h1>",
-        *(f"<p>{escape(line)}</p>" for line in (reason(document), not_won_at(document)) if line),
+        *(
+            f"<p>{escape(line)}</p>"
+            for line in (reason(document), pace_sentence(document), not_won_at(document))
+            if line
+        ),
     ]
     if kind:
         lines.append(f'<p class="note">Kind: {escape(str(kind))}.</p>')

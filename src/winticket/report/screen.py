@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from winticket.report.advice import advise
-from winticket.report.pace import judged_fraction
+from winticket.report.pace import judged_fraction, pace_sentence
 from winticket.report.reading import (
     CHECK_NAMES,
     Document,
@@ -101,7 +101,7 @@ def _parts(document: Document, say: Say, *, roomy: bool) -> list[RenderableType]
 def _verdict(document: Document, say: Say) -> list[RenderableType]:
     """The outcome and its reason, what was not shown, and what to know before relying on it."""
     bearing, others = warnings_by_bearing(document)
-    lines = [reason(document), not_won_at(document), saved_ticket(document)]
+    lines = [reason(document), pace_sentence(document), not_won_at(document), saved_ticket(document)]
     parts: list[RenderableType] = [
         Text(say(f"{headline(document)}."), style=_COLORS[document["verdict"]["outcome"]]),
         *(Text(say(line)) for line in lines if line),

@@ -1,10 +1,10 @@
 """The nouns of the field (mask, state, ticket, trajectory) and the file that a ticket is kept in."""
 
 from winticket.ticket.bits import same_bits
+from winticket.ticket.curve import Curve
 from winticket.ticket.file import FORMAT_VERSION, TicketFileError
 from winticket.ticket.nouns import (
     JSON,
-    Curve,
     Failed,
     Mask,
     Scores,

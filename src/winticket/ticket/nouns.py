@@ -1,4 +1,4 @@
-"""Mask, State, Seeds, Ticket, Curve, Trajectory, Failed: frozen values that every stage takes and gives.
+"""Mask, State, Seeds, Ticket, Trajectory, Failed: frozen values that every stage takes and gives.
 
 Tensors inside them are never written to; a stage that changes a weight makes a new one. Mappings are
 copied into plain dictionaries, so that the values can be pickled and sent to another process.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from winticket.ticket import file
+from winticket.ticket.curve import Curve
 from winticket.units import PLAIN, Layout, gone, zeroed
 
 Weights: TypeAlias = Mapping[str, Tensor]
@@ -288,88 +288,6 @@ class Ticket:
             seeds=Seeds(**document["seeds"]),
             about=document["about"],
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """One replicate's learning curve on a grid of steps; every field is a 1-D CPU tensor of length G.
-
-    Losses are means per example and accuracies fractions 0..1, as float64; `step` is int64, rising.
-    nan stands for a value that was not measured. `pace_accuracy` is measured at every point, on the first
-    few hundred validation examples (all of them where there are no more); the speed of learning is read from it.
-    """
-
-    step: Tensor
-    train_loss: Tensor
-    validation_loss: Tensor
-    validation_accuracy: Tensor
-    pace_accuracy: Tensor
-    test_loss: Tensor
-    test_accuracy: Tensor
-
-    def __post_init__(self) -> None:
-        for column in fields(self):
-            values = getattr(self, column.name)
-            dtype = torch.int64 if column.name == "step" else torch.float64
-            if values.dtype != dtype:
-                raise TypeError(f"curve column {column.name!r} is {values.dtype}, not {dtype}")
-            if values.ndim != 1 or values.shape != self.step.shape:
-                raise ValueError(
-                    f"curve column {column.name!r} has shape {tuple(values.shape)}, but 'step' has "
-                    f"{tuple(self.step.shape)}; all columns are 1-D and equally long"
-                )
-        if bool((self.step.diff() <= 0).any()):
-            raise ValueError(f"the curve's steps do not rise: {self.step.tolist()}")
-
-    def _early_stop_row(self) -> int | None:
-        finite = torch.isfinite(self.validation_loss)
-        if not bool(finite.any()):
-            return None
-        best = self.validation_loss[finite].min()
-        return int(torch.nonzero(finite & (self.validation_loss == best))[0])
-
-    def early_stop_step(self) -> int | None:
-        """The step of minimum validation loss, the first of equals; None where no value is finite.
-
-        Frankle & Carbin 2019, section 2: how they measure the speed of learning.
-        """
-        row = self._early_stop_row()
-        return None if row is None else int(self.step[row])
-
-    def accuracy_at_early_stop(self) -> float | None:
-        """Test accuracy (0..1) at the early-stop step; None where there is no such step or no value."""
-        row = self._early_stop_row()
-        if row is None:
-            return None
-        accuracy = float(self.test_accuracy[row])
-        return None if math.isnan(accuracy) else accuracy
-
-    def steps_to(self, accuracy: float) -> int | None:
-        """The first step of the grid whose `pace_accuracy` is at least `accuracy`; None where no point reaches it.
-
-        Nothing is interpolated: between two points the network was not evaluated, and accuracies of noisy
-        curves do not lie on a line. The step is late by less than the gap to the point before it.
-        """
-        # An accuracy is a count over a count, and a target a fraction of one: rounding alone never decides.
-        rows = torch.nonzero(self.pace_accuracy >= accuracy - 1e-9)
-        return int(self.step[rows[0]]) if len(rows) else None
-
-    def at(self, step: int) -> dict[str, float]:
-        """The values measured at `step`, by column. ValueError where the grid has no such step."""
-        rows = torch.nonzero(self.step == step)
-        if not len(rows):
-            raise ValueError(f"step {step} is not on the curve's grid {self.step.tolist()}")
-        return self._row(int(rows[0]))
-
-    def last(self) -> dict[str, float]:
-        """The values at the grid's last step, by column. ValueError where the curve has no points."""
-        if not len(self.step):
-            raise ValueError("the curve has no points")
-        return self._row(-1)
-
-    def _row(self, row: int) -> dict[str, float]:
-        columns = [column.name for column in fields(self) if column.name != "step"]
-        return {name: float(getattr(self, name)[row]) for name in columns}
 
 
 @dataclass(frozen=True, eq=False)

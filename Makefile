@@ -48,6 +48,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/step_by_density.py --compile
 	$(BIN)/python benchmarks/layers.py
 	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/shares.py
 	$(BIN)/python benchmarks/search.py
 

@@ -2,9 +2,6 @@
 
 import math
 import re
-from copy import deepcopy
-from statistics import median
-from time import perf_counter
 from typing import Any, cast
 
 import pytest
@@ -12,13 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn.utils import prune as torch_prune
 
 from winticket import allocate as allocations
 from winticket import models
 from winticket.allocate import Allocate, global_top, layerwise, quotas
 from winticket.criteria import Evidence, magnitude
-from winticket.loops import prune
 from winticket.ticket import Mask, Scores, State, same_bits
 from winticket.units import layouts
 
@@ -493,19 +488,3 @@ def test_the_best_are_those_of_a_stable_sort(kind: str) -> None:
                 keep = torch.zeros(size, dtype=torch.bool)
                 keep[order[:count]] = True
                 assert torch.equal(allocations._top(scores, alive, count, "it"), keep)
-
-
-@pytest.mark.evidence
-def test_five_million_weights_take_at_most_twice_the_time_of_torchs_own_pruning() -> None:
-    """Medians of five runs in turn: the time of both depends on what else the machine does."""
-    model = torch.nn.Sequential(*[torch.nn.Linear(1000, 1000) for _ in range(5)])
-    ours, theirs = [], []
-    for _ in range(5):
-        begun = perf_counter()
-        prune(model, 0.1, allocate=global_top)
-        ours.append(perf_counter() - begun)
-        copied = [(layer, "weight") for layer in deepcopy(model)]
-        begun = perf_counter()
-        torch_prune.global_unstructured(copied, torch_prune.L1Unstructured, amount=0.9)
-        theirs.append(perf_counter() - begun)
-    assert median(ours) < 2 * median(theirs)

@@ -556,6 +556,16 @@ def test_an_expert_that_no_example_reaches_is_refused_by_name(name: str, how: st
         winticket.prune(Experts(how), 0.5, criterion=PUBLIC[name], batches=[(one_sided, y)])
 
 
+def test_an_expert_that_only_a_later_batch_reaches_is_scored() -> None:
+    x, y = torch.randn(20, 6), torch.randint(3, (20,))
+    right = x[:, 0] > 0
+    apart = [(x[right], y[right]), (x[~right], y[~right])]
+    agree(
+        criteria.wanda(given_for(Experts("left out"), apart)),
+        criteria.wanda(given_for(Experts("left out"), [(x, y)])),
+    )
+
+
 @pytest.mark.parametrize("name", [*BY_GRADIENT, "synflow"])
 def test_what_the_mask_cuts_off_has_no_influence_and_is_not_refused(name: str) -> None:
     e = given_for(plain(), [(torch.randn(20, 6), torch.randint(3, (20,)))])

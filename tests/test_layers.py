@@ -33,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "judge": set(),
     "run": set(),
     "train": {"ticket", "sparse", "units"},
-    "criteria": {"ticket"},
+    "criteria": {"ticket", "units"},
     "allocate": {"ticket"},
     "pairing": {"criteria", "allocate"},
     "rewind": {"ticket"},

@@ -6,10 +6,11 @@ it; that is refused.
 """
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from winticket.criteria.evidence import NETWORK, Evidence, needs
 from winticket.ticket import Scores
+from winticket.units import traced
 
 REVISION = 2
 
@@ -79,8 +80,12 @@ def _spread(e: Evidence, units: dict[str, Tensor]) -> Scores:
 def _batchnorms(module: nn.Module) -> dict[str, str]:
     """Name of a layer's weight -> name of the weight of the BatchNorm that alone reads the layer's output."""
     layers = dict(module.named_modules())
-    found = {}
-    for node in fx.symbolic_trace(module).graph.nodes:
+    graph, found = traced(module), {}
+    if isinstance(graph, str):
+        raise ValueError(  # noqa: TRY004 - it is the reason, and of the user's model
+            f"batchnorm_scale reads off the model's graph which BatchNorm follows a layer, and {graph}; take l1_units"
+        )
+    for node in graph.nodes:
         users = list(node.users)
         if node.op != "call_module" or len(users) != 1 or users[0].op != "call_module":
             continue

@@ -40,7 +40,7 @@ ROOMS: dict[str, set[str]] = {
     "schedules": set(),
     "interop": {"ticket", "units", "train"},
     "loops": {"ticket", "units", "models", "train", "criteria", "allocate", "pairing", "schedules"},
-    "levels": {"ticket", "train", "criteria", "allocate", "pairing", "rewind", "loops"},
+    "levels": {"ticket", "units", "train", "criteria", "allocate", "pairing", "rewind", "loops"},
     "integrations": {"ticket", "train", "levels"},
     "align": {"ticket"},
     "controls": {"ticket", "align"},

@@ -49,7 +49,8 @@ def geometric_median(e: Evidence) -> Scores:
 def batchnorm_scale(e: Evidence) -> Scores:
     """|γ| of the BatchNorm that follows a layer.
 
-    Liu et al. 2017 (Network Slimming). ValueError where a layer that is to be pruned has none: exclude it.
+    Liu et al. 2017 (Network Slimming), who rank the channels of all layers together; `units` ranks those of each
+    layer. ValueError where a layer that is to be pruned has none: exclude it.
     """
     after = _batchnorms(e.module())
     lacking = [name for name in e.mask.keep if name not in after]

@@ -594,6 +594,28 @@ def test_rows_that_no_example_chooses_are_refused_by_name(name: str, tokens: Any
                 winticket.prune(Stacked(), 0.5, criterion=PUBLIC[name], batches=[batch], include=include)
 
 
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("name", [*BY_GRADIENT, "synflow", "wanda"])
+def test_gradients_may_be_off_where_one_prunes(name: str, off: Callable[[], Any]) -> None:
+    batch = torch.randn(20, 6), torch.randint(3, (20,))
+
+    def pruned() -> Mask:
+        return winticket.prune(plain(), 0.5, criterion=PUBLIC[name], batches=[batch]).mask
+
+    wanted = pruned()
+    with off():
+        found = pruned()
+    assert same_bits(found.keep, wanted.keep)
+
+
+@pytest.mark.parametrize("name", BY_GRADIENT)
+@pytest.mark.parametrize(("inputs", "classes"), [(20, 10), (10, 20)])
+def test_batches_with_more_inputs_than_classes_are_refused(name: str, inputs: int, classes: int) -> None:
+    batch = torch.randn(inputs, 6), torch.randint(3, (classes,))
+    with pytest.raises(ValueError, match=r"do not fit|a batch has \d+ inputs and classes of \d+"):
+        winticket.prune(plain(), 0.5, criterion=PUBLIC[name], batches=[batch])
+
+
 def test_an_expert_that_only_a_later_batch_reaches_is_scored() -> None:
     x, y = torch.randn(20, 6), torch.randint(3, (20,))
     right = x[:, 0] > 0

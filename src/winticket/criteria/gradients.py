@@ -116,6 +116,10 @@ def fisher(e: Evidence) -> Scores:
     weights = e.weights()
     leaves = _eligible(e, weights)
     squares: Influence = [None] * len(leaves)
+    if apart := [(len(x), len(y)) for x, y in e.examples() if len(x) != len(y)]:
+        raise ValueError(
+            f"a batch has {apart[0][0]} inputs and classes of {apart[0][1]}; give as many of both"
+        )
     each = [(x[i : i + 1], y[i : i + 1]) for x, y in e.examples() for i in range(len(y))]
     counted = [example for example, share in zip(each, shares(each), strict=True) if share]
     for example in counted:

@@ -232,7 +232,7 @@ WRONG: dict[str, list[str]] = {
     "find digits --rate 0.2 --final-density 0.1": ["rate does not go with final_density"],
     "find digits --allocate units --levels 3 --exclude fc1.weight": ["layer are the classes; exclude fc3.weight"],
     "find digits --criterion l1_units --allocate layerwise": ["among them by position", "ask for allocate units"],
-    "find digits --criterion l1_units --method rigl": ["would choose among them by position"],
+    "find digits --criterion l1_units --method rigl": ["exchanges weights singly", "a criterion of single weights"],
     "find digits --allocate n_of_m": ["density 0.8 is no pattern of 4; possible are 0.25, 0.5, 0.75"],
     "find digits --control shuffle": ["unknown control 'shuffle'", "reinit, random"],
     "find digits --control reinit --control reinit": ["'reinit' is given twice"],

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from winticket import allocate, criteria, models
+from winticket import allocate, criteria, models, prune
 from winticket.criteria import Criterion, Evidence
 from winticket.criteria.evidence import DATA, NETWORK, needed, rounds_at_init, scores_units, usual_allocate
 from winticket.ticket import Mask, Scores, State, same_bits
@@ -388,6 +388,31 @@ def test_wanda_refuses_what_it_does_not_know() -> None:
     )
     with pytest.raises(ValueError, match="padded by zeros, not Conv2d"):
         criteria.wanda(given)
+
+
+class Branching(nn.Module):
+    """What torch.fx cannot follow: which way depends on the values; or, without `branch`, on an option."""
+
+    def __init__(self, *, branch: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.branch, self.conv, self.norm = branch, nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor, doubled: bool = False) -> Tensor:
+        hidden: Tensor = self.norm(self.conv(x))
+        if doubled or (self.branch and bool(hidden.sum() > 0)):
+            hidden = 2 * hidden
+        logits: Tensor = self.head(hidden.mean((2, 3)))
+        return logits
+
+
+def test_batchnorm_scale_of_a_model_whose_graph_cannot_be_read_is_refused() -> None:
+    example = torch.randn(1, 2, 6, 6)
+    options: dict[str, Any] = {"criterion": criteria.batchnorm_scale, "example": example}
+    assert prune(Branching(branch=False), 0.5, **options).mask.layers() == {"conv.weight": (36, 72)}
+    with pytest.raises(ValueError, match=r"which BatchNorm follows a layer, and its graph cannot be traced"):
+        prune(Branching(branch=True), 0.5, **options)
 
 
 def test_batchnorm_scale_is_that_of_the_batchnorm_behind() -> None:

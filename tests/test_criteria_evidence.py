@@ -556,6 +556,76 @@ def test_an_expert_that_no_example_reaches_is_refused_by_name(name: str, how: st
         winticket.prune(Experts(how), 0.5, criterion=PUBLIC[name], batches=[(one_sided, y)])
 
 
+class Stacked(nn.Module):
+    """Experts in one tensor, chosen by the first token; the row for padding is never trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.tokens, self.head = nn.Embedding(6, 4, padding_idx=0), nn.Linear(4, 3)
+        self.experts, self.scale = nn.Parameter(torch.randn(3, 4, 4)), nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        read = self.scale * self.tokens(x).mean(1, keepdim=True)
+        logits: Tensor = self.head(torch.tanh(torch.bmm(read, self.experts[x[:, 0] % 3]).squeeze(1)))
+        return logits
+
+
+@pytest.mark.parametrize("name", BY_GRADIENT)
+@pytest.mark.parametrize(
+    ("tokens", "told"),
+    [
+        ([[0, 5], [2, 4], [3, 5]], r"experts \(rows 1 of 3\)|tokens.weight \(rows 1 of 6\)"),
+        ([[0, 5], [1, 4], [3, 5], [4, 1], [5, 5]], r"reaches tokens\.weight \(rows 2 of 6\): .*exclude it"),
+        ([[3, 1], [0, 4], [3, 5], [0, 2], [2, 5]], r"reaches experts \(rows 1 of 3\): .*exclude it"),
+    ],
+)
+def test_rows_that_no_example_chooses_are_refused_by_name(name: str, tokens: Any, told: str) -> None:
+    include = ["tokens.weight", "experts"]
+    part, every = torch.tensor(tokens), torch.cartesian_prod(torch.arange(6), torch.arange(6))
+    for x in (part, every):
+        torch.manual_seed(1)
+        batch = x, torch.randint(3, (len(x),))
+        if x is every:
+            found = winticket.prune(Stacked(), 0.5, criterion=PUBLIC[name], batches=[batch], include=include)
+            assert found.mask.count() == 42
+        else:
+            with pytest.raises(ValueError, match=told):
+                winticket.prune(Stacked(), 0.5, criterion=PUBLIC[name], batches=[batch], include=include)
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("name", [*BY_GRADIENT, "synflow", "wanda"])
+def test_gradients_may_be_off_where_one_prunes(name: str, off: Callable[[], Any]) -> None:
+    batch = torch.randn(20, 6), torch.randint(3, (20,))
+
+    def pruned() -> Mask:
+        return winticket.prune(plain(), 0.5, criterion=PUBLIC[name], batches=[batch]).mask
+
+    wanted = pruned()
+    with off():
+        found = pruned()
+    assert same_bits(found.keep, wanted.keep)
+
+
+@pytest.mark.parametrize("name", BY_GRADIENT)
+@pytest.mark.parametrize(("inputs", "classes"), [(20, 10), (10, 20)])
+def test_batches_with_more_inputs_than_classes_are_refused(name: str, inputs: int, classes: int) -> None:
+    batch = torch.randn(inputs, 6), torch.randint(3, (classes,))
+    with pytest.raises(ValueError, match=r"do not fit|a batch has \d+ inputs and classes of \d+"):
+        winticket.prune(plain(), 0.5, criterion=PUBLIC[name], batches=[batch])
+
+
+def test_an_expert_that_only_a_later_batch_reaches_is_scored() -> None:
+    x, y = torch.randn(20, 6), torch.randint(3, (20,))
+    right = x[:, 0] > 0
+    apart = [(x[right], y[right]), (x[~right], y[~right])]
+    agree(
+        criteria.wanda(given_for(Experts("left out"), apart)),
+        dict(criteria.wanda(given_for(Experts("left out"), [(x, y)]))),
+    )
+
+
 @pytest.mark.parametrize("name", [*BY_GRADIENT, "synflow"])
 def test_what_the_mask_cuts_off_has_no_influence_and_is_not_refused(name: str) -> None:
     e = given_for(plain(), [(torch.randn(20, 6), torch.randint(3, (20,)))])

@@ -425,6 +425,23 @@ def test_going_on_from_a_ticket_is_the_search_not_interrupted() -> None:
     assert same_bits(tensors(other), tensors(model))
 
 
+def test_a_mask_made_by_hand_has_the_axes_of_the_models_layers() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.ConvTranspose2d(4, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(54, 3))
+    weights = {n: p.detach().clone() for n, p in model.named_parameters()}
+    ticket = Ticket(
+        Mask({"0.weight": torch.ones(4, 6, 3, 3, dtype=torch.bool)}),
+        State(weights, {}, {}, 0),
+        "mine",
+        Seeds(0, 0),
+    )
+    levels = Levels(model, [0.5], allocate=allocate.units, ticket=ticket)
+    with levels.first() as level:
+        torch.optim.SGD(model.parameters()).step()
+    kept = levels.after(level).ticket.mask.keep["0.weight"].sum((0, 2, 3))  # of each output channel
+    assert kept.sort().values.tolist() == [0, 0, 0, 36, 36, 36]
+
+
 def test_compiled_models_too() -> None:
     torch.compiler.reset()
     ends = []

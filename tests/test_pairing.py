@@ -175,11 +175,11 @@ def test_lamp_within_layers_is_refused_since_it_is_magnitude(allocation: str) ->
 @pytest.mark.parametrize("method", ["set_", "rigl"])
 def test_lamp_is_refused_where_weights_are_exchanged_within_layers(method: str) -> None:
     with (
-        pytest.raises(ValueError, match="criterion lamp with allocate erk is magnitude"),
+        pytest.raises(ValueError, match="criterion lamp ranks them as magnitude does"),
         getattr(winticket, method)(network(), 0.3, steps=20, every=2, criterion=criteria.lamp),
     ):
         raise AssertionError("the block must not begin")
-    with pytest.raises(ValueError, match="criterion lamp with allocate erk is magnitude"):
+    with pytest.raises(ValueError, match="criterion lamp ranks them as magnitude does"):
         experiment(method=method.removesuffix("_"), criterion="lamp")
 
 
@@ -272,3 +272,20 @@ def test_in_a_loop_the_paper_allocates_by_default() -> None:
 def test_wanda_takes_no_allocation_over_several_layers() -> None:
     with pytest.raises(ValueError, match=r"wanda scores layer by layer, .* ask for allocate constant_fan_in"):
         pairing.variant(criteria.wanda, allocate.global_top)
+
+
+@pytest.mark.parametrize("method", ["rigl", "set"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("l1_units", r"exchanges weights singly.*of single weights"), ("lamp", r"ask for criterion magnitude$")],
+)
+def test_what_exchanges_weights_in_layers_names_a_criterion_that_it_takes(
+    method: str, name: str, words: str
+) -> None:
+    """And no allocation (units, global_top), which such a method would refuse next."""
+    around = {"rigl": winticket.rigl, "set": winticket.set_}[method]
+    with pytest.raises(ValueError, match=words):
+        experiment(method=method, criterion=name)
+    with pytest.raises(ValueError, match=words), around(network(), 0.5, steps=100, criterion=CRITERIA[name]):
+        pass
+    assert experiment(method=method, criterion="magnitude").allocate == "erk"

@@ -37,6 +37,7 @@ from winticket.ticket import JSON, Curve, Mask, Seeds, State, Ticket, Trajectory
 from winticket.train import bare, check_whole
 from winticket.train.masked import Rule, claimed, in_force, warn_of_overwritten
 from winticket.train.wrapped import buffer_places, put_back_buffers, reset_average
+from winticket.units import layouts
 
 __all__ = ["Density", "Level", "Levels"]
 
@@ -106,6 +107,8 @@ class Levels:
             raise ValueError(
                 "a ticket has its mask and its seeds; leave include, exclude and seeds out beside one"
             )
+        # A mask that was made by hand, or read from a state dict, knows nothing of transposed convolutions.
+        ticket = replace(ticket, mask=replace(ticket.mask, layout=layouts(bare(model))))
         check_classes(model, ticket.mask, self.allocate)
         self.start = ticket
         self._check()

@@ -10,7 +10,7 @@ from typing import Any
 
 from winticket import allocate as room
 from winticket.allocate import Allocate
-from winticket.criteria.evidence import Criterion, is_layer_by_layer, usual_allocate
+from winticket.criteria.evidence import Criterion, is_layer_by_layer, scores_units, usual_allocate
 
 RANKS = {
     "global_top": "ranks all weights of the network together",
@@ -70,6 +70,21 @@ def variant(criterion: Criterion, allocate: Allocate) -> str | None:
         f"criterion {name} {RANKS[wanted]} in its paper (allocate {wanted}), and allocate {given} does not: these are "
         f"results of a variant, not of {name} as published"
     )
+
+
+def check_exchange(criterion: Criterion, method: str) -> None:
+    """ValueError for a criterion that says nothing of single weights of a layer, which `method` exchanges."""
+    name, same = _name(criterion), getattr(_bare(criterion), "in_layer", "")
+    if same:
+        raise ValueError(
+            f"{method} exchanges weights within each layer, where criterion {name} ranks them as {same} does; ask for "
+            f"criterion {same}"
+        )
+    if scores_units(criterion):
+        raise ValueError(
+            f"criterion {name} gives all weights of a unit the same score, and {method} exchanges weights singly, so "
+            "that position would decide; ask for a criterion of single weights (magnitude, ...)"
+        )
 
 
 def _bare(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -216,7 +216,7 @@ def test_criteria_of_units_take_whole_units_and_leave_the_classes(criterion: cri
         with (
             pytest.raises(
                 ValueError,
-                match="and allocate erk would choose among them by position",
+                match="exchanges weights singly",
             ),
             block(model, 0.3, steps=20, criterion=criterion, example=torch.zeros(1, 64)),
         ):

@@ -1,6 +1,7 @@
 """Criteria from what layers read, and the order in which layers compute."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -29,14 +30,16 @@ def wanda(e: Evidence) -> Scores:
     squares = {name: torch.zeros(keep[0].shape, dtype=torch.float64) for name, keep in e.mask.keep.items()}
     rows = dict.fromkeys(e.mask.keep, 0)
     weights = e.weights()
-    for number, (x, _) in enumerate(e.examples()):
+    called, used = Counter[str](), Counter[str]()
+    for x, _ in e.examples():
         with _watched(holders) as calls:
             output = e.logits(weights, x)
-        if not number:
-            _check_calls("wanda", calls, output, {name: weights[name] for name in e.mask.keep})
+        called.update(name for name, _, _ in calls)
+        used.update(_uses(output, {name: weights[name] for name in e.mask.keep}))
         for name, layer, read in calls:
             rows[name] += read.numel()
             squares[name] += _met(layer, read)
+    _check_calls("wanda", called, used)
     if unreached := [name for name, count in rows.items() if not count]:
         raise ValueError(
             f"no example that was given reaches {', '.join(unreached)}, so wanda cannot score it; give more examples "
@@ -95,19 +98,17 @@ def _watched(holders: Holders) -> Iterator[list[Call]]:
         yield calls
 
 
-def _check_calls(what: str, calls: Sequence[Call], output: Tensor, weights: Mapping[str, Tensor]) -> None:
-    """ValueError for weights that are used otherwise than by calling the layers that hold them."""
-    _check_called(what, [name for name, _, _ in calls], weights)
-    uses = _uses(output, weights)
-    beside = [name for name, count in uses.items() if count > sum(name == called for called, _, _ in calls)]
-    if beside:
+def _check_calls(what: str, called: Mapping[str, int], used: Mapping[str, int]) -> None:
+    """ValueError for weights that are used otherwise than by calling the layers that hold them, over all batches."""
+    _check_called(what, called, used)
+    if beside := [name for name, count in used.items() if count > called[name]]:
         raise ValueError(
             f"{what} sees what a layer reads when it is called, but {', '.join(beside)} is used without calling it as "
             "well; exclude it, or take a criterion of gradients (taylor, snip)"
         )
 
 
-def _check_called(what: str, called: Sequence[str], wanted: Mapping[str, Tensor]) -> None:
+def _check_called(what: str, called: Collection[str], wanted: Iterable[str]) -> None:
     if silent := [name for name in wanted if name not in called]:
         raise ValueError(
             f"{what} sees what a layer reads when it is called, and that of {', '.join(silent)} never is: either its "

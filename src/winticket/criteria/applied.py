@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from winticket.criteria.activations import in_order
@@ -38,7 +39,8 @@ def scores_of(criterion: Criterion, e: Evidence) -> Scores:
     ValueError where it raises or gives something else than scores, with file and line of a user's own.
     """
     try:
-        with modes_kept(e.network):
+        # Gradients are a criterion's own affair, also where a loop prunes with gradients off.
+        with modes_kept(e.network), torch.inference_mode(False), torch.enable_grad():
             given = criterion(e)
     except Exception as error:
         if of_the_machine(error) or is_ours(criterion):

@@ -4,12 +4,14 @@ Batches count by the examples in them (by the answers, where an example wants se
 examples up makes no difference.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrize import ParametrizationList
 
 from winticket.criteria.evidence import DATA, NETWORK, Batch, Evidence, needs
 from winticket.criteria.losses import shares
@@ -22,6 +24,11 @@ TEMPERATURE = 200.0
 PART = 64
 """Examples of a batch that `taylor` squares the gradient of (Molchanov et al. 2019, the default of their main.py)."""
 
+SHOWN = 8
+"""Rows of a weight that are named, where more of them are meant."""
+
+_UNITS_FIRST = (_ConvNd, nn.Bilinear, ParametrizationList)
+"""Layers whose weights may have three dimensions of which the first is no choice."""
 _WAYS_OUT = "exclude it, or give more examples (batches=...) where the criterion looks at some"
 
 Weights = dict[str, Tensor]
@@ -109,6 +116,10 @@ def fisher(e: Evidence) -> Scores:
     weights = e.weights()
     leaves = _eligible(e, weights)
     squares: Influence = [None] * len(leaves)
+    if apart := [(len(x), len(y)) for x, y in e.examples() if len(x) != len(y)]:
+        raise ValueError(
+            f"a batch has {apart[0][0]} inputs and classes of {apart[0][1]}; give as many of both"
+        )
     each = [(x[i : i + 1], y[i : i + 1]) for x, y in e.examples() for i in range(len(y))]
     counted = [example for example, share in zip(each, shares(each), strict=True) if share]
     for example in counted:
@@ -215,7 +226,8 @@ def _reached(
 
     ValueError, by name, for those that no example reaches, whose scores would all be 0 and their places decide: weights
     that the computation does not use, and those of no influence at all, unless it is the mask that cuts them off. Then
-    they have some where `again` looks at the network with its pruned weights back.
+    they have some where `again` looks at the network with its pruned weights back. So too for rows of embeddings, and
+    for experts that are stacked in one tensor.
     """
     by_name = dict(zip(e.mask.keep, influence, strict=True))
     if unused := [name for name, part in by_name.items() if part is None]:
@@ -223,21 +235,65 @@ def _reached(
             f"nothing that was given reaches {', '.join(unused)}: the network computes without it, so which of its "
             f"weights to keep cannot be said; {_WAYS_OUT}"
         )
-    silent = [name for name, part in by_name.items() if part is not None and not part.any()]
+    silent = _silent(e, by_name)
     if silent and e.mask.count() < e.mask.total():
-        silent = _silent_unpruned(e, silent, again)
+        unpruned = _silent(e, _unpruned(e, again))
+        both = {name: silent[name] & unpruned[name] for name in silent.keys() & unpruned.keys()}
+        silent = {name: both[name] for name in silent if name in both and bool(both[name].any())}
     if silent:
         raise ValueError(
-            f"nothing that was given reaches {', '.join(silent)}: the gradient of all its weights is exactly 0, so "
-            f"which of them to keep cannot be said; {_WAYS_OUT}"
+            f"nothing that was given reaches {', '.join(_shown(name, rows) for name, rows in silent.items())}: the "
+            f"gradient of all its weights is exactly 0, so which of them to keep cannot be said; {_WAYS_OUT}"
         )
     return [part for part in influence if part is not None]
 
 
-def _silent_unpruned(
-    e: Evidence, names: Sequence[str], again: Callable[[Evidence, Weights], Influence]
-) -> list[str]:
-    """Those of the names that have no influence either where pruned weights are what they were at the start."""
+def _silent(e: Evidence, influence: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """By weight, which rows have no influence at all, bool [rows]; only where all have none, or rows are chosen."""
+    chosen, silent = _chosen_rows(e.module()), {}
+    for name, part in influence.items():
+        rows = torch.ones(len(e.mask.keep[name]), dtype=torch.bool) if part is None else ~_any(part)
+        if not bool(rows.all()):
+            rows &= chosen.get(name, torch.zeros(()).bool())
+        if bool(rows.any()):
+            silent[name] = rows
+    return silent
+
+
+def _any(part: Tensor) -> Tensor:
+    return (part != 0).reshape(len(part), -1).any(1)
+
+
+def _chosen_rows(module: nn.Module) -> dict[str, Tensor]:
+    """Rows, bool [rows], that an input chooses among: tokens of an embedding, experts stacked in one parameter.
+
+    A row for padding is never trained, and is none of them.
+    """
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    rows = {}
+    for layer in module.modules():
+        for parameter in layer.parameters(recurse=False):
+            every = torch.ones(parameter.shape[:1], dtype=torch.bool)
+            if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+                if layer.padding_idx is not None:
+                    every[layer.padding_idx] = False
+                rows[names[id(parameter)]] = every
+            elif parameter.ndim == 3 and not isinstance(layer, _UNITS_FIRST):
+                rows[names[id(parameter)]] = every
+    return rows
+
+
+def _shown(name: str, rows: Tensor) -> str:
+    """A weight's name, with the rows that are meant where it is not all of them."""
+    if bool(rows.all()):
+        return name
+    numbers = rows.nonzero().squeeze(1).tolist()
+    more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
+    return f"{name} (rows {', '.join(map(str, numbers[:SHOWN]))}{more} of {len(rows)})"
+
+
+def _unpruned(e: Evidence, again: Callable[[Evidence, Weights], Influence]) -> dict[str, Tensor | None]:
+    """The influences where pruned weights are what they were at the start."""
     weights = {
         name: torch.where(e.mask.keep[name], w, e.start.weights[name]) if name in e.mask.keep else w
         for name, w in e.now.weights.items()
@@ -245,5 +301,4 @@ def _silent_unpruned(
     whole = replace(
         e, now=replace(e.now, weights=weights), mask=Mask.full({n: weights[n] for n in e.mask.keep})
     )
-    influence = dict(zip(e.mask.keep, again(whole, whole.weights()), strict=True))
-    return [name for name in names if (part := influence[name]) is None or not part.any()]
+    return dict(zip(e.mask.keep, again(whole, whole.weights()), strict=True))

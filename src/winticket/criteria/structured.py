@@ -6,10 +6,11 @@ it; that is refused.
 """
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from winticket.criteria.evidence import NETWORK, Evidence, needs
 from winticket.ticket import Scores
+from winticket.units import traced
 
 REVISION = 2
 
@@ -48,7 +49,8 @@ def geometric_median(e: Evidence) -> Scores:
 def batchnorm_scale(e: Evidence) -> Scores:
     """|γ| of the BatchNorm that follows a layer.
 
-    Liu et al. 2017 (Network Slimming). ValueError where a layer that is to be pruned has none: exclude it.
+    Liu et al. 2017 (Network Slimming), who rank the channels of all layers together; `units` ranks those of each
+    layer. ValueError where a layer that is to be pruned has none: exclude it.
     """
     after = _batchnorms(e.module())
     lacking = [name for name in e.mask.keep if name not in after]
@@ -79,8 +81,12 @@ def _spread(e: Evidence, units: dict[str, Tensor]) -> Scores:
 def _batchnorms(module: nn.Module) -> dict[str, str]:
     """Name of a layer's weight -> name of the weight of the BatchNorm that alone reads the layer's output."""
     layers = dict(module.named_modules())
-    found = {}
-    for node in fx.symbolic_trace(module).graph.nodes:
+    graph, found = traced(module), {}
+    if isinstance(graph, str):
+        raise ValueError(  # noqa: TRY004 - it is the reason, and of the user's model
+            f"batchnorm_scale reads off the model's graph which BatchNorm follows a layer, and {graph}; take l1_units"
+        )
+    for node in graph.nodes:
         users = list(node.users)
         if node.op != "call_module" or len(users) != 1 or users[0].op != "call_module":
             continue

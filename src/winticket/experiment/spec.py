@@ -178,6 +178,8 @@ class Experiment:
         if "criterion" not in signature(METHODS[self.method]).parameters:
             return None
         parts = stages(self)
+        if self.method in FIXED_COUNTS:
+            pairing.check_exchange(parts["criterion"], f"method {self.method}")
         rates = [name for name in ("output_rate", "conv_rate") if getattr(self, name) is not None]
         if rates and self.allocate == "global_top" == usual_allocation(self.method, self.criterion):
             return (

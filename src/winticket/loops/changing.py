@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from winticket.allocate import Allocate, erk, layerwise
 from winticket.criteria import Criterion, magnitude
 from winticket.criteria.applied import mask_of, name_of
-from winticket.criteria.evidence import Batch, scores_units
+from winticket.criteria.evidence import Batch
 from winticket.loops.scoring import (
     Density,
     Scoring,
@@ -25,6 +25,7 @@ from winticket.loops.scoring import (
     without_classes,
 )
 from winticket.loops.sparse import Sparse
+from winticket.pairing import check_exchange
 from winticket.schedules import cubic_at
 from winticket.ticket import JSON, Mask, Seeds, State, Ticket
 from winticket.train import bare, check_changes
@@ -63,6 +64,7 @@ def set_(
     gradient is looked at: of layers without one those alone keep their part of the mask that are frozen by then. Given
     the same seeds, data and optimiser, masks are those of the method `set`.
     """
+    check_exchange(criterion, "set")
     begin = partial(
         _regrowing,
         Scoring(model, criterion, batches, example),
@@ -125,6 +127,7 @@ def rigl(
     change in so many steps, the allocation does not decide by layers alone, or the model is within another such block.
     A step of LBFGS or Rprop raises it as well. RuntimeWarning where the block ends before the last change.
     """
+    check_exchange(criterion, "rigl")
     begin = partial(
         _regrowing,
         Scoring(model, criterion, batches, example),
@@ -236,11 +239,6 @@ def _regrowing(
     exclude: Sequence[str],
     seeds: Seeds | None,
 ) -> Sparse:
-    if scores_units(score.criterion):
-        raise ValueError(
-            f"{name_of(score.criterion)} gives all weights of a unit one score, and {method} exchanges weights singly, "
-            "so that position would decide; take a criterion of weights"
-        )
     check_by_layer(method, allocate)
     every = _checked(method, steps, every)
     seeds = seeds_for(score.model, seeds)

@@ -1,6 +1,17 @@
 """Units of a layer: which axis of its weight they are, which are dead, and what goes with a dead one."""
 
-from winticket.units.dead import effective_count, gone, unknown, whole, zeroed
+from winticket.units.dead import effective_count, gone, traced, unknown, whole, zeroed
 from winticket.units.layout import PLAIN, Layout, layout_of, layouts
 
-__all__ = ["PLAIN", "Layout", "effective_count", "gone", "layout_of", "layouts", "unknown", "whole", "zeroed"]
+__all__ = [
+    "PLAIN",
+    "Layout",
+    "effective_count",
+    "gone",
+    "layout_of",
+    "layouts",
+    "traced",
+    "unknown",
+    "whole",
+    "zeroed",
+]

@@ -56,7 +56,7 @@ def gone(module: nn.Module, mask: Keeping) -> dict[str, Tensor]:
     if not whole(_Mask(known, here)):
         return {}
     walk = _Walk(module, known, here)
-    graph = _traced(module)
+    graph = traced(module)
     if isinstance(graph, str):
         walk.biases()
     else:
@@ -80,7 +80,7 @@ def effective_count(module: nn.Module, mask: Keeping) -> int:
 def unknown(module: nn.Module) -> str:
     """Why dead units of this module cannot be followed beyond a BatchNorm, in words; "" where they can."""
     normalised = any(isinstance(m, _BatchNorm | _InstanceNorm) and m.affine for m in module.modules())
-    graph = _traced(module) if normalised else ""
+    graph = traced(module) if normalised else ""
     return graph if isinstance(graph, str) else ""
 
 
@@ -89,7 +89,7 @@ class _Mask:
         self.keep, self.layout = keep, layout
 
 
-def _traced(module: nn.Module) -> fx.Graph | str:
+def traced(module: nn.Module) -> fx.Graph | str:
     """The module's graph, or in words why there is none."""
     signature = inspect.signature(type(module).forward)
     defaults = {

@@ -118,7 +118,6 @@ def _facts(document: Document) -> str:
     found = [level["density"] for level in pruned_levels(document)]
     facts: list[tuple[str, str | None]] = [
         ("smallest verified ticket", density_percent(min(won)) + " of the weights" if won else "none"),
-        ("saved ticket", saved_ticket(document)),
         ("dense test accuracy", None if dense is None else _accuracy(dense, "accuracy") + " %"),
         ("replicates", _known(document, "replicates")),
         (

@@ -62,6 +62,23 @@ def test_a_claim_of_an_earlier_look_stands_unless_refuted() -> None:
     # A claim at a wider margin is none at this one.
     assert judge([level(-0.22)], looks=[Look(5, 1.0, 0.05, (0.1,))]).outcome == "inconclusive"
     assert judge([level(-0.22)], looks=[Look(5, 0.2, 0.05, (0.1,))]).outcome == "won"
+    # Nor is one at a looser error rate, however sure the user is of the ticket.
+    loose = judge([level(-0.22)], looks=[Look(5, 0.5, 0.4, (0.1,))])
+    assert (loose.outcome, loose.claimed) == ("inconclusive", ())
+    assert judge([level(-0.22)], looks=[Look(5, 0.5, 0.01, (0.1,))]).outcome == "won"
+
+
+def test_the_look_that_is_named_is_the_one_whose_claim_stands() -> None:
+    looser = [Look(5, 1.0, 0.05, (0.1,)), Look(6, 0.5, 0.4, (0.1,))]
+    standing = judge([level(-0.22)], looks=[*looser, Look(8, 0.5, 0.05, (0.1,))])
+    assert standing.outcome == "won"
+    assert "8 replicates showed at an earlier look" in standing.reason
+
+
+def test_fewer_than_five_replicates_claim_nothing_whatever_was_claimed_before() -> None:
+    few = judge([level(-0.22, n=4)], looks=[Look(10, 0.5, 0.05, (0.1,))])
+    assert (few.outcome, few.claimed, few.kind) == ("inconclusive", (), "undecided")
+    assert "4 replicates decide nothing" in few.reason
 
 
 def test_what_a_look_spends() -> None:
@@ -85,10 +102,10 @@ def test_a_collapsed_replicate_is_named() -> None:
     assert "cannot exclude a collapse in up to 26 % of them" in won.reason
     # A random mask that collapsed at a claimed density made the win look larger: it bears on the claim.
     random = [*runs.accuracy["random"]]
-    random[0] = 0.1
+    random[0] = 0.85
     control = judge([Level(0.1, {**runs.accuracy, "random": tuple(random)})])
-    if control.claimed:
-        assert any("Replicate 0 collapsed (random at 10 %)" in warning for warning in control.warnings)
+    assert control.claimed == (0.1,)
+    assert any("Replicate 0 collapsed (random at 10 %)" in warning for warning in control.warnings)
 
 
 def test_ordinary_spread_is_no_collapse() -> None:

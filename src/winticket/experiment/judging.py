@@ -18,6 +18,7 @@ from winticket.experiment.outcome import (
     no_early_stop,
 )
 from winticket.experiment.plan import GATE, Plan
+from winticket.experiment.transfers import Transfer
 from winticket.run import Store
 from winticket.run.keys import Json
 
@@ -40,6 +41,7 @@ SAME_NETWORKS = frozenset(
             "early_points",
         ),
         *("levels", "density", "final_density", "pruning", "rate", "output_rate", "conv_rate", "data"),
+        "carried",
     )
 )
 """Choices by which two looks at the same networks may differ; everything else makes another experiment."""
@@ -59,7 +61,8 @@ def verdict_of(runs: Runs, store: Store) -> "Verdict":
     mine = next((look for look in store.looks(question) if look["name"] == name), None)
     if mine is not None:
         earlier = [look for look in earlier if look["look"] < mine["look"]]
-    verdict = _judge(runs, levels, looks=[_look(one) for one in earlier])
+    paths = paths_of(runs.plan)
+    verdict = _judge(runs, levels, looks=[look_at(one, paths) for one in earlier])
     if mine is None and _decides(verdict):
         about: dict[str, Json] = {
             "name": name,
@@ -69,6 +72,7 @@ def verdict_of(runs: Runs, store: Store) -> "Verdict":
             "alpha": verdict.alpha,
             "outcome": verdict.outcome,
             "claimed": list(verdict.claimed),
+            "paths": [paths[density] for density in verdict.claimed],
         }
         store.put_look(question, name, about)
     return verdict
@@ -97,10 +101,26 @@ def _numbers(levels: Sequence["Level"]) -> list[Any]:
     return [[level.density, {arm: list(runs) for arm, runs in level.accuracy.items()}] for level in levels]
 
 
-def _look(about: Mapping[str, Any]) -> "Look":
+def paths_of(plan: Plan) -> dict[float, str]:
+    """By density, a name of the way down to it: tickets that were pruned to one density in other steps are others."""
+    experiment, way = plan.experiment, plan.source_densities()
+    at = (0, *experiment.carried) if isinstance(experiment, Transfer) else range(len(way))
+    rates = {name: experiment.describe()[name] for name in ("output_rate", "conv_rate")}
+    return {
+        density: _digest([way[: level + 1], rates])
+        for density, level in zip(plan.densities(), at, strict=True)
+    }
+
+
+def look_at(about: Mapping[str, Any], paths: Mapping[float, str]) -> "Look":
+    """A look that the store remembers, with what it claimed of the tickets that are judged now."""
     from winticket import judge
 
-    return judge.Look(about["replicates"], about["margin_pp"], about["alpha"], tuple(about["claimed"]))
+    claims = zip(
+        about["claimed"], about["paths"], strict=False
+    )  # one of a store without paths claims nothing
+    same = tuple(density for density, path in claims if paths.get(density) == path)
+    return judge.Look(about["replicates"], about["margin_pp"], about["alpha"], same)
 
 
 def _decides(verdict: "Verdict") -> bool:

@@ -61,7 +61,9 @@ def _won(verdict: Verdict) -> list[str]:
 
 
 def _won_earlier(verdict: Verdict, best: LevelChecks) -> list[str]:
-    look = next(look for look in verdict.spending.earlier if best.density in look.claimed)
+    margin, alpha = verdict.margin_pp, verdict.alpha
+    earlier = verdict.spending.earlier
+    look = next(look for look in earlier if look.shows(best.density, margin_pp=margin, alpha=alpha))
     return [
         f"Won: {look.replicates} replicates showed at an earlier look that the ticket with {percent(best.density)} of "
         "the weights matches the dense network and beats both controls; that claim stands.",

@@ -175,10 +175,10 @@ def _level_checks(level: Level, judged: Judged, at: int, *, grid: int | None) ->
     }
     refuted = bool(decision.refuted[at])
     shown = bool(decision.claimed[at])
-    earlier = any(
-        density == level.density and look.margin_pp <= judged.margin_pp
+    enough = len(level.accuracy["ticket"]) >= MIN_REPLICATES
+    earlier = enough and any(
+        look.shows(level.density, margin_pp=judged.margin_pp, alpha=judged.alpha)
         for look in judged.now.earlier
-        for density in look.claimed
     )
     return LevelChecks(
         density=level.density,

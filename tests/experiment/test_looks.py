@@ -7,6 +7,7 @@ import pytest
 from winticket.experiment import Experiment, plan, transferred
 from winticket.experiment.judging import look_at, paths_of, question_of
 from winticket.run import Store, StoreError
+from winticket.run.keys import Json
 
 from .conftest import SMALL, Search, numbers
 
@@ -57,7 +58,8 @@ def test_a_claim_stands_for_the_same_tickets_alone(tmp_path: Path) -> None:
     first = plan(Experiment.of("digits", **{**SMALL, "levels": None, "density": (0.5, 0.2)}))
     paths = paths_of(first)
     claimed = first.densities()[1:]
-    about = {"name": "a", "look": 1, "replicates": 5, "margin_pp": 0.5, "alpha": 0.05, "claimed": claimed}
+    about: dict[str, Json] = {"name": "a", "look": 1, "replicates": 5, "margin_pp": 0.5, "alpha": 0.05}
+    about["claimed"] = [*claimed]
     store.put_look(question_of(first), "a", {**about, "paths": [paths[density] for density in claimed]})
     assert claims(0.5, 0.2, 0.1, replicates=6, margin_pp=1.0) == tuple(claimed)
     assert claims(0.5, 0.1) == (claimed[0],)

@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from winticket.experiment.outcome import (
     Replicate,
     Runs,
@@ -16,6 +14,7 @@ from winticket.experiment.outcome import (
     at_early_stop,
     early_stops,
     no_early_stop,
+    test_answers,
 )
 from winticket.experiment.plan import GATE, Plan
 from winticket.experiment.transfers import Transfer
@@ -161,11 +160,13 @@ def _judge(runs: Runs, levels: Sequence["Level"], *, looks: Sequence["Look"]) ->
 
     experiment = runs.plan.experiment
     enough = None
+    answers, commonest = test_answers(runs.plan)
     if (0, GATE) in runs.by_place:
         doubled = accuracies(runs.by_place[0, GATE])
         dense = accuracies(runs.by_place[0, "dense"])
-        enough = judge.gate(dense, doubled, experiment.margin_pp, alpha=experiment.alpha)
-    answers, commonest = _test_set(runs.plan)
+        enough = judge.gate(
+            dense, doubled, experiment.margin_pp, alpha=experiment.alpha, test_examples=answers
+        )
     return judge.judge(
         levels,
         margin_pp=experiment.margin_pp,
@@ -177,12 +178,6 @@ def _judge(runs: Runs, levels: Sequence["Level"], *, looks: Sequence["Look"]) ->
         commonest=commonest,
         looks=looks,
     )
-
-
-def _test_set(plan: Plan) -> tuple[int, float]:
-    """Answers in a replicate's test set, and the accuracy of always giving the commonest."""
-    answers = plan.setup.dataset(torch.device("cpu")).test.y.flatten()
-    return len(answers), int(torch.bincount(answers).max()) / len(answers)
 
 
 def _train_losses(entries: Sequence[Replicate]) -> tuple[float | None, ...]:

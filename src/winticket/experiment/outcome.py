@@ -81,6 +81,7 @@ def document(runs: Runs, verdict: "Verdict") -> dict[str, Any]:
             {arm: _curves(entries) for arm, entries in arms.items()},
             _curves(runs.by_place[0, "dense"]),
             alpha=plan.experiment.alpha,
+            learned=verdict.learned.learned,
         )
         levels.append(
             {

@@ -120,8 +120,9 @@ class TimeCheck:
     """Early-stop steps, ticket against dense: exact signed-rank on log(ticket / dense).
 
     outcome: "faster" or "slower" when shown one-sided at `alpha` (each direction, uncorrected over
-    densities), "as fast" when neither is, which says that no difference was shown; None under 5 replicates.
-    ratio: the Hodges–Lehmann ticket/dense ratio with its 95 % interval; None where it is not a finite number.
+    densities), "as fast" when neither is, which says that no difference was shown; None under 5 replicates, and
+    where the dense network did not learn. ratio: the Hodges–Lehmann ticket/dense ratio with its 95 % interval; None
+    where it is not a finite number.
     """
 
     outcome: Literal["faster", "as fast", "slower"] | None

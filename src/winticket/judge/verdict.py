@@ -173,6 +173,7 @@ def _level_checks(level: Level, judged: Judged, at: int, *, grid: int | None) ->
         arm: against(level.accuracy, arm, null=0.0, test_level=float(decision.control_level))
         for arm in CONTROLS
     }
+    time = time_check(level.early_stop_step, alpha=judged.alpha, grid=grid)
     refuted = bool(decision.refuted[at])
     shown = bool(decision.claimed[at])
     enough = len(level.accuracy["ticket"]) >= MIN_REPLICATES
@@ -185,7 +186,7 @@ def _level_checks(level: Level, judged: Judged, at: int, *, grid: int | None) ->
         accuracy=accuracy,
         beats_reinit=beats["reinit"],
         beats_random=beats["random"],
-        time=time_check(level.early_stop_step, alpha=judged.alpha, grid=grid),
+        time=time if judged.learned or time is None else replace(time, outcome=None),
         accuracy_at_early_stop=against(level.accuracy_at_early_stop, "dense", null=-margin, test_level=each),
         refuted=refuted,
         matched=bool(decision.matched[at]),

@@ -46,6 +46,13 @@ def test_too_few_replicates_look_at_nothing(search: Search, tmp_path: Path) -> N
     assert looks(tmp_path / "runs", levels=1) == []
 
 
+def test_without_both_controls_nothing_could_be_claimed(search: Search, tmp_path: Path) -> None:
+    """So whoever adds the control that was missing, as the advice says, has the first look's share yet."""
+    search(**FIVE, controls=("reinit",))
+    assert looks(tmp_path / "runs", **FIVE) == []
+    assert search(**FIVE).verdict["looks"]["look"] == 1
+
+
 def test_a_claim_stands_for_the_same_tickets_alone(tmp_path: Path) -> None:
     """Tickets pruned to one density by other steps are others; a level more below leaves those above as they are."""
     store = Store(tmp_path)

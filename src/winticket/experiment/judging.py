@@ -50,7 +50,7 @@ def verdict_of(runs: Runs, store: Store) -> "Verdict":
     """Judge the trainings of a plan, after the looks at the same networks that the store remembers.
 
     The same numbers judged again are the same look; new ones are a new look, which the store is told of before anybody
-    sees the verdict. A look with fewer than five replicates could claim nothing, and is none.
+    sees the verdict. A look with fewer than five replicates or without both controls could claim nothing, and is none.
     """
     levels = _levels(runs)
     experiment = runs.plan.experiment
@@ -123,9 +123,11 @@ def look_at(about: Mapping[str, Any], paths: Mapping[float, str]) -> "Look":
 
 
 def _decides(verdict: "Verdict") -> bool:
+    """Whether a win could have been claimed, whatever the numbers: by too few replicates or controls none can."""
     from winticket.judge.checks import MIN_REPLICATES
 
-    return verdict.replicates >= MIN_REPLICATES
+    controlled = any(level.beats_reinit and level.beats_random for level in verdict.levels)
+    return verdict.replicates >= MIN_REPLICATES and controlled
 
 
 def _levels(runs: Runs) -> list["Level"]:

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from winticket import interop
 from winticket.ticket import Mask, Seeds, State, Ticket, same_bits
 from winticket.train import masked
+from winticket.units import Layout
 
 
 def network() -> nn.Sequential:
@@ -223,6 +224,21 @@ def test_names_are_those_of_the_model_within_its_wrappers(wrapper: str) -> None:
     assert same_bits(interop.mask_of_zeros(lost, list(mask.keep)).keep, mask.keep)
     under = [next(full for full in lost if full.endswith(name)) for name in mask.keep]
     assert same_bits(interop.mask_of_zeros(lost, under).keep, mask.keep)
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_layouts_come_with_the_mask_from_within_wrappers(wrapper: str) -> None:
+    """A transposed convolution's weight is [inputs, units, ...], whatever the model is wrapped in."""
+    mask = Mask({"0.weight": torch.eye(3, 4)[..., None, None].expand(3, 4, 2, 2) > 0})
+    wrapped = WRAPPERS[wrapper](nn.Sequential(nn.ConvTranspose2d(3, 4, 2)))
+    interop.to_torch_prune(wrapped, mask)
+    assert interop.from_torch_prune(wrapped).mask.layout == {"0.weight": Layout(inputs_first=True)}
+
+
+def test_layouts_come_with_the_mask_of_a_compiled_part() -> None:
+    model = nn.Sequential(nn.ConvTranspose2d(3, 4, 2))
+    interop.to_torch_prune(model, Mask({"0.weight": torch.eye(3, 4)[..., None, None].expand(3, 4, 2, 2) > 0}))
+    assert interop.from_torch_prune(inside(model)).mask.layout == {"net.0.weight": Layout(inputs_first=True)}
 
 
 def test_a_compiled_part_and_a_part_that_is_called_module() -> None:

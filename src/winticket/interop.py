@@ -52,7 +52,7 @@ def from_torch_prune(model: nn.Module, *, step: int = 0, seeds: Seeds | None = N
             "zeros do not make a mask (mask_of_zeros takes them for one)"
         )
     state = State(weights, buffers, {}, step)
-    layout = {name.removesuffix(_ORIG): laid for name, laid in layouts(model).items()}
+    layout = {_uncompiled(name).removesuffix(_ORIG): laid for name, laid in layouts(bare(model)).items()}
     return Ticket(
         Mask(keep, layout),
         state,

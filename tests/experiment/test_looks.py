@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from winticket.experiment import Experiment, plan
-from winticket.experiment.judging import question_of
+from winticket.experiment import Experiment, plan, transferred
+from winticket.experiment.judging import look_at, paths_of, question_of
 from winticket.run import Store, StoreError
+from winticket.run.keys import Json
 
 from .conftest import SMALL, Search, numbers
 
@@ -43,6 +44,44 @@ def test_every_new_look_is_counted_and_the_same_one_is_not(search: Search, tmp_p
 def test_too_few_replicates_look_at_nothing(search: Search, tmp_path: Path) -> None:
     search(levels=1, gate=False)
     assert looks(tmp_path / "runs", levels=1) == []
+
+
+def test_without_both_controls_nothing_could_be_claimed(search: Search, tmp_path: Path) -> None:
+    """So whoever adds the control that was missing, as the advice says, has the first look's share yet."""
+    search(**FIVE, controls=("reinit",))
+    assert looks(tmp_path / "runs", **FIVE) == []
+    assert search(**FIVE).verdict["looks"]["look"] == 1
+
+
+def test_a_claim_stands_for_the_same_tickets_alone(tmp_path: Path) -> None:
+    """Tickets pruned to one density by other steps are others; a level more below leaves those above as they are."""
+    store = Store(tmp_path)
+
+    def claims(*densities: float, **choices: object) -> tuple[float, ...]:
+        planned = plan(Experiment.of("digits", **{**SMALL, "levels": None, "density": densities, **choices}))
+        (look,) = store.looks(question_of(planned))
+        return look_at(look, paths_of(planned)).claimed
+
+    first = plan(Experiment.of("digits", **{**SMALL, "levels": None, "density": (0.5, 0.2)}))
+    paths = paths_of(first)
+    claimed = first.densities()[1:]
+    about: dict[str, Json] = {"name": "a", "look": 1, "replicates": 5, "margin_pp": 0.5, "alpha": 0.05}
+    about["claimed"] = [*claimed]
+    store.put_look(question_of(first), "a", {**about, "paths": [paths[density] for density in claimed]})
+    assert claims(0.5, 0.2, 0.1, replicates=6, margin_pp=1.0) == tuple(claimed)
+    assert claims(0.5, 0.1) == (claimed[0],)
+    assert claims(0.2) == ()
+    store.put_look(question_of(first), "a", about)  # without paths: of an earlier version
+    assert claims(0.5, 0.2) == ()
+
+
+def test_levels_that_are_carried_elsewhere_make_no_other_question() -> None:
+    """Whoever carries the tickets of one more level looks again."""
+    source = Experiment.of("digits", **{**SMALL, "levels": 3})
+    carried = [transferred(source, steps=40, density=densities) for densities in ((), (0.64,), (0.8, 0.5))]
+    assert len({question_of(plan(one)) for one in carried}) == 1
+    ways = [paths_of(plan(one)) for one in carried]
+    assert all(path == ways[0][density] for way in ways for density, path in way.items())
 
 
 def test_a_damaged_look_is_refused_by_name(search: Search, tmp_path: Path) -> None:

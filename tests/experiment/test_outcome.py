@@ -19,7 +19,7 @@ import winticket
 from winticket import models, report
 from winticket.data import find_source
 from winticket.experiment import Experiment, Result, cost, plan, running
-from winticket.experiment.outcome import Runs, Trained, best, collect, trajectory
+from winticket.experiment.outcome import Runs, Trained, best, collect, measured, trajectory
 from winticket.procedures import Setup
 from winticket.procedures.stages import train_stack
 from winticket.report import final_screen
@@ -190,6 +190,17 @@ def test_a_ticket_of_an_earlier_run_does_not_stay_beside_a_result_that_has_none(
     (folder / "ticket.safetensors").write_bytes(b"left by an earlier run whose trainings went better")
     search(out=folder, **diverges)
     assert not (tmp_path / "same" / "ticket.safetensors").exists()
+
+
+def test_accuracies_that_agree_by_chance_have_an_interval(search: Search, tmp_path: Path) -> None:
+    """Twice the same accuracy on 200 answers: the sd is taken for the step, and t(1) is 12.706."""
+    search(levels=1, gate=False)
+    planned = plan(Experiment.of("digits", **{**SMALL, "levels": 1, "gate": False}))
+    one = collect(planned, Store(tmp_path / "runs")).by_place[0, "dense"][0]
+    found = measured((one, one), answers=200)
+    half = 12.7062 * (1 / 200) / 2**0.5
+    for name in ("accuracy", "accuracy_at_early_stop"):
+        assert found[f"{name}_ci"] == pytest.approx([found[name] - half, found[name] + half], rel=1e-4)
 
 
 def test_some_replicates_diverge(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:

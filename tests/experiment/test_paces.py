@@ -51,6 +51,18 @@ def test_targets_are_shares_of_what_the_same_replicates_dense_network_ends_at() 
     assert check["gap"] == 4  # dense at 8, and the point before is 4
 
 
+def test_an_accuracy_that_a_network_has_without_learning_is_no_goal() -> None:
+    arms = {"ticket": (FAST,) * 5, "reinit": (SLOW,) * 5}
+    _, check = paces.of_level(arms, (DENSE,) * 5, alpha=0.05)
+    assert check is not None
+    assert check["outcome"] == "sooner"
+    found, check = paces.of_level(arms, (DENSE,) * 5, alpha=0.05, learned=False)
+    assert check is not None
+    assert check["outcome"] is None
+    assert {entry["outcome"] for by_target in found.values() for entry in by_target.values()} == {None}
+    assert found["ticket"]["0.95"]["steps"] == [2] * 5
+
+
 def test_a_level_without_a_ticket_has_no_check() -> None:
     found, check = paces.of_level({"dense": (DENSE,) * 6}, (DENSE,) * 6, alpha=0.05)
     assert check is None
@@ -78,7 +90,9 @@ def test_the_document_agrees_with_the_curves_beside_it(search: Search) -> None:
                 compared += 1
     assert compared == 4 * 5
     checks = result.document["levels"][1]["checks"]
-    assert checks["pace"]["outcome"] in ("sooner", "alike", "later")
+    # Nor is the dense network's accuracy a goal by then, as the verdict says, so none is called sooner.
+    assert not result.verdict["learned"]["learned"]
+    assert checks["pace"]["outcome"] is None
     assert (
         checks["pace"]["outcome"]
         == result.document["levels"][1]["arms"]["ticket"]["steps_to"]["0.95"]["outcome"]

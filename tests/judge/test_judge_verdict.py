@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import pytest
+from scipy import stats
 
 from winticket.judge import Level, Verdict, gate, judge
 
@@ -375,6 +376,18 @@ def test_gate() -> None:
         json.dumps(one.as_json(), allow_nan=False)
     with pytest.raises(ValueError, match="10 dense and 9 doubled dense accuracies"):
         gate(DENSE, DENSE[:9])
+
+
+def test_gains_that_agree_by_chance_are_not_certain() -> None:
+    """Six gains of 2 of 450 answers: their sd of 0 is taken for the step, .22 pp, so t(5) = .0556 / (.222 / √6)."""
+    dense, doubled = (446 / 450,) * 6, (448 / 450,) * 6
+    gain = gate(dense, doubled, test_examples=450)
+    assert gain.enough is None
+    assert gain.p == pytest.approx(float(stats.t.sf(0.0556 / (0.2222 / math.sqrt(6)), 5)), abs=1e-3)
+    assert gain.ci is not None
+    assert gain.ci[1] - gain.ci[0] == pytest.approx(2 * 2.015 / 450 / math.sqrt(6), rel=1e-3)
+    # Read off the accuracies where nobody says: 223/225 and 224/225.
+    assert gate(dense, doubled).enough is None
 
 
 def test_the_gate_speaks_in_the_verdict() -> None:

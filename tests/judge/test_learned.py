@@ -49,6 +49,17 @@ def test_nothing_is_won_against_a_network_at_chance() -> None:
     )
 
 
+def test_no_ticket_is_faster_than_a_network_that_did_not_learn() -> None:
+    """Nor slower: the step at which its loss was least is that of no learning."""
+    dense, ticket = around(0.125), around(0.96)
+    steps = {"dense": (100,) * 6, "ticket": (10,) * 6}
+    unlearned = judge([dataclasses.replace(level(dense, ticket), early_stop_step=steps)], commonest=0.1)
+    learned = judge([dataclasses.replace(level(ticket, ticket), early_stop_step=steps)], commonest=0.1)
+    times = [verdict.levels[0].time for verdict in (unlearned, learned)]
+    assert [time.outcome for time in times if time is not None] == [None, "faster"]
+    assert unlearned.levels[0].as_json()["time"] is None
+
+
 def test_one_replicate_that_did_not_learn_is_enough() -> None:
     """Its difference alone is worth any margin: the mean over replicates would be won by it."""
     dense = (0.1, *around(0.97)[1:])

@@ -62,6 +62,32 @@ def test_a_claim_of_an_earlier_look_stands_unless_refuted() -> None:
     # A claim at a wider margin is none at this one.
     assert judge([level(-0.22)], looks=[Look(5, 1.0, 0.05, (0.1,))]).outcome == "inconclusive"
     assert judge([level(-0.22)], looks=[Look(5, 0.2, 0.05, (0.1,))]).outcome == "won"
+    # Nor is one at a looser error rate, however sure the user is of the ticket.
+    loose = judge([level(-0.22)], looks=[Look(5, 0.5, 0.4, (0.1,))])
+    assert (loose.outcome, loose.claimed) == ("inconclusive", ())
+    assert judge([level(-0.22)], looks=[Look(5, 0.5, 0.01, (0.1,))]).outcome == "won"
+
+
+def test_the_look_that_is_named_is_the_one_whose_claim_stands() -> None:
+    looser = [Look(5, 1.0, 0.05, (0.1,)), Look(6, 0.5, 0.4, (0.1,))]
+    standing = judge([level(-0.22)], looks=[*looser, Look(8, 0.5, 0.05, (0.1,))])
+    assert standing.outcome == "won"
+    assert "8 replicates showed at an earlier look" in standing.reason
+
+
+def test_fewer_than_five_replicates_claim_nothing_whatever_was_claimed_before() -> None:
+    few = judge([level(-0.22, n=4)], looks=[Look(10, 0.5, 0.05, (0.1,))])
+    assert (few.outcome, few.claimed, few.kind) == ("inconclusive", (), "undecided")
+    assert "4 replicates decide nothing" in few.reason
+
+
+def test_other_margins_know_the_claims_that_stand() -> None:
+    """Won at .5 by an earlier look is won at every wider margin, and smaller ones are for this look to show."""
+    verdict = judge([level(-0.22)], looks=[Look(5, 0.5, 0.05, (0.1,))])
+    outcomes = {point.margin_pp: (point.outcome, point.density) for point in verdict.margins.curve}
+    assert outcomes[0.5] == outcomes[1.0] == ("won", 0.1)
+    assert {outcomes[pp][0] for pp in (0.1, 0.2)} == {"inconclusive"}
+    assert verdict.margins.smallest_pp == 0.5
 
 
 def test_what_a_look_spends() -> None:
@@ -78,17 +104,48 @@ def test_a_collapsed_replicate_is_named() -> None:
     verdict = judge([Level(0.1, {**runs.accuracy, "ticket": tuple(fallen)})])
     assert [(one.arm, one.replicate) for one in verdict.collapsed] == [("ticket", 3)]
     assert verdict.outcome == "inconclusive"
-    named = "Replicate 3 collapsed (ticket at 10 %): 12.50 %, where the median of its arm is"
+    named = "Replicate 4 collapsed (ticket at 10 %): 12.50 %, where the median of its arm is"
     assert any(note.startswith(named) for note in verdict.notes)
     won = judge([runs])
     assert won.collapsed == ()
     assert "cannot exclude a collapse in up to 26 % of them" in won.reason
     # A random mask that collapsed at a claimed density made the win look larger: it bears on the claim.
     random = [*runs.accuracy["random"]]
-    random[0] = 0.1
+    random[0] = 0.85
     control = judge([Level(0.1, {**runs.accuracy, "random": tuple(random)})])
-    if control.claimed:
-        assert any("Replicate 0 collapsed (random at 10 %)" in warning for warning in control.warnings)
+    assert control.claimed == (0.1,)
+    assert any("Replicate 1 collapsed (random at 10 %)" in warning for warning in control.warnings)
+
+
+def test_the_dense_networks_collapse_is_named_where_no_level_is_its_own() -> None:
+    runs = level(0.0)
+    dense = (0.9, *runs.accuracy["dense"][1:])
+    for levels in ([], [Level(1.0, {"dense": dense, "ticket": dense})]):
+        verdict = judge([*levels, Level(0.1, {**runs.accuracy, "dense": dense})])
+        assert [(one.arm, one.density, one.replicate) for one in verdict.collapsed] == [("dense", 1.0, 0)]
+        assert any("Replicate 1 collapsed (dense at 100 %)" in warning for warning in verdict.warnings)
+
+
+def test_no_ticket_collapsed_is_not_said_of_those_that_failed() -> None:
+    """With a margin of 20 pp one failure of ten is no obstacle (mean −10 pp, sd 31 pp would be: the margin is 60)."""
+    runs = level(0.0)
+    one = Level(0.1, {**runs.accuracy, "ticket": (None, *runs.accuracy["ticket"][1:]), "reinit": (0.1,) * 10})
+    verdict = judge([Level(0.1, {**one.accuracy, "random": (0.1,) * 10})], margin_pp=60)
+    assert verdict.outcome == "won"
+    assert "No ticket collapsed" not in verdict.reason
+    assert any("1 ticket" in warning for warning in verdict.warnings)
+
+
+def test_no_difference_is_said_to_lie_beyond_all_or_nothing() -> None:
+    """Five tickets of which two failed: the t interval of the mean ends far under −100 pp, where no accuracy is."""
+    runs = level(0.0, n=5)
+    wild = (0.0, 1.0, 0.0, 1.0, 0.0)
+    check = judge([Level(0.1, {**runs.accuracy, "ticket": wild})]).levels[0].accuracy
+    assert check is not None
+    assert check.ci is not None
+    assert check.bound == -1.0
+    assert check.ci[0] == -1.0
+    assert "-100.00" in judge([Level(0.1, {**runs.accuracy, "ticket": wild})]).reason
 
 
 def test_ordinary_spread_is_no_collapse() -> None:

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from winticket.report import final_screen
+from winticket.report.titles import accuracy_title
 
 Document = dict[str, Any]
 
@@ -178,6 +179,20 @@ def test_missing_arms_and_one_replicate(build: Callable[..., Document], arms: tu
     assert "Inconclusive: 1 replicate decides nothing, 5 are the fewest that can." in text
     assert "±0" not in text
     assert ("reinit" in text) is False
+
+
+def test_a_dense_network_that_did_not_learn_is_in_every_heading(digits: Document) -> None:
+    sentence = "The dense network did not learn: it ends at 12.5 %."
+    digits["verdict"] |= {"outcome": "inconclusive", "density": None, "claimed": []}
+    digits["verdict"] |= {
+        "learned": {"learned": False, "sentence": sentence},
+        "reason": f"Inconclusive: {sentence}",
+    }
+    assert "Inconclusive: the dense network did not learn." in shown(digits)
+    assert (
+        accuracy_title(digits, width=200)
+        == "The dense network did not learn, so differences to it show nothing"
+    )
 
 
 def test_ascii_terminals(digits: Document) -> None:

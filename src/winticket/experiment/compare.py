@@ -129,16 +129,18 @@ def carry_out(
         ]
     found += [("cost", entry, row) for entry, row in equal]
     experiment = first[0].plan.experiment
+    answers, commonest = outcome.test_answers(first[0].plan)
+    rows = [{"equal": by, **_told(entry), **row} for by, entry, row in found]
     document = {
         "winticket": __version__,
         "data": experiment.data,
         "model": experiment.model,
         "density": _end(first),
         "budget_steps": budget,
-        "warnings": _variants(first),
+        "warnings": [*_variants(first), *_unlearned(rows, commonest=commonest, answers=answers)],
         "replicates": experiment.replicates,
         "comparison": identity(first),
-        "rows": _against_dense([{"equal": by, **_told(entry), **row} for by, entry, row in found]),
+        "rows": _against_dense(rows, step=1 / answers),
         "environment": environment(),
         "store": place.path,
         "seconds": round(time.monotonic() - began, 3),
@@ -302,7 +304,9 @@ def _measured(entry: Entry, store: Store) -> dict[str, Any]:
     runs = outcome.collect(entry.plan, store, only=needed)
     spent = outcome.cost(runs, entry.level, entry.arm)
     return {
-        **outcome.measured(runs.by_place[entry.level, entry.arm]),
+        **outcome.measured(
+            runs.by_place[entry.level, entry.arm], answers=outcome.test_answers(entry.plan)[0]
+        ),
         **(spent or dict.fromkeys(outcome.SPENT)),
     }
 
@@ -312,16 +316,41 @@ def _told(entry: Entry) -> dict[str, Any]:
     return {"method": entry.method, "arm": entry.arm, "density": kept, "steps_each": entry.steps}
 
 
-def _against_dense(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each row with its paired difference to the dense network of the same comparison, in fractions."""
+def _dense(rows: Sequence[Mapping[str, Any]], equal: str) -> Mapping[str, Any]:
+    return next(row for row in rows if row["equal"] == equal and row["method"] == "dense")
+
+
+def _unlearned(rows: Sequence[Mapping[str, Any]], *, commonest: float, answers: int) -> list[str]:
+    """Sentences on a dense network that did not learn, beside which every method looks good."""
+    from winticket import judge
+
+    said = []
+    for equal, where in (("density", "with as many steps in every training"), ("cost", "at equal cost")):
+        dense = _dense(rows, equal)["accuracies"]
+        levels = [
+            judge.Level(row["density"], {"dense": tuple(dense), "ticket": tuple(row["accuracies"])})
+            for row in rows
+            if row["equal"] == equal and row["method"] != "dense"
+        ]
+        learned = judge.has_learned(dense, levels, commonest=commonest, test_examples=answers)
+        if not learned.learned:
+            said.append(f"{where}, differences to dense show nothing. {learned.sentence}")
+    return said
+
+
+def _against_dense(rows: list[dict[str, Any]], *, step: float) -> list[dict[str, Any]]:
+    """Each row with its paired difference to the dense network of the same comparison, in fractions.
+
+    step: between two possible accuracies.
+    """
     from winticket import judge
 
     for row in rows:
-        dense = next(r for r in rows if r["equal"] == row["equal"] and r["method"] == "dense")
+        dense = _dense(rows, row["equal"])
         pairs = zip(row["accuracies"], dense["accuracies"], strict=True)
         apart = [None if a is None or b is None else a - b for a, b in pairs]
         there = [d for d in apart if d is not None]
-        interval = judge.mean_interval(apart) if row is not dense else None
+        interval = judge.mean_interval(apart, floor=step) if row is not dense else None
         row["to_dense"] = math.fsum(there) / len(there) if there else None
         row["to_dense_ci"] = None if interval is None else list(interval)
     return rows

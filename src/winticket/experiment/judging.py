@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from winticket.experiment.outcome import (
     Replicate,
     Runs,
@@ -16,8 +14,10 @@ from winticket.experiment.outcome import (
     at_early_stop,
     early_stops,
     no_early_stop,
+    test_answers,
 )
 from winticket.experiment.plan import GATE, Plan
+from winticket.experiment.transfers import Transfer
 from winticket.run import Store
 from winticket.run.keys import Json
 
@@ -40,6 +40,7 @@ SAME_NETWORKS = frozenset(
             "early_points",
         ),
         *("levels", "density", "final_density", "pruning", "rate", "output_rate", "conv_rate", "data"),
+        "carried",
     )
 )
 """Choices by which two looks at the same networks may differ; everything else makes another experiment."""
@@ -49,7 +50,7 @@ def verdict_of(runs: Runs, store: Store) -> "Verdict":
     """Judge the trainings of a plan, after the looks at the same networks that the store remembers.
 
     The same numbers judged again are the same look; new ones are a new look, which the store is told of before anybody
-    sees the verdict. A look with fewer than five replicates could claim nothing, and is none.
+    sees the verdict. A look with fewer than five replicates or without both controls could claim nothing, and is none.
     """
     levels = _levels(runs)
     experiment = runs.plan.experiment
@@ -59,7 +60,8 @@ def verdict_of(runs: Runs, store: Store) -> "Verdict":
     mine = next((look for look in store.looks(question) if look["name"] == name), None)
     if mine is not None:
         earlier = [look for look in earlier if look["look"] < mine["look"]]
-    verdict = _judge(runs, levels, looks=[_look(one) for one in earlier])
+    paths = paths_of(runs.plan)
+    verdict = _judge(runs, levels, looks=[look_at(one, paths) for one in earlier])
     if mine is None and _decides(verdict):
         about: dict[str, Json] = {
             "name": name,
@@ -69,6 +71,7 @@ def verdict_of(runs: Runs, store: Store) -> "Verdict":
             "alpha": verdict.alpha,
             "outcome": verdict.outcome,
             "claimed": list(verdict.claimed),
+            "paths": [paths[density] for density in verdict.claimed],
         }
         store.put_look(question, name, about)
     return verdict
@@ -97,16 +100,34 @@ def _numbers(levels: Sequence["Level"]) -> list[Any]:
     return [[level.density, {arm: list(runs) for arm, runs in level.accuracy.items()}] for level in levels]
 
 
-def _look(about: Mapping[str, Any]) -> "Look":
+def paths_of(plan: Plan) -> dict[float, str]:
+    """By density, a name of the way down to it: tickets that were pruned to one density in other steps are others."""
+    experiment, way = plan.experiment, plan.source_densities()
+    at = (0, *experiment.carried) if isinstance(experiment, Transfer) else range(len(way))
+    rates = {name: experiment.describe()[name] for name in ("output_rate", "conv_rate")}
+    return {
+        density: _digest([way[: level + 1], rates])
+        for density, level in zip(plan.densities(), at, strict=True)
+    }
+
+
+def look_at(about: Mapping[str, Any], paths: Mapping[float, str]) -> "Look":
+    """A look that the store remembers, with what it claimed of the tickets that are judged now."""
     from winticket import judge
 
-    return judge.Look(about["replicates"], about["margin_pp"], about["alpha"], tuple(about["claimed"]))
+    claims = zip(
+        about["claimed"], about["paths"], strict=False
+    )  # one of a store without paths claims nothing
+    same = tuple(density for density, path in claims if paths.get(density) == path)
+    return judge.Look(about["replicates"], about["margin_pp"], about["alpha"], same)
 
 
 def _decides(verdict: "Verdict") -> bool:
+    """Whether a win could have been claimed, whatever the numbers: by too few replicates or controls none can."""
     from winticket.judge.checks import MIN_REPLICATES
 
-    return verdict.replicates >= MIN_REPLICATES
+    controlled = any(level.beats_reinit and level.beats_random for level in verdict.levels)
+    return verdict.replicates >= MIN_REPLICATES and controlled
 
 
 def _levels(runs: Runs) -> list["Level"]:
@@ -141,11 +162,13 @@ def _judge(runs: Runs, levels: Sequence["Level"], *, looks: Sequence["Look"]) ->
 
     experiment = runs.plan.experiment
     enough = None
+    answers, commonest = test_answers(runs.plan)
     if (0, GATE) in runs.by_place:
         doubled = accuracies(runs.by_place[0, GATE])
         dense = accuracies(runs.by_place[0, "dense"])
-        enough = judge.gate(dense, doubled, experiment.margin_pp, alpha=experiment.alpha)
-    answers, commonest = _test_set(runs.plan)
+        enough = judge.gate(
+            dense, doubled, experiment.margin_pp, alpha=experiment.alpha, test_examples=answers
+        )
     return judge.judge(
         levels,
         margin_pp=experiment.margin_pp,
@@ -157,12 +180,6 @@ def _judge(runs: Runs, levels: Sequence["Level"], *, looks: Sequence["Look"]) ->
         commonest=commonest,
         looks=looks,
     )
-
-
-def _test_set(plan: Plan) -> tuple[int, float]:
-    """Answers in a replicate's test set, and the accuracy of always giving the commonest."""
-    answers = plan.setup.dataset(torch.device("cpu")).test.y.flatten()
-    return len(answers), int(torch.bincount(answers).max()) / len(answers)
 
 
 def _train_losses(entries: Sequence[Replicate]) -> tuple[float | None, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from winticket import models
@@ -73,20 +74,22 @@ def document(runs: Runs, verdict: "Verdict") -> dict[str, Any]:
     told = verdict.as_json()
     checks = {level.density: level.as_json() for level in verdict.levels}
     output = models.output_layer(plan.setup.module())
-    levels = []
+    levels, (answers, _) = [], test_answers(plan)
     for number, density in enumerate(plan.densities()):
         arms = runs.arms(number)
         steps_to, pace = paces.of_level(
             {arm: _curves(entries) for arm, entries in arms.items()},
             _curves(runs.by_place[0, "dense"]),
             alpha=plan.experiment.alpha,
+            learned=verdict.learned.learned,
         )
         levels.append(
             {
                 "density": density,
                 "model_density": _model_density(plan, number),
                 "arms": {
-                    arm: {**measured(entries), "steps_to": steps_to[arm]} for arm, entries in arms.items()
+                    arm: {**measured(entries, answers=answers), "steps_to": steps_to[arm]}
+                    for arm, entries in arms.items()
                 },
                 "checks": {}
                 if number == 0
@@ -109,7 +112,9 @@ def document(runs: Runs, verdict: "Verdict") -> dict[str, Any]:
             "warnings": [*told["warnings"], *remarks(runs)],
         },
         "levels": levels,
-        "dense_doubled": measured(runs.by_place[0, GATE]) if (0, GATE) in runs.by_place else None,
+        "dense_doubled": measured(runs.by_place[0, GATE], answers=answers)
+        if (0, GATE) in runs.by_place
+        else None,
         "costs": costs(runs),
         "failures": failures(runs),
     }
@@ -312,19 +317,25 @@ def at_early_stop(entries: Sequence[Replicate]) -> tuple[float | None, ...]:
     return tuple(r.curve.accuracy_at_early_stop() if isinstance(r, Trained) else None for r in entries)
 
 
-def measured(entries: Sequence[Replicate]) -> dict[str, Any]:
-    """What the document says of an arm at a level."""
+def test_answers(plan: Plan) -> tuple[int, float]:
+    """How many answers a replicate's test set takes, and the accuracy of always giving the commonest."""
+    answers = plan.setup.dataset(torch.device("cpu")).test.y.flatten()
+    return len(answers), int(torch.bincount(answers).max()) / len(answers)
+
+
+def measured(entries: Sequence[Replicate], *, answers: int) -> dict[str, Any]:
+    """What the document says of an arm at a level, each of whose accuracies is the mean of so many `answers`."""
     from winticket import judge  # scipy's statistics take a second to import, and are wanted at the end alone
 
     found: dict[str, Any] = {}
     steps = max((float(r.curve.step[-1]) for r in entries if isinstance(r, Trained)), default=0.0)
-    for name, many, values, most in (
-        ("accuracy", "accuracies", accuracies(entries), 1.0),
-        ("early_stop_step", "early_stop_steps", early_stops(entries), steps),
-        ("accuracy_at_early_stop", "accuracies_at_early_stop", at_early_stop(entries), 1.0),
+    for name, many, values, most, floor in (
+        ("accuracy", "accuracies", accuracies(entries), 1.0, 1 / answers),
+        ("early_stop_step", "early_stop_steps", early_stops(entries), steps, 0.0),
+        ("accuracy_at_early_stop", "accuracies_at_early_stop", at_early_stop(entries), 1.0, 1 / answers),
     ):
         there = [v for v in values if v is not None]
-        interval = judge.mean_interval(values)
+        interval = judge.mean_interval(values, floor=floor)
         ci = "early_stop_ci" if name == "early_stop_step" else f"{name}_ci"
         found[name] = math.fsum(there) / len(there) if there else None
         # No mean lies outside what a single value can be, so an interval ends there; it still covers as often.

@@ -1,6 +1,7 @@
 """Steps to an accuracy, read off the learning curves of an experiment: what the result document says of pace."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from winticket.ticket import Curve
@@ -13,17 +14,20 @@ Curves = Sequence[Curve | None]
 
 
 def of_level(
-    arms: Mapping[str, Curves], dense: Curves, *, alpha: float
+    arms: Mapping[str, Curves], dense: Curves, *, alpha: float, learned: bool = True
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
     """Every arm's `steps_to` at a level, by target ("0.9", ...), and the level's check `pace`, which is the ticket's.
 
     `dense` are the dense network's curves: a replicate's target is a share of the accuracy that its own ends at. The
-    check is None where the level has no ticket.
+    check is None where the level has no ticket. If the dense network has not `learned`, its accuracy is no goal, and no
+    arm is called sooner or later.
     """
     from winticket import judge  # scipy's statistics take a second to import, and are wanted at the end alone
 
     theirs = _paces(dense, dense, alpha=alpha, itself=True)
     found = {arm: _paces(curves, dense, alpha=alpha, itself=arm == "dense") for arm, curves in arms.items()}
+    if not learned:
+        found = {arm: [replace(pace, outcome=None) for pace in targets] for arm, targets in found.items()}
     steps_to = {
         arm: {f"{pace.fraction:g}": pace.as_json() for pace in by_target} for arm, by_target in found.items()
     }

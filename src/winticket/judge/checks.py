@@ -120,8 +120,9 @@ class TimeCheck:
     """Early-stop steps, ticket against dense: exact signed-rank on log(ticket / dense).
 
     outcome: "faster" or "slower" when shown one-sided at `alpha` (each direction, uncorrected over
-    densities), "as fast" when neither is, which says that no difference was shown; None under 5 replicates.
-    ratio: the Hodges–Lehmann ticket/dense ratio with its 95 % interval; None where it is not a finite number.
+    densities), "as fast" when neither is, which says that no difference was shown; None under 5 replicates, and
+    where the dense network did not learn. ratio: the Hodges–Lehmann ticket/dense ratio with its 95 % interval; None
+    where it is not a finite number.
     """
 
     outcome: Literal["faster", "as fast", "slower"] | None
@@ -223,7 +224,7 @@ def lower_bound(worst: Array, *, level: float, step: float) -> float | None:
     interval = mean_interval(worst.tolist(), level=1 - 2 * level, floor=step)
     if interval is None or (interval[0] == interval[1] and 0.5 ** len(worst) > level):
         return None
-    return interval[0]
+    return max(interval[0], -1.0)
 
 
 def compare(
@@ -251,7 +252,7 @@ def compare(
     p_refuted = float(t_test(best, null=null, floor=step).p_less)
     enough = len(a) >= MIN_REPLICATES
     passed = enough and p <= test_level
-    margin = None
+    margin, ci = None, mean_interval(pairs, level=1 - alpha, floor=step)
     if enough and reference == "dense":
         margin = smallest_margin(worst, test_level=test_level, step=step)
     return Check(
@@ -262,7 +263,7 @@ def compare(
         pairs=len(pairs),
         failed={ours: sum(x is None for x in a), reference: sum(x is None for x in b)},
         estimate=float(np.mean(pairs)) if pairs else None,
-        ci=mean_interval(pairs, level=1 - alpha, floor=step),
+        ci=None if ci is None else (max(ci[0], -1.0), min(ci[1], 1.0)),  # no difference lies beyond
         bound=lower_bound(worst, level=test_level, step=step),
         sd=float(np.std(pairs, ddof=1)) if len(pairs) > 1 else None,
         p=p,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from winticket.judge.checks import MIN_REPLICATES, TrainedEnough, differences, finished
+from winticket.judge.coarse import accuracy_step
 from winticket.judge.statistics import mean_interval, t_test
 
 
@@ -16,13 +17,14 @@ def gate(
     margin_pp: float = 0.5,
     *,
     alpha: float = 0.05,
+    test_examples: int | None = None,
 ) -> TrainedEnough:
     """Does doubling the training budget gain the dense network less than the margin?
 
     dense, dense_doubled: accuracies as fractions, paired by replicate, None = failed. Enough when the gain is
     shown below margin_pp (percentage points) by a one-sided t test at `alpha`; not enough when it is shown
     above; open otherwise, and always under 5 replicates. A failed dense run scores 0 and a failed doubled run
-    1 against the claim, and 0 for it.
+    1 against the claim, and 0 for it. test_examples: as in `judge`.
 
     Raises ValueError if the sequences differ in length or are empty, or margin or alpha are out of range.
     """
@@ -34,14 +36,16 @@ def gate(
         )
     require_margin_and_alpha(margin_pp, alpha)
     margin = margin_pp / 100
-    p = float(t_test(differences(dense, dense_doubled), null=-margin).p_greater)
-    below = float(t_test(differences(dense, dense_doubled, worst_for_ours=False), null=-margin).p_less)
+    step = accuracy_step((dense, dense_doubled), test_examples=test_examples)
+    worst, best = (differences(dense, dense_doubled, worst_for_ours=ours) for ours in (True, False))
+    p = float(t_test(worst, null=-margin, floor=step).p_greater)
+    below = float(t_test(best, null=-margin, floor=step).p_less)
     enough: bool | None = None
     if n >= MIN_REPLICATES:
         enough = True if p <= alpha else False if below <= alpha else None
     gains = finished(dense_doubled, dense)
     gain = float(np.mean(gains)) if gains else None
-    ci = mean_interval(gains, level=1 - 2 * alpha)
+    ci = mean_interval(gains, level=1 - 2 * alpha, floor=step)
     found = "" if gain is None else f" gains {points(gain)}" + ("" if ci is None else f" ({interval(ci)})")
     ending = {
         True: f"trained enough for a margin of {margin_pp:g} pp",

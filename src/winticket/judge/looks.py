@@ -20,6 +20,10 @@ class Look:
     alpha: float
     claimed: tuple[float, ...] = ()
 
+    def shows(self, density: float, *, margin_pp: float, alpha: float) -> bool:
+        """Whether its claim at `density` is one at this margin and error rate too: it was held to no looser ones."""
+        return density in self.claimed and self.margin_pp <= margin_pp and self.alpha <= alpha
+
 
 @dataclass(frozen=True)
 class Spending:

@@ -61,7 +61,9 @@ def _won(verdict: Verdict) -> list[str]:
 
 
 def _won_earlier(verdict: Verdict, best: LevelChecks) -> list[str]:
-    look = next(look for look in verdict.spending.earlier if best.density in look.claimed)
+    margin, alpha = verdict.margin_pp, verdict.alpha
+    earlier = verdict.spending.earlier
+    look = next(look for look in earlier if look.shows(best.density, margin_pp=margin, alpha=alpha))
     return [
         f"Won: {look.replicates} replicates showed at an earlier look that the ticket with {percent(best.density)} of "
         "the weights matches the dense network and beats both controls; that claim stands.",
@@ -74,6 +76,9 @@ def _unseen(verdict: Verdict, best: LevelChecks) -> list[str]:
     """What no test of means can see: a collapse that happened in no replicate."""
     if any(one.density == best.density and one.arm == "ticket" for one in verdict.collapsed):
         return []
+    failed = 0 if best.accuracy is None else best.accuracy.failed["ticket"]
+    if failed:
+        return []  # which the warnings count
     share = 100 * unseen_rate(verdict.replicates)
     return [
         f"No ticket collapsed in {verdict.replicates} replicates; this many cannot exclude a collapse in up to "
@@ -278,8 +283,8 @@ def _failures(title: str, checks: Sequence[tuple[float, Check]]) -> list[str]:
 def _collapsed(verdict: Verdict, *, bearing: bool) -> list[str]:
     """Collapsed replicates by name; those of the dense network and at claimed densities bear on the claim."""
     return [
-        f"Replicate {one.replicate} collapsed ({one.arm} at {percent(one.density)}): {100 * one.accuracy:.2f} %, where "
-        f"the median of its arm is {100 * one.others:.2f} %."
+        f"Replicate {one.replicate + 1} collapsed ({one.arm} at {percent(one.density)}): {100 * one.accuracy:.2f} %, "
+        f"where the median of its arm is {100 * one.others:.2f} %."
         for one in verdict.collapsed
         if (one.arm == "dense" or one.density in verdict.claimed) == bearing
     ]

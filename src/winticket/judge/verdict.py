@@ -87,7 +87,7 @@ def judge(
         test_examples=test_examples,
         trained_enough=trained_enough,
     )
-    judged = Judged(decision, now, margin_pp, alpha, step, learned.learned)
+    judged = Judged(decision, now, margin_pp, alpha, step, learned.learned, replicates)
     checks = tuple(_level_checks(level, judged, at, grid=grid) for at, level in enumerate(pruned))
     unpruned = tuple(LevelChecks.of_dense() for level in ordered if level.density == 1)
     claimed = tuple(level.density for level in checks if level.claimed)
@@ -116,7 +116,9 @@ def judge(
         trained_enough=trained_enough,
         learned=learned,
         spending=now,
-        collapsed=tuple(one for level in ordered for one in collapses(level, margin=margin_pp / 100)),
+        collapsed=tuple(
+            one for level in _with_dense(ordered) for one in collapses(level, margin=margin_pp / 100)
+        ),
         accuracy_step=step,
         warnings=(),
         notes=(),
@@ -134,6 +136,25 @@ class Judged:
     alpha: float
     step: float
     learned: bool
+    replicates: int
+
+    def stands(self, density: float, *, margin_pp: float, refuted: bool) -> bool:
+        """Whether what an earlier look claimed at `density` holds at this margin, since this look does not refute it.
+
+        Fewer than five replicates claim nothing, whatever was claimed before.
+        """
+        return (
+            self.replicates >= MIN_REPLICATES
+            and not refuted
+            and any(look.shows(density, margin_pp=margin_pp, alpha=self.alpha) for look in self.now.earlier)
+        )
+
+
+def _with_dense(ordered: list[Level]) -> list[Level]:
+    """The levels with one of density 1, where the dense network stands once for all of them."""
+    if ordered[0].density == 1:
+        return ordered
+    return [Level(1.0, {"dense": ordered[0].accuracy["dense"]}), *ordered]
 
 
 def _accuracies(levels: Sequence[Level]) -> list[tuple[float | None, ...]]:
@@ -173,25 +194,22 @@ def _level_checks(level: Level, judged: Judged, at: int, *, grid: int | None) ->
         arm: against(level.accuracy, arm, null=0.0, test_level=float(decision.control_level))
         for arm in CONTROLS
     }
+    time = time_check(level.early_stop_step, alpha=judged.alpha, grid=grid)
     refuted = bool(decision.refuted[at])
     shown = bool(decision.claimed[at])
-    earlier = any(
-        density == level.density and look.margin_pp <= judged.margin_pp
-        for look in judged.now.earlier
-        for density in look.claimed
-    )
+    earlier = judged.stands(level.density, margin_pp=judged.margin_pp, refuted=refuted)
     return LevelChecks(
         density=level.density,
         accuracy=accuracy,
         beats_reinit=beats["reinit"],
         beats_random=beats["random"],
-        time=time_check(level.early_stop_step, alpha=judged.alpha, grid=grid),
+        time=time if judged.learned or time is None else replace(time, outcome=None),
         accuracy_at_early_stop=against(level.accuracy_at_early_stop, "dense", null=-margin, test_level=each),
         refuted=refuted,
         matched=bool(decision.matched[at]),
         nontrivial=bool(decision.nontrivial[at]),
-        claimed=judged.learned and (shown or (earlier and not refuted)),
-        claimed_earlier=judged.learned and earlier and not shown and not refuted,
+        claimed=judged.learned and (shown or earlier),
+        claimed_earlier=judged.learned and earlier and not shown,
         kind=_kind(accuracy, beats),
     )
 
@@ -240,9 +258,13 @@ def _margins(evidence: Evidence, judged: Judged, pruned: Sequence[LevelChecks]) 
     curve = []
     for pp in sorted({*MARGINS_PP, judged.margin_pp}):
         at = decide(evidence, margin=pp / 100, alpha=judged.now.alpha)
-        won = [density for density, claimed in zip(densities, at.claimed, strict=True) if claimed]
-        outcome = at.outcome() if judged.learned else "inconclusive"
-        curve.append(MarginPoint(pp, outcome, min(won) if won and judged.learned else None))
+        won = [
+            density
+            for density, shown, refuted in zip(densities, at.claimed, at.refuted, strict=True)
+            if judged.learned and (shown or judged.stands(density, margin_pp=pp, refuted=bool(refuted)))
+        ]
+        outcome: Outcome = "won" if won else at.outcome() if judged.learned else "inconclusive"
+        curve.append(MarginPoint(pp, outcome, min(won) if won else None))
     by_level = [checks.accuracy.smallest_margin_pp if checks.accuracy else None for checks in pruned]
     # Being non-trivial does not depend on the margin; the way down to the densest such level does.
     smallest: float | None = None
@@ -250,6 +272,9 @@ def _margins(evidence: Evidence, judged: Judged, pruned: Sequence[LevelChecks]) 
         way = by_level[: int(np.argmax(judged.decision.nontrivial)) + 1]
         known = [pp for pp in way if pp is not None]
         smallest = max(known) if len(known) == len(way) else None
+    earlier = [point.margin_pp for point in curve if point.outcome == "won"]
+    if earlier and (smallest is None or min(earlier) < smallest):
+        smallest = min(earlier)  # what an earlier look claimed stands at its margin and above
     return Margins(tuple(curve), smallest, tuple(zip(densities, by_level, strict=True)))
 
 

@@ -32,6 +32,7 @@ from winticket.report.reading import (
     pruned_levels,
     replicates,
     said,
+    unlearned,
 )
 
 Rule = Callable[[Document], str | None]
@@ -85,8 +86,7 @@ def _diverged(reason: str) -> bool:
 
 def learn_first(document: Document) -> str | None:
     """The dense network did not learn, so nothing about its tickets means anything yet."""
-    learned = document["verdict"].get("learned")
-    if not isinstance(learned, Mapping) or learned.get("learned") is not False:
+    if not unlearned(document):
         return None
     steps = said(document, "steps")
     longer = _option("--steps", None if steps is None else 2 * steps)

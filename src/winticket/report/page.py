@@ -306,7 +306,8 @@ def _decided(document: Document) -> str:
         "weights in every layer.",
         "A ticket is won at a density where both hold. Matching is tested from the densest level down until its first "
         "failure, and beating the controls at all densities together by Holm's procedure, each at half of "
-        f"{level}, so that the chance of any false win over all densities and all looks stays within {level}.",
+        f"what this look may spend of {level} (nine tenths of it at the first), so that the chance of any false win "
+        f"over all densities and all looks stays within {level}.",
         "With fewer than five replicates the verdict is always inconclusive.",
     ]
     gate = document["verdict"].get("trained_enough")

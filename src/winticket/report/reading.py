@@ -120,6 +120,12 @@ def mark(level: Mapping[str, Any], check: str) -> str:
     return "yes" if found["passed"] else "no" if found.get("refuted") else "open"
 
 
+def unlearned(document: Document) -> bool:
+    """Whether the verdict says that the dense network did not learn, so that nothing beside it means anything."""
+    learned = document["verdict"].get("learned")
+    return isinstance(learned, Mapping) and learned.get("learned") is False
+
+
 def time_outcome(level: Mapping[str, Any]) -> str | None:
     """`faster`, `as fast` or `slower` than the dense network at this level; None where it was not judged."""
     found = level.get("checks", {}).get("time")

@@ -18,6 +18,7 @@ from winticket.report.reading import (
     pruned_levels,
     said,
     time_outcome,
+    unlearned,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def headline(document: Document) -> str:
     if count is not None and count < FEWEST_REPLICATES:
         number = "1 replicate decides" if count == 1 else f"{count} replicates decide"
         return f"Inconclusive: {number} nothing, {FEWEST_REPLICATES} are the fewest that can"
+    if unlearned(document):
+        return "Inconclusive: the dense network did not learn"
     return "Inconclusive: a winning ticket was neither shown nor ruled out"
 
 
@@ -67,6 +70,8 @@ def accuracy_title(document: Document, *, width: int = 72) -> str:
         beaten = f" and beats {' and '.join(controls)} there" if controls else ""
         down = density_percent(verdict["density"])
         return lines(f"The ticket matches the dense network{within} down to {down}{beaten}", width)
+    if unlearned(document):
+        return lines("The dense network did not learn, so differences to it show nothing", width)
     dense = dense_arm(document)
     found = [
         (paired_difference(level, "ticket", dense), level["density"]) for level in pruned_levels(document)

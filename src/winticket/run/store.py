@@ -233,9 +233,8 @@ class Store:
             about = json.loads(data)
             if not (isinstance(about["look"], int) and isinstance(about["claimed"], list)):
                 raise TypeError("its entries are of other types")
-            return {
-                key: about[key] for key in ("name", "look", "replicates", "margin_pp", "alpha", "claimed")
-            }
+            kept = ("name", "look", "replicates", "margin_pp", "alpha", "claimed")
+            return {**{key: about[key] for key in kept}, "paths": about.get("paths", [])}
         except (ValueError, KeyError, TypeError) as error:
             raise Damaged(
                 f"{self._files.where}/{name} is damaged: {error}; it recorded a look at these results, and how much "

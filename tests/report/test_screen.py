@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from winticket.report import final_screen
+from winticket.report.reading import mark
 from winticket.report.titles import accuracy_title
 
 Document = dict[str, Any]
@@ -209,3 +210,10 @@ def test_sparse_documents(digits: Document) -> None:
     text = shown(minimal)
     assert "Not won: no density holds a verified winning ticket." in text
     assert "\nBecause." in text
+
+
+def test_nothing_is_marked_as_shown_beside_a_network_that_did_not_learn(digits: Document) -> None:
+    level = digits["levels"][1]
+    assert mark(digits, level, "accuracy") == "yes"
+    digits["verdict"]["learned"] = {"learned": False, "sentence": "The dense network did not learn."}
+    assert mark(digits, level, "accuracy") == "–"

@@ -118,7 +118,6 @@ def _inconclusive(verdict: Verdict) -> list[str]:
             f"Inconclusive: {' and '.join(NAMES[arm] for arm in missing)} did not run at every density, so "
             "nothing tells the ticket from any sparse network of that shape. Run it.",
             *_structure(verdict),
-            *_needed(verdict),
         ]
     return [
         f"Inconclusive: {_matching(verdict, pruned)}",

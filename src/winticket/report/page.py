@@ -201,8 +201,8 @@ def _accuracy(arm: Mapping[str, Any] | None, value: str) -> str:
     return plus_minus(arm.get(value), interval(arm, f"{value}_ci"), scale=100, digits=2) + failed
 
 
-def _mark(level: Mapping[str, Any], check: str) -> str:
-    word = mark(level, check)
+def _mark(document: Document, level: Mapping[str, Any], check: str) -> str:
+    word = mark(document, level, check)
     return word if word == "yes" else f'<span class="no">{word}</span>'
 
 
@@ -218,7 +218,7 @@ def _levels(document: Document) -> str:
         entries = level["arms"]
         cells = [escape(density_percent(level["density"]))]
         cells += [escape(_accuracy(entries.get(arm), "accuracy")) for arm in shown]
-        cells += [_mark(level, name) for name in checks]
+        cells += [_mark(document, level, name) for name in checks]
         cells.append(escape(speed(level) or "–"))
         rows.append(cells)
         sure.append(is_in(level["density"], won))

@@ -112,10 +112,13 @@ def passed(level: Mapping[str, Any], check: str) -> bool | None:
     return found.get("passed") if isinstance(found, Mapping) else None
 
 
-def mark(level: Mapping[str, Any], check: str) -> str:
-    """`yes`: shown. `no`: the opposite is shown. `open`: neither is. A dash: the check was not made."""
+def mark(document: Document, level: Mapping[str, Any], check: str) -> str:
+    """`yes`: shown. `no`: the opposite is shown. `open`: neither is.
+
+    A dash: the check was not made, or it is with a dense network that did not learn, of which nothing is claimed.
+    """
     found = level.get("checks", {}).get(check)
-    if not isinstance(found, Mapping) or found.get("passed") is None:
+    if not isinstance(found, Mapping) or found.get("passed") is None or unlearned(document):
         return "–"
     return "yes" if found["passed"] else "no" if found.get("refuted") else "open"
 

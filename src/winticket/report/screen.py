@@ -177,7 +177,7 @@ def _levels(document: Document, say: Say, *, roomy: bool) -> Table:
         sure = is_in(level["density"], won)
         cells = [density_percent(level["density"]).removesuffix(" %") + (" *" if sure else "  ")]
         cells += [_accuracy(entries.get(arm)) for arm in shown]
-        cells += [mark(level, check) for check in checks]
+        cells += [mark(document, level, check) for check in checks]
         stop = entries["ticket"].get("early_stop_step")
         if level.get("checks", {}).get("time_left_out") is not None:
             stop = None  # if most runs end at the last step, it is the length of the training

@@ -1,6 +1,7 @@
 """The store remembers the verdicts reached on its results: each look spends a part of the error."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,13 +67,11 @@ def test_a_claim_stands_for_the_same_tickets_alone(tmp_path: Path) -> None:
     paths = paths_of(first)
     claimed = first.densities()[1:]
     about: dict[str, Json] = {"name": "a", "look": 1, "replicates": 5, "margin_pp": 0.5, "alpha": 0.05}
-    about["claimed"] = [*claimed]
-    store.put_look(question_of(first), "a", {**about, "paths": [paths[density] for density in claimed]})
+    about |= {"when": 1, "claimed": [*claimed], "paths": [paths[density] for density in claimed]}
+    store.put_look(question_of(first), about)
     assert claims(0.5, 0.2, 0.1, replicates=6, margin_pp=1.0) == tuple(claimed)
     assert claims(0.5, 0.1) == (claimed[0],)
     assert claims(0.2) == ()
-    store.put_look(question_of(first), "a", about)  # without paths: of an earlier version
-    assert claims(0.5, 0.2) == ()
 
 
 def test_levels_that_are_carried_elsewhere_make_no_other_question() -> None:
@@ -92,3 +91,30 @@ def test_a_damaged_look_is_refused_by_name(search: Search, tmp_path: Path) -> No
     assert [problem.name for problem in store.verify()] == [file.relative_to(tmp_path / "runs").as_posix()]
     with pytest.raises(StoreError, match="recorded a look at these results"):
         store.looks(file.parent.name)
+
+
+def test_two_processes_that_look_at_once_share_no_number(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second had read the store before the first had written, and registers the same number."""
+    read, first_time = Store.looks, [True]
+
+    def late(store: Store, question: str) -> list[dict[str, Any]]:
+        looks = read(store, question)
+        if first_time and not looks:
+            first_time.clear()
+            other: dict[str, Json] = {
+                "name": "other",
+                "look": 1,
+                "when": 1,
+                "replicates": 10,
+                "margin_pp": 0.5,
+                "alpha": 0.05,
+            }
+            store.put_look(question, {**other, "claimed": [], "paths": []})
+        return looks
+
+    monkeypatch.setattr(Store, "looks", late)
+    result = search(**FIVE)
+    assert (result.verdict["looks"]["look"], result.verdict["looks"]["alpha"]) == (2, pytest.approx(0.0025))
+    assert looks(tmp_path / "runs", **FIVE) == [(1, 10), (2, 5)]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -53,28 +54,37 @@ def verdict_of(runs: Runs, store: Store) -> "Verdict":
     sees the verdict. A look with fewer than five replicates or without both controls could claim nothing, and is none.
     """
     levels = _levels(runs)
-    experiment = runs.plan.experiment
-    name = _digest([_numbers(levels), experiment.margin_pp, experiment.alpha])
-    question = question_of(runs.plan)
-    earlier = [look for look in store.looks(question) if look["name"] != name]
-    mine = next((look for look in store.looks(question) if look["name"] == name), None)
-    if mine is not None:
-        earlier = [look for look in earlier if look["look"] < mine["look"]]
-    paths = paths_of(runs.plan)
+    if not _decides(runs.plan, levels):
+        return _judge(runs, levels, looks=[])
+    experiment, paths = runs.plan.experiment, paths_of(runs.plan)
+    about: dict[str, Json] = {
+        "name": _digest([_numbers(levels), experiment.margin_pp, experiment.alpha]),
+        "replicates": experiment.replicates,
+        "margin_pp": experiment.margin_pp,
+        "alpha": experiment.alpha,
+    }
+    mine, earlier = _registered(store, question_of(runs.plan), about)
     verdict = _judge(runs, levels, looks=[look_at(one, paths) for one in earlier])
-    if mine is None and _decides(verdict):
-        about: dict[str, Json] = {
-            "name": name,
-            "look": verdict.spending.look,
-            "replicates": verdict.replicates,
-            "margin_pp": verdict.margin_pp,
-            "alpha": verdict.alpha,
-            "outcome": verdict.outcome,
-            "claimed": list(verdict.claimed),
-            "paths": [paths[density] for density in verdict.claimed],
-        }
-        store.put_look(question, name, about)
+    claims: dict[str, Json] = {
+        "outcome": verdict.outcome,
+        "claimed": list(verdict.claimed),
+        "paths": [paths[density] for density in verdict.claimed],
+    }
+    store.put_look(question_of(runs.plan), {**mine, **claims})
     return verdict
+
+
+def _registered(
+    store: Store, question: str, about: Mapping[str, Json]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """This look and those before it; a new one is registered first, so that two processes never share a number."""
+    looks = store.looks(question)
+    if all(look["name"] != about["name"] for look in looks):
+        new = {**about, "look": len(looks) + 1, "when": time.time_ns(), "claimed": [], "paths": []}
+        store.put_look(question, new)
+        looks = store.looks(question)
+    at = next(n for n, look in enumerate(looks) if look["name"] == about["name"])
+    return {**looks[at], "look": at + 1}, looks[:at]
 
 
 def question_of(plan: Plan) -> str:
@@ -115,19 +125,17 @@ def look_at(about: Mapping[str, Any], paths: Mapping[float, str]) -> "Look":
     """A look that the store remembers, with what it claimed of the tickets that are judged now."""
     from winticket import judge
 
-    claims = zip(
-        about["claimed"], about["paths"], strict=False
-    )  # one of a store without paths claims nothing
+    claims = zip(about["claimed"], about["paths"], strict=True)
     same = tuple(density for density, path in claims if paths.get(density) == path)
     return judge.Look(about["replicates"], about["margin_pp"], about["alpha"], same)
 
 
-def _decides(verdict: "Verdict") -> bool:
-    """Whether a win could have been claimed, whatever the numbers: by too few replicates or controls none can."""
-    from winticket.judge.checks import MIN_REPLICATES
+def _decides(plan: Plan, levels: Sequence["Level"]) -> bool:
+    """Whether a win could be claimed, whatever the numbers: by too few replicates or controls none can."""
+    from winticket.judge.checks import CONTROLS, MIN_REPLICATES
 
-    controlled = any(level.beats_reinit and level.beats_random for level in verdict.levels)
-    return verdict.replicates >= MIN_REPLICATES and controlled
+    controlled = any(level.density < 1 and set(CONTROLS) <= level.accuracy.keys() for level in levels)
+    return plan.experiment.replicates >= MIN_REPLICATES and controlled
 
 
 def _levels(runs: Runs) -> list["Level"]:

@@ -27,6 +27,16 @@ from .keys import Json
 FORMAT = 1
 MARKER = "winticket-store.json"
 LOOKS = "looks"
+_LOOK: dict[str, type | tuple[type, ...]] = {
+    "name": str,
+    "look": int,
+    "when": int,
+    "replicates": int,
+    "margin_pp": (int, float),
+    "alpha": (int, float),
+    "claimed": list,
+    "paths": list,
+}
 Kind = Literal["result", "failure", "partial"]
 _FOLDERS: dict[Kind, str] = {"result": "results", "failure": "failures", "partial": "partial"}
 
@@ -222,19 +232,19 @@ class Store:
         with self._explained("be read"):
             names = [entry.name for entry in self._files.entries(f"{LOOKS}/{question}")]
             found = [self._look(name, self._files.read(name)) for name in names]
-        return sorted(found, key=lambda look: (look["look"], look["name"]))
+        return sorted(found, key=lambda look: (look["look"], look["when"], look["name"]))
 
-    def put_look(self, question: str, name: str, about: Mapping[str, Json]) -> None:
+    def put_look(self, question: str, about: Mapping[str, Json]) -> None:
         """Keeps a verdict under the name of what it was reached on."""
-        self._write(f"{LOOKS}/{question}/{name}.json", json.dumps(dict(about), indent=1).encode())
+        self._write(f"{LOOKS}/{question}/{about['name']}.json", json.dumps(dict(about), indent=1).encode())
 
     def _look(self, name: str, data: bytes) -> dict[str, Any]:
         try:
             about = json.loads(data)
-            if not (isinstance(about["look"], int) and isinstance(about["claimed"], list)):
+            kept = {key: about[key] for key in _LOOK}
+            if any(not isinstance(kept[key], kind) for key, kind in _LOOK.items()):
                 raise TypeError("its entries are of other types")
-            kept = ("name", "look", "replicates", "margin_pp", "alpha", "claimed")
-            return {**{key: about[key] for key in kept}, "paths": about.get("paths", [])}
+            return kept
         except (ValueError, KeyError, TypeError) as error:
             raise Damaged(
                 f"{self._files.where}/{name} is damaged: {error}; it recorded a look at these results, and how much "

@@ -471,3 +471,21 @@ def test_who_scores_whole_units_says_so() -> None:
     units = {name for name in PUBLIC if scores_units(getattr(criteria, name))}
     assert units == {"l1_units", "l2_units", "geometric_median", "batchnorm_scale"}
     assert {usual_allocate(getattr(criteria, name)) for name in units} == {"units"}
+
+
+@pytest.mark.parametrize("criterion", [criteria.large_final_diff_sign, criteria.magnitude_increase_diff_sign])
+def test_weights_of_the_wrong_sign_are_pruned_by_magnitude_not_by_position(criterion: Criterion) -> None:
+    """Nearly all keep their sign: of a hundred weights, those of least magnitude go, wherever they stand."""
+    start = torch.ones(10, 10)
+    now = (torch.arange(100.0).flip(0) + 1).view(10, 10)
+    now[9, 9] = -0.5  # the only one whose sign changed stays, though it is the smallest
+    mask = Mask.full({"w": start})
+    weights = {"w": now}
+    e = Evidence(State(weights, {}, {}, 1), State({"w": start}, {}, {}, 0), mask, torch.Generator())
+    kept = allocate.layerwise(criterion(e), mask, density=0.1).keep["w"]
+    if criterion is criteria.large_final_diff_sign:
+        assert kept.flatten().nonzero().flatten().tolist() == [*range(9), 99]
+    else:  # its magnitude fell, so it is behind those that are left at 0
+        assert kept.flatten().nonzero().flatten().tolist() == [*range(10)]
+    backwards = Evidence(State({"w": now.flip(0, 1)}, {}, {}, 1), e.start, mask, torch.Generator())
+    assert torch.equal(allocate.layerwise(criterion(backwards), mask, density=0.1).keep["w"], kept.flip(0, 1))

@@ -1,7 +1,7 @@
 """Criteria that look at weights alone: where they are and where they started.
 
 Zhou et al. 2019 (Deconstructing Lottery Tickets) compare them; formulas, and signed variants, as in
-the authors' get_weight_init.py, where a weight of the wrong sign scores 0.
+the authors' get_weight_init.py, where a weight of the wrong sign scores 0 (here, magnitude breaks that tie).
 """
 
 import torch
@@ -10,7 +10,9 @@ from torch import Tensor
 from winticket.criteria.evidence import RANDOM, TRAINING, Evidence, needs
 from winticket.ticket import Scores
 
-REVISION = 1
+REVISION = 2
+
+_TIE = 1e-9
 
 
 @needs()
@@ -119,8 +121,17 @@ def random(e: Evidence) -> Scores:
 
 
 def _signed(e: Evidence, scores: Scores, *, same: bool) -> Scores:
+    """Scores of weights whose sign is right; of the others 0, less so little that magnitude breaks the tie.
+
+    Most of a layer may have the wrong sign. Were they equal, their position would decide which of them stay.
+    """
+    sizes = magnitude(e)
+    most = max((float(size.max()) for size in sizes.values() if size.numel()), default=0.0) or 1.0
+    wrong = {
+        name: (e.now.weights[name].sign() == e.start.weights[name].sign()) != same for name in e.mask.keep
+    }
     return {
-        name: score.masked_fill((e.now.weights[name].sign() == e.start.weights[name].sign()) != same, 0)
+        name: torch.where(wrong[name], _TIE * (sizes[name] / most - 1), score)
         for name, score in scores.items()
     }
 

@@ -98,9 +98,8 @@ def _not_won(verdict: Verdict) -> list[str]:
         where = [level for level in _pruned(verdict) if (check := pick(level)) and check.refuted]
         if where:
             densest = _difference(pick(where[0]), bound=False)
-            parts.append(
-                f"{text} at {_list([x.density for x in where])} (at {percent(where[0].density)}: {densest})"
-            )
+            first = f"at {percent(where[0].density)}: " if len(where) > 1 else ""
+            parts.append(f"{text} at {_list([x.density for x in where])} ({first}{densest})")
     return [f"Not won: {'; '.join(parts)}.", *_structure(verdict)]
 
 

@@ -64,11 +64,11 @@ def test_won_where_both_families_of_tests_claim() -> None:
         "not matching",
     ]
     assert verdict.replicates_needed is None
-    assert verdict.reason.startswith("Won: with 10 % of its weights the ticket matches the dense network (")
+    assert verdict.reason.startswith("Won: with 10.0 % of its weights the ticket matches the dense network (")
     assert (
         "(-0.10 pp, could be as low as -0.33; limit -0.5)" in verdict.reason
     )  # sd .3064/√10 · t(.9775; 9) = .2254
-    assert "It also wins at 40 %, 20 %." in verdict.reason
+    assert "It also wins at 40.0 %, 20.0 %." in verdict.reason
 
 
 def test_the_order_of_the_levels_given_and_a_dense_level_change_nothing() -> None:
@@ -123,7 +123,7 @@ def test_both_controls_must_be_beaten() -> None:
     assert (structure.outcome, structure.kind) == ("inconclusive", "winning structure")
     assert "A winning structure" in structure.reason
     assert (
-        "Its lead over the same mask re-initialised, if there is any, is under 0.5 pp at 50 %, 20 %."
+        "Its lead over the same mask re-initialised, if there is any, is under 0.5 pp at 50.0 %, 20.0 %."
         in structure.reason
     )
     trivial = judge([level(0.5, reinit=0.0, random=0.0)])
@@ -132,17 +132,17 @@ def test_both_controls_must_be_beaten() -> None:
     assert (odd.outcome, odd.kind) == ("inconclusive", "matching")
     below = judge([level(0.5, random=-0.3)])
     assert (below.outcome, below.kind) == ("not won", "matching")
-    assert "the ticket is below a random mask with the same layer counts at 50 %" in below.reason
+    assert "the ticket is below a random mask with the same layer counts at 50.0 %" in below.reason
 
 
 def test_not_won_names_what_was_refuted_where() -> None:
     verdict = judge([level(0.5, reinit=-0.3), level(0.2, ticket=-2.5)])
     assert (verdict.outcome, verdict.density, verdict.replicates_needed) == ("not won", None, None)
-    assert "the ticket is more than 0.5 pp below the dense network at 20 % (-2.50 pp)" in verdict.reason
-    assert "the ticket is below the same mask re-initialised at 50 % (-0.30 pp)" in verdict.reason
+    assert "the ticket is more than 0.5 pp below the dense network at 20.0 % (-2.50 pp)" in verdict.reason
+    assert "the ticket is below the same mask re-initialised at 50.0 % (-0.30 pp)" in verdict.reason
     assert judge([level(0.5, ticket=-2.5)]).kind == "not matching"
     both = judge([level(0.5, ticket=-2.5), level(0.2, ticket=-3.0)])
-    assert "below the dense network at 50 %, 20 % (at 50 %: -2.50 pp)" in both.reason
+    assert "below the dense network at 50.0 %, 20.0 % (at 50.0 %: -2.50 pp)" in both.reason
 
 
 def test_inconclusive_says_how_many_replicates_would_decide() -> None:
@@ -150,11 +150,14 @@ def test_inconclusive_says_how_many_replicates_would_decide() -> None:
     assert verdict.outcome == "inconclusive"
     assert verdict.replicates_needed is not None
     assert verdict.replicates_needed > 6
-    assert f"About {verdict.replicates_needed} replicates would decide" in verdict.reason
+    assert f"About {verdict.replicates_needed} replicates in all would decide" in verdict.reason
     sure = judge([level(0.2, ticket=-0.3, n=10)])
     # Both worked out in the next test.
     assert (sure.outcome, sure.replicates_needed, sure.replicates_fresh) == ("inconclusive", 40, 22)
-    assert "About 40 replicates would decide it, or 22 in a new experiment with another --seed" in sure.reason
+    assert (
+        "About 40 replicates in all would decide it, or 22 in a new experiment with another --seed"
+        in sure.reason
+    )
 
 
 def test_replicates_needed_follow_from_the_weakest_check_on_the_way() -> None:
@@ -232,7 +235,7 @@ def test_a_failed_ticket_cannot_be_dropped() -> None:
     )
     assert check.estimate == pytest.approx(0.003 / 9)  # the finished nine: without the −.3 pp of position 3
     assert any(
-        "Failed runs count against the ticket in the comparison with the dense network at 20 % (1 ticket)"
+        "Failed runs count against the ticket in the comparison with the dense network at 20.0 % (1 ticket)"
         in w
         for w in verdict.warnings
     )
@@ -296,7 +299,7 @@ def test_disagreement_between_the_tests_is_flagged() -> None:
     assert check is not None
     assert (check.passed, check.disagreement()) == (False, ("trimmed mean",))
     assert any(
-        w.startswith("At 20 % the comparison with the dense network does not pass by the t test")
+        w.startswith("At 20.0 % the comparison with the dense network does not pass by the t test")
         for w in verdict.notes
     )
     assert any("cannot reach the level 0.0225 with 5" in w for w in judge([level(0.2, n=5)]).notes)

@@ -94,7 +94,7 @@ def test_a_dense_network_behind_its_tickets_is_judged_by_its_training() -> None:
     explained = judge([level(dense, ticket, losses=(0.5, 0.2))])
     assert explained.outcome == "inconclusive"
     assert (
-        "3.00 pp below those with 10 % of its weights, and its training loss ends above theirs"
+        "3.00 pp below those with 10.0 % of its weights, and its training loss ends above theirs"
         in explained.reason
     )
     # A dense network that fits as well and generalises worse is what tickets are famous for (Conv-2: +3.4).

@@ -104,7 +104,7 @@ def test_a_collapsed_replicate_is_named() -> None:
     verdict = judge([Level(0.1, {**runs.accuracy, "ticket": tuple(fallen)})])
     assert [(one.arm, one.replicate) for one in verdict.collapsed] == [("ticket", 3)]
     assert verdict.outcome == "inconclusive"
-    named = "Replicate 4 collapsed (ticket at 10 %): 12.50 %, where the median of its arm is"
+    named = "Replicate 4 collapsed (ticket at 10.0 %): 12.50 %, where the median of its arm is"
     assert any(note.startswith(named) for note in verdict.notes)
     won = judge([runs])
     assert won.collapsed == ()
@@ -114,7 +114,7 @@ def test_a_collapsed_replicate_is_named() -> None:
     random[0] = 0.85
     control = judge([Level(0.1, {**runs.accuracy, "random": tuple(random)})])
     assert control.claimed == (0.1,)
-    assert any("Replicate 1 collapsed (random at 10 %)" in warning for warning in control.warnings)
+    assert any("Replicate 1 collapsed (random at 10.0 %)" in warning for warning in control.warnings)
 
 
 def test_the_dense_networks_collapse_is_named_where_no_level_is_its_own() -> None:

@@ -112,7 +112,7 @@ def test_the_screens_time_is_pace_where_there_is_one(paced: Document) -> None:
     screen = Console(file=io.StringIO(), width=80, color_system=None)
     screen.print(final_screen(paced))
     text = " ".join(screen.file.getvalue().split())  # type: ignore[attr-defined]
-    assert "steps to 95 % of dense accuracy" in text
+    assert "when the ticket reaches 95 % of the dense network's accuracy" in text
     assert (text.count("sooner"), text.count("alike"), text.count("faster")) == (3, 2, 1)
 
 

@@ -83,7 +83,7 @@ def has_learned(
     elif behind is not None:
         sentence = (
             f"The dense network did not learn as its own tickets do: it ends {100 * behind[0]:.2f} pp below those "
-            f"with {100 * behind[1]:.3g} % of its weights, {behind[2]}."
+            f"with {100 * behind[1]:.1f} % of its weights, {behind[2]}."
         )
     return Learned(not sentence, mean, commonest, unlearned, None if behind is None else behind[0], sentence)
 

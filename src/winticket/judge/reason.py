@@ -169,9 +169,11 @@ def _controls(pruned: Sequence[LevelChecks]) -> list[str]:
 def _structure(verdict: Verdict) -> list[str]:
     if verdict.kind != "winning structure":
         return []
+    where = [x.density for x in _pruned(verdict) if x.matched and x.kind == "winning structure"]
+    at = f" at {_list(where)}" if where else ""
     return [
-        "A winning structure: it matches the dense network and beats a random mask, but was not shown to beat its own "
-        "mask re-initialised."
+        f"A winning structure{at}: the ticket matches the dense network and beats a random mask there, but was not "
+        "shown to beat its own mask re-initialised."
     ]
 
 
@@ -201,8 +203,8 @@ def _needed(verdict: Verdict) -> list[str]:
         fresh = verdict.replicates_fresh
         other = "" if fresh is None else f", or {fresh} in a new experiment with another --seed"
         return [
-            f"About {verdict.replicates_needed} replicates would decide it{other}, with 80 % power if the differences "
-            "seen are the true ones."
+            f"About {verdict.replicates_needed} replicates in all would decide it{other}, with 80 % power if the "
+            "differences seen are the true ones."
         ]
     alone = [level.density for level in _pruned(verdict) if level.kind == "winning ticket"]
     if not alone:
@@ -317,8 +319,9 @@ def _limit(verdict: Verdict) -> str:
 
 
 def percent(density: float) -> str:
-    """A density as the share of weights kept: 10.7 %."""
-    return f"{100 * density:.3g} %"
+    """A density as the share of weights kept: 10.7 %, 9.0 %, 0.45 %."""
+    share = 100 * density
+    return f"{share:.0f} %" if share >= 99.95 else f"{share:.1f} %" if share >= 1 else f"{share:.2g} %"
 
 
 def _list(densities: Sequence[float]) -> str:

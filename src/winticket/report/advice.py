@@ -146,9 +146,8 @@ def more_replicates(document: Document) -> str | None:
         "" if fresh is None or fresh >= needed else f" In a new experiment (another --seed) {fresh} would do."
     )
     return (
-        f"Use --replicates {needed}: {count} leave the verdict open, and {needed} would decide it with 80 % "
-        "power, were the differences seen the true ones. Full stacks that are there already are used again."
-        + anew
+        f"Use --replicates {needed} (in all; the {count} that are there are used again): that many would decide it "
+        "with 80 % power, if the differences seen are the true ones." + anew
     )
 
 
@@ -247,7 +246,12 @@ def reinit_as_good(document: Document) -> str | None:
     for level in reversed(pruned_levels(document)):
         beaten = [passed(level, name) for name in ("accuracy", "beats_random", "beats_reinit")]
         if beaten == [True, True, False]:
-            gap = paired_difference(level, "ticket", level["arms"].get("reinit"))
+            gap, margin = (
+                paired_difference(level, "ticket", level["arms"].get("reinit")),
+                said(document, "margin_pp"),
+            )
+            if gap is not None and margin is not None and gap > margin:
+                continue  # a lead that was merely not shown
             ahead = "" if gap is None else f" (ticket {gap:+.2f} pp)"
             return (
                 f"Try a lower learning rate{_option('--lr', _lower(said(document, 'lr')))}: at "

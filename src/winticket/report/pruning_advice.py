@@ -49,9 +49,9 @@ def prune_more_slowly(document: Document) -> str | None:
     match = _last_match(document)
     aim = "Prune" if match is None else f"To go below {density_percent(match)} of the weights, prune"
     return (
-        f"{aim} more slowly ({options} --levels {again} end as sparse): the ticket holds until it falls "
-        f"{gap_words(document, first)}behind at {density_percent(first['density'])}, and small steps keep the "
-        "accuracy down to smaller densities than large ones (Frankle & Carbin 2019, fig. 4)."
+        f"{aim} more slowly ({options} --levels {again}, which ends at the same density): the ticket holds until it "
+        f"falls {gap_words(document, first)}behind at {density_percent(first['density'])}, and in smaller "
+        "steps accuracy survives to smaller densities (Frankle & Carbin 2019, fig. 4)."
     )
 
 

@@ -195,7 +195,7 @@ def saved_ticket(document: Document) -> str | None:
     if document.get("ticket") is None or not saved:
         return None
     of = saved["replicates"]
-    chosen = f", the best of {of} on validation data" if of > 1 else ""
+    chosen = f", chosen among {of} by validation accuracy" if of > 1 else ""
     mean = f", the mean of the {of} is {100 * saved['mean_test_accuracy']:.2f} %" if of > 1 else ""
     return (
         f"The saved ticket is replicate {saved['replicate'] + 1}'s at {density_percent(saved['density'])}{chosen}. Its "

@@ -170,7 +170,9 @@ def _levels(document: Document, say: Say, *, roomy: bool) -> Table:
     for name in checks.values():
         table.add_column(name, justify="center", no_wrap=True)
     table.add_column("early\nstop", justify="right", no_wrap=True)
-    table.add_column("\ntime")
+    fraction = judged_fraction(document)
+    goal = "early\nstop" if fraction is None else f"to {100 * fraction:g} %\nof dense"
+    table.add_column(goal)
     won = claimed(document)
     for level in pruned_levels(document):
         entries = level["arms"]
@@ -217,10 +219,10 @@ def _accuracy(arm: Mapping[str, Any] | None) -> str:
 
 def _key(document: Document) -> str:
     margin = said(document, "margin_pp")
-    within = "within the margin" if margin is None else f"within {margin:g} pp"
+    within = "the margin" if margin is None else f"{margin:g} pp"
     levels = pruned_levels(document)
     entries = [arm for level in levels for arm in level["arms"].values()]
-    signs = ["± half a 95 % interval"]
+    signs = ["±: 95 % interval of the mean; checks compare replicate by replicate"]
     if any((ends := interval(arm, "accuracy_ci")) and is_cut(arm["accuracy"], ends) for arm in entries):
         signs.append("− or +: the interval ends at 100 or 0 % on the other side")
     if claimed(document):
@@ -228,16 +230,17 @@ def _key(document: Document) -> str:
     if any(arm.get("failed") for arm in entries):
         signs.append("! a replicate failed")
     return (
-        f"{'; '.join(signs)}; yes: shown, no: the opposite is shown, open: neither; = dense: not worse, {within}; "
-        f"> control: better; early stop: the ticket's step; {_time(document)}"
+        f"{'; '.join(signs)}; = dense: at most {within} worse; > control: better; yes: shown, no: shown to be "
+        "worse, open: neither; early stop: step of the ticket's lowest validation loss (–: the last); "
+        f"{_time(document)}"
     )
 
 
 def _time(document: Document) -> str:
     fraction = judged_fraction(document)
     if fraction is None:
-        return "time: its early stop against dense"
-    return f"time: steps to {100 * fraction:g} % of dense accuracy, against dense"
+        return "last column: its early stop against dense"
+    return f"last column: when the ticket reaches {100 * fraction:g} % of the dense network's accuracy, against dense"
 
 
 def _files(document: Document, say: Say) -> Table:

@@ -28,7 +28,7 @@ def sparsest(tmp_path_factory: pytest.TempPathFactory) -> Ask:
     def ask(**choices: Any) -> Accuracies:
         given = {"replicates": 10, "gate": False, "density": (0.5, 0.2, 0.1, 0.05), **choices}
         asked = Experiment.of("digits", **given)
-        result = conduct(asked, store=folder / "store", out=folder / "out")
+        result = conduct(asked, store=folder / "store", out=tmp_path_factory.mktemp("out"))
         return {arm: found["accuracies"] for arm, found in result.document["levels"][-1]["arms"].items()}
 
     return ask

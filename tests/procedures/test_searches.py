@@ -514,9 +514,12 @@ def test_tickets_of_whole_units_have_no_dead_units_that_live_on(tmp_path: Path, 
         ),
         (
             {"criterion": "geometric_median", "method": "set"},
-            "allocate erk would choose among them by position",
+            "method set exchanges weights singly, so that position would decide",
         ),
-        ({"criterion": "l1_units", "method": "rigl"}, "allocate erk would choose among them by position"),
+        (
+            {"criterion": "l1_units", "method": "rigl"},
+            "method rigl exchanges weights singly, so that position would decide",
+        ),
         (
             {"criterion": "l1_units", "allocate": "units", "exclude": ()},
             "those of the output layer are the classes",

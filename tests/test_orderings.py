@@ -75,16 +75,19 @@ def test_shuffling_hurts_what_training_found_and_not_what_initialisation_did(spa
 
 
 def test_another_seeds_mask_serves_better_once_its_units_are_matched(sparsest: Ask) -> None:
-    """Adnan et al. 2025: on this start, the aligned mask beats the raw one, which is no better than another start."""
-    found = sparsest(controls=("reinit", "other", "other-aligned"))
+    """Adnan et al. 2025: on this start, the aligned mask beats the raw one, which is no better than another start.
+
+    The sparser, the clearer: at .05 ten replicates do not always show it.
+    """
+    found = sparsest(controls=("reinit", "other", "other-aligned"), density=(0.5, 0.2, 0.1, 0.05, 0.025))
     assert gap(found["other-aligned"], found["other"])[0] > 0
     low, high = gap(found["other"], found["reinit"])
     assert low < 0 < high
 
 
 def test_rigl_and_set_beat_a_static_mask_and_rigl_is_no_worse_than_set(sparsest: Ask) -> None:
-    """Evci et al. 2020, Figure 2: at equal counts and steps RigL ≥ SET > static."""
-    only: dict[str, Any] = {"density": (0.05,), "controls": ()}
+    """Evci et al. 2020, Figure 2: at equal counts (ERK) and steps RigL ≥ SET > static."""
+    only: dict[str, Any] = {"density": (0.05,), "controls": (), "allocate": "erk", "replicates": 20}
     static = sparsest(method="at-init", criterion="random", **only)["ticket"]
     rigl, moving = (sparsest(method=method, **only)["search"] for method in ("rigl", "set"))
     assert gap(rigl, static)[0] > 0

@@ -1,0 +1,172 @@
+"""Files that come from outside: read whole and bounded, checked against a type, refused in words.
+
+Every JSON document and every safetensors header that winticket reads passes here, so that a damaged or
+hostile file ends in an `Unreadable` that says where and why, before anything is built or allocated from it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+LONGEST_JSON = 256 << 20  # bytes of a JSON document
+LONGEST_HEADER = 100_000_000  # bytes of a safetensors header: that library's own limit
+_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+    "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
+    "U32": 32, "I32": 32, "F32": 32,
+    "U64": 64, "I64": 64, "F64": 64, "C64": 64,
+}  # fmt: skip
+
+
+class Unreadable(ValueError):  # noqa: N818 - reads as what it says of the file
+    """What a file holds is not what it should be; the message says where and why, but not which file."""
+
+
+def read_file(path: str | os.PathLike[str], *, limit: int | None = None) -> bytes:
+    """The bytes of a regular file; pipes, devices and folders are refused at once rather than waited for.
+
+    Errors: OSError as the system gives it; Unreadable for what is no regular file or has more than `limit` bytes.
+
+    >>> from winticket.outside import read_file
+    >>> len(read_file("LICENSE", limit=1 << 20)) > 0
+    True
+    """
+    # O_NONBLOCK, since opening a pipe would otherwise wait for somebody to write into it.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as stream:
+        about = os.fstat(stream.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise Unreadable(f"{Path(path).name} is a {_kind(about.st_mode)}, not a file of data")
+        if limit is not None and about.st_size > limit:
+            raise Unreadable(f"it has {about.st_size} bytes, and at most {limit} are read")
+        data = stream.read() if limit is None else stream.read(limit + 1)
+    if limit is not None and len(data) > limit:
+        raise Unreadable(f"it has more than the {limit} bytes that are read")
+    return data
+
+
+def _kind(mode: int) -> str:
+    for test, name in (
+        (stat.S_ISDIR, "folder"),
+        (stat.S_ISFIFO, "pipe"),
+        (stat.S_ISSOCK, "socket"),
+        (stat.S_ISCHR, "device"),
+        (stat.S_ISBLK, "device"),
+    ):
+        if test(mode):
+            return name
+    return "special file"
+
+
+def read_json(data: bytes | str, kind: type[T], *, limit: int = LONGEST_JSON) -> T:
+    """A JSON document as a value of `kind` (any type that msgspec knows: Struct, TypedDict, dict[str, int], ...).
+
+    Strict: no text for numbers, no NaN, no number out of range, nothing missing. Errors: Unreadable, with the
+    place inside the document.
+
+    >>> from winticket.outside import Unreadable, read_json
+    >>> read_json('{"steps": 3}', dict[str, int])
+    {'steps': 3}
+    >>> try:
+    ...     read_json('{"steps": "3"}', dict[str, int])
+    ... except Unreadable as error:
+    ...     print(error)
+    Expected `int`, got `str` - at `$[...]`
+    """
+    if len(data) > limit:
+        raise Unreadable(f"the document has {len(data)} bytes, and at most {limit} are read")
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except RecursionError:
+        raise Unreadable("the document is nested too deeply") from None
+    except (msgspec.MsgspecError, UnicodeError, OverflowError, MemoryError) as error:
+        raise Unreadable(str(error) or type(error).__name__) from error
+
+
+def converted(value: object, kind: type[T]) -> T:
+    """A value that JSON gave (dicts, lists, numbers, text) as one of `kind`. Errors: Unreadable, with the place."""
+    try:
+        return msgspec.convert(value, type=kind)
+    except RecursionError:
+        raise Unreadable("it is nested too deeply") from None
+    except (msgspec.MsgspecError, OverflowError) as error:
+        raise Unreadable(str(error) or type(error).__name__) from error
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where one tensor stands in a safetensors file; `start` and `end` count from the end of the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+class _Entry(msgspec.Struct):
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
+
+
+def header_size(start: bytes) -> int:
+    """How many bytes the header of a safetensors file takes, its length included; `start`: eight bytes or more.
+
+    Errors: Unreadable for less, or for a length that no header has.
+    """
+    if len(start) < 8:
+        raise Unreadable(f"truncated: {len(start)} bytes")
+    size = int.from_bytes(start[:8], "little")
+    if not 2 <= size <= LONGEST_HEADER:
+        raise Unreadable("not a safetensors file, or damaged: its header's length is impossible")
+    return 8 + size
+
+
+def read_header(data: bytes, *, whole: bool = True) -> tuple[dict[str, Stored], Mapping[str, str]]:
+    """The tensors and the metadata that the header of a safetensors file names.
+
+    whole   whether `data` is the whole file; then the tensors must fill the rest of it exactly, side by side
+
+    Errors: Unreadable for a file that is cut off, or whose tensors overlap, leave gaps, or have other sizes than
+    their shapes say.
+    """
+    end = header_size(data)
+    if len(data) < end:
+        raise Unreadable(f"truncated: it has {len(data)} bytes and its header alone needs {end}")
+    told: dict[str, Any] = read_json(data[8:end], dict[str, Any], limit=LONGEST_HEADER)
+    metadata = converted(told.pop("__metadata__", None) or {}, dict[str, str])
+    tensors = {name: _stored(name, entry) for name, entry in told.items()}
+    at = 0
+    for name, one in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
+        if one.start != at:
+            raise Unreadable(f"damaged: tensor {name!r} does not stand where the one before it ends")
+        at = one.end
+    if whole and len(data) - end != at:
+        lack = "truncated" if len(data) - end < at else "damaged"
+        raise Unreadable(f"{lack}: its tensors need {at} bytes and {len(data) - end} are there")
+    return tensors, metadata
+
+
+def _stored(name: str, entry: object) -> Stored:
+    try:
+        one = converted(entry, _Entry)
+    except Unreadable as error:
+        raise Unreadable(f"damaged: tensor {name!r}: {error}") from error
+    start, end = one.data_offsets
+    if min(one.shape, default=0) < 0 or one.dtype not in _BITS:
+        raise Unreadable(f"damaged: tensor {name!r} is a {one.dtype} of shape {one.shape}")
+    if start < 0 or 8 * (end - start) != _BITS[one.dtype] * math.prod(one.shape):
+        raise Unreadable(
+            f"damaged: tensor {name!r} is a {one.dtype} of shape {one.shape} in {end - start} bytes"
+        )
+    return Stored(one.dtype, tuple(one.shape), start, end)

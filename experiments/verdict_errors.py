@@ -11,10 +11,10 @@ from pathlib import Path
 from winticket.judge.looks import share
 from winticket.judge.simulate import DIGITS, Scenario, boundary_truths, decisions, draw, rates
 
-EXPERIMENTS = 10_000
+EXPERIMENTS = 20_000
 LEVELS = 8
 DENSITIES = tuple(0.8**k for k in range(1, LEVELS + 1))
-REPLICATES = (5, 6, 8, 10, 20)
+REPLICATES = (5, 6, 8, 10, 20, 30)
 LOOKS = (5, 10, 15, 20, 25, 30)
 TEST_EXAMPLES = (100, 450, 1000, 10_000)
 

@@ -41,7 +41,7 @@ def test_a_ticket_beats_a_random_mask_where_weights_are_few(tmp_path: Path) -> N
 
 @pytest.mark.evidence
 def test_digits_is_won_at_the_published_densities(tmp_path: Path) -> None:
-    """The calibration case: 20 replicates, 16 levels; won at d ≤ .12, controls behind at d ≤ .1, in order."""
+    """The calibration case: 30 replicates, 16 levels; won at d ≤ .12, controls behind at d ≤ .1, in order."""
     result = conduct(Experiment.of("digits"), store=tmp_path / "store", out=tmp_path / "out")
     assert result.verdict["outcome"] == "won"
     assert result.verdict["density"] <= 0.12

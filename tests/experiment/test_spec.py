@@ -28,16 +28,16 @@ def test_the_usual_experiment_can_be_planned(name: str) -> None:
 
 
 def test_digits_by_default_is_the_calibrated_case() -> None:
-    """FIELD's case: LeNet-300-100, Adam 1.2e-3, batch 60, 800 steps, 16 levels, output at half rate; 20 replicates."""
+    """FIELD's case: LeNet-300-100, Adam 1.2e-3, batch 60, 800 steps, 16 levels, output at half rate; 30 replicates."""
     experiment = Experiment.of("digits")
     told = experiment.describe()
     wanted = {"model": "lenet-300-100", "optimizer": "adam", "lr": 1.2e-3, "batch": 60, "steps": 800}
     assert {name: told[name] for name in wanted} == wanted
-    assert (told["replicates"], told["levels"], told["init"]) == (20, 16, "glorot-normal")
+    assert (told["replicates"], told["levels"], told["init"]) == (30, 16, "glorot-normal")
     planned = plan(experiment)
     assert planned.counts[0] == 64 * 300 + 300 * 100 + 100 * 10
     assert planned.counts[1] == 19200 * 0.8 + 30000 * 0.8 + 1000 * 0.9
-    assert sum(planned.count(first) for _, _, first in planned.tasks) == 20 * (1 + 1 + 16 * 3)
+    assert sum(planned.count(first) for _, _, first in planned.tasks) == 30 * (1 + 1 + 16 * 3)
 
 
 @pytest.mark.parametrize(

@@ -464,3 +464,11 @@ def test_a_small_advantage_that_is_shown_is_not_refuted() -> None:
 def test_smallest_margin_covers_the_way_down() -> None:
     verdict = judge([level(0.8, ticket=0.1, reinit=0.0), level(0.4, ticket=-0.1)])
     assert verdict.margins.smallest_pp == pytest.approx(0.3254, abs=1e-4)
+
+
+def test_neighbouring_densities_are_told_as_a_range() -> None:
+    open_ = judge([level(d, reinit=0.004) for d in (0.8, 0.6, 0.5, 0.2)])
+    assert open_.reason == " ".join(open_.sentences)
+    won = judge([level(d) for d in (0.8, 0.6, 0.5, 0.2)])
+    assert won.outcome == "won"
+    assert "It also wins at 80.0 to 50.0 %." in won.sentences

@@ -209,7 +209,7 @@ def test_sparse_documents(digits: Document) -> None:
     }
     text = shown(minimal)
     assert "Not won: no density holds a verified winning ticket." in text
-    assert "\nBecause." in text
+    assert "\n- Because." in text
 
 
 def test_nothing_is_marked_as_shown_beside_a_network_that_did_not_learn(digits: Document) -> None:

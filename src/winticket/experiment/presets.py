@@ -26,7 +26,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "schedule": "cosine",
         "evaluate_every": 40,
         "levels": 16,
-        "replicates": 20,
+        "replicates": 30,
     },
     "mnist": {**LENET, **SHORT},
     "fashion_mnist": {**LENET, **SHORT},

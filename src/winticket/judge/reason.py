@@ -20,8 +20,8 @@ CONTROL_CHECKS: dict[str, Callable[[LevelChecks], Check | None]] = {
 }
 
 
-def explain(verdict: Verdict) -> str:
-    """The reason as it is printed: what was shown first, cautions after it."""
+def explain(verdict: Verdict) -> tuple[str, ...]:
+    """The reason, a thought in each element: what was shown first, then what was not, cautions last."""
     if not verdict.learned.learned:
         sentences = _not_learned(verdict)
     else:
@@ -32,7 +32,7 @@ def explain(verdict: Verdict) -> str:
     gate = verdict.trained_enough
     if verdict.learned.learned and gate is not None and gate.enough is not True:
         sentences.append(gate.sentence)
-    return " ".join(sentences)
+    return tuple(sentences)
 
 
 def _not_learned(verdict: Verdict) -> list[str]:
@@ -56,7 +56,7 @@ def _won(verdict: Verdict) -> list[str]:
         ]
     others = [density for density in verdict.claimed if density != best.density]
     if others:
-        sentences.append(f"It also wins at {_list(others)}.")
+        sentences.append(f"It also wins at {_list(others, verdict)}.")
     return [*sentences, *_unseen(verdict, best)]
 
 
@@ -99,7 +99,7 @@ def _not_won(verdict: Verdict) -> list[str]:
         if where:
             densest = _difference(pick(where[0]), bound=False)
             first = f"at {percent(where[0].density)}: " if len(where) > 1 else ""
-            parts.append(f"{text} at {_list([x.density for x in where])} ({first}{densest})")
+            parts.append(f"{text} at {_list([x.density for x in where], verdict)} ({first}{densest})")
     return [f"Not won: {'; '.join(parts)}.", *_structure(verdict)]
 
 
@@ -120,9 +120,9 @@ def _inconclusive(verdict: Verdict) -> list[str]:
         ]
     return [
         f"Inconclusive: {_matching(verdict, pruned)}",
-        *_controls(pruned),
+        *_controls(verdict, pruned),
         *_structure(verdict),
-        *_small(verdict),
+        *([] if _leads_are_notes(verdict) else _small(verdict)),
         *_needed(verdict),
     ]
 
@@ -148,10 +148,10 @@ def _matching(verdict: Verdict, pruned: Sequence[LevelChecks]) -> str:
     return f"{shown}; {ends}" if matched else ends
 
 
-def _controls(pruned: Sequence[LevelChecks]) -> list[str]:
+def _controls(verdict: Verdict, pruned: Sequence[LevelChecks]) -> list[str]:
     """Where the ticket beats both controls, or what is missing where it matches."""
     beaten = [level.density for level in pruned if level.nontrivial]
-    shown = [f"It beats both controls at {_list(beaten)}."] if beaten else []
+    shown = [f"It beats both controls at {_list(beaten, verdict)}."] if beaten else []
     matched = [level for level in pruned if level.matched]
     if not matched:
         return shown
@@ -170,11 +170,16 @@ def _structure(verdict: Verdict) -> list[str]:
     if verdict.kind != "winning structure":
         return []
     where = [x.density for x in _pruned(verdict) if x.matched and x.kind == "winning structure"]
-    at = f" at {_list(where)}" if where else ""
+    at = f" at {_list(where, verdict)}" if where else ""
     return [
         f"A winning structure{at}: the ticket matches the dense network and beats a random mask there, but was not "
         "shown to beat its own mask re-initialised."
     ]
+
+
+def _leads_are_notes(verdict: Verdict) -> bool:
+    """Whether more replicates would decide; where none would, small leads are why, and part of the reason."""
+    return verdict.replicates_needed is not None and verdict.replicates >= MIN_REPLICATES
 
 
 def _small(verdict: Verdict) -> list[str]:
@@ -192,7 +197,8 @@ def _small(verdict: Verdict) -> list[str]:
         ]
         if where:
             sentences.append(
-                f"Its lead over {NAMES[arm]}, if there is any, is under {verdict.margin_pp:g} pp at {_list(where)}."
+                f"Its lead over {NAMES[arm]}, if there is any, is under {verdict.margin_pp:g} pp at "
+                f"{_list(where, verdict)}."
             )
     return sentences
 
@@ -210,8 +216,8 @@ def _needed(verdict: Verdict) -> list[str]:
     if not alone:
         return ["If the differences seen are the true ones, no practical number of replicates decides this."]
     return [
-        f"At {_list(alone)} every test passes, but a denser level stops the claim: confirm it in an experiment with "
-        "new seeds (--seed) whose densities begin there."
+        f"At {_list(alone, verdict)} every test passes, but a denser level stops the claim: confirm it in an "
+        "experiment with new seeds (--seed) whose densities begin there."
     ]
 
 
@@ -248,6 +254,8 @@ def warn(verdict: Verdict) -> tuple[str, ...]:
 def notes(verdict: Verdict) -> tuple[str, ...]:
     """What is worth knowing but bears on no claim: other collapses and disagreements, limits of the tests."""
     remarks = _collapsed(verdict, bearing=False)
+    if _leads_are_notes(verdict):
+        remarks += _small(verdict)
     if verdict.replicates >= MIN_REPLICATES:
         remarks += _disagreements([level for level in _pruned(verdict) if not level.claimed])
     if verdict.replicates >= MIN_REPLICATES and 0.5**verdict.replicates > verdict.spending.alpha / 2:
@@ -324,8 +332,24 @@ def percent(density: float) -> str:
     return f"{share:.0f} %" if share >= 99.95 else f"{share:.1f} %" if share >= 1 else f"{share:.2g} %"
 
 
-def _list(densities: Sequence[float]) -> str:
-    return ", ".join(percent(density) for density in densities)
+def _list(densities: Sequence[float], verdict: Verdict) -> str:
+    """The densities, three neighbouring levels or more as a range: 80.2 to 33.3 %, 17.3 %."""
+    order = sorted((level.density for level in verdict.levels), reverse=True)
+    runs: list[list[float]] = []
+    for density in sorted(densities, reverse=True):
+        if runs and order.index(density) == order.index(runs[-1][-1]) + 1:
+            runs[-1].append(density)
+        else:
+            runs.append([density])
+    return ", ".join(
+        part
+        for run in runs
+        for part in (
+            map(percent, run)
+            if len(run) < 3
+            else [f"{percent(run[0]).removesuffix(' %')} to {percent(run[-1])}"]
+        )
+    )
 
 
 def _pruned(verdict: Verdict) -> list[LevelChecks]:

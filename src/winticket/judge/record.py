@@ -114,7 +114,7 @@ class Verdict:
 
     outcome: Outcome
     density: float | None
-    reason: str
+    sentences: tuple[str, ...]
     replicates_needed: int | None
     replicates_fresh: int | None
     kind: Kind
@@ -132,12 +132,18 @@ class Verdict:
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
 
+    @property
+    def reason(self) -> str:
+        """The sentences in one piece."""
+        return " ".join(self.sentences)
+
     def as_json(self) -> dict[str, Any]:
         """The `verdict` entry of the result document; each level's checks are its own `as_json()`."""
         return {
             "outcome": self.outcome,
             "density": self.density,
             "reason": self.reason,
+            "sentences": list(self.sentences),
             "replicates_needed": self.replicates_needed,
             "replicates_fresh": self.replicates_fresh,
             "kind": self.kind,

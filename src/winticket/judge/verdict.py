@@ -103,7 +103,7 @@ def judge(
     verdict = Verdict(
         outcome=outcome,
         density=min(claimed) if claimed else None,
-        reason="",
+        sentences=(),
         replicates_needed=needed,
         replicates_fresh=fresh,
         kind=_overall_kind(decision, checks, learned=learned.learned),
@@ -123,7 +123,7 @@ def judge(
         warnings=(),
         notes=(),
     )
-    return replace(verdict, reason=explain(verdict), warnings=warn(verdict), notes=notes(verdict))
+    return replace(verdict, sentences=explain(verdict), warnings=warn(verdict), notes=notes(verdict))
 
 
 @dataclass(frozen=True)

@@ -150,14 +150,19 @@ def speed(level: Mapping[str, Any]) -> str | None:
 
 def reason(document: Document) -> str:
     """The verdict's reason without the outcome's own word in front, which every heading says already."""
+    return " ".join(sentences(document))
+
+
+def sentences(document: Document) -> list[str]:
+    """The same, a thought in each element."""
     verdict = document["verdict"]
-    text = str(verdict.get("reason") or "")
+    text, *others = verdict.get("sentences") or [str(verdict.get("reason") or "")]
     rest = (
         text[len(verdict["outcome"]) + 1 :].lstrip()
         if text.lower().startswith(f"{verdict['outcome']}:")
         else text
     )
-    return rest[:1].upper() + rest[1:]
+    return [line for line in (rest[:1].upper() + rest[1:], *others) if line]
 
 
 def warnings_by_bearing(document: Document) -> tuple[list[str], list[str]]:

@@ -31,10 +31,10 @@ from winticket.report.reading import (
     mark,
     plus_minus,
     pruned_levels,
-    reason,
     replicates,
     said,
     saved_ticket,
+    sentences,
     speed,
     warnings_by_bearing,
 )
@@ -94,23 +94,48 @@ def _parts(document: Document, say: Say, *, roomy: bool) -> list[RenderableType]
     parts = [*_verdict(document, say), *_next(document, say), Text(), _dense_line(document, say)]
     if pruned_levels(document):
         parts += [_levels(document, say, roomy=roomy), *_searches(document, say)]
-        parts.append(Text(say(_key(document)), style="dim"))
+        parts.append(Text(say(_key(document, roomy=roomy)), style="dim"))
     return [*parts, Text(), _files(document, say), *_use(document, say)]
 
 
 def _verdict(document: Document, say: Say) -> list[RenderableType]:
     """The outcome and its reason, what was not shown, and what to know before relying on it."""
     bearing, others = warnings_by_bearing(document)
-    lines = [reason(document), pace_sentence(document), not_won_at(document), saved_ticket(document)]
+    lines = [
+        *sentences(document),
+        pace_sentence(document),
+        not_won_at(document),
+        saved_ticket(document),
+    ]
     parts: list[RenderableType] = [
         Text(say(f"{headline(document)}."), style=_COLORS[document["verdict"]["outcome"]]),
-        *(Text(say(line)) for line in lines if line),
+        *(Text(say(line), style="dim") for line in _asked(document)),
+        *(_thought(line, say) for line in lines if line),
         *(Text(say(f"Note: {warning}"), style="yellow") for warning in bearing),
     ]
     if others:
         count = "1 more note" if len(others) == 1 else f"{len(others)} more notes"
         parts.append(Text(f"({count} on details in the report.)", style="dim"))
     return [*parts, *_failures(document, say)]
+
+
+def _asked(document: Document) -> list[str]:
+    """What the verdict is of, where the document says it: digits, lenet-300-100, method imp, 20 replicates."""
+    count = said(document, "replicates")
+    parts = [said(document, "data"), said(document, "model"), said(document, "method")]
+    named = [str(part) for part in parts[:2] if part] + [f"method {parts[2]}" for _ in parts[2:] if parts[2]]
+    if count is not None:
+        named.append("1 replicate" if count == 1 else f"{count} replicates")
+    return [f"({', '.join(named)})"] if named else []
+
+
+def _thought(line: str, say: Say) -> RenderableType:
+    """A sentence or two under a bullet, so that the eye finds where the next one begins."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    grid.add_row(say("-"), Text(say(line)))
+    return grid
 
 
 def _failures(document: Document, say: Say) -> list[RenderableType]:
@@ -217,7 +242,7 @@ def _accuracy(arm: Mapping[str, Any] | None) -> str:
     return text + ("!" if arm.get("failed") else "")
 
 
-def _key(document: Document) -> str:
+def _key(document: Document, *, roomy: bool) -> str:
     margin = said(document, "margin_pp")
     within = "the margin" if margin is None else f"{margin:g} pp"
     levels = pruned_levels(document)
@@ -230,7 +255,8 @@ def _key(document: Document) -> str:
     if any(arm.get("failed") for arm in entries):
         signs.append("! a replicate failed")
     return (
-        f"{'; '.join(signs)}; = dense: at most {within} worse; > control: better; yes: shown, no: shown to be "
+        f"{'; '.join(signs)}; {'matches dense' if roomy else '= dense'}: at most {within} worse; "
+        f"{'beats a control' if roomy else '> a control'}: better on average; yes: shown, no: shown to be "
         "worse, open: neither; early stop: step of the ticket's lowest validation loss (–: the last); "
         f"{_time(document)}"
     )

@@ -266,7 +266,7 @@ def test_checkpoint_when_due(tmp_path: Path) -> None:
 @EXECUTORS
 def test_full_disk_and_lost_memory_abort_and_are_no_failures(workers: int, tmp_path: Path) -> None:
     full, greedy = task(jobs.fill_disk), task(jobs.exhaust)
-    with pytest.raises(StoreError, match=r"jobs:fill_disk.* cannot be finished: .*No space left"):
+    with pytest.raises(RunError, match=r"jobs:fill_disk.* cannot be finished: .*No space left"):
         run([full], tmp_path, workers=workers)
     with pytest.raises(RunError, match=r"jobs:exhaust.* cannot be finished: MemoryError.*fewer workers"):
         run([greedy], tmp_path, workers=workers)

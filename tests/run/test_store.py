@@ -67,7 +67,7 @@ def test_ls_and_bytes(store: Store) -> None:
         ("partial", KEY, None, {}, None),
     ]
     assert rows[0].when == "2026-01-01"
-    marker = len(json.dumps({"format": 1}))
+    marker = len(json.dumps({"format": 2}))
     assert store.bytes() == sum(r.bytes for r in rows) + marker
     store.forget(KEY, "failure")
     assert [r.kind for r in store.ls()] == ["result", "partial"]
@@ -142,9 +142,9 @@ def test_foreign_newer_and_impossible_places_are_refused(tmp_path: Path) -> None
         Store(tmp_path / "thesis.tex")
     newer = tmp_path / "newer"
     Store(newer).check_writable()
-    (newer / "winticket-store.json").write_text('{"format": 2}')
+    (newer / "winticket-store.json").write_text('{"format": 3}')
     with pytest.raises(
-        StoreError, match=r"made by a newer winticket \(format 2; this one knows up to 1\): upgrade"
+        StoreError, match=r"made by a newer winticket \(format 3; this one knows up to 2\): upgrade"
     ):
         Store(newer)
     (newer / "winticket-store.json").write_text("{")

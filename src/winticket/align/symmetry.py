@@ -18,6 +18,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from winticket.align.matching import Axis, Group, Symmetry, permuted
+from winticket.trouble import of_the_machine
 
 _PASSED = (
     *(nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish),
@@ -170,7 +171,9 @@ def _read(module: nn.Module, example: Tensor) -> Symmetry:
     try:
         graph = fx.symbolic_trace(module)
         ShapeProp(graph).propagate(example)
-    except Exception as error:  # noqa: BLE001 - a user's module may raise anything while it is traced
+    except Exception as error:
+        if of_the_machine(error):
+            raise
         first = str(error).strip().splitlines()
         raise _UnknownError(
             f"its graph cannot be traced ({type(error).__name__}: {first[0] if first else ''})"

@@ -50,6 +50,7 @@ def write(planned: Plan, store: Store, folder: Path, outcomes: Outcomes, *, bega
     """Judge the stored trainings, and write everything to `folder`; result.json comes last and whole."""
     from winticket import report  # draws with matplotlib, which takes its time to import
 
+    outcomes.require()
     runs = outcome.collect(planned, store)
     judged = outcome.document(runs, verdict_of(runs, store))
     curves = _without_nan(outcome.curves(runs))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from winticket import data as datasets
 from winticket import models, train
 from winticket.data import Dataset, Source, Split
+from winticket.run import Unavailable
 from winticket.ticket import Seeds, State
 from winticket.train import Engine, Recipe
 
@@ -92,12 +93,17 @@ class Setup:
     def dataset(self, device: torch.device, replicate: int = 0) -> Dataset:
         """A replicate's split data on a device, loaded once per process.
 
-        Raises ValueError where the data are no longer the planned ones.
+        Raises Unavailable where the data cannot be read, or are no longer the planned ones.
         """
         split = (self.split_seed(replicate), self.validation, self.test)
-        loaded = _dataset(self.data, *split, str(device), window=self._window())
+        try:
+            loaded = _dataset(self.data, *split, str(device), window=self._window())
+        except (OSError, ValueError, LookupError, ImportError) as error:
+            raise Unavailable(
+                f"{self.data} cannot be read now, though it could when the plan was made: {error}"
+            ) from error
         if loaded.fingerprint != self.fingerprint:
-            raise ValueError(
+            raise Unavailable(
                 f"{self.data} has changed since the plan was made: fingerprint {loaded.fingerprint[:12]}, planned "
                 f"{self.fingerprint[:12]}; plan again"
             )
@@ -106,7 +112,7 @@ class Setup:
     def _require_source(self) -> None:
         """A worker that starts late must not import a model edited meanwhile, and keep its results as the old one's."""
         if model_source(self.model) != self.source:
-            raise ValueError(
+            raise Unavailable(
                 f"the source of {self.model} is not the one that the plan was made with; run again to plan anew"
             )
 

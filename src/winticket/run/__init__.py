@@ -1,10 +1,11 @@
 """Plan, keep and compute: tasks named by what they compute, a store of results by those names, executors."""
 
-from .errors import Damaged, Interrupted, RunError, StoreError, TaskFailed
+from .errors import Damaged, Interrupted, Missing, RunError, StoreError, TaskFailed, Unavailable
 from .keys import Json, import_path, resolve
+from .layout import Failure, Problem, Removed, Row
 from .local import run
 from .schedule import Event, Outcomes
-from .store import Failure, Problem, Removed, Row, Store
+from .store import Store
 from .task import Task, key, step, stored_needs, task, walk
 from .work import Checkpoint, Report
 
@@ -15,6 +16,7 @@ __all__ = [
     "Failure",
     "Interrupted",
     "Json",
+    "Missing",
     "Outcomes",
     "Problem",
     "Removed",
@@ -25,6 +27,7 @@ __all__ = [
     "StoreError",
     "Task",
     "TaskFailed",
+    "Unavailable",
     "import_path",
     "key",
     "resolve",

@@ -16,11 +16,14 @@ import sys
 from collections.abc import Mapping
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
+
+from winticket import outside
 
 from .errors import Damaged, StoreError
 from .keys import Json, canonical_text, is_ours, resolve
@@ -33,7 +36,17 @@ _NATIVE = frozenset(  # kept under their own safetensors type; any other dtype g
 )
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _MINUS_ZERO = {1: 0x80, 2: -(1 << 15), 4: -(1 << 31), 8: -(1 << 63)}
-_MAX_HEADER = 1 << 30
+_LARGEST = 1 << 48  # elements of a tensor: more is nobody's
+
+
+class _Header(msgspec.Struct):
+    """The one entry of a file's metadata, as far as its types go."""
+
+    format: int
+    tree: Any
+    digest: str
+    about: dict[str, Any]
+    about_digest: str
 
 
 def encode(value: object, about: Mapping[str, Json] | None = None) -> bytes:
@@ -60,22 +73,41 @@ def encode(value: object, about: Mapping[str, Json] | None = None) -> bytes:
 def decode(data: bytes, *, check: bool = True) -> object:
     """The value of a file's bytes; `check` compares the digests too. Errors: StoreError with the reason."""
     tree, tensors = _load(data, check=check)
-    try:
-        return _Reader(tensors).get(tree)
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise StoreError(f"the content cannot be rebuilt: {type(error).__name__}: {error}") from error
+    return _rebuilt(_Reader(tensors), tree)
 
 
 def verify(data: bytes) -> None:
-    """Checks every byte without building the value. Errors: StoreError with the reason."""
-    _load(data, check=True)
+    """Checks every byte, and that the value could be built, without building its records.
+
+    Errors: StoreError with the reason, whatever `decode` would find; but a record's class is not looked up.
+    """
+    tree, tensors = _load(data, check=True)
+    _rebuilt(_Reader(tensors, records=False), tree)
+
+
+def _rebuilt(reader: _Reader, tree: object) -> object:
+    try:
+        return reader.get(tree)
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        AttributeError,
+        OverflowError,
+    ) as error:
+        raise Damaged(f"the content cannot be rebuilt: {type(error).__name__}: {error}") from error
+    except (RecursionError, MemoryError, struct.error) as error:
+        raise Damaged(f"the content cannot be rebuilt: {type(error).__name__}") from error
 
 
 def _load(data: bytes, *, check: bool) -> tuple[Any, dict[str, Tensor]]:
     header = read_header(data)
     try:
+        outside.read_header(data)
         tensors = safetensors.torch.load(data)
-    except (safetensors.SafetensorError, ValueError, RuntimeError) as error:
+    except (safetensors.SafetensorError, ValueError, RuntimeError, KeyError) as error:
         raise Damaged(f"truncated or damaged: {error}") from error
     if check and _digest(header["tree"], tensors) != header["digest"]:
         raise Damaged("damaged: the content does not match its digest")
@@ -84,37 +116,41 @@ def _load(data: bytes, *, check: bool) -> tuple[Any, dict[str, Tensor]]:
 
 def header_size(start: bytes) -> int:
     """How many bytes from the file's start `read_header` needs; `start` is the first eight or more."""
-    if len(start) < 8:
-        raise Damaged(f"truncated: {len(start)} bytes")
-    size = int(struct.unpack("<Q", start[:8])[0])
-    if size > _MAX_HEADER:
-        raise Damaged("damaged, or not a safetensors file")
-    return 8 + size
+    try:
+        return outside.header_size(start)
+    except outside.Unreadable as error:
+        raise Damaged(str(error)) from error
 
 
 def read_header(data: bytes) -> dict[str, Any]:
     """format, tree, digest and about, from the file's first `header_size` bytes (more do not hurt)."""
-    end = header_size(data)
-    if len(data) < end:
-        raise Damaged(f"truncated: the header has {end} bytes, the file {len(data)}")
     try:
-        header = json.loads(json.loads(data[8:end])["__metadata__"][_HEADER])
-        version, note, _, _ = header["format"], header["about"], header["tree"], header["digest"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Damaged("damaged, or not written by winticket: no readable header") from error
-    if type(version) is not int or version < 1:
-        raise Damaged(f"damaged: format {version!r}")
-    if version > FORMAT:
+        _, metadata = outside.read_header(data, whole=False)
+        header = outside.read_json(metadata.get(_HEADER, ""), _Header)
+    except outside.Unreadable as error:
+        if str(error).startswith("truncated"):
+            raise Damaged(str(error)) from error
+        raise Damaged(f"damaged, or not written by winticket: {error}") from error
+    if header.format < 1:
+        raise Damaged(f"damaged: format {header.format!r}")
+    if header.format > FORMAT:
         raise StoreError(
-            f"written in format {version} by a newer winticket; this one reads up to {FORMAT}: upgrade"
+            f"written in format {header.format} by a newer winticket; this one reads up to {FORMAT}: upgrade"
         )
-    if hashlib.sha256(canonical_text(note).encode()).hexdigest() != header.get("about_digest"):
+    try:
+        sound = hashlib.sha256(canonical_text(header.about).encode()).hexdigest() == header.about_digest
+    except (ValueError, RecursionError):
+        sound = False
+    if not sound:
         raise Damaged("damaged: the notes do not match their digest")
-    return cast("dict[str, Any]", header)
+    return msgspec.structs.asdict(header)
 
 
 def _digest(tree: Json, tensors: Mapping[str, Tensor]) -> str:
-    whole = hashlib.sha256(canonical_text(tree).encode())
+    try:
+        whole = hashlib.sha256(canonical_text(tree).encode())
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"damaged: {type(error).__name__} in its tree") from error
     for name in sorted(tensors):
         t = tensors[name]
         whole.update(f"\n{name} {t.dtype} {tuple(t.shape)}\n".encode())
@@ -154,8 +190,11 @@ class _Pieces:
         return self._names[same]
 
     def put(self, value: object, where: str) -> Json:
-        if value is None or type(value) in (bool, int, str):
+        if value is None or type(value) in (bool, int):
             return cast("Json", value)
+        if type(value) is str:
+            # JSON has no place for half of a surrogate pair, which an undecodable file name or message may hold.
+            return value if _is_text(value) else {"text": value.encode("utf-8", "surrogatepass").hex()}
         if isinstance(value, float):
             return float(value) if math.isfinite(value) else {"float": struct.pack(">d", value).hex()}
         if isinstance(value, Tensor):
@@ -185,7 +224,7 @@ class _Pieces:
         )
 
     def put_name(self, name: object, where: str) -> str | int:
-        if type(name) is str or type(name) is int:
+        if type(name) is int or (type(name) is str and _is_text(name)):
             return name
         raise TypeError(f"value{where} has the dict key {name!r}; only str and int keys are stored")
 
@@ -216,6 +255,14 @@ class _Pieces:
         return told | {"data": self.keep(tensor, where)}
 
 
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _storable_path(value: object, where: str) -> str:
     kind = type(value)
     path = f"{kind.__module__}:{kind.__qualname__}"
@@ -233,8 +280,8 @@ def _storable_path(value: object, where: str) -> str:
 class _Reader:
     """Puts a value together; every tensor gets memory of its own, as aligned as any that torch allocates."""
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self.tensors = tensors
+    def __init__(self, tensors: Mapping[str, Tensor], *, records: bool = True) -> None:
+        self.tensors, self.records = tensors, records
 
     def get(self, tree: Any) -> object:
         if isinstance(tree, list):
@@ -249,14 +296,19 @@ class _Reader:
             return {name: self.get(item) for name, item in tree["dict"]}
         if "float" in tree:
             return struct.unpack(">d", bytes.fromhex(tree["float"]))[0]
+        if "text" in tree:
+            return bytes.fromhex(tree["text"]).decode("utf-8", "surrogatepass")
         if "bytes" in tree:
             return self.tensors[tree["bytes"]].numpy().tobytes()
-        kind = _storable(tree["record"])
+        kind = _storable(tree["record"]) if self.records else dict
         return kind(**{name: self.get(item) for name, item in tree["fields"].items()})
 
     def get_tensor(self, tree: dict[str, Any]) -> Tensor:
         dtype, shape = getattr(torch, tree["tensor"]), tuple(tree["shape"])
-        count = int(np.prod(shape, dtype=np.int64))
+        count = math.prod(shape)
+        if not isinstance(dtype, torch.dtype) or not 0 <= count <= _LARGEST or min(shape, default=0) < 0:
+            raise ValueError(f"no tensor is a {tree['tensor']} of shape {shape}")
+        self._check_sizes(tree, count)
         if "bits" in tree:
             return _unpack_bits(self.tensors[tree["bits"]], count).reshape(shape).clone()
         data = self.tensors[tree["data"]]
@@ -269,6 +321,12 @@ class _Reader:
             return whole.view(dtype).reshape(shape)
         own = data.clone()
         return own.reshape(shape) if own.dtype == dtype else own.view(dtype).reshape(shape)
+
+    def _check_sizes(self, tree: dict[str, Any], count: int) -> None:
+        """ValueError unless the packed pieces are as many bytes as the shape says, before anything is allocated."""
+        for name in ("bits", "at", "minus"):
+            if name in tree and self.tensors[tree[name]].nbytes != -(-count // 8):
+                raise ValueError(f"{count} elements in {self.tensors[tree[name]].nbytes} bytes of flags")
 
 
 def _storable(path: str) -> Any:

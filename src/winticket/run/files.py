@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +20,9 @@ from .errors import StoreError
 
 TEMPORARY = "tmp"
 _STALE_SECONDS = 24 * 3600.0
+_TEMPORARY_NAME = re.compile(r"tmp/[^/]+\.(?P<host>[0-9A-Za-z]*)-(?P<pid>[0-9]+)-[0-9a-f]{4,}")
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a pipe would otherwise wait for whoever writes into it
 
 
 @dataclass(frozen=True)
@@ -24,10 +30,15 @@ class Entry:
     name: str
     bytes: int
     modified: float | None  # seconds since the epoch; None where the file system does not tell
+    plain: bool = True  # a regular file, and no link, pipe or device
 
 
 class Files(Protocol):
-    """What a store asks of a place. `write` leaves either the whole file under its name or nothing."""
+    """What a store asks of a place. `write` leaves either the whole file under its name or nothing.
+
+    `create` writes a file only if there is none of that name, and says whether it did. `exclusive` holds off others
+    on the same place, as far as its file system can, for a moment; it gives False where somebody else holds it.
+    """
 
     where: str
     private: bool  # whether other processes cannot see it
@@ -35,9 +46,11 @@ class Files(Protocol):
     def exists(self, name: str) -> bool: ...
     def read(self, name: str, *, first: int | None = None) -> bytes: ...
     def write(self, name: str, data: bytes) -> None: ...
+    def create(self, name: str, data: bytes) -> bool: ...
+    def exclusive(self, name: str) -> contextlib.AbstractContextManager[bool]: ...
     def remove(self, name: str) -> None: ...
     def entries(self, folder: str = "") -> list[Entry]: ...
-    def empty(self) -> bool: ...
+    def top(self) -> list[str]: ...
     def free(self) -> int | None: ...
 
 
@@ -48,31 +61,58 @@ def place(path: str) -> Files:
     return RemoteFiles(path)
 
 
+@lru_cache(maxsize=1)
+def host() -> str:
+    """This machine's name, letters and digits alone."""
+    return "".join(c for c in socket.gethostname() if c.isascii() and c.isalnum())
+
+
 def temporary_name(name: str) -> str:
     """A name nobody else writes to, that tells which process of which machine is writing."""
-    host = "".join(c for c in socket.gethostname() if c.isalnum())
-    return f"{TEMPORARY}/{name.rpartition('/')[2]}.{host}-{os.getpid()}-{secrets.token_hex(4)}"
+    return f"{TEMPORARY}/{name.rpartition('/')[2]}.{host()}-{os.getpid()}-{secrets.token_hex(8)}"
+
+
+def is_temporary(name: str) -> bool:
+    """Whether `temporary_name` makes such names: others in that folder are somebody else's."""
+    return _TEMPORARY_NAME.fullmatch(name) is not None
 
 
 def abandoned(entry: Entry) -> bool:
-    """Whether nobody can still be writing this temporary: its process is gone, or it is a day old."""
-    if entry.modified is not None and time.time() - entry.modified > _STALE_SECONDS:
-        return True
-    host, _, rest = entry.name.rpartition(".")[2].partition("-")
-    number = rest.partition("-")[0]
-    if host != "".join(c for c in socket.gethostname() if c.isalnum()) or not number.isdigit():
+    """Whether nobody can still be writing this temporary.
+
+    Of a process on this machine: it is gone, or its number belongs to a process that began later. Of another
+    machine's: it is a day old.
+    """
+    found = _TEMPORARY_NAME.fullmatch(entry.name)
+    if found is None:
         return False
+    if found["host"] != host():
+        return entry.modified is not None and time.time() - entry.modified > _STALE_SECONDS
+    return not alive(int(found["pid"]), since=entry.modified)
+
+
+def alive(pid: int, *, since: float | None = None) -> bool:
+    """Whether a process of this machine lives that had begun by `since` (seconds since the epoch)."""
     try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
         return False
-    return False
+    except OSError:
+        return True
+    if since is None:
+        return True
+    try:
+        return Path(f"/proc/{pid}").stat().st_ctime <= since + 2.0
+    except OSError:  # no /proc here, or gone just now
+        return True
 
 
 class LocalFiles:
-    """A directory. Files are written aside, flushed to the disk, and renamed whole."""
+    """A directory. Files are written aside, flushed to the disk, and renamed whole.
+
+    The directory itself may be a link that the user named; links inside it are never followed, so that a store from
+    elsewhere cannot make a write or a removal land outside.
+    """
 
     private = False
 
@@ -80,15 +120,30 @@ class LocalFiles:
         self.root = root
         self.where = str(root)
 
+    def _path(self, name: str) -> Path:
+        """The file of a name. StoreError where a part of the way is a link."""
+        path = self.root
+        for part in name.split("/") if name else ():
+            path /= part
+            if path.is_symlink():
+                raise StoreError(
+                    f"{path} is a link to {str(path.readlink())!r}; links inside a store are not followed: "
+                    "remove the link, or put what it points to in its place"
+                )
+        return path
+
     def exists(self, name: str) -> bool:
-        return (self.root / name).exists()
+        return self._path(name).exists()
 
     def read(self, name: str, *, first: int | None = None) -> bytes:
-        with (self.root / name).open("rb") as file:
+        path = self._path(name)
+        with os.fdopen(os.open(path, os.O_RDONLY | _NO_LINK | _NO_WAIT), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise StoreError(f"{path} is no regular file, so it is not read; remove it")
             return file.read() if first is None else file.read(first)
 
     def write(self, name: str, data: bytes) -> None:
-        aside = self.root / temporary_name(name)
+        aside, target = self._path(temporary_name(name)), self._path(name)
         made: list[Path] = []
         try:
             _make_parents(aside, made)
@@ -96,8 +151,8 @@ class LocalFiles:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            _make_parents(self.root / name, made)
-            aside.replace(self.root / name)
+            _make_parents(target, made)
+            aside.replace(target)
         except BaseException:
             # What cannot be written leaves nothing behind, not even the folders it was to lie in.
             with contextlib.suppress(OSError):
@@ -107,30 +162,80 @@ class LocalFiles:
                     folder.rmdir()
             raise
 
+    def create(self, name: str, data: bytes) -> bool:
+        target = self._path(name)
+        aside = self._path(temporary_name(name))
+        _make_parents(aside, [])
+        _make_parents(target, [])
+        try:
+            with aside.open("xb") as file:
+                file.write(data)
+            try:
+                os.link(aside, target)  # unlike a rename it fails if there is one, and the file appears whole
+            except FileExistsError:
+                return False
+            except OSError:  # a file system without hard links
+                try:
+                    with target.open("xb") as file:
+                        file.write(data)
+                except FileExistsError:
+                    return False
+            return True
+        finally:
+            aside.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def exclusive(self, name: str) -> Iterator[bool]:
+        path = self._path(name)
+        _make_parents(path, [])
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o644)
+        try:
+            yield _locked(descriptor)
+        finally:
+            os.close(descriptor)  # which gives the lock back
+
     def remove(self, name: str) -> None:
-        (self.root / name).unlink(missing_ok=True)
+        self._path(name.rpartition("/")[0])
+        (self.root / name).unlink(missing_ok=True)  # of a link, the link
 
     def entries(self, folder: str = "") -> list[Entry]:
-        return sorted(self._scan(self.root / folder), key=lambda entry: entry.name)
+        return sorted(self._scan(self._path(folder)), key=lambda entry: entry.name)
 
     def _scan(self, folder: Path) -> Iterator[Entry]:
-        for current, _, names in os.walk(folder):
-            for name in names:
+        for current, folders, names in os.walk(folder):
+            links = [name for name in folders if Path(current, name).is_symlink()]
+            for name in (*names, *links):
                 path = Path(current, name)
                 with contextlib.suppress(FileNotFoundError):  # gone since: another run is at work
-                    told = path.stat()
-                    yield Entry(path.relative_to(self.root).as_posix(), told.st_size, told.st_mtime)
+                    told = path.lstat()
+                    plain = stat.S_ISREG(told.st_mode)
+                    yield Entry(path.relative_to(self.root).as_posix(), told.st_size, told.st_mtime, plain)
 
-    def empty(self) -> bool:
+    def top(self) -> list[str]:
+        """The names at the top, folders included; none where there is nothing yet."""
         if not self.root.exists():
-            return True
+            return []
         if not self.root.is_dir():
             raise StoreError(f"{self.where} is a file; a store is a directory")
-        return next(self.root.iterdir(), None) is None
+        return sorted(path.name for path in self.root.iterdir())
 
     def free(self) -> int | None:
         existing = next(p for p in (self.root, *self.root.parents) if p.exists())
         return shutil.disk_usage(existing).free
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows: whoever came first by create() is not held off
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 def _make_parents(path: Path, made: list[Path]) -> None:
@@ -176,6 +281,27 @@ class RemoteFiles:
         self._fs.pipe_file(aside, data)
         self._fs.mv(aside, self._path(name))
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Exactly one of several creators wins where the file system has conditional writes (s3, gcs, memory).
+
+        On others there is a moment between looking and writing.
+        """
+        path = self._path(name)
+        self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        try:
+            self._fs.pipe_file(path, data, mode="create")
+        except FileExistsError:
+            return False
+        except (TypeError, NotImplementedError, ValueError):  # it does not know the mode
+            if self._fs.exists(path):
+                return False
+            self._fs.pipe_file(path, data)
+        return True
+
+    @contextlib.contextmanager
+    def exclusive(self, name: str) -> Iterator[bool]:  # noqa: ARG002 - there are no locks to be had
+        yield True
+
     def remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._path(name))
@@ -194,8 +320,12 @@ class RemoteFiles:
             told.append(Entry(name, int(facts["size"]), seconds if isinstance(seconds, float) else None))
         return sorted(told, key=lambda entry: entry.name)
 
-    def empty(self) -> bool:
-        return not self._fs.exists(self._root) or not self._fs.ls(self._root, detail=False)
+    def top(self) -> list[str]:
+        if not self._fs.exists(self._root):
+            return []
+        return sorted(
+            str(path).rstrip("/").rpartition("/")[2] for path in self._fs.ls(self._root, detail=False)
+        )
 
     def free(self) -> int | None:
         return None

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from .claims import Claims
 from .crew import Crew, Inline, Pool
 from .errors import Interrupted, RunError, StoreError
 from .schedule import Event, Outcomes, Schedule
@@ -18,9 +19,11 @@ from .task import Task, pack
 from .work import Message
 
 _TICK = 0.2  # seconds between looks at a request to stop
+_LOOK = 0.5  # seconds between looks at what other commands are computing
 _KEPT = "what was finished is kept, and running again goes on from there"
 _ADVICE = {
     "store": _KEPT,
+    "machine": f"nothing is kept of this one, since it is no doing of the training; {_KEPT}",
     "memory": f"if memory ran out, use fewer workers or smaller stacks; {_KEPT}",
     "import": f"put what it needs into an importable module; {_KEPT}",
     None: _KEPT,
@@ -30,22 +33,62 @@ _ADVICE = {
 class _Run:
     """One run under way: hears what the workers say, and decides what it means."""
 
-    def __init__(self, schedule: Schedule, crew: Crew) -> None:
+    def __init__(self, schedule: Schedule, crew: Crew, store: Store, claims: Claims, *, retry: bool) -> None:
         self.schedule, self.crew = schedule, crew
+        self.store, self.claims, self.retry = store, claims, retry
         self.deaths: dict[str, int] = {}
+        self._looked = 0.0
 
     def drive(self, asked: Callable[[], bool]) -> None:
         plan = self.schedule
-        while plan.ready or plan.running:
+        while plan.ready or plan.running or plan.elsewhere:
             if asked():
                 raise KeyboardInterrupt
+            self._look_elsewhere()
             for worker in self.crew.free(len(plan.ready)):
-                if not plan.ready:
+                chosen = self._claimed(worker)
+                if chosen is None:
                     break
-                chosen = plan.take(worker)
                 plan.tell(Event("started", chosen, worker=worker))
                 self.crew.give(worker, pack(chosen))
-            self.crew.listen(self.hear, _TICK)
+            if plan.running:
+                self.crew.listen(self.hear, _TICK)
+            elif plan.elsewhere:
+                time.sleep(_TICK)
+
+    def _claimed(self, worker: int) -> Task | None:
+        """The next task that nobody else is computing, claimed; None if there is none."""
+        plan = self.schedule
+        while plan.ready:
+            chosen = plan.take(worker)
+            other = self.claims.take(chosen.key)
+            if other is not None:
+                plan.leave(chosen.key, other.who())
+            elif self._came_from_elsewhere(chosen.key):
+                self.claims.give_back(chosen.key)
+            else:
+                return chosen
+        return None
+
+    def _came_from_elsewhere(self, key: str) -> bool:
+        """Whether another command has finished a task since this run was planned; then it is written down."""
+        if self.store.has(key):
+            self.schedule.finish(key, None, reused=True)
+            return True
+        failure = None if self.retry else self.store.failure(key)
+        if failure is not None:
+            self.schedule.fail(key, failure.traceback, None, earlier=True)
+        return failure is not None
+
+    def _look_elsewhere(self) -> None:
+        """What others were computing is finished, or left by them, or under way still."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK:
+            return
+        self._looked = now
+        for key in sorted(self.schedule.elsewhere):
+            if not self._came_from_elsewhere(key) and self.claims.open(key):
+                self.schedule.put_back(key)
 
     def hear(self, worker: int, message: Message) -> None:
         plan, key = self.schedule, message.key
@@ -59,6 +102,8 @@ class _Run:
     def book(self, worker: int, message: Message) -> bool:
         """Writes down what changes nothing but the count; whether it was that."""
         plan, key = self.schedule, message.key
+        if message.said not in ("progress", "aborted"):
+            self.claims.give_back(key)
         if message.said == "progress":
             plan.tell(
                 Event("progress", plan.todo[key], worker=worker, step=message.step, steps=message.steps)
@@ -106,6 +151,9 @@ def run(
     grace     seconds that tasks get to reach a checkpoint when the run stops
     need_bytes          expected growth of the store, compared with the free space before anything is computed
 
+    Other runs on the same store, in this process or another, share the work: each task is computed by one of them
+    (see claims.py), and the rest wait for its result.
+
     Errors: StoreError for a store that cannot be read or written, before any compute where that can be known;
     RunError when a worker dies twice over a task or memory runs out; Interrupted after Ctrl-C or `stop`. What
     was finished is kept in each case. A task that raises is an outcome and not an error.
@@ -134,8 +182,13 @@ def run(
             crew = Pool(place, workers=count, checkpoint_seconds=checkpoint_seconds, preload=preload)
         else:
             crew = Inline(place, checkpoint_seconds, asked)
-        with _first_interrupt(pressed, crew):
-            _compute(schedule, crew, place, asked=asked, grace=grace)
+        claims = Claims(place)
+        under_way = _Run(schedule, crew, place, claims, retry=retry_failed)
+        try:
+            with _first_interrupt(pressed, crew):
+                _compute(under_way, asked=asked, grace=grace)
+        finally:
+            claims.close()
     return Outcomes(
         place,
         tuple(schedule.computed),
@@ -150,10 +203,8 @@ def _unheard(event: Event) -> None:
     del event
 
 
-def _compute(
-    schedule: Schedule, crew: Crew, store: Store, *, asked: Callable[[], bool], grace: float
-) -> None:
-    under_way = _Run(schedule, crew)
+def _compute(under_way: _Run, *, asked: Callable[[], bool], grace: float) -> None:
+    schedule, crew, store = under_way.schedule, under_way.crew, under_way.store
     interrupted = False
 
     def note(worker: int, message: Message) -> None:

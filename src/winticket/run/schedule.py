@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .errors import TaskFailed
+from .errors import StoreError, TaskFailed
 from .keys import Ref
 from .store import Store
 from .task import Task, pack, stored_edges, walk
@@ -19,10 +19,10 @@ class Event:
 
     started, progress (step of steps), finished (seconds), failed (text: traceback; earlier: stored by a run
     before), skipped (text: the key of the failed task), reused (its result was in the store), retried (text:
-    how the worker died)
+    how the worker died), elsewhere (text: who computes it meanwhile, in another command on the same store)
     """
 
-    kind: Literal["started", "progress", "finished", "failed", "skipped", "reused", "retried"]
+    kind: Literal["started", "progress", "finished", "failed", "skipped", "reused", "retried", "elsewhere"]
     task: Task
     worker: int | None = None
     step: int | None = None
@@ -46,6 +46,16 @@ class Outcomes:
     failed: Mapping[str, str]
     skipped: Mapping[str, str]
     seconds: float
+
+    def require(self) -> None:
+        """Errors: StoreError if a result of this run is no longer in the store, such as one cleaned up meanwhile."""
+        gone = [key for key in (*self.computed, *self.reused) if not self.store.has(key)]
+        if gone:
+            count = f"{len(gone)} results of this run are" if len(gone) > 1 else "a result of this run is"
+            raise StoreError(
+                f"{count} gone from store {self.store.path}: something removed them while it was in use; run again, "
+                "and what is missing is computed anew"
+            )
 
     def ok(self, target: Task) -> bool:
         """Whether the task's value is to be had."""
@@ -97,6 +107,7 @@ class Schedule:
         self.place = {key: i for i, key in enumerate(self.todo)}
         self.ready = [key for key, count in self.open.items() if count == 0]
         self.running: dict[str, int] = {}  # key -> worker
+        self.elsewhere: set[str] = set()  # ready, but another command computes them just now
         self.made_by: dict[str, int] = {}
 
     def _sort(
@@ -159,8 +170,9 @@ class Schedule:
         return self.todo[key]
 
     def finish(self, key: str, seconds: float | None, *, reused: bool) -> None:
-        worker = self.running.pop(key)
-        self.made_by[key] = worker
+        worker = self._no_longer_under_way(key)
+        if worker is not None:
+            self.made_by[key] = worker
         (self.reused if reused else self.computed).append(key)
         self.tell(Event("reused" if reused else "finished", self.todo[key], worker=worker, seconds=seconds))
         for following in self.after[key]:
@@ -168,10 +180,10 @@ class Schedule:
             if self.open[following.key] == 0 and following.key not in self.skipped:
                 self.ready.append(following.key)
 
-    def fail(self, key: str, text: str, seconds: float | None) -> None:
-        worker = self.running.pop(key)
+    def fail(self, key: str, text: str, seconds: float | None, *, earlier: bool = False) -> None:
+        worker = self._no_longer_under_way(key)
         self.failed[key] = text
-        self.tell(Event("failed", self.todo[key], worker=worker, seconds=seconds, text=text))
+        self.tell(Event("failed", self.todo[key], worker=worker, seconds=seconds, text=text, earlier=earlier))
         trail = list(self.after[key])
         for t in trail:
             if t.key not in self.skipped:
@@ -179,12 +191,23 @@ class Schedule:
                 trail.extend(self.after[t.key])
 
     def put_back(self, key: str) -> None:
-        self.running.pop(key, None)
+        self._no_longer_under_way(key)
         self.ready.append(key)
+
+    def leave(self, key: str, who: str) -> None:
+        """Leaves a task that was taken to whoever computes it already."""
+        self.running.pop(key)
+        self.elsewhere.add(key)
+        self.tell(Event("elsewhere", self.todo[key], text=who))
+
+    def _no_longer_under_way(self, key: str) -> int | None:
+        self.elsewhere.discard(key)
+        return self.running.pop(key, None)
 
     def left(self) -> int:
         return (
             len(self.ready)
             + len(self.running)
+            + len(self.elsewhere)
             + sum(count > 0 and key not in self.skipped for key, count in self.open.items())
         )

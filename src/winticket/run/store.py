@@ -5,7 +5,10 @@ results/ab/KEY.safetensors    a value (see codec.py) with notes on how it was ma
 failures/ab/KEY.json          the traceback of a task that raised
 partial/ab/KEY.safetensors    a checkpoint of a task under way
 looks/QUESTION/NAME.json      a verdict that was reached on results here; each look spends some of the error
+claims/KEY.json               who is computing a task just now (see claims.py)
 tmp/                          files being written
+
+Nothing else in the directory is listed, changed or removed, and links in it are not followed.
 """
 
 from __future__ import annotations
@@ -14,69 +17,39 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from winticket.outside import Unreadable, converted, read_json
 
 from . import codec
-from .errors import Damaged, StoreError
-from .files import TEMPORARY, Entry, abandoned, place, temporary_name
+from .errors import Damaged, Missing, StoreError
+from .files import TEMPORARY, Entry, Files, abandoned, place, temporary_name
 from .keys import Json
+from .layout import (
+    CLAIMS,
+    FOLDERS,
+    FORMAT,
+    LOOKS,
+    MARKER,
+    REPORTS,
+    Failed,
+    Failure,
+    Kind,
+    Look,
+    Marker,
+    Problem,
+    Removed,
+    Row,
+    digest_of,
+    is_ours,
+    key_of,
+    name_of,
+    row_of,
+)
 
-FORMAT = 1
-MARKER = "winticket-store.json"
-LOOKS = "looks"
-_LOOK: dict[str, type | tuple[type, ...]] = {
-    "name": str,
-    "look": int,
-    "when": int,
-    "replicates": int,
-    "margin_pp": (int, float),
-    "alpha": (int, float),
-    "claimed": list,
-    "paths": list,
-}
-Kind = Literal["result", "failure", "partial"]
-_FOLDERS: dict[Kind, str] = {"result": "results", "failure": "failures", "partial": "partial"}
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A task that raised: its traceback, and the notes kept with it."""
-
-    traceback: str
-    meta: Mapping[str, Json]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One entry of a store. `seconds` and `when` (ISO 8601, UTC) are None where they were not recorded."""
-
-    kind: Kind
-    key: str
-    fn: str | None
-    label: Mapping[str, Json]
-    seconds: float | None
-    bytes: int
-    when: str | None
-    digest: str | None  # sha256 of the value alone; equal digests are equal values
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that verify found: `kind` is "damaged" or "leftover"."""
-
-    kind: Literal["damaged", "leftover"]
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Removed:
-    name: str
-    bytes: int
-    why: str
+T = TypeVar("T")
 
 
 class Store:
@@ -105,24 +78,38 @@ class Store:
 
     def _open(self) -> None:
         if not self._files.exists(MARKER):
-            # An unfinished first write leaves tmp/ without a marker; that is still nobody else's directory.
-            if not self._files.empty() and any(
-                not e.name.startswith(TEMPORARY + "/") for e in self._files.entries()
-            ):
+            # Of an unfinished first write, or a store whose removal was not finished: still nobody else's.
+            if any(not self._may_be_ours(name) for name in self._files.top()):
                 raise StoreError(
                     f"{self._files.where} is not empty and not a store; give an empty or a new directory"
                 )
             return
-        try:
-            version = json.loads(self._files.read(MARKER))["format"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{self._files.where}/{MARKER} is damaged: {error}") from error
-        if type(version) is not int or version > FORMAT:
+        about = self._json(MARKER, Marker)
+        if about.format > FORMAT or about.format < 1:
             raise StoreError(
-                f"{self._files.where} was made by a newer winticket (format {version}; this one knows up to "
+                f"{self._files.where} was made by a newer winticket (format {about.format}; this one knows up to "
                 f"{FORMAT}): upgrade, or give another directory"
             )
+        if about.format < FORMAT:
+            raise StoreError(
+                f"{self._files.where} was made by an earlier winticket (format {about.format}; this one writes "
+                f"{FORMAT} and cannot use what is there): give another directory, or remove this one"
+            )
         self._marked = True
+
+    def _may_be_ours(self, top: str) -> bool:
+        if top == REPORTS:
+            return True
+        if top not in (TEMPORARY, LOOKS, CLAIMS, *FOLDERS.values()):
+            return False
+        return all(is_ours(e.name) for e in self._files.entries(top))
+
+    def _json(self, name: str, kind: type[T], data: bytes | None = None) -> T:
+        """A JSON file of the store's own, as one of `kind`. Errors: Damaged."""
+        try:
+            return read_json(self._files.read(name) if data is None else data, kind)
+        except Unreadable as error:
+            raise Damaged(f"{self._files.where}/{name} is damaged: {error}") from error
 
     @contextlib.contextmanager
     def _explained(self, what: str) -> Iterator[None]:
@@ -144,6 +131,15 @@ class Store:
         if not self._marked:
             self._files.write(MARKER, json.dumps({"format": FORMAT}).encode())
             self._marked = True
+        self.require()
+
+    def require(self) -> None:
+        """StoreError if there was a store here and is none any more, such as one removed while it was in use."""
+        if self._marked and not self._files.exists(MARKER):
+            raise StoreError(
+                f"store {self._files.where} is gone: it was removed or moved while it was in use; put it back, or run "
+                "again and what is missing is computed anew"
+            )
 
     def check_writable(self, need: int = 0) -> None:
         """Writes and removes a probe, and compares `need` (bytes) with the free space; then the store exists.
@@ -164,21 +160,21 @@ class Store:
 
     def has(self, key: str) -> bool:
         with self._explained("be read"):
-            return self._files.exists(_name("result", key))
+            return self._files.exists(name_of("result", key))
 
     def get(self, key: str) -> Any:
-        """The value kept under a key. Errors: KeyError if there is none; StoreError if it is damaged."""
+        """The value kept under a key. Errors: Missing (a KeyError) if there is none; StoreError if it is damaged."""
         return self.get_sized(key)[0]
 
     def get_sized(self, key: str) -> tuple[Any, int]:
         """The value, and how many bytes it takes in the store. Errors as for `get`."""
         data = self._read("result", key)
-        return _from(self._where("result", key), lambda: codec.decode(data)), len(data)
+        return _from(self._where("result", key), lambda: _value(data, key)), len(data)
 
     def meta(self, key: str) -> Mapping[str, Json]:
         """The notes kept with a result. Errors as for `get`."""
         data = self._read("result", key)
-        about = _from(self._where("result", key), lambda: codec.read_header(data)["about"])
+        about = _from(self._where("result", key), lambda: _header_of(data, key)["about"])
         return cast("Mapping[str, Json]", about)
 
     def put(self, key: str, value: object, meta: Mapping[str, Json]) -> None:
@@ -186,38 +182,43 @@ class Store:
 
         Errors: TypeError for a value that cannot be kept; StoreError if the store cannot be written.
         """
-        self.put_encoded(key, codec.encode(value, meta))
+        self.put_encoded(key, codec.encode(value, {**meta, "key": key}))
 
     def put_encoded(self, key: str, data: bytes) -> None:
-        """`put` for bytes that codec.encode made."""
+        """`put` for bytes that codec.encode made, with the key among their notes."""
         if not self.has(key):
-            self._write(_name("result", key), data)
+            self._write(name_of("result", key), data)
         self.forget(key, "failure")
 
     def failure(self, key: str) -> Failure | None:
         """How the task failed, if it did."""
-        name = _name("failure", key)
+        name = name_of("failure", key)
         with self._explained("be read"):
             try:
                 data = self._files.read(name)
             except (FileNotFoundError, NotADirectoryError):
                 return None
-        try:
-            told = json.loads(data)
-            return Failure(told["traceback"], told["meta"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise Damaged(
-                f"{self._files.where}/{name} is damaged: {error}; remove it and run again"
-            ) from error
+        failed = self._json(name, Failed, data)
+        if failed.digest != digest_of(failed.key, failed.traceback, failed.meta) or failed.key != key:
+            raise Damaged(f"{self._files.where}/{name} is damaged: its content does not match its digest")
+        return Failure(failed.traceback, failed.meta)
 
     def put_failure(self, key: str, traceback: str, meta: Mapping[str, Json]) -> None:
         """Keeps a failure in the place of a result."""
-        told = {"format": FORMAT, "traceback": traceback, "meta": dict(meta)}
-        self._write(_name("failure", key), json.dumps(told, indent=1).encode())
+        # Half a surrogate pair, as of a file name that is no text, is in no JSON that others read.
+        traceback = traceback.encode("utf-8", "backslashreplace").decode()
+        failed = {
+            "format": FORMAT,
+            "key": key,
+            "traceback": traceback,
+            "meta": dict(meta),
+            "digest": digest_of(key, traceback, meta),
+        }
+        self._write(name_of("failure", key), json.dumps(failed, indent=1).encode())
 
     def save_partial(self, key: str, value: object) -> None:
         """Keeps a checkpoint, in the place of the last one."""
-        self._write(_name("partial", key), codec.encode(value))
+        self._write(name_of("partial", key), codec.encode(value, {"key": key}))
 
     def load_partial(self, key: str) -> Any:
         """The last checkpoint, or None. Errors: StoreError if it is damaged."""
@@ -225,55 +226,62 @@ class Store:
             data = self._read("partial", key)
         except KeyError:
             return None
-        return _from(self._where("partial", key), lambda: codec.decode(data))
+        return _from(self._where("partial", key), lambda: _value(data, key))
 
     def looks(self, question: str) -> list[dict[str, Any]]:
         """The verdicts reached so far on a question, by their number. Errors: Damaged for a file that is none."""
         with self._explained("be read"):
-            names = [entry.name for entry in self._files.entries(f"{LOOKS}/{question}")]
+            names = [entry.name for entry in self._ours(f"{LOOKS}/{question}")]
             found = [self._look(name, self._files.read(name)) for name in names]
         return sorted(found, key=lambda look: (look["look"], look["when"], look["name"]))
 
     def put_look(self, question: str, about: Mapping[str, Json]) -> None:
         """Keeps a verdict under the name of what it was reached on."""
-        self._write(f"{LOOKS}/{question}/{about['name']}.json", json.dumps(dict(about), indent=1).encode())
+        signed = {**about, "digest": digest_of(dict(about))}
+        self._write(f"{LOOKS}/{question}/{about['name']}.json", json.dumps(signed, indent=1).encode())
 
     def _look(self, name: str, data: bytes) -> dict[str, Any]:
         try:
-            about = json.loads(data)
-            kept = {key: about[key] for key in _LOOK}
-            if any(not isinstance(kept[key], kind) for key, kind in _LOOK.items()):
-                raise TypeError("its entries are of other types")
-            return kept
-        except (ValueError, KeyError, TypeError) as error:
+            about = read_json(data, dict[str, Any])
+            if about.pop("digest", None) != digest_of(about):
+                raise Unreadable("its content does not match its digest")
+            return msgspec.structs.asdict(converted(about, Look))
+        except Unreadable as error:
             raise Damaged(
                 f"{self._files.where}/{name} is damaged: {error}; it recorded a look at these results, and how much "
-                "of the error that look spent is not known without it"
+                "of the error that look spent is not known without it: use another --seed; or remove the file, and "
+                "the chance of a false win is higher than is said"
             ) from error
 
     def forget(self, key: str, kind: Kind) -> None:
         """Removes what is kept under a key, if there is anything."""
         with self._explained("be written"):
-            self._files.remove(_name(kind, key))
+            self._files.remove(name_of(kind, key))
 
     def ls(self) -> list[Row]:
         """Results, failures and partials, each sorted by key. Errors: StoreError naming a damaged file."""
         with self._explained("be read"):
-            return [self._row(kind, entry) for kind in _FOLDERS for entry in self._entries(kind)]
+            return [self._row(kind, entry) for kind in FOLDERS for entry in self._entries(kind)]
 
     def verify(self) -> list[Problem]:
         """Reads and re-hashes every file; reports the damaged ones, and temporaries whose writer is gone."""
         found: list[Problem] = []
         with self._explained("be read"):
-            for kind in _FOLDERS:
+            for kind in FOLDERS:
                 judged = ((entry, self._damage(kind, entry)) for entry in self._entries(kind))
                 found += [Problem("damaged", entry.name, reason) for entry, reason in judged if reason]
-            for entry in self._files.entries(LOOKS):
+            for entry in self._ours(LOOKS):
                 try:
                     self._look(entry.name, self._files.read(entry.name))
-                except Damaged as error:
+                except StoreError as error:
                     found.append(Problem("damaged", entry.name, str(error)))
-            leftover = [e for e in self._files.entries(TEMPORARY) if abandoned(e)]
+            for folder in (TEMPORARY, LOOKS, CLAIMS, *FOLDERS.values()):
+                found += [
+                    Problem("foreign", e.name, "no name or no file that a store writes; it is left alone")
+                    for e in self._files.entries(folder)
+                    if not is_ours(e.name) or not e.plain
+                ]
+            leftover = [e for e in self._ours(TEMPORARY) if abandoned(e)]
         return found + [Problem("leftover", e.name, "its writer was stopped") for e in leftover]
 
     def gc(
@@ -292,10 +300,10 @@ class Store:
         dry_run   only tells
         """
         with self._explained("be written"):
-            going = [
-                (e, "temporary of a stopped writer") for e in self._files.entries(TEMPORARY) if abandoned(e)
-            ]
-            for kind in _FOLDERS:
+            if not self.exists():
+                return []
+            going = [(e, "temporary of a stopped writer") for e in self._ours(TEMPORARY) if abandoned(e)]
+            for kind in FOLDERS:
                 for entry in self._entries(kind):
                     why = self._unwanted(kind, entry, keep, failures=failures, damaged=damaged)
                     going += [(entry, why)] if why else []
@@ -307,47 +315,65 @@ class Store:
     def _unwanted(
         self, kind: Kind, entry: Entry, keep: Set[str] | None, *, failures: bool, damaged: bool
     ) -> str | None:
-        key = _key(entry)
+        key = key_of(entry)
         if keep is not None and key not in keep:
             return "not to be kept"
-        if kind == "partial" and self._files.exists(_name("result", key)):
+        if kind == "partial" and self._files.exists(name_of("result", key)):
             return "its task is finished"
         if kind == "failure" and failures:
             return "failures are to be tried again"
         return "damaged" if damaged and self._damage(kind, entry) else None
 
     def _entries(self, kind: Kind) -> list[Entry]:
-        return self._files.entries(_FOLDERS[kind])
+        return self._ours(FOLDERS[kind])
+
+    def claimed(self) -> list[Entry]:
+        """The claim files (see claims.py)."""
+        with self._explained("be read"):
+            return [entry for entry in self._ours(CLAIMS) if entry.name != f"{CLAIMS}/lock"]
+
+    def _ours(self, folder: str) -> list[Entry]:
+        """The regular files in a folder whose names a store gives."""
+        entries = self._files.entries(folder)
+        return [e for e in entries if e.plain and is_ours(e.name)]
+
+    @property
+    def files(self) -> Files:
+        """Where its bytes lie, for what is kept beside the results (see claims.py)."""
+        return self._files
 
     def _read(self, kind: Kind, key: str) -> bytes:
         with self._explained("be read"):
             try:
-                return self._files.read(_name(kind, key))
+                return self._files.read(name_of(kind, key))
             except (FileNotFoundError, NotADirectoryError):
-                raise KeyError(f"store {self._files.where} has no {kind} {key}") from None
+                self.require()
+                raise Missing(f"store {self._files.where} has no {kind} {key}") from None
 
     def _where(self, kind: Kind, key: str) -> str:
-        return f"{self._files.where}/{_name(kind, key)}"
+        return f"{self._files.where}/{name_of(kind, key)}"
 
     def _row(self, kind: Kind, entry: Entry) -> Row:
-        key = _key(entry)
+        key = key_of(entry)
         if kind == "failure":
             failed = self.failure(key)
-            return _row(kind, key, entry, failed.meta if failed else {}, None)
+            return row_of(kind, key, entry, failed.meta if failed else {}, None)
 
         def read() -> dict[str, Any]:
             size = codec.header_size(self._files.read(entry.name, first=8))
-            return codec.read_header(self._files.read(entry.name, first=size))
+            return _header_of(self._files.read(entry.name, first=size), key)
 
         header = _from(f"{self._files.where}/{entry.name}", read)
-        return _row(kind, key, entry, header["about"], header["digest"])
+        return row_of(kind, key, entry, header["about"], header["digest"])
 
     def _damage(self, kind: Kind, entry: Entry) -> str | None:
         try:
             if kind == "failure":
-                self.failure(_key(entry))
+                self.failure(key_of(entry))
             else:
-                codec.verify(self._files.read(entry.name))
+                data = self._files.read(entry.name)
+                _header_of(data, key_of(entry))
+                codec.verify(data)
         except StoreError as error:
             return str(error)
         return None
@@ -358,22 +384,19 @@ class Store:
             return sum(entry.bytes for entry in self._files.entries())
 
 
-def _row(kind: Kind, key: str, entry: Entry, meta: Mapping[str, Any], digest: str | None) -> Row:
-    when = meta.get("when")
-    if when is None and entry.modified is not None:
-        when = datetime.fromtimestamp(entry.modified, UTC).isoformat(timespec="seconds")
-    return Row(
-        kind, key, meta.get("fn"), meta.get("label") or {}, meta.get("seconds"), entry.bytes, when, digest
-    )
+def _header_of(data: bytes, key: str) -> dict[str, Any]:
+    """The header of a file that is kept under a key. Errors: Damaged if another task's file stands in its place."""
+    header = codec.read_header(data)
+    if header["about"].get("key") != key:
+        raise Damaged(
+            f"damaged: it is the file of task {str(header['about'].get('key'))[:12]}, not of this one"
+        )
+    return header
 
 
-def _name(kind: Kind, key: str) -> str:
-    ending = ".json" if kind == "failure" else ".safetensors"
-    return f"{_FOLDERS[kind]}/{key[:2]}/{key}{ending}"
-
-
-def _key(entry: Entry) -> str:
-    return Path(entry.name).stem
+def _value(data: bytes, key: str) -> Any:
+    _header_of(data, key)
+    return codec.decode(data)
 
 
 def _from(where: str, read: Callable[[], Any]) -> Any:

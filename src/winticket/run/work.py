@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import inspect
 import platform
 import random
@@ -17,8 +16,10 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any, Literal, cast
 
+from winticket.trouble import of_the_machine, short_of_memory, where
+
 from . import codec
-from .errors import StoreError
+from .errors import RunError, StoreError, Unavailable
 from .keys import Json, Ref, rebuild, resolve
 from .store import Store
 from .task import SUPPLIED, Node
@@ -44,7 +45,7 @@ class Message:
     seconds: float | None = None
     text: str | None = None  # traceback or reason
     reused: bool = False  # finished: by somebody else meanwhile
-    cause: Literal["store", "memory", "import", "unready"] | None = None  # of aborted and died
+    cause: Literal["store", "memory", "import", "machine", "unready"] | None = None  # of aborted and died
 
 
 class Checkpoint:
@@ -191,25 +192,24 @@ def attempt(nodes: Sequence[Node], desk: Desk) -> Message:
     except Stop:
         return Message("stopped", node.key)
     except Exception as error:  # noqa: BLE001 - a worker must tell whatever it was and live on
-        return Message("aborted", node.key, text=f"{type(error).__name__}: {error}", cause=_cause(error))
+        place = where(error)
+        text = f"{type(error).__name__}: {error}" + (f" ({place})" if place else "")
+        return Message("aborted", node.key, text=text, cause=_cause(error))
 
 
-def _cause(error: Exception) -> Literal["store", "memory", "import"]:
-    if isinstance(error, (StoreError, OSError)):
+def _cause(error: Exception) -> Literal["store", "memory", "import", "machine"]:
+    if isinstance(error, StoreError):
         return "store"
-    return "import" if isinstance(error, ValueError) else "memory"
+    if short_of_memory(error):
+        return "memory"
+    if isinstance(error, (ValueError, ImportError)) and not isinstance(error, Unavailable):
+        return "import"
+    return "machine"
 
 
 def _outside(error: BaseException) -> bool:
     """Whether this says something about the machine and not about the task."""
-    if isinstance(error, (StoreError, MemoryError)):
-        return True
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    # torch raises RuntimeError where its allocators find no memory.
-    return isinstance(error, RuntimeError) and (
-        type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-    )
+    return isinstance(error, (StoreError, RunError)) or of_the_machine(error)
 
 
 def evaluate(nodes: Sequence[Node], fetch: Callable[[Ref], object], supplies: dict[str, object]) -> object:
@@ -256,6 +256,7 @@ def about(node: Node, seconds: float) -> dict[str, Json]:
     options = {name: _readable(value) for name, value in node.options.items()}
     cuda: Any = torch.cuda
     return {
+        "key": node.key,
         "fn": node.fn,
         "options": options,
         "label": node.label,

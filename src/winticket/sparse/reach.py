@@ -12,6 +12,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, fx, nn
 
+from winticket.trouble import of_the_machine
+
 _UNITWISE_MODULES = (
     nn.ReLU,
     nn.LeakyReLU,
@@ -65,7 +67,9 @@ def following(module: nn.Module) -> dict[str, str]:
 def _traced(module: nn.Module) -> dict[str, str]:
     try:
         graph = fx.Tracer().trace(module)
-    except Exception:  # noqa: BLE001  # a module that cannot be traced keeps all its weights
+    except Exception as error:  # a module that cannot be traced keeps all its weights
+        if of_the_machine(error):
+            raise
         return {}
     modules = dict(module.named_modules())
     times: dict[str, int] = {}

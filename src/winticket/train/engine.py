@@ -12,6 +12,7 @@ from winticket.sparse import Converted, Shape, break_even, candidates, missing, 
 from winticket.sparse import convert as converted_for
 from winticket.train.recipe import Recipe
 from winticket.train.stacked import may_stack
+from winticket.trouble import of_the_machine
 
 Engine = Literal["auto", "dense", "sparse"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -115,7 +116,9 @@ def _shapes(
     try:
         with torch.no_grad():
             module.eval()(example.clone())
-    except Exception:  # noqa: BLE001  # a user's module; training it will tell
+    except Exception as error:  # a user's module; training it will tell
+        if of_the_machine(error):
+            raise
         return {}
     finally:
         for handle in handles:
@@ -167,7 +170,9 @@ def trusted(
             wanted = functional_call(module.eval(), (masked, extra), (x.clone(),))
             given = functional_call(converted.module.eval(), (packed, extra), (x.clone(),))
         torch.testing.assert_close(given, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max() + 1e-6))
-    except Exception:  # noqa: BLE001  # whatever a user's module raises with a layer that is another
+    except Exception as error:  # whatever a user's module raises with a layer that is another
+        if of_the_machine(error):
+            raise
         return Converted(module)
     finally:
         module.train(was_training)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils.flop_counter import FlopCounterMode
 
+from winticket.trouble import of_the_machine
+
 
 @dataclass(frozen=True)
 class Forward:
@@ -61,7 +63,9 @@ def _count(module: nn.Module, example: Tensor) -> Forward | None:
     try:
         with torch.no_grad(), counter:
             module.eval()(example.clone())
-    except Exception:  # noqa: BLE001  # a user's module; training it will tell
+    except Exception as error:  # a user's module; training it will tell
+        if of_the_machine(error):
+            raise
         return None
     finally:
         for handle in handles:

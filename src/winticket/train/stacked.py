@@ -24,6 +24,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from winticket.sparse import SparseConv2d, batch_last, fuse, judged, missing
 from winticket.sparse import cross_entropy as compiled_loss
 from winticket.train.precision import Precision
+from winticket.trouble import of_the_machine
 
 Tensors = Mapping[str, Tensor]
 Gradients = Callable[[Tensors, Tensors, Tensor, Tensor], tuple[dict[str, Tensor], Tensor]]
@@ -147,7 +148,9 @@ def _choose(
             call, graph = _trace(lifted, example)
             laid = name.startswith("gradients") and _wants_batch_last(graph)
             return Lifted(call, stacked=True, traced=True, reason="", batch_last=laid)
-        except Exception as untraceable:  # noqa: BLE001  # whatever a user's module raises, the next way is tried
+        except Exception as untraceable:  # whatever a user's module raises, the next way is tried
+            if of_the_machine(untraceable):
+                raise
             reason = _first_line(untraceable)
         try:
             with warnings.catch_warnings():
@@ -155,13 +158,17 @@ def _choose(
                 lifted(*_copies(example))
             return Lifted(lifted, stacked=True, traced=False, reason=f"not traced: {reason}")
         except Exception as unstackable:
+            if of_the_machine(unstackable):
+                raise
             reason = f"cannot be stacked: {_first_line(unstackable)}"
             if how == "stacked":
                 raise ValueError(f"stacking was asked for, but this module {reason}") from unstackable
     first = tuple(_select(a, 0) if d == 0 else a for a, d in zip(example, dims, strict=True))
     try:
         single, traced = _trace(one, first)[0], True
-    except Exception as untraceable:  # noqa: BLE001
+    except Exception as untraceable:
+        if of_the_machine(untraceable):
+            raise
         single, traced, reason = one, False, f"{reason}; not traced: {_first_line(untraceable)}"
     return Lifted(_one_by_one(single, dims), stacked=False, traced=traced, reason=reason)
 

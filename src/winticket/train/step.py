@@ -9,6 +9,7 @@ from torch import Tensor
 from winticket.train.recipe import Recipe
 from winticket.train.stacked import Lifted
 from winticket.train.supermask import Supermask
+from winticket.trouble import of_the_machine
 
 Update = Callable[[Sequence[Tensor], float | Tensor], None]
 
@@ -117,6 +118,8 @@ class Step:
             replay()
             replayed = [t.clone() for t in self._changing()]
         except RuntimeError as failed:
+            if of_the_machine(failed):
+                raise
             self.unrecorded = f"recording failed: {str(failed).splitlines()[0]}"
             self._put_back(before, noise)
             return self._once(x, y, rate)

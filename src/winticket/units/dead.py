@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from winticket.trouble import of_the_machine
 from winticket.units.layout import PLAIN, Layout, layouts
 from winticket.units.stream import Stream, passed
 
@@ -99,7 +100,9 @@ def traced(module: nn.Module) -> fx.Graph | str:
     }
     try:
         return fx.Tracer().trace(module, concrete_args=defaults or None)
-    except Exception as error:  # noqa: BLE001 - a user's module may raise anything while it is traced
+    except Exception as error:
+        if of_the_machine(error):
+            raise
         first = (str(error).strip().splitlines() or [""])[0]
         return f"its graph cannot be traced ({type(error).__name__}: {first})"
 

@@ -215,3 +215,21 @@ def cleaned_up_after(*, path: str, seconds: float) -> int:
 
     Finalize(None, clean_up, exitpriority=10)
     return os.getpid()
+
+
+def slow(*, number: int, seconds: float, report: Report | None = None) -> int:
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if report is not None:
+            report(0, 1)
+        time.sleep(min(left, 0.02))
+    return number
+
+
+FAILED: list[float] = []
+
+
+def fail_slowly(*, seconds: float) -> None:
+    FAILED.append(seconds)
+    time.sleep(seconds)
+    raise ValueError("no")

@@ -87,6 +87,8 @@ class Watch:
             TextColumn("{task.fields[at]}", markup=False),
             console=self.console,
         )
+        self.elsewhere: dict[str, str] = {}
+        """What another command on the same store is training: who does, by key."""
         self.rows: dict[str, TaskID] = {}
         self.live = Live(
             console=self.console, get_renderable=self._drawing, refresh_per_second=5, transient=True
@@ -107,7 +109,10 @@ class Watch:
 
     def __call__(self, event: Happening) -> None:
         key = event.task.key
-        if event.kind == "started":
+        self.elsewhere.pop(key, None)
+        if event.kind == "elsewhere":
+            self._left_to(event.text or "another command", key)
+        elif event.kind == "started":
             self._close_row(key)
             self._start(key)
             self.rows[key] = self.bars.add_task(self._name(event.task.label), total=1.0, at="")
@@ -123,6 +128,13 @@ class Watch:
         if not self.console.is_terminal and time.monotonic() - self.spoke >= QUIET_SECONDS:
             self.spoke = time.monotonic()
             self._print(self._line())
+
+    def _left_to(self, who: str, key: str) -> None:
+        if who not in self.elsewhere.values():
+            self._print(
+                f"another command ({who}) works in this store too: each training is done by one of the two"
+            )
+        self.elsewhere[key] = who
 
     def _start(self, key: str) -> None:
         self.clocked[key] = Clocked(time.monotonic())
@@ -204,6 +216,7 @@ class Watch:
             (self.reused, "reused"),
             (self.failed, "failed"),
             (self.skipped, "skipped, needing one that failed"),
+            (len(self.elsewhere), "done by another command just now"),
         ):
             if count:
                 parts.append(f"{count} {word}")

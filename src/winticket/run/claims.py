@@ -63,12 +63,14 @@ class _Seen:
 class Claims:
     """The claims that one run holds on a store, renewed by a thread while it holds any.
 
-    `expiry` in seconds. In a store that only this process sees there are none, and everything may be taken.
+    `expiry` in seconds, by default `EXPIRY`. In a store that only this process sees there are none, and everything
+    may be taken.
     """
 
-    def __init__(self, store: Store, *, expiry: float = EXPIRY) -> None:
+    def __init__(self, store: Store, *, expiry: float | None = None) -> None:
         self._store, self._files = store, store.files
-        self._expiry, self._needed = expiry, not store.private
+        self._expiry = EXPIRY if expiry is None else expiry
+        self._needed = not store.private
         self._me = Claim(secrets.token_hex(8), host(), _boot(), os.getpid())
         self._held: dict[str, int] = {}  # key -> beat
         self._seen: dict[str, _Seen] = {}

@@ -1,0 +1,254 @@
+"""Claims: of several runs on one store each task is computed by one, and none waits for ever for another."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from run import jobs
+from winticket.run import Event, Store, StoreError, run, task
+from winticket.run import claims as claiming
+from winticket.run.claims import Claim, Claims, living
+from winticket.run.files import host
+
+KEY = "ab" + "0" * 62
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = Store(tmp_path / "runs")
+    made.check_writable()
+    return made
+
+
+def read(store: Store) -> Claim:
+    return msgspec.json.decode(store.files.read(f"claims/{KEY}.json"), type=Claim)
+
+
+def put(store: Store, claim: Claim) -> None:
+    store.files.write(f"claims/{KEY}.json", msgspec.json.encode(claim))
+
+
+def dead_pid() -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+    )
+    return int(done.stdout)
+
+
+def test_one_takes_and_the_other_sees_who_did(store: Store) -> None:
+    one, two = Claims(store), Claims(store)
+    assert one.take(KEY) is None
+    assert one.take(KEY) is None  # its own
+    other = two.take(KEY)
+    assert other is not None
+    assert other.who() == f"process {os.getpid()}"
+    assert not two.open(KEY)
+    assert [claim.pid for claim in living(store)] == [os.getpid()]
+    one.give_back(KEY)
+    assert two.open(KEY)
+    assert two.take(KEY) is None
+    one.give_back(KEY)  # no longer its own
+    assert read(store).owner == two._me.owner
+    two.close()
+    one.close()
+    assert store.claimed() == []
+
+
+def test_a_claim_of_a_process_that_is_gone_is_anybodys_at_once(store: Store) -> None:
+    mine = Claims(store)
+    put(store, msgspec.structs.replace(mine._me, owner="gone", pid=dead_pid()))
+    assert mine.take(KEY) is None
+    assert read(store).owner == mine._me.owner
+    mine.close()
+
+
+def test_a_claim_from_elsewhere_expires_by_the_watchers_own_clock(store: Store) -> None:
+    mine = Claims(store, expiry=0.3)
+    theirs = Claim("them", "elsewhere", "another boot", 1)
+    put(store, theirs)
+    os.utime(store.files._path(f"claims/{KEY}.json"), (0, 0))  # type: ignore[attr-defined]  # a clock that is years off
+    assert mine.take(KEY) == theirs
+    time.sleep(0.2)
+    put(store, msgspec.structs.replace(theirs, beat=1))  # renewed
+    assert not mine.open(KEY)
+    time.sleep(0.2)
+    assert mine.take(KEY) is not None
+    time.sleep(0.2)
+    assert mine.open(KEY)
+    assert mine.take(KEY) is None
+    mine.close()
+
+
+def test_a_held_claim_is_renewed_and_never_expires(store: Store) -> None:
+    one, two = Claims(store, expiry=0.3), Claims(store, expiry=0.3)
+    one.take(KEY)
+    until = time.monotonic() + 1.2
+    while time.monotonic() < until:
+        assert two.take(KEY) is not None
+        time.sleep(0.05)
+    assert read(store).beat >= 2
+    one.close()
+    two.close()
+
+
+def test_an_expired_claim_is_taken_over_by_exactly_one(store: Store) -> None:
+    for _ in range(20):
+        put(store, Claim("gone", host(), claiming._boot(), dead_pid()))
+        takers = [Claims(store) for _ in range(8)]
+        start = threading.Barrier(len(takers))
+        got: list[Claims] = []
+
+        def take(taker: Claims, start: threading.Barrier = start, got: list[Claims] = got) -> None:
+            start.wait()
+            if taker.take(KEY) is None:
+                got.append(taker)
+
+        threads = [threading.Thread(target=take, args=(taker,)) for taker in takers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(got) == 1
+        for taker in takers:
+            taker.close()
+
+
+def test_who_lost_its_claim_neither_renews_nor_removes_the_new_one(store: Store) -> None:
+    one = Claims(store, expiry=0.3)
+    one.take(KEY)
+    put(store, Claim("them", "elsewhere", "", 1))
+    one._renew_one(KEY, 5)
+    one.give_back(KEY)
+    assert read(store).owner == "them"
+    one.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"owner": 3}', b"[]", b"\xff"])
+def test_a_damaged_claim_expires_and_is_no_error(store: Store, content: bytes) -> None:
+    store.files.write(f"claims/{KEY}.json", content)
+    mine = Claims(store, expiry=0.1)
+    assert mine.take(KEY) is not None
+    assert living(store) == []
+    time.sleep(0.2)
+    assert mine.take(KEY) is None
+    mine.close()
+
+
+def test_a_claim_that_is_a_link_is_refused_and_not_followed(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "runs" / "claims").mkdir()
+    (tmp_path / "runs" / "claims" / f"{KEY}.json").symlink_to(tmp_path / "precious")
+    with pytest.raises(StoreError, match="links inside a store are not followed"):
+        Claims(store).take(KEY)
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+from run import jobs
+from winticket.run import run, task
+def tell(event):
+    print(event.kind, event.task.key, flush=True)
+if __name__ == "__main__":
+    tasks = [task(jobs.slow, number=n, seconds={seconds}) for n in range({count})]
+    outcomes = run(tasks, {store!r}, workers={workers}, on_event=tell)
+    print("computed", len(outcomes.computed), "reused", len(outcomes.reused))
+"""
+
+
+def start(tmp_path: Path, *, count: int = 6, seconds: float = 0.3, workers: int = 1) -> subprocess.Popen[str]:
+    script = tmp_path / "command.py"
+    tests = str(Path(__file__).parents[1])
+    script.write_text(
+        SCRIPT.format(
+            tests=tests, store=str(tmp_path / "runs"), count=count, seconds=seconds, workers=workers
+        )
+    )
+    return subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+
+
+def finished(command: subprocess.Popen[str]) -> tuple[list[str], int]:
+    """The keys that a command computed, and how many it found done."""
+    out, _ = command.communicate(timeout=120)
+    assert command.returncode == 0, out
+    lines = [line.split() for line in out.splitlines()]
+    return [key for kind, key, *_ in lines if kind == "finished"], int(lines[-1][3])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_two_commands_do_every_task_once(tmp_path: Path, workers: int) -> None:
+    one, two = (start(tmp_path, workers=workers) for _ in range(2))
+    (first, first_reused), (second, second_reused) = finished(one), finished(two)
+    assert len(set(first) & set(second)) == 0
+    assert len(first) + len(second) == 6
+    assert (first_reused, second_reused) == (len(second), len(first))
+    assert Store(tmp_path / "runs").claimed() == []
+
+
+def test_another_takes_over_from_one_that_was_killed(tmp_path: Path) -> None:
+    one = start(tmp_path, count=1, seconds=60.0)
+    assert one.stdout is not None
+    assert one.stdout.readline().startswith("started")
+    store, seen = Store(tmp_path / "runs"), []
+
+    def tell(event: Event) -> None:
+        seen.append(event.kind)
+        if event.kind == "elsewhere":
+            assert event.text == f"process {one.pid}"
+            one.send_signal(signal.SIGKILL)
+            one.wait()
+
+    def give_up() -> bool:  # it is ours now, and takes a minute
+        return "started" in seen
+
+    with pytest.raises(KeyboardInterrupt):
+        run([task(jobs.slow, number=0, seconds=60.0)], store, workers=0, on_event=tell, stop=give_up)
+    assert seen == ["elsewhere", "started"]
+    assert store.claimed() == []
+    one.stdout.close()
+
+
+def test_one_that_was_stopped_for_longer_than_the_expiry_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claiming, "EXPIRY", 0.5)
+    one = start(tmp_path, count=1, seconds=1.0, workers=0)
+    assert one.stdout is not None
+    assert one.stdout.readline().startswith("started")
+    one.send_signal(signal.SIGSTOP)
+    kinds: list[str] = []
+    slow = task(jobs.slow, number=0, seconds=1.0)
+    outcomes = run([slow], tmp_path / "runs", workers=0, on_event=lambda event: kinds.append(event.kind))
+    assert [kind for kind in kinds if kind != "progress"] == ["elsewhere", "started", "finished"]
+    assert outcomes.value(slow) == 0
+    one.send_signal(signal.SIGCONT)
+    keys, reused = finished(one)
+    assert len(keys) + reused == 1
+    assert Store(tmp_path / "runs").get(slow.key) == 0
+    assert Store(tmp_path / "runs").verify() == []
+
+
+def test_failures_of_another_command_are_heard_of_and_not_tried_again(tmp_path: Path) -> None:
+    bad = task(jobs.fail_slowly, seconds=0.5)
+    results = []
+
+    def go() -> None:
+        results.append(run([bad], tmp_path / "runs", workers=0))
+
+    threads = [threading.Thread(target=go) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [list(result.failed) for result in results] == [[bad.key]] * 2
+    assert len(jobs.FAILED) == 1

@@ -22,7 +22,9 @@ CIFAR = (3, 32, 32)
 
 
 def build(name: str, shape: tuple[int, ...] = (1, 28, 28), **options: Any) -> nn.Module:
-    return models.build(name, input_shape=shape, **{"classes": 10, "generator_seed": 0, **options})
+    return models.build(
+        name, input_shape=shape, **{"classes": 10, "generator_seed": 0, "trust": True, **options}
+    )
 
 
 def small(name: str) -> str:
@@ -492,7 +494,7 @@ def test_what_is_not_eligible_by_itself_can_be_included_by_name() -> None:
     ],
 )
 def test_bad_requests(name: str, shape: tuple[int, ...], classes: int, message: str) -> None:
-    for ask in (models.check, lambda *a, **k: models.build(*a, **k, generator_seed=0)):
+    for ask in (models.check, lambda *a, **k: models.build(*a, **k, generator_seed=0, trust=True)):
         with pytest.raises(ValueError, match=message):
             ask(name, input_shape=shape, classes=classes)
 

@@ -52,7 +52,7 @@ def test_pipes_devices_folders_and_large_files_are_refused_at_once(tmp_path: Pat
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").write_bytes(b"12345")
     assert read_file(tmp_path / "file", limit=5) == b"12345"
-    for name, says in (("pipe", "is a pipe"), ("file", "at most 4")):
+    for name, says in (("pipe", "a pipe and no file"), ("file", "at most 4")):
         with pytest.raises(Unreadable, match=says):
             read_file(tmp_path / name, limit=4)
     with pytest.raises(Unreadable, match="device"):
@@ -94,7 +94,8 @@ def test_the_header_of_a_sound_file_is_read() -> None:
         (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}', "does not stand"),
         (b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}', "truncated"),
         (b"{}", "damaged: its tensors need 0 bytes and 4"),
-        (b"not json", "malformed"),
+        (b"not json", "not a safetensors file"),
+        (b"{not json}", "damaged: its header: JSON is malformed"),
     ],
 )
 def test_headers_that_lie_are_refused(header: bytes, says: str) -> None:

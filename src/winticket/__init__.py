@@ -14,6 +14,19 @@ with winticket.edge_popup(model, 0.5) as learned:   # a mask that is learned, an
     my_training_loop(model, learned.parameters())
 """
 
+import os
+import sys
+
+_typed = getattr(sys, "orig_argv", [])
+if (
+    sys.argv[:1] == ["-m"]
+    and ("-m", "winticket") in zip(_typed, _typed[1:], strict=False)
+    and sys.path[:1] == [os.getcwd()]  # noqa: PTH109 - pathlib is not imported yet, and would be looked for there
+):
+    # `python -m winticket` has put the working directory first, where a file called like a module would be run in its
+    # place. `winticket.importing` looks there for the user's modules, after everywhere else.
+    sys.path[:1] = []
+
 from typing import TYPE_CHECKING, Any
 
 from winticket.version import __version__

@@ -11,7 +11,6 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -46,12 +45,15 @@ def read_file(path: str | os.PathLike[str], *, limit: int | None = None) -> byte
     with os.fdopen(descriptor, "rb") as stream:
         about = os.fstat(stream.fileno())
         if not stat.S_ISREG(about.st_mode):
-            raise Unreadable(f"{Path(path).name} is a {_kind(about.st_mode)}, not a file of data")
+            raise Unreadable(f"a {_kind(about.st_mode)} and no file of data")
         if limit is not None and about.st_size > limit:
-            raise Unreadable(f"it has {about.st_size} bytes, and at most {limit} are read")
-        data = stream.read() if limit is None else stream.read(limit + 1)
+            raise Unreadable(f"too large: {about.st_size} bytes, and at most {limit} are read")
+        try:
+            data = stream.read() if limit is None else stream.read(limit + 1)
+        except MemoryError:
+            raise Unreadable(f"too large for this machine's memory: {about.st_size} bytes") from None
     if limit is not None and len(data) > limit:
-        raise Unreadable(f"it has more than the {limit} bytes that are read")
+        raise Unreadable(f"too large: more than the {limit} bytes that are read")
     return data
 
 
@@ -125,10 +127,10 @@ def header_size(start: bytes) -> int:
     Errors: Unreadable for less, or for a length that no header has.
     """
     if len(start) < 8:
-        raise Unreadable(f"truncated: {len(start)} bytes")
+        raise Unreadable("not a safetensors file, or one cut off within its first bytes")
     size = int.from_bytes(start[:8], "little")
     if not 2 <= size <= LONGEST_HEADER:
-        raise Unreadable("not a safetensors file, or damaged: its header's length is impossible")
+        raise Unreadable("not a safetensors file: its header would be impossibly long")
     return 8 + size
 
 
@@ -143,8 +145,13 @@ def read_header(data: bytes, *, whole: bool = True) -> tuple[dict[str, Stored], 
     end = header_size(data)
     if len(data) < end:
         raise Unreadable(f"truncated: it has {len(data)} bytes and its header alone needs {end}")
-    told: dict[str, Any] = read_json(data[8:end], dict[str, Any], limit=LONGEST_HEADER)
-    metadata = converted(told.pop("__metadata__", None) or {}, dict[str, str])
+    if data[8:9] != b"{":
+        raise Unreadable("not a safetensors file: no JSON object stands at its beginning")
+    try:
+        told: dict[str, Any] = read_json(data[8:end], dict[str, Any], limit=LONGEST_HEADER)
+        metadata = converted(told.pop("__metadata__", {}), dict[str, str])
+    except Unreadable as error:
+        raise Unreadable(f"damaged: its header: {error}") from error
     tensors = {name: _stored(name, entry) for name, entry in told.items()}
     at = 0
     for name, one in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):

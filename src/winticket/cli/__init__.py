@@ -1,6 +1,6 @@
 """The command: what people type and see. Exit status 0: done; 1: failed while running; 2: the request was wrong."""
 
-import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,6 +8,7 @@ import typer
 from winticket.cli import comparing, searches, stores, transfers
 from winticket.cli.answers import Answers, flowing, show_warnings
 from winticket.cli.methods import methods
+from winticket.importing import forget_working_directory, look_in
 from winticket.version import __version__
 
 __all__ = ["app", "main"]
@@ -53,7 +54,7 @@ def _options(
 
 def main() -> None:
     """Run the command, and leave with its exit status."""
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # so that a user's package.module:build in this folder is found
+    forget_working_directory()
+    look_in(Path.cwd())  # a user's package.module:build in this folder is found, and nothing else there
     show_warnings()
     app()

@@ -1,6 +1,5 @@
 """store ls, verify, gc, and info: looking after what is kept."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,15 +120,17 @@ def gc(
 
 def _keys(file: Path) -> list[str]:
     """The keys of the trainings that a result document speaks of."""
+    from winticket.experiment.documents import Kept, read_document
+
     try:
-        keys = json.loads(file.read_text(encoding="utf-8"))["keys"]
-        if not isinstance(keys, list) or not keys:
-            raise TypeError("no list of keys")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        kept: Kept = read_document(file, Kept)
+        if not kept.keys:
+            raise ValueError("it names no training")
+    except (OSError, ValueError) as error:
         raise ValueError(
-            f"{file} is not a result document ({type(error).__name__}: {error}); give the result.json of a finished run"
+            f"{file} is not a result document ({error}); give the result.json of a finished run"
         ) from error
-    return keys
+    return kept.keys
 
 
 def _existing(path: str) -> "Store":

@@ -1,6 +1,7 @@
 """`winticket transfer`: tickets that one search found, trained on other data, by another recipe or in another width."""
 
 import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,6 +50,15 @@ def transfer(
     as_json: AsJson = False,
     retry_failed: Retry = False,
     quiet: Quiet = False,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trust",
+            metavar="NAME",
+            help="A module, dataset of the Hub or store URL that RESULT may name, since it is imported, fetched or "
+            "opened then; may be repeated. What this command line names itself is trusted.",
+        ),
+    ] = None,
     plan_only: Annotated[bool, typer.Option("--plan", help="Say what it would cost; run nothing.")] = False,
     **words: Any,
 ) -> None:
@@ -73,9 +83,9 @@ def transfer(
             check(to, {})
         from winticket.experiment import load_source, transferred
 
-        source, kept = load_source(result)
+        source, kept = load_source(result, trust=[*(trust or ()), *_named(words)])
         experiment = transferred(source, to, density=density or (), **given(words))
-        place = _there(kept, result) if store is None else store
+        place = _there(kept, result, trust or ()) if store is None else store
     if plan_only:
         preview(experiment, store=place, workers=workers, as_json=as_json, retry_failed=retry_failed)
         return
@@ -91,9 +101,22 @@ def transfer(
     )
 
 
-def _there(store: str, result: Path) -> str:
+def _named(words: Mapping[str, Any]) -> list[str]:
+    """The modules that the command line names."""
+    return [
+        str(value).partition(":")[0] for value in words.values() if isinstance(value, str) and ":" in value
+    ]
+
+
+def _there(store: str, result: Path, trust: Sequence[str]) -> str:
     """The store that a result names. FileNotFoundError where it is not there, since all would be computed again."""
     from winticket.run import Store
+
+    if "://" in store and store not in trust:
+        raise ValueError(
+            f"{result} names the store {store!r}, which would be connected to; if you know it, give it with --store, "
+            f"or say --trust {store}"
+        )
 
     if not Store(store).exists():
         raise FileNotFoundError(

@@ -1,12 +1,12 @@
 """Everything that can be asked for by name: methods, and what the rooms offer."""
 
-import importlib
 from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from winticket import allocate, controls, criteria, procedures, rewind, schedules
 from winticket.catalogue import choose
+from winticket.importing import import_named
 from winticket.pairing import usual
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def resolve(room: ModuleType, name: str, *, what: str) -> Callable[..., Any]:
     if ":" in name:
         place, _, function = name.partition(":")
         try:
-            found = getattr(importlib.import_module(place), function)
+            found = getattr(import_named(place), function)
         except Exception as error:  # a user's module may raise anything
             raise ValueError(
                 f"{name!r} cannot be imported ({type(error).__name__}: {error}); give package.module:function of a "

@@ -1,10 +1,10 @@
 """Reports that are there already: that of the same experiment is renewed, that of another one is not overwritten."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from winticket.experiment.documents import Compared, Reported, read_document
 from winticket.places import RESULT
 
 GROWS = frozenset({"carried", "controls", "density", "gate", "levels", "methods", "replicates"})
@@ -26,17 +26,16 @@ def require_own_report(folder: Path, described: Mapping[str, Any], *, fingerprin
         return
     advice = "give another folder with --out, or remove this one"
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        there = document["experiment"]
+        document: Reported = read_document(file, Reported)
+        there = document.experiment
         differ = _differences(there, described)
-        if document["data"]["fingerprint"] != fingerprint:
+        if document.data.fingerprint != fingerprint:
             changed = "the data have changed since"
-            other = f"data is {there['data']} there and {described['data']} here"
-            differ.insert(0, changed if there["data"] == described["data"] else other)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            other = f"data is {there.get('data')} there and {described['data']} here"
+            differ.insert(0, changed if there.get("data") == described["data"] else other)
+    except (OSError, ValueError, TypeError) as error:
         raise ValueError(
-            f"the output folder {str(folder)!r} has a {RESULT} that is no result of a search "
-            f"({type(error).__name__}: {error}); {advice}"
+            f"the output folder {str(folder)!r} has a {RESULT} that is no result of a search ({error}); {advice}"
         ) from error
     if differ:
         more = f"; and {len(differ) - _SHOWN} more" if len(differ) > _SHOWN else ""
@@ -53,11 +52,11 @@ def require_own_comparison(folder: Path, here: Mapping[str, Any]) -> None:
         return
     advice = "give another folder with --out, or remove this one"
     try:
-        differ = _differences(json.loads(file.read_text(encoding="utf-8"))["comparison"], here)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        document: Compared = read_document(file, Compared)
+        differ = _differences(document.comparison, here)
+    except (OSError, ValueError, TypeError) as error:
         raise ValueError(
-            f"the output folder {str(folder)!r} has a {COMPARISON} of another kind or version "
-            f"({type(error).__name__}: {error}); {advice}"
+            f"the output folder {str(folder)!r} has a {COMPARISON} of another kind or version ({error}); {advice}"
         ) from error
     if differ:
         raise ValueError(
@@ -73,7 +72,7 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any], *, within: s
     for name in there:
         if name in NO_MATTER or name not in here or there[name] == here[name]:
             continue
-        if isinstance(there[name], Mapping):
+        if isinstance(there[name], Mapping) and isinstance(here[name], Mapping):
             differ += _differences(there[name], here[name], within=f"{name} ")
         elif name not in GROWS or not _is_more(here[name], there[name]):
             words = f"{within}{name.replace('_', ' ')}"

@@ -1,22 +1,22 @@
 """The experiment that a result document speaks of, to go on from."""
 
-import json
 import os
 import warnings
-from dataclasses import fields
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from winticket.experiment.documents import Found, entries, experiment_of
 from winticket.experiment.plan import plan
-from winticket.experiment.spec import RECIPE_FIELDS, Experiment
+from winticket.experiment.spec import Experiment
+from winticket.outside import Unreadable, converted
 from winticket.places import RESULT, result_file
 from winticket.ticket import Ticket, TicketFileError
-from winticket.train import Recipe
 
 
-def load_source(path: str | os.PathLike[str]) -> tuple[Experiment, str]:
+def load_source(path: str | os.PathLike[str], *, trust: Sequence[str] = ()) -> tuple[Experiment, str]:
     """The experiment of a result.json, or of the one in a folder, and the store that has its trainings.
 
+    `trust` names modules and datasets that the document may have imported and fetched, since it may come from anybody.
     FileNotFoundError where there is none. ValueError where the file is no result document, one of a transfer or a
     comparison, or a ticket: one alone cannot be judged. A RuntimeWarning says where the same experiment has other
     trainings today (another version, data or model), which would be computed.
@@ -25,31 +25,25 @@ def load_source(path: str | os.PathLike[str]) -> tuple[Experiment, str]:
     if file.suffix == ".safetensors":
         raise ValueError(_alone(file))
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        if "rows" in document and "budget_steps" in document:
+        there = entries(file)
+        if "rows" in there and "budget_steps" in there:
             raise _NoSourceError(
                 f"{file} is the result of a comparison, whose methods each found tickets of their own; run "
                 "`winticket find` with the method that you mean and give its result.json"
             )
-        found, store, keys = document["experiment"], str(document["store"]), set(document["keys"])
-        recipe = Recipe(**{name: _fixed(found[name]) for name in RECIPE_FIELDS})
-        names = [f.name for f in fields(Experiment) if f.name not in ("recipe", "rate")]
-        # A rate that densities were said in place of is not told.
-        rate = {} if found["rate"] is None else {"rate": found["rate"]}
-        own: dict[str, Any] = {name: _fixed(found[name]) for name in names}
-        for name in ("criterion", "rewind"):  # which not every method takes
-            if own[name] is None:
-                del own[name]
-    except _NoSourceError:
+        found = converted(there, Found)
+        if found.experiment.get("source"):
+            raise _NoSourceError(
+                f"{file} is the result of a transfer; give that of the run that found the tickets"
+            )
+        experiment = experiment_of(found.experiment, trust=trust, where=str(file))
+    except (_NoSourceError, FileNotFoundError):
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, Unreadable) as error:
         raise ValueError(
-            f"{file} is not a result document of this version ({type(error).__name__}: {error}); give the result.json "
-            "of a finished run"
+            f"{file} is not a result document of this version ({error}); give the result.json of a finished run"
         ) from error
-    if found.get("source"):
-        raise ValueError(f"{file} is the result of a transfer; give that of the run that found the tickets")
-    experiment = Experiment(recipe=recipe, **own, **rate)
+    store, keys = found.store, set(found.keys)
     if {t.key for t in plan(experiment).tasks.values()} != keys:
         warnings.warn(
             f"{file} was made by another version, or its data or model have changed since: its tickets are found anew",
@@ -79,7 +73,3 @@ def _alone(path: Path) -> str:
         f"its own. To carry over those of {number}, {which}. To train this one by itself, do it in a loop of your own: "
         f"`with winticket.masked(model, winticket.Ticket.load({str(path)!r})): train(model)`"
     )
-
-
-def _fixed(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

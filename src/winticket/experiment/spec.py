@@ -33,6 +33,8 @@ from winticket.train import Engine, Recipe, check_changes, check_engine
 SPLITS = dict.fromkeys(("auto", "shared", "own"))
 SMALL = 2**24
 """Values in a dataset up to which each replicate may hold a split of its own (64 MiB as float32)."""
+MOST_LEVELS = 1000
+MOST_TRAININGS = 200_000
 RECIPE_FIELDS = tuple(f.name for f in fields(Recipe))
 
 
@@ -123,6 +125,15 @@ class Experiment:
                 raise ValueError(f"control {name!r} is given twice; each control is one arm")
         for name in ("levels", "replicates", "stack"):
             _whole(name, getattr(self, name), least=1)
+        if self.levels > MOST_LEVELS:
+            raise ValueError(f"levels is {self.levels}; at most {MOST_LEVELS:,} are planned")
+        stacks = -(-self.replicates // self.stack)
+        if stacks * self.levels * (1 + len(self.controls)) > MOST_TRAININGS:
+            raise ValueError(
+                f"{self.replicates} replicates at {self.levels} levels are more than {MOST_TRAININGS:,} trainings of "
+                f"stacks of {self.stack}, the most that one plan has; ask for fewer, or for several experiments with "
+                "seeds of their own"
+            )
         _whole("seed", self.seed, least=None)
         _whole("rewind_step", self.rewind_step, least=0)
         for name in ("rate", "output_rate", "conv_rate"):

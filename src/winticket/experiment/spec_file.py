@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 from winticket.experiment.spec import Experiment
+from winticket.importing import look_in
 from winticket.places import require_file
 
 
 def load_spec(path: str | os.PathLike[str], *, variant: str = "experiment") -> Experiment:
     """The experiment that a Python file defines under the name `variant`.
 
-    The file's folder is put on sys.path, so that it may import what lies beside it. Raises FileNotFoundError, or
+    The file may import what lies beside it, which is looked for after everything else. Raises FileNotFoundError, or
     ValueError where the file does not run or has no such experiment.
     """
     file = Path(path)
@@ -22,9 +23,7 @@ def load_spec(path: str | os.PathLike[str], *, variant: str = "experiment") -> E
     if spec is None or spec.loader is None:
         raise ValueError(f"{file} is not a Python file (.py); give one that defines `experiment`")
     module = importlib.util.module_from_spec(spec)
-    folder = str(file.parent.resolve())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    look_in(file.parent)
     sys.modules[name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)

@@ -127,6 +127,7 @@ def build(
     generator_seed: int,
     init: str | None = None,
     tokens: bool = False,
+    trust: bool = False,
 ) -> nn.Module:
     """The model of that name, for examples of `input_shape` and so many classes, freshly initialised.
 
@@ -136,11 +137,19 @@ def build(
     a user's own function with keyword arguments `input_shape` and `classes`; what it draws from torch's global
     generator comes from `generator_seed`, and the module keeps its initialisation unless `init` names one.
 
+    With `trust`, a user's module may be imported and its function called; without, it is refused, since a name often
+    comes from a file (`models.build(**ticket.about["build"])`) and the file would then decide what runs.
+
     `init` is one of SCHEMES; left out, it is `default_init(name)`. The same arguments give the same bits.
     Raises ValueError as `check` does, for an unknown scheme, or where a user's module does not map
     [N, *input_shape] to [N, classes] (tokens [N, T] to [N, T, classes]); TypeError where a user's function
     returns no module.
     """
+    if ":" in name and not trust:
+        raise ValueError(
+            f"model {name!r} is a function in a module of somebody's own, which would be imported and called; if you "
+            "know it, add trust=True"
+        )
     check(name, input_shape=input_shape, classes=classes, tokens=tokens)
     scheme = default_init(name) if init is None else init
     if scheme is not None:

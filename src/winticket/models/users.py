@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from winticket.importing import import_named
 from winticket.models.nearest import nearest
 
 
@@ -17,7 +17,7 @@ def imported(name: str) -> Callable[..., object]:
     if not path or not attribute.isidentifier():
         raise ValueError(f"model {name!r} should read package.module:build, a module and a function in it")
     try:
-        module = importlib.import_module(path)
+        module = import_named(path)
     except Exception as error:
         raise ValueError(
             f"model {name!r}: importing {path!r} failed with {type(error).__name__}: {error}; "
@@ -40,7 +40,7 @@ def users(name: str, input_shape: tuple[int, ...], classes: int, seed: int, *, t
         torch.default_generator.manual_seed(seed)
         try:
             module = function(input_shape=input_shape, classes=classes)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ValueError(
                 f"model {name!r}: calling it with input_shape={input_shape}, classes={classes} failed with "
                 f"{type(error).__name__}: {error}"
@@ -60,7 +60,7 @@ def _check_logits(
     try:
         with torch.no_grad():
             logits = module.eval()(blank)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         kind = "tokens" if tokens else "inputs"
         raise ValueError(
             f"model {name!r} does not take {kind} [N, {', '.join(map(str, input_shape))}]: "

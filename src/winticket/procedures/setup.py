@@ -1,7 +1,6 @@
 """What a training is asked for: data, model and recipe as plain values, the same for every arm and replicate."""
 
 import hashlib
-import importlib
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from importlib.machinery import ModuleSpec
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from winticket import data as datasets
 from winticket import models, train
 from winticket.data import Dataset, Source, Split
+from winticket.importing import import_named
 from winticket.run import Unavailable
 from winticket.ticket import Seeds, State
 from winticket.train import Engine, Recipe
@@ -86,6 +86,7 @@ class Setup:
             init=self.init,
             generator_seed=seed,
             tokens=self.tokens,
+            trust=True,
         )
         weights = {name: p.detach().clone() for name, p in module.named_parameters()}
         return State(weights, {name: b.detach().clone() for name, b in module.named_buffers()}, {}, 0)
@@ -140,7 +141,7 @@ def model_source(model: str) -> str | None:
     if ":" not in model:
         return None
     name, file = _file(model)
-    spec = importlib.import_module(name).__spec__
+    spec = import_named(name).__spec__
     if name not in _IMPORTED or _IMPORTED[name][0] is not spec:  # for the first time, or reloaded since
         _IMPORTED[name] = (spec, hashlib.sha256(file.read_bytes()).hexdigest())
     return _IMPORTED[name][1]
@@ -162,7 +163,7 @@ _IMPORTED: dict[str, tuple[ModuleSpec | None, str]] = {}
 
 def _file(model: str) -> tuple[str, Path]:
     name = model.partition(":")[0]
-    file = getattr(importlib.import_module(name), "__file__", None)
+    file = getattr(import_named(name), "__file__", None)
     if file is None:  # defined interactively, where no worker could find it either
         raise ValueError(f"model {model!r}: {name} is in no file; put it into a module of its own")
     return name, Path(file)
@@ -173,7 +174,9 @@ def _module(
     model: str, source: str | None, *, shape: tuple[int, ...], classes: int, init: str | None, tokens: bool
 ) -> nn.Module:
     del source  # part of what is remembered, since an edited model is another one
-    return models.build(model, input_shape=shape, classes=classes, init=init, generator_seed=0, tokens=tokens)
+    return models.build(
+        model, input_shape=shape, classes=classes, init=init, generator_seed=0, tokens=tokens, trust=True
+    )
 
 
 @lru_cache(maxsize=64)

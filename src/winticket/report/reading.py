@@ -213,11 +213,12 @@ def lines_to_use(document: Document) -> list[str]:
     ticket = document.get("ticket")
     if ticket is None:
         return []
+    own = ", trust=True" if ":" in str(said(document, "model")) else ""
     return [
         "import winticket",
         "",
         f"ticket = winticket.Ticket.load({json.dumps(str(ticket), ensure_ascii=False)})",
-        'model = winticket.models.build(**ticket.about["build"])  # or your own network with the same weights',
+        f'model = winticket.models.build(**ticket.about["build"]{own})  # or your own network with the same weights',
         "with winticket.masked(model, ticket):  # its weights and its mask",
         "    my_training_loop(model)  # your own loop, your own optimiser",
     ]

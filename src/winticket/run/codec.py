@@ -1,19 +1,22 @@
 """A value as one safetensors file: tensors, and a JSON tree in the header that says how they hang together.
 
-Never pickle; no class is looked up outside winticket unless its module is already imported and it says
-`__storable__ = True`. Coding is exact to the bit: bool tensors are bit-packed, float tensors that are mostly
+Never pickle; a class is looked up only if it declares `__storable__ = True`, and outside winticket only in modules
+that are imported already. Coding is exact to the bit: bool tensors are bit-packed, float tensors that are mostly
 zeros (of either sign) are kept as packed positions and values, and equal tensors are kept once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import importlib
 import json
 import math
 import struct
 import sys
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, cast
 
 import msgspec
@@ -23,10 +26,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from winticket import outside
+from winticket.outside import Unreadable, read_json
+from winticket.outside import header_size as whole_header
+from winticket.outside import read_header as file_header
 
 from .errors import Damaged, StoreError
-from .keys import Json, canonical_text, is_ours, resolve
+from .keys import Json, canonical_text, is_ours
 
 FORMAT = 1
 _HEADER = "winticket"  # the one entry of the file's metadata
@@ -53,7 +58,7 @@ def encode(value: object, about: Mapping[str, Json] | None = None) -> bytes:
     """The file's bytes; `about` is kept beside the value and outside its digest.
 
     Values: None, bool, int, float, str, bytes, list, tuple, dict with str or int keys, torch.Tensor, and
-    frozen dataclasses of these from winticket or with `__storable__ = True`.
+    frozen dataclasses of these that declare `__storable__ = True`.
     Errors: TypeError naming the place of anything else.
     """
     pieces = _Pieces()
@@ -105,7 +110,7 @@ def _rebuilt(reader: _Reader, tree: object) -> object:
 def _load(data: bytes, *, check: bool) -> tuple[Any, dict[str, Tensor]]:
     header = read_header(data)
     try:
-        outside.read_header(data)
+        file_header(data)
         tensors = safetensors.torch.load(data)
     except (safetensors.SafetensorError, ValueError, RuntimeError, KeyError) as error:
         raise Damaged(f"truncated or damaged: {error}") from error
@@ -117,20 +122,18 @@ def _load(data: bytes, *, check: bool) -> tuple[Any, dict[str, Tensor]]:
 def header_size(start: bytes) -> int:
     """How many bytes from the file's start `read_header` needs; `start` is the first eight or more."""
     try:
-        return outside.header_size(start)
-    except outside.Unreadable as error:
+        return whole_header(start)
+    except Unreadable as error:
         raise Damaged(str(error)) from error
 
 
 def read_header(data: bytes) -> dict[str, Any]:
     """format, tree, digest and about, from the file's first `header_size` bytes (more do not hurt)."""
     try:
-        _, metadata = outside.read_header(data, whole=False)
-        header = outside.read_json(metadata.get(_HEADER, ""), _Header)
-    except outside.Unreadable as error:
-        if str(error).startswith("truncated"):
-            raise Damaged(str(error)) from error
-        raise Damaged(f"damaged, or not written by winticket: {error}") from error
+        _, metadata = file_header(data, whole=False)
+        header = read_json(metadata.get(_HEADER, ""), _Header)
+    except Unreadable as error:
+        raise Damaged(f"{error}; damaged, or not written by winticket") from error
     if header.format < 1:
         raise Damaged(f"damaged: format {header.format!r}")
     if header.format > FORMAT:
@@ -268,13 +271,18 @@ def _storable_path(value: object, where: str) -> str:
     path = f"{kind.__module__}:{kind.__qualname__}"
     if not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         raise TypeError(f"value{where}: dataclass {path} is not frozen, so it is not stored")
-    if not is_ours(kind.__module__) and getattr(kind, "__storable__", False) is not True:
+    if not _declared(kind):
         raise TypeError(
             f"value{where}: dataclass {path} is not stored unless it declares __storable__ = True"
         )
     if "<locals>" in path:
         raise TypeError(f"value{where}: dataclass {path} is local to a function and could not be found again")
     return path
+
+
+def _declared(kind: type) -> bool:
+    """Whether a class itself, and not one that it inherits from, says that files may make one."""
+    return vars(kind).get("__storable__") is True
 
 
 class _Reader:
@@ -330,17 +338,30 @@ class _Reader:
 
 
 def _storable(path: str) -> Any:
-    module = path.partition(":")[0]
-    if not is_ours(module) and module not in sys.modules:
+    """The class of a record in a file; nothing is imported for a file but winticket's own rooms.
+
+    It has to be a frozen dataclass that declares itself storable, in the module that defines it: so a file can neither
+    run a function, nor build what was not meant to come from files, nor reach a class by way of another module.
+    """
+    module, _, name = path.partition(":")
+    if is_ours(module) and module.split(".")[1:2] not in (["__main__"], ["cli"]):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+    if module not in sys.modules:
         raise StoreError(
             f"holds a {path}; modules named in a file are not imported unless they are winticket's: "
             f"import {module} first"
         )
-    try:
-        kind = resolve(path)
-    except ValueError as error:
-        raise StoreError(f"holds a {path}, which this version does not have: {error}") from error
-    frozen = isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
-    if not frozen or not (is_ours(module) or getattr(kind, "__storable__", False) is True):
-        raise StoreError(f"holds a {path}, which is not a dataclass that may be stored")
+    kind: Any = sys.modules[module]
+    for part in name.split("."):
+        kind = vars(kind).get(part) if isinstance(kind, (type, ModuleType)) else None
+    if kind is None and is_ours(module):
+        raise StoreError(f"holds a {path}, which this version does not have")
+    own = isinstance(kind, type) and (kind.__module__, kind.__qualname__) == (module, name)
+    parameters = vars(kind).get("__dataclass_params__") if own else None
+    if parameters is None or not parameters.frozen or not _declared(kind):
+        raise StoreError(
+            f"holds a {path}, which is not a dataclass that may be stored: a frozen one that declares it, in the "
+            "module that defines it"
+        )
     return kind

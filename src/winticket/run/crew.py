@@ -18,6 +18,8 @@ from queue import SimpleQueue
 from types import ModuleType
 from typing import Any, Protocol
 
+from winticket.importing import know, known
+
 from .errors import RunError
 from .store import Store
 from .task import Node
@@ -25,6 +27,7 @@ from .work import Desk, Message, attempt
 
 Hear = Callable[[int, Message], None]  # worker's number, message
 _START_TRIES = 3
+_SAFE = "PYTHONSAFEPATH"  # Python then does not put the working directory first where it looks for modules
 _LEAVE_SECONDS = 5.0
 
 
@@ -148,7 +151,9 @@ class Pool:
     def _start(self) -> int:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
-            target=serve, args=(theirs, self._store, self._seconds), name=f"winticket-{self._started}"
+            target=serve,
+            args=(theirs, self._store, self._seconds, known()),
+            name=f"winticket-{self._started}",
         )
         with _plain_start(hide_main=not self._main_needed):
             process.start()
@@ -258,9 +263,9 @@ def _plain_start(*, hide_main: bool) -> Iterator[None]:
         resource_tracker.ensure_running()  # starting it lets Ctrl-C through again, so it comes first
         held = set(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}))
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    kept = {name: os.environ.get(name) for name in names}
+    kept = {name: os.environ.get(name) for name in (*names, _SAFE)}
     main = sys.modules["__main__"]
-    os.environ.update(dict.fromkeys(names, "1"))
+    os.environ.update(dict.fromkeys((*names, _SAFE), "1"))
     if hide_main:
         sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -276,9 +281,15 @@ def _plain_start(*, hide_main: bool) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def serve(line: Connection, store: Store, checkpoint_seconds: float) -> None:
+def serve(
+    line: Connection,
+    store: Store,
+    checkpoint_seconds: float,
+    modules: tuple[tuple[str, ...], tuple[str, ...]],
+) -> None:
     """A worker's life: take nodes, compute, tell; end when the parent says so, closes the line or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    know(modules)
     import torch
 
     os.dup2(2, 1)  # what a task prints must not mix with what the program prints

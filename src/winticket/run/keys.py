@@ -6,13 +6,14 @@ import dataclasses
 import difflib
 import functools
 import hashlib
-import importlib
 import inspect
 import json
 import math
 import sys
 from collections.abc import Callable
 from typing import TypeAlias
+
+from winticket.importing import import_named
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -49,7 +50,7 @@ def resolve(path: str) -> object:
     if not (module and colon and name):
         raise ValueError(f"{path!r} is not an import path; write package.module:name")
     try:
-        found: object = importlib.import_module(module)
+        found: object = import_named(module)
     except ImportError as error:
         raise ValueError(f"{path!r} cannot be imported: {error}") from error
     for part in name.split("."):

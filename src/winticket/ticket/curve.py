@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ class Curve:
     nan stands for a value that was not measured. `pace_accuracy` is measured at every point, on the first
     few hundred validation examples (all of them where there are no more); the speed of learning is read from it.
     """
+
+    __storable__: ClassVar[bool] = True
 
     step: Tensor
     train_loss: Tensor

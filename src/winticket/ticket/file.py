@@ -32,8 +32,9 @@ import platform
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import torch
 from safetensors import SafetensorError
@@ -41,12 +42,45 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
+from winticket.outside import Stored, Unreadable, converted, header_size, read_file, read_header, read_json
+from winticket.units import Layout
 from winticket.version import __version__
 
 FORMAT_VERSION = 1
 GROUPS = ("mask", "weights", "buffers", "optimizer")
 _KEY = "winticket"
-_LONGEST_HEADER = 100_000_000  # safetensors' own limit, in bytes
+_Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+
+
+class _Layer(msgspec.Struct):
+    kept: _Count
+    total: _Count
+    shape: list[_Count]
+    layout: Layout | None = None
+
+
+class _Seeds(msgspec.Struct):
+    root: int
+    replicate: int
+
+
+class _Version(msgspec.Struct):
+    version: int
+
+
+class _Document(msgspec.Struct):
+    """The types of the metadata's entry, as the module's docstring lays down."""
+
+    version: int
+    origin: str
+    step: _Count
+    seeds: _Seeds
+    about: dict[str, Any]
+    tensors: dict[str, list[str]]
+    density: float
+    layers: dict[str, _Layer]
+    excluded: list[str]
+    sha256: str
 
 
 class TicketFileError(ValueError):
@@ -88,21 +122,25 @@ def read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     format, or damaged.
     """
     try:
-        content = path.read_bytes()
+        content = read_file(path)
+        header, metadata = read_header(content)
     except FileNotFoundError:
         raise TicketFileError(f"there is no ticket file at {path}; check the path") from None
     except OSError as error:
         raise TicketFileError(f"the ticket file {path} cannot be read: {error.strerror}") from error
-    header, data = _whole(path, content)
-    document = _trusted_document(path, header, data)
+    except Unreadable as error:
+        raise TicketFileError(f"{path} is {error}; copy or make it again") from error
+    document, layers = _trusted_document(path, metadata, header, content)
     try:
         flat = load_safetensors(content)
         groups = {
             group: {name: flat[f"{group}/{name}"] for name in document["tensors"][group]} for group in GROUPS
         }
-        shapes = {name: layer["shape"] for name, layer in document["layers"].items()}
-        groups["mask"] = {name: _unpacked(bits, shapes[name]) for name, bits in groups["mask"].items()}
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        groups["mask"] = {name: _unpacked(bits, layers[name].shape) for name, bits in groups["mask"].items()}
+        for name, keep in groups["mask"].items():
+            if (int(keep.sum()), keep.numel()) != (layers[name].kept, layers[name].total):
+                raise ValueError(f"the mask of layer {name!r} keeps another number than is said")
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise TicketFileError(f"{path} is damaged: its parts do not fit each other ({error})") from error
     return groups, document
 
@@ -126,57 +164,38 @@ def _split(content: bytes) -> tuple[dict[str, Any], bytes]:
     return json.loads(content[8:end]), content[end:]
 
 
-def _whole(path: Path, content: bytes) -> tuple[dict[str, Any], bytes]:
-    """Header and tensor bytes of a file's content; TicketFileError unless it is complete safetensors."""
-    length = int.from_bytes(content[:8], "little")
-    if len(content) < 9 or length > _LONGEST_HEADER or content[8:9] != b"{":
-        raise TicketFileError(
-            f"{path} is not a ticket: not a safetensors file (or one cut off within its first bytes)"
-        )
-    if len(content) < 8 + length:
-        raise TicketFileError(
-            f"{path} is truncated: it has {len(content)} bytes and its header alone needs {8 + length}; "
-            "copy or make it again"
-        )
-    try:
-        header, data = _split(content)
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        needed = max(ends, default=0)
-    except (ValueError, TypeError, KeyError, IndexError) as error:
-        raise TicketFileError(f"{path} is damaged, or not a safetensors file: {error}") from error
-    if len(data) < needed:
-        raise TicketFileError(
-            f"{path} is truncated: its tensors need {needed} bytes and {len(data)} are there; "
-            "copy or make it again"
-        )
-    return header, data
-
-
-def _trusted_document(path: Path, header: dict[str, Any], data: bytes) -> dict[str, Any]:
+def _trusted_document(
+    path: Path, metadata: Mapping[str, str], header: Mapping[str, Stored], content: bytes
+) -> tuple[dict[str, Any], dict[str, _Layer]]:
     """The "winticket" object of the header; TicketFileError if it is absent, newer, or fails its checksum."""
-    metadata = header.get("__metadata__") or {}
     if _KEY not in metadata:
         raise TicketFileError(
             f"{path} is a safetensors file but not a ticket: its metadata has no {_KEY!r} entry "
             f"(entries: {', '.join(metadata) or 'none'}); Ticket.save writes tickets"
         )
     try:
-        document: dict[str, Any] = json.loads(metadata[_KEY])
-        version = int(document["version"])
-    except (ValueError, TypeError, KeyError) as error:
+        version = read_json(metadata[_KEY], _Version).version
+        if version > FORMAT_VERSION:
+            raise TicketFileError(
+                f"{path} has format version {version}; winticket {__version__} reads up to {FORMAT_VERSION}: "
+                "upgrade winticket"
+            )
+        document = read_json(metadata[_KEY], dict[str, Any])
+        layers = converted(document, _Document).layers
+    except Unreadable as error:
         raise TicketFileError(f"{path} is damaged: its {_KEY!r} metadata cannot be read ({error})") from error
-    if version > FORMAT_VERSION:
-        raise TicketFileError(
-            f"{path} has format version {version}; winticket {__version__} reads up to {FORMAT_VERSION}: "
-            "upgrade winticket"
-        )
+    entries = {
+        name: {"dtype": one.dtype, "shape": list(one.shape), "data_offsets": [one.start, one.end]}
+        for name, one in header.items()
+    }
+    data = content[header_size(content) :]
     try:
-        sound = document.get("sha256") == _checksum(document, header, data)
-    except (TypeError, KeyError, ValueError):
+        sound = document["sha256"] == _checksum(document, entries, data)
+    except (TypeError, KeyError, ValueError, RecursionError):
         sound = False
     if not sound:
         raise TicketFileError(f"{path} is damaged: its checksum does not match; copy or make it again")
-    return document
+    return document, layers
 
 
 def _checksum(document: Mapping[str, Any], header: Mapping[str, Any], data: bytes) -> str:

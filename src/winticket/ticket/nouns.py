@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from winticket.ticket import file
 from winticket.ticket.curve import Curve
+from winticket.ticket.file import TicketFileError
 from winticket.units import PLAIN, Layout, gone, zeroed
 
 Weights: TypeAlias = Mapping[str, Tensor]
@@ -43,6 +44,8 @@ class Mask:
     transposed convolution for instance); allocations, criteria and controls go by it.
     Raises TypeError, naming the layer, where a tensor is not bool.
     """
+
+    __storable__: ClassVar[bool] = True
 
     keep: Mapping[str, Tensor]
     layout: Mapping[str, Layout] = field(default_factory=dict)
@@ -132,6 +135,8 @@ class State:
     the optimiser's tensors by name (empty where it starts afresh); `step` counts updates made so far.
     """
 
+    __storable__: ClassVar[bool] = True
+
     weights: Weights
     buffers: Weights
     optimizer: Weights
@@ -147,6 +152,8 @@ class State:
 @dataclass(frozen=True)
 class Seeds:
     """Where all randomness of one replicate comes from: the experiment's root and the replicate's number."""
+
+    __storable__: ClassVar[bool] = True
 
     root: int
     replicate: int
@@ -172,6 +179,8 @@ class Ticket:
     recipe, data fingerprint). Raises ValueError where mask and weights do not fit each other or `about`
     is not JSON (a nan is not: write None).
     """
+
+    __storable__: ClassVar[bool] = True
 
     mask: Mask
     start: State
@@ -275,24 +284,30 @@ class Ticket:
         """
         tensors, document = file.read(Path(path))
         said = {name: layer.get("layout") for name, layer in document["layers"].items()}
-        layout = {name: Layout(**options) for name, options in said.items() if options}
-        return cls(
-            mask=Mask(tensors["mask"], layout),
-            start=State(
-                weights=tensors["weights"],
-                buffers=tensors["buffers"],
-                optimizer=tensors["optimizer"],
-                step=document["step"],
-            ),
-            origin=document["origin"],
-            seeds=Seeds(**document["seeds"]),
-            about=document["about"],
-        )
+        try:
+            return cls(
+                mask=Mask(
+                    tensors["mask"], {name: Layout(**options) for name, options in said.items() if options}
+                ),
+                start=State(
+                    weights=tensors["weights"],
+                    buffers=tensors["buffers"],
+                    optimizer=tensors["optimizer"],
+                    step=document["step"],
+                ),
+                origin=document["origin"],
+                seeds=Seeds(**document["seeds"]),
+                about=document["about"],
+            )
+        except (TypeError, ValueError, RecursionError) as error:
+            raise TicketFileError(f"{path} is damaged: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
     """What one training run left: its ticket, the states saved on the way (by step), and its curve."""
+
+    __storable__: ClassVar[bool] = True
 
     ticket: Ticket
     saved: Mapping[int, State]
@@ -314,6 +329,8 @@ class Failed:
     `step` is the update at which it failed; None where that is not known. `failed_replicate` marks the class
     for the plan, which hands such a value on through every stage of that replicate.
     """
+
+    __storable__: ClassVar[bool] = True
 
     failed_replicate: ClassVar[bool] = True
 

@@ -10,6 +10,8 @@ Optimizer = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["constant", "step", "cosine"]
 Stacking = Literal["auto", "stacked", "one by one"]
 
+LONGEST = 10**9
+"""Steps that a training has at most; the longest known ones have some millions."""
 EARLY_SHARE = 6
 """Early points of the curves are this part of their step apart: their number grows with the logarithm of the length."""
 
@@ -51,6 +53,8 @@ class Recipe:
             least = 0 if name in ("warmup", "crop") else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} is {value}; it is a whole number of at least {least}")
+        if self.steps > LONGEST:
+            raise ValueError(f"steps is {self.steps}; a training has at most {LONGEST:,}")
         if not (self.weight_decay >= 0 and math.isfinite(self.weight_decay)):
             raise ValueError(f"weight_decay is {self.weight_decay}; it is finite and not negative")
         for name in ("nesterov", "flip", "early_points"):

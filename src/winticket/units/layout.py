@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -17,6 +18,8 @@ class Layout:
     holds those of one group ([units, inputs / groups, ...]; inputs first: [inputs, units / groups, ...]). `gates` of a
     recurrent layer: its rows are the units once for every gate, [gates * units, inputs].
     """
+
+    __storable__: ClassVar[bool] = True
 
     inputs_first: bool = False
     groups: int = 1

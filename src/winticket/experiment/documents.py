@@ -1,0 +1,91 @@
+"""Documents that runs left: read as data, checked, and turned into an Experiment or refused in words."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from winticket.data import names as names_of_data
+from winticket.experiment.spec import RECIPE_FIELDS, Experiment
+from winticket.importing import require_trust
+from winticket.outside import Unreadable, converted, read_file, read_json
+
+LARGEST = 1 << 30
+"""Bytes of a document; that of a thousand replicates at a hundred levels has some hundred million."""
+
+
+class Data(msgspec.Struct):
+    """What a result says of its data."""
+
+    fingerprint: str
+
+
+class Found(msgspec.Struct):
+    """What is read of a search's result.json: what was asked, where its trainings are, which they are."""
+
+    experiment: dict[str, Any]
+    store: str
+    keys: list[str]
+
+
+class Reported(msgspec.Struct):
+    """What is compared before a report is renewed."""
+
+    experiment: dict[str, Any]
+    data: Data
+
+
+class Compared(msgspec.Struct):
+    """The same of a comparison's compare.json."""
+
+    comparison: dict[str, Any]
+
+
+class Kept(msgspec.Struct):
+    """What `store gc --keep` reads: the keys of the trainings that a document speaks of."""
+
+    keys: list[str]
+
+
+def read_document(file: str | os.PathLike[str], kind: type[Any]) -> Any:
+    """A JSON file as one of the types above. Errors: OSError; ValueError that says what is wrong inside."""
+    return read_json(read_file(file, limit=LARGEST), kind, limit=LARGEST)
+
+
+def entries(file: Path) -> Mapping[str, Any]:
+    """The names at the top of a JSON file, for telling what kind of document it is. Errors as for `read_document`."""
+    found: Mapping[str, Any] = read_document(file, dict[str, Any])
+    return found
+
+
+NAMING = ("model", "criterion", "allocate", "rewind", "pruning")
+"""Choices that may be `package.module:name`, so that an experiment imports modules when it is made."""
+
+
+def experiment_of(told: Mapping[str, Any], *, trust: Sequence[str] = (), where: str = "it") -> Experiment:
+    """The experiment that `Experiment.describe` told. ValueError if it is none, with the entry that is wrong.
+
+    A document is data from outside: modules that it names are imported only if they are among those in `trust`, and a
+    dataset that is neither built in nor a path here is fetched only then. `where` is the file, for the message.
+    """
+    names = [f.name for f in fields(Experiment) if f.name != "recipe"]
+    lacking = [name for name in (*names, *RECIPE_FIELDS) if name not in told]
+    if lacking:
+        raise Unreadable(f"its experiment says nothing of {', '.join(lacking)}")
+    for name in NAMING:
+        if ":" in str(told[name]):
+            require_trust(str(told[name]), trust, where=f"{where}: {name}")
+    fetched = str(told["data"])
+    if fetched not in names_of_data() and not Path(fetched).expanduser().exists() and fetched not in trust:
+        raise ValueError(
+            f"{where}: data is {fetched!r}, which is not here and would be fetched from the Hub; if you want that, say "
+            f"so: --trust {fetched} (in Python trust=[{fetched!r}])"
+        )
+    own = {name: told[name] for name in names}
+    # A rate that densities were given in place of is not told, nor what a method does not take.
+    own = {k: v for k, v in own.items() if k not in ("rate", "criterion", "rewind") or v is not None}
+    own["recipe"] = {name: told[name] for name in RECIPE_FIELDS}
+    return converted(own, Experiment)

@@ -1,0 +1,226 @@
+"""What a file may decide: no module is imported, no function called and nothing fetched because a file says so."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import winticket
+from winticket import importing, models
+from winticket.experiment import Experiment, conduct, load_source
+from winticket.outside import read_header
+from winticket.run import Store, StoreError, codec, task
+from winticket.ticket import Mask, Seeds, State, Ticket
+
+KEY = "ab" + "0" * 62
+
+
+@pytest.fixture
+def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with modules that leave a mark if anybody runs them; the working directory."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    for name in ("evilmod", "queue", "torch", "json", "triton", "onnx"):
+        (folder / f"{name}.py").write_text(
+            f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})\ndef f(*a, **k):\n    raise SystemExit(3)\n"
+        )
+    monkeypatch.chdir(folder)
+    return tmp_path
+
+
+def ran(evil: Path) -> str:
+    mark = evil / "ran"
+    return mark.read_text() if mark.exists() else ""
+
+
+def command(*words: str, folder: Path, module: bool = False, **more: Any) -> subprocess.CompletedProcess[str]:
+    start = (
+        [sys.executable, "-m", "winticket"] if module else [sys.executable, str(folder.parent / "command")]
+    )
+    if not module:
+        (folder.parent / "command").write_text("from winticket.cli import main\nmain()\n")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
+    return subprocess.run(
+        [*start, *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        check=False,
+        **more,
+    )
+
+
+def record(path: str, **fields: Any) -> bytes:
+    """A store's file that holds a record of that class, its digests right."""
+    kept = codec.encode(Seeds(1, 2), {"key": KEY})
+    header, metadata = read_header(kept, whole=False)
+    told = json.loads(metadata["winticket"])
+    told["tree"] = {"record": path, "fields": fields}
+    told["digest"] = codec._digest(told["tree"], {})
+    from safetensors.torch import save
+
+    assert header == {}
+    return save({}, {"winticket": json.dumps(told)})
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("winticket.experiment.spec:Experiment", {"data": "digits", "criterion": "evilmod:f"}),
+        ("winticket.procedures.setup:Setup", {"data": "digits", "model": "evilmod:f"}),
+        ("winticket.__main__:x", {}),
+        ("winticket.__main__:main", {}),
+        ("winticket.cli:main", {}),
+        ("winticket.cli.stores:gc", {}),
+        ("evilmod:f", {}),
+        ("os:system", {"command": "touch ran"}),
+        ("winticket.run.codec:dataclasses.Field", {}),
+        ("winticket.ticket.nouns:Path", {}),
+        ("winticket.ticket.nouns:Layout", {}),  # by way of another module
+        ("winticket.judge.verdict:Verdict", {}),
+        ("", {}),
+        ("winticket.ticket.nouns", {}),
+        (".:x", {}),
+        ("winticket..:x", {}),
+    ],
+)
+def test_a_stores_record_names_nothing_that_runs(evil: Path, path: str, fields: dict[str, Any]) -> None:
+    store = Store(evil / "runs")
+    store.check_writable()
+    store.files.write(f"results/ab/{KEY}.safetensors", record(path, **fields))
+    with pytest.raises(StoreError):
+        store.get(KEY)
+    assert store.ls()[0].key == KEY
+    assert ran(evil) == ""
+    assert "evilmod" not in sys.modules
+
+
+def test_records_that_are_meant_to_be_stored_still_are(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.files.write(
+        f"results/ab/{KEY}.safetensors", record("winticket.ticket.nouns:Seeds", root=1, replicate=2)
+    )
+    assert store.get(KEY) == Seeds(1, 2)
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run: its result.json, its store beside it."""
+    folder = tmp_path_factory.mktemp("search")
+    asked = Experiment.of("digits", model="lenet-12-8", density=(0.5,), steps=20, replicates=2, gate=False)
+    conduct(asked, store=folder / "runs", out=folder / "out", workers=0)
+    return folder / "out" / "result.json"
+
+
+def changed(search: Path, folder: Path, **entries: Any) -> Path:
+    document = json.loads(search.read_text())
+    document["experiment"].update(entries)
+    path = folder / "result.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+@pytest.mark.parametrize("entry", ["model", "criterion", "allocate", "rewind", "pruning"])
+def test_a_result_names_no_module_that_is_then_imported(evil: Path, search: Path, entry: str) -> None:
+    path = changed(search, evil, **{entry: "evilmod:f"})
+    with pytest.raises(
+        ValueError, match=rf"{entry} is 'evilmod:f': that would import the module evilmod.*--trust evilmod"
+    ):
+        load_source(path)
+    done = command("transfer", str(path), "--plan", folder=evil / "here")
+    assert done.returncode == 2
+    assert "--trust evilmod" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert ran(evil) == ""
+
+
+def test_what_is_trusted_is_imported(evil: Path, search: Path) -> None:
+    (evil / "here" / "mylab.py").write_text("from winticket.criteria import magnitude as mine\n")
+    path = changed(search, evil, criterion="mylab:mine")
+    done = command("transfer", str(path), "--plan", "--trust", "mylab", folder=evil / "here")
+    assert done.returncode == 0, done.stderr
+    assert ran(evil) == ""
+
+
+def test_a_result_fetches_nothing_and_connects_to_nothing(evil: Path, search: Path) -> None:
+    with pytest.raises(ValueError, match=r"would be fetched from the Hub; .*--trust somebody/pictures"):
+        load_source(changed(search, evil, data="somebody/pictures"))
+    document = json.loads(search.read_text())
+    document["store"] = "http://127.0.0.1:9/runs"
+    (evil / "result.json").write_text(json.dumps(document))
+    done = command("transfer", str(evil / "result.json"), "--plan", folder=evil / "here")
+    assert done.returncode == 2
+    assert "which would be connected to" in " ".join(done.stderr.split())
+
+
+def test_a_ticket_names_no_module_that_is_then_imported(evil: Path) -> None:
+    weights = {"w": torch.ones(2, 2)}
+    about: Any = {"build": {"name": "evilmod:f", "input_shape": [4], "classes": 2, "generator_seed": 0}}
+    mine = Ticket(Mask.full(weights), State(weights, {}, {}, 0), "imp", Seeds(0, 0), about)
+    mine.save(evil / "ticket.safetensors")
+    there: Any = winticket.Ticket.load(evil / "ticket.safetensors").about["build"]
+    with pytest.raises(ValueError, match="would be imported and called; if you know it, add trust=True"):
+        models.build(**there)
+    assert ran(evil) == ""
+
+
+@pytest.mark.parametrize("module", [False, True])
+def test_the_working_directory_is_searched_last_and_for_the_users_modules_only(
+    evil: Path, module: bool
+) -> None:
+    here = evil / "here"
+    (here / "mylab.py").write_text("import helpers\nfrom winticket.criteria import magnitude as mine\n")
+    (here / "helpers.py").write_text("")
+    words = (
+        "find",
+        "digits",
+        "--model",
+        "lenet-12-8",
+        "--density",
+        "0.5",
+        "--steps",
+        "20",
+        "--replicates",
+        "2",
+    )
+    done = command(
+        *words, "--no-gate", "--criterion", "mylab:mine", "--workers", "1", folder=here, module=module
+    )
+    assert done.returncode == 0, done.stderr
+    assert ran(evil) == ""
+    assert command("info", folder=here, module=module).returncode == 0
+    assert ran(evil) == ""
+
+
+def test_importing_main_runs_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import winticket.__main__"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_module_that_exits_when_imported_is_an_error_in_words(
+    evil: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (evil / "here" / "leaves.py").write_text("import sys\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(evil / "here")
+    with pytest.raises(ImportError, match=r"leaves calls sys\.exit\(0\)"):
+        importing.import_named("leaves")
+    done = command("find", "digits", "--model", "leaves:f", "--steps", "20", folder=evil / "here")
+    assert done.returncode == 2
+    assert "calls sys.exit(0)" in " ".join(done.stderr.split())
+
+
+def test_a_function_that_a_program_names_is_still_found() -> None:
+    assert task("run.jobs:plant", seed=1).fn == "run.jobs:plant"

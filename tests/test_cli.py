@@ -19,7 +19,7 @@ from winticket import report
 from winticket.cli import main, searches
 from winticket.cli.words import WORDS
 from winticket.data import hub
-from winticket.experiment import Experiment, Plan, plan, running
+from winticket.experiment import Experiment, Plan, outcome, plan, running
 from winticket.run.files import LocalFiles
 from winticket.ticket import Mask, Seeds, State, Ticket
 from winticket.train import Recipe
@@ -141,7 +141,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
     """Runs the command in this process, trainings included."""
     monkeypatch.setattr(running, "processes", lambda: 0)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setattr(report, "draw_all", lambda *_: [])
+    monkeypatch.setattr(report, "draw_all", lambda *_, **__: [])
     monkeypatch.setattr(report, "write_page", lambda *_: None)
 
     def shell(*words: str) -> Answer:
@@ -387,18 +387,21 @@ def test_a_disk_that_fills_up_half_way_keeps_what_was_finished(
     assert (document["reused"], document["computed"]) == (3, 4)
 
 
-def test_an_output_folder_lost_half_way_is_told(
+def test_figures_and_page_that_cannot_be_written_are_told_and_the_numbers_are_there(
     here: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lost(*_: object) -> list[Path]:
+    def lost(*_: object, **__: object) -> list[Path]:
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch:
         patch.setattr(report, "draw_all", lost)
+        patch.setattr(report, "write_page", lost)
         answer = shell("find", "digits", *QUICK)
     assert answer.status == 1
-    assert "every training that finished is kept" in answer.told()
-    assert not list(here.rglob("result.json"))
+    assert "figures: PermissionError: [Errno 13] Permission denied" in " ".join(answer.out.split())
+    document = json.loads(next(here.rglob("result.json")).read_text())
+    assert set(document["unwritten"]) == {"figures", "report"}
+    assert document["verdict"]
     assert json.loads(shell("find", "digits", *QUICK, "--json").out)["computed"] == 0
 
 
@@ -671,7 +674,7 @@ def test_store_ls_verify_gc(here: Path, shell: Shell) -> None:
     assert len(json.loads(shell("store", "ls", "--json").out)) == 7
     answer = shell("store", "gc", "--keep", "absent.json")
     assert answer.status == 2
-    assert "absent.json is not a result document (FileNotFoundError" in answer.err
+    assert "absent.json is not a result document ([Errno 2]" in answer.err
     answer = shell("store", "gc", "--keep", "spec.py")
     assert (answer.status, "is not a result document" in answer.told()) == (2, True)
     victim = next((here / "runs" / "results").rglob("*.safetensors"))
@@ -894,7 +897,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(
     def broken(*_: object) -> Any:
         raise ValueError("a bug")
 
-    monkeypatch.setattr(report, "write_page", broken)
+    monkeypatch.setattr(outcome, "document", broken)
     monkeypatch.setattr(sys, "argv", ["winticket", "find", "digits", *QUICK, "--quiet"])
     with pytest.raises(ValueError, match="a bug"):
         main()

@@ -40,7 +40,7 @@ import winticket.cli, winticket.judge, winticket.report, winticket.experiment.ru
 torch.set_num_threads(1)
 running.cores = lambda: 0
 running.carry_out.__kwdefaults__["checkpoint_seconds"] = 0.02
-winticket.report.draw_all = lambda *_: []
+winticket.report.draw_all = lambda *_, **__: []
 winticket.report.write_page = lambda *_: None
 while sys.stdin.readline():
     pid = os.fork()
@@ -102,7 +102,7 @@ class Template:
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """The document of a run that nothing disturbed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "draw_all", lambda *_: [])
+        patch.setattr(report, "draw_all", lambda *_, **__: [])
         patch.setattr(report, "write_page", lambda *_: None)
         store = tmp_path_factory.mktemp("quiet")
         yield numbers(conduct(Experiment.of("digits", **CHOICES), store=store, workers=0).document)
@@ -251,7 +251,7 @@ def test_a_training_goes_on_inside_bit_for_bit(
     workers: int, quiet: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C in the midst of a training, again and again; each call gets some steps further."""
-    monkeypatch.setattr(report, "draw_all", lambda *_: [])
+    monkeypatch.setattr(report, "draw_all", lambda *_, **__: [])
     monkeypatch.setattr(report, "write_page", lambda *_: None)
     experiment = Experiment.of(
         "digits",

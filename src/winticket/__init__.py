@@ -20,16 +20,16 @@ import sys
 _typed = getattr(sys, "orig_argv", [])
 if (
     sys.argv[:1] == ["-m"]
-    and ("-m", "winticket") in zip(_typed, _typed[1:], strict=False)
-    and sys.path[:1] == [os.getcwd()]  # noqa: PTH109 - pathlib is not imported yet, and would be looked for there
+    and "winticket" in [word for before, word in zip(_typed, _typed[1:], strict=False) if before == "-m"]  # noqa: RUF007 - as below
+    and sys.path[:1] == [os.getcwd()]  # noqa: PTH109 - itertools and pathlib would be looked for there
 ):
     # `python -m winticket` has put the working directory first, where a file called like a module would be run in its
     # place. `winticket.importing` looks there for the user's modules, after everywhere else.
     sys.path[:1] = []
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
-from winticket.version import __version__
+from winticket.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
     from winticket import allocate, controls, criteria, interop, judge, models, rewind, schedules

@@ -37,7 +37,7 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "draw_all", lambda *_: [])
+    monkeypatch.setattr(report, "draw_all", lambda *_, **__: [])
     monkeypatch.setattr(report, "write_page", lambda *_: None)
 
 

@@ -20,9 +20,10 @@ from winticket.report import (
     figures,
     learning_curve_figure,
 )
-from winticket.report.figures import densities_to_show, image, spread
+from winticket.report.figures import densities_to_show, spread
 from winticket.report.ink import LIGHT, look_of
 from winticket.report.reading import ARM_NAMES
+from winticket.report.saving import image
 from winticket.report.tables import learning_curves
 from winticket.report.titles import accuracy_title, early_stop_title
 

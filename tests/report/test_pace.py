@@ -13,9 +13,10 @@ from rich.console import Console
 
 from winticket.judge import FRACTIONS, pace_against_dense
 from winticket.report import draw_all, early_stop_by_density, final_screen, page
-from winticket.report.figures import image, pace_against_density
+from winticket.report.figures import pace_against_density
 from winticket.report.pace import pace_cell, pace_sentence, pace_title, steps_to_accuracy
 from winticket.report.reading import pace, speed
+from winticket.report.saving import image
 
 Document = dict[str, Any]
 DENSE = [20, 24, 28, 20, 18, 21, 24, 28, 24, 21]

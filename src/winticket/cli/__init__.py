@@ -1,5 +1,7 @@
 """The command: what people type and see. Exit status 0: done; 1: failed while running; 2: the request was wrong."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +56,12 @@ def _options(
 
 def main() -> None:
     """Run the command, and leave with its exit status."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - for good
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="winticket")  # terminals without Unicode get letters that they have
     forget_working_directory()
     look_in(Path.cwd())  # a user's package.module:build in this folder is found, and nothing else there
     show_warnings()

@@ -1,8 +1,10 @@
 """How the command answers: messages on stderr, one JSON document on stdout, an exit status."""
 
 import contextlib
+import ctypes
 import inspect
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -10,16 +12,20 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from winticket.catalogue import names
+from winticket.text import cleaned, console, visible, without_secrets
 
 STOPPED = "stopped; what was finished is kept, and the same command goes on from there"
 
 
 class Answers(TyperGroup):
     """The command's group: a run that was given up or stopped ends with a message, not with a traceback."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        with _shown_safely():
+            return super().make_context(*args, **more)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         try:
@@ -34,7 +40,8 @@ class Answers(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with _shown_safely():
+                return super().invoke(ctx)
         except KeyboardInterrupt as stopped:
             said = str(stopped) or STOPPED
             _leave(said[:1].upper() + said[1:], status=130)
@@ -48,14 +55,68 @@ class Answers(TyperGroup):
 
 @contextlib.contextmanager
 def request() -> Iterator[None]:
-    """Around what reads and checks a request: what is wrong with it is told, and the exit status is 2."""
+    """Around what reads and checks a request: what is wrong with it is told, and the exit status is 2.
+
+    What a user's model prints meanwhile goes to stderr.
+    """
     try:
-        yield
+        with to_stderr():
+            yield
     except (ValueError, TypeError, OSError) as wrong:
         _leave(f"Error: {wrong}", status=2)
     except Exception as error:
         if _is(error, "StoreError"):
             _leave(f"Error: {error}", status=2)
+        raise
+
+
+@contextlib.contextmanager
+def to_stderr() -> Iterator[None]:
+    """Within: what anybody prints to stdout, from Python or from C, goes to stderr; stdout is for the answer alone."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # one of the two is closed
+        kept = None
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if kept is not None:
+            _flush_c()
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
+def _flush_c() -> None:
+    """Writes out what C code has printed and not flushed yet."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).fflush(None)
+
+
+@contextlib.contextmanager
+def printed(kept: str) -> Iterator[None]:
+    """Around the answer's printing: where it cannot be printed, such as to a full disk, it is said where it is kept."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - or Python fails again when it ends
+        _leave(f"The answer could not be printed ({error.strerror}); it is in {kept}", status=1)
+
+
+@contextlib.contextmanager
+def _shown_safely() -> Iterator[None]:
+    """What is wrong with the words that were typed is shown with no escape that they hold."""
+    try:
+        yield
+    except Exception as error:
+        for name in ("message", "param_hint"):
+            text = getattr(error, name, None)
+            if isinstance(text, str):
+                error.__dict__[name] = without_secrets(visible(text))
         raise
 
 
@@ -72,12 +133,12 @@ def _leave(text: str, *, status: int) -> NoReturn:
 
 def say(text: str) -> None:
     """A message to stderr, as it is."""
-    Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
+    console(stderr=True).print(without_secrets(text), soft_wrap=True)
 
 
 def show(text: str) -> None:
     """A line to stdout, as it is."""
-    Console().print(text, highlight=False, markup=False, soft_wrap=True)
+    console().print(without_secrets(text), soft_wrap=True)
 
 
 def flowing(doc: str | None) -> str:
@@ -87,7 +148,7 @@ def flowing(doc: str | None) -> str:
 
 
 def print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(cleaned(value), indent=1, allow_nan=False) + "\n")
 
 
 def show_warnings() -> None:

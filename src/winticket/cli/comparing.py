@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from winticket.catalogue import check, check_methods
-from winticket.cli.answers import print_json, request
+from winticket.cli.answers import print_json, printed, request, to_stderr
 from winticket.cli.words import (
     STORE,
     WORDS,
@@ -23,6 +22,7 @@ from winticket.cli.words import (
     number,
     with_words,
 )
+from winticket.text import console
 
 if TYPE_CHECKING:
     from winticket.run import Event, Task
@@ -102,13 +102,15 @@ def compare(
         Store(store).check_writable()
         folder.mkdir(parents=True, exist_ok=True)
         watching = None if quiet else partial(_watching, workers=workers or processes())
-    document = carry_out(entries, store=store, out=folder, workers=workers, watching=watching)
-    if as_json:
-        print_json(document)
-    else:
-        from winticket.report import comparison_screen
+    with to_stderr():
+        document = carry_out(entries, store=store, out=folder, workers=workers, watching=watching)
+    with printed(str(folder)):
+        if as_json:
+            print_json(document)
+        else:
+            from winticket.report import comparison_screen
 
-        Console().print(comparison_screen(document))
+            console().print(comparison_screen(document))
     if any(row["failed"] for row in document["rows"]):
         raise typer.Exit(1)
 
@@ -119,6 +121,6 @@ def _watching(tasks: Sequence["Task"], *, workers: int) -> Iterator[Callable[["E
     from winticket.run import stored_needs
 
     needs = {t.key: [need.key for need in stored_needs(t)] for t in tasks}
-    console = Console(stderr=True)
-    with Watch(tasks, [], seconds=None, needs=needs, workers=workers, console=console) as watch:
+    screen = console(stderr=True)
+    with Watch(tasks, [], seconds=None, needs=needs, workers=workers, console=screen) as watch:
         yield watch

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from winticket.catalogue import check
-from winticket.cli.answers import print_json, request, say, show
+from winticket.cli.answers import print_json, printed, request, say, show, to_stderr
 from winticket.cli.words import STORE, AsJson, Data, Out, Quiet, Retry, StorePath, Workers, given, with_words
 from winticket.places import require_file
+from winticket.text import console
 from winticket.version import __version__
 
 if TYPE_CHECKING:
@@ -145,35 +145,42 @@ def carry_out(
         planned = ex.plan(experiment)
         ready = ex.prepare(planned, store=store, out=out, workers=workers)
     if quiet:
-        result = ex.carry_out(ready, retry_failed=retry_failed, began=began)
+        with to_stderr():
+            result = ex.carry_out(ready, retry_failed=retry_failed, began=began)
     else:
         from winticket.report import Watch
         from winticket.run import stored_needs
 
-        console = Console(stderr=True)
-        price = ex.cost(planned, ready.store, workers=ready.workers, retry_failed=retry_failed)
+        screen = console(stderr=True)
+        with to_stderr():
+            price = ex.cost(planned, ready.store, workers=ready.workers, retry_failed=retry_failed)
         say(_price(price, planned))
         tasks = list(planned.tasks.values())
         needs = {t.key: [need.key for need in stored_needs(t)] for t in tasks}
-        with Watch(
-            tasks,
-            planned.densities(),
-            seconds=price.seconds,
-            weights=price.work,
-            needs=needs,
-            workers=ready.workers,
-            console=console,
-        ) as watch:
+        with (
+            to_stderr(),
+            Watch(
+                tasks,
+                planned.densities(),
+                seconds=price.seconds,
+                weights=price.work,
+                needs=needs,
+                workers=ready.workers,
+                console=screen,
+            ) as watch,
+        ):
             result = ex.carry_out(ready, retry_failed=retry_failed, watch=watch, began=began)
     if as_json:
-        print_json(result.document)
+        with printed(result.document["results"]):
+            print_json(result.document)
     else:
         from winticket.report import final_screen
 
-        Console().print(final_screen(result.document))
-        if note:
-            show(f"\n{note}")
-    if result.outcomes.failed or result.document["failures"]:
+        with printed(result.document["results"]):
+            console().print(final_screen(result.document))
+            if note:
+                show(f"\n{note}")
+    if result.outcomes.failed or result.document["failures"] or result.document.get("unwritten"):
         raise typer.Exit(1)
 
 
@@ -188,8 +195,8 @@ def preview(
         _check_workers(workers)
         planned = ex.plan(experiment)
         price = ex.cost(planned, Store(store), workers=workers or ex.processes(), retry_failed=retry_failed)
-    densities, counts = planned.densities(), planned.counts
-    described = experiment.describe()
+        densities, counts = planned.densities(), planned.counts
+        described, parameters = experiment.describe(), ex.parameters(planned)
     if as_json:
         levels = [{"density": d, "kept": c} for d, c in zip(densities, counts, strict=True)]
         print_json(
@@ -198,7 +205,7 @@ def preview(
                 "experiment": described,
                 "cost": {name: value for name, value in vars(price).items() if name != "work"},
                 "levels": levels,
-                "parameters": ex.parameters(planned),
+                "parameters": parameters,
             }
         )
         return
@@ -209,12 +216,12 @@ def preview(
         if value not in (None, []) and name not in ("data", "model", "controls", "source"):
             told = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             table.add_row(name.replace("_", " "), told)
-    console = Console()
-    console.print(table)
-    console.print(_parameters(ex.parameters(planned)))
+    out = console()
+    out.print(table)
+    out.print(_parameters(parameters))
     kept = ", ".join(map(density_percent, densities))
-    console.print(f"weights kept by level: {kept}", highlight=False)
-    console.print(_price(price, planned), highlight=False)
+    out.print(f"weights kept by level: {kept}")
+    out.print(_price(price, planned))
 
 
 def _parameters(rows: "list[dict[str, Any]]") -> Table:

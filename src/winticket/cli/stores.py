@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from winticket.cli.answers import flowing, print_json, request, show
 from winticket.cli.words import STORE, AsJson, StorePath
+from winticket.text import console
 
 if TYPE_CHECKING:
     from winticket.run import Row, Store
@@ -27,7 +27,7 @@ def info(*, as_json: AsJson = False) -> None:
     table = Table(show_header=False, box=None)
     for name, value in environment().items():
         table.add_row(name, str(value))
-    Console().print(table)
+    console().print(table)
 
 
 def ls(*, store: StorePath = STORE, as_json: AsJson = False) -> None:
@@ -44,7 +44,7 @@ def ls(*, store: StorePath = STORE, as_json: AsJson = False) -> None:
         )
     for row in rows:
         table.add_row(*_cells(row))
-    Console().print(table)
+    console().print(table)
     show(f"{len(rows)} entries, {sum(row.bytes for row in rows) / 2**20:.1f} MiB in {store}")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from winticket.catalogue import check_methods
 from winticket.experiment import outcome
+from winticket.experiment.folder import OutputFolder
 from winticket.experiment.machine import environment, processes
 from winticket.experiment.names import METHODS
 from winticket.experiment.plan import Place, Plan, plan
@@ -22,6 +23,7 @@ from winticket.experiment.running import PRELOAD, measure_engine
 from winticket.experiment.spec import RECIPE_FIELDS, Experiment
 from winticket.run import Event, RunError, Store, Task
 from winticket.run import run as execute
+from winticket.text import cleaned
 from winticket.ticket import Failed
 from winticket.version import __version__
 
@@ -131,7 +133,7 @@ def carry_out(
     experiment = first[0].plan.experiment
     answers, commonest = outcome.test_answers(first[0].plan)
     rows = [{"equal": by, **_told(entry), **row} for by, entry, row in found]
-    document = {
+    document: dict[str, Any] = {
         "winticket": __version__,
         "data": experiment.data,
         "model": experiment.model,
@@ -147,8 +149,18 @@ def carry_out(
     }
     from winticket import report
 
-    document["files"] = [str(p) for p in report.draw_comparison(document, folder)]
-    (folder / COMPARISON).write_text(json.dumps(document, indent=1, allow_nan=False))
+    document.update(cleaned(document))
+    output = OutputFolder(folder)
+    with output.staged(instead_of=[f"compare.{kind}" for kind in report.FIGURE_KINDS]) as new:
+        (new / COMPARISON).write_text(json.dumps({**document, "files": []}, indent=1, allow_nan=False))
+    try:
+        with output.staged() as new:
+            document["files"] = [str(folder / p.name) for p in report.draw_comparison(document, new)]
+    except Exception as error:  # noqa: BLE001 - whatever a library says of what is in the document
+        document |= {"files": [], "unwritten": {"figure": f"{type(error).__name__}: {error}"}}
+    document.update(cleaned(document))
+    with output.staged() as new:
+        (new / COMPARISON).write_text(json.dumps(document, indent=1, allow_nan=False))
     return document
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +11,11 @@ from typing import Any
 import torch
 
 from winticket.experiment import outcome
+from winticket.experiment.folder import OutputFolder
 from winticket.experiment.judging import verdict_of
 from winticket.experiment.plan import Plan
 from winticket.run import Outcomes, Store
+from winticket.text import cleaned, visible
 from winticket.ticket import Ticket, Trajectory
 from winticket.version import __version__
 
@@ -47,7 +48,10 @@ class Result:
 
 
 def write(planned: Plan, store: Store, folder: Path, outcomes: Outcomes, *, began: float) -> Result:
-    """Judge the stored trainings, and write everything to `folder`; result.json comes last and whole."""
+    """Judge the stored trainings, and write everything to `folder`: the numbers first, then what draws them.
+
+    What cannot be drawn is named in the document's `unwritten`, with the reason; the rest is there.
+    """
     from winticket import report  # draws with matplotlib, which takes its time to import
 
     outcomes.require()
@@ -76,17 +80,48 @@ def write(planned: Plan, store: Store, folder: Path, outcomes: Outcomes, *, bega
             f"the trainings were computed in {len(environments)} different environments (versions, device or threads), "
             "so their last digits are not comparable"
         )
-    if ticket:
-        ticket.save(folder / TICKET)
-    elif (folder / RESULT).exists():  # a ticket that an earlier run left here is not this run's
-        (folder / TICKET).unlink(missing_ok=True)
-    _replace(folder / CURVES, json.dumps(curves, allow_nan=False))
-    document = _without_nan(document)
-    document["figures"] = [str(p) for p in report.draw_all(document, curves, folder / FIGURES)]
-    document["seconds"] = round(time.monotonic() - began, 3)
-    report.write_page(document, curves, folder / PAGE)
-    _replace(folder / RESULT, json.dumps(document, indent=1, allow_nan=False))
+    document = cleaned(_without_nan(document))
+    place = OutputFolder(folder)
+    drawn = tuple(f"{FIGURES}/{name}.{kind}" for name in report.FIGURE_NAMES for kind in report.FIGURE_KINDS)
+    with place.staged(instead_of=(PAGE, TICKET, CURVES, *drawn)) as new:
+        if ticket:
+            ticket.save(new / TICKET)
+        _dump(new / CURVES, curves, indent=None)
+        _dump(new / RESULT, {**document, "report": None, "figures": [], "seconds": _since(began)})
+    # The numbers are safe. What draws them may fail, each thing for itself, and is then made by the same command.
+    unwritten: dict[str, str] = {}
+
+    def failed(name: str, error: Exception) -> None:
+        unwritten[name] = visible(f"{type(error).__name__}: {error}")
+
+    try:
+        with place.staged() as new:
+            document["figures"] = report.draw_all(document, curves, new / FIGURES, failed=failed)
+    except OSError as error:
+        document["figures"] = []
+        failed("figures", error)
+    document["figures"] = [str(folder / FIGURES / path.name) for path in document["figures"]]
+    document["seconds"] = _since(began)
+    try:
+        with place.staged() as new:
+            report.write_page(document, curves, new / PAGE)
+    except Exception as error:  # noqa: BLE001 - whatever a library says of what is in the document
+        document["report"] = None
+        failed("report", error)
+    if unwritten:
+        document["unwritten"] = unwritten
+    document = cleaned(document)
+    with place.staged() as new:
+        _dump(new / RESULT, document)
     return Result(document, curves, ticket, outcomes)
+
+
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 3)
+
+
+def _dump(path: Path, value: Any, *, indent: int | None = 1) -> None:
+    path.write_text(json.dumps(value, indent=indent, allow_nan=False), encoding="utf-8")
 
 
 def _ticket(planned: Plan, store: Store, judged: Mapping[str, Any], chosen: tuple[int, int]) -> Ticket:
@@ -154,16 +189,6 @@ def _environments(planned: Plan, store: Store) -> list[dict[str, Any]]:
         seen: Any = meta.get("environment") or {}
         found.setdefault(json.dumps(seen, sort_keys=True), dict(seen))
     return list(found.values())
-
-
-def _replace(path: Path, text: str) -> None:
-    """The whole text under that name, or what was there before."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _without_nan(value: Any) -> Any:

@@ -1,10 +1,12 @@
 """The report: tables, figures, the one-page summary, the final screen, and what to try next."""
 
+from winticket.report.drawing import mpl as _mpl  # noqa: F401 - before all that import matplotlib themselves
+
+# isort: split
 from winticket.report.advice import advise
 from winticket.report.comparison import comparison, comparison_figure, comparison_screen, draw_comparison
 from winticket.report.figures import (
     accuracy_against_density,
-    draw_all,
     early_stop_against_density,
     learning_curve_figure,
     pace_against_density,
@@ -12,6 +14,7 @@ from winticket.report.figures import (
 from winticket.report.pace import steps_to_accuracy
 from winticket.report.page import page, write_page
 from winticket.report.progress import Watch
+from winticket.report.saving import FIGURE_KINDS, FIGURE_NAMES, draw_all
 from winticket.report.screen import final_screen
 from winticket.report.tables import (
     Table,
@@ -26,6 +29,8 @@ from winticket.report.tables import (
 )
 
 __all__ = [
+    "FIGURE_KINDS",
+    "FIGURE_NAMES",
     "Table",
     "Watch",
     "accuracy_against_density",

@@ -12,9 +12,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Screen
 from rich.text import Text
 
-from winticket.report.figures import image, two_canvases
+from winticket.report.figures import two_canvases
 from winticket.report.ink import LIGHT, Ink, look_of, style
 from winticket.report.reading import Document, density_percent, duration, plus_minus
+from winticket.report.saving import image
 from winticket.report.tables import Table
 
 COLUMNS = (

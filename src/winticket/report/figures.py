@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from io import BytesIO
-from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -162,33 +159,6 @@ def figures(document: Document, curves: Curves) -> dict[str, Callable[[Ink], tup
     if rows:
         drawn["learning_curves"] = lambda ink: learning_curve_figure(document, rows, ink=ink)
     return drawn
-
-
-def draw_all(document: Document, curves: Curves, folder: str | Path) -> list[Path]:
-    """Save every figure in `folder` (made if absent) as PNG (200 dpi) and SVG, its table beside as CSV.
-
-    Returns the paths written, figure by figure. The same document gives the same SVG and CSV bytes.
-    """
-    place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
-    for name, draw in figures(document, curves).items():
-        figure, table = draw(LIGHT)
-        for suffix in ("png", "svg"):
-            path = place / f"{name}.{suffix}"
-            path.write_bytes(image(figure, suffix))
-            written.append(path)
-        written.append(table.to_csv(place / f"{name}.csv"))
-    return written
-
-
-def image(figure: Figure, kind: str) -> bytes:
-    """A figure as the bytes of a `png` (200 dpi) or a `svg` (no date inside)."""
-    buffer = BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "winticket"}):
-        metadata = {"Date": None} if kind == "svg" else None
-        figure.savefig(buffer, format=kind, dpi=200, metadata=metadata)
-    return buffer.getvalue()
 
 
 def _pruned_arms(document: Document) -> list[str]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import matplotlib as mpl
+from winticket.report.drawing import mpl
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ _ON_DARK = {"#0072B2": "#56B4E9", "#56B4E9": "#0072B2"}
 @contextmanager
 def style(ink: Ink) -> Iterator[None]:
     settings: dict[Any, Any] = {
+        "text.parse_math": False,  # a name may hold dollar signs
         "font.family": "sans-serif",
         "font.sans-serif": ["DejaVu Sans"],
         "font.size": 9.5,

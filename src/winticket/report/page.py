@@ -11,7 +11,7 @@ from typing import Any
 
 from winticket.report.advice import advise
 from winticket.report.elements import definitions, plain_table, section, table
-from winticket.report.figures import figures, image
+from winticket.report.figures import figures
 from winticket.report.ink import DARK, LIGHT
 from winticket.report.pace import pace_sentence
 from winticket.report.reading import (
@@ -39,10 +39,12 @@ from winticket.report.reading import (
     tickets_from,
     warnings_by_bearing,
 )
+from winticket.report.saving import image
 from winticket.report.sheet import SHEET
 from winticket.report.soon import goal, how_soon
 from winticket.report.tables import Curves, Table, emptied_layers, failures, margins
 from winticket.report.titles import headline, not_won_at
+from winticket.text import cleaned
 
 # A line never breaks between a number and its percent sign.
 _NUMBER_AND_SIGN = re.compile(r"(\d) %")
@@ -64,7 +66,7 @@ def write_page(document: Document, curves: Curves, path: str | Path) -> Path:
     The page is one file that needs nothing else: figures are SVG in data URIs, in a light and a dark version.
     """
     place = Path(path)
-    place.write_text(page(document, curves), encoding="utf-8")
+    place.write_text(page(cleaned(document), curves), encoding="utf-8")
     return place
 
 
@@ -180,8 +182,13 @@ def _test(document: Document) -> str | None:
 def _figures(document: Document, curves: Curves) -> list[str]:
     sections = []
     for name, draw in figures(document, curves).items():
-        drawn = [(ink, draw(ink)[0]) for ink in (LIGHT, DARK)]
-        light, dark = (b64encode(image(figure, "svg")).decode("ascii") for _, figure in drawn)
+        try:
+            drawn = [(ink, draw(ink)[0]) for ink in (LIGHT, DARK)]
+            light, dark = (b64encode(image(figure, "svg")).decode("ascii") for _, figure in drawn)
+        except Exception as error:  # noqa: BLE001 - whatever the library says of what is in the document
+            why = escape(f"{type(error).__name__}: {error}")
+            sections.append(f"<section><p>The figure {name} could not be drawn: {why}</p></section>")
+            continue
         words = " ".join(text.get_text().replace("\n", " ") for text in drawn[0][1].texts)
         alt = f"{words}. {_CAPTIONS[name]} The numbers are in the tables of this page and in {name}.csv."
         sections.append(

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from winticket.report.forecast import Clocked, Pace, makespan
 from winticket.report.reading import arm_name, density_percent, duration
+from winticket.text import console as a_console
 
 QUIET_SECONDS = 15.0  # between lines where there is no terminal to redraw
 
@@ -68,7 +69,7 @@ class Watch:
         workers: int = 1,
         console: Console | None = None,
     ) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or a_console(stderr=True)
         self.weights = {training.key: training.weight for training in trainings} | dict(weights or {})
         self.levels = {training.key: int(training.label.get("level", 0)) for training in trainings}
         self.densities, self.estimate = densities, seconds

@@ -282,6 +282,9 @@ def _files(document: Document, say: Say) -> Table:
         folders = dict.fromkeys(str(path).rpartition("/")[0] or "." for path in drawn)
         count = f"{len(drawn)} files in " if len(drawn) > 1 else "1 file in "
         grid.add_row("figures", Text(say(count + ", ".join(folders)), overflow="fold"))
+    for name, why in (document.get("unwritten") or {}).items():
+        again = "the same command makes it anew"
+        grid.add_row("not written", Text(say(f"{name}: {why}; {again}"), style="yellow", overflow="fold"))
     if document.get("seconds") is not None:
         grid.add_row("time", duration(document["seconds"]))
     return grid

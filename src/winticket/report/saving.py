@@ -1,0 +1,65 @@
+"""Figures as files: PNG, SVG, and the table behind each as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from winticket.report.drawing import mpl
+from winticket.report.figures import figures
+from winticket.report.ink import LIGHT, Ink
+from winticket.report.reading import Document
+from winticket.report.tables import Curves, Table
+
+FIGURE_NAMES = (
+    "accuracy_against_density",
+    "pace_against_density",
+    "early_stop_against_density",
+    "learning_curves",
+)
+FIGURE_KINDS = ("png", "svg", "csv")
+
+
+def draw_all(
+    document: Document,
+    curves: Curves,
+    folder: str | Path,
+    *,
+    failed: Callable[[str, Exception], None] | None = None,
+) -> list[Path]:
+    """Save every figure in `folder` (made if absent) as PNG (200 dpi) and SVG, its table beside as CSV.
+
+    Returns the paths written, figure by figure. The same document gives the same SVG and CSV bytes. With `failed`, a
+    figure that cannot be drawn is told to it, with the error, and the others are drawn.
+    """
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    for name, draw in figures(document, curves).items():
+        try:
+            written += _draw(draw, place, name)
+        except Exception as error:
+            if failed is None or isinstance(error, OSError):
+                raise
+            failed(name, error)
+    return written
+
+
+def _draw(draw: Callable[[Ink], tuple[Figure, Table]], folder: Path, name: str) -> list[Path]:
+    figure, table = draw(LIGHT)
+    paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
+    for path in paths:
+        path.write_bytes(image(figure, path.suffix[1:]))
+    return [*paths, table.to_csv(folder / f"{name}.csv")]
+
+
+def image(figure: Figure, kind: str) -> bytes:
+    """A figure as the bytes of a `png` (200 dpi) or a `svg` (no date inside)."""
+    buffer = BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "winticket"}):
+        metadata = {"Date": None} if kind == "svg" else None
+        figure.savefig(buffer, format=kind, dpi=200, metadata=metadata)
+    return buffer.getvalue()

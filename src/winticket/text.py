@@ -1,0 +1,128 @@
+"""Text from outside, such as names, paths and messages, made safe for where it is shown."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Control characters but for line feed and tab, those that reorder what follows, and halves of surrogate pairs.
+_UNPRINTED = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+_SECRET = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^/@\s'\"]*@)?(?P<rest>[^\s'\"]*)")
+_QUERY = re.compile(r"([?&;][^=&;#\s'\"]*=)[^&;#\s'\"]*")
+_HIDDEN = "***"
+# What terminals without Unicode are shown instead.
+_PLAIN = {
+    "−": "-",
+    "–": "-",
+    "—": "-",
+    "…": "...",
+    "×": "x",
+    "±": "+-",
+    "≤": "<=",
+    "≥": ">=",
+    "·": "-",
+    "δ": "delta",
+}
+_PLAIN |= {
+    "’": "'",
+    "‘": "'",
+    "“": '"',
+    "”": '"',
+    "→": "->",
+    "θ": "theta",
+    "₀": "0",
+    "━": "=",
+    "─": "-",
+    "│": "|",
+}
+
+
+def visible(text: str) -> str:
+    r"""The text with what a terminal, a page or a figure would obey, and not show, written as an escape.
+
+    >>> from winticket.text import visible
+    >>> print(visible("a\x1b[31mb"))
+    a\x1b[31mb
+    """
+    return _UNPRINTED.sub(
+        lambda found: found[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text
+    )
+
+
+def cleaned(value: Any) -> Any:
+    """A JSON value with every text in it, names included, made visible."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {
+            visible(name) if isinstance(name, str) else name: cleaned(item) for name, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [cleaned(item) for item in value]
+    return value
+
+
+def without_secrets(text: str) -> str:
+    """The text with passwords and query values of every URL in it hidden.
+
+    >>> from winticket.text import without_secrets
+    >>> without_secrets("s3://me:secret@bucket/runs?token=abc is gone")
+    's3://***@bucket/runs?token=*** is gone'
+    """
+
+    def hidden(found: re.Match[str]) -> str:
+        user = f"{_HIDDEN}@" if found["user"] else ""
+        return found["scheme"] + user + _QUERY.sub(rf"\g<1>{_HIDDEN}", found["rest"])
+
+    return _SECRET.sub(hidden, text)
+
+
+def secrets_of(url: str) -> tuple[str, ...]:
+    """The parts of a URL that are nobody's business, to be taken out of what other libraries say of it."""
+    if "://" not in url:
+        return ()
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ()
+    values = [pair.partition("=")[2] for pair in re.split("[&;]", parts.query)]
+    return tuple(value for value in (parts.password, *values) if value)
+
+
+def hide(text: str, url: str) -> str:
+    """`without_secrets`, and without those of `url` wherever else they stand."""
+    for secret in secrets_of(url):
+        text = text.replace(secret, _HIDDEN)
+    return without_secrets(text)
+
+
+def _legible(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN.get(c, "?") for c in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("winticket", _legible)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A terminal or file to print to: text is shown as it is, never taken for markup, and no escape passes through."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Shown(Console):
+        def _render_buffer(self, buffer: Any) -> str:
+            return super()._render_buffer(
+                segment if segment.control else Segment(visible(segment.text), segment.style)
+                for segment in buffer
+            )
+
+    return Shown(stderr=stderr, markup=False, emoji=False, highlight=False)

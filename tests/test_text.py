@@ -1,0 +1,126 @@
+"""Text from outside is shown as text: nothing in a name is obeyed by a terminal, a page or a figure."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from winticket.text import cleaned, console, hide, visible, without_secrets
+
+EVIL = "a\x1b[31m[bold]$x$\u202e\x9b\udcff"
+SHOWN = r"a\x1b[31m[bold]$x$\u202e\x9b\udcff"
+
+
+def test_what_would_be_obeyed_is_written_as_an_escape() -> None:
+    assert visible(EVIL) == SHOWN
+    assert visible("plain\ttext\nof – two lines") == "plain\ttext\nof – two lines"
+    assert cleaned({EVIL: [EVIL, 3, None]}) == {SHOWN: [SHOWN, 3, None]}
+
+
+def test_the_console_takes_no_name_for_markup_and_lets_no_escape_through() -> None:
+    printer = console()
+    printer.file = io.StringIO()
+    printer.print(EVIL, soft_wrap=True)
+    assert printer.file.getvalue() == SHOWN + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("s3://me:secret@bucket/runs", "s3://***@bucket/runs"),
+        ("https://h/x?sig=abc&t=1 is away", "https://h/x?sig=***&t=*** is away"),
+        ("/home/me@work/runs", "/home/me@work/runs"),
+        ("memory://runs", "memory://runs"),
+    ],
+)
+def test_passwords_in_urls_are_hidden(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown
+
+
+def test_a_librarys_message_does_not_tell_them_either() -> None:
+    assert hide("login failed for secret", "ftp://me:secret@host/x") == "login failed for ***"
+
+
+NOISY = """
+import ctypes, sys
+print("imported")
+import torch
+class Loud(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        print("built")
+        self.fc = torch.nn.Linear(64, 10)
+    def forward(self, x):
+        print("called")
+        ctypes.CDLL(None).puts(b"from C")
+        return self.fc(x.flatten(1))
+def build(*, input_shape, classes):
+    return Loud()
+"""
+SEARCH = ("find", "digits", "--density", "0.5", "--steps", "20", "--replicates", "2", "--no-gate")
+
+
+def command(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    (folder / "command").write_text("from winticket.cli import main\nmain()\n")
+    return subprocess.run(
+        [sys.executable, str(folder / "command"), *words],
+        cwd=folder,
+        capture_output=True,
+        timeout=120,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+def test_json_is_one_document_whatever_a_model_prints(tmp_path: Path) -> None:
+    (tmp_path / "noisy.py").write_text(NOISY)
+    done = command(tmp_path, *SEARCH, "--model", "noisy:build", "--json", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["verdict"]["outcome"] == "inconclusive"
+    for words in (b"imported", b"built", b"called", b"from C"):
+        assert words in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_terminals_without_unicode_and_notebooks_backends_lose_nothing(tmp_path: Path, encoding: str) -> None:
+    folder = tmp_path / "50$ and 60$ [x]"
+    folder.mkdir()
+    settings = {"PYTHONIOENCODING": encoding, "MPLBACKEND": "nonsense"}
+    done = command(
+        folder, *SEARCH, "--model", "lenet-12-8", "--out", "o[b]$1$", "--store", "runs", **settings
+    )
+    assert done.returncode == 0, done.stderr
+    assert (folder / "o[b]$1$" / "figures" / "accuracy_against_density.png").is_file()
+    assert (folder / "o[b]$1$" / "report.html").is_file()
+    assert b"o[b]$1$" in done.stdout
+    for words in (("methods",), ("store", "ls"), ("plan", "digits"), ("--help",)):
+        again = command(folder, *words, **settings)
+        assert again.returncode == 0, again.stderr
+        assert b"Traceback" not in again.stderr
+
+
+def test_escapes_in_what_was_typed_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    for words in (("find", "\x1b[31mdigits"), ("\x1b]0;evil\x07",), ("find", "digits", "--lr", "\x1b[31m")):
+        done = command(tmp_path, *words)
+        assert done.returncode == 2
+        assert b"\x1b" not in done.stdout + done.stderr
+
+
+def test_a_closed_or_full_stdout_loses_no_result(tmp_path: Path) -> None:
+    (tmp_path / "command").write_text("from winticket.cli import main\nmain()\n")
+    typed = " ".join([sys.executable, "command", *SEARCH, "--model", "lenet-12-8", "--out"])
+    for number, sink in enumerate((">/dev/full", ">&-")):
+        out = tmp_path / str(number)
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"{typed} {out} {sink}"],
+            cwd=tmp_path,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        assert b"Traceback" not in done.stderr
+        assert json.loads((out / "result.json").read_text())["verdict"]

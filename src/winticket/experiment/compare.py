@@ -23,7 +23,7 @@ from winticket.experiment.running import PRELOAD, measure_engine
 from winticket.experiment.spec import RECIPE_FIELDS, Experiment
 from winticket.run import Event, RunError, Store, Task
 from winticket.run import run as execute
-from winticket.text import cleaned
+from winticket.text import cleaned, without_secrets
 from winticket.ticket import Failed
 from winticket.version import __version__
 
@@ -144,7 +144,7 @@ def carry_out(
         "comparison": identity(first),
         "rows": _against_dense(rows, step=1 / answers),
         "environment": environment(),
-        "store": place.path,
+        "store": without_secrets(place.path),
         "seconds": round(time.monotonic() - began, 3),
     }
     from winticket import report

@@ -15,7 +15,7 @@ from winticket.experiment.folder import OutputFolder
 from winticket.experiment.judging import verdict_of
 from winticket.experiment.plan import Plan
 from winticket.run import Outcomes, Store
-from winticket.text import cleaned, visible
+from winticket.text import cleaned, visible, without_secrets
 from winticket.ticket import Ticket, Trajectory
 from winticket.version import __version__
 
@@ -64,7 +64,7 @@ def write(planned: Plan, store: Store, folder: Path, outcomes: Outcomes, *, bega
     document: dict[str, Any] = {
         "winticket": __version__,
         **judged,
-        "store": store.path,
+        "store": without_secrets(store.path),
         "results": str(folder / RESULT),
         "report": str(folder / PAGE),
         "ticket": str(folder / TICKET) if ticket else None,

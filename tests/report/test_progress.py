@@ -264,3 +264,13 @@ def test_the_makespan_by_hand() -> None:
     )  # d (4) beside a (3), then c after a at 3-5, b after d at 4-5
     assert makespan({"d": 4.0}, needs, workers=2) == 4.0  # what is done is waited for no longer
     assert makespan({}, needs, workers=2) == 0.0
+
+
+def test_another_command_on_the_store_is_told_once(clock: Clock) -> None:
+    watch, text = watching()
+    for key in "abab":
+        watch(Event("elsewhere", Training(key), text="process 7"))
+    assert text.getvalue().count("another command (process 7)") == 1
+    assert "2 done by another command just now" in watch._line()
+    watch(Event("reused", Training("a")))
+    assert "1 done by another command just now" in watch._line()

@@ -90,6 +90,7 @@ class Watch:
         )
         self.elsewhere: dict[str, str] = {}
         """What another command on the same store is training: who does, by key."""
+        self.met: set[str] = set()
         self.rows: dict[str, TaskID] = {}
         self.live = Live(
             console=self.console, get_renderable=self._drawing, refresh_per_second=5, transient=True
@@ -131,7 +132,8 @@ class Watch:
             self._print(self._line())
 
     def _left_to(self, who: str, key: str) -> None:
-        if who not in self.elsewhere.values():
+        if who not in self.met:
+            self.met.add(who)
             self._print(
                 f"another command ({who}) works in this store too: each training is done by one of the two"
             )

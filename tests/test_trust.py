@@ -38,13 +38,15 @@ def ran(evil: Path) -> str:
     return mark.read_text() if mark.exists() else ""
 
 
-def command(*words: str, folder: Path, module: bool = False, **more: Any) -> subprocess.CompletedProcess[str]:
+def command(
+    *words: str, folder: Path, module: bool = False, environment: dict[str, str] | None = None, **more: Any
+) -> subprocess.CompletedProcess[str]:
     start = (
-        [sys.executable, "-m", "winticket"] if module else [sys.executable, str(folder.parent / "command")]
+        [sys.executable, "-m", "winticket"] if module else [sys.executable, str(folder.parent / "winticket")]
     )
     if not module:
-        (folder.parent / "command").write_text("from winticket.cli import main\nmain()\n")
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
+        (folder.parent / "winticket").write_text("from winticket.cli import main\nmain()\n")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"} | (environment or {})
     return subprocess.run(
         [*start, *words],
         cwd=folder,
@@ -59,10 +61,14 @@ def command(*words: str, folder: Path, module: bool = False, **more: Any) -> sub
 
 def record(path: str, **fields: Any) -> bytes:
     """A store's file that holds a record of that class, its digests right."""
-    kept = codec.encode(Seeds(1, 2), {"key": KEY})
-    header, metadata = read_header(kept, whole=False)
+    return kept({"record": path, "fields": fields})
+
+
+def kept(tree: dict[str, Any]) -> bytes:
+    """A store's file with that for a value, its digests right."""
+    header, metadata = read_header(codec.encode(Seeds(1, 2), {"key": KEY}), whole=False)
     told = json.loads(metadata["winticket"])
-    told["tree"] = {"record": path, "fields": fields}
+    told["tree"] = tree
     told["digest"] = codec._digest(told["tree"], {})
     from safetensors.torch import save
 
@@ -100,6 +106,46 @@ def test_a_stores_record_names_nothing_that_runs(evil: Path, path: str, fields: 
     assert store.ls()[0].key == KEY
     assert ran(evil) == ""
     assert "evilmod" not in sys.modules
+
+
+IMPORTED = """
+import sys
+from winticket.run import Store
+before = set(sys.modules)
+try:
+    Store(sys.argv[1]).get(sys.argv[2])
+except Exception as error:
+    print(type(error).__name__, file=sys.stderr)
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"tensor": "_dynamo", "shape": [1], "data": "x"},
+        {"tensor": "onnx", "shape": [1], "data": "x"},
+        {"record": "winticket.integrations.lightning:LotteryTicket", "fields": {}},
+        {"record": "winticket.experiment.spec:Experiment", "fields": {}},
+    ],
+)
+def test_reading_a_record_imports_nothing_that_the_file_names(tmp_path: Path, tree: dict[str, Any]) -> None:
+    store = Store(tmp_path)
+    store.check_writable()
+    store.files.write(f"results/ab/{KEY}.safetensors", kept(tree))
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED, str(tmp_path), KEY],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stderr.strip() in ("Damaged", "StoreError")
+    rooms = {name.split(".")[1] for name in done.stdout.split() if name.startswith("winticket.")}
+    assert rooms <= {"ticket", "units"}
+    assert not any(
+        name.startswith(("torch._dynamo", "torch.onnx", "lightning")) for name in done.stdout.split()
+    )
 
 
 def test_records_that_are_meant_to_be_stored_still_are(tmp_path: Path) -> None:
@@ -197,6 +243,52 @@ def test_the_working_directory_is_searched_last_and_for_the_users_modules_only(
     assert ran(evil) == ""
     assert command("info", folder=here, module=module).returncode == 0
     assert ran(evil) == ""
+
+
+def test_what_lies_in_a_virtual_environment_here_may_not_import_from_here(evil: Path) -> None:
+    here = evil / "here"
+    (here / ".venv").mkdir()
+    (here / ".venv" / "thirdparty.py").write_text("try:\n    import triton\nexcept ImportError:\n    pass\n")
+    (here / "mylab.py").write_text("import thirdparty\nfrom winticket.criteria import magnitude as mine\n")
+    paths = os.pathsep.join([str(here / ".venv"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    words = ("plan", "digits", "--criterion", "mylab:mine")
+    done = command(*words, folder=here, environment={"PYTHONPATH": paths})
+    assert done.returncode == 0, done.stderr
+    assert ran(evil) == ""
+
+
+@pytest.mark.parametrize("module", [False, True])
+def test_an_empty_entry_in_the_path_does_not_put_the_working_directory_first(
+    evil: Path, module: bool
+) -> None:
+    (evil / "here" / "typing.py").write_text((evil / "here" / "json.py").read_text())
+    paths = os.pathsep.join(["", "/nowhere", os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    done = command("info", folder=evil / "here", module=module, environment={"PYTHONPATH": paths})
+    assert done.returncode == 0, done.stderr
+    assert ran(evil) == ""
+
+
+def test_a_working_directory_that_is_gone_is_told(tmp_path: Path) -> None:
+    (tmp_path / "winticket").write_text("from winticket.cli import main\nmain()\n")
+    (tmp_path / "gone").mkdir()
+    line = f"cd gone && rmdir ../gone && {sys.executable} {tmp_path / 'winticket'} info"
+    done = subprocess.run(
+        ["/bin/sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "the working directory is gone" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "path", ["winticket.cli:main", "winticket.__main__:main", "winticket.criteria:Evidence"]
+)
+def test_a_function_of_ours_is_no_criterion_because_a_file_says_so(
+    evil: Path, search: Path, path: str
+) -> None:
+    with pytest.raises(ValueError, match="which is none of winticket's functions for that"):
+        load_source(changed(search, evil, criterion=path), trust=["winticket"])
+    assert load_source(changed(search, evil, criterion="winticket.criteria:magnitude"))
 
 
 def test_importing_main_runs_nothing() -> None:

@@ -18,19 +18,21 @@ import os
 import sys
 
 _typed = getattr(sys, "orig_argv", [])
-if (
-    sys.argv[:1] == ["-m"]
-    and "winticket" in [word for before, word in zip(_typed, _typed[1:], strict=False) if before == "-m"]  # noqa: RUF007 - as below
-    and sys.path[:1] == [os.getcwd()]  # noqa: PTH109 - itertools and pathlib would be looked for there
+if os.path.basename(sys.argv[0]).split(".")[0] in ("winticket", "winticket-script") or (  # noqa: PTH119 - see below
+    sys.argv[0] == "-m" and "-m winticket" in " ".join(_typed)
 ):
-    # `python -m winticket` has put the working directory first, where a file called like a module would be run in its
-    # place. `winticket.importing` looks there for the user's modules, after everywhere else.
-    sys.path[:1] = []
-
-from typing import TYPE_CHECKING, Any  # noqa: E402
+    # The command. Python, or an empty entry in PYTHONPATH, may have put the working directory where modules are looked
+    # for, and then a file there that is called like one would be run in its place: also in the place of what the next
+    # lines import, so nothing is imported before this. `winticket.importing` looks there for the user's own modules.
+    try:
+        _here = os.getcwd()  # noqa: PTH109 - see above
+    except OSError:  # it has been removed
+        _here = ""
+    sys.path[:] = [entry for entry in sys.path if entry not in ("", _here)]
 
 from winticket.version import __version__  # noqa: E402
 
+TYPE_CHECKING = False  # not typing's own, for the same reason
 if TYPE_CHECKING:
     from winticket import allocate, controls, criteria, interop, judge, models, rewind, schedules
     from winticket.experiment import Experiment, Result, find
@@ -84,7 +86,7 @@ _HOMES = {
 _ROOMS = {"allocate", "controls", "criteria", "interop", "judge", "models", "rewind", "schedules"}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     # On first use, so that `winticket --help` does not wait for torch.
     if name not in _HOMES and name not in _ROOMS:
         raise AttributeError(f"module 'winticket' has no attribute {name!r}")

@@ -16,47 +16,65 @@ from types import FrameType, ModuleType
 
 
 class _Folders(MetaPathFinder):
-    """Finds modules in the user's folders: those that were named, and what modules from there import in turn."""
+    """Finds modules in the user's folders: those that were named, and what modules that it found import in turn.
+
+    Who asks is known by the name of the module, since a folder may hold a virtual environment with everybody's.
+    """
 
     def __init__(self) -> None:
         self.folders: list[str] = []
         self.names: set[str] = set()
+        self.found: set[str] = set()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if path is not None:  # inside a package, which says itself where its modules are
             return None
-        if fullname not in self.names and not self._asked_from_there(sys._getframe(1)):
+        if fullname not in self.names and _asker(sys._getframe(1)) not in self.found:
             return None
-        return PathFinder.find_spec(fullname, self.folders, target)
-
-    def _asked_from_there(self, frame: FrameType | None) -> bool:
-        while frame is not None and "importlib" in frame.f_code.co_filename:
-            frame = frame.f_back
-        file = "" if frame is None else frame.f_code.co_filename
-        return any(file.startswith(folder.rstrip("/\\") + sep) for folder in self.folders for sep in "/\\")
+        spec = PathFinder.find_spec(fullname, self.folders, target)
+        if spec is not None:
+            self.found.add(fullname)
+        return spec
 
     def invalidate_caches(self) -> None:
         PathFinder.invalidate_caches()
 
 
+def _asker(frame: FrameType | None) -> str:
+    """The top-level name of the module whose code is importing."""
+    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "importlib":
+        frame = frame.f_back
+    return "" if frame is None else str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
 _folders = _Folders()
+Known = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 
 
-def look_in(folder: str | Path) -> None:
-    """From now on the user's modules are also looked for in this folder, after everywhere else."""
+def look_in(folder: str | Path, *, for_module: str | None = None) -> None:
+    """From now on the user's modules are also looked for in this folder, after everywhere else.
+
+    `for_module` is one that was loaded from there in another way, and may import what lies beside it.
+    """
     path = str(Path(folder).resolve())
     if path not in _folders.folders:
         _folders.folders.append(path)
+    if for_module is not None:
+        _folders.found.add(for_module)
     if _folders not in sys.meta_path:
         sys.meta_path.append(_folders)
 
 
-def forget_working_directory() -> None:
-    """Takes the working directory from where Python looks first; `look_in` puts it last, for the user's modules."""
-    here = str(Path.cwd())
-    sys.path[:] = [entry for entry in sys.path if entry not in ("", here)]
+def only_for_the_users_modules() -> None:
+    """Takes the working directory from where Python looks for modules, and looks there last, for the user's alone.
+
+    Errors: FileNotFoundError if there is no such directory any more.
+    """
+    here = Path.cwd()
+    sys.path[:] = [entry for entry in sys.path if entry not in ("", str(here))]
+    look_in(here)
 
 
 def import_named(module: str) -> ModuleType:
@@ -71,16 +89,18 @@ def import_named(module: str) -> ModuleType:
         raise ImportError(f"{module} calls sys.exit({error.code!r}) when it is imported") from error
 
 
-def known() -> tuple[tuple[str, ...], tuple[str, ...]]:
+def known() -> Known:
     """Folders and names, for a worker process."""
-    return tuple(_folders.folders), tuple(sorted(_folders.names))
+    return tuple(_folders.folders), tuple(sorted(_folders.names)), tuple(sorted(_folders.found))
 
 
-def know(told: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+def know(told: Known) -> None:
     """What `known` told in the parent process."""
-    for folder in told[0]:
+    folders, names, found = told
+    for folder in folders:
         look_in(folder)
-    _folders.names.update(told[1])
+    _folders.names.update(names)
+    _folders.found.update(found)
 
 
 def require_trust(path: str, trust: Sequence[str], *, where: str) -> None:
@@ -88,6 +108,17 @@ def require_trust(path: str, trust: Sequence[str], *, where: str) -> None:
     module = path.partition(":")[0]
     if not any(module == name or module.startswith(f"{name}.") for name in trust):
         raise ValueError(
-            f"{where} is {path!r}: that would import the module {module} and call what is in it, and nobody but the "
-            f"file has named it; if you know it, say so: --trust {module} (in Python trust=[{module!r}])"
+            f"{where} is {path!r}: that would import the module {module} ({_place_of(module)}) and call what is in it, "
+            f"and nobody but the file has named it; if you know it, say so: --trust {module} (in Python "
+            f"trust=[{module!r}])"
         )
+
+
+def _place_of(module: str) -> str:
+    """The file that a module's package would be imported from; nothing is imported to tell."""
+    top = module.partition(".")[0]
+    try:
+        spec = PathFinder.find_spec(top) or PathFinder.find_spec(top, _folders.folders)
+    except (ImportError, ValueError, AttributeError):
+        spec = None
+    return "there is none of that name here" if spec is None else f"from {spec.origin or top}"

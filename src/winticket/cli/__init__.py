@@ -2,15 +2,14 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from winticket.cli import comparing, searches, stores, transfers
-from winticket.cli.answers import Answers, flowing, show_warnings
+from winticket.cli.answers import Answers, flowing, say, show_warnings
 from winticket.cli.methods import methods
-from winticket.importing import forget_working_directory, look_in
+from winticket.importing import only_for_the_users_modules
 from winticket.version import __version__
 
 __all__ = ["app", "main"]
@@ -62,7 +61,10 @@ def main() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - for good
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="winticket")  # terminals without Unicode get letters that they have
-    forget_working_directory()
-    look_in(Path.cwd())  # a user's package.module:build in this folder is found, and nothing else there
     show_warnings()
+    try:
+        only_for_the_users_modules()
+    except FileNotFoundError:
+        say("Error: the working directory is gone; change to one that is there")
+        sys.exit(2)
     app()

@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 
+from winticket import schedules
 from winticket.data import names as names_of_data
+from winticket.experiment.names import ROOMS, methods
 from winticket.experiment.spec import RECIPE_FIELDS, Experiment
 from winticket.importing import require_trust
 from winticket.outside import Unreadable, converted, read_file, read_json
@@ -65,6 +67,17 @@ NAMING = ("model", "criterion", "allocate", "rewind", "pruning")
 """Choices that may be `package.module:name`, so that an experiment imports modules when it is made."""
 
 
+def _in_its_room(choice: str, path: str) -> bool:
+    """Whether a path names one of winticket's functions for this choice. Unreadable if it names another of them."""
+    module, _, name = path.partition(":")
+    if module.partition(".")[0] != "winticket":
+        return False
+    room = {**ROOMS, "pruning": schedules}.get(choice)
+    if room is None or module != room.__name__ or name not in methods(room):
+        raise Unreadable(f"{choice} is {path!r}, which is none of winticket's functions for that")
+    return True
+
+
 def experiment_of(told: Mapping[str, Any], *, trust: Sequence[str] = (), where: str = "it") -> Experiment:
     """The experiment that `Experiment.describe` told. ValueError if it is none, with the entry that is wrong.
 
@@ -76,7 +89,7 @@ def experiment_of(told: Mapping[str, Any], *, trust: Sequence[str] = (), where: 
     if lacking:
         raise Unreadable(f"its experiment says nothing of {', '.join(lacking)}")
     for name in NAMING:
-        if ":" in str(told[name]):
+        if ":" in str(told[name]) and not _in_its_room(name, str(told[name])):
             require_trust(str(told[name]), trust, where=f"{where}: {name}")
     fetched = str(told["data"])
     if fetched not in names_of_data() and not Path(fetched).expanduser().exists() and fetched not in trust:

@@ -23,7 +23,7 @@ def load_spec(path: str | os.PathLike[str], *, variant: str = "experiment") -> E
     if spec is None or spec.loader is None:
         raise ValueError(f"{file} is not a Python file (.py); give one that defines `experiment`")
     module = importlib.util.module_from_spec(spec)
-    look_in(file.parent)
+    look_in(file.parent, for_module=name)
     sys.modules[name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)

@@ -41,6 +41,12 @@ _NATIVE = frozenset(  # kept under their own safetensors type; any other dtype g
 )
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _MINUS_ZERO = {1: 0x80, 2: -(1 << 15), 4: -(1 << 31), 8: -(1 << 63)}
+_DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in vars(torch).values()
+    if isinstance(dtype, torch.dtype)
+}
+_ROOMS = ("ticket", "units")  # whose records are stored: they may be imported for a file
 _LARGEST = 1 << 48  # elements of a tensor: more is nobody's
 
 
@@ -312,9 +318,9 @@ class _Reader:
         return kind(**{name: self.get(item) for name, item in tree["fields"].items()})
 
     def get_tensor(self, tree: dict[str, Any]) -> Tensor:
-        dtype, shape = getattr(torch, tree["tensor"]), tuple(tree["shape"])
+        dtype, shape = _DTYPES[tree["tensor"]], tuple(tree["shape"])
         count = math.prod(shape)
-        if not isinstance(dtype, torch.dtype) or not 0 <= count <= _LARGEST or min(shape, default=0) < 0:
+        if not 0 <= count <= _LARGEST or min(shape, default=0) < 0:
             raise ValueError(f"no tensor is a {tree['tensor']} of shape {shape}")
         self._check_sizes(tree, count)
         if "bits" in tree:
@@ -338,13 +344,13 @@ class _Reader:
 
 
 def _storable(path: str) -> Any:
-    """The class of a record in a file; nothing is imported for a file but winticket's own rooms.
+    """The class of a record in a file; nothing is imported for it but the rooms whose records are stored.
 
     It has to be a frozen dataclass that declares itself storable, in the module that defines it: so a file can neither
     run a function, nor build what was not meant to come from files, nor reach a class by way of another module.
     """
     module, _, name = path.partition(":")
-    if is_ours(module) and module.split(".")[1:2] not in (["__main__"], ["cli"]):
+    if is_ours(module) and module.split(".")[1:2] in ([room] for room in _ROOMS):
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
     if module not in sys.modules:

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from types import ModuleType
 from typing import Any, Protocol
 
-from winticket.importing import know, known
+from winticket.importing import Known, know, known
 
 from .errors import RunError
 from .store import Store
@@ -285,7 +285,7 @@ def serve(
     line: Connection,
     store: Store,
     checkpoint_seconds: float,
-    modules: tuple[tuple[str, ...], tuple[str, ...]],
+    modules: Known,
 ) -> None:
     """A worker's life: take nodes, compute, tell; end when the parent says so, closes the line or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides

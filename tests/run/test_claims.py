@@ -16,7 +16,7 @@ import pytest
 from run import jobs
 from winticket.run import Event, Store, StoreError, run, task
 from winticket.run import claims as claiming
-from winticket.run.claims import Claim, Claims, living
+from winticket.run.claims import Claim, Claims, claims_of
 from winticket.run.files import host
 
 KEY = "ab" + "0" * 62
@@ -52,7 +52,7 @@ def test_one_takes_and_the_other_sees_who_did(store: Store) -> None:
     assert other is not None
     assert other.who() == f"process {os.getpid()}"
     assert not two.open(KEY)
-    assert [claim.pid for claim in living(store)] == [os.getpid()]
+    assert [claim.pid for claim in claims_of(store)[0]] == [os.getpid()]
     one.give_back(KEY)
     assert two.open(KEY)
     assert two.take(KEY) is None
@@ -137,10 +137,22 @@ def test_a_damaged_claim_expires_and_is_no_error(store: Store, content: bytes) -
     store.files.write(f"claims/{KEY}.json", content)
     mine = Claims(store, expiry=0.1)
     assert mine.take(KEY) is not None
-    assert living(store) == []
+    assert claims_of(store) == ([], [])
     time.sleep(0.2)
     assert mine.take(KEY) is None
     mine.close()
+
+
+def test_gc_clears_up_what_dead_processes_claimed_and_keeps_away_from_living_ones(store: Store) -> None:
+    mine = Claims(store)
+    mine.take(KEY)
+    with pytest.raises(StoreError, match=rf"process {os.getpid()} is computing in store"):
+        store.gc(keep=set())
+    assert store.gc() == []
+    mine.close()
+    put(store, msgspec.structs.replace(mine._me, pid=dead_pid()))
+    assert [removed.why for removed in store.gc()] == ["claim of a process that is gone"]
+    assert store.claimed() == []
 
 
 def test_a_claim_that_is_a_link_is_refused_and_not_followed(store: Store, tmp_path: Path) -> None:

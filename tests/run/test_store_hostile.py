@@ -133,3 +133,11 @@ def test_results_that_others_removed_are_no_failed_trainings(store: Store) -> No
         outcomes.require()
     with pytest.raises(Missing):
         store.get(done.key)
+
+
+def test_a_password_in_a_stores_url_is_in_no_message(tmp_path: Path) -> None:
+    with pytest.raises(StoreError) as told:
+        Store("nosuch://me:secret@bucket/runs?token=hidden")
+    assert "secret" not in str(told.value)
+    assert "hidden" not in str(told.value)
+    assert "secret" not in repr(Store("memory://me:secret@bucket/runs"))

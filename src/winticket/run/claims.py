@@ -26,12 +26,13 @@ import msgspec
 from winticket.outside import Unreadable, read_json
 
 from .errors import StoreError
-from .files import alive, host
+from .files import Entry, alive, host
 from .layout import CLAIMS
-from .store import Store
+from .shelf import Shelf
 
 EXPIRY = 30.0  # seconds without a renewal after which a claim is anybody's
 _RENEWALS = 6  # in that time
+_LEFT = 3600.0  # seconds after which a claim that cannot be asked about is cleared up
 _LOCK = f"{CLAIMS}/lock"
 
 
@@ -52,6 +53,9 @@ class Claim(msgspec.Struct, frozen=True):
         return f"process {self.pid}" + ("" if self.host == host() else f" on {self.host}")
 
 
+_NOBODY = Claim("", "", "", 0)  # what a damaged file counts as until it expires
+
+
 @dataclass
 class _Seen:
     """Another's claim as it was when it last changed, by this process's clock."""
@@ -67,7 +71,7 @@ class Claims:
     may be taken.
     """
 
-    def __init__(self, store: Store, *, expiry: float | None = None) -> None:
+    def __init__(self, store: Shelf, *, expiry: float | None = None) -> None:
         self._store, self._files = store, store.files
         self._expiry = EXPIRY if expiry is None else expiry
         self._needed = not store.private
@@ -157,7 +161,7 @@ class Claims:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except Unreadable:
-            return Claim("", "", "", 0)
+            return _NOBODY
 
     def _renew(self) -> None:
         while not self._enough.wait(self._expiry / _RENEWALS):
@@ -179,16 +183,25 @@ class Claims:
             self._files.write(_name(key), _encoded(msgspec.structs.replace(self._me, beat=beat)))
 
 
-def living(store: Store) -> list[Claim]:
-    """The claims of processes that are, for all that can be known here at once, still at work."""
-    found = []
+def claims_of(store: Shelf) -> tuple[list[Claim], list[Entry]]:
+    """The claims of processes that are at work, as far as can be known at once, and the files of those that are not.
+
+    A claim from another machine counts as left after an hour without a renewal: its clock may be another.
+    """
+    held, left = [], []
     for entry in store.claimed():
-        with contextlib.suppress(Unreadable, FileNotFoundError):
+        try:
             claim = read_json(store.files.read(entry.name), Claim)
-            recent = entry.modified is None or time.time() - entry.modified < 2 * EXPIRY
-            if not claim.dead() and recent:
-                found.append(claim)
-    return found
+        except FileNotFoundError:
+            continue
+        except Unreadable:
+            claim = _NOBODY
+        old = entry.modified is not None and time.time() - entry.modified > _LEFT
+        if claim.dead() or old:
+            left.append(entry)
+        elif claim != _NOBODY:
+            held.append(claim)
+    return held, left
 
 
 @contextlib.contextmanager

@@ -81,18 +81,21 @@ def encode(value: object, about: Mapping[str, Json] | None = None) -> bytes:
     return safetensors.torch.save(pieces.tensors, {_HEADER: json.dumps(header, allow_nan=False)})
 
 
-def decode(data: bytes, *, check: bool = True) -> object:
-    """The value of a file's bytes; `check` compares the digests too. Errors: StoreError with the reason."""
-    tree, tensors = _load(data, check=check)
+def decode(data: bytes, *, check: bool = True, key: str | None = None) -> object:
+    """The value of a file's bytes; `check` compares the digests too. Errors: StoreError with the reason.
+
+    `key` is the one that the file's notes have to name, so that a file in another's place is noticed.
+    """
+    tree, tensors = _load(data, check=check, key=key)
     return _rebuilt(_Reader(tensors), tree)
 
 
-def verify(data: bytes) -> None:
+def verify(data: bytes, *, key: str | None = None) -> None:
     """Checks every byte, and that the value could be built, without building its records.
 
     Errors: StoreError with the reason, whatever `decode` would find; but a record's class is not looked up.
     """
-    tree, tensors = _load(data, check=True)
+    tree, tensors = _load(data, check=True, key=key)
     _rebuilt(_Reader(tensors, records=False), tree)
 
 
@@ -113,10 +116,9 @@ def _rebuilt(reader: _Reader, tree: object) -> object:
         raise Damaged(f"the content cannot be rebuilt: {type(error).__name__}") from error
 
 
-def _load(data: bytes, *, check: bool) -> tuple[Any, dict[str, Tensor]]:
-    header = read_header(data)
+def _load(data: bytes, *, check: bool, key: str | None) -> tuple[Any, dict[str, Tensor]]:
+    header = read_header(data, key=key, whole=True)
     try:
-        file_header(data)
         tensors = safetensors.torch.load(data)
     except (safetensors.SafetensorError, ValueError, RuntimeError, KeyError) as error:
         raise Damaged(f"truncated or damaged: {error}") from error
@@ -133,13 +135,16 @@ def header_size(start: bytes) -> int:
         raise Damaged(str(error)) from error
 
 
-def read_header(data: bytes) -> dict[str, Any]:
-    """format, tree, digest and about, from the file's first `header_size` bytes (more do not hurt)."""
+def read_header(data: bytes, *, key: str | None = None, whole: bool = False) -> dict[str, Any]:
+    """format, tree, digest and about, from the file's first `header_size` bytes (more do not hurt).
+
+    `whole`: `data` is all of the file, and its tensors have to fill the rest. Errors as for `decode`.
+    """
     try:
-        _, metadata = file_header(data, whole=False)
+        _, metadata = file_header(data, whole=whole)
         header = read_json(metadata.get(_HEADER, ""), _Header)
     except Unreadable as error:
-        raise Damaged(f"{error}; damaged, or not written by winticket") from error
+        raise Damaged(f"truncated or damaged, or not written by winticket: {error}") from error
     if header.format < 1:
         raise Damaged(f"damaged: format {header.format!r}")
     if header.format > FORMAT:
@@ -152,6 +157,9 @@ def read_header(data: bytes) -> dict[str, Any]:
         sound = False
     if not sound:
         raise Damaged("damaged: the notes do not match their digest")
+    if key is not None and header.about.get("key") != key:
+        other = str(header.about.get("key"))[:12]
+        raise Damaged(f"damaged: it is the file of task {other}, not of this one")
     return msgspec.structs.asdict(header)
 
 

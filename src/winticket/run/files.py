@@ -16,6 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from winticket.text import hide
+
 from .errors import StoreError
 
 TEMPORARY = "tmp"
@@ -260,7 +262,7 @@ class RemoteFiles:
         try:
             fs, root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
-            raise StoreError(f"store {url}: {error}") from error
+            raise StoreError(hide(f"store {url}: {error}", url)) from error
         self._fs: Any = fs
         self._root = str(root).rstrip("/")
         self.private = "memory" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))

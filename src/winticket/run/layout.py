@@ -12,6 +12,8 @@ from typing import Any, Literal, cast
 
 import msgspec
 
+from winticket.outside import Unreadable
+
 from .files import Entry, is_temporary
 from .keys import Json, canonical_text
 
@@ -98,7 +100,11 @@ class Removed:
 
 
 def digest_of(*parts: Json | Mapping[str, Json]) -> str:
-    return hashlib.sha256(canonical_text(cast("Json", list(parts))).encode()).hexdigest()
+    """SHA-256 over the parts as JSON. Unreadable for what is nested too deeply, as no file of ours is."""
+    try:
+        return hashlib.sha256(canonical_text(cast("Json", list(parts))).encode()).hexdigest()
+    except RecursionError:
+        raise Unreadable("it is nested too deeply") from None
 
 
 def row_of(kind: Kind, key: str, entry: Entry, meta: Mapping[str, Any], digest: str | None) -> Row:

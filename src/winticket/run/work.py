@@ -192,7 +192,8 @@ def attempt(nodes: Sequence[Node], desk: Desk) -> Message:
     except Stop:
         return Message("stopped", node.key)
     except Exception as error:  # noqa: BLE001 - a worker must tell whatever it was and live on
-        place = where(error)
+        # Of the user's own code it helps to know the line; what the store says is whole as it is.
+        place = "" if isinstance(error, (StoreError, RunError)) else where(error)
         text = f"{type(error).__name__}: {error}" + (f" ({place})" if place else "")
         return Message("aborted", node.key, text=text, cause=_cause(error))
 

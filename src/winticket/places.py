@@ -5,7 +5,14 @@ import sys
 from pathlib import Path
 
 VARIABLE = "WINTICKET_CACHE"
-RESULT = "result.json"
+RESULT, CURVES, TICKET, PAGE, FIGURES = (
+    "result.json",
+    "curves.json",
+    "ticket.safetensors",
+    "report.html",
+    "figures",
+)
+"""What a run leaves in its output folder."""
 _SHOWN = 3
 
 

@@ -19,7 +19,7 @@ from winticket.experiment.machine import environment, processes
 from winticket.experiment.names import METHODS
 from winticket.experiment.plan import Place, Plan, plan
 from winticket.experiment.reports import COMPARISON, require_own_comparison
-from winticket.experiment.running import PRELOAD, measure_engine
+from winticket.experiment.running import PRELOAD, measure_engine, trouble_in_words
 from winticket.experiment.spec import RECIPE_FIELDS, Experiment
 from winticket.run import Event, RunError, Store, Task
 from winticket.run import run as execute
@@ -113,6 +113,19 @@ def carry_out(
     place, count, folder = Store(store), processes() if workers is None else workers, Path(out)
     require_own_comparison(folder, identity(first))
     folder.mkdir(parents=True, exist_ok=True)
+    with trouble_in_words(place):
+        return _compared(first, place, folder, count, watching, began=began)
+
+
+def _compared(
+    first: Sequence[Entry],
+    place: Store,
+    folder: Path,
+    count: int,
+    watching: Watching | None,
+    *,
+    began: float,
+) -> dict[str, Any]:
     _execute(first, place, count, watching)
     found = [("density", entry, _measured(entry, place)) for entry in first]
     costs = [row["steps"] for _, _, row in found if row["steps"]]

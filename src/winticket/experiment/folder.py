@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from winticket.places import RESULT
+
 _STAGE = re.compile(r"\.winticket-(?P<pid>[0-9]+)-[0-9a-f]{8}")
 
 
@@ -32,7 +34,10 @@ class OutputFolder:
         stage.mkdir()
         try:
             yield stage
-            new = sorted(p.relative_to(stage) for p in stage.rglob("*") if p.is_file())
+            files = (p.relative_to(stage) for p in stage.rglob("*") if p.is_file())
+            new = sorted(
+                files, key=lambda file: (file.name != RESULT, file)
+            )  # which says whose the others are
             for name in instead_of:
                 (self.path / name).unlink(missing_ok=True)
             for file in new:

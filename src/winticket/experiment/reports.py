@@ -1,11 +1,11 @@
 """Reports that are there already: that of the same experiment is renewed, that of another one is not overwritten."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from winticket.experiment.documents import Compared, Reported, read_document
-from winticket.places import RESULT
+from winticket.places import CURVES, PAGE, RESULT, TICKET
 
 GROWS = frozenset({"carried", "controls", "density", "gate", "levels", "methods", "replicates"})
 """What an experiment may be given more of and still be the same one, whose report then says more."""
@@ -22,9 +22,10 @@ def require_own_report(folder: Path, described: Mapping[str, Any], *, fingerprin
     the data's.
     """
     file = folder / RESULT
-    if not file.is_file():
-        return
     advice = "give another folder with --out, or remove this one"
+    if not file.is_file():
+        _require_none(folder, (PAGE, TICKET, CURVES), without=RESULT)
+        return
     try:
         document: Reported = read_document(file, Reported)
         there = document.experiment
@@ -49,6 +50,7 @@ def require_own_comparison(folder: Path, here: Mapping[str, Any]) -> None:
     """As `require_own_report` for a folder of comparisons; `here` is what they are known by (`compare.identity`)."""
     file = folder / COMPARISON
     if not file.is_file():
+        _require_none(folder, ("compare.csv", "compare.png", "compare.svg"), without=COMPARISON)
         return
     advice = "give another folder with --out, or remove this one"
     try:
@@ -61,6 +63,16 @@ def require_own_comparison(folder: Path, here: Mapping[str, Any]) -> None:
     if differ:
         raise ValueError(
             f"the output folder {str(folder)!r} holds another comparison ({'; '.join(differ[:_SHOWN])}); {advice}"
+        )
+
+
+def _require_none(folder: Path, names: Sequence[str], *, without: str) -> None:
+    """ValueError for files of these names: without the document that goes with ours, they are somebody's own."""
+    strange = [name for name in names if (folder / name).exists()]
+    if strange:
+        raise ValueError(
+            f"the output folder {str(folder)!r} has a {' and a '.join(strange)} and no {without} that says whose, so "
+            "it would be lost; give another folder with --out, or move that away"
         )
 
 

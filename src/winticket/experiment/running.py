@@ -6,7 +6,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,7 +137,7 @@ def carry_out(
     """Train what is missing and write the results; see `conduct`. `began` is a time.monotonic() to count from."""
     began = time.monotonic() if began is None else began
     measure_engine(ready.plan, ready.store)
-    try:
+    with trouble_in_words(ready.store):
         outcomes = execute(
             list(ready.plan.tasks.values()),
             ready.store,
@@ -149,12 +149,19 @@ def carry_out(
             need_bytes=ready.need_bytes,
         )
         return write(ready.plan, ready.store, ready.folder, outcomes, began=began)
+
+
+@contextlib.contextmanager
+def trouble_in_words(store: Store) -> Iterator[None]:
+    """Around what computes and writes: trouble of the store or the disk ends the run, which says what to do."""
+    try:
+        yield
     except StoreError as error:
         raise RunError(str(error)) from error
     except OSError as error:
         raise RunError(
-            f"{error}; every training that finished is kept in {ready.store.path}: make room or give another "
-            "--out, and run again"
+            f"{error}; every training that finished is kept in {store.path}: make room or give another --out, and run "
+            "again"
         ) from error
 
 

@@ -157,8 +157,8 @@ class Experiment:
         """ValueError for a choice that the method has no use for."""
         if self.every is not None:
             _whole("every", self.every, least=1)
-        if self.search_lr is not None and not self.search_lr > 0:
-            raise ValueError(f"search_lr is {self.search_lr}; a learning rate is positive")
+        if self.search_lr is not None and not 0 < self.search_lr < float("inf"):
+            raise ValueError(f"search_lr is {self.search_lr}; a learning rate is positive and finite")
         check_changes(self.method, self.recipe.steps, self.every)
         takes = signature(METHODS[self.method]).parameters
         for name in ("criterion", "allocate", "rewind", "rewind_step", "every", "search_lr"):

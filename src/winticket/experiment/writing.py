@@ -14,18 +14,11 @@ from winticket.experiment import outcome
 from winticket.experiment.folder import OutputFolder
 from winticket.experiment.judging import verdict_of
 from winticket.experiment.plan import Plan
+from winticket.places import CURVES, FIGURES, PAGE, RESULT, TICKET
 from winticket.run import Outcomes, Store
 from winticket.text import cleaned, visible, without_secrets
 from winticket.ticket import Ticket, Trajectory
 from winticket.version import __version__
-
-RESULT, CURVES, TICKET, PAGE, FIGURES = (
-    "result.json",
-    "curves.json",
-    "ticket.safetensors",
-    "report.html",
-    "figures",
-)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -117,6 +117,7 @@ def test_images_of_a_folder_on_the_hub(
         "imagefolder", data_dir=str(tmp_path / "photos"), cache_dir=str(tmp_path / "datasets")
     )
     monkeypatch.setattr(datasets, "load_dataset", lambda *arguments: built)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     found = find_source("someone/photos")
     assert found.class_names == ("cat", "dog")
     here = decoded("someone/photos").splits["train"].x

@@ -138,17 +138,19 @@ def test_plain_binary_columns(tmp_path: Path, pictures: Pictures) -> None:
     assert (found.image_column, found.label_column) == ("picture", "labels")
 
 
-def test_images_by_path_only(tmp_path: Path, pictures: Pictures) -> None:
+@pytest.mark.parametrize("absolute", [False, True])
+def test_images_by_path_only(tmp_path: Path, pictures: Pictures, absolute: bool) -> None:
     files = []
-    for row, data in enumerate(pictures(4)):
-        file = tmp_path / f"{row}.png"
-        file.write_bytes(data)
-        files.append({"bytes": None, "path": str(file)})
     path = tmp_path / "t" / "paths.parquet"
     path.parent.mkdir()
+    for row, data in enumerate(pictures(4)):
+        file = path.parent / f"{row}.png"
+        file.write_bytes(data)
+        files.append({"bytes": None, "path": str(file) if absolute else file.name})
     struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     pq.write_table(pa.table({"image": pa.array(files, type=struct), "label": [0, 1, 0, 1]}), path)
-    assert find_source(path).train == 3 - 1
+    with pytest.warns(RuntimeWarning, match="points to images that it does not hold"):
+        assert find_source(path).train == 3 - 1
 
 
 @pytest.mark.parametrize(

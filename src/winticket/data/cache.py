@@ -3,58 +3,83 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
 from pathlib import Path
 
+import msgspec
 import safetensors.torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from winticket.data.content import SPLITS, Decoded, Split
+from winticket.outside import Unreadable, read_file, read_header, read_json
 
-_UNUSABLE = (OSError, SafetensorError, KeyError, TypeError, ValueError)
+_UNUSABLE = (OSError, SafetensorError, Unreadable, KeyError, TypeError, ValueError, RuntimeError, MemoryError)
+
+
+class _About(msgspec.Struct):
+    """What a file says of its tensors; `digest` is over all of it, `fingerprint` over the tensors."""
+
+    fingerprint: str
+    class_names: list[str]
+    scale: float
+    image_column: str | None
+    label_column: str | None
+    validation: int | None
+    test: int | None
+    divide: bool
+    digest: str = ""
+
+    def own_digest(self) -> str:
+        told = {name: value for name, value in msgspec.structs.asdict(self).items() if name != "digest"}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def read(path: Path) -> Decoded | None:
     """What `write` put there; None where there is no file, or one that is not whole and unaltered."""
     try:
-        with safe_open(path, framework="pt") as opened:
-            about = json.loads(opened.metadata()["winticket"])
         # Read whole rather than mapped: tensors then outlive any change to the file.
-        tensors = safetensors.torch.load(path.read_bytes())
+        content = read_file(path)
+        _, metadata = read_header(content)
+        about = read_json(metadata["winticket"], _About)
+        if about.digest != about.own_digest():
+            return None
+        tensors = safetensors.torch.load(content)
         found = Decoded(
             splits={
                 name: Split(tensors[f"{name}.x"], tensors[f"{name}.y"])
                 for name in SPLITS
                 if f"{name}.x" in tensors
             },
-            class_names=tuple(about["class_names"]),
-            scale=about["scale"],
-            image_column=about["image_column"],
-            label_column=about["label_column"],
-            validation=about["validation"],
-            test=about["test"],
-            divide=about["divide"],
+            class_names=tuple(about.class_names),
+            scale=about.scale,
+            image_column=about.image_column,
+            label_column=about.label_column,
+            validation=about.validation,
+            test=about.test,
+            divide=about.divide,
         )
-        return found if found.fingerprint == about["fingerprint"] else None
+        return found if found.fingerprint == about.fingerprint else None
     except _UNUSABLE:
         return None
 
 
 def write(path: Path, decoded: Decoded) -> None:
     """Store at `path`, replacing what is there; raises OSError where that cannot be done."""
-    about = {
-        "fingerprint": decoded.fingerprint,
-        "class_names": decoded.class_names,
-        "scale": decoded.scale,
-        "image_column": decoded.image_column,
-        "label_column": decoded.label_column,
-        "validation": decoded.validation,
-        "test": decoded.test,
-        "divide": decoded.divide,
-    }
+    about = _About(
+        fingerprint=decoded.fingerprint,
+        class_names=list(decoded.class_names),
+        scale=decoded.scale,
+        image_column=decoded.image_column,
+        label_column=decoded.label_column,
+        validation=decoded.validation,
+        test=decoded.test,
+        divide=decoded.divide,
+    )
+    about.digest = about.own_digest()
     tensors: dict[str, Tensor] = {}
     for name, split in decoded.splits.items():
         tensors[f"{name}.x"], tensors[f"{name}.y"] = split.x, split.y
@@ -62,7 +87,9 @@ def write(path: Path, decoded: Decoded) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part")
     os.close(handle)
     try:
-        safetensors.torch.save_file(tensors, temporary, metadata={"winticket": json.dumps(about)})
+        safetensors.torch.save_file(
+            tensors, temporary, metadata={"winticket": json.dumps(msgspec.structs.asdict(about))}
+        )
         Path(temporary).replace(path)
     except SafetensorError as error:
         raise OSError(str(error)) from error

@@ -48,6 +48,7 @@ class Unread:
     class_names: tuple[str, ...] | None
     image_column: str | None
     label_column: str | None
+    points: bool = False  # whether there are images that the source does not hold, but says where they are
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,9 @@ class Decoded:
     validation: int | None = None
     test: int | None = None
     divide: bool = True
+    lasting: bool = (
+        True  # whether it may be kept under what its source holds: not if that only points to images
+    )
 
     @property
     def tokens(self) -> bool:

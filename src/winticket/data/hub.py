@@ -6,6 +6,8 @@ import contextlib
 import importlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from winticket.data.content import Unread
@@ -42,13 +44,25 @@ def read(name: str) -> Unread:
         return lambda names: rows.select_columns(names).with_format("arrow")[:]
 
     read_by_split = {split: reader(rows) for split, rows in tables.items()}
-    return unread(tables["train"].features.arrow_schema, read_by_split, origin=name)
+    import datasets
+
+    # Where `datasets` has put what it fetched.
+    hub: Any = importlib.import_module("huggingface_hub.constants")
+    folders = [Path(datasets.config.HF_DATASETS_CACHE), Path(hub.HF_HUB_CACHE), Path(hub.HF_HOME)]
+    schema = tables["train"].features.arrow_schema
+    # What was fetched does not change there, so it may be kept even if the table only points to it.
+    return replace(unread(schema, read_by_split, origin=name, folders=folders), points=False)
 
 
 def _fetch(name: str) -> Mapping[Any, Any]:
     import datasets
 
     repository, _, configuration = name.partition(":")
+    if Path(repository).exists():  # which `datasets` would read in place of the Hub's
+        raise ValueError(
+            f"there is a folder {repository} here, and {repository!r} is a dataset of the Hub; to use the folder, "
+            f"write ./{repository}; else go to another folder"
+        )
     try:
         with _quietly():
             found: Mapping[Any, Any] = datasets.load_dataset(repository, configuration or None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -18,6 +20,8 @@ _GREY = ("1", "L", "LA", "La")
 _COLOUR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 _REPORT_EVERY = 1000
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+"""What pictures may be written in, by Pillow's names. By content and not by file name: others start programs (EPS)."""
 
 Pixels = NDArray[np.uint8]
 
@@ -39,13 +43,15 @@ def decode(unread: Unread, *, report: Report | None = None) -> Decoded:
             if report is not None:
                 report(before + rows, total)
 
-        pixels[name] = _stack(_one_by_one(split), len(split.labels), first=first, tell=tell)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_check_room` says more
+            pixels[name] = _stack(_one_by_one(split), len(split.labels), first=first, tell=tell)
         first = first or (split.place(0), pixels[name].shape[1:3])
         done += len(split.labels)
     channels = max(block.shape[3] for block in pixels.values())
     splits = {name: Split(_channels_first(block, channels), labels[name]) for name, block in pixels.items()}
     _check_variation(splits["train"].x, unread.splits["train"].origin)
-    return Decoded(splits, names, 255.0, unread.image_column, unread.label_column)
+    return Decoded(splits, names, 255.0, unread.image_column, unread.label_column, lasting=not unread.points)
 
 
 def _check_variation(x: Tensor, origin: str) -> None:
@@ -60,15 +66,16 @@ def _check_variation(x: Tensor, origin: str) -> None:
 
 def _one_by_one(split: Encoded) -> Iterator[tuple[str, Pixels]]:
     for row, data in enumerate(split.images):
-        yield split.place(row), _pixels(data, split.place(row))
+        yield split.place(row), _pixels(data, split.place(row), of=len(split.labels))
 
 
-def _pixels(data: bytes | None, place: str) -> Pixels:
-    """One encoded image -> [H, W, 1] or [H, W, 3]."""
+def _pixels(data: bytes | None, place: str, *, of: int) -> Pixels:
+    """One encoded image -> [H, W, 1] or [H, W, 3]; ValueError, before it is decoded, if `of` such do not fit here."""
     if not data:
         raise ValueError(f"{place} holds no image bytes; remove it or write the image into it")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_room(image.size, of, place)
             image.load()
             # Cameras store a photograph as the sensor saw it, with a note on how to turn it.
             upright = ImageOps.exif_transpose(image) if "exif" in image.info else image
@@ -79,6 +86,8 @@ def _pixels(data: bytes | None, place: str) -> Pixels:
                     upright = upright.convert("RGBA")
                 return np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
             mode = upright.mode
+    except _TooLargeError as error:
+        raise ValueError(str(error)) from None
     except _UNREADABLE as error:
         why = "no known image format" if isinstance(error, UnidentifiedImageError) else str(error)
         raise ValueError(
@@ -89,6 +98,27 @@ def _pixels(data: bytes | None, place: str) -> Pixels:
         f"{place}: the image has pixels of mode {mode!r}; 8-bit grey and colour images can be used: "
         "convert it first"
     )
+
+
+class _TooLargeError(Exception):
+    """Images that take more memory than there is."""
+
+
+def _check_room(size: tuple[int, int], count: int, place: str) -> None:
+    need, there = count * size[0] * size[1], _memory()
+    if there is not None and need > there:
+        raise _TooLargeError(
+            f"{count} images of {size[0]}×{size[1]} pixels, such as {place}, are {need / 2**30:.0f} GiB as numbers and "
+            f"more, and this machine has {there / 2**30:.0f} GiB of memory: make them smaller"
+        )
+
+
+def _memory() -> int | None:
+    """Bytes of memory of this machine, where it tells."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _stack(
@@ -109,7 +139,7 @@ def _stack(
                 "a network here takes images of one size: resize them first"
             )
         if block is None:
-            block = np.empty((count, *image.shape), np.uint8)
+            block = _empty((count, *image.shape))
         elif image.shape[2] > block.shape[3]:
             block = np.repeat(block, 3, axis=3)
         block[row] = image
@@ -118,6 +148,15 @@ def _stack(
     assert block is not None
     assert row + 1 == count
     return block
+
+
+def _empty(shape: tuple[int, ...]) -> Pixels:
+    try:
+        return np.empty(shape, np.uint8)
+    except (MemoryError, ValueError) as error:
+        raise ValueError(
+            f"{shape[0]} images of {_size(shape[1:])} do not fit into memory: make them smaller"
+        ) from error
 
 
 def _size(shape: Sequence[int]) -> str:

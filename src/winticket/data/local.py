@@ -64,11 +64,7 @@ def find(path: Path) -> Files:
                 "folder of images per class, or text in a .txt file"
             )
         return _filled(Files(path.parent, {"train": (path,)}, parquet=True))
-    files = [
-        file
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    ]
+    files = files_within(path)
     if tables := [file for file in files if file.suffix.lower() == ".parquet"]:
         return _filled(Files(path, _tables_by_split(path, tables), parquet=True))
     if images := [file for file in files if file.suffix.lower() in IMAGE_ENDINGS]:
@@ -78,6 +74,39 @@ def find(path: Path) -> Files:
         f"no parquet file and no image in folder {path} ({f'it holds {there}' if there else 'it is empty'}); "
         "give a folder of .parquet files in the Hub's layout, or one with a folder of images per class"
     )
+
+
+def files_within(folder: Path) -> list[Path]:
+    """The files of a folder and of those in it, sorted, hidden ones left out.
+
+    Links to folders are followed inside it. ValueError for one that leads outside or round in a circle, and for data
+    that are no regular file: nothing is left out in silence.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is neither a file nor a folder; give one of the two")
+    return sorted(_within(folder, folder.resolve(), ()))
+
+
+def _within(folder: Path, root: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    real = folder.resolve()
+    for entry in folder.iterdir():
+        if entry.name.startswith("."):
+            continue
+        if entry.is_symlink() and entry.is_dir():
+            target = entry.resolve()
+            if not target.is_relative_to(root):
+                raise ValueError(
+                    f"{entry} is a link to the folder {target}, outside the dataset; copy it here, or give that folder"
+                )
+            if target in (*above, real):
+                raise ValueError(f"{entry} is a link to a folder that it lies in; remove it")
+        if entry.is_dir():
+            yield from _within(entry, root, (*above, real))
+        elif entry.is_file():
+            yield entry
+        elif entry.suffix.lower() in (*IMAGE_ENDINGS, ".parquet"):
+            what = "a link that leads nowhere" if entry.is_symlink() else "no regular file"
+            raise ValueError(f"{entry} is {what}; remove it, or put the data in its place")
 
 
 def _missing(path: Path) -> str:
@@ -147,7 +176,8 @@ def _read_tables(files: Files) -> Unread:
         return lambda names: _table(paths, names, first=first)
 
     read_by_split = {split: reader(paths) for split, paths in files.splits.items()}
-    return unread(schema, read_by_split, origin=str(files.root if len(list(_all(files))) > 1 else first))
+    origin = str(files.root if len(list(_all(files))) > 1 else first)
+    return unread(schema, read_by_split, origin=origin, folders=[files.root])
 
 
 def _all(files: Files) -> Iterator[Path]:
@@ -182,7 +212,7 @@ def _opened(path: Path, use: Callable[[Any], Any]) -> Any:
     try:
         with pq.ParquetFile(path) as opened:
             return use(opened)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, MemoryError) as error:
         raise ValueError(
             f"{path} is not a readable parquet file ({error}); download or write it again"
         ) from error

@@ -199,6 +199,14 @@ def _from_disk(found: _Found, path: Path, report: Report | None) -> Decoded:
         return content
     content = found.decode(report)
     describe(found.label, content)
+    if not content.lasting:
+        warnings.warn(
+            f"{found.label} points to images that it does not hold, so what was decoded is not kept: every process "
+            "decodes it again; write the images' bytes into the table",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        return content
     try:
         disk.write(path, content)
     except OSError as error:

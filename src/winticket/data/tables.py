@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from winticket.data.content import SPLITS, Encoded, Unread
+from winticket.outside import Unreadable, read_file, read_json
 
 IMAGE_NAMES = ("image", "img")
 LABEL_NAMES = ("label", "labels", "fine_label")
+
+_LARGEST = 1 << 30  # bytes of an image file
 
 # What files and splits are called, as the Hub reads them.
 _CALLED = {
@@ -64,9 +68,9 @@ def _features(schema: Any) -> dict[str, dict[str, Any]]:
     if text is None:
         return {}
     try:
-        features = json.loads(text)["info"]["features"]
+        features = read_json(text, dict[str, Any])["info"]["features"]
         return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (Unreadable, KeyError, TypeError, AttributeError):
         return {}
 
 
@@ -104,21 +108,35 @@ def _the_one(found: Sequence[str], names: Sequence[str], *, kind: str, schema: A
     )
 
 
-def unread(schema: Any, read: Mapping[str, Callable[[list[str]], Any]], *, origin: str) -> Unread:
+def unread(
+    schema: Any, read: Mapping[str, Callable[[list[str]], Any]], *, origin: str, folders: Sequence[Path]
+) -> Unread:
     """A source of Arrow tables; `read[split]([column, ...])` gives that split's table.
 
-    A validation or test split whose labels are all withheld (-1 or null) counts as absent.
+    A validation or test split whose labels are all withheld (-1 or null) counts as absent. `folders` are where a table
+    may point to for images that it does not hold itself; relative paths start from the first.
     """
+    if doubled := sorted({name for name in schema.names if schema.names.count(name) > 1}):
+        raise ValueError(
+            f"{origin} has several columns of one name: {', '.join(doubled)}; write each one once"
+        )
     used = columns(schema, origin=origin)
-    splits = {}
+    splits, points = {}, False
     for split in SPLITS:
         if split in read:
             table = read[split]([used.image, used.label])
-            labels = table.column(used.label).to_pylist()
+            try:
+                labels = table.column(used.label).to_pylist()
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"the labels of {split} of {origin} are no text ({error}); write it again"
+                ) from error
             if split != "train" and labels and all(label in (None, -1) for label in labels):
                 continue
-            splits[split] = Encoded(_Images(table.column(used.image)), labels, f"{split} of {origin}")
-    return Unread(splits, used.class_names, used.image, used.label)
+            images = _Images(table.column(used.image), tuple(folders), f"{split} of {origin}")
+            points = points or images.points()
+            splits[split] = Encoded(images, labels, f"{split} of {origin}")
+    return Unread(splits, used.class_names, used.image, used.label, points)
 
 
 @dataclass(frozen=True)
@@ -126,6 +144,20 @@ class _Images:
     """The encoded images of an Arrow column, one at a time."""
 
     column: Any
+    folders: tuple[Path, ...]
+    origin: str
+
+    def points(self) -> bool:
+        """Whether some are not in the column, which only says where they are."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        return any(
+            pa.types.is_struct(chunk.type)
+            and chunk.type.get_field_index("path") >= 0
+            and pc.struct_field(chunk, "bytes").null_count > 0
+            for chunk in self.column.chunks
+        )
 
     def __iter__(self) -> Iterator[bytes | None]:
         import pyarrow as pa
@@ -139,16 +171,24 @@ class _Images:
             data = pc.struct_field(chunk, "bytes").to_pylist()
             paths = pc.struct_field(chunk, "path").to_pylist() if has_path else [None] * len(data)
             for image, path in zip(data, paths, strict=True):
-                yield _fetched(path) if image is None and path else image
+                yield self._fetched(path) if image is None and path else image
 
+    def _fetched(self, path: str) -> bytes | None:
+        """The bytes of an image that a table only points to; None where there is no such file.
 
-def _fetched(path: str) -> bytes | None:
-    """The bytes of an image that a table only points to; None where there is no such file."""
-    import fsspec
-
-    try:
-        with fsspec.open(path, "rb") as opened:
-            data: bytes = opened.read()
-            return data
-    except (OSError, ValueError):
-        return None
+        ValueError for anything outside the dataset's own folder: a table decides neither which of this machine's files
+        are read nor what is fetched from where.
+        """
+        place = Path(os.path.abspath(self.folders[0] / path)) if "://" not in path else None  # noqa: PTH100
+        real = None if place is None else place.resolve()
+        if real is None or not any(real.is_relative_to(folder.resolve()) for folder in self.folders):
+            raise ValueError(
+                f"{self.origin} points to the image {path!r}, which is outside {self.folders[0]}: only images inside a "
+                "dataset's own folder are read; copy them into it, or write their bytes into the table"
+            )
+        try:
+            return read_file(real, limit=_LARGEST)
+        except Unreadable as error:
+            raise ValueError(f"{self.origin} points to {path!r}, which is {error}") from error
+        except OSError:
+            return None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from winticket.data.content import Decoded, Split
-from winticket.data.local import IMAGE_ENDINGS
+from winticket.data.local import IMAGE_ENDINGS, files_within
 
 ENDING = ".txt"
 LENGTH = 64
@@ -25,11 +25,7 @@ def find(path: Path) -> Path | None:
     """
     if path.is_file():
         return path if path.suffix.lower() == ENDING else None
-    files = [
-        file
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    ]
+    files = files_within(path)
     texts = [file for file in files if file.suffix.lower() == ENDING]
     if not texts or any(file.suffix.lower() in (".parquet", *IMAGE_ENDINGS) for file in files):
         return None

@@ -4,9 +4,11 @@ A measurement takes well under a second. It is kept in the user's cache folder, 
 run resumed, makes the same choice: another choice changes numbers in the last bits.
 """
 
+import contextlib
 import json
 import os
 import platform
+import secrets
 import statistics
 import time
 from collections.abc import Callable
@@ -14,11 +16,12 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
+import msgspec
 import torch
 from torch import Tensor
 
+from winticket.outside import Unreadable, read_file, read_json
 from winticket.places import cache_folder
 from winticket.sparse import products, windows
 from winticket.sparse.native import kernels
@@ -49,6 +52,10 @@ class Shape:
     size: tuple[int, int] = (1, 1)
 
 
+class _Measured(msgspec.Struct):
+    break_even: float
+
+
 @lru_cache(maxsize=1024)
 def break_even(shape: Shape) -> float:
     """The density up to which the sparse kernels train this layer faster than the dense ones; 0 without kernels."""
@@ -63,9 +70,10 @@ def break_even(shape: Shape) -> float:
 
 def _read(file: Path) -> float | None:
     try:
-        return float(json.loads(file.read_text())["break_even"])
-    except (OSError, ValueError, KeyError, TypeError):
+        found = read_json(read_file(file, limit=1 << 16), _Measured).break_even
+    except (OSError, Unreadable):
         return None
+    return found if 0 <= found <= 1 else None
 
 
 def _where(shape: Shape) -> dict[str, object]:
@@ -84,20 +92,20 @@ def _processor() -> str:
 def _remember(file: Path, found: dict[str, object]) -> float:
     """Write a measurement unless another process has, and return the one that stands."""
     mine = float(str(found["break_even"]))
-    try:
+    # A cache that cannot be written costs a measurement per process, no more.
+    with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile("w", dir=file.parent, suffix=".part", delete=False) as part:
-            json.dump(found, part)
+        part = file.with_name(f".{file.stem}-{secrets.token_hex(4)}.part")
         try:
-            os.link(part.name, file)  # fails where the file is there: the first one stands
-        except FileExistsError:
-            if (theirs := _read(file)) is not None:
-                return theirs
-            Path(part.name).replace(file)  # it was broken
+            part.write_text(json.dumps(found))
+            try:
+                os.link(part, file)  # fails where the file is there: the first one stands
+            except FileExistsError:
+                if (theirs := _read(file)) is not None:
+                    return theirs
+                part.replace(file)  # it was broken
         finally:
-            Path(part.name).unlink(missing_ok=True)
-    except OSError:
-        pass  # a cache that cannot be written costs a measurement per process, no more
+            part.unlink(missing_ok=True)
     return mine
 
 

@@ -13,9 +13,13 @@ import torch
 from torch import nn
 
 import winticket
+from winticket.allocate import layerwise
 from winticket.cli import main
+from winticket.criteria import Evidence, magnitude
+from winticket.criteria.applied import mask_of, scores_of
 from winticket.experiment import Experiment
 from winticket.experiment.checks import check
+from winticket.ticket import Mask, Scores, State, same_bits
 
 SOURCE = """
 from winticket import criteria
@@ -158,3 +162,42 @@ def test_the_command_ends_with_status_2(
     assert caught.value.code == 2
     told = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().err).split())
     assert f"line 7: 'nowhere'; {WANTED}" in told
+
+
+def writes_everywhere(e: Evidence) -> Scores:
+    scores = {name: e.now.weights[name].abs() for name in e.mask.keep}
+    for tensors in (e.now.weights, e.now.buffers, e.start.weights, e.mask.keep):
+        for tensor in tensors.values():
+            tensor.zero_()
+    return scores
+
+
+def takes_and_writes(scores: Scores, mask: Mask, *, density: float) -> Mask:
+    smaller = layerwise(scores, mask, density=density)
+    for keep in mask.keep.values():
+        keep.zero_()
+    return smaller
+
+
+def leaves(_: Evidence) -> Scores:
+    raise SystemExit(0)
+
+
+def test_what_a_criterion_or_an_allocation_writes_into_what_it_is_given_changes_nothing() -> None:
+    weights = {"a.weight": torch.randn(4, 3), "b.weight": torch.randn(2, 4)}
+    state = State(weights, {"a.count": torch.ones(1)}, {}, 0)
+    e = Evidence(now=state, start=state, mask=Mask.full(weights), generator=torch.Generator())
+    before = {name: tensor.clone() for name, tensor in weights.items()}
+    mask = mask_of(writes_everywhere, e, allocate=takes_and_writes, density=0.5)
+    assert same_bits(mask.keep, mask_of(magnitude, e, allocate=layerwise, density=0.5).keep)
+    assert same_bits(weights, before)
+    assert e.mask.density() == 1
+    assert float(state.buffers["a.count"]) == 1
+
+
+def test_a_criterion_that_exits_is_reported_and_ends_nothing() -> None:
+    weights = {"a.weight": torch.randn(4, 3)}
+    state = State(weights, {}, {}, 0)
+    e = Evidence(now=state, start=state, mask=Mask.full(weights), generator=torch.Generator())
+    with pytest.raises(ValueError, match=r"leaves .* raises SystemExit at .*test_criteria_own\.py, line"):
+        scores_of(leaves, e)

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from winticket.allocate import Allocate
 from winticket.criteria import Criterion, magnitude
-from winticket.criteria.applied import mask_of, name_of
+from winticket.criteria.applied import careful, mask_of, name_of
 from winticket.criteria.evidence import Batch
 from winticket.loops.counting import is_update, updates
 from winticket.loops.scoring import (
@@ -146,7 +146,7 @@ class Levels:
         mask = self._mask(path, self.densities[level.number])
         where = {"step": self.rewind_step} if _takes_step(self.rewind) else {}
         try:
-            ticket = self.rewind(path, mask, **where)
+            ticket = careful(self.rewind)(path, mask, **where)
         except ValueError as error:
             error.add_note(
                 f"level {level.number} ended at step {level.step}. Steps of torch.optim optimisers are counted; with "

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,10 +23,11 @@ from winticket.criteria.evidence import (
     is_layer_by_layer,
     modes_kept,
     needed,
-    of_the_machine,
 )
-from winticket.ticket import Mask, Scores, State
+from winticket.ticket import Mask, Scores, State, apart
+from winticket.trouble import short_of_memory
 
+T = TypeVar("T")
 WANTED = (
     "a criterion takes an Evidence e and returns one finite score per weight that may be pruned: "
     "{name: tensor} for every name of e.mask.keep, in that mask's shape; the larger, the rather kept"
@@ -41,9 +42,9 @@ def scores_of(criterion: Criterion, e: Evidence) -> Scores:
     try:
         # Gradients are a criterion's own affair, also where a loop prunes with gradients off.
         with modes_kept(e.network), torch.inference_mode(False), torch.enable_grad():
-            given = criterion(e)
-    except Exception as error:
-        if of_the_machine(error) or is_ours(criterion):
+            given = careful(criterion)(e)
+    except (Exception, SystemExit) as error:
+        if short_of_memory(error) or is_ours(criterion):
             raise
         raise ValueError(
             f"criterion {_named(criterion)} raises {type(error).__name__} {_line(criterion, error)}: {error}; {WANTED}"
@@ -58,6 +59,7 @@ def mask_of(
 
     ValueError for such a criterion where the allocation lets layers compete, whose masks then hang on one another.
     """
+    allocate = careful(allocate)
     if not is_layer_by_layer(criterion):
         return allocate(scores_of(criterion, e), e.mask, density=density)
     with modes_kept(e.network):
@@ -136,12 +138,19 @@ def _checked(criterion: Criterion, given: Any, mask: Mask) -> Scores:
     return scores
 
 
-def is_ours(criterion: Criterion) -> bool:
-    """Whether a criterion is one of the package's."""
+def careful(function: Callable[..., T]) -> Callable[..., T]:
+    """A user's own function, given copies: what it writes into them must not change a result. Ours as it is."""
+    if is_ours(function):
+        return function
+    return functools.wraps(function)(lambda *given, **options: function(*apart(given), **options))
+
+
+def is_ours(criterion: Callable[..., Any]) -> bool:
+    """Whether a criterion, an allocation or a rewind is one of the package's."""
     return str(getattr(_innermost(criterion), "__module__", "")).split(".")[0] == __name__.split(".")[0]
 
 
-def _innermost(criterion: Criterion) -> Any:
+def _innermost(criterion: Callable[..., Any]) -> Any:
     """The function itself, without options or decorators; of an object that can be called, its class."""
     while isinstance(criterion, functools.partial):
         criterion = criterion.func
@@ -163,7 +172,7 @@ def _named(criterion: Criterion) -> str:
     return f"{name_of(criterion)} ({file}, line {line})"
 
 
-def _line(criterion: Criterion, error: Exception) -> str:
+def _line(criterion: Criterion, error: BaseException) -> str:
     """Where within a user's file an error came from: the innermost line of it, else of all but ours and torch's."""
     frames = traceback.extract_tb(error.__traceback__)
     try:

@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from winticket.criteria.losses import cross_entropy, require_logits
 from winticket.ticket import Mask, Scores, Seeds, State
+from winticket.trouble import short_of_memory
 
 Batch = tuple[Tensor, Tensor]
 """Inputs x [B, ...] and classes y [B], or y [B, ...] where an input wants an answer at each of several positions."""
@@ -142,7 +143,7 @@ class Evidence:
             try:
                 return functional_call(network, (given, buffers), (_as(x, dtype),))
             except Exception as error:
-                if of_the_machine(error):
+                if short_of_memory(error):
                     raise
                 few = (
                     "; batches of one example have no statistics" if mode == "training" and len(x) < 2 else ""
@@ -162,12 +163,6 @@ def modes_kept(network: nn.Module | None) -> Iterator[None]:
     finally:
         for m, training in modes.items():
             m.training = training
-
-
-def of_the_machine(error: BaseException) -> bool:
-    """Whether an error says something of the machine's memory, and nothing of network or criterion."""
-    memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return memory or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
 def _as(x: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -173,7 +173,7 @@ def _try_model(setup: Setup) -> None:
     """One step of training on noise."""
     try:
         trial(setup, [dense_ticket(setup, 0)], steps=1)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(
             f"model {setup.model!r} cannot be trained: {type(error).__name__}: {error}"
         ) from error
@@ -200,7 +200,7 @@ def _try_stages(experiment: Experiment, setup: Setup) -> None:
             raise TypeError(f"a rewind gives a Ticket, not {type(pruned).__name__}")
         if not pruned.mask.within(ticket.mask):
             raise ValueError("the new mask keeps weights that were pruned")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"pruning with {told} fails: {type(error).__name__}: {error}") from error
 
 

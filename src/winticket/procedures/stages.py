@@ -15,7 +15,7 @@ from torch import Tensor
 from winticket import data, models
 from winticket.align import symmetry
 from winticket.criteria import Criterion, Evidence
-from winticket.criteria.applied import mask_of
+from winticket.criteria.applied import careful, mask_of
 from winticket.criteria.evidence import DATA, NETWORK, Batch, needed, rounds_at_init
 from winticket.procedures.setup import Setup
 from winticket.rewind import Rewind, fine_tune
@@ -160,7 +160,7 @@ def prune(
     seen = evidence(setup, path.ticket, now, criterion)
     mask = mask_of(criterion, seen, allocate=allocate, density=density)
     where = {"step": rewind_step} if takes_step(rewind) else {}
-    return replace(rewind(path, mask, **where), origin="ticket").settled(setup.module())
+    return replace(careful(rewind)(path, mask, **where), origin="ticket").settled(setup.module())
 
 
 def takes_step(rewind: Rewind) -> bool:
@@ -192,7 +192,7 @@ def prune_untrained(
         path = Trajectory(found, {found.start.step: found.start}, no_curve())
         seen = evidence(setup, found, found.start, criterion)
         mask = mask_of(criterion, seen, allocate=allocate, density=now)
-        found = replace(rewind(path, mask), origin="ticket").settled(setup.module())
+        found = replace(careful(rewind)(path, mask), origin="ticket").settled(setup.module())
     return found
 
 

@@ -1,6 +1,7 @@
 """The nouns of the field (mask, state, ticket, trajectory) and the file that a ticket is kept in."""
 
 from winticket.ticket.bits import same_bits
+from winticket.ticket.copies import apart
 from winticket.ticket.curve import Curve
 from winticket.ticket.file import FORMAT_VERSION, TicketFileError
 from winticket.ticket.nouns import (
@@ -29,6 +30,7 @@ __all__ = [
     "TicketFileError",
     "Trajectory",
     "Weights",
+    "apart",
     "output_units",
     "same_bits",
 ]

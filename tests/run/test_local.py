@@ -23,6 +23,7 @@ from winticket.run import (
     step,
     task,
 )
+from winticket.run.crew import Pool
 
 from . import jobs
 
@@ -354,3 +355,25 @@ def test_workers_leave_in_order(tmp_path: Path) -> None:
     once = task(jobs.cleaned_up_after, path=str(tmp_path / "clean"), seconds=1.0)
     assert run([once], tmp_path / "store", workers=1).value(once) != os.getpid()
     assert (tmp_path / "clean").exists()
+
+
+@pytest.mark.parametrize(("failing", "goes"), [(2, True), (99, False)])
+def test_a_fork_server_that_was_killed_is_started_again_or_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int, goes: bool
+) -> None:
+    left = [failing]
+    start_one = Pool._start_one
+
+    def start(self: Pool) -> int:
+        if left[0]:
+            left[0] -= 1
+            raise EOFError("unexpected EOF")
+        return start_one(self)
+
+    monkeypatch.setattr(Pool, "_start_one", start)
+    planted = task(jobs.plant, seed=3)
+    if goes:
+        assert run([planted], tmp_path, workers=1).ok(planted)
+    else:
+        with pytest.raises(RunError, match=r"no worker process can be started \(EOFError: unexpected EOF\)"):
+            run([planted], tmp_path, workers=1)

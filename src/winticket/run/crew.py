@@ -149,6 +149,19 @@ class Pool:
         return idle
 
     def _start(self) -> int:
+        for again in range(_START_TRIES):
+            try:
+                return self._start_one()
+            except (EOFError, ConnectionError, FileNotFoundError) as error:
+                # The server that forks workers was killed: another one is started the next time.
+                failed = error
+                time.sleep(0.1 * again)
+        raise RunError(
+            f"no worker process can be started ({type(failed).__name__}: {failed}): something kills the server that "
+            "forks them; run with fewer processes if memory runs out, or with workers=0"
+        ) from failed
+
+    def _start_one(self) -> int:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=serve,

@@ -15,6 +15,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from winticket.limits import EXPERIMENT, RECIPE
+from winticket.limits import check as check_limits
+
 _SOURCE = Path(__file__).parent
 FLAGS = {
     "method": "--method",
@@ -40,6 +43,14 @@ _A = {
 AT_INITIALISATION = ("grasp", "snip", "synflow")
 """Criteria whose papers prune before any training."""
 _MODEL = re.compile(r"(lenet|conv|vgg|resnet|chargpt)(-\d+)+|mlp1d|chargpt")
+_MODEL_FORM = re.compile(
+    r"(lenet(-[1-9]\d*)+|(conv|vgg|resnet)(-[1-9]\d*)+|mlp1d|chargpt(-[1-9]\d*)*)", re.ASCII
+)
+"""Names that some model may have: whether one has, is left to the models, but no other name is any's."""
+MODELS = (
+    *("lenet-300-100", "conv-2", "conv-4", "conv-6", "mlp1d", "vgg-11", "vgg-16", "vgg-19"),
+    *("resnet-20", "resnet-32", "resnet-56", "chargpt"),
+)
 _WORD = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -103,19 +114,27 @@ def _assigned(file: Path, name: str) -> ast.expr | None:
 
 
 def check(data: str, choices: Mapping[str, Any]) -> None:
-    """ValueError for a name among the choices of an experiment that nothing has; the numbers are not looked at.
+    """ValueError for a name among the choices of an experiment that nothing has, or a number that none takes.
 
     A path, an import path and a name of the Hub are left to those who can look for them.
     """
+    check_limits(RECIPE, choices)
+    check_limits(EXPERIMENT, choices)
     if _WORD.fullmatch(data) and data not in names("data") and not Path(data).exists():
         raise ValueError(unknown_dataset(data))
     model = choices.get("model")
     if model in names("data"):
         raise ValueError(f"model {model!r} is a dataset; type it as DATA: winticket find {model}")
+    if model is not None and ":" not in model and not _MODEL_FORM.fullmatch(model):
+        raise ValueError(no_model(model))
     for kind in FLAGS:
         given = choices.get("controls" if kind == "control" else kind)
-        if kind in ("optimizer", "schedule") or given is None:
-            continue  # the recipe knows these two
+        if given is None:
+            continue
+        if kind in ("optimizer", "schedule"):
+            if given not in names(kind):
+                raise ValueError(f"{kind} is {given!r}; possible: {', '.join(names(kind))}")
+            continue
         for name in (given,) if isinstance(given, str) else given:
             if kind == "control" or ":" not in name:
                 choose(kind, name, names(kind))
@@ -144,6 +163,21 @@ def _with_method(name: str) -> str:
     if name in names("method") or name not in names("criterion"):
         return name
     return f"{'at-init' if name in AT_INITIALISATION else 'one-shot'}:{name}"
+
+
+def no_model(name: str) -> str:
+    """What is said of a name that no model has."""
+    return (
+        f"there is no model {name!r}{near(name, MODELS)}; possible are {', '.join(MODELS)}, any widths as "
+        "lenet-W1-W2-..., vgg-16-W or resnet-20-W, chargpt-LAYERS-WIDTH or chargpt-LAYERS-WIDTH-CONTEXT, or your own "
+        "package.module:build"
+    )
+
+
+def near(given: str, possible: Sequence[str]) -> str:
+    """As `nearest`, for longer names: up to two that come half as near."""
+    close = difflib.get_close_matches(given.lower(), possible, n=2, cutoff=0.5)
+    return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
 def choose(what: str, name: str, offered: Collection[str]) -> None:

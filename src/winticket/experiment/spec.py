@@ -26,6 +26,8 @@ from winticket.experiment.names import (
     usual_criterion,
 )
 from winticket.experiment.presets import fitting
+from winticket.limits import EXPERIMENT as LIMITS
+from winticket.limits import check as check_limits
 from winticket.procedures.setup import Setup, model_source, require_unedited
 from winticket.procedures.stages import Density, takes_step
 from winticket.train import Engine, Recipe, check_changes, check_engine
@@ -33,7 +35,6 @@ from winticket.train import Engine, Recipe, check_changes, check_engine
 SPLITS = dict.fromkeys(("auto", "shared", "own"))
 SMALL = 2**24
 """Values in a dataset up to which each replicate may hold a split of its own (64 MiB as float32)."""
-MOST_LEVELS = 1000
 MOST_TRAININGS = 200_000
 RECIPE_FIELDS = tuple(f.name for f in fields(Recipe))
 
@@ -123,10 +124,11 @@ class Experiment:
             choose("control", name, ARMS)
             if self.controls.count(name) > 1:
                 raise ValueError(f"control {name!r} is given twice; each control is one arm")
-        for name in ("levels", "replicates", "stack"):
-            _whole(name, getattr(self, name), least=1)
-        if self.levels > MOST_LEVELS:
-            raise ValueError(f"levels is {self.levels}; at most {MOST_LEVELS:,} are planned")
+        for name in ("levels", "replicates", "stack", "seed", "rewind_step"):
+            _whole(name, getattr(self, name))
+        if self.every is not None:
+            _whole("every", self.every)
+        check_limits(LIMITS, {name: getattr(self, name) for name in LIMITS})
         stacks = -(-self.replicates // self.stack)
         if stacks * self.levels * (1 + len(self.controls)) > MOST_TRAININGS:
             raise ValueError(
@@ -134,17 +136,7 @@ class Experiment:
                 f"stacks of {self.stack}, the most that one plan has; ask for fewer, or for several experiments with "
                 "seeds of their own"
             )
-        _whole("seed", self.seed, least=None)
-        _whole("rewind_step", self.rewind_step, least=0)
-        for name in ("rate", "output_rate", "conv_rate"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < 1:
-                raise ValueError(
-                    f"{name} is {value}; the share pruned per level lies in (0, 1), as 0.2 for a fifth"
-                )
         self._check_densities()
-        if not 0 < self.alpha < 0.5:
-            raise ValueError(f"alpha is {self.alpha}; an error rate lies in (0, 0.5), usually 0.05")
         if not 0 < self.margin_pp < 100:
             raise ValueError(
                 f"margin is {self.margin_pp} percentage points; it lies in (0, 100), usually 0.5"
@@ -155,10 +147,6 @@ class Experiment:
 
     def _check_method(self) -> None:
         """ValueError for a choice that the method has no use for."""
-        if self.every is not None:
-            _whole("every", self.every, least=1)
-        if self.search_lr is not None and not 0 < self.search_lr < float("inf"):
-            raise ValueError(f"search_lr is {self.search_lr}; a learning rate is positive and finite")
         check_changes(self.method, self.recipe.steps, self.every)
         takes = signature(METHODS[self.method]).parameters
         for name in ("criterion", "allocate", "rewind", "rewind_step", "every", "search_lr"):
@@ -385,8 +373,6 @@ def _known(choices: Mapping[str, Any]) -> None:
             )
 
 
-def _whole(name: str, value: Any, *, least: int | None) -> None:
+def _whole(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} is {value!r}; it is a whole number")
-    if least is not None and value < least:
-        raise ValueError(f"{name} is {value}; at least {least} is needed")

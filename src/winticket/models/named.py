@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from winticket.catalogue import MODELS, no_model
 from winticket.models import deep, plain, text
 from winticket.models.eligibility import NORMALISATIONS
 from winticket.models.initial import check_scheme, initialise
-from winticket.models.nearest import nearest
 from winticket.models.users import imported, users
 
 EMBEDDING_STD = 0.02
@@ -26,11 +26,7 @@ def names() -> list[str]:
     with W filters in the first layer, `chargpt-LAYERS-WIDTH` and `chargpt-LAYERS-WIDTH-CONTEXT`; and so does
     `package.module:build`.
     """
-    vgg, resnet = ([f"{family}-{n}" for n in layers] for family, layers in _SHOWN.items())
-    return ["lenet-300-100", *plain.CONV_WIDTHS, "mlp1d", *vgg, *resnet, "chargpt"]
-
-
-_SHOWN = {"vgg": (11, 16, 19), "resnet": (20, 32, 56)}
+    return list(MODELS)
 
 
 def default_init(name: str) -> str | None:
@@ -104,11 +100,7 @@ def _require_known(name: str) -> None:
         or text.parse(name)
     )
     if not known:
-        raise ValueError(
-            f"there is no model {name!r}{nearest(name, names())}; possible are {', '.join(names())}, "
-            "any widths as lenet-W1-W2-..., vgg-16-W or resnet-20-W, chargpt-LAYERS-WIDTH or "
-            "chargpt-LAYERS-WIDTH-CONTEXT, or your own package.module:build"
-        )
+        raise ValueError(no_model(name))
 
 
 def _size(name: str, input_shape: tuple[int, ...], classes: int) -> int:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from winticket.catalogue import near
 from winticket.importing import import_named
-from winticket.models.nearest import nearest
 
 
 def imported(name: str) -> Callable[..., object]:
@@ -26,7 +26,7 @@ def imported(name: str) -> Callable[..., object]:
     function = getattr(module, attribute, None)
     if function is None:
         public = [word for word, value in vars(module).items() if callable(value) and word[0] != "_"]
-        raise ValueError(f"model {name!r}: {path} has no {attribute!r}{nearest(attribute, public)}")
+        raise ValueError(f"model {name!r}: {path} has no {attribute!r}{near(attribute, public)}")
     if not callable(function):
         raise TypeError(f"model {name!r}: {attribute!r} is {type(function).__name__}, which cannot be called")
     built: Callable[..., object] = function

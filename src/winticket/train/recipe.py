@@ -4,14 +4,13 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from winticket.limits import RECIPE, check
 from winticket.train.precision import Precision
 
 Optimizer = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["constant", "step", "cosine"]
 Stacking = Literal["auto", "stacked", "one by one"]
 
-LONGEST = 10**9
-"""Steps that a training has at most; the longest known ones have some millions."""
 EARLY_SHARE = 6
 """Early points of the curves are this part of their step apart: their number grows with the logarithm of the length."""
 
@@ -48,24 +47,10 @@ class Recipe:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "evaluate_every", "warmup", "crop"):
-            value = getattr(self, name)
-            least = 0 if name in ("warmup", "crop") else 1
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} is {value}; it is a whole number of at least {least}")
-        if self.steps > LONGEST:
-            raise ValueError(f"steps is {self.steps}; a training has at most {LONGEST:,}")
-        if not (self.weight_decay >= 0 and math.isfinite(self.weight_decay)):
-            raise ValueError(f"weight_decay is {self.weight_decay}; it is finite and not negative")
+        check(RECIPE, {name: getattr(self, name) for name in RECIPE})
         for name in ("nesterov", "flip", "early_points"):
             if not isinstance(getattr(self, name), bool):  # the word "False" would be true
                 raise TypeError(f"{name} is {getattr(self, name)!r}; it is True or False")
-        for name in ("lr", "gamma"):
-            value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{name} is {value}; it is positive and finite")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is {self.momentum}; it lies in [0, 1)")
         for name, kinds in (
             ("optimizer", Optimizer),
             ("schedule", Schedule),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 # How torch words what it raises as a plain RuntimeError.
 _MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "not enough memory", "alloc_cpu.cpp")
+_UNLOADED = ("failed to map segment", "annot allocate memory")  # of a library that finds no room
 _DEVICE = (
     "CUDA error",
     "cuDNN error",
@@ -31,7 +32,12 @@ def of_the_machine(error: BaseException) -> bool:
 
 def short_of_memory(error: BaseException) -> bool:
     """Whether it is memory that lacks."""
-    return any(isinstance(one, MemoryError) or _says(one, _MEMORY) for one in _chain(error))
+    return any(
+        isinstance(one, MemoryError)
+        or _says(one, _MEMORY)
+        or (isinstance(one, (ImportError, OSError)) and any(word in str(one) for word in _UNLOADED))
+        for one in _chain(error)
+    )
 
 
 def _is(error: BaseException) -> bool:

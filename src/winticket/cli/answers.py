@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from winticket.catalogue import names
 from winticket.text import cleaned, console, visible, without_secrets
+from winticket.trouble import short_of_memory
 
 STOPPED = "stopped; what was finished is kept, and the same command goes on from there"
 
@@ -50,6 +51,11 @@ class Answers(TyperGroup):
         except Exception as error:
             if _is(error, "RunError"):
                 _leave(f"Error: {error}", status=1)
+            if short_of_memory(error):
+                last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+                # Not by `say`, which imports what there may be no room for.
+                sys.stderr.write(f"Error: memory ran out ({visible(last[0])}); what was finished is kept\n")
+                raise typer.Exit(1) from error
             raise
 
 

@@ -1,0 +1,107 @@
+"""The real command on digits, small, as a process of its own, and what it leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SEARCH = (
+    "--model",
+    "lenet-20-10",
+    "--density",
+    "0.5",
+    "--density",
+    "0.2",
+    "--steps",
+    "300",
+    "--stack",
+    "1",
+    "--no-gate",
+)
+PATIENCE = 60.0  # seconds after which a command counts as hanging
+
+
+@dataclass
+class Command:
+    """A command that was started; in a session of its own, so that what it leaves behind is found."""
+
+    process: subprocess.Popen[bytes]
+    words: Sequence[str]
+    began: float = field(default_factory=time.monotonic)
+
+    def kill(self, *, group: bool = False) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            (os.killpg if group else os.kill)(self.process.pid, signal.SIGKILL)
+
+    def end(self) -> tuple[int | None, str, str]:
+        """Exit status (None: it hung and was killed), stdout and stderr."""
+        try:
+            out, err = self.process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.kill(group=True)
+            out, err = self.process.communicate()
+            return None, out.decode(), err.decode()
+        return self.process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+
+    def left(self, seconds: float = 8.0) -> list[int]:
+        """Processes of its session that live on; they get some seconds to notice."""
+        until = time.monotonic() + seconds
+        while (found := _session(self.process.pid)) and time.monotonic() < until:
+            time.sleep(0.1)
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return found
+
+
+def start(
+    folder: Path, *words: str, environment: Mapping[str, str] | None = None, before: Any = None
+) -> Command:
+    """`winticket WORDS` in that folder; `before` is called in the new process (resource limits)."""
+    code = "from winticket.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "WINTICKET_CACHE": str(folder / "cache"), **(environment or {})},
+        start_new_session=True,
+        preexec_fn=before,  # noqa: PLW1509 - nothing else runs in this process
+    )
+    return Command(process, words)
+
+
+def _session(leader: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[3]) == leader and fields[0] != "Z":
+                    found.append(int(entry.name))
+    return found
+
+
+def kept(store: Path) -> dict[str, int]:
+    """Every kept result with the moment it was written, in nanoseconds."""
+    return {p.name: p.stat().st_mtime_ns for p in (store / "results").rglob("*.safetensors")}
+
+
+def numbers(out: str) -> Any:
+    """What a finished search says that must not hang on what happened to it: all accuracies."""
+    levels = json.loads(out)["levels"]
+    return [{arm: entry["accuracies"] for arm, entry in level["arms"].items()} for level in levels]
+
+
+def traceback_in(err: str) -> bool:
+    return "Traceback (most recent call last)" in err

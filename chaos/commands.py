@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,13 @@ class Command:
         except subprocess.TimeoutExpired:
             self.kill(group=True)
             out, err = self.process.communicate()
-            return None, out.decode(), err.decode()
-        return self.process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+            return None, _text(out), _text(err)
+        return self.process.returncode, _text(out), _text(err)
 
     def left(self, seconds: float = 8.0) -> list[int]:
         """Processes of its session that live on; they get some seconds to notice."""
         until = time.monotonic() + seconds
-        while (found := _session(self.process.pid)) and time.monotonic() < until:
+        while (found := session(self.process.pid)) and time.monotonic() < until:
             time.sleep(0.1)
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
@@ -63,25 +63,39 @@ class Command:
         return found
 
 
+def _text(written: bytes | None) -> str:
+    return (written or b"").decode("utf-8", "replace")
+
+
 def start(
-    folder: Path, *words: str, environment: Mapping[str, str] | None = None, before: Any = None
+    folder: Path,
+    *words: str,
+    environment: Mapping[str, str] | None = None,
+    before: Callable[[], None] | None = None,
+    out: str | None = None,
 ) -> Command:
-    """`winticket WORDS` in that folder; `before` is called in the new process (resource limits)."""
+    """`winticket WORDS` in that folder; `before` is called in the new process (resource limits).
+
+    Its stdout is a pipe, or the file `out`.
+    """
     code = "from winticket.cli import main; main()"
+    target = subprocess.PIPE if out is None else os.open(out, os.O_WRONLY)
     process = subprocess.Popen(
         [sys.executable, "-c", code, *words],
         cwd=folder,
-        stdout=subprocess.PIPE,
+        stdout=target,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         env={**os.environ, "WINTICKET_CACHE": str(folder / "cache"), **(environment or {})},
         start_new_session=True,
         preexec_fn=before,  # noqa: PLW1509 - nothing else runs in this process
     )
+    if target != subprocess.PIPE:
+        os.close(target)
     return Command(process, words)
 
 
-def _session(leader: int) -> list[int]:
+def session(leader: int) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

@@ -1,146 +1,100 @@
-"""What machines do: folders that vanish, limits that are reached, backends and terminals that lack something."""
+"""Each fault of `fault_list`: what the command says under it, and whether the same command ends well without it."""
 
 from __future__ import annotations
 
 import json
 import os
-import resource
-import shutil
+import sys
 import threading
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chaos.commands import SEARCH, Command, numbers, start, traceback_in
+from chaos.commands import Command, numbers, start, traceback_in
 from chaos.counts import Count
+from chaos.fault_list import FAULTS, FIND, Fault
 
-FIND = (
-    "find",
-    "data",
-    *SEARCH,
-    "--replicates",
-    "2",
-    "--workers",
-    "1",
-    "--store",
-    "runs",
-    "--out",
-    "out",
-    "--json",
-)
-Act = Callable[[Path, Command], None]
+_NETS = '''"""A network of the user's own that makes what trouble the environment names."""
+
+import os
+import subprocess
+import sys
+
+import winticket
 
 
-@dataclass(frozen=True)
-class Fault:
-    """`act` is done while the command runs; `before` in its process; the same command without them has to end well."""
-
-    act: Act | None = None
-    before: Callable[[], None] | None = None
-    environment: Mapping[str, str] | None = None
-    status: tuple[int, ...] = (1,)
-    mend: Callable[[Path], None] | None = None
-
-
-def _after_a_result(folder: Path, command: Command) -> None:
-    while command.process.poll() is None and not any((folder / "runs" / "results").glob("*/*")):
-        time.sleep(0.02)
-
-
-def _remove_store(folder: Path, command: Command) -> None:
-    _after_a_result(folder, command)
-    shutil.rmtree(folder / "runs", ignore_errors=True)
-
-
-def _move_store(folder: Path, command: Command) -> None:
-    _after_a_result(folder, command)
-    (folder / "runs").rename(folder / "elsewhere")
-
-
-def _remove_results(folder: Path, command: Command) -> None:
-    _after_a_result(folder, command)
-    shutil.rmtree(folder / "runs" / "results", ignore_errors=True)
-
-
-def _hide_data(folder: Path, command: Command) -> None:
-    while command.process.poll() is None and not (folder / "runs" / "winticket-store.json").exists():
-        time.sleep(0.005)
-    (folder / "data").rename(folder / "away")
-
-
-def _limit(kind: int, most: int) -> Callable[[], None]:
-    return lambda: resource.setrlimit(kind, (most, most))
-
-
-def _show_data(folder: Path) -> None:
-    if (folder / "away").exists():
-        (folder / "away").rename(folder / "data")
-
-
-def _show_store(folder: Path) -> None:
-    shutil.rmtree(folder / "runs", ignore_errors=True)
-    if (folder / "elsewhere").exists():
-        (folder / "elsewhere").rename(folder / "runs")
-
-
-FAULTS: dict[str, Fault] = {
-    "the store is removed": Fault(_remove_store),
-    "the store is moved": Fault(_move_store, mend=_show_store),
-    "the results are removed": Fault(_remove_results),
-    "the data are away": Fault(_hide_data, status=(0, 1), mend=_show_data),
-    "files may not grow": Fault(before=_limit(resource.RLIMIT_FSIZE, 3000), status=(1, 2)),
-    "few files may be open": Fault(before=_limit(resource.RLIMIT_NOFILE, 12)),
-    "too little memory to begin": Fault(before=_limit(resource.RLIMIT_AS, 500 << 20)),
-    "a notebook's backend": Fault(environment={"MPLBACKEND": "module://matplotlib_inline.gone"}, status=(0,)),
-    "a terminal without Unicode": Fault(
-        environment={"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}, status=(0,)
-    ),
-}
+def build(input_shape, classes):
+    trouble = os.environ.get("TROUBLE")
+    if trouble == "prints":
+        print("a model's own words")
+        sys.stdout.flush()
+        os.write(1, b"and words that C wrote\\n")
+    if trouble == "forks" and not (child := os.fork()):
+        os._exit(0)
+    elif trouble == "forks":
+        os.waitpid(child, 0)
+    if trouble == "starts a program":
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+    if trouble == "closes descriptors":
+        os.closerange(3, 256)
+    if trouble == "exits":
+        sys.exit(3)
+    if trouble == "prints into a broken pipe":
+        raise BrokenPipeError(32, "Broken pipe")
+    return winticket.models.build("lenet-20-10", input_shape=input_shape, classes=classes, generator_seed=0)
+'''
 
 
 def run(scratch: Path, seed: int, many: int, say: Callable[[str], None]) -> list[Count]:
     """Every fault, `many` times over a hundred."""
     del seed
-    count = Count("faults of the machine")
-    wanted = None
+    count = Count("faults of the machine, the surroundings and a user's model")
     for again in range(max(1, many // 100)):
-        for name, fault in {"nothing": Fault(status=(0,)), **FAULTS}.items():
-            folder = scratch / f"fault-{again}-{name.replace(' ', '-')}"
-            _data(folder)
-            command = start(folder, *FIND, environment=fault.environment, before=fault.before)
-            acting = threading.Thread(target=fault.act, args=(folder, command)) if fault.act else None
-            if acting:
-                acting.start()
-            status, out, err = command.end()
-            if acting:
-                acting.join()
-            if name == "nothing":
-                wanted = numbers(out)
-                continue
+        undisturbed: dict[tuple[str, ...], Any] = {}
+        for number, (name, fault) in enumerate(FAULTS.items()):
+            place = scratch / f"fault-{again}-{number}"
+            folder = place / fault.folder if fault.folder else place
+            if fault.words not in undisturbed:
+                calm = place.with_name(f"calm-{again}-{len(undisturbed)}")
+                _furnish(calm)
+                status, out, err = start(calm, *FIND, *fault.words).end()
+                assert status == 0, err
+                undisturbed[fault.words] = numbers(out)
+            _furnish(folder)
             count.tried += 1
-            _judge(count, name, fault, (status, err), command)
+            _judge(count, name, fault, folder)
             if fault.mend:
                 fault.mend(folder)
-            _again(count, name, folder, wanted)
+            _again(count, name, folder, fault, undisturbed[fault.words])
             say(f"faults: {name}")
     return [count]
 
 
-def _judge(count: Count, name: str, fault: Fault, ended: tuple[int | None, str], command: Command) -> None:
-    status, err = ended
+def _judge(count: Count, name: str, fault: Fault, folder: Path) -> None:
+    command = start(
+        folder, *FIND, *fault.words, environment=fault.environment, before=fault.before, out=fault.out
+    )
+    acting = threading.Thread(target=fault.act, args=(folder, command)) if fault.act else None
+    if acting:
+        acting.start()
+    status, out, err = command.end()
+    if acting:
+        acting.join()
     if status not in fault.status or traceback_in(err) or (status and not err.strip()):
         count.raw += 1
         count.notes.append(f"{name}: exit status {status}: {err[-400:] or 'and not a word'}")
+    if status == 0 and fault.out is None and not _one_document(out):
+        count.raw += 1
+        count.notes.append(f"{name}: stdout is not one JSON document: {out[:200]}")
     if left := command.left():
         count.raw += 1
         count.notes.append(f"{name}: {len(left)} processes lived on")
 
 
-def _again(count: Count, name: str, folder: Path, wanted: Any) -> None:
+def _again(count: Count, name: str, folder: Path, fault: Fault, wanted: Any) -> None:
     """The same command without the fault has to give what it gives undisturbed."""
-    status, out, err = start(folder, *FIND).end()
+    command: Command = start(folder, *FIND, *fault.words)
+    status, out, err = command.end()
     if status != 0:
         count.lost += 1
         count.notes.append(f"{name}, and then again: exit status {status}: {err[-400:]}")
@@ -152,8 +106,16 @@ def _again(count: Count, name: str, folder: Path, wanted: Any) -> None:
         count.notes.append(f"{name}, and then again: failures that the training did not cause")
 
 
-def _data(folder: Path) -> None:
-    """A folder of small pictures, so that there is something that can be away."""
+def _one_document(out: str) -> bool:
+    try:
+        json.loads(out)
+    except ValueError:
+        return False
+    return True
+
+
+def _furnish(folder: Path) -> None:
+    """A folder of small pictures, so that there is something that can be away, and the network."""
     import numpy as np
     from PIL import Image
 
@@ -165,4 +127,6 @@ def _data(folder: Path) -> None:
         file = folder / "data" / "ab"[label] / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(file)
-    os.sync()
+    (folder / "nets.py").write_text(_NETS)
+    if sys.platform != "win32":
+        os.sync()

@@ -39,20 +39,21 @@ def run(scratch: Path, seed: int, many: int, say: Say) -> list[Count]:
     for name, share in shares:
         folder = scratch / name
         folder.mkdir(parents=True)
-        with in_its_own_place(folder), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with in_its_own_place(folder):
             counts += globals()[name](folder, Random(rng.random()), max(1, many * share // whole), say)
     return counts
 
 
 @contextlib.contextmanager
 def in_its_own_place(folder: Path) -> Iterator[None]:
-    """With a cache and a working directory of its own."""
+    """With a cache and a working directory of its own, and without the warnings that odd files cause."""
     before, cache = Path.cwd(), os.environ.get("WINTICKET_CACHE")
     os.environ["WINTICKET_CACHE"] = str(folder / "cache")
     os.chdir(folder)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         os.chdir(before)
         if cache is None:

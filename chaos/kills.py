@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from chaos.commands import SEARCH, Command, _session, kept, numbers, start, traceback_in
+from chaos.commands import SEARCH, Command, kept, numbers, session, start, traceback_in
 from chaos.counts import Count
 
 FIND = (
@@ -65,22 +68,15 @@ def run(scratch: Path, seed: int, many: int, say: Callable[[str], None]) -> list
 
 def _kill(command: Command, rng: Random) -> None:
     """The command itself, all of it, or one of its other processes."""
-    others = [pid for pid in _session(command.process.pid) if pid != command.process.pid]
+    others = [pid for pid in session(command.process.pid) if pid != command.process.pid]
     kind = rng.randrange(3)
     if kind == 0 or not others:
         command.kill()
     elif kind == 1:
         command.kill(group=True)
     else:
-        Command.kill(_Other(rng.choice(others)))  # type: ignore[arg-type]
-
-
-class _Other:
-    """Another process, to be killed by its number."""
-
-    def __init__(self, pid: int) -> None:
-        self.process = self
-        self.pid = pid
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rng.choice(others), signal.SIGKILL)
 
 
 def _compare(count: Count, what: str, before: dict[str, int], store: Path) -> None:

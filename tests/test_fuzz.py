@@ -1,0 +1,53 @@
+"""Changed files of every kind end in the right value or in a named error: a few hundred here, ten thousand as evidence.
+
+The same mutations as `python -m chaos --only files`, where each is described.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+from chaos import files
+from chaos.counts import Count
+
+from winticket.ticket import Ticket
+
+Part = Callable[[Path, Random, int, Callable[[str], None]], list[Count]]
+
+
+def _sound(counts: list[Count], at_least: int) -> None:
+    notes = [note for count in counts for note in count.notes]
+    assert not notes, "\n".join(notes)
+    assert all(count.sound() for count in counts)
+    assert sum(count.tried for count in counts) >= at_least
+
+
+@pytest.mark.parametrize(
+    ("part", "many"),
+    [(files.tickets, 300), (files.results, 60), (files.stores, 200), (files.datasets, 60)],
+    ids=["tickets", "results", "stores", "datasets"],
+)
+def test_changed_files_end_in_the_right_value_or_a_named_error(part: Part, many: int, tmp_path: Path) -> None:
+    with files.in_its_own_place(tmp_path):
+        # Some changes change nothing (zeros over zeros), and are not counted.
+        _sound(part(tmp_path, Random(1), many, lambda _: None), int(0.85 * many))
+
+
+@pytest.mark.evidence
+def test_ten_thousand_changed_files(tmp_path: Path) -> None:
+    _sound(files.run(tmp_path, 1, 10_000, lambda _: None), 9_000)
+
+
+def test_what_slips_through_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The counting itself: a reader that takes anything is caught, and so is one that raises what it likes."""
+    monkeypatch.setattr(Ticket, "load", lambda path: path.read_bytes()[10**9])
+    raw = files.tickets(tmp_path, Random(1), 20, lambda _: None)
+    assert sum(count.raw for count in raw) == sum(count.tried for count in raw)
+    monkeypatch.setattr(files, "_same", lambda *_: False)
+    (tmp_path / "again").mkdir()
+    monkeypatch.setattr(Ticket, "load", lambda path: path)
+    damaged, _ = files.tickets(tmp_path / "again", Random(1), 20, lambda _: None)
+    assert damaged.silent == damaged.tried > 0

@@ -6,13 +6,14 @@ READY := .venv/.ready
 MODULES := $(shell mkdir -p build; find src -name '*.py' | sort > build/.modules.new; \
   cmp -s build/.modules.new build/.modules || cp build/.modules.new build/.modules; echo build/.modules)
 
-.PHONY: help ticket test lint types unit evidence bench sanitize docs clean
+.PHONY: help ticket test lint types unit evidence bench chaos sanitize docs clean
 
 help:
 	@echo "make ticket    find a winning ticket on scikit-learn's digits; ticket, figures and report in runs/digits"
 	@echo "make test      every check: formatting, lint, types, tests"
 	@echo "make evidence  the slow scientific tests: orderings with intervals"
 	@echo "make bench     speed against plain PyTorch, as ratios in one run"
+	@echo "make chaos     kills, damaged files, faults and commands side by side; counts in docs/reliability.md"
 	@echo "make sanitize  the sparse kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make docs      write docs/command.md anew"
 	@echo "make clean     remove .venv and caches; runs/ stays"
@@ -51,6 +52,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/shares.py
 	$(BIN)/python benchmarks/search.py
+
+chaos: $(READY)
+	$(BIN)/python -m chaos --write
 
 # The sanitizers' runtime has to be there before Python is; leaks are Python's own affair.
 sanitize: $(READY)

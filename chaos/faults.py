@@ -20,7 +20,7 @@ import os
 import subprocess
 import sys
 
-import winticket
+from torch import nn
 
 
 def build(input_shape, classes):
@@ -41,7 +41,8 @@ def build(input_shape, classes):
         sys.exit(3)
     if trouble == "prints into a broken pipe":
         raise BrokenPipeError(32, "Broken pipe")
-    return winticket.models.build("lenet-20-10", input_shape=input_shape, classes=classes, generator_seed=0)
+    pixels = input_shape[0] * input_shape[1] * input_shape[2]
+    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, 20), nn.ReLU(), nn.Linear(20, classes))
 '''
 
 

@@ -1,7 +1,8 @@
 """Where the time of a whole search goes: steps, evaluation, the rest of training, store and scheduler.
 
-A search in this process (no workers), one thread, with a clock around the functions that do each; what is left when
-trainings are taken out is the store's and the scheduler's, scoring and pruning included.
+A search in this process (no workers), one thread, with a clock around the functions that do each. What a task computes
+is training, or scoring, pruning and rewinding; the rest of the run (reading inputs, writing results, claims, choosing
+what comes next) is the store's and the scheduler's.
 
     python benchmarks/shares.py [DATA] [--levels 12] [--replicates 5] [--steps N]
 """
@@ -20,6 +21,7 @@ import torch
 from winticket import data
 from winticket.experiment import Experiment, conduct, running
 from winticket.procedures import stages
+from winticket.run import work
 from winticket.train import curves, loop
 
 spent: defaultdict[str, float] = defaultdict(float)
@@ -57,6 +59,8 @@ def main() -> None:
         ("steps", loop, "_stretch"),
         ("evaluation", curves, "evaluate"),
         ("training", stages, "train"),
+        ("tasks", work, "evaluate"),
+        ("inputs", work.Desk, "fetch"),
         ("search", running, "execute"),
     ):
         setattr(module, function, clocked(name, getattr(module, function)))
@@ -69,7 +73,8 @@ def main() -> None:
         "steps": spent["steps"],
         "evaluation": spent["evaluation"],
         "the rest of training": rest,
-        "store and scheduler": spent["search"] - spent["training"],
+        "scoring, pruning, rewinding": spent["tasks"] - spent["inputs"] - spent["training"],
+        "store, claims and scheduler": spent["search"] - spent["tasks"] + spent["inputs"],
         "planning, figures, report": whole - spent["search"],
     }
     print(f"{whole:.1f} s, one thread, {experiment.recipe.steps} steps, {given.levels} levels")

@@ -131,15 +131,21 @@ def _limit(kind: int, most: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(kind, (most, most))
 
 
+def _heeded() -> None:
+    """Signals act as usual, whatever the shell that started all this has ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _close(descriptor: int) -> Callable[[], None]:
     return lambda: os.close(descriptor)
 
 
 def _occupied(folder: Path, command: Command) -> None:
-    """A file of somebody's appears where the output folder is to be."""
+    """The output folder goes, and a file of somebody's is there in its place."""
     _after_a_result(folder, command)
-    if not (folder / "out").exists():
-        (folder / "out").write_text("mine")
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    (folder / "out").write_text("mine")
 
 
 def _clear(folder: Path) -> None:
@@ -160,9 +166,9 @@ FAULTS: dict[str, Fault] = {
     "gc keeps another run alone": Fault(_keep_another, status=(0, 1)),
     "the data are away": Fault(_hide_data, status=(0, 1), mend=_show_data),
     "a file where the folder is to be": Fault(_occupied, status=(1, 2), mend=_clear),
-    "interrupted": Fault(_signal(signal.SIGINT), status=(130,)),
-    "terminated": Fault(_signal(signal.SIGTERM), status=(130, 143)),
-    "hung up": Fault(_signal(signal.SIGHUP), status=(129, 130, -signal.SIGHUP)),
+    "interrupted": Fault(_signal(signal.SIGINT), before=_heeded, status=(130,)),
+    "terminated": Fault(_signal(signal.SIGTERM), before=_heeded, status=(143,)),
+    "hung up": Fault(_signal(signal.SIGHUP), before=_heeded, status=(129,)),
     "the first process of its own is killed": Fault(_kill_the_fork_server, status=(0, 1)),
     "files may not grow": Fault(before=_limit(resource.RLIMIT_FSIZE, 3000), status=(1, 2)),
     "few files may be open": Fault(before=_limit(resource.RLIMIT_NOFILE, 12)),

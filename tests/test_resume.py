@@ -216,7 +216,8 @@ def test_the_command_with_workers_killed_as_a_group(quiet: dict[str, Any], tmp_p
 LONG = {**CHOICES, "steps": 20_000, "evaluate_every": 20, "levels": 1, "replicates": 1, "gate": False}
 
 
-def test_ctrl_c_says_how_to_go_on_and_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda s: s.name)
+def test_ctrl_c_says_how_to_go_on_and_loses_nothing(number: signal.Signals, tmp_path: Path) -> None:
     """A training of half a minute is interrupted; what is put aside is there, and whatever starts goes on from it."""
     store = tmp_path / "runs"
     words = [
@@ -234,9 +235,9 @@ def test_ctrl_c_says_how_to_go_on_and_loses_nothing(tmp_path: Path) -> None:
     while len(in_group(process.pid)) < 4 and time.monotonic() < until:
         time.sleep(0.05)
     time.sleep(1.5)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    os.killpg(process.pid, number)  # as a terminal does, and a cluster's queue
     out, err = process.communicate(timeout=30)
-    assert (process.returncode, out) == (130, "")
+    assert (process.returncode, out) == (128 + number, "")
     assert "Traceback" not in err
     assert "Stopped after 0 tasks, with 4 to do" in err
     assert "the same call goes on from there" in err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -233,3 +234,15 @@ def fail_slowly(*, seconds: float) -> None:
     FAILED.append(seconds)
     time.sleep(seconds)
     raise ValueError("no")
+
+
+def ends_a_program_and_a_copy() -> list[int]:
+    """A task may start processes and end them: statuses of a program and of a forked copy, both terminated."""
+    program = subprocess.Popen(["sleep", "60"])
+    program.terminate()
+    copy = os.fork()
+    if not copy:
+        time.sleep(60)
+        os._exit(0)
+    os.kill(copy, signal.SIGTERM)
+    return [program.wait(), os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])]

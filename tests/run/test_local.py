@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import threading
 from collections import Counter
 from pathlib import Path
@@ -377,3 +378,9 @@ def test_a_fork_server_that_was_killed_is_started_again_or_told(
     else:
         with pytest.raises(RunError, match=r"no worker process can be started \(EOFError: unexpected EOF\)"):
             run([planted], tmp_path, workers=1)
+
+
+def test_sigterm_ends_what_a_task_started(tmp_path: Path) -> None:
+    """A worker leaves SIGTERM to its parent, which gets it too; what the task started does not."""
+    ended = task(jobs.ends_a_program_and_a_copy)
+    assert run([ended], tmp_path, workers=1).value(ended) == [-signal.SIGTERM, -signal.SIGTERM]

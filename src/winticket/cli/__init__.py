@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from winticket.cli import comparing, searches, stores, transfers
-from winticket.cli.answers import Answers, flowing, say, show_warnings
+from winticket.cli.answers import Answers, flowing, say, show_warnings, stop_in_order
 from winticket.cli.methods import methods
 from winticket.importing import only_for_the_users_modules
 from winticket.version import __version__
@@ -62,6 +62,7 @@ def main() -> None:
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="winticket")  # terminals without Unicode get letters that they have
     show_warnings()
+    stop_in_order()
     try:
         only_for_the_users_modules()
     except FileNotFoundError:

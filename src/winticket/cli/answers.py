@@ -5,10 +5,12 @@ import ctypes
 import inspect
 import json
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import typer
@@ -19,6 +21,27 @@ from winticket.text import cleaned, console, visible, without_secrets
 from winticket.trouble import short_of_memory
 
 STOPPED = "stopped; what was finished is kept, and the same command goes on from there"
+
+
+class _Stopped:
+    """The signal that stops the command, for its exit status."""
+
+    by = int(signal.SIGINT)
+
+
+def stop_in_order() -> None:
+    """From here on SIGTERM and SIGHUP stop the command as Ctrl-C does, unless whoever started it has them ignored."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        _Stopped.by = number
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, stop)
 
 
 class Answers(TyperGroup):
@@ -45,7 +68,7 @@ class Answers(TyperGroup):
                 return super().invoke(ctx)
         except KeyboardInterrupt as stopped:
             said = str(stopped) or STOPPED
-            _leave(said[:1].upper() + said[1:], status=130)
+            _leave(said[:1].upper() + said[1:], status=128 + _Stopped.by)
         except typer.Exit:
             raise
         except Exception as error:

@@ -15,7 +15,7 @@ from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, Protocol
 
 from winticket.importing import Known, know, known
@@ -116,10 +116,9 @@ class _Worker:
             self.line.send("stop")
         self.line.close()
         self.process.join(_LEAVE_SECONDS)
-        for kill in (self.process.terminate, self.process.kill):
-            if self.process.exitcode is None:
-                kill()
-                self.process.join(1.0)
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join(1.0)
         status = self.process.exitcode
         if status is not None:
             self.process.close()
@@ -257,7 +256,7 @@ class Pool:
                 break
         for worker in self._workers.values():
             if worker.hand is not None:
-                worker.process.terminate()
+                worker.process.kill()
         for worker in self._workers.values():
             worker.end()
         self._workers.clear()
@@ -268,13 +267,14 @@ def _plain_start(*, hide_main: bool) -> Iterator[None]:
     """The surroundings in which a process is started.
 
     Without the program's main file, which a worker would run again from the top: slow, and endless in a
-    script without a guard. With one thread for whatever numpy calls, as torch has. With Ctrl-C held back, since the
-    fork server imports for seconds before it ignores it, and a signal mask is inherited.
+    script without a guard. With one thread for whatever numpy calls, as torch has. With Ctrl-C, SIGTERM and SIGHUP held
+    back, which reach a whole group and are for the parent to heed: a signal mask is inherited.
     """
     held: set[signal.Signals | int] = set()
     if hasattr(signal, "pthread_sigmask"):
-        resource_tracker.ensure_running()  # starting it lets Ctrl-C through again, so it comes first
-        held = set(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}))
+        held = set(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP}))
+        resource_tracker.ensure_running()  # starting it lets the other two through again, so it comes first
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     kept = {name: os.environ.get(name) for name in (*names, _SAFE)}
     main = sys.modules["__main__"]
@@ -302,6 +302,7 @@ def serve(
 ) -> None:
     """A worker's life: take nodes, compute, tell; end when the parent says so, closes the line or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    _leave_to_the_parent("SIGTERM", "SIGHUP")
     know(modules)
     import torch
 
@@ -325,6 +326,31 @@ def serve(
             say(Message("aborted", key, text=f"{type(error).__name__}: {error}", cause="import"))
         else:
             say(attempt(nodes, desk))
+
+
+def _leave_to_the_parent(*names: str) -> None:
+    """These signals do nothing to this process, and what they always do to those that a task starts."""
+    numbers = {getattr(signal, name) for name in names if hasattr(signal, name)}
+
+    def nothing(_number: int, _frame: FrameType | None) -> None:
+        """Not SIG_IGN, which programs that a task starts would inherit."""
+
+    def usual() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        let()
+
+    def hold() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    def let() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+    for number in numbers:
+        signal.signal(number, nothing)
+    if hasattr(signal, "pthread_sigmask"):
+        os.register_at_fork(before=hold, after_in_parent=let, after_in_child=usual)
+        let()
 
 
 def _attend(line: Connection, work: SimpleQueue[tuple[str, bytes] | None], asked: threading.Event) -> None:

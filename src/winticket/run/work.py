@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import platform
 import random
@@ -291,6 +292,7 @@ def _readable(value: object) -> Json:
     return repr(value)
 
 
+@functools.cache
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)

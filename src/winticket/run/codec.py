@@ -176,11 +176,13 @@ def _digest(tree: Json, tensors: Mapping[str, Tensor]) -> str:
 
 
 def _octets(tensor: Tensor) -> Tensor:
+    if not tensor.numel():  # of which numpy may have made strides that torch cannot view as bytes
+        return torch.empty(0, dtype=torch.uint8)
     return tensor.contiguous().reshape(-1).view(torch.uint8)
 
 
-def _pack_bits(flags: Tensor) -> Tensor:
-    return torch.from_numpy(np.packbits(flags.reshape(-1).numpy()))
+def _pack_bits(flags: np.ndarray[Any, Any]) -> Tensor:
+    return torch.from_numpy(np.packbits(flags))
 
 
 def _unpack_bits(packed: Tensor, count: int) -> Tensor:
@@ -192,13 +194,13 @@ class _Pieces:
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
-        self._names: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._names: dict[tuple[torch.dtype, tuple[int, ...], bytes], str] = {}
 
     def keep(self, tensor: Tensor, where: str) -> str:
         own = tensor.contiguous()
         if own.untyped_storage().nbytes() != own.nbytes or own.dtype not in _NATIVE:
             own = (own if own.dtype in _NATIVE else _octets(own)).clone()
-        same = (str(own.dtype), tuple(own.shape), hashlib.sha256(_octets(own).numpy().data).digest())
+        same = (own.dtype, tuple(own.shape), hashlib.sha256(_octets(own).numpy().data).digest())
         if same not in self._names:
             name = f"{len(self.tensors):05d}{where}".encode("ascii", "backslashreplace").decode()
             # A clone, since safetensors refuses two tensors over one memory.
@@ -256,13 +258,15 @@ class _Pieces:
             "shape": list(tensor.shape),
         }
         if tensor.dtype == torch.bool:
-            return told | {"bits": self.keep(_pack_bits(tensor), where)}
+            return told | {"bits": self.keep(_pack_bits(tensor.reshape(-1).numpy()), where)}
         if tensor.dtype.is_floating_point and tensor.element_size() in _BITS and tensor.numel():
-            cells = tensor.reshape(-1).view(_BITS[tensor.element_size()])
+            # In numpy, whose calls on small arrays cost a fraction of torch's.
+            cells = tensor.reshape(-1).view(_BITS[tensor.element_size()]).numpy()
             minus = cells == _MINUS_ZERO[tensor.element_size()]
-            alive = (cells != 0) & ~minus
-            if 2 * int(alive.sum()) < tensor.numel():
-                values = cells[alive].view(tensor.dtype)
+            zeros = cells.size - np.count_nonzero(cells) + np.count_nonzero(minus)
+            if 2 * zeros > cells.size:
+                alive = (cells != 0) & ~minus
+                values = torch.from_numpy(cells[alive]).view(tensor.dtype)
                 if minus.any():  # a negative weight times its mask
                     told["minus"] = self.keep(_pack_bits(minus), where + ":minus")
                 return told | {

@@ -104,6 +104,13 @@ class Report:
             self._say(Message("progress", self._key, step=step, steps=steps))
 
 
+@dataclass(frozen=True)
+class _Encoded:
+    """A result as it was written: decoded when a task first needs it, which most results never are."""
+
+    data: bytes
+
+
 class Memory:
     """The values a worker met last, so that a chain of tasks on it does not read what it just wrote."""
 
@@ -116,7 +123,11 @@ class Memory:
         if key not in self._values:
             return None
         self._values.move_to_end(key)
-        return (self._values[key][0],)
+        value, size = self._values[key]
+        if isinstance(value, _Encoded):
+            value = codec.decode(value.data, check=False)
+            self._values[key] = value, size
+        return (value,)
 
     def add(self, key: str, value: object, size: int) -> None:
         if size > self._limit or key in self._values:
@@ -178,8 +189,8 @@ def attempt(nodes: Sequence[Node], desk: Desk) -> Message:
             with _own_random_state(node.key):
                 value = evaluate(nodes, desk.fetch, desk.supplies(node))
             data = codec.encode(value, about(node, time.perf_counter() - started))
-            # Remembered as it comes back, and not as it went in: strides and types are then everybody's.
-            desk.memory.add(node.key, codec.decode(data, check=False), len(data))
+            # Remembered as it was written, and not as it went in: strides and types are then everybody's.
+            desk.memory.add(node.key, _Encoded(data), len(data))
         except (Exception, SystemExit) as error:
             if _outside(error):
                 raise

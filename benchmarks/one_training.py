@@ -16,7 +16,7 @@ import torch
 from plain import Job, draw, training
 
 from winticket.experiment import Experiment
-from winticket.procedures.stages import dense_ticket, train_stack
+from winticket.stages import dense_ticket, train_stack
 
 
 def main() -> None:

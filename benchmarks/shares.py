@@ -18,9 +18,8 @@ from typing import Any
 
 import torch
 
-from winticket import data
+from winticket import data, stages
 from winticket.experiment import Experiment, conduct, running
-from winticket.procedures import stages
 from winticket.run import work
 from winticket.train import curves, loop
 

@@ -80,7 +80,7 @@ def kept(tree: dict[str, Any]) -> bytes:
     ("path", "fields"),
     [
         ("winticket.experiment.spec:Experiment", {"data": "digits", "criterion": "evilmod:f"}),
-        ("winticket.procedures.setup:Setup", {"data": "digits", "model": "evilmod:f"}),
+        ("winticket/Setup", {"data": "digits", "model": "evilmod:f"}),
         ("winticket.__main__:x", {}),
         ("winticket.__main__:main", {}),
         ("winticket.cli:main", {}),
@@ -150,9 +150,7 @@ def test_reading_a_record_imports_nothing_that_the_file_names(tmp_path: Path, tr
 
 def test_records_that_are_meant_to_be_stored_still_are(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.files.write(
-        f"results/ab/{KEY}.safetensors", record("winticket.ticket.nouns:Seeds", root=1, replicate=2)
-    )
+    store.files.write(f"results/ab/{KEY}.safetensors", record("winticket/Seeds", root=1, replicate=2))
     assert store.get(KEY) == Seeds(1, 2)
 
 

@@ -57,7 +57,7 @@ def fine_tune(path: Trajectory, mask: Mask, *, step: int) -> Ticket:
     """The trained weights and buffers, trained on at the schedule's last rate for as many steps as follow step k.
 
     Renda et al. 2020, "fine-tuning". The ticket is `learning_rate`'s; that its training holds the last rate is the
-    procedure's part (`winticket.procedures.stages.retraining`). Where the schedule is constant, the two are one. Raises
+    procedure's part (`winticket.stages.retraining`). Where the schedule is constant, the two are one. Raises
     ValueError where the mask revives a weight.
     """
     return _trained(path, mask, step=step)

@@ -21,11 +21,11 @@ from winticket.data import find_source
 from winticket.experiment import Experiment, Result, cost, plan, running
 from winticket.experiment.outcome import Runs, Trained, best, collect, measured, trajectory
 from winticket.procedures import Setup
-from winticket.procedures.stages import train_stack
 from winticket.report import final_screen
 from winticket.report.reading import computed
 from winticket.run import Store
 from winticket.sparse import missing
+from winticket.stages import train_stack
 from winticket.ticket import Curve, Failed, Seeds, Ticket, Trajectory, output_units
 from winticket.train import Recipe
 from winticket.train import engine as engine_room

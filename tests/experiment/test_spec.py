@@ -13,7 +13,7 @@ from winticket.experiment import Experiment, load_spec, plan
 from winticket.experiment.machine import cores, processes
 from winticket.experiment.presets import preset
 from winticket.experiment.transfers import transferred
-from winticket.procedures.setup import Setup
+from winticket.stages import Setup
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 

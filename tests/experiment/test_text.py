@@ -10,8 +10,8 @@ import torch
 
 from winticket.criteria.evidence import DATA, NETWORK, needed
 from winticket.experiment import Experiment, Result, conduct, cost, parameters, plan, transferred
-from winticket.procedures.stages import control_ticket, dense_ticket, evidence, examples, prunable
 from winticket.run import Store
+from winticket.stages import control_ticket, dense_ticket, evidence, examples, prunable
 
 Search = Callable[..., Result]
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "tinyshakespeare"

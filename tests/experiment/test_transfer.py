@@ -208,7 +208,7 @@ def test_a_replicate_that_the_source_lost_is_lost_here_too(
             for r in train(*args, **kwargs)
         )
 
-    monkeypatch.setattr("winticket.procedures.stages.train", losing)
+    monkeypatch.setattr("winticket.stages.training.train", losing)
     result = run(transferred(Experiment.of("digits", **SMALL), pairs))
     assert [a is None for a in result.document["levels"][1]["arms"]["ticket"]["accuracies"]] == [False, True]
     assert {f["arm"] for f in result.document["failures"]} == {SOURCE, "ticket", "reinit", "random"}

@@ -18,10 +18,10 @@ from winticket import allocate, criteria, data
 from winticket.data import find_source
 from winticket.loops import Sparse
 from winticket.procedures import Setup
-from winticket.procedures.dynamic import at_random, sparse_start, train_regrowing, train_thinning
-from winticket.procedures.stages import dense_ticket
+from winticket.stages import dense_ticket, sparse_start, train_regrowing, train_thinning
 from winticket.ticket import Mask, Seeds, Ticket, Trajectory, same_bits
 from winticket.train import Recipe, masked
+from winticket.train.rules import at_random
 
 STEPS, EVERY = 20, 4
 AT = (4, 8, 12)

@@ -17,9 +17,7 @@ from winticket import allocate, data
 from winticket.data import find_source
 from winticket.loops import Learned
 from winticket.procedures import Setup
-from winticket.procedures.dynamic import sparse_start
-from winticket.procedures.stages import dense_ticket
-from winticket.procedures.supermasks import train_mask
+from winticket.stages import dense_ticket, sparse_start, train_mask
 from winticket.ticket import Mask, Seeds, Ticket, Trajectory, same_bits
 from winticket.train import Recipe, masked
 

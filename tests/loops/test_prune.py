@@ -15,8 +15,8 @@ from winticket.criteria.evidence import TRAINING, needed, scores_units
 from winticket.data import find_source
 from winticket.levels import Levels
 from winticket.procedures import Setup
-from winticket.procedures.stages import dense_ticket, prune_untrained, scored
 from winticket.rewind import to_init
+from winticket.stages import dense_ticket, prune_untrained, scored
 from winticket.ticket import Mask, Seeds, same_bits
 from winticket.train import Recipe
 from winticket.units import gone, zeroed

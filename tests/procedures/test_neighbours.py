@@ -12,8 +12,8 @@ from winticket.align import permuted, symmetry
 from winticket.experiment import Experiment, conduct, plan
 from winticket.experiment.outcome import trajectory
 from winticket.procedures import Setup
-from winticket.procedures.stages import dense_ticket, neighbour_ticket, no_curve
 from winticket.run import Store
+from winticket.stages import dense_ticket, neighbour_ticket, no_curve
 from winticket.ticket import Failed, Mask, Seeds, State, Ticket, Trajectory, same_bits
 from winticket.train import train
 
@@ -103,7 +103,7 @@ def test_a_diverged_replicate_takes_its_borrower_with_it_and_nobody_else(tmp_pat
 
     asked = Experiment.of("digits", **SMALL, replicates=3, controls=("other", "other-aligned"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("winticket.procedures.stages.train", diverging(train))
+        patch.setattr("winticket.stages.training.train", diverging(train))
         result = conduct(asked, store=tmp_path / "store", out=tmp_path / "out", workers=0)
     arms = result.document["levels"][1]["arms"]
     assert [a is None for a in arms["ticket"]["accuracies"]] == [False, True, False]

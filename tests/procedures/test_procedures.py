@@ -14,8 +14,8 @@ from winticket.data import find_source
 from winticket.experiment import Experiment, Plan, conduct, offered, plan
 from winticket.experiment.outcome import trajectory
 from winticket.procedures import Setup, at_init, imp, one_shot
-from winticket.procedures.dynamic import sparse_start
-from winticket.procedures.stages import (
+from winticket.run import Store, Task, stored_needs
+from winticket.stages import (
     SCORED_PER_CLASS,
     control_ticket,
     dense_ticket,
@@ -24,9 +24,9 @@ from winticket.procedures.stages import (
     prune,
     prune_untrained,
     scored,
+    sparse_start,
     train_stack,
 )
-from winticket.run import Store, Task, stored_needs
 from winticket.ticket import Curve, Failed, Mask, Scores, Seeds, State, Ticket, Trajectory, same_bits
 from winticket.train import Recipe
 from winticket.train.feed import Feed

@@ -17,19 +17,21 @@ from winticket.data import find_source
 from winticket.experiment import Experiment, Result, conduct, offered, plan
 from winticket.experiment.outcome import trajectory
 from winticket.procedures import Setup, early_bird, gradual, rigl
-from winticket.procedures.dynamic import (
-    at_random,
-    by_gradient,
+from winticket.run import Store, stored_needs
+from winticket.stages import (
+    dense_ticket,
+    distance,
+    emerged,
+    evidence,
+    looks,
+    no_curve,
     sparse_start,
     train_regrowing,
     train_thinning,
 )
-from winticket.procedures.early_bird import distance, emerged, looks
-from winticket.procedures.stages import dense_ticket, evidence, no_curve
-from winticket.run import Store, stored_needs
 from winticket.ticket import Failed, Mask, State, Ticket, Trajectory, same_bits
 from winticket.train import Recipe
-from winticket.train.rules import DROPPED, UNTIL, Regrowing, Score, Thinning
+from winticket.train.rules import DROPPED, UNTIL, Regrowing, Score, Thinning, at_random, by_gradient
 from winticket.units import effective_count, gone, zeroed
 
 

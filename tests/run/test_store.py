@@ -142,9 +142,9 @@ def test_foreign_newer_and_impossible_places_are_refused(tmp_path: Path) -> None
         Store(tmp_path / "thesis.tex")
     newer = tmp_path / "newer"
     Store(newer).check_writable()
-    (newer / "winticket-store.json").write_text('{"format": 3}')
+    (newer / "winticket-store.json").write_text('{"format": 4}')
     with pytest.raises(
-        StoreError, match=r"made by a newer winticket \(format 3; this one knows up to 2\): upgrade"
+        StoreError, match=r"made by a newer winticket \(format 4; this one knows up to 3\): upgrade"
     ):
         Store(newer)
     (newer / "winticket-store.json").write_text("{")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
+import inspect
 import pickle
 import sys
 import types
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
-from winticket.run import Task, key, resolve, step, stored_needs, task, walk
+from winticket.run import Task, key, names, resolve, step, stored_needs, task, walk
+from winticket.run.keys import identity, name_of
 from winticket.run.task import pack
 
 from . import jobs
@@ -24,20 +27,49 @@ def ours() -> Iterator[Any]:
     """A module inside winticket, made for the test, so that its key holds no path or source of this file."""
     module = types.ModuleType("winticket._golden")
     sys.modules[module.__name__] = module
-    exec("def prune(path, *, density, rounds=3): pass", vars(module))
-    yield module
+    module.REVISION = 0  # type: ignore[attr-defined]
+    exec("def prune(path, *, density, rounds=3): pass\ndef nameless(): pass", vars(module))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(cast("dict[str, str]", names.PLACES), "golden_prune", "_golden:prune")
+        patch.setitem(names._NAMES, "winticket._golden:prune", "winticket/golden_prune")
+        yield module
     del sys.modules[module.__name__]
 
 
 def test_golden_key(ours: Any) -> None:
     # The text that is hashed, written out by hand: whoever changes it makes every stored result unreachable.
     text = (
-        '{"call":{"fn":"winticket._golden:prune","revision":0},"inputs":["digits"],"kind":"task",'
-        '"options":{"density":0.2,"rounds":{"tuple":[1,null,{"float":"inf"}]}},"scheme":1}'
+        '{"call":{"fn":"winticket/golden_prune","revision":0},"inputs":["digits"],"kind":"task",'
+        '"options":{"density":0.2,"rounds":{"tuple":[1,null,{"float":"inf"}]}},"scheme":2}'
     )
     planned = task(ours.prune, "digits", density=0.2, rounds=(1, None, float("inf")))
     assert planned.key == hashlib.sha256(text.encode()).hexdigest()
-    assert planned.key[:12] == "45c5ae904eb5"
+    assert planned.key[:12] == "39665dbd8eb7"
+
+
+def test_a_function_of_ours_without_a_stored_name_is_in_no_key(ours: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"winticket\._golden:nameless has no line in winticket/run/names\.py"
+    ):
+        task(ours.nameless)
+
+
+def test_every_stored_name_leads_to_a_thing_that_knows_it() -> None:
+    """Both ways; and whatever may be in a key has a REVISION beside it."""
+    rooms = {room: importlib.import_module(f"winticket.{room}") for room in names.ROOMS}
+    chosen = {
+        f"winticket/{room}/{name}"
+        for room, module in rooms.items()
+        for name in module.__all__
+        if inspect.isfunction(getattr(module, name))
+    }
+    stored = {f"winticket/{name}" for name in names.PLACES} | chosen
+    assert len(stored) == len(names.PLACES) + len(chosen) > 60
+    for name in stored:
+        thing: Any = resolve(name)
+        assert name_of(thing, "thing") == name
+        if inspect.isfunction(thing):
+            assert identity(thing, name)["fn"] == name
 
 
 def test_defaults_are_part_of_the_key(ours: Any) -> None:

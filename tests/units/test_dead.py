@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from winticket import Recipe, criteria, data, masked, models, prune
 from winticket.data import Split
-from winticket.procedures.stages import Examples
+from winticket.stages import Examples
 from winticket.ticket import Mask, Seeds, State, Ticket, Trajectory
 from winticket.train import train
 from winticket.units import effective_count, gone, layouts, unknown, whole

@@ -4,4 +4,17 @@ from winticket.align.matching import Axis, Group, Permutations, Symmetry, match,
 from winticket.align.symmetry import symmetry
 from winticket.align.width import resized
 
-__all__ = ["Axis", "Group", "Permutations", "Symmetry", "match", "permuted", "resized", "symmetry"]
+REVISION = 1
+"""Raised when what these functions give changes."""
+
+__all__ = [
+    "REVISION",
+    "Axis",
+    "Group",
+    "Permutations",
+    "Symmetry",
+    "match",
+    "permuted",
+    "resized",
+    "symmetry",
+]

@@ -15,6 +15,9 @@ from winticket.criteria.losses import cross_entropy, require_logits
 from winticket.ticket import Mask, Scores, Seeds, State
 from winticket.trouble import short_of_memory
 
+REVISION = 1
+"""Raised when what criteria get, or what is made of their scores (`applied.py`, `losses.py`), changes."""
+
 Batch = tuple[Tensor, Tensor]
 """Inputs x [B, ...] and classes y [B], or y [B, ...] where an input wants an answer at each of several positions."""
 

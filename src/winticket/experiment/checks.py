@@ -10,22 +10,22 @@ from winticket.align import symmetry
 from winticket.criteria.applied import tried_on
 from winticket.criteria.evidence import TRAINING, needed, rounds_at_init
 from winticket.experiment.names import control, stages
-from winticket.experiment.price import trial
 from winticket.experiment.spec import Experiment
 from winticket.experiment.transfers import Transfer
-from winticket.procedures.setup import Setup
-from winticket.procedures.stages import (
+from winticket.rewind import fine_tune
+from winticket.schedules import cubic_at, geometric_at
+from winticket.stages import (
     Density,
+    Setup,
     dense_ticket,
+    device,
     needs_neighbour,
     needs_symmetry,
     no_curve,
-    place,
     prunable,
     prune,
+    trial,
 )
-from winticket.rewind import fine_tune
-from winticket.schedules import cubic_at, geometric_at
 from winticket.ticket import Mask, Ticket, Trajectory, same_bits
 from winticket.train import check_precision
 from winticket.units import unknown
@@ -36,7 +36,7 @@ DRAWS = 3  # initialisations compared: a network of very few weights may draw th
 def check(experiment: Experiment, setup: Setup) -> None:
     """Raise ValueError, saying what to change, where data, model, recipe and options do not go together."""
     _check_sizes(experiment, setup)
-    check_precision(setup.recipe.precision, place(), setup.engine)
+    check_precision(setup.recipe.precision, device(), setup.engine)
     _check_augmentation(setup)
     _check_neighbours(experiment, setup)
     _check_initialisation(setup)

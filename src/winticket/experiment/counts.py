@@ -7,8 +7,7 @@ import torch
 from winticket import models, schedules
 from winticket.allocate import quotas
 from winticket.experiment.names import resolve, stages
-from winticket.procedures.setup import Setup
-from winticket.procedures.stages import Density, prunable, whole_mask
+from winticket.stages import Density, Setup, prunable, whole_mask
 from winticket.ticket import Mask
 
 if TYPE_CHECKING:

@@ -12,20 +12,21 @@ from winticket.experiment.names import METHODS, control, stages
 from winticket.experiment.spec import Experiment
 from winticket.experiment.transfers import Transfer, another_width
 from winticket.procedures import transfer
-from winticket.procedures.early_bird import looks
-from winticket.procedures.setup import Setup
-from winticket.procedures.stages import (
+from winticket.run import Store, Task, step, stored_needs, walk
+from winticket.stages import (
     Found,
+    Setup,
+    carried,
     control_ticket,
     dense_ticket,
+    looks,
     needs_neighbour,
     neighbours,
     retraining,
     spared,
     trained,
+    widened,
 )
-from winticket.procedures.transfer import carried, widened
-from winticket.run import Store, Task, step, stored_needs, walk
 from winticket.train import relative_cost
 
 Place = tuple[int, str, int]

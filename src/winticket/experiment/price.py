@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from winticket import data
-from winticket.procedures.setup import Setup
-from winticket.procedures.stages import dense_ticket, place
 from winticket.run import Store, stored_needs
-from winticket.ticket import Failed, Mask, Ticket, Trajectory
-from winticket.train import evaluate, may_stack, pace_examples, relative_cost, train
+from winticket.stages import Setup, dense_ticket, device, trial
+from winticket.ticket import Mask, Ticket
+from winticket.train import evaluate, may_stack, pace_examples, relative_cost
 
 if TYPE_CHECKING:
     from winticket.experiment.plan import Place, Plan
@@ -74,32 +73,6 @@ def _makespan(planned: "Plan", work: Mapping[str, float], workers: int) -> float
     return makespan(work, needs, workers=workers)
 
 
-def trial(
-    setup: Setup, stack: Sequence[Ticket], *, steps: int = PROBE_STEPS
-) -> tuple[Trajectory | Failed, ...]:
-    """A short training on noise, with the recipe's own batch and optimiser."""
-    recipe = replace(setup.recipe, steps=steps, evaluate_every=steps, early_points=False, warmup=0)
-    rows = recipe.batch
-    generator = torch.Generator().manual_seed(0)
-    if setup.tokens:
-        x = torch.randint(setup.classes, (rows, *setup.input_shape), generator=generator)
-        some = data.Split(x, x.roll(-1, 1))
-    else:
-        noise = torch.rand(rows, *setup.input_shape, generator=generator)
-        some = data.Split(noise, torch.arange(rows) % setup.classes)
-    few = data.Split(some.x[:1], some.y[:1])
-    return train(
-        setup.module(), _Noise(some, few, few), data, stack, recipe, device=place(), engine=setup.engine
-    )
-
-
-@dataclass(frozen=True)
-class _Noise:
-    train: data.Split
-    validation: data.Split
-    test: data.Split
-
-
 def _work(planned: "Plan", missing: list["Place"]) -> dict[str, float]:
     """Seconds that each missing training will take by itself, by key; none where noise does not suit the model."""
     try:
@@ -151,7 +124,7 @@ def _speed(planned: "Plan") -> _Speed:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        if not may_stack(setup.module(), place(), setup.recipe.stacking):
+        if not may_stack(setup.module(), device(), setup.recipe.stacking):
             count = 1  # the replicates take turns, so one tells for all
         whole = [dense_ticket(setup, r) for r in range(count)]
         dense, start = _step_seconds(setup, whole)
@@ -198,8 +171,8 @@ def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
     blank = setup.blank(rows)
     part = data.Split(blank, blank if setup.tokens else torch.zeros(rows, dtype=torch.int64))
     first = stack[0].start
-    weights = {k: torch.stack([t.start.weights[k] for t in stack]).to(place()) for k in first.weights}
-    buffers = {k: torch.stack([t.start.buffers[k] for t in stack]).to(place()) for k in first.buffers}
+    weights = {k: torch.stack([t.start.weights[k] for t in stack]).to(device()) for k in first.weights}
+    buffers = {k: torch.stack([t.start.buffers[k] for t in stack]).to(device()) for k in first.buffers}
     evaluate(setup.module(), weights, buffers, part, how=setup.recipe.stacking)
     begun = time.perf_counter()
     evaluate(setup.module(), weights, buffers, part, how=setup.recipe.stacking)

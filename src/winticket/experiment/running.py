@@ -17,15 +17,15 @@ from winticket.experiment.price import cost
 from winticket.experiment.reports import require_own_report
 from winticket.experiment.spec import Experiment
 from winticket.experiment.writing import Result, write
-from winticket.procedures.stages import place, prunable
 from winticket.run import Event, RunError, Store, StoreError
 from winticket.run import run as execute
+from winticket.stages import device, prunable
 from winticket.train import measure
 
 Watch = Callable[[Event], None]
 # All that a first training imports, some of it deep inside torch; so it is read once and not by every worker.
 PRELOAD = (
-    "winticket.procedures.stages",
+    "winticket.stages",
     "winticket.train.stacked",
     "torch.fx.experimental.proxy_tensor",
     "torch._dynamo",
@@ -168,7 +168,7 @@ def trouble_in_words(store: Store) -> Iterator[None]:
 def measure_engine(planned: Plan, store: Store) -> None:
     """Find out where the sparse kernels pay, before any training: all workers then make the same choice."""
     missing, experiment = planned.missing(store), planned.experiment
-    if experiment.engine == "auto" and missing and place().type == "cpu":
+    if experiment.engine == "auto" and missing and device().type == "cpu":
         stacks = {planned.count(first) for _, _, first in missing}
         setup = planned.setup
         measure(setup.module(), prunable(setup), setup.recipe, stacks=stacks, example=setup.blank(2))

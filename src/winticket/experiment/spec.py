@@ -28,8 +28,7 @@ from winticket.experiment.names import (
 from winticket.experiment.presets import fitting
 from winticket.limits import EXPERIMENT as LIMITS
 from winticket.limits import check as check_limits
-from winticket.procedures.setup import Setup, model_source, require_unedited
-from winticket.procedures.stages import Density, takes_step
+from winticket.stages import Density, Setup, model_source, require_unedited, takes_step
 from winticket.train import Engine, Recipe, check_changes, check_engine
 
 SPLITS = dict.fromkeys(("auto", "shared", "own"))

@@ -12,9 +12,7 @@ from winticket.align import resized, symmetry
 from winticket.experiment.choices import effective, own_rate, proportionate
 from winticket.experiment.names import stages
 from winticket.experiment.spec import RECIPE_FIELDS, Experiment
-from winticket.procedures.setup import Setup
-from winticket.procedures.stages import prunable, whole_mask
-from winticket.procedures.transfer import kept_here
+from winticket.stages import Setup, kept_here, prunable, whole_mask
 from winticket.ticket import Weights
 
 CHOICES = (

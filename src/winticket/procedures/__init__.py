@@ -5,9 +5,9 @@ from winticket.procedures.dynamic import gradual, rigl, set_
 from winticket.procedures.early_bird import early_bird
 from winticket.procedures.imp import imp
 from winticket.procedures.one_shot import one_shot
-from winticket.procedures.setup import Setup
 from winticket.procedures.supermasks import edge_popup, supermask
 from winticket.procedures.transfer import transfer
+from winticket.stages import Setup
 
 __all__ = [
     "Setup",

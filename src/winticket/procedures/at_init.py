@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from winticket.allocate import Allocate
 from winticket.criteria import Criterion, snip
 from winticket.pairing import usual
-from winticket.procedures.setup import Setup
-from winticket.procedures.stages import Density, Found, dense_ticket, prune_untrained
 from winticket.rewind import Rewind, to_init
 from winticket.run import step
+from winticket.stages import Density, Found, Setup, dense_ticket, prune_untrained
 
 
 def at_init(

@@ -4,34 +4,25 @@ The training that the mask comes from is itself a sparse network's; its results 
 last mask trained alone from its initial weights.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import Any
-
-import torch
-from torch import Tensor
+from collections.abc import Iterator, Mapping, Sequence
 
 from winticket.allocate import Allocate, erk
 from winticket.criteria import Criterion, magnitude
-from winticket.criteria.applied import mask_of, scores_of
 from winticket.pairing import usual
-from winticket.procedures.setup import Setup
-from winticket.procedures.stages import (
+from winticket.run import step
+from winticket.stages import (
     Density,
     Found,
-    carry_out,
+    Setup,
     dense_ticket,
-    evidence,
+    last_mask,
+    sparse_start,
+    train_regrowing,
+    train_thinning,
     trained,
 )
-from winticket.run import step
-from winticket.schedules import cubic_at
-from winticket.ticket import Failed, Mask, State, Ticket, Trajectory
-from winticket.train import Gradient, relative_cost, rules
-from winticket.train.rules import Grow, Regrowing, Score, Thinning, random_mask, usual_every
-
-REVISION = 2
+from winticket.train import relative_cost, rules
+from winticket.train.rules import Grow, usual_every
 
 
 def set_(
@@ -49,7 +40,13 @@ def set_(
     spreads it, and changes after every `every` steps.
     """
     yield from _regrown(
-        setup, densities, replicates, grow=at_random, criterion=criterion, allocate=allocate, every=every
+        setup,
+        densities,
+        replicates,
+        grow=rules.at_random,
+        criterion=criterion,
+        allocate=allocate,
+        every=every,
     )
 
 
@@ -69,7 +66,13 @@ def rigl(
     trained on as well (the paper leaves that update out). What has just gone may come back, as in the authors' code.
     """
     yield from _regrown(
-        setup, densities, replicates, grow=by_gradient, criterion=criterion, allocate=allocate, every=every
+        setup,
+        densities,
+        replicates,
+        grow=rules.by_gradient,
+        criterion=criterion,
+        allocate=allocate,
+        every=every,
     )
 
 
@@ -140,66 +143,3 @@ def _typical(density: Density) -> float:
 
 def _every(setup: Setup, every: int | None) -> int:
     return every or usual_every(setup.recipe.steps)
-
-
-# The keys of stored results name these two by where they are: here, though the rules are in `train.rules`.
-def at_random(mask: Mask, gradient: Gradient, generator: torch.Generator) -> dict[str, Tensor]:
-    """Every free place alike."""
-    return rules.at_random(mask, gradient, generator)
-
-
-def by_gradient(mask: Mask, gradient: Gradient, generator: torch.Generator) -> dict[str, Tensor]:
-    """Where the loss would fall fastest: |∂L/∂w|."""
-    return rules.by_gradient(mask, gradient, generator)
-
-
-def sparse_start(ticket: Ticket, *, density: Density, allocate: Allocate) -> Ticket:
-    """The network at its initialisation under a random mask of that density."""
-    mask = random_mask(ticket.mask, ticket.seeds, density=density, allocate=allocate)
-    return replace(ticket, mask=mask, origin="search")
-
-
-def last_mask(path: Trajectory) -> Ticket:
-    """The ticket of a search: its last mask, with the weights that it began with."""
-    return replace(path.ticket, origin="ticket")
-
-
-def train_regrowing(
-    setup: Setup,
-    stack: Sequence[Ticket | Failed],
-    *,
-    grow: Grow,
-    criterion: Criterion,
-    every: int,
-    checkpoint: Any = None,
-    report: Callable[[int, int], None] | None = None,
-) -> tuple[Trajectory | Failed, ...]:
-    """Train a stack of sparse tickets, replacing the weakest weights now and then. Every layer keeps its count."""
-    changes = Regrowing(setup.recipe.steps, grow, _score(setup, criterion), every)
-    return carry_out(setup, stack, changes=changes, checkpoint=checkpoint, report=report)
-
-
-def train_thinning(
-    setup: Setup,
-    stack: Sequence[Ticket | Failed],
-    *,
-    density: Density,
-    criterion: Criterion,
-    allocate: Allocate,
-    every: int,
-    checkpoint: Any = None,
-    report: Callable[[int, int], None] | None = None,
-) -> tuple[Trajectory | Failed, ...]:
-    """Train a stack of dense tickets, pruning a little now and then."""
-    way = partial(cubic_at, density)
-
-    def prune(ticket: Ticket, now: State, density: Density) -> Mask:
-        seen = evidence(setup, ticket, now, criterion)
-        return mask_of(criterion, seen, allocate=allocate, density=density)
-
-    changes = Thinning(setup.recipe.steps, way, prune, every)
-    return carry_out(setup, stack, changes=changes, checkpoint=checkpoint, report=report)
-
-
-def _score(setup: Setup, criterion: Criterion) -> Score:
-    return lambda ticket, now: scores_of(criterion, evidence(setup, ticket, now, criterion))

@@ -3,19 +3,13 @@
 The network as it is under the learned mask, untrained, stands beside the ticket, which is the same mask trained.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from winticket.allocate import Allocate, layerwise
-from winticket.procedures.dynamic import last_mask, sparse_start
-from winticket.procedures.setup import Setup
-from winticket.procedures.stages import Density, Found, carry_out, dense_ticket, trained
 from winticket.run import step
-from winticket.ticket import Failed, Ticket, Trajectory
-from winticket.train import Learning
+from winticket.stages import Density, Found, Setup, dense_ticket, last_mask, sparse_start, train_mask, trained
 
-REVISION = 1
 LEARNING_COST = (
     1.5  # of a step that learns a mask, in dense steps: choosing the largest scores; for plans alone
 )
@@ -82,17 +76,3 @@ def _learned(
             kind=kind,
         )
         yield Found(step(last_mask, path), search=path)
-
-
-def train_mask(
-    setup: Setup,
-    stack: Sequence[Ticket | Failed],
-    *,
-    kind: Any,
-    checkpoint: Any = None,
-    report: Callable[[int, int], None] | None = None,
-) -> tuple[Trajectory | Failed, ...]:
-    """Learn a mask with as many weights in every layer as the tickets' masks have, all weights as they are."""
-    alive = next((t for t in stack if isinstance(t, Ticket)), None)
-    counts = {} if alive is None else {name: kept for name, (kept, _) in alive.mask.layers().items()}
-    return carry_out(setup, stack, learning=Learning(kind, counts), checkpoint=checkpoint, report=report)

@@ -1,7 +1,7 @@
 """Plan, keep and compute: tasks named by what they compute, a store of results by those names, executors."""
 
 from .errors import Damaged, Interrupted, Missing, RunError, StoreError, TaskFailed, Unavailable
-from .keys import Json, import_path, resolve
+from .keys import Json, resolve
 from .layout import Failure, Problem, Removed, Row
 from .local import run
 from .schedule import Event, Outcomes
@@ -28,7 +28,6 @@ __all__ = [
     "Task",
     "TaskFailed",
     "Unavailable",
-    "import_path",
     "key",
     "resolve",
     "run",

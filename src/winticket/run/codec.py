@@ -1,13 +1,13 @@
 """A value as one safetensors file: tensors, and a JSON tree in the header that says how they hang together.
 
-Never pickle; a class is looked up only if it declares `__storable__ = True`, and outside winticket only in modules
-that are imported already. Coding is exact to the bit: bool tensors are bit-packed, float tensors that are mostly
-zeros (of either sign) are kept as packed positions and values, and equal tensors are kept once.
+Never pickle; a class is built only if it declares `__storable__ = True`: one of winticket's records, by its stored
+name, or one of a module that is imported already. Coding is exact to the bit: bool tensors are bit-packed, float
+tensors that are mostly zeros (of either sign) are kept as packed positions and values, and equal tensors are kept
+once.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import importlib
@@ -31,7 +31,8 @@ from winticket.outside import header_size as whole_header
 from winticket.outside import read_header as file_header
 
 from .errors import Damaged, StoreError
-from .keys import Json, canonical_text, is_ours
+from .keys import Json, canonical_text
+from .names import RECORDS, is_winticket, place, stored_name
 
 FORMAT = 1
 _HEADER = "winticket"  # the one entry of the file's metadata
@@ -46,7 +47,6 @@ _DTYPES = {
     for dtype in vars(torch).values()
     if isinstance(dtype, torch.dtype)
 }
-_ROOMS = ("ticket", "units")  # whose records are stored: they may be imported for a file
 _LARGEST = 1 << 48  # elements of a tensor: more is nobody's
 
 
@@ -295,7 +295,7 @@ def _storable_path(value: object, where: str) -> str:
         )
     if "<locals>" in path:
         raise TypeError(f"value{where}: dataclass {path} is local to a function and could not be found again")
-    return path
+    return stored_name(*path.split(":")) or path
 
 
 def _declared(kind: type) -> bool:
@@ -355,31 +355,31 @@ class _Reader:
                 raise ValueError(f"{count} elements in {self.tensors[tree[name]].nbytes} bytes of flags")
 
 
-def _storable(path: str) -> Any:
-    """The class of a record in a file; nothing is imported for it but the rooms whose records are stored.
+def _storable(name: str) -> Any:
+    """The class of a record in a file; nothing is imported for it but the few modules of winticket's own records.
 
     It has to be a frozen dataclass that declares itself storable, in the module that defines it: so a file can neither
     run a function, nor build what was not meant to come from files, nor reach a class by way of another module.
     """
-    module, _, name = path.partition(":")
-    if is_ours(module) and module.split(".")[1:2] in ([room] for room in _ROOMS):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(module)
+    found = place(name) if name in RECORDS else None
+    if found:
+        importlib.import_module(found[0])
+    module, _, inside = (found[0], ":", found[1]) if found else name.partition(":")
+    if found is None and (not inside or is_winticket(module)):
+        raise StoreError(f"holds a {name}, which is no record of this version")
     if module not in sys.modules:
         raise StoreError(
-            f"holds a {path}; modules named in a file are not imported unless they are winticket's: "
+            f"holds a {name}; modules named in a file are not imported unless they are winticket's: "
             f"import {module} first"
         )
     kind: Any = sys.modules[module]
-    for part in name.split("."):
+    for part in inside.split("."):
         kind = vars(kind).get(part) if isinstance(kind, (type, ModuleType)) else None
-    if kind is None and is_ours(module):
-        raise StoreError(f"holds a {path}, which this version does not have")
-    own = isinstance(kind, type) and (kind.__module__, kind.__qualname__) == (module, name)
+    own = isinstance(kind, type) and (kind.__module__, kind.__qualname__) == (module, inside)
     parameters = vars(kind).get("__dataclass_params__") if own else None
     if parameters is None or not parameters.frozen or not _declared(kind):
         raise StoreError(
-            f"holds a {path}, which is not a dataclass that may be stored: a frozen one that declares it, in the "
+            f"holds a {name}, which is not a dataclass that may be stored: a frozen one that declares it, in the "
             "module that defines it"
         )
     return kind

@@ -1,4 +1,4 @@
-"""What functions and literals look like inside a key: by import path, revision and exact value."""
+"""What functions and literals look like inside a key: by name, revision and exact value."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing import TypeAlias
 
 from winticket.importing import import_named
 
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+from .names import is_winticket, place, stored_name
 
-OURS = "winticket"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 
 @dataclasses.dataclass(frozen=True)
 class Ref:
-    """Stands for another task's value: its key, and its function's path, which tells what to import."""
+    """Stands for another task's value: its key, and its function's name, which tells what to import."""
 
     key: str
     fn: str
@@ -44,26 +44,33 @@ def canonical_text(value: Json) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def resolve(path: str) -> object:
-    """The object that `package.module:name` names, importing the module."""
-    module, colon, name = path.partition(":")
-    if not (module and colon and name):
-        raise ValueError(f"{path!r} is not an import path; write package.module:name")
+def resolve(name: str) -> object:
+    """The object of a stored name of ours (`winticket/prune`) or an import path (`package.module:name`).
+
+    Imports the module that it is in.
+    """
+    found = place(name)
+    module, colon, inside = (found[0], ":", found[1]) if found else name.partition(":")
+    if not (module and colon and inside):
+        raise ValueError(f"{name!r} is not an import path; write package.module:name")
     try:
-        found: object = import_named(module)
+        thing: object = import_named(module)
     except ImportError as error:
-        raise ValueError(f"{path!r} cannot be imported: {error}") from error
-    for part in name.split("."):
-        if not hasattr(found, part):
-            near = difflib.get_close_matches(part, dir(found), n=3)
+        raise ValueError(f"{name!r} cannot be imported: {error}") from error
+    for part in inside.split("."):
+        if not hasattr(thing, part):
+            near = difflib.get_close_matches(part, dir(thing), n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(f"{path!r}: {module} has no {name}{hint}")
-        found = getattr(found, part)
-    return found
+            raise ValueError(f"{name!r}: {module} has no {inside}{hint}")
+        thing = getattr(thing, part)
+    return thing
 
 
-def import_path(thing: object, where: str) -> str:
-    """`package.module:name` of a function or class; TypeError if a worker could not find it by that."""
+def name_of(thing: object, where: str) -> str:
+    """What a key calls a function or class: a stored name of ours, else `package.module:name`.
+
+    TypeError if a worker could not find it by that.
+    """
     module = getattr(thing, "__module__", None)
     name = getattr(thing, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str):
@@ -78,6 +85,11 @@ def import_path(thing: object, where: str) -> str:
             f"{where}: {name} was defined interactively, where workers cannot find it; put it in a .py file"
         )
     path = f"{module}:{name}"
+    if is_winticket(module):
+        stored = stored_name(module, name)
+        if stored is None:
+            raise TypeError(f"{where}: {path} has no line in winticket/run/names.py, so no key may hold it")
+        path = stored
     try:
         found = resolve(path)
     except ValueError as error:
@@ -85,10 +97,6 @@ def import_path(thing: object, where: str) -> str:
     if found != thing:
         raise TypeError(f"{where}: {path} names another object; give the one that can be imported")
     return path
-
-
-def is_ours(module: str) -> bool:
-    return module == OURS or module.startswith(OURS + ".")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -100,17 +108,17 @@ def _source(thing: Callable[..., object]) -> str | None:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def identity(thing: Callable[..., object], path: str) -> dict[str, Json]:
-    """What a function is to a key: its path, its module's REVISION and, outside winticket, its source.
+def identity(thing: Callable[..., object], name: str) -> dict[str, Json]:
+    """What a function is to a key: its name, its module's REVISION and, outside winticket, its source.
 
     The source is the function's own alone; a change in what it calls shows only through REVISION.
     """
-    module = path.partition(":")[0]
-    revision = getattr(sys.modules.get(module), "REVISION", 0)
-    if type(revision) is not int:
+    module = thing.__module__
+    revision = getattr(sys.modules.get(module), "REVISION", None)
+    if type(revision) is not int and (revision is not None or is_winticket(module)):
         raise TypeError(f"{module}.REVISION is {revision!r}; it must be an int, raised when numbers change")
-    told: dict[str, Json] = {"fn": path, "revision": revision}
-    if not is_ours(module):
+    told: dict[str, Json] = {"fn": name, "revision": revision or 0}
+    if not is_winticket(module):
         told["source"] = _source(thing)
     return told
 
@@ -141,7 +149,7 @@ def canonical(value: object, where: str) -> Json:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _record(value, where)
     if inspect.isroutine(value) or isinstance(value, type):
-        return dict(identity(value, import_path(value, where)))
+        return dict(identity(value, name_of(value, where)))
     raise TypeError(
         f"{where} is a {type(value).__module__}.{type(value).__qualname__}, which cannot be part of a key; "
         "possible: None, bool, int, float, str, tuple, list, dict with str keys, frozen dataclasses of "
@@ -170,7 +178,7 @@ def _record(value: object, where: str) -> Json:
         raise TypeError(
             f"{where}: dataclass {kind.__qualname__} is not frozen; only frozen ones can be planned with"
         )
-    path = import_path(kind, where)
+    path = name_of(kind, where)
     if hasattr(value, "key_fields"):
         fields = value.key_fields()
     else:

@@ -17,7 +17,7 @@ from winticket.outside import Unreadable
 from .files import Entry, is_temporary
 from .keys import Json, canonical_text
 
-FORMAT = 2
+FORMAT = 3
 MARKER = "winticket-store.json"
 LOOKS = "looks"
 CLAIMS = "claims"
@@ -126,6 +126,6 @@ def key_of(entry: Entry) -> str:
     return Path(entry.name).stem
 
 
-def is_ours(name: str) -> bool:
+def is_store_file(name: str) -> bool:
     """Whether a store writes files of this name."""
     return is_temporary(name) or _OURS.fullmatch(name) is not None

@@ -41,7 +41,7 @@ from .layout import (
     Look,
     Marker,
     digest_of,
-    is_ours,
+    is_store_file,
     name_of,
 )
 
@@ -96,7 +96,7 @@ class Shelf:
             return True
         if top not in (TEMPORARY, LOOKS, CLAIMS, *FOLDERS.values()):
             return False
-        return all(is_ours(e.name) for e in self._files.entries(top))
+        return all(is_store_file(e.name) for e in self._files.entries(top))
 
     def _json(self, name: str, kind: type[T], data: bytes | None = None) -> T:
         """A JSON file of the store's own, as one of `kind`. Errors: Damaged."""
@@ -263,7 +263,7 @@ class Shelf:
     def _ours(self, folder: str) -> list[Entry]:
         """The regular files in a folder whose names a store gives."""
         entries = self._files.entries(folder)
-        return [e for e in entries if e.plain and is_ours(e.name)]
+        return [e for e in entries if e.plain and is_store_file(e.name)]
 
     @property
     def files(self) -> Files:

@@ -9,7 +9,19 @@ from . import codec
 from .claims import claims_of
 from .errors import StoreError
 from .files import TEMPORARY, Entry, abandoned
-from .layout import CLAIMS, FOLDERS, LOOKS, Kind, Problem, Removed, Row, is_ours, key_of, name_of, row_of
+from .layout import (
+    CLAIMS,
+    FOLDERS,
+    LOOKS,
+    Kind,
+    Problem,
+    Removed,
+    Row,
+    is_store_file,
+    key_of,
+    name_of,
+    row_of,
+)
 from .shelf import Shelf, said_of
 
 
@@ -40,7 +52,7 @@ class Store(Shelf):
                 found += [
                     Problem("foreign", e.name, "no name or no file that a store writes; it is left alone")
                     for e in self._files.entries(folder)
-                    if not is_ours(e.name) or not e.plain
+                    if not is_store_file(e.name) or not e.plain
                 ]
             leftover = [e for e in self._ours(TEMPORARY) if abandoned(e)]
         return found + [Problem("leftover", e.name, "its writer was stopped") for e in leftover]

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
-from .keys import Json, Ref, canonical, canonical_text, identity, import_path, rebuild, resolve
+from .keys import Json, Ref, canonical, canonical_text, identity, name_of, rebuild, resolve
 
 SUPPLIED = frozenset({"checkpoint", "report"})  # parameters that the worker fills in; never options
-_SCHEME = 1  # raise it only to make every key new
+_SCHEME = 2  # raise it only to make every key new
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ def _plan(
     weight: float,
 ) -> Task:
     call, inputs, options = _open(fn, inputs, options)
-    path = import_path(call, "fn")
+    path = name_of(call, "fn")
     inputs, options = _bind(call, path, inputs, options, stored=stored)
     inputs = tuple(rebuild(value, lambda leaf: leaf) for value in inputs)
     options = {name: rebuild(value, lambda leaf: leaf) for name, value in sorted(options.items())}

@@ -17,9 +17,13 @@ from winticket.ticket.nouns import (
     output_units,
 )
 
+REVISION = 1
+"""Raised when seeds derive otherwise, or what a mask does to weights changes."""
+
 __all__ = [
     "FORMAT_VERSION",
     "JSON",
+    "REVISION",
     "Curve",
     "Failed",
     "Mask",

@@ -13,6 +13,7 @@ from torch import Tensor
 from winticket.ticket import Mask, Scores, Seeds, State, Ticket
 from winticket.train.changing import Gradient
 
+REVISION = 1
 DROPPED = 0.3
 """Share of a layer's weights that the first change replaces; it falls to 0 on a cosine (Evci et al. 2020, eq. 1)."""
 UNTIL = 0.75

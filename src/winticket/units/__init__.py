@@ -3,8 +3,12 @@
 from winticket.units.dead import effective_count, gone, traced, unknown, whole, zeroed
 from winticket.units.layout import PLAIN, Layout, layout_of, layouts
 
+REVISION = 1
+"""Raised when what counts as dead, or an axis of a weight, changes."""
+
 __all__ = [
     "PLAIN",
+    "REVISION",
     "Layout",
     "effective_count",
     "gone",

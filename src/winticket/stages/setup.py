@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from winticket import data as datasets
-from winticket import models, train
+from winticket import models, ticket, train, units
 from winticket.data import Dataset, Source, Split
 from winticket.importing import import_named
 from winticket.run import Unavailable
@@ -55,9 +55,8 @@ class Setup:
         """What the plan hashes: all but the data's name, their kind and the engine, and the rooms' revisions."""
         unsaid = ("data", "tokens", "engine")
         known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in unsaid}
-        if not self.include:
-            del known["include"]  # results from before there was such a choice stay good
-        revisions = {"data": datasets.REVISION, "models": models.REVISION, "train": train.REVISION}
+        rooms = {"data": datasets, "models": models, "ticket": ticket, "train": train, "units": units}
+        revisions = {name: room.REVISION for name, room in rooms.items()}
         return {**known, "revisions": revisions}
 
     def module(self) -> nn.Module:

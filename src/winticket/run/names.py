@@ -1,0 +1,82 @@
+"""What stored data call winticket's own functions and records, whatever file those are in.
+
+Keys and files hold `winticket/train_stack`, and this table says where that is. A function or class that moves changes
+its line here, and no key. Names in it are never given to anything else. Users' own functions go by import path.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Mapping
+
+OURS = "winticket"
+ROOMS = ("allocate", "controls", "criteria", "rewind", "schedules")
+"""Rooms of which every public function may be in a key, as `winticket/criteria/snip`: what users choose by name."""
+PLACES: Mapping[str, str] = {
+    "Setup": "stages.setup:Setup",
+    "Recipe": "train.recipe:Recipe",
+    "dense_ticket": "stages.tickets:dense_ticket",
+    "prune": "stages.pruning:prune",
+    "prune_untrained": "stages.pruning:prune_untrained",
+    "control_ticket": "stages.controlling:control_ticket",
+    "neighbour_ticket": "stages.controlling:neighbour_ticket",
+    "train_stack": "stages.training:train_stack",
+    "emerged": "stages.settling:emerged",
+    "sparse_start": "stages.changing:sparse_start",
+    "last_mask": "stages.changing:last_mask",
+    "at_random": "train.rules:at_random",
+    "by_gradient": "train.rules:by_gradient",
+    "train_regrowing": "stages.changing:train_regrowing",
+    "train_thinning": "stages.changing:train_thinning",
+    "train_mask": "stages.learning:train_mask",
+    "carried": "stages.carrying:carried",
+    "widened": "stages.carrying:widened",
+    "Layout": "units.layout:Layout",
+    "Curve": "ticket.curve:Curve",
+    "Mask": "ticket.nouns:Mask",
+    "State": "ticket.nouns:State",
+    "Seeds": "ticket.nouns:Seeds",
+    "Ticket": "ticket.nouns:Ticket",
+    "Trajectory": "ticket.nouns:Trajectory",
+    "Failed": "ticket.nouns:Failed",
+}
+"""Name -> module and name within winticket."""
+RECORDS = frozenset(
+    f"{OURS}/{name}"
+    for name in ("Curve", "Failed", "Layout", "Mask", "Seeds", "State", "Ticket", "Trajectory")
+)
+"""Classes that a file may have built."""
+_NAMES = {f"{OURS}.{place}": f"{OURS}/{name}" for name, place in PLACES.items()}
+
+
+def is_winticket(module: str) -> bool:
+    """Whether a module is winticket's."""
+    return module == OURS or module.startswith(OURS + ".")
+
+
+def stored_name(module: str, name: str) -> str | None:
+    """What stored data call this function or class of winticket; None if it has no name there."""
+    return _NAMES.get(f"{module}:{name}") or _of_a_room(module, name)
+
+
+@functools.cache
+def place(stored: str) -> tuple[str, str] | None:
+    """The module and the name in it that a stored name stands for; None if there is none of that name."""
+    top, _, name = stored.partition("/")
+    if top != OURS:
+        return None
+    room, _, function = name.partition("/")
+    if room in ROOMS and function in importlib.import_module(f"{OURS}.{room}").__all__:
+        return f"{OURS}.{room}", function
+    if name not in PLACES:
+        return None
+    module, _, name = PLACES[name].partition(":")
+    return f"{OURS}.{module}", name
+
+
+def _of_a_room(module: str, name: str) -> str | None:
+    room = module.removeprefix(f"{OURS}.").partition(".")[0]
+    if room not in ROOMS or name not in importlib.import_module(f"{OURS}.{room}").__all__:
+        return None
+    return f"{OURS}/{room}/{name}"

@@ -1,0 +1,73 @@
+"""The stages that procedures are made of: each ties one room's function to a setup.
+
+Those that train a stack are expensive, and their results are stored; the others work on one replicate, cost next to
+nothing and are evaluated by whoever needs them. A stage is in plans by its stored name (`winticket.run.names`), so its
+file may move.
+"""
+
+from winticket.stages.carrying import carried, kept_here, widened
+from winticket.stages.changing import last_mask, sparse_start, train_regrowing, train_thinning
+from winticket.stages.controlling import (
+    control_ticket,
+    needs_neighbour,
+    needs_symmetry,
+    neighbour_ticket,
+    neighbours,
+)
+from winticket.stages.learning import train_mask
+from winticket.stages.pruning import (
+    SCORED_PER_CLASS,
+    evidence,
+    prune,
+    prune_untrained,
+    retraining,
+    scored,
+    takes_step,
+)
+from winticket.stages.settling import distance, emerged, looks
+from winticket.stages.setup import Setup, model_source, require_unedited
+from winticket.stages.tickets import Density, Found, dense_ticket, prunable, spared, whole_mask
+from winticket.stages.training import Examples, device, examples, no_curve, train_stack, trained
+from winticket.stages.trial import trial
+
+__all__ = [
+    "SCORED_PER_CLASS",
+    "Density",
+    "Examples",
+    "Found",
+    "Setup",
+    "carried",
+    "control_ticket",
+    "dense_ticket",
+    "device",
+    "distance",
+    "emerged",
+    "evidence",
+    "examples",
+    "kept_here",
+    "last_mask",
+    "looks",
+    "model_source",
+    "needs_neighbour",
+    "needs_symmetry",
+    "neighbour_ticket",
+    "neighbours",
+    "no_curve",
+    "prunable",
+    "prune",
+    "prune_untrained",
+    "require_unedited",
+    "retraining",
+    "scored",
+    "spared",
+    "sparse_start",
+    "takes_step",
+    "train_mask",
+    "train_regrowing",
+    "train_stack",
+    "train_thinning",
+    "trained",
+    "trial",
+    "whole_mask",
+    "widened",
+]

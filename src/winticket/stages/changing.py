@@ -1,0 +1,72 @@
+"""Training under masks that change on the way: dynamic sparse training and gradual pruning."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from winticket.allocate import Allocate
+from winticket.criteria import Criterion
+from winticket.criteria.applied import mask_of, scores_of
+from winticket.schedules import cubic_at
+from winticket.stages.pruning import REVISION as PRUNING
+from winticket.stages.pruning import evidence
+from winticket.stages.setup import Setup
+from winticket.stages.tickets import Density
+from winticket.stages.training import train_tickets
+from winticket.ticket import Failed, Mask, State, Ticket, Trajectory
+from winticket.train.rules import Grow, Regrowing, Score, Thinning, random_mask
+
+REVISION = 1 + PRUNING
+
+
+def sparse_start(ticket: Ticket, *, density: Density, allocate: Allocate) -> Ticket:
+    """The network at its initialisation under a random mask of that density."""
+    mask = random_mask(ticket.mask, ticket.seeds, density=density, allocate=allocate)
+    return replace(ticket, mask=mask, origin="search")
+
+
+def last_mask(path: Trajectory) -> Ticket:
+    """The ticket of a search: its last mask, with the weights that it began with."""
+    return replace(path.ticket, origin="ticket")
+
+
+def train_regrowing(
+    setup: Setup,
+    stack: Sequence[Ticket | Failed],
+    *,
+    grow: Grow,
+    criterion: Criterion,
+    every: int,
+    checkpoint: Any = None,
+    report: Callable[[int, int], None] | None = None,
+) -> tuple[Trajectory | Failed, ...]:
+    """Train a stack of sparse tickets, replacing the weakest weights now and then. Every layer keeps its count."""
+    changes = Regrowing(setup.recipe.steps, grow, _score(setup, criterion), every)
+    return train_tickets(setup, stack, changes=changes, checkpoint=checkpoint, report=report)
+
+
+def train_thinning(
+    setup: Setup,
+    stack: Sequence[Ticket | Failed],
+    *,
+    density: Density,
+    criterion: Criterion,
+    allocate: Allocate,
+    every: int,
+    checkpoint: Any = None,
+    report: Callable[[int, int], None] | None = None,
+) -> tuple[Trajectory | Failed, ...]:
+    """Train a stack of dense tickets, pruning a little now and then."""
+    way = partial(cubic_at, density)
+
+    def prune(ticket: Ticket, now: State, density: Density) -> Mask:
+        seen = evidence(setup, ticket, now, criterion)
+        return mask_of(criterion, seen, allocate=allocate, density=density)
+
+    changes = Thinning(setup.recipe.steps, way, prune, every)
+    return train_tickets(setup, stack, changes=changes, checkpoint=checkpoint, report=report)
+
+
+def _score(setup: Setup, criterion: Criterion) -> Score:
+    return lambda ticket, now: scores_of(criterion, evidence(setup, ticket, now, criterion))

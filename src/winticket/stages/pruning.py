@@ -1,0 +1,116 @@
+"""From trained weights to the next ticket: evidence, scores, a smaller mask, a rewind. Each works on one replicate."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from inspect import signature
+
+import torch
+from torch import Tensor
+
+from winticket import data
+from winticket.criteria import Criterion, Evidence
+from winticket.criteria.applied import careful, mask_of
+from winticket.criteria.evidence import DATA, NETWORK, Batch, needed, rounds_at_init
+from winticket.criteria.evidence import REVISION as EVIDENCE
+from winticket.rewind import Rewind, fine_tune
+from winticket.schedules import geometric_at
+from winticket.stages.setup import Setup
+from winticket.stages.tickets import Density
+from winticket.stages.training import no_curve
+from winticket.ticket import Mask, Seeds, State, Ticket, Trajectory
+
+REVISION = 1 + EVIDENCE  # both only rise, so that a change of either gives a new sum
+SCORED_PER_CLASS = 10
+
+
+def prune(
+    setup: Setup,
+    path: Trajectory,
+    *,
+    density: Density,
+    criterion: Criterion,
+    allocate: Callable[..., Mask],
+    rewind: Rewind,
+    rewind_step: int = 0,
+) -> Ticket:
+    """Score the trained weights, keep the best, rewind: the next level's ticket."""
+    now = path.saved[max(path.saved)]
+    seen = evidence(setup, path.ticket, now, criterion)
+    mask = mask_of(criterion, seen, allocate=allocate, density=density)
+    where = {"step": rewind_step} if takes_step(rewind) else {}
+    return replace(careful(rewind)(path, mask, **where), origin="ticket").settled(setup.module())
+
+
+def takes_step(rewind: Rewind) -> bool:
+    """Whether a rewind goes to a step that it is told."""
+    return "step" in signature(rewind).parameters
+
+
+def retraining(setup: Setup, rewind: Rewind) -> Setup:
+    """What a rewind's tickets are trained by: the setup, at its last learning rate throughout where they fine-tune."""
+    return replace(setup, recipe=setup.recipe.settled()) if rewind is fine_tune else setup
+
+
+def prune_untrained(
+    setup: Setup,
+    ticket: Ticket,
+    *,
+    density: Density,
+    criterion: Criterion,
+    allocate: Callable[..., Mask],
+    rewind: Rewind,
+) -> Ticket:
+    """Score a network that has not been trained and keep the best, in as many rounds as the criterion's paper takes.
+
+    The density falls exponentially from round to round: d^(k/n) after round k of n (Tanaka et al. 2020, algorithm 1).
+    """
+    rounds, found = rounds_at_init(criterion), ticket
+    for number in range(1, rounds + 1):
+        now = geometric_at(density, number / rounds)
+        path = Trajectory(found, {found.start.step: found.start}, no_curve())
+        seen = evidence(setup, found, found.start, criterion)
+        mask = mask_of(criterion, seen, allocate=allocate, density=now)
+        found = replace(careful(rewind)(path, mask), origin="ticket").settled(setup.module())
+    return found
+
+
+def evidence(setup: Setup, ticket: Ticket, now: State, criterion: Criterion) -> Evidence:
+    """What `criterion` is given to score `now`, with the network and examples where it says that it needs them.
+
+    Where it began is the replicate's initialisation, whatever the ticket was rewound to.
+    """
+    needs = needed(criterion)
+    return Evidence(
+        now=now,
+        start=setup.initial(ticket.seeds.derive("init")),
+        mask=ticket.mask,
+        generator=torch.Generator().manual_seed(ticket.seeds.derive("criterion", ticket.mask.count())),
+        network=setup.module() if NETWORK in needs else None,
+        example=setup.blank(1) if NETWORK in needs else None,
+        batches=scored(setup, ticket.seeds) if DATA in needs else (),
+        classes_last=True,
+    )
+
+
+def scored(setup: Setup, seeds: Seeds) -> tuple[Batch, ...]:
+    """Training examples that criteria look at: the first few of each class in an order of the replicate's own.
+
+    As many per class as Wang et al. 2020 (GraSP) and Tanaka et al. 2020 take, in batches of at most the recipe's size
+    that are equal to one example, so that none has the statistics of a few. Of text, where an example has classes of
+    many kinds, as many examples as have so many answers per class on average.
+    """
+    part = setup.dataset(torch.device("cpu"), seeds.replicate).train
+    order = data.permutation(len(part.y), seed=seeds.derive("scored"), epoch=0)
+    if setup.tokens:
+        chosen = order[: max(1, SCORED_PER_CLASS * setup.classes // part.y.shape[1])]
+        return _in_batches(part, chosen, setup.recipe.batch)
+    y = part.y[order]
+    chosen = torch.cat(
+        [order[(y == k).nonzero().squeeze(1)[:SCORED_PER_CLASS]] for k in range(setup.classes)]
+    )
+    mixed = chosen[data.permutation(len(chosen), seed=seeds.derive("scored"), epoch=1)]
+    return _in_batches(part, mixed, setup.recipe.batch)
+
+
+def _in_batches(part: data.Split, chosen: Tensor, most: int) -> tuple[Batch, ...]:
+    return tuple((part.x[rows], part.y[rows]) for rows in chosen.tensor_split(-(-len(chosen) // most)))

@@ -1,0 +1,36 @@
+"""A few steps on noise: does the network train, and how long does a step take?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from winticket import data
+from winticket.stages.setup import Setup
+from winticket.stages.training import device
+from winticket.ticket import Failed, Ticket, Trajectory
+from winticket.train import train
+
+
+def trial(setup: Setup, stack: Sequence[Ticket], *, steps: int) -> tuple[Trajectory | Failed, ...]:
+    """A short training on noise, with the recipe's own batch and optimiser."""
+    recipe = replace(setup.recipe, steps=steps, evaluate_every=steps, early_points=False, warmup=0)
+    rows = recipe.batch
+    generator = torch.Generator().manual_seed(0)
+    if setup.tokens:
+        x = torch.randint(setup.classes, (rows, *setup.input_shape), generator=generator)
+        some = data.Split(x, x.roll(-1, 1))
+    else:
+        noise = torch.rand(rows, *setup.input_shape, generator=generator)
+        some = data.Split(noise, torch.arange(rows) % setup.classes)
+    few = data.Split(some.x[:1], some.y[:1])
+    return train(
+        setup.module(), _Noise(some, few, few), data, stack, recipe, device=device(), engine=setup.engine
+    )
+
+
+@dataclass(frozen=True)
+class _Noise:
+    train: data.Split
+    validation: data.Split
+    test: data.Split

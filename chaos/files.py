@@ -107,9 +107,9 @@ def tickets(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
     for number in range(many):
         on_purpose = number % 2 == 1
         count = forged if on_purpose else damaged
-        changed = metadata(content, rng, repair) if on_purpose else by_accident(content, rng)
-        if changed == content:
-            continue
+        changed = content
+        while changed == content:  # zeros over zeros, a value in its own place
+            changed = metadata(content, rng, repair) if on_purpose else by_accident(content, rng)
         path.write_bytes(changed)
         count.tried += 1
         found = _try(count, number, lambda: Ticket.load(path), (TicketFileError,))
@@ -171,14 +171,9 @@ def stores(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
     for number in range(many):
         path = rng.choice(sorted(files))
         content = files[path]
-        if path.suffix == ".json" and number % 2:
-            changed = json_text(content.decode(), rng).encode("utf-8", "surrogatepass")
-        elif number % 2:
-            changed = metadata(content, rng, lambda document, _: document)
-        else:
-            changed = by_accident(content, rng)
-        if changed == content:
-            continue
+        changed = content
+        while changed == content:
+            changed = _changed(path, content, rng, on_purpose=number % 2 == 1)
         path.write_bytes(changed)
         count.tried += 1
         place = _try(count, number, lambda: Store(folder / "runs"), (StoreError,))
@@ -188,6 +183,12 @@ def stores(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
         if number % 500 == 499:
             say(f"stores: {number + 1} of {many}")
     return [count]
+
+
+def _changed(path: Path, content: bytes, rng: Random, *, on_purpose: bool) -> bytes:
+    if on_purpose and path.suffix == ".json":
+        return json_text(content.decode(), rng).encode("utf-8", "surrogatepass")
+    return metadata(content, rng, lambda document, _: document) if on_purpose else by_accident(content, rng)
 
 
 def _used(count: Count, number: int, store: Store, path: Path, value: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from winticket.criteria import Evidence, magnitude
 from winticket.criteria.applied import mask_of, scores_of
 from winticket.experiment import Experiment
 from winticket.experiment.checks import check
+from winticket.experiment.resolved import resolve
 from winticket.ticket import Mask, Scores, State, same_bits
 
 SOURCE = """
@@ -100,7 +101,7 @@ def in_a_search(criterion: Any, batches: Any) -> None:
     experiment = Experiment.of(
         "digits", criterion=f"badscores:{criterion.__name__}", model="lenet-12", steps=20
     )
-    check(experiment, experiment.setup())
+    check(resolve(experiment))
 
 
 def in_a_block(block: Callable[..., Any], criterion: Any, batches: Any) -> None:

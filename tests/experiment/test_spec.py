@@ -12,6 +12,7 @@ import torch
 from winticket.experiment import Experiment, load_spec, plan
 from winticket.experiment.machine import cores, processes
 from winticket.experiment.presets import preset
+from winticket.experiment.resolved import resolve
 from winticket.experiment.transfers import transferred
 from winticket.stages import Setup
 
@@ -133,7 +134,7 @@ def test_a_misspelt_choice_is_told_before_the_data_are_looked_for() -> None:
 )
 def test_densities_follow_from_the_rates(rates: dict[str, Any], first: Any) -> None:
     experiment = Experiment.of("digits", levels=2, **rates)
-    densities = experiment.densities(experiment.setup())
+    densities = resolve(experiment).densities
     assert densities[0] == pytest.approx(first)
     squared = first**2 if isinstance(first, float) else {name: share**2 for name, share in first.items()}
     assert densities[1] == pytest.approx(squared)

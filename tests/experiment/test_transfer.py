@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from winticket import report
-from winticket.experiment import Experiment, Result, Transfer, conduct, cost, load_source, plan, transferred
+from winticket.experiment import Experiment, Result, conduct, cost, load_source, plan, transferred
 from winticket.experiment.outcome import trajectory
 from winticket.experiment.plan import SOURCE
 from winticket.report import page
@@ -315,7 +315,7 @@ def test_a_result_that_cannot_be_gone_on_from_is_told(run: Run, tmp_path: Path) 
 
 def test_alignment_goes_with_a_transfer(run: Run, pairs: str) -> None:
     asked = transferred(Experiment.of("digits", **SMALL), pairs, controls=("other", "other-aligned"))
-    assert isinstance(asked, Transfer)
+    assert asked.source is not None
     result = run(asked)
     arms = result.document["levels"][2]["arms"]
     assert set(arms) == {"ticket", "other", "other-aligned"}

@@ -10,7 +10,7 @@ from winticket.experiment.running import Ready, carry_out, conduct, find, prepar
 from winticket.experiment.sources import load_source
 from winticket.experiment.spec import Experiment
 from winticket.experiment.spec_file import load_spec
-from winticket.experiment.transfers import Transfer, transferred
+from winticket.experiment.transfers import transferred
 from winticket.experiment.writing import Result
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "Ready",
     "Result",
     "Runs",
-    "Transfer",
     "carry_out",
     "collect",
     "compare",

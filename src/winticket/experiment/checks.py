@@ -9,9 +9,8 @@ from winticket import allocate, models
 from winticket.align import symmetry
 from winticket.criteria.applied import tried_on
 from winticket.criteria.evidence import TRAINING, needed, rounds_at_init
-from winticket.experiment.names import control, stages
+from winticket.experiment.resolved import Resolved
 from winticket.experiment.spec import Experiment
-from winticket.experiment.transfers import Transfer
 from winticket.rewind import fine_tune
 from winticket.schedules import cubic_at, geometric_at
 from winticket.stages import (
@@ -22,7 +21,6 @@ from winticket.stages import (
     needs_neighbour,
     needs_symmetry,
     no_curve,
-    prunable,
     prune,
     trial,
 )
@@ -33,26 +31,27 @@ from winticket.units import unknown
 DRAWS = 3  # initialisations compared: a network of very few weights may draw the same twice
 
 
-def check(experiment: Experiment, setup: Setup) -> None:
+def check(question: Resolved) -> None:
     """Raise ValueError, saying what to change, where data, model, recipe and options do not go together."""
+    experiment, setup = question.experiment, question.setup
     _check_sizes(experiment, setup)
     check_precision(setup.recipe.precision, device(), setup.engine)
     _check_augmentation(setup)
-    _check_neighbours(experiment, setup)
+    _check_neighbours(question)
     _check_initialisation(setup)
     if ":" in setup.model or setup.recipe.stacking == "stacked":
         _try_model(setup)
-    if isinstance(experiment, Transfer):
-        check(replace(experiment.source, controls=()), experiment.source.setup())
+    if question.source is not None:
+        check(replace(question.source, controls={}))  # which train in the transfer alone
         return
-    _check_rates(experiment, setup)
-    _check_fine_tuning(experiment)
-    _check_units(experiment, setup)
-    _check_criterion(experiment)
-    asked = (experiment.criterion, experiment.allocate, experiment.rewind)
-    own = any(":" in name for name in asked)
-    if own or needed(stages(experiment)["criterion"]) or experiment.method == "gradual":
-        _try_stages(experiment, setup)
+    _check_rates(question)
+    _check_fine_tuning(question)
+    _check_units(question)
+    _check_criterion(question)
+    named = (experiment.criterion, experiment.allocate, experiment.rewind)
+    own = any(":" in name for name in named)
+    if own or needed(question.criterion) or experiment.method == "gradual":
+        _try_stages(question)
 
 
 def _check_sizes(experiment: Experiment, setup: Setup) -> None:
@@ -78,9 +77,10 @@ def _check_augmentation(setup: Setup) -> None:
         )
 
 
-def _check_rates(experiment: Experiment, setup: Setup) -> None:
-    pruned = {name: setup.module().get_parameter(name) for name in prunable(setup)}
-    output = models.output_layer(setup.module())
+def _check_rates(question: Resolved) -> None:
+    experiment, module = question.experiment, question.setup.module()
+    pruned = {name: module.get_parameter(name) for name in question.eligible}
+    output = models.output_layer(module)
     if experiment.output_rate is not None and output is None:
         raise ValueError(
             f"output_rate is {experiment.output_rate}, but {experiment.model} has no Linear or Conv layer to be its "
@@ -101,30 +101,31 @@ def _check_rates(experiment: Experiment, setup: Setup) -> None:
         )
 
 
-def _check_fine_tuning(experiment: Experiment) -> None:
-    recipe, last = experiment.recipe, experiment.recipe.settled().lr
-    if stages(experiment)["rewind"] is fine_tune and last < recipe.lr / 1000:
+def _check_fine_tuning(question: Resolved) -> None:
+    recipe, last = question.setup.recipe, question.setup.recipe.settled().lr
+    if question.rewind is fine_tune and last < recipe.lr / 1000:
         raise ValueError(
             f"rewind fine_tune trains on at the schedule's last rate, and the {recipe.schedule} schedule ends at "
             f"{last:.2g}; choose schedule step or constant, or rewind learning_rate"
         )
 
 
-def _check_criterion(experiment: Experiment) -> None:
-    if experiment.method == "at-init" and TRAINING in needed(stages(experiment)["criterion"]):
+def _check_criterion(question: Resolved) -> None:
+    experiment = question.experiment
+    if experiment.method == "at-init" and TRAINING in needed(question.criterion):
         raise ValueError(
             f"criterion {experiment.criterion} looks at what training did to each weight, and method at-init prunes "
             "before any; take one that looks at the weights (magnitude, ...) or at the network (snip, grasp, synflow)"
         )
 
 
-def _check_units(experiment: Experiment, setup: Setup) -> None:
+def _check_units(question: Resolved) -> None:
     """Whole units are scored and taken together, never those of the output layer, and what goes with them is known."""
-    by = stages(experiment)["allocate"]
-    if by is not allocate.units:
+    setup = question.setup
+    if question.allocate is not allocate.units:
         return
     output = models.output_layer(setup.module())
-    if output in prunable(setup):
+    if output in question.eligible:
         raise ValueError(
             f"allocate units takes whole units, and those of the output layer are the classes; exclude {output}"
         )
@@ -135,10 +136,10 @@ def _check_units(experiment: Experiment, setup: Setup) -> None:
         )
 
 
-def _check_neighbours(experiment: Experiment, setup: Setup) -> None:
+def _check_neighbours(question: Resolved) -> None:
     """Controls that take another replicate's mask have one to take it from, and know how to match its units."""
-    for arm in experiment.controls:
-        made_by = control(arm)
+    experiment, setup = question.experiment, question.setup
+    for arm, made_by in question.controls.items():
         if needs_neighbour(made_by) and experiment.replicates % experiment.stack == 1 % experiment.stack:
             raise ValueError(
                 f"control {arm} takes the mask of another replicate of its stack, but of {experiment.replicates} "
@@ -179,23 +180,24 @@ def _try_model(setup: Setup) -> None:
         ) from error
 
 
-def _try_stages(experiment: Experiment, setup: Setup) -> None:
+def _try_stages(question: Resolved) -> None:
     """One round of pruning, of the network at its initialisation, by the user's own functions."""
+    experiment, setup = question.experiment, question.setup
     ticket, end = dense_ticket(setup, 0), setup.recipe.steps
-    parts: dict[str, Any] = {**stages(experiment), "rewind_step": experiment.rewind_step}
+    parts: dict[str, Any] = {**question.stages, "rewind_step": experiment.rewind_step}
     state = tried_on(parts["criterion"], ticket.start)
     saved = {step: replace(state, step=step) for step in (experiment.rewind_step, end)}
     path = Trajectory(ticket, saved, no_curve())
     rounds = rounds_at_init(parts["criterion"])
     if experiment.method == "at-init" and rounds > 1:
         words = f"{experiment.criterion} prunes at initialisation in {rounds} rounds of falling density"
-        _try_on_the_way(experiment, setup, ticket, partial(geometric_at, share=1 / rounds), words)
+        _try_on_the_way(question, ticket, partial(geometric_at, share=1 / rounds), words)
     if experiment.method == "gradual":
         words = "method gradual prunes a little at a time"
-        _try_on_the_way(experiment, setup, ticket, partial(cubic_at, share=0.5), words)
+        _try_on_the_way(question, ticket, partial(cubic_at, share=0.5), words)
     told = ", ".join(f"{k} {v!r}" for k, v in _own(experiment).items())
     try:
-        pruned = prune(setup, path, density=experiment.densities(setup)[0], **parts)
+        pruned = prune(setup, path, density=question.densities[0], **parts)
         if not isinstance(pruned, Ticket) or not isinstance(pruned.mask, Mask):
             raise TypeError(f"a rewind gives a Ticket, not {type(pruned).__name__}")
         if not pruned.mask.within(ticket.mask):
@@ -205,16 +207,16 @@ def _try_stages(experiment: Experiment, setup: Setup) -> None:
 
 
 def _try_on_the_way(
-    experiment: Experiment, setup: Setup, ticket: Ticket, way: Callable[[Density], Density], words: str
+    question: Resolved, ticket: Ticket, way: Callable[[Density], Density], words: str
 ) -> None:
     """The allocation at a density on the way to one that was asked for: patterns take few."""
     scores = {name: ticket.start.weights[name].abs() for name in ticket.mask.keep}
-    for density in experiment.densities(setup):
+    for density in question.densities:
         try:
-            stages(experiment)["allocate"](scores, ticket.mask, density=way(density))
+            question.allocate(scores, ticket.mask, density=way(density))
         except ValueError as error:
             raise ValueError(
-                f"{words}, which allocate {experiment.allocate} does not take: {error}"
+                f"{words}, which allocate {question.experiment.allocate} does not take: {error}"
             ) from error
 
 

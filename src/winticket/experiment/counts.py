@@ -1,23 +1,22 @@
 """How much every level keeps: densities, and exact counts of weights."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from winticket import models, schedules
-from winticket.allocate import quotas
-from winticket.experiment.names import resolve, stages
-from winticket.stages import Density, Setup, prunable, whole_mask
+from winticket.allocate import Allocate, quotas
+from winticket.experiment.names import resolve
+from winticket.experiment.spec import Experiment
+from winticket.stages import Density
 from winticket.ticket import Mask
-
-if TYPE_CHECKING:
-    from winticket.experiment.spec import Experiment
 
 HALVED = ("lenet-", "conv-")
 """Networks whose output layer the 2019 paper (Frankle & Carbin, Figure 2) prunes at half the rate."""
 
 
-def densities(experiment: "Experiment", setup: Setup) -> list[Density]:
+def densities(experiment: Experiment, module: nn.Module, eligible: Sequence[str]) -> list[Density]:
     """The share kept of each part of the network after levels 1..levels: (1 - rate)^level, unless listed."""
     if experiment.density:
         return list(experiment.density)
@@ -30,7 +29,7 @@ def densities(experiment: "Experiment", setup: Setup) -> list[Density]:
     usual = rate / 2 if halved else None
     output = usual if experiment.output_rate is None else experiment.output_rate
     # With the output layer excluded, the allocation would take the last layer that is pruned for it.
-    if output is not None and models.output_layer(setup.module()) == prunable(setup)[-1]:
+    if output is not None and models.output_layer(module) == eligible[-1]:
         rates["output"] = output
     if experiment.conv_rate is not None:
         rates["conv"] = experiment.conv_rate
@@ -39,15 +38,19 @@ def densities(experiment: "Experiment", setup: Setup) -> list[Density]:
     return [{k: (1 - r) ** level for k, r in rates.items()} for level in levels]
 
 
-def counts(experiment: "Experiment", setup: Setup) -> list[int]:
+def counts(
+    experiment: Experiment, whole: Mask, densities: Sequence[Density], allocation: Allocate
+) -> list[int]:
     """Eligible weights kept at levels 0..levels.
 
     ValueError if a level would keep none of a layer, or would prune nothing.
     """
-    weights = dict(setup.module().named_parameters())
-    whole = whole_mask(setup, {name: weight.detach() for name, weight in weights.items()})
     by_quota = experiment.allocate in ("layerwise", "global_top")
-    kept = [whole.total(), *(_quotas if by_quota else _tried)(experiment, setup, whole)]
+    if by_quota:
+        left = _quotas(whole, densities, competing=experiment.allocate != "layerwise")
+    else:
+        left = _tried(experiment.allocate, allocation, whole, densities)
+    kept = [whole.total(), *left]
     for level in range(1, len(kept)):
         if kept[level] >= kept[level - 1]:
             raise ValueError(
@@ -57,10 +60,10 @@ def counts(experiment: "Experiment", setup: Setup) -> list[int]:
     return kept
 
 
-def _quotas(experiment: "Experiment", setup: Setup, whole: Mask) -> list[int]:
+def _quotas(whole: Mask, densities: Sequence[Density], *, competing: bool) -> list[int]:
     kept = []
-    for level, density in enumerate(densities(experiment, setup), 1):
-        groups = quotas(whole, density, competing=experiment.allocate != "layerwise")
+    for level, density in enumerate(densities, 1):
+        groups = quotas(whole, density, competing=competing)
         for names, count in groups:
             if count < 1:
                 raise ValueError(
@@ -72,22 +75,20 @@ def _quotas(experiment: "Experiment", setup: Setup, whole: Mask) -> list[int]:
     return kept
 
 
-def _tried(experiment: "Experiment", setup: Setup, mask: Mask) -> list[int]:
+def _tried(name: str, allocation: Allocate, mask: Mask, densities: Sequence[Density]) -> list[int]:
     """What an allocation keeps of random scores, level by level; how many is not to depend on the scores."""
-    allocation, kept = stages(experiment)["allocate"], []
+    kept: list[int] = []
     generator = torch.Generator().manual_seed(0)
-    scores = {name: torch.rand(keep.shape, generator=generator) for name, keep in mask.keep.items()}
-    for level, density in enumerate(densities(experiment, setup), 1):
+    scores = {n: torch.rand(keep.shape, generator=generator) for n, keep in mask.keep.items()}
+    for level, density in enumerate(densities, 1):
         try:
             mask = allocation(scores, mask, density=density)
             kept.append(mask.count())
         except Exception as error:
             raise ValueError(
-                f"allocate {experiment.allocate!r} fails at level {level}, density {density}: {type(error).__name__}: "
+                f"allocate {name!r} fails at level {level}, density {density}: {type(error).__name__}: "
                 f"{error}; it is called as allocate(scores, mask, density=...) and gives a smaller mask"
             ) from error
         if kept[-1] < 1:
-            raise ValueError(
-                f"allocate {experiment.allocate!r} keeps no weight at level {level}: more pruning than weights"
-            )
+            raise ValueError(f"allocate {name!r} keeps no weight at level {level}: more pruning than weights")
     return kept

@@ -11,7 +11,7 @@ import msgspec
 from winticket import schedules
 from winticket.data import names as names_of_data
 from winticket.experiment.names import ROOMS, methods
-from winticket.experiment.spec import RECIPE_FIELDS, Experiment
+from winticket.experiment.spec import CARRIED, RECIPE_FIELDS, Experiment
 from winticket.importing import require_trust
 from winticket.outside import Unreadable, converted, read_file, read_json
 
@@ -84,7 +84,7 @@ def experiment_of(told: Mapping[str, Any], *, trust: Sequence[str] = (), where: 
     A document is data from outside: modules that it names are imported only if they are among those in `trust`, and a
     dataset that is neither built in nor a path here is fetched only then. `where` is the file, for the message.
     """
-    names = [f.name for f in fields(Experiment) if f.name != "recipe"]
+    names = [f.name for f in fields(Experiment) if f.name not in ("recipe", *CARRIED)]
     lacking = [name for name in (*names, *RECIPE_FIELDS) if name not in told]
     if lacking:
         raise Unreadable(f"its experiment says nothing of {', '.join(lacking)}")

@@ -18,7 +18,6 @@ from winticket.experiment.outcome import (
     test_answers,
 )
 from winticket.experiment.plan import GATE, Plan
-from winticket.experiment.transfers import Transfer
 from winticket.run import Store
 from winticket.run.keys import Json
 
@@ -113,7 +112,7 @@ def _numbers(levels: Sequence["Level"]) -> list[Any]:
 def paths_of(plan: Plan) -> dict[float, str]:
     """By density, a name of the way down to it: tickets that were pruned to one density in other steps are others."""
     experiment, way = plan.experiment, plan.source_densities()
-    at = (0, *experiment.carried) if isinstance(experiment, Transfer) else range(len(way))
+    at = (0, *experiment.carried) if experiment.source is not None else range(len(way))
     rates = {name: experiment.describe()[name] for name in ("output_rate", "conv_rate")}
     return {
         density: _digest([way[: level + 1], rates])

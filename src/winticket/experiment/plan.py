@@ -1,6 +1,6 @@
 """From an experiment to its tasks. Nothing here trains anything to keep."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
@@ -8,9 +8,9 @@ from itertools import islice
 from typing import Any, cast
 
 from winticket.experiment.checks import check
-from winticket.experiment.names import METHODS, control, stages
+from winticket.experiment.names import METHODS
+from winticket.experiment.resolved import Resolved, resolve
 from winticket.experiment.spec import Experiment
-from winticket.experiment.transfers import Transfer, another_width
 from winticket.procedures import transfer
 from winticket.run import Store, Task, step, stored_needs, walk
 from winticket.stages import (
@@ -41,10 +41,20 @@ BESIDE = (GATE, SOURCE)
 class Plan:
     """Every training of an experiment as a task, by its place; `counts` are eligible weights kept by level."""
 
-    experiment: Experiment
-    setup: Setup
+    question: Resolved
     tasks: Mapping[Place, Task]
-    counts: tuple[int, ...]
+
+    @property
+    def experiment(self) -> Experiment:
+        return self.question.experiment
+
+    @property
+    def setup(self) -> Setup:
+        return self.question.setup
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        return self.question.counts
 
     def densities(self) -> list[float]:
         """The density over eligible weights at levels 0..levels."""
@@ -52,9 +62,9 @@ class Plan:
 
     def source_densities(self) -> list[float]:
         """The same of the experiment that finds the tickets: this one, unless they are carried over."""
-        if not isinstance(self.experiment, Transfer):
+        if self.question.source is None:
             return self.densities()
-        counts = self.experiment.source.counts(self.experiment.source.setup())
+        counts = self.question.source.counts
         return [count / counts[0] for count in counts]
 
     def count(self, first: int) -> int:
@@ -73,7 +83,7 @@ class Plan:
         )
 
     def _source_steps(self, level: int) -> int:
-        found = self.experiment.source if isinstance(self.experiment, Transfer) else self.experiment
+        found = self.experiment.source or self.experiment
         return found.recipe.steps - (found.rewind_step if level else 0)
 
     def replicates(self, places: list[Place]) -> int:
@@ -108,14 +118,13 @@ class Plan:
 
 def plan(experiment: Experiment) -> Plan:
     """Lay out an experiment's tasks. Raises ValueError for whatever is wrong with it, before any training."""
-    setup = experiment.setup()
-    counts = tuple(experiment.counts(setup))
-    check(experiment, setup)
+    question = resolve(experiment)
+    check(question)
     tasks: dict[Place, Task] = {}
     for first in range(0, experiment.replicates, experiment.stack):
         last = min(first + experiment.stack, experiment.replicates)
-        tasks.update(_stack(experiment, setup, range(first, last), counts))
-    return Plan(experiment, setup, {**_sources(tasks), **tasks}, counts)
+        tasks.update(_stack(question, range(first, last)))
+    return Plan(question, {**_sources(tasks), **tasks})
 
 
 def _sources(tasks: Mapping[Place, Task]) -> dict[Place, Task]:
@@ -139,14 +148,13 @@ def parameters(planned: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def _stack(
-    experiment: Experiment, setup: Setup, replicates: range, counts: Sequence[int]
-) -> Iterator[tuple[Place, Task]]:
+def _stack(question: Resolved, replicates: range) -> Iterator[tuple[Place, Task]]:
     """The tasks of one stack of replicates, whose keys depend on no other stack, level or arm."""
+    experiment, setup, counts = question.experiment, question.setup, question.counts
     first = replicates[0]
     at: Callable[..., Task] = partial(trained, first=first, count=len(replicates))
-    dense, search = _search(experiment, setup, replicates)
-    whole_network = at(setup, dense, arm="dense", level=0, save=_saved(experiment, setup))
+    dense, search = _search(question, replicates)
+    whole_network = at(setup, dense, arm="dense", level=0, save=_saved(question))
     yield (0, "dense", first), whole_network
     if experiment.gate:
         # Only the end of this training is read: its grid is in proportion, and has no early points.
@@ -156,7 +164,7 @@ def _stack(
         )
         longer = replace(setup, recipe=twice)
         yield (0, GATE, first), at(longer, dense, arm=GATE, level=0)
-    later = retraining(setup, stages(experiment)["rewind"])
+    later = retraining(setup, question.rewind)
     left = 1 - experiment.rewind_step / experiment.recipe.steps
     for level, found in enumerate(search, 1):
         ticket = found.ticket
@@ -166,8 +174,8 @@ def _stack(
             setup.module(), counts[level] / counts[0], setup.recipe, engine=experiment.engine
         )
         yield (level, "ticket", first), at(later, ticket, arm="ticket", level=level, cost=cost * left)
-        for arm in experiment.controls:
-            rival = _rival(setup, ticket, whole_network, len(replicates), control(arm))
+        for arm, made_by in question.controls.items():
+            rival = _rival(setup, ticket, whole_network, len(replicates), made_by)
             whole = arm == "reinit"  # is trained from step 0
             yield (
                 (level, arm, first),
@@ -177,36 +185,38 @@ def _stack(
             )
 
 
-def _saved(experiment: Experiment, setup: Setup) -> tuple[int, ...]:
+def _saved(question: Resolved) -> tuple[int, ...]:
     """The steps of the dense network's training that tickets come from, its end apart."""
-    if experiment.method == "early-bird" and not isinstance(experiment, Transfer):
-        return looks(setup)
+    experiment = question.experiment
+    if experiment.method == "early-bird" and question.source is None:
+        return looks(question.setup)
     return (experiment.rewind_step,) if experiment.rewind_step else ()
 
 
-def _search(experiment: Experiment, setup: Setup, replicates: range) -> tuple[Task, Iterator[Found]]:
+def _search(question: Resolved, replicates: range) -> tuple[Task, Iterator[Found]]:
     """The stack of dense tickets, and what is found at every level."""
-    if isinstance(experiment, Transfer):
-        return _carried(experiment, setup, replicates)
+    experiment, setup = question.experiment, question.setup
+    if question.source is not None:
+        return _carried(question, question.source, replicates)
     procedure = METHODS[experiment.method]
-    options = {**stages(experiment), "every": experiment.every, "search_lr": experiment.search_lr}
+    options = {**question.stages, "every": experiment.every, "search_lr": experiment.search_lr}
     takes = signature(procedure).parameters
     where: dict[str, Any] = {name: value for name, value in options.items() if name in takes}
     if experiment.rewind_step:
         where["rewind_step"] = experiment.rewind_step
-    search = procedure(setup, experiment.densities(setup), replicates, **where)
+    search = procedure(setup, list(question.densities), replicates, **where)
     return step(dense_ticket, setup, tuple(replicates)), search
 
 
-def _carried(experiment: Transfer, setup: Setup, replicates: range) -> tuple[Task, Iterator[Found]]:
+def _carried(question: Resolved, source: Resolved, replicates: range) -> tuple[Task, Iterator[Found]]:
     """The source's stacks, put into this setup; dense begins where the tickets do."""
-    there = experiment.source.setup()
-    dense, search = _search(experiment.source, there, replicates)
-    tickets = [found.ticket for found in islice(search, max(experiment.carried))]
-    begin = tickets[0] if experiment.source.rewind_step else dense
-    chosen = [tickets[level - 1] for level in experiment.carried]
-    if another_width(setup, there):
-        return step(widened, setup, there, dense, whole=True), transfer(setup, chosen, there)
+    setup, levels = question.setup, question.experiment.carried
+    dense, search = _search(source, replicates)
+    tickets = [found.ticket for found in islice(search, max(levels))]
+    begin = tickets[0] if source.experiment.rewind_step else dense
+    chosen = [tickets[level - 1] for level in levels]
+    if question.another_width():
+        return step(widened, setup, source.setup, dense, whole=True), transfer(setup, chosen, source.setup)
     return step(carried, setup, begin, whole=True), transfer(setup, chosen)
 
 

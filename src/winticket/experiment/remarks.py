@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from winticket.experiment.transfers import Transfer, another_width
 from winticket.ticket import Failed
 
 if TYPE_CHECKING:
@@ -24,8 +23,8 @@ def _varied(runs: "Runs") -> list[str]:
 
 def _went_on(runs: "Runs") -> list[str]:
     """A warning about tickets that do not have the start that they are a ticket by."""
-    experiment, setup = runs.plan.experiment, runs.plan.setup
-    if isinstance(experiment, Transfer) and another_width(setup, experiment.source.setup()):
+    experiment = runs.plan.experiment
+    if experiment.source is not None and runs.plan.question.another_width():
         return [
             f"masks alone were carried from {experiment.source.model}: ticket and re-initialised twin differ by the "
             "draw of their weights and by nothing else, so what speaks here is the random mask"

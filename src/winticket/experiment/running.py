@@ -19,7 +19,7 @@ from winticket.experiment.spec import Experiment
 from winticket.experiment.writing import Result, write
 from winticket.run import Event, RunError, Store, StoreError
 from winticket.run import run as execute
-from winticket.stages import device, prunable
+from winticket.stages import device
 from winticket.train import measure
 
 Watch = Callable[[Event], None]
@@ -171,7 +171,9 @@ def measure_engine(planned: Plan, store: Store) -> None:
     if experiment.engine == "auto" and missing and device().type == "cpu":
         stacks = {planned.count(first) for _, _, first in missing}
         setup = planned.setup
-        measure(setup.module(), prunable(setup), setup.recipe, stacks=stacks, example=setup.blank(2))
+        measure(
+            setup.module(), planned.question.eligible, setup.recipe, stacks=stacks, example=setup.blank(2)
+        )
 
 
 def output_folder(planned: Plan, store: Store, out: str | os.PathLike[str] | None) -> Path:

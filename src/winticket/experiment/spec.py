@@ -12,7 +12,6 @@ from winticket import allocate, data, models, pairing, rewind, schedules
 from winticket.catalogue import choose, nearest, typed_again
 from winticket.data import Source
 from winticket.experiment.choices import effective, own_rate, proportionate
-from winticket.experiment.counts import counts, densities
 from winticket.experiment.names import (
     ALLOCATIONS,
     ARMS,
@@ -28,7 +27,7 @@ from winticket.experiment.names import (
 from winticket.experiment.presets import fitting
 from winticket.limits import EXPERIMENT as LIMITS
 from winticket.limits import check as check_limits
-from winticket.stages import Density, Setup, model_source, require_unedited, takes_step
+from winticket.stages import Setup, model_source, require_unedited, takes_step
 from winticket.train import Engine, Recipe, check_changes, check_engine
 
 SPLITS = dict.fromkeys(("auto", "shared", "own"))
@@ -36,6 +35,25 @@ SMALL = 2**24
 """Values in a dataset up to which each replicate may hold a split of its own (64 MiB as float32)."""
 MOST_TRAININGS = 200_000
 RECIPE_FIELDS = tuple(f.name for f in fields(Recipe))
+CARRIED = ("source", "carried")
+"""Fields of a transfer alone, which are no choices."""
+FOUND_BY = (
+    *(
+        "method",
+        "criterion",
+        "allocate",
+        "rewind",
+        "rewind_step",
+        "rate",
+        "pruning",
+        "final_density",
+        "density",
+    ),
+    *("output_rate", "conv_rate", "exclude"),
+)
+"""What a transfer tells of its source in the place of its own."""
+CARRYING = (rewind.to_init, rewind.to_step, rewind.to_step_with_optimizer)
+"""Rewinds whose tickets start where a dense network does, so that they can be carried over."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +84,13 @@ class Experiment:
     empty, the criterion is that of the method's paper (snip for at-init, else magnitude) and the allocation that of
     the method's or the criterion's paper: erk for set and rigl, global_top for snip or lamp, layerwise for magnitude.
     Make one with `Experiment.of(data, ...)`, which fills in what is usual for the data.
+
+    A transfer, made by `transferred`, has a `source`: the experiment whose tickets train here, those of its levels
+    `carried`. Every replicate takes its own ticket. Dense network and ticket begin at the source's start (θ₀, or θ_k
+    where the source rewinds to step k), at step 0 of this recipe. If the data have another number of classes, the
+    output layer is drawn anew, the same for both, and is not pruned. Into another model, one of the same kind with
+    other numbers of hidden units, masks alone are carried; dense network and ticket then begin at that model's own
+    initialisation.
     """
 
     data: str
@@ -99,6 +124,8 @@ class Experiment:
     validation: int | None = None
     test: int | None = None
     split: Literal["auto", "shared", "own"] = "auto"
+    source: "Experiment | None" = None
+    carried: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", os.fspath(self.data))
@@ -143,6 +170,8 @@ class Experiment:
         check_engine(self.engine)
         self._check_method()
         self._check_rewind(stages(self)["rewind"])
+        if self.source is not None:
+            _check_source(self.source)
 
     def _check_method(self) -> None:
         """ValueError for a choice that the method has no use for."""
@@ -332,20 +361,9 @@ class Experiment:
             return self.split == "own"
         return not source.stored_test and source.stored_train * prod(source.input_shape) <= SMALL
 
-    def densities(self, setup: Setup) -> list[Density]:
-        """The share kept of each part of the network after levels 1..levels: (1 - rate)^level, unless listed."""
-        return densities(self, setup)
-
-    def counts(self, setup: Setup) -> list[int]:
-        """Eligible weights kept at levels 0..levels.
-
-        ValueError if a level would keep none of a layer, or would prune nothing.
-        """
-        return counts(self, setup)
-
     def describe(self) -> dict[str, Any]:
         """Every choice under its own name, flat, for people and for the result document."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipe"}
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("recipe", *CARRIED)}
         own["init"] = self.init or models.default_init(self.model)
         if self._listed():
             own["rate"] = None
@@ -355,7 +373,12 @@ class Experiment:
                 own[name] = None
         recipe = {name: getattr(self.recipe, name) for name in RECIPE_FIELDS}
         flat = {**own, **recipe, "arms": ["dense", "ticket", *self.controls]}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
+        told = {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
+        if self.source is None:
+            return told
+        found = self.source.describe()
+        told |= {name: found[name] for name in FOUND_BY}
+        return {**told, "carried": list(self.carried), "source": found}
 
 
 def _fit(model: str, source: Source) -> None:
@@ -364,12 +387,28 @@ def _fit(model: str, source: Source) -> None:
 
 def _known(choices: Mapping[str, Any]) -> None:
     """TypeError for a choice that no experiment has."""
-    known = {*(f.name for f in fields(Experiment)), *RECIPE_FIELDS} - {"data", "recipe"}
+    known = {*(f.name for f in fields(Experiment)), *RECIPE_FIELDS} - {"data", "recipe", *CARRIED}
     for name in choices:
         if name not in known:
             raise TypeError(
                 f"an experiment has no choice {name!r}{nearest(name, known)}; there are {', '.join(sorted(known))}"
             )
+
+
+def _check_source(source: Experiment) -> None:
+    """ValueError where another training cannot start from the source's tickets."""
+    if source.source is not None:
+        raise TypeError("these tickets were carried over themselves; give the experiment that found them")
+    if source.method == "early-bird":
+        raise ValueError(
+            "method early-bird starts tickets from weights that were trained for them, which no dense network "
+            "starts from; carry over the tickets of another method"
+        )
+    if stages(source)["rewind"] not in CARRYING:
+        raise ValueError(
+            f"rewind {source.rewind} starts tickets from weights that were trained for them, which no dense "
+            f"network starts from; there are {', '.join(r.__name__ for r in CARRYING)}"
+        )
 
 
 def _whole(name: str, value: Any) -> None:

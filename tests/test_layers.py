@@ -121,3 +121,34 @@ def test_rooms_form_no_cycle() -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
 def test_modules_stay_readable(file: Path) -> None:
     assert len(file.read_text().splitlines()) <= 420, "a module past about 400 lines wants to be a folder"
+
+
+def module_of(file: Path) -> str:
+    parts = ["winticket", *file.relative_to(SOURCE).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(file: Path, known: set[str]) -> set[str]:
+    """Every module of ours that a file imports: at its top, within a function, or for types alone."""
+    package = module_of(file) if file.name == "__init__.py" else module_of(file).rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {
+                f"{base}.{alias.name}" if f"{base}.{alias.name}" in known else base for alias in node.names
+            }
+    return (found & known) - {module_of(file)}
+
+
+def test_files_form_no_circle() -> None:
+    known = {module_of(file) for file in FILES}
+    left = {module_of(file): imported_modules(file, known) for file in FILES}
+    while ready := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in ready:
+            del left[name]
+    circle = {name: sorted(needs & left.keys()) for name, needs in left.items()}
+    assert not circle, f"these files import each other, or what does: {circle}"

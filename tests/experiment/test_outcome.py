@@ -19,7 +19,8 @@ import winticket
 from winticket import models, report
 from winticket.data import find_source
 from winticket.experiment import Experiment, Result, cost, plan, running
-from winticket.experiment.outcome import Runs, Trained, best, collect, measured, trajectory
+from winticket.experiment.outcome import best, measured
+from winticket.experiment.runs import Runs, Trained, collect, trajectory
 from winticket.procedures import Setup
 from winticket.report import final_screen
 from winticket.report.reading import computed

@@ -144,9 +144,8 @@ def test_a_model_with_another_context_reads_other_windows(text: Path, search: Se
 def test_criteria_see_tokens(criterion: str, text: Path) -> None:
     allocation = "layerwise" if criterion == "wanda" else "global_top"  # which scores layer by layer
     experiment = Experiment.of(text, **SMALL, method="at-init", allocate=allocation, criterion=criterion)
-    from winticket.experiment.names import stages
 
-    setup, function = experiment.setup(), stages(experiment)["criterion"]
+    setup, function = experiment.setup(), experiment.functions()["criterion"]
     ticket = dense_ticket(setup, 0)
     given = evidence(setup, ticket, ticket.start, function)
     assert given.one().dtype == torch.int64

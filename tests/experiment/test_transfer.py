@@ -17,8 +17,8 @@ from sklearn.datasets import load_digits
 
 from winticket import report
 from winticket.experiment import Experiment, Result, conduct, cost, load_source, plan, transferred
-from winticket.experiment.outcome import trajectory
 from winticket.experiment.plan import SOURCE
+from winticket.experiment.runs import trajectory
 from winticket.report import page
 from winticket.run import Store, stored_needs
 from winticket.ticket import Failed, Seeds, Ticket, Trajectory, same_bits

@@ -9,7 +9,7 @@ import pytest
 
 from winticket import rewind, schedules
 from winticket.experiment import Experiment, offered, plan
-from winticket.experiment.outcome import trajectory
+from winticket.experiment.runs import trajectory
 from winticket.run import Store, run
 from winticket.ticket import Trajectory, same_bits
 

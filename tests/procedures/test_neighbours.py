@@ -10,7 +10,7 @@ import torch
 from winticket import allocate, controls
 from winticket.align import permuted, symmetry
 from winticket.experiment import Experiment, conduct, plan
-from winticket.experiment.outcome import trajectory
+from winticket.experiment.runs import trajectory
 from winticket.procedures import Setup
 from winticket.run import Store
 from winticket.stages import dense_ticket, neighbour_ticket, no_curve

@@ -12,7 +12,7 @@ from winticket import allocate, controls, criteria, data, rewind
 from winticket.criteria.evidence import is_layer_by_layer
 from winticket.data import find_source
 from winticket.experiment import Experiment, Plan, conduct, offered, plan
-from winticket.experiment.outcome import trajectory
+from winticket.experiment.runs import trajectory
 from winticket.procedures import Setup, at_init, imp, one_shot
 from winticket.run import Store, Task, stored_needs
 from winticket.stages import (

@@ -15,7 +15,7 @@ from torch import Tensor
 from winticket import allocate, criteria, report
 from winticket.data import find_source
 from winticket.experiment import Experiment, Result, conduct, offered, plan
-from winticket.experiment.outcome import trajectory
+from winticket.experiment.runs import trajectory
 from winticket.procedures import Setup, early_bird, gradual, rigl
 from winticket.run import Store, stored_needs
 from winticket.stages import (

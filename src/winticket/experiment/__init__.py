@@ -3,10 +3,10 @@
 from winticket.experiment.compare import USUAL_METHODS, compare
 from winticket.experiment.machine import environment, processes
 from winticket.experiment.names import offered
-from winticket.experiment.outcome import Runs, collect
 from winticket.experiment.plan import Plan, parameters, plan
 from winticket.experiment.price import Cost, cost
 from winticket.experiment.running import Ready, carry_out, conduct, find, prepare
+from winticket.experiment.runs import Runs, collect
 from winticket.experiment.sources import load_source
 from winticket.experiment.spec import Experiment
 from winticket.experiment.spec_file import load_spec

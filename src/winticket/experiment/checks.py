@@ -184,7 +184,7 @@ def _try_stages(question: Resolved) -> None:
     """One round of pruning, of the network at its initialisation, by the user's own functions."""
     experiment, setup = question.experiment, question.setup
     ticket, end = dense_ticket(setup, 0), setup.recipe.steps
-    parts: dict[str, Any] = {**question.stages, "rewind_step": experiment.rewind_step}
+    parts: dict[str, Any] = {**question.functions, "rewind_step": experiment.rewind_step}
     state = tried_on(parts["criterion"], ticket.start)
     saved = {step: replace(state, step=step) for step in (experiment.rewind_step, end)}
     path = Trajectory(ticket, saved, no_curve())

@@ -20,6 +20,7 @@ from winticket.experiment.names import METHODS
 from winticket.experiment.plan import Place, Plan, plan
 from winticket.experiment.reports import COMPARISON, require_own_comparison
 from winticket.experiment.running import PRELOAD, measure_engine, trouble_in_words
+from winticket.experiment.runs import collect
 from winticket.experiment.spec import RECIPE_FIELDS, Experiment
 from winticket.run import Event, RunError, Store, Task
 from winticket.run import run as execute
@@ -206,7 +207,7 @@ def output_folder(entries: Sequence[Entry]) -> Path:
 
 def _why(entry: Entry, store: Store) -> str:
     """The first reason why a training failed."""
-    entries = outcome.collect(entry.plan, store, only=entry.places()).by_place[entry.level, entry.arm]
+    entries = collect(entry.plan, store, only=entry.places()).by_place[entry.level, entry.arm]
     return next((e.reason for e in entries if isinstance(e, Failed)), "for no reason that is known")
 
 
@@ -326,7 +327,7 @@ def _execute(entries: Sequence[Entry], store: Store, workers: int, watching: Wat
 def _measured(entry: Entry, store: Store) -> dict[str, Any]:
     """Accuracies by replicate, and the cost of one."""
     needed = {at for place in entry.places() for at in (place, *entry.plan.behind(place))}
-    runs = outcome.collect(entry.plan, store, only=needed)
+    runs = collect(entry.plan, store, only=needed)
     spent = outcome.cost(runs, entry.level, entry.arm)
     return {
         **outcome.measured(

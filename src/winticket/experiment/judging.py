@@ -7,17 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from winticket.experiment.outcome import (
-    Replicate,
-    Runs,
-    Trained,
-    accuracies,
-    at_early_stop,
-    early_stops,
-    no_early_stop,
-    test_answers,
-)
+from winticket.experiment.outcome import no_early_stop, test_answers
 from winticket.experiment.plan import GATE, Plan
+from winticket.experiment.runs import Replicate, Runs, Trained, accuracies, at_early_stop, early_stops
 from winticket.run import Store
 from winticket.run.keys import Json
 

@@ -2,15 +2,12 @@
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from winticket import allocate, controls, criteria, procedures, rewind, schedules
 from winticket.catalogue import choose
 from winticket.importing import import_named
 from winticket.pairing import usual
-
-if TYPE_CHECKING:
-    from winticket.experiment.spec import Experiment
 
 METHODS: dict[str, Callable[..., Any]] = {
     "imp": procedures.imp,
@@ -72,9 +69,10 @@ def resolve(room: ModuleType, name: str, *, what: str) -> Callable[..., Any]:
     return offered[name]
 
 
-def stages(experiment: "Experiment") -> dict[str, Callable[..., Any]]:
-    """The experiment's criterion, allocation and rewind as functions."""
-    return {option: resolve(room, getattr(experiment, option), what=option) for option, room in ROOMS.items()}
+def functions(criterion: str, allocate: str, rewind: str) -> dict[str, Callable[..., Any]]:
+    """Criterion, allocation and rewind as functions, by the option that names them."""
+    named = {"criterion": criterion, "allocate": allocate, "rewind": rewind}
+    return {option: resolve(room, named[option], what=option) for option, room in ROOMS.items()}
 
 
 def usual_criterion(method: str) -> str:

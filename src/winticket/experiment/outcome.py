@@ -1,71 +1,32 @@
 """From stored trainings to the result document: levels, arms, verdict, curves."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from winticket import models
 from winticket.experiment import paces
-from winticket.experiment.plan import BESIDE, GATE, SOURCE, Place, Plan
+from winticket.experiment.plan import BESIDE, GATE, SOURCE, Plan
 from winticket.experiment.remarks import effective, remarks
-from winticket.run import Store
-from winticket.ticket import Curve, Failed, Seeds, Trajectory, output_units
-from winticket.units import effective_count, whole
+from winticket.experiment.runs import (
+    Replicate,
+    Runs,
+    Trained,
+    accuracies,
+    at_early_stop,
+    curves_of,
+    early_stops,
+)
+from winticket.ticket import Curve, Failed, output_units
 
 if TYPE_CHECKING:
     from winticket.judge import Verdict
 
 SPENT = ("steps", "flops", "seconds")
 CURVE_COLUMNS = tuple(field.name for field in fields(Curve))
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What document and figures need of one finished training; its weights stay in the store."""
-
-    curve: Curve
-    how: Mapping[str, Any]
-    emptied: tuple[str, ...]
-    classes: tuple[int, ...] = ()
-    """Output units that no weight goes into, though their layer has some."""
-    effective: int | None = None
-    """Under a mask of whole units: kept weights that do not merely read dead ones."""
-    searched_steps: int | None = None
-    """Where the mask was drawn from the middle of a training: after how many steps of it."""
-    settled: bool = True
-    seconds: float | None = None
-    """An equal share of what its stack took, from where it was last taken up."""
-
-
-Replicate = Trained | Failed
-
-
-@dataclass(frozen=True)
-class Runs:
-    """Every training of a plan by level and arm, one entry per replicate; what failed is a `Failed` in its place."""
-
-    plan: Plan
-    by_place: Mapping[tuple[int, str], tuple[Replicate, ...]]
-
-    def arms(self, level: int) -> dict[str, tuple[Replicate, ...]]:
-        return {arm: runs for (at, arm), runs in self.by_place.items() if at == level and arm not in BESIDE}
-
-
-def collect(plan: Plan, store: Store, *, only: Collection[Place] | None = None) -> Runs:
-    """Read the results of a plan, or `only` of some places.
-
-    A stack whose task failed is as many failed replicates, each with the reason.
-    """
-    places = [place for place in plan.tasks if only is None or place in only]
-    stacks: dict[tuple[int, str], list[Replicate]] = {}
-    for place in sorted(places, key=lambda p: p[2]):
-        stacks.setdefault(place[:2], []).extend(_stack(plan, store, place))
-    order = dict.fromkeys(place[:2] for place in places)
-    return Runs(plan, {at: tuple(stacks[at]) for at in order})
 
 
 def document(runs: Runs, verdict: "Verdict") -> dict[str, Any]:
@@ -78,8 +39,8 @@ def document(runs: Runs, verdict: "Verdict") -> dict[str, Any]:
     for number, density in enumerate(plan.densities()):
         arms = runs.arms(number)
         steps_to, pace = paces.of_level(
-            {arm: _curves(entries) for arm, entries in arms.items()},
-            _curves(runs.by_place[0, "dense"]),
+            {arm: curves_of(entries) for arm, entries in arms.items()},
+            curves_of(runs.by_place[0, "dense"]),
             alpha=plan.experiment.alpha,
             learned=verdict.learned.learned,
         )
@@ -236,63 +197,6 @@ def best(runs: Runs, found: Mapping[str, Any]) -> tuple[int, int] | None:
     return level, max(scores[level], key=lambda n: scores[level][n])
 
 
-def trajectory(plan: Plan, store: Store, *, level: int, arm: str, replicate: int) -> Trajectory:
-    """A finished training with its weights, from the store."""
-    first = replicate - replicate % plan.experiment.stack
-    found: Trajectory = store.get(plan.tasks[level, arm, first].key)[replicate - first]
-    return found
-
-
-def _stack(plan: Plan, store: Store, place: Place) -> tuple[Replicate, ...]:
-    level, arm, first = place
-    key = plan.tasks[place].key
-    if store.has(key):
-        planned = None if arm == SOURCE else plan.counts[level]
-        entries, seconds = store.get(key), store.meta(key).get("seconds")
-        share = float(str(seconds)) / len(entries) if seconds is not None else None
-        # Tickets of a transfer's source are of another network.
-        module = None if arm == SOURCE else plan.setup.module()
-        return tuple(_slim(entry, module, planned=planned, seconds=share) for entry in entries)
-    failure = store.failure(key)
-    if failure is not None:
-        reason = failure.traceback.strip().splitlines()[-1]
-    else:
-        reason = "not run: a training that it depends on failed"
-    seeds = (Seeds(plan.setup.seed, r) for r in range(first, first + plan.count(first)))
-    return tuple(Failed(reason, None, s) for s in seeds)
-
-
-def _slim(
-    entry: Trajectory | Failed, module: nn.Module | None, *, planned: int | None, seconds: float | None
-) -> Replicate:
-    if isinstance(entry, Failed):
-        return entry
-    mask, output = entry.ticket.mask, models.output_layer(module) if module else None
-    if planned is not None and mask.count() != planned:
-        reason = (
-            f"its allocation kept {mask.count()} weights where {planned} were planned; an allocation keeps the same "
-            "count whatever the scores"
-        )
-        return Failed(reason, None, entry.ticket.seeds)
-    alive = mask.keep.keys() - set(mask.emptied())
-    told = entry.ticket.about
-    searched = told.get("searched_steps")
-    return Trained(
-        entry.curve,
-        entry.about,
-        mask.emptied(),
-        mask.empty_units(output) if output is not None and output in alive else (),
-        effective_count(module, mask) if module and whole(mask) else None,
-        int(str(searched)) if searched is not None else None,
-        bool(told.get("settled", True)),
-        seconds,
-    )
-
-
-def _curves(entries: Sequence[Replicate]) -> tuple[Curve | None, ...]:
-    return tuple(r.curve if isinstance(r, Trained) else None for r in entries)
-
-
 def no_early_stop(runs: Runs, number: int) -> str | None:
     """Why a level's early stops are not compared; None where they are."""
     from winticket import judge
@@ -300,21 +204,6 @@ def no_early_stop(runs: Runs, number: int) -> str | None:
     stops = {"dense": runs.by_place[0, "dense"], **runs.arms(number)}
     last = runs.plan.experiment.recipe.steps
     return judge.uninformative_early_stop({arm: early_stops(e) for arm, e in stops.items()}, last)
-
-
-def accuracies(entries: Sequence[Replicate]) -> tuple[float | None, ...]:
-    """Test accuracies at the end of training (fractions), None where a replicate failed."""
-    return tuple(r.curve.last()["test_accuracy"] if isinstance(r, Trained) else None for r in entries)
-
-
-def early_stops(entries: Sequence[Replicate]) -> tuple[int | None, ...]:
-    """Steps of least validation loss, None where a replicate failed or its loss was never finite."""
-    return tuple(r.curve.early_stop_step() if isinstance(r, Trained) else None for r in entries)
-
-
-def at_early_stop(entries: Sequence[Replicate]) -> tuple[float | None, ...]:
-    """Test accuracies (fractions) at those steps."""
-    return tuple(r.curve.accuracy_at_early_stop() if isinstance(r, Trained) else None for r in entries)
 
 
 def test_answers(plan: Plan) -> tuple[int, float]:

@@ -199,7 +199,7 @@ def _search(question: Resolved, replicates: range) -> tuple[Task, Iterator[Found
     if question.source is not None:
         return _carried(question, question.source, replicates)
     procedure = METHODS[experiment.method]
-    options = {**question.stages, "every": experiment.every, "search_lr": experiment.search_lr}
+    options = {**question.functions, "every": experiment.every, "search_lr": experiment.search_lr}
     takes = signature(procedure).parameters
     where: dict[str, Any] = {name: value for name, value in options.items() if name in takes}
     if experiment.rewind_step:

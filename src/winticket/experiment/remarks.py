@@ -2,26 +2,23 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from winticket.experiment.runs import Replicate, Runs
 from winticket.ticket import Failed
 
-if TYPE_CHECKING:
-    from winticket.experiment.outcome import Replicate, Runs
 
-
-def remarks(runs: "Runs") -> list[str]:
+def remarks(runs: Runs) -> list[str]:
     """In sentences: tickets that have had more steps than others, did not settle, or whose units have died."""
     return [*_varied(runs), *_went_on(runs), *_unsettled(runs), *_cut_out(runs)]
 
 
-def _varied(runs: "Runs") -> list[str]:
+def _varied(runs: Runs) -> list[str]:
     """A warning about an allocation that is not the criterion's own."""
     sentence = runs.plan.experiment.variant()
     return [] if sentence is None else [sentence]
 
 
-def _went_on(runs: "Runs") -> list[str]:
+def _went_on(runs: Runs) -> list[str]:
     """A warning about tickets that do not have the start that they are a ticket by."""
     experiment = runs.plan.experiment
     if experiment.source is not None and runs.plan.question.another_width():
@@ -38,7 +35,7 @@ def _went_on(runs: "Runs") -> list[str]:
     ]
 
 
-def _unsettled(runs: "Runs") -> list[str]:
+def _unsettled(runs: Runs) -> list[str]:
     """Warnings about tickets that were drawn from the middle of a training."""
     tickets = [e for (_, arm), entries in runs.by_place.items() if arm == "ticket" for e in entries]
     loose = sum(not isinstance(e, Failed) and not e.settled for e in tickets)
@@ -57,7 +54,7 @@ def _unsettled(runs: "Runs") -> list[str]:
     ]
 
 
-def _cut_out(runs: "Runs") -> list[str]:
+def _cut_out(runs: Runs) -> list[str]:
     """That weights which read dead units are counted in the densities, where whole units went."""
     densities = runs.plan.densities()
     levels = [n for n in range(1, len(densities)) if effective(runs.by_place.get((n, "ticket"), ()))]
@@ -71,7 +68,7 @@ def _cut_out(runs: "Runs") -> list[str]:
     ]
 
 
-def effective(entries: "Sequence[Replicate]") -> float | None:
+def effective(entries: Sequence[Replicate]) -> float | None:
     """Mean over replicates of the weights left once dead units are cut out; None without masks of whole units."""
     counts = [r.effective for r in entries if not isinstance(r, Failed) and r.effective is not None]
     return math.fsum(counts) / len(counts) if counts else None

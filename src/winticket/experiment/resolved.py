@@ -8,7 +8,7 @@ from winticket.allocate import Allocate
 from winticket.criteria import Criterion
 from winticket.experiment import carried
 from winticket.experiment.counts import counts, densities
-from winticket.experiment.names import control, stages
+from winticket.experiment.names import control
 from winticket.experiment.spec import Experiment
 from winticket.rewind import Rewind
 from winticket.stages import Density, Setup, whole_mask
@@ -41,7 +41,7 @@ class Resolved:
         return tuple(self.whole.keep)
 
     @property
-    def stages(self) -> dict[str, Callable[..., Any]]:
+    def functions(self) -> dict[str, Callable[..., Any]]:
         """Criterion, allocation and rewind by the option that names them."""
         return {"criterion": self.criterion, "allocate": self.allocate, "rewind": self.rewind}
 
@@ -55,7 +55,7 @@ def resolve(experiment: Experiment) -> Resolved:
 
     ValueError if they do not fit each other, or if a level would keep none of a layer or prune nothing.
     """
-    parts: dict[str, Any] = stages(experiment)
+    parts: dict[str, Any] = experiment.functions()
     controls = {arm: control(arm) for arm in experiment.controls}
     here = experiment.setup()
     if experiment.source is None:

@@ -18,9 +18,9 @@ from winticket.experiment.names import (
     BY_LAYER,
     FIXED_COUNTS,
     METHODS,
+    functions,
     methods,
     resolve,
-    stages,
     usual_allocation,
     usual_criterion,
 )
@@ -169,7 +169,7 @@ class Experiment:
             )
         check_engine(self.engine)
         self._check_method()
-        self._check_rewind(stages(self)["rewind"])
+        self._check_rewind(self.functions()["rewind"])
         if self.source is not None:
             _check_source(self.source)
 
@@ -204,7 +204,7 @@ class Experiment:
         """
         if "criterion" not in signature(METHODS[self.method]).parameters:
             return None
-        parts = stages(self)
+        parts = self.functions()
         if self.method in FIXED_COUNTS:
             pairing.check_exchange(parts["criterion"], f"method {self.method}")
         rates = [name for name in ("output_rate", "conv_rate") if getattr(self, name) is not None]
@@ -215,6 +215,10 @@ class Experiment:
             )
         sentence = pairing.variant(parts["criterion"], parts["allocate"])
         return None if self.method in ALLOCATIONS else sentence  # which is then the method's own matter
+
+    def functions(self) -> dict[str, Callable[..., Any]]:
+        """Criterion, allocation and rewind as functions, by the option that names them."""
+        return functions(self.criterion, self.allocate, self.rewind)
 
     def _check_densities(self) -> None:
         asked = resolve(schedules, self.pruning, what="pruning")
@@ -404,7 +408,7 @@ def _check_source(source: Experiment) -> None:
             "method early-bird starts tickets from weights that were trained for them, which no dense network "
             "starts from; carry over the tickets of another method"
         )
-    if stages(source)["rewind"] not in CARRYING:
+    if source.functions()["rewind"] not in CARRYING:
         raise ValueError(
             f"rewind {source.rewind} starts tickets from weights that were trained for them, which no dense "
             f"network starts from; there are {', '.join(r.__name__ for r in CARRYING)}"

@@ -14,6 +14,7 @@ from winticket.experiment import outcome
 from winticket.experiment.folder import OutputFolder
 from winticket.experiment.judging import verdict_of
 from winticket.experiment.plan import Plan
+from winticket.experiment.runs import collect, trajectory
 from winticket.places import CURVES, FIGURES, PAGE, RESULT, TICKET
 from winticket.run import Outcomes, Store
 from winticket.text import cleaned, visible, without_secrets
@@ -48,7 +49,7 @@ def write(planned: Plan, store: Store, folder: Path, outcomes: Outcomes, *, bega
     from winticket import report  # draws with matplotlib, which takes its time to import
 
     outcomes.require()
-    runs = outcome.collect(planned, store)
+    runs = collect(planned, store)
     judged = outcome.document(runs, verdict_of(runs, store))
     curves = _without_nan(outcome.curves(runs))
     chosen = outcome.best(runs, judged)
@@ -120,7 +121,7 @@ def _dump(path: Path, value: Any, *, indent: int | None = 1) -> None:
 def _ticket(planned: Plan, store: Store, judged: Mapping[str, Any], chosen: tuple[int, int]) -> Ticket:
     """The ticket with all that it takes to train it again, and what became of it here."""
     level, replicate = chosen
-    path: Trajectory = outcome.trajectory(planned, store, level=level, arm="ticket", replicate=replicate)
+    path: Trajectory = trajectory(planned, store, level=level, arm="ticket", replicate=replicate)
     setup, last = planned.setup, path.curve.last()
     loaded = setup.dataset(torch.device("cpu"), replicate)
     about: dict[str, Any] = {

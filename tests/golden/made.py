@@ -29,11 +29,13 @@ from winticket.stages import (
     prune,
     prune_untrained,
     sparse_start,
+    states,
     train_mask,
     train_regrowing,
     train_stack,
     train_thinning,
     widened,
+    with_states,
 )
 from winticket.ticket import Failed, Mask, Seeds, Ticket, Trajectory
 from winticket.train import Recipe, rules
@@ -120,8 +122,14 @@ def _setup(model: str, **more: Any) -> Setup:
 
 
 def _trained(setup: Setup, tickets: list[Ticket]) -> list[Trajectory]:
-    runs = train_stack(setup, tickets, save=(4, STEPS))
-    return [run for run in runs if isinstance(run, Trajectory)]
+    return _with_states(setup, tickets, (4,))
+
+
+def _with_states(setup: Setup, tickets: list[Ticket], steps: tuple[int, ...]) -> list[Trajectory]:
+    runs = train_stack(setup, tickets)
+    saved = states(setup, tickets, runs, steps=steps)
+    pairs = zip(runs, saved, strict=True)
+    return [with_states(run, s) for run, s in pairs if isinstance(run, Trajectory) and isinstance(s, dict)]
 
 
 def _ground(setup: Setup) -> Iterator[_Entry]:
@@ -238,8 +246,7 @@ def _searches(setup: Setup, dense: Trajectory) -> Iterator[_Entry]:
         (run,) = train_mask(setup, [sparse], kind=kind)
         assert isinstance(run, Trajectory), run
         yield f"search: {kind} mask", {"mask": _bits(last_mask(run).mask)}, (*_TRAINED, "stages.learning")
-    (often,) = train_stack(setup, [dense.ticket], save=(*looks(setup), STEPS))
-    assert isinstance(often, Trajectory), often
+    (often,) = _with_states(setup, [dense.ticket], looks(setup))
     bird = emerged(setup, often, density=0.5, criterion=criteria.l1_units, allocate=allocate.units)
     told = {"after": bird.about["searched_steps"], "settled": bird.about["settled"], "mask": _bits(bird.mask)}
     yield "search: early-bird", told, (*_rooms(criteria.l1_units), "stages.settling")

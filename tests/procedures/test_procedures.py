@@ -25,7 +25,9 @@ from winticket.stages import (
     prune_untrained,
     scored,
     sparse_start,
+    states,
     train_stack,
+    with_states,
 )
 from winticket.ticket import Curve, Failed, Mask, Scores, Seeds, State, Ticket, Trajectory, same_bits
 from winticket.train import Recipe
@@ -363,8 +365,12 @@ def test_nothing_pruned_and_rewound_with_its_optimiser_is_the_first_training(
     momentum = {"momentum": 0.9, "lr": 0.05} if optimizer == "sgd" else {}
     recipe = Recipe(steps=9, optimizer=optimizer, schedule="cosine", evaluate_every=3, **momentum)  # type: ignore[arg-type]
     given = replace(setup, recipe=recipe, model=model, engine="dense")
-    (path,) = train_stack(given, [dense_ticket(given, 0)], save=(4,))
+    dense = [dense_ticket(given, 0)]
+    (path,) = train_stack(given, dense)
     assert isinstance(path, Trajectory)
+    (saved,) = states(given, dense, [path], steps=(4,))
+    assert isinstance(saved, dict)
+    path = with_states(path, saved)
     options: dict[str, Any] = {
         "criterion": criteria.magnitude,
         "allocate": allocate.global_top,

@@ -117,10 +117,10 @@ def compare(
 
 @contextmanager
 def _watching(tasks: Sequence["Task"], *, workers: int) -> Iterator[Callable[["Event"], None]]:
+    from winticket.experiment.plan import trainings_needed
     from winticket.report import Watch
-    from winticket.run import stored_needs
 
-    needs = {t.key: [need.key for need in stored_needs(t)] for t in tasks}
+    needs = {t.key: [need.key for need in trainings_needed(t)] for t in tasks}
     screen = console(stderr=True)
     with Watch(tasks, [], seconds=None, needs=needs, workers=workers, console=screen) as watch:
         yield watch

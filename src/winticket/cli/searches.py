@@ -149,14 +149,13 @@ def carry_out(
             result = ex.carry_out(ready, retry_failed=retry_failed, began=began)
     else:
         from winticket.report import Watch
-        from winticket.run import stored_needs
 
         screen = console(stderr=True)
         with to_stderr():
             price = ex.cost(planned, ready.store, workers=ready.workers, retry_failed=retry_failed)
         say(_price(price, planned))
-        tasks = list(planned.tasks.values())
-        needs = {t.key: [need.key for need in stored_needs(t)] for t in tasks}
+        tasks = [*planned.tasks.values(), *planned.states_alone(ready.store)]
+        needs = planned.order(ready.store)
         with (
             to_stderr(),
             Watch(

@@ -12,14 +12,13 @@ from winticket.experiment.names import METHODS
 from winticket.experiment.resolved import Resolved, resolve
 from winticket.experiment.spec import Experiment
 from winticket.procedures import transfer
-from winticket.run import Store, Task, step, stored_needs, walk
+from winticket.run import Store, Task, step, stored_needs, walk, whole_of
 from winticket.stages import (
     Found,
     Setup,
     carried,
     control_ticket,
     dense_ticket,
-    looks,
     needs_neighbour,
     neighbours,
     retraining,
@@ -96,11 +95,34 @@ class Plan:
         found: dict[Place, None] = {}
         waiting = [self.tasks[place]]
         while waiting:
-            for need in stored_needs(waiting.pop()):
+            for need in trainings_needed(waiting.pop()):
                 if known[need.key] not in found:
                     found[known[need.key]] = None
                     waiting.append(need)
         return list(found)
+
+    def keys(self) -> list[str]:
+        """The keys of all results: the trainings', and those of states on their way."""
+        return [task.key for task in walk(self.tasks.values()) if task.stored]
+
+    def states_alone(self, store: Store) -> list[Task]:
+        """States that are not in the store though the training that they are of is, which is repeated up to them."""
+        missing = {self.tasks[place].key for place in self.missing(store)}
+        return [
+            task
+            for task in walk([self.tasks[place] for place in self.missing(store)])
+            if (whole := whole_of(task)) is not None and whole.key not in missing and not store.has(task.key)
+        ]
+
+    def order(self, store: Store) -> dict[str, list[str]]:
+        """What each training waits for, by key, with states that are to be computed by themselves."""
+        alone = self.states_alone(store)
+        keys = {task.key for task in alone}
+        waits: dict[str, list[str]] = {key: [] for key in keys}
+        for task in self.tasks.values():
+            states = [need.key for need in stored_needs(task) if need.key in keys]
+            waits[task.key] = [*(need.key for need in trainings_needed(task)), *states]
+        return waits
 
     def missing(self, store: Store) -> list[Place]:
         """The places whose results are not in the store."""
@@ -111,9 +133,21 @@ class Plan:
         lost: dict[str, Place] = {}
         for place in self.missing(store):
             task = self.tasks[place]
-            if store.failure(task.key) is not None or any(need.key in lost for need in stored_needs(task)):
+            if store.failure(task.key) is not None or any(
+                need.key in lost for need in trainings_needed(task)
+            ):
                 lost[task.key] = place
         return list(lost.values())
+
+
+def trainings_needed(planned: Task) -> list[Task]:
+    """The nearest trainings that a task needs; states on the way of one stand for it."""
+    found: dict[str, Task] = {}
+    for need in stored_needs(planned):
+        whole = whole_of(need)
+        for training in (need,) if whole is None else (whole, *trainings_needed(need)):
+            found[training.key] = training
+    return list(found.values())
 
 
 def plan(experiment: Experiment) -> Plan:
@@ -132,7 +166,7 @@ def _sources(tasks: Mapping[Place, Task]) -> dict[Place, Task]:
     known = {t.key for t in tasks.values()}
     found: dict[Place, Task] = {}
     for needed in walk(tasks.values()):
-        if needed.stored and needed.key not in known:
+        if needed.stored and needed.key not in known and whole_of(needed) is None:
             label = {**needed.label, "arm": SOURCE}
             place = (cast(int, label["level"]), SOURCE, cast(int, label["first"]))
             found[place] = replace(needed, label=label)
@@ -154,7 +188,7 @@ def _stack(question: Resolved, replicates: range) -> Iterator[tuple[Place, Task]
     first = replicates[0]
     at: Callable[..., Task] = partial(trained, first=first, count=len(replicates))
     dense, search = _search(question, replicates)
-    whole_network = at(setup, dense, arm="dense", level=0, save=_saved(question))
+    whole_network = at(setup, dense, arm="dense", level=0)
     yield (0, "dense", first), whole_network
     if experiment.gate:
         # Only the end of this training is read: its grid is in proportion, and has no early points.
@@ -183,14 +217,6 @@ def _stack(question: Resolved, replicates: range) -> Iterator[tuple[Place, Task]
                     setup if whole else later, rival, arm=arm, level=level, cost=cost * (1 if whole else left)
                 ),
             )
-
-
-def _saved(question: Resolved) -> tuple[int, ...]:
-    """The steps of the dense network's training that tickets come from, its end apart."""
-    experiment = question.experiment
-    if experiment.method == "early-bird" and question.source is None:
-        return looks(question.setup)
-    return (experiment.rewind_step,) if experiment.rewind_step else ()
 
 
 def _search(question: Resolved, replicates: range) -> tuple[Task, Iterator[Found]]:

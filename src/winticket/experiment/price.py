@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from winticket import data
-from winticket.run import Store, stored_needs
+from winticket.run import Store, Task
 from winticket.stages import Setup, dense_ticket, device, trial
 from winticket.ticket import Mask, Ticket
 from winticket.train import evaluate, may_stack, pace_examples, relative_cost
@@ -49,31 +49,30 @@ def cost(
     """What a plan will cost beyond what the store has; `measure` trains for a moment on noise to time a step."""
     lost = [] if retry_failed else planned.failed(store)
     missing = [place for place in planned.missing(store) if place not in lost]
-    work = _work(planned, missing) if measure else {}
+    alone = planned.states_alone(store)
+    work = _work(planned, missing, alone) if measure else {}
     return Cost(
         trainings=planned.replicates(missing),
         reused=planned.replicates(list(planned.tasks))
         - planned.replicates(missing)
         - planned.replicates(lost),
         failed=planned.replicates(lost),
-        steps=planned.steps(missing),
-        seconds=START_SECONDS + _makespan(planned, work, max(workers, 1)) if work else None,
+        steps=planned.steps(missing) + sum(round(task.weight) for task in alone),
+        seconds=START_SECONDS + _makespan(planned.order(store), work, max(workers, 1)) if work else None,
         bytes=_bytes(planned, missing),
         workers=workers,
         work=work,
     )
 
 
-def _makespan(planned: "Plan", work: Mapping[str, float], workers: int) -> float:
+def _makespan(order: Mapping[str, Sequence[str]], work: Mapping[str, float], workers: int) -> float:
     """Seconds until the last of the trainings is done, in the order in which they wait for one another."""
     from winticket.report.forecast import makespan  # with the report comes matplotlib, which takes its time
 
-    tasks = {task.key: task for task in planned.tasks.values()}
-    needs = {key: [need.key for need in stored_needs(tasks[key])] for key in work}
-    return makespan(work, needs, workers=workers)
+    return makespan(work, {key: order[key] for key in work}, workers=workers)
 
 
-def _work(planned: "Plan", missing: list["Place"]) -> dict[str, float]:
+def _work(planned: "Plan", missing: list["Place"], alone: Sequence[Task]) -> dict[str, float]:
     """Seconds that each missing training will take by itself, by key; none where noise does not suit the model."""
     try:
         speed = _speed(planned)
@@ -87,6 +86,8 @@ def _work(planned: "Plan", missing: list["Place"]) -> dict[str, float]:
         task = planned.tasks[at]
         steps = task.weight / _promised(planned, density)
         work[task.key] = steps * speed.step_seconds(density) + speed.start + TASK_SECONDS
+    for task in alone:  # a dense training, up to the last of the states
+        work[task.key] = task.weight * speed.step_seconds(1.0) + speed.start + TASK_SECONDS
     return work
 
 

@@ -44,7 +44,7 @@ def load_source(path: str | os.PathLike[str], *, trust: Sequence[str] = ()) -> t
             f"{file} is not a result document of this version ({error}); give the result.json of a finished run"
         ) from error
     store, keys = found.store, set(found.keys)
-    if {t.key for t in plan(experiment).tasks.values()} != keys:
+    if set(plan(experiment).keys()) != keys:
         warnings.warn(
             f"{file} was made by another version, or its data or model have changed since: its tickets are found anew",
             RuntimeWarning,

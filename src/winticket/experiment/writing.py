@@ -65,7 +65,7 @@ def write(planned: Plan, store: Store, folder: Path, outcomes: Outcomes, *, bega
         "saved_ticket": _saved(judged, ticket) if ticket else None,
         "curves": str(folder / CURVES),
         "environment": environments[0] if environments else {},
-        "keys": sorted(t.key for t in planned.tasks.values()),
+        "keys": sorted(planned.keys()),
         "computed": len(outcomes.computed),
         "reused": len(outcomes.reused),
     }

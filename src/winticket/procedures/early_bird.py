@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from winticket.allocate import Allocate, units
 from winticket.criteria import Criterion, l1_units
 from winticket.run import step
-from winticket.stages import Density, Found, Setup, dense_ticket, emerged, looks, trained
+from winticket.stages import Density, Found, Setup, at_steps, dense_ticket, emerged, looks, trained
 
 
 def early_bird(
@@ -24,14 +24,7 @@ def early_bird(
     compete; units of every layer here.
     """
     dense = step(dense_ticket, setup, tuple(replicates))
-    path = trained(
-        setup,
-        dense,
-        arm="dense",
-        level=0,
-        first=replicates[0],
-        count=len(replicates),
-        save=looks(setup),
-    )
+    path = trained(setup, dense, arm="dense", level=0, first=replicates[0], count=len(replicates))
+    path = at_steps(setup, dense, path, looks(setup))
     for density in densities:
         yield Found(step(emerged, setup, path, density=density, criterion=criterion, allocate=allocate))

@@ -7,7 +7,17 @@ from winticket.criteria import Criterion, magnitude
 from winticket.pairing import usual
 from winticket.rewind import Rewind, to_init
 from winticket.run import step
-from winticket.stages import Density, Found, Setup, dense_ticket, prune, retraining, trained
+from winticket.stages import (
+    Density,
+    Found,
+    Setup,
+    at_steps,
+    dense_ticket,
+    prune,
+    retraining,
+    saved_for,
+    trained,
+)
 
 
 def imp(
@@ -27,11 +37,10 @@ def imp(
     ticket = step(dense_ticket, setup, tuple(replicates))
     for level, density in enumerate(densities):
         arm = "ticket" if level else "dense"
-        save = (rewind_step,) if rewind_step and not level else ()
         by = retraining(setup, rewind) if level else setup
-        path = trained(
-            by, ticket, arm=arm, level=level, first=replicates[0], count=len(replicates), save=save
-        )
+        path = trained(by, ticket, arm=arm, level=level, first=replicates[0], count=len(replicates))
+        if not level:
+            path = at_steps(setup, ticket, path, saved_for(rewind, rewind_step))
         options = {
             "density": density,
             "criterion": criterion,

@@ -7,7 +7,7 @@ from winticket.criteria import Criterion, magnitude
 from winticket.pairing import usual
 from winticket.rewind import Rewind, to_init
 from winticket.run import step
-from winticket.stages import Density, Found, Setup, dense_ticket, prune, trained
+from winticket.stages import Density, Found, Setup, at_steps, dense_ticket, prune, saved_for, trained
 
 
 def one_shot(
@@ -25,8 +25,8 @@ def one_shot(
     `rewind_step` is the step that `rewind` goes back to, where it takes one.
     """
     dense = step(dense_ticket, setup, tuple(replicates))
-    save = (rewind_step,) if rewind_step else ()
-    path = trained(setup, dense, arm="dense", level=0, first=replicates[0], count=len(replicates), save=save)
+    path = trained(setup, dense, arm="dense", level=0, first=replicates[0], count=len(replicates))
+    path = at_steps(setup, dense, path, saved_for(rewind, rewind_step))
     for density in densities:
         options = {
             "density": density,

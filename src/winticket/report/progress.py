@@ -71,6 +71,7 @@ class Watch:
     ) -> None:
         self.console = console or a_console(stderr=True)
         self.weights = {training.key: training.weight for training in trainings} | dict(weights or {})
+        self.known = {training.key for training in trainings}
         self.levels = {training.key: int(training.label.get("level", 0)) for training in trainings}
         self.densities, self.estimate = densities, seconds
         self.needs, self.workers = dict(needs or {}), max(workers, 1)
@@ -111,6 +112,8 @@ class Watch:
 
     def __call__(self, event: Happening) -> None:
         key = event.task.key
+        if key not in self.known:  # states that a training hands over on its way are no work of their own
+            return
         self.elsewhere.pop(key, None)
         if event.kind == "elsewhere":
             self._left_to(event.text or "another command", key)

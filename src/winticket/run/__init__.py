@@ -6,8 +6,8 @@ from .layout import Failure, Problem, Removed, Row
 from .local import run
 from .schedule import Event, Outcomes
 from .store import Store
-from .task import Task, key, step, stored_needs, task, walk
-from .work import Checkpoint, Report
+from .task import Task, key, part_of, step, stored_needs, task, walk, whole_of
+from .work import Checkpoint, Parts, Report
 
 __all__ = [
     "Checkpoint",
@@ -18,6 +18,7 @@ __all__ = [
     "Json",
     "Missing",
     "Outcomes",
+    "Parts",
     "Problem",
     "Removed",
     "Report",
@@ -29,10 +30,12 @@ __all__ = [
     "TaskFailed",
     "Unavailable",
     "key",
+    "part_of",
     "resolve",
     "run",
     "step",
     "stored_needs",
     "task",
     "walk",
+    "whole_of",
 ]

@@ -50,7 +50,7 @@ class _Run:
                 if chosen is None:
                     break
                 plan.tell(Event("started", chosen, worker=worker))
-                self.crew.give(worker, pack(chosen))
+                self.crew.give(worker, pack(chosen, parts=plan.parts.get(chosen.key, ())))
             if plan.running:
                 self.crew.listen(self.hear, _TICK)
             elif plan.elsewhere:

@@ -22,6 +22,8 @@ PLACES: Mapping[str, str] = {
     "control_ticket": "stages.controlling:control_ticket",
     "neighbour_ticket": "stages.controlling:neighbour_ticket",
     "train_stack": "stages.training:train_stack",
+    "states": "stages.training:states",
+    "with_states": "stages.training:with_states",
     "emerged": "stages.settling:emerged",
     "sparse_start": "stages.changing:sparse_start",
     "last_mask": "stages.changing:last_mask",

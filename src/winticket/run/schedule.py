@@ -9,7 +9,7 @@ from typing import Any, Literal
 from .errors import StoreError, TaskFailed
 from .keys import Ref
 from .store import Store
-from .task import Task, pack, stored_edges, walk
+from .task import Task, pack, stored_edges, walk, whole_of
 from .work import evaluate
 
 
@@ -103,6 +103,11 @@ class Schedule:
             self.open[key] = len(before)
             for need in before:
                 self.after[need.key].append(self.todo[key])
+        self.parts: dict[str, list[Task]] = {}
+        for planned in self.todo.values():
+            whole = whole_of(planned)
+            if whole is not None and whole.key in self.todo:
+                self.parts.setdefault(whole.key, []).append(planned)
         self.path = self._longest_paths()
         self.place = {key: i for i, key in enumerate(self.todo)}
         self.ready = [key for key, count in self.open.items() if count == 0]

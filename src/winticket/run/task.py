@@ -9,11 +9,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from .keys import Json, Ref, canonical, canonical_text, identity, name_of, rebuild, resolve
 
-SUPPLIED = frozenset({"checkpoint", "report"})  # parameters that the worker fills in; never options
+F = TypeVar("F", bound=Callable[..., object])
+SUPPLIED = frozenset({"checkpoint", "report", "parts"})  # parameters that the worker fills in; never options
 _SCHEME = 2  # raise it only to make every key new
 
 
@@ -60,6 +61,28 @@ class Node(NamedTuple):
     stored: bool
     label: dict[str, Json]
     weight: float
+    parts: tuple[Node, ...] = ()  # other tasks' values that this one can give on its way, and that are wanted
+
+
+def part_of(number: int) -> Callable[[F], F]:
+    """Marks a stage whose value the task among its inputs at that number can give on its way.
+
+    Such a value is a task of its own: if that other task is computed in the same run, it is asked for it through its
+    parameter `parts`, and no key of its changes; otherwise the marked stage computes it alone.
+    """
+
+    def mark(fn: F) -> F:
+        fn.__dict__["part_of"] = number
+        return fn
+
+    return mark
+
+
+def whole_of(planned: Task) -> Task | None:
+    """The task on whose way this one's value comes about; None if it is no part of another."""
+    number = getattr(resolve(planned.fn), "part_of", None)
+    whole = planned.inputs[number] if number is not None else None
+    return whole if isinstance(whole, Task) else None
 
 
 def task(
@@ -272,20 +295,19 @@ def _within(planned: Task, *, whole: bool) -> list[Task]:
     return list(done.values())
 
 
-def pack(planned: Task, *, whole: bool = False) -> tuple[Node, ...]:
-    """The task as flat nodes, inputs first and itself last: with the steps it needs, or the whole graph."""
-    return tuple(
-        Node(
-            t.fn,
-            tuple(rebuild(value, _as_ref) for value in t.inputs),
-            dict(t.options),
-            t.key,
-            t.stored,
-            dict(t.label),
-            t.weight,
-        )
-        for t in _within(planned, whole=whole)
-    )
+def pack(planned: Task, *, whole: bool = False, parts: Iterable[Task] = ()) -> tuple[Node, ...]:
+    """The task as flat nodes, inputs first and itself last: with the steps it needs, or the whole graph.
+
+    `parts` are the tasks whose values are wanted from it on its way.
+    """
+    nodes = [_node(t) for t in _within(planned, whole=whole)]
+    wanted = tuple(_node(part)._replace(inputs=()) for part in parts)
+    return (*nodes[:-1], nodes[-1]._replace(parts=wanted))
+
+
+def _node(t: Task) -> Node:
+    inputs = tuple(rebuild(value, _as_ref) for value in t.inputs)
+    return Node(t.fn, inputs, dict(t.options), t.key, t.stored, dict(t.label), t.weight)
 
 
 def unpack(nodes: tuple[Node, ...]) -> Task:

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -111,6 +111,23 @@ class _Encoded:
     data: bytes
 
 
+class Parts:
+    """Given to functions with a parameter `parts`: what else is wanted of them, and where it goes."""
+
+    def __init__(self, wanted: Sequence[Node]) -> None:
+        self._wanted = wanted
+        self.kept: list[tuple[Node, object]] = []
+
+    @property
+    def wanted(self) -> list[Mapping[str, Any]]:
+        """The options of each task whose value is wanted."""
+        return [node.options for node in self._wanted]
+
+    def keep(self, number: int, value: object) -> None:
+        """The value of the task at that place in `wanted`; those never kept are computed by themselves."""
+        self.kept.append((self._wanted[number], value))
+
+
 class Memory:
     """The values a worker met last, so that a chain of tasks on it does not read what it just wrote."""
 
@@ -162,7 +179,7 @@ class Desk:
         return value
 
     def supplies(self, node: Node) -> dict[str, object]:
-        """The checkpoint and report that the function has parameters for."""
+        """The checkpoint, report and parts that the function has parameters for."""
         asked = (
             SUPPLIED & inspect.signature(cast("Callable[..., object]", resolve(node.fn))).parameters.keys()
         )
@@ -172,9 +189,8 @@ class Desk:
             else None
         )
         report = Report(node.key, self.say, self.stopping, checkpoint)
-        return {
-            name: value for name, value in (("checkpoint", checkpoint), ("report", report)) if name in asked
-        }
+        given = {"checkpoint": checkpoint, "report": report, "parts": Parts(node.parts)}
+        return {name: value for name, value in given.items() if name in asked}
 
 
 def attempt(nodes: Sequence[Node], desk: Desk) -> Message:
@@ -186,9 +202,16 @@ def attempt(nodes: Sequence[Node], desk: Desk) -> Message:
         for each in nodes:
             resolve(each.fn)  # here, since a module that a worker cannot import is no failure of the task
         try:
+            supplied = desk.supplies(node)
             with _own_random_state(node.key):
-                value = evaluate(nodes, desk.fetch, desk.supplies(node))
-            data = codec.encode(value, about(node, time.perf_counter() - started))
+                value = evaluate(nodes, desk.fetch, supplied)
+            seconds = time.perf_counter() - started
+            data = codec.encode(value, about(node, seconds))
+            parts = supplied.get("parts")
+            beside = [
+                (part.key, codec.encode(other, about(part, 0.0)))
+                for part, other in (parts.kept if isinstance(parts, Parts) else ())
+            ]
             # Remembered as it was written, and not as it went in: strides and types are then everybody's.
             desk.memory.add(node.key, _Encoded(data), len(data))
         except (Exception, SystemExit) as error:
@@ -198,6 +221,9 @@ def attempt(nodes: Sequence[Node], desk: Desk) -> Message:
             desk.store.put_failure(node.key, text, about(node, seconds))
             desk.store.forget(node.key, "partial")
             return Message("failed", node.key, text=text, seconds=seconds)
+        # Before the result itself, or another command could begin to compute them.
+        for key, other in beside:
+            desk.store.put_encoded(key, other)
         desk.store.put_encoded(node.key, data)
         desk.store.forget(node.key, "partial")
         return Message("finished", node.key, seconds=time.perf_counter() - started)

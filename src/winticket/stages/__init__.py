@@ -21,13 +21,24 @@ from winticket.stages.pruning import (
     prune,
     prune_untrained,
     retraining,
+    saved_for,
     scored,
     takes_step,
 )
 from winticket.stages.settling import distance, emerged, looks
 from winticket.stages.setup import Setup, model_source, require_unedited
 from winticket.stages.tickets import Density, Found, dense_ticket, prunable, spared, whole_mask
-from winticket.stages.training import Examples, device, examples, no_curve, train_stack, trained
+from winticket.stages.training import (
+    Examples,
+    at_steps,
+    device,
+    examples,
+    no_curve,
+    states,
+    train_stack,
+    trained,
+    with_states,
+)
 from winticket.stages.trial import trial
 
 __all__ = [
@@ -36,6 +47,7 @@ __all__ = [
     "Examples",
     "Found",
     "Setup",
+    "at_steps",
     "carried",
     "control_ticket",
     "dense_ticket",
@@ -58,9 +70,11 @@ __all__ = [
     "prune_untrained",
     "require_unedited",
     "retraining",
+    "saved_for",
     "scored",
     "spared",
     "sparse_start",
+    "states",
     "takes_step",
     "train_mask",
     "train_regrowing",
@@ -70,4 +84,5 @@ __all__ = [
     "trial",
     "whole_mask",
     "widened",
+    "with_states",
 ]

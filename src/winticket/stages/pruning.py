@@ -12,7 +12,7 @@ from winticket.criteria import Criterion, Evidence
 from winticket.criteria.applied import careful, mask_of
 from winticket.criteria.evidence import DATA, NETWORK, Batch, needed, rounds_at_init
 from winticket.criteria.evidence import REVISION as EVIDENCE
-from winticket.rewind import Rewind, fine_tune
+from winticket.rewind import Rewind, fine_tune, learning_rate
 from winticket.schedules import geometric_at
 from winticket.stages.setup import Setup
 from winticket.stages.tickets import Density
@@ -44,6 +44,11 @@ def prune(
 def takes_step(rewind: Rewind) -> bool:
     """Whether a rewind goes to a step that it is told."""
     return "step" in signature(rewind).parameters
+
+
+def saved_for(rewind: Rewind, step: int) -> tuple[int, ...]:
+    """The steps of the first training whose states a rewind needs."""
+    return (step,) if step and rewind not in (learning_rate, fine_tune) else ()
 
 
 def retraining(setup: Setup, rewind: Rewind) -> Setup:

@@ -1,15 +1,15 @@
 """Training a stack of tickets: the expensive stage, whose results are stored."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from winticket import data
-from winticket.run import Json, Task, task
+from winticket.run import Json, Parts, Task, part_of, step, task
 from winticket.stages.setup import Setup
-from winticket.ticket import Curve, Failed, Ticket, Trajectory
+from winticket.ticket import Curve, Failed, State, Ticket, Trajectory
 from winticket.train import Changes, Learning, train
 
 REVISION = 1
@@ -24,12 +24,69 @@ def train_stack(
     setup: Setup,
     stack: Sequence[Ticket | Failed],
     *,
-    save: Sequence[int] = (),
+    parts: Parts | None = None,
     checkpoint: Any = None,
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[Trajectory | Failed, ...]:
-    """Train a stack of tickets by the setup's recipe, on a GPU where there is one."""
-    return train_tickets(setup, stack, save=save, checkpoint=checkpoint, report=report)
+    """Train a stack of tickets by the setup's recipe, on a GPU where there is one.
+
+    The trajectories hold the last state. States on the way are results of their own (`states`), which this training
+    hands over if they are wanted in the same run; what is kept of it is no part of its key.
+    """
+    wanted = [tuple(options["steps"]) for options in parts.wanted] if parts else []
+    save = tuple(sorted({step for steps in wanted for step in steps}))
+    runs = train_tickets(setup, stack, save=save, checkpoint=checkpoint, report=report)
+    for number, steps in enumerate(wanted):
+        found = _at(runs, steps)
+        if parts and found is not None:
+            parts.keep(number, found)
+    return tuple(_ended(run) for run in runs)
+
+
+@part_of(2)
+def states(
+    setup: Setup,
+    stack: Sequence[Ticket | Failed],
+    runs: Sequence[Trajectory | Failed],
+    *,
+    steps: tuple[int, ...],
+    checkpoint: Any = None,
+    report: Callable[[int, int], None] | None = None,
+) -> tuple[dict[int, State] | Failed, ...]:
+    """The states of a stack's training after some of its steps, by step, with the optimiser's.
+
+    `runs` are that training's results. If it did not hand the states over, it is repeated up to the last of `steps`.
+    """
+    alive = [run if isinstance(run, Failed) else ticket for ticket, run in zip(stack, runs, strict=True)]
+    again = train_tickets(setup, alive, save=steps, until=max(steps), checkpoint=checkpoint, report=report)
+    found = _at(again, steps)
+    if found is None:
+        raise AssertionError(f"a training up to step {max(steps)} has no state of some of {steps}")
+    return found
+
+
+def with_states(run: Trajectory, saved: Mapping[int, State]) -> Trajectory:
+    """A trajectory together with states on its way."""
+    return replace(run, saved={**saved, **run.saved})
+
+
+def _at(
+    runs: Sequence[Trajectory | Failed], steps: Sequence[int]
+) -> tuple[dict[int, State] | Failed, ...] | None:
+    """Each replicate's states after those steps; None if one is not there, as after a stop before it was wanted."""
+    if any(isinstance(run, Trajectory) and not run.saved.keys() >= set(steps) for run in runs):
+        return None
+    return tuple(
+        run if isinstance(run, Failed) else {step: run.saved[step] for step in steps} for run in runs
+    )
+
+
+def _ended(run: Trajectory | Failed) -> Trajectory | Failed:
+    """With the last state alone, from which nothing goes on."""
+    if isinstance(run, Failed):
+        return run
+    last = max(run.saved)
+    return replace(run, saved={last: replace(run.saved[last], optimizer={})})
 
 
 def train_tickets(
@@ -37,6 +94,7 @@ def train_tickets(
     stack: Sequence[Ticket | Failed],
     *,
     save: Sequence[int] = (),
+    until: int | None = None,
     changes: Changes | None = None,
     learning: Learning | None = None,
     checkpoint: Any = None,
@@ -52,6 +110,7 @@ def train_tickets(
         stack,
         setup.recipe,
         save=save,
+        until=until,
         device=device(),
         engine=setup.engine,
         changes=changes,
@@ -101,17 +160,23 @@ def trained(
     first: int,
     count: int,
     cost: float = 1.0,
-    save: tuple[int, ...] = (),
     how: Callable[..., Any] = train_stack,
     **options: Any,
 ) -> Task:
     """The task that trains a stack of `count` replicates from number `first`, labelled for people.
 
-    States at the steps in `save` are kept. `cost` is what a step takes in units of the dense network's; with the number
-    of steps it makes the task's weight. `how` is the stage that trains, with its options.
+    `cost` is what a step takes in units of the dense network's; with the number of steps it makes the task's weight.
+    `how` is the stage that trains, with its options.
     """
     label: dict[str, Json] = {"arm": arm, "level": level, "first": first, "count": count}
     weight = cost * setup.recipe.steps * count
-    if how is train_stack:
-        options = {"save": save}
     return task(how, setup, stack, label=label, weight=weight, **options)
+
+
+def at_steps(setup: Setup, stack: Task, path: Task, steps: tuple[int, ...]) -> Task:
+    """The training `path` of a stack together with its states after `steps`, which are a result of their own."""
+    if not steps:
+        return path
+    label: dict[str, Json] = {**path.label, "states": list(steps)}
+    weight = path.weight * max(steps) / setup.recipe.steps
+    return step(with_states, path, task(states, setup, stack, path, steps=steps, label=label, weight=weight))

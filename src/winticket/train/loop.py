@@ -40,6 +40,7 @@ def train(
     recipe: Recipe,
     *,
     save: Sequence[int] = (),
+    until: int | None = None,
     device: str | torch.device = "cpu",
     engine: Engine = "auto",
     own: bool = False,
@@ -53,7 +54,8 @@ def train(
     `module` gives the computation; weights and buffers come from the tickets, which agree in shapes and in start
     step. A pruned weight is exactly 0 before the first step and after every one. A ticket whose start has optimiser
     state goes on with it, else the optimiser starts afresh. States are saved at the steps in `save`, with the
-    optimiser's, and at the end, without (nothing goes on from there). A replicate whose loss stops being finite
+    optimiser's, and at the end, without (nothing goes on from there). With `until`, training stops
+    after that step. A replicate whose loss stops being finite
     becomes a `Failed` and leaves the others' numbers alone; a `Failed` that comes in goes out as it is.
 
     `data` are shared by the replicates, or, with `own`, each has its own under a leading dimension for the stack. Where
@@ -79,10 +81,11 @@ def train(
     # A failed replicate's place is held by another's weights: whose noise and whose sums are whose does not move.
     alive = [t if isinstance(t, Ticket) else replace(living, seeds=t.seeds) for t in stack]
     start = common_start(alive, module, recipe)
-    if any(not start < s <= recipe.steps for s in save):
-        raise ValueError(
-            f"save asks for steps {list(save)}, but training runs from {start} to {recipe.steps}"
-        )
+    end = recipe.steps if until is None else until
+    if until is not None and not start < end <= recipe.steps:
+        raise ValueError(f"until is step {until}, but training runs from {start} to {recipe.steps}")
+    if any(not start < s <= end for s in save):
+        raise ValueError(f"save asks for steps {list(save)}, but training runs from {start} to {end}")
     check_precision(recipe.precision, torch.device(device), engine)
     if save and (changes or learning):
         raise ValueError("states are saved on the way only where the mask is one and the same")
@@ -100,7 +103,7 @@ def train(
         matrix_products("float32"),
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
     ):
-        run = _advance(run, data, feed, tuple(save), checkpoint=checkpoint, report=report)
+        run = _advance(run, data, feed, tuple(save), end=end, checkpoint=checkpoint, report=report)
         results = _finish(run, alive, data)
     return tuple(t if isinstance(t, Failed) else result for t, result in zip(stack, results, strict=True))
 
@@ -111,19 +114,22 @@ def _advance(
     feed: Feed,
     save: tuple[int, ...],
     *,
+    end: int,
     checkpoint: Checkpoint | None,
     report: Callable[[int, int], None] | None,
 ) -> Run:
-    """Train `run` to the end of the recipe, a stretch at a time: to the next grid point, save, change or pause."""
+    """Train `run` to step `end`, a stretch at a time: to the next grid point, save, change or pause."""
     start, steps, changes = run.start, run.recipe.steps, run.asked.changes
     grid, regular = run.recipe.grid(start), set(run.recipe.regular(start))
     changing = set(changes.steps(start, steps)) if changes else set()
     operations = _operations(run)
     if not run.curves.rows:
         _measure(run, data)
-    for stop in sorted({*grid, *save, *changing, *range(start, steps, PAUSE)}):
+    for stop in sorted({end, *grid, *save, *changing, *range(start, steps, PAUSE)}):
         if stop <= run.step:
             continue
+        if stop > end:
+            break
         before = run.step
         _stretch(run, feed, stop, report)
         run.step = stop

@@ -6,7 +6,20 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "winticket"
-PUBLIC = {"allocate", "controls", "criteria", "interop", "judge", "models", "rewind", "schedules"}
+PUBLIC = {
+    *(
+        "allocate",
+        "controls",
+        "criteria",
+        "integrations",
+        "interop",
+        "judge",
+        "models",
+        "rewind",
+        "schedules",
+    ),
+    "units",
+}
 STAGES = {
     "ticket",
     "units",

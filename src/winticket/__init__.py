@@ -34,7 +34,18 @@ from winticket.version import __version__  # noqa: E402
 
 TYPE_CHECKING = False  # not typing's own, for the same reason
 if TYPE_CHECKING:
-    from winticket import allocate, controls, criteria, interop, judge, models, rewind, schedules
+    from winticket import (
+        allocate,
+        controls,
+        criteria,
+        integrations,
+        interop,
+        judge,
+        models,
+        rewind,
+        schedules,
+        units,
+    )
     from winticket.experiment import Experiment, Result, find
     from winticket.levels import Levels
     from winticket.loops import edge_popup, gradual, prune, rigl, set_, supermask
@@ -55,6 +66,7 @@ __all__ = [
     "edge_popup",
     "find",
     "gradual",
+    "integrations",
     "interop",
     "judge",
     "masked",
@@ -65,6 +77,7 @@ __all__ = [
     "schedules",
     "set_",
     "supermask",
+    "units",
 ]
 
 _HOMES = {
@@ -83,7 +96,18 @@ _HOMES = {
     "Recipe": "train",
     "masked": "train",
 }
-_ROOMS = {"allocate", "controls", "criteria", "interop", "judge", "models", "rewind", "schedules"}
+_ROOMS = {
+    "allocate",
+    "controls",
+    "criteria",
+    "integrations",
+    "interop",
+    "judge",
+    "models",
+    "rewind",
+    "schedules",
+    "units",
+}
 
 
 def __getattr__(name: str) -> object:
@@ -95,3 +119,8 @@ def __getattr__(name: str) -> object:
     if name in _ROOMS:
         return import_module(f"winticket.{name}")
     return getattr(import_module(f"winticket.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    # What users type: neither the imports above nor the modules that happen to be loaded.
+    return list(__all__)

@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PINNED = dict(
+    line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+)
 GENERATE = ["-m", "typer", "winticket.cli", "utils", "docs", "--name", "winticket"]
 TITLED = ["--title", "The winticket command"]
 
@@ -19,7 +23,10 @@ def generated(file: Path, **environment: str) -> str:
     return file.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("terminal", [{"COLUMNS": "40", "TERM": "dumb"}, {"COLUMNS": "250", "FORCE_COLOR": "1"}])
+@pytest.mark.skipif(version("typer") != PINNED["typer"], reason="each typer words the page in its own way")
+@pytest.mark.parametrize(
+    "terminal", [{"COLUMNS": "40", "TERM": "dumb"}, {"COLUMNS": "250", "FORCE_COLOR": "1"}]
+)
 def test_the_page_is_current_whatever_the_terminal(terminal: dict[str, str], tmp_path: Path) -> None:
     page = (ROOT / "docs" / "command.md").read_text(encoding="utf-8")
     same = generated(tmp_path / "command.md", **terminal) == page

@@ -133,9 +133,6 @@ def test_an_emptied_layer_is_told() -> None:
     assert caught[0].filename == __file__
 
 
-Refusal = tuple[float, dict[str, Any], str]
-
-
 @pytest.mark.parametrize(
     ("density", "how", "words"),
     [

@@ -27,8 +27,6 @@ from winticket.train.precision import Precision
 from winticket.trouble import of_the_machine
 
 Tensors = Mapping[str, Tensor]
-Gradients = Callable[[Tensors, Tensors, Tensor, Tensor], tuple[dict[str, Tensor], Tensor]]
-"""(weights [S, ...], buffers [S, ...], x [S, B, ...], y [S, B] or [S, B, T]) -> gradients [S, ...], losses [S]"""
 Scores = Callable[[Tensors, Tensors, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(weights [S, ...], buffers [S, ...], x [N, ...], y [N] or [N, T]) -> summed losses [S], correct answers [S]"""
 

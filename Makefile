@@ -6,7 +6,7 @@ READY := .venv/.ready
 MODULES := $(shell mkdir -p build; find src -name '*.py' | sort > build/.modules.new; \
   cmp -s build/.modules.new build/.modules || cp build/.modules.new build/.modules; echo build/.modules)
 
-.PHONY: help ticket test lint types unit evidence bench chaos sanitize docs clean
+.PHONY: help ticket test lint types unit evidence bench chaos sanitize oldest docs clean
 
 help:
 	@echo "make ticket    find a winning ticket on scikit-learn's digits; ticket, figures and report in runs/digits"
@@ -15,8 +15,9 @@ help:
 	@echo "make bench     speed against plain PyTorch, as ratios in one run"
 	@echo "make chaos     kills, damaged files, faults and commands side by side; counts in docs/reliability.md"
 	@echo "make sanitize  the sparse kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make oldest    the tests with the oldest dependencies that pyproject.toml allows, in .venv-oldest"
 	@echo "make docs      write docs/command.md anew"
-	@echo "make clean     remove .venv and caches; runs/ stays"
+	@echo "make clean     remove .venv, .venv-oldest and caches; runs/ stays"
 
 $(READY): pyproject.toml constraints.txt CMakeLists.txt $(MODULES) $(wildcard src/winticket/sparse/kernels/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "winticket needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Say which to use: make PYTHON=python3.12 ...")'
@@ -63,8 +64,18 @@ sanitize: $(READY)
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libubsan.so)" \
 	  $(BIN)/python tests/sparse/sanitized.py build/sanitize tests/sparse/test_products.py tests/sparse/test_windows.py
 
+# Built against the oldest nanobind too, hence without isolation. Old releases warn of what newer ones of their own
+# dependencies deprecate, which is not ours to mend.
+oldest:
+	$(PYTHON) -m venv --clear .venv-oldest
+	mkdir -p build && $(PYTHON) tools/oldest.py > build/oldest.txt
+	.venv-oldest/bin/pip install --quiet --disable-pip-version-check --constraint build/oldest.txt scikit-build-core nanobind
+	.venv-oldest/bin/pip install --quiet --disable-pip-version-check --constraint build/oldest.txt --no-build-isolation \
+	  --config-settings build-dir=build/oldest --editable '.[dev]'
+	.venv-oldest/bin/pytest -n 2 -m "not evidence" -W ignore::DeprecationWarning
+
 docs: $(READY)
 	$(BIN)/typer winticket.cli utils docs --name winticket --title "The winticket command" --output docs/command.md
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .pytest_cache .mypy_cache .ruff_cache .hypothesis

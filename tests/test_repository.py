@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from packaging.version import Version
+from tools import oldest
 
 import winticket
 
@@ -40,3 +42,22 @@ def test_hooks_run_what_make_runs() -> None:
     (others,) = [r["hooks"] for r in repositories if r["repo"] != "local"]
     assert {hook["id"] for hook in others} == {"end-of-file-fixer", "trailing-whitespace"}
     assert "pre_commit" in PINNED
+
+
+def canonical(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def test_the_oldest_versions_are_those_behind_the_bounds() -> None:
+    assert oldest.lowest(["torch>=2.6", "py-cpuinfo >= 9.0.1", "stubs", "winticket[extra]"]) == {
+        "torch": "2.6",
+        "py-cpuinfo": "9.0.1",
+    }
+
+
+def test_every_dependency_has_a_lowest_version_and_its_pin_is_no_lower() -> None:
+    assert set(oldest.lowest(PROJECT["dependencies"])) == {d.split(">=")[0] for d in PROJECT["dependencies"]}
+    pins = {canonical(name): version for name, version in PINNED.items()}
+    for name, bound in oldest.lowest(oldest.direct()).items():
+        if name != "nanobind":  # of the build
+            assert Version(pins[canonical(name)]) >= Version(bound), name

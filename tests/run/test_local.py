@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from run import jobs
 from winticket.run import (
     Event,
     Interrupted,
@@ -25,8 +26,6 @@ from winticket.run import (
     task,
 )
 from winticket.run.crew import Pool
-
-from . import jobs
 
 EXECUTORS = pytest.mark.parametrize("workers", [0, 1, 2], ids=["inline", "local-1", "local-2"])
 

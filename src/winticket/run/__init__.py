@@ -1,13 +1,13 @@
 """Plan, keep and compute: tasks named by what they compute, a store of results by those names, executors."""
 
-from .errors import Damaged, Interrupted, Missing, RunError, StoreError, TaskFailed, Unavailable
-from .keys import Json, resolve
-from .layout import Failure, Problem, Removed, Row
-from .local import run
-from .schedule import Event, Outcomes
-from .store import Store
-from .task import Task, key, part_of, step, stored_needs, task, walk, whole_of
-from .work import Checkpoint, Parts, Report
+from winticket.run.errors import Damaged, Interrupted, Missing, RunError, StoreError, TaskFailed, Unavailable
+from winticket.run.keys import Json, resolve
+from winticket.run.layout import Failure, Problem, Removed, Row
+from winticket.run.local import run
+from winticket.run.schedule import Event, Outcomes
+from winticket.run.store import Store
+from winticket.run.task import Task, key, part_of, step, stored_needs, task, walk, whole_of
+from winticket.run.work import Checkpoint, Parts, Report
 
 __all__ = [
     "Checkpoint",

@@ -24,11 +24,10 @@ from pathlib import Path
 import msgspec
 
 from winticket.outside import Unreadable, read_json
-
-from .errors import StoreError
-from .files import Entry, alive, host
-from .layout import CLAIMS
-from .shelf import Shelf
+from winticket.run.errors import StoreError
+from winticket.run.files import Entry, alive, host
+from winticket.run.layout import CLAIMS
+from winticket.run.shelf import Shelf
 
 EXPIRY = 30.0  # seconds without a renewal after which a claim is anybody's
 _RENEWALS = 6  # in that time

@@ -29,10 +29,9 @@ from torch import Tensor
 from winticket.outside import Unreadable, read_json
 from winticket.outside import header_size as whole_header
 from winticket.outside import read_header as file_header
-
-from .errors import Damaged, StoreError
-from .keys import Json, canonical_text
-from .names import RECORDS, is_winticket, place, stored_name
+from winticket.run.errors import Damaged, StoreError
+from winticket.run.keys import Json, canonical_text
+from winticket.run.names import RECORDS, is_winticket, place, stored_name
 
 FORMAT = 1
 _HEADER = "winticket"  # the one entry of the file's metadata

@@ -19,11 +19,10 @@ from types import FrameType, ModuleType
 from typing import Any, Protocol
 
 from winticket.importing import Known, know, known
-
-from .errors import RunError
-from .store import Store
-from .task import Node
-from .work import Desk, Message, attempt
+from winticket.run.errors import RunError
+from winticket.run.store import Store
+from winticket.run.task import Node
+from winticket.run.work import Desk, Message, attempt
 
 Hear = Callable[[int, Message], None]  # worker's number, message
 _START_TRIES = 3

@@ -16,9 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from winticket.run.errors import StoreError
 from winticket.text import hide
-
-from .errors import StoreError
 
 TEMPORARY = "tmp"
 _STALE_SECONDS = 24 * 3600.0

@@ -14,8 +14,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from winticket.importing import import_named
-
-from .names import is_winticket, place, stored_name
+from winticket.run.names import is_winticket, place, stored_name
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 

@@ -13,9 +13,8 @@ from typing import Any, Literal, cast
 import msgspec
 
 from winticket.outside import Unreadable
-
-from .files import Entry, is_temporary
-from .keys import Json, canonical_text
+from winticket.run.files import Entry, is_temporary
+from winticket.run.keys import Json, canonical_text
 
 FORMAT = 3
 MARKER = "winticket-store.json"

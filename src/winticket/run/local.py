@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from .claims import Claims
-from .crew import Crew, Inline, Pool
-from .errors import Interrupted, RunError, StoreError
-from .schedule import Event, Outcomes, Schedule
-from .store import Store
-from .task import Task, pack
-from .work import Message
+from winticket.run.claims import Claims
+from winticket.run.crew import Crew, Inline, Pool
+from winticket.run.errors import Interrupted, RunError, StoreError
+from winticket.run.schedule import Event, Outcomes, Schedule
+from winticket.run.store import Store
+from winticket.run.task import Task, pack
+from winticket.run.work import Message
 
 _TICK = 0.2  # seconds between looks at a request to stop
 _LOOK = 0.5  # seconds between looks at what other commands are computing

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .errors import StoreError, TaskFailed
-from .keys import Ref
-from .store import Store
-from .task import Task, pack, stored_edges, walk, whole_of
-from .work import evaluate
+from winticket.run.errors import StoreError, TaskFailed
+from winticket.run.keys import Ref
+from winticket.run.store import Store
+from winticket.run.task import Task, pack, stored_edges, walk, whole_of
+from winticket.run.work import evaluate
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,11 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from winticket.outside import Unreadable, converted, read_json
-from winticket.text import cleaned, hide, visible, without_secrets
-
-from . import codec
-from .errors import Damaged, Missing, StoreError
-from .files import TEMPORARY, Entry, Files, place, temporary_name
-from .keys import Json
-from .layout import (
+from winticket.run import codec
+from winticket.run.errors import Damaged, Missing, StoreError
+from winticket.run.files import TEMPORARY, Entry, Files, place, temporary_name
+from winticket.run.keys import Json
+from winticket.run.layout import (
     CLAIMS,
     FOLDERS,
     FORMAT,
@@ -44,6 +42,7 @@ from .layout import (
     is_store_file,
     name_of,
 )
+from winticket.text import cleaned, hide, visible, without_secrets
 
 T = TypeVar("T")
 

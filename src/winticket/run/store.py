@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import Any
 
-from . import codec
-from .claims import claims_of
-from .errors import StoreError
-from .files import TEMPORARY, Entry, abandoned
-from .layout import (
+from winticket.run import codec
+from winticket.run.claims import claims_of
+from winticket.run.errors import StoreError
+from winticket.run.files import TEMPORARY, Entry, abandoned
+from winticket.run.layout import (
     CLAIMS,
     FOLDERS,
     LOOKS,
@@ -22,7 +22,7 @@ from .layout import (
     name_of,
     row_of,
 )
-from .shelf import Shelf, said_of
+from winticket.run.shelf import Shelf, said_of
 
 
 class Store(Shelf):

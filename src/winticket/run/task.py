@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from .keys import Json, Ref, canonical, canonical_text, identity, name_of, rebuild, resolve
+from winticket.run.keys import Json, Ref, canonical, canonical_text, identity, name_of, rebuild, resolve
 
 F = TypeVar("F", bound=Callable[..., object])
 SUPPLIED = frozenset({"checkpoint", "report", "parts"})  # parameters that the worker fills in; never options

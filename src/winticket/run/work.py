@@ -17,13 +17,12 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any, Literal, cast
 
+from winticket.run import codec
+from winticket.run.errors import RunError, StoreError, Unavailable
+from winticket.run.keys import Json, Ref, rebuild, resolve
+from winticket.run.store import Store
+from winticket.run.task import SUPPLIED, Node
 from winticket.trouble import of_the_machine, short_of_memory, where
-
-from . import codec
-from .errors import RunError, StoreError, Unavailable
-from .keys import Json, Ref, rebuild, resolve
-from .store import Store
-from .task import SUPPLIED, Node
 
 _THROTTLE = 0.2  # seconds between two progress messages
 _PATIENCE = 1.5  # seconds that a stopping task gets to reach its next checkpoint

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from experiment.conftest import SMALL, Search, numbers
 from winticket.experiment import Experiment, Result, cost, plan
 from winticket.run import Store
+
+from .conftest import SMALL, Search, numbers
 
 
 def arms(result: Result) -> dict[tuple[float, str], Any]:

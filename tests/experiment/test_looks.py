@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from experiment.conftest import SMALL, Search, numbers
 from winticket.experiment import Experiment, plan, transferred
 from winticket.experiment.judging import look_at, paths_of, question_of
 from winticket.run import Store, StoreError
 from winticket.run.keys import Json
+
+from .conftest import SMALL, Search, numbers
 
 FIVE = {"replicates": 5, "stack": 5, "levels": 1, "gate": False}
 

@@ -16,7 +16,6 @@ from PIL import Image
 from torch import nn
 
 import winticket
-from experiment.conftest import SMALL, Search
 from winticket import models, report
 from winticket.data import find_source
 from winticket.experiment import Experiment, Result, cost, plan, running
@@ -31,6 +30,8 @@ from winticket.stages import train_stack
 from winticket.ticket import Curve, Failed, Seeds, Ticket, Trajectory, output_units
 from winticket.train import Recipe
 from winticket.train import engine as engine_room
+
+from .conftest import SMALL, Search
 
 MODEL = """
 import torch

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from experiment.conftest import Search
 from winticket.experiment import paces
 from winticket.judge import FRACTIONS
 from winticket.ticket import Curve
+
+from .conftest import Search
 
 GRID = (0, 1, 2, 4, 8, 10)
 

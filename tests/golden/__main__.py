@@ -2,7 +2,7 @@
 
 import sys
 
-from golden.made import FILE, made, read, write
+from .made import FILE, made, read, write
 
 before = read() if FILE.exists() else {}
 now = made()

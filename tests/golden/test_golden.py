@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from golden.made import made, read, revisions
+from .made import made, read, revisions
 
 # Sums over a few hundred products in another order, through 24 steps: 1e-5 was the most that two instruction sets
 # differed by. A training that does anything else differs in the second digit.

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from procedures.test_searches import NETWORKS
 from winticket import rewind, schedules
 from winticket.experiment import Experiment, offered, plan
 from winticket.experiment.runs import trajectory
 from winticket.run import Store, run
 from winticket.ticket import Trajectory, same_bits
+
+from .test_searches import NETWORKS
 
 MLP, CONVOLUTIONAL, ATTENTION = NETWORKS
 STEPS, K = 6, 2

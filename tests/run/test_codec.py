@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from run import jobs
 from winticket.run import Damaged, StoreError
 from winticket.run.codec import decode, encode, read_header, verify
+
+from . import jobs
 
 DTYPES = [
     *("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64", "complex128"),

@@ -21,8 +21,9 @@ from typing import Any
 import pytest
 import torch
 
-from run import jobs
 from winticket.run import Event, Interrupted, Store, Task, run, task
+
+from . import jobs
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="looks for left-over processes in /proc")
 HERE = Path(__file__).parent

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from run import jobs
 from winticket.run import (
     Event,
     Interrupted,
@@ -26,6 +25,8 @@ from winticket.run import (
     task,
 )
 from winticket.run.crew import Pool
+
+from . import jobs
 
 EXECUTORS = pytest.mark.parametrize("workers", [0, 1, 2], ids=["inline", "local-1", "local-2"])
 

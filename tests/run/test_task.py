@@ -15,10 +15,11 @@ from typing import Any, cast
 import pytest
 import torch
 
-from run import jobs
 from winticket.run import Task, key, names, resolve, step, stored_needs, task, walk
 from winticket.run.keys import identity, name_of
 from winticket.run.task import pack
+
+from . import jobs
 
 
 @pytest.fixture

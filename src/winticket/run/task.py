@@ -14,7 +14,9 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 from winticket.run.keys import Json, Ref, canonical, canonical_text, identity, name_of, rebuild, resolve
 
 F = TypeVar("F", bound=Callable[..., object])
-SUPPLIED = frozenset({"checkpoint", "report", "parts"})  # parameters that the worker fills in; never options
+SUPPLIED = frozenset(
+    {"checkpoint", "report", "on_the_way"}
+)  # parameters that the worker fills in; never options
 _SCHEME = 2  # raise it only to make every key new
 
 
@@ -68,7 +70,7 @@ def part_of(number: int) -> Callable[[F], F]:
     """Marks a stage whose value the task among its inputs at that number can give on its way.
 
     Such a value is a task of its own: if that other task is computed in the same run, it is asked for it through its
-    parameter `parts`, and no key of its changes; otherwise the marked stage computes it alone.
+    parameter `on_the_way`, and no key of its changes; otherwise the marked stage computes it alone.
     """
 
     def mark(fn: F) -> F:
@@ -186,9 +188,9 @@ def _bind(
         signature = inspect.signature(call)
     except ValueError:
         raise TypeError(f"{path} does not tell its parameters; wrap it in a function that does") from None
-    if not stored and SUPPLIED & signature.parameters.keys():
+    if not stored and (takes := SUPPLIED & signature.parameters.keys()):
         raise TypeError(
-            f"{path} takes {' and '.join(sorted(SUPPLIED))}, so it is no cheap step; plan it with task()"
+            f"{path} takes {' and '.join(sorted(takes))}, so it is no cheap step; plan it with task()"
         )
     parameters = [p for p in signature.parameters.values() if p.name not in SUPPLIED]
     try:

@@ -111,7 +111,7 @@ class _Encoded:
 
 
 class Parts:
-    """Given to functions with a parameter `parts`: what else is wanted of them, and where it goes."""
+    """Given to functions with a parameter `on_the_way`: what else is wanted of them, and where it goes."""
 
     def __init__(self, wanted: Sequence[Node]) -> None:
         self._wanted = wanted
@@ -178,7 +178,7 @@ class Desk:
         return value
 
     def supplies(self, node: Node) -> dict[str, object]:
-        """The checkpoint, report and parts that the function has parameters for."""
+        """The checkpoint, the report and the parts on the way that the function has parameters for."""
         asked = (
             SUPPLIED & inspect.signature(cast("Callable[..., object]", resolve(node.fn))).parameters.keys()
         )
@@ -188,7 +188,7 @@ class Desk:
             else None
         )
         report = Report(node.key, self.say, self.stopping, checkpoint)
-        given = {"checkpoint": checkpoint, "report": report, "parts": Parts(node.parts)}
+        given = {"checkpoint": checkpoint, "report": report, "on_the_way": Parts(node.parts)}
         return {name: value for name, value in given.items() if name in asked}
 
 
@@ -206,7 +206,7 @@ def attempt(nodes: Sequence[Node], desk: Desk) -> Message:
                 value = evaluate(nodes, desk.fetch, supplied)
             seconds = time.perf_counter() - started
             data = codec.encode(value, about(node, seconds))
-            parts = supplied.get("parts")
+            parts = supplied.get("on_the_way")
             beside = [
                 (part.key, codec.encode(other, about(part, 0.0)))
                 for part, other in (parts.kept if isinstance(parts, Parts) else ())

@@ -24,7 +24,7 @@ def train_stack(
     setup: Setup,
     stack: Sequence[Ticket | Failed],
     *,
-    parts: Parts | None = None,
+    on_the_way: Parts | None = None,
     checkpoint: Any = None,
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[Trajectory | Failed, ...]:
@@ -33,13 +33,13 @@ def train_stack(
     The trajectories hold the last state. States on the way are results of their own (`states`), which this training
     hands over if they are wanted in the same run; what is kept of it is no part of its key.
     """
-    wanted = [tuple(options["steps"]) for options in parts.wanted] if parts else []
+    wanted = [tuple(options["steps"]) for options in on_the_way.wanted] if on_the_way else []
     save = tuple(sorted({step for steps in wanted for step in steps}))
     runs = train_tickets(setup, stack, save=save, checkpoint=checkpoint, report=report)
     for number, steps in enumerate(wanted):
         found = _at(runs, steps)
-        if parts and found is not None:
-            parts.keep(number, found)
+        if on_the_way and found is not None:
+            on_the_way.keep(number, found)
     return tuple(_ended(run) for run in runs)
 
 

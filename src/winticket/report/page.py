@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from winticket.report.advice import advise
+from winticket.report.advice import TITLE, advise, introduction
 from winticket.report.elements import definitions, plain_table, section, table
 from winticket.report.figures import figures
 from winticket.report.ink import DARK, LIGHT
@@ -106,7 +106,7 @@ def _verdict(document: Document) -> str:
         f"<h1>{escape(headline(document))}</h1>",
         *(
             f"<p>{escape(line)}</p>"
-            for line in (reason(document), pace_sentence(document), not_won_at(document))
+            for line in (reason(document), pace_sentence(document), *not_won_at(document))
             if line
         ),
     ]
@@ -231,9 +231,10 @@ def _levels(document: Document) -> str:
         sure.append(is_in(level["density"], won))
     head = ["density", *(f"{arm_name(arm)} %" for arm in shown), *(_CHECKS[name] for name in checks), "time"]
     caption = (
-        f"Dense network: {_accuracy(dense, 'accuracy')} %. Test accuracy after all training steps, mean ± "
-        "half a 95 % interval over replicates. Shaded rows: verified winning tickets. Yes: shown; no: the opposite is "
-        f"shown; open: neither. Time: how soon the ticket reaches {goal(document)}, against the dense network."
+        f"Dense network: {_accuracy(dense, 'accuracy')} %. Test accuracy after the last training step: mean ± half a "
+        "95 % interval over replicates, or the interval itself where it is not symmetric. Shaded rows: winning "
+        "tickets. Yes: shown; no: the opposite is shown; open: neither. Time: whether the ticket reaches "
+        f"{goal(document)} sooner or later than the dense network (–: not judged)."
     )
     return section("Every density", table(head, rows, caption=caption, sure=sure))
 
@@ -297,7 +298,8 @@ def _advice(document: Document) -> str:
     tips = advise(document)
     if not tips:
         return ""
-    return section("What to try next", "<ol>" + "".join(f"<li>{escape(tip)}</li>" for tip in tips) + "</ol>")
+    listed = "<ol>" + "".join(f"<li>{escape(tip)}</li>" for tip in tips) + "</ol>"
+    return section(TITLE, f"<p>{escape(introduction(document))}</p>", listed)
 
 
 def _decided(document: Document) -> str:

@@ -497,7 +497,7 @@ def test_failed_trainings_are_exit_status_one_with_a_document(
         assert answer.status == 1
         assert "Nothing to train; 2 trainings are reused from the store; 12 failed before" in answer.told()
         assert "failed: ticket at 80.0 %" in answer.told()
-        assert "3 failed, 3 skipped, needing one that failed" in answer.told()
+        assert "6 failed, 6 skipped, needing one that failed" in answer.told()
     assert shell(*words, "--retry-failed").status == 0
     assert shell(*words, "--quiet").status == 0
 

@@ -79,7 +79,7 @@ def test_a_check_is_yes_no_or_open(digits: Document) -> None:
         ["no"] * 3,
         ["open"] * 3,
     ]
-    key = "yes shown, comparing replicate by replicate; no: the opposite is shown; open: neither."
+    key = "yes shown by a test paired by replicate; no: the opposite is shown; open: neither."
     assert key in " ".join(shown(digits).split())
 
 

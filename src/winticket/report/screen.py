@@ -288,9 +288,7 @@ def _key(document: Document, *, width: int) -> list[tuple[str, str]]:
         among += " if it is not symmetric" if _ends_fit(document, width) else ""
     signs = [("* won" if claimed(document) else "won", _rule(document, roomy=width >= ROOMY))]
     signs.append(("±", f"95 % interval of the mean{among}. Accuracies are on test data after the last step."))
-    signs.append(
-        ("yes", "shown, comparing replicate by replicate; no: the opposite is shown; open: neither.")
-    )
+    signs.append(("yes", "shown by a test paired by replicate; no: the opposite is shown; open: neither."))
     if any(arm.get("failed") for arm in entries):
         signs.append(("!", "a replicate failed."))
     return [*signs, ("early stop", _about_early_stops(document)), _time(document)]
@@ -300,7 +298,7 @@ def _rule(document: Document, *, roomy: bool) -> str:
     """When a density is won, in one line."""
     margin, alpha = said(document, "margin_pp"), said(document, "alpha")
     within = "the margin" if margin is None else f"the margin of {margin:g} pp (percentage points)"
-    matches, beats = ("matches dense", "beats") if roomy else ("= dense", ">")
+    matches, beats = ("matches dense", "beats") if roomy else ("matches dense (=)", "beats (>)")
     level = "" if alpha is None else f" ({100 * alpha:g} % error level over all densities together)"
     return f"{matches} within {within} and {beats} both controls{level}."
 

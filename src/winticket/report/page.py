@@ -124,7 +124,7 @@ def _facts(document: Document) -> str:
         ("replicates", _known(document, "replicates")),
         (
             "densities",
-            f"{len(found)}: {density_percent(found[0])} to {density_percent(found[-1])} of the weights kept"
+            f"{len(found)}: {' to '.join(dict.fromkeys(map(density_percent, (found[0], found[-1]))))} of the weights kept"
             if found
             else None,
         ),
@@ -234,7 +234,7 @@ def _levels(document: Document) -> str:
         f"Dense network: {_accuracy(dense, 'accuracy')} %. Test accuracy after the last training step: mean ± half a "
         "95 % interval over replicates, or the interval itself where it is not symmetric. Shaded rows: winning "
         "tickets. Yes: shown; no: the opposite is shown; open: neither. Time: whether the ticket reaches "
-        f"{goal(document)} sooner or later than the dense network (–: not judged)."
+        f"{goal(document)} sooner or later than that network does (–: not judged)."
     )
     return section("Every density", table(head, rows, caption=caption, sure=sure))
 

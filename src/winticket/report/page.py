@@ -118,13 +118,14 @@ def _verdict(document: Document) -> str:
 def _facts(document: Document) -> str:
     dense, won = dense_arm(document), claimed(document)
     found = [level["density"] for level in pruned_levels(document)]
+    ends = dict.fromkeys(map(density_percent, (*found[:1], *found[-1:])))
     facts: list[tuple[str, str | None]] = [
         ("smallest verified ticket", density_percent(min(won)) + " of the weights" if won else "none"),
         ("dense test accuracy", None if dense is None else _accuracy(dense, "accuracy") + " %"),
         ("replicates", _known(document, "replicates")),
         (
             "densities",
-            f"{len(found)}: {' to '.join(dict.fromkeys(map(density_percent, (found[0], found[-1]))))} of the weights kept"
+            f"{len(found)}: {' to '.join(ends)} of the weights kept"
             if found
             else None,
         ),

@@ -125,9 +125,7 @@ def _facts(document: Document) -> str:
         ("replicates", _known(document, "replicates")),
         (
             "densities",
-            f"{len(found)}: {' to '.join(ends)} of the weights kept"
-            if found
-            else None,
+            f"{len(found)}: {' to '.join(ends)} of the weights kept" if found else None,
         ),
         ("data", _known(document, "data")),
         ("model", _known(document, "model")),

@@ -443,8 +443,9 @@ def test_json_is_one_document_and_nothing_else(here: Path, shell: Shell) -> None
         "test": 450,
     }
     assert Path(document["ticket"]).exists()
-    assert "14 trainings (2 levels, 2 replicates)" in answer.told()
-    assert "of 7 stack trainings" in answer.told()
+    assert "14 trainings (2 levels, 2 replicates), in batches of up to 2, 280 steps" in answer.told()
+    assert "The verdict will be inconclusive: 2 replicates cannot decide" in answer.told()
+    assert "of 14 trainings" in answer.told()
 
 
 def test_plan_says_what_find_would_do_and_writes_nothing(here: Path, shell: Shell) -> None:
@@ -468,12 +469,12 @@ def test_plan_says_what_find_would_do_and_writes_nothing(here: Path, shell: Shel
     assert answer.status == 0
     assert "pruned: 1,580 weights" in answer.out
     assert "not: fc1.bias, fc2.bias, fc3.bias" in answer.out
-    assert "14 trainings (2 levels, 2 replicates), 280 steps, about" in answer.out
+    assert "14 trainings (2 levels, 2 replicates), in batches of up to 2, 280 steps, about" in answer.out
     assert "KiB of disk" in answer.out
     assert listing(here) == before
     shell("find", "digits", *QUICK, "--quiet")
     answer = shell("plan", "digits", *QUICK)
-    assert "Nothing to train; 14 more are in the store already" in answer.out
+    assert "Nothing to train; 14 trainings are reused from the store" in answer.out
 
 
 def test_failed_trainings_are_exit_status_one_with_a_document(
@@ -494,9 +495,9 @@ def test_failed_trainings_are_exit_status_one_with_a_document(
         # Asked again, it knows; and it tries again where it is told to.
         answer = shell(*words)
         assert answer.status == 1
-        assert "Nothing to train; 2 more are in the store already; 12 failed before" in answer.told()
+        assert "Nothing to train; 2 trainings are reused from the store; 12 failed before" in answer.told()
         assert "failed: ticket at 80.0 %" in answer.told()
-        assert "3 failed, 3 skipped, needing one that failed" in answer.told()
+        assert "6 failed, 6 skipped, needing one that failed" in answer.told()
     assert shell(*words, "--retry-failed").status == 0
     assert shell(*words, "--quiet").status == 0
 

@@ -66,7 +66,7 @@ def test_won_where_both_families_of_tests_claim() -> None:
     assert verdict.replicates_needed is None
     assert verdict.reason.startswith("Won: with 10.0 % of its weights the ticket matches the dense network (")
     assert (
-        "(-0.10 pp, could be as low as -0.33; limit -0.5)" in verdict.reason
+        "(-0.10 pp, could be as low as -0.33; margin 0.5 pp)" in verdict.reason
     )  # sd .3064/√10 · t(.9775; 9) = .2254
     assert "It also wins at 40.0 %, 20.0 %." in verdict.reason
 
@@ -298,10 +298,13 @@ def test_disagreement_between_the_tests_is_flagged() -> None:
     check = verdict.levels[0].accuracy
     assert check is not None
     assert (check.passed, check.disagreement()) == (False, ("trimmed mean",))
-    assert any(
-        w.startswith("At 20.0 % the comparison with the dense network does not pass by the t test")
-        for w in verdict.notes
+    begins = (
+        "At 20.0 % the t test, which decides, does not show that the ticket matches the dense network (p = "
     )
+    (note,) = (w for w in verdict.notes if w.startswith(begins))
+    assert "; the trimmed-mean test does (p " in note
+    assert "the sign-flip test does not (p = " in note
+    assert note.endswith("Each p has to be at most 0.0225 to show it.")
     assert any("cannot reach the level 0.0225 with 5" in w for w in judge([level(0.2, n=5)]).notes)
 
 
@@ -370,9 +373,14 @@ def test_gate() -> None:
     assert "trained enough for a margin of 0.5 pp" in enough.sentence
     short = gate(DENSE, tuple(x + 0.015 for x in DENSE))
     assert short.enough is False
-    assert "train longer" in short.sentence
+    assert "Train longer" in short.sentence
     assert gate(DENSE, tuple(x + 0.004 for x in reversed(DENSE))).enough is None
-    assert gate(DENSE[:4], DENSE[:4]).enough is None
+    assert (
+        "That does not show that the gain is below" in gate(DENSE, [x + 0.004 for x in DENSE[::-1]]).sentence
+    )
+    few = gate(DENSE[:4], DENSE[:4])
+    assert few.enough is None
+    assert "Fewer than 5 replicates cannot show that the gain is below the margin of 0.5 pp" in few.sentence
     assert gate((None, *DENSE[1:]), DENSE).enough is None
     assert gate(DENSE, (None,) * 10).gain is None
     for one in (enough, short):

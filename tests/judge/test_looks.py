@@ -6,7 +6,7 @@ import pytest
 
 from winticket.judge import Level, Look, judge
 from winticket.judge.coarse import accuracy_step
-from winticket.judge.collapse import unseen_rate
+from winticket.judge.collapse import collapse_limit, unseen_rate
 from winticket.judge.looks import share, spending
 
 
@@ -108,7 +108,15 @@ def test_a_collapsed_replicate_is_named() -> None:
     assert any(note.startswith(named) for note in verdict.notes)
     won = judge([runs])
     assert won.collapsed == ()
-    assert "cannot exclude a collapse in up to 26 % of them" in won.reason
+    # The median less four margins of .5 pp, which are more here than eight deviations.
+    assert won.collapse_limit is not None
+    limit = f"0 of 10 replicates collapsed (test accuracy below {100 * won.collapse_limit:.1f} %); with 10"
+    assert limit in won.reason
+    assert "the true rate of collapses could still be up to 26 % (95 % confidence)." in won.reason
+    assert collapse_limit((0.97, 0.98, 0.98, 0.98, None), margin=0.005) == pytest.approx(0.98 - 4 * 0.005)
+    # Median absolute deviation .01: 8 · 1.4826 · .01 = .1186.
+    assert collapse_limit((0.97, 0.97, 0.98, 0.99, 0.99), margin=0.005) == pytest.approx(0.98 - 0.118608)
+    assert collapse_limit((0.97, 0.98, 0.98, None), margin=0.005) is None
     # A random mask that collapsed at a claimed density made the win look larger: it bears on the claim.
     random = [*runs.accuracy["random"]]
     random[0] = 0.85
@@ -132,7 +140,7 @@ def test_no_ticket_collapsed_is_not_said_of_those_that_failed() -> None:
     one = Level(0.1, {**runs.accuracy, "ticket": (None, *runs.accuracy["ticket"][1:]), "reinit": (0.1,) * 10})
     verdict = judge([Level(0.1, {**one.accuracy, "random": (0.1,) * 10})], margin_pp=60)
     assert verdict.outcome == "won"
-    assert "No ticket collapsed" not in verdict.reason
+    assert "replicates collapsed" not in verdict.reason
     assert any("1 ticket" in warning for warning in verdict.warnings)
 
 

@@ -133,9 +133,22 @@ def test_train_longer_when_losing_tickets_were_still_learning(quiet: Document) -
     level["arms"]["ticket"]["early_stop_step"] = 700.0
     assert train_tickets_longer(quiet) is None, "it had stopped learning"
     level["arms"]["ticket"]["early_stop_step"] = 760.0
-    assert "at 9.0 % of the weights the ticket's validation loss was lowest only at step 760" in (
-        train_tickets_longer(quiet) or ""
-    )
+    found = train_tickets_longer(quiet)
+    assert found is not None
+    assert found.startswith("For a smaller ticket, train longer (--steps 1600): at 9.0 % of the weights")
+    assert "(lowest at step 760 of 800 on average)" in found
+    assert (train_tickets_longer(undecided(quiet)) or "").startswith("Train longer (--steps 1600)")
+
+
+@pytest.mark.parametrize("lacks", ["a class", "ten points"])
+def test_more_steps_are_no_remedy_for_a_ticket_that_lacks_weights(quiet: Document, lacks: str) -> None:
+    level = quiet["levels"][-1]
+    level["arms"]["ticket"]["early_stop_step"] = 790.0
+    lose(level, quiet["levels"][0]["arms"]["dense"], by=10.1 if lacks == "ten points" else 0.9)
+    if lacks == "a class":
+        assert train_tickets_longer(quiet) is not None
+        level["emptied"] = {"ticket": ["fc3.weight (output units 0, 2)"]}
+    assert train_tickets_longer(quiet) is None
 
 
 def test_a_ticket_that_falls_at_once_needs_another_start(digits: Document) -> None:
@@ -202,16 +215,41 @@ def test_a_check_that_only_did_not_pass_is_not_a_fall(digits: Document) -> None:
 def test_one_shot_should_iterate(digits: Document) -> None:
     assert iterate(digits) is None
     digits["experiment"]["method"] = "one-shot"
-    assert "--method imp" in (iterate(digits) or "")
+    assert "(--method imp in place of --method one-shot)" in (iterate(digits) or "")
     assert prune_more_slowly(digits) is None
+    # One level at the density asked for would be one-shot pruning again; .8^16 = .028.
+    digits["experiment"]["density"] = [0.031]
+    digits["levels"][-1]["density"] = 0.031
+    options = "(--method imp --final-density 0.031 --levels 16 in place of --method one-shot and --density)"
+    assert options in (iterate(digits) or "")
+    Experiment.of("digits", method="imp", final_density=0.031, levels=16)  # it can be asked for
 
 
 def test_prune_more_slowly_reaches_the_same_density(digits: Document) -> None:
     # .8^16 = .9^33.9: 34 levels of 10 % end where 16 levels of 20 % do.
     found = prune_more_slowly(digits)
     assert found is not None
-    assert "(--rate 0.1 --output-rate 0.05 --levels 34, which ends at the same density)" in found
-    assert "To go below 9.0 % of the weights" in found
+    assert (
+        "(--rate 0.1 --output-rate 0.05 --levels 34, which also ends at about 3.1 %, in smaller steps)"
+        in found
+    )
+    assert found.startswith("For a ticket smaller than 9.0 % of the weights, prune more slowly")
+
+
+def test_down_to_where_a_ticket_matches_and_where_its_mean_does(digits: Document) -> None:
+    """The mean keeps up beyond the last level that is shown to match, and is not called a match."""
+    dense = digits["levels"][0]["arms"]["dense"]
+    for level in digits["levels"][12:]:
+        level["checks"]["accuracy"] |= {"passed": False, "refuted": False}
+        level["arms"]["ticket"]["accuracies"] = [value - 0.002 for value in dense["accuracies"]]
+    lose(digits["levels"][16], dense, by=0.56)
+    words = "mean stays within 0.5 pp of dense down to 3.9 %, but a match is shown only down to 9.0 %."
+    assert words in (prune_more_slowly(digits) or "")
+    for level in digits["levels"][1:]:
+        level["checks"]["accuracy"]["passed"] = False
+        level["arms"]["ticket"]["accuracies"] = level["arms"]["ticket"]["accuracies"][:]
+    lose(digits["levels"][16], dense, by=0.56)
+    assert "down to 3.9 %, but the ticket falls 0.56 pp behind at 3.1 %." in (prune_more_slowly(digits) or "")
 
 
 def test_emptied_layers(quiet: Document) -> None:
@@ -221,8 +259,35 @@ def test_emptied_layers(quiet: Document) -> None:
     quiet["levels"][9]["emptied"] = {"ticket": ["output"]}
     found = spare_emptied_layers(quiet)
     assert found is not None
-    assert "lost every weight of output" in found
-    assert "--output-rate 0.05" in found
+    assert "no weights left in output, and a network with an emptied layer cannot learn" in found
+    assert found.startswith(
+        "Stop at fewer levels (--levels 8), or prune the output layer more slowly (--output-rate 0.05)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"density": [0.139]}, "Keep more weights (--density 0.28 or more)"),
+        ({"final_density": 0.031}, "Keep more weights (--final-density 0.17)"),
+        ({}, "Stop at fewer levels (--levels 8)"),
+    ],
+)
+def test_densities_above_an_emptied_layer_as_they_are_asked_for(
+    quiet: Document, asked: Document, words: str
+) -> None:
+    quiet["experiment"] |= asked
+    quiet["levels"][9]["emptied"] = {"ticket": ["output"]}
+    assert (spare_emptied_layers(quiet) or "").startswith(words)
+
+
+def test_classes_without_weights_are_counted(quiet: Document) -> None:
+    quiet["levels"][9]["emptied"] = {"ticket": ["fc3.weight (output units 0, 2, 7)"]}
+    assert "no weights left in fc3.weight (output units 0, 2, 7), so" in (spare_emptied_layers(quiet) or "")
+    quiet["data"] = {"classes": 10}
+    quiet["levels"][9]["emptied_outputs"] = {"ticket": [[0, 2], [], [7], None]}
+    words = "1 to 2 of the 10 output units have no weights left (in 2 of 4 replicates), so those classes get the same"
+    assert words in (spare_emptied_layers(quiet) or "")
 
 
 def test_look_at_sparser_levels_when_controls_do_as_well(build: Callable[..., Document]) -> None:
@@ -230,7 +295,7 @@ def test_look_at_sparser_levels_when_controls_do_as_well(build: Callable[..., Do
     assert document["levels"][-1]["checks"]["beats_reinit"]["passed"] is False
     found = look_sparser(document)
     assert found is not None
-    assert "--levels 5: down to 51.6 % the ticket matches the dense network" in found
+    assert "(--levels 5): down to 51.6 % the ticket matches the dense network" in found
     document["levels"][-1]["checks"]["accuracy"]["passed"] = False
     assert look_sparser(document) is None
 
@@ -336,7 +401,7 @@ def test_only_options_that_the_command_has(build: Callable[..., Document], comma
 def test_a_transfer_can_carry_what_was_found_and_no_more(build: Callable[..., Document]) -> None:
     document = undecided(build(levels=3))
     document["experiment"] |= {"carried": [1, 2, 3], "source": {"levels": 5}}
-    assert "--density 0.26 beside the others: down to 51.6 %" in (look_sparser(document) or "")
+    assert "(--density 0.26 added to the others): down to 51.6 %" in (look_sparser(document) or "")
     document["experiment"]["source"]["levels"] = 3
     assert look_sparser(document) is None
     document["levels"][3]["emptied"] = {"ticket": ["fc1"]}
@@ -364,7 +429,7 @@ def test_a_network_that_did_not_learn_comes_first(digits: Document) -> None:
 
 def test_fewer_replicates_of_a_new_experiment(digits: Document) -> None:
     document = undecided(digits, replicates_needed=25, replicates_fresh=18)
-    assert "In a new experiment (another --seed) 18 would do." in (more_replicates(document) or "")
+    assert "In a new experiment (--seed 1) 18 would do." in (more_replicates(document) or "")
     document["verdict"]["replicates_fresh"] = 25
     assert "new experiment" not in (more_replicates(document) or "")
 

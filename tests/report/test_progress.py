@@ -68,10 +68,10 @@ def test_what_is_reused_is_taken_out_of_the_whole(clock: Clock) -> None:
         clock.now += 12
         watch(Event("progress", Training("c"), step=10, steps=20))
         # A quarter of what is left took 12 s.
-        assert text.getvalue() == "25 %, 0 of 2 stack trainings, 2 reused, about 36 s left\n"
+        assert text.getvalue() == "25 %, 0 of 10 trainings, 10 reused, about 36 s left\n"
         for key in "cd":
             watch(Event("finished", Training(key)))
-    assert text.getvalue().splitlines()[-1] == "100 %, 2 of 2 stack trainings, 2 reused"
+    assert text.getvalue().splitlines()[-1] == "100 %, 10 of 10 trainings, 10 reused"
 
 
 def test_the_estimate_speaks_before_there_is_a_speed(clock: Clock) -> None:
@@ -106,9 +106,7 @@ def test_a_failure_is_told_with_its_last_line_as_it_is(clock: Clock) -> None:
     )
     assert second.endswith("OSError: gone")
     # What is skipped, or failed before, takes no time; what failed now did.
-    assert last.startswith(
-        "50 %, 0 of 2 stack trainings, 2 failed, 1 skipped, needing one that failed, about"
-    )
+    assert last.startswith("50 %, 0 of 10 trainings, 10 failed, 5 skipped, needing one that failed, about")
 
 
 def test_a_training_whose_process_died_starts_again_from_nothing(clock: Clock) -> None:
@@ -134,7 +132,7 @@ def test_a_training_that_another_run_finished_meanwhile(clock: Clock) -> None:
         watch(Event("reused", Training("a")))
         assert watch.rows == {}
         watch(Event("finished", Training("b")))
-        assert watch._line() == "100 %, 1 of 1 stack trainings, 1 reused"
+        assert watch._line() == "100 %, 5 of 5 trainings, 5 reused"
 
 
 def test_a_terminal_shows_what_is_in_hand(clock: Clock) -> None:
@@ -146,7 +144,7 @@ def test_a_terminal_shows_what_is_in_hand(clock: Clock) -> None:
         shown = text.getvalue()
     assert "re-initialised at 80.0 % (level 1 of 1), replicate 6" in shown
     assert "300 / 800 steps" in shown
-    assert "9 %, 0 of 4 stack trainings" in shown
+    assert "9 %, 0 of 20 trainings" in shown
     assert text.getvalue().endswith("\x1b[?25h") or "\x1b[?25h" in text.getvalue()  # the cursor is back
 
 
@@ -154,7 +152,7 @@ def test_nothing_to_do(clock: Clock) -> None:
     watch, text = watching(keys="")
     with watch:
         pass
-    assert text.getvalue() == "100 %, 0 of 0 stack trainings\n"
+    assert text.getvalue() == "100 %, 0 of 0 trainings\n"
 
 
 @dataclass
@@ -271,6 +269,6 @@ def test_another_command_on_the_store_is_told_once(clock: Clock) -> None:
     for key in "abab":
         watch(Event("elsewhere", Training(key), text="process 7"))
     assert text.getvalue().count("another command (process 7)") == 1
-    assert "2 done by another command just now" in watch._line()
+    assert "10 done by another command just now" in watch._line()
     watch(Event("reused", Training("a")))
-    assert "1 done by another command just now" in watch._line()
+    assert "5 done by another command just now" in watch._line()

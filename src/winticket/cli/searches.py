@@ -154,6 +154,8 @@ def carry_out(
         with to_stderr():
             price = ex.cost(planned, ready.store, workers=ready.workers, retry_failed=retry_failed)
         say(_price(price, planned))
+        if few := _too_few(planned):
+            say(few)
         tasks = [*planned.tasks.values(), *planned.states_alone(ready.store)]
         needs = planned.order(ready.store)
         with (
@@ -221,6 +223,8 @@ def preview(
     kept = ", ".join(map(density_percent, densities))
     out.print(f"weights kept by level: {kept}")
     out.print(_price(price, planned))
+    if few := _too_few(planned):
+        out.print(few)
 
 
 def _parameters(rows: "list[dict[str, Any]]") -> Table:
@@ -246,16 +250,39 @@ def _check_workers(workers: int | None) -> None:
 def _price(price: "Cost", planned: "Plan") -> str:
     from winticket.report.reading import duration
 
-    rest = f"; {price.reused} more are in the store already" if price.reused else ""
+    rest = ""
+    if price.reused:
+        more = "more are" if price.trainings else "trainings are"
+        rest = f"; {price.reused} {more} reused from the store"
     if price.failed:
         rest += f"; {price.failed} failed before, or need one that did: --retry-failed tries them again"
     if not price.trainings:
         return f"Nothing to train{rest}"
     processes = "1 process" if price.workers == 1 else f"{price.workers} processes"
     took = "" if price.seconds is None else f", about {duration(price.seconds)} on {processes}"
+    asked = planned.experiment
+    levels, replicates = _counted(len(planned.counts) - 1, "level"), _counted(asked.replicates, "replicate")
+    together = f", in batches of up to {size}" if (size := min(asked.stack, asked.replicates)) > 1 else ""
     return (
-        f"{price.trainings} trainings ({len(planned.counts) - 1} levels, {planned.experiment.replicates} replicates), "
-        f"{price.steps:,} steps{took}, {disk(price.bytes)} of disk{rest}"
+        f"{_counted(price.trainings, 'training')} ({levels}, {replicates}){together}, {price.steps:,} steps{took}, "
+        f"{disk(price.bytes)} of disk{rest}"
+    )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _too_few(planned: "Plan") -> str | None:
+    """What to know before the trainings: a verdict of so few replicates is inconclusive whatever they reach."""
+    from winticket.report.reading import FEWEST_REPLICATES
+
+    count = planned.experiment.replicates
+    if count >= FEWEST_REPLICATES:
+        return None
+    return (
+        f"The verdict will be inconclusive: {_counted(count, 'replicate')} cannot decide, whatever the numbers. "
+        f"Use --replicates {FEWEST_REPLICATES} or more for one that can."
     )
 
 

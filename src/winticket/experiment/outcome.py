@@ -58,6 +58,9 @@ def document(runs: Runs, verdict: "Verdict") -> dict[str, Any]:
                 "emptied": {
                     arm: gone for arm, entries in arms.items() if (gone := _emptied(entries, output))
                 },
+                "emptied_outputs": {
+                    arm: found for arm, entries in arms.items() if (found := _emptied_outputs(entries))
+                },
                 "effective_density": {
                     arm: count / plan.counts[0]
                     for arm, entries in arms.items()
@@ -246,6 +249,12 @@ def _emptied(entries: Sequence[Replicate], output: str | None) -> list[str]:
     classes = sorted({unit for r in there for unit in r.classes})
     layers = sorted({name for r in there for name in r.emptied})
     return [*layers, output_units(output, classes)] if output and classes else layers
+
+
+def _emptied_outputs(entries: Sequence[Replicate]) -> list[list[int] | None] | None:
+    """By replicate the output units that no weight goes into, None where it failed; None if there are none at all."""
+    units = [list(r.classes) if isinstance(r, Trained) else None for r in entries]
+    return units if any(units) else None
 
 
 def _model_density(plan: Plan, level: int) -> float:

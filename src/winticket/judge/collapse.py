@@ -50,14 +50,31 @@ def collapses(level: Level, *, margin: float) -> list[Collapse]:
     ]
 
 
+def collapse_limit(values: Sequence[float | None], *, margin: float) -> float | None:
+    """The accuracy under which a replicate of these counts as collapsed; None where fewer than four finished.
+
+    values: of one arm at one level, None = failed; fractions, as `margin` is.
+    """
+    found = _limit([value for value in values if value is not None], margin)
+    return None if found is None else found[0]
+
+
 def _outliers(values: Sequence[float], margin: float) -> list[tuple[int, float]]:
-    there = np.array([value for value in values if value >= 0])
-    if len(there) < 4:
+    found = _limit([value for value in values if value >= 0], margin)
+    if found is None:
         return []
+    limit, middle = found
+    return [(at, middle) for at, value in enumerate(values) if 0 <= value < limit]
+
+
+def _limit(finished: Sequence[float], margin: float) -> tuple[float, float] | None:
+    """(limit, median)."""
+    if len(finished) < 4:
+        return None
+    there = np.array(finished)
     middle = float(np.median(there))
     spread = _NORMAL_MAD * float(np.median(np.abs(there - middle)))
-    limit = middle - max(SPREADS * spread, MARGINS * margin)
-    return [(at, middle) for at, value in enumerate(values) if 0 <= value < limit]
+    return middle - max(SPREADS * spread, MARGINS * margin), middle
 
 
 def unseen_rate(replicates: int, *, confidence: float = 0.95) -> float:

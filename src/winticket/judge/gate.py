@@ -46,12 +46,19 @@ def gate(
     gains = finished(dense_doubled, dense)
     gain = float(np.mean(gains)) if gains else None
     ci = mean_interval(gains, level=1 - 2 * alpha, floor=step)
-    found = "" if gain is None else f" gains {points(gain)}" + ("" if ci is None else f" ({interval(ci)})")
+    between = "" if ci is None else f" ({100 - 200 * alpha:g} % interval {interval(ci)})"
+    found = "" if gain is None else f" gains {points(gain)}{between}"
     ending = {
-        True: f"trained enough for a margin of {margin_pp:g} pp",
-        False: f"not trained enough for a margin of {margin_pp:g} pp; train longer before judging tickets",
-        None: f"whether it is trained enough for a margin of {margin_pp:g} pp stays open with n = {n}",
+        True: f": trained enough for a margin of {margin_pp:g} pp",
+        False: f": not trained enough for a margin of {margin_pp:g} pp. Train longer before judging tickets",
+        None: f". That does not show that the gain is below the margin of {margin_pp:g} pp, so the dense network may "
+        "not be trained enough",
     }[enough]
+    if n < MIN_REPLICATES:
+        ending = (
+            f". Fewer than {MIN_REPLICATES} replicates cannot show that the gain is below the margin of "
+            f"{margin_pp:g} pp, that is, that the network was trained enough"
+        )
     return TrainedEnough(
         enough=enough,
         gain=gain,
@@ -61,7 +68,7 @@ def gate(
         margin_pp=margin_pp,
         alpha=alpha,
         p=p,
-        sentence=f"Doubling the dense network's budget{found or ' left no finished pair'}: {ending}.",
+        sentence=f"Doubling the dense network's training{found or ' left no finished pair'}{ending}.",
     )
 
 

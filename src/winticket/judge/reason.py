@@ -50,7 +50,7 @@ def _won(verdict: Verdict) -> list[str]:
     else:
         sentences = [
             f"Won: with {percent(best.density)} of its weights the ticket matches the dense network "
-            f"({_difference(best.accuracy)}; limit {_limit(verdict)}) and beats both controls: "
+            f"({_difference(best.accuracy)}; {_margin(verdict)}) and beats both controls: "
             f"{NAMES['reinit']} ({_difference(best.beats_reinit)}) and {NAMES['random']} "
             f"({_difference(best.beats_random)}).",
         ]
@@ -68,7 +68,7 @@ def _won_earlier(verdict: Verdict, best: LevelChecks) -> list[str]:
         f"Won: {look.replicates} replicates showed at an earlier look that the ticket with {percent(best.density)} of "
         "the weights matches the dense network and beats both controls; that claim stands.",
         f"The {verdict.replicates} of this look do not contradict it, nor show it again at this look's stricter "
-        f"level (against the dense network {_difference(best.accuracy)}; limit {_limit(verdict)}).",
+        f"level (against the dense network {_difference(best.accuracy)}; {_margin(verdict)}).",
     ]
 
 
@@ -79,10 +79,11 @@ def _unseen(verdict: Verdict, best: LevelChecks) -> list[str]:
     failed = 0 if best.accuracy is None else best.accuracy.failed["ticket"]
     if failed:
         return []  # which the warnings count
-    share = 100 * unseen_rate(verdict.replicates)
+    n, share, limit = verdict.replicates, 100 * unseen_rate(verdict.replicates), verdict.collapse_limit
+    below = "" if limit is None else f" (test accuracy below {100 * limit:.1f} %)"
     return [
-        f"No ticket collapsed in {verdict.replicates} replicates; this many cannot exclude a collapse in up to "
-        f"{share:.0f} % of them (95 % confidence)."
+        f"0 of {n} replicates collapsed{below}; with {n} replicates the true rate of collapses could still be up to "
+        f"{share:.0f} % (95 % confidence)."
     ]
 
 
@@ -143,7 +144,7 @@ def _matching(verdict: Verdict, pruned: Sequence[LevelChecks]) -> str:
         ends = (
             f"we could not show that {'it' if matched else 'the ticket'} matches "
             f"{'' if matched else 'the dense network '}at {percent(stop.density)} ({_difference(stop.accuracy)}; "
-            f"limit {_limit(verdict)})."
+            f"{_margin(verdict)})."
         )
     return f"{shown}; {ends}" if matched else ends
 
@@ -274,6 +275,13 @@ _TITLES = {
 }
 
 
+_CLAIMS = {
+    "accuracy": "the ticket matches the dense network",
+    "beats_reinit": f"the ticket beats {NAMES['reinit']}",
+    "beats_random": f"the ticket beats {NAMES['random']}",
+}
+
+
 def _failures(title: str, checks: Sequence[tuple[float, Check]]) -> list[str]:
     lost = [
         f"{percent(density)} ({', '.join(f'{k} {arm}' for arm, k in check.failed.items() if k)})"
@@ -300,13 +308,28 @@ def _collapsed(verdict: Verdict, *, bearing: bool) -> list[str]:
 
 def _disagreements(levels: Sequence[LevelChecks]) -> list[str]:
     return [
-        f"At {percent(level.density)} {title} {'passes' if check.passed else 'does not pass'} by the t test "
-        f"(p = {check.p:.3g}) but {'not ' if check.passed else ''}by {' or '.join(check.disagreement())} "
-        f"(sign-flip p = {check.p_sign_flip:.3g}, trimmed mean p = {check.p_trimmed:.3g})."
+        f"At {percent(level.density)} {_tests(check, claim)}"
         for level in levels
-        for name, title in _TITLES.items()
+        for name, claim in _CLAIMS.items()
         if (check := getattr(level, name)) and check.disagreement()
     ]
+
+
+def _tests(check: Check, claim: str) -> str:
+    """What each of the three tests says of a claim, and the level that their p-values are compared with."""
+    others = ", ".join(
+        f"the {name} test {'does' if p <= check.test_level else 'does not'} ({_p(p)})"
+        for name, p in (("trimmed-mean", check.p_trimmed), ("sign-flip", check.p_sign_flip))
+    )
+    verb = "shows" if check.passed else "does not show"
+    return (
+        f"the t test, which decides, {verb} that {claim} ({_p(check.p)}); {others}. Each p has to be at most "
+        f"{check.test_level:.3g} to show it."
+    )
+
+
+def _p(value: float) -> str:
+    return f"p = {value:.3g}" if value >= 0.0001 else "p < 0.0001"
 
 
 def _difference(check: Check | None, *, bound: bool = True) -> str:
@@ -322,8 +345,8 @@ def _difference(check: Check | None, *, bound: bool = True) -> str:
     return text + (f", {failed} failed" if failed else "")
 
 
-def _limit(verdict: Verdict) -> str:
-    return f"{-verdict.margin_pp:g}"
+def _margin(verdict: Verdict) -> str:
+    return f"margin {verdict.margin_pp:g} pp"
 
 
 def percent(density: float) -> str:

@@ -110,6 +110,7 @@ class Verdict:
 
     `replicates_needed`: how many would decide at the next look at these networks, the present ones included;
     `replicates_fresh`: how many would in a new experiment with seeds of its own, whose first look may spend more.
+    `collapse_limit`: the accuracy under which a ticket at `density` counts as collapsed; None where none is won.
     """
 
     outcome: Outcome
@@ -128,6 +129,7 @@ class Verdict:
     learned: Learned
     spending: Spending
     collapsed: tuple[Collapse, ...]
+    collapse_limit: float | None
     accuracy_step: float
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
@@ -156,6 +158,7 @@ class Verdict:
             "learned": self.learned.as_json(),
             "looks": self.spending.as_json(),
             "collapsed": [one.as_json() for one in self.collapsed],
+            "collapse_limit": self.collapse_limit,
             "unseen_collapse_rate": unseen_rate(self.replicates),
             "accuracy_step": self.accuracy_step or None,
             "warnings": list(self.warnings),

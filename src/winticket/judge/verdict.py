@@ -22,7 +22,7 @@ from winticket.judge.checks import (
     time_check,
 )
 from winticket.judge.coarse import accuracy_step
-from winticket.judge.collapse import collapses
+from winticket.judge.collapse import collapse_limit, collapses
 from winticket.judge.gate import require_margin_and_alpha
 from winticket.judge.learned import has_learned
 from winticket.judge.looks import Look, Spending, share, spending
@@ -118,6 +118,14 @@ def judge(
         spending=now,
         collapsed=tuple(
             one for level in _with_dense(ordered) for one in collapses(level, margin=margin_pp / 100)
+        ),
+        collapse_limit=next(
+            (
+                collapse_limit(level.accuracy["ticket"], margin=margin_pp / 100)
+                for level in pruned
+                if claimed and level.density == min(claimed)
+            ),
+            None,
         ),
         accuracy_step=step,
         warnings=(),

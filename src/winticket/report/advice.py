@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import ceil
+from typing import Any
 
 from winticket.report.pruning_advice import (
     LIGHT_PRUNING,
@@ -25,6 +26,7 @@ from winticket.report.reading import (
     falls_behind,
     first_loss,
     gap_words,
+    has_won,
     is_transfer,
     levels,
     paired_difference,
@@ -39,11 +41,24 @@ Rule = Callable[[Document], str | None]
 
 # An early stop after 90 % of the steps means that the validation loss was still falling at the end.
 STILL_LEARNING = 0.9
+# So many points behind the dense network a ticket has collapsed, and more steps are no remedy.
+FAR_BEHIND_PP = 10
 # Where to rewind to first, as a share of the training: ResNet-20 is stable to noise from about step 2000 of 63 000 on
 # (Frankle et al. 2020), its tickets sooner.
 REWIND_AFTER = 0.03
 # Beyond this many replicates the margin, not the count, is the thing to think about.
 MANY_REPLICATES = 50
+
+
+TITLE = "What to do next"
+
+
+def introduction(document: Document) -> str:
+    """What stands above the advice: after a win nothing has to be done."""
+    options = "options to add to the same command, or to change in it"
+    if has_won(document):
+        return f"The ticket can be used now. The rest is optional: {options}."
+    return f"{options[:1].upper()}{options[1:]}."
 
 
 def advise(document: Document) -> list[str]:
@@ -74,7 +89,7 @@ def failed_replicates(document: Document) -> str | None:
             "replicates count against the verdict."
         )
     return (
-        f"Lower the learning rate{_option('--lr', _lower(said(document, 'lr')))} or warm it up (--warmup): "
+        f"Lower the learning rate{_option('--lr', _lower(said(document, 'lr')))} or warm it up{_warm_up(document)}: "
         f"{count} {training} failed, and failed replicates count against the verdict "
         "(warm-up: Frankle & Carbin 2019, sec. 4)."
     )
@@ -107,8 +122,9 @@ def missing_controls(document: Document) -> str | None:
     if not present or not missing:
         return None
     which = f"{missing[0]} control" if len(missing) == 1 else f"{' and '.join(missing)} controls"
+    options = " ".join(f"--control {arm}" for arm in ("reinit", "random") if arm not in present)
     return (
-        f"Run the {which} too: without both controls a matching ticket may be trivial "
+        f"Run the {which} too ({options}): without both controls a matching ticket may be trivial "
         "(Frankle & Carbin 2019 has both)."
     )
 
@@ -120,7 +136,7 @@ def too_few_replicates(document: Document) -> str | None:
         return None
     return (
         f"Use at least --replicates {FEWEST_REPLICATES}: with {count}, an exact sign-flip test cannot give a p-value "
-        f"under 1/{2**count}, so no result could be significant."
+        f"below 1/{2**count}, so no result could be significant."
     )
 
 
@@ -143,11 +159,13 @@ def more_replicates(document: Document) -> str | None:
         return None
     fresh = document["verdict"].get("replicates_fresh")
     anew = (
-        "" if fresh is None or fresh >= needed else f" In a new experiment (another --seed) {fresh} would do."
+        ""
+        if fresh is None or fresh >= needed
+        else f" In a new experiment ({_new_seed(document)}) {fresh} would do."
     )
     return (
-        f"Use --replicates {needed} (in all; the {count} that are there are used again): that many would decide it "
-        "with 80 % power, if the differences seen are the true ones." + anew
+        f"Use --replicates {needed} (in all; the {count} that are there are used again). That many would decide it "
+        f"with 80 % power if the differences seen are the true ones.{anew}"
     )
 
 
@@ -160,7 +178,7 @@ def unrealistic_margin(document: Document) -> str | None:
     # The count falls with the square of the margin.
     wider = "" if margin is None else f" (--margin {margin * (needed / 10) ** 0.5:.1g})"
     return (
-        f"Consider a wider margin{wider}, decided on before a run with a new seed: at a "
+        f"Consider a wider margin{wider}, decided on before a run with a new seed ({_new_seed(document)}): at a "
         f"margin{share} this spread between replicates needs {needed} of them (the count falls with the "
         "square of the margin)."
     )
@@ -194,19 +212,30 @@ def train_dense_longer(document: Document) -> str | None:
 
 
 def train_tickets_longer(document: Document) -> str | None:
-    """The dense network is done, but losing tickets are still learning when the steps run out."""
+    """The dense network is done, but losing tickets are still learning when the steps run out.
+
+    A ticket far behind, or one that lost a layer or a class, lacks weights rather than steps.
+    """
     steps = said(document, "steps")
     if steps is None or train_dense_longer(document) is not None:
         return None
     for level in pruned_levels(document):
         stop = level["arms"]["ticket"].get("early_stop_step")
-        if falls_behind(document, level) and stop is not None and stop >= STILL_LEARNING * steps:
+        if not falls_behind(document, level) or _lacks_weights(document, level):
+            continue
+        if stop is not None and stop >= STILL_LEARNING * steps:
+            aim = "For a smaller ticket, train" if has_won(document) else "Train"
             return (
-                f"Train longer (--steps {2 * steps}): at {density_percent(level['density'])} of the weights the "
-                f"ticket's validation loss was lowest only at step {stop:.0f} of {steps}; sparse networks "
-                "learn more slowly (Frankle & Carbin 2019, fig. 3)."
+                f"{aim} longer (--steps {2 * steps}): at {density_percent(level['density'])} of the weights the "
+                f"ticket's validation loss was still falling at the end (lowest at step {stop:.0f} of {steps} on "
+                "average), and sparse networks learn more slowly (Frankle & Carbin 2019, fig. 3)."
             )
     return None
+
+
+def _lacks_weights(document: Document, level: Mapping[str, Any]) -> bool:
+    gap = paired_difference(level, "ticket", dense_arm(document))
+    return bool((level.get("emptied") or {}).get("ticket")) or (gap is not None and gap <= -FAR_BEHIND_PP)
 
 
 def falls_at_once(document: Document) -> str | None:
@@ -215,9 +244,8 @@ def falls_at_once(document: Document) -> str | None:
     if document["verdict"]["outcome"] == "won" or first is None or first["density"] < LIGHT_PRUNING:
         return None
     gap = gap_words(document, first)
-    warmup, steps = said(document, "warmup"), said(document, "steps")
-    # ResNet-18 in the 2019 paper: warm-up over 20 000 of 30 000 steps.
-    warm = "" if warmup or steps is None else f", or warm the rate up (--warmup {round(2 * steps / 3)})"
+    steps = said(document, "steps")
+    warm = "" if said(document, "warmup") or steps is None else f", or warm the rate up{_warm_up(document)}"
     lower = f"ower the learning rate{_option('--lr', _lower(said(document, 'lr')))}{warm}"
     later = None if is_transfer(document) else _rewind_later(document, steps)
     return (
@@ -305,6 +333,19 @@ def _option(name: str, value: object) -> str:
     return (
         "" if value is None else f" ({name} {value:g})" if isinstance(value, float) else f" ({name} {value})"
     )
+
+
+def _warm_up(document: Document) -> str:
+    """ResNet-18 in the 2019 paper: warm-up over 20 000 of 30 000 steps."""
+    steps = said(document, "steps")
+    return " (--warmup)" if steps is None else f" (--warmup {round(2 * steps / 3)})"
+
+
+def _new_seed(document: Document) -> str:
+    if is_transfer(document):
+        return "a source with another seed"
+    seed = said(document, "seed")
+    return "another --seed" if seed is None else f"--seed {seed + 1}"
 
 
 def _lower(rate: float | None) -> float | None:

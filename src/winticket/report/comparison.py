@@ -127,8 +127,9 @@ def comparison_screen(document: Document) -> RenderableType:
     count = document["replicates"]
     parts.append(
         Text(
-            f"n = {count}; ± half a 95 % interval, paired with the dense network's of the same table; steps, "
-            "operations and time of one replicate with all trainings that its mask needed",
+            f"n = {count}; ± half a 95 % interval, or the interval in brackets if it is not symmetric, paired with the "
+            "dense network's of the same table; steps, operations and time of one replicate with all trainings that "
+            "its mask needed",
             style="dim",
         )
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from winticket.report.reading import (
@@ -115,12 +115,34 @@ def pace_sentence(document: Document) -> str | None:
     entry = level["arms"]["ticket"]["steps_to"][f"{fraction:g}"]
     goal = f"{100 * fraction:g} % of the dense network's accuracy"
     if entry["outcome"] in (None, "alike"):
-        return f"No difference was shown in how soon it reaches {goal}."
-    ends, ratio = entry["ratio_ci"], entry["ratio"]
-    times = "" if ratio is None else f", in {ratio:.2g} times the steps"
-    if times and ends and ends[1] is not None:
-        times += f" ({ends[0]:.2g} to {ends[1]:.2g})"
-    return f"It reaches {goal} {entry['outcome']} than that network does{times}."
+        return f"No difference was shown in how soon the ticket reaches {goal}."
+    start = f"The ticket reaches {goal} {entry['outcome']} than that network does"
+    return f"{start}{_in_the_steps(entry['ratio'], entry['ratio_ci'])}.{_before_training(entry)}"
+
+
+def _in_the_steps(ratio: float | None, ends: Sequence[float | None] | None) -> str:
+    """: in 9 % of the steps (95 % interval 0 to 20 %); in times the steps where they are more."""
+    if ratio is None:
+        return ""
+    scale, unit, of = (100, " %", "of the steps") if ratio < 1 else (1, "", "times the steps")
+    between = ""
+    if ends and ends[0] is not None and ends[1] is not None:
+        between = f" (95 % interval {_number(scale * ends[0])} to {_number(scale * ends[1])}{unit})"
+    return f": in {_number(scale * ratio)}{unit} {of}{between}"
+
+
+def _number(value: float) -> str:
+    """Two figures, and no fraction of numbers from 10 on."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _before_training(entry: Mapping[str, Any]) -> str:
+    """Why a ratio can be 0: some tickets are there at step 0, by their mask alone."""
+    steps = entry["steps"]
+    count = sum(step == 0 for step in steps)
+    return (
+        f" In {count} of {len(steps)} replicates it is there before its first training step." if count else ""
+    )
 
 
 def pace_cell(arm: Mapping[str, Any] | None, fraction: float) -> str:

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from winticket.report.advice import advise
+from winticket.report.advice import TITLE, advise, introduction
 from winticket.report.elements import definitions, plain_table, section, table
 from winticket.report.figures import figures
 from winticket.report.ink import DARK, LIGHT
@@ -106,7 +106,7 @@ def _verdict(document: Document) -> str:
         f"<h1>{escape(headline(document))}</h1>",
         *(
             f"<p>{escape(line)}</p>"
-            for line in (reason(document), pace_sentence(document), not_won_at(document))
+            for line in (reason(document), pace_sentence(document), *not_won_at(document))
             if line
         ),
     ]
@@ -118,15 +118,14 @@ def _verdict(document: Document) -> str:
 def _facts(document: Document) -> str:
     dense, won = dense_arm(document), claimed(document)
     found = [level["density"] for level in pruned_levels(document)]
+    ends = dict.fromkeys(map(density_percent, (*found[:1], *found[-1:])))
     facts: list[tuple[str, str | None]] = [
         ("smallest verified ticket", density_percent(min(won)) + " of the weights" if won else "none"),
         ("dense test accuracy", None if dense is None else _accuracy(dense, "accuracy") + " %"),
         ("replicates", _known(document, "replicates")),
         (
             "densities",
-            f"{len(found)}: {density_percent(found[0])} to {density_percent(found[-1])} of the weights kept"
-            if found
-            else None,
+            f"{len(found)}: {' to '.join(ends)} of the weights kept" if found else None,
         ),
         ("data", _known(document, "data")),
         ("model", _known(document, "model")),
@@ -231,9 +230,10 @@ def _levels(document: Document) -> str:
         sure.append(is_in(level["density"], won))
     head = ["density", *(f"{arm_name(arm)} %" for arm in shown), *(_CHECKS[name] for name in checks), "time"]
     caption = (
-        f"Dense network: {_accuracy(dense, 'accuracy')} %. Test accuracy after all training steps, mean ± "
-        "half a 95 % interval over replicates. Shaded rows: verified winning tickets. Yes: shown; no: the opposite is "
-        f"shown; open: neither. Time: how soon the ticket reaches {goal(document)}, against the dense network."
+        f"Dense network: {_accuracy(dense, 'accuracy')} %. Test accuracy after the last training step: mean ± half a "
+        "95 % interval over replicates, or the interval itself where it is not symmetric. Shaded rows: winning "
+        "tickets. Yes: shown; no: the opposite is shown; open: neither. Time: whether the ticket reaches "
+        f"{goal(document)} sooner or later than that network does (–: not judged)."
     )
     return section("Every density", table(head, rows, caption=caption, sure=sure))
 
@@ -297,7 +297,8 @@ def _advice(document: Document) -> str:
     tips = advise(document)
     if not tips:
         return ""
-    return section("What to try next", "<ol>" + "".join(f"<li>{escape(tip)}</li>" for tip in tips) + "</ol>")
+    listed = "<ol>" + "".join(f"<li>{escape(tip)}</li>" for tip in tips) + "</ol>"
+    return section(TITLE, f"<p>{escape(introduction(document))}</p>", listed)
 
 
 def _decided(document: Document) -> str:

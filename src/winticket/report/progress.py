@@ -81,6 +81,8 @@ class Watch:
         """The trainings given out before any was heard of: the workers' own start is in their time."""
         self.heard = False
         self.pace = Pace()
+        self.counts = {training.key: int(training.label.get("count", 1)) for training in trainings}
+        """How many trainings each task is: those of a stack run together."""
         self.finished = self.reused = self.failed = self.skipped = 0
         self.began = self.spoke = time.monotonic()
         self.bars = Progress(
@@ -167,11 +169,12 @@ class Watch:
         elif event.kind in ("reused", "skipped", "failed"):  # it takes no time of this run's
             self.done.pop(key, None)
             self.weights.pop(key, None)
-        self.finished += event.kind == "finished"
-        self.reused += event.kind == "reused"
-        self.skipped += event.kind == "skipped"
+        count = self.counts.get(key, 1)
+        self.finished += count * (event.kind == "finished")
+        self.reused += count * (event.kind == "reused")
+        self.skipped += count * (event.kind == "skipped")
         if event.kind == "failed":
-            self.failed += 1
+            self.failed += count
             last = (event.text or "").strip().splitlines()[-1:]
             self._print(f"failed: {self._name(event.task.label)}: {''.join(last)}")
 
@@ -217,12 +220,13 @@ class Watch:
         return sum(self.done.values()) / total if total else 1.0
 
     def _line(self) -> str:
-        parts = [f"{100 * self._share():.0f} %", f"{self.finished} of {len(self.weights)} stack trainings"]
+        whole = sum(self.counts[key] for key in self.weights)
+        parts = [f"{100 * self._share():.0f} %", f"{self.finished} of {whole} trainings"]
         for count, word in (
             (self.reused, "reused"),
             (self.failed, "failed"),
             (self.skipped, "skipped, needing one that failed"),
-            (len(self.elsewhere), "done by another command just now"),
+            (sum(self.counts.get(key, 1) for key in self.elsewhere), "done by another command just now"),
         ):
             if count:
                 parts.append(f"{count} {word}")

@@ -19,6 +19,8 @@ from winticket.report.reading import (
 
 LIGHT_PRUNING = 0.5
 """A level that keeps at least half of the weights is light pruning: nearly any mask survives it."""
+USUAL_RATE = 0.2
+"""Share of the remaining weights that iterative pruning takes per level, as in the 2019 paper."""
 
 
 def iterate(document: Document) -> str | None:
@@ -26,10 +28,16 @@ def iterate(document: Document) -> str | None:
     first = first_loss(document)
     if first is None or said(document, "method") != "one-shot" or is_transfer(document):
         return None
+    instead = "in place of --method one-shot"
+    options = f"--method imp {instead}"
+    if said(document, "density"):  # a level for each would be one-shot again, or nearly
+        last = float(pruned_levels(document)[-1]["density"])
+        rounds = ceil(log(last) / log(1 - USUAL_RATE) - 1e-9)
+        options = f"--method imp --final-density {last:g} --levels {rounds} {instead} and --density"
     return (
-        f"Prune iteratively, --method imp: one-shot masks fall {gap_words(document, first)}behind the dense "
-        f"network at {density_percent(first['density'])} of the weights, and iterative ones reach smaller "
-        "densities (Frankle & Carbin 2019, sec. 2 and fig. 4)."
+        f"Prune iteratively ({options}): one-shot masks fall {gap_words(document, first)}behind the dense network at "
+        f"{density_percent(first['density'])} of the weights, and iterative ones reach smaller densities "
+        "(Frankle & Carbin 2019, sec. 2 and fig. 4)."
     )
 
 
@@ -46,33 +54,85 @@ def prune_more_slowly(document: Document) -> str | None:
     output = said(document, "output_rate")
     options = f"--rate {slower:g}" + ("" if output is None else f" --output-rate {output / 2:g}")
     again = ceil(count * log(1 - rate) / log(1 - slower) - 1e-9)
-    match = _last_match(document)
-    aim = "Prune" if match is None else f"To go below {density_percent(match)} of the weights, prune"
+    match, end = _last_match(document), density_percent(pruned_levels(document)[-1]["density"])
+    aim = (
+        "Prune"
+        if match is None
+        else f"For a ticket smaller than {density_percent(match)} of the weights, prune"
+    )
     return (
-        f"{aim} more slowly ({options} --levels {again}, which ends at the same density): the ticket holds until it "
-        f"falls {gap_words(document, first)}behind at {density_percent(first['density'])}, and in smaller "
-        "steps accuracy survives to smaller densities (Frankle & Carbin 2019, fig. 4)."
+        f"{aim} more slowly ({options} --levels {again}, which also ends at about {end}, in smaller steps): "
+        f"{_how_far(document, first, match)} In smaller steps, accuracy survives to smaller densities "
+        "(Frankle & Carbin 2019, fig. 4)."
     )
 
 
+def _how_far(document: Document, first: Mapping[str, Any], match: float | None) -> str:
+    """Down to where the mean keeps up, and down to where that is shown."""
+    margin = said(document, "margin_pp")
+    fall = f"the ticket falls {gap_words(document, first)}behind at {density_percent(first['density'])}."
+    denser = [level["density"] for level in pruned_levels(document) if level["density"] > first["density"]]
+    if not denser or margin is None:
+        return fall
+    means = f"the ticket's mean stays within {margin:g} pp of dense down to {density_percent(min(denser))}"
+    if match is None:
+        return f"{means}, but {fall}"
+    if match <= min(denser):
+        return f"{means}, and {fall}"
+    return f"{means}, but a match is shown only down to {density_percent(match)}."
+
+
 def spare_emptied_layers(document: Document) -> str | None:
-    """A ticket lost a whole layer: prune that layer more slowly, or stop earlier."""
-    for level in pruned_levels(document):
+    """A ticket lost a whole layer, or every weight of a class: keep more weights, or stop earlier."""
+    found = pruned_levels(document)
+    for at, level in enumerate(found):
         names = (level.get("emptied") or {}).get("ticket")
         if names:
             if is_transfer(document):
                 return _spare_in_transfer(document, level, names)
             rate = said(document, "output_rate")
-            slower = "" if rate is None else f"; if it is the output layer, --output-rate {rate / 2:g}"
-            end = "a network with an emptied layer cannot learn (layer collapse: Tanaka et al. 2020)"
-            if all("(output unit" in name for name in names):
-                end = "a class whose unit has no weight has the same score for every example"
+            slower = (
+                ""
+                if rate is None
+                else f", or prune the output layer more slowly (--output-rate {rate / 2:g})"
+            )
             return (
-                f"Prune more slowly or stop at fewer --levels{slower}: at "
-                f"{density_percent(level['density'])} of the weights the ticket lost every weight of "
-                f"{', '.join(names)}, and {end}."
+                f"{_keep_more(document, found, at)}{slower}: at {density_percent(level['density'])} of the weights "
+                f"{_emptied_words(document, level, names)}."
             )
     return None
+
+
+def _keep_more(document: Document, found: Sequence[Mapping[str, Any]], at: int) -> str:
+    """How to ask for densities above the first, number `at`, that emptied a layer."""
+    density = float(found[at]["density"])
+    denser = f"{min(2 * density, (1 + density) / 2):.2g}"
+    if said(document, "density"):
+        return f"Keep more weights (--density {denser} or more)"
+    if said(document, "final_density") is not None:
+        before = f"{float(found[at - 1]['density']):.2g}" if at else denser
+        return f"Keep more weights (--final-density {before})"
+    if at == 0 or said(document, "levels") is None:
+        return f"Keep more weights (--density {denser} in place of --levels)"
+    return f"Stop at fewer levels (--levels {at})"
+
+
+def _emptied_words(document: Document, level: Mapping[str, Any], names: Sequence[str]) -> str:
+    """What has no weights left, in how many replicates where the document says, and what comes of it."""
+    if not all("(output unit" in name for name in names):
+        return (
+            f"the ticket has no weights left in {', '.join(names)}, and a network with an emptied layer cannot learn "
+            "(layer collapse: Tanaka et al. 2020)"
+        )
+    every = (level.get("emptied_outputs") or {}).get("ticket")
+    constant = "so those classes get the same score for every example"
+    if not every:
+        return f"the ticket has no weights left in {', '.join(names)}, {constant}"
+    counts = [len(units) for units in every if units]
+    many = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    of = f"of the {document['data']['classes']} output units"
+    have = "has" if max(counts) == 1 else "have"
+    return f"{many} {of} {have} no weights left (in {len(counts)} of {len(every)} replicates), {constant}"
 
 
 def _spare_in_transfer(document: Document, level: Mapping[str, Any], names: Sequence[str]) -> str | None:
@@ -82,8 +142,7 @@ def _spare_in_transfer(document: Document, level: Mapping[str, Any], names: Sequ
         return None
     return (
         f"Carry denser tickets alone (--density {min(denser):.2g}): at {density_percent(level['density'])} of the "
-        f"weights the ticket has none left in {', '.join(names)}, and a network with an emptied layer cannot learn "
-        "(layer collapse: Tanaka et al. 2020)."
+        f"weights {_emptied_words(document, level, names)}."
     )
 
 
@@ -100,7 +159,7 @@ def look_sparser(document: Document) -> str | None:
     if further is None:
         return None
     return (
-        f"Look at sparser levels, {further}: down to "
+        f"Look at sparser levels ({further}): down to "
         f"{density_percent(found[-1]['density'])} the ticket matches the dense network, but {control} does "
         "too well to tell them apart; in the 2019 paper they part at 21 % of the weights (LeNet) and below "
         "(Frankle & Carbin 2019, sec. 2)."
@@ -115,11 +174,11 @@ def add_levels(document: Document) -> str | None:
     further = _further(document, count)
     if verdict["density"] > found[-1]["density"] + 1e-9 or further is None:
         return None
-    begin = "Carry sparser tickets" if is_transfer(document) else "Go on pruning"
+    begin = "carry sparser tickets" if is_transfer(document) else "go on pruning"
     return (
-        f"{begin}, {further}: the ticket still wins at the sparsest level, "
-        f"{density_percent(verdict['density'])} of the weights, so a smaller one may exist. {_anew(document)} "
-        "(LeNet tickets held to 3.6 %: Frankle & Carbin 2019, sec. 2)."
+        f"For a smaller ticket, {begin} ({further}): the ticket still wins at the sparsest level, "
+        f"{density_percent(verdict['density'])} of the weights, so a smaller one may exist (LeNet tickets held to "
+        f"3.6 %: Frankle & Carbin 2019, sec. 2). {_anew(document)}."
     )
 
 
@@ -128,11 +187,11 @@ def _further(document: Document, count: int) -> str | None:
     if is_transfer(document):
         sparser = said(document, "source")["levels"] - max(said(document, "carried"))
         half = f"{float(pruned_levels(document)[-1]['density']) / 2:.2g}"
-        return f"--density {half} beside the others" if sparser > 0 else None
+        return f"--density {half} added to the others" if sparser > 0 else None
     if said(document, "final_density") is None and not said(document, "density"):
         return f"--levels {count + _more(count)}"
     half = f"{float(pruned_levels(document)[-1]['density']) / 2:.2g}"
-    return f"--density {half} beside the others" if said(document, "density") else f"--final-density {half}"
+    return f"--density {half} added to the others" if said(document, "density") else f"--final-density {half}"
 
 
 def _anew(document: Document) -> str:

@@ -129,6 +129,12 @@ def unlearned(document: Document) -> bool:
     return isinstance(learned, Mapping) and learned.get("learned") is False
 
 
+def too_few(document: Document) -> bool:
+    """Whether fewer replicates were asked for than can decide anything."""
+    count = said(document, "replicates")
+    return count is not None and count < FEWEST_REPLICATES
+
+
 def time_outcome(level: Mapping[str, Any]) -> str | None:
     """`faster`, `as fast` or `slower` than the dense network at this level; None where it was not judged."""
     found = level.get("checks", {}).get("time")
@@ -154,9 +160,12 @@ def reason(document: Document) -> str:
 
 
 def sentences(document: Document) -> list[str]:
-    """The same, a thought in each element."""
+    """The same, a thought in each element; without that of too few replicates, which is the heading."""
     verdict = document["verdict"]
-    text, *others = verdict.get("sentences") or [str(verdict.get("reason") or "")]
+    listed = verdict.get("sentences") or []
+    if listed and too_few(document) and not unlearned(document):
+        return list(listed[1:])
+    text, *others = listed or [str(verdict.get("reason") or "")]
     rest = (
         text[len(verdict["outcome"]) + 1 :].lstrip()
         if text.lower().startswith(f"{verdict['outcome']}:")
@@ -201,11 +210,29 @@ def saved_ticket(document: Document) -> str | None:
         return None
     of = saved["replicates"]
     chosen = f", chosen among {of} by validation accuracy" if of > 1 else ""
-    mean = f", the mean of the {of} is {100 * saved['mean_test_accuracy']:.2f} %" if of > 1 else ""
+    mean = f"; the mean of the {of} is {100 * saved['mean_test_accuracy']:.2f} %" if of > 1 else ""
+    what, why = "The saved ticket is", ""
+    if not has_won(document):
+        what, why = "The saved ticket is not a winning ticket: it is", f" ({_why_saved(document)})"
     return (
-        f"The saved ticket is replicate {saved['replicate'] + 1}'s at {density_percent(saved['density'])}{chosen}. Its "
-        f"own test accuracy is {100 * saved['test_accuracy']:.2f} %{mean}."
+        f"{what} replicate {saved['replicate'] + 1}'s at {density_percent(saved['density'])}{why}{chosen}. Its own "
+        f"test accuracy is {100 * saved['test_accuracy']:.2f} %{mean}."
     )
+
+
+def has_won(document: Document) -> bool:
+    won: bool = document["verdict"]["outcome"] == "won"
+    return won
+
+
+def _why_saved(document: Document) -> str:
+    """What singles out the density of the saved ticket where none is won; `winticket.experiment.outcome.best`."""
+    found = pruned_levels(document)
+    if len(found) == 1:
+        return "the only density tried"
+    if any(level.get("checks", {}).get("matched") for level in found):
+        return "the smallest density shown to match the dense network"
+    return "the density with the highest mean validation accuracy"
 
 
 def lines_to_use(document: Document) -> list[str]:
@@ -283,17 +310,22 @@ def density_percent(density: float) -> str:
 def plus_minus(mean: float | None, ends: tuple[float, float] | None, *, scale: float, digits: int) -> str:
     """mean ± half the interval's width, both multiplied by `scale`; the mean alone without an interval.
 
-    An interval that ends at 0 or 100 % is not symmetrical: 99.90 +0.10 −0.30.
+    An interval that ends at 0 or 100 % is not symmetrical, and is given by its ends: 99.90 (99.60–100).
     """
     if mean is None:
         return "–"
     text = f"{scale * mean:.{digits}f}"
     if ends is None:
         return text
-    above, below = (f"{scale * side:.{digits}f}" for side in (ends[1] - mean, mean - ends[0]))
     if is_cut(mean, ends):
-        return f"{text} +{above} −{below}"
+        return f"{text} ({bare(scale * ends[0], digits)}–{bare(scale * ends[1], digits)})"
     return f"{text} ± {scale * (ends[1] - ends[0]) / 2:.{digits}f}"
+
+
+def bare(value: float, digits: int) -> str:
+    """So many digits, but 0 and 100 without any."""
+    text = f"{value:.{digits}f}"
+    return text if float(text) not in (0.0, 100.0) else f"{float(text):.0f}"
 
 
 def is_cut(mean: float, ends: tuple[float, float]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,18 +12,21 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from winticket.report.advice import advise
+from winticket.report.advice import TITLE, advise, introduction
 from winticket.report.pace import judged_fraction, pace_sentence
 from winticket.report.reading import (
     CHECK_NAMES,
+    FEWEST_REPLICATES,
     Document,
     arm_name,
     arms,
+    bare,
     claimed,
     dense_arm,
     density_percent,
     duration,
     failed_trainings,
+    has_won,
     interval,
     is_cut,
     is_in,
@@ -36,6 +39,7 @@ from winticket.report.reading import (
     saved_ticket,
     sentences,
     speed,
+    too_few,
     warnings_by_bearing,
 )
 from winticket.report.titles import headline, not_won_at
@@ -46,6 +50,9 @@ WIDTH = 120
 """Columns used at most: longer lines are hard to read."""
 ROOMY = 100
 """Columns from which the table's headings are written out."""
+USE = "To use the ticket"
+TABLE = 98
+"""Columns of the table with headings written out."""
 MOST_FAILURES = 5
 MOST_TIPS = 3
 _COLORS = {"won": "bold green", "not won": "bold red", "inconclusive": "bold yellow"}
@@ -82,7 +89,7 @@ class _Screen:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = min(WIDTH, options.max_width)
         say = _in_ascii if options.ascii_only else str
-        for part in _parts(self.document, say, roomy=width >= ROOMY):
+        for part in _parts(self.document, say, width=width):
             yield from console.render(part, options.update_width(width))
 
 
@@ -90,11 +97,11 @@ def _in_ascii(text: str) -> str:
     return text.translate(_ASCII).encode("ascii", "replace").decode("ascii")
 
 
-def _parts(document: Document, say: Say, *, roomy: bool) -> list[RenderableType]:
+def _parts(document: Document, say: Say, *, width: int) -> list[RenderableType]:
     parts = [*_verdict(document, say), *_next(document, say), Text(), _dense_line(document, say)]
     if pruned_levels(document):
-        parts += [_levels(document, say, roomy=roomy), *_searches(document, say)]
-        parts.append(Text(say(_key(document, roomy=roomy)), style="dim"))
+        parts += [_levels(document, say, width=width), *_searches(document, say)]
+        parts.append(_list(_key(document, width=width), say, style="dim"))
     return [*parts, Text(), _files(document, say), *_use(document, say)]
 
 
@@ -104,13 +111,13 @@ def _verdict(document: Document, say: Say) -> list[RenderableType]:
     lines = [
         *sentences(document),
         pace_sentence(document),
-        not_won_at(document),
+        *not_won_at(document),
         saved_ticket(document),
     ]
     parts: list[RenderableType] = [
         Text(say(f"{headline(document)}."), style=_COLORS[document["verdict"]["outcome"]]),
         *(Text(say(line), style="dim") for line in _asked(document)),
-        *(_thought(line, say) for line in lines if line),
+        _list([("-", line) for line in lines if line], say),
         *(Text(say(f"Note: {warning}"), style="yellow") for warning in bearing),
     ]
     if others:
@@ -120,21 +127,24 @@ def _verdict(document: Document, say: Say) -> list[RenderableType]:
 
 
 def _asked(document: Document) -> list[str]:
-    """What the verdict is of, where the document says it: digits, lenet-300-100, method imp, 20 replicates."""
+    """What the verdict is of, as far as the document says: digits, lenet-300-100, method imp, 20 replicates, seed 0."""
     count = said(document, "replicates")
     parts = [said(document, "data"), said(document, "model"), said(document, "method")]
     named = [str(part) for part in parts[:2] if part] + [f"method {parts[2]}" for _ in parts[2:] if parts[2]]
     if count is not None:
         named.append("1 replicate" if count == 1 else f"{count} replicates")
+    if said(document, "seed") is not None:
+        named.append(f"seed {said(document, 'seed')}")
     return [f"({', '.join(named)})"] if named else []
 
 
-def _thought(line: str, say: Say) -> RenderableType:
-    """A sentence or two under a bullet, so that the eye finds where the next one begins."""
+def _list(lines: Sequence[tuple[str, str]], say: Say, *, style: str = "") -> RenderableType:
+    """(mark, text): every text is indented behind its mark, so that the eye finds where the next one begins."""
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column()
-    grid.add_row(say("-"), Text(say(line)))
+    for sign, line in lines:
+        grid.add_row(Text(say(sign), style=style), Text(say(line), style=style))
     return grid
 
 
@@ -162,7 +172,12 @@ def _next(document: Document, say: Say) -> list[RenderableType]:
     grid.add_column()
     for number, tip in enumerate(tips[:MOST_TIPS], start=1):
         grid.add_row(f"{number}.", Text(say(tip)))
-    parts: list[RenderableType] = [Text(), Text("What to do next", style="bold"), Padding(grid, (0, 0, 0, 1))]
+    parts: list[RenderableType] = [
+        Text(),
+        Text(TITLE, style="bold"),
+        Text(say(introduction(document))),
+        Padding(grid, (0, 0, 0, 1)),
+    ]
     if len(tips) > MOST_TIPS:
         parts.append(Text(f" ({len(tips) - MOST_TIPS} more in the report.)", style="dim"))
     return parts
@@ -181,7 +196,8 @@ def _dense_line(document: Document, say: Say) -> Text:
     return Text(say(line), style="bold")
 
 
-def _levels(document: Document, say: Say, *, roomy: bool) -> Table:
+def _levels(document: Document, say: Say, *, width: int) -> Table:
+    roomy, ends_fit = width >= ROOMY, _ends_fit(document, width)
     # One space more between the columns, and headings written out, where the terminal has room for them.
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0) if roomy else 0, pad_edge=False, show_edge=False)
     shown = [arm for arm in arms(document) if arm in _SHORT]
@@ -203,15 +219,19 @@ def _levels(document: Document, say: Say, *, roomy: bool) -> Table:
         entries = level["arms"]
         sure = is_in(level["density"], won)
         cells = [density_percent(level["density"]).removesuffix(" %") + (" *" if sure else "  ")]
-        cells += [_accuracy(entries.get(arm)) for arm in shown]
+        cells += [_accuracy(entries.get(arm), ends_fit=ends_fit) for arm in shown]
         cells += [mark(document, level, check) for check in checks]
-        stop = entries["ticket"].get("early_stop_step")
-        if level.get("checks", {}).get("time_left_out") is not None:
-            stop = None  # if most runs end at the last step, it is the length of the training
-        cells += [plus_minus(stop, None, scale=1, digits=0)]
+        cells += [_early_stop(level)]
         cells += [speed(level) or "–"]
         table.add_row(*map(say, cells), style="bold" if sure else "")
     return table
+
+
+def _early_stop(level: Mapping[str, Any]) -> str:
+    stop = level["arms"]["ticket"].get("early_stop_step")
+    if level.get("checks", {}).get("time_left_out") is not None:
+        stop = None  # if most runs end at the last step, it is the length of the training
+    return plus_minus(stop, None, scale=1, digits=0)
 
 
 def _searches(document: Document, say: Say) -> list[Text]:
@@ -224,49 +244,86 @@ def _searches(document: Document, say: Say) -> list[Text]:
     return [Text(say(f"As its search left it: {', '.join(entries)}"))] if entries else []
 
 
-def _accuracy(arm: Mapping[str, Any] | None) -> str:
+def _accuracy(arm: Mapping[str, Any] | None, *, ends_fit: bool = True) -> str:
     """98.51 ±0.30 in 11 columns, whatever the numbers, and a mark where a replicate failed.
 
-    Of an interval that ends at 100 % the lower half alone: 99.90 −0.30; of one that ends at 0 the upper half.
+    Of an interval that is cut at 100 or 0 %, its ends: 98.30 (96.0–100), or if there is no room the other end alone:
+    98.30 >96.0.
     """
     if arm is None or arm.get("accuracy") is None:
         return "–" + ("!" if arm is not None and arm.get("failed") else "")
     mean, ends = 100 * arm["accuracy"], interval(arm, "accuracy_ci")
     text = f"{mean:.2f}" if mean < 99.995 else "100.0"
-    if ends is not None:
-        sign, half = "±", 50 * (ends[1] - ends[0])
-        if is_cut(arm["accuracy"], ends):
-            above, below = 100 * ends[1] - mean, mean - 100 * ends[0]
-            sign, half = ("−", below) if below >= above else ("+", above)
-        text += f" {sign}{half:.2f}" if half < 9.995 else f" {sign}{half:.1f}"
+    if ends is not None and is_cut(arm["accuracy"], ends):
+        low, high = (bare(100 * end, 1) for end in ends)
+        text += f" ({low}–{high})" if ends_fit else f" >{low}" if high == "100" else f" <{high}"
+    elif ends is not None:
+        half = 50 * (ends[1] - ends[0])
+        text += f" ±{half:.2f}" if half < 9.995 else f" ±{half:.1f}"
     return text + ("!" if arm.get("failed") else "")
 
 
-def _key(document: Document, *, roomy: bool) -> str:
-    margin = said(document, "margin_pp")
-    within = "the margin" if margin is None else f"{margin:g} pp"
+def _cut_arms(document: Document) -> set[str]:
+    """The arms that have an interval which is not symmetric."""
+    return {
+        name
+        for level in pruned_levels(document)
+        for name, arm in level["arms"].items()
+        if (ends := interval(arm, "accuracy_ci")) and is_cut(arm["accuracy"], ends)
+    }
+
+
+def _ends_fit(document: Document, width: int) -> bool:
+    """Whether the ends of intervals have room: five columns for each arm that has one to show."""
+    return width >= TABLE + 5 * len(_cut_arms(document))
+
+
+def _key(document: Document, *, width: int) -> list[tuple[str, str]]:
+    """What the marks and columns of the table mean: (mark, meaning)."""
     levels = pruned_levels(document)
     entries = [arm for level in levels for arm in level["arms"].values()]
-    signs = ["±: 95 % interval of the mean; checks compare replicate by replicate"]
-    if any((ends := interval(arm, "accuracy_ci")) and is_cut(arm["accuracy"], ends) for arm in entries):
-        signs.append("− or +: the interval ends at 100 or 0 % on the other side")
-    if claimed(document):
-        signs.insert(0, "* won")
+    among = ""
+    if _cut_arms(document):
+        among = "; (low–high)" if _ends_fit(document, width) else "; > or <: its other end is 100 or 0 %"
+        among += " if it is not symmetric" if _ends_fit(document, width) else ""
+    signs = [("* won" if claimed(document) else "won", _rule(document, roomy=width >= ROOMY))]
+    signs.append(("±", f"95 % interval of the mean{among}. Accuracies are on test data after the last step."))
+    signs.append(("yes", "shown by a test paired by replicate; no: the opposite is shown; open: neither."))
     if any(arm.get("failed") for arm in entries):
-        signs.append("! a replicate failed")
-    return (
-        f"{'; '.join(signs)}; {'matches dense' if roomy else '= dense'}: at most {within} worse; "
-        f"{'beats a control' if roomy else '> a control'}: better on average; yes: shown, no: shown to be "
-        "worse, open: neither; early stop: step of the ticket's lowest validation loss (–: the last); "
-        f"{_time(document)}"
-    )
+        signs.append(("!", "a replicate failed."))
+    return [*signs, ("early stop", _about_early_stops(document)), _time(document)]
 
 
-def _time(document: Document) -> str:
+def _rule(document: Document, *, roomy: bool) -> str:
+    """When a density is won, in one line."""
+    margin, alpha = said(document, "margin_pp"), said(document, "alpha")
+    within = "the margin" if margin is None else f"the margin of {margin:g} pp (percentage points)"
+    matches, beats = ("matches dense", "beats") if roomy else ("matches dense (=)", "beats (>)")
+    level = "" if alpha is None else f" ({100 * alpha:g} % error level over all densities together)"
+    return f"{matches} within {within} and {beats} both controls{level}."
+
+
+def _about_early_stops(document: Document) -> str:
+    shown = "step of the ticket's lowest validation loss, mean over replicates."
+    if all(_early_stop(level) != "–" for level in pruned_levels(document)):
+        return shown
+    return f"{shown} –: the loss of ticket or dense was lowest at the last step in most runs."
+
+
+def _time(document: Document) -> tuple[str, str]:
+    """The column on how soon, whose dash says that nothing was judged."""
+    missing = ""
+    if not all(speed(level) for level in pruned_levels(document)):
+        fewest = f" with fewer than {FEWEST_REPLICATES} replicates" if too_few(document) else ""
+        missing = f" –: not judged{fewest}."
     fraction = judged_fraction(document)
     if fraction is None:
-        return "last column: its early stop against dense"
-    return f"last column: when the ticket reaches {100 * fraction:g} % of the dense network's accuracy, against dense"
+        return "last column", f"the ticket's early stop against the dense network's.{missing}"
+    share = f"{100 * fraction:g} %"
+    return f"to {share}", (
+        f"whether the ticket reaches {share} of the dense network's accuracy sooner or later than that network (alike: "
+        f"no difference was shown).{missing}"
+    )
 
 
 def _files(document: Document, say: Say) -> Table:
@@ -276,7 +333,8 @@ def _files(document: Document, say: Say) -> Table:
     for name in ("ticket", "report", "results", "store"):
         path = document.get(name)
         if path is not None:
-            grid.add_row(name, Text(say(str(path)), overflow="fold"))
+            note = " (not a winning ticket)" if name == "ticket" and not has_won(document) else ""
+            grid.add_row(name, Text(say(f"{path}{note}"), overflow="fold"))
     drawn = document.get("figures") or ()
     if drawn:
         folders = dict.fromkeys(str(path).rpartition("/")[0] or "." for path in drawn)
@@ -297,8 +355,5 @@ def _use(document: Document, say: Say) -> list[RenderableType]:
         return []
     return [
         Text(),
-        *(
-            Text(say(line), overflow="fold")
-            for line in ("To use the ticket:", *(f"  {line}" for line in code))
-        ),
+        *(Text(say(line), overflow="fold") for line in (f"{USE}:", *(f"  {line}" for line in code))),
     ]

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from winticket.report.reading import (
-    FEWEST_REPLICATES,
     Document,
     claimed,
     dense_arm,
     density_percent,
+    has_won,
     is_in,
     paired_difference,
+    passed,
     pruned_levels,
     said,
     time_outcome,
+    too_few,
     unlearned,
 )
 
@@ -31,33 +33,64 @@ def headline(document: Document) -> str:
     if verdict["outcome"] == "won":
         return f"Won: a ticket with {density_percent(verdict['density'])} of the weights"
     if verdict["outcome"] == "not won":
-        return "Not won: no density holds a verified winning ticket"
-    count = said(document, "replicates")
-    if count is not None and count < FEWEST_REPLICATES:
-        number = "1 replicate decides" if count == 1 else f"{count} replicates decide"
-        return f"Inconclusive: {number} nothing, {FEWEST_REPLICATES} are the fewest that can"
+        tried = pruned_levels(document)
+        if len(tried) == 1:
+            return f"Not won at {density_percent(tried[0]['density'])}, the only density tried"
+        return f"Not won: none of the {len(tried)} densities tried holds a winning ticket"
+    if too_few(document):
+        count = said(document, "replicates")
+        number = "1 replicate is" if count == 1 else f"{count} replicates are"
+        return f"Inconclusive: {number} too few to decide, whatever the numbers"
     if unlearned(document):
         return "Inconclusive: the dense network did not learn"
     return "Inconclusive: a winning ticket was neither shown nor ruled out"
 
 
-def not_won_at(document: Document) -> str | None:
-    """The densities of a won experiment at which no win was shown, neighbours together; None if there are none."""
-    won = claimed(document)
-    stretches: list[list[str]] = [[]]
-    for level in pruned_levels(document):
-        if is_in(level["density"], won):
-            stretches.append([])
+def not_won_at(document: Document) -> list[str]:
+    """Of a won experiment, the densities at which no win was shown, with the reason: a sentence for each reason."""
+    if not has_won(document):
+        return []
+    won, reasons = claimed(document), dict[str, list[int]]()
+    found = pruned_levels(document)
+    for at, level in enumerate(found):
+        if not is_in(level["density"], won):
+            reasons.setdefault(_why_not_won(document, level), []).append(at)
+    densities = [level["density"] for level in found]
+    return [f"No win at {_stretches(densities, where)}: {why}." for why, where in reasons.items()]
+
+
+def _why_not_won(document: Document, level: Mapping[str, Any]) -> str:
+    """What a level lacks of a win."""
+    beaten = [passed(level, f"beats_{control}") for control in ("reinit", "random")]
+    beats = all(beaten)
+    if level["checks"].get("matched", passed(level, "accuracy")):
+        control = "a control is missing" if None in beaten else "it is not shown to beat both controls"
+        return f"the ticket matches the dense network there, but {control}"
+    if passed(level, "accuracy"):
+        return "the ticket passes the test against the dense network there, but a denser level does not"
+    margin = said(document, "margin_pp")
+    within = "" if margin is None else f" within {margin:g} pp"
+    missed = f"is not shown to match the dense network{within}"
+    if level["checks"].get("accuracy", {}).get("refuted"):
+        by = "" if margin is None else f"more than {margin:g} pp "
+        missed = f"is shown to be {by}worse than the dense network"
+    return f"the ticket beats both controls there, but {missed}" if beats else f"the ticket {missed} there"
+
+
+def _stretches(densities: Sequence[float], where: Sequence[int]) -> str:
+    """Some of the densities, three neighbours or more as a range: 80.2 to 33.3 %, 17.3 %."""
+    runs: list[list[int]] = []
+    for at in where:
+        if runs and runs[-1][-1] == at - 1:
+            runs[-1].append(at)
         else:
-            stretches[-1].append(density_percent(level["density"]))
-    named = [
+            runs.append([at])
+    named = [[density_percent(densities[at]) for at in run] for run in runs]
+    return ", ".join(
         part
-        for found in stretches
-        for part in (found if len(found) < 3 else [f"{found[0].removesuffix(' %')} to {found[-1]}"])
-    ]
-    if document["verdict"]["outcome"] != "won" or not named:
-        return None
-    return f"No win was shown at {', '.join(named)} of the weights."
+        for run in named
+        for part in (run if len(run) < 3 else [f"{run[0].removesuffix(' %')} to {run[-1]}"])
+    )
 
 
 def accuracy_title(document: Document, *, width: int = 72) -> str:

@@ -64,7 +64,7 @@ ROOMS: dict[str, set[str]] = {
     "controls": {"ticket", "align"},
     "stages": STAGES | {"run"},
     "procedures": STAGES | {"run", "stages"},
-    "report": {"version"},
+    "report": {"version", "controls"},
     "experiment": STAGES
     | {"catalogue", "places", "sparse", "run", "stages", "procedures", "judge", "report", "version"},
     "cli": STAGES

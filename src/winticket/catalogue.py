@@ -61,7 +61,7 @@ def names(kind: str) -> tuple[str, ...]:
         case "method":
             return _keys("experiment/names.py", "METHODS")
         case "control":
-            return _keys("experiment/names.py", "ARMS")
+            return _marked("controls.py", "arm")
         case "criterion":
             return _functions("criteria")
         case "pruning":
@@ -84,6 +84,21 @@ def _keys(file: str, table: str) -> tuple[str, ...]:
     if not keys or len(written) < len(keys):  # it is computed
         return tuple(getattr(import_module("winticket." + file[:-3].replace("/", ".")), table))
     return tuple(map(str, written))
+
+
+def _marked(file: str, decorator: str) -> tuple[str, ...]:
+    """The names that a room's functions give themselves: what their decorator `@arm("random", ...)` begins with."""
+    try:
+        tree = ast.parse((_SOURCE / file).read_text(encoding="utf-8"))
+    except OSError:  # there is no source to read
+        room = import_module("winticket." + file[:-3].replace("/", "."))
+        return tuple(getattr(room, f"{decorator}s")())
+    marks = [mark for node in tree.body if isinstance(node, ast.FunctionDef) for mark in node.decorator_list]
+    return tuple(
+        str(ast.literal_eval(mark.args[0]))
+        for mark in marks
+        if isinstance(mark, ast.Call) and isinstance(mark.func, ast.Name) and mark.func.id == decorator
+    )
 
 
 def _functions(room: str) -> tuple[str, ...]:

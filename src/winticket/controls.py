@@ -9,7 +9,8 @@ one that the network was initialised from: the draws have nothing to do with the
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -34,8 +35,48 @@ __all__ = [
 REVISION = 2
 
 Control = Callable[..., Ticket]
+F = TypeVar("F", bound=Control)
 
 
+@dataclass(frozen=True)
+class Arm:
+    """What a control is called, and how it looks.
+
+    name        what users type and documents hold: "random"
+    label       in words, for tables and figures
+    look        colour, marker and dashes in figures
+    from_start  whether it trains from step 0, whatever step the ticket was rewound to
+    """
+
+    name: str
+    label: str
+    look: tuple[str, str, str]
+    from_start: bool = False
+
+
+def arm(name: str, label: str, *, look: tuple[str, str, str], from_start: bool = False) -> Callable[[F], F]:
+    """Says beside a control what its arm is (see `Arm`); `arm_of` reads it."""
+
+    def mark(control: F) -> F:
+        control.__dict__["arm"] = Arm(name, label, look, from_start)
+        return control
+
+    return mark
+
+
+def arm_of(control: Control) -> Arm:
+    """The arm of a control of this room."""
+    found: Arm = control.__dict__["arm"]
+    return found
+
+
+def arms() -> dict[str, Control]:
+    """Every control by the name of its arm, in the order of this file: the verdict's two, then those beside it."""
+    marked = [thing for thing in globals().values() if isinstance(getattr(thing, "arm", None), Arm)]
+    return {arm_of(control).name: control for control in marked}
+
+
+@arm("reinit", "re-initialised", look=("#E69F00", "s", "--"), from_start=True)
 def reinit(ticket: Ticket, *, seed: int, draw: Callable[[int], State]) -> Ticket:
     """The ticket's mask on freshly drawn initial weights: is it the structure alone?
 
@@ -61,6 +102,7 @@ def reinit(ticket: Ticket, *, seed: int, draw: Callable[[int], State]) -> Ticket
     )
 
 
+@arm("random", "random mask", look=("#CC79A7", "^", "-."))
 def random_mask(ticket: Ticket, *, seed: int) -> Ticket:
     """The ticket's own initial weights under a random mask of the same count in every layer.
 
@@ -76,6 +118,7 @@ def random_mask(ticket: Ticket, *, seed: int) -> Ticket:
     return _masked(ticket, mask, "random")
 
 
+@arm("random-global", "random mask, any layer", look=("#999933", "<", "-."))
 def random_global(ticket: Ticket, *, seed: int) -> Ticket:
     """The ticket's own initial weights under a random mask of the same count in the whole network.
 
@@ -97,6 +140,7 @@ def random_global(ticket: Ticket, *, seed: int) -> Ticket:
     return _masked(ticket, _until_other(ticket, draw), "random_global")
 
 
+@arm("shuffle-units", "mask shuffled within units", look=("#44AA99", ">", ":"))
 def shuffle_units(ticket: Ticket, *, seed: int) -> Ticket:
     """The mask shuffled within each filter or neuron, which keeps its count of weights: is it how many each has?
 
@@ -123,6 +167,7 @@ def shuffle_units(ticket: Ticket, *, seed: int) -> Ticket:
     return _masked(ticket, _until_other(ticket, draw), "shuffle_units")
 
 
+@arm("inverted", "what was pruned", look=("#D55E00", "v", "--"))
 def inverted(ticket: Ticket, *, seed: int) -> Ticket:
     """What the ticket pruned: as many weights in every layer, at random from those; the rest, where they are too few,
     from the ticket's own.
@@ -142,6 +187,7 @@ def inverted(ticket: Ticket, *, seed: int) -> Ticket:
     return _masked(ticket, replace(ticket.mask, keep=keep), "inverted")
 
 
+@arm("reshuffle", "weights shuffled", look=("#882255", "X", "--"))
 def reshuffle(ticket: Ticket, *, seed: int) -> Ticket:
     """The ticket's mask with its initial weights shuffled within every layer: are the values enough, in any place?
 
@@ -156,6 +202,7 @@ def reshuffle(ticket: Ticket, *, seed: int) -> Ticket:
     return _restarted(ticket, move, "reshuffle")
 
 
+@arm("signs", "signs alone", look=("#009E73", "D", ":"))
 def signs(ticket: Ticket, *, seed: int) -> Ticket:
     """The ticket's mask and its initial signs, all magnitudes of a layer equal: are the signs enough?
 
@@ -168,6 +215,7 @@ def signs(ticket: Ticket, *, seed: int) -> Ticket:
     return _with_weights(ticket, kept, "signs")
 
 
+@arm("magnitudes", "magnitudes alone", look=("#56B4E9", "P", "-."))
 def magnitudes(ticket: Ticket, *, seed: int) -> Ticket:
     """The ticket's mask and its initial magnitudes under random signs: the other half of `signs`.
 
@@ -181,6 +229,7 @@ def magnitudes(ticket: Ticket, *, seed: int) -> Ticket:
     return _restarted(ticket, flip, "magnitudes")
 
 
+@arm("other", "another replicate's mask", look=("#661100", "h", "--"))
 def other(ticket: Ticket, *, seed: int, neighbour: Ticket) -> Ticket:
     """The ticket's own start under the mask that another replicate found: does a mask serve any initialisation?
 
@@ -193,6 +242,7 @@ def other(ticket: Ticket, *, seed: int, neighbour: Ticket) -> Ticket:
     return _borrowed(ticket, neighbour.mask, "other")
 
 
+@arm("other-aligned", "another's mask, aligned", look=("#332288", "*", "-."))
 def other_aligned(
     ticket: Ticket, *, seed: int, neighbour: Ticket, ends: tuple[Weights, Weights], symmetry: Symmetry
 ) -> Ticket:

@@ -220,11 +220,11 @@ def test_a_network_of_other_layers_is_searched_one_by_one(text: Path, nets: str,
 
 
 def test_controls_draw_included_weights_too(text: Path, nets: str) -> None:
-    from winticket.experiment.names import control
+    from winticket.experiment.names import ARMS
 
     setup = Experiment.of(text, **{**SMALL, "model": f"{nets}:build"}, include=("*",)).setup()
     ticket = dense_ticket(setup, 0)
-    drawn = control_ticket(setup, ticket, control=control("reinit"))
+    drawn = control_ticket(setup, ticket, control=ARMS["reinit"])
     for name in ticket.mask.keep:
         assert not torch.equal(drawn.start.weights[name], ticket.start.weights[name])
 

@@ -35,19 +35,8 @@ BY_LAYER = tuple(by_layer.__name__ for by_layer in allocate.BY_LAYER)
 FIXED_COUNTS = ("set", "rigl", "edge-popup", "supermask")
 """Methods that ask an allocation for each layer's count, once."""
 ROOMS = {"criterion": criteria, "allocate": allocate, "rewind": rewind}
-ARMS = {
-    "reinit": "reinit",
-    "random": "random_mask",
-    "random-global": "random_global",
-    "shuffle-units": "shuffle_units",
-    "inverted": "inverted",
-    "reshuffle": "reshuffle",
-    "signs": "signs",
-    "magnitudes": "magnitudes",
-    "other": "other",
-    "other-aligned": "other_aligned",
-}
-"""Name of the arm -> function in `winticket.controls`. The first two decide the verdict; the others stand beside it."""
+ARMS = controls.arms()
+"""Name of the arm -> control. The first two decide the verdict; the others stand beside it."""
 
 
 def resolve(room: ModuleType, name: str, *, what: str) -> Callable[..., Any]:
@@ -94,9 +83,4 @@ def offered() -> dict[str, dict[str, Callable[..., Any]]]:
     """Everything that can be asked for by name: kind of choice -> name -> function."""
     rooms = {kind: methods(room) for kind, room in ROOMS.items()}
     rooms["pruning"] = methods(schedules)
-    return {"method": dict(METHODS), **rooms, "control": {arm: control(arm) for arm in ARMS}}
-
-
-def control(arm: str) -> Callable[..., Any]:
-    """The control behind an arm."""
-    return resolve(controls, ARMS[arm], what="control")
+    return {"method": dict(METHODS), **rooms, "control": dict(ARMS)}

@@ -7,6 +7,7 @@ from inspect import signature
 from itertools import islice
 from typing import Any, cast
 
+from winticket.controls import arm_of
 from winticket.experiment.checks import check
 from winticket.experiment.names import METHODS
 from winticket.experiment.resolved import Resolved, resolve
@@ -73,7 +74,8 @@ class Plan:
     def steps(self, places: list[Place]) -> int:
         """Optimiser steps of one network in these places."""
         steps, start = self.setup.recipe.steps, self.experiment.rewind_step
-        each = {"dense": steps, GATE: 2 * steps, "reinit": steps}
+        each = {"dense": steps, GATE: 2 * steps}
+        each |= {arm: steps for arm, made_by in self.question.controls.items() if arm_of(made_by).from_start}
         own = sum(
             self.count(first) * each.get(arm, steps - start) for _, arm, first in places if arm != SOURCE
         )
@@ -210,7 +212,7 @@ def _stack(question: Resolved, replicates: range) -> Iterator[tuple[Place, Task]
         yield (level, "ticket", first), at(later, ticket, arm="ticket", level=level, cost=cost * left)
         for arm, made_by in question.controls.items():
             rival = _rival(setup, ticket, whole_network, len(replicates), made_by)
-            whole = arm == "reinit"  # is trained from step 0
+            whole = arm_of(made_by).from_start
             yield (
                 (level, arm, first),
                 at(

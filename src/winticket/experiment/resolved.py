@@ -8,7 +8,7 @@ from winticket.allocate import Allocate
 from winticket.criteria import Criterion
 from winticket.experiment import carried
 from winticket.experiment.counts import counts, densities
-from winticket.experiment.names import control
+from winticket.experiment.names import ARMS
 from winticket.experiment.spec import Experiment
 from winticket.rewind import Rewind
 from winticket.stages import Density, Setup, whole_mask
@@ -56,7 +56,7 @@ def resolve(experiment: Experiment) -> Resolved:
     ValueError if they do not fit each other, or if a level would keep none of a layer or prune nothing.
     """
     parts: dict[str, Any] = experiment.functions()
-    controls = {arm: control(arm) for arm in experiment.controls}
+    controls = {arm: ARMS[arm] for arm in experiment.controls}
     here = experiment.setup()
     if experiment.source is None:
         whole = whole_mask(here, _weights(here))

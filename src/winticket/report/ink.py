@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from winticket.controls import arm_of, arms
 from winticket.report.drawing import mpl
 
 
@@ -39,17 +40,8 @@ DARK = Ink(paper="#191c22", text="#eceef1", quiet="#a3abb7", rule="#333841", den
 
 _LOOKS = {
     "ticket": Look("#0072B2", "o", "-"),
-    "reinit": Look("#E69F00", "s", "--"),
-    "random": Look("#CC79A7", "^", "-."),
     "search": Look("#4B3F72", "h", "-"),
-    "inverted": Look("#D55E00", "v", "--"),
-    "signs": Look("#009E73", "D", ":"),
-    "magnitudes": Look("#56B4E9", "P", "-."),
-    "reshuffle": Look("#882255", "X", "--"),
-    "random-global": Look("#999933", "<", "-."),
-    "shuffle-units": Look("#44AA99", ">", ":"),
-    "other": Look("#661100", "h", "--"),
-    "other-aligned": Look("#332288", "*", "-."),
+    **{name: Look(*arm_of(control).look) for name, control in arms().items()},
 }
 _MORE_LOOKS = (Look("#009E73", "D", ":"), Look("#D55E00", "v", "--"), Look("#56B4E9", "P", "-."))
 DENSITY_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")

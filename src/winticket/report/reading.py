@@ -6,22 +6,15 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from winticket import controls
+
 Document = Mapping[str, Any]
 
 ARM_NAMES = {
     "dense": "dense network",
     "ticket": "ticket",
-    "reinit": "re-initialised",
-    "random": "random mask",
     "search": "as its search left it",
-    "random-global": "random mask, any layer",
-    "shuffle-units": "mask shuffled within units",
-    "inverted": "what was pruned",
-    "reshuffle": "weights shuffled",
-    "signs": "signs alone",
-    "magnitudes": "magnitudes alone",
-    "other": "another replicate's mask",
-    "other-aligned": "another's mask, aligned",
+    **{name: controls.arm_of(control).label for name, control in controls.arms().items()},
 }
 FEWEST_REPLICATES = 5
 """Under five replicates no sign-flip test can reach 5 %, and the verdict is inconclusive whatever the numbers."""

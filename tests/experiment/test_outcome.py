@@ -134,6 +134,8 @@ def test_pruned_weights_are_zero_in_every_file(
     store, pruned = Store(tmp_path / "runs"), 0
     for row in store.ls():
         for path in store.get(row.key):
+            if isinstance(path, dict):  # states on the way of the dense network's training
+                continue
             assert bool(path.ticket.start.optimizer) == (bool(step) and path.ticket.origin == "ticket")
             for name, keep in path.ticket.mask.keep.items():
                 pruned += int((~keep).sum())

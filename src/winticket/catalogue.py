@@ -59,7 +59,7 @@ def names(kind: str) -> tuple[str, ...]:
     """What an option of that kind takes by name, in the order in which it is listed."""
     match kind:
         case "method":
-            return _keys("experiment/names.py", "METHODS")
+            return _methods()
         case "control":
             return _marked("controls.py", "arm")
         case "criterion":
@@ -88,17 +88,36 @@ def _keys(file: str, table: str) -> tuple[str, ...]:
 
 def _marked(file: str, decorator: str) -> tuple[str, ...]:
     """The names that a room's functions give themselves: what their decorator `@arm("random", ...)` begins with."""
-    try:
-        tree = ast.parse((_SOURCE / file).read_text(encoding="utf-8"))
-    except OSError:  # there is no source to read
+    found = _marks(_SOURCE / file, decorator)
+    if not found:  # there is no source to read
         room = import_module("winticket." + file[:-3].replace("/", "."))
         return tuple(getattr(room, f"{decorator}s")())
-    marks = [mark for node in tree.body if isinstance(node, ast.FunctionDef) for mark in node.decorator_list]
-    return tuple(
-        str(ast.literal_eval(mark.args[0]))
-        for mark in marks
+    return tuple(found.values())
+
+
+def _marks(file: Path, decorator: str) -> dict[str, str]:
+    """Functions of a file under that decorator: name -> what the decorator begins with; none without the source."""
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except OSError:
+        return {}
+    return {
+        node.name: str(ast.literal_eval(mark.args[0]))
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+        for mark in node.decorator_list
         if isinstance(mark, ast.Call) and isinstance(mark.func, ast.Name) and mark.func.id == decorator
-    )
+    }
+
+
+def _methods() -> tuple[str, ...]:
+    """The methods' names, in the order in which `winticket.procedures` lists them."""
+    room = _SOURCE / "procedures"
+    listed = _assigned(room / "__init__.py", "METHODS")
+    if not isinstance(listed, ast.DictComp) or not isinstance(listed.generators[0].iter, ast.Tuple):
+        return tuple(import_module("winticket.procedures").METHODS)
+    named = {name: said for file in room.glob("*.py") for name, said in _marks(file, "method").items()}
+    return tuple(named[p.id] for p in listed.generators[0].iter.elts if isinstance(p, ast.Name))
 
 
 def _functions(room: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from winticket import allocate, models
 from winticket.align import symmetry
 from winticket.criteria.applied import tried_on
 from winticket.criteria.evidence import TRAINING, needed, rounds_at_init
+from winticket.experiment.names import facts
 from winticket.experiment.resolved import Resolved
 from winticket.experiment.spec import Experiment
 from winticket.rewind import fine_tune
@@ -50,7 +51,7 @@ def check(question: Resolved) -> None:
     _check_criterion(question)
     named = (experiment.criterion, experiment.allocate, experiment.rewind)
     own = any(":" in name for name in named)
-    if own or needed(question.criterion) or experiment.method == "gradual":
+    if own or needed(question.criterion) or facts(experiment.method).gradual:
         _try_stages(question)
 
 
@@ -112,7 +113,7 @@ def _check_fine_tuning(question: Resolved) -> None:
 
 def _check_criterion(question: Resolved) -> None:
     experiment = question.experiment
-    if experiment.method == "at-init" and TRAINING in needed(question.criterion):
+    if facts(experiment.method).before_training and TRAINING in needed(question.criterion):
         raise ValueError(
             f"criterion {experiment.criterion} looks at what training did to each weight, and method at-init prunes "
             "before any; take one that looks at the weights (magnitude, ...) or at the network (snip, grasp, synflow)"
@@ -189,11 +190,11 @@ def _try_stages(question: Resolved) -> None:
     saved = {step: replace(state, step=step) for step in (experiment.rewind_step, end)}
     path = Trajectory(ticket, saved, no_curve())
     rounds = rounds_at_init(parts["criterion"])
-    if experiment.method == "at-init" and rounds > 1:
+    if facts(experiment.method).before_training and rounds > 1:
         words = f"{experiment.criterion} prunes at initialisation in {rounds} rounds of falling density"
         _try_on_the_way(question, ticket, partial(geometric_at, share=1 / rounds), words)
-    if experiment.method == "gradual":
-        words = "method gradual prunes a little at a time"
+    if facts(experiment.method).gradual:
+        words = f"method {experiment.method} prunes a little at a time"
         _try_on_the_way(question, ticket, partial(cubic_at, share=0.5), words)
     told = ", ".join(f"{k} {v!r}" for k, v in _own(experiment).items())
     try:

@@ -16,7 +16,7 @@ from winticket.catalogue import check_methods
 from winticket.experiment import outcome
 from winticket.experiment.folder import OutputFolder
 from winticket.experiment.machine import environment, processes
-from winticket.experiment.names import METHODS
+from winticket.experiment.names import METHODS, facts
 from winticket.experiment.plan import Place, Plan, plan
 from winticket.experiment.reports import COMPARISON, require_own_comparison
 from winticket.experiment.running import PRELOAD, measure_engine, trouble_in_words
@@ -29,8 +29,6 @@ from winticket.ticket import Failed
 from winticket.version import __version__
 
 USUAL_METHODS = ("imp", "one-shot", "at-init:snip", "at-init:random", "gradual", "set", "rigl")
-OWN = ("gradual", "set", "rigl")
-"""Methods whose own training gives the network that their papers speak of; of the others it is the ticket's."""
 SHARED = (
     *("model", "init", "include", "exclude", "replicates", "seed", "validation", "test", "split"),
     *RECIPE_FIELDS,
@@ -237,7 +235,7 @@ def _entries(
         searched = (len(planned.counts) - 1, "search", 0) in planned.tasks
         if searched:
             entries.append(Entry(asked, planned, "search"))
-        if not searched or method not in OWN:
+        if not searched or facts(method).search != "trained":
             entries.append(Entry(asked, planned, "ticket"))
     return entries
 
@@ -264,7 +262,7 @@ def _experiment(
         own |= {"rewind": "to_step", "rewind_step": int(later)} if int(later) else {}
     if criterion:
         own["criterion"] = criterion
-    if method == "imp":
+    if facts(method).levels:
         levels = math.ceil(math.log(density) / math.log(1 - RATE) - 1e-9)
         own |= {"final_density": density, "levels": levels}
     else:
@@ -299,7 +297,7 @@ def _lengthened(entry: Entry) -> int:
 
     All, except Early-Bird's search, which ends when its mask has settled, however long the recipe is.
     """
-    if entry.plan.experiment.method == "early-bird":
+    if not facts(entry.plan.experiment.method).starts_dense:
         return 1
     place = entry.places()[0]
     return len({place, *entry.plan.behind(place)})

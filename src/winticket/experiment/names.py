@@ -8,32 +8,11 @@ from winticket import allocate, controls, criteria, procedures, rewind, schedule
 from winticket.catalogue import choose
 from winticket.importing import import_named
 from winticket.pairing import usual
+from winticket.procedures import Method, method_of
 
-METHODS: dict[str, Callable[..., Any]] = {
-    "imp": procedures.imp,
-    "one-shot": procedures.one_shot,
-    "at-init": procedures.at_init,
-    "early-bird": procedures.early_bird,
-    "gradual": procedures.gradual,
-    "set": procedures.set_,
-    "rigl": procedures.rigl,
-    "edge-popup": procedures.edge_popup,
-    "supermask": procedures.supermask,
-}
-CRITERIA = {"early-bird": "l1_units", "at-init": "snip"}
-"""Default criteria of methods whose papers do not prune by magnitude."""
-ALLOCATIONS = {
-    "early-bird": "units",
-    "set": "erk",
-    "rigl": "erk",
-    "edge-popup": "layerwise",
-    "supermask": "layerwise",
-}
-"""Default allocations of methods that have one of their own, whatever the criterion."""
+METHODS = procedures.METHODS
 BY_LAYER = tuple(by_layer.__name__ for by_layer in allocate.BY_LAYER)
 """Allocations that decide each layer's count alone, and not where in it weights stand."""
-FIXED_COUNTS = ("set", "rigl", "edge-popup", "supermask")
-"""Methods that ask an allocation for each layer's count, once."""
 ROOMS = {"criterion": criteria, "allocate": allocate, "rewind": rewind}
 ARMS = controls.arms()
 """Name of the arm -> control. The first two decide the verdict; the others stand beside it."""
@@ -64,14 +43,19 @@ def functions(criterion: str, allocate: str, rewind: str) -> dict[str, Callable[
     return {option: resolve(room, named[option], what=option) for option, room in ROOMS.items()}
 
 
+def facts(method: str) -> Method:
+    """What is to be known of the method of that name; of one that is none, what holds of most."""
+    return method_of(METHODS[method]) if method in METHODS else Method(method)
+
+
 def usual_criterion(method: str) -> str:
     """The criterion of the method's paper."""
-    return CRITERIA.get(method, "magnitude")
+    return facts(method).criterion
 
 
 def usual_allocation(method: str, criterion: str) -> str:
     """The allocation of the method's paper if it has one of its own, else of the criterion's."""
-    return ALLOCATIONS.get(method) or usual(resolve(criteria, criterion, what="criterion")).__name__
+    return facts(method).allocate or usual(resolve(criteria, criterion, what="criterion")).__name__
 
 
 def methods(room: ModuleType) -> dict[str, Callable[..., Any]]:

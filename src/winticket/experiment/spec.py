@@ -13,11 +13,10 @@ from winticket.catalogue import choose, nearest, typed_again
 from winticket.data import Source
 from winticket.experiment.choices import effective, own_rate, proportionate
 from winticket.experiment.names import (
-    ALLOCATIONS,
     ARMS,
     BY_LAYER,
-    FIXED_COUNTS,
     METHODS,
+    facts,
     functions,
     methods,
     resolve,
@@ -187,7 +186,7 @@ class Experiment:
                     f"for a method that does: {', '.join(others)}"
                 )
         if (
-            self.method in FIXED_COUNTS
+            facts(self.method).fixed_counts
             and self.allocate in methods(allocate)
             and self.allocate not in BY_LAYER
         ):
@@ -205,7 +204,7 @@ class Experiment:
         if "criterion" not in signature(METHODS[self.method]).parameters:
             return None
         parts = self.functions()
-        if self.method in FIXED_COUNTS:
+        if facts(self.method).fixed_counts:
             pairing.check_exchange(parts["criterion"], f"method {self.method}")
         rates = [name for name in ("output_rate", "conv_rate") if getattr(self, name) is not None]
         if rates and self.allocate == "global_top" == usual_allocation(self.method, self.criterion):
@@ -214,7 +213,7 @@ class Experiment:
                 f"makes in its paper: these are results of a variant, not of {self.criterion} as published"
             )
         sentence = pairing.variant(parts["criterion"], parts["allocate"])
-        return None if self.method in ALLOCATIONS else sentence  # which is then the method's own matter
+        return sentence if facts(self.method).allocate is None else None  # else it is the method's own matter
 
     def functions(self) -> dict[str, Callable[..., Any]]:
         """Criterion, allocation and rewind as functions, by the option that names them."""
@@ -265,9 +264,9 @@ class Experiment:
                 f"rewind {self.rewind} goes to a step, and none is said; say which (rewind_step=, --rewind-step), or "
                 "ask for to_init"
             )
-        if takes_step(rewinding) and self.method == "at-init":
+        if takes_step(rewinding) and facts(self.method).before_training:
             raise ValueError(
-                "method at-init prunes before any training, so there is no later step to rewind to"
+                f"method {self.method} prunes before any training, so there is no later step to rewind to"
             )
 
     @classmethod
@@ -286,7 +285,7 @@ class Experiment:
         method = str(choices.get("method") or "imp")
         criterion = str(choices.get("criterion") or usual_criterion(method))
         allocation = usual_allocation(method, criterion)
-        if allocation != "layerwise" or method in (*ALLOCATIONS, "gradual"):
+        if allocation != "layerwise" or facts(method).allocate or facts(method).gradual:
             usual.pop("allocate", None)  # a preset's is for magnitude, whose weights compete in deep networks
         allocation = str(choices.get("allocate") or usual.get("allocate") or allocation)
         if allocation in methods(allocate) and allocation != "layerwise":
@@ -403,9 +402,9 @@ def _check_source(source: Experiment) -> None:
     """ValueError where another training cannot start from the source's tickets."""
     if source.source is not None:
         raise TypeError("these tickets were carried over themselves; give the experiment that found them")
-    if source.method == "early-bird":
+    if not facts(source.method).starts_dense:
         raise ValueError(
-            "method early-bird starts tickets from weights that were trained for them, which no dense network "
+            f"method {source.method} starts tickets from weights that were trained for them, which no dense network "
             "starts from; carry over the tickets of another method"
         )
     if source.functions()["rewind"] not in CARRYING:

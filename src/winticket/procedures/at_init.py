@@ -5,11 +5,13 @@ from collections.abc import Iterator, Sequence
 from winticket.allocate import Allocate
 from winticket.criteria import Criterion, snip
 from winticket.pairing import usual
+from winticket.procedures.facts import method
 from winticket.rewind import Rewind, to_init
 from winticket.run import step
 from winticket.stages import Density, Found, Setup, dense_ticket, prune_untrained
 
 
+@method("at-init", criterion="snip", before_training=True)
 def at_init(
     setup: Setup,
     densities: Sequence[Density],

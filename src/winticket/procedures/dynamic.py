@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from winticket.allocate import Allocate, erk
 from winticket.criteria import Criterion, magnitude
 from winticket.pairing import usual
+from winticket.procedures.facts import method
 from winticket.run import step
 from winticket.stages import (
     Density,
@@ -25,6 +26,7 @@ from winticket.train import relative_cost, rules
 from winticket.train.rules import Grow, usual_every
 
 
+@method("set", allocate="erk", fixed_counts=True, search="trained")
 def set_(
     setup: Setup,
     densities: Sequence[Density],
@@ -50,6 +52,7 @@ def set_(
     )
 
 
+@method("rigl", allocate="erk", fixed_counts=True, search="trained")
 def rigl(
     setup: Setup,
     densities: Sequence[Density],
@@ -76,6 +79,7 @@ def rigl(
     )
 
 
+@method("gradual", gradual=True, search="trained")
 def gradual(
     setup: Setup,
     densities: Sequence[Density],

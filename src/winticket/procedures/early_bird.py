@@ -4,10 +4,12 @@ from collections.abc import Iterator, Sequence
 
 from winticket.allocate import Allocate, units
 from winticket.criteria import Criterion, l1_units
+from winticket.procedures.facts import method
 from winticket.run import step
 from winticket.stages import Density, Found, Setup, at_steps, dense_ticket, emerged, looks, trained
 
 
+@method("early-bird", criterion="l1_units", allocate="units", starts_dense=False)
 def early_bird(
     setup: Setup,
     densities: Sequence[Density],

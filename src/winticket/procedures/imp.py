@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from winticket.allocate import Allocate
 from winticket.criteria import Criterion, magnitude
 from winticket.pairing import usual
+from winticket.procedures.facts import method
 from winticket.rewind import Rewind, to_init
 from winticket.run import step
 from winticket.stages import (
@@ -20,6 +21,7 @@ from winticket.stages import (
 )
 
 
+@method("imp", levels=True)
 def imp(
     setup: Setup,
     densities: Sequence[Density],

@@ -5,11 +5,13 @@ from collections.abc import Iterator, Sequence
 from winticket.allocate import Allocate
 from winticket.criteria import Criterion, magnitude
 from winticket.pairing import usual
+from winticket.procedures.facts import method
 from winticket.rewind import Rewind, to_init
 from winticket.run import step
 from winticket.stages import Density, Found, Setup, at_steps, dense_ticket, prune, saved_for, trained
 
 
+@method("one-shot")
 def one_shot(
     setup: Setup,
     densities: Sequence[Density],

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from winticket.allocate import Allocate, layerwise
+from winticket.procedures.facts import method
 from winticket.run import step
 from winticket.stages import Density, Found, Setup, dense_ticket, last_mask, sparse_start, train_mask, trained
 
@@ -15,6 +16,7 @@ LEARNING_COST = (
 )
 
 
+@method("edge-popup", allocate="layerwise", fixed_counts=True, search="untrained")
 def edge_popup(
     setup: Setup,
     densities: Sequence[Density],
@@ -32,6 +34,7 @@ def edge_popup(
     yield from _learned(setup, densities, replicates, kind="top", allocate=allocate, search_lr=search_lr)
 
 
+@method("supermask", allocate="layerwise", fixed_counts=True, search="untrained")
 def supermask(
     setup: Setup,
     densities: Sequence[Density],

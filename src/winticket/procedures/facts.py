@@ -1,0 +1,50 @@
+"""What is to be known of a procedure besides what it does; said beside it, and read by whoever offers or plans it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+P = TypeVar("P", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Method:
+    """The facts of a method.
+
+    name          what users type and documents hold: "early-bird"
+    criterion     short name of its paper's criterion
+    allocate      short name of its paper's allocation; None: the criterion's own
+    fixed_counts  whether an allocation is asked once for each layer's count, and not where in it weights stand
+    before_training  whether it prunes a network that has not been trained
+    gradual       whether it prunes at densities on the way to those that are asked for
+    levels        whether a density is reached through levels of train, prune and rewind
+    starts_dense  whether its tickets start from weights that a dense network starts from, too
+    search        what its search itself leaves beside tickets: nothing, a "trained" network that the paper speaks of,
+                  or an "untrained" one under a mask
+    """
+
+    name: str
+    criterion: str = "magnitude"
+    allocate: str | None = None
+    fixed_counts: bool = False
+    before_training: bool = False
+    gradual: bool = False
+    levels: bool = False
+    starts_dense: bool = True
+    search: str = "nothing"
+
+
+def method(name: str, **facts: Any) -> Callable[[P], P]:
+    """Marks a procedure as the method of that name; see `Method`."""
+
+    def mark(procedure: P) -> P:
+        procedure.__dict__["method"] = Method(name, **facts)
+        return procedure
+
+    return mark
+
+
+def method_of(procedure: Callable[..., Any]) -> Method:
+    """The facts of a procedure of this room."""
+    found: Method = procedure.__dict__["method"]
+    return found

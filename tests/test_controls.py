@@ -102,6 +102,8 @@ def make(name: str, given: Ticket, seed: int, network: str = "lenet") -> Ticket:
         density = given.about["density"]  # as it was asked for, so that layers' counts are rounded alike
         assert isinstance(density, float)
         options["neighbour"] = ticket(density, seed=2, network=network)
+    if "end" in taken:
+        options["end"] = drawn(network, 101).weights
     if "symmetry" in taken:
         options["ends"] = drawn(network, 101).weights, drawn(network, 102).weights
         options["symmetry"] = symmetry(NETWORKS[network](), (8,) if network == "chargpt" else (1, 8, 8))

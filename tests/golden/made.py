@@ -23,6 +23,7 @@ from winticket.stages import (
     emerged,
     last_mask,
     looks,
+    needs_end,
     needs_neighbour,
     needs_symmetry,
     neighbour_ticket,
@@ -34,6 +35,7 @@ from winticket.stages import (
     train_regrowing,
     train_stack,
     train_thinning,
+    trained_control_ticket,
     widened,
     with_states,
 )
@@ -263,6 +265,8 @@ def _controls(setup: Setup, runs: list[Trajectory], ticket: Ticket) -> Iterator[
             )
             made_of = neighbour_ticket(setup, ticket, (0, 1), stacks, control=control)
             assert isinstance(made_of, Ticket), made_of
+        elif needs_end(control):
+            made_of = trained_control_ticket(setup, ticket, runs[0], control=control)
         else:
             made_of = control_ticket(setup, ticket, control=control)
         start = {n: _rounded(w.double().abs().sum()) for n, w in made_of.start.weights.items()}

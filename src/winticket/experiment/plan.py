@@ -20,11 +20,13 @@ from winticket.stages import (
     carried,
     control_ticket,
     dense_ticket,
+    needs_end,
     needs_neighbour,
     neighbours,
     retraining,
     spared,
     trained,
+    trained_control_ticket,
     widened,
 )
 from winticket.train import relative_cost
@@ -252,4 +254,6 @@ def _rival(setup: Setup, ticket: Task, dense: Task, count: int, made_by: Callabl
     """The step that makes a control of each ticket in a stack of `count`; `dense` is the stack's dense training."""
     if needs_neighbour(made_by):
         return neighbours(setup, ticket, dense, count, control=made_by)
+    if needs_end(made_by):
+        return step(trained_control_ticket, setup, ticket, dense, control=made_by)
     return step(control_ticket, setup, ticket, control=made_by)

@@ -20,6 +20,7 @@ PLACES: Mapping[str, str] = {
     "prune": "stages.pruning:prune",
     "prune_untrained": "stages.pruning:prune_untrained",
     "control_ticket": "stages.controlling:control_ticket",
+    "trained_control_ticket": "stages.controlling:trained_control_ticket",
     "neighbour_ticket": "stages.controlling:neighbour_ticket",
     "train_stack": "stages.training:train_stack",
     "states": "stages.training:states",

@@ -9,10 +9,12 @@ from winticket.stages.carrying import carried, kept_here, widened
 from winticket.stages.changing import last_mask, sparse_start, train_regrowing, train_thinning
 from winticket.stages.controlling import (
     control_ticket,
+    needs_end,
     needs_neighbour,
     needs_symmetry,
     neighbour_ticket,
     neighbours,
+    trained_control_ticket,
 )
 from winticket.stages.learning import train_mask
 from winticket.stages.pruning import (
@@ -60,6 +62,7 @@ __all__ = [
     "last_mask",
     "looks",
     "model_source",
+    "needs_end",
     "needs_neighbour",
     "needs_symmetry",
     "neighbour_ticket",
@@ -81,6 +84,7 @@ __all__ = [
     "train_stack",
     "train_thinning",
     "trained",
+    "trained_control_ticket",
     "trial",
     "whole_mask",
     "widened",

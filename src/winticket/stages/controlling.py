@@ -1,6 +1,7 @@
 """A control of a ticket, alone or with what it takes from another replicate of its stack."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -15,11 +16,24 @@ REVISION = 1 + ALIGN  # both only rise, so that a change of either gives a new s
 
 def control_ticket(setup: Setup, ticket: Ticket, *, control: Callable[..., Ticket]) -> Ticket:
     """A control of the ticket, with a seed of its own for each control, replicate and size of ticket."""
-    name = str(getattr(control, "__name__", control))
+    named = control.func if isinstance(control, partial) else control
+    name = str(getattr(named, "__name__", named))
     options: dict[str, Any] = {"seed": ticket.seeds.derive("control", name, ticket.mask.count())}
     if "draw" in signature(control).parameters:
         options["draw"] = setup.initial
     return control(ticket, **options)
+
+
+def trained_control_ticket(
+    setup: Setup, ticket: Ticket, dense: Trajectory, *, control: Callable[..., Ticket]
+) -> Ticket:
+    """As `control_ticket`, of a control that takes what its replicate's dense training ended with."""
+    return control_ticket(setup, ticket, control=partial(control, end=dense.saved[max(dense.saved)].weights))
+
+
+def needs_end(control: Callable[..., Ticket]) -> bool:
+    """Whether a control takes the weights that its replicate's dense training ended with."""
+    return "end" in signature(control).parameters
 
 
 def needs_neighbour(control: Callable[..., Ticket]) -> bool:

@@ -87,6 +87,10 @@ def ticket(density: float = 0.3, seed: int = 1, network: str = "lenet") -> Ticke
     return Ticket(Mask(keep), state, "ticket", Seeds(3, 4), {"model": network, "density": density})
 
 
+FRESH = ("reinit", "sign_in")
+"""Controls on a fresh start: its step and buffers."""
+
+
 def tiny(*keep: bool) -> Ticket:
     mask = Mask({"w": torch.tensor([keep])})
     weights = {"w": torch.arange(1.0, len(keep) + 1).view(1, -1)}
@@ -125,11 +129,11 @@ def test_every_control_differs_and_keeps_its_counts(name: str, density: float, n
     effective = own.mask.apply(own.start.weights)
     assert not same_bits(control.mask.apply(control.start.weights), effective)
     assert control.seeds == own.seeds  # so it sees the same batches
-    assert control.start.step == (0 if name == "reinit" else own.start.step)
+    assert control.start.step == (0 if name in FRESH else own.start.step)
     assert control.about == own.about
     assert control.origin != own.origin
     assert control.start.optimizer == {}  # another network's momentum is none of its own
-    if name != "reinit":
+    if name not in FRESH:
         assert same_bits(control.start.buffers, own.start.buffers)
     # What the control prunes is stored as 0.
     assert same_bits(control.start.weights, control.mask.apply(control.start.weights))
@@ -145,6 +149,17 @@ def test_a_control_is_a_function_of_its_seed_alone(name: str) -> None:
     # Signs alone, and what another replicate lends, leave nothing to draw.
     nothing_drawn = name in ("signs", "other", "other_aligned")
     assert same_bits(first.start.weights, other.start.weights) == nothing_drawn
+
+
+def test_sign_in_takes_signs_of_the_end_and_magnitudes_of_the_draw() -> None:
+    own = tiny(True, False, True, True)
+    fresh = State({"w": torch.tensor([[-0.5, 2.0, 3.0, -4.0]])}, {}, {}, 0)
+    end = {"w": torch.tensor([[1.0, -1.0, -9.0, 0.0]])}
+    control = controls.sign_in(own, seed=0, draw=lambda _: fresh, end=end)
+    # |draw| with the end's sign; pruned: 0; where training ended at 0: as it was drawn.
+    assert control.start.weights["w"].tolist() == [[0.5, 0.0, -3.0, -4.0]]
+    with pytest.raises(ValueError, match="gave the ticket's own weights"):
+        controls.sign_in(own, seed=0, draw=lambda _: own.start, end={"w": torch.ones(1, 4)})
 
 
 def test_reinit_keeps_the_mask_and_takes_the_draw() -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "reinit",
     "reshuffle",
     "shuffle_units",
+    "sign_in",
     "signs",
 ]
 
@@ -87,19 +88,7 @@ def reinit(ticket: Ticket, *, seed: int, draw: Callable[[int], State]) -> Ticket
     OpenLTH). ValueError if the draw gives the ticket's own weights back.
     """
     start = draw(_derived(seed, "reinit") & 0xFFFFFFFF)
-    weights = ticket.mask.apply(start.weights)
-    own = ticket.mask.apply(ticket.start.weights)
-    if same_bits(_eligible(weights, ticket.mask), _eligible(own, ticket.mask)):
-        raise ValueError(
-            f"re-initialising with seed {seed} gave the ticket's own weights; it would be no control"
-        )
-    return Ticket(
-        ticket.mask,
-        State(weights, start.buffers, {}, start.step),
-        "reinit",
-        ticket.seeds,
-        ticket.about,
-    )
+    return _fresh(ticket, start, ticket.mask.apply(start.weights), "reinit", seed)
 
 
 @arm("random", "random mask", look=("#CC79A7", "^", "-."))
@@ -229,6 +218,23 @@ def magnitudes(ticket: Ticket, *, seed: int) -> Ticket:
     return _restarted(ticket, flip, "magnitudes")
 
 
+@arm("sign-in", "learnt signs, fresh weights", look=("#117733", "p", ":"), from_start=True)
+def sign_in(ticket: Ticket, *, seed: int, draw: Callable[[int], State], end: Weights) -> Ticket:
+    """The ticket's mask on freshly drawn magnitudes, with the signs that dense training ended with: are those enough?
+
+    After Gadhikar et al. 2025 (Sign-In to the Lottery, arXiv:2504.12801), who find that a mask trains well from any
+    start that has the signs which training arrives at. `end` are the weights at the end of the replicate's own dense
+    training; a weight that ended at 0 keeps the sign drawn. Only eligible weights take a sign; like `reinit`, it is
+    trained from step 0. ValueError if the draw gives the ticket's own weights back.
+    """
+    start = draw(_derived(seed, "sign_in") & 0xFFFFFFFF)
+    signed = {
+        name: torch.where(end[name] == 0, start.weights[name], start.weights[name].abs() * end[name].sign())
+        for name in ticket.mask.keep
+    }
+    return _fresh(ticket, start, ticket.mask.apply({**start.weights, **signed}), "sign_in", seed)
+
+
 @arm("other", "another replicate's mask", look=("#661100", "h", "--"))
 def other(ticket: Ticket, *, seed: int, neighbour: Ticket) -> Ticket:
     """The ticket's own start under the mask that another replicate found: does a mask serve any initialisation?
@@ -291,6 +297,17 @@ def _masked(ticket: Ticket, mask: Mask, origin: str) -> Ticket:
     start = ticket.start
     state = State(mask.apply(start.weights), start.buffers, {}, start.step)
     return Ticket(mask, state, origin, ticket.seeds, ticket.about)
+
+
+def _fresh(ticket: Ticket, start: State, weights: Weights, origin: str, seed: int) -> Ticket:
+    """The ticket's mask on these weights of a fresh start; ValueError if they are its own."""
+    own = ticket.mask.apply(ticket.start.weights)
+    if same_bits(_eligible(weights, ticket.mask), _eligible(own, ticket.mask)):
+        raise ValueError(
+            f"re-initialising with seed {seed} gave the ticket's own weights; it would be no control"
+        )
+    state = State(weights, start.buffers, {}, start.step)
+    return Ticket(ticket.mask, state, origin, ticket.seeds, ticket.about)
 
 
 def _restarted(ticket: Ticket, change: Callable[[Tensor], Tensor], origin: str) -> Ticket:

@@ -64,4 +64,6 @@ def test_names_that_contributing_looks_for_are_where_it_says() -> None:
     assert found
     for name, file in found:
         (place,) = places_of(file)
-        assert re.search(rf"^{name}\b", place.read_text(), re.MULTILINE), f"{name} is not in {file}"
+        assert re.search(rf"^(?:class |def )?{name}\b", place.read_text(), re.MULTILINE), (
+            f"{name} is not in {file}"
+        )

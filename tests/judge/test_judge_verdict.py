@@ -302,7 +302,7 @@ def test_disagreement_between_the_tests_is_flagged() -> None:
         "At 20.0 % the t test, which decides, does not show that the ticket matches the dense network (p = "
     )
     (note,) = (w for w in verdict.notes if w.startswith(begins))
-    assert "; the trimmed-mean test does (p " in note
+    assert ". As cross-checks, the trimmed-mean test does (p " in note
     assert "the sign-flip test does not (p = " in note
     assert note.endswith("Each p has to be at most 0.0225 to show it.")
     assert any("cannot reach the level 0.0225 with 5" in w for w in judge([level(0.2, n=5)]).notes)
@@ -380,7 +380,10 @@ def test_gate() -> None:
     )
     few = gate(DENSE[:4], DENSE[:4])
     assert few.enough is None
-    assert "Fewer than 5 replicates cannot show that the gain is below the margin of 0.5 pp" in few.sentence
+    assert (
+        "With fewer than 5 replicates no interval counts as showing that the gain is below the margin of 0.5 pp"
+        in few.sentence
+    )
     assert gate((None, *DENSE[1:]), DENSE).enough is None
     assert gate(DENSE, (None,) * 10).gain is None
     for one in (enough, short):

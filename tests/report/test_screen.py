@@ -144,7 +144,10 @@ def test_intervals_end_at_100_percent(digits: Document) -> None:
     assert "95 % interval of the mean; (low–high) if it is not symmetric." in " ".join(wide.split())
     assert "99.90 >99.6" in narrow
     assert "0.20 <0.7" in narrow
-    assert "95 % interval of the mean; > or <: its other end is 100 or 0 %." in " ".join(narrow.split())
+    assert (
+        "95 % interval of the mean; >96.0 would mean from 96.0 to 100 %, <4.0 from 0 to 4.0 %."
+        in " ".join(narrow.split())
+    )
     whole = digits | {"levels": digits["levels"][3:]}
     assert "95 % interval of the mean. Accuracies" in " ".join(shown(whole).split())
 

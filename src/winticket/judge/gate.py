@@ -56,8 +56,8 @@ def gate(
     }[enough]
     if n < MIN_REPLICATES:
         ending = (
-            f". Fewer than {MIN_REPLICATES} replicates cannot show that the gain is below the margin of "
-            f"{margin_pp:g} pp, that is, that the network was trained enough"
+            f". With fewer than {MIN_REPLICATES} replicates no interval counts as showing that the gain is below the "
+            f"margin of {margin_pp:g} pp, that is, that the network was trained enough"
         )
     return TrainedEnough(
         enough=enough,

@@ -323,8 +323,8 @@ def _tests(check: Check, claim: str) -> str:
     )
     verb = "shows" if check.passed else "does not show"
     return (
-        f"the t test, which decides, {verb} that {claim} ({_p(check.p)}); {others}. Each p has to be at most "
-        f"{check.test_level:.3g} to show it."
+        f"the t test, which decides, {verb} that {claim} ({_p(check.p)}). As cross-checks, {others}. Each p has to be "
+        f"at most {check.test_level:.3g} to show it."
     )
 
 

@@ -136,7 +136,8 @@ def too_few_replicates(document: Document) -> str | None:
         return None
     return (
         f"Use at least --replicates {FEWEST_REPLICATES}: with {count}, an exact sign-flip test cannot give a p-value "
-        f"below 1/{2**count}, so no result could be significant."
+        f"below 1/{2**count}, so no result could be significant. Five is the fewest that can win; ten or more decide "
+        "more often."
     )
 
 

@@ -238,7 +238,7 @@ def lines_to_use(document: Document) -> list[str]:
         "import winticket",
         "",
         f"ticket = winticket.Ticket.load({json.dumps(str(ticket), ensure_ascii=False)})",
-        f'model = winticket.models.build(**ticket.about["build"]{own})  # or your own network with the same weights',
+        f'model = winticket.models.build(**ticket.about["build"]{own})  # or your own, with the same parameter names and shapes',
         "with winticket.masked(model, ticket):  # its weights and its mask",
         "    my_training_loop(model)  # your own loop, your own optimiser",
     ]

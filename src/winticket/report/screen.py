@@ -284,7 +284,11 @@ def _key(document: Document, *, width: int) -> list[tuple[str, str]]:
     entries = [arm for level in levels for arm in level["arms"].values()]
     among = ""
     if _cut_arms(document):
-        among = "; (low–high)" if _ends_fit(document, width) else "; > or <: its other end is 100 or 0 %"
+        among = (
+            "; (low–high)"
+            if _ends_fit(document, width)
+            else "; >96.0 would mean from 96.0 to 100 %, <4.0 from 0 to 4.0 %"
+        )
         among += " if it is not symmetric" if _ends_fit(document, width) else ""
     signs = [("* won" if claimed(document) else "won", _rule(document, roomy=width >= ROOMY))]
     signs.append(("±", f"95 % interval of the mean{among}. Accuracies are on test data after the last step."))
@@ -353,7 +357,8 @@ def _use(document: Document, say: Say) -> list[RenderableType]:
     code = [line.partition("  #")[0] for line in lines_to_use(document) if line]
     if not code:
         return []
+    head = USE if claimed(document) else f"{USE}, though it is not a winning one"
     return [
         Text(),
-        *(Text(say(line), overflow="fold") for line in (f"{USE}:", *(f"  {line}" for line in code))),
+        *(Text(say(line), overflow="fold") for line in (f"{head}:", *(f"  {line}" for line in code))),
     ]

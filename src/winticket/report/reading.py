@@ -238,7 +238,7 @@ def lines_to_use(document: Document) -> list[str]:
         "import winticket",
         "",
         f"ticket = winticket.Ticket.load({json.dumps(str(ticket), ensure_ascii=False)})",
-        f'model = winticket.models.build(**ticket.about["build"]{own})  # or your own, with the same parameter names and shapes',
+        f'model = winticket.models.build(**ticket.about["build"]{own})  # or your own: same parameter names and shapes',
         "with winticket.masked(model, ticket):  # its weights and its mask",
         "    my_training_loop(model)  # your own loop, your own optimiser",
     ]

@@ -9,6 +9,9 @@ import torch
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Started in the background by a shell, which has Ctrl-C ignored; tests press it, and processes inherit this.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+for name in ("SIGTERM", "SIGHUP"):  # which `nohup`, for one, has ignored
+    if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_IGN:
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -694,7 +694,9 @@ def test_store_ls_verify_gc(here: Path, shell: Shell) -> None:
 def test_every_word_is_a_choice_of_the_experiment_and_the_other_way_round() -> None:
     from dataclasses import fields
 
-    choices = {f.name for cls in (Experiment, Recipe) for f in fields(cls)} - {"data", "recipe"}
+    from winticket.experiment.spec import CARRIED
+
+    choices = {f.name for cls in (Experiment, Recipe) for f in fields(cls)} - {"data", "recipe", *CARRIED}
     assert {word.name for word in WORDS} == choices
 
 

@@ -10,7 +10,8 @@ import pytest
 from winticket import rewind, schedules
 from winticket.experiment import Experiment, offered, plan
 from winticket.experiment.runs import trajectory
-from winticket.run import Store, run
+from winticket.run import Store, run, walk, whole_of
+from winticket.stages import with_states
 from winticket.ticket import Trajectory, same_bits
 
 from .test_searches import NETWORKS
@@ -32,7 +33,7 @@ SMALL: dict[str, Any] = {
 
 
 def searched(tmp_path: Path, model: str, **choices: Any) -> list[Trajectory]:
-    """The dense network's training, and one of the ticket for each level, as they are stored."""
+    """The dense network's training with its states on the way, and one of the ticket for each level, as stored."""
     asked = Experiment.of("digits", model=model, **{**SMALL, **choices})
     planned, store = plan(asked), Store(tmp_path / "store")
     assert not run(list(planned.tasks.values()), store, workers=0).failed
@@ -47,6 +48,9 @@ def searched(tmp_path: Path, model: str, **choices: Any) -> list[Trajectory]:
     for path in paths:
         for name, keep in path.ticket.mask.keep.items():
             assert not bool(path.saved[STEPS].weights[name][~keep].any())
+    for kept in walk(planned.tasks.values()):  # what the dense training handed over on its way
+        if whole_of(kept):
+            paths[0] = with_states(paths[0], store.get(kept.key)[0])
     return paths
 
 

@@ -18,9 +18,10 @@ from typing import Any
 
 import torch
 
-from winticket import data, stages
+from winticket import data
 from winticket.experiment import Experiment, conduct, running
 from winticket.run import work
+from winticket.stages import training
 from winticket.train import curves, loop
 
 spent: defaultdict[str, float] = defaultdict(float)
@@ -57,7 +58,7 @@ def main() -> None:
     for name, module, function in (
         ("steps", loop, "_stretch"),
         ("evaluation", curves, "evaluate"),
-        ("training", stages, "train"),
+        ("training", training, "train"),
         ("tasks", work, "evaluate"),
         ("inputs", work.Desk, "fetch"),
         ("search", running, "execute"),

@@ -7,6 +7,8 @@ stack trains for the first time. Every case in a process of its own, one thread;
     python benchmarks/growth.py [--rounds 3] [--figure]
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import platform

@@ -8,6 +8,8 @@ part of every sum but the first convolution's. Medians over the rounds.
     python benchmarks/layers.py [--rounds 5]
 """
 
+from __future__ import annotations
+
 import argparse
 import platform
 import statistics

@@ -7,6 +7,8 @@ replicate of the stack) and their range are printed, with n, device and versions
     python benchmarks/one_training.py [--pairs 5]
 """
 
+from __future__ import annotations
+
 import argparse
 import platform
 import statistics

@@ -6,6 +6,8 @@ Takes the folder of a result (or its result.json) and the target, as a share of 
 Medians with 95 % intervals; in brackets the ratio to the dense network's steps.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 from collections.abc import Mapping

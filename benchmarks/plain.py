@@ -4,6 +4,8 @@ Tensors in memory, one network at a time, autograd, fused Adam, the mask multipl
 validation examples scored on the same grid, test examples at least validation loss and at the end.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
 from dataclasses import dataclass

@@ -5,6 +5,8 @@
 Linear layers of 1000 x 1000, by magnitude to a density of .1, one thread; the two take turns, medians with the range.
 """
 
+from __future__ import annotations
+
 import argparse
 import platform
 import statistics

@@ -8,6 +8,8 @@ dense and last-level ticket both ways.
     python benchmarks/search.py [DATA] [--levels 16] [--replicates 5] [--steps N] [--rounds 1] [--workers 2]
 """
 
+from __future__ import annotations
+
 import argparse
 import multiprocessing
 import platform

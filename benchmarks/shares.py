@@ -7,6 +7,8 @@ what comes next) is the store's and the scheduler's.
     python benchmarks/shares.py [DATA] [--levels 12] [--replicates 5] [--steps N]
 """
 
+from __future__ import annotations
+
 import argparse
 import functools
 import tempfile

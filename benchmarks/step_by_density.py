@@ -9,6 +9,8 @@ the rounds. Written to docs/images/step_by_density.png with `--figure`.
     python benchmarks/step_by_density.py [--rounds 5] [--optimizer sgd] [--compile] [--figure]
 """
 
+from __future__ import annotations
+
 import argparse
 import platform
 import statistics

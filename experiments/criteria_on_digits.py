@@ -6,6 +6,8 @@ Densities .5, .2, .1, .05 in turn; ten replicates, each with its own initialisat
 kept in runs/criteria, so a second run goes on where the first was stopped.
 """
 
+from __future__ import annotations
+
 import math
 import re
 import statistics

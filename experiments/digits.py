@@ -5,6 +5,8 @@ of the weights pruned per level, the output layer at half that rate), cut to 800
 replicates, 16 levels. This is what `winticket find digits` runs.
 """
 
+from __future__ import annotations
+
 from winticket import Experiment
 
 experiment = Experiment.of("digits")

@@ -14,6 +14,8 @@ free cores.
 MNIST is loaded from the Hub; `WINTICKET_MNIST` may name a local folder of its parquet files instead.
 """
 
+from __future__ import annotations
+
 import os
 
 from winticket import Experiment

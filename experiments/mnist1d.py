@@ -8,6 +8,8 @@ random mask near a density of .08; all three rise above the dense network, which
 structure rather than a winning ticket. `fine` prunes a fifth at a time, `quick` is for a first look.
 """
 
+from __future__ import annotations
+
 from winticket import Experiment
 
 experiment = Experiment.of("mnist1d")

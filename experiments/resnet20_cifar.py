@@ -20,6 +20,8 @@ literature at full size; `short` has not been run to its end here.
 CIFAR-10 is loaded from the Hub; `WINTICKET_CIFAR10` may name a local folder of its parquet files instead.
 """
 
+from __future__ import annotations
+
 import os
 
 from winticket import Experiment

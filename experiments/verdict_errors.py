@@ -3,6 +3,8 @@
 python experiments/verdict_errors.py docs/verdict.md    # some minutes on one core; without a file, to the screen
 """
 
+from __future__ import annotations
+
 import re
 import sys
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """For every test: one cache of decoded data for the session, and sums that one thread adds up."""
 
+from __future__ import annotations
+
 import signal
 from collections.abc import Iterator
 

@@ -1,5 +1,7 @@
 """Networks that a user might bring, named by import path as `networks:attention`."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from math import prod
 

@@ -1,5 +1,7 @@
 """Alignment: which units may change places, and that renumbered units are found again."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable
 from typing import cast

@@ -1,5 +1,7 @@
 """Allocation: exact counts, ties, which share holds for which layer, and masks that only shrink."""
 
+from __future__ import annotations
+
 import math
 import re
 from typing import Any, cast

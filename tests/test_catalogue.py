@@ -1,5 +1,7 @@
 """Names that can be typed: the same as the rooms offer, told apart, and answered without importing torch."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from pathlib import Path

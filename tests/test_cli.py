@@ -1,5 +1,7 @@
 """The command as people meet it: what it prints where, its exit status, and that a wrong request writes nothing."""
 
+from __future__ import annotations
+
 import json
 import os
 import re

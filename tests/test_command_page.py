@@ -1,5 +1,7 @@
 """docs/command.md is what the command says of itself."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

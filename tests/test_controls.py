@@ -1,5 +1,7 @@
 """Controls: each differs from its ticket, keeps every layer's count, and is drawn from what it says."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Callable
 from functools import partial

@@ -1,5 +1,7 @@
 """Criteria by hand-computed scores, against plain float64 derivations, and what every public criterion promises."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """What criteria see: the mode they compute in, how batches count, whose weights, which losses, what is refused."""
 
+from __future__ import annotations
+
 import copy
 import re
 from collections.abc import Callable, Iterator

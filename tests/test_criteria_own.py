@@ -1,5 +1,7 @@
 """A criterion of a user's own that raises or returns nonsense: told alike wherever it is used, with file and line."""
 
+from __future__ import annotations
+
 import importlib
 import re
 import sys

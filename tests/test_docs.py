@@ -1,5 +1,7 @@
 """Pages that speak of files, names, tests and of other pages: what they name is there."""
 
+from __future__ import annotations
+
 import ast
 import re
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The main job's science: orderings with intervals. The slow ones are run by `make evidence`, a fast one always."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 from typing import Any

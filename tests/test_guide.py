@@ -1,5 +1,7 @@
 """The user guide's Python about one's own loop and other tools runs as it stands, in a folder of its own."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Masks from and to torch.nn.utils.prune and state dicts: bit-exact round trips, nothing guessed."""
 
+from __future__ import annotations
+
 import copy
 import re
 from collections.abc import Callable

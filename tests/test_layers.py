@@ -1,5 +1,7 @@
 """The shape of the house: imports run downwards only. The rooms and their arrows are drawn in docs/architecture.md."""
 
+from __future__ import annotations
+
 import ast
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Levels: iterative pruning around a loop of one's own, held against the procedure written out."""
 
+from __future__ import annotations
+
 import copy
 import re
 from collections.abc import Callable, Iterable

@@ -1,5 +1,7 @@
 """`winticket.<name>`: what completion offers is what the pages use, and importing the package stays light."""
 
+from __future__ import annotations
+
 import ast
 import re
 import subprocess

@@ -3,6 +3,8 @@
 Run by `make evidence`; what they give is in docs/evidence.md.
 """
 
+from __future__ import annotations
+
 import math
 import statistics
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """What comes from outside is read whole, bounded and checked, or refused in words."""
 
+from __future__ import annotations
+
 import os
 import struct
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Each criterion has the allocation of its paper; what another one makes of it is named, or refused."""
 
+from __future__ import annotations
+
 import warnings
 from functools import partial
 from typing import Any

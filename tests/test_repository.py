@@ -1,5 +1,7 @@
 """Files beside the code: the citation, the hooks, the bounds of dependencies."""
 
+from __future__ import annotations
+
 import tomllib
 from pathlib import Path
 from typing import Any

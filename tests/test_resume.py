@@ -1,5 +1,7 @@
 """Killed, stopped and started again: no finished training runs twice, and the numbers are those of one quiet run."""
 
+from __future__ import annotations
+
 import json
 import os
 import random

@@ -1,5 +1,7 @@
 """Rewinding: the ticket's own start, bit for bit, and nothing of the end of training."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 

@@ -1,5 +1,7 @@
 """Schedules by hand, and what all of them promise."""
 
+from __future__ import annotations
+
 from itertools import pairwise
 
 import pytest

@@ -1,5 +1,7 @@
 """The Python that README, guide, page and final screen show for a saved ticket is one and the same, and runs."""
 
+from __future__ import annotations
+
 import io
 import re
 from collections.abc import Mapping

@@ -1,5 +1,7 @@
 """Text from outside is shown as text: nothing in a name is obeyed by a terminal, a page or a figure."""
 
+from __future__ import annotations
+
 import io
 import json
 import os

@@ -1,5 +1,7 @@
 """What a file may decide: no module is imported, no function called and nothing fetched because a file says so."""
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess

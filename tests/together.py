@@ -1,5 +1,7 @@
 """Processes of one test that have to run side by side."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

@@ -1,5 +1,7 @@
 """Print the lowest version of every direct dependency that pyproject.toml allows, as constraints for pip."""
 
+from __future__ import annotations
+
 import re
 import sys
 import tomllib

@@ -5,6 +5,8 @@ density d keeps exactly that many, whichever the scores. Ties break by position,
 on every device.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace

@@ -8,6 +8,8 @@ What a control draws comes from a stream of its own, derived from `seed` and the
 one that the network was initialised from: the draws have nothing to do with the weights.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar

@@ -4,6 +4,8 @@ A mask is only ever read from an entry that says it is one; `mask_of_zeros`, whi
 are those of the model itself: what DistributedDataParallel, AveragedModel and torch.compile put before them goes.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -4,6 +4,8 @@ SNIP ranks all weights of the network together; layer by layer it is another met
 magnitudes only between layers; layer by layer it is magnitude pruning under another name.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any

@@ -1,5 +1,7 @@
 """Where things are kept on this machine."""
 
+from __future__ import annotations
+
 import os
 import sys
 from pathlib import Path

@@ -3,6 +3,8 @@
 Functions that take a `step` rewind to that step of training; a procedure has the first training save its state there.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 

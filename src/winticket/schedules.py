@@ -3,6 +3,8 @@
 Every public function here is a schedule, `(final, levels) -> [d₁, ..., d_levels]`, falling, the last one `final`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 __all__ = ["cubic", "geometric", "linear"]

@@ -1,5 +1,7 @@
 """Text as data: characters by hand, parts that share nothing, refusals."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

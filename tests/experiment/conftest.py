@@ -1,5 +1,7 @@
 """Small searches that take a moment, in this process, without drawing."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Methods side by side: what is trained, what is counted, what is refused."""
 
+from __future__ import annotations
+
 import io
 import json
 from pathlib import Path

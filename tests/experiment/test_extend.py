@@ -1,5 +1,7 @@
 """Asked for more, only what is new runs, and no earlier number moves; who computes changes nothing."""
 
+from __future__ import annotations
+
 import copy
 from pathlib import Path
 from typing import Any

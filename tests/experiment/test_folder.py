@@ -1,5 +1,7 @@
 """Output folders: files of one run, whole, and nobody else's lost."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

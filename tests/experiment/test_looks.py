@@ -1,5 +1,7 @@
 """The store remembers the verdicts reached on its results: each look spends a part of the error."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

@@ -1,5 +1,7 @@
 """What becomes of a search: failures counted and told, the ticket that is saved, users' own parts, convolutions."""
 
+from __future__ import annotations
+
 import io
 import json
 import math

@@ -1,5 +1,7 @@
 """Steps to an accuracy in the result document: by hand from the curves beside it, and for the shortest trainings."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from typing import Any

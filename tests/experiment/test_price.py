@@ -1,5 +1,7 @@
 """What a plan is said to cost: seconds by training, and laid out over workers."""
 
+from __future__ import annotations
+
 import pytest
 
 from winticket.experiment import Experiment, cost, plan, price

@@ -1,5 +1,7 @@
 """What an experiment is by default, what can be chosen, and what is refused while it is being written."""
 
+from __future__ import annotations
+
 import io
 import itertools
 from collections.abc import Callable

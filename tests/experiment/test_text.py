@@ -1,5 +1,7 @@
 """Text from end to end, and users' networks of other layers: embeddings, recurrent cells, attention, tied weights."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Tickets carried over: what they bring, what is new, and what does not fit."""
 
+from __future__ import annotations
+
 import io
 import json
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """Write golden.json anew, and say what changed."""
 
+from __future__ import annotations
+
 import sys
 
 from .made import FILE, made, read, write

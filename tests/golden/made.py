@@ -1,5 +1,7 @@
 """What the golden tests compare: keys of whole plans, and a handful of numbers for every REVISION."""
 
+from __future__ import annotations
+
 import importlib
 import json
 from collections.abc import Callable, Iterator

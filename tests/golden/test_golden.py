@@ -1,5 +1,7 @@
 """Keys are exactly as they were; numbers are, to rounding, unless a REVISION says that they changed."""
 
+from __future__ import annotations
+
 import math
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Each integration is imported by itself, and its heavy package nowhere else."""
 
+from __future__ import annotations
+
 import ast
 import importlib
 import subprocess

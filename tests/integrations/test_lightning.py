@@ -1,5 +1,7 @@
 """The search inside Lightning's trainer, held against the same search in a loop written out."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 from typing import Any

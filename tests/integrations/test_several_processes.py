@@ -1,5 +1,7 @@
 """The search inside both trainers on two processes (DistributedDataParallel, gloo), held against the plain loop."""
 
+from __future__ import annotations
+
 import json
 from importlib.util import find_spec
 from pathlib import Path

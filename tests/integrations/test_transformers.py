@@ -1,5 +1,7 @@
 """The search inside Transformers' trainer, held against the same search in a loop written out."""
 
+from __future__ import annotations
+
 import re
 from contextlib import nullcontext
 from pathlib import Path

@@ -1,5 +1,7 @@
 """What each of two processes does in test_several_processes.py: `python trainers.py TRAINER RANK WORLD FOLDER`."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os

@@ -1,5 +1,7 @@
 """Steps to an accuracy: medians, intervals, ratios and tests, by hand and by scipy."""
 
+from __future__ import annotations
+
 import itertools
 import json
 import math

@@ -1,5 +1,7 @@
 """The verdict's own error rates, on whole experiments whose truth is known."""
 
+from __future__ import annotations
+
 import math
 
 import pytest

@@ -1,5 +1,7 @@
 """Numbers by hand, by enumeration and by scipy for every test the verdict stands on."""
 
+from __future__ import annotations
+
 import itertools
 import math
 

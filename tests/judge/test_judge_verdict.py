@@ -1,5 +1,7 @@
 """The decision: outcomes, sequences, failed runs, margins, the gate, time, and what it refuses."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import math

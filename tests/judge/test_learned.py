@@ -1,5 +1,7 @@
 """The gate before all claims: a dense network that did not learn proves nothing of its tickets."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 

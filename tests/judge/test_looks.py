@@ -1,5 +1,7 @@
 """Looking again: shares of the error, claims that stand, collapsed replicates."""
 
+from __future__ import annotations
+
 import math
 
 import pytest

@@ -1,5 +1,7 @@
 """Masks that change in a loop of one's own: against the engine, and against RigL written out in plain PyTorch."""
 
+from __future__ import annotations
+
 import copy
 import math
 import re

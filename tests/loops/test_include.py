@@ -1,5 +1,7 @@
 """`include`: parameters that are no Linear or Conv weights, in every method around one's own loop."""
 
+from __future__ import annotations
+
 import re
 import warnings
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """Masks that are learned in a loop of one's own, against the engine and against a score's gradient by hand."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable
 from functools import partial

@@ -1,5 +1,7 @@
 """Pruning a model as it is in one call, held against the procedures that plans are made of."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable
 from dataclasses import replace

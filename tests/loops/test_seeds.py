@@ -1,5 +1,7 @@
 """What methods around a user's loop draw: other numbers in every replicate, and never those of the initialisation."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import pytest

@@ -1,5 +1,7 @@
 """Every allocation, rewind and schedule in a search of its own, on every kind of network."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Controls that take another replicate's mask: whose, and what becomes of them where one failed."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Procedures and stages: what they plan, and what their small steps give."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import replace
 from pathlib import Path

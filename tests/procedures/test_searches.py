@@ -1,5 +1,7 @@
 """Procedures whose masks come from a training of their own: SET, RigL, gradual pruning, supermasks, Early-Bird."""
 
+from __future__ import annotations
+
 import io
 import math
 from collections.abc import Mapping

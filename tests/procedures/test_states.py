@@ -1,5 +1,7 @@
 """States on the way of a training: results of their own, and no part of what the training is."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

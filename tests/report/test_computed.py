@@ -1,5 +1,7 @@
 """The report says which layers were computed sparse."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from winticket.report.reading import computed

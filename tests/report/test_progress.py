@@ -1,5 +1,7 @@
 """Progress, told from made-up events: what is counted, what is drawn, what is printed where nothing can be drawn."""
 
+from __future__ import annotations
+
 import heapq
 import io
 import itertools

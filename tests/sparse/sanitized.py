@@ -1,5 +1,7 @@
 """Run tests with the kernels of another build in place of the installed ones: `sanitized.py BUILD TESTS...`."""
 
+from __future__ import annotations
+
 import importlib.util
 import sys
 from pathlib import Path

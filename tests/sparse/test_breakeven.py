@@ -1,5 +1,7 @@
 """The break-even: measured once, remembered, the same for all."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """What a traced graph's products take in: the same numbers, in fewer passes."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

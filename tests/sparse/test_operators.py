@@ -1,5 +1,7 @@
 """The operators within PyTorch: gradients, batching, compilation."""
 
+from __future__ import annotations
+
 import copy
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The kernels against float64 dense references, for every instruction set that this processor runs."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import pytest

@@ -1,5 +1,7 @@
 """Which weights are left out because nothing reads the units that they lead to."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 

@@ -1,5 +1,7 @@
 """Sparse convolutions against PyTorch's dense ones in float64."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import pytest

@@ -1,5 +1,7 @@
 """Small data, networks and tickets for the tests of training."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol

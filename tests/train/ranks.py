@@ -1,5 +1,7 @@
 """What two processes do together in test_ranks.py: `python ranks.py RANK WORLD FILE OUT`."""
 
+from __future__ import annotations
+
 import copy
 import hashlib
 import json

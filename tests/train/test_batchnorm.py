@@ -1,5 +1,7 @@
 """BatchNorm in a stack, under masks, through rewinds and on the sparse kernels: ResNet-20 on tiny images."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from typing import Any
 

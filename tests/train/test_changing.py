@@ -1,5 +1,7 @@
 """Masks that change on the way, against plain PyTorch; and masks that are learned, against a float64 derivation."""
 
+from __future__ import annotations
+
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence

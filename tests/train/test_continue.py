@@ -1,5 +1,7 @@
 """Runs that repeat, stop, go on and rewind: the same numbers bit for bit, and each seed for its own purpose."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace

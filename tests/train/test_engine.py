@@ -1,5 +1,7 @@
 """Layers on the sparse kernels: the same training, to float tolerance, and the same promises."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 

@@ -1,5 +1,7 @@
 """Tickets, module and recipe that do not fit one another are refused, with the reason, before any compute."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable
 from dataclasses import replace

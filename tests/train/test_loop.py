@@ -1,5 +1,7 @@
 """The training loop against plain PyTorch, its curves, its failures and its refusals."""
 
+from __future__ import annotations
+
 import copy
 import math
 from collections.abc import Callable, Sequence

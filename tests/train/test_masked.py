@@ -1,5 +1,7 @@
 """masked(): pruned weights are 0 after every step of anybody's optimiser, and nothing stays behind."""
 
+from __future__ import annotations
+
 import copy
 import re
 from collections.abc import Callable, Iterable

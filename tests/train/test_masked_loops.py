@@ -1,5 +1,7 @@
 """masked() in the loops that people have: accumulation, autocast, compiled models, clipping, averaged weights."""
 
+from __future__ import annotations
+
 import copy
 import pickle
 from collections.abc import Callable, Iterable, Sequence

@@ -1,5 +1,7 @@
 """Less than float32 in a step: what it changes, what stays, where it is refused."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

@@ -1,5 +1,7 @@
 """DistributedDataParallel on two processes (gloo): one mask on all ranks, or a clear error on all."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Recipes: the learning rates by hand, the evaluation grid, and every refusal with its words."""
 
+from __future__ import annotations
+
 import itertools
 import re
 from dataclasses import FrozenInstanceError, replace

@@ -1,5 +1,7 @@
 """Several answers per example: the loss, the accuracy, stacks and splits of a character transformer."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import pytest

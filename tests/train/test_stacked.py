@@ -1,5 +1,7 @@
 """A stack is its members: lifted gradients and scores against autograd, and what cannot be stacked or traced."""
 
+from __future__ import annotations
+
 import copy
 import re
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """One update: torch's optimisers without their bookkeeping, and steps that are recorded and replayed."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

@@ -1,5 +1,7 @@
 """A dead unit is dead: under a mask of whole units a network computes what it does with those units cut out by hand."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -1,5 +1,7 @@
 """Which axis of a weight is what, against what the layers compute: which output a weight is in, by which input."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import pytest

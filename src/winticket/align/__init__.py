@@ -1,5 +1,7 @@
 """Align: which hidden units of one network are which of another's, since their numbering says nothing."""
 
+from __future__ import annotations
+
 from winticket.align.matching import Axis, Group, Permutations, Symmetry, match, permuted
 from winticket.align.symmetry import symmetry
 from winticket.align.width import resized

@@ -1,5 +1,7 @@
 """The command: what people type and see. Exit status 0: done; 1: failed while running; 2: the request was wrong."""
 
+from __future__ import annotations
+
 import os
 import sys
 from typing import Annotated

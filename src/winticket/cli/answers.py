@@ -1,5 +1,7 @@
 """How the command answers: messages on stderr, one JSON document on stdout, an exit status."""
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import inspect

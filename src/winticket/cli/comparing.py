@@ -1,5 +1,7 @@
 """compare: methods side by side."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -116,7 +118,7 @@ def compare(
 
 
 @contextmanager
-def _watching(tasks: Sequence["Task"], *, workers: int) -> Iterator[Callable[["Event"], None]]:
+def _watching(tasks: Sequence[Task], *, workers: int) -> Iterator[Callable[[Event], None]]:
     from winticket.experiment.plan import trainings_needed
     from winticket.report import Watch
 

@@ -1,5 +1,7 @@
 """`winticket methods`: everything that can be asked for by name, with a line and its paper."""
 
+from __future__ import annotations
+
 import inspect
 import re
 from collections.abc import Callable

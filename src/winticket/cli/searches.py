@@ -1,5 +1,7 @@
 """find, plan, run: the commands that search for tickets."""
 
+from __future__ import annotations
+
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -126,7 +128,7 @@ def run(
 
 
 def carry_out(
-    experiment: "Experiment",
+    experiment: Experiment,
     *,
     store: str,
     out: Path | None,
@@ -186,7 +188,7 @@ def carry_out(
 
 
 def preview(
-    experiment: "Experiment", *, store: str, workers: int | None, as_json: bool, retry_failed: bool
+    experiment: Experiment, *, store: str, workers: int | None, as_json: bool, retry_failed: bool
 ) -> None:
     with request():
         from winticket import experiment as ex
@@ -227,7 +229,7 @@ def preview(
         out.print(few)
 
 
-def _parameters(rows: "list[dict[str, Any]]") -> Table:
+def _parameters(rows: list[dict[str, Any]]) -> Table:
     """Every parameter that is pruned, with its size; the others together, by the reason why not."""
     pruned = [row for row in rows if row["spared"] is None]
     table = Table(
@@ -247,7 +249,7 @@ def _check_workers(workers: int | None) -> None:
         raise ValueError(f"workers is {workers}; give the number of processes, 1 or more")
 
 
-def _price(price: "Cost", planned: "Plan") -> str:
+def _price(price: Cost, planned: Plan) -> str:
     from winticket.report.reading import duration
 
     rest = ""
@@ -273,7 +275,7 @@ def _counted(count: int, noun: str) -> str:
     return f"1 {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _too_few(planned: "Plan") -> str | None:
+def _too_few(planned: Plan) -> str | None:
     """What to know before the trainings: a verdict of so few replicates is inconclusive whatever they reach."""
     from winticket.report.reading import FEWEST_REPLICATES
 

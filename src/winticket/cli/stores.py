@@ -1,5 +1,7 @@
 """store ls, verify, gc, and info: looking after what is kept."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +50,7 @@ def ls(*, store: StorePath = STORE, as_json: AsJson = False) -> None:
     show(f"{len(rows)} entries, {sum(row.bytes for row in rows) / 2**20:.1f} MiB in {store}")
 
 
-def _cells(row: "Row") -> list[str]:
+def _cells(row: Row) -> list[str]:
     label: dict[str, Any] = dict(row.label)
     replicates = ""
     if "first" in label:
@@ -133,7 +135,7 @@ def _keys(file: Path) -> list[str]:
     return kept.keys
 
 
-def _existing(path: str) -> "Store":
+def _existing(path: str) -> Store:
     """The store, if there is one to look at."""
     missing = FileNotFoundError(
         f"there is no store at {path!r}; name one with --store, or make one with find"

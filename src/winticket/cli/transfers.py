@@ -1,5 +1,7 @@
 """`winticket transfer`: tickets that one search found, trained on other data, by another recipe or in another width."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial

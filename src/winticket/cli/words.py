@@ -1,6 +1,8 @@
 """The options that say what to search for: one row per field of an experiment or its recipe."""
 # ruff: noqa: E501 - a table reads best a row to a line
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -135,7 +137,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 def with_words(command: Callable[..., None], *, words: Sequence[Word] = WORDS) -> Callable[..., None]:
     """Give a command that takes **words an option for each of `words`."""
-    own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    own = [
+        p
+        for p in inspect.signature(command, eval_str=True).parameters.values()
+        if p.kind is not p.VAR_KEYWORD
+    ]
     options = []
     for word in words:
         flag = word.flag or "--" + word.name.replace("_", "-")

@@ -5,6 +5,8 @@ under the weights' names and in their shapes, finite; weights that are pruned al
 the allocation leaves them out. What a criterion needs beside weights and mask, it says (`criteria.evidence.needs`).
 """
 
+from __future__ import annotations
+
 from winticket.criteria.activations import wanda
 from winticket.criteria.evidence import Criterion, Evidence
 from winticket.criteria.gradients import fisher, grasp, snip, synflow, taylor

@@ -1,5 +1,7 @@
 """Criteria from what layers read, and the order in which layers compute."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager

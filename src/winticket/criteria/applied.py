@@ -4,6 +4,8 @@ Whoever scores, a plan's stage or a user's own loop, does it here, so that a cri
 reported alike: by its file and line, with what was wanted.
 """
 
+from __future__ import annotations
+
 import functools
 import inspect
 import traceback

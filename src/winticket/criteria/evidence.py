@@ -1,5 +1,7 @@
 """What a criterion may see."""
 
+from __future__ import annotations
+
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -4,6 +4,8 @@ Batches count by the examples in them (by the answers, where an example wants se
 examples up makes no difference.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace

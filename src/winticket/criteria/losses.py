@@ -1,5 +1,7 @@
 """The one loss that criteria look at, cross-entropy, and which outputs and targets it is defined for."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 
 import torch

@@ -4,6 +4,8 @@ Zhou et al. 2019 (Deconstructing Lottery Tickets) compare them; formulas, and si
 the authors' get_weight_init.py, where a weight of the wrong sign scores 0 (here, magnitude breaks that tie).
 """
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 

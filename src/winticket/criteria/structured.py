@@ -5,6 +5,8 @@ output layer left out. With one that takes weights singly, equal scores would pr
 it; that is refused.
 """
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 

@@ -1,5 +1,7 @@
 """Datasets as tensors: found by name or path, decoded once, split by seed, normalised, augmented."""
 
+from __future__ import annotations
+
 from winticket.data.batches import augment, augmentation, permutation
 from winticket.data.content import Split
 from winticket.data.sources import Source, find_source, names

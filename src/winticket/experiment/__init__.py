@@ -1,5 +1,7 @@
 """Experiment: the declared question, its plan and cost, and carrying it out."""
 
+from __future__ import annotations
+
 from winticket.experiment.compare import USUAL_METHODS, compare
 from winticket.experiment.machine import environment, processes
 from winticket.experiment.names import offered

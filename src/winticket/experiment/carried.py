@@ -1,5 +1,7 @@
 """How tickets of one network fit into another: which weights are new there, and how many each level keeps."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """What could go wrong in a training and can be known before: tried here, so that it never comes up half-way."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial

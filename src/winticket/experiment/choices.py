@@ -1,5 +1,7 @@
 """Choices that would not do what they seem to: refused before anything is made of them."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 

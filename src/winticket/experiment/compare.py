@@ -1,5 +1,7 @@
 """Methods side by side at one density: with as many steps in every training, and at the same cost in all."""
 
+from __future__ import annotations
+
 import json
 import math
 import os

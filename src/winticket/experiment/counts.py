@@ -1,5 +1,7 @@
 """How much every level keeps: densities, and exact counts of weights."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import torch

@@ -1,5 +1,7 @@
 """Documents that runs left: read as data, checked, and turned into an Experiment or refused in words."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields

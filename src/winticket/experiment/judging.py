@@ -1,5 +1,7 @@
 """From stored trainings to the verdict, and the earlier looks at the same networks that it has to count."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math
@@ -38,7 +40,7 @@ SAME_NETWORKS = frozenset(
 """Choices by which two looks at the same networks may differ; everything else makes another experiment."""
 
 
-def verdict_of(runs: Runs, store: Store) -> "Verdict":
+def verdict_of(runs: Runs, store: Store) -> Verdict:
     """Judge the trainings of a plan, after the looks at the same networks that the store remembers.
 
     The same numbers judged again are the same look; new ones are a new look, which the store is told of before anybody
@@ -96,7 +98,7 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _numbers(levels: Sequence["Level"]) -> list[Any]:
+def _numbers(levels: Sequence[Level]) -> list[Any]:
     """What a verdict is decided by."""
     return [[level.density, {arm: list(runs) for arm, runs in level.accuracy.items()}] for level in levels]
 
@@ -112,7 +114,7 @@ def paths_of(plan: Plan) -> dict[float, str]:
     }
 
 
-def look_at(about: Mapping[str, Any], paths: Mapping[float, str]) -> "Look":
+def look_at(about: Mapping[str, Any], paths: Mapping[float, str]) -> Look:
     """A look that the store remembers, with what it claimed of the tickets that are judged now."""
     from winticket import judge
 
@@ -121,7 +123,7 @@ def look_at(about: Mapping[str, Any], paths: Mapping[float, str]) -> "Look":
     return judge.Look(about["replicates"], about["margin_pp"], about["alpha"], same)
 
 
-def _decides(plan: Plan, levels: Sequence["Level"]) -> bool:
+def _decides(plan: Plan, levels: Sequence[Level]) -> bool:
     """Whether a win could be claimed, whatever the numbers: by too few replicates or controls none can."""
     from winticket.judge.checks import CONTROLS, MIN_REPLICATES
 
@@ -129,7 +131,7 @@ def _decides(plan: Plan, levels: Sequence["Level"]) -> bool:
     return plan.experiment.replicates >= MIN_REPLICATES and controlled
 
 
-def _levels(runs: Runs) -> list["Level"]:
+def _levels(runs: Runs) -> list[Level]:
     from winticket import judge
 
     densities = runs.plan.densities()
@@ -156,7 +158,7 @@ def _levels(runs: Runs) -> list["Level"]:
     return levels
 
 
-def _judge(runs: Runs, levels: Sequence["Level"], *, looks: Sequence["Look"]) -> "Verdict":
+def _judge(runs: Runs, levels: Sequence[Level], *, looks: Sequence[Look]) -> Verdict:
     from winticket import judge
 
     experiment = runs.plan.experiment

@@ -1,5 +1,7 @@
 """The machine at hand: how many processes it can feed, and what to tell people about it."""
 
+from __future__ import annotations
+
 import os
 import platform
 import sys

@@ -1,5 +1,7 @@
 """Everything that can be asked for by name: methods, and what the rooms offer."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -14,6 +16,8 @@ METHODS = procedures.METHODS
 BY_LAYER = tuple(by_layer.__name__ for by_layer in allocate.BY_LAYER)
 """Allocations that decide each layer's count alone, and not where in it weights stand."""
 ROOMS = {"criterion": criteria, "allocate": allocate, "rewind": rewind}
+CARRYING = (rewind.to_init, rewind.to_step, rewind.to_step_with_optimizer)
+"""Rewinds whose tickets start where a dense network does, so that they can be carried over."""
 ARMS = controls.arms()
 """Name of the arm -> control. The first two decide the verdict; the others stand beside it."""
 
@@ -46,6 +50,20 @@ def functions(criterion: str, allocate: str, rewind: str) -> dict[str, Callable[
 def facts(method: str) -> Method:
     """What is to be known of the method of that name; of one that is none, what holds of most."""
     return method_of(METHODS[method]) if method in METHODS else Method(method)
+
+
+def check_carried(method: str, rewinding: Callable[..., Any]) -> None:
+    """ValueError if another training cannot start from tickets that were found so."""
+    for what, name, carries in (
+        ("method", method, facts(method).starts_dense),
+        ("rewind", rewinding.__name__, rewinding in CARRYING),
+    ):
+        if not carries:
+            others = f"; there are {', '.join(r.__name__ for r in CARRYING)}" if what == "rewind" else ""
+            raise ValueError(
+                f"{what} {name} starts tickets from weights that were trained for them, which no dense network "
+                f"starts from{others or '; carry over the tickets of another method'}"
+            )
 
 
 def usual_criterion(method: str) -> str:

@@ -1,5 +1,7 @@
 """From stored trainings to the result document: levels, arms, verdict, curves."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -29,7 +31,7 @@ SPENT = ("steps", "flops", "seconds")
 CURVE_COLUMNS = tuple(field.name for field in fields(Curve))
 
 
-def document(runs: Runs, verdict: "Verdict") -> dict[str, Any]:
+def document(runs: Runs, verdict: Verdict) -> dict[str, Any]:
     """The result document without what depends on where and how long it ran; JSON."""
     plan = runs.plan
     told = verdict.as_json()

@@ -1,5 +1,7 @@
 """Steps to an accuracy, read off the learning curves of an experiment: what the result document says of pace."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -37,7 +39,7 @@ def of_level(
     return steps_to, _check(found["ticket"][at], theirs[at], (arms["ticket"], dense))
 
 
-def _paces(curves: Curves, dense: Curves, *, alpha: float, itself: bool) -> list["Pace"]:
+def _paces(curves: Curves, dense: Curves, *, alpha: float, itself: bool) -> list[Pace]:
     """An arm's pace at every target."""
     from winticket import judge
 
@@ -59,7 +61,7 @@ def _paces(curves: Curves, dense: Curves, *, alpha: float, itself: bool) -> list
     return found
 
 
-def _check(ticket: "Pace", dense: "Pace", curves: Sequence[Curves]) -> dict[str, Any]:
+def _check(ticket: Pace, dense: Pace, curves: Sequence[Curves]) -> dict[str, Any]:
     """The ticket at the target that is judged, and how finely its steps are known; `curves` are its and dense's."""
     late = [
         gap

@@ -1,5 +1,7 @@
 """From an experiment to its tasks. Nothing here trains anything to keep."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial

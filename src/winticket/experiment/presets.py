@@ -8,6 +8,8 @@ the rate annealed. For mnist1d, optimiser, length and layerwise pruning are Grey
 their hundred. The protocols in full are in `experiments/`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any

@@ -1,5 +1,7 @@
 """What a plan will cost: trainings, steps, seconds, bytes. Trains for a moment on noise, and keeps nothing."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -44,7 +46,7 @@ class Cost:
 
 
 def cost(
-    planned: "Plan", store: Store, *, workers: int, measure: bool = True, retry_failed: bool = False
+    planned: Plan, store: Store, *, workers: int, measure: bool = True, retry_failed: bool = False
 ) -> Cost:
     """What a plan will cost beyond what the store has; `measure` trains for a moment on noise to time a step."""
     lost = [] if retry_failed else planned.failed(store)
@@ -72,7 +74,7 @@ def _makespan(order: Mapping[str, Sequence[str]], work: Mapping[str, float], wor
     return makespan(work, {key: order[key] for key in work}, workers=workers)
 
 
-def _work(planned: "Plan", missing: list["Place"], alone: Sequence[Task]) -> dict[str, float]:
+def _work(planned: Plan, missing: list[Place], alone: Sequence[Task]) -> dict[str, float]:
     """Seconds that each missing training will take by itself, by key; none where noise does not suit the model."""
     try:
         speed = _speed(planned)
@@ -91,7 +93,7 @@ def _work(planned: "Plan", missing: list["Place"], alone: Sequence[Task]) -> dic
     return work
 
 
-def _promised(planned: "Plan", density: float) -> float:
+def _promised(planned: Plan, density: float) -> float:
     """The cost of a step that the weights of the plan's tasks were made with."""
     return relative_cost(
         planned.setup.module(), density, planned.setup.recipe, engine=planned.experiment.engine
@@ -118,7 +120,7 @@ class _Speed:
         return self.sparse + share * (self.dense - self.sparse) + self.measuring
 
 
-def _speed(planned: "Plan") -> _Speed:
+def _speed(planned: Plan) -> _Speed:
     """Time a few steps on noise, in a stack of the plan's size, by one thread as the workers have it."""
     setup, densities = planned.setup, planned.densities()
     count = min(planned.experiment.stack, planned.experiment.replicates)
@@ -185,7 +187,7 @@ def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
     return seconds * (validation * regular + few * (points - regular) + 2 * test) / rows
 
 
-def _bytes(planned: "Plan", missing: list["Place"]) -> int:
+def _bytes(planned: Plan, missing: list[Place]) -> int:
     """Disk that the missing results take: a start, an end, a mask and a curve per replicate.
 
     Weights of which most are zero are stored as positions and values.

@@ -1,5 +1,7 @@
 """What is to be said beside the verdict of how tickets were found and are counted."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 

@@ -1,5 +1,7 @@
 """Reports that are there already: that of the same experiment is renewed, that of another one is not overwritten."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """An experiment with everything looked up that it names: done once, for whoever checks, plans and prices it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,7 +35,7 @@ class Resolved:
     whole: Mask
     densities: tuple[Density, ...]
     counts: tuple[int, ...]
-    source: "Resolved | None" = None
+    source: Resolved | None = None
 
     @property
     def eligible(self) -> tuple[str, ...]:

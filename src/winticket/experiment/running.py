@@ -1,5 +1,7 @@
 """Carry an experiment out: see that it can be, run what is missing, judge, draw, write."""
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import json

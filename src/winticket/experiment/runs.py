@@ -1,5 +1,7 @@
 """A plan's stored trainings, read: what each replicate of every arm and level did."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,5 +1,7 @@
 """The experiment that a result document speaks of, to go on from."""
 
+from __future__ import annotations
+
 import os
 import warnings
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """Experiment: the question, declared. Everything that the numbers depend on, and nothing else."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -16,6 +18,7 @@ from winticket.experiment.names import (
     ARMS,
     BY_LAYER,
     METHODS,
+    check_carried,
     facts,
     functions,
     methods,
@@ -51,8 +54,6 @@ FOUND_BY = (
     *("output_rate", "conv_rate", "exclude"),
 )
 """What a transfer tells of its source in the place of its own."""
-CARRYING = (rewind.to_init, rewind.to_step, rewind.to_step_with_optimizer)
-"""Rewinds whose tickets start where a dense network does, so that they can be carried over."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Experiment:
     validation: int | None = None
     test: int | None = None
     split: Literal["auto", "shared", "own"] = "auto"
-    source: "Experiment | None" = None
+    source: Experiment | None = None
     carried: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -170,7 +171,11 @@ class Experiment:
         self._check_method()
         self._check_rewind(self.functions()["rewind"])
         if self.source is not None:
-            _check_source(self.source)
+            if self.source.source is not None:
+                raise TypeError(
+                    "these tickets were carried over themselves; give the experiment that found them"
+                )
+            check_carried(self.source.method, self.source.functions()["rewind"])
 
     def _check_method(self) -> None:
         """ValueError for a choice that the method has no use for."""
@@ -270,7 +275,7 @@ class Experiment:
             )
 
     @classmethod
-    def of(cls, data_name: str | os.PathLike[str], **choices: Any) -> "Experiment":
+    def of(cls, data_name: str | os.PathLike[str], **choices: Any) -> Experiment:
         """The experiment that is usual for the data, with some choices made otherwise.
 
         `choices` are fields of `Experiment` or of `Recipe`; `evaluate_every` is in proportion to `steps` unless chosen.
@@ -315,7 +320,7 @@ class Experiment:
             return experiment if output is None else replace(experiment, exclude=(output,))
         return experiment
 
-    def but(self, **choices: Any) -> "Experiment":
+    def but(self, **choices: Any) -> Experiment:
         """The same with other choices, fields of the experiment or of its recipe; its grid goes with other `steps`."""
         _known(choices)
         effective(choices, schedule=choices.get("schedule", self.recipe.schedule))
@@ -396,22 +401,6 @@ def _known(choices: Mapping[str, Any]) -> None:
             raise TypeError(
                 f"an experiment has no choice {name!r}{nearest(name, known)}; there are {', '.join(sorted(known))}"
             )
-
-
-def _check_source(source: Experiment) -> None:
-    """ValueError where another training cannot start from the source's tickets."""
-    if source.source is not None:
-        raise TypeError("these tickets were carried over themselves; give the experiment that found them")
-    if not facts(source.method).starts_dense:
-        raise ValueError(
-            f"method {source.method} starts tickets from weights that were trained for them, which no dense network "
-            "starts from; carry over the tickets of another method"
-        )
-    if source.functions()["rewind"] not in CARRYING:
-        raise ValueError(
-            f"rewind {source.rewind} starts tickets from weights that were trained for them, which no dense "
-            f"network starts from; there are {', '.join(r.__name__ for r in CARRYING)}"
-        )
 
 
 def _whole(name: str, value: Any) -> None:

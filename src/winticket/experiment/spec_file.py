@@ -1,5 +1,7 @@
 """Experiments written in Python files."""
 
+from __future__ import annotations
+
 import importlib.util
 import os
 import sys

@@ -1,5 +1,7 @@
 """Transfer: an experiment on the tickets that another one finds, with other data, another recipe or another width."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from math import log

@@ -1,5 +1,7 @@
 """What a run leaves behind: result.json, curves.json, the ticket, figures and page."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import math

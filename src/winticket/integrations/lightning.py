@@ -1,5 +1,7 @@
 """A Lightning callback that finds tickets: iterative pruning with rewinding inside one `trainer.fit`."""
 
+from __future__ import annotations
+
 import math
 import warnings
 from collections.abc import Iterator, Sequence

@@ -1,5 +1,7 @@
 """What the callbacks share: levels of so many epochs or updates in one run of a trainer, optimisers and rates reset."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack

@@ -1,5 +1,7 @@
 """A Transformers callback that finds tickets: iterative pruning with rewinding inside one `trainer.train()`."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -1,5 +1,7 @@
 """The verdict: paired statistics over replicates that say won, not won or inconclusive."""
 
+from __future__ import annotations
+
 from winticket.judge.checks import Check, Level, TimeCheck, TrainedEnough
 from winticket.judge.gate import gate
 from winticket.judge.learned import Learned, has_learned

@@ -1,5 +1,7 @@
 """Methods around anybody's own training loop, beside `Levels`: pruning at once, masks that change or are learned."""
 
+from __future__ import annotations
+
 from winticket.loops.changing import gradual, rigl, set_
 from winticket.loops.learning import Learned, edge_popup, supermask
 from winticket.loops.pruning import prune

@@ -5,6 +5,8 @@ take inputs [N, *input_shape] and give logits [N, classes], or, of text, tokens 
 [N, T, classes]; none writes to its input, so that they stack under `torch.func.functional_call` and `vmap`.
 """
 
+from __future__ import annotations
+
 from winticket.models.eligibility import chosen, eligible, excluded, includable, output_layer
 from winticket.models.initial import SCHEMES, init_of, initialise
 from winticket.models.named import MOST_PARAMETERS, build, check, context, default_init, names

@@ -1,5 +1,7 @@
 """The procedures that find tickets. Each is a generator over densities that reads like its paper; it runs nothing."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Pruning at initialisation: the mask is chosen before any training, and only then is there one."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 
 from winticket.allocate import Allocate

@@ -4,6 +4,8 @@ The training that the mask comes from is itself a sparse network's; its results 
 last mask trained alone from its initial weights.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 
 from winticket.allocate import Allocate, erk

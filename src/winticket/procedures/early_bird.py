@@ -1,5 +1,7 @@
 """Early-Bird tickets: the mask is drawn as soon as it has settled, early in the dense network's training."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 
 from winticket.allocate import Allocate, units

@@ -1,5 +1,7 @@
 """What is to be known of a procedure besides what it does; said beside it, and read by whoever offers or plans it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar

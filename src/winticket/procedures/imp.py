@@ -1,5 +1,7 @@
 """Iterative magnitude pruning: train, prune a little, rewind, and again."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 
 from winticket.allocate import Allocate

@@ -1,5 +1,7 @@
 """One-shot pruning: train the whole network once and prune it to every density from there."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 
 from winticket.allocate import Allocate

@@ -3,6 +3,8 @@
 The network as it is under the learned mask, untrained, stands beside the ticket, which is the same mask trained.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 

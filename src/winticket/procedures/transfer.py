@@ -1,5 +1,7 @@
 """Transfer: tickets that were found elsewhere, put where they are to train now."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
 
 from winticket.run import Task, step

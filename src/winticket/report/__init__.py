@@ -1,5 +1,7 @@
 """The report: tables, figures, the one-page summary, the final screen, and what to try next."""
 
+from __future__ import annotations
+
 from winticket.report.drawing import mpl as _mpl  # noqa: F401 - before all that import matplotlib themselves
 
 # isort: split

@@ -1,5 +1,7 @@
 """Progress while trainings run: how far, what is in hand, how long still. On stderr, so that stdout stays clean."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -99,7 +101,7 @@ class Watch:
             console=self.console, get_renderable=self._drawing, refresh_per_second=5, transient=True
         )
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> Watch:
         if self.console.is_terminal:
             self.live.start()
         return self

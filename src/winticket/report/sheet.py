@@ -1,5 +1,7 @@
 """The page's style sheet: one column, light and dark, phone, desktop and paper; nothing from outside."""
 
+from __future__ import annotations
+
 SHEET = """
 :root { color-scheme: light dark; --paper: #ffffff; --page: #f5f6f8; --text: #1d2129; --quiet: #5c6470;
   --rule: #e0e3e8; --won: #00684a; --won-bg: #e3f4ec; --lost: #a3330a; --lost-bg: #fbeae3; --open: #6b5200;

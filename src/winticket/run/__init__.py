@@ -1,5 +1,7 @@
 """Plan, keep and compute: tasks named by what they compute, a store of results by those names, executors."""
 
+from __future__ import annotations
+
 from winticket.run.errors import Damaged, Interrupted, Missing, RunError, StoreError, TaskFailed, Unavailable
 from winticket.run.keys import Json, resolve
 from winticket.run.layout import Failure, Problem, Removed, Row

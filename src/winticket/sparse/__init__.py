@@ -1,5 +1,7 @@
 """Layers that compute with their kept weights alone: compiled kernels, the operators over them, the break-even."""
 
+from __future__ import annotations
+
 from winticket.sparse.breakeven import Shape, break_even
 from winticket.sparse.convert import Converted, candidates, convert
 from winticket.sparse.fuse import fuse

@@ -4,6 +4,8 @@ A measurement takes well under a second. It is kept in the user's cache folder, 
 run resumed, makes the same choice: another choice changes numbers in the last bits.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os

@@ -1,5 +1,7 @@
 """A network over a stack of masks, with some of its layers holding their kept weights alone."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -96,7 +98,7 @@ def convert(module: nn.Module, keep: Mapping[str, Tensor], names: Iterable[str])
     return Converted(_module(module, chosen), structures, indices, idle)
 
 
-_made: "WeakKeyDictionary[nn.Module, dict[tuple[str, ...], nn.Module]]" = WeakKeyDictionary()
+_made: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], nn.Module]] = WeakKeyDictionary()
 
 
 def _module(module: nn.Module, names: tuple[str, ...]) -> nn.Module:

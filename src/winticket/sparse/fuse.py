@@ -4,6 +4,8 @@ A network with few weights left spends as long on these as on its products; each
 product has in its registers anyhow.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from operator import getitem
 from typing import Any

@@ -1,5 +1,7 @@
 """Layers that hold their kept weights alone, and the networks made with them."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 

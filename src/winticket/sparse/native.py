@@ -1,5 +1,7 @@
 """The compiled kernels, where the package was built with them, and why not, where it was not."""
 
+from __future__ import annotations
+
 from importlib import import_module
 from typing import Any
 

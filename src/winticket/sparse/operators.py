@@ -4,6 +4,8 @@ They have autograd formulas, batching rules (under `torch.func.vmap`, a stack of
 shapes for `torch.compile`. They are differentiable once: a second derivative raises an error.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -6,6 +6,8 @@ returned as the [S, B, features] views that PyTorch's layers expect. Without the
 is one network. A dense operand without it beside stacked values is shared by the replicates.
 """
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 

@@ -6,6 +6,8 @@ along chains of layers joined by functions that keep units apart. Elsewhere ever
 before a BatchNorm, which reads a unit for its running statistics, and those go with the weights wherever they go.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from weakref import WeakKeyDictionary
 
@@ -42,7 +44,7 @@ _UNITWISE_FUNCTIONS = (
 )
 _UNITWISE_METHODS = ("relu", "relu_", "tanh", "sigmoid")
 
-_chains: "WeakKeyDictionary[nn.Module, dict[str, str]]" = WeakKeyDictionary()
+_chains: WeakKeyDictionary[nn.Module, dict[str, str]] = WeakKeyDictionary()
 
 
 def live(module: nn.Module, keep: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
 """Where the kept weights of a stack stand: rows for the forward product, columns for the gradient by input."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import torch

@@ -5,6 +5,8 @@ channel is the channel read from another place. With a stride, each channel beco
 coordinates. A few images at a time, so that they stay in the cache. See kernels/planes.hpp.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -5,6 +5,8 @@ nothing and are evaluated by whoever needs them. A stage is in plans by its stor
 file may move.
 """
 
+from __future__ import annotations
+
 from winticket.stages.carrying import carried, kept_here, widened
 from winticket.stages.changing import last_mask, sparse_start, train_regrowing, train_thinning
 from winticket.stages.controlling import (

@@ -1,5 +1,7 @@
 """Tickets put into another setup: other data, another recipe, another width."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import torch

@@ -1,5 +1,7 @@
 """Training under masks that change on the way: dynamic sparse training and gradual pruning."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial

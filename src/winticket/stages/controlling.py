@@ -1,5 +1,7 @@
 """A control of a ticket, alone or with what it takes from another replicate of its stack."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature

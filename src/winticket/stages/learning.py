@@ -1,5 +1,7 @@
 """Training that learns a mask and changes no weight."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any
 

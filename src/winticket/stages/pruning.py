@@ -1,5 +1,7 @@
 """From trained weights to the next ticket: evidence, scores, a smaller mask, a rewind. Each works on one replicate."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 from inspect import signature

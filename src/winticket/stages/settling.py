@@ -1,5 +1,7 @@
 """When a mask drawn in training has settled: Early-Bird's ticket."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from torch import Tensor

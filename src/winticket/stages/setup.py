@@ -1,5 +1,7 @@
 """What a training is asked for: data, model and recipe as plain values, the same for every arm and replicate."""
 
+from __future__ import annotations
+
 import hashlib
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache

@@ -1,5 +1,7 @@
 """What a search begins with: a replicate's whole network, and which of its weights may be pruned."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 

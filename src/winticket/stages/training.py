@@ -1,5 +1,7 @@
 """Training a stack of tickets: the expensive stage, whose results are stored."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

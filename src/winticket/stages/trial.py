@@ -1,5 +1,7 @@
 """A few steps on noise: does the network train, and how long does a step take?"""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

@@ -1,5 +1,7 @@
 """The nouns of the field (mask, state, ticket, trajectory) and the file that a ticket is kept in."""
 
+from __future__ import annotations
+
 from winticket.ticket.bits import same_bits
 from winticket.ticket.copies import apart
 from winticket.ticket.curve import Curve

@@ -1,5 +1,7 @@
 """Whether tensors are the same to the bit."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 import torch

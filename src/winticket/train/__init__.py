@@ -1,5 +1,7 @@
 """Training: the recipe, the only training loop, and masks inside anybody else's loop."""
 
+from __future__ import annotations
+
 from winticket.train.changing import Changes, Gradient, dense_gradient
 from winticket.train.curves import evaluate, pace_examples
 from winticket.train.engine import Engine, check_engine, measure, relative_cost

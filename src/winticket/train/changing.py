@@ -1,5 +1,7 @@
 """Masks that change while a stack trains: what decides them, and what it may look at."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 

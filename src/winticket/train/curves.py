@@ -4,6 +4,8 @@ At the early points of the grid only the first few hundred validation examples a
 grid costs: some fifty points of 500 examples, about 150 steps in batches of 60.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod

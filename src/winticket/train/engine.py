@@ -1,5 +1,7 @@
 """Which layers of a stack train on the sparse kernels, and which dense."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 from weakref import WeakSet
@@ -17,7 +19,7 @@ from winticket.trouble import of_the_machine
 Engine = Literal["auto", "dense", "sparse"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
-_trusted: "WeakSet[nn.Module]" = WeakSet()
+_trusted: WeakSet[nn.Module] = WeakSet()
 
 
 def check_engine(engine: str) -> None:

@@ -1,5 +1,7 @@
 """Batches of every replicate in its own order: plain indexing, a stretch of steps at a time."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any, Protocol
 

@@ -1,5 +1,7 @@
 """Whether tickets, module and recipe fit one another: known before anything is computed."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn

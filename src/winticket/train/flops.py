@@ -1,5 +1,7 @@
 """What a training costs in floating-point operations, counted as the field does: by the weights that are kept."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -24,7 +26,7 @@ class Forward:
         return self.total - sum(self.each.get(n, 0.0) * (size - count) for n, (count, size) in kept.items())
 
 
-_counted: "WeakKeyDictionary[nn.Module, Forward | None]" = WeakKeyDictionary()
+_counted: WeakKeyDictionary[nn.Module, Forward | None] = WeakKeyDictionary()
 
 
 def forward(module: nn.Module, example: Tensor) -> Forward | None:

@@ -1,5 +1,7 @@
 """The only training loop: a stack of tickets in, their trajectories out."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """Keep a mask in force inside anybody's training loop."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -106,7 +108,7 @@ _claims: list[tuple[bool, list[nn.Parameter]]] = []
 @contextmanager
 def in_force(
     model: nn.Module, mask: Mask | Ticket, *, optimizer: Optimizer | Sequence[Optimizer] = ()
-) -> Iterator["Rule"]:
+) -> Iterator[Rule]:
     """Within the block, what `masked` says; the rule given can take another mask and see dense gradients.
 
     After a block that ended without an exception, `rule.overwritten` says what `warn_of_overwritten` warns of.
@@ -144,7 +146,7 @@ def in_force(
         rule.settle()
 
 
-def warn_of_overwritten(rule: "Rule", *, stacklevel: int) -> None:
+def warn_of_overwritten(rule: Rule, *, stacklevel: int) -> None:
     """RuntimeWarning, at the caller's `stacklevel`, if dense weights had been written over the pruned ones."""
     if rule.overwritten:
         counts = ", ".join(f"{count} of {name}" for name, count in rule.overwritten.items())

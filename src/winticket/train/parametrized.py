@@ -1,5 +1,7 @@
 """Weights that are computed from other tensors, by weight norm and its kin: what a mask makes of them."""
 
+from __future__ import annotations
+
 import copy
 
 import torch

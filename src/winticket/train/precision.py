@@ -1,5 +1,7 @@
 """The arithmetic of a training step: float32, or less of it where hardware is faster so."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal

@@ -1,5 +1,7 @@
 """How a network is trained: the recipe, as plain values that can be hashed, printed and compared."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -81,7 +83,7 @@ class Recipe:
             return self.lr * rise * self.gamma**passed
         return self.lr * rise
 
-    def settled(self) -> "Recipe":
+    def settled(self) -> Recipe:
         """The same with the learning rate of the last step at every step."""
         return replace(self, schedule="constant", warmup=0, lr=self.rate(self.steps - 1))
 

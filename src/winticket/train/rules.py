@@ -3,6 +3,8 @@
 The rules are pure and know no training loop: the one in `winticket.train` asks them, and those around a user's own.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,5 +1,7 @@
 """A stack in training: its tensors, how they begin, are put aside, taken up again and given other masks."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any

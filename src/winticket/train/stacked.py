@@ -7,6 +7,8 @@ of a module's `forward` runs once per shape, as under `torch.jit.trace`; a branc
 traced and such a module runs untraced.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,7 +47,7 @@ class Lifted:
     """Whether x is to be given as `sparse.batch_last` lays it, [S, B, features] with the batch innermost in memory."""
 
 
-_kept: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Lifted]]" = WeakKeyDictionary()
+_kept: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Lifted]] = WeakKeyDictionary()
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """One update of a stack: gradients, optimiser, masks. On a GPU recorded once and replayed."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -4,6 +4,8 @@ A step's forward pass sees the weights at their start under a mask made from the
 as gradient goes on to its score, times the weight (the straight-through estimator).
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

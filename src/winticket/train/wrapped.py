@@ -1,5 +1,7 @@
 """Models inside other modules: DistributedDataParallel, torch.compile, averaged weights; and what is cut up by them."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterator, Mapping
 

@@ -9,7 +9,7 @@ import pytest
 
 from winticket.experiment import Experiment, conduct, cost, plan
 from winticket.experiment.compare import compare
-from winticket.run import Event, Store, Task, run, whole_of
+from winticket.run import Event, Interrupted, Store, Task, run, walk, whole_of
 from winticket.ticket import same_bits
 
 SMALL: dict[str, Any] = {
@@ -34,8 +34,6 @@ def states_of(planned: Any, store: Store) -> Task:
 
 
 def _all(planned: Any) -> list[Task]:
-    from winticket.run import walk
-
     return walk(planned.tasks.values())
 
 
@@ -44,7 +42,7 @@ def computed(experiment: Experiment, store: Path) -> list[str]:
     done: list[str] = []
 
     def hear(event: Event) -> None:
-        if event.kind == "finished":
+        if event.kind == "finished" and event.worker is not None:
             done.append("states" if "states" in event.task.label else str(event.task.label["arm"]))
 
     run(list(plan(experiment).tasks.values()), store, workers=0, on_event=hear)
@@ -112,6 +110,8 @@ def test_early_bird_and_imp_share_it_too(tmp_path: Path) -> None:
 def test_states_are_kept_with_their_run_and_shown_in_no_count(tmp_path: Path) -> None:
     kept = Experiment.of("digits", **SMALL, **AT)
     result = conduct(kept, store=tmp_path / "runs", out=tmp_path / "out", workers=0)
+    # Four trainings, and the states that one of them handed over: nothing was there before.
+    assert (result.document["computed"], result.document["reused"]) == (5, 0)
     assert states_of(plan(kept), Store(tmp_path / "runs")).key in result.document["keys"]
     assert {entry["arm"] for entry in result.document["costs"]} == {"dense", "ticket", "reinit", "random"}
     steps = {e["arm"]: e["steps"] for e in result.document["costs"]}
@@ -124,3 +124,24 @@ def test_rewinds_of_the_rate_need_no_state(rewind: str, tmp_path: Path) -> None:
     asked = Experiment.of("digits", **SMALL, rewind=rewind, rewind_step=4)
     assert all(whole_of(task) is None for task in _all(plan(asked)))
     assert computed(asked, tmp_path / "runs") == ["dense", "random", "reinit", "ticket"]
+
+
+def test_a_training_taken_up_after_the_step_leaves_its_states_to_be_computed(tmp_path: Path) -> None:
+    """It was put aside before anybody wanted a state that it had passed already; the state is right all the same."""
+    choices = {**SMALL, "steps": 600, "evaluate_every": 300, "early_points": False}
+    plain, kept = Experiment.of("digits", **choices), Experiment.of("digits", **choices, **AT)
+    store, asked = Store(tmp_path / "runs"), dense(plan(plain))
+
+    def stop() -> bool:
+        return store.load_partial(asked.key) is not None
+
+    with pytest.raises(Interrupted):
+        run([asked], store, workers=0, stop=stop, checkpoint_seconds=0.0)
+    put_aside = store.load_partial(asked.key)
+    assert 4 < put_aside["step"] < 600
+    assert "states" in computed(kept, tmp_path / "runs")
+    computed(kept, tmp_path / "cold")
+    one, two = (
+        Store(tmp_path / name).get(states_of(plan(kept), store).key)[0][4] for name in ("runs", "cold")
+    )
+    assert same_bits(one.weights, two.weights)

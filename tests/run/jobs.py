@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from winticket.run import Checkpoint, Report
+from winticket.run import Checkpoint, Parts, Report, part_of
 
 
 @dataclass(frozen=True)
@@ -246,3 +246,16 @@ def ends_a_program_and_a_copy() -> list[int]:
         os._exit(0)
     os.kill(copy, signal.SIGTERM)
     return [program.wait(), os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])]
+
+
+def squares(*, until: int, hand_over: bool, on_the_way: Parts | None = None) -> int:
+    """A long task that passes values that others may want; `hand_over` says whether it does what it is asked for."""
+    for number, options in enumerate(on_the_way.wanted if on_the_way else ()):
+        if on_the_way and hand_over:
+            on_the_way.keep(number, ["handed over", options["at"] ** 2])
+    return until**2
+
+
+@part_of(0)
+def square(whole: int, *, at: int) -> list[str | int]:
+    return ["alone", at**2]

@@ -384,3 +384,23 @@ def test_sigterm_ends_what_a_task_started(tmp_path: Path) -> None:
     """A worker leaves SIGTERM to its parent, which gets it too; what the task started does not."""
     ended = task(jobs.ends_a_program_and_a_copy)
     assert run([ended], tmp_path, workers=1).value(ended) == [-signal.SIGTERM, -signal.SIGTERM]
+
+
+@EXECUTORS
+def test_parts_are_handed_over_or_computed_alone(workers: int, tmp_path: Path) -> None:
+    """Whatever is wanted of a task on its way changes no key of its; what it does not hand over is computed."""
+    whole = task(jobs.squares, until=9, hand_over=True)
+    parts = [task(jobs.square, whole, at=at) for at in (2, 3)]
+    heard: list[Event] = []
+    outcomes = run([whole, *parts], tmp_path / "a", workers=workers, on_event=heard.append)
+    assert [outcomes.value(part) for part in parts] == [["handed over", 4], ["handed over", 9]]
+    assert sorted(outcomes.computed) == sorted(t.key for t in (whole, *parts))
+    assert outcomes.reused == ()
+    ends = [event.worker is None for event in heard if event.kind == "finished"]
+    assert sorted(ends) == [False, True, True]
+    # Asked for later, when the whole is there; and of a whole that hands nothing over.
+    later = task(jobs.square, whole, at=5)
+    assert run([later], tmp_path / "a", workers=workers).value(later) == ["alone", 25]
+    silent = task(jobs.squares, until=9, hand_over=False)
+    alone = task(jobs.square, silent, at=2)
+    assert run([alone], tmp_path / "b", workers=workers).value(alone) == ["alone", 4]

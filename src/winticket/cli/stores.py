@@ -59,13 +59,21 @@ def _cells(row: Row) -> list[str]:
     return [
         row.kind,
         row.key[:8],
-        str(label.get("arm", "")),
+        _arm(label),
         str(label.get("level", "")),
         replicates,
         "" if row.seconds is None else f"{row.seconds:.1f}",
         f"{row.bytes / 1024:.0f}",
         (row.when or "")[:16].replace("T", " "),
     ]
+
+
+def _arm(label: dict[str, Any]) -> str:
+    """The arm; of states on the way of a training, after which steps."""
+    arm, steps = str(label.get("arm", "")), label.get("states")
+    if not isinstance(steps, list) or not steps:
+        return arm
+    return f"{arm}, step {steps[0]}" if len(steps) == 1 else f"{arm}, {len(steps)} steps to {steps[-1]}"
 
 
 def verify(*, store: StorePath = STORE, as_json: AsJson = False) -> None:

@@ -27,7 +27,7 @@ def resolve(room: ModuleType, name: str, *, what: str) -> Callable[..., Any]:
     if ":" in name:
         place, _, function = name.partition(":")
         try:
-            found = getattr(import_named(place), function)
+            found: Callable[..., Any] = getattr(import_named(place), function)
         except Exception as error:  # a user's module may raise anything
             raise ValueError(
                 f"{name!r} cannot be imported ({type(error).__name__}: {error}); give package.module:function of a "
@@ -35,7 +35,7 @@ def resolve(room: ModuleType, name: str, *, what: str) -> Callable[..., Any]:
             ) from error
         if not callable(found):
             raise ValueError(f"{name!r} is a {type(found).__name__}, not a function")
-        return found  # type: ignore[no-any-return]
+        return found
     offered = methods(room)
     choose(what, name, offered)
     return offered[name]

@@ -111,14 +111,14 @@ class Plan:
         """The keys of all results: the trainings', and those of states on their way."""
         return [task.key for task in walk(self.tasks.values()) if task.stored]
 
+    def missing_states(self, store: Store) -> list[Task]:
+        """States on the way of trainings that missing trainings need and the store lacks."""
+        needed = walk([self.tasks[place] for place in self.missing(store)])
+        return [t for t in needed if t.stored and whole_of(t) is not None and not store.has(t.key)]
+
     def states_alone(self, store: Store) -> list[Task]:
-        """States that are not in the store though the training that they are of is, which is repeated up to them."""
-        missing = {self.tasks[place].key for place in self.missing(store)}
-        return [
-            task
-            for task in walk([self.tasks[place] for place in self.missing(store)])
-            if (whole := whole_of(task)) is not None and whole.key not in missing and not store.has(task.key)
-        ]
+        """Those whose training is in the store already, and is repeated up to them."""
+        return [t for t in self.missing_states(store) if (whole := whole_of(t)) and store.has(whole.key)]
 
     def order(self, store: Store) -> dict[str, list[str]]:
         """What each training waits for, by key, with states that are to be computed by themselves."""

@@ -61,7 +61,7 @@ def cost(
         failed=planned.replicates(lost),
         steps=planned.steps(missing) + sum(round(task.weight) for task in alone),
         seconds=START_SECONDS + _makespan(planned.order(store), work, max(workers, 1)) if work else None,
-        bytes=_bytes(planned, missing),
+        bytes=_bytes(planned, missing) + _states_bytes(planned, planned.missing_states(store)),
         workers=workers,
         work=work,
     )
@@ -185,6 +185,20 @@ def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
     answers = torch.empty(validation, *setup.input_shape) if setup.tokens else torch.empty(validation)
     few = pace_examples(data.Split(answers, answers))
     return seconds * (validation * regular + few * (points - regular) + 2 * test) / rows
+
+
+def _states_bytes(planned: Plan, states: Sequence[Task]) -> int:
+    """Disk that states on the way take: weights and what the optimiser remembers of each."""
+    recipe = planned.setup.recipe
+    remembered = (1 if recipe.momentum else 0) if recipe.optimizer == "sgd" else 2
+    each = 4 * (1 + remembered) * sum(p.numel() for p in planned.setup.module().parameters())
+    count = 0
+    for task in states:
+        steps, stack = task.options["steps"], task.label["count"]
+        assert isinstance(steps, tuple)
+        assert isinstance(stack, int)
+        count += stack * len(steps)
+    return each * count
 
 
 def _bytes(planned: Plan, missing: list[Place]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -83,8 +84,11 @@ class Watch:
         """The trainings given out before any was heard of: the workers' own start is in their time."""
         self.heard = False
         self.pace = Pace()
-        self.counts = {training.key: int(training.label.get("count", 1)) for training in trainings}
-        """How many trainings each task is: those of a stack run together."""
+        self.counts = {
+            training.key: 0 if "states" in training.label else int(training.label.get("count", 1))
+            for training in trainings
+        }
+        """How many trainings each task is: those of a stack run together; a repeat for its states is none."""
         self.finished = self.reused = self.failed = self.skipped = 0
         self.began = self.spoke = time.monotonic()
         self.bars = Progress(
@@ -233,7 +237,7 @@ class Watch:
             if count:
                 parts.append(f"{count} {word}")
         left = self.seconds_left()
-        if self._share() < 1:
+        if not math.isclose(self._share(), 1.0):  # the sums are of the same numbers, in another order
             parts.append("time left unknown yet" if left is None else f"about {duration(left)} left")
         return ", ".join(parts)
 
@@ -248,6 +252,8 @@ class Watch:
         first, count = int(label.get("first", 0)), int(label.get("count", 1))
         who = f"replicates {first + 1}–{first + count}" if count > 1 else f"replicate {first + 1}"
         arm = arm_name(str(label.get("arm", "training")))
+        if "states" in label:
+            return f"{arm} again, up to step {max(label['states'])}, {who}"
         if arm == "source":  # its levels are another experiment's
             return f"finding tickets, level {level}, {who}"
         if not self.densities:  # several plans' at once, whose levels differ

@@ -109,7 +109,7 @@ class _Run:
                 Event("progress", plan.todo[key], worker=worker, step=message.step, steps=message.steps)
             )
         elif message.said == "finished":
-            plan.finish(key, message.seconds, reused=message.reused)
+            plan.finish(key, message.seconds, reused=message.reused, handed_over=message.handed_over)
         elif message.said == "failed":
             plan.fail(key, message.text or "", message.seconds)
         elif message.said == "stopped":

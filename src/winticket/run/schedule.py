@@ -17,9 +17,10 @@ from winticket.run.work import evaluate
 class Event:
     """Something happened to a task.
 
-    started, progress (step of steps), finished (seconds), failed (text: traceback; earlier: stored by a run
-    before), skipped (text: the key of the failed task), reused (its result was in the store), retried (text:
-    how the worker died), elsewhere (text: who computes it meanwhile, in another command on the same store)
+    started, progress (step of steps), finished (seconds; without a worker: handed over by another task),
+    failed (text: traceback; earlier: stored by a run before), skipped (text: the key of the failed task),
+    reused (its result was in the store), retried (text: how the worker died), elsewhere (text: who computes it
+    meanwhile, in another command on the same store)
     """
 
     kind: Literal["started", "progress", "finished", "failed", "skipped", "reused", "retried", "elsewhere"]
@@ -174,7 +175,10 @@ class Schedule:
         self.running[key] = worker
         return self.todo[key]
 
-    def finish(self, key: str, seconds: float | None, *, reused: bool) -> None:
+    def finish(
+        self, key: str, seconds: float | None, *, reused: bool, handed_over: Sequence[str] = ()
+    ) -> None:
+        """Writes down that a task has its result, and those of its parts that it handed over with it."""
         worker = self._no_longer_under_way(key)
         if worker is not None:
             self.made_by[key] = worker
@@ -184,6 +188,10 @@ class Schedule:
             self.open[following.key] -= 1
             if self.open[following.key] == 0 and following.key not in self.skipped:
                 self.ready.append(following.key)
+        for part in handed_over:
+            if part in self.ready:
+                self.ready.remove(part)
+                self.finish(part, 0.0, reused=False)
 
     def fail(self, key: str, text: str, seconds: float | None, *, earlier: bool = False) -> None:
         worker = self._no_longer_under_way(key)

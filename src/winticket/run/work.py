@@ -45,6 +45,7 @@ class Message:
     seconds: float | None = None
     text: str | None = None  # traceback or reason
     reused: bool = False  # finished: by somebody else meanwhile
+    handed_over: tuple[str, ...] = ()  # finished: the keys of its parts that are kept with it
     cause: Literal["store", "memory", "import", "machine", "unready"] | None = None  # of aborted and died
 
 
@@ -206,10 +207,10 @@ def attempt(nodes: Sequence[Node], desk: Desk) -> Message:
                 value = evaluate(nodes, desk.fetch, supplied)
             seconds = time.perf_counter() - started
             data = codec.encode(value, about(node, seconds))
-            parts = supplied.get("on_the_way")
+            wanted = supplied.get("on_the_way")
             beside = [
                 (part.key, codec.encode(other, about(part, 0.0)))
-                for part, other in (parts.kept if isinstance(parts, Parts) else ())
+                for part, other in (wanted.kept if isinstance(wanted, Parts) else ())
             ]
             # Remembered as it was written, and not as it went in: strides and types are then everybody's.
             desk.memory.add(node.key, _Encoded(data), len(data))
@@ -225,7 +226,8 @@ def attempt(nodes: Sequence[Node], desk: Desk) -> Message:
             desk.store.put_encoded(key, other)
         desk.store.put_encoded(node.key, data)
         desk.store.forget(node.key, "partial")
-        return Message("finished", node.key, seconds=time.perf_counter() - started)
+        seconds, parts = time.perf_counter() - started, tuple(key for key, _ in beside)
+        return Message("finished", node.key, seconds=seconds, handed_over=parts)
     except Stop:
         return Message("stopped", node.key)
     except Exception as error:  # noqa: BLE001 - a worker must tell whatever it was and live on

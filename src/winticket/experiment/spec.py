@@ -13,7 +13,8 @@ from typing import Any, Literal
 from winticket import allocate, data, models, pairing, rewind, schedules
 from winticket.catalogue import choose, nearest, typed_again
 from winticket.data import Source
-from winticket.experiment.choices import effective, own_rate, proportionate
+from winticket.experiment.choices import effective, proportionate
+from winticket.experiment.filled import check_fit, filled_in
 from winticket.experiment.names import (
     ARMS,
     BY_LAYER,
@@ -26,7 +27,6 @@ from winticket.experiment.names import (
     usual_allocation,
     usual_criterion,
 )
-from winticket.experiment.presets import fitting
 from winticket.limits import EXPERIMENT as LIMITS
 from winticket.limits import check as check_limits
 from winticket.stages import Setup, model_source, require_unedited, takes_step
@@ -284,34 +284,7 @@ class Experiment:
         """
         _known(choices)
         data_name = os.fspath(data_name)
-        source = data.find_source(data_name, window=models.context(str(choices.get("model", ""))))
-        usual = fitting(source, choices)
-        _fit(usual["model"], source)
-        method = str(choices.get("method") or "imp")
-        criterion = str(choices.get("criterion") or usual_criterion(method))
-        allocation = usual_allocation(method, criterion)
-        if allocation != "layerwise" or facts(method).allocate or facts(method).gradual:
-            usual.pop("allocate", None)  # a preset's is for magnitude, whose weights compete in deep networks
-        allocation = str(choices.get("allocate") or usual.get("allocate") or allocation)
-        if allocation in methods(allocate) and allocation != "layerwise":
-            # With a rate of their own, convolutions would stay out of a common ranking.
-            usual.pop("conv_rate", None)
-        chosen = {**usual, **choices}
-        own_rate(choices, usual)
-        if choices.get("density") or choices.get("final_density") is not None:
-            for name in ("rate", "levels")[: 2 if choices.get("density") else 1]:
-                if choices.get(name) is not None:
-                    said = "density" if choices.get("density") else "final_density"
-                    raise ValueError(f"{name} does not go with {said}; leave one of them out")
-            chosen.pop("conv_rate", None) if "conv_rate" not in choices else None
-        effective(choices, schedule=chosen.get("schedule", "constant"))
-        chosen.update(
-            proportionate(
-                choices,
-                steps=usual["steps"],
-                evaluate_every=usual.get("evaluate_every", Recipe.evaluate_every),
-            )
-        )
+        chosen = filled_in(data_name, choices)
         recipe = Recipe(**{k: v for k, v in chosen.items() if k in RECIPE_FIELDS})
         own = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
         experiment = cls(data=data_name, recipe=recipe, **own)
@@ -338,7 +311,7 @@ class Experiment:
     def setup(self) -> Setup:
         """Data and model looked up. Raises ValueError where they do not fit each other or the recipe."""
         source = data.find_source(self.data, window=models.context(self.model))
-        _fit(self.model, source)
+        check_fit(self.model, source)
         require_unedited(self.model)
         _, validation, test = source.sizes(validation=self.validation, test=self.test)
         path = Path(self.data).expanduser()
@@ -387,10 +360,6 @@ class Experiment:
         found = self.source.describe()
         told |= {name: found[name] for name in FOUND_BY}
         return {**told, "carried": list(self.carried), "source": found}
-
-
-def _fit(model: str, source: Source) -> None:
-    models.check(model, input_shape=source.input_shape, classes=source.classes, tokens=source.tokens)
 
 
 def _known(choices: Mapping[str, Any]) -> None:

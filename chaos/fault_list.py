@@ -165,7 +165,7 @@ FAULTS: dict[str, Fault] = {
     "the results are removed": Fault(_remove_results),
     "gc keeps another run alone": Fault(_keep_another, status=(0, 1)),
     "the data are away": Fault(_hide_data, status=(0, 1), mend=_show_data),
-    "a file where the folder is to be": Fault(_occupied, status=(1, 2), mend=_clear),
+    "a file in place of the output folder": Fault(_occupied, status=(1, 2), mend=_clear),
     "interrupted": Fault(_signal(signal.SIGINT), before=_heeded, status=(130,)),
     "terminated": Fault(_signal(signal.SIGTERM), before=_heeded, status=(143,)),
     "hung up": Fault(_signal(signal.SIGHUP), before=_heeded, status=(129,)),

@@ -129,7 +129,7 @@ def _flush_c() -> None:
 
 @contextlib.contextmanager
 def printed(kept: str) -> Iterator[None]:
-    """Around the answer's printing: where it cannot be printed, such as to a full disk, it is said where it is kept."""
+    """Around printing the answer: if that fails (a full disk), the message says which file has it."""
     try:
         yield
         sys.stdout.flush()

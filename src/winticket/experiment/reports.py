@@ -1,4 +1,4 @@
-"""Reports that are there already: that of the same experiment is renewed, that of another one is not overwritten."""
+"""Existing reports: one of the same experiment is renewed, one of another experiment is never overwritten."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ FOUND_BY = (
     ),
     *("output_rate", "conv_rate", "exclude"),
 )
-"""What a transfer tells of its source in the place of its own."""
+"""Fields that a transfer describes with its source's values."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,10 @@ class Experiment:
     of a short training), `search_lr` the learning rate of methods that learn a mask
     (the recipe's; in supermask a hundred times that).
 
-    `criterion`, `allocate` and `rewind` are short names in their rooms or import paths (`mylab.scores:fisher`). Left
-    empty, the criterion is that of the method's paper (snip for at-init, else magnitude) and the allocation that of
-    the method's or the criterion's paper: erk for set and rigl, global_top for snip or lamp, layerwise for magnitude.
+    `criterion`, `allocate` and `rewind` are short names in their rooms or import paths (`mylab.scores:fisher`). The
+    default criterion is the one in the method's paper (snip for at-init, magnitude for most). The default allocation
+    is the one in the method's paper (erk for set and rigl), or else in the criterion's (global_top for snip and lamp,
+    layerwise for magnitude).
     Make one with `Experiment.of(data, ...)`, which fills in what is usual for the data.
 
     A transfer, made by `transferred`, has a `source`: the experiment whose tickets train here, those of its levels
@@ -300,7 +301,7 @@ class Experiment:
         if "method" in choices or "criterion" in choices:
             usual = {"criterion": usual_criterion(self.method)}
             usual["allocate"] = usual_allocation(self.method, self.criterion)
-            # What was chosen by default is chosen anew.
+            # Defaults follow the new method or criterion.
             choices = {**{k: "" for k, v in usual.items() if getattr(self, k) == v}, **choices}
         changed = {k: v for k, v in choices.items() if k in RECIPE_FIELDS}
         old = self.recipe

@@ -16,7 +16,7 @@ class Method:
     name          what users type and documents hold: "early-bird"
     criterion     short name of its paper's criterion
     allocate      short name of its paper's allocation; None: the criterion's own
-    fixed_counts  whether an allocation is asked once for each layer's count, and not where in it weights stand
+    fixed_counts  whether every layer keeps its count of weights, for which the allocation is asked once
     before_training  whether it prunes a network that has not been trained
     gradual       whether it prunes at densities on the way to those that are asked for
     levels        whether a density is reached through levels of train, prune and rewind

@@ -29,8 +29,8 @@ class Setup:
     examples, in its place, so a folder may be moved. `seed` is the root of all randomness, the split's included.
     `validation` and `test` are sizes of the split. With `own_split`, each replicate draws a
     split of its own, so that the verdict speaks of the data and not of one draw of test examples. `include` are
-    patterns of parameter names that are to be pruned though they are not eligible by themselves (embeddings, recurrent
-    weights, ...), `exclude` of those that are not to be though they are. `source` is the hash of a user's own
+    patterns of parameter names that are pruned although they are not eligible by default (embeddings, recurrent
+    weights, ...), and `exclude` patterns of eligible weights that are not pruned. `source` is the hash of a user's own
     model's source (`model_source`), so that editing it makes new results. With `tokens`, examples are text (see
     `winticket.models.check`), which the fingerprint says too. `engine` says how pruned layers are computed
     (`winticket.train.engine`): like the number of threads it changes last bits alone, and no key holds it.

@@ -274,3 +274,22 @@ def test_another_command_on_the_store_is_told_once(clock: Clock) -> None:
     assert "10 done by another command just now" in watch._line()
     watch(Event("reused", Training("a")))
     assert "5 done by another command just now" in watch._line()
+
+
+def test_a_training_repeated_for_its_states_takes_time_and_is_no_training(clock: Clock) -> None:
+    text = io.StringIO()
+    label = {"arm": "dense", "level": 0, "first": 0, "count": 5, "states": [20]}
+    again, ticket = Training("s", label, weight=10.0), Training("t", weight=0.1)
+    console = Console(file=text, width=120, color_system=None)
+    with Watch([again, ticket], [1.0, 0.8], seconds=50.0, console=console) as watch:
+        watch(
+            Event("finished", Training("handed over", label))
+        )  # on the way of a training: no work of its own
+        watch(Event("started", again))
+        assert watch._name(label) == "dense network again, up to step 20, replicates 1–5"
+        assert "0 of 5 trainings" in watch._line()
+        for each in (again, ticket):
+            watch(Event("started", each))
+            clock.now += 3
+            watch(Event("finished", each))
+    assert text.getvalue() == "100 %, 5 of 5 trainings\n"

@@ -158,8 +158,8 @@ def carry_out(
         say(_price(price, planned))
         if few := _too_few(planned):
             say(few)
-        tasks = [*planned.tasks.values(), *planned.states_alone(ready.store)]
-        needs = planned.order(ready.store)
+        tasks = [*planned.tasks.values(), *price.repeated]
+        needs = planned.order(price.repeated)
         with (
             to_stderr(),
             Watch(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
@@ -111,23 +111,24 @@ class Plan:
         """The keys of all results: the trainings', and those of states on their way."""
         return [task.key for task in walk(self.tasks.values()) if task.stored]
 
-    def missing_states(self, store: Store) -> list[Task]:
-        """States on the way of trainings that missing trainings need and the store lacks."""
-        needed = walk([self.tasks[place] for place in self.missing(store)])
+    def missing_states(self, store: Store, missing: Sequence[Place]) -> list[Task]:
+        """States on the way of a training that the `missing` trainings need and the store lacks."""
+        needed = walk([self.tasks[place] for place in missing])
         return [t for t in needed if t.stored and whole_of(t) is not None and not store.has(t.key)]
 
-    def states_alone(self, store: Store) -> list[Task]:
-        """Those whose training is in the store already, and is repeated up to them."""
-        return [t for t in self.missing_states(store) if (whole := whole_of(t)) and store.has(whole.key)]
+    def repeated(self, states: Sequence[Task], missing: Sequence[Place]) -> list[Task]:
+        """Those of missing states whose training is not missing itself: it is repeated up to them."""
+        keys = {self.tasks[place].key for place in missing}
+        return [t for t in states if (whole := whole_of(t)) and whole.key not in keys]
 
-    def order(self, store: Store) -> dict[str, list[str]]:
-        """What each training waits for, by key, with states that are to be computed by themselves."""
-        alone = self.states_alone(store)
-        keys = {task.key for task in alone}
+    def order(self, repeated: Sequence[Task]) -> dict[str, list[str]]:
+        """What each training waits for, by key, repetitions for the sake of states included."""
+        keys = {task.key for task in repeated}
         waits: dict[str, list[str]] = {key: [] for key in keys}
         for task in self.tasks.values():
-            states = [need.key for need in stored_needs(task) if need.key in keys]
-            waits[task.key] = [*(need.key for need in trainings_needed(task)), *states]
+            waits[task.key] = [need.key for need in trainings_needed(task)]
+            if keys:
+                waits[task.key] += [need.key for need in stored_needs(task) if need.key in keys]
         return waits
 
     def missing(self, store: Store) -> list[Place]:

@@ -43,6 +43,8 @@ class Cost:
     workers: int
     work: Mapping[str, float] = field(default_factory=dict, repr=False)
     """Seconds that each training will take by itself, by the key of its task; empty where it was not measured."""
+    repeated: tuple[Task, ...] = field(default=(), repr=False)
+    """States whose training is in the store already, and is repeated up to them."""
 
 
 def cost(
@@ -51,19 +53,21 @@ def cost(
     """What a plan will cost beyond what the store has; `measure` trains for a moment on noise to time a step."""
     lost = [] if retry_failed else planned.failed(store)
     missing = [place for place in planned.missing(store) if place not in lost]
-    alone = planned.states_alone(store)
-    work = _work(planned, missing, alone) if measure else {}
+    states = planned.missing_states(store, missing)
+    repeated = planned.repeated(states, missing)
+    work = _work(planned, missing, repeated) if measure else {}
     return Cost(
         trainings=planned.replicates(missing),
         reused=planned.replicates(list(planned.tasks))
         - planned.replicates(missing)
         - planned.replicates(lost),
         failed=planned.replicates(lost),
-        steps=planned.steps(missing) + sum(round(task.weight) for task in alone),
-        seconds=START_SECONDS + _makespan(planned.order(store), work, max(workers, 1)) if work else None,
-        bytes=_bytes(planned, missing) + _states_bytes(planned, planned.missing_states(store)),
+        steps=planned.steps(missing) + sum(round(task.weight) for task in repeated),
+        seconds=START_SECONDS + _makespan(planned.order(repeated), work, max(workers, 1)) if work else None,
+        bytes=_bytes(planned, missing) + _states_bytes(planned, states),
         workers=workers,
         work=work,
+        repeated=tuple(repeated),
     )
 
 
@@ -74,7 +78,7 @@ def _makespan(order: Mapping[str, Sequence[str]], work: Mapping[str, float], wor
     return makespan(work, {key: order[key] for key in work}, workers=workers)
 
 
-def _work(planned: Plan, missing: list[Place], alone: Sequence[Task]) -> dict[str, float]:
+def _work(planned: Plan, missing: list[Place], repeated: Sequence[Task]) -> dict[str, float]:
     """Seconds that each missing training will take by itself, by key; none where noise does not suit the model."""
     try:
         speed = _speed(planned)
@@ -88,7 +92,7 @@ def _work(planned: Plan, missing: list[Place], alone: Sequence[Task]) -> dict[st
         task = planned.tasks[at]
         steps = task.weight / _promised(planned, density)
         work[task.key] = steps * speed.step_seconds(density) + speed.start + TASK_SECONDS
-    for task in alone:  # a dense training, up to the last of the states
+    for task in repeated:  # a dense training, up to the last of the states
         work[task.key] = task.weight * speed.step_seconds(1.0) + speed.start + TASK_SECONDS
     return work
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from winticket.sparse import Structure, instruction_sets, products, structure, windows
 from winticket.sparse.windows import Window
 
-DENSITIES = (0.2, 0.1, 0.05, 0.02)
+DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02)
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,13 @@ def linear(rounds: int) -> None:
     print(f"Linear 300x784, stack of 5, batch 64; SGEMM of this core: {peak:.0f} GFLOP/s")
     print(f"  dense: forward {dense[0]:.2f}, by input {dense[1]:.2f}, by weight {dense[2]:.2f} ms")
     for density in DENSITIES:
-        where = structure(torch.rand(stack, rows, columns) < density)
+        where = structure(torch.rand(stack, rows, columns) < density, batch=batch)
         times = sparse_linear(where, x, grad, rounds)
-        rates = [2e-6 * batch * int(where.start[:, -1].sum()) / t / peak for t in times]
+        rates = [2e-6 * batch * int(where.start[:, -1, -1].sum()) / t / peak for t in times]
         print(
             f"  d = {density:4.2f}: {times[0]:.3f}, {times[1]:.3f}, {times[2]:.3f} ms; "
-            f"{100 * rates[0]:.0f}, {100 * rates[1]:.0f}, {100 * rates[2]:.0f} % of SGEMM; "
+            f"{', '.join(f'{rate * peak:.0f}' for rate in rates)} GFLOP/s, "
+            f"{', '.join(f'{100 * rate:.0f}' for rate in rates)} % of SGEMM; "
             f"dense / sparse {sum(dense) / sum(times):.2f}"
         )
 

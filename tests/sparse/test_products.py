@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,9 @@ from torch import Tensor
 
 from winticket.sparse import instruction_sets, products, structure
 from winticket.sparse.native import kernels
+from winticket.sparse.structure import blocks_of
+
+structures = sys.modules["winticket.sparse.structure"]  # the function of that name hides the module
 
 pytestmark = pytest.mark.skipif(kernels is None, reason="built without sparse kernels")
 
@@ -49,7 +53,7 @@ def compare(
     bias = torch.randn(stack, rows, dtype=dtype)
     x = torch.randn(*([] if shared else [stack]), batch, columns, dtype=dtype)
     grad = torch.randn(stack, batch, rows, dtype=dtype)
-    where = structure(keep)
+    where = structure(keep, batch=batch)
     values = where.pack(weight)
     assert torch.equal(where.unpack(values), weight)
     close(
@@ -82,7 +86,7 @@ def test_by_hand() -> None:
     where = structure(weight != 0)
     values, x, grad = where.pack(weight), torch.tensor([[[1.0, 2.0, 3.0]]]), torch.tensor([[[1.0, 10.0]]])
     assert values.tolist() == [[2.0, -1.0]]
-    assert where.start.tolist() == [[0, 1, 2]]
+    assert where.start.tolist() == [[[0, 1, 2]]]
     assert where.place.tolist() == [[1, 0]]
     y = products.linear(x, values, torch.tensor([[1.0, 0.0]]), where.start, where.place)
     assert y.tolist() == [[[5.0, -1.0]]]
@@ -113,6 +117,78 @@ def test_every_batch_and_density(batch: int, density: float, dtype: torch.dtype)
 def test_random_shapes(stack: int, batch: int, columns: int, rows: int, density: float, shared: bool) -> None:
     torch.manual_seed(batch * columns + rows)
     compare(stack, batch, columns, rows, density, torch.float32, shared=shared)
+
+
+# Blocks of a few rows of the operand each, where usual ones would hold all of it.
+@pytest.mark.usefixtures("_instructions")
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("batch", [1, 7, 20, 33, 60, 64, 129, 200])
+def test_blocks_of_the_operand(batch: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structures, "CACHE", 4 * batch * 20)
+    monkeypatch.setattr(structures, "FULL", 2)
+    torch.manual_seed(batch)
+    assert structure(torch.rand(1, 30, 90) < 0.5, batch=batch).start.shape[1] > 1
+    for density in (0.0, 0.1, 0.5, 1.0):
+        compare(2, batch, 90, 30, density, dtype)
+        compare(2, batch, 5, 170, density, dtype, shared=True)
+
+
+# By hand: an operand of 784 rows of 64 floats has 200 kB, so blocks of 128 rows fit 32 kB; at density .05 a block of
+# 200 rows has ten weights for each row of the result, at .02 one of 500. A short operand stays whole.
+def test_blocks_fit_the_cache_unless_they_would_be_empty() -> None:
+    sizes = {density: blocks_of(784, 256, density) for density in (0.5, 0.1, 0.05, 0.02, 0.0)}
+    assert sizes == {0.5: 6, 0.1: 6, 0.05: 4, 0.02: 2, 0.0: 1}
+    assert blocks_of(100, 256, 0.5) == 1
+    assert blocks_of(0, 256, 0.5) == 1
+
+
+@pytest.mark.usefixtures("_instructions")
+@pytest.mark.parametrize("batch", [33, 50, 60, 61, 100])
+def test_what_lies_between_rows_reaches_no_result(batch: int) -> None:
+    torch.manual_seed(batch)
+    keep = torch.rand(2, 30, 90) < 0.2
+    where, weight = structure(keep, batch=batch), torch.randn(2, 30, 90) * keep
+    x, grad = torch.randn(2, batch, 90), torch.randn(2, batch, 30)
+    values, rows = where.pack(weight), (where.start, where.place)
+    columns = (where.by_column, where.row_of, where.order)
+    before = torch.randn(2, batch, 90).clamp(min=0)
+
+    def padded_with(value: float, t: Tensor) -> Tensor:
+        """Laid out as a result of a product is, with `value` between the batch and the end of its rows."""
+        width = products.padded(batch, 4)
+        assert width > batch
+        whole = torch.full((*t.mT.shape[:-1], width), value)
+        whole[..., :batch] = t.mT
+        return whole[..., :batch].mT
+
+    for value in (float("nan"), float("inf"), 1e30):
+        a, b = padded_with(value, x), padded_with(value, grad)
+        close(products.linear(a, values, None, *rows), x.double() @ weight.double().mT)
+        by_x = products.linear_grad_input(b, values, *columns, relu=padded_with(value, before))
+        close(by_x, grad.double() @ weight.double() * (before > 0))
+        by_weight, by_bias = products.linear_grad_parameters(b, a, *rows)
+        close(where.unpack(by_weight), grad.double().mT @ x.double() * keep)
+        close(by_bias, grad.double().sum(-2))
+
+
+def test_rows_of_results_begin_on_cache_lines() -> None:
+    keep = torch.rand(2, 30, 90) < 0.2
+    where = structure(keep)
+    values = where.pack(torch.randn(2, 30, 90))
+    for x in (torch.randn(2, 60, 90), torch.randn(2, 60, 90).mT.contiguous().mT):
+        y = products.linear(x, values, None, where.start, where.place)
+        assert y.shape == (2, 60, 30)
+        assert y.stride() == (30 * 64, 1, 64)
+        assert y.data_ptr() % 64 == 0
+
+
+def test_a_row_at_the_end_of_its_memory_is_not_read_beyond() -> None:
+    """The last row of an operand whose storage ends with it: nothing is touched past the storage."""
+    memory = torch.randn(2 * 5 * 64)[: 2 * 5 * 64 - 4].clone()
+    operand = memory.as_strided((2, 5, 60), (5 * 64, 64, 1))
+    assert products._width(operand) == 60
+    whole = torch.randn(2 * 5 * 64).as_strided((2, 5, 60), (5 * 64, 64, 1))
+    assert products._width(whole) == 64
 
 
 def test_threads_change_nothing() -> None:
@@ -170,7 +246,7 @@ def test_weights_without_effect_are_left_out_of_the_products() -> None:
     keep = torch.tensor([[[True, True, False], [True, False, True]]])
     live = torch.tensor([[[True, True, True], [False, False, False]]])
     where = structure(keep, live)
-    assert where.start.tolist() == [[0, 2, 2]]
+    assert where.start.tolist() == [[[0, 2, 2]]]
     assert where.index.tolist() == [[0, 1, 3, 5]]  # the live ones first
     weight = torch.tensor([[[1.0, 2.0, 0.0], [3.0, 0.0, 4.0]]])
     values = where.pack(weight)

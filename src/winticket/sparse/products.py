@@ -1,12 +1,17 @@
 """Sparse products over a stack: tensors in, tensors out, checked and handed to the kernels by address.
 
-`values` [S, P] holds the kept weights of S replicates, `start` [S, rows + 1] and `place` [S, P] say where they stand
-(see `structure`). Dense operands carry the batch last in memory, [S, features, B], and are passed and
-returned as the [S, B, features] views that PyTorch's layers expect. Without the leading dimension everything
-is one network. A dense operand without it beside stacked values is shared by the replicates.
+`values` [S, P] holds the kept weights of S replicates, `start` [S, blocks, rows + 1] and `place` [S, P] say where they
+are (see `structure`). Dense operands carry the batch last in memory, [S, features, B], and are passed and returned as
+the [S, B, features] views that PyTorch's layers expect. Without the leading dimension everything is one network. A
+dense operand without it beside stacked values is shared by the replicates.
+
+Rows of a batch end on a cache line (`padded`), so that every vector of a product lies within one. What lies between
+the batch and the end of its row means nothing: it is written and read, and reaches no result.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -76,16 +81,7 @@ def linear(
     """x [S, B, in] times the sparse weights' transpose, plus bias [S, out]: [S, B, out]; `relu` clips it at 0."""
     flat = _laid(x)
     out = _rows(flat, values, start)
-    accumulate(
-        out,
-        flat,
-        values,
-        (start, place),
-        bias=bias,
-        scale=flat.stride(-2),
-        between=apart(flat, values, alone=2),
-        positive=relu,
-    )
+    accumulate(out, flat, values, (start, place), bias=bias, positive=relu)
     return out.transpose(-1, -2)
 
 
@@ -104,16 +100,8 @@ def linear_grad_input(
     """
     flat = _laid(grad)
     out = _rows(flat, values, by_column)
-    accumulate(
-        out,
-        flat,
-        values,
-        (by_column, row_of),
-        order=order,
-        scale=flat.stride(-2),
-        between=apart(flat, values, alone=2),
-        gate=_laid(relu).contiguous() if relu is not None else None,
-    )
+    gate = None if relu is None else _laid(relu)
+    accumulate(out, flat, values, (by_column, row_of), order=order, gate=gate)
     return out.transpose(-1, -2)
 
 
@@ -129,10 +117,8 @@ def linear_grad_parameters(grad: Tensor, x: Tensor, start: Tensor, place: Tensor
 
 
 def _linear_grad(grad: Tensor, x: Tensor, start: Tensor, place: Tensor, total: Tensor | None) -> Tensor:
-    dense, flat = _laid(grad).contiguous(), _laid(x)
-    out = dense.new_zeros(place.shape)
-    between = apart(flat, out, alone=2)
-    dot(out, dense, flat, (start, place), scale=flat.stride(-2), between=between, total=total)
+    out = grad.new_zeros(place.shape)
+    dot(out, _laid(grad), _laid(x), (start, place), total=total)
     return out
 
 
@@ -175,12 +161,45 @@ def _loss(logits: Tensor, y: Tensor, grad: Tensor | None) -> tuple[Tensor, Tenso
 
 
 def _laid(x: Tensor) -> Tensor:
-    """[..., F, B], every row contiguous."""
-    return (x if is_batch_last(x) else batch_last(x)).transpose(-1, -2)
+    """[..., F, B], every row contiguous and on cache lines of its own; copied if it is not so."""
+    if not is_batch_last(x):
+        return batch_last(x).transpose(-1, -2)
+    flat = x.transpose(-1, -2)
+    *stack, features, length = flat.shape
+    width = padded(length, x.element_size())
+    if flat.stride(-2) % width and features > 1:
+        return x.new_empty((*stack, features, width))[..., :length].copy_(flat)
+    return flat
 
 
 def _rows(operand: Tensor, values: Tensor, start: Tensor) -> Tensor:
-    return operand.new_empty((*values.shape[:-1], start.shape[-1] - 1, operand.shape[-1]))
+    """An empty result [..., rows, B] for an operand [..., F, B]."""
+    length = operand.shape[-1]
+    width = padded(length, operand.element_size())
+    return operand.new_empty((*values.shape[:-1], start.shape[-1] - 1, width))[..., :length]
+
+
+def _strides(rows: Tensor) -> tuple[int, int]:
+    """Elements between replicates and between rows of [..., F, B]; 0 between replicates if there is one network."""
+    return (rows.stride(0) if rows.ndim == 3 else 0), rows.stride(-2)
+
+
+def _width(*operands: Tensor | None) -> int:
+    """The elements that may be touched of every row of every operand [..., F, B]: those up to the next row at most.
+
+    The last row's end with the memory that the tensor's storage has.
+    """
+    widths = []
+    for rows in operands:
+        if rows is None:
+            continue
+        length, between = rows.shape[-1], rows.stride(-2)
+        last = rows.storage_offset() + sum(
+            (n - 1) * s for n, s in zip(rows.shape, rows.stride(), strict=True)
+        )
+        after = rows.untyped_storage().nbytes() // rows.element_size() - last - 1
+        widths.append(length + max(0, min(between - length, after)) if rows.shape[-2] > 1 else length)
+    return min(widths)
 
 
 def _twice(x: Tensor) -> bool:
@@ -203,92 +222,65 @@ def check(operand: Tensor, others: tuple[Tensor | None, ...], indices: tuple[Ten
             raise TypeError(f"rows are described by contiguous int32 tensors, not {index.dtype}")
 
 
+def _entries(start: Tensor, place: Tensor, order: Tensor | None, operand: Tensor) -> tuple[int, ...]:
+    """Rows, blocks, rows of the operand, entries for each replicate, and the addresses of where they are."""
+    *_, blocks, ends = start.shape
+    addresses = (start.data_ptr(), place.data_ptr(), address(order))
+    return (ends - 1, blocks, operand.shape[-2], place.shape[-1], *addresses)
+
+
 def accumulate(
     out: Tensor,
     operand: Tensor,
     values: Tensor,
-    rows: tuple[Tensor, Tensor],
+    entries: tuple[Tensor, Tensor],
     *,
     order: Tensor | None = None,
     bias: Tensor | None = None,
-    scale: int,
-    between: int,
-    lead: int = 0,
     positive: bool = False,
     gate: Tensor | None = None,
 ) -> None:
-    """out[r, o] = bias[r, o] + Σ values · operand rows.
+    """out[r, o] = bias[r, o] + Σ values · operand's rows, for out [S, rows, B] and an operand [S, F, B].
 
-    A row of the operand is at `lead` + place · `scale`, `between` elements further for each replicate. `positive` makes
-    what is below 0 a 0; `gate`, of out's shape, what stands where it is not above 0.
+    `entries` are start and place of a `Structure`. `positive` makes what is below 0 a 0; `gate`, of out's shape, makes
+    a 0 of each result for which it is not above 0.
     """
-    start, place = rows
-    check(operand, (values, bias, out, gate), (start, place, order))
-    count, length = out.shape[-2:]
-    stack = out.numel() // max(1, count * length)
+    start, place = entries
+    check(operand, (values, bias), (start, place, order))
     if not out.numel():
         return
+    between, scale = _strides(operand)
     require().sum(
-        _twice(operand),
-        torch.get_num_threads(),
-        stack,
-        count,
-        length,
-        place.shape[-1],
-        values.shape[-1],
-        scale,
-        between,
-        count * length,
-        start.data_ptr(),
-        place.data_ptr(),
-        address(order),
-        values.data_ptr(),
-        address(bias),
-        operand.data_ptr() + lead * operand.element_size(),
-        out.data_ptr(),
-        positive,
-        address(gate),
-    )
+        _twice(operand), torch.get_num_threads(), math.prod(values.shape[:-1]), *_entries(start, place, order, operand),
+        out.shape[-1], _width(out, operand, gate), values.data_ptr(), values.shape[-1], operand.data_ptr(), between,
+        scale, out.data_ptr(), *_strides(out), address(bias), positive, address(gate),
+        *(_strides(gate) if gate is not None else (0, 0)),
+    )  # fmt: skip
 
 
 def dot(
     out: Tensor,
     dense: Tensor,
     operand: Tensor,
-    rows: tuple[Tensor, Tensor],
+    entries: tuple[Tensor, Tensor],
     *,
-    scale: int,
-    between: int,
     total: Tensor | None = None,
 ) -> None:
-    """out[r, k] += dense[r, o] · operand's row, for every k of row o; the rows of `dense` are contiguous.
+    """out[r, k] += dense[r, o] · operand's row, for every k of row o, with dense [S, rows, B], operand [S, F, B].
 
     `total` [S, rows] gains the sum of each row of `dense`.
     """
-    start, place = rows
+    start, place = entries
     check(operand, (out, total), (start, place))
-    count, length = dense.shape[-2:]
-    stack = dense.numel() // max(1, count * length)
     if not dense.numel() or not (out.numel() or total is not None):
         return
+    between, scale = _strides(operand)
+    rows, blocks, features, capacity, at, places, _ = _entries(start, place, None, operand)
     require().dot(
-        _twice(operand),
-        torch.get_num_threads(),
-        stack,
-        count,
-        length,
-        place.shape[-1],
-        dense.stride(0) if dense.ndim == 3 else 0,
-        scale,
-        between,
-        out.shape[-1],
-        start.data_ptr(),
-        place.data_ptr(),
-        dense.data_ptr(),
-        operand.data_ptr(),
-        out.data_ptr(),
-        address(total),
-    )
+        _twice(operand), torch.get_num_threads(), math.prod(out.shape[:-1]), rows, blocks, features, capacity, at,
+        places, dense.shape[-1], _width(dense, operand), dense.data_ptr(), *_strides(dense), operand.data_ptr(),
+        between, scale, out.data_ptr(), address(total),
+    )  # fmt: skip
 
 
 def address(x: Tensor | None) -> int:

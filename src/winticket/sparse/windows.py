@@ -161,7 +161,7 @@ def conv2d(
     require().conv(
         x.dtype == torch.float64, torch.get_num_threads(), math.prod(values.shape[:-1]), images,
         g.planes((window.channels, height, width), window), g.planes((rows, *size)),
-        rows, place.shape[-1], values.shape[-1], start.data_ptr(), taken.data_ptr(), values.data_ptr(),
+        rows, start.shape[-2], place.shape[-1], values.shape[-1], start.data_ptr(), taken.data_ptr(), values.data_ptr(),
         products.address(bias), x.data_ptr(), products.apart(x, values, alone=4), out.data_ptr(), out[0].numel(),
         relu,
     )  # fmt: skip
@@ -199,7 +199,8 @@ def conv2d_backward(
     require().conv_back(
         x.dtype == torch.float64, torch.get_num_threads(), math.prod(values.shape[:-1]), images,
         g.planes(image, window), g.planes((rows, *grad.shape[-2:]), lead=g.lead), g.planes(image, window, tail=0),
-        rows, place.shape[-1], start.data_ptr(), taken.data_ptr(), by_plane.shape[-1] - 1, by_plane.data_ptr(),
+        rows, start.shape[-2], place.shape[-1], start.data_ptr(), taken.data_ptr(), by_plane.shape[-1] - 1,
+        by_plane.shape[-2], by_plane.data_ptr(),
         row_place.data_ptr(), order.data_ptr(), values.data_ptr(), x.data_ptr(),
         products.apart(x, values, alone=4), grad.data_ptr(), products.apart(grad, values, alone=4),
         by_x.data_ptr() if input_wanted else 0, by_x[0].numel() if input_wanted else 0, by_weight.data_ptr(),

@@ -76,62 +76,62 @@ void share(int64_t replicates, int64_t rows, int threads, const Do& work) {
   }
 }
 
-// Addresses of tensors that the caller keeps alive; 0 where there is none.
+using Address = uintptr_t;  // of a tensor that the caller keeps alive; 0: there is none
+
 template <class T>
-Rows<T> described(int64_t rows, int64_t length, int64_t capacity, int64_t weights, int64_t scale, int64_t in_stride,
-                  int64_t out_stride, uintptr_t start, uintptr_t place, uintptr_t order, uintptr_t weight,
-                  uintptr_t begin, uintptr_t in, uintptr_t out, bool positive, uintptr_t gate, uintptr_t total) {
-  return {rows,
-          length,
-          capacity,
-          weights,
-          scale,
-          in_stride,
-          out_stride,
-          reinterpret_cast<const int32_t*>(start),
-          reinterpret_cast<const int32_t*>(place),
-          reinterpret_cast<const int32_t*>(order),
-          reinterpret_cast<const T*>(weight),
-          reinterpret_cast<const T*>(begin),
-          reinterpret_cast<const T*>(in),
-          reinterpret_cast<T*>(out),
-          positive,
-          reinterpret_cast<const T*>(gate),
-          reinterpret_cast<T*>(total)};
+const T* at(Address address) {
+  return reinterpret_cast<const T*>(address);
 }
 
-using Address = uintptr_t;
+// Rows of a stack without operands.
+template <class T>
+Rows<T> entries(int64_t rows, int64_t blocks, int64_t operands, int64_t capacity, Address start, Address place,
+                Address order) {
+  Rows<T> p{};
+  p.rows = rows, p.blocks = blocks, p.operands = operands, p.capacity = capacity;
+  p.start = at<int32_t>(start), p.place = at<int32_t>(place), p.order = at<int32_t>(order);
+  return p;
+}
 
-void sum(bool twice, int threads, int64_t replicates, int64_t rows, int64_t length, int64_t capacity, int64_t weights,
-         int64_t scale, int64_t in_stride, int64_t out_stride, Address start, Address place, Address order,
-         Address weight, Address begin, Address in, Address out, bool positive, Address gate) {
-  const auto run = [&](const auto& p, auto kernel) {
+// Shape: length and width of a dense row. A pair of strides: between replicates, between rows.
+void sum(bool twice, int threads, int64_t replicates, int64_t rows, int64_t blocks, int64_t operands, int64_t capacity,
+         Address start, Address place, Address order, int64_t length, int64_t width, Address weight, int64_t weights,
+         Address in, int64_t in_stride, int64_t scale, Address out, int64_t out_stride, int64_t out_scale,
+         Address begin, bool positive, Address gate, int64_t gate_stride, int64_t gate_scale) {
+  const auto run = [&](auto zero, auto kernel) {
+    using T = decltype(zero);
+    Rows<T> p = entries<T>(rows, blocks, operands, capacity, start, place, order);
+    p.length = length, p.width = width;
+    p.weight = at<T>(weight), p.weights = weights;
+    p.in = at<T>(in), p.in_stride = in_stride, p.scale = scale;
+    p.out = reinterpret_cast<T*>(out), p.out_stride = out_stride, p.out_scale = out_scale;
+    p.begin = at<T>(begin), p.positive = positive;
+    p.gate = at<T>(gate), p.gate_stride = gate_stride, p.gate_scale = gate_scale;
     share(replicates, rows, threads, [&](const Range& range, int64_t r) { kernel(p, range, r); });
   };
   if (twice)
-    run(described<double>(rows, length, capacity, weights, scale, in_stride, out_stride, start, place, order, weight,
-                          begin, in, out, positive, gate, 0),
-        chosen.kernels->sum_double);
+    run(0.0, chosen.kernels->sum_double);
   else
-    run(described<float>(rows, length, capacity, weights, scale, in_stride, out_stride, start, place, order, weight,
-                         begin, in, out, positive, gate, 0),
-        chosen.kernels->sum_float);
+    run(0.0f, chosen.kernels->sum_float);
 }
 
-void dot(bool twice, int threads, int64_t replicates, int64_t rows, int64_t length, int64_t capacity, int64_t weights,
-         int64_t scale, int64_t in_stride, int64_t out_stride, Address start, Address place, Address dense, Address in,
-         Address out, Address total) {
-  const auto run = [&](const auto& p, auto kernel) {
+void dot(bool twice, int threads, int64_t replicates, int64_t rows, int64_t blocks, int64_t operands, int64_t capacity,
+         Address start, Address place, int64_t length, int64_t width, Address dense, int64_t dense_stride,
+         int64_t dense_scale, Address in, int64_t in_stride, int64_t scale, Address out, Address total) {
+  const auto run = [&](auto zero, auto kernel) {
+    using T = decltype(zero);
+    Rows<T> p = entries<T>(rows, blocks, operands, capacity, start, place, 0);
+    p.length = length, p.width = width;
+    p.weight = at<T>(dense), p.weights = dense_stride, p.weight_scale = dense_scale;
+    p.in = at<T>(in), p.in_stride = in_stride, p.scale = scale;
+    p.out = reinterpret_cast<T*>(out), p.out_stride = capacity;
+    p.total = reinterpret_cast<T*>(total);
     share(replicates, rows, threads, [&](const Range& range, int64_t r) { kernel(p, range, r); });
   };
   if (twice)
-    run(described<double>(rows, length, capacity, weights, scale, in_stride, out_stride, start, place, 0, dense, 0, in,
-                          out, false, 0, total),
-        chosen.kernels->dot_double);
+    run(0.0, chosen.kernels->dot_double);
   else
-    run(described<float>(rows, length, capacity, weights, scale, in_stride, out_stride, start, place, 0, dense, 0, in,
-                         out, false, 0, total),
-        chosen.kernels->dot_float);
+    run(0.0f, chosen.kernels->dot_float);
 }
 
 // Replicate r's rows are `rows` of `in` from r · rows on or, where `chosen` [S, rows] is given, those it names, of `count`.
@@ -171,15 +171,18 @@ Batch<T> batch(Address images, int64_t stride) {
 using Shape = std::vector<int64_t>;
 
 void conv(bool twice, int threads, int64_t replicates, int64_t images, const Shape& from, const Shape& to, int64_t rows,
-          int64_t capacity, int64_t weights, Address start, Address place, Address weight, Address begin, Address in,
-          int64_t in_stride, Address out, int64_t out_stride, bool positive) {
+          int64_t blocks, int64_t capacity, int64_t weights, Address start, Address place, Address weight,
+          Address begin, Address in, int64_t in_stride, Address out, int64_t out_stride, bool positive) {
   const Planes one = planes(from), two = planes(to);
   const auto run = [&](auto zero, auto kernel) {
     using T = decltype(zero);
-    convolve<T>({replicates, images, threads}, one, two,
-                described<T>(rows, one.length(), capacity, weights, 1, 0, 0, start, place, 0, weight, begin, 0, 0,
-                             positive, 0, 0),
-                batch<const T>(in, in_stride), batch<T>(out, out_stride), kernel);
+    Rows<T> p = entries<T>(rows, blocks, one.count(), capacity, start, place, 0);
+    p.length = p.width = one.length();
+    p.weight = at<T>(weight), p.weights = weights, p.scale = 1;
+    p.out_scale = two.length();
+    p.begin = at<T>(begin), p.positive = positive;
+    convolve<T>({replicates, images, threads}, one, two, p, batch<const T>(in, in_stride), batch<T>(out, out_stride),
+                kernel);
   };
   if (twice)
     run(0.0, chosen.kernels->sum_double);
@@ -188,20 +191,24 @@ void conv(bool twice, int threads, int64_t replicates, int64_t images, const Sha
 }
 
 void conv_back(bool twice, int threads, int64_t replicates, int64_t images, const Shape& from, const Shape& grad,
-               const Shape& to, int64_t rows, int64_t capacity, Address start, Address place, int64_t planes_of_input,
-               Address by_plane, Address row_place, Address order, Address weight, Address in, int64_t in_stride,
-               Address given, int64_t given_stride, Address out, int64_t out_stride, Address by_weight,
-               Address by_bias) {
+               const Shape& to, int64_t rows, int64_t blocks, int64_t capacity, Address start, Address place,
+               int64_t planes_of_input, int64_t row_blocks, Address by_plane, Address row_place, Address order,
+               Address weight, Address in, int64_t in_stride, Address given, int64_t given_stride, Address out,
+               int64_t out_stride, Address by_weight, Address by_bias) {
   const Planes one = planes(from), two = planes(grad), three = planes(to);
   const auto run = [&](auto zero, auto dot_kernel, auto sum_kernel) {
     using T = decltype(zero);
-    convolve_back<T>({replicates, images, threads}, one, two, three,
-                     described<T>(rows, one.length(), capacity, 0, 1, 0, capacity, start, place, 0, 0, 0, 0, by_weight,
-                                  false, 0, by_bias),
-                     described<T>(planes_of_input, one.length(), capacity, capacity, 1, 0, 0, by_plane, row_place,
-                                  order, weight, 0, 0, 0, false, 0, 0),
-                     batch<const T>(in, in_stride), batch<const T>(given, given_stride), batch<T>(out, out_stride),
-                     dot_kernel, sum_kernel);
+    Rows<T> weights = entries<T>(rows, blocks, one.count(), capacity, start, place, 0);
+    weights.length = weights.width = one.length();
+    weights.weight_scale = two.length(), weights.scale = 1;
+    weights.out = reinterpret_cast<T*>(by_weight), weights.out_stride = capacity;
+    weights.total = reinterpret_cast<T*>(by_bias);
+    Rows<T> inputs = entries<T>(planes_of_input, row_blocks, rows, capacity, by_plane, row_place, order);
+    inputs.length = inputs.width = one.length();
+    inputs.weight = at<T>(weight), inputs.weights = capacity, inputs.scale = 1;
+    inputs.out_scale = three.length();
+    convolve_back<T>({replicates, images, threads}, one, two, three, weights, inputs, batch<const T>(in, in_stride),
+                     batch<const T>(given, given_stride), batch<T>(out, out_stride), dot_kernel, sum_kernel);
   };
   if (twice)
     run(0.0, chosen.kernels->dot_double, chosen.kernels->sum_double);

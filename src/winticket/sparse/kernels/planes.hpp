@@ -31,7 +31,8 @@ struct Planes {
   int64_t lead, tail;               // zeros before the first plane and after the last, as far as shifts reach
 
   int64_t length() const { return images * grid_height * grid_width; }
-  int64_t size() const { return lead + channels * phases_down * phases_across * length() + tail; }
+  int64_t count() const { return channels * phases_down * phases_across; }
+  int64_t size() const { return lead + count() * length() + tail; }
   int64_t pixels() const { return channels * height * width; }
 };
 

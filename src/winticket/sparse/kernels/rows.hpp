@@ -7,27 +7,35 @@ namespace winticket {
 
 // Sparse rows of a stack of S replicates, and their dense operand. Counts are of elements, never of bytes.
 //
-// Row o of replicate r has the entries start[r, o] .. start[r, o + 1] of `place` (and of `order`, where the weights lie
-// in another order than the rows'; null where not). `capacity` entries are allotted to each replicate.
+// The operand's rows are met in blocks, so that what a block reads can stay in the first-level cache. Within block b of
+// replicate r, row o has the entries start[r, b, o] .. start[r, b, o + 1] of `place` (and of `order`, if the weights lie
+// in another order than the entries; else null). `capacity` entries are allotted to each replicate.
 template <class T>
 struct Rows {
   int64_t rows;      // of each replicate
+  int64_t blocks;    // of the operand
+  int64_t operands;  // rows of the operand
   int64_t length;    // of a dense row: the batch, or all pixels of a batch
+  int64_t width;     // what may be read and written of a dense row; what lies beyond `length` means nothing
   int64_t capacity;  // entries of `place` and `order` per replicate
-  int64_t weights;   // stride of `weight` between replicates
-  int64_t scale;     // elements per unit of `place`
-  int64_t in_stride;
-  int64_t out_stride;
   const int32_t* start;
   const int32_t* place;
   const int32_t* order;
-  const T* weight;
-  const T* begin;  // what a row's sum begins with, [S, rows]; null: 0
+  const T* weight;       // of a dot: the dense rows
+  int64_t weights;       // stride of `weight` between replicates
+  int64_t weight_scale;  // of a dot: from one dense row to the next
   const T* in;
+  int64_t in_stride;  // between replicates
+  int64_t scale;      // elements per unit of `place`
   T* out;
-  bool positive;  // of a sum: what is below 0 becomes 0, as by a ReLU
-  const T* gate;  // of a sum: what stands where `gate` [S, rows, length] is not above 0 becomes 0; null: nothing
-  T* total;       // of a dot: the sums of the dense rows are added to it, [S, rows]; null: they are not wanted
+  int64_t out_stride;  // between replicates
+  int64_t out_scale;   // of a sum: from one row to the next
+  const T* begin;      // what a row's sum begins with, [S, rows]; null: 0
+  bool positive;       // of a sum: what is below 0 becomes 0, as by a ReLU
+  const T* gate;       // of a sum: where `gate` [S, rows, length] is not above 0, the result is 0; null: nothing
+  int64_t gate_stride;
+  int64_t gate_scale;
+  T* total;  // of a dot: the sums of the dense rows are added to it, [S, rows]; null: they are not wanted
 };
 
 struct Range {

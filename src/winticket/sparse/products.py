@@ -198,7 +198,7 @@ def _width(*operands: Tensor | None) -> int:
             (n - 1) * s for n, s in zip(rows.shape, rows.stride(), strict=True)
         )
         after = rows.untyped_storage().nbytes() // rows.element_size() - last - 1
-        widths.append(length + max(0, min(between - length, after)) if rows.shape[-2] > 1 else length)
+        widths.append(length + max(0, min(between - length, int(after))) if rows.shape[-2] > 1 else length)
     return min(widths)
 
 

@@ -57,12 +57,15 @@ class Window:
         return down, across
 
 
+LINE = 16  # floats of a cache line, on which every plane begins
 CACHE = 128 * 1024  # bytes for the planes of some images, so that they stay in the second-level cache
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How some images lie: `shape` of one's grid, `length` of a row of all, `reach` of the widest shift.
+    """How some images lie: `shape` of one's grid, `reach` of the widest shift.
+
+    `length` is that of a row of all images, up to the end of a cache line.
 
     place [columns]: where each column of a forward product reads; shift [columns]: the offset within its plane;
     bounds [planes + 1]: the first column of each plane.
@@ -79,7 +82,7 @@ class Grid:
     @property
     def lead(self) -> int:
         """Zeros before the first row where shifts go backwards: `reach`, up to the end of a cache line."""
-        return -(-self.reach // 16) * 16
+        return -(-self.reach // LINE) * LINE
 
     def planes(
         self,
@@ -97,6 +100,7 @@ class Grid:
             *padding,
             *self.shape,
             self.images,
+            self.length,
             lead,
             self.reach if tail is None else tail,
         )
@@ -106,7 +110,7 @@ class Grid:
 def grid(window: Window, images: int, height: int, width: int) -> Grid:
     """The grid for a batch of images of that size. ValueError where positions would not fit 32 bits."""
     shape = (_extent(window, height, 0), _extent(window, width, 1))
-    length = images * shape[0] * shape[1]
+    length = -(-images * shape[0] * shape[1] // LINE) * LINE
     shifts: list[int] = []
     planes: list[int] = []
     bounds: list[int] = []

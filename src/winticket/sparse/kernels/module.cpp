@@ -158,9 +158,10 @@ void transpose(bool twice, int threads, int64_t replicates, int64_t rows, int64_
     run(0.0f, chosen.kernels->transpose_float);
 }
 
-// channels, height, width, strides, padding, height and width of a grid, images, lead, tail
+// channels, height, width, strides, padding, height and width of a grid, images, length, lead, tail
 Planes planes(const std::vector<int64_t>& v) {
-  return {v.at(0), v.at(1), v.at(2), v.at(3), v.at(4), v.at(5), v.at(6), v.at(7), v.at(8), v.at(9), v.at(10), v.at(11)};
+  return {v.at(0), v.at(1), v.at(2), v.at(3), v.at(4), v.at(5), v.at(6),
+          v.at(7), v.at(8), v.at(9), v.at(10), v.at(11), v.at(12)};
 }
 
 template <class T>
@@ -177,9 +178,9 @@ void conv(bool twice, int threads, int64_t replicates, int64_t images, const Sha
   const auto run = [&](auto zero, auto kernel) {
     using T = decltype(zero);
     Rows<T> p = entries<T>(rows, blocks, one.count(), capacity, start, place, 0);
-    p.length = p.width = one.length();
+    p.length = p.width = one.length;
     p.weight = at<T>(weight), p.weights = weights, p.scale = 1;
-    p.out_scale = two.length();
+    p.out_scale = two.length;
     p.begin = at<T>(begin), p.positive = positive;
     convolve<T>({replicates, images, threads}, one, two, p, batch<const T>(in, in_stride), batch<T>(out, out_stride),
                 kernel);
@@ -199,14 +200,14 @@ void conv_back(bool twice, int threads, int64_t replicates, int64_t images, cons
   const auto run = [&](auto zero, auto dot_kernel, auto sum_kernel) {
     using T = decltype(zero);
     Rows<T> weights = entries<T>(rows, blocks, one.count(), capacity, start, place, 0);
-    weights.length = weights.width = one.length();
-    weights.weight_scale = two.length(), weights.scale = 1;
+    weights.length = weights.width = one.length;
+    weights.weight_scale = two.length, weights.scale = 1;
     weights.out = reinterpret_cast<T*>(by_weight), weights.out_stride = capacity;
     weights.total = reinterpret_cast<T*>(by_bias);
     Rows<T> inputs = entries<T>(planes_of_input, row_blocks, rows, capacity, by_plane, row_place, order);
-    inputs.length = inputs.width = one.length();
+    inputs.length = inputs.width = one.length;
     inputs.weight = at<T>(weight), inputs.weights = capacity, inputs.scale = 1;
-    inputs.out_scale = three.length();
+    inputs.out_scale = three.length;
     convolve_back<T>({replicates, images, threads}, one, two, three, weights, inputs, batch<const T>(in, in_stride),
                      batch<const T>(given, given_stride), batch<T>(out, out_stride), dot_kernel, sum_kernel);
   };

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <new>
 #include <vector>
 
 #ifdef _OPENMP
@@ -28,11 +29,11 @@ struct Planes {
   int64_t pad_down, pad_across;
   int64_t grid_height, grid_width;  // of one image in a plane
   int64_t images;                   // in a plane
+  int64_t length;                   // of a plane: these images, up to the end of a cache line
   int64_t lead, tail;               // zeros before the first plane and after the last, as far as shifts reach
 
-  int64_t length() const { return images * grid_height * grid_width; }
   int64_t count() const { return channels * phases_down * phases_across; }
-  int64_t size() const { return lead + count() * length() + tail; }
+  int64_t size() const { return lead + count() * length + tail; }
   int64_t pixels() const { return channels * height * width; }
 };
 
@@ -43,7 +44,7 @@ inline void each_line(const Planes& p, int64_t n, const Line& line) {
   for (int64_t c = 0; c < p.channels; ++c)
     for (int64_t y = 0; y < p.height; ++y) {
       const int64_t down = y + p.pad_down;
-      line(p.lead + (c * phases + down % p.phases_down * p.phases_across) * p.length() +
+      line(p.lead + (c * phases + down % p.phases_down * p.phases_across) * p.length +
                (n * p.grid_height + down / p.phases_down) * p.grid_width,
            (c * p.height + y) * p.width);
     }
@@ -54,7 +55,7 @@ template <class Pixel>
 inline void each_pixel(const Planes& p, const Pixel& pixel) {
   for (int64_t phase = 0; phase < p.phases_across; ++phase) {
     const int64_t skipped = (phase - p.pad_across % p.phases_across + p.phases_across) % p.phases_across;
-    int64_t to = phase * p.length() + (skipped + p.pad_across) / p.phases_across;
+    int64_t to = phase * p.length + (skipped + p.pad_across) / p.phases_across;
     for (int64_t x = skipped; x < p.width; x += p.phases_across) pixel(to++, x);
   }
 }
@@ -80,6 +81,22 @@ void gather(const Planes& p, const T* planes, T* image, int64_t n) {
       each_pixel(p, [&](int64_t plane, int64_t x) { image[to + x] = planes[from + plane]; });
   });
 }
+
+// Memory on cache lines, zeros at first.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t size) : size_(size), data_(new (std::align_val_t{64}) T[std::max<int64_t>(size, 1)]()) {}
+  ~Buffer() { ::operator delete[](data_, std::align_val_t{64}); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  T* data() { return data_; }
+  int64_t size() const { return size_; }
+
+ private:
+  int64_t size_;
+  T* data_;
+};
 
 // Images of a batch, [S, count, channels, height, width] or, with stride 0, shared by the replicates.
 template <class T>
@@ -109,7 +126,7 @@ void convolve(const Work& work, const Planes& from, const Planes& to, Rows<T> ro
   const int64_t blocks = work.blocks(from);
 #pragma omp parallel num_threads(work.threads) if (work.threads > 1)
   {
-    std::vector<T> operand(from.size()), result(to.size());
+    Buffer<T> operand(from.size()), result(to.size());
     Rows<T> mine = rows;
     mine.in = operand.data() + from.lead, mine.out = result.data() + to.lead;
 #pragma omp for schedule(static)
@@ -137,7 +154,7 @@ void convolve_back(const Work& work, const Planes& from, const Planes& grad, con
   {
     std::vector<T>& part = parts[omp_get_thread_num()];
     part.assign(weights + units, T(0));
-    std::vector<T> x(from.size()), g(grad.size()), result(out.images ? to.size() : 0);
+    Buffer<T> x(from.size()), g(grad.size()), result(out.images ? to.size() : 0);
     Rows<T> one = by_weight, other = by_input;
     one.in = x.data() + from.lead, one.weight = g.data() + grad.lead, one.weights = 0;
     one.out = part.data(), one.total = part.data() + weights;

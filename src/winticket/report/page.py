@@ -12,6 +12,7 @@ from typing import Any
 from winticket.report.advice import TITLE, advise, introduction
 from winticket.report.elements import definitions, plain_table, section, table
 from winticket.report.figures import figures
+from winticket.report.glossary import linked, words_section
 from winticket.report.ink import DARK, LIGHT
 from winticket.report.pace import pace_sentence
 from winticket.report.reading import (
@@ -91,8 +92,8 @@ def page(document: Document, curves: Curves) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{SHEET}</style>\n</head>\n<body>\n<main>\n"
-        + _NUMBER_AND_SIGN.sub("\\1\u00a0%", "\n".join(part for part in parts if part))
-        + "\n</main>\n</body>\n</html>\n"
+        + _NUMBER_AND_SIGN.sub("\\1\u00a0%", linked("\n".join(part for part in parts if part)))
+        + f"\n{words_section()}\n</main>\n</body>\n</html>\n"
     )
 
 

@@ -55,6 +55,9 @@ code { font-family: ui-monospace, "Cascadia Mono", Menlo, "DejaVu Sans Mono", mo
 section > .scroll + .note { margin-top: .8rem; }
 ul, ol { margin: 0 0 .7rem; padding-left: 1.3rem; }
 li { margin: 0 0 .35rem; max-width: 72ch; }
+th a, dt a { color: inherit; text-decoration: underline dotted; text-underline-offset: .2em; }
+dt:target { color: var(--link); scroll-margin-top: 1rem; }
+a:focus-visible, summary:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 details summary { cursor: pointer; color: var(--link); font-weight: 600; }
 details[open] summary { margin-bottom: .8rem; }
 @media (max-width: 40rem) { main { padding: .6rem .5rem 3rem; }

@@ -50,7 +50,7 @@ def test_only_the_first_heading_of_a_word_links() -> None:
 
 
 def test_the_page_ends_with_the_words_and_every_link_leads_to_one(digits: Mapping[str, Any]) -> None:
-    html = page(digits, [])
+    html = page(digits, []).replace("\u00a0", " ")
     (words,) = re.findall(
         r"<section><details><summary>Words used on this page</summary>.*?</section>", html, flags=re.DOTALL
     )

@@ -129,7 +129,7 @@ def words_section() -> str:
     )
     return (
         "<section><details><summary>Words used on this page</summary>"
-        f"<dl class=wide>{entries}</dl></details></section>"
+        f'<dl class="wide words">{entries}</dl></details></section>'
     )
 
 

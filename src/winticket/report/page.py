@@ -92,8 +92,10 @@ def page(document: Document, curves: Curves) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{SHEET}</style>\n</head>\n<body>\n<main>\n"
-        + _NUMBER_AND_SIGN.sub("\\1\u00a0%", linked("\n".join(part for part in parts if part)))
-        + f"\n{words_section()}\n</main>\n</body>\n</html>\n"
+        + _NUMBER_AND_SIGN.sub(
+            "\\1\u00a0%", linked("\n".join(part for part in parts if part)) + f"\n{words_section()}"
+        )
+        + "\n</main>\n</body>\n</html>\n"
     )
 
 

@@ -61,7 +61,8 @@ a:focus-visible, summary:focus-visible { outline: 2px solid var(--link); outline
 details summary { cursor: pointer; color: var(--link); font-weight: 600; }
 details[open] summary { margin-bottom: .8rem; }
 @media (max-width: 40rem) { main { padding: .6rem .5rem 3rem; }
-  section, header.verdict { padding: 1rem .9rem; } }
+  section, header.verdict { padding: 1rem .9rem; } dl.words { grid-template-columns: 1fr; gap: .1rem; }
+  dl.words dt { margin-top: .7rem; } }
 @media print { :root { --page: #fff; } body { font-size: 11pt; } main { max-width: none; padding: 0; }
   section, header.verdict { border-radius: 0; break-inside: avoid-page; } .scroll { overflow: visible; }
   figure img, figure.wide img { min-width: 0; } th, td { padding: .2rem .35rem; } table { font-size: .78rem; }

@@ -75,7 +75,7 @@ def criteria_table() -> list[str]:
     usual = asked("magnitude", controls=("reinit", "random"))
     last = usual[-1]
     lines = [
-        f"Where IMP by magnitude stands: at .05 ticket {percent(last['ticket'])}, re-init {percent(last['reinit'])}, "
+        f"IMP by magnitude, for comparison, at .05: ticket {percent(last['ticket'])}, re-init {percent(last['reinit'])}, "
         f"random mask {percent(last['random'])} %.",
         "",
         "| criterion, against magnitude | d = .1 | d = .05 | Zhou et al. 2019 |",

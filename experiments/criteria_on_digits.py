@@ -75,8 +75,8 @@ def criteria_table() -> list[str]:
     usual = asked("magnitude", controls=("reinit", "random"))
     last = usual[-1]
     lines = [
-        f"IMP by magnitude, for comparison, at .05: ticket {percent(last['ticket'])}, re-init {percent(last['reinit'])}, "
-        f"random mask {percent(last['random'])} %.",
+        f"IMP by magnitude, for comparison, at .05: ticket {percent(last['ticket'])}, "
+        f"re-init {percent(last['reinit'])}, random mask {percent(last['random'])} %.",
         "",
         "| criterion, against magnitude | d = .1 | d = .05 | Zhou et al. 2019 |",
         "|---|---|---|---|",

@@ -25,6 +25,8 @@ WORDS: Mapping[str, str] = {
     "replicate": "One repetition of the whole experiment, with a random initialisation and a mask search "
     "that no other replicate shares. The networks of one replicate see the same batches, so they are "
     "compared in pairs.",
+    "run": "One execution of an experiment, with the folder of its results.",
+    "source": "The experiment whose tickets a transfer trains again, on other data or by another recipe.",
     "seed": "The number from which all randomness of an experiment is derived. A new seed makes a new "
     "experiment.",
     "level": "One round of pruning, with everything that is trained at its density. Level 0 trains the "

@@ -117,9 +117,9 @@ def replicates_to_decide(differences: Differences, *, margin: float, alpha: floa
     """About how many replicates would decide one experiment [levels, replicates] if its estimates were the truth.
 
     A win at a level needs every check on the path to it. These are accuracy here and at all denser levels, and the
-    controls here and wherever they are beaten more clearly, each at its level of Holm's procedure. A defeat needs one refuted
-    check at every level. All checks of a path must pass together with 80 % power, by the union bound. None if no
-    number decides: a reference is missing, or every path contains a level that the estimates say would fail. With
+    controls here and wherever they are beaten more clearly, each at its level of Holm's procedure. A defeat needs one
+    refuted check at every level. All checks of a path must pass together with 80 % power, by the union bound. None if
+    no number decides: a reference is missing, or every path contains a level that the estimates say would fail. With
     fewer than 5 replicates nothing is extrapolated, and the answer is 5.
     """
     n: int = differences.worst["dense"].shape[-1]

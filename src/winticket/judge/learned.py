@@ -66,7 +66,7 @@ def has_learned(
     dense: test accuracies (fractions) per replicate, None = failed. levels: the pruned ones, whose tickets it is
     compared with. test_examples: how many a test accuracy is measured on. It did not learn if
 
-    * a replicate's accuracy is near `commonest`: less than a tenth of the way from there to 1, or within two standard
+    * a replicate's accuracy is near `commonest`: less than a tenth of the way from that to 1, or within two standard
       errors of guessing on `test_examples`; or
     * it lies 2 points or more below its own tickets and its training explains that: its training loss ended above
       theirs, although it has all of their weights and more, or twice the steps gain at least half of the gap; or

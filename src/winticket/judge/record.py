@@ -101,7 +101,7 @@ class Margins:
     """What the verdict would have been at other margins: to be read beside the verdict, never instead of it.
 
     smallest_pp: the smallest margin at which some density is won; None if there is none. by_level: (density, smallest
-    margin at which the ticket there is not inferior to the dense network) of every pruned level. Margins are in
+    margin at which its ticket is not inferior to the dense network) of every pruned level. Margins are in
     percentage points.
 
     >>> from winticket.judge import Level, judge

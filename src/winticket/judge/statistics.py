@@ -208,8 +208,8 @@ def power(effect: float, replicates: int, *, alpha: float = 0.05) -> float:
     return float(1 - special.nctdtr(replicates - 1, effect * math.sqrt(replicates), critical))
 
 
-def replicates_for(effect: float, *, alpha: float = 0.05, wanted: float = 0.8) -> int | None:
-    """The fewest replicates with which the one-sided t test at level `alpha` has power `wanted` at this effect.
+def replicates_for(effect: float, *, alpha: float = 0.05, target_power: float = 0.8) -> int | None:
+    """The fewest replicates with which the one-sided t test at level `alpha` has `target_power` at this effect.
 
     effect: distance from the boundary / sd of the paired difference, e.g. margin / sd if ticket and dense network are
     truly equal. None if the effect is not positive, so that no number helps, or if more than 10 000 would be needed.
@@ -224,13 +224,13 @@ def replicates_for(effect: float, *, alpha: float = 0.05, wanted: float = 0.8) -
     if not effect > 0:
         return None
     low, high = 1, 2
-    while power(effect, high, alpha=alpha) < wanted:
+    while power(effect, high, alpha=alpha) < target_power:
         low, high = high, 2 * high
         if low >= MOST_REPLICATES:
             return None
     while high - low > 1:
         middle = (low + high) // 2
-        if power(effect, middle, alpha=alpha) < wanted:
+        if power(effect, middle, alpha=alpha) < target_power:
             low = middle
         else:
             high = middle

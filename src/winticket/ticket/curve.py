@@ -21,10 +21,10 @@ class Curve:
 
     >>> import torch
     >>> from winticket.ticket import Curve
-    >>> loss, accuracy = torch.tensor([2.3, 0.4, 0.5]).double(), torch.tensor([0.1, 0.9, 0.92]).double()
+    >>> loss, accuracy = torch.tensor([[2.3, 0.4, 0.5], [0.1, 0.9, 0.92]], dtype=torch.float64)
     >>> curve = Curve(torch.tensor([0, 100, 200]), loss, loss, accuracy, accuracy, loss, accuracy)
     >>> curve.early_stop_step(), curve.accuracy_at_early_stop(), curve.steps_to(0.91)
-    (100, 0.8999999761581421, 200)
+    (100, 0.9, 200)
     """
 
     __storable__: ClassVar[bool] = True

@@ -136,7 +136,8 @@ def test_both_controls_must_be_beaten() -> None:
     below = judge([level(0.5, random=-0.3)])
     assert (below.outcome, below.kind) == ("not won", "matching")
     assert (
-        "the ticket is below a random mask that keeps as many weights in each layer at 50.0 %" in below.reason
+        "the ticket is below a random mask with the same number of weights per layer at 50.0 %"
+        in below.reason
     )
 
 
@@ -218,7 +219,9 @@ def test_without_a_grid_equal_accuracies_meet_the_exact_floor() -> None:
 def test_a_missing_control_is_reported_and_never_won(dropped: str) -> None:
     verdict = judge([level(0.5, without=dropped), level(0.2, without=dropped)])
     assert verdict.outcome == "inconclusive"
-    assert "did not run at every density, so nothing shows that the ticket is better" in verdict.reason
+    assert (
+        "did not run at every density. Without it, nothing shows that the ticket is better" in verdict.reason
+    )
     assert "Run this control." in verdict.reason
     assert (verdict.kind, verdict.levels[0].kind) == ("matching, controls missing",) * 2
     assert getattr(verdict.levels[0], f"beats_{dropped}") is None

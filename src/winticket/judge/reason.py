@@ -12,7 +12,7 @@ from winticket.judge.record import LevelChecks, Verdict
 NAMES = {
     "dense": "the dense network",
     "reinit": "the same mask re-initialised",
-    "random": "a random mask that keeps as many weights in each layer",
+    "random": "a random mask with the same number of weights per layer",
 }
 CONTROL_CHECKS: dict[str, Callable[[LevelChecks], Check | None]] = {
     "reinit": lambda level: level.beats_reinit,
@@ -67,8 +67,8 @@ def _won_earlier(verdict: Verdict, best: LevelChecks) -> list[str]:
     return [
         f"Won: an earlier verdict on these networks, from {look.replicates} replicates, showed that the ticket with "
         f"{percent(best.density)} of the weights matches the dense network and beats both controls. That claim stands.",
-        f"The {verdict.replicates} replicates of this verdict do not contradict it. They do not show it again either, "
-        "because a repeated verdict is held to a stricter level (against the dense network: "
+        f"The {verdict.replicates} replicates of this verdict do not contradict it. They do not show it again at the "
+        "stricter level to which a repeated verdict is held (against the dense network: "
         f"{_against_dense(best.accuracy, verdict)}).",
     ]
 
@@ -116,9 +116,9 @@ def _inconclusive(verdict: Verdict) -> list[str]:
     missing = [arm for arm, pick in CONTROL_CHECKS.items() if any(pick(level) is None for level in pruned)]
     if missing:
         return [
-            f"Inconclusive: {' and '.join(NAMES[arm] for arm in missing)} did not run at every density, so nothing "
-            "shows that the ticket is better than any other network of the same sparse shape. "
-            f"Run {'this control' if len(missing) == 1 else 'both controls'}.",
+            f"Inconclusive: {' and '.join(NAMES[arm] for arm in missing)} did not run at every density. Without "
+            f"{'it' if len(missing) == 1 else 'them'}, nothing shows that the ticket is better than any other network "
+            f"that is equally sparse. Run {'this control' if len(missing) == 1 else 'both controls'}.",
             *_structure(verdict),
         ]
     return [
@@ -134,9 +134,13 @@ def _matching(verdict: Verdict, pruned: Sequence[LevelChecks]) -> str:
     """The smallest density down to which the ticket matches, and what stops the claim there."""
     matched = [level for level in pruned if level.matched]
     stop = next((level for level in pruned if not level.matched), None)
-    shown = f"the ticket matches the dense network down to {percent(matched[-1].density)}" if matched else ""
+    shown = (
+        f"the ticket matches the dense network down to {percent(matched[-1].density)} of the weights"
+        if matched
+        else ""
+    )
     if stop is None:
-        return f"{shown}, the sparsest level."
+        return f"{shown}, the sparsest level tried."
     at = percent(stop.density)
     if stop.accuracy is not None and stop.accuracy.refuted:
         ends = (
@@ -244,8 +248,8 @@ def warn(verdict: Verdict) -> tuple[str, ...]:
     warnings = []
     if verdict.trained_enough is None:
         warnings.append(
-            "We did not check whether the dense network was trained enough. The check is one more training per "
-            "replicate, of twice the steps."
+            "We did not check whether the dense network was trained enough. The check takes one more training per "
+            "replicate, for twice the steps."
         )
     elif verdict.trained_enough.enough is not True:
         warnings.append(verdict.trained_enough.sentence)

@@ -168,7 +168,7 @@ def test_the_overlap_of_masks_goes_from_chance_to_one(name: str) -> None:
         matched = match(weights, permuted(weights, groups, orders), groups)
         again = permuted(moved, groups, matched)
         assert all(torch.equal(again[n], kept[n]) for n in kept)
-    # Kept in both by chance: density squared; more where units or places differ in how much they keep.
+    # Kept in both by chance: density squared; more if units or positions differ in how much they keep.
     assert sum(raw) / len(raw) == pytest.approx(density**2, rel=0.4)
 
 

@@ -28,7 +28,7 @@ def build(name: str, shape: tuple[int, ...] = (1, 28, 28), **options: Any) -> nn
 
 
 def small(name: str) -> str:
-    """The same network, narrow where there is a choice: VGG-19 has 20 million weights."""
+    """The same network, narrow if the width can be chosen: VGG-19 has 20 million weights."""
     return f"{name}-4" if name.startswith(("vgg", "resnet")) else name
 
 

@@ -154,7 +154,7 @@ def test_failed_tickets_are_not_reported_as_uncollapsed() -> None:
 
 
 def test_no_difference_is_reported_beyond_all_or_nothing() -> None:
-    """Five tickets of which two failed: the t interval of the mean ends far below −100 pp, which no accuracy reaches."""
+    """Five tickets of which two failed: the t interval of the mean ends below −100 pp, which no accuracy reaches."""
     usual = level(0.0, n=5)
     wild = (0.0, 1.0, 0.0, 1.0, 0.0)
     check = judge([Level(0.1, {**usual.accuracy, "ticket": wild})]).levels[0].accuracy

@@ -38,7 +38,7 @@ def eligible(module: nn.Module, include: Sequence[str] = ()) -> tuple[str, ...]:
     return tuple(
         n
         for n, owners in _owners(module).items()
-        if n in further or (_by_default(owners) and not n.startswith(averages))
+        if n in further or (_eligible_by_default(owners) and not n.startswith(averages))
     )
 
 
@@ -54,7 +54,9 @@ def includable(module: nn.Module) -> tuple[str, ...]:
     ('0.weight',)
     """
     shapes = {name: parameter.ndim for name, parameter in module.named_parameters()}
-    further = [n for n, owners in _owners(module).items() if shapes[n] > 1 and not _by_default(owners)]
+    further = [
+        n for n, owners in _owners(module).items() if shapes[n] > 1 and not _eligible_by_default(owners)
+    ]
     averages = _averages(module)
     return tuple(n for n in further if _can_be_masked(module, n) and not n.startswith(averages))
 
@@ -104,7 +106,7 @@ def excluded(module: nn.Module, include: Sequence[str] = ()) -> dict[str, str]:
 def output_layer(module: nn.Module) -> str | None:
     """Name of the last Linear or Conv weight in order of definition; in the built-in models, it computes the logits.
 
-    None if the module has no such weight.
+    None if the module has no such weight, so that only included weights are eligible.
 
     >>> from torch import nn
     >>> from winticket import models
@@ -149,7 +151,7 @@ def _can_be_masked(module: nn.Module, name: str) -> bool:
     return effective.shape == original.shape and not bool(effective[gone].any())
 
 
-def _by_default(owners: Sequence[_Owner]) -> bool:
+def _eligible_by_default(owners: Sequence[_Owner]) -> bool:
     return all(isinstance(layer, nn.Linear | _ConvNd) and name == "weight" for _, layer, name in owners)
 
 

@@ -67,12 +67,12 @@ def _drawn(layer: nn.Linear | _ConvNd, scheme: str, generator: Generator) -> Ten
 def init_of(scheme: str, shape: Sequence[int], generator: Generator) -> Tensor:
     """One weight tensor (float32, CPU) of `shape`, [out, in] or [out, in, *kernel], drawn by `scheme`.
 
-    With k the kernel's size, fan_in = in·k and fan_out = out·k, the standard deviations are:
+    k is the kernel's size, fan_in = in·k, fan_out = out·k, and σ the standard deviation:
 
-    - glorot-normal, glorot-uniform: √(2 / (fan_in + fan_out)). Glorot & Bengio 2010, eq. 16. (The code of the 2019
+    - glorot-normal, glorot-uniform: σ = √(2 / (fan_in + fan_out)). Glorot & Bengio 2010, eq. 16. (The code of the 2019
       lottery paper truncates the normal at two deviations; this does not.)
-    - kaiming-normal, kaiming-uniform: √(2 / fan_in), for ReLU. He et al. 2015, eq. 10.
-    - normal, uniform: √(1 / fan_in). LeCun et al. 1998, "Efficient BackProp".
+    - kaiming-normal, kaiming-uniform: σ = √(2 / fan_in), for ReLU. He et al. 2015, eq. 10.
+    - normal, uniform: σ = √(1 / fan_in). LeCun et al. 1998, "Efficient BackProp".
     - orthogonal: a random (semi-)orthogonal matrix [out, in·k]. Saxe et al. 2014.
     - signed-constant: ±√(2 / fan_in), each sign with probability 1/2. Ramanujan et al. 2020.
     - default: as PyTorch initialises Linear and Conv layers, uniform within ±1/√fan_in. (For a transposed convolution,

@@ -28,7 +28,7 @@ def build(name: str, shape: tuple[int, ...] = (1, 28, 28), **options: Any) -> nn
 
 
 def small(name: str) -> str:
-    """The same network, narrow where there is a choice: VGG-19 has 20 million weights."""
+    """The same network, narrow if the width can be chosen: VGG-19 has 20 million weights."""
     return f"{name}-4" if name.startswith(("vgg", "resnet")) else name
 
 
@@ -501,7 +501,7 @@ def test_bad_requests(name: str, shape: tuple[int, ...], classes: int, message: 
 
 def test_text_is_for_networks_that_answer_at_every_character() -> None:
     with pytest.raises(
-        ValueError, match="resnet-20 gives one answer per example, and text wants one per character"
+        ValueError, match="resnet-20 gives one answer per example, but text needs one per character"
     ):
         models.check("resnet-20", input_shape=(64,), classes=65, tokens=True)
     models.check("chargpt", input_shape=(64,), classes=65, tokens=True)
@@ -580,8 +580,8 @@ def test_users_lazy_module_is_made_whole(mine: str) -> None:
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("{}:", ValueError, "should read package.module:build"),
-        (":build", ValueError, "should read package.module:build"),
+        ("{}:", ValueError, "should have the form package.module:build"),
+        (":build", ValueError, "should have the form package.module:build"),
         ("wt_nowhere:build", ValueError, "importing 'wt_nowhere' failed with ModuleNotFoundError"),
         ("wt_mine.broken:build", ValueError, "No module named 'wt_not_there'; is it installed"),
         ("{}:biuld", ValueError, r"has no 'biuld' \(did you mean build"),

@@ -171,8 +171,8 @@ def test_a_dense_network_that_did_not_learn_is_named() -> None:
     ]
     (warning,) = _unlearned(rows, commonest=0.102, answers=450)
     assert warning == (
-        "with as many steps in every training, differences to dense show nothing. The dense network did not learn: it "
-        "ends at 12.5 %, and always answering the commonest class gives 10.2 %."
+        "with as many steps in every training, differences to dense show nothing. The dense network did not learn: "
+        "its accuracy is 12.5 %, and always predicting the commonest class gives 10.2 %."
     )
     # Far behind one of the methods, by what only a failed training explains.
     behind = [of("density", "dense", 0.8, 1.0), *rows[1:]]

@@ -86,7 +86,7 @@ def test_text_comes_with_a_network_and_a_recipe(text: Path) -> None:
     assert not setup.own_split
     assert setup.blank(3).dtype == torch.int64
     with pytest.raises(
-        ValueError, match="lenet-300-100 gives one answer per example, and text wants one per char"
+        ValueError, match="lenet-300-100 gives one answer per example, but text needs one per char"
     ):
         Experiment.of(text, model="lenet-300-100")
     with pytest.raises(ValueError, match="chargpt reads text"):

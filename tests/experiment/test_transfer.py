@@ -234,7 +234,7 @@ def test_a_replicate_that_the_source_lost_is_lost_here_too(
         ({"rewind": "learning_rate"}, {}, ValueError, "rewind learning_rate starts tickets from weights"),
         ({}, {"criterion": "random"}, TypeError, "a transfer has no choice 'criterion', which the tickets bring"),
         ({}, {"model": "lenet-20-10-5"}, ValueError,
-         r"cannot be carried into lenet-20-10-5, .* do not correspond: fc1 \(20\), fc2 \(10\) there"),
+         r"cannot be carried into lenet-20-10-5, .* do not correspond: one has fc1 \(20\), fc2 \(10\), the"),
         ({}, {"model": "conv-2"}, ValueError, "cannot be carried into conv-2, .* do not correspond"),
         ({}, {"model": "networks:attention"}, ValueError, "the hidden units of Attention cannot be matched"),
         ({}, {"model": "lenet-40-20", "controls": ("other-aligned",)}, ValueError,

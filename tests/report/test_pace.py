@@ -45,7 +45,9 @@ def paced(digits: Document) -> Document:
         arms["random"]["steps_to"] = entry([None] * 6 + [500] * 4 if sparse else [4 * s for s in DENSE])
         judged = arms["ticket"]["steps_to"]["0.95"]
         level["checks"]["pace"] = {"fraction": 0.95, "outcome": judged["outcome"]}
-        level["checks"]["time_left_out"] = "left out: in 9 of 10 runs of the ticket ..." if sparse else None
+        level["checks"]["time_left_out"] = (
+            "not compared: in 9 of 10 trainings of the ticket ..." if sparse else None
+        )
     return digits
 
 

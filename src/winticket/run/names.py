@@ -37,7 +37,7 @@ PLACES: Mapping[str, str] = {
     "widened": "stages.carrying:widened",
     "Layout": "units.layout:Layout",
     "Curve": "ticket.curve:Curve",
-    "Mask": "ticket.nouns:Mask",
+    "Mask": "ticket.mask:Mask",
     "State": "ticket.nouns:State",
     "Seeds": "ticket.nouns:Seeds",
     "Ticket": "ticket.nouns:Ticket",

@@ -1,4 +1,4 @@
-"""The nouns of the field (mask, state, ticket, trajectory) and the file that a ticket is kept in."""
+"""The nouns of the field (mask, state, ticket, trajectory), and the file in which a ticket is saved."""
 
 from __future__ import annotations
 
@@ -6,21 +6,11 @@ from winticket.ticket.bits import same_bits
 from winticket.ticket.copies import apart
 from winticket.ticket.curve import Curve
 from winticket.ticket.file import FORMAT_VERSION, TicketFileError
-from winticket.ticket.nouns import (
-    JSON,
-    Failed,
-    Mask,
-    Scores,
-    Seeds,
-    State,
-    Ticket,
-    Trajectory,
-    Weights,
-    output_units,
-)
+from winticket.ticket.mask import Mask, Weights, output_units
+from winticket.ticket.nouns import JSON, Failed, Scores, Seeds, State, Ticket, Trajectory
 
 REVISION = 1
-"""Raised when seeds derive otherwise, or what a mask does to weights changes."""
+"""Raised when the derivation of seeds changes, or what a mask does to weights."""
 
 __all__ = [
     "FORMAT_VERSION",

@@ -1,4 +1,4 @@
-"""Whether tensors are the same to the bit."""
+"""Comparing tensors bit for bit."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from torch import Tensor
 
 
 def same_bits(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
-    """True where both have the same names, and under each name the same dtype, shape and bytes.
+    """True if both have the same names, and under each name the same dtype, shape and bytes.
 
-    Stricter than ==: 0.0 and -0.0 differ; and looser: a nan is the same as itself.
+    This is stricter than ==, since 0.0 and -0.0 differ, and also looser, since a nan equals itself.
+
+    >>> import torch
+    >>> from winticket.ticket import same_bits
+    >>> same_bits({"w": torch.tensor([0.0])}, {"w": torch.tensor([-0.0])})
+    False
     """
     return a.keys() == b.keys() and all(
         a[name].dtype == b[name].dtype

@@ -759,7 +759,7 @@ def test_optimisers_whose_state_cannot_begin_anew_are_refused_before_their_first
             "rigl keeps every layer's count of weights, and n_of_m does not decide by layers alone; possible: "
             "layerwise, uniform, erk",
         ),
-        ("gradual", 0.5, {"allocate": allocate.n_of_m}, "is no pattern of 4"),
+        ("gradual", 0.5, {"allocate": allocate.n_of_m}, "does not give a pattern of 4"),
         ("set", 0.3, {"exclude": ["9.*"]}, "exclude '9.*' fits no eligible weight"),
         ("gradual", 0.3, {"criterion": criteria.snip}, "snip needs training examples"),
     ],

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from winticket.ticket import file
 from winticket.ticket.curve import Curve
 from winticket.ticket.file import TicketFileError
-from winticket.units import PLAIN, Layout, gone, zeroed
+from winticket.units import PLAIN, Layout, dead_parameters, zeroed
 
 Weights: TypeAlias = Mapping[str, Tensor]
 Scores: TypeAlias = Mapping[str, Tensor]
@@ -213,7 +213,7 @@ class Ticket:
 
     def settled(self, model: nn.Module) -> Ticket:
         """The ticket with all that goes with dead units 0 in its start, if its mask takes whole units of `model`."""
-        lost = gone(model, self.mask)
+        lost = dead_parameters(model, self.mask)
         return (
             replace(self, start=replace(self.start, weights=zeroed(self.start.weights, lost)))
             if lost
@@ -232,7 +232,7 @@ class Ticket:
         _same_layers("ticket and model", self.start.weights, parameters)
         same = {name: self.start.buffers.get(name, buffer) for name, buffer in buffers.items()}
         _same_layers("the buffers of ticket and model", self.start.buffers, same)
-        start = zeroed(self.mask.apply(self.start.weights), gone(model, self.mask))
+        start = zeroed(self.mask.apply(self.start.weights), dead_parameters(model, self.mask))
         for name, value in start.items():
             parameters[name].copy_(value)
         for name, value in self.start.buffers.items():

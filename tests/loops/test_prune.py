@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import winticket
 from winticket import allocate, criteria
 from winticket.criteria.evidence import TRAINING, needed, scores_units
-from winticket.data import find_source
+from winticket.data import find_dataset
 from winticket.levels import Levels
 from winticket.procedures import Setup
 from winticket.rewind import to_init
@@ -37,7 +37,7 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
 @pytest.mark.filterwarnings("ignore:.*output unit:RuntimeWarning")
 @pytest.mark.parametrize("criterion", [criteria.snip, criteria.synflow, criteria.grasp, criteria.random])
 def test_it_is_pruning_at_initialisation_as_plans_have_it(criterion: criteria.Criterion) -> None:
-    source = find_source("digits")
+    source = find_dataset("digits")
     setup = Setup(
         "digits",
         source.fingerprint,

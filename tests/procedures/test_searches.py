@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from winticket import allocate, criteria, report
-from winticket.data import find_source
+from winticket.data import find_dataset
 from winticket.experiment import Experiment, Result, conduct, offered, plan
 from winticket.experiment.runs import trajectory
 from winticket.procedures import Setup, early_bird, gradual, rigl
@@ -46,7 +46,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def setup() -> Setup:
-    source = find_source("digits")
+    source = find_dataset("digits")
     return Setup(
         "digits",
         source.fingerprint,

@@ -23,7 +23,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from winticket.sparse import SparseConv2d, batch_last, fuse, judged, missing
+from winticket.sparse import SparseConv2d, batch_last, fuse, loss_and_correct, missing
 from winticket.sparse import cross_entropy as compiled_loss
 from winticket.train.precision import Precision
 from winticket.trouble import of_the_machine
@@ -107,7 +107,7 @@ def evaluation(
         logits = functional_call(module, (dict(weights), dict(buffers)), (x.clone(),))
         logits, y = in_a_row(logits, y)
         if _for_kernel(logits):
-            return judged(logits, y)
+            return loss_and_correct(logits, y)
         return cross_entropy(logits, y).sum(dtype=torch.float64), (logits.argmax(-1) == y).sum()
 
     lead = 0 if per_replicate else None

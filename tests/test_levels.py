@@ -255,7 +255,7 @@ def test_an_optimiser_of_another_make_says_where_it_is() -> None:
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ((), "nothing was saved at step 4"),
+        ((), "no state was saved at step 4"),
         ((4,), "the model went on after step 4, which is rewound to, but no later step was counted"),
     ],
 )
@@ -524,7 +524,7 @@ def a_ticket() -> Ticket:
         ([0.5], {"rewind_step": 3}, "to_init goes to no step; with rewind_step 3 give"),
         ([0.5], {"rewind": rewind.to_step}, "to_step goes to a step, and none is said"),
         ([1.0], {}, "density 1.0 is asked for; give shares"),
-        ([0.3], {"allocate": allocate.n_of_m}, "density 0.3 is no pattern of 4"),
+        ([0.3], {"allocate": allocate.n_of_m}, "density 0.3 does not give a pattern of 4"),
         ([0.5], {"exclude": ["9.*"]}, "exclude '9.*' fits no eligible weight; there are 0.weight, 3.weight"),
         ([0.5], {"exclude": ["*"]}, "the model has no weight to prune"),
         ([0.5], {"criterion": criteria.snip}, "snip needs training examples; give some (batches=...)"),

@@ -19,7 +19,7 @@ from torch import nn
 
 import winticket
 from winticket import models, report
-from winticket.data import find_source
+from winticket.data import find_dataset
 from winticket.experiment import Experiment, Result, cost, plan, running
 from winticket.experiment.outcome import best, measured
 from winticket.experiment.runs import Runs, Trained, collect, trajectory
@@ -381,7 +381,7 @@ def test_the_ticket_that_is_saved_can_be_trained_again(search: Search) -> None:
     about: Any = ticket.about
     assert result.ticket is not None
     assert ticket.about == result.ticket.about
-    source = find_source(about["data"]["name"])
+    source = find_dataset(about["data"]["name"])
     assert source.fingerprint == about["data"]["fingerprint"]
     recipe = Recipe(**{**about["recipe"], "milestones": tuple(about["recipe"]["milestones"])})
     setup = Setup(

@@ -13,7 +13,7 @@ import torch
 
 from winticket import align, allocate, controls, criteria, data, models, rewind, schedules, units
 from winticket.criteria import Criterion
-from winticket.data import find_source
+from winticket.data import find_dataset
 from winticket.experiment import Experiment, plan
 from winticket.experiment.names import methods
 from winticket.pairing import usual
@@ -119,7 +119,7 @@ def _entries() -> Iterator[_Entry]:
 
 
 def _setup(model: str, **more: Any) -> Setup:
-    source = find_source("digits")
+    source = find_dataset("digits")
     recipe = Recipe(steps=STEPS, evaluate_every=8)
     words = (source.fingerprint, source.input_shape, source.classes, model, "glorot-normal", recipe)
     return Setup("digits", *words, **more)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import winticket
 from winticket import allocate, criteria, data
-from winticket.data import find_source
+from winticket.data import find_dataset
 from winticket.loops import Sparse
 from winticket.procedures import Setup
 from winticket.stages import dense_ticket, sparse_start, train_regrowing, train_thinning
@@ -156,7 +156,7 @@ def test_rigl_is_the_algorithm_written_out(kind: str, parts: int) -> None:
 
 @pytest.fixture(scope="module")
 def setup() -> Setup:
-    source = find_source("digits")
+    source = find_dataset("digits")
     recipe = Recipe(steps=40, batch=30, evaluate_every=20, optimizer="adamw", lr=0.01, weight_decay=0.01)
     shape, classes = source.input_shape, source.classes
     return Setup("digits", source.fingerprint, shape, classes, "lenet-12-8", "glorot-normal", recipe)
@@ -759,7 +759,7 @@ def test_optimisers_whose_state_cannot_begin_anew_are_refused_before_their_first
             "rigl keeps every layer's count of weights, and n_of_m does not decide by layers alone; possible: "
             "layerwise, uniform, erk",
         ),
-        ("gradual", 0.5, {"allocate": allocate.n_of_m}, "is no pattern of 4"),
+        ("gradual", 0.5, {"allocate": allocate.n_of_m}, "does not give a pattern of 4"),
         ("set", 0.3, {"exclude": ["9.*"]}, "exclude '9.*' fits no eligible weight"),
         ("gradual", 0.3, {"criterion": criteria.snip}, "snip needs training examples"),
     ],

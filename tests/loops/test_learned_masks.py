@@ -16,7 +16,7 @@ from torch.nn.parallel import DataParallel
 
 import winticket
 from winticket import allocate, data
-from winticket.data import find_source
+from winticket.data import find_dataset
 from winticket.loops import Learned
 from winticket.procedures import Setup
 from winticket.stages import dense_ticket, sparse_start, train_mask
@@ -51,7 +51,7 @@ def sgd(learned: Learned) -> torch.optim.Optimizer:
 
 @pytest.mark.parametrize("kind", METHODS)
 def test_masks_are_those_of_the_librarys_own_training(kind: str) -> None:
-    source = find_source("digits")
+    source = find_dataset("digits")
     recipe = Recipe(steps=60, batch=30, evaluate_every=30, optimizer="sgd", lr=0.5, momentum=0.9)
     shape, classes = source.input_shape, source.classes
     setup = Setup("digits", source.fingerprint, shape, classes, "lenet-12-8", "glorot-normal", recipe)

@@ -12,7 +12,7 @@ import torch
 
 from winticket import allocate, controls, criteria, data, rewind
 from winticket.criteria.evidence import is_layer_by_layer
-from winticket.data import find_source
+from winticket.data import find_dataset
 from winticket.experiment import Experiment, Plan, conduct, offered, plan
 from winticket.experiment.runs import trajectory
 from winticket.procedures import Setup, at_init, imp, one_shot
@@ -38,7 +38,7 @@ from winticket.train.feed import Feed
 
 @pytest.fixture(scope="module")
 def setup() -> Setup:
-    source = find_source("digits")
+    source = find_dataset("digits")
     return Setup(
         "digits",
         source.fingerprint,

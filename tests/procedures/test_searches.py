@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from winticket import allocate, criteria, report
-from winticket.data import find_source
+from winticket.data import find_dataset
 from winticket.experiment import Experiment, Result, conduct, offered, plan
 from winticket.experiment.runs import trajectory
 from winticket.procedures import Setup, early_bird, gradual, rigl
@@ -34,7 +34,7 @@ from winticket.stages import (
 from winticket.ticket import Failed, Mask, State, Ticket, Trajectory, same_bits
 from winticket.train import Recipe
 from winticket.train.rules import DROPPED, UNTIL, Regrowing, Score, Thinning, at_random, by_gradient
-from winticket.units import effective_count, gone, zeroed
+from winticket.units import dead_parameters, effective_count, zeroed
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def setup() -> Setup:
-    source = find_source("digits")
+    source = find_dataset("digits")
     return Setup(
         "digits",
         source.fingerprint,
@@ -213,7 +213,7 @@ def test_early_bird_takes_the_first_mask_that_has_settled_by_hand(setup: Setup) 
     assert found.mask.keep["fc1.weight"].any(1).nonzero().flatten().tolist() == [0, 1, 2, 3, 9]
     assert found.start.step == 0
     # The weights of that moment, with what goes with the units that went.
-    wanted = zeroed(saved[steps[7]].weights, gone(setup.module(), found.mask))
+    wanted = zeroed(saved[steps[7]].weights, dead_parameters(setup.module(), found.mask))
     assert same_bits(found.start.weights, wanted)
     assert not found.start.weights["fc1.bias"][4:9].any()
     restless = {
@@ -480,7 +480,7 @@ def warm_units(tmp_path: Path, method: str, model: str, **choices: Any) -> None:
                 path = trajectory(
                     planned, Store(tmp_path / "store"), level=level, arm=arm, replicate=replicate
                 )
-                lost = gone(module, path.ticket.mask)
+                lost = dead_parameters(module, path.ticket.mask)
                 assert any(name.endswith("bias") for name in lost)
                 for state in (
                     (path.ticket.start, path.saved[max(path.saved)]) if arm == "ticket" else (path.saved[24],)

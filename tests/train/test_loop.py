@@ -273,7 +273,7 @@ def test_early_points_are_of_the_first_examples_and_regular_ones_of_all(
         source = replace(vectors, **stacked)
     recipe = Recipe(steps=20, batch=10, evaluate_every=10, lr=0.05)
     grid = recipe.grid()
-    saved = trajectories(train(module, source, data, stack, recipe, save=grid[1:], own=own))
+    saved = trajectories(train(module, source, data, stack, recipe, save=grid[1:], per_replicate=own))
     for path in saved:
         assert path.curve.step.tolist() == grid
         for step in grid[1:]:

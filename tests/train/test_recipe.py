@@ -125,7 +125,7 @@ def test_the_grid_from_a_later_start_is_the_rest_of_the_whole_one(start: int) ->
         ({"optimizer": "sgd", "nesterov": True}, "nesterov needs a momentum above 0"),
         (
             {"milestones": (0.75, 0.5)},
-            "milestones are (0.75, 0.5); give rising fractions of the run in (0, 1)",
+            "milestones are (0.75, 0.5); give rising fractions of the training in (0, 1)",
         ),
         ({"milestones": (80.0,)}, "milestones are (80.0,); give rising fractions"),
         ({"warmup": 10}, "warmup of 10 steps does not end within the 10 steps of training"),

@@ -29,7 +29,7 @@ from winticket.stages import (
 )
 from winticket.ticket import Mask, Ticket, Trajectory, same_bits
 from winticket.train import check_precision
-from winticket.units import unknown
+from winticket.units import why_untraceable
 
 DRAWS = 3  # initialisations compared: a network of very few weights may draw the same twice
 
@@ -132,7 +132,7 @@ def _check_units(question: Resolved) -> None:
         raise ValueError(
             f"allocate units takes whole units, and those of the output layer are the classes; exclude {output}"
         )
-    if reason := unknown(setup.module()):
+    if reason := why_untraceable(setup.module()):
         raise ValueError(
             "allocate units takes whole units, and the shift of a BatchNorm behind one goes with it, but which it is "
             f"in {setup.model} is not known: {reason}; take an allocation that prunes weights singly"

@@ -12,7 +12,7 @@ from winticket import models
 from winticket.experiment.plan import BESIDE, SOURCE, Place, Plan
 from winticket.run import Store
 from winticket.ticket import Curve, Failed, Seeds, Trajectory
-from winticket.units import effective_count, whole
+from winticket.units import effective_count, takes_whole_units
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _slim(
         entry.about,
         mask.emptied(),
         mask.empty_units(output) if output is not None and output in alive else (),
-        effective_count(module, mask) if module and whole(mask) else None,
+        effective_count(module, mask) if module and takes_whole_units(mask) else None,
         int(str(searched)) if searched is not None else None,
         bool(told.get("settled", True)),
         seconds,

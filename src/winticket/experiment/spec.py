@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from winticket import allocate, data, models, pairing, rewind, schedules
 from winticket.catalogue import choose, nearest, typed_again
-from winticket.data import Source
+from winticket.data import DatasetInfo
 from winticket.experiment.choices import effective, proportionate
 from winticket.experiment.filled import check_fit, filled_in
 from winticket.experiment.names import (
@@ -311,7 +311,7 @@ class Experiment:
 
     def setup(self) -> Setup:
         """Data and model looked up. Raises ValueError where they do not fit each other or the recipe."""
-        source = data.find_source(self.data, window=models.context(self.model))
+        source = data.find_dataset(self.data, window=models.context(self.model))
         check_fit(self.model, source)
         require_unedited(self.model)
         _, validation, test = source.sizes(validation=self.validation, test=self.test)
@@ -338,7 +338,7 @@ class Experiment:
             engine=self.engine,
         )
 
-    def _own_split(self, source: Source) -> bool:
+    def _own_split(self, source: DatasetInfo) -> bool:
         if self.split != "auto":
             return self.split == "own"
         return not source.stored_test and source.stored_train * prod(source.input_shape) <= SMALL

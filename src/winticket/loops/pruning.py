@@ -94,7 +94,7 @@ def prune(
         found = replace(found, mask=mask).settled(bare(model))
     warn_of_emptied(f"density {density}", found.mask, model=model, stacklevel=2)
     about: dict[str, JSON] = {"criterion": name_of(criterion), "allocate": name_of(allocate)}
-    if units.whole(found.mask):
+    if units.takes_whole_units(found.mask):
         about["effective_density"] = units.effective_count(bare(model), found.mask) / found.mask.total()
     found = replace(found, origin="ticket", about=about)
     check_ranks(model, found)

@@ -20,8 +20,8 @@ from winticket.models import chosen, includable, output_layer
 from winticket.pairing import usual, variant
 from winticket.ticket import Mask, Scores, Seeds, State, Ticket
 from winticket.train import bare, check_whole, drawn_seed, shared_buffers
-from winticket.units import layouts, unknown
-from winticket.units import whole as whole_units
+from winticket.units import layouts, why_untraceable
+from winticket.units import takes_whole_units as whole_units
 
 Density = float | Mapping[str, float]
 
@@ -241,7 +241,7 @@ def warn_of_emptied(
     if before and output is not None and output in before.keep and before.empty_units(output):
         output = None
     begun = model is not None and whole_units(mask) and not (before and whole_units(before))
-    if model is not None and begun and (reason := unknown(bare(model))):
+    if model is not None and begun and (reason := why_untraceable(bare(model))):
         warnings.warn(
             f"{what} takes whole units, but the shift of a BatchNorm behind one cannot be taken with it: {reason}",
             RuntimeWarning,

@@ -1,4 +1,4 @@
-"""Where the kept weights of a stack stand: rows for the forward product, columns for the gradient by input."""
+"""The positions of a stack's kept weights: by rows for the forward product, by columns for the gradient by input."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 class Structure:
     """The kept weights of one layer in S replicates, as the kernels read them.
 
-    `values` of a layer is [S, P], P the most that any replicate keeps. A replicate's values are its *live* weights in
-    row-major order, then those kept but without effect (their gradient is 0), then zeros up to P, which nothing refers
-    to. All index tensors are int32 but `index`.
+    The values of a layer are [S, P], where P is the largest number that any replicate keeps. A replicate's values are
+    its *live* weights in row-major order, then the kept weights without effect (their gradient is 0), then zeros up to
+    P, which no index refers to. All index tensors except `index` are int32.
 
-    index [S, P]: position of each value in the flattened dense weight; its size where there is none.
-    start [S, rows + 1], place [S, P]: live values of each row, and the column each stands in.
-    by_column [S, columns + 1], row_of [S, P], order [S, P]: the same by columns: the row of each, and which value.
-    column_of [S, P]: the column of each in that order.
+    index [S, P]: the position of each value in the flattened dense weight; for the zeros at the end, the weight's size.
+    start [S, rows + 1]: the first live value of each row. place [S, P]: the column of each live value. by_column [S,
+    columns + 1], row_of [S, P], order [S, P]: the same by columns: the first entry of each column, and the row and the
+    number of each entry's value. column_of [S, P]: the column of each entry in that order.
     """
 
     shape: tuple[int, ...]
@@ -36,21 +36,25 @@ class Structure:
         return int(self.index.shape[1])
 
     def pack(self, dense: Tensor) -> Tensor:
-        """Values [S, P] of a dense weight [S, *shape]."""
+        """The values [S, P] of a dense weight [S, *shape]."""
         flat = torch.cat([dense.flatten(1), dense.new_zeros(len(dense), 1)], 1)
         return flat.gather(1, self.index)
 
     def unpack(self, values: Tensor) -> Tensor:
-        """The dense weight [S, *shape], 0 where pruned."""
+        """The dense weight [S, *shape]; pruned positions are 0."""
         size = torch.Size(self.shape).numel()
         flat = values.new_zeros(len(values), size + 1)
         return flat.scatter_(1, self.index, values)[:, :size].reshape(-1, *self.shape)
 
 
 def structure(keep: Tensor, live: Tensor | None = None, *, columns_in: Tensor | None = None) -> Structure:
-    """The structure of masks `keep` [S, out, ...]; `live`, a part of it, are the weights that can have an effect.
+    """The structure of masks `keep` [S, out, ...]; `live`, a part of them, marks the weights that can have an effect.
 
-    Columns are the positions within a row, flattened; `columns_in` says in which order they are numbered.
+    Columns are the flattened positions within a row; `columns_in` gives the order in which they are numbered.
+
+    >>> kept = structure(torch.tensor([[[True, False, True], [False, True, False]]]))
+    >>> kept.start, kept.place
+    (tensor([[0, 2, 3]], dtype=torch.int32), tensor([[0, 2, 1]], dtype=torch.int32))
     """
     live = keep if live is None else live & keep
     stack, rows = keep.shape[:2]
@@ -72,7 +76,7 @@ def structure(keep: Tensor, live: Tensor | None = None, *, columns_in: Tensor | 
         index[r, count : count + len(idle_row)] = idle_row * columns + numbered[idle_column]
         place[r, :count] = of_column.to(torch.int32)
         start[r, 1:] = effective[r].sum(1).cumsum(0)
-        # Stable: within a column the rows stay in order, so sums are taken in one order on every machine.
+        # Stable: within a column, rows stay in order, so every machine sums in the same order.
         order[r, :count] = torch.sort(of_column, stable=True).indices.to(torch.int32)
         row_of[r, :count] = of_row[order[r, :count].long()].to(torch.int32)
         column_of[r, :count] = place[r, order[r, :count].long()]

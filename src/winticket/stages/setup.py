@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from winticket import data as datasets
 from winticket import models, ticket, train, units
-from winticket.data import Dataset, Source, Split
+from winticket.data import Dataset, DatasetInfo, Split
 from winticket.importing import import_named
 from winticket.run import Unavailable
 from winticket.ticket import Seeds, State
@@ -122,9 +122,9 @@ class Setup:
         """How many examples a replicate trains on."""
         return self.found().sizes(validation=self.validation, test=self.test)[0]
 
-    def found(self) -> Source:
+    def found(self) -> DatasetInfo:
         """What there is to know of the data."""
-        return datasets.find_source(self.data, window=self._window())
+        return datasets.find_dataset(self.data, window=self._window())
 
     def _window(self) -> int | None:
         return self.input_shape[0] if self.tokens else None

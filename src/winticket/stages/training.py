@@ -117,7 +117,7 @@ def train_tickets(
         engine=setup.engine,
         changes=changes,
         learning=learning,
-        own=setup.own_split,
+        per_replicate=setup.own_split,
         checkpoint=checkpoint,
         report=report,
     )

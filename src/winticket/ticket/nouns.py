@@ -20,7 +20,7 @@ from winticket.ticket import file
 from winticket.ticket.curve import Curve
 from winticket.ticket.file import TicketFileError
 from winticket.ticket.mask import Mask, Weights, same_layers
-from winticket.units import Layout, gone, zeroed
+from winticket.units import Layout, dead_parameters, zeroed
 
 Scores: TypeAlias = Mapping[str, Tensor]
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
@@ -132,7 +132,7 @@ class Ticket:
 
     def settled(self, model: nn.Module) -> Ticket:
         """The ticket whose start has 0 in everything that depends on dead units, if its mask prunes whole units."""
-        lost = gone(model, self.mask)
+        lost = dead_parameters(model, self.mask)
         return (
             replace(self, start=replace(self.start, weights=zeroed(self.start.weights, lost)))
             if lost
@@ -151,7 +151,7 @@ class Ticket:
         same_layers("ticket and model", self.start.weights, parameters)
         same = {name: self.start.buffers.get(name, buffer) for name, buffer in buffers.items()}
         same_layers("the buffers of ticket and model", self.start.buffers, same)
-        start = zeroed(self.mask.apply(self.start.weights), gone(model, self.mask))
+        start = zeroed(self.mask.apply(self.start.weights), dead_parameters(model, self.mask))
         for name, value in start.items():
             parameters[name].copy_(value)
         for name, value in self.start.buffers.items():

@@ -1,4 +1,4 @@
-"""Training: the recipe, the only training loop, and masks inside anybody else's loop."""
+"""Training: the recipe, the only training loop, and masks inside any other loop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from winticket.train.wrapped import (
 )
 
 REVISION = 4
-"""Raised whenever the numbers that `train` gives change."""
+"""Raised whenever the numbers that `train` returns change."""
 
 __all__ = [
     "REVISION",

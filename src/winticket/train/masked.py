@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from winticket.ticket import Mask, Ticket
 from winticket.train.parametrized import check_finite
 from winticket.train.wrapped import bare, check_ranks, check_whole
-from winticket.units import gone as taken_along
+from winticket.units import dead_parameters as taken_along
 
 
 class Optimizer(Protocol):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from run import jobs
-from winticket.run import Damaged, Event, Missing, RunError, Store, StoreError, run, task
+from winticket.run import Damaged, Event, Missing, RunError, Store, StoreError, local, run, task
 
 KEY, OTHER = "ab" + "0" * 62, "ab" + "1" * 62
 
@@ -119,14 +119,14 @@ def test_a_store_that_vanishes_in_mid_run_is_told_and_can_be_used_again(tmp_path
             shutil.rmtree(place)
 
     with pytest.raises((StoreError, RunError), match=r"gone|has no|cannot be"):
-        run([chain], place, workers=workers, on_event=remove)
-    assert run([chain], place, workers=workers).ok(chain)
+        run([chain], place, crew=local(workers), on_event=remove)
+    assert run([chain], place, crew=local(workers)).ok(chain)
     assert Store(place).verify() == []
 
 
 def test_results_that_others_removed_are_no_failed_trainings(store: Store) -> None:
     done = task(jobs.plant, seed=1)
-    outcomes = run([done], store, workers=0)
+    outcomes = run([done], store)
     outcomes.require()
     store.gc(keep=set())
     with pytest.raises(StoreError, match="a result of this run is gone from store"):

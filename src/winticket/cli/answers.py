@@ -22,7 +22,7 @@ from winticket.catalogue import names
 from winticket.text import cleaned, console, visible, without_secrets
 from winticket.trouble import short_of_memory
 
-STOPPED = "stopped; what was finished is kept, and the same command goes on from there"
+STOPPED = "stopped; what was finished is kept, and the same command resumes from there"
 
 
 class _Stopped:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from winticket.cli.answers import print_json, show
-from winticket.cli.words import AsJson
+from winticket.cli.options import AsJson
 
 KINDS = {
     "method": "Methods: how a ticket is found (--method)",

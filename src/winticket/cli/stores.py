@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from winticket.cli.answers import flowing, print_json, request, show
-from winticket.cli.words import STORE, AsJson, StorePath
+from winticket.cli.options import STORE, AsJson, StorePath
 from winticket.text import console
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 from winticket.run.keys import Json, Ref, canonical, canonical_text, identity, name_of, rebuild, resolve
 
 F = TypeVar("F", bound=Callable[..., object])
-SUPPLIED = frozenset({"checkpoint", "report", "on_the_way"})
+SUPPLIED = frozenset({"checkpoint", "context", "on_the_way", "report"})
 """Parameters that the worker fills in; never options."""
 _SCHEME = 2  # raise it only to make every key new
 

@@ -155,15 +155,31 @@ class Memory:
             self._size -= self._values.popitem(last=False)[1][1]
 
 
-@dataclass
-class Desk:
-    """What a worker has at hand: the store, its memory, a line to the parent, and the request to stop."""
+@dataclass(frozen=True)
+class Conditions:
+    """What holds for every task of a run; it travels to every worker, so it can be pickled.
+
+    A task is asked every `checkpoint_seconds` to save its state. Functions with a parameter `context` are given
+    `context`: plain values that say how to compute and change no number, since they are in no key.
+    """
 
     store: Store
+    checkpoint_seconds: float = 10.0
+    context: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass
+class Desk:
+    """What a worker has at hand: its conditions, its memory, a line to the executor, and the request to stop."""
+
+    conditions: Conditions
     say: Callable[[Message], None]
     stopping: Callable[[], bool]
-    checkpoint_seconds: float
     memory: Memory = field(default_factory=lambda: Memory(256 << 20))
+
+    @property
+    def store(self) -> Store:
+        return self.conditions.store
 
     def fetch(self, ref: Ref) -> object:
         held = self.memory.get(ref.key)
@@ -179,18 +195,21 @@ class Desk:
         return value
 
     def supplies(self, node: Node) -> dict[str, object]:
-        """The checkpoint, the report and the parts on the way that the function has parameters for."""
-        asked = (
-            SUPPLIED & inspect.signature(cast("Callable[..., object]", resolve(node.fn))).parameters.keys()
-        )
+        """The values of those SUPPLIED parameters that the function has."""
+        fn = cast("Callable[..., object]", resolve(node.fn))
+        names = SUPPLIED & inspect.signature(fn).parameters.keys()
         checkpoint = (
-            Checkpoint(self.store, node.key, self.checkpoint_seconds, self.stopping)
-            if "checkpoint" in asked
+            Checkpoint(self.store, node.key, self.conditions.checkpoint_seconds, self.stopping)
+            if "checkpoint" in names
             else None
         )
-        report = Report(node.key, self.say, self.stopping, checkpoint)
-        given = {"checkpoint": checkpoint, "report": report, "on_the_way": Parts(node.parts)}
-        return {name: value for name, value in given.items() if name in asked}
+        values = {
+            "checkpoint": checkpoint,
+            "report": Report(node.key, self.say, self.stopping, checkpoint),
+            "on_the_way": Parts(node.parts),
+            "context": dict(self.conditions.context),
+        }
+        return {name: value for name, value in values.items() if name in names}
 
 
 def attempt(nodes: Sequence[Node], desk: Desk) -> Message:

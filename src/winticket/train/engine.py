@@ -82,7 +82,7 @@ def measure(
         torch.set_num_threads(threads)
 
 
-def relative_cost(module: nn.Module, density: float, recipe: Recipe, *, engine: Engine) -> float:
+def relative_cost(module: nn.Module, density: float, recipe: Recipe, *, engine: Engine = "auto") -> float:
     """About what a step costs at a density, in units of the dense network's: for plans and progress, no more.
 
     Measured on LeNet-300-100 (docs/performance.md): at .1 a third, at .05 a fifth, at .02 a seventh.

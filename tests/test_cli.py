@@ -196,6 +196,8 @@ WRONG: dict[str, list[str]] = {
     "find digits --model lenet-0": ["there is no model 'lenet-0'"],
     "find digits --optimizer sgd": ["optimizer sgd needs a learning rate of its own", "--lr", "usually 0.1"],
     "find digits --model lenet-99999999999": ["would have", "give smaller widths"],
+    "plan digits --engine sparse --precision bf16": ["with precision bf16, ask for engine auto or dense"],
+    "run spec.py --engine fast": ["engine is 'fast'", "auto, dense, sparse"],
     "find digits --engine fast": ["engine is 'fast'", "auto, dense, sparse"],
     "find mnist1d --model conv-2": ["conv-2 needs images", "lenet-300-100 takes any shape"],
     "find digits --model nets:bild": ["nets has no 'bild'", "did you mean build"],
@@ -295,7 +297,7 @@ WRONG: dict[str, list[str]] = {
     "find digits --workers two": ["Invalid value for '--workers'"],
     # Places
     "find digits --store afile": ["afile is a file", "a store is a directory"],
-    "find digits --store afile/store": ["store", "afile/store", "give another place"],
+    "find digits --store afile/store": ["store", "afile/store", "pass another store"],
     "find digits --store foreign": ["not empty and not a store"],
     "find digits --store newer": ["made by a newer winticket", "format 99"],
     "find digits --store what://ever": ["store what://ever"],

@@ -151,7 +151,7 @@ def test_gc_clears_up_what_dead_processes_claimed_and_keeps_away_from_living_one
     assert store.gc() == []
     mine.close()
     put(store, msgspec.structs.replace(mine._me, pid=dead_pid()))
-    assert [removed.why for removed in store.gc()] == ["claim of a process that is gone"]
+    assert [removed.why for removed in store.gc()] == ["claim of a process that has ended"]
     assert store.claimed() == []
 
 

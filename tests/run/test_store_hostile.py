@@ -81,7 +81,7 @@ def test_a_result_that_is_a_link_is_neither_read_nor_overwritten(store: Store, t
 def test_a_file_in_another_keys_place_is_noticed(store: Store, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "results" / "ab"
     shutil.copy(folder / f"{KEY}.safetensors", folder / f"{OTHER}.safetensors")
-    with pytest.raises(Damaged, match="it is the file of task ab0000000000, not of this one"):
+    with pytest.raises(Damaged, match="it is the file of task ab0000000000, not of this task"):
         store.get(OTHER)
     assert [p.name for p in store.verify()] == [f"results/ab/{OTHER}.safetensors"]
 

@@ -53,8 +53,8 @@ class Thread:
             self.messages.put(message)
         torch.set_num_threads(threads)
 
-    def free(self, wanted: int) -> list[int]:
-        return [0] if wanted and not self.busy else []
+    def free(self, count: int) -> list[int]:
+        return [0] if count and not self.busy else []
 
     def give(self, worker: int, nodes: tuple[Node, ...]) -> None:
         self.busy = True

@@ -39,33 +39,35 @@ SET_HERE = (
 )
 
 
+Density = Annotated[
+    float,
+    typer.Option("--density", help="Density that every method prunes to.", parser=number("--density", float)),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        help="A method, METHOD:CRITERION as in at-init:snip, or METHOD@STEP to rewind to a step as in imp@100. "
+        "May be repeated. Default: imp, one-shot, at-init:snip, at-init:random (a static random mask), gradual, "
+        "set and rigl.",
+    ),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="Folder for the table and the figure. Default: winticket-compare/DATA-MODEL-DENSITY."
+    ),
+]
+
+
 @partial(with_options, options=tuple(option for option in OPTIONS if option.name not in SET_HERE))
 def compare(
     data: Data,
     *,
     computing: Computing,
-    density: Annotated[
-        float,
-        typer.Option(
-            "--density", help="Density that every method prunes to.", parser=number("--density", float)
-        ),
-    ] = 0.1,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--method",
-            help="A method, METHOD:CRITERION as in at-init:snip, or METHOD@STEP to rewind to a step as in imp@100. "
-            "May be repeated. Default: imp, one-shot, at-init:snip, at-init:random (a static random mask), gradual, "
-            "set and rigl.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            help="Folder for the table and the figure. Default: winticket-compare/DATA-MODEL-DENSITY.",
-        ),
-    ] = None,
+    density: Density = 0.1,
+    method: Methods = None,
+    out: Folder = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     **options: Any,

@@ -111,7 +111,7 @@ def run(
     if plan_only:
         preview(experiment, computing, as_json=as_json)
         return
-    note = f"Options named above are fields of the experiment in {spec}: --replicates 7 is replicates=7."
+    note = f"An option named above is a field of the experiment in {spec}: --replicates 7 is replicates=7."
     search(experiment, computing, Answering(out, as_json, quiet), began=began, note=note)
 
 
@@ -235,7 +235,7 @@ def _price(price: Cost, planned: Plan) -> str:
         more = "more are" if price.trainings else "trainings are"
         rest = f"; {price.reused} {more} reused from the store"
     if price.failed:
-        rest += f"; {price.failed} failed before, or need one that did: --retry-failed tries them again"
+        rest += f"; {price.failed} failed before, or need one that did: --retry-failed runs them again"
     if not price.trainings:
         return f"Nothing to train{rest}"
     processes = "1 process" if price.workers == 1 else f"{price.workers} processes"
@@ -269,7 +269,7 @@ def _too_few(planned: Plan) -> str | None:
 
 
 def disk(count: int) -> str:
-    """Bytes in words: 36 KiB, 8.3 MiB, 1.2 GiB."""
+    """A number of bytes as people read it: 36 KiB, 8.3 MiB, 1.2 GiB."""
     if count < 2**20:
         return f"{count / 2**10:.0f} KiB"
     return f"{count / 2**20:.1f} MiB" if count < 2**30 else f"{count / 2**30:.1f} GiB"

@@ -35,42 +35,44 @@ CHOSEN = ("model", "controls", "replicates", "margin_pp", "alpha", "gate", "spli
 _OPTIONS = tuple(option for option in OPTIONS if option.name in CHOSEN or option.panel == "Training")
 
 
+Result = Annotated[
+    Path,
+    typer.Argument(metavar="RESULT", help="result.json of the search that found the tickets, or its folder."),
+]
+To = Annotated[
+    str | None,
+    typer.Option("--to", metavar="DATA", help="Data to train on, as in find. Default: the data of RESULT."),
+]
+Density = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--density",
+        help="Transfer only the tickets nearest to this density. May be repeated. Default: all of them.",
+        parser=number("--density", float, several=True),
+    ),
+]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust",
+        metavar="NAME",
+        help="A module, Hub dataset or store URL that RESULT may name; it is then imported, downloaded or opened. "
+        "May be repeated. Whatever this command line names itself is trusted.",
+    ),
+]
+
+
 @partial(with_options, options=_OPTIONS, store=(STORE_OF_RESULT, None))
 def transfer(
-    result: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RESULT", help="result.json of the search that found the tickets, or its folder."
-        ),
-    ],
+    result: Result,
     *,
     computing: Computing,
-    to: Annotated[
-        str | None,
-        typer.Option(
-            "--to", metavar="DATA", help="Data to train on, as in find. Default: the data of RESULT."
-        ),
-    ] = None,
-    density: Annotated[
-        list[float] | None,
-        typer.Option(
-            "--density",
-            help="Transfer only the tickets nearest to this density. May be repeated. Default: all of them.",
-            parser=number("--density", float, several=True),
-        ),
-    ] = None,
+    to: To = None,
+    density: Density = None,
     out: Out = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
-    trust: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--trust",
-            metavar="NAME",
-            help="A module, Hub dataset or store URL that RESULT may name; it is then imported, downloaded or opened. "
-            "May be repeated. Whatever this command line names itself is trusted.",
-        ),
-    ] = None,
+    trust: Trust = None,
     plan_only: PlanOnly = False,
     **options: Any,
 ) -> None:

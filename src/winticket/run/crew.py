@@ -45,8 +45,8 @@ class Workers(Protocol):
     results do not depend on who computed them, and sends to stderr what a task prints.
     """
 
-    def free(self, wanted: int) -> list[int]:
-        """The numbers of idle workers. Starts new ones, up to the crew's size, if fewer than `wanted` are idle.
+    def free(self, count: int) -> list[int]:
+        """The numbers of idle workers. Starts new ones, up to the crew's size, if fewer than `count` are idle.
 
         Raises RunError if none can be started.
         """

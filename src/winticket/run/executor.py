@@ -26,9 +26,9 @@ _LOOK = 0.5  # seconds between looks at what other commands are computing
 _KEPT = "what was finished is kept, and running again resumes from there"
 _ADVICE = {
     "store": _KEPT,
-    "machine": f"nothing is kept of this one, since it is no doing of the training; {_KEPT}",
+    "machine": f"nothing is kept of this task, since the fault is not in the training; {_KEPT}",
     "memory": f"if memory ran out, use fewer workers or smaller stacks; {_KEPT}",
-    "import": f"put what it needs into an importable module; {_KEPT}",
+    "import": f"put what it needs into a module that can be imported; {_KEPT}",
     None: _KEPT,
 }
 
@@ -62,7 +62,7 @@ class _Execution:
                 time.sleep(_TICK)
 
     def _claimed(self, worker: int) -> Task | None:
-        """The next task that nobody else is computing, claimed; None if there is none."""
+        """Claim the next task that no other command computes; None if there is none."""
         plan = self.schedule
         while plan.ready:
             chosen = plan.take(worker)
@@ -76,7 +76,7 @@ class _Execution:
         return None
 
     def _came_from_elsewhere(self, key: str) -> bool:
-        """Whether another command has finished a task since this run was planned; then it is written down."""
+        """True if another command has finished the task since this run was planned; the outcome is then recorded."""
         if self.store.has(key):
             self.schedule.finish(key, None, reused=True)
             return True
@@ -86,7 +86,7 @@ class _Execution:
         return failure is not None
 
     def _look_elsewhere(self) -> None:
-        """What others were computing is finished, or left by them, or under way still."""
+        """Record the tasks that other commands have finished, and take back those that they have abandoned."""
         now = time.monotonic()
         if now - self._looked < _LOOK:
             return
@@ -105,7 +105,7 @@ class _Execution:
                 self._died(worker, message)
 
     def book(self, worker: int, message: Message) -> bool:
-        """Writes down what changes nothing but the count; whether it was that."""
+        """Record a message that only changes counts; False for one that needs a decision."""
         plan, key = self.schedule, message.key
         if message.said not in ("progress", "aborted"):
             self.claims.give_back(key)
@@ -159,17 +159,14 @@ def run(
     Other runs on the same store, in this process or another, share the work: each task is computed by one of them
     (see `run.claims`), and the others wait for its result.
 
-    Raises StoreError if the store cannot be read or written, before any compute if that can be known; ValueError for a
-    crew that cannot write to the store; RunError if a worker dies twice during a task or memory runs out; Interrupted
-    after Ctrl-C or `stop`. What was finished is kept in each case. A task that raises is an outcome and not an error.
+    Raises, with what was finished kept: StoreError if the store cannot be read or written, before any compute if that
+    can be known; ValueError for a crew that cannot write to the store; RunError if a worker dies twice during a task
+    or memory runs out; Interrupted after Ctrl-C or `stop`. A task that raises is an outcome and not an error.
 
-    >>> from winticket.run import run, task
+    >>> from winticket.run import task
     >>> total = task("operator:add", 2, 3)
-    >>> outcomes = run([total], "memory://example")
-    >>> outcomes.value(total)
+    >>> run([total], "memory://example").value(total)
     5
-    >>> len(run([total], "memory://example").reused)  # it is in the store by now
-    1
     """
     opened = store if isinstance(store, Store) else Store(store)
     crew.check(opened)
@@ -246,7 +243,7 @@ def _driven(execution: _Execution, *, stopping: Callable[[], bool], grace: float
 
 @contextmanager
 def _first_interrupt(pressed: threading.Event, workers: Workers) -> Iterator[None]:
-    """Within: the first Ctrl-C asks the tasks to stop; the second, or one that none can notice, raises."""
+    """Within: the first Ctrl-C asks the tasks to stop; the second raises, as does one that no task would notice."""
     before = signal.getsignal(signal.SIGINT)
     ours = threading.current_thread() is threading.main_thread() and before not in (signal.SIG_IGN, None)
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from winticket.run.crew import Hear
+from winticket.run.crew import Hear, Workers
 from winticket.run.store import Store
 from winticket.run.task import Node
 from winticket.run.work import Conditions, Desk, Message, attempt
@@ -25,7 +25,7 @@ class Inline:
     def check(self, store: Store) -> None:
         """Accepts every store, since this process has opened it."""
 
-    def open(self, conditions: Conditions, *, tasks: int, stopping: Callable[[], bool]) -> _InlineWorker:  # noqa: ARG002
+    def open(self, conditions: Conditions, *, tasks: int, stopping: Callable[[], bool]) -> Workers:  # noqa: ARG002
         return _InlineWorker(conditions, stopping)
 
 
@@ -50,8 +50,8 @@ class _InlineWorker:
             with contextlib.redirect_stdout(self._stdout):  # the listener prints where it always does
                 self._hear(0, message)
 
-    def free(self, wanted: int) -> list[int]:
-        return [0] if self._hand is None and wanted else []
+    def free(self, count: int) -> list[int]:
+        return [0] if self._hand is None and count else []
 
     def give(self, worker: int, nodes: tuple[Node, ...]) -> None:  # noqa: ARG002
         self._hand, self._reports = nodes, "report" in self._desk.supplies(nodes[-1])

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from winticket.importing import known
-from winticket.run.crew import Hear
+from winticket.run.crew import Hear, Workers
 from winticket.run.errors import RunError
 from winticket.run.serve import serve
 from winticket.run.store import Store
@@ -58,7 +58,7 @@ class Pool:
         *,
         tasks: int,
         stopping: Callable[[], bool],  # noqa: ARG002 - `ask_to_stop` reaches the processes
-    ) -> PoolWorkers:
+    ) -> Workers:
         return PoolWorkers(conditions, limit=min(self.workers, tasks), preload=self.preload)
 
 
@@ -67,15 +67,15 @@ class _Worker:
 
     def __init__(self, process: BaseProcess, line: Connection) -> None:
         self.process, self.line = process, line
-        self.hand: str | None = None  # key of the task in hand
+        self.hand: str | None = None  # key of the task in its hands
         self.ready = False  # has said hello
 
     def end(self) -> int | None:
-        """Makes sure that the process is gone; gives its exit status (negative: killed by that signal).
+        """End the process. Returns its exit status (negative: killed by that signal).
 
-        It may leave in order first, or semaphores of libraries that it used would be told of as leaked.
+        The process may exit by itself first, or semaphores of libraries that it used would be reported as leaked.
         """
-        with contextlib.suppress(OSError):  # gone already
+        with contextlib.suppress(OSError):  # it has ended already
             self.line.send("stop")
         self.line.close()
         self.process.join(_LEAVE_SECONDS)
@@ -102,9 +102,9 @@ class PoolWorkers:
         self._stillborn = 0
         self._main_needed = False
 
-    def free(self, wanted: int) -> list[int]:
+    def free(self, count: int) -> list[int]:
         idle = [n for n, worker in self._workers.items() if worker.hand is None]
-        while len(idle) < wanted and len(self._workers) < self._limit:
+        while len(idle) < count and len(self._workers) < self._limit:
             idle.append(self._start())
         return idle
 
@@ -113,7 +113,7 @@ class PoolWorkers:
             try:
                 return self._start_one()
             except (EOFError, ConnectionError, FileNotFoundError) as error:
-                # The server that forks workers was killed: another one is started the next time.
+                # The server that forks workers was killed; the next attempt starts another one.
                 failed = error
                 time.sleep(0.1 * again)
         raise RunError(
@@ -142,15 +142,15 @@ class PoolWorkers:
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             raise TypeError(f"{nodes[-1].fn} cannot be sent to a worker: {error}") from error
         if not self._main_needed and b"__main__" in data:
-            # Workers so far were started without the program's own file, which this task needs.
+            # The workers so far were started without the program's main file, which this task needs.
             self._main_needed = True
             self._workers.pop(worker).end()
             replacement = self._start()
             self._workers[worker] = self._workers.pop(replacement)
-        there = self._workers[worker]
-        there.hand = nodes[-1].key
+        process = self._workers[worker]
+        process.hand = nodes[-1].key
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # died idle: listen() will find out
-            there.line.send((nodes[-1].key, data))
+            process.line.send((nodes[-1].key, data))
 
     def listen(self, hear: Hear, timeout: float) -> None:
         watched: dict[object, int] = {}
@@ -163,7 +163,9 @@ class PoolWorkers:
 
     def _drain(self, number: int, hear: Hear) -> None:
         worker = self._workers[number]
-        gone = worker.process.exitcode is not None  # asked first: what it said before it died is still read
+        gone = (
+            worker.process.exitcode is not None
+        )  # read first, so that what it said before it died is still heard
         try:
             while worker.line.poll():
                 said = worker.line.recv()
@@ -190,11 +192,10 @@ class PoolWorkers:
             if self._stillborn >= _START_TRIES:
                 raise RunError(
                     f"worker processes end before they can work ({how}); see what they printed above; if the "
-                    'call is in a script of your own, put it under `if __name__ == "__main__":`; or run with '
-                    "workers=0"
+                    'call is in a script, put it under `if __name__ == "__main__":`; or run with workers=0'
                 )
         if worker.hand is not None:
-            # Before it said hello it cannot have been the task's doing.
+            # A worker that died before it said hello did not die of the task.
             hear(number, Message("died", worker.hand, text=how, cause=None if worker.ready else "unready"))
 
     def patient(self) -> bool:
@@ -225,16 +226,16 @@ class PoolWorkers:
 
 @contextlib.contextmanager
 def _plain_start(*, hide_main: bool) -> Iterator[None]:
-    """The surroundings in which a process is started.
+    """Within: a process can be started that inherits what follows.
 
-    Without the program's main file, which a worker would run again from the top: slow, and endless in a
-    script without a guard. With one thread for whatever numpy calls, as torch has. With Ctrl-C, SIGTERM and SIGHUP held
-    back, which reach a whole group and are for the parent to heed: a signal mask is inherited.
+    It starts without the program's main file, which a worker would run again from the top: slow, and endless in a
+    script without a guard. The libraries that numpy calls have one thread, as torch has. Ctrl-C, SIGTERM and SIGHUP,
+    which reach a whole process group, are blocked and left to the parent: a signal mask is inherited.
     """
     held: set[signal.Signals | int] = set()
     if hasattr(signal, "pthread_sigmask"):
         held = set(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP}))
-        resource_tracker.ensure_running()  # starting it lets the other two through again, so it comes first
+        resource_tracker.ensure_running()  # starting it unblocks the other two signals, so it comes first
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     kept = {name: os.environ.get(name) for name in (*names, _SAFE)}

@@ -23,7 +23,7 @@ def serve(
     conditions: Conditions,
     modules: Known,
 ) -> None:
-    """A worker's life: take nodes, compute, tell; end when the parent says so, closes the line or is gone."""
+    """Take tasks, compute them and report, until the parent says stop, closes the line or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     _leave_to_the_parent("SIGTERM", "SIGHUP")
     know(modules)
@@ -31,32 +31,32 @@ def serve(
 
     os.dup2(2, 1)  # what a task prints must not mix with what the program prints
     torch.set_num_threads(1)
-    asked = threading.Event()
+    stop = threading.Event()
     work: SimpleQueue[tuple[str, bytes] | None] = SimpleQueue()
-    threading.Thread(target=_attend, args=(line, work, asked), daemon=True).start()
+    threading.Thread(target=_attend, args=(line, work, stop), daemon=True).start()
 
     def say(message: Message | str) -> None:
         with contextlib.suppress(OSError):  # the parent has closed the line: _attend ends the process
             line.send(message)
 
-    desk = Desk(conditions, say, asked.is_set)
+    desk = Desk(conditions, say, stop.is_set)
     say("hello")
-    while not asked.is_set() and (given := work.get()) is not None:
-        key, data = given
+    while not stop.is_set() and (item := work.get()) is not None:
+        key, data = item
         try:
             nodes = pickle.loads(data)
-        except Exception as error:  # noqa: BLE001 - whatever an import in here may raise
+        except Exception as error:  # noqa: BLE001 - an import in here may raise anything
             say(Message("aborted", key, text=f"{type(error).__name__}: {error}", cause="import"))
         else:
             say(attempt(nodes, desk))
 
 
 def _leave_to_the_parent(*names: str) -> None:
-    """These signals do nothing to this process, and what they always do to those that a task starts."""
+    """These signals have no effect on this process, and their usual effect on processes that a task starts."""
     numbers = {getattr(signal, name) for name in names if hasattr(signal, name)}
 
     def nothing(_number: int, _frame: FrameType | None) -> None:
-        """Not SIG_IGN, which programs that a task starts would inherit."""
+        """A handler and not SIG_IGN, which programs that a task starts would inherit."""
 
     def usual() -> None:
         for number in numbers:
@@ -76,8 +76,8 @@ def _leave_to_the_parent(*names: str) -> None:
         let()
 
 
-def _attend(line: Connection, work: SimpleQueue[tuple[str, bytes] | None], asked: threading.Event) -> None:
-    """Reads what the parent sends until it says stop, and ends the process at once when the parent is gone."""
+def _attend(line: Connection, work: SimpleQueue[tuple[str, bytes] | None], stop: threading.Event) -> None:
+    """Read what the parent sends until it says stop, and end the process at once when the parent has ended."""
     parent = multiprocessing.parent_process()
     watched: list[Any] = [line] if parent is None else [line, parent.sentinel]
     while watched:
@@ -89,7 +89,7 @@ def _attend(line: Connection, work: SimpleQueue[tuple[str, bytes] | None], asked
         except (EOFError, OSError):
             os._exit(1)
         if said == "stop":
-            asked.set()
+            stop.set()
             work.put(None)
             watched.remove(line)
         else:

@@ -415,7 +415,7 @@ def test_json_is_one_document_and_nothing_else(here: Path, shell: Shell) -> None
     document = json.loads(answer.out, parse_constant=pytest.fail)
     assert set(document) >= {
         "winticket", "experiment", "store", "report", "ticket", "verdict", "levels", "seconds",
-        "results", "curves", "figures", "failures", "data", "environment", "keys", "computed", "reused",
+        "engine", "results", "curves", "figures", "failures", "data", "environment", "keys", "computed", "reused",
     }  # fmt: skip
     assert document == json.loads((here / "told" / "result.json").read_text())
     assert set(document["verdict"]) >= {"outcome", "density", "reason", "replicates_needed", "warnings"}
@@ -541,6 +541,9 @@ def test_run_takes_a_spec_and_its_variants(here: Path, shell: Shell) -> None:
     assert answer.status == 0
     document = json.loads(answer.out)
     assert (document["experiment"]["steps"], document["computed"]) == (40, 4)
+    answer = shell("run", "own.py", "--variant", "longer", "--engine", "dense", "--json", "--quiet")
+    document = json.loads(answer.out)
+    assert (document["engine"], document["computed"]) == ("dense", 0)
     # The advice names options, which `run` has none of.
     shown = shell("run", "own.py", "--variant", "longer", "--quiet").out
     assert "Use at least --replicates 5" in shown
@@ -696,13 +699,13 @@ def test_store_ls_verify_gc(here: Path, shell: Shell) -> None:
     assert shell("find", "digits", *QUICK, "--quiet", "--out", "one").status == 0
 
 
-def test_every_word_is_a_choice_of_the_experiment_and_the_other_way_round() -> None:
+def test_every_option_is_a_choice_of_the_experiment_and_the_other_way_round() -> None:
     from dataclasses import fields
 
     from winticket.experiment.spec import CARRIED
 
     choices = {f.name for cls in (Experiment, Recipe) for f in fields(cls)} - {"data", "recipe", *CARRIED}
-    assert {word.name for word in OPTIONS} == choices
+    assert {option.name for option in OPTIONS} == choices
 
 
 # Every option once: what is typed, and what the experiment then has, which is not what it has by itself.
@@ -769,14 +772,14 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
 
 
 def test_every_option_is_typed_here() -> None:
-    assert set(TYPED) == {word.name for word in OPTIONS}
+    assert set(TYPED) == {option.name for option in OPTIONS}
 
 
 def without(typed: tuple[str, ...], name: str) -> list[str]:
     """The same words but for the option itself and its values."""
-    word = next(word for word in OPTIONS if word.name == name)
-    flags = (word.flag or "--" + name.replace("_", "-")).split("/")
-    taken = 1 if word.kind is bool else 2
+    option = next(option for option in OPTIONS if option.name == name)
+    flags = (option.flag or "--" + name.replace("_", "-")).split("/")
+    taken = 1 if option.kind is bool else 2
     own = {at + more for at, said in enumerate(typed) if said in flags for more in range(taken)}
     return [said for at, said in enumerate(typed) if at not in own]
 
@@ -796,7 +799,7 @@ def test_every_option_does_what_it_says(name: str, here: Path, shell: Shell, hea
 @pytest.mark.parametrize("name", [option.name for option in OPTIONS if option.kind is bool])
 def test_a_switch_can_be_turned_off(name: str, here: Path, shell: Shell, heard: list[Plan]) -> None:
     """Also where it is on by itself; and a word is no switch, since the word False would be true."""
-    on, off = next(word for word in OPTIONS if word.name == name).flag.split("/")
+    on, off = next(option for option in OPTIONS if option.name == name).flag.split("/")
     rest = (*SGD, "--momentum", "0.8") if name == "nesterov" else ()
     for typed in ((on,), (off,), (on, off), (off, on)):
         assert shell("plan", "digits", *rest, *typed).status == 0
@@ -812,14 +815,40 @@ def test_help_teaches(shell: Shell) -> None:
     for panel in ("Question", "Proof", "Training", "Computing", "Arguments", "Options"):
         assert f"─ {panel} ─" in answer.out
     assert "winticket find digits" in answer.out
-    for word in OPTIONS:
-        assert (word.flag or "--" + word.name.replace("_", "-")).split("/")[0] in answer.out
+    for option in OPTIONS:
+        assert (option.flag or "--" + option.name.replace("_", "-")).split("/")[0] in answer.out
+    for flag in ("--store", "--workers", "--engine", "--retry-failed"):
+        assert flag in answer.out
     top = shell("--help")
     assert "Start with: winticket find digits" in top.out
     for name in ("find", "plan", "run", "methods", "info", "store"):
         assert re.search(rf"^│ {name} ", top.out, re.MULTILINE)
     bare = shell()
     assert "Usage:" in bare.out + bare.err
+
+
+@pytest.mark.parametrize("data", ["digits", "mnist1d"])
+def test_help_states_the_defaults_that_hold(data: str) -> None:
+    """Of all options whose default in words begins with a value: that one, or the one "for" these data.
+
+    Not of those whose default depends on the model or on another option.
+    """
+    described = Experiment.of(data).describe()
+    compared = set()
+    for option in OPTIONS:
+        value = described[option.name]
+        special = re.search(rf"([\w.]+) for {data}\b", option.default)
+        stated = special[1] if special else re.split("[;, ]", option.default)[0]
+        if option.kind is bool:
+            assert stated.startswith("--no-") is not value, option.name
+        elif option.kind in (int, float) and re.fullmatch(r"[\d.]+", stated) and value is not None:
+            assert float(stated) == value, option.name
+        elif option.kind is str:
+            assert stated == value, option.name
+        else:
+            continue
+        compared.add(option.name)
+    assert len(compared) >= 22
 
 
 def test_info_and_version(shell: Shell) -> None:

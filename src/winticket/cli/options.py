@@ -28,55 +28,60 @@ class Option:
     kind: Any
     panel: str
     text: str
+    default: str = ""
     flag: str = ""
+
+    def help(self) -> str:
+        """The text with the default, in words, since many defaults depend on data, model or method."""
+        return f"{self.text} Default: {self.default}." if self.default else self.text
 
 
 OPTIONS = (
-    Option("model", str, "Question", "Network to prune: lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, mlp1d, vgg-11, vgg-16, vgg-19, resnet-20, resnet-32, resnet-56, chargpt for text (chargpt-LAYERS-WIDTH-CONTEXT, as chargpt-2-64-256), or package.module:build for one of yours. Default: suits the data."),
-    Option("init", str, "Question", "How weights are initialised: glorot-normal, kaiming-uniform, orthogonal, signed-constant, ... Default: suits the model."),
-    Option("method", str, "Question", "How tickets are found: imp (iterative magnitude pruning: train, prune, rewind, repeat; the default), one-shot (train once, prune to every density), at-init (prune before training), early-bird, gradual, set, rigl, edge-popup or supermask. `winticket methods` describes each."),
-    Option("criterion", str, "Question", "Which weights are kept: magnitude, snip, l1_units, synflow, ... (`winticket methods` lists all), or package.module:function. Default: the method's (snip for at-init, l1_units for early-bird, else magnitude)."),
-    Option("allocate", str, "Question", "How the kept weights are spread over layers: layerwise (every layer on its own), global_top (layers compete), erk, constant_fan_in, n_of_m, units, ..., or package.module:function. Default: that of the criterion's paper (magnitude layerwise, in VGG and ResNet global_top; snip, grasp, synflow, taylor, fisher and lamp global_top; wanda constant_fan_in; those that score whole units, as l1_units: units); erk in set and rigl."),
-    Option("rewind", str, "Question", "Which weights a ticket starts from: to_init (the default), to_step, to_step_with_optimizer, learning_rate, fine_tune, or package.module:function."),
+    Option("model", str, "Question", "Network to prune: lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, mlp1d, vgg-11, vgg-16, vgg-19, resnet-20, resnet-32, resnet-56, chargpt for text (chargpt-LAYERS-WIDTH-CONTEXT, as chargpt-2-64-256), or package.module:build for one of yours.", default="lenet-300-100; mlp1d for mnist1d, conv-2 for colour images, chargpt for text"),
+    Option("init", str, "Question", "How weights are initialised: glorot-normal, kaiming-uniform, orthogonal, signed-constant, ...", default="glorot-normal; kaiming-normal in VGG and ResNet, PyTorch's in mlp1d and chargpt, a model's own in package.module:build"),
+    Option("method", str, "Question", "How tickets are found: imp (iterative magnitude pruning: train, prune, rewind, repeat), one-shot (train once, prune to every density), at-init (prune before training), early-bird, gradual, set, rigl, edge-popup or supermask. `winticket methods` describes each.", default="imp"),
+    Option("criterion", str, "Question", "Which weights are kept: magnitude, snip, l1_units, synflow, ... (`winticket methods` lists all), or package.module:function.", default="the method's (snip for at-init, l1_units for early-bird, else magnitude)"),
+    Option("allocate", str, "Question", "How the kept weights are spread over layers: layerwise (every layer on its own), global_top (layers compete), erk, constant_fan_in, n_of_m, units, ..., or package.module:function.", default="that of the criterion's paper (magnitude layerwise, in VGG and ResNet global_top; snip, grasp, synflow, taylor, fisher and lamp global_top; wanda constant_fan_in; those that score whole units, as l1_units: units); erk in set and rigl"),
+    Option("rewind", str, "Question", "Which weights a ticket starts from: to_init, to_step, to_step_with_optimizer, learning_rate, fine_tune, or package.module:function.", default="to_init"),
     Option("rewind_step", int, "Question", "Training step that to_step and the other late rewinds return to."),
-    Option("every", int, "Question", "Steps between changes of the mask in gradual, set and rigl. Default: 100, or a twentieth of a short training."),
-    Option("search_lr", float, "Question", "Learning rate of the scores in edge-popup (default: --lr) and supermask (default: a hundred times --lr)."),
-    Option("levels", int, "Question", "Number of rounds of pruning. Default: 12; 16 for digits, 6 for mnist1d and text."),
-    Option("rate", float, "Question", "Share of the remaining weights pruned per level. Default: 0.2; 0.35 for mnist1d, 0.3 for text."),
-    Option("pruning", str, "Question", "With --final-density, how the density falls over the levels: geometric (the default), linear or cubic."),
+    Option("every", int, "Question", "Steps between changes of the mask in gradual, set and rigl.", default="100, or a twentieth of a short training"),
+    Option("search_lr", float, "Question", "Learning rate of the scores that edge-popup and supermask train.", default="--lr in edge-popup, a hundred times --lr in supermask"),
+    Option("levels", int, "Question", "Number of rounds of pruning.", default="12; 16 for digits, 6 for mnist1d and text"),
+    Option("rate", float, "Question", "Share of the remaining weights pruned per level.", default="0.2; 0.35 for mnist1d, 0.3 for text"),
+    Option("pruning", str, "Question", "With --final-density, how the density falls over the levels: geometric, linear or cubic.", default="geometric"),
     Option("final_density", float, "Question", "Density of the last level; replaces --rate."),
     Option("density", list[float], "Question", "Density of one level; repeat it for every level. Replaces --levels and --rate."),
-    Option("output_rate", float, "Question", "Share of the output layer's remaining weights pruned per level. Default: half of --rate in layerwise LeNet and Conv networks, else --rate."),
-    Option("conv_rate", float, "Question", "Share of the convolutions' remaining weights pruned per level. Default: 0.1 in conv-2 and conv-4 and 0.15 in conv-6 if they are pruned layerwise, else --rate."),
+    Option("output_rate", float, "Question", "Share of the output layer's remaining weights pruned per level.", default="half of --rate in layerwise LeNet and Conv networks, else --rate"),
+    Option("conv_rate", float, "Question", "Share of the convolutions' remaining weights pruned per level.", default="0.1 in conv-2 and conv-4 and 0.15 in conv-6 if they are pruned layerwise, else --rate"),
     Option("include", list[str], "Question", "Also prune these parameters, which are neither Linear nor Conv weights: a name or pattern such as 'lstm.weight_*'. May be repeated."),
     Option("exclude", list[str], "Question", "Do not prune these weights: a name or pattern such as 'fc3.*'. May be repeated."),
-    Option("controls", list[str], "Proof", "Control arm trained beside the ticket; `none` for no controls, `winticket methods` for all. May be repeated. Default: reinit and random.", "--control"),
-    Option("replicates", int, "Proof", "Number of initialisation seeds, each with its own mask search; a verdict needs 5 or more. Default: 5; 30 for digits, 10 for mnist1d."),
-    Option("margin_pp", float, "Proof", "Loss of accuracy, in percentage points, up to which a ticket still matches the dense network. Default: 0.5.", "--margin"),
-    Option("alpha", float, "Proof", "Family-wise error rate of the verdict. Default: 0.05."),
-    Option("gate", bool, "Proof", "Also train the dense network for twice the steps, to check that the training budget suffices. Default: --gate.", "--gate/--no-gate"),
-    Option("seed", int, "Proof", "Root seed, from which all others are derived. Default: 0."),
-    Option("stack", int, "Proof", "Largest number of replicates that are trained together as one stack. Default: 5."),
-    Option("split", str, "Proof", "How replicates split the data: shared (one split for all), own (each draws its own), or auto (the default: own for small data without a test split, else shared)."),
-    Option("validation", int, "Proof", "Number of validation examples, from the data's validation split if there is one, else from the training split. Default: the whole validation split, else a tenth of the training split, at most 5000 (digits: 150)."),
-    Option("test", int, "Proof", "Number of test examples, from the data's test split if there is one, else from the training split. Default: the whole test split, else a fifth of the training split, at most 10000 (digits: 450)."),
-    Option("steps", int, "Training", "Optimiser steps of each training. Default: 2400; 800 for digits, 1500 for mnist1d, 1000 for text."),
-    Option("batch", int, "Training", "Examples per step. Default: 60; 100 for mnist1d, 32 for text, 128 in VGG and ResNet."),
-    Option("optimizer", str, "Training", "Optimiser: sgd, adam or adamw. Default: adam; sgd in VGG and ResNet, adamw for text."),
-    Option("lr", float, "Training", "Learning rate. Default: suits the model and its default optimiser (0.0012 for LeNet with adam)."),
-    Option("momentum", float, "Training", "Momentum of sgd. Default: 0, in VGG and ResNet 0.9."),
-    Option("nesterov", bool, "Training", "Use Nesterov's momentum in sgd. Default: --no-nesterov.", "--nesterov/--no-nesterov"),
-    Option("weight_decay", float, "Training", "Weight decay. Default: 0, in VGG and ResNet 0.0001, for text 0.01."),
-    Option("schedule", str, "Training", "How the learning rate changes: constant, step or cosine. Default: cosine; constant for mnist1d."),
-    Option("milestones", list[float], "Training", "A point at which the step schedule lowers the learning rate, as a fraction of the training. May be repeated. Default: 0.5 and 0.75.", "--milestone"),
-    Option("gamma", float, "Training", "Factor by which the step schedule lowers the learning rate. Default: 0.1."),
-    Option("warmup", int, "Training", "Steps over which the learning rate rises linearly from 0. Default: 0."),
-    Option("evaluate_every", int, "Training", "Steps between points of the learning curves. Default: in proportion to --steps."),
-    Option("early_points", bool, "Training", "Evaluate more often early in training, so that steps to an accuracy are read more exactly. Default: --early-points.", "--early-points/--no-early-points"),
-    Option("flip", bool, "Training", "Mirror training images at random. Default: --no-flip.", "--flip/--no-flip"),
-    Option("crop", int, "Training", "Crop training images at random after padding them by this many pixels. Default: 0."),
-    Option("precision", str, "Training", "Arithmetic of forward and backward passes: float32 (the default), bf16, or tf32 on NVIDIA GPUs."),
-    Option("stacking", str, "Training", "How the replicates of a stack are trained: stacked (in one pass), 'one by one', or auto (the default: stacked if that is faster here)."),
+    Option("controls", list[str], "Proof", "Control arm trained beside the ticket; `none` for no controls, `winticket methods` for all. May be repeated.", default="reinit and random", flag="--control"),
+    Option("replicates", int, "Proof", "Number of initialisation seeds, each with its own mask search; a verdict needs 5 or more.", default="5; 30 for digits, 10 for mnist1d"),
+    Option("margin_pp", float, "Proof", "Loss of accuracy, in percentage points, up to which a ticket still matches the dense network.", default="0.5", flag="--margin"),
+    Option("alpha", float, "Proof", "Family-wise error rate of the verdict.", default="0.05"),
+    Option("gate", bool, "Proof", "Also train the dense network for twice the steps, to check that the training budget suffices.", default="--gate", flag="--gate/--no-gate"),
+    Option("seed", int, "Proof", "Root seed, from which all others are derived.", default="0"),
+    Option("stack", int, "Proof", "Largest number of replicates that are trained together as one stack.", default="5"),
+    Option("split", str, "Proof", "How replicates split the data: shared (one split for all), own (each draws its own), or auto (own for small data without a test split, else shared).", default="auto"),
+    Option("validation", int, "Proof", "Number of validation examples, from the data's validation split if there is one, else from the training split.", default="the whole validation split, else a tenth of the training split, at most 5000 (digits: 150)"),
+    Option("test", int, "Proof", "Number of test examples, from the data's test split if there is one, else from the training split.", default="the whole test split, else a fifth of the training split, at most 10000 (digits: 450)"),
+    Option("steps", int, "Training", "Optimiser steps of each training.", default="2400; 800 for digits, 1500 for mnist1d, 1000 for text"),
+    Option("batch", int, "Training", "Examples per step.", default="60; 100 for mnist1d, 32 for text, 128 in VGG and ResNet"),
+    Option("optimizer", str, "Training", "Optimiser: sgd, adam or adamw.", default="adam; sgd in VGG and ResNet, adamw for text"),
+    Option("lr", float, "Training", "Learning rate.", default="0.0012 in LeNet, 0.0002 in conv-2, 0.0003 in conv-4 and conv-6, 0.02 in mlp1d, 0.1 in VGG and ResNet, 0.003 for text; another --optimizer needs an --lr"),
+    Option("momentum", float, "Training", "Momentum of sgd.", default="0, in VGG and ResNet 0.9"),
+    Option("nesterov", bool, "Training", "Use Nesterov's momentum in sgd.", default="--no-nesterov", flag="--nesterov/--no-nesterov"),
+    Option("weight_decay", float, "Training", "Weight decay.", default="0, in VGG and ResNet 0.0001, for text 0.01"),
+    Option("schedule", str, "Training", "How the learning rate changes: constant, step or cosine.", default="cosine; constant for mnist1d"),
+    Option("milestones", list[float], "Training", "A point at which the step schedule lowers the learning rate, as a fraction of the training. May be repeated.", default="0.5 and 0.75", flag="--milestone"),
+    Option("gamma", float, "Training", "Factor by which the step schedule lowers the learning rate.", default="0.1"),
+    Option("warmup", int, "Training", "Steps over which the learning rate rises linearly from 0.", default="0"),
+    Option("evaluate_every", int, "Training", "Steps between points of the learning curves.", default="in proportion to --steps"),
+    Option("early_points", bool, "Training", "Evaluate more often early in training, so that steps to an accuracy are read more exactly.", default="--early-points", flag="--early-points/--no-early-points"),
+    Option("flip", bool, "Training", "Mirror training images at random.", default="--no-flip", flag="--flip/--no-flip"),
+    Option("crop", int, "Training", "Crop training images at random after padding them by this many pixels.", default="0"),
+    Option("precision", str, "Training", "Arithmetic of forward and backward passes: float32, bf16, or tf32 on NVIDIA GPUs.", default="float32"),
+    Option("stacking", str, "Training", "How the replicates of a stack are trained: stacked (in one pass), 'one by one', or auto (stacked if that is faster here).", default="auto"),
 )  # fmt: skip
 
 
@@ -134,9 +139,8 @@ def _is_number(text: str) -> bool:
 
 
 _Computing = partial(typer.Option, rich_help_panel="Computing")
-StorePath = Annotated[
-    str, _Computing("--store", help="Folder or URL in which results are kept and looked up.")
-]
+_STORE_HELP = "Folder or URL in which results are kept and looked up."
+StorePath = Annotated[str, typer.Option("--store", help=_STORE_HELP)]
 STORE_OF_RESULT = Annotated[
     str | None,
     _Computing(
@@ -179,7 +183,7 @@ PlanOnly = Annotated[
 ]
 
 COMPUTING: dict[str, tuple[Any, Any]] = {
-    "store": (StorePath, STORE),
+    "store": (Annotated[str, _Computing("--store", help=_STORE_HELP)], STORE),
     "workers": (Workers, None),
     "engine": (Engine, "auto"),
     "retry_failed": (Retry, False),
@@ -222,7 +226,7 @@ def _row(option: Option) -> tuple[Any, None]:
     inner = several[0] if several else option.kind
     read = number(flag, inner, several=bool(several)) if inner in (int, float) else None
     typed = typer.Option(
-        flag, help=option.text, rich_help_panel=option.panel, show_default=False, parser=read
+        flag, help=option.help(), rich_help_panel=option.panel, show_default=False, parser=read
     )
     return Annotated[option.kind | None, typed], None
 

@@ -86,7 +86,9 @@ def _experiment(data: str, options: dict[str, Any]) -> Experiment:
 def run(
     spec: Annotated[
         Path,
-        typer.Argument(help="Python file that defines `experiment`, and perhaps variants by other names."),
+        typer.Argument(
+            metavar="SPEC", help="Python file that defines `experiment`, and perhaps variants by other names."
+        ),
     ],
     *,
     computing: Computing,

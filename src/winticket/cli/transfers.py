@@ -32,7 +32,17 @@ if TYPE_CHECKING:
     from winticket.experiment import Experiment
 
 CHOSEN = ("model", "controls", "replicates", "margin_pp", "alpha", "gate", "split", "validation", "test")
-_OPTIONS = tuple(option for option in OPTIONS if option.name in CHOSEN or option.panel == "Training")
+DEFAULTS = {
+    "controls": "reinit and random",
+    "evaluate_every": "in proportion to --steps",
+    **dict.fromkeys(("validation", "test"), "as in RESULT, or as in find if --to names other data"),
+}
+"""Defaults in words; those of all other options are the values of RESULT."""
+_OPTIONS = tuple(
+    replace(option, default=DEFAULTS.get(option.name, "as in RESULT"))
+    for option in OPTIONS
+    if option.name in CHOSEN or option.panel == "Training"
+)
 
 
 Result = Annotated[

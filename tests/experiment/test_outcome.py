@@ -20,7 +20,7 @@ from torch import nn
 import winticket
 from winticket import models, report
 from winticket.data import find_dataset
-from winticket.experiment import Experiment, Result, cost, plan, running
+from winticket.experiment import Execution, Experiment, Result, cost, plan, running
 from winticket.experiment.outcome import best, measured
 from winticket.experiment.runs import Runs, Trained, collect, trajectory
 from winticket.procedures import Setup
@@ -253,9 +253,11 @@ def test_a_training_that_raises_is_stored_counted_and_not_waited_for(
     }
     assert document["ticket"] is not None
     experiment = Experiment.of("digits", **{**SMALL, "model": f"{name}:build", "levels": 3})
-    price = cost(plan(experiment), Store(tmp_path / "runs"), workers=1, measure=False)
+    price = cost(plan(experiment), Execution.local(tmp_path / "runs", workers=1), measure=False)
     assert (price.trainings, price.reused, price.failed) == (0, 10, 12)
-    again = cost(plan(experiment), Store(tmp_path / "runs"), workers=1, measure=False, retry_failed=True)
+    again = cost(
+        plan(experiment), Execution.local(tmp_path / "runs", workers=1, retry_failed=True), measure=False
+    )
     assert (again.trainings, again.reused, again.failed) == (12, 10, 0)
     kinds = [event.kind for event in heard(search, model=f"{name}:build", levels=3)]
     assert (kinds.count("reused"), kinds.count("failed"), kinds.count("started")) == (5, 3, 0)

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from winticket.criteria.evidence import DATA, NETWORK, needed
-from winticket.experiment import Experiment, Result, conduct, cost, parameters, plan, transferred
-from winticket.run import Store
+from winticket.experiment import Execution, Experiment, Result, conduct, cost, parameters, plan, transferred
 from winticket.stages import control_ticket, dense_ticket, evidence, examples, prunable
 
 Search = Callable[..., Result]
@@ -97,7 +96,7 @@ def test_text_comes_with_a_network_and_a_recipe(text: Path) -> None:
 
 def test_a_search_on_text_from_end_to_end(text: Path, search: Search) -> None:
     planned = plan(Experiment.of(text, **SMALL))
-    price = cost(planned, Store("memory://"), workers=1)
+    price = cost(planned, Execution.local("memory://", workers=0))
     assert price.seconds is not None
     found = search(str(text), **SMALL)
     document = found.document
@@ -127,7 +126,10 @@ def test_a_model_with_another_context_reads_other_windows(text: Path, search: Se
     assert found.document["data"]["train"] == 166
     assert found.ticket is not None
     assert found.ticket.start.weights["place.weight"].shape == (24, 16)
-    assert cost(plan(Experiment.of(text, **choices)), Store("memory://"), workers=1).seconds is not None
+    assert (
+        cost(plan(Experiment.of(text, **choices)), Execution.local("memory://", workers=0)).seconds
+        is not None
+    )
     other = tmp_path / "other.txt"
     other.write_text(text.read_text()[::-1])
     carried = conduct(

@@ -18,7 +18,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from winticket import report
-from winticket.experiment import Experiment, Result, conduct, cost, load_source, plan, transferred
+from winticket.experiment import Execution, Experiment, Result, conduct, cost, load_source, plan, transferred
 from winticket.experiment.plan import SOURCE
 from winticket.experiment.runs import trajectory
 from winticket.report import page
@@ -139,7 +139,7 @@ def test_only_what_is_new_runs_and_what_is_missing_of_the_source_runs_first(run:
 def test_the_cost_counts_what_finds_the_tickets(tmp_path: Path, pairs: str) -> None:
     source = Experiment.of("digits", **{**SMALL, "rewind": "to_step", "rewind_step": 10})
     asked = transferred(source, pairs, steps=50)
-    price = cost(plan(asked), Store(tmp_path / "none"), workers=1, measure=False)
+    price = cost(plan(asked), Execution.local(tmp_path / "none", workers=1), measure=False)
     assert price.trainings == 2 * 9
     # Found: 30 dense, 20 from step 10. Here: dense and three arms at two levels, 50 each.
     assert price.steps == 2 * (30 + 20 + 7 * 50)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from winticket.experiment import Experiment, conduct, cost, plan
+from winticket.experiment import Execution, Experiment, conduct, cost, plan
 from winticket.experiment.compare import compare
 from winticket.run import Event, Interrupted, Store, Task, run, walk, whole_of
 from winticket.ticket import same_bits
@@ -45,7 +45,7 @@ def computed(experiment: Experiment, store: Path) -> list[str]:
         if event.kind == "finished" and event.worker is not None:
             done.append("states" if "states" in event.task.label else str(event.task.label["arm"]))
 
-    run(list(plan(experiment).tasks.values()), store, workers=0, on_event=hear)
+    run(list(plan(experiment).tasks.values()), store, on_event=hear)
     return sorted(done)
 
 
@@ -67,7 +67,7 @@ def test_a_training_is_the_same_whatever_is_kept_of_it(tmp_path: Path) -> None:
 def test_one_more_state_costs_one_training_up_to_it(tmp_path: Path) -> None:
     plain, kept = Experiment.of("digits", **SMALL), Experiment.of("digits", **SMALL, **AT)
     computed(plain, tmp_path / "warm")
-    price = cost(plan(kept), Store(tmp_path / "warm"), workers=1, measure=False)
+    price = cost(plan(kept), Execution.local(tmp_path / "warm", workers=1), measure=False)
     # Two replicates: a ticket and a random mask from step 4, a re-initialised one from 0, and the states up to 4.
     assert price.steps == 2 * (8 + 8 + 12 + 4)
     assert computed(kept, tmp_path / "warm") == ["random", "reinit", "states", "ticket"]
@@ -136,7 +136,7 @@ def test_a_training_taken_up_after_the_step_leaves_its_states_to_be_computed(tmp
         return store.load_partial(asked.key) is not None
 
     with pytest.raises(Interrupted):
-        run([asked], store, workers=0, stop=stop, checkpoint_seconds=0.0)
+        run([asked], store, stop=stop, checkpoint_seconds=0.0)
     put_aside = store.load_partial(asked.key)
     assert 4 < put_aside["step"] < 600
     assert "states" in computed(kept, tmp_path / "runs")

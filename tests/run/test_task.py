@@ -30,7 +30,7 @@ def ours() -> Iterator[Any]:
     module.REVISION = 0  # type: ignore[attr-defined]
     exec("def prune(path, *, density, rounds=3): pass\ndef nameless(): pass", vars(module))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(cast("dict[str, str]", names.PLACES), "golden_prune", "_golden:prune")
+        patch.setitem(cast("dict[str, str]", names.HOMES), "golden_prune", "_golden:prune")
         patch.setitem(names._NAMES, "winticket._golden:prune", "winticket/golden_prune")
         yield module
     del sys.modules[module.__name__]
@@ -63,8 +63,8 @@ def test_every_stored_name_leads_to_a_thing_that_knows_it() -> None:
         for name in module.__all__
         if inspect.isfunction(getattr(module, name))
     }
-    stored = {f"winticket/{name}" for name in names.PLACES} | chosen
-    assert len(stored) == len(names.PLACES) + len(chosen) > 60
+    stored = {f"winticket/{name}" for name in names.HOMES} | chosen
+    assert len(stored) == len(names.HOMES) + len(chosen) > 60
     for name in stored:
         thing: Any = resolve(name)
         assert name_of(thing, "thing") == name

@@ -38,7 +38,7 @@ def check(question: Resolved) -> None:
     """Raise ValueError, saying what to change, where data, model, recipe and options do not go together."""
     experiment, setup = question.experiment, question.setup
     _check_sizes(experiment, setup)
-    check_precision(setup.recipe.precision, device(), setup.engine)
+    check_precision(setup.recipe.precision, device(), "auto")
     _check_augmentation(setup)
     _check_neighbours(question)
     _check_initialisation(setup)

@@ -16,16 +16,16 @@ from typing import Any
 
 from winticket.catalogue import check_methods
 from winticket.experiment import outcome
+from winticket.experiment.execution import OPTIONS, Execution
 from winticket.experiment.folder import OutputFolder
-from winticket.experiment.machine import environment, processes
+from winticket.experiment.machine import environment
 from winticket.experiment.names import METHODS, facts
 from winticket.experiment.plan import Place, Plan, plan
 from winticket.experiment.reports import COMPARISON, require_own_comparison
-from winticket.experiment.running import PRELOAD, measure_engine, trouble_in_words
+from winticket.experiment.running import measure_engine, trouble_in_words
 from winticket.experiment.runs import collect
 from winticket.experiment.spec import RECIPE_FIELDS, Experiment
 from winticket.run import Event, RunError, Store, Task
-from winticket.run import run as execute
 from winticket.text import cleaned, without_secrets
 from winticket.ticket import Failed
 from winticket.version import __version__
@@ -73,22 +73,24 @@ def compare(
     methods: Sequence[str] = USUAL_METHODS,
     *,
     density: float,
-    store: str | os.PathLike[str] = "runs",
     out: str | os.PathLike[str],
-    workers: int | None = None,
+    execution: Execution | None = None,
     watching: Watching | None = None,
     **choices: Any,
 ) -> dict[str, Any]:
     """Train every method's network at `density`, and again with as many steps as make all cost what the dearest does.
 
     `methods` are names, with a criterion where one is meant ("at-init:snip"), and a step to rewind to ("imp@100").
-    Costs are optimiser steps of all trainings that a network needed. `choices` are those of `Experiment.of`. Writes
-    compare.json, a table and a figure
-    to `out`, and returns the document. Raises ValueError, before any training, for what cannot be had, OSError where
+    Costs are optimiser steps of all trainings that a network needed. `choices` are those of `Experiment.of`; without an
+    `execution`, also of `Execution.local` (store, workers, ...). Writes compare.json, a table and a figure to `out`,
+    and returns the document. Raises ValueError, before any training, for what cannot be had, OSError where
     `out` cannot be written, RunError where no method finished.
     """
+    options = {name: choices.pop(name) for name in OPTIONS if name in choices}
+    if execution is not None and options:
+        raise TypeError(f"pass {' and '.join(options)} to the execution, since one is given")
     entries = lay_out(data, methods, density=density, **choices)
-    return carry_out(entries, store=store, out=out, workers=workers, watching=watching)
+    return carry_out(entries, execution or Execution.local(**options), out=out, watching=watching)
 
 
 def lay_out(
@@ -103,31 +105,25 @@ def lay_out(
 
 def carry_out(
     first: Sequence[Entry],
+    execution: Execution,
     *,
-    store: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    workers: int | None = None,
     watching: Watching | None = None,
 ) -> dict[str, Any]:
     """Run a comparison that was laid out; see `compare`."""
-    began = time.monotonic()
-    place, count, folder = Store(store), processes() if workers is None else workers, Path(out)
+    began, folder = time.monotonic(), Path(out)
+    execution.check(first[0].plan.setup.recipe)
     require_own_comparison(folder, identity(first))
     folder.mkdir(parents=True, exist_ok=True)
-    with trouble_in_words(place):
-        return _compared(first, place, folder, count, watching, began=began)
+    with trouble_in_words(execution.store):
+        return _compared(first, execution, folder, watching, began=began)
 
 
 def _compared(
-    first: Sequence[Entry],
-    place: Store,
-    folder: Path,
-    count: int,
-    watching: Watching | None,
-    *,
-    began: float,
+    first: Sequence[Entry], execution: Execution, folder: Path, watching: Watching | None, *, began: float
 ) -> dict[str, Any]:
-    _execute(first, place, count, watching)
+    place = execution.store
+    _execute(first, execution, watching)
     found = [("density", entry, _measured(entry, place)) for entry in first]
     costs = [row["steps"] for _, _, row in found if row["steps"]]
     if not costs:
@@ -138,7 +134,7 @@ def _compared(
         longer = [_at_budget(entry, row["steps"], budget) for entry, row in equal]
         if not any(longer):
             break
-        _execute([entry for entry in longer if entry], place, count, watching)
+        _execute([entry for entry in longer if entry], execution, watching)
         equal = [
             (again, _measured(again, place)) if again else before
             for before, again in zip(equal, longer, strict=True)
@@ -159,6 +155,7 @@ def _compared(
         "rows": _against_dense(rows, step=1 / answers),
         "environment": environment(),
         "store": without_secrets(place.path),
+        "engine": execution.engine,
         "seconds": round(time.monotonic() - began, 3),
     }
     from winticket import report
@@ -305,14 +302,14 @@ def _lengthened(entry: Entry) -> int:
     return len({place, *entry.plan.behind(place)})
 
 
-def _execute(entries: Sequence[Entry], store: Store, workers: int, watching: Watching | None) -> None:
+def _execute(entries: Sequence[Entry], execution: Execution, watching: Watching | None) -> None:
     wanted = {
         task.key: task for entry in entries for task in (entry.plan.tasks[place] for place in entry.places())
     }
     if not wanted:
         return
     for entry in {id(e.plan): e for e in entries}.values():
-        measure_engine(entry.plan, store)
+        measure_engine(entry.plan, execution)
     every = {
         entry.plan.tasks[at].key: entry.plan.tasks[at]
         for entry in entries
@@ -321,7 +318,7 @@ def _execute(entries: Sequence[Entry], store: Store, workers: int, watching: Wat
     }
     watched = watching(list(every.values())) if watching else nullcontext(None)
     with watched as hears:
-        execute(list(wanted.values()), store, workers=workers, on_event=hears, preload=PRELOAD)
+        execution.run(wanted.values(), watch=hears)
 
 
 def _measured(entry: Entry, store: Store) -> dict[str, Any]:

@@ -29,7 +29,6 @@ SAME_NETWORKS = frozenset(
             "margin_pp",
             "alpha",
             "gate",
-            "engine",
             "evaluate_every",
             "early_points",
         ),

@@ -211,9 +211,7 @@ def _stack(question: Resolved, replicates: range) -> Iterator[tuple[Place, Task]
         ticket = found.ticket
         if found.search:
             yield (level, "search", first), found.search
-        cost = relative_cost(
-            setup.module(), counts[level] / counts[0], setup.recipe, engine=experiment.engine
-        )
+        cost = relative_cost(setup.module(), counts[level] / counts[0], setup.recipe)
         yield (level, "ticket", first), at(later, ticket, arm="ticket", level=level, cost=cost * left)
         for arm, made_by in question.controls.items():
             rival = _rival(setup, ticket, whole_network, len(replicates), made_by)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from inspect import signature
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from winticket import allocate, data, models, pairing, rewind, schedules
 from winticket.catalogue import choose, nearest, typed_again
@@ -30,7 +30,7 @@ from winticket.experiment.names import (
 from winticket.limits import EXPERIMENT as LIMITS
 from winticket.limits import check as check_limits
 from winticket.stages import Setup, model_source, require_unedited, takes_step
-from winticket.train import Engine, Recipe, check_changes, check_engine
+from winticket.train import Recipe, check_changes
 
 SPLITS = dict.fromkeys(("auto", "shared", "own"))
 SMALL = 2**24
@@ -71,9 +71,6 @@ class Experiment:
 
     `split` says whether replicates share one split of the data or each draws its own; `auto` is their own where the
     data have no test split and are small (a verdict over one draw of 450 test digits speaks of those 450).
-
-    `engine` says how pruned layers are computed: `auto` on sparse kernels where those are faster on this machine,
-    `dense`, or `sparse`. Results agree to float tolerance, and no stored result depends on it.
 
     `rewind_step` is the step that tickets are rewound to by a rewind that takes one (`to_step`, ...). `every` is the
     number of steps between changes of the mask in methods that change it while they train (a hundred, or a twentieth
@@ -117,7 +114,6 @@ class Experiment:
     exclude: tuple[str, ...] = ()
     replicates: int = 5
     stack: int = 5
-    engine: Engine = "auto"
     margin_pp: float = 0.5
     alpha: float = 0.05
     gate: bool = True
@@ -127,6 +123,10 @@ class Experiment:
     split: Literal["auto", "shared", "own"] = "auto"
     source: Experiment | None = None
     carried: tuple[int, ...] = ()
+
+    def __new__(cls, *_: Any, **choices: Any) -> Self:
+        _refuse_execution(choices)
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", os.fspath(self.data))
@@ -168,7 +168,6 @@ class Experiment:
             raise ValueError(
                 f"margin is {self.margin_pp} percentage points; it lies in (0, 100), usually 0.5"
             )
-        check_engine(self.engine)
         self._check_method()
         self._check_rewind(self.functions()["rewind"])
         if self.source is not None:
@@ -335,7 +334,6 @@ class Experiment:
             exclude=self.exclude,
             source=model_source(self.model),
             tokens=source.tokens,
-            engine=self.engine,
         )
 
     def _own_split(self, source: DatasetInfo) -> bool:
@@ -365,12 +363,23 @@ class Experiment:
 
 def _known(choices: Mapping[str, Any]) -> None:
     """TypeError for a choice that no experiment has."""
+    _refuse_execution(choices)
     known = {*(f.name for f in fields(Experiment)), *RECIPE_FIELDS} - {"data", "recipe", *CARRIED}
     for name in choices:
         if name not in known:
             raise TypeError(
                 f"an experiment has no choice {name!r}{nearest(name, known)}; there are {', '.join(sorted(known))}"
             )
+
+
+def _refuse_execution(choices: Mapping[str, Any]) -> None:
+    """TypeError for an engine, which says how to compute and is no part of the question."""
+    if "engine" in choices:
+        engine = choices["engine"]
+        raise TypeError(
+            f"engine is {engine!r}, but an experiment has no engine, since it changes no number: pass "
+            f"engine={engine!r} to winticket.find or winticket.experiment.conduct, or --engine {engine} to the command"
+        )
 
 
 def _whole(name: str, value: Any) -> None:

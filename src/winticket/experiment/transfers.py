@@ -18,7 +18,6 @@ CHOICES = (
     "margin_pp",
     "alpha",
     "gate",
-    "engine",
     "validation",
     "test",
     "split",

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from winticket.experiment import outcome
+from winticket.experiment.execution import Execution
 from winticket.experiment.folder import OutputFolder
 from winticket.experiment.judging import verdict_of
 from winticket.experiment.plan import Plan
@@ -43,7 +44,7 @@ class Result:
         return verdict
 
 
-def write(planned: Plan, store: Store, folder: Path, outcomes: Outcomes, *, began: float) -> Result:
+def write(planned: Plan, execution: Execution, folder: Path, outcomes: Outcomes, *, began: float) -> Result:
     """Judge the stored trainings, and write everything to `folder`: the numbers first, then what draws them.
 
     What cannot be drawn is named in the document's `unwritten`, with the reason; the rest is there.
@@ -51,6 +52,7 @@ def write(planned: Plan, store: Store, folder: Path, outcomes: Outcomes, *, bega
     from winticket import report  # draws with matplotlib, which takes its time to import
 
     outcomes.require()
+    store = execution.store
     runs = collect(planned, store)
     judged = outcome.document(runs, verdict_of(runs, store))
     curves = _without_nan(outcome.curves(runs))
@@ -61,6 +63,7 @@ def write(planned: Plan, store: Store, folder: Path, outcomes: Outcomes, *, bega
         "winticket": __version__,
         **judged,
         "store": without_secrets(store.path),
+        "engine": execution.engine,
         "results": str(folder / RESULT),
         "report": str(folder / PAGE),
         "ticket": str(folder / TICKET) if ticket else None,

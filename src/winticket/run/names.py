@@ -1,7 +1,8 @@
-"""What stored data call winticket's own functions and records, whatever file those are in.
+"""The names by which stored data refer to winticket's functions and records, independent of their files.
 
-Keys and files hold `winticket/train_stack`, and this table says where that is. A function or class that moves changes
-its line here, and no key. Names in it are never given to anything else. Users' own functions go by import path.
+Keys and files hold `winticket/train_stack`, and this table says where that function is. If a function or class moves,
+its line here changes and no key does. A name is never reused for something else. Users' functions are named by their
+import paths.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Mapping
 
 OURS = "winticket"
 ROOMS = ("allocate", "controls", "criteria", "rewind", "schedules")
-"""Rooms of which every public function may be in a key, as `winticket/criteria/snip`: what users choose by name."""
-PLACES: Mapping[str, str] = {
+"""Rooms whose public functions users choose by name; each may be in a key, as `winticket/criteria/snip`."""
+HOMES: Mapping[str, str] = {
     "Setup": "stages.setup:Setup",
     "Recipe": "train.recipe:Recipe",
     "dense_ticket": "stages.tickets:dense_ticket",
@@ -49,32 +50,32 @@ RECORDS = frozenset(
     f"{OURS}/{name}"
     for name in ("Curve", "Failed", "Layout", "Mask", "Seeds", "State", "Ticket", "Trajectory")
 )
-"""Classes that a file may have built."""
-_NAMES = {f"{OURS}.{place}": f"{OURS}/{name}" for name, place in PLACES.items()}
+"""Classes that may be built from a file."""
+_NAMES = {f"{OURS}.{path}": f"{OURS}/{name}" for name, path in HOMES.items()}
 
 
 def is_winticket(module: str) -> bool:
-    """Whether a module is winticket's."""
+    """True for a module of winticket."""
     return module == OURS or module.startswith(OURS + ".")
 
 
 def stored_name(module: str, name: str) -> str | None:
-    """What stored data call this function or class of winticket; None if it has no name there."""
+    """The stored name of a function or class of winticket; None if it has none."""
     return _NAMES.get(f"{module}:{name}") or _of_a_room(module, name)
 
 
 @functools.cache
-def place(stored: str) -> tuple[str, str] | None:
-    """The module and the name in it that a stored name stands for; None if there is none of that name."""
+def home(stored: str) -> tuple[str, str] | None:
+    """The module and the name in it that a stored name stands for; None for an unknown name."""
     top, _, name = stored.partition("/")
     if top != OURS:
         return None
     room, _, function = name.partition("/")
     if room in ROOMS and function in importlib.import_module(f"{OURS}.{room}").__all__:
         return f"{OURS}.{room}", function
-    if name not in PLACES:
+    if name not in HOMES:
         return None
-    module, _, name = PLACES[name].partition(":")
+    module, _, name = HOMES[name].partition(":")
     return f"{OURS}.{module}", name
 
 

@@ -33,9 +33,11 @@ from winticket.stages.settling import distance, emerged, looks
 from winticket.stages.setup import Setup, model_source, require_unedited
 from winticket.stages.tickets import Density, Found, dense_ticket, prunable, spared, whole_mask
 from winticket.stages.training import (
+    Context,
     Examples,
     at_steps,
     device,
+    engine_of,
     examples,
     no_curve,
     states,
@@ -47,6 +49,7 @@ from winticket.stages.trial import trial
 
 __all__ = [
     "SCORED_PER_CLASS",
+    "Context",
     "Density",
     "Examples",
     "Found",
@@ -58,6 +61,7 @@ __all__ = [
     "device",
     "distance",
     "emerged",
+    "engine_of",
     "evidence",
     "examples",
     "kept_here",

@@ -15,7 +15,7 @@ from winticket.stages.pruning import REVISION as PRUNING
 from winticket.stages.pruning import evidence
 from winticket.stages.setup import Setup
 from winticket.stages.tickets import Density
-from winticket.stages.training import train_tickets
+from winticket.stages.training import Context, train_tickets
 from winticket.ticket import Failed, Mask, State, Ticket, Trajectory
 from winticket.train.rules import Grow, Regrowing, Score, Thinning, random_mask
 
@@ -41,11 +41,12 @@ def train_regrowing(
     criterion: Criterion,
     every: int,
     checkpoint: Any = None,
+    context: Context | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[Trajectory | Failed, ...]:
     """Train a stack of sparse tickets, replacing the weakest weights now and then. Every layer keeps its count."""
     changes = Regrowing(setup.recipe.steps, grow, _score(setup, criterion), every)
-    return train_tickets(setup, stack, changes=changes, checkpoint=checkpoint, report=report)
+    return train_tickets(setup, stack, changes=changes, checkpoint=checkpoint, context=context, report=report)
 
 
 def train_thinning(
@@ -57,6 +58,7 @@ def train_thinning(
     allocate: Allocate,
     every: int,
     checkpoint: Any = None,
+    context: Context | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[Trajectory | Failed, ...]:
     """Train a stack of dense tickets, pruning a little now and then."""
@@ -67,7 +69,7 @@ def train_thinning(
         return mask_of(criterion, seen, allocate=allocate, density=density)
 
     changes = Thinning(setup.recipe.steps, way, prune, every)
-    return train_tickets(setup, stack, changes=changes, checkpoint=checkpoint, report=report)
+    return train_tickets(setup, stack, changes=changes, checkpoint=checkpoint, context=context, report=report)
 
 
 def _score(setup: Setup, criterion: Criterion) -> Score:

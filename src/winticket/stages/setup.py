@@ -18,7 +18,7 @@ from winticket.data import Dataset, DatasetInfo, Split
 from winticket.importing import import_named
 from winticket.run import Unavailable
 from winticket.ticket import Seeds, State
-from winticket.train import Engine, Recipe
+from winticket.train import Recipe
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,7 @@ class Setup:
     patterns of parameter names that are pruned although they are not eligible by default (embeddings, recurrent
     weights, ...), and `exclude` patterns of eligible weights that are not pruned. `source` is the hash of a user's own
     model's source (`model_source`), so that editing it makes new results. With `tokens`, examples are text (see
-    `winticket.models.check`), which the fingerprint says too. `engine` says how pruned layers are computed
-    (`winticket.train.engine`): like the number of threads it changes last bits alone, and no key holds it.
+    `winticket.models.check`), which the fingerprint says too.
     """
 
     data: str
@@ -51,11 +50,10 @@ class Setup:
     exclude: tuple[str, ...] = ()
     source: str | None = None
     tokens: bool = False
-    engine: Engine = "auto"
 
     def key_fields(self) -> dict[str, Any]:
-        """What the plan hashes: all but the data's name, their kind and the engine, and the rooms' revisions."""
-        unsaid = ("data", "tokens", "engine")
+        """What the plan hashes: all but the data's name and kind, and the rooms' revisions."""
+        unsaid = ("data", "tokens")
         known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in unsaid}
         rooms = {"data": datasets, "models": models, "ticket": ticket, "train": train, "units": units}
         revisions = {name: room.REVISION for name, room in rooms.items()}

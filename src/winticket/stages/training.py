@@ -12,7 +12,7 @@ from winticket import data
 from winticket.run import Json, Parts, Task, part_of, step, task
 from winticket.stages.setup import Setup
 from winticket.ticket import Curve, Failed, State, Ticket, Trajectory
-from winticket.train import Changes, Learning, train
+from winticket.train import Changes, Engine, Learning, check_engine, train
 
 REVISION = 1
 
@@ -22,12 +22,24 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+Context = Mapping[str, Json]
+"""How a run computes, for stages with a parameter `context`: its engine. It is in no key and changes last bits only."""
+
+
+def engine_of(context: Context | None) -> Engine:
+    """How layers with pruned weights are computed: as the run's context says, "auto" by default."""
+    engine: Any = (context or {}).get("engine", "auto")
+    check_engine(engine)
+    return engine  # type: ignore[no-any-return]
+
+
 def train_stack(
     setup: Setup,
     stack: Sequence[Ticket | Failed],
     *,
     on_the_way: Parts | None = None,
     checkpoint: Any = None,
+    context: Context | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[Trajectory | Failed, ...]:
     """Train a stack of tickets by the setup's recipe, on a GPU where there is one.
@@ -37,7 +49,7 @@ def train_stack(
     """
     wanted = [tuple(options["steps"]) for options in on_the_way.wanted] if on_the_way else []
     save = tuple(sorted({step for steps in wanted for step in steps}))
-    runs = train_tickets(setup, stack, save=save, checkpoint=checkpoint, report=report)
+    runs = train_tickets(setup, stack, save=save, checkpoint=checkpoint, context=context, report=report)
     for number, steps in enumerate(wanted):
         found = _at(runs, steps)
         if on_the_way and found is not None:
@@ -53,6 +65,7 @@ def states(
     *,
     steps: tuple[int, ...],
     checkpoint: Any = None,
+    context: Context | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[int, State] | Failed, ...]:
     """The states of a stack's training after some of its steps, by step, with the optimiser's.
@@ -60,7 +73,9 @@ def states(
     `runs` are that training's results. If it did not hand the states over, it is repeated up to the last of `steps`.
     """
     alive = [run if isinstance(run, Failed) else ticket for ticket, run in zip(stack, runs, strict=True)]
-    again = train_tickets(setup, alive, save=steps, until=max(steps), checkpoint=checkpoint, report=report)
+    again = train_tickets(
+        setup, alive, save=steps, until=max(steps), checkpoint=checkpoint, context=context, report=report
+    )
     found = _at(again, steps)
     if found is None:
         raise AssertionError(f"a training up to step {max(steps)} has no state of some of {steps}")
@@ -100,6 +115,7 @@ def train_tickets(
     changes: Changes | None = None,
     learning: Learning | None = None,
     checkpoint: Any = None,
+    context: Context | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[Trajectory | Failed, ...]:
     """As `train_stack`; with masks that change on the way, or learning a mask, as `winticket.train.train` has it."""
@@ -114,7 +130,7 @@ def train_tickets(
         save=save,
         until=until,
         device=device(),
-        engine=setup.engine,
+        engine=engine_of(context),
         changes=changes,
         learning=learning,
         per_replicate=setup.own_split,

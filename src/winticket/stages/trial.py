@@ -11,10 +11,12 @@ from winticket import data
 from winticket.stages.setup import Setup
 from winticket.stages.training import device
 from winticket.ticket import Failed, Ticket, Trajectory
-from winticket.train import train
+from winticket.train import Engine, train
 
 
-def trial(setup: Setup, stack: Sequence[Ticket], *, steps: int) -> tuple[Trajectory | Failed, ...]:
+def trial(
+    setup: Setup, stack: Sequence[Ticket], *, steps: int, engine: Engine = "auto"
+) -> tuple[Trajectory | Failed, ...]:
     """A short training on noise, with the recipe's own batch and optimiser."""
     recipe = replace(setup.recipe, steps=steps, evaluate_every=steps, early_points=False, warmup=0)
     rows = recipe.batch
@@ -26,9 +28,7 @@ def trial(setup: Setup, stack: Sequence[Ticket], *, steps: int) -> tuple[Traject
         noise = torch.rand(rows, *setup.input_shape, generator=generator)
         some = data.Split(noise, torch.arange(rows) % setup.classes)
     few = data.Split(some.x[:1], some.y[:1])
-    return train(
-        setup.module(), _Noise(some, few, few), data, stack, recipe, device=device(), engine=setup.engine
-    )
+    return train(setup.module(), _Noise(some, few, few), data, stack, recipe, device=device(), engine=engine)
 
 
 @dataclass(frozen=True)

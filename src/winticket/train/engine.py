@@ -92,7 +92,7 @@ def measure(
         torch.set_num_threads(threads)
 
 
-def relative_cost(module: nn.Module, density: float, recipe: Recipe, *, engine: Engine) -> float:
+def relative_cost(module: nn.Module, density: float, recipe: Recipe, *, engine: Engine = "auto") -> float:
     """A rough estimate of a step's cost at a density, relative to the dense network's; for plans and progress only.
 
     Fitted to measurements on LeNet-300-100 (docs/performance.md): a third at density 0.1, a fifth at 0.05, a seventh at

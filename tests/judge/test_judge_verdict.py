@@ -345,6 +345,7 @@ def test_time(
     assert checks.time.ratio == (None if ratio is None else pytest.approx(ratio))
     found = checks.as_json()
     assert found["time"] == outcome
+    assert found["time_detail"] is not None
     assert (
         found["time_detail"]["resolution"] == "steps are known to within one evaluation interval of 20 steps"
     )

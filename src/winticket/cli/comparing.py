@@ -92,7 +92,8 @@ def compare(
         check(data, given(words))
         check_methods(tuple(method or ()))
         from winticket.experiment import processes
-        from winticket.experiment.compare import USUAL_METHODS, carry_out, identity, lay_out, output_folder
+        from winticket.experiment.compare import carry_out
+        from winticket.experiment.entries import USUAL_METHODS, identity, lay_out, output_folder
         from winticket.experiment.reports import require_own_comparison
         from winticket.run import Store
 

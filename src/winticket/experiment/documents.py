@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,7 +16,9 @@ from winticket.experiment.names import ROOMS, methods
 from winticket.experiment.spec import CARRIED, RECIPE_FIELDS, Experiment
 from winticket.importing import require_trust
 from winticket.outside import Unreadable, converted, read_file, read_json
+from winticket.results import Written, require_schema
 
+T = TypeVar("T")
 LARGEST = 1 << 30
 """Bytes of a document; that of a thousand replicates at a hundred levels has some hundred million."""
 
@@ -27,8 +29,8 @@ class Data(msgspec.Struct):
     fingerprint: str
 
 
-class Found(msgspec.Struct):
-    """What is read of a search's result.json: what was asked, where its trainings are, which they are."""
+class Searched(msgspec.Struct):
+    """What is read of a search's result.json: the question, where its trainings are, which they are."""
 
     experiment: dict[str, Any]
     store: str
@@ -54,15 +56,20 @@ class Kept(msgspec.Struct):
     keys: list[str]
 
 
-def read_document(file: str | os.PathLike[str], kind: type[Any]) -> Any:
-    """A JSON file as one of the types above. Errors: OSError; ValueError that says what is wrong inside."""
-    return read_json(read_file(file, limit=LARGEST), kind, limit=LARGEST)
+def read_document(file: str | os.PathLike[str], kind: type[T]) -> T:
+    """A document as one of the types above, or whole as `winticket.results.Document` or `Comparison`.
+
+    Errors: OSError; OtherSchemaError for a document that another version wrote in another form; ValueError that says
+    what is wrong inside.
+    """
+    data = read_file(file, limit=LARGEST)
+    require_schema(read_json(data, Written, limit=LARGEST))
+    return read_json(data, kind, limit=LARGEST)
 
 
 def entries(file: Path) -> Mapping[str, Any]:
     """The names at the top of a JSON file, for telling what kind of document it is. Errors as for `read_document`."""
-    found: Mapping[str, Any] = read_document(file, dict[str, Any])
-    return found
+    return read_document(file, dict[str, Any])
 
 
 NAMING = ("model", "criterion", "allocate", "rewind", "pruning")

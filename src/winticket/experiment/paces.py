@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from winticket.results import PaceCheck, StepsTo
 from winticket.ticket import Curve
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ Curves = Sequence[Curve | None]
 
 def of_level(
     arms: Mapping[str, Curves], dense: Curves, *, alpha: float, learned: bool = True
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
+) -> tuple[dict[str, dict[str, StepsTo]], PaceCheck | None]:
     """Every arm's `steps_to` at a level, by target ("0.9", ...), and the level's check `pace`, which is the ticket's.
 
     `dense` are the dense network's curves: a replicate's target is a share of the accuracy that its own ends at. The
@@ -61,7 +62,7 @@ def _paces(curves: Curves, dense: Curves, *, alpha: float, itself: bool) -> list
     return found
 
 
-def _check(ticket: Pace, dense: Pace, curves: Sequence[Curves]) -> dict[str, Any]:
+def _check(ticket: Pace, dense: Pace, curves: Sequence[Curves]) -> PaceCheck:
     """The ticket at the target that is judged, and how finely its steps are known; `curves` are its and dense's."""
     late = [
         gap

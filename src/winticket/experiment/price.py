@@ -16,7 +16,7 @@ from winticket.ticket import Mask, Ticket
 from winticket.train import evaluate, may_stack, pace_examples, relative_cost
 
 if TYPE_CHECKING:
-    from winticket.experiment.plan import Place, Plan
+    from winticket.experiment.plan import Cell, Plan
 
 PROBE_STEPS = 24
 PROBE_SECONDS = 1.0
@@ -52,7 +52,7 @@ def cost(
 ) -> Cost:
     """What a plan will cost beyond what the store has; `measure` trains for a moment on noise to time a step."""
     lost = [] if retry_failed else planned.failed(store)
-    missing = [place for place in planned.missing(store) if place not in lost]
+    missing = [cell for cell in planned.missing(store) if cell not in lost]
     states = planned.missing_states(store, missing)
     repeated = planned.repeated(states, missing)
     work = _work(planned, missing, repeated) if measure else {}
@@ -78,7 +78,7 @@ def _makespan(order: Mapping[str, Sequence[str]], work: Mapping[str, float], wor
     return makespan(work, {key: order[key] for key in work}, workers=workers)
 
 
-def _work(planned: Plan, missing: list[Place], repeated: Sequence[Task]) -> dict[str, float]:
+def _work(planned: Plan, missing: list[Cell], repeated: Sequence[Task]) -> dict[str, float]:
     """Seconds that each missing training will take by itself, by key; none where noise does not suit the model."""
     try:
         speed = _speed(planned)
@@ -205,7 +205,7 @@ def _states_bytes(planned: Plan, states: Sequence[Task]) -> int:
     return each * count
 
 
-def _bytes(planned: Plan, missing: list[Place]) -> int:
+def _bytes(planned: Plan, missing: list[Cell]) -> int:
     """Disk that the missing results take: a start, an end, a mask and a curve per replicate.
 
     Weights of which most are zero are stored as positions and values.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from inspect import signature
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from winticket import allocate, data, models, pairing, rewind, schedules
 from winticket.catalogue import choose, nearest, typed_again
@@ -29,6 +29,7 @@ from winticket.experiment.names import (
 )
 from winticket.limits import EXPERIMENT as LIMITS
 from winticket.limits import check as check_limits
+from winticket.results import Question
 from winticket.stages import Setup, model_source, require_unedited, takes_step
 from winticket.train import Engine, Recipe, check_changes, check_engine
 
@@ -343,24 +344,22 @@ class Experiment:
             return self.split == "own"
         return not source.stored_test and source.stored_train * prod(source.input_shape) <= SMALL
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Question:
         """Every choice under its own name, flat, for people and for the result document."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("recipe", *CARRIED)}
-        own["init"] = self.init or models.default_init(self.model)
+        choices = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("recipe", *CARRIED)}
+        choices["init"] = self.init or models.default_init(self.model)
         if self._listed():
-            own["rate"] = None
+            choices["rate"] = None
         takes = signature(METHODS[self.method]).parameters
-        for name in ("criterion", "rewind"):
-            if name not in takes:
-                own[name] = None
-        recipe = {name: getattr(self.recipe, name) for name in RECIPE_FIELDS}
-        flat = {**own, **recipe, "arms": ["dense", "ticket", *self.controls]}
-        told = {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
-        if self.source is None:
-            return told
-        found = self.source.describe()
-        told |= {name: found[name] for name in FOUND_BY}
-        return {**told, "carried": list(self.carried), "source": found}
+        choices |= dict.fromkeys(name for name in ("criterion", "rewind") if name not in takes)
+        choices |= {name: getattr(self.recipe, name) for name in RECIPE_FIELDS}
+        choices["arms"] = ["dense", "ticket", *self.controls]
+        if self.source is not None:
+            source: dict[str, Any] = {**self.source.describe()}
+            choices |= {name: source[name] for name in FOUND_BY}
+            choices |= {"carried": self.carried, "source": source}
+        listed = {name: list(value) if isinstance(value, tuple) else value for name, value in choices.items()}
+        return cast("Question", listed)
 
 
 def _known(choices: Mapping[str, Any]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+from winticket import results
 
 FIRST_SHARE = 0.9
 
@@ -34,7 +35,7 @@ class Spending:
     spent: float
     earlier: tuple[Look, ...] = ()
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> results.Looks:
         return {
             "look": self.look,
             "alpha": self.alpha,

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
+from winticket import results
 from winticket.judge.checks import MIN_REPLICATES
 from winticket.judge.statistics import hodges_lehmann, signed_rank
 
@@ -57,7 +58,7 @@ class Pace:
     p_later: float | None
     ties: int | None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> results.StepsTo:
         return {
             "steps": list(self.steps),
             "never": self.never,

@@ -26,7 +26,7 @@ class Check(TypedDict):
     ci: list[Difference] | None
     """Two-sided interval of the mean difference at 1 - alpha: low, high."""
     bound: Difference | None
-    """One-sided lower limit at `test_level`, failed runs counted at their worst."""
+    """One-sided lower limit at `test_level`, failed replicates counted at their worst."""
     sd: Difference | None
     """Standard deviation of the differences."""
     replicates: int
@@ -90,11 +90,11 @@ class PaceCheck(TypedDict):
     ratio: float | None
     """Hodges-Lehmann ratio of steps, ticket to dense."""
     ratio_ci: list[float | None] | None
-    """Its 95 % interval: low, high; the high end is null if no run bounds it."""
+    """Its 95 % interval: low, high; the high end is null if no replicate bounds it."""
     median: dict[str, MeanStep | None]
-    """Median steps of `ticket` and `dense`; null if the median run never gets there."""
+    """Median steps of `ticket` and `dense`; null if the median replicate never gets there."""
     never: dict[str, int]
-    """Runs of `ticket` and `dense` that never get there."""
+    """Replicates of `ticket` and `dense` that never get there."""
     p_sooner: Probability | None
     """One-sided p-value that the ticket is sooner."""
     p_later: Probability | None

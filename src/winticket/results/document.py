@@ -93,8 +93,8 @@ class Document(Judged):
 
     winticket: str
     """Version of winticket that wrote it."""
-    schema: int
-    """Version of this schema."""
+    schema: NotRequired[int]
+    """Version of this schema. Absent in documents from before there was one, which are of schema 1."""
     store: str
     """The store that has the trainings; passwords in URLs are hidden."""
     results: str
@@ -153,8 +153,8 @@ class Comparison(TypedDict):
 
     winticket: str
     """Version of winticket that wrote it."""
-    schema: int
-    """Version of this schema."""
+    schema: NotRequired[int]
+    """Version of this schema. Absent in documents from before there was one, which are of schema 1."""
     data: str
     """Name or path of the data."""
     model: str

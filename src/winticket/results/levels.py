@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, TypedDict
 
 from winticket.results.checks import Checks
-from winticket.results.measures import Fraction, MeanStep, Operations, Seconds, Step
+from winticket.results.measures import Fraction, MeanStep, Operations, Probability, Seconds, Step
 
 AccuracyName = Literal["accuracy", "accuracy_at_early_stop"]
 MeanName = Literal["accuracy", "early_stop_step", "accuracy_at_early_stop"]
@@ -22,22 +22,22 @@ class StepsTo(TypedDict):
     """Steps of one arm to a share of the accuracy that the dense network of the same replicate ends at."""
 
     steps: list[Step | None]
-    """By replicate; null if the run failed or never got there."""
+    """By replicate; null if the replicate failed or never got there."""
     never: int
-    """Runs that had a target and never got there."""
+    """Replicates that had a target and never got there."""
     median: MeanStep | None
-    """Median over replicates; null if the median run never gets there."""
+    """Median over replicates; null if the median replicate never gets there."""
     ci: list[MeanStep | None] | None
-    """Its 95 % interval by order statistics: low, high; the high end is null if no run bounds it."""
+    """Its 95 % interval by order statistics: low, high; the high end is null if no replicate bounds it."""
     outcome: Literal["sooner", "alike", "later"] | None
     """Against the dense network; null for that network itself and if nothing was judged."""
     ratio: float | None
     """Hodges-Lehmann ratio of steps to the dense network's."""
     ratio_ci: list[float | None] | None
-    """Its 95 % interval: low, high; the high end is null if no run bounds it."""
-    p_sooner: float | None
+    """Its 95 % interval: low, high; the high end is null if no replicate bounds it."""
+    p_sooner: Probability | None
     """One-sided p-value that the arm is sooner."""
-    p_later: float | None
+    p_later: Probability | None
     """One-sided p-value that the arm is later."""
     ties: int | None
     """Pairs of equal steps."""

@@ -87,27 +87,29 @@ def _in_its_room(choice: str, path: str) -> bool:
     return True
 
 
-def experiment_of(told: Mapping[str, Any], *, trust: Sequence[str] = (), where: str = "it") -> Experiment:
-    """The experiment that `Experiment.describe` told. ValueError if it is none, with the entry that is wrong.
+def experiment_of(
+    described: Mapping[str, Any], *, trust: Sequence[str] = (), where: str = "it"
+) -> Experiment:
+    """The experiment of a question as `Experiment.describe` gives it. ValueError, with the entry that is wrong.
 
     A document is data from outside: modules that it names are imported only if they are among those in `trust`, and a
     dataset that is neither built in nor a path here is fetched only then. `where` is the file, for the message.
     """
     names = [f.name for f in fields(Experiment) if f.name not in ("recipe", *CARRIED)]
-    lacking = [name for name in (*names, *RECIPE_FIELDS) if name not in told]
+    lacking = [name for name in (*names, *RECIPE_FIELDS) if name not in described]
     if lacking:
         raise Unreadable(f"its experiment says nothing of {', '.join(lacking)}")
     for name in NAMING:
-        if ":" in str(told[name]) and not _in_its_room(name, str(told[name])):
-            require_trust(str(told[name]), trust, where=f"{where}: {name}")
-    fetched = str(told["data"])
+        if ":" in str(described[name]) and not _in_its_room(name, str(described[name])):
+            require_trust(str(described[name]), trust, where=f"{where}: {name}")
+    fetched = str(described["data"])
     if fetched not in names_of_data() and not Path(fetched).expanduser().exists() and fetched not in trust:
         raise ValueError(
             f"{where}: data is {fetched!r}, which is not here and would be fetched from the Hub; if you want that, say "
             f"so: --trust {fetched} (in Python trust=[{fetched!r}])"
         )
-    own = {name: told[name] for name in names}
-    # A rate that densities were given in place of is not told, nor what a method does not take.
-    own = {k: v for k, v in own.items() if k not in ("rate", "criterion", "rewind") or v is not None}
-    own["recipe"] = {name: told[name] for name in RECIPE_FIELDS}
-    return converted(own, Experiment)
+    choices = {name: described[name] for name in names}
+    # Null: a rate in place of which densities were given, and what a method does not take.
+    choices = {k: v for k, v in choices.items() if k not in ("rate", "criterion", "rewind") or v is not None}
+    choices["recipe"] = {name: described[name] for name in RECIPE_FIELDS}
+    return converted(choices, Experiment)

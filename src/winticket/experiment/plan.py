@@ -80,16 +80,16 @@ class Plan:
         steps, start = self.setup.recipe.steps, self.experiment.rewind_step
         each = {"dense": steps, GATE: 2 * steps}
         each |= {arm: steps for arm, made_by in self.question.controls.items() if arm_of(made_by).from_start}
-        own = sum(
+        here = sum(
             self.count(first) * each.get(arm, steps - start) for _, arm, first in cells if arm != SOURCE
         )
-        return own + sum(
+        return here + sum(
             self.count(first) * self._source_steps(level) for level, arm, first in cells if arm == SOURCE
         )
 
     def _source_steps(self, level: int) -> int:
-        found = self.experiment.source or self.experiment
-        return found.recipe.steps - (found.rewind_step if level else 0)
+        source = self.experiment.source or self.experiment
+        return source.recipe.steps - (source.rewind_step if level else 0)
 
     def replicates(self, cells: list[Cell]) -> int:
         """Trainings of one replicate in these cells."""
@@ -98,14 +98,14 @@ class Plan:
     def behind(self, cell: Cell) -> list[Cell]:
         """The trainings that one in this cell needs to have been done, itself not included."""
         known = {task.key: at for at, task in self.tasks.items()}
-        found: dict[Cell, None] = {}
+        needed: dict[Cell, None] = {}
         waiting = [self.tasks[cell]]
         while waiting:
             for need in trainings_needed(waiting.pop()):
-                if known[need.key] not in found:
-                    found[known[need.key]] = None
+                if known[need.key] not in needed:
+                    needed[known[need.key]] = None
                     waiting.append(need)
-        return list(found)
+        return list(needed)
 
     def keys(self) -> list[str]:
         """The keys of all results: the trainings', and those of states on their way."""
@@ -149,12 +149,12 @@ class Plan:
 
 def trainings_needed(planned: Task) -> list[Task]:
     """The nearest trainings that a task needs; states on the way of one stand for it."""
-    found: dict[str, Task] = {}
+    needed: dict[str, Task] = {}
     for need in stored_needs(planned):
         whole = whole_of(need)
         for training in (need,) if whole is None else (whole, *trainings_needed(need)):
-            found[training.key] = training
-    return list(found.values())
+            needed[training.key] = training
+    return list(needed.values())
 
 
 def plan(experiment: Experiment) -> Plan:
@@ -171,13 +171,13 @@ def plan(experiment: Experiment) -> Plan:
 def _sources(tasks: Mapping[Cell, Task]) -> dict[Cell, Task]:
     """What the tasks need and is none of them: the trainings that find the tickets of a transfer."""
     known = {t.key for t in tasks.values()}
-    found: dict[Cell, Task] = {}
+    sources: dict[Cell, Task] = {}
     for needed in walk(tasks.values()):
         if needed.stored and needed.key not in known and whole_of(needed) is None:
             label = {**needed.label, "arm": SOURCE}
             cell = (cast(int, label["level"]), SOURCE, cast(int, label["first"]))
-            found[cell] = replace(needed, label=label)
-    return found
+            sources[cell] = replace(needed, label=label)
+    return sources
 
 
 def parameters(planned: Plan) -> list[dict[str, Any]]:

@@ -85,10 +85,10 @@ def _work(planned: Plan, missing: list[Cell], repeated: Sequence[Task]) -> dict[
     except Exception:  # noqa: BLE001 - a model that noise does not suit may yet train on data; the training will tell
         return {}
     work: dict[str, float] = {}
-    own, source = planned.densities(), planned.source_densities()
+    here, source = planned.densities(), planned.source_densities()
     for at in missing:
         level, arm, _ = at
-        density = (source if arm == "source" else own)[level]
+        density = (source if arm == "source" else here)[level]
         task = planned.tasks[at]
         steps = task.weight / _promised(planned, density)
         work[task.key] = steps * speed.step_seconds(density) + speed.start + TASK_SECONDS

@@ -31,12 +31,12 @@ def require_own_report(folder: Path, described: Question, *, fingerprint: str) -
         return
     try:
         document = read_document(file, Reported)
-        there = document.experiment
-        differ = _differences(there, described)
+        reported = document.experiment
+        differ = _differences(reported, described)
         if document.data.fingerprint != fingerprint:
             changed = "the data have changed since"
-            other = f"data is {there.get('data')} there and {described['data']} here"
-            differ.insert(0, changed if there.get("data") == described["data"] else other)
+            other = f"data is {reported.get('data')} there and {described['data']} here"
+            differ.insert(0, changed if reported.get("data") == described["data"] else other)
     except OtherSchemaError as error:
         raise ValueError(_unread(folder, RESULT, error)) from error
     except (OSError, ValueError, TypeError) as error:

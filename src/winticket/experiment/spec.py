@@ -227,9 +227,9 @@ class Experiment:
         return functions(self.criterion, self.allocate, self.rewind)
 
     def _check_densities(self) -> None:
-        asked = resolve(schedules, self.pruning, what="pruning")
+        schedule = resolve(schedules, self.pruning, what="pruning")
         if self.final_density is not None:
-            asked(self.final_density, self.levels)
+            schedule(self.final_density, self.levels)
         elif self.pruning != "geometric":
             raise ValueError(
                 f"pruning {self.pruning} goes to a final density; say which (final_density=, --final-density)"
@@ -288,8 +288,8 @@ class Experiment:
         data_name = os.fspath(data_name)
         chosen = filled_in(data_name, choices)
         recipe = Recipe(**{k: v for k, v in chosen.items() if k in RECIPE_FIELDS})
-        own = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
-        experiment = cls(data=data_name, recipe=recipe, **own)
+        others = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
+        experiment = cls(data=data_name, recipe=recipe, **others)
         if experiment.allocate == "units" and "exclude" not in choices:
             output = models.output_layer(experiment.setup().module())  # its units are the classes
             return experiment if output is None else replace(experiment, exclude=(output,))

@@ -6,7 +6,7 @@ that calls for it, and who found it to help. The rules are tried in the order of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import ceil
 
 from winticket.report.pruning_advice import (
@@ -189,15 +189,15 @@ def train_dense_longer(document: Document) -> str | None:
     """The dense network gained from a doubled budget, or its validation loss was still falling at the end."""
     steps = question_of(document).get("steps")
     longer = _option("--steps", None if steps is None else 2 * steps)
-    found = document["verdict"].get("trained_enough")
-    if isinstance(found, Mapping) and found.get("enough") is False:
-        gain = found.get("gain")
+    gate = document["verdict"].get("trained_enough")
+    if gate is not None and gate["enough"] is False:
+        gain = gate["gain"]
         what = "gained" if gain is None else f"gained {100 * gain:.2f} pp"
         return (
             f"Train longer{longer}: the dense network {what} when its training was doubled, so matching it "
             "here is matching an unfinished network (Ma et al. 2021)."
         )
-    if isinstance(found, Mapping) and found.get("enough") is True:
+    if gate is not None and gate["enough"] is True:
         return None
     if learn_first(document) is not None:
         return None

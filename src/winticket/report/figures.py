@@ -133,8 +133,8 @@ def learning_curve_figure(document: Document, curves: Curves, *, ink: Ink = LIGH
 def densities_to_show(document: Document, table: Table, *, most: int = 4) -> list[float]:
     """At most `most` densities that have ticket curves, densest first: evenly spread over the levels, the
     smallest verified one always among them."""
-    found = {float(d) for d in table.where(arm="ticket").column("density") if d is not None}
-    have = sorted(found - {1.0}, reverse=True)
+    with_tickets = {float(d) for d in table.where(arm="ticket").column("density") if d is not None}
+    have = sorted(with_tickets - {1.0}, reverse=True)
     if len(have) <= most:
         return have
     picked = {round(at) for at in np.linspace(0, len(have) - 1, most + 1)[1:]}
@@ -273,8 +273,8 @@ def _mark_smallest(axes: Axes, document: Document, *, ink: Ink) -> None:
     won = claimed(document)
     if not won:
         return
-    at, found = min(won), [level["density"] for level in levels(document)]
-    in_right_half = at * at < min(found) * max(found)
+    at, densities = min(won), [level["density"] for level in levels(document)]
+    in_right_half = at * at < min(densities) * max(densities)
     axes.axvline(at, color=ink.quiet, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     axes.annotate(
         f"smallest verified ticket: {density_percent(at)}", (at, 0.025), xycoords=("data", "axes fraction"),
@@ -284,13 +284,13 @@ def _mark_smallest(axes: Axes, document: Document, *, ink: Ink) -> None:
 
 
 def _density_axis(axes: Axes, table: Table) -> None:
-    found = {float(d) for d in table.column("density") if d is not None}
-    ticks = spread(sorted(found, reverse=True), apart=0.15)
+    densities = {float(d) for d in table.column("density") if d is not None}
+    ticks = spread(sorted(densities, reverse=True), apart=0.15)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: density_percent(x)))
     axes.set_xticks(ticks)
     axes.xaxis.set_minor_locator(NullLocator())
-    low, high = min(found), max(found)
+    low, high = min(densities), max(densities)
     room = max((high / low) ** 0.04, 1.05)
     axes.set_xlim(high * room, low / room)
     axes.set_xlabel("density: share of the eligible weights kept (fewer weights to the right)")
@@ -372,8 +372,8 @@ def _has(axes: Axes, dashes: str) -> bool:
 
 
 def _zoom_curves(pair: tuple[Axes, Axes], table: Table, shown: Sequence[float]) -> None:
-    wanted = [row for row in table.rows() if row["arm"] == "dense" or row["density"] in shown]
-    drawn = [row for row in wanted if row["arm"] in {"dense", "ticket", "reinit"}]
+    rows = [row for row in table.rows() if row["arm"] == "dense" or row["density"] in shown]
+    drawn = [row for row in rows if row["arm"] in {"dense", "ticket", "reinit"}]
     if not drawn:
         return
     last = max(float(row["step"] or 0) for row in drawn)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from winticket.report.reading import (
     arms,
@@ -76,8 +76,8 @@ def steps_to_accuracy(document: Document) -> Table:
 
 def judged_fraction(document: Document) -> float | None:
     """The target by which a ticket is called sooner, alike or later; None where the document does not say."""
-    found = (level.get("checks", {}).get("pace") for level in pruned_levels(document))
-    return next((float(check["fraction"]) for check in found if isinstance(check, Mapping)), None)
+    checks = (level.get("checks", {}).get("pace") for level in pruned_levels(document))
+    return next((check["fraction"] for check in checks if check is not None), None)
 
 
 def to_draw(table: Table, *, fraction: float, steps: int | None) -> Table:
@@ -99,7 +99,7 @@ def pace_title(document: Document, *, width: int = 72) -> str:
         outcome: [level["density"] for level in pruned_levels(document) if pace(level) == outcome]
         for outcome in ("sooner", "later")
     }
-    parts = [f"{outcome} {span(found)}" for outcome, found in by_outcome.items() if found]
+    parts = [f"{outcome} {span(densities)}" for outcome, densities in by_outcome.items() if densities]
     if not parts:
         return lines(f"The ticket reaches {goal} about as soon as dense, or the runs cannot tell", width)
     return lines(f"The ticket reaches {goal} {', and '.join(parts)}", width)
@@ -168,16 +168,16 @@ def pace_cell(arm: Arm | None, fraction: float) -> str:
 
 def early_stops_left_out(document: Document) -> str | None:
     """At which densities early stops tell no speed, and why; None where they do everywhere."""
-    found = [
+    densities = [
         level["density"]
         for level in pruned_levels(document)
         if level.get("checks", {}).get("time_left_out") is not None
     ]
-    if not found:
+    if not densities:
         return None
     steps = question_of(document).get("steps")
     end = "the last step" if steps is None else f"the last step, {steps}"
-    where = f"at {density_percent(found[0])}" if len(found) == 1 else f"at {len(found)} densities"
+    where = f"at {density_percent(densities[0])}" if len(densities) == 1 else f"at {len(densities)} densities"
     return (
         f"Early stops are not compared {where}: in most runs of the ticket or the dense network the validation loss "
         f"was lowest at {end}, so their early stop is where training ended."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
@@ -128,15 +128,15 @@ def _verdict(document: Document) -> str:
 
 def _facts(document: Document) -> str:
     dense, won, question = dense_arm(document), claimed(document), question_of(document)
-    found = [level["density"] for level in pruned_levels(document)]
-    ends = dict.fromkeys(map(density_percent, (*found[:1], *found[-1:])))
+    densities = [level["density"] for level in pruned_levels(document)]
+    ends = dict.fromkeys(map(density_percent, (*densities[:1], *densities[-1:])))
     facts: list[tuple[str, str | None]] = [
         ("smallest verified ticket", density_percent(min(won)) + " of the weights" if won else "none"),
         ("dense test accuracy", None if dense is None else _accuracy(dense, "accuracy") + " %"),
         ("replicates", _known(question.get("replicates"))),
         (
             "densities",
-            f"{len(found)}: {' to '.join(ends)} of the weights kept" if found else None,
+            f"{len(densities)}: {' to '.join(ends)} of the weights kept" if densities else None,
         ),
         ("data", _known(question.get("data"))),
         ("model", _known(question.get("model"))),
@@ -225,12 +225,12 @@ def _mark(document: Document, level: Level, check: CheckName) -> str:
 def _levels(document: Document) -> str:
     dense, won = dense_arm(document), claimed(document)
     shown = [arm for arm in arms(document) if arm != "dense"]
-    found = pruned_levels(document)
-    if not found:
+    shown_levels = pruned_levels(document)
+    if not shown_levels:
         return ""
     checks = [name for name in _CHECKS if name == "accuracy" or name.removeprefix("beats_") in shown]
     rows, sure = [], []
-    for level in found:
+    for level in shown_levels:
         entries = level["arms"]
         cells = [escape(density_percent(level["density"]))]
         cells += [escape(_accuracy(entries.get(arm), "accuracy")) for arm in shown]
@@ -331,8 +331,7 @@ def _decided(document: Document) -> str:
     gate = document["verdict"].get("trained_enough")
     body = [f"<p>{escape(text)}</p>" for text in paragraphs]
     if gate is not None:
-        sentence = gate.get("sentence") if isinstance(gate, Mapping) else None
-        body.append(f"<p>{escape(str(sentence or 'Trained enough: ' + plain(gate)))}</p>")
+        body.append(f"<p>{escape(gate['sentence'])}</p>")
     return section("How this was decided", *body)
 
 

@@ -92,8 +92,8 @@ def _how_far(document: Document, first: Level, match: float | None) -> str:
 
 def spare_emptied_layers(document: Document) -> str | None:
     """A ticket lost a whole layer, or every weight of a class: keep more weights, or stop earlier."""
-    found = pruned_levels(document)
-    for at, level in enumerate(found):
+    tried = pruned_levels(document)
+    for at, level in enumerate(tried):
         names = (level.get("emptied") or {}).get("ticket")
         if names:
             if is_transfer(document):
@@ -105,20 +105,20 @@ def spare_emptied_layers(document: Document) -> str | None:
                 else f", or prune the output layer more slowly (--output-rate {rate / 2:g})"
             )
             return (
-                f"{_keep_more(document, found, at)}{slower}: at {density_percent(level['density'])} of the weights "
+                f"{_keep_more(document, tried, at)}{slower}: at {density_percent(level['density'])} of the weights "
                 f"{_emptied_words(document, level, names)}."
             )
     return None
 
 
-def _keep_more(document: Document, found: Sequence[Level], at: int) -> str:
+def _keep_more(document: Document, tried: Sequence[Level], at: int) -> str:
     """How to ask for densities above the first, number `at`, that emptied a layer."""
-    density = float(found[at]["density"])
+    density = float(tried[at]["density"])
     denser = f"{min(2 * density, (1 + density) / 2):.2g}"
     if question_of(document).get("density"):
         return f"Keep more weights (--density {denser} or more)"
     if question_of(document).get("final_density") is not None:
-        before = f"{float(found[at - 1]['density']):.2g}" if at else denser
+        before = f"{float(tried[at - 1]['density']):.2g}" if at else denser
         return f"Keep more weights (--final-density {before})"
     if at == 0 or question_of(document).get("levels") is None:
         return f"Keep more weights (--density {denser} in place of --levels)"
@@ -156,11 +156,11 @@ def _spare_in_transfer(document: Document, level: Level, names: Sequence[str]) -
 
 def look_sparser(document: Document) -> str | None:
     """The ticket matches and is not yet separable from its controls, down to the sparsest level run."""
-    found, count = pruned_levels(document), question_of(document).get("levels")
-    if document["verdict"]["outcome"] == "won" or not found or count is None:
+    tried, count = pruned_levels(document), question_of(document).get("levels")
+    if document["verdict"]["outcome"] == "won" or not tried or count is None:
         return None
-    beaten = [passed(found[-1], "beats_reinit"), passed(found[-1], "beats_random")]
-    if passed(found[-1], "accuracy") is not True or False not in beaten:
+    beaten = [passed(tried[-1], "beats_reinit"), passed(tried[-1], "beats_random")]
+    if passed(tried[-1], "accuracy") is not True or False not in beaten:
         return None
     control = "re-initialisation" if beaten[0] is False else "the random mask"
     further = _further(document, count)
@@ -168,7 +168,7 @@ def look_sparser(document: Document) -> str | None:
         return None
     return (
         f"Look at sparser levels ({further}): down to "
-        f"{density_percent(found[-1]['density'])} the ticket matches the dense network, but {control} does "
+        f"{density_percent(tried[-1]['density'])} the ticket matches the dense network, but {control} does "
         "too well to tell them apart; in the 2019 paper they part at 21 % of the weights (LeNet) and below "
         "(Frankle & Carbin 2019, sec. 2)."
     )
@@ -176,11 +176,11 @@ def look_sparser(document: Document) -> str | None:
 
 def add_levels(document: Document) -> str | None:
     """Won at the sparsest level: the smallest ticket was not reached."""
-    found, won, count = pruned_levels(document), won_at(document), question_of(document).get("levels")
-    if won is None or not found or count is None:
+    tried, won, count = pruned_levels(document), won_at(document), question_of(document).get("levels")
+    if won is None or not tried or count is None:
         return None
     further = _further(document, count)
-    if won > found[-1]["density"] + 1e-9 or further is None:
+    if won > tried[-1]["density"] + 1e-9 or further is None:
         return None
     begin = "carry sparser tickets" if is_transfer(document) else "go on pruning"
     return (

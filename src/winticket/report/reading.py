@@ -58,13 +58,13 @@ def arms(document: Document) -> list[str]:
 
 def dense_arm(document: Document) -> Arm | None:
     """The dense arm of the densest level that has one, or None."""
-    found = (level["arms"]["dense"] for level in levels(document) if "dense" in level["arms"])
-    return next(found, None)
+    dense = (level["arms"]["dense"] for level in levels(document) if "dense" in level["arms"])
+    return next(dense, None)
 
 
 def computed(document: Document) -> str | None:
     """Which layers trained on the sparse kernels, and from which density down; None where no arm says."""
-    told = [
+    sparse = [
         (level["density"], name)
         for level in pruned_levels(document)
         for arm in level["arms"].values()
@@ -73,7 +73,7 @@ def computed(document: Document) -> str | None:
     if not any("sparse" in arm for level in pruned_levels(document) for arm in level["arms"].values()):
         return None
     since: dict[str, float] = {}
-    for density, name in told:
+    for density, name in sparse:
         since[name] = max(density, since.get(name, 0.0))
     if not since:
         return "dense"
@@ -235,10 +235,10 @@ def has_won(document: Document) -> bool:
 
 def _why_saved(document: Document) -> str:
     """What singles out the density of the saved ticket where none is won; `winticket.experiment.outcome.best`."""
-    found = pruned_levels(document)
-    if len(found) == 1:
+    tried = pruned_levels(document)
+    if len(tried) == 1:
         return "the only density tried"
-    if any(level.get("checks", {}).get("matched") for level in found):
+    if any(level.get("checks", {}).get("matched") for level in tried):
         return "the smallest density shown to match the dense network"
     return "the density with the highest mean validation accuracy"
 
@@ -248,12 +248,13 @@ def lines_to_use(document: Document) -> list[str]:
     ticket = document.get("ticket")
     if ticket is None:
         return []
-    own = ", trust=True" if ":" in str(question_of(document).get("model")) else ""
+    trust = ", trust=True" if ":" in str(question_of(document).get("model")) else ""
+    build = f'winticket.models.build(**ticket.about["build"]{trust})'
     return [
         "import winticket",
         "",
         f"ticket = winticket.Ticket.load({json.dumps(str(ticket), ensure_ascii=False)})",
-        f'model = winticket.models.build(**ticket.about["build"]{own})  # or your own: same parameter names and shapes',
+        f"model = {build}  # or your own: same parameter names and shapes",
         "with winticket.masked(model, ticket):  # its weights and its mask",
         "    my_training_loop(model)  # your own loop, your own optimiser",
     ]

@@ -49,11 +49,11 @@ def not_won_at(document: Document) -> list[str]:
     if not has_won(document):
         return []
     won, reasons = claimed(document), dict[str, list[int]]()
-    found = pruned_levels(document)
-    for at, level in enumerate(found):
+    tried = pruned_levels(document)
+    for at, level in enumerate(tried):
         if not is_in(level["density"], won):
             reasons.setdefault(_why_not_won(document, level), []).append(at)
-    densities = [level["density"] for level in found]
+    densities = [level["density"] for level in tried]
     return [f"No win at {_stretches(densities, where)}: {why}." for why, where in reasons.items()]
 
 
@@ -104,10 +104,10 @@ def accuracy_title(document: Document, *, width: int = 72) -> str:
     if unlearned(document):
         return lines("The dense network did not learn, so differences to it show nothing", width)
     dense = dense_arm(document)
-    found = [
+    gaps = [
         (paired_difference(level, "ticket", dense), level["density"]) for level in pruned_levels(document)
     ]
-    known = [(gap, density) for gap, density in found if gap is not None]
+    known = [(gap, density) for gap, density in gaps if gap is not None]
     if not known:
         return "Test accuracy against density"
     gap, density = known[-1]

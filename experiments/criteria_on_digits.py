@@ -43,7 +43,13 @@ def asked(name: str, **choices: Any) -> Arms:
     experiment = Experiment.of("digits", **{"replicates": 10, "gate": False, "density": PATH, **choices})
     sys.stderr.write(f"{name}\n")
     levels = conduct(experiment, store=STORE / "store", out=STORE / name).document["levels"]
-    return [{arm: found["accuracies"] for arm, found in level["arms"].items()} for level in levels]
+    return [
+        {
+            arm: [math.nan if a is None else a for a in measured["accuracies"]]
+            for arm, measured in level["arms"].items()
+        }
+        for level in levels
+    ]
 
 
 def interval(values: list[float]) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -791,7 +791,8 @@ def test_every_option_does_what_it_says(name: str, here: Path, shell: Shell, hea
         answer = shell("plan", "digits", *words)
         assert answer.status == 0, answer.told()
     asked, other = heard
-    assert asked.experiment.describe()[name] == wanted != other.experiment.describe()[name]
+    here_said, there_said = dict(asked.experiment.describe()), dict(other.experiment.describe())
+    assert here_said[name] == wanted != there_said[name]
     keys = [{t.key for t in planned.tasks.values()} for planned in heard]
     assert (keys[0] == keys[1]) == (name in ("margin_pp", "alpha"))  # these train nothing anew
 
@@ -803,7 +804,7 @@ def test_a_switch_can_be_turned_off(name: str, here: Path, shell: Shell, heard: 
     rest = (*SGD, "--momentum", "0.8") if name == "nesterov" else ()
     for typed in ((on,), (off,), (on, off), (off, on)):
         assert shell("plan", "digits", *rest, *typed).status == 0
-    assert [asked.experiment.describe()[name] for asked in heard] == [True, False, False, True]
+    assert [dict(asked.experiment.describe())[name] for asked in heard] == [True, False, False, True]
     for word in ("False", "no", 0, 1, None):
         with pytest.raises(TypeError, match=f"{name} is {word!r}; it is True or False"):
             heard[0].experiment.but(**{name: word})
@@ -833,7 +834,7 @@ def test_help_states_the_defaults_that_hold(data: str) -> None:
 
     Not of those whose default depends on the model or on another option.
     """
-    described = Experiment.of(data).describe()
+    described: Mapping[str, Any] = Experiment.of(data).describe()
     compared = set()
     for option in OPTIONS:
         if option.name in ("model", "init", "criterion", "allocate", "lr"):

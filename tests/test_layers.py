@@ -45,12 +45,14 @@ ROOMS: dict[str, set[str]] = {
     "text": set(),
     "limits": set(),
     "catalogue": set(),
+    "results": {"version"},
+    "table": set(),
     "units": set(),
     "ticket": {"version", "units"},
     "data": {"catalogue", "places"},
     "sparse": {"places"},
     "models": {"units", "catalogue"},
-    "judge": set(),
+    "judge": {"results"},
     "run": set(),
     "train": {"ticket", "sparse", "units"},
     "criteria": {"ticket", "units"},
@@ -66,11 +68,13 @@ ROOMS: dict[str, set[str]] = {
     "controls": {"ticket", "align"},
     "stages": STAGES | {"run"},
     "procedures": STAGES | {"run", "stages"},
-    "report": {"version", "controls"},
+    "report": {"version", "controls", "procedures", "results", "table"},
     "experiment": STAGES
-    | {"catalogue", "places", "sparse", "run", "stages", "procedures", "judge", "report", "version"},
+    | {"catalogue", "places", "sparse", "run", "stages", "procedures", "judge", "report", "version"}
+    | {"results", "table"},
     "cli": STAGES
-    | {"catalogue", "places", "run", "stages", "procedures", "judge", "report", "experiment", "version"},
+    | {"catalogue", "places", "run", "stages", "procedures", "judge", "report", "experiment", "version"}
+    | {"results", "table"},
     "__init__": {"experiment", "levels", "loops", "ticket", "train", "version"} | PUBLIC,
     "__main__": {"cli"},
 }

@@ -31,7 +31,8 @@ def sparsest(tmp_path_factory: pytest.TempPathFactory) -> Ask:
         given = {"replicates": 10, "gate": False, "density": (0.5, 0.2, 0.1, 0.05), **choices}
         asked = Experiment.of("digits", **given)
         result = conduct(asked, store=folder / "store", out=tmp_path_factory.mktemp("out"))
-        return {arm: found["accuracies"] for arm, found in result.document["levels"][-1]["arms"].items()}
+        arms: Any = result.document["levels"][-1]["arms"]
+        return {arm: found["accuracies"] for arm, found in arms.items()}
 
     return ask
 
@@ -146,7 +147,7 @@ def test_tickets_learn_sooner_than_the_dense_network_and_reinitialised_ones_late
     At every density from .52 to .11, each by an exact signed-rank test at 5 %; re-initialised ones from .42 down.
     """
     asked = Experiment.of("digits", replicates=10, levels=10, controls=("reinit",), gate=False)
-    document = conduct(asked, store=tmp_path / "store", out=tmp_path / "out").document
+    document: Any = conduct(asked, store=tmp_path / "store", out=tmp_path / "out").document
     seen = 0
     for level in document["levels"]:
         if not 0.1 < level["density"] < 0.55:

@@ -52,4 +52,5 @@ def search(tmp_path: Path) -> Search:
 def numbers(result: Result) -> dict[str, Any]:
     """What was measured, without what depends on where and when."""
     names = ("verdict", "levels", "dense_doubled", "failures", "keys")
-    return {name: result.document[name] for name in names}
+    document: Any = result.document
+    return {name: document[name] for name in names}

@@ -86,7 +86,7 @@ def test_replicates_that_diverge_are_failures_everywhere(search: Search) -> None
     text = json.dumps(document, allow_nan=False)
     assert "NaN" not in text
     assert result.outcomes.failed == {}  # a training that diverges is a result, and not an error
-    dense = document["levels"][0]["arms"]["dense"]
+    dense: Any = document["levels"][0]["arms"]["dense"]
     assert (dense["failed"], dense["accuracies"], dense["accuracy"]) == (6, [None] * 6, None)
     assert dense["accuracy_ci"] is dense["early_stop_step"] is dense["early_stop_ci"] is None
     for level in document["levels"][1:]:
@@ -143,7 +143,7 @@ def test_pruned_weights_are_zero_in_every_file(
                 pruned += int((~keep).sum())
                 assert all(bool((s.weights[name][~keep] == 0).all()) for s in path.saved.values())
     assert pruned > 0
-    ticket = Ticket.load(result.document["ticket"])
+    ticket = Ticket.load(str(result.document["ticket"]))
     torch.save(winticket.interop.to_state_dict(ticket), tmp_path / "ticket.pt")
     state = torch.load(tmp_path / "ticket.pt", weights_only=True)
     assert all(bool((state[name][~keep] == 0).all()) for name, keep in ticket.mask.keep.items())
@@ -204,8 +204,8 @@ def test_accuracies_that_agree_by_chance_have_an_interval(search: Search, tmp_pa
     """Twice the same accuracy on 200 answers: the sd is taken for the step, and t(1) is 12.706."""
     search(levels=1, gate=False)
     planned = plan(Experiment.of("digits", **{**SMALL, "levels": 1, "gate": False}))
-    one = collect(planned, Store(tmp_path / "runs")).by_place[0, "dense"][0]
-    found = measured((one, one), answers=200)
+    one = collect(planned, Store(tmp_path / "runs")).by_cell[0, "dense"][0]
+    found: Any = measured((one, one), answers=200)
     half = 12.7062 * (1 / 200) / 2**0.5
     for name in ("accuracy", "accuracy_at_early_stop"):
         assert found[f"{name}_ci"] == pytest.approx([found[name] - half, found[name] + half], rel=1e-4)
@@ -224,7 +224,8 @@ def test_some_replicates_diverge(search: Search, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(Setup, "initial", initial)
     result = search(replicates=3, stack=3)
-    for level in result.document["levels"]:
+    levels: Any = result.document["levels"]
+    for level in levels:
         for arm in level["arms"].values():
             assert arm["failed"] == 1
             assert [value is None for value in arm["accuracies"]] == [False, True, False]
@@ -367,7 +368,7 @@ def test_conv_2_goes_one_by_one_and_says_why(search: Search, tmp_path: Path) -> 
     assert result.document["failures"] == []
     for arm in result.document["levels"][1]["arms"].values():
         assert arm["stacked"] is False
-        assert "stacked convolutions become grouped ones" in arm["stacking_reason"]
+        assert "stacked convolutions become grouped ones" in (arm["stacking_reason"] or "")
     # 64·3·9 and 64·64·9 in the convolutions, 64·16·256 + 256² in the linear layers, 256·2 at the end.
     kept = (
         round(1728 * 0.9) + round(36864 * 0.9) + round(262144 * 0.8) + round(65536 * 0.8) + round(512 * 0.9)
@@ -379,7 +380,7 @@ def test_conv_2_goes_one_by_one_and_says_why(search: Search, tmp_path: Path) -> 
 
 def test_the_ticket_that_is_saved_can_be_trained_again(search: Search) -> None:
     result = search(replicates=3, stack=3)
-    ticket = Ticket.load(result.document["ticket"])
+    ticket = Ticket.load(str(result.document["ticket"]))
     about: Any = ticket.about
     assert result.ticket is not None
     assert ticket.about == result.ticket.about
@@ -415,7 +416,7 @@ def test_the_ticket_that_is_saved_can_be_trained_again(search: Search) -> None:
 
 def test_the_saved_ticket_goes_into_a_loop_of_ones_own(search: Search) -> None:
     result = search()
-    ticket = winticket.Ticket.load(result.document["ticket"])
+    ticket = winticket.Ticket.load(str(result.document["ticket"]))
     model = models.build(str(ticket.about["model"]), input_shape=(1, 8, 8), classes=10, generator_seed=1)
     model.load_state_dict({**ticket.start.weights, **ticket.start.buffers})
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
@@ -464,7 +465,7 @@ def runs() -> Callable[[dict[int, list[tuple[float, float] | None]]], Runs]:
 Tickets = Callable[[dict[int, list[tuple[float, float] | None]]], Runs]
 
 
-def found(runs: Runs, *, density: float | None, passed: tuple[bool, ...]) -> dict[str, Any]:
+def found(runs: Runs, *, density: float | None, passed: tuple[bool, ...]) -> Any:
     checks: list[dict[str, Any]] = [{}, *({"accuracy": {"passed": True}, "matched": p} for p in passed)]
     return {"verdict": {"density": density}, "levels": [{"checks": c} for c in checks]}
 
@@ -490,7 +491,7 @@ def test_stored_trainings_come_back_in_the_order_of_replicates(search: Search, t
     result = search(replicates=5, stack=2)
     planned = plan(Experiment.of("digits", **{**SMALL, "replicates": 5, "stack": 2}))
     runs = collect(planned, Store(tmp_path / "runs"))
-    trained = [r.curve.last()["test_accuracy"] for r in runs.by_place[1, "ticket"] if isinstance(r, Trained)]
+    trained = [r.curve.last()["test_accuracy"] for r in runs.by_cell[1, "ticket"] if isinstance(r, Trained)]
     assert trained == result.document["levels"][1]["arms"]["ticket"]["accuracies"]
     assert len(trained) == 5
     assert result.ticket is not None

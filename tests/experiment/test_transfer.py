@@ -128,7 +128,7 @@ def test_only_what_is_new_runs_and_what_is_missing_of_the_source_runs_first(run:
     run(source)
     planned = plan(transferred(source, pairs))
     # Dense and level 1's ticket find the tickets; dense, and three arms at two levels, are new.
-    assert [place for place in planned.tasks if place[1] == SOURCE] == [(0, SOURCE, 0), (1, SOURCE, 0)]
+    assert [cell for cell in planned.tasks if cell[1] == SOURCE] == [(0, SOURCE, 0), (1, SOURCE, 0)]
     result = run(transferred(source, pairs))
     assert (len(result.outcomes.reused), len(result.outcomes.computed)) == (2, 7)
     alone = run(transferred(source, pairs), store="fresh")

@@ -353,6 +353,7 @@ def test_time(
     assert checks.time.ratio == (None if ratio is None else pytest.approx(ratio))
     document = checks.as_json()
     assert document["time"] == outcome
+    assert document["time_detail"] is not None
     assert (
         document["time_detail"]["resolution"]
         == "steps are known to within one evaluation interval of 20 steps"

@@ -356,7 +356,7 @@ def test_costs_count_the_search(tmp_path: Path) -> None:
     """Steps of all trainings that a mask needed: imp's grow with the level, at-init's and RigL's do not."""
     densities = (0.5, 0.25)
 
-    def steps(method: str, arm: str = "ticket", **choices: Any) -> list[float]:
+    def steps(method: str, arm: str = "ticket", **choices: Any) -> list[Any]:
         folder = tmp_path / method
         result, _ = searched(folder, method, "lenet-20-10", density=densities, **choices)
         return [row["steps"] for row in result.document["costs"] if row["arm"] == arm]
@@ -438,8 +438,9 @@ def test_the_screen_says_what_the_search_itself_left(tmp_path: Path) -> None:
     result, _ = searched(tmp_path, "set", "lenet-20-10")
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(report.final_screen(result.document))
-    search = result.document["levels"][1]["arms"]["search"]
-    assert f"As its search left it: {100 * search['accuracy']:.2f}" in console.export_text()
+    accuracy = result.document["levels"][1]["arms"]["search"]["accuracy"]
+    assert accuracy is not None
+    assert f"As its search left it: {100 * accuracy:.2f}" in console.export_text()
 
 
 def test_tickets_that_are_not_rewound_are_said_to_have_had_more_steps(tmp_path: Path) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from html import unescape
 from pathlib import Path
-from typing import Any
 
 from winticket.report import page
 from winticket.report.glossary import ALIASES, WORDS, anchor, glossary_page, linked
+from winticket.results import Document
 
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r'<a href="#([^"]+)">([^<]+)</a>')
@@ -49,7 +48,7 @@ def test_only_the_first_heading_of_a_word_links() -> None:
     assert linked("<th>an unknown word</th>") == "<th>an unknown word</th>"
 
 
-def test_the_page_ends_with_the_words_and_every_link_leads_to_one(digits: Mapping[str, Any]) -> None:
+def test_the_page_ends_with_the_words_and_every_link_leads_to_one(digits: Document) -> None:
     html = page(digits, []).replace("\u00a0", " ")
     (words,) = re.findall(
         r"<section><details><summary>Words used on this page</summary>.*?</section>", html, flags=re.DOTALL

@@ -17,7 +17,7 @@ from winticket.text import console
 
 if TYPE_CHECKING:
     from winticket.experiment import Execution
-    from winticket.experiment.compare import Entry
+    from winticket.experiment.entries import Entry
     from winticket.run import Event, Task
 
 SET_HERE = (
@@ -115,7 +115,7 @@ def _laid_out(
     """The comparison, how it is computed, and its folder; all are checked, and the folder is made."""
     check(data, choices)
     check_methods(methods)
-    from winticket.experiment.compare import USUAL_METHODS, identity, lay_out, output_folder
+    from winticket.experiment.entries import USUAL_METHODS, identity, lay_out, output_folder
     from winticket.experiment.reports import require_own_comparison
 
     execution = computing.execution()

@@ -144,7 +144,7 @@ def _keys(file: Path) -> list[str]:
     from winticket.experiment.documents import Kept, read_document
 
     try:
-        kept: Kept = read_document(file, Kept)
+        kept = read_document(file, Kept)
         if not kept.keys:
             raise ValueError("it names no training")
     except (OSError, ValueError) as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from winticket.experiment.compare import USUAL_METHODS, compare
+from winticket.experiment.compare import compare
+from winticket.experiment.entries import USUAL_METHODS
 from winticket.experiment.execution import Execution
 from winticket.experiment.machine import environment, processes
 from winticket.experiment.names import offered

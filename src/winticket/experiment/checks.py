@@ -58,11 +58,11 @@ def check(question: Resolved) -> None:
 
 
 def _check_sizes(experiment: Experiment, setup: Setup) -> None:
-    there = setup.train_examples()
-    if experiment.recipe.batch > there:
+    examples = setup.train_examples()
+    if experiment.recipe.batch > examples:
         raise ValueError(
-            f"batch {experiment.recipe.batch} is larger than the {there} training examples of {experiment.data}; "
-            f"ask for at most {there}"
+            f"batch {experiment.recipe.batch} is larger than the {examples} training examples of {experiment.data}; "
+            f"ask for at most {examples}"
         )
 
 

@@ -17,7 +17,7 @@ from winticket.ticket import Mask, Ticket
 from winticket.train import Engine, evaluate, may_stack, pace_examples, relative_cost
 
 if TYPE_CHECKING:
-    from winticket.experiment.plan import Place, Plan
+    from winticket.experiment.plan import Cell, Plan
 
 PROBE_STEPS = 24
 PROBE_SECONDS = 1.0
@@ -56,7 +56,7 @@ def cost(planned: Plan, execution: Execution, *, measure: bool = True) -> Cost:
     execution.check(planned.setup.recipe)
     store, workers = execution.store, execution.workers
     lost = [] if execution.retry_failed else planned.failed(store)
-    missing = [place for place in planned.missing(store) if place not in lost]
+    missing = [cell for cell in planned.missing(store) if cell not in lost]
     states = planned.missing_states(store, missing)
     repeated = planned.repeated(states, missing)
     work = _work(planned, missing, repeated, engine=execution.engine) if measure else {}
@@ -83,7 +83,7 @@ def _makespan(order: Mapping[str, Sequence[str]], work: Mapping[str, float], wor
 
 
 def _work(
-    planned: Plan, missing: list[Place], repeated: Sequence[Task], *, engine: Engine
+    planned: Plan, missing: list[Cell], repeated: Sequence[Task], *, engine: Engine
 ) -> dict[str, float]:
     """Seconds that each missing training will take by itself, by key; none where noise does not suit the model."""
     try:
@@ -91,10 +91,10 @@ def _work(
     except Exception:  # noqa: BLE001 - a model that noise does not suit may yet train on data; the training will tell
         return {}
     work: dict[str, float] = {}
-    own, source = planned.densities(), planned.source_densities()
+    here, source = planned.densities(), planned.source_densities()
     for at in missing:
         level, arm, _ = at
-        density = (source if arm == "source" else own)[level]
+        density = (source if arm == "source" else here)[level]
         task = planned.tasks[at]
         steps = task.weight / _promised(planned, density)
         work[task.key] = steps * speed.step_seconds(density) + speed.start + TASK_SECONDS
@@ -210,7 +210,7 @@ def _states_bytes(planned: Plan, states: Sequence[Task]) -> int:
     return each * count
 
 
-def _bytes(planned: Plan, missing: list[Place]) -> int:
+def _bytes(planned: Plan, missing: list[Cell]) -> int:
     """Disk that the missing results take: a start, an end, a mask and a curve per replicate.
 
     Weights of which most are zero are stored as positions and values.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from inspect import signature
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from winticket import allocate, data, models, pairing, rewind, schedules
 from winticket.catalogue import choose, nearest, typed_again
@@ -29,6 +29,7 @@ from winticket.experiment.names import (
 )
 from winticket.limits import EXPERIMENT as LIMITS
 from winticket.limits import check as check_limits
+from winticket.results import Question
 from winticket.stages import Setup, model_source, require_unedited, takes_step
 from winticket.train import Recipe, check_changes
 
@@ -225,9 +226,9 @@ class Experiment:
         return functions(self.criterion, self.allocate, self.rewind)
 
     def _check_densities(self) -> None:
-        asked = resolve(schedules, self.pruning, what="pruning")
+        schedule = resolve(schedules, self.pruning, what="pruning")
         if self.final_density is not None:
-            asked(self.final_density, self.levels)
+            schedule(self.final_density, self.levels)
         elif self.pruning != "geometric":
             raise ValueError(
                 f"pruning {self.pruning} goes to a final density; say which (final_density=, --final-density)"
@@ -286,8 +287,8 @@ class Experiment:
         data_name = os.fspath(data_name)
         chosen = filled_in(data_name, choices)
         recipe = Recipe(**{k: v for k, v in chosen.items() if k in RECIPE_FIELDS})
-        own = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
-        experiment = cls(data=data_name, recipe=recipe, **own)
+        others = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
+        experiment = cls(data=data_name, recipe=recipe, **others)
         if experiment.allocate == "units" and "exclude" not in choices:
             output = models.output_layer(experiment.setup().module())  # its units are the classes
             return experiment if output is None else replace(experiment, exclude=(output,))
@@ -341,24 +342,22 @@ class Experiment:
             return self.split == "own"
         return not source.stored_test and source.stored_train * prod(source.input_shape) <= SMALL
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Question:
         """Every choice under its own name, flat, for people and for the result document."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("recipe", *CARRIED)}
-        own["init"] = self.init or models.default_init(self.model)
+        choices = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("recipe", *CARRIED)}
+        choices["init"] = self.init or models.default_init(self.model)
         if self._listed():
-            own["rate"] = None
+            choices["rate"] = None
         takes = signature(METHODS[self.method]).parameters
-        for name in ("criterion", "rewind"):
-            if name not in takes:
-                own[name] = None
-        recipe = {name: getattr(self.recipe, name) for name in RECIPE_FIELDS}
-        flat = {**own, **recipe, "arms": ["dense", "ticket", *self.controls]}
-        told = {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
-        if self.source is None:
-            return told
-        found = self.source.describe()
-        told |= {name: found[name] for name in FOUND_BY}
-        return {**told, "carried": list(self.carried), "source": found}
+        choices |= dict.fromkeys(name for name in ("criterion", "rewind") if name not in takes)
+        choices |= {name: getattr(self.recipe, name) for name in RECIPE_FIELDS}
+        choices["arms"] = ["dense", "ticket", *self.controls]
+        if self.source is not None:
+            source: dict[str, Any] = {**self.source.describe()}
+            choices |= {name: source[name] for name in FOUND_BY}
+            choices |= {"carried": self.carried, "source": source}
+        listed = {name: list(value) if isinstance(value, tuple) else value for name, value in choices.items()}
+        return cast("Question", listed)
 
 
 def _known(choices: Mapping[str, Any]) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from winticket import results
 from winticket.judge.statistics import (
     EXACT_FLIPS,
     Array,
@@ -105,7 +106,7 @@ class Check:
         """True if the smallest p-value of the sign-flip test, 2⁻ⁿ, reaches the level."""
         return 0.5**self.replicates <= self.test_level
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> results.Check:
         return {
             "reference": self.reference,
             "null_pp": 100 * self.null,
@@ -165,7 +166,7 @@ class TimeCheck:
             return "the number of steps between two evaluations is not known"
         return f"steps are known to within one evaluation interval of {self.grid} steps"
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> results.TimeDetail:
         return {
             "ratio": self.ratio,
             "ratio_ci": None if self.ratio_ci is None else list(self.ratio_ci),
@@ -202,7 +203,7 @@ class TrainedEnough:
     p: float
     sentence: str
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> results.TrainedEnough:
         return {
             "enough": self.enough,
             "gain": self.gain,

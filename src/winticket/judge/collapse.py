@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from winticket import results
 
 if TYPE_CHECKING:
     from winticket.judge.checks import Level
@@ -26,7 +28,7 @@ class Collapse:
     accuracy: float
     others: float
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> results.Collapsed:
         return {
             "density": self.density,
             "arm": self.arm,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from winticket import results
 from winticket.judge.checks import Level, TrainedEnough, finished
 from winticket.judge.gate import points
 from winticket.judge.statistics import t_test
@@ -42,7 +42,7 @@ class Learned:
     behind: float | None
     sentence: str
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> results.Learned:
         return {
             "learned": self.learned,
             "accuracy": self.accuracy,

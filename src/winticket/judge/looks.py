@@ -6,7 +6,8 @@ A look is one verdict on the same networks; adding replicates and judging again 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+from winticket import results
 
 FIRST_SHARE = 0.9
 
@@ -47,7 +48,7 @@ class Spending:
     spent: float
     earlier: tuple[Look, ...] = ()
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> results.Looks:
         return {
             "look": self.look,
             "alpha": self.alpha,

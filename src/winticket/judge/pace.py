@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from scipy import stats
 
+from winticket import results
 from winticket.judge.checks import MIN_REPLICATES
 from winticket.judge.statistics import Array, hodges_lehmann, signed_rank
 
@@ -64,7 +65,7 @@ class Pace:
     p_later: float | None
     ties: int | None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> results.StepsTo:
         return {
             "steps": list(self.steps),
             "never": self.never,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from winticket import results
 from winticket.judge.checks import Check, TimeCheck, TrainedEnough
 from winticket.judge.collapse import Collapse, unseen_rate
 from winticket.judge.learned import Learned
@@ -59,18 +60,15 @@ class LevelChecks:
         """The level of density 1, about which nothing is claimed."""
         return cls(1.0, None, None, None, None, None, False, False, False, False, False, "dense")
 
-    def as_json(self) -> dict[str, Any]:
-        """The `checks` entry of a level in the result document."""
-        checks: dict[str, Any] = {
-            name: None if check is None else check.as_json()
-            for name, check in (
-                ("accuracy", self.accuracy),
-                ("beats_reinit", self.beats_reinit),
-                ("beats_random", self.beats_random),
-                ("accuracy_at_early_stop", self.accuracy_at_early_stop),
-            )
-        }
-        return checks | {
+    def as_json(self) -> results.Checks:
+        """The `checks` entry of a level in the result document, without what is said of its curves."""
+        return {
+            "accuracy": None if self.accuracy is None else self.accuracy.as_json(),
+            "beats_reinit": None if self.beats_reinit is None else self.beats_reinit.as_json(),
+            "beats_random": None if self.beats_random is None else self.beats_random.as_json(),
+            "accuracy_at_early_stop": None
+            if self.accuracy_at_early_stop is None
+            else self.accuracy_at_early_stop.as_json(),
             "time": None if self.time is None else self.time.outcome,
             "time_detail": None if self.time is None else self.time.as_json(),
             "refuted": self.refuted,
@@ -114,7 +112,7 @@ class Margins:
     smallest_pp: float | None
     by_level: tuple[tuple[float, float | None], ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> results.Margins:
         return {
             "curve": [
                 {"margin_pp": p.margin_pp, "outcome": p.outcome, "density": p.density} for p in self.curve
@@ -167,7 +165,7 @@ class Verdict:
         """The sentences as one text."""
         return " ".join(self.sentences)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> results.Verdict:
         """The `verdict` entry of the result document; each level's checks are its own `as_json()`."""
         return {
             "outcome": self.outcome,

@@ -20,8 +20,8 @@ from winticket.run import (
     StoreError,
     Task,
     TaskFailed,
+    derive,
     run,
-    step,
     task,
 )
 from winticket.run.crew import Pool
@@ -36,7 +36,7 @@ def plan() -> tuple[Task, list[Task]]:
     roots = [task(jobs.plant, seed=i, size=40) for i in range(2)]
     ends = []
     for rate in (0.1, 0.2, 0.3):
-        mixed = step(jobs.add, step(jobs.scale, roots[0], by=0.5), roots[1])
+        mixed = derive(jobs.add, derive(jobs.scale, roots[0], by=0.5), roots[1])
         ends.append(task(jobs.grow, task(jobs.grow, mixed, rate=rate)))
     return task(jobs.total, *ends), ends
 
@@ -62,7 +62,7 @@ def test_values_are_those_of_plain_calls(workers: int, tmp_path: Path) -> None:
     assert outcomes.value(top) == jobs.total(*by_hand)
     assert len(outcomes.computed) == 9
     assert Counter(e.kind for e in events) == {"started": 9, "finished": 9}
-    assert outcomes.value(step(jobs.add, ends[0], 1.0)).equal(by_hand[0] + 1.0)
+    assert outcomes.value(derive(jobs.add, ends[0], 1.0)).equal(by_hand[0] + 1.0)
 
     before = files(tmp_path)
     again = run([top], tmp_path, workers=workers, on_event=events.append)
@@ -101,9 +101,9 @@ def test_only_what_is_new_is_computed(workers: int, tmp_path: Path) -> None:
 @EXECUTORS
 def test_failures_are_kept_skipped_and_counted(workers: int, tmp_path: Path) -> None:
     bad = task(jobs.fail, why="it is Monday")
-    child = task(jobs.grow, step(jobs.scale, bad, by=2.0))
+    child = task(jobs.grow, derive(jobs.scale, bad, by=2.0))
     grandchild = task(jobs.total, child, task(jobs.plant, seed=0))
-    others = [task(jobs.leave), task(jobs.unstorable), task(jobs.add, (1,), step(jobs.add, (1,), (1, 2)))]
+    others = [task(jobs.leave), task(jobs.unstorable), task(jobs.add, (1,), derive(jobs.add, (1,), (1, 2)))]
     events: list[Event] = []
     outcomes = run([grandchild, *others], tmp_path, workers=workers, on_event=events.append)
     assert outcomes.failed.keys() == {t.key for t in (bad, *others)}
@@ -118,7 +118,7 @@ def test_failures_are_kept_skipped_and_counted(workers: int, tmp_path: Path) -> 
         outcomes.value(grandchild)
     with pytest.raises(TaskFailed, match=r"failed:\nTraceback"):
         outcomes.value(bad)
-    assert not outcomes.ok(step(jobs.scale, child, by=1.0))
+    assert not outcomes.ok(derive(jobs.scale, child, by=1.0))
 
     again = run([grandchild], tmp_path, workers=workers, on_event=events.append)
     assert again.computed == ()
@@ -145,8 +145,8 @@ def test_retry_failed(workers: int, tmp_path: Path) -> None:
 def test_steps_over_stacks(workers: int, tmp_path: Path) -> None:
     whole = task(jobs.stack, count=3)
     holed = task(jobs.stack_with_loss, count=3)
-    tens = step(jobs.add, whole, 10)  # the second input is repeated
-    summed = task(jobs.pair, step(jobs.add, tens, holed), step(jobs.add, holed, (100, 200, 300)))
+    tens = derive(jobs.add, whole, 10)  # the second input is repeated
+    summed = task(jobs.pair, derive(jobs.add, tens, holed), derive(jobs.add, holed, (100, 200, 300)))
     value = run([summed], tmp_path, workers=workers).value(summed)
     lost = jobs.Lost("replicate 1")
     assert value == ((10, lost, 14), (100, lost, 302))

@@ -15,7 +15,7 @@ from winticket.experiment.names import METHODS
 from winticket.experiment.resolved import Resolved, resolve
 from winticket.experiment.spec import Experiment
 from winticket.procedures import transfer
-from winticket.run import Store, Task, step, stored_needs, walk, whole_of
+from winticket.run import Store, Task, derive, stored_needs, walk, whole_of
 from winticket.stages import (
     Found,
     Setup,
@@ -238,7 +238,7 @@ def _search(question: Resolved, replicates: range) -> tuple[Task, Iterator[Found
     if experiment.rewind_step:
         where["rewind_step"] = experiment.rewind_step
     search = procedure(setup, list(question.densities), replicates, **where)
-    return step(dense_ticket, setup, tuple(replicates)), search
+    return derive(dense_ticket, setup, tuple(replicates)), search
 
 
 def _carried(question: Resolved, source: Resolved, replicates: range) -> tuple[Task, Iterator[Found]]:
@@ -249,14 +249,14 @@ def _carried(question: Resolved, source: Resolved, replicates: range) -> tuple[T
     begin = tickets[0] if source.experiment.rewind_step else dense
     chosen = [tickets[level - 1] for level in levels]
     if question.another_width():
-        return step(widened, setup, source.setup, dense, whole=True), transfer(setup, chosen, source.setup)
-    return step(carried, setup, begin, whole=True), transfer(setup, chosen)
+        return derive(widened, setup, source.setup, dense, whole=True), transfer(setup, chosen, source.setup)
+    return derive(carried, setup, begin, whole=True), transfer(setup, chosen)
 
 
 def _rival(setup: Setup, ticket: Task, dense: Task, count: int, made_by: Callable[..., Any]) -> Task:
-    """The step that makes a control of each ticket in a stack of `count`; `dense` is the stack's dense training."""
+    """Derives a control of each ticket in a stack of `count`; `dense` is the stack's dense training."""
     if needs_neighbour(made_by):
         return neighbours(setup, ticket, dense, count, control=made_by)
     if needs_end(made_by):
-        return step(trained_control_ticket, setup, ticket, dense, control=made_by)
-    return step(control_ticket, setup, ticket, control=made_by)
+        return derive(trained_control_ticket, setup, ticket, dense, control=made_by)
+    return derive(control_ticket, setup, ticket, control=made_by)

@@ -9,7 +9,7 @@ from winticket.criteria import Criterion, snip
 from winticket.pairing import usual
 from winticket.procedures.facts import method
 from winticket.rewind import Rewind, to_init
-from winticket.run import step
+from winticket.run import derive
 from winticket.stages import Density, Found, Setup, dense_ticket, prune_untrained
 
 
@@ -24,7 +24,7 @@ def at_init(
     rewind: Rewind = to_init,
 ) -> Iterator[Found]:
     """One stack of tickets per density, each pruned from the untrained network. Lee et al. 2019; Tanaka et al. 2020."""
-    dense = step(dense_ticket, setup, tuple(replicates))
+    dense = derive(dense_ticket, setup, tuple(replicates))
     for density in densities:
         options = {
             "density": density,
@@ -32,4 +32,4 @@ def at_init(
             "allocate": allocate or usual(criterion),
             "rewind": rewind,
         }
-        yield Found(step(prune_untrained, setup, dense, **options))
+        yield Found(derive(prune_untrained, setup, dense, **options))

@@ -12,7 +12,7 @@ from winticket.allocate import Allocate, erk
 from winticket.criteria import Criterion, magnitude
 from winticket.pairing import usual
 from winticket.procedures.facts import method
-from winticket.run import step
+from winticket.run import derive
 from winticket.stages import (
     Density,
     Found,
@@ -95,7 +95,7 @@ def gradual(
 
     Zhu & Gupta 2017, eq. 1; T is three quarters of the training. No lottery: the weights are never rewound.
     """
-    dense = step(dense_ticket, setup, tuple(replicates))
+    dense = derive(dense_ticket, setup, tuple(replicates))
     for level, density in enumerate(densities, 1):
         mean = (1 + 3 * _typical(density)) / 4  # of the cubic over the training's first part
         path = trained(
@@ -112,7 +112,7 @@ def gradual(
             allocate=allocate or usual(criterion),
             every=_every(setup, every),
         )
-        yield Found(step(last_mask, path), search=path)
+        yield Found(derive(last_mask, path), search=path)
 
 
 def _regrown(
@@ -125,11 +125,11 @@ def _regrown(
     allocate: Allocate,
     every: int | None,
 ) -> Iterator[Found]:
-    dense = step(dense_ticket, setup, tuple(replicates))
+    dense = derive(dense_ticket, setup, tuple(replicates))
     for level, density in enumerate(densities, 1):
         path = trained(
             setup,
-            step(sparse_start, dense, density=density, allocate=allocate),
+            derive(sparse_start, dense, density=density, allocate=allocate),
             arm="search",
             level=level,
             first=replicates[0],
@@ -140,7 +140,7 @@ def _regrown(
             criterion=criterion,
             every=_every(setup, every),
         )
-        yield Found(step(last_mask, path), search=path)
+        yield Found(derive(last_mask, path), search=path)
 
 
 def _typical(density: Density) -> float:

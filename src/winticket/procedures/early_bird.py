@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from winticket.allocate import Allocate, units
 from winticket.criteria import Criterion, l1_units
 from winticket.procedures.facts import method
-from winticket.run import step
+from winticket.run import derive
 from winticket.stages import Density, Found, Setup, at_steps, dense_ticket, emerged, looks, trained
 
 
@@ -27,8 +27,8 @@ def early_bird(
     through a whole training. They score channels by BatchNorm's scale (criterion batchnorm_scale) and let layers
     compete; units of every layer here.
     """
-    dense = step(dense_ticket, setup, tuple(replicates))
+    dense = derive(dense_ticket, setup, tuple(replicates))
     path = trained(setup, dense, arm="dense", level=0, first=replicates[0], count=len(replicates))
     path = at_steps(setup, dense, path, looks(setup))
     for density in densities:
-        yield Found(step(emerged, setup, path, density=density, criterion=criterion, allocate=allocate))
+        yield Found(derive(emerged, setup, path, density=density, criterion=criterion, allocate=allocate))

@@ -9,7 +9,7 @@ from winticket.criteria import Criterion, magnitude
 from winticket.pairing import usual
 from winticket.procedures.facts import method
 from winticket.rewind import Rewind, to_init
-from winticket.run import step
+from winticket.run import derive
 from winticket.stages import (
     Density,
     Found,
@@ -38,7 +38,7 @@ def imp(
 
     `rewind_step` is the step that `rewind` goes back to, where it takes one.
     """
-    ticket = step(dense_ticket, setup, tuple(replicates))
+    ticket = derive(dense_ticket, setup, tuple(replicates))
     for level, density in enumerate(densities):
         arm = "ticket" if level else "dense"
         by = retraining(setup, rewind) if level else setup
@@ -51,5 +51,5 @@ def imp(
             "allocate": allocate or usual(criterion),
             "rewind": rewind,
         }
-        ticket = step(prune, setup, path, rewind_step=rewind_step, **options)
+        ticket = derive(prune, setup, path, rewind_step=rewind_step, **options)
         yield Found(ticket)

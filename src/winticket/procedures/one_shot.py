@@ -9,7 +9,7 @@ from winticket.criteria import Criterion, magnitude
 from winticket.pairing import usual
 from winticket.procedures.facts import method
 from winticket.rewind import Rewind, to_init
-from winticket.run import step
+from winticket.run import derive
 from winticket.stages import Density, Found, Setup, at_steps, dense_ticket, prune, saved_for, trained
 
 
@@ -28,7 +28,7 @@ def one_shot(
 
     `rewind_step` is the step that `rewind` goes back to, where it takes one.
     """
-    dense = step(dense_ticket, setup, tuple(replicates))
+    dense = derive(dense_ticket, setup, tuple(replicates))
     path = trained(setup, dense, arm="dense", level=0, first=replicates[0], count=len(replicates))
     path = at_steps(setup, dense, path, saved_for(rewind, rewind_step))
     for density in densities:
@@ -38,4 +38,4 @@ def one_shot(
             "allocate": allocate or usual(criterion),
             "rewind": rewind,
         }
-        yield Found(step(prune, setup, path, rewind_step=rewind_step, **options))
+        yield Found(derive(prune, setup, path, rewind_step=rewind_step, **options))

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from winticket.allocate import Allocate, layerwise
 from winticket.procedures.facts import method
-from winticket.run import step
+from winticket.run import derive
 from winticket.stages import Density, Found, Setup, dense_ticket, last_mask, sparse_start, train_mask, trained
 
 LEARNING_COST = (
@@ -65,13 +65,13 @@ def _learned(
     allocate: Allocate,
     search_lr: float | None,
 ) -> Iterator[Found]:
-    dense = step(dense_ticket, setup, tuple(replicates))
+    dense = derive(dense_ticket, setup, tuple(replicates))
     rate = setup.recipe.lr if search_lr is None else search_lr
     own = replace(setup, recipe=replace(setup.recipe, lr=rate))
     for level, density in enumerate(densities, 1):
         path = trained(
             own,
-            step(sparse_start, dense, density=density, allocate=allocate),
+            derive(sparse_start, dense, density=density, allocate=allocate),
             arm="search",
             level=level,
             first=replicates[0],
@@ -80,4 +80,4 @@ def _learned(
             how=train_mask,
             kind=kind,
         )
-        yield Found(step(last_mask, path), search=path)
+        yield Found(derive(last_mask, path), search=path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from winticket.run import Task, step
+from winticket.run import Task, derive
 from winticket.stages import Found, Setup, carried, widened
 
 
@@ -14,4 +14,6 @@ def transfer(setup: Setup, tickets: Iterable[Task], there: Setup | None = None) 
     `there` is that setup, where its network has another width.
     """
     for ticket in tickets:
-        yield Found(step(carried, setup, ticket) if there is None else step(widened, setup, there, ticket))
+        yield Found(
+            derive(carried, setup, ticket) if there is None else derive(widened, setup, there, ticket)
+        )

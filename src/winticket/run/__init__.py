@@ -8,7 +8,7 @@ from winticket.run.layout import Failure, Problem, Removed, Row
 from winticket.run.local import run
 from winticket.run.schedule import Event, Outcomes
 from winticket.run.store import Store
-from winticket.run.task import Task, key, part_of, step, stored_needs, task, walk, whole_of
+from winticket.run.task import Task, derive, key, part_of, stored_needs, task, walk, whole_of
 from winticket.run.work import Checkpoint, Parts, Report
 
 __all__ = [
@@ -31,11 +31,11 @@ __all__ = [
     "Task",
     "TaskFailed",
     "Unavailable",
+    "derive",
     "key",
     "part_of",
     "resolve",
     "run",
-    "step",
     "stored_needs",
     "task",
     "walk",

@@ -253,7 +253,7 @@ def _outside(error: BaseException) -> bool:
 
 
 def evaluate(nodes: Sequence[Node], fetch: Callable[[Ref], object], supplies: dict[str, object]) -> object:
-    """The last node's value; the others are the steps above it, evaluated here."""
+    """The last node's value; the others are the derived tasks above it, evaluated here."""
     made: dict[str, object] = {}
 
     def leaf(value: object) -> object:

@@ -9,7 +9,7 @@ from typing import Any
 
 from winticket.align import REVISION as ALIGN
 from winticket.align import symmetry
-from winticket.run import Task, step
+from winticket.run import Task, derive
 from winticket.stages.setup import Setup
 from winticket.ticket import Failed, Ticket, Trajectory
 
@@ -51,14 +51,14 @@ def needs_symmetry(control: Callable[..., Ticket]) -> bool:
 def neighbours(
     setup: Setup, tickets: Task, dense: Task, count: int, *, control: Callable[..., Ticket]
 ) -> Task:
-    """The step that makes a stack's controls from the tickets of its other replicates.
+    """The derived task that makes a stack's controls from the tickets of its other replicates.
 
     Each takes the next one's, and the last the first's. `dense` is the stack's training with nothing pruned.
     """
     places = tuple((r, (r + 1) % count) for r in range(count))
     # In a list, stacks are handed over whole and not element by element.
     stacks = [tickets, dense] if needs_symmetry(control) else [tickets]
-    return step(neighbour_ticket, setup, tickets, places, stacks, control=control)
+    return derive(neighbour_ticket, setup, tickets, places, stacks, control=control)
 
 
 def neighbour_ticket(

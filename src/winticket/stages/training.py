@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from winticket import data
-from winticket.run import Json, Parts, Task, part_of, step, task
+from winticket.run import Json, Parts, Task, derive, part_of, task
 from winticket.stages.setup import Setup
 from winticket.ticket import Curve, Failed, State, Ticket, Trajectory
 from winticket.train import Changes, Learning, train
@@ -181,4 +181,6 @@ def at_steps(setup: Setup, stack: Task, path: Task, steps: tuple[int, ...]) -> T
         return path
     label: dict[str, Json] = {**path.label, "states": list(steps)}
     weight = path.weight * max(steps) / setup.recipe.steps
-    return step(with_states, path, task(states, setup, stack, path, steps=steps, label=label, weight=weight))
+    return derive(
+        with_states, path, task(states, setup, stack, path, steps=steps, label=label, weight=weight)
+    )

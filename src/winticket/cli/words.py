@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from winticket.catalogue import typed_again
+from winticket.catalogue import names, typed_again
 
 STORE = "runs"
 
@@ -30,7 +30,7 @@ class Word:
 WORDS = (
     Word("model", str, "Question", "lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, mlp1d, vgg-11, vgg-16, vgg-19, resnet-20, resnet-32, resnet-56, chargpt for text (chargpt-LAYERS-WIDTH-CONTEXT, as chargpt-2-64-256), or package.module:build"),
     Word("init", str, "Question", "how weights are drawn: glorot-normal, kaiming-uniform, orthogonal, signed-constant, ..."),
-    Word("method", str, "Question", "imp (iterative: train, prune, rewind, again), one-shot (train once, prune to every density), at-init (prune before training), early-bird, gradual, set, rigl, edge-popup or supermask (winticket methods says what each is)"),
+    Word("method", str, "Question", f"imp (iterative: train, prune, rewind, again), one-shot (train once, prune to every density), at-init (prune before training), {', '.join(names('method')[3:-1])} or {names('method')[-1]} (winticket methods says what each is)"),
     Word("criterion", str, "Question", "what is kept: magnitude (default), snip (default of at-init), l1_units (default of early-bird), synflow, ... (winticket methods lists all), or package.module:function"),
     Word("allocate", str, "Question", "layerwise (each layer on its own), global_top (layers compete), erk, constant_fan_in, n_of_m, units, ..., or package.module:function; default: that of the criterion's paper (magnitude layerwise, in VGG and ResNet global_top; snip, grasp, synflow, taylor, fisher and lamp global_top; wanda constant_fan_in; criteria of whole units units), erk in set and rigl"),
     Word("rewind", str, "Question", "where a ticket starts from: to_init, to_step, to_step_with_optimizer, learning_rate, fine_tune, or package.module:function"),

@@ -18,6 +18,7 @@ from winticket.stages.controlling import (
     neighbours,
     trained_control_ticket,
 )
+from winticket.stages.foresight import prune_with_foresight
 from winticket.stages.learning import train_mask
 from winticket.stages.pruning import (
     SCORED_PER_CLASS,
@@ -73,6 +74,7 @@ __all__ = [
     "prunable",
     "prune",
     "prune_untrained",
+    "prune_with_foresight",
     "require_unedited",
     "retraining",
     "saved_for",

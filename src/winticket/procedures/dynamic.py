@@ -25,10 +25,10 @@ from winticket.stages import (
     trained,
 )
 from winticket.train import relative_cost, rules
-from winticket.train.rules import Grow, usual_every
+from winticket.train.rules import Grow, Regrowing, Thinning, usual_every
 
 
-@method("set", allocate="erk", fixed_counts=True, search="trained")
+@method("set", allocate="erk", fixed_counts=True, search="trained", changes=Regrowing)
 def set_(
     setup: Setup,
     densities: Sequence[Density],
@@ -54,7 +54,7 @@ def set_(
     )
 
 
-@method("rigl", allocate="erk", fixed_counts=True, search="trained")
+@method("rigl", allocate="erk", fixed_counts=True, search="trained", changes=Regrowing)
 def rigl(
     setup: Setup,
     densities: Sequence[Density],
@@ -81,7 +81,7 @@ def rigl(
     )
 
 
-@method("gradual", gradual=True, search="trained")
+@method("gradual", gradual=True, search="trained", changes=Thinning)
 def gradual(
     setup: Setup,
     densities: Sequence[Density],

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from winticket.train.rules import Regrowing, Thinning
+
 P = TypeVar("P", bound=Callable[..., Any])
 
 
@@ -23,6 +25,7 @@ class Method:
     starts_dense  whether its tickets start from weights that a dense network starts from, too
     search        what its search itself leaves beside tickets: nothing, a "trained" network that the paper speaks of,
                   or an "untrained" one under a mask
+    changes       the rule by which its mask changes while it trains; None if the mask does not
     """
 
     name: str
@@ -34,6 +37,7 @@ class Method:
     levels: bool = False
     starts_dense: bool = True
     search: str = "nothing"
+    changes: type[Regrowing] | type[Thinning] | None = None
 
 
 def method(name: str, **facts: Any) -> Callable[[P], P]:

@@ -90,15 +90,17 @@ def comparison_figure(document: Document, *, ink: Ink = LIGHT) -> tuple[Figure, 
                 )
             axes.set_title(words, loc="left", fontsize=9.5, color=ink.text)
             axes.set_ylim(len(names) - 0.5, -0.6)
-            axes.set_yticks(range(len(names)), [_label(*name) for name in names])
+            axes.set_yticks(range(len(names)), [_label(document, *name) for name in names])
             axes.set_xlabel("test accuracy (%); line: the dense network's")
             axes.grid(visible=False, axis="y")
         figure.subplots_adjust(left=0.125)
     return figure, table
 
 
-def _label(method: str, arm: str) -> str:
-    return f"{method}, untrained" if arm == "search" and method in ("edge-popup", "supermask") else method
+def _label(document: Document, method: str, arm: str) -> str:
+    """The method; a search that stands beside the ticket it found, which trained the mask alone, as untrained."""
+    both = any((row["method"], row["arm"]) == (method, "ticket") for row in document["rows"])
+    return f"{method}, untrained" if arm == "search" and both else method
 
 
 def draw_comparison(document: Document, folder: str | Path) -> list[Path]:
@@ -122,7 +124,7 @@ def comparison_screen(document: Document) -> RenderableType:
         for name in ("method", "accuracy %", "to dense, pp", "steps", "GFLOP", "time"):
             table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
         for row in rows:
-            table.add_row(*_cells(row))
+            table.add_row(*_cells(document, row))
         parts.append(table)
     count = document["replicates"]
     parts.append(
@@ -137,11 +139,11 @@ def comparison_screen(document: Document) -> RenderableType:
     return Group(*parts, *(Text(f"written  {path}") for path in document["files"]))
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
+def _cells(document: Document, row: Mapping[str, Any]) -> list[str]:
     flops, seconds = row["flops"], row["seconds"]
     mark = "!" if row["failed"] else ""
     return [
-        _label(row["method"], row["arm"]) + mark,
+        _label(document, row["method"], row["arm"]) + mark,
         plus_minus(row["accuracy"], row["accuracy_ci"], scale=100, digits=2),
         ""
         if row["method"] == "dense"

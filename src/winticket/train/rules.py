@@ -30,23 +30,6 @@ Grow = Callable[[Mask, Gradient, torch.Generator], Mapping[str, Tensor]]
 """Scores of the places that a mask leaves free: the highest are taken."""
 
 
-def check_changes(method: str, steps: int, every: int | None) -> None:
-    """ValueError where the mask would never change in a training of so many steps, or prune at once, not gradually."""
-    if method == "gradual" and steps < 2:
-        raise ValueError(f"method gradual prunes while it trains, and training has {steps} steps; give more")
-    every = every or usual_every(steps)
-    if method in ("set", "rigl") and every > UNTIL * steps:
-        raise ValueError(
-            f"every is {every}, but method {method} changes its mask in the first {UNTIL:g} of the {steps} steps of "
-            "training alone; give less, or train longer"
-        )
-    if method == "gradual" and every >= int(UNTIL * steps):
-        raise ValueError(
-            f"every is {every}, but method gradual prunes in the first {UNTIL:g} of the {steps} steps of training, and "
-            f"would prune once, at step {max(1, int(UNTIL * steps))}; give less, or train longer"
-        )
-
-
 def usual_every(steps: int) -> int:
     """A hundred, as Evci et al. have it, or a twentieth of a training that is shorter than two thousand steps."""
     return min(100, max(1, steps // 20))
@@ -79,6 +62,16 @@ class Regrowing:
     grow: Grow
     score: Score
     every: int
+
+    @staticmethod
+    def check(method: str, steps: int, every: int | None) -> None:
+        """ValueError if the mask of `method` would never change in a training of `steps` steps."""
+        every = every or usual_every(steps)
+        if every > UNTIL * steps:
+            raise ValueError(
+                f"every is {every}, but method {method} changes its mask in the first {UNTIL:g} of the {steps} "
+                "steps of training alone; give less, or train longer"
+            )
 
     def steps(self, start: int, end: int) -> Sequence[int]:
         """All multiples of `every` in the first `UNTIL` of the training."""
@@ -116,6 +109,20 @@ class Thinning:
     at: Callable[[float], Density]
     prune: Prune
     every: int
+
+    @staticmethod
+    def check(method: str, steps: int, every: int | None) -> None:
+        """ValueError if `method` would prune only once in a training of `steps` steps, and so not gradually."""
+        if steps < 2:
+            raise ValueError(
+                f"method {method} prunes while it trains, and training has {steps} steps; give more"
+            )
+        every, last = every or usual_every(steps), int(UNTIL * steps)
+        if every >= last:
+            raise ValueError(
+                f"every is {every}, but method {method} prunes in the first {UNTIL:g} of the {steps} steps of "
+                f"training, and would prune once, at step {max(1, last)}; give less, or train longer"
+            )
 
     def steps(self, start: int, end: int) -> Sequence[int]:
         """All multiples of `every` in the first `UNTIL` of the training, and its last step, for the density itself."""

@@ -69,6 +69,7 @@ WORDS = (
     Word("warmup", int, "Training", "steps over which the learning rate rises"),
     Word("evaluate_every", int, "Training", "steps between points of the learning curves (default: in proportion to --steps)"),
     Word("early_points", bool, "Training", "more points early in training, from which steps to an accuracy are read", "--early-points/--no-early-points"),
+    Word("clip_norm", float, "Training", "largest norm of the gradient of a step, over all weights that are not pruned; default: not clipped"),
     Word("flip", bool, "Training", "mirror images at random", "--flip/--no-flip"),
     Word("crop", int, "Training", "crop images at random after padding by so many pixels"),
     Word("engine", str, "Training", "auto (sparse kernels where they are faster here), dense or sparse"),

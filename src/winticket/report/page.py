@@ -157,6 +157,7 @@ def _training(document: Document) -> str | None:
         if said(document, "schedule") in (None, "constant")
         else f"{said(document, 'schedule')} schedule",
         f"{said(document, 'warmup')} steps of warm-up" if said(document, "warmup") else None,
+        f"gradient norm at most {said(document, 'clip_norm'):g}" if said(document, "clip_norm") else None,
     ]
     return ", ".join(word for word in words if word) or None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 from winticket.limits import RECIPE, check
 from winticket.train.precision import Precision
@@ -15,6 +16,9 @@ Stacking = Literal["auto", "stacked", "one by one"]
 
 EARLY_SHARE = 6
 """Early points of the curves are this part of their step apart: their number grows with the logarithm of the length."""
+
+ADDED: Mapping[str, object] = {"clip_norm": None}
+"""Fields that came after results were stored, with the default that trains as before: keys leave that default out."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Recipe:
     training, where networks learn fastest; see `grid`. `warmup` raises the learning rate linearly to `lr` over
     that many steps, as in Frankle & Carbin 2019, §5. `precision` is that of a step's forward and backward pass:
     bf16 by `torch.autocast`, tf32 in the products of an NVIDIA GPU; weights, updates and evaluation are float32
-    in each.
+    in each. `clip_norm` scales the gradient of a step down to that norm when it is larger (Pascanu et al. 2013), for
+    each replicate by itself; pruned weights do not count.
     """
 
     steps: int
@@ -47,6 +52,7 @@ class Recipe:
     crop: int = 0
     stacking: Stacking = "auto"
     precision: Precision = "float32"
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         check(RECIPE, {name: getattr(self, name) for name in RECIPE})
@@ -72,6 +78,11 @@ class Recipe:
             raise ValueError(
                 f"warmup of {self.warmup} steps does not end within the {self.steps} steps of training"
             )
+
+    def key_fields(self) -> dict[str, Any]:
+        """What keys hold: every field, but for those of `ADDED` that are at their defaults."""
+        known = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in known.items() if name not in ADDED or value != ADDED[name]}
 
     def rate(self, step: int) -> float:
         """The learning rate that the step numbered `step` (from 0) uses."""

@@ -56,7 +56,8 @@ def told(method: Callable[..., Any]) -> dict[str, str]:
     """A method's first sentence, the sentence of its docstring that names its paper, and what it needs."""
     from winticket.criteria.evidence import needed
 
-    doc = " ".join(inspect.cleandoc(method.__doc__ or "").split())
+    prose = inspect.cleandoc(method.__doc__ or "").partition(">>>")[0]  # without its example
+    doc = " ".join(prose.split())
     sentences = re.split(r"(?<=[.;?])\s+(?=[A-Z`Α-Ͽ])", doc)
     paper = next((s for s in sentences if re.search(r"\b(19|20)\d\d\b", s)), "")
     line = sentences[0] if sentences[0] != paper else paper

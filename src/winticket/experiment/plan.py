@@ -17,7 +17,7 @@ from winticket.experiment.spec import Experiment
 from winticket.procedures import transfer
 from winticket.run import Store, Task, derive, stored_needs, walk, whole_of
 from winticket.stages import (
-    Found,
+    PlannedLevel,
     Setup,
     carried,
     control_ticket,
@@ -226,7 +226,7 @@ def _stack(question: Resolved, replicates: range) -> Iterator[tuple[Place, Task]
             )
 
 
-def _search(question: Resolved, replicates: range) -> tuple[Task, Iterator[Found]]:
+def _search(question: Resolved, replicates: range) -> tuple[Task, Iterator[PlannedLevel]]:
     """The stack of dense tickets, and what is found at every level."""
     experiment, setup = question.experiment, question.setup
     if question.source is not None:
@@ -241,7 +241,7 @@ def _search(question: Resolved, replicates: range) -> tuple[Task, Iterator[Found
     return derive(dense_ticket, setup, tuple(replicates)), search
 
 
-def _carried(question: Resolved, source: Resolved, replicates: range) -> tuple[Task, Iterator[Found]]:
+def _carried(question: Resolved, source: Resolved, replicates: range) -> tuple[Task, Iterator[PlannedLevel]]:
     """The source's stacks, put into this setup; dense begins where the tickets do."""
     setup, levels = question.setup, question.experiment.carried
     dense, search = _search(source, replicates)

@@ -1,4 +1,4 @@
-"""Progressive skeletonisation: prune at initialisation by what the pruned network, and not the whole one, loses."""
+"""Progressive skeletonisation: prune at initialisation by the gradients of the pruned network, not of the whole one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from winticket.allocate import Allocate, global_top
 from winticket.procedures.facts import method
 from winticket.run import derive
-from winticket.stages import Density, Found, Setup, dense_ticket, prune_with_foresight
+from winticket.stages import Density, PlannedLevel, Setup, dense_ticket, prune_with_foresight
 
 ITERATIONS = 300
 """Iterations in which the density falls (de Jorge et al. 2021; their code's default is 10, its README takes 60)."""
@@ -20,14 +20,19 @@ def force(
     replicates: Sequence[int],
     *,
     allocate: Allocate = global_top,
-) -> Iterator[Found]:
-    """FORCE: before any training, keeps the weights that the pruned network is most sensitive to; any may come back.
+) -> Iterator[PlannedLevel]:
+    """FORCE: prunes the untrained network in 300 iterations, each scored under the last mask; weights may come back.
 
-    De Jorge et al. 2021 (Progressive Skeletonization, arXiv:2006.09081). A mask maximises the foresight connection
-    sensitivity Σ |θ · ∂L/∂(θ⊙m)|, with the gradient of the network under that mask: found in 300 iterations of
-    exponentially falling density. A weight outside the mask has a gradient too, and returns when its score is high.
-    Every density is a search of its own from the initial weights. Examples are drawn anew in each iteration, ten of
-    each class; the authors' code draws about as many, at random.
+    De Jorge et al. 2021 (Progressive Skeletonization, arXiv:2006.09081). The search looks for the mask m with the
+    largest foresight connection sensitivity Σ |θ · ∂L/∂(θ⊙m)|. The density falls exponentially. A pruned weight has a
+    gradient as well, and returns if its score is high. Each density starts again from the whole network. Each iteration
+    draws ten examples of each class; the authors' code draws about as many, at random.
+
+    >>> from winticket.experiment import Experiment
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> [sparse] = force(setup, [0.02], (0, 1))
+    >>> sparse.ticket.options["iterations"], sparse.ticket.options["revive"]
+    (300, True)
     """
     yield from _progressive(setup, densities, replicates, allocate=allocate, revive=True)
 
@@ -39,11 +44,16 @@ def iter_snip(
     replicates: Sequence[int],
     *,
     allocate: Allocate = global_top,
-) -> Iterator[Found]:
-    """Iterative SNIP: SNIP in many small rounds before any training, each scored at the network pruned so far.
+) -> Iterator[PlannedLevel]:
+    """Iterative SNIP: the iterations of FORCE, but a pruned weight stays pruned.
 
-    De Jorge et al. 2021 (Progressive Skeletonization, arXiv:2006.09081), beside FORCE: the same scores, iterations and
-    densities, but a pruned weight stays pruned.
+    De Jorge et al. 2021 (Progressive Skeletonization, arXiv:2006.09081), who compare it with FORCE.
+
+    >>> from winticket.experiment import Experiment
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> [sparse] = iter_snip(setup, [0.02], (0, 1))
+    >>> sparse.ticket.options["revive"]
+    False
     """
     yield from _progressive(setup, densities, replicates, allocate=allocate, revive=False)
 
@@ -55,8 +65,8 @@ def _progressive(
     *,
     allocate: Allocate,
     revive: bool,
-) -> Iterator[Found]:
+) -> Iterator[PlannedLevel]:
     dense = derive(dense_ticket, setup, tuple(replicates))
     for density in densities:
         options = {"allocate": allocate, "iterations": ITERATIONS, "revive": revive}
-        yield Found(derive(prune_with_foresight, setup, dense, density=density, **options))
+        yield PlannedLevel(derive(prune_with_foresight, setup, dense, density=density, **options))

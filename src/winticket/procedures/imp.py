@@ -1,4 +1,4 @@
-"""Iterative magnitude pruning: train, prune a little, rewind, and again."""
+"""Iterative magnitude pruning: train, prune a little, rewind, repeat."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from winticket.rewind import Rewind, to_init
 from winticket.run import derive
 from winticket.stages import (
     Density,
-    Found,
+    PlannedLevel,
     Setup,
     at_steps,
     dense_ticket,
@@ -33,10 +33,16 @@ def imp(
     allocate: Allocate | None = None,
     rewind: Rewind = to_init,
     rewind_step: int = 0,
-) -> Iterator[Found]:
-    """One stack of tickets per density, each found by training the one before. Frankle & Carbin 2019, §2.
+) -> Iterator[PlannedLevel]:
+    """Trains, prunes to the next density and rewinds, level by level. Frankle & Carbin 2019, §2.
 
-    `rewind_step` is the step that `rewind` goes back to, where it takes one.
+    `rewind_step` is the step that `rewind` goes back to, if `rewind` takes one.
+
+    >>> from winticket.experiment import Experiment
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> one, two = imp(setup, [0.8, 0.64], (0, 1))
+    >>> two.ticket.inputs[1].label["arm"]  # the training that it is pruned from is the first level's
+    'ticket'
     """
     ticket = derive(dense_ticket, setup, tuple(replicates))
     for level, density in enumerate(densities):
@@ -52,4 +58,4 @@ def imp(
             "rewind": rewind,
         }
         ticket = derive(prune, setup, path, rewind_step=rewind_step, **options)
-        yield Found(ticket)
+        yield PlannedLevel(ticket)

@@ -32,7 +32,7 @@ from winticket.stages.pruning import (
 )
 from winticket.stages.settling import distance, emerged, looks
 from winticket.stages.setup import Setup, model_source, require_unedited
-from winticket.stages.tickets import Density, Found, dense_ticket, prunable, spared, whole_mask
+from winticket.stages.tickets import Density, PlannedLevel, dense_ticket, prunable, spared, whole_mask
 from winticket.stages.training import (
     Examples,
     at_steps,
@@ -50,7 +50,7 @@ __all__ = [
     "SCORED_PER_CLASS",
     "Density",
     "Examples",
-    "Found",
+    "PlannedLevel",
     "Setup",
     "at_steps",
     "carried",

@@ -17,7 +17,7 @@ Density = float | Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Found:
+class PlannedLevel:
     """A level's tickets as a procedure plans them, and the training of its own that they come from, if there is one.
 
     `search` is a stored task whose trajectories stand beside the ticket's: a network that was sparse while its mask

@@ -88,7 +88,7 @@ def document(runs: Runs, verdict: Verdict) -> dict[str, Any]:
 
 def _data(plan: Plan) -> dict[str, Any]:
     """What was trained and tested on."""
-    source = plan.setup.found()
+    source = plan.setup.facts()
     sizes = source.sizes(validation=plan.setup.validation, test=plan.setup.test)
     return {
         "fingerprint": plan.setup.fingerprint,

@@ -87,10 +87,10 @@ def _learned(
 ) -> Iterator[PlannedLevel]:
     dense = derive(dense_ticket, setup, tuple(replicates))
     rate = setup.recipe.lr if search_lr is None else search_lr
-    own = replace(setup, recipe=replace(setup.recipe, lr=rate))
+    searching = replace(setup, recipe=replace(setup.recipe, lr=rate))
     for level, density in enumerate(densities, 1):
         path = trained(
-            own,
+            searching,
             derive(sparse_start, dense, density=density, allocate=allocate),
             arm="search",
             level=level,

@@ -1,7 +1,7 @@
-"""The stages that procedures are made of: each ties one room's function to a setup.
+"""The stages of a procedure: each applies one room's function to a setup.
 
-Those that train a stack are expensive, and their results are stored; the others work on one replicate, cost next to
-nothing and are evaluated by whoever needs them. A stage is in plans by its stored name (`winticket.run.names`), so its
+Stages that train a stack are expensive, and their results are stored. The others work on one replicate, are cheap, and
+are evaluated inside each task that needs them. Plans hold the stored name of a stage (`winticket.run.names`), so its
 file may move.
 """
 

@@ -752,6 +752,7 @@ TYPED: dict[str, tuple[tuple[str, ...], Any]] = {
     "warmup": (("--warmup", "9"), 9),
     "evaluate_every": (("--evaluate-every", "13"), 13),
     "early_points": (("--no-early-points",), False),
+    "clip_norm": (("--clip-norm", "0.5"), 0.5),
     "flip": (("--flip",), True),
     "crop": (("--crop", "1"), 1),
     "precision": (("--precision", "bf16"), "bf16"),

@@ -43,6 +43,7 @@ RECIPE: Mapping[str, tuple[Limit, ...]] = {
     "weight_decay": (Limit(lambda value: 0 <= value < math.inf, "it is finite and not negative"),),
     "lr": (_POSITIVE,),
     "gamma": (_POSITIVE,),
+    "clip_norm": (_POSITIVE,),
     "momentum": (Limit(lambda value: 0 <= value < 1, "it lies in [0, 1)"),),
 }
 EXPERIMENT: Mapping[str, tuple[Limit, ...]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from winticket import allocate, criteria, report
 from winticket.data import find_dataset
 from winticket.experiment import Experiment, Result, conduct, offered, plan
 from winticket.experiment.runs import trajectory
-from winticket.procedures import Setup, early_bird, gradual, rigl
+from winticket.procedures import Setup, early_bird, force, gradual, rigl
 from winticket.run import Store, stored_needs
 from winticket.stages import (
     dense_ticket,
@@ -42,6 +43,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures and page have their own tests and take longer than all else here."""
     monkeypatch.setattr(report, "draw_all", lambda *_, **__: [])
     monkeypatch.setattr(report, "write_page", lambda *_: None)
+    monkeypatch.setattr(sys.modules[force.__module__], "ITERATIONS", 10)  # 300 take seconds
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,9 @@ from winticket.run import (
     StoreError,
     Task,
     TaskFailed,
+    derive,
     local,
     run,
-    step,
     task,
 )
 from winticket.run.pool import PoolWorkers
@@ -40,7 +40,7 @@ def plan() -> tuple[Task, list[Task]]:
     roots = [task(jobs.plant, seed=i, size=40) for i in range(2)]
     ends = []
     for rate in (0.1, 0.2, 0.3):
-        mixed = step(jobs.add, step(jobs.scale, roots[0], by=0.5), roots[1])
+        mixed = derive(jobs.add, derive(jobs.scale, roots[0], by=0.5), roots[1])
         ends.append(task(jobs.grow, task(jobs.grow, mixed, rate=rate)))
     return task(jobs.total, *ends), ends
 
@@ -66,7 +66,7 @@ def test_values_are_those_of_plain_calls(crew: Crew, tmp_path: Path) -> None:
     assert outcomes.value(top) == jobs.total(*by_hand)
     assert len(outcomes.computed) == 9
     assert Counter(e.kind for e in events) == {"started": 9, "finished": 9}
-    assert outcomes.value(step(jobs.add, ends[0], 1.0)).equal(by_hand[0] + 1.0)
+    assert outcomes.value(derive(jobs.add, ends[0], 1.0)).equal(by_hand[0] + 1.0)
 
     before = files(tmp_path)
     again = run([top], tmp_path, crew=crew, on_event=events.append)
@@ -105,9 +105,9 @@ def test_only_what_is_new_is_computed(crew: Crew, tmp_path: Path) -> None:
 @EVERY_CREW
 def test_failures_are_kept_skipped_and_counted(crew: Crew, tmp_path: Path) -> None:
     bad = task(jobs.fail, why="it is Monday")
-    child = task(jobs.grow, step(jobs.scale, bad, by=2.0))
+    child = task(jobs.grow, derive(jobs.scale, bad, by=2.0))
     grandchild = task(jobs.total, child, task(jobs.plant, seed=0))
-    others = [task(jobs.leave), task(jobs.unstorable), task(jobs.add, (1,), step(jobs.add, (1,), (1, 2)))]
+    others = [task(jobs.leave), task(jobs.unstorable), task(jobs.add, (1,), derive(jobs.add, (1,), (1, 2)))]
     events: list[Event] = []
     outcomes = run([grandchild, *others], tmp_path, crew=crew, on_event=events.append)
     assert outcomes.failed.keys() == {t.key for t in (bad, *others)}
@@ -122,7 +122,7 @@ def test_failures_are_kept_skipped_and_counted(crew: Crew, tmp_path: Path) -> No
         outcomes.value(grandchild)
     with pytest.raises(TaskFailed, match=r"failed:\nTraceback"):
         outcomes.value(bad)
-    assert not outcomes.ok(step(jobs.scale, child, by=1.0))
+    assert not outcomes.ok(derive(jobs.scale, child, by=1.0))
 
     again = run([grandchild], tmp_path, crew=crew, on_event=events.append)
     assert again.computed == ()
@@ -149,8 +149,8 @@ def test_retry_failed(crew: Crew, tmp_path: Path) -> None:
 def test_steps_over_stacks(crew: Crew, tmp_path: Path) -> None:
     whole = task(jobs.stack, count=3)
     holed = task(jobs.stack_with_loss, count=3)
-    tens = step(jobs.add, whole, 10)  # the second input is repeated
-    summed = task(jobs.pair, step(jobs.add, tens, holed), step(jobs.add, holed, (100, 200, 300)))
+    tens = derive(jobs.add, whole, 10)  # the second input is repeated
+    summed = task(jobs.pair, derive(jobs.add, tens, holed), derive(jobs.add, holed, (100, 200, 300)))
     value = run([summed], tmp_path, crew=crew).value(summed)
     lost = jobs.Lost("replicate 1")
     assert value == ((10, lost, 14), (100, lost, 302))

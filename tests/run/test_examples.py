@@ -7,9 +7,9 @@ import importlib
 
 import pytest
 
-from winticket.run import Store, local, resolve, run, step, task
+from winticket.run import Store, derive, local, resolve, run, task
 
-MODULES = sorted({thing.__module__ for thing in (Store, local, resolve, run, step, task)})
+MODULES = sorted({thing.__module__ for thing in (Store, local, resolve, run, derive, task)})
 
 
 @pytest.mark.parametrize("name", [*MODULES, "winticket.experiment.execution"])
@@ -19,6 +19,6 @@ def test_examples(name: str) -> None:
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("thing", [Store, local, resolve, run, step, task])
+@pytest.mark.parametrize("thing", [Store, local, resolve, run, derive, task])
 def test_public_functions_have_an_example(thing: object) -> None:
     assert ">>> " in (thing.__doc__ or "")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from winticket.catalogue import typed_again
+from winticket.catalogue import names, typed_again
 
 if TYPE_CHECKING:
     from winticket.experiment import Execution
@@ -39,7 +39,7 @@ class Option:
 OPTIONS = (
     Option("model", str, "Question", "Network to prune: lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, mlp1d, vgg-11, vgg-16, vgg-19, resnet-20, resnet-32, resnet-56, chargpt for text (chargpt-LAYERS-WIDTH-CONTEXT, as chargpt-2-64-256), or package.module:build for one of yours.", default="lenet-300-100; mlp1d for mnist1d, conv-2 for colour images, chargpt for text"),
     Option("init", str, "Question", "How weights are initialised: glorot-normal, kaiming-uniform, orthogonal, signed-constant, ...", default="glorot-normal; kaiming-normal in VGG and ResNet, PyTorch's in mlp1d and chargpt, a model's own in package.module:build"),
-    Option("method", str, "Question", "How tickets are found: imp (iterative magnitude pruning: train, prune, rewind, repeat), one-shot (train once, prune to every density), at-init (prune before training), early-bird, gradual, set, rigl, edge-popup or supermask. `winticket methods` describes each.", default="imp"),
+    Option("method", str, "Question", f"How tickets are found: imp (iterative magnitude pruning: train, prune, rewind, repeat), one-shot (train once, prune to every density), at-init (prune before training), {', '.join(names('method')[3:-1])} or {names('method')[-1]}. `winticket methods` describes each.", default="imp"),
     Option("criterion", str, "Question", "Which weights are kept: magnitude, snip, l1_units, synflow, ... (`winticket methods` lists all), or package.module:function.", default="the method's (snip for at-init, l1_units for early-bird, else magnitude)"),
     Option("allocate", str, "Question", "How the kept weights are spread over layers: layerwise (every layer on its own), global_top (layers compete), erk, constant_fan_in, n_of_m, units, ..., or package.module:function.", default="that of the criterion's paper (magnitude layerwise, in VGG and ResNet global_top; snip, grasp, synflow, taylor, fisher and lamp global_top; wanda constant_fan_in; those that score whole units, as l1_units: units); erk in set and rigl"),
     Option("rewind", str, "Question", "Which weights a ticket starts from: to_init, to_step, to_step_with_optimizer, learning_rate, fine_tune, or package.module:function.", default="to_init"),
@@ -78,6 +78,7 @@ OPTIONS = (
     Option("warmup", int, "Training", "Steps over which the learning rate rises linearly from 0.", default="0"),
     Option("evaluate_every", int, "Training", "Steps between points of the learning curves.", default="in proportion to --steps"),
     Option("early_points", bool, "Training", "Evaluate more often early in training, so that steps to an accuracy are read more exactly.", default="--early-points", flag="--early-points/--no-early-points"),
+    Option("clip_norm", float, "Training", "Largest norm of a step's gradient, over all weights that are not pruned; a longer gradient is scaled down to it.", default="no limit"),
     Option("flip", bool, "Training", "Mirror training images at random.", default="--no-flip", flag="--flip/--no-flip"),
     Option("crop", int, "Training", "Crop training images at random after padding them by this many pixels.", default="0"),
     Option("precision", str, "Training", "Arithmetic of forward and backward passes: float32, bf16, or tf32 on NVIDIA GPUs.", default="float32"),

@@ -57,6 +57,20 @@ def snip(e: Evidence) -> Scores:
 
 
 @needs(NETWORK, DATA, mode="training", allocate="global_top")
+def foresight(e: Evidence) -> Scores:
+    """Foresight connection sensitivity: s = |θ · ∂L/∂(θ⊙m)|, the gradient that of the network under the mask m.
+
+    De Jorge et al. 2021 (Progressive Skeletonization, arXiv:2006.09081). A weight outside the mask is scored by
+    its unpruned value θ in `e.now`, so that it may come back. In training mode, as their pruning/pruning_algos.py,
+    where `snip` takes evaluation mode. No criterion to choose by name: where masks only shrink, what a pruned weight
+    scores does not matter, and it would be `snip` in another mode.
+    """
+    gradients = _reached(e, _gradients(e, e.weights()))
+    whole = [e.now.weights[name] for name in e.mask.keep]
+    return e.of_eligible((w.to(g.dtype) * g).abs() for w, g in zip(whole, gradients, strict=True))
+
+
+@needs(NETWORK, DATA, mode="training", allocate="global_top")
 def grasp(e: Evidence) -> Scores:
     """Gradient signal preservation: s = w · (H g), for the loss at temperature 200.
 

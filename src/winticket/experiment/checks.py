@@ -117,8 +117,9 @@ def _check_criterion(question: Resolved) -> None:
     experiment = question.experiment
     if facts(experiment.method).before_training and TRAINING in needed(question.criterion):
         raise ValueError(
-            f"criterion {experiment.criterion} looks at what training did to each weight, and method at-init prunes "
-            "before any; take one that looks at the weights (magnitude, ...) or at the network (snip, grasp, synflow)"
+            f"criterion {experiment.criterion} looks at what training did to each weight, and method "
+            f"{experiment.method} prunes before any; take one that looks at the weights (magnitude, ...) or at "
+            "the network (snip, grasp, synflow)"
         )
 
 

@@ -17,6 +17,7 @@ from winticket.experiment.spec import CARRIED, RECIPE_FIELDS, Experiment
 from winticket.importing import require_trust
 from winticket.outside import Unreadable, converted, read_file, read_json
 from winticket.results import Written, require_schema
+from winticket.train.recipe import ADDED
 
 T = TypeVar("T")
 LARGEST = 1 << 30
@@ -95,6 +96,7 @@ def experiment_of(
     A document is data from outside: modules that it names are imported only if they are among those in `trust`, and a
     dataset that is neither built in nor a path here is fetched only then. `where` is the file, for the message.
     """
+    described = {**ADDED, **described}  # documents written before an option came lack it
     names = [f.name for f in fields(Experiment) if f.name not in ("recipe", *CARRIED)]
     lacking = [name for name in (*names, *RECIPE_FIELDS) if name not in described]
     if lacking:

@@ -81,7 +81,7 @@ def _level(runs: Runs, number: int, verdict: Verdict, answers: int) -> Level:
 
 def _data(plan: Plan) -> Data:
     """What was trained and tested on."""
-    train, validation, test = plan.setup.found().sizes(validation=plan.setup.validation, test=plan.setup.test)
+    train, validation, test = plan.setup.facts().sizes(validation=plan.setup.validation, test=plan.setup.test)
     return {
         "fingerprint": plan.setup.fingerprint,
         "input_shape": list(plan.setup.input_shape),

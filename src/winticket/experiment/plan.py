@@ -15,9 +15,9 @@ from winticket.experiment.names import METHODS
 from winticket.experiment.resolved import Resolved, resolve
 from winticket.experiment.spec import Experiment
 from winticket.procedures import transfer
-from winticket.run import Store, Task, step, stored_needs, walk, whole_of
+from winticket.run import Store, Task, derive, stored_needs, walk, whole_of
 from winticket.stages import (
-    Found,
+    PlannedLevel,
     Setup,
     carried,
     control_ticket,
@@ -224,7 +224,7 @@ def _stack(question: Resolved, replicates: range) -> Iterator[tuple[Cell, Task]]
             )
 
 
-def _search(question: Resolved, replicates: range) -> tuple[Task, Iterator[Found]]:
+def _search(question: Resolved, replicates: range) -> tuple[Task, Iterator[PlannedLevel]]:
     """The stack of dense tickets, and what is found at every level."""
     experiment, setup = question.experiment, question.setup
     if question.source is not None:
@@ -236,10 +236,10 @@ def _search(question: Resolved, replicates: range) -> tuple[Task, Iterator[Found
     if experiment.rewind_step:
         where["rewind_step"] = experiment.rewind_step
     search = procedure(setup, list(question.densities), replicates, **where)
-    return step(dense_ticket, setup, tuple(replicates)), search
+    return derive(dense_ticket, setup, tuple(replicates)), search
 
 
-def _carried(question: Resolved, source: Resolved, replicates: range) -> tuple[Task, Iterator[Found]]:
+def _carried(question: Resolved, source: Resolved, replicates: range) -> tuple[Task, Iterator[PlannedLevel]]:
     """The source's stacks, put into this setup; dense begins where the tickets do."""
     setup, levels = question.setup, question.experiment.carried
     dense, search = _search(source, replicates)
@@ -247,14 +247,14 @@ def _carried(question: Resolved, source: Resolved, replicates: range) -> tuple[T
     begin = tickets[0] if source.experiment.rewind_step else dense
     chosen = [tickets[level - 1] for level in levels]
     if question.another_width():
-        return step(widened, setup, source.setup, dense, whole=True), transfer(setup, chosen, source.setup)
-    return step(carried, setup, begin, whole=True), transfer(setup, chosen)
+        return derive(widened, setup, source.setup, dense, whole=True), transfer(setup, chosen, source.setup)
+    return derive(carried, setup, begin, whole=True), transfer(setup, chosen)
 
 
 def _rival(setup: Setup, ticket: Task, dense: Task, count: int, made_by: Callable[..., Any]) -> Task:
-    """The step that makes a control of each ticket in a stack of `count`; `dense` is the stack's dense training."""
+    """Derives a control of each ticket in a stack of `count`; `dense` is the stack's dense training."""
     if needs_neighbour(made_by):
         return neighbours(setup, ticket, dense, count, control=made_by)
     if needs_end(made_by):
-        return step(trained_control_ticket, setup, ticket, dense, control=made_by)
-    return step(control_ticket, setup, ticket, control=made_by)
+        return derive(trained_control_ticket, setup, ticket, dense, control=made_by)
+    return derive(control_ticket, setup, ticket, control=made_by)

@@ -189,7 +189,7 @@ def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
     begun = time.perf_counter()
     evaluate(setup.module(), weights, buffers, part, how=setup.recipe.stacking)
     seconds = time.perf_counter() - begun
-    _, validation, test = setup.found().sizes(validation=setup.validation, test=setup.test)
+    _, validation, test = setup.facts().sizes(validation=setup.validation, test=setup.test)
     points, regular = len(setup.recipe.grid()), len(setup.recipe.regular())
     answers = torch.empty(validation, *setup.input_shape) if setup.tokens else torch.empty(validation)
     few = pace_examples(data.Split(answers, answers))

@@ -31,7 +31,7 @@ from winticket.limits import EXPERIMENT as LIMITS
 from winticket.limits import check as check_limits
 from winticket.results import Question
 from winticket.stages import Setup, model_source, require_unedited, takes_step
-from winticket.train import Recipe, check_changes
+from winticket.train import Recipe
 
 SPLITS = dict.fromkeys(("auto", "shared", "own"))
 SMALL = 2**24
@@ -180,7 +180,8 @@ class Experiment:
 
     def _check_method(self) -> None:
         """ValueError for a choice that the method has no use for."""
-        check_changes(self.method, self.recipe.steps, self.every)
+        if rule := facts(self.method).changes:
+            rule.check(self.method, self.recipe.steps, self.every)
         takes = signature(METHODS[self.method]).parameters
         for name in ("criterion", "allocate", "rewind", "rewind_step", "every", "search_lr"):
             usual = next(f.default for f in fields(self) if f.name == name)

@@ -28,7 +28,7 @@ from winticket.loops.sparse import Sparse
 from winticket.pairing import check_exchange
 from winticket.schedules import cubic_at
 from winticket.ticket import JSON, Mask, Seeds, State, Ticket
-from winticket.train import bare, check_changes
+from winticket.train import bare
 from winticket.train.masked import Optimizer, claimed
 from winticket.train.rules import (
     Grow,
@@ -204,7 +204,7 @@ def _thinning(
     exclude: Sequence[str],
     seeds: Seeds | None,
 ) -> Sparse:
-    every = _checked("gradual", steps, every)
+    every = _checked(Thinning, "gradual", steps, every)
     seeds = seeds_for(score.model, seeds, criterion=score.criterion)
     left = without_classes(score.model, allocate, exclude)
     dense = whole(score.model, include=include, exclude=left, seeds=seeds, stacklevel=_CALLER)
@@ -240,7 +240,7 @@ def _regrowing(
     seeds: Seeds | None,
 ) -> Sparse:
     check_by_layer(method, allocate)
-    every = _checked(method, steps, every)
+    every = _checked(Regrowing, method, steps, every)
     seeds = seeds_for(score.model, seeds)
     dense = whole(score.model, include=include, exclude=exclude, seeds=seeds, stacklevel=_CALLER)
     _check_trained(method, score.model, dense.mask)
@@ -260,10 +260,10 @@ def _check_trained(method: str, model: nn.Module, mask: Mask) -> None:
         )
 
 
-def _checked(method: str, steps: int, every: int | None) -> int:
+def _checked(rule: type[Regrowing] | type[Thinning], method: str, steps: int, every: int | None) -> int:
     if steps < 1 or (every is not None and every < 1):
         raise ValueError(f"steps is {steps} and every {every}; both are at least 1")
-    check_changes(method, steps, every)
+    rule.check(method, steps, every)
     return every or usual_every(steps)
 
 

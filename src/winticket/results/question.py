@@ -94,6 +94,8 @@ class Question(TypedDict, total=False):
     """Distance of the regular points of the learning curves."""
     early_points: bool
     """Whether curves have more points early in training."""
+    clip_norm: float | None
+    """Largest norm of a step's gradient; null: no limit."""
     flip: bool
     """Whether images are flipped at random."""
     crop: int

@@ -12,7 +12,7 @@ from winticket.run.local import local
 from winticket.run.pool import Pool
 from winticket.run.schedule import Event, Outcomes
 from winticket.run.store import Store
-from winticket.run.task import Task, key, part_of, step, stored_needs, task, walk, whole_of
+from winticket.run.task import Task, derive, key, part_of, stored_needs, task, walk, whole_of
 from winticket.run.work import Checkpoint, Conditions, Parts, Report
 
 __all__ = [
@@ -40,12 +40,12 @@ __all__ = [
     "TaskFailed",
     "Unavailable",
     "Workers",
+    "derive",
     "key",
     "local",
     "part_of",
     "resolve",
     "run",
-    "step",
     "stored_needs",
     "task",
     "walk",

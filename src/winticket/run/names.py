@@ -12,8 +12,11 @@ import importlib
 from collections.abc import Mapping
 
 OURS = "winticket"
-ROOMS = ("allocate", "controls", "criteria", "rewind", "schedules")
-"""Rooms whose public functions users choose by name; each may be in a key, as `winticket/criteria/snip`."""
+ROOMS = ("allocate", "controls", "criteria", "rewind", "schedules", "stages")
+"""Rooms whose public functions may all be in a key, as `winticket/criteria/snip`; a line in `HOMES` goes first.
+
+A new stage needs no line: `winticket.stages` exports it, and `winticket/stages/name` is what keys call it.
+"""
 HOMES: Mapping[str, str] = {
     "Setup": "stages.setup:Setup",
     "Recipe": "train.recipe:Recipe",
@@ -72,7 +75,9 @@ def home(stored: str) -> tuple[str, str] | None:
         return None
     room, _, function = name.partition("/")
     if room in ROOMS and function in importlib.import_module(f"{OURS}.{room}").__all__:
-        return f"{OURS}.{room}", function
+        thing = getattr(importlib.import_module(f"{OURS}.{room}"), function)
+        one_name = stored_name(thing.__module__, thing.__name__) == stored  # a line in the table goes first
+        return (f"{OURS}.{room}", function) if one_name else None
     if name not in HOMES:
         return None
     module, _, name = HOMES[name].partition(":")

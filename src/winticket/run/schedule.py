@@ -63,7 +63,7 @@ class Outcomes:
         return not self._missing(target)
 
     def value(self, target: Task) -> Any:
-        """The task's value; an unstored task is evaluated here. Raises TaskFailed with the traceback."""
+        """The task's value; a derived task is evaluated here. Raises TaskFailed with the traceback."""
         if missing := self._missing(target):
             key = self.skipped.get(missing, missing)
             skipped = (

@@ -24,7 +24,7 @@ class Task:
     """One call that a plan will make: `fn(*inputs, **options)`, where inputs may be other tasks.
 
     key     sha256 (hex) of everything that decides the value; equal keys are the same task
-    stored  whether the result is kept; an unstored task is evaluated inside every task that needs it
+    stored  whether the result is kept; an unstored (derived) task is evaluated inside every task that needs it
     label, weight   for progress only, and not part of the key; weight is a cost in any unit
     """
 
@@ -45,7 +45,7 @@ class Task:
 
     def __repr__(self) -> str:
         label = "".join(f" {name}={value}" for name, value in self.label.items())
-        return f"<{'task' if self.stored else 'step'} {self.key[:12]} {self.fn}{label}>"
+        return f"<{'task' if self.stored else 'derived'} {self.key[:12]} {self.fn}{label}>"
 
     def __reduce__(self) -> tuple[Callable[..., Task], tuple[tuple[Node, ...]]]:
         # Flat, because a chain of a few hundred tasks would overflow the pickler's recursion.
@@ -110,13 +110,13 @@ def task(
     return _plan(fn, inputs, options, stored=True, label=dict(label or {}), weight=weight)
 
 
-def step(fn: Callable[..., object] | str, /, *inputs: object, **options: object) -> Task:
+def derive(fn: Callable[..., object] | str, /, *inputs: object, **options: object) -> Task:
     """Plan a cheap, unstored call, evaluated inside each task that needs it.
 
     If input values are stacks (tuples, one element per replicate), `fn` is called once per element, and inputs that
     are no stacks are repeated. An element of a class with `failed_replicate = True` becomes the value of its call.
 
-    >>> step("operator:neg", task("operator:add", 1, 2)).stored
+    >>> derive("operator:neg", task("operator:add", 1, 2)).stored
     False
     """
     return _plan(fn, inputs, options, stored=False, label={}, weight=0.0)
@@ -129,7 +129,7 @@ def key(
     *,
     stored: bool = True,
 ) -> str:
-    """The key that `task` (or, unstored, `step`) would give to this call."""
+    """The key that `task` (or, unstored, `derive`) would give to this call."""
     return _plan(fn, tuple(inputs), dict(options), stored=stored, label={}, weight=0.0).key
 
 
@@ -149,7 +149,9 @@ def _plan(
     options = {name: rebuild(value, lambda leaf: leaf) for name, value in sorted(options.items())}
     identified: dict[str, Json] = {
         "scheme": _SCHEME,
-        "kind": "task" if stored else "step",
+        "kind": "task"
+        if stored
+        else "step",  # the stored word for a derived task: another would make its keys new
         "call": dict(identity(call, path)),
         "inputs": [canonical(rebuild(v, _as_ref), f"{path}: input {i + 1}") for i, v in enumerate(inputs)],
         "options": {name: canonical(v, f"{path}: option {name!r}") for name, v in options.items()},
@@ -198,7 +200,7 @@ def _bind(
         raise TypeError(f"{path} has no readable signature; wrap it in a function that has one") from None
     if not stored and (takes := SUPPLIED & signature.parameters.keys()):
         raise TypeError(
-            f"{path} takes {' and '.join(sorted(takes))}, so it is no cheap step; plan it with task()"
+            f"{path} takes {' and '.join(sorted(takes))}, so its result must be stored; plan it with task()"
         )
     parameters = [p for p in signature.parameters.values() if p.name not in SUPPLIED]
     try:
@@ -274,7 +276,7 @@ def walk(targets: Iterable[Task]) -> list[Task]:
 
 
 def stored_edges(order: Iterable[Task]) -> dict[str, tuple[Task, ...]]:
-    """For each task of a walk, the nearest stored tasks that it needs, directly or through unstored ones."""
+    """For each task of a walk, the nearest stored tasks that it needs, directly or through derived ones."""
     edges: dict[str, tuple[Task, ...]] = {}
     for current in order:
         above: dict[str, Task] = {}
@@ -308,7 +310,7 @@ def _within(planned: Task, *, whole: bool) -> list[Task]:
 
 
 def pack(planned: Task, *, whole: bool = False, parts: Iterable[Task] = ()) -> tuple[Node, ...]:
-    """The task as flat nodes, inputs first and itself last: with the unstored tasks it needs, or the whole graph.
+    """The task as flat nodes, inputs first and itself last: with the derived tasks it needs, or the whole graph.
 
     `parts` are the tasks whose values it is asked for on its way.
     """

@@ -272,7 +272,7 @@ def _outside(error: BaseException) -> bool:
 
 
 def evaluate(nodes: Sequence[Node], fetch: Callable[[Ref], object], supplies: dict[str, object]) -> object:
-    """The last node's value; the other nodes are unstored tasks that it needs, evaluated here."""
+    """The last node's value; the other nodes are derived tasks that it needs, evaluated here."""
     made: dict[str, object] = {}
 
     def leaf(value: object) -> object:

@@ -1,7 +1,7 @@
-"""The stages that procedures are made of: each ties one room's function to a setup.
+"""The stages of a procedure: each applies one room's function to a setup.
 
-Those that train a stack are expensive, and their results are stored; the others work on one replicate, cost next to
-nothing and are evaluated by whoever needs them. A stage is in plans by its stored name (`winticket.run.names`), so its
+Stages that train a stack are expensive, and their results are stored. The others work on one replicate, are cheap, and
+are evaluated inside each task that needs them. Plans hold the stored name of a stage (`winticket.run.names`), so its
 file may move.
 """
 
@@ -18,6 +18,7 @@ from winticket.stages.controlling import (
     neighbours,
     trained_control_ticket,
 )
+from winticket.stages.foresight import prune_with_foresight
 from winticket.stages.learning import train_mask
 from winticket.stages.pruning import (
     SCORED_PER_CLASS,
@@ -31,7 +32,7 @@ from winticket.stages.pruning import (
 )
 from winticket.stages.settling import distance, emerged, looks
 from winticket.stages.setup import Setup, model_source, require_unedited
-from winticket.stages.tickets import Density, Found, dense_ticket, prunable, spared, whole_mask
+from winticket.stages.tickets import Density, PlannedLevel, dense_ticket, prunable, spared, whole_mask
 from winticket.stages.training import (
     Context,
     Examples,
@@ -52,7 +53,7 @@ __all__ = [
     "Context",
     "Density",
     "Examples",
-    "Found",
+    "PlannedLevel",
     "Setup",
     "at_steps",
     "carried",
@@ -77,6 +78,7 @@ __all__ = [
     "prunable",
     "prune",
     "prune_untrained",
+    "prune_with_foresight",
     "require_unedited",
     "retraining",
     "saved_for",

@@ -22,7 +22,10 @@ def train_mask(
     context: Context | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[Trajectory | Failed, ...]:
-    """Learn a mask with as many weights in every layer as the tickets' masks have, all weights as they are."""
+    """Learn which weights to keep, as many in each layer as the tickets' masks keep; no weight changes.
+
+    `kind` is "top" (edge-popup) or "sampled" (supermask).
+    """
     alive = next((t for t in stack if isinstance(t, Ticket)), None)
     counts = {} if alive is None else {name: kept for name, (kept, _) in alive.mask.layers().items()}
     return train_tickets(

@@ -1,4 +1,4 @@
-"""A few steps on noise: does the network train, and how long does a step take?"""
+"""A few steps of training on noise: does the network train, and how long does a step take?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from winticket.train import Engine, train
 def trial(
     setup: Setup, stack: Sequence[Ticket], *, steps: int, engine: Engine = "auto"
 ) -> tuple[Trajectory | Failed, ...]:
-    """A short training on noise, with the recipe's own batch and optimiser."""
+    """A training of `steps` steps on noise, with the recipe's batch size and optimiser."""
     recipe = replace(setup.recipe, steps=steps, evaluate_every=steps, early_points=False, warmup=0)
     rows = recipe.batch
     generator = torch.Generator().manual_seed(0)

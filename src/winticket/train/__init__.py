@@ -9,7 +9,6 @@ from winticket.train.loop import train
 from winticket.train.masked import masked
 from winticket.train.precision import check_precision
 from winticket.train.recipe import Recipe
-from winticket.train.rules import check_changes
 from winticket.train.stacked import may_stack
 from winticket.train.supermask import Learning, Supermask
 from winticket.train.wrapped import (
@@ -36,7 +35,6 @@ __all__ = [
     "Replicated",
     "Supermask",
     "bare",
-    "check_changes",
     "check_engine",
     "check_precision",
     "check_ranks",

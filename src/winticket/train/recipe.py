@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 from winticket.limits import RECIPE, check
 from winticket.train.precision import Precision
@@ -16,6 +17,9 @@ Stacking = Literal["auto", "stacked", "one by one"]
 EARLY_SHARE = 6
 """Early points at step s are s / EARLY_SHARE apart, so their number grows with the logarithm of the length."""
 
+ADDED: Mapping[str, object] = {"clip_norm": None}
+"""Fields that came after results were stored, with the default that trains as before: keys leave that default out."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -26,7 +30,9 @@ class Recipe:
     a point every `evaluate_every` steps and, with `early_points`, more points early in training, when networks learn
     fastest; see `grid`. `warmup` raises the learning rate linearly to `lr` over that many steps, as in Frankle &
     Carbin 2019, §5. `precision` applies to a step's forward and backward pass: bf16 uses `torch.autocast`, tf32 the
-    products of an NVIDIA GPU. Weights, updates and evaluation are float32 in each.
+    products of an NVIDIA GPU. Weights, updates and evaluation are float32 in each. `clip_norm` scales the gradient of a
+    step down to that norm if it is larger (Pascanu et al. 2013), for each replicate by itself; pruned weights do not
+    count.
 
     Raises TypeError or ValueError for a value of the wrong type or out of range, and for options that contradict one
     another.
@@ -55,6 +61,7 @@ class Recipe:
     crop: int = 0
     stacking: Stacking = "auto"
     precision: Precision = "float32"
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         check(RECIPE, {name: getattr(self, name) for name in RECIPE})
@@ -82,6 +89,11 @@ class Recipe:
             raise ValueError(
                 f"warmup of {self.warmup} steps does not end within the {self.steps} steps of training"
             )
+
+    def key_fields(self) -> dict[str, Any]:
+        """What keys hold: every field, but for those of `ADDED` that are at their defaults."""
+        known = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in known.items() if name not in ADDED or value != ADDED[name]}
 
     def rate(self, step: int) -> float:
         """The learning rate of step number `step`, counted from 0."""

@@ -42,6 +42,7 @@ class Step:
         self.lifted, self.weights, self.buffers, self.optimizer = lifted, weights, buffers, optimizer
         self.recipe = recipe
         self.masked, self.masks = [weights[name] for name in masks], list(masks.values())
+        self.mask_of = masks
         self.supermask = supermask
         learned = supermask.scores if supermask else weights
         self.names, self.parameters = list(learned), list(learned.values())
@@ -80,6 +81,8 @@ class Step:
         gradients, loss = self.lifted.call(self.weights, self.buffers, x, y)
         if self.supermask:
             gradients = self.supermask.of_scores(gradients)
+        if self.recipe.clip_norm is not None:
+            gradients = clipped(gradients, self.mask_of, norm=self.recipe.clip_norm)
         # Fused optimisers read gradients in memory order and ignore their strides.
         ordered = [gradients[name].contiguous() for name in self.names]
         if self.update is None:
@@ -153,6 +156,20 @@ class Step:
             torch.cuda.set_rng_state(noise, device)
         else:
             torch.set_rng_state(noise)
+
+
+def clipped(
+    gradients: Mapping[str, Tensor], masks: Mapping[str, Tensor], *, norm: float
+) -> dict[str, Tensor]:
+    """Gradients [S, ...] of a stack, each replicate's scaled to the Euclidean norm `norm` if it is larger.
+
+    `masks` are 1 where a weight is kept; the gradients of pruned weights become 0 and do not count. The scale is
+    torch.nn.utils.clip_grad_norm_'s, whose 1e-6 beside the norm avoids a division by 0.
+    """
+    kept = {name: g * masks[name] if name in masks else g for name, g in gradients.items()}
+    norms = torch.stack([g.flatten(1).square().sum(1) for g in kept.values()]).sum(0).sqrt()
+    scale = (norm / (norms + 1e-6)).clamp(max=1)
+    return {name: g * scale.view(-1, *[1] * (g.ndim - 1)) for name, g in kept.items()}
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:

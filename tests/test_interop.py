@@ -14,8 +14,8 @@ from torch.nn.utils import prune
 from torch.optim.swa_utils import AveragedModel
 
 from winticket import interop
+from winticket.loops import masked
 from winticket.ticket import Mask, Seeds, State, Ticket, same_bits
-from winticket.train import masked
 from winticket.units import Layout
 
 

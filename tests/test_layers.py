@@ -58,10 +58,20 @@ ROOMS: dict[str, set[str]] = {
     "pairing": {"criteria", "allocate"},
     "rewind": {"ticket"},
     "schedules": set(),
-    "interop": {"ticket", "units", "train"},
-    "loops": {"ticket", "units", "models", "train", "criteria", "allocate", "pairing", "schedules"},
-    "levels": {"ticket", "units", "train", "criteria", "allocate", "pairing", "rewind", "loops"},
-    "integrations": {"ticket", "train", "levels"},
+    "interop": {"ticket", "units", "loops"},
+    "loops": {
+        "ticket",
+        "units",
+        "models",
+        "train",
+        "criteria",
+        "allocate",
+        "pairing",
+        "rewind",
+        "schedules",
+    },
+    "levels": set(),
+    "integrations": {"ticket", "loops"},
     "align": {"ticket"},
     "controls": {"ticket", "align"},
     "stages": STAGES | {"run"},
@@ -71,7 +81,7 @@ ROOMS: dict[str, set[str]] = {
     | {"catalogue", "places", "sparse", "run", "stages", "procedures", "judge", "report", "version"},
     "cli": STAGES
     | {"catalogue", "places", "run", "stages", "procedures", "judge", "report", "experiment", "version"},
-    "__init__": {"experiment", "levels", "loops", "ticket", "train", "version"} | PUBLIC,
+    "__init__": {"experiment", "loops", "ticket", "train", "version"} | PUBLIC,
     "__main__": {"cli"},
 }
 

@@ -74,7 +74,7 @@ def test_pages_use_names_that_dir_lists(page: str) -> None:
 
 
 def test_the_pages_are_read_as_meant() -> None:
-    text = "`winticket.find(x)`, winticket.set_: from winticket import rewind, judge\nfrom winticket.levels import a"
+    text = "`winticket.find(x)`, winticket.set_: from winticket import rewind, judge\nfrom winticket.loops import a"
     assert used_in(text) == {"find", "set_", "rewind", "judge"}
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from winticket.loops.wrapped import bare, check_fits
 from winticket.ticket import Mask, Seeds, State, Ticket, Weights
-from winticket.train import bare
 from winticket.units import layouts
 
 __all__ = ["from_state_dict", "from_torch_prune", "mask_of_zeros", "to_state_dict", "to_torch_prune"]
@@ -82,16 +82,10 @@ def to_torch_prune(model: nn.Module, mask: Mask | Ticket) -> nn.Module:
     keep = mask.mask.keep if isinstance(mask, Ticket) else mask.keep
     whole, model = model, bare(model)
     parameters = dict(model.named_parameters())
-    for name, layer in keep.items():
+    for name in keep:
         if f"{name}{_ORIG}" in parameters:
             raise ValueError(f"{name!r} is pruned by torch.nn.utils.prune already; prune.remove it first")
-        if name not in parameters:
-            raise ValueError(
-                f"the mask has a layer {name!r} that the model lacks; it has {', '.join(parameters)}"
-            )
-        if parameters[name].shape != layer.shape:
-            given, own = tuple(layer.shape), tuple(parameters[name].shape)
-            raise ValueError(f"the mask of {name!r} has shape {given}, the model's weight {own}")
+    check_fits(model, mask.mask if isinstance(mask, Ticket) else mask)
     if isinstance(mask, Ticket):
         mask.load_into(model)
         with torch.no_grad():  # the start whole, as weight_orig keeps it

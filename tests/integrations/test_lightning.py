@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from winticket import rewind
 from winticket.criteria import Evidence
-from winticket.levels import Levels
+from winticket.loops import Levels
 from winticket.ticket import Ticket, same_bits
 
 pytestmark = [

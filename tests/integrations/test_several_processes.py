@@ -67,7 +67,7 @@ def test_the_first_rank_alone_writes_the_tickets(kind: str, trained: Ranks) -> N
 
 def test_ranks_that_score_on_examples_of_their_own_are_told_so(trained: Ranks) -> None:
     for rank in trained[0]:
-        assert "the ranks were given different tickets: [0] differ from [1]" in rank["own examples"]["error"]
+        assert "the ranks have different tickets: [0] differ from [1]" in rank["own examples"]["error"]
         assert rank["own examples"]["levels"] == 1
 
 

@@ -17,9 +17,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from winticket import rewind, rigl
-from winticket.levels import Levels
+from winticket.loops import Levels
+from winticket.loops.masking import claimed
 from winticket.ticket import Ticket, same_bits
-from winticket.train.masked import claimed
 
 DENSITIES = [0.5, 0.25]
 BATCHES, STEPS, WARMUP = 4, 8, 2

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 import winticket
 from winticket import allocate, criteria, data
 from winticket.data import find_source
-from winticket.loops import Sparse
+from winticket.loops import Sparse, masked
 from winticket.procedures import Setup
 from winticket.stages import dense_ticket, sparse_start, train_regrowing, train_thinning
 from winticket.ticket import Mask, Seeds, Ticket, Trajectory, same_bits
-from winticket.train import Recipe, masked
+from winticket.train import Recipe
 from winticket.train.rules import at_random
 
 STEPS, EVERY = 20, 4
@@ -623,7 +623,7 @@ def pass_steps(model: nn.Module) -> None:
 def test_one_block_alone_sees_to_a_mask_that_changes() -> None:
     model = network()
     mask = Mask({"0.weight": torch.ones(16, 8, dtype=torch.bool)})
-    words = "the model is within another block that keeps a mask on it"
+    words = "another block already keeps a mask on this model"
     with winticket.set_(model, 0.3, steps=STEPS, every=EVERY):
         for inner in (
             masked(model, mask),

@@ -17,11 +17,11 @@ from torch.nn.parallel import DataParallel
 import winticket
 from winticket import allocate, data
 from winticket.data import find_source
-from winticket.loops import Learned
+from winticket.loops import Learned, masked
 from winticket.procedures import Setup
 from winticket.stages import dense_ticket, sparse_start, train_mask
 from winticket.ticket import Mask, Seeds, Ticket, Trajectory, same_bits
-from winticket.train import Recipe, masked
+from winticket.train import Recipe
 
 METHODS: dict[str, Callable[..., Any]] = {"top": winticket.edge_popup, "sampled": winticket.supermask}
 NAMES = {"top": "edge_popup", "sampled": "supermask"}
@@ -290,7 +290,7 @@ def test_an_exception_leaves_the_model_whole_under_the_mask_so_far() -> None:
 def test_one_block_alone_sees_to_a_mask_that_is_learned() -> None:
     model = network()
     mask = Mask({"0.weight": torch.ones(16, 8, dtype=torch.bool)})
-    words = "the model is within another block that keeps a mask on it"
+    words = "another block already keeps a mask on this model"
     with METHODS["top"](model, 0.3) as learned:
         plain(model, learned)
         for inner in (

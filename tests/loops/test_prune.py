@@ -15,7 +15,7 @@ import winticket
 from winticket import allocate, criteria
 from winticket.criteria.evidence import TRAINING, needed, scores_units
 from winticket.data import find_source
-from winticket.levels import Levels
+from winticket.loops import Levels
 from winticket.procedures import Setup
 from winticket.rewind import to_init
 from winticket.stages import dense_ticket, prune_untrained, scored

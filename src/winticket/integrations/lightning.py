@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from winticket.integrations.search import Search
-from winticket.levels import Density
+from winticket.loops.levels import Density
 from winticket.ticket import Ticket
 
 try:

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from winticket.levels import Density, Level, Levels
+from winticket.loops.levels import Density, Level, Levels
+from winticket.loops.masking import masked
+from winticket.loops.wrapped import bare
 from winticket.ticket import Ticket
-from winticket.train import bare, masked
 
 Settings = list[Callable[[], None]]
 _CUT_UP = {"ZeroRedundancyOptimizer", "DistributedOptimizer"}

@@ -14,9 +14,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from winticket.integrations.search import Search
-from winticket.levels import Density
+from winticket.loops.levels import Density
+from winticket.loops.wrapped import Replicated
 from winticket.ticket import Ticket
-from winticket.train import Replicated
 
 try:
     from accelerate.state import AcceleratorState

@@ -13,6 +13,8 @@ from winticket.allocate import Allocate, erk, layerwise
 from winticket.criteria import Criterion, magnitude
 from winticket.criteria.applied import mask_of, name_of
 from winticket.criteria.evidence import Batch
+from winticket.loops.hooks import Optimizer
+from winticket.loops.masking import claimed
 from winticket.loops.scoring import (
     Density,
     Scoring,
@@ -25,11 +27,11 @@ from winticket.loops.scoring import (
     without_classes,
 )
 from winticket.loops.sparse import Sparse
+from winticket.loops.wrapped import bare
 from winticket.pairing import check_exchange
 from winticket.schedules import cubic_at
 from winticket.ticket import JSON, Mask, Seeds, State, Ticket
-from winticket.train import bare, check_changes
-from winticket.train.masked import Optimizer, claimed
+from winticket.train import check_changes
 from winticket.train.rules import (
     Grow,
     Regrowing,

@@ -8,8 +8,8 @@ from types import FrameType
 import torch
 from torch import nn
 
-from winticket.train import bare
-from winticket.train.masked import Followed
+from winticket.loops.hooks import Followed
+from winticket.loops.wrapped import bare
 
 # What torch.optim.Optimizer puts around every subclass's `step`; it calls the hooks.
 _STEP = torch.optim.Optimizer.profile_hook_step(lambda: None).__code__

@@ -17,6 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from winticket.allocate import Allocate, layerwise
 from winticket.criteria.applied import name_of
 from winticket.loops.counting import updates
+from winticket.loops.masking import claimed
 from winticket.loops.scoring import (
     Density,
     check_by_layer,
@@ -25,9 +26,8 @@ from winticket.loops.scoring import (
     warn_of_emptied,
     whole,
 )
+from winticket.loops.wrapped import bare, distributed, holders
 from winticket.ticket import Mask, Seeds, Ticket
-from winticket.train import bare, distributed
-from winticket.train.masked import claimed
 from winticket.train.rules import random_mask
 from winticket.train.supermask import Kind, best_scores, first_scores, sampled, straight_through
 
@@ -84,7 +84,8 @@ class Learned:
             for name, score in self.scores.items():
                 chosen = _Chosen(self._kind, score, self._counts[name])
                 weight = module.get_parameter(name)
-                for layer, attribute in _holders(module, weight):
+                for path, attribute in holders(module, [weight]):
+                    layer = module.get_submodule(path)
                     order = list(layer._parameters)
                     register_parametrization(layer, attribute, chosen, unsafe=True)
                     stack.callback(_take_off, layer, attribute, order)
@@ -245,16 +246,6 @@ def _begun(
     dense = replace(dense, about={"method": method, "allocate": name_of(allocate)})
     counts = {name: kept for name, (kept, _) in mask.layers().items()}
     return Learned(model, dense, KINDS[method], counts)
-
-
-def _holders(module: nn.Module, weight: nn.Parameter) -> list[tuple[nn.Module, str]]:
-    """All places that hold a weight, which may be tied."""
-    return [
-        (layer, attribute)
-        for layer in module.modules()
-        for attribute, parameter in layer.named_parameters(recurse=False, remove_duplicate=False)
-        if parameter is weight
-    ]
 
 
 def _take_off(layer: nn.Module, attribute: str, order: Sequence[str]) -> None:

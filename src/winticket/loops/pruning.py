@@ -23,9 +23,9 @@ from winticket.loops.scoring import (
     whole,
     without_classes,
 )
+from winticket.loops.wrapped import bare, check_ranks
 from winticket.schedules import geometric_at
 from winticket.ticket import JSON, Seeds, Ticket
-from winticket.train import bare, check_ranks
 
 
 def prune(

@@ -16,10 +16,10 @@ from winticket.allocate import BY_LAYER, Allocate, layerwise, units
 from winticket.criteria import Criterion, Evidence
 from winticket.criteria.applied import is_ours, mask_of, name_of, scores_of, tried_on
 from winticket.criteria.evidence import DATA, NETWORK, RANDOM, Batch, needed
+from winticket.loops.wrapped import bare, check_whole, drawn_seed, shared_buffers
 from winticket.models import chosen, includable, output_layer
 from winticket.pairing import usual, variant
 from winticket.ticket import Mask, Scores, Seeds, State, Ticket
-from winticket.train import bare, check_whole, drawn_seed, shared_buffers
 from winticket.units import layouts, unknown
 from winticket.units import whole as whole_units
 

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from winticket.loops.counting import is_update, outermost, updates
+from winticket.loops.hooks import MaskHooks, Optimizer, follow, without_hooks
+from winticket.loops.masking import in_force, warn_of_overwritten
 from winticket.loops.scoring import state_of, warn_of_emptied
+from winticket.loops.wrapped import bare, check_ranks, summed_over_ranks
 from winticket.ticket import Mask, Ticket
-from winticket.train import Changes, bare, check_ranks, summed_over_ranks
-from winticket.train.masked import Optimizer, Rule, follow, in_force, of_another_make, warn_of_overwritten
+from winticket.train import Changes
 from winticket.train.rules import Regrowing, by_gradient
 
 _CALLER = 5  # of the `with` statement, through contextlib and this module
@@ -32,7 +34,7 @@ class Sparse:
         self._at = frozenset(changes.steps(0, total))
         self._grow = changes.grow if isinstance(changes, Regrowing) else None
         self._told_of = None if self._grow else model  # units may come back in a mask that is regrown
-        self._rule: Rule | None = None
+        self._hooks: MaskHooks | None = None
         self._told = False
         self._optimizers: list[torch.optim.Optimizer] = []
 
@@ -57,7 +59,7 @@ class Sparse:
         `at(0)` before the first. RuntimeError outside the block; ValueError where steps fall, or one at which the mask
         changes was left out.
         """
-        if self._rule is None:
+        if self._hooks is None:
             raise RuntimeError("no training is going on; `at` is for the loop within the block")
         left_out = sorted(t for t in self._at if self.step < t < step)
         if step < self.step or left_out:
@@ -79,8 +81,8 @@ class Sparse:
         )
         with ExitStack() as stack:
             # The mask's hook comes first, so what a change sees is masked.
-            self._rule = stack.enter_context(in_force(self._model, self.mask, optimizer=optimizer))
-            stack.callback(setattr, self, "_rule", None)
+            self._hooks = stack.enter_context(in_force(self._model, self.mask, optimizer=optimizer))
+            stack.callback(setattr, self, "_hooks", None)
             stack.callback(self._optimizers.clear)
             self._record_step(1)
             # What happens here is no part of a step that is compiled.
@@ -89,11 +91,11 @@ class Sparse:
             )
             stack.callback(register_optimizer_step_pre_hook(before).remove)
             stack.callback(register_optimizer_step_post_hook(after).remove)
-            for other in of_another_make(optimizer):
+            for other in without_hooks(optimizer):
                 stack.callback(follow(other, followed))
-            rule = self._rule
+            hooks = self._hooks
             yield self
-        warn_of_overwritten(rule, stacklevel=_CALLER)
+        warn_of_overwritten(hooks, stacklevel=_CALLER)
         if missed := [t for t in sorted(self._at) if t > self.step]:
             warnings.warn(
                 f"the block ended at step {self.step} of {self._total}, and the mask would have changed until step "
@@ -125,18 +127,18 @@ class Sparse:
             self._arrive(self.step + 1)
 
     def _arrive(self, step: int) -> None:
-        assert self._rule is not None
+        assert self._hooks is not None
         new, self.step = step > self.step, step
         if new and step in self._at:
-            self._change(self._rule)
+            self._change(self._hooks)
         if new:
             self._record_step(step + 1)
 
     def _record_step(self, step: int) -> None:
-        assert self._rule is not None
-        self._rule.record(self._grow is by_gradient and step in self._at)
+        assert self._hooks is not None
+        self._hooks.record(self._grow is by_gradient and step in self._at)
 
-    def _change(self, rule: Rule) -> None:
+    def _change(self, hooks: MaskHooks) -> None:
         before = self.mask
         mask = self._changes.change(self._ticket, state_of(self._model, step=self.step), self._gradient)
         if self._grow:
@@ -150,7 +152,7 @@ class Sparse:
             stacklevel=_CALLER,
         )
         self._ticket = replace(self._ticket, mask=mask)
-        rule.replace(mask)
+        hooks.replace(mask)
         parameters = dict(bare(self._model).named_parameters())
         for name, keep in mask.keep.items():
             fresh = ~(keep & before.keep[name])
@@ -166,15 +168,15 @@ class Sparse:
 
     def _times_seen(self) -> dict[str, float]:
         """On how many ranks each layer had a gradient in the step just made."""
-        assert self._rule is not None
+        assert self._hooks is not None
         names, device = list(self.mask.keep), next(bare(self._model).parameters()).device
-        own = torch.tensor([float(name in self._rule.seen) for name in names], device=device)
+        own = torch.tensor([float(name in self._hooks.recorded) for name in names], device=device)
         return dict(zip(names, summed_over_ranks(self._model, {"": own})[""].tolist(), strict=True))
 
     def _gradient(self) -> Mapping[str, Tensor]:
         """The loop's own, of all weights, pruned ones too: that of the step which has just been made."""
-        assert self._rule is not None
-        seen, parameters = self._rule.seen, dict(bare(self._model).named_parameters())
+        assert self._hooks is not None
+        seen, parameters = self._hooks.recorded, dict(bare(self._model).named_parameters())
         own = {}
         for name in self.mask.keep:
             weight = parameters[name]

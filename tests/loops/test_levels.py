@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 import winticket
 from winticket import allocate, criteria, rewind
 from winticket.criteria.evidence import usual_allocate
-from winticket.levels import Level, Levels
+from winticket.loops import Level, Levels
 from winticket.ticket import Mask, Scores, Seeds, State, Ticket, same_bits
 
 DENSITIES = (0.5, 0.25, 0.1)

@@ -6,13 +6,13 @@ are those of the model itself: what DistributedDataParallel, AveragedModel and t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from winticket.bits import digest
 from winticket.loops.wrapped import bare, check_fits
 from winticket.ticket import Mask, Seeds, State, Ticket, Weights
 from winticket.units import layouts
@@ -59,17 +59,8 @@ def from_torch_prune(model: nn.Module, *, step: int = 0, seeds: Seeds | None = N
         Mask(keep, layout),
         state,
         "torch.nn.utils.prune",
-        seeds or Seeds(_fingerprint({**weights, **keep}), 0),
+        seeds or Seeds(int.from_bytes(digest({**weights, **keep})[:8], "big") >> 2, 0),
     )
-
-
-def _fingerprint(tensors: Weights) -> int:
-    """62 bits of a hash over all bytes."""
-    hashed = hashlib.sha256()
-    for name, tensor in tensors.items():
-        hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        hashed.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return int.from_bytes(hashed.digest()[:8], "big") >> 2
 
 
 def to_torch_prune(model: nn.Module, mask: Mask | Ticket) -> nn.Module:

@@ -385,7 +385,7 @@ SURGERY: dict[str, tuple[Callable[[nn.Sequential], object], str]] = {
     "spectral_norm": (lambda m: spectral_norm(m[0]), "it is now called '0.parametrizations.weight.original'"),
     "new head": (
         lambda m: m.__setitem__(3, nn.Linear(8, 5)),
-        "'3.weight' was replaced by one of shape .5, 8., its mask has .3, 8.; change layers",
+        "'3.weight' was replaced by one of shape .5, 8.; its mask has .3, 8.; change layers",
     ),
     "cut off": (lambda m: m.__delitem__(3), "no longer has a parameter '3.weight'"),
 }

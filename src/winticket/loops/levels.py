@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from inspect import signature
 from types import TracebackType
 from typing import Any
 
@@ -35,8 +34,9 @@ from winticket.loops.scoring import (
     without_classes,
 )
 from winticket.loops.wrapped import bare, buffer_persistence, check_whole, put_back_buffers, reset_average
-from winticket.rewind import Rewind, learning_rate, to_init, to_step, to_step_with_optimizer
-from winticket.ticket import JSON, Curve, Mask, Seeds, State, Ticket, Trajectory, same_bits
+from winticket.rewind import Rewind, learning_rate, takes_step, to_init, to_step, to_step_with_optimizer
+from winticket.ticket import JSON, Mask, Seeds, State, Ticket, Trajectory, no_curve, same_bits
+from winticket.train.slots import load_slots, slots_of
 from winticket.units import layouts
 
 __all__ = ["Density", "Level", "Levels"]
@@ -144,7 +144,7 @@ class Levels:
             raise IndexError(f"level {level.number} is the last of {len(self)}")
         path = level.path()
         mask = self._mask(path, self.densities[level.number])
-        where = {"step": self.rewind_step} if _takes_step(self.rewind) else {}
+        where = {"step": self.rewind_step} if takes_step(self.rewind) else {}
         try:
             ticket = careful(self.rewind)(path, mask, **where)
         except ValueError as error:
@@ -169,7 +169,7 @@ class Levels:
             raise ValueError("no density is given; levels are the densities to prune to, such as [0.5, 0.25]")
         if self.rewind_step < 0:
             raise ValueError(f"rewind_step {self.rewind_step} is negative")
-        if self.rewind_step and not _takes_step(self.rewind):
+        if self.rewind_step and not takes_step(self.rewind):
             raise ValueError(
                 f"{name_of(self.rewind)} goes to no step; with rewind_step {self.rewind_step} give rewind.to_step or "
                 "another that does"
@@ -251,9 +251,12 @@ class Level:
         levels = self._levels
         if step != levels.rewind_step or step == self.ticket.start.step:
             return
-        if _takes_step(levels.rewind):
+        if takes_step(levels.rewind):
             wanted = optimizer is not None and levels.rewind not in _WITHOUT_OPTIMIZER
-            slots = optimizer_slots(optimizer, bare(self._model)) if wanted and optimizer else {}
+            slots: dict[str, Tensor] = {}
+            if wanted and optimizer is not None:
+                parameters = dict(bare(self._model).named_parameters())
+                slots = {name: slot.cpu() for name, slot in slots_of(optimizer, parameters).items()}
             self._kept = state_of(self._model, step=step, optimizer=slots)
 
     def reset(self, optimizer: torch.optim.Optimizer | AveragedModel) -> None:
@@ -266,7 +269,7 @@ class Level:
         if isinstance(optimizer, AveragedModel):
             reset_average(optimizer, self._model)
             return
-        load_slots(optimizer, bare(self._model), self.ticket.start.optimizer)
+        load_slots(optimizer, dict(bare(self._model).named_parameters()), self.ticket.start.optimizer)
         self._owes_optimizer = False
 
     def path(self) -> Trajectory:
@@ -288,7 +291,7 @@ class Level:
                     "level.at(step) after every update"
                 )
             saved.setdefault(step, self._kept)
-        return Trajectory(self.ticket, saved, _no_curve())
+        return Trajectory(self.ticket, saved, no_curve())
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if self._owes_optimizer and updates(optimizer, self._model):
@@ -300,43 +303,3 @@ class Level:
     def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if is_update(optimizer, self._model):
             self.at(self.step + 1, optimizer)
-
-
-def optimizer_slots(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
-    """The optimiser's tensors as "slot/parameter" -> copy on the CPU, as tickets keep them.
-
-    ValueError for state that is no tensor, which a ticket cannot keep.
-    """
-    found = {}
-    for name, parameter in model.named_parameters():
-        for slot, value in optimizer.state.get(parameter, {}).items():
-            if isinstance(value, Tensor):
-                found[f"{slot}/{name}"] = value.detach().cpu().clone()
-            elif value is not None:
-                raise ValueError(
-                    f"{type(optimizer).__name__} keeps {type(value).__name__} under {slot!r}, and a ticket keeps "
-                    "tensors; rewind without the optimiser's state"
-                )
-    return found
-
-
-def load_slots(optimizer: torch.optim.Optimizer, model: nn.Module, slots: Mapping[str, Tensor]) -> None:
-    """Replace the optimiser's state of the model's parameters by `slots`."""
-    parameters = dict(model.named_parameters())
-    for parameter in parameters.values():
-        optimizer.state.pop(parameter, None)
-    for key, value in slots.items():
-        slot, name = key.split("/", 1)
-        parameter = parameters[name]
-        # A count of steps stays where the optimiser keeps it: on the CPU, unless it is told otherwise.
-        device = value.device if value.ndim == 0 else parameter.device
-        optimizer.state[parameter][slot] = value.clone().to(device)
-
-
-def _takes_step(rewind: Rewind) -> bool:
-    return "step" in signature(rewind).parameters
-
-
-def _no_curve() -> Curve:
-    nothing = torch.empty(0, dtype=torch.float64)
-    return Curve(torch.empty(0, dtype=torch.int64), *[nothing] * 6)

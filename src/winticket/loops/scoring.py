@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -59,11 +58,10 @@ class Scoring:
 
     def evidence(self, ticket: Ticket, now: State, *, start: State | None = None) -> Evidence:
         """What the criterion is given; `start` is where the search began, if not where the ticket does."""
-        return Evidence(
-            now=now,
+        return Evidence.of(
+            ticket,
+            now,
             start=start or ticket.start,
-            mask=ticket.mask,
-            generator=torch.Generator().manual_seed(ticket.seeds.derive("criterion", ticket.mask.count())),
             network=bare(self.model) if NETWORK in needed(self.criterion) else None,
             example=self.example,
             batches=tuple(self.batches),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from winticket.bits import digest
 from winticket.ticket import Mask, Ticket, Weights
 
 
@@ -172,11 +172,14 @@ def check_ranks(model: nn.Module, ticket: Ticket | Mask) -> None:
     if ddp is None:
         return
     group = ddp.process_group
-    digests: list[str | None] = [None] * torch.distributed.get_world_size(group)
-    torch.distributed.all_gather_object(digests, _digest(ticket), group=group)
-    kinds: dict[str | None, list[int]] = {}
-    for rank, digest in enumerate(digests):
-        kinds.setdefault(digest, []).append(rank)
+    groups: list[Weights] = (
+        [ticket.mask.keep, ticket.start.weights] if isinstance(ticket, Ticket) else [ticket.keep]
+    )
+    digests: list[bytes | None] = [None] * torch.distributed.get_world_size(group)
+    torch.distributed.all_gather_object(digests, digest(*groups), group=group)
+    kinds: dict[bytes | None, list[int]] = {}
+    for rank, one in enumerate(digests):
+        kinds.setdefault(one, []).append(rank)
     if len(kinds) > 1:
         raise ValueError(
             f"the ranks have different {'tickets' if isinstance(ticket, Ticket) else 'masks'}: "
@@ -219,16 +222,3 @@ def shared_buffers(model: nn.Module) -> dict[str, Tensor]:
             sent = buffer.view(torch.uint8) if buffer.dtype == torch.bool else buffer  # gloo sends no bools
             torch.distributed.broadcast(sent, first, group=ddp.process_group)
     return {name: buffer.cpu() for name, buffer in buffers.items()}
-
-
-def _digest(ticket: Ticket | Mask) -> str:
-    digest = hashlib.sha256()
-    parts: list[Weights] = (
-        [ticket.mask.keep, ticket.start.weights] if isinstance(ticket, Ticket) else [ticket.keep]
-    )
-    for part in parts:
-        for name, tensor in part.items():
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(raw.numpy().data)
-    return digest.hexdigest()

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from winticket.catalogue import near
+from winticket.text import nearest
 from winticket.units import layout_of
 
 SCHEMES = (
@@ -111,5 +111,5 @@ def check_scheme(scheme: str) -> None:
     """ValueError for a scheme that there is not, offering the nearest."""
     if scheme not in SCHEMES:
         raise ValueError(
-            f"there is no initialisation {scheme!r}{near(scheme, SCHEMES)}; possible are {', '.join(SCHEMES)}"
+            f"there is no initialisation {scheme!r}{nearest(scheme, SCHEMES)}; possible are {', '.join(SCHEMES)}"
         )

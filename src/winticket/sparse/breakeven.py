@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import platform
-import secrets
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +21,7 @@ import msgspec
 import torch
 from torch import Tensor
 
+from winticket.atomic import create_file, replace_file
 from winticket.outside import Unreadable, read_file, read_json
 from winticket.places import cache_folder
 from winticket.sparse import products, windows
@@ -97,17 +96,11 @@ def _remember(file: Path, found: dict[str, object]) -> float:
     # A cache that cannot be written costs a measurement per process, no more.
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.stem}-{secrets.token_hex(4)}.part")
-        try:
-            part.write_text(json.dumps(found))
-            try:
-                os.link(part, file)  # fails where the file is there: the first one stands
-            except FileExistsError:
-                if (theirs := _read(file)) is not None:
-                    return theirs
-                part.replace(file)  # it was broken
-        finally:
-            part.unlink(missing_ok=True)
+        content = json.dumps(found).encode()
+        if not create_file(file, content):
+            if (theirs := _read(file)) is not None:
+                return theirs
+            replace_file(file, content)  # it was broken
     return mine
 
 

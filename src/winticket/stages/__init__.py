@@ -27,7 +27,6 @@ from winticket.stages.pruning import (
     retraining,
     saved_for,
     scored,
-    takes_step,
 )
 from winticket.stages.settling import distance, emerged, looks
 from winticket.stages.setup import Setup, model_source, require_unedited
@@ -37,7 +36,6 @@ from winticket.stages.training import (
     at_steps,
     device,
     examples,
-    no_curve,
     states,
     train_stack,
     trained,
@@ -69,7 +67,6 @@ __all__ = [
     "needs_symmetry",
     "neighbour_ticket",
     "neighbours",
-    "no_curve",
     "prunable",
     "prune",
     "prune_untrained",
@@ -80,7 +77,6 @@ __all__ = [
     "spared",
     "sparse_start",
     "states",
-    "takes_step",
     "train_mask",
     "train_regrowing",
     "train_stack",

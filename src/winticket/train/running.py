@@ -16,6 +16,7 @@ from winticket.train.changing import Changes
 from winticket.train.curves import Curves
 from winticket.train.engine import Engine, convert, trusted
 from winticket.train.recipe import Recipe
+from winticket.train.slots import load_slots, slots_of
 from winticket.train.step import Step
 from winticket.train.supermask import Learning, Supermask
 from winticket.units import gone, zeroed
@@ -110,7 +111,7 @@ def begin(alive: Sequence[Ticket], asked: Asked) -> Run:
         for slot in alive[0].start.optimizer:
             values = [t.start.optimizer[slot] for t in alive]
             slots[slot] = values[0] if slot.startswith("step/") else torch.stack(values)
-        _load_slots(optimizer, learned, converted.pack(slots))
+        load_slots(optimizer, learned, converted.pack(slots))
     start = alive[0].start.step
     losses = torch.full((recipe.steps - start, len(alive)), torch.nan, device=device)
     return Run(
@@ -143,28 +144,6 @@ def _optimizer(recipe: Recipe, parameters: list[Tensor]) -> torch.optim.Optimize
     return kind(parameters, **shared)
 
 
-def _slots(optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The optimiser's state as "slot/parameter" -> tensor."""
-    return {
-        f"{slot}/{name}": value.detach().clone()
-        for name, parameter in weights.items()
-        for slot, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor)
-    }
-
-
-def _load_slots(
-    optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor], slots: Mapping[str, Tensor]
-) -> None:
-    for key, value in slots.items():
-        slot, name = key.split("/", 1)
-        if name not in weights:
-            raise ValueError(
-                f"optimiser state {key!r} belongs to no parameter; there are {', '.join(weights)}"
-            )
-        optimizer.state[weights[name]][slot] = value.detach().clone().to(weights[name].device)
-
-
 def remasked(run: Run, masks: Sequence[Mask], now: Mapping[str, Mapping[str, Tensor]]) -> Run:
     """The run with other masks; what is new in a mask starts at 0, in the optimiser's state as well."""
     tickets = []
@@ -187,7 +166,7 @@ def snapshot(run: Run) -> dict[str, dict[str, Tensor]]:
     return {
         "weights": {k: v.detach().clone() for k, v in run.converted.unpack(run.weights).items()},
         "buffers": {k: v.clone() for k, v in run.buffers.items()},
-        "optimizer": run.converted.unpack(_slots(run.optimizer, run.learned)),
+        "optimizer": run.converted.unpack(slots_of(run.optimizer, run.learned)),
     }
 
 
@@ -222,7 +201,7 @@ def restore(run: Run, kept: dict[str, Any]) -> Run:
     for name, value in kept["now"]["buffers"].items():
         run.buffers[name].copy_(value)
     run.optimizer.state.clear()
-    _load_slots(run.optimizer, run.learned, run.converted.pack(kept["now"]["optimizer"]))
+    load_slots(run.optimizer, run.learned, run.converted.pack(kept["now"]["optimizer"]))
     run.step, run.saved, run.work = kept["step"], dict(kept["saved"]), list(kept["work"])
     curves = run.curves
     curves.rows, curves.least, curves.point = list(kept["rows"]), kept["least"], kept["point"]

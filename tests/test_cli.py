@@ -199,7 +199,7 @@ WRONG: dict[str, list[str]] = {
     "find digits --engine fast": ["engine is 'fast'", "auto, dense, sparse"],
     "find mnist1d --model conv-2": ["conv-2 needs images", "lenet-300-100 takes any shape"],
     "find digits --model nets:bild": ["nets has no 'bild'", "did you mean 'build'"],
-    "find digits --model nothere:build": ["importing 'nothere' failed", "PYTHONPATH"],
+    "find digits --model nothere:build": ["'nothere:build' cannot be imported", "PYTHONPATH"],
     "find digits --model nets:value": ["'value' is int, which cannot be called"],
     "find digits --model nets:wrong_logits": ["should give logits [N, 10]", "(2, 11)"],
     "find digits --model nets:crashes": ["cannot be trained", "KeyError", "no such thing"],

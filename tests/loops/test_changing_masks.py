@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -867,3 +868,29 @@ def test_gradual_pruning_takes_any_optimiser() -> None:
             update(model, optimizer, step)
             assert revived(model, sparse.mask) == 0
     assert sparse.mask.count() == 48
+
+
+@pytest.mark.parametrize("method", [winticket.rigl, winticket.set_, winticket.gradual])
+def test_help_shows_every_option(method: Callable[..., object]) -> None:
+    parameters = inspect.signature(method).parameters
+    shared = [
+        "every",
+        "criterion",
+        "allocate",
+        "include",
+        "exclude",
+        "batches",
+        "example",
+        "seeds",
+        "optimizer",
+    ]
+    assert list(parameters) == ["model", "density", "steps", *shared]
+    assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in ("steps", *shared))
+    assert all(f"`{name}`" in (method.__doc__ or "") for name in ("density", "steps", *shared))
+
+
+def test_a_misspelt_option_names_the_method() -> None:
+    with pytest.raises(TypeError, match=r"rigl\(\) got an unexpected keyword argument 'evry'"):
+        winticket.rigl(nn.Linear(2, 2), 0.5, steps=3, evry=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"gradual\(\) missing a required argument: 'steps'"):
+        winticket.gradual(nn.Linear(2, 2), 0.5)  # type: ignore[call-arg]

@@ -1,4 +1,4 @@
-"""Pruning at once: at initialisation, or of a network that is trained."""
+"""Pruning in one go: at initialisation, or of a trained network."""
 
 from __future__ import annotations
 
@@ -40,62 +40,78 @@ def prune(
     example: Tensor | None = None,
     seeds: Seeds | None = None,
 ) -> Ticket:
-    """The ticket of the model as it is: its weights scored and the best kept, with the weights and buffers that it has.
+    """Score the model's current weights, keep the best, and return the ticket with its current weights and buffers.
 
-    ```python
-    ticket = prune(model, 0.1, criterion=criteria.snip, batches=[(x, y)])
-    with masked(model, ticket):
-        my_training_loop(model)
-    ```
-    Of a fresh network that is pruning at initialisation (Lee et al. 2019), of a trained one pruning in one shot, the
-    ticket then going on from the trained weights. A criterion takes as many rounds as its paper: SynFlow a hundred, at
-    density d^(k/100) after round k (Tanaka et al. 2020, algorithm 1). The model itself is left alone.
+    For a freshly initialised network this is pruning at initialisation (Lee et al. 2019); for a trained one it is
+    one-shot pruning, and the ticket continues from the trained weights. A criterion takes as many rounds as in its
+    paper: SynFlow takes 100, with density d^(k/100) after round k (Tanaka et al. 2020, algorithm 1). The model itself
+    does not change.
 
-    `allocate` is by default that of the criterion's paper: `layerwise` for magnitude, `global_top` for SNIP, `units`
-    for criteria that score those (the output layer, whose units are the classes, is then left out unless `exclude` says
-    otherwise). One that makes another method of the criterion is warned of, and refused if it undoes the criterion, as
-    LAMP in layers.
+    `density` is in (0, 1), or a mapping of shares by layer if the allocation takes one. `allocate` defaults to the
+    allocation of the criterion's paper: `layerwise` for magnitude, `global_top` for SNIP, `units` for criteria that
+    score units (the output layer, whose units are the classes, is then excluded unless you set `exclude`). An
+    allocation that turns the criterion into another method causes a warning; one that undoes the criterion, such as
+    `layerwise` for LAMP, is refused.
 
-    `density` is in (0, 1), or shares by layer as the allocation takes them; weights of Linear and Conv layers may be
-    pruned, and parameters of other layers that `include` names (names or patterns, as 'lstm.weight_*'), less those in
-    `exclude`. Of a weight-normed or spectral-normed layer the original tensor is included and scored, whose zeros are
-    zeros of the weight. Criteria that look at the network or at data are given the model and
-    `batches` of (x [B, ...], classes y [B]), for which it has to return logits [B, classes]; or an `example` [1, ...]
-    where they need no data. They compute on the CPU, in float64 where the model can. `seeds` are what random criteria
-    draw from; without them, each call draws its own from torch's global generator.
+    Weights of Linear and Conv layers are eligible, and parameters of other layers that `include` names (names or
+    patterns, such as 'lstm.weight_*'), except those in `exclude`. In a weight-normed or spectral-normed layer the
+    original tensor is scored and pruned; its zeros are zeros of the weight.
 
-    Under DistributedDataParallel give the wrapped module, on every rank with the same arguments.
+    Criteria that look at the network or at data get the model and `batches` of (x [B, ...], classes y [B]), for which
+    the model must return logits [B, classes]; or an `example` [1, ...] if they need no data. They compute on the CPU,
+    in float64 if the model can. Random criteria draw from `seeds`; without `seeds`, each call draws its own from
+    torch's global generator.
 
-    RuntimeWarning if most of the model is in parameters that are in neither `include` nor `exclude`. Raises ValueError,
-    before anything is scored, where a pattern fits no weight, the criterion lacks what it needs, or
-    the allocation cannot give the density; and where ranks come to different tickets.
+    Under DistributedDataParallel pass the wrapped model, with the same arguments on every rank.
+
+    Warns (RuntimeWarning) if most of the model's parameters are in neither `include` nor `exclude` although they could
+    be. Raises ValueError, before anything is scored, if a pattern matches no weight, the criterion lacks what it needs,
+    or the allocation cannot reach the density; and afterwards if ranks arrive at different tickets.
+
+    >>> import torch, winticket
+    >>> model = torch.nn.Sequential(torch.nn.Linear(10, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    >>> ticket = winticket.prune(model, 0.25)
+    >>> ticket.mask.count(), ticket.mask.total()
+    (24, 96)
     """
     score = Scoring(model, criterion, batches, example)
     allocate = allocation_for(criterion, allocate, stacklevel=2)
     seeds = seeds_for(model, seeds, criterion=criterion)
-    left = without_classes(model, allocate, exclude)
-    found = whole(model, include=include, exclude=left, seeds=seeds)
-    check_classes(model, found.mask, allocate)
+    excluded = without_classes(model, allocate, exclude)
+    dense = whole(model, include=include, exclude=excluded, seeds=seeds)
+    check_classes(model, dense.mask, allocate)
+    _check_untrained(criterion)
+    ticket = _in_rounds(score, dense, density, allocate)
+    warn_of_emptied(f"density {density}", ticket.mask, model=model, stacklevel=2)
+    about: dict[str, JSON] = {"criterion": name_of(criterion), "allocate": name_of(allocate)}
+    if units.whole(ticket.mask):
+        about["effective_density"] = units.effective_count(bare(model), ticket.mask) / ticket.mask.total()
+    ticket = replace(ticket, origin="ticket", about=about)
+    check_ranks(model, ticket)
+    return ticket
+
+
+def _check_untrained(criterion: Criterion) -> None:
     if TRAINING in needed(criterion):
         raise ValueError(
-            f"{name_of(criterion)} looks at what training did to each weight, and a model as it is does not say where "
-            "it began; give another criterion, or take Levels, which sees the training"
+            f"{name_of(criterion)} scores what training did to each weight, and a model alone does not show where "
+            "its training began; choose another criterion, or use Levels, which sees the training"
         )
-    rounds = rounds_at_init(criterion)
-    check_densities(found, [density], allocate)
-    ways = [geometric_at(density, number / rounds) for number in range(1, rounds + 1)]
+
+
+def _in_rounds(score: Scoring, ticket: Ticket, density: Density, allocate: Allocate) -> Ticket:
+    """Prune in as many rounds as the criterion's paper takes. ValueError if the allocation cannot reach the density."""
+    rounds = rounds_at_init(score.criterion)
+    check_densities(ticket, [density], allocate)
+    densities = [geometric_at(density, number / rounds) for number in range(1, rounds + 1)]
+    magnitudes = {name: ticket.start.weights[name].abs() for name in ticket.mask.keep}
     try:
-        allocate({n: found.start.weights[n].abs() for n in found.mask.keep}, found.mask, density=ways[0])
+        allocate(magnitudes, ticket.mask, density=densities[0])
     except ValueError as error:
-        error.add_note(f"{name_of(criterion)} prunes in {rounds} rounds of falling density")
+        error.add_note(f"{name_of(score.criterion)} prunes in {rounds} rounds of falling density")
         raise
-    for now in ways:
-        mask = mask_of(criterion, score.evidence(found, found.start), allocate=allocate, density=now)
-        found = replace(found, mask=mask).settled(bare(model))
-    warn_of_emptied(f"density {density}", found.mask, model=model, stacklevel=2)
-    about: dict[str, JSON] = {"criterion": name_of(criterion), "allocate": name_of(allocate)}
-    if units.whole(found.mask):
-        about["effective_density"] = units.effective_count(bare(model), found.mask) / found.mask.total()
-    found = replace(found, origin="ticket", about=about)
-    check_ranks(model, found)
-    return found
+    for each in densities:
+        evidence = score.evidence(ticket, ticket.start)
+        mask = mask_of(score.criterion, evidence, allocate=allocate, density=each)
+        ticket = replace(ticket, mask=mask).settled(bare(score.model))
+    return ticket

@@ -40,6 +40,11 @@ def failures(module: str) -> list[str]:
     return reports
 
 
+# What Lightning and Transformers warn of, which no example can help.
+@pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated")
+@pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+@pytest.mark.filterwarnings("ignore:GPU available but not used")
 @pytest.mark.parametrize("module", MODULES)
 def test_examples_run_as_they_stand(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if module in OPTIONAL:

@@ -132,8 +132,8 @@ class Learned:
             id(p) in scores for group in optimizer.param_groups for p in group["params"]
         ):
             raise ValueError(
-                f"this {type(optimizer).__name__} trains weights of the model, but no weight may change while the mask is "
-                "learned; make the optimiser over parameters() of what the block yields"
+                f"this {type(optimizer).__name__} trains weights of the model, but no weight may change while the mask "
+                "is learned; make the optimiser over parameters() of what the block yields"
             )
 
 

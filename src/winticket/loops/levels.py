@@ -1,4 +1,4 @@
-"""The iterative procedure inside anybody's training loop: train, score, prune, rewind, train again."""
+"""Iterative pruning inside your own training loop: train, score, prune, rewind, train again."""
 
 from __future__ import annotations
 
@@ -46,32 +46,36 @@ _WITHOUT_OPTIMIZER = (to_init, to_step, learning_rate)
 
 
 class Levels:
-    """Levels of iterative pruning around a training loop of your own; the loop trains, this prunes and rewinds.
+    """Levels of iterative pruning around your own training loop: your loop trains, `Levels` prunes and rewinds.
 
-    ```python
-    for level in Levels(model, [0.5, 0.25, 0.1]):
-        with level:  # the level's ticket is in the model, and its mask in force
-            my_training_loop(model)
-    level.ticket.save("ticket.safetensors")
-    ```
-    The first level trains the whole network as it is now, or `ticket`; each further one trains the ticket of the next
-    density: weights scored by `criterion` after the level before, the best kept by `allocate`, weights and buffers put
-    back by `rewind`, which goes to step `rewind_step` where it takes one. What optimiser and learning rate
-    do at a new level is the loop's own affair: make them anew within the block, or call `level.reset(optimizer)`.
+    The first level trains the whole network in its current state, or `ticket`. Each further level trains the ticket of
+    the next density: `criterion` scores the weights that the previous level trained, `allocate` keeps the best, and
+    `rewind` restores weights and buffers, at step `rewind_step` if it takes a step. Optimiser and learning rate are up
+    to your loop: create them within the block, or call `level.reset(optimizer)`.
 
-    `densities` fall, each in (0, 1) or shares by layer as the allocation takes them. Weights of Linear and Conv layers
-    may be pruned, and further parameters that `include` names (names or patterns, as in `prune`), less those in
-    `exclude`. Criteria that look at the network or at data are given the model and `batches` of (x [B, ...], classes y
-    [B]), for which the model has to return logits [B, classes]; or an `example` [1, ...] where they need no data. They
-    compute on the CPU, in float64 where the model can. Those that compare with a weight's initial value take it from
-    where the levels began, under every rewind. `seeds` are what random criteria draw from; without them, they are drawn
-    from torch's global generator. `allocate` is by default that of the criterion's paper.
+    `densities` must fall; each is in (0, 1), or a mapping of shares by layer if the allocation takes one. The options
+    `criterion`, `allocate`, `include`, `exclude`, `batches`, `example` and `seeds` are as in `prune`. Criteria that
+    compare a weight with its initial value use its value before the first level, under every rewind.
 
-    Under DistributedDataParallel give the wrapped module, on every rank with the same arguments.
+    Under DistributedDataParallel pass the wrapped module, with the same arguments on every rank.
 
-    Raises ValueError, before any training, where densities do not fall, a pattern fits no weight, the criterion lacks
-    what it needs or cannot score this model (it is tried on the weights that are there now), the allocation cannot give
-    these densities (it is tried on their magnitudes), or the model's weights are cut up over processes.
+    Raises ValueError, before any training, if densities do not fall, a pattern matches no weight, the criterion lacks
+    what it needs or cannot score this model (it is tried on the current weights), the allocation cannot reach these
+    densities (it is tried on the weights' magnitudes), or the model's weights are sharded over processes.
+
+    >>> import torch, winticket
+    >>> model = torch.nn.Sequential(torch.nn.Linear(10, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    >>> for level in winticket.Levels(model, [0.5, 0.25]):
+    ...     with level:  # the model has the level's ticket, and its mask is in force
+    ...         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    ...         for _ in range(5):
+    ...             optimizer.zero_grad()
+    ...             model(torch.randn(8, 10)).square().mean().backward()
+    ...             optimizer.step()
+    ...     print(level.number, level.density)
+    0 1.0
+    1 0.5
+    2 0.25
     """
 
     def __init__(
@@ -92,7 +96,9 @@ class Levels:
     ) -> None:
         check_whole(model)
         if isinstance(densities, float | str) or not isinstance(densities, Sequence):
-            raise TypeError(f"densities is {densities!r}; give those of all levels, falling, as [0.5, 0.25]")
+            raise TypeError(
+                f"densities is {densities!r}; give falling densities, one for each level, as [0.5, 0.25]"
+            )
         require_function("rewind", rewind)
         self.model, self.densities = model, tuple(densities)
         self.rewind, self.rewind_step = rewind, rewind_step
@@ -101,13 +107,13 @@ class Levels:
         self.buffer_persistence = buffer_persistence(model)  # before any training, which may add buffers
         if ticket is None:
             seeds = seeds_for(model, seeds, criterion=criterion)
-            left = without_classes(model, self.allocate, exclude)
-            ticket = whole(model, include=include, exclude=left, seeds=seeds)
+            excluded = without_classes(model, self.allocate, exclude)
+            ticket = whole(model, include=include, exclude=excluded, seeds=seeds)
         elif include or exclude or seeds is not None:
             raise ValueError(
-                "a ticket has its mask and its seeds; leave include, exclude and seeds out beside one"
+                "a ticket already has a mask and seeds; do not pass include, exclude or seeds with one"
             )
-        # A mask that was made by hand, or read from a state dict, knows nothing of transposed convolutions.
+        # A mask made by hand, or read from a state dict, has no layout for transposed convolutions.
         ticket = replace(ticket, mask=replace(ticket.mask, layout=layouts(bare(model))))
         check_classes(model, ticket.mask, self.allocate)
         self.start = ticket
@@ -121,7 +127,7 @@ class Levels:
         }
 
     def __len__(self) -> int:
-        """Trainings: one per density, and the first."""
+        """Number of trainings: the first, and one per density."""
         return len(self.densities) + 1
 
     def __iter__(self) -> Iterator[Level]:
@@ -132,25 +138,25 @@ class Levels:
             yield level
 
     def first(self) -> Level:
-        """The level that trains what there was to begin with."""
+        """The first level: it trains the initial state."""
         return Level(self, 0, self.start)
 
     def after(self, level: Level) -> Level:
-        """The next level: the ticket that the training of `level` leads to.
+        """The level after `level`, with the ticket that its training leads to.
 
-        RuntimeError where that training did not happen, IndexError after the last level.
+        RuntimeError if `level` has not been trained; IndexError if it is the last.
         """
         if level.number >= len(self.densities):
             raise IndexError(f"level {level.number} is the last of {len(self)}")
         path = level.path()
         mask = self._mask(path, self.densities[level.number])
-        where = {"step": self.rewind_step} if takes_step(self.rewind) else {}
+        options = {"step": self.rewind_step} if takes_step(self.rewind) else {}
         try:
-            ticket = careful(self.rewind)(path, mask, **where)
+            ticket = careful(self.rewind)(path, mask, **options)
         except ValueError as error:
             error.add_note(
                 f"level {level.number} ended at step {level.step}. Steps of torch.optim optimisers are counted; with "
-                "another, or where one update takes several, say after each update which it was: level.at(step)"
+                "any other optimiser, or if one update takes several steps, call level.at(step) after each update"
             )
             raise
         number = level.number + 1
@@ -166,43 +172,49 @@ class Levels:
 
     def _check(self) -> None:
         if not self.densities:
-            raise ValueError("no density is given; levels are the densities to prune to, such as [0.5, 0.25]")
+            raise ValueError("densities is empty; give the densities to prune to, such as [0.5, 0.25]")
         if self.rewind_step < 0:
             raise ValueError(f"rewind_step {self.rewind_step} is negative")
         if self.rewind_step and not takes_step(self.rewind):
             raise ValueError(
-                f"{name_of(self.rewind)} goes to no step; with rewind_step {self.rewind_step} give rewind.to_step or "
-                "another that does"
+                f"{name_of(self.rewind)} takes no step; to use rewind_step={self.rewind_step}, pass rewind.to_step or "
+                "another rewind that takes one"
             )
         if not self.rewind_step and self.rewind in (to_step, to_step_with_optimizer):
             raise ValueError(
-                f"{name_of(self.rewind)} goes to a step, and none is said; say which (rewind_step=...), or give "
-                "rewind.to_init"
+                f"{name_of(self.rewind)} needs a step; set rewind_step=..., or pass rewind.to_init"
             )
         check_densities(self.start, self.densities, self.allocate)
         self.score.check(self.start, allocate=self.allocate, density=self.densities[0])
 
 
 class Level:
-    """One training: enter it, train, leave it. `ticket` is what it trains, `trained` what came of it.
+    """One training, as a `with` block. `ticket` is what it trains; `trained` is the trained state.
 
-    `number` is 0 for the first training; `step` counts updates, from the step that the ticket starts at: a loop that
-    trains T steps in all makes T - `ticket.start.step` of them here, the schedule beginning there.
+    `number` is 0 for the first training. `step` counts updates and starts at `ticket.start.step`: a loop whose whole
+    training has T steps makes T - `ticket.start.step` of them here, and its schedule starts at that step.
+
+    >>> import torch, winticket
+    >>> level = winticket.Levels(torch.nn.Linear(4, 2), [0.5]).first()
+    >>> level
+    Level(0 of 1, Ticket(...))
+    >>> level.number, level.step, level.density
+    (0, 0, 1.0)
     """
 
     def __init__(self, levels: Levels, number: int, ticket: Ticket) -> None:
         self.number, self.ticket, self.step = number, ticket, ticket.start.step
         self.trained: State | None = None
         self._levels, self._model = levels, levels.model
-        self._kept: State | None = None
+        self._saved: State | None = None
         self._stack: ExitStack | None = None
         self._hooks: MaskHooks | None = None
         self._entered = False
-        self._owes_optimizer = bool(ticket.start.optimizer)
+        self._needs_reset = bool(ticket.start.optimizer)
 
     @property
     def density(self) -> float:
-        """Kept / eligible weights."""
+        """Kept weights / eligible weights."""
         return self.ticket.mask.density()
 
     def __repr__(self) -> str:
@@ -210,14 +222,14 @@ class Level:
 
     def __enter__(self) -> Level:
         if self._entered:
-            raise RuntimeError(f"level {self.number} was entered before; a level is one training")
+            raise RuntimeError(f"level {self.number} was entered before; each level can be trained once")
         self._entered = True
         with ExitStack() as stack:
-            # The mask's hook comes first, so what is kept after a step is masked.
+            # The mask's hook comes first, so that a state saved after a step is masked.
             stack.enter_context(claimed(self._model, alone=False))
             put_back_buffers(self._model, self.ticket.start.buffers, self._levels.buffer_persistence)
             self._hooks = stack.enter_context(in_force(self._model, self.ticket))
-            # What happens here is no part of a step that is compiled.
+            # Keep these out of compiled steps.
             before, after = map(torch.compiler.disable, (self._before_step, self._after_step))
             stack.callback(register_optimizer_step_pre_hook(before).remove)
             stack.callback(register_optimizer_step_post_hook(after).remove)
@@ -239,11 +251,11 @@ class Level:
             warn_of_overwritten(self._hooks, stacklevel=_CALLER - 1)
 
     def at(self, step: int, optimizer: torch.optim.Optimizer | None = None) -> None:
-        """Say that `step` updates have been made, counted from the first of the first level.
+        """Report that `step` updates have been made since the beginning of the first level.
 
-        Not needed where each update is one step of a torch.optim optimiser: those are counted, and of one that wraps
-        another the outer ones. A rewind that puts the optimiser's state back is given its state from `optimizer`; give
-        the inner one here where that has the state. RuntimeError outside the level's block.
+        You do not need it if each update is one step of a `torch.optim` optimiser: those are counted (only the outer
+        ones if one optimiser wraps another). A rewind that restores the optimiser's state takes it from `optimizer`;
+        pass the inner optimiser if that has the state. RuntimeError outside the level's block.
         """
         if self._stack is None:
             raise RuntimeError(f"level {self.number} is not being trained; enter it first: `with level:`")
@@ -252,51 +264,50 @@ class Level:
         if step != levels.rewind_step or step == self.ticket.start.step:
             return
         if takes_step(levels.rewind):
-            wanted = optimizer is not None and levels.rewind not in _WITHOUT_OPTIMIZER
             slots: dict[str, Tensor] = {}
-            if wanted and optimizer is not None:
+            if optimizer is not None and levels.rewind not in _WITHOUT_OPTIMIZER:
                 parameters = dict(bare(self._model).named_parameters())
                 slots = {name: slot.cpu() for name, slot in slots_of(optimizer, parameters).items()}
-            self._kept = state_of(self._model, step=step, optimizer=slots)
+            self._saved = state_of(self._model, step=step, optimizer=slots)
 
     def reset(self, optimizer: torch.optim.Optimizer | AveragedModel) -> None:
-        """Put `optimizer` at the level's start: no moments, or those of the step that was rewound to.
+        """Reset the state of `optimizer` to the level's start.
 
-        The second under `rewind.to_step_with_optimizer`, where training goes on only after this was called. Learning
-        rates stay as they are; they are the schedule's. An AveragedModel of the model, kept over levels, begins anew
-        from the level's weights.
+        The state becomes empty; under `rewind.to_step_with_optimizer` it becomes that of the step rewound to, and the
+        first step raises RuntimeError unless you called `reset` before. Learning rates do not change; they belong to
+        your schedule. An AveragedModel that you keep over levels restarts from the level's weights.
         """
         if isinstance(optimizer, AveragedModel):
             reset_average(optimizer, self._model)
             return
         load_slots(optimizer, dict(bare(self._model).named_parameters()), self.ticket.start.optimizer)
-        self._owes_optimizer = False
+        self._needs_reset = False
 
     def path(self) -> Trajectory:
-        """The training as rewinds take it: where it began, what was kept of it, how it ended.
+        """The training as rewinds take it: its ticket, the saved states, and the trained state.
 
-        RuntimeError where the level was not trained to its end, or updates were no longer counted after the step to
+        RuntimeError if the level was not trained to its end, or if updates were no longer counted after the step to
         rewind to.
         """
         if self.trained is None:
             raise RuntimeError(
-                f"level {self.number} was not trained; do it within its block: `with level: train(model)`"
+                f"level {self.number} was not trained; train it within its block: `with level: train(model)`"
             )
         saved = {self.trained.step: self.trained}
-        if self._kept is not None:
-            step = self._kept.step
-            if step >= self.trained.step and not same_bits(self._kept.weights, self.trained.weights):
+        if self._saved is not None:
+            step = self._saved.step
+            if step >= self.trained.step and not same_bits(self._saved.weights, self.trained.weights):
                 raise RuntimeError(
-                    f"the model went on after step {step}, which is rewound to, but no later step was counted; call "
-                    "level.at(step) after every update"
+                    f"the model changed after step {step}, to which it is rewound, but no later step was counted; "
+                    "call level.at(step) after every update"
                 )
-            saved.setdefault(step, self._kept)
+            saved.setdefault(step, self._saved)
         return Trajectory(self.ticket, saved, no_curve())
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        if self._owes_optimizer and updates(optimizer, self._model):
+        if self._needs_reset and updates(optimizer, self._model):
             raise RuntimeError(
-                f"level {self.number} goes on with the optimiser's state of step {self.ticket.start.step}; call "
+                f"level {self.number} continues with the optimiser's state of step {self.ticket.start.step}; call "
                 "level.reset(optimizer) before the first step"
             )
 

@@ -201,7 +201,7 @@ def check_by_layer(method: str, allocate: Allocate) -> None:
     ours = _module_of(allocate) == layerwise.__module__
     if ours and function not in BY_LAYER:
         raise ValueError(
-            f"{method} keeps the number of weights in every layer, and {name_of(function)} does not work layer by layer; "
+            f"{method} keeps the number of weights in every layer, but {name_of(function)} does not go by layer; "
             f"possible: {', '.join(name_of(f) for f in BY_LAYER)}, or a function of your own"
         )
 

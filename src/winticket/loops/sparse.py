@@ -29,7 +29,7 @@ class Sparse:
     """A training whose mask changes, as `rigl`, `set_` and `gradual` yield it. `step` counts updates in the block.
 
     >>> import torch, winticket
-    >>> with winticket.gradual(torch.nn.Linear(4, 4), 0.5, steps=8, every=2) as sparse:
+    >>> with winticket.gradual(torch.nn.Linear(50, 4), 0.5, steps=8, every=2) as sparse:
     ...     for step in range(8):
     ...         sparse.at(step + 1)  # an update of your own would come first
     >>> sparse.mask.density()

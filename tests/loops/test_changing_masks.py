@@ -608,7 +608,7 @@ def test_an_exception_leaves_the_mask_and_nothing_else() -> None:
     assert revived(model, sparse.mask) == 0
     assert list(model.state_dict()) == list(before.state_dict())
     assert same_bits(sparse.ticket.start.weights, {n: p.detach() for n, p in before.named_parameters()})
-    with pytest.raises(RuntimeError, match="no training is going on"):
+    with pytest.raises(RuntimeError, match="there is no training now"):
         sparse.at(7)
     update(model, optimizer, 6)
     assert sparse.step == 6
@@ -659,9 +659,11 @@ def test_steps_that_are_told_rise_and_leave_no_change_out() -> None:
         winticket.set_(model, 0.3, steps=STEPS, every=EVERY) as sparse,
     ):
         sparse.at(2)
-        with pytest.raises(ValueError, match="step 1 is said after step 2; steps rise"):
+        with pytest.raises(ValueError, match="step 1 was reported after step 2; steps must rise"):
             sparse.at(1)
-        with pytest.raises(ValueError, match="step 9 is said after step 2, and at step 4 the mask changes"):
+        with pytest.raises(
+            ValueError, match="step 9 was reported after step 2, and the mask changes at step 4"
+        ):
             sparse.at(9)
 
 
@@ -669,14 +671,14 @@ def test_gradients_that_say_nothing_are_told() -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     with (  # noqa: PT012
-        pytest.raises(RuntimeError, match="no gradient of the masked weights was seen for step 4"),
+        pytest.raises(RuntimeError, match="no gradient of the masked weights arrived for step 4"),
         winticket.rigl(model, 0.3, steps=STEPS, every=EVERY),
     ):
         loss_of(model, 0).backward()  # type: ignore[no-untyped-call]
         for _ in range(EVERY):
             optimizer.step()
     with (  # noqa: PT012
-        pytest.raises(RuntimeError, match=r"what torch.autograd.grad gives is not the update's"),
+        pytest.raises(RuntimeError, match=r"torch.autograd.grad does not count"),
         winticket.rigl(model, 0.3, steps=STEPS, every=EVERY),
     ):
         weights = list(model.parameters())
@@ -723,7 +725,7 @@ def test_optimisers_whose_state_cannot_begin_anew_are_refused_before_their_first
     before = {n: v.clone() for n, v in model.state_dict().items()}
     with (
         pytest.raises(
-            ValueError, match=f"{kind.__name__} keeps a state in which new weights cannot begin at 0"
+            ValueError, match=f"{kind.__name__} keeps a state in which new weights cannot start at 0"
         ),
         winticket.rigl(model, 0.3, steps=STEPS) as sparse,
     ):
@@ -734,9 +736,9 @@ def test_optimisers_whose_state_cannot_begin_anew_are_refused_before_their_first
 @pytest.mark.parametrize(
     ("method", "density", "how", "words"),
     [
-        ("rigl", 1.0, {}, "density 1.0 is asked for; give shares"),
-        ("set", 0.0, {}, "density 0.0 is asked for; give shares"),
-        ("gradual", 1.5, {}, "density 1.5 is asked for; give shares"),
+        ("rigl", 1.0, {}, "density is 1.0; give the share"),
+        ("set", 0.0, {}, "density is 0.0; give the share"),
+        ("gradual", 1.5, {}, "density is 1.5; give the share"),
         ("rigl", 0.3, {"steps": 0}, "steps is 0 and every None; both are at least 1"),
         ("set", 0.3, {"every": 0}, "steps is 20 and every 0; both are at least 1"),
         (
@@ -757,7 +759,7 @@ def test_optimisers_whose_state_cannot_begin_anew_are_refused_before_their_first
             "rigl",
             0.5,
             {"allocate": partial(allocate.n_of_m, m=2)},
-            "rigl keeps every layer's count of weights, and n_of_m does not decide by layers alone; possible: "
+            "rigl keeps the number of weights in every layer, but n_of_m does not go by layer; possible: "
             "layerwise, uniform, erk",
         ),
         ("gradual", 0.5, {"allocate": allocate.n_of_m}, "is no pattern of 4"),
@@ -834,7 +836,7 @@ def test_a_layer_without_a_gradient_keeps_its_mask_and_its_weights() -> None:
 def test_a_layer_that_begins_with_nothing_is_told(method: str) -> None:
     model = network()
     how = {"steps": STEPS, "every": EVERY}
-    words = "the mask that training begins with leaves no weight in 3.weight"
+    words = "the mask that training starts with keeps no weight in 3.weight"
     with (
         pytest.warns(RuntimeWarning, match=words) as caught,
         METHODS[method](model, {"3.weight": 0.001, "*": 0.5}, **how) as sparse,
@@ -850,7 +852,7 @@ def test_a_layer_that_gradual_pruning_empties_is_told_once() -> None:
         model.get_parameter("3.weight").mul_(1e-6)
     how: dict[str, Any] = {"steps": STEPS, "every": EVERY, "allocate": allocate.global_top}
     with (  # noqa: PT031
-        pytest.warns(RuntimeWarning, match="the mask after step 4 leaves no weight in 3.weight") as caught,
+        pytest.warns(RuntimeWarning, match="the mask after step 4 keeps no weight in 3.weight") as caught,
         winticket.gradual(model, 0.3, **how) as sparse,
     ):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.0)

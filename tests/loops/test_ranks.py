@@ -91,4 +91,4 @@ def test_a_mask_is_learned_from_everybodys_gradient(ranks: Ranks) -> None:
     assert one == two
     assert one["mask"] == one["wanted"] != one["first"]  # what one process finds on the examples of both
     assert one["wrong"] == 0
-    assert "supermask puts scores into the model" in one["told"]
+    assert "supermask adds scores to the model" in one["told"]

@@ -252,7 +252,7 @@ def test_a_search_that_cannot_end_is_refused_and_one_that_did_not_says_so() -> N
         fit(module_of(network(), []), LotteryTicket(DENSITIES, steps=STEPS), uncounted, min_steps=25)
     fit(module_of(network(), []), LotteryTicket(DENSITIES, steps=STEPS), uncounted, min_steps=24)
     with pytest.warns(
-        RuntimeWarning, match="training ended within level 0 of 2, at density 1; the search is not"
+        RuntimeWarning, match="training ended within level 0 of 2, at density 1; the search is incomplete"
     ):
         fit(module_of(network(), []), LotteryTicket(DENSITIES, epochs=EPOCHS), callbacks=[Stop()])
 

@@ -199,7 +199,7 @@ def test_what_cannot_be_is_refused_before_training(tmp_path: Path) -> None:
     refused(
         "max_steps=24 would end the training by steps; set only num_train_epochs", by_epochs, max_steps=24
     )
-    refused("auto_find_batch_size would begin again", by_steps, max_steps=24, auto_find_batch_size=True)
+    refused("auto_find_batch_size would restart", by_steps, max_steps=24, auto_find_batch_size=True)
     best: dict[str, Any] = {
         "load_best_model_at_end": True,
         "eval_strategy": "no",

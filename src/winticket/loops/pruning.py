@@ -47,56 +47,47 @@ def prune(
     paper: SynFlow takes 100, with density d^(k/100) after round k (Tanaka et al. 2020, algorithm 1). The model itself
     does not change.
 
-    `density` is in (0, 1), or a mapping of shares by layer if the allocation takes one. `allocate` defaults to the
-    allocation of the criterion's paper: `layerwise` for magnitude, `global_top` for SNIP, `units` for criteria that
-    score units (the output layer, whose units are the classes, is then excluded unless you set `exclude`). An
-    allocation that turns the criterion into another method causes a warning; one that undoes the criterion, such as
-    `layerwise` for LAMP, is refused.
+    `density` is in (0, 1), or a mapping of shares by layer. `allocate` defaults to the allocation of the criterion's
+    paper. An allocation that turns the criterion into another method causes a warning; one that undoes it is refused.
+    Weights of Linear and Conv layers are eligible, and parameters in `include` (names or patterns, as 'lstm.weight_*'),
+    except those in `exclude` (default for whole units: the output layer). Of a weight-normed layer the original tensor
+    is pruned. Criteria that look at the network or at data need `batches` of (x [B, ...], classes y [B]), for which the
+    model must return logits [B, classes], or an `example` [1, ...]; they compute on the CPU, in float64 if they can.
+    Random criteria draw from `seeds` (default: drawn from torch's global generator).
 
-    Weights of Linear and Conv layers are eligible, and parameters of other layers that `include` names (names or
-    patterns, such as 'lstm.weight_*'), except those in `exclude`. In a weight-normed or spectral-normed layer the
-    original tensor is scored and pruned; its zeros are zeros of the weight.
-
-    Criteria that look at the network or at data get the model and `batches` of (x [B, ...], classes y [B]), for which
-    the model must return logits [B, classes]; or an `example` [1, ...] if they need no data. They compute on the CPU,
-    in float64 if the model can. Random criteria draw from `seeds`; without `seeds`, each call draws its own from
-    torch's global generator.
-
-    Under DistributedDataParallel pass the wrapped model, with the same arguments on every rank.
-
-    Warns (RuntimeWarning) if most of the model's parameters are in neither `include` nor `exclude` although they could
-    be. Raises ValueError, before anything is scored, if a pattern matches no weight, the criterion lacks what it needs,
-    or the allocation cannot reach the density; and afterwards if ranks arrive at different tickets.
+    Under DistributedDataParallel pass the wrapped model, with the same arguments on every rank. ValueError, before
+    anything is scored, if a pattern matches no weight, the criterion lacks what it needs, or the allocation cannot
+    reach the density; and if ranks arrive at different tickets. RuntimeWarning if most of the model's parameters could
+    be included and are in neither `include` nor `exclude`.
 
     >>> import torch, winticket
-    >>> model = torch.nn.Sequential(torch.nn.Linear(10, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
-    >>> ticket = winticket.prune(model, 0.25)
-    >>> ticket.mask.count(), ticket.mask.total()
-    (24, 96)
+    >>> winticket.prune(torch.nn.Linear(50, 4), 0.25).mask.count()
+    50
     """
     score = Scoring(model, criterion, batches, example)
     allocate = allocation_for(criterion, allocate, stacklevel=2)
     seeds = seeds_for(model, seeds, criterion=criterion)
     excluded = without_classes(model, allocate, exclude)
     dense = whole(model, include=include, exclude=excluded, seeds=seeds)
+    return _pruned(score, dense, density, allocate)
+
+
+def _pruned(score: Scoring, dense: Ticket, density: Density, allocate: Allocate) -> Ticket:
+    model, criterion = score.model, score.criterion
     check_classes(model, dense.mask, allocate)
-    _check_untrained(criterion)
+    if TRAINING in needed(criterion):
+        raise ValueError(
+            f"{name_of(criterion)} scores what training did to each weight, and a model alone does not show where "
+            "its training began; choose another criterion, or use Levels, which sees the training"
+        )
     ticket = _in_rounds(score, dense, density, allocate)
-    warn_of_emptied(f"density {density}", ticket.mask, model=model, stacklevel=2)
+    warn_of_emptied(f"density {density}", ticket.mask, model=model, stacklevel=3)
     about: dict[str, JSON] = {"criterion": name_of(criterion), "allocate": name_of(allocate)}
     if units.whole(ticket.mask):
         about["effective_density"] = units.effective_count(bare(model), ticket.mask) / ticket.mask.total()
     ticket = replace(ticket, origin="ticket", about=about)
     check_ranks(model, ticket)
     return ticket
-
-
-def _check_untrained(criterion: Criterion) -> None:
-    if TRAINING in needed(criterion):
-        raise ValueError(
-            f"{name_of(criterion)} scores what training did to each weight, and a model alone does not show where "
-            "its training began; choose another criterion, or use Levels, which sees the training"
-        )
 
 
 def _in_rounds(score: Scoring, ticket: Ticket, density: Density, allocate: Allocate) -> Ticket:

@@ -21,6 +21,7 @@ from winticket import allocate, criteria, rewind
 from winticket.criteria.evidence import usual_allocate
 from winticket.loops import Level, Levels
 from winticket.ticket import Mask, Scores, Seeds, State, Ticket, same_bits
+from winticket.train.slots import load_slots, slots_of
 
 DENSITIES = (0.5, 0.25, 0.1)
 STEPS = 12
@@ -720,3 +721,23 @@ def test_a_ticket_goes_into_a_model_whose_buffers_have_grown() -> None:
         assert torch.equal(model.queue, torch.zeros(1, 8))
     ticket.load_into(model)
     assert "queue" in model._buffers
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_reset_optimiser_keeps_its_count_of_steps_where_torch_does(fused: bool) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = nn.Linear(3, 2, device=device)
+    optimizer = torch.optim.Adam(model.parameters(), fused=fused)
+    model(torch.ones(1, 3, device=device)).sum().backward()
+    optimizer.step()
+    parameters = dict(model.named_parameters())
+    before = slots_of(optimizer, parameters)
+    devices = {name: slot.device.type for name, slot in before.items()}
+    load_slots(optimizer, parameters, {name: slot.cpu() for name, slot in before.items()})
+    after = slots_of(optimizer, parameters)
+    assert same_bits(after, before)
+    assert {name: slot.device.type for name, slot in after.items()} == devices
+    with pytest.raises(
+        ValueError, match="optimiser state 'exp_avg/other' belongs to no parameter; there are weight"
+    ):
+        load_slots(optimizer, parameters, {"exp_avg/other": torch.zeros(1)})

@@ -15,7 +15,7 @@ from winticket import Experiment, allocate, criteria, pairing
 from winticket.criteria import Evidence
 from winticket.criteria.evidence import needed, needs, rounds_at_init, usual_allocate
 from winticket.experiment import plan
-from winticket.levels import Levels
+from winticket.loops import Levels
 from winticket.ticket import Mask, Scores, same_bits
 
 CRITERIA = {name: getattr(criteria, name) for name in criteria.__all__ if name[0].islower()}

@@ -22,6 +22,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors.torch import save_file
 from torch import Tensor
 
+from winticket.bits import pack_bits, unpack_bits
 from winticket.ticket import (
     Curve,
     Failed,
@@ -31,7 +32,6 @@ from winticket.ticket import (
     Ticket,
     TicketFileError,
     Trajectory,
-    file,
     same_bits,
 )
 
@@ -119,13 +119,13 @@ def test_within_is_the_subset_relation(keep: np.ndarray[Any, Any], data: st.Data
 @given(keep=bools)
 def test_packing_round_trip(keep: np.ndarray[Any, Any]) -> None:
     tensor = torch.from_numpy(keep)
-    packed = file._packed(tensor)
+    packed = pack_bits(tensor)
     assert packed.numel() == math.ceil(tensor.numel() / 8)
-    assert same_bits({"w": file._unpacked(packed, list(keep.shape))}, {"w": tensor})
+    assert same_bits({"w": unpack_bits(packed, keep.size).reshape(keep.shape)}, {"w": tensor})
 
 
 def test_packing_puts_the_first_bit_highest() -> None:
-    assert file._packed(torch.tensor([[T, F, F], [F, F, F], [F, T, T]])).tolist() == [
+    assert pack_bits(torch.tensor([[T, F, F], [F, F, F], [F, T, T]])).tolist() == [
         0b1000_0001,
         0b1000_0000,
     ]

@@ -7,7 +7,6 @@ torch comes with it, and a slip of the finger should be answered at once.
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
@@ -17,6 +16,7 @@ from typing import Any
 
 from winticket.limits import EXPERIMENT, RECIPE
 from winticket.limits import check as check_limits
+from winticket.text import nearest
 
 _SOURCE = Path(__file__).parent
 FLAGS = {
@@ -202,16 +202,10 @@ def _with_method(name: str) -> str:
 def no_model(name: str) -> str:
     """What is said of a name that no model has."""
     return (
-        f"there is no model {name!r}{near(name, MODELS)}; possible are {', '.join(MODELS)}, any widths as "
+        f"there is no model {name!r}{nearest(name, MODELS)}; possible are {', '.join(MODELS)}, any widths as "
         "lenet-W1-W2-..., vgg-16-W or resnet-20-W, chargpt-LAYERS-WIDTH or chargpt-LAYERS-WIDTH-CONTEXT, or your own "
         "package.module:build"
     )
-
-
-def near(given: str, possible: Sequence[str]) -> str:
-    """As `nearest`, for longer names: up to two that come half as near."""
-    close = difflib.get_close_matches(given.lower(), possible, n=2, cutoff=0.5)
-    return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
 def choose(what: str, name: str, offered: Collection[str]) -> None:
@@ -219,12 +213,6 @@ def choose(what: str, name: str, offered: Collection[str]) -> None:
     if name not in offered:
         hint = _elsewhere(what, name) or _listed(what, name, offered) or nearest(name, offered)
         raise ValueError(f"unknown {what} {name!r}{hint}; there are {', '.join(offered)}")
-
-
-def nearest(name: str, offered: Collection[str]) -> str:
-    """A hint, " (did you mean ...?)"; empty if nothing comes near."""
-    close = difflib.get_close_matches(name.lower(), list(offered), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _elsewhere(what: str, name: str) -> str:
@@ -269,9 +257,8 @@ def unknown_dataset(given: str) -> str:
     if _MODEL.fullmatch(given):
         return f"{given!r} is a model, and DATA is what to train it on: winticket find digits --model {given}"
     known = names("data")
-    near = difflib.get_close_matches(given.lower(), known, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? The " if near else "the "
+    hint = nearest(given, known)
     return (
-        f"unknown dataset {given!r}; {hint}known names are {', '.join(known)}; any other dataset of the Hub is named "
-        "user/name, and a local folder or parquet file is given by its path"
+        f"unknown dataset {given!r}{hint}; the known names are {', '.join(known)}; any other dataset of the Hub is "
+        "named user/name, and a local folder or parquet file is given by its path"
     )

@@ -14,6 +14,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import FrameType, ModuleType
 
+from winticket.text import nearest
+
 
 class _Folders(MetaPathFinder):
     """Finds modules in the user's folders: those that were named, and what modules that it found import in turn.
@@ -87,6 +89,31 @@ def import_named(module: str) -> ModuleType:
         return importlib.import_module(module)
     except SystemExit as error:
         raise ImportError(f"{module} calls sys.exit({error.code!r}) when it is imported") from error
+
+
+def object_named(path: str) -> object:
+    """What `package.module:name` names; the name may be dotted. Imports the module.
+
+    ValueError if the path is none, the module cannot be imported, or it has nothing of that name.
+    """
+    module, _, inside = path.partition(":")
+    if not (module and inside):
+        raise ValueError(f"{path!r} is not an import path; write package.module:name")
+    try:
+        thing: object = import_named(module)
+    except MemoryError:
+        raise
+    except Exception as error:  # a user's module may raise anything
+        raise ValueError(
+            f"{path!r} cannot be imported ({type(error).__name__}: {error}); give package.module:name of a module "
+            "that is installed, in this folder, or on PYTHONPATH"
+        ) from error
+    for part in inside.split("."):
+        if not hasattr(thing, part):
+            public = [name for name in dir(thing) if not name.startswith("_")]
+            raise ValueError(f"{path!r}: {module} has no {inside!r}{nearest(part, public)}")
+        thing = getattr(thing, part)
+    return thing
 
 
 def known() -> Known:

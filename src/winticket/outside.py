@@ -37,7 +37,7 @@ def read_file(path: str | os.PathLike[str], *, limit: int | None = None) -> byte
     Errors: OSError as the system gives it; Unreadable for what is no regular file or has more than `limit` bytes.
 
     >>> from winticket.outside import read_file
-    >>> len(read_file("LICENSE", limit=1 << 20)) > 0
+    >>> len(read_file(__file__, limit=1 << 20)) > 0
     True
     """
     # O_NONBLOCK, since opening a pipe would otherwise wait for somebody to write into it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 
 import torch
 
@@ -18,6 +19,16 @@ __all__ = ["Rewind", "fine_tune", "learning_rate", "to_init", "to_step", "to_ste
 REVISION = 1
 
 Rewind = Callable[..., Ticket]
+
+
+def takes_step(rewind: Rewind) -> bool:
+    """Whether a rewind goes to a step that the caller names.
+
+    >>> from winticket import rewind
+    >>> rewind.takes_step(rewind.to_init), rewind.takes_step(rewind.to_step)
+    (False, True)
+    """
+    return "step" in signature(rewind).parameters
 
 
 def to_init(path: Trajectory, mask: Mask) -> Ticket:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -55,6 +56,22 @@ def visible(text: str) -> str:
     return _UNPRINTED.sub(
         lambda found: found[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text
     )
+
+
+def alike(name: str, known: Collection[str], *, most: int = 1) -> list[str]:
+    """The known names that are spelt most like `name`, in upper or lower case; at most `most`."""
+    lower = {one.lower(): one for one in known}
+    return [lower[one] for one in difflib.get_close_matches(name.lower(), list(lower), n=most)]
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """A hint for a misspelt name; empty if no known name is alike.
+
+    >>> from winticket.text import nearest
+    >>> "no option 'stepps'" + nearest("stepps", ["steps", "batch"])
+    "no option 'stepps' (did you mean 'steps'?)"
+    """
+    return "".join(f" (did you mean {one!r}?)" for one in alike(name, known))
 
 
 def cleaned(value: Any) -> Any:

@@ -328,7 +328,7 @@ def test_a_name_goes_before_a_folder_of_that_name(
     [("digit", "digits"), ("MNIST", "mnist"), ("cifar-10", "cifar10"), ("fashion-mnist", "fashion_mnist")],
 )
 def test_unknown_names_offer_the_nearest(given: str, near: str) -> None:
-    with pytest.raises(ValueError, match=f"unknown dataset '{given}'; did you mean .*{near}"):
+    with pytest.raises(ValueError, match=f"unknown dataset '{given}' .did you mean '.*{near}"):
         find_dataset(given)
 
 

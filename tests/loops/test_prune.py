@@ -15,7 +15,7 @@ import winticket
 from winticket import allocate, criteria
 from winticket.criteria.evidence import TRAINING, needed, scores_units
 from winticket.data import find_dataset
-from winticket.levels import Levels
+from winticket.loops import Levels
 from winticket.procedures import Setup
 from winticket.rewind import to_init
 from winticket.stages import dense_ticket, prune_untrained, scored
@@ -130,7 +130,7 @@ def test_an_emptied_layer_is_told() -> None:
     model = network()
     with torch.no_grad():
         model.get_parameter("3.weight").mul_(1e-6)
-    with pytest.warns(RuntimeWarning, match=r"density 0.5 leaves no weight in 3.weight") as caught:
+    with pytest.warns(RuntimeWarning, match=r"density 0.5 keeps no weight in 3.weight") as caught:
         winticket.prune(model, 0.5, allocate=allocate.global_top)
     assert caught[0].filename == __file__
 
@@ -138,15 +138,19 @@ def test_an_emptied_layer_is_told() -> None:
 @pytest.mark.parametrize(
     ("density", "how", "words"),
     [
-        (0.0, {}, "density 0.0 is asked for; give shares"),
-        (None, {}, "density None is asked for; give shares"),
-        (0.5, {"criterion": criteria.movement}, "movement looks at what training did to each weight"),
-        (1.0, {}, "density 1.0 is asked for; give shares"),
+        (0.0, {}, "density is 0.0; give the share"),
+        (None, {}, "density is None; give the share"),
+        (0.5, {"criterion": criteria.movement}, "movement scores what training did to each weight"),
+        (1.0, {}, "density is 1.0; give the share"),
         (0.3, {"allocate": allocate.n_of_m}, "density 0.3 does not give a pattern of 4"),
         (0.5, {"exclude": ["9.*"]}, "exclude '9.*' fits no eligible weight; there are 0.weight, 3.weight"),
         (0.5, {"exclude": ["*"]}, "the model has no weight to prune"),
-        (0.5, {"criterion": criteria.snip}, "snip needs training examples; give some (batches=...)"),
-        (0.5, {"criterion": criteria.synflow}, "synflow needs an input's shape; give one (example=...)"),
+        (0.5, {"criterion": criteria.snip}, "snip needs training examples; pass some as batches="),
+        (
+            0.5,
+            {"criterion": criteria.synflow},
+            "synflow needs the shape of an input; pass one as example=...",
+        ),
     ],
 )
 def test_mistakes_are_told_before_anything_is_scored(density: float, how: Any, words: str) -> None:
@@ -230,7 +234,7 @@ def test_output_units_that_lose_all_their_weights_are_told() -> None:
     model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3))
     with torch.no_grad():
         model.get_parameter("2.weight").copy_(torch.tensor([[1.0] * 4, [9.0] * 4, [2.0] * 4]))
-    words = r"density 0.34 leaves no weight in 2.weight \(output units 0, 2\)"
+    words = r"density 0.34 keeps no weight in 2.weight \(output units 0, 2\)"
     with pytest.warns(RuntimeWarning, match=words):
         ticket = winticket.prune(model, 0.34)
     assert ticket.mask.emptied() == ()

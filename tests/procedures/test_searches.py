@@ -27,12 +27,11 @@ from winticket.stages import (
     emerged,
     evidence,
     looks,
-    no_curve,
     sparse_start,
     train_regrowing,
     train_thinning,
 )
-from winticket.ticket import Failed, Mask, State, Ticket, Trajectory, same_bits
+from winticket.ticket import Failed, Mask, State, Ticket, Trajectory, no_curve, same_bits
 from winticket.train import Recipe
 from winticket.train.rules import DROPPED, UNTIL, Regrowing, Score, Thinning, at_random, by_gradient
 from winticket.units import dead_parameters, effective_count, zeroed

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from winticket.criteria.losses import cross_entropy, require_logits
-from winticket.ticket import Mask, Scores, Seeds, State
+from winticket.ticket import Mask, Scores, Seeds, State, Ticket
 from winticket.trouble import short_of_memory
 
 REVISION = 1
@@ -84,6 +84,15 @@ class Evidence:
             example=batches[0][0][:1] if batches else None,
             batches=batches,
         )
+
+    @classmethod
+    def of_ticket(cls, ticket: Ticket, now: State, *, start: State, **seen: Any) -> Evidence:
+        """What a criterion is given of a ticket's training: its mask, the state `now`, and a generator of its seeds.
+
+        `seen` is what else it may look at: network, example, batches, classes_last.
+        """
+        generator = torch.Generator().manual_seed(ticket.seeds.derive("criterion", ticket.mask.count()))
+        return cls(now=now, start=start, mask=ticket.mask, generator=generator, **seen)
 
     @functools.cached_property
     def dtype(self) -> torch.dtype | None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -14,6 +11,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from winticket.atomic import replacing
 from winticket.data.content import SPLITS, Decoded, Split
 from winticket.outside import Unreadable, read_file, read_header, read_json
 
@@ -85,15 +83,10 @@ def write(path: Path, decoded: Decoded) -> None:
     for name, split in decoded.splits.items():
         tensors[f"{name}.x"], tensors[f"{name}.y"] = split.x, split.y
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part")
-    os.close(handle)
     try:
-        safetensors.torch.save_file(
-            tensors, temporary, metadata={"winticket": json.dumps(msgspec.structs.asdict(about))}
-        )
-        Path(temporary).replace(path)
+        with replacing(path) as new:
+            safetensors.torch.save_file(
+                tensors, new, metadata={"winticket": json.dumps(msgspec.structs.asdict(about))}
+            )
     except SafetensorError as error:
         raise OSError(str(error)) from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import re
@@ -13,6 +12,7 @@ from typing import Any
 
 from winticket.data.content import SPLITS, Encoded, Unread
 from winticket.data.tables import split_called, unread
+from winticket.text import alike
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 
@@ -111,11 +111,7 @@ def _within(folder: Path, root: Path, above: tuple[Path, ...]) -> Iterator[Path]
 
 def _missing(path: Path) -> str:
     parent = path.absolute().parent
-    near = (
-        difflib.get_close_matches(path.name, sorted(file.name for file in parent.iterdir()))
-        if parent.is_dir()
-        else []
-    )
+    near = alike(path.name, sorted(file.name for file in parent.iterdir()), most=3) if parent.is_dir() else []
     hint = f"; {parent} has {', '.join(near)}" if near else ""
     possible = "give a parquet file, a folder of parquet files or images, or a text file"
     return f"no such file or folder: {path}{hint}; {possible}"

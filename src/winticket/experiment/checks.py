@@ -23,11 +23,10 @@ from winticket.stages import (
     device,
     needs_neighbour,
     needs_symmetry,
-    no_curve,
     prune,
     trial,
 )
-from winticket.ticket import Mask, Ticket, Trajectory, same_bits
+from winticket.ticket import Mask, Ticket, Trajectory, no_curve, same_bits
 from winticket.train import check_precision
 from winticket.units import why_untraceable
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, cast
 
 from winticket import allocate, data, models, pairing, rewind, schedules
-from winticket.catalogue import choose, nearest, typed_again
+from winticket.catalogue import choose, typed_again
 from winticket.data import DatasetInfo
 from winticket.experiment.choices import effective, proportionate
 from winticket.experiment.filled import check_fit, filled_in
@@ -30,7 +30,9 @@ from winticket.experiment.names import (
 from winticket.limits import EXPERIMENT as LIMITS
 from winticket.limits import check as check_limits
 from winticket.results import Question
-from winticket.stages import Setup, model_source, require_unedited, takes_step
+from winticket.rewind import takes_step
+from winticket.stages import Setup, model_source, require_unedited
+from winticket.text import nearest
 from winticket.train import Recipe
 
 SPLITS = dict.fromkeys(("auto", "shared", "own"))

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from winticket.catalogue import near
+from winticket.text import nearest
 from winticket.units import layout_of
 
 SCHEMES = (
@@ -122,5 +122,5 @@ def check_scheme(scheme: str) -> None:
     """Raise ValueError for an unknown scheme, suggesting the nearest."""
     if scheme not in SCHEMES:
         raise ValueError(
-            f"there is no initialisation {scheme!r}{near(scheme, SCHEMES)}; possible are {', '.join(SCHEMES)}"
+            f"there is no initialisation {scheme!r}{nearest(scheme, SCHEMES)}; possible are {', '.join(SCHEMES)}"
         )

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from winticket.catalogue import near
-from winticket.importing import import_named
+from winticket.importing import object_named
 
 
 def imported(name: str) -> Callable[..., object]:
@@ -19,16 +18,9 @@ def imported(name: str) -> Callable[..., object]:
             f"model {name!r} should have the form package.module:build, a module and a function in it"
         )
     try:
-        module = import_named(path)
-    except Exception as error:
-        raise ValueError(
-            f"model {name!r}: importing {path!r} failed with {type(error).__name__}: {error}; "
-            "is it installed, or on PYTHONPATH?"
-        ) from error
-    function = getattr(module, attribute, None)
-    if function is None:
-        public = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
-        raise ValueError(f"model {name!r}: {path} has no {attribute!r}{near(attribute, public)}")
+        function = object_named(name)
+    except ValueError as error:
+        raise ValueError(f"model {error}") from error.__cause__
     if not callable(function):
         raise TypeError(f"model {name!r}: {attribute!r} is {type(function).__name__}, which cannot be called")
     build: Callable[..., object] = function

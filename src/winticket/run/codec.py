@@ -26,6 +26,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from winticket.bits import octets, pack_bits, unpack_bits
 from winticket.outside import Unreadable, read_json
 from winticket.outside import header_size as whole_header
 from winticket.outside import read_header as file_header
@@ -170,22 +171,8 @@ def _digest(tree: Json, tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         t = tensors[name]
         whole.update(f"\n{name} {t.dtype} {tuple(t.shape)}\n".encode())
-        whole.update(_octets(t).numpy().data)
+        whole.update(octets(t).numpy().data)
     return whole.hexdigest()
-
-
-def _octets(tensor: Tensor) -> Tensor:
-    if not tensor.numel():  # numpy may give it strides that torch cannot view as bytes
-        return torch.empty(0, dtype=torch.uint8)
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
-
-
-def _pack_bits(flags: np.ndarray[Any, Any]) -> Tensor:
-    return torch.from_numpy(np.packbits(flags))
-
-
-def _unpack_bits(packed: Tensor, count: int) -> Tensor:
-    return torch.from_numpy(np.unpackbits(packed.numpy(), count=count)).bool()
 
 
 class _Pieces:
@@ -198,8 +185,8 @@ class _Pieces:
     def keep(self, tensor: Tensor, where: str) -> str:
         piece = tensor.contiguous()
         if piece.untyped_storage().nbytes() != piece.nbytes or piece.dtype not in _NATIVE:
-            piece = (piece if piece.dtype in _NATIVE else _octets(piece)).clone()
-        same = (piece.dtype, tuple(piece.shape), hashlib.sha256(_octets(piece).numpy().data).digest())
+            piece = (piece if piece.dtype in _NATIVE else octets(piece)).clone()
+        same = (piece.dtype, tuple(piece.shape), hashlib.sha256(octets(piece).numpy().data).digest())
         if same not in self._names:
             name = f"{len(self.tensors):05d}{where}".encode("ascii", "backslashreplace").decode()
             # A clone, since safetensors refuses two tensors over one memory.
@@ -257,7 +244,7 @@ class _Pieces:
             "shape": list(tensor.shape),
         }
         if tensor.dtype == torch.bool:
-            return described | {"bits": self.keep(_pack_bits(tensor.reshape(-1).numpy()), where)}
+            return described | {"bits": self.keep(pack_bits(tensor), where)}
         if tensor.dtype.is_floating_point and tensor.element_size() in _BITS and tensor.numel():
             # In numpy, whose calls on small arrays cost a fraction of torch's.
             cells = tensor.reshape(-1).view(_BITS[tensor.element_size()]).numpy()
@@ -267,9 +254,9 @@ class _Pieces:
                 alive = (cells != 0) & ~minus
                 values = torch.from_numpy(cells[alive]).view(tensor.dtype)
                 if minus.any():  # a negative weight times its mask
-                    described["minus"] = self.keep(_pack_bits(minus), where + ":minus")
+                    described["minus"] = self.keep(pack_bits(torch.from_numpy(minus)), where + ":minus")
                 return described | {
-                    "at": self.keep(_pack_bits(alive), where + ":at"),
+                    "at": self.keep(pack_bits(torch.from_numpy(alive)), where + ":at"),
                     "data": self.keep(values, where),
                 }
         return described | {"data": self.keep(tensor, where)}
@@ -337,14 +324,14 @@ class _Reader:
             raise ValueError(f"no tensor is a {tree['tensor']} of shape {shape}")
         self._check_sizes(tree, count)
         if "bits" in tree:
-            return _unpack_bits(self.tensors[tree["bits"]], count).reshape(shape).clone()
+            return unpack_bits(self.tensors[tree["bits"]], count).reshape(shape).clone()
         data = self.tensors[tree["data"]]
         if "at" in tree:
             cell = _BITS[dtype.itemsize]
             whole = torch.zeros(count, dtype=cell)
-            whole[_unpack_bits(self.tensors[tree["at"]], count)] = data.view(cell)
+            whole[unpack_bits(self.tensors[tree["at"]], count)] = data.view(cell)
             if "minus" in tree:
-                whole[_unpack_bits(self.tensors[tree["minus"]], count)] = _MINUS_ZERO[dtype.itemsize]
+                whole[unpack_bits(self.tensors[tree["minus"]], count)] = _MINUS_ZERO[dtype.itemsize]
             return whole.view(dtype).reshape(shape)
         copy = data.clone()
         return copy.reshape(shape) if copy.dtype == dtype else copy.view(dtype).reshape(shape)

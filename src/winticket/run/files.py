@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from winticket.atomic import create_file, replace_file
 from winticket.run.errors import StoreError
 from winticket.text import hide
 
@@ -148,16 +149,10 @@ class LocalFiles:
         made: list[Path] = []
         try:
             _make_parents(aside, made)
-            with aside.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
             _make_parents(target, made)
-            aside.replace(target)
+            replace_file(target, data, aside=aside)
         except BaseException:
             # A failed write leaves nothing behind, not even the new folders.
-            with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)
             for folder in reversed(made):
                 with contextlib.suppress(OSError):
                     folder.rmdir()
@@ -168,24 +163,7 @@ class LocalFiles:
         aside = self._path(temporary_name(name))
         _make_parents(aside, [])
         _make_parents(target, [])
-        try:
-            with aside.open("xb") as file:
-                file.write(data)
-            try:
-                os.link(
-                    aside, target
-                )  # unlike a rename, this fails if the name exists, and the file appears whole
-            except FileExistsError:
-                return False
-            except OSError:  # a file system without hard links
-                try:
-                    with target.open("xb") as file:
-                        file.write(data)
-                except FileExistsError:
-                    return False
-            return True
-        finally:
-            aside.unlink(missing_ok=True)
+        return create_file(target, data, aside=aside)
 
     @contextlib.contextmanager
     def exclusive(self, name: str) -> Iterator[bool]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import inspect
@@ -13,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import TypeAlias
 
-from winticket.importing import import_named
+from winticket.importing import object_named
 from winticket.run.names import home, is_winticket, stored_name
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -52,20 +51,7 @@ def resolve(name: str) -> object:
     2.0
     """
     known = home(name)
-    module, colon, inside = (known[0], ":", known[1]) if known else name.partition(":")
-    if not (module and colon and inside):
-        raise ValueError(f"{name!r} is not an import path; write package.module:name")
-    try:
-        thing: object = import_named(module)
-    except ImportError as error:
-        raise ValueError(f"{name!r} cannot be imported: {error}") from error
-    for part in inside.split("."):
-        if not hasattr(thing, part):
-            near = difflib.get_close_matches(part, dir(thing), n=3)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(f"{name!r}: {module} has no {inside}{hint}")
-        thing = getattr(thing, part)
-    return thing
+    return object_named(f"{known[0]}:{known[1]}" if known else name)
 
 
 def name_of(thing: object, where: str) -> str:

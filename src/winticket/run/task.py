@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import inspect
 import json
@@ -12,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from winticket.run.keys import Json, Ref, canonical, canonical_text, identity, name_of, rebuild, resolve
+from winticket.text import nearest
 
 F = TypeVar("F", bound=Callable[..., object])
 SUPPLIED = frozenset({"checkpoint", "context", "on_the_way", "report"})
@@ -242,8 +242,7 @@ def _explain(
         f"{path}: {error}; given {len(inputs)} inputs for ({', '.join(p.name for p in ordered)}); "
         f"its options: {', '.join(shown) or 'none'}"
     )
-    near = [m for name in unknown for m in difflib.get_close_matches(name, known, n=1)]
-    return f"{message}; did you mean {' and '.join(near)}?" if near else message
+    return message + "".join(nearest(name, known) for name in unknown)
 
 
 def needs(planned: Task) -> tuple[Task, ...]:

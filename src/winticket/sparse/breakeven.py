@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import platform
-import secrets
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +21,7 @@ import msgspec
 import torch
 from torch import Tensor
 
+from winticket.atomic import create_file, replace_file
 from winticket.outside import Unreadable, read_file, read_json
 from winticket.places import cache_folder
 from winticket.sparse import products, windows
@@ -107,17 +106,11 @@ def _remember(file: Path, measurement: dict[str, object]) -> float:
     # If the cache cannot be written, each process measures for itself.
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.stem}-{secrets.token_hex(4)}.part")
-        try:
-            part.write_text(json.dumps(measurement))
-            try:
-                os.link(part, file)  # fails if the file exists: the first measurement is kept
-            except FileExistsError:
-                if (theirs := _read(file)) is not None:
-                    return theirs
-                part.replace(file)  # the file was damaged
-        finally:
-            part.unlink(missing_ok=True)
+        content = json.dumps(measurement).encode()
+        if not create_file(file, content):
+            if (theirs := _read(file)) is not None:
+                return theirs
+            replace_file(file, content)  # the file was damaged
     return mine
 
 

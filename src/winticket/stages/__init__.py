@@ -28,7 +28,6 @@ from winticket.stages.pruning import (
     retraining,
     saved_for,
     scored,
-    takes_step,
 )
 from winticket.stages.settling import distance, emerged, looks
 from winticket.stages.setup import Setup, model_source, require_unedited
@@ -40,7 +39,6 @@ from winticket.stages.training import (
     device,
     engine_of,
     examples,
-    no_curve,
     states,
     train_stack,
     trained,
@@ -74,7 +72,6 @@ __all__ = [
     "needs_symmetry",
     "neighbour_ticket",
     "neighbours",
-    "no_curve",
     "prunable",
     "prune",
     "prune_untrained",
@@ -86,7 +83,6 @@ __all__ = [
     "spared",
     "sparse_start",
     "states",
-    "takes_step",
     "train_mask",
     "train_regrowing",
     "train_stack",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from inspect import signature
 
 import torch
 from torch import Tensor
@@ -14,12 +13,11 @@ from winticket.criteria import Criterion, Evidence
 from winticket.criteria.applied import careful, mask_of
 from winticket.criteria.evidence import DATA, NETWORK, Batch, needed, rounds_at_init
 from winticket.criteria.evidence import REVISION as EVIDENCE
-from winticket.rewind import Rewind, fine_tune, learning_rate
+from winticket.rewind import Rewind, fine_tune, learning_rate, takes_step
 from winticket.schedules import geometric_at
 from winticket.stages.setup import Setup
 from winticket.stages.tickets import Density
-from winticket.stages.training import no_curve
-from winticket.ticket import Mask, Seeds, State, Ticket, Trajectory
+from winticket.ticket import Mask, Seeds, State, Ticket, Trajectory, no_curve
 
 REVISION = 1 + EVIDENCE  # both only rise, so that a change of either gives a new sum
 SCORED_PER_CLASS = 10
@@ -45,11 +43,6 @@ def prune(
     mask = mask_of(criterion, seen, allocate=allocate, density=density)
     where = {"step": rewind_step} if takes_step(rewind) else {}
     return replace(careful(rewind)(path, mask, **where), origin="ticket").settled(setup.module())
-
-
-def takes_step(rewind: Rewind) -> bool:
-    """Whether a rewind takes the step to go back to."""
-    return "step" in signature(rewind).parameters
 
 
 def saved_for(rewind: Rewind, step: int) -> tuple[int, ...]:
@@ -99,11 +92,10 @@ def evidence(setup: Setup, ticket: Ticket, now: State, criterion: Criterion) -> 
     `start` of the evidence is the replicate's initialisation, whatever step the ticket was rewound to.
     """
     needs = needed(criterion)
-    return Evidence(
-        now=now,
+    return Evidence.of_ticket(
+        ticket,
+        now,
         start=setup.initial(ticket.seeds.derive("init")),
-        mask=ticket.mask,
-        generator=torch.Generator().manual_seed(ticket.seeds.derive("criterion", ticket.mask.count())),
         network=setup.module() if NETWORK in needs else None,
         example=setup.blank(1) if NETWORK in needs else None,
         batches=scored(setup, ticket.seeds) if DATA in needs else (),

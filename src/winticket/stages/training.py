@@ -11,7 +11,7 @@ import torch
 from winticket import data
 from winticket.run import Json, Parts, Task, derive, part_of, task
 from winticket.stages.setup import Setup
-from winticket.ticket import Curve, Failed, State, Ticket, Trajectory
+from winticket.ticket import Failed, State, Ticket, Trajectory
 from winticket.train import Changes, Engine, Learning, check_engine, train
 
 REVISION = 1
@@ -174,12 +174,6 @@ def examples(setup: Setup, stack: Sequence[Ticket | Failed], device: torch.devic
         stacked([d.validation for d in splits]),
         stacked([d.test for d in splits]),
     )
-
-
-def no_curve() -> Curve:
-    """The curve of a network that was not trained."""
-    nothing = torch.empty(0, dtype=torch.float64)
-    return Curve(torch.empty(0, dtype=torch.int64), *[nothing] * 6)
 
 
 def trained(

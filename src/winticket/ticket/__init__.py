@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from winticket.ticket.bits import same_bits
+from winticket.bits import same_bits
 from winticket.ticket.copies import apart
-from winticket.ticket.curve import Curve
+from winticket.ticket.curve import Curve, no_curve
 from winticket.ticket.file import FORMAT_VERSION, TicketFileError
 from winticket.ticket.mask import Mask, Weights, output_units
 from winticket.ticket.nouns import JSON, Failed, Scores, Seeds, State, Ticket, Trajectory
@@ -27,6 +27,7 @@ __all__ = [
     "Trajectory",
     "Weights",
     "apart",
+    "no_curve",
     "output_units",
     "same_bits",
 ]

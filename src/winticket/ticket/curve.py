@@ -100,3 +100,14 @@ class Curve:
     def _row(self, row: int) -> dict[str, float]:
         columns = [column.name for column in fields(self) if column.name != "step"]
         return {name: float(getattr(self, name)[row]) for name in columns}
+
+
+def no_curve() -> Curve:
+    """The curve of a network that was not trained, or not on a grid: no points.
+
+    >>> from winticket.ticket import no_curve
+    >>> len(no_curve().step)
+    0
+    """
+    empty = torch.empty(0, dtype=torch.float64)
+    return Curve(torch.empty(0, dtype=torch.int64), *[empty] * 6)

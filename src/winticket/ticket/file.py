@@ -23,13 +23,10 @@ The safetensors metadata has one entry, "winticket", a JSON object:
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
-import os
 import platform
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,6 +39,8 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
+from winticket.atomic import replace_file
+from winticket.bits import pack_bits, unpack_bits
 from winticket.outside import Stored, Unreadable, converted, header_size, read_file, read_header, read_json
 from winticket.units import Layout
 from winticket.version import __version__
@@ -102,7 +101,9 @@ def write(path: Path, *, tensors: Mapping[str, Mapping[str, Tensor]], document: 
     file cannot be written; then nothing is left behind.
     """
     flat = {
-        f"{group}/{name}": _packed(tensor) if group == "mask" else tensor.detach().cpu().contiguous().clone()
+        f"{group}/{name}": pack_bits(tensor)
+        if group == "mask"
+        else tensor.detach().cpu().contiguous().clone()
         for group in GROUPS
         for name, tensor in tensors[group].items()
     }
@@ -120,7 +121,7 @@ def write(path: Path, *, tensors: Mapping[str, Mapping[str, Tensor]], document: 
     header, data = _split(save_safetensors(flat))
     signed["sha256"] = _checksum(signed, header, data)
     # A single metadata key, because safetensors orders several at random and equal tickets should be equal files.
-    _replace(path, save_safetensors(flat, metadata={_KEY: json.dumps(signed)}))
+    replace_file(path, save_safetensors(flat, metadata={_KEY: json.dumps(signed)}))
 
 
 def read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
@@ -144,7 +145,10 @@ def read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         groups = {
             group: {name: flat[f"{group}/{name}"] for name in document["tensors"][group]} for group in GROUPS
         }
-        groups["mask"] = {name: _unpacked(bits, layers[name].shape) for name, bits in groups["mask"].items()}
+        groups["mask"] = {
+            name: unpack_bits(bits, math.prod(layers[name].shape)).reshape(layers[name].shape)
+            for name, bits in groups["mask"].items()
+        }
         for name, keep in groups["mask"].items():
             if (int(keep.sum()), keep.numel()) != (layers[name].kept, layers[name].total):
                 raise ValueError(
@@ -154,19 +158,6 @@ def read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise TicketFileError(f"{path} is damaged: its parts do not fit together ({error})") from error
     return groups, document
-
-
-def _packed(keep: Tensor) -> Tensor:
-    """Bool tensor of n elements -> uint8 [ceil(n / 8)]."""
-    return torch.from_numpy(np.packbits(keep.detach().cpu().reshape(-1).numpy()))
-
-
-def _unpacked(bits: Tensor, shape: list[int]) -> Tensor:
-    """The inverse of `_packed` for a layer of this shape. Raises ValueError if the number of bytes is wrong."""
-    count = math.prod(shape)
-    if bits.numel() != -(-count // 8):
-        raise ValueError(f"a mask of shape {shape} is packed in {bits.numel()} bytes")
-    return torch.from_numpy(np.unpackbits(bits.numpy(), count=count).astype(bool)).reshape(shape)
 
 
 def _split(content: bytes) -> tuple[dict[str, Any], bytes]:
@@ -219,18 +210,3 @@ def _checksum(document: Mapping[str, Any], header: Mapping[str, Any], data: byte
         digest.update(f"{name}\n{entry['dtype']}\n{shape}\n".encode())
         digest.update(data[slice(*entry["data_offsets"])])
     return digest.hexdigest()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put `content` at `path` by writing a sibling file and renaming it, so that no reader sees half a file."""
-    sibling = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with sibling.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        sibling.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            sibling.unlink(missing_ok=True)
-        raise

@@ -16,6 +16,7 @@ from winticket.train.changing import Changes
 from winticket.train.curves import Curves
 from winticket.train.engine import Engine, convert, trusted
 from winticket.train.recipe import Recipe
+from winticket.train.slots import load_slots, slots_of
 from winticket.train.step import Step
 from winticket.train.supermask import Learning, Supermask
 from winticket.units import dead_parameters, zeroed
@@ -164,7 +165,7 @@ def _resumed_optimizer(
     for slot in starts[0].optimizer:
         values = [start.optimizer[slot] for start in starts]
         slots[slot] = values[0] if slot.startswith("step/") else torch.stack(values)
-    _load_slots(optimizer, learned, converted.pack(slots))
+    load_slots(optimizer, learned, converted.pack(slots))
     return optimizer
 
 
@@ -176,28 +177,6 @@ def _optimizer(recipe: Recipe, parameters: list[Tensor]) -> torch.optim.Optimize
         return torch.optim.SGD(parameters, momentum=recipe.momentum, nesterov=recipe.nesterov, **shared)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     return kind(parameters, **shared)
-
-
-def _slots(optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The optimiser's state as "slot/parameter" -> tensor."""
-    return {
-        f"{slot}/{name}": value.detach().clone()
-        for name, parameter in weights.items()
-        for slot, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor)
-    }
-
-
-def _load_slots(
-    optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor], slots: Mapping[str, Tensor]
-) -> None:
-    for key, value in slots.items():
-        slot, name = key.split("/", 1)
-        if name not in weights:
-            raise ValueError(
-                f"optimiser state {key!r} belongs to no parameter; there are {', '.join(weights)}"
-            )
-        optimizer.state[weights[name]][slot] = value.detach().clone().to(weights[name].device)
 
 
 def with_masks(training: Training, masks: Sequence[Mask], now: Parts) -> Training:
@@ -224,7 +203,7 @@ def snapshot(training: Training) -> dict[str, dict[str, Tensor]]:
     return {
         "weights": {k: v.detach().clone() for k, v in training.converted.unpack(training.weights).items()},
         "buffers": {k: v.clone() for k, v in training.buffers.items()},
-        "optimizer": training.converted.unpack(_slots(training.optimizer, training.learned)),
+        "optimizer": training.converted.unpack(slots_of(training.optimizer, training.learned)),
     }
 
 
@@ -261,7 +240,7 @@ def restore(training: Training, stored: dict[str, Any]) -> Training:
     for name, value in stored["now"]["buffers"].items():
         training.buffers[name].copy_(value)
     training.optimizer.state.clear()
-    _load_slots(training.optimizer, training.learned, training.converted.pack(stored["now"]["optimizer"]))
+    load_slots(training.optimizer, training.learned, training.converted.pack(stored["now"]["optimizer"]))
     training.step, training.saved, training.work = stored["step"], dict(stored["saved"]), list(stored["work"])
     curves = training.curves
     curves.rows, curves.least, curves.point = list(stored["rows"]), stored["least"], stored["point"]

@@ -573,9 +573,7 @@ def test_transfer_goes_on_from_a_result(here: Path, shell: Shell) -> None:
     assert "of all 2 replicates, give digits/result.json." in lone.told()
     above = shell("transfer", ".", "--plan")
     assert above.status == 2
-    assert (
-        "there is no result.json in the folder .; further down there are digits/result.json" in above.told()
-    )
+    assert "there is no result.json in the folder .; its subfolders hold digits/result.json" in above.told()
     (here / "runs").rename(here / "moved")
     lost = shell(*sgd, "--plan")
     assert lost.status == 2

@@ -469,7 +469,7 @@ def test_what_is_not_eligible_by_itself_can_be_included_by_name() -> None:
             "conv-8",
             (1, 8, 8),
             2,
-            r"possible are lenet-300-100, conv-2, .*lenet-W1-W2-.*package\.module:build",
+            r"possible: lenet-300-100, conv-2, .*lenet-W1-W2-.*package\.module:build",
         ),
         ("lenet", (4,), 2, "no model 'lenet'"),
         ("lenet-0", (4,), 2, "no model 'lenet-0'"),

@@ -139,7 +139,7 @@ def test_a_model_with_another_context_reads_other_windows(text: Path, search: Se
         out=tmp_path / "out",
     )
     assert carried.document["data"]["input_shape"] == [24]
-    with pytest.raises(ValueError, match="windows of 800, so 8010 are the least"):
+    with pytest.raises(ValueError, match="needs at least 8010, since its parts are cut into windows of 800"):
         Experiment.of(text, model="chargpt-1-16-800")
     with pytest.raises(ValueError, match="digits is not text, and only text is cut into windows"):
         Experiment.of("digits", model="chargpt-1-16-24")

@@ -10,6 +10,7 @@ import pytest
 from winticket.experiment import Execution, Experiment, conduct, cost, plan
 from winticket.experiment.compare import compare
 from winticket.run import Event, Interrupted, Store, Task, run, walk, whole_of
+from winticket.stages.training import _Since
 from winticket.ticket import same_bits
 
 SMALL: dict[str, Any] = {
@@ -82,6 +83,52 @@ def test_one_more_state_costs_one_training_up_to_it(tmp_path: Path) -> None:
             assert same_bits(getattr(a[4], part), getattr(b[4], part))
     assert a[4].optimizer
     assert computed(kept, tmp_path / "warm") == []
+
+
+# With states after steps 2 and 4 of twelve in the store, those after 7 take three steps, from 4 on; and those after 3
+# take one, from 2 on. Bits are those of a training that handed them over.
+@pytest.mark.parametrize(("step", "first"), [(7, 5), (3, 3), (2, 1)])
+def test_missing_states_are_trained_from_the_nearest_stored_one(
+    step: int, first: int, tmp_path: Path
+) -> None:
+    plain = Experiment.of("digits", **SMALL)
+    computed(plain, tmp_path / "warm")
+    for before in (2, 4):
+        if before != step:
+            computed(plain.but(rewind="to_step", rewind_step=before), tmp_path / "warm")
+    later = plan(plain.but(rewind="to_step", rewind_step=step))
+    target, seen = states_of(later, Store(tmp_path / "warm")), []
+    outcomes = run(
+        [target],
+        tmp_path / "warm",
+        on_event=lambda event: seen.append(event.step) if event.kind == "progress" else None,
+    )
+    assert next(each for each in seen if each) == first
+    computed(plain.but(rewind="to_step", rewind_step=step), tmp_path / "cold")
+    near, cold = outcomes.value(target), Store(tmp_path / "cold").get(target.key)
+    for a, b in zip(near, cold, strict=True):
+        assert list(a) == list(b) == [step]
+        for part in ("weights", "buffers", "optimizer"):
+            assert same_bits(getattr(a[step], part), getattr(b[step], part))
+        assert a[step].step == step
+
+
+def test_a_checkpoint_of_a_training_that_began_elsewhere_is_no_use() -> None:
+    kept: list[Any] = [None]
+
+    class Checkpoint:
+        def load(self) -> Any:
+            return kept[0]
+
+        def save(self, value: Any) -> None:
+            kept[0] = value
+
+        def due(self) -> bool:
+            return True
+
+    assert _Since(Checkpoint(), None).load() is None
+    _Since(Checkpoint(), 4).save("training")
+    assert [_Since(Checkpoint(), step).load() for step in (4, 2, None)] == ["training", None, None]
 
 
 def test_rewinds_to_several_steps_share_the_dense_training(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from winticket.run.pool import Pool
 from winticket.run.schedule import Event, Outcomes
 from winticket.run.store import Store
 from winticket.run.task import Task, derive, key, part_of, stored_needs, task, walk, whole_of
+from winticket.run.variants import Variants
 from winticket.run.work import Checkpoint, Conditions, Parts, Report
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Task",
     "TaskFailed",
     "Unavailable",
+    "Variants",
     "Workers",
     "derive",
     "key",

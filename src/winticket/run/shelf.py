@@ -40,6 +40,7 @@ from winticket.run.layout import (
     Marker,
     digest_of,
     is_store_file,
+    key_of,
     name_of,
 )
 from winticket.text import cleaned, hide, visible, without_secrets
@@ -253,6 +254,11 @@ class Shelf:
 
     def _entries(self, kind: Kind) -> list[Entry]:
         return self._ours(FOLDERS[kind])
+
+    def keys(self) -> frozenset[str]:
+        """The keys of all results, by one listing."""
+        with self._explained("be read"):
+            return frozenset(key_of(entry) for entry in self._entries("result"))
 
     def claimed(self) -> list[Entry]:
         """The claim files (see claims.py)."""

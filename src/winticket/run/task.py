@@ -14,7 +14,7 @@ from winticket.run.keys import Json, Ref, canonical, canonical_text, identity, n
 from winticket.text import nearest
 
 F = TypeVar("F", bound=Callable[..., object])
-SUPPLIED = frozenset({"checkpoint", "context", "on_the_way", "report"})
+SUPPLIED = frozenset({"checkpoint", "context", "on_the_way", "report", "variants"})
 """Parameters of a stage whose values come from the worker; they are never options."""
 _SCHEME = 2  # raise it only to make every key new
 

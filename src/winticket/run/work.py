@@ -22,6 +22,7 @@ from winticket.run.errors import RunError, StoreError, Unavailable
 from winticket.run.keys import Json, Ref, rebuild, resolve
 from winticket.run.store import Store
 from winticket.run.task import SUPPLIED, Node
+from winticket.run.variants import Variants
 from winticket.trouble import of_the_machine, short_of_memory, where
 
 _THROTTLE = 0.2  # seconds between two progress messages
@@ -208,6 +209,7 @@ class Desk:
             "report": Report(node.key, self.say, self.stopping, checkpoint),
             "on_the_way": Parts(node.parts),
             "context": dict(self.conditions.context),
+            "variants": Variants(self.store, node),
         }
         return {name: value for name, value in values.items() if name in names}
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from winticket import data
-from winticket.run import Json, Parts, Task, derive, part_of, task
+from winticket.run import Json, Parts, Task, Variants, derive, part_of, task
 from winticket.stages.setup import Setup
 from winticket.ticket import Failed, State, Ticket, Trajectory
 from winticket.train import Changes, Engine, Learning, check_engine, train
@@ -74,20 +74,71 @@ def states(
     checkpoint: Any = None,
     context: Context | None = None,
     report: Callable[[int, int], None] | None = None,
+    variants: Variants | None = None,
 ) -> tuple[dict[int, State] | Failed, ...]:
     """The states of a stack's training after some of its steps, with the optimiser's state: step -> state.
 
     `runs` are the results of that training. If it did not hand the states over, it is repeated up to the last of
-    `steps`.
+    `steps`, from the nearest earlier state that the store has. Training continues from a state bit for bit, so the
+    result is the same wherever it began.
     """
     alive = [run if isinstance(run, Failed) else ticket for ticket, run in zip(stack, runs, strict=True)]
+    before, reached = _nearest(alive, min(steps), variants)
     again = train_tickets(
-        setup, alive, save=steps, until=max(steps), checkpoint=checkpoint, context=context, report=report
+        setup,
+        before,
+        save=[step for step in steps if step != reached],
+        until=max(steps),
+        checkpoint=None if checkpoint is None else _Since(checkpoint, reached),
+        context=context,
+        report=report,
     )
+    if reached in steps:
+        again = tuple(
+            replace(path, saved={reached: ticket.start, **path.saved})
+            if isinstance(path, Trajectory) and isinstance(ticket, Ticket)
+            else path
+            for path, ticket in zip(again, before, strict=True)
+        )
     saved = _at(again, steps)
     if saved is None:
         raise AssertionError(f"a training up to step {max(steps)} has no state of some of {steps}")
     return saved
+
+
+def _nearest(
+    stack: Sequence[Ticket | Failed], step: int, variants: Variants | None
+) -> tuple[list[Ticket | Failed], int | None]:
+    """The stack at the latest stored state up to `step`, and the step of that state; as it is and None without one."""
+    start = next((ticket.start.step for ticket in stack if isinstance(ticket, Ticket)), step)
+    stored = variants.first({"steps": (at,)} for at in range(step, start, -1)) if variants else None
+    if stored is None:
+        return list(stack), None
+    options, states_at = stored
+    (reached,) = options["steps"]
+    return [
+        replace(ticket, start=state[reached])
+        if isinstance(ticket, Ticket) and not isinstance(state, Failed)
+        else ticket
+        for ticket, state in zip(stack, states_at, strict=True)
+    ], reached
+
+
+class _Since:
+    """A checkpoint of a training that began at a given step; one that began elsewhere is no use to it."""
+
+    def __init__(self, checkpoint: Any, step: int | None) -> None:
+        self._checkpoint, self._step = checkpoint, step
+
+    def load(self) -> Any:
+        stored = self._checkpoint.load()
+        return stored["training"] if stored is not None and stored["since"] == self._step else None
+
+    def save(self, value: Any) -> None:
+        self._checkpoint.save({"since": self._step, "training": value})
+
+    def due(self) -> bool:
+        return bool(self._checkpoint.due())
 
 
 def with_states(run: Trajectory, saved: Mapping[int, State]) -> Trajectory:

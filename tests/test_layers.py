@@ -147,6 +147,20 @@ def test_rooms_form_no_cycle() -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
 def test_modules_stay_readable(file: Path) -> None:
     assert len(file.read_text().splitlines()) <= 400, "a module past 400 lines wants to be a folder"
+    long = [(f.name, lines) for f in functions(file) if (lines := lines_of(f)) > 50]
+    assert not long, "a function past 50 lines, its docstring apart, wants to be parted"
+
+
+def functions(file: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    nodes = ast.walk(ast.parse(file.read_text()))
+    return [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines from `def` to the end, without the docstring."""
+    first = function.body[0]
+    text = (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(function) is not None else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - text
 
 
 def module_of(file: Path) -> str:

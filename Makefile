@@ -16,7 +16,7 @@ help:
 	@echo "make chaos     kills, damaged files, faults and commands side by side; counts in docs/reliability.md"
 	@echo "make sanitize  the sparse kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make oldest    the tests with the oldest dependencies that pyproject.toml allows, in .venv-oldest"
-	@echo "make docs      write docs/command.md anew"
+	@echo "make docs      write docs/command.md, docs/glossary.md and docs/result.md"
 	@echo "make clean     remove .venv, .venv-oldest and caches; runs/ stays"
 
 $(READY): pyproject.toml constraints.txt CMakeLists.txt $(MODULES) $(wildcard src/winticket/sparse/kernels/*)
@@ -76,6 +76,8 @@ oldest:
 
 docs: $(READY)
 	$(BIN)/typer winticket.cli utils docs --name winticket --title "The winticket command" --output docs/command.md
+	$(BIN)/python tools/glossary.py > docs/glossary.md
+	$(BIN)/python -m tools.result_page
 
 clean:
 	rm -rf .venv .venv-oldest .pytest_cache .mypy_cache .ruff_cache .hypothesis

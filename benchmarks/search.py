@@ -11,6 +11,7 @@ dense and last-level ticket both ways.
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import platform
 import statistics
@@ -75,7 +76,7 @@ def main() -> None:
             (f"ticket at d = {levels[-1]['density']:.3f}", levels[-1]["arms"]["ticket"], -3),
         ):
             mean = statistics.mean(a[theirs] for a in accuracies)
-            low, high = at["accuracy_ci"]
+            low, high = at["accuracy_ci"] or (math.nan, math.nan)
             print(f"  {what}: plain {mean:.4f}, winticket {at['accuracy']:.4f} ({low:.4f} to {high:.4f})")
     print(
         f"{trainings} trainings of {recipe.steps} steps on {given.data}: winticket is {statistics.median(ratios):.2f} "

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from winticket import data
-from winticket.experiment import Experiment, conduct, running
+from winticket.experiment import Experiment, conduct, execution
 from winticket.run import work
 from winticket.stages import training
 from winticket.train import curves, loop
@@ -63,7 +63,7 @@ def main() -> None:
         ("training", training, "train"),
         ("tasks", work, "evaluate"),
         ("inputs", work.Desk, "fetch"),
-        ("search", running, "execute"),
+        ("search", execution, "run"),
     ):
         setattr(module, function, clocked(name, getattr(module, function)))
     with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from chaos.counts import Count
 from chaos.mutations import by_accident, json_text, metadata
-from winticket.data import find_source
+from winticket.data import find_dataset
 from winticket.experiment import Experiment, conduct, load_source
 from winticket.run import Store, StoreError, codec
 from winticket.ticket import Mask, Seeds, State, Ticket, TicketFileError, same_bits
@@ -233,7 +233,7 @@ def datasets(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
         path.write_bytes(by_accident(files[path], rng))
         count.tried += 1
         top = folder / path.relative_to(folder).parts[0]
-        _try(count, number, lambda top=top: find_source(top), (ValueError, FileNotFoundError))  # type: ignore[misc]
+        _try(count, number, lambda top=top: find_dataset(top), (ValueError, FileNotFoundError))  # type: ignore[misc]
         path.write_bytes(files[path])
         if number % 200 == 199:
             say(f"datasets: {number + 1} of {many}")

@@ -43,7 +43,13 @@ def asked(name: str, **choices: Any) -> Arms:
     experiment = Experiment.of("digits", **{"replicates": 10, "gate": False, "density": PATH, **choices})
     sys.stderr.write(f"{name}\n")
     levels = conduct(experiment, store=STORE / "store", out=STORE / name).document["levels"]
-    return [{arm: found["accuracies"] for arm, found in level["arms"].items()} for level in levels]
+    return [
+        {
+            arm: [math.nan if a is None else a for a in measured["accuracies"]]
+            for arm, measured in level["arms"].items()
+        }
+        for level in levels
+    ]
 
 
 def interval(values: list[float]) -> tuple[float, float]:
@@ -75,8 +81,8 @@ def criteria_table() -> list[str]:
     usual = asked("magnitude", controls=("reinit", "random"))
     last = usual[-1]
     lines = [
-        f"Where IMP by magnitude stands: at .05 ticket {percent(last['ticket'])}, re-init {percent(last['reinit'])}, "
-        f"random mask {percent(last['random'])} %.",
+        f"IMP by magnitude, for comparison, at .05: ticket {percent(last['ticket'])}, "
+        f"re-init {percent(last['reinit'])}, random mask {percent(last['random'])} %.",
         "",
         "| criterion, against magnitude | d = .1 | d = .05 | Zhou et al. 2019 |",
         "|---|---|---|---|",

@@ -22,7 +22,7 @@ TEST_EXAMPLES = (100, 450, 1000, 10_000)
 
 
 def false_wins(truth: Scenario, *, replicates: int | tuple[int, ...], test_examples: int) -> float:
-    """The larger share of two kinds of noise: networks that differ by .3 pp, and test sets alone."""
+    """The larger share under two kinds of noise: networks that differ by .3 pp, and test sets alone."""
     return max(
         rates(
             replace(truth, noise=noise),
@@ -52,8 +52,8 @@ def error_tables() -> list[str]:
         lines.append("")
     error = (largest * (1 - largest) / EXPERIMENTS) ** 0.5
     lines += [
-        f"False wins in percent of {EXPERIMENTS:,} simulated experiments with {LEVELS} levels each; the larger of two "
-        "kinds of noise. "
+        f"Each cell gives the false wins in percent of {EXPERIMENTS:,} simulated experiments with {LEVELS} levels "
+        "each, for the kind of noise that gives more of them. "
         f"The largest is {100 * largest:.2f} % (95 % interval up to {100 * (largest + 1.96 * error):.2f} %).",
         "",
     ]

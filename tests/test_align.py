@@ -1,4 +1,4 @@
-"""Alignment: which units may change places, and that renumbered units are found again."""
+"""Alignment: which units may be reordered, and that renumbered units are recovered."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from winticket.ticket import Weights
 
 
 class Residual(nn.Module):
-    """Two blocks with BatchNorm whose sums tie their outputs, one of them through a convolution of its own."""
+    """Two blocks with BatchNorm whose sums tie their outputs, one of them through a convolution."""
 
     def __init__(self, channels: int = 6, classes: int = 5) -> None:
         super().__init__()
@@ -123,37 +123,39 @@ def test_a_residual_sum_ties_what_it_adds() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_renumbered_units_are_recovered_exactly_and_the_function_stays(name: str) -> None:
     module = trained(NETWORKS[name](), seed=1)
-    groups, own = symmetry(module, (1, 8, 8)), tensors(module)
+    groups, weights = symmetry(module, (1, 8, 8)), tensors(module)
     generator = torch.Generator().manual_seed(2)
     orders = tuple(torch.randperm(g.size, generator=generator) for g in groups)
-    moved = permuted(own, groups, orders)
-    assert any(not torch.equal(moved[n], own[n]) for n in own)
+    moved = permuted(weights, groups, orders)
+    assert any(not torch.equal(moved[n], weights[n]) for n in weights)
     # Sums are taken in another order, so the last digits of float32 differ.
-    one, two = output(module, own), output(module, moved)
+    one, two = output(module, weights), output(module, moved)
     assert float((one - two).abs().max()) < 1e-5 * float(one.abs().max())
-    found = match(own, moved, groups)
-    assert all(torch.equal(f, order.argsort()) for f, order in zip(found, orders, strict=True))
-    back = permuted(moved, groups, found)
-    assert all(torch.equal(back[n], own[n]) for n in own)
+    matched = match(weights, moved, groups)
+    assert all(torch.equal(f, order.argsort()) for f, order in zip(matched, orders, strict=True))
+    back = permuted(moved, groups, matched)
+    assert all(torch.equal(back[n], weights[n]) for n in weights)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_function_stays_to_the_last_digits_of_float64(name: str) -> None:
     module = trained(NETWORKS[name](), seed=1).double()
-    groups, own = symmetry(module, (1, 8, 8)), tensors(module)
+    groups, weights = symmetry(module, (1, 8, 8)), tensors(module)
     orders = tuple(torch.randperm(g.size, generator=torch.Generator().manual_seed(3)) for g in groups)
     x = torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
     with torch.no_grad():
-        one, two = (torch.func.functional_call(module, v, (x,)) for v in (own, permuted(own, groups, orders)))
+        one, two = (
+            torch.func.functional_call(module, v, (x,)) for v in (weights, permuted(weights, groups, orders))
+        )
     assert float((one - two).abs().max()) < 1e-6 * float(one.abs().max())
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_overlap_of_masks_goes_from_chance_to_one(name: str) -> None:
     module = trained(NETWORKS[name](), seed=1)
-    groups, own = symmetry(module, (1, 8, 8)), tensors(module)
+    groups, weights = symmetry(module, (1, 8, 8)), tensors(module)
     kept = {
-        n: own[n].abs() >= own[n].abs().flatten().kthvalue(int(0.8 * own[n].numel())).values
+        n: weights[n].abs() >= weights[n].abs().flatten().kthvalue(int(0.8 * weights[n].numel())).values
         for n in models.eligible(module)
     }
     total = sum(k.numel() for k in kept.values())
@@ -163,34 +165,34 @@ def test_the_overlap_of_masks_goes_from_chance_to_one(name: str) -> None:
         orders = tuple(torch.randperm(g.size, generator=generator) for g in groups)
         moved = permuted(kept, groups, orders)
         raw.append(sum(int((kept[n] & moved[n]).sum()) for n in kept) / total)
-        found = match(own, permuted(own, groups, orders), groups)
-        again = permuted(moved, groups, found)
+        matched = match(weights, permuted(weights, groups, orders), groups)
+        again = permuted(moved, groups, matched)
         assert all(torch.equal(again[n], kept[n]) for n in kept)
-    # Kept in both by chance: density squared; more where units or places differ in how much they keep.
+    # Kept in both by chance: density squared; more if units or positions differ in how much they keep.
     assert sum(raw) / len(raw) == pytest.approx(density**2, rel=0.4)
 
 
 def test_units_that_only_resemble_are_matched_better_than_as_they_are() -> None:
     """A noisy copy, renumbered: the sum that is maximised rises above the true numbering's or is it."""
     module = trained(chain(), seed=1)
-    groups, own = symmetry(module, (1, 8, 8)), tensors(module)
+    groups, weights = symmetry(module, (1, 8, 8)), tensors(module)
     orders = tuple(torch.randperm(g.size, generator=torch.Generator().manual_seed(2)) for g in groups)
-    noisy = {n: w + 0.1 * torch.randn(w.shape, generator=torch.Generator().manual_seed(4)) for n, w in own.items()
+    noisy = {n: w + 0.1 * torch.randn(w.shape, generator=torch.Generator().manual_seed(4)) for n, w in weights.items()
              if w.is_floating_point()}  # fmt: skip
-    found = match(own, permuted(noisy, groups, orders), groups)
-    assert all(torch.equal(f, order.argsort()) for f, order in zip(found, orders, strict=True))
+    matched = match(weights, permuted(noisy, groups, orders), groups)
+    assert all(torch.equal(f, order.argsort()) for f, order in zip(matched, orders, strict=True))
 
 
 def test_assignment_by_hand() -> None:
     """Two units with one input and one output: [1, 2] and [2.1, 0.9] match crosswise."""
     groups = (Group(2, (Axis("a", 0), Axis("b", 1))),)
-    own = {"a": torch.tensor([[1.0], [2.0]]), "b": torch.tensor([[1.0, 1.0]])}
+    weights = {"a": torch.tensor([[1.0], [2.0]]), "b": torch.tensor([[1.0, 1.0]])}
     other = {"a": torch.tensor([[2.1], [0.9]]), "b": torch.tensor([[1.0, 1.0]])}
-    (order,) = match(own, other, groups)
+    (order,) = match(weights, other, groups)
     assert order.tolist() == [1, 0]
     # Outgoing weights can turn it round: 1 * 2.1 + 2 * .9 + 5 * 5 = 28.9 against 1 * .9 + 2 * 2.1 + 0 = 5.1.
     (order,) = match(
-        {**own, "b": torch.tensor([[5.0, 0.0]])}, {**other, "b": torch.tensor([[5.0, 0.0]])}, groups
+        {**weights, "b": torch.tensor([[5.0, 0.0]])}, {**other, "b": torch.tensor([[5.0, 0.0]])}, groups
     )
     assert order.tolist() == [0, 1]
 
@@ -231,7 +233,7 @@ class Weighted(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("module", "told"),
+    ("module", "message"),
     [
         (Attention(), r"Attention cannot be matched: (embed is a Linear layer over an input of 3|block)"),
         (Branching(), "Branching cannot be matched: its graph cannot be traced"),
@@ -243,7 +245,7 @@ class Weighted(nn.Module):
         ),
         (
             nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.LayerNorm(6), nn.Linear(6, 5)),
-            "2 is a LayerNorm; known are Linear, Conv and BatchNorm layers",
+            "2 is a LayerNorm; supported are Linear layers on .*, Conv and BatchNorm layers",
         ),
         (
             nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.Softmax(1), nn.Linear(6, 5)),
@@ -252,16 +254,16 @@ class Weighted(nn.Module):
     ],
     ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else "",
 )
-def test_what_is_not_known_to_be_a_symmetry_is_refused(module: nn.Module, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_is_not_known_to_be_a_symmetry_is_refused(module: nn.Module, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         symmetry(module, (1, 8, 8))
 
 
-def test_a_graph_that_was_misread_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misread_graph_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     room = sys.modules[symmetry.__module__]
     monkeypatch.setattr(room, "_PASSED", (nn.LayerNorm,))
     with pytest.raises(
-        ValueError, match=r"changing their places changes the output by .*, so its graph was misread"
+        ValueError, match=r"reordering them changes the output by .*, so its graph was misread"
     ):
         symmetry(nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.LayerNorm(6), nn.Linear(6, 5)), (1, 8, 8))
 
@@ -282,24 +284,24 @@ def test_what_follows_a_unit_follows_its_copies(small: str, wide: str) -> None:
     networks = [
         models.build(name, input_shape=(3, 8, 8), classes=5, generator_seed=0) for name in (small, wide)
     ]
-    there, here = (symmetry(network, (3, 8, 8)) for network in networks)
-    given = dict(networks[0].named_parameters())
-    new = resized(given, there, here)
+    groups, others = (symmetry(network, (3, 8, 8)) for network in networks)
+    weights = dict(networks[0].named_parameters())
+    new = resized(weights, groups, others)
     assert {n: w.shape for n, w in new.items()} == {n: p.shape for n, p in networks[1].named_parameters()}
-    for old, group in zip(there, here, strict=True):
+    for old, group in zip(groups, others, strict=True):
         for axis in group.axes:
             if axis.name in new:
                 units = new[axis.name].movedim(axis.dim, 0)
                 units = units.reshape(group.size, axis.block, *units.shape[1:])
                 assert torch.equal(units[old.size :], units[: group.size - old.size])
-    back = resized(new, here, there)
-    assert all(torch.equal(back[n], w) for n, w in given.items())
+    back = resized(new, others, groups)
+    assert all(torch.equal(back[n], w) for n, w in weights.items())
 
 
-def test_networks_that_are_built_otherwise_are_told() -> None:
+def test_networks_of_different_layers_are_refused() -> None:
     two, three = (symmetry(built(name)(), (1, 8, 8)) for name in ("lenet-20-10", "lenet-20-10-5"))
     weights = dict(built("lenet-20-10-5")().named_parameters())
     with pytest.raises(
-        ValueError, match=r"correspond: fc1 \(20\), fc2 \(10\), fc3 \(5\) there, fc1 \(20\), fc2 \(10\) here"
+        ValueError, match=r"one has fc1 \(20\), fc2 \(10\), fc3 \(5\), the other fc1 \(20\), fc2 \(10\)$"
     ):
         resized(weights, three, two)

@@ -172,9 +172,15 @@ def test_quotas_are_known_before_any_score() -> None:
         (-0.2, "density -0.2 of '*' is not in (0, 1]"),
         (float("nan"), "density nan of '*' is not in (0, 1]"),
         ({"*": 0.5, "conv": 20}, "density 20 of 'conv' is not in (0, 1]"),
-        ({"conv": 0.5}, "no density is given for layer 'h1.weight'; given are conv; add '*' for the rest"),
-        ({"*": 0.5, "h3.weight": 0.1}, "a density is given for 'h3.weight', which fits no layer of c.weight"),
-        ({"*": 0.5, "features.*": 0.1}, "a density is given for 'features.*', which fits no layer"),
+        ({"conv": 0.5}, "there is no density for layer 'h1.weight', only for conv; add '*' for the rest"),
+        (
+            {"*": 0.5, "h3.weight": 0.1},
+            "there is a density for 'h3.weight', which matches none of the layers c.weight",
+        ),
+        (
+            {"*": 0.5, "features.*": 0.1},
+            "there is a density for 'features.*', which matches none of the layers",
+        ),
     ],
 )
 def test_shares_that_make_no_sense_are_refused(allocate: Allocate, density: Any, words: str) -> None:
@@ -186,9 +192,7 @@ def test_shares_that_make_no_sense_are_refused(allocate: Allocate, density: Any,
 @BOTH
 def test_pruning_cannot_revive(allocate: Allocate) -> None:
     mask = Mask({"a": torch.tensor([[True, False, False, True]])})
-    words = (
-        "a: the density asked for keeps 3 of 4 weights, but only 2 are alive; pruning cannot revive weights"
-    )
+    words = "a: this density keeps 3 of 4 weights, but only 2 are alive; pruning cannot revive weights"
     with pytest.raises(ValueError, match=re.escape(words)):
         allocate({"a": torch.rand(1, 4)}, mask, density=0.75)
 
@@ -197,7 +201,7 @@ def test_pruning_cannot_revive(allocate: Allocate) -> None:
 @pytest.mark.parametrize(
     ("scores", "words"),
     [
-        ({}, "layer 'a' of shape (1, 2) has scores of shape none"),
+        ({}, "layer 'a' of shape (1, 2) has no scores"),
         ({"a": torch.ones(2)}, "layer 'a' of shape (1, 2) has scores of shape (2,)"),
         ({"a": torch.tensor([[1.0, math.nan]])}, "the scores of layer 'a' are not all finite"),
         ({"a": torch.tensor([[1.0, math.inf]])}, "the scores of layer 'a' are not all finite"),
@@ -315,17 +319,19 @@ def test_n_of_four_is_exact_in_every_run(density: float, n: int) -> None:
 
 def test_what_is_no_pattern_is_refused() -> None:
     full = Mask.full(drawn())
-    with pytest.raises(ValueError, match=r"density 0.4 is no pattern of 4; possible are 0.25, 0.5, 0.75"):
+    with pytest.raises(
+        ValueError, match=r"density 0.4 does not give a pattern of 4; possible: 0.25, 0.5, 0.75"
+    ):
         allocations.n_of_m(drawn(), full, density=0.4)
     odd = {"a": torch.rand(3, 6)}
     with pytest.raises(
-        ValueError, match="the units of a read 6 inputs each, which is no multiple of 4; exclude it"
+        ValueError, match="the units of a read 6 inputs each, which is not a multiple of 4; exclude it"
     ):
         allocations.n_of_m(odd, Mask.full(odd), density=0.5)
-    with pytest.raises(ValueError, match="a is 3 units x 6 inputs, which blocks of 4 do not divide"):
+    with pytest.raises(ValueError, match="a has 3 units x 6 inputs, which do not divide into blocks of 4"):
         allocations.blocks(odd, Mask.full(odd), density=0.5)
     few = Mask({"a": torch.tensor([[True, False, False, False]])})
-    with pytest.raises(ValueError, match="a run of 4 inputs of a has 1 weights left, and 2 are to stay"):
+    with pytest.raises(ValueError, match="a run of 4 inputs of a has 1 weights alive, but should keep 2"):
         allocations.n_of_m({"a": torch.rand(1, 4)}, few, density=0.5)
 
 
@@ -392,7 +398,7 @@ def test_blocks_stay_within_a_group() -> None:
     scores = {"weight": torch.rand(8, 4, 1, 1)}
     full = Mask.full(scores, layout=layouts(layer))
     with pytest.raises(
-        ValueError, match="weight is 8 units x 4 inputs in 4 groups, which blocks of 4 do not divide"
+        ValueError, match="weight has 8 units x 4 inputs in 4 groups, which do not divide into blocks of 4"
     ):
         allocations.blocks(scores, full, density=0.5)
     assert allocations.blocks(scores, full, density=0.5, size=2).count() == 16

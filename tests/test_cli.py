@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 
 from winticket import report
 from winticket.cli import main, searches
-from winticket.cli.words import WORDS
+from winticket.cli.options import OPTIONS
 from winticket.data import hub
-from winticket.experiment import Experiment, Plan, outcome, plan, running
+from winticket.experiment import Experiment, Plan, execution, outcome, plan, running
 from winticket.run.files import LocalFiles
 from winticket.ticket import Mask, Seeds, State, Ticket
 from winticket.train import Recipe
@@ -141,7 +141,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Shell:
     """Runs the command in this process, trainings included."""
-    monkeypatch.setattr(running, "processes", lambda: 0)
+    monkeypatch.setattr(execution, "processes", lambda: 0)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.setattr(report, "draw_all", lambda *_, **__: [])
     monkeypatch.setattr(report, "write_page", lambda *_: None)
@@ -183,7 +183,7 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 WRONG: dict[str, list[str]] = {
     # Data
-    "find digts": ["unknown dataset 'digts'", "did you mean digits", "mnist1d"],
+    "find digts": ["unknown dataset 'digts'", "did you mean 'digits'", "mnist1d"],
     "find ./nowhere": ["no such file or folder: nowhere", "give a parquet file, a folder"],
     "find texts": ["no parquet file and no image in folder texts", "notes.md"],
     "find broken.parquet": ["broken.parquet"],
@@ -191,15 +191,17 @@ WRONG: dict[str, list[str]] = {
     "find afile": ["afile is not a parquet file"],
     "find": ["Missing argument 'DATA'"],
     # Model, method and their parts
-    "find digits --model lenet300": ["there is no model 'lenet300'", "did you mean lenet-300-100", "module:build"],
+    "find digits --model lenet300": ["there is no model 'lenet300'", "did you mean 'lenet-300-100'", "module:build"],
     "find digits --model conv-8": ["there is no model 'conv-8'", "conv-6"],
     "find digits --model lenet-0": ["there is no model 'lenet-0'"],
     "find digits --optimizer sgd": ["optimizer sgd needs a learning rate of its own", "--lr", "usually 0.1"],
     "find digits --model lenet-99999999999": ["would have", "give smaller widths"],
+    "plan digits --engine sparse --precision bf16": ["with precision bf16, ask for engine auto or dense"],
+    "run spec.py --engine fast": ["engine is 'fast'", "auto, dense, sparse"],
     "find digits --engine fast": ["engine is 'fast'", "auto, dense, sparse"],
     "find mnist1d --model conv-2": ["conv-2 needs images", "lenet-300-100 takes any shape"],
-    "find digits --model nets:bild": ["nets has no 'bild'", "did you mean build"],
-    "find digits --model nothere:build": ["importing 'nothere' failed", "PYTHONPATH"],
+    "find digits --model nets:bild": ["nets has no 'bild'", "did you mean 'build'"],
+    "find digits --model nothere:build": ["'nothere:build' cannot be imported", "PYTHONPATH"],
     "find digits --model nets:value": ["'value' is int, which cannot be called"],
     "find digits --model nets:wrong_logits": ["should give logits [N, 10]", "(2, 11)"],
     "find digits --model nets:crashes": ["cannot be trained", "KeyError", "no such thing"],
@@ -207,7 +209,7 @@ WRONG: dict[str, list[str]] = {
     "find digits --model nets:unseeded": ["draws other weights each time"],
     "find digits --method imb": ["unknown method 'imb'", "did you mean 'imp'", "one-shot"],
     "find digits --criterion magnitud": ["unknown criterion 'magnitud'", "did you mean 'magnitude'", "random"],
-    "find digits --criterion nets:nothing": ["'nets:nothing' cannot be imported", "package.module:function"],
+    "find digits --criterion nets:nothing": ["'nets:nothing': nets has no 'nothing'"],
     "find digits --criterion nets:noisy": ["criterion 'nets:noisy'", "not all finite"],
     "find digits --allocate layer": ["unknown allocate 'layer'", "global_top, layerwise"],
     "find digits --allocate nets:greedy": ["allocate 'nets:greedy' fails", "gives a smaller mask"],
@@ -233,9 +235,9 @@ WRONG: dict[str, list[str]] = {
     "find digits --rewind to_step": ["rewind to_step goes to a step, and none is said", "--rewind-step"],
     "find digits --rate 0.2 --final-density 0.1": ["rate does not go with final_density"],
     "find digits --allocate units --levels 3 --exclude fc1.weight": ["layer are the classes; exclude fc3.weight"],
-    "find digits --criterion l1_units --allocate layerwise": ["among them by position", "ask for allocate units"],
+    "find digits --criterion l1_units --allocate layerwise": ["among them by position", "use allocate units"],
     "find digits --criterion l1_units --method rigl": ["exchanges weights singly", "a criterion of single weights"],
-    "find digits --allocate n_of_m": ["density 0.8 is no pattern of 4; possible are 0.25, 0.5, 0.75"],
+    "find digits --allocate n_of_m": ["density 0.8 does not give a pattern of 4; possible: 0.25, 0.5, 0.75"],
     "find digits --control shuffle": ["unknown control 'shuffle'", "reinit, random"],
     "find digits --control reinit --control reinit": ["'reinit' is given twice"],
     "find digits --init glorot": ["there is no initialisation 'glorot'", "glorot-normal"],
@@ -295,12 +297,12 @@ WRONG: dict[str, list[str]] = {
     "find digits --workers two": ["Invalid value for '--workers'"],
     # Places
     "find digits --store afile": ["afile is a file", "a store is a directory"],
-    "find digits --store afile/store": ["store", "afile/store", "give another place"],
+    "find digits --store afile/store": ["store", "afile/store", "pass another store"],
     "find digits --store foreign": ["not empty and not a store"],
     "find digits --store newer": ["made by a newer winticket", "format 99"],
     "find digits --store what://ever": ["store what://ever"],
     "find digits --store memory://here --workers 2": ["this process's memory", "workers=0"],
-    "find digits --out afile": ["output folder 'afile' cannot be written", "give another with --out"],
+    "find digits --out afile": ["output folder 'afile' cannot be written", "pass another with --out"],
     "find digits --out afile/deep/er": ["output folder 'afile/deep/er' cannot be written"],
     # Specs
     "run nowhere.py": ["no file 'nowhere.py'", "defines `experiment`"],
@@ -309,7 +311,7 @@ WRONG: dict[str, list[str]] = {
     "run empty.py": ["has no experiment 'experiment'", "none at all", "Experiment.of"],
     "run spec.py --variant short": ["has no experiment 'short'", "it has experiment"],
     "run spec.txt": ["is not a Python file"],
-    "run wrong.py": ["wrong.py does not run", "unknown dataset 'digitz'", "did you mean digits"],
+    "run wrong.py": ["wrong.py does not run", "unknown dataset 'digitz'", "did you mean 'digits'"],
     # Plan and store
     "plan digits --rate 2": ["rate is 2.0"],
     "plan digits --store foreign": ["not empty and not a store"],
@@ -413,7 +415,7 @@ def test_json_is_one_document_and_nothing_else(here: Path, shell: Shell) -> None
     document = json.loads(answer.out, parse_constant=pytest.fail)
     assert set(document) >= {
         "winticket", "experiment", "store", "report", "ticket", "verdict", "levels", "seconds",
-        "results", "curves", "figures", "failures", "data", "environment", "keys", "computed", "reused",
+        "engine", "results", "curves", "figures", "failures", "data", "environment", "keys", "computed", "reused",
     }  # fmt: skip
     assert document == json.loads((here / "told" / "result.json").read_text())
     assert set(document["verdict"]) >= {"outcome", "density", "reason", "replicates_needed", "warnings"}
@@ -445,7 +447,7 @@ def test_json_is_one_document_and_nothing_else(here: Path, shell: Shell) -> None
         "test": 450,
     }
     assert Path(document["ticket"]).exists()
-    assert "14 trainings (2 levels, 2 replicates), in batches of up to 2, 280 steps" in answer.told()
+    assert "14 trainings (2 levels, 2 replicates), in stacks of up to 2, 280 steps" in answer.told()
     assert "The verdict will be inconclusive: 2 replicates cannot decide" in answer.told()
     assert "of 14 trainings" in answer.told()
 
@@ -471,7 +473,7 @@ def test_plan_says_what_find_would_do_and_writes_nothing(here: Path, shell: Shel
     assert answer.status == 0
     assert "pruned: 1,580 weights" in answer.out
     assert "not: fc1.bias, fc2.bias, fc3.bias" in answer.out
-    assert "14 trainings (2 levels, 2 replicates), in batches of up to 2, 280 steps, about" in answer.out
+    assert "14 trainings (2 levels, 2 replicates), in stacks of up to 2, 280 steps, about" in answer.out
     assert "KiB of disk" in answer.out
     assert listing(here) == before
     shell("find", "digits", *QUICK, "--quiet")
@@ -539,6 +541,9 @@ def test_run_takes_a_spec_and_its_variants(here: Path, shell: Shell) -> None:
     assert answer.status == 0
     document = json.loads(answer.out)
     assert (document["experiment"]["steps"], document["computed"]) == (40, 4)
+    answer = shell("run", "own.py", "--variant", "longer", "--engine", "dense", "--json", "--quiet")
+    document = json.loads(answer.out)
+    assert (document["engine"], document["computed"]) == ("dense", 0)
     # The advice names options, which `run` has none of.
     shown = shell("run", "own.py", "--variant", "longer", "--quiet").out
     assert "Use at least --replicates 5" in shown
@@ -568,14 +573,13 @@ def test_transfer_goes_on_from_a_result(here: Path, shell: Shell) -> None:
     assert "of all 2 replicates, give digits/result.json." in lone.told()
     above = shell("transfer", ".", "--plan")
     assert above.status == 2
-    assert (
-        "there is no result.json in the folder .; further down there are digits/result.json" in above.told()
-    )
+    assert "there is no result.json in the folder .; its subfolders hold digits/result.json" in above.told()
     (here / "runs").rename(here / "moved")
     lost = shell(*sgd, "--plan")
     assert lost.status == 2
     assert (
-        "that digits/result.json names is not here; say where it is, or is to be, with --store" in lost.told()
+        "which digits/result.json names, not found: pass its path, or the path of a new one, with --store"
+        in lost.told()
     )
     assert shell(*sgd, "--plan", "--store", "moved").status == 0
     (here / "moved").rename(here / "runs")
@@ -693,13 +697,13 @@ def test_store_ls_verify_gc(here: Path, shell: Shell) -> None:
     assert shell("find", "digits", *QUICK, "--quiet", "--out", "one").status == 0
 
 
-def test_every_word_is_a_choice_of_the_experiment_and_the_other_way_round() -> None:
+def test_every_option_is_a_choice_of_the_experiment_and_the_other_way_round() -> None:
     from dataclasses import fields
 
     from winticket.experiment.spec import CARRIED
 
     choices = {f.name for cls in (Experiment, Recipe) for f in fields(cls)} - {"data", "recipe", *CARRIED}
-    assert {word.name for word in WORDS} == choices
+    assert {option.name for option in OPTIONS} == choices
 
 
 # Every option once: what is typed, and what the experiment then has, which is not what it has by itself.
@@ -746,9 +750,9 @@ TYPED: dict[str, tuple[tuple[str, ...], Any]] = {
     "warmup": (("--warmup", "9"), 9),
     "evaluate_every": (("--evaluate-every", "13"), 13),
     "early_points": (("--no-early-points",), False),
+    "clip_norm": (("--clip-norm", "0.5"), 0.5),
     "flip": (("--flip",), True),
     "crop": (("--crop", "1"), 1),
-    "engine": (("--engine", "dense"), "dense"),
     "precision": (("--precision", "bf16"), "bf16"),
     "stacking": (("--stacking", "one by one"), "one by one"),
 }
@@ -759,7 +763,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     """What the command `plan` is about to price."""
     asked: list[Plan] = []
 
-    def preview(experiment: Experiment, **_: object) -> None:
+    def preview(experiment: Experiment, *_: object, **__: object) -> None:
         asked.append(plan(experiment))
 
     monkeypatch.setattr(searches, "preview", preview)
@@ -767,14 +771,14 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
 
 
 def test_every_option_is_typed_here() -> None:
-    assert set(TYPED) == {word.name for word in WORDS}
+    assert set(TYPED) == {option.name for option in OPTIONS}
 
 
 def without(typed: tuple[str, ...], name: str) -> list[str]:
     """The same words but for the option itself and its values."""
-    word = next(word for word in WORDS if word.name == name)
-    flags = (word.flag or "--" + name.replace("_", "-")).split("/")
-    taken = 1 if word.kind is bool else 2
+    option = next(option for option in OPTIONS if option.name == name)
+    flags = (option.flag or "--" + name.replace("_", "-")).split("/")
+    taken = 1 if option.kind is bool else 2
     own = {at + more for at, said in enumerate(typed) if said in flags for more in range(taken)}
     return [said for at, said in enumerate(typed) if at not in own]
 
@@ -786,19 +790,20 @@ def test_every_option_does_what_it_says(name: str, here: Path, shell: Shell, hea
         answer = shell("plan", "digits", *words)
         assert answer.status == 0, answer.told()
     asked, other = heard
-    assert asked.experiment.describe()[name] == wanted != other.experiment.describe()[name]
+    here_said, there_said = dict(asked.experiment.describe()), dict(other.experiment.describe())
+    assert here_said[name] == wanted != there_said[name]
     keys = [{t.key for t in planned.tasks.values()} for planned in heard]
-    assert (keys[0] == keys[1]) == (name in ("margin_pp", "alpha", "engine"))  # these train nothing anew
+    assert (keys[0] == keys[1]) == (name in ("margin_pp", "alpha"))  # these train nothing anew
 
 
-@pytest.mark.parametrize("name", [word.name for word in WORDS if word.kind is bool])
+@pytest.mark.parametrize("name", [option.name for option in OPTIONS if option.kind is bool])
 def test_a_switch_can_be_turned_off(name: str, here: Path, shell: Shell, heard: list[Plan]) -> None:
     """Also where it is on by itself; and a word is no switch, since the word False would be true."""
-    on, off = next(word for word in WORDS if word.name == name).flag.split("/")
+    on, off = next(option for option in OPTIONS if option.name == name).flag.split("/")
     rest = (*SGD, "--momentum", "0.8") if name == "nesterov" else ()
     for typed in ((on,), (off,), (on, off), (off, on)):
         assert shell("plan", "digits", *rest, *typed).status == 0
-    assert [asked.experiment.describe()[name] for asked in heard] == [True, False, False, True]
+    assert [dict(asked.experiment.describe())[name] for asked in heard] == [True, False, False, True]
     for word in ("False", "no", 0, 1, None):
         with pytest.raises(TypeError, match=f"{name} is {word!r}; it is True or False"):
             heard[0].experiment.but(**{name: word})
@@ -807,17 +812,45 @@ def test_a_switch_can_be_turned_off(name: str, here: Path, shell: Shell, heard: 
 def test_help_teaches(shell: Shell) -> None:
     answer = shell("find", "--help")
     assert answer.status == 0
-    for panel in ("Question", "Proof", "Training", "Arguments", "Options"):
+    for panel in ("Question", "Proof", "Training", "Computing", "Arguments", "Options"):
         assert f"─ {panel} ─" in answer.out
     assert "winticket find digits" in answer.out
-    for word in WORDS:
-        assert (word.flag or "--" + word.name.replace("_", "-")).split("/")[0] in answer.out
+    for option in OPTIONS:
+        assert (option.flag or "--" + option.name.replace("_", "-")).split("/")[0] in answer.out
+    for flag in ("--store", "--workers", "--engine", "--retry-failed"):
+        assert flag in answer.out
     top = shell("--help")
     assert "Start with: winticket find digits" in top.out
     for name in ("find", "plan", "run", "methods", "info", "store"):
         assert re.search(rf"^│ {name} ", top.out, re.MULTILINE)
     bare = shell()
     assert "Usage:" in bare.out + bare.err
+
+
+@pytest.mark.parametrize("data", ["digits", "mnist1d"])
+def test_help_states_the_defaults_that_hold(data: str) -> None:
+    """Of all options whose default in words begins with a value: that one, or the one "for" these data.
+
+    Not of those whose default depends on the model or on another option.
+    """
+    described: Mapping[str, Any] = Experiment.of(data).describe()
+    compared = set()
+    for option in OPTIONS:
+        if option.name in ("model", "init", "criterion", "allocate", "lr"):
+            continue
+        value = described[option.name]
+        special = re.search(rf"([\w.]+) for {data}\b", option.default)
+        stated = special[1] if special else re.split("[;, ]", option.default)[0]
+        if option.kind is bool:
+            assert stated.startswith("--no-") is not value, option.name
+        elif option.kind in (int, float) and re.fullmatch(r"[\d.]+", stated) and value is not None:
+            assert float(stated) == value, option.name
+        elif option.kind is str:
+            assert stated == value, option.name
+        else:
+            continue
+        compared.add(option.name)
+    assert len(compared) >= 22
 
 
 def test_info_and_version(shell: Shell) -> None:
@@ -916,7 +949,7 @@ def test_ctrl_c_while_planning(here: Path, shell: Shell, monkeypatch: pytest.Mon
     answer = shell("find", "digits", *QUICK)
     assert (answer.status, answer.told()) == (
         130,
-        "Stopped; what was finished is kept, and the same command goes on from there",
+        "Stopped; what was finished is kept, and the same command resumes from there",
     )
 
 
@@ -925,7 +958,7 @@ def test_the_real_command(here: Path) -> None:
     before = listing(here)
     answer = python("find", "digts")
     assert (answer.status, answer.out) == (2, "")
-    assert answer.err.startswith("Error: unknown dataset 'digts'; did you mean digits?")
+    assert answer.err.startswith("Error: unknown dataset 'digts' (did you mean 'digits'?)")
     assert answer.err.count("\n") == 1
     assert listing(here) == before
     # As it is installed, with a model that lies in the folder one is in, which the workers find too.

@@ -413,7 +413,7 @@ def test_batchnorm_scale_of_a_model_whose_graph_cannot_be_read_is_refused() -> N
     example = torch.randn(1, 2, 6, 6)
     options: dict[str, Any] = {"criterion": criteria.batchnorm_scale, "example": example}
     assert prune(Branching(branch=False), 0.5, **options).mask.layers() == {"conv.weight": (36, 72)}
-    with pytest.raises(ValueError, match=r"which BatchNorm follows a layer, and its graph cannot be traced"):
+    with pytest.raises(ValueError, match=r"which BatchNorm follows a layer, but its graph cannot be traced"):
         prune(Branching(branch=True), 0.5, **options)
 
 

@@ -195,7 +195,7 @@ def test_dropout_is_drawn_by_the_evidences_generator_alone(name: str) -> None:
 def test_one_example_has_no_statistics(name: str) -> None:
     e = given_for(normalised(), [images(1)])
     with pytest.raises(
-        ValueError, match=r"in training mode: ValueError: .*; batches of one example have no statistics"
+        ValueError, match=r"in training mode: ValueError: .*; a batch of one example has no statistics"
     ):
         PUBLIC[name](e)
 
@@ -362,7 +362,7 @@ def test_wanda_prunes_each_layer_by_what_it_reads_behind_pruned_ones() -> None:
     assert torch.equal(found.mask.keep["0.weight"], one)
     assert torch.equal(found.mask.keep["2.weight"], two["pruned"])
     with pytest.raises(
-        ValueError, match=r"wanda scores layer by layer.* and global_top decides over several layers"
+        ValueError, match=r"wanda scores layer by layer.* but global_top decides over several layers"
     ):
         winticket.prune(model, 0.5, allocate=allocate.global_top, **options)
 
@@ -434,7 +434,7 @@ def test_synflow_refuses_tokens_that_no_embedding_reads() -> None:
             out: Tensor = self.head(F.one_hot(x, 11).sum(1).to(self.head.weight.dtype))
             return out
 
-    with pytest.raises(ValueError, match="whole numbers, which no Embedding layer of it reads"):
+    with pytest.raises(ValueError, match="whole numbers, but none of its Embedding layers reads them"):
         winticket.prune(
             OneHot(), 0.5, criterion=criteria.synflow, example=torch.zeros(1, 3, dtype=torch.int64)
         )
@@ -487,13 +487,14 @@ def test_a_weight_whose_layer_is_not_called(
     (gradient,) = by_torch(e, training=False)
     agree(criteria.snip(e), {n: (w * gradient[n]).abs() for n, w in masked(e).items()}, rtol=1e-7)
     assert float(criteria.snip(e)[f"{weight}.weight"].min()) > 0
-    told = (
-        rf"wanda sees what a layer reads when it is called, and that of {re.escape(weight)}.weight never is"
+    message = (
+        r"wanda needs the input of each layer, which it sees when the layer is called, "
+        rf"but the layer of {re.escape(weight)}.weight is never called"
     )
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         criteria.wanda(e)
     with pytest.raises(
-        ValueError, match=f"that of {re.escape(weight)}.weight never is"
+        ValueError, match=f"the layer of {re.escape(weight)}.weight is never called"
     ):  # before any training
         winticket.Levels(
             make(), [0.5], criterion=criteria.wanda, allocate=allocate.constant_fan_in, batches=[batch]
@@ -502,7 +503,7 @@ def test_a_weight_whose_layer_is_not_called(
 
 def test_a_weight_that_is_called_and_used_otherwise() -> None:
     e = given_for(Twice(), [(torch.randn(20, 6), torch.randint(3, (20,)))])
-    with pytest.raises(ValueError, match=r"but middle\.weight is used without calling it as well"):
+    with pytest.raises(ValueError, match=r"but middle\.weight is also used without calling its layer"):
         criteria.wanda(e)
 
 
@@ -575,14 +576,14 @@ class Stacked(nn.Module):
 
 @pytest.mark.parametrize("name", BY_GRADIENT)
 @pytest.mark.parametrize(
-    ("tokens", "told"),
+    ("tokens", "message"),
     [
         ([[0, 5], [2, 4], [3, 5]], r"experts \(rows 1 of 3\)|tokens.weight \(rows 1 of 6\)"),
         ([[0, 5], [1, 4], [3, 5], [4, 1], [5, 5]], r"reaches tokens\.weight \(rows 2 of 6\): .*exclude it"),
         ([[3, 1], [0, 4], [3, 5], [0, 2], [2, 5]], r"reaches experts \(rows 1 of 3\): .*exclude it"),
     ],
 )
-def test_rows_that_no_example_chooses_are_refused_by_name(name: str, tokens: Any, told: str) -> None:
+def test_rows_that_no_example_chooses_are_refused_by_name(name: str, tokens: Any, message: str) -> None:
     include = ["tokens.weight", "experts"]
     part, every = torch.tensor(tokens), torch.cartesian_prod(torch.arange(6), torch.arange(6))
     for x in (part, every):
@@ -592,7 +593,7 @@ def test_rows_that_no_example_chooses_are_refused_by_name(name: str, tokens: Any
             found = winticket.prune(Stacked(), 0.5, criterion=PUBLIC[name], batches=[batch], include=include)
             assert found.mask.count() == 42
         else:
-            with pytest.raises(ValueError, match=told):
+            with pytest.raises(ValueError, match=message):
                 winticket.prune(Stacked(), 0.5, criterion=PUBLIC[name], batches=[batch], include=include)
 
 
@@ -614,7 +615,7 @@ def test_gradients_may_be_off_where_one_prunes(name: str, off: Callable[[], Any]
 @pytest.mark.parametrize(("inputs", "classes"), [(20, 10), (10, 20)])
 def test_batches_with_more_inputs_than_classes_are_refused(name: str, inputs: int, classes: int) -> None:
     batch = torch.randn(inputs, 6), torch.randint(3, (classes,))
-    with pytest.raises(ValueError, match=r"do not fit|a batch has \d+ inputs and classes of \d+"):
+    with pytest.raises(ValueError, match=r"do not fit|a batch has \d+ inputs but classes of \d+"):
         winticket.prune(plain(), 0.5, criterion=PUBLIC[name], batches=[batch])
 
 
@@ -648,9 +649,7 @@ def test_a_weight_that_the_network_does_not_use_is_refused_by_name(name: str) ->
             return out
 
     batch = torch.randn(20, 6), torch.randint(3, (20,))
-    with pytest.raises(
-        ValueError, match=r"nothing that was given reaches idle\.weight: the network computes without it"
-    ):
+    with pytest.raises(ValueError, match=r"no input reaches idle\.weight: the network computes without it"):
         winticket.prune(Half(), 0.5, criterion=PUBLIC[name], batches=[batch])
     assert (
         winticket.prune(Half(), 0.5, criterion=PUBLIC[name], batches=[batch], exclude=["idle.*"]).mask.count()
@@ -772,10 +771,10 @@ REFUSED: dict[str, tuple[nn.Module, Tensor, str]] = {
     "dict": (
         Giving(lambda z: {"logits": z}),
         CLASSES,
-        r"Giving returns a dict with 'logits', .*a module around it",
+        r"Giving returns a dict with 'logits', .*wrap it in a module",
     ),
     "tuple": (Giving(lambda z: (z, z)), CLASSES, r"Giving returns a tuple of 2, "),
-    "whole numbers": (Giving(lambda z: z.long()), CLASSES, r"torch.int64 values, which are no logits"),
+    "whole numbers": (Giving(lambda z: z.long()), CLASSES, r"torch.int64 values, which are not logits"),
     "regression": (
         Giving(lambda z: z),
         torch.randn(8, 3),
@@ -792,8 +791,12 @@ REFUSED: dict[str, tuple[nn.Module, Tensor, str]] = {
         r"torch.bool of shape \[8, 3\], one value per class",
     ),
     "one-hot": (Giving(lambda z: z), torch.eye(3).long()[CLASSES], r"one-hot classes give y.argmax\(-1\)"),
-    "a column": (Giving(lambda z: z), CLASSES[:, None], r"do not fit; leave out y's last dimension"),
-    "too few": (Giving(lambda z: z), CLASSES[:5], r"the network gives \[8, 3\] for classes of shape \[5\]"),
+    "a column": (Giving(lambda z: z), CLASSES[:, None], r"do not fit; drop y's last dimension"),
+    "too few": (
+        Giving(lambda z: z),
+        CLASSES[:5],
+        r"the network's output \[8, 3\] and classes of shape \[5\] do not fit",
+    ),
     "one logit": (Giving(lambda z: z, 1), CLASSES % 1, r"gives one logit per answer \(\[8, 1\]\)"),
     "out of range": (
         Giving(lambda z: z),

@@ -1,4 +1,4 @@
-"""A criterion of a user's own that raises or returns nonsense: told alike wherever it is used, with file and line."""
+"""A user's criterion that raises or returns nonsense: the same report wherever it is used, with file and line."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def fine(e):
     return {name: e.now.weights[name].abs().requires_grad_() for name in e.now.weights}
 """
 
-# The line that is told, and the words about what was wrong.
+# The line that is reported, and the words about what was wrong.
 CASES: dict[str, tuple[int, str]] = {
     "raises": (5, "raises KeyError at FILE, line 7: 'nowhere'"),
     "nothing": (9, "returns NoneType"),
@@ -77,7 +77,7 @@ CASES: dict[str, tuple[int, str]] = {
     "deep": (25, "raises ValueError at FILE, line 28: too many values to unpack"),
     "scorer": (30, "raises RuntimeError at FILE, line 32: of an object"),
 }
-WANTED = "a criterion takes an Evidence e and returns one finite score per weight"
+CONTRACT = "a criterion takes an Evidence e and returns one finite score per weight"
 
 
 @pytest.fixture
@@ -136,13 +136,13 @@ def test_what_went_wrong_is_told_with_file_and_line(file: Path, name: str, use: 
         USES[use](criterion, [(torch.randn(20, 8), torch.randint(4, (20,)))])
     assert f"criterion {shown} ({file}, line {line})" in str(caught.value)
     if name != "wild":
-        assert WANTED in str(caught.value)
+        assert CONTRACT in str(caught.value)
 
 
 def test_options_of_ones_own_criterion_are_told_too(file: Path) -> None:
     strange = importlib.import_module("badscores").strange
-    told = f"criterion strange(power=-inf) ({file}, line 36)"
-    with pytest.raises(ValueError, match=re.escape(told)):
+    message = f"criterion strange(power=-inf) ({file}, line 36)"
+    with pytest.raises(ValueError, match=re.escape(message)):
         winticket.prune(nn.Sequential(nn.Linear(4, 4)), 0.5, criterion=partial(strange, power=-torch.inf))
     options: dict[str, Any] = {"criterion": partial(strange, power=2.0)}
     assert winticket.prune(network(), 0.5, **options).mask.count() == 96
@@ -163,8 +163,8 @@ def test_the_command_ends_with_status_2(
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 2
-    told = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().err).split())
-    assert f"line 7: 'nowhere'; {WANTED}" in told
+    message = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().err).split())
+    assert f"line 7: 'nowhere'; {CONTRACT}" in message
 
 
 def writes_everywhere(e: Evidence) -> Scores:

@@ -41,6 +41,19 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / link).exists(), link
 
 
+def anchors_of(page: Path) -> set[str]:
+    """The fragments of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_to_headings_lead_to_one(page: Path) -> None:
+    for link, fragment in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text()):
+        if "://" not in link:
+            assert fragment in anchors_of(page.parent / link if link else page), f"{link}#{fragment}"
+
+
 # What runs leave behind, and what a user has: named in the pages, and no files of ours.
 THEIRS = re.compile(
     r"(runs|figures|looks|results|failures|partial|reports|tickets|winticket-compare)/|(spec|own)\.py"

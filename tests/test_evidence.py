@@ -13,16 +13,16 @@ from winticket.experiment import Experiment, Result, conduct
 SHARED = Path(os.environ.get("WINTICKET_SHARED", Path(__file__).parents[2] / "shared")) / "data"
 
 
-def interval(level: dict[str, Any], arm: str) -> tuple[float, float]:
+def interval(level: Any, arm: str) -> tuple[float, float]:
     low, high = level["arms"][arm]["accuracy_ci"]
     return float(low), float(high)
 
 
-def mean(level: dict[str, Any], arm: str) -> float:
+def mean(level: Any, arm: str) -> float:
     return float(level["arms"][arm]["accuracy"])
 
 
-def at_most(result: Result, density: float) -> list[dict[str, Any]]:
+def at_most(result: Result, density: float) -> list[Any]:
     return [level for level in result.document["levels"] if level["density"] <= density]
 
 
@@ -46,11 +46,11 @@ def test_digits_is_won_at_the_published_densities(tmp_path: Path) -> None:
     """The calibration case: 30 replicates, 16 levels; won at d ≤ .12, controls behind at d ≤ .1, in order."""
     result = conduct(Experiment.of("digits"), store=tmp_path / "store", out=tmp_path / "out")
     assert result.verdict["outcome"] == "won"
-    assert result.verdict["density"] <= 0.12
+    assert (result.verdict["density"] or 1) <= 0.12
     for level in at_most(result, 0.1):
         assert level["checks"]["beats_reinit"]["passed"]
         assert level["checks"]["beats_random"]["passed"]
-    sparsest = result.document["levels"][-1]
+    sparsest: Any = result.document["levels"][-1]
     assert interval(sparsest, "ticket")[0] > interval(sparsest, "reinit")[1]
     assert interval(sparsest, "reinit")[0] > interval(sparsest, "random")[1]
     assert not sparsest["checks"]["accuracy"]["passed"]  # so the smallest verified ticket is denser than that

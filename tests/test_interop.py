@@ -14,8 +14,8 @@ from torch.nn.utils import prune
 from torch.optim.swa_utils import AveragedModel
 
 from winticket import interop
+from winticket.loops import masked
 from winticket.ticket import Mask, Seeds, State, Ticket, same_bits
-from winticket.train import masked
 from winticket.units import Layout
 
 
@@ -130,10 +130,10 @@ def test_zeros_are_no_mask_unless_they_are_asked_to_be() -> None:
     mask = half(model)
     pruned = mask.apply(weights_of(model))
     with pytest.raises(
-        ValueError, match=re.escape("zeros do not make one (mask_of_zeros takes them for one)")
+        ValueError, match=re.escape("zeros alone are not a mask (mask_of_zeros reads one from them)")
     ):
         interop.from_state_dict(pruned)
-    with pytest.raises(ValueError, match=re.escape("has pruned nothing of this model")):
+    with pytest.raises(ValueError, match=re.escape("has pruned nothing in this model")):
         interop.from_torch_prune(model)
     guess = interop.mask_of_zeros(pruned, ["0.weight", "4.weight"])
     assert same_bits({"a": guess.keep["0.weight"]}, {"a": mask.keep["0.weight"]})
@@ -156,7 +156,7 @@ def test_errors_leave_the_model_as_it_was() -> None:
     assert same_bits(weights_of(model), before)
     mask = half(model)
     interop.to_torch_prune(model, mask)
-    with pytest.raises(ValueError, match=r"'0.weight' is pruned by torch.nn.utils.prune already"):
+    with pytest.raises(ValueError, match=r"'0.weight' is already pruned by torch.nn.utils.prune"):
         interop.to_torch_prune(model, mask)
     state = model.state_dict()
     with pytest.raises(ValueError, match=r"the mask of '4.weight' has values other than 0 and 1"):

@@ -28,7 +28,7 @@ def build(name: str, shape: tuple[int, ...] = (1, 28, 28), **options: Any) -> nn
 
 
 def small(name: str) -> str:
-    """The same network, narrow where there is a choice: VGG-19 has 20 million weights."""
+    """The same network, narrow if the width can be chosen: VGG-19 has 20 million weights."""
     return f"{name}-4" if name.startswith(("vgg", "resnet")) else name
 
 
@@ -376,7 +376,7 @@ def test_initialise_leaves_everything_else_alone() -> None:
 @pytest.mark.parametrize(
     ("scheme", "shape", "message"),
     [
-        ("kaiming", (2, 2), r"no initialisation 'kaiming' \(did you mean kaiming-"),
+        ("kaiming", (2, 2), r"no initialisation 'kaiming' \(did you mean 'kaiming-"),
         ("zzz", (2, 2), r"no initialisation 'zzz'; possible are glorot-normal, "),
         ("normal", (2,), r"shape \(2,\) has no fan-in"),
     ],
@@ -463,13 +463,13 @@ def test_what_is_not_eligible_by_itself_can_be_included_by_name() -> None:
 @pytest.mark.parametrize(
     ("name", "shape", "classes", "message"),
     [
-        ("lenet-300-10O", (4,), 2, r"no model 'lenet-300-10O' \(did you mean lenet-300-100"),
-        ("Conv2", (1, 8, 8), 2, r"\(did you mean conv-"),
+        ("lenet-300-10O", (4,), 2, r"no model 'lenet-300-10O' \(did you mean 'lenet-300-100"),
+        ("Conv2", (1, 8, 8), 2, r"\(did you mean 'conv-"),
         (
             "conv-8",
             (1, 8, 8),
             2,
-            r"possible are lenet-300-100, conv-2, .*lenet-W1-W2-.*package\.module:build",
+            r"possible: lenet-300-100, conv-2, .*lenet-W1-W2-.*package\.module:build",
         ),
         ("lenet", (4,), 2, "no model 'lenet'"),
         ("lenet-0", (4,), 2, "no model 'lenet-0'"),
@@ -484,12 +484,12 @@ def test_what_is_not_eligible_by_itself_can_be_included_by_name() -> None:
         ("vgg-16", (3, 8, 32), 2, "vgg-16 halves its images 4 times, .* at least 16x16; these are 8x32"),
         ("resnet-20", (3, 3, 3), 2, "resnet-20 halves its images 2 times, .* at least 4x4"),
         ("resnet-20", (40,), 2, r"resnet-20 needs images .* shape \(40,\)"),
-        ("resnet-21", (3, 8, 8), 2, r"no model 'resnet-21' \(did you mean resnet-"),
+        ("resnet-21", (3, 8, 8), 2, r"no model 'resnet-21' \(did you mean 'resnet-"),
         ("resnet-1208", (3, 8, 8), 2, "no model 'resnet-1208'"),
-        ("vgg-12", (3, 32, 32), 2, r"no model 'vgg-12' \(did you mean vgg-"),
+        ("vgg-12", (3, 32, 32), 2, r"no model 'vgg-12' \(did you mean 'vgg-"),
         ("resnet-20-9999", (3, 8, 8), 2, "would have [0-9]+ weights on this data; give smaller widths"),
         ("chargpt", (3, 8, 8), 2, r"chargpt reads text, .* shape \(3, 8, 8\); possible are lenet-300-100"),
-        ("chargpt-2", (7,), 2, r"no model 'chargpt-2' \(did you mean chargpt"),
+        ("chargpt-2", (7,), 2, r"no model 'chargpt-2' \(did you mean 'chargpt"),
         ("chargpt-2-20", (7,), 2, "give a width that is a multiple of 16"),
     ],
 )
@@ -501,7 +501,7 @@ def test_bad_requests(name: str, shape: tuple[int, ...], classes: int, message: 
 
 def test_text_is_for_networks_that_answer_at_every_character() -> None:
     with pytest.raises(
-        ValueError, match="resnet-20 gives one answer per example, and text wants one per character"
+        ValueError, match="resnet-20 gives one answer per example, but text needs one per character"
     ):
         models.check("resnet-20", input_shape=(64,), classes=65, tokens=True)
     models.check("chargpt", input_shape=(64,), classes=65, tokens=True)
@@ -580,11 +580,11 @@ def test_users_lazy_module_is_made_whole(mine: str) -> None:
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("{}:", ValueError, "should read package.module:build"),
-        (":build", ValueError, "should read package.module:build"),
-        ("wt_nowhere:build", ValueError, "importing 'wt_nowhere' failed with ModuleNotFoundError"),
-        ("wt_mine.broken:build", ValueError, "No module named 'wt_not_there'; is it installed"),
-        ("{}:biuld", ValueError, r"has no 'biuld' \(did you mean build"),
+        ("{}:", ValueError, "should have the form package.module:build"),
+        (":build", ValueError, "should have the form package.module:build"),
+        ("wt_nowhere:build", ValueError, "'wt_nowhere:build' cannot be imported .ModuleNotFoundError"),
+        ("wt_mine.broken:build", ValueError, "No module named 'wt_not_there'.; give package.module:name"),
+        ("{}:biuld", ValueError, r"has no 'biuld' \(did you mean 'build"),
         ("{}:number", TypeError, "'number' is int, which cannot be called"),
         ("{}:sizes", TypeError, "returned tuple, not a torch.nn.Module"),
         ("{}:positional", ValueError, r"calling it with input_shape=\(6,\), classes=4 failed with TypeError"),

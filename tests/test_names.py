@@ -74,7 +74,7 @@ def test_pages_use_names_that_dir_lists(page: str) -> None:
 
 
 def test_the_pages_are_read_as_meant() -> None:
-    text = "`winticket.find(x)`, winticket.set_: from winticket import rewind, judge\nfrom winticket.levels import a"
+    text = "`winticket.find(x)`, winticket.set_: from winticket import rewind, judge\nfrom winticket.loops import a"
     assert used_in(text) == {"find", "set_", "rewind", "judge"}
 
 
@@ -89,3 +89,10 @@ def test_names_load_on_first_use() -> None:
 def test_a_name_that_is_none_is_refused() -> None:
     with pytest.raises(AttributeError, match="module 'winticket' has no attribute 'fnid'"):
         winticket.fnid  # noqa: B018
+
+
+def test_a_module_that_moved_says_where_to() -> None:
+    with pytest.raises(
+        ImportError, match=r"moved to winticket\.loops: from winticket\.loops import state_of"
+    ):
+        from winticket.levels import state_of  # noqa: F401

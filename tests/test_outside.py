@@ -54,7 +54,7 @@ def test_pipes_devices_folders_and_large_files_are_refused_at_once(tmp_path: Pat
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").write_bytes(b"12345")
     assert read_file(tmp_path / "file", limit=5) == b"12345"
-    for name, says in (("pipe", "a pipe and no file"), ("file", "at most 4")):
+    for name, says in (("pipe", "a pipe, not a data file"), ("file", "at most 4")):
         with pytest.raises(Unreadable, match=says):
             read_file(tmp_path / name, limit=4)
     with pytest.raises(Unreadable, match="device"):
@@ -93,9 +93,9 @@ def test_the_header_of_a_sound_file_is_read() -> None:
         (b'{"a": {"dtype": "F32", "shape": [1e99], "data_offsets": [0, 4]}}', "int"),
         (b'{"a": {"dtype": "F33", "shape": [1], "data_offsets": [0, 4]}}', "F33"),
         (b'{"a": {"dtype": "F32", "shape": [4294967296, 4294967296], "data_offsets": [0, 4]}}', "in 4 bytes"),
-        (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}', "does not stand"),
+        (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}', "does not begin where"),
         (b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}', "truncated"),
-        (b"{}", "damaged: its tensors need 0 bytes and 4"),
+        (b"{}", "damaged: its tensors need 0 bytes, but it has 4"),
         (b"not json", "not a safetensors file"),
         (b"{not json}", "damaged: its header: JSON is malformed"),
     ],

@@ -15,7 +15,7 @@ from winticket import Experiment, allocate, criteria, pairing
 from winticket.criteria import Evidence
 from winticket.criteria.evidence import needed, needs, rounds_at_init, usual_allocate
 from winticket.experiment import plan
-from winticket.levels import Levels
+from winticket.loops import Levels
 from winticket.ticket import Mask, Scores, same_bits
 
 CRITERIA = {name: getattr(criteria, name) for name in criteria.__all__ if name[0].islower()}
@@ -272,14 +272,14 @@ def test_in_a_loop_the_paper_allocates_by_default() -> None:
 
 
 def test_wanda_takes_no_allocation_over_several_layers() -> None:
-    with pytest.raises(ValueError, match=r"wanda scores layer by layer, .* ask for allocate constant_fan_in"):
+    with pytest.raises(ValueError, match=r"wanda scores layer by layer, .* use allocate constant_fan_in"):
         pairing.variant(criteria.wanda, allocate.global_top)
 
 
 @pytest.mark.parametrize("method", ["rigl", "set"])
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("l1_units", r"exchanges weights singly.*of single weights"), ("lamp", r"ask for criterion magnitude$")],
+    [("l1_units", r"exchanges weights singly.*of single weights"), ("lamp", r"use criterion magnitude$")],
 )
 def test_what_exchanges_weights_in_layers_names_a_criterion_that_it_takes(
     method: str, name: str, words: str

@@ -38,10 +38,10 @@ WORDS = ["find", "digits", *(f"--{name.replace('_', '-')}={value}" for name, val
 TEMPLATE = """
 import os, sys
 import torch, torch._dynamo
-import winticket.cli, winticket.judge, winticket.report, winticket.experiment.running as running
+import winticket.cli, winticket.judge, winticket.report, winticket.experiment.execution as execution
 torch.set_num_threads(1)
-running.cores = lambda: 0
-running.carry_out.__kwdefaults__["checkpoint_seconds"] = 0.02
+execution.processes = lambda: 0
+execution.Execution.__init__.__kwdefaults__["checkpoint_seconds"] = 0.02
 winticket.report.draw_all = lambda *_, **__: []
 winticket.report.write_page = lambda *_: None
 while sys.stdin.readline():
@@ -242,7 +242,7 @@ def test_ctrl_c_says_how_to_go_on_and_loses_nothing(number: signal.Signals, tmp_
     assert (process.returncode, out) == (128 + number, "")
     assert "Traceback" not in err
     assert "Stopped after 0 tasks, with 4 to do" in err
-    assert "the same call goes on from there" in err
+    assert "the same call resumes from there" in err
     wait_gone(process.pid)
     (row,) = Store(store).ls()
     assert row.kind == "partial"
@@ -277,7 +277,7 @@ def test_a_training_goes_on_inside_bit_for_bit(
             os.kill(os.getpid(), signal.SIGINT)
 
     for _ in range(2):
-        with pytest.raises(Interrupted, match="goes on from there"):
+        with pytest.raises(Interrupted, match="resumes from there"):
             conduct(experiment, store=store, workers=workers, watch=hear, checkpoint_seconds=0.0)
         assert [row.kind for row in Store(store).ls() if row.kind == "partial"]
     result = conduct(experiment, store=store, workers=workers, checkpoint_seconds=0.0)

@@ -74,7 +74,7 @@ def test_to_step_goes_back_to_what_the_first_training_saved() -> None:
     assert same_bits(again.start.weights, early.weights)
     assert same_bits(again.start.optimizer, early.optimizer)
     with pytest.raises(
-        ValueError, match="nothing was saved at step 6; the training began at step 2 and saved at 5, 9"
+        ValueError, match="no state was saved at step 6; the training began at step 2 and saved at 5, 9"
     ):
         rewind.to_step(path, mask, step=6)
 

@@ -25,7 +25,7 @@ def test_densities_fall_to_the_last(name: str, levels: int) -> None:
     assert len(found) == levels
     assert found[-1] == 0.037
     assert all(1 > a > b for a, b in pairwise(found))
-    with pytest.raises(ValueError, match=r"final_density is 1\.0; the density to end at lies in"):
+    with pytest.raises(ValueError, match=r"final_density is 1\.0; it must lie in \(0, 1\)"):
         methods(schedules)[name](1.0, levels)
 
 
@@ -54,7 +54,7 @@ def test_an_experiment_takes_a_schedule_or_a_list() -> None:
         ({"density": (0.5,), "final_density": 0.1}, "leave pruning and final_density out"),
         ({"density": (0.5,), "levels": 3}, "levels does not go with density; leave one of them out"),
         ({"final_density": 0.1, "rate": 0.3}, "rate does not go with final_density; leave one of them out"),
-        ({"final_density": 1.5}, r"final_density is 1.5; the density to end at lies in \(0, 1\)"),
+        ({"final_density": 1.5}, r"final_density is 1.5; it must lie in \(0, 1\)"),
         ({"density": (0.5,), "output_rate": 0.1}, "with densities, every layer gets the same"),
     ],
 )

@@ -18,6 +18,7 @@ import winticket
 from winticket.experiment import Experiment, conduct
 from winticket.report import final_screen
 from winticket.report.reading import lines_to_use
+from winticket.results import Document
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,29 +59,32 @@ def run(code: str) -> tuple[nn.Module, winticket.Ticket]:
     return names["model"], names["ticket"]
 
 
-def test_the_pages_snippet_runs_as_it_stands(searched: Mapping[str, Any]) -> None:
+def test_the_pages_snippet_runs_as_it_stands(searched: Document) -> None:
     model, ticket = run(on_the_page(searched))
     for name, keep in ticket.mask.keep.items():
         assert not model.get_parameter(name)[~keep].any()
         assert model.get_parameter(name)[keep].any()
 
 
-def test_the_screens_lines_are_the_pages(searched: Mapping[str, Any]) -> None:
+def test_the_screens_lines_are_the_pages(searched: Document) -> None:
     console = Console(file=io.StringIO(), width=500)
-    console.print(final_screen({**searched, "ticket": "t.safetensors"}))
+    shown = searched.copy()
+    shown["ticket"] = "t.safetensors"
+    console.print(final_screen(shown))
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    for line in lines_to_use({**searched, "ticket": "t.safetensors"}):
+    for line in lines_to_use(shown):
         assert f"  {line.partition('  #')[0]}" in text
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/guide.md"])
 def test_readme_and_guide_show_the_same_lines(page: str) -> None:
     text = (ROOT / page).read_text()
-    for line in lines_to_use({"ticket": "runs/digits/ticket.safetensors"}):
+    document: Any = {"ticket": "runs/digits/ticket.safetensors"}
+    for line in lines_to_use(document):
         assert line.partition("  #")[0] in text
 
 
-def test_the_saved_ticket_is_the_one_that_the_document_names(searched: Mapping[str, Any]) -> None:
+def test_the_saved_ticket_is_the_one_that_the_document_names(searched: Any) -> None:
     saved = searched["saved_ticket"]
     ticket = winticket.Ticket.load(searched["ticket"])
     level = searched["levels"][saved["level"]]

@@ -203,7 +203,7 @@ def test_a_result_fetches_nothing_and_connects_to_nothing(evil: Path, search: Pa
     (evil / "result.json").write_text(json.dumps(document))
     done = command("transfer", str(evil / "result.json"), "--plan", folder=evil / "here")
     assert done.returncode == 2
-    assert "which would be connected to" in " ".join(done.stderr.split())
+    assert "this command would connect to it" in " ".join(done.stderr.split())
 
 
 def test_a_ticket_names_no_module_that_is_then_imported(evil: Path) -> None:
@@ -276,7 +276,7 @@ def test_a_working_directory_that_is_gone_is_told(tmp_path: Path) -> None:
         ["/bin/sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 2
-    assert "the working directory is gone" in done.stderr
+    assert "the working directory no longer exists" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -47,10 +47,9 @@ if TYPE_CHECKING:
         units,
     )
     from winticket.experiment import Experiment, Result, find
-    from winticket.levels import Levels
-    from winticket.loops import edge_popup, gradual, prune, rigl, set_, supermask
+    from winticket.loops import Levels, edge_popup, gradual, masked, prune, rigl, set_, supermask
     from winticket.ticket import Mask, Ticket
-    from winticket.train import Recipe, masked
+    from winticket.train import Recipe
 
 __all__ = [
     "Experiment",
@@ -84,9 +83,10 @@ _HOMES = {
     "Experiment": "experiment",
     "Result": "experiment",
     "find": "experiment",
-    "Levels": "levels",
+    "Levels": "loops",
     "edge_popup": "loops",
     "gradual": "loops",
+    "masked": "loops",
     "prune": "loops",
     "rigl": "loops",
     "set_": "loops",
@@ -94,7 +94,6 @@ _HOMES = {
     "Mask": "ticket",
     "Ticket": "ticket",
     "Recipe": "train",
-    "masked": "train",
 }
 _ROOMS = {
     "allocate",

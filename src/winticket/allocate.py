@@ -1,8 +1,7 @@
-"""Allocation: scores and the mask so far -> a smaller mask, with exact counts.
+"""Allocation: scores and the current mask -> a smaller mask, with exact counts.
 
-Counts are round(density · total), halves up, over eligible weights; a layer or network of n weights at
-density d keeps exactly that many, whichever the scores. Ties break by position, the earlier weight staying,
-on every device.
+A layer or network of n eligible weights at density d keeps exactly round(d · n) of them, halves rounded up, whatever
+the scores. Ties break by position, on every device: the earlier weight stays.
 """
 
 from __future__ import annotations
@@ -37,41 +36,57 @@ WORDS = frozenset({"output", "conv", "linear", "*"})
 
 
 def layerwise(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask:
-    """The best-scored weights of every layer on its own.
+    """The best-scored weights of every layer, each layer by itself.
 
-    `density` is one share for all layers, or shares by name: an exact parameter name or a pattern
-    (`features.*`), `output` (the last layer of the mask), `conv` and `linear` (by the weight's dimensions),
-    `*` for the rest; the most particular one holds. Frankle & Carbin 2019, §2 and Figure 2 (the output layer
-    at half the rate). Raises ValueError where a layer has no share or would have to grow, or a name fits no
-    layer.
+    `density` is one share for all layers, or a mapping from names to shares. A name is an exact parameter name, a
+    pattern (`features.*`), `output` (the last layer of the mask), `conv` or `linear` (by the weight's dimensions), or
+    `*` for the rest; the most specific one applies. Frankle & Carbin 2019, §2 and Figure 2 (the output layer at half
+    the rate). Raises ValueError if a layer has no share, a layer would have to grow, or a name matches no layer.
+
+    >>> scores = {"fc1": torch.tensor([[4.0, 1.0, 3.0, 2.0]]), "fc2": torch.tensor([[9.0, 8.0, 7.0, 6.0]])}
+    >>> layerwise(scores, Mask.full(scores), density={"*": 0.5, "output": 0.75}).keep
+    {'fc1': tensor([[ True, False,  True, False]]), 'fc2': tensor([[ True,  True,  True, False]])}
     """
     return _select(scores, mask, quotas(mask, density, competing=False))
 
 
 def global_top(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask:
-    """The best-scored weights of the whole network, layers competing.
+    """The best-scored weights of the whole network; layers compete.
 
-    `density` is over all eligible weights. Layers may be given a share of their own, as in `layerwise`, under any name
-    but `*`; they then stay out of the competition, and `*` is the density of the layers that remain. Frankle & Carbin
-    2019, §4 (deeper networks). Raises ValueError as `layerwise` does.
+    `density` applies to all eligible weights together. As in `layerwise`, it may be a mapping: a layer with its own
+    share, under any name but `*`, does not compete, and `*` is the density of all other layers together. Frankle &
+    Carbin 2019, §4 (deeper networks). Raises ValueError as `layerwise` does.
+
+    >>> scores = {"fc1": torch.tensor([[4.0, 1.0, 3.0, 2.0]]), "fc2": torch.tensor([[9.0, 8.0, 7.0, 6.0]])}
+    >>> global_top(scores, Mask.full(scores), density=0.5).keep
+    {'fc1': tensor([[False, False, False, False]]), 'fc2': tensor([[True, True, True, True]])}
     """
     return _select(scores, mask, quotas(mask, density, competing=True))
 
 
 def uniform(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask:
-    """The best-scored weights of every layer, one density for all of them: `layerwise` without exceptions.
+    """The best-scored weights of every layer, at one density for all layers: `layerwise` without exceptions.
 
-    Evci et al. 2020 (RigL), §3 "Uniform", who leave the first layer whole, as `exclude` does here.
+    Evci et al. 2020 (RigL), §3 "Uniform". They keep the first layer whole; use `exclude` for that. Raises ValueError if
+    `density` has several shares, or a layer would have to grow.
+
+    >>> scores = {"fc1": torch.tensor([[4.0, 1.0, 3.0, 2.0]]), "fc2": torch.tensor([[9.0, 8.0, 7.0, 6.0]])}
+    >>> uniform(scores, Mask.full(scores), density=0.5).keep
+    {'fc1': tensor([[ True, False,  True, False]]), 'fc2': tensor([[ True,  True, False, False]])}
     """
     return layerwise(scores, mask, density=_single(density, "uniform"))
 
 
 def erk(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask:
-    """The best-scored weights of every layer, with layers' densities by the Erdős–Rényi kernel rule.
+    """The best-scored weights of every layer, with the layers' densities from the Erdős–Rényi kernel rule.
 
-    A layer's density is proportional to (its dimensions' sum) / (their product), so that small layers stay denser;
-    what would go beyond 1 is kept whole. Mocanu et al. 2018 (SET), and for kernels Evci et al. 2020 (RigL).
-    ValueError where a layer would have to grow.
+    A layer's density is proportional to the sum of its dimensions over their product, so small layers stay denser. A
+    layer whose density would exceed 1 is kept whole. Mocanu et al. 2018 (SET), and for kernels Evci et al. 2020 (RigL).
+    Raises ValueError if `density` has several shares, or a layer would have to grow.
+
+    >>> scores = {"fc1": torch.ones(20, 30), "fc2": torch.ones(10, 20)}
+    >>> erk(scores, Mask.full(scores), density=0.2).layers()  # 160 weights, as 20 + 30 to 10 + 20
+    {'fc1': (100, 600), 'fc2': (60, 200)}
     """
     whole = _single(density, "erk")
     sizes = {name: keep.numel() for name, keep in mask.keep.items()}
@@ -84,14 +99,20 @@ def erk(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask:
 
 
 BY_LAYER: tuple[Allocate, ...] = (layerwise, uniform, erk)
-"""Those whose counts of every layer follow from the density alone, whatever the scores."""
+"""Allocations whose counts in every layer follow from the density alone, whatever the scores."""
 
 
 def constant_fan_in(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask:
-    """The best-scored weights of every output unit: each has as many inputs as the others of its layer.
+    """The best-scored weights of every output unit, the same number for all units of a layer.
 
-    As Wanda compares weights (Sun et al. 2024) and as Lasby et al. 2024 (SRigL) train them: round(density ·
-    fan-in) inputs, at least 1. ValueError where a unit has fewer left.
+    Wanda compares weights like this (Sun et al. 2024), and Lasby et al. 2024 (SRigL) train like this. A unit keeps
+    round(density · fan-in) inputs, at least 1. Raises ValueError if a unit has fewer alive, or `density` has several
+    shares.
+
+    >>> scores = {"fc": torch.tensor([[1.0, 2.0, 3.0, 4.0], [9.0, 8.0, 7.0, 6.0]])}
+    >>> constant_fan_in(scores, Mask.full(scores), density=0.5).keep
+    {'fc': tensor([[False, False,  True,  True],
+            [ True,  True, False, False]])}
     """
     share = _single(density, "constant_fan_in")
     _check(scores, mask)
@@ -105,24 +126,28 @@ def constant_fan_in(scores: Scores, mask: Mask, *, density: float | Densities) -
 
 
 def n_of_m(scores: Scores, mask: Mask, *, density: float | Densities, m: int = 4) -> Mask:
-    """The best-scored n = density · m of every m consecutive inputs of an output unit, as 2:4 at density .5.
+    """The best-scored n = density · m of every m consecutive inputs of an output unit, such as 2:4 at density 0.5.
 
-    Mishra et al. 2021 (Accelerating Sparse Deep Neural Networks). Of a convolution, the m are input channels at one
-    position of the kernel, as sparse tensor cores multiply them (NVIDIA's apex, sparse_masklib.py); of one in groups,
-    channels of one group. ValueError if n is no whole number of at least 1, a unit's inputs are no multiple of m, or m
-    of them have fewer weights left than n.
+    Mishra et al. 2021 (Accelerating Sparse Deep Neural Networks). In a convolution, the m inputs are channels at one
+    position of the kernel, as sparse tensor cores multiply them (NVIDIA's apex, sparse_masklib.py); with groups, they
+    are channels of one group. Raises ValueError if n is not a whole number of at least 1, if a unit's inputs are not a
+    multiple of m, or if m consecutive inputs have fewer than n weights alive.
+
+    >>> scores = {"fc": torch.tensor([[1.0, 4.0, 2.0, 3.0, 9.0, 8.0, 7.0, 6.0]])}
+    >>> n_of_m(scores, Mask.full(scores), density=0.5).keep
+    {'fc': tensor([[False,  True, False,  True,  True,  True, False, False]])}
     """
     share = _single(density, "n_of_m")
     n = round(share * m)
     if n < 1 or abs(n - share * m) > 1e-9:
         possible = ", ".join(f"{k / m:g}" for k in range(1, m))
-        raise ValueError(f"density {share:g} is no pattern of {m}; possible are {possible}")
+        raise ValueError(f"density {share:g} does not give a pattern of {m}; possible: {possible}")
 
     for name, before in mask.keep.items():
         inputs = mask.laid_out(name).by_unit(before).shape[1]
         if inputs % m:
             raise ValueError(
-                f"the units of {name} read {inputs} inputs each, which is no multiple of {m}; exclude it"
+                f"the units of {name} read {inputs} inputs each, which is not a multiple of {m}; exclude it"
             )
     _check(scores, mask)
     keep = {}
@@ -136,11 +161,16 @@ def n_of_m(scores: Scores, mask: Mask, *, density: float | Densities, m: int = 4
 
 
 def blocks(scores: Scores, mask: Mask, *, density: float | Densities, size: int = 4) -> Mask:
-    """Whole blocks of `size` output units by `size` inputs, at all positions of a kernel: those of the highest sum.
+    """The whole blocks with the highest sum of scores: `size` output units by `size` inputs, at all kernel positions.
 
-    Gray et al. 2017 (GPU Kernels for Block-Sparse Weights), whose blocks of convolutions are of input and output
-    features as well. round(density · blocks) of each layer; of a convolution in groups, a block is within one.
-    ValueError if a layer does not divide into blocks or has fewer alive.
+    Gray et al. 2017 (GPU Kernels for Block-Sparse Weights); in convolutions, their blocks too are of input and output
+    features. Each layer keeps round(density · blocks). In a convolution with groups, a block lies within one group.
+    Raises ValueError if a layer does not divide into blocks, or has fewer alive.
+
+    >>> scores = {"fc": torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 9.0]])}
+    >>> blocks(scores, Mask.full(scores), density=0.5, size=2).keep
+    {'fc': tensor([[False, False,  True,  True],
+            [False, False,  True,  True]])}
     """
     share, keep = _single(density, "blocks"), {}
     _check(scores, mask)
@@ -151,7 +181,8 @@ def blocks(scores: Scores, mask: Mask, *, density: float | Densities, size: int 
         if units // layout.groups % size or inputs % size:
             within = f" in {layout.groups} groups" if layout.groups > 1 else ""
             raise ValueError(
-                f"{name} is {units} units x {inputs} inputs{within}, which blocks of {size} do not divide; exclude it"
+                f"{name} has {units} units x {inputs} inputs{within}, which do not divide into blocks of {size}; "
+                "exclude it"
             )
         tiles = (units // size, size, inputs // size, size, positions)
         cells = alive.reshape(tiles)
@@ -165,11 +196,15 @@ def blocks(scores: Scores, mask: Mask, *, density: float | Densities, size: int 
 
 
 def units(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask:
-    """Whole filters and neurons, those of the highest mean score: round(density · units) of each layer, at least 1.
+    """The whole filters and neurons with the highest mean score: round(density · units) of each layer, at least 1.
 
-    Li et al. 2017. Leave the output layer out of the mask, since its units are the classes. With a unit go its bias,
-    the scale and shift of its BatchNorm and the weights that read it (`winticket.units.dead`): they are 0 in training.
-    ValueError if fewer units are alive.
+    Li et al. 2017. Exclude the output layer, since its units are the classes. With a unit, training also sets to 0 its
+    bias, the scale and shift of its BatchNorm and the weights that read it (`winticket.units.dead`). Raises ValueError
+    if fewer units are alive.
+
+    >>> scores = {"fc": torch.tensor([[1.0, 1.0], [3.0, 3.0], [2.0, 2.0], [0.0, 0.0]])}
+    >>> units(scores, Mask.full(scores), density=0.5).keep["fc"][:, 0]
+    tensor([False,  True,  True, False])
     """
     share, keep = _single(density, "units"), {}
     _check(scores, mask)
@@ -183,10 +218,14 @@ def units(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask:
 
 
 def quotas(mask: Mask, density: float | Densities, *, competing: bool) -> list[tuple[tuple[str, ...], int]]:
-    """Groups of layers and the count of weights that each group keeps, before any score is known.
+    """Groups of layers, and the number of weights that each group keeps, before any score is known.
 
-    Where layers are `competing`, those that only `*` speaks of form one group. ValueError where a density is
-    not in (0, 1], a layer has none, or a name or pattern fits no layer.
+    If layers are `competing`, those that only `*` covers form one group. Raises ValueError if a density is not in (0,
+    1], a layer has none, or a name or pattern matches no layer.
+
+    >>> mask = Mask.full({"fc1": torch.ones(2, 4), "fc2": torch.ones(1, 2)})
+    >>> quotas(mask, 0.5, competing=False), quotas(mask, 0.5, competing=True)
+    ([(('fc1',), 4), (('fc2',), 1)], [(('fc1', 'fc2'), 5)])
     """
     shares = {"*": density} if isinstance(density, int | float) else dict(density)
     names = list(mask.keep)
@@ -202,7 +241,9 @@ def _check_shares(shares: Densities, names: list[str]) -> None:
         if not 0 < density <= 1:
             raise ValueError(f"density {density} of {rule!r} is not in (0, 1]")
         if rule not in WORDS and not any(name == rule or fnmatchcase(name, rule) for name in names):
-            raise ValueError(f"a density is given for {rule!r}, which fits no layer of {', '.join(names)}")
+            raise ValueError(
+                f"there is a density for {rule!r}, which matches none of the layers {', '.join(names)}"
+            )
 
 
 def _count(density: float, total: int) -> int:
@@ -210,7 +251,7 @@ def _count(density: float, total: int) -> int:
 
 
 def _rule(name: str, names: list[str], mask: Mask, shares: Densities) -> str:
-    """Which of the shares holds for a layer: the most particular one."""
+    """The name of the share that applies to a layer: the most specific one."""
     patterns = [p for p in shares if p not in WORDS and p != name and fnmatchcase(name, p)]
     choices = [name, *sorted(patterns, key=len, reverse=True)]
     if name == names[-1]:
@@ -220,7 +261,7 @@ def _rule(name: str, names: list[str], mask: Mask, shares: Densities) -> str:
         if choice in shares:
             return choice
     raise ValueError(
-        f"no density is given for layer {name!r}; given are {', '.join(shares)}; add '*' for the rest"
+        f"there is no density for layer {name!r}, only for {', '.join(shares)}; add '*' for the rest"
     )
 
 
@@ -240,34 +281,34 @@ def _select(scores: Scores, mask: Mask, groups: list[tuple[tuple[str, ...], int]
 def _check(scores: Scores, mask: Mask) -> None:
     for name, keep in mask.keep.items():
         if name not in scores or scores[name].shape != keep.shape:
-            given = tuple(scores[name].shape) if name in scores else "none"
-            raise ValueError(f"layer {name!r} of shape {tuple(keep.shape)} has scores of shape {given}")
+            shape = f"scores of shape {tuple(scores[name].shape)}" if name in scores else "no scores"
+            raise ValueError(f"layer {name!r} of shape {tuple(keep.shape)} has {shape}")
         if not bool(torch.isfinite(scores[name]).all()):
             raise ValueError(
-                f"the scores of layer {name!r} are not all finite; a criterion gives finite scores, of a training that "
-                "has not diverged"
+                f"the scores of layer {name!r} are not all finite; a criterion must return finite scores, and the "
+                "training must not have diverged"
             )
 
 
 def _top(scores: Tensor, alive: Tensor, count: int, what: str) -> Tensor:
-    """Bool [n]: the `count` best of scores [n] among the alive."""
+    """The `count` best of scores [n] among the alive, bool [n]."""
     available = int(alive.sum())
     if count > available:
         raise ValueError(
-            f"{what}: the density asked for keeps {count} of {alive.numel()} weights, but only {available} "
-            "are alive; pruning cannot revive weights"
+            f"{what}: this density keeps {count} of {alive.numel()} weights, but only {available} are alive; pruning "
+            "cannot revive weights"
         )
     if count in (0, available):
         return alive.clone() if count else torch.zeros_like(alive)
     if scores.dtype not in (torch.float32, torch.float64):
         scores = scores.to(torch.float64 if scores.dtype == torch.int64 else torch.float32)
     candidates = scores if available == len(alive) else scores[alive]
-    # A selection takes a fraction of a sort's time, least of it on the shorter side of the cut.
-    gone = available - count
-    if count <= gone:
+    # Selecting takes a fraction of the time of sorting, and least on the shorter side of the cut.
+    dropped = available - count
+    if count <= dropped:
         cut = torch.topk(candidates, count, sorted=False).values.min()
     else:
-        cut = torch.topk(candidates, gone + 1, largest=False, sorted=False).values.max()
+        cut = torch.topk(candidates, dropped + 1, largest=False, sorted=False).values.max()
     keep = alive & (scores > cut)
     # Ties break by position, so that masks agree across devices.
     ties = torch.nonzero(alive & (scores == cut)).squeeze(1)
@@ -276,7 +317,7 @@ def _top(scores: Tensor, alive: Tensor, count: int, what: str) -> Tensor:
 
 
 def _single(density: float | Densities, what: str) -> float:
-    """The one density that an allocation takes. ValueError for several."""
+    """The one density that an allocation takes. Raises ValueError for several."""
     if isinstance(density, Mapping):
         if set(density) != {"*"}:
             raise ValueError(f"{what} takes one density for all layers, not {dict(density)}")
@@ -287,7 +328,7 @@ def _single(density: float | Densities, what: str) -> float:
 
 
 def _erk_counts(shapes: Mapping[str, tuple[int, ...]], density: float) -> dict[str, float]:
-    """How many weights each layer keeps by the rule, before rounding."""
+    """The number of weights that each layer keeps by the rule, before rounding."""
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     dense: set[str] = set()
     while True:
@@ -303,11 +344,11 @@ def _erk_counts(shapes: Mapping[str, tuple[int, ...]], density: float) -> dict[s
 
 
 def _within_rows(scores: Tensor, alive: Tensor, count: int, what: str) -> Tensor:
-    """Bool [rows, n]: the `count` best of each row of scores [rows, n] among the alive."""
+    """The `count` best of each row of scores [rows, n] among the alive, bool [rows, n]."""
     fewest = int(alive.sum(1).min())
     if fewest < count:
         raise ValueError(
-            f"{what} has {fewest} weights left, and {count} are to stay; pruning cannot revive weights"
+            f"{what} has {fewest} weights alive, but should keep {count}; pruning cannot revive weights"
         )
     ranked = scores.double().masked_fill(~alive, -torch.inf)
     order = torch.sort(ranked, dim=1, descending=True, stable=True).indices

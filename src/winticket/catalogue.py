@@ -1,13 +1,12 @@
-"""Every name that can be typed, and what is said of one that is none.
+"""Every name that users can type, and the messages for names that do not exist.
 
-Names are read from the source files of the rooms that offer them, without importing those: that takes seconds, for
-torch comes with it, and a slip of the finger should be answered at once.
+Names are read from the code of the rooms that offer them, without importing those rooms: importing takes seconds, since
+it loads torch, and a typing mistake should be answered at once.
 """
 
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
@@ -17,8 +16,9 @@ from typing import Any
 
 from winticket.limits import EXPERIMENT, RECIPE
 from winticket.limits import check as check_limits
+from winticket.text import nearest
 
-_SOURCE = Path(__file__).parent
+_PACKAGE = Path(__file__).parent
 FLAGS = {
     "method": "--method",
     "criterion": "--criterion",
@@ -41,12 +41,12 @@ _A = {
     "schedule": "a learning-rate schedule",
 }
 AT_INITIALISATION = ("grasp", "snip", "synflow")
-"""Criteria whose papers prune before any training."""
+"""Criteria whose papers prune before training."""
 _MODEL = re.compile(r"(lenet|conv|vgg|resnet|chargpt)(-\d+)+|mlp1d|chargpt")
 _MODEL_FORM = re.compile(
     r"(lenet(-[1-9]\d*)+|(conv|vgg|resnet)(-[1-9]\d*)+|mlp1d|chargpt(-[1-9]\d*)*)", re.ASCII
 )
-"""Names that some model may have: whether one has, is left to the models, but no other name is any's."""
+"""The form of model names. The models decide whether a name of this form exists; no other name does."""
 MODELS = (
     *("lenet-300-100", "conv-2", "conv-4", "conv-6", "mlp1d", "vgg-11", "vgg-16", "vgg-19"),
     *("resnet-20", "resnet-32", "resnet-56", "chargpt"),
@@ -56,7 +56,11 @@ _WORD = re.compile(r"[A-Za-z0-9_-]+")
 
 @cache
 def names(kind: str) -> tuple[str, ...]:
-    """What an option of that kind takes by name, in the order in which it is listed."""
+    """The names that an option of that kind accepts, in the order in which they are listed.
+
+    >>> names("pruning")
+    ('cubic', 'geometric', 'linear')
+    """
     match kind:
         case "method":
             return _methods()
@@ -77,9 +81,9 @@ def names(kind: str) -> tuple[str, ...]:
 
 
 def _keys(file: str, table: str) -> tuple[str, ...]:
-    """The keys of a dictionary that a module of ours defines."""
-    found = _assigned(_SOURCE / file, table)
-    keys = found.keys if isinstance(found, ast.Dict) else []
+    """The keys of a dictionary that one of our modules defines."""
+    expression = _assigned(_PACKAGE / file, table)
+    keys = expression.keys if isinstance(expression, ast.Dict) else []
     written = [key.value for key in keys if isinstance(key, ast.Constant)]
     if not keys or len(written) < len(keys):  # it is computed
         return tuple(getattr(import_module("winticket." + file[:-3].replace("/", ".")), table))
@@ -87,16 +91,16 @@ def _keys(file: str, table: str) -> tuple[str, ...]:
 
 
 def _marked(file: str, decorator: str) -> tuple[str, ...]:
-    """The names that a room's functions give themselves: what their decorator `@arm("random", ...)` begins with."""
-    found = _marks(_SOURCE / file, decorator)
-    if not found:  # there is no source to read
+    """The names that a room's functions declare: the first argument of their decorator, as in `@arm("random", ...)`."""
+    marks = _marks(_PACKAGE / file, decorator)
+    if not marks:  # the code is not available
         room = import_module("winticket." + file[:-3].replace("/", "."))
         return tuple(getattr(room, f"{decorator}s")())
-    return tuple(found.values())
+    return tuple(marks.values())
 
 
 def _marks(file: Path, decorator: str) -> dict[str, str]:
-    """Functions of a file under that decorator: name -> what the decorator begins with; none without the source."""
+    """The functions of a file with that decorator: name -> the decorator's first argument; empty without the code."""
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
     except OSError:
@@ -112,20 +116,22 @@ def _marks(file: Path, decorator: str) -> dict[str, str]:
 
 def _methods() -> tuple[str, ...]:
     """The methods' names, in the order in which `winticket.procedures` lists them."""
-    room = _SOURCE / "procedures"
+    room = _PACKAGE / "procedures"
     listed = _assigned(room / "__init__.py", "METHODS")
     if not isinstance(listed, ast.DictComp) or not isinstance(listed.generators[0].iter, ast.Tuple):
         return tuple(import_module("winticket.procedures").METHODS)
-    named = {name: said for file in room.glob("*.py") for name, said in _marks(file, "method").items()}
+    named = {
+        function: name for file in room.glob("*.py") for function, name in _marks(file, "method").items()
+    }
     return tuple(named[p.id] for p in listed.generators[0].iter.elts if isinstance(p, ast.Name))
 
 
 def _functions(room: str) -> tuple[str, ...]:
-    """The public functions of a room: what it exports, without its types."""
-    file = _SOURCE / f"{room}.py"
-    found = _assigned(file if file.exists() else _SOURCE / room / "__init__.py", "__all__")
+    """The public functions of a room: its exports without types."""
+    file = _PACKAGE / f"{room}.py"
+    expression = _assigned(file if file.exists() else _PACKAGE / room / "__init__.py", "__all__")
     try:
-        exported = ast.literal_eval(found) if found is not None else None
+        exported = ast.literal_eval(expression) if expression is not None else None
     except ValueError:
         exported = None
     if exported is None:
@@ -134,7 +140,7 @@ def _functions(room: str) -> tuple[str, ...]:
 
 
 def _assigned(file: Path, name: str) -> ast.expr | None:
-    """The expression that a module assigns to a name of its own; None if there is none, or no source to read."""
+    """The expression that a module assigns to a name; None if there is none, or if the code is not available."""
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
     except OSError:
@@ -148,9 +154,13 @@ def _assigned(file: Path, name: str) -> ast.expr | None:
 
 
 def check(data: str, choices: Mapping[str, Any]) -> None:
-    """ValueError for a name among the choices of an experiment that nothing has, or a number that none takes.
+    """Raise ValueError if an experiment's choices hold a name that does not exist, or a number outside its limits.
 
-    A path, an import path and a name of the Hub are left to those who can look for them.
+    Paths, import paths and names on the Hub are not checked here.
+
+    >>> check("digits", {"steps": 0})
+    Traceback (most recent call last):
+    ValueError: steps is 0; it is a whole number of at least 1
     """
     check_limits(RECIPE, choices)
     check_limits(EXPERIMENT, choices)
@@ -162,73 +172,73 @@ def check(data: str, choices: Mapping[str, Any]) -> None:
     if model is not None and ":" not in model and not _MODEL_FORM.fullmatch(model):
         raise ValueError(no_model(model))
     for kind in FLAGS:
-        given = choices.get("controls" if kind == "control" else kind)
-        if given is None:
+        choice = choices.get("controls" if kind == "control" else kind)
+        if choice is None:
             continue
         if kind in ("optimizer", "schedule"):
-            if given not in names(kind):
-                raise ValueError(f"{kind} is {given!r}; possible: {', '.join(names(kind))}")
+            if choice not in names(kind):
+                raise ValueError(f"{kind} is {choice!r}; possible: {', '.join(names(kind))}")
             continue
-        for name in (given,) if isinstance(given, str) else given:
+        for name in (choice,) if isinstance(choice, str) else choice:
             if kind == "control" or ":" not in name:
                 choose(kind, name, names(kind))
 
 
 def check_methods(methods: Sequence[str]) -> None:
-    """ValueError for a name that nothing has among a comparison's METHOD, METHOD:CRITERION and METHOD@STEP."""
-    for asked in methods:
-        method, _, criterion = asked.partition("@")[0].partition(":")
-        if "," in asked:
-            parts = [_with_method(part.strip()) for part in asked.split(",")]
-            raise ValueError(f"{asked!r} is no method: type {typed_again('--method', parts)}")
+    """Raise ValueError if a comparison's METHOD, METHOD:CRITERION or METHOD@STEP holds a name that does not exist.
+
+    >>> check_methods(["imp", "at-init:snip"])
+    """
+    for request in methods:
+        method, _, criterion = request.partition("@")[0].partition(":")
+        if "," in request:
+            parts = [_with_method(part.strip()) for part in request.split(",")]
+            raise ValueError(f"{request!r} is not a method: type {typed_again('--method', parts)}")
         if (meant := _with_method(method)) != method:
             raise ValueError(f"unknown method {method!r}, which is a criterion: type --method {meant}")
         choose("method", method, names("method"))
         if criterion.isdecimal():
             raise ValueError(
-                f"{asked!r} names no criterion; to rewind to a step, type --method {method}@{criterion}"
+                f"{request!r} names no criterion; to rewind to a step, type --method {method}@{criterion}"
             )
         if criterion and ":" not in criterion:
             choose("criterion", criterion, names("criterion"))
 
 
 def _with_method(name: str) -> str:
-    """A criterion with the method that it is usual in, as a comparison takes it; any other name as it is."""
+    """A criterion with its usual method, in the form that a comparison accepts; any other name unchanged."""
     if name in names("method") or name not in names("criterion"):
         return name
     return f"{'at-init' if name in AT_INITIALISATION else 'one-shot'}:{name}"
 
 
 def no_model(name: str) -> str:
-    """What is said of a name that no model has."""
+    """The message for a model name that does not exist.
+
+    >>> no_model("lenet300")[:45]
+    "there is no model 'lenet300' (did you mean le"
+    """
     return (
-        f"there is no model {name!r}{near(name, MODELS)}; possible are {', '.join(MODELS)}, any widths as "
-        "lenet-W1-W2-..., vgg-16-W or resnet-20-W, chargpt-LAYERS-WIDTH or chargpt-LAYERS-WIDTH-CONTEXT, or your own "
+        f"there is no model {name!r}{nearest(name, MODELS)}; possible: {', '.join(MODELS)}; other widths, as "
+        "lenet-W1-W2-..., vgg-16-W, resnet-20-W, chargpt-LAYERS-WIDTH or chargpt-LAYERS-WIDTH-CONTEXT; or your own "
         "package.module:build"
     )
 
 
-def near(given: str, possible: Sequence[str]) -> str:
-    """As `nearest`, for longer names: up to two that come half as near."""
-    close = difflib.get_close_matches(given.lower(), possible, n=2, cutoff=0.5)
-    return f" (did you mean {' or '.join(close)}?)" if close else ""
-
-
 def choose(what: str, name: str, offered: Collection[str]) -> None:
-    """ValueError unless the name is offered; the message says what to type instead, as far as that can be told."""
+    """Raise ValueError unless the name is offered; the message says what to type instead, if that can be guessed.
+
+    >>> choose("pruning", "qubic", ["linear", "cubic"])
+    Traceback (most recent call last):
+    ValueError: unknown pruning 'qubic' (did you mean 'cubic'?); there are linear, cubic
+    """
     if name not in offered:
         hint = _elsewhere(what, name) or _listed(what, name, offered) or nearest(name, offered)
         raise ValueError(f"unknown {what} {name!r}{hint}; there are {', '.join(offered)}")
 
 
-def nearest(name: str, offered: Collection[str]) -> str:
-    """A hint, " (did you mean ...?)"; empty if nothing comes near."""
-    close = difflib.get_close_matches(name.lower(), list(offered), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 def _elsewhere(what: str, name: str) -> str:
-    """A hint for the name of another kind of thing, or of this kind in other letters."""
+    """A hint for a name of another kind, or for a name of this kind that is spelled differently."""
     for kind in (what, *(kind for kind in FLAGS if kind != what)):
         if kind not in FLAGS:
             continue
@@ -244,7 +254,7 @@ def _elsewhere(what: str, name: str) -> str:
 
 
 def _listed(what: str, name: str, offered: Collection[str]) -> str:
-    """A hint for several names in one word."""
+    """A hint for several names that are joined by commas."""
     parts = [part.strip() for part in name.split(",")]
     if len(parts) < 2 or not all(part in offered for part in parts):
         return ""
@@ -256,7 +266,11 @@ def _listed(what: str, name: str, offered: Collection[str]) -> str:
 
 
 def typed_again(flag: str, values: Sequence[str]) -> str:
-    """An option as it is typed for several values: once for each."""
+    """An option as it is typed for several values: once for each.
+
+    >>> typed_again("--control", ["reinit", "random"])
+    '--control reinit --control random'
+    """
     return " ".join(f"{flag} {value}" for value in values)
 
 
@@ -264,14 +278,16 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", "-").strip("-")
 
 
-def unknown_dataset(given: str) -> str:
-    """What is said of a name that is no dataset."""
-    if _MODEL.fullmatch(given):
-        return f"{given!r} is a model, and DATA is what to train it on: winticket find digits --model {given}"
+def unknown_dataset(name: str) -> str:
+    """The message for a dataset name that does not exist.
+
+    >>> unknown_dataset("digts")[:48]
+    "unknown dataset 'digts' (did you mean 'digits'?)"
+    """
+    if _MODEL.fullmatch(name):
+        return f"{name!r} is a model, but DATA is the dataset to train it on: winticket find digits --model {name}"
     known = names("data")
-    near = difflib.get_close_matches(given.lower(), known, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? The " if near else "the "
     return (
-        f"unknown dataset {given!r}; {hint}known names are {', '.join(known)}; any other dataset of the Hub is named "
-        "user/name, and a local folder or parquet file is given by its path"
+        f"unknown dataset {name!r}{nearest(name, known)}; the known names are {', '.join(known)}; for any other "
+        "dataset on the Hub, give user/name; for a local folder or parquet file, give its path"
     )

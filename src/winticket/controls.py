@@ -1,11 +1,11 @@
-"""Controls: ticket -> ticket, what could explain a ticket away.
+"""Controls: ticket -> ticket; each could explain the ticket's success by something simpler.
 
-Every control keeps the ticket's seeds, so that it trains on the same data in the same order, and keeps the
-count of weights in every layer (`random_global`, and `other` where layers compete: in the network); every control
-differs from the ticket. Weights that it prunes are stored as zeros.
+A control keeps the ticket's seeds, so it trains on the same data in the same order. It keeps the count of weights in
+each layer; `random_global` keeps the count in the network, and so does `other` if layers compete. A control always
+differs from the ticket. Pruned weights are stored as zeros.
 
-What a control draws comes from a stream of its own, derived from `seed` and the control's name. So the seed may be the
-one that the network was initialised from: the draws have nothing to do with the weights.
+A control draws from a stream derived from `seed` and its name. The seed may therefore be the one that initialised the
+network: the draws are independent of its weights.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ F = TypeVar("F", bound=Control)
 
 @dataclass(frozen=True)
 class Arm:
-    """What a control is called, and how it looks.
+    """The name and look of a control.
 
     name        what users type and documents hold: "random"
-    label       in words, for tables and figures
+    label       words for tables and figures
     look        colour, marker and dashes in figures
     from_start  whether it trains from step 0, whatever step the ticket was rewound to
     """
@@ -58,7 +58,7 @@ class Arm:
 
 
 def arm(name: str, label: str, *, look: tuple[str, str, str], from_start: bool = False) -> Callable[[F], F]:
-    """Says beside a control what its arm is (see `Arm`); `arm_of` reads it."""
+    """Marks a control with its arm (see `Arm`); `arm_of` reads it."""
 
     def mark(control: F) -> F:
         control.__dict__["arm"] = Arm(name, label, look, from_start)
@@ -68,26 +68,34 @@ def arm(name: str, label: str, *, look: tuple[str, str, str], from_start: bool =
 
 
 def arm_of(control: Control) -> Arm:
-    """The arm of a control of this room."""
-    found: Arm = control.__dict__["arm"]
-    return found
+    """The arm of a control that `arm` marked.
+
+    >>> arm_of(random_mask).label
+    'random mask'
+    """
+    marked: Arm = control.__dict__["arm"]
+    return marked
 
 
 def arms() -> dict[str, Control]:
-    """Every control by the name of its arm, in the order of this file: the verdict's two, then those beside it."""
+    """Every control by the name of its arm, in the order of this file; the verdict uses the first two."""
     marked = [thing for thing in globals().values() if isinstance(getattr(thing, "arm", None), Arm)]
     return {arm_of(control).name: control for control in marked}
 
 
 @arm("reinit", "re-initialised", look=("#E69F00", "s", "--"), from_start=True)
 def reinit(ticket: Ticket, *, seed: int, draw: Callable[[int], State]) -> Ticket:
-    """The ticket's mask on freshly drawn initial weights: is it the structure alone?
+    """The ticket's mask on freshly drawn initial weights: is the structure alone enough?
 
-    `draw(s)` gives a state of the same network from its own initialisation, s being a number of 32 bits derived from
-    `seed` and the control's name: so a network that was initialised from `seed` itself is not drawn again. Frankle &
-    Carbin 2019, §2 ("random reinitialization"): θ₀' drawn from the distribution that θ₀ was drawn from. It is trained
-    from step 0 even if the ticket starts later, which is the stronger control (start_at_step_zero in Frankle's
-    OpenLTH). ValueError if the draw gives the ticket's own weights back.
+    Frankle & Carbin 2019, §2 ("random reinitialization"): θ₀' from the distribution of θ₀. `draw(s)` gives a state of
+    the same network, initialised from s, a number of 32 bits derived from `seed` and the control's name; so a network
+    that was initialised from `seed` is not drawn again. The control trains from step 0 even if the ticket starts later,
+    which makes it the stronger control (start_at_step_zero in Frankle's OpenLTH). Errors: ValueError if the draw gives
+    the ticket's weights again.
+
+    >>> drawn = State({"w": torch.full((1, 4), 0.5)}, {}, {}, 0)
+    >>> reinit(_example(), seed=0, draw=lambda s: drawn).start.weights["w"]
+    tensor([[0.5000, 0.5000, 0.0000, 0.0000]])
     """
     start = draw(_derived(seed, "reinit") & 0xFFFFFFFF)
     return _fresh(ticket, start, ticket.mask.apply(start.weights), "reinit", seed)
@@ -95,11 +103,14 @@ def reinit(ticket: Ticket, *, seed: int, draw: Callable[[int], State]) -> Ticket
 
 @arm("random", "random mask", look=("#CC79A7", "^", "-."))
 def random_mask(ticket: Ticket, *, seed: int) -> Ticket:
-    """The ticket's own initial weights under a random mask of the same count in every layer.
+    """The ticket's initial weights under a random mask with its counts: is the density of each layer alone enough?
 
-    A layer-matched random ticket: is it the density of each layer alone? Layers kept whole stay whole. Frankle & Carbin
-    2019, Figure 1 ("randomly sampled sparse networks"); with the ticket's counts as OpenLTH's randomly_prune.
-    ValueError where no other mask with these counts exists (every layer whole or empty).
+    Frankle & Carbin 2019, Figure 1 ("randomly sampled sparse networks"), with the counts of the ticket's layers as in
+    OpenLTH's randomly_prune. Layers that are kept whole stay whole. Errors: ValueError if no other mask has these
+    counts (every layer is whole or empty).
+
+    >>> random_mask(_example(), seed=0).mask.layers()
+    {'w': (2, 4)}
     """
     _require_choice(ticket)
     generator = _stream(seed, "random_mask")
@@ -111,11 +122,13 @@ def random_mask(ticket: Ticket, *, seed: int) -> Ticket:
 
 @arm("random-global", "random mask, any layer", look=("#999933", "<", "-."))
 def random_global(ticket: Ticket, *, seed: int) -> Ticket:
-    """The ticket's own initial weights under a random mask of the same count in the whole network.
+    """The ticket's initial weights under a random mask with the same count of weights in the network.
 
-    What `random_mask` keeps, the density of each layer, is random here too. Frankle's OpenLTH 2020, randomly_prune with
-    the strategy "global". ValueError where the mask is whole or
-    empty.
+    Unlike in `random_mask`, the density of each layer is random too. Frankle's OpenLTH 2020, randomly_prune with the
+    strategy "global". Errors: ValueError if the mask is whole or empty.
+
+    >>> random_global(_example(), seed=0).mask.count()
+    2
     """
     if ticket.mask.count() in (0, ticket.mask.total()):
         raise ValueError(
@@ -133,10 +146,13 @@ def random_global(ticket: Ticket, *, seed: int) -> Ticket:
 
 @arm("shuffle-units", "mask shuffled within units", look=("#44AA99", ">", ":"))
 def shuffle_units(ticket: Ticket, *, seed: int) -> Ticket:
-    """The mask shuffled within each filter or neuron, which keeps its count of weights: is it how many each has?
+    """The mask shuffled within each filter or neuron: is the count of weights in each unit enough?
 
-    A finer shuffle than Frankle et al. 2021 (Pruning Neural Networks at Initialization) do within layers. ValueError
-    where every unit is kept whole or emptied.
+    A finer shuffle than the one within layers of Frankle et al. 2021 (Pruning Neural Networks at Initialization).
+    Errors: ValueError if every unit is kept whole or emptied.
+
+    >>> shuffle_units(_example(), seed=0).mask.keep["w"].sum(1)
+    tensor([2])
     """
     mask = ticket.mask
     units = {name: mask.laid_out(name).by_unit(keep).flatten(1) for name, keep in mask.keep.items()}
@@ -160,30 +176,36 @@ def shuffle_units(ticket: Ticket, *, seed: int) -> Ticket:
 
 @arm("inverted", "what was pruned", look=("#D55E00", "v", "--"))
 def inverted(ticket: Ticket, *, seed: int) -> Ticket:
-    """What the ticket pruned: as many weights in every layer, at random from those; the rest, where they are too few,
-    from the ticket's own.
+    """Weights that the ticket pruned, as many per layer as it keeps: does any choice of weights do as well?
 
-    After the inverted scores of Frankle et al. 2021 (Pruning Neural Networks at Initialization). ValueError where every
-    layer is kept whole or emptied.
+    After the inverted scores of Frankle et al. 2021 (Pruning Neural Networks at Initialization). The weights are drawn
+    at random; if a layer has too few pruned weights, kept weights fill up the count. Errors: ValueError if every layer
+    is kept whole or emptied.
+
+    >>> inverted(_example(), seed=0).mask.keep["w"]
+    tensor([[False, False,  True,  True]])
     """
     _require_choice(ticket)
     generator = _stream(seed, "inverted")
     keep = {}
-    for name, own in ticket.mask.keep.items():
-        # Pruned weights score above 1, kept ones below it.
-        score = torch.rand(own.numel(), generator=generator) + (~own).reshape(-1).float()
-        chosen = torch.zeros(own.numel(), dtype=torch.bool)
-        chosen[score.argsort(descending=True)[: int(own.sum())]] = True
-        keep[name] = chosen.view(own.shape)
+    for name, kept in ticket.mask.keep.items():
+        # Pruned weights score above 1, kept weights below it.
+        score = torch.rand(kept.numel(), generator=generator) + (~kept).reshape(-1).float()
+        chosen = torch.zeros(kept.numel(), dtype=torch.bool)
+        chosen[score.argsort(descending=True)[: int(kept.sum())]] = True
+        keep[name] = chosen.view(kept.shape)
     return _masked(ticket, replace(ticket.mask, keep=keep), "inverted")
 
 
 @arm("reshuffle", "weights shuffled", look=("#882255", "X", "--"))
 def reshuffle(ticket: Ticket, *, seed: int) -> Ticket:
-    """The ticket's mask with its initial weights shuffled within every layer: are the values enough, in any place?
+    """The ticket's mask with its initial weights shuffled within each layer: are the values enough, in any order?
 
-    Zhou et al. 2019 (Deconstructing Lottery Tickets), "reshuffle": re-initialised from the layer's own kept values.
-    ValueError where that changes nothing.
+    Zhou et al. 2019 (Deconstructing Lottery Tickets), "reshuffle": initial weights drawn from the kept values of the
+    layer. Errors: ValueError if the shuffle changes nothing.
+
+    >>> reshuffle(_example(), seed=0).start.weights["w"]
+    tensor([[-2.,  1.,  0.,  0.]])
     """
     generator = _stream(seed, "reshuffle")
 
@@ -195,10 +217,13 @@ def reshuffle(ticket: Ticket, *, seed: int) -> Ticket:
 
 @arm("signs", "signs alone", look=("#009E73", "D", ":"))
 def signs(ticket: Ticket, *, seed: int) -> Ticket:
-    """The ticket's mask and its initial signs, all magnitudes of a layer equal: are the signs enough?
+    """The ticket's mask and initial signs with one magnitude for each layer: are the signs enough?
 
-    Zhou et al. 2019, "signed constant": the standard deviation of the layer's initial weights. Nothing is drawn, so
-    `seed` changes nothing. ValueError where the ticket is so already.
+    Zhou et al. 2019, "signed constant": the magnitude is the standard deviation of the layer's initial weights. `seed`
+    is not used. Errors: ValueError if the ticket's weights are such constants already.
+
+    >>> signs(_example(), seed=0).start.weights["w"]
+    tensor([[ 2.6926, -2.6926,  0.0000,  0.0000]])
     """
     del seed
     deviation = {name: ticket.start.weights[name].std(correction=0) for name in ticket.mask.keep}
@@ -208,9 +233,12 @@ def signs(ticket: Ticket, *, seed: int) -> Ticket:
 
 @arm("magnitudes", "magnitudes alone", look=("#56B4E9", "P", "-."))
 def magnitudes(ticket: Ticket, *, seed: int) -> Ticket:
-    """The ticket's mask and its initial magnitudes under random signs: the other half of `signs`.
+    """The ticket's mask and initial magnitudes with random signs: are the magnitudes enough?
 
-    After Zhou et al. 2019, where signs turn out to be what matters. ValueError where no weight changes.
+    After Zhou et al. 2019, who find that the signs matter. Errors: ValueError if no weight changes.
+
+    >>> magnitudes(_example(), seed=0).start.weights["w"].abs()
+    tensor([[1., 2., 0., 0.]])
     """
     generator = _stream(seed, "magnitudes")
 
@@ -222,12 +250,16 @@ def magnitudes(ticket: Ticket, *, seed: int) -> Ticket:
 
 @arm("sign-in", "learnt signs, fresh weights", look=("#117733", "p", ":"), from_start=True)
 def sign_in(ticket: Ticket, *, seed: int, draw: Callable[[int], State], end: Weights) -> Ticket:
-    """The ticket's mask on freshly drawn magnitudes, with the signs that dense training ended with: are those enough?
+    """The ticket's mask on freshly drawn magnitudes, with the signs at the end of dense training: are these enough?
 
     After Gadhikar et al. 2025 (Sign-In to the Lottery, arXiv:2504.12801), who find that a mask trains well from any
-    start that has the signs which training arrives at. `end` are the weights at the end of the replicate's own dense
-    training; a weight that ended at 0 keeps the sign drawn. Only eligible weights take a sign; like `reinit`, it is
-    trained from step 0. ValueError if the draw gives the ticket's own weights back.
+    start with the signs of the trained weights. `end` are the weights at the end of the replicate's dense training; a
+    weight that ended at 0 keeps the drawn sign. Only eligible weights take a sign. Like `reinit`, the control trains
+    from step 0. Errors: ValueError if the draw gives the ticket's weights again.
+
+    >>> drawn, end = State({"w": torch.ones(1, 4)}, {}, {}, 0), {"w": torch.tensor([[-9.0, 5.0, 1.0, 1.0]])}
+    >>> sign_in(_example(), seed=0, draw=lambda s: drawn, end=end).start.weights["w"]
+    tensor([[-1.,  1.,  0.,  0.]])
     """
     start = draw(_derived(seed, "sign_in") & 0xFFFFFFFF)
     signed = {
@@ -239,12 +271,16 @@ def sign_in(ticket: Ticket, *, seed: int, draw: Callable[[int], State], end: Wei
 
 @arm("other", "another replicate's mask", look=("#661100", "h", "--"))
 def other(ticket: Ticket, *, seed: int, neighbour: Ticket) -> Ticket:
-    """The ticket's own start under the mask that another replicate found: does a mask serve any initialisation?
+    """The ticket's start under the mask of another replicate: does a mask suit any initialisation?
 
-    Adnan et al. 2025 (Sparse Training from Random Initialization), their "naive" mask. Nothing is drawn, so `seed`
-    changes nothing. The count of weights is the ticket's in the network, and in every layer where the allocation fixes
-    it (where layers compete, two searches share them out differently). ValueError where the masks do not fit, or are
-    the same.
+    Adnan et al. 2025 (Sparse Training from Random Initialization), their "naive" mask. `seed` is not used. The network
+    keeps as many weights as under the ticket, and so does each layer if the allocation fixes its count; if layers
+    compete, two searches may give a layer different counts. Errors: ValueError if the masks keep different counts of
+    weights, or are the same.
+
+    >>> neighbour = replace(_example(), mask=Mask({"w": torch.tensor([[False, True, True, False]])}))
+    >>> other(_example(), seed=0, neighbour=neighbour).start.weights["w"]
+    tensor([[ 0., -2.,  3.,  0.]])
     """
     del seed
     return _borrowed(ticket, neighbour.mask, "other")
@@ -254,11 +290,11 @@ def other(ticket: Ticket, *, seed: int, neighbour: Ticket) -> Ticket:
 def other_aligned(
     ticket: Ticket, *, seed: int, neighbour: Ticket, ends: tuple[Weights, Weights], symmetry: Symmetry
 ) -> Ticket:
-    """As `other`, once the other replicate's hidden units are matched to this one's: is it only their numbering?
+    """As `other`, after matching the hidden units of the two replicates: do masks differ by the units' order alone?
 
-    `ends` are the trained dense weights of this replicate and of the other, which are matched
-    (`winticket.align.match`); the other's mask is permuted accordingly. Adnan et al. 2025, who match activations where
-    we match weights (Ainsworth et al. 2023), which needs no data. ValueError as for `other`.
+    Adnan et al. 2025, who match activations; we match weights (Ainsworth et al. 2023), which needs no data. `ends` are
+    the trained dense weights of this replicate and of the other one. `winticket.align.match` matches them, and the
+    other mask is permuted accordingly. Errors: ValueError as for `other`.
     """
     del seed
     orders = match(*ends, symmetry)
@@ -266,8 +302,15 @@ def other_aligned(
     return _borrowed(ticket, replace(neighbour.mask, keep=keep), "other_aligned")
 
 
+def _example() -> Ticket:
+    """A ticket that keeps (1, -2) of four weights, for the examples in this file."""
+    mask = Mask({"w": torch.tensor([[True, True, False, False]])})
+    start = State({"w": torch.tensor([[1.0, -2.0, 3.0, -4.0]])}, {}, {}, 0)
+    return Ticket(mask, start, "ticket", Seeds(0, 0))
+
+
 def _borrowed(ticket: Ticket, mask: Mask, origin: str) -> Ticket:
-    """The ticket's start under a mask that was found elsewhere."""
+    """The ticket's start under a mask of another replicate."""
     if same_bits(mask.keep, ticket.mask.keep):
         raise ValueError("both replicates found the same mask, so the other's is no control")
     if mask.count() != ticket.mask.count():
@@ -287,7 +330,7 @@ def _require_choice(ticket: Ticket) -> None:
 
 
 def _until_other(ticket: Ticket, draw: Callable[[], dict[str, Tensor]]) -> Mask:
-    """Drawn until it is not the ticket's own mask."""
+    """A mask that is drawn again until it differs from the ticket's."""
     while True:
         mask = replace(ticket.mask, keep=draw())
         if any(not torch.equal(mask.keep[n], ticket.mask.keep[n]) for n in mask.keep):
@@ -302,7 +345,7 @@ def _masked(ticket: Ticket, mask: Mask, origin: str) -> Ticket:
 
 
 def _fresh(ticket: Ticket, start: State, weights: Weights, origin: str, seed: int) -> Ticket:
-    """The ticket's mask on these weights of a fresh start; ValueError if they are its own."""
+    """The ticket's mask on the weights of a fresh start; ValueError if they are the ticket's."""
     own = ticket.mask.apply(ticket.start.weights)
     if same_bits(_eligible(weights, ticket.mask), _eligible(own, ticket.mask)):
         raise ValueError(
@@ -322,7 +365,7 @@ def _restarted(ticket: Ticket, change: Callable[[Tensor], Tensor], origin: str) 
 
 
 def _with_weights(ticket: Ticket, weights: Mapping[str, Tensor], origin: str) -> Ticket:
-    """The ticket with other eligible weights. ValueError where they are its own."""
+    """The ticket with other eligible weights; ValueError if they are the ticket's."""
     start = ticket.start
     changed = ticket.mask.apply({**start.weights, **weights})
     own = ticket.mask.apply(start.weights)
@@ -337,7 +380,7 @@ def _derived(seed: int, control: str) -> int:
 
 
 def _stream(seed: int, control: str) -> torch.Generator:
-    """The control's own random numbers. Those of `seed` itself may have drawn the weights that it is a control of."""
+    """The random numbers of a control. Those of `seed` itself may have drawn the ticket's weights."""
     return torch.Generator().manual_seed(_derived(seed, control))
 
 

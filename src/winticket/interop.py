@@ -1,20 +1,20 @@
-"""Masks and tickets from and to what others keep: torch.nn.utils.prune, and state dicts with masks beside weights.
+"""Convert masks and tickets from and to torch.nn.utils.prune, and state dicts that hold masks beside weights.
 
-A mask is only ever read from an entry that says it is one; `mask_of_zeros`, which guesses, is another function. Names
-are those of the model itself: what DistributedDataParallel, AveragedModel and torch.compile put before them goes.
+A mask is only read from an entry that is declared as one; guessing from zeros is a separate function, `mask_of_zeros`.
+Names are those of the model itself, without the prefixes of DistributedDataParallel, AveragedModel and torch.compile.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from winticket.bits import digest
+from winticket.loops.wrapped import bare, check_fits
 from winticket.ticket import Mask, Seeds, State, Ticket, Weights
-from winticket.train import bare
 from winticket.units import layouts
 
 __all__ = ["from_state_dict", "from_torch_prune", "mask_of_zeros", "to_state_dict", "to_torch_prune"]
@@ -24,12 +24,21 @@ _WRAPPED, _COMPILED, _AVERAGED = "module.", "_orig_mod", "n_averaged"
 
 
 def from_torch_prune(model: nn.Module, *, step: int = 0, seeds: Seeds | None = None) -> Ticket:
-    """What `torch.nn.utils.prune` has done to a model, as a ticket: `weight_mask` and, unpruned, `weight_orig`.
+    """The ticket of a model that `torch.nn.utils.prune` has pruned: its `weight_mask` and its whole `weight_orig`.
 
-    Names are those that the model has without pruning. Only what was pruned that way is under the mask, so its density
-    is over those layers; `step` is how many updates the weights have had. `seeds` are derived from weights and masks by
-    default, so that replicates differ and the same model gives the same ticket. The model stays as it is. Raises
-    ValueError where nothing of it is pruned.
+    Names are those of the model without pruning. The mask covers only parameters that were pruned this way, so its
+    density refers to those. `step` is the number of updates that the weights have had. `seeds` (default: derived from
+    weights and masks) differ between replicates and are the same for the same model. The model does not change.
+    ValueError if nothing is pruned.
+
+    >>> import torch
+    >>> from torch.nn.utils import prune
+    >>> from winticket import interop
+    >>> model = torch.nn.Linear(4, 2)
+    >>> _ = prune.l1_unstructured(model, "weight", amount=0.5)
+    >>> ticket = interop.from_torch_prune(model)
+    >>> ticket.mask.count(), sorted(ticket.start.weights)
+    (4, ['bias', 'weight'])
     """
     keep, weights, buffers = {}, {}, {}
     for path, module in bare(model).named_modules():
@@ -43,15 +52,15 @@ def from_torch_prune(model: nn.Module, *, step: int = 0, seeds: Seeds | None = N
             plain = name.removesuffix(_ORIG) if name.removesuffix(_ORIG) in pruned else name
             weights[_joined(prefix, plain)] = parameter.detach().cpu().clone()
         for name, buffer in module.named_buffers(recurse=False):
-            whose = _joined(prefix, name.removesuffix(_MASK))
+            weight = _joined(prefix, name.removesuffix(_MASK))
             if name.removesuffix(_MASK) in pruned:
-                keep[whose] = _bool(whose, buffer)
+                keep[weight] = _bool(weight, buffer)
             else:
                 buffers[_joined(prefix, name)] = buffer.detach().cpu().clone()
     if not keep:
         raise ValueError(
-            "torch.nn.utils.prune has pruned nothing of this model: it has no weight_orig with a weight_mask; "
-            "zeros do not make a mask (mask_of_zeros takes them for one)"
+            "torch.nn.utils.prune has pruned nothing in this model: it has no weight_orig with a weight_mask; "
+            "zeros alone are not a mask (mask_of_zeros reads one from them)"
         )
     state = State(weights, buffers, {}, step)
     layout = {_uncompiled(name).removesuffix(_ORIG): laid for name, laid in layouts(bare(model)).items()}
@@ -59,39 +68,34 @@ def from_torch_prune(model: nn.Module, *, step: int = 0, seeds: Seeds | None = N
         Mask(keep, layout),
         state,
         "torch.nn.utils.prune",
-        seeds or Seeds(_fingerprint({**weights, **keep}), 0),
+        seeds or Seeds(int.from_bytes(digest({**weights, **keep})[:8], "big") >> 2, 0),
     )
 
 
-def _fingerprint(tensors: Weights) -> int:
-    """62 bits of a hash over all bytes."""
-    hashed = hashlib.sha256()
-    for name, tensor in tensors.items():
-        hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        hashed.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return int.from_bytes(hashed.digest()[:8], "big") >> 2
-
-
 def to_torch_prune(model: nn.Module, mask: Mask | Ticket) -> nn.Module:
-    """Put a mask on `model` by `prune.custom_from_mask`, in place, for whatever works with torch's own pruning.
+    """Apply a mask to `model` with `prune.custom_from_mask`, in place, for tools that use torch's own pruning.
 
-    Weights go to `weight_orig` as they are, also where pruned; a ticket's start is put into the model first.
-    `prune.remove(module, "weight")` makes it permanent. Returns the model. ValueError, before anything is
-    written, where mask and model disagree about a layer or one is pruned that way already.
+    Weights become `weight_orig` without change, including pruned ones; a ticket's start is copied into the model first.
+    `prune.remove(module, "weight")` makes the pruning permanent. Returns the model. ValueError, before anything is
+    written, if mask and model disagree about a layer, or if a layer is already pruned this way.
+
+    >>> import torch, winticket
+    >>> from winticket import interop
+    >>> model = torch.nn.Linear(2, 2)
+    >>> mask = winticket.Mask({"weight": torch.tensor([[True, False], [False, True]])})
+    >>> interop.to_torch_prune(model, mask).weight_mask
+    tensor([[1., 0.],
+            [0., 1.]])
     """
     keep = mask.mask.keep if isinstance(mask, Ticket) else mask.keep
-    whole, model = model, bare(model)
+    wrapped, model = model, bare(model)
     parameters = dict(model.named_parameters())
-    for name, layer in keep.items():
+    for name in keep:
         if f"{name}{_ORIG}" in parameters:
-            raise ValueError(f"{name!r} is pruned by torch.nn.utils.prune already; prune.remove it first")
-        if name not in parameters:
             raise ValueError(
-                f"the mask has a layer {name!r} that the model lacks; it has {', '.join(parameters)}"
+                f"{name!r} is already pruned by torch.nn.utils.prune; call prune.remove on it first"
             )
-        if parameters[name].shape != layer.shape:
-            given, own = tuple(layer.shape), tuple(parameters[name].shape)
-            raise ValueError(f"the mask of {name!r} has shape {given}, the model's weight {own}")
+    check_fits(model, mask.mask if isinstance(mask, Ticket) else mask)
     if isinstance(mask, Ticket):
         mask.load_into(model)
         with torch.no_grad():  # the start whole, as weight_orig keeps it
@@ -102,17 +106,24 @@ def to_torch_prune(model: nn.Module, mask: Mask | Ticket) -> nn.Module:
         prune.custom_from_mask(  # type: ignore[no-untyped-call]
             model.get_submodule(owner), parameter, layer.to(parameters[name].device)
         )
-    return whole
+    return wrapped
 
 
 def from_state_dict(state: Mapping[str, Tensor], *, unwrap: bool = True) -> tuple[Mask, dict[str, Tensor]]:
-    """The mask in a state dict, and the state dict without it, under plain names; copies, on the CPU.
+    """The mask in a state dict, and the state dict without it, under plain names; copies on the CPU.
 
-    Understood are `x.weight_orig` with `x.weight_mask` (torch.nn.utils.prune) and `x.weight` with `x.weight_mask`;
-    so too for other parameters than `weight`. A tensor named `..._mask` beside which there is no such weight of its
-    shape is a buffer of the model's own. With `unwrap`, names lose the `module.` that stands before all of them and
-    every `_orig_mod.`; turn it off for a model whose only part is called `module`. Raises ValueError where there is no
-    mask or one is not of zeros and ones.
+    Reads `x.weight_orig` with `x.weight_mask` (torch.nn.utils.prune), and `x.weight` with `x.weight_mask`; likewise
+    for parameters other than `weight`. A tensor named `..._mask` without such a weight is a buffer of the model. With
+    `unwrap`, names lose a `module.` prefix that all of them share, and every `_orig_mod.`; turn it off for a model
+    whose only part is called `module`. ValueError if there is no mask, if one has another shape than its weight, or if
+    one has values other than 0 and 1.
+
+    >>> import torch
+    >>> from winticket import interop
+    >>> state = {"fc.weight": torch.ones(1, 2), "fc.weight_mask": torch.tensor([[1.0, 0.0]])}
+    >>> mask, plain = interop.from_state_dict(state)
+    >>> mask.keep, list(plain)
+    ({'fc.weight': tensor([[ True, False]])}, ['fc.weight'])
     """
     keep, plain = {}, {}
     state = _unwrapped(state) if unwrap else state
@@ -122,26 +133,35 @@ def from_state_dict(state: Mapping[str, Tensor], *, unwrap: bool = True) -> tupl
         if weight is not None and weight.shape == tensor.shape:
             keep[stem] = _bool(stem, tensor)
         elif weight is not None:
-            given, own = tuple(tensor.shape), tuple(weight.shape)
-            raise ValueError(f"the mask of {stem!r} has shape {given}, its weight {own}")
+            raise ValueError(
+                f"the mask of {stem!r} has shape {tuple(tensor.shape)}, its weight {tuple(weight.shape)}"
+            )
     for name, tensor in state.items():
         stem = name.removesuffix(_ORIG) if name.removesuffix(_ORIG) in keep else name
         if name.removesuffix(_MASK) not in keep or not name.endswith(_MASK):
             plain[stem] = tensor.detach().cpu().clone()
     if not keep:
         raise ValueError(
-            "the state dict has no mask: no `weight_mask` beside a `weight` or `weight_orig`; zeros do not make one "
-            "(mask_of_zeros takes them for one)"
+            "the state dict has no mask: no `weight_mask` beside a `weight` or `weight_orig`; zeros alone are not a "
+            "mask (mask_of_zeros reads one from them)"
         )
     return Mask(keep), plain
 
 
 def to_state_dict(ticket: Ticket, *, masks: bool = False) -> dict[str, Tensor]:
-    """The ticket's start as a state dict: weights, pruned ones 0, and buffers, for `model.load_state_dict`.
+    """The ticket's start as a state dict for `model.load_state_dict`: buffers and weights, with pruned weights 0.
 
-    With `masks`, weights are whole under `x.weight_orig`, with `x.weight_mask` in their dtype beside: what a model
-    pruned by torch.nn.utils.prune has. Buffers that the model does not persist are there as well, for which
-    `load_state_dict` wants `strict=False`.
+    With `masks`, the whole weights are under `x.weight_orig`, each with its `x.weight_mask` in the same dtype, as in a
+    model pruned by torch.nn.utils.prune. Buffers that the model does not persist are included; `load_state_dict` needs
+    `strict=False` for them.
+
+    >>> import torch, winticket
+    >>> from winticket import interop
+    >>> ticket = winticket.prune(torch.nn.Linear(50, 4), 0.5)
+    >>> list(interop.to_state_dict(ticket))
+    ['weight', 'bias']
+    >>> list(interop.to_state_dict(ticket, masks=True))
+    ['weight_orig', 'weight_mask', 'bias']
     """
     if not masks:
         plain = {**ticket.mask.apply(ticket.start.weights)}
@@ -156,12 +176,17 @@ def to_state_dict(ticket: Ticket, *, masks: bool = False) -> dict[str, Tensor]:
 
 
 def mask_of_zeros(weights: Weights, names: Sequence[str], *, unwrap: bool = True) -> Mask:
-    """The mask that keeps whatever is not 0 in the named weights: a guess, for files that lost their masks.
+    """The mask that keeps every nonzero entry of the named weights: a guess, for files without masks.
 
-    Beware: a live weight that happens to be 0 counts as pruned (whole layers that start at 0 would be), and a pruned
-    one that training moved counts as alive. Use it where you know that neither is so, never in place of a mask that
-    was kept. With `unwrap`, names lose what wrappers put before them, as in `from_state_dict`. ValueError where a name
-    has no weight or everything would go from a layer.
+    Beware: a live weight that happens to be 0 counts as pruned (as would whole layers that start at 0), and a pruned
+    weight that training moved counts as alive. Use this only if you know that neither happened, and never instead of a
+    stored mask. With `unwrap`, names lose the prefixes of wrappers, as in `from_state_dict`. ValueError if a name has
+    no weight, or if a layer would keep nothing.
+
+    >>> import torch
+    >>> from winticket import interop
+    >>> interop.mask_of_zeros({"weight": torch.tensor([0.0, 2.0])}, ["weight"]).keep
+    {'weight': tensor([False,  True])}
     """
     if unwrap:
         plain = _plain_names(weights)
@@ -173,23 +198,23 @@ def mask_of_zeros(weights: Weights, names: Sequence[str], *, unwrap: bool = True
         )
     mask = Mask({name: weights[name].detach().cpu() != 0 for name in names})
     if emptied := mask.emptied():
-        raise ValueError(f"{', '.join(emptied)} would keep nothing: weights of 0 are not a mask there")
+        raise ValueError(f"{', '.join(emptied)} would keep nothing: zeros are not a mask in such a layer")
     return mask
 
 
 def _bool(name: str, mask: Tensor) -> Tensor:
     if not bool(((mask == 0) | (mask == 1)).all()):
-        raise ValueError(f"the mask of {name!r} has values other than 0 and 1, so it is no mask")
+        raise ValueError(f"the mask of {name!r} has values other than 0 and 1, so it is not a mask")
     return (mask != 0).cpu()
 
 
 def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the names that the model itself has; an average's count of models goes."""
+    """The tensors under the model's own names, without the count of an AveragedModel."""
     return {plain: state[name] for name, plain in _plain_names(state).items()}
 
 
 def _plain_names(names: Iterable[str]) -> dict[str, str]:
-    """Name -> name without prefixes of wrappers, less what an AveragedModel has of its own."""
+    """Name -> name without the prefixes of wrappers; without the count of an AveragedModel."""
     plain = {name: _uncompiled(name) for name in names}
     while True:
         inner = {name: short for name, short in plain.items() if short != _AVERAGED}
@@ -199,7 +224,7 @@ def _plain_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def _uncompiled(name: str) -> str:
-    """A name without torch.compile's `_orig_mod.`, which also stands within names of models with compiled parts."""
+    """A name without torch.compile's `_orig_mod.`, which occurs inside names if only a part is compiled."""
     return ".".join(part for part in name.split(".") if part != _COMPILED)
 
 

@@ -1,6 +1,7 @@
-"""What numbers an experiment and its recipe take, and what is said of others.
+"""The limits of an experiment's and a recipe's numbers, and the messages for numbers outside them.
 
-Without torch, so that the command can refuse a slip of the finger at once; `Recipe` and `Experiment` use the same.
+This file does not import torch, so that the command can refuse a typing mistake at once; `Recipe` and `Experiment` use
+the same limits.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Limit:
-    """Which values are taken, and the rest of a sentence that begins with the name and the value."""
+    """A test of values, and the rest of a message that begins with the option's name and value."""
 
     takes: Callable[[Any], bool]
     words: str
 
 
 LONGEST = 10**9
-"""Steps that a training has at most; the longest known ones have some millions."""
+"""The most steps that a training may have; the longest known trainings have some millions."""
 MOST_LEVELS = 1000
 _POSITIVE = Limit(lambda value: 0 < value < math.inf, "it is positive and finite")
 _SHARE = Limit(lambda value: 0 < value < 1, "the share pruned per level lies in (0, 1), as 0.2 for a fifth")
@@ -43,6 +44,7 @@ RECIPE: Mapping[str, tuple[Limit, ...]] = {
     "weight_decay": (Limit(lambda value: 0 <= value < math.inf, "it is finite and not negative"),),
     "lr": (_POSITIVE,),
     "gamma": (_POSITIVE,),
+    "clip_norm": (_POSITIVE,),
     "momentum": (Limit(lambda value: 0 <= value < 1, "it lies in [0, 1)"),),
 }
 EXPERIMENT: Mapping[str, tuple[Limit, ...]] = {
@@ -60,7 +62,12 @@ EXPERIMENT: Mapping[str, tuple[Limit, ...]] = {
 
 
 def check(limits: Mapping[str, tuple[Limit, ...]], values: Mapping[str, object]) -> None:
-    """ValueError for the first number among `values` that is out of its limits; what is None or unknown is let be."""
+    """Raise ValueError for the first of `values` that is outside its limits; None and unknown names are ignored.
+
+    >>> check(RECIPE, {"lr": -0.1})
+    Traceback (most recent call last):
+    ValueError: lr is -0.1; it is positive and finite
+    """
     for name, value in values.items():
         for limit in limits.get(name, ()) if value is not None else ():
             if not limit.takes(value):

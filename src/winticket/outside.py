@@ -1,7 +1,7 @@
-"""Files that come from outside: read whole and bounded, checked against a type, refused in words.
+"""Files from outside: read completely but within bounds, checked against a type, or refused with a clear message.
 
-Every JSON document and every safetensors header that winticket reads passes here, so that a damaged or
-hostile file ends in an `Unreadable` that says where and why, before anything is built or allocated from it.
+winticket reads every JSON document and every safetensors header with these functions. So a damaged or hostile file
+raises an `Unreadable`, which says where and why, before anything is built or allocated from it.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ _BITS = {
 
 
 class Unreadable(ValueError):  # noqa: N818 - reads as what it says of the file
-    """What a file holds is not what it should be; the message says where and why, but not which file."""
+    """A file's content is not what it should be; the message says where in the file and why, but not which file."""
 
 
 def read_file(path: str | os.PathLike[str], *, limit: int | None = None) -> bytes:
-    """The bytes of a regular file; pipes, devices and folders are refused at once rather than waited for.
+    """The bytes of a regular file; pipes, devices and folders are refused at once.
 
-    Errors: OSError as the system gives it; Unreadable for what is no regular file or has more than `limit` bytes.
+    Raises the system's OSError, and Unreadable if it is not a regular file or has more than `limit` bytes.
 
     >>> from winticket.outside import read_file
-    >>> len(read_file("LICENSE", limit=1 << 20)) > 0
+    >>> len(read_file(__file__, limit=1 << 20)) > 0
     True
     """
-    # O_NONBLOCK, since opening a pipe would otherwise wait for somebody to write into it.
+    # Without O_NONBLOCK, opening a pipe would wait until somebody writes to it.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb") as stream:
         about = os.fstat(stream.fileno())
         if not stat.S_ISREG(about.st_mode):
-            raise Unreadable(f"a {_kind(about.st_mode)} and no file of data")
+            raise Unreadable(f"a {_kind(about.st_mode)}, not a data file")
         if limit is not None and about.st_size > limit:
-            raise Unreadable(f"too large: {about.st_size} bytes, and at most {limit} are read")
+            raise Unreadable(f"too large: {about.st_size} bytes, but at most {limit} are read")
         try:
             data = stream.read() if limit is None else stream.read(limit + 1)
         except MemoryError:
@@ -71,10 +71,10 @@ def _kind(mode: int) -> str:
 
 
 def read_json(data: bytes | str, kind: type[T], *, limit: int = LONGEST_JSON) -> T:
-    """A JSON document as a value of `kind` (any type that msgspec knows: Struct, TypedDict, dict[str, int], ...).
+    """A JSON document as a value of `kind` (any type that msgspec supports: Struct, TypedDict, dict[str, int], ...).
 
-    Strict: no text for numbers, no NaN, no number out of range, nothing missing. Errors: Unreadable, with the
-    place inside the document.
+    It is strict: text for a number, NaN, a number out of range or a missing field raises Unreadable, with the position
+    inside the document.
 
     >>> from winticket.outside import Unreadable, read_json
     >>> read_json('{"steps": 3}', dict[str, int])
@@ -86,7 +86,7 @@ def read_json(data: bytes | str, kind: type[T], *, limit: int = LONGEST_JSON) ->
     Expected `int`, got `str` - at `$[...]`
     """
     if len(data) > limit:
-        raise Unreadable(f"the document has {len(data)} bytes, and at most {limit} are read")
+        raise Unreadable(f"the document has {len(data)} bytes, but at most {limit} are read")
     try:
         return msgspec.json.decode(data, type=kind)
     except RecursionError:
@@ -96,7 +96,11 @@ def read_json(data: bytes | str, kind: type[T], *, limit: int = LONGEST_JSON) ->
 
 
 def converted(value: object, kind: type[T]) -> T:
-    """A value that JSON gave (dicts, lists, numbers, text) as one of `kind`. Errors: Unreadable, with the place."""
+    """A value from JSON (dicts, lists, numbers, text) as one of `kind`. Raises Unreadable, with the position.
+
+    >>> converted([1, 2], tuple[int, int])
+    (1, 2)
+    """
     try:
         return msgspec.convert(value, type=kind)
     except RecursionError:
@@ -107,7 +111,7 @@ def converted(value: object, kind: type[T]) -> T:
 
 @dataclass(frozen=True)
 class Stored:
-    """Where one tensor stands in a safetensors file; `start` and `end` count from the end of the header."""
+    """The position of a tensor in a safetensors file; `start` and `end` are bytes, counted from the header's end."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -122,9 +126,12 @@ class _Entry(msgspec.Struct):
 
 
 def header_size(start: bytes) -> int:
-    """How many bytes the header of a safetensors file takes, its length included; `start`: eight bytes or more.
+    """The bytes that the header of a safetensors file takes, with its length field; `start` has eight bytes or more.
 
-    Errors: Unreadable for less, or for a length that no header has.
+    Raises Unreadable for fewer bytes, or for a length that no header has.
+
+    >>> header_size((100).to_bytes(8, "little"))
+    108
     """
     if len(start) < 8:
         raise Unreadable("not a safetensors file, or one cut off within its first bytes")
@@ -135,32 +142,36 @@ def header_size(start: bytes) -> int:
 
 
 def read_header(data: bytes, *, whole: bool = True) -> tuple[dict[str, Stored], Mapping[str, str]]:
-    """The tensors and the metadata that the header of a safetensors file names.
+    """The tensors and the metadata that the header of a safetensors file lists.
 
-    whole   whether `data` is the whole file; then the tensors must fill the rest of it exactly, side by side
+    `whole` says that `data` is the whole file; the tensors must then fill the rest of it exactly, without gaps. Raises
+    Unreadable for a file that is cut off, or whose tensors overlap, leave gaps, or have sizes that contradict their
+    shapes.
 
-    Errors: Unreadable for a file that is cut off, or whose tensors overlap, leave gaps, or have other sizes than
-    their shapes say.
+    >>> import torch
+    >>> from safetensors.torch import save
+    >>> read_header(save({"w": torch.zeros(2, 3)}))[0]
+    {'w': Stored(dtype='F32', shape=(2, 3), start=0, end=24)}
     """
     end = header_size(data)
     if len(data) < end:
         raise Unreadable(f"truncated: it has {len(data)} bytes and its header alone needs {end}")
     if data[8:9] != b"{":
-        raise Unreadable("not a safetensors file: no JSON object stands at its beginning")
+        raise Unreadable("not a safetensors file: it does not begin with a JSON object")
     try:
-        told: dict[str, Any] = read_json(data[8:end], dict[str, Any], limit=LONGEST_HEADER)
-        metadata = converted(told.pop("__metadata__", {}), dict[str, str])
+        header: dict[str, Any] = read_json(data[8:end], dict[str, Any], limit=LONGEST_HEADER)
+        metadata = converted(header.pop("__metadata__", {}), dict[str, str])
     except Unreadable as error:
         raise Unreadable(f"damaged: its header: {error}") from error
-    tensors = {name: _stored(name, entry) for name, entry in told.items()}
+    tensors = {name: _stored(name, entry) for name, entry in header.items()}
     at = 0
     for name, one in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
         if one.start != at:
-            raise Unreadable(f"damaged: tensor {name!r} does not stand where the one before it ends")
+            raise Unreadable(f"damaged: tensor {name!r} does not begin where the tensor before it ends")
         at = one.end
     if whole and len(data) - end != at:
         lack = "truncated" if len(data) - end < at else "damaged"
-        raise Unreadable(f"{lack}: its tensors need {at} bytes and {len(data) - end} are there")
+        raise Unreadable(f"{lack}: its tensors need {at} bytes, but it has {len(data) - end}")
     return tensors, metadata
 
 

@@ -1,7 +1,7 @@
-"""Which allocation goes with which criterion: its paper's by default, and what another one makes of it.
+"""The allocation that goes with a criterion: its paper's by default, and what the criterion becomes with another.
 
-SNIP ranks all weights of the network together; layer by layer it is another method. LAMP's scores differ from
-magnitudes only between layers; layer by layer it is magnitude pruning under another name.
+SNIP ranks all weights of the network together; applied layer by layer, it is a different method. LAMP's scores differ
+from magnitudes only between layers; applied layer by layer, it is magnitude pruning under another name.
 """
 
 from __future__ import annotations
@@ -18,18 +18,22 @@ RANKS = {
     "global_top": "ranks all weights of the network together",
     "constant_fan_in": "compares the weights of each output unit",
 }
-"""What a criterion's usual allocation says of it. Criteria that prune layer by layer go with every allocation."""
+"""What a criterion's usual allocation says about it. A criterion whose usual allocation is not here goes with any."""
 IN_LAYERS = ("layerwise", "uniform", "erk", "constant_fan_in", "n_of_m")
-"""Allocations that compare weights of one layer only, one by one."""
+"""Allocations that compare single weights within one layer only."""
 
 EACH_LAYER = (*IN_LAYERS, "blocks", "units")
-"""Allocations that decide each layer by its own scores."""
+"""Allocations that decide each layer from that layer's scores alone."""
 
 
 def usual(criterion: Criterion) -> Allocate:
-    """The allocation of the criterion's paper; `layerwise` for one of your own that names none.
+    """The allocation of the criterion's paper; `layerwise` for a criterion of yours that names none.
 
-    ValueError if the criterion names an allocation that does not exist.
+    Raises ValueError if the criterion names an allocation that does not exist.
+
+    >>> from winticket.criteria import magnitude, snip
+    >>> usual(snip).__name__, usual(magnitude).__name__
+    ('global_top', 'layerwise')
     """
     name = usual_allocate(criterion)
     offered = {n: f for n in room.__all__ if callable(f := getattr(room, n)) and n != "Allocate"}
@@ -38,54 +42,66 @@ def usual(criterion: Criterion) -> Allocate:
             f"criterion {_name(criterion)} says that it goes with allocation {name!r}, which does not exist; possible: "
             f"{', '.join(offered)}"
         )
-    found: Allocate = offered[name]
-    return found
+    allocation: Allocate = offered[name]
+    return allocation
 
 
 def variant(criterion: Criterion, allocate: Allocate) -> str | None:
-    """A sentence if this allocation makes another method of the criterion than its paper's; None if it is the paper's.
+    """A sentence that says how this allocation changes the criterion's published method; None if it does not.
 
-    Your own allocations are not judged. ValueError if the combination undoes the criterion.
+    Your own allocations are not judged. Raises ValueError if the combination defeats the criterion.
+
+    >>> from winticket.criteria import snip
+    >>> variant(snip, room.global_top) is None
+    True
+    >>> variant(snip, room.layerwise)[:60]
+    'criterion snip ranks all weights of the network together in '
     """
-    given, wanted, name = _name(allocate), usual_allocate(criterion), _name(criterion)
-    if getattr(_bare(allocate), "__module__", "") != room.__name__ or given == wanted:
+    chosen, usual, name = _name(allocate), usual_allocate(criterion), _name(criterion)
+    if getattr(_bare(allocate), "__module__", "") != room.__name__ or chosen == usual:
         return None
-    if is_layer_by_layer(criterion) and given not in EACH_LAYER:
+    if is_layer_by_layer(criterion) and chosen not in EACH_LAYER:
         raise ValueError(
-            f"{name} scores layer by layer, each behind those that are pruned already, and {given} decides over "
-            f"several layers at once; ask for allocate {wanted}, or another of {', '.join(EACH_LAYER)}"
+            f"{name} scores layer by layer, each with the layers before it already pruned, but {chosen} decides over "
+            f"several layers at once; use allocate {usual}, or another of {', '.join(EACH_LAYER)}"
         )
     same = getattr(_bare(criterion), "in_layer", "")
-    if same and given in IN_LAYERS:
+    if same and chosen in IN_LAYERS:
         raise ValueError(
-            f"criterion {name} with allocate {given} is {same}: within a layer both rank weights alike, and only "
-            f"{wanted} compares layers; ask for allocate {wanted}, or for criterion {same}"
+            f"criterion {name} with allocate {chosen} is {same}: within a layer both rank weights alike, and only "
+            f"{usual} compares layers; use allocate {usual}, or criterion {same}"
         )
-    if wanted == "units":
+    if usual == "units":
         raise ValueError(
-            f"criterion {name} gives all weights of a unit the same score, and allocate {given} would choose among "
-            "them by position; ask for allocate units, and exclude the output layer, whose units are the classes"
+            f"criterion {name} gives all weights of a unit the same score, and allocate {chosen} would choose among "
+            "them by position; use allocate units, and exclude the output layer, whose units are the classes"
         )
-    if wanted not in RANKS or given in getattr(_bare(criterion), "also", ()):
+    if usual not in RANKS or chosen in getattr(_bare(criterion), "also", ()):
         return None
     return (
-        f"criterion {name} {RANKS[wanted]} in its paper (allocate {wanted}), and allocate {given} does not: these are "
+        f"criterion {name} {RANKS[usual]} in its paper (allocate {usual}), but allocate {chosen} does not: these are "
         f"results of a variant, not of {name} as published"
     )
 
 
 def check_exchange(criterion: Criterion, method: str) -> None:
-    """ValueError for a criterion that says nothing of single weights of a layer, which `method` exchanges."""
+    """Raise ValueError if a criterion cannot rank single weights of a layer, which `method` exchanges.
+
+    >>> from winticket.criteria import lamp
+    >>> check_exchange(lamp, "rigl")
+    Traceback (most recent call last):
+    ValueError: rigl exchanges weights within each layer, and there criterion lamp ranks them as magnitude does; ...
+    """
     name, same = _name(criterion), getattr(_bare(criterion), "in_layer", "")
     if same:
         raise ValueError(
-            f"{method} exchanges weights within each layer, where criterion {name} ranks them as {same} does; ask for "
+            f"{method} exchanges weights within each layer, and there criterion {name} ranks them as {same} does; use "
             f"criterion {same}"
         )
     if scores_units(criterion):
         raise ValueError(
-            f"criterion {name} gives all weights of a unit the same score, and {method} exchanges weights singly, so "
-            "that position would decide; ask for a criterion of single weights (magnitude, ...)"
+            f"criterion {name} gives all weights of a unit the same score, but {method} exchanges weights singly, so "
+            "position would decide; use a criterion of single weights (magnitude, ...)"
         )
 
 

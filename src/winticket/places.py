@@ -1,4 +1,4 @@
-"""Where things are kept on this machine."""
+"""Folders and files that winticket writes on this machine."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ RESULT, CURVES, TICKET, PAGE, FIGURES = (
     "report.html",
     "figures",
 )
-"""What a run leaves in its output folder."""
+"""The names of the files that a run leaves in its output folder."""
 _SHOWN = 3
 
 
 def cache_folder() -> Path:
-    """The folder that $WINTICKET_CACHE names, else the platform's place for caches."""
-    if given := os.environ.get(VARIABLE):
-        return Path(given).expanduser()
+    """The folder that $WINTICKET_CACHE names, else the platform's folder for caches."""
+    if folder := os.environ.get(VARIABLE):
+        return Path(folder).expanduser()
     home = Path.home()
     if sys.platform == "darwin":
         return home / "Library" / "Caches" / "winticket"
@@ -31,13 +31,23 @@ def cache_folder() -> Path:
 
 
 def require_file(path: Path) -> None:
-    """FileNotFoundError unless there is a file to read an experiment from."""
+    """Raise FileNotFoundError unless there is a file to read an experiment from.
+
+    >>> require_file(Path("nowhere.py"))
+    Traceback (most recent call last):
+    FileNotFoundError: no file 'nowhere.py'; give a Python file that defines `experiment`
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no file {str(path)!r}; give a Python file that defines `experiment`")
 
 
 def result_file(path: Path) -> Path:
-    """The result document that a path means, which may be its folder. FileNotFoundError if there is none."""
+    """The result document at a path, or in the folder at a path. Raises FileNotFoundError if there is none.
+
+    >>> result_file(Path("nowhere"))
+    Traceback (most recent call last):
+    FileNotFoundError: there is no nowhere; give the result.json of a finished run
+    """
     if path.is_dir():
         if (path / RESULT).is_file():
             return path / RESULT
@@ -46,7 +56,7 @@ def result_file(path: Path) -> Path:
         raise FileNotFoundError(
             f"there is no {RESULT} in the folder {path}; "
             + (
-                f"further down there are {', '.join(within[:_SHOWN])}{more}"
+                f"its subfolders hold {', '.join(within[:_SHOWN])}{more}"
                 if within
                 else f"give the {RESULT} of a finished `winticket find`, or its folder"
             )

@@ -1,12 +1,15 @@
-"""Trouble of the machine, as against what a computation itself did: only the latter is a result."""
+"""Tells errors of the machine from errors of a computation; only the latter are results."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-# How torch words what it raises as a plain RuntimeError.
+# Parts of the messages of PyTorch's plain RuntimeErrors.
 _MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "not enough memory", "alloc_cpu.cpp")
-_UNLOADED = ("failed to map segment", "annot allocate memory")  # of a library that finds no room
+_UNLOADED = (
+    "failed to map segment",
+    "annot allocate memory",
+)  # a library could not be loaded for lack of memory
 _DEVICE = (
     "CUDA error",
     "cuDNN error",
@@ -18,10 +21,10 @@ _DEVICE = (
 
 
 def of_the_machine(error: BaseException) -> bool:
-    """Whether an error says something about the machine (files, memory, devices, what is installed).
+    """True if an error is about the machine: its files, memory, devices or installed packages.
 
-    An error that was raised `from` such a one counts too. One that was merely raised while another was handled does
-    not: libraries look for sources and optional packages, fail, and go on to something else.
+    An error that was raised `from` such an error counts too. An error that was merely raised while another was handled
+    does not, since libraries look for sources and optional packages, fail, and try something else.
 
     >>> from winticket.trouble import of_the_machine
     >>> of_the_machine(MemoryError()), of_the_machine(ZeroDivisionError())
@@ -31,7 +34,11 @@ def of_the_machine(error: BaseException) -> bool:
 
 
 def short_of_memory(error: BaseException) -> bool:
-    """Whether it is memory that lacks."""
+    """True if the cause of an error is a lack of memory.
+
+    >>> short_of_memory(RuntimeError("CUDA out of memory")), short_of_memory(OSError("no such file"))
+    (True, False)
+    """
     return any(
         isinstance(one, MemoryError)
         or _says(one, _MEMORY)
@@ -58,7 +65,11 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def where(error: BaseException) -> str:
-    """The file and line that raised it, innermost: "model.py, line 12"; empty where there is none."""
+    """The innermost file and line that raised an error, such as "model.py, line 12"; empty if there is none.
+
+    >>> where(ValueError("never raised"))
+    ''
+    """
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from winticket.data import find_source, images, sources
+from winticket.data import find_dataset, images, sources
 from winticket.data.sources import decoded
 
 Pictures = Callable[[int], list[bytes]]
@@ -49,7 +49,7 @@ def server() -> Iterator[tuple[str, list[str]]]:
 def test_a_table_has_nothing_fetched(tmp_path: Path, server: tuple[str, list[str]]) -> None:
     url, asked = server
     with pytest.raises(ValueError, match=r"points to the image 'http.*which is outside"):
-        find_source(pointing(tmp_path / "d" / "t.parquet", [f"{url}/{n}.png" for n in range(4)]))
+        find_dataset(pointing(tmp_path / "d" / "t.parquet", [f"{url}/{n}.png" for n in range(4)]))
     assert asked == []
 
 
@@ -63,14 +63,14 @@ def test_a_table_has_nothing_read_that_lies_outside(tmp_path: Path, pictures: Pi
     table = pointing(tmp_path / "d" / "t.parquet", [place] * 4)
     (tmp_path / "d" / "link").symlink_to(tmp_path / "outside")
     with pytest.raises(ValueError, match="only images inside a dataset's own folder are read"):
-        find_source(table)
+        find_dataset(table)
 
 
 def test_a_pipe_inside_is_refused_at_once(tmp_path: Path) -> None:
     table = pointing(tmp_path / "d" / "t.parquet", ["pipe.png"] * 4)
     os.mkfifo(tmp_path / "d" / "pipe.png")
     with pytest.raises(ValueError, match="which is a pipe"):
-        find_source(table)
+        find_dataset(table)
 
 
 def test_relative_paths_start_at_the_dataset_and_not_where_one_happens_to_be(
@@ -85,12 +85,12 @@ def test_relative_paths_start_at_the_dataset_and_not_where_one_happens_to_be(
         (other / f"{n}.png").write_bytes(data)
     monkeypatch.chdir(other)
     with pytest.warns(RuntimeWarning, match="points to images"):
-        first = find_source(table).fingerprint
+        first = find_dataset(table).fingerprint
     # And what it points to is never taken from the cache once it has changed.
     (table.parent / "0.png").write_bytes(pictures(9)[8])
     forget()
     with pytest.warns(RuntimeWarning, match="points to images"):
-        assert find_source(table).fingerprint != first
+        assert find_dataset(table).fingerprint != first
 
 
 def test_a_picture_is_known_by_its_content_and_no_program_starts(
@@ -104,7 +104,7 @@ def test_a_picture_is_known_by_its_content_and_no_program_starts(
         file.write_bytes(buffer.getvalue())
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("a program was started"))
     with pytest.raises(ValueError, match="cannot be decoded"):
-        find_source(tmp_path / "d")
+        find_dataset(tmp_path / "d")
 
 
 def test_pictures_that_do_not_fit_are_refused_before_they_are_decoded(
@@ -118,8 +118,8 @@ def test_pictures_that_do_not_fit_are_refused_before_they_are_decoded(
         file.write_bytes(buffer.getvalue())
     monkeypatch.setattr(images, "_memory", lambda: 1 << 32)
     monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("it was decoded"))
-    with pytest.raises(ValueError, match=r"40 images of 13000×13000 pixels.* are 6 GiB as numbers"):
-        find_source(tmp_path / "d")
+    with pytest.raises(ValueError, match=r"40 images of 13000×13000 pixels.* need 6 GiB or more as numbers"):
+        find_dataset(tmp_path / "d")
 
 
 def test_linked_folders_inside_are_followed_and_others_refused(
@@ -136,12 +136,12 @@ def test_linked_folders_inside_are_followed_and_others_refused(
     (data / "train" / "wolf").unlink()
     (data / "train" / "loop").symlink_to(data)
     with pytest.raises(ValueError, match="a link to a folder that it lies in"):
-        find_source(data)
+        find_dataset(data)
     (data / "train" / "loop").unlink()
     (tmp_path / "outside").mkdir()
     (data / "test").symlink_to(tmp_path / "outside")
     with pytest.raises(ValueError, match="outside the dataset; copy it here, or give that folder"):
-        find_source(data)
+        find_dataset(data)
 
 
 def test_data_that_are_no_file_are_not_left_out_in_silence(tmp_path: Path, pictures: Pictures) -> None:
@@ -151,21 +151,21 @@ def test_data_that_are_no_file_are_not_left_out_in_silence(tmp_path: Path, pictu
         file.write_bytes(content)
     (tmp_path / "d" / "a" / "x.png").symlink_to(tmp_path / "nowhere.png")
     with pytest.raises(ValueError, match=r"x\.png is a link that leads nowhere"):
-        find_source(tmp_path / "d")
+        find_dataset(tmp_path / "d")
     (tmp_path / "d" / "a" / "x.png").unlink()
     os.mkfifo(tmp_path / "d" / "a" / "y.png")
-    with pytest.raises(ValueError, match=r"y\.png is no regular file"):
-        find_source(tmp_path / "d")
+    with pytest.raises(ValueError, match=r"y\.png is not a regular file"):
+        find_dataset(tmp_path / "d")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match="neither a file nor a folder"):
-        find_source(tmp_path / "pipe")
+        find_dataset(tmp_path / "pipe")
 
 
 def test_a_doubled_column_is_told(tmp_path: Path, pictures: Pictures) -> None:
     table = pa.table([pictures(4), [0, 1, 0, 1], [0, 1, 0, 1]], names=["image", "label", "label"])
     pq.write_table(table, tmp_path / "t.parquet")
-    with pytest.raises(ValueError, match="several columns of one name: label"):
-        find_source(tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match="several columns of the same name: label"):
+        find_dataset(tmp_path / "t.parquet")
 
 
 def test_a_folder_called_like_a_dataset_of_the_hub_is_not_read_in_its_place(
@@ -174,7 +174,7 @@ def test_a_folder_called_like_a_dataset_of_the_hub_is_not_read_in_its_place(
     (tmp_path / "ylecun" / "mnist").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="there is a folder ylecun/mnist here"):
-        find_source("mnist")
+        find_dataset("mnist")
 
 
 def test_a_cache_file_whose_names_were_changed_is_not_believed(
@@ -184,7 +184,7 @@ def test_a_cache_file_whose_names_were_changed_is_not_believed(
         file = tmp_path / "d" / ("a", "b")[n % 2] / f"{n}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
-    find_source(tmp_path / "d")
+    find_dataset(tmp_path / "d")
     (kept,) = own_cache.glob("*.safetensors")
     content = kept.read_bytes()
     assert b'[\\"a\\", \\"b\\"]' in content

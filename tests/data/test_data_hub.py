@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 import pytest
 
-from winticket.data import find_source, load
+from winticket.data import find_dataset, load
 from winticket.data.sources import decoded
 
 Pictures = Callable[..., list[bytes]]
@@ -49,9 +49,9 @@ def test_the_hub_gives_what_the_files_give(
     served: Any, small: Path, small_files: dict[str, Path], capfd: pytest.CaptureFixture[str], caplog: Any
 ) -> None:
     caplog.set_level(logging.INFO, "huggingface_hub")
-    wanted = find_source(small)
+    wanted = find_dataset(small)
     calls = served(small_files)
-    found = find_source("mnist")
+    found = find_dataset("mnist")
     assert calls == [("ylecun/mnist", None)]
     assert found.fingerprint == wanted.fingerprint
     assert (found.name, found.class_names, found.label_column) == ("mnist", ("no", "yes"), "label")
@@ -74,7 +74,7 @@ def test_names_and_where_they_are(
     served: Any, small_files: dict[str, Path], name: str, arguments: tuple[str, str | None]
 ) -> None:
     calls = served(small_files)
-    assert find_source(name).train == 36
+    assert find_dataset(name).train == 36
     assert calls == [arguments]
 
 
@@ -82,7 +82,7 @@ def test_fetched_once(
     served: Any, small_files: dict[str, Path], forget: Callable[[], None], own_cache: Path
 ) -> None:
     calls = served(small_files)
-    find_source("someone/things")
+    find_dataset("someone/things")
     forget()
     assert load("someone/things").test.y.tolist() == [0, 1] * 5
     assert len(calls) == 1
@@ -91,19 +91,19 @@ def test_fetched_once(
 
 def test_a_single_split_of_any_name_trains(served: Any, small_files: dict[str, Path]) -> None:
     served({"everything": small_files["train"]})
-    assert find_source("someone/things").stored_train == 40
+    assert find_dataset("someone/things").stored_train == 40
 
 
 def test_other_splits_are_left_alone(served: Any, small_files: dict[str, Path]) -> None:
     served({**small_files, "extra": small_files["test"]})
-    found = find_source("someone/things")
+    found = find_dataset("someone/things")
     assert (found.stored_train, found.stored_validation, found.stored_test) == (40, 0, 10)
 
 
 def test_no_training_split(served: Any, small_files: dict[str, Path]) -> None:
     served({"test": small_files["test"], "extra": small_files["train"]})
     with pytest.raises(ValueError, match="someone/things has no training split; it has test, extra"):
-        find_source("someone/things")
+        find_dataset("someone/things")
 
 
 def test_images_of_a_folder_on_the_hub(
@@ -118,7 +118,7 @@ def test_images_of_a_folder_on_the_hub(
     )
     monkeypatch.setattr(datasets, "load_dataset", lambda *arguments: built)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    found = find_source("someone/photos")
+    found = find_dataset("someone/photos")
     assert found.class_names == ("cat", "dog")
     here = decoded("someone/photos").splits["train"].x
     assert here.shape == (8, 1, 4, 5)
@@ -132,7 +132,7 @@ def test_settings_of_datasets_are_given_back(
     served(small_files)
     caplog.set_level(logging.INFO, "huggingface_hub")
     assert not datasets.are_progress_bars_disabled()
-    find_source("mnist")
+    find_dataset("mnist")
     assert logging.getLogger("huggingface_hub").level == logging.INFO
     assert not datasets.are_progress_bars_disabled()
 
@@ -143,7 +143,7 @@ def test_settings_of_datasets_are_given_back(
         (
             ConnectionError("Couldn't reach 'ylecun/mnist' on the Hub"),
             FileNotFoundError,
-            "could not be fetched from the Hub .*without a network give a local folder or parquet file",
+            "could not be fetched from the Hub .*without a network, give a local folder or parquet file",
         ),
         (
             datasets.exceptions.DatasetNotFoundError("Dataset 'a/b' doesn't exist on the Hub"),
@@ -153,7 +153,7 @@ def test_settings_of_datasets_are_given_back(
         (
             ValueError("Config name is missing.\nPlease pick one among ['a', 'b']"),
             ValueError,
-            r"Config name is missing. Please pick one among .*chosen as ylecun/mnist:configuration",
+            r"Config name is missing. Please pick one among .*write ylecun/mnist:configuration",
         ),
         (RuntimeError("Dataset scripts are no longer supported"), ValueError, "scripts are no longer"),
     ],
@@ -163,5 +163,5 @@ def test_what_the_hub_refuses(
 ) -> None:
     served(error=error)
     with pytest.raises(kind, match=message):
-        find_source("mnist")
+        find_dataset("mnist")
     assert not own_cache.exists()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from winticket.data import Dataset, Source, find_source, load
+from winticket.data import Dataset, DatasetInfo, find_dataset, load
 from winticket.data.draws import order
 
 Pictures = Callable[..., list[bytes]]
@@ -104,22 +104,22 @@ def test_own_validation_rows_are_used(
 
 
 def test_without_test_rows_a_fifth_is_drawn(small: Path) -> None:
-    source = find_source(small / "train-00000-of-00001.parquet")
+    source = find_dataset(small / "train-00000-of-00001.parquet")
     assert (source.train, source.validation, source.test) == (29, 3, 8)
     data = load(small / "train-00000-of-00001.parquet")
     assert (len(data.train.y), len(data.validation.y), len(data.test.y)) == (29, 3, 8)
     assert len(set(rows(data))) == 40
 
 
-def source(train: int, validation: int = 0, test: int = 0) -> Source:
-    found = find_source("digits")
+def source(train: int, validation: int = 0, test: int = 0) -> DatasetInfo:
+    found = find_dataset("digits")
     return dataclasses.replace(
         found,
         stored_train=train,
         stored_validation=validation,
         stored_test=test,
-        wanted_validation=None,
-        wanted_test=None,
+        default_validation=None,
+        default_test=None,
     )
 
 
@@ -141,10 +141,10 @@ def test_default_sizes(stored: tuple[int, int, int], sizes: tuple[int, int, int]
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"validation": 1347}, "validation size 1347 .* 1347 training rows, .*; ask for 1 to 1346"),
+        ({"validation": 1347}, "validation size 1347 .* 1347 training rows, .*; give 1 to 1346"),
         ({"validation": 0}, "validation size 0"),
         ({"test": -1}, "test size -1"),
-        ({"test": 1797}, "test size 1797 .* ask for 1 to 1796"),
+        ({"test": 1797}, "test size 1797 .* give 1 to 1796"),
     ],
 )
 def test_sizes_that_cannot_be_had(options: dict[str, int], message: str) -> None:
@@ -153,7 +153,7 @@ def test_sizes_that_cannot_be_had(options: dict[str, int], message: str) -> None
 
 
 def test_more_test_rows_than_the_source_has(small: Path) -> None:
-    with pytest.raises(ValueError, match=r"test size 11 .* the source's own 10 test rows; ask for 1 to 10"):
+    with pytest.raises(ValueError, match=r"test size 11 .* the dataset's own 10 test rows; give 1 to 10"):
         load(small, test=11)
 
 
@@ -169,7 +169,7 @@ def test_loading_again_in_one_process_gives_the_same_tensors(small: Path) -> Non
 
 
 def test_a_source_is_json() -> None:
-    found = dataclasses.asdict(find_source("digits"))
+    found = dataclasses.asdict(find_dataset("digits"))
     assert json.loads(json.dumps(found))["train"] == 1197
 
 
@@ -191,12 +191,12 @@ def test_a_channel_without_variation(
     pixels = np.random.default_rng(0).integers(0, 256, (20, 4, 4, channels), dtype=np.uint8)
     pixels[..., dropped] = 51
     path = write_parquet(tmp_path / "flat.parquet", [encode(one) for one in pixels], [0, 1] * 10)
-    with pytest.raises(ValueError, match=rf"channel {dropped} of all images in .* has the one value 51"):
-        find_source(path)
+    with pytest.raises(ValueError, match=rf"channel {dropped} of all images in .* has the same value 51"):
+        find_dataset(path)
     pixels[-1, ..., dropped] = 52  # an only exception, drawn for testing
     path = write_parquet(tmp_path / "flat.parquet", [encode(one) for one in pixels], [0, 1] * 10)
     seed = next(seed for seed in range(99) if 19 in order(20, "split", "test", seed)[:4].tolist())
-    with pytest.raises(ValueError, match=rf"channel {dropped} of .* has the one value 0\.2 in all training"):
+    with pytest.raises(ValueError, match=rf"channel {dropped} of .* has the same value 0\.2 in all training"):
         load(path, seed=seed)
 
 
@@ -218,7 +218,7 @@ def test_mnist_has_the_known_mean_and_deviation() -> None:
 
 @pytest.mark.skipif(not (SHARED / "cifar10").is_dir(), reason="../shared/data/cifar10 is absent")
 def test_cifar10_test_rows_are_coloured_and_named() -> None:
-    found = find_source(SHARED / "cifar10" / "test-00000-of-00001.parquet")
+    found = find_dataset(SHARED / "cifar10" / "test-00000-of-00001.parquet")
     assert found.input_shape == (3, 32, 32)
     assert found.class_names[:3] == ("airplane", "automobile", "bird")
     assert (found.image_column, found.label_column) == ("img", "label")

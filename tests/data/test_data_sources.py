@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from winticket.data import cache as disk
-from winticket.data import find_source, images, load, names
+from winticket.data import find_dataset, images, load, names
 from winticket.data.sources import decoded
 from winticket.places import cache_folder
 
@@ -33,7 +33,7 @@ COLOUR = np.arange(60, dtype=np.uint8).reshape(4, 5, 3) * 4
 def test_pixels_labels_and_columns(tmp_path: Path, write_parquet: Write, encode: Encode) -> None:
     images = [encode(GREY), encode(255 - GREY)] * 3
     path = write_parquet(tmp_path / "one.parquet", images, [0, 1] * 3, image="img")
-    found = find_source(path)
+    found = find_dataset(path)
     assert (found.input_shape, found.classes, found.class_names) == ((1, 4, 5), 2, ("no", "yes"))
     assert (found.image_column, found.label_column) == ("img", "label")
     assert found.name == str(path)
@@ -45,7 +45,7 @@ def test_pixels_labels_and_columns(tmp_path: Path, write_parquet: Write, encode:
 
 def test_colour_is_channels_first(tmp_path: Path, write_parquet: Write, encode: Encode) -> None:
     path = write_parquet(tmp_path / "c.parquet", [encode(COLOUR)] * 4, [0, 1, 0, 1])
-    assert find_source(path).input_shape == (3, 4, 5)
+    assert find_dataset(path).input_shape == (3, 4, 5)
     assert decoded(path).splits["train"].x[2].tolist() == COLOUR.transpose(2, 0, 1).tolist()
 
 
@@ -77,7 +77,7 @@ def test_other_8_bit_modes(
     kind = "TIFF" if mode == "CMYK" else "PNG"
     images = [encode(COLOUR, mode=mode, format=kind), encode(255 - COLOUR, mode=mode, format=kind)] * 2
     path = write_parquet(tmp_path / "m.parquet", images, [0, 1, 0, 1])
-    assert find_source(path).input_shape == (channels, 4, 5)
+    assert find_dataset(path).input_shape == (channels, 4, 5)
 
 
 def test_photographs_are_turned_upright(tmp_path: Path, write_parquet: Write) -> None:
@@ -109,7 +109,7 @@ def test_the_hubs_own_writer_and_decoder_agree(tmp_path: Path, encode: Encode, o
     path = tmp_path / "cifar100-like.parquet"
     rows.with_format("arrow")
     pq.write_table(rows.with_format("arrow")[:].cast(features.arrow_schema), path)
-    found = find_source(path)
+    found = find_dataset(path)
     assert (found.label_column, found.class_names) == ("fine_label", ("a", "b"))
     wanted = [np.asarray(row["image"]).transpose(2, 0, 1).tolist() for row in rows]
     assert decoded(path).splits["train"].x.tolist() == wanted
@@ -119,7 +119,7 @@ def test_files_without_declared_features(tmp_path: Path, write_parquet: Write, p
     path = write_parquet(
         tmp_path / "bare.parquet", pictures(4), ["dog", "cat", "cat", "dog"], classes=None, declared=False
     )
-    assert find_source(path).class_names == ("cat", "dog")
+    assert find_dataset(path).class_names == ("cat", "dog")
     assert decoded(path).splits["train"].y.tolist() == [1, 0, 0, 1]
 
 
@@ -127,14 +127,14 @@ def test_undeclared_numbers_are_classes_in_sorted_order(
     tmp_path: Path, write_parquet: Write, pictures: Pictures
 ) -> None:
     path = write_parquet(tmp_path / "pm.parquet", pictures(4), [1, -1, 10, 1], classes=None)
-    assert find_source(path).class_names == ("-1", "1", "10")
+    assert find_dataset(path).class_names == ("-1", "1", "10")
     assert decoded(path).splits["train"].y.tolist() == [1, 0, 2, 1]
 
 
 def test_plain_binary_columns(tmp_path: Path, pictures: Pictures) -> None:
     path = tmp_path / "binary.parquet"
     pq.write_table(pa.table({"picture": pictures(4), "labels": [0, 1, 0, 1], "note": ["", "", "", ""]}), path)
-    found = find_source(path)
+    found = find_dataset(path)
     assert (found.image_column, found.label_column) == ("picture", "labels")
 
 
@@ -150,7 +150,7 @@ def test_images_by_path_only(tmp_path: Path, pictures: Pictures, absolute: bool)
     struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     pq.write_table(pa.table({"image": pa.array(files, type=struct), "label": [0, 1, 0, 1]}), path)
     with pytest.warns(RuntimeWarning, match="points to images that it does not hold"):
-        assert find_source(path).train == 3 - 1
+        assert find_dataset(path).train == 3 - 1
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_the_hubs_layouts(
     for number, file in enumerate(layout):
         write_parquet(folder / file, pictures(5, seed=number), [0, 1, 0, 1, 0])
     (folder / "README.md").write_text("about")
-    found = find_source(folder)
+    found = find_dataset(folder)
     assert (found.stored_train, found.stored_validation, found.stored_test) == (10, 0, 5)
     if layout[0] < layout[1]:
         whole = decoded(folder).splits["train"].x
@@ -180,7 +180,7 @@ def test_withheld_test_labels_count_as_no_test_split(
     small: Path, write_parquet: Write, pictures: Pictures
 ) -> None:
     write_parquet(small / "test-00000-of-00001.parquet", pictures(10, seed=1), [-1] * 10)
-    found = find_source(small)
+    found = find_dataset(small)
     assert (found.stored_test, found.test) == (0, 8)
 
 
@@ -191,10 +191,10 @@ def test_folders_of_images(tmp_path: Path, pictures: Pictures) -> None:
             (tmp_path / "photos" / split / name).mkdir(parents=True)
             for number in range(count):
                 (tmp_path / "photos" / split / name / f"{number}.png").write_bytes(next(drawn))
-    found = find_source(tmp_path / "photos")
+    found = find_dataset(tmp_path / "photos")
     assert found.class_names == ("ant", "cat")
     assert (found.stored_train, found.stored_test, found.image_column) == (10, 4, None)
-    alone = find_source(tmp_path / "photos" / "train")
+    alone = find_dataset(tmp_path / "photos" / "train")
     assert (alone.stored_train, alone.stored_test, alone.class_names) == (10, 0, ("ant", "cat"))
 
 
@@ -204,20 +204,20 @@ def test_folders_of_images(tmp_path: Path, pictures: Pictures) -> None:
 def test_the_fingerprint_is_that_of_the_content(
     tmp_path: Path, small: Path, write_parquet: Write, pictures: Pictures
 ) -> None:
-    first = find_source(small).fingerprint
+    first = find_dataset(small).fingerprint
     moved = tmp_path / "elsewhere"
     shutil.copytree(small, moved)
-    assert find_source(moved).fingerprint == first
+    assert find_dataset(moved).fingerprint == first
     train, test = (moved / f"{split}-00000-of-00001.parquet" for split in ("train", "test"))
     labels = [row % 2 for row in range(40)]
     write_parquet(train, pictures(40), labels, label="labels", image="img")
     write_parquet(test, pictures(10, seed=1), labels[:10], label="labels", image="img")
-    assert find_source(moved).fingerprint == first
+    assert find_dataset(moved).fingerprint == first
     labels[7] = 1 - labels[7]
     write_parquet(train, pictures(40), labels, label="labels", image="img")
-    assert find_source(moved).fingerprint != first
+    assert find_dataset(moved).fingerprint != first
     (small / test.name).rename(small / "validation.parquet")
-    assert find_source(small).fingerprint != first
+    assert find_dataset(small).fingerprint != first
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -237,9 +237,9 @@ def test_decoded_once_and_cached(
     small: Path, own_cache: Path, forget: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = counted(monkeypatch)
-    first = find_source(small)
+    first = find_dataset(small)
     forget()
-    assert find_source(small) == first
+    assert find_dataset(small) == first
     assert load(small).fingerprint == first.fingerprint
     assert len(calls) == 1
     assert [file.suffix for file in own_cache.iterdir()] == [".safetensors"]
@@ -261,17 +261,17 @@ def test_a_damaged_cache_file_is_decoded_anew(
     small: Path, own_cache: Path, forget: Callable[[], None], monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     calls = counted(monkeypatch)
-    wanted = find_source(small)
+    wanted = find_dataset(small)
     file = next(own_cache.iterdir())
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     changed = {"cut": bytes(data[:-9]), "flip": bytes(data), "empty": b"", "foreign": b"PK\x03\x04" * 99}
     file.write_bytes(changed[damage])
     forget()
-    assert find_source(small) == wanted
+    assert find_dataset(small) == wanted
     assert len(calls) == 2
     forget()
-    assert find_source(small) == wanted
+    assert find_dataset(small) == wanted
     assert len(calls) == 2
 
 
@@ -279,11 +279,11 @@ def test_an_unwritable_cache_is_a_warning(tmp_path: Path, small: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.warns(RuntimeWarning, match=r"could not be kept in .*; set \$WINTICKET_CACHE"):
-        found = find_source(small, cache=blocked / "cache")
+        found = find_dataset(small, cache=blocked / "cache")
     assert found.train == 36
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert find_source("digits", cache=blocked / "cache").train == 1197  # costs nothing to make again
+        assert find_dataset("digits", cache=blocked / "cache").train == 1197  # costs nothing to make again
 
 
 def test_a_failed_write_leaves_nothing_behind(
@@ -294,7 +294,7 @@ def test_a_failed_write_leaves_nothing_behind(
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.warns(RuntimeWarning, match="No space left"):
-        find_source(small)
+        find_dataset(small)
     assert list(own_cache.iterdir()) == []
 
 
@@ -317,10 +317,10 @@ def test_a_name_goes_before_a_folder_of_that_name(
 ) -> None:
     shutil.copytree(small, tmp_path / "digits")
     monkeypatch.chdir(tmp_path)
-    assert find_source("digits").input_shape == (1, 8, 8)
-    assert find_source("./digits").input_shape == (1, 4, 5)
-    assert find_source(Path("digits")).input_shape == (1, 4, 5)
-    assert find_source("small").input_shape == (1, 4, 5)
+    assert find_dataset("digits").input_shape == (1, 8, 8)
+    assert find_dataset("./digits").input_shape == (1, 4, 5)
+    assert find_dataset(Path("digits")).input_shape == (1, 4, 5)
+    assert find_dataset("small").input_shape == (1, 4, 5)
 
 
 @pytest.mark.parametrize(
@@ -328,21 +328,21 @@ def test_a_name_goes_before_a_folder_of_that_name(
     [("digit", "digits"), ("MNIST", "mnist"), ("cifar-10", "cifar10"), ("fashion-mnist", "fashion_mnist")],
 )
 def test_unknown_names_offer_the_nearest(given: str, near: str) -> None:
-    with pytest.raises(ValueError, match=f"unknown dataset '{given}'; did you mean .*{near}"):
-        find_source(given)
+    with pytest.raises(ValueError, match=f"unknown dataset '{given}' .did you mean '.*{near}"):
+        find_dataset(given)
 
 
 @pytest.mark.parametrize("given", ["", " ", "qqqqqqqq"])
 def test_unknown_names_list_what_is_known(given: str) -> None:
     with pytest.raises(ValueError, match=r"known names are digits, mnist1d, mnist, .*user/name.*path"):
-        find_source(given)
+        find_dataset(given)
     assert names()[:2] == ("digits", "mnist1d")
 
 
 @pytest.mark.parametrize("given", [None, 5, b"digits"])
 def test_names_are_text(given: object) -> None:
     with pytest.raises(TypeError, match="named by text or a path, not by"):
-        find_source(given)  # type: ignore[arg-type]
+        find_dataset(given)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -353,9 +353,9 @@ def test_paths_that_do_not_exist(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no such file or folder: .*give a parquet file, a folder"):
-        find_source(given)
+        find_dataset(given)
     with pytest.raises(FileNotFoundError, match="has small"):
-        find_source(Path("smal"))
+        find_dataset(Path("smal"))
 
 
 # Sources that cannot be used; nothing is cached
@@ -369,7 +369,7 @@ def nothing_kept(own_cache: Path) -> Any:
 
 def refused(path: Path, message: str, kind: type[Exception] = ValueError) -> None:
     with pytest.raises(kind, match=message):
-        find_source(path)
+        find_dataset(path)
 
 
 @pytest.mark.usefixtures("nothing_kept")
@@ -442,7 +442,7 @@ class TestRefused:
     def test_labels_of_two_kinds(self, small: Path, write_parquet: Write, pictures: Pictures) -> None:
         write_parquet(small / "train-00000-of-00001.parquet", pictures(4), [0, 1, 0, 1], classes=None)
         write_parquet(small / "test-00000-of-00001.parquet", pictures(2), ["a", "b"], classes=None)
-        refused(small, "holds int and str values; .* one kind throughout")
+        refused(small, "holds int and str values; labels must be all whole numbers or all text")
 
     @pytest.mark.parametrize(("labels", "count"), [([0, None, 1, None], 2), ([0, 1, 1, -1], 1)])
     def test_labels_missing(
@@ -450,17 +450,17 @@ class TestRefused:
     ) -> None:
         path = write_parquet(tmp_path / "a.parquet", pictures(4), labels)
         first = 1 if count == 2 else 3
-        refused(path, rf"{count} of 4 labels are missing in train of .* \(the first in row {first}\)")
+        refused(path, rf"{count} of 4 labels are missing in train of .* \(the first is in row {first}\)")
 
     def test_labels_beyond_the_declared(
         self, tmp_path: Path, write_parquet: Write, pictures: Pictures
     ) -> None:
         path = write_parquet(tmp_path / "a.parquet", pictures(4), [0, 1, 7, 1])
-        refused(path, r"label 7 in column 'label' is none of the 2 declared classes 0\.\.1")
+        refused(path, r"label 7 in column 'label' is not among the 2 declared classes 0\.\.1")
 
     def test_one_class(self, tmp_path: Path, write_parquet: Write, pictures: Pictures) -> None:
         path = write_parquet(tmp_path / "a.parquet", pictures(4), [1, 1, 1, 1])
-        refused(path, "all 4 rows of train of .* have one label, 1; .* at least two classes")
+        refused(path, "all 4 rows of train of .* have the same label, 1; .* at least two classes")
 
     def test_bytes_that_are_no_image(self, tmp_path: Path, write_parquet: Write, pictures: Pictures) -> None:
         images = [*pictures(3), b"\x89PNGbroken"]
@@ -493,11 +493,11 @@ class TestRefused:
     def test_16_bit_images(self, tmp_path: Path, write_parquet: Write, encode: Encode) -> None:
         deep = encode(GREY.astype(np.uint16) * 257)
         path = write_parquet(tmp_path / "a.parquet", [deep] * 4, [0, 1, 0, 1])
-        refused(path, "row 0 of train of .*: the image has pixels of mode 'I;16'; 8-bit")
+        refused(path, "row 0 of train of .*: the image has pixels of mode 'I;16', but only 8-bit")
 
     def test_images_all_alike(self, tmp_path: Path, write_parquet: Write, encode: Encode) -> None:
         path = write_parquet(tmp_path / "a.parquet", [encode(np.zeros_like(GREY))] * 4, [0, 1, 0, 1])
-        refused(path, "channel 0 of all images in train of .* has the one value 0, .* nothing to learn")
+        refused(path, "channel 0 of all images in train of .* has the same value 0, .* nothing to learn")
 
     def test_no_training_split(self, small: Path) -> None:
         (small / "train-00000-of-00001.parquet").unlink()
@@ -517,7 +517,7 @@ class TestRefused:
     def test_images_outside_class_folders(self, tmp_path: Path, pictures: Pictures) -> None:
         (tmp_path / "d").mkdir()
         (tmp_path / "d" / "a.png").write_bytes(pictures(1)[0])
-        refused(tmp_path / "d", r"a\.png lies in no class's folder, so it has no label; put each image")
+        refused(tmp_path / "d", r"a\.png is not in a class folder, so it has no label; put each image")
 
     def test_a_broken_image_file_is_named(self, tmp_path: Path, pictures: Pictures) -> None:
         for name in ("a", "b"):

@@ -48,10 +48,10 @@ def test_windows_and_what_follows_by_hand(tmp_path: Path) -> None:
 
     assert not seen(loaded.train) & seen(loaded.validation)
     assert not seen(loaded.validation) & seen(loaded.test)
-    source = data.find_source(tmp_path / "book.txt")
+    source = data.find_dataset(tmp_path / "book.txt")
     assert source.tokens
     assert (source.stored_train, source.stored_validation, source.stored_test) == (17, 2, 2)
-    assert not data.find_source("digits").tokens
+    assert not data.find_dataset("digits").tokens
 
 
 def test_windows_of_another_length(tmp_path: Path) -> None:
@@ -62,14 +62,16 @@ def test_windows_of_another_length(tmp_path: Path) -> None:
     assert [len(part.y) for part in (loaded.train, loaded.validation, loaded.test)] == [11, 1, 1]
     assert "".join(characters(loaded.test, loaded)) == text[1260:1360]
     assert loaded.class_names[int(loaded.test.y[-1, -1])] == text[1360]
-    source, usual = data.find_source(file, window=100), data.find_source(file)
+    source, usual = data.find_dataset(file, window=100), data.find_dataset(file)
     assert (source.input_shape, source.fingerprint) == ((100,), loaded.fingerprint)
     assert source.fingerprint != usual.fingerprint
-    assert data.find_source(file, window=LENGTH) == usual  # which results from before are stored under
-    with pytest.raises(ValueError, match="cut into windows of 140, so 1410 are the least"):
-        data.find_source(file, window=140)
-    with pytest.raises(ValueError, match="digits is no text, which alone is cut into windows, here of 32"):
-        data.find_source("digits", window=32)
+    assert data.find_dataset(file, window=LENGTH) == usual  # which results from before are stored under
+    with pytest.raises(
+        ValueError, match="but needs at least 1410, since its parts are cut into windows of 140"
+    ):
+        data.find_dataset(file, window=140)
+    with pytest.raises(ValueError, match="digits is not text, and only text is cut into windows, here of 32"):
+        data.find_dataset("digits", window=32)
 
 
 def test_characters_are_numbered_by_code_point(tmp_path: Path) -> None:
@@ -87,7 +89,7 @@ def test_a_folder_with_one_text_is_that_text(tmp_path: Path) -> None:
     file = write(tmp_path / "set" / "input.txt", numbered(1400))
     assert data.load(tmp_path / "set").fingerprint == data.load(file).fingerprint
     write(tmp_path / "set" / ".hidden.txt", "no")
-    assert data.find_source(tmp_path / "set").train == 17
+    assert data.find_dataset(tmp_path / "set").train == 17
     write(tmp_path / "set" / "more.txt", numbered(1400))
     with pytest.raises(ValueError, match=r"holds 2 text files \(input\.txt, more\.txt\); give one"):
         data.load(tmp_path / "set")
@@ -95,9 +97,9 @@ def test_a_folder_with_one_text_is_that_text(tmp_path: Path) -> None:
 
 def test_a_changed_text_is_another(tmp_path: Path) -> None:
     file = write(tmp_path / "a.txt", "ab" * 700)
-    before = data.find_source(file).fingerprint
+    before = data.find_dataset(file).fingerprint
     write(file, "ba" * 700)
-    assert data.find_source(file).fingerprint != before
+    assert data.find_dataset(file).fingerprint != before
 
 
 def test_fewer_windows_are_drawn_by_seed(tmp_path: Path) -> None:
@@ -112,7 +114,10 @@ def test_fewer_windows_are_drawn_by_seed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"too short", "has 9 characters; its parts are cut into windows of 64, so 650 are the least"),
+        (
+            b"too short",
+            "has 9 characters, but needs at least 650, since its parts are cut into windows of 64",
+        ),
         (b"a" * 2000, "one character throughout"),
         (b"caf\xe9 " * 400, "is not UTF-8 text"),
     ],
@@ -120,17 +125,17 @@ def test_fewer_windows_are_drawn_by_seed(tmp_path: Path) -> None:
 def test_bad_texts(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        data.find_source(tmp_path / "bad.txt")
+        data.find_dataset(tmp_path / "bad.txt")
 
 
 def test_a_missing_text_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
-        data.find_source("nowhere.txt")
+        data.find_dataset("nowhere.txt")
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"no tinyshakespeare at {SHARED}")
 def test_tinyshakespeare() -> None:
-    source = data.find_source(SHARED)
+    source = data.find_dataset(SHARED)
     assert (source.classes, source.input_shape) == (65, (LENGTH,))
     # 1 115 394 characters: 892 316 for training, 111 539 each for validation and test.
     assert (source.train, source.validation, source.test) == (13942, 1742, 1742)

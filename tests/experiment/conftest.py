@@ -38,7 +38,8 @@ def search(tmp_path: Path) -> Search:
     """A small search on digits in this process; choices are the experiment's, `store` and the rest conduct's."""
 
     def search(data: str = "digits", *, store: str = "runs", workers: int = 0, **choices: Any) -> Result:
-        own = {name: choices.pop(name) for name in ("watch", "retry_failed", "out") if name in choices}
+        names = ("watch", "retry_failed", "engine", "out")
+        own = {name: choices.pop(name) for name in names if name in choices}
         experiment = Experiment.of(data, **{**SMALL, **choices})
         result = conduct(experiment, store=tmp_path / store, workers=workers, **own)
         written = json.loads(Path(result.document["results"]).read_text())
@@ -51,4 +52,5 @@ def search(tmp_path: Path) -> Search:
 def numbers(result: Result) -> dict[str, Any]:
     """What was measured, without what depends on where and when."""
     names = ("verdict", "levels", "dense_doubled", "failures", "keys")
-    return {name: result.document[name] for name in names}
+    document: Any = result.document
+    return {name: document[name] for name in names}

@@ -11,8 +11,10 @@ import pytest
 from rich.console import Console
 
 from winticket.experiment import compare
-from winticket.experiment.compare import _against_dense, _at_budget, _unlearned, lay_out
+from winticket.experiment.compare import _against_dense, _unlearned
+from winticket.experiment.entries import at_budget, lay_out
 from winticket.report import comparison_screen
+from winticket.results import Comparison
 
 SMALL: dict[str, Any] = {
     "model": "lenet-20-10",
@@ -28,7 +30,7 @@ METHODS = ("imp", "imp@10", "one-shot", "at-init:random", "rigl", "edge-popup")
 
 
 @pytest.fixture(scope="module")
-def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def document(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     place = tmp_path_factory.mktemp("compare")
     found = compare("digits", METHODS, density=0.4, store=place / "store", out=place / "out", **SMALL)
     assert json.loads((place / "out" / "compare.json").read_text()) == json.loads(json.dumps(found))
@@ -37,11 +39,11 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-def rows(document: dict[str, Any], equal: str) -> dict[tuple[str, str], dict[str, Any]]:
+def rows(document: Comparison, equal: str) -> dict[tuple[str, str], Any]:
     return {(r["method"], r["arm"]): r for r in document["rows"] if r["equal"] == equal}
 
 
-def test_every_method_is_at_the_density_with_the_same_steps_per_training(document: dict[str, Any]) -> None:
+def test_every_method_is_at_the_density_with_the_same_steps_per_training(document: Comparison) -> None:
     found = rows(document, "density")
     tickets = [(method, "ticket") for method in ("imp", "imp@10", "one-shot", "at-init:random")]
     searches = [("rigl", "search"), ("edge-popup", "search"), ("edge-popup", "ticket")]
@@ -57,7 +59,7 @@ def test_every_method_is_at_the_density_with_the_same_steps_per_training(documen
     assert costs["edge-popup", "ticket"] == 2 * 40
 
 
-def test_at_equal_cost_all_take_what_the_dearest_does(document: dict[str, Any]) -> None:
+def test_at_equal_cost_all_take_what_the_dearest_does(document: Comparison) -> None:
     assert document["budget_steps"] == 240
     found = rows(document, "cost")
     # 48 steps of the dense training and 38 of five tickets from step 10 on are 238, the nearest that whole steps give.
@@ -99,10 +101,10 @@ def test_lengths_at_which_all_cost_the_same(method: str, arm: str, costs: int, l
     del small["workers"]
     entries = lay_out("digits", (method,), density=0.1, **small)
     entry = next(e for e in entries if (e.method, e.arm) == (method, arm))
-    needed = [entry.places()[0], *entry.plan.behind(entry.places()[0])]
+    needed = [entry.cells()[0], *entry.plan.behind(entry.cells()[0])]
     if method != "early-bird":  # whose search is as long as it takes
         assert entry.plan.steps(needed) == 2 * costs  # two replicates
-    again = _at_budget(entry, costs, 1440)
+    again = at_budget(entry, costs, 1440)
     assert (again and again.steps) == longer
     if again:
         assert again.plan.setup.recipe.evaluate_every == round(60 * again.steps / 120)
@@ -137,7 +139,7 @@ def test_early_bird_is_corrected_until_its_search_fits_the_budget(tmp_path: Path
     assert row["steps_each"] < found["budget_steps"]
 
 
-def test_differences_are_paired_with_the_dense_network_of_the_same_table(document: dict[str, Any]) -> None:
+def test_differences_are_paired_with_the_dense_network_of_the_same_table(document: Comparison) -> None:
     for equal in ("density", "cost"):
         found = rows(document, equal)
         dense = found["dense", "dense"]["accuracies"]
@@ -152,17 +154,17 @@ def test_differences_are_paired_with_the_dense_network_of_the_same_table(documen
 
 def test_differences_that_agree_by_chance_have_an_interval() -> None:
     """Twice one answer of 200 less than dense says nothing of the spread: t(1) = 12.7 times the step over √2."""
-    dense, method = (
+    networks: list[Any] = [
         {"equal": "density", "method": m, "accuracies": [a, a]} for m, a in (("dense", 1), ("imp", 0.995))
-    )
-    _, row = _against_dense([dense, method], step=1 / 200)
+    ]
+    _, row = _against_dense(networks, step=1 / 200)
     assert row["to_dense_ci"] == pytest.approx(
         [-0.005 - 12.7062 * 0.005 / 2**0.5, -0.005 + 12.7062 * 0.005 / 2**0.5], rel=1e-4
     )
 
 
 def test_a_dense_network_that_did_not_learn_is_named() -> None:
-    def of(equal: str, method: str, accuracy: float, density: float = 0.1) -> dict[str, Any]:
+    def of(equal: str, method: str, accuracy: float, density: float = 0.1) -> Any:
         return {"equal": equal, "method": method, "density": density, "accuracies": [accuracy] * 5}
 
     rows = [
@@ -171,8 +173,8 @@ def test_a_dense_network_that_did_not_learn_is_named() -> None:
     ]
     (warning,) = _unlearned(rows, commonest=0.102, answers=450)
     assert warning == (
-        "with as many steps in every training, differences to dense show nothing. The dense network did not learn: it "
-        "ends at 12.5 %, and always answering the commonest class gives 10.2 %."
+        "with as many steps in every training, differences to dense show nothing. The dense network did not learn: "
+        "its accuracy is 12.5 %, and always predicting the commonest class gives 10.2 %."
     )
     # Far behind one of the methods, by what only a failed training explains.
     behind = [of("density", "dense", 0.8, 1.0), *rows[1:]]

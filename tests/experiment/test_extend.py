@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from winticket.experiment import Experiment, Result, cost, plan
-from winticket.run import Store
+from winticket.experiment import Execution, Experiment, Result, cost, plan
 
 from .conftest import SMALL, Search, numbers
 
@@ -109,8 +108,9 @@ def test_what_only_the_judge_reads_trains_nothing(search: Search, choice: dict[s
 
 
 def test_a_plan_after_the_search_has_nothing_left(search: Search, tmp_path: Path) -> None:
-    planned, store = plan(Experiment.of("digits", **SMALL)), Store(tmp_path / "runs")
-    before = cost(planned, store, workers=2)
+    planned = plan(Experiment.of("digits", **SMALL))
+    execution = Execution.local(tmp_path / "runs", workers=2)
+    before = cost(planned, execution)
     assert (before.trainings, before.reused, before.failed) == (16, 0, 0)
     assert before.steps == 2 * (
         30 * 7 + 60
@@ -119,9 +119,9 @@ def test_a_plan_after_the_search_has_nothing_left(search: Search, tmp_path: Path
     assert before.seconds > 0
     assert not (tmp_path / "runs").exists()
     search()
-    after = cost(planned, store, workers=2)
+    after = cost(planned, execution)
     assert (after.trainings, after.reused, after.steps, after.seconds, after.bytes) == (0, 16, 0, None, 0)
-    more = cost(plan(Experiment.of("digits", **{**SMALL, "levels": 3})), store, workers=2, measure=False)
+    more = cost(plan(Experiment.of("digits", **{**SMALL, "levels": 3})), execution, measure=False)
     assert (more.trainings, more.reused, more.steps, more.seconds) == (6, 16, 180, None)
 
 
@@ -129,7 +129,7 @@ def test_the_estimate_of_disk_is_near(search: Search, tmp_path: Path) -> None:
     """Within half and double of what is written for a network whose weights dominate."""
     choices = {"model": "lenet-300-100", "levels": 4, "rate": 0.5, "steps": 4, "gate": False}
     planned = plan(Experiment.of("digits", **{**SMALL, **choices}))
-    told = cost(planned, Store(tmp_path / "runs"), workers=1, measure=False).bytes
+    told = cost(planned, Execution.local(tmp_path / "runs", workers=1), measure=False).bytes
     search(**choices)
     written = sum(p.stat().st_size for p in (tmp_path / "runs" / "results").rglob("*.safetensors"))
     assert written / 2 < told < written * 2

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from winticket.experiment import Experiment, cost, plan, price
+from winticket.experiment import Execution, Experiment, cost, plan, price
 from winticket.experiment.plan import Plan
 from winticket.report.forecast import makespan
-from winticket.run import Store, stored_needs
+from winticket.run import stored_needs
 
 SMALL = {"model": "lenet-20-10", "steps": 40, "evaluate_every": 20, "levels": 8, "replicates": 2, "stack": 2}
 
@@ -26,12 +28,12 @@ def test_steps_between_two_densities_take_in_proportion_by_hand() -> None:
 def planned(monkeypatch: pytest.MonkeyPatch) -> Plan:
     """A plan on a machine that was measured already."""
     speed = price._Speed(dense=0.010, sparse=0.002, sparsest=0.055, measuring=0.0, start=0.3)
-    monkeypatch.setattr(price, "_speed", lambda _: speed)
-    return plan(Experiment.of("digits", **SMALL, engine="auto"))
+    monkeypatch.setattr(price, "_speed", lambda *_: speed)
+    return plan(Experiment.of("digits", **SMALL))
 
 
-def test_every_training_has_its_seconds(planned: Plan) -> None:
-    told = cost(planned, Store("memory://price"), workers=2)
+def test_every_training_has_its_seconds(planned: Plan, tmp_path: Path) -> None:
+    told = cost(planned, Execution.local(tmp_path / "none", workers=2))
     assert set(told.work) == {task.key for task in planned.tasks.values()}
     densities = planned.densities()
     for (level, arm, _), task in planned.tasks.items():
@@ -40,22 +42,22 @@ def test_every_training_has_its_seconds(planned: Plan) -> None:
         assert told.work[task.key] == pytest.approx(steps * each + 0.3 + price.TASK_SECONDS)
     needs = {task.key: [need.key for need in stored_needs(task)] for task in planned.tasks.values()}
     assert told.seconds == price.START_SECONDS + makespan(told.work, needs, workers=2)
-    assert cost(planned, Store("memory://price"), workers=2, measure=False).work == {}
+    assert cost(planned, Execution.local(tmp_path / "none", workers=2), measure=False).work == {}
 
 
 def test_a_model_that_noise_does_not_suit_has_no_seconds(
-    planned: Plan, monkeypatch: pytest.MonkeyPatch
+    planned: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def raises(_: Plan) -> None:
+    def raises(*_: object) -> None:
         raise KeyError("no such thing")
 
     monkeypatch.setattr(price, "_speed", raises)
-    told = cost(planned, Store("memory://price"), workers=2)
+    told = cost(planned, Execution.local(tmp_path / "none", workers=2))
     assert (told.seconds, told.work) == (None, {})
 
 
 def test_the_measured_speed_is_of_the_dense_and_the_sparsest_network() -> None:
-    speed = price._speed(plan(Experiment.of("digits", **SMALL, engine="dense")))
+    speed = price._speed(plan(Experiment.of("digits", **SMALL)), "dense")
     assert speed.dense == speed.sparse > 0  # masked steps are the dense network's
     assert speed.measuring > 0
     assert speed.start >= 0

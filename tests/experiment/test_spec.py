@@ -33,7 +33,7 @@ def test_the_usual_experiment_can_be_planned(name: str) -> None:
 def test_digits_by_default_is_the_calibrated_case() -> None:
     """FIELD's case: LeNet-300-100, Adam 1.2e-3, batch 60, 800 steps, 16 levels, output at half rate; 30 replicates."""
     experiment = Experiment.of("digits")
-    told = experiment.describe()
+    told: Any = experiment.describe()
     wanted = {"model": "lenet-300-100", "optimizer": "adam", "lr": 1.2e-3, "batch": 60, "steps": 800}
     assert {name: told[name] for name in wanted} == wanted
     assert (told["replicates"], told["levels"], told["init"]) == (30, 16, "glorot-normal")

@@ -18,7 +18,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from winticket import report
-from winticket.experiment import Experiment, Result, conduct, cost, load_source, plan, transferred
+from winticket.experiment import Execution, Experiment, Result, conduct, cost, load_source, plan, transferred
 from winticket.experiment.plan import SOURCE
 from winticket.experiment.runs import trajectory
 from winticket.report import page
@@ -128,7 +128,7 @@ def test_only_what_is_new_runs_and_what_is_missing_of_the_source_runs_first(run:
     run(source)
     planned = plan(transferred(source, pairs))
     # Dense and level 1's ticket find the tickets; dense, and three arms at two levels, are new.
-    assert [place for place in planned.tasks if place[1] == SOURCE] == [(0, SOURCE, 0), (1, SOURCE, 0)]
+    assert [cell for cell in planned.tasks if cell[1] == SOURCE] == [(0, SOURCE, 0), (1, SOURCE, 0)]
     result = run(transferred(source, pairs))
     assert (len(result.outcomes.reused), len(result.outcomes.computed)) == (2, 7)
     alone = run(transferred(source, pairs), store="fresh")
@@ -139,7 +139,7 @@ def test_only_what_is_new_runs_and_what_is_missing_of_the_source_runs_first(run:
 def test_the_cost_counts_what_finds_the_tickets(tmp_path: Path, pairs: str) -> None:
     source = Experiment.of("digits", **{**SMALL, "rewind": "to_step", "rewind_step": 10})
     asked = transferred(source, pairs, steps=50)
-    price = cost(plan(asked), Store(tmp_path / "none"), workers=1, measure=False)
+    price = cost(plan(asked), Execution.local(tmp_path / "none", workers=1), measure=False)
     assert price.trainings == 2 * 9
     # Found: 30 dense, 20 from step 10. Here: dense and three arms at two levels, 50 each.
     assert price.steps == 2 * (30 + 20 + 7 * 50)
@@ -234,7 +234,7 @@ def test_a_replicate_that_the_source_lost_is_lost_here_too(
         ({"rewind": "learning_rate"}, {}, ValueError, "rewind learning_rate starts tickets from weights"),
         ({}, {"criterion": "random"}, TypeError, "a transfer has no choice 'criterion', which the tickets bring"),
         ({}, {"model": "lenet-20-10-5"}, ValueError,
-         r"cannot be carried into lenet-20-10-5, .* do not correspond: fc1 \(20\), fc2 \(10\) there"),
+         r"cannot be carried into lenet-20-10-5, .* do not correspond: one has fc1 \(20\), fc2 \(10\), the"),
         ({}, {"model": "conv-2"}, ValueError, "cannot be carried into conv-2, .* do not correspond"),
         ({}, {"model": "networks:attention"}, ValueError, "the hidden units of Attention cannot be matched"),
         ({}, {"model": "lenet-40-20", "controls": ("other-aligned",)}, ValueError,

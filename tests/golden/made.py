@@ -13,7 +13,7 @@ import torch
 
 from winticket import align, allocate, controls, criteria, data, models, rewind, schedules, units
 from winticket.criteria import Criterion
-from winticket.data import find_source
+from winticket.data import find_dataset
 from winticket.experiment import Experiment, plan
 from winticket.experiment.names import methods
 from winticket.pairing import usual
@@ -31,6 +31,7 @@ from winticket.stages import (
     neighbour_ticket,
     prune,
     prune_untrained,
+    prune_with_foresight,
     sparse_start,
     states,
     train_mask,
@@ -60,6 +61,8 @@ PLANS: dict[str, dict[str, Any]] = {
     "gradual": {"method": "gradual", "density": (0.2,)},
     "rigl": {"method": "rigl", "density": (0.2,)},
     "edge-popup": {"method": "edge-popup", "density": (0.5,)},
+    "force": {"method": "force", "density": (0.5, 0.2)},
+    "iter-snip": {"method": "iter-snip", "density": (0.2,)},
 }
 
 
@@ -119,7 +122,7 @@ def _entries() -> Iterator[_Entry]:
 
 
 def _setup(model: str, **more: Any) -> Setup:
-    source = find_source("digits")
+    source = find_dataset("digits")
     recipe = Recipe(steps=STEPS, evaluate_every=8)
     words = (source.fingerprint, source.input_shape, source.classes, model, "glorot-normal", recipe)
     return Setup("digits", *words, **more)
@@ -208,6 +211,11 @@ def _pruned(setup: Setup, dense: Trajectory) -> Iterator[_Entry]:
             rewind=rewind.to_init,
         )
         yield f"at initialisation: {name}", _bits(sparse.mask), _rooms(getattr(criteria, name))
+    for name, revive in (("force", True), ("iter-snip", False)):
+        sparse = prune_with_foresight(
+            setup, dense.ticket, density=0.2, allocate=allocate.global_top, iterations=8, revive=revive
+        )
+        yield f"at initialisation: {name}", _bits(sparse.mask), ("stages.foresight", *_rooms(criteria.snip))
 
 
 def _scaled(run: Trajectory) -> Trajectory:

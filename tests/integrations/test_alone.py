@@ -24,7 +24,7 @@ def output(code: str) -> str:
 
 
 def test_nothing_else_imports_the_heavy_packages() -> None:
-    rooms = "import winticket.cli, winticket.levels, winticket.interop, winticket.integrations.search; "
+    rooms = "import winticket.cli, winticket.loops, winticket.interop, winticket.integrations.search; "
     assert output(rooms + SEEN) == "[]"
 
 
@@ -52,5 +52,5 @@ def test_a_checkpoint_is_not_gone_on_from(package: str) -> None:
     search, state = module.LotteryTicket([0.5], epochs=1), SimpleNamespace(global_step=3)
     told = (state, None) if package == "lightning" else (None, state, None)
     begin = search.on_train_start if package == "lightning" else search.on_train_begin
-    with pytest.raises(ValueError, match="go on from the ticket of its last level"):
+    with pytest.raises(ValueError, match="continue from the ticket of its last level"):
         begin(*told)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from winticket import rewind
 from winticket.criteria import Evidence
-from winticket.levels import Levels
+from winticket.loops import Levels
 from winticket.ticket import Ticket, same_bits
 
 pytestmark = [
@@ -224,14 +224,14 @@ def test_a_search_that_cannot_end_is_refused_and_one_that_did_not_says_so() -> N
         def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
             trainer.should_stop = True
 
-    with pytest.raises(ValueError, match="the search takes 6 epochs, max_epochs is 5; give it -1"):
+    with pytest.raises(ValueError, match="the search takes 6 epochs, but max_epochs is 5; set max_epochs=-1"):
         fit(module_of(network(), []), LotteryTicket(DENSITIES, epochs=EPOCHS), max_epochs=5)
     with pytest.raises(
-        ValueError, match="the search takes 24 steps, the trainer makes 20; give it max_epochs=-1"
+        ValueError, match="the search takes 24 steps, but the trainer makes 20; set max_epochs=-1"
     ):
         fit(module_of(network(), []), LotteryTicket(DENSITIES, steps=STEPS), max_epochs=5)
     with pytest.raises(
-        ValueError, match="the search takes 24 steps, the trainer makes 21; give it max_epochs"
+        ValueError, match="the search takes 24 steps, but the trainer makes 21; set max_epochs"
     ):
         fit(module_of(network(), []), LotteryTicket(DENSITIES, epochs=EPOCHS), max_steps=21)
     for least in ({"min_epochs": 7}, {"min_steps": 25}):
@@ -239,17 +239,20 @@ def test_a_search_that_cannot_end_is_refused_and_one_that_did_not_says_so() -> N
         for length in ({"epochs": EPOCHS}, {"steps": STEPS}):
             seen: list[dict[str, Tensor]] = []
             with pytest.raises(
-                ValueError, match=r"takes 24 steps, the trainer would go on to 2[58]; leave min_epochs"
+                ValueError,
+                match=r"takes 24 steps, but the trainer would continue to 2[58]; do not set min_epochs",
             ):
                 fit(module_of(network(), seen), LotteryTicket(DENSITIES, **length), **least)
             assert seen == []
     fit(module_of(network(), []), LotteryTicket(DENSITIES, epochs=EPOCHS), min_epochs=6, max_steps=24)
     uncounted = DataLoader(Uncounted(), batch_size=16)
-    with pytest.raises(ValueError, match="takes 24 steps, the trainer would go on to 25; leave min_epochs"):
+    with pytest.raises(
+        ValueError, match="takes 24 steps, but the trainer would continue to 25; do not set min_epochs"
+    ):
         fit(module_of(network(), []), LotteryTicket(DENSITIES, steps=STEPS), uncounted, min_steps=25)
     fit(module_of(network(), []), LotteryTicket(DENSITIES, steps=STEPS), uncounted, min_steps=24)
     with pytest.warns(
-        RuntimeWarning, match="training ended within level 0 of 2, at density 1; the search is not"
+        RuntimeWarning, match="training ended within level 0 of 2, at density 1; the search is incomplete"
     ):
         fit(module_of(network(), []), LotteryTicket(DENSITIES, epochs=EPOCHS), callbacks=[Stop()])
 
@@ -257,10 +260,10 @@ def test_a_search_that_cannot_end_is_refused_and_one_that_did_not_says_so() -> N
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({}, ValueError, "so many epochs or so many steps"),
-        ({"epochs": 1, "steps": 3}, ValueError, "given are epochs=1, steps=3"),
+        ({}, ValueError, "a level lasts either epochs or steps"),
+        ({"epochs": 1, "steps": 3}, ValueError, "got epochs=1, steps=3"),
         ({"epochs": 0}, ValueError, "at least 1"),
-        ({"epochs": 1, "rewind_step": 3}, ValueError, "rewinding to a step needs the steps of a level"),
+        ({"epochs": 1, "rewind_step": 3}, ValueError, "to rewind to a step, count levels in steps"),
         ({"steps": 3, "rewind_step": 3}, ValueError, "rewind_step 3 is not within a level of 3 steps"),
         ({"steps": 3, "criterium": None}, TypeError, "unexpected keyword argument 'criterium'"),
     ],
@@ -287,7 +290,7 @@ def test_an_epoch_that_was_broken_off_does_not_count() -> None:
     def go(at: int) -> None:
         fit(module_of(network(), []), LotteryTicket(DENSITIES, epochs=EPOCHS), callbacks=[Stop(at)])
 
-    with pytest.warns(RuntimeWarning, match=r"within level 2 of 2, .* of this level 1 of 2 epochs were made"):
+    with pytest.warns(RuntimeWarning, match=r"within level 2 of 2, .* this level made 1 of 2 epochs"):
         go(3 * STEPS - 1)
     go(3 * STEPS)  # without a warning, which would be an error here
 

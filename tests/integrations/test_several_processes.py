@@ -67,7 +67,7 @@ def test_the_first_rank_alone_writes_the_tickets(kind: str, trained: Ranks) -> N
 
 def test_ranks_that_score_on_examples_of_their_own_are_told_so(trained: Ranks) -> None:
     for rank in trained[0]:
-        assert "the ranks were given different tickets: [0] differ from [1]" in rank["own examples"]["error"]
+        assert "the ranks have different tickets: [0] differ from [1]" in rank["own examples"]["error"]
         assert rank["own examples"]["levels"] == 1
 
 
@@ -121,7 +121,7 @@ def test_accelerates_ways_that_are_refused(
         trainer.add_callback(search)
         trainer.train()
 
-    with pytest.raises(ValueError, match=f"{name} does not give each process the whole of the weights"):
+    with pytest.raises(ValueError, match=f"{name} does not give each process the whole weights"):
         (at_once if added == "at once" else later)()
     assert same_bits(dict(model.named_parameters()), before)
 
@@ -135,5 +135,5 @@ def test_an_optimiser_that_cuts_its_state_up_is_refused() -> None:
     search = Search(DENSITIES, epochs=1, steps=None, folder=None, options={})
     model = torch.nn.Linear(4, 4)
     optimizer = ZeroRedundancyOptimizer(model.parameters(), lr=0.1)
-    with pytest.raises(ValueError, match="ZeroRedundancyOptimizer has its state cut up over processes"):
+    with pytest.raises(ValueError, match="ZeroRedundancyOptimizer shards its state over processes"):
         search.begin(model, [optimizer], [], writes=False)

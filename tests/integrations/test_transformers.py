@@ -17,9 +17,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from winticket import rewind, rigl
-from winticket.levels import Levels
+from winticket.loops import Levels
+from winticket.loops.masking import claimed
 from winticket.ticket import Ticket, same_bits
-from winticket.train.masked import claimed
 
 DENSITIES = [0.5, 0.25]
 BATCHES, STEPS, WARMUP = 4, 8, 2
@@ -190,12 +190,16 @@ def test_what_cannot_be_is_refused_before_training(tmp_path: Path) -> None:
 
     by_steps, by_epochs = LotteryTicket(DENSITIES, steps=STEPS), LotteryTicket(DENSITIES, epochs=2)
     refused(
-        "the search takes 24 steps, the trainer makes 20; give max_steps=total_steps", by_steps, max_steps=20
+        "the search takes 24 steps, but the trainer makes 20; set max_steps=total_steps",
+        by_steps,
+        max_steps=20,
     )
-    refused("the search takes 6 epochs, the trainer makes 5;", by_epochs, num_train_epochs=5)
-    refused("the search takes 6 epochs, the trainer makes 5.5;", by_epochs, num_train_epochs=5.5)
-    refused("max_steps=24 would end the training by steps; give num_train_epochs", by_epochs, max_steps=24)
-    refused("auto_find_batch_size would begin again", by_steps, max_steps=24, auto_find_batch_size=True)
+    refused("the search takes 6 epochs, but the trainer makes 5;", by_epochs, num_train_epochs=5)
+    refused("the search takes 6 epochs, but the trainer makes 5.5;", by_epochs, num_train_epochs=5.5)
+    refused(
+        "max_steps=24 would end the training by steps; set only num_train_epochs", by_epochs, max_steps=24
+    )
+    refused("auto_find_batch_size would restart", by_steps, max_steps=24, auto_find_batch_size=True)
     best: dict[str, Any] = {
         "load_best_model_at_end": True,
         "eval_strategy": "no",
@@ -247,7 +251,7 @@ def test_an_epoch_that_was_broken_off_does_not_count(tmp_path: Path) -> None:
         search = LotteryTicket(DENSITIES, epochs=2)
         train(Net(), search, tmp_path, more=[stopping(at)], num_train_epochs=search.total_epochs)
 
-    with pytest.warns(RuntimeWarning, match=r"within level 2 of 2, .* of this level 1 of 2 epochs were made"):
+    with pytest.warns(RuntimeWarning, match=r"within level 2 of 2, .* this level made 1 of 2 epochs"):
         go(3 * STEPS - 1)
     go(3 * STEPS)  # without a warning, which would be an error here
 
@@ -331,7 +335,7 @@ def test_a_step_that_a_scaler_leaves_out_does_not_count(optim: str, tmp_path: Pa
         assert rates == rates[:STEPS] * 3
     else:  # is called, and leaves the step out within, so the trainer's schedule goes on
         assert rates == [*rates[: STEPS + 1] * 2, *rates[:STEPS]]
-    with pytest.warns(RuntimeWarning, match=r"within level 2 of 2, .* 6 of 8 updates were made"):
+    with pytest.warns(RuntimeWarning, match=r"within level 2 of 2, .* made 6 of 8 updates"):
         go(3 * STEPS)
 
 
@@ -343,7 +347,7 @@ def test_early_stopping_stops_the_search_with_a_warning(tmp_path: Path) -> None:
     search = LotteryTicket(DENSITIES, steps=STEPS)
     how: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss"}
     early = EarlyStoppingCallback(1, 10.0)  # by 10 no loss gets better: after the second look
-    with pytest.warns(RuntimeWarning, match="within level 0 of 2, .* 4 of 8 updates were made"):
+    with pytest.warns(RuntimeWarning, match="within level 0 of 2, .* made 4 of 8 updates"):
         trained = train(Net(), search, tmp_path, more=[early], max_steps=24, greater_is_better=False, **how)
     assert trained.state.global_step == 4
 
@@ -431,14 +435,16 @@ def test_a_schedule_that_does_not_fit_into_a_level_is_refused(tmp_path: Path) ->
         assert search.tickets == []
         assert same_bits(dict(model.state_dict()), dict(Net().state_dict()))
 
-    refused("a warm-up of 9 steps does not end within a level of 8", warmup_steps=9)
+    refused("a warm-up of 9 steps does not fit into a level of 8", warmup_steps=9)
     late: dict[str, Any] = {"lr_scheduler_type": "warmup_stable_decay"}
     refused(
-        "takes 2 steps of warm-up, 0 at the full rate and 7 of decay, a level has 8",
+        "takes 2 steps of warm-up, 0 at the full rate and 7 of decay, but a level has 8",
         **late,
         lr_scheduler_kwargs={"num_decay_steps": 7},
     )
-    refused("the schedule spans 24 steps, a level has 8", lambda o: get_cosine_schedule_with_warmup(o, 1, 24))
+    refused(
+        "the schedule spans 24 steps, but a level has 8", lambda o: get_cosine_schedule_with_warmup(o, 1, 24)
+    )
     refused(
         "1 steps of warm-up, 6 at the full rate and 2 of decay",
         lambda o: stable(o, 1, 2, num_training_steps=9),
@@ -504,7 +510,7 @@ def test_a_training_that_was_broken_off_leaves_no_mask_once_closed(how: str, tmp
         with pytest.raises(KeyboardInterrupt):
             train(model, search, tmp_path, **options)
         with (
-            pytest.raises(ValueError, match=re.escape("broken off: close() the LotteryTicket")),
+            pytest.raises(ValueError, match=re.escape("call close() on its LotteryTicket")),
             rigl(model, 0.5, steps=8),
         ):
             pass

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from winticket import criteria, rewind
-from winticket.levels import Levels
+from winticket.loops import Levels
 from winticket.ticket import JSON, Mask, Ticket
 
 DENSITIES = [0.5, 0.25]
@@ -285,7 +285,7 @@ def main() -> None:
     (place / f"{rank}.json").write_text(json.dumps(found))
     dist.barrier()
     sys.stderr.flush()
-    os._exit(0)  # as in tests/train/ranks.py: threads of torch's own may still be there
+    os._exit(0)  # as in tests/loops/ranks.py: threads of torch's own may still be there
 
 
 if __name__ == "__main__":

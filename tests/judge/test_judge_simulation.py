@@ -40,8 +40,8 @@ def allowed(experiments: int) -> float:
 @pytest.mark.parametrize("noise", ["normal", "t3"])
 @pytest.mark.parametrize("null", NULLS)
 def test_false_wins_stay_under_five_percent(null: str, noise: Noise) -> None:
-    found = false_wins(null, noise=noise, correlation=0.5, replicates=8, experiments=4000)
-    assert found <= allowed(4000)
+    result = false_wins(null, noise=noise, correlation=0.5, replicates=8, experiments=4000)
+    assert result <= allowed(4000)
 
 
 @pytest.mark.parametrize("lead", [0.05, 0.2, 1.0])
@@ -54,15 +54,15 @@ def test_a_true_winner_is_not_denied(lead: float, replicates: int) -> None:
         Scenario(DENSITIES[:1], {arm: mean[:1] for arm, mean in every.items()}),
     ):
         assert scenario.winners(margin=0.005).all()
-        found = rates(scenario, replicates=replicates, experiments=4000, seed=3)
-        assert found.false_not_won <= allowed(4000)
+        result = rates(scenario, replicates=replicates, experiments=4000, seed=3)
+        assert result.false_not_won <= allowed(4000)
 
 
 def test_the_bound_is_used_not_wasted() -> None:
-    found = false_wins(
+    result = false_wins(
         "trivial above, inferior below", noise="normal", correlation=0.5, replicates=10, experiments=4000
     )
-    assert found >= 0.03
+    assert result >= 0.03
 
 
 def test_the_simulation_judges_as_judge_does() -> None:
@@ -94,16 +94,16 @@ def single(effect: float, noise: Noise = "normal") -> Scenario:
 def test_whole_experiments_have_the_published_power(effect: float, replicates: int) -> None:
     # The table is for one test at .05, which each check gets here. Under 5 replicates none wins.
     alpha = 0.1 / share(1)
-    found = rates(single(effect), replicates=replicates, experiments=4000, seed=2, alpha=alpha)
-    assert found.win == pytest.approx(power(effect, replicates), abs=4 * math.sqrt(0.16 / 4000))
+    result = rates(single(effect), replicates=replicates, experiments=4000, seed=2, alpha=alpha)
+    assert result.win == pytest.approx(power(effect, replicates), abs=4 * math.sqrt(0.16 / 4000))
     assert rates(single(4.0), replicates=4, experiments=100, seed=2, alpha=0.1).win == 0
 
 
 def test_replicates_needed_give_their_power_at_the_level_used() -> None:
     n = replicates_for(1.0, alpha=0.025)
     assert n == 10
-    found = rates(single(1.0), replicates=n, experiments=4000, seed=3, alpha=0.05 / share(1))
-    assert found.win >= 0.8 - 3 * math.sqrt(0.16 / 4000)
+    result = rates(single(1.0), replicates=n, experiments=4000, seed=3, alpha=0.05 / share(1))
+    assert result.win >= 0.8 - 3 * math.sqrt(0.16 / 4000)
 
 
 def test_digits_is_won_at_density_012_or_less() -> None:
@@ -111,8 +111,8 @@ def test_digits_is_won_at_density_012_or_less() -> None:
     claimed = decisions(drawn, margin_pp=0.5, alpha=0.05 * share(1)).claimed
     small = claimed[:, [d <= 0.12 for d in DIGITS.densities]].any(axis=-1)
     assert small.mean() >= 0.99
-    found = rates(DIGITS, replicates=10, experiments=4000, seed=1)
-    by_density = dict(zip(DIGITS.densities, found.claimed, strict=True))
+    result = rates(DIGITS, replicates=10, experiments=4000, seed=1)
+    by_density = dict(zip(DIGITS.densities, result.claimed, strict=True))
     assert by_density[0.09] >= 0.95
     assert by_density[0.031] <= 0.01  # 1 pp below dense
 
@@ -124,8 +124,8 @@ LOOKS = (5, 10, 15, 20, 25, 30)
 def test_looking_again_spends_no_more_than_five_percent(null: str) -> None:
     """At the same level at every look, six looks take 16 %."""
     scenario = Scenario(DENSITIES[:6], boundary_truths(6)[null])
-    found = rates(scenario, replicates=LOOKS, experiments=4000, seed=7)
-    assert found.false_win <= allowed(4000)
+    result = rates(scenario, replicates=LOOKS, experiments=4000, seed=7)
+    assert result.false_win <= allowed(4000)
     drawn = draw(scenario, replicates=30, experiments=4000, seed=7)
     careless = [
         decisions({a: v[..., :n] for a, v in drawn.items()}, margin_pp=0.5, alpha=0.05).claimed.any(axis=-1)
@@ -140,8 +140,8 @@ def test_coarse_test_sets_keep_the_level(noise: Noise, test_examples: int) -> No
     accuracy = boundary_truths(6)["trivial above, inferior below"]
     scenario = Scenario(DENSITIES[:6], accuracy, sd_pp=0.15, noise=noise)
     for n in (5, 8):
-        found = rates(scenario, replicates=n, experiments=3000, seed=n, test_examples=test_examples)
-        assert found.false_win <= allowed(3000)
+        result = rates(scenario, replicates=n, experiments=3000, seed=n, test_examples=test_examples)
+        assert result.false_win <= allowed(3000)
 
 
 def test_a_collapsing_level_costs_next_to_nothing() -> None:
@@ -169,16 +169,16 @@ def test_rare_collapses_are_beyond_any_test_of_means() -> None:
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.95])
 @pytest.mark.parametrize("null", NULLS)
 def test_false_wins_over_many_truths(null: str, correlation: float, replicates: int, noise: Noise) -> None:
-    found = false_wins(null, noise=noise, correlation=correlation, replicates=replicates, experiments=10_000)
-    assert found <= allowed(10_000)
+    result = false_wins(null, noise=noise, correlation=correlation, replicates=replicates, experiments=10_000)
+    assert result <= allowed(10_000)
 
 
 @pytest.mark.evidence
 @pytest.mark.parametrize("null", NULLS)
 def test_a_skewed_ticket_costs_a_bounded_part_of_the_level(null: str) -> None:
     # Known limit: an exponential lower tail in the ticket alone makes .05 about .07.
-    found = false_wins(null, noise="skewed", correlation=0.5, replicates=10, experiments=10_000)
-    assert found <= 0.08
+    result = false_wins(null, noise="skewed", correlation=0.5, replicates=10, experiments=10_000)
+    assert result <= 0.08
 
 
 def test_all_checks_of_a_way_pass_together() -> None:

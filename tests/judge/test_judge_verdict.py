@@ -1,4 +1,4 @@
-"""The decision: outcomes, sequences, failed runs, margins, the gate, time, and what it refuses."""
+"""The decision: outcomes, sequences, failed trainings, margins, the gate, time, and what it refuses."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def level(
     return Level(density, accuracy)
 
 
-def with_runs(given: Level, arm: str, values: Sequence[float | None]) -> Level:
-    return dataclasses.replace(given, accuracy={**given.accuracy, arm: tuple(values)})
+def with_arm(level: Level, arm: str, values: Sequence[float | None]) -> Level:
+    return dataclasses.replace(level, accuracy={**level.accuracy, arm: tuple(values)})
 
 
-def failing(given: Level, arm: str, *positions: int) -> Level:
-    runs = given.accuracy[arm]
-    return with_runs(given, arm, [None if i in positions else x for i, x in enumerate(runs)])
+def failing(level: Level, arm: str, *positions: int) -> Level:
+    values = level.accuracy[arm]
+    return with_arm(level, arm, [None if i in positions else x for i, x in enumerate(values)])
 
 
 # Light pruning is trivial, the middle wins, heavy pruning falls behind: the usual picture.
@@ -66,11 +66,12 @@ def test_won_where_both_families_of_tests_claim() -> None:
         "not matching",
     ]
     assert verdict.replicates_needed is None
-    assert verdict.reason.startswith("Won: with 10.0 % of its weights the ticket matches the dense network (")
+    assert verdict.reason.startswith("Won: the ticket with 10.0 % of the weights matches the dense network (")
     assert (
-        "(-0.10 pp, could be as low as -0.33; margin 0.5 pp)" in verdict.reason
+        "(difference -0.10 pp, could be as low as -0.33; limit -0.5) and beats both controls"
+        in verdict.reason
     )  # sd .3064/√10 · t(.9775; 9) = .2254
-    assert "It also wins at 40.0 %, 20.0 %." in verdict.reason
+    assert "The ticket also wins at 40.0 %, 20.0 %." in verdict.reason
 
 
 def test_the_order_of_the_levels_given_and_a_dense_level_change_nothing() -> None:
@@ -109,7 +110,7 @@ def test_a_level_where_the_controls_are_not_beaten_stands_in_no_others_way() -> 
     assert (collapsing.outcome, collapsing.claimed) == ("won", (0.5, 0.3))
 
 
-def test_controls_are_held_to_the_level_that_holm_came_to() -> None:
+def test_controls_are_held_to_the_level_at_which_holm_ended() -> None:
     # Three levels at .0225: two p-values near 0 pass at .0225/3 and /2, the third is left with all of it.
     checks = judge([level(0.5), level(0.3), level(0.2, reinit=0.21)]).levels
     assert [x.nontrivial for x in checks] == [True, True, False]
@@ -125,7 +126,7 @@ def test_both_controls_must_be_beaten() -> None:
     assert (structure.outcome, structure.kind) == ("inconclusive", "winning structure")
     assert "A winning structure" in structure.reason
     assert (
-        "Its lead over the same mask re-initialised, if there is any, is under 0.5 pp at 50.0 %, 20.0 %."
+        "If the ticket has a lead over the same mask re-initialised, it is below 0.5 pp at 50.0 %, 20.0 %."
         in structure.reason
     )
     trivial = judge([level(0.5, reinit=0.0, random=0.0)])
@@ -134,7 +135,10 @@ def test_both_controls_must_be_beaten() -> None:
     assert (odd.outcome, odd.kind) == ("inconclusive", "matching")
     below = judge([level(0.5, random=-0.3)])
     assert (below.outcome, below.kind) == ("not won", "matching")
-    assert "the ticket is below a random mask with the same layer counts at 50.0 %" in below.reason
+    assert (
+        "the ticket is below a random mask with the same number of weights per layer at 50.0 %"
+        in below.reason
+    )
 
 
 def test_not_won_names_what_was_refuted_where() -> None:
@@ -152,12 +156,13 @@ def test_inconclusive_says_how_many_replicates_would_decide() -> None:
     assert verdict.outcome == "inconclusive"
     assert verdict.replicates_needed is not None
     assert verdict.replicates_needed > 6
-    assert f"About {verdict.replicates_needed} replicates in all would decide" in verdict.reason
+    assert f"About {verdict.replicates_needed} replicates in total, or " in verdict.reason
+    assert " with another --seed, would decide it with 80 % power" in verdict.reason
     sure = judge([level(0.2, ticket=-0.3, n=10)])
     # Both worked out in the next test.
     assert (sure.outcome, sure.replicates_needed, sure.replicates_fresh) == ("inconclusive", 40, 22)
     assert (
-        "About 40 replicates in all would decide it, or 22 in a new experiment with another --seed"
+        "About 40 replicates in total, or 22 in a new experiment with another --seed, would decide it with 80 %"
         in sure.reason
     )
 
@@ -202,7 +207,7 @@ def test_equal_differences_are_spread_by_the_step_between_accuracies() -> None:
     assert judge([Level(0.1, fine)], test_examples=10_000).outcome == "won"
 
 
-def test_without_a_grid_equal_runs_meet_the_exact_floor() -> None:
+def test_without_a_grid_equal_accuracies_meet_the_exact_floor() -> None:
     # 1/π lies on no test set's grid: the sign-flip floor decides, 2⁻⁵ > .0225 ≥ 2⁻⁶.
     odd = 1 / math.pi
     runs = {"dense": odd, "ticket": odd + 0.001, "reinit": 0.2, "random": 0.2}
@@ -211,10 +216,13 @@ def test_without_a_grid_equal_runs_meet_the_exact_floor() -> None:
 
 
 @pytest.mark.parametrize("dropped", ["reinit", "random"])
-def test_a_missing_control_is_said_and_never_won(dropped: str) -> None:
+def test_a_missing_control_is_reported_and_never_won(dropped: str) -> None:
     verdict = judge([level(0.5, without=dropped), level(0.2, without=dropped)])
     assert verdict.outcome == "inconclusive"
-    assert "did not run at every density" in verdict.reason
+    assert (
+        "did not run at every density. Without it, nothing shows that the ticket is better" in verdict.reason
+    )
+    assert "Run this control." in verdict.reason
     assert (verdict.kind, verdict.levels[0].kind) == ("matching, controls missing",) * 2
     assert getattr(verdict.levels[0], f"beats_{dropped}") is None
     json.dumps([x.as_json() for x in verdict.levels], allow_nan=False)
@@ -237,7 +245,7 @@ def test_a_failed_ticket_cannot_be_dropped() -> None:
     )
     assert check.estimate == pytest.approx(0.003 / 9)  # the finished nine: without the −.3 pp of position 3
     assert any(
-        "Failed runs count against the ticket in the comparison with the dense network at 20.0 % (1 ticket)"
+        "Failed trainings count against the ticket in the comparison with the dense network at 20.0 % (1 ticket)"
         in w
         for w in verdict.warnings
     )
@@ -296,7 +304,7 @@ def test_margins_curve_and_smallest() -> None:
 
 def test_disagreement_between_the_tests_is_flagged() -> None:
     odd = [0.98 + x / 100 for x in (0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, -6.0)]
-    verdict = judge([with_runs(level(0.2), "ticket", odd)])
+    verdict = judge([with_arm(level(0.2), "ticket", odd)])
     check = verdict.levels[0].accuracy
     assert check is not None
     assert (check.passed, check.disagreement()) == (False, ("trimmed mean",))
@@ -305,8 +313,8 @@ def test_disagreement_between_the_tests_is_flagged() -> None:
     )
     (note,) = (w for w in verdict.notes if w.startswith(begins))
     assert ". As cross-checks, the trimmed-mean test does (p " in note
-    assert "the sign-flip test does not (p = " in note
-    assert note.endswith("Each p has to be at most 0.0225 to show it.")
+    assert " and the sign-flip test does not (p = " in note
+    assert note.endswith("A test shows it if its p-value is at most 0.0225.")
     assert any("cannot reach the level 0.0225 with 5" in w for w in judge([level(0.2, n=5)]).notes)
 
 
@@ -343,17 +351,23 @@ def test_time(
     assert checks.time.outcome == outcome
     assert checks.time.p_faster == pytest.approx(p_faster)
     assert checks.time.ratio == (None if ratio is None else pytest.approx(ratio))
-    found = checks.as_json()
-    assert found["time"] == outcome
+    document = checks.as_json()
+    assert document["time"] == outcome
+    assert document["time_detail"] is not None
     assert (
-        found["time_detail"]["resolution"] == "steps are known to within one evaluation interval of 20 steps"
+        document["time_detail"]["resolution"]
+        == "steps are known to within one evaluation interval of 20 steps"
     )
-    json.dumps(found, allow_nan=False)
+    json.dumps(document, allow_nan=False)
 
 
 def test_time_absent_is_none() -> None:
-    found = judge([level(0.2)]).levels[0].as_json()
-    assert (found["time"], found["time_detail"], found["accuracy_at_early_stop"]) == (None, None, None)
+    document = judge([level(0.2)]).levels[0].as_json()
+    assert (document["time"], document["time_detail"], document["accuracy_at_early_stop"]) == (
+        None,
+        None,
+        None,
+    )
 
 
 def test_accuracy_at_the_early_stop_is_reported_and_never_decides() -> None:
@@ -372,10 +386,10 @@ def test_gate() -> None:
     assert (enough.enough, enough.replicates, enough.failed) == (True, 10, 0)
     assert enough.gain == pytest.approx(0.001)
     assert "gains +0.10 pp" in enough.sentence
-    assert "trained enough for a margin of 0.5 pp" in enough.sentence
+    assert "so it was trained enough for a margin of 0.5 pp" in enough.sentence
     short = gate(DENSE, tuple(x + 0.015 for x in DENSE))
     assert short.enough is False
-    assert "Train longer" in short.sentence
+    assert "so it was not trained enough for a margin of 0.5 pp. Train it longer" in short.sentence
     assert gate(DENSE, tuple(x + 0.004 for x in reversed(DENSE))).enough is None
     assert (
         "That does not show that the gain is below" in gate(DENSE, [x + 0.004 for x in DENSE[::-1]]).sentence
@@ -383,11 +397,13 @@ def test_gate() -> None:
     few = gate(DENSE[:4], DENSE[:4])
     assert few.enough is None
     assert (
-        "With fewer than 5 replicates no interval counts as showing that the gain is below the margin of 0.5 pp"
+        "With fewer than 5 replicates, no interval counts as showing that the gain is below the margin of 0.5 pp"
         in few.sentence
     )
     assert gate((None, *DENSE[1:]), DENSE).enough is None
-    assert gate(DENSE, (None,) * 10).gain is None
+    lost = gate(DENSE, (None,) * 10)
+    assert lost.gain is None
+    assert lost.sentence.startswith("No replicate finished both the dense network's training and")
     for one in (enough, short):
         json.dumps(one.as_json(), allow_nan=False)
     with pytest.raises(ValueError, match="10 dense and 9 doubled dense accuracies"):
@@ -402,7 +418,7 @@ def test_gains_that_agree_by_chance_are_not_certain() -> None:
     assert gain.p == pytest.approx(float(stats.t.sf(0.0556 / (0.2222 / math.sqrt(6)), 5)), abs=1e-3)
     assert gain.ci is not None
     assert gain.ci[1] - gain.ci[0] == pytest.approx(2 * 2.015 / 450 / math.sqrt(6), rel=1e-3)
-    # Read off the accuracies where nobody says: 223/225 and 224/225.
+    # Read off the accuracies if the number is not given: 223/225 and 224/225.
     assert gate(dense, doubled).enough is None
 
 
@@ -414,14 +430,14 @@ def test_the_gate_speaks_in_the_verdict() -> None:
     assert short.sentence in verdict.warnings
     fine = judge(USUAL, trained_enough=gate(DENSE, DENSE))
     assert fine.warnings == ()
-    assert "was not checked" in judge(USUAL).warnings[0]
+    assert "We did not check whether the dense network was trained enough" in judge(USUAL).warnings[0]
 
 
 def test_json_holds_the_documents_keys() -> None:
     verdict = judge(USUAL)
-    found = json.loads(json.dumps(verdict.as_json(), allow_nan=False))
-    assert {"outcome", "density", "reason", "replicates_needed"} <= set(found)
-    assert (found["outcome"], found["density"], found["claimed"]) == ("won", 0.1, [0.4, 0.2, 0.1])
+    document = json.loads(json.dumps(verdict.as_json(), allow_nan=False))
+    assert {"outcome", "density", "reason", "replicates_needed"} <= set(document)
+    assert (document["outcome"], document["density"], document["claimed"]) == ("won", 0.1, [0.4, 0.2, 0.1])
     checks = json.loads(json.dumps(verdict.levels[0].as_json(), allow_nan=False))
     assert {"accuracy", "beats_reinit", "beats_random", "time", "time_detail"} <= set(checks)
     assert {"estimate", "ci", "p", "p_sign_flip", "p_trimmed_mean"} <= set(checks["accuracy"])
@@ -432,7 +448,7 @@ def refuse(levels: list[Level], match: str, **options: object) -> None:
         judge(levels, **options)  # type: ignore[arg-type]
 
 
-def test_bad_input_is_refused_with_its_place() -> None:
+def test_bad_input_is_refused_with_its_level_and_arm() -> None:
     good = level(0.2)
     refuse([], "0 levels and none of density below 1")
     refuse([Level(1.0, good.accuracy)], "1 levels and none of density below 1")
@@ -441,11 +457,11 @@ def test_bad_input_is_refused_with_its_place() -> None:
         refuse([Level(density, good.accuracy)], r"is not in \(0, 1\]")
     refuse([Level(0.2, {"dense": (0.9,)})], "level of density 0.2 has no arm ticket; it has dense")
     refuse([Level(0.2, {"dense": (), "ticket": ()})], "no replicates")
-    refuse([with_runs(good, "reinit", [0.9] * 9)], "accuracy of arm reinit has 9 values for 10 replicates")
+    refuse([with_arm(good, "reinit", [0.9] * 9)], "accuracy of arm reinit has 9 values for 10 replicates")
     refuse([good, level(0.1, n=9)], "level of density 0.1: accuracy of arm dense has 9 values for 10")
-    refuse([with_runs(good, "reinit", [98.0] * 10)], "arm reinit holds 98.0; accuracies are fractions")
-    refuse([with_runs(good, "reinit", [math.nan] * 10)], "arm reinit holds nan")
-    refuse([with_runs(good, "shuffle", [0.9] * 10)], "unknown arm 'shuffle'")
+    refuse([with_arm(good, "reinit", [98.0] * 10)], "arm reinit holds 98.0; accuracies are fractions")
+    refuse([with_arm(good, "reinit", [math.nan] * 10)], "arm reinit holds nan")
+    refuse([with_arm(good, "shuffle", [0.9] * 10)], "unknown arm 'shuffle'")
     for margin in (0, -1, math.nan, 101):
         refuse([good], "margin .* pp is not above 0", margin_pp=margin)
     for alpha in (0, 0.5, 1, math.nan):
@@ -479,9 +495,9 @@ def test_smallest_margin_covers_the_way_down() -> None:
     assert verdict.margins.smallest_pp == pytest.approx(0.3254, abs=1e-4)
 
 
-def test_neighbouring_densities_are_told_as_a_range() -> None:
+def test_neighbouring_densities_are_written_as_a_range() -> None:
     open_ = judge([level(d, reinit=0.004) for d in (0.8, 0.6, 0.5, 0.2)])
     assert open_.reason == " ".join(open_.sentences)
     won = judge([level(d) for d in (0.8, 0.6, 0.5, 0.2)])
     assert won.outcome == "won"
-    assert "It also wins at 80.0 to 50.0 %." in won.sentences
+    assert "The ticket also wins at 80.0 to 50.0 %." in won.sentences

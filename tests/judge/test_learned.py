@@ -1,4 +1,4 @@
-"""The gate before all claims: a dense network that did not learn proves nothing of its tickets."""
+"""The gate before all claims: a dense network that did not learn proves nothing about its tickets."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 
 from winticket.judge import Level, gate, has_learned, judge
 
-Runs = tuple[float | None, ...]
+Accuracies = tuple[float | None, ...]
 
 
 def level(
-    dense: Runs, ticket: Runs, *, density: float = 0.1, losses: tuple[float, float] | None = None
+    dense: Accuracies, ticket: Accuracies, *, density: float = 0.1, losses: tuple[float, float] | None = None
 ) -> Level:
     n = len(dense)
     accuracy = {"dense": dense, "ticket": ticket, "reinit": (0.2,) * n, "random": (0.2,) * n}
@@ -32,7 +32,7 @@ def around(mean: float, n: int = 6) -> tuple[float, ...]:
 def test_nothing_is_won_against_a_network_at_chance() -> None:
     """Dense 12.5 % on ten classes, tickets of 3 % of the weights 96 %: once a win by 83.64 points."""
     levels = [level(around(0.125), around(0.96), density=d) for d in (0.28, 0.1, 0.03)]
-    for commonest in (0.102, None):  # also where nobody says how often the commonest class is right
+    for commonest in (0.102, None):  # also if the commonest class's rate is not known
         verdict = judge(levels, commonest=commonest, test_examples=450)
         assert (verdict.outcome, verdict.density, verdict.claimed) == ("inconclusive", None, ())
         assert (verdict.kind, verdict.learned.learned, verdict.replicates_needed) == (
@@ -46,7 +46,7 @@ def test_nothing_is_won_against_a_network_at_chance() -> None:
         assert not any(x.claimed for x in verdict.levels)
         json.dumps(verdict.as_json(), allow_nan=False)
     assert (
-        "12.5 %, and always answering the commonest class gives 10.2 %"
+        "its accuracy is 12.5 %, and always predicting the commonest class gives 10.2 %"
         in judge(levels, commonest=0.102).reason
     )
 
@@ -86,17 +86,17 @@ def test_near_the_commonest_class(
     accuracy: float, commonest: float, test_examples: int | None, learned: bool
 ) -> None:
     dense = (accuracy,) * 5
-    found = has_learned(dense, [level(dense, dense)], commonest=commonest, test_examples=test_examples)
-    assert found.learned is learned
+    result = has_learned(dense, [level(dense, dense)], commonest=commonest, test_examples=test_examples)
+    assert result.learned is learned
 
 
 def test_a_dense_network_behind_its_tickets_is_judged_by_its_training() -> None:
-    """Three points are more than pruning gains where the dense network fits the training data worse."""
+    """Three points are more than pruning gains if the dense network fits the training data worse."""
     dense, ticket = around(0.93), around(0.96)
     explained = judge([level(dense, ticket, losses=(0.5, 0.2))])
     assert explained.outcome == "inconclusive"
     assert (
-        "3.00 pp below those with 10.0 % of its weights, and its training loss ends above theirs"
+        "3.00 pp below the tickets with 10.0 % of its weights, and its training loss ends above theirs"
         in explained.reason
     )
     # A dense network that fits as well and generalises worse is what tickets are famous for (Conv-2: +3.4).
@@ -107,7 +107,7 @@ def test_a_dense_network_behind_its_tickets_is_judged_by_its_training() -> None:
     doubled = gate(dense, around(0.955))
     unfinished = judge([level(dense, ticket)], trained_enough=doubled)
     assert (unfinished.outcome, unfinished.learned.learned) == ("inconclusive", False)
-    assert "and twice the steps gain it +2.50 pp" in unfinished.reason
+    assert "and training it for twice the steps gains +2.50 pp" in unfinished.reason
 
 
 def test_ten_points_behind_need_no_explanation() -> None:
@@ -117,7 +117,7 @@ def test_ten_points_behind_need_no_explanation() -> None:
 
 
 def test_a_dense_network_that_failed_everywhere_matches_nothing() -> None:
-    dense: Runs = (None,) * 6
+    dense: Accuracies = (None,) * 6
     verdict = judge([level(dense, around(0.96))], commonest=0.1)
     assert verdict.outcome == "inconclusive"
     assert "no dense network finished its training" in verdict.reason

@@ -44,8 +44,11 @@ def test_a_later_look_is_held_to_a_stricter_level_and_says_so() -> None:
     check = second.levels[0].accuracy
     assert check is not None
     assert check.test_level == pytest.approx(0.00125)
-    assert "This is look 2 at these networks (earlier ones: 5 replicates)" in second.reason
-    assert "0.25 % of the 5 % chance of a false win; all looks so far spend 4.75 %" in second.reason
+    assert "This is verdict number 2 on these networks (earlier ones: 5 replicates)" in second.reason
+    assert (
+        "a chance of 0.25 %; all verdicts so far add up to 4.75 % of the 5 % allowed in total"
+        in second.reason
+    )
     assert second.as_json()["looks"] == {
         "look": 2,
         "alpha": pytest.approx(0.0025),
@@ -59,7 +62,7 @@ def test_a_claim_of_an_earlier_look_stands_unless_refuted() -> None:
     standing = judge([level(-0.22)], looks=[before])
     assert (standing.outcome, standing.density) == ("won", 0.1)
     assert standing.levels[0].claimed_earlier
-    assert "5 replicates showed at an earlier look" in standing.reason
+    assert "an earlier verdict on these networks, from 5 replicates, showed" in standing.reason
     assert judge([level(-1.5)], looks=[before]).outcome == "not won"
     # A claim at a wider margin is none at this one.
     assert judge([level(-0.22)], looks=[Look(5, 1.0, 0.05, (0.1,))]).outcome == "inconclusive"
@@ -74,13 +77,13 @@ def test_the_look_that_is_named_is_the_one_whose_claim_stands() -> None:
     looser = [Look(5, 1.0, 0.05, (0.1,)), Look(6, 0.5, 0.4, (0.1,))]
     standing = judge([level(-0.22)], looks=[*looser, Look(8, 0.5, 0.05, (0.1,))])
     assert standing.outcome == "won"
-    assert "8 replicates showed at an earlier look" in standing.reason
+    assert "an earlier verdict on these networks, from 8 replicates, showed" in standing.reason
 
 
 def test_fewer_than_five_replicates_claim_nothing_whatever_was_claimed_before() -> None:
     few = judge([level(-0.22, n=4)], looks=[Look(10, 0.5, 0.05, (0.1,))])
     assert (few.outcome, few.claimed, few.kind) == ("inconclusive", (), "undecided")
-    assert "4 replicates decide nothing" in few.reason
+    assert "4 replicates are too few to decide anything" in few.reason
 
 
 def test_other_margins_know_the_claims_that_stand() -> None:
@@ -100,19 +103,21 @@ def test_what_a_look_spends() -> None:
 
 
 def test_a_collapsed_replicate_is_named() -> None:
-    runs = level(0.0)
-    fallen = [*(x for x in runs.accuracy["ticket"])]
+    usual = level(0.0)
+    fallen = [*(x for x in usual.accuracy["ticket"])]
     fallen[3] = 0.125
-    verdict = judge([Level(0.1, {**runs.accuracy, "ticket": tuple(fallen)})])
+    verdict = judge([Level(0.1, {**usual.accuracy, "ticket": tuple(fallen)})])
     assert [(one.arm, one.replicate) for one in verdict.collapsed] == [("ticket", 3)]
     assert verdict.outcome == "inconclusive"
-    named = "Replicate 4 collapsed (ticket at 10.0 %): 12.50 %, where the median of its arm is"
+    named = "Replicate 4 collapsed (ticket at 10.0 %): its accuracy is 12.50 %, and the median of its arm is"
     assert any(note.startswith(named) for note in verdict.notes)
-    won = judge([runs])
+    won = judge([usual])
     assert won.collapsed == ()
-    # The median less four margins of .5 pp, which are more here than eight deviations.
+    # The median less four margins of .5 pp, which is more here than eight deviations.
     assert won.collapse_limit is not None
-    limit = f"0 of 10 replicates collapsed (test accuracy below {100 * won.collapse_limit:.1f} %); with 10"
+    limit = (
+        f"0 of 10 replicates collapsed (test accuracy below {100 * won.collapse_limit:.1f} %), but with 10"
+    )
     assert limit in won.reason
     assert "the true rate of collapses could still be up to 26 % (95 % confidence)." in won.reason
     assert collapse_limit((0.97, 0.98, 0.98, 0.98, None), margin=0.005) == pytest.approx(0.98 - 4 * 0.005)
@@ -120,42 +125,44 @@ def test_a_collapsed_replicate_is_named() -> None:
     assert collapse_limit((0.97, 0.97, 0.98, 0.99, 0.99), margin=0.005) == pytest.approx(0.98 - 0.118608)
     assert collapse_limit((0.97, 0.98, 0.98, None), margin=0.005) is None
     # A random mask that collapsed at a claimed density made the win look larger: it bears on the claim.
-    random = [*runs.accuracy["random"]]
+    random = [*usual.accuracy["random"]]
     random[0] = 0.85
-    control = judge([Level(0.1, {**runs.accuracy, "random": tuple(random)})])
+    control = judge([Level(0.1, {**usual.accuracy, "random": tuple(random)})])
     assert control.claimed == (0.1,)
     assert any("Replicate 1 collapsed (random at 10.0 %)" in warning for warning in control.warnings)
 
 
-def test_the_dense_networks_collapse_is_named_where_no_level_is_its_own() -> None:
-    runs = level(0.0)
-    dense = (0.9, *runs.accuracy["dense"][1:])
+def test_the_dense_networks_collapse_is_named_once_with_and_without_a_dense_level() -> None:
+    usual = level(0.0)
+    dense = (0.9, *usual.accuracy["dense"][1:])
     for levels in ([], [Level(1.0, {"dense": dense, "ticket": dense})]):
-        verdict = judge([*levels, Level(0.1, {**runs.accuracy, "dense": dense})])
+        verdict = judge([*levels, Level(0.1, {**usual.accuracy, "dense": dense})])
         assert [(one.arm, one.density, one.replicate) for one in verdict.collapsed] == [("dense", 1.0, 0)]
         assert any("Replicate 1 collapsed (dense at 100 %)" in warning for warning in verdict.warnings)
 
 
-def test_no_ticket_collapsed_is_not_said_of_those_that_failed() -> None:
+def test_failed_tickets_are_not_reported_as_uncollapsed() -> None:
     """With a margin of 20 pp one failure of ten is no obstacle (mean −10 pp, sd 31 pp would be: the margin is 60)."""
-    runs = level(0.0)
-    one = Level(0.1, {**runs.accuracy, "ticket": (None, *runs.accuracy["ticket"][1:]), "reinit": (0.1,) * 10})
+    usual = level(0.0)
+    one = Level(
+        0.1, {**usual.accuracy, "ticket": (None, *usual.accuracy["ticket"][1:]), "reinit": (0.1,) * 10}
+    )
     verdict = judge([Level(0.1, {**one.accuracy, "random": (0.1,) * 10})], margin_pp=60)
     assert verdict.outcome == "won"
     assert "replicates collapsed" not in verdict.reason
     assert any("1 ticket" in warning for warning in verdict.warnings)
 
 
-def test_no_difference_is_said_to_lie_beyond_all_or_nothing() -> None:
-    """Five tickets of which two failed: the t interval of the mean ends far under −100 pp, where no accuracy is."""
-    runs = level(0.0, n=5)
+def test_no_difference_is_reported_beyond_all_or_nothing() -> None:
+    """Five tickets of which two failed: the t interval of the mean ends below −100 pp, which no accuracy reaches."""
+    usual = level(0.0, n=5)
     wild = (0.0, 1.0, 0.0, 1.0, 0.0)
-    check = judge([Level(0.1, {**runs.accuracy, "ticket": wild})]).levels[0].accuracy
+    check = judge([Level(0.1, {**usual.accuracy, "ticket": wild})]).levels[0].accuracy
     assert check is not None
     assert check.ci is not None
     assert check.bound == -1.0
     assert check.ci[0] == -1.0
-    assert "-100.00" in judge([Level(0.1, {**runs.accuracy, "ticket": wild})]).reason
+    assert "-100.00" in judge([Level(0.1, {**usual.accuracy, "ticket": wild})]).reason
 
 
 def test_ordinary_spread_is_no_collapse() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -17,12 +18,12 @@ from torch import Tensor, nn
 
 import winticket
 from winticket import allocate, criteria, data
-from winticket.data import find_source
-from winticket.loops import Sparse
+from winticket.data import find_dataset
+from winticket.loops import Sparse, masked
 from winticket.procedures import Setup
 from winticket.stages import dense_ticket, sparse_start, train_regrowing, train_thinning
 from winticket.ticket import Mask, Seeds, Ticket, Trajectory, same_bits
-from winticket.train import Recipe, masked
+from winticket.train import Recipe
 from winticket.train.rules import at_random
 
 STEPS, EVERY = 20, 4
@@ -156,7 +157,7 @@ def test_rigl_is_the_algorithm_written_out(kind: str, parts: int) -> None:
 
 @pytest.fixture(scope="module")
 def setup() -> Setup:
-    source = find_source("digits")
+    source = find_dataset("digits")
     recipe = Recipe(steps=40, batch=30, evaluate_every=20, optimizer="adamw", lr=0.01, weight_decay=0.01)
     shape, classes = source.input_shape, source.classes
     return Setup("digits", source.fingerprint, shape, classes, "lenet-12-8", "glorot-normal", recipe)
@@ -607,7 +608,7 @@ def test_an_exception_leaves_the_mask_and_nothing_else() -> None:
     assert revived(model, sparse.mask) == 0
     assert list(model.state_dict()) == list(before.state_dict())
     assert same_bits(sparse.ticket.start.weights, {n: p.detach() for n, p in before.named_parameters()})
-    with pytest.raises(RuntimeError, match="no training is going on"):
+    with pytest.raises(RuntimeError, match="there is no training now"):
         sparse.at(7)
     update(model, optimizer, 6)
     assert sparse.step == 6
@@ -623,7 +624,7 @@ def pass_steps(model: nn.Module) -> None:
 def test_one_block_alone_sees_to_a_mask_that_changes() -> None:
     model = network()
     mask = Mask({"0.weight": torch.ones(16, 8, dtype=torch.bool)})
-    words = "the model is within another block that keeps a mask on it"
+    words = "another block already keeps a mask on this model"
     with winticket.set_(model, 0.3, steps=STEPS, every=EVERY):
         for inner in (
             masked(model, mask),
@@ -658,9 +659,11 @@ def test_steps_that_are_told_rise_and_leave_no_change_out() -> None:
         winticket.set_(model, 0.3, steps=STEPS, every=EVERY) as sparse,
     ):
         sparse.at(2)
-        with pytest.raises(ValueError, match="step 1 is said after step 2; steps rise"):
+        with pytest.raises(ValueError, match="step 1 was reported after step 2; steps must rise"):
             sparse.at(1)
-        with pytest.raises(ValueError, match="step 9 is said after step 2, and at step 4 the mask changes"):
+        with pytest.raises(
+            ValueError, match="step 9 was reported after step 2, and the mask changes at step 4"
+        ):
             sparse.at(9)
 
 
@@ -668,14 +671,14 @@ def test_gradients_that_say_nothing_are_told() -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     with (  # noqa: PT012
-        pytest.raises(RuntimeError, match="no gradient of the masked weights was seen for step 4"),
+        pytest.raises(RuntimeError, match="no gradient of the masked weights arrived for step 4"),
         winticket.rigl(model, 0.3, steps=STEPS, every=EVERY),
     ):
         loss_of(model, 0).backward()  # type: ignore[no-untyped-call]
         for _ in range(EVERY):
             optimizer.step()
     with (  # noqa: PT012
-        pytest.raises(RuntimeError, match=r"what torch.autograd.grad gives is not the update's"),
+        pytest.raises(RuntimeError, match=r"torch.autograd.grad does not count"),
         winticket.rigl(model, 0.3, steps=STEPS, every=EVERY),
     ):
         weights = list(model.parameters())
@@ -722,7 +725,7 @@ def test_optimisers_whose_state_cannot_begin_anew_are_refused_before_their_first
     before = {n: v.clone() for n, v in model.state_dict().items()}
     with (
         pytest.raises(
-            ValueError, match=f"{kind.__name__} keeps a state in which new weights cannot begin at 0"
+            ValueError, match=f"{kind.__name__} keeps a state in which new weights cannot start at 0"
         ),
         winticket.rigl(model, 0.3, steps=STEPS) as sparse,
     ):
@@ -733,9 +736,9 @@ def test_optimisers_whose_state_cannot_begin_anew_are_refused_before_their_first
 @pytest.mark.parametrize(
     ("method", "density", "how", "words"),
     [
-        ("rigl", 1.0, {}, "density 1.0 is asked for; give shares"),
-        ("set", 0.0, {}, "density 0.0 is asked for; give shares"),
-        ("gradual", 1.5, {}, "density 1.5 is asked for; give shares"),
+        ("rigl", 1.0, {}, "density is 1.0; give the share"),
+        ("set", 0.0, {}, "density is 0.0; give the share"),
+        ("gradual", 1.5, {}, "density is 1.5; give the share"),
         ("rigl", 0.3, {"steps": 0}, "steps is 0 and every None; both are at least 1"),
         ("set", 0.3, {"every": 0}, "steps is 20 and every 0; both are at least 1"),
         (
@@ -756,10 +759,10 @@ def test_optimisers_whose_state_cannot_begin_anew_are_refused_before_their_first
             "rigl",
             0.5,
             {"allocate": partial(allocate.n_of_m, m=2)},
-            "rigl keeps every layer's count of weights, and n_of_m does not decide by layers alone; possible: "
+            "rigl keeps the number of weights in every layer, but n_of_m does not go by layer; possible: "
             "layerwise, uniform, erk",
         ),
-        ("gradual", 0.5, {"allocate": allocate.n_of_m}, "is no pattern of 4"),
+        ("gradual", 0.5, {"allocate": allocate.n_of_m}, "does not give a pattern of 4"),
         ("set", 0.3, {"exclude": ["9.*"]}, "exclude '9.*' fits no eligible weight"),
         ("gradual", 0.3, {"criterion": criteria.snip}, "snip needs training examples"),
     ],
@@ -833,7 +836,7 @@ def test_a_layer_without_a_gradient_keeps_its_mask_and_its_weights() -> None:
 def test_a_layer_that_begins_with_nothing_is_told(method: str) -> None:
     model = network()
     how = {"steps": STEPS, "every": EVERY}
-    words = "the mask that training begins with leaves no weight in 3.weight"
+    words = "the mask that training starts with keeps no weight in 3.weight"
     with (
         pytest.warns(RuntimeWarning, match=words) as caught,
         METHODS[method](model, {"3.weight": 0.001, "*": 0.5}, **how) as sparse,
@@ -849,7 +852,7 @@ def test_a_layer_that_gradual_pruning_empties_is_told_once() -> None:
         model.get_parameter("3.weight").mul_(1e-6)
     how: dict[str, Any] = {"steps": STEPS, "every": EVERY, "allocate": allocate.global_top}
     with (  # noqa: PT031
-        pytest.warns(RuntimeWarning, match="the mask after step 4 leaves no weight in 3.weight") as caught,
+        pytest.warns(RuntimeWarning, match="the mask after step 4 keeps no weight in 3.weight") as caught,
         winticket.gradual(model, 0.3, **how) as sparse,
     ):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
@@ -867,3 +870,29 @@ def test_gradual_pruning_takes_any_optimiser() -> None:
             update(model, optimizer, step)
             assert revived(model, sparse.mask) == 0
     assert sparse.mask.count() == 48
+
+
+@pytest.mark.parametrize("method", [winticket.rigl, winticket.set_, winticket.gradual])
+def test_help_shows_every_option(method: Callable[..., object]) -> None:
+    parameters = inspect.signature(method).parameters
+    shared = [
+        "every",
+        "criterion",
+        "allocate",
+        "include",
+        "exclude",
+        "batches",
+        "example",
+        "seeds",
+        "optimizer",
+    ]
+    assert list(parameters) == ["model", "density", "steps", *shared]
+    assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in ("steps", *shared))
+    assert all(f"`{name}`" in (method.__doc__ or "") for name in ("density", "steps", *shared))
+
+
+def test_a_misspelt_option_names_the_method() -> None:
+    with pytest.raises(TypeError, match=r"rigl\(\) got an unexpected keyword argument 'evry'"):
+        winticket.rigl(nn.Linear(2, 2), 0.5, steps=3, evry=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"gradual\(\) missing a required argument: 'steps'"):
+        winticket.gradual(nn.Linear(2, 2), 0.5)  # type: ignore[call-arg]

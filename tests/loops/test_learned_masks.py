@@ -16,12 +16,12 @@ from torch.nn.parallel import DataParallel
 
 import winticket
 from winticket import allocate, data
-from winticket.data import find_source
-from winticket.loops import Learned
+from winticket.data import find_dataset
+from winticket.loops import Learned, masked
 from winticket.procedures import Setup
 from winticket.stages import dense_ticket, sparse_start, train_mask
 from winticket.ticket import Mask, Seeds, Ticket, Trajectory, same_bits
-from winticket.train import Recipe, masked
+from winticket.train import Recipe
 
 METHODS: dict[str, Callable[..., Any]] = {"top": winticket.edge_popup, "sampled": winticket.supermask}
 NAMES = {"top": "edge_popup", "sampled": "supermask"}
@@ -51,7 +51,7 @@ def sgd(learned: Learned) -> torch.optim.Optimizer:
 
 @pytest.mark.parametrize("kind", METHODS)
 def test_masks_are_those_of_the_librarys_own_training(kind: str) -> None:
-    source = find_source("digits")
+    source = find_dataset("digits")
     recipe = Recipe(steps=60, batch=30, evaluate_every=30, optimizer="sgd", lr=0.5, momentum=0.9)
     shape, classes = source.input_shape, source.classes
     setup = Setup("digits", source.fingerprint, shape, classes, "lenet-12-8", "glorot-normal", recipe)
@@ -290,7 +290,7 @@ def test_an_exception_leaves_the_model_whole_under_the_mask_so_far() -> None:
 def test_one_block_alone_sees_to_a_mask_that_is_learned() -> None:
     model = network()
     mask = Mask({"0.weight": torch.ones(16, 8, dtype=torch.bool)})
-    words = "the model is within another block that keeps a mask on it"
+    words = "another block already keeps a mask on this model"
     with METHODS["top"](model, 0.3) as learned:
         plain(model, learned)
         for inner in (
@@ -310,7 +310,7 @@ def test_an_optimiser_over_the_weights_is_refused_before_its_first_step() -> Non
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with (  # noqa: PT012
-        pytest.raises(ValueError, match="this SGD trains weights of the model, none of which changes"),
+        pytest.raises(ValueError, match="this SGD trains weights of the model, but no weight may change"),
         METHODS["top"](model, 0.3) as learned,
     ):
         other = network()
@@ -328,7 +328,7 @@ def test_scores_that_were_never_trained_are_told(kind: str) -> None:
 
 def test_a_wrapped_model_is_refused() -> None:
     with (
-        pytest.raises(ValueError, match=r"edge_popup puts scores into the model.*wrap that within the block"),
+        pytest.raises(ValueError, match=r"edge_popup adds scores to the model.*wrap it within the block"),
         METHODS["top"](DataParallel(network()), 0.3),
     ):
         raise AssertionError("the block must not begin")
@@ -338,14 +338,14 @@ def test_a_wrapped_model_is_refused() -> None:
 @pytest.mark.parametrize(
     ("density", "how", "words"),
     [
-        (1.0, {}, "density 1.0 is asked for; give shares"),
-        (0.0, {}, "density 0.0 is asked for; give shares"),
+        (1.0, {}, "density is 1.0; give the share"),
+        (0.0, {}, "density is 0.0; give the share"),
         (
             0.5,
             {"allocate": partial(allocate.n_of_m, m=2)},
-            "keeps every layer's count of weights, and n_of_m does",
+            "keeps the number of weights in every layer, but n_of_m does",
         ),
-        (0.5, {"allocate": allocate.global_top}, "and global_top does not decide by layers alone"),
+        (0.5, {"allocate": allocate.global_top}, "but global_top does not go by layer"),
         (0.3, {"exclude": ["9.*"]}, "exclude '9.*' fits no eligible weight"),
     ],
 )
@@ -360,7 +360,7 @@ def test_mistakes_are_told_before_any_training(kind: str, density: float, how: A
 def test_a_layer_that_is_to_keep_nothing_is_told(kind: str) -> None:
     model = network()
     with (
-        pytest.warns(RuntimeWarning, match="the mask that is learned leaves no weight in 0.weight") as caught,
+        pytest.warns(RuntimeWarning, match="the mask that is learned keeps no weight in 0.weight") as caught,
         METHODS[kind](model, {"0.weight": 0.001, "*": 0.5}) as learned,
     ):
         plain(model, learned)

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 import winticket
 from winticket import allocate, criteria
 from winticket.criteria.evidence import TRAINING, needed, scores_units
-from winticket.data import find_source
-from winticket.levels import Levels
+from winticket.data import find_dataset
+from winticket.loops import Levels
 from winticket.procedures import Setup
 from winticket.rewind import to_init
 from winticket.stages import dense_ticket, prune_untrained, scored
 from winticket.ticket import Mask, Seeds, same_bits
 from winticket.train import Recipe
-from winticket.units import gone, zeroed
+from winticket.units import dead_parameters, zeroed
 
 
 def network() -> nn.Sequential:
@@ -37,7 +37,7 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
 @pytest.mark.filterwarnings("ignore:.*output unit:RuntimeWarning")
 @pytest.mark.parametrize("criterion", [criteria.snip, criteria.synflow, criteria.grasp, criteria.random])
 def test_it_is_pruning_at_initialisation_as_plans_have_it(criterion: criteria.Criterion) -> None:
-    source = find_source("digits")
+    source = find_dataset("digits")
     setup = Setup(
         "digits",
         source.fingerprint,
@@ -113,7 +113,7 @@ def test_the_model_is_left_alone(criterion: criteria.Criterion) -> None:
     by_units = scores_units(criterion)
     assert ticket.mask.count() == (64 if exclude or by_units else 96)
     assert same_bits(dict(model.state_dict()), before)
-    lost = gone(model, ticket.mask)  # with dead units
+    lost = dead_parameters(model, ticket.mask)  # with dead units
     assert bool(lost) == by_units
     assert same_bits({**ticket.start.weights, **ticket.start.buffers}, zeroed(before, lost))
     assert [m.training for m in model.modules()] == modes
@@ -130,7 +130,7 @@ def test_an_emptied_layer_is_told() -> None:
     model = network()
     with torch.no_grad():
         model.get_parameter("3.weight").mul_(1e-6)
-    with pytest.warns(RuntimeWarning, match=r"density 0.5 leaves no weight in 3.weight") as caught:
+    with pytest.warns(RuntimeWarning, match=r"density 0.5 keeps no weight in 3.weight") as caught:
         winticket.prune(model, 0.5, allocate=allocate.global_top)
     assert caught[0].filename == __file__
 
@@ -138,15 +138,19 @@ def test_an_emptied_layer_is_told() -> None:
 @pytest.mark.parametrize(
     ("density", "how", "words"),
     [
-        (0.0, {}, "density 0.0 is asked for; give shares"),
-        (None, {}, "density None is asked for; give shares"),
-        (0.5, {"criterion": criteria.movement}, "movement looks at what training did to each weight"),
-        (1.0, {}, "density 1.0 is asked for; give shares"),
-        (0.3, {"allocate": allocate.n_of_m}, "density 0.3 is no pattern of 4"),
+        (0.0, {}, "density is 0.0; give the share"),
+        (None, {}, "density is None; give the share"),
+        (0.5, {"criterion": criteria.movement}, "movement scores what training did to each weight"),
+        (1.0, {}, "density is 1.0; give the share"),
+        (0.3, {"allocate": allocate.n_of_m}, "density 0.3 does not give a pattern of 4"),
         (0.5, {"exclude": ["9.*"]}, "exclude '9.*' fits no eligible weight; there are 0.weight, 3.weight"),
         (0.5, {"exclude": ["*"]}, "the model has no weight to prune"),
-        (0.5, {"criterion": criteria.snip}, "snip needs training examples; give some (batches=...)"),
-        (0.5, {"criterion": criteria.synflow}, "synflow needs an input's shape; give one (example=...)"),
+        (0.5, {"criterion": criteria.snip}, "snip needs training examples; pass some as batches="),
+        (
+            0.5,
+            {"criterion": criteria.synflow},
+            "synflow needs the shape of an input; pass one as example=...",
+        ),
     ],
 )
 def test_mistakes_are_told_before_anything_is_scored(density: float, how: Any, words: str) -> None:
@@ -163,7 +167,7 @@ def test_a_pattern_that_rounds_cannot_pass_through_is_told_before_anything_is_sc
 
     in_rounds: Callable[..., Any] = counting
     in_rounds.rounds = 100  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match="is no pattern of 4") as caught:
+    with pytest.raises(ValueError, match="does not give a pattern of 4") as caught:
         winticket.prune(network(), 0.5, criterion=in_rounds, allocate=allocate.n_of_m)
     assert caught.value.__notes__ == ["counting prunes in 100 rounds of falling density"]
     assert not scored_once
@@ -230,7 +234,7 @@ def test_output_units_that_lose_all_their_weights_are_told() -> None:
     model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3))
     with torch.no_grad():
         model.get_parameter("2.weight").copy_(torch.tensor([[1.0] * 4, [9.0] * 4, [2.0] * 4]))
-    words = r"density 0.34 leaves no weight in 2.weight \(output units 0, 2\)"
+    words = r"density 0.34 keeps no weight in 2.weight \(output units 0, 2\)"
     with pytest.warns(RuntimeWarning, match=words):
         ticket = winticket.prune(model, 0.34)
     assert ticket.mask.emptied() == ()

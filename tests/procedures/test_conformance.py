@@ -38,7 +38,7 @@ def searched(tmp_path: Path, model: str, **choices: Any) -> list[Trajectory]:
     """The dense network's training with its states on the way, and one of the ticket for each level, as stored."""
     asked = Experiment.of("digits", model=model, **{**SMALL, **choices})
     planned, store = plan(asked), Store(tmp_path / "store")
-    assert not run(list(planned.tasks.values()), store, workers=0).failed
+    assert not run(list(planned.tasks.values()), store).failed
     paths = [
         trajectory(planned, store, level=level, arm="ticket" if level else "dense", replicate=0)
         for level in range(len(planned.counts))

@@ -15,8 +15,8 @@ from winticket.experiment import Experiment, conduct, plan
 from winticket.experiment.runs import trajectory
 from winticket.procedures import Setup
 from winticket.run import Store
-from winticket.stages import dense_ticket, neighbour_ticket, no_curve
-from winticket.ticket import Failed, Mask, Seeds, State, Ticket, Trajectory, same_bits
+from winticket.stages import dense_ticket, neighbour_ticket
+from winticket.ticket import Failed, Mask, Seeds, State, Ticket, Trajectory, no_curve, same_bits
 from winticket.train import train
 
 SMALL: dict[str, Any] = {"model": "lenet-12-8", "steps": 6, "levels": 1, "gate": False, "evaluate_every": 3}

@@ -12,7 +12,7 @@ import torch
 
 from winticket import allocate, controls, criteria, data, rewind
 from winticket.criteria.evidence import is_layer_by_layer
-from winticket.data import find_source
+from winticket.data import find_dataset
 from winticket.experiment import Experiment, Plan, conduct, offered, plan
 from winticket.experiment.runs import trajectory
 from winticket.procedures import Setup, at_init, imp, one_shot
@@ -38,7 +38,7 @@ from winticket.train.feed import Feed
 
 @pytest.fixture(scope="module")
 def setup() -> Setup:
-    source = find_source("digits")
+    source = find_dataset("digits")
     return Setup(
         "digits",
         source.fingerprint,
@@ -366,11 +366,11 @@ def test_nothing_pruned_and_rewound_with_its_optimiser_is_the_first_training(
 ) -> None:
     momentum = {"momentum": 0.9, "lr": 0.05} if optimizer == "sgd" else {}
     recipe = Recipe(steps=9, optimizer=optimizer, schedule="cosine", evaluate_every=3, **momentum)  # type: ignore[arg-type]
-    given = replace(setup, recipe=recipe, model=model, engine="dense")
-    dense = [dense_ticket(given, 0)]
-    (path,) = train_stack(given, dense)
+    given = replace(setup, recipe=recipe, model=model)
+    dense, how = [dense_ticket(given, 0)], {"engine": "dense"}
+    (path,) = train_stack(given, dense, context=how)
     assert isinstance(path, Trajectory)
-    (saved,) = states(given, dense, [path], steps=(4,))
+    (saved,) = states(given, dense, [path], steps=(4,), context=how)
     assert isinstance(saved, dict)
     path = with_states(path, saved)
     options: dict[str, Any] = {
@@ -379,11 +379,11 @@ def test_nothing_pruned_and_rewound_with_its_optimiser_is_the_first_training(
         "rewind_step": 4,
     }
     again = prune(given, path, density=1.0, rewind=rewind.to_step_with_optimizer, **options)
-    (repeated,) = train_stack(given, [again])
+    (repeated,) = train_stack(given, [again], context=how)
     assert isinstance(repeated, Trajectory)
     assert same_bits(repeated.saved[9].weights, path.saved[9].weights)
     afresh = prune(given, path, density=1.0, rewind=rewind.to_step, **options)
-    (other,) = train_stack(given, [afresh])
+    (other,) = train_stack(given, [afresh], context=how)
     assert isinstance(other, Trajectory)
     assert not same_bits(other.saved[9].weights, path.saved[9].weights)
 

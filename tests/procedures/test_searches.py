@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,10 @@ from rich.console import Console
 from torch import Tensor
 
 from winticket import allocate, criteria, report
-from winticket.data import find_source
+from winticket.data import find_dataset
 from winticket.experiment import Experiment, Result, conduct, offered, plan
 from winticket.experiment.runs import trajectory
-from winticket.procedures import Setup, early_bird, gradual, rigl
+from winticket.procedures import Setup, early_bird, force, gradual, rigl
 from winticket.run import Store, stored_needs
 from winticket.stages import (
     dense_ticket,
@@ -26,15 +27,14 @@ from winticket.stages import (
     emerged,
     evidence,
     looks,
-    no_curve,
     sparse_start,
     train_regrowing,
     train_thinning,
 )
-from winticket.ticket import Failed, Mask, State, Ticket, Trajectory, same_bits
+from winticket.ticket import Failed, Mask, State, Ticket, Trajectory, no_curve, same_bits
 from winticket.train import Recipe
 from winticket.train.rules import DROPPED, UNTIL, Regrowing, Score, Thinning, at_random, by_gradient
-from winticket.units import effective_count, gone, zeroed
+from winticket.units import dead_parameters, effective_count, zeroed
 
 
 @pytest.fixture(autouse=True)
@@ -42,11 +42,12 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures and page have their own tests and take longer than all else here."""
     monkeypatch.setattr(report, "draw_all", lambda *_, **__: [])
     monkeypatch.setattr(report, "write_page", lambda *_: None)
+    monkeypatch.setattr(sys.modules[force.__module__], "ITERATIONS", 10)  # 300 take seconds
 
 
 @pytest.fixture(scope="module")
 def setup() -> Setup:
-    source = find_source("digits")
+    source = find_dataset("digits")
     return Setup(
         "digits",
         source.fingerprint,
@@ -213,7 +214,7 @@ def test_early_bird_takes_the_first_mask_that_has_settled_by_hand(setup: Setup) 
     assert found.mask.keep["fc1.weight"].any(1).nonzero().flatten().tolist() == [0, 1, 2, 3, 9]
     assert found.start.step == 0
     # The weights of that moment, with what goes with the units that went.
-    wanted = zeroed(saved[steps[7]].weights, gone(setup.module(), found.mask))
+    wanted = zeroed(saved[steps[7]].weights, dead_parameters(setup.module(), found.mask))
     assert same_bits(found.start.weights, wanted)
     assert not found.start.weights["fc1.bias"][4:9].any()
     restless = {
@@ -356,7 +357,7 @@ def test_costs_count_the_search(tmp_path: Path) -> None:
     """Steps of all trainings that a mask needed: imp's grow with the level, at-init's and RigL's do not."""
     densities = (0.5, 0.25)
 
-    def steps(method: str, arm: str = "ticket", **choices: Any) -> list[float]:
+    def steps(method: str, arm: str = "ticket", **choices: Any) -> list[Any]:
         folder = tmp_path / method
         result, _ = searched(folder, method, "lenet-20-10", density=densities, **choices)
         return [row["steps"] for row in result.document["costs"] if row["arm"] == arm]
@@ -438,8 +439,9 @@ def test_the_screen_says_what_the_search_itself_left(tmp_path: Path) -> None:
     result, _ = searched(tmp_path, "set", "lenet-20-10")
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(report.final_screen(result.document))
-    search = result.document["levels"][1]["arms"]["search"]
-    assert f"As its search left it: {100 * search['accuracy']:.2f}" in console.export_text()
+    accuracy = result.document["levels"][1]["arms"]["search"]["accuracy"]
+    assert accuracy is not None
+    assert f"As its search left it: {100 * accuracy:.2f}" in console.export_text()
 
 
 def test_tickets_that_are_not_rewound_are_said_to_have_had_more_steps(tmp_path: Path) -> None:
@@ -480,7 +482,7 @@ def warm_units(tmp_path: Path, method: str, model: str, **choices: Any) -> None:
                 path = trajectory(
                     planned, Store(tmp_path / "store"), level=level, arm=arm, replicate=replicate
                 )
-                lost = gone(module, path.ticket.mask)
+                lost = dead_parameters(module, path.ticket.mask)
                 assert any(name.endswith("bias") for name in lost)
                 for state in (
                     (path.ticket.start, path.saved[max(path.saved)]) if arm == "ticket" else (path.saved[24],)

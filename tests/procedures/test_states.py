@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from winticket.experiment import Experiment, conduct, cost, plan
+from winticket.experiment import Execution, Experiment, conduct, cost, plan
 from winticket.experiment.compare import compare
 from winticket.run import Event, Interrupted, Store, Task, run, walk, whole_of
+from winticket.stages.training import _Since
 from winticket.ticket import same_bits
 
 SMALL: dict[str, Any] = {
@@ -45,7 +46,7 @@ def computed(experiment: Experiment, store: Path) -> list[str]:
         if event.kind == "finished" and event.worker is not None:
             done.append("states" if "states" in event.task.label else str(event.task.label["arm"]))
 
-    run(list(plan(experiment).tasks.values()), store, workers=0, on_event=hear)
+    run(list(plan(experiment).tasks.values()), store, on_event=hear)
     return sorted(done)
 
 
@@ -67,7 +68,7 @@ def test_a_training_is_the_same_whatever_is_kept_of_it(tmp_path: Path) -> None:
 def test_one_more_state_costs_one_training_up_to_it(tmp_path: Path) -> None:
     plain, kept = Experiment.of("digits", **SMALL), Experiment.of("digits", **SMALL, **AT)
     computed(plain, tmp_path / "warm")
-    price = cost(plan(kept), Store(tmp_path / "warm"), workers=1, measure=False)
+    price = cost(plan(kept), Execution.local(tmp_path / "warm", workers=1), measure=False)
     # Two replicates: a ticket and a random mask from step 4, a re-initialised one from 0, and the states up to 4.
     assert price.steps == 2 * (8 + 8 + 12 + 4)
     assert computed(kept, tmp_path / "warm") == ["random", "reinit", "states", "ticket"]
@@ -82,6 +83,52 @@ def test_one_more_state_costs_one_training_up_to_it(tmp_path: Path) -> None:
             assert same_bits(getattr(a[4], part), getattr(b[4], part))
     assert a[4].optimizer
     assert computed(kept, tmp_path / "warm") == []
+
+
+# With states after steps 2 and 4 of twelve in the store, those after 7 take three steps, from 4 on; and those after 3
+# take one, from 2 on. Bits are those of a training that handed them over.
+@pytest.mark.parametrize(("step", "first"), [(7, 5), (3, 3), (2, 1)])
+def test_missing_states_are_trained_from_the_nearest_stored_one(
+    step: int, first: int, tmp_path: Path
+) -> None:
+    plain = Experiment.of("digits", **SMALL)
+    computed(plain, tmp_path / "warm")
+    for before in (2, 4):
+        if before != step:
+            computed(plain.but(rewind="to_step", rewind_step=before), tmp_path / "warm")
+    later = plan(plain.but(rewind="to_step", rewind_step=step))
+    target, seen = states_of(later, Store(tmp_path / "warm")), []
+    outcomes = run(
+        [target],
+        tmp_path / "warm",
+        on_event=lambda event: seen.append(event.step) if event.kind == "progress" else None,
+    )
+    assert next(each for each in seen if each) == first
+    computed(plain.but(rewind="to_step", rewind_step=step), tmp_path / "cold")
+    near, cold = outcomes.value(target), Store(tmp_path / "cold").get(target.key)
+    for a, b in zip(near, cold, strict=True):
+        assert list(a) == list(b) == [step]
+        for part in ("weights", "buffers", "optimizer"):
+            assert same_bits(getattr(a[step], part), getattr(b[step], part))
+        assert a[step].step == step
+
+
+def test_a_checkpoint_of_a_training_that_began_elsewhere_is_no_use() -> None:
+    kept: list[Any] = [None]
+
+    class Checkpoint:
+        def load(self) -> Any:
+            return kept[0]
+
+        def save(self, value: Any) -> None:
+            kept[0] = value
+
+        def due(self) -> bool:
+            return True
+
+    assert _Since(Checkpoint(), None).load() is None
+    _Since(Checkpoint(), 4).save("training")
+    assert [_Since(Checkpoint(), step).load() for step in (4, 2, None)] == ["training", None, None]
 
 
 def test_rewinds_to_several_steps_share_the_dense_training(tmp_path: Path) -> None:
@@ -116,7 +163,7 @@ def test_states_are_kept_with_their_run_and_shown_in_no_count(tmp_path: Path) ->
     assert {entry["arm"] for entry in result.document["costs"]} == {"dense", "ticket", "reinit", "random"}
     steps = {e["arm"]: e["steps"] for e in result.document["costs"]}
     assert steps["ticket"] == 12 + 8  # its own, and the dense training that it was pruned from
-    assert Store(tmp_path / "runs").gc(keep=result.document["keys"]) == []
+    assert Store(tmp_path / "runs").gc(keep=set(result.document["keys"])) == []
 
 
 @pytest.mark.parametrize("rewind", ["learning_rate", "fine_tune"])
@@ -136,7 +183,7 @@ def test_a_training_taken_up_after_the_step_leaves_its_states_to_be_computed(tmp
         return store.load_partial(asked.key) is not None
 
     with pytest.raises(Interrupted):
-        run([asked], store, workers=0, stop=stop, checkpoint_seconds=0.0)
+        run([asked], store, stop=stop, checkpoint_seconds=0.0)
     put_aside = store.load_partial(asked.key)
     assert 4 < put_aside["step"] < 600
     assert "states" in computed(kept, tmp_path / "runs")

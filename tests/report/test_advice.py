@@ -32,7 +32,7 @@ from winticket.report.pruning_advice import (
     spare_emptied_layers,
 )
 
-Document = dict[str, Any]
+Document = Any  # a test may take away what every run writes
 
 
 @pytest.fixture
@@ -325,7 +325,7 @@ def test_won_at_the_sparsest_level_goes_on(quiet: Document) -> None:
 
 
 def test_advice_needs_only_levels_and_verdict(digits: Document) -> None:
-    bare = {"levels": digits["levels"], "verdict": {"outcome": "not won", "density": None}}
+    bare: Any = {"levels": digits["levels"], "verdict": {"outcome": "not won", "density": None}}
     assert all("None" not in sentence for sentence in advise(bare))
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from winticket.report import (
-    Table,
     accuracy_by_density,
     checks_by_density,
     early_stop_by_density,
@@ -22,32 +19,14 @@ from winticket.report import (
 )
 from winticket.report.reading import density_percent, duration, plus_minus, reason
 
-Document = dict[str, Any]
-
-
-def test_a_table_refuses_a_short_row_and_an_unknown_column() -> None:
-    with pytest.raises(ValueError, match="row 1 has 1 cells, but the table has 2 columns: a, b"):
-        Table(("a", "b"), ((1, 2), (3,)))
-    with pytest.raises(KeyError, match="no column 'c'; the columns are a, b"):
-        Table(("a", "b"), ((1, 2),)).column("c")
-
-
-def test_csv_keeps_every_digit_and_leaves_missing_empty(tmp_path: Path) -> None:
-    table = Table(("density", "arm", "accuracy"), ((0.1 + 0.2, 'a "b", c', None), (1.0, "ticket", 2 / 3)))
-    path = table.to_csv(tmp_path / "t.csv")
-    rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
-    assert rows == [
-        ["density", "arm", "accuracy"],
-        ["0.30000000000000004", 'a "b", c', ""],
-        ["1.0", "ticket", "0.6666666666666666"],
-    ]
+Document = Any  # a test may take away what every run writes
 
 
 def test_accuracy_rows_are_the_documents(digits: Document) -> None:
     table = accuracy_by_density(digits)
-    assert len(table.rows) == 1 + 16 * 3
+    assert len(table) == 1 + 16 * 3
     level = digits["levels"][3]
-    (row,) = (r for r in table.where(arm="reinit").records() if r["density"] == level["density"])
+    (row,) = (r for r in table.where(arm="reinit").rows() if r["density"] == level["density"])
     entry = level["arms"]["reinit"]
     assert (row["accuracy"], row["ci_low"], row["ci_high"]) == (entry["accuracy"], *entry["accuracy_ci"])
     assert (row["replicates"], row["failed"], row["claimed"]) == (10, 0, False)
@@ -57,9 +36,9 @@ def test_accuracy_rows_are_the_documents(digits: Document) -> None:
 
 def test_failed_replicates_are_counted_not_replaced(build: Callable[..., Document]) -> None:
     document = build(failed=((2, "ticket", 0), (2, "ticket", 7)))
-    row = accuracy_by_density(document).where(arm="ticket").records()[1]
+    row = accuracy_by_density(document).where(arm="ticket").rows()[1]
     assert (row["replicates"], row["failed"]) == (8, 2)
-    assert [r["replicate"] for r in failures(document).records()] == [0, 7]
+    assert [r["replicate"] for r in failures(document).rows()] == [0, 7]
 
 
 def test_one_replicate_has_no_interval(build: Callable[..., Document]) -> None:
@@ -82,7 +61,7 @@ def test_an_early_stop_is_missing_where_most_runs_end_at_the_last_step(digits: D
 
 def test_points_without_a_value_are_left_out_of_a_curve() -> None:
     """As at early points, where all validation data are evaluated only if they are few."""
-    curves = [
+    curves: Any = [
         {
             "density": 1.0,
             "arm": "dense",
@@ -91,13 +70,13 @@ def test_points_without_a_value_are_left_out_of_a_curve() -> None:
             "validation_accuracy": [0.1, math.nan, 0.3],
         }
     ]
-    rows = learning_curves(curves).records()
+    rows = learning_curves(curves).rows()
     assert [(row["step"], row["validation_accuracy"]) for row in rows] == [(0, 0.1), (2, 0.3)]
 
 
 def test_learning_curve_interval_by_hand() -> None:
     # Three replicates .6, .7, .8: mean .7, sd .1, t(.975, 2) = 4.302652730 (tables), half width .248413771.
-    curves = [
+    curves: Any = [
         {
             "density": 0.5,
             "arm": "ticket",
@@ -107,7 +86,7 @@ def test_learning_curve_interval_by_hand() -> None:
         }
         for r, value in enumerate((0.6, 0.7, 0.8))
     ]
-    rows = learning_curves(curves).records()
+    rows = learning_curves(curves).rows()
     assert [row["step"] for row in rows] == [0, 10]
     assert rows[1]["validation_accuracy"] == pytest.approx(0.7, abs=1e-12)
     assert rows[1]["ci_low"] == pytest.approx(0.7 - 0.2484137714, abs=1e-9)
@@ -127,7 +106,7 @@ def test_a_replicate_that_diverged_leaves_its_curve_whole() -> None:
 
     rows = learning_curves(
         [curve(0, [0.1, 0.9]), curve(1, [0.3, float("nan")]), curve(2, [0.5, None])]
-    ).records()
+    ).rows()
     assert [(row["validation_accuracy"], row["replicates"], row["ci_low"]) for row in rows] == [
         (0.1, 1, None),
         (0.9, 1, None),
@@ -135,7 +114,7 @@ def test_a_replicate_that_diverged_leaves_its_curve_whole() -> None:
 
 
 def test_curves_on_different_steps_are_refused() -> None:
-    curves = [
+    curves: Any = [
         {
             "density": 0.5,
             "arm": "ticket",
@@ -151,14 +130,14 @@ def test_curves_on_different_steps_are_refused() -> None:
 
 def test_checks_margins_and_emptied_layers(digits: Document) -> None:
     table = checks_by_density(digits)
-    assert len(table.rows) == 16 * 3
+    assert len(table) == 16 * 3
     assert {"check", "passed", "estimate", "ci_low", "ci_high", "p"} <= set(table.columns)
-    assert [row["margin_pp"] for row in margins(digits).records()] == [0.1, 0.2, 0.5, 1.0]
-    assert emptied_layers(digits).rows == ()
+    assert [row["margin_pp"] for row in margins(digits).rows()] == [0.1, 0.2, 0.5, 1.0]
+    assert emptied_layers(digits).values == ()
     digits["levels"][5]["emptied"] = {"ticket": [], "random": ["fc1", "fc2"]}
-    assert emptied_layers(digits).rows == ((digits["levels"][5]["density"], "random", "fc1, fc2"),)
+    assert emptied_layers(digits).values == ((digits["levels"][5]["density"], "random", "fc1, fc2"),)
     digits["verdict"]["margins"] = None
-    assert margins(digits).rows == ()
+    assert margins(digits).values == ()
 
 
 def test_words() -> None:
@@ -172,8 +151,10 @@ def test_words() -> None:
     assert [duration(s) for s in (4.21, 84.2, 129, 12_000)] == ["4.2 s", "84 s", "2 min 9 s", "3 h 20 min"]
     assert plus_minus(0.9842, (0.9812, 0.9872), scale=100, digits=2) == "98.42 ± 0.30"
     assert plus_minus(None, None, scale=1, digits=0) == "–"
-    verdict = {"outcome": "not won", "reason": "Not won: at density 0.5 the ticket is below."}
-    assert reason({"verdict": verdict}) == "At density 0.5 the ticket is below."
+    document: Any = {
+        "verdict": {"outcome": "not won", "reason": "Not won: at density 0.5 the ticket is below."}
+    }
+    assert reason(document) == "At density 0.5 the ticket is below."
 
 
 def test_an_interval_of_accuracies_ends_at_0_and_100_percent() -> None:
@@ -184,13 +165,13 @@ def test_an_interval_of_accuracies_ends_at_0_and_100_percent() -> None:
             for r, value in enumerate(values)
         ]
 
-    (row,) = learning_curves(curves((0.98, 0.99, 1.0), "validation_accuracy")).records()
+    (row,) = learning_curves(curves((0.98, 0.99, 1.0), "validation_accuracy")).rows()
     assert row["ci_low"] == pytest.approx(0.9651586, abs=1e-7)
     assert row["ci_high"] == 1.0
-    (row,) = learning_curves(curves((0.0, 0.01, 0.02), "test_accuracy"), measure="test_accuracy").records()
+    (row,) = learning_curves(curves((0.0, 0.01, 0.02), "test_accuracy"), measure="test_accuracy").rows()
     assert row["ci_low"] == 0.0
     assert row["ci_high"] == pytest.approx(0.0348414, abs=1e-7)
-    (row,) = learning_curves(curves((0.5, 1.0, 1.5), "validation_loss"), measure="validation_loss").records()
+    (row,) = learning_curves(curves((0.5, 1.0, 1.5), "validation_loss"), measure="validation_loss").rows()
     assert row["ci_high"] == pytest.approx(2.2420688, abs=1e-7)  # a loss may be above 1
 
 

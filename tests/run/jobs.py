@@ -65,6 +65,10 @@ def scale(before: torch.Tensor, *, by: float) -> torch.Tensor:
     return before * by
 
 
+def how(number: int, *, context: dict[str, object]) -> list[object]:
+    return [number, context]
+
+
 def total(*parts: torch.Tensor) -> float:
     return float(sum(part.sum() for part in parts))
 

@@ -151,7 +151,7 @@ def test_gc_clears_up_what_dead_processes_claimed_and_keeps_away_from_living_one
     assert store.gc() == []
     mine.close()
     put(store, msgspec.structs.replace(mine._me, pid=dead_pid()))
-    assert [removed.why for removed in store.gc()] == ["claim of a process that is gone"]
+    assert [removed.why for removed in store.gc()] == ["claim of a process that has ended"]
     assert store.claimed() == []
 
 
@@ -168,12 +168,12 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
 from run import jobs
-from winticket.run import run, task
+from winticket.run import local, run, task
 def tell(event):
     print(event.kind, event.task.key, flush=True)
 if __name__ == "__main__":
     tasks = [task(jobs.slow, number=n, seconds={seconds}) for n in range({count})]
-    outcomes = run(tasks, {store!r}, workers={workers}, on_event=tell)
+    outcomes = run(tasks, {store!r}, crew=local({workers}), on_event=tell)
     print("computed", len(outcomes.computed), "reused", len(outcomes.reused))
 """
 
@@ -224,7 +224,7 @@ def test_another_takes_over_from_one_that_was_killed(tmp_path: Path) -> None:
         return "started" in seen
 
     with pytest.raises(KeyboardInterrupt):
-        run([task(jobs.slow, number=0, seconds=60.0)], store, workers=0, on_event=tell, stop=give_up)
+        run([task(jobs.slow, number=0, seconds=60.0)], store, on_event=tell, stop=give_up)
     assert seen == ["elsewhere", "started"]
     assert store.claimed() == []
     one.stdout.close()
@@ -240,7 +240,7 @@ def test_one_that_was_stopped_for_longer_than_the_expiry_does_no_harm(
     one.send_signal(signal.SIGSTOP)
     kinds: list[str] = []
     slow = task(jobs.slow, number=0, seconds=1.0)
-    outcomes = run([slow], tmp_path / "runs", workers=0, on_event=lambda event: kinds.append(event.kind))
+    outcomes = run([slow], tmp_path / "runs", on_event=lambda event: kinds.append(event.kind))
     assert [kind for kind in kinds if kind != "progress"] == ["elsewhere", "started", "finished"]
     assert outcomes.value(slow) == 0
     one.send_signal(signal.SIGCONT)
@@ -255,7 +255,7 @@ def test_failures_of_another_command_are_heard_of_and_not_tried_again(tmp_path: 
     results = []
 
     def go() -> None:
-        results.append(run([bad], tmp_path / "runs", workers=0))
+        results.append(run([bad], tmp_path / "runs"))
 
     threads = [threading.Thread(target=go) for _ in range(2)]
     for thread in threads:

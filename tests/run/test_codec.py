@@ -154,7 +154,7 @@ class Melting:
         ({True: 2}, "dict key True; only str and int"),
         ([Private(1)], "Private is not stored unless it declares __storable__"),
         (Melting(1), "Melting is not frozen"),
-        (torch.ones(2).to_sparse(), "only dense ones are stored"),
+        (torch.ones(2).to_sparse(), "only dense tensors are stored"),
     ],
 )
 def test_what_cannot_be_kept_is_named(value: object, message: str) -> None:
@@ -218,7 +218,7 @@ def test_a_file_cannot_name_what_to_import(monkeypatch: pytest.MonkeyPatch) -> N
         "winticket/gone",
         "winticket/criteria/snip",
     ):
-        with pytest.raises(StoreError, match="is no record of this version"):
+        with pytest.raises(StoreError, match="is not a record of this version"):
             decode(forge(data, name, wrong))
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import torch
 
-from winticket.run import Event, Interrupted, Store, Task, run, task
+from winticket.run import Event, Interrupted, Store, Task, local, run, task
 
 from . import jobs
 
@@ -46,12 +46,12 @@ def program(line: Connection, store: str, workers: int) -> None:
     def hear(_event: Event) -> None:
         line.send([child.pid for child in multiprocessing.active_children()])
 
-    run(plan(), store, workers=workers, on_event=hear)
+    run(plan(), store, crew=local(workers), on_event=hear)
 
 
 def start_program(store: Path, *, workers: int) -> tuple[BaseProcess, Connection]:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "winticket.run.work"])  # as run() does, whoever comes first
+    context.set_forkserver_preload(["torch", "winticket.run.serve"])  # as run() does, whoever comes first
     ours, theirs = context.Pipe()
     process = context.Process(target=program, args=(theirs, str(store), workers))
     process.start()
@@ -66,11 +66,11 @@ def start_script(store: Path, what: str, *, workers: int) -> subprocess.Popen[st
 import multiprocessing, sys
 sys.path.insert(0, {str(root)!r})
 from {jobs.__name__.rpartition(".")[0]} import jobs
-from winticket.run import Interrupted, run, task
+from winticket.run import Interrupted, local, run, task
 def hear(event):
     print(event.kind, *[p.pid for p in multiprocessing.active_children()], flush=True)
 try:
-    run({what}, {str(store)!r}, workers={workers}, on_event=hear)
+    run({what}, {str(store)!r}, crew=local({workers}), on_event=hear)
 except Interrupted as stopped:
     print("INTERRUPTED", stopped, flush=True)
     sys.exit(130)
@@ -122,7 +122,7 @@ def kill_somewhere(store: Path, chance: random.Random, *, workers: int) -> bool:
 
 @pytest.mark.parametrize(("workers", "kills"), [(0, 6), (2, 3)])
 def test_kill_at_random_moments_and_go_on(workers: int, kills: int, tmp_path: Path) -> None:
-    run(plan(), tmp_path / "whole", workers=0)
+    run(plan(), tmp_path / "whole")
     expected = {row.key: row.digest for row in Store(tmp_path / "whole").ls()}
     store, chance, killed = tmp_path / "runs", random.Random(workers), 0
     for _ in range(kills):
@@ -131,7 +131,7 @@ def test_kill_at_random_moments_and_go_on(workers: int, kills: int, tmp_path: Pa
         assert before.items() <= results(store).items()  # the same files, not files that look the same
     assert killed >= 2
     before = results(store)
-    outcomes = run(plan(), store, workers=workers)
+    outcomes = run(plan(), store, crew=local(workers))
     assert len(outcomes.computed) == len(expected) - len(before)
     assert before.items() <= results(store).items()
     assert {row.key: row.digest for row in Store(store).ls()} == expected
@@ -180,7 +180,7 @@ def program_that_dies(store: str, beside: str, at: int) -> None:
 
     Path.open = open_in_halves  # type: ignore[method-assign, assignment]
     sys.addaudithook(hear)
-    run(short(beside), store, workers=0, checkpoint_seconds=0)
+    run(short(beside), store, checkpoint_seconds=0)
 
 
 def test_kill_at_every_touch_of_the_store(tmp_path: Path) -> None:
@@ -188,11 +188,11 @@ def test_kill_at_every_touch_of_the_store(tmp_path: Path) -> None:
     beside = str(tmp_path / "counted")
     plan = short(beside)
     grown, counted = (target.key for target in plan)
-    run(plan, tmp_path / "whole", workers=0)
+    run(plan, tmp_path / "whole")
     whole = Store(tmp_path / "whole")
     expected = {row.key: row.digest for row in whole.ls() if row.kind == "result"}
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "winticket.run.work"])
+    context.set_forkserver_preload(["torch", "winticket.run.serve"])
     found = set()
     for at in range(1, 500):
         Path(beside).unlink(missing_ok=True)
@@ -206,7 +206,7 @@ def test_kill_at_every_touch_of_the_store(tmp_path: Path) -> None:
         done = {p.stem for p in (store / "results").rglob("*.safetensors")}
         assert all(problem.kind == "leftover" for problem in Store(store).verify() if store.exists())
         found.add(frozenset(done))
-        assert len(run(plan, store, workers=0).computed) == len(expected) - len(done)
+        assert len(run(plan, store).computed) == len(expected) - len(done)
         assert torch.equal(Store(store).get(grown), whole.get(grown))
         assert Store(store).get(counted)[0] == 3  # from wherever it started
     assert at > 20
@@ -237,7 +237,7 @@ def test_a_guarded_script_may_define_its_own_functions_and_values(tmp_path: Path
     script = tmp_path / "own.py"
     script.write_text(f"""
 from dataclasses import dataclass
-from winticket.run import run, task
+from winticket.run import local, run, task
 @dataclass(frozen=True)
 class Setup:
     width: int = 3
@@ -246,7 +246,7 @@ def area(setup, *, height=2):
 if __name__ == "__main__":
     planned = task(area, Setup(), height=5)
     first = task("math:sqrt", 4.0)
-    outcomes = run([first, planned], {str(tmp_path / "runs")!r}, workers=1)
+    outcomes = run([first, planned], {str(tmp_path / "runs")!r}, crew=local(1))
     print(outcomes.value(planned), outcomes.value(first))
 """)
     done = subprocess.run(
@@ -266,7 +266,7 @@ def test_ctrl_c_ends_tasks_that_do_not_report(workers: int, tmp_path: Path) -> N
 
     began = time.monotonic()
     with pytest.raises(Interrupted):
-        run([task(jobs.sleep, seconds=60.0)], tmp_path, workers=workers, on_event=hear, grace=1.0)
+        run([task(jobs.sleep, seconds=60.0)], tmp_path, crew=local(workers), on_event=hear, grace=1.0)
     assert asked.is_set()
     assert time.monotonic() - began < 15
     assert multiprocessing.active_children() == []

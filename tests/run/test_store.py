@@ -107,7 +107,10 @@ def test_verify_and_gc(tmp_path: Path) -> None:
         store.get(OTHER)
 
     told = store.gc(dry_run=True)
-    assert sorted(r.why for r in told) == ["its task is finished", *["temporary of a stopped writer"] * 2]
+    assert sorted(r.why for r in told) == [
+        "its task is finished",
+        *["temporary file of a stopped writer"] * 2,
+    ]
     assert store.load_partial(KEY) == 1
     assert store.gc() == told
     assert store.load_partial(KEY) is None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from run import jobs
-from winticket.run import Damaged, Event, Missing, RunError, Store, StoreError, run, task
+from winticket.run import Damaged, Event, Missing, RunError, Store, StoreError, local, run, task
 
 KEY, OTHER = "ab" + "0" * 62, "ab" + "1" * 62
 
@@ -81,7 +81,7 @@ def test_a_result_that_is_a_link_is_neither_read_nor_overwritten(store: Store, t
 def test_a_file_in_another_keys_place_is_noticed(store: Store, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "results" / "ab"
     shutil.copy(folder / f"{KEY}.safetensors", folder / f"{OTHER}.safetensors")
-    with pytest.raises(Damaged, match="it is the file of task ab0000000000, not of this one"):
+    with pytest.raises(Damaged, match="it is the file of task ab0000000000, not of this task"):
         store.get(OTHER)
     assert [p.name for p in store.verify()] == [f"results/ab/{OTHER}.safetensors"]
 
@@ -119,14 +119,14 @@ def test_a_store_that_vanishes_in_mid_run_is_told_and_can_be_used_again(tmp_path
             shutil.rmtree(place)
 
     with pytest.raises((StoreError, RunError), match=r"gone|has no|cannot be"):
-        run([chain], place, workers=workers, on_event=remove)
-    assert run([chain], place, workers=workers).ok(chain)
+        run([chain], place, crew=local(workers), on_event=remove)
+    assert run([chain], place, crew=local(workers)).ok(chain)
     assert Store(place).verify() == []
 
 
 def test_results_that_others_removed_are_no_failed_trainings(store: Store) -> None:
     done = task(jobs.plant, seed=1)
-    outcomes = run([done], store, workers=0)
+    outcomes = run([done], store)
     outcomes.require()
     store.gc(keep=set())
     with pytest.raises(StoreError, match="a result of this run is gone from store"):

@@ -50,7 +50,7 @@ def test_torch_finds_nothing_amiss() -> None:
     torch.library.opcheck(torch.ops.winticket.sparse_linear.default, (*leaves, *indices))
     torch.library.opcheck(torch.ops.winticket.batch_last.default, (x,))
     torch.library.opcheck(
-        torch.ops.winticket.judged.default, (torch.randn(6, 4), torch.zeros(6, dtype=torch.int64))
+        torch.ops.winticket.loss_and_correct.default, (torch.randn(6, 4), torch.zeros(6, dtype=torch.int64))
     )
 
 

@@ -279,7 +279,7 @@ def test_the_loss_is_torchs(dtype: torch.dtype, shared: bool) -> None:
     )
     wanted.sum().backward()  # type: ignore[no-untyped-call]
     loss, grad = products.cross_entropy(logits.detach(), y)
-    total, right = products.judged(logits.detach(), y)
+    total, right = products.loss_and_correct(logits.detach(), y)
     assert logits.grad is not None
     close(loss, wanted.detach().double())
     close(grad, logits.grad.double())
@@ -289,9 +289,9 @@ def test_the_loss_is_torchs(dtype: torch.dtype, shared: bool) -> None:
 
 def test_a_tie_goes_to_the_first_class_and_a_bad_loss_is_not_hidden() -> None:
     tied = torch.zeros(1, 2, 3)
-    assert products.judged(tied, torch.tensor([0, 2]))[1].tolist() == [1]
-    assert products.judged(torch.full((1, 1, 3), torch.nan), torch.tensor([0]))[0].isnan().all()
-    assert products.judged(tied, torch.tensor([0, 3]))[0].isnan().all()  # a class that is not there
+    assert products.loss_and_correct(tied, torch.tensor([0, 2]))[1].tolist() == [1]
+    assert products.loss_and_correct(torch.full((1, 1, 3), torch.nan), torch.tensor([0]))[0].isnan().all()
+    assert products.loss_and_correct(tied, torch.tensor([0, 3]))[0].isnan().all()  # a class that is not there
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_chosen_rows_are_laid_batch_last(batch: int, dtype: torch.dtype) -> None
 def test_rows_that_are_not_there_are_refused(row: int) -> None:
     with pytest.raises(IndexError, match=f"row {row} of 9"):
         products.batch_last(torch.zeros(9, 4), torch.tensor([[0, row]]))
-    with pytest.raises(TypeError, match="named by int64"):
+    with pytest.raises(TypeError, match="numbered by int64"):
         products.batch_last(torch.zeros(9, 4), torch.tensor([[0, 1]], dtype=torch.int32))
 
 

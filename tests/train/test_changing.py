@@ -260,7 +260,7 @@ def test_who_has_diverged_does_not_decide_how_the_others_are_computed(
 
 def test_states_on_the_way_are_refused(vectors: Data, dense: Make) -> None:
     module = mlp()
-    with pytest.raises(ValueError, match="only where the mask is one and the same"):
+    with pytest.raises(ValueError, match="only if the mask stays the same"):
         train(
             module,
             vectors,

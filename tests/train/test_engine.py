@@ -185,7 +185,7 @@ def test_an_engine_that_is_not_to_be_had_is_refused(monkeypatch: pytest.MonkeyPa
         engine.check_engine("fast")
     monkeypatch.setattr(engine, "missing", "no C++ compiler was found")
     engine.check_engine("auto")
-    with pytest.raises(ValueError, match=r"engine sparse is not to be had here: no C\+\+ compiler"):
+    with pytest.raises(ValueError, match=r"engine sparse is not available: no C\+\+ compiler"):
         engine.check_engine("sparse")
 
 

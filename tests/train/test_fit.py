@@ -42,13 +42,13 @@ def _adam_state(ticket: Ticket, step: float) -> dict[str, Tensor]:
         (
             lambda t: replace(t, start=replace(t.start, step=3)),
             {},
-            "its start step; given are start steps [0, 3]",
+            "must start at one step, but these start at [0, 3]",
         ),
         (
             lambda t: _without(t, "2.bias"),
             {},
             "the weights of replicate 1's ticket and the Sequential do not fit: '2.bias' is absent in the first and "
-            "(3,) in the second (1 such names)",
+            "(3,) in the second (names that differ: 1)",
         ),
         (
             lambda t: replace(t, start=replace(t.start, buffers={"spare": torch.ones(1)})),
@@ -58,13 +58,13 @@ def _adam_state(ticket: Ticket, step: float) -> dict[str, Tensor]:
         (
             lambda t: replace(t, start=replace(t.start, optimizer={"exp_avg/2.bias": torch.ones(3)})),
             {},
-            "the ticket carries optimiser state (exp_avg) that does not fit this recipe, where adam keeps exp_avg, "
-            "exp_avg_sq, step of each parameter",
+            "the ticket holds optimiser state (exp_avg) that does not fit this recipe: adam keeps exp_avg, "
+            "exp_avg_sq, step for each parameter",
         ),
         (
             lambda t: replace(t, start=replace(t.start, optimizer=_adam_state(t, 2.0))),
             {},
-            "go on with optimiser state of the same age, or all start afresh",
+            "must hold optimiser state of the same number of steps, or all hold none",
         ),
         (
             lambda t: replace(t, mask=Mask({"0.weight": t.mask.keep["0.weight"]})),
@@ -105,7 +105,7 @@ def test_the_state_of_another_optimiser_is_refused(vectors: Data, dense: Make) -
     ticket = replace(path.ticket, start=path.saved[2])
     with pytest.raises(
         ValueError,
-        match=r"\(exp_avg, exp_avg_sq, step\) that does not fit this recipe, where sgd keeps momentum_buffer",
+        match=r"\(exp_avg, exp_avg_sq, step\) that does not fit this recipe: sgd keeps momentum_buffer",
     ):
         train(module, vectors, data, [ticket], Recipe(steps=4, batch=10, optimizer="sgd", momentum=0.9))
 

@@ -125,7 +125,16 @@ def batches(examples: Any, ticket: Ticket, size: int, steps: int) -> list[Tensor
     return list(torch.split(torch.cat(orders)[: steps * size], size))
 
 
-def by_hand(examples: Any, ticket: Ticket, rates: list[float], size: int, options: dict[str, Any]) -> Any:
+def by_hand(
+    examples: Any,
+    ticket: Ticket,
+    rates: list[float],
+    size: int,
+    options: dict[str, Any],
+    *,
+    clip: float = 0,
+    norms: list[float] | None = None,
+) -> Any:
     """Plain PyTorch in float64: autograd, torch.optim, F.cross_entropy, the mask multiplied after each step."""
     module = copy.deepcopy(mlp()).double()
     module.load_state_dict(ticket.start.weights)
@@ -142,12 +151,32 @@ def by_hand(examples: Any, ticket: Ticket, rates: list[float], size: int, option
             optimizer.zero_grad()
             loss = F.cross_entropy(module(examples.x[rows].double()), examples.y[rows])
             loss.backward()  # type: ignore[no-untyped-call]
+            for name, mask in keep.items():
+                module.get_parameter(name).grad.mul_(mask)  # type: ignore[union-attr]
+            if clip and norms is not None:
+                norms.append(float(torch.nn.utils.clip_grad_norm_(module.parameters(), clip)))
             optimizer.step()
             losses.append(loss.item())
         with torch.no_grad():
             for name, mask in keep.items():
                 module.get_parameter(name).mul_(mask)
     return module, losses
+
+
+@pytest.mark.parametrize("kind", ["momentum", "adam"])
+def test_clipping_is_torchs_for_each_replicate_by_itself(kind: str, vectors: Data, dense: Make) -> None:
+    """Some steps are above the norm and some are not; gradients of pruned weights do not count."""
+    module, norms = mlp(), list[float]()
+    stack = [dense(module, 0), dense(module, 1, density=0.5)]
+    recipe = Recipe(steps=20, batch=10, evaluate_every=5, clip_norm=0.7, **OPTIMIZERS[kind])
+    paths = trajectories(train(module, vectors, data, stack, recipe))
+    for ticket, path in zip(stack, paths, strict=True):
+        reference, _ = by_hand(vectors.train, ticket, [1.0] * 20, 10, OPTIMIZERS[kind], clip=0.7, norms=norms)
+        for name, parameter in reference.named_parameters():
+            torch.testing.assert_close(
+                path.saved[20].weights[name].double(), parameter.detach(), rtol=0, atol=2e-5
+            )
+    assert min(norms) < 0.7 < max(norms)
 
 
 @pytest.mark.parametrize(("kind", "schedule"), CASES)
@@ -273,7 +302,7 @@ def test_early_points_are_of_the_first_examples_and_regular_ones_of_all(
         source = replace(vectors, **stacked)
     recipe = Recipe(steps=20, batch=10, evaluate_every=10, lr=0.05)
     grid = recipe.grid()
-    saved = trajectories(train(module, source, data, stack, recipe, save=grid[1:], own=own))
+    saved = trajectories(train(module, source, data, stack, recipe, save=grid[1:], per_replicate=own))
     for path in saved:
         assert path.curve.step.tolist() == grid
         for step in grid[1:]:

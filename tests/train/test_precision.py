@@ -64,7 +64,7 @@ def test_products_in_tf32_are_asked_for_and_given_back() -> None:
 
 def test_a_precision_that_is_not_there_is_refused(vectors: Data, dense: Make) -> None:
     network = module(normalised=False)
-    with pytest.raises(ValueError, match="tf32 is a mode of NVIDIA GPUs, and this training runs on cpu"):
+    with pytest.raises(ValueError, match="tf32 exists only on NVIDIA GPUs, and this training runs on cpu"):
         train(network, vectors, data, [dense(network)], Recipe(steps=2, batch=10, precision="tf32"))
     with pytest.raises(ValueError, match="the sparse kernels compute in float32"):
         check_precision("bf16", torch.device("cpu"), "sparse")

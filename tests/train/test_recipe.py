@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, fields, replace
 from typing import Any
 
 import pytest
 
 from winticket.train import Recipe
+from winticket.train.recipe import ADDED
 
 
 def rates(**options: Any) -> list[float]:
@@ -116,6 +117,7 @@ def test_the_grid_from_a_later_start_is_the_rest_of_the_whole_one(start: int) ->
         ({"lr": 0.0}, "lr is 0.0; it is positive and finite"),
         ({"lr": float("inf")}, "lr is inf; it is positive and finite"),
         ({"gamma": -0.1}, "gamma is -0.1; it is positive and finite"),
+        ({"clip_norm": 0.0}, "clip_norm is 0.0; it is positive and finite"),
         ({"optimizer": "sgd", "momentum": 1.0}, "momentum is 1.0; it lies in [0, 1)"),
         ({"optimizer": "lion"}, "optimizer is 'lion'; possible: sgd, adam, adamw"),
         ({"schedule": "linear"}, "schedule is 'linear'; possible: constant, step, cosine"),
@@ -125,7 +127,7 @@ def test_the_grid_from_a_later_start_is_the_rest_of_the_whole_one(start: int) ->
         ({"optimizer": "sgd", "nesterov": True}, "nesterov needs a momentum above 0"),
         (
             {"milestones": (0.75, 0.5)},
-            "milestones are (0.75, 0.5); give rising fractions of the run in (0, 1)",
+            "milestones are (0.75, 0.5); give rising fractions of the training in (0, 1)",
         ),
         ({"milestones": (80.0,)}, "milestones are (80.0,); give rising fractions"),
         ({"warmup": 10}, "warmup of 10 steps does not end within the 10 steps of training"),
@@ -134,6 +136,14 @@ def test_the_grid_from_a_later_start_is_the_rest_of_the_whole_one(start: int) ->
 def test_a_recipe_that_cannot_be_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)):
         Recipe(**{"steps": 10, **options})
+
+
+def test_a_field_that_was_added_later_is_in_a_key_only_if_it_changes_the_training() -> None:
+    """So results that were stored before it are found, and those under another value of it are others."""
+    before = {f.name for f in fields(Recipe)} - {"clip_norm"}
+    assert Recipe(steps=3).key_fields().keys() == before
+    assert Recipe(steps=3, clip_norm=1.0).key_fields()["clip_norm"] == 1.0
+    assert all(next(f.default for f in fields(Recipe) if f.name == n) == v for n, v in ADDED.items())
 
 
 def test_a_recipe_is_a_plain_value() -> None:

@@ -54,7 +54,7 @@ def ticket(replicate: int, density: float = 1.0) -> Ticket:
 
 
 def paths(module: nn.Module, text: Text, tickets: list[Ticket], **choices: Any) -> list[Trajectory]:
-    rest = {name: choices.pop(name) for name in ("engine", "own") if name in choices}
+    rest = {name: choices.pop(name) for name in ("engine", "per_replicate") if name in choices}
     usual: dict[str, Any] = {"steps": STEPS, "batch": 10, "evaluate_every": 4, "optimizer": "sgd", "lr": 0.1}
     results = train(module, text, data, tickets, Recipe(**{**usual, **choices}), **rest)
     assert all(isinstance(r, Trajectory) for r in results)
@@ -131,9 +131,9 @@ def test_a_stack_is_its_members_alone(module: nn.Module) -> None:
 def test_replicates_with_texts_of_their_own(how: str, module: nn.Module) -> None:
     shifts = (0, 50)
     tickets = [ticket(r, 0.6) for r in range(2)]
-    together = paths(module, Text(*shifts), tickets, own=True, stacking=how)
+    together = paths(module, Text(*shifts), tickets, per_replicate=True, stacking=how)
     for path, one, shift in zip(together, tickets, shifts, strict=True):
-        agree(path, paths(module, Text(shift), [one], own=True, stacking=how)[0])
+        agree(path, paths(module, Text(shift), [one], per_replicate=True, stacking=how)[0])
     agree(together[0], paths(module, Text(), [tickets[0]])[0])
 
 
@@ -146,7 +146,7 @@ def test_as_many_replicates_as_examples_are_no_own_data() -> None:
     stack = {n: torch.stack([t.start.weights[n] for t in tickets]) for n in tickets[0].start.weights}
     x = Text().test.x[:3]
     shared = evaluate(drawn, stack, {}, data.Split(x, x))
-    own = evaluate(drawn, stack, {}, data.Split(x.unsqueeze(1), x.unsqueeze(1)), own=True)
+    own = evaluate(drawn, stack, {}, data.Split(x.unsqueeze(1), x.unsqueeze(1)), per_replicate=True)
     for r in range(3):
         alone = evaluate(drawn, {n: w[r : r + 1] for n, w in stack.items()}, {}, data.Split(x, x))
         torch.testing.assert_close(shared[0][r], alone[0][0])

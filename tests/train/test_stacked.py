@@ -189,11 +189,13 @@ def test_scores_are_sums_over_shared_examples(build: Callable[[], nn.Module], ho
     module = build().eval()
     tickets = [dense(module, r) for r in range(3)]
     weights, buffers = stack(tickets)
-    stacked.scores(module, weights, buffers, batch(0)[0][0], batch(0)[1][0], how=how)
+    stacked.evaluation(module, weights, buffers, batch(0)[0][0], batch(0)[1][0], how=how)
     x, y = batch(1)[0][0], batch(1)[1][0]
     before = x.clone()
     with torch.inference_mode():
-        losses, right = stacked.scores(module, weights, buffers, x, y, how=how).call(weights, buffers, x, y)
+        losses, right = stacked.evaluation(module, weights, buffers, x, y, how=how).call(
+            weights, buffers, x, y
+        )
     assert torch.equal(x, before)
     assert losses.dtype == torch.float64
     for r, ticket in enumerate(tickets):
@@ -208,7 +210,7 @@ def test_scores_are_sums_over_shared_examples(build: Callable[[], nn.Module], ho
     ("build", "how", "is_stacked", "is_traced", "words"),
     [
         (mlp, "auto", True, True, ""),
-        (mlp, "one by one", False, True, "asked for"),
+        (mlp, "one by one", False, True, "the recipe says so"),
         (
             convolutional,
             "auto",
@@ -229,7 +231,7 @@ def test_scores_are_sums_over_shared_examples(build: Callable[[], nn.Module], ho
             "one by one",
             False,
             False,
-            "asked for; not traced: RuntimeError: .*data-dependent control flow",
+            "the recipe says so; not traced: RuntimeError: .*data-dependent control flow",
         ),
         (
             PositivesMean,
@@ -243,10 +245,10 @@ def test_scores_are_sums_over_shared_examples(build: Callable[[], nn.Module], ho
             "one by one",
             False,
             False,
-            r"not traced: ValueError: the shape that aten.* depends on values",
+            r"not traced: ValueError: the shape of the result of aten.* depends on values",
         ),
         (Recurrent, "auto", False, True, "cannot be stacked: .*atching rule"),
-        (embedded, "one by one", False, True, "asked for"),
+        (embedded, "one by one", False, True, "the recipe says so"),
     ],
 )
 def test_how_it_is_carried_out_and_why(
@@ -265,7 +267,7 @@ def test_stacking_that_was_asked_for_and_cannot_be_is_refused(
 ) -> None:
     module = build()
     recipe = Recipe(steps=2, batch=10, stacking="stacked")
-    with pytest.raises(ValueError, match="stacking was asked for, but this module cannot be stacked: "):
+    with pytest.raises(ValueError, match="stacking is 'stacked', but this module cannot be stacked: "):
         train(module, vectors, data, [dense(module, r) for r in range(2)], recipe)
 
 
@@ -348,7 +350,12 @@ def test_replicates_with_data_of_their_own_are_trained_and_measured_on_those(
     lost = Failed("earlier", 3, Seeds(1, 9))
     recipe = Recipe(steps=12, batch=10, evaluate_every=3, optimizer="sgd", lr=0.05, stacking=how)  # type: ignore[arg-type]
     together = train(
-        module, own_splits(vectors, [0, 7, 1, 2]), data, [tickets[0], lost, *tickets[1:]], recipe, own=True
+        module,
+        own_splits(vectors, [0, 7, 1, 2]),
+        data,
+        [tickets[0], lost, *tickets[1:]],
+        recipe,
+        per_replicate=True,
     )
     assert together[1] is lost
     for r, path in enumerate([together[0], *together[2:]]):
@@ -380,7 +387,7 @@ def test_data_for_another_number_of_replicates_are_refused(vectors: Data, dense:
             data,
             [dense(module), dense(module, 1)],
             Recipe(steps=2, batch=5),
-            own=True,
+            per_replicate=True,
         )
 
 

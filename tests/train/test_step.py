@@ -18,6 +18,7 @@ RECIPES = {
     "momentum": Recipe(steps=9, optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=0.01),
     "nesterov": Recipe(steps=9, optimizer="sgd", lr=0.1, momentum=0.9, nesterov=True),
     "adam": Recipe(steps=9, optimizer="adam", lr=0.01, weight_decay=0.1),
+    "clipped": Recipe(steps=9, optimizer="sgd", lr=0.1, momentum=0.9, clip_norm=0.5),
     "adamw": Recipe(steps=9, optimizer="adamw", lr=0.01, weight_decay=0.1),
 }
 

@@ -16,7 +16,7 @@ from winticket.data import Split
 from winticket.stages import Examples
 from winticket.ticket import Mask, Seeds, State, Ticket, Trajectory
 from winticket.train import train
-from winticket.units import effective_count, gone, layouts, unknown, whole
+from winticket.units import dead_parameters, effective_count, layouts, takes_whole_units, why_untraceable
 
 
 class Residual(nn.Module):
@@ -231,7 +231,7 @@ def test_weights_that_read_dead_units_do_not_count_by_hand() -> None:
 
 
 def test_what_goes_with_a_dead_unit_by_hand() -> None:
-    lost = gone(mlp(), mask_of(mlp(), {"0.weight": {1}}))
+    lost = dead_parameters(mlp(), mask_of(mlp(), {"0.weight": {1}}))
     assert set(lost) == {"0.bias", "1.weight", "1.bias", "3.weight"}
     for name in ("0.bias", "1.weight", "1.bias"):
         assert lost[name].nonzero().flatten().tolist() == [1]
@@ -244,9 +244,9 @@ def test_under_any_other_mask_biases_stay() -> None:
     model = mlp()
     keep = {n: k.clone() for n, k in mask_of(model, {"0.weight": {1}}).keep.items()}
     keep["3.weight"][0, 0] = False
-    assert not whole(Mask(keep))
-    assert gone(model, Mask(keep)) == {}
-    assert gone(model, mask_of(model, {})) == {}
+    assert not takes_whole_units(Mask(keep))
+    assert dead_parameters(model, Mask(keep)) == {}
+    assert dead_parameters(model, mask_of(model, {})) == {}
 
 
 class Branching(nn.Module):
@@ -265,12 +265,12 @@ class Branching(nn.Module):
 
 def test_where_the_graph_cannot_be_read_own_biases_go_and_batchnorm_is_told() -> None:
     mask = mask_of(Branching(False), {"a.weight": {2}})
-    lost = gone(Branching(False), mask)
+    lost = dead_parameters(Branching(False), mask)
     assert list(lost) == ["a.bias"]
     assert lost["a.bias"].tolist() == [False, False, True, False, False, False]
-    assert unknown(Branching(False)) == ""
-    assert "cannot be traced" in unknown(Branching(True))
-    assert unknown(mlp()) == ""
+    assert why_untraceable(Branching(False)) == ""
+    assert "cannot be traced" in why_untraceable(Branching(True))
+    assert why_untraceable(mlp()) == ""
     with pytest.warns(
         RuntimeWarning, match="the shift of a BatchNorm behind one cannot be taken with it: its graph"
     ):
@@ -293,7 +293,7 @@ class Mixed(nn.Module):
 
 def test_beyond_what_mixes_units_nothing_is_said_to_be_dead() -> None:
     mask = mask_of(Mixed(), {"a.weight": {1}, "b.weight": {2}})
-    assert set(gone(Mixed(), mask)) == {"a.bias", "b.bias"}
+    assert set(dead_parameters(Mixed(), mask)) == {"a.bias", "b.bias"}
 
 
 @pytest.mark.parametrize("build", [mlp, vgg, Residual, mobile])
@@ -301,12 +301,12 @@ def test_a_users_own_network_pruned_by_units(build: Callable[[], nn.Module]) -> 
     """Half of the units of every layer but the output, by default; warm, as it is."""
     model = warm(build())
     ticket = prune(model, 0.5, criterion=criteria.l1_units)
-    assert whole(ticket.mask)
+    assert takes_whole_units(ticket.mask)
     assert models.output_layer(model) not in ticket.mask.keep
     share = ticket.about["effective_density"]
     assert share == effective_count(model, ticket.mask) / ticket.mask.total()
     assert isinstance(share, float)
     assert share < ticket.mask.density()
     # The start is the one that the model is given: what goes with dead units is 0 in the ticket itself.
-    for name, dead in gone(model, ticket.mask).items():
+    for name, dead in dead_parameters(model, ticket.mask).items():
         assert not bool(ticket.start.weights[name][dead].any())

@@ -1,4 +1,4 @@
-"""Align: which hidden units of one network are which of another's, since their numbering says nothing."""
+"""Align: which hidden units of one network correspond to which of another, since their numbering is arbitrary."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from winticket.align.symmetry import symmetry
 from winticket.align.width import resized
 
 REVISION = 1
-"""Raised when what these functions give changes."""
+"""Raised when the results of these functions change."""
 
 __all__ = [
     "REVISION",

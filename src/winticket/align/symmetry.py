@@ -1,6 +1,6 @@
-"""The hidden units of a network that may change places, and where each stands in the weights.
+"""The hidden units of a network that may be reordered, and where each of them is in the weights.
 
-Read off the module's graph (`torch.fx`) and then tried: a random permutation must leave the function as it is.
+They are read off the module's graph (`torch.fx`) and then tested: a random permutation must not change the function.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PASSED = (
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
 )
-"""Layers that treat every unit alike and on its own."""
+"""Layers that treat every unit in the same way and independently of the others."""
 
 _PASSED_CALLS = {
     *(
@@ -68,25 +68,25 @@ _COMBINED = {"add", "iadd", "add_", "sub", "isub", "sub_", "mul", "imul", "mul_"
 _RESHAPED = {"flatten", "view", "reshape", "squeeze"}
 _REDUCED = {"mean", "sum", "amax"}
 _KNOWN = (
-    "known are Linear, Conv and BatchNorm layers with elementwise activations, pooling, flatten and sums of equal "
-    "shapes; a Linear layer takes [N, features]"
+    "supported are Linear layers on [N, features], Conv and BatchNorm layers, elementwise activations, pooling, "
+    "flatten and sums of equal shapes"
 )
 
 
 class _UnknownError(Exception):
-    """What stands in the way of knowing the symmetry, in words."""
+    """Why the symmetry cannot be known, in words."""
 
 
 @dataclass(frozen=True)
 class _Units:
-    """What dimension 1 of a value holds: units of a stream, each in `block` places that follow one another."""
+    """What dimension 1 of a value holds: the units of a stream, each in `block` consecutive positions."""
 
     stream: int
     block: int
 
 
 class _Streams:
-    """Sets of units that share one numbering; stream 0 has a fixed one, that of inputs and outputs."""
+    """Sets of units that share one numbering. Stream 0 holds the inputs and outputs, whose numbering is fixed."""
 
     def __init__(self) -> None:
         self._parents, self._sizes = [0], [0]
@@ -103,14 +103,14 @@ class _Streams:
         return stream
 
     def join(self, one: _Units, two: _Units) -> None:
-        """From now on they are numbered together."""
+        """Give both sets of units one numbering."""
         low, high = sorted((self.root(one.stream), self.root(two.stream)))
         if low and (one.block != two.block or self._sizes[low] != self._sizes[high]):
-            raise _UnknownError("features that are laid out differently are combined")
+            raise _UnknownError("it combines features that are laid out differently")
         self._parents[high] = low
 
     def put(self, name: str, dim: int, units: _Units) -> None:
-        """The dimension of a tensor follows these units; one that followed others joins them."""
+        """Record that this dimension of a tensor follows `units`; if it followed others already, join the two."""
         known = [(a, s) for a, s in self._axes.items() if (a.name, a.dim) == (name, dim)]
         for axis, stream in known:
             self.join(units, _Units(stream, axis.block))
@@ -118,20 +118,27 @@ class _Streams:
             self._axes[Axis(name, dim, units.block)] = units.stream
 
     def groups(self) -> Symmetry:
-        found: dict[int, list[Axis]] = {}
+        axes: dict[int, list[Axis]] = {}
         for axis, stream in self._axes.items():
-            found.setdefault(self.root(stream), []).append(axis)
-        return tuple(Group(self._sizes[r], tuple(a)) for r, a in found.items() if r and self._sizes[r] > 1)
+            axes.setdefault(self.root(stream), []).append(axis)
+        return tuple(Group(self._sizes[r], tuple(a)) for r, a in axes.items() if r and self._sizes[r] > 1)
 
 
 _FIXED = _Units(0, 1)
 
 
 def symmetry(module: nn.Module, input_shape: Sequence[int]) -> Symmetry:
-    """Groups of hidden units, from input to output, each with every dimension of a weight or buffer that holds it.
+    """Groups of hidden units, from input to output, each with every dimension of a weight or buffer that follows it.
 
-    A permutation of a group's units, made in all of its dimensions, leaves the network's function as it is. Units
-    that a residual sum ties are one group. ValueError where the module does what is not known to keep that.
+    input_shape: one example's, without the batch. Permuting a group's units in all of its dimensions does not change
+    the function of the network. Units that a residual sum ties together form one group. Raises ValueError if the module
+    has no hidden units, or contains an operation for which this is not known to hold.
+
+    >>> from torch import nn
+    >>> from winticket.align import symmetry
+    >>> (group,) = symmetry(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), (4,))
+    >>> group.size, [(axis.name, axis.dim) for axis in group.axes]
+    (3, [('0.weight', 0), ('0.bias', 0), ('2.weight', 1)])
     """
     kind = type(module).__name__
     try:
@@ -139,24 +146,24 @@ def symmetry(module: nn.Module, input_shape: Sequence[int]) -> Symmetry:
     except _UnknownError as unknown:
         raise ValueError(f"the hidden units of {kind} cannot be matched: {unknown}; {_KNOWN}") from None
     if not groups:
-        raise ValueError(f"{kind} has no hidden units that could change places")
+        raise ValueError(f"{kind} has no hidden units that could be reordered")
     if (gap := _difference(module, groups, input_shape)) > 1e-9:
         raise ValueError(
-            f"the hidden units of {kind} cannot be matched: changing their places changes the output by {gap:.2g}, so "
-            f"its graph was misread; {_KNOWN}"
+            f"the hidden units of {kind} cannot be matched: reordering them changes the output by {gap:.2g}, so its "
+            f"graph was misread; {_KNOWN}"
         )
     return groups
 
 
 def _difference(module: nn.Module, groups: Symmetry, input_shape: Sequence[int]) -> float:
-    """By how much of its largest value the output on noise moves when all groups are shuffled. In float64."""
+    """How far the output on noise moves if all groups are shuffled, relative to its largest value. In float64."""
     generator = torch.Generator().manual_seed(0)
     trial = copy.deepcopy(module).to("cpu", torch.float64).eval()
     x = torch.randn(4, *input_shape, generator=generator, dtype=torch.float64)
     with torch.no_grad():
         named = (*trial.named_parameters(), *trial.named_buffers())
         state = {name: value for name, value in named if value.is_floating_point()}
-        for value in state.values():  # of no account what they were; in (.5, 1.5), as a variance may be one
+        for value in state.values():  # any values serve; these are in (.5, 1.5), since one may be a variance
             value.copy_(torch.rand(value.shape, generator=generator, dtype=torch.float64) + 0.5)
             value.div_(max(1, value[:1].numel()) if value.ndim > 1 else 1)
         before: Tensor = trial(x)
@@ -185,36 +192,36 @@ def _read(module: nn.Module, example: Tensor) -> Symmetry:
 
 
 class _Reader:
-    """Walks the graph and says of every value whose units its dimension 1 holds."""
+    """Walks the graph and notes for every value which units its dimension 1 holds."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module, self.streams = module, _Streams()
         self._units: dict[fx.Node, _Units] = {}
-        # One name for a weight that several layers share.
+        # A weight that several layers share goes by its first name.
         self._names: dict[int, str] = {}
         for name, value in (*module.named_parameters(), *module.named_buffers()):
             self._names.setdefault(id(value), name)
 
     def visit(self, node: fx.Node) -> None:
-        given = [n for n in node.all_input_nodes if n in self._units]
+        inputs = [n for n in node.all_input_nodes if n in self._units]
         if node.op == "output":
-            for n in given:
+            for n in inputs:
                 self.streams.join(self._units[n], _FIXED)
         elif node.op == "placeholder":
             self._units[node] = _FIXED
         elif "tensor_meta" not in node.meta:
             return  # a size, not a tensor
         elif node.op == "call_module":
-            self._units[node] = self._layer(self.module.get_submodule(str(node.target)), node, given)
+            self._units[node] = self._layer(self.module.get_submodule(str(node.target)), node, inputs)
         elif node.op == "get_attr":
             raise _UnknownError(f"{node.target} is used outside a layer")
-        elif all(self.streams.root(self._units[n].stream) == 0 for n in given):
+        elif all(self.streams.root(self._units[n].stream) == 0 for n in inputs):
             self._units[node] = _FIXED
         else:
-            self._units[node] = self._call(node, given)
+            self._units[node] = self._call(node, inputs)
 
-    def _layer(self, layer: nn.Module, node: fx.Node, given: list[fx.Node]) -> _Units:
-        units, shape = self._units[given[0]], _shape(given[0])
+    def _layer(self, layer: nn.Module, node: fx.Node, inputs: list[fx.Node]) -> _Units:
+        units, shape = self._units[inputs[0]], _shape(inputs[0])
         if isinstance(layer, nn.Linear):
             if len(shape) != 2:
                 raise _UnknownError(
@@ -236,12 +243,12 @@ class _Reader:
         raise _UnknownError(f"{node.target} is a {type(layer).__name__}")
 
     def _between(self, layer: nn.Module, units: _Units, size: int) -> _Units:
-        """A layer with a row for every unit that it makes and a column for every one that it reads."""
+        """A layer with a row for every unit that it computes and a column for every unit that it reads."""
         self._put(layer, "weight", 1, units)
-        made = self.streams.new(size)
-        self._put(layer, "weight", 0, made)
-        self._put(layer, "bias", 0, made)
-        return made
+        outputs = self.streams.new(size)
+        self._put(layer, "weight", 0, outputs)
+        self._put(layer, "bias", 0, outputs)
+        return outputs
 
     def _along(self, layer: nn.Module, units: _Units, *names: str) -> _Units:
         """A layer with one number, or one filter, per unit."""
@@ -254,17 +261,17 @@ class _Reader:
         if value is not None:
             self.streams.put(self._names[id(value)], dim, units)
 
-    def _call(self, node: fx.Node, given: list[fx.Node]) -> _Units:
+    def _call(self, node: fx.Node, inputs: list[fx.Node]) -> _Units:
         name = (
             str(node.target)
             if node.op == "call_method"
             else str(getattr(node.target, "__name__", node.target))
         )
-        units, shape = self._units[given[0]], _shape(given[0])
+        units, shape = self._units[inputs[0]], _shape(inputs[0])
         if name in _PASSED_CALLS:
             return units
         if name in _COMBINED:
-            return self._combined(given, name)
+            return self._combined(inputs, name)
         if name in _RESHAPED:
             return self._reshaped(units, shape, _shape(node), node)
         if name in _REDUCED and not {0, 1} & _reduced(node, len(shape)):
@@ -275,12 +282,12 @@ class _Reader:
             return units
         raise _UnknownError(f"it calls {name}")
 
-    def _combined(self, given: list[fx.Node], name: str) -> _Units:
-        if len({_shape(n)[:2] for n in given}) > 1 or len({len(_shape(n)) for n in given}) > 1:
+    def _combined(self, inputs: list[fx.Node], name: str) -> _Units:
+        if len({_shape(n)[:2] for n in inputs}) > 1 or len({len(_shape(n)) for n in inputs}) > 1:
             raise _UnknownError(f"it calls {name} on values of different shapes")
-        for n in given[1:]:
-            self.streams.join(self._units[given[0]], self._units[n])
-        return self._units[given[0]]
+        for n in inputs[1:]:
+            self.streams.join(self._units[inputs[0]], self._units[n])
+        return self._units[inputs[0]]
 
     def _reshaped(self, units: _Units, old: tuple[int, ...], new: tuple[int, ...], node: fx.Node) -> _Units:
         if new[:2] == old[:2]:
@@ -295,15 +302,15 @@ def _shape(node: fx.Node) -> tuple[int, ...]:
 
 
 def _reduced(node: fx.Node, dims: int) -> set[int]:
-    """The dimensions that a reduction takes away: all of them where none is said."""
-    said: Any = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
-    if said is None:
+    """The dimensions that a reduction removes: all of them if `dim` is not passed."""
+    reduced: Any = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+    if reduced is None:
         return set(range(dims))
-    return {d % dims for d in ((said,) if isinstance(said, int) else said)}
+    return {d % dims for d in ((reduced,) if isinstance(reduced, int) else reduced)}
 
 
 def _whole(index: Any) -> bool:
-    """Whether an index leaves dimensions 0 and 1 alone."""
+    """True if an index leaves dimensions 0 and 1 as they are."""
     return (
         isinstance(index, tuple)
         and index[:2] == (slice(None),) * 2
@@ -312,5 +319,5 @@ def _whole(index: Any) -> bool:
 
 
 def _pads(node: fx.Node) -> Sequence[int]:
-    said: Any = node.kwargs.get("pad", node.args[1] if len(node.args) > 1 else ())
-    return tuple(said)
+    pads: Any = node.kwargs.get("pad", node.args[1] if len(node.args) > 1 else ())
+    return tuple(pads)

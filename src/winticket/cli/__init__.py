@@ -39,8 +39,8 @@ for command in (
 app.add_typer(stores.app, name="store", rich_help_panel="Commands")
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"winticket {__version__}")
         raise typer.Exit
 
@@ -56,18 +56,18 @@ def _options(
 
 
 def main() -> None:
-    """Run the command, and leave with its exit status."""
+    """Run the command and exit with its status."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # closed by whoever started this
+        if stream is None:  # closed by the program that started this one
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - for good
         elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="winticket")  # terminals without Unicode get letters that they have
+            stream.reconfigure(errors="winticket")  # terminals without Unicode get replacement letters
     show_warnings()
     stop_in_order()
     try:
         only_for_the_users_modules()
     except FileNotFoundError:
-        say("Error: the working directory is gone; change to one that is there")
+        say("Error: the working directory no longer exists; change to another one")
         sys.exit(2)
     app()

@@ -1,4 +1,4 @@
-"""How the command answers: messages on stderr, one JSON document on stdout, an exit status."""
+"""The command's answers: messages on stderr, one JSON document on stdout, an exit status."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from winticket.catalogue import names
 from winticket.text import cleaned, console, visible, without_secrets
 from winticket.trouble import short_of_memory
 
-STOPPED = "stopped; what was finished is kept, and the same command goes on from there"
+STOPPED = "stopped; what was finished is kept, and the same command resumes from there"
 
 
 class _Stopped:
@@ -32,7 +32,7 @@ class _Stopped:
 
 
 def stop_in_order() -> None:
-    """From here on SIGTERM and SIGHUP stop the command as Ctrl-C does, unless whoever started it has them ignored."""
+    """From now on SIGTERM and SIGHUP stop the command as Ctrl-C does, unless they were ignored when it started."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
         _Stopped.by = number
@@ -47,7 +47,7 @@ def stop_in_order() -> None:
 
 
 class Answers(TyperGroup):
-    """The command's group: a run that was given up or stopped ends with a message, not with a traceback."""
+    """The group of commands: a run that is given up or stopped ends with a message, not with a traceback."""
 
     def make_context(self, *args: Any, **more: Any) -> Any:
         with _shown_safely():
@@ -60,7 +60,7 @@ class Answers(TyperGroup):
             message = getattr(unknown, "message", None)
             if message and args and (args[0] in names("data") or Path(args[0]).exists()):
                 unknown.__dict__["message"] = (
-                    f"{message} To search for tickets on it, type: winticket find {args[0]}"
+                    f"{message} To search for tickets on this dataset, type: winticket find {args[0]}"
                 )
             raise
 
@@ -69,8 +69,8 @@ class Answers(TyperGroup):
             with _shown_safely():
                 return super().invoke(ctx)
         except KeyboardInterrupt as stopped:
-            said = str(stopped) or STOPPED
-            _leave(said[:1].upper() + said[1:], status=128 + _Stopped.by)
+            text = str(stopped) or STOPPED
+            _leave(text[:1].upper() + text[1:], status=128 + _Stopped.by)
         except typer.Exit:
             raise
         except Exception as error:
@@ -78,7 +78,7 @@ class Answers(TyperGroup):
                 _leave(f"Error: {error}", status=1)
             if short_of_memory(error):
                 last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-                # Not by `say`, which imports what there may be no room for.
+                # Not by `say`, whose imports may find no memory either.
                 sys.stderr.write(f"Error: memory ran out ({visible(last[0])}); what was finished is kept\n")
                 raise typer.Exit(1) from error
             raise
@@ -86,9 +86,9 @@ class Answers(TyperGroup):
 
 @contextlib.contextmanager
 def request() -> Iterator[None]:
-    """Around what reads and checks a request: what is wrong with it is told, and the exit status is 2.
+    """Within, a request is read and checked: an error in it becomes a message, and the exit status is 2.
 
-    What a user's model prints meanwhile goes to stderr.
+    Whatever a user's model prints in the meantime goes to stderr.
     """
     try:
         with to_stderr():
@@ -103,7 +103,7 @@ def request() -> Iterator[None]:
 
 @contextlib.contextmanager
 def to_stderr() -> Iterator[None]:
-    """Within: what anybody prints to stdout, from Python or from C, goes to stderr; stdout is for the answer alone."""
+    """Within: whatever Python or C code prints to stdout goes to stderr, since stdout is for the answer alone."""
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     try:
@@ -122,25 +122,25 @@ def to_stderr() -> Iterator[None]:
 
 
 def _flush_c() -> None:
-    """Writes out what C code has printed and not flushed yet."""
+    """Flush what C code has printed."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).fflush(None)
 
 
 @contextlib.contextmanager
 def printed(kept: str) -> Iterator[None]:
-    """Around printing the answer: if that fails (a full disk), the message says which file has it."""
+    """Within, the answer is printed: if that fails (a full disk), the message says which file has it."""
     try:
         yield
         sys.stdout.flush()
     except OSError as error:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - or Python fails again when it ends
-        _leave(f"The answer could not be printed ({error.strerror}); it is in {kept}", status=1)
+        _leave(f"The result could not be printed ({error.strerror}); it is in {kept}", status=1)
 
 
 @contextlib.contextmanager
 def _shown_safely() -> Iterator[None]:
-    """What is wrong with the words that were typed is shown with no escape that they hold."""
+    """Within: an error about the typed arguments shows no escape sequence and no password of theirs."""
     try:
         yield
     except Exception as error:
@@ -152,7 +152,7 @@ def _shown_safely() -> Iterator[None]:
 
 
 def _is(error: Exception, name: str) -> bool:
-    """Whether it is that error of winticket.run, which is not imported for the question: torch comes with it."""
+    """True for that error of winticket.run, which is not imported just to ask, since it imports torch."""
     known = sys.modules.get("winticket.run.errors")
     return known is not None and isinstance(error, getattr(known, name))
 
@@ -163,17 +163,17 @@ def _leave(text: str, *, status: int) -> NoReturn:
 
 
 def say(text: str) -> None:
-    """A message to stderr, as it is."""
+    """Print a message to stderr, without markup."""
     console(stderr=True).print(without_secrets(text), soft_wrap=True)
 
 
 def show(text: str) -> None:
-    """A line to stdout, as it is."""
+    """Print a line to stdout, without markup."""
     console().print(without_secrets(text), soft_wrap=True)
 
 
 def flowing(doc: str | None) -> str:
-    """A docstring whose paragraphs the terminal may break where it likes."""
+    """A docstring with its paragraphs joined into lines, so that the terminal can wrap them."""
     paragraphs = inspect.cleandoc(doc or "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
@@ -183,7 +183,7 @@ def print_json(value: Any) -> None:
 
 
 def show_warnings() -> None:
-    """From now on warnings are one readable line each, without the place in the code they come from."""
+    """From now on every warning is one readable line, without its position in the code."""
 
     def tell(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if issubclass(category, UserWarning | RuntimeWarning):

@@ -1,4 +1,4 @@
-"""compare: methods side by side."""
+"""compare: pruning methods side by side."""
 
 from __future__ import annotations
 
@@ -12,21 +12,12 @@ import typer
 
 from winticket.catalogue import check, check_methods
 from winticket.cli.answers import print_json, printed, request, to_stderr
-from winticket.cli.words import (
-    STORE,
-    WORDS,
-    AsJson,
-    Data,
-    Quiet,
-    StorePath,
-    Workers,
-    given,
-    number,
-    with_words,
-)
+from winticket.cli.options import OPTIONS, AsJson, Computing, Data, Quiet, chosen, number, with_options
 from winticket.text import console
 
 if TYPE_CHECKING:
+    from winticket.experiment import Execution
+    from winticket.experiment.entries import Entry
     from winticket.run import Event, Task
 
 SET_HERE = (
@@ -48,64 +39,59 @@ SET_HERE = (
 )
 
 
-@partial(with_words, words=tuple(word for word in WORDS if word.name not in SET_HERE))
+Density = Annotated[
+    float,
+    typer.Option("--density", help="Density that every method prunes to.", parser=number("--density", float)),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        help="A method, METHOD:CRITERION as in at-init:snip, or METHOD@STEP to rewind to a step as in imp@100. "
+        "May be repeated. Default: imp, one-shot, at-init:snip, at-init:random (a static random mask), gradual, "
+        "set and rigl.",
+    ),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="Folder for the table and the figure. Default: winticket-compare/DATA-MODEL-DENSITY."
+    ),
+]
+
+
+@partial(with_options, options=tuple(option for option in OPTIONS if option.name not in SET_HERE))
 def compare(
     data: Data,
     *,
-    density: Annotated[
-        float,
-        typer.Option("--density", help="The density that all end at.", parser=number("--density", float)),
-    ] = 0.1,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--method",
-            help="A method, or METHOD:CRITERION as in at-init:snip, or METHOD@STEP to rewind to a step, as in imp@100; "
-            "may be repeated. Unless said: imp, one-shot, "
-            "at-init:snip, at-init:random (a static random mask), gradual, set, rigl.",
-        ),
-    ] = None,
-    store: StorePath = STORE,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            help="Folder for the table and the figure (default: winticket-compare/DATA-MODEL-DENSITY).",
-        ),
-    ] = None,
-    workers: Workers = None,
+    computing: Computing,
+    density: Density = 0.1,
+    method: Methods = None,
+    out: Folder = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
-    **words: Any,
+    **options: Any,
 ) -> None:
-    """Compare methods on DATA at one density, twice: with as many steps in every training, and at equal cost in all.
+    """Compare methods on DATA at one density, under two budgets: equal steps per training, and equal total cost.
 
-    A ticket costs all the trainings that its mask was found by: iterative pruning to a tenth takes a dozen. So each
-    method is trained again for as many steps as make all of them, the dense network too, cost what the dearest does.
-    Cost is counted in optimiser steps; operations and seconds, which sparse networks need fewer of, stand beside it.
+    A ticket costs every training that its mask was found by: iterative pruning to a density of 0.1 takes a dozen. For
+    the second comparison each method, and the dense network, is trained again for as many steps as make its total cost
+    that of the most expensive method. Cost is counted in optimiser steps; operations and seconds, of which sparse
+    networks need fewer, are reported as well.
 
     [bold]winticket compare digits --density 0.05 --method imp --method rigl --method at-init:snip[/bold]
 
     [bold]winticket compare digits --method imp --method imp@20 --method imp@100[/bold]
     """
     with request():
-        check(data, given(words))
-        check_methods(tuple(method or ()))
-        from winticket.experiment import processes
-        from winticket.experiment.compare import USUAL_METHODS, carry_out, identity, lay_out, output_folder
-        from winticket.experiment.reports import require_own_comparison
-        from winticket.run import Store
+        entries, execution, folder = _laid_out(
+            data, tuple(method or ()), computing, density=density, out=out, choices=chosen(options)
+        )
+    from winticket.experiment.compare import carry_out
 
-        if workers is not None and workers < 1:
-            raise ValueError(f"workers is {workers}; give the number of processes, 1 or more")
-        entries = lay_out(data, tuple(method or USUAL_METHODS), density=density, **given(words))
-        folder = output_folder(entries) if out is None else out
-        require_own_comparison(folder, identity(entries))
-        Store(store).check_writable()
-        folder.mkdir(parents=True, exist_ok=True)
-        watching = None if quiet else partial(_watching, workers=workers or processes())
+    watching = None if quiet else partial(_watching, workers=execution.workers)
     with to_stderr():
-        document = carry_out(entries, store=store, out=folder, workers=workers, watching=watching)
+        document = carry_out(entries, execution, out=folder, watching=watching)
     with printed(str(folder)):
         if as_json:
             print_json(document)
@@ -115,6 +101,31 @@ def compare(
             console().print(comparison_screen(document))
     if any(row["failed"] for row in document["rows"]):
         raise typer.Exit(1)
+
+
+def _laid_out(
+    data: str,
+    methods: tuple[str, ...],
+    computing: Computing,
+    *,
+    density: float,
+    out: Path | None,
+    choices: dict[str, Any],
+) -> tuple[list[Entry], Execution, Path]:
+    """The comparison, how it is computed, and its folder; all are checked, and the folder is made."""
+    check(data, choices)
+    check_methods(methods)
+    from winticket.experiment.entries import USUAL_METHODS, identity, lay_out, output_folder
+    from winticket.experiment.reports import require_own_comparison
+
+    execution = computing.execution()
+    entries = lay_out(data, methods or USUAL_METHODS, density=density, **choices)
+    execution.check(entries[0].plan.setup.recipe)
+    folder = output_folder(entries) if out is None else out
+    require_own_comparison(folder, identity(entries))
+    execution.store.check_writable()
+    folder.mkdir(parents=True, exist_ok=True)
+    return entries, execution, folder
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,97 +13,94 @@ from rich.table import Table
 
 from winticket.catalogue import check
 from winticket.cli.answers import print_json, printed, request, say, show, to_stderr
-from winticket.cli.words import STORE, AsJson, Data, Out, Quiet, Retry, StorePath, Workers, given, with_words
+from winticket.cli.options import AsJson, Computing, Data, Out, PlanOnly, Quiet, chosen, with_options
 from winticket.places import require_file
 from winticket.text import console
 from winticket.version import __version__
 
 if TYPE_CHECKING:
-    from winticket.experiment import Cost, Experiment, Plan
+    from winticket.experiment import Cost, Experiment, Plan, Ready, Result
+    from winticket.report import Watch
 
 
-@with_words
+@dataclass(frozen=True)
+class Answering:
+    """How a command answers: where the report goes, and what is printed."""
+
+    out: Path | None = None
+    as_json: bool = False
+    quiet: bool = False
+
+
+@with_options
 def find(
     data: Data,
     *,
-    store: StorePath = STORE,
+    computing: Computing,
     out: Out = None,
-    workers: Workers = None,
     as_json: AsJson = False,
-    retry_failed: Retry = False,
     quiet: Quiet = False,
-    **words: Any,
+    **options: Any,
 ) -> None:
     """Find a winning ticket on DATA and prove it against its controls.
 
-    Every replicate trains the dense network, prunes it level by level, rewinds and retrains; at each level the same
-    mask re-initialised and a random mask of the same layer counts run beside it. Whatever is not said is chosen to
-    suit the data, in a size for two cores; [bold]winticket plan[/bold] with the same words says how long it takes.
+    A winning ticket is a pruned network that, trained from its original initialisation, matches the accuracy of the
+    full network. Every replicate trains the full (dense) network, prunes it level by level, rewinds the remaining
+    weights and retrains. At each level two controls train beside the ticket: the same mask with new initial weights,
+    and a random mask with the same number of weights per layer. The verdict compares them over all replicates.
 
-    Interrupted or killed, the same command goes on where it stopped; asked for more levels or replicates, it runs
-    only what is new.
+    Options that you leave out get values that suit the data, sized for two CPU cores. [bold]winticket plan[/bold] with
+    the same options shows them and estimates the time.
+
+    If the command is interrupted or killed, type it again and it resumes. If you ask for more levels or replicates, it
+    runs only what is new.
 
     [bold]winticket find digits[/bold]
 
     [bold]winticket find path/to/mnist --model lenet-300-100 --levels 12 --rate 0.2 --replicates 5 --json[/bold]
     """
     began = time.monotonic()
-    with request():
-        check(data, given(words))
-        from winticket.experiment import Experiment
-
-        experiment = Experiment.of(data, **given(words))
-    carry_out(
-        experiment,
-        store=store,
-        out=out,
-        workers=workers,
-        as_json=as_json,
-        retry_failed=retry_failed,
-        quiet=quiet,
-        began=began,
-    )
+    experiment = _experiment(data, options)
+    search(experiment, computing, Answering(out, as_json, quiet), began=began)
 
 
-@with_words
-def plan(
-    data: Data,
-    *,
-    store: StorePath = STORE,
-    workers: Workers = None,
-    as_json: AsJson = False,
-    retry_failed: Retry = False,
-    **words: Any,
-) -> None:
-    """Say what find with the same words would run and cost: trainings, steps, time, disk.
+@with_options
+def plan(data: Data, *, computing: Computing, as_json: AsJson = False, **options: Any) -> None:
+    """Show what find would run with the same options, and what it costs: trainings, steps, time, disk.
 
-    Runs and writes nothing. What the store has already is not counted.
+    Nothing is run or written, and results that the store has already are not counted.
     """
+    preview(_experiment(data, options), computing, as_json=as_json)
+
+
+def _experiment(data: str, options: dict[str, Any]) -> Experiment:
+    """The experiment that was typed."""
     with request():
-        check(data, given(words))
+        check(data, chosen(options))
         from winticket.experiment import Experiment
 
-        experiment = Experiment.of(data, **given(words))
-    preview(experiment, store=store, workers=workers, as_json=as_json, retry_failed=retry_failed)
+        return Experiment.of(data, **chosen(options))
 
 
+@with_options
 def run(
     spec: Annotated[
-        Path, typer.Argument(help="A Python file that defines `experiment` (and variants of it by name).")
+        Path,
+        typer.Argument(
+            metavar="SPEC", help="Python file that defines `experiment`, and perhaps variants by other names."
+        ),
     ],
     *,
+    computing: Computing,
     variant: Annotated[
-        str, typer.Option("--variant", help="Which of the file's experiments.")
+        str, typer.Option("--variant", help="Name of the experiment in the file.")
     ] = "experiment",
-    store: StorePath = STORE,
     out: Out = None,
-    workers: Workers = None,
     as_json: AsJson = False,
-    retry_failed: Retry = False,
     quiet: Quiet = False,
-    plan_only: Annotated[bool, typer.Option("--plan", help="Say what it would cost; run nothing.")] = False,
+    plan_only: PlanOnly = False,
 ) -> None:
-    """Run an experiment written in Python, such as those in experiments/.
+    """Run an experiment that is written in Python, such as those in experiments/.
 
     [bold]winticket run experiments/lenet_mnist.py --variant short[/bold]
     """
@@ -112,125 +111,111 @@ def run(
 
         experiment = load_spec(spec, variant=variant)
     if plan_only:
-        preview(experiment, store=store, workers=workers, as_json=as_json, retry_failed=retry_failed)
+        preview(experiment, computing, as_json=as_json)
         return
-    carry_out(
-        experiment,
-        store=store,
-        out=out,
-        workers=workers,
-        as_json=as_json,
-        retry_failed=retry_failed,
-        quiet=quiet,
-        began=began,
-        note=f"What is an option above is a field of the experiment in {spec}: --replicates 7 is replicates=7.",
-    )
+    note = f"An option named above is a field of the experiment in {spec}: --replicates 7 is replicates=7."
+    search(experiment, computing, Answering(out, as_json, quiet), began=began, note=note)
 
 
-def carry_out(
-    experiment: Experiment,
-    *,
-    store: str,
-    out: Path | None,
-    workers: int | None,
-    as_json: bool,
-    retry_failed: bool,
-    quiet: bool,
-    began: float,
-    note: str = "",
+def search(
+    experiment: Experiment, computing: Computing, answering: Answering, *, began: float, note: str = ""
 ) -> None:
-    """Run the experiment, with its progress, and print what came of it; `note` stands below the final screen."""
+    """Run the experiment, with its progress, and print the result; `note` stands below the final screen."""
     with request():
-        from winticket import experiment as ex
+        from winticket.experiment import execute, plan, prepare
 
-        _check_workers(workers)
-        planned = ex.plan(experiment)
-        ready = ex.prepare(planned, store=store, out=out, workers=workers)
-    if quiet:
-        with to_stderr():
-            result = ex.carry_out(ready, retry_failed=retry_failed, began=began)
-    else:
-        from winticket.report import Watch
-
-        screen = console(stderr=True)
-        with to_stderr():
-            price = ex.cost(planned, ready.store, workers=ready.workers, retry_failed=retry_failed)
-        say(_price(price, planned))
-        if few := _too_few(planned):
-            say(few)
-        tasks = [*planned.tasks.values(), *price.repeated]
-        needs = planned.order(price.repeated)
-        with (
-            to_stderr(),
-            Watch(
-                tasks,
-                planned.densities(),
-                seconds=price.seconds,
-                weights=price.work,
-                needs=needs,
-                workers=ready.workers,
-                console=screen,
-            ) as watch,
-        ):
-            result = ex.carry_out(ready, retry_failed=retry_failed, watch=watch, began=began)
-    if as_json:
-        with printed(result.document["results"]):
-            print_json(result.document)
-    else:
-        from winticket.report import final_screen
-
-        with printed(result.document["results"]):
-            console().print(final_screen(result.document))
-            if note:
-                show(f"\n{note}")
+        ready = prepare(plan(experiment), computing.execution(), out=answering.out)
+    watching = nullcontext() if answering.quiet else _announced(ready)
+    with to_stderr(), watching as watch:
+        result = execute(ready, watch=watch, began=began)
+    _print(result, as_json=answering.as_json, note=note)
     if result.outcomes.failed or result.document["failures"] or result.document.get("unwritten"):
         raise typer.Exit(1)
 
 
-def preview(
-    experiment: Experiment, *, store: str, workers: int | None, as_json: bool, retry_failed: bool
-) -> None:
-    with request():
-        from winticket import experiment as ex
-        from winticket.report.reading import density_percent, tickets_from
-        from winticket.run import Store
+def _announced(ready: Ready) -> AbstractContextManager[Watch]:
+    """Say what the search will cost; within the context, its progress is shown."""
+    from winticket.experiment import cost
+    from winticket.report import Watch
 
-        _check_workers(workers)
-        planned = ex.plan(experiment)
-        price = ex.cost(planned, Store(store), workers=workers or ex.processes(), retry_failed=retry_failed)
-        densities, counts = planned.densities(), planned.counts
-        described, parameters = experiment.describe(), ex.parameters(planned)
+    planned = ready.plan
+    with to_stderr():
+        price = cost(planned, ready.execution)
+    say(_price(price, planned))
+    if few := _too_few(planned):
+        say(few)
+    return Watch(
+        [*planned.tasks.values(), *price.repeated],
+        planned.densities(),
+        seconds=price.seconds,
+        weights=price.work,
+        needs=planned.order(price.repeated),
+        workers=price.workers,
+        console=console(stderr=True),
+    )
+
+
+def _print(result: Result, *, as_json: bool, note: str) -> None:
+    with printed(result.document["results"]):
+        if as_json:
+            print_json(result.document)
+            return
+        from winticket.report import final_screen
+
+        console().print(final_screen(result.document))
+        if note:
+            show(f"\n{note}")
+
+
+def preview(experiment: Experiment, computing: Computing, *, as_json: bool) -> None:
+    """Print what the experiment would run and what it costs."""
+    with request():
+        from winticket.experiment import cost, parameters, plan
+
+        planned = plan(experiment)
+        price = cost(planned, computing.execution())
+        rows = parameters(planned)
+    densities = planned.densities()
     if as_json:
-        levels = [{"density": d, "kept": c} for d, c in zip(densities, counts, strict=True)]
+        levels = [{"density": d, "kept": c} for d, c in zip(densities, planned.counts, strict=True)]
         print_json(
             {
                 "winticket": __version__,
-                "experiment": described,
+                "experiment": experiment.describe(),
                 "cost": {name: value for name, value in vars(price).items() if name != "work"},
                 "levels": levels,
-                "parameters": parameters,
+                "parameters": rows,
             }
         )
         return
-    table = Table(title=f"{described['model']} on {described['data']}", show_header=False, box=None)
-    if described.get("source"):
-        table.add_row("tickets from", tickets_from(described["source"]))
-    for name, value in described.items():
-        if value not in (None, []) and name not in ("data", "model", "controls", "source"):
-            told = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            table.add_row(name.replace("_", " "), told)
+    from winticket.report.reading import density_percent
+
     out = console()
-    out.print(table)
-    out.print(_parameters(parameters))
-    kept = ", ".join(map(density_percent, densities))
-    out.print(f"weights kept by level: {kept}")
+    out.print(_described(experiment))
+    out.print(_parameters(rows))
+    out.print(f"weights kept by level: {', '.join(map(density_percent, densities))}")
     out.print(_price(price, planned))
     if few := _too_few(planned):
         out.print(few)
 
 
+def _described(experiment: Experiment) -> Table:
+    """Every choice of the experiment by its name."""
+    from winticket.report.reading import tickets_from
+
+    described = experiment.describe()
+    table = Table(title=f"{described['model']} on {described['data']}", show_header=False, box=None)
+    if described.get("source"):
+        table.add_row("tickets from", tickets_from(described["source"]))
+    for name, value in described.items():
+        if value not in (None, []) and name not in ("data", "model", "controls", "source"):
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            table.add_row(name.replace("_", " "), shown)
+    return table
+
+
 def _parameters(rows: list[dict[str, Any]]) -> Table:
-    """Every parameter that is pruned, with its size; the others together, by the reason why not."""
+    """Every pruned parameter with its size; the others together, by the reason why they are not pruned."""
     pruned = [row for row in rows if row["spared"] is None]
     table = Table(
         title=f"pruned: {sum(row['size'] for row in pruned):,} weights", show_header=False, box=None
@@ -244,11 +229,6 @@ def _parameters(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _check_workers(workers: int | None) -> None:
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers is {workers}; give the number of processes, 1 or more")
-
-
 def _price(price: Cost, planned: Plan) -> str:
     from winticket.report.reading import duration
 
@@ -257,16 +237,18 @@ def _price(price: Cost, planned: Plan) -> str:
         more = "more are" if price.trainings else "trainings are"
         rest = f"; {price.reused} {more} reused from the store"
     if price.failed:
-        rest += f"; {price.failed} failed before, or need one that did: --retry-failed tries them again"
+        rest += f"; {price.failed} failed before, or need one that did: --retry-failed runs them again"
     if not price.trainings:
         return f"Nothing to train{rest}"
     processes = "1 process" if price.workers == 1 else f"{price.workers} processes"
-    took = "" if price.seconds is None else f", about {duration(price.seconds)} on {processes}"
-    asked = planned.experiment
-    levels, replicates = _counted(len(planned.counts) - 1, "level"), _counted(asked.replicates, "replicate")
-    together = f", in batches of up to {size}" if (size := min(asked.stack, asked.replicates)) > 1 else ""
+    time = "" if price.seconds is None else f", about {duration(price.seconds)} on {processes}"
+    experiment = planned.experiment
+    levels = _counted(len(planned.counts) - 1, "level")
+    replicates = _counted(experiment.replicates, "replicate")
+    size = min(experiment.stack, experiment.replicates)
+    together = f", in stacks of up to {size}" if size > 1 else ""
     return (
-        f"{_counted(price.trainings, 'training')} ({levels}, {replicates}){together}, {price.steps:,} steps{took}, "
+        f"{_counted(price.trainings, 'training')} ({levels}, {replicates}){together}, {price.steps:,} steps{time}, "
         f"{disk(price.bytes)} of disk{rest}"
     )
 
@@ -276,7 +258,7 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _too_few(planned: Plan) -> str | None:
-    """What to know before the trainings: a verdict of so few replicates is inconclusive whatever they reach."""
+    """A warning, before any training, that so few replicates make the verdict inconclusive; None for enough of them."""
     from winticket.report.reading import FEWEST_REPLICATES
 
     count = planned.experiment.replicates
@@ -289,7 +271,7 @@ def _too_few(planned: Plan) -> str | None:
 
 
 def disk(count: int) -> str:
-    """Bytes in words: 36 KiB, 8.3 MiB, 1.2 GiB."""
+    """A number of bytes as people read it: 36 KiB, 8.3 MiB, 1.2 GiB."""
     if count < 2**20:
         return f"{count / 2**10:.0f} KiB"
     return f"{count / 2**20:.1f} MiB" if count < 2**30 else f"{count / 2**30:.1f} GiB"

@@ -1,4 +1,4 @@
-"""store ls, verify, gc, and info: looking after what is kept."""
+"""`winticket store ls`, `verify` and `gc`, which look after results, and `winticket info`."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ import typer
 from rich.table import Table
 
 from winticket.cli.answers import flowing, print_json, request, show
-from winticket.cli.words import STORE, AsJson, StorePath
+from winticket.cli.options import STORE, AsJson, StorePath
 from winticket.text import console
 
 if TYPE_CHECKING:
     from winticket.run import Row, Store
 
-app = typer.Typer(no_args_is_help=True, help="Look after a store of results: list, check, clean up.")
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")]
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Look after a store, the folder or URL that keeps results: list, check, clean up.",
+)
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")]
 
 
 def info(*, as_json: AsJson = False) -> None:
-    """Show versions, device, cores, and where decoded data is kept."""
+    """Show versions, device, cores, and the folder that decoded data are cached in."""
     from winticket.experiment import environment
 
     if as_json:
@@ -33,7 +36,7 @@ def info(*, as_json: AsJson = False) -> None:
 
 
 def ls(*, store: StorePath = STORE, as_json: AsJson = False) -> None:
-    """List what a store holds: results, failures, trainings put aside."""
+    """List what a store holds: results, failures, and checkpoints of unfinished trainings."""
     with request():
         rows = _existing(store).ls()
     if as_json:
@@ -69,7 +72,7 @@ def _cells(row: Row) -> list[str]:
 
 
 def _arm(label: dict[str, Any]) -> str:
-    """The arm; of states on the way of a training, after which steps."""
+    """The arm; for states from the middle of a training, also after which steps."""
     arm, steps = str(label.get("arm", "")), label.get("states")
     if not isinstance(steps, list) or not steps:
         return arm
@@ -77,7 +80,7 @@ def _arm(label: dict[str, Any]) -> str:
 
 
 def verify(*, store: StorePath = STORE, as_json: AsJson = False) -> None:
-    """Read every byte and compare it with its checksum; exit status 1 where something is damaged."""
+    """Read every byte and compare it with its checksum. The exit status is 1 if something is damaged."""
     with request():
         problems = _existing(store).verify()
     if as_json:
@@ -87,7 +90,8 @@ def verify(*, store: StorePath = STORE, as_json: AsJson = False) -> None:
             show(f"{p.kind}: {p.name}: {p.reason}")
         damaged = sum(p.kind == "damaged" for p in problems)
         show(
-            f"{damaged} damaged and {len(problems) - damaged} left over in {store}; gc --damaged clears up"
+            f"{damaged} damaged and {len(problems) - damaged} left over in {store}; "
+            "winticket store gc --damaged removes them"
             if problems
             else f"{store}: every byte is as it was written"
         )
@@ -102,51 +106,58 @@ def gc(
         list[Path] | None,
         typer.Option(
             "--keep",
-            help="result.json of a finished run, may be repeated: drop every result that none of these used.",
+            help="result.json of a finished run: remove every result that none of the kept runs used. May be repeated.",
         ),
     ] = None,
     failures: Annotated[
-        bool, typer.Option("--failures", help="Drop stored failures, so that they are tried again.")
+        bool,
+        typer.Option("--failures", help="Also remove stored failures, so that those trainings run again."),
     ] = False,
     damaged: Annotated[
-        bool, typer.Option("--damaged", help="Drop what verify calls damaged, so that it is computed again.")
+        bool,
+        typer.Option(
+            "--damaged", help="Also remove what verify calls damaged, so that it is computed again."
+        ),
     ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove what is left of killed runs: temporary files, checkpoints of finished trainings; more where asked."""
+    """Remove what killed runs left behind: temporary files, and checkpoints of trainings that have finished since.
+
+    Results and failures stay, unless an option below says otherwise.
+    """
     with request():
         kept = None if not keep else {key for file in keep for key in _keys(file)}
-        gone = _existing(store).gc(kept, failures=failures, damaged=damaged, dry_run=dry_run)
+        removed = _existing(store).gc(kept, failures=failures, damaged=damaged, dry_run=dry_run)
     if as_json:
-        print_json([vars(item) for item in gone])
+        print_json([vars(item) for item in removed])
         return
-    for item in gone:
+    for item in removed:
         show(
             f"{'would remove' if dry_run else 'removed'} {item.name} ({item.bytes / 1024:.0f} KiB): {item.why}"
         )
-    show(f"{len(gone)} files, {sum(item.bytes for item in gone) / 2**20:.1f} MiB")
+    show(f"{len(removed)} files, {sum(item.bytes for item in removed) / 2**20:.1f} MiB")
 
 
 def _keys(file: Path) -> list[str]:
-    """The keys of the trainings that a result document speaks of."""
+    """The keys of the trainings in a result document."""
     from winticket.experiment.documents import Kept, read_document
 
     try:
-        kept: Kept = read_document(file, Kept)
+        kept = read_document(file, Kept)
         if not kept.keys:
             raise ValueError("it names no training")
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{file} is not a result document ({error}); give the result.json of a finished run"
+            f"{file} is not a result document ({error}); pass the result.json of a finished run"
         ) from error
     return kept.keys
 
 
 def _existing(path: str) -> Store:
-    """The store, if there is one to look at."""
+    """The store. FileNotFoundError if there is none."""
     missing = FileNotFoundError(
-        f"there is no store at {path!r}; name one with --store, or make one with find"
+        f"there is no store at {path!r}; pass another with --store, or create one with winticket find"
     )
     if "://" not in path and not Path(path).expanduser().exists():
         raise missing

@@ -4,74 +4,97 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from winticket.catalogue import check
 from winticket.cli.answers import request
-from winticket.cli.searches import carry_out, preview
-from winticket.cli.words import WORDS, AsJson, Out, Quiet, Retry, Workers, given, number, with_words
+from winticket.cli.options import (
+    OPTIONS,
+    STORE_OF_RESULT,
+    AsJson,
+    Computing,
+    Out,
+    PlanOnly,
+    Quiet,
+    chosen,
+    number,
+    with_options,
+)
+from winticket.cli.searches import Answering, preview, search
 from winticket.places import result_file
 
+if TYPE_CHECKING:
+    from winticket.experiment import Experiment
+
 CHOSEN = ("model", "controls", "replicates", "margin_pp", "alpha", "gate", "split", "validation", "test")
-_WORDS = tuple(word for word in WORDS if word.name in CHOSEN or word.panel == "Training")
+DEFAULTS = {
+    "controls": "reinit and random",
+    "evaluate_every": "in proportion to --steps",
+    **dict.fromkeys(("validation", "test"), "as in RESULT, or as in find if --to names other data"),
+}
+"""Defaults in words; those of all other options are the values of RESULT."""
+_OPTIONS = tuple(
+    replace(option, default=DEFAULTS.get(option.name, "as in RESULT"))
+    for option in OPTIONS
+    if option.name in CHOSEN or option.panel == "Training"
+)
 
 
-@partial(with_words, words=_WORDS)
+Result = Annotated[
+    Path,
+    typer.Argument(metavar="RESULT", help="result.json of the search that found the tickets, or its folder."),
+]
+To = Annotated[
+    str | None,
+    typer.Option("--to", metavar="DATA", help="Data to train on, as in find. Default: the data of RESULT."),
+]
+Density = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--density",
+        help="Transfer only the tickets nearest to this density. May be repeated. Default: all of them.",
+        parser=number("--density", float, several=True),
+    ),
+]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust",
+        metavar="NAME",
+        help="A module, Hub dataset or store URL that RESULT may name; it is then imported, downloaded or opened. "
+        "May be repeated. Whatever this command line names itself is trusted.",
+    ),
+]
+
+
+@partial(with_options, options=_OPTIONS, store=(STORE_OF_RESULT, None))
 def transfer(
-    result: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RESULT", help="The result.json of the find that found the tickets, or its folder."
-        ),
-    ],
+    result: Result,
     *,
-    to: Annotated[
-        str | None,
-        typer.Option(
-            "--to", metavar="DATA", help="Data to train on, as find takes them; unless said, the same."
-        ),
-    ] = None,
-    density: Annotated[
-        list[float] | None,
-        typer.Option(
-            "--density",
-            help="Carry over the tickets nearest to this density, not all; may be repeated.",
-            parser=number("--density", float, several=True),
-        ),
-    ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option("--store", help="Where results are kept; unless said, the store that RESULT names."),
-    ] = None,
+    computing: Computing,
+    to: To = None,
+    density: Density = None,
     out: Out = None,
-    workers: Workers = None,
     as_json: AsJson = False,
-    retry_failed: Retry = False,
     quiet: Quiet = False,
-    trust: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--trust",
-            metavar="NAME",
-            help="A module, dataset of the Hub or store URL that RESULT may name, since it is imported, fetched or "
-            "opened then; may be repeated. What this command line names itself is trusted.",
-        ),
-    ] = None,
-    plan_only: Annotated[bool, typer.Option("--plan", help="Say what it would cost; run nothing.")] = False,
-    **words: Any,
+    trust: Trust = None,
+    plan_only: PlanOnly = False,
+    **options: Any,
 ) -> None:
-    """Do tickets win elsewhere? Train those that a find found on other data, by another recipe or in another width.
+    """Test whether tickets win elsewhere: train those of an earlier search on other data, with another recipe or width.
 
-    Every replicate takes its own ticket, mask and start, and trains it beside the dense network from the same start and
-    its controls; a ticket.safetensors alone is one replicate's, which cannot be judged. The recipe is that of RESULT
-    but for what is said here. Examples must have the same shape; for another number of classes the output layer is
-    drawn anew, is not pruned, and counts in no density. Into a --model of the same kind and another width, masks alone
-    are carried: their units are repeated, or the first ones taken, and training begins at that model's own
-    initialisation.
+    Every replicate trains its own ticket, from that ticket's start, beside the dense network from the same start and
+    the controls. A ticket.safetensors alone is the ticket of one replicate, which cannot be judged. The recipe is that
+    of RESULT, changed by the options here. Examples must have the same shape. If the number of classes differs, the
+    output layer is initialised anew, is not pruned, and counts in no density.
+
+    With a --model of the same kind and another width, only masks are transferred: their units are repeated, or the
+    first ones taken, and training starts at that model's own initialisation.
 
     [bold]winticket transfer runs/digits/result.json --to path/to/letters[/bold]
 
@@ -81,47 +104,44 @@ def transfer(
     """
     began = time.monotonic()
     with request():
-        if result_file(result).suffix == ".json" and to is not None:
-            check(to, {})
-        from winticket.experiment import load_source, transferred
-
-        source, kept = load_source(result, trust=[*(trust or ()), *_named(words)])
-        experiment = transferred(source, to, density=density or (), **given(words))
-        place = _there(kept, result, trust or ()) if store is None else store
+        experiment, store = _transferred(result, to, density or (), trust or (), chosen(options))
+        if not computing.store:
+            computing = replace(computing, store=_existing(store, result, trust or ()))
     if plan_only:
-        preview(experiment, store=place, workers=workers, as_json=as_json, retry_failed=retry_failed)
+        preview(experiment, computing, as_json=as_json)
         return
-    carry_out(
-        experiment,
-        store=place,
-        out=out,
-        workers=workers,
-        as_json=as_json,
-        retry_failed=retry_failed,
-        quiet=quiet,
-        began=began,
-    )
+    search(experiment, computing, Answering(out, as_json, quiet), began=began)
 
 
-def _named(words: Mapping[str, Any]) -> list[str]:
+def _transferred(
+    result: Path, to: str | None, density: Sequence[float], trust: Sequence[str], choices: Mapping[str, Any]
+) -> tuple[Experiment, str]:
+    """The experiment that transfers a result's tickets, and the store that the result names."""
+    if result_file(result).suffix == ".json" and to is not None:
+        check(to, {})
+    from winticket.experiment import load_source, transferred
+
+    source, store = load_source(result, trust=[*trust, *_named(choices)])
+    return transferred(source, to, density=density, **choices), store
+
+
+def _named(choices: Mapping[str, Any]) -> list[str]:
     """The modules that the command line names."""
-    return [
-        str(value).partition(":")[0] for value in words.values() if isinstance(value, str) and ":" in value
-    ]
+    values = [value for value in choices.values() if isinstance(value, str)]
+    return [value.partition(":")[0] for value in values if ":" in value]
 
 
-def _there(store: str, result: Path, trust: Sequence[str]) -> str:
-    """The store that a result names. FileNotFoundError where it is not there, since all would be computed again."""
+def _existing(store: str, result: Path, trust: Sequence[str]) -> str:
+    """The store that a result names. FileNotFoundError if it is missing, since everything would be computed again."""
     from winticket.run import Store
 
     if "://" in store and store not in trust:
         raise ValueError(
-            f"{result} names the store {store!r}, which would be connected to; if you know it, give it with --store, "
-            f"or say --trust {store}"
+            f"{result} names the store {store!r}, and this command would connect to it; if you know that store, pass "
+            f"it with --store or add --trust {store}"
         )
-
     if not Store(store).exists():
         raise FileNotFoundError(
-            f"the store {store!r} that {result} names is not here; say where it is, or is to be, with --store"
+            f"store {store!r}, which {result} names, not found: pass its path, or the path of a new one, with --store"
         )
     return store

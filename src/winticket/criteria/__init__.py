@@ -1,8 +1,8 @@
 """Criteria: evidence -> scores, one pure function each; larger means keep.
 
-Every public function here is a criterion. It takes an `Evidence` and returns one score per eligible weight,
-under the weights' names and in their shapes, finite; weights that are pruned already are scored as well, and
-the allocation leaves them out. What a criterion needs beside weights and mask, it says (`criteria.evidence.needs`).
+Every public function here is a criterion. It takes an `Evidence` and returns one finite score per eligible weight,
+under the weights' names and in their shapes. Weights that are already pruned are scored too; the allocation ignores
+them. A criterion declares what it needs besides weights and mask (`criteria.evidence.needs`).
 """
 
 from __future__ import annotations

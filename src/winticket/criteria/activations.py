@@ -1,4 +1,4 @@
-"""Criteria from what layers read, and the order in which layers compute."""
+"""Criteria from the inputs of layers, and the order in which layers compute."""
 
 from __future__ import annotations
 
@@ -21,10 +21,17 @@ REVISION = 1
 def wanda(e: Evidence) -> Scores:
     """Weight times the norm of its input: s[o, i] = |w[o, i]| · ‖Xᵢ‖₂ over all examples.
 
-    Sun et al. 2024 (Wanda), the authors' lib/prune.py. There compared within each output row, as constant_fan_in does,
-    or within groups (n_of_m). Layers are pruned one after the other, so that each is scored by what it reads behind
-    pruned ones; the authors do so block by block of a transformer. Of a convolution, Xᵢ are the pixels that a weight
-    meets, borders included. ValueError for a weight that layers are not called for, or that no example reaches.
+    Sun et al. 2024 (Wanda), the authors' lib/prune.py. They compare weights within each output row, as constant_fan_in
+    does, or within groups (n_of_m). Layers are pruned one after another, so each is scored by the inputs that it gets
+    from the layers pruned before it; the authors do this per block of a transformer. In a convolution, Xᵢ are the
+    pixels that a weight meets, borders included. Raises ValueError for layers other than Linear and Conv2d without
+    groups, for a weight used other than by calling its layer, and for a weight that no example reaches.
+
+    >>> weights = {"weight": torch.tensor([[1.0, -2.0], [0.5, 0.0]])}
+    >>> batch = torch.tensor([[3.0, 0.0], [4.0, 1.0]]), torch.tensor([0, 1])
+    >>> wanda(Evidence.of(weights, network=nn.Linear(2, 2, bias=False), batches=[batch]))
+    {'weight': tensor([[5.0000, 2.0000],
+            [2.5000, 0.0000]], dtype=torch.float64)}
     """
     holders = _holders(e)
     for layer in (layer for layers in holders.values() for layer in layers):
@@ -44,16 +51,16 @@ def wanda(e: Evidence) -> Scores:
     _check_calls("wanda", called, used)
     if unreached := [name for name, count in rows.items() if not count]:
         raise ValueError(
-            f"no example that was given reaches {', '.join(unreached)}, so wanda cannot score it; give more examples "
-            "(batches=...), or exclude it"
+            f"no example reaches {', '.join(unreached)}, so wanda cannot score it; give more examples (batches=...), "
+            "or exclude it"
         )
     return {name: weights[name].detach().double().abs() * squares[name].sqrt() for name in e.mask.keep}
 
 
 def in_order(e: Evidence) -> list[str]:
-    """Names of the masked weights in the order in which their layers are first called.
+    """The names of the masked weights, in the order in which their layers are first called.
 
-    ValueError for a weight whose layer is not called.
+    Raises ValueError if a weight's layer is not called.
     """
     weights, holders, names = e.weights(), _holders(e), dict[str, None]()
     for x in [x for x, _ in e.batches] or [e.one()]:
@@ -68,11 +75,11 @@ def in_order(e: Evidence) -> list[str]:
 
 Holders = Mapping[str, Sequence[nn.Module]]
 Call = tuple[str, nn.Module, Tensor]
-"""The name of a weight, the layer that was called, and what it read."""
+"""The name of a weight, the layer that was called, and its input."""
 
 
 def _holders(e: Evidence) -> Holders:
-    """For each masked weight the layers that hold it as theirs, of which a tied one has several."""
+    """The layers that hold each masked weight; a tied weight has several."""
     names = {id(parameter): name for name, parameter in e.module().named_parameters()}
     held: dict[str, list[nn.Module]] = {name: [] for name in e.mask.keep}
     for layer in e.module().modules():
@@ -84,7 +91,7 @@ def _holders(e: Evidence) -> Holders:
 
 @contextmanager
 def _watched(holders: Holders) -> Iterator[list[Call]]:
-    """Each call of a layer that holds a masked weight, while the block runs, with its first input."""
+    """While the block runs, collect each call of a layer that holds a masked weight, with its first input."""
     calls: list[Call] = []
     with ExitStack() as stack:
         for name, layers in holders.items():
@@ -101,26 +108,26 @@ def _watched(holders: Holders) -> Iterator[list[Call]]:
 
 
 def _check_calls(what: str, called: Mapping[str, int], used: Mapping[str, int]) -> None:
-    """ValueError for weights that are used otherwise than by calling the layers that hold them, over all batches."""
+    """Raise ValueError for weights used other than by calling the layers that hold them, over all batches."""
     _check_called(what, called, used)
     if beside := [name for name, count in used.items() if count > called[name]]:
         raise ValueError(
-            f"{what} sees what a layer reads when it is called, but {', '.join(beside)} is used without calling it as "
-            "well; exclude it, or take a criterion of gradients (taylor, snip)"
+            f"{what} needs the input of each layer, which it sees when the layer is called, but {', '.join(beside)} is "
+            "also used without calling its layer; exclude it, or use a criterion from gradients (taylor, snip)"
         )
 
 
-def _check_called(what: str, called: Collection[str], wanted: Iterable[str]) -> None:
-    if silent := [name for name in wanted if name not in called]:
+def _check_called(what: str, called: Collection[str], names: Iterable[str]) -> None:
+    if silent := [name for name in names if name not in called]:
         raise ValueError(
-            f"{what} sees what a layer reads when it is called, and that of {', '.join(silent)} never is: either its "
-            "weight is used without calling it (as MultiheadAttention does with out_proj), or no example reaches it; "
-            "exclude it, or take a criterion of gradients (taylor, snip)"
+            f"{what} needs the input of each layer, which it sees when the layer is called, but the layer of "
+            f"{', '.join(silent)} is never called: either the weight is used without its layer (as MultiheadAttention "
+            "uses out_proj), or no example reaches it; exclude it, or use a criterion from gradients (taylor, snip)"
         )
 
 
 def _uses(output: Tensor, weights: Mapping[str, Tensor]) -> dict[str, int]:
-    """How many operators read each weight on the way to the output, by the graph that gradients go back through."""
+    """How many operators read each weight on the way to the output, counted in the graph of the backward pass."""
     names = {id(weight): name for name, weight in weights.items()}
     uses, seen, todo = dict.fromkeys(weights, 0), set[Node](), [output.grad_fn]
     while todo:
@@ -139,11 +146,13 @@ def _uses(output: Tensor, weights: Mapping[str, Tensor]) -> dict[str, int]:
 def _check_known(layer: nn.Module) -> None:
     plain = isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros"
     if not isinstance(layer, nn.Linear) and not (plain and not isinstance(layer.padding, str)):
-        raise ValueError(f"wanda knows Linear and Conv2d layers without groups, padded by zeros, not {layer}")
+        raise ValueError(
+            f"wanda supports Linear layers, and Conv2d layers without groups and padded by zeros, not {layer}"
+        )
 
 
 def _met(layer: nn.Module, x: Tensor) -> Tensor:
-    """Σ x² over what each weight of one output row meets, in the shape of the weight's row."""
+    """Σ x² over all inputs that each weight of an output row meets, in the shape of that row."""
     if isinstance(layer, nn.Conv2d):
         assert not isinstance(layer.padding, str)
         patches = nn.functional.unfold(

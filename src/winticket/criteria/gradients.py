@@ -1,7 +1,7 @@
-"""Criteria from gradients: what the loss, or the flow through the network, says of a weight.
+"""Criteria from gradients of the loss, or of the flow through the network.
 
-Batches count by the examples in them (by the answers, where an example wants several), so how a loader cuts the same
-examples up makes no difference.
+Batches are weighted by their number of examples (of answers, if an example has several), so it makes no difference how
+a loader cuts the same examples into batches.
 """
 
 from __future__ import annotations
@@ -22,28 +22,34 @@ from winticket.ticket import Mask, Scores
 REVISION = 2
 
 TEMPERATURE = 200.0
-"""What GraSP divides logits by (Wang et al. 2020, the authors' pruner/GraSP.py)."""
+"""GraSP divides logits by this (Wang et al. 2020, the authors' pruner/GraSP.py)."""
 PART = 64
-"""Examples of a batch that `taylor` squares the gradient of (Molchanov et al. 2019, the default of their main.py)."""
+"""Examples per gradient that `taylor` squares (Molchanov et al. 2019, the default of their main.py)."""
 
 SHOWN = 8
-"""Rows of a weight that are named, where more of them are meant."""
+"""A message names at most so many rows of a weight."""
 
 _UNITS_FIRST = (_ConvNd, nn.Bilinear, ParametrizationList)
-"""Layers whose weights may have three dimensions of which the first is no choice."""
-_WAYS_OUT = "exclude it, or give more examples (batches=...) where the criterion looks at some"
+"""Layers whose weights may have three dimensions although an input does not choose along the first."""
+_WAYS_OUT = "exclude it, or give more examples (batches=...) if the criterion uses any"
 
 Weights = dict[str, Tensor]
 Influence = list[Tensor | None]
-"""A tensor per eligible weight in the mask's order; None of one that the computation does not use."""
+"""A tensor per eligible weight in the mask's order; None if the computation does not use the weight."""
 
 
 @needs(NETWORK, DATA, allocate="global_top")
 def snip(e: Evidence) -> Scores:
     """Connection sensitivity: s = |w · ∂L/∂w|, L the mean loss over all examples.
 
-    Lee et al. 2019 (SNIP). In evaluation mode, as the authors' snip/prune.py (is_train: False). Their division by the
-    sum of all scores leaves the order as it is, and is left out.
+    Lee et al. 2019 (SNIP). The network runs in evaluation mode, as in the authors' snip/prune.py (is_train: False).
+    They also divide by the sum of all scores, which does not change the ranking and is omitted here.
+
+    >>> weights = {"weight": torch.tensor([[1.0, -2.0], [0.5, 0.0]])}
+    >>> batch = torch.tensor([[1.0, 0.0]]), torch.tensor([0])
+    >>> snip(Evidence.of(weights, network=nn.Linear(2, 2, bias=False), batches=[batch]))
+    {'weight': tensor([[0.3775, 0.0000],
+            [0.1888, 0.0000]], dtype=torch.float64)}
     """
     weights = e.weights()
     gradients = _reached(e, _gradients(e, weights))
@@ -51,12 +57,34 @@ def snip(e: Evidence) -> Scores:
 
 
 @needs(NETWORK, DATA, mode="training", allocate="global_top")
-def grasp(e: Evidence) -> Scores:
-    """Gradient signal preservation: s = w · (H g), of the loss at temperature 200.
+def foresight(e: Evidence) -> Scores:
+    """Foresight connection sensitivity: s = |θ · ∂L/∂(θ⊙m)|, the gradient that of the network under the mask m.
 
-    Wang et al. 2020 (GraSP), the authors' pruner/GraSP.py. The weights of the highest -w · Hg, whose removal raises the
-    norm of the gradient most, go first. In training mode, as there: BatchNorm has the statistics of each batch. The
-    authors draw other Linear weights for the scoring; these are the network's.
+    De Jorge et al. 2021 (Progressive Skeletonization, arXiv:2006.09081). A weight outside the mask is scored by
+    its unpruned value θ in `e.now`, so that it may come back. In training mode, as their pruning/pruning_algos.py,
+    where `snip` takes evaluation mode. No criterion to choose by name: where masks only shrink, what a pruned weight
+    scores does not matter, and it would be `snip` in another mode.
+    """
+    gradients = _reached(e, _gradients(e, e.weights()))
+    whole = [e.now.weights[name] for name in e.mask.keep]
+    return e.of_eligible((w.to(g.dtype) * g).abs() for w, g in zip(whole, gradients, strict=True))
+
+
+@needs(NETWORK, DATA, mode="training", allocate="global_top")
+def grasp(e: Evidence) -> Scores:
+    """Gradient signal preservation: s = w · (H g), for the loss at temperature 200.
+
+    Wang et al. 2020 (GraSP), the authors' pruner/GraSP.py. The weights with the highest -w · Hg are pruned first, since
+    removing them raises the norm of the gradient most. The network runs in training mode, as theirs does, so BatchNorm
+    uses the statistics of each batch. The authors draw new Linear weights for the scoring; here, the network's are
+    used.
+
+    >>> weights = {"weight": torch.tensor([[1.0, -2.0], [0.5, 0.0]])}
+    >>> batch = torch.tensor([[1.0, 0.0]]), torch.tensor([0])
+    >>> scores = grasp(Evidence.of(weights, network=nn.Linear(2, 2, bias=False), batches=[batch]))
+    >>> scores["weight"].sign()
+    tensor([[-1.,  0.],
+            [ 1.,  0.]], dtype=torch.float64)
     """
     weights = e.weights()
     leaves = _eligible(e, weights)
@@ -77,12 +105,19 @@ def grasp(e: Evidence) -> Scores:
 
 @needs(NETWORK, rounds=100, allocate="global_top")
 def synflow(e: Evidence) -> Scores:
-    """Synaptic flow: s = |w · ∂R/∂w| with R = 1ᵀ f(1) of the network whose weights are |w|; no data.
+    """Synaptic flow: s = |w · ∂R/∂w|, with R = 1ᵀ f(1) for the network whose weights are |w|. It needs no data.
 
-    Tanaka et al. 2020 (SynFlow), the authors' Pruners/pruners.py. At initialisation over 100 rounds of exponentially
-    falling density, in float64 and in evaluation mode. Buffers are made positive as well, as there. A network that
-    reads tokens is given ones where its Embedding layers would look them up; those of positions give what they have,
-    since a LayerNorm lets nothing of a constant through.
+    Tanaka et al. 2020 (SynFlow), the authors' Pruners/pruners.py. At initialisation it prunes over 100 rounds of
+    exponentially falling density, in float64 and in evaluation mode. Buffers are made positive too, as in their code.
+    In a network that reads tokens, token embeddings are replaced by ones. Embeddings of positions keep their values,
+    since a LayerNorm lets no constant through.
+
+    >>> network = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 1, bias=False))
+    >>> weights = {"0.weight": torch.tensor([[1.0, -2.0], [3.0, 0.0]]), "1.weight": torch.tensor([[1.0, -2.0]])}
+    >>> batch = torch.zeros(1, 2), torch.tensor([0])  # only its shape matters
+    >>> synflow(Evidence.of(weights, network=network, batches=[batch]))
+    {'0.weight': tensor([[1., 2.],
+            [6., 0.]], dtype=torch.float64), '1.weight': tensor([[3., 6.]], dtype=torch.float64)}
     """
     weights = e.weights()
     flow = _reached(e, _flow(e, weights), again=_flow)
@@ -94,8 +129,15 @@ def taylor(e: Evidence) -> Scores:
     """First-order Taylor: s = (w · ∂L/∂w)², averaged over batches of at most 64 examples.
 
     Molchanov et al. 2019 (Importance Estimation for Neural Network Pruning), for single weights. As in the authors'
-    main.py, which gathers scores while it trains: in training mode, and each batch's gradient squared by itself. A
-    square depends on the size of its batch, so the examples are cut into equal ones here, however they came.
+    main.py, which collects scores during training, the network runs in training mode and each batch's gradient is
+    squared separately. The square depends on the size of the batch, so the examples are first cut into batches of equal
+    size, whatever batches they came in.
+
+    >>> weights = {"weight": torch.tensor([[1.0, -2.0], [0.5, 0.0]])}
+    >>> batch = torch.tensor([[1.0, 0.0]]), torch.tensor([0])
+    >>> taylor(Evidence.of(weights, network=nn.Linear(2, 2, bias=False), batches=[batch]))
+    {'weight': tensor([[0.1425, 0.0000],
+            [0.0356, 0.0000]], dtype=torch.float64)}
     """
     weights = e.weights()
     leaves = _eligible(e, weights)
@@ -112,15 +154,21 @@ def taylor(e: Evidence) -> Scores:
 def fisher(e: Evidence) -> Scores:
     """Optimal brain damage with the empirical Fisher diagonal: s = ½ w² · mean over examples of (∂Lᵢ/∂w)².
 
-    LeCun et al. 1990 (Optimal Brain Damage), the second derivative replaced as in Theis et al. 2018. In evaluation
-    mode, since one example has no statistics for BatchNorm.
+    LeCun et al. 1990 (Optimal Brain Damage), with the second derivative replaced as in Theis et al. 2018. The network
+    runs in evaluation mode, since BatchNorm cannot compute statistics from one example.
+
+    >>> weights = {"weight": torch.tensor([[1.0, -2.0], [0.5, 0.0]])}
+    >>> batch = torch.tensor([[1.0, 0.0]]), torch.tensor([0])
+    >>> fisher(Evidence.of(weights, network=nn.Linear(2, 2, bias=False), batches=[batch]))
+    {'weight': tensor([[0.0713, 0.0000],
+            [0.0178, 0.0000]], dtype=torch.float64)}
     """
     weights = e.weights()
     leaves = _eligible(e, weights)
     squares: Influence = [None] * len(leaves)
-    if apart := [(len(x), len(y)) for x, y in e.examples() if len(x) != len(y)]:
+    if unequal := [(len(x), len(y)) for x, y in e.examples() if len(x) != len(y)]:
         raise ValueError(
-            f"a batch has {apart[0][0]} inputs and classes of {apart[0][1]}; give as many of both"
+            f"a batch has {unequal[0][0]} inputs but classes of {unequal[0][1]}; give as many of both"
         )
     each = [(x[i : i + 1], y[i : i + 1]) for x, y in e.examples() for i in range(len(y))]
     counted = [example for example, share in zip(each, shares(each), strict=True) if share]
@@ -146,7 +194,7 @@ def _gradients(e: Evidence, weights: Weights, *, temperature: float = 1.0) -> In
 
 
 def _gradient(loss: Tensor, leaves: Sequence[Tensor]) -> Influence:
-    if not loss.requires_grad:  # none of them is used
+    if not loss.requires_grad:  # it uses none of them
         return [None] * len(leaves)
     return list(torch.autograd.grad(loss, leaves, allow_unused=True))
 
@@ -170,17 +218,17 @@ def _flow(e: Evidence, weights: Weights) -> Influence:
         output = changed.logits(positive, x).sum()
     if not looked_up:
         raise ValueError(
-            f"the inputs of {type(e.module()).__name__} are whole numbers, which no Embedding layer of it reads; "
-            "synflow gives ones in the place of embeddings, so it cannot score this network"
+            f"the inputs of {type(e.module()).__name__} are whole numbers, but none of its Embedding layers reads "
+            "them; synflow replaces embeddings by ones, so it cannot score this network"
         )
     return _gradient(output, _eligible(e, positive))
 
 
 @contextmanager
 def _embedding_ones(network: nn.Module, masked: set[int]) -> Iterator[list[nn.Module]]:
-    """Within the block an Embedding that reads nothing but token 1 gives ones, [..., width]; the list has those.
+    """Within the block, an Embedding that reads only token 1 returns ones [..., width]; the list collects these layers.
 
-    One whose weight is scored itself gives what it would for an input of all tokens at once, the sum of its rows.
+    If the Embedding's weight is itself scored, it returns the sum of its rows, as for an input of all tokens at once.
     """
     looked_up: list[nn.Module] = []
     with ExitStack() as stack:
@@ -196,7 +244,7 @@ def _embedding_ones(network: nn.Module, masked: set[int]) -> Iterator[list[nn.Mo
                     scored: bool = scored,
                 ) -> Tensor:
                     (tokens,) = (*inputs, *named.values())
-                    if bool((tokens != 1).any()):  # positions, kinds of segments
+                    if bool((tokens != 1).any()):  # not tokens but positions or segment types
                         return output
                     looked_up.append(layer)
                     return layer.weight.sum(0).expand_as(output) if scored else torch.ones_like(output)
@@ -206,16 +254,16 @@ def _embedding_ones(network: nn.Module, masked: set[int]) -> Iterator[list[nn.Mo
 
 
 def _equal_parts(batches: Sequence[Batch]) -> list[Batch]:
-    """The same examples in parts of at most `PART`, equal to one; those of different shapes stay apart."""
-    runs: list[list[Batch]] = []
+    """The examples in parts of at most `PART`, whose sizes differ by at most one; different shapes are not mixed."""
+    groups: list[list[Batch]] = []
     for x, y in batches:
-        if runs and [t.shape[1:] for t in runs[-1][-1]] == [x.shape[1:], y.shape[1:]]:
-            runs[-1].append((x, y))
+        if groups and [t.shape[1:] for t in groups[-1][-1]] == [x.shape[1:], y.shape[1:]]:
+            groups[-1].append((x, y))
         else:
-            runs.append([(x, y)])
+            groups.append([(x, y)])
     parts: list[Batch] = []
-    for run in runs:
-        x, y = (torch.cat(column) for column in zip(*run, strict=True))
+    for group in groups:
+        x, y = (torch.cat(column) for column in zip(*group, strict=True))
         count = max(1, -(-len(y) // PART))
         parts.extend(zip(x.tensor_split(count), y.tensor_split(count), strict=True))
     return parts
@@ -224,18 +272,18 @@ def _equal_parts(batches: Sequence[Batch]) -> list[Batch]:
 def _reached(
     e: Evidence, influence: Influence, *, again: Callable[[Evidence, Weights], Influence] = _gradients
 ) -> list[Tensor]:
-    """The influences of weights that the examples say something of.
+    """The influences, after a check that the input reaches every weight.
 
-    ValueError, by name, for those that no example reaches, whose scores would all be 0 and their places decide: weights
-    that the computation does not use, and those of no influence at all, unless it is the mask that cuts them off. Then
-    they have some where `again` looks at the network with its pruned weights back. So too for rows of embeddings, and
-    for experts that are stacked in one tensor.
+    Raises ValueError with the names of weights that no input reaches: weights that the computation does not use, and
+    weights whose influence is 0 throughout. Their scores would all be 0, so position would decide. A weight
+    that only the mask cuts off is accepted: `again` finds its influence with the pruned weights restored. Rows of
+    embeddings, and experts stacked in one tensor, are checked one by one.
     """
     by_name = dict(zip(e.mask.keep, influence, strict=True))
     if unused := [name for name, part in by_name.items() if part is None]:
         raise ValueError(
-            f"nothing that was given reaches {', '.join(unused)}: the network computes without it, so which of its "
-            f"weights to keep cannot be said; {_WAYS_OUT}"
+            f"no input reaches {', '.join(unused)}: the network computes without it, so its weights cannot be ranked; "
+            f"{_WAYS_OUT}"
         )
     silent = _silent(e, by_name)
     if silent and e.mask.count() < e.mask.total():
@@ -244,14 +292,14 @@ def _reached(
         silent = {name: both[name] for name in silent if name in both and bool(both[name].any())}
     if silent:
         raise ValueError(
-            f"nothing that was given reaches {', '.join(_shown(name, rows) for name, rows in silent.items())}: the "
-            f"gradient of all its weights is exactly 0, so which of them to keep cannot be said; {_WAYS_OUT}"
+            f"no input reaches {', '.join(_shown(name, rows) for name, rows in silent.items())}: the gradient of all "
+            f"its weights is exactly 0, so they cannot be ranked; {_WAYS_OUT}"
         )
     return [part for part in influence if part is not None]
 
 
 def _silent(e: Evidence, influence: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
-    """By weight, which rows have no influence at all, bool [rows]; only where all have none, or rows are chosen."""
+    """By weight, the rows without any influence, bool [rows]: if no row has any, or if an input chooses among rows."""
     chosen, silent = _chosen_rows(e.module()), {}
     for name, part in influence.items():
         rows = torch.ones(len(e.mask.keep[name]), dtype=torch.bool) if part is None else ~_any(part)
@@ -267,9 +315,9 @@ def _any(part: Tensor) -> Tensor:
 
 
 def _chosen_rows(module: nn.Module) -> dict[str, Tensor]:
-    """Rows, bool [rows], that an input chooses among: tokens of an embedding, experts stacked in one parameter.
+    """The rows that an input chooses among, bool [rows]: tokens of an embedding, experts stacked in one parameter.
 
-    A row for padding is never trained, and is none of them.
+    A row for padding is not among them, since it is never trained.
     """
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     rows = {}
@@ -286,7 +334,7 @@ def _chosen_rows(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _shown(name: str, rows: Tensor) -> str:
-    """A weight's name, with the rows that are meant where it is not all of them."""
+    """A weight's name, followed by its row numbers unless all rows are meant."""
     if bool(rows.all()):
         return name
     numbers = rows.nonzero().squeeze(1).tolist()
@@ -295,7 +343,7 @@ def _shown(name: str, rows: Tensor) -> str:
 
 
 def _unpruned(e: Evidence, again: Callable[[Evidence, Weights], Influence]) -> dict[str, Tensor | None]:
-    """The influences where pruned weights are what they were at the start."""
+    """The influences with pruned weights restored to their initial values."""
     weights = {
         name: torch.where(e.mask.keep[name], w, e.start.weights[name]) if name in e.mask.keep else w
         for name, w in e.now.weights.items()

@@ -1,4 +1,4 @@
-"""The one loss that criteria look at, cross-entropy, and which outputs and targets it is defined for."""
+"""The one loss that criteria use, cross-entropy, and the outputs and targets that it is defined for."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ import torch.nn.functional as F
 from torch import Tensor
 
 IGNORED = -100
-"""The class that marks an answer as not counting, as in `torch.nn.functional.cross_entropy`."""
+"""The class that marks an answer to ignore, as in `torch.nn.functional.cross_entropy`."""
 
 KNOWN = (
-    "criteria know one loss, the cross-entropy of logits [B, classes] and whole-number classes y [B], or of an answer "
-    "at each of several positions, logits [B, ..., classes] or [B, classes, ...] and y [B, ...]"
+    "criteria know one loss, the cross-entropy of logits [B, classes] and integer classes y [B], or, with an answer "
+    "at each of several positions, of logits [B, ..., classes] or [B, classes, ...] and classes y [B, ...]"
 )
 
 
 def answers(y: Tensor) -> int:
-    """How many answers a batch's classes ask for: all but the ignored ones (class -100)."""
+    """The number of answers in a batch's classes, without the ignored ones (class -100)."""
     return int((y != IGNORED).sum())
 
 
 def shares(batches: Sequence[tuple[Tensor, Tensor]]) -> list[float]:
-    """Each batch's share of all answers: what its mean loss, or the gradient of that, counts for.
+    """Each batch's share of all answers, which weighs its mean loss and the gradient of that.
 
-    ValueError where none of the answers counts.
+    Raises ValueError if no answer counts.
     """
     counts = [answers(y) for _, y in batches]
     if not sum(counts):
         raise ValueError(
-            "none of the batches' answers counts: there are none, or their class is -100 (ignored)"
+            "none of the batches' answers counts: there are none, or all have class -100 (ignored)"
         )
     return [count / sum(counts) for count in counts]
 
 
 def require_logits(output: object, network: str) -> Tensor:
-    """The output as it is, where it is a floating-point tensor. ValueError for dicts, tuples and the like."""
+    """The output unchanged. Raises ValueError if it is not a floating-point tensor but, say, a dict or a tuple."""
     if isinstance(output, Tensor):
         if not output.is_floating_point():
-            raise ValueError(f"{network} returns {output.dtype} values, which are no logits; {KNOWN}")
+            raise ValueError(f"{network} returns {output.dtype} values, which are not logits; {KNOWN}")
         return output
     kind = type(output).__name__
     if isinstance(output, Mapping):
@@ -47,17 +47,17 @@ def require_logits(output: object, network: str) -> Tensor:
     elif isinstance(output, tuple | list):
         kind = f"a {kind} of {len(output)}"
     raise ValueError(
-        f"{network} returns {kind}, and criteria look at one tensor of logits; give a module around it whose forward "
-        "returns its logits alone"
+        f"{network} returns {kind}, but criteria need one tensor of logits; wrap it in a module whose forward returns "
+        "the logits alone"
     )
 
 
 def cross_entropy(logits: Tensor, y: Tensor, *, classes_last: bool = False) -> Tensor:
     """Mean cross-entropy over all answers that count.
 
-    Classes are in the dimension that the shapes say: logits [B, ..., classes] or, as torch has it, [B, classes, ...]
-    for y [B, ...]. Where both readings fit, `classes_last` decides, and without it that is a ValueError; so are targets
-    that are no classes (floats, several labels), and classes that there are no logits for.
+    The shapes say which dimension of the logits holds the classes: for y [B, ...], logits are [B, ..., classes] or, as
+    PyTorch has it, [B, classes, ...]. If both fit, `classes_last` chooses the former. Raises ValueError if both fit and
+    `classes_last` is false, if targets are not classes (floats, several labels), and if a class has no logit.
     """
     rows, classes = _rows(logits, y, classes_last=classes_last)
     return F.cross_entropy(rows, classes, ignore_index=IGNORED)
@@ -71,21 +71,21 @@ def _rows(logits: Tensor, y: Tensor, *, classes_last: bool) -> tuple[Tensor, Ten
     if last and second and not classes_last:
         raise ValueError(
             f"logits {_shape(logits)} and classes {_shape(y)} can be read in two ways, classes last or in dimension 1; "
-            "say which by a module around the network that returns logits [N, classes], and classes y [N], "
-            "of all answers in a row"
+            "to decide, wrap the network in a module that returns the logits of all answers as [N, classes], and give "
+            "classes y [N]"
         )
     if not last and not second:
-        squeezed = "; leave out y's last dimension (y.squeeze(-1))" if y.shape[-1:] == (1,) else ""
+        squeezed = "; drop y's last dimension (y.squeeze(-1))" if y.shape[-1:] == (1,) else ""
         raise ValueError(
-            f"the network gives {_shape(logits)} for classes of shape {_shape(y)}, which do not fit{squeezed}; {KNOWN}"
+            f"the network's output {_shape(logits)} and classes of shape {_shape(y)} do not fit{squeezed}; {KNOWN}"
         )
     rows = logits.flatten(0, -2) if last else logits.movedim(1, -1).flatten(0, -2)
     classes = y.flatten().long()
     counted = classes[classes != IGNORED]
     if rows.shape[1] < 2:
         raise ValueError(
-            f"the network gives one logit per answer ({_shape(logits)}), and cross-entropy needs one for each of two "
-            f"classes or more; {KNOWN}"
+            f"the network gives one logit per answer ({_shape(logits)}), but cross-entropy needs one for each of at "
+            f"least two classes; {KNOWN}"
         )
     if len(counted) and not 0 <= int(counted.min()) <= int(counted.max()) < rows.shape[1]:
         raise ValueError(
@@ -96,13 +96,13 @@ def _rows(logits: Tensor, y: Tensor, *, classes_last: bool) -> tuple[Tensor, Ten
 
 
 def _check_targets(logits: Tensor, y: Tensor) -> None:
-    given = f"targets are {y.dtype} of shape {_shape(y)}"
+    targets = f"targets are {y.dtype} of shape {_shape(y)}"
     if y.is_floating_point() or y.is_complex():
-        raise ValueError(f"{given}, as in regression or with soft labels, and no classes; {KNOWN}")
+        raise ValueError(f"{targets}, as in regression or with soft labels, not classes; {KNOWN}")
     if y.dtype == torch.bool or (y.ndim > 1 and y.shape == logits.shape):
         raise ValueError(
-            f"{given}, one value per class; of one-hot classes give y.argmax(-1), and several labels at once have a "
-            f"loss that is not known here; {KNOWN}"
+            f"{targets}, one value per class; for one-hot classes give y.argmax(-1); several labels per example are "
+            f"not supported; {KNOWN}"
         )
 
 

@@ -1,8 +1,7 @@
-"""Criteria for whole filters and neurons: every weight of one output unit has the unit's score.
+"""Criteria for whole filters and neurons: every weight of an output unit gets the unit's score.
 
-They go with an allocation that keeps units whole: `allocate.units`, which is what they take if none is given, with the
-output layer left out. With one that takes weights singly, equal scores would prune by position, and whole classes with
-it; that is refused.
+Use them with an allocation that keeps units whole (`allocate.units`, their default), and exclude the output layer. An
+allocation that chooses single weights is refused: among equal scores it would prune by position, and whole classes too.
 """
 
 from __future__ import annotations
@@ -21,22 +20,35 @@ _NORMALISED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @needs(allocate="units")
 def l1_units(e: Evidence) -> Scores:
-    """The sum of a filter's absolute weights. Li et al. 2017 (Pruning Filters for Efficient ConvNets)."""
+    """The sum of a filter's absolute weights. Li et al. 2017 (Pruning Filters for Efficient ConvNets).
+
+    >>> l1_units(Evidence.of({"fc": torch.tensor([[3.0, -4.0], [0.0, 1.0]])}))
+    {'fc': tensor([[7., 7.],
+            [1., 1.]], dtype=torch.float64)}
+    """
     return _spread(e, {name: _rows(e, name).abs().sum(1) for name in e.mask.keep})
 
 
 @needs(allocate="units")
 def l2_units(e: Evidence) -> Scores:
-    """The Euclidean norm of a filter's weights. Li et al. 2017, beside the sum of absolute weights."""
+    """The Euclidean norm of a filter's weights. Li et al. 2017, as an alternative to the sum of absolute weights.
+
+    >>> l2_units(Evidence.of({"fc": torch.tensor([[3.0, -4.0], [0.0, 1.0]])}))
+    {'fc': tensor([[5., 5.],
+            [1., 1.]], dtype=torch.float64)}
+    """
     return _spread(e, {name: _rows(e, name).norm(dim=1) for name in e.mask.keep})
 
 
 @needs(allocate="units")
 def geometric_median(e: Evidence) -> Scores:
-    """A filter's summed distance to the others of its layer: those near the geometric median can be replaced.
+    """A filter's summed distance to the other filters of its layer; those near the geometric median can be replaced.
 
-    He et al. 2019 (Filter Pruning via Geometric Median), eq. 5. Filters that are pruned already are none of the layer's
-    any more, and score 0.
+    He et al. 2019 (Filter Pruning via Geometric Median), eq. 5. Filters that are already pruned do not count, and score
+    0.
+
+    >>> geometric_median(Evidence.of({"fc": torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])}))["fc"][:, 0]
+    tensor([6.0000, 9.2426, 5.2426], dtype=torch.float64)
     """
     scores = {}
     for name in e.mask.keep:
@@ -49,17 +61,23 @@ def geometric_median(e: Evidence) -> Scores:
 
 @needs(NETWORK, allocate="units")
 def batchnorm_scale(e: Evidence) -> Scores:
-    """|γ| of the BatchNorm that follows a layer.
+    """The scale |γ| of the BatchNorm that follows a layer.
 
-    Liu et al. 2017 (Network Slimming), who rank the channels of all layers together; `units` ranks those of each
-    layer. ValueError where a layer that is to be pruned has none: exclude it.
+    Liu et al. 2017 (Network Slimming), who rank the channels of all layers together; `units` ranks them layer by layer.
+    Raises ValueError if no BatchNorm with a scale follows an eligible layer directly: exclude that layer.
+
+    >>> network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    >>> weights = {name: p.detach() for name, p in network.named_parameters()} | {"1.weight": torch.tensor([0.5, -2.0])}
+    >>> batchnorm_scale(Evidence.of(weights, network=network))
+    {'0.weight': tensor([[0.5000, 0.5000],
+            [2.0000, 2.0000]], dtype=torch.float64)}
     """
     after = _batchnorms(e.module())
     lacking = [name for name in e.mask.keep if name not in after]
     if lacking:
         raise ValueError(
-            f"batchnorm_scale needs a BatchNorm with weights right after each layer, and {', '.join(lacking)} has "
-            "none; exclude it, or take l1_units"
+            f"batchnorm_scale needs a BatchNorm with weights right after each layer, but {', '.join(lacking)} has "
+            "none; exclude it, or use l1_units"
         )
     return _spread(e, {name: e.now.weights[after[name]].double().abs() for name in e.mask.keep})
 
@@ -71,7 +89,7 @@ def _rows(e: Evidence, name: str) -> Tensor:
 
 
 def _spread(e: Evidence, units: dict[str, Tensor]) -> Scores:
-    """A score per unit as a score per weight."""
+    """The score of each unit as the score of all its weights."""
     spread = {}
     for name, score in units.items():
         layout, like = e.mask.laid_out(name), e.mask.keep[name]
@@ -81,12 +99,13 @@ def _spread(e: Evidence, units: dict[str, Tensor]) -> Scores:
 
 
 def _batchnorms(module: nn.Module) -> dict[str, str]:
-    """Name of a layer's weight -> name of the weight of the BatchNorm that alone reads the layer's output."""
+    """Name of a layer's weight -> name of the weight of the BatchNorm that is the only reader of the layer's output."""
     layers = dict(module.named_modules())
-    graph, found = traced(module), {}
+    graph, followers = traced(module), {}
     if isinstance(graph, str):
-        raise ValueError(  # noqa: TRY004 - it is the reason, and of the user's model
-            f"batchnorm_scale reads off the model's graph which BatchNorm follows a layer, and {graph}; take l1_units"
+        raise ValueError(  # noqa: TRY004 - the string is a reason, and the fault is in the user's model
+            f"batchnorm_scale needs the model's graph to know which BatchNorm follows a layer, but {graph}; "
+            "use l1_units"
         )
     for node in graph.nodes:
         users = list(node.users)
@@ -94,5 +113,5 @@ def _batchnorms(module: nn.Module) -> dict[str, str]:
             continue
         follower = layers[str(users[0].target)]
         if isinstance(follower, _NORMALISED) and follower.affine:
-            found[f"{node.target}.weight"] = f"{users[0].target}.weight"
-    return found
+            followers[f"{node.target}.weight"] = f"{users[0].target}.weight"
+    return followers

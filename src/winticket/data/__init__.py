@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from winticket.data.batches import augment, augmentation, permutation
 from winticket.data.content import Split
-from winticket.data.sources import Source, find_source, names
+from winticket.data.sources import DatasetInfo, find_dataset, names
 from winticket.data.splits import Dataset, load
 
 REVISION = 1
-"""Raised whenever the numbers that `load` gives, their order or their augmentation change."""
+"""Raised whenever the numbers that `load` returns, their order or their augmentation change."""
 
 __all__ = [
     "REVISION",
     "Dataset",
-    "Source",
+    "DatasetInfo",
     "Split",
     "augment",
     "augmentation",
-    "find_source",
+    "find_dataset",
     "load",
     "names",
     "permutation",

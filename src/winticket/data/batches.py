@@ -1,4 +1,4 @@
-"""The order of examples and their augmentation, each epoch's a pure function of (seed, epoch)."""
+"""The order of examples and their augmentation; both are pure functions of (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from winticket.data.draws import bits, order
 def permutation(count: int, *, seed: int, epoch: int) -> Tensor:
     """The order in which one epoch visits `count` examples: int64 [count], every index once.
 
-    Orders of different seeds or epochs are independent, and an epoch's order needs no earlier epoch.
+    Orders of different seeds or epochs are independent, and an epoch's order does not depend on earlier epochs.
     Raises ValueError for a negative count or epoch.
+
+    >>> permutation(5, seed=0, epoch=0), permutation(5, seed=0, epoch=1)
+    (tensor([4, 1, 0, 2, 3]), tensor([0, 1, 4, 3, 2]))
     """
     _check(count, epoch)
     return order(count, "order", seed, epoch)
@@ -22,17 +25,21 @@ def permutation(count: int, *, seed: int, epoch: int) -> Tensor:
 def augmentation(
     count: int, *, seed: int, epoch: int, flip: bool, crop: int
 ) -> tuple[Tensor | None, Tensor | None]:
-    """What `augment` does to each of `count` examples in one epoch: (flip, shift).
+    """The augmentation of each of `count` examples in one epoch, for `augment`: (flip, shift).
 
-    flip: bool [count], true for half of them on average; None if not `flip`. shift: int64 [count, 2],
-    vertical and horizontal, uniform on -crop..crop; None if `crop` is 0. The two come from streams of their
-    own, apart from the data order's, so that switching one on changes nothing else.
+    flip: bool [count], true for half of them on average; None unless `flip` is on. shift: int64 [count, 2],
+    vertical and horizontal, in pixels, uniform on -crop..crop; None if `crop` is 0. Flip, shift and the data
+    order come from separate random streams, so switching one on changes nothing else.
     Raises ValueError for a negative count, epoch or crop.
+
+    >>> flip, shift = augmentation(4, seed=0, epoch=0, flip=True, crop=0)
+    >>> flip.dtype, flip.shape, shift
+    (torch.bool, torch.Size([4]), None)
     """
     _check(count, epoch)
     if crop < 0:
         raise ValueError(
-            f"crop {crop} is negative; give the pixels of padding on each side, or 0 for no crop"
+            f"crop {crop} is negative; give the number of padding pixels on each side, or 0 for no crop"
         )
     flips = shifts = None
     if flip:
@@ -45,17 +52,22 @@ def augmentation(
 
 def _check(count: int, epoch: int) -> None:
     if count < 0 or epoch < 0:
-        raise ValueError(f"{count} examples in epoch {epoch}: neither number can be negative")
+        raise ValueError(f"{count} examples in epoch {epoch}: neither number may be negative")
 
 
 def augment(x: Tensor, *, flip: Tensor | None, shift: Tensor | None, pad: int = 4) -> Tensor:
-    """Mirror and shift each image of x [B, C, H, W] by its own draw; every value is copied or zero.
+    """Mirror and shift each image of x [B, C, H, W]; every value of the result is copied or zero.
 
-    flip: bool [B], left-right. shift: integers [B, 2] in -pad..pad: pixel (i, j) of the result is pixel
-    (i + shift[b, 0], j + shift[b, 1]) of the mirrored image, and 0 outside it. That is the usual crop of a
+    flip: bool [B], left to right. shift: integers [B, 2] in -pad..pad: pixel (i, j) of the result is pixel
+    (i + shift[b, 0], j + shift[b, 1]) of the mirrored image, and 0 outside it. This is the usual crop of a
     zero-padded image (He et al. 2016, section 4.2). x is normalised, so the zeros are the training mean, not
     black.
     Raises ValueError for other shapes and, on the CPU, for a shift beyond `pad`.
+
+    >>> image = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 2, 2)
+    >>> augment(image, flip=torch.tensor([True]), shift=torch.tensor([[0, 1]]))
+    tensor([[[[1., 0.],
+              [3., 0.]]]])
     """
     _check_shapes(x, flip, shift, pad)
     batch, channels, height, width = x.shape
@@ -76,7 +88,7 @@ def _check_shapes(x: Tensor, flip: Tensor | None, shift: Tensor | None, pad: int
     if x.dim() != 4:
         raise ValueError(
             f"inputs of shape {tuple(x.shape)} cannot be flipped or cropped; images are [batch, channels, "
-            "height, width]: switch augmentation off for other data"
+            "height, width]; switch augmentation off for other data"
         )
     if flip is not None and (flip.shape != x.shape[:1] or flip.dtype != torch.bool):
         raise ValueError(f"flip is {flip.dtype} {tuple(flip.shape)}; {len(x)} images need bool [{len(x)}]")
@@ -86,7 +98,7 @@ def _check_shapes(x: Tensor, flip: Tensor | None, shift: Tensor | None, pad: int
         raise ValueError(
             f"shift is {shift.dtype} {tuple(shift.shape)}; {len(x)} images need integers [{len(x)}, 2]"
         )
-    # Not on other devices: looking at values there holds up the queue and breaks the capture of a graph.
+    # Only on the CPU: on other devices, reading values stalls the queue and breaks the capture of a graph.
     if shift.device.type == "cpu" and shift.numel() and int(shift.abs().max()) > pad:
         raise ValueError(
             f"a shift of {int(shift.abs().max())} pixels needs more than {pad} pixels of padding; pass pad"

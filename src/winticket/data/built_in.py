@@ -1,4 +1,4 @@
-"""The datasets that everybody has: scikit-learn's digits and the generated MNIST-1D."""
+"""The datasets that need no download: scikit-learn's digits and the generated MNIST-1D."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _TEN = tuple("0123456789")
 
 
 def _digits() -> Decoded:
-    """scikit-learn's 1797 handwritten digits: 8x8 counts 0..16, no split of their own.
+    """scikit-learn's 1797 handwritten digits: 8x8 counts 0..16, without a validation or test split.
 
-    Centred, but left in counts. Under Adam a unit of the first layer moves by about lr · ‖x‖₁ per step, and 64 pixels
-    of unit variance are a tenth of MNIST's 784, for which the recipe's learning rate is meant; in counts they are on
-    a par. (At unit variance 800 steps leave sparse networks half trained: docs/LOG.md.)
+    They are centred but not scaled. Under Adam, a unit of the first layer moves by about lr · ‖x‖₁ per step. The
+    recipe's learning rate is meant for MNIST's 784 pixels, and 64 pixels of unit variance would move a unit by a tenth
+    of that; counts move it about as far. (At unit variance, 800 steps leave sparse networks half trained: docs/LOG.md.)
     """
     from sklearn.datasets import load_digits
 
@@ -27,7 +27,7 @@ def _digits() -> Decoded:
 
 
 def _mnist1d() -> Decoded:
-    """MNIST-1D as published: 4000 signals to train on, 1000 to test, standardised all together."""
+    """MNIST-1D as published: 4000 signals for training and 1000 for testing, standardised together."""
     from winticket.data.mnist1d import TRAIN, generate
 
     signals, digits = generate()

@@ -1,12 +1,9 @@
-"""Decoded sources on disk: one safetensors file each, written whole or not at all."""
+"""Decoded datasets on disk: one safetensors file each, written completely or not at all."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -14,6 +11,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from winticket.atomic import replacing
 from winticket.data.content import SPLITS, Decoded, Split
 from winticket.outside import Unreadable, read_file, read_header, read_json
 
@@ -21,7 +19,7 @@ _UNUSABLE = (OSError, SafetensorError, Unreadable, KeyError, TypeError, ValueErr
 
 
 class _About(msgspec.Struct):
-    """What a file says of its tensors; `digest` is over all of it, `fingerprint` over the tensors."""
+    """A file's description of its tensors; `digest` covers this description, `fingerprint` the tensors."""
 
     fingerprint: str
     class_names: list[str]
@@ -33,22 +31,23 @@ class _About(msgspec.Struct):
     divide: bool
     digest: str = ""
 
-    def own_digest(self) -> str:
-        told = {name: value for name, value in msgspec.structs.asdict(self).items() if name != "digest"}
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    def computed_digest(self) -> str:
+        """The digest of all fields but `digest`."""
+        fields = {name: value for name, value in msgspec.structs.asdict(self).items() if name != "digest"}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def read(path: Path) -> Decoded | None:
-    """What `write` put there; None where there is no file, or one that is not whole and unaltered."""
+    """The content that `write` stored; None if there is no file, or if it is incomplete or altered."""
     try:
-        # Read whole rather than mapped: tensors then outlive any change to the file.
+        # Read completely rather than memory-mapped, so that the tensors outlive any change to the file.
         content = read_file(path)
         _, metadata = read_header(content)
         about = read_json(metadata["winticket"], _About)
-        if about.digest != about.own_digest():
+        if about.digest != about.computed_digest():
             return None
         tensors = safetensors.torch.load(content)
-        found = Decoded(
+        decoded = Decoded(
             splits={
                 name: Split(tensors[f"{name}.x"], tensors[f"{name}.y"])
                 for name in SPLITS
@@ -62,13 +61,13 @@ def read(path: Path) -> Decoded | None:
             test=about.test,
             divide=about.divide,
         )
-        return found if found.fingerprint == about.fingerprint else None
+        return decoded if decoded.fingerprint == about.fingerprint else None
     except _UNUSABLE:
         return None
 
 
 def write(path: Path, decoded: Decoded) -> None:
-    """Store at `path`, replacing what is there; raises OSError where that cannot be done."""
+    """Store `decoded` at `path`, replacing any file there. Raises OSError if it cannot be written."""
     about = _About(
         fingerprint=decoded.fingerprint,
         class_names=list(decoded.class_names),
@@ -79,20 +78,15 @@ def write(path: Path, decoded: Decoded) -> None:
         test=decoded.test,
         divide=decoded.divide,
     )
-    about.digest = about.own_digest()
+    about.digest = about.computed_digest()
     tensors: dict[str, Tensor] = {}
     for name, split in decoded.splits.items():
         tensors[f"{name}.x"], tensors[f"{name}.y"] = split.x, split.y
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part")
-    os.close(handle)
     try:
-        safetensors.torch.save_file(
-            tensors, temporary, metadata={"winticket": json.dumps(msgspec.structs.asdict(about))}
-        )
-        Path(temporary).replace(path)
+        with replacing(path) as new:
+            safetensors.torch.save_file(
+                tensors, new, metadata={"winticket": json.dumps(msgspec.structs.asdict(about))}
+            )
     except SafetensorError as error:
         raise OSError(str(error)) from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()

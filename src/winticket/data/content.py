@@ -1,4 +1,4 @@
-"""What a source holds: its splits before decoding (Encoded, Unread) and after (Split, Decoded)."""
+"""The content of a dataset: its splits before decoding (Encoded, Unread) and after (Split, Decoded)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from dataclasses import dataclass
 from torch import Tensor
 
 Report = Callable[[int, int], None]
-"""Progress: (images decoded so far, images in all)."""
+"""Called with progress: (images decoded so far, images in all)."""
 
 SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Examples x [N, ...] and their classes y [N], int64; of text, tokens x [N, T] and the next ones y [N, T]."""
+    """Examples x [N, ...] and their classes y [N], int64. For text, tokens x [N, T] and the next tokens y [N, T].
+
+    >>> import torch
+    >>> Split(torch.zeros(2, 3), torch.tensor([0, 1])).y
+    tensor([0, 1])
+    """
 
     x: Tensor
     y: Tensor
@@ -25,9 +30,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Encoded:
-    """One split as files hold it; None stands for a missing value.
+    """One split as it is stored; None means a missing value.
 
-    `origin` names the split in messages, `files` each image where it is a file of its own.
+    `origin` names the split in messages. `files` names each image, if images are separate files.
     """
 
     images: Iterable[bytes | None]
@@ -35,30 +40,30 @@ class Encoded:
     origin: str
     files: tuple[str, ...] | None = None
 
-    def place(self, row: int) -> str:
-        """Where an image is, for messages."""
+    def location(self, row: int) -> str:
+        """The file of an image, or its row, for messages."""
         return self.files[row] if self.files else f"row {row} of {self.origin}"
 
 
 @dataclass(frozen=True)
 class Unread:
-    """A source found but not decoded; `class_names` is None where only the labels themselves tell."""
+    """A dataset that is opened but not decoded; `class_names` is None if only the labels name the classes."""
 
     splits: Mapping[str, Encoded]
     class_names: tuple[str, ...] | None
     image_column: str | None
     label_column: str | None
-    points: bool = False  # whether there are images that the source does not hold, but says where they are
+    points: bool = False  # whether the table holds paths instead of some of its images
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """All that a source holds, as tensors, with nothing drawn or normalised yet.
+    """The whole dataset as tensors, before any split is drawn or normalised.
 
-    x is uint8 [N, C, H, W] and is divided by `scale` before normalisation; a float32 x is used as it is, and so is an
-    int64 one, which is text: numbers of the `class_names`. Without `divide`, normalisation subtracts the training mean
-    and leaves the unit.
-    `validation` and `test` are the sizes wanted where the source has no such split; None: the common rule.
+    x is uint8 [N, C, H, W], which is divided by `scale` before normalisation; or float32, which is used unchanged; or
+    int64, which is text: indices into `class_names`, also used unchanged. Without `divide`, normalisation only
+    subtracts the training mean. `validation` and `test` are the sizes of splits that the dataset does not have (None:
+    the general default).
     """
 
     splits: Mapping[str, Split]
@@ -69,20 +74,18 @@ class Decoded:
     validation: int | None = None
     test: int | None = None
     divide: bool = True
-    lasting: bool = (
-        True  # whether it may be kept under what its source holds: not if that only points to images
-    )
+    lasting: bool = True  # whether the cache may keep it: not if the files only point to the images
 
     @property
     def tokens(self) -> bool:
-        """Whether examples are text, each token with the next one as its class."""
+        """True if examples are text, each token's class being the next token."""
         return self.splits["train"].y.ndim == 2
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hexadecimal) of every split's name, types, shapes and bytes, and of how they are normalised.
+        """SHA-256 (hexadecimal) of every split's name, dtypes, shapes and bytes, and of how they are normalised.
 
-        Class names do not count, nor do the sizes wanted of splits that are yet to be drawn.
+        It does not depend on class names, nor on the sizes of splits that are yet to be drawn.
         """
         digest = hashlib.sha256(f"scale {self.scale!r}, divide {self.divide!r};".encode())
         for name in SPLITS:

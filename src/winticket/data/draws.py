@@ -1,4 +1,4 @@
-"""Random numbers as pure functions of what they are for."""
+"""Random numbers as pure functions of their purpose."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 def bits(count: int, *purpose: str | int) -> NDArray[np.uint64]:
-    """`count` random 64-bit words of the stream that `purpose` names; other purposes, other streams.
+    """`count` random 64-bit words of the stream that `purpose` names; different purposes have different streams.
 
-    Philox4x64 (Salmon et al. 2011) keyed by 128 bits of SHA-256. numpy promises these raw words for all its
-    versions; and torch's generator would use only 32 bits of a seed, few enough for two streams to coincide.
+    Philox4x64 (Salmon et al. 2011) keyed by 128 bits of SHA-256. NumPy guarantees these raw words for all its
+    versions. PyTorch's generator would use only 32 bits of a seed, few enough for two streams to coincide.
     """
     text = "\0".join(f"{type(part).__name__}:{part}" for part in purpose)
     key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
@@ -22,5 +22,5 @@ def bits(count: int, *purpose: str | int) -> NDArray[np.uint64]:
 
 
 def order(count: int, *purpose: str | int) -> Tensor:
-    """A uniformly random order of 0..count-1, int64 [count]: that of `count` random words."""
+    """A uniformly random order of 0..count-1, int64 [count]: the sorting order of `count` random words."""
     return torch.from_numpy(np.argsort(bits(count, *purpose)).astype(np.int64, copy=False))

@@ -1,4 +1,4 @@
-"""Sources on the Hugging Face Hub, fetched and read by `datasets`."""
+"""Datasets on the Hugging Face Hub, fetched and read by `datasets`."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ NAMED: Mapping[str, str] = {
 def read(name: str) -> Unread:
     """Fetch "user/name" or "user/name:configuration" and open it, through the cache of `datasets`.
 
-    Raises FileNotFoundError where the Hub has no such dataset or cannot be reached and ValueError where it
-    cannot be used: several configurations and none chosen, no training split, no image or label column.
+    Raises FileNotFoundError if the Hub has no such dataset or cannot be reached. Raises ValueError if the dataset
+    cannot be used: no configuration chosen among several, no training split, no image or label column.
     """
-    found = _fetch(name)
+    fetched = _fetch(name)
     tables = {}
-    for given, rows in found.items():
-        split = split_called(str(given)) or ("train" if len(found) == 1 else None)
+    for split_name, rows in fetched.items():
+        split = split_called(str(split_name)) or ("train" if len(fetched) == 1 else None)
         if split is not None:
             tables[split] = rows
     if "train" not in tables:
         raise ValueError(
-            f"{name} has no training split; it has {', '.join(map(str, found)) or 'none at all'}: choose "
-            "another dataset, or save the split you want as train.parquet and give that file"
+            f"{name} has no training split; it has {', '.join(map(str, fetched)) or 'no splits'}; choose another "
+            "dataset, or save the split that you want as train.parquet and give that file"
         )
 
     def reader(rows: Any) -> Callable[[list[str]], Any]:
@@ -46,11 +46,11 @@ def read(name: str) -> Unread:
     read_by_split = {split: reader(rows) for split, rows in tables.items()}
     import datasets
 
-    # Where `datasets` has put what it fetched.
+    # The folders to which `datasets` downloads.
     hub: Any = importlib.import_module("huggingface_hub.constants")
     folders = [Path(datasets.config.HF_DATASETS_CACHE), Path(hub.HF_HUB_CACHE), Path(hub.HF_HOME)]
     schema = tables["train"].features.arrow_schema
-    # What was fetched does not change there, so it may be kept even if the table only points to it.
+    # Downloaded files do not change, so the cache may keep the decoded images even if the table only points to them.
     return replace(unread(schema, read_by_split, origin=name, folders=folders), points=False)
 
 
@@ -58,14 +58,14 @@ def _fetch(name: str) -> Mapping[Any, Any]:
     import datasets
 
     repository, _, configuration = name.partition(":")
-    if Path(repository).exists():  # which `datasets` would read in place of the Hub's
+    if Path(repository).exists():  # `datasets` would read it instead of the Hub's
         raise ValueError(
-            f"there is a folder {repository} here, and {repository!r} is a dataset of the Hub; to use the folder, "
-            f"write ./{repository}; else go to another folder"
+            f"there is a folder {repository} here, and {repository!r} is also a dataset on the Hub; for the folder, "
+            f"write ./{repository}; for the Hub's dataset, change to another folder"
         )
     try:
         with _quietly():
-            found: Mapping[Any, Any] = datasets.load_dataset(repository, configuration or None)
+            fetched: Mapping[Any, Any] = datasets.load_dataset(repository, configuration or None)
     except datasets.exceptions.DatasetNotFoundError as error:
         raise FileNotFoundError(
             f"the Hub has no public dataset {repository!r} ({_line(error)}); check the name at "
@@ -73,15 +73,15 @@ def _fetch(name: str) -> Mapping[Any, Any]:
         ) from error
     except (OSError, datasets.exceptions.DatasetsError) as error:
         raise FileNotFoundError(
-            f"{repository!r} could not be fetched from the Hub ({_line(error)}); without a network give a "
-            "local folder or parquet file with the same data, or use digits or mnist1d, which need none"
+            f"{repository!r} could not be fetched from the Hub ({_line(error)}); without a network, give a "
+            "local folder or parquet file with the same data, or use digits or mnist1d, which need no download"
         ) from error
     except (ValueError, RuntimeError) as error:
         raise ValueError(
-            f"{name!r} cannot be loaded from the Hub ({_line(error)}); a configuration is chosen as "
+            f"{name!r} cannot be loaded from the Hub ({_line(error)}); to choose a configuration, write "
             f"{repository}:configuration"
         ) from error
-    return found
+    return fetched
 
 
 def _line(error: BaseException) -> str:
@@ -90,7 +90,7 @@ def _line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """No progress bars or retry notices on stderr, and the caller's settings back afterwards."""
+    """Without progress bars or retry notices on stderr; the caller's settings are restored afterwards."""
     import datasets
 
     hub: Any = importlib.import_module("huggingface_hub.utils")  # its stubs do not export the switches

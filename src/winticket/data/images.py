@@ -1,4 +1,4 @@
-"""Encoded images and labels -> uint8 and int64 tensors; says which row cannot be used, and why."""
+"""Encoded images and labels -> uint8 and int64 tensors; errors name the row that cannot be used, and why."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ _COLOUR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HS
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 _REPORT_EVERY = 1000
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-"""What pictures may be written in, by Pillow's names. By content and not by file name: others start programs (EPS)."""
+"""The image formats that are read, by Pillow's names. Content decides, not the file name; other formats are refused,
+since some start programs (EPS)."""
 
 Pixels = NDArray[np.uint8]
 
 
 def decode(unread: Unread, *, report: Report | None = None) -> Decoded:
-    """Decode every split. Grey where all images are grey, else RGB throughout (transparency is dropped).
+    """Decode every split: to grey if all images are grey, else to RGB throughout (transparency is dropped).
 
-    Raises ValueError for images that cannot be decoded or differ in size, and for labels that are missing,
-    are not classes or are all one class.
+    Raises ValueError for images that cannot be decoded or that differ in size, and for labels that are missing,
+    are not classes, or are all the same class.
     """
     labels, names = _classes({name: split.labels for name, split in unread.splits.items()}, unread)
     total = sum(len(split.labels) for split in unread.splits.values())
@@ -39,14 +40,14 @@ def decode(unread: Unread, *, report: Report | None = None) -> Decoded:
     first: tuple[str, tuple[int, ...]] | None = None
     for name, split in unread.splits.items():
 
-        def tell(rows: int, *, before: int = done) -> None:
+        def progress(rows: int, *, before: int = done) -> None:
             if report is not None:
                 report(before + rows, total)
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_check_room` says more
-            pixels[name] = _stack(_one_by_one(split), len(split.labels), first=first, tell=tell)
-        first = first or (split.place(0), pixels[name].shape[1:3])
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_check_memory` says more
+            pixels[name] = _stack(_one_by_one(split), len(split.labels), first=first, progress=progress)
+        first = first or (split.location(0), pixels[name].shape[1:3])
         done += len(split.labels)
     channels = max(block.shape[3] for block in pixels.values())
     splits = {name: Split(_channels_first(block, channels), labels[name]) for name, block in pixels.items()}
@@ -59,25 +60,28 @@ def _check_variation(x: Tensor, origin: str) -> None:
         lowest, highest = x[:, channel].aminmax()
         if lowest == highest:
             raise ValueError(
-                f"channel {channel} of all images in {origin} has the one value {int(lowest)}, so there is "
+                f"channel {channel} of all images in {origin} has the same value {int(lowest)}, so there is "
                 "nothing to learn from it; check how the images were written, or convert them to grey"
             )
 
 
 def _one_by_one(split: Encoded) -> Iterator[tuple[str, Pixels]]:
     for row, data in enumerate(split.images):
-        yield split.place(row), _pixels(data, split.place(row), of=len(split.labels))
+        yield split.location(row), _pixels(data, split.location(row), of=len(split.labels))
 
 
-def _pixels(data: bytes | None, place: str, *, of: int) -> Pixels:
-    """One encoded image -> [H, W, 1] or [H, W, 3]; ValueError, before it is decoded, if `of` such do not fit here."""
+def _pixels(data: bytes | None, location: str, *, of: int) -> Pixels:
+    """One encoded image -> [H, W, 1] or [H, W, 3].
+
+    Raises ValueError, before it decodes the image, if `of` images of this size do not fit into memory.
+    """
     if not data:
-        raise ValueError(f"{place} holds no image bytes; remove it or write the image into it")
+        raise ValueError(f"{location} holds no image bytes; remove it or write the image into it")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_room(image.size, of, place)
+            _check_memory(image.size, of, location)
             image.load()
-            # Cameras store a photograph as the sensor saw it, with a note on how to turn it.
+            # Cameras store a photograph as the sensor saw it, and note how to rotate it.
             upright = ImageOps.exif_transpose(image) if "exif" in image.info else image
             if upright.mode in _GREY:
                 return np.asarray(upright if upright.mode == "L" else upright.convert("L"))[:, :, None]
@@ -91,30 +95,30 @@ def _pixels(data: bytes | None, place: str, *, of: int) -> Pixels:
     except _UNREADABLE as error:
         why = "no known image format" if isinstance(error, UnidentifiedImageError) else str(error)
         raise ValueError(
-            f"{place}: the image cannot be decoded ({why}; {len(data)} bytes beginning {data[:8]!r}); "
-            "mend or remove it"
+            f"{location}: the image cannot be decoded ({why}; {len(data)} bytes that begin with {data[:8]!r}); "
+            "repair or remove it"
         ) from error
     raise ValueError(
-        f"{place}: the image has pixels of mode {mode!r}; 8-bit grey and colour images can be used: "
+        f"{location}: the image has pixels of mode {mode!r}, but only 8-bit grey and colour images can be used; "
         "convert it first"
     )
 
 
 class _TooLargeError(Exception):
-    """Images that take more memory than there is."""
+    """Images that need more memory than the machine has."""
 
 
-def _check_room(size: tuple[int, int], count: int, place: str) -> None:
-    need, there = count * size[0] * size[1], _memory()
-    if there is not None and need > there:
+def _check_memory(size: tuple[int, int], count: int, location: str) -> None:
+    need, available = count * size[0] * size[1], _memory()
+    if available is not None and need > available:
         raise _TooLargeError(
-            f"{count} images of {size[0]}×{size[1]} pixels, such as {place}, are {need / 2**30:.0f} GiB as numbers and "
-            f"more, and this machine has {there / 2**30:.0f} GiB of memory: make them smaller"
+            f"{count} images of {size[0]}×{size[1]} pixels, such as {location}, need {need / 2**30:.0f} GiB or more as "
+            f"numbers, but this machine has {available / 2**30:.0f} GiB of memory; make them smaller"
         )
 
 
 def _memory() -> int | None:
-    """Bytes of memory of this machine, where it tells."""
+    """This machine's memory in bytes; None if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -126,17 +130,17 @@ def _stack(
     count: int,
     *,
     first: tuple[str, tuple[int, ...]] | None,
-    tell: Callable[[int], None],
+    progress: Callable[[int], None],
 ) -> Pixels:
     """All images of a split in one array [N, H, W, C]."""
     block: Pixels | None = None
     row = -1
-    for row, (place, image) in enumerate(images):
-        first = first or (place, image.shape[:2])
+    for row, (location, image) in enumerate(images):
+        first = first or (location, image.shape[:2])
         if image.shape[:2] != first[1]:
             raise ValueError(
-                f"images differ in size: {place} is {_size(image.shape)}, {first[0]} is {_size(first[1])}; "
-                "a network here takes images of one size: resize them first"
+                f"images differ in size: {location} is {_size(image.shape)}, {first[0]} is {_size(first[1])}; "
+                "all images must have one size; resize them first"
             )
         if block is None:
             block = _empty((count, *image.shape))
@@ -144,7 +148,7 @@ def _stack(
             block = np.repeat(block, 3, axis=3)
         block[row] = image
         if (row + 1) % _REPORT_EVERY == 0 or row + 1 == count:
-            tell(row + 1)
+            progress(row + 1)
     assert block is not None
     assert row + 1 == count
     return block
@@ -155,7 +159,7 @@ def _empty(shape: tuple[int, ...]) -> Pixels:
         return np.empty(shape, np.uint8)
     except (MemoryError, ValueError) as error:
         raise ValueError(
-            f"{shape[0]} images of {_size(shape[1:])} do not fit into memory: make them smaller"
+            f"{shape[0]} images of {_size(shape[1:])} do not fit into memory; make them smaller"
         ) from error
 
 
@@ -172,9 +176,9 @@ def _channels_first(block: Pixels, channels: int) -> Tensor:
 def _classes(
     labels: Mapping[str, Sequence[object]], unread: Unread
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Labels as class numbers 0..K-1, and the K names; labels without names are numbered in sorted order."""
+    """Labels as class numbers 0..K-1, and the K class names; labels without names are numbered in sorted order."""
     for name, values in labels.items():
-        # The Hub writes -1 where a declared class is withheld; undeclared, -1 may well be a class.
+        # With declared classes, the Hub writes -1 for a withheld label; without, -1 may be a class.
         absent = (None,) if unread.class_names is None else (None, -1)
         _check_labels(values, absent, unread.splits[name].origin)
     seen = {value for values in labels.values() for value in values}
@@ -183,7 +187,7 @@ def _classes(
         names = unread.class_names
         if strange := sorted(seen - set(numbers), key=str):
             raise ValueError(
-                f"label {strange[0]!r} in column {unread.label_column!r} is none of the {len(names)} "
+                f"label {strange[0]!r} in column {unread.label_column!r} is not among the {len(names)} "
                 f"declared classes 0..{len(names) - 1}; correct the labels or the declaration"
             )
     else:
@@ -191,7 +195,7 @@ def _classes(
         names = tuple(str(value) for value in numbers)
     if len(only := set(labels["train"])) < 2:
         raise ValueError(
-            f"all {len(labels['train'])} rows of {unread.splits['train'].origin} have one label, "
+            f"all {len(labels['train'])} rows of {unread.splits['train'].origin} have the same label, "
             f"{only.pop()!r}; classification needs at least two classes"
         )
     return {
@@ -201,14 +205,13 @@ def _classes(
 
 
 def _numbered(seen: set[object], column: str | None) -> dict[object, int]:
-    """Undeclared labels in sorted order, each with its number."""
+    """The number of each undeclared label: its position in sorted order."""
     numbers = sorted(value for value in seen if isinstance(value, int))
     words = sorted(value for value in seen if isinstance(value, str))
     if len(seen) not in (len(numbers), len(words)):
         kinds = " and ".join(sorted({type(value).__name__ for value in seen}))
         raise ValueError(
-            f"column {column!r} holds {kinds} values; labels can be whole numbers or text, one kind "
-            "throughout"
+            f"column {column!r} holds {kinds} values; labels must be all whole numbers or all text"
         )
     order: Sequence[object] = numbers or words
     return {value: number for number, value in enumerate(order)}
@@ -216,10 +219,10 @@ def _numbered(seen: set[object], column: str | None) -> dict[object, int]:
 
 def _check_labels(values: Sequence[object], absent: tuple[object, ...], origin: str) -> None:
     if not values:
-        raise ValueError(f"{origin} has no rows; give a source with images and labels")
+        raise ValueError(f"{origin} has no rows; give a dataset with images and labels")
     missing = [row for row, value in enumerate(values) if value in absent]
     if missing:
         raise ValueError(
-            f"{len(missing)} of {len(values)} labels are missing in {origin} (the first in row "
+            f"{len(missing)} of {len(values)} labels are missing in {origin} (the first is in row "
             f"{missing[0]}); remove those rows or label them"
         )

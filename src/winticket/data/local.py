@@ -1,8 +1,7 @@
-"""Local sources: a parquet file, a folder of parquet files, or a folder of image files sorted by class."""
+"""Local datasets: a parquet file, a folder of parquet files, or a folder of image files sorted by class."""
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import re
@@ -13,20 +12,21 @@ from typing import Any
 
 from winticket.data.content import SPLITS, Encoded, Unread
 from winticket.data.tables import split_called, unread
+from winticket.text import alike
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 
 
 @dataclass(frozen=True)
 class Files:
-    """Files by split, each split sorted; `parquet` tells tables from single images."""
+    """Files by split, each split sorted; `parquet` says whether they are tables or single images."""
 
     root: Path
     splits: Mapping[str, tuple[Path, ...]]
     parquet: bool
 
     def digest(self) -> str:
-        """SHA-256 (hexadecimal) of split names and files' contents; image files count with their names."""
+        """SHA-256 (hexadecimal) of split names and file contents, and of the names of image files."""
         digest = hashlib.sha256()
         for split, files in self.splits.items():
             for file in files:
@@ -40,7 +40,7 @@ class Files:
 
 @functools.lru_cache(maxsize=100_000)
 def _content(file: Path, size: int, changed: int) -> str:  # noqa: ARG001
-    """SHA-256 of a file; within a process read again only when its size or time of change differs."""
+    """SHA-256 of a file; a process reads it again only if its size or modification time changes."""
     try:
         with file.open("rb") as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest()
@@ -49,10 +49,10 @@ def _content(file: Path, size: int, changed: int) -> str:  # noqa: ARG001
 
 
 def find(path: Path) -> Files:
-    """The files of a local source, sorted into splits by what files and folders are called.
+    """The files of a local dataset, sorted into splits by the names of files and folders.
 
     A single parquet file is one training split, whatever its name. Raises FileNotFoundError for a missing
-    path and for a folder with neither parquet files nor images, ValueError for a file that is empty or not
+    path and for a folder with neither parquet files nor images, and ValueError for a file that is empty or not
     parquet.
     """
     if not path.exists():
@@ -69,18 +69,18 @@ def find(path: Path) -> Files:
         return _filled(Files(path, _tables_by_split(path, tables), parquet=True))
     if images := [file for file in files if file.suffix.lower() in IMAGE_ENDINGS]:
         return _filled(Files(path, _images_by_split(path, images), parquet=False))
-    there = ", ".join(file.relative_to(path).as_posix() for file in files[:5])
+    first = ", ".join(file.relative_to(path).as_posix() for file in files[:5])
     raise FileNotFoundError(
-        f"no parquet file and no image in folder {path} ({f'it holds {there}' if there else 'it is empty'}); "
+        f"no parquet file and no image in folder {path} ({f'it holds {first}' if first else 'it is empty'}); "
         "give a folder of .parquet files in the Hub's layout, or one with a folder of images per class"
     )
 
 
 def files_within(folder: Path) -> list[Path]:
-    """The files of a folder and of those in it, sorted, hidden ones left out.
+    """The files of a folder and its subfolders, sorted, without hidden ones.
 
-    Links to folders are followed inside it. ValueError for one that leads outside or round in a circle, and for data
-    that are no regular file: nothing is left out in silence.
+    Links to folders inside it are followed. Raises ValueError for a link that leads outside or in a circle, and for an
+    image or parquet entry that is not a regular file: nothing is skipped silently.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is neither a file nor a folder; give one of the two")
@@ -105,17 +105,13 @@ def _within(folder: Path, root: Path, above: tuple[Path, ...]) -> Iterator[Path]
         elif entry.is_file():
             yield entry
         elif entry.suffix.lower() in (*IMAGE_ENDINGS, ".parquet"):
-            what = "a link that leads nowhere" if entry.is_symlink() else "no regular file"
-            raise ValueError(f"{entry} is {what}; remove it, or put the data in its place")
+            what = "a link that leads nowhere" if entry.is_symlink() else "not a regular file"
+            raise ValueError(f"{entry} is {what}; remove it, or replace it with the data")
 
 
 def _missing(path: Path) -> str:
     parent = path.absolute().parent
-    near = (
-        difflib.get_close_matches(path.name, sorted(file.name for file in parent.iterdir()))
-        if parent.is_dir()
-        else []
-    )
+    near = alike(path.name, sorted(file.name for file in parent.iterdir()), most=3) if parent.is_dir() else []
     hint = f"; {parent} has {', '.join(near)}" if near else ""
     possible = "give a parquet file, a folder of parquet files or images, or a text file"
     return f"no such file or folder: {path}{hint}; {possible}"
@@ -129,32 +125,31 @@ def _filled(files: Files) -> Files:
     if "train" not in files.splits:
         raise ValueError(
             f"{files.root} has no training split, only {' and '.join(files.splits)}; name the training file "
-            "train.parquet or train-00000-of-00001.parquet, or give one parquet file, from which all "
-            "splits are drawn"
+            "train.parquet or train-00000-of-00001.parquet, or give one parquet file to draw all splits from"
         )
     return files
 
 
 def _tables_by_split(root: Path, files: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
-    """Splits by the first word of a file's path that names one; files with no such word train."""
+    """Splits by the first word in a file's path that names one; files without such a word are for training."""
     sorted_out: dict[str, list[Path]] = {}
     groups = set()
     for file in files:
         relative = file.relative_to(root)
         words = re.split(r"[^A-Za-z]+", relative.as_posix())
-        split = next((found for word in words if (found := split_called(word))), "train")
+        split = next((name for word in words if (name := split_called(word))), "train")
         sorted_out.setdefault(split, []).append(file)
         groups.add(tuple(part for part in relative.parent.parts if split_called(part) is None))
     if len(groups) > 1:
-        places = ", ".join(sorted("/".join(group) or "." for group in groups))
+        folders = ", ".join(sorted("/".join(group) or "." for group in groups))
         raise ValueError(
-            f"{root} holds several datasets or configurations ({places}); give the folder of one of them"
+            f"{root} holds several datasets or configurations ({folders}); give the folder of one of them"
         )
     return {split: tuple(sorted_out[split]) for split in SPLITS if split in sorted_out}
 
 
 def _images_by_split(root: Path, files: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
-    """Splits by top-level folder where every one of these names a split, else all images train."""
+    """Splits by top-level folder if every such folder names a split; otherwise all images are for training."""
     if not _split_by_folder(root, files):
         return {"train": tuple(files)}
     sorted_out: dict[str, list[Path]] = {}
@@ -164,7 +159,7 @@ def _images_by_split(root: Path, files: Sequence[Path]) -> dict[str, tuple[Path,
 
 
 def read(files: Files) -> Unread:
-    """Open what `find` found; raises ValueError for corrupt parquet, wrong columns, unsorted images."""
+    """Open the files. Raises ValueError for corrupt parquet, wrong columns, and images outside class folders."""
     return _read_tables(files) if files.parquet else _read_images(files)
 
 
@@ -193,15 +188,15 @@ def _table(paths: Sequence[Path], names: list[str], *, first: Path) -> Any:
         table = _opened(path, lambda opened: opened.read(columns=names))
         if lacking := sorted(set(names) - set(table.column_names)):
             raise ValueError(
-                f"{path} lacks column {', '.join(lacking)}, which {first} has; all files of a dataset have "
-                "the same columns: give the folder of one dataset"
+                f"{path} lacks column {', '.join(lacking)}, which {first} has; all files of a dataset must have "
+                "the same columns; give the folder of one dataset"
             )
         tables.append(table.replace_schema_metadata(None))
     try:
         return pa.concat_tables(tables)
     except pa.ArrowException as error:
         raise ValueError(
-            f"the files {', '.join(map(str, paths))} differ in type ({error}); write them alike"
+            f"the files {', '.join(map(str, paths))} differ in type ({error}); write them with the same types"
         ) from error
 
 
@@ -235,7 +230,7 @@ def _class_of(path: Path, root: Path, *, inside: int) -> str:
     folders = path.relative_to(root).parts[inside:-1]
     if not folders:
         raise ValueError(
-            f"{path} lies in no class's folder, so it has no label; put each image into a folder named after "
+            f"{path} is not in a class folder, so it has no label; put each image into a folder named after "
             f"its class, for example {root / 'train' / 'cat' / path.name}"
         )
     return folders[0]

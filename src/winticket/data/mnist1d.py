@@ -15,14 +15,14 @@ TRAIN = 4000
 LENGTH = 40
 SEED = 42
 
-_PAD = (36, 60)  # zeros put after the 12 points of a template, both ends included
+_PAD = (36, 60)  # zeros appended to the 12 points of a template: least and most, both included
 _WIDTH = 12 + _PAD[1]  # every padded template is stretched to this many points
 _SCALE = 0.4
 _SHIFTS = 48
-_SMOOTH_NOISE = 0.25  # drawn only where the signal is silent
+_SMOOTH_NOISE = 0.25  # used only at points with a signal of 0
 _WHITE_NOISE = 0.02
 _SHEAR = 0.75
-_LIFT = 1e-8  # keeps a template's own zeros apart from the padding's
+_LIFT = 1e-8  # distinguishes a template's zeros from the padding's
 
 _DRAWN = (
     (5, 6, 6.5, 6.75, 7, 7, 7, 7, 6.75, 6.5, 6, 5),
@@ -41,7 +41,7 @@ Signals = NDArray[np.float64]
 
 
 def templates() -> Signals:
-    """The ten digits as drawn, [10, 12]: each of unit variance, starting at 0, then divided by 6."""
+    """The ten drawn digits, [10, 12]: each scaled to unit variance, shifted to start at 0, then divided by 6."""
     drawn = np.asarray(_DRAWN, dtype=np.float64)
     drawn = (drawn - drawn.mean(axis=1, keepdims=True)) / drawn.std(axis=1, keepdims=True)
     raised: Signals = (drawn - drawn[:, :1]) / 6.0
@@ -52,13 +52,13 @@ def generate(*, seed: int = SEED, signals: int = SIGNALS) -> tuple[Signals, NDAr
     """Signals [signals, 40], float64, and their digits; the first four fifths are the training split.
 
     The whole set is centred and scaled to unit variance, test signals included, as published.
-    Raises ValueError unless `signals` is a positive multiple of ten: every digit gets as many.
+    Raises ValueError unless `signals` is a positive multiple of ten, since all digits are equally frequent.
     """
     if signals <= 0 or signals % 10:
         raise ValueError(
-            f"{signals} signals cannot be shared among 10 digits; ask for a positive multiple of 10"
+            f"{signals} signals cannot be divided among 10 digits; give a positive multiple of 10"
         )
-    # The published file was drawn from numpy's legacy stream, which numpy keeps frozen.
+    # The published file was drawn from NumPy's legacy stream, which NumPy keeps frozen.
     stream = np.random.RandomState(seed)
     y = np.repeat(np.arange(10, dtype=np.int64), signals // 10)
     pads, scales, shifts, shears = (np.empty(signals) for _ in range(4))
@@ -78,14 +78,14 @@ def generate(*, seed: int = SEED, signals: int = SIGNALS) -> tuple[Signals, NDAr
 def _signals(
     drawn: Signals, *, pads: Signals, scales: Signals, shifts: Signals, shears: Signals, noise: Signals
 ) -> Signals:
-    """Templates [N, 12] and their random numbers, N each -> signals [N, 40]."""
+    """Templates [N, 12] and N random numbers of each kind -> signals [N, 40]."""
     from scipy.ndimage import gaussian_filter1d
 
     count = len(drawn)
     lengths = 12 + _PAD[0] + (pads * (_PAD[1] - _PAD[0] + 1)).astype(np.int64)
     x = np.zeros((count, _WIDTH))
     x[:, :12] = drawn
-    # Stretching: points of the padded signal, whose length differs from row to row, on an even grid of 72.
+    # Stretch: resample each padded signal, whose length differs from row to row, on an even grid of 72 points.
     x = _resample(x, np.linspace(0.0, 1.0, _WIDTH) * (lengths[:, None] - 1))
     x *= 1.0 + _SCALE * (scales[:, None] - 0.5)
     moved = (np.arange(_WIDTH) - shifts.astype(np.int64)[:, None]) % _WIDTH
@@ -97,7 +97,7 @@ def _signals(
 
 
 def _resample(x: Signals, at: Signals) -> Signals:
-    """Linear interpolation of every row of x [N, L] at its own positions [N, M], counted in points of x."""
+    """Linear interpolation of each row of x [N, L] at the positions in its row of `at` [N, M], in points of x."""
     left = np.minimum(at.astype(np.int64), x.shape[1] - 2)
     low, high = np.take_along_axis(x, left, axis=1), np.take_along_axis(x, left + 1, axis=1)
     between: Signals = low + (high - low) * (at - left)

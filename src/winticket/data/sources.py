@@ -1,4 +1,4 @@
-"""From a name or path to a decoded source: found, checked, decoded once, cached."""
+"""From a name or path to a decoded dataset: found, checked, decoded once, cached."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from winticket.data import cache as disk
 from winticket.data.content import Decoded, Report
 from winticket.places import VARIABLE, cache_folder
 
-# To raise when the same source would decode to other tensors; what older versions cached is then left alone.
+# To raise when the same dataset would decode to other tensors; files that older versions cached are then ignored.
 REVISION = 1
 
 _ON_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?")
@@ -30,14 +30,15 @@ V = TypeVar("V")
 
 
 @dataclass(frozen=True)
-class Source:
-    """A dataset that was found and can be decoded: what is known before any training.
+class DatasetInfo:
+    """The description of a dataset: what is known before any training.
 
-    `fingerprint` is the SHA-256 of the decoded content, the same wherever the content came from. `train`,
-    `validation` and `test` are the split sizes that `load` gives by default; `stored_...` are the rows of the
-    source's own splits, 0 where it has none. With `tokens`, examples are text: [length] whole numbers below `classes`,
-    and the class of each is the next one. `image_column` and `label_column` say which columns of a table
-    were used (None: no table). Every field is plain JSON.
+    `fingerprint` is the SHA-256 of the decoded content, and the same wherever that came from. `train`, `validation` and
+    `test` are the split sizes that `load` uses by default. `stored_...` are the rows of the splits that the dataset
+    comes with, 0 for a split that it lacks. `default_validation` and `default_test` are its own default sizes for
+    splits that it lacks (None: see `sizes`). With `tokens`, examples are text: [length] whole numbers below `classes`,
+    and the class of each is the next one. `image_column` and `label_column` name the columns of a table (None: not a
+    table). Every field is plain JSON.
     """
 
     name: str
@@ -53,87 +54,95 @@ class Source:
     stored_test: int
     image_column: str | None
     label_column: str | None
-    wanted_validation: int | None = None
-    wanted_test: int | None = None
+    default_validation: int | None = None
+    default_test: int | None = None
     tokens: bool = False
 
     def sizes(self, *, validation: int | None = None, test: int | None = None) -> tuple[int, int, int]:
-        """Rows of (train, validation, test) with these sizes asked for; None: the default.
+        """The rows of (train, validation, test) for these sizes; None means the default.
 
-        Defaults: the source's own split, whole; where it has none, a fifth of its training rows for testing,
-        at most 10 000, and a tenth of those then left for validation, at most 5000 (so 5000 for MNIST and
-        CIFAR, as in the papers); digits: 450 and 150. Raises ValueError where a size is below 1, above the
-        source's own split, or leaves no training row.
+        By default, a split that the dataset comes with is used whole. Otherwise a fifth of the training rows, at most
+        10 000, is for testing, and a tenth of the remaining rows, at most 5000, for validation (so 5000 for MNIST and
+        CIFAR, as in the papers); for digits, 450 and 150. Raises ValueError if a size is below 1, is larger than the
+        dataset's own split, or leaves no training row.
+
+        >>> find_dataset("digits").sizes(), find_dataset("digits").sizes(test=500)
+        ((1197, 150, 450), (1147, 150, 500))
         """
         train = self.stored_train
-        test_rows = _size(
-            "test", test, own=self.stored_test, default=self.wanted_test or min(train // 5, 10_000), of=train
-        )
+        default = self.default_test or min(train // 5, 10_000)
+        test_rows = _size("test", test, stored=self.stored_test, default=default, of=train)
         train -= 0 if self.stored_test else test_rows
-        default = self.wanted_validation or min(train // 10, 5_000)
+        default = self.default_validation or min(train // 10, 5_000)
         validation_rows = _size(
-            "validation", validation, own=self.stored_validation, default=default, of=train
+            "validation", validation, stored=self.stored_validation, default=default, of=train
         )
         train -= 0 if self.stored_validation else validation_rows
         return train, validation_rows, test_rows
 
 
-def _size(split: str, asked: int | None, *, own: int, default: int, of: int) -> int:
-    """The rows of one split, drawn from its `own` rows if it has any, else from the `of` training rows."""
-    rows = asked if asked is not None else (own or max(1, default))
+def _size(split: str, request: int | None, *, stored: int, default: int, of: int) -> int:
+    """The rows of one split, drawn from its `stored` rows if it has any, else from the `of` training rows."""
+    rows = request if request is not None else (stored or max(1, default))
     if isinstance(rows, bool) or not isinstance(rows, int):
-        raise TypeError(
-            f"{split} is {rows!r}; give a whole number of rows, or leave it out for the default size"
-        )
-    most = own or of - 1
+        raise TypeError(f"{split} is {rows!r}; give a whole number of rows, or omit it for the default size")
+    most = stored or of - 1
     if not 1 <= rows <= most:
-        drawn = f"the source's own {own} {split} rows" if own else f"{of} training rows, leaving at least one"
+        drawn = (
+            f"the dataset's own {stored} {split} rows"
+            if stored
+            else f"{of} training rows, leaving at least one"
+        )
         raise ValueError(
             f"{split} size {rows} is not possible: it is drawn from {drawn}; "
-            + (
-                f"ask for 1 to {most}"
-                if most >= 1
-                else "give more data, or a source with a split of that name"
-            )
+            + (f"give 1 to {most}" if most >= 1 else "give more data, or a dataset with a split of that name")
         )
     return rows
 
 
 def names() -> tuple[str, ...]:
-    """The datasets known by a short name, those that need no network first."""
+    """The datasets known by a short name; the first ones need no network.
+
+    >>> names()
+    ('digits', 'mnist1d', 'mnist', 'fashion_mnist', 'cifar10', 'cifar100')
+    """
     return (*built_in.BUILT_IN, *hub.NAMED)
 
 
-def find_source(
+def find_dataset(
     name_or_path: str | Path,
     *,
     window: int | None = None,
     cache: Path | None = None,
     report: Report | None = None,
-) -> Source:
-    """Resolve a name or path, decode it unless that was done before, and describe it.
+) -> DatasetInfo:
+    """The description of the dataset at a name or path, which is decoded unless it is cached.
 
-    A short name (`names()`), "user/name" or "user/name:configuration" of the Hub, a parquet file, a folder of
-    parquet files in the Hub's layout (splits by file name), or a folder with one folder of images per class,
-    optionally inside train, validation and test folders; or a text file (.txt, UTF-8) or a folder with one, which is
-    read character by character, in windows of `window` characters (64 unless said). A short name goes before a folder
-    of that name: write ./mnist for the folder. `report` is told (images decoded, images in all).
+    The dataset can be a short name (`names()`); "user/name" or "user/name:configuration" on the Hub; a parquet file; a
+    folder of parquet files in the Hub's layout (splits by file name); a folder with one folder of images per class,
+    optionally inside train, validation and test folders; or a text file (.txt, UTF-8) or a folder with one. Text is
+    read character by character, in windows of `window` characters (default: 64). A short name takes precedence over a
+    folder of the same name: write ./mnist for the folder. `report` is called with (images decoded, images in all).
 
-    Decoded tensors are kept in `cache`, else $WINTICKET_CACHE, else the platform's cache folder. Local files
-    are read again when their contents change; what came from the Hub stays until its file there is deleted. A
-    cache that cannot be written costs a RuntimeWarning; a damaged file there is decoded anew.
+    Decoded tensors are kept in `cache`, else in $WINTICKET_CACHE, else in the platform's cache folder. Local files are
+    decoded again when their contents change; datasets from the Hub stay until their file in the cache is deleted. If
+    the cache cannot be written, there is a RuntimeWarning; a damaged file in it is decoded again.
 
-    Raises FileNotFoundError for what does not exist or cannot be reached, ValueError for what is not a usable
-    dataset of classified images or text, or where a window is asked of anything but text; this is the place where every
-    such error comes.
+    Raises FileNotFoundError if the dataset does not exist or cannot be reached. Raises ValueError if it is not a usable
+    dataset of classified images or text, or if it is not text and `window` is given. All such errors are raised here,
+    none later.
+
+    >>> digits = find_dataset("digits")
+    >>> digits.input_shape, digits.classes, digits.train
+    ((1, 8, 8), 10, 1197)
     """
     return describe(str(name_or_path), decoded(name_or_path, window=window, cache=cache, report=report))
 
 
-def describe(name: str, content: Decoded) -> Source:
-    """The Source of decoded content; raises ValueError where it is too small to be split."""
+def describe(name: str, content: Decoded) -> DatasetInfo:
+    """The description of decoded content. Raises ValueError if it is too small to be split."""
     stored = {split: len(rows.y) for split, rows in content.splits.items()}
-    source = Source(
+    info = DatasetInfo(
         name=name,
         fingerprint=content.fingerprint,
         input_shape=tuple(content.splits["train"].x.shape[1:]),
@@ -147,17 +156,17 @@ def describe(name: str, content: Decoded) -> Source:
         stored_test=stored.get("test", 0),
         image_column=content.image_column,
         label_column=content.label_column,
-        wanted_validation=content.validation,
-        wanted_test=content.test,
+        default_validation=content.validation,
+        default_test=content.test,
         tokens=content.tokens,
     )
-    train, validation, test = source.sizes()
-    return replace(source, train=train, validation=validation, test=test)
+    train, validation, test = info.sizes()
+    return replace(info, train=train, validation=validation, test=test)
 
 
 @dataclass(frozen=True)
-class _Found:
-    """Where a source's content comes from; `key` differs wherever that content can."""
+class _Origin:
+    """Where a dataset's content comes from; contents that may differ have different keys."""
 
     label: str
     key: str
@@ -173,20 +182,20 @@ def decoded(
     cache: Path | None = None,
     report: Report | None = None,
 ) -> Decoded:
-    """The content of a source, from memory, else from the cache on disk, else decoded; see `find_source`."""
-    found = _find(name_or_path, window or text.LENGTH)
-    if window is not None and not found.text:
+    """The content of a dataset, from memory, else from the cache on disk, else decoded; see `find_dataset`."""
+    origin = _origin(name_or_path, window or text.LENGTH)
+    if window is not None and not origin.text:
         raise ValueError(
-            f"{name_or_path} is no text, which alone is cut into windows, here of {window} characters; take a model "
+            f"{name_or_path} is not text, and only text is cut into windows, here of {window} characters; use a model "
             "that reads such data"
         )
-    digest = hashlib.sha256(f"{REVISION}\0{found.key}".encode()).hexdigest()[:24]
-    path = (cache or cache_folder()) / f"{found.label}-{digest}.safetensors"
-    return remember(_RECENT, str(path), lambda: _from_disk(found, path, report), keep=1)
+    digest = hashlib.sha256(f"{REVISION}\0{origin.key}".encode()).hexdigest()[:24]
+    path = (cache or cache_folder()) / f"{origin.label}-{digest}.safetensors"
+    return remember(_RECENT, str(path), lambda: _from_disk(origin, path, report), keep=1)
 
 
 def remember(memory: dict[K, V], key: K, make: Callable[[], V], *, keep: int) -> V:
-    """The value under `key`, made where it is missing; only the `keep` most recently used stay in memory."""
+    """The value under `key`, made if it is missing; only the `keep` most recently used values stay in memory."""
     with _LOCK:
         memory[key] = memory.pop(key) if key in memory else make()
         while len(memory) > keep:
@@ -194,15 +203,15 @@ def remember(memory: dict[K, V], key: K, make: Callable[[], V], *, keep: int) ->
         return memory[key]
 
 
-def _from_disk(found: _Found, path: Path, report: Report | None) -> Decoded:
+def _from_disk(origin: _Origin, path: Path, report: Report | None) -> Decoded:
     if (content := disk.read(path)) is not None:
         return content
-    content = found.decode(report)
-    describe(found.label, content)
+    content = origin.decode(report)
+    describe(origin.label, content)
     if not content.lasting:
         warnings.warn(
-            f"{found.label} points to images that it does not hold, so what was decoded is not kept: every process "
-            "decodes it again; write the images' bytes into the table",
+            f"{origin.label} points to images that it does not hold, so the decoded images are not cached, and every "
+            "process decodes them again; write the images' bytes into the table",
             RuntimeWarning,
             stacklevel=4,
         )
@@ -210,56 +219,56 @@ def _from_disk(found: _Found, path: Path, report: Report | None) -> Decoded:
     try:
         disk.write(path, content)
     except OSError as error:
-        if not found.quick:
+        if not origin.quick:
             warnings.warn(
-                f"the decoded images of {found.label} could not be kept in {path.parent} ({error}), so they "
-                f"are decoded again by every process; set ${VARIABLE} to a folder that can be written",
+                f"the decoded images of {origin.label} could not be kept in {path.parent} ({error}), so every process "
+                f"decodes them again; set ${VARIABLE} to a folder that can be written",
                 RuntimeWarning,
                 stacklevel=4,
             )
     return content
 
 
-def _find(name_or_path: str | Path, window: int) -> _Found:
+def _origin(name_or_path: str | Path, window: int) -> _Origin:
     if not isinstance(name_or_path, str | Path):
         raise TypeError(
             f"a dataset is named by text or a path, not by {type(name_or_path).__name__}: {name_or_path!r}"
         )
-    given = str(name_or_path)
+    name = str(name_or_path)
     if not isinstance(name_or_path, Path):
-        if given in built_in.BUILT_IN:
-            make = built_in.BUILT_IN[given]
-            return _Found(given, given, lambda _: make(), quick=True)
-        if given in hub.NAMED:
-            return _on_the_hub(given, hub.NAMED[given])
-    path = Path(given).expanduser()
-    if given.strip() and path.exists():
+        if name in built_in.BUILT_IN:
+            make = built_in.BUILT_IN[name]
+            return _Origin(name, name, lambda _: make(), quick=True)
+        if name in hub.NAMED:
+            return _on_the_hub(name, hub.NAMED[name])
+    path = Path(name).expanduser()
+    if name.strip() and path.exists():
         label = re.sub(r"[^\w.-]+", "-", path.absolute().name) or "folder"
         if file := text.find(path):
             key = text.digest(file, length=window)
-            return _Found(label, key, lambda _: text.decode(file, length=window), quick=True, text=True)
+            return _Origin(label, key, lambda _: text.decode(file, length=window), quick=True, text=True)
         files = local.find(path)
-        return _Found(label, files.digest(), lambda report: images.decode(local.read(files), report=report))
-    if not isinstance(name_or_path, Path) and _ON_THE_HUB.fullmatch(given) and not _like_a_path(given):
-        return _on_the_hub(given.replace("/", "-").replace(":", "-"), given)
-    if isinstance(name_or_path, Path) or _like_a_path(given):
+        return _Origin(label, files.digest(), lambda report: images.decode(local.read(files), report=report))
+    if not isinstance(name_or_path, Path) and _ON_THE_HUB.fullmatch(name) and not _like_a_path(name):
+        return _on_the_hub(name.replace("/", "-").replace(":", "-"), name)
+    if isinstance(name_or_path, Path) or _like_a_path(name):
         local.find(path)
-    raise ValueError(unknown_dataset(given))
+    raise ValueError(unknown_dataset(name))
 
 
-def _like_a_path(given: str) -> bool:
-    """Whether text that is no existing path was meant as one rather than as a name."""
-    path = Path(given)
+def _like_a_path(name: str) -> bool:
+    """True if text that is not an existing path looks like a path rather than a name."""
+    path = Path(name)
     return (
         path.is_absolute()
         or len(path.parts) > 2
-        or given.startswith((".", "~"))
+        or name.startswith((".", "~"))
         or path.suffix.lower() in (".parquet", text.ENDING)
         or (len(path.parts) == 2 and Path(path.parts[0]).is_dir())
     )
 
 
-def _on_the_hub(label: str, repository: str) -> _Found:
-    return _Found(
+def _on_the_hub(label: str, repository: str) -> _Origin:
+    return _Origin(
         label, f"hub {repository}", lambda report: images.decode(hub.read(repository), report=report)
     )

@@ -1,4 +1,4 @@
-"""load(): the split, normalised tensors that training takes."""
+"""load(): the tensors that training uses, split and normalised."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 
 from winticket.data.content import Decoded, Report, Split
 from winticket.data.draws import order
-from winticket.data.sources import Source, decoded, describe, remember
+from winticket.data.sources import DatasetInfo, decoded, describe, remember
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Training, validation and test examples, normalised.
 
-    x is float32 [N, *input_shape], channels first; y is int64 [N]. Of text (`Source.tokens`) both are int64 [N, T],
-    mean 0 and std 1. `mean` and `std` are those of the training
-    split per channel, of pixels scaled to 0..1; x = (pixel - mean) / std in every split. `fingerprint` is the
-    source's. The tensors are shared by all who load the same dataset: read them, never write to them.
+    x is float32 [N, *input_shape], channels first; y is int64 [N]. For text (`DatasetInfo.tokens`) both are int64 [N,
+    T], and `mean` is 0 and `std` 1. `mean` and `std` are the training split's, per channel, for pixels scaled to 0..1;
+    in every split x = (pixel - mean) / std. `fingerprint` is that of `DatasetInfo`. Everyone who loads the same dataset
+    shares its tensors: read them, never write to them.
     """
 
     name: str
@@ -48,31 +48,35 @@ def load(
     cache: Path | None = None,
     report: Report | None = None,
 ) -> Dataset:
-    """The dataset of that name or path (see `find_source`), split by `seed`.
+    """The dataset of that name or path (see `find_dataset`), split by `seed`.
 
-    Each split that the source has of its own is used whole, or as many of its rows as asked for, drawn by
-    `seed`. What it lacks is drawn without replacement from its training rows, uniformly and not stratified:
-    the test rows first, then the validation rows, each from its own stream, so that the size of one split
-    does not change what is drawn for the one before it. Rows keep their order within a split. Default sizes:
-    `Source.sizes`.
+    A split that the dataset comes with is used whole, or `seed` draws as many of its rows as `validation` or `test`
+    says. A split that it lacks is drawn without replacement from its training rows, uniformly and not stratified. Test
+    rows are drawn first, then validation rows, each from a separate random stream, so the size of one split does not
+    change which rows are drawn for the split before it. Rows keep their order within a split. For the default sizes see
+    `DatasetInfo.sizes`.
 
-    Normalised per channel by mean and standard deviation (population) of the training split; mnist1d is left
-    as published, standardised over all its signals: mean 0, std 1; digits are centred and stay in counts: std 1.
+    Each channel is normalised by the training split's mean and (population) standard deviation. Exceptions: mnist1d is
+    left as published, standardised over all its signals (mean 0, std 1), and digits are centred but not scaled (std 1).
 
-    Raises what `find_source` raises; ValueError for sizes that cannot be had.
+    Raises the errors of `find_dataset`, and ValueError for sizes that are not possible.
+
+    >>> digits = load("digits")
+    >>> digits.train.x.shape, digits.validation.x.shape, digits.test.x.shape, digits.classes
+    (torch.Size([1197, 1, 8, 8]), torch.Size([150, 1, 8, 8]), torch.Size([450, 1, 8, 8]), 10)
     """
     content = decoded(name_or_path, window=window, cache=cache, report=report)
-    source = describe(str(name_or_path), content)
-    _, validation_rows, test_rows = source.sizes(validation=validation, test=test)
+    info = describe(str(name_or_path), content)
+    _, validation_rows, test_rows = info.sizes(validation=validation, test=test)
     return remember(
         _LOADED,
-        (source.name, source.fingerprint, seed, validation_rows, test_rows),
-        lambda: _assemble(source, content, seed=seed, validation=validation_rows, test=test_rows),
+        (info.name, info.fingerprint, seed, validation_rows, test_rows),
+        lambda: _assemble(info, content, seed=seed, validation=validation_rows, test=test_rows),
         keep=2,
     )
 
 
-def _assemble(source: Source, content: Decoded, *, seed: int, validation: int, test: int) -> Dataset:
+def _assemble(info: DatasetInfo, content: Decoded, *, seed: int, validation: int, test: int) -> Dataset:
     splits = dict(content.splits)
     sizes = {"test": test, "validation": validation}
     for name, rows in sizes.items():
@@ -83,21 +87,21 @@ def _assemble(source: Source, content: Decoded, *, seed: int, validation: int, t
             splits["train"] = _rows(pool, ~drawn)
         splits[name] = _rows(pool, drawn)
     if splits["train"].x.dtype != torch.uint8:
-        channels = 1 if source.tokens else source.input_shape[0]
+        channels = 1 if info.tokens else info.input_shape[0]
         mean, std = (0.0,) * channels, (1.0,) * channels
     else:
-        mean, std = _moments(splits["train"].x, scale=content.scale, source=source)
+        mean, std = _moments(splits["train"].x, scale=content.scale, info=info)
         std = std if content.divide else (1.0,) * len(std)
     ready = {
         name: Split(_normalised(split.x, scale=content.scale, mean=mean, std=std), split.y)
         for name, split in splits.items()
     }
     return Dataset(
-        name=source.name,
-        fingerprint=source.fingerprint,
-        input_shape=source.input_shape,
-        classes=source.classes,
-        class_names=source.class_names,
+        name=info.name,
+        fingerprint=info.fingerprint,
+        input_shape=info.input_shape,
+        classes=info.classes,
+        class_names=info.class_names,
         train=ready["train"],
         validation=ready["validation"],
         test=ready["test"],
@@ -110,18 +114,18 @@ def _rows(split: Split, keep: Tensor) -> Split:
     return split if bool(keep.all()) else Split(split.x[keep], split.y[keep])
 
 
-def _moments(x: Tensor, *, scale: float, source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _moments(x: Tensor, *, scale: float, info: DatasetInfo) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and population standard deviation of each channel of uint8 x [N, C, H, W], in units of `scale`."""
     values = torch.arange(256, dtype=torch.float64) / scale
     means, deviations = [], []
     for channel in range(x.shape[1]):
-        # Counting pixel values makes the sums exact, so that no split depends on an order of addition.
+        # Counting pixel values makes the sums exact, so they do not depend on the order of addition.
         share = torch.bincount(x[:, channel].flatten(), minlength=256).double() / x[:, channel].numel()
         mean = float((share * values).sum())
         deviation = float((share * (values - mean) ** 2).sum().sqrt())
         if deviation == 0.0:
             raise ValueError(
-                f"channel {channel} of {source.name} has the one value {mean:g} in all training images, so "
+                f"channel {channel} of {info.name} has the same value {mean:g} in all training images, so "
                 "it cannot be normalised; drop that channel (convert the images to grey)"
             )
         means.append(mean)

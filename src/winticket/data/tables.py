@@ -1,4 +1,4 @@
-"""Arrow tables in the Hub's layout: which column holds images, which labels, and the bytes in them."""
+"""Arrow tables in the Hub's layout: the columns of images and labels, and the bytes in them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LABEL_NAMES = ("label", "labels", "fine_label")
 
 _LARGEST = 1 << 30  # bytes of an image file
 
-# What files and splits are called, as the Hub reads them.
+# Names of files and splits, as the Hub reads them.
 _CALLED = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -25,13 +25,13 @@ _CALLED = {
 
 
 def split_called(word: str) -> str | None:
-    """The split that a file, folder or split name stands for; None if it stands for none."""
+    """The split that a file, folder or split name means; None if it means none."""
     return next((split for split, words in _CALLED.items() if word.lower() in words), None)
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The two columns used, and the class names where the file declares them."""
+    """The two columns used, and the class names if the file declares them."""
 
     image: str
     label: str
@@ -39,9 +39,9 @@ class Columns:
 
 
 def columns(schema: Any, *, origin: str) -> Columns:
-    """Columns of an Arrow schema: by the declared feature types, else by Arrow type and name.
+    """The columns of an Arrow schema, by declared feature type, else by Arrow type and name.
 
-    Raises ValueError where there is no image or no label column, or several that could be it.
+    Raises ValueError if there is no image or no label column, or if several columns could be it.
     """
     declared = _features(schema)
     images = [
@@ -55,7 +55,7 @@ def columns(schema: Any, *, origin: str) -> Columns:
     label = _the_one(labels, LABEL_NAMES, kind="label", schema=schema, origin=origin)
     if not _is_class(schema.field(label).type):
         raise ValueError(
-            f"column {label!r} of {origin} holds {schema.field(label).type}; labels are whole numbers or "
+            f"column {label!r} of {origin} holds {schema.field(label).type}; labels must be whole numbers or "
             "text, one for each image"
         )
     names = declared.get(label, {}).get("names")
@@ -63,7 +63,7 @@ def columns(schema: Any, *, origin: str) -> Columns:
 
 
 def _features(schema: Any) -> dict[str, dict[str, Any]]:
-    """The feature types that `datasets` writes into a schema's metadata; empty where it has not."""
+    """The feature types that `datasets` writes into a schema's metadata; empty if there are none."""
     text = (schema.metadata or {}).get(b"huggingface")
     if text is None:
         return {}
@@ -91,19 +91,20 @@ def _is_class(kind: Any) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _the_one(found: Sequence[str], names: Sequence[str], *, kind: str, schema: Any, origin: str) -> str:
-    if len(found) == 1:
-        return found[0]
-    if usual := [name for name in names if name in found]:
+def _the_one(candidates: Sequence[str], names: Sequence[str], *, kind: str, schema: Any, origin: str) -> str:
+    """The only candidate, or else the first of `names` among them."""
+    if len(candidates) == 1:
+        return candidates[0]
+    if usual := [name for name in names if name in candidates]:
         return usual[0]
-    there = ", ".join(f"{name} ({schema.field(name).type})" for name in schema.names)
-    if found:
+    if candidates:
         raise ValueError(
-            f"{origin} has {len(found)} columns that could hold the {kind}s: {', '.join(found)}; "
+            f"{origin} has {len(candidates)} columns that could hold the {kind}s: {', '.join(candidates)}; "
             f"name the one to use {names[0]!r}"
         )
+    present = ", ".join(f"{name} ({schema.field(name).type})" for name in schema.names)
     raise ValueError(
-        f"{origin} has no {kind} column; it has {there or 'no columns'}. Images are encoded bytes (PNG, "
+        f"{origin} has no {kind} column; it has {present or 'no columns'}. Images must be encoded bytes (PNG, "
         f"JPEG, ...), labels a ClassLabel or a column named {', '.join(LABEL_NAMES)}"
     )
 
@@ -111,14 +112,14 @@ def _the_one(found: Sequence[str], names: Sequence[str], *, kind: str, schema: A
 def unread(
     schema: Any, read: Mapping[str, Callable[[list[str]], Any]], *, origin: str, folders: Sequence[Path]
 ) -> Unread:
-    """A source of Arrow tables; `read[split]([column, ...])` gives that split's table.
+    """A dataset of Arrow tables; `read[split]([column, ...])` returns that split's table.
 
-    A validation or test split whose labels are all withheld (-1 or null) counts as absent. `folders` are where a table
-    may point to for images that it does not hold itself; relative paths start from the first.
+    A validation or test split whose labels are all withheld (-1 or null) counts as absent. A table may hold paths
+    instead of images; they must lie in one of `folders`, and relative paths start from the first.
     """
     if doubled := sorted({name for name in schema.names if schema.names.count(name) > 1}):
         raise ValueError(
-            f"{origin} has several columns of one name: {', '.join(doubled)}; write each one once"
+            f"{origin} has several columns of the same name: {', '.join(doubled)}; write each column once"
         )
     used = columns(schema, origin=origin)
     splits, points = {}, False
@@ -129,7 +130,7 @@ def unread(
                 labels = table.column(used.label).to_pylist()
             except UnicodeDecodeError as error:
                 raise ValueError(
-                    f"the labels of {split} of {origin} are no text ({error}); write it again"
+                    f"the labels of {split} of {origin} are not valid text ({error}); write the file again"
                 ) from error
             if split != "train" and labels and all(label in (None, -1) for label in labels):
                 continue
@@ -148,7 +149,7 @@ class _Images:
     origin: str
 
     def points(self) -> bool:
-        """Whether some are not in the column, which only says where they are."""
+        """True if the column holds paths instead of some of its images."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -174,16 +175,16 @@ class _Images:
                 yield self._fetched(path) if image is None and path else image
 
     def _fetched(self, path: str) -> bytes | None:
-        """The bytes of an image that a table only points to; None where there is no such file.
+        """The bytes of an image that a table only points to; None if there is no such file.
 
-        ValueError for anything outside the dataset's own folder: a table decides neither which of this machine's files
-        are read nor what is fetched from where.
+        Raises ValueError for anything outside the dataset's folder: a table must not decide which of this machine's
+        files are read, nor what is downloaded.
         """
-        place = Path(os.path.abspath(self.folders[0] / path)) if "://" not in path else None  # noqa: PTH100
-        real = None if place is None else place.resolve()
+        file = Path(os.path.abspath(self.folders[0] / path)) if "://" not in path else None  # noqa: PTH100
+        real = None if file is None else file.resolve()
         if real is None or not any(real.is_relative_to(folder.resolve()) for folder in self.folders):
             raise ValueError(
-                f"{self.origin} points to the image {path!r}, which is outside {self.folders[0]}: only images inside a "
+                f"{self.origin} points to the image {path!r}, which is outside {self.folders[0]}; only images inside a "
                 "dataset's own folder are read; copy them into it, or write their bytes into the table"
             )
         try:

@@ -1,4 +1,4 @@
-"""Plain text, character by character: windows of it, and at each character the next one."""
+"""Plain text, character by character: windows of text; the class of each character is the next character."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from winticket.data.local import IMAGE_ENDINGS, files_within
 
 ENDING = ".txt"
 LENGTH = 64
-"""Characters in a window, where no other number is asked for."""
+"""The default number of characters in a window."""
 SHARES = {"validation": 0.1, "test": 0.1}
-"""Of the text, from its end; what comes before is for training."""
+"""Shares of the text, from its end; the rest, before them, is for training."""
 
 
 def find(path: Path) -> Path | None:
-    """The text file that is meant by a path: it, or the one in a folder. None where the path holds other data.
+    """The text file at a path, or the only one in a folder there. None if the path holds other data.
 
-    ValueError for a folder of several.
+    Raises ValueError for a folder with several text files.
     """
     if path.is_file():
         return path if path.suffix.lower() == ENDING else None
@@ -30,22 +30,22 @@ def find(path: Path) -> Path | None:
     if not texts or any(file.suffix.lower() in (".parquet", *IMAGE_ENDINGS) for file in files):
         return None
     if len(texts) > 1:
-        there = ", ".join(file.relative_to(path).as_posix() for file in texts[:5])
-        raise ValueError(f"{path} holds {len(texts)} text files ({there}); give one of them")
+        first = ", ".join(file.relative_to(path).as_posix() for file in texts[:5])
+        raise ValueError(f"{path} holds {len(texts)} text files ({first}); give one of them")
     return texts[0]
 
 
 def digest(file: Path, *, length: int = LENGTH) -> str:
-    """SHA-256 (hexadecimal) of a text file's bytes and of how it is cut."""
+    """SHA-256 (hexadecimal) of a text file's bytes and of the way it is cut."""
     return hashlib.sha256(f"text {length} {SHARES};".encode() + _bytes(file)).hexdigest()
 
 
 def decode(file: Path, *, length: int = LENGTH) -> Decoded:
-    """A text as three parts in its own order, each cut into windows that do not overlap.
+    """A text as three consecutive parts (training, validation, test), each cut into windows that do not overlap.
 
-    x [N, length] are characters as numbers, int64, in the order of their code points over the whole text; y [N, length]
-    are the characters that follow them. Parts share no character, and what is left of a part after its last whole
-    window is dropped. ValueError where the text is not UTF-8, too short, or one character throughout.
+    x [N, length] are characters as int64 numbers, ranked by code point among all characters of the text; y [N, length]
+    are the characters that follow them. Parts do not overlap, and the rest of a part after its last whole window is
+    dropped. Raises ValueError if the text is not UTF-8, too short, or one character throughout.
     """
     try:
         text = _bytes(file).decode("utf-8-sig")
@@ -56,10 +56,11 @@ def decode(file: Path, *, length: int = LENGTH) -> Decoded:
     least = int(np.ceil((length + 1) / min(SHARES.values())))
     if len(points) < least:
         raise ValueError(
-            f"{file} has {len(points)} characters; its parts are cut into windows of {length}, so {least} are the least"
+            f"{file} has {len(points)} characters, but needs at least {least}, since its parts are cut into windows of "
+            f"{length}"
         )
     if len(characters) < 2:
-        raise ValueError(f"{file} is one character throughout, so there is nothing to learn from it")
+        raise ValueError(f"{file} is one character throughout, so there is nothing to learn")
     sizes = {split: int(share * len(points)) for split, share in SHARES.items()}
     ends = {"train": len(points) - sum(sizes.values()), **sizes}
     splits, begin = {}, 0

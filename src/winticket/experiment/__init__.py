@@ -1,13 +1,15 @@
-"""Experiment: the declared question, its plan and cost, and carrying it out."""
+"""Experiment: the declared question, its plan and cost, and running it."""
 
 from __future__ import annotations
 
-from winticket.experiment.compare import USUAL_METHODS, compare
+from winticket.experiment.compare import compare
+from winticket.experiment.entries import USUAL_METHODS
+from winticket.experiment.execution import Execution
 from winticket.experiment.machine import environment, processes
 from winticket.experiment.names import offered
 from winticket.experiment.plan import Plan, parameters, plan
 from winticket.experiment.price import Cost, cost
-from winticket.experiment.running import Ready, carry_out, conduct, find, prepare
+from winticket.experiment.running import Ready, conduct, execute, find, prepare
 from winticket.experiment.runs import Runs, collect
 from winticket.experiment.sources import load_source
 from winticket.experiment.spec import Experiment
@@ -18,17 +20,18 @@ from winticket.experiment.writing import Result
 __all__ = [
     "USUAL_METHODS",
     "Cost",
+    "Execution",
     "Experiment",
     "Plan",
     "Ready",
     "Result",
     "Runs",
-    "carry_out",
     "collect",
     "compare",
     "conduct",
     "cost",
     "environment",
+    "execute",
     "find",
     "load_source",
     "load_spec",

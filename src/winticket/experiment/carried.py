@@ -102,13 +102,13 @@ def _widened(weights: Weights, here: Setup, there: Setup) -> Weights:
         ) from error
 
 
-def _new(here: Setup, given: Weights) -> tuple[str, ...]:
+def _new(here: Setup, weights: Weights) -> tuple[str, ...]:
     """The weights to prune that are new here: the output layer's, for another number of classes.
 
-    ValueError where anything else of what is `given` is of another shape.
+    ValueError where anything else of what is `weights` is of another shape.
     """
     now = {n: tuple(p.shape) for n, p in here.module().named_parameters()}
-    then = {n: tuple(w.shape) for n, w in given.items()}
+    then = {n: tuple(w.shape) for n, w in weights.items()}
     differ = [n for n in {**then, **now} if now.get(n) != then.get(n)]
     output = _output_path(here)
     wrong = [n for n in differ if n.rpartition(".")[0] != output]

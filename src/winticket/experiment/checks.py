@@ -23,13 +23,12 @@ from winticket.stages import (
     device,
     needs_neighbour,
     needs_symmetry,
-    no_curve,
     prune,
     trial,
 )
-from winticket.ticket import Mask, Ticket, Trajectory, same_bits
+from winticket.ticket import Mask, Ticket, Trajectory, no_curve, same_bits
 from winticket.train import check_precision
-from winticket.units import unknown
+from winticket.units import why_untraceable
 
 DRAWS = 3  # initialisations compared: a network of very few weights may draw the same twice
 
@@ -38,7 +37,7 @@ def check(question: Resolved) -> None:
     """Raise ValueError, saying what to change, where data, model, recipe and options do not go together."""
     experiment, setup = question.experiment, question.setup
     _check_sizes(experiment, setup)
-    check_precision(setup.recipe.precision, device(), setup.engine)
+    check_precision(setup.recipe.precision, device(), "auto")
     _check_augmentation(setup)
     _check_neighbours(question)
     _check_initialisation(setup)
@@ -58,11 +57,11 @@ def check(question: Resolved) -> None:
 
 
 def _check_sizes(experiment: Experiment, setup: Setup) -> None:
-    there = setup.train_examples()
-    if experiment.recipe.batch > there:
+    examples = setup.train_examples()
+    if experiment.recipe.batch > examples:
         raise ValueError(
-            f"batch {experiment.recipe.batch} is larger than the {there} training examples of {experiment.data}; "
-            f"ask for at most {there}"
+            f"batch {experiment.recipe.batch} is larger than the {examples} training examples of {experiment.data}; "
+            f"ask for at most {examples}"
         )
 
 
@@ -117,8 +116,9 @@ def _check_criterion(question: Resolved) -> None:
     experiment = question.experiment
     if facts(experiment.method).before_training and TRAINING in needed(question.criterion):
         raise ValueError(
-            f"criterion {experiment.criterion} looks at what training did to each weight, and method at-init prunes "
-            "before any; take one that looks at the weights (magnitude, ...) or at the network (snip, grasp, synflow)"
+            f"criterion {experiment.criterion} looks at what training did to each weight, and method "
+            f"{experiment.method} prunes before any; take one that looks at the weights (magnitude, ...) or at "
+            "the network (snip, grasp, synflow)"
         )
 
 
@@ -132,7 +132,7 @@ def _check_units(question: Resolved) -> None:
         raise ValueError(
             f"allocate units takes whole units, and those of the output layer are the classes; exclude {output}"
         )
-    if reason := unknown(setup.module()):
+    if reason := why_untraceable(setup.module()):
         raise ValueError(
             "allocate units takes whole units, and the shift of a BatchNorm behind one goes with it, but which it is "
             f"in {setup.model} is not known: {reason}; take an allocation that prunes weights singly"

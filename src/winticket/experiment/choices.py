@@ -8,12 +8,12 @@ from typing import Any
 
 def own_rate(choices: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
     """ValueError where another optimiser is asked for and would run at the usual one's learning rate."""
-    wanted, ours = choices.get("optimizer"), usual.get("optimizer")
-    alike = {wanted, ours} <= {"adam", "adamw"}
-    if wanted in ("sgd", "adam", "adamw") and wanted != ours and not alike and "lr" not in choices:
+    optimizer, default = choices.get("optimizer"), usual.get("optimizer")
+    alike = {optimizer, default} <= {"adam", "adamw"}
+    if optimizer in ("sgd", "adam", "adamw") and optimizer != default and not alike and "lr" not in choices:
         raise ValueError(
-            f"optimizer {wanted} needs a learning rate of its own: {usual.get('lr')} is meant for {ours}; "
-            f"give --lr (lr=), usually {0.1 if wanted == 'sgd' else 0.001} with {wanted}"
+            f"optimizer {optimizer} needs a learning rate of its own: {usual.get('lr')} is meant for {default}; "
+            f"give --lr (lr=), usually {0.1 if optimizer == 'sgd' else 0.001} with {optimizer}"
         )
 
 
@@ -32,7 +32,7 @@ def proportionate(choices: Mapping[str, Any], *, steps: int, evaluate_every: int
 
     So a short run has points between its start and its end; a grid that is given holds.
     """
-    wanted = choices.get("steps")
-    if "evaluate_every" in choices or isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
+    chosen = choices.get("steps")
+    if "evaluate_every" in choices or isinstance(chosen, bool) or not isinstance(chosen, int) or chosen < 1:
         return {}  # what is no number of steps is refused where the recipe is made
-    return {"evaluate_every": max(1, round(evaluate_every * wanted / steps))}
+    return {"evaluate_every": max(1, round(evaluate_every * chosen / steps))}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from winticket import allocate, data, models
-from winticket.data import Source
+from winticket.data import DatasetInfo
 from winticket.experiment.choices import effective, own_rate, proportionate
 from winticket.experiment.names import facts, methods, usual_allocation, usual_criterion
 from winticket.experiment.presets import fitting
@@ -18,7 +18,7 @@ def filled_in(data_name: str, choices: Mapping[str, Any]) -> dict[str, Any]:
 
     Looks the data up. ValueError for choices that do not go together, or a model that does not fit the data.
     """
-    source = data.find_source(data_name, window=models.context(str(choices.get("model", ""))))
+    source = data.find_dataset(data_name, window=models.context(str(choices.get("model", ""))))
     usual = fitting(source, choices)
     check_fit(usual["model"], source)
     method = str(choices.get("method") or "imp")
@@ -49,6 +49,6 @@ def filled_in(data_name: str, choices: Mapping[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def check_fit(model: str, source: Source) -> None:
+def check_fit(model: str, source: DatasetInfo) -> None:
     """ValueError if the model cannot take the source's examples."""
     models.check(model, input_shape=source.input_shape, classes=source.classes, tokens=source.tokens)

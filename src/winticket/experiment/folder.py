@@ -49,11 +49,11 @@ class OutputFolder:
     def _clear_up(self) -> None:
         """Removes what killed runs were writing."""
         for entry in self.path.iterdir():
-            found = _STAGE.fullmatch(entry.name)
-            if found is None or entry.is_symlink() or not entry.is_dir():
+            stage = _STAGE.fullmatch(entry.name)
+            if stage is None or entry.is_symlink() or not entry.is_dir():
                 continue
             try:
-                os.kill(int(found["pid"]), 0)
+                os.kill(int(stage["pid"]), 0)
             except ProcessLookupError:
                 shutil.rmtree(entry, ignore_errors=True)
             except (OSError, OverflowError):  # somebody else's process, or no process's number at all

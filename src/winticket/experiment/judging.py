@@ -29,7 +29,6 @@ SAME_NETWORKS = frozenset(
             "margin_pp",
             "alpha",
             "gate",
-            "engine",
             "evaluate_every",
             "early_points",
         ),
@@ -138,11 +137,11 @@ def _levels(runs: Runs) -> list[Level]:
     levels = [
         judge.Level(
             density=1.0,
-            accuracy=dict.fromkeys(("dense", "ticket"), accuracies(runs.by_place[0, "dense"])),
+            accuracy=dict.fromkeys(("dense", "ticket"), accuracies(runs.by_cell[0, "dense"])),
         )
     ]
     for number in range(1, len(densities)):
-        arms = {"dense": runs.by_place[0, "dense"], **runs.arms(number)}
+        arms = {"dense": runs.by_cell[0, "dense"], **runs.arms(number)}
         arms = {arm: entries for arm, entries in arms.items() if arm in JUDGED}  # others stand beside it
         levels.append(
             judge.Level(
@@ -164,9 +163,9 @@ def _judge(runs: Runs, levels: Sequence[Level], *, looks: Sequence[Look]) -> Ver
     experiment = runs.plan.experiment
     enough = None
     answers, commonest = test_answers(runs.plan)
-    if (0, GATE) in runs.by_place:
-        doubled = accuracies(runs.by_place[0, GATE])
-        dense = accuracies(runs.by_place[0, "dense"])
+    if (0, GATE) in runs.by_cell:
+        doubled = accuracies(runs.by_cell[0, GATE])
+        dense = accuracies(runs.by_cell[0, "dense"])
         enough = judge.gate(
             dense, doubled, experiment.margin_pp, alpha=experiment.alpha, test_examples=answers
         )

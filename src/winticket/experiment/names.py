@@ -8,7 +8,7 @@ from typing import Any
 
 from winticket import allocate, controls, criteria, procedures, rewind, schedules
 from winticket.catalogue import choose
-from winticket.importing import import_named
+from winticket.importing import object_named
 from winticket.pairing import usual
 from winticket.procedures import Method, method_of
 
@@ -25,17 +25,10 @@ ARMS = controls.arms()
 def resolve(room: ModuleType, name: str, *, what: str) -> Callable[..., Any]:
     """The function that a short name means in a room, or that an import path `package.module:function` names."""
     if ":" in name:
-        place, _, function = name.partition(":")
-        try:
-            found: Callable[..., Any] = getattr(import_named(place), function)
-        except Exception as error:  # a user's module may raise anything
-            raise ValueError(
-                f"{name!r} cannot be imported ({type(error).__name__}: {error}); give package.module:function of a "
-                "module that is installed, in this folder, or on PYTHONPATH"
-            ) from error
-        if not callable(found):
-            raise ValueError(f"{name!r} is a {type(found).__name__}, not a function")
-        return found
+        function = object_named(name)
+        if not callable(function):
+            raise ValueError(f"{name!r} is a {type(function).__name__}, not a function")
+        return function
     offered = methods(room)
     choose(what, name, offered)
     return offered[name]

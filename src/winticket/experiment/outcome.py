@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -22,146 +21,156 @@ from winticket.experiment.runs import (
     curves_of,
     early_stops,
 )
-from winticket.ticket import Curve, Failed, output_units
+from winticket.results import Checks, Cost, Data, Failure, Judged, LearningCurve, Level, Measured, Spent
+from winticket.ticket import Failed, output_units
 
 if TYPE_CHECKING:
     from winticket.judge import Verdict
 
-SPENT = ("steps", "flops", "seconds")
-CURVE_COLUMNS = tuple(field.name for field in fields(Curve))
 
-
-def document(runs: Runs, verdict: Verdict) -> dict[str, Any]:
+def document(runs: Runs, verdict: Verdict) -> Judged:
     """The result document without what depends on where and how long it ran; JSON."""
     plan = runs.plan
-    told = verdict.as_json()
-    checks = {level.density: level.as_json() for level in verdict.levels}
-    output = models.output_layer(plan.setup.module())
-    levels, (answers, _) = [], test_answers(plan)
-    for number, density in enumerate(plan.densities()):
-        arms = runs.arms(number)
-        steps_to, pace = paces.of_level(
-            {arm: curves_of(entries) for arm, entries in arms.items()},
-            curves_of(runs.by_place[0, "dense"]),
-            alpha=plan.experiment.alpha,
-            learned=verdict.learned.learned,
-        )
-        levels.append(
-            {
-                "density": density,
-                "model_density": _model_density(plan, number),
-                "arms": {
-                    arm: {**measured(entries, answers=answers), "steps_to": steps_to[arm]}
-                    for arm, entries in arms.items()
-                },
-                "checks": {}
-                if number == 0
-                else {**checks[density], "time_left_out": no_early_stop(runs, number), "pace": pace},
-                "emptied": {
-                    arm: gone for arm, entries in arms.items() if (gone := _emptied(entries, output))
-                },
-                "emptied_outputs": {
-                    arm: found for arm, entries in arms.items() if (found := _emptied_outputs(entries))
-                },
-                "effective_density": {
-                    arm: count / plan.counts[0]
-                    for arm, entries in arms.items()
-                    if (count := effective(entries))
-                },
-            }
-        )
+    judged = verdict.as_json()
+    judged["warnings"] += remarks(runs)
+    answers, _ = test_answers(plan)
     return {
         "experiment": plan.experiment.describe(),
         "data": _data(plan),
-        "verdict": {
-            **told,
-            "warnings": [*told["warnings"], *remarks(runs)],
-        },
-        "levels": levels,
-        "dense_doubled": measured(runs.by_place[0, GATE], answers=answers)
-        if (0, GATE) in runs.by_place
+        "verdict": judged,
+        "levels": [_level(runs, number, verdict, answers) for number in range(len(plan.counts))],
+        "dense_doubled": measured(runs.by_cell[0, GATE], answers=answers)
+        if (0, GATE) in runs.by_cell
         else None,
         "costs": costs(runs),
         "failures": failures(runs),
     }
 
 
-def _data(plan: Plan) -> dict[str, Any]:
+def _level(runs: Runs, number: int, verdict: Verdict, answers: int) -> Level:
+    """One level of the document; `answers` as in `measured`."""
+    plan, arms = runs.plan, runs.arms(number)
+    density = plan.densities()[number]
+    steps_to, pace = paces.of_level(
+        {arm: curves_of(entries) for arm, entries in arms.items()},
+        curves_of(runs.by_cell[0, "dense"]),
+        alpha=plan.experiment.alpha,
+        learned=verdict.learned.learned,
+    )
+    checks: Checks = {}
+    if number > 0:
+        (judged,) = (level for level in verdict.levels if level.density == density)
+        checks = {**judged.as_json(), "time_left_out": no_early_stop(runs, number), "pace": pace}
+    output = models.output_layer(plan.setup.module())
+    emptied = {arm: _emptied(entries, output) for arm, entries in arms.items()}
+    outputs = {arm: _emptied_outputs(entries) for arm, entries in arms.items()}
+    left = {arm: effective(entries) for arm, entries in arms.items()}
+    return {
+        "density": density,
+        "model_density": _model_density(plan, number),
+        "arms": {
+            arm: {**measured(entries, answers=answers), "steps_to": steps_to[arm]}
+            for arm, entries in arms.items()
+        },
+        "checks": checks,
+        "emptied": {arm: names for arm, names in emptied.items() if names},
+        "emptied_outputs": {arm: units for arm, units in outputs.items() if units},
+        "effective_density": {arm: count / plan.counts[0] for arm, count in left.items() if count},
+    }
+
+
+def _data(plan: Plan) -> Data:
     """What was trained and tested on."""
-    source = plan.setup.found()
-    sizes = source.sizes(validation=plan.setup.validation, test=plan.setup.test)
+    train, validation, test = plan.setup.facts().sizes(validation=plan.setup.validation, test=plan.setup.test)
     return {
         "fingerprint": plan.setup.fingerprint,
         "input_shape": list(plan.setup.input_shape),
         "classes": plan.setup.classes,
         "split": "own" if plan.setup.own_split else "shared",
-        **dict(zip(("train", "validation", "test"), sizes, strict=True)),
+        "train": train,
+        "validation": validation,
+        "test": test,
     }
 
 
-def costs(runs: Runs) -> list[dict[str, Any]]:
-    """What one replicate of each arm took, with all trainings that its mask was found by; means over replicates.
+def costs(runs: Runs) -> list[Cost]:
+    """What one replicate of each arm took, with all trainings that its mask needed; means over replicates.
 
-    Optimiser steps, floating-point operations of training (None where a training has no count of them) and seconds of
-    a process, an equal share of its stack's. Arms of which no replicate finished are left out.
+    Optimiser steps, floating-point operations of training (None if a training has no count of them) and seconds of
+    a process, an equal share of its stack's. Arms of which no replicate finished are absent.
     """
     densities = runs.plan.densities()
-    found = ((level, arm, cost(runs, level, arm)) for level, arm in runs.by_place if arm not in BESIDE)
-    return [{"density": densities[level], "arm": name, **spent} for level, name, spent in found if spent]
+    spent = ((level, arm, cost(runs, level, arm)) for level, arm in runs.by_cell if arm not in BESIDE)
+    return [{"density": densities[level], "arm": arm, **each} for level, arm, each in spent if each]
 
 
-def cost(runs: Runs, level: int, arm: str) -> dict[str, Any] | None:
+def cost(runs: Runs, level: int, arm: str) -> Spent | None:
     """Steps, operations and seconds of one replicate of an arm and of all that it needed; None if none finished."""
     plan = runs.plan
-    totals: list[dict[str, float | None]] = []
-    for number, entry in enumerate(runs.by_place[level, arm]):
+    totals: list[Spent] = []
+    for number, entry in enumerate(runs.by_cell[level, arm]):
         first = number - number % plan.experiment.stack
-        behind = [runs.by_place[at[:2]][number] for at in plan.behind((level, arm, first))]
-        if not isinstance(entry, Trained) or not all(isinstance(b, Trained) for b in behind):
+        behind = [runs.by_cell[cell[:2]][number] for cell in plan.behind((level, arm, first))]
+        if not isinstance(entry, Trained) or not all(isinstance(before, Trained) for before in behind):
             continue
         parts = [(_spent(entry), 1.0)]
         for before in behind:
             spent = _spent(before)
             part = 1.0 if entry.searched_steps is None else entry.searched_steps / (spent["steps"] or 1)
             parts.append((spent, part))
-        totals.append(
-            {name: _sum([None if s[name] is None else s[name] * part for s, part in parts]) for name in SPENT}
-        )
+        totals.append(_added(parts))
     if not totals:
         return None
-    sums = {name: _sum([total[name] for total in totals]) for name in SPENT}
-    return {name: None if value is None else value / len(totals) for name, value in sums.items()}
+    sums = _added([(total, 1.0) for total in totals])
+    return {
+        "steps": _divided(sums["steps"], len(totals)),
+        "flops": _divided(sums["flops"], len(totals)),
+        "seconds": _divided(sums["seconds"], len(totals)),
+    }
 
 
-def _sum(values: Sequence[float | None]) -> float | None:
-    """None where one is missing."""
-    there = [v for v in values if v is not None]
-    return math.fsum(there) if len(there) == len(values) else None
+def _added(parts: Sequence[tuple[Spent, float]]) -> Spent:
+    """The sum of (what was spent, weight)."""
+    return {
+        "steps": _sum([(spent["steps"], weight) for spent, weight in parts]),
+        "flops": _sum([(spent["flops"], weight) for spent, weight in parts]),
+        "seconds": _sum([(spent["seconds"], weight) for spent, weight in parts]),
+    }
 
 
-def _spent(entry: Replicate) -> dict[str, Any]:
+def _sum(parts: Sequence[tuple[float | None, float]]) -> float | None:
+    """The sum of (value, weight); None if a value is missing."""
+    known = [value * weight for value, weight in parts if value is not None]
+    return math.fsum(known) if len(known) == len(parts) else None
+
+
+def _divided(value: float | None, count: int) -> float | None:
+    return None if value is None else value / count
+
+
+def _spent(entry: Replicate) -> Spent:
     if not isinstance(entry, Trained):
-        return dict.fromkeys(SPENT)
+        return {"steps": None, "flops": None, "seconds": None}
     return {"steps": entry.how.get("steps"), "flops": entry.how.get("work"), "seconds": entry.seconds}
 
 
-def failures(runs: Runs) -> list[dict[str, Any]]:
-    """Every replicate that failed, with its place and reason."""
-    own, source = runs.plan.densities(), runs.plan.source_densities()
+def failures(runs: Runs) -> list[Failure]:
+    """Every replicate that failed, with arm, density and reason."""
+    here, source = runs.plan.densities(), runs.plan.source_densities()
     return [
         {
             "arm": arm,
-            "density": (source if arm == SOURCE else own)[level],
+            "density": (source if arm == SOURCE else here)[level],
             "replicate": number,
             "reason": entry.reason,
         }
-        for (level, arm), entries in sorted(runs.by_place.items())
+        for (level, arm), entries in sorted(runs.by_cell.items())
         for number, entry in enumerate(entries)
         if isinstance(entry, Failed)
     ]
 
 
-def curves(runs: Runs) -> list[dict[str, Any]]:
+def curves(runs: Runs) -> list[LearningCurve]:
     """One row per training that finished: density, arm, replicate and the columns of its learning curve."""
     densities = runs.plan.densities()
     return [
@@ -169,44 +178,50 @@ def curves(runs: Runs) -> list[dict[str, Any]]:
             "density": densities[level],
             "arm": arm,
             "replicate": number,
-            **{name: getattr(entry.curve, name).tolist() for name in CURVE_COLUMNS},
+            "step": entry.curve.step.tolist(),
+            "train_loss": entry.curve.train_loss.tolist(),
+            "validation_loss": entry.curve.validation_loss.tolist(),
+            "validation_accuracy": entry.curve.validation_accuracy.tolist(),
+            "pace_accuracy": entry.curve.pace_accuracy.tolist(),
+            "test_loss": entry.curve.test_loss.tolist(),
+            "test_accuracy": entry.curve.test_accuracy.tolist(),
         }
-        for (level, arm), entries in sorted(runs.by_place.items())
+        for (level, arm), entries in sorted(runs.by_cell.items())
         for number, entry in enumerate(entries)
         if isinstance(entry, Trained) and arm not in BESIDE
     ]
 
 
-def best(runs: Runs, found: Mapping[str, Any]) -> tuple[int, int] | None:
+def best(runs: Runs, judged: Judged) -> tuple[int, int] | None:
     """(level, replicate) of the ticket that is saved; among replicates the best on validation data.
 
-    At the smallest density claimed; where none is, at the smallest that the verdict's sequence shows to match; else at
-    the density where the tickets' mean validation accuracy is highest. None where every ticket failed.
+    The level is that of the smallest density claimed. If none is, it is the sparsest that the verdict's sequence shows
+    to match, or else the one with the highest mean validation accuracy. None if every ticket failed.
     """
-    densities = runs.plan.densities()
-    scores: dict[int, dict[int, float]] = {}
+    densities, density = runs.plan.densities(), judged["verdict"]["density"]
+    by_level: dict[int, dict[int, float]] = {}
     for level in range(1, len(densities)):
-        entries = enumerate(runs.by_place[level, "ticket"])
-        own = {n: r.curve.last()["validation_accuracy"] for n, r in entries if isinstance(r, Trained)}
-        if own:
-            scores[level] = own
-    if not scores:
+        entries = enumerate(runs.by_cell[level, "ticket"])
+        finished = {n: entry.accuracy() for n, entry in entries if isinstance(entry, Trained)}
+        if finished:
+            by_level[level] = finished
+    if not by_level:
         return None
-    matched = [n for n in scores if found["levels"][n]["checks"].get("matched")]
-    if found["verdict"]["density"] is not None:
-        level = densities.index(found["verdict"]["density"])
+    matched = [n for n in by_level if judged["levels"][n]["checks"].get("matched")]
+    if density is not None:
+        level = densities.index(density)
     elif matched:
         level = max(matched)
     else:
-        level = max(scores, key=lambda n: math.fsum(scores[n].values()) / len(scores[n]))
-    return level, max(scores[level], key=lambda n: scores[level][n])
+        level = max(by_level, key=lambda n: math.fsum(by_level[n].values()) / len(by_level[n]))
+    return level, max(by_level[level], key=lambda n: by_level[level][n])
 
 
 def no_early_stop(runs: Runs, number: int) -> str | None:
     """Why a level's early stops are not compared; None where they are."""
     from winticket import judge
 
-    stops = {"dense": runs.by_place[0, "dense"], **runs.arms(number)}
+    stops = {"dense": runs.by_cell[0, "dense"], **runs.arms(number)}
     last = runs.plan.experiment.recipe.steps
     return judge.uninformative_early_stop({arm: early_stops(e) for arm, e in stops.items()}, last)
 
@@ -217,27 +232,24 @@ def test_answers(plan: Plan) -> tuple[int, float]:
     return len(answers), int(torch.bincount(answers).max()) / len(answers)
 
 
-def measured(entries: Sequence[Replicate], *, answers: int) -> dict[str, Any]:
+def measured(entries: Sequence[Replicate], *, answers: int) -> Measured:
     """What the document says of an arm at a level, each of whose accuracies is the mean of so many `answers`."""
-    from winticket import judge  # scipy's statistics take a second to import, and are wanted at the end alone
-
-    found: dict[str, Any] = {}
     steps = max((float(r.curve.step[-1]) for r in entries if isinstance(r, Trained)), default=0.0)
-    for name, many, values, most, floor in (
-        ("accuracy", "accuracies", accuracies(entries), 1.0, 1 / answers),
-        ("early_stop_step", "early_stop_steps", early_stops(entries), steps, 0.0),
-        ("accuracy_at_early_stop", "accuracies_at_early_stop", at_early_stop(entries), 1.0, 1 / answers),
-    ):
-        there = [v for v in values if v is not None]
-        interval = judge.mean_interval(values, floor=floor)
-        ci = "early_stop_ci" if name == "early_stop_step" else f"{name}_ci"
-        found[name] = math.fsum(there) / len(there) if there else None
-        # No mean lies outside what a single value can be, so an interval ends there; it still covers as often.
-        found[ci] = None if interval is None else [max(interval[0], 0.0), min(interval[1], most)]
-        found[many] = list(values)
+    final, stops, stopped = accuracies(entries), early_stops(entries), at_early_stop(entries)
+    accuracy, accuracy_ci = _mean(final, most=1.0, floor=1 / answers)
+    stop, stop_ci = _mean(stops, most=steps, floor=0.0)
+    early, early_ci = _mean(stopped, most=1.0, floor=1 / answers)
     how = next((r.how for r in entries if isinstance(r, Trained)), {})
     return {
-        **found,
+        "accuracy": accuracy,
+        "accuracy_ci": accuracy_ci,
+        "accuracies": list(final),
+        "early_stop_step": stop,
+        "early_stop_ci": stop_ci,
+        "early_stop_steps": list(stops),
+        "accuracy_at_early_stop": early,
+        "accuracy_at_early_stop_ci": early_ci,
+        "accuracies_at_early_stop": list(stopped),
         "failed": sum(isinstance(r, Failed) for r in entries),
         "stacked": how.get("stacked"),
         "stacking_reason": how.get("reason") or None,
@@ -245,11 +257,24 @@ def measured(entries: Sequence[Replicate], *, answers: int) -> dict[str, Any]:
     }
 
 
+def _mean(
+    values: Sequence[float | None], *, most: float, floor: float
+) -> tuple[float | None, list[float] | None]:
+    """Mean and 95 % interval of the values that are not missing; none is above `most` or below 0."""
+    from winticket import judge  # scipy's statistics take a second to import, and are needed at the end alone
+
+    finished = [value for value in values if value is not None]
+    mean = math.fsum(finished) / len(finished) if finished else None
+    interval = judge.mean_interval(values, floor=floor)
+    # No mean lies outside what a single value can be, so an interval ends there; it still covers as often.
+    return mean, None if interval is None else [max(interval[0], 0.0), min(interval[1], most)]
+
+
 def _emptied(entries: Sequence[Replicate], output: str | None) -> list[str]:
     """Layers that some replicate of an arm has no weight left in, and output units (classes) of the layer `output`."""
-    there = [r for r in entries if isinstance(r, Trained)]
-    classes = sorted({unit for r in there for unit in r.classes})
-    layers = sorted({name for r in there for name in r.emptied})
+    trained = [entry for entry in entries if isinstance(entry, Trained)]
+    classes = sorted({unit for entry in trained for unit in entry.classes})
+    layers = sorted({name for entry in trained for name in entry.emptied})
     return [*layers, output_units(output, classes)] if output and classes else layers
 
 

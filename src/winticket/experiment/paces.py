@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from winticket.results import PaceCheck, StepsTo
 from winticket.ticket import Curve
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ Curves = Sequence[Curve | None]
 
 def of_level(
     arms: Mapping[str, Curves], dense: Curves, *, alpha: float, learned: bool = True
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
+) -> tuple[dict[str, dict[str, StepsTo]], PaceCheck | None]:
     """Every arm's `steps_to` at a level, by target ("0.9", ...), and the level's check `pace`, which is the ticket's.
 
     `dense` are the dense network's curves: a replicate's target is a share of the accuracy that its own ends at. The
@@ -27,16 +28,16 @@ def of_level(
     from winticket import judge  # scipy's statistics take a second to import, and are wanted at the end alone
 
     theirs = _paces(dense, dense, alpha=alpha, itself=True)
-    found = {arm: _paces(curves, dense, alpha=alpha, itself=arm == "dense") for arm, curves in arms.items()}
+    by_arm = {arm: _paces(curves, dense, alpha=alpha, itself=arm == "dense") for arm, curves in arms.items()}
     if not learned:
-        found = {arm: [replace(pace, outcome=None) for pace in targets] for arm, targets in found.items()}
+        by_arm = {arm: [replace(pace, outcome=None) for pace in targets] for arm, targets in by_arm.items()}
     steps_to = {
-        arm: {f"{pace.fraction:g}": pace.as_json() for pace in by_target} for arm, by_target in found.items()
+        arm: {f"{pace.fraction:g}": pace.as_json() for pace in by_target} for arm, by_target in by_arm.items()
     }
-    if "ticket" not in found:
+    if "ticket" not in by_arm:
         return steps_to, None
     at = judge.FRACTIONS.index(judge.JUDGED_FRACTION)
-    return steps_to, _check(found["ticket"][at], theirs[at], (arms["ticket"], dense))
+    return steps_to, _check(by_arm["ticket"][at], theirs[at], (arms["ticket"], dense))
 
 
 def _paces(curves: Curves, dense: Curves, *, alpha: float, itself: bool) -> list[Pace]:
@@ -44,11 +45,11 @@ def _paces(curves: Curves, dense: Curves, *, alpha: float, itself: bool) -> list
     from winticket import judge
 
     ends = [None if curve is None else curve.last()["pace_accuracy"] for curve in dense]
-    found = []
+    by_target = []
     for fraction in judge.FRACTIONS:
         targets = [None if end is None else fraction * end for end in ends]
         theirs = _steps(dense, targets)
-        found.append(
+        by_target.append(
             judge.pace_against_dense(
                 theirs if itself else _steps(curves, targets),
                 theirs,
@@ -58,10 +59,10 @@ def _paces(curves: Curves, dense: Curves, *, alpha: float, itself: bool) -> list
                 itself=itself,
             )
         )
-    return found
+    return by_target
 
 
-def _check(ticket: Pace, dense: Pace, curves: Sequence[Curves]) -> dict[str, Any]:
+def _check(ticket: Pace, dense: Pace, curves: Sequence[Curves]) -> PaceCheck:
     """The ticket at the target that is judged, and how finely its steps are known; `curves` are its and dense's."""
     late = [
         gap

@@ -15,9 +15,9 @@ from winticket.experiment.names import METHODS
 from winticket.experiment.resolved import Resolved, resolve
 from winticket.experiment.spec import Experiment
 from winticket.procedures import transfer
-from winticket.run import Store, Task, step, stored_needs, walk, whole_of
+from winticket.run import Store, Task, derive, stored_needs, walk, whole_of
 from winticket.stages import (
-    Found,
+    PlannedLevel,
     Setup,
     carried,
     control_ticket,
@@ -33,7 +33,7 @@ from winticket.stages import (
 )
 from winticket.train import relative_cost
 
-Place = tuple[int, str, int]
+Cell = tuple[int, str, int]
 """Level (0: nothing pruned), arm, number of the stack's first replicate."""
 
 GATE, SOURCE = "dense doubled", "source"
@@ -43,10 +43,10 @@ BESIDE = (GATE, SOURCE)
 
 @dataclass(frozen=True)
 class Plan:
-    """Every training of an experiment as a task, by its place; `counts` are eligible weights kept by level."""
+    """Every training of an experiment as a task, by its cell; `counts` are eligible weights kept by level."""
 
     question: Resolved
-    tasks: Mapping[Place, Task]
+    tasks: Mapping[Cell, Task]
 
     @property
     def experiment(self) -> Experiment:
@@ -75,50 +75,50 @@ class Plan:
         """Replicates in the stack that begins with replicate `first`."""
         return min(self.experiment.stack, self.experiment.replicates - first)
 
-    def steps(self, places: list[Place]) -> int:
-        """Optimiser steps of one network in these places."""
+    def steps(self, cells: list[Cell]) -> int:
+        """Optimiser steps of one network in these cells."""
         steps, start = self.setup.recipe.steps, self.experiment.rewind_step
         each = {"dense": steps, GATE: 2 * steps}
         each |= {arm: steps for arm, made_by in self.question.controls.items() if arm_of(made_by).from_start}
-        own = sum(
-            self.count(first) * each.get(arm, steps - start) for _, arm, first in places if arm != SOURCE
+        here = sum(
+            self.count(first) * each.get(arm, steps - start) for _, arm, first in cells if arm != SOURCE
         )
-        return own + sum(
-            self.count(first) * self._source_steps(level) for level, arm, first in places if arm == SOURCE
+        return here + sum(
+            self.count(first) * self._source_steps(level) for level, arm, first in cells if arm == SOURCE
         )
 
     def _source_steps(self, level: int) -> int:
-        found = self.experiment.source or self.experiment
-        return found.recipe.steps - (found.rewind_step if level else 0)
+        source = self.experiment.source or self.experiment
+        return source.recipe.steps - (source.rewind_step if level else 0)
 
-    def replicates(self, places: list[Place]) -> int:
-        """Trainings of one replicate in these places."""
-        return sum(self.count(first) for _, _, first in places)
+    def replicates(self, cells: list[Cell]) -> int:
+        """Trainings of one replicate in these cells."""
+        return sum(self.count(first) for _, _, first in cells)
 
-    def behind(self, place: Place) -> list[Place]:
-        """The trainings that one in this place needs to have been done, itself not included."""
+    def behind(self, cell: Cell) -> list[Cell]:
+        """The trainings that one in this cell needs to have been done, itself not included."""
         known = {task.key: at for at, task in self.tasks.items()}
-        found: dict[Place, None] = {}
-        waiting = [self.tasks[place]]
+        needed: dict[Cell, None] = {}
+        waiting = [self.tasks[cell]]
         while waiting:
             for need in trainings_needed(waiting.pop()):
-                if known[need.key] not in found:
-                    found[known[need.key]] = None
+                if known[need.key] not in needed:
+                    needed[known[need.key]] = None
                     waiting.append(need)
-        return list(found)
+        return list(needed)
 
     def keys(self) -> list[str]:
         """The keys of all results: the trainings', and those of states on their way."""
         return [task.key for task in walk(self.tasks.values()) if task.stored]
 
-    def missing_states(self, store: Store, missing: Sequence[Place]) -> list[Task]:
+    def missing_states(self, store: Store, missing: Sequence[Cell]) -> list[Task]:
         """States on the way of a training that the `missing` trainings need and the store lacks."""
-        needed = walk([self.tasks[place] for place in missing])
+        needed = walk([self.tasks[cell] for cell in missing])
         return [t for t in needed if t.stored and whole_of(t) is not None and not store.has(t.key)]
 
-    def repeated(self, states: Sequence[Task], missing: Sequence[Place]) -> list[Task]:
+    def repeated(self, states: Sequence[Task], missing: Sequence[Cell]) -> list[Task]:
         """Those of missing states whose training is not missing itself: it is repeated up to them."""
-        keys = {self.tasks[place].key for place in missing}
+        keys = {self.tasks[cell].key for cell in missing}
         return [t for t in states if (whole := whole_of(t)) and whole.key not in keys]
 
     def order(self, repeated: Sequence[Task]) -> dict[str, list[str]]:
@@ -131,53 +131,53 @@ class Plan:
                 waits[task.key] += [need.key for need in stored_needs(task) if need.key in keys]
         return waits
 
-    def missing(self, store: Store) -> list[Place]:
-        """The places whose results are not in the store."""
-        return [place for place, task in self.tasks.items() if not store.has(task.key)]
+    def missing(self, store: Store) -> list[Cell]:
+        """The cells whose results are not in the store."""
+        return [cell for cell, task in self.tasks.items() if not store.has(task.key)]
 
-    def failed(self, store: Store) -> list[Place]:
-        """The places that are missing because they, or a training they need, are stored as failed."""
-        lost: dict[str, Place] = {}
-        for place in self.missing(store):
-            task = self.tasks[place]
+    def failed(self, store: Store) -> list[Cell]:
+        """The cells that are missing because they, or a training they need, are stored as failed."""
+        lost: dict[str, Cell] = {}
+        for cell in self.missing(store):
+            task = self.tasks[cell]
             if store.failure(task.key) is not None or any(
                 need.key in lost for need in trainings_needed(task)
             ):
-                lost[task.key] = place
+                lost[task.key] = cell
         return list(lost.values())
 
 
 def trainings_needed(planned: Task) -> list[Task]:
     """The nearest trainings that a task needs; states on the way of one stand for it."""
-    found: dict[str, Task] = {}
+    needed: dict[str, Task] = {}
     for need in stored_needs(planned):
         whole = whole_of(need)
         for training in (need,) if whole is None else (whole, *trainings_needed(need)):
-            found[training.key] = training
-    return list(found.values())
+            needed[training.key] = training
+    return list(needed.values())
 
 
 def plan(experiment: Experiment) -> Plan:
     """Lay out an experiment's tasks. Raises ValueError for whatever is wrong with it, before any training."""
     question = resolve(experiment)
     check(question)
-    tasks: dict[Place, Task] = {}
+    tasks: dict[Cell, Task] = {}
     for first in range(0, experiment.replicates, experiment.stack):
         last = min(first + experiment.stack, experiment.replicates)
         tasks.update(_stack(question, range(first, last)))
     return Plan(question, {**_sources(tasks), **tasks})
 
 
-def _sources(tasks: Mapping[Place, Task]) -> dict[Place, Task]:
+def _sources(tasks: Mapping[Cell, Task]) -> dict[Cell, Task]:
     """What the tasks need and is none of them: the trainings that find the tickets of a transfer."""
     known = {t.key for t in tasks.values()}
-    found: dict[Place, Task] = {}
+    sources: dict[Cell, Task] = {}
     for needed in walk(tasks.values()):
         if needed.stored and needed.key not in known and whole_of(needed) is None:
             label = {**needed.label, "arm": SOURCE}
-            place = (cast(int, label["level"]), SOURCE, cast(int, label["first"]))
-            found[place] = replace(needed, label=label)
-    return found
+            cell = (cast(int, label["level"]), SOURCE, cast(int, label["first"]))
+            sources[cell] = replace(needed, label=label)
+    return sources
 
 
 def parameters(planned: Plan) -> list[dict[str, Any]]:
@@ -189,7 +189,7 @@ def parameters(planned: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def _stack(question: Resolved, replicates: range) -> Iterator[tuple[Place, Task]]:
+def _stack(question: Resolved, replicates: range) -> Iterator[tuple[Cell, Task]]:
     """The tasks of one stack of replicates, whose keys depend on no other stack, level or arm."""
     experiment, setup, counts = question.experiment, question.setup, question.counts
     first = replicates[0]
@@ -211,9 +211,7 @@ def _stack(question: Resolved, replicates: range) -> Iterator[tuple[Place, Task]
         ticket = found.ticket
         if found.search:
             yield (level, "search", first), found.search
-        cost = relative_cost(
-            setup.module(), counts[level] / counts[0], setup.recipe, engine=experiment.engine
-        )
+        cost = relative_cost(setup.module(), counts[level] / counts[0], setup.recipe)
         yield (level, "ticket", first), at(later, ticket, arm="ticket", level=level, cost=cost * left)
         for arm, made_by in question.controls.items():
             rival = _rival(setup, ticket, whole_network, len(replicates), made_by)
@@ -226,7 +224,7 @@ def _stack(question: Resolved, replicates: range) -> Iterator[tuple[Place, Task]
             )
 
 
-def _search(question: Resolved, replicates: range) -> tuple[Task, Iterator[Found]]:
+def _search(question: Resolved, replicates: range) -> tuple[Task, Iterator[PlannedLevel]]:
     """The stack of dense tickets, and what is found at every level."""
     experiment, setup = question.experiment, question.setup
     if question.source is not None:
@@ -238,10 +236,10 @@ def _search(question: Resolved, replicates: range) -> tuple[Task, Iterator[Found
     if experiment.rewind_step:
         where["rewind_step"] = experiment.rewind_step
     search = procedure(setup, list(question.densities), replicates, **where)
-    return step(dense_ticket, setup, tuple(replicates)), search
+    return derive(dense_ticket, setup, tuple(replicates)), search
 
 
-def _carried(question: Resolved, source: Resolved, replicates: range) -> tuple[Task, Iterator[Found]]:
+def _carried(question: Resolved, source: Resolved, replicates: range) -> tuple[Task, Iterator[PlannedLevel]]:
     """The source's stacks, put into this setup; dense begins where the tickets do."""
     setup, levels = question.setup, question.experiment.carried
     dense, search = _search(source, replicates)
@@ -249,14 +247,14 @@ def _carried(question: Resolved, source: Resolved, replicates: range) -> tuple[T
     begin = tickets[0] if source.experiment.rewind_step else dense
     chosen = [tickets[level - 1] for level in levels]
     if question.another_width():
-        return step(widened, setup, source.setup, dense, whole=True), transfer(setup, chosen, source.setup)
-    return step(carried, setup, begin, whole=True), transfer(setup, chosen)
+        return derive(widened, setup, source.setup, dense, whole=True), transfer(setup, chosen, source.setup)
+    return derive(carried, setup, begin, whole=True), transfer(setup, chosen)
 
 
 def _rival(setup: Setup, ticket: Task, dense: Task, count: int, made_by: Callable[..., Any]) -> Task:
-    """The step that makes a control of each ticket in a stack of `count`; `dense` is the stack's dense training."""
+    """Derives a control of each ticket in a stack of `count`; `dense` is the stack's dense training."""
     if needs_neighbour(made_by):
         return neighbours(setup, ticket, dense, count, control=made_by)
     if needs_end(made_by):
-        return step(trained_control_ticket, setup, ticket, dense, control=made_by)
-    return step(control_ticket, setup, ticket, control=made_by)
+        return derive(trained_control_ticket, setup, ticket, dense, control=made_by)
+    return derive(control_ticket, setup, ticket, control=made_by)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from winticket.data import Source
+from winticket.data import DatasetInfo
 
 LENET = {"model": "lenet-300-100", "optimizer": "adam", "lr": 1.2e-3, "batch": 60}
 CONV = {"model": "conv-2", "optimizer": "adam", "lr": 2e-4, "batch": 60, "conv_rate": 0.1}
@@ -95,7 +95,7 @@ def preset(data: str, input_shape: tuple[int, ...]) -> Mapping[str, Any]:
     return {**LENET, **SHORT}
 
 
-def fitting(source: Source, choices: Mapping[str, Any]) -> dict[str, Any]:
+def fitting(source: DatasetInfo, choices: Mapping[str, Any]) -> dict[str, Any]:
     """The row for a dataset, made to go with the model and optimiser among `choices`."""
     usual = dict(TEXT if source.tokens else preset(source.name, source.input_shape))
     model = str(choices.get("model", usual["model"]))

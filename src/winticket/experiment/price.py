@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from winticket import data
-from winticket.run import Store, Task
+from winticket.experiment.execution import Execution
+from winticket.run import Task
 from winticket.stages import Setup, dense_ticket, device, trial
 from winticket.ticket import Mask, Ticket
-from winticket.train import evaluate, may_stack, pace_examples, relative_cost
+from winticket.train import Engine, evaluate, may_stack, pace_examples, relative_cost
 
 if TYPE_CHECKING:
-    from winticket.experiment.plan import Place, Plan
+    from winticket.experiment.plan import Cell, Plan
 
 PROBE_STEPS = 24
 PROBE_SECONDS = 1.0
@@ -47,15 +48,18 @@ class Cost:
     """States whose training is in the store already, and is repeated up to them."""
 
 
-def cost(
-    planned: Plan, store: Store, *, workers: int, measure: bool = True, retry_failed: bool = False
-) -> Cost:
-    """What a plan will cost beyond what the store has; `measure` trains for a moment on noise to time a step."""
-    lost = [] if retry_failed else planned.failed(store)
-    missing = [place for place in planned.missing(store) if place not in lost]
+def cost(planned: Plan, execution: Execution, *, measure: bool = True) -> Cost:
+    """What a plan will cost beyond what the store has; `measure` trains for a moment on noise to time a step.
+
+    Raises ValueError for a recipe whose arithmetic the engine cannot do here.
+    """
+    execution.check(planned.setup.recipe)
+    store, workers = execution.store, execution.workers
+    lost = [] if execution.retry_failed else planned.failed(store)
+    missing = [cell for cell in planned.missing(store) if cell not in lost]
     states = planned.missing_states(store, missing)
     repeated = planned.repeated(states, missing)
-    work = _work(planned, missing, repeated) if measure else {}
+    work = _work(planned, missing, repeated, engine=execution.engine) if measure else {}
     return Cost(
         trainings=planned.replicates(missing),
         reused=planned.replicates(list(planned.tasks))
@@ -78,17 +82,19 @@ def _makespan(order: Mapping[str, Sequence[str]], work: Mapping[str, float], wor
     return makespan(work, {key: order[key] for key in work}, workers=workers)
 
 
-def _work(planned: Plan, missing: list[Place], repeated: Sequence[Task]) -> dict[str, float]:
+def _work(
+    planned: Plan, missing: list[Cell], repeated: Sequence[Task], *, engine: Engine
+) -> dict[str, float]:
     """Seconds that each missing training will take by itself, by key; none where noise does not suit the model."""
     try:
-        speed = _speed(planned)
+        speed = _speed(planned, engine)
     except Exception:  # noqa: BLE001 - a model that noise does not suit may yet train on data; the training will tell
         return {}
     work: dict[str, float] = {}
-    own, source = planned.densities(), planned.source_densities()
+    here, source = planned.densities(), planned.source_densities()
     for at in missing:
         level, arm, _ = at
-        density = (source if arm == "source" else own)[level]
+        density = (source if arm == "source" else here)[level]
         task = planned.tasks[at]
         steps = task.weight / _promised(planned, density)
         work[task.key] = steps * speed.step_seconds(density) + speed.start + TASK_SECONDS
@@ -99,9 +105,7 @@ def _work(planned: Plan, missing: list[Place], repeated: Sequence[Task]) -> dict
 
 def _promised(planned: Plan, density: float) -> float:
     """The cost of a step that the weights of the plan's tasks were made with."""
-    return relative_cost(
-        planned.setup.module(), density, planned.setup.recipe, engine=planned.experiment.engine
-    )
+    return relative_cost(planned.setup.module(), density, planned.setup.recipe)
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ class _Speed:
         return self.sparse + share * (self.dense - self.sparse) + self.measuring
 
 
-def _speed(planned: Plan) -> _Speed:
+def _speed(planned: Plan, engine: Engine) -> _Speed:
     """Time a few steps on noise, in a stack of the plan's size, by one thread as the workers have it."""
     setup, densities = planned.setup, planned.densities()
     count = min(planned.experiment.stack, planned.experiment.replicates)
@@ -134,10 +138,11 @@ def _speed(planned: Plan) -> _Speed:
         if not may_stack(setup.module(), device(), setup.recipe.stacking):
             count = 1  # the replicates take turns, so one tells for all
         whole = [dense_ticket(setup, r) for r in range(count)]
-        dense, start = _step_seconds(setup, whole)
+        dense, start = _step_seconds(setup, whole, engine=engine)
         sparse = dense
-        if _promised(planned, min(densities)) < 1:
-            sparse, later = _step_seconds(setup, [_thinned(ticket, min(densities)) for ticket in whole])
+        if relative_cost(setup.module(), min(densities), setup.recipe, engine=engine) < 1:
+            thinned = [_thinned(ticket, min(densities)) for ticket in whole]
+            sparse, later = _step_seconds(setup, thinned, engine=engine)
             start = (start + later) / 2
         measuring = _evaluation_seconds(setup, whole) / setup.recipe.steps
     finally:
@@ -152,23 +157,23 @@ def _thinned(ticket: Ticket, density: float) -> Ticket:
     return replace(ticket, mask=Mask(keep))
 
 
-def _step_seconds(setup: Setup, stack: Sequence[Ticket]) -> tuple[float, float]:
+def _step_seconds(setup: Setup, stack: Sequence[Ticket], *, engine: Engine) -> tuple[float, float]:
     """Seconds of one step of the stack here, and those before the first: two lengths of training tell them apart."""
     few = 2
-    trial(setup, stack, steps=few)  # traces and warms up
-    short = _clocked(setup, stack, few)
-    long = _clocked(setup, stack, 2 * few)
+    trial(setup, stack, steps=few, engine=engine)  # traces and warms up
+    short = _clocked(setup, stack, few, engine=engine)
+    long = _clocked(setup, stack, 2 * few, engine=engine)
     more = few
     if (long - short) / few * PROBE_STEPS < PROBE_SECONDS:  # worth a better look
         more = PROBE_STEPS
-        long = _clocked(setup, stack, few + more)
+        long = _clocked(setup, stack, few + more, engine=engine)
     each = max(long - short, 0.0) / more
     return each, max(short - few * each, 0.0)
 
 
-def _clocked(setup: Setup, stack: Sequence[Ticket], steps: int) -> float:
+def _clocked(setup: Setup, stack: Sequence[Ticket], steps: int, *, engine: Engine) -> float:
     begun = time.perf_counter()
-    trial(setup, stack, steps=steps)
+    trial(setup, stack, steps=steps, engine=engine)
     return time.perf_counter() - begun
 
 
@@ -184,7 +189,7 @@ def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
     begun = time.perf_counter()
     evaluate(setup.module(), weights, buffers, part, how=setup.recipe.stacking)
     seconds = time.perf_counter() - begun
-    _, validation, test = setup.found().sizes(validation=setup.validation, test=setup.test)
+    _, validation, test = setup.facts().sizes(validation=setup.validation, test=setup.test)
     points, regular = len(setup.recipe.grid()), len(setup.recipe.regular())
     answers = torch.empty(validation, *setup.input_shape) if setup.tokens else torch.empty(validation)
     few = pace_examples(data.Split(answers, answers))
@@ -205,7 +210,7 @@ def _states_bytes(planned: Plan, states: Sequence[Task]) -> int:
     return each * count
 
 
-def _bytes(planned: Plan, missing: list[Place]) -> int:
+def _bytes(planned: Plan, missing: list[Cell]) -> int:
     """Disk that the missing results take: a start, an end, a mask and a curve per replicate.
 
     Weights of which most are zero are stored as positions and values.

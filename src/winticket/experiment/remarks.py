@@ -39,7 +39,7 @@ def _went_on(runs: Runs) -> list[str]:
 
 def _unsettled(runs: Runs) -> list[str]:
     """Warnings about tickets that were drawn from the middle of a training."""
-    tickets = [e for (_, arm), entries in runs.by_place.items() if arm == "ticket" for e in entries]
+    tickets = [e for (_, arm), entries in runs.by_cell.items() if arm == "ticket" for e in entries]
     loose = sum(not isinstance(e, Failed) and not e.settled for e in tickets)
     if not any(not isinstance(e, Failed) and e.searched_steps for e in tickets):
         return []
@@ -59,11 +59,11 @@ def _unsettled(runs: Runs) -> list[str]:
 def _cut_out(runs: Runs) -> list[str]:
     """That weights which read dead units are counted in the densities, where whole units went."""
     densities = runs.plan.densities()
-    levels = [n for n in range(1, len(densities)) if effective(runs.by_place.get((n, "ticket"), ()))]
+    levels = [n for n in range(1, len(densities)) if effective(runs.by_cell.get((n, "ticket"), ()))]
     if not levels:
         return []
     last = levels[-1]
-    count = effective(runs.by_place[last, "ticket"]) or 0
+    count = effective(runs.by_cell[last, "ticket"]) or 0
     return [
         f"densities count the weights of the units that are kept; without those that only read dead units, "
         f"{100 * densities[last]:.2g} % is {100 * count / runs.plan.counts[0]:.2g} % (effective_density in result.json)"

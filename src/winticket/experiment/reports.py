@@ -8,6 +8,7 @@ from typing import Any
 
 from winticket.experiment.documents import Compared, Reported, read_document
 from winticket.places import CURVES, PAGE, RESULT, TICKET
+from winticket.results import OtherSchemaError, Question
 
 GROWS = frozenset({"carried", "controls", "density", "gate", "levels", "methods", "replicates"})
 """What an experiment may be given more of and still be the same one, whose report then says more."""
@@ -17,7 +18,7 @@ COMPARISON = "compare.json"
 _SHOWN = 3
 
 
-def require_own_report(folder: Path, described: Mapping[str, Any], *, fingerprint: str) -> None:
+def require_own_report(folder: Path, described: Question, *, fingerprint: str) -> None:
     """ValueError if the folder's report is of another experiment than the one described, so that none is lost.
 
     The same experiment, also with more levels, densities, replicates or controls, renews its report. `fingerprint` is
@@ -29,13 +30,15 @@ def require_own_report(folder: Path, described: Mapping[str, Any], *, fingerprin
         _require_none(folder, (PAGE, TICKET, CURVES), without=RESULT)
         return
     try:
-        document: Reported = read_document(file, Reported)
-        there = document.experiment
-        differ = _differences(there, described)
+        document = read_document(file, Reported)
+        reported = document.experiment
+        differ = _differences(reported, described)
         if document.data.fingerprint != fingerprint:
             changed = "the data have changed since"
-            other = f"data is {there.get('data')} there and {described['data']} here"
-            differ.insert(0, changed if there.get("data") == described["data"] else other)
+            other = f"data is {reported.get('data')} there and {described['data']} here"
+            differ.insert(0, changed if reported.get("data") == described["data"] else other)
+    except OtherSchemaError as error:
+        raise ValueError(_unread(folder, RESULT, error)) from error
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(
             f"the output folder {str(folder)!r} has a {RESULT} that is no result of a search ({error}); {advice}"
@@ -56,8 +59,10 @@ def require_own_comparison(folder: Path, here: Mapping[str, Any]) -> None:
         return
     advice = "give another folder with --out, or remove this one"
     try:
-        document: Compared = read_document(file, Compared)
+        document = read_document(file, Compared)
         differ = _differences(document.comparison, here)
+    except OtherSchemaError as error:
+        raise ValueError(_unread(folder, COMPARISON, error)) from error
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(
             f"the output folder {str(folder)!r} has a {COMPARISON} of another kind or version ({error}); {advice}"
@@ -66,6 +71,13 @@ def require_own_comparison(folder: Path, here: Mapping[str, Any]) -> None:
         raise ValueError(
             f"the output folder {str(folder)!r} holds another comparison ({'; '.join(differ[:_SHOWN])}); {advice}"
         )
+
+
+def _unread(folder: Path, name: str, error: OtherSchemaError) -> str:
+    return (
+        f"the output folder {str(folder)!r} has a {name} that cannot be compared with this run: {error}, or give "
+        "another folder with --out"
+    )
 
 
 def _require_none(folder: Path, names: Sequence[str], *, without: str) -> None:

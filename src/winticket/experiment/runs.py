@@ -1,18 +1,21 @@
-"""A plan's stored trainings, read: what each replicate of every arm and level did."""
+"""A plan's stored trainings, read: what each replicate of every arm and level did. Each stack is decoded once."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from winticket import models
-from winticket.experiment.plan import BESIDE, SOURCE, Place, Plan
+from winticket.experiment.plan import BESIDE, SOURCE, Cell, Plan
+from winticket.results import Scalar
 from winticket.run import Store
-from winticket.ticket import Curve, Failed, Seeds, Trajectory
-from winticket.units import effective_count, whole
+from winticket.run.keys import Json
+from winticket.ticket import Curve, Failed, Seeds, Ticket, Trajectory
+from winticket.units import effective_count, takes_whole_units
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,14 @@ class Trained:
     effective: int | None = None
     """Under a mask of whole units: kept weights that do not merely read dead ones."""
     searched_steps: int | None = None
-    """Where the mask was drawn from the middle of a training: after how many steps of it."""
+    """If the mask was drawn from the middle of a training: after how many steps of it."""
     settled: bool = True
     seconds: float | None = None
-    """An equal share of what its stack took, from where it was last taken up."""
+    """An equal share of what its stack took, since it was last resumed."""
+
+    def accuracy(self) -> float:
+        """On validation data at the last step, as a fraction."""
+        return self.curve.last()["validation_accuracy"]
 
 
 Replicate = Trained | Failed
@@ -38,46 +45,76 @@ Replicate = Trained | Failed
 
 @dataclass(frozen=True)
 class Runs:
-    """Every training of a plan by level and arm, one entry per replicate; what failed is a `Failed` in its place."""
+    """Every training of a plan by level and arm, one entry per replicate; what failed is a `Failed`.
+
+    tickets       by level, the ticket of the replicate with the best validation accuracy, the first of equals
+    environments  the different environments that results were computed in, the most recent one first
+    """
 
     plan: Plan
-    by_place: Mapping[tuple[int, str], tuple[Replicate, ...]]
+    by_cell: Mapping[tuple[int, str], tuple[Replicate, ...]]
+    tickets: Mapping[int, Ticket] = field(default_factory=dict, repr=False)
+    environments: tuple[Mapping[str, Scalar], ...] = ()
 
     def arms(self, level: int) -> dict[str, tuple[Replicate, ...]]:
-        return {arm: runs for (at, arm), runs in self.by_place.items() if at == level and arm not in BESIDE}
+        return {arm: runs for (at, arm), runs in self.by_cell.items() if at == level and arm not in BESIDE}
 
 
-def collect(plan: Plan, store: Store, *, only: Collection[Place] | None = None) -> Runs:
-    """Read the results of a plan, or `only` of some places.
+def collect(plan: Plan, store: Store, *, only: Collection[Cell] | None = None) -> Runs:
+    """Read the results of a plan, or `only` those of some cells, one stack after the other.
 
     A stack whose task failed is as many failed replicates, each with the reason.
     """
-    places = [place for place in plan.tasks if only is None or place in only]
+    cells = [cell for cell in plan.tasks if only is None or cell in only]
     stacks: dict[tuple[int, str], list[Replicate]] = {}
-    for place in sorted(places, key=lambda p: p[2]):
-        stacks.setdefault(place[:2], []).extend(_stack(plan, store, place))
-    order = dict.fromkeys(place[:2] for place in places)
-    return Runs(plan, {at: tuple(stacks[at]) for at in order})
+    best: dict[int, tuple[float, Ticket]] = {}
+    metas: dict[Cell, Mapping[str, Json]] = {}
+    for cell in sorted(cells, key=lambda cell: cell[2]):
+        level, arm, _ = cell
+        key = plan.tasks[cell].key
+        if not store.has(key):
+            stacks.setdefault((level, arm), []).extend(_failed(plan, store, cell))
+            continue
+        metas[cell] = store.meta(key)
+        stack: Sequence[Trajectory | Failed] = store.get(key)
+        entries = _trained(plan, cell, stack, metas[cell])
+        stacks.setdefault((level, arm), []).extend(entries)
+        for path, entry in zip(stack, entries, strict=True) if arm == "ticket" else ():
+            if isinstance(path, Failed) or isinstance(entry, Failed):
+                continue
+            if level not in best or entry.accuracy() > best[level][0]:
+                best[level] = entry.accuracy(), path.ticket
+    return Runs(
+        plan,
+        {cell[:2]: tuple(stacks[cell[:2]]) for cell in cells},
+        {level: ticket for level, (_, ticket) in best.items()},
+        _environments([metas[cell] for cell in cells if cell in metas]),
+    )
 
 
 def trajectory(plan: Plan, store: Store, *, level: int, arm: str, replicate: int) -> Trajectory:
     """A finished training with its weights, from the store."""
     first = replicate - replicate % plan.experiment.stack
-    found: Trajectory = store.get(plan.tasks[level, arm, first].key)[replicate - first]
-    return found
+    path: Trajectory = store.get(plan.tasks[level, arm, first].key)[replicate - first]
+    return path
 
 
-def _stack(plan: Plan, store: Store, place: Place) -> tuple[Replicate, ...]:
-    level, arm, first = place
-    key = plan.tasks[place].key
-    if store.has(key):
-        planned = None if arm == SOURCE else plan.counts[level]
-        entries, seconds = store.get(key), store.meta(key).get("seconds")
-        share = float(str(seconds)) / len(entries) if seconds is not None else None
-        # Tickets of a transfer's source are of another network.
-        module = None if arm == SOURCE else plan.setup.module()
-        return tuple(_slim(entry, module, planned=planned, seconds=share) for entry in entries)
-    failure = store.failure(key)
+def _trained(
+    plan: Plan, cell: Cell, stack: Sequence[Trajectory | Failed], meta: Mapping[str, Json]
+) -> tuple[Replicate, ...]:
+    """The entries of a stored stack."""
+    level, arm, _ = cell
+    planned = None if arm == SOURCE else plan.counts[level]
+    seconds = meta.get("seconds")
+    share = float(str(seconds)) / len(stack) if seconds is not None else None
+    # Tickets of a transfer's source are of another network.
+    module = None if arm == SOURCE else plan.setup.module()
+    return tuple(_slim(path, module, planned=planned, seconds=share) for path in stack)
+
+
+def _failed(plan: Plan, store: Store, cell: Cell) -> tuple[Failed, ...]:
+    """The entries of a stack that has no result."""
+    failure, first = store.failure(plan.tasks[cell].key), cell[2]
     if failure is not None:
         reason = failure.traceback.strip().splitlines()[-1]
     else:
@@ -87,39 +124,47 @@ def _stack(plan: Plan, store: Store, place: Place) -> tuple[Replicate, ...]:
 
 
 def _slim(
-    entry: Trajectory | Failed, module: nn.Module | None, *, planned: int | None, seconds: float | None
+    path: Trajectory | Failed, module: nn.Module | None, *, planned: int | None, seconds: float | None
 ) -> Replicate:
-    if isinstance(entry, Failed):
-        return entry
-    mask, output = entry.ticket.mask, models.output_layer(module) if module else None
+    if isinstance(path, Failed):
+        return path
+    mask, output = path.ticket.mask, models.output_layer(module) if module else None
     if planned is not None and mask.count() != planned:
         reason = (
             f"its allocation kept {mask.count()} weights where {planned} were planned; an allocation keeps the same "
             "count whatever the scores"
         )
-        return Failed(reason, None, entry.ticket.seeds)
+        return Failed(reason, None, path.ticket.seeds)
     alive = mask.keep.keys() - set(mask.emptied())
-    told = entry.ticket.about
-    searched = told.get("searched_steps")
+    about = path.ticket.about
+    searched = about.get("searched_steps")
     return Trained(
-        entry.curve,
-        entry.about,
+        path.curve,
+        path.about,
         mask.emptied(),
         mask.empty_units(output) if output is not None and output in alive else (),
-        effective_count(module, mask) if module and whole(mask) else None,
+        effective_count(module, mask) if module and takes_whole_units(mask) else None,
         int(str(searched)) if searched is not None else None,
-        bool(told.get("settled", True)),
+        bool(about.get("settled", True)),
         seconds,
     )
 
 
+def _environments(metas: Sequence[Mapping[str, Json]]) -> tuple[Mapping[str, Scalar], ...]:
+    distinct: dict[str, Mapping[str, Scalar]] = {}
+    for meta in sorted(metas, key=lambda m: str(m.get("when")), reverse=True):
+        environment: Any = meta.get("environment") or {}
+        distinct.setdefault(json.dumps(environment, sort_keys=True), dict(environment))
+    return tuple(distinct.values())
+
+
 def accuracies(entries: Sequence[Replicate]) -> tuple[float | None, ...]:
-    """Test accuracies at the end of training (fractions), None where a replicate failed."""
+    """Test accuracies at the end of training (fractions), None if a replicate failed."""
     return tuple(r.curve.last()["test_accuracy"] if isinstance(r, Trained) else None for r in entries)
 
 
 def early_stops(entries: Sequence[Replicate]) -> tuple[int | None, ...]:
-    """Steps of least validation loss, None where a replicate failed or its loss was never finite."""
+    """Steps of least validation loss, None if a replicate failed or its loss was never finite."""
     return tuple(r.curve.early_stop_step() if isinstance(r, Trained) else None for r in entries)
 
 

@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from winticket.experiment.documents import Found, entries, experiment_of
+from winticket.experiment.documents import Searched, entries, experiment_of
 from winticket.experiment.plan import plan
 from winticket.experiment.spec import Experiment
 from winticket.outside import Unreadable, converted
 from winticket.places import RESULT, result_file
+from winticket.results import OtherSchemaError
 from winticket.ticket import Ticket, TicketFileError
 
 
@@ -27,32 +28,33 @@ def load_source(path: str | os.PathLike[str], *, trust: Sequence[str] = ()) -> t
     if file.suffix == ".safetensors":
         raise ValueError(_alone(file))
     try:
-        there = entries(file)
-        if "rows" in there and "budget_steps" in there:
+        document = entries(file)
+        if "rows" in document and "budget_steps" in document:
             raise _NoSourceError(
                 f"{file} is the result of a comparison, whose methods each found tickets of their own; run "
                 "`winticket find` with the method that you mean and give its result.json"
             )
-        found = converted(there, Found)
-        if found.experiment.get("source"):
+        search = converted(document, Searched)
+        if search.experiment.get("source"):
             raise _NoSourceError(
                 f"{file} is the result of a transfer; give that of the run that found the tickets"
             )
-        experiment = experiment_of(found.experiment, trust=trust, where=str(file))
+        experiment = experiment_of(search.experiment, trust=trust, where=str(file))
     except (_NoSourceError, FileNotFoundError):
         raise
+    except OtherSchemaError as error:
+        raise ValueError(f"{file} cannot be read: {error}") from error
     except (OSError, Unreadable) as error:
         raise ValueError(
             f"{file} is not a result document of this version ({error}); give the result.json of a finished run"
         ) from error
-    store, keys = found.store, set(found.keys)
-    if set(plan(experiment).keys()) != keys:
+    if set(plan(experiment).keys()) != set(search.keys):
         warnings.warn(
             f"{file} was made by another version, or its data or model have changed since: its tickets are found anew",
             RuntimeWarning,
             stacklevel=2,
         )
-    return experiment, store
+    return experiment, search.store
 
 
 class _NoSourceError(ValueError):
@@ -66,8 +68,8 @@ def _alone(path: Path) -> str:
     except TicketFileError as error:
         return f"{error}. Tickets are carried over from the {RESULT} of a finished run, not from a file of weights"
     beside = path.with_name(RESULT)
-    found = about.get("experiment")
-    replicates = found.get("replicates") if isinstance(found, dict) else None
+    experiment = about.get("experiment")
+    replicates = experiment.get("replicates") if isinstance(experiment, dict) else None
     number = f"all {replicates} replicates" if replicates else "all replicates"
     which = f"give {beside}" if beside.is_file() else f"give the {RESULT} of the run that found it"
     return (

@@ -8,11 +8,11 @@ from dataclasses import dataclass, fields, replace
 from inspect import signature
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, cast
 
 from winticket import allocate, data, models, pairing, rewind, schedules
-from winticket.catalogue import choose, nearest, typed_again
-from winticket.data import Source
+from winticket.catalogue import choose, typed_again
+from winticket.data import DatasetInfo
 from winticket.experiment.choices import effective, proportionate
 from winticket.experiment.filled import check_fit, filled_in
 from winticket.experiment.names import (
@@ -29,8 +29,11 @@ from winticket.experiment.names import (
 )
 from winticket.limits import EXPERIMENT as LIMITS
 from winticket.limits import check as check_limits
-from winticket.stages import Setup, model_source, require_unedited, takes_step
-from winticket.train import Engine, Recipe, check_changes, check_engine
+from winticket.results import Question
+from winticket.rewind import takes_step
+from winticket.stages import Setup, model_source, require_unedited
+from winticket.text import nearest
+from winticket.train import Recipe
 
 SPLITS = dict.fromkeys(("auto", "shared", "own"))
 SMALL = 2**24
@@ -71,9 +74,6 @@ class Experiment:
 
     `split` says whether replicates share one split of the data or each draws its own; `auto` is their own where the
     data have no test split and are small (a verdict over one draw of 450 test digits speaks of those 450).
-
-    `engine` says how pruned layers are computed: `auto` on sparse kernels where those are faster on this machine,
-    `dense`, or `sparse`. Results agree to float tolerance, and no stored result depends on it.
 
     `rewind_step` is the step that tickets are rewound to by a rewind that takes one (`to_step`, ...). `every` is the
     number of steps between changes of the mask in methods that change it while they train (a hundred, or a twentieth
@@ -117,7 +117,6 @@ class Experiment:
     exclude: tuple[str, ...] = ()
     replicates: int = 5
     stack: int = 5
-    engine: Engine = "auto"
     margin_pp: float = 0.5
     alpha: float = 0.05
     gate: bool = True
@@ -127,6 +126,10 @@ class Experiment:
     split: Literal["auto", "shared", "own"] = "auto"
     source: Experiment | None = None
     carried: tuple[int, ...] = ()
+
+    def __new__(cls, *_: Any, **choices: Any) -> Self:
+        _refuse_execution(choices)
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", os.fspath(self.data))
@@ -168,7 +171,6 @@ class Experiment:
             raise ValueError(
                 f"margin is {self.margin_pp} percentage points; it lies in (0, 100), usually 0.5"
             )
-        check_engine(self.engine)
         self._check_method()
         self._check_rewind(self.functions()["rewind"])
         if self.source is not None:
@@ -180,7 +182,8 @@ class Experiment:
 
     def _check_method(self) -> None:
         """ValueError for a choice that the method has no use for."""
-        check_changes(self.method, self.recipe.steps, self.every)
+        if rule := facts(self.method).changes:
+            rule.check(self.method, self.recipe.steps, self.every)
         takes = signature(METHODS[self.method]).parameters
         for name in ("criterion", "allocate", "rewind", "rewind_step", "every", "search_lr"):
             usual = next(f.default for f in fields(self) if f.name == name)
@@ -226,9 +229,9 @@ class Experiment:
         return functions(self.criterion, self.allocate, self.rewind)
 
     def _check_densities(self) -> None:
-        asked = resolve(schedules, self.pruning, what="pruning")
+        schedule = resolve(schedules, self.pruning, what="pruning")
         if self.final_density is not None:
-            asked(self.final_density, self.levels)
+            schedule(self.final_density, self.levels)
         elif self.pruning != "geometric":
             raise ValueError(
                 f"pruning {self.pruning} goes to a final density; say which (final_density=, --final-density)"
@@ -287,8 +290,8 @@ class Experiment:
         data_name = os.fspath(data_name)
         chosen = filled_in(data_name, choices)
         recipe = Recipe(**{k: v for k, v in chosen.items() if k in RECIPE_FIELDS})
-        own = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
-        experiment = cls(data=data_name, recipe=recipe, **own)
+        others = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
+        experiment = cls(data=data_name, recipe=recipe, **others)
         if experiment.allocate == "units" and "exclude" not in choices:
             output = models.output_layer(experiment.setup().module())  # its units are the classes
             return experiment if output is None else replace(experiment, exclude=(output,))
@@ -311,7 +314,7 @@ class Experiment:
 
     def setup(self) -> Setup:
         """Data and model looked up. Raises ValueError where they do not fit each other or the recipe."""
-        source = data.find_source(self.data, window=models.context(self.model))
+        source = data.find_dataset(self.data, window=models.context(self.model))
         check_fit(self.model, source)
         require_unedited(self.model)
         _, validation, test = source.sizes(validation=self.validation, test=self.test)
@@ -335,42 +338,50 @@ class Experiment:
             exclude=self.exclude,
             source=model_source(self.model),
             tokens=source.tokens,
-            engine=self.engine,
         )
 
-    def _own_split(self, source: Source) -> bool:
+    def _own_split(self, source: DatasetInfo) -> bool:
         if self.split != "auto":
             return self.split == "own"
         return not source.stored_test and source.stored_train * prod(source.input_shape) <= SMALL
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Question:
         """Every choice under its own name, flat, for people and for the result document."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("recipe", *CARRIED)}
-        own["init"] = self.init or models.default_init(self.model)
+        choices = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("recipe", *CARRIED)}
+        choices["init"] = self.init or models.default_init(self.model)
         if self._listed():
-            own["rate"] = None
+            choices["rate"] = None
         takes = signature(METHODS[self.method]).parameters
-        for name in ("criterion", "rewind"):
-            if name not in takes:
-                own[name] = None
-        recipe = {name: getattr(self.recipe, name) for name in RECIPE_FIELDS}
-        flat = {**own, **recipe, "arms": ["dense", "ticket", *self.controls]}
-        told = {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
-        if self.source is None:
-            return told
-        found = self.source.describe()
-        told |= {name: found[name] for name in FOUND_BY}
-        return {**told, "carried": list(self.carried), "source": found}
+        choices |= dict.fromkeys(name for name in ("criterion", "rewind") if name not in takes)
+        choices |= {name: getattr(self.recipe, name) for name in RECIPE_FIELDS}
+        choices["arms"] = ["dense", "ticket", *self.controls]
+        if self.source is not None:
+            source: dict[str, Any] = {**self.source.describe()}
+            choices |= {name: source[name] for name in FOUND_BY}
+            choices |= {"carried": self.carried, "source": source}
+        listed = {name: list(value) if isinstance(value, tuple) else value for name, value in choices.items()}
+        return cast("Question", listed)
 
 
 def _known(choices: Mapping[str, Any]) -> None:
     """TypeError for a choice that no experiment has."""
+    _refuse_execution(choices)
     known = {*(f.name for f in fields(Experiment)), *RECIPE_FIELDS} - {"data", "recipe", *CARRIED}
     for name in choices:
         if name not in known:
             raise TypeError(
                 f"an experiment has no choice {name!r}{nearest(name, known)}; there are {', '.join(sorted(known))}"
             )
+
+
+def _refuse_execution(choices: Mapping[str, Any]) -> None:
+    """TypeError for an engine, which says how to compute and is no part of the question."""
+    if "engine" in choices:
+        engine = choices["engine"]
+        raise TypeError(
+            f"engine is {engine!r}, but an experiment has no engine, since it changes no number: pass "
+            f"engine={engine!r} to winticket.find or winticket.experiment.conduct, or --engine {engine} to the command"
+        )
 
 
 def _whole(name: str, value: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from math import log
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from winticket.experiment.choices import effective, own_rate, proportionate
 from winticket.experiment.resolved import resolve
 from winticket.experiment.spec import CARRIED, RECIPE_FIELDS, Experiment
+from winticket.train import Recipe
 
 CHOICES = (
     "model",
@@ -18,22 +19,30 @@ CHOICES = (
     "margin_pp",
     "alpha",
     "gate",
-    "engine",
     "validation",
     "test",
     "split",
 )
 """What may be chosen anew; all else is the source's."""
+DEFAULTS: Mapping[str, Any] = {
+    "rewind": "to_init",
+    "rewind_step": 0,
+    "density": (),
+    "final_density": None,
+    "pruning": "geometric",
+    "controls": ("reinit", "random"),
+}
+"""Fields of a transfer that do not follow the source's: how tickets are found, and what they are compared with."""
 
 
 def transferred(
     source: Experiment, data: str | None = None, *, density: Sequence[float] = (), **choices: Any
 ) -> Experiment:
-    """The experiment that trains `source`'s tickets on `data` (by default where they were found).
+    """The experiment that trains `source`'s tickets on `data` (default: the data of the source).
 
-    `density` picks the source's levels that are nearest; unless said, all are carried over. `choices` are the recipe's
-    fields and CHOICES; the recipe is the source's but for them. Raises TypeError for any other choice, and ValueError
-    where the tickets cannot be carried over.
+    `density` picks the source's levels that are nearest (default: all levels). `choices` are the recipe's fields and
+    CHOICES; the rest of the recipe is the source's. Raises TypeError for any other choice, and ValueError if the
+    tickets cannot be carried over.
     """
     known = (*CHOICES, *RECIPE_FIELDS)
     for name in choices:
@@ -41,41 +50,34 @@ def transferred(
             raise TypeError(
                 f"a transfer has no choice {name!r}, which the tickets bring; there are {', '.join(known)}"
             )
-    old = source.recipe
-    own_rate(choices, {"optimizer": old.optimizer, "lr": old.lr})
-    effective(choices, schedule=choices.get("schedule", old.schedule))
-    changed = {k: v for k, v in choices.items() if k in RECIPE_FIELDS}
-    if changed.get("optimizer", "sgd") != "sgd":
-        changed = {"momentum": 0.0, "nesterov": False, **changed}
-    changed.update(proportionate(choices, steps=old.steps, evaluate_every=old.evaluate_every))
-    own = {k: v for k, v in choices.items() if k not in RECIPE_FIELDS}
+    recipe = _recipe(source.recipe, choices)
+    others = {name: value for name, value in choices.items() if name not in RECIPE_FIELDS}
     if data is not None and data != source.data:
-        own = {"validation": None, "test": None, **own}
+        others = {"validation": None, "test": None, **others}
     if source.source is not None:
         raise TypeError("these tickets were carried over themselves; give the experiment that found them")
-    asked = {f.name: getattr(source, f.name) for f in fields(Experiment) if f.name not in CARRIED}
-    if "replicates" in own:
-        source = replace(source, replicates=own["replicates"])
+    inherited = {f.name: getattr(source, f.name) for f in fields(Experiment) if f.name not in CARRIED}
+    if "replicates" in others:
+        source = replace(source, replicates=others["replicates"])
     levels = _nearest_levels(source, density) if density else tuple(range(1, source.levels + 1))
-    begins = {
-        "rewind": "to_init",
-        "rewind_step": 0,
+    chosen = {
+        "data": source.data if data is None else data,
+        "recipe": recipe,
         "levels": len(levels),
-        "density": (),
-        "final_density": None,
+        **others,
     }
-    begins |= {"pruning": "geometric", "controls": ("reinit", "random")}
-    return Experiment(
-        **{
-            **asked,
-            **begins,
-            "data": source.data if data is None else data,
-            "recipe": replace(old, **changed),
-            **own,
-        },
-        source=source,
-        carried=levels,
-    )
+    return Experiment(**{**inherited, **DEFAULTS, **chosen}, source=source, carried=levels)
+
+
+def _recipe(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
+    """The source's recipe with the choices among its fields. ValueError for choices that do not go together."""
+    own_rate(choices, {"optimizer": recipe.optimizer, "lr": recipe.lr})
+    effective(choices, schedule=choices.get("schedule", recipe.schedule))
+    changed = {name: value for name, value in choices.items() if name in RECIPE_FIELDS}
+    if changed.get("optimizer", "sgd") != "sgd":
+        changed = {"momentum": 0.0, "nesterov": False, **changed}
+    changed.update(proportionate(choices, steps=recipe.steps, evaluate_every=recipe.evaluate_every))
+    return replace(recipe, **changed)
 
 
 def _nearest_levels(source: Experiment, densities: Sequence[float]) -> tuple[int, ...]:
@@ -84,5 +86,7 @@ def _nearest_levels(source: Experiment, densities: Sequence[float]) -> tuple[int
         if not 0 < d < 1:
             raise ValueError(f"density {d} is asked for; a density to carry over lies in (0, 1)")
     counts = resolve(source).counts
-    there = {level: log(count / counts[0]) for level, count in enumerate(counts) if level}
-    return tuple(sorted({min(there, key=lambda level: abs(there[level] - log(d))) for d in densities}))
+    logarithms = {level: log(count / counts[0]) for level, count in enumerate(counts) if level}
+    return tuple(
+        sorted({min(logarithms, key=lambda level: abs(logarithms[level] - log(d))) for d in densities})
+    )

@@ -13,23 +13,28 @@ from typing import Any
 import torch
 
 from winticket.experiment import outcome
+from winticket.experiment.execution import Execution
 from winticket.experiment.folder import OutputFolder
 from winticket.experiment.judging import verdict_of
 from winticket.experiment.plan import Plan
-from winticket.experiment.runs import collect, trajectory
+from winticket.experiment.runs import Runs, Trained, collect
 from winticket.places import CURVES, FIGURES, PAGE, RESULT, TICKET
-from winticket.run import Outcomes, Store
+from winticket.results import SCHEMA, Build, Document, Judged, LearningCurve, SavedTicket, Verdict
+from winticket.run import Outcomes
 from winticket.text import cleaned, visible, without_secrets
-from winticket.ticket import Ticket, Trajectory
+from winticket.ticket import Ticket
 from winticket.version import __version__
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a run leaves: the result document (as `--json` prints it), the curves, and the ticket to go on with."""
+    """What a run leaves: the result document (as `--json` prints it), the curves, and the ticket to continue with.
 
-    document: Mapping[str, Any]
-    curves: list[dict[str, Any]]
+    docs/result.md lists every key of `document` and `curves`.
+    """
+
+    document: Document
+    curves: list[LearningCurve]
     ticket: Ticket | None
     outcomes: Outcomes
 
@@ -38,78 +43,126 @@ class Result:
         return f"Result({verdict['outcome']!r}, density={verdict['density']}, ticket={ticket!r}): {verdict['reason']}"
 
     @property
-    def verdict(self) -> Mapping[str, Any]:
-        verdict: Mapping[str, Any] = self.document["verdict"]
-        return verdict
+    def verdict(self) -> Verdict:
+        return self.document["verdict"]
 
 
-def write(planned: Plan, store: Store, folder: Path, outcomes: Outcomes, *, began: float) -> Result:
+def write(planned: Plan, execution: Execution, folder: Path, outcomes: Outcomes, *, began: float) -> Result:
     """Judge the stored trainings, and write everything to `folder`: the numbers first, then what draws them.
 
-    What cannot be drawn is named in the document's `unwritten`, with the reason; the rest is there.
+    What cannot be drawn is named in the document's `unwritten`, with the reason; everything else is written.
     """
-    from winticket import report  # draws with matplotlib, which takes its time to import
-
     outcomes.require()
+    store = execution.store
     runs = collect(planned, store)
     judged = outcome.document(runs, verdict_of(runs, store))
-    curves = _without_nan(outcome.curves(runs))
     chosen = outcome.best(runs, judged)
-    ticket = _ticket(planned, store, judged, chosen) if chosen else None
-    environments = _environments(planned, store)
-    document: dict[str, Any] = {
+    ticket = None if chosen is None else _ticket(runs, judged, *chosen)
+    saved = None if chosen is None else _saved(runs, judged, *chosen)
+    curves: list[LearningCurve] = _without_nan(outcome.curves(runs))
+    document = _document(runs, judged, saved, outcomes, execution=execution, folder=folder)
+    output = OutputFolder(folder)
+    _write_numbers(output, document, curves, ticket, began=began)
+    document = _drawn(output, document, curves, began=began)
+    with output.staged() as new:
+        _dump(new / RESULT, document)
+    return Result(document, curves, ticket, outcomes)
+
+
+def _document(
+    runs: Runs,
+    judged: Judged,
+    saved: SavedTicket | None,
+    outcomes: Outcomes,
+    *,
+    execution: Execution,
+    folder: Path,
+) -> Document:
+    """The whole document of a run, before anything is drawn."""
+    document: Document = {
         "winticket": __version__,
-        **judged,
-        "store": without_secrets(store.path),
+        "schema": SCHEMA,
+        "experiment": judged["experiment"],
+        "data": judged["data"],
+        "verdict": judged["verdict"],
+        "levels": judged["levels"],
+        "dense_doubled": judged["dense_doubled"],
+        "costs": judged["costs"],
+        "failures": judged["failures"],
+        "store": without_secrets(execution.store.path),
+        "engine": execution.engine,
         "results": str(folder / RESULT),
-        "report": str(folder / PAGE),
-        "ticket": str(folder / TICKET) if ticket else None,
-        "saved_ticket": _saved(judged, ticket) if ticket else None,
+        "report": None,
+        "ticket": str(folder / TICKET) if saved else None,
+        "saved_ticket": saved,
         "curves": str(folder / CURVES),
-        "environment": environments[0] if environments else {},
-        "keys": sorted(planned.keys()),
+        "environment": dict(runs.environments[0]) if runs.environments else {},
+        "keys": sorted(runs.plan.keys()),
         "computed": len(outcomes.computed),
         "reused": len(outcomes.reused),
+        "figures": [],
+        "seconds": 0.0,
     }
-    if len(environments) > 1:
+    if len(runs.environments) > 1:
         document["verdict"]["warnings"].append(
-            f"the trainings were computed in {len(environments)} different environments (versions, device or threads), "
-            "so their last digits are not comparable"
+            f"the trainings were computed in {len(runs.environments)} different environments (versions, device or "
+            "threads), so their last digits are not comparable"
         )
-    document = cleaned(_without_nan(document))
-    place = OutputFolder(folder)
-    drawn = tuple(f"{FIGURES}/{name}.{kind}" for name in report.FIGURE_NAMES for kind in report.FIGURE_KINDS)
-    with place.staged(instead_of=(PAGE, TICKET, CURVES, *drawn)) as new:
+    clean: Document = cleaned(_without_nan(document))
+    return clean
+
+
+def _write_numbers(
+    output: OutputFolder,
+    document: Document,
+    curves: list[LearningCurve],
+    ticket: Ticket | None,
+    *,
+    began: float,
+) -> None:
+    """Replace what an earlier run left by the numbers of this one."""
+    from winticket import report  # draws with matplotlib, which takes its time to import
+
+    drawn = [f"{FIGURES}/{name}.{kind}" for name in report.FIGURE_NAMES for kind in report.FIGURE_KINDS]
+    with output.staged(instead_of=(PAGE, TICKET, CURVES, *drawn)) as new:
         if ticket:
             ticket.save(new / TICKET)
         _dump(new / CURVES, curves, indent=None)
-        _dump(new / RESULT, {**document, "report": None, "figures": [], "seconds": _since(began)})
-    # The numbers are safe. What draws them may fail, each thing for itself, and is then made by the same command.
+        _dump(new / RESULT, document | {"seconds": _since(began)})
+
+
+def _drawn(
+    output: OutputFolder, document: Document, curves: list[LearningCurve], *, began: float
+) -> Document:
+    """The document with figures and page written. Each may fail by itself, and is then made by the same command."""
+    from winticket import report
+
     unwritten: dict[str, str] = {}
+    figures: list[Path] = []
 
     def failed(name: str, error: Exception) -> None:
         unwritten[name] = visible(f"{type(error).__name__}: {error}")
 
     try:
-        with place.staged() as new:
-            document["figures"] = report.draw_all(document, curves, new / FIGURES, failed=failed)
+        with output.staged() as new:
+            figures = report.draw_all(document, curves, new / FIGURES, failed=failed)
     except OSError as error:
-        document["figures"] = []
+        figures = []
         failed("figures", error)
-    document["figures"] = [str(folder / FIGURES / path.name) for path in document["figures"]]
+    document = document.copy()
+    document["report"] = str(output.path / PAGE)
+    document["figures"] = [str(output.path / FIGURES / path.name) for path in figures]
     document["seconds"] = _since(began)
     try:
-        with place.staged() as new:
+        with output.staged() as new:
             report.write_page(document, curves, new / PAGE)
     except Exception as error:  # noqa: BLE001 - whatever a library says of what is in the document
         document["report"] = None
         failed("report", error)
     if unwritten:
         document["unwritten"] = unwritten
-    document = cleaned(document)
-    with place.staged() as new:
-        _dump(new / RESULT, document)
-    return Result(document, curves, ticket, outcomes)
+    clean: Document = cleaned(document)
+    return clean
 
 
 def _since(began: float) -> float:
@@ -120,26 +173,19 @@ def _dump(path: Path, value: Any, *, indent: int | None = 1) -> None:
     path.write_text(json.dumps(value, indent=indent, allow_nan=False), encoding="utf-8")
 
 
-def _ticket(planned: Plan, store: Store, judged: Mapping[str, Any], chosen: tuple[int, int]) -> Ticket:
+def _ticket(runs: Runs, judged: Judged, level: int, replicate: int) -> Ticket:
     """The ticket with all that it takes to train it again, and what became of it here."""
-    level, replicate = chosen
-    path: Trajectory = trajectory(planned, store, level=level, arm="ticket", replicate=replicate)
-    setup, last = planned.setup, path.curve.last()
+    ticket, trained = runs.tickets[level], runs.by_cell[level, "ticket"][replicate]
+    assert isinstance(trained, Trained)
+    assert ticket.seeds.replicate == replicate
+    setup, last, verdict = runs.plan.setup, trained.curve.last(), judged["verdict"]
     loaded = setup.dataset(torch.device("cpu"), replicate)
     about: dict[str, Any] = {
         "model": setup.model,
         "init": setup.init,
         "input_shape": list(setup.input_shape),
         "classes": setup.classes,
-        # What `winticket.models.build` takes to make a network that the ticket fits.
-        "build": {
-            "name": setup.model,
-            "input_shape": list(setup.input_shape),
-            "classes": setup.classes,
-            "generator_seed": path.ticket.seeds.derive("init"),
-            "init": setup.init,
-            "tokens": setup.tokens,
-        },
+        "build": _build(runs.plan, ticket),
         "recipe": dataclasses.asdict(setup.recipe),
         "data": {
             "name": setup.data,
@@ -151,40 +197,46 @@ def _ticket(planned: Plan, store: Store, judged: Mapping[str, Any], chosen: tupl
             "mean": list(loaded.mean),
             "std": list(loaded.std),
         },
-        "experiment": planned.experiment.describe(),
+        "experiment": judged["experiment"],
         "level": level,
-        "verdict": {k: judged["verdict"][k] for k in ("outcome", "density", "reason")},
+        "verdict": {name: verdict[name] for name in ("outcome", "density", "reason")},
         "validation_accuracy": last["validation_accuracy"],
         "test_accuracy": last["test_accuracy"],
     }
-    return dataclasses.replace(path.ticket, about=about)
+    return dataclasses.replace(ticket, about=about)
 
 
-def _saved(judged: Mapping[str, Any], ticket: Ticket) -> dict[str, Any]:
-    """Whose ticket is saved, and its own accuracies beside the mean; `replicate` counts from 0 as in `failures`."""
-    level = judged["levels"][ticket.about["level"]]
-    arm = level["arms"]["ticket"]
+def _build(plan: Plan, ticket: Ticket) -> Build:
+    """What `winticket.models.build` takes to make a network that the ticket fits."""
+    setup = plan.setup
     return {
-        "density": level["density"],
-        "level": ticket.about["level"],
-        "replicate": ticket.seeds.replicate,
-        "replicates": len(arm["accuracies"]) - arm["failed"],
-        "chosen": "best validation accuracy at the last step",
-        "validation_accuracy": ticket.about["validation_accuracy"],
-        "test_accuracy": ticket.about["test_accuracy"],
-        "mean_test_accuracy": arm["accuracy"],
-        "build": ticket.about["build"],
+        "name": setup.model,
+        "input_shape": list(setup.input_shape),
+        "classes": setup.classes,
+        "generator_seed": ticket.seeds.derive("init"),
+        "init": setup.init,
+        "tokens": setup.tokens,
     }
 
 
-def _environments(planned: Plan, store: Store) -> list[dict[str, Any]]:
-    """The different environments that the plan's results were computed in, the most recent one first."""
-    found: dict[str, dict[str, Any]] = {}
-    metas = [store.meta(t.key) for t in planned.tasks.values() if store.has(t.key)]
-    for meta in sorted(metas, key=lambda m: str(m.get("when")), reverse=True):
-        seen: Any = meta.get("environment") or {}
-        found.setdefault(json.dumps(seen, sort_keys=True), dict(seen))
-    return list(found.values())
+def _saved(runs: Runs, judged: Judged, number: int, replicate: int) -> SavedTicket:
+    """Whose ticket is saved, and its own accuracies beside the mean; `replicate` counts from 0 as in `failures`."""
+    level, trained = judged["levels"][number], runs.by_cell[number, "ticket"][replicate]
+    arm = level["arms"]["ticket"]
+    assert isinstance(trained, Trained)
+    assert arm["accuracy"] is not None  # at least this training finished
+    last = trained.curve.last()
+    return {
+        "density": level["density"],
+        "level": number,
+        "replicate": replicate,
+        "replicates": len(arm["accuracies"]) - arm["failed"],
+        "chosen": "best validation accuracy at the last step",
+        "validation_accuracy": last["validation_accuracy"],
+        "test_accuracy": last["test_accuracy"],
+        "mean_test_accuracy": arm["accuracy"],
+        "build": _build(runs.plan, runs.tickets[number]),
+    }
 
 
 def _without_nan(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The iterative procedure inside other people's trainers. Each module needs its own package, and is imported by itself.
+"""Iterative pruning inside the trainers of other libraries. Import each module by itself; each needs its own package.
 
 `winticket.integrations.lightning` (`pip install 'winticket[lightning]'`) and `winticket.integrations.transformers`
 (`pip install 'winticket[transformers]'`).

@@ -1,4 +1,4 @@
-"""What the callbacks share: levels of so many epochs or updates in one run of a trainer, optimisers and rates reset."""
+"""What both callbacks share: levels that last some epochs or updates, with optimisers and learning rates reset."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from winticket.levels import Density, Level, Levels
+from winticket.loops.levels import Density, Level, Levels
+from winticket.loops.masking import masked
+from winticket.loops.wrapped import bare
 from winticket.ticket import Ticket
-from winticket.train import bare, masked
 
 Settings = list[Callable[[], None]]
-_CUT_UP = {"ZeroRedundancyOptimizer", "DistributedOptimizer"}
+_SHARDED = {"ZeroRedundancyOptimizer", "DistributedOptimizer"}
 
 
 class Search:
-    """Levels, told by a trainer's callback when epochs and updates begin and end.
+    """Levels inside a trainer, whose callback reports when epochs and updates begin and end.
 
-    A level ends where the first batch after it begins: by then the trainer has validated and saved what was trained.
+    A level ends when the first batch after it begins: by then the trainer has validated and saved what it trained.
     """
 
     def __init__(
@@ -39,12 +40,12 @@ class Search:
         length = epochs if steps is None else steps
         if (epochs is None) == (steps is None) or length is None or length < 1:
             raise ValueError(
-                f"a level lasts so many epochs or so many steps, at least 1: given are epochs={epochs}, steps={steps}"
+                f"a level lasts either epochs or steps, at least 1; got epochs={epochs}, steps={steps}"
             )
         signature(Levels).bind(None, densities, **options)  # a misspelt option fails here
         if options.get("rewind_step", 0) and steps is None:
             raise ValueError(
-                "rewinding to a step needs the steps of a level (steps=...): later levels are shorter"
+                "to rewind to a step, count levels in steps (steps=...), since later levels are shorter"
             )
         if steps is not None and options.get("rewind_step", 0) >= steps:
             raise ValueError(f"rewind_step {options['rewind_step']} is not within a level of {steps} steps")
@@ -56,12 +57,12 @@ class Search:
 
     @property
     def total_epochs(self) -> int | None:
-        """Epochs in all; None where levels are counted in steps."""
+        """Epochs of all levels together; None if levels are counted in steps."""
         return None if self.epochs is None else self.epochs * (len(self.densities) + 1)
 
     @property
     def total_steps(self) -> int | None:
-        """Updates in all, from rewound steps on; None where levels are counted in epochs."""
+        """Updates of all levels together, without the rewound steps; None if levels are counted in epochs."""
         if self.steps is None:
             return None
         return self.steps + len(self.densities) * (self.steps - int(self.options.get("rewind_step", 0)))
@@ -75,21 +76,23 @@ class Search:
         writes: bool,
         averages: Callable[[], Iterable[AveragedModel]] = tuple,
     ) -> None:
-        """Before the first batch: the model as it is now is θ₀.
+        """Begin before the first batch, with the current state of the model as θ₀.
 
-        `writes` says that this process writes files, `averages` gives what is to begin anew at each level.
+        `writes` is True for the process that writes files; `averages` returns what restarts at each level.
         """
         if len(optimizers) != 1 and self.steps is not None:
             raise ValueError(
-                f"levels counted in steps need one optimiser, there are {len(optimizers)}; count epochs"
+                f"levels that are counted in steps need one optimiser, but there are {len(optimizers)}; count epochs"
             )
         if any(isinstance(o, torch.optim.LBFGS) for o in optimizers):
-            raise ValueError("LBFGS keeps its state in lists, which this does not reset; take another")
-        for kind in {type(o).__name__ for o in optimizers} & _CUT_UP:
             raise ValueError(
-                f"{kind} has its state cut up over processes, which this does not reset; take one that has it whole"
+                "LBFGS keeps its state in lists, which a search cannot reset; use another optimiser"
             )
-        self.fail(RuntimeError("another training begins"))  # one before may have raised, with nobody notified
+        for kind in {type(o).__name__ for o in optimizers} & _SHARDED:
+            raise ValueError(
+                f"{kind} shards its state over processes, which a search cannot reset; use an optimiser that does not"
+            )
+        self.fail(RuntimeError("another training begins"))  # an earlier one may have raised without notice
         self.model, self.averages = model, averages
         self.optimizers, self.schedulers, self.writes = list(optimizers), list(schedulers), writes
         self.levels = Levels(model, self.densities, **self.options)
@@ -98,9 +101,9 @@ class Search:
         self._enter(self.levels.first())
 
     def batch_begins(self) -> None:
-        """Before each update's first batch: the next level begins where the last one is complete.
+        """Begin the next level, before an update's first batch, if the current level is complete.
 
-        Settings of the step that is rewound to are kept here, when schedules that follow a validation have moved, too.
+        Also saves the settings of the step to rewind to: by now schedules that follow a validation have moved, too.
         """
         level = self.level
         if level is None:
@@ -115,23 +118,22 @@ class Search:
             self.settings, self.settled = self._settings(), level.step
 
     def epoch_ended(self) -> None:
-        """After each epoch that was trained to its end."""
+        """Count an epoch that was trained to its end."""
         self.epochs_done += 1
 
     @property
     def last(self) -> bool:
-        """Whether the level in hand is the last."""
+        """True during the last level."""
         return self.level is not None and self.level.number == len(self.densities)
 
     def finished(self) -> bool:
-        """Whether the last level is complete."""
+        """True if the last level is complete."""
         return self.last and self._complete()
 
     def end(self, *, guard: bool) -> str:
-        """After training: the weights stay pruned. Returns what is missing, in words.
+        """End the search after training; the weights stay pruned. Returns a sentence if the search is incomplete.
 
-        With `guard` the mask stays in force until `release`, for what others still write to the weights; else it comes
-        off.
+        With `guard` the mask stays in force until `release`, for what other callbacks still write to the weights.
         """
         if self.level is None:
             return ""
@@ -144,7 +146,7 @@ class Search:
             )
             missing = (
                 f"training ended within level {self.level.number} of {len(self.densities)}, at density "
-                f"{self.level.density:.4g}; the search is not complete: of this level {done} were made"
+                f"{self.level.density:.4g}; the search is incomplete: this level made {done}"
             )
         self._leave()
         if guard:
@@ -152,11 +154,11 @@ class Search:
         return missing
 
     def release(self) -> None:
-        """The mask comes off, with a RuntimeWarning if dense weights were written since the training."""
+        """Remove the mask's hooks; RuntimeWarning if dense weights were written since the training."""
         self._guard.close()
 
     def revived(self) -> dict[str, int]:
-        """After training: layer -> weights that are not 0, though the last ticket prunes them; none before its end."""
+        """Layer -> number of weights that the last ticket prunes and that are not 0; empty before training ends."""
         if self.level is not None or not self.tickets:
             return {}
         parameters, counts = dict(bare(self.model).named_parameters()), {}
@@ -166,7 +168,7 @@ class Search:
         return counts
 
     def fail(self, error: BaseException) -> None:
-        """Training raised: the mask comes off."""
+        """Remove the mask's hooks because training raised `error`."""
         self._guard.close()
         if self.level is not None:
             self.level.__exit__(type(error), error, error.__traceback__)
@@ -208,7 +210,7 @@ class Search:
         self.level = None
 
     def _settings(self) -> Settings:
-        """What puts rates and other options of the optimisers, and the schedules, back to where they are now."""
+        """Functions that restore the current options of the optimisers, such as rates, and the schedules."""
         restores: Settings = []
         for optimizer in self.optimizers:
             groups = [

@@ -14,9 +14,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from winticket.integrations.search import Search
-from winticket.levels import Density
+from winticket.loops.levels import Density
+from winticket.loops.wrapped import Replicated
 from winticket.ticket import Ticket
-from winticket.train import Replicated
 
 try:
     from accelerate.state import AcceleratorState
@@ -35,41 +35,49 @@ Rate = Callable[[int], float]
 class LotteryTicket(TrainerCallback):
     """Train, prune, rewind and train again, level by level, in one `trainer.train()`.
 
-    ```python
-    search = LotteryTicket([0.5, 0.25, 0.1], steps=1000, folder="tickets")
-    arguments = TrainingArguments(max_steps=search.total_steps, ...)
-    Trainer(model, arguments, callbacks=[search], ...).train()
-    search.tickets  # of each level; the first is the whole network
-    ```
-    A level lasts `steps` updates, or `epochs`. At each new one weights and buffers are rewound, the optimiser's state
-    is emptied (or that of step k, under `rewind.to_step_with_optimizer`), and rates go back to where they were.
-    Schedules that the trainer makes are, in each level, those that it makes for a training of a level's length, warm-up
-    included; one of your own has to span a level itself. What is saved at a level's end is what it trained. Tickets are
-    written to `folder` as `level-0.safetensors` and so on, when their training begins.
+    A level lasts `steps` updates, or `epochs`. Each new level rewinds weights and buffers, empties the optimiser's
+    state (or restores that of step k, under `rewind.to_step_with_optimizer`), and restores learning rates. A schedule
+    that the trainer creates is, in each level, the one it would create for a training of a level's length, including
+    warm-up; your own schedule has to span one level. What the trainer saves at the end of a level is what that level
+    trained. If you pass a `folder`, each ticket is written to `level-0.safetensors` and so on when its training
+    begins.
 
-    The trainer tells nobody of an exception or of Ctrl-C: after one the mask stays in force until the search is closed,
-    by `search.close()` or by the end of its block:
-    ```python
-    with LotteryTicket([0.5, 0.25, 0.1], steps=1000) as search:
-        Trainer(model, arguments, callbacks=[search], ...).train()
-    ```
-
-    Within the block the mask stays in force after the training as well, for what other callbacks write to the weights
-    as it ends. `averages` are AveragedModels that begin anew at each level.
+    The trainer does not report an exception or Ctrl-C to its callbacks. After one, the mask stays in force until you
+    call `search.close()`, or until the search's own block ends: `with LotteryTicket(...) as search: trainer.train()`.
+    Within that block the mask also stays in force after the training, for what other callbacks write to the weights as
+    it ends. `averages` are AveragedModels that restart at each level.
 
     `options` are those of `winticket.Levels`: criterion, allocate, rewind, rewind_step, include, exclude, ticket, ...
-    Criteria that need the network take models that return logits, so none of the library's own.
+    Criteria that look at the network need a model that returns logits, which the library's own models do not.
 
-    With several processes (DistributedDataParallel) every rank prunes to the same masks and rewinds to the same start,
-    or all raise; the first writes the files.
+    With several processes (DistributedDataParallel) all ranks prune to the same masks and rewind to the same start, or
+    all raise; the first rank writes the files.
 
-    A step that fp16 leaves out because a gradient overflowed does not count: give a larger `max_steps`; the search ends
-    the training. Under fused optimisers the trainer's schedule counts it all the same.
+    A step that fp16 skips because a gradient overflowed does not count: set a larger `max_steps`; the search ends the
+    training. With fused optimisers the trainer's schedule counts such a step nevertheless.
 
-    Raises ValueError, before any training, where the trainer would stop before the last level, a checkpoint is to be
-    resumed (go on from the last ticket instead, `ticket=`), the best of all checkpoints is to be loaded at the end, the
-    batch size is to be found by trying, a schedule says of itself that it does not fit into a level, or weights are cut
-    up over processes (FSDP, DeepSpeed, Megatron, tensor parallelism).
+    Raises ValueError, before any training, if the trainer would stop before the last level, resume a checkpoint (pass
+    the last ticket as `ticket` instead), load the best checkpoint at the end, or search for a batch size; if a schedule
+    does not fit into a level; or if weights are sharded (FSDP, DeepSpeed, Megatron, tensor parallelism).
+
+    >>> import torch
+    >>> from transformers import Trainer, TrainingArguments
+    >>> from winticket.integrations.transformers import LotteryTicket
+    >>> class Network(torch.nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.layer = torch.nn.Linear(8, 2)
+    ...     def forward(self, x, labels):
+    ...         return {"loss": torch.nn.functional.cross_entropy(self.layer(x), labels)}
+    >>> data = [{"x": torch.randn(8), "labels": n % 2} for n in range(16)]
+    >>> search = LotteryTicket([0.5, 0.25], steps=4)
+    >>> quiet = dict(report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=True)
+    >>> arguments = TrainingArguments("out", max_steps=search.total_steps, **quiet)
+    >>> with search:
+    ...     _ = Trainer(Network(), arguments, train_dataset=data, callbacks=[search]).train()
+    {...}
+    >>> [ticket.mask.density() for ticket in search.tickets]
+    [1.0, 0.5, 0.25]
     """
 
     def __init__(
@@ -96,45 +104,45 @@ class LotteryTicket(TrainerCallback):
         self.close()
 
     def close(self) -> None:
-        """The mask comes off after a training that was broken off; the weights stay pruned.
+        """Remove the mask's hooks after an interrupted training; the weights stay pruned.
 
-        Nothing happens where none is in force.
+        Does nothing if no mask is in force.
         """
         self.search.fail(RuntimeError("the search was closed"))
 
     @property
     def tickets(self) -> list[Ticket]:
-        """What each level trains or trained, the first the whole network."""
+        """The ticket of each level that has begun; the first is the whole network."""
         return self.search.tickets
 
     @property
     def total_steps(self) -> int:
-        """`max_steps` for the trainer. ValueError where levels are counted in epochs."""
+        """`max_steps` for the trainer. ValueError if levels are counted in epochs."""
         if self.search.total_steps is None:
-            raise ValueError("levels are counted in epochs; num_train_epochs is total_epochs")
+            raise ValueError("levels are counted in epochs; set num_train_epochs=total_epochs")
         return self.search.total_steps
 
     @property
     def total_epochs(self) -> int:
-        """`num_train_epochs` for the trainer. ValueError where levels are counted in steps."""
+        """`num_train_epochs` for the trainer. ValueError if levels are counted in steps."""
         if self.search.total_epochs is None:
-            raise ValueError("levels are counted in steps; max_steps is total_steps")
+            raise ValueError("levels are counted in steps; set max_steps=total_steps")
         return self.search.total_epochs
 
     def on_init_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Refuses, as soon as the trainer is made, what cuts the weights up."""
+        """Refuse sharded weights as soon as the trainer is created."""
         _check_whole()
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """The model as it is now is θ₀."""
+        """Take the current state of the model as θ₀."""
         if state.global_step:
             raise ValueError(
-                f"training is to go on from step {state.global_step} of a checkpoint, which does not say "
-                "where the search was; go on from the ticket of its last level: ticket=Ticket.load(...)"
+                f"training would resume from step {state.global_step} of a checkpoint, which does not record the "
+                "state of the search; continue from the ticket of its last level: ticket=Ticket.load(...)"
             )
         _check_whole()
         _check_arguments(args)
@@ -143,7 +151,7 @@ class LotteryTicket(TrainerCallback):
         _span(scheduler, args, total=state.max_steps, steps=length)
         optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])
         model = kwargs["model"]
-        if args.world_size > 1:  # the trainer wraps the model, and shows callbacks what is within
+        if args.world_size > 1:  # the trainer wraps the model, but shows callbacks the inner one
             model = Replicated(model, broadcast_buffers=args.ddp_broadcast_buffers is not False)
         self.search.begin(
             model,
@@ -154,27 +162,27 @@ class LotteryTicket(TrainerCallback):
         )
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """The next level, where the last is complete."""
+        """Begin the next level if the current one is complete."""
         self.search.batch_begins()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Stops the trainer after the last update of the last level."""
+        """Stop the trainer after the last update of the last level."""
         if self.search.steps is not None and self.search.finished():
             control.should_training_stop = True
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Stops the trainer after the last epoch of the last level."""
-        if not (control.should_training_stop and state.epoch and state.epoch % 1):  # broken off within it
+        """Stop the trainer after the last epoch of the last level."""
+        if not (control.should_training_stop and state.epoch and state.epoch % 1):  # interrupted
             self.search.epoch_ended()
         if self.search.finished():
             control.should_training_stop = True
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
-        """The weights stay pruned; the mask comes off, or stays in force to the end of the search's block."""
+        """Remove the mask's hooks, or keep them until the search's block ends; the weights stay pruned."""
         if missing := self.search.end(guard=self._block):
             warnings.warn(missing, RuntimeWarning, stacklevel=2)
 
@@ -183,57 +191,57 @@ def _check_whole() -> None:
     kind = AcceleratorState().distributed_type
     if kind != DistributedType.NO and not kind.name.startswith("MULTI_"):
         raise ValueError(
-            f"{kind.name} does not give each process the whole of the weights, or is one that this was never tried "
-            "under; a search runs on one device, or on several with DistributedDataParallel"
+            f"{kind.name} does not give each process the whole weights, or has not been tested with LotteryTicket; "
+            "a search runs on one device, or on several with DistributedDataParallel"
         )
 
 
 def _check_arguments(args: TrainingArguments) -> None:
     if args.load_best_model_at_end:
         raise ValueError(
-            "load_best_model_at_end would put weights of one level under the mask of another; leave it out"
+            "load_best_model_at_end would put weights of one level under the mask of another; do not set it"
         )
     if args.auto_find_batch_size:
         raise ValueError(
-            "auto_find_batch_size would begin again with weights that are trained by then; give a batch size"
+            "auto_find_batch_size would restart with weights that are already trained; set a batch size"
         )
 
 
 def _check_lengths(search: Search, args: TrainingArguments, state: TrainerState) -> int:
-    """Updates of a level. ValueError where the trainer would stop before the last one's end."""
+    """Updates per level. ValueError if the trainer would stop before the last level ends."""
     epochs, steps = search.total_epochs, search.total_steps
     if steps is not None and state.max_steps < steps:
         raise ValueError(
-            f"the search takes {steps} steps, the trainer makes {state.max_steps}; give max_steps=total_steps"
+            f"the search takes {steps} steps, but the trainer makes {state.max_steps}; set max_steps=total_steps"
         )
     if epochs is None or search.epochs is None:
         assert search.steps is not None
         return search.steps
     if args.max_steps > 0:
         raise ValueError(
-            f"levels are counted in epochs, and max_steps={args.max_steps} would end the training by steps; give "
-            "num_train_epochs=total_epochs alone, or count levels in steps"
+            f"levels are counted in epochs, and max_steps={args.max_steps} would end the training by steps; set "
+            "only num_train_epochs=total_epochs, or count levels in steps"
         )
     if args.num_train_epochs < epochs:
         raise ValueError(
-            f"the search takes {epochs} epochs, the trainer makes {args.num_train_epochs:g}; give "
+            f"the search takes {epochs} epochs, but the trainer makes {args.num_train_epochs:g}; set "
             "num_train_epochs=total_epochs"
         )
-    # The trainer's steps are its epochs' rounded up, and a level is half of them at most: this is exact.
+    # Exact: the trainer rounds the steps of its epochs up, and a level has at most half of them.
     length: int = round(state.max_steps * search.epochs / args.num_train_epochs)
     return length
 
 
 def _span(scheduler: Any, args: TrainingArguments, *, total: int, steps: int) -> None:
-    """Have a schedule that the trainer made for `total` steps be the one that it makes for `steps`.
+    """Replace a schedule that the trainer made for `total` steps by the one that it makes for `steps`.
 
-    ValueError where that one, or one of the user's own, does not fit into a level.
+    ValueError if that one, or a user's own schedule, does not fit into a level.
     """
     if type(scheduler) is not LambdaLR:
-        return  # none that the trainer makes for a number of steps
+        return  # the trainer makes no other kind for a number of steps
     peak = scheduler.optimizer.defaults.get("lr", args.learning_rate)
     whole, rate = _made(args, peak, total), _made(args, peak, steps)
-    if whole is not None and rate is not None and all(_same(own, whole) for own in scheduler.lr_lambdas):
+    if whole is not None and rate is not None and all(_same(each, whole) for each in scheduler.lr_lambdas):
         scheduler.lr_lambdas = [rate for _ in scheduler.lr_lambdas]
         scheduler._last_lr = [base * rate(scheduler.last_epoch) for base in scheduler.base_lrs]
         for group, now in zip(scheduler.optimizer.param_groups, scheduler._last_lr, strict=True):
@@ -243,13 +251,13 @@ def _span(scheduler: Any, args: TrainingArguments, *, total: int, steps: int) ->
 
 
 def _made(args: TrainingArguments, peak: float, steps: int) -> Rate | None:
-    """What the trainer makes of these arguments for a training of `steps`, at the learning rate `peak`.
+    """The schedule that the trainer makes from these arguments for `steps` updates at the learning rate `peak`.
 
-    None where that follows no number of steps.
+    None if it does not depend on a number of steps.
     """
     stand_in = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=peak)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the trainer has warned of them
+        warnings.simplefilter("ignore")  # the trainer has already issued these
         made = get_scheduler(
             args.lr_scheduler_type,
             optimizer=stand_in,
@@ -267,18 +275,18 @@ def _same(one: Rate, other: Rate) -> bool:
 
 
 def _check_span(rate: Rate, steps: int) -> None:
-    """ValueError where a schedule says of itself that it is for another length than `steps`."""
-    told = rate.keywords if isinstance(rate, partial) else {}
-    warmup, spans = told.get("num_warmup_steps", 0), told.get("num_training_steps", steps)
+    """ValueError if a schedule is visibly made for another length than `steps`."""
+    options = rate.keywords if isinstance(rate, partial) else {}
+    warmup, spans = options.get("num_warmup_steps", 0), options.get("num_training_steps", steps)
     if warmup > steps:
-        raise ValueError(f"a warm-up of {warmup} steps does not end within a level of {steps}")
+        raise ValueError(f"a warm-up of {warmup} steps does not fit into a level of {steps}")
     if spans != steps:
         raise ValueError(
-            f"the schedule spans {spans} steps, a level has {steps}; make it for {steps}, it begins anew at each level"
+            f"the schedule spans {spans} steps, but a level has {steps}; make it for {steps}: it restarts at each level"
         )
-    stable, decay = told.get("num_stable_steps", 0), told.get("num_decay_steps", 0)
+    stable, decay = options.get("num_stable_steps", 0), options.get("num_decay_steps", 0)
     if stable < 0 or warmup + stable + decay > steps:
         parts = f"{warmup} steps of warm-up, {max(stable, 0)} at the full rate and {decay} of decay"
         raise ValueError(
-            f"the schedule takes {parts}, a level has {steps}; give it fewer (lr_scheduler_kwargs)"
+            f"the schedule takes {parts}, but a level has {steps} steps; reduce them (lr_scheduler_kwargs)"
         )

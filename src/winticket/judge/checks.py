@@ -1,6 +1,6 @@
-"""One level's checks: what is compared, how failed runs count, and what each comparison shows.
+"""One level's checks: what is compared, how failed trainings count, and what each comparison shows.
 
-All comparisons are paired within the replicate: position i of every sequence is the same initialisation seed,
+All comparisons are paired within the replicate: position i of every sequence has the same initialisation seed,
 mask search, data order and test set.
 """
 
@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from winticket import results
 from winticket.judge.statistics import (
     EXACT_FLIPS,
     Array,
@@ -26,39 +27,53 @@ from winticket.judge.statistics import (
 
 MIN_REPLICATES = 5
 CONTROLS = ("reinit", "random")
-Runs = Mapping[str, tuple[float | None, ...]]
+ByArm = Mapping[str, tuple[float | None, ...]]
+"""Arm -> one value per replicate; None if the training failed."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """What was measured at one density; every sequence is per replicate, paired by position, None = failed.
+    """What was measured at one density.
 
-    accuracy: arm -> test accuracies as fractions, at the same number of training steps for every arm; arms
-    are "dense", "ticket" and, unless they were dropped, "reinit" and "random". early_stop_step: arm -> step
-    of the minimum validation loss. accuracy_at_early_stop: arm -> test accuracy at that step (reported, never
-    decisive). train_loss: arm -> loss on training data at the end, by which a dense network is recognised that
-    its training left behind its own tickets.
+    Every sequence has one value per replicate, paired by position; None stands for a failed training.
+
+    density: kept / eligible weights, in (0, 1]. accuracy: arm -> test accuracies (fractions) after the same number of
+    training steps in every arm; the arms are "dense", "ticket" and, unless they were dropped, "reinit" and "random".
+    early_stop_step: arm -> step of the least validation loss. accuracy_at_early_stop: arm -> test accuracy at that
+    step, which is reported and never decides. train_loss: arm -> final loss on the training data; it shows when
+    training left a dense network behind its own tickets.
+
+    >>> from winticket.judge import Level
+    >>> Level(0.1, {"dense": (0.98, 0.97), "ticket": (0.98, None)}).accuracy["ticket"]
+    (0.98, None)
     """
 
     density: float
-    accuracy: Runs
-    early_stop_step: Runs = field(default_factory=dict)
-    accuracy_at_early_stop: Runs = field(default_factory=dict)
-    train_loss: Runs = field(default_factory=dict)
+    accuracy: ByArm
+    early_stop_step: ByArm = field(default_factory=dict)
+    accuracy_at_early_stop: ByArm = field(default_factory=dict)
+    train_loss: ByArm = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Check:
-    """Does the ticket's mean accuracy exceed the reference's by more than `null` (all fractions)?
+    """Does the ticket's mean accuracy exceed the reference's by more than `null`? Accuracies are fractions.
 
-    `estimate`, `ci` (two-sided, 1 − alpha) and `sd` describe the `pairs` in which both runs finished. `bound` and the
-    p-values count the failed runs too, each at the accuracy that is worst for the ticket's claim. `p`
-    (Student's t, the sd at least the step between two accuracies) decides, one-sided at `test_level`, which for the
-    controls is the level that Holm's procedure came to; it passes exactly where `bound`, the one-sided lower limit
-    of the difference at that level, is above `null`. `p_sign_flip` and `p_trimmed` stand beside it.
-    `refuted`: the data show the claim to be wrong, by the same test in the other direction.
-    `smallest_margin_pp`: the smallest margin at which the ticket would have counted as not inferior (only
-    against "dense").
+    Only `estimate`, `ci` (two-sided, 1 − alpha) and `sd` are restricted to the `pairs` in which both trainings
+    finished. `bound` and the p-values count failed trainings too, each at the accuracy that is worst for the ticket.
+
+    p: of Student's t test, whose sd is at least the step between two accuracies. It decides, one-sided at
+    `test_level`; for a control, that is the level at which Holm's procedure ended. passed: `bound`, the one-sided
+    lower limit of the difference at that level, is above `null`. p_sign_flip, p_trimmed: cross-checks by other tests.
+    refuted: the same t test in the other direction shows that the claim is wrong. smallest_margin_pp: the smallest
+    margin at which the ticket would have counted as not inferior; only if the reference is "dense".
+
+    >>> from winticket.judge import Level, judge
+    >>> dense = (0.97, 0.98, 0.96, 0.97, 0.98)
+    >>> level = Level(0.1, {"dense": dense, "ticket": dense, "reinit": (0.9,) * 5, "random": (0.9,) * 5})
+    >>> check = judge([level]).levels[0].beats_reinit
+    >>> check.passed, round(check.estimate, 3), round(check.bound, 3)
+    (True, 0.072, 0.059)
     """
 
     reference: str
@@ -81,16 +96,17 @@ class Check:
     smallest_margin_pp: float | None
 
     def disagreement(self) -> tuple[str, ...]:
-        """The tests that decide otherwise than t; one that cannot reach the level at this n is not asked."""
+        """Names of the tests that contradict the t test, of those that can reach the level with so many replicates."""
         others = [("trimmed mean", self.p_trimmed)]
         if self.sign_flip_resolves():
             others.append(("sign-flip", self.p_sign_flip))
         return tuple(name for name, p in others if (p <= self.test_level) != self.passed)
 
     def sign_flip_resolves(self) -> bool:
+        """True if the smallest p-value of the sign-flip test, 2⁻ⁿ, reaches the level."""
         return 0.5**self.replicates <= self.test_level
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> results.Check:
         return {
             "reference": self.reference,
             "null_pp": 100 * self.null,
@@ -117,12 +133,20 @@ class Check:
 
 @dataclass(frozen=True)
 class TimeCheck:
-    """Early-stop steps, ticket against dense: exact signed-rank on log(ticket / dense).
+    """Early-stop steps of the ticket against the dense network's: exact signed-rank test on log(ticket / dense).
 
-    outcome: "faster" or "slower" when shown one-sided at `alpha` (each direction, uncorrected over
-    densities), "as fast" when neither is, which says that no difference was shown; None under 5 replicates, and
-    where the dense network did not learn. ratio: the Hodges–Lehmann ticket/dense ratio with its 95 % interval; None
-    where it is not a finite number.
+    outcome: "faster" or "slower" if that is shown, one-sided at `alpha` in each direction and without a correction for
+    the number of densities. "as fast" means only that neither was shown. None with fewer than 5 replicates, or if the
+    dense network did not learn. ratio: Hodges–Lehmann estimate of ticket / dense, and ratio_ci
+    its 95 % interval; None if they are not finite. never_reached: arm -> trainings that failed or never improved.
+    grid: steps between two evaluations.
+
+    >>> from winticket.judge import Level, judge
+    >>> accuracies = {arm: (0.97, 0.98, 0.96, 0.97, 0.98) for arm in ("dense", "ticket")}
+    >>> level = Level(0.1, accuracies, early_stop_step={"dense": (400,) * 5, "ticket": (200,) * 5})
+    >>> time = judge([level]).levels[0].time
+    >>> time.outcome, round(time.ratio, 3), time.p_faster
+    ('faster', 0.5, 0.03125)
     """
 
     outcome: Literal["faster", "as fast", "slower"] | None
@@ -137,11 +161,12 @@ class TimeCheck:
     grid: int | None
 
     def resolution(self) -> str:
+        """How precisely the steps are known, in words."""
         if self.grid is None:
-            return "the evaluation grid was not stated"
+            return "the number of steps between two evaluations is not known"
         return f"steps are known to within one evaluation interval of {self.grid} steps"
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> results.TimeDetail:
         return {
             "ratio": self.ratio,
             "ratio_ci": None if self.ratio_ci is None else list(self.ratio_ci),
@@ -158,10 +183,14 @@ class TimeCheck:
 
 @dataclass(frozen=True)
 class TrainedEnough:
-    """Does doubling the dense network's budget gain less than the margin? None: the data leave it open.
+    """Does training the dense network for twice the steps gain less than the margin? See `gate`.
 
-    gain and ci (two-sided, 1 − 2·alpha, so that its upper end is the one-sided test) are fractions over the
-    pairs that finished.
+    enough: None if the data leave it open. gain and ci are fractions over the pairs that finished; ci is two-sided at
+    1 − 2·alpha, so that its upper end is the limit of the one-sided test. sentence: the answer in words.
+
+    >>> from winticket.judge import gate
+    >>> gate((0.97,) * 5, (0.99,) * 5, test_examples=1000).enough
+    False
     """
 
     enough: bool | None
@@ -174,7 +203,7 @@ class TrainedEnough:
     p: float
     sentence: str
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> results.TrainedEnough:
         return {
             "enough": self.enough,
             "gain": self.gain,
@@ -191,12 +220,12 @@ class TrainedEnough:
 def differences(
     ours: Sequence[float | None], theirs: Sequence[float | None], *, worst_for_ours: bool = True
 ) -> Array:
-    """Paired differences [n] in which failed runs are scored, not dropped.
+    """Paired differences ours − theirs [n], in which failed trainings get an accuracy instead of being dropped.
 
-    A failed run of ours scores 0: a ticket that does not train is no winner. What a lost reference would have shown is
-    not known: it scores 1 where the worst case for our claim is wanted, and 0 where the best case is, so that a
-    claim that passes would have passed whatever it had shown, and one refuted would have been refuted. (Worst-rank
-    scores: Lachin 1999; bounds: Manski.)
+    A failed training of ours counts as accuracy 0: a ticket that does not train is no winner. What a failed reference
+    would have reached is unknown. It counts as 1 for the worst case of our claim and as 0 for the best case. So a
+    claim that passes would have passed whatever the reference had reached, and likewise for one that is refuted.
+    (Worst-rank scores: Lachin 1999; bounds: Manski.)
     """
     lost = 1.0 if worst_for_ours else 0.0
     return np.array(
@@ -206,12 +235,12 @@ def differences(
 
 
 def finished(ours: Sequence[float | None], theirs: Sequence[float | None]) -> list[float]:
-    """Differences of the pairs in which both runs finished."""
+    """Differences of the pairs in which both trainings finished."""
     return [a - b for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
 
 
 def smallest_margin(worst: Array, *, test_level: float, step: float) -> float | None:
-    """Smallest margin (fraction) at which `worst` [n] is not inferior; 0 if superior, None if none is."""
+    """The smallest margin (fraction) at which `worst` [n] is not inferior; 0 if superior, None if there is none."""
     test = t_test(worst, null=0.0, floor=step)
     if test.p_greater <= test_level:
         return 0.0
@@ -220,7 +249,7 @@ def smallest_margin(worst: Array, *, test_level: float, step: float) -> float | 
 
 
 def lower_bound(worst: Array, *, level: float, step: float) -> float | None:
-    """One-sided lower limit of the mean of `worst` [n] at `level`; None where no spread can be estimated."""
+    """One-sided lower limit of the mean of `worst` [n] at `level`; None if no spread can be estimated."""
     interval = mean_interval(worst.tolist(), level=1 - 2 * level, floor=step)
     if interval is None or (interval[0] == interval[1] and 0.5 ** len(worst) > level):
         return None
@@ -228,7 +257,7 @@ def lower_bound(worst: Array, *, level: float, step: float) -> float | None:
 
 
 def compare(
-    runs: Runs,
+    accuracy: ByArm,
     reference: str,
     *,
     null: float,
@@ -238,32 +267,34 @@ def compare(
     step: float = 0.0,
     ours: str = "ticket",
 ) -> Check | None:
-    """The check of `ours` against `reference`, one-sided at `test_level`; None where the reference was not run.
+    """The check of `ours` against `reference`, one-sided at `test_level`; None if the reference was not run.
 
-    null: the difference to exceed, −δ for accuracy and 0 for a control; the claim is refuted when the mean is shown, at
-    `refute_level`, to lie below it. alpha: of the two-sided interval. step: between two possible accuracies.
+    null: the difference to exceed, −margin for the dense network and 0 for a control. The claim is refuted if the mean
+    is shown at `refute_level` to lie below it. alpha: of the two-sided interval. step: between two accuracies.
     """
-    if reference not in runs or ours not in runs:
+    if reference not in accuracy or ours not in accuracy:
         return None
-    a, b = runs[ours], runs[reference]
+    a, b = accuracy[ours], accuracy[reference]
     worst, best = differences(a, b), differences(a, b, worst_for_ours=False)
     pairs = finished(a, b)
     p = float(t_test(worst, null=null, floor=step).p_greater)
     p_refuted = float(t_test(best, null=null, floor=step).p_less)
     enough = len(a) >= MIN_REPLICATES
     passed = enough and p <= test_level
-    margin, ci = None, mean_interval(pairs, level=1 - alpha, floor=step)
-    if enough and reference == "dense":
-        margin = smallest_margin(worst, test_level=test_level, step=step)
+    ci = mean_interval(pairs, level=1 - alpha, floor=step)
+    noninferior = enough and reference == "dense"
+    margin = smallest_margin(worst, test_level=test_level, step=step) if noninferior else None
     return Check(
         reference=reference,
         null=null,
         test_level=test_level,
         replicates=len(a),
         pairs=len(pairs),
-        failed={ours: sum(x is None for x in a), reference: sum(x is None for x in b)},
+        failed={ours: a.count(None), reference: b.count(None)},
         estimate=float(np.mean(pairs)) if pairs else None,
-        ci=None if ci is None else (max(ci[0], -1.0), min(ci[1], 1.0)),  # no difference lies beyond
+        ci=None
+        if ci is None
+        else (max(ci[0], -1.0), min(ci[1], 1.0)),  # no difference of accuracies is larger than 1
         bound=lower_bound(worst, level=test_level, step=step),
         sd=float(np.std(pairs, ddof=1)) if len(pairs) > 1 else None,
         p=p,
@@ -277,11 +308,11 @@ def compare(
     )
 
 
-def time_check(steps: Runs, *, alpha: float, grid: int | None) -> TimeCheck | None:
-    """Early-stop steps of ticket and dense compared; None where either was not recorded.
+def time_check(steps: ByArm, *, alpha: float, grid: int | None) -> TimeCheck | None:
+    """The early-stop steps of the ticket against the dense network's; None if either was not recorded.
 
-    A run that failed is ranked worst (log ratio ±∞), and so is one whose validation loss never improved on
-    its start (step 0). If both of a pair did, the pair is a tie.
+    A failed training ranks last (log ratio ±∞), as does one whose validation loss never improved on its start
+    (step 0). A pair in which both did is a tie.
     """
     if "ticket" not in steps or "dense" not in steps:
         return None

@@ -1,12 +1,14 @@
-"""Single replicates that collapsed, and how often collapses could happen unseen."""
+"""Single replicates that collapsed, and how often a collapse could happen without being seen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from winticket import results
 
 if TYPE_CHECKING:
     from winticket.judge.checks import Level
@@ -18,7 +20,7 @@ _NORMAL_MAD = 1.4826
 
 @dataclass(frozen=True)
 class Collapse:
-    """One replicate whose accuracy is far under that of the others of its arm; accuracies are fractions."""
+    """One replicate whose accuracy is far below the others of its arm; accuracies are fractions."""
 
     density: float
     arm: str
@@ -26,7 +28,7 @@ class Collapse:
     accuracy: float
     others: float
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> results.Collapsed:
         return {
             "density": self.density,
             "arm": self.arm,
@@ -37,51 +39,55 @@ class Collapse:
 
 
 def collapses(level: Level, *, margin: float) -> list[Collapse]:
-    """Replicates of a level that lie `SPREADS` robust deviations and `MARGINS` margins under their arm's median.
+    """Replicates of a level that lie far below the median of their arm.
 
-    The deviation is the median absolute one, scaled to a normal distribution's. margin: a fraction.
+    Far means both `SPREADS` robust deviations and `MARGINS` margins. The deviation is the median absolute one, scaled
+    to that of a normal distribution. margin: a fraction.
     """
     return [
-        Collapse(level.density, arm, at, values[at], others)
-        for arm, runs in level.accuracy.items()
+        Collapse(level.density, arm, at, values[at], median)
+        for arm, accuracies in level.accuracy.items()
         if (level.density == 1) == (arm == "dense")
-        for values in [[-1.0 if value is None else value for value in runs]]
-        for at, others in _outliers(values, margin)
+        for values in [[-1.0 if value is None else value for value in accuracies]]
+        for at, median in _outliers(values, margin)
     ]
 
 
 def collapse_limit(values: Sequence[float | None], *, margin: float) -> float | None:
-    """The accuracy under which a replicate of these counts as collapsed; None where fewer than four finished.
+    """The accuracy below which one of these replicates counts as collapsed; None if fewer than four finished.
 
-    values: of one arm at one level, None = failed; fractions, as `margin` is.
+    values: one arm's at one level, None = failed. They are fractions, as `margin` is.
+
+    >>> round(collapse_limit((0.97, 0.98, 0.98, 0.98), margin=0.005), 2)
+    0.96
     """
-    found = _limit([value for value in values if value is not None], margin)
-    return None if found is None else found[0]
+    limits = _limit([value for value in values if value is not None], margin)
+    return None if limits is None else limits[0]
 
 
 def _outliers(values: Sequence[float], margin: float) -> list[tuple[int, float]]:
-    found = _limit([value for value in values if value >= 0], margin)
-    if found is None:
+    limits = _limit([value for value in values if value >= 0], margin)
+    if limits is None:
         return []
-    limit, middle = found
-    return [(at, middle) for at, value in enumerate(values) if 0 <= value < limit]
+    limit, median = limits
+    return [(at, median) for at, value in enumerate(values) if 0 <= value < limit]
 
 
 def _limit(finished: Sequence[float], margin: float) -> tuple[float, float] | None:
     """(limit, median)."""
     if len(finished) < 4:
         return None
-    there = np.array(finished)
-    middle = float(np.median(there))
-    spread = _NORMAL_MAD * float(np.median(np.abs(there - middle)))
-    return middle - max(SPREADS * spread, MARGINS * margin), middle
+    accuracies = np.array(finished)
+    median = float(np.median(accuracies))
+    spread = _NORMAL_MAD * float(np.median(np.abs(accuracies - median)))
+    return median - max(SPREADS * spread, MARGINS * margin), median
 
 
 def unseen_rate(replicates: int, *, confidence: float = 0.95) -> float:
-    """The largest share of replicates that may collapse with none of `replicates` doing so, at this confidence.
+    """The largest rate of collapses at which none may happen in `replicates`, at this confidence.
 
-    1 − (1 − confidence)^(1/n), the upper end of the exact binomial interval at no event (Clopper & Pearson 1934).
-    No test of means can speak of what did not happen in any replicate.
+    1 − (1 − confidence)^(1/n), the upper end of the exact binomial interval for no event (Clopper & Pearson 1934).
+    A test of means says nothing about what happened in no replicate.
 
     >>> [round(unseen_rate(n), 2) for n in (5, 10, 20)]
     [0.45, 0.26, 0.14]

@@ -19,57 +19,74 @@ def gate(
     alpha: float = 0.05,
     test_examples: int | None = None,
 ) -> TrainedEnough:
-    """Does doubling the training budget gain the dense network less than the margin?
+    """Does training the dense network for twice the steps gain less than the margin?
 
-    dense, dense_doubled: accuracies as fractions, paired by replicate, None = failed. Enough when the gain is
-    shown below margin_pp (percentage points) by a one-sided t test at `alpha`; not enough when it is shown
-    above; open otherwise, and always under 5 replicates. A failed dense run scores 0 and a failed doubled run
-    1 against the claim, and 0 for it. test_examples: as in `judge`.
+    dense, dense_doubled: accuracies (fractions), paired by replicate, None = failed. A one-sided t test at `alpha`
+    decides: trained enough if the gain is shown to be below `margin_pp` (percentage points), not enough if it is
+    shown to be above. Otherwise, and always with fewer than 5 replicates, the question stays open. A failed dense
+    training counts as accuracy 0. A failed doubled one counts as 1 in the test that shows the claim and as 0 in the
+    test that refutes it. test_examples: as in `judge`.
 
-    Raises ValueError if the sequences differ in length or are empty, or margin or alpha are out of range.
+    Raises ValueError if the sequences differ in length or are empty, or if `margin_pp` or `alpha` is out of range.
+
+    >>> from winticket.judge import gate
+    >>> gate((0.97, 0.98, 0.97, 0.98, 0.97), (0.97, 0.98, 0.97, 0.98, 0.97), test_examples=1000).sentence[-48:]
+    'so it was trained enough for a margin of 0.5 pp.'
     """
     n = len(dense)
     if n == 0 or n != len(dense_doubled):
         raise ValueError(
             f"{n} dense and {len(dense_doubled)} doubled dense accuracies; give one pair per replicate, "
-            "with None for a failed run"
+            "with None for a failed training"
         )
     require_margin_and_alpha(margin_pp, alpha)
-    margin = margin_pp / 100
     step = accuracy_step((dense, dense_doubled), test_examples=test_examples)
-    worst, best = (differences(dense, dense_doubled, worst_for_ours=ours) for ours in (True, False))
-    p = float(t_test(worst, null=-margin, floor=step).p_greater)
-    below = float(t_test(best, null=-margin, floor=step).p_less)
-    enough: bool | None = None
-    if n >= MIN_REPLICATES:
-        enough = True if p <= alpha else False if below <= alpha else None
+    p, enough = _below(dense, dense_doubled, margin=margin_pp / 100, alpha=alpha, step=step)
     gains = finished(dense_doubled, dense)
     gain = float(np.mean(gains)) if gains else None
     ci = mean_interval(gains, level=1 - 2 * alpha, floor=step)
+    sentence = _measured(gain, ci, alpha) + _concluded(enough, n, margin_pp)
+    return TrainedEnough(enough, gain, ci, n, n - len(gains), margin_pp, alpha, p, sentence)
+
+
+def _below(
+    dense: Sequence[float | None],
+    dense_doubled: Sequence[float | None],
+    *,
+    margin: float,
+    alpha: float,
+    step: float,
+) -> tuple[float, bool | None]:
+    """p of the test that the gain is below the margin, and the answer: None if neither is shown."""
+    worst, best = (differences(dense, dense_doubled, worst_for_ours=ours) for ours in (True, False))
+    p = float(t_test(worst, null=-margin, floor=step).p_greater)
+    p_above = float(t_test(best, null=-margin, floor=step).p_less)
+    if len(dense) < MIN_REPLICATES:
+        return p, None
+    return p, True if p <= alpha else False if p_above <= alpha else None
+
+
+def _measured(gain: float | None, ci: tuple[float, float] | None, alpha: float) -> str:
+    if gain is None:
+        return "No replicate finished both the dense network's training and the one of twice the steps"
     between = "" if ci is None else f" ({100 - 200 * alpha:g} % interval {interval(ci)})"
-    found = "" if gain is None else f" gains {points(gain)}{between}"
-    ending = {
-        True: f": trained enough for a margin of {margin_pp:g} pp",
-        False: f": not trained enough for a margin of {margin_pp:g} pp. Train longer before judging tickets",
-        None: f". That does not show that the gain is below the margin of {margin_pp:g} pp, so the dense network may "
-        "not be trained enough",
-    }[enough]
-    if n < MIN_REPLICATES:
-        ending = (
-            f". With fewer than {MIN_REPLICATES} replicates no interval counts as showing that the gain is below the "
-            f"margin of {margin_pp:g} pp, that is, that the network was trained enough"
+    return f"Training the dense network for twice the steps gains {points(gain)}{between}"
+
+
+def _concluded(enough: bool | None, replicates: int, margin_pp: float) -> str:
+    if replicates < MIN_REPLICATES:
+        return (
+            f". With fewer than {MIN_REPLICATES} replicates, no interval counts as showing that the gain is below the "
+            f"margin of {margin_pp:g} pp, so it is open whether the network was trained enough."
         )
-    return TrainedEnough(
-        enough=enough,
-        gain=gain,
-        ci=ci,
-        replicates=n,
-        failed=n - len(gains),
-        margin_pp=margin_pp,
-        alpha=alpha,
-        p=p,
-        sentence=f"Doubling the dense network's training{found or ' left no finished pair'}{ending}.",
-    )
+    if enough is None:
+        return (
+            f". That does not show that the gain is below the margin of {margin_pp:g} pp, so the dense network may "
+            "not have been trained enough."
+        )
+    if enough:
+        return f", so it was trained enough for a margin of {margin_pp:g} pp."
+    return f", so it was not trained enough for a margin of {margin_pp:g} pp. Train it longer before judging tickets."
 
 
 def require_margin_and_alpha(margin_pp: float, alpha: float) -> None:

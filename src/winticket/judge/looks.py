@@ -1,9 +1,13 @@
-"""Looking again: what each look may spend of the error, so that all of them together stay within alpha."""
+"""Looking again: how much of the error each look may spend, so that all looks together stay within alpha.
+
+A look is one verdict on the same networks; adding replicates and judging again is a second look.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+from winticket import results
 
 FIRST_SHARE = 0.9
 
@@ -12,7 +16,11 @@ FIRST_SHARE = 0.9
 class Look:
     """An earlier verdict on the same networks, from fewer replicates or levels or at another margin.
 
-    `claimed` are the densities at which it claimed a winning ticket.
+    margin_pp: percentage points. claimed: the densities at which it claimed a winning ticket.
+
+    >>> from winticket.judge import Look
+    >>> Look(5, 0.5, 0.05, claimed=(0.1,)).shows(0.1, margin_pp=1.0, alpha=0.05)
+    True
     """
 
     replicates: int
@@ -21,20 +29,26 @@ class Look:
     claimed: tuple[float, ...] = ()
 
     def shows(self, density: float, *, margin_pp: float, alpha: float) -> bool:
-        """Whether its claim at `density` is one at this margin and error rate too: it was held to no looser ones."""
+        """True if it claimed `density` at a margin and an error rate that are no looser than these."""
         return density in self.claimed and self.margin_pp <= margin_pp and self.alpha <= alpha
 
 
 @dataclass(frozen=True)
 class Spending:
-    """The error rate of this look, number `look` counted from 1, and that of all looks so far."""
+    """The error rate of this look (`alpha`) and of all looks so far (`spent`); `look` counts from 1.
+
+    >>> from winticket.judge import Level, judge
+    >>> level = Level(0.1, {"dense": (0.98,) * 5, "ticket": (0.98,) * 5})
+    >>> judge([level], alpha=0.05).spending
+    Spending(look=1, alpha=0.045, spent=0.045, earlier=())
+    """
 
     look: int
     alpha: float
     spent: float
     earlier: tuple[Look, ...] = ()
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> results.Looks:
         return {
             "look": self.look,
             "alpha": self.alpha,
@@ -47,12 +61,12 @@ class Spending:
 
 
 def share(look: int) -> float:
-    """The part of alpha that look number `look` (from 1) may spend: 0.9, then 0.1 / (k (k − 1)).
+    """The share of alpha that look number `look` (counted from 1) may spend: 0.9, then 0.1 / (k (k − 1)).
 
-    The parts of all looks, however many, sum to 1, and after k looks 1 − 0.1/k is spent. By Bonferroni's inequality
-    the chance of a false win at any look is then at most alpha, whatever made one look again: no number of looks
-    has to be fixed beforehand. (Alpha spending: Lan & DeMets 1983, who need less by the correlation of the looks.)
-    Raises ValueError for a look before the first.
+    The shares of all looks, however many, sum to 1; the first k of them sum to 1 − 0.1/k. By Bonferroni's inequality,
+    the chance of a false win at any look is then at most alpha, whatever the reason for looking again, so the number of
+    looks need not be fixed beforehand. (Alpha spending: Lan & DeMets 1983, whose looks cost less because they use the
+    correlation between looks.) Raises ValueError if `look` is less than 1.
 
     >>> round(sum(share(k) for k in range(1, 7)), 4)
     0.9833
@@ -63,7 +77,7 @@ def share(look: int) -> float:
 
 
 def spending(earlier: tuple[Look, ...], *, alpha: float) -> Spending:
-    """What a look after the `earlier` ones may spend.
+    """What the look after the `earlier` ones may spend.
 
     >>> spending((Look(5, 0.5, 0.05),), alpha=0.05).alpha
     0.0025

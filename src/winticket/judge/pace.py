@@ -1,32 +1,34 @@
 """Pace: how many training steps an arm takes to an accuracy, and whether that is sooner than the dense network.
 
-The target is a share of what the dense network of the same replicate ends at, and a run reaches it at the first point
-of the evaluation grid where its accuracy is as high. Both are read from validation data, as every choice is: test data
-are for the last number alone, and curves on them would be a second look. The early stop, the step of least validation
-loss, says something else: a rate that is annealed keeps the loss falling to the end, whatever was learned by then.
+The target is a fraction of the final accuracy of the dense network of the same replicate. A training reaches it at the
+first point of the evaluation grid at which its accuracy is as high. Both are read from validation data, as every choice
+is: test data are kept for the final accuracies, and curves on them would be a second look. The early stop, the step
+of least validation loss, answers another question: with an annealed learning rate the loss keeps falling to the end,
+whatever was learned by then.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from scipy import stats
 
+from winticket import results
 from winticket.judge.checks import MIN_REPLICATES
-from winticket.judge.statistics import hodges_lehmann, signed_rank
+from winticket.judge.statistics import Array, hodges_lehmann, signed_rank
 
 FRACTIONS = (0.9, 0.95, 0.98, 0.99, 1.0)
-"""Targets, as shares of the dense network's final accuracy: where it ends at 98 %, accuracies of 88.2 to 98 %.
+"""Targets, as fractions of the dense network's final accuracy: if that is 98 %, accuracies of 88.2 to 98 %.
 
-Shares of accuracy rather than multiples of its error, so that they mean the same where networks end at 60 % and at
-98 %. A share that is no better than guessing is reached by every arm at once, and tells none apart.
+They are fractions of the accuracy and not multiples of the error, so that they mean the same for networks that end at
+60 % and at 98 %. A target that is no better than guessing is reached by every arm at once and distinguishes none.
 """
 JUDGED_FRACTION = 0.95
-"""The one that is called sooner, alike or later: fixed beforehand, and low enough that sparse networks reach it too."""
+"""The target that is judged sooner, alike or later: fixed beforehand, and low enough for sparse networks to reach."""
 
 Steps = Sequence[int | None]
 Outcome = Literal["sooner", "alike", "later"]
@@ -34,15 +36,21 @@ Outcome = Literal["sooner", "alike", "later"]
 
 @dataclass(frozen=True)
 class Pace:
-    """One arm's steps to one target, beside the dense network's.
+    """One arm's steps to one target, compared with the dense network's.
 
-    steps: by replicate, None where the target was not reached or the run failed. never: those of them that had a
-    target, which a replicate whose dense network failed has not. median and ci (95 %, by order statistics) count a run
-    that never got there as later than any other: the median is None where it is such a run, an interval's upper end
-    where no run bounds it. ratio and ratio_ci: the Hodges-Lehmann ratio of steps to the dense network's with its 95 %
-    interval, None likewise. outcome: by the exact signed-rank test, one-sided at `alpha` each way and uncorrected over
-    densities and targets, "sooner" or "later" where that is shown and "alike" where neither is, which says that no
-    difference was shown; None under 5 replicates. The dense network has neither ratio nor outcome.
+    steps: by replicate; None if the training failed or never reached the target. never: how many of these had a
+    target, which a replicate has only if its dense network finished. A training that never got there counts as later
+    than any other. So `median` is None if it falls on such a training, and the upper end of `ci` (95 %, by order
+    statistics) is None if no training bounds it. ratio, ratio_ci: Hodges–Lehmann ratio of the steps to the dense
+    network's with its 95 % interval; None likewise.
+
+    outcome: "sooner" or "later" if the exact signed-rank test shows it, one-sided at `alpha` in each direction and
+    without a correction for the number of densities and targets. "alike" means only that neither was shown. None with
+    fewer than 5 replicates. The dense network has neither ratio nor outcome.
+
+    >>> from winticket.judge import pace_against_dense
+    >>> pace_against_dense([40] * 6, [80] * 6, fraction=0.95, alpha=0.05, has_target=[True] * 6).outcome
+    'sooner'
     """
 
     fraction: float
@@ -57,7 +65,7 @@ class Pace:
     p_later: float | None
     ties: int | None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> results.StepsTo:
         return {
             "steps": list(self.steps),
             "never": self.never,
@@ -81,46 +89,50 @@ def pace_against_dense(
     has_target: Sequence[bool],
     itself: bool = False,
 ) -> Pace:
-    """An arm's steps to `fraction` of the dense network's final accuracy, compared with the dense network's own.
+    """An arm's steps to `fraction` of the dense network's final accuracy, compared with the dense network's steps.
 
-    All by replicate, paired by position; `itself` where the arm is the dense network. A run that failed or never
-    reached the target ranks behind all that did; two of a pair that both did are a tie, and so is a replicate whose
-    dense network failed, since there was no target.
+    steps, dense, has_target: by replicate, paired by position. itself: the arm is the dense network. A training that
+    failed or never reached the target ranks behind all that did. A pair in which neither reached it is a tie, and so is
+    a replicate without a target, because its dense network failed. Raises ValueError if the lengths differ.
+
+    >>> from winticket.judge import pace_against_dense
+    >>> pace = pace_against_dense([40, 50, None], [80, 100, 90], fraction=0.95, alpha=0.05, has_target=[True] * 3)
+    >>> pace.median, pace.never, pace.outcome
+    (50.0, 1, None)
     """
     if not len(steps) == len(dense) == len(has_target):
         raise ValueError(
-            f"steps of {len(steps)} runs, {len(dense)} dense networks and {len(has_target)} targets; they are "
-            "paired by replicate, and a run that did not get there is None"
+            f"steps of {len(steps)} trainings, {len(dense)} dense networks and {len(has_target)} targets; they are "
+            "paired by replicate, and a training that did not reach its target is None"
         )
-    ours, theirs = ([math.inf if s is None else s for s in runs] for runs in (steps, dense))
-    with_target = [s for s, there in zip(ours, has_target, strict=True) if there]
-    median, ci = _median(with_target)
-    shared: dict[str, Any] = {
-        "fraction": fraction,
-        "steps": tuple(steps),
-        "never": with_target.count(math.inf),
-        "median": median,
-        "ci": ci,
-    }
-    if itself:
-        return Pace(**shared, outcome=None, ratio=None, ratio_ci=None, p_sooner=None, p_later=None, ties=None)
-    ratios = np.array(
-        [_log_ratio(a, b) if there else 0.0 for a, b, there in zip(ours, theirs, has_target, strict=True)]
+    ours, theirs = ([math.inf if s is None else s for s in arm] for arm in (steps, dense))
+    targeted = [s for s, target in zip(ours, has_target, strict=True) if target]
+    median, ci = _median(targeted)
+    pace = Pace(
+        fraction, tuple(steps), targeted.count(math.inf), median, ci, None, None, None, None, None, ties=None
     )
-    test = signed_rank(ratios)
-    centre, interval = hodges_lehmann(ratios)
+    if itself:
+        return pace
+    pairs = zip(ours, theirs, has_target, strict=True)
+    return _compared(pace, np.array([_log_ratio(a, b) if target else 0.0 for a, b, target in pairs]), alpha)
+
+
+def _compared(pace: Pace, log_ratios: Array, alpha: float) -> Pace:
+    """The pace with what the test and the estimate say of log(steps / dense steps) [n]."""
+    test = signed_rank(log_ratios)
+    centre, ends = hodges_lehmann(log_ratios)
     outcome: Outcome | None = "alike"
-    if len(ours) < MIN_REPLICATES:
+    if len(log_ratios) < MIN_REPLICATES:
         outcome = None
     elif test.p_less <= alpha:
         outcome = "sooner"
     elif test.p_greater <= alpha:
         outcome = "later"
-    return Pace(
-        **shared,
+    return replace(
+        pace,
         outcome=outcome,
         ratio=_number(math.exp(centre)),
-        ratio_ci=None if interval is None else _ends(math.exp(interval[0]), math.exp(interval[1])),
+        ratio_ci=None if ends is None else _ends(math.exp(ends[0]), math.exp(ends[1])),
         p_sooner=test.p_less,
         p_later=test.p_greater,
         ties=test.zeros,
@@ -128,18 +140,23 @@ def pace_against_dense(
 
 
 def uninformative_early_stop(stops: Mapping[str, Steps], last: int) -> str | None:
-    """Why early-stop steps say nothing about speed here, in a sentence; None where they may.
+    """Why early-stop steps say nothing about speed here, in a sentence; None if they may say something.
 
-    Where more than half of the runs of ticket or dense network that finished have their least validation loss at the
-    last step, the loss was still falling when training ended, and the step is the length of the training.
+    stops: arm -> early-stop step by replicate, None = failed; last: the last step of the training. They say nothing if
+    the validation loss is lowest at the last step in more than half of the finished trainings of the ticket or of the
+    dense network. The loss was then still falling, and the early stop is merely the length of the training.
+
+    >>> from winticket.judge import uninformative_early_stop
+    >>> uninformative_early_stop({"ticket": [800, 800, 700], "dense": [300, 400, 300]}, 800)[:60]
+    'not compared: in 2 of 3 trainings of the ticket the validati'
     """
     for arm, name in (("ticket", "ticket"), ("dense", "dense network")):
         finished = [s for s in stops.get(arm, ()) if s is not None]
         at_end = finished.count(last)
         if 2 * at_end > len(finished):
             return (
-                f"left out: in {at_end} of {len(finished)} runs of the {name} the validation loss was lowest at the "
-                f"last step, {last}, so the early stop is where training ended and tells no speed"
+                f"not compared: in {at_end} of {len(finished)} trainings of the {name} the validation loss was lowest "
+                f"at the last step, {last}, so the early stop is the end of the training and says nothing about speed"
             )
     return None
 
@@ -155,10 +172,10 @@ def _log_ratio(ours: float, theirs: float) -> float:
 
 
 def _median(values: Sequence[float]) -> tuple[float | None, tuple[float, float | None] | None]:
-    """The median, and its 95 % interval from order statistics: exact whatever the distribution; None under n = 6.
+    """The median and its 95 % interval from order statistics, which is exact for any distribution; None if n < 6.
 
-    values may hold inf. The interval is (x_(k), x_(n+1-k)) with the largest k for which the chance that fewer than k of
-    n values lie on one side of the median, P(Binomial(n, 1/2) < k), is at most .025. Hollander & Wolfe, Nonparametric
+    values may hold inf. The interval is (x_(k), x_(n+1-k)) with the largest k such that the chance of fewer than k of n
+    values on one side of the median, P(Binomial(n, 1/2) < k), is at most .025. Hollander & Wolfe, Nonparametric
     Statistical Methods, section 3.6.
     """
     if not values:
@@ -175,5 +192,5 @@ def _number(value: float) -> float | None:
 
 
 def _ends(low: float, high: float) -> tuple[float, float | None] | None:
-    """An interval whose upper end is None where nothing bounds it; None where nothing is known of the lower either."""
+    """The interval, its upper end None if nothing bounds it; None if nothing bounds the lower end either."""
     return (float(low), _number(high)) if math.isfinite(low) else None

@@ -12,7 +12,7 @@ from winticket.judge.record import LevelChecks, Verdict
 NAMES = {
     "dense": "the dense network",
     "reinit": "the same mask re-initialised",
-    "random": "a random mask with the same layer counts",
+    "random": "a random mask with the same number of weights per layer",
 }
 CONTROL_CHECKS: dict[str, Callable[[LevelChecks], Check | None]] = {
     "reinit": lambda level: level.beats_reinit,
@@ -21,7 +21,7 @@ CONTROL_CHECKS: dict[str, Callable[[LevelChecks], Check | None]] = {
 
 
 def explain(verdict: Verdict) -> tuple[str, ...]:
-    """The reason, a thought in each element: what was shown first, then what was not, cautions last."""
+    """The reason, one thought per element: first what was shown, then what was not, and cautions last."""
     if not verdict.learned.learned:
         sentences = _not_learned(verdict)
     else:
@@ -38,8 +38,8 @@ def explain(verdict: Verdict) -> tuple[str, ...]:
 def _not_learned(verdict: Verdict) -> list[str]:
     return [
         f"Inconclusive: {verdict.learned.sentence[:1].lower()}{verdict.learned.sentence[1:]}",
-        "Nothing is claimed of its tickets, whatever they reach. Lower the learning rate, or train longer, and run "
-        "again.",
+        "So no claim is made about its tickets, however accurate they are. Lower the learning rate or train longer, "
+        "then run again.",
     ]
 
 
@@ -49,14 +49,14 @@ def _won(verdict: Verdict) -> list[str]:
         sentences = _won_earlier(verdict, best)
     else:
         sentences = [
-            f"Won: with {percent(best.density)} of its weights the ticket matches the dense network "
-            f"({_difference(best.accuracy)}; {_margin(verdict)}) and beats both controls: "
-            f"{NAMES['reinit']} ({_difference(best.beats_reinit)}) and {NAMES['random']} "
-            f"({_difference(best.beats_random)}).",
+            f"Won: the ticket with {percent(best.density)} of the weights matches the dense network "
+            f"({_against_dense(best.accuracy, verdict)}) and beats both controls: "
+            f"{NAMES['reinit']} (by {_difference(best.beats_reinit)}) and {NAMES['random']} "
+            f"(by {_difference(best.beats_random)}).",
         ]
     others = [density for density in verdict.claimed if density != best.density]
     if others:
-        sentences.append(f"It also wins at {_list(others, verdict)}.")
+        sentences.append(f"The ticket also wins at {_list(others, verdict)}.")
     return [*sentences, *_unseen(verdict, best)]
 
 
@@ -65,30 +65,31 @@ def _won_earlier(verdict: Verdict, best: LevelChecks) -> list[str]:
     earlier = verdict.spending.earlier
     look = next(look for look in earlier if look.shows(best.density, margin_pp=margin, alpha=alpha))
     return [
-        f"Won: {look.replicates} replicates showed at an earlier look that the ticket with {percent(best.density)} of "
-        "the weights matches the dense network and beats both controls; that claim stands.",
-        f"The {verdict.replicates} of this look do not contradict it, nor show it again at this look's stricter "
-        f"level (against the dense network {_difference(best.accuracy)}; {_margin(verdict)}).",
+        f"Won: an earlier verdict on these networks, from {look.replicates} replicates, showed that the ticket with "
+        f"{percent(best.density)} of the weights matches the dense network and beats both controls. That claim stands.",
+        f"The {verdict.replicates} replicates of this verdict do not contradict it. They do not show it again at the "
+        "stricter level to which a repeated verdict is held (against the dense network: "
+        f"{_against_dense(best.accuracy, verdict)}).",
     ]
 
 
 def _unseen(verdict: Verdict, best: LevelChecks) -> list[str]:
-    """What no test of means can see: a collapse that happened in no replicate."""
+    """What no test of means can see: collapses that are possible but happened in no replicate."""
     if any(one.density == best.density and one.arm == "ticket" for one in verdict.collapsed):
         return []
     failed = 0 if best.accuracy is None else best.accuracy.failed["ticket"]
     if failed:
-        return []  # which the warnings count
+        return []  # the warnings count them
     n, share, limit = verdict.replicates, 100 * unseen_rate(verdict.replicates), verdict.collapse_limit
     below = "" if limit is None else f" (test accuracy below {100 * limit:.1f} %)"
     return [
-        f"0 of {n} replicates collapsed{below}; with {n} replicates the true rate of collapses could still be up to "
-        f"{share:.0f} % (95 % confidence)."
+        f"0 of {n} replicates collapsed{below}, but with {n} replicates the true rate of collapses could still be up "
+        f"to {share:.0f} % (95 % confidence)."
     ]
 
 
 def _not_won(verdict: Verdict) -> list[str]:
-    """Every pruned level with what refutes it."""
+    """Every pruned level, with the comparison that refutes a win there."""
     grounds: tuple[tuple[str, Callable[[LevelChecks], Check | None]], ...] = (
         (f"the ticket is more than {verdict.margin_pp:g} pp below the dense network", lambda x: x.accuracy),
         (f"the ticket is below {NAMES['reinit']}", lambda x: x.beats_reinit),
@@ -96,11 +97,11 @@ def _not_won(verdict: Verdict) -> list[str]:
     )
     parts = []
     for text, pick in grounds:
-        where = [level for level in _pruned(verdict) if (check := pick(level)) and check.refuted]
-        if where:
-            densest = _difference(pick(where[0]), bound=False)
-            first = f"at {percent(where[0].density)}: " if len(where) > 1 else ""
-            parts.append(f"{text} at {_list([x.density for x in where], verdict)} ({first}{densest})")
+        refuted = [level for level in _pruned(verdict) if (check := pick(level)) and check.refuted]
+        if refuted:
+            densest = _difference(pick(refuted[0]), bound=False)
+            first = f"at {percent(refuted[0].density)}: " if len(refuted) > 1 else ""
+            parts.append(f"{text} at {_list([x.density for x in refuted], verdict)} ({first}{densest})")
     return [f"Not won: {'; '.join(parts)}.", *_structure(verdict)]
 
 
@@ -108,15 +109,16 @@ def _inconclusive(verdict: Verdict) -> list[str]:
     n = verdict.replicates
     if n < MIN_REPLICATES:
         return [
-            f"Inconclusive: {n} {'replicate decides' if n == 1 else 'replicates decide'} nothing, whatever the "
-            f"numbers. Use at least {MIN_REPLICATES}.",
+            f"Inconclusive: {n} {'replicate is' if n == 1 else 'replicates are'} too few to decide anything, whatever "
+            f"the numbers. Use at least {MIN_REPLICATES}.",
         ]
     pruned = _pruned(verdict)
     missing = [arm for arm, pick in CONTROL_CHECKS.items() if any(pick(level) is None for level in pruned)]
     if missing:
         return [
-            f"Inconclusive: {' and '.join(NAMES[arm] for arm in missing)} did not run at every density, so "
-            "nothing tells the ticket from any sparse network of that shape. Run it.",
+            f"Inconclusive: {' and '.join(NAMES[arm] for arm in missing)} did not run at every density. Without "
+            f"{'it' if len(missing) == 1 else 'them'}, nothing shows that the ticket is better than any other network "
+            f"that is equally sparse. Run {'this control' if len(missing) == 1 else 'both controls'}.",
             *_structure(verdict),
         ]
     return [
@@ -129,65 +131,70 @@ def _inconclusive(verdict: Verdict) -> list[str]:
 
 
 def _matching(verdict: Verdict, pruned: Sequence[LevelChecks]) -> str:
-    """Down to where the ticket matches, and what stops the claim there."""
+    """The smallest density down to which the ticket matches, and what stops the claim there."""
     matched = [level for level in pruned if level.matched]
     stop = next((level for level in pruned if not level.matched), None)
-    shown = f"the ticket matches the dense network down to {percent(matched[-1].density)}" if matched else ""
+    shown = (
+        f"the ticket matches the dense network down to {percent(matched[-1].density)} of the weights"
+        if matched
+        else ""
+    )
     if stop is None:
-        return f"{shown}, the sparsest level."
+        return f"{shown}, the sparsest level tried."
+    at = percent(stop.density)
     if stop.accuracy is not None and stop.accuracy.refuted:
         ends = (
-            f"at {percent(stop.density)} it is more than {verdict.margin_pp:g} pp below "
-            f"({_difference(stop.accuracy, bound=False)})."
+            f"at {at} {'it' if matched else 'the ticket'} is more than {verdict.margin_pp:g} pp below the dense "
+            f"network ({_difference(stop.accuracy, bound=False)})."
         )
     else:
-        ends = (
-            f"we could not show that {'it' if matched else 'the ticket'} matches "
-            f"{'' if matched else 'the dense network '}at {percent(stop.density)} ({_difference(stop.accuracy)}; "
-            f"{_margin(verdict)})."
-        )
-    return f"{shown}; {ends}" if matched else ends
+        what = "that it still does" if matched else "that the ticket matches the dense network"
+        ends = f"we could not show {what} at {at} ({_against_dense(stop.accuracy, verdict)})."
+    return f"{shown}, but {ends}" if matched else ends
 
 
 def _controls(verdict: Verdict, pruned: Sequence[LevelChecks]) -> list[str]:
-    """Where the ticket beats both controls, or what is missing where it matches."""
+    """The densities at which the ticket beats both controls; and what is open at the last one at which it matches."""
     beaten = [level.density for level in pruned if level.nontrivial]
-    shown = [f"It beats both controls at {_list(beaten, verdict)}."] if beaten else []
+    shown = [f"The ticket beats both controls at {_list(beaten, verdict)}."] if beaten else []
     matched = [level for level in pruned if level.matched]
     if not matched:
         return shown
     level = matched[-1]
     open_ = [
-        f"{NAMES[arm]} ({_difference(check)})"
+        f"{NAMES[arm]} (difference {_difference(check)})"
         for arm, pick in CONTROL_CHECKS.items()
         if (check := pick(level)) and not check.passed
     ]
     if not open_:
         return shown
-    return [*shown, f"We could not show that at {percent(level.density)} it beats {' or '.join(open_)}."]
+    return [
+        *shown,
+        f"At {percent(level.density)}, we could not show that the ticket beats {' or '.join(open_)}.",
+    ]
 
 
 def _structure(verdict: Verdict) -> list[str]:
     if verdict.kind != "winning structure":
         return []
-    where = [x.density for x in _pruned(verdict) if x.matched and x.kind == "winning structure"]
-    at = f" at {_list(where, verdict)}" if where else ""
+    densities = [x.density for x in _pruned(verdict) if x.matched and x.kind == "winning structure"]
+    at = f" at {_list(densities, verdict)}" if densities else ""
     return [
-        f"A winning structure{at}: the ticket matches the dense network and beats a random mask there, but was not "
-        "shown to beat its own mask re-initialised."
+        f"A winning structure{at}: the ticket matches the dense network and beats a random mask, but we could not show "
+        "that it beats its own mask re-initialised."
     ]
 
 
 def _leads_are_notes(verdict: Verdict) -> bool:
-    """Whether more replicates would decide; where none would, small leads are why, and part of the reason."""
+    """True if more replicates would decide. If none would, small leads explain why and belong to the reason."""
     return verdict.replicates_needed is not None and verdict.replicates >= MIN_REPLICATES
 
 
 def _small(verdict: Verdict) -> list[str]:
-    """Advantages that are shown to be under the margin: no refutation, but worth knowing before one runs more."""
+    """Leads that are shown to be below the margin: no refutation, but worth knowing before running more."""
     sentences = []
     for arm, pick in CONTROL_CHECKS.items():
-        where = [
+        densities = [
             level.density
             for level in _pruned(verdict)
             if level.matched
@@ -196,51 +203,53 @@ def _small(verdict: Verdict) -> list[str]:
             and check.ci
             and check.ci[1] < verdict.margin_pp / 100
         ]
-        if where:
+        if densities:
             sentences.append(
-                f"Its lead over {NAMES[arm]}, if there is any, is under {verdict.margin_pp:g} pp at "
-                f"{_list(where, verdict)}."
+                f"If the ticket has a lead over {NAMES[arm]}, it is below {verdict.margin_pp:g} pp at "
+                f"{_list(densities, verdict)}."
             )
     return sentences
 
 
 def _needed(verdict: Verdict) -> list[str]:
-    """How many replicates would decide; or, where none would, what to run instead."""
+    """How many replicates would decide; or, if no number would, what to run instead."""
     if verdict.replicates_needed is not None:
         fresh = verdict.replicates_fresh
-        other = "" if fresh is None else f", or {fresh} in a new experiment with another --seed"
+        other = "" if fresh is None else f", or {fresh} in a new experiment with another --seed,"
         return [
-            f"About {verdict.replicates_needed} replicates in all would decide it{other}, with 80 % power if the "
-            "differences seen are the true ones."
+            f"About {verdict.replicates_needed} replicates in total{other} would decide it with 80 % power if the "
+            "true differences are the ones measured here."
         ]
     alone = [level.density for level in _pruned(verdict) if level.kind == "winning ticket"]
     if not alone:
-        return ["If the differences seen are the true ones, no practical number of replicates decides this."]
+        return [
+            "If the true differences are the ones measured here, no practical number of replicates decides this."
+        ]
     return [
-        f"At {_list(alone, verdict)} every test passes, but a denser level stops the claim: confirm it in an "
-        "experiment with new seeds (--seed) whose densities begin there."
+        f"At {_list(alone, verdict)} every test passes, but nothing can be claimed there because a denser level does "
+        "not match. To confirm it, run a new experiment with another --seed whose densities start there."
     ]
 
 
 def _looks(verdict: Verdict) -> list[str]:
-    now = verdict.spending
-    if now.look == 1 or verdict.replicates < MIN_REPLICATES:
+    spending = verdict.spending
+    if spending.look == 1 or verdict.replicates < MIN_REPLICATES:
         return []
-    earlier = ", ".join(str(look.replicates) for look in now.earlier)
+    earlier = ", ".join(str(look.replicates) for look in spending.earlier)
     return [
-        f"This is look {now.look} at these networks (earlier ones: {earlier} replicates), so it may spend "
-        f"{100 * now.alpha:.2g} % of the {100 * verdict.alpha:g} % chance of a false win; all looks so far spend "
-        f"{100 * now.spent:.3g} %."
+        f"This is verdict number {spending.look} on these networks (earlier ones: {earlier} replicates). Every verdict "
+        f"is another chance of a false win, so this one is allowed a chance of {100 * spending.alpha:.2g} %; all "
+        f"verdicts so far add up to {100 * spending.spent:.3g} % of the {100 * verdict.alpha:g} % allowed in total."
     ]
 
 
 def warn(verdict: Verdict) -> tuple[str, ...]:
-    """What bears on the claim: doubts of the dense network, failed and collapsed runs, tests that disagree."""
+    """What bears on the claim: doubts about the dense network, failures, collapses, tests that disagree."""
     warnings = []
     if verdict.trained_enough is None:
         warnings.append(
-            "Whether the dense network was trained enough was not checked (that takes one training of twice the "
-            "steps per replicate)."
+            "We did not check whether the dense network was trained enough. The check takes one more training per "
+            "replicate, for twice the steps."
         )
     elif verdict.trained_enough.enough is not True:
         warnings.append(verdict.trained_enough.sentence)
@@ -253,7 +262,7 @@ def warn(verdict: Verdict) -> tuple[str, ...]:
 
 
 def notes(verdict: Verdict) -> tuple[str, ...]:
-    """What is worth knowing but bears on no claim: other collapses and disagreements, limits of the tests."""
+    """What is worth knowing but bears on no claim: other collapses and disagreements, and limits of the tests."""
     remarks = _collapsed(verdict, bearing=False)
     if _leads_are_notes(verdict):
         remarks += _small(verdict)
@@ -263,7 +272,7 @@ def notes(verdict: Verdict) -> tuple[str, ...]:
         floor = 0.5**verdict.replicates
         remarks.append(
             f"The sign-flip test cannot reach the level {verdict.spending.alpha / 2:.3g} with {verdict.replicates} "
-            f"replicates (its smallest p is {floor:.3f}), so it is no check on the t tests."
+            f"replicates (its smallest p-value is {floor:.3f}), so it cannot cross-check the t tests."
         )
     return tuple(remarks)
 
@@ -291,16 +300,16 @@ def _failures(title: str, checks: Sequence[tuple[float, Check]]) -> list[str]:
     if not lost:
         return []
     return [
-        f"Failed runs count against the ticket in {title} at {', '.join(lost)}; estimates and intervals there "
-        "describe the pairs that finished."
+        f"Failed trainings count against the ticket in {title} at {', '.join(lost)}. The estimates and intervals there "
+        "describe only the replicates in which both trainings finished."
     ]
 
 
 def _collapsed(verdict: Verdict, *, bearing: bool) -> list[str]:
-    """Collapsed replicates by name; those of the dense network and at claimed densities bear on the claim."""
+    """Every collapsed replicate; the dense network's and those at claimed densities bear on the claim."""
     return [
-        f"Replicate {one.replicate + 1} collapsed ({one.arm} at {percent(one.density)}): {100 * one.accuracy:.2f} %, "
-        f"where the median of its arm is {100 * one.others:.2f} %."
+        f"Replicate {one.replicate + 1} collapsed ({one.arm} at {percent(one.density)}): its accuracy is "
+        f"{100 * one.accuracy:.2f} %, and the median of its arm is {100 * one.others:.2f} %."
         for one in verdict.collapsed
         if (one.arm == "dense" or one.density in verdict.claimed) == bearing
     ]
@@ -316,15 +325,15 @@ def _disagreements(levels: Sequence[LevelChecks]) -> list[str]:
 
 
 def _tests(check: Check, claim: str) -> str:
-    """What each of the three tests says of a claim, and the level that their p-values are compared with."""
-    others = ", ".join(
+    """What each of the three tests says about a claim, and the level that their p-values are compared with."""
+    others = " and ".join(
         f"the {name} test {'does' if p <= check.test_level else 'does not'} ({_p(p)})"
         for name, p in (("trimmed-mean", check.p_trimmed), ("sign-flip", check.p_sign_flip))
     )
     verb = "shows" if check.passed else "does not show"
     return (
-        f"the t test, which decides, {verb} that {claim} ({_p(check.p)}). As cross-checks, {others}. Each p has to be "
-        f"at most {check.test_level:.3g} to show it."
+        f"the t test, which decides, {verb} that {claim} ({_p(check.p)}). As cross-checks, {others}. A test shows it "
+        f"if its p-value is at most {check.test_level:.3g}."
     )
 
 
@@ -337,7 +346,7 @@ def _difference(check: Check | None, *, bound: bool = True) -> str:
     if check is None:
         return "not run"
     if check.estimate is None:
-        return "no pair finished"
+        return "unknown: no replicate finished both trainings"
     failed = sum(check.failed.values())
     text = points(check.estimate)
     if bound and check.bound is not None:
@@ -345,8 +354,9 @@ def _difference(check: Check | None, *, bound: bool = True) -> str:
     return text + (f", {failed} failed" if failed else "")
 
 
-def _margin(verdict: Verdict) -> str:
-    return f"margin {verdict.margin_pp:g} pp"
+def _against_dense(check: Check | None, verdict: Verdict) -> str:
+    """difference +0.04 pp, could be as low as -0.55; limit -0.5."""
+    return f"difference {_difference(check)}; limit -{verdict.margin_pp:g}"
 
 
 def percent(density: float) -> str:
@@ -356,21 +366,21 @@ def percent(density: float) -> str:
 
 
 def _list(densities: Sequence[float], verdict: Verdict) -> str:
-    """The densities, three neighbouring levels or more as a range: 80.2 to 33.3 %, 17.3 %."""
+    """The densities; three or more neighbouring levels become a range: 80.2 to 33.3 %, 17.3 %."""
     order = sorted((level.density for level in verdict.levels), reverse=True)
-    runs: list[list[float]] = []
+    ranges: list[list[float]] = []
     for density in sorted(densities, reverse=True):
-        if runs and order.index(density) == order.index(runs[-1][-1]) + 1:
-            runs[-1].append(density)
+        if ranges and order.index(density) == order.index(ranges[-1][-1]) + 1:
+            ranges[-1].append(density)
         else:
-            runs.append([density])
+            ranges.append([density])
     return ", ".join(
         part
-        for run in runs
+        for each in ranges
         for part in (
-            map(percent, run)
-            if len(run) < 3
-            else [f"{percent(run[0]).removesuffix(' %')} to {percent(run[-1])}"]
+            map(percent, each)
+            if len(each) < 3
+            else [f"{percent(each[0]).removesuffix(' %')} to {percent(each[-1])}"]
         )
     )
 

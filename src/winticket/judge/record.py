@@ -1,10 +1,11 @@
-"""What a verdict records: each level's checks, the other margins, and the decision."""
+"""What a verdict records: each level's checks, the decision, and what other margins would have decided."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from winticket import results
 from winticket.judge.checks import Check, TimeCheck, TrainedEnough
 from winticket.judge.collapse import Collapse, unseen_rate
 from winticket.judge.learned import Learned
@@ -25,13 +26,20 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class LevelChecks:
-    """One level's checks, and what the sequences over densities make of them.
+    """One level's checks, and what the tests over all densities make of them.
 
-    `matched` holds down to where the sequence over accuracy stops, `nontrivial` where Holm's procedure over the
-    controls rejects; `claimed` where both do and the dense network learned. `claimed_earlier`: it was claimed at an
-    earlier look, and this one neither shows nor refutes it. `kind` is read from this
-    level's tests alone. A level of density 1 is the dense network: it has no checks and is in no sequence. A
-    check is None where an arm was not run.
+    accuracy, beats_reinit, beats_random, accuracy_at_early_stop: None if the arm was not run or nothing was recorded.
+    matched: the ticket matches the dense network here and at every denser level. nontrivial: it beats both controls
+    by Holm's procedure over all levels. claimed: both, and the dense network learned. claimed_earlier: an earlier look
+    claimed it, and this one neither shows nor refutes it. kind: what this level's tests say if taken alone. A level of
+    density 1 is the dense network; it has no checks and takes no part in the tests over densities.
+
+    >>> from winticket.judge import Level, judge
+    >>> dense = (0.97, 0.98, 0.96, 0.97, 0.98)
+    >>> level = Level(0.1, {"dense": dense, "ticket": dense, "reinit": (0.9,) * 5, "random": (0.9,) * 5})
+    >>> checks = judge([level], test_examples=1000).levels[0]
+    >>> checks.matched, checks.nontrivial, checks.kind
+    (True, True, 'winning ticket')
     """
 
     density: float
@@ -49,21 +57,18 @@ class LevelChecks:
 
     @classmethod
     def of_dense(cls) -> LevelChecks:
-        """The level of density 1, of which nothing is claimed."""
+        """The level of density 1, about which nothing is claimed."""
         return cls(1.0, None, None, None, None, None, False, False, False, False, False, "dense")
 
-    def as_json(self) -> dict[str, Any]:
-        """The `checks` entry of a level in the result document."""
-        checks: dict[str, Any] = {
-            name: None if check is None else check.as_json()
-            for name, check in (
-                ("accuracy", self.accuracy),
-                ("beats_reinit", self.beats_reinit),
-                ("beats_random", self.beats_random),
-                ("accuracy_at_early_stop", self.accuracy_at_early_stop),
-            )
-        }
-        return checks | {
+    def as_json(self) -> results.Checks:
+        """The `checks` entry of a level in the result document, without what is said of its curves."""
+        return {
+            "accuracy": None if self.accuracy is None else self.accuracy.as_json(),
+            "beats_reinit": None if self.beats_reinit is None else self.beats_reinit.as_json(),
+            "beats_random": None if self.beats_random is None else self.beats_random.as_json(),
+            "accuracy_at_early_stop": None
+            if self.accuracy_at_early_stop is None
+            else self.accuracy_at_early_stop.as_json(),
             "time": None if self.time is None else self.time.outcome,
             "time_detail": None if self.time is None else self.time.as_json(),
             "refuted": self.refuted,
@@ -77,6 +82,13 @@ class LevelChecks:
 
 @dataclass(frozen=True)
 class MarginPoint:
+    """The outcome at one margin (percentage points), and the smallest density that is won; None if none is.
+
+    >>> from winticket.judge import MarginPoint
+    >>> MarginPoint(0.5, "won", 0.1).density
+    0.1
+    """
+
     margin_pp: float
     outcome: Outcome
     density: float | None
@@ -84,17 +96,23 @@ class MarginPoint:
 
 @dataclass(frozen=True)
 class Margins:
-    """What the verdict would have been at other margins: to be read beside it, never instead.
+    """What the verdict would have been at other margins: to be read beside the verdict, never instead of it.
 
-    `smallest_pp` is the smallest margin at which some density is won (None if none); the levels' own are in
-    their accuracy checks and, in JSON, under `by_level`.
+    smallest_pp: the smallest margin at which some density is won; None if there is none. by_level: (density, smallest
+    margin at which its ticket is not inferior to the dense network) of every pruned level. Margins are in
+    percentage points.
+
+    >>> from winticket.judge import Level, judge
+    >>> levels = [Level(0.1, {"dense": (0.98,) * 5, "ticket": (0.98,) * 5})]
+    >>> [point.margin_pp for point in judge(levels).margins.curve]
+    [0.1, 0.2, 0.5, 1.0]
     """
 
     curve: tuple[MarginPoint, ...]
     smallest_pp: float | None
     by_level: tuple[tuple[float, float | None], ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> results.Margins:
         return {
             "curve": [
                 {"margin_pp": p.margin_pp, "outcome": p.outcome, "density": p.density} for p in self.curve
@@ -106,11 +124,19 @@ class Margins:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The decision and everything behind it; `levels` run from the densest to the sparsest.
+    """The decision and everything behind it. See `judge`.
 
-    `replicates_needed`: how many would decide at the next look at these networks, the present ones included;
-    `replicates_fresh`: how many would in a new experiment with seeds of its own, whose first look may spend more.
-    `collapse_limit`: the accuracy under which a ticket at `density` counts as collapsed; None where none is won.
+    density: the smallest density that is claimed; None if none is. sentences: the reason, one thought each. claimed:
+    every density with a claim. levels: from the densest to the sparsest. replicates_needed: how many in total, the
+    present ones included, would decide at the next look at these networks; replicates_fresh: how many would in a new
+    experiment with other seeds, whose first look may spend more. collapse_limit: the accuracy (a fraction) below which
+    a ticket at `density` counts as collapsed; None if nothing is won. accuracy_step: between two possible accuracies.
+    warnings bear on the claim; notes do not.
+
+    >>> from winticket.judge import Level, judge
+    >>> verdict = judge([Level(0.1, {"dense": (0.98,) * 3, "ticket": (0.98,) * 3})])
+    >>> verdict.outcome, verdict.reason
+    ('inconclusive', 'Inconclusive: 3 replicates are too few to decide anything, whatever the numbers. Use at least 5.')
     """
 
     outcome: Outcome
@@ -136,10 +162,10 @@ class Verdict:
 
     @property
     def reason(self) -> str:
-        """The sentences in one piece."""
+        """The sentences as one text."""
         return " ".join(self.sentences)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> results.Verdict:
         """The `verdict` entry of the result document; each level's checks are its own `as_json()`."""
         return {
             "outcome": self.outcome,

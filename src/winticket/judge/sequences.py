@@ -1,8 +1,7 @@
-"""From per-level tests to claims over densities, and how many replicates would decide.
+"""From tests at each level to claims over densities, and how many replicates would decide.
 
-Arrays run over the pruned levels from the densest to the sparsest on axis −1 of decisions and axis −2 of
-evidence; leading axes are independent experiments, which is how the simulation runs the very code that
-judges.
+Arrays run over the pruned levels from the densest to the sparsest: on axis −1 of decisions and axis −2 of
+differences. Leading axes are independent experiments, so the simulation runs the very code that judges.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ Outcome = Literal["won", "not won", "inconclusive"]
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Paired differences ticket − reference, "dense" and controls -> [..., levels, replicates].
+class Differences:
+    """Paired differences ticket − reference: "dense" and the controls -> [..., levels, replicates].
 
-    `worst` and `best` differ where runs failed (see `differences`). A reference that was not run at a level
-    is NaN there: it passes nothing and refutes nothing. `step` is that between two possible accuracies.
+    `worst` and `best` differ if trainings failed (see `winticket.judge.checks.differences`). A reference that was not
+    run at a level is NaN there; it passes nothing and refutes nothing. step: between two possible accuracies.
     """
 
     worst: Mapping[str, Array]
@@ -38,11 +37,12 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Decision:
-    """Everything [..., levels], but for `control_level` [...]: the level that Holm's procedure came to.
+    """What is decided at each level; arrays are [..., levels], except `control_level` [...].
 
-    `matched` and `nontrivial` are what is claimed over all densities: that the ticket matches the dense network, and
-    that it beats both controls. `beats` are the controls' tests at `control_level`; a ticket is non-trivial exactly
-    where it beats both. `structure`: matched, and above the random mask by a Holm procedure of its own.
+    matches, beats, refuted: the tests of each level; `beats` holds the controls' at `control_level`, the level at which
+    Holm's procedure ended. matched, nontrivial: what is claimed over all densities, that the ticket matches the dense
+    network and that it beats both controls. A ticket is non-trivial exactly if it beats both. structure: it matches,
+    and beats the random mask by a separate Holm procedure.
     """
 
     matches: Flags
@@ -58,33 +58,33 @@ class Decision:
         return self.matched & self.nontrivial
 
     def outcome(self) -> Outcome:
-        """Of one experiment: won if anything is claimed, not won if every level is refuted."""
+        """The outcome of one experiment: won if anything is claimed, not won if every level is refuted."""
         if self.claimed.any():
             return "won"
         return "not won" if self.refuted.all() else "inconclusive"
 
 
-def decide(evidence: Evidence, *, margin: float, alpha: float) -> Decision:
-    """Accuracy is tested from the densest level down, the controls at all levels at once; each family at alpha/2.
+def decide(differences: Differences, *, margin: float, alpha: float) -> Decision:
+    """Tests accuracy from the densest level down and the controls at all levels at once, each family at alpha/2.
 
-    Matching (ticket − dense > −margin) is claimed level by level from the densest down, up to the first failure (fixed
-    sequence: Maurer, Hothorn & Lehmacher 1995). Being non-trivial (ticket above *both* controls: intersection–union,
-    Berger 1982) is claimed by Holm's procedure (1979) over all levels, so a level where every arm collapses stands in
-    no other's way. A false claim of both needs a false rejection in one family, so the chance of any false claim over
-    all densities is at most alpha/2 + alpha/2.
+    Matching (ticket − dense > −margin) is claimed level by level from the densest down to the first failure (fixed
+    sequence: Maurer, Hothorn & Lehmacher 1995). Being non-trivial (the ticket is above *both* controls:
+    intersection–union, Berger 1982) is claimed by Holm's procedure (1979) over all levels, so that a level at which
+    every arm collapses obstructs no other level. A false claim of both needs a false rejection in one family, so the
+    chance of any false claim over all densities is at most alpha/2 + alpha/2.
 
-    margin: a fraction. A level is refuted when the ticket is shown to be more than the margin below dense, or
-    below a control, at alpha/2. Each test is the claim's own in the other direction: an advantage that is merely small
+    margin: a fraction. A level is refuted if the ticket is shown, at alpha/2, to be more than the margin below the
+    dense network, or below a control. Each of these is the claim's own test in the other direction: a small advantage
     is no refutation, since more replicates may yet show it.
     """
-    level, step = alpha / 2, evidence.step
-    enough = evidence.worst["dense"].shape[-1] >= MIN_REPLICATES
-    matches = enough & (t_test(evidence.worst["dense"], null=-margin, floor=step).p_greater <= level)
-    refuted = enough & (t_test(evidence.best["dense"], null=-margin, floor=step).p_less <= level)
+    level, step = alpha / 2, differences.step
+    enough = differences.worst["dense"].shape[-1] >= MIN_REPLICATES
+    matches = enough & (t_test(differences.worst["dense"], null=-margin, floor=step).p_greater <= level)
+    refuted = enough & (t_test(differences.best["dense"], null=-margin, floor=step).p_less <= level)
     p = {}
     for arm in CONTROLS:
-        p[arm] = t_test(evidence.worst[arm], null=0.0, floor=step).p_greater
-        refuted = refuted | (enough & (t_test(evidence.best[arm], null=0.0, floor=step).p_less <= level))
+        p[arm] = t_test(differences.worst[arm], null=0.0, floor=step).p_greater
+        refuted = refuted | (enough & (t_test(differences.best[arm], null=0.0, floor=step).p_less <= level))
     both = holm(np.maximum(p["reinit"], p["random"]), alpha=level)
     beats = {arm: enough & (p[arm] <= both[..., None]) for arm in CONTROLS}
     matched = np.logical_and.accumulate(matches, axis=-1)
@@ -95,11 +95,11 @@ def decide(evidence: Evidence, *, margin: float, alpha: float) -> Decision:
 
 
 def holm(p: Array, *, alpha: float) -> Array:
-    """The level [...] at which Holm's step-down procedure over p [..., m] ends: it rejects exactly where p ≤ that.
+    """The level [...] at which Holm's step-down procedure over p [..., m] ends: it rejects exactly the p ≤ that level.
 
-    The smallest p is held to alpha/m, the next to alpha/(m − 1), and so on up to the first that fails, at whose level
-    it ends (Holm 1979). A NaN is rejected never and counts among the m. The chance of any false rejection is at most
-    alpha, however the tests depend on each other.
+    The smallest p is held to alpha/m, the next to alpha/(m − 1), and so on. The procedure ends at the level of the
+    first p that fails, or of the last p (Holm 1979). A NaN is never rejected and counts among the m. The chance of any
+    false rejection is at most alpha, however the tests depend on each other.
 
     >>> round(float(holm(np.array([0.001, 0.011, 0.5]), alpha=0.025)), 4)
     0.025
@@ -113,45 +113,52 @@ def holm(p: Array, *, alpha: float) -> Array:
     return ended
 
 
-def replicates_to_decide(evidence: Evidence, *, margin: float, alpha: float) -> int | None:
-    """About how many replicates would decide one experiment [levels, replicates], were its estimates true.
+def replicates_to_decide(differences: Differences, *, margin: float, alpha: float) -> int | None:
+    """About how many replicates would decide one experiment [levels, replicates] if its estimates were the truth.
 
-    A win at a level needs every check that is passed on the way there: accuracy at all denser levels, and the controls
-    here and wherever they are beaten more clearly, each at its level of Holm's procedure. A defeat needs
-    one refuted check at every level. All checks of a way are to pass together with 80 % power, by the union
-    bound. None if no number decides: a reference is missing, or a way is blocked by a level that the estimates say
-    would fail. Under 5 replicates nothing is extrapolated: 5 is the answer, whatever the numbers.
+    A win at a level needs every check on the path to it. These are accuracy here and at all denser levels, and the
+    controls here and wherever they are beaten more clearly, each at its level of Holm's procedure. A defeat needs one
+    refuted check at every level. All checks of a path must pass together with 80 % power, by the union bound. None if
+    no number decides: a reference is missing, or every path contains a level that the estimates say would fail. With
+    fewer than 5 replicates nothing is extrapolated, and the answer is 5.
     """
-    n: int = evidence.worst["dense"].shape[-1]
+    n: int = differences.worst["dense"].shape[-1]
     if n < MIN_REPLICATES:
         return MIN_REPLICATES
-    level, floor = alpha / 2, evidence.step
-    boundaries: dict[str, float] = {"dense": -margin} | dict.fromkeys(CONTROLS, 0.0)
-    win = {
-        arm: [_effect(row, null=null, sign=1, floor=floor) for row in evidence.worst[arm]]
-        for arm, null in boundaries.items()
-    }
-    lose = {
-        arm: [_effect(row, null=null, sign=-1, floor=floor) for row in evidence.best[arm]]
-        for arm, null in boundaries.items()
-    }
-    count = len(win["dense"])
-    order = sorted(range(count), key=lambda i: -min(win[arm][i] for arm in CONTROLS))
-    ways = [[(max(lose[arm][i] for arm in boundaries), level) for i in range(count)]]
-    for rank, i in enumerate(order):
-        way = [(effect, level) for effect in win["dense"][: i + 1]]
-        way += [
-            (win[arm][j], level / (count - r)) for r, j in enumerate(order[: rank + 1]) for arm in CONTROLS
-        ]
-        ways.append(way)
-    known: dict[tuple[float, float], int | None] = {}
-    decides = [_together(way, known) for way in ways]
-    numbers = [number for number in decides if number is not None]
+    single: dict[tuple[float, float], int | None] = {}
+    paths = _paths(differences, margin=margin, level=alpha / 2)
+    numbers = [number for path in paths if (number := _together(path, single)) is not None]
     return max(min(numbers), MIN_REPLICATES) if numbers else None
 
 
+def _paths(differences: Differences, *, margin: float, level: float) -> list[list[tuple[float, float]]]:
+    """The checks (effect, level) that must all pass: to refute every level, and to win at each of them."""
+    boundaries: dict[str, float] = {"dense": -margin} | dict.fromkeys(CONTROLS, 0.0)
+    floor = differences.step
+    win = {
+        arm: [_effect(row, null=null, sign=1, floor=floor) for row in differences.worst[arm]]
+        for arm, null in boundaries.items()
+    }
+    lose = {
+        arm: [_effect(row, null=null, sign=-1, floor=floor) for row in differences.best[arm]]
+        for arm, null in boundaries.items()
+    }
+    count = len(win["dense"])
+    clearest_first = sorted(range(count), key=lambda i: -min(win[arm][i] for arm in CONTROLS))
+    paths = [[(max(lose[arm][i] for arm in boundaries), level) for i in range(count)]]
+    for rank, i in enumerate(clearest_first):
+        path = [(effect, level) for effect in win["dense"][: i + 1]]
+        path += [
+            (win[arm][j], level / (count - r))
+            for r, j in enumerate(clearest_first[: rank + 1])
+            for arm in CONTROLS
+        ]
+        paths.append(path)
+    return paths
+
+
 def _effect(row: Array, *, null: float, sign: int, floor: float) -> float:
-    """How far differences [n] lie beyond `null`, in standard deviations; 0 where they do not, or are missing."""
+    """How far differences [n] lie beyond `null`, in standard deviations; 0 if they do not or are missing."""
     test = t_test(row, null=null, floor=floor)
     distance = sign * (float(test.mean) - null)
     if not distance > 0:
@@ -160,17 +167,17 @@ def _effect(row: Array, *, null: float, sign: int, floor: float) -> float:
 
 
 def _together(
-    checks: Sequence[tuple[float, float]], known: dict[tuple[float, float], int | None]
+    checks: Sequence[tuple[float, float]], single: dict[tuple[float, float], int | None]
 ) -> int | None:
-    """Fewest replicates with which all checks (effect, level) pass with the power wanted; None where none suffices.
+    """The fewest replicates with which all checks (effect, level) pass with 80 % power; None if no number suffices.
 
-    `known` keeps what single checks need, for ways that share them.
+    `single` keeps how many each check needs by itself, because paths share checks.
     """
     needed = []
     for effect, alpha in checks:
-        if (effect, alpha) not in known:
-            known[effect, alpha] = replicates_for(effect, alpha=alpha)
-        alone = known[effect, alpha]
+        if (effect, alpha) not in single:
+            single[effect, alpha] = replicates_for(effect, alpha=alpha)
+        alone = single[effect, alpha]
         if alone is None:
             return None
         needed.append(alone)

@@ -1,4 +1,4 @@
-"""Whole experiments with known truth: how often the verdict is wrong, and how often it finds the ticket."""
+"""Simulated experiments whose truth is known: how often the verdict is wrong, and how often it finds the ticket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from winticket.judge.checks import CONTROLS, Level
 from winticket.judge.looks import share
-from winticket.judge.sequences import Decision, Evidence, Flags, decide
+from winticket.judge.sequences import Decision, Differences, Flags, decide
 from winticket.judge.statistics import ROUNDING, Array
 
 Noise = Literal["normal", "t3", "skewed", "sampled"]
@@ -19,16 +19,17 @@ Noise = Literal["normal", "t3", "skewed", "sampled"]
 
 @dataclass(frozen=True)
 class Scenario:
-    """A truth to draw experiments from; densities from the densest pruned level to the sparsest.
+    """A truth to draw experiments from.
 
-    accuracy: arm -> true mean at each density (fractions), for "dense", "ticket", "reinit" and "random".
-    sd_pp: sd of a paired difference at one level, in percentage points. correlation: of one arm's noise
-    between two levels. The dense network is trained once per replicate, so its noise is the same at every
-    level. noise: "t3" has the heavy tails of Student's t with 3 degrees of freedom, "skewed" gives the ticket
-    alone a long lower tail (exponential); under "sampled" networks do not differ but for the test examples that they
-    happen to get wrong: those that all arms share, as many as the best arm's `shared` part of its errors, and
-    others of their own (binomial), so that differences are few, coarse and skewed. `collapse` is the chance that a
-    replicate's tickets fall by ten points at every level.
+    densities: from the densest pruned level to the sparsest. accuracy: arm -> true mean at each density (fractions),
+    for "dense", "ticket", "reinit" and "random". sd_pp: sd of a paired difference at one level, in percentage points.
+    correlation: of one arm's noise between two levels. The dense network is trained once per replicate, so its noise
+    is the same at every level. collapse: the chance that a replicate's tickets fall by ten points at every level.
+
+    noise: "t3" has the heavy tails of Student's t with 3 degrees of freedom; "skewed" gives only the ticket a long
+    lower tail (exponential). With "sampled", networks differ only in the test examples that they happen to get wrong.
+    Some of these errors are common to all arms: the `shared` part of the best arm's errors. The others are drawn for
+    each arm (binomial), so that differences are few, coarse and skewed.
     """
 
     densities: tuple[float, ...]
@@ -40,7 +41,7 @@ class Scenario:
     collapse: float = 0.0
 
     def winners(self, *, margin: float) -> Flags:
-        """Levels [L] that truly hold a winning ticket: within the margin, and above both controls."""
+        """The levels [L] that truly hold a winning ticket: within the margin, and above both controls."""
         mean = {arm: np.array(values) for arm, values in self.accuracy.items()}
         mean["ticket"] = mean["ticket"] - COLLAPSE * self.collapse
         true: Flags = mean["ticket"] - mean["dense"] > -margin + ROUNDING
@@ -51,9 +52,10 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Rates:
-    """Shares of experiments: any claim, a claim at a level that is no winner, and of claims per level [L].
+    """Shares of the simulated experiments. claimed: with a claim at each level [L].
 
-    `false_not_won`: the verdict is "not won", though some level truly holds a winning ticket.
+    win: with any claim. false_win: with a claim at a level that holds no winning ticket. false_not_won: with the
+    verdict "not won" although some level truly holds a winning ticket.
     """
 
     experiments: int
@@ -73,16 +75,16 @@ COLLAPSE = 0.1
 def draw(
     scenario: Scenario, *, replicates: int, experiments: int, seed: int, test_examples: int | None = None
 ) -> dict[str, Array]:
-    """Accuracies arm -> [experiments, levels, replicates], unclipped.
+    """Accuracies arm -> [experiments, levels, replicates], not clipped to [0, 1].
 
-    With `test_examples` they are multiples of 1 / test_examples with the same mean: each falls on the step below or
-    above at random. Noise "sampled" needs it.
+    With `test_examples` they are multiples of 1 / test_examples with the same mean: each falls at random on the step
+    below or above. Noise "sampled" needs `test_examples`; without it, ValueError.
     """
     generator = np.random.default_rng(seed)
     if scenario.noise == "sampled":
         if test_examples is None:
             raise ValueError(
-                "noise 'sampled' is that of a test set; say of how many examples (test_examples=)"
+                "noise 'sampled' is the noise of a test set; give its number of examples as test_examples"
             )
         drawn = _sampled(generator, scenario, (experiments, replicates), test_examples)
     else:
@@ -99,7 +101,7 @@ def draw(
 def _spread(generator: np.random.Generator, scenario: Scenario, size: tuple[int, int]) -> dict[str, Array]:
     experiments, replicates = size
     levels = len(scenario.densities)
-    # What the replicate does to all its arms (order, test set) cancels in the pairs; drawn to prove it.
+    # What a replicate has in common for all its arms (order, test set) cancels in the pairs; drawing it proves that.
     shared = 2 * generator.standard_normal((experiments, 1, replicates))
     drawn = {}
     for arm, mean in scenario.accuracy.items():
@@ -108,9 +110,9 @@ def _spread(generator: np.random.Generator, scenario: Scenario, size: tuple[int,
         if arm == "dense":
             unit, means = shared + common, np.array(mean[:1])
         else:
-            own = _noise(generator, (experiments, levels, replicates), noise)
+            level_noise = _noise(generator, (experiments, levels, replicates), noise)
             rho = scenario.correlation
-            unit, means = shared + math.sqrt(rho) * common + math.sqrt(1 - rho) * own, np.array(mean)
+            unit, means = shared + math.sqrt(rho) * common + math.sqrt(1 - rho) * level_noise, np.array(mean)
         drawn[arm] = means[:, None] + scenario.sd_pp / 100 / math.sqrt(2) * unit
     return drawn
 
@@ -146,13 +148,10 @@ def _noise(generator: np.random.Generator, shape: tuple[int, ...], noise: Noise)
 def decisions(
     drawn: Mapping[str, Array], *, margin_pp: float, alpha: float, test_examples: int | None = None
 ) -> Decision:
-    """What is decided at levels [experiments, levels], by the code that `judge` itself decides with.
-
-    alpha: what this look may spend.
-    """
+    """What is decided at levels [experiments, levels], by the code of `judge`. alpha: what this look may spend."""
     differences = {arm: drawn["ticket"] - drawn[arm] for arm in ("dense", *CONTROLS)}
     step = 1 / test_examples if test_examples else 0.0
-    return decide(Evidence(differences, differences, step), margin=margin_pp / 100, alpha=alpha)
+    return decide(Differences(differences, differences, step), margin=margin_pp / 100, alpha=alpha)
 
 
 def rates(
@@ -165,10 +164,10 @@ def rates(
     alpha: float = 0.05,
     test_examples: int | None = None,
 ) -> Rates:
-    """How often the verdict wins, wins falsely, and denies a win falsely, when `scenario` is the truth.
+    """How often the verdict is a win, a false win, or a false "not won" if `scenario` is the truth.
 
-    `replicates`: their number, or rising numbers, at each of which one looks again; a claim at any look counts.
-    docs/verdict.md has what this shows.
+    replicates: their number; or rising numbers, with a look at each of them, and a claim at any look counts.
+    docs/verdict.md shows the results.
     """
     looks = (replicates,) if isinstance(replicates, int) else tuple(replicates)
     drawn = draw(
@@ -197,7 +196,7 @@ def rates(
 
 
 def as_levels(scenario: Scenario, drawn: Mapping[str, Array], experiment: int) -> list[Level]:
-    """One drawn experiment as `judge` takes it; raises ValueError there if a draw leaves [0, 1]."""
+    """One drawn experiment as `judge` takes it; `judge` raises ValueError if a draw lies outside [0, 1]."""
     return [
         Level(density, {arm: tuple(values[experiment, at].tolist()) for arm, values in drawn.items()})
         for at, density in enumerate(scenario.densities)
@@ -207,7 +206,9 @@ def as_levels(scenario: Scenario, drawn: Mapping[str, Array], experiment: int) -
 def truth(
     *, ticket: Sequence[float], over_reinit: Sequence[float], over_random: Sequence[float]
 ) -> dict[str, tuple[float, ...]]:
-    """Means of all arms by level, the dense network's .9, from pp: ticket − dense, and its lead over each control.
+    """Mean accuracies of all arms by level, from differences in pp; the dense network's mean is .9.
+
+    ticket: ticket − dense; over_reinit, over_random: the ticket's lead over each control.
 
     >>> {arm: round(mean[0], 3) for arm, mean in truth(ticket=[-0.5], over_reinit=[2], over_random=[0]).items()}
     {'dense': 0.9, 'ticket': 0.895, 'reinit': 0.875, 'random': 0.895}
@@ -222,7 +223,7 @@ def truth(
 
 
 def boundary_truths(levels: int) -> dict[str, dict[str, tuple[float, ...]]]:
-    """Truths on the boundary of the null hypothesis, where tests are most often wrong; the margin is .5 pp."""
+    """Truths on the boundary of the null hypothesis, at which tests are most often wrong; the margin is .5 pp."""
     none, safe = (0.0,) * levels, (2.0,) * levels
     half, third = levels // 2, levels // 3
     return {
@@ -230,7 +231,7 @@ def boundary_truths(levels: int) -> dict[str, dict[str, tuple[float, ...]]]:
         "ticket equal to re-init": truth(ticket=none, over_reinit=none, over_random=safe),
         "ticket equal to the random mask": truth(ticket=none, over_reinit=safe, over_random=none),
         "everything equal": truth(ticket=none, over_reinit=none, over_random=none),
-        # Both families meet their boundary at once, which is what alpha/2 each is for.
+        # Both families are on their boundary at once, the case for which each gets only alpha/2.
         "trivial above, inferior below": truth(
             ticket=none[:half] + (-0.5,) * (levels - half),
             over_reinit=none[:half] + safe[half:],
@@ -257,4 +258,4 @@ DIGITS = Scenario(
         "random": _percent(98.40, 98.36, 97.98, 97.22, 97.18, 96.22, 92.98),
     },
 )
-"""Means once measured on scikit-learn's digits (450 test images, 10 replicates), sd of differences about .3 pp."""
+"""Means measured on scikit-learn's digits (450 test images, 10 replicates); sd of the differences about .3 pp."""

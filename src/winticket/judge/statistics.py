@@ -1,7 +1,7 @@
 """One-sample tests for paired differences, and the sample sizes they need.
 
-Every test here takes the differences of pairs and a boundary (`null`) and answers one-sided, both ways.
-Nothing draws from the global random state, and no input without variance produces a NaN or a warning.
+Every test takes the differences of pairs and a boundary (`null`), and its p-values are one-sided. Nothing draws from
+the global random state, and no input without variance produces a NaN or a warning.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy import special, stats
 
 Array = npt.NDArray[np.float64]
 
-# Accuracies are multiples of 1/(test examples), so anything this small is rounding in the subtraction.
+# Accuracies are multiples of 1/(test examples), so a difference this small is rounding.
 ROUNDING = 1e-12
 EXACT_FLIPS = 16
 MONTE_CARLO_FLIPS = 100_000
@@ -25,7 +25,7 @@ MOST_REPLICATES = 10_000
 
 @dataclass(frozen=True)
 class TTest:
-    """Both one-sided p-values with the mean and sd they come from; arrays of the leading shape."""
+    """Both one-sided p-values, and the mean and sd that they come from; arrays of the leading shape."""
 
     mean: Array
     sd: Array
@@ -35,7 +35,7 @@ class TTest:
 
 @dataclass(frozen=True)
 class SignedRank:
-    """Exact one-sided p-values: `p_greater` is small when the values lie above zero."""
+    """Exact one-sided p-values: `p_greater` is small if the values lie above zero."""
 
     p_greater: float
     p_less: float
@@ -44,7 +44,7 @@ class SignedRank:
 
 
 def _spread(values: Array, floor: float = 0.0) -> tuple[Array, Array]:
-    """Mean and sd (n − 1) along the last axis; an sd of rounding size, or of a single value, is 0.
+    """Mean and sd (n − 1) along the last axis; an sd the size of rounding, or of a single value, is 0.
 
     floor: the least sd to assume, in the unit of the values.
     """
@@ -56,7 +56,7 @@ def _spread(values: Array, floor: float = 0.0) -> tuple[Array, Array]:
 
 
 def _student(centre: Array, error: Array, df: int, n: int) -> tuple[Array, Array]:
-    """One-sided p-values of `centre / error`; where the error is 0, those of the exact sign-flip test."""
+    """One-sided p-values of `centre / error`; if the error is 0, the exact sign-flip test's."""
     centre = np.where(np.abs(centre) <= ROUNDING, 0.0, centre)
     flat = error == 0.0
     t = centre / np.where(flat, 1.0, error)
@@ -71,18 +71,18 @@ def _student(centre: Array, error: Array, df: int, n: int) -> tuple[Array, Array
 def t_test(values: Array, *, null: float, floor: float = 0.0) -> TTest:
     """Student's one-sample test of the mean against `null`, in both directions.
 
-    Shapes: values [..., n] -> fields [...]. A NaN anywhere in a sample makes its p-values NaN, which pass no
-    test. Accuracies on N test examples are multiples of 1/N; a few of them may agree by chance, and their sd then
-    says nothing of the spread. `floor`, usually 1/N, is the least sd to assume. Without a floor and without variance
-    t is undefined, and its limit (p = 0) would claim certainty from n equal numbers; the exact sign-flip p-value 2⁻ⁿ
-    is used there instead.
+    Shapes: values [..., n] -> fields [...]. A NaN anywhere in a sample makes its p-values NaN, which pass no test.
+    Accuracies on N test examples are multiples of 1/N, so a few of them may agree by chance, and their sd then says
+    nothing about the spread; `floor`, usually 1/N, is the least sd to assume. Without a floor and without variance, t
+    is undefined, and its limit (p = 0) would claim certainty from n equal numbers; the exact sign-flip p-value 2⁻ⁿ is
+    used instead. Raises ValueError if n = 0.
 
     >>> float(t_test(np.array([-0.4, -0.4, -0.4, -0.4, -0.4, -0.4]), null=-0.5, floor=0.2).p_greater) > 0.1
     True
     """
     n = values.shape[-1]
     if n == 0:
-        raise ValueError("a t test needs at least one difference, and none was given")
+        raise ValueError("a t test needs at least one difference, but the sample is empty")
     mean, sd = _spread(values, floor)
     p_greater, p_less = _student(mean - null, sd / math.sqrt(n), max(n - 1, 1), n)
     return TTest(mean, sd, p_greater, p_less)
@@ -91,7 +91,7 @@ def t_test(values: Array, *, null: float, floor: float = 0.0) -> TTest:
 def trimmed_p(values: Array, *, null: float, trim: float = 0.2, floor: float = 0.0) -> float:
     """One-sided p-value that the `trim`-trimmed mean exceeds `null`; values [n].
 
-    t = (trimmed mean − null) · (1 − 2·trim) · √n / s_w, with s_w the winsorised sd and n − 2g − 1 degrees of
+    t = (trimmed mean − null) · (1 − 2·trim) · √n / s_w, with the winsorised sd s_w and n − 2g − 1 degrees of
     freedom, g = ⌊trim·n⌋: Tukey & McLaughlin 1963, in the form of Wilcox, *Introduction to Robust
     Estimation*, section 4.3; the one-sample side of Yuen 1974.
     """
@@ -108,8 +108,8 @@ def trimmed_p(values: Array, *, null: float, trim: float = 0.2, floor: float = 0
 def sign_flip_p(values: Array, *, null: float, seed: int = 0) -> float:
     """One-sided p-value that `values` [n] lie above `null`, under all 2ⁿ choices of their signs.
 
-    Exact up to n = 16; beyond, 100 000 draws from a generator of its own, with p = (1 + hits) / (1 + draws),
-    which keeps the test's level (Phipson & Smyth 2010). Differences of rounding size are zeros.
+    Exact up to n = 16. Beyond, 100 000 random choices from a generator with `seed`, and p = (1 + hits) / (1 + draws),
+    which keeps the test's level (Phipson & Smyth 2010). Differences the size of rounding count as zero.
     """
     shifted = values - null
     shifted = np.where(np.abs(shifted) <= ROUNDING, 0.0, shifted)
@@ -128,11 +128,11 @@ def sign_flip_p(values: Array, *, null: float, seed: int = 0) -> float:
 
 
 def signed_rank(values: Array) -> SignedRank:
-    """Wilcoxon's signed-rank test with its exact null distribution, given the ties and zeros that are there.
+    """Wilcoxon's signed-rank test of values [n], with its exact null distribution for the ties and zeros that occur.
 
-    values: [n], where ±inf ranks beyond every finite value. Tied magnitudes share their mean rank; zeros are
-    ranked with the rest and then count for neither side (Pratt 1959). The distribution is that of the rank
-    sum when every non-zero value takes either sign with probability ½: nothing is approximated.
+    ±inf ranks beyond every finite value. Tied magnitudes share their mean rank; zeros are ranked with the rest and then
+    count for neither side (Pratt 1959). The null distribution is that of the rank sum if every non-zero value has
+    either sign with probability ½; nothing is approximated.
     """
     values = np.round(values, 12)
     ranks = np.rint(2 * stats.rankdata(np.abs(values))).astype(np.int64)
@@ -150,15 +150,15 @@ def signed_rank(values: Array) -> SignedRank:
 
 
 def hodges_lehmann(values: Array, *, level: float = 0.95) -> tuple[float, tuple[float, float] | None]:
-    """Median of the pairwise means, and its interval by inverting the signed-rank test.
+    """The median of the pairwise means, and its interval by inverting the signed-rank test.
 
-    values: [n], n ≥ 1, may hold ±inf. The interval is None when n is too small for the level (n ≤ 5 at 95 %).
+    values: [n], n ≥ 1, may hold ±inf. The interval is None if n is too small for the level (n ≤ 5 at 95 %).
     Hollander & Wolfe, *Nonparametric Statistical Methods*, section 3.3.
     """
     first, second = np.triu_indices(len(values))
     with np.errstate(invalid="ignore"):
         pairs = (values[first] + values[second]) / 2
-    # inf − inf: one run that never arrived against another balances to no difference.
+    # inf − inf: one training that never arrived against another makes no difference.
     pairs = np.sort(np.where(np.isnan(pairs), 0.0, pairs))
     lower, upper = pairs[(len(pairs) - 1) // 2], pairs[len(pairs) // 2]
     centre = float(lower if lower == upper else (lower + upper) / 2)
@@ -174,10 +174,16 @@ def hodges_lehmann(values: Array, *, level: float = 0.95) -> tuple[float, tuple[
 def mean_interval(
     values: Sequence[float | None], *, level: float = 0.95, floor: float = 0.0
 ) -> tuple[float, float] | None:
-    """Two-sided t interval for the mean of the finished runs; None is a failed run. `floor`: see `t_test`.
+    """Two-sided t interval at `level` for the mean of the values that are not None (None = failed training).
 
-    None is returned for fewer than two values, of which no spread can be estimated. The interval describes
-    the runs that finished: state the number of failed ones beside it.
+    None is returned for fewer than two values, from which no spread can be estimated. The interval describes the
+    trainings that finished, so report the number of failed ones beside it. floor: the least sd to assume, in the unit
+    of the values; 1 / test examples for accuracies. Raises ValueError if `level` is not between 0 and 1.
+
+    >>> from winticket.judge import mean_interval
+    >>> low, high = mean_interval((0.97, 0.98, 0.96, None), floor=1 / 450)
+    >>> round(low, 3), round(high, 3)
+    (0.945, 0.995)
     """
     if not 0 < level < 1:
         raise ValueError(f"interval level {level} is not between 0 and 1; 0.95 is usual")
@@ -190,34 +196,41 @@ def mean_interval(
 
 
 def power(effect: float, replicates: int, *, alpha: float = 0.05) -> float:
-    """Chance that the one-sided one-sample t test at level `alpha` passes, by the noncentral t distribution.
+    """The chance that the one-sided one-sample t test at level `alpha` passes, by the noncentral t distribution.
 
-    effect: distance from the boundary in standard deviations of the paired difference; positive passes.
+    effect: distance from the boundary in standard deviations of the paired difference; positive effects pass.
+
+    >>> from winticket.judge import power
+    >>> round(power(1.0, 8), 2)
+    0.82
     """
     critical = special.stdtrit(replicates - 1, 1 - alpha)
     return float(1 - special.nctdtr(replicates - 1, effect * math.sqrt(replicates), critical))
 
 
-def replicates_for(effect: float, *, alpha: float = 0.05, wanted: float = 0.8) -> int | None:
-    """Fewest replicates with which the one-sided t test has power `wanted` at this effect.
+def replicates_for(effect: float, *, alpha: float = 0.05, target_power: float = 0.8) -> int | None:
+    """The fewest replicates with which the one-sided t test at level `alpha` has `target_power` at this effect.
 
-    effect: distance from the boundary / sd of the paired difference, e.g. δ/sd(Δ) when ticket and dense are
-    truly equal. At alpha = .05: 27, 13, 8, 5, 4 replicates for .5, .75, 1, 1.5, 2. None when the effect is
-    not positive (no number helps) or more than 10 000 would be needed.
+    effect: distance from the boundary / sd of the paired difference, e.g. margin / sd if ticket and dense network are
+    truly equal. None if the effect is not positive, so that no number helps, or if more than 10 000 would be needed.
+
+    >>> from winticket.judge import replicates_for
+    >>> [replicates_for(effect) for effect in (0.5, 0.75, 1.0, 1.5, 2.0)]
+    [27, 13, 8, 5, 4]
     """
     if math.isinf(effect) and effect > 0:
-        # No variance: the sign-flip floor 2⁻ⁿ is what has to fall below alpha.
+        # Without variance, p is the sign-flip floor 2⁻ⁿ, which must fall to alpha.
         return max(2, math.ceil(-math.log2(alpha)))
     if not effect > 0:
         return None
     low, high = 1, 2
-    while power(effect, high, alpha=alpha) < wanted:
+    while power(effect, high, alpha=alpha) < target_power:
         low, high = high, 2 * high
         if low >= MOST_REPLICATES:
             return None
     while high - low > 1:
         middle = (low + high) // 2
-        if power(effect, middle, alpha=alpha) < wanted:
+        if power(effect, middle, alpha=alpha) < target_power:
             low = middle
         else:
             high = middle

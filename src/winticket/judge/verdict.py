@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,32 +11,26 @@ import numpy as np
 from winticket.judge.checks import (
     CONTROLS,
     MIN_REPLICATES,
+    ByArm,
     Check,
     Level,
-    Runs,
     TrainedEnough,
     compare,
     differences,
     time_check,
 )
 from winticket.judge.coarse import accuracy_step
-from winticket.judge.collapse import collapse_limit, collapses
+from winticket.judge.collapse import Collapse, collapse_limit, collapses
 from winticket.judge.gate import require_margin_and_alpha
-from winticket.judge.learned import has_learned
+from winticket.judge.inputs import check_numbers, checked
+from winticket.judge.learned import Learned, has_learned
 from winticket.judge.looks import Look, Spending, share, spending
 from winticket.judge.reason import explain, notes, warn
 from winticket.judge.record import Kind, LevelChecks, MarginPoint, Margins, Verdict
-from winticket.judge.sequences import Decision, Evidence, Outcome, decide, replicates_to_decide
+from winticket.judge.sequences import Decision, Differences, Outcome, decide, replicates_to_decide
 from winticket.judge.statistics import Array
 
 MARGINS_PP = (0.1, 0.2, 0.5, 1.0)
-ARMS = ("dense", "ticket", *CONTROLS)
-_RANGES = {
-    "accuracy": (0.0, 1.0),
-    "accuracy_at_early_stop": (0.0, 1.0),
-    "early_stop_step": (0.0, math.inf),
-    "train_loss": (-math.inf, math.inf),
-}
 
 
 def judge(
@@ -53,54 +45,99 @@ def judge(
     commonest: float | None = None,
     looks: Sequence[Look] = (),
 ) -> Verdict:
-    """Judge an experiment: won, not won or inconclusive, at a family-wise error of at most `alpha`.
+    """Judge an experiment: won, not won or inconclusive, with a chance of any false win of at most `alpha`.
 
-    Won: some density where the ticket is not inferior to the dense network by `margin_pp` percentage points
-    and is superior to both its re-initialised twin and the layer-matched random mask; `density` is the
-    smallest one. Not won: the data refute this at every pruned density. Inconclusive: anything else, always
-    under 5 replicates, and whenever the dense network did not learn (`has_learned`). `decide` has the procedure,
-    `differences` how failed runs count. `replicates_needed` assumes that the estimates are the truth, with 80 % power
-    for all checks together.
+    Won: at some density the ticket is not inferior to the dense network by `margin_pp` percentage points, and superior
+    to both the same mask re-initialised and the random mask. Not won: the data refute that at every pruned density.
+    Inconclusive: anything else, always with fewer than 5 replicates or if the dense network did not learn
+    (`has_learned`). docs/verdict.md has the procedure and its sources, `winticket.judge.sequences.decide` the tests.
 
-    grid: steps between evaluations, the resolution of the early-stop steps. arms_expected: arms every pruned
-    level must have (more than "dense" and "ticket" where controls were planned); without a control no ticket
-    can be won. test_examples: answers that an accuracy is the mean of, whose step is the least sd to assume
-    (default: read off the accuracies). commonest: accuracy of always answering the commonest class of the
-    test data, for the gate. looks: earlier verdicts on the same networks, each of which has spent a part of `alpha`
-    (`winticket.judge.looks.share`).
+    trained_enough: the answer of `gate`. grid: steps between evaluations. arms_expected: arms that every pruned level
+    must have; without both controls no ticket is won. test_examples: how many a test accuracy is measured on; the step
+    between two accuracies is the least sd assumed (default: read off the accuracies). commonest: accuracy of always
+    predicting the commonest class. looks: earlier verdicts on these networks, each of which spent part of `alpha`.
 
     Raises ValueError for unusable input, naming the level and the arm.
+
+    >>> from winticket.judge import Level, judge
+    >>> dense = (0.97, 0.98, 0.96, 0.97, 0.98, 0.97)
+    >>> level = Level(0.1, {"dense": dense, "ticket": dense, "reinit": (0.9,) * 6, "random": (0.8,) * 6})
+    >>> verdict = judge([level], test_examples=1000)
+    >>> verdict.outcome, verdict.density
+    ('won', 0.1)
     """
     require_margin_and_alpha(margin_pp, alpha)
-    _check_numbers(grid, test_examples, commonest)
-    ordered = _checked(levels, arms_expected)
-    pruned = [level for level in ordered if level.density < 1]
-    replicates = len(pruned[0].accuracy["ticket"])
-    now = spending(tuple(looks), alpha=alpha)
+    check_numbers(grid, test_examples, commonest)
+    ordered = checked(levels, arms_expected)
     step = accuracy_step(_accuracies(ordered), test_examples=test_examples)
-    evidence = gather([level.accuracy for level in pruned], step=step)
-    decision = decide(evidence, margin=margin_pp / 100, alpha=now.alpha)
+    terms = Terms(margin_pp, alpha, spending(tuple(looks), alpha=alpha), step, grid, trained_enough)
+    verdict = _verdict(ordered, terms, commonest=commonest, test_examples=test_examples)
+    return replace(verdict, sentences=explain(verdict), warnings=warn(verdict), notes=notes(verdict))
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What one experiment is judged by. step: between two possible accuracies; grid: steps between evaluations."""
+
+    margin_pp: float
+    alpha: float
+    spending: Spending
+    step: float
+    grid: int | None
+    trained_enough: TrainedEnough | None
+
+    @property
+    def margin(self) -> float:
+        """The margin as a fraction."""
+        return self.margin_pp / 100
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The pruned levels' tests, the decision on them, and whether the dense network learned."""
+
+    terms: Terms
+    differences: Differences
+    decision: Decision
+    learned: Learned
+    replicates: int
+
+    def stands(self, density: float, *, margin_pp: float, refuted: bool) -> bool:
+        """True if an earlier look's claim at `density` holds at this margin, since this look does not refute it.
+
+        With fewer than five replicates nothing is claimed, whatever was claimed before.
+        """
+        alpha, earlier = self.terms.alpha, self.terms.spending.earlier
+        return (
+            self.replicates >= MIN_REPLICATES
+            and not refuted
+            and any(look.shows(density, margin_pp=margin_pp, alpha=alpha) for look in earlier)
+        )
+
+
+def _verdict(
+    ordered: list[Level], terms: Terms, *, commonest: float | None, test_examples: int | None
+) -> Verdict:
+    """The verdict without its words."""
+    pruned = [level for level in ordered if level.density < 1]
+    gaps = gather([level.accuracy for level in pruned], step=terms.step)
     learned = has_learned(
         pruned[0].accuracy["dense"],
         pruned,
         commonest=commonest,
         test_examples=test_examples,
-        trained_enough=trained_enough,
+        trained_enough=terms.trained_enough,
     )
-    judged = Judged(decision, now, margin_pp, alpha, step, learned.learned, replicates)
-    checks = tuple(_level_checks(level, judged, at, grid=grid) for at, level in enumerate(pruned))
+    decision = decide(gaps, margin=terms.margin, alpha=terms.spending.alpha)
+    judged = Judged(terms, gaps, decision, learned, len(pruned[0].accuracy["ticket"]))
+    checks = tuple(_level_checks(level, judged, at) for at, level in enumerate(pruned))
     unpruned = tuple(LevelChecks.of_dense() for level in ordered if level.density == 1)
     claimed = tuple(level.density for level in checks if level.claimed)
     outcome: Outcome = "inconclusive"
     if learned.learned:
         outcome = "won" if claimed else decision.outcome()
-    needed, fresh = None, None
-    if outcome == "inconclusive" and learned.learned:
-        needing = partial(replicates_to_decide, evidence, margin=margin_pp / 100)
-        needed, fresh = needing(alpha=share(now.look + 1) * alpha), needing(alpha=share(1) * alpha)
-        if needed is not None:
-            needed = max(needed, replicates + 1)
-    verdict = Verdict(
+    needed, fresh = _needed(judged, outcome)
+    return Verdict(
         outcome=outcome,
         density=min(claimed) if claimed else None,
         sentences=(),
@@ -109,121 +146,102 @@ def judge(
         kind=_overall_kind(decision, checks, learned=learned.learned),
         claimed=claimed,
         levels=unpruned + checks,
-        replicates=replicates,
-        margin_pp=margin_pp,
-        alpha=alpha,
-        margins=_margins(evidence, judged, checks),
-        trained_enough=trained_enough,
+        replicates=judged.replicates,
+        margin_pp=terms.margin_pp,
+        alpha=terms.alpha,
+        margins=_margins(judged, checks),
+        trained_enough=terms.trained_enough,
         learned=learned,
-        spending=now,
-        collapsed=tuple(
-            one for level in _with_dense(ordered) for one in collapses(level, margin=margin_pp / 100)
-        ),
-        collapse_limit=next(
-            (
-                collapse_limit(level.accuracy["ticket"], margin=margin_pp / 100)
-                for level in pruned
-                if claimed and level.density == min(claimed)
-            ),
-            None,
-        ),
-        accuracy_step=step,
+        spending=terms.spending,
+        collapsed=_collapsed(ordered, margin=terms.margin),
+        collapse_limit=_collapse_limit(pruned, claimed, margin=terms.margin),
+        accuracy_step=terms.step,
         warnings=(),
         notes=(),
     )
-    return replace(verdict, sentences=explain(verdict), warnings=warn(verdict), notes=notes(verdict))
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What every level of one experiment is judged by."""
-
-    decision: Decision
-    now: Spending
-    margin_pp: float
-    alpha: float
-    step: float
-    learned: bool
-    replicates: int
-
-    def stands(self, density: float, *, margin_pp: float, refuted: bool) -> bool:
-        """Whether what an earlier look claimed at `density` holds at this margin, since this look does not refute it.
-
-        Fewer than five replicates claim nothing, whatever was claimed before.
-        """
-        return (
-            self.replicates >= MIN_REPLICATES
-            and not refuted
-            and any(look.shows(density, margin_pp=margin_pp, alpha=self.alpha) for look in self.now.earlier)
-        )
+def _needed(judged: Judged, outcome: Outcome) -> tuple[int | None, int | None]:
+    """How many replicates would decide: at the next look at these networks, and at the first of a new experiment."""
+    if outcome != "inconclusive" or not judged.learned.learned:
+        return None, None
+    terms = judged.terms
+    needing = partial(replicates_to_decide, judged.differences, margin=terms.margin)
+    needed = needing(alpha=share(terms.spending.look + 1) * terms.alpha)
+    fresh = needing(alpha=share(1) * terms.alpha)
+    return None if needed is None else max(needed, judged.replicates + 1), fresh
 
 
-def _with_dense(ordered: list[Level]) -> list[Level]:
-    """The levels with one of density 1, where the dense network stands once for all of them."""
-    if ordered[0].density == 1:
-        return ordered
-    return [Level(1.0, {"dense": ordered[0].accuracy["dense"]}), *ordered]
+def _collapsed(ordered: list[Level], *, margin: float) -> tuple[Collapse, ...]:
+    """The collapsed replicates; the dense network's once, at density 1."""
+    if ordered[0].density < 1:
+        ordered = [Level(1.0, {"dense": ordered[0].accuracy["dense"]}), *ordered]
+    return tuple(one for level in ordered for one in collapses(level, margin=margin))
+
+
+def _collapse_limit(pruned: Sequence[Level], claimed: Sequence[float], *, margin: float) -> float | None:
+    """The accuracy below which a ticket at the smallest density claimed counts as collapsed."""
+    if not claimed:
+        return None
+    (smallest,) = (level for level in pruned if level.density == min(claimed))
+    return collapse_limit(smallest.accuracy["ticket"], margin=margin)
 
 
 def _accuracies(levels: Sequence[Level]) -> list[tuple[float | None, ...]]:
     return [values for level in levels for values in level.accuracy.values()]
 
 
-def gather(accuracies: Sequence[Runs], *, step: float = 0.0) -> Evidence:
-    """Differences of every pruned level, densest first; arms that were not run become NaN.
-
-    step: between two possible accuracies.
-    """
+def gather(accuracies: Sequence[ByArm], *, step: float) -> Differences:
+    """The differences of every pruned level, densest first; an arm that was not run becomes NaN."""
     n = len(accuracies[0]["ticket"])
 
     def stack(arm: str, *, worst: bool) -> Array:
         missing = np.full(n, np.nan)
         return np.stack(
             [
-                differences(runs["ticket"], runs[arm], worst_for_ours=worst) if arm in runs else missing
-                for runs in accuracies
+                differences(level["ticket"], level[arm], worst_for_ours=worst) if arm in level else missing
+                for level in accuracies
             ]
         )
 
     references = ("dense", *CONTROLS)
-    return Evidence(
+    return Differences(
         worst={arm: stack(arm, worst=True) for arm in references},
         best={arm: stack(arm, worst=False) for arm in references},
         step=step,
     )
 
 
-def _level_checks(level: Level, judged: Judged, at: int, *, grid: int | None) -> LevelChecks:
-    decision, margin = judged.decision, judged.margin_pp / 100
-    each = judged.now.alpha / 2
-    against = partial(compare, alpha=judged.alpha, refute_level=each, step=judged.step)
-    accuracy = against(level.accuracy, "dense", null=-margin, test_level=each)
-    beats = {
-        arm: against(level.accuracy, arm, null=0.0, test_level=float(decision.control_level))
-        for arm in CONTROLS
-    }
-    time = time_check(level.early_stop_step, alpha=judged.alpha, grid=grid)
-    refuted = bool(decision.refuted[at])
+def _level_checks(level: Level, judged: Judged, at: int) -> LevelChecks:
+    terms, decision = judged.terms, judged.decision
+    each = terms.spending.alpha / 2
+    against = partial(compare, alpha=terms.alpha, refute_level=each, step=terms.step)
+    match = partial(against, reference="dense", null=-terms.margin, test_level=each)
+    accuracy = match(level.accuracy)
+    control_level = float(decision.control_level)
+    beats = {arm: against(level.accuracy, arm, null=0.0, test_level=control_level) for arm in CONTROLS}
+    time = time_check(level.early_stop_step, alpha=terms.alpha, grid=terms.grid)
+    learned, refuted = judged.learned.learned, bool(decision.refuted[at])
     shown = bool(decision.claimed[at])
-    earlier = judged.stands(level.density, margin_pp=judged.margin_pp, refuted=refuted)
+    earlier = judged.stands(level.density, margin_pp=terms.margin_pp, refuted=refuted)
     return LevelChecks(
         density=level.density,
         accuracy=accuracy,
         beats_reinit=beats["reinit"],
         beats_random=beats["random"],
-        time=time if judged.learned or time is None else replace(time, outcome=None),
-        accuracy_at_early_stop=against(level.accuracy_at_early_stop, "dense", null=-margin, test_level=each),
+        time=time if learned or time is None else replace(time, outcome=None),
+        accuracy_at_early_stop=match(level.accuracy_at_early_stop),
         refuted=refuted,
         matched=bool(decision.matched[at]),
         nontrivial=bool(decision.nontrivial[at]),
-        claimed=judged.learned and (shown or earlier),
-        claimed_earlier=judged.learned and earlier and not shown,
+        claimed=learned and (shown or earlier),
+        claimed_earlier=learned and earlier and not shown,
         kind=_kind(accuracy, beats),
     )
 
 
 def _kind(accuracy: Check | None, beats: Mapping[str, Check | None]) -> Kind:
-    """What one level's tests, taken alone, make of it."""
+    """The kind of one level by its tests alone."""
     if accuracy is None or accuracy.replicates < MIN_REPLICATES:
         return "undecided"
     if not accuracy.passed:
@@ -242,7 +260,7 @@ def _kind_of_match(beaten: Mapping[str, bool | None]) -> Kind:
 
 
 def _overall_kind(decision: Decision, pruned: Sequence[LevelChecks], *, learned: bool) -> Kind:
-    """What is claimed over all densities: the strongest kind reached at any of them."""
+    """The strongest kind that is claimed over all densities."""
     accuracy = pruned[0].accuracy
     if not learned or accuracy is None or accuracy.replicates < MIN_REPLICATES:
         return "undecided"
@@ -256,96 +274,37 @@ def _overall_kind(decision: Decision, pruned: Sequence[LevelChecks], *, learned:
     matched = [checks for checks in pruned if checks.matched]
     if not matched:
         return pruned[0].kind
-    # Neither kind of win is claimed over all densities, so what single tests show is not claimed either.
+    # Neither kind of win is claimed over all densities, so a win by single tests is not claimed either.
     last = matched[-1].kind
     return "matching" if last in ("winning ticket", "winning structure") else last
 
 
-def _margins(evidence: Evidence, judged: Judged, pruned: Sequence[LevelChecks]) -> Margins:
+def _margins(judged: Judged, pruned: Sequence[LevelChecks]) -> Margins:
     densities = [checks.density for checks in pruned]
-    curve = []
-    for pp in sorted({*MARGINS_PP, judged.margin_pp}):
-        at = decide(evidence, margin=pp / 100, alpha=judged.now.alpha)
-        won = [
-            density
-            for density, shown, refuted in zip(densities, at.claimed, at.refuted, strict=True)
-            if judged.learned and (shown or judged.stands(density, margin_pp=pp, refuted=bool(refuted)))
-        ]
-        outcome: Outcome = "won" if won else at.outcome() if judged.learned else "inconclusive"
-        curve.append(MarginPoint(pp, outcome, min(won) if won else None))
+    curve = tuple(
+        _margin_point(judged, densities, pp) for pp in sorted({*MARGINS_PP, judged.terms.margin_pp})
+    )
     by_level = [checks.accuracy.smallest_margin_pp if checks.accuracy else None for checks in pruned]
-    # Being non-trivial does not depend on the margin; the way down to the densest such level does.
+    # Whether a ticket is non-trivial does not depend on the margin; matching down to the densest such level does.
     smallest: float | None = None
-    if judged.learned and judged.decision.nontrivial.any():
-        way = by_level[: int(np.argmax(judged.decision.nontrivial)) + 1]
-        known = [pp for pp in way if pp is not None]
-        smallest = max(known) if len(known) == len(way) else None
-    earlier = [point.margin_pp for point in curve if point.outcome == "won"]
-    if earlier and (smallest is None or min(earlier) < smallest):
-        smallest = min(earlier)  # what an earlier look claimed stands at its margin and above
-    return Margins(tuple(curve), smallest, tuple(zip(densities, by_level, strict=True)))
+    if judged.learned.learned and judged.decision.nontrivial.any():
+        path = by_level[: int(np.argmax(judged.decision.nontrivial)) + 1]
+        known = [pp for pp in path if pp is not None]
+        smallest = max(known) if len(known) == len(path) else None
+    won = [point.margin_pp for point in curve if point.outcome == "won"]
+    if won and (smallest is None or min(won) < smallest):
+        smallest = min(won)  # what an earlier look claimed holds at its margin and above
+    return Margins(curve, smallest, tuple(zip(densities, by_level, strict=True)))
 
 
-def _check_numbers(grid: int | None, test_examples: int | None, commonest: float | None) -> None:
-    if grid is not None and grid < 1:
-        raise ValueError(
-            f"evaluation grid of {grid} steps; give the number of steps between evaluations, 1 or more"
-        )
-    if test_examples is not None and test_examples < 1:
-        raise ValueError(f"{test_examples} test examples; give how many answers an accuracy is the mean of")
-    if commonest is not None and not 0 < commonest <= 1:
-        raise ValueError(
-            f"the commonest class's rate is {commonest}; give a fraction above 0, as 0.1 for ten equal classes"
-        )
-
-
-def _checked(levels: Sequence[Level], expected: Collection[str]) -> list[Level]:
-    """The levels from the densest to the sparsest, or a ValueError that says what is wrong with them."""
-    if unknown := set(expected) - set(ARMS):
-        raise ValueError(
-            f"unknown arms expected: {', '.join(sorted(unknown))}; the arms are {', '.join(ARMS)}"
-        )
-    ordered = sorted(levels, key=lambda level: -level.density)
-    for level in ordered:
-        if not 0 < level.density <= 1:
-            raise ValueError(f"density {level.density} is not in (0, 1]; density is kept / eligible weights")
-    for dense_side, sparse_side in itertools.pairwise(ordered):
-        if dense_side.density == sparse_side.density:
-            raise ValueError(f"density {dense_side.density} is given twice; give one level per density")
-    pruned = [level for level in ordered if level.density < 1]
-    if not pruned:
-        raise ValueError(f"{len(levels)} levels and none of density below 1; a verdict needs a pruned level")
-    for level in pruned:
-        missing = [arm for arm in ARMS if arm in {"dense", "ticket", *expected} and arm not in level.accuracy]
-        if missing:
-            raise ValueError(
-                f"level of density {level.density} has no arm {' or '.join(missing)}; "
-                f"it has {', '.join(level.accuracy) or 'none'}"
-            )
-    replicates = len(pruned[0].accuracy["ticket"])
-    if replicates == 0:
-        raise ValueError("no replicates; give at least one, and 5 or more for a verdict that can be decided")
-    for level in ordered:
-        _check_values(level, replicates)
-    return ordered
-
-
-def _check_values(level: Level, replicates: int) -> None:
-    where = f"level of density {level.density}"
-    for what in ("accuracy", "accuracy_at_early_stop", "early_stop_step", "train_loss"):
-        runs: Runs = getattr(level, what)
-        for arm, values in runs.items():
-            if arm not in ARMS:
-                raise ValueError(f"{where}: unknown arm {arm!r} in {what}; the arms are {', '.join(ARMS)}")
-            if len(values) != replicates:
-                raise ValueError(
-                    f"{where}: {what} of arm {arm} has {len(values)} values for {replicates} replicates; "
-                    "runs are paired by position, and a failed one is None"
-                )
-            low, top = _RANGES[what]
-            for value in values:
-                if value is not None and not (math.isfinite(value) and low <= value <= top):
-                    raise ValueError(
-                        f"{where}: {what} of arm {arm} holds {value}; accuracies are fractions from 0 to 1, "
-                        "steps are 0 or more, losses finite, and a failed run is None"
-                    )
+def _margin_point(judged: Judged, densities: Sequence[float], margin_pp: float) -> MarginPoint:
+    """What the verdict would have been at this margin."""
+    at = decide(judged.differences, margin=margin_pp / 100, alpha=judged.terms.spending.alpha)
+    learned = judged.learned.learned
+    won = [
+        density
+        for density, shown, refuted in zip(densities, at.claimed, at.refuted, strict=True)
+        if learned and (shown or judged.stands(density, margin_pp=margin_pp, refuted=bool(refuted)))
+    ]
+    outcome: Outcome = "won" if won else at.outcome() if learned else "inconclusive"
+    return MarginPoint(margin_pp, outcome, min(won) if won else None)

@@ -1,11 +1,13 @@
-"""Masks that change within a training loop of one's own: dynamic sparse training, and gradual magnitude pruning."""
+"""Masks that change within your own training loop: dynamic sparse training, and gradual magnitude pruning."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
-from functools import partial
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial, wraps
+from inspect import cleandoc, signature
+from typing import ParamSpec
 
 from torch import Tensor, nn
 
@@ -13,6 +15,8 @@ from winticket.allocate import Allocate, erk, layerwise
 from winticket.criteria import Criterion, magnitude
 from winticket.criteria.applied import mask_of, name_of
 from winticket.criteria.evidence import Batch
+from winticket.loops.hooks import Optimizer
+from winticket.loops.masking import claimed
 from winticket.loops.scoring import (
     Density,
     Scoring,
@@ -25,11 +29,10 @@ from winticket.loops.scoring import (
     without_classes,
 )
 from winticket.loops.sparse import Sparse
+from winticket.loops.wrapped import bare
 from winticket.pairing import check_exchange
 from winticket.schedules import cubic_at
 from winticket.ticket import JSON, Mask, Seeds, State, Ticket
-from winticket.train import bare, check_changes
-from winticket.train.masked import Optimizer, claimed
 from winticket.train.rules import (
     Grow,
     Regrowing,
@@ -41,214 +44,229 @@ from winticket.train.rules import (
 )
 
 _CALLER = 4  # of the `with` statement, through contextlib and this module
+P = ParamSpec("P")
 
 
-def set_(
-    model: nn.Module,
-    density: Density,
-    *,
-    steps: int,
-    every: int | None = None,
-    criterion: Criterion = magnitude,
-    allocate: Allocate | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    batches: Sequence[Batch] = (),
-    example: Tensor | None = None,
-    seeds: Seeds | None = None,
-    optimizer: Optimizer | Sequence[Optimizer] = (),
-) -> AbstractContextManager[Sparse]:
-    """Sparse evolutionary training: the weakest weights of every layer go, and as many places at random come.
+@dataclass(frozen=True, eq=False)
+class Options:
+    """Options (the same for `rigl`, `set_` and `gradual`):
 
-    Mocanu et al. 2018, with the falling share of Evci et al. 2020. Everything else is as in `rigl`, but that no
-    gradient is looked at: of layers without one those alone keep their part of the mask that are frozen by then. Given
-    the same seeds, data and optimiser, masks are those of the method `set`.
+    - `density`: share of the eligible weights to keep, in (0, 1), or shares by layer.
+    - `steps`: updates that the whole training makes.
+    - `every`: updates between two changes of the mask (default: 100, or a twentieth of a short training).
+    - `criterion`: scores the weights; the lowest-scored ones are dropped.
+    - `allocate`: distributes the kept weights over the layers.
+    - `include`, `exclude`: names or patterns of parameters, as in `prune`.
+    - `batches`, `example`: what the criterion needs to look at the network or at data, as in `prune`.
+    - `seeds`: what random choices draw from (default: drawn from torch's global generator).
+    - `optimizer`: optimisers that do not derive from `torch.optim.Optimizer`, whose steps are to be followed.
     """
-    check_exchange(criterion, "set")
-    begin = partial(
-        _regrowing,
-        Scoring(model, criterion, batches, example),
-        density,
-        "set",
-        grow=at_random,
-        steps=steps,
-        every=every,
-        allocate=allocation_for(criterion, allocate, default=_spread(density), stacklevel=2),
-        include=include,
-        exclude=exclude,
-        seeds=seeds,
-    )
-    return _block(model, optimizer, begin)
+
+    model: nn.Module
+    density: Density
+    _: KW_ONLY
+    steps: int
+    every: int | None = None
+    criterion: Criterion = magnitude
+    allocate: Allocate | None = None
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    batches: Sequence[Batch] = ()
+    example: Tensor | None = None
+    seeds: Seeds | None = None
+    optimizer: Optimizer | Sequence[Optimizer] = ()
+
+    def scoring(self) -> Scoring:
+        """How these options score the model."""
+        return Scoring(self.model, self.criterion, self.batches, self.example)
+
+    def interval(self, rule: type[Regrowing] | type[Thinning], method: str) -> int:
+        """Updates between two changes. ValueError if the mask of `method` would never change."""
+        if self.steps < 1 or (self.every is not None and self.every < 1):
+            raise ValueError(f"steps is {self.steps} and every {self.every}; both are at least 1")
+        rule.check(method, self.steps, self.every)
+        return self.every or usual_every(self.steps)
+
+    def about(self, method: str, allocate: Allocate, every: int) -> dict[str, JSON]:
+        """What the ticket says of how its mask was made."""
+        return {
+            "method": method,
+            "criterion": name_of(self.criterion),
+            "allocate": name_of(allocate),
+            "steps": self.steps,
+            "every": every,
+        }
 
 
-def rigl(
-    model: nn.Module,
-    density: Density,
-    *,
-    steps: int,
-    every: int | None = None,
-    criterion: Criterion = magnitude,
-    allocate: Allocate | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    batches: Sequence[Batch] = (),
-    example: Tensor | None = None,
-    seeds: Seeds | None = None,
-    optimizer: Optimizer | Sequence[Optimizer] = (),
-) -> AbstractContextManager[Sparse]:
-    """Rigged lottery: the weakest weights of every layer go, and those of the largest gradient come.
+Begin = Callable[[], Sparse]
 
-    ```python
-    with rigl(model, 0.1, steps=2000) as sparse:
-        my_training_loop(model)  # 2000 updates
-    sparse.ticket.save("ticket.safetensors")
-    ```
-    Evci et al. 2020, algorithm 1. The model's own weights, under a random mask as `allocate` spreads it (`erk`, the
-    paper's best, by default), begin; after every `every` updates (a hundred, or a twentieth of a short training) in
-    the first three quarters of `steps` a share of each layer is replaced, .3 at first and falling to 0 on a cosine
-    (eq. 1). Every layer keeps its count at every step. The mask is in force as `masked` has it, and stays when the
-    block ends; `sparse.mask` is the last one, and `sparse.ticket` has it with the weights and buffers from before it.
 
-    The gradient is the loop's own, of its own loss: that of the update after which the mask changes, by all weights,
-    summed over the backward passes of that update; what `torch.autograd.grad` gives beside them does not count. (In the
-    paper that update is left out.) New weights begin at exactly 0, and so does what a torch.optim optimiser keeps of
-    them in tensors of the weight's shape; one of another make, named as `optimizer`, is followed, but sees to its own
-    state. Steps of torch.optim optimisers over the model's parameters are counted, and of those named; else say
-    `sparse.at(step)`.
+def _takes(
+    options: Callable[P, Options],
+) -> Callable[[Callable[[Options], Begin]], Callable[P, AbstractContextManager[Sparse]]]:
+    """Give a method the signature and the documentation of `options`, and make it a context manager."""
 
-    Layers that nothing trains are to be excluded: one without a gradient in the update after which the mask changes
-    keeps its part of the mask in that change.
+    def decorate(method: Callable[[Options], Begin]) -> Callable[P, AbstractContextManager[Sparse]]:
+        @wraps(method)
+        def changing(*args: P.args, **kwargs: P.kwargs) -> AbstractContextManager[Sparse]:
+            try:
+                shown.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{method.__name__}() {error}") from None
+            chosen = options(*args, **kwargs)
+            return _block(chosen, method(chosen))
 
-    `density`, `include`, `exclude`, `criterion`, `batches`, `example` and `seeds` are as in `prune`; the criterion
-    scores what goes. Give a model in DistributedDataParallel as it is wrapped, on every rank with the same arguments:
-    gradients are summed over the ranks, and masks compared.
+        shown = signature(options).replace(return_annotation="AbstractContextManager[Sparse]")
+        vars(changing)["__signature__"] = shown
+        changing.__doc__ = f"{cleandoc(method.__doc__ or '')}\n\n{cleandoc(options.__doc__ or '')}\n"
+        return changing
 
-    Raises ValueError, before any training, for what `prune` raises it, where a layer is frozen, the mask would never
-    change in so many steps, the allocation does not decide by layers alone, or the model is within another such block.
-    A step of LBFGS or Rprop raises it as well. RuntimeWarning where the block ends before the last change.
+    return decorate
+
+
+@_takes(Options)
+def set_(options: Options) -> Begin:
+    """Sparse evolutionary training (SET): drop the lowest-scored weights of each layer and regrow as many at random.
+
+    Mocanu et al. 2018, with the decaying drop fraction of Evci et al. 2020. `set_` behaves like `rigl`, except that it
+    ignores gradients, so only layers that are frozen by then keep their part of the mask. With the same seeds, data and
+    optimiser the masks are those of the method `set` of `winticket find`.
+
+    >>> import torch, winticket
+    >>> model = torch.nn.Linear(10, 10)
+    >>> with winticket.set_(model, 0.5, steps=20) as sparse:
+    ...     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    ...     for _ in range(20):
+    ...         optimizer.zero_grad()
+    ...         model(torch.randn(8, 10)).square().mean().backward()
+    ...         optimizer.step()
+    >>> sparse.mask.count()
+    50
     """
-    check_exchange(criterion, "rigl")
-    begin = partial(
-        _regrowing,
-        Scoring(model, criterion, batches, example),
-        density,
-        "rigl",
-        grow=by_gradient,
-        steps=steps,
-        every=every,
-        allocate=allocation_for(criterion, allocate, default=_spread(density), stacklevel=2),
-        include=include,
-        exclude=exclude,
-        seeds=seeds,
-    )
-    return _block(model, optimizer, begin)
+    check_exchange(options.criterion, "set")
+    allocate = _spread(options)
+    return partial(_regrowing, options, options.scoring(), "set", grow=at_random, allocate=allocate)
 
 
-def gradual(
-    model: nn.Module,
-    density: Density,
-    *,
-    steps: int,
-    every: int | None = None,
-    criterion: Criterion = magnitude,
-    allocate: Allocate | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    batches: Sequence[Batch] = (),
-    example: Tensor | None = None,
-    seeds: Seeds | None = None,
-    optimizer: Optimizer | Sequence[Optimizer] = (),
-) -> AbstractContextManager[Sparse]:
-    """Gradual pruning within one training, to a density that falls on a cubic: d + (1 - d) · (1 - t / T)³ at step t.
+@_takes(Options)
+def rigl(options: Options) -> Begin:
+    """RigL: drop the lowest-scored weights of each layer and regrow as many where the gradient is largest.
 
-    Zhu & Gupta 2017, eq. 1; T is three quarters of `steps`, and the mask changes after every `every` updates until
-    then, which are to be fewer than T. No lottery: the weights are never rewound, though `sparse.ticket` has those from
-    before the block. Options, counting and errors are as in `rigl`, but that layers may be frozen, and any optimiser
-    will do and any allocation that can prune a little at a time.
+    Evci et al. 2020, algorithm 1. The model keeps its weights and starts under a random mask, which `allocate` spreads
+    over the layers (default: `erk`, the paper's best). In the first three quarters of `steps`, after every `every`
+    updates, each layer exchanges a share of its weights: 0.3 at first, falling to 0 on a cosine (eq. 1). The number of
+    weights in each layer never changes. The mask is in force as under `masked`, and stays when the block ends.
+    `sparse.mask` is the current mask; `sparse.ticket` is that mask with the weights and buffers from before the block.
+
+    The gradient is that of your own loss with respect to all weights, in the update after which the mask changes,
+    summed over the backward passes of that update. Gradients from `torch.autograd.grad` do not count. (The paper skips
+    the update itself in that step.) A regrown weight starts at exactly 0, and so does the state that a `torch.optim`
+    optimiser keeps for it in tensors of the weight's shape. An optimiser of another kind is followed if you pass it as
+    `optimizer`, but has to reset its state itself. Steps of `torch.optim` optimisers over the model's parameters are
+    counted, and those of the optimisers that you pass; otherwise call `sparse.at(step)`.
+
+    Exclude layers that are not trained: a layer without a gradient in the update after which the mask changes keeps its
+    part of the mask in that change.
+
+    Under DistributedDataParallel pass the wrapped model, with the same arguments on every rank: gradients are summed
+    over the ranks, and masks are compared.
+
+    Raises ValueError, before any training, for the reasons that `prune` does, if a layer is frozen, if the mask would
+    never change in so many steps, if the allocation does not work layer by layer, or if another block already controls
+    the model's mask. A step of LBFGS or Rprop raises ValueError as well. Warns (RuntimeWarning) if the block ends
+    before the last change.
+
+    >>> import torch, winticket
+    >>> model = torch.nn.Sequential(torch.nn.Linear(10, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    >>> with winticket.rigl(model, 0.25, steps=40, every=10) as sparse:
+    ...     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    ...     for _ in range(40):
+    ...         optimizer.zero_grad()
+    ...         model(torch.randn(8, 10)).square().mean().backward()
+    ...         optimizer.step()
+    >>> sparse.step, sparse.mask.count(), sparse.ticket.mask.total()
+    (40, 24, 96)
     """
-    begin = partial(
-        _thinning,
-        Scoring(model, criterion, batches, example),
-        density,
-        steps=steps,
-        every=every,
-        allocate=allocation_for(criterion, allocate, stacklevel=2),
-        include=include,
-        exclude=exclude,
-        seeds=seeds,
-    )
-    return _block(model, optimizer, begin)
+    check_exchange(options.criterion, "rigl")
+    allocate = _spread(options)
+    return partial(_regrowing, options, options.scoring(), "rigl", grow=by_gradient, allocate=allocate)
 
 
-def _spread(density: Density) -> Allocate:
-    """How a random mask is spread by default: as in Evci et al. 2020, unless layers' densities are given."""
-    return layerwise if isinstance(density, Mapping) else erk
+@_takes(Options)
+def gradual(options: Options) -> Begin:
+    """Gradual pruning: within one training the density falls along a cubic, d + (1 - d) · (1 - t / T)³ at step t.
+
+    Zhu & Gupta 2017, eq. 1. T is three quarters of `steps`; until then the mask changes after every `every` updates,
+    so `every` must be below T. The weights are never rewound, so this does not search for a ticket, although
+    `sparse.ticket` has the weights from before the block. Counting and errors are as in `rigl`, except that layers may
+    be frozen, any optimiser will do, and so will any allocation that can prune in small steps.
+
+    >>> import torch, winticket
+    >>> model = torch.nn.Linear(10, 10)
+    >>> with winticket.gradual(model, 0.2, steps=40, every=10) as sparse:
+    ...     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    ...     for _ in range(40):
+    ...         optimizer.zero_grad()
+    ...         model(torch.randn(8, 10)).square().mean().backward()
+    ...         optimizer.step()
+    >>> sparse.mask.count()
+    20
+    """
+    allocate = allocation_for(options.criterion, options.allocate, stacklevel=_CALL)
+    return partial(_thinning, options, options.scoring(), allocate)
+
+
+_CALL = 3  # of the function, through the one that `_takes` puts around it
+
+
+def _spread(options: Options) -> Allocate:
+    """The allocation of a random mask (default: as in Evci et al. 2020, unless densities are given by layer)."""
+    default = layerwise if isinstance(options.density, Mapping) else erk
+    return allocation_for(options.criterion, options.allocate, default=default, stacklevel=_CALL + 1)
 
 
 @contextmanager
-def _block(
-    model: nn.Module, optimizer: Optimizer | Sequence[Optimizer], begin: Callable[[], Sparse]
-) -> Iterator[Sparse]:
-    with claimed(model, alone=True), begin()._going_on(optimizer) as sparse:
+def _block(options: Options, begin: Begin) -> Iterator[Sparse]:
+    with claimed(options.model, alone=True), begin()._training(options.optimizer) as sparse:
         yield sparse
 
 
-def _thinning(
-    score: Scoring,
-    density: Density,
-    *,
-    steps: int,
-    every: int | None,
-    allocate: Allocate,
-    include: Sequence[str],
-    exclude: Sequence[str],
-    seeds: Seeds | None,
-) -> Sparse:
-    every = _checked("gradual", steps, every)
-    seeds = seeds_for(score.model, seeds, criterion=score.criterion)
-    left = without_classes(score.model, allocate, exclude)
-    dense = whole(score.model, include=include, exclude=left, seeds=seeds, stacklevel=_CALLER)
-    check_classes(score.model, dense.mask, allocate)
+def _thinning(options: Options, score: Scoring, allocate: Allocate) -> Sparse:
+    model, density = options.model, options.density
+    every = options.interval(Thinning, "gradual")
+    seeds = seeds_for(model, options.seeds, criterion=options.criterion)
+    excluded = without_classes(model, allocate, options.exclude)
+    dense = whole(model, include=options.include, exclude=excluded, seeds=seeds, stacklevel=_CALLER)
+    check_classes(model, dense.mask, allocate)
     check_densities(dense, [density], allocate)
     magnitudes = {name: dense.start.weights[name].abs() for name in dense.mask.keep}
     try:
         allocate(magnitudes, dense.mask, density=cubic_at(density, 0.5))
     except ValueError as error:
-        error.add_note("gradual prunes a little at a time")
+        error.add_note("gradual prunes in small steps")
         raise
     score.check(dense, allocate=allocate, density=cubic_at(density, 0.5))
 
     def prune(ticket: Ticket, now: State, density: Density) -> Mask:
         return mask_of(score.criterion, score.evidence(ticket, now), allocate=allocate, density=density)
 
-    changes = Thinning(steps, partial(cubic_at, density), prune, every)
-    dense = replace(dense, about=_about("gradual", score, allocate, steps=steps, every=every))
-    return Sparse(score.model, dense, dense.mask, changes, steps)
+    changes = Thinning(options.steps, partial(cubic_at, density), prune, every)
+    dense = replace(dense, about=options.about("gradual", allocate, every))
+    return Sparse(model, dense, dense.mask, changes, options.steps)
 
 
-def _regrowing(
-    score: Scoring,
-    density: Density,
-    method: str,
-    *,
-    grow: Grow,
-    steps: int,
-    every: int | None,
-    allocate: Allocate,
-    include: Sequence[str],
-    exclude: Sequence[str],
-    seeds: Seeds | None,
-) -> Sparse:
+def _regrowing(options: Options, score: Scoring, method: str, *, grow: Grow, allocate: Allocate) -> Sparse:
+    model, density = options.model, options.density
     check_by_layer(method, allocate)
-    every = _checked(method, steps, every)
-    seeds = seeds_for(score.model, seeds)
-    dense = whole(score.model, include=include, exclude=exclude, seeds=seeds, stacklevel=_CALLER)
-    _check_trained(method, score.model, dense.mask)
+    every = options.interval(Regrowing, method)
+    seeds = seeds_for(model, options.seeds)
+    dense = whole(model, include=options.include, exclude=options.exclude, seeds=seeds, stacklevel=_CALLER)
+    _check_trained(method, model, dense.mask)
     check_densities(dense, [density], allocate)
     score.check(dense, allocate=layerwise, density=0.5)
     mask = random_mask(dense.mask, dense.seeds, density=density, allocate=allocate)
-    dense = replace(dense, about=_about(method, score, allocate, steps=steps, every=every))
-    return Sparse(score.model, dense, mask, Regrowing(steps, grow, score, every), steps)
+    dense = replace(dense, about=options.about(method, allocate, every))
+    return Sparse(model, dense, mask, Regrowing(options.steps, grow, score, every), options.steps)
 
 
 def _check_trained(method: str, model: nn.Module, mask: Mask) -> None:
@@ -258,20 +276,3 @@ def _check_trained(method: str, model: nn.Module, mask: Mask) -> None:
             f"{', '.join(frozen)} is frozen, and {method} would exchange its weights for zeros that no optimiser "
             f"moves; exclude it (exclude={frozen})"
         )
-
-
-def _checked(method: str, steps: int, every: int | None) -> int:
-    if steps < 1 or (every is not None and every < 1):
-        raise ValueError(f"steps is {steps} and every {every}; both are at least 1")
-    check_changes(method, steps, every)
-    return every or usual_every(steps)
-
-
-def _about(method: str, score: Scoring, allocate: Allocate, *, steps: int, every: int) -> dict[str, JSON]:
-    return {
-        "method": method,
-        "criterion": name_of(score.criterion),
-        "allocate": name_of(allocate),
-        "steps": steps,
-        "every": every,
-    }

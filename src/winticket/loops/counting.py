@@ -1,4 +1,4 @@
-"""Which steps of optimisers are updates of a model."""
+"""Which optimiser steps are updates of a model."""
 
 from __future__ import annotations
 
@@ -8,40 +8,41 @@ from types import FrameType
 import torch
 from torch import nn
 
-from winticket.train import bare
-from winticket.train.masked import Followed
+from winticket.loops.hooks import Followed
+from winticket.loops.wrapped import bare
 
-# What torch.optim.Optimizer puts around every subclass's `step`; it calls the hooks.
+# The wrapper that torch.optim.Optimizer puts around the `step` of every subclass; it calls the hooks.
 _STEP = torch.optim.Optimizer.profile_hook_step(lambda: None).__code__
 _FOLLOWED = Followed.__call__.__code__
 
 
 def updates(optimizer: torch.optim.Optimizer, model: nn.Module) -> bool:
-    """Whether the optimiser has a parameter of the model."""
-    own = {id(p) for p in bare(model).parameters()}
-    return any(id(p) in own for group in optimizer.param_groups for p in group["params"])
+    """True if the optimiser has a parameter of the model."""
+    ids = {id(p) for p in bare(model).parameters()}
+    return any(id(p) in ids for group in optimizer.param_groups for p in group["params"])
 
 
 def is_update(optimizer: torch.optim.Optimizer, model: nn.Module) -> bool:
-    """Whether the step just made, whose hook asks, is an update of the model: outermost, and not left out.
+    """True if this step updated `model`: not nested in another optimiser's step and not skipped by a GradScaler.
 
-    A GradScaler calls fused optimisers in any case, and has them leave out the step themselves.
+    Call it from the optimiser's step hook. A GradScaler calls fused optimisers in any case; they skip the step
+    themselves.
     """
-    left_out = getattr(optimizer, "found_inf", None)
-    return updates(optimizer, model) and not (left_out is not None and bool(left_out)) and outermost(model)
+    overflow = getattr(optimizer, "found_inf", None)
+    return updates(optimizer, model) and not (overflow is not None and bool(overflow)) and outermost(model)
 
 
 def outermost(model: nn.Module) -> bool:
-    """Whether the step whose hook or follower asks is no part of another one, as where an optimiser wraps another.
+    """True if the step whose hook calls this is not part of another step, as when one optimiser wraps another.
 
-    Read off the calls that have not returned: a count of steps begun would be wrong after one that raised.
+    Read off the call stack: a counter of steps begun would be wrong after a step that raised.
     """
-    named, steps = set(), 0
+    followed, steps = set(), 0
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code is _STEP:
             steps += updates(frame.f_locals["self"], model)
         elif frame.f_code is _FOLLOWED:  # several blocks may follow one optimiser
-            named.add(id(frame.f_locals["self"].optimizer))
+            followed.add(id(frame.f_locals["self"].optimizer))
         frame = frame.f_back
-    return steps + len(named) <= 1
+    return steps + len(followed) <= 1

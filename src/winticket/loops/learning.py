@@ -1,4 +1,4 @@
-"""Masks that are learned within a training loop of one's own, by scores, while no weight changes."""
+"""Masks that are learned within your own training loop: scores are trained, and no weight changes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from winticket.allocate import Allocate, layerwise
 from winticket.criteria.applied import name_of
 from winticket.loops.counting import updates
+from winticket.loops.masking import claimed
 from winticket.loops.scoring import (
     Density,
     check_by_layer,
@@ -25,9 +26,8 @@ from winticket.loops.scoring import (
     warn_of_emptied,
     whole,
 )
+from winticket.loops.wrapped import bare, distributed, holders
 from winticket.ticket import Mask, Seeds, Ticket
-from winticket.train import bare, distributed
-from winticket.train.masked import claimed
 from winticket.train.rules import random_mask
 from winticket.train.supermask import Kind, best_scores, first_scores, sampled, straight_through
 
@@ -36,7 +36,17 @@ _CALLER = 5  # of the `with` statement, through contextlib and this module
 
 
 class Learned:
-    """A mask that is learned: what its `with` block gives. `scores` has a trained parameter for each masked weight."""
+    """A mask that is learned, as `edge_popup` and `supermask` yield it. `scores` has a parameter per masked weight.
+
+    >>> import torch, winticket
+    >>> model = torch.nn.Linear(4, 4)
+    >>> with winticket.edge_popup(model, 0.5) as learned:
+    ...     optimizer = torch.optim.SGD(learned.parameters(), lr=0.1)
+    ...     model(torch.randn(8, 4)).square().mean().backward()
+    ...     optimizer.step()
+    >>> [tuple(score.shape) for score in learned.parameters()]
+    [(4, 4)]
+    """
 
     def __init__(self, model: nn.Module, dense: Ticket, kind: Kind, counts: dict[str, int]) -> None:
         self._model, self._dense, self._kind, self._counts = model, dense, kind, counts
@@ -44,17 +54,17 @@ class Learned:
         for name, count in counts.items():
             weight = bare(model).get_parameter(name)
             drawn = first_scores(kind, weight, count=count, seed=dense.seeds.derive("scores", name))
-            # Of a half-precision weight too, or scores would be drawn, sampled and moved in steps of a 256th.
+            # Also for a half-precision weight: its type would draw, sample and move scores in steps of 1/256.
             wide = torch.promote_types(weight.dtype, torch.float32)
             self.scores[name] = nn.Parameter(drawn.to(weight.device, wide))
 
     def parameters(self) -> list[nn.Parameter]:
-        """What an optimiser is to train."""
+        """The scores: pass them to your optimiser."""
         return list(self.scores.values())
 
     @property
     def mask(self) -> Mask:
-        """The mask that counts, of the scores as they are now: in every layer exactly as many as were asked for."""
+        """The mask that the current scores select, with exactly the requested number of weights in every layer."""
         keep = {}
         for name, score in self.scores.items():
             best = best_scores(self._kind, score.detach().unsqueeze(0), count=self._counts[name])
@@ -63,19 +73,21 @@ class Learned:
 
     @property
     def ticket(self) -> Ticket:
-        """That mask, with the weights and buffers that the model had before the block."""
+        """The current mask with the weights and buffers that the model had before the block."""
         return replace(self._dense, mask=self.mask, origin="ticket")
 
     def __repr__(self) -> str:
         return f"Learned({self.ticket})"
 
     @contextmanager
-    def _going_on(self) -> Iterator[Learned]:
+    def _training(self) -> Iterator[Learned]:
         warn_of_emptied("the mask that is learned", self.mask, model=None, stacklevel=_CALLER)
         module, first = bare(self._model), {n: s.detach().clone() for n, s in self.scores.items()}
         with ExitStack() as stack:
             for parameter in module.parameters():
-                stack.callback(setattr, parameter, "grad", parameter.grad)  # an optimiser would go on with it
+                stack.callback(
+                    setattr, parameter, "grad", parameter.grad
+                )  # an optimiser would apply it again
                 parameter.grad = None
                 stack.callback(parameter.requires_grad_, parameter.requires_grad)
                 parameter.requires_grad_(False)
@@ -84,7 +96,8 @@ class Learned:
             for name, score in self.scores.items():
                 chosen = _Chosen(self._kind, score, self._counts[name])
                 weight = module.get_parameter(name)
-                for layer, attribute in _holders(module, weight):
+                for path, attribute in holders(module, [weight]):
+                    layer = module.get_submodule(path)
                     order = list(layer._parameters)
                     register_parametrization(layer, attribute, chosen, unsafe=True)
                     stack.callback(_take_off, layer, attribute, order)
@@ -94,15 +107,15 @@ class Learned:
             yield self
         if wild := [name for name, score in self.scores.items() if not bool(score.isfinite().all())]:
             warnings.warn(
-                f"scores of {', '.join(wild)} are not finite: the training has diverged, and its mask means nothing; "
-                "train the scores at a lower rate",
+                f"scores of {', '.join(wild)} are not finite: the training has diverged, and the mask is meaningless; "
+                "lower the learning rate",
                 RuntimeWarning,
                 stacklevel=_CALLER,
             )
         if all(torch.equal(first[n].to(s.device), s.detach()) for n, s in self.scores.items()):
             warnings.warn(
-                "no score has changed within the block, so its mask is a random one; the optimiser is to train "
-                "parameters() of what the block gives, after a backward pass through the model",
+                "no score has changed within the block, so the mask is a random one; make the optimiser over "
+                "parameters() of what the block yields, and run a backward pass through the model",
                 RuntimeWarning,
                 stacklevel=_CALLER,
             )
@@ -114,18 +127,18 @@ class Learned:
             weight.data.masked_fill_(~keep.to(weight.device), 0)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        own = {id(score) for score in self.scores.values()}
+        scores = {id(score) for score in self.scores.values()}
         if updates(optimizer, self._model) and not any(
-            id(p) in own for group in optimizer.param_groups for p in group["params"]
+            id(p) in scores for group in optimizer.param_groups for p in group["params"]
         ):
             raise ValueError(
-                f"this {type(optimizer).__name__} trains weights of the model, none of which changes while its mask is "
-                "learned; make it over parameters() of what the block gives"
+                f"this {type(optimizer).__name__} trains weights of the model, but no weight may change while the mask "
+                "is learned; make the optimiser over parameters() of what the block yields"
             )
 
 
 class _Chosen(nn.Module):
-    """A weight under the mask of its score: the one that counts, or in training, where `kind` has it so, a sample."""
+    """A weight under the mask that its score selects or, in training mode if `kind` is "sampled", under a sample."""
 
     def __init__(self, kind: Kind, score: nn.Parameter, count: int) -> None:
         super().__init__()
@@ -138,7 +151,7 @@ class _Chosen(nn.Module):
 
 
 class _StraightThrough(torch.autograd.Function):
-    """The masked weight, whose gradient goes on to the score."""
+    """The masked weight; its gradient is passed on to the score."""
 
     @staticmethod
     def forward(ctx: Any, score: Tensor, weight: Tensor, kind: Kind, count: int, drawn: bool) -> Tensor:  # noqa: PLR0917
@@ -163,36 +176,40 @@ def edge_popup(
     exclude: Sequence[str] = (),
     seeds: Seeds | None = None,
 ) -> Iterator[Learned]:
-    """Edge-popup: every weight has a score that is trained, and each layer keeps the weights of its largest |score|.
+    """Edge-popup: train a score for every weight, and keep the weights with the largest |score| in each layer.
 
-    ```python
-    with edge_popup(model, 0.5) as learned:
-        optimizer = torch.optim.SGD(learned.parameters(), lr=0.1, momentum=0.9)
-        my_training_loop(model, optimizer)
-    learned.ticket.save("ticket.safetensors")
-    ```
-    Ramanujan et al. 2020, §3: what reaches a masked weight as gradient goes on to its score, times the weight. Scores
-    are drawn by `seeds`, within ±1/√fan-in. No parameter of the model changes within the block, biases and
-    normalisation no more than weights, and none has a gradient; buffers do change, such as BatchNorm's statistics. The
-    paper's best weights are signed constants. `learned.mask` keeps exactly as many weights of every layer as `allocate`
-    gives it; `learned.ticket` has the mask with the weights and buffers from before the block.
+    Ramanujan et al. 2020, §3: the gradient of a masked weight, times the weight, becomes the gradient of its score.
+    Scores are drawn from `seeds`, within ±1/√fan-in. Within the block no parameter of the model changes or has a
+    gradient, including biases and normalisation; buffers such as BatchNorm's statistics do change. The paper's best
+    weights are signed constants. `learned.mask` keeps exactly as many weights in each layer as `allocate` assigns to
+    it; `learned.ticket` is that mask with the weights and buffers from before the block.
 
-    When the block ends, however it does, the model has its own weights back, bit for bit, but that pruned ones are 0:
-    it is the network that was found, untrained. Within the block the weights are parametrized
-    (`torch.nn.utils.parametrize`), so names in the state dict are others there, and afterwards as before. A model in
-    DistributedDataParallel is wrapped within the block, so that the scores are among its parameters; give the same
-    arguments on every rank.
+    After the block, even if it raised, the model has its own weights again, bit for bit, except that pruned ones are 0:
+    the untrained subnetwork. Within the block the weights are parametrized (`torch.nn.utils.parametrize`), so names in
+    the state dict differ there. Wrap a model in DistributedDataParallel within the block, so that the scores are among
+    its parameters, and pass the same arguments on every rank.
 
-    `density`, `include`, `exclude` and `seeds` are as in `prune`. Raises ValueError, before any training, for what
-    `prune` raises it, where the allocation does not decide by layers alone, the model is wrapped already or within
-    another block that sees to its mask; and where an optimiser steps that trains weights. RuntimeWarning where no score
-    has changed.
+    `density`, `include`, `exclude` and `seeds` are as in `prune`. Raises ValueError, before any training, for the
+    reasons that `prune` does, if the allocation does not work layer by layer, if the model is already wrapped, or if
+    another block controls its mask; also if an optimiser over the weights steps. Warns (RuntimeWarning) if no score has
+    changed.
+
+    >>> import torch, winticket
+    >>> model = torch.nn.Sequential(torch.nn.Linear(10, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    >>> with winticket.edge_popup(model, 0.5) as learned:
+    ...     optimizer = torch.optim.SGD(learned.parameters(), lr=0.1, momentum=0.9)
+    ...     for _ in range(10):
+    ...         optimizer.zero_grad()
+    ...         model(torch.randn(8, 10)).square().mean().backward()
+    ...         optimizer.step()
+    >>> learned.ticket.mask.density()
+    0.5
     """
     with claimed(model, alone=True):
         begun = _begun(
             "edge_popup", model, density, allocate=allocate, include=include, exclude=exclude, seeds=seeds
         )
-        with begun._going_on() as learned:
+        with begun._training() as learned:
             yield learned
 
 
@@ -206,19 +223,28 @@ def supermask(
     exclude: Sequence[str] = (),
     seeds: Seeds | None = None,
 ) -> Iterator[Learned]:
-    """Learned supermask: every weight is kept with a probability of its own, and the probabilities are trained.
+    """Learned supermask: train, for every weight, the probability of keeping it.
 
-    Zhou et al. 2019, §5.1. Scores are their logits, which begin at the density and want a rate about a hundred times
-    that of weights. In training mode each use of a weight draws a mask from torch's global generator, as dropout does;
-    in evaluation mode, in `learned.mask` and after the block each layer keeps its most probable weights, exactly as
-    many as were asked for. (In the paper the density is what comes out, and sampled masks are measured.) Everything
-    else is as in `edge_popup`.
+    Zhou et al. 2019, §5.1. Scores are the logits of the probabilities. The probabilities start at the density, and
+    their logits need about a hundred times the learning rate of weights. In training mode each use of a weight draws a
+    mask from torch's global generator, as dropout does. In evaluation mode, in `learned.mask` and after the block each
+    layer keeps its most probable weights, exactly as many as requested. (In the paper the density is an outcome, and
+    sampled masks are evaluated.) Everything else is as in `edge_popup`.
+
+    >>> import torch, winticket
+    >>> model = torch.nn.Linear(10, 4)
+    >>> with winticket.supermask(model, 0.5) as learned:
+    ...     optimizer = torch.optim.SGD(learned.parameters(), lr=10.0)
+    ...     model(torch.randn(8, 10)).square().mean().backward()
+    ...     optimizer.step()
+    >>> learned.mask.count(), model(torch.ones(1, 10)).shape
+    (20, torch.Size([1, 4]))
     """
     with claimed(model, alone=True):
         begun = _begun(
             "supermask", model, density, allocate=allocate, include=include, exclude=exclude, seeds=seeds
         )
-        with begun._going_on() as learned:
+        with begun._training() as learned:
             yield learned
 
 
@@ -234,8 +260,8 @@ def _begun(
 ) -> Learned:
     if distributed(model) is not None or isinstance(model, DataParallel):
         raise ValueError(
-            f"{method} puts scores into the model, which are to be among the parameters that are wrapped: give it the "
-            "model itself, and wrap that within the block"
+            f"{method} adds scores to the model, and the wrapper has to see them among the parameters: pass the bare "
+            "model, and wrap it within the block"
         )
     check_by_layer(method, allocate)
     seeds = seeds_for(model, seeds)
@@ -247,18 +273,8 @@ def _begun(
     return Learned(model, dense, KINDS[method], counts)
 
 
-def _holders(module: nn.Module, weight: nn.Parameter) -> list[tuple[nn.Module, str]]:
-    """All places that hold a weight, which may be tied."""
-    return [
-        (layer, attribute)
-        for layer in module.modules()
-        for attribute, parameter in layer.named_parameters(recurse=False, remove_duplicate=False)
-        if parameter is weight
-    ]
-
-
 def _take_off(layer: nn.Module, attribute: str, order: Sequence[str]) -> None:
-    """The layer's own parameter back under its name, and in its place, which optimisers count by."""
+    """Give the layer its parameter back, under its name and in its position, by which optimisers count."""
     remove_parametrizations(layer, attribute, leave_parametrized=False)
     parameters = {name: layer._parameters.pop(name) for name in order}
     layer._parameters.update(parameters)

@@ -1,4 +1,4 @@
-"""Pruning at once: at initialisation, or of a network that is trained."""
+"""Pruning in one go: at initialisation, or of a trained network."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from winticket.loops.scoring import (
     whole,
     without_classes,
 )
+from winticket.loops.wrapped import bare, check_ranks
 from winticket.schedules import geometric_at
 from winticket.ticket import JSON, Seeds, Ticket
-from winticket.train import bare, check_ranks
 
 
 def prune(
@@ -40,62 +40,69 @@ def prune(
     example: Tensor | None = None,
     seeds: Seeds | None = None,
 ) -> Ticket:
-    """The ticket of the model as it is: its weights scored and the best kept, with the weights and buffers that it has.
+    """Score the model's current weights, keep the best, and return the ticket with its current weights and buffers.
 
-    ```python
-    ticket = prune(model, 0.1, criterion=criteria.snip, batches=[(x, y)])
-    with masked(model, ticket):
-        my_training_loop(model)
-    ```
-    Of a fresh network that is pruning at initialisation (Lee et al. 2019), of a trained one pruning in one shot, the
-    ticket then going on from the trained weights. A criterion takes as many rounds as its paper: SynFlow a hundred, at
-    density d^(k/100) after round k (Tanaka et al. 2020, algorithm 1). The model itself is left alone.
+    For a freshly initialised network this is pruning at initialisation (Lee et al. 2019); for a trained one it is
+    one-shot pruning, and the ticket continues from the trained weights. A criterion takes as many rounds as in its
+    paper: SynFlow takes 100, with density d^(k/100) after round k (Tanaka et al. 2020, algorithm 1). The model itself
+    does not change.
 
-    `allocate` is by default that of the criterion's paper: `layerwise` for magnitude, `global_top` for SNIP, `units`
-    for criteria that score those (the output layer, whose units are the classes, is then left out unless `exclude` says
-    otherwise). One that makes another method of the criterion is warned of, and refused if it undoes the criterion, as
-    LAMP in layers.
+    `density` is in (0, 1), or a mapping of shares by layer. `allocate` defaults to the allocation of the criterion's
+    paper. An allocation that turns the criterion into another method causes a warning; one that undoes it is refused.
+    Weights of Linear and Conv layers are eligible, and parameters in `include` (names or patterns, as 'lstm.weight_*'),
+    except those in `exclude` (default for whole units: the output layer). Of a weight-normed layer the original tensor
+    is pruned. Criteria that look at the network or at data need `batches` of (x [B, ...], classes y [B]), for which the
+    model must return logits [B, classes], or an `example` [1, ...]; they compute on the CPU, in float64 if they can.
+    Random criteria draw from `seeds` (default: drawn from torch's global generator).
 
-    `density` is in (0, 1), or shares by layer as the allocation takes them; weights of Linear and Conv layers may be
-    pruned, and parameters of other layers that `include` names (names or patterns, as 'lstm.weight_*'), less those in
-    `exclude`. Of a weight-normed or spectral-normed layer the original tensor is included and scored, whose zeros are
-    zeros of the weight. Criteria that look at the network or at data are given the model and
-    `batches` of (x [B, ...], classes y [B]), for which it has to return logits [B, classes]; or an `example` [1, ...]
-    where they need no data. They compute on the CPU, in float64 where the model can. `seeds` are what random criteria
-    draw from; without them, each call draws its own from torch's global generator.
+    Under DistributedDataParallel pass the wrapped model, with the same arguments on every rank. ValueError, before
+    anything is scored, if a pattern matches no weight, the criterion lacks what it needs, or the allocation cannot
+    reach the density; and if ranks arrive at different tickets. RuntimeWarning if most of the model's parameters could
+    be included and are in neither `include` nor `exclude`.
 
-    Under DistributedDataParallel give the wrapped module, on every rank with the same arguments.
-
-    RuntimeWarning if most of the model is in parameters that are in neither `include` nor `exclude`. Raises ValueError,
-    before anything is scored, where a pattern fits no weight, the criterion lacks what it needs, or
-    the allocation cannot give the density; and where ranks come to different tickets.
+    >>> import torch, winticket
+    >>> winticket.prune(torch.nn.Linear(50, 4), 0.25).mask.count()
+    50
     """
     score = Scoring(model, criterion, batches, example)
     allocate = allocation_for(criterion, allocate, stacklevel=2)
     seeds = seeds_for(model, seeds, criterion=criterion)
-    left = without_classes(model, allocate, exclude)
-    found = whole(model, include=include, exclude=left, seeds=seeds)
-    check_classes(model, found.mask, allocate)
+    excluded = without_classes(model, allocate, exclude)
+    dense = whole(model, include=include, exclude=excluded, seeds=seeds)
+    return _pruned(score, dense, density, allocate)
+
+
+def _pruned(score: Scoring, dense: Ticket, density: Density, allocate: Allocate) -> Ticket:
+    model, criterion = score.model, score.criterion
+    check_classes(model, dense.mask, allocate)
     if TRAINING in needed(criterion):
         raise ValueError(
-            f"{name_of(criterion)} looks at what training did to each weight, and a model as it is does not say where "
-            "it began; give another criterion, or take Levels, which sees the training"
+            f"{name_of(criterion)} scores what training did to each weight, and a model alone does not show where "
+            "its training began; choose another criterion, or use Levels, which sees the training"
         )
-    rounds = rounds_at_init(criterion)
-    check_densities(found, [density], allocate)
-    ways = [geometric_at(density, number / rounds) for number in range(1, rounds + 1)]
-    try:
-        allocate({n: found.start.weights[n].abs() for n in found.mask.keep}, found.mask, density=ways[0])
-    except ValueError as error:
-        error.add_note(f"{name_of(criterion)} prunes in {rounds} rounds of falling density")
-        raise
-    for now in ways:
-        mask = mask_of(criterion, score.evidence(found, found.start), allocate=allocate, density=now)
-        found = replace(found, mask=mask).settled(bare(model))
-    warn_of_emptied(f"density {density}", found.mask, model=model, stacklevel=2)
+    ticket = _in_rounds(score, dense, density, allocate)
+    warn_of_emptied(f"density {density}", ticket.mask, model=model, stacklevel=3)
     about: dict[str, JSON] = {"criterion": name_of(criterion), "allocate": name_of(allocate)}
-    if units.whole(found.mask):
-        about["effective_density"] = units.effective_count(bare(model), found.mask) / found.mask.total()
-    found = replace(found, origin="ticket", about=about)
-    check_ranks(model, found)
-    return found
+    if units.takes_whole_units(ticket.mask):
+        about["effective_density"] = units.effective_count(bare(model), ticket.mask) / ticket.mask.total()
+    ticket = replace(ticket, origin="ticket", about=about)
+    check_ranks(model, ticket)
+    return ticket
+
+
+def _in_rounds(score: Scoring, ticket: Ticket, density: Density, allocate: Allocate) -> Ticket:
+    """Prune in as many rounds as the criterion's paper takes. ValueError if the allocation cannot reach the density."""
+    rounds = rounds_at_init(score.criterion)
+    check_densities(ticket, [density], allocate)
+    densities = [geometric_at(density, number / rounds) for number in range(1, rounds + 1)]
+    magnitudes = {name: ticket.start.weights[name].abs() for name in ticket.mask.keep}
+    try:
+        allocate(magnitudes, ticket.mask, density=densities[0])
+    except ValueError as error:
+        error.add_note(f"{name_of(score.criterion)} prunes in {rounds} rounds of falling density")
+        raise
+    for each in densities:
+        evidence = score.evidence(ticket, ticket.start)
+        mask = mask_of(score.criterion, evidence, allocate=allocate, density=each)
+        ticket = replace(ticket, mask=mask).settled(bare(score.model))
+    return ticket

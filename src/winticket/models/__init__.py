@@ -1,8 +1,8 @@
-"""The networks: built by name for the data's shape, or by a user's own function; which weights are eligible.
+"""The networks: built by name for the shape of the data, or by a user's function; and which weights are eligible.
 
-`build` and `initialise` draw from generators of their own and leave the global random state alone. Modules
-take inputs [N, *input_shape] and give logits [N, classes], or, of text, tokens [N, T] and give logits
-[N, T, classes]; none writes to its input, so that they stack under `torch.func.functional_call` and `vmap`.
+`build` and `initialise` use separate generators and leave the global random state unchanged. Modules map inputs
+[N, *input_shape] to logits [N, classes], or for text, tokens [N, T] to logits [N, T, classes]. None writes to its
+input, so they stack under `torch.func.functional_call` and `vmap`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from winticket.models.initial import SCHEMES, init_of, initialise
 from winticket.models.named import MOST_PARAMETERS, build, check, context, default_init, names
 
 REVISION = 2
-"""Raised whenever a model or its initial weights change."""
+"""Raised when a model or its initial weights change."""
 
 __all__ = [
     "MOST_PARAMETERS",

@@ -22,11 +22,12 @@ DEEPEST = 1202
 
 
 class Vgg(nn.Module):
-    """VGG for small images, as lottery-ticket papers have it: BatchNorm, and one linear layer at the end.
+    """VGG for small images, as in lottery-ticket papers: with BatchNorm, and one linear layer at the end.
 
-    Five blocks of 3x3 convolutions of 64, 128, 256, 512 and 512 filters (`width` times 1, 2, 4, 8 and 8), each but
-    the last halved by max-pooling, then the mean over what is left of the image. Liu et al. 2019 (Rethinking the Value
-    of Network Pruning); OpenLTH's cifar_vgg. The convolutions have no bias, which the BatchNorm behind would undo.
+    It has five blocks of 3x3 convolutions with 64, 128, 256, 512 and 512 filters (`width` times 1, 2, 4, 8 and 8).
+    Max-pooling after each block but the last halves the image; the mean over the remaining pixels follows. Liu et al.
+    2019 (Rethinking the Value of Network Pruning); OpenLTH's cifar_vgg. The convolutions have no bias, because the
+    BatchNorm after them would undo it.
     """
 
     def __init__(self, channels: int, classes: int, *, blocks: Sequence[int], width: int = 64) -> None:
@@ -52,7 +53,7 @@ class Vgg(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions and a way round them; with another width, that is a 1x1 convolution of stride 2."""
+    """Two 3x3 convolutions with a shortcut around them; if the width changes, it is a 1x1 convolution of stride 2."""
 
     def __init__(self, channels: int, filters: int) -> None:
         super().__init__()
@@ -75,9 +76,10 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """He et al. 2016, section 4.2: a convolution, three stages of `blocks` blocks, a mean over pixels, a linear layer.
 
-    The stages have 16, 32 and 64 filters (`width` times 1, 2 and 4), the second and third at half the size. Where sizes
-    change, the shortcut is a 1x1 convolution with BatchNorm (their option B), as in OpenLTH's cifar_resnet, and is
-    eligible; the paper's CIFAR networks copy and pad with zeros there (option A), which saves 2 752 parameters.
+    The stages have 16, 32 and 64 filters (`width` times 1, 2 and 4); the second and third each halve the image. If the
+    size changes, the shortcut is a 1x1 convolution with BatchNorm (their option B), as in OpenLTH's cifar_resnet, and
+    its weights are eligible. The paper's CIFAR networks copy and pad with zeros instead (option A), which saves 2 752
+    parameters.
     """
 
     def __init__(self, channels: int, classes: int, *, blocks: int, width: int = 16) -> None:
@@ -97,27 +99,27 @@ class ResNet(nn.Module):
 
 
 def parse(name: str) -> tuple[str, int, int] | None:
-    """(family, layers, width) of "vgg-16" or, with the width said, "resnet-20-32"; None for another kind of name."""
-    found = re.fullmatch(r"(vgg|resnet)-([1-9][0-9]{0,3})(?:-([1-9][0-9]{0,3}))?", name, re.ASCII)
-    if found is None:
+    """(family, layers, width) of "vgg-16" or, with its width, "resnet-20-32"; None for any other kind of name."""
+    match = re.fullmatch(r"(vgg|resnet)-([1-9][0-9]{0,3})(?:-([1-9][0-9]{0,3}))?", name, re.ASCII)
+    if match is None:
         return None
-    family, layers = found[1], int(found[2])
-    there = layers in VGG if family == "vgg" else layers % 6 == 2 and 8 <= layers <= DEEPEST
-    return (family, layers, int(found[3] or (64 if family == "vgg" else 16))) if there else None
+    family, layers = match[1], int(match[2])
+    exists = layers in VGG if family == "vgg" else layers % 6 == 2 and 8 <= layers <= DEEPEST
+    return (family, layers, int(match[3] or (64 if family == "vgg" else 16))) if exists else None
 
 
 def deep(name: str, input_shape: Sequence[int], classes: int) -> nn.Module:
-    """The VGG or ResNet of a name that `parse` knows."""
-    known = parse(name)
-    assert known is not None
-    family, layers, width = known
+    """The VGG or ResNet of a name that `parse` accepts."""
+    parsed = parse(name)
+    assert parsed is not None
+    family, layers, width = parsed
     if family == "vgg":
         return Vgg(input_shape[0], classes, blocks=VGG[layers], width=width)
     return ResNet(input_shape[0], classes, blocks=(layers - 2) // 6, width=width)
 
 
 def check_images(name: str, input_shape: Sequence[int], *, halved: int) -> None:
-    """ValueError unless examples are images that can be halved so many times."""
+    """Raise ValueError unless examples are images that can be halved `halved` times."""
     if len(input_shape) != 3:
         raise ValueError(
             f"{name} needs images [channels, height, width], but the examples have shape "

@@ -17,34 +17,46 @@ from torch.optim.swa_utils import AveragedModel
 NORMALISATIONS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 _Owner = tuple[str, nn.Module, str]
-"""Where a parameter is: path of the module, the module, name in it."""
+"""An owner of a parameter: the path of the module, the module, and the parameter's name in it."""
 
 
 def eligible(module: nn.Module, include: Sequence[str] = ()) -> tuple[str, ...]:
-    """Names of the weights that may be pruned, in order of definition: those of Linear and Conv layers.
+    """Names of the weights that may be pruned, in order of definition: the weights of Linear and Conv layers.
 
-    A weight shared by several such layers is one weight, named once; one that another kind of module holds as well
-    (an output layer tied to its embedding) is not eligible by itself. Nor are the copies that an AveragedModel within
-    the module holds: they follow the weights that they average. `include` are patterns of further parameters
-    that are, of those that `includable` names.
+    A weight that several such layers share is one weight, named once. A weight that another kind of module holds as
+    well (an output layer tied to its embedding) is not eligible by default. Nor are the copies in an AveragedModel
+    within the module, since they follow the weights that they average. include: patterns of further parameters to make
+    eligible, among those that `includable` names.
+
+    >>> from torch import nn
+    >>> from winticket import models
+    >>> models.eligible(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
+    ('0.weight', '2.weight')
     """
     further = {n for n in includable(module) if any(fnmatchcase(n, pattern) for pattern in include)}
     averages = _averages(module)
     return tuple(
         n
         for n, owners in _owners(module).items()
-        if n in further or (_by_itself(owners) and not n.startswith(averages))
+        if n in further or (_eligible_by_default(owners) and not n.startswith(averages))
     )
 
 
 def includable(module: nn.Module) -> tuple[str, ...]:
-    """Names of the parameters that are not eligible by themselves and can be included: of two dimensions or more.
+    """Names of the parameters that are not eligible by default but can be included; they have two or more dimensions.
 
-    Of a parametrized weight it is the original whose zeros are zeros of the weight that is computed from it: the
-    direction of weight norm, the original of spectral norm; none under a parametrization that mixes its entries.
+    For a parametrized weight, this is the original tensor if its zeros are zeros of the computed weight too: the
+    direction of weight norm, the original of spectral norm; none if the parametrization mixes the entries.
+
+    >>> from torch import nn
+    >>> from winticket import models
+    >>> models.includable(nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 2)))
+    ('0.weight',)
     """
     shapes = {name: parameter.ndim for name, parameter in module.named_parameters()}
-    further = [n for n, owners in _owners(module).items() if shapes[n] > 1 and not _by_itself(owners)]
+    further = [
+        n for n, owners in _owners(module).items() if shapes[n] > 1 and not _eligible_by_default(owners)
+    ]
     averages = _averages(module)
     return tuple(n for n in further if _can_be_masked(module, n) and not n.startswith(averages))
 
@@ -52,10 +64,16 @@ def includable(module: nn.Module) -> tuple[str, ...]:
 def chosen(
     module: nn.Module, *, include: Sequence[str], exclude: Sequence[str], of: str = "", spared: bool = False
 ) -> tuple[str, ...]:
-    """Names of the weights to prune: eligible ones and those of `include`, less `exclude`, both names or patterns.
+    """Names of the weights to prune: the eligible ones and `include`, minus `exclude`; both are names or patterns.
 
-    ValueError, with `of` behind what the pattern is to fit, if one fits nothing. With `spared`, `exclude` may name
-    parameters as well that could be included and are not.
+    Raises ValueError if a pattern fits nothing; `of`, such as " of the model", completes its message. spared:
+    `exclude` may also fit parameters that could be included and are not.
+
+    >>> from torch import nn
+    >>> from winticket import models
+    >>> model = nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 3), nn.Linear(3, 2))
+    >>> models.chosen(model, include=["0.*"], exclude=["2.weight"])
+    ('0.weight', '1.weight')
     """
     further = includable(module)
     for pattern in include:
@@ -74,22 +92,33 @@ def chosen(
 
 
 def excluded(module: nn.Module, include: Sequence[str] = ()) -> dict[str, str]:
-    """Every parameter that is not eligible, by name, with the reason in words."""
+    """Every parameter that is not eligible -> the reason in words.
+
+    >>> from torch import nn
+    >>> from winticket import models
+    >>> models.excluded(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)))["0.bias"]
+    'bias'
+    """
     may_prune = set(eligible(module, include))
     return {name: _reason(owners) for name, owners in _owners(module).items() if name not in may_prune}
 
 
 def output_layer(module: nn.Module) -> str | None:
-    """Name of the last Linear or Conv weight by order of definition, which gives the logits in models built here.
+    """Name of the last Linear or Conv weight in order of definition; in the built-in models, it computes the logits.
 
-    None if the module has no such weight, so that all of its eligible weights are included ones.
+    None if the module has no such weight, so that only included weights are eligible.
+
+    >>> from torch import nn
+    >>> from winticket import models
+    >>> models.output_layer(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
+    '2.weight'
     """
     weights = eligible(module)
     return weights[-1] if weights else None
 
 
 def _owners(module: nn.Module) -> dict[str, list[_Owner]]:
-    """Each parameter's name with all the places that hold it, in order of definition."""
+    """Each parameter's name -> all modules that hold it, in order of definition."""
     held: dict[int, list[_Owner]] = {}
     for path, layer in module.named_modules():
         for attribute, parameter in layer.named_parameters(recurse=False, remove_duplicate=False):
@@ -98,22 +127,22 @@ def _owners(module: nn.Module) -> dict[str, list[_Owner]]:
 
 
 def _averages(module: nn.Module) -> tuple[str, ...]:
-    """What the names of parameters begin with that an AveragedModel within the module holds."""
+    """Prefixes of the names of parameters that an AveragedModel within the module holds."""
     return tuple(f"{n}." for n, m in module.named_modules() if n and isinstance(m, AveragedModel))
 
 
 def _can_be_masked(module: nn.Module, name: str) -> bool:
-    """Whether weights that are 0 in this parameter are 0 in what is computed from it, if anything is."""
+    """True if entries that are 0 in this parameter are 0 in the weight that is computed from it, if one is."""
     path, _, attribute = name.rpartition(".")
     owner = module.get_submodule(path)
     above = path
     while above := above.rpartition(".")[0]:
         if isinstance(module.get_submodule(above), ParametrizationList):
-            return False  # a parameter of the parametrization, no tensor that it is applied to
+            return False  # a parameter of the parametrization itself, not the tensor that it is applied to
     if not isinstance(owner, ParametrizationList):
         norms = [hook.name for hook in owner._forward_pre_hooks.values() if isinstance(hook, WeightNorm)]
         return attribute not in {f"{norm}_g" for norm in norms}  # the norms themselves
-    twin = copy.deepcopy(owner).eval()  # spectral norm estimates anew in training mode
+    twin = copy.deepcopy(owner).eval()  # in training mode, spectral norm would update its estimate
     with torch.no_grad():
         original = twin.get_parameter(attribute)
         gone = torch.arange(original.numel(), device=original.device).view(original.shape) % 2 == 0
@@ -122,7 +151,7 @@ def _can_be_masked(module: nn.Module, name: str) -> bool:
     return effective.shape == original.shape and not bool(effective[gone].any())
 
 
-def _by_itself(owners: Sequence[_Owner]) -> bool:
+def _eligible_by_default(owners: Sequence[_Owner]) -> bool:
     return all(isinstance(layer, nn.Linear | _ConvNd) and name == "weight" for _, layer, name in owners)
 
 

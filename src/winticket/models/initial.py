@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from winticket.catalogue import near
+from winticket.text import nearest
 from winticket.units import layout_of
 
 SCHEMES = (
@@ -26,10 +26,18 @@ SCHEMES = (
 
 
 def initialise(module: nn.Module, *, scheme: str, generator: Generator) -> None:
-    """Draw every Linear and Conv layer of `module` anew, in place and in the order of definition.
+    """Re-initialise every Linear and Conv layer of `module`, in place and in order of definition.
 
-    Weights are drawn by `init_of`. Biases are 0, as in Frankle & Carbin 2019, but under "default"
-    PyTorch's own: uniform within ±1/√fan_in. All other parameters and all buffers stay as they are.
+    `init_of` draws the weights. Biases are 0, as in Frankle & Carbin 2019, except with the scheme "default", whose
+    biases are PyTorch's: uniform within ±1/√fan_in. All other parameters and all buffers stay as they are. Raises
+    ValueError for an unknown scheme.
+
+    >>> import torch
+    >>> from winticket import models
+    >>> layer = torch.nn.Linear(4, 2)
+    >>> models.initialise(layer, scheme="signed-constant", generator=torch.Generator().manual_seed(0))
+    >>> layer.weight.detach().abs().unique(), layer.bias.tolist()  # ±√(2/4)
+    (tensor([0.7071]), [0.0, 0.0])
     """
     check_scheme(scheme)
     with torch.no_grad():
@@ -47,7 +55,7 @@ def initialise(module: nn.Module, *, scheme: str, generator: Generator) -> None:
 
 
 def _drawn(layer: nn.Linear | _ConvNd, scheme: str, generator: Generator) -> Tensor:
-    """The layer's weight; of a transposed convolution, drawn as [out, in, *kernel] but under "default"."""
+    """The layer's weight; a transposed convolution's is drawn as [out, in, *kernel], except by "default"."""
     layout = layout_of(layer)
     if scheme == "default" or not layout.inputs_first:
         return init_of(scheme, layer.weight.shape, generator)
@@ -57,26 +65,29 @@ def _drawn(layer: nn.Linear | _ConvNd, scheme: str, generator: Generator) -> Ten
 
 
 def init_of(scheme: str, shape: Sequence[int], generator: Generator) -> Tensor:
-    """One weight tensor (float32, CPU) drawn by `scheme`; `shape` is [out, in] or [out, in, *kernel].
+    """One weight tensor (float32, CPU) of `shape`, [out, in] or [out, in, *kernel], drawn by `scheme`.
 
-    With k the kernel's size, fan_in = in·k and fan_out = out·k:
+    k is the kernel's size, fan_in = in·k, fan_out = out·k, and σ the standard deviation:
 
-    - glorot-normal, glorot-uniform: standard deviation √(2 / (fan_in + fan_out)). Glorot & Bengio 2010,
-      eq. 16. (The 2019 lottery paper's code cuts the normal off at two deviations; this does not.)
-    - kaiming-normal, kaiming-uniform: √(2 / fan_in), for ReLU. He et al. 2015, eq. 10.
-    - normal, uniform: √(1 / fan_in). LeCun et al. 1998, "Efficient BackProp".
+    - glorot-normal, glorot-uniform: σ = √(2 / (fan_in + fan_out)). Glorot & Bengio 2010, eq. 16. (The code of the 2019
+      lottery paper truncates the normal at two deviations; this does not.)
+    - kaiming-normal, kaiming-uniform: σ = √(2 / fan_in), for ReLU. He et al. 2015, eq. 10.
+    - normal, uniform: σ = √(1 / fan_in). LeCun et al. 1998, "Efficient BackProp".
     - orthogonal: a random (semi-)orthogonal matrix [out, in·k]. Saxe et al. 2014.
     - signed-constant: ±√(2 / fan_in), each sign with probability 1/2. Ramanujan et al. 2020.
-    - default: what PyTorch gives Linear and Conv layers, uniform within ±1/√fan_in (of a transposed convolution it
-      takes the channels of its output for those that go in).
+    - default: as PyTorch initialises Linear and Conv layers, uniform within ±1/√fan_in. (For a transposed convolution,
+      PyTorch counts the output channels as inputs.)
 
-    Raises ValueError for an unknown scheme, or a shape of fewer than two dimensions.
+    Raises ValueError for an unknown scheme, or for a shape of fewer than two dimensions.
+
+    >>> import torch
+    >>> from winticket.models import init_of
+    >>> init_of("kaiming-normal", [300, 784], torch.Generator().manual_seed(0)).shape
+    torch.Size([300, 784])
     """
     check_scheme(scheme)
     if len(shape) < 2:
-        raise ValueError(
-            f"shape {tuple(shape)} has no fan-in; weights to draw are [out, in] or [out, in, *kernel]"
-        )
+        raise ValueError(f"shape {tuple(shape)} has no fan-in; a weight is [out, in] or [out, in, *kernel]")
     return _FILLS[scheme](torch.empty(tuple(shape)), generator)
 
 
@@ -108,8 +119,8 @@ _FILLS: dict[str, Callable[[Tensor, Generator], Tensor]] = {
 
 
 def check_scheme(scheme: str) -> None:
-    """ValueError for a scheme that there is not, offering the nearest."""
+    """Raise ValueError for an unknown scheme, suggesting the nearest."""
     if scheme not in SCHEMES:
         raise ValueError(
-            f"there is no initialisation {scheme!r}{near(scheme, SCHEMES)}; possible are {', '.join(SCHEMES)}"
+            f"there is no initialisation {scheme!r}{nearest(scheme, SCHEMES)}; possible are {', '.join(SCHEMES)}"
         )

@@ -1,4 +1,4 @@
-"""LeNet, Conv-2/4/6 and the network of MNIST-1D: layers in a row, without normalisation."""
+"""LeNet, Conv-2/4/6 and the network of MNIST-1D: layers in sequence, without normalisation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def lenet_widths(name: str) -> tuple[int, ...] | None:
 
 
 def plain(name: str, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-    """The network of a name of this module."""
+    """The network of this module with that name."""
     if name == "mlp1d":
         return Mlp1d(math.prod(input_shape), classes)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -57,7 +57,7 @@ def plain(name: str, input_shape: tuple[int, ...], classes: int) -> nn.Module:
 def _add_convolutions(
     layers: OrderedDict[str, nn.Module], widths: tuple[int, ...], input_shape: tuple[int, ...]
 ) -> int:
-    """Add two 3x3 convolutions and a 2x2 max-pool per width; return the number of features they give."""
+    """Add two 3x3 convolutions and a 2x2 max-pool per width; return the number of features that they output."""
     channels, height, width = input_shape
     for block, filters in enumerate(widths, 1):
         for number in (2 * block - 1, 2 * block):

@@ -14,10 +14,10 @@ HEAD = 16
 
 
 class Attention(nn.Module):
-    """Causal self-attention: every position looks at itself and those before. Vaswani et al. 2017, section 3.2.
+    """Causal self-attention: every position attends to itself and earlier ones. Vaswani et al. 2017, section 3.2.
 
-    Queries, keys and values are three Linear layers, so that each is pruned by its own measure, and the arithmetic is
-    plain operators: it stacks, and can be differentiated twice (GraSP).
+    Queries, keys and values are three Linear layers, so that each is a layer to be pruned. The arithmetic uses plain
+    operators, so it stacks and can be differentiated twice (GraSP).
     """
 
     def __init__(self, width: int) -> None:
@@ -34,15 +34,15 @@ class Attention(nn.Module):
             return y.view(count, length, self.heads, -1).transpose(1, 2)
 
         query, key, value = split(self.query(x)), split(self.key(x)), split(self.value(x))
-        look = query @ key.transpose(-2, -1) / math.sqrt(width // self.heads)
+        attention = query @ key.transpose(-2, -1) / math.sqrt(width // self.heads)
         later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
-        look = torch.softmax(look.masked_fill(later, -math.inf), -1)
-        out: Tensor = self.out((look @ value).transpose(1, 2).reshape(count, length, width))
+        attention = torch.softmax(attention.masked_fill(later, -math.inf), -1)
+        out: Tensor = self.out((attention @ value).transpose(1, 2).reshape(count, length, width))
         return out
 
 
 class Layer(nn.Module):
-    """Attention, then two Linear layers with a GELU; each behind a LayerNorm and added to what came in."""
+    """Attention, then two Linear layers with a GELU; each follows a LayerNorm and is added to its input."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -61,10 +61,10 @@ class Layer(nn.Module):
 
 
 class CharGpt(nn.Module):
-    """The next character at every position, from those up to it: a GPT of a few layers.
+    """A GPT of a few layers: predicts the next character at every position from the characters up to it.
 
     Radford et al. 2019 (GPT-2: LayerNorm before each part and at the end, learnt positions), without dropout. The head
-    is a Linear layer of its own, not tied to the embedding: it is eligible, and embeddings are not.
+    is a separate Linear layer, not tied to the embedding, so it is eligible; embeddings are not.
     """
 
     def __init__(self, length: int, characters: int, *, layers: int = LAYERS, width: int = WIDTH) -> None:
@@ -75,32 +75,32 @@ class CharGpt(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens [N, T], T at most `length` -> logits [N, T, characters]."""
-        places = torch.arange(x.shape[-1], device=x.device)
-        h = self.layers(self.embed(x) + self.place(places))
+        positions = torch.arange(x.shape[-1], device=x.device)
+        h = self.layers(self.embed(x) + self.place(positions))
         logits: Tensor = self.head(self.norm(h))
         return logits
 
 
 def parse(name: str) -> tuple[int, int, int | None] | None:
-    """(layers, width, context) of "chargpt", "chargpt-4-128" or "chargpt-4-128-256"; None for another name.
+    """(layers, width, context) of "chargpt", "chargpt-4-128" or "chargpt-4-128-256"; None for any other name.
 
-    The context is None where the name leaves it to the data.
+    The context is None if the data decide it. Raises ValueError for a width that does not split into attention heads.
     """
     if name == "chargpt":
         return LAYERS, WIDTH, None
-    found = re.fullmatch(r"chargpt-([1-9][0-9]?)-([1-9][0-9]{0,3})(?:-([1-9][0-9]{0,3}))?", name, re.ASCII)
-    if found is None:
+    match = re.fullmatch(r"chargpt-([1-9][0-9]?)-([1-9][0-9]{0,3})(?:-([1-9][0-9]{0,3}))?", name, re.ASCII)
+    if match is None:
         return None
-    layers, width = int(found[1]), int(found[2])
+    layers, width = int(match[1]), int(match[2])
     if width > HEAD and width % HEAD:
         raise ValueError(
             f"{name}: attention heads are {HEAD} wide, so give a width that is a multiple of {HEAD}"
         )
-    return layers, width, int(found[3]) if found[3] else None
+    return layers, width, int(match[3]) if match[3] else None
 
 
 def chargpt(name: str, length: int, characters: int) -> nn.Module:
-    """The transformer of a name that `parse` knows."""
-    known = parse(name)
-    assert known is not None
-    return CharGpt(length, characters, layers=known[0], width=known[1])
+    """The transformer of a name that `parse` accepts."""
+    parsed = parse(name)
+    assert parsed is not None
+    return CharGpt(length, characters, layers=parsed[0], width=parsed[1])

@@ -1,4 +1,4 @@
-"""A user's own networks: `package.module:build`, imported, called and tried."""
+"""Users' networks: `package.module:build`, imported, called and tested."""
 
 from __future__ import annotations
 
@@ -7,34 +7,30 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from winticket.catalogue import near
-from winticket.importing import import_named
+from winticket.importing import object_named
 
 
 def imported(name: str) -> Callable[..., object]:
-    """The function that "package.module:build" names. ValueError, with the cause, where there is none."""
+    """The function that "package.module:build" names. Raises ValueError with the cause if there is none."""
     path, _, attribute = name.partition(":")
     if not path or not attribute.isidentifier():
-        raise ValueError(f"model {name!r} should read package.module:build, a module and a function in it")
-    try:
-        module = import_named(path)
-    except Exception as error:
         raise ValueError(
-            f"model {name!r}: importing {path!r} failed with {type(error).__name__}: {error}; "
-            "is it installed, or on PYTHONPATH?"
-        ) from error
-    function = getattr(module, attribute, None)
-    if function is None:
-        public = [word for word, value in vars(module).items() if callable(value) and word[0] != "_"]
-        raise ValueError(f"model {name!r}: {path} has no {attribute!r}{near(attribute, public)}")
+            f"model {name!r} should have the form package.module:build, a module and a function in it"
+        )
+    try:
+        function = object_named(name)
+    except ValueError as error:
+        raise ValueError(f"model {error}") from error.__cause__
     if not callable(function):
         raise TypeError(f"model {name!r}: {attribute!r} is {type(function).__name__}, which cannot be called")
-    built: Callable[..., object] = function
-    return built
+    build: Callable[..., object] = function
+    return build
 
 
-def users(name: str, input_shape: tuple[int, ...], classes: int, seed: int, *, tokens: bool) -> nn.Module:
-    """Call a user's function with torch's global generator seeded and, afterwards, as it was."""
+def users_network(
+    name: str, input_shape: tuple[int, ...], classes: int, seed: int, *, tokens: bool
+) -> nn.Module:
+    """Call a user's function with torch's global generator seeded, and restore the generator afterwards."""
     function = imported(name)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -54,7 +50,7 @@ def users(name: str, input_shape: tuple[int, ...], classes: int, seed: int, *, t
 def _check_logits(
     name: str, module: nn.Module, input_shape: tuple[int, ...], classes: int, *, tokens: bool
 ) -> None:
-    """Two blank examples through the module, in evaluation mode so that no statistic moves."""
+    """Pass two blank examples through the module, in evaluation mode so that no statistic changes."""
     training = {layer: layer.training for layer in module.modules()}
     blank = torch.zeros(2, *input_shape, dtype=torch.int64 if tokens else torch.float32)
     try:
@@ -68,9 +64,9 @@ def _check_logits(
         ) from error
     for layer, was_training in training.items():
         layer.training = was_training
-    given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    wanted = (*input_shape, classes) if tokens else (classes,)
-    if given != (2, *wanted):
+    output = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    expected = (*input_shape, classes) if tokens else (classes,)
+    if output != (2, *expected):
         raise ValueError(
-            f"model {name!r} should give logits [N, {', '.join(map(str, wanted))}], but for N = 2 gives {given}"
+            f"model {name!r} should give logits [N, {', '.join(map(str, expected))}], but for N = 2 gives {output}"
         )

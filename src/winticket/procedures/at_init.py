@@ -1,4 +1,4 @@
-"""Pruning at initialisation: the mask is chosen before any training, and only then is there one."""
+"""Pruning at initialisation: choose the mask before any training, then train under it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from winticket.criteria import Criterion, snip
 from winticket.pairing import usual
 from winticket.procedures.facts import method
 from winticket.rewind import Rewind, to_init
-from winticket.run import step
-from winticket.stages import Density, Found, Setup, dense_ticket, prune_untrained
+from winticket.run import derive
+from winticket.stages import Density, PlannedLevel, Setup, dense_ticket, prune_untrained
 
 
 @method("at-init", criterion="snip", before_training=True)
@@ -22,9 +22,18 @@ def at_init(
     criterion: Criterion = snip,
     allocate: Allocate | None = None,
     rewind: Rewind = to_init,
-) -> Iterator[Found]:
-    """One stack of tickets per density, each pruned from the untrained network. Lee et al. 2019; Tanaka et al. 2020."""
-    dense = step(dense_ticket, setup, tuple(replicates))
+) -> Iterator[PlannedLevel]:
+    """Prunes the untrained network to each density. Lee et al. 2019; Tanaka et al. 2020.
+
+    A criterion takes as many rounds as in its paper (SynFlow a hundred).
+
+    >>> from winticket.experiment import Experiment
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> [sparse] = at_init(setup, [0.2], (0, 1))
+    >>> sparse.ticket.fn
+    'winticket/prune_untrained'
+    """
+    dense = derive(dense_ticket, setup, tuple(replicates))
     for density in densities:
         options = {
             "density": density,
@@ -32,4 +41,4 @@ def at_init(
             "allocate": allocate or usual(criterion),
             "rewind": rewind,
         }
-        yield Found(step(prune_untrained, setup, dense, **options))
+        yield PlannedLevel(derive(prune_untrained, setup, dense, **options))

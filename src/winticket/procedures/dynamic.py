@@ -1,7 +1,7 @@
-"""Masks that change within one training: dynamic sparse training (SET, RigL), and gradual magnitude pruning.
+"""Masks that change within one training: dynamic sparse training (SET, RigL) and gradual magnitude pruning.
 
-The training that the mask comes from is itself a sparse network's; its results stand beside those of the ticket, the
-last mask trained alone from its initial weights.
+The search itself trains a sparse network, and its results are reported as the arm `search`. The ticket is the last mask
+of the search, trained by itself from the initial weights.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from winticket.allocate import Allocate, erk
 from winticket.criteria import Criterion, magnitude
 from winticket.pairing import usual
 from winticket.procedures.facts import method
-from winticket.run import step
+from winticket.run import derive
 from winticket.stages import (
     Density,
-    Found,
+    PlannedLevel,
     Setup,
     dense_ticket,
     last_mask,
@@ -25,10 +25,10 @@ from winticket.stages import (
     trained,
 )
 from winticket.train import relative_cost, rules
-from winticket.train.rules import Grow, usual_every
+from winticket.train.rules import Grow, Regrowing, Thinning, usual_every
 
 
-@method("set", allocate="erk", fixed_counts=True, search="trained")
+@method("set", allocate="erk", fixed_counts=True, search="trained", changes=Regrowing)
 def set_(
     setup: Setup,
     densities: Sequence[Density],
@@ -37,11 +37,17 @@ def set_(
     criterion: Criterion = magnitude,
     allocate: Allocate = erk,
     every: int | None = None,
-) -> Iterator[Found]:
-    """Sparse evolutionary training: the weakest weights of every layer go, and as many places at random come.
+) -> Iterator[PlannedLevel]:
+    """Sparse evolutionary training: drops the lowest-scored weights of each layer and regrows as many at random.
 
-    Mocanu et al. 2018, with the falling share of Evci et al. 2020. The mask is random at the start, as `allocate`
-    spreads it, and changes after every `every` steps.
+    Mocanu et al. 2018, with the share replaced falling as in Evci et al. 2020. The first mask is random, with the
+    counts that `allocate` gives each layer. The mask changes every `every` steps.
+
+    >>> from winticket.experiment import Experiment
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> [sparse] = set_(setup, [0.2], (0, 1))
+    >>> sparse.search.options["every"]
+    1
     """
     yield from _regrown(
         setup,
@@ -54,7 +60,7 @@ def set_(
     )
 
 
-@method("rigl", allocate="erk", fixed_counts=True, search="trained")
+@method("rigl", allocate="erk", fixed_counts=True, search="trained", changes=Regrowing)
 def rigl(
     setup: Setup,
     densities: Sequence[Density],
@@ -63,12 +69,18 @@ def rigl(
     criterion: Criterion = magnitude,
     allocate: Allocate = erk,
     every: int | None = None,
-) -> Iterator[Found]:
-    """Rigged lottery: the weakest weights of every layer go, and those of the largest gradient come.
+) -> Iterator[PlannedLevel]:
+    """Rigged lottery: drops the lowest-scored weights of each layer and regrows as many where the gradient is largest.
 
-    Evci et al. 2020, algorithm 1. The mask is random at the start, as `allocate` spreads it (the paper's best
-    is the default), and changes after every `every` steps; the gradient is that of the batch that follows, which is
-    trained on as well (the paper leaves that update out). What has just gone may come back, as in the authors' code.
+    Evci et al. 2020, algorithm 1. The first mask is random, with the counts that `allocate` gives each layer (default:
+    the paper's best). The mask changes every `every` steps, by the gradient of the next batch. That batch also updates
+    the weights, which it does not in the paper. A weight that was just dropped may be regrown, as in the authors' code.
+
+    >>> from winticket.experiment import Experiment
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> [sparse] = rigl(setup, [0.2], (0, 1))
+    >>> sparse.search.options["grow"].__name__
+    'by_gradient'
     """
     yield from _regrown(
         setup,
@@ -81,7 +93,7 @@ def rigl(
     )
 
 
-@method("gradual", gradual=True, search="trained")
+@method("gradual", gradual=True, search="trained", changes=Thinning)
 def gradual(
     setup: Setup,
     densities: Sequence[Density],
@@ -90,14 +102,23 @@ def gradual(
     criterion: Criterion = magnitude,
     allocate: Allocate | None = None,
     every: int | None = None,
-) -> Iterator[Found]:
-    """Gradual pruning within one training, to a density that falls on a cubic: d + (1 - d) · (1 - t / T)³ at step t.
+) -> Iterator[PlannedLevel]:
+    """Prunes gradually within one training; the density at step t is d + (1 - d) · (1 - t / T)³.
 
-    Zhu & Gupta 2017, eq. 1; T is three quarters of the training. No lottery: the weights are never rewound.
+    Zhu & Gupta 2017, eq. 1, with T at three quarters of the training. This is the usual baseline without a lottery: the
+    search never rewinds its weights.
+
+    >>> from winticket.experiment import Experiment
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> [pruned] = gradual(setup, [0.2], (0, 1))
+    >>> pruned.search.fn
+    'winticket/train_thinning'
     """
-    dense = step(dense_ticket, setup, tuple(replicates))
+    dense = derive(dense_ticket, setup, tuple(replicates))
     for level, density in enumerate(densities, 1):
-        mean = (1 + 3 * _typical(density)) / 4  # of the cubic over the training's first part
+        mean = (
+            1 + 3 * _typical(density)
+        ) / 4  # of the density, over the part of the training in which it falls
         path = trained(
             setup,
             dense,
@@ -105,14 +126,14 @@ def gradual(
             level=level,
             first=replicates[0],
             count=len(replicates),
-            cost=relative_cost(setup.module(), mean, setup.recipe, engine=setup.engine),
+            cost=relative_cost(setup.module(), mean, setup.recipe),
             how=train_thinning,
             density=density,
             criterion=criterion,
             allocate=allocate or usual(criterion),
             every=_every(setup, every),
         )
-        yield Found(step(last_mask, path), search=path)
+        yield PlannedLevel(derive(last_mask, path), search=path)
 
 
 def _regrown(
@@ -124,23 +145,23 @@ def _regrown(
     criterion: Criterion,
     allocate: Allocate,
     every: int | None,
-) -> Iterator[Found]:
-    dense = step(dense_ticket, setup, tuple(replicates))
+) -> Iterator[PlannedLevel]:
+    dense = derive(dense_ticket, setup, tuple(replicates))
     for level, density in enumerate(densities, 1):
         path = trained(
             setup,
-            step(sparse_start, dense, density=density, allocate=allocate),
+            derive(sparse_start, dense, density=density, allocate=allocate),
             arm="search",
             level=level,
             first=replicates[0],
             count=len(replicates),
-            cost=relative_cost(setup.module(), _typical(density), setup.recipe, engine=setup.engine),
+            cost=relative_cost(setup.module(), _typical(density), setup.recipe),
             how=train_regrowing,
             grow=grow,
             criterion=criterion,
             every=_every(setup, every),
         )
-        yield Found(step(last_mask, path), search=path)
+        yield PlannedLevel(derive(last_mask, path), search=path)
 
 
 def _typical(density: Density) -> float:

@@ -1,4 +1,4 @@
-"""Early-Bird tickets: the mask is drawn as soon as it has settled, early in the dense network's training."""
+"""Early-Bird tickets: take the mask as soon as it settles, early in the training of the dense network."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from winticket.allocate import Allocate, units
 from winticket.criteria import Criterion, l1_units
 from winticket.procedures.facts import method
-from winticket.run import step
-from winticket.stages import Density, Found, Setup, at_steps, dense_ticket, emerged, looks, trained
+from winticket.run import derive
+from winticket.stages import Density, PlannedLevel, Setup, at_steps, dense_ticket, emerged, looks, trained
 
 
 @method("early-bird", criterion="l1_units", allocate="units", starts_dense=False)
@@ -19,16 +19,24 @@ def early_bird(
     *,
     criterion: Criterion = l1_units,
     allocate: Allocate = units,
-) -> Iterator[Found]:
-    """Early-Bird: after every epoch of dense training a mask is drawn; once it has settled, that is the ticket.
+) -> Iterator[PlannedLevel]:
+    """Draws a mask after every epoch of dense training; the first mask that has settled is the ticket.
 
-    You et al. 2020, §3.2 and their code: settled when the newest differs from each of the four before in less than a
-    tenth of its units (in less if few units are kept: `distance`). The ticket goes on from the weights of that moment,
-    through a whole training. They score channels by BatchNorm's scale (criterion batchnorm_scale) and let layers
-    compete; units of every layer here.
+    You et al. 2020, §3.2 and their code. A mask has settled if it differs from each of the four before it in less than
+    a tenth of the units (`winticket.stages.distance` says what holds if few units are kept). The ticket starts from the
+    weights of that moment and gets a whole training. The paper scores channels by BatchNorm's scale (criterion
+    batchnorm_scale) and lets layers compete; the defaults here prune units of every layer.
+
+    >>> from winticket.experiment import Experiment
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> one, two = early_bird(setup, [0.5, 0.2], (0, 1))
+    >>> one.ticket.fn
+    'winticket/emerged'
     """
-    dense = step(dense_ticket, setup, tuple(replicates))
+    dense = derive(dense_ticket, setup, tuple(replicates))
     path = trained(setup, dense, arm="dense", level=0, first=replicates[0], count=len(replicates))
     path = at_steps(setup, dense, path, looks(setup))
     for density in densities:
-        yield Found(step(emerged, setup, path, density=density, criterion=criterion, allocate=allocate))
+        yield PlannedLevel(
+            derive(emerged, setup, path, density=density, criterion=criterion, allocate=allocate)
+        )

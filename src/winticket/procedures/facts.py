@@ -1,10 +1,12 @@
-"""What is to be known of a procedure besides what it does; said beside it, and read by whoever offers or plans it."""
+"""Facts about a procedure, written beside it and read by the code that offers, checks and plans methods."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from winticket.train.rules import Regrowing, Thinning
 
 P = TypeVar("P", bound=Callable[..., Any])
 
@@ -14,15 +16,16 @@ class Method:
     """The facts of a method.
 
     name          what users type and documents hold: "early-bird"
-    criterion     short name of its paper's criterion
-    allocate      short name of its paper's allocation; None: the criterion's own
-    fixed_counts  whether every layer keeps its count of weights, for which the allocation is asked once
+    criterion     short name of the criterion in its paper
+    allocate      short name of the allocation in its paper; None for the criterion's default
+    fixed_counts  whether the allocation fixes the count of weights in each layer once, before the search
     before_training  whether it prunes a network that has not been trained
-    gradual       whether it prunes at densities on the way to those that are asked for
-    levels        whether a density is reached through levels of train, prune and rewind
-    starts_dense  whether its tickets start from weights that a dense network starts from, too
-    search        what its search itself leaves beside tickets: nothing, a "trained" network that the paper speaks of,
-                  or an "untrained" one under a mask
+    gradual       whether it also prunes at densities between 1 and the requested one
+    levels        whether it reaches a density through levels of train, prune and rewind
+    starts_dense  whether a dense network could start from the same weights as its tickets
+    search        what its search leaves besides tickets: "nothing", a "trained" network that the paper reports, or an
+                  "untrained" network under a mask
+    changes       the rule by which its mask changes during training; None if the mask stays
     """
 
     name: str
@@ -34,10 +37,17 @@ class Method:
     levels: bool = False
     starts_dense: bool = True
     search: str = "nothing"
+    changes: type[Regrowing] | type[Thinning] | None = None
 
 
 def method(name: str, **facts: Any) -> Callable[[P], P]:
-    """Marks a procedure as the method of that name; see `Method`."""
+    """Marks a procedure as the method of that name, with its facts (see `Method`).
+
+    >>> @method("mine", before_training=True)
+    ... def mine(setup, densities, replicates): ...
+    >>> method_of(mine).before_training
+    True
+    """
 
     def mark(procedure: P) -> P:
         procedure.__dict__["method"] = Method(name, **facts)
@@ -47,6 +57,6 @@ def method(name: str, **facts: Any) -> Callable[[P], P]:
 
 
 def method_of(procedure: Callable[..., Any]) -> Method:
-    """The facts of a procedure of this room."""
-    found: Method = procedure.__dict__["method"]
-    return found
+    """The facts of a procedure that `method` marked."""
+    facts: Method = procedure.__dict__["method"]
+    return facts

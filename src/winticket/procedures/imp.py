@@ -1,4 +1,4 @@
-"""Iterative magnitude pruning: train, prune a little, rewind, and again."""
+"""Iterative magnitude pruning: train, prune a little, rewind, repeat."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from winticket.criteria import Criterion, magnitude
 from winticket.pairing import usual
 from winticket.procedures.facts import method
 from winticket.rewind import Rewind, to_init
-from winticket.run import step
+from winticket.run import derive
 from winticket.stages import (
     Density,
-    Found,
+    PlannedLevel,
     Setup,
     at_steps,
     dense_ticket,
@@ -33,12 +33,18 @@ def imp(
     allocate: Allocate | None = None,
     rewind: Rewind = to_init,
     rewind_step: int = 0,
-) -> Iterator[Found]:
-    """One stack of tickets per density, each found by training the one before. Frankle & Carbin 2019, §2.
+) -> Iterator[PlannedLevel]:
+    """Trains, prunes to the next density and rewinds, level by level. Frankle & Carbin 2019, §2.
 
-    `rewind_step` is the step that `rewind` goes back to, where it takes one.
+    `rewind_step` is the step that `rewind` goes back to, if `rewind` takes one.
+
+    >>> from winticket.experiment import Experiment
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> one, two = imp(setup, [0.8, 0.64], (0, 1))
+    >>> two.ticket.inputs[1].label["arm"]  # the training that it is pruned from is the first level's
+    'ticket'
     """
-    ticket = step(dense_ticket, setup, tuple(replicates))
+    ticket = derive(dense_ticket, setup, tuple(replicates))
     for level, density in enumerate(densities):
         arm = "ticket" if level else "dense"
         by = retraining(setup, rewind) if level else setup
@@ -51,5 +57,5 @@ def imp(
             "allocate": allocate or usual(criterion),
             "rewind": rewind,
         }
-        ticket = step(prune, setup, path, rewind_step=rewind_step, **options)
-        yield Found(ticket)
+        ticket = derive(prune, setup, path, rewind_step=rewind_step, **options)
+        yield PlannedLevel(ticket)

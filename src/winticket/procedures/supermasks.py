@@ -1,6 +1,6 @@
-"""Supermasks: which weights to keep is learned, and no weight changes.
+"""Supermasks: learn which weights to keep, and change none.
 
-The network as it is under the learned mask, untrained, stands beside the ticket, which is the same mask trained.
+The arm `search` is the untrained network under the learned mask. The ticket is the same mask, trained.
 """
 
 from __future__ import annotations
@@ -10,12 +10,20 @@ from dataclasses import replace
 
 from winticket.allocate import Allocate, layerwise
 from winticket.procedures.facts import method
-from winticket.run import step
-from winticket.stages import Density, Found, Setup, dense_ticket, last_mask, sparse_start, train_mask, trained
-
-LEARNING_COST = (
-    1.5  # of a step that learns a mask, in dense steps: choosing the largest scores; for plans alone
+from winticket.run import derive
+from winticket.stages import (
+    Density,
+    PlannedLevel,
+    Setup,
+    dense_ticket,
+    last_mask,
+    sparse_start,
+    train_mask,
+    trained,
 )
+
+LEARNING_COST = 1.5
+"""Cost of a step that learns a mask, in steps of the dense network; only the price of a plan uses it."""
 
 
 @method("edge-popup", allocate="layerwise", fixed_counts=True, search="untrained")
@@ -26,12 +34,18 @@ def edge_popup(
     *,
     allocate: Allocate = layerwise,
     search_lr: float | None = None,
-) -> Iterator[Found]:
-    """Edge-popup: every weight has a score that is trained, and each layer keeps the weights of its largest |score|.
+) -> Iterator[PlannedLevel]:
+    """Edge-popup: trains a score for every weight; each layer keeps the weights with the largest |score|.
 
-    Ramanujan et al. 2020, §3. By the recipe's own optimiser, at the rate `search_lr` or the recipe's. Weights are the
-    model's initial ones; the paper's best are signed constants (init signed-constant). Biases and BatchNorm's scales
-    are not trained either.
+    Ramanujan et al. 2020, §3. The recipe's optimiser trains the scores at the learning rate `search_lr` (default: the
+    recipe's). Weights, biases and BatchNorm's scales keep their initial values. The paper's best initialisation is
+    signed constants (init signed-constant).
+
+    >>> from winticket.experiment import Experiment
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> [learned] = edge_popup(setup, [0.5], (0, 1))
+    >>> learned.search.label["arm"]
+    'search'
     """
     yield from _learned(setup, densities, replicates, kind="top", allocate=allocate, search_lr=search_lr)
 
@@ -44,13 +58,19 @@ def supermask(
     *,
     allocate: Allocate = layerwise,
     search_lr: float | None = None,
-) -> Iterator[Found]:
-    """Learned supermask: every weight is kept with a probability of its own, and the probabilities are trained.
+) -> Iterator[PlannedLevel]:
+    """Learned supermask: trains, for every weight, the probability of keeping it.
 
-    Zhou et al. 2019, §5.1. They begin at the density, and the mask that counts keeps each layer's most probable
-    weights, so that the density is the one asked for; in the paper it is what comes out, and sampled masks are what is
-    measured. Trained are logits, at the rate `search_lr` or a hundred times the recipe's. BatchNorm's statistics are
-    those of sampled masks.
+    Zhou et al. 2019, §5.1. The probabilities start at the density, and the final mask keeps the most probable weights
+    of each layer, so the density is exact; in the paper the density is an outcome, and sampled masks are evaluated. The
+    recipe's optimiser trains the logits at the learning rate `search_lr` (default: a hundred times the recipe's).
+    BatchNorm's statistics are those of sampled masks.
+
+    >>> from winticket.experiment import Experiment
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> [learned] = supermask(setup, [0.5], (0, 1))
+    >>> learned.ticket.fn
+    'winticket/last_mask'
     """
     rate = 100 * setup.recipe.lr if search_lr is None else search_lr
     yield from _learned(setup, densities, replicates, kind="sampled", allocate=allocate, search_lr=rate)
@@ -64,14 +84,14 @@ def _learned(
     kind: str,
     allocate: Allocate,
     search_lr: float | None,
-) -> Iterator[Found]:
-    dense = step(dense_ticket, setup, tuple(replicates))
+) -> Iterator[PlannedLevel]:
+    dense = derive(dense_ticket, setup, tuple(replicates))
     rate = setup.recipe.lr if search_lr is None else search_lr
-    own = replace(setup, recipe=replace(setup.recipe, lr=rate))
+    searching = replace(setup, recipe=replace(setup.recipe, lr=rate))
     for level, density in enumerate(densities, 1):
         path = trained(
-            own,
-            step(sparse_start, dense, density=density, allocate=allocate),
+            searching,
+            derive(sparse_start, dense, density=density, allocate=allocate),
             arm="search",
             level=level,
             first=replicates[0],
@@ -80,4 +100,4 @@ def _learned(
             how=train_mask,
             kind=kind,
         )
-        yield Found(step(last_mask, path), search=path)
+        yield PlannedLevel(derive(last_mask, path), search=path)

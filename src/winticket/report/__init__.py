@@ -19,7 +19,6 @@ from winticket.report.progress import Watch
 from winticket.report.saving import FIGURE_KINDS, FIGURE_NAMES, draw_all
 from winticket.report.screen import final_screen
 from winticket.report.tables import (
-    Table,
     accuracy_at_early_stop_by_density,
     accuracy_by_density,
     checks_by_density,
@@ -29,6 +28,7 @@ from winticket.report.tables import (
     learning_curves,
     margins,
 )
+from winticket.table import Table
 
 __all__ = [
     "FIGURE_KINDS",

@@ -6,9 +6,8 @@ that calls for it, and who found it to help. The rules are tried in the order of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import ceil
-from typing import Any
 
 from winticket.report.pruning_advice import (
     LIGHT_PRUNING,
@@ -20,7 +19,6 @@ from winticket.report.pruning_advice import (
 )
 from winticket.report.reading import (
     FEWEST_REPLICATES,
-    Document,
     dense_arm,
     density_percent,
     falls_behind,
@@ -32,10 +30,11 @@ from winticket.report.reading import (
     paired_difference,
     passed,
     pruned_levels,
+    question_of,
     replicates,
-    said,
     unlearned,
 )
+from winticket.results import CheckName, Document, Level
 
 Rule = Callable[[Document], str | None]
 
@@ -48,6 +47,8 @@ FAR_BEHIND_PP = 10
 REWIND_AFTER = 0.03
 # Beyond this many replicates the margin, not the count, is the thing to think about.
 MANY_REPLICATES = 50
+# What a mask passes that beats random ones and whose start does not matter, in this order: yes, yes, no.
+BEATS_RANDOM_ALONE: tuple[CheckName, ...] = ("accuracy", "beats_random", "beats_reinit")
 
 
 TITLE = "What to do next"
@@ -67,9 +68,8 @@ def advise(document: Document) -> list[str]:
     Too few replicates, or a network that did not learn, say nothing about tickets, so the rules that go by their
     accuracies are silent then.
     """
-    count, dense = said(document, "replicates"), dense_arm(document)
-    finished = count if dense is None else replicates(dense)
-    few = count is not None and min(count, finished) < FEWEST_REPLICATES
+    count, dense = question_of(document).get("replicates"), dense_arm(document)
+    few = count is not None and min(count, replicates(dense) if dense else count) < FEWEST_REPLICATES
     untold = few or learn_first(document) is not None
     rules = [rule for rule in RULES if not (untold and rule in BY_ACCURACY)]
     return [sentence for rule in rules if (sentence := rule(document)) is not None]
@@ -89,7 +89,7 @@ def failed_replicates(document: Document) -> str | None:
             "replicates count against the verdict."
         )
     return (
-        f"Lower the learning rate{_option('--lr', _lower(said(document, 'lr')))} or warm it up{_warm_up(document)}: "
+        f"Lower the learning rate{_lower_rate(document)} or warm it up{_warm_up(document)}: "
         f"{count} {training} failed, and failed replicates count against the verdict "
         "(warm-up: Frankle & Carbin 2019, sec. 4)."
     )
@@ -103,10 +103,10 @@ def learn_first(document: Document) -> str | None:
     """The dense network did not learn, so nothing about its tickets means anything yet."""
     if not unlearned(document):
         return None
-    steps = said(document, "steps")
+    steps = question_of(document).get("steps")
     longer = _option("--steps", None if steps is None else 2 * steps)
     return (
-        f"Lower the learning rate{_option('--lr', _lower(said(document, 'lr')))} or train longer{longer} until the "
+        f"Lower the learning rate{_lower_rate(document)} or train longer{longer} until the "
         "dense network learns; tickets of one that does not prove nothing."
     )
 
@@ -131,7 +131,7 @@ def missing_controls(document: Document) -> str | None:
 
 def too_few_replicates(document: Document) -> str | None:
     """Under five replicates the sign-flip test cannot reach 5 %."""
-    count = said(document, "replicates")
+    count = question_of(document).get("replicates")
     if count is None or count >= FEWEST_REPLICATES:
         return None
     return (
@@ -143,7 +143,7 @@ def too_few_replicates(document: Document) -> str | None:
 
 def check_the_budget(document: Document) -> str | None:
     """The gate was switched off, so nobody knows whether the dense network could do better."""
-    if said(document, "gate") is not False:
+    if question_of(document).get("gate") is not False:
         return None
     return (
         "Run again without --no-gate: the dense network is then trained twice as long as well, which shows whether "
@@ -153,7 +153,7 @@ def check_the_budget(document: Document) -> str | None:
 
 def more_replicates(document: Document) -> str | None:
     """Inconclusive, and the verdict knows how many replicates would decide."""
-    count, needed = said(document, "replicates"), _needed(document)
+    count, needed = question_of(document).get("replicates"), _needed(document)
     if document["verdict"]["outcome"] != "inconclusive" or needed is None or needed > MANY_REPLICATES:
         return None
     if count is None or count < FEWEST_REPLICATES or needed <= count:
@@ -172,7 +172,7 @@ def more_replicates(document: Document) -> str | None:
 
 def unrealistic_margin(document: Document) -> str | None:
     """Inconclusive, and deciding at this margin would take very many replicates."""
-    needed, margin = _needed(document), said(document, "margin_pp")
+    needed, margin = _needed(document), question_of(document).get("margin_pp")
     if document["verdict"]["outcome"] != "inconclusive" or needed is None or needed <= MANY_REPLICATES:
         return None
     share = "" if margin is None else f" of {margin:g} pp"
@@ -187,17 +187,17 @@ def unrealistic_margin(document: Document) -> str | None:
 
 def train_dense_longer(document: Document) -> str | None:
     """The dense network gained from a doubled budget, or its validation loss was still falling at the end."""
-    steps = said(document, "steps")
+    steps = question_of(document).get("steps")
     longer = _option("--steps", None if steps is None else 2 * steps)
-    found = document["verdict"].get("trained_enough")
-    if isinstance(found, Mapping) and found.get("enough") is False:
-        gain = found.get("gain")
+    gate = document["verdict"].get("trained_enough")
+    if gate is not None and gate["enough"] is False:
+        gain = gate["gain"]
         what = "gained" if gain is None else f"gained {100 * gain:.2f} pp"
         return (
             f"Train longer{longer}: the dense network {what} when its training was doubled, so matching it "
             "here is matching an unfinished network (Ma et al. 2021)."
         )
-    if isinstance(found, Mapping) and found.get("enough") is True:
+    if gate is not None and gate["enough"] is True:
         return None
     if learn_first(document) is not None:
         return None
@@ -217,7 +217,7 @@ def train_tickets_longer(document: Document) -> str | None:
 
     A ticket far behind, or one that lost a layer or a class, lacks weights rather than steps.
     """
-    steps = said(document, "steps")
+    steps = question_of(document).get("steps")
     if steps is None or train_dense_longer(document) is not None:
         return None
     for level in pruned_levels(document):
@@ -234,7 +234,7 @@ def train_tickets_longer(document: Document) -> str | None:
     return None
 
 
-def _lacks_weights(document: Document, level: Mapping[str, Any]) -> bool:
+def _lacks_weights(document: Document, level: Level) -> bool:
     gap = paired_difference(level, "ticket", dense_arm(document))
     return bool((level.get("emptied") or {}).get("ticket")) or (gap is not None and gap <= -FAR_BEHIND_PP)
 
@@ -245,9 +245,13 @@ def falls_at_once(document: Document) -> str | None:
     if document["verdict"]["outcome"] == "won" or first is None or first["density"] < LIGHT_PRUNING:
         return None
     gap = gap_words(document, first)
-    steps = said(document, "steps")
-    warm = "" if said(document, "warmup") or steps is None else f", or warm the rate up{_warm_up(document)}"
-    lower = f"ower the learning rate{_option('--lr', _lower(said(document, 'lr')))}{warm}"
+    steps = question_of(document).get("steps")
+    warm = (
+        ""
+        if question_of(document).get("warmup") or steps is None
+        else f", or warm the rate up{_warm_up(document)}"
+    )
+    lower = f"ower the learning rate{_lower_rate(document)}{warm}"
     later = None if is_transfer(document) else _rewind_later(document, steps)
     return (
         f"{f'{later}; or l' if later else 'L'}{lower}: the ticket already falls {gap}behind the dense network at "
@@ -258,13 +262,18 @@ def falls_at_once(document: Document) -> str | None:
 
 def _rewind_later(document: Document, steps: int | None) -> str | None:
     """Words for going back to a later step than this run did; None where that cannot help."""
-    if said(document, "rewind") not in ("to_init", "to_step", "to_step_with_optimizer") or steps is None:
+    if (
+        question_of(document).get("rewind") not in ("to_init", "to_step", "to_step_with_optimizer")
+        or steps is None
+    ):
         return None
-    last = said(document, "rewind_step") or 0
+    last = question_of(document).get("rewind_step") or 0
     step = max(2 * last, ceil(REWIND_AFTER * steps))
     if step > steps / 2:
         return None
-    name = "to_step" if said(document, "rewind") == "to_init" else said(document, "rewind")
+    name = (
+        "to_step" if question_of(document).get("rewind") == "to_init" else question_of(document).get("rewind")
+    )
     return f"Rewind to a later step (--rewind {name} --rewind-step {step})"
 
 
@@ -273,17 +282,17 @@ def reinit_as_good(document: Document) -> str | None:
     if document["verdict"]["outcome"] == "won":
         return None
     for level in reversed(pruned_levels(document)):
-        beaten = [passed(level, name) for name in ("accuracy", "beats_random", "beats_reinit")]
+        beaten = [passed(level, name) for name in BEATS_RANDOM_ALONE]
         if beaten == [True, True, False]:
             gap, margin = (
                 paired_difference(level, "ticket", level["arms"].get("reinit")),
-                said(document, "margin_pp"),
+                question_of(document).get("margin_pp"),
             )
             if gap is not None and margin is not None and gap > margin:
                 continue  # a lead that was merely not shown
             ahead = "" if gap is None else f" (ticket {gap:+.2f} pp)"
             return (
-                f"Try a lower learning rate{_option('--lr', _lower(said(document, 'lr')))}: at "
+                f"Try a lower learning rate{_lower_rate(document)}: at "
                 f"{density_percent(level['density'])} of the weights the mask beats a random one, but "
                 f"re-initialised it does as well{ahead}, so the mask and not the start carries the gain; "
                 "large rates are known to erase the start's advantage (Liu et al. 2019)."
@@ -338,17 +347,18 @@ def _option(name: str, value: object) -> str:
 
 def _warm_up(document: Document) -> str:
     """ResNet-18 in the 2019 paper: warm-up over 20 000 of 30 000 steps."""
-    steps = said(document, "steps")
+    steps = question_of(document).get("steps")
     return " (--warmup)" if steps is None else f" (--warmup {round(2 * steps / 3)})"
 
 
 def _new_seed(document: Document) -> str:
     if is_transfer(document):
         return "a source with another seed"
-    seed = said(document, "seed")
+    seed = question_of(document).get("seed")
     return "another --seed" if seed is None else f"--seed {seed + 1}"
 
 
-def _lower(rate: float | None) -> float | None:
-    """A tenth of the learning rate: the step from .1 to .01 of the 2019 paper's deeper networks."""
-    return None if rate is None else float(f"{rate / 10:.3g}")
+def _lower_rate(document: Document) -> str:
+    """The option for a tenth of the learning rate: the step from .1 to .01 of the 2019 paper's deeper networks."""
+    rate = question_of(document).get("lr")
+    return _option("--lr", None if rate is None else float(f"{rate / 10:.3g}"))

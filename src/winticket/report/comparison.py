@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 from rich import box
@@ -12,48 +11,49 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Screen
 from rich.text import Text
 
+from winticket.procedures import METHODS, method_of
 from winticket.report.figures import two_canvases
 from winticket.report.ink import LIGHT, Ink, look_of, style
-from winticket.report.reading import Document, density_percent, duration, plus_minus
+from winticket.report.reading import density_percent, duration, ends, plus_minus, replicates
 from winticket.report.saving import image
-from winticket.report.tables import Table
+from winticket.results import Comparison, Row
+from winticket.table import Table, Value
 
-COLUMNS = (
-    "equal",
-    "method",
-    "arm",
-    "density",
-    "steps_each",
-    "steps",
-    "flops",
-    "seconds",
-    "accuracy",
-    "ci_low",
-    "ci_high",
-    "to_dense",
-    "to_dense_low",
-    "to_dense_high",
-    "replicates",
-    "failed",
-)
 _EQUAL = {
     "density": "As many steps in every training",
     "cost": "As many steps in all, searches included",
 }
 
 
-def comparison(document: Document) -> Table:
+def comparison(document: Comparison) -> Table:
     """One row per method and per what is held equal; accuracies and differences are fractions, costs a replicate's."""
-    rows = []
-    for row in document["rows"]:
-        ci, apart = row["accuracy_ci"] or (None, None), row["to_dense_ci"] or (None, None)
-        finished = sum(value is not None for value in row["accuracies"])
-        own = [row[name] for name in COLUMNS[:9]]
-        rows.append((*own, *ci, row["to_dense"], *apart, finished, row["failed"]))
-    return Table(COLUMNS, tuple(rows))
+    return Table.from_rows(_row(row) for row in document["rows"])
 
 
-def comparison_figure(document: Document, *, ink: Ink = LIGHT) -> tuple[Figure, Table]:
+def _row(row: Row) -> dict[str, Value]:
+    low, high = ends(row["accuracy_ci"]) or (None, None)
+    to_dense_low, to_dense_high = ends(row["to_dense_ci"]) or (None, None)
+    return {
+        "equal": row["equal"],
+        "method": row["method"],
+        "arm": row["arm"],
+        "density": row["density"],
+        "steps_each": row["steps_each"],
+        "steps": row["steps"],
+        "flops": row["flops"],
+        "seconds": row["seconds"],
+        "accuracy": row["accuracy"],
+        "ci_low": low,
+        "ci_high": high,
+        "to_dense": row["to_dense"],
+        "to_dense_low": to_dense_low,
+        "to_dense_high": to_dense_high,
+        "replicates": replicates(row),
+        "failed": row["failed"],
+    }
+
+
+def comparison_figure(document: Comparison, *, ink: Ink = LIGHT) -> tuple[Figure, Table]:
     """Test accuracy of every method, with 95 % intervals: with as many steps in every training, and in all.
 
     Beside each mark stands what one replicate cost in steps. The dense network is a line with its band.
@@ -98,10 +98,13 @@ def comparison_figure(document: Document, *, ink: Ink = LIGHT) -> tuple[Figure, 
 
 
 def _label(method: str, arm: str) -> str:
-    return f"{method}, untrained" if arm == "search" and method in ("edge-popup", "supermask") else method
+    """The method, and whether its network is the untrained one that a search left: at-init:snip, imp@100."""
+    procedure = METHODS.get(re.split("[:@]", method)[0])
+    untrained = arm == "search" and procedure is not None and method_of(procedure).search == "untrained"
+    return f"{method}, untrained" if untrained else method
 
 
-def draw_comparison(document: Document, folder: str | Path) -> list[Path]:
+def draw_comparison(document: Comparison, folder: str | Path) -> list[Path]:
     """compare.csv, compare.png and compare.svg in `folder`."""
     place = Path(folder)
     figure, table = comparison_figure(document)
@@ -112,7 +115,7 @@ def draw_comparison(document: Document, folder: str | Path) -> list[Path]:
     return written
 
 
-def comparison_screen(document: Document) -> RenderableType:
+def comparison_screen(document: Comparison) -> RenderableType:
     """What the command prints at the end."""
     parts: list[RenderableType] = []
     for equal, title in _EQUAL.items():
@@ -137,15 +140,15 @@ def comparison_screen(document: Document) -> RenderableType:
     return Group(*parts, *(Text(f"written  {path}") for path in document["files"]))
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
+def _cells(row: Row) -> list[str]:
     flops, seconds = row["flops"], row["seconds"]
     mark = "!" if row["failed"] else ""
     return [
         _label(row["method"], row["arm"]) + mark,
-        plus_minus(row["accuracy"], row["accuracy_ci"], scale=100, digits=2),
+        plus_minus(row["accuracy"], ends(row["accuracy_ci"]), scale=100, digits=2),
         ""
         if row["method"] == "dense"
-        else plus_minus(row["to_dense"], row["to_dense_ci"], scale=100, digits=2),
+        else plus_minus(row["to_dense"], ends(row["to_dense_ci"]), scale=100, digits=2),
         "–" if row["steps"] is None else f"{row['steps']:,.0f}",
         "–" if flops is None else f"{flops / 1e9:,.1f}",
         "–" if seconds is None else duration(seconds),

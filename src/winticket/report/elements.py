@@ -7,7 +7,7 @@ from html import escape
 from zlib import crc32
 
 from winticket.report.reading import density_percent, plain
-from winticket.report.tables import Table
+from winticket.table import Table
 
 
 def section(title: str, *body: str) -> str:
@@ -63,6 +63,6 @@ def plain_table(numbers: Table, *, caption: str) -> str:
             )
             for column, cell in enumerate(row)
         ]
-        for row in numbers.rows
+        for row in numbers.values
     ]
     return table(numbers.columns, rows, caption=caption, text=1)

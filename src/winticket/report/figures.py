@@ -14,7 +14,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from winticket.report.ink import DENSITY_COLORS, DENSITY_MARKERS, LIGHT, Ink, Look, look_of, on, style
 from winticket.report.pace import judged_fraction, pace_title, steps_to_accuracy, to_draw
 from winticket.report.reading import (
-    Document,
     arm_name,
     arms,
     claimed,
@@ -22,16 +21,18 @@ from winticket.report.reading import (
     density_percent,
     levels,
     pruned_levels,
+    question_of,
     replicates,
 )
 from winticket.report.tables import (
     Curves,
-    Table,
     accuracy_by_density,
     early_stop_by_density,
     learning_curves,
 )
 from winticket.report.titles import accuracy_title, early_stop_title, learning_title
+from winticket.results import Document
+from winticket.table import Table
 
 LEGEND_WIDTH = 115  # characters, each line's sample counted as eight
 
@@ -82,7 +83,7 @@ def pace_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple[Figur
     with style(ink):
         words = _subtitle(document).replace("mean, 95 % t interval", "median, 95 % interval")
         figure, axes = _canvas(pace_title(document), words, ink=ink)
-        shown = to_draw(table, fraction=fraction or 1.0, steps=document.get("experiment", {}).get("steps"))
+        shown = to_draw(table, fraction=fraction or 1.0, steps=question_of(document).get("steps"))
         _dense_reference(axes, shown, "steps_to", scale=1, ink=ink)
         for arm in _pruned_arms(document):
             _arm_line(axes, shown.where(arm=arm), "steps_to", look=look_of(arm, ink=ink), scale=1, ink=ink)
@@ -132,8 +133,8 @@ def learning_curve_figure(document: Document, curves: Curves, *, ink: Ink = LIGH
 def densities_to_show(document: Document, table: Table, *, most: int = 4) -> list[float]:
     """At most `most` densities that have ticket curves, densest first: evenly spread over the levels, the
     smallest verified one always among them."""
-    found = {float(d) for d in table.where(arm="ticket").column("density") if d is not None}
-    have = sorted(found - {1.0}, reverse=True)
+    with_tickets = {float(d) for d in table.where(arm="ticket").column("density") if d is not None}
+    have = sorted(with_tickets - {1.0}, reverse=True)
     if len(have) <= most:
         return have
     picked = {round(at) for at in np.linspace(0, len(have) - 1, most + 1)[1:]}
@@ -166,7 +167,7 @@ def _pruned_arms(document: Document) -> list[str]:
 
 
 def _subtitle(document: Document) -> str:
-    experiment = document.get("experiment", {})
+    experiment = question_of(document)
     dense = dense_arm(document)
     count = experiment.get("replicates") or (replicates(dense) if dense else None)
     band = "mean, 95 % t interval" if count is None or count > 1 else "no interval from one replicate"
@@ -200,7 +201,7 @@ def two_canvases(title: str, subtitle: str, *, ink: Ink) -> tuple[Figure, tuple[
 
 def _dense_reference(axes: Axes, table: Table, value: str, *, scale: float, ink: Ink) -> None:
     dense = table.where(arm="dense")
-    if not dense.rows or np.isnan(dense.numbers(value)[0]):
+    if not dense.values or np.isnan(dense.numbers(value)[0]):
         return
     mean, low, high = (scale * float(dense.numbers(name)[0]) for name in (value, "ci_low", "ci_high"))
     axes.axhline(mean, color=ink.dense, linewidth=1.3, label=arm_name("dense"), zorder=2)
@@ -212,7 +213,7 @@ def _arm_line(axes: Axes, rows: Table, value: str, *, look: Look, scale: float, 
     x, y = rows.numbers("density"), scale * rows.numbers(value)
     low, high = scale * rows.numbers("ci_low"), scale * rows.numbers("ci_high")
     axes.fill_between(x, low, high, color=look.color, alpha=0.17, linewidth=0)
-    name = arm_name(str(rows.rows[0][rows.columns.index("arm")])) if rows.rows else ""
+    name = arm_name(str(rows.values[0][rows.columns.index("arm")])) if rows.values else ""
     axes.plot(
         x,
         y,
@@ -256,10 +257,11 @@ def _zoom(axes: Axes, table: Table, *, ink: Ink) -> None:
 
 
 def _mark_margin(axes: Axes, document: Document, *, ink: Ink) -> None:
-    dense, margin = dense_arm(document), document.get("experiment", {}).get("margin_pp")
-    if dense is None or dense.get("accuracy") is None or margin is None:
+    dense, margin = dense_arm(document), question_of(document).get("margin_pp")
+    accuracy = None if dense is None else dense.get("accuracy")
+    if accuracy is None or margin is None:
         return
-    height = 100 * dense["accuracy"] - margin
+    height = 100 * accuracy - margin
     axes.axhline(height, color=ink.quiet, linewidth=1.0, linestyle=(0, (1, 2)), zorder=2)
     axes.annotate(
         f"dense − {margin:g} pp", (0.008, height), xycoords=("axes fraction", "data"), xytext=(0, -3),
@@ -271,8 +273,8 @@ def _mark_smallest(axes: Axes, document: Document, *, ink: Ink) -> None:
     won = claimed(document)
     if not won:
         return
-    at, found = min(won), [level["density"] for level in levels(document)]
-    in_right_half = at * at < min(found) * max(found)
+    at, densities = min(won), [level["density"] for level in levels(document)]
+    in_right_half = at * at < min(densities) * max(densities)
     axes.axvline(at, color=ink.quiet, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     axes.annotate(
         f"smallest verified ticket: {density_percent(at)}", (at, 0.025), xycoords=("data", "axes fraction"),
@@ -282,13 +284,13 @@ def _mark_smallest(axes: Axes, document: Document, *, ink: Ink) -> None:
 
 
 def _density_axis(axes: Axes, table: Table) -> None:
-    found = {float(d) for d in table.column("density") if d is not None}
-    ticks = spread(sorted(found, reverse=True), apart=0.15)
+    densities = {float(d) for d in table.column("density") if d is not None}
+    ticks = spread(sorted(densities, reverse=True), apart=0.15)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: density_percent(x)))
     axes.set_xticks(ticks)
     axes.xaxis.set_minor_locator(NullLocator())
-    low, high = min(found), max(found)
+    low, high = min(densities), max(densities)
     room = max((high / low) ** 0.04, 1.05)
     axes.set_xlim(high * room, low / room)
     axes.set_xlabel("density: share of the eligible weights kept (fewer weights to the right)")
@@ -342,7 +344,7 @@ def _columns(labels: Sequence[str]) -> int:
 
 
 def _curve(axes: Axes, rows: Table, *, color: str, dashes: str, marker: str, label: str) -> None:
-    if not rows.rows:
+    if not rows.values:
         return
     x, y = rows.numbers("step"), 100 * rows.numbers("validation_accuracy")
     low, high = 100 * rows.numbers("ci_low"), 100 * rows.numbers("ci_high")
@@ -370,8 +372,8 @@ def _has(axes: Axes, dashes: str) -> bool:
 
 
 def _zoom_curves(pair: tuple[Axes, Axes], table: Table, shown: Sequence[float]) -> None:
-    wanted = [row for row in table.records() if row["arm"] == "dense" or row["density"] in shown]
-    drawn = [row for row in wanted if row["arm"] in {"dense", "ticket", "reinit"}]
+    rows = [row for row in table.rows() if row["arm"] == "dense" or row["density"] in shown]
+    drawn = [row for row in rows if row["arm"] in {"dense", "ticket", "reinit"}]
     if not drawn:
         return
     last = max(float(row["step"] or 0) for row in drawn)

@@ -19,11 +19,11 @@ def makespan(seconds: Mapping[str, float], needs: Mapping[str, Sequence[str]], *
     """
     before = {key: [need for need in needs.get(key, ()) if need in seconds] for key in seconds}
     after: dict[str, list[str]] = {key: [] for key in seconds}
-    for key, found in before.items():
-        for need in found:
+    for key, keys in before.items():
+        for need in keys:
             after[need].append(key)
     behind = _behind(seconds, before, after)
-    waiting = {key: len(found) for key, found in before.items()}
+    waiting = {key: len(keys) for key, keys in before.items()}
     ready = [(-behind[key], key) for key, count in waiting.items() if count == 0]
     heapq.heapify(ready)
     running: list[tuple[float, str]] = []
@@ -44,7 +44,7 @@ def _behind(
     seconds: Mapping[str, float], before: Mapping[str, Sequence[str]], after: Mapping[str, Sequence[str]]
 ) -> dict[str, float]:
     """For each task the seconds of the longest chain that begins with it."""
-    waiting = {key: len(found) for key, found in after.items()}
+    waiting = {key: len(keys) for key, keys in after.items()}
     last = [key for key, count in waiting.items() if count == 0]
     behind: dict[str, float] = {}
     for key in last:  # grows while it is walked

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from winticket.report.reading import (
-    Document,
     arms,
     claimed,
     density_percent,
@@ -14,11 +12,12 @@ from winticket.report.reading import (
     levels,
     pace,
     pruned_levels,
+    question_of,
     replicates,
-    said,
 )
-from winticket.report.tables import Cell, Table
 from winticket.report.titles import lines, span
+from winticket.results import Arm, Document, StepsTo
+from winticket.table import Table, Value
 
 COLUMNS = (
     "density",
@@ -47,10 +46,12 @@ def steps_to_accuracy(document: Document) -> Table:
     counts the runs that do not. Empty for a document without these numbers.
     """
     won = claimed(document)
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[Value, ...]] = []
     for level in levels(document):
         for name in arms(document):
-            arm = level["arms"].get(name, {})
+            arm = level["arms"].get(name)
+            if arm is None:
+                continue
             for fraction, entry in (arm.get("steps_to") or {}).items():
                 verified = name == "ticket" and is_in(level["density"], won)
                 rows.append(
@@ -75,8 +76,8 @@ def steps_to_accuracy(document: Document) -> Table:
 
 def judged_fraction(document: Document) -> float | None:
     """The target by which a ticket is called sooner, alike or later; None where the document does not say."""
-    found = (level.get("checks", {}).get("pace") for level in pruned_levels(document))
-    return next((float(check["fraction"]) for check in found if isinstance(check, Mapping)), None)
+    checks = (level.get("checks", {}).get("pace") for level in pruned_levels(document))
+    return next((check["fraction"] for check in checks if check is not None), None)
 
 
 def to_draw(table: Table, *, fraction: float, steps: int | None) -> Table:
@@ -85,7 +86,7 @@ def to_draw(table: Table, *, fraction: float, steps: int | None) -> Table:
     low = table.columns.index("ci_low")
     rows = (
         row if row[at] is not None or row[low] is None else (*row[:at], steps, *row[at + 1 :])
-        for row in table.where(fraction=fraction).rows
+        for row in table.where(fraction=fraction).values
     )
     return Table(table.columns, tuple(rows))
 
@@ -98,7 +99,7 @@ def pace_title(document: Document, *, width: int = 72) -> str:
         outcome: [level["density"] for level in pruned_levels(document) if pace(level) == outcome]
         for outcome in ("sooner", "later")
     }
-    parts = [f"{outcome} {span(found)}" for outcome, found in by_outcome.items() if found]
+    parts = [f"{outcome} {span(densities)}" for outcome, densities in by_outcome.items() if densities]
     if not parts:
         return lines(f"The ticket reaches {goal} about as soon as dense, or the runs cannot tell", width)
     return lines(f"The ticket reaches {goal} {', and '.join(parts)}", width)
@@ -136,7 +137,7 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _before_training(entry: Mapping[str, Any]) -> str:
+def _before_training(entry: StepsTo) -> str:
     """Why a ratio can be 0: some tickets are there at step 0, by their mask alone."""
     steps = entry["steps"]
     count = sum(step == 0 for step in steps)
@@ -145,9 +146,9 @@ def _before_training(entry: Mapping[str, Any]) -> str:
     )
 
 
-def pace_cell(arm: Mapping[str, Any] | None, fraction: float) -> str:
+def pace_cell(arm: Arm | None, fraction: float) -> str:
     """16 (0.66 x, 0.47 to 0.95, sooner), with how many runs never got there; a dash where nothing is known."""
-    entry = (arm or {}).get("steps_to", {}).get(f"{fraction:g}")
+    entry = None if arm is None else arm.get("steps_to", {}).get(f"{fraction:g}")
     if entry is None:
         return "–"
     text = "never" if entry["median"] is None else f"{entry['median']:g}"
@@ -167,16 +168,16 @@ def pace_cell(arm: Mapping[str, Any] | None, fraction: float) -> str:
 
 def early_stops_left_out(document: Document) -> str | None:
     """At which densities early stops tell no speed, and why; None where they do everywhere."""
-    found = [
+    densities = [
         level["density"]
         for level in pruned_levels(document)
         if level.get("checks", {}).get("time_left_out") is not None
     ]
-    if not found:
+    if not densities:
         return None
-    steps = said(document, "steps")
+    steps = question_of(document).get("steps")
     end = "the last step" if steps is None else f"the last step, {steps}"
-    where = f"at {density_percent(found[0])}" if len(found) == 1 else f"at {len(found)} densities"
+    where = f"at {density_percent(densities[0])}" if len(densities) == 1 else f"at {len(densities)} densities"
     return (
         f"Early stops are not compared {where}: in most runs of the ticket or the dense network the validation loss "
         f"was lowest at {end}, so their early stop is where training ended."

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from winticket.report.advice import TITLE, advise, introduction
 from winticket.report.elements import definitions, plain_table, section, table
+from winticket.report.facts import accuracy_text, facts
 from winticket.report.figures import figures
+from winticket.report.glossary import linked, words_section
 from winticket.report.ink import DARK, LIGHT
 from winticket.report.pace import pace_sentence
 from winticket.report.reading import (
-    Document,
     arm_name,
     arms,
     claimed,
-    computed,
     dense_arm,
     density_percent,
-    duration,
     interval,
     is_in,
     levels,
@@ -31,24 +29,29 @@ from winticket.report.reading import (
     plain,
     plus_minus,
     pruned_levels,
+    question_of,
     reason,
     replicates,
-    said,
     saved_ticket,
     speed,
-    tickets_from,
     warnings_by_bearing,
 )
 from winticket.report.saving import image
 from winticket.report.sheet import SHEET
 from winticket.report.soon import goal, how_soon
-from winticket.report.tables import Curves, Table, emptied_layers, failures, margins
+from winticket.report.tables import Curves, emptied_layers, failures, margins
 from winticket.report.titles import headline, not_won_at
+from winticket.results import Arm, CheckName, Document, Level
+from winticket.table import Table
 from winticket.text import cleaned
 
 # A line never breaks between a number and its percent sign.
 _NUMBER_AND_SIGN = re.compile(r"(\d) %")
-_CHECKS = {"accuracy": "matches dense", "beats_reinit": "beats re-init", "beats_random": "beats random mask"}
+_CHECKS: dict[CheckName, str] = {
+    "accuracy": "matches dense",
+    "beats_reinit": "beats re-init",
+    "beats_random": "beats random mask",
+}
 _CAPTIONS = {
     "accuracy_against_density": "Test accuracy after all training steps. Filled marks: densities at which "
     "the verdict claims a winning ticket.",
@@ -72,10 +75,11 @@ def write_page(document: Document, curves: Curves, path: str | Path) -> Path:
 
 def page(document: Document, curves: Curves) -> str:
     """The summary as HTML; all text that comes from the document is escaped."""
-    title = f"{headline(document)} · {plain(said(document, 'model'))} on {plain(said(document, 'data'))}"
+    question = question_of(document)
+    title = f"{headline(document)} · {plain(question.get('model'))} on {plain(question.get('data'))}"
     parts = [
         _verdict(document),
-        _facts(document),
+        facts(document),
         *_figures(document, curves),
         _levels(document),
         how_soon(document),
@@ -91,14 +95,22 @@ def page(document: Document, curves: Curves) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{SHEET}</style>\n</head>\n<body>\n<main>\n"
-        + _NUMBER_AND_SIGN.sub("\\1\u00a0%", "\n".join(part for part in parts if part))
+        + _NUMBER_AND_SIGN.sub(
+            "\\1\u00a0%", linked("\n".join(part for part in parts if part)) + f"\n{words_section()}"
+        )
         + "\n</main>\n</body>\n</html>\n"
     )
 
 
 def _verdict(document: Document) -> str:
+    question = question_of(document)
     outcome = document["verdict"]["outcome"]
-    over = ["winticket", said(document, "model"), said(document, "data"), said(document, "method")]
+    over = [
+        "winticket",
+        question.get("model"),
+        question.get("data"),
+        question.get("method"),
+    ]
     kind = document["verdict"].get("kind")
     lines = [
         f'<header class="verdict {escape(outcome.replace(" ", "-"))}">',
@@ -113,69 +125,6 @@ def _verdict(document: Document) -> str:
     if kind:
         lines.append(f'<p class="note">Kind: {escape(str(kind))}.</p>')
     return "\n".join([*lines, "</header>"])
-
-
-def _facts(document: Document) -> str:
-    dense, won = dense_arm(document), claimed(document)
-    found = [level["density"] for level in pruned_levels(document)]
-    ends = dict.fromkeys(map(density_percent, (*found[:1], *found[-1:])))
-    facts: list[tuple[str, str | None]] = [
-        ("smallest verified ticket", density_percent(min(won)) + " of the weights" if won else "none"),
-        ("dense test accuracy", None if dense is None else _accuracy(dense, "accuracy") + " %"),
-        ("replicates", _known(document, "replicates")),
-        (
-            "densities",
-            f"{len(found)}: {' to '.join(ends)} of the weights kept" if found else None,
-        ),
-        ("data", _known(document, "data")),
-        ("model", _known(document, "model")),
-        ("tickets from", tickets_from(source) if (source := said(document, "source")) else None),
-        ("training", _training(document)),
-        ("pruning", _pruning(document)),
-        ("computed", computed(document)),
-        ("margin, error rate", _test(document)),
-        ("seed", _known(document, "seed")),
-        ("time", None if document.get("seconds") is None else duration(document["seconds"])),
-        ("winticket", document.get("winticket")),
-    ]
-    return section("In short", definitions(facts))
-
-
-def _known(document: Document, name: str) -> str | None:
-    value = said(document, name)
-    return None if value is None else plain(value)
-
-
-def _training(document: Document) -> str | None:
-    optimizer, lr = said(document, "optimizer"), said(document, "lr")
-    steps, batch = said(document, "steps"), said(document, "batch")
-    words = [
-        None if optimizer is None else f"{optimizer} {plain(lr)}" if lr is not None else str(optimizer),
-        None if steps is None else f"{steps} steps",
-        None if batch is None else f"batch {batch}",
-        None
-        if said(document, "schedule") in (None, "constant")
-        else f"{said(document, 'schedule')} schedule",
-        f"{said(document, 'warmup')} steps of warm-up" if said(document, "warmup") else None,
-    ]
-    return ", ".join(word for word in words if word) or None
-
-
-def _pruning(document: Document) -> str | None:
-    rate, output = said(document, "rate"), said(document, "output_rate")
-    words = [
-        _known(document, "method"),
-        _known(document, "allocate"),
-        None if rate is None else f"{100 * rate:g} % per level",
-        None if output is None else f"output layer {100 * output:g} %",
-    ]
-    return ", ".join(word for word in words if word) or None
-
-
-def _test(document: Document) -> str | None:
-    margin, alpha = said(document, "margin_pp"), said(document, "alpha")
-    words = [None if margin is None else f"{margin:g} pp", None if alpha is None else f"{100 * alpha:g} %"]
-    return ", ".join(word for word in words if word) or None
 
 
 def _figures(document: Document, curves: Curves) -> list[str]:
@@ -200,14 +149,7 @@ def _figures(document: Document, curves: Curves) -> list[str]:
     return sections
 
 
-def _accuracy(arm: Mapping[str, Any] | None, value: str) -> str:
-    if arm is None:
-        return "–"
-    failed = f" ({arm['failed']} failed)" if arm.get("failed") else ""
-    return plus_minus(arm.get(value), interval(arm, f"{value}_ci"), scale=100, digits=2) + failed
-
-
-def _mark(document: Document, level: Mapping[str, Any], check: str) -> str:
+def _mark(document: Document, level: Level, check: CheckName) -> str:
     word = mark(document, level, check)
     return word if word == "yes" else f'<span class="no">{word}</span>'
 
@@ -215,23 +157,23 @@ def _mark(document: Document, level: Mapping[str, Any], check: str) -> str:
 def _levels(document: Document) -> str:
     dense, won = dense_arm(document), claimed(document)
     shown = [arm for arm in arms(document) if arm != "dense"]
-    found = pruned_levels(document)
-    if not found:
+    shown_levels = pruned_levels(document)
+    if not shown_levels:
         return ""
     checks = [name for name in _CHECKS if name == "accuracy" or name.removeprefix("beats_") in shown]
     rows, sure = [], []
-    for level in found:
+    for level in shown_levels:
         entries = level["arms"]
         cells = [escape(density_percent(level["density"]))]
-        cells += [escape(_accuracy(entries.get(arm), "accuracy")) for arm in shown]
+        cells += [escape(accuracy_text(entries.get(arm), "accuracy")) for arm in shown]
         cells += [_mark(document, level, name) for name in checks]
         cells.append(escape(speed(level) or "–"))
         rows.append(cells)
         sure.append(is_in(level["density"], won))
     head = ["density", *(f"{arm_name(arm)} %" for arm in shown), *(_CHECKS[name] for name in checks), "time"]
     caption = (
-        f"Dense network: {_accuracy(dense, 'accuracy')} %. Test accuracy after the last training step: mean ± half a "
-        "95 % interval over replicates, or the interval itself where it is not symmetric. Shaded rows: winning "
+        f"Dense network: {accuracy_text(dense, 'accuracy')} %. Test accuracy after the last training step: mean ± half "
+        "a 95 % interval over replicates, or the interval itself if it is not symmetric. Shaded rows: winning "
         "tickets. Yes: shown; no: the opposite is shown; open: neither. Time: whether the ticket reaches "
         f"{goal(document)} sooner or later than that network does (–: not judged)."
     )
@@ -240,7 +182,7 @@ def _levels(document: Document) -> str:
 
 def _margins(document: Document) -> str:
     other = margins(document)
-    if not other.rows:
+    if not other.values:
         return ""
     rows = [
         (
@@ -248,10 +190,10 @@ def _margins(document: Document) -> str:
             escape(plain(row["outcome"])),
             escape(density_percent(float(row["density"])) if row["density"] is not None else "–"),
         )
-        for row in other.records()
+        for row in other.rows()
     ]
     smallest = document["verdict"]["margins"].get("smallest_pp")
-    used = said(document, "margin_pp")
+    used = question_of(document).get("margin_pp")
     note = (
         "" if smallest is None else f"The smallest margin at which some density is won is {smallest:.2f} pp. "
     )
@@ -276,13 +218,13 @@ def _trouble(document: Document) -> str:
         count = "1 note on a detail" if len(others) == 1 else f"{len(others)} notes on details"
         body.append(f"<details><summary>{count}</summary>{_list(others)}</details>")
     failed, empty = failures(document), emptied_layers(document)
-    if failed.rows:
+    if failed.values:
         caption = "Failed trainings; they stay in the count, as failed"
         rows = [
-            (arm, density, int(replicate or 0) + 1, *rest) for arm, density, replicate, *rest in failed.rows
+            (arm, density, int(replicate or 0) + 1, *rest) for arm, density, replicate, *rest in failed.values
         ]
         body.append(plain_table(Table(failed.columns, tuple(rows)), caption=caption))
-    if empty.rows:
+    if empty.values:
         body.append(plain_table(empty, caption="Layers that lost every weight in at least one replicate"))
     if not body:
         body = ["<p>No failed training, no emptied layer, no warning.</p>"]
@@ -302,7 +244,7 @@ def _advice(document: Document) -> str:
 
 
 def _decided(document: Document) -> str:
-    margin, alpha = said(document, "margin_pp"), said(document, "alpha")
+    margin, alpha = question_of(document).get("margin_pp"), question_of(document).get("alpha")
     delta = "the margin δ" if margin is None else f"the margin δ = {margin:g} pp"
     level = "α" if alpha is None else f"α = {alpha:g}"
     paragraphs = [
@@ -321,8 +263,7 @@ def _decided(document: Document) -> str:
     gate = document["verdict"].get("trained_enough")
     body = [f"<p>{escape(text)}</p>" for text in paragraphs]
     if gate is not None:
-        sentence = gate.get("sentence") if isinstance(gate, Mapping) else None
-        body.append(f"<p>{escape(str(sentence or 'Trained enough: ' + plain(gate)))}</p>")
+        body.append(f"<p>{escape(gate['sentence'])}</p>")
     return section("How this was decided", *body)
 
 
@@ -346,11 +287,12 @@ def _details(document: Document) -> str:
     rows = []
     for level in levels(document):
         for name, arm in level["arms"].items():
-            steps = plus_minus(arm.get("early_stop_step"), interval(arm, "early_stop_ci"), scale=1, digits=0)
-            counts = (str(replicates(arm)), plain(arm.get("failed")))
-            accuracies = (
-                _accuracy({**arm, "failed": 0}, key) for key in ("accuracy", "accuracy_at_early_stop")
+            steps = plus_minus(
+                arm.get("early_stop_step"), interval(arm, "early_stop_step"), scale=1, digits=0
             )
+            counts = (str(replicates(arm)), plain(arm.get("failed")))
+            whole: Arm = {**arm, "failed": 0}  # failures have a column of their own
+            accuracies = (accuracy_text(whole, "accuracy"), accuracy_text(whole, "accuracy_at_early_stop"))
             model = level.get("model_density")
             both = (density_percent(level["density"]), "–" if model is None else density_percent(model))
             rows.append([escape(cell) for cell in (*both, arm_name(name), *accuracies, steps, *counts)])
@@ -372,15 +314,18 @@ def _details(document: Document) -> str:
 
 
 def _surroundings(document: Document) -> str:
-    experiment = [
-        (name.replace("_", " "), plain(value)) for name, value in document.get("experiment", {}).items()
-    ]
+    experiment = [(name.replace("_", " "), plain(value)) for name, value in question_of(document).items()]
     machine = [(str(name), plain(value)) for name, value in (document.get("environment") or {}).items()]
-    names = ("store", "results", "ticket", "report")
-    places = [(name, str(document[name])) for name in names if document.get(name) is not None]
+    paths = {
+        "store": document.get("store"),
+        "results": document.get("results"),
+        "ticket": document.get("ticket"),
+        "report": document.get("report"),
+    }
+    files = [(name, path) for name, path in paths.items() if path is not None]
     return section(
         "Experiment, environment, files",
         "<h3>Experiment</h3>" + definitions(experiment, wide=True),
         "<h3>Environment</h3>" + definitions(machine, wide=True) if machine else "",
-        "<h3>Files</h3>" + definitions(places, wide=True) if places else "",
+        "<h3>Files</h3>" + definitions(files, wide=True) if files else "",
     )

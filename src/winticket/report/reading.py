@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from winticket import controls
-
-Document = Mapping[str, Any]
+from winticket.results import (
+    INTERVALS,
+    Arm,
+    Check,
+    CheckName,
+    Document,
+    Level,
+    MeanName,
+    Measured,
+    Question,
+)
 
 ARM_NAMES = {
     "dense": "dense network",
@@ -18,7 +26,7 @@ ARM_NAMES = {
 }
 FEWEST_REPLICATES = 5
 """Under five replicates no sign-flip test can reach 5 %, and the verdict is inconclusive whatever the numbers."""
-CHECK_NAMES = {
+CHECK_NAMES: dict[CheckName, str] = {
     "accuracy": "matches dense",
     "beats_reinit": "beats re-init",
     "beats_random": "beats random mask",
@@ -31,12 +39,12 @@ def arm_name(arm: str) -> str:
     return ARM_NAMES.get(arm, arm)
 
 
-def levels(document: Document) -> list[Mapping[str, Any]]:
+def levels(document: Document) -> list[Level]:
     """The levels, densest first."""
     return sorted(document["levels"], key=lambda level: -float(level["density"]))
 
 
-def pruned_levels(document: Document) -> list[Mapping[str, Any]]:
+def pruned_levels(document: Document) -> list[Level]:
     """The levels with density below 1 that have a ticket arm, densest first."""
     return [level for level in levels(document) if level["density"] < 1 and "ticket" in level["arms"]]
 
@@ -48,15 +56,15 @@ def arms(document: Document) -> list[str]:
     return known + [arm for arm in seen if arm not in ARM_NAMES]
 
 
-def dense_arm(document: Document) -> Mapping[str, Any] | None:
+def dense_arm(document: Document) -> Arm | None:
     """The dense arm of the densest level that has one, or None."""
-    found = (level["arms"]["dense"] for level in levels(document) if "dense" in level["arms"])
-    return next(found, None)
+    dense = (level["arms"]["dense"] for level in levels(document) if "dense" in level["arms"])
+    return next(dense, None)
 
 
 def computed(document: Document) -> str | None:
     """Which layers trained on the sparse kernels, and from which density down; None where no arm says."""
-    told = [
+    sparse = [
         (level["density"], name)
         for level in pruned_levels(document)
         for arm in level["arms"].values()
@@ -65,7 +73,7 @@ def computed(document: Document) -> str | None:
     if not any("sparse" in arm for level in pruned_levels(document) for arm in level["arms"].values()):
         return None
     since: dict[str, float] = {}
-    for density, name in told:
+    for density, name in sparse:
         since[name] = max(density, since.get(name, 0.0))
     if not since:
         return "dense"
@@ -76,17 +84,20 @@ def computed(document: Document) -> str | None:
     return f"on sparse kernels: {'; '.join(parts)} down; else dense"
 
 
-def replicates(arm: Mapping[str, Any]) -> int:
+def replicates(arm: Measured) -> int:
     """How many replicates of this arm did not fail."""
     return sum(value is not None for value in arm.get("accuracies", ()))
 
 
-def interval(arm: Mapping[str, Any], name: str) -> tuple[float, float] | None:
-    """The interval `name` of an arm as (low, high), or None where there is none (a single replicate)."""
-    pair = arm.get(name)
-    if pair is None or any(end is None for end in pair):
-        return None
-    return float(pair[0]), float(pair[1])
+def interval(arm: Measured, mean: MeanName) -> tuple[float, float] | None:
+    """The interval of a mean as (low, high), or None if there is none (a single replicate)."""
+    return ends(arm.get(INTERVALS[mean]))
+
+
+def ends(pair: Sequence[float | None] | None) -> tuple[float, float] | None:
+    """An interval of the document as (low, high); None if it has an open end or is none."""
+    low, high = pair or (None, None)
+    return None if low is None or high is None else (float(low), float(high))
 
 
 def claimed(document: Document) -> tuple[float, ...]:
@@ -99,50 +110,51 @@ def is_in(density: float, densities: Iterable[float]) -> bool:
     return any(abs(density - other) <= 1e-9 for other in densities)
 
 
-def passed(level: Mapping[str, Any], check: str) -> bool | None:
-    """Whether a check of this level passed; None where it was not made."""
-    found = level.get("checks", {}).get(check)
-    return found.get("passed") if isinstance(found, Mapping) else None
+def check_of(level: Level, name: CheckName) -> Check | None:
+    """A check of this level; None if it was not made."""
+    return level.get("checks", {}).get(name)
 
 
-def mark(document: Document, level: Mapping[str, Any], check: str) -> str:
+def passed(level: Level, name: CheckName) -> bool | None:
+    """Whether a check of this level passed; None if it was not made."""
+    check = check_of(level, name)
+    return None if check is None else check["passed"]
+
+
+def mark(document: Document, level: Level, name: CheckName) -> str:
     """`yes`: shown. `no`: the opposite is shown. `open`: neither is.
 
     A dash: the check was not made, or it is with a dense network that did not learn, of which nothing is claimed.
     """
-    found = level.get("checks", {}).get(check)
-    if not isinstance(found, Mapping) or found.get("passed") is None or unlearned(document):
+    check = check_of(level, name)
+    if check is None or unlearned(document):
         return "–"
-    return "yes" if found["passed"] else "no" if found.get("refuted") else "open"
+    return "yes" if check["passed"] else "no" if check.get("refuted") else "open"
 
 
 def unlearned(document: Document) -> bool:
     """Whether the verdict says that the dense network did not learn, so that nothing beside it means anything."""
-    learned = document["verdict"].get("learned")
-    return isinstance(learned, Mapping) and learned.get("learned") is False
+    return document["verdict"].get("learned", {}).get("learned") is False
 
 
 def too_few(document: Document) -> bool:
     """Whether fewer replicates were asked for than can decide anything."""
-    count = said(document, "replicates")
+    count = question_of(document).get("replicates")
     return count is not None and count < FEWEST_REPLICATES
 
 
-def time_outcome(level: Mapping[str, Any]) -> str | None:
+def time_outcome(level: Level) -> str | None:
     """`faster`, `as fast` or `slower` than the dense network at this level; None where it was not judged."""
-    found = level.get("checks", {}).get("time")
-    outcome: str | None = found.get("outcome") if isinstance(found, Mapping) else found
-    return outcome
+    return level.get("checks", {}).get("time")
 
 
-def pace(level: Mapping[str, Any]) -> str | None:
+def pace(level: Level) -> str | None:
     """`sooner`, `alike` or `later` than dense at an accuracy near its final one; None where it was not judged."""
-    found = level.get("checks", {}).get("pace")
-    outcome: str | None = found.get("outcome") if isinstance(found, Mapping) else None
-    return outcome
+    check = level.get("checks", {}).get("pace")
+    return None if check is None else check["outcome"]
 
 
-def speed(level: Mapping[str, Any]) -> str | None:
+def speed(level: Level) -> str | None:
     """Pace where it is known, else the early stop's outcome."""
     return pace(level) or time_outcome(level)
 
@@ -158,7 +170,7 @@ def sentences(document: Document) -> list[str]:
     listed = verdict.get("sentences") or []
     if listed and too_few(document) and not unlearned(document):
         return list(listed[1:])
-    text, *others = listed or [str(verdict.get("reason") or "")]
+    text, *others = listed or [verdict["reason"]]
     rest = (
         text[len(verdict["outcome"]) + 1 :].lstrip()
         if text.lower().startswith(f"{verdict['outcome']}:")
@@ -173,10 +185,9 @@ def warnings_by_bearing(document: Document) -> tuple[list[str], list[str]]:
     What the reason says already is not said again.
     """
     verdict = document["verdict"]
-    said_already = str(verdict.get("reason"))
     bearing, others = (
-        [str(text) for text in verdict.get(name) or () if str(text) not in said_already]
-        for name in ("warnings", "notes")
+        [text for text in listed or () if text not in verdict["reason"]]
+        for listed in (verdict.get("warnings"), verdict.get("notes"))
     )
     return bearing, others
 
@@ -187,10 +198,10 @@ def failed_trainings(document: Document) -> tuple[list[str], int]:
     A line has arm, density, replicate (counted from 1) and reason.
     """
     failures = document.get("failures") or ()
-    causes = [item for item in failures if not str(item["reason"]).startswith("not run: ")]
+    causes = [item for item in failures if not item["reason"].startswith("not run: ")]
     lines = [
-        f"{arm_name(str(item['arm']))} at {density_percent(float(item['density']))}, "
-        f"replicate {int(item['replicate']) + 1}: {item['reason']}"
+        f"{arm_name(item['arm'])} at {density_percent(item['density'])}, replicate {item['replicate'] + 1}: "
+        f"{item['reason']}"
         for item in causes
     ]
     return lines, len(failures) - len(causes)
@@ -213,17 +224,21 @@ def saved_ticket(document: Document) -> str | None:
     )
 
 
+def won_at(document: Document) -> float | None:
+    """The smallest density won; None if none is."""
+    return document["verdict"]["density"] if has_won(document) else None
+
+
 def has_won(document: Document) -> bool:
-    won: bool = document["verdict"]["outcome"] == "won"
-    return won
+    return document["verdict"]["outcome"] == "won"
 
 
 def _why_saved(document: Document) -> str:
     """What singles out the density of the saved ticket where none is won; `winticket.experiment.outcome.best`."""
-    found = pruned_levels(document)
-    if len(found) == 1:
+    tried = pruned_levels(document)
+    if len(tried) == 1:
         return "the only density tried"
-    if any(level.get("checks", {}).get("matched") for level in found):
+    if any(level.get("checks", {}).get("matched") for level in tried):
         return "the smallest density shown to match the dense network"
     return "the density with the highest mean validation accuracy"
 
@@ -233,63 +248,69 @@ def lines_to_use(document: Document) -> list[str]:
     ticket = document.get("ticket")
     if ticket is None:
         return []
-    own = ", trust=True" if ":" in str(said(document, "model")) else ""
+    trust = ", trust=True" if ":" in str(question_of(document).get("model")) else ""
+    build = f'winticket.models.build(**ticket.about["build"]{trust})'
     return [
         "import winticket",
         "",
         f"ticket = winticket.Ticket.load({json.dumps(str(ticket), ensure_ascii=False)})",
-        f'model = winticket.models.build(**ticket.about["build"]{own})  # or your own: same parameter names and shapes',
+        f"model = {build}  # or your own: same parameter names and shapes",
         "with winticket.masked(model, ticket):  # its weights and its mask",
         "    my_training_loop(model)  # your own loop, your own optimiser",
     ]
 
 
-def falls_behind(document: Document, level: Mapping[str, Any]) -> bool:
+def falls_behind(document: Document, level: Level) -> bool:
     """Whether the ticket is seen to lose by more than the margin: shown by the test, or by the mean alone.
 
     A check that merely did not pass (too few replicates, a wide interval) is not a fall.
     """
-    found = level.get("checks", {}).get("accuracy")
-    if not isinstance(found, Mapping) or found.get("passed") is not False:
+    check = check_of(level, "accuracy")
+    if check is None or check["passed"]:
         return False
-    gap, margin = paired_difference(level, "ticket", dense_arm(document)), said(document, "margin_pp")
-    return bool(found.get("refuted")) or (gap is not None and margin is not None and gap < -margin)
+    gap, margin = (
+        paired_difference(level, "ticket", dense_arm(document)),
+        question_of(document).get("margin_pp"),
+    )
+    return check.get("refuted", False) or (gap is not None and margin is not None and gap < -margin)
 
 
-def said(document: Document, name: str) -> Any:
-    """An entry of the experiment, or None where it does not say."""
-    return document.get("experiment", {}).get(name)
+def question_of(document: Document) -> Question:
+    """The experiment as it was asked for; empty if the document does not say."""
+    return document.get("experiment", {})
 
 
-def tickets_from(source: Mapping[str, Any]) -> str:
+def tickets_from(source: Question) -> str:
     """The experiment that found tickets which were carried over, in a few words."""
     start = f", rewound to step {source['rewind_step']}" if source["rewind_step"] else ""
     where = f"{source['model']} on {source['data']}"
     return f"{where}, {source['method']} with {source['optimizer']} {source['lr']:g}{start}"
 
 
-def paired_difference(level: Mapping[str, Any], arm: str, other: Mapping[str, Any] | None) -> float | None:
+def paired_difference(level: Level, arm: str, other: Measured | None) -> float | None:
     """Mean over replicates of accuracy(arm) - accuracy(other), in percentage points.
 
     Pairs with a failed replicate are left out; None where no pair is left.
     """
-    mine = level["arms"].get(arm, {}).get("accuracies", ())
-    others = () if other is None else other.get("accuracies", ())
+    mine, others = (
+        () if network is None else network.get("accuracies", ())
+        for network in (level["arms"].get(arm), other)
+    )
     pairs = [(a, b) for a, b in zip(mine, others, strict=False) if a is not None and b is not None]
     return 100 * sum(a - b for a, b in pairs) / len(pairs) if pairs else None
 
 
 def is_transfer(document: Document) -> bool:
     """Whether the tickets were carried over, so that how they are found can no longer be chosen."""
-    return bool(said(document, "source"))
+    return bool(question_of(document).get("source"))
 
 
-def first_loss(document: Document) -> Mapping[str, Any] | None:
+def first_loss(document: Document) -> Level | None:
     """The densest level whose ticket falls behind the dense network, or None."""
     return next((level for level in pruned_levels(document) if falls_behind(document, level)), None)
 
 
-def gap_words(document: Document, level: Mapping[str, Any]) -> str:
+def gap_words(document: Document, level: Level) -> str:
     gap = paired_difference(level, "ticket", dense_arm(document))
     return "" if gap is None or gap >= 0 else f"{-gap:.2f} pp "
 

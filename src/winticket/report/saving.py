@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from winticket.report.drawing import mpl
 from winticket.report.figures import figures
 from winticket.report.ink import LIGHT, Ink
-from winticket.report.reading import Document
-from winticket.report.tables import Curves, Table
+from winticket.report.tables import Curves
+from winticket.results import Document
+from winticket.table import Table
 
 FIGURE_NAMES = (
     "accuracy_against_density",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -17,7 +16,6 @@ from winticket.report.pace import judged_fraction, pace_sentence
 from winticket.report.reading import (
     CHECK_NAMES,
     FEWEST_REPLICATES,
-    Document,
     arm_name,
     arms,
     bare,
@@ -34,8 +32,8 @@ from winticket.report.reading import (
     mark,
     plus_minus,
     pruned_levels,
+    question_of,
     replicates,
-    said,
     saved_ticket,
     sentences,
     speed,
@@ -43,6 +41,7 @@ from winticket.report.reading import (
     warnings_by_bearing,
 )
 from winticket.report.titles import headline, not_won_at
+from winticket.results import Arm, CheckName, Document, Level
 
 Say = Callable[[str], str]
 
@@ -57,6 +56,11 @@ MOST_FAILURES = 5
 MOST_TIPS = 3
 _COLORS = {"won": "bold green", "not won": "bold red", "inconclusive": "bold yellow"}
 _SHORT = {"ticket": "ticket", "reinit": "reinit", "random": "random"}
+_CHECKS: dict[CheckName, str] = {
+    "accuracy": "=\ndense",
+    "beats_reinit": ">\nreinit",
+    "beats_random": ">\nrandom",
+}
 # What a terminal without Unicode shows instead.
 _ASCII = str.maketrans(
     {
@@ -128,13 +132,17 @@ def _verdict(document: Document, say: Say) -> list[RenderableType]:
 
 def _asked(document: Document) -> list[str]:
     """What the verdict is of, as far as the document says: digits, lenet-300-100, method imp, 20 replicates, seed 0."""
-    count = said(document, "replicates")
-    parts = [said(document, "data"), said(document, "model"), said(document, "method")]
+    count = question_of(document).get("replicates")
+    parts = [
+        question_of(document).get("data"),
+        question_of(document).get("model"),
+        question_of(document).get("method"),
+    ]
     named = [str(part) for part in parts[:2] if part] + [f"method {parts[2]}" for _ in parts[2:] if parts[2]]
     if count is not None:
         named.append("1 replicate" if count == 1 else f"{count} replicates")
-    if said(document, "seed") is not None:
-        named.append(f"seed {said(document, 'seed')}")
+    if question_of(document).get("seed") is not None:
+        named.append(f"seed {question_of(document).get('seed')}")
     return [f"({', '.join(named)})"] if named else []
 
 
@@ -187,7 +195,7 @@ def _dense_line(document: Document, say: Say) -> Text:
     dense = dense_arm(document)
     if dense is None:
         return Text("Dense network: not trained")
-    accuracy = plus_minus(dense.get("accuracy"), interval(dense, "accuracy_ci"), scale=100, digits=2)
+    accuracy = plus_minus(dense.get("accuracy"), interval(dense, "accuracy"), scale=100, digits=2)
     stop = plus_minus(dense.get("early_stop_step"), None, scale=1, digits=0)
     count = replicates(dense)
     failed = f", {dense['failed']} failed" if dense.get("failed") else ""
@@ -201,8 +209,11 @@ def _levels(document: Document, say: Say, *, width: int) -> Table:
     # One space more between the columns, and headings written out, where the terminal has room for them.
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0) if roomy else 0, pad_edge=False, show_edge=False)
     shown = [arm for arm in arms(document) if arm in _SHORT]
-    checks = {"accuracy": "=\ndense"}
-    checks |= {f"beats_{arm}": f">\n{_SHORT[arm]}" for arm in shown if arm != "ticket"}
+    checks = {
+        check: words
+        for check, words in _CHECKS.items()
+        if check == "accuracy" or check.removeprefix("beats_") in shown
+    }
     if roomy:
         checks = {check: "\n".join(CHECK_NAMES[check].split(" ", 1)) for check in checks}
     table.add_column("weights\nkept %", justify="right", no_wrap=True)
@@ -227,7 +238,7 @@ def _levels(document: Document, say: Say, *, width: int) -> Table:
     return table
 
 
-def _early_stop(level: Mapping[str, Any]) -> str:
+def _early_stop(level: Level) -> str:
     stop = level["arms"]["ticket"].get("early_stop_step")
     if level.get("checks", {}).get("time_left_out") is not None:
         stop = None  # if most runs end at the last step, it is the length of the training
@@ -244,17 +255,18 @@ def _searches(document: Document, say: Say) -> list[Text]:
     return [Text(say(f"As its search left it: {', '.join(entries)}"))] if entries else []
 
 
-def _accuracy(arm: Mapping[str, Any] | None, *, ends_fit: bool = True) -> str:
+def _accuracy(arm: Arm | None, *, ends_fit: bool = True) -> str:
     """98.51 ±0.30 in 11 columns, whatever the numbers, and a mark where a replicate failed.
 
     Of an interval that is cut at 100 or 0 %, its ends: 98.30 (96.0–100), or if there is no room the other end alone:
     98.30 >96.0.
     """
-    if arm is None or arm.get("accuracy") is None:
+    accuracy = None if arm is None else arm.get("accuracy")
+    if arm is None or accuracy is None:
         return "–" + ("!" if arm is not None and arm.get("failed") else "")
-    mean, ends = 100 * arm["accuracy"], interval(arm, "accuracy_ci")
+    mean, ends = 100 * accuracy, interval(arm, "accuracy")
     text = f"{mean:.2f}" if mean < 99.995 else "100.0"
-    if ends is not None and is_cut(arm["accuracy"], ends):
+    if ends is not None and is_cut(accuracy, ends):
         low, high = (bare(100 * end, 1) for end in ends)
         text += f" ({low}–{high})" if ends_fit else f" >{low}" if high == "100" else f" <{high}"
     elif ends is not None:
@@ -269,7 +281,9 @@ def _cut_arms(document: Document) -> set[str]:
         name
         for level in pruned_levels(document)
         for name, arm in level["arms"].items()
-        if (ends := interval(arm, "accuracy_ci")) and is_cut(arm["accuracy"], ends)
+        if (ends := interval(arm, "accuracy"))
+        and (mean := arm["accuracy"]) is not None
+        and is_cut(mean, ends)
     }
 
 
@@ -300,7 +314,7 @@ def _key(document: Document, *, width: int) -> list[tuple[str, str]]:
 
 def _rule(document: Document, *, roomy: bool) -> str:
     """When a density is won, in one line."""
-    margin, alpha = said(document, "margin_pp"), said(document, "alpha")
+    margin, alpha = question_of(document).get("margin_pp"), question_of(document).get("alpha")
     within = "the margin" if margin is None else f"the margin of {margin:g} pp (percentage points)"
     matches, beats = ("matches dense", "beats") if roomy else ("matches dense (=)", "beats (>)")
     level = "" if alpha is None else f" ({100 * alpha:g} % error level over all densities together)"

@@ -55,10 +55,14 @@ code { font-family: ui-monospace, "Cascadia Mono", Menlo, "DejaVu Sans Mono", mo
 section > .scroll + .note { margin-top: .8rem; }
 ul, ol { margin: 0 0 .7rem; padding-left: 1.3rem; }
 li { margin: 0 0 .35rem; max-width: 72ch; }
+th a, dt a { color: inherit; text-decoration: underline dotted; text-underline-offset: .2em; }
+dt:target { color: var(--link); scroll-margin-top: 1rem; }
+a:focus-visible, summary:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 details summary { cursor: pointer; color: var(--link); font-weight: 600; }
 details[open] summary { margin-bottom: .8rem; }
 @media (max-width: 40rem) { main { padding: .6rem .5rem 3rem; }
-  section, header.verdict { padding: 1rem .9rem; } }
+  section, header.verdict { padding: 1rem .9rem; } dl.words { grid-template-columns: 1fr; gap: .1rem; }
+  dl.words dt { margin-top: .7rem; } }
 @media print { :root { --page: #fff; } body { font-size: 11pt; } main { max-width: none; padding: 0; }
   section, header.verdict { border-radius: 0; break-inside: avoid-page; } .scroll { overflow: visible; }
   figure img, figure.wide img { min-width: 0; } th, td { padding: .2rem .35rem; } table { font-size: .78rem; }

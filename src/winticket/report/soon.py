@@ -7,13 +7,13 @@ from html import escape
 from winticket.report.elements import section, table
 from winticket.report.pace import early_stops_left_out, judged_fraction, pace_cell
 from winticket.report.reading import (
-    Document,
     arm_name,
     arms,
     dense_arm,
     density_percent,
     pruned_levels,
 )
+from winticket.results import Document
 
 
 def goal(document: Document) -> str:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,69 +12,23 @@ from scipy import stats
 
 from winticket.report.reading import (
     CHECK_NAMES,
-    Document,
     arms,
+    check_of,
     claimed,
     interval,
     is_in,
     levels,
+    question_of,
     replicates,
-    said,
 )
+from winticket.results import Document, LearningCurve, MeanName
+from winticket.table import Table, Value
 
-Cell = str | int | float | bool | None
-Curves = Iterable[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Named columns and rows of plain values; None is missing, and stays so in the CSV (an empty cell)."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-
-    def __post_init__(self) -> None:
-        for index, row in enumerate(self.rows):
-            if len(row) != len(self.columns):
-                raise ValueError(
-                    f"row {index} has {len(row)} cells, but the table has {len(self.columns)} columns: "
-                    f"{', '.join(self.columns)}"
-                )
-
-    def records(self) -> list[dict[str, Cell]]:
-        """The rows as dictionaries, in order."""
-        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
-
-    def column(self, name: str) -> list[Cell]:
-        """One column, in row order."""
-        at = self._position(name)
-        return [row[at] for row in self.rows]
-
-    def where(self, **equal: Cell) -> Table:
-        """The rows whose named columns equal the given values."""
-        tests = [(self._position(name), value) for name, value in equal.items()]
-        return Table(self.columns, tuple(row for row in self.rows if all(row[at] == v for at, v in tests)))
-
-    def has(self, name: str) -> bool:
-        """Whether any cell of a column is there."""
-        return any(cell is not None for cell in self.column(name))
-
-    def numbers(self, name: str) -> NDArray[np.float64]:
-        """One column as float64, missing cells as nan: for drawing, where nan leaves a gap."""
-        return np.array([np.nan if cell is None else float(cell) for cell in self.column(name)], np.float64)
-
-    def to_csv(self, path: str | Path) -> Path:
-        """Write as CSV: UTF-8, one header line, shortest decimal that reads back as the same number."""
-        with Path(path).open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(self.columns)
-            writer.writerows(self.rows)
-        return Path(path)
-
-    def _position(self, name: str) -> int:
-        if name not in self.columns:
-            raise KeyError(f"no column {name!r}; the columns are {', '.join(self.columns)}")
-        return self.columns.index(name)
+Curves = Iterable[LearningCurve]
+Measure = Literal[
+    "train_loss", "validation_loss", "validation_accuracy", "pace_accuracy", "test_loss", "test_accuracy"
+]
+"""Columns of a learning curve."""
 
 
 def accuracy_by_density(document: Document) -> Table:
@@ -85,7 +36,7 @@ def accuracy_by_density(document: Document) -> Table:
 
     `accuracy`, `ci_low` and `ci_high` are fractions; `replicates` counts those that did not fail.
     """
-    return _by_density(document, value="accuracy", ends="accuracy_ci")
+    return _by_density(document, value="accuracy")
 
 
 def early_stop_by_density(document: Document) -> Table:
@@ -93,16 +44,16 @@ def early_stop_by_density(document: Document) -> Table:
 
     Both are missing where most runs have it at the last step: the mean then says how long training was.
     """
-    table = _by_density(document, value="early_stop_step", ends="early_stop_ci")
-    stops = {
+    table = _by_density(document, value="early_stop_step")
+    stops: dict[tuple[Value, Value], Sequence[int | None]] = {
         (level["density"], name): arm.get("early_stop_steps") or ()
         for level in levels(document)
         for name, arm in level["arms"].items()
     }
-    last, at = said(document, "steps"), table.columns.index("early_stop_step")
+    last, at = question_of(document).get("steps"), table.columns.index("early_stop_step")
     rows = []
-    for row in table.rows:
-        finished = [s for s in stops[row[0], row[2]] if s is not None]
+    for row in table.values:
+        finished = [step for step in stops[row[0], row[2]] if step is not None]
         ended = last is not None and 2 * finished.count(last) > len(finished)
         rows.append((*row[:at], None, None, None, *row[at + 3 :]) if ended else row)
     return Table(table.columns, tuple(rows))
@@ -110,18 +61,18 @@ def early_stop_by_density(document: Document) -> Table:
 
 def accuracy_at_early_stop_by_density(document: Document) -> Table:
     """One row per level and arm: mean test accuracy at the early-stop step, as a fraction."""
-    return _by_density(document, value="accuracy_at_early_stop", ends="accuracy_at_early_stop_ci")
+    return _by_density(document, value="accuracy_at_early_stop")
 
 
-def _by_density(document: Document, *, value: str, ends: str) -> Table:
+def _by_density(document: Document, *, value: MeanName) -> Table:
     won = claimed(document)
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[Value, ...]] = []
     for level in levels(document):
         for name in arms(document):
             if name not in level["arms"]:
                 continue
             arm = level["arms"][name]
-            low, high = interval(arm, ends) or (None, None)
+            low, high = interval(arm, value) or (None, None)
             counts = (replicates(arm), arm.get("failed"))
             verified = name == "ticket" and is_in(level["density"], won)
             rows.append(
@@ -151,7 +102,7 @@ def _by_density(document: Document, *, value: str, ends: str) -> Table:
 
 
 def learning_curves(
-    curves: Curves, *, measure: str = "validation_accuracy", confidence: float = 0.95
+    curves: Curves, *, measure: Measure = "validation_accuracy", confidence: float = 0.95
 ) -> Table:
     """Mean over replicates of one measure against step, for every density and arm.
 
@@ -161,10 +112,10 @@ def learning_curves(
 
     Raises ValueError where replicates of one density and arm were measured on different steps.
     """
-    groups: dict[tuple[float, str], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[float, str], list[LearningCurve]] = {}
     for curve in curves:
         groups.setdefault((float(curve["density"]), str(curve["arm"])), []).append(curve)
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[Value, ...]] = []
     most = 1.0 if measure.endswith("accuracy") else math.inf
     for (density, arm), members in sorted(groups.items(), key=lambda item: -item[0][0]):
         steps = [np.asarray(member["step"], np.int64) for member in members]
@@ -188,7 +139,7 @@ def learning_curves(
     return Table(("density", "arm", "step", measure, "ci_low", "ci_high", "replicates"), tuple(rows))
 
 
-def _floats(values: Sequence[Any]) -> NDArray[np.float64]:
+def _floats(values: Sequence[float | None]) -> NDArray[np.float64]:
     return np.array([np.nan if value is None else float(value) for value in values], np.float64)
 
 
@@ -208,32 +159,33 @@ def checks_by_density(document: Document) -> Table:
 
     Differences, their intervals and their sd are fractions; names that end in _pp are percentage points.
     """
-    found: list[dict[str, Cell]] = []
-    for level in levels(document):
-        for name in CHECK_NAMES:
-            check = level.get("checks", {}).get(name)
-            if isinstance(check, Mapping):
-                found.append({"density": level["density"], "check": name} | _flat(check))
-    return _from_records(found, first=("density", "check"))
+    rows: list[dict[str, Value]] = [
+        {"density": level["density"], "check": name, **_flat(check)}
+        for level in levels(document)
+        for name in CHECK_NAMES
+        if (check := check_of(level, name)) is not None
+    ]
+    return Table.from_rows(rows, columns=("density", "check"))
 
 
 def margins(document: Document) -> Table:
     """The verdict at other margins, one row each: margin_pp, outcome, smallest density won (or None)."""
-    given = (document["verdict"].get("margins") or {}).get("curve") or ()
-    return _from_records([_flat(row) for row in given], first=("margin_pp", "outcome", "density"))
+    others = document["verdict"].get("margins")
+    curve = others["curve"] if others else ()
+    return Table.from_rows((_flat(row) for row in curve), columns=("margin_pp", "outcome", "density"))
 
 
 def failures(document: Document) -> Table:
     """One row per failed replicate: arm, density, replicate, reason."""
-    return _from_records(
-        [_flat(item) for item in document.get("failures") or ()],
-        first=("arm", "density", "replicate", "reason"),
+    return Table.from_rows(
+        (_flat(item) for item in document.get("failures") or ()),
+        columns=("arm", "density", "replicate", "reason"),
     )
 
 
 def emptied_layers(document: Document) -> Table:
     """One row per level and arm that lost whole layers: density, arm, the layers' names."""
-    rows: list[tuple[Cell, ...]] = [
+    rows: list[tuple[Value, ...]] = [
         (level["density"], arm, ", ".join(names))
         for level in levels(document)
         for arm, names in (level.get("emptied") or {}).items()
@@ -242,22 +194,17 @@ def emptied_layers(document: Document) -> Table:
     return Table(("density", "arm", "layers"), tuple(rows))
 
 
-def _flat(entry: Mapping[str, Any], prefix: str = "") -> dict[str, Cell]:
+def _flat(entry: Mapping[str, object], prefix: str = "") -> dict[str, Value]:
     """Nested mappings with joined names; an interval becomes its two ends, other lists one cell."""
-    flat: dict[str, Cell] = {}
+    flat: dict[str, Value] = {}
     for key, value in entry.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{name}_")
         elif name.endswith("ci"):
-            flat[f"{name}_low"], flat[f"{name}_high"] = (None, None) if value is None else value
-        elif isinstance(value, (list, tuple)):
+            flat[f"{name}_low"], flat[f"{name}_high"] = value if isinstance(value, list) else (None, None)
+        elif isinstance(value, list):
             flat[name] = ", ".join(str(item) for item in value)
         else:
-            flat[name] = value
+            flat[name] = cast("Value", value)
     return flat
-
-
-def _from_records(records: Sequence[Mapping[str, Cell]], *, first: tuple[str, ...]) -> Table:
-    columns = tuple(dict.fromkeys([*first, *(name for record in records for name in record)]))
-    return Table(columns, tuple(tuple(record.get(name) for name in columns) for record in records))

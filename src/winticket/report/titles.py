@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
 
 from winticket.report.reading import (
-    Document,
+    check_of,
     claimed,
     dense_arm,
     density_percent,
@@ -17,28 +16,27 @@ from winticket.report.reading import (
     paired_difference,
     passed,
     pruned_levels,
-    said,
+    question_of,
     time_outcome,
     too_few,
     unlearned,
+    won_at,
 )
-
-if TYPE_CHECKING:
-    from winticket.report.tables import Table
+from winticket.results import Document, Level
+from winticket.table import Table
 
 
 def headline(document: Document) -> str:
     """The verdict in one short sentence."""
-    verdict = document["verdict"]
-    if verdict["outcome"] == "won":
-        return f"Won: a ticket with {density_percent(verdict['density'])} of the weights"
-    if verdict["outcome"] == "not won":
+    if (density := won_at(document)) is not None:
+        return f"Won: a ticket with {density_percent(density)} of the weights"
+    if document["verdict"]["outcome"] == "not won":
         tried = pruned_levels(document)
         if len(tried) == 1:
             return f"Not won at {density_percent(tried[0]['density'])}, the only density tried"
         return f"Not won: none of the {len(tried)} densities tried holds a winning ticket"
     if too_few(document):
-        count = said(document, "replicates")
+        count = question_of(document).get("replicates")
         number = "1 replicate is" if count == 1 else f"{count} replicates are"
         return f"Inconclusive: {number} too few to decide, whatever the numbers"
     if unlearned(document):
@@ -51,27 +49,28 @@ def not_won_at(document: Document) -> list[str]:
     if not has_won(document):
         return []
     won, reasons = claimed(document), dict[str, list[int]]()
-    found = pruned_levels(document)
-    for at, level in enumerate(found):
+    tried = pruned_levels(document)
+    for at, level in enumerate(tried):
         if not is_in(level["density"], won):
             reasons.setdefault(_why_not_won(document, level), []).append(at)
-    densities = [level["density"] for level in found]
+    densities = [level["density"] for level in tried]
     return [f"No win at {_stretches(densities, where)}: {why}." for why, where in reasons.items()]
 
 
-def _why_not_won(document: Document, level: Mapping[str, Any]) -> str:
+def _why_not_won(document: Document, level: Level) -> str:
     """What a level lacks of a win."""
-    beaten = [passed(level, f"beats_{control}") for control in ("reinit", "random")]
+    beaten = [passed(level, "beats_reinit"), passed(level, "beats_random")]
     beats = all(beaten)
     if level["checks"].get("matched", passed(level, "accuracy")):
         control = "a control is missing" if None in beaten else "it is not shown to beat both controls"
         return f"the ticket matches the dense network there, but {control}"
     if passed(level, "accuracy"):
         return "the ticket passes the test against the dense network there, but a denser level does not"
-    margin = said(document, "margin_pp")
+    margin = question_of(document).get("margin_pp")
     within = "" if margin is None else f" within {margin:g} pp"
     missed = f"is not shown to match the dense network{within}"
-    if level["checks"].get("accuracy", {}).get("refuted"):
+    check = check_of(level, "accuracy")
+    if check is not None and check.get("refuted"):
         by = "" if margin is None else f"more than {margin:g} pp "
         missed = f"is shown to be {by}worse than the dense network"
     return f"the ticket beats both controls there, but {missed}" if beats else f"the ticket {missed} there"
@@ -95,25 +94,24 @@ def _stretches(densities: Sequence[float], where: Sequence[int]) -> str:
 
 def accuracy_title(document: Document, *, width: int = 72) -> str:
     """The accuracy figure's finding: the verdict where won, otherwise where the ticket stands at its best."""
-    verdict = document["verdict"]
-    margin = document.get("experiment", {}).get("margin_pp")
+    margin = question_of(document).get("margin_pp")
     within = "" if margin is None else f" within {margin:g} pp"
-    if verdict["outcome"] == "won":
+    if (won := won_at(document)) is not None:
         controls = _controls(document)
         beaten = f" and beats {' and '.join(controls)} there" if controls else ""
-        down = density_percent(verdict["density"])
+        down = density_percent(won)
         return lines(f"The ticket matches the dense network{within} down to {down}{beaten}", width)
     if unlearned(document):
         return lines("The dense network did not learn, so differences to it show nothing", width)
     dense = dense_arm(document)
-    found = [
+    gaps = [
         (paired_difference(level, "ticket", dense), level["density"]) for level in pruned_levels(document)
     ]
-    known = [(gap, density) for gap, density in found if gap is not None]
+    known = [(gap, density) for gap, density in gaps if gap is not None]
     if not known:
         return "Test accuracy against density"
     gap, density = known[-1]
-    start = {"not won": "No verified winning ticket", "inconclusive": "Not decided yet"}[verdict["outcome"]]
+    start = "No verified winning ticket" if document["verdict"]["outcome"] == "not won" else "Not decided yet"
     return lines(f"{start}: at {density_percent(density)} the ticket is {_gap(gap)} the dense network", width)
 
 

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from winticket.run.crew import Crew, Workers
 from winticket.run.errors import Damaged, Interrupted, Missing, RunError, StoreError, TaskFailed, Unavailable
+from winticket.run.executor import run
+from winticket.run.inline import Inline
 from winticket.run.keys import Json, resolve
 from winticket.run.layout import Failure, Problem, Removed, Row
-from winticket.run.local import run
+from winticket.run.local import local
+from winticket.run.pool import Pool
 from winticket.run.schedule import Event, Outcomes
 from winticket.run.store import Store
-from winticket.run.task import Task, key, part_of, step, stored_needs, task, walk, whole_of
-from winticket.run.work import Checkpoint, Parts, Report
+from winticket.run.task import Task, derive, key, part_of, stored_needs, task, walk, whole_of
+from winticket.run.variants import Variants
+from winticket.run.work import Checkpoint, Conditions, Parts, Report
 
 __all__ = [
     "Checkpoint",
+    "Conditions",
+    "Crew",
     "Damaged",
     "Event",
     "Failure",
+    "Inline",
     "Interrupted",
     "Json",
     "Missing",
     "Outcomes",
     "Parts",
+    "Pool",
     "Problem",
     "Removed",
     "Report",
@@ -31,11 +40,14 @@ __all__ = [
     "Task",
     "TaskFailed",
     "Unavailable",
+    "Variants",
+    "Workers",
+    "derive",
     "key",
+    "local",
     "part_of",
     "resolve",
     "run",
-    "step",
     "stored_needs",
     "task",
     "walk",

@@ -1,12 +1,12 @@
-"""Who computes what: claims that expire, so that commands on one store share the work and nobody does it twice.
+"""Who computes what: claims that expire, so that commands on one store share the work and no task is computed twice.
 
-`claims/KEY.json` is created, and only if there is none, by whoever is about to compute a task; it is renewed while
-the task is under way and removed after. A claim that is not renewed for `EXPIRY` seconds is anybody's, as is one whose
-process on this machine is gone. Nobody's clock is compared with another machine's: whoever waits watches for a renewal
-by its own clock.
+A run that is about to compute a task creates `claims/KEY.json`, which succeeds only if there is none. It renews the
+claim while the task is under way and removes it afterwards. Any run may take over a claim that has not been renewed for
+`EXPIRY` seconds, or whose process on this machine has ended. Clocks of two machines are never compared: a run that
+waits watches for renewals by its own clock.
 
-Claims decide who computes, and never what: they are in no key, and a task that is computed twice after all (a process
-stopped for longer than the expiry, a file system without locks) gives the same result twice, of which the first stays.
+Claims decide who computes, never what: they are in no key. If a task is computed twice after all (a process stopped for
+longer than the expiry, a file system without locks), both results are the same, and the first is kept.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from winticket.run.files import Entry, alive, host
 from winticket.run.layout import CLAIMS
 from winticket.run.shelf import Shelf
 
-EXPIRY = 30.0  # seconds without a renewal after which a claim is anybody's
-_RENEWALS = 6  # in that time
-_LEFT = 3600.0  # seconds after which a claim that cannot be asked about is cleared up
+EXPIRY = 30.0  # seconds without a renewal after which any run may take a claim over
+_RENEWALS = 6  # per expiry
+_LEFT = 3600.0  # seconds after which another machine's claim counts as abandoned
 _LOCK = f"{CLAIMS}/lock"
 
 
@@ -45,19 +45,19 @@ class Claim(msgspec.Struct, frozen=True):
     beat: int = 0
 
     def dead(self) -> bool:
-        """Whether its process ran on this machine, since it was started last, and is gone."""
+        """True if the claim's process ran on this machine since its last boot, and has ended."""
         return (self.host, self.boot) == (host(), _boot()) and not alive(self.pid)
 
     def who(self) -> str:
         return f"process {self.pid}" + ("" if self.host == host() else f" on {self.host}")
 
 
-_NOBODY = Claim("", "", "", 0)  # what a damaged file counts as until it expires
+_NOBODY = Claim("", "", "", 0)  # stands for a damaged file until it expires
 
 
 @dataclass
 class _Seen:
-    """Another's claim as it was when it last changed, by this process's clock."""
+    """Another run's claim, and when this process saw it change last, by its own clock."""
 
     claim: Claim
     since: float
@@ -66,7 +66,7 @@ class _Seen:
 class Claims:
     """The claims that one run holds on a store, renewed by a thread while it holds any.
 
-    `expiry` in seconds, by default `EXPIRY`. In a store that only this process sees there are none, and everything
+    `expiry` is in seconds (default: `EXPIRY`). A store that only this process can see needs no claims, so every task
     may be taken.
     """
 
@@ -82,7 +82,7 @@ class Claims:
         self._thread: threading.Thread | None = None
 
     def take(self, key: str) -> Claim | None:
-        """Claims a task: None, if it is this run's now; else the living claim of another."""
+        """Claim a task. None if this run holds it now, else the valid claim of another run."""
         if not self._needed:
             return None
         mine = _encoded(self._me)
@@ -91,7 +91,7 @@ class Claims:
             while not self._files.create(_name(key), mine):
                 other = self._read(key)
                 if other is None:
-                    continue  # given back just now
+                    continue  # released just now
                 if other.owner == self._me.owner:
                     break
                 if not self._expired(key, other) or not self._take_over(key, other, mine):
@@ -101,7 +101,7 @@ class Claims:
         return None
 
     def _take_over(self, key: str, expired: Claim, mine: bytes) -> bool:
-        """Whoever is first puts its own claim in the place of an expired one; the next one finds another there."""
+        """Replace an expired claim by this run's; False if another run was faster."""
         with self._files.exclusive(_LOCK) as alone:
             if not alone or self._read(key) != expired:
                 return False
@@ -109,7 +109,7 @@ class Claims:
         return True
 
     def open(self, key: str) -> bool:
-        """Whether nobody computes a task, as far as can be seen now; it is not claimed by asking."""
+        """True if no other run computes the task now, as far as can be seen. Does not claim it."""
         if not self._needed:
             return True
         with _in_words():
@@ -134,7 +134,7 @@ class Claims:
         return now - seen.since > self._expiry
 
     def give_back(self, key: str) -> None:
-        """Lets go of a task, computed or not."""
+        """Release a task, computed or not."""
         with self._guard:
             held = self._held.pop(key, None)
         if held is None:
@@ -145,7 +145,7 @@ class Claims:
                 self._files.remove(_name(key))
 
     def close(self) -> None:
-        """Lets go of everything."""
+        """Release every task."""
         self._enough.set()
         for key in list(self._held):
             self.give_back(key)
@@ -154,7 +154,7 @@ class Claims:
             self._thread = None
 
     def _read(self, key: str) -> Claim | None:
-        """A claim file's content; None if there is none, a claim that nobody holds if it is no claim."""
+        """A claim file's content; None if there is no file, a claim that nobody holds if the file is damaged."""
         try:
             return read_json(self._files.read(_name(key)), Claim)
         except (FileNotFoundError, NotADirectoryError):
@@ -174,7 +174,7 @@ class Claims:
         with self._files.exclusive(_LOCK) as alone:
             claim = self._read(key) if alone else None
             if claim is None or claim.owner != self._me.owner:
-                return  # somebody took it over while this process was stopped: both finish, the first result stays
+                return  # another run took it over while this process was stopped: both finish, the first result is kept
             with self._guard:
                 if key not in self._held:
                     return
@@ -183,9 +183,9 @@ class Claims:
 
 
 def claims_of(store: Shelf) -> tuple[list[Claim], list[Entry]]:
-    """The claims of processes that are at work, as far as can be known at once, and the files of those that are not.
+    """The claims of running processes, as far as can be known at once, and the files of abandoned claims.
 
-    A claim from another machine counts as left after an hour without a renewal: its clock may be another.
+    A claim from another machine counts as abandoned after an hour without a renewal, since its clock may differ.
     """
     held, left = [], []
     for entry in store.claimed():
@@ -222,7 +222,7 @@ def _name(key: str) -> str:
 
 
 def _boot() -> str:
-    """This start of this machine, and the space its process numbers are of; empty where that is not told."""
+    """An identifier of this boot and of the process namespace; empty if the system has none."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"

@@ -1,8 +1,8 @@
-"""A value as one safetensors file: tensors, and a JSON tree in the header that says how they hang together.
+"""A value as one safetensors file: tensors, and a JSON tree in the header that puts them together.
 
-Never pickle; a class is built only if it declares `__storable__ = True`: one of winticket's records, by its stored
-name, or one of a module that is imported already. Coding is exact to the bit: bool tensors are bit-packed, float
-tensors that are mostly zeros (of either sign) are kept as packed positions and values, and equal tensors are kept
+Never pickle. A class is built only if it declares `__storable__ = True` and is either one of winticket's records, by
+its stored name, or in a module that is already imported. The coding is exact to the bit: bool tensors are bit-packed,
+float tensors that are mostly zeros (of either sign) become packed positions and values, and equal tensors are kept
 once.
 """
 
@@ -26,16 +26,17 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from winticket.bits import octets, pack_bits, unpack_bits
 from winticket.outside import Unreadable, read_json
 from winticket.outside import header_size as whole_header
 from winticket.outside import read_header as file_header
 from winticket.run.errors import Damaged, StoreError
 from winticket.run.keys import Json, canonical_text
-from winticket.run.names import RECORDS, is_winticket, place, stored_name
+from winticket.run.names import RECORDS, home, is_winticket, stored_name
 
 FORMAT = 1
 _HEADER = "winticket"  # the one entry of the file's metadata
-_NATIVE = frozenset(  # kept under their own safetensors type; any other dtype goes as its bytes
+_NATIVE = frozenset(  # kept under their safetensors type; other dtypes are kept as bytes
     getattr(torch, name)
     for name in "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8".split()  # noqa: SIM905
 )
@@ -46,11 +47,11 @@ _DTYPES = {
     for dtype in vars(torch).values()
     if isinstance(dtype, torch.dtype)
 }
-_LARGEST = 1 << 48  # elements of a tensor: more is nobody's
+_LARGEST = 1 << 48  # elements; no tensor has more
 
 
 class _Header(msgspec.Struct):
-    """The one entry of a file's metadata, as far as its types go."""
+    """The one entry of a file's metadata, with its types."""
 
     format: int
     tree: Any
@@ -60,11 +61,11 @@ class _Header(msgspec.Struct):
 
 
 def encode(value: object, about: Mapping[str, Json] | None = None) -> bytes:
-    """The file's bytes; `about` is kept beside the value and outside its digest.
+    """The file's bytes; `about` are notes beside the value, not part of its digest.
 
     Values: None, bool, int, float, str, bytes, list, tuple, dict with str or int keys, torch.Tensor, and
     frozen dataclasses of these that declare `__storable__ = True`.
-    Errors: TypeError naming the place of anything else.
+    Raises TypeError for any other value, and names its position in the whole.
     """
     pieces = _Pieces()
     tree = pieces.put(value, "")
@@ -81,18 +82,18 @@ def encode(value: object, about: Mapping[str, Json] | None = None) -> bytes:
 
 
 def decode(data: bytes, *, check: bool = True, key: str | None = None) -> object:
-    """The value of a file's bytes; `check` compares the digests too. Errors: StoreError with the reason.
+    """The value of a file's bytes; with `check`, digests are compared. Raises StoreError with the reason.
 
-    `key` is the one that the file's notes have to name, so that a file in another's place is noticed.
+    If `key` is given, the file's notes have to name it, so that a file under another's name is noticed.
     """
     tree, tensors = _load(data, check=check, key=key)
     return _rebuilt(_Reader(tensors), tree)
 
 
 def verify(data: bytes, *, key: str | None = None) -> None:
-    """Checks every byte, and that the value could be built, without building its records.
+    """Check every byte, and that the value could be built, without building its records.
 
-    Errors: StoreError with the reason, whatever `decode` would find; but a record's class is not looked up.
+    Raises StoreError with the reason, as `decode` would; only the classes of records are not looked up.
     """
     tree, tensors = _load(data, check=True, key=key)
     _rebuilt(_Reader(tensors, records=False), tree)
@@ -127,7 +128,7 @@ def _load(data: bytes, *, check: bool, key: str | None) -> tuple[Any, dict[str, 
 
 
 def header_size(start: bytes) -> int:
-    """How many bytes from the file's start `read_header` needs; `start` is the first eight or more."""
+    """How many bytes from the file's start `read_header` needs; `start` are the first eight bytes or more."""
     try:
         return whole_header(start)
     except Unreadable as error:
@@ -135,9 +136,9 @@ def header_size(start: bytes) -> int:
 
 
 def read_header(data: bytes, *, key: str | None = None, whole: bool = False) -> dict[str, Any]:
-    """format, tree, digest and about, from the file's first `header_size` bytes (more do not hurt).
+    """format, tree, digest and about, from the file's first `header_size` bytes or more.
 
-    `whole`: `data` is all of the file, and its tensors have to fill the rest. Errors as for `decode`.
+    With `whole`, `data` is the whole file, and its tensors have to fill the rest. Raises StoreError as `decode` does.
     """
     try:
         _, metadata = file_header(data, whole=whole)
@@ -158,7 +159,7 @@ def read_header(data: bytes, *, key: str | None = None, whole: bool = False) -> 
         raise Damaged("damaged: the notes do not match their digest")
     if key is not None and header.about.get("key") != key:
         other = str(header.about.get("key"))[:12]
-        raise Damaged(f"damaged: it is the file of task {other}, not of this one")
+        raise Damaged(f"damaged: it is the file of task {other}, not of this task")
     return msgspec.structs.asdict(header)
 
 
@@ -170,40 +171,26 @@ def _digest(tree: Json, tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         t = tensors[name]
         whole.update(f"\n{name} {t.dtype} {tuple(t.shape)}\n".encode())
-        whole.update(_octets(t).numpy().data)
+        whole.update(octets(t).numpy().data)
     return whole.hexdigest()
 
 
-def _octets(tensor: Tensor) -> Tensor:
-    if not tensor.numel():  # of which numpy may have made strides that torch cannot view as bytes
-        return torch.empty(0, dtype=torch.uint8)
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
-
-
-def _pack_bits(flags: np.ndarray[Any, Any]) -> Tensor:
-    return torch.from_numpy(np.packbits(flags))
-
-
-def _unpack_bits(packed: Tensor, count: int) -> Tensor:
-    return torch.from_numpy(np.unpackbits(packed.numpy(), count=count)).bool()
-
-
 class _Pieces:
-    """Takes a value apart; equal pieces (dtype, shape, bytes) are kept once."""
+    """Takes a value apart; of equal pieces (dtype, shape, bytes) one is kept."""
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
         self._names: dict[tuple[torch.dtype, tuple[int, ...], bytes], str] = {}
 
     def keep(self, tensor: Tensor, where: str) -> str:
-        own = tensor.contiguous()
-        if own.untyped_storage().nbytes() != own.nbytes or own.dtype not in _NATIVE:
-            own = (own if own.dtype in _NATIVE else _octets(own)).clone()
-        same = (own.dtype, tuple(own.shape), hashlib.sha256(_octets(own).numpy().data).digest())
+        piece = tensor.contiguous()
+        if piece.untyped_storage().nbytes() != piece.nbytes or piece.dtype not in _NATIVE:
+            piece = (piece if piece.dtype in _NATIVE else octets(piece)).clone()
+        same = (piece.dtype, tuple(piece.shape), hashlib.sha256(octets(piece).numpy().data).digest())
         if same not in self._names:
             name = f"{len(self.tensors):05d}{where}".encode("ascii", "backslashreplace").decode()
             # A clone, since safetensors refuses two tensors over one memory.
-            self.tensors[name] = own.clone()
+            self.tensors[name] = piece.clone()
             self._names[same] = name
         return self._names[same]
 
@@ -211,7 +198,7 @@ class _Pieces:
         if value is None or type(value) in (bool, int):
             return cast("Json", value)
         if type(value) is str:
-            # JSON has no place for half of a surrogate pair, which an undecodable file name or message may hold.
+            # JSON cannot hold half of a surrogate pair, which an undecodable file name or message may contain.
             return value if _is_text(value) else {"text": value.encode("utf-8", "surrogatepass").hex()}
         if isinstance(value, float):
             return float(value) if math.isfinite(value) else {"float": struct.pack(">d", value).hex()}
@@ -249,15 +236,15 @@ class _Pieces:
     def put_tensor(self, value: Tensor, where: str) -> Json:
         if value.layout != torch.strided or value.is_quantized or value.device.type == "meta":
             raise TypeError(
-                f"value{where} is a {value.layout} tensor on {value.device}; only dense ones are stored"
+                f"value{where} is a {value.layout} tensor on {value.device}; only dense tensors are stored"
             )
         tensor = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
-        told: dict[str, Json] = {
+        described: dict[str, Json] = {
             "tensor": str(tensor.dtype).removeprefix("torch."),
             "shape": list(tensor.shape),
         }
         if tensor.dtype == torch.bool:
-            return told | {"bits": self.keep(_pack_bits(tensor.reshape(-1).numpy()), where)}
+            return described | {"bits": self.keep(pack_bits(tensor), where)}
         if tensor.dtype.is_floating_point and tensor.element_size() in _BITS and tensor.numel():
             # In numpy, whose calls on small arrays cost a fraction of torch's.
             cells = tensor.reshape(-1).view(_BITS[tensor.element_size()]).numpy()
@@ -267,12 +254,12 @@ class _Pieces:
                 alive = (cells != 0) & ~minus
                 values = torch.from_numpy(cells[alive]).view(tensor.dtype)
                 if minus.any():  # a negative weight times its mask
-                    told["minus"] = self.keep(_pack_bits(minus), where + ":minus")
-                return told | {
-                    "at": self.keep(_pack_bits(alive), where + ":at"),
+                    described["minus"] = self.keep(pack_bits(torch.from_numpy(minus)), where + ":minus")
+                return described | {
+                    "at": self.keep(pack_bits(torch.from_numpy(alive)), where + ":at"),
                     "data": self.keep(values, where),
                 }
-        return told | {"data": self.keep(tensor, where)}
+        return described | {"data": self.keep(tensor, where)}
 
 
 def _is_text(value: str) -> bool:
@@ -293,17 +280,19 @@ def _storable_path(value: object, where: str) -> str:
             f"value{where}: dataclass {path} is not stored unless it declares __storable__ = True"
         )
     if "<locals>" in path:
-        raise TypeError(f"value{where}: dataclass {path} is local to a function and could not be found again")
+        raise TypeError(
+            f"value{where}: dataclass {path} is local to a function, so later runs could not import it"
+        )
     return stored_name(*path.split(":")) or path
 
 
 def _declared(kind: type) -> bool:
-    """Whether a class itself, and not one that it inherits from, says that files may make one."""
+    """True if the class itself, not a class that it inherits from, declares that it may be stored."""
     return vars(kind).get("__storable__") is True
 
 
 class _Reader:
-    """Puts a value together; every tensor gets memory of its own, as aligned as any that torch allocates."""
+    """Puts a value together; every tensor gets separate memory, aligned as torch allocates it."""
 
     def __init__(self, tensors: Mapping[str, Tensor], *, records: bool = True) -> None:
         self.tensors, self.records = tensors, records
@@ -335,37 +324,38 @@ class _Reader:
             raise ValueError(f"no tensor is a {tree['tensor']} of shape {shape}")
         self._check_sizes(tree, count)
         if "bits" in tree:
-            return _unpack_bits(self.tensors[tree["bits"]], count).reshape(shape).clone()
+            return unpack_bits(self.tensors[tree["bits"]], count).reshape(shape).clone()
         data = self.tensors[tree["data"]]
         if "at" in tree:
             cell = _BITS[dtype.itemsize]
             whole = torch.zeros(count, dtype=cell)
-            whole[_unpack_bits(self.tensors[tree["at"]], count)] = data.view(cell)
+            whole[unpack_bits(self.tensors[tree["at"]], count)] = data.view(cell)
             if "minus" in tree:
-                whole[_unpack_bits(self.tensors[tree["minus"]], count)] = _MINUS_ZERO[dtype.itemsize]
+                whole[unpack_bits(self.tensors[tree["minus"]], count)] = _MINUS_ZERO[dtype.itemsize]
             return whole.view(dtype).reshape(shape)
-        own = data.clone()
-        return own.reshape(shape) if own.dtype == dtype else own.view(dtype).reshape(shape)
+        copy = data.clone()
+        return copy.reshape(shape) if copy.dtype == dtype else copy.view(dtype).reshape(shape)
 
     def _check_sizes(self, tree: dict[str, Any], count: int) -> None:
-        """ValueError unless the packed pieces are as many bytes as the shape says, before anything is allocated."""
+        """ValueError unless the packed pieces have as many bytes as the shape takes, before anything is allocated."""
         for name in ("bits", "at", "minus"):
             if name in tree and self.tensors[tree[name]].nbytes != -(-count // 8):
                 raise ValueError(f"{count} elements in {self.tensors[tree[name]].nbytes} bytes of flags")
 
 
 def _storable(name: str) -> Any:
-    """The class of a record in a file; nothing is imported for it but the few modules of winticket's own records.
+    """The class of a record in a file. Only the few modules of winticket's records are imported for it.
 
-    It has to be a frozen dataclass that declares itself storable, in the module that defines it: so a file can neither
-    run a function, nor build what was not meant to come from files, nor reach a class by way of another module.
+    The class has to be a frozen dataclass that declares itself storable, in the module that defines it. So a file can
+    neither run a function, nor build a class that is not meant to come from files, nor reach a class through another
+    module.
     """
-    found = place(name) if name in RECORDS else None
-    if found:
-        importlib.import_module(found[0])
-    module, _, inside = (found[0], ":", found[1]) if found else name.partition(":")
-    if found is None and (not inside or is_winticket(module)):
-        raise StoreError(f"holds a {name}, which is no record of this version")
+    known = home(name) if name in RECORDS else None
+    if known:
+        importlib.import_module(known[0])
+    module, _, inside = (known[0], ":", known[1]) if known else name.partition(":")
+    if known is None and (not inside or is_winticket(module)):
+        raise StoreError(f"holds a {name}, which is not a record of this version")
     if module not in sys.modules:
         raise StoreError(
             f"holds a {name}; modules named in a file are not imported unless they are winticket's: "
@@ -374,11 +364,11 @@ def _storable(name: str) -> Any:
     kind: Any = sys.modules[module]
     for part in inside.split("."):
         kind = vars(kind).get(part) if isinstance(kind, (type, ModuleType)) else None
-    own = isinstance(kind, type) and (kind.__module__, kind.__qualname__) == (module, inside)
-    parameters = vars(kind).get("__dataclass_params__") if own else None
+    defined = isinstance(kind, type) and (kind.__module__, kind.__qualname__) == (module, inside)
+    parameters = vars(kind).get("__dataclass_params__") if defined else None
     if parameters is None or not parameters.frozen or not _declared(kind):
         raise StoreError(
-            f"holds a {name}, which is not a dataclass that may be stored: a frozen one that declares it, in the "
-            "module that defines it"
+            f"holds a {name}, which is not a dataclass that may be stored: it has to be frozen and declare "
+            "__storable__ = True, in the module that defines it"
         )
     return kind

@@ -1,4 +1,4 @@
-"""What can go wrong around a task, as against inside it."""
+"""Errors around a task, in contrast to errors that the task itself raises."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ class Damaged(StoreError):  # noqa: N818 - reads as what it says of the file
 
 
 class Missing(StoreError, KeyError):  # noqa: N818 - reads as what it says of the result
-    """Nothing is kept under that key: never was, or no longer."""
+    """The store has nothing under that key: it never had, or the result was removed."""
 
     __str__ = Exception.__str__  # KeyError would put the sentence in quotes
 
 
 class RunError(Exception):
-    """A run had to be given up for a reason outside the tasks, such as a worker killed for its memory."""
+    """A run was given up for a reason outside the tasks, such as a worker that was killed for its memory."""
 
 
 class Unavailable(RunError, ValueError):  # noqa: N818 - reads as what it says of the data
-    """What a training needs cannot be had just now, such as its data: no doing of the training, and no result."""
+    """Something that a training needs, such as its data, is unavailable now; that is not a result of the training."""
 
 
-class TaskFailed(Exception):  # noqa: N818 - it is an outcome asked for by name, not an error of the caller
-    """The value of a task was asked for that failed, or that was skipped because of one that failed."""
+class TaskFailed(Exception):  # noqa: N818 - an outcome that was requested by name, not an error of the caller
+    """The requested task failed, or was skipped because a task that it needs failed."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was stopped on request; what is finished is in the store, and running again goes on."""
+    """The run was stopped on request; what is finished is in the store, and running again resumes."""

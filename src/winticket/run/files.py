@@ -1,4 +1,4 @@
-"""Where a store's bytes lie: a local directory or an fsspec URL. Names are relative, with forward slashes."""
+"""The files of a store, in a local directory or at an fsspec URL. Names are relative, with forward slashes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from winticket.atomic import create_file, replace_file
 from winticket.run.errors import StoreError
 from winticket.text import hide
 
@@ -30,19 +31,19 @@ _NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a pipe would otherwise wait f
 class Entry:
     name: str
     bytes: int
-    modified: float | None  # seconds since the epoch; None where the file system does not tell
-    plain: bool = True  # a regular file, and no link, pipe or device
+    modified: float | None  # seconds since the epoch; None if the file system does not record it
+    plain: bool = True  # a regular file, not a link, pipe or device
 
 
 class Files(Protocol):
-    """What a store asks of a place. `write` leaves either the whole file under its name or nothing.
+    """What a store needs of a file system. `write` leaves either the whole file under its name or nothing.
 
-    `create` writes a file only if there is none of that name, and says whether it did. `exclusive` holds off others
-    on the same place, as far as its file system can, for a moment; it gives False where somebody else holds it.
+    `create` writes a file only if there is none of that name, and returns whether it did. `exclusive` is a short lock
+    against other processes, as far as the file system has locks; its value is False if another process holds it.
     """
 
     where: str
-    private: bool  # whether other processes cannot see it
+    private: bool  # True if other processes cannot see the files
 
     def exists(self, name: str) -> bool: ...
     def read(self, name: str, *, first: int | None = None) -> bytes: ...
@@ -55,8 +56,8 @@ class Files(Protocol):
     def free(self) -> int | None: ...
 
 
-def place(path: str) -> Files:
-    """The place that a path or URL names; nothing is created."""
+def files_at(path: str) -> Files:
+    """The files of a local path or an fsspec URL; nothing is created."""
     if "://" not in path or path.startswith("file://"):
         return LocalFiles(Path(path.removeprefix("file://")).expanduser().absolute())
     return RemoteFiles(path)
@@ -64,36 +65,36 @@ def place(path: str) -> Files:
 
 @lru_cache(maxsize=1)
 def host() -> str:
-    """This machine's name, letters and digits alone."""
+    """This machine's name, reduced to letters and digits."""
     return "".join(c for c in socket.gethostname() if c.isascii() and c.isalnum())
 
 
 def temporary_name(name: str) -> str:
-    """A name nobody else writes to, that tells which process of which machine is writing."""
+    """A name that no other process writes to; it says which process of which machine writes."""
     return f"{TEMPORARY}/{name.rpartition('/')[2]}.{host()}-{os.getpid()}-{secrets.token_hex(8)}"
 
 
 def is_temporary(name: str) -> bool:
-    """Whether `temporary_name` makes such names: others in that folder are somebody else's."""
+    """True for names that `temporary_name` makes; other files in that folder do not belong to the store."""
     return _TEMPORARY_NAME.fullmatch(name) is not None
 
 
 def abandoned(entry: Entry) -> bool:
-    """Whether nobody can still be writing this temporary.
+    """True if no process can still be writing this temporary file.
 
-    Of a process on this machine: it is gone, or its number belongs to a process that began later. Of another
-    machine's: it is a day old.
+    If the writer ran on this machine, it has ended, or its number belongs to a process that began later. If it ran on
+    another machine, the file is a day old.
     """
-    found = _TEMPORARY_NAME.fullmatch(entry.name)
-    if found is None:
+    name = _TEMPORARY_NAME.fullmatch(entry.name)
+    if name is None:
         return False
-    if found["host"] != host():
+    if name["host"] != host():
         return entry.modified is not None and time.time() - entry.modified > _STALE_SECONDS
-    return not alive(int(found["pid"]), since=entry.modified)
+    return not alive(int(name["pid"]), since=entry.modified)
 
 
 def alive(pid: int, *, since: float | None = None) -> bool:
-    """Whether a process of this machine lives that had begun by `since` (seconds since the epoch)."""
+    """True if the process runs on this machine and began before `since` (seconds since the epoch)."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -104,15 +105,15 @@ def alive(pid: int, *, since: float | None = None) -> bool:
         return True
     try:
         return Path(f"/proc/{pid}").stat().st_ctime <= since + 2.0
-    except OSError:  # no /proc here, or gone just now
+    except OSError:  # no /proc here, or it has just ended
         return True
 
 
 class LocalFiles:
-    """A directory. Files are written aside, flushed to the disk, and renamed whole.
+    """A directory. A file is written under a temporary name, flushed to the disk, and renamed whole.
 
-    The directory itself may be a link that the user named; links inside it are never followed, so that a store from
-    elsewhere cannot make a write or a removal land outside.
+    The directory itself may be a link that the user named. Links inside it are never followed, so that a store from an
+    unknown source cannot redirect a write or a removal to the outside.
     """
 
     private = False
@@ -122,7 +123,7 @@ class LocalFiles:
         self.where = str(root)
 
     def _path(self, name: str) -> Path:
-        """The file of a name. StoreError where a part of the way is a link."""
+        """The file of a name. Raises StoreError if a part of its path is a link."""
         path = self.root
         for part in name.split("/") if name else ():
             path /= part
@@ -140,7 +141,7 @@ class LocalFiles:
         path = self._path(name)
         with os.fdopen(os.open(path, os.O_RDONLY | _NO_LINK | _NO_WAIT), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise StoreError(f"{path} is no regular file, so it is not read; remove it")
+                raise StoreError(f"{path} is not a regular file, so it is not read; remove it")
             return file.read() if first is None else file.read(first)
 
     def write(self, name: str, data: bytes) -> None:
@@ -148,16 +149,10 @@ class LocalFiles:
         made: list[Path] = []
         try:
             _make_parents(aside, made)
-            with aside.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
             _make_parents(target, made)
-            aside.replace(target)
+            replace_file(target, data, aside=aside)
         except BaseException:
-            # What cannot be written leaves nothing behind, not even the folders it was to lie in.
-            with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)
+            # A failed write leaves nothing behind, not even the new folders.
             for folder in reversed(made):
                 with contextlib.suppress(OSError):
                     folder.rmdir()
@@ -168,22 +163,7 @@ class LocalFiles:
         aside = self._path(temporary_name(name))
         _make_parents(aside, [])
         _make_parents(target, [])
-        try:
-            with aside.open("xb") as file:
-                file.write(data)
-            try:
-                os.link(aside, target)  # unlike a rename it fails if there is one, and the file appears whole
-            except FileExistsError:
-                return False
-            except OSError:  # a file system without hard links
-                try:
-                    with target.open("xb") as file:
-                        file.write(data)
-                except FileExistsError:
-                    return False
-            return True
-        finally:
-            aside.unlink(missing_ok=True)
+        return create_file(target, data, aside=aside)
 
     @contextlib.contextmanager
     def exclusive(self, name: str) -> Iterator[bool]:
@@ -193,11 +173,11 @@ class LocalFiles:
         try:
             yield _locked(descriptor)
         finally:
-            os.close(descriptor)  # which gives the lock back
+            os.close(descriptor)  # which releases the lock
 
     def remove(self, name: str) -> None:
         self._path(name.rpartition("/")[0])
-        (self.root / name).unlink(missing_ok=True)  # of a link, the link
+        (self.root / name).unlink(missing_ok=True)  # removes a link, not its target
 
     def entries(self, folder: str = "") -> list[Entry]:
         return sorted(self._scan(self._path(folder)), key=lambda entry: entry.name)
@@ -207,13 +187,13 @@ class LocalFiles:
             links = [name for name in folders if Path(current, name).is_symlink()]
             for name in (*names, *links):
                 path = Path(current, name)
-                with contextlib.suppress(FileNotFoundError):  # gone since: another run is at work
-                    told = path.lstat()
-                    plain = stat.S_ISREG(told.st_mode)
-                    yield Entry(path.relative_to(self.root).as_posix(), told.st_size, told.st_mtime, plain)
+                with contextlib.suppress(FileNotFoundError):  # removed just now by another run
+                    facts = path.lstat()
+                    plain = stat.S_ISREG(facts.st_mode)
+                    yield Entry(path.relative_to(self.root).as_posix(), facts.st_size, facts.st_mtime, plain)
 
     def top(self) -> list[str]:
-        """The names at the top, folders included; none where there is nothing yet."""
+        """The names at the top level, folders included; none if the directory does not exist yet."""
         if not self.root.exists():
             return []
         if not self.root.is_dir():
@@ -228,7 +208,7 @@ class LocalFiles:
 def _locked(descriptor: int) -> bool:
     try:
         import fcntl
-    except ImportError:  # Windows: whoever came first by create() is not held off
+    except ImportError:  # Windows: no lock, and create() alone decides who is first
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -240,7 +220,7 @@ def _locked(descriptor: int) -> bool:
 
 
 def _make_parents(path: Path, made: list[Path]) -> None:
-    """Makes the folders that lead to a file, and adds those that were new, outermost first."""
+    """Make the parent folders of a file, and add the new ones to `made`, outermost first."""
     missing: list[Path] = []
     folder = path.parent
     while not folder.exists():
@@ -252,7 +232,7 @@ def _make_parents(path: Path, made: list[Path]) -> None:
 
 
 class RemoteFiles:
-    """Any fsspec URL. Files are written aside and moved; how whole a move is depends on the file system."""
+    """Any fsspec URL. Files are written under a temporary name and moved; not every file system moves atomically."""
 
     def __init__(self, url: str) -> None:
         import fsspec
@@ -283,9 +263,9 @@ class RemoteFiles:
         self._fs.mv(aside, self._path(name))
 
     def create(self, name: str, data: bytes) -> bool:
-        """Exactly one of several creators wins where the file system has conditional writes (s3, gcs, memory).
+        """Exactly one of several creators wins if the file system has conditional writes (s3, gcs, memory).
 
-        On others there is a moment between looking and writing.
+        On other file systems, two that create at the same moment may both win.
         """
         path = self._path(name)
         self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
@@ -293,14 +273,14 @@ class RemoteFiles:
             self._fs.pipe_file(path, data, mode="create")
         except FileExistsError:
             return False
-        except (TypeError, NotImplementedError, ValueError):  # it does not know the mode
+        except (TypeError, NotImplementedError, ValueError):  # a file system without this mode
             if self._fs.exists(path):
                 return False
             self._fs.pipe_file(path, data)
         return True
 
     @contextlib.contextmanager
-    def exclusive(self, name: str) -> Iterator[bool]:  # noqa: ARG002 - there are no locks to be had
+    def exclusive(self, name: str) -> Iterator[bool]:  # noqa: ARG002 - fsspec has no locks
         yield True
 
     def remove(self, name: str) -> None:
@@ -310,16 +290,16 @@ class RemoteFiles:
     def entries(self, folder: str = "") -> list[Entry]:
         self._fs.invalidate_cache()
         try:
-            found = self._fs.find(self._path(folder), detail=True)
+            listed = self._fs.find(self._path(folder), detail=True)
         except FileNotFoundError:
             return []
-        told = []
-        for path, facts in found.items():
+        entries = []
+        for path, facts in listed.items():
             when = facts.get("mtime", facts.get("LastModified"))
             seconds = when.timestamp() if hasattr(when, "timestamp") else when
             name = str(path).removeprefix(self._root).lstrip("/")
-            told.append(Entry(name, int(facts["size"]), seconds if isinstance(seconds, float) else None))
-        return sorted(told, key=lambda entry: entry.name)
+            entries.append(Entry(name, int(facts["size"]), seconds if isinstance(seconds, float) else None))
+        return sorted(entries, key=lambda entry: entry.name)
 
     def top(self) -> list[str]:
         if not self._fs.exists(self._root):

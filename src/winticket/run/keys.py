@@ -1,9 +1,8 @@
-"""What functions and literals look like inside a key: by name, revision and exact value."""
+"""How keys represent functions and literals: by name, revision and exact value."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import inspect
@@ -13,15 +12,15 @@ import sys
 from collections.abc import Callable
 from typing import TypeAlias
 
-from winticket.importing import import_named
-from winticket.run.names import is_winticket, place, stored_name
+from winticket.importing import object_named
+from winticket.run.names import home, is_winticket, stored_name
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 
 @dataclasses.dataclass(frozen=True)
 class Ref:
-    """Stands for another task's value: its key, and its function's name, which tells what to import."""
+    """Stands for another task's value: its key, and the name of its function, whose module reading it may need."""
 
     key: str
     fn: str
@@ -44,36 +43,26 @@ def canonical_text(value: Json) -> str:
 
 
 def resolve(name: str) -> object:
-    """The object of a stored name of ours (`winticket/prune`) or an import path (`package.module:name`).
+    """The object of a stored name (`winticket/prune`) or an import path (`package.module:name`).
 
-    Imports the module that it is in.
+    Imports the object's module. Raises ValueError if there is no such object.
+
+    >>> resolve("math:sqrt")(4.0)
+    2.0
     """
-    found = place(name)
-    module, colon, inside = (found[0], ":", found[1]) if found else name.partition(":")
-    if not (module and colon and inside):
-        raise ValueError(f"{name!r} is not an import path; write package.module:name")
-    try:
-        thing: object = import_named(module)
-    except ImportError as error:
-        raise ValueError(f"{name!r} cannot be imported: {error}") from error
-    for part in inside.split("."):
-        if not hasattr(thing, part):
-            near = difflib.get_close_matches(part, dir(thing), n=3)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(f"{name!r}: {module} has no {inside}{hint}")
-        thing = getattr(thing, part)
-    return thing
+    known = home(name)
+    return object_named(f"{known[0]}:{known[1]}" if known else name)
 
 
 def name_of(thing: object, where: str) -> str:
-    """What a key calls a function or class: a stored name of ours, else `package.module:name`.
+    """The name of a function or class in keys: its stored name, else `package.module:name`.
 
-    TypeError if a worker could not find it by that.
+    Raises TypeError if a worker could not import it by that name.
     """
     module = getattr(thing, "__module__", None)
     name = getattr(thing, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str):
-        raise TypeError(f"{where}: {thing!r} has no import path; give a function defined in a module")
+        raise TypeError(f"{where}: {thing!r} has no import path; pass a function that is defined in a module")
     if "<lambda>" in name or "<locals>" in name:
         raise TypeError(
             f"{where}: {module}:{name} is a lambda or a local function, which workers and later runs cannot "
@@ -90,11 +79,11 @@ def name_of(thing: object, where: str) -> str:
             raise TypeError(f"{where}: {path} has no line in winticket/run/names.py, so no key may hold it")
         path = stored
     try:
-        found = resolve(path)
+        resolved = resolve(path)
     except ValueError as error:
         raise TypeError(f"{where}: {error}") from error
-    if found != thing:
-        raise TypeError(f"{where}: {path} names another object; give the one that can be imported")
+    if resolved != thing:
+        raise TypeError(f"{where}: {path} names another object; pass the one that can be imported")
     return path
 
 
@@ -102,30 +91,30 @@ def name_of(thing: object, where: str) -> str:
 def _source(thing: Callable[..., object]) -> str | None:
     try:
         text = inspect.getsource(thing)
-    except (OSError, TypeError):  # compiled: there is none
+    except (OSError, TypeError):  # compiled, without source
         return None
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def identity(thing: Callable[..., object], name: str) -> dict[str, Json]:
-    """What a function is to a key: its name, its module's REVISION and, outside winticket, its source.
+    """How a key identifies a function: by its name, its module's REVISION and, outside winticket, its source.
 
-    The source is the function's own alone; a change in what it calls shows only through REVISION.
+    The source is that of the function alone; a change in what it calls shows only through REVISION.
     """
     module = thing.__module__
     revision = getattr(sys.modules.get(module), "REVISION", None)
     if type(revision) is not int and (revision is not None or is_winticket(module)):
         raise TypeError(f"{module}.REVISION is {revision!r}; it must be an int, raised when numbers change")
-    told: dict[str, Json] = {"fn": name, "revision": revision or 0}
+    parts: dict[str, Json] = {"fn": name, "revision": revision or 0}
     if not is_winticket(module):
-        told["source"] = _source(thing)
-    return told
+        parts["source"] = _source(thing)
+    return parts
 
 
 def canonical(value: object, where: str) -> Json:
-    """A literal as JSON, such that two literals give one text only if they are the same value.
+    """A literal as JSON; two literals have the same JSON only if they are the same value.
 
-    Errors: TypeError naming `where` for what has no exact, lasting text (nan, tensors, open files, ...).
+    Raises TypeError, which names `where`, for a value without an exact, lasting text (nan, tensors, open files, ...).
     """
     if value is None or type(value) in (bool, int, str):
         return value  # type: ignore[return-value]  # mypy does not narrow by `type(...) in`
@@ -158,7 +147,7 @@ def canonical(value: object, where: str) -> Json:
 
 def _float(value: float, where: str) -> Json:
     if math.isnan(value):
-        raise TypeError(f"{where} is nan, which is not a value to plan with; use None for a missing one")
+        raise TypeError(f"{where} is nan, which no plan may hold; use None for a missing value")
     return value if math.isfinite(value) else {"float": repr(value)}
 
 
@@ -175,7 +164,7 @@ def _record(value: object, where: str) -> Json:
         raise TypeError(f"{where} is a task; tasks go among the positional inputs, not into options")
     if not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         raise TypeError(
-            f"{where}: dataclass {kind.__qualname__} is not frozen; only frozen ones can be planned with"
+            f"{where}: dataclass {kind.__qualname__} is not frozen; only frozen dataclasses can be options of a task"
         )
     path = name_of(kind, where)
     if hasattr(value, "key_fields"):

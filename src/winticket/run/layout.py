@@ -1,4 +1,4 @@
-"""What a store is made of: the names of its files, the types of its JSON, and what is told of its entries."""
+"""What a store consists of: the names of its files, the types of its JSON, and the rows that list its entries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMAT = 3
 MARKER = "winticket-store.json"
 LOOKS = "looks"
 CLAIMS = "claims"
-REPORTS = "reports"  # where `experiment` writes unless told otherwise; whatever is in it is none of ours
+REPORTS = "reports"  # default folder of `experiment`'s reports; a store does not touch what is in it
 Kind = Literal["result", "failure", "partial"]
 FOLDERS: dict[Kind, str] = {"result": "results", "failure": "failures", "partial": "partial"}
 ENDINGS: dict[Kind, str] = {"result": "safetensors", "failure": "json", "partial": "safetensors"}
@@ -44,7 +44,7 @@ class Failed(msgspec.Struct):
 
 
 class Look(msgspec.Struct):
-    """Those of a look's entries that later verdicts count with."""
+    """The entries of a look that later verdicts need."""
 
     name: str
     look: int
@@ -66,7 +66,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Row:
-    """One entry of a store. `seconds` and `when` (ISO 8601, UTC) are None where they were not recorded."""
+    """One entry of a store. `seconds` and `when` (ISO 8601, UTC) are None if they were not recorded."""
 
     kind: Kind
     key: str
@@ -82,8 +82,8 @@ class Row:
 class Problem:
     """Something that verify found.
 
-    kind    "damaged": not what was written, or a link; "leftover": of a stopped writer; "foreign": nothing that a
-            store writes, so no command touches it
+    kind    "damaged": not what was written, or a link; "leftover": a temporary file of a stopped writer; "foreign": a
+            file that no store writes, so no command touches it
     """
 
     kind: Literal["damaged", "leftover", "foreign"]
@@ -99,7 +99,7 @@ class Removed:
 
 
 def digest_of(*parts: Json | Mapping[str, Json]) -> str:
-    """SHA-256 over the parts as JSON. Unreadable for what is nested too deeply, as no file of ours is."""
+    """SHA-256 of the parts as JSON. Raises Unreadable for nesting deeper than in any file that a store writes."""
     try:
         return hashlib.sha256(canonical_text(cast("Json", list(parts))).encode()).hexdigest()
     except RecursionError:
@@ -117,7 +117,7 @@ def row_of(kind: Kind, key: str, entry: Entry, meta: Mapping[str, Any], digest: 
 
 def name_of(kind: Kind, key: str) -> str:
     if not _KEY.fullmatch(key):
-        raise ValueError(f"{key!r} is no key: 64 hexadecimal digits")
+        raise ValueError(f"{key!r} is no key; a key has 64 hexadecimal digits")
     return f"{FOLDERS[kind]}/{key[:2]}/{key}.{ENDINGS[kind]}"
 
 
@@ -126,5 +126,5 @@ def key_of(entry: Entry) -> str:
 
 
 def is_store_file(name: str) -> bool:
-    """Whether a store writes files of this name."""
+    """True if a store writes files of this name."""
     return is_temporary(name) or _OURS.fullmatch(name) is not None

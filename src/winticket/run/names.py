@@ -1,7 +1,8 @@
-"""What stored data call winticket's own functions and records, whatever file those are in.
+"""The names by which stored data refer to winticket's functions and records, independent of their files.
 
-Keys and files hold `winticket/train_stack`, and this table says where that is. A function or class that moves changes
-its line here, and no key. Names in it are never given to anything else. Users' own functions go by import path.
+Keys and files hold `winticket/train_stack`, and this table says where that function is. If a function or class moves,
+its line here changes and no key does. A name is never reused for something else. Users' functions are named by their
+import paths.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import importlib
 from collections.abc import Mapping
 
 OURS = "winticket"
-ROOMS = ("allocate", "controls", "criteria", "rewind", "schedules")
-"""Rooms of which every public function may be in a key, as `winticket/criteria/snip`: what users choose by name."""
-PLACES: Mapping[str, str] = {
+ROOMS = ("allocate", "controls", "criteria", "rewind", "schedules", "stages")
+"""Rooms whose public functions may all be in a key, as `winticket/criteria/snip`; a line in `HOMES` goes first.
+
+A new stage needs no line: `winticket.stages` exports it, and `winticket/stages/name` is what keys call it.
+"""
+HOMES: Mapping[str, str] = {
     "Setup": "stages.setup:Setup",
     "Recipe": "train.recipe:Recipe",
     "dense_ticket": "stages.tickets:dense_ticket",
@@ -37,7 +41,7 @@ PLACES: Mapping[str, str] = {
     "widened": "stages.carrying:widened",
     "Layout": "units.layout:Layout",
     "Curve": "ticket.curve:Curve",
-    "Mask": "ticket.nouns:Mask",
+    "Mask": "ticket.mask:Mask",
     "State": "ticket.nouns:State",
     "Seeds": "ticket.nouns:Seeds",
     "Ticket": "ticket.nouns:Ticket",
@@ -49,32 +53,34 @@ RECORDS = frozenset(
     f"{OURS}/{name}"
     for name in ("Curve", "Failed", "Layout", "Mask", "Seeds", "State", "Ticket", "Trajectory")
 )
-"""Classes that a file may have built."""
-_NAMES = {f"{OURS}.{place}": f"{OURS}/{name}" for name, place in PLACES.items()}
+"""Classes that may be built from a file."""
+_NAMES = {f"{OURS}.{path}": f"{OURS}/{name}" for name, path in HOMES.items()}
 
 
 def is_winticket(module: str) -> bool:
-    """Whether a module is winticket's."""
+    """True for a module of winticket."""
     return module == OURS or module.startswith(OURS + ".")
 
 
 def stored_name(module: str, name: str) -> str | None:
-    """What stored data call this function or class of winticket; None if it has no name there."""
+    """The stored name of a function or class of winticket; None if it has none."""
     return _NAMES.get(f"{module}:{name}") or _of_a_room(module, name)
 
 
 @functools.cache
-def place(stored: str) -> tuple[str, str] | None:
-    """The module and the name in it that a stored name stands for; None if there is none of that name."""
+def home(stored: str) -> tuple[str, str] | None:
+    """The module and the name in it that a stored name stands for; None for an unknown name."""
     top, _, name = stored.partition("/")
     if top != OURS:
         return None
     room, _, function = name.partition("/")
     if room in ROOMS and function in importlib.import_module(f"{OURS}.{room}").__all__:
-        return f"{OURS}.{room}", function
-    if name not in PLACES:
+        thing = getattr(importlib.import_module(f"{OURS}.{room}"), function)
+        one_name = stored_name(thing.__module__, thing.__name__) == stored  # a line in the table goes first
+        return (f"{OURS}.{room}", function) if one_name else None
+    if name not in HOMES:
         return None
-    module, _, name = PLACES[name].partition(":")
+    module, _, name = HOMES[name].partition(":")
     return f"{OURS}.{module}", name
 
 

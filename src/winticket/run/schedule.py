@@ -1,4 +1,4 @@
-"""What of a plan is to be computed, in which order, and what became of it."""
+"""Which tasks of a plan are computed, in which order, and with which outcome."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from winticket.run.work import evaluate
 
 @dataclass(frozen=True)
 class Event:
-    """Something happened to a task.
+    """Something happened to a task, by `kind`.
 
-    started, progress (step of steps), finished (seconds; without a worker: handed over by another task),
-    failed (text: traceback; earlier: stored by a run before), skipped (text: the key of the failed task),
-    reused (its result was in the store), retried (text: how the worker died), elsewhere (text: who computes it
-    meanwhile, in another command on the same store)
+    started; progress (`step` of `steps`); finished (`seconds`; without a worker: handed over by another task);
+    failed (`text` is the traceback; `earlier` if an earlier run stored the failure); skipped (`text` is the key of the
+    failed task); reused (the store had the result); retried (`text` says how the worker died); elsewhere (`text` names
+    the process that computes the task for another command on the same store).
     """
 
     kind: Literal["started", "progress", "finished", "failed", "skipped", "reused", "retried", "elsewhere"]
@@ -35,10 +35,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What became of the stored tasks, by key. Every task that was needed is in exactly one of the four.
+    """The outcomes of the stored tasks, by key. Every task that was needed is in exactly one of the four.
 
-    reused also lists tasks that were not needed but are in the store. failed: key -> traceback; skipped:
-    key -> key of the failed task that it needs.
+    `reused` also lists tasks that were not needed but are in the store. `failed` maps a key to the traceback, and
+    `skipped` maps it to the key of the failed task that it needs.
     """
 
     store: Store
@@ -49,24 +49,26 @@ class Outcomes:
     seconds: float
 
     def require(self) -> None:
-        """Errors: StoreError if a result of this run is no longer in the store, such as one cleaned up meanwhile."""
+        """StoreError if a result of this run is no longer in the store, for example because it was cleaned up."""
         gone = [key for key in (*self.computed, *self.reused) if not self.store.has(key)]
         if gone:
             count = f"{len(gone)} results of this run are" if len(gone) > 1 else "a result of this run is"
             raise StoreError(
-                f"{count} gone from store {self.store.path}: something removed them while it was in use; run again, "
-                "and what is missing is computed anew"
+                f"{count} gone from store {self.store.path}: something removed them while it was in use; run again "
+                "to compute what is missing"
             )
 
     def ok(self, target: Task) -> bool:
-        """Whether the task's value is to be had."""
+        """True if the task's value is available."""
         return not self._missing(target)
 
     def value(self, target: Task) -> Any:
-        """The task's value; a step is evaluated here. Errors: TaskFailed with the traceback."""
+        """The task's value; a derived task is evaluated here. Raises TaskFailed with the traceback."""
         if missing := self._missing(target):
             key = self.skipped.get(missing, missing)
-            skipped = "was skipped, since a task it needs failed" if missing in self.skipped else "failed"
+            skipped = (
+                "was skipped, since a task that it needs failed" if missing in self.skipped else "failed"
+            )
             raise TaskFailed(
                 f"{target!r} {skipped}:\n{self.failed.get(key, f'task {key} is not part of this run')}"
             )
@@ -84,7 +86,7 @@ class Outcomes:
 
 
 class Schedule:
-    """Which tasks are to do, which of them can start, and what became of the rest."""
+    """Which tasks remain, which of them can start, and the outcomes of the others."""
 
     def __init__(
         self, targets: Sequence[Task], store: Store, tell: Callable[[Event], None], *, retry: bool
@@ -110,30 +112,30 @@ class Schedule:
             if whole is not None and whole.key in self.todo:
                 self.parts.setdefault(whole.key, []).append(planned)
         self.path = self._longest_paths()
-        self.place = {key: i for i, key in enumerate(self.todo)}
+        self.rank = {key: i for i, key in enumerate(self.todo)}
         self.ready = [key for key, count in self.open.items() if count == 0]
         self.running: dict[str, int] = {}  # key -> worker
-        self.elsewhere: set[str] = set()  # ready, but another command computes them just now
+        self.elsewhere: set[str] = set()  # ready, but another command computes them now
         self.made_by: dict[str, int] = {}
 
     def _sort(
         self, targets: Sequence[Task], order: list[Task], store: Store, *, retry: bool
     ) -> dict[str, Task]:
-        """What must be computed, inputs first; tells what is reused, had failed, or is skipped for that."""
-        there = {t.key for t in order if t.stored and store.has(t.key)}
+        """The tasks to compute, inputs first. Reports those that are reused, have failed, or are skipped."""
+        stored = {t.key for t in order if t.stored and store.has(t.key)}
         ends = {target.key for target in targets}
-        wanted: set[str] = set()
+        needed: set[str] = set()
         for t in reversed(order):
             if t.key in ends:
-                wanted.update([t.key] if t.stored else [need.key for need in self.edges[t.key]])
-            if t.stored and t.key in wanted and t.key not in there:
-                wanted.update(need.key for need in self.edges[t.key])
+                needed.update([t.key] if t.stored else [need.key for need in self.edges[t.key]])
+            if t.stored and t.key in needed and t.key not in stored:
+                needed.update(need.key for need in self.edges[t.key])
         todo: dict[str, Task] = {}
         for t in (t for t in order if t.stored):
-            if t.key in there:
+            if t.key in stored:
                 self.reused.append(t.key)
                 self.tell(Event("reused", t))
-            elif t.key in wanted:
+            elif t.key in needed:
                 earlier = None if retry else store.failure(t.key)
                 if earlier is not None:
                     self.failed[t.key] = earlier.traceback
@@ -157,18 +159,18 @@ class Schedule:
         self.tell(Event("skipped", t, text=cause))
 
     def _longest_paths(self) -> dict[str, float]:
-        """For each task the cost of the longest chain that starts with it: what it holds up."""
+        """For each task, the cost of the longest chain of tasks that waits for it, its own included."""
         path: dict[str, float] = {}
         for key, t in reversed(self.todo.items()):
             path[key] = t.weight + max((path[following.key] for following in self.after[key]), default=0.0)
         return path
 
     def take(self, worker: int) -> Task:
-        """The ready task with the longest chain behind it; among equals one whose inputs this worker made."""
+        """The ready task with the longest chain after it; among equals, one whose inputs this worker made."""
 
         def rank(key: str) -> tuple[float, int, int]:
-            here = sum(self.made_by.get(need.key) == worker for need in self.edges[key])
-            return -self.path[key], -here, self.place[key]
+            at_hand = sum(self.made_by.get(need.key) == worker for need in self.edges[key])
+            return -self.path[key], -at_hand, self.rank[key]
 
         key = min(self.ready, key=rank)
         self.ready.remove(key)
@@ -178,7 +180,7 @@ class Schedule:
     def finish(
         self, key: str, seconds: float | None, *, reused: bool, handed_over: Sequence[str] = ()
     ) -> None:
-        """Writes down that a task has its result, and those of its parts that it handed over with it."""
+        """Record that a task has its result, and so have the parts that it handed over."""
         worker = self._no_longer_under_way(key)
         if worker is not None:
             self.made_by[key] = worker
@@ -208,7 +210,7 @@ class Schedule:
         self.ready.append(key)
 
     def leave(self, key: str, who: str) -> None:
-        """Leaves a task that was taken to whoever computes it already."""
+        """Leave a task that was taken to another command, which computes it already."""
         self.running.pop(key)
         self.elsewhere.add(key)
         self.tell(Event("elsewhere", self.todo[key], text=who))

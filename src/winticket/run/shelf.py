@@ -1,11 +1,11 @@
-"""Results by key: what a task gave is kept once, whole or not at all, and can be checked byte by byte.
+"""Results by key: the value of a task is kept once, whole or not at all, and can be checked byte by byte.
 
 winticket-store.json          the store's format
 results/ab/KEY.safetensors    a value (see codec.py) with notes on how it was made
 failures/ab/KEY.json          the traceback of a task that raised
 partial/ab/KEY.safetensors    a checkpoint of a task under way
-looks/QUESTION/NAME.json      a verdict that was reached on results here; each look spends some of the error
-claims/KEY.json               who is computing a task just now (see claims.py)
+looks/QUESTION/NAME.json      a verdict on these results; each such look spends some of the error rate
+claims/KEY.json               the process that computes a task now (see claims.py)
 tmp/                          files being written
 
 Nothing else in the directory is listed, changed or removed, and links in it are not followed.
@@ -24,7 +24,7 @@ import msgspec
 from winticket.outside import Unreadable, converted, read_json
 from winticket.run import codec
 from winticket.run.errors import Damaged, Missing, StoreError
-from winticket.run.files import TEMPORARY, Entry, Files, place, temporary_name
+from winticket.run.files import TEMPORARY, Entry, Files, files_at, temporary_name
 from winticket.run.keys import Json
 from winticket.run.layout import (
     CLAIMS,
@@ -40,6 +40,7 @@ from winticket.run.layout import (
     Marker,
     digest_of,
     is_store_file,
+    key_of,
     name_of,
 )
 from winticket.text import cleaned, hide, visible, without_secrets
@@ -48,19 +49,19 @@ T = TypeVar("T")
 
 
 class Shelf:
-    """What a store keeps and gives; `Store` adds what looks after it."""
+    """Reading and writing of a store; `Store` adds listing, checking and cleaning up."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._files = place(os.fspath(path))
+        self._files = files_at(os.fspath(path))
         self.path = without_secrets(os.fspath(path))
         self._where = without_secrets(self._files.where)
-        self.private = self._files.private  # whether only this process can see what it holds
+        self.private = self._files.private  # True if only this process can see the results
         self._marked = False
         with self._explained("be read"):
             self._open()
 
     def exists(self) -> bool:
-        """Whether there is a store at this place yet."""
+        """True if there is a store at this path already."""
         return self._files.exists(MARKER)
 
     def __repr__(self) -> str:
@@ -71,22 +72,22 @@ class Shelf:
 
     def _open(self) -> None:
         if not self._files.exists(MARKER):
-            # Of an unfinished first write, or a store whose removal was not finished: still nobody else's.
+            # Left by an unfinished first write or an unfinished removal of a store: files of a store all the same.
             if any(not self._may_be_ours(name) for name in self._files.top()):
                 raise StoreError(
-                    f"{self._where} is not empty and not a store; give an empty or a new directory"
+                    f"{self._where} is not empty and not a store; pass an empty or a new directory"
                 )
             return
         about = self._json(MARKER, Marker)
         if about.format > FORMAT or about.format < 1:
             raise StoreError(
                 f"{self._where} was made by a newer winticket (format {about.format}; this one knows up to "
-                f"{FORMAT}): upgrade, or give another directory"
+                f"{FORMAT}): upgrade, or pass another directory"
             )
         if about.format < FORMAT:
             raise StoreError(
                 f"{self._where} was made by an earlier winticket (format {about.format}; this one writes "
-                f"{FORMAT} and cannot use what is there): give another directory, or remove this one"
+                f"{FORMAT} and cannot use those results): pass another directory, or remove this one"
             )
         self._marked = True
 
@@ -98,7 +99,7 @@ class Shelf:
         return all(is_store_file(e.name) for e in self._files.entries(top))
 
     def _json(self, name: str, kind: type[T], data: bytes | None = None) -> T:
-        """A JSON file of the store's own, as one of `kind`. Errors: Damaged."""
+        """A JSON file of the store, as one of `kind`. Raises Damaged."""
         try:
             return read_json(self._files.read(name) if data is None else data, kind)
         except Unreadable as error:
@@ -106,14 +107,14 @@ class Shelf:
 
     @contextlib.contextmanager
     def _explained(self, what: str) -> Iterator[None]:
-        """Turns what the file system says into a StoreError that says what to do."""
+        """Within: an error of the file system becomes a StoreError that says what to do."""
         try:
             yield
         except OSError as error:
-            said = hide(str(error.strerror or error), self._files.where)
+            reason = hide(str(error.strerror or error), self._files.where)
             raise StoreError(
-                f"store {self._where} cannot {what}: {said}; check its disk space and permissions, or give another "
-                "place"
+                f"store {self._where} cannot {what}: {reason}; check its disk space and permissions, or pass another "
+                "store"
             ) from error
 
     def _write(self, name: str, data: bytes) -> None:
@@ -128,17 +129,17 @@ class Shelf:
         self.require()
 
     def require(self) -> None:
-        """StoreError if there was a store here and is none any more, such as one removed while it was in use."""
+        """StoreError if the store has disappeared since it was opened, for example because somebody removed it."""
         if self._marked and not self._files.exists(MARKER):
             raise StoreError(
                 f"store {self._where} is gone: it was removed or moved while it was in use; put it back, or run "
-                "again and what is missing is computed anew"
+                "again to compute what is missing"
             )
 
     def check_writable(self, need: int = 0) -> None:
-        """Writes and removes a probe, and compares `need` (bytes) with the free space; then the store exists.
+        """Write and remove a probe, and compare `need` (bytes) with the free space. Afterwards the store exists.
 
-        Errors: StoreError, with nothing left behind, where the store could not take results.
+        Raises StoreError, and leaves nothing behind, if the store cannot take results.
         """
         probe = temporary_name("probe")
         with self._explained("be written"):
@@ -146,7 +147,7 @@ class Shelf:
             if free is not None and free < need:
                 raise StoreError(
                     f"store {self._where} needs about {need} bytes, but {free} are free; make room, "
-                    "or give another place"
+                    "or pass another store"
                 )
             self._files.write(probe, bytes(65536))
             self._files.remove(probe)
@@ -157,35 +158,35 @@ class Shelf:
             return self._files.exists(name_of("result", key))
 
     def get(self, key: str) -> Any:
-        """The value kept under a key. Errors: Missing (a KeyError) if there is none; StoreError if it is damaged."""
+        """The value of a key. Raises Missing (a KeyError) if there is none, StoreError if it is damaged."""
         return self.get_sized(key)[0]
 
     def get_sized(self, key: str) -> tuple[Any, int]:
-        """The value, and how many bytes it takes in the store. Errors as for `get`."""
+        """The value, and how many bytes it takes in the store. Raises as `get` does."""
         data = self._read("result", key)
-        return said_of(self._file("result", key), lambda: codec.decode(data, key=key)), len(data)
+        return explained(self._file("result", key), lambda: codec.decode(data, key=key)), len(data)
 
     def meta(self, key: str) -> Mapping[str, Json]:
-        """The notes kept with a result. Errors as for `get`."""
+        """The notes that are kept with a result. Raises as `get` does."""
         data = self._read("result", key)
-        about = said_of(self._file("result", key), lambda: codec.read_header(data, key=key)["about"])
+        about = explained(self._file("result", key), lambda: codec.read_header(data, key=key)["about"])
         return cast("Mapping[str, Json]", about)
 
     def put(self, key: str, value: object, meta: Mapping[str, Json]) -> None:
-        """Keeps a value with its notes; one that is there already stays as it is.
+        """Keep a value with its notes; a value that is already kept under the key stays.
 
-        Errors: TypeError for a value that cannot be kept; StoreError if the store cannot be written.
+        Raises TypeError for a value that cannot be kept, StoreError if the store cannot be written.
         """
         self.put_encoded(key, codec.encode(value, {**meta, "key": key}))
 
     def put_encoded(self, key: str, data: bytes) -> None:
-        """`put` for bytes that codec.encode made, with the key among their notes."""
+        """`put` for the bytes of `codec.encode`, with the key among their notes."""
         if not self.has(key):
             self._write(name_of("result", key), data)
         self.forget(key, "failure")
 
     def failure(self, key: str) -> Failure | None:
-        """How the task failed, if it did."""
+        """The failure of a task; None if it has not failed. Raises Damaged for a file that was changed."""
         name = name_of("failure", key)
         with self._explained("be read"):
             try:
@@ -202,34 +203,34 @@ class Shelf:
         return Failure(failed.traceback, failed.meta)
 
     def put_failure(self, key: str, traceback: str, meta: Mapping[str, Json]) -> None:
-        """Keeps a failure in the place of a result."""
-        # Half a surrogate pair, as of a file name that is no text, is in no JSON that others read.
+        """Keep a failure instead of a result."""
+        # JSON cannot hold half a surrogate pair, which comes from a file name that is not text.
         traceback, notes = visible(traceback), cleaned(meta)
         digest = digest_of(key, traceback, notes)
         failed = {"format": FORMAT, "key": key, "traceback": traceback, "meta": notes, "digest": digest}
         self._write(name_of("failure", key), json.dumps(failed, indent=1).encode())
 
     def save_partial(self, key: str, value: object) -> None:
-        """Keeps a checkpoint, in the place of the last one."""
+        """Keep a checkpoint; it replaces the last one."""
         self._write(name_of("partial", key), codec.encode(value, {"key": key}))
 
     def load_partial(self, key: str) -> Any:
-        """The last checkpoint, or None. Errors: StoreError if it is damaged."""
+        """The last checkpoint, or None. Raises StoreError if it is damaged."""
         try:
             data = self._read("partial", key)
         except KeyError:
             return None
-        return said_of(self._file("partial", key), lambda: codec.decode(data, key=key))
+        return explained(self._file("partial", key), lambda: codec.decode(data, key=key))
 
     def looks(self, question: str) -> list[dict[str, Any]]:
-        """The verdicts reached so far on a question, by their number. Errors: Damaged for a file that is none."""
+        """The verdicts reached so far on a question, by their number. Raises Damaged for a file that was changed."""
         with self._explained("be read"):
             names = [entry.name for entry in self._ours(f"{LOOKS}/{question}")]
-            found = [self._look(name, self._files.read(name)) for name in names]
-        return sorted(found, key=lambda look: (look["look"], look["when"], look["name"]))
+            looks = [self._look(name, self._files.read(name)) for name in names]
+        return sorted(looks, key=lambda look: (look["look"], look["when"], look["name"]))
 
     def put_look(self, question: str, about: Mapping[str, Json]) -> None:
-        """Keeps a verdict under the name of what it was reached on."""
+        """Keep a verdict under the name of the results that it was reached on."""
         signed = {**about, "digest": digest_of(dict(about))}
         self._write(f"{LOOKS}/{question}/{about['name']}.json", json.dumps(signed, indent=1).encode())
 
@@ -241,18 +242,23 @@ class Shelf:
             return msgspec.structs.asdict(converted(about, Look))
         except Unreadable as error:
             raise Damaged(
-                f"{self._where}/{name} is damaged: {error}; it recorded a look at these results, and how much "
-                "of the error that look spent is not known without it: use another --seed; or remove the file, and "
-                "the chance of a false win is higher than is said"
+                f"{self._where}/{name} is damaged: {error}; it recorded a look at these results, and without it "
+                "nobody knows how much of the error rate that look spent: use another --seed; or remove the file, and "
+                "the chance of a false win is higher than reported"
             ) from error
 
     def forget(self, key: str, kind: Kind) -> None:
-        """Removes what is kept under a key, if there is anything."""
+        """Remove the file of this kind under a key, if there is one."""
         with self._explained("be written"):
             self._files.remove(name_of(kind, key))
 
     def _entries(self, kind: Kind) -> list[Entry]:
         return self._ours(FOLDERS[kind])
+
+    def keys(self) -> frozenset[str]:
+        """The keys of all results, by one listing."""
+        with self._explained("be read"):
+            return frozenset(key_of(entry) for entry in self._entries("result"))
 
     def claimed(self) -> list[Entry]:
         """The claim files (see claims.py)."""
@@ -260,13 +266,13 @@ class Shelf:
             return [entry for entry in self._ours(CLAIMS) if entry.name != f"{CLAIMS}/lock"]
 
     def _ours(self, folder: str) -> list[Entry]:
-        """The regular files in a folder whose names a store gives."""
+        """The regular files in a folder that have a store's names."""
         entries = self._files.entries(folder)
         return [e for e in entries if e.plain and is_store_file(e.name)]
 
     @property
     def files(self) -> Files:
-        """Where its bytes lie, for what is kept beside the results (see claims.py)."""
+        """The files of the store, for the claims beside the results (see claims.py)."""
         return self._files
 
     def _read(self, kind: Kind, key: str) -> bytes:
@@ -281,11 +287,11 @@ class Shelf:
         return f"{self._where}/{name_of(kind, key)}"
 
 
-def said_of(where: str, read: Callable[[], Any]) -> Any:
-    """What `read` gives; a StoreError from it is told with the file and what to do."""
+def explained(where: str, read: Callable[[], Any]) -> Any:
+    """The value of `read()`; a StoreError that it raises is raised again with the file and what to do."""
     try:
         return read()
     except Damaged as error:
-        raise Damaged(f"{where}: {error}; remove the file, and running again will make it anew") from error
+        raise Damaged(f"{where}: {error}; remove the file, and run again to compute it anew") from error
     except StoreError as error:
         raise StoreError(f"{where}: {error}") from error

@@ -1,4 +1,4 @@
-"""A store of results with what looks after it: listing, checking, cleaning up. What it keeps is in shelf.py."""
+"""A store of results: listing, checking and cleaning up. Reading and writing are in shelf.py."""
 
 from __future__ import annotations
 
@@ -22,40 +22,45 @@ from winticket.run.layout import (
     name_of,
     row_of,
 )
-from winticket.run.shelf import Shelf, said_of
+from winticket.run.shelf import Shelf, explained
 
 
 class Store(Shelf):
-    """A directory, or any fsspec URL, of results. Opening one creates nothing; the first write does.
+    """A directory, or any fsspec URL, of results. Opening a store creates nothing; the first write does.
 
-    Errors: StoreError for a place that holds something else, or a store written in another format.
+    Raises StoreError if the path holds something else, or a store of another format.
+
+    >>> store = Store("memory://example-store")
+    >>> store.put("ab" + 62 * "0", {"density": 0.2}, {"seconds": 1.5})
+    >>> store.get("ab" + 62 * "0"), [row.kind for row in store.ls()]
+    ({'density': 0.2}, ['result'])
     """
 
     def ls(self) -> list[Row]:
-        """Results, failures and partials, each sorted by key. Errors: StoreError naming a damaged file."""
+        """Results, failures and checkpoints, each sorted by key. Raises StoreError, which names a damaged file."""
         with self._explained("be read"):
             return [self._row(kind, entry) for kind in FOLDERS for entry in self._entries(kind)]
 
     def verify(self) -> list[Problem]:
-        """Reads and re-hashes every file; reports the damaged ones, and temporaries whose writer is gone."""
-        found: list[Problem] = []
+        """Read and re-hash every file. Returns the damaged ones, and temporary files whose writer has ended."""
+        problems: list[Problem] = []
         with self._explained("be read"):
             for kind in FOLDERS:
                 judged = ((entry, self._damage(kind, entry)) for entry in self._entries(kind))
-                found += [Problem("damaged", entry.name, reason) for entry, reason in judged if reason]
+                problems += [Problem("damaged", entry.name, reason) for entry, reason in judged if reason]
             for entry in self._ours(LOOKS):
                 try:
                     self._look(entry.name, self._files.read(entry.name))
                 except StoreError as error:
-                    found.append(Problem("damaged", entry.name, str(error)))
+                    problems.append(Problem("damaged", entry.name, str(error)))
             for folder in (TEMPORARY, LOOKS, CLAIMS, *FOLDERS.values()):
-                found += [
-                    Problem("foreign", e.name, "no name or no file that a store writes; it is left alone")
+                problems += [
+                    Problem("foreign", e.name, "not a file that a store writes; no command touches it")
                     for e in self._files.entries(folder)
                     if not is_store_file(e.name) or not e.plain
                 ]
             leftover = [e for e in self._ours(TEMPORARY) if abandoned(e)]
-        return found + [Problem("leftover", e.name, "its writer was stopped") for e in leftover]
+        return problems + [Problem("leftover", e.name, "its writer was stopped") for e in leftover]
 
     def gc(
         self,
@@ -65,12 +70,12 @@ class Store(Shelf):
         damaged: bool = False,
         dry_run: bool = False,
     ) -> list[Removed]:
-        """Removes abandoned temporaries and the partials of finished tasks, and tells what went.
+        """Remove abandoned temporary files and the checkpoints of finished tasks. Returns what was removed.
 
-        keep      if given, everything whose key is not in it goes too; StoreError while another command is at work here
-        failures  whether the stored failures go, so that they are tried again
-        damaged   whether what verify calls damaged goes, so that it is computed again
-        dry_run   only tells
+        keep      if given, everything with another key is removed too; raises StoreError while a command computes here
+        failures  also remove stored failures, so that their tasks are run again
+        damaged   also remove what `verify` calls damaged, so that it is computed again
+        dry_run   remove nothing, only return what would be removed
         """
         with self._explained("be written"):
             if not self.exists():
@@ -78,11 +83,11 @@ class Store(Shelf):
             held, left = claims_of(self)
             if keep is not None and held:
                 raise StoreError(
-                    f"{held[0].who()} is computing in store {self._where}, and what it needs could be among what goes; "
+                    f"{held[0].who()} is computing in store {self._where}, and may need what would be removed; "
                     "wait until it is done, or stop it"
                 )
-            going = [(e, "temporary of a stopped writer") for e in self._ours(TEMPORARY) if abandoned(e)]
-            going += [(e, "claim of a process that is gone") for e in left]
+            going = [(e, "temporary file of a stopped writer") for e in self._ours(TEMPORARY) if abandoned(e)]
+            going += [(e, "claim of a process that has ended") for e in left]
             for kind in FOLDERS:
                 for entry in self._entries(kind):
                     why = self._unwanted(kind, entry, keep, failures=failures, damaged=damaged)
@@ -114,7 +119,7 @@ class Store(Shelf):
             size = codec.header_size(self._files.read(entry.name, first=8))
             return codec.read_header(self._files.read(entry.name, first=size), key=key)
 
-        header = said_of(f"{self._where}/{entry.name}", read)
+        header = explained(f"{self._where}/{entry.name}", read)
         return row_of(kind, key, entry, header["about"], header["digest"])
 
     def _damage(self, kind: Kind, entry: Entry) -> str | None:
@@ -128,6 +133,6 @@ class Store(Shelf):
         return None
 
     def bytes(self) -> int:
-        """The bytes of everything in the store."""
+        """The total bytes of everything in the store."""
         with self._explained("be read"):
             return sum(entry.bytes for entry in self._files.entries())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import inspect
 import json
@@ -12,10 +11,11 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from winticket.run.keys import Json, Ref, canonical, canonical_text, identity, name_of, rebuild, resolve
+from winticket.text import nearest
 
 F = TypeVar("F", bound=Callable[..., object])
-SUPPLIED = frozenset({"checkpoint", "report", "on_the_way"})
-"""Parameters that the worker fills in; never options."""
+SUPPLIED = frozenset({"checkpoint", "context", "on_the_way", "report", "variants"})
+"""Parameters of a stage whose values come from the worker; they are never options."""
 _SCHEME = 2  # raise it only to make every key new
 
 
@@ -24,7 +24,7 @@ class Task:
     """One call that a plan will make: `fn(*inputs, **options)`, where inputs may be other tasks.
 
     key     sha256 (hex) of everything that decides the value; equal keys are the same task
-    stored  whether the result is kept; an unstored task (a step) is evaluated inside whoever needs it
+    stored  whether the result is kept; an unstored (derived) task is evaluated inside every task that needs it
     label, weight   for progress only, and not part of the key; weight is a cost in any unit
     """
 
@@ -44,8 +44,8 @@ class Task:
         return hash(self.key)
 
     def __repr__(self) -> str:
-        told = " ".join(f"{name}={value}" for name, value in self.label.items())
-        return f"<{'task' if self.stored else 'step'} {self.key[:12]} {self.fn}{' ' + told if told else ''}>"
+        label = "".join(f" {name}={value}" for name, value in self.label.items())
+        return f"<{'task' if self.stored else 'derived'} {self.key[:12]} {self.fn}{label}>"
 
     def __reduce__(self) -> tuple[Callable[..., Task], tuple[tuple[Node, ...]]]:
         # Flat, because a chain of a few hundred tasks would overflow the pickler's recursion.
@@ -53,7 +53,7 @@ class Task:
 
 
 class Node(NamedTuple):
-    """A task with its input tasks replaced by `Ref`s: what travels between processes."""
+    """A task as it travels between processes: its input tasks are replaced by `Ref`s."""
 
     fn: str
     inputs: tuple[object, ...]
@@ -62,14 +62,14 @@ class Node(NamedTuple):
     stored: bool
     label: dict[str, Json]
     weight: float
-    parts: tuple[Node, ...] = ()  # other tasks' values that this one can give on its way, and that are wanted
+    parts: tuple[Node, ...] = ()  # tasks whose values are wanted of this one on its way
 
 
 def part_of(number: int) -> Callable[[F], F]:
-    """Marks a stage whose value the task among its inputs at that number can give on its way.
+    """Mark a stage whose value another task, its input at position `number`, can produce on its way.
 
-    Such a value is a task of its own: if that other task is computed in the same run, it is asked for it through its
-    parameter `on_the_way`, and no key of its changes; otherwise the marked stage computes it alone.
+    Such a value is a separate task. If the other task is computed in the same run, it is asked for the value through
+    its parameter `on_the_way`, which changes none of its keys; otherwise the marked stage computes the value alone.
     """
 
     def mark(fn: F) -> F:
@@ -80,7 +80,7 @@ def part_of(number: int) -> Callable[[F], F]:
 
 
 def whole_of(planned: Task) -> Task | None:
-    """The task on whose way this one's value comes about; None if it is no part of another."""
+    """The task that can produce this one's value on its way; None if this is not a part of another task."""
     number = getattr(resolve(planned.fn), "part_of", None)
     whole = planned.inputs[number] if number is not None else None
     return whole if isinstance(whole, Task) else None
@@ -96,19 +96,28 @@ def task(
 ) -> Task:
     """Plan one stored call of `fn`; its result is kept under the key and never computed twice.
 
-    inputs: tasks, literals, or tuples, lists and dicts of both; `fn` gets the tasks' values.
-    options: literals (see `keys.canonical`); defaults are filled in and hashed too.
-    Errors: TypeError, now and not when running, for a function that cannot be imported by its path, a wrong
-    or missing option, or a value that cannot be part of a key.
+    `inputs` are tasks, literals, or tuples, lists and dicts of both; `fn` gets the tasks' values. `options` are
+    literals (see `keys.canonical`); defaults are filled in and hashed too.
+    Raises TypeError, now and not while running, for a function that cannot be imported by its path, a wrong or missing
+    option, or a value that cannot be part of a key.
+
+    >>> half = task("operator:truediv", 1.0, 2.0)
+    >>> half.key == task("operator:truediv", 1.0, 2.0).key, half == task("operator:truediv", 1.0, 3.0)
+    (True, False)
+    >>> task("operator:neg", half).inputs == (half,)  # a plan is tasks of tasks
+    True
     """
     return _plan(fn, inputs, options, stored=True, label=dict(label or {}), weight=weight)
 
 
-def step(fn: Callable[..., object] | str, /, *inputs: object, **options: object) -> Task:
+def derive(fn: Callable[..., object] | str, /, *inputs: object, **options: object) -> Task:
     """Plan a cheap, unstored call, evaluated inside each task that needs it.
 
-    Where input values are stacks (tuples, one element per replicate) `fn` is called per element, zipped, with
-    the other inputs repeated. An element of a class with `failed_replicate = True` takes its call's place.
+    If input values are stacks (tuples, one element per replicate), `fn` is called once per element, and inputs that
+    are no stacks are repeated. An element of a class with `failed_replicate = True` becomes the value of its call.
+
+    >>> derive("operator:neg", task("operator:add", 1, 2)).stored
+    False
     """
     return _plan(fn, inputs, options, stored=False, label={}, weight=0.0)
 
@@ -120,7 +129,7 @@ def key(
     *,
     stored: bool = True,
 ) -> str:
-    """The key that `task` (or, unstored, `step`) would give to this call."""
+    """The key that `task` (or, unstored, `derive`) would give to this call."""
     return _plan(fn, tuple(inputs), dict(options), stored=stored, label={}, weight=0.0).key
 
 
@@ -138,9 +147,11 @@ def _plan(
     inputs, options = _bind(call, path, inputs, options, stored=stored)
     inputs = tuple(rebuild(value, lambda leaf: leaf) for value in inputs)
     options = {name: rebuild(value, lambda leaf: leaf) for name, value in sorted(options.items())}
-    told: dict[str, Json] = {
+    identified: dict[str, Json] = {
         "scheme": _SCHEME,
-        "kind": "task" if stored else "step",
+        "kind": "task"
+        if stored
+        else "step",  # the stored word for a derived task: another would make its keys new
         "call": dict(identity(call, path)),
         "inputs": [canonical(rebuild(v, _as_ref), f"{path}: input {i + 1}") for i, v in enumerate(inputs)],
         "options": {name: canonical(v, f"{path}: option {name!r}") for name, v in options.items()},
@@ -151,7 +162,7 @@ def _plan(
         raise TypeError(f"{path}: label {label!r} is not plain JSON: {error}") from None
     if not 0 <= weight < float("inf"):
         raise ValueError(f"{path}: weight {weight} must be a finite cost >= 0")
-    digest = hashlib.sha256(canonical_text(told).encode()).hexdigest()
+    digest = hashlib.sha256(canonical_text(identified).encode()).hexdigest()
     return Task(
         path, inputs, MappingProxyType(options), digest, stored, MappingProxyType(label), float(weight)
     )
@@ -164,14 +175,14 @@ def _as_ref(leaf: object) -> object:
 def _open(
     fn: Callable[..., object] | str, inputs: tuple[object, ...], options: dict[str, object]
 ) -> tuple[Callable[..., object], tuple[object, ...], dict[str, object]]:
-    """The function itself, with the arguments of a functools.partial put where they would have been given."""
-    found: Any = resolve(fn) if isinstance(fn, str) else fn
-    while hasattr(found, "func") and hasattr(found, "keywords"):
-        inputs, options = (*found.args, *inputs), {**found.keywords, **options}
-        found = found.func
-    if not callable(found):
+    """The function itself; the arguments of a functools.partial are put among inputs and options."""
+    call: Any = resolve(fn) if isinstance(fn, str) else fn
+    while hasattr(call, "func") and hasattr(call, "keywords"):
+        inputs, options = (*call.args, *inputs), {**call.keywords, **options}
+        call = call.func
+    if not callable(call):
         raise TypeError(f"fn: {fn!r} is not a function")
-    return found, inputs, options
+    return call, inputs, options
 
 
 def _bind(
@@ -186,27 +197,29 @@ def _bind(
     try:
         signature = inspect.signature(call)
     except ValueError:
-        raise TypeError(f"{path} does not tell its parameters; wrap it in a function that does") from None
+        raise TypeError(f"{path} has no readable signature; wrap it in a function that has one") from None
     if not stored and (takes := SUPPLIED & signature.parameters.keys()):
         raise TypeError(
-            f"{path} takes {' and '.join(sorted(takes))}, so it is no cheap step; plan it with task()"
+            f"{path} takes {' and '.join(sorted(takes))}, so its result must be stored; plan it with task()"
         )
     parameters = [p for p in signature.parameters.values() if p.name not in SUPPLIED]
     try:
-        if given := SUPPLIED & options.keys():
-            raise TypeError(f"{' and '.join(sorted(given))} is supplied by the worker and cannot be given")
+        if supplied := SUPPLIED & options.keys():
+            raise TypeError(
+                f"{' and '.join(sorted(supplied))} is supplied by the worker and cannot be passed"
+            )
         bound = signature.replace(parameters=parameters).bind(*inputs, **options)
     except TypeError as error:
         raise TypeError(_explain(path, str(error), parameters, inputs, options)) from None
     bound.apply_defaults()
     filled = dict(options)
     extra: list[object] = []
-    for place, p in enumerate(parameters):
+    for position, p in enumerate(parameters):
         if p.kind is p.VAR_KEYWORD or p.kind is p.VAR_POSITIONAL:
             continue
-        if p.kind is p.POSITIONAL_ONLY and place >= len(inputs):
+        if p.kind is p.POSITIONAL_ONLY and position >= len(inputs):
             extra.append(bound.arguments[p.name])
-        elif p.kind is p.KEYWORD_ONLY or place >= len(inputs):
+        elif p.kind is p.KEYWORD_ONLY or position >= len(inputs):
             filled[p.name] = bound.arguments[p.name]
     return (*inputs, *extra), filled
 
@@ -229,25 +242,24 @@ def _explain(
         f"{path}: {error}; given {len(inputs)} inputs for ({', '.join(p.name for p in ordered)}); "
         f"its options: {', '.join(shown) or 'none'}"
     )
-    near = [m for name in unknown for m in difflib.get_close_matches(name, known, n=1)]
-    return f"{message}; did you mean {' and '.join(near)}?" if near else message
+    return message + "".join(nearest(name, known) for name in unknown)
 
 
 def needs(planned: Task) -> tuple[Task, ...]:
     """The tasks among the inputs, in order, each once."""
-    found: dict[str, Task] = {}
+    tasks: dict[str, Task] = {}
 
     def leaf(value: object) -> object:
         if isinstance(value, Task):
-            found.setdefault(value.key, value)
+            tasks.setdefault(value.key, value)
         return value
 
     rebuild(planned.inputs, leaf)
-    return tuple(found.values())
+    return tuple(tasks.values())
 
 
 def walk(targets: Iterable[Task]) -> list[Task]:
-    """Everything that the targets need and they themselves, inputs first, each key once."""
+    """The targets and everything that they need, inputs first, each key once."""
     done: dict[str, Task] = {}
     for target in targets:
         trail = [(target, iter(needs(target)))] if target.key not in done else []
@@ -263,7 +275,7 @@ def walk(targets: Iterable[Task]) -> list[Task]:
 
 
 def stored_edges(order: Iterable[Task]) -> dict[str, tuple[Task, ...]]:
-    """For each task of a walk: the nearest stored tasks above it, seen through steps."""
+    """For each task of a walk, the nearest stored tasks that it needs, directly or through derived ones."""
     edges: dict[str, tuple[Task, ...]] = {}
     for current in order:
         above: dict[str, Task] = {}
@@ -275,12 +287,12 @@ def stored_edges(order: Iterable[Task]) -> dict[str, tuple[Task, ...]]:
 
 
 def stored_needs(planned: Task) -> tuple[Task, ...]:
-    """The nearest stored ancestors, through steps: what must be in the store before this task can run."""
+    """The nearest stored tasks that this one needs: they must be in the store before it can run."""
     return stored_edges(_within(planned, whole=False))[planned.key]
 
 
 def _within(planned: Task, *, whole: bool) -> list[Task]:
-    """The task and what is above it, inputs first; unless `whole`, stored ancestors are not entered."""
+    """The task and what it needs, inputs first; without `whole`, only up to the nearest stored tasks."""
     if whole:
         return walk([planned])
     done: dict[str, Task] = {}
@@ -297,9 +309,9 @@ def _within(planned: Task, *, whole: bool) -> list[Task]:
 
 
 def pack(planned: Task, *, whole: bool = False, parts: Iterable[Task] = ()) -> tuple[Node, ...]:
-    """The task as flat nodes, inputs first and itself last: with the steps it needs, or the whole graph.
+    """The task as flat nodes, inputs first and itself last: with the derived tasks it needs, or the whole graph.
 
-    `parts` are the tasks whose values are wanted from it on its way.
+    `parts` are the tasks whose values it is asked for on its way.
     """
     nodes = [_node(t) for t in _within(planned, whole=whole)]
     wanted = tuple(_node(part)._replace(inputs=()) for part in parts)
@@ -312,7 +324,7 @@ def _node(t: Task) -> Node:
 
 
 def unpack(nodes: tuple[Node, ...]) -> Task:
-    """The task that was packed whole."""
+    """The task of nodes that `pack(..., whole=True)` made."""
     made: dict[str, Task] = {}
 
     def leaf(value: object) -> object:

@@ -1,4 +1,4 @@
-"""What a worker does with one task: bring the inputs, call the function, keep the result."""
+"""What a worker does with one task: read the inputs, call the function, store the result."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ from winticket.run.errors import RunError, StoreError, Unavailable
 from winticket.run.keys import Json, Ref, rebuild, resolve
 from winticket.run.store import Store
 from winticket.run.task import SUPPLIED, Node
+from winticket.run.variants import Variants
 from winticket.trouble import of_the_machine, short_of_memory, where
 
 _THROTTLE = 0.2  # seconds between two progress messages
-_PATIENCE = 1.5  # seconds that a stopping task gets to reach its next checkpoint
+_PATIENCE = 1.5  # seconds that a task has to reach its next checkpoint when the run stops
 
 Said = Literal["progress", "finished", "failed", "stopped", "aborted", "died"]
 
 
 class Stop(BaseException):
-    """Raised by report() in a task that is to stop; no `except Exception` of a task swallows it."""
+    """Raised by report() in a task that has to stop; no `except Exception` in a task catches it."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """What a worker says about the task in hand."""
+    """What a worker says about the task in its hands."""
 
     said: Said
     key: str
@@ -44,13 +45,13 @@ class Message:
     steps: int | None = None
     seconds: float | None = None
     text: str | None = None  # traceback or reason
-    reused: bool = False  # finished: by somebody else meanwhile
-    handed_over: tuple[str, ...] = ()  # finished: the keys of its parts that are kept with it
+    reused: bool = False  # finished: another command had stored it by then
+    handed_over: tuple[str, ...] = ()  # finished: the keys of the parts that were stored with it
     cause: Literal["store", "memory", "import", "machine", "unready"] | None = None  # of aborted and died
 
 
 class Checkpoint:
-    """Given to functions with a parameter `checkpoint`: a place for what it takes to go on after a stop."""
+    """The value of a stage's parameter `checkpoint`: saves and loads the state from which the task can resume."""
 
     def __init__(self, store: Store, key: str, seconds: float, stopping: Callable[[], bool]) -> None:
         self._store, self._key, self._seconds, self._stopping = store, key, seconds, stopping
@@ -58,20 +59,20 @@ class Checkpoint:
         self.saved_for_stop = False
 
     def load(self) -> Any:
-        """What was saved last, or None; a damaged checkpoint counts as none."""
+        """The state that was saved last, or None; a damaged checkpoint counts as none."""
         try:
             return self._store.load_partial(self._key)
         except StoreError:
             return None
 
     def due(self) -> bool:
-        """Whether it is time to save: the interval has passed, or the run is about to stop."""
+        """True if it is time to save: the interval has passed, or the run is about to stop."""
         if self._stopping():
             return not self.saved_for_stop
         return time.monotonic() - self._last >= self._seconds
 
     def save(self, value: object) -> None:
-        """Keeps the value, whole or not at all, in the place of the last one."""
+        """Save a state, whole or not at all; it replaces the last one."""
         stopping = self._stopping()
         self._store.save_partial(self._key, value)
         self._last = time.monotonic()
@@ -79,7 +80,7 @@ class Checkpoint:
 
 
 class Report:
-    """Given to functions with a parameter `report`: `report(step, steps)` tells how far they are, cheaply."""
+    """The value of a stage's parameter `report`: `report(step, steps)` reports its progress at little cost."""
 
     def __init__(
         self,
@@ -90,14 +91,14 @@ class Report:
     ) -> None:
         self._key, self._say, self._stopping, self._checkpoint = key, say, stopping, checkpoint
         self._last = float("-inf")
-        self._asked: float | None = None
+        self._stopped_at: float | None = None
 
     def __call__(self, step: int, steps: int) -> None:
         now = time.monotonic()
         if self._stopping():
-            self._asked = now if self._asked is None else self._asked
+            self._stopped_at = now if self._stopped_at is None else self._stopped_at
             waits = self._checkpoint is not None and not self._checkpoint.saved_for_stop
-            if not waits or now - self._asked > _PATIENCE:
+            if not waits or now - self._stopped_at > _PATIENCE:
                 raise Stop
         if now - self._last >= _THROTTLE or step >= steps:
             self._last = now
@@ -106,13 +107,13 @@ class Report:
 
 @dataclass(frozen=True)
 class _Encoded:
-    """A result as it was written: decoded when a task first needs it, which most results never are."""
+    """A result as it was written; it is decoded when a task needs it, which happens to few results."""
 
     data: bytes
 
 
 class Parts:
-    """Given to functions with a parameter `on_the_way`: what else is wanted of them, and where it goes."""
+    """The value of a stage's parameter `on_the_way`: which other values are wanted of it, and `keep` for them."""
 
     def __init__(self, wanted: Sequence[Node]) -> None:
         self._wanted = wanted
@@ -124,12 +125,12 @@ class Parts:
         return [node.options for node in self._wanted]
 
     def keep(self, number: int, value: object) -> None:
-        """The value of the task at that place in `wanted`; those never kept are computed by themselves."""
+        """Hand over the value of the task at that position in `wanted`; others are computed separately."""
         self.kept.append((self._wanted[number], value))
 
 
 class Memory:
-    """The values a worker met last, so that a chain of tasks on it does not read what it just wrote."""
+    """The values that a worker used last, so that a chain of tasks on it need not read what it has just written."""
 
     def __init__(self, limit: int, count: int = 64) -> None:
         self._limit, self._count, self._size = limit, count, 0
@@ -155,15 +156,31 @@ class Memory:
             self._size -= self._values.popitem(last=False)[1][1]
 
 
-@dataclass
-class Desk:
-    """What a worker has at hand: the store, its memory, a line to the parent, and the request to stop."""
+@dataclass(frozen=True)
+class Conditions:
+    """What holds for every task of a run; it travels to every worker, so it can be pickled.
+
+    A task is asked every `checkpoint_seconds` to save its state. Functions with a parameter `context` are given
+    `context`: plain values that say how to compute and change no number, since they are in no key.
+    """
 
     store: Store
+    checkpoint_seconds: float = 10.0
+    context: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass
+class Desk:
+    """What a worker has at hand: its conditions, its memory, a line to the executor, and the request to stop."""
+
+    conditions: Conditions
     say: Callable[[Message], None]
     stopping: Callable[[], bool]
-    checkpoint_seconds: float
     memory: Memory = field(default_factory=lambda: Memory(256 << 20))
+
+    @property
+    def store(self) -> Store:
+        return self.conditions.store
 
     def fetch(self, ref: Ref) -> object:
         held = self.memory.get(ref.key)
@@ -173,46 +190,50 @@ class Desk:
             # The plan names this module, so it may be imported: the value may hold its classes.
             resolve(ref.fn)
             value, size = self.store.get_sized(ref.key)
-        except (KeyError, ValueError) as error:  # gone since, or not importable here: no fault of the task
+        except (KeyError, ValueError) as error:  # removed, or not importable here: no failure of the task
             raise StoreError(f"an input cannot be read: {error}") from error
         self.memory.add(ref.key, value, size)
         return value
 
     def supplies(self, node: Node) -> dict[str, object]:
-        """The checkpoint, the report and the parts on the way that the function has parameters for."""
-        asked = (
-            SUPPLIED & inspect.signature(cast("Callable[..., object]", resolve(node.fn))).parameters.keys()
-        )
+        """The values of those SUPPLIED parameters that the function has."""
+        fn = cast("Callable[..., object]", resolve(node.fn))
+        names = SUPPLIED & inspect.signature(fn).parameters.keys()
         checkpoint = (
-            Checkpoint(self.store, node.key, self.checkpoint_seconds, self.stopping)
-            if "checkpoint" in asked
+            Checkpoint(self.store, node.key, self.conditions.checkpoint_seconds, self.stopping)
+            if "checkpoint" in names
             else None
         )
-        report = Report(node.key, self.say, self.stopping, checkpoint)
-        given = {"checkpoint": checkpoint, "report": report, "on_the_way": Parts(node.parts)}
-        return {name: value for name, value in given.items() if name in asked}
+        values = {
+            "checkpoint": checkpoint,
+            "report": Report(node.key, self.say, self.stopping, checkpoint),
+            "on_the_way": Parts(node.parts),
+            "context": dict(self.conditions.context),
+            "variants": Variants(self.store, node),
+        }
+        return {name: value for name, value in values.items() if name in names}
 
 
 def attempt(nodes: Sequence[Node], desk: Desk) -> Message:
-    """Computes the last node and keeps its result or its failure; tells how it went."""
+    """Compute the last node and store its result or its failure. Returns the message that says how it went."""
     node, started = nodes[-1], time.perf_counter()
     try:
         if desk.store.has(node.key):
             return Message("finished", node.key, seconds=0.0, reused=True)
         for each in nodes:
-            resolve(each.fn)  # here, since a module that a worker cannot import is no failure of the task
+            resolve(each.fn)  # first, since a module that the worker cannot import is no failure of the task
         try:
             supplied = desk.supplies(node)
             with _own_random_state(node.key):
                 value = evaluate(nodes, desk.fetch, supplied)
             seconds = time.perf_counter() - started
             data = codec.encode(value, about(node, seconds))
-            wanted = supplied.get("on_the_way")
+            parts = supplied.get("on_the_way")
             beside = [
                 (part.key, codec.encode(other, about(part, 0.0)))
-                for part, other in (wanted.kept if isinstance(wanted, Parts) else ())
+                for part, other in (parts.kept if isinstance(parts, Parts) else ())
             ]
-            # Remembered as it was written, and not as it went in: strides and types are then everybody's.
+            # Remembered as written, not as returned, so that strides and types do not depend on who computed it.
             desk.memory.add(node.key, _Encoded(data), len(data))
         except (Exception, SystemExit) as error:
             if _outside(error):
@@ -226,14 +247,14 @@ def attempt(nodes: Sequence[Node], desk: Desk) -> Message:
             desk.store.put_encoded(key, other)
         desk.store.put_encoded(node.key, data)
         desk.store.forget(node.key, "partial")
-        seconds, parts = time.perf_counter() - started, tuple(key for key, _ in beside)
-        return Message("finished", node.key, seconds=seconds, handed_over=parts)
+        seconds, keys = time.perf_counter() - started, tuple(key for key, _ in beside)
+        return Message("finished", node.key, seconds=seconds, handed_over=keys)
     except Stop:
         return Message("stopped", node.key)
-    except Exception as error:  # noqa: BLE001 - a worker must tell whatever it was and live on
-        # Of the user's own code it helps to know the line; what the store says is whole as it is.
-        place = "" if isinstance(error, (StoreError, RunError)) else where(error)
-        text = f"{type(error).__name__}: {error}" + (f" ({place})" if place else "")
+    except Exception as error:  # noqa: BLE001 - a worker must report any error and stay alive
+        # The line helps with errors in a user's code; messages of the store are complete without it.
+        line = "" if isinstance(error, (StoreError, RunError)) else where(error)
+        text = f"{type(error).__name__}: {error}" + (f" ({line})" if line else "")
         return Message("aborted", node.key, text=text, cause=_cause(error))
 
 
@@ -248,12 +269,12 @@ def _cause(error: Exception) -> Literal["store", "memory", "import", "machine"]:
 
 
 def _outside(error: BaseException) -> bool:
-    """Whether this says something about the machine and not about the task."""
+    """True for errors of the machine or the store, which are no results of the task."""
     return isinstance(error, (StoreError, RunError)) or of_the_machine(error)
 
 
 def evaluate(nodes: Sequence[Node], fetch: Callable[[Ref], object], supplies: dict[str, object]) -> object:
-    """The last node's value; the others are the steps above it, evaluated here."""
+    """The last node's value; the other nodes are derived tasks that it needs, evaluated here."""
     made: dict[str, object] = {}
 
     def leaf(value: object) -> object:
@@ -272,11 +293,11 @@ def evaluate(nodes: Sequence[Node], fetch: Callable[[Ref], object], supplies: di
 
 
 def _each(path: str, fn: Callable[..., object], inputs: list[object], options: dict[str, object]) -> object:
-    """The call, or one per element where inputs are stacks; a failed replicate takes its call's place."""
+    """The call, or one call per element if inputs are stacks; a failed replicate is the value of its call."""
 
-    def once(given: Sequence[object]) -> object:
-        failed = [value for value in given if getattr(type(value), "failed_replicate", False) is True]
-        return failed[0] if failed else fn(*given, **options)
+    def once(values: Sequence[object]) -> object:
+        failed = [value for value in values if getattr(type(value), "failed_replicate", False) is True]
+        return failed[0] if failed else fn(*values, **options)
 
     lengths = {len(value) for value in inputs if type(value) is tuple}
     if not lengths:
@@ -290,7 +311,7 @@ def _each(path: str, fn: Callable[..., object], inputs: list[object], options: d
 
 
 def about(node: Node, seconds: float) -> dict[str, Json]:
-    """The notes kept with a result: how, when and with what it was made; none names a person or place."""
+    """The notes that are kept with a result: function, options, time, versions and device; nothing personal."""
     import torch
 
     options = {name: _readable(value) for name, value in node.options.items()}
@@ -316,7 +337,7 @@ def about(node: Node, seconds: float) -> dict[str, Json]:
 
 
 def _readable(value: object) -> Json:
-    """An option for people to read; the key has the exact one."""
+    """An option as people read it; the exact value is in the key."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
@@ -340,9 +361,9 @@ def _version(name: str) -> str | None:
 
 @contextmanager
 def _own_random_state(key: str) -> Iterator[None]:
-    """Global generators seeded by the key, and put back after.
+    """Within: global generators are seeded by the key; afterwards they are restored.
 
-    Ours never draws from them, but a user's dropout does, and must not depend on what a worker ran before.
+    winticket never draws from them, but a user's dropout does, and must not depend on what a worker ran before.
     """
     import numpy as np
     import torch

@@ -1,4 +1,4 @@
-"""Layers that compute with their kept weights alone: compiled kernels, the operators over them, the break-even."""
+"""Layers that compute with their kept weights alone: compiled kernels, their operators, the break-even density."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from winticket.sparse.convert import Converted, candidates, convert
 from winticket.sparse.fuse import fuse
 from winticket.sparse.layers import SparseConv2d, window_of
 from winticket.sparse.native import instruction_sets, missing
-from winticket.sparse.operators import cross_entropy, judged, sparse_linear
+from winticket.sparse.operators import cross_entropy, loss_and_correct, sparse_linear
 from winticket.sparse.products import batch_last
 from winticket.sparse.structure import Structure, structure
 
@@ -23,7 +23,7 @@ __all__ = [
     "cross_entropy",
     "fuse",
     "instruction_sets",
-    "judged",
+    "loss_and_correct",
     "missing",
     "sparse_linear",
     "structure",

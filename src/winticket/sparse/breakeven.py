@@ -1,16 +1,14 @@
-"""Below which density a layer is faster sparse: measured on this machine, once per shape, and remembered.
+"""The density below which a layer is faster sparse: measured on this machine, once per shape, and remembered.
 
-A measurement takes well under a second. It is kept in the user's cache folder, so that every process of a run, and a
-run resumed, makes the same choice: another choice changes numbers in the last bits.
+A measurement takes well under a second. It is kept in the user's cache folder, so that all processes of a run, and a
+resumed run, make the same choice. A different choice would change numbers in the last bits.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import platform
-import secrets
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +21,7 @@ import msgspec
 import torch
 from torch import Tensor
 
+from winticket.atomic import create_file, replace_file
 from winticket.outside import Unreadable, read_file, read_json
 from winticket.places import cache_folder
 from winticket.sparse import products, windows
@@ -31,18 +30,21 @@ from winticket.sparse.structure import structure
 from winticket.sparse.windows import Window
 
 REVISION = 2
-"""Raised when measurements of the kernels before are no longer true."""
+"""Raised when measurements of earlier kernels no longer hold."""
 STEP = 0.05  # break-even densities are rounded down to multiples of this, so that noise rarely changes them
 PROBES = (0.05, 0.4)
 ROUNDS = 5
-SLOW = 0.05  # seconds; noise is small beside it, and patience as well
+SLOW = 0.05  # seconds; a call that takes longer is timed once, since noise matters little then
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A layer in training: a stack of `stack` networks, batches of `batch`, so many threads.
+    """A layer in training: `stack` networks, batches of `batch` examples, `threads` threads.
 
-    `rows` and `columns` are those of its weight. A Conv2d has a `window` and images of `size` (height, width).
+    Its weight has `rows` and `columns`. A Conv2d also has a `window` and images of `size` (height, width).
+
+    >>> Shape(rows=300, columns=784, stack=5, batch=60, threads=1).size
+    (1, 1)
     """
 
     rows: int
@@ -60,25 +62,32 @@ class _Measured(msgspec.Struct):
 
 @lru_cache(maxsize=1024)
 def break_even(shape: Shape) -> float:
-    """The density up to which the sparse kernels train this layer faster than the dense ones; 0 without kernels."""
+    """The density up to which the sparse kernels train this layer faster than the dense ones; 0 without kernels.
+
+    The first call for a shape measures it, unless the cache folder has the result.
+
+    >>> 0 <= break_even(Shape(rows=8, columns=8, stack=1, batch=4, threads=1)) <= 1
+    True
+    """
     if kernels is None:
         return 0.0
-    digest = sha256(json.dumps(_where(shape), sort_keys=True).encode()).hexdigest()[:24]
+    digest = sha256(json.dumps(_conditions(shape), sort_keys=True).encode()).hexdigest()[:24]
     file = cache_folder() / "break-even" / f"{digest}.json"
     if (known := _read(file)) is not None:
         return known
-    return _remember(file, {**_where(shape), "break_even": measure(shape)})
+    return _remember(file, {**_conditions(shape), "break_even": measure(shape)})
 
 
 def _read(file: Path) -> float | None:
     try:
-        found = read_json(read_file(file, limit=1 << 16), _Measured).break_even
+        density = read_json(read_file(file, limit=1 << 16), _Measured).break_even
     except (OSError, Unreadable):
         return None
-    return found if 0 <= found <= 1 else None
+    return density if 0 <= density <= 1 else None
 
 
-def _where(shape: Shape) -> dict[str, object]:
+def _conditions(shape: Shape) -> dict[str, object]:
+    """All that a measurement depends on."""
     machine = {"processor": _processor(), "torch": torch.__version__, "kernels": kernels.chosen()}
     return {**asdict(shape), **machine, "revision": REVISION}
 
@@ -91,28 +100,25 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _remember(file: Path, found: dict[str, object]) -> float:
-    """Write a measurement unless another process has, and return the one that stands."""
-    mine = float(str(found["break_even"]))
-    # A cache that cannot be written costs a measurement per process, no more.
+def _remember(file: Path, measurement: dict[str, object]) -> float:
+    """Write a measurement unless another process has written one, and return the one in the file."""
+    mine = float(str(measurement["break_even"]))
+    # If the cache cannot be written, each process measures for itself.
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.stem}-{secrets.token_hex(4)}.part")
-        try:
-            part.write_text(json.dumps(found))
-            try:
-                os.link(part, file)  # fails where the file is there: the first one stands
-            except FileExistsError:
-                if (theirs := _read(file)) is not None:
-                    return theirs
-                part.replace(file)  # it was broken
-        finally:
-            part.unlink(missing_ok=True)
+        content = json.dumps(measurement).encode()
+        if not create_file(file, content):
+            if (theirs := _read(file)) is not None:
+                return theirs
+            replace_file(file, content)  # the file was damaged
     return mine
 
 
 def measure(shape: Shape) -> float:
-    """Time forward, both gradients and the optimiser's step, dense and at two densities; where the lines cross."""
+    """The density at which sparse and dense take equally long, from times of a whole step, dense and at two densities.
+
+    A step is the forward pass, both gradients and the optimiser's update.
+    """
     dense = min(_time(work) for work in _dense(shape))
     low, high = (_time(_sparse(shape, density)) for density in PROBES)
     slope = max((high - low) / (PROBES[1] - PROBES[0]), 1e-12)
@@ -121,7 +127,7 @@ def measure(shape: Shape) -> float:
 
 
 def _time(work: Callable[[], None]) -> float:
-    """Median seconds of a call, of a few rounds after one to warm up; a slow call is timed once."""
+    """The median seconds of a call over a few rounds, after a warm-up; a slow call is timed once."""
     work()
     begun = time.perf_counter()
     work()
@@ -158,7 +164,7 @@ def _with_adam(weight: Tensor, gradient: Callable[[], Tensor]) -> Callable[[], N
 
 
 def _dense(shape: Shape) -> list[Callable[[], None]]:
-    """The ways to do it, of which training takes the fastest."""
+    """The dense ways to compute the layer, of which training uses the fastest."""
     if shape.window:
         formats = (torch.contiguous_format, torch.channels_last)
         return [_dense_window(shape, shape.window, memory=memory) for memory in formats]
@@ -181,19 +187,19 @@ def _sparse(shape: Shape, density: float) -> Callable[[], None]:
         return _sparse_window(shape, shape.window, density)
     x = products.batch_last(_draw(shape.stack, shape.batch, shape.columns, seed=0))
     grad = products.batch_last(_draw(shape.stack, shape.batch, shape.rows, seed=1))
-    where = structure(_keep(shape, density))
-    values = where.pack(_draw(shape.stack, shape.rows, shape.columns, seed=2))
+    kept = structure(_keep(shape, density))
+    values = kept.pack(_draw(shape.stack, shape.rows, shape.columns, seed=2))
 
     def gradient() -> Tensor:
-        products.linear(x, values, None, where.start, where.place)
-        products.linear_grad_input(grad, values, where.by_column, where.row_of, where.order)
-        return products.linear_grad_weight(grad, x, where.start, where.place)
+        products.linear(x, values, None, kept.start, kept.place)
+        products.linear_grad_input(grad, values, kept.by_column, kept.row_of, kept.order)
+        return products.linear_grad_weight(grad, x, kept.start, kept.place)
 
     return _with_adam(values, gradient)
 
 
 def _dense_window(shape: Shape, window: Window, *, memory: torch.memory_format) -> Callable[[], None]:
-    """Convolutions take turns, so one network tells."""
+    """One network's convolution: dense convolutions of a stack run one after another, so one is enough to time."""
     x = _draw(shape.batch, window.channels, *shape.size, seed=0).contiguous(memory_format=memory)
     grad = _draw(shape.batch, shape.rows, *window.result(*shape.size), seed=1).contiguous(
         memory_format=memory
@@ -217,10 +223,10 @@ def _sparse_window(shape: Shape, window: Window, density: float) -> Callable[[],
     x = _draw(shape.batch, window.channels, *shape.size, seed=0)
     grad = _draw(shape.batch, shape.rows, *window.result(*shape.size), seed=1)
     keep = _keep(shape, density)[:1].view(1, shape.rows, window.channels, *window.kernel)
-    where = structure(keep, columns_in=window.numbered())
-    values = where.pack(_draw(*keep.shape, seed=2))[0]
-    start, place = where.start[0], where.place[0]
-    columns = [t[0] for t in (where.by_column, where.row_of, where.order, where.column_of)]
+    kept = structure(keep, columns_in=window.numbered())
+    values = kept.pack(_draw(*keep.shape, seed=2))[0]
+    start, place = kept.start[0], kept.place[0]
+    columns = [t[0] for t in (kept.by_column, kept.row_of, kept.order, kept.column_of)]
 
     def gradient() -> Tensor:
         windows.conv2d(x, values, None, start, place, window=window)

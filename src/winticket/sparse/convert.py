@@ -1,4 +1,4 @@
-"""A network over a stack of masks, with some of its layers holding their kept weights alone."""
+"""A network for a stack of masks, some of whose layers hold their kept weights alone."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Converted:
-    """What trains in place of a network: `module`, with `indices` [S, ...] among its buffers.
+    """The module that trains instead of a network: `module`, with `indices` [S, ...] among its buffers.
 
-    The weights of the layers in `structures` are [S, P] in it; `pack` and `unpack` go between that and the dense form.
+    In it, the weights of the layers in `structures` are [S, P]; `pack` and `unpack` convert from and to the dense form.
     """
 
     module: nn.Module
     structures: Mapping[str, Structure] = field(default_factory=dict)
     indices: Mapping[str, Tensor] = field(default_factory=dict)
     idle: Mapping[str, int] = field(default_factory=dict)
-    """For each sparse layer, kept weights (over all replicates) that cannot have an effect and are left out."""
+    """For each sparse layer, the number of kept weights, over all replicates, that are skipped as without effect."""
 
     def pack(self, tensors: Mapping[str, Tensor]) -> Tensors:
-        """Dense [S, *shape] to values [S, P], where the name, or what follows its "slot/", is a sparse layer's."""
+        """Dense [S, *shape] to values [S, P] for each sparse layer's weight; names may have a prefix "slot/"."""
         return {
             name: s.pack(value) if (s := self._of(name, value)) else value for name, value in tensors.items()
         }
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> Tensors:
-        """The way back; pruned positions are 0."""
+        """The inverse of `pack`; pruned positions are 0."""
         return {
             name: s.unpack(value) if (s := self._of(name, value)) else value
             for name, value in tensors.items()
@@ -48,9 +48,13 @@ class Converted:
 
 
 def candidates(module: nn.Module) -> dict[str, nn.Module]:
-    """The layers that could be sparse, by their weight's name: plain Linear and Conv2d layers that share nothing.
+    """The layers that could be sparse, by their weight's name.
 
-    Without groups, dilation or padding other than zeros, in float32.
+    These are plain Linear and Conv2d layers in float32 that share no parameter with another layer, and convolutions
+    among them have no groups, no dilation, and zeros as padding.
+
+    >>> list(candidates(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=2))))
+    ['0.weight']
     """
     seen: dict[int, int] = {}
     for layer in module.modules():
@@ -74,7 +78,7 @@ def _known(layer: nn.Module) -> bool:
 
 
 def _plain(layer: nn.Module, seen: Mapping[int, int]) -> bool:
-    """Whether a layer does what its class does: no hooks, no parametrisation, no weight shared with another."""
+    """True if a layer behaves as its class does: no hooks, no parametrisation, no weight shared with another layer."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return not any(getattr(layer, h) for h in hooks) and all(
         seen[id(p)] == 1 for p in layer.parameters(recurse=False)
@@ -82,7 +86,13 @@ def _plain(layer: nn.Module, seen: Mapping[int, int]) -> bool:
 
 
 def convert(module: nn.Module, keep: Mapping[str, Tensor], names: Iterable[str]) -> Converted:
-    """`module` with the layers of the weights `names` sparse, for masks `keep` [S, *shape]."""
+    """`module` with the layers of the weights `names` made sparse, for masks `keep` [S, *shape].
+
+    >>> module = nn.Sequential(nn.Linear(2, 2))
+    >>> converted = convert(module, {"0.weight": torch.tensor([[[True, False], [False, True]]])}, ["0.weight"])
+    >>> converted.pack({"0.weight": torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])})
+    {'0.weight': tensor([[1., 4.]])}
+    """
     chosen = tuple(sorted(names))
     if not chosen:
         return Converted(module)
@@ -102,7 +112,7 @@ _made: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], nn.Module]] = WeakKeyD
 
 
 def _module(module: nn.Module, names: tuple[str, ...]) -> nn.Module:
-    """One object for a choice of layers, so that its traces are kept; the masks are in the buffers."""
+    """One module for each choice of layers, so that its traces can be reused; the masks are in the buffers."""
     made = _made.setdefault(module, {})
     if names not in made:
         clone = copy.deepcopy(module)

@@ -1,7 +1,7 @@
-"""What stands beside the products of a traced graph, taken into them: ReLU, bias gradients, PyTorch's dispatch.
+"""Fuses into the products of a traced graph what surrounds them: ReLU, bias gradients, PyTorch's dispatch.
 
-A network with few weights left spends as long on these as on its products; each is a pass over the activations that a
-product has in its registers anyhow.
+A network with few weights left spends as much time on these as on its products. Each is a pass over activations that
+the product already has in registers.
 """
 
 from __future__ import annotations
@@ -20,10 +20,16 @@ aten, ours = torch.ops.aten, torch.ops.winticket
 
 
 def fuse(graph: Graph) -> None:
-    """Join operators in a graph whose products are `torch.ops.winticket`'s, then call the kernels directly.
+    """Fuse operators in a graph whose products are `torch.ops.winticket`'s, then call the kernels directly.
 
-    Numbers stay the same, but for the order in which a bias gradient is added up. What was joined is left without
-    users, for `Graph.eliminate_dead_code`.
+    Numbers do not change, except by the order in which a bias gradient is summed. Fused nodes remain without users, for
+    `Graph.eliminate_dead_code`.
+
+    >>> graph = Graph()
+    >>> node = graph.call_function(ours.batch_last.default, (graph.placeholder("x"),))
+    >>> fuse(graph)
+    >>> node.target.__name__  # the kernel's own function
+    'batch_last'
     """
     for node in list(graph.nodes):
         if node.target is aten.relu.default:
@@ -36,15 +42,15 @@ def fuse(graph: Graph) -> None:
             _with_bias(graph, node)
     for node in graph.nodes:
         if node.op == "call_function":
-            node.target = direct(node.target)  # past the dispatcher, which a kernel's call is as cheap as
+            node.target = direct(node.target)  # skip the dispatcher, which costs as much as a kernel's call
 
 
-def _into(graph: Graph, node: Node, source: Any, product: Any, **extra: Any) -> None:
-    """`node`, if it is all that is done with `source`, a product, becomes part of it."""
-    if not isinstance(source, Node) or source.target is not product or len(source.users) > 1:
+def _into(graph: Graph, node: Node, operand: Any, product: Any, **extra: Any) -> None:
+    """Make `node` part of `operand`, if that is a product and `node` its only user."""
+    if not isinstance(operand, Node) or operand.target is not product or len(operand.users) > 1:
         return
     with graph.inserting_before(node):
-        joined = graph.call_function(_JOINED[product], source.args, extra)
+        joined = graph.call_function(_JOINED[product], operand.args, extra)
     joined.meta = dict(node.meta)
     node.replace_all_uses_with(joined)
 
@@ -57,7 +63,7 @@ _JOINED: dict[Any, Callable[..., Any]] = {
 
 
 def _with_bias(graph: Graph, node: Node) -> None:
-    """The gradient by weight and the sum of what it is given over the batch, in one pass."""
+    """Compute the gradient by weight and the gradient by bias, its operand's sum over the batch, in one pass."""
     grad = node.args[0]
     if not isinstance(grad, Node):
         return
@@ -73,9 +79,9 @@ def _with_bias(graph: Graph, node: Node) -> None:
 
 
 def _sums_batch(node: Node, grad: Node) -> bool:
-    """Whether `node` is Σ over the batch of grad [S, B, out] or [B, out], without keeping the dimension."""
-    given = grad.meta.get("val")
-    if given is None or len(node.args) != 2:
+    """True if `node` is Σ over the batch of grad [S, B, out] or [B, out], without keeping the dimension."""
+    value = grad.meta.get("val")
+    if value is None or len(node.args) != 2:
         return False
     (dim,) = node.args[1] if len(node.args[1]) == 1 else (None,)  # type: ignore[arg-type, misc]
-    return dim is not None and dim in (given.ndim - 2, -2)
+    return dim is not None and dim in (value.ndim - 2, -2)

@@ -1,4 +1,4 @@
-"""Layers that hold their kept weights alone, and the networks made with them."""
+"""Layers that hold their kept weights alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INDICES = ("start", "place", "by_column", "row_of", "order", "column_of")
 
 
 class _Sparse(nn.Module):
-    """A layer whose `weight` [P] are the kept values, in the order of a `Structure`.
+    """A layer whose `weight` [P] holds the kept values, in the order of a `Structure`.
 
     The index tensors are buffers, so that `torch.func` gives each replicate of a stack its own.
     """
@@ -45,7 +45,11 @@ class SparseLinear(_Sparse):
 
 
 class SparseConv2d(_Sparse):
-    """A Conv2d layer without groups or dilation; x [N, C, H, W] -> [N, O, H', W']."""
+    """A Conv2d layer without groups or dilation; x [N, C, H, W] -> [N, O, H', W'].
+
+    >>> SparseConv2d(nn.Conv2d(3, 8, 5)).window.kernel
+    (5, 5)
+    """
 
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__(layer)
@@ -61,8 +65,12 @@ class SparseConv2d(_Sparse):
 
 
 def window_of(layer: nn.Conv2d) -> Window:
-    """The window of a Conv2d whose padding is in numbers."""
+    """The window of a Conv2d. Raises TypeError if its padding is a word rather than numbers.
+
+    >>> window_of(nn.Conv2d(3, 8, 5, padding=2))
+    Window(channels=3, kernel=(5, 5), stride=(1, 1), padding=(2, 2))
+    """
     if isinstance(layer.padding, str):
-        raise TypeError(f"padding {layer.padding!r} is no pair of numbers")
+        raise TypeError(f"padding {layer.padding!r} is not a pair of numbers")
     kernel, stride, padding = ((int(a), int(b)) for a, b in (layer.kernel_size, layer.stride, layer.padding))
     return Window(layer.in_channels, kernel, stride, padding)

@@ -1,6 +1,6 @@
-"""The products as PyTorch operators: `torch.ops.winticket.sparse_linear` and its gradients.
+"""The products as PyTorch operators: `torch.ops.winticket.sparse_linear`, `sparse_conv2d` and their gradients.
 
-They have autograd formulas, batching rules (under `torch.func.vmap`, a stack of replicates is one call of a kernel) and
+They have autograd formulas, batching rules (under `torch.func.vmap`, a stack of replicates is one kernel call) and
 shapes for `torch.compile`. They are differentiable once: a second derivative raises an error.
 """
 
@@ -20,13 +20,13 @@ _DIRECT: dict[Any, Callable[..., Any]] = {}
 
 
 def direct(operator: Any) -> Callable[..., Any]:
-    """What `operator` computes on plain tensors, without PyTorch's dispatch; other operators come back as they are."""
-    found: Callable[..., Any] = _DIRECT.get(operator, operator)
-    return found
+    """The function that computes `operator` on plain tensors, without PyTorch's dispatch; others are returned as is."""
+    function: Callable[..., Any] = _DIRECT.get(operator, operator)
+    return function
 
 
 def _define(schema: str, compute: Callable[..., Any], shape: Callable[..., Any], *, shared: int = -1) -> None:
-    """An operator whose tensors may all lead with a replicate dimension; replicates may share argument `shared`."""
+    """Define an operator on tensors with or without a replicate dimension; replicates may share argument `shared`."""
     name = schema.partition("(")[0]
     full = f"winticket::{name}"
     _library.define(schema)  # type: ignore[no-untyped-call]
@@ -38,24 +38,24 @@ def _define(schema: str, compute: Callable[..., Any], shape: Callable[..., Any],
 
 def _batching(operator: Any, shared: int) -> Callable[..., Any]:
     def rule(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
-        given = []
+        stacked = []
         for position, (value, dim) in enumerate(zip(arguments, in_dims, strict=True)):
             if not isinstance(value, Tensor):
-                given.append(value)
+                stacked.append(value)
             elif dim is not None:
-                given.append(value.movedim(dim, 0) if dim else value)
+                stacked.append(value.movedim(dim, 0) if dim else value)
             elif position == shared:
-                given.append(value)
+                stacked.append(value)
             else:
-                given.append(value.expand(info.batch_size, *value.shape).contiguous())
-        result = operator(*given)
+                stacked.append(value.expand(info.batch_size, *value.shape).contiguous())
+        result = operator(*stacked)
         return result, 0 if isinstance(result, Tensor) else (0,) * len(result)
 
     return rule
 
 
 def _turned(like: Tensor, *shape: int) -> Tensor:
-    """An empty [..., B, F] with the batch innermost."""
+    """An empty tensor [..., B, F] with the batch innermost in memory."""
     return like.new_empty((*shape[:-2], shape[-1], shape[-2])).transpose(-1, -2)
 
 
@@ -64,8 +64,8 @@ def _same_turned(x: Tensor) -> Tensor:
 
 
 def linear(x: Tensor, values: Tensor, bias: Tensor | None, *indices: Tensor, relu: bool = False) -> Tensor:
-    """`sparse_linear` on plain tensors, with a ReLU in it or not."""
-    start, place, *_ = indices  # the rest is for the gradient
+    """`sparse_linear` on plain tensors, optionally followed by a ReLU."""
+    start, place, *_ = indices  # the others are for the gradient
     return products.linear(x, values, bias, start, place, relu=relu)
 
 
@@ -97,8 +97,8 @@ _define(
     shared=1,
 )
 _define(
-    "judged(Tensor logits, Tensor y) -> (Tensor, Tensor)",
-    products.judged,
+    "loss_and_correct(Tensor logits, Tensor y) -> (Tensor, Tensor)",
+    products.loss_and_correct,
     lambda logits, y: (
         logits.new_empty(logits.shape[:-2], dtype=torch.float64),
         y.new_empty(logits.shape[:-2]),
@@ -116,7 +116,7 @@ def _window(channels: int, kernel: Sequence[int], stride: Sequence[int], padding
 
 
 def conv2d(x: Tensor, values: Tensor, bias: Tensor | None, *rest: Any, relu: bool = False) -> Tensor:
-    """`sparse_conv2d` on plain tensors, with a ReLU in it or not."""
+    """`sparse_conv2d` on plain tensors, optionally followed by a ReLU."""
     return windows.conv2d(x, values, bias, rest[0], rest[1], window=_window(*rest[6:]), relu=relu)
 
 
@@ -164,13 +164,13 @@ def _keep_for_conv2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _conv2d_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, values, *indices = ctx.saved_tensors
-    wanted = ctx.needs_input_grad
+    needed = ctx.needs_input_grad
     by_x, by_values, by_bias = torch.ops.winticket.sparse_conv2d_backward(
-        grad, x, values, *indices, wanted[0], *ctx.pairs
+        grad, x, values, *indices, needed[0], *ctx.pairs
     )
     if by_x.ndim > x.ndim:
         by_x = by_x.sum(0)  # the replicates shared x
-    return by_x if wanted[0] else None, by_values, by_bias if wanted[2] else None, *[None] * 10
+    return by_x if needed[0] else None, by_values, by_bias if needed[2] else None, *[None] * 10
 
 
 torch.library.register_autograd(
@@ -186,12 +186,12 @@ def _keep_for_linear(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _linear_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, values, start, place, by_column, row_of, order = ctx.saved_tensors
-    operators, wanted = torch.ops.winticket, ctx.needs_input_grad
-    by_x = operators.sparse_linear_grad_input(grad, values, by_column, row_of, order) if wanted[0] else None
+    operators, needed = torch.ops.winticket, ctx.needs_input_grad
+    by_x = operators.sparse_linear_grad_input(grad, values, by_column, row_of, order) if needed[0] else None
     if by_x is not None and by_x.ndim > x.ndim:
         by_x = by_x.sum(0)  # the replicates shared x
-    by_values = operators.sparse_linear_grad_weight(grad, x, start, place) if wanted[1] else None
-    by_bias = grad.sum(-2) if wanted[2] else None
+    by_values = operators.sparse_linear_grad_weight(grad, x, start, place) if needed[1] else None
+    by_bias = grad.sum(-2) if needed[2] else None
     return by_x, by_values, by_bias, None, None, None, None, None
 
 
@@ -202,7 +202,7 @@ torch.library.register_autograd("winticket::batch_last", lambda _ctx, grad: grad
 
 
 class _Linear(torch.autograd.Function):
-    """The same operator and formula in the form that `torch.func`'s transforms take."""
+    """The same operator and formula, in the form that the transforms of `torch.func` accept."""
 
     generate_vmap_rule = True
 
@@ -271,7 +271,7 @@ class _BatchLast(torch.autograd.Function):
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Computes the gradient with the loss, since a training always wants both."""
+    """Computes the gradient together with the loss, since training always needs both."""
 
     generate_vmap_rule = True
 
@@ -294,17 +294,27 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy of logits [B, K] against classes y [B], in one kernel with its gradient."""
+    """Mean cross-entropy of logits [B, K] against classes y [B], in one kernel with its gradient.
+
+    >>> cross_entropy(torch.zeros(3, 2), torch.tensor([0, 1, 1]))
+    tensor(0.6931)
+    """
     loss: Tensor = _CrossEntropy.apply(logits, y)[0]  # type: ignore[no-untyped-call]
     return loss
 
 
-def judged(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Summed cross-entropy (float64) and the number of right answers of logits [N, K] against y [N]."""
-    total, right = torch.ops.winticket.judged(logits, y)
+def loss_and_correct(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The summed cross-entropy (float64) and the number of correct answers of logits [N, K] against y [N].
+
+    >>> total, correct = loss_and_correct(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0]))
+    >>> round(total.item(), 4), correct.item()
+    (2.2539, 1)
+    """
+    total, right = torch.ops.winticket.loss_and_correct(logits, y)
     return total, right
 
 
 sparse_linear: Callable[..., Tensor] = _Linear.apply
+"""x [B, in], values [P], bias [out] or None, then the five indices of a `Structure` -> [B, out]; differentiable."""
 sparse_conv2d: Callable[..., Tensor] = _Conv2d.apply
 batch_last: Callable[..., Tensor] = _BatchLast.apply

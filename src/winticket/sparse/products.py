@@ -1,12 +1,12 @@
-"""Sparse products over a stack: tensors in, tensors out, checked and handed to the kernels by address.
+"""Sparse products over a stack: tensors in, tensors out, checked and passed to the kernels by address.
 
-`values` [S, P] holds the kept weights of S replicates, `start` [S, blocks, rows + 1] and `place` [S, P] say where they
-are (see `structure`). Dense operands carry the batch last in memory, [S, features, B], and are passed and returned as
-the [S, B, features] views that PyTorch's layers expect. Without the leading dimension everything is one network. A
-dense operand without it beside stacked values is shared by the replicates.
+`values` [S, P] holds the kept weights of S replicates; `start` [S, blocks, rows + 1] and `place` [S, P] give their
+positions (see `structure`). Dense operands have the batch last in memory, [S, features, B], and are passed and returned
+as the [S, B, features] views that PyTorch's layers expect. Without the leading dimension, all operands belong to one
+network. If only a dense operand lacks it, the replicates share that operand.
 
-Rows of a batch end on a cache line (`padded`), so that every vector of a product lies within one. What lies between
-the batch and the end of its row means nothing: it is written and read, and reaches no result.
+Each row of a batch ends on a cache line (`padded`), so every vector of a product lies within one. The elements between
+the batch and the end of its row have no meaning: the kernels read and write them, and they reach no result.
 """
 
 from __future__ import annotations
@@ -22,10 +22,15 @@ FLOATS = (torch.float32, torch.float64)
 
 
 def batch_last(x: Tensor, chosen: Tensor | None = None) -> Tensor:
-    """A copy of x [..., B, F] whose batch is innermost in memory; of the same shape.
+    """A copy of x [..., B, F] with the same shape whose batch is innermost in memory.
 
-    With `chosen` [S, B] (int64), of the rows that it names in x [N, F]: [S, B, F]. IndexError where one is not there.
-    Each feature begins on a cache line of its own, which a product is a tenth faster for.
+    With `chosen` [S, B] (int64), it copies the rows of x [N, F] that `chosen` numbers: [S, B, F]. Each feature begins
+    on a new cache line, which makes a product a tenth faster. Raises IndexError if x has no such row, and TypeError for
+    other types.
+
+    >>> x = batch_last(torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+    >>> x.shape, x.stride()[0]
+    (torch.Size([3, 2]), 1)
     """
     x = x.contiguous()
     count, columns = x.shape[-2:]
@@ -34,7 +39,7 @@ def batch_last(x: Tensor, chosen: Tensor | None = None) -> Tensor:
         chosen = chosen.contiguous()
         if chosen.dtype != torch.int64 or x.ndim != 2:
             raise TypeError(
-                f"rows of x [N, F] are named by int64; given are {chosen.dtype}, {tuple(x.shape)}"
+                f"rows of x [N, F] must be numbered by int64, but these are {chosen.dtype} and x is {tuple(x.shape)}"
             )
     *stack, rows = shape
     width = padded(rows, x.element_size())
@@ -56,13 +61,13 @@ def batch_last(x: Tensor, chosen: Tensor | None = None) -> Tensor:
 
 
 def padded(length: int, element_size: int) -> int:
-    """`length` and the elements up to the end of its last cache line; short rows stay as they are."""
+    """`length` rounded up to whole cache lines; short rows keep their length."""
     line = 64 // element_size
     return length if length < 2 * line else -(-length // line) * line
 
 
 def is_batch_last(x: Tensor) -> bool:
-    """Whether x [..., B, F] already lies so."""
+    """True if x [..., B, F] has its batch innermost in memory."""
     *_, rows, columns = x.shape
     *before, across, down = x.stride()
     fits = across == 1 and (down >= rows or columns == 1)
@@ -94,9 +99,9 @@ def linear_grad_input(
     *,
     relu: Tensor | None = None,
 ) -> Tensor:
-    """The gradient by x [S, B, in] from that by the output [S, B, out]: the weights met by columns.
+    """The gradient by x [S, B, in] from the gradient by the output [S, B, out]; the weights are read by columns.
 
-    With x = `relu`, the result of a ReLU: the gradient by what went into that.
+    If x is the result of a ReLU, pass it as `relu` to get the gradient by the ReLU's input.
     """
     flat = _laid(grad)
     out = _rows(flat, values, by_column)
@@ -106,7 +111,7 @@ def linear_grad_input(
 
 
 def linear_grad_weight(grad: Tensor, x: Tensor, start: Tensor, place: Tensor) -> Tensor:
-    """The gradient by the kept weights alone, [S, P]; what is not in a row gets 0."""
+    """The gradient by the kept weights alone, [S, P]; values that are in no row get 0."""
     return _linear_grad(grad, x, start, place, None)
 
 
@@ -130,8 +135,8 @@ def cross_entropy(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return (total / y.shape[-1]).to(logits.dtype), grad
 
 
-def judged(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Summed cross-entropy (float64) and right answers (int64), [S], of logits [S, N, K] against y [S, N] or [N]."""
+def loss_and_correct(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Summed cross-entropy (float64) and correct answers (int64), [S], of logits [S, N, K] against y [S, N] or [N]."""
     return _loss(logits.contiguous(), y, None)
 
 
@@ -139,7 +144,7 @@ def _loss(logits: Tensor, y: Tensor, grad: Tensor | None) -> tuple[Tensor, Tenso
     y, (*stack, rows, classes) = y.contiguous(), logits.shape
     if y.dtype != torch.int64 or y.shape[-1] != rows:
         raise TypeError(
-            f"classes are int64, one for each of {rows} rows of logits, not {y.dtype} {tuple(y.shape)}"
+            f"classes must be int64, one for each of {rows} rows of logits, not {y.dtype} {tuple(y.shape)}"
         )
     total = logits.new_empty(stack, dtype=torch.float64)
     right = y.new_empty(stack)
@@ -161,7 +166,7 @@ def _loss(logits: Tensor, y: Tensor, grad: Tensor | None) -> tuple[Tensor, Tenso
 
 
 def _laid(x: Tensor) -> Tensor:
-    """[..., F, B], every row contiguous and on cache lines of its own; copied if it is not so."""
+    """x as [..., F, B], with every row contiguous and starting on a cache line; copied if it is not so already."""
     if not is_batch_last(x):
         return batch_last(x).transpose(-1, -2)
     flat = x.transpose(-1, -2)
@@ -211,15 +216,15 @@ def _twice(x: Tensor) -> bool:
 
 
 def check(operand: Tensor, others: tuple[Tensor | None, ...], indices: tuple[Tensor | None, ...]) -> None:
-    """TypeError unless tensors are such as the kernels read by address."""
+    """Raise TypeError unless the kernels can read these tensors by address."""
     for other in others:
         if other is not None and (other.dtype != operand.dtype or not other.is_contiguous()):
             raise TypeError(
-                f"operands are contiguous and of one type; given are {other.dtype} and {operand.dtype}"
+                f"operands must be contiguous and of one type, but these are {other.dtype} and {operand.dtype}"
             )
     for index in indices:
         if index is not None and (index.dtype != torch.int32 or not index.is_contiguous()):
-            raise TypeError(f"rows are described by contiguous int32 tensors, not {index.dtype}")
+            raise TypeError(f"rows must be described by contiguous int32 tensors, not {index.dtype}")
 
 
 def _entries(start: Tensor, place: Tensor, order: Tensor | None, operand: Tensor) -> tuple[int, ...]:
@@ -242,8 +247,8 @@ def accumulate(
 ) -> None:
     """out[r, o] = bias[r, o] + Σ values · operand's rows, for out [S, rows, B] and an operand [S, F, B].
 
-    `entries` are start and place of a `Structure`. `positive` makes what is below 0 a 0; `gate`, of out's shape, makes
-    a 0 of each result for which it is not above 0.
+    `entries` are `start` and `place` of a `Structure`. `positive` sets negative results to 0. `gate`, of out's shape,
+    sets results to 0 at positions that are not above 0 in it.
     """
     start, place = entries
     check(operand, (values, bias), (start, place, order))
@@ -268,7 +273,7 @@ def dot(
 ) -> None:
     """out[r, k] += dense[r, o] · operand's row, for every k of row o, with dense [S, rows, B], operand [S, F, B].
 
-    `total` [S, rows] gains the sum of each row of `dense`.
+    The sum of each row of `dense` is added to `total` [S, rows].
     """
     start, place = entries
     check(operand, (out, total), (start, place))
@@ -284,10 +289,10 @@ def dot(
 
 
 def address(x: Tensor | None) -> int:
-    """Of the first element; 0 where there is no tensor."""
+    """The address of the first element; 0 if there is no tensor."""
     return 0 if x is None else x.data_ptr()
 
 
 def apart(operand: Tensor, values: Tensor, *, alone: int) -> int:
-    """Elements from one replicate's operand to the next; 0 where they share it, which has `alone` dimensions."""
+    """The elements from one replicate's operand to the next; 0 if they share it: then it has `alone` dimensions."""
     return operand.stride(0) if values.ndim == 2 and operand.ndim > alone else 0

@@ -1,9 +1,9 @@
-"""Which kept weights can have an effect: not those into a hidden unit that nothing goes out of.
+"""The kept weights that can have an effect: all but those into hidden units whose output no kept weight reads.
 
-Such a unit's output is read by nobody, so the gradient by the weights into it is exactly 0, and they stay out of the
-products without any number changing. It is known only where one layer's outputs are the next one's inputs, one by one:
-along chains of layers joined by functions that keep units apart. Elsewhere every kept weight counts as live; so it does
-before a BatchNorm, which reads a unit for its running statistics, and those go with the weights wherever they go.
+The gradient by the weights into such a unit is exactly 0, so the products can skip them without changing any number.
+This is known only along chains of layers that are joined by functions that keep units apart, since there the outputs of
+one layer are, one by one, the inputs of the next. Elsewhere every kept weight counts as live. So does a weight before a
+BatchNorm, which reads the unit for its running statistics; those are saved with the weights.
 """
 
 from __future__ import annotations
@@ -49,18 +49,19 @@ _chains: WeakKeyDictionary[nn.Module, dict[str, str]] = WeakKeyDictionary()
 
 def live(module: nn.Module, keep: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The part of masks `keep` [S, out, in, ...] (of some of the layers) that can have an effect."""
-    found = dict(keep)
+    effective = dict(keep)
     chain = following(module)
-    for name, after in reversed(chain.items()):  # what follows comes first
+    for name, after in reversed(chain.items()):  # later layers first
         if name in keep and after in keep:
-            read = found[after].flatten(3).any(-1) if found[after].ndim > 3 else found[after]
+            reader = effective[after]
+            read = reader.flatten(3).any(-1) if reader.ndim > 3 else reader
             used = read.any(1)  # [S, units]
-            found[name] = found[name] & used.view(*used.shape, *[1] * (found[name].ndim - 2))
-    return found
+            effective[name] = effective[name] & used.view(*used.shape, *[1] * (keep[name].ndim - 2))
+    return effective
 
 
 def following(module: nn.Module) -> dict[str, str]:
-    """For each weight whose units only one other layer reads, one by one, that layer's weight; in forward order."""
+    """Each weight whose units exactly one layer reads, one by one -> that layer's weight; in forward order."""
     if module not in _chains:
         _chains[module] = _traced(module)
     return _chains[module]

@@ -1,4 +1,4 @@
-"""Where the kept weights of a stack stand: rows for the forward product, columns for the gradient by input."""
+"""The positions of a stack's kept weights: by rows for the forward product, by columns for the gradient by input."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import Tensor
 class Structure:
     """The kept weights of one layer in S replicates, as the kernels read them.
 
-    `values` of a layer is [S, P], P the most that any replicate keeps. A replicate's values are its *live* weights in
-    the order of their products, then those kept but without effect (their gradient is 0), then zeros up to P, which
-    nothing refers to. All index tensors are int32 but `index`.
+    The values of a layer are [S, P], where P is the largest number that any replicate keeps. A replicate's values are
+    its *live* weights in the order in which the forward product reads them, then the kept weights without effect (their
+    gradient is 0), then zeros up to P, which no index refers to. All index tensors except `index` are int32.
 
-    A product meets its operand in blocks of rows, so that a block stays in the processor's first-level cache (see
-    `blocks_of`); within a block it goes from row to row of the result.
+    A product reads the rows of its operand in blocks, so that a block stays in the processor's first-level cache (see
+    `blocks_of`). Within a block it goes through the rows of the result.
 
-    index [S, P]: position of each value in the flattened dense weight; its size if there is none.
-    start [S, blocks, rows + 1], place [S, P]: live values by block of columns, then row; the column of each.
-    by_column [S, blocks, columns + 1], row_of [S, P], order [S, P]: the same for the gradient by input: by block of
-    rows, then column; the row of each, and which value.
-    column_of [S, P]: the column of each in that order.
+    index [S, P]: the position of each value in the flattened dense weight; for the zeros at the end, the weight's size.
+    start [S, blocks, rows + 1]: the first live value of each row in each block of columns. place [S, P]: the column of
+    each live value. by_column [S, blocks, columns + 1], row_of [S, P], order [S, P]: the same for the gradient by
+    input: the first entry of each column in each block of rows, and the row and the number of each entry's value.
+    column_of [S, P]: the column of each entry in that order.
     """
 
     shape: tuple[int, ...]
@@ -40,29 +40,30 @@ class Structure:
         return int(self.index.shape[1])
 
     def pack(self, dense: Tensor) -> Tensor:
-        """Values [S, P] of a dense weight [S, *shape]."""
+        """The values [S, P] of a dense weight [S, *shape]."""
         flat = torch.cat([dense.flatten(1), dense.new_zeros(len(dense), 1)], 1)
         return flat.gather(1, self.index)
 
     def unpack(self, values: Tensor) -> Tensor:
-        """The dense weight [S, *shape], 0 where pruned."""
+        """The dense weight [S, *shape]; pruned positions are 0."""
         size = torch.Size(self.shape).numel()
         flat = values.new_zeros(len(values), size + 1)
         return flat.scatter_(1, self.index, values)[:, :size].reshape(-1, *self.shape)
 
 
 CACHE = 32 * 1024
-"""Bytes of a block of an operand: what a first-level cache has, at least."""
+"""Bytes of a block of an operand: the size of a first-level cache on nearly every processor, or less."""
 FULL = 10
-"""Kept weights for each row of the result in a block, below which a block costs more than its cache hits save."""
+"""Kept weights for each row of the result in a block. With fewer, a block costs more than its cache hits save."""
 
 
 def blocks_of(operands: int, width: int, density: float) -> int:
-    """Into how many blocks an operand of so many rows of `width` bytes is parted at a mean density of the weights.
+    """The number of blocks for an operand with so many rows of `width` bytes, at this mean density of the weights.
 
-    A block fits the first-level cache, unless a row of the result would then meet fewer than `FULL` weights in it.
-    Measured on 300 x 784 at batch 64 with AVX2 and AVX-512 (`benchmarks/layers.py`): blocks of a third of this cache
-    up to twice it are within 5 % of the best at densities .05 to .5, and no block gains anything at .02.
+    A block fits the first-level cache, unless a row of the result would then have fewer than `FULL` weights in it.
+
+    >>> blocks_of(784, 256, 0.5), blocks_of(784, 256, 0.05), blocks_of(100, 256, 0.5)
+    (6, 4, 1)
     """
     if not density or not operands:
         return 1
@@ -73,10 +74,14 @@ def blocks_of(operands: int, width: int, density: float) -> int:
 def structure(
     keep: Tensor, live: Tensor | None = None, *, columns_in: Tensor | None = None, batch: int | None = None
 ) -> Structure:
-    """The structure of masks `keep` [S, out, ...]; `live`, a part of it, are the weights that can have an effect.
+    """The structure of masks `keep` [S, out, ...]; `live`, a part of them, marks the weights that can have an effect.
 
-    Columns are the positions within a row, flattened; `columns_in` says in which order they are numbered. `batch`
-    examples are what operands have in float32, for the size of blocks; without it there is one.
+    Columns are the flattened positions within a row; `columns_in` gives the order in which they are numbered. `batch`
+    is the number of examples in an operand (float32), from which the number of blocks follows; without it there is one.
+
+    >>> kept = structure(torch.tensor([[[True, False, True], [False, True, False]]]))
+    >>> kept.start, kept.place
+    (tensor([[[0, 2, 3]]], dtype=torch.int32), tensor([[0, 2, 1]], dtype=torch.int32))
     """
     live = keep if live is None else live & keep
     stack, rows = keep.shape[:2]

@@ -1,8 +1,8 @@
 """Convolutions as sparse products: images laid out so that every tap of a kernel window is a constant offset.
 
-Images follow one another in one long row per channel, with borders of zeros between them, so that a shifted copy of a
-channel is the channel read from another place. With a stride, each channel becomes one row for each phase of the padded
-coordinates. A few images at a time, so that they stay in the cache. See kernels/planes.hpp.
+Images follow one another in one long row per channel, with borders of zeros between them, so a shifted channel is the
+channel read at an offset. With a stride, each channel becomes one row for each phase of the padded coordinates. A few
+images are computed at a time, so that they stay in the cache. See kernels/planes.hpp.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Window:
         return torch.tensor([c * taps + tap for c in range(self.channels) for tap in order])
 
     def taps(self) -> list[tuple[Pair, int]]:
-        """Row and column of each tap and its phase, in the order of `numbered`."""
+        """The row and column of each tap, and its phase, in the order of `numbered`."""
         across = self.kernel[1]
         order = sorted(range(self.kernel[0] * across), key=self._phase_of_tap)
         return [((tap // across, tap % across), self._phase_of_tap(tap)) for tap in order]
@@ -51,24 +51,24 @@ class Window:
         return down % self.stride[0] * self.stride[1] + across % self.stride[1]
 
     def result(self, height: int, width: int) -> Pair:
-        """Height and width of what the convolution gives."""
+        """The height and width of the convolution's result."""
         sizes = zip((height, width), self.kernel, self.stride, self.padding, strict=True)
         down, across = ((size + 2 * pad - k) // step + 1 for size, k, step, pad in sizes)
         return down, across
 
 
 LINE = 16  # floats of a cache line, on which every plane begins
-CACHE = 128 * 1024  # bytes for the planes of some images, so that they stay in the second-level cache
+CACHE = 128 * 1024  # bytes for the planes of a few images, so that they stay in the second-level cache
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How some images lie: `shape` of one's grid, `reach` of the widest shift.
+    """The layout of a few images: `shape` of one's grid, `reach` of the widest shift.
 
     `length` is that of a row of all images, up to the end of a cache line.
 
-    place [columns]: where each column of a forward product reads; shift [columns]: the offset within its plane;
-    bounds [planes + 1]: the first column of each plane.
+    place [columns]: the position that each column of a forward product reads; shift [columns]: its offset within its
+    plane; bounds [planes + 1]: the first column of each plane.
     """
 
     images: int
@@ -81,7 +81,7 @@ class Grid:
 
     @property
     def lead(self) -> int:
-        """Zeros before the first row where shifts go backwards: `reach`, up to the end of a cache line."""
+        """Zeros before the first row, for shifts backwards: `reach`, rounded up to a whole cache line."""
         return -(-self.reach // LINE) * LINE
 
     def planes(
@@ -92,7 +92,7 @@ class Grid:
         lead: int = 0,
         tail: int | None = None,
     ) -> tuple[int, ...]:
-        """`Planes` of kernels/planes.hpp for images (channels, height, width); without a window, its results'."""
+        """`Planes` of kernels/planes.hpp for images (channels, height, width); without `window`, for results."""
         stride, padding = (window.stride, window.padding) if window else ((1, 1), (0, 0))
         return (
             *image,
@@ -108,7 +108,7 @@ class Grid:
 
 @lru_cache(maxsize=256)
 def grid(window: Window, images: int, height: int, width: int) -> Grid:
-    """The grid for a batch of images of that size. ValueError where positions would not fit 32 bits."""
+    """The grid for a batch of images of that size. Raises ValueError if positions would not fit into 32 bits."""
     shape = (_extent(window, height, 0), _extent(window, width, 1))
     length = -(-images * shape[0] * shape[1] // LINE) * LINE
     shifts: list[int] = []
@@ -133,11 +133,11 @@ def grid(window: Window, images: int, height: int, width: int) -> Grid:
 
 
 def _extent(window: Window, size: int, axis: int) -> int:
-    """Rows (axis 0) or columns (axis 1) of one image's grid, its borders included."""
+    """The number of rows (axis 0) or columns (axis 1) of one image's grid, including its borders."""
     kernel, step, pad = window.kernel[axis], window.stride[axis], window.padding[axis]
     result = (size + 2 * pad - kernel) // step + 1
     if step == 1:
-        # One border between two neighbours serves both: the zeros after one are those before the next.
+        # Neighbours share one border: the zeros after one image are the zeros before the next.
         return max(size + pad, result)
     return max(result + (kernel - 1) // step, (size - 1 + pad) // step + 1)
 
@@ -182,10 +182,10 @@ def conv2d_backward(
     window: Window,
     input_wanted: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients by x, by the kept weights [S, P] and by the bias [S, O], from that by the output.
+    """The gradients by x, by the kept weights [S, P] and by the bias [S, O], from the gradient by the output.
 
-    That by x is [S, N, C, H, W], or empty where it is not wanted. `rows_in` are start and place of a `Structure`,
-    `columns` its by_column, row_of, order and column_of.
+    The gradient by x is [S, N, C, H, W], or empty unless `input_wanted`. `rows_in` are start and place of a
+    `Structure`; `columns` are its by_column, row_of, order and column_of.
     """
     x, grad = x.contiguous(), grad.contiguous()
     (start, place), (by_column, row_of, order, column_of) = rows_in, columns
@@ -214,7 +214,7 @@ def conv2d_backward(
 
 
 def _fitting(window: Window, images: int, height: int, width: int, *, rows: int, bytes_each: int) -> Grid:
-    """A grid of so many images that the planes of a product fit the cache; of one at least."""
+    """A grid of as many images, at least one, as let the planes of a product fit into the cache."""
     one = grid(window, 1, height, width)
     fits = CACHE // (bytes_each * one.length * (window.channels * window.phases + rows))
     blocks = -(-images // max(1, min(fits, images)))

@@ -1,7 +1,7 @@
-"""The stages that procedures are made of: each ties one room's function to a setup.
+"""The stages of a procedure: each applies one room's function to a setup.
 
-Those that train a stack are expensive, and their results are stored; the others work on one replicate, cost next to
-nothing and are evaluated by whoever needs them. A stage is in plans by its stored name (`winticket.run.names`), so its
+Stages that train a stack are expensive, and their results are stored. The others work on one replicate, are cheap, and
+are evaluated inside each task that needs them. Plans hold the stored name of a stage (`winticket.run.names`), so its
 file may move.
 """
 
@@ -18,6 +18,7 @@ from winticket.stages.controlling import (
     neighbours,
     trained_control_ticket,
 )
+from winticket.stages.foresight import prune_with_foresight
 from winticket.stages.learning import train_mask
 from winticket.stages.pruning import (
     SCORED_PER_CLASS,
@@ -27,17 +28,17 @@ from winticket.stages.pruning import (
     retraining,
     saved_for,
     scored,
-    takes_step,
 )
 from winticket.stages.settling import distance, emerged, looks
 from winticket.stages.setup import Setup, model_source, require_unedited
-from winticket.stages.tickets import Density, Found, dense_ticket, prunable, spared, whole_mask
+from winticket.stages.tickets import Density, PlannedLevel, dense_ticket, prunable, spared, whole_mask
 from winticket.stages.training import (
+    Context,
     Examples,
     at_steps,
     device,
+    engine_of,
     examples,
-    no_curve,
     states,
     train_stack,
     trained,
@@ -47,9 +48,10 @@ from winticket.stages.trial import trial
 
 __all__ = [
     "SCORED_PER_CLASS",
+    "Context",
     "Density",
     "Examples",
-    "Found",
+    "PlannedLevel",
     "Setup",
     "at_steps",
     "carried",
@@ -58,6 +60,7 @@ __all__ = [
     "device",
     "distance",
     "emerged",
+    "engine_of",
     "evidence",
     "examples",
     "kept_here",
@@ -69,10 +72,10 @@ __all__ = [
     "needs_symmetry",
     "neighbour_ticket",
     "neighbours",
-    "no_curve",
     "prunable",
     "prune",
     "prune_untrained",
+    "prune_with_foresight",
     "require_unedited",
     "retraining",
     "saved_for",
@@ -80,7 +83,6 @@ __all__ = [
     "spared",
     "sparse_start",
     "states",
-    "takes_step",
     "train_mask",
     "train_regrowing",
     "train_stack",

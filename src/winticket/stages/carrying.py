@@ -1,4 +1,4 @@
-"""Tickets put into another setup: other data, another recipe, another width."""
+"""Tickets transferred to another setup: other data, another recipe, another width."""
 
 from __future__ import annotations
 
@@ -17,15 +17,22 @@ REVISION = 1 + ALIGN  # both only rise, so that a change of either gives a new s
 
 
 def carried(setup: Setup, ticket: Ticket, *, whole: bool = False) -> Ticket:
-    """A ticket put into another setup: its mask and its start, trained from step 0 by a fresh optimiser.
+    """The ticket in another setup: the same mask and start weights, trained from step 0 by a fresh optimiser.
 
-    Weights whose shapes differ (an output layer for other classes) are this setup's own initialisation, the same in
-    every ticket of a replicate. The mask covers what this setup prunes. With `whole` nothing is pruned: the dense
-    network that the ticket is held against begins where it does.
+    Weights whose shapes differ (an output layer for other classes) come from this setup's initialisation, the same in
+    every ticket of a replicate. The mask covers the weights that this setup may prune. With `whole`, nothing is pruned:
+    this is the dense network that the ticket is compared with, from the same start.
+
+    >>> from winticket.experiment import Experiment
+    >>> from winticket.stages import dense_ticket
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> ticket = dense_ticket(setup, 0)
+    >>> carried(setup, ticket).mask.count() == ticket.mask.count()
+    True
     """
     drawn = setup.initial(ticket.seeds.derive("init")).weights
-    given = ticket.start.weights
-    weights = {n: given[n] if given[n].shape == w.shape else w for n, w in drawn.items()}
+    before = ticket.start.weights
+    weights = {n: before[n] if before[n].shape == w.shape else w for n, w in drawn.items()}
     mask = whole_mask(setup, weights)
     if not whole:
         mask = replace(mask, keep={n: ticket.mask.keep[n] for n in mask.keep})
@@ -34,14 +41,22 @@ def carried(setup: Setup, ticket: Ticket, *, whole: bool = False) -> Ticket:
 
 
 def widened(setup: Setup, there: Setup, ticket: Ticket, *, whole: bool = False) -> Ticket:
-    """A ticket's mask put into a network of another width; see `winticket.align.resized`.
+    """The ticket's mask in a network of another width; see `winticket.align.resized`.
 
-    The start is this setup's own initialisation, the same for every ticket of a replicate: a copied unit with copied
-    weights would learn what the first one does. A layer keeps `kept_here` weights: where units are not repeated a whole
-    number of times, some that are too many go, or some that are missing come, at random. With `whole` nothing is
-    pruned: the dense network that the ticket is held against.
+    `there` is the setup that the ticket was found in. The start is this setup's initialisation, the same for every
+    ticket of a replicate: a copied unit with copied weights would learn the same as the original. A layer keeps
+    `kept_here` weights. If units do not repeat a whole number of times, surplus weights are pruned, or missing ones
+    added, at random. With `whole`, nothing is pruned: this is the dense network that the ticket is compared with.
+
+    >>> from winticket.experiment import Experiment
+    >>> from winticket.stages import dense_ticket
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> wide = Experiment.of("digits", model="lenet-600-200", steps=20).setup()
+    >>> whole = widened(wide, setup, dense_ticket(setup, 0), whole=True)
+    >>> whole.mask.keep["fc1.weight"].shape
+    torch.Size([600, 64])
     """
-    # Not the seed of the search's own initialisation, whose first units would have the very same weights.
+    # Another seed than the search's: under that one, the first units would have exactly the weights of the search's.
     start = setup.initial(ticket.seeds.derive("init of another width"))
     mask = whole_mask(setup, start.weights)
     origin = "dense" if whole else ticket.origin
@@ -51,7 +66,7 @@ def widened(setup: Setup, there: Setup, ticket: Ticket, *, whole: bool = False) 
             old, symmetry(there.module(), there.input_shape), symmetry(setup.module(), setup.input_shape)
         )
         generator = torch.Generator().manual_seed(ticket.seeds.derive("width", ticket.mask.count()))
-        # What was kept first, and within that at random.
+        # Kept weights rank before pruned ones; chance decides among equals.
         scores = {n: keep + torch.rand(keep.shape, generator=generator) for n, keep in new.items()}
         counts = {n: kept_here(int(old[n].sum()), old[n].numel(), k.numel()) for n, k in mask.keep.items()}
         mask = layerwise(scores, mask, density={n: counts[n] / k.numel() for n, k in mask.keep.items()})
@@ -59,5 +74,9 @@ def widened(setup: Setup, there: Setup, ticket: Ticket, *, whole: bool = False) 
 
 
 def kept_here(kept: int, there: int, here: int) -> int:
-    """The same share of a layer's weights: `kept` of `there`, as a count of `here`, at least 1 of any."""
+    """How many of `here` weights are the same share as `kept` of `there`; at least 1 if `kept` is.
+
+    >>> kept_here(3, 10, 25)
+    8
+    """
     return max(min(kept, 1), (2 * kept * here + there) // (2 * there))

@@ -1,4 +1,4 @@
-"""Training under masks that change on the way: dynamic sparse training and gradual pruning."""
+"""Training under a mask that changes: dynamic sparse training and gradual pruning."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from winticket.stages.pruning import REVISION as PRUNING
 from winticket.stages.pruning import evidence
 from winticket.stages.setup import Setup
 from winticket.stages.tickets import Density
-from winticket.stages.training import train_tickets
+from winticket.stages.training import Context, train_tickets
 from winticket.ticket import Failed, Mask, State, Ticket, Trajectory
 from winticket.train.rules import Grow, Regrowing, Score, Thinning, random_mask
 
@@ -23,13 +23,23 @@ REVISION = 1 + PRUNING
 
 
 def sparse_start(ticket: Ticket, *, density: Density, allocate: Allocate) -> Ticket:
-    """The network at its initialisation under a random mask of that density."""
+    """The network at its initialisation under a random mask of that density.
+
+    Errors: ValueError from `allocate`, for a density that it cannot give.
+
+    >>> from winticket.experiment import Experiment
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> from winticket.allocate import erk
+    >>> from winticket.stages import dense_ticket
+    >>> round(sparse_start(dense_ticket(setup, 0), density=0.2, allocate=erk).mask.density(), 3)
+    0.2
+    """
     mask = random_mask(ticket.mask, ticket.seeds, density=density, allocate=allocate)
     return replace(ticket, mask=mask, origin="search")
 
 
 def last_mask(path: Trajectory) -> Ticket:
-    """The ticket of a search: its last mask, with the weights that it began with."""
+    """The ticket that a search found: its last mask, with the weights that the search started from."""
     return replace(path.ticket, origin="ticket")
 
 
@@ -41,11 +51,15 @@ def train_regrowing(
     criterion: Criterion,
     every: int,
     checkpoint: Any = None,
+    context: Context | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[Trajectory | Failed, ...]:
-    """Train a stack of sparse tickets, replacing the weakest weights now and then. Every layer keeps its count."""
+    """Train a stack of sparse tickets; every `every` steps, replace a share of each layer's lowest-scored weights.
+
+    `grow` scores the pruned weights, of which the best come back. Every layer keeps its count.
+    """
     changes = Regrowing(setup.recipe.steps, grow, _score(setup, criterion), every)
-    return train_tickets(setup, stack, changes=changes, checkpoint=checkpoint, report=report)
+    return train_tickets(setup, stack, changes=changes, checkpoint=checkpoint, context=context, report=report)
 
 
 def train_thinning(
@@ -57,17 +71,18 @@ def train_thinning(
     allocate: Allocate,
     every: int,
     checkpoint: Any = None,
+    context: Context | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[Trajectory | Failed, ...]:
-    """Train a stack of dense tickets, pruning a little now and then."""
-    way = partial(cubic_at, density)
+    """Train a stack of dense tickets; every `every` steps, prune to the next density on the way to `density`."""
+    densities = partial(cubic_at, density)
 
     def prune(ticket: Ticket, now: State, density: Density) -> Mask:
         seen = evidence(setup, ticket, now, criterion)
         return mask_of(criterion, seen, allocate=allocate, density=density)
 
-    changes = Thinning(setup.recipe.steps, way, prune, every)
-    return train_tickets(setup, stack, changes=changes, checkpoint=checkpoint, report=report)
+    changes = Thinning(setup.recipe.steps, densities, prune, every)
+    return train_tickets(setup, stack, changes=changes, checkpoint=checkpoint, context=context, report=report)
 
 
 def _score(setup: Setup, criterion: Criterion) -> Score:

@@ -1,4 +1,4 @@
-"""A control of a ticket, alone or with what it takes from another replicate of its stack."""
+"""Controls of a ticket, from the ticket alone or together with another replicate of its stack."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from winticket.align import REVISION as ALIGN
 from winticket.align import symmetry
-from winticket.run import Task, step
+from winticket.run import Task, derive
 from winticket.stages.setup import Setup
 from winticket.ticket import Failed, Ticket, Trajectory
 
@@ -17,7 +17,17 @@ REVISION = 1 + ALIGN  # both only rise, so that a change of either gives a new s
 
 
 def control_ticket(setup: Setup, ticket: Ticket, *, control: Callable[..., Ticket]) -> Ticket:
-    """A control of the ticket, with a seed of its own for each control, replicate and size of ticket."""
+    """A control of the ticket; each control, replicate and count of weights has a different seed.
+
+    Errors: ValueError if the control could not differ from the ticket.
+
+    >>> from winticket.experiment import Experiment
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> from winticket.controls import reinit
+    >>> from winticket.stages import dense_ticket
+    >>> control_ticket(setup, dense_ticket(setup, 0), control=reinit).origin
+    'reinit'
+    """
     named = control.func if isinstance(control, partial) else control
     name = str(getattr(named, "__name__", named))
     options: dict[str, Any] = {"seed": ticket.seeds.derive("control", name, ticket.mask.count())}
@@ -29,58 +39,61 @@ def control_ticket(setup: Setup, ticket: Ticket, *, control: Callable[..., Ticke
 def trained_control_ticket(
     setup: Setup, ticket: Ticket, dense: Trajectory, *, control: Callable[..., Ticket]
 ) -> Ticket:
-    """As `control_ticket`, of a control that takes what its replicate's dense training ended with."""
+    """As `control_ticket`, for a control that takes the weights at the end of the replicate's dense training."""
     return control_ticket(setup, ticket, control=partial(control, end=dense.saved[max(dense.saved)].weights))
 
 
 def needs_end(control: Callable[..., Ticket]) -> bool:
-    """Whether a control takes the weights that its replicate's dense training ended with."""
+    """Whether a control takes the weights at the end of the replicate's dense training."""
     return "end" in signature(control).parameters
 
 
 def needs_neighbour(control: Callable[..., Ticket]) -> bool:
-    """Whether a control takes something from another replicate."""
+    """Whether a control takes another replicate's ticket."""
     return "neighbour" in signature(control).parameters
 
 
 def needs_symmetry(control: Callable[..., Ticket]) -> bool:
-    """Whether a control takes the trained dense networks, to match their hidden units."""
+    """Whether a control matches hidden units, for which it takes the trained dense networks."""
     return "symmetry" in signature(control).parameters
 
 
 def neighbours(
     setup: Setup, tickets: Task, dense: Task, count: int, *, control: Callable[..., Ticket]
 ) -> Task:
-    """The step that makes a stack's controls from the tickets of its other replicates.
+    """The derived task that makes the controls of a stack of `count` from the tickets of its other replicates.
 
-    Each takes the next one's, and the last the first's. `dense` is the stack's training with nothing pruned.
+    Each replicate takes the ticket of the next one, and the last takes the first's. `dense` is the stack's training
+    with nothing pruned.
     """
-    places = tuple((r, (r + 1) % count) for r in range(count))
-    # In a list, stacks are handed over whole and not element by element.
+    pairs = tuple((r, (r + 1) % count) for r in range(count))
+    # A derived task gets a stack in a list whole, not element by element.
     stacks = [tickets, dense] if needs_symmetry(control) else [tickets]
-    return step(neighbour_ticket, setup, tickets, places, stacks, control=control)
+    return derive(neighbour_ticket, setup, tickets, pairs, stacks, control=control)
 
 
 def neighbour_ticket(
     setup: Setup,
     ticket: Ticket,
-    places: tuple[int, int],
+    pair: tuple[int, int],
     stacks: Sequence[Sequence[Ticket | Trajectory | Failed]],
     *,
     control: Callable[..., Ticket],
 ) -> Ticket | Failed:
-    """A control of the ticket at the first of two places in its stack that takes something from the one at the second.
+    """A control that takes the ticket of another replicate.
 
-    `stacks` are the whole stack's tickets and, for a control that matches hidden units, its dense trainings. Where
-    one of the two replicates failed, the control is a `Failed` that says which.
+    `pair` are the positions of the ticket and of the other replicate in the stack. `stacks` are the tickets of the
+    whole stack and, for a control that matches hidden units, its dense trainings. If one of the two replicates failed,
+    the result is a `Failed` that says which.
     """
-    for lost in (stack[place] for stack in stacks for place in places):
+    for lost in (stack[position] for stack in stacks for position in pair):
         if isinstance(lost, Failed):
-            told = f"it takes the mask of another replicate, and replicate {lost.seeds.replicate} failed: {lost.reason}"
-            return Failed(told, None, ticket.seeds)
-    options: dict[str, Any] = {"neighbour": stacks[0][places[1]]}
+            other = lost.seeds.replicate
+            reason = f"it takes the mask of another replicate, and replicate {other} failed: {lost.reason}"
+            return Failed(reason, None, ticket.seeds)
+    options: dict[str, Any] = {"neighbour": stacks[0][pair[1]]}
     if needs_symmetry(control):
-        paths = [path for path in (stacks[1][place] for place in places) if isinstance(path, Trajectory)]
+        paths = [path for path in (stacks[1][position] for position in pair) if isinstance(path, Trajectory)]
         options["ends"] = tuple(path.saved[max(path.saved)].weights for path in paths)
         options["symmetry"] = symmetry(setup.module(), setup.input_shape)
     seed = ticket.seeds.derive("control", control.__name__, ticket.mask.count())

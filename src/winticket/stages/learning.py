@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from winticket.stages.setup import Setup
-from winticket.stages.training import train_tickets
+from winticket.stages.training import Context, train_tickets
 from winticket.ticket import Failed, Ticket, Trajectory
 from winticket.train import Learning
 
@@ -19,9 +19,15 @@ def train_mask(
     *,
     kind: Any,
     checkpoint: Any = None,
+    context: Context | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[Trajectory | Failed, ...]:
-    """Learn a mask with as many weights in every layer as the tickets' masks have, all weights as they are."""
+    """Learn which weights to keep, as many in each layer as the tickets' masks keep; no weight changes.
+
+    `kind` is "top" (edge-popup) or "sampled" (supermask).
+    """
     alive = next((t for t in stack if isinstance(t, Ticket)), None)
     counts = {} if alive is None else {name: kept for name, (kept, _) in alive.mask.layers().items()}
-    return train_tickets(setup, stack, learning=Learning(kind, counts), checkpoint=checkpoint, report=report)
+    return train_tickets(
+        setup, stack, learning=Learning(kind, counts), checkpoint=checkpoint, context=context, report=report
+    )

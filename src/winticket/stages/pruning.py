@@ -1,10 +1,9 @@
-"""From trained weights to the next ticket: evidence, scores, a smaller mask, a rewind. Each works on one replicate."""
+"""From trained weights to the next ticket: evidence, scores, a smaller mask, a rewind; one replicate at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from inspect import signature
 
 import torch
 from torch import Tensor
@@ -14,12 +13,11 @@ from winticket.criteria import Criterion, Evidence
 from winticket.criteria.applied import careful, mask_of
 from winticket.criteria.evidence import DATA, NETWORK, Batch, needed, rounds_at_init
 from winticket.criteria.evidence import REVISION as EVIDENCE
-from winticket.rewind import Rewind, fine_tune, learning_rate
+from winticket.rewind import Rewind, fine_tune, learning_rate, takes_step
 from winticket.schedules import geometric_at
 from winticket.stages.setup import Setup
 from winticket.stages.tickets import Density
-from winticket.stages.training import no_curve
-from winticket.ticket import Mask, Seeds, State, Ticket, Trajectory
+from winticket.ticket import Mask, Seeds, State, Ticket, Trajectory, no_curve
 
 REVISION = 1 + EVIDENCE  # both only rise, so that a change of either gives a new sum
 SCORED_PER_CLASS = 10
@@ -35,7 +33,11 @@ def prune(
     rewind: Rewind,
     rewind_step: int = 0,
 ) -> Ticket:
-    """Score the trained weights, keep the best, rewind: the next level's ticket."""
+    """Score the trained weights, keep the best and rewind: the ticket of the next level.
+
+    `density` is that of the new mask. Errors: ValueError for scores that are not finite, or a density that `allocate`
+    cannot give.
+    """
     now = path.saved[max(path.saved)]
     seen = evidence(setup, path.ticket, now, criterion)
     mask = mask_of(criterion, seen, allocate=allocate, density=density)
@@ -43,18 +45,13 @@ def prune(
     return replace(careful(rewind)(path, mask, **where), origin="ticket").settled(setup.module())
 
 
-def takes_step(rewind: Rewind) -> bool:
-    """Whether a rewind goes to a step that it is told."""
-    return "step" in signature(rewind).parameters
-
-
 def saved_for(rewind: Rewind, step: int) -> tuple[int, ...]:
-    """The steps of the first training whose states a rewind needs."""
+    """The steps of the dense training whose states a rewind needs."""
     return (step,) if step and rewind not in (learning_rate, fine_tune) else ()
 
 
 def retraining(setup: Setup, rewind: Rewind) -> Setup:
-    """What a rewind's tickets are trained by: the setup, at its last learning rate throughout where they fine-tune."""
+    """The setup that trains a rewind's tickets: under `fine_tune`, always at the schedule's last learning rate."""
     return replace(setup, recipe=setup.recipe.settled()) if rewind is fine_tune else setup
 
 
@@ -67,31 +64,38 @@ def prune_untrained(
     allocate: Callable[..., Mask],
     rewind: Rewind,
 ) -> Ticket:
-    """Score a network that has not been trained and keep the best, in as many rounds as the criterion's paper takes.
+    """Score an untrained network and keep the best weights, in as many rounds as the criterion's paper takes.
 
-    The density falls exponentially from round to round: d^(k/n) after round k of n (Tanaka et al. 2020, algorithm 1).
+    The density falls exponentially: d^(k/n) after round k of n (Tanaka et al. 2020, algorithm 1).
+
+    >>> from winticket.experiment import Experiment
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> from winticket import allocate, criteria, rewind
+    >>> from winticket.stages import dense_ticket
+    >>> how = {"criterion": criteria.snip, "allocate": allocate.global_top, "rewind": rewind.to_init}
+    >>> prune_untrained(setup, dense_ticket(setup, 0), density=0.1, **how).mask.count()
+    5020
     """
-    rounds, found = rounds_at_init(criterion), ticket
+    rounds, sparser = rounds_at_init(criterion), ticket
     for number in range(1, rounds + 1):
         now = geometric_at(density, number / rounds)
-        path = Trajectory(found, {found.start.step: found.start}, no_curve())
-        seen = evidence(setup, found, found.start, criterion)
+        path = Trajectory(sparser, {sparser.start.step: sparser.start}, no_curve())
+        seen = evidence(setup, sparser, sparser.start, criterion)
         mask = mask_of(criterion, seen, allocate=allocate, density=now)
-        found = replace(careful(rewind)(path, mask), origin="ticket").settled(setup.module())
-    return found
+        sparser = replace(careful(rewind)(path, mask), origin="ticket").settled(setup.module())
+    return sparser
 
 
 def evidence(setup: Setup, ticket: Ticket, now: State, criterion: Criterion) -> Evidence:
-    """What `criterion` is given to score `now`, with the network and examples where it says that it needs them.
+    """What `criterion` gets to score the state `now`: the network and examples only if it needs them.
 
-    Where it began is the replicate's initialisation, whatever the ticket was rewound to.
+    `start` of the evidence is the replicate's initialisation, whatever step the ticket was rewound to.
     """
     needs = needed(criterion)
-    return Evidence(
-        now=now,
+    return Evidence.of_ticket(
+        ticket,
+        now,
         start=setup.initial(ticket.seeds.derive("init")),
-        mask=ticket.mask,
-        generator=torch.Generator().manual_seed(ticket.seeds.derive("criterion", ticket.mask.count())),
         network=setup.module() if NETWORK in needs else None,
         example=setup.blank(1) if NETWORK in needs else None,
         batches=scored(setup, ticket.seeds) if DATA in needs else (),
@@ -100,11 +104,16 @@ def evidence(setup: Setup, ticket: Ticket, now: State, criterion: Criterion) -> 
 
 
 def scored(setup: Setup, seeds: Seeds) -> tuple[Batch, ...]:
-    """Training examples that criteria look at: the first few of each class in an order of the replicate's own.
+    """Training examples for criteria: the first ten of each class, in an order drawn for each replicate.
 
-    As many per class as Wang et al. 2020 (GraSP) and Tanaka et al. 2020 take, in batches of at most the recipe's size
-    that are equal to one example, so that none has the statistics of a few. Of text, where an example has classes of
-    many kinds, as many examples as have so many answers per class on average.
+    Wang et al. 2020 (GraSP) and Tanaka et al. 2020 take as many per class. Batches are at most as large as the recipe's
+    and differ by at most one example, so that no batch takes its statistics from a few. An example of text has answers
+    of many classes; there, ten answers per class are meant on average.
+
+    >>> from winticket.experiment import Experiment
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> [y.shape for _, y in scored(setup, Seeds(0, 0))]
+    [torch.Size([50]), torch.Size([50])]
     """
     part = setup.dataset(torch.device("cpu"), seeds.replicate).train
     order = data.permutation(len(part.y), seed=seeds.derive("scored"), epoch=0)

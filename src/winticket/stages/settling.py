@@ -1,4 +1,4 @@
-"""When a mask drawn in training has settled: Early-Bird's ticket."""
+"""Early-Bird: when has the mask that training would give settled?"""
 
 from __future__ import annotations
 
@@ -17,21 +17,25 @@ from winticket.ticket import Mask, State, Ticket, Trajectory
 
 REVISION = 1 + PRUNING
 SETTLED = 0.1
-"""The distance below which two masks count as one."""
+"""The distance below which two masks count as the same."""
 WIDEST = 0.6
-"""The largest distance possible where a mask keeps 30 or 70 % of the units, the least that the paper takes."""
+"""The largest possible distance of two masks that keep 30 or 70 % of the units, which are the paper's limits."""
 LOOKS = 5
-"""Masks in a row, the newest included, that have to be one."""
+"""Masks in a row, the newest included, that must count as the same."""
 PATIENCE = 0.5
 """Share of the training in which the mask may settle."""
 MOST = 40
-"""States that are kept at most; with more epochs than that, the looks are further apart."""
+"""The most states that are kept; if there are more epochs, a mask is drawn every few epochs."""
 
 
 def looks(setup: Setup) -> tuple[int, ...]:
-    """The steps after which a mask is drawn, in the first half of training: the ends of epochs.
+    """The steps after which a mask is drawn: the ends of epochs in the first half of training.
 
-    Of every so many where there are more than `MOST`; where there are not even eight, eight times.
+    If there are more than `MOST` epochs, every few of them; if fewer than eight, eight steps at equal distances.
+
+    >>> from winticket.experiment import Experiment
+    >>> looks(Experiment.of("digits", steps=200).setup())
+    (12, 24, 36, 48, 60, 72, 84, 96)
     """
     last = max(1, int(PATIENCE * setup.recipe.steps))
     epoch = max(1, min(round(setup.train_examples() / setup.recipe.batch), last // 8))
@@ -42,9 +46,9 @@ def looks(setup: Setup) -> tuple[int, ...]:
 def emerged(
     setup: Setup, path: Trajectory, *, density: Density, criterion: Criterion, allocate: Allocate
 ) -> Ticket:
-    """The first mask that has settled, with the weights of that moment as step 0; the last look's if none has.
+    """The first mask that has settled, with the weights of that moment as step 0; if none has, the last mask.
 
-    `about` says after how many steps it was drawn, and whether it had settled.
+    `about` of the ticket says after how many steps the mask was drawn, and whether it had settled.
     """
     masks: list[list[Tensor]] = []
     end = max(path.saved)
@@ -58,7 +62,7 @@ def emerged(
         settled = len(masks) >= LOOKS and all(
             distance(masks[-1], before) < SETTLED for before in masks[-LOOKS:-1]
         )
-        found = Ticket(
+        bird = Ticket(
             mask,
             State(state.weights, state.buffers, {}, 0),
             "ticket",
@@ -67,16 +71,21 @@ def emerged(
         ).settled(setup.module())
         if settled:
             break
-    return found
+    return bird
 
 
 def distance(one: Sequence[Tensor], two: Sequence[Tensor]) -> float:
-    """The share of units that two masks disagree about; more than that where so few could differ that it says nothing.
+    """The share of units that two masks disagree about, scaled up if only few units could differ.
 
-    `one` and `two` are bool [units] per layer. The paper compares the share itself with `SETTLED`, pruning 30 to 70 %
-    of the channels: masks with nothing in common are then at least `WIDEST` apart. Two masks that keep 5 % each differ
-    in no more than 10 % of their units, so that any two would be one; where the largest possible distance is below
-    `WIDEST`, the share is in proportion to it.
+    `one` and `two` are bool [units] per layer. The paper compares the share itself with `SETTLED` and prunes 30 to 70 %
+    of the channels, so masks with nothing in common are at least `WIDEST` apart. Two masks that keep 5 % each differ in
+    at most 10 % of their units, and any two of them would count as the same. If the largest possible share is below
+    `WIDEST`, the distance is therefore the share in proportion to it.
+
+    >>> import torch
+    >>> one, two = ([torch.arange(10) == unit] for unit in (0, 1))  # one unit of ten each
+    >>> distance(one, two), distance(one, one)
+    (0.6, 0.0)
     """
     units = sum(len(a) for a in one)
     differ = sum(int((a != b).sum()) for a, b in zip(one, two, strict=True)) / units
@@ -86,7 +95,7 @@ def distance(one: Sequence[Tensor], two: Sequence[Tensor]) -> float:
 
 
 def _decided(mask: Mask) -> list[Tensor]:
-    """By layer, of every unit whether it is kept, if units are kept whole or not at all; else of every weight."""
+    """For each layer, which units are kept if the mask keeps or prunes units whole; else which weights are kept."""
     rows = [mask.laid_out(name).by_unit(keep).flatten(1) for name, keep in mask.keep.items()]
     if all(bool((r.all(1) | ~r.any(1)).all()) for r in rows):
         return [r.any(1) for r in rows]

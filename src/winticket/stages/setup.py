@@ -1,4 +1,4 @@
-"""What a training is asked for: data, model and recipe as plain values, the same for every arm and replicate."""
+"""The setup of a training: data, model and recipe as plain values, the same for every arm and replicate."""
 
 from __future__ import annotations
 
@@ -14,26 +14,33 @@ from torch import Tensor, nn
 
 from winticket import data as datasets
 from winticket import models, ticket, train, units
-from winticket.data import Dataset, Source, Split
+from winticket.data import Dataset, DatasetInfo, Split
 from winticket.importing import import_named
 from winticket.run import Unavailable
 from winticket.ticket import Seeds, State
-from winticket.train import Engine, Recipe
+from winticket.train import Recipe
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything that two trainings share apart from their tickets.
+    """Everything that two trainings share, except for their tickets.
 
-    `data` is the name or path that the user gave; the plan's keys hold `fingerprint`, the hash of the decoded
-    examples, in its place, so a folder may be moved. `seed` is the root of all randomness, the split's included.
-    `validation` and `test` are sizes of the split. With `own_split`, each replicate draws a
-    split of its own, so that the verdict speaks of the data and not of one draw of test examples. `include` are
-    patterns of parameter names that are pruned although they are not eligible by default (embeddings, recurrent
-    weights, ...), and `exclude` patterns of eligible weights that are not pruned. `source` is the hash of a user's own
-    model's source (`model_source`), so that editing it makes new results. With `tokens`, examples are text (see
-    `winticket.models.check`), which the fingerprint says too. `engine` says how pruned layers are computed
-    (`winticket.train.engine`): like the number of threads it changes last bits alone, and no key holds it.
+    data         the name or path that the user typed; keys hold the fingerprint instead, so a folder may be moved
+    fingerprint  the hash of the decoded examples
+    seed         the root of all randomness, the split's included
+    validation, test  how many examples the parts of the split have
+    own_split    whether each replicate draws its own split, so that the verdict is about the data and not about one
+                 draw of test examples
+    include      patterns of parameter names that are pruned although they are not eligible by default (embeddings,
+                 recurrent weights, ...)
+    exclude      patterns of eligible weights that are not pruned
+    source       the hash of the code of a user's model (`model_source`), so that an edit makes new results
+    tokens       whether examples are text (see `winticket.models.check`); the fingerprint holds it too
+
+    >>> from winticket.experiment import Experiment
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> setup.model, setup.input_shape, setup.classes
+    ('lenet-300-100', (1, 8, 8), 10)
     """
 
     data: str
@@ -51,18 +58,17 @@ class Setup:
     exclude: tuple[str, ...] = ()
     source: str | None = None
     tokens: bool = False
-    engine: Engine = "auto"
 
     def key_fields(self) -> dict[str, Any]:
-        """What the plan hashes: all but the data's name, their kind and the engine, and the rooms' revisions."""
-        unsaid = ("data", "tokens", "engine")
-        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in unsaid}
+        """What keys hold: all fields except `data` and `tokens`, and the REVISION of each room."""
+        outside = ("data", "tokens")
+        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in outside}
         rooms = {"data": datasets, "models": models, "ticket": ticket, "train": train, "units": units}
         revisions = {name: room.REVISION for name, room in rooms.items()}
         return {**known, "revisions": revisions}
 
     def module(self) -> nn.Module:
-        """The network's computation; its weights are of no account. One object per process, so traces are kept."""
+        """The network, for its computation only; its weights do not matter. One object per process keeps traces."""
         self._require_source()
         return _module(
             self.model,
@@ -74,11 +80,11 @@ class Setup:
         )
 
     def blank(self, rows: int) -> Tensor:
-        """So many inputs of nothing, [rows, *input_shape], for their shape and type."""
+        """Zeros [rows, *input_shape] of the type of the network's inputs."""
         return torch.zeros(rows, *self.input_shape, dtype=torch.int64 if self.tokens else torch.float32)
 
     def initial(self, seed: int) -> State:
-        """The network freshly initialised from `seed`."""
+        """The state of the network, initialised from `seed`."""
         self._require_source()
         module = models.build(
             self.model,
@@ -93,9 +99,9 @@ class Setup:
         return State(weights, {name: b.detach().clone() for name, b in module.named_buffers()}, {}, 0)
 
     def dataset(self, device: torch.device, replicate: int = 0) -> Dataset:
-        """A replicate's split data on a device, loaded once per process.
+        """The data of a replicate on a device, split; loaded once per process.
 
-        Raises Unavailable where the data cannot be read, or are no longer the planned ones.
+        Errors: Unavailable if the data cannot be read or differ from the planned data.
         """
         split = (self.split_seed(replicate), self.validation, self.test)
         try:
@@ -112,7 +118,7 @@ class Setup:
         return loaded
 
     def _require_source(self) -> None:
-        """A worker that starts late must not import a model edited meanwhile, and keep its results as the old one's."""
+        """A worker that starts late must not store an edited model's results under the key of the old one."""
         if model_source(self.model) != self.source:
             raise Unavailable(
                 f"the source of {self.model} is not the one that the plan was made with; run again to plan anew"
@@ -120,24 +126,24 @@ class Setup:
 
     def train_examples(self) -> int:
         """How many examples a replicate trains on."""
-        return self.found().sizes(validation=self.validation, test=self.test)[0]
+        return self.facts().sizes(validation=self.validation, test=self.test)[0]
 
-    def found(self) -> Source:
-        """What there is to know of the data."""
-        return datasets.find_source(self.data, window=self._window())
+    def facts(self) -> DatasetInfo:
+        """The facts about the data: shapes, classes, sizes."""
+        return datasets.find_dataset(self.data, window=self._window())
 
     def _window(self) -> int | None:
         return self.input_shape[0] if self.tokens else None
 
     def split_seed(self, replicate: int = 0) -> int:
-        """What decides the split: one for all replicates unless each has its own."""
+        """The seed of the split: one for all replicates, or with `own_split` one for each."""
         return Seeds(self.seed, replicate if self.own_split else 0).derive("split")
 
 
 def model_source(model: str) -> str | None:
-    """Hash of the file that a user's `package.module:build` is in, as this process imported it; else None.
+    """The hash of the file of a user's `package.module:build`, as this process imported it; None for our models.
 
-    ValueError for a function that is in no file.
+    Errors: ValueError for a function that is in no file.
     """
     if ":" not in model:
         return None
@@ -149,7 +155,7 @@ def model_source(model: str) -> str | None:
 
 
 def require_unedited(model: str) -> None:
-    """ValueError where a user's model was edited after it was imported: what runs is not what is written there."""
+    """ValueError if a user's model was edited after this process imported it, so that it would run the old code."""
     if ":" in model:
         _, file = _file(model)
         if hashlib.sha256(file.read_bytes()).hexdigest() != model_source(model):
@@ -165,7 +171,7 @@ _IMPORTED: dict[str, tuple[ModuleSpec | None, str]] = {}
 def _file(model: str) -> tuple[str, Path]:
     name = model.partition(":")[0]
     file = getattr(import_named(name), "__file__", None)
-    if file is None:  # defined interactively, where no worker could find it either
+    if file is None:  # defined interactively; no worker could find it
         raise ValueError(f"model {model!r}: {name} is in no file; put it into a module of its own")
     return name, Path(file)
 
@@ -174,7 +180,7 @@ def _file(model: str) -> tuple[str, Path]:
 def _module(
     model: str, source: str | None, *, shape: tuple[int, ...], classes: int, init: str | None, tokens: bool
 ) -> nn.Module:
-    del source  # part of what is remembered, since an edited model is another one
+    del source  # only part of the cache's key: an edited model is another one
     return models.build(
         model, input_shape=shape, classes=classes, init=init, generator_seed=0, tokens=tokens, trust=True
     )

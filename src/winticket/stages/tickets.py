@@ -1,4 +1,4 @@
-"""What a search begins with: a replicate's whole network, and which of its weights may be pruned."""
+"""What a search starts from: the dense network of a replicate, and which of its weights may be pruned."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Density = float | Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Found:
-    """A level's tickets as a procedure plans them, and the training of its own that they come from, if there is one.
+class PlannedLevel:
+    """The tickets of one level as a procedure plans them, and the search that they come from if it is a training.
 
-    `search` is a stored task whose trajectories stand beside the ticket's: a network that was sparse while its mask
-    was found (dynamic sparse training), or that was never trained (a supermask).
+    `search` is a stored task whose results are reported beside the ticket's: a network that was sparse during the
+    search (dynamic sparse training) or was never trained (a supermask).
     """
 
     ticket: Task
@@ -29,31 +29,45 @@ class Found:
 
 
 def dense_ticket(setup: Setup, replicate: int) -> Ticket:
-    """The whole network at its own initialisation: one replicate's θ₀ with nothing pruned."""
+    """The dense network at the initialisation θ₀ of a replicate: a ticket with nothing pruned.
+
+    >>> from winticket.experiment import Experiment
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> dense_ticket(setup, 0).mask.density()
+    1.0
+    """
     seeds = Seeds(setup.seed, replicate)
     start = setup.initial(seeds.derive("init"))
     return Ticket(whole_mask(setup, start.weights), start, "dense", seeds)
 
 
 def whole_mask(setup: Setup, weights: Weights) -> Mask:
-    """The mask that prunes nothing of what may be pruned."""
+    """The mask that keeps every weight that may be pruned."""
     return Mask.full({n: weights[n] for n in prunable(setup)}, layout=layouts(setup.module()))
 
 
 def prunable(setup: Setup) -> tuple[str, ...]:
-    """Eligible weights and those of `setup.include`, less `setup.exclude`. ValueError where a pattern fits none."""
-    left = models.chosen(
+    """Names of the eligible weights: those of the model with `setup.include` and without `setup.exclude`.
+
+    Errors: ValueError if a pattern fits no parameter, or no weight is left.
+
+    >>> from winticket.experiment import Experiment
+    >>> setup = Experiment.of("digits", steps=20).setup()
+    >>> prunable(setup)
+    ('fc1.weight', 'fc2.weight', 'fc3.weight')
+    """
+    eligible = models.chosen(
         setup.module(), include=setup.include, exclude=setup.exclude, of=f" of {setup.model}"
     )
-    if not left:
+    if not eligible:
         raise ValueError(
             f"{setup.model} has no weight left to prune: no Linear or Conv layer, or all are excluded; parameters that "
             f"could be included: {', '.join(models.includable(setup.module())) or 'none'}"
         )
-    return left
+    return eligible
 
 
 def spared(setup: Setup) -> dict[str, str]:
-    """Every parameter that is not pruned, by name, with the reason in words."""
+    """Every parameter that is not pruned: name -> reason in words."""
     pruned, reasons = set(prunable(setup)), models.excluded(setup.module(), setup.include)
     return {n: reasons.get(n, "excluded") for n, _ in setup.module().named_parameters() if n not in pruned}

@@ -1,4 +1,4 @@
-"""A few steps on noise: does the network train, and how long does a step take?"""
+"""A few steps of training on noise: does the network train, and how long does a step take?"""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from winticket import data
 from winticket.stages.setup import Setup
 from winticket.stages.training import device
 from winticket.ticket import Failed, Ticket, Trajectory
-from winticket.train import train
+from winticket.train import Engine, train
 
 
-def trial(setup: Setup, stack: Sequence[Ticket], *, steps: int) -> tuple[Trajectory | Failed, ...]:
-    """A short training on noise, with the recipe's own batch and optimiser."""
+def trial(
+    setup: Setup, stack: Sequence[Ticket], *, steps: int, engine: Engine = "auto"
+) -> tuple[Trajectory | Failed, ...]:
+    """A training of `steps` steps on noise, with the recipe's batch size and optimiser."""
     recipe = replace(setup.recipe, steps=steps, evaluate_every=steps, early_points=False, warmup=0)
     rows = recipe.batch
     generator = torch.Generator().manual_seed(0)
@@ -26,9 +28,7 @@ def trial(setup: Setup, stack: Sequence[Ticket], *, steps: int) -> tuple[Traject
         noise = torch.rand(rows, *setup.input_shape, generator=generator)
         some = data.Split(noise, torch.arange(rows) % setup.classes)
     few = data.Split(some.x[:1], some.y[:1])
-    return train(
-        setup.module(), _Noise(some, few, few), data, stack, recipe, device=device(), engine=setup.engine
-    )
+    return train(setup.module(), _Noise(some, few, few), data, stack, recipe, device=device(), engine=engine)
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,16 @@
-"""The nouns of the field (mask, state, ticket, trajectory) and the file that a ticket is kept in."""
+"""The nouns of the field (mask, state, ticket, trajectory), and the file in which a ticket is saved."""
 
 from __future__ import annotations
 
-from winticket.ticket.bits import same_bits
+from winticket.bits import same_bits
 from winticket.ticket.copies import apart
-from winticket.ticket.curve import Curve
+from winticket.ticket.curve import Curve, no_curve
 from winticket.ticket.file import FORMAT_VERSION, TicketFileError
-from winticket.ticket.nouns import (
-    JSON,
-    Failed,
-    Mask,
-    Scores,
-    Seeds,
-    State,
-    Ticket,
-    Trajectory,
-    Weights,
-    output_units,
-)
+from winticket.ticket.mask import Mask, Weights, output_units
+from winticket.ticket.nouns import JSON, Failed, Scores, Seeds, State, Ticket, Trajectory
 
 REVISION = 1
-"""Raised when seeds derive otherwise, or what a mask does to weights changes."""
+"""Raised when the derivation of seeds changes, or what a mask does to weights."""
 
 __all__ = [
     "FORMAT_VERSION",
@@ -37,6 +27,7 @@ __all__ = [
     "Trajectory",
     "Weights",
     "apart",
+    "no_curve",
     "output_units",
     "same_bits",
 ]

@@ -1,4 +1,4 @@
-"""Copies to hand to functions that might write into what they are given."""
+"""Copies for functions that might write into their arguments."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 def apart(value: T) -> T:
-    """The same value, of tensors in memory of their own: in mappings, lists, tuples and dataclasses, however deep.
+    """The same value with every tensor copied, in mappings, lists, tuples and dataclasses of any depth.
 
-    Networks, generators and functions are handed on as they are.
+    Networks, generators and functions are passed through without a copy.
 
     >>> import torch
     >>> from winticket.ticket import apart
@@ -24,15 +24,15 @@ def apart(value: T) -> T:
     >>> weights["w"]
     tensor([1., 1.])
     """
-    given: Any = value
-    copied = given
-    if isinstance(given, Tensor):
-        copied = given.detach().clone()
-    elif isinstance(given, Mapping):
-        copied = {name: apart(item) for name, item in given.items()}
-    elif type(given) in (list, tuple):
-        copied = type(given)(apart(item) for item in given)
-    elif dataclasses.is_dataclass(given) and not isinstance(given, type):
-        fields = {f.name: apart(getattr(given, f.name)) for f in dataclasses.fields(given) if f.init}
-        copied = dataclasses.replace(given, **fields)
+    original: Any = value
+    copied = original
+    if isinstance(original, Tensor):
+        copied = original.detach().clone()
+    elif isinstance(original, Mapping):
+        copied = {name: apart(item) for name, item in original.items()}
+    elif type(original) in (list, tuple):
+        copied = type(original)(apart(item) for item in original)
+    elif dataclasses.is_dataclass(original) and not isinstance(original, type):
+        fields = {f.name: apart(getattr(original, f.name)) for f in dataclasses.fields(original) if f.init}
+        copied = dataclasses.replace(original, **fields)
     return cast("T", copied)

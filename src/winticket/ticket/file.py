@@ -2,18 +2,18 @@
 
 Tensors, by group:
     mask/<name>       uint8 [ceil(n / 8)]: the layer's n mask bits in row-major order, first bit highest
-                      (numpy.packbits), 1 = alive; the last byte is filled up with zeros
+                      (numpy.packbits), 1 = alive; the last byte is padded with zeros
     weights/<name>    all parameters at the start step, eligible or not, exactly as the state held them
-                      (a pruned weight's value may be anything: multiply by the mask)
+                      (a pruned weight may have any value, so multiply by the mask)
     buffers/<name>    buffers at the start step
     optimizer/<name>  optimiser state at the start step, if any
 
 The safetensors metadata has one entry, "winticket", a JSON object:
-    version         of this layout, a whole number; a reader refuses a newer one
+    version         of this layout, an integer; a reader refuses a newer one
     origin, step, seeds {root, replicate}, about (model, recipe, data fingerprint, ...)
-    tensors         {group: [names]} in their proper order
+    tensors         {group: [names]} in the order of the model
     density         kept / eligible;  model_density: the same over all parameters
-    layers          {name: {kept, total, shape}} of the eligible layers; `layout` too where it is not the usual one
+    layers          {name: {kept, total, shape}} of the eligible layers, with `layout` if it is not the usual one
     excluded        names of the parameters that are not eligible
     written_by      versions of winticket, torch, numpy, python
     sha256          over this object without "sha256" (JSON, sorted keys, no spaces, ASCII) and then, sorted
@@ -23,13 +23,10 @@ The safetensors metadata has one entry, "winticket", a JSON object:
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
-import os
 import platform
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,6 +39,8 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
+from winticket.atomic import replace_file
+from winticket.bits import pack_bits, unpack_bits
 from winticket.outside import Stored, Unreadable, converted, header_size, read_file, read_header, read_json
 from winticket.units import Layout
 from winticket.version import __version__
@@ -69,7 +68,7 @@ class _Version(msgspec.Struct):
 
 
 class _Document(msgspec.Struct):
-    """The types of the metadata's entry, as the module's docstring lays down."""
+    """The types of the metadata's entry, as the module's docstring specifies."""
 
     version: int
     origin: str
@@ -84,17 +83,27 @@ class _Document(msgspec.Struct):
 
 
 class TicketFileError(ValueError):
-    """A file that is not a readable ticket; the message says why and what to do."""
+    """The file is not a readable ticket; the message says why and what to do.
+
+    >>> from winticket.ticket import Ticket, TicketFileError
+    >>> try:
+    ...     Ticket.load("no-such.safetensors")
+    ... except TicketFileError as error:
+    ...     print(error)
+    there is no ticket file at no-such.safetensors; check the path
+    """
 
 
 def write(path: Path, *, tensors: Mapping[str, Mapping[str, Tensor]], document: Mapping[str, Any]) -> None:
     """Write the groups of tensors and the JSON document to `path`, whole or not at all.
 
-    `tensors` maps each of GROUPS to its tensors; those of "mask" are bool and are packed. Raises OSError
-    where the file cannot be written; nothing is left behind then.
+    `tensors` maps each of GROUPS to its tensors; the tensors of "mask" are bool and are packed. Raises OSError if the
+    file cannot be written; then nothing is left behind.
     """
     flat = {
-        f"{group}/{name}": _packed(tensor) if group == "mask" else tensor.detach().cpu().contiguous().clone()
+        f"{group}/{name}": pack_bits(tensor)
+        if group == "mask"
+        else tensor.detach().cpu().contiguous().clone()
         for group in GROUPS
         for name, tensor in tensors[group].items()
     }
@@ -111,15 +120,15 @@ def write(path: Path, *, tensors: Mapping[str, Mapping[str, Tensor]], document: 
     }
     header, data = _split(save_safetensors(flat))
     signed["sha256"] = _checksum(signed, header, data)
-    # One metadata key only: safetensors orders several at random, and equal tickets should be equal files.
-    _replace(path, save_safetensors(flat, metadata={_KEY: json.dumps(signed)}))
+    # A single metadata key, because safetensors orders several at random and equal tickets should be equal files.
+    replace_file(path, save_safetensors(flat, metadata={_KEY: json.dumps(signed)}))
 
 
 def read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """The groups of tensors and the document that `write` put into `path`.
 
-    Raises TicketFileError where the file is absent, not safetensors, truncated, not a ticket, of a newer
-    format, or damaged.
+    Raises TicketFileError if the file is absent, not safetensors, truncated, not a ticket, of a newer format, or
+    damaged.
     """
     try:
         content = read_file(path)
@@ -129,37 +138,30 @@ def read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     except OSError as error:
         raise TicketFileError(f"the ticket file {path} cannot be read: {error.strerror}") from error
     except Unreadable as error:
-        raise TicketFileError(f"{path} is {error}; copy or make it again") from error
+        raise TicketFileError(f"{path} is {error}; copy or save it again") from error
     document, layers = _trusted_document(path, metadata, header, content)
     try:
         flat = load_safetensors(content)
         groups = {
             group: {name: flat[f"{group}/{name}"] for name in document["tensors"][group]} for group in GROUPS
         }
-        groups["mask"] = {name: _unpacked(bits, layers[name].shape) for name, bits in groups["mask"].items()}
+        groups["mask"] = {
+            name: unpack_bits(bits, math.prod(layers[name].shape)).reshape(layers[name].shape)
+            for name, bits in groups["mask"].items()
+        }
         for name, keep in groups["mask"].items():
             if (int(keep.sum()), keep.numel()) != (layers[name].kept, layers[name].total):
-                raise ValueError(f"the mask of layer {name!r} keeps another number than is said")
+                raise ValueError(
+                    f"the mask of layer {name!r} keeps {int(keep.sum())} of {keep.numel()} weights, but the metadata "
+                    f"say {layers[name].kept} of {layers[name].total}"
+                )
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise TicketFileError(f"{path} is damaged: its parts do not fit each other ({error})") from error
+        raise TicketFileError(f"{path} is damaged: its parts do not fit together ({error})") from error
     return groups, document
 
 
-def _packed(keep: Tensor) -> Tensor:
-    """Bool tensor of n elements -> uint8 [ceil(n / 8)]."""
-    return torch.from_numpy(np.packbits(keep.detach().cpu().reshape(-1).numpy()))
-
-
-def _unpacked(bits: Tensor, shape: list[int]) -> Tensor:
-    """The inverse of `_packed`, given the layer's shape. ValueError where the number of bytes is wrong."""
-    count = math.prod(shape)
-    if bits.numel() != -(-count // 8):
-        raise ValueError(f"a mask of shape {shape} is packed in {bits.numel()} bytes")
-    return torch.from_numpy(np.unpackbits(bits.numpy(), count=count).astype(bool)).reshape(shape)
-
-
 def _split(content: bytes) -> tuple[dict[str, Any], bytes]:
-    """Header (JSON object) and tensor bytes of safetensors content that is known to be sound."""
+    """The header (JSON object) and tensor bytes of safetensors content that is known to be valid."""
     end = 8 + int.from_bytes(content[:8], "little")
     return json.loads(content[8:end]), content[end:]
 
@@ -167,7 +169,7 @@ def _split(content: bytes) -> tuple[dict[str, Any], bytes]:
 def _trusted_document(
     path: Path, metadata: Mapping[str, str], header: Mapping[str, Stored], content: bytes
 ) -> tuple[dict[str, Any], dict[str, _Layer]]:
-    """The "winticket" object of the header; TicketFileError if it is absent, newer, or fails its checksum."""
+    """The "winticket" object of the header. Raises TicketFileError if it is absent, newer, or fails its checksum."""
     if _KEY not in metadata:
         raise TicketFileError(
             f"{path} is a safetensors file but not a ticket: its metadata has no {_KEY!r} entry "
@@ -194,12 +196,12 @@ def _trusted_document(
     except (TypeError, KeyError, ValueError, RecursionError):
         sound = False
     if not sound:
-        raise TicketFileError(f"{path} is damaged: its checksum does not match; copy or make it again")
+        raise TicketFileError(f"{path} is damaged: its checksum does not match; copy or save it again")
     return document, layers
 
 
 def _checksum(document: Mapping[str, Any], header: Mapping[str, Any], data: bytes) -> str:
-    """SHA-256, in hex, as the module's docstring lays down."""
+    """SHA-256, in hex, as the module's docstring specifies."""
     unsigned = {key: value for key, value in document.items() if key != "sha256"}
     digest = hashlib.sha256(json.dumps(unsigned, sort_keys=True, separators=(",", ":")).encode())
     for name in sorted(name for name in header if name != "__metadata__"):
@@ -208,18 +210,3 @@ def _checksum(document: Mapping[str, Any], header: Mapping[str, Any], data: byte
         digest.update(f"{name}\n{entry['dtype']}\n{shape}\n".encode())
         digest.update(data[slice(*entry["data_offsets"])])
     return digest.hexdigest()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put `content` at `path` by writing a sibling and renaming it, so that no reader sees half a file."""
-    sibling = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with sibling.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        sibling.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            sibling.unlink(missing_ok=True)
-        raise

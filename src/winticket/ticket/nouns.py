@@ -1,14 +1,14 @@
-"""Mask, State, Seeds, Ticket, Trajectory, Failed: frozen values that every stage takes and gives.
+"""State, Seeds, Ticket, Trajectory, Failed: frozen values that every stage takes and returns, as it does `Mask`.
 
-Tensors inside them are never written to; a stage that changes a weight makes a new one. Mappings are
-copied into plain dictionaries, so that the values can be pickled and sent to another process.
+Their tensors are never written to; a stage that changes a weight makes a new tensor. Mappings are copied into plain
+dictionaries, so that the values can be pickled and sent to another process.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, TypeAlias
@@ -19,120 +19,25 @@ from torch import Tensor, nn
 from winticket.ticket import file
 from winticket.ticket.curve import Curve
 from winticket.ticket.file import TicketFileError
-from winticket.units import PLAIN, Layout, gone, zeroed
+from winticket.ticket.mask import Mask, Weights, same_layers
+from winticket.units import Layout, dead_parameters, zeroed
 
-Weights: TypeAlias = Mapping[str, Tensor]
 Scores: TypeAlias = Mapping[str, Tensor]
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
-
-SHOWN = 8
-"""Output units that are named, where more of them have no weight left."""
-
-
-def output_units(layer: str, units: Sequence[int]) -> str:
-    """Some units of the output layer in words, as "fc3.weight (output units 0, 7)"."""
-    shown = ", ".join(map(str, units[:SHOWN])) + (f" and {len(units) - SHOWN} more" if units[SHOWN:] else "")
-    return f"{layer} (output {'unit' if len(units) == 1 else 'units'} {shown})"
-
-
-@dataclass(frozen=True, eq=False)
-class Mask:
-    """Which eligible weights are alive. A state of its own: never inferred from zeros in the weights.
-
-    `keep` has one bool tensor per eligible weight, of that weight's shape; True is alive. `layout` says, for weights
-    that are not [units, inputs, *positions], which axis is what (`winticket.units.layouts(model)` knows, of a
-    transposed convolution for instance); allocations, criteria and controls go by it.
-    Raises TypeError, naming the layer, where a tensor is not bool.
-    """
-
-    __storable__: ClassVar[bool] = True
-
-    keep: Mapping[str, Tensor]
-    layout: Mapping[str, Layout] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name, keep in self.keep.items():
-            if not isinstance(keep, Tensor) or keep.dtype != torch.bool:
-                given = keep.dtype if isinstance(keep, Tensor) else type(keep).__name__
-                raise TypeError(
-                    f"the mask of layer {name!r} is {given}, not torch.bool; compare to make one (scores > 0)"
-                )
-        object.__setattr__(self, "keep", dict(self.keep))
-        special = {n: self.layout[n] for n in self.keep if self.layout.get(n, PLAIN) != PLAIN}
-        object.__setattr__(self, "layout", special)
-
-    @classmethod
-    def full(cls, weights: Weights, *, layout: Mapping[str, Layout] | None = None) -> Mask:
-        """The mask that keeps every one of `weights` (give the eligible ones only), which are laid out so."""
-        keep = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
-        return cls(keep, layout or {})
-
-    def laid_out(self, name: str) -> Layout:
-        """Which axis of a layer's weight is what."""
-        return self.layout.get(name, PLAIN)
-
-    def empty_units(self, name: str) -> tuple[int, ...]:
-        """The units of a layer that no weight goes into, by number."""
-        rows = self.laid_out(name).by_unit(self.keep[name]).flatten(1)
-        return tuple(torch.nonzero(~rows.any(1)).flatten().tolist()) if rows.numel() else ()
-
-    def layers(self) -> dict[str, tuple[int, int]]:
-        """Layer name -> (weights kept, weights in all), in the mask's own order."""
-        return {name: (int(keep.sum()), keep.numel()) for name, keep in self.keep.items()}
-
-    def count(self) -> int:
-        """Weights kept."""
-        return sum(kept for kept, _ in self.layers().values())
-
-    def total(self) -> int:
-        """Eligible weights, kept or not."""
-        return sum(keep.numel() for keep in self.keep.values())
-
-    def density(self) -> float:
-        """Kept / eligible, in 0..1. Raises ValueError for a mask over no weights."""
-        if not self.total():
-            raise ValueError("a mask over no weights has no density; the model has no eligible weight")
-        return self.count() / self.total()
-
-    def emptied(self, *, output: str | None = None) -> tuple[str, ...]:
-        """Names of the layers that have weights but keep none: nothing passes through them.
-
-        Of the layer called `output`, whose units are the classes, those too that no weight goes into, in words.
-        """
-        names = tuple(name for name, (kept, total) in self.layers().items() if total and not kept)
-        if output is None or output not in self.keep or output in names:
-            return names
-        lost = self.empty_units(output)
-        return (*names, output_units(output, lost)) if lost else names
-
-    def within(self, wider: Mask) -> bool:
-        """True where every weight kept here is kept in `wider` too. ValueError if the layers differ."""
-        _same_layers("the two masks", self.keep, wider.keep)
-        return not any(
-            bool((keep & ~wider.keep[name].to(keep.device)).any()) for name, keep in self.keep.items()
-        )
-
-    def apply(self, weights: Weights) -> dict[str, Tensor]:
-        """A copy of `weights` with pruned weights exactly 0.0 and all others, eligible or not, as they are.
-
-        Raises ValueError where a masked layer is absent from `weights` or has another shape.
-        """
-        _same_layers(
-            "mask and weights", self.keep, {name: w for name, w in weights.items() if name in self.keep}
-        )
-        # masked_fill, not a product: inf * 0 is nan and -1 * 0 is -0.
-        return {
-            name: w.masked_fill(~self.keep[name].to(w.device), 0) if name in self.keep else w.clone()
-            for name, w in weights.items()
-        }
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """A network at one training step: enough to go on from, bit for bit.
+    """A network at one training step: enough to continue from, bit for bit.
 
-    `weights` are all parameters (eligible or not), `buffers` such as BatchNorm's statistics, `optimizer`
-    the optimiser's tensors by name (empty where it starts afresh); `step` counts updates made so far.
+    weights: all parameters, eligible or not. buffers: such as BatchNorm's statistics. optimizer: the optimiser's
+    tensors by name; empty if it starts afresh. step: the number of updates made so far. Raises ValueError if it is
+    negative.
+
+    >>> import torch
+    >>> from winticket.ticket import State
+    >>> State({"fc.weight": torch.ones(2, 2)}, buffers={}, optimizer={}, step=0).step
+    0
     """
 
     __storable__: ClassVar[bool] = True
@@ -151,7 +56,12 @@ class State:
 
 @dataclass(frozen=True)
 class Seeds:
-    """Where all randomness of one replicate comes from: the experiment's root and the replicate's number."""
+    """The origin of all randomness of one replicate: the experiment's root seed and the replicate's number.
+
+    >>> from winticket.ticket import Seeds
+    >>> Seeds(root=0, replicate=1).derive("order", 3) == Seeds(0, 1).derive("order", "3")
+    False
+    """
 
     __storable__: ClassVar[bool] = True
 
@@ -159,14 +69,15 @@ class Seeds:
     replicate: int
 
     def derive(self, *purpose: str | int) -> int:
-        """A 63-bit seed for one purpose, as `seeds.derive("order", 3)`.
+        """A 63-bit seed for one purpose, such as `seeds.derive("order", 3)`.
 
-        The first 63 bits of the SHA-256 of the JSON list [root, replicate, *purpose], so a new consumer
-        of randomness shifts nobody else's, and "3" and 3 are different purposes.
+        It is the first 63 bits of the SHA-256 of the JSON list [root, replicate, *purpose]. So a new consumer of
+        randomness changes no other seed, and "3" and 3 are different purposes. Raises TypeError if a part is neither
+        text nor an integer.
         """
-        for word in purpose:
-            if not isinstance(word, str | int) or isinstance(word, bool):
-                raise TypeError(f"a seed's purpose is words and whole numbers, not {word!r}")
+        for part in purpose:
+            if not isinstance(part, str | int) or isinstance(part, bool):
+                raise TypeError(f"a seed's purpose consists of text and integers, not {part!r}")
         text = json.dumps([self.root, self.replicate, *purpose], separators=(",", ":"))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
@@ -175,9 +86,17 @@ class Seeds:
 class Ticket:
     """A mask, the state to train from, and where both come from.
 
-    `origin` says in a word what made it ("dense", "imp", "reinit", ...); `about` is free JSON (model,
-    recipe, data fingerprint). Raises ValueError where mask and weights do not fit each other or `about`
-    is not JSON (a nan is not: write None).
+    origin: what made it ("dense", "imp", "reinit", ...). about: free JSON (model, recipe, data fingerprint). Raises
+    ValueError if mask and weights do not fit together, or if `about` is not JSON; a nan is not JSON, so use None.
+
+    >>> import torch
+    >>> from winticket import Mask, Ticket
+    >>> from winticket.ticket import Seeds, State
+    >>> start = State({"fc.weight": torch.ones(2, 2), "fc.bias": torch.zeros(2)}, {}, {}, step=0)
+    >>> mask = Mask({"fc.weight": torch.tensor([[True, False], [True, True]])})
+    >>> ticket = Ticket(mask, start, "imp", Seeds(0, 0))
+    >>> ticket.excluded(), round(ticket.model_density(), 3)
+    (('fc.bias',), 0.833)
     """
 
     __storable__: ClassVar[bool] = True
@@ -190,7 +109,7 @@ class Ticket:
 
     def __post_init__(self) -> None:
         masked = {name: w for name, w in self.start.weights.items() if name in self.mask.keep}
-        _same_layers("mask and start weights", self.mask.keep, masked)
+        same_layers("mask and start weights", self.mask.keep, masked)
         object.__setattr__(self, "about", _plain_json("about", self.about))
 
     def __repr__(self) -> str:
@@ -201,19 +120,19 @@ class Ticket:
         )
 
     def excluded(self) -> tuple[str, ...]:
-        """Names of the parameters that are not eligible: no mask covers them."""
+        """Names of the parameters that are not eligible, so that no mask covers them."""
         return tuple(name for name in self.start.weights if name not in self.mask.keep)
 
     def model_density(self) -> float:
-        """(Kept eligible weights + parameters never pruned) / all parameters, in 0..1."""
+        """(Kept eligible weights + parameters that are never pruned) / all parameters, in 0..1."""
         parameters = sum(w.numel() for w in self.start.weights.values())
         if not parameters:
             raise ValueError("a ticket without parameters has no density")
         return (parameters - self.mask.total() + self.mask.count()) / parameters
 
     def settled(self, model: nn.Module) -> Ticket:
-        """The ticket with all that goes with dead units 0 in its start, if its mask takes whole units of `model`."""
-        lost = gone(model, self.mask)
+        """The ticket whose start has 0 in everything that depends on dead units, if its mask prunes whole units."""
+        lost = dead_parameters(model, self.mask)
         return (
             replace(self, start=replace(self.start, weights=zeroed(self.start.weights, lost)))
             if lost
@@ -222,17 +141,17 @@ class Ticket:
 
     @torch.no_grad()
     def load_into(self, model: nn.Module) -> None:
-        """Put the start state into `model`, pruned weights 0: weights and buffers, in place.
+        """Copy the start state into `model`, in place: weights, with pruned ones 0, and buffers.
 
-        Under a mask of whole units, what goes with a dead unit is 0 as well (`winticket.units.dead`). A buffer that
-        training has given another shape (a queue, an observer) is replaced by the ticket's. ValueError,
-        before anything is written, where names, or shapes of parameters, are not the ticket's.
+        If the mask prunes whole units, everything that depends on a dead unit is 0 as well (`winticket.units.dead`). A
+        buffer whose shape training has changed (a queue, an observer) is replaced by the ticket's. Raises ValueError,
+        before anything is written, if names or shapes of parameters differ from the ticket's.
         """
         parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
-        _same_layers("ticket and model", self.start.weights, parameters)
+        same_layers("ticket and model", self.start.weights, parameters)
         same = {name: self.start.buffers.get(name, buffer) for name, buffer in buffers.items()}
-        _same_layers("the buffers of ticket and model", self.start.buffers, same)
-        start = zeroed(self.mask.apply(self.start.weights), gone(model, self.mask))
+        same_layers("the buffers of ticket and model", self.start.buffers, same)
+        start = zeroed(self.mask.apply(self.start.weights), dead_parameters(model, self.mask))
         for name, value in start.items():
             parameters[name].copy_(value)
         for name, value in self.start.buffers.items():
@@ -245,8 +164,8 @@ class Ticket:
     def save(self, path: str | Path, **metadata: JSON) -> None:
         """Write the ticket to one file, whole or not at all; `metadata` is added to `about` in the file.
 
-        Layout: `winticket.ticket.file`. Raises ValueError where metadata is not JSON and OSError where
-        the file cannot be written.
+        Layout: `winticket.ticket.file`. Raises ValueError if metadata is not JSON, and OSError if the file cannot be
+        written.
         """
         about = _plain_json("metadata", {**self.about, **metadata})
         document = {
@@ -279,15 +198,15 @@ class Ticket:
     def load(cls, path: str | Path) -> Ticket:
         """Read a ticket that `save` wrote, bit for bit.
 
-        Raises TicketFileError, with the reason, where the file is absent, truncated, damaged, not a
-        ticket, or of a newer format.
+        Raises TicketFileError, with the reason, if the file is absent, truncated, damaged, not a ticket, or of a newer
+        format.
         """
         tensors, document = file.read(Path(path))
-        said = {name: layer.get("layout") for name, layer in document["layers"].items()}
+        layouts = {name: layer.get("layout") for name, layer in document["layers"].items()}
         try:
             return cls(
                 mask=Mask(
-                    tensors["mask"], {name: Layout(**options) for name, options in said.items() if options}
+                    tensors["mask"], {name: Layout(**options) for name, options in layouts.items() if options}
                 ),
                 start=State(
                     weights=tensors["weights"],
@@ -305,7 +224,18 @@ class Ticket:
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """What one training run left: its ticket, the states saved on the way (by step), and its curve."""
+    """What one training left: its ticket, the states that it saved (by step), and its curve.
+
+    about: free JSON. Raises ValueError if a state is saved under another step than its own, or if `about` is not JSON.
+
+    >>> import torch
+    >>> from winticket.ticket import Curve, Mask, Seeds, State, Ticket, Trajectory
+    >>> start = State({"fc.weight": torch.ones(2, 2)}, {}, {}, step=0)
+    >>> ticket = Ticket(Mask.full(start.weights), start, "dense", Seeds(0, 0))
+    >>> curve = Curve(torch.tensor([0]), *[torch.tensor([0.5]).double() for _ in range(6)])
+    >>> Trajectory(ticket, {0: start}, curve).curve.last()["test_accuracy"]
+    0.5
+    """
 
     __storable__: ClassVar[bool] = True
 
@@ -324,10 +254,14 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Failed:
-    """A replicate that diverged: it keeps the replicate's place in a stack and is counted, never dropped.
+    """A replicate that diverged: it keeps the replicate's position in a stack and is counted, never dropped.
 
-    `step` is the update at which it failed; None where that is not known. `failed_replicate` marks the class
-    for the plan, which hands such a value on through every stage of that replicate.
+    step: the update at which it failed; None if that is not known. `failed_replicate` marks the class for the plan,
+    which passes such a value through every stage of that replicate.
+
+    >>> from winticket.ticket import Failed, Seeds
+    >>> Failed("the loss is not finite", 120, Seeds(0, 3)).step
+    120
     """
 
     __storable__: ClassVar[bool] = True
@@ -339,26 +273,8 @@ class Failed:
     seeds: Seeds
 
 
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in sorted(names))
-
-
-def _same_layers(what: str, a: Weights, b: Weights) -> None:
-    """Raise ValueError, naming the layers, unless both have the same names and shapes."""
-    if a.keys() != b.keys():
-        raise ValueError(
-            f"{what} do not cover the same layers: {_names(a.keys() ^ b.keys())} only on one side"
-        )
-    for name in a:
-        if a[name].shape != b[name].shape:
-            raise ValueError(
-                f"{what} disagree about layer {name!r}: shapes {tuple(a[name].shape)} and "
-                f"{tuple(b[name].shape)}"
-            )
-
-
 def _plain_json(what: str, value: Mapping[str, JSON]) -> dict[str, JSON]:
-    """`value` as it comes back from a file (tuples become lists); ValueError where it is not JSON."""
+    """`value` as it comes back from a file (tuples become lists). Raises ValueError if it is not JSON."""
     try:
         plain: dict[str, JSON] = json.loads(json.dumps(dict(value), allow_nan=False))
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Masks that change while a stack trains: what decides them, and what it may look at."""
+"""Masks that change while a stack trains: the protocol of the rules that decide them, and the dense gradient."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from winticket.ticket import Mask, State, Ticket
 from winticket.train.stacked import cross_entropy, in_a_row
 
 Gradient = Callable[[], Mapping[str, Tensor]]
-"""The gradient of the next batch's loss by every parameter, pruned weights too: name -> tensor of its shape."""
+"""Returns the gradient of the next batch's loss by every parameter, pruned weights too: name -> tensor."""
 
 
 class Changes(Protocol):
-    """When the mask changes, and to what; `change` is called for every replicate on its own and is pure."""
+    """When the mask changes, and to what. `change` is called once per replicate and must be pure."""
 
     def steps(self, start: int, end: int) -> Sequence[int]:
-        """The numbers of steps, above `start` and below `end`, after which the mask changes."""
+        """The steps, between `start` and `end` exclusive, after which the mask changes."""
         ...
 
     def change(self, ticket: Ticket, now: State, gradient: Gradient) -> Mask:
-        """The mask to go on with. `ticket` has the mask so far, `now` the weights at step `now.step`, pruned ones 0.
+        """The next mask. `ticket` has the current mask; `now` has the weights after `now.step` steps, pruned ones 0.
 
-        A weight that is new in the mask starts at 0, and so does its part of the optimiser's state.
+        A weight that is new in the mask starts at 0, and so do its values in the optimiser's state.
         """
         ...
 
@@ -34,7 +34,16 @@ class Changes(Protocol):
 def dense_gradient(
     module: nn.Module, weights: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, y: Tensor
 ) -> dict[str, Tensor]:
-    """The gradient of one network's mean cross-entropy on x [B, ...], y [B], in training mode; nothing is written."""
+    """The gradient of one network's mean cross-entropy by every parameter, pruned weights too.
+
+    x is [B, ...]; y is [B], or [B, T] if each example has T answers. The module runs in training mode; its weights,
+    buffers and mode stay as they are. A parameter that the loss does not depend on gets zeros.
+
+    >>> x, y = torch.tensor([[1.0, 2.0]]), torch.tensor([0])
+    >>> dense_gradient(nn.Linear(2, 2, bias=False), {"weight": torch.zeros(2, 2)}, {}, x, y)
+    {'weight': tensor([[-0.5000, -1.0000],
+            [ 0.5000,  1.0000]])}
+    """
     leaves = {name: w.detach().clone().requires_grad_() for name, w in weights.items()}
     copies = {name: b.clone() for name, b in buffers.items()}
     was_training = module.training
@@ -42,9 +51,9 @@ def dense_gradient(
     with torch.enable_grad():
         logits = functional_call(module, (leaves, copies), (x.clone(),))
         loss = cross_entropy(*in_a_row(logits, y)).mean()
-        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     module.train(was_training)
     return {
         name: torch.zeros_like(w) if g is None else g
-        for (name, w), g in zip(leaves.items(), found, strict=True)
+        for (name, w), g in zip(leaves.items(), gradients, strict=True)
     }

@@ -1,7 +1,7 @@
-"""Evaluation on the grid: validation data at every point, test data at the two points that results are reported at.
+"""Evaluation on the grid: validation data at every point, test data only at the two points that are reported.
 
-At the early points of the grid only the first few hundred validation examples are evaluated, which bounds what a fine
-grid costs: some fifty points of 500 examples, about 150 steps in batches of 60.
+Early points of the grid evaluate only the first few hundred validation examples, which bounds the cost of a fine grid:
+some fifty points of 500 examples cost about as much as 150 steps in batches of 60.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ COLUMNS = (
     "test_loss",
     "test_accuracy",
 )
-MEASURED = 4  # columns known at every point, before those of test data
+MEASURED = 4  # columns that every point has; the columns of test data follow
 PACE_EXAMPLES = 500
-LEAST_EXAMPLES = 100  # of examples that want many answers each, whose answers are alike
-EVALUATION_ROWS = (
-    480  # examples per evaluation batch: fills the kernels, fits the cache, no multiple of its ways
-)
-LEAST_ROWS = 16  # where each example wants many answers
+LEAST_EXAMPLES = 100  # if each example has many answers, which resemble one another
+# Examples per evaluation batch: enough to fill the kernels, few enough for the cache, no multiple of its ways.
+EVALUATION_ROWS = 480
+LEAST_ROWS = 16  # per evaluation batch, if each example has many answers
 
 Tensors = Mapping[str, Tensor]
 
@@ -44,17 +43,25 @@ def evaluate(
     part: Part,
     *,
     how: str = "auto",
-    own: bool = False,
+    per_replicate: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Mean loss [S] and accuracy [S] (fractions, float64) of a stack on every example of `part`.
+    """Mean loss [S] and accuracy [S] (fractions, float64) of a stack on all examples of `part`.
 
-    Over every answer where an example wants several. With `own`, each replicate has examples of its own.
+    `weights` and `buffers` are name -> tensor [S, ...]. If an example has several answers, both are means over all
+    answers. With `per_replicate`, `part` has a leading dimension and each replicate has its own examples. `how` is a
+    recipe's `stacking`. The module runs in evaluation mode; its own mode stays as it was.
+
+    >>> weights = {"weight": torch.stack([torch.eye(2), -torch.eye(2)])}
+    >>> examples = Rows(torch.eye(2), torch.tensor([0, 1]))
+    >>> loss, accuracy = evaluate(nn.Linear(2, 2, bias=False), weights, {}, examples)
+    >>> [round(value, 4) for value in loss.tolist()], accuracy.tolist()
+    ([0.3133, 1.3133], [1.0, 0.0])
     """
     was_training = module.training
     module.eval()
     device = next(iter(weights.values())).device
     count = len(next(iter(weights.values())))
-    examples, *several = part.y.shape[1:] if own else part.y.shape
+    examples, *several = part.y.shape[1:] if per_replicate else part.y.shape
     answers = examples * prod(several)
     at_once = max(LEAST_ROWS, EVALUATION_ROWS // prod(several))
     loss = torch.zeros(count, dtype=torch.float64, device=device)
@@ -62,9 +69,9 @@ def evaluate(
     with torch.inference_mode():
         for at in range(0, examples, at_once):
             rows = slice(at, at + at_once)
-            x, y = ((t[:, rows] if own else t[rows]).to(device) for t in (part.x, part.y))
+            x, y = ((t[:, rows] if per_replicate else t[rows]).to(device) for t in (part.x, part.y))
             x = stacked.channels_last(module, x, how)
-            lifted = stacked.scores(module, weights, buffers, x, y, how=how, own=own)
+            lifted = stacked.evaluation(module, weights, buffers, x, y, how=how, per_replicate=per_replicate)
             summed, right = lifted.call(weights, buffers, x, y)
             loss += summed
             correct += right
@@ -79,30 +86,39 @@ class Rows(NamedTuple):
     y: Tensor
 
 
-def pace_examples(part: Part, *, own: bool = False) -> int:
-    """How many of `part`'s first examples are evaluated at every point of the grid."""
-    count, *several = part.y.shape[1:] if own else part.y.shape
+def pace_examples(part: Part, *, per_replicate: bool = False) -> int:
+    """How many of `part`'s first examples every point of the grid evaluates: 500, or fewer if there are fewer.
+
+    If each example has T answers, it is 500 / T but at least 100, since answers of one example resemble one another.
+
+    >>> pace_examples(Rows(torch.zeros(2000, 8), torch.zeros(2000)))
+    500
+    >>> pace_examples(Rows(torch.zeros(2000, 8), torch.zeros(2000, 8)))
+    100
+    """
+    count, *several = part.y.shape[1:] if per_replicate else part.y.shape
     return min(count, max(LEAST_EXAMPLES, PACE_EXAMPLES // prod(several)))
 
 
 @dataclass
 class Curves:
-    """The curves of a stack of `count`, and each replicate's weights and buffers where its validation loss was least.
+    """The curves of a stack of `count`, and each replicate's weights and buffers at its least validation loss.
 
-    With `own`, replicates have data of their own.
+    With `per_replicate`, each replicate has its own data.
 
-    Test data are not looked at on the way: that would cost most of the evaluation, for numbers that decide nothing.
+    Test data are not evaluated during training: that would cost most of the evaluation, for numbers that decide
+    nothing.
     """
 
     count: int
-    own: bool = False
+    per_replicate: bool = False
     rows: list[Tensor] = field(default_factory=list)
-    """Per point, [S, 5]: training loss, validation loss and accuracy, pace accuracy, and the loss on whatever was
-    evaluated, which tells a network that diverged from one that was not measured."""
+    """Per point, [S, 5]: training loss, validation loss and accuracy, pace accuracy, and the loss on the examples that
+    were evaluated, which distinguishes a network that diverged from one that was not measured."""
     least: Tensor = field(init=False)
     """[S], the lowest validation loss so far."""
     point: Tensor = field(init=False)
-    """[S], the point that it was at."""
+    """[S], the point with the lowest validation loss so far."""
     weights: dict[str, Tensor] = field(default_factory=dict)
     buffers: dict[str, Tensor] = field(default_factory=dict)
 
@@ -123,25 +139,28 @@ class Curves:
         kept: Tensors | None = None,
         whole: bool = True,
     ) -> None:
-        """Add a point; `losses` [T, S] are those of the steps since the one before.
+        """Add a point; `losses` [T, S] are the training losses of the steps since the previous point.
 
-        Unless `whole`, only the examples that pace is read from are evaluated, and validation loss and accuracy are
-        nan where there are more. Of the early stop the weights are kept, in the form `kept` where that is given.
+        With `whole` false, only the first `pace_examples` are evaluated; if there are others, validation loss and
+        accuracy are nan. The weights at the lowest validation loss are kept, in the form of `kept` if that is given.
         """
         training = torch.full((self.count,), torch.nan, dtype=torch.float64)
         if losses is not None:
             training = losses.double().mean(0).cpu()
 
         def measured(part: Part) -> tuple[Tensor, Tensor]:
-            return evaluate(module, weights, {**buffers, **indices}, part, how=how, own=self.own)
+            return evaluate(
+                module, weights, {**buffers, **indices}, part, how=how, per_replicate=self.per_replicate
+            )
 
         first, rest = self._parts(data.validation)
         seen, pace = loss, accuracy = measured(first)
         if rest is not None and whole:
             further = measured(rest)
-            some, others = (part.y.numel() // (self.count if self.own else 1) for part in (first, rest))
+            replicates = self.count if self.per_replicate else 1
+            some, others = (part.y.numel() // replicates for part in (first, rest))
             seen = loss = (some * loss + others * further[0]) / (some + others)
-            # Right answers are counted: a share of exactly k of n stays that.
+            # Rounded to a whole count, so that k correct answers of n give exactly k / n.
             accuracy = (some * accuracy + others * further[1]).round() / (some + others)
         elif rest is not None:
             loss = accuracy = torch.full_like(loss, torch.nan)
@@ -158,11 +177,11 @@ class Curves:
                     early[name][chosen] = value.detach()[chosen]
 
     def _parts(self, part: Part) -> tuple[Part, Part | None]:
-        """The examples that pace is read from, and the others where there are any."""
-        count = pace_examples(part, own=self.own)
-        if count == part.y.shape[self.own]:
+        """The examples of `pace_accuracy`, and the others; None if there are no others."""
+        count = pace_examples(part, per_replicate=self.per_replicate)
+        if count == part.y.shape[self.per_replicate]:
             return part, None
-        if self.own:
+        if self.per_replicate:
             return Rows(part.x[:, :count], part.y[:, :count]), Rows(part.x[:, count:], part.y[:, count:])
         return Rows(part.x[:count], part.y[:count]), Rows(part.x[count:], part.y[count:])
 
@@ -179,24 +198,26 @@ class Curves:
     ) -> Tensor:
         """The whole table [G, S, COLUMNS], with test loss and accuracy at the early stop and at the last point.
 
-        `early` computes with the weights that were kept of the early stop, where `module` does not.
+        `early` is the module that computes with the early stop's weights, if `module` cannot.
         """
+
+        def tested(network: nn.Module, weights: Tensors, buffers: Tensors) -> Tensor:
+            return torch.stack(
+                evaluate(network, weights, buffers, data.test, how=how, per_replicate=self.per_replicate), 1
+            )
+
         last = len(self.rows) - 1
         test = torch.full((last + 1, self.count, 2), torch.nan, dtype=torch.float64)
-        test[last] = torch.stack(
-            evaluate(module, weights, {**buffers, **indices}, data.test, how=how, own=self.own), 1
-        )
-        if bool((self.point != last).any()):
+        test[last] = tested(module, weights, {**buffers, **indices})
+        sooner = self.point != last
+        if bool(sooner.any()):
             extra = indices if early is None else {}
-            found = evaluate(
-                early or module, self.weights, {**self.buffers, **extra}, data.test, how=how, own=self.own
-            )
-            sooner = self.point != last
-            test[self.point[sooner], sooner.nonzero().flatten()] = torch.stack(found, 1)[sooner]
+            at_early_stop = tested(early or module, self.weights, {**self.buffers, **extra})
+            test[self.point[sooner], sooner.nonzero().flatten()] = at_early_stop[sooner]
         return torch.cat([torch.stack(self.rows)[..., :MEASURED], test], 2)
 
 
 def curve(table: Tensor, grid: Sequence[int]) -> Curve:
-    """One replicate's part of the table, [G, COLUMNS]."""
+    """The curve of one replicate, from its part of the table [G, COLUMNS]."""
     columns: dict[str, Any] = {name: table[:, c].clone() for c, name in enumerate(COLUMNS)}
     return Curve(step=torch.tensor(grid, dtype=torch.int64), **columns)

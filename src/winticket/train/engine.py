@@ -1,4 +1,4 @@
-"""Which layers of a stack train on the sparse kernels, and which dense."""
+"""The choice of the layers of a stack that train on the sparse kernels; the others train dense."""
 
 from __future__ import annotations
 
@@ -23,11 +23,18 @@ _trusted: WeakSet[nn.Module] = WeakSet()
 
 
 def check_engine(engine: str) -> None:
-    """ValueError for an engine that is unknown, or not to be had here."""
+    """Raise ValueError if there is no such engine, or if this installation does not have it.
+
+    >>> check_engine("fast")
+    Traceback (most recent call last):
+    ValueError: engine is 'fast'; possible: auto, dense, sparse
+    """
     if engine not in ENGINES:
         raise ValueError(f"engine is {engine!r}; possible: {', '.join(ENGINES)}")
     if engine == "sparse" and missing:
-        raise ValueError(f"engine sparse is not to be had here: {missing}; engine auto trains dense then")
+        raise ValueError(
+            f"engine sparse is not available: {missing}; use engine auto, which then trains dense"
+        )
 
 
 def convert(
@@ -39,11 +46,11 @@ def convert(
     stacked: bool,
     example: Tensor,
 ) -> Converted:
-    """`module` for masks `keep` [S, *shape], with the layers sparse that train faster so.
+    """`module` for masks `keep` [S, *shape], with some of its layers on the sparse kernels.
 
-    `auto` takes a layer whose mean density over the stack is at most its break-even on this machine; `sparse` takes
-    every layer that can be and has a pruned weight; `dense`, and any device but the CPU, none. `example` [B, ...] are
-    inputs, from which the sizes of images within the network are learnt.
+    `auto` chooses the layers whose mean density over the stack is at most their break-even on this machine. `sparse`
+    chooses every layer that the kernels support and that has a pruned weight. `dense` chooses none, nor does any engine
+    on a device other than the CPU. `example` [B, ...] are inputs, run once to learn the image sizes within the network.
     """
     check_engine(engine)
     if (
@@ -65,9 +72,12 @@ def convert(
 def measure(
     module: nn.Module, names: Iterable[str], recipe: Recipe, *, stacks: Iterable[int], example: Tensor
 ) -> None:
-    """Measure the break-even of the layers of weights `names` where it is not known yet, for one thread.
+    """Measure the break-even density of the layers of weights `names`, for one thread, unless it is known already.
 
-    Done before the workers of a run start, so that they agree and do not measure at once.
+    `stacks` are the numbers of replicates that train together; `example` [B, ...] are inputs. The result is kept in the
+    cache folder. This runs before the workers of a run start, so that they agree and do not all measure at once.
+
+    >>> measure(nn.Linear(4, 2), [], Recipe(steps=10), stacks=[1], example=torch.zeros(2, 4))  # no layers: no work
     """
     if missing:
         return
@@ -82,10 +92,14 @@ def measure(
         torch.set_num_threads(threads)
 
 
-def relative_cost(module: nn.Module, density: float, recipe: Recipe, *, engine: Engine) -> float:
-    """About what a step costs at a density, in units of the dense network's: for plans and progress, no more.
+def relative_cost(module: nn.Module, density: float, recipe: Recipe, *, engine: Engine = "auto") -> float:
+    """A rough estimate of a step's cost at a density, relative to the dense network's; for plans and progress only.
 
-    Measured on LeNet-300-100 (docs/performance.md): at .1 a third, at .05 a fifth, at .02 a seventh.
+    Fitted to measurements on LeNet-300-100 (docs/performance.md): a third at density 0.1, a fifth at 0.05, a seventh at
+    0.02. It is 1 if nothing trains sparse: engine dense, bf16, a GPU, or no compiled kernels.
+
+    >>> relative_cost(nn.Sequential(nn.Linear(4, 2)), 0.1, Recipe(steps=10), engine="dense")
+    1.0
     """
     if engine == "dense" or recipe.precision == "bf16" or missing or torch.cuda.is_available():
         return 1.0
@@ -98,17 +112,34 @@ def relative_cost(module: nn.Module, density: float, recipe: Recipe, *, engine: 
 def _shapes(
     module: nn.Module, names: Iterable[str], recipe: Recipe, *, stack: int, example: Tensor
 ) -> dict[str, Shape]:
-    """What each layer of `names` that could be sparse is given in training; none for one that is never called."""
-    wanted = set(names)
-    layers = {name: layer for name, layer in candidates(module).items() if name in wanted}
-    sizes: dict[str, tuple[int, int]] = {}
-    each: dict[str, int] = {}
+    """The training shape of each layer in `names` that could be sparse and that the forward pass calls."""
+    chosen = set(names)
+    layers = {name: layer for name, layer in candidates(module).items() if name in chosen}
+    inputs = _input_shapes(module, layers, example)
+    return {
+        name: Shape(
+            rows=layer.get_parameter("weight").shape[0],
+            columns=layer.get_parameter("weight")[0].numel(),
+            stack=stack,
+            # A Linear layer gets one vector per example, or one per token.
+            batch=recipe.batch * (inputs[name][1:-1].numel() if isinstance(layer, nn.Linear) else 1),
+            threads=torch.get_num_threads(),
+            window=window_of(layer) if isinstance(layer, nn.Conv2d) else None,
+            size=(inputs[name][-2], inputs[name][-1]) if isinstance(layer, nn.Conv2d) else (1, 1),
+        )
+        for name, layer in layers.items()
+        if name in inputs
+    }
+
+
+def _input_shapes(
+    module: nn.Module, layers: Mapping[str, nn.Module], example: Tensor
+) -> dict[str, torch.Size]:
+    """The shape of the input that each layer gets when the module runs on `example`; empty if the module fails."""
+    shapes: dict[str, torch.Size] = {}
 
     def note(name: str, x: Tensor) -> None:
-        sizes[name] = (int(x.shape[-2]), int(x.shape[-1])) if x.ndim > 2 else (1, 1)
-        each[name] = x[
-            0, ..., 0
-        ].numel()  # what a Linear layer is given of an example: one vector, or one per token
+        shapes[name] = x.shape
 
     handles = [
         layer.register_forward_pre_hook(lambda _, inputs, name=name: note(name, inputs[0]))
@@ -118,7 +149,7 @@ def _shapes(
     try:
         with torch.no_grad():
             module.eval()(example.clone())
-    except Exception as error:  # a user's module; training it will tell
+    except Exception as error:  # a user's module may raise anything; training it will report the error
         if of_the_machine(error):
             raise
         return {}
@@ -127,19 +158,7 @@ def _shapes(
             handle.remove()
         for part, training in modes.items():
             part.training = training
-    return {
-        name: Shape(
-            rows=layer.get_parameter("weight").shape[0],
-            columns=layer.get_parameter("weight")[0].numel(),
-            stack=stack,
-            batch=recipe.batch * (each[name] if isinstance(layer, nn.Linear) else 1),
-            threads=torch.get_num_threads(),
-            window=window_of(layer) if isinstance(layer, nn.Conv2d) else None,
-            size=sizes[name] if isinstance(layer, nn.Conv2d) else (1, 1),
-        )
-        for name, layer in layers.items()
-        if name in sizes
-    }
+    return shapes
 
 
 def trusted(
@@ -149,13 +168,14 @@ def trusted(
     buffers: Mapping[str, Tensor],
     x: Tensor,
 ) -> Converted:
-    """`converted`, if it computes what `module` does on the examples x [B, ...]; else the module itself, dense.
+    """`converted` if it agrees with `module` on the examples x [B, ...]; otherwise `module` itself, dense.
 
-    A module may do with a layer's weight what no layer does with it. Tried once per choice of layers.
+    They may differ because a module is free to use a layer's weight outside that layer. Each choice of layers is
+    compared once.
     """
     if converted.module is module or converted.module in _trusted:
         return converted
-    # Weights of no replicate: one that has diverged is not to decide how the others are computed.
+    # Random weights: a replicate that has diverged must not decide how the others are computed.
     generator = torch.Generator().manual_seed(0)
     drawn = {
         k: 0.1 * torch.randn(v.shape, generator=generator, dtype=v.dtype) * (v != 0)
@@ -169,10 +189,10 @@ def trusted(
     was_training = module.training
     try:
         with torch.no_grad():
-            wanted = functional_call(module.eval(), (masked, extra), (x.clone(),))
-            given = functional_call(converted.module.eval(), (packed, extra), (x.clone(),))
-        torch.testing.assert_close(given, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max() + 1e-6))
-    except Exception as error:  # whatever a user's module raises with a layer that is another
+            dense = functional_call(module.eval(), (masked, extra), (x.clone(),))
+            sparse = functional_call(converted.module.eval(), (packed, extra), (x.clone(),))
+        torch.testing.assert_close(sparse, dense, rtol=1e-3, atol=1e-3 * float(dense.abs().max() + 1e-6))
+    except Exception as error:  # a user's module may raise anything if a layer is replaced
         if of_the_machine(error):
             raise
         return Converted(module)

@@ -1,4 +1,4 @@
-"""Batches of every replicate in its own order: plain indexing, a stretch of steps at a time."""
+"""Batches for every replicate, each in its own order: plain indexing, a stretch of steps at a time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from winticket.train.recipe import Recipe
 
 
 class Part(Protocol):
-    """Examples x [N, ...] and classes y [N], or y [N, T] where T answers are wanted of each, as of text.
+    """Examples x [N, ...] and classes y [N], or y [N, T] if each example has T answers, as text has.
 
-    With a leading dimension for the stack where each replicate has data of its own.
+    Both have a leading dimension for the stack if each replicate has its own data.
     """
 
     @property
@@ -26,7 +26,7 @@ class Part(Protocol):
 
 
 class Data(Protocol):
-    """What training needs of a dataset."""
+    """The parts of a dataset that training reads."""
 
     @property
     def train(self) -> Part: ...
@@ -37,7 +37,7 @@ class Data(Protocol):
 
 
 class Order(Protocol):
-    """Where examples come from, as pure functions of a seed and an epoch; see `winticket.data`."""
+    """The order and augmentation of examples, as pure functions of a seed and an epoch; see `winticket.data`."""
 
     def permutation(self, count: int, *, seed: int, epoch: int) -> Tensor: ...
     def augmentation(
@@ -51,32 +51,39 @@ Drawn = tuple[Tensor | None, Tensor | None]
 
 
 class Feed:
-    """The training batches of a stack. ValueError where a batch is larger than the training set.
+    """The training batches of a stack.
 
-    With `own`, each replicate has a set of its own, under a leading dimension.
+    With `per_replicate`, each replicate has its own training set, under a leading dimension. Raises ValueError if a
+    batch is larger than the training set, or if there are not as many training sets as replicates.
     """
 
     def __init__(
-        self, part: Part, order: Order, tickets: Sequence[Ticket], recipe: Recipe, *, own: bool = False
+        self,
+        part: Part,
+        order: Order,
+        tickets: Sequence[Ticket],
+        recipe: Recipe,
+        *,
+        per_replicate: bool = False,
     ) -> None:
-        self.count = part.y.shape[1 if own else 0]
+        self.count = part.y.shape[1 if per_replicate else 0]
         if recipe.batch > self.count:
             raise ValueError(f"batch {recipe.batch} is larger than the training set of {self.count} examples")
-        if own and len(part.y) != len(tickets):
+        if per_replicate and len(part.y) != len(tickets):
             raise ValueError(f"{len(part.y)} training sets for {len(tickets)} replicates")
-        self.x, self.y = (part.x.flatten(0, 1), part.y.flatten(0, 1)) if own else (part.x, part.y)
+        self.x, self.y = (part.x.flatten(0, 1), part.y.flatten(0, 1)) if per_replicate else (part.x, part.y)
         self.flat = self.x.flatten(1)
-        self.offsets = [r * self.count if own else 0 for r in range(len(tickets))]
+        self.offsets = [r * self.count if per_replicate else 0 for r in range(len(tickets))]
         self.order, self.recipe = order, recipe
         self.seeds = [t.seeds.derive("order") for t in tickets]
         self.augment_seeds = [t.seeds.derive("augment") for t in tickets]
         self.noise = tickets[0].seeds.derive("dropout")
         self.augmented = recipe.flip or recipe.crop > 0
-        # An early grid cuts an epoch into many stretches, and sorting it anew for each would cost more than they do.
+        # Early grid points cut an epoch into many stretches; sorting it again for each would cost more than they do.
         self.drawn: dict[tuple[str, int, int], Any] = {}
 
     def stretch(self, first: int, last: int) -> tuple[Tensor, list[Drawn]]:
-        """Indices [last - first, S, B] of the steps first..last-1, and each replicate's augmentation of them all."""
+        """Example indices [last - first, S, B] of steps first to last - 1, and each replicate's augmentations."""
         begin, end = first * self.recipe.batch, last * self.recipe.batch
         epochs = range(begin // self.count, (end - 1) // self.count + 1)
         cut = slice(begin - epochs[0] * self.count, end - epochs[0] * self.count)
@@ -116,7 +123,7 @@ class Feed:
     ) -> tuple[Tensor, Tensor]:
         """x [S, B, ...] and y [S, B] or [S, B, T] of the `at`-th step of a stretch.
 
-        x `laid` batch-last is [S, B, features].
+        If `laid`, x is [S, B, features] with the batch innermost in memory, as `sparse.batch_last` lays it out.
         """
         chosen = rows[at]
         flat = chosen.view(-1)
@@ -134,7 +141,7 @@ class Feed:
 
 
 def _joined(parts: Sequence[Drawn], cut: slice, device: torch.device) -> Drawn:
-    """Flips and shifts one after another, `cut` out of them; None where none were drawn."""
+    """The `cut` of all flips and of all shifts, each joined end to end; None if there are none."""
     flips = [f for f, _ in parts if f is not None]
     shifts = [s for _, s in parts if s is not None]
     return (

@@ -1,4 +1,4 @@
-"""Whether tickets, module and recipe fit one another: known before anything is computed."""
+"""Checks, before anything is computed, that tickets, module and recipe fit one another."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Shapes = dict[str, tuple[int, ...]]
 def common_start(alive: Sequence[Ticket], module: nn.Module, recipe: Recipe) -> int:
     """The step that all tickets of a stack start from.
 
-    ValueError where they start at different steps or after the recipe's end, their weights or buffers are not
-    the module's, their masks cover different layers, or they carry the state of another optimiser than the
-    recipe's.
+    Raises ValueError if the tickets start at different steps or after the recipe's end, if their weights or buffers
+    are not the module's, if their masks cover different layers, or if they hold the state of an optimiser other than
+    the recipe's.
     """
     steps = {t.start.step for t in alive}
     if len(steps) > 1:
-        raise ValueError(f"a stack shares its start step; given are start steps {sorted(steps)}")
+        raise ValueError(f"the tickets of a stack must start at one step, but these start at {sorted(steps)}")
     start = steps.pop()
     if start > recipe.steps:
         raise ValueError(f"the tickets start at step {start}, after the {recipe.steps} steps of the recipe")
@@ -44,14 +44,17 @@ def common_start(alive: Sequence[Ticket], module: nn.Module, recipe: Recipe) -> 
     return start
 
 
-def _same(what: str, given: Mapping[str, Tensor], other: str, wanted: Iterable[tuple[str, Tensor]]) -> None:
-    one, two = _shapes(given.items()), _shapes(wanted)
+def _same(
+    first: str, tensors: Mapping[str, Tensor], second: str, others: Iterable[tuple[str, Tensor]]
+) -> None:
+    """ValueError if names or shapes differ; `first` and `second` are what the message calls the two."""
+    one, two = _shapes(tensors.items()), _shapes(others)
     wrong = [name for name in {**two, **one} if one.get(name) != two.get(name)]
     if wrong:
         name = wrong[0]
         raise ValueError(
-            f"{what} and {other} do not fit: {name!r} is {one.get(name, 'absent')} in the first and "
-            f"{two.get(name, 'absent')} in the second ({len(wrong)} such names)"
+            f"{first} and {second} do not fit: {name!r} is {one.get(name, 'absent')} in the first and "
+            f"{two.get(name, 'absent')} in the second (names that differ: {len(wrong)})"
         )
 
 
@@ -60,14 +63,14 @@ def _shapes(named: Iterable[tuple[str, Tensor]]) -> Shapes:
 
 
 def _check_optimizer(ticket: Ticket, first: Ticket, recipe: Recipe) -> None:
-    kept = {"momentum_buffer"} if recipe.momentum else set()
-    slots = kept if recipe.optimizer == "sgd" else {"step", "exp_avg", "exp_avg_sq"}
-    given = set(ticket.start.optimizer)
-    if given and given != {f"{slot}/{name}" for slot in slots for name in ticket.start.weights}:
+    momentum = {"momentum_buffer"} if recipe.momentum else set()
+    slots = momentum if recipe.optimizer == "sgd" else {"step", "exp_avg", "exp_avg_sq"}
+    stored = set(ticket.start.optimizer)
+    if stored and stored != {f"{slot}/{name}" for slot in slots for name in ticket.start.weights}:
         raise ValueError(
-            f"the ticket carries optimiser state ({', '.join(sorted({k.split('/')[0] for k in given}))}) that does not "
-            f"fit this recipe, where {recipe.optimizer} keeps {', '.join(sorted(slots)) or 'none'} of each parameter; "
-            "use the recipe that made it, or start afresh with State(..., optimizer={})"
+            f"the ticket holds optimiser state ({', '.join(sorted({k.split('/')[0] for k in stored}))}) that does not "
+            f"fit this recipe: {recipe.optimizer} keeps {', '.join(sorted(slots)) or 'none'} for each parameter; "
+            "use the recipe that made the ticket, or start with a fresh optimiser: State(..., optimizer={})"
         )
     one, two = (
         {k: v.item() if k.startswith("step/") else None for k, v in t.start.optimizer.items()}
@@ -75,5 +78,5 @@ def _check_optimizer(ticket: Ticket, first: Ticket, recipe: Recipe) -> None:
     )
     if one != two:
         raise ValueError(
-            "the tickets of a stack go on with optimiser state of the same age, or all start afresh"
+            "the tickets of a stack must hold optimiser state of the same number of steps, or all hold none"
         )

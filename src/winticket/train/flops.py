@@ -1,4 +1,4 @@
-"""What a training costs in floating-point operations, counted as the field does: by the weights that are kept."""
+"""The cost of a training in floating-point operations, counted as the literature does: by the weights kept."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from winticket.trouble import of_the_machine
 
 @dataclass(frozen=True)
 class Forward:
-    """Operations of one example's forward pass: `total` with nothing pruned, and `each` for one weight of a layer."""
+    """Operations of one example's forward pass.
+
+    `total` is the count with nothing pruned; `each` is the count for one weight of a layer, by the weight's name.
+    """
 
     total: float
     each: Mapping[str, float]
 
     def masked(self, kept: Mapping[str, tuple[int, int]]) -> float:
-        """With layers of (kept, all) weights: every pruned weight saves its multiplications and additions."""
+        """The operations with layers of (kept, all) weights: a pruned weight saves its multiplication and addition."""
         return self.total - sum(self.each.get(n, 0.0) * (size - count) for n, (count, size) in kept.items())
 
 
@@ -30,9 +33,9 @@ _counted: WeakKeyDictionary[nn.Module, Forward | None] = WeakKeyDictionary()
 
 
 def forward(module: nn.Module, example: Tensor) -> Forward | None:
-    """Counted by torch's own counter on `example` [B, ...]; None where the module cannot be run so.
+    """Operations per example, counted by PyTorch's counter on `example` [B, ...]; None if the module cannot run there.
 
-    Products count, elementwise operations do not. In Linear and Conv layers a weight is used once per position.
+    Products count, elementwise operations do not. Linear and Conv layers use a weight once per position.
     """
     if module not in _counted:
         _counted[module] = _count(module, example)
@@ -44,16 +47,16 @@ def _count(module: nn.Module, example: Tensor) -> Forward | None:
     uses: dict[str, float] = {}
 
     def note(name: str, layer: nn.Module, x: Tensor, result: Tensor) -> None:
-        # A transposed convolution uses its weight once for every position that it reads, the others that they write.
-        places = (
+        # A transposed convolution uses a weight once for every position that it reads; other layers, that they write.
+        positions = (
             x.numel() / layer.in_channels
             if isinstance(layer, _ConvTransposeNd)
             else result.numel() / len(layer.get_parameter("weight"))
         )
-        uses[name] = uses.get(name, 0.0) + 2 * places / rows
+        uses[name] = uses.get(name, 0.0) + 2 * positions / rows
 
     handles = [
-        layer.register_forward_hook(lambda m, given, out, name=name: note(name, m, given[0], out))
+        layer.register_forward_hook(lambda m, inputs, out, name=name: note(name, m, inputs[0], out))
         for name, layer in (
             (f"{n}.weight" if n else "weight", m)
             for n, m in module.named_modules()
@@ -65,7 +68,7 @@ def _count(module: nn.Module, example: Tensor) -> Forward | None:
     try:
         with torch.no_grad(), counter:
             module.eval()(example.clone())
-    except Exception as error:  # a user's module; training it will tell
+    except Exception as error:  # a user's module may raise anything; training it will report the error
         if of_the_machine(error):
             raise
         return None

@@ -1,4 +1,4 @@
-"""The only training loop: a stack of tickets in, their trajectories out."""
+"""The only training loop: it takes a stack of tickets and returns a trajectory for each."""
 
 from __future__ import annotations
 
@@ -19,15 +19,24 @@ from winticket.train.feed import Data, Feed, Order
 from winticket.train.fit import common_start
 from winticket.train.precision import check_precision, matrix_products
 from winticket.train.recipe import Recipe
-from winticket.train.running import Asked, Run, begin, one, remasked, restore, set_aside, snapshot
+from winticket.train.running import (
+    Settings,
+    Training,
+    begin,
+    replicate_state,
+    restore,
+    snapshot,
+    to_checkpoint,
+    with_masks,
+)
 from winticket.train.step import Step
 from winticket.train.supermask import Learning
 
-PAUSE = 250  # steps after which, at the latest, a training can be put aside
+PAUSE = 250  # a training can be checkpointed at least once in so many steps
 
 
 class Checkpoint(Protocol):
-    """Where a training in progress is put aside; supplied by the executor."""
+    """Keeps the state of a training in progress; supplied by the executor."""
 
     def load(self) -> Any: ...
     def save(self, value: Any) -> None: ...
@@ -45,73 +54,99 @@ def train(
     until: int | None = None,
     device: str | torch.device = "cpu",
     engine: Engine = "auto",
-    own: bool = False,
+    per_replicate: bool = False,
     changes: Changes | None = None,
     learning: Learning | None = None,
     checkpoint: Checkpoint | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[Trajectory | Failed, ...]:
-    """Train every ticket of a stack by one recipe, together, and return a trajectory for each.
+    """Train every ticket of a stack together, by one recipe, and return a trajectory for each.
 
-    `module` gives the computation; weights and buffers come from the tickets, which agree in shapes and in start
-    step. A pruned weight is exactly 0 before the first step and after every one. A ticket whose start has optimiser
-    state goes on with it, else the optimiser starts afresh. States are saved at the steps in `save`, with the
-    optimiser's, and at the end, without (nothing goes on from there). With `until`, training stops
-    after that step. A replicate whose loss stops being finite
-    becomes a `Failed` and leaves the others' numbers alone; a `Failed` that comes in goes out as it is.
+    `module` defines the computation. Weights and buffers come from the tickets, which must agree in shapes and in
+    start step. A pruned weight is exactly 0 before the first step and after every one. If a ticket's start holds
+    optimiser state, training resumes from it; otherwise the optimiser starts fresh. States are saved with the
+    optimiser's state after the steps in `save`, and without it at the end, since nothing resumes from there. Training
+    stops after step `until` (default: the recipe's last). A replicate whose loss stops being finite becomes a
+    `Failed` and leaves the others' numbers alone; a `Failed` in the stack is returned unchanged.
 
-    `data` are shared by the replicates, or, with `own`, each has its own under a leading dimension for the stack. Where
-    classes are y [N, T], an example wants T answers, logits [N, T, K], and loss and accuracy are means over all of
-    them. Replicate r sees the examples in the order of `seeds.derive("order")`, in batches of `recipe.batch` that run
-    on over the ends of epochs; so every arm of a replicate sees the same. Curves have a point at each step of
-    `recipe.grid(start)`: `train_loss` is the mean since the point before (nan at the first).
-    Validation data are looked at at each of them: at the early points only the first few hundred examples, from which
-    `pace_accuracy` is; at the regular ones all, and where there are no more than those few hundred, at every point.
-    Test data are looked at only at the two points that are reported, that of least validation loss and the last;
-    elsewhere `test_loss` and `test_accuracy` are nan.
+    The replicates share `data`; with `per_replicate`, every tensor in it has a leading dimension and replicate r uses
+    entry r. If an example has T answers, classes are y [N, T], logits are [N, T, K], and loss and accuracy are means
+    over all answers. Replicate r sees the examples in the order of `seeds.derive("order")`, in batches of
+    `recipe.batch` that may span two epochs, so all arms of a replicate see the same batches.
 
-    `engine` says how layers with pruned weights are computed: "auto" on the sparse kernels where those are faster,
-    "dense", or "sparse" wherever that can be. The numbers agree to float tolerance; see `winticket.train.engine`.
+    Curves have a point at each step of `recipe.grid(start)`; `train_loss` is the mean since the previous point (nan at
+    the first). Early points evaluate only the first few hundred validation examples, and `pace_accuracy` is the
+    accuracy on those. Regular points evaluate all of them; so does every point if there are no more than those few
+    hundred. Test data are evaluated only at the two points that are reported: the one with the least validation loss
+    and the last. At all other points `test_loss` and `test_accuracy` are nan.
 
-    With `changes` the mask changes on the way; with `learning` no weight is updated and a mask is learned (dense). The
-    trajectories' tickets then have the last mask, with the start that they came with, and nothing is saved on the way.
-    `about["work"]` are floating-point operations of the whole training, 3 per forward one, by the weights kept.
+    `engine` says how layers with pruned weights are computed: "auto" uses the sparse kernels for layers that they make
+    faster, "dense" never does, and "sparse" does for every layer that they support. The numbers agree to float
+    tolerance; see `winticket.train.engine`.
+
+    With `changes` the mask changes during training. With `learning` the mask is learned, dense, and no weight is
+    updated. Either way the trajectories' tickets have the last mask and their original start, and `save` must be empty.
+    `about["work"]` counts the floating-point operations of the whole training, by the weights kept: a step takes three
+    times those of a forward pass.
+
+    Raises ValueError if tickets, module and recipe do not fit one another, if `until` or `save` lies outside the
+    training, or if this device or engine does not have the recipe's precision.
+
+    >>> from types import SimpleNamespace
+    >>> import torch
+    >>> from winticket import data
+    >>> from winticket.ticket import Mask, Seeds, State
+    >>> x = torch.randn(300, 4, generator=torch.Generator().manual_seed(0))
+    >>> examples = data.Split(x, (x[:, 0] > 0).long())
+    >>> dataset = SimpleNamespace(train=examples, validation=examples, test=examples)
+    >>> module = torch.nn.Linear(4, 2)
+    >>> start = State({"weight": torch.zeros(2, 4), "bias": torch.zeros(2)}, {}, {}, step=0)
+    >>> mask = Mask({"weight": torch.tensor([[True, False, False, False]] * 2)})
+    >>> stack = [Ticket(mask, start, "ticket", Seeds(0, replicate)) for replicate in range(2)]
+    >>> paths = train(module, dataset, data, stack, Recipe(steps=100, batch=30, lr=0.1))
+    >>> [path.curve.test_accuracy[-1].item() > 0.98 for path in paths]
+    [True, True]
     """
     living = next((ticket for ticket in stack if isinstance(ticket, Ticket)), None)
     if living is None:
         return tuple(t for t in stack if isinstance(t, Failed))
-    # A failed replicate's place is held by another's weights: whose noise and whose sums are whose does not move.
+    # A copy of another's weights fills a failed replicate's slot, so that nobody else's noise or sums move.
     alive = [t if isinstance(t, Ticket) else replace(living, seeds=t.seeds) for t in stack]
     start = common_start(alive, module, recipe)
+    end = _checked_end(start, recipe, until=until, save=save)
+    device = torch.device(device)
+    check_precision(recipe.precision, device, engine)
+    if save and (changes or learning):
+        raise ValueError("states can be saved during training only if the mask stays the same")
+    example = (data.train.x[0, :2] if per_replicate else data.train.x[:2]).to(device)
+    engine = "dense" if learning else engine
+    settings = Settings(module.to(device), recipe, device, engine, example, changes, learning)
+    training = begin(alive, settings)
+    training.curves.per_replicate = per_replicate
+    feed = Feed(data.train, order, alive, recipe, per_replicate=per_replicate)
+    if checkpoint and (stored := checkpoint.load()) is not None:
+        training = restore(training, stored)
+    with (
+        matrix_products("float32"),
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+    ):
+        training = _advance(training, data, feed, tuple(save), end=end, checkpoint=checkpoint, report=report)
+        results = _finish(training, alive, data)
+    return tuple(t if isinstance(t, Failed) else result for t, result in zip(stack, results, strict=True))
+
+
+def _checked_end(start: int, recipe: Recipe, *, until: int | None, save: Sequence[int]) -> int:
+    """The step that training stops after. ValueError if `until` or a step in `save` lies outside the training."""
     end = recipe.steps if until is None else until
     if until is not None and not start < end <= recipe.steps:
         raise ValueError(f"until is step {until}, but training runs from {start} to {recipe.steps}")
     if any(not start < s <= end for s in save):
         raise ValueError(f"save asks for steps {list(save)}, but training runs from {start} to {end}")
-    check_precision(recipe.precision, torch.device(device), engine)
-    if save and (changes or learning):
-        raise ValueError("states are saved on the way only where the mask is one and the same")
-    example = data.train.x[0, :2] if own else data.train.x[:2]
-    device = torch.device(device)
-    engine = "dense" if learning else engine
-    asked = Asked(module.to(device), recipe, device, engine, example.to(device), changes, learning)
-    run = begin(alive, asked)
-    run.curves.own = own
-    feed = Feed(data.train, order, alive, recipe, own=own)
-    kept = checkpoint.load() if checkpoint else None
-    if kept is not None:
-        run = restore(run, kept)
-    with (
-        matrix_products("float32"),
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-    ):
-        run = _advance(run, data, feed, tuple(save), end=end, checkpoint=checkpoint, report=report)
-        results = _finish(run, alive, data)
-    return tuple(t if isinstance(t, Failed) else result for t, result in zip(stack, results, strict=True))
+    return end
 
 
 def _advance(
-    run: Run,
+    training: Training,
     data: Data,
     feed: Feed,
     save: tuple[int, ...],
@@ -119,86 +154,96 @@ def _advance(
     end: int,
     checkpoint: Checkpoint | None,
     report: Callable[[int, int], None] | None,
-) -> Run:
-    """Train `run` to step `end`, a stretch at a time: to the next grid point, save, change or pause."""
-    start, steps, changes = run.start, run.recipe.steps, run.asked.changes
-    grid, regular = run.recipe.grid(start), set(run.recipe.regular(start))
+) -> Training:
+    """Train to step `end`, a stretch at a time: to the next grid point, save, change or pause."""
+    start, steps, changes = training.start, training.recipe.steps, training.settings.changes
+    grid, regular = training.recipe.grid(start), set(training.recipe.regular(start))
     changing = set(changes.steps(start, steps)) if changes else set()
-    operations = _operations(run)
-    if not run.curves.rows:
-        _measure(run, data)
+    operations = _operations(training)
+    if not training.curves.rows:
+        _measure(training, data)
     for stop in sorted({end, *grid, *save, *changing, *range(start, steps, PAUSE)}):
-        if stop <= run.step:
+        if stop <= training.step:
             continue
         if stop > end:
             break
-        before = run.step
-        _stretch(run, feed, stop, report)
-        run.step = stop
-        run.work = [done + (stop - before) * each for done, each in zip(run.work, operations, strict=True)]
+        before = training.step
+        _stretch(training, feed, stop, report)
+        training.step = stop
+        training.work = [
+            done + (stop - before) * each for done, each in zip(training.work, operations, strict=True)
+        ]
         if stop in save:
-            run.saved[stop] = snapshot(run)
+            training.saved[stop] = snapshot(training)
         if stop in grid:
             since = max(g for g in grid if g < stop)
-            _measure(run, data, run.losses[since - start : stop - start], whole=stop in regular)
-        if not bool(torch.isfinite(run.losses[before - start : stop - start].sum(0)).any()):
+            _measure(training, data, training.losses[since - start : stop - start], whole=stop in regular)
+        if not bool(torch.isfinite(training.losses[before - start : stop - start].sum(0)).any()):
             break  # every replicate has diverged; there is nothing left to train
         if changes and stop in changing:
-            run = _changed(run, changes, feed)
-            operations = _operations(run)
+            training = _changed(training, changes, feed)
+            operations = _operations(training)
         if checkpoint and stop < steps and checkpoint.due():
-            checkpoint.save(set_aside(run))
-    return run
+            checkpoint.save(to_checkpoint(training))
+    return training
 
 
-def _changed(run: Run, changes: Changes, feed: Feed) -> Run:
-    """The run with the masks that follow; a replicate that has diverged keeps its own."""
-    now, masks = snapshot(run), []
-    rows, drawn = feed.stretch(run.step, run.step + 1)
-    x, y = (t.to(run.asked.device) for t in feed.batch(rows, drawn, 0))
-    count = flops.forward(run.asked.module, run.asked.example)
-    sound = torch.isfinite(run.losses[: run.step - run.start]).all(0).tolist()
-    for r, ticket in enumerate(run.tickets):
+def _changed(training: Training, changes: Changes, feed: Feed) -> Training:
+    """The training under the next masks; a replicate that has diverged keeps its mask."""
+    module, device = training.settings.module, training.settings.device
+    now, masks = snapshot(training), []
+    rows, drawn = feed.stretch(training.step, training.step + 1)
+    x, y = (t.to(device) for t in feed.batch(rows, drawn, 0))
+    count = flops.forward(module, training.settings.example)
+    finite = torch.isfinite(training.losses[: training.step - training.start]).all(0).tolist()
+    for r, ticket in enumerate(training.tickets):
 
         def gradient(r: int = r, ticket: Ticket = ticket) -> Mapping[str, Tensor]:
-            if count:  # weights that are 0 are so forward and by inputs; by weights all count
-                run.work[r] += run.recipe.batch * (2 * count.masked(run.kept[r]) + count.total)
-            # Dropout's noise in it is the replicate's own, whoever else has diverged.
-            torch.default_generator.manual_seed(ticket.seeds.derive("change", run.step))
+            if count:  # pruned weights cost nothing forward and by inputs; by weights, every weight costs
+                operations = 2 * count.masked(training.computing[r]) + count.total
+                training.work[r] += training.recipe.batch * operations
+            # Dropout's noise depends on this replicate alone, whichever others have diverged.
+            torch.default_generator.manual_seed(ticket.seeds.derive("change", training.step))
             weights, buffers = ({k: v[r] for k, v in now[part].items()} for part in ("weights", "buffers"))
-            found = dense_gradient(run.asked.module, weights, buffers, x[r], y[r])
-            return {name: g.cpu() for name, g in found.items()}
+            gradients = dense_gradient(module, weights, buffers, x[r], y[r])
+            return {name: g.cpu() for name, g in gradients.items()}
 
-        state = one(now, r, run.step, ticket, run.gone[r])
-        # The last update's weights were in no loss yet.
-        goes_on = sound[r] and all(bool(w.isfinite().all()) for w in state.weights.values())
-        masks.append(changes.change(ticket, state, gradient) if goes_on else ticket.mask)
-    return remasked(run, masks, now)
+        state = replicate_state(now, r, training.step, ticket, training.dead[r])
+        # The weights of the last update have not been in any loss yet, so they are looked at too.
+        sound = finite[r] and all(bool(w.isfinite().all()) for w in state.weights.values())
+        masks.append(changes.change(ticket, state, gradient) if sound else ticket.mask)
+    return with_masks(training, masks, now)
 
 
-def _stretch(run: Run, feed: Feed, stop: int, report: Callable[[int, int], None] | None) -> None:
+def _stretch(training: Training, feed: Feed, stop: int, report: Callable[[int, int], None] | None) -> None:
     """The hot loop: gather, gradient, update, mask."""
-    recipe, module, first, start = run.recipe, run.module, run.step, run.start
-    device = run.losses.device
+    recipe, module, first, start = training.recipe, training.module, training.step, training.start
+    device = training.losses.device
     seed_noise = torch.cuda.manual_seed if device.type == "cuda" else torch.default_generator.manual_seed
     rows, drawn = feed.stretch(first, stop)
     module.train()
-    if run.update is None:
+    if training.update is None:
         x, y = (t.to(device) for t in feed.batch(rows, drawn, 0))
         x = stacked.channels_last(module, x, recipe.stacking)
         lifted = stacked.gradients(
-            module, run.weights, run.all_buffers, x, y, how=recipe.stacking, precision=recipe.precision
+            module,
+            training.weights,
+            training.all_buffers,
+            x,
+            y,
+            how=recipe.stacking,
+            precision=recipe.precision,
         )
-        run.update = Step(
+        training.update = Step(
             lifted,
-            run.weights,
-            buffers=run.all_buffers,
-            masks=run.masks,
-            optimizer=run.optimizer,
+            training.weights,
+            buffers=training.all_buffers,
+            masks=training.masks,
+            optimizer=training.optimizer,
             recipe=recipe,
-            supermask=run.supermask,
+            supermask=training.supermask,
         )
-    update, lifted = run.update, run.update.lifted
+    update, lifted = training.update, training.update.lifted
     losses: list[Tensor] = []
     gradient_mode = torch.inference_mode if lifted.traced else torch.no_grad
     with gradient_mode(), matrix_products(recipe.precision):
@@ -206,96 +251,111 @@ def _stretch(run: Run, feed: Feed, stop: int, report: Callable[[int, int], None]
             x, y = (t.to(device) for t in feed.batch(rows, drawn, step - first, laid=lifted.batch_last))
             if not lifted.stacked:
                 x = stacked.channels_last(module, x, recipe.stacking)
-            # Dropout's noise is a function of the step alone, so that a run continued or rewound repeats it.
+            # Dropout's noise is a function of the step alone, so a training that resumes or rewinds repeats it.
             seed_noise(feed.noise + step)
             losses.append(update(x, y, recipe.rate(step)))
             if report:
                 report(step + 1, recipe.steps)
-        run.losses[first - start : stop - start] = torch.stack(losses)
+        training.losses[first - start : stop - start] = torch.stack(losses)
 
 
-def _operations(run: Run) -> list[float]:
-    """The operations of a step by replicate, nan where they cannot be counted: by the weights kept, three times."""
-    count = flops.forward(run.asked.module, run.asked.example)
+def _operations(training: Training) -> list[float]:
+    """The operations of a step of each replicate, by the weights kept; nan if they cannot be counted.
+
+    A step computes three times: forward, the gradient by inputs, the gradient by weights.
+    """
+    count = flops.forward(training.settings.module, training.settings.example)
     if count is None:
-        return [math.nan] * len(run.tickets)
-    found: list[float] = []
-    for ticket, alive in zip(run.tickets, run.kept, strict=True):
-        learning = run.asked.learning
+        return [math.nan] * len(training.tickets)
+    learning, operations = training.settings.learning, []
+    for ticket, computing in zip(training.tickets, training.computing, strict=True):
         kept = (
-            {n: (c, ticket.mask.keep[n].numel()) for n, c in learning.counts.items()} if learning else alive
+            {n: (c, ticket.mask.keep[n].numel()) for n, c in learning.counts.items()}
+            if learning
+            else computing
         )
-        # A mask is learned by the gradients of all weights, kept or not.
+        # Learning a mask needs the gradients of all weights, kept or not.
         by_weight = count.total if learning else count.masked(kept)
-        found.append(run.recipe.batch * (2 * count.masked(kept) + by_weight))
-    return found
+        operations.append(training.recipe.batch * (2 * count.masked(kept) + by_weight))
+    return operations
 
 
-def _measure(run: Run, data: Data, losses: Tensor | None = None, *, whole: bool = True) -> None:
-    if run.supermask:
-        run.supermask.settle(run.weights)
-    run.curves.measure(
-        run.module,
-        run.weights,
-        run.buffers,
+def _measure(training: Training, data: Data, losses: Tensor | None = None, *, whole: bool = True) -> None:
+    """Add a point to the curves; `losses` [T, S] are those since the point before."""
+    if training.supermask:
+        training.supermask.settle(training.weights)
+    # If masks change, the weights of the early stop must outlive the current layout, so they are kept unpacked.
+    kept = training.converted.unpack(training.weights) if training.settings.changes else None
+    training.curves.measure(
+        training.module,
+        training.weights,
+        training.buffers,
         data,
         losses,
-        indices=run.converted.indices,
-        how=run.recipe.stacking,
-        # Where masks change, what is kept of the early stop has to outlast this one's layout.
-        kept=run.converted.unpack(run.weights) if run.asked.changes else None,
+        indices=training.converted.indices,
+        how=training.recipe.stacking,
+        kept=kept,
         whole=whole,
     )
 
 
-def _finish(run: Run, alive: Sequence[Ticket], data: Data) -> list[Trajectory | Failed]:
-    start, grid = run.start, run.recipe.grid(run.start)[: len(run.curves.rows)]
-    if run.supermask:
-        run.supermask.settle(run.weights)
-    table = run.curves.finish(
-        run.module,
-        run.weights,
-        run.buffers,
+def _finish(training: Training, alive: Sequence[Ticket], data: Data) -> list[Trajectory | Failed]:
+    """Evaluate the test data, and make each replicate's trajectory."""
+    start, grid = training.start, training.recipe.grid(training.start)[: len(training.curves.rows)]
+    if training.supermask:
+        training.supermask.settle(training.weights)
+    table = training.curves.finish(
+        training.module,
+        training.weights,
+        training.buffers,
         data,
-        indices=run.converted.indices,
-        how=run.recipe.stacking,
-        early=run.asked.module if run.asked.changes else None,
+        indices=training.converted.indices,
+        how=training.recipe.stacking,
+        early=training.settings.module if training.settings.changes else None,
     )
-    masks = run.supermask.masks() if run.supermask else [t.mask for t in run.tickets]
-    how = run.update.lifted if run.update else None
-    states = {
-        **run.saved,
-        run.step: {
-            "weights": run.converted.unpack(run.weights),
-            "buffers": run.buffers,
-            "optimizer": {},
-            **run.saved.get(run.step, {}),
-        },
-    }
-    about = {
-        "stacked": how.stacked if how else None,
-        "stack": len(alive),
-        "reason": how.reason if how else "",
-        "recorded": run.update.recorded if run.update else "",
-        "sparse": sorted(run.converted.structures),
-        "optimizer_state": "restored" if alive[0].start.optimizer else "fresh",
-        "steps": run.step - start,
-    }
-    evaluated = torch.stack(run.curves.rows)[..., MEASURED]
+    masks = training.supermask.masks() if training.supermask else [t.mask for t in training.tickets]
+    states, about = _states(training), _about(training, alive)
+    evaluated = torch.stack(training.curves.rows)[..., MEASURED]
     results: list[Trajectory | Failed] = []
     for r, ticket in enumerate(alive):
-        diverged = _diverged(run.losses[: run.step - start, r], evaluated[:, r], grid, start)
+        diverged = _diverged(training.losses[: training.step - start, r], evaluated[:, r], grid, start)
         if diverged is not None:
             results.append(
                 Failed(f"the loss stopped being finite at step {diverged}", diverged, ticket.seeds)
             )
             continue
         mask = masks[r] if masks[r] is ticket.mask else replace(masks[r], layout=ticket.mask.layout)
-        found = replace(ticket, mask=mask)
-        saved = {step: one(parts, r, step, found, run.gone[r]) for step, parts in states.items()}
-        told = {**about, "work": run.work[r] if math.isfinite(run.work[r]) else None}
-        results.append(Trajectory(found, saved, curve(table[:, r], grid), told))
+        final = replace(ticket, mask=mask)
+        saved = {
+            step: replicate_state(parts, r, step, final, training.dead[r]) for step, parts in states.items()
+        }
+        work = training.work[r] if math.isfinite(training.work[r]) else None
+        results.append(Trajectory(final, saved, curve(table[:, r], grid), {**about, "work": work}))
     return results
+
+
+def _states(training: Training) -> dict[int, Mapping[str, Mapping[str, Tensor]]]:
+    """The stack's state by step: those saved on request, and the last one, without the optimiser's."""
+    last = {
+        "weights": training.converted.unpack(training.weights),
+        "buffers": training.buffers,
+        "optimizer": {},
+    }
+    return {**training.saved, training.step: {**last, **training.saved.get(training.step, {})}}
+
+
+def _about(training: Training, alive: Sequence[Ticket]) -> dict[str, Any]:
+    """How the stack was computed, for the trajectories' `about`."""
+    lifted = training.update.lifted if training.update else None
+    return {
+        "stacked": lifted.stacked if lifted else None,
+        "stack": len(alive),
+        "reason": lifted.reason if lifted else "",
+        "recorded": training.update.recorded if training.update else "",
+        "sparse": sorted(training.converted.structures),
+        "optimizer_state": "restored" if alive[0].start.optimizer else "fresh",
+        "steps": training.step - training.start,
+    }
 
 
 def _diverged(losses: Tensor, evaluated: Tensor, grid: Sequence[int], start: int) -> int | None:

@@ -1,4 +1,4 @@
-"""The arithmetic of a training step: float32, or less of it where hardware is faster so."""
+"""The arithmetic of a training step: float32, or a lower precision that the hardware computes faster."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ Precision = Literal["float32", "tf32", "bf16"]
 
 
 def check_precision(precision: Precision, device: torch.device, engine: str) -> None:
-    """ValueError for a precision that this device or engine does not have."""
+    """Raise ValueError if this device or engine does not have the precision.
+
+    >>> check_precision("tf32", torch.device("cpu"), "auto")
+    Traceback (most recent call last):
+    ValueError: precision tf32 exists only on NVIDIA GPUs, and this training runs on cpu; use float32 or bf16
+    """
     if precision == "tf32" and device.type != "cuda":
         raise ValueError(
-            f"precision tf32 is a mode of NVIDIA GPUs, and this training runs on {device.type}; possible here: "
-            "float32, bf16"
+            f"precision tf32 exists only on NVIDIA GPUs, and this training runs on {device.type}; use float32 or bf16"
         )
     if precision == "bf16" and engine == "sparse":
         raise ValueError(
-            "the sparse kernels compute in float32; with precision bf16, ask for engine auto or dense"
+            "the sparse kernels compute in float32; with precision bf16, use engine auto or dense"
         )
 
 
 @contextmanager
 def matrix_products(precision: Precision) -> Iterator[None]:
-    """Whether a GPU's float32 products may round their operands to TF32: only where that was asked for."""
+    """Within this context, a GPU's float32 products round their operands to TF32 only if `precision` is tf32."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"

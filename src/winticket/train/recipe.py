@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 from winticket.limits import RECIPE, check
 from winticket.train.precision import Precision
@@ -14,20 +15,33 @@ Schedule = Literal["constant", "step", "cosine"]
 Stacking = Literal["auto", "stacked", "one by one"]
 
 EARLY_SHARE = 6
-"""Early points of the curves are this part of their step apart: their number grows with the logarithm of the length."""
+"""Early points at step s are s / EARLY_SHARE apart, so their number grows with the logarithm of the length."""
+
+ADDED: Mapping[str, object] = {"clip_norm": None}
+"""Fields that came after results were stored, with the default that trains as before: keys leave that default out."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training: optimiser, schedule, length, evaluation grid, augmentation.
+    """How one training runs: optimiser, schedule, length, evaluation grid, augmentation.
 
-    `steps`, `warmup` and `evaluate_every` count optimiser steps; `milestones` are fractions of `steps`, so
-    that a recipe of twice the length keeps its shape; `crop` is the padding in pixels of the random crop (0:
-    none). Curves have a point every `evaluate_every` steps and, with `early_points`, more of them early in
-    training, where networks learn fastest; see `grid`. `warmup` raises the learning rate linearly to `lr` over
-    that many steps, as in Frankle & Carbin 2019, §5. `precision` is that of a step's forward and backward pass:
-    bf16 by `torch.autocast`, tf32 in the products of an NVIDIA GPU; weights, updates and evaluation are float32
-    in each.
+    `steps`, `warmup` and `evaluate_every` count optimiser steps. `milestones` are fractions of `steps`, so a recipe
+    of twice the length keeps its shape. `crop` is the padding of the random crop in pixels (0: no crop). Curves have
+    a point every `evaluate_every` steps and, with `early_points`, more points early in training, when networks learn
+    fastest; see `grid`. `warmup` raises the learning rate linearly to `lr` over that many steps, as in Frankle &
+    Carbin 2019, §5. `precision` applies to a step's forward and backward pass: bf16 uses `torch.autocast`, tf32 the
+    products of an NVIDIA GPU. Weights, updates and evaluation are float32 in each. `clip_norm` scales the gradient of a
+    step down to that norm if it is larger (Pascanu et al. 2013), for each replicate by itself; pruned weights do not
+    count.
+
+    Raises TypeError or ValueError for a value of the wrong type or out of range, and for options that contradict one
+    another.
+
+    >>> Recipe(steps=100, lr=0.1, warmup=4).rate(0)
+    0.025
+    >>> Recipe(steps=100, momentum=0.9)
+    Traceback (most recent call last):
+    ValueError: momentum and nesterov belong to sgd; adam has its own moments
     """
 
     steps: int
@@ -47,11 +61,12 @@ class Recipe:
     crop: int = 0
     stacking: Stacking = "auto"
     precision: Precision = "float32"
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         check(RECIPE, {name: getattr(self, name) for name in RECIPE})
         for name in ("nesterov", "flip", "early_points"):
-            if not isinstance(getattr(self, name), bool):  # the word "False" would be true
+            if not isinstance(getattr(self, name), bool):  # the text "False" would count as true
                 raise TypeError(f"{name} is {getattr(self, name)!r}; it is True or False")
         for name, kinds in (
             ("optimizer", Optimizer),
@@ -67,14 +82,21 @@ class Recipe:
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
         if any(not 0 < m < 1 for m in self.milestones) or list(self.milestones) != sorted(self.milestones):
-            raise ValueError(f"milestones are {self.milestones}; give rising fractions of the run in (0, 1)")
+            raise ValueError(
+                f"milestones are {self.milestones}; give rising fractions of the training in (0, 1)"
+            )
         if self.warmup >= self.steps and self.warmup:
             raise ValueError(
                 f"warmup of {self.warmup} steps does not end within the {self.steps} steps of training"
             )
 
+    def key_fields(self) -> dict[str, Any]:
+        """What keys hold: every field, but for those of `ADDED` that are at their defaults."""
+        known = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in known.items() if name not in ADDED or value != ADDED[name]}
+
     def rate(self, step: int) -> float:
-        """The learning rate that the step numbered `step` (from 0) uses."""
+        """The learning rate of step number `step`, counted from 0."""
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         if self.schedule == "cosine":
             return self.lr * rise * 0.5 * (1 + math.cos(math.pi * step / self.steps))
@@ -84,20 +106,20 @@ class Recipe:
         return self.lr * rise
 
     def settled(self) -> Recipe:
-        """The same with the learning rate of the last step at every step."""
+        """This recipe with the learning rate of its last step at every step."""
         return replace(self, schedule="constant", warmup=0, lr=self.rate(self.steps - 1))
 
     def regular(self, start: int = 0) -> list[int]:
-        """The steps at which all validation data are evaluated: `start`, the multiples of `evaluate_every`, the end."""
+        """The steps that evaluate all validation data: `start`, the multiples of `evaluate_every`, and the last."""
         every = self.evaluate_every
         return sorted({start, *range((start // every + 1) * every, self.steps, every), self.steps})
 
     def grid(self, start: int = 0) -> list[int]:
-        """The steps at which the curves have a point: the regular ones and, early on, others between them.
+        """The steps at which the curves have a point: the regular ones and, early in training, others between them.
 
-        Early points are a sixth of their step apart (at least one step), until that is as far as
-        `evaluate_every`: 1 to 12, 14, 16, 18, 21, 24, 28, ... So a step that is read off the grid, as the first at
-        which some accuracy is reached, is known to within a sixth of it or `evaluate_every`, whichever is less.
+        Early points at step s are s/6 apart (at least one step): 1 to 12, 14, 16, 18, 21, 24, 28, ... They end once
+        they are `evaluate_every` apart. So the step at which, say, an accuracy is first reached is known to within a
+        sixth of that step or to within `evaluate_every`, whichever is less.
 
         >>> Recipe(steps=60, evaluate_every=5).grid()[11:]
         [11, 12, 14, 15, 16, 18, 20, 21, 24, 25, 28, 30, 32, 35, 40, 45, 50, 55, 60]

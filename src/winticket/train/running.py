@@ -1,4 +1,4 @@
-"""A stack in training: its tensors, how they begin, are put aside, taken up again and given other masks."""
+"""The mutable state of a stack in training: how it begins, is checkpointed, is restored and gets other masks."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from winticket.train.changing import Changes
 from winticket.train.curves import Curves
 from winticket.train.engine import Engine, convert, trusted
 from winticket.train.recipe import Recipe
+from winticket.train.slots import load_slots, slots_of
 from winticket.train.step import Step
 from winticket.train.supermask import Learning, Supermask
-from winticket.units import gone, zeroed
+from winticket.units import dead_parameters, zeroed
+
+Parts = Mapping[str, Mapping[str, Tensor]]
+"""A stack's state: "weights", "buffers" and "optimizer", each name -> tensor [S, ...]."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a training was asked for and does not change."""
+class Settings:
+    """What does not change during a training."""
 
     module: nn.Module
     recipe: Recipe
@@ -35,17 +39,17 @@ class Asked:
 
 
 @dataclass
-class Run:
-    """A stack in training. Mutable: the one place where tensors are written in place."""
+class Training:
+    """A stack in training. Mutable: only here are tensors written in place."""
 
-    asked: Asked
-    tickets: list[Ticket]  # with the masks as they are now
+    settings: Settings
+    tickets: list[Ticket]  # with their current masks
     converted: Converted
     start: int
     weights: dict[str, Tensor]  # as the converted module has them
     learned: dict[str, Tensor]  # what the optimiser updates: the weights, or a supermask's scores
     buffers: dict[str, Tensor]
-    masks: dict[str, Tensor]
+    masks: dict[str, Tensor]  # factors for the weights that stay 0 and are not on sparse kernels
     optimizer: torch.optim.Optimizer
     step: int
     losses: Tensor
@@ -53,17 +57,15 @@ class Run:
     supermask: Supermask | None = None
     saved: dict[int, dict[str, dict[str, Tensor]]] = field(default_factory=dict)
     update: Step | None = None
-    work: list[float] = field(default_factory=list)  # operations so far, of each replicate
-    gone: list[dict[str, Tensor]] = field(
+    work: list[float] = field(default_factory=list)  # each replicate's operations so far
+    dead: list[dict[str, Tensor]] = field(default_factory=list)  # each replicate's parameters of dead units
+    computing: list[dict[str, tuple[int, int]]] = field(
         default_factory=list
-    )  # what dead units took along, of each replicate
-    kept: list[dict[str, tuple[int, int]]] = field(
-        default_factory=list
-    )  # (weights that compute, all) by layer
+    )  # each replicate's (weights that compute, all weights) by layer
 
     @property
     def recipe(self) -> Recipe:
-        return self.asked.recipe
+        return self.settings.recipe
 
     @property
     def module(self) -> nn.Module:
@@ -74,47 +76,33 @@ class Run:
         return {**self.buffers, **self.converted.indices}
 
 
-def begin(alive: Sequence[Ticket], asked: Asked) -> Run:
-    module, recipe, device = asked.module, asked.recipe, asked.device
-    # A mask that is learned chooses from all weights.
-    masked = [t.start.weights if asked.learning else t.mask.apply(t.start.weights) for t in alive]
-    lost = [{} if asked.learning else gone(module, t.mask) for t in alive]
-    masked = [zeroed(w, dead) for w, dead in zip(masked, lost, strict=True)]
+def begin(alive: Sequence[Ticket], settings: Settings) -> Training:
+    """The tickets' start as a stack: masked, on the device, with layers on sparse kernels if those are faster."""
+    module, device = settings.module, settings.device
+    # A mask that is learned chooses among all weights.
+    dead = [{} if settings.learning else dead_parameters(module, t.mask) for t in alive]
+    masked = [
+        zeroed(t.start.weights if settings.learning else t.mask.apply(t.start.weights), of_units)
+        for t, of_units in zip(alive, dead, strict=True)
+    ]
+    computing = [
+        {k: keep & ~of_units[k] if k in of_units else keep for k, keep in t.mask.keep.items()}
+        for t, of_units in zip(alive, dead, strict=True)
+    ]
+    keep = {k: torch.stack([one[k] for one in computing]).to(device) for k in alive[0].mask.keep}
     weights = {k: torch.stack([w[k] for w in masked]).to(device) for k in masked[0]}
     buffers = {k: torch.stack([t.start.buffers[k] for t in alive]).to(device) for k in alive[0].start.buffers}
-    live = [
-        {k: keep & ~dead[k] if k in dead else keep for k, keep in t.mask.keep.items()}
-        for t, dead in zip(alive, lost, strict=True)
-    ]
-    keep = {k: torch.stack([one[k] for one in live]).to(device) for k in alive[0].mask.keep}
-    # What no mask covers and dead units take along: biases, and BatchNorm's scale and shift.
-    beside = {
-        k: torch.stack([~dead[k] if k in dead else torch.ones(shape, dtype=torch.bool) for dead in lost])
-        for k, shape in ((k, w.shape) for k, w in masked[0].items() if k not in keep)
-        if any(k in dead for dead in lost)
-    }
-    together = stacked.may_stack(module, device, recipe.stacking)
-    converted = convert(module, keep, recipe, engine=asked.engine, stacked=together, example=asked.example)
-    converted = trusted(module, converted, weights, buffers, asked.example)
-    pruned = {k for k, m in keep.items() if not bool(m.all())} - set(converted.structures)
-    weights, masks = converted.pack(weights), {k: keep[k].to(weights[k].dtype) for k in keep if k in pruned}
-    masks |= {k: live.to(weights[k]) for k, live in beside.items()}
+    converted = _converted(settings, keep, weights, buffers)
+    weights = converted.pack(weights)
+    masks = _factors(converted, keep, weights, dead)
     learned, supermask = weights, None
-    if asked.learning:
-        supermask = Supermask(asked.learning, weights, [t.seeds for t in alive])
+    if settings.learning:
+        supermask = Supermask(settings.learning, weights, [t.seeds for t in alive])
         supermask.settle(weights)
         learned, masks = supermask.scores, {}
-    optimizer = _optimizer(recipe, list(learned.values()))
-    if alive[0].start.optimizer:
-        slots = {}
-        for slot in alive[0].start.optimizer:
-            values = [t.start.optimizer[slot] for t in alive]
-            slots[slot] = values[0] if slot.startswith("step/") else torch.stack(values)
-        _load_slots(optimizer, learned, converted.pack(slots))
     start = alive[0].start.step
-    losses = torch.full((recipe.steps - start, len(alive)), torch.nan, device=device)
-    return Run(
-        asked=asked,
+    return Training(
+        settings=settings,
         tickets=list(alive),
         converted=converted,
         start=start,
@@ -122,19 +110,67 @@ def begin(alive: Sequence[Ticket], asked: Asked) -> Run:
         learned=learned,
         buffers=buffers,
         masks=masks,
-        optimizer=optimizer,
+        optimizer=_resumed_optimizer(settings.recipe, learned, converted, [t.start for t in alive]),
         step=start,
-        losses=losses,
+        losses=torch.full((settings.recipe.steps - start, len(alive)), torch.nan, device=device),
         curves=Curves(len(alive)),
         supermask=supermask,
         work=[0.0] * len(alive),
-        gone=lost,
-        kept=[{k: (int(m.sum()), m.numel()) for k, m in one.items()} for one in live],
+        dead=dead,
+        computing=[{k: (int(m.sum()), m.numel()) for k, m in one.items()} for one in computing],
     )
 
 
+def _converted(
+    settings: Settings,
+    keep: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    buffers: Mapping[str, Tensor],
+) -> Converted:
+    """The module for masks `keep` [S, *shape], with the layers that `engine` puts on sparse kernels."""
+    module, recipe = settings.module, settings.recipe
+    together = stacked.may_stack(module, settings.device, recipe.stacking)
+    converted = convert(
+        module, keep, recipe, engine=settings.engine, stacked=together, example=settings.example
+    )
+    return trusted(module, converted, weights, buffers, settings.example)
+
+
+def _factors(
+    converted: Converted,
+    keep: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    dead: Sequence[Mapping[str, Tensor]],
+) -> dict[str, Tensor]:
+    """Factors [S, *shape], 1 or 0, that keep pruned weights and dead units' parameters at 0 after an update.
+
+    A layer on sparse kernels needs none: it has its kept weights alone.
+    """
+    pruned = [k for k, m in keep.items() if not bool(m.all()) and k not in converted.structures]
+    factors = {k: keep[k].to(weights[k].dtype) for k in pruned}
+    # No mask covers a dead unit's bias, nor the scale and shift of its BatchNorm.
+    for name, weight in weights.items():
+        if name not in keep and any(name in of_units for of_units in dead):
+            none = torch.zeros(weight.shape[1:], dtype=torch.bool)
+            factors[name] = torch.stack([~of_units.get(name, none) for of_units in dead]).to(weight)
+    return factors
+
+
+def _resumed_optimizer(
+    recipe: Recipe, learned: Mapping[str, Tensor], converted: Converted, starts: Sequence[State]
+) -> torch.optim.Optimizer:
+    """The recipe's optimiser of `learned`, with the state that the starts hold, if any."""
+    optimizer = _optimizer(recipe, list(learned.values()))
+    slots = {}
+    for slot in starts[0].optimizer:
+        values = [start.optimizer[slot] for start in starts]
+        slots[slot] = values[0] if slot.startswith("step/") else torch.stack(values)
+    load_slots(optimizer, learned, converted.pack(slots))
+    return optimizer
+
+
 def _optimizer(recipe: Recipe, parameters: list[Tensor]) -> torch.optim.Optimizer:
-    """Torch's own, over stacked parameters: every update in it is elementwise, so replicates do not meet."""
+    """PyTorch's optimiser over stacked parameters. Its updates are elementwise, so replicates do not mix."""
     fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
     shared: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": fused}
     if recipe.optimizer == "sgd":
@@ -143,105 +179,85 @@ def _optimizer(recipe: Recipe, parameters: list[Tensor]) -> torch.optim.Optimize
     return kind(parameters, **shared)
 
 
-def _slots(optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The optimiser's state as "slot/parameter" -> tensor."""
-    return {
-        f"{slot}/{name}": value.detach().clone()
-        for name, parameter in weights.items()
-        for slot, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor)
-    }
-
-
-def _load_slots(
-    optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor], slots: Mapping[str, Tensor]
-) -> None:
-    for key, value in slots.items():
-        slot, name = key.split("/", 1)
-        if name not in weights:
-            raise ValueError(
-                f"optimiser state {key!r} belongs to no parameter; there are {', '.join(weights)}"
-            )
-        optimizer.state[weights[name]][slot] = value.detach().clone().to(weights[name].device)
-
-
-def remasked(run: Run, masks: Sequence[Mask], now: Mapping[str, Mapping[str, Tensor]]) -> Run:
-    """The run with other masks; what is new in a mask starts at 0, in the optimiser's state as well."""
+def with_masks(training: Training, masks: Sequence[Mask], now: Parts) -> Training:
+    """The training from state `now` under other masks; a weight new in a mask starts at 0, and so do its moments."""
     tickets = []
-    for r, (ticket, mask) in enumerate(zip(run.tickets, masks, strict=True)):
-        state = one(now, r, run.step, ticket, run.gone[r])
+    for r, (ticket, mask) in enumerate(zip(training.tickets, masks, strict=True)):
+        state = replicate_state(now, r, training.step, ticket, training.dead[r])
         stays = {name: keep & ticket.mask.keep[name] for name, keep in mask.keep.items()}
         slots = {
             key: value.masked_fill(~stays[name], 0)
-            if (name := key.partition("/")[2]) in stays and value.ndim  # a count of steps has none
+            if (name := key.partition("/")[2]) in stays and value.ndim  # the count of steps has no dimension
             else value
             for key, value in state.optimizer.items()
         }
         tickets.append(replace(ticket, mask=mask, start=replace(state, optimizer=slots)))
-    fresh = begin(tickets, run.asked)
-    fresh.start, fresh.losses, fresh.curves, fresh.work = run.start, run.losses, run.curves, run.work
+    fresh = begin(tickets, training.settings)
+    fresh.start, fresh.losses = training.start, training.losses
+    fresh.curves, fresh.work = training.curves, training.work
     return fresh
 
 
-def snapshot(run: Run) -> dict[str, dict[str, Tensor]]:
+def snapshot(training: Training) -> dict[str, dict[str, Tensor]]:
+    """A copy of the stack's current state, in the original module's names and shapes."""
     return {
-        "weights": {k: v.detach().clone() for k, v in run.converted.unpack(run.weights).items()},
-        "buffers": {k: v.clone() for k, v in run.buffers.items()},
-        "optimizer": run.converted.unpack(_slots(run.optimizer, run.learned)),
+        "weights": {k: v.detach().clone() for k, v in training.converted.unpack(training.weights).items()},
+        "buffers": {k: v.clone() for k, v in training.buffers.items()},
+        "optimizer": training.converted.unpack(slots_of(training.optimizer, training.learned)),
     }
 
 
-def set_aside(run: Run) -> dict[str, Any]:
-    early = run.curves.weights
+def to_checkpoint(training: Training) -> dict[str, Any]:
+    """All that `restore` needs to continue exactly from here."""
+    early, changes = training.curves.weights, training.settings.changes
     return {
-        "step": run.step,
-        "now": snapshot(run),
-        "keep": [dict(t.mask.keep) for t in run.tickets] if run.asked.changes else [],
-        "scores": dict(run.supermask.scores) if run.supermask else {},
-        "work": list(run.work),
-        "losses": run.losses,
-        "saved": dict(run.saved),
-        "rows": list(run.curves.rows),
-        "least": run.curves.least,
-        "point": run.curves.point,
+        "step": training.step,
+        "now": snapshot(training),
+        "keep": [dict(t.mask.keep) for t in training.tickets] if changes else [],
+        "scores": dict(training.supermask.scores) if training.supermask else {},
+        "work": list(training.work),
+        "losses": training.losses,
+        "saved": dict(training.saved),
+        "rows": list(training.curves.rows),
+        "least": training.curves.least,
+        "point": training.curves.point,
         "early": {
-            "weights": early if run.asked.changes else run.converted.unpack(early),
-            "buffers": dict(run.curves.buffers),
+            "weights": early if changes else training.converted.unpack(early),
+            "buffers": dict(training.curves.buffers),
         },
     }
 
 
-def restore(run: Run, kept: dict[str, Any]) -> Run:
-    if kept["keep"]:
-        masks = [replace(t.mask, keep=k) for t, k in zip(run.tickets, kept["keep"], strict=True)]
-        run = remasked(run, masks, snapshot(run))
-    for name, value in kept["scores"].items():
-        run.learned[name].copy_(value)
-    for name, value in run.converted.pack(kept["now"]["weights"]).items():
-        run.weights[name].copy_(value)
-    for name, value in kept["now"]["buffers"].items():
-        run.buffers[name].copy_(value)
-    run.optimizer.state.clear()
-    _load_slots(run.optimizer, run.learned, run.converted.pack(kept["now"]["optimizer"]))
-    run.step, run.saved, run.work = kept["step"], dict(kept["saved"]), list(kept["work"])
-    curves = run.curves
-    curves.rows, curves.least, curves.point = list(kept["rows"]), kept["least"], kept["point"]
-    device = run.losses.device
-    early = _on(kept["early"]["weights"], device)
-    curves.weights = early if run.asked.changes else run.converted.pack(early)
-    curves.buffers = _on(kept["early"]["buffers"], device)
-    run.losses.copy_(kept["losses"])
-    return run
+def restore(training: Training, stored: dict[str, Any]) -> Training:
+    """The training as it was when `to_checkpoint` returned `stored`."""
+    if stored["keep"]:
+        masks = [replace(t.mask, keep=k) for t, k in zip(training.tickets, stored["keep"], strict=True)]
+        training = with_masks(training, masks, snapshot(training))
+    for name, value in stored["scores"].items():
+        training.learned[name].copy_(value)
+    for name, value in training.converted.pack(stored["now"]["weights"]).items():
+        training.weights[name].copy_(value)
+    for name, value in stored["now"]["buffers"].items():
+        training.buffers[name].copy_(value)
+    training.optimizer.state.clear()
+    load_slots(training.optimizer, training.learned, training.converted.pack(stored["now"]["optimizer"]))
+    training.step, training.saved, training.work = stored["step"], dict(stored["saved"]), list(stored["work"])
+    curves = training.curves
+    curves.rows, curves.least, curves.point = list(stored["rows"]), stored["least"], stored["point"]
+    device = training.losses.device
+    early = _on(stored["early"]["weights"], device)
+    curves.weights = early if training.settings.changes else training.converted.pack(early)
+    curves.buffers = _on(stored["early"]["buffers"], device)
+    training.losses.copy_(stored["losses"])
+    return training
 
 
 def _on(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     return {name: value.to(device) for name, value in tensors.items()}
 
 
-def one(
-    parts: Mapping[str, Mapping[str, Tensor]], r: int, step: int, ticket: Ticket, dead: Mapping[str, Tensor]
-) -> State:
-    """Replicate r's state, on the CPU; pruned weights are +0.0, since a product with the mask also gives -0.0."""
+def replicate_state(parts: Parts, r: int, step: int, ticket: Ticket, dead: Mapping[str, Tensor]) -> State:
+    """Replicate r's state, on the CPU. Pruned weights are +0.0: multiplying by the mask may have left -0.0."""
     weights = zeroed(ticket.mask.apply({k: v[r].detach().cpu() for k, v in parts["weights"].items()}), dead)
     buffers = {k: v[r].detach().cpu().clone() for k, v in parts["buffers"].items()}
     optimizer = {

@@ -1,10 +1,10 @@
 """One network's loss and gradient, lifted to a stack of replicates and recorded as a flat list of operators.
 
-`torch.func` says what is computed: `vmap(grad_and_value(loss))` over parameters and buffers with a leading replicate
-dimension. Its layers of dispatch cost more than the arithmetic of a small network, so the call is traced once per
-shape (`make_fx`) into the operators it ends in, and only those run afterwards. A consequence to know: the Python code
-of a module's `forward` runs once per shape, as under `torch.jit.trace`; a branch on the *values* of tensors cannot be
-traced and such a module runs untraced.
+`torch.func` defines the computation: `vmap(grad_and_value(loss))` over parameters and buffers with a leading replicate
+dimension. Its dispatch costs more than the arithmetic of a small network, so the call is traced once per shape
+(`make_fx`) into a list of operators, and afterwards only those run. As a consequence, the Python code of a module's
+`forward` runs once per shape, as under `torch.jit.trace`. A branch on the *values* of tensors cannot be traced, so a
+module with one runs untraced.
 """
 
 from __future__ import annotations
@@ -23,31 +23,28 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from winticket.sparse import SparseConv2d, batch_last, fuse, judged, missing
+from winticket.sparse import SparseConv2d, batch_last, fuse, loss_and_correct, missing
 from winticket.sparse import cross_entropy as compiled_loss
 from winticket.train.precision import Precision
 from winticket.trouble import of_the_machine
 
 Tensors = Mapping[str, Tensor]
-Scores = Callable[[Tensors, Tensors, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(weights [S, ...], buffers [S, ...], x [N, ...], y [N] or [N, T]) -> summed losses [S], correct answers [S]"""
-
-NARROW = 32  # columns of a product's result below which SGEMM has too little to do along a row
+NARROW = 32  # with fewer columns in a product's result, SGEMM has too little to do along a row
 
 
 @dataclass(frozen=True)
 class Lifted:
-    """A function over a stack, and how it is carried out."""
+    """A function over a stack, and how it is computed."""
 
     call: Callable[..., Any]
     stacked: bool
     traced: bool
     reason: str
     batch_last: bool = False
-    """Whether x is to be given as `sparse.batch_last` lays it, [S, B, features] with the batch innermost in memory."""
+    """True if `call` expects x as `sparse.batch_last` lays it out: [S, B, features], the batch innermost in memory."""
 
 
-_kept: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Lifted]] = WeakKeyDictionary()
+_lifted: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Lifted]] = WeakKeyDictionary()
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -56,14 +53,14 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def in_a_row(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits [answers, K] and classes [answers], however many answers an example has."""
+    """Logits [answers, K] and classes [answers], for any number of answers per example."""
     return (logits.flatten(0, -2), y.flatten()) if y.ndim > 1 else (logits, y)
 
 
 def _for_kernel(logits: Tensor) -> bool:
-    """Whether the compiled loss takes logits [B, K]."""
-    ours = logits.device.type == "cpu" and logits.dtype in (torch.float32, torch.float64)
-    return ours and logits.ndim == 2 and not missing
+    """True if the compiled loss supports these logits [B, K]."""
+    supported = logits.device.type == "cpu" and logits.dtype in (torch.float32, torch.float64)
+    return supported and logits.ndim == 2 and not missing
 
 
 def gradients(
@@ -90,7 +87,7 @@ def gradients(
     return _lift(module, name, grad_and_value(loss), (weights, buffers, x, y), (0, 0, 0, 0), how=how)
 
 
-def scores(
+def evaluation(
     module: nn.Module,
     weights: Tensors,
     buffers: Tensors,
@@ -98,20 +95,23 @@ def scores(
     y: Tensor,
     *,
     how: str,
-    own: bool = False,
+    per_replicate: bool = False,
 ) -> Lifted:
-    """Summed loss (float64) and count of correct answers; the replicates share x and y or have their `own` [S, ...]."""
+    """The summed loss (float64) [S] and the number of correct answers [S] for these shapes.
 
-    def score(weights: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        # A copy: x is the dataset itself, and a module may write to its input.
+    The replicates share x [N, ...] and y; with `per_replicate`, both have a leading dimension for the stack.
+    """
+
+    def evaluate(weights: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        # A copy: x is the dataset's tensor, and a module may write to its input.
         logits = functional_call(module, (dict(weights), dict(buffers)), (x.clone(),))
         logits, y = in_a_row(logits, y)
         if _for_kernel(logits):
-            return judged(logits, y)
+            return loss_and_correct(logits, y)
         return cross_entropy(logits, y).sum(dtype=torch.float64), (logits.argmax(-1) == y).sum()
 
-    lead = 0 if own else None
-    return _lift(module, "scores", score, (weights, buffers, x, y), (0, 0, lead, lead), how=how)
+    lead = 0 if per_replicate else None
+    return _lift(module, "evaluation", evaluate, (weights, buffers, x, y), (0, 0, lead, lead), how=how)
 
 
 def _lift(
@@ -126,10 +126,10 @@ def _lift(
     weights, buffers, x, y = example
     shapes = tuple((k, tuple(v.shape), v.dtype) for k, v in {**weights, **buffers}.items())
     key = (name, how, dims, module.training, shapes, x.shape, x.stride(), x.dtype, y.shape, x.device)
-    kept = _kept.setdefault(module, {})
-    if key not in kept:
-        kept[key] = _choose(module, name, one, example, dims, how=how)
-    return kept[key]
+    lifted = _lifted.setdefault(module, {})
+    if key not in lifted:
+        lifted[key] = _choose(module, name, one, example, dims, how=how)
+    return lifted[key]
 
 
 def _choose(
@@ -148,7 +148,7 @@ def _choose(
             call, graph = _trace(lifted, example)
             laid = name.startswith("gradients") and _wants_batch_last(graph)
             return Lifted(call, stacked=True, traced=True, reason="", batch_last=laid)
-        except Exception as untraceable:  # whatever a user's module raises, the next way is tried
+        except Exception as untraceable:  # a user's module may raise anything; the next way is tried
             if of_the_machine(untraceable):
                 raise
             reason = _first_line(untraceable)
@@ -162,7 +162,7 @@ def _choose(
                 raise
             reason = f"cannot be stacked: {_first_line(unstackable)}"
             if how == "stacked":
-                raise ValueError(f"stacking was asked for, but this module {reason}") from unstackable
+                raise ValueError(f"stacking is 'stacked', but this module {reason}") from unstackable
     first = tuple(_select(a, 0) if d == 0 else a for a, d in zip(example, dims, strict=True))
     try:
         single, traced = _trace(one, first)[0], True
@@ -174,13 +174,20 @@ def _choose(
 
 
 def may_stack(module: nn.Module, device: torch.device, how: str) -> bool:
-    """Whether replicates will be tried together; `how` is a recipe's `stacking`."""
+    """True if training will try to compute the replicates together; `how` is a recipe's `stacking`.
+
+    >>> may_stack(nn.Linear(4, 2), torch.device("cpu"), "auto")
+    True
+    >>> may_stack(nn.Conv2d(1, 2, 3), torch.device("cpu"), "auto")  # grouped convolutions are slow on a CPU
+    False
+    """
     return not _against_stacking(module, device, how)
 
 
 def _against_stacking(module: nn.Module, device: torch.device, how: str) -> str:
+    """The reason not to compute the replicates together; empty if there is none."""
     if how == "one by one":
-        return "asked for"
+        return "the recipe says so"
     convolutions = any(isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d) for m in module.modules())
     if how == "auto" and convolutions and device.type == "cpu":
         return "stacked convolutions become grouped ones, which are slower on a CPU"
@@ -188,9 +195,9 @@ def _against_stacking(module: nn.Module, device: torch.device, how: str) -> str:
 
 
 def channels_last(module: nn.Module, x: Tensor, how: str) -> Tensor:
-    """Images x [..., C, H, W] with the channels innermost in memory, where `module`'s convolutions are faster so.
+    """Images x [..., C, H, W], with the channels innermost in memory if that makes `module`'s convolutions faster.
 
-    Dense ones are, one network at a time, by a tenth to a half; sparse ones read whole channels.
+    It makes dense convolutions of one network at a time faster by a tenth to a half. Sparse ones read whole channels.
     """
     kinds = {type(layer) for layer in module.modules()}
     if x.ndim < 4 or nn.Conv2d not in kinds or SparseConv2d in kinds or may_stack(module, x.device, how):
@@ -204,9 +211,9 @@ VECTOR = 16  # float32 in the widest vectors of a CPU
 
 
 def _overruns(layer: nn.Module) -> bool:
-    """Whether oneDNN's gradient by this layer's weight writes past its buffer where channels are innermost.
+    """True if oneDNN's gradient by this layer's weight would write past its buffer when channels are innermost.
 
-    It does for 1x1 kernels with a stride where there are fewer channels than a vector holds (seen in torch 2.13.0).
+    It does so for strided 1x1 kernels with fewer channels than a vector holds (seen in torch 2.13.0).
     """
     if not isinstance(layer, nn.Conv2d):
         return False
@@ -223,7 +230,7 @@ def _select(value: Any, index: int) -> Any:
 
 
 def _copies(example: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Clones, since running a module (BatchNorm, say) writes into the tensors that it is given."""
+    """Clones, since a module (BatchNorm, say) may write to the tensors that it receives."""
     return tuple(
         {k: v.clone() for k, v in a.items()} if isinstance(a, Mapping) else a.clone() for a in example
     )
@@ -248,7 +255,10 @@ def _join(parts: tuple[Any, ...]) -> Any:
 
 
 def _trace(function: Callable[..., Any], example: tuple[Any, ...]) -> tuple[Callable[..., Any], GraphModule]:
-    """`function` as its operators alone. Traced over a flat list, since walking nested arguments costs at each call."""
+    """`function` as its operators alone.
+
+    It is traced over a flat list of tensors, since walking nested arguments would cost time at every call.
+    """
     leaves, inner = tree_flatten(_copies(example))
     outer: list[TreeSpec] = []
 
@@ -258,21 +268,21 @@ def _trace(function: Callable[..., Any], example: tuple[Any, ...]) -> tuple[Call
         return results
 
     with warnings.catch_warnings():
-        # An operator without a batching rule: vmap would loop over the replicates, slower than one by one.
+        # Without a batching rule for an operator, vmap loops over the replicates, slower than one by one.
         warnings.filterwarnings("error", message="There is a performance drop")
         graph = make_fx(flat, tracing_mode="real")(*leaves)
     _refuse_shapes_from_values(graph)
     _simplify(graph)
 
     def call(*arguments: Any) -> Any:
-        given = [leaf for a in arguments for leaf in (a.values() if isinstance(a, Mapping) else (a,))]
-        return tree_unflatten(graph.forward(*given), outer[0])
+        tensors = [leaf for a in arguments for leaf in (a.values() if isinstance(a, Mapping) else (a,))]
+        return tree_unflatten(graph.forward(*tensors), outer[0])
 
     return call, graph
 
 
 def _wants_batch_last(graph: GraphModule) -> bool:
-    """Whether all that the graph does with x is to lay it batch-last; then it is left to who gives x, and not done."""
+    """True if the graph only lays x out batch-last. The layout is then removed: whoever supplies x does it instead."""
     x = [node for node in graph.graph.nodes if node.op == "placeholder"][-2]
     aten = torch.ops.aten
     flat = laid = x
@@ -292,7 +302,7 @@ def _wants_batch_last(graph: GraphModule) -> bool:
 
 
 def _refuse_shapes_from_values(graph: GraphModule) -> None:
-    """ValueError where a shape depends on values: the trace would hold the first batch's sizes as constants."""
+    """Raise ValueError if a shape depends on values: the trace would hold the first batch's sizes as constants."""
     for node in graph.graph.nodes:
         operator = node.target
         if not isinstance(operator, OpOverload) or torch.Tag.dynamic_output_shape not in operator.tags:
@@ -301,13 +311,13 @@ def _refuse_shapes_from_values(graph: GraphModule) -> None:
             i is not None and i.meta["val"].dtype in (torch.bool, torch.uint8) for i in node.args[1]
         )
         if not by_position:
-            raise ValueError(f"the shape that {operator} gives depends on values")
+            raise ValueError(f"the shape of the result of {operator} depends on values")
 
 
 def _simplify(graph: GraphModule) -> None:
-    """Drop the operators that do nothing (a view to the same shape, times one, a transpose undone).
+    """Drop the operators that change nothing: a view to the same shape, a product with one, a transpose undone.
 
-    They carry no arithmetic, but each costs a dispatch, and `vmap` leaves dozens of them.
+    Each costs a dispatch, and `vmap` leaves dozens of them.
     """
     aten = torch.ops.aten
     same_shape = {aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.detach.default}
@@ -315,19 +325,21 @@ def _simplify(graph: GraphModule) -> None:
     for node in list(graph.graph.nodes):
         if node.op != "call_function" or not node.args or not isinstance(node.args[0], Node):
             continue
-        source: Any = node.args[0]
+        operand: Any = node.args[0]
         if node.target in same_shape:
-            idle = _form(node) is not None and _form(node) == _form(source)
+            idle = _form(node) is not None and _form(node) == _form(operand)
         elif node.target is aten.clone.default:
-            idle = not in_place and source.op == "placeholder"  # the input's, in case the module wrote to it
+            idle = (
+                not in_place and operand.op == "placeholder"
+            )  # a copy in case the module writes to its input
         elif node.target is aten.mul.Scalar:
-            idle = node.args[1] == 1 and not in_place and _form(node) == _form(source)
-        elif node.target is aten.transpose.int and source.target is aten.transpose.int:
-            idle, source = set(node.args[1:]) == set(source.args[1:]), source.args[0]
+            idle = node.args[1] == 1 and not in_place and _form(node) == _form(operand)
+        elif node.target is aten.transpose.int and operand.target is aten.transpose.int:
+            idle, operand = set(node.args[1:]) == set(operand.args[1:]), operand.args[0]
         else:
             idle = False
         if idle:
-            node.replace_all_uses_with(source)
+            node.replace_all_uses_with(operand)
     if not in_place:
         _widen(graph)
         _drop_ones(graph)
@@ -337,7 +349,7 @@ def _simplify(graph: GraphModule) -> None:
 
 
 def _drop_ones(graph: GraphModule) -> None:
-    """A product with nothing but ones, as the gradient of a loss by itself, is the other factor."""
+    """Replace a product with a tensor of ones, such as the gradient of the loss by itself, by its other factor."""
     aten = torch.ops.aten
     shaping = {aten.unsqueeze.default, aten.view.default, aten.reshape.default, aten.expand.default}
     ones: set[Node] = set()
@@ -349,7 +361,7 @@ def _drop_ones(graph: GraphModule) -> None:
 
 
 def _widen(graph: GraphModule) -> None:
-    """Turn products whose result is narrow (a last layer of ten classes) on their side: several times faster.
+    """Transpose products whose result is narrow, such as a last layer of ten classes: several times faster.
 
     SGEMM works along the last dimension: (A B) = (Bᵀ Aᵀ)ᵀ, and the transposes are views.
     """
@@ -365,7 +377,7 @@ def _widen(graph: GraphModule) -> None:
         node.replace_all_uses_with(result)
     for node in graph.graph.nodes:
         if node.target in (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default):
-            node.target = torch.ops.aten.reshape.default  # what lies on its side has no flat view
+            node.target = torch.ops.aten.reshape.default  # a transposed result has no flat view
     graph.graph.eliminate_dead_code()
 
 

@@ -1,4 +1,4 @@
-"""One update of a stack: gradients, optimiser, masks. On a GPU recorded once and replayed."""
+"""One update of a stack: gradients, optimiser, masks. On a GPU the step is recorded once, then replayed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from winticket.trouble import of_the_machine
 
 Update = Callable[[Sequence[Tensor], float | Tensor], None]
 
-EAGER = 3  # steps before one is recorded: what libraries set up at first use is set up by then
-TOLERANCE = 1e-3  # between a replayed step and the same step by itself: they may add up in another order
+EAGER = 3  # steps before one is recorded: by then, libraries have set up all that they set up at first use
+TOLERANCE = 1e-3  # between a replayed and an eager step, which may add up in another order
 
 
 class Step:
     """`step(x, y, rate)` updates the weights in place and returns the losses [S].
 
-    On CUDA a traced step is recorded as a graph after a few steps and only replayed from then on: for small networks
-    the launches cost more than the kernels. The first replay is held against the same step by itself; where they
-    differ, or recording fails, steps go on one by one, and `unrecorded` says why.
+    On CUDA a traced step is recorded as a graph after a few eager steps and replayed from then on, since the launches
+    of a small network cost more than its kernels. The first replay is compared with the same step run eagerly. If they
+    differ, or if recording fails, all further steps run eagerly and `unrecorded` says why.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Step:
         self.lifted, self.weights, self.buffers, self.optimizer = lifted, weights, buffers, optimizer
         self.recipe = recipe
         self.masked, self.masks = [weights[name] for name in masks], list(masks.values())
+        self.mask_of = masks
         self.supermask = supermask
         learned = supermask.scores if supermask else weights
         self.names, self.parameters = list(learned), list(learned.values())
@@ -56,7 +57,7 @@ class Step:
 
     @property
     def recorded(self) -> str:
-        """How steps run on a GPU: "replayed", or why not; nothing to say elsewhere."""
+        """How steps run on a GPU: "replayed", or the reason why they are not. Empty on other devices."""
         if self.recorder is None:
             return ""
         return self.unrecorded or ("replayed" if self._replay else "too few steps")
@@ -64,23 +65,25 @@ class Step:
     def __call__(self, x: Tensor, y: Tensor, rate: float) -> Tensor:
         self.done += 1
         if self.recorder is None:
-            return self._once(x, y, rate)
+            return self._eager(x, y, rate)
         if self._replay is not None:
             self._x.copy_(x), self._y.copy_(y), self._rate.fill_(rate)
             return self._replay().clone()
-        # A tensor, as in a recorded step: which steps those are is to change no bit.
-        told = torch.full((), rate, dtype=torch.float32, device=x.device)
+        # A tensor, as in a recorded step, so that no bit depends on which steps are recorded.
+        tensor_rate = torch.full((), rate, dtype=torch.float32, device=x.device)
         if self.unrecorded or self.done <= EAGER:
-            return self._once(x, y, told)
-        return self._record(x, y, told)
+            return self._eager(x, y, tensor_rate)
+        return self._record(x, y, tensor_rate)
 
-    def _once(self, x: Tensor, y: Tensor, rate: float | Tensor) -> Tensor:
+    def _eager(self, x: Tensor, y: Tensor, rate: float | Tensor) -> Tensor:
         if self.supermask:
             self.supermask.put(self.weights)
         gradients, loss = self.lifted.call(self.weights, self.buffers, x, y)
         if self.supermask:
             gradients = self.supermask.of_scores(gradients)
-        # Fused optimisers read gradients in memory order, whatever their strides say.
+        if self.recipe.clip_norm is not None:
+            gradients = clipped(gradients, self.mask_of, norm=self.recipe.clip_norm)
+        # Fused optimisers read gradients in memory order and ignore their strides.
         ordered = [gradients[name].contiguous() for name in self.names]
         if self.update is None:
             self.update = self._first_update(ordered, rate)
@@ -92,7 +95,7 @@ class Step:
         return result
 
     def _first_update(self, gradients: Sequence[Tensor], rate: float | Tensor) -> Update:
-        """Torch's optimiser takes the first step, making its state; how the next ones are taken."""
+        """Let PyTorch's optimiser take the first step, which creates its state; return how to take the next ones."""
         self._by_torch(gradients, rate)
         for parameter in self.parameters:
             parameter.grad = None
@@ -106,17 +109,17 @@ class Step:
         self.optimizer.step()
 
     def _record(self, x: Tensor, y: Tensor, rate: Tensor) -> Tensor:
-        """Record a step, replay it, and hold the result against the step by itself, which is the one that stands."""
+        """Record a step, replay it, and compare it with the eager step. The eager step's result is the one kept."""
         if self.update == self._by_torch:
             self.unrecorded = "its optimiser has no fused form"
-            return self._once(x, y, rate)
+            return self._eager(x, y, rate)
         self._x, self._y = x.clone(), y.clone()
         self._rate = rate.clone()
         before, noise = [t.clone() for t in self._changing()], self._noise()
         assert self.recorder is not None
         try:
-            replay = self.recorder(lambda: self._once(self._x, self._y, self._rate))
-            self._put_back(before, noise)  # what a recorder may have run
+            replay = self.recorder(lambda: self._eager(self._x, self._y, self._rate))
+            self._put_back(before, noise)  # the recorder may have run the step
             replay()
             replayed = [t.clone() for t in self._changing()]
         except RuntimeError as failed:
@@ -124,24 +127,24 @@ class Step:
                 raise
             self.unrecorded = f"recording failed: {str(failed).splitlines()[0]}"
             self._put_back(before, noise)
-            return self._once(x, y, rate)
+            return self._eager(x, y, rate)
         self._put_back(before, noise)
-        loss = self._once(x, y, rate)
+        loss = self._eager(x, y, rate)
         if all(_alike(a, b) for a, b in zip(replayed, self._changing(), strict=True)):
             self._replay = replay
         else:
-            self.unrecorded = "a replayed step differs from the step by itself"
+            self.unrecorded = "a replayed step differs from the same step run eagerly"
         return loss
 
     def _changing(self) -> list[Tensor]:
-        """All that a step writes to."""
+        """Every tensor that a step writes to."""
         slots = [
             v for state in self.optimizer.state.values() for v in state.values() if isinstance(v, Tensor)
         ]
         return [*self.parameters, *self.buffers.values(), *slots]
 
     def _noise(self) -> Tensor:
-        """The state that dropout draws from."""
+        """The state of the generator that dropout draws from."""
         device = self.parameters[0].device
         return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
@@ -155,12 +158,26 @@ class Step:
             torch.set_rng_state(noise)
 
 
+def clipped(
+    gradients: Mapping[str, Tensor], masks: Mapping[str, Tensor], *, norm: float
+) -> dict[str, Tensor]:
+    """Gradients [S, ...] of a stack, each replicate's scaled to the Euclidean norm `norm` if it is larger.
+
+    `masks` are 1 where a weight is kept; the gradients of pruned weights become 0 and do not count. The scale is
+    torch.nn.utils.clip_grad_norm_'s, whose 1e-6 beside the norm avoids a division by 0.
+    """
+    kept = {name: g * masks[name] if name in masks else g for name, g in gradients.items()}
+    norms = torch.stack([g.flatten(1).square().sum(1) for g in kept.values()]).sum(0).sqrt()
+    scale = (norm / (norms + 1e-6)).clamp(max=1)
+    return {name: g * scale.view(-1, *[1] * (g.ndim - 1)) for name, g in kept.items()}
+
+
 def _alike(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
 
 
 def record(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """`work` as a CUDA graph: a function that replays it and returns the tensor that it returned."""
+    """Record `work` as a CUDA graph. The function returned replays it and returns the tensor that `work` returned."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         result = work()
@@ -175,9 +192,9 @@ def record(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
 def direct_update(
     optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], recipe: Recipe
 ) -> Update | None:
-    """The fused kernel that `optimizer` ends in, without the bookkeeping around it; None where it has another.
+    """The fused kernel that `optimizer` calls, without the bookkeeping around it; None if it does not call one.
 
-    For a small network the bookkeeping takes longer than the update. The optimiser's state stays where it is.
+    For a small network the bookkeeping takes longer than the update. The kernel updates the optimiser's state in place.
     """
     states: list[dict[str, Any]] = [optimizer.state.get(p, {}) for p in parameters]
     if not all(group["fused"] for group in optimizer.param_groups):

@@ -1,23 +1,30 @@
-"""Units of a layer: which axis of its weight they are, which are dead, and what goes with a dead one."""
+"""Units of a layer: their axis in its weight, the dead ones, and the parameters that die with these."""
 
 from __future__ import annotations
 
-from winticket.units.dead import effective_count, gone, traced, unknown, whole, zeroed
+from winticket.units.dead import (
+    dead_parameters,
+    effective_count,
+    takes_whole_units,
+    traced,
+    why_untraceable,
+    zeroed,
+)
 from winticket.units.layout import PLAIN, Layout, layout_of, layouts
 
 REVISION = 1
-"""Raised when what counts as dead, or an axis of a weight, changes."""
+"""Raised when the definition of a dead unit, or an axis of a weight, changes."""
 
 __all__ = [
     "PLAIN",
     "REVISION",
     "Layout",
+    "dead_parameters",
     "effective_count",
-    "gone",
     "layout_of",
     "layouts",
+    "takes_whole_units",
     "traced",
-    "unknown",
-    "whole",
+    "why_untraceable",
     "zeroed",
 ]

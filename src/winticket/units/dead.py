@@ -1,10 +1,10 @@
-"""Dead units: those that a mask of whole units has taken, and what goes with them.
+"""Dead units: the units that a mask of whole units has pruned, and the parameters that die with them.
 
-Such a unit is to be as good as absent. Its bias and the scale and shift of the BatchNorm behind it are 0, and so is
-every weight that reads it, so that the network is the one with these units cut out. Which parameters those are is read
-off the module's graph (`torch.fx`), through whatever treats units one by one: activations, pooling, BatchNorm, dropout,
-flatten, sums (a channel of a residual sum is dead only if all that is added there is), concatenation. Beyond anything
-else (LayerNorm, attention, a reshape) units are not followed, and nothing is said to be dead.
+A dead unit should be as good as absent. Its bias, the scale and shift of the BatchNorm after it and every weight that
+reads it are 0, so the network computes as if these units were cut out. The module's graph (`torch.fx`) shows which
+parameters those are. Units are followed through everything that treats them one by one: activations, pooling,
+BatchNorm, dropout, flatten, sums (a channel of a residual sum is dead only if every summand's is) and concatenation.
+Beyond anything else (LayerNorm, attention, a reshape) units are not followed, and nothing counts as dead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from winticket.units.stream import Stream, passed
 
 
 class Keeping(Protocol):
-    """A mask."""
+    """A mask, with the layout of its weights."""
 
     @property
     def keep(self) -> Mapping[str, Tensor]: ...
@@ -34,8 +34,15 @@ class Keeping(Protocol):
     def layout(self) -> Mapping[str, Layout]: ...
 
 
-def whole(mask: Keeping) -> bool:
-    """Whether the mask keeps every unit whole or not at all, and some not at all."""
+def takes_whole_units(mask: Keeping) -> bool:
+    """True if the mask keeps every unit either whole or not at all, and prunes at least one.
+
+    >>> from winticket.ticket import Mask
+    >>> takes_whole_units(Mask({"fc": torch.tensor([[True, True], [False, False]])}))
+    True
+    >>> takes_whole_units(Mask({"fc": torch.tensor([[True, False], [True, True]])}))
+    False
+    """
     some = False
     for name, keep in mask.keep.items():
         unit = mask.layout.get(name, PLAIN).by_unit(keep).flatten(1)
@@ -46,40 +53,61 @@ def whole(mask: Keeping) -> bool:
     return some
 
 
-def gone(module: nn.Module, mask: Keeping) -> dict[str, Tensor]:
-    """What dead units take along: for parameters by name, bool in their shape, True where they are to be 0.
+def dead_parameters(module: nn.Module, mask: Keeping) -> dict[str, Tensor]:
+    """The parameters that die with dead units: name -> bool of the parameter's shape, True for values that must be 0.
 
-    Only under a mask of whole units; under any other a unit without weights is a constant that its bias gives, as it
-    always was, and nothing is gone. Weights that read dead units are among it, though the mask keeps them. Where the
-    module's graph cannot be read, the dead units' own biases alone are.
+    They include weights that read dead units, although the mask keeps those. If the module's graph cannot be traced,
+    only the dead units' own biases are included. The result is empty unless the mask takes whole units: under any other
+    mask, a unit without weights is the constant that its bias gives.
+
+    >>> from winticket.ticket import Mask
+    >>> module = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
+    >>> keep = {"0.weight": torch.tensor([[True, True], [False, False]]), "2.weight": torch.tensor([[True, True]])}
+    >>> dead_parameters(module, Mask(keep))
+    {'0.bias': tensor([False,  True]), '2.weight': tensor([[False,  True]])}
     """
-    known, here = dict(mask.keep), layouts(module)
-    if not whole(_Mask(known, here)):
+    keep, laid_out = dict(mask.keep), layouts(module)
+    if not takes_whole_units(_Mask(keep, laid_out)):
         return {}
-    walk = _Walk(module, known, here)
+    walk = _Walk(module, keep, laid_out)
     graph = traced(module)
     if isinstance(graph, str):
         walk.biases()
     else:
         walk.through(graph)
-    return walk.gone()
+    return walk.agreed()
 
 
-def zeroed(weights: Mapping[str, Tensor], gone: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A copy of the mapping `weights` with what is gone 0; the others are the same tensors."""
+def zeroed(weights: Mapping[str, Tensor], dead: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, with the values that are True in `dead` set to 0. Tensors without such values are not copied.
+
+    >>> zeroed({"fc.bias": torch.tensor([1.0, 2.0])}, {"fc.bias": torch.tensor([False, True])})
+    {'fc.bias': tensor([1., 0.])}
+    """
     return {
-        name: w.masked_fill(gone[name].to(w.device), 0) if name in gone else w for name, w in weights.items()
+        name: w.masked_fill(dead[name].to(w.device), 0) if name in dead else w for name, w in weights.items()
     }
 
 
 def effective_count(module: nn.Module, mask: Keeping) -> int:
-    """The kept weights that do not merely read dead units: what is left of the mask once those are cut out."""
-    lost = gone(module, mask)
-    return sum(int((keep & ~lost[n]).sum() if n in lost else keep.sum()) for n, keep in mask.keep.items())
+    """The number of kept weights without those that read dead units: what is left once dead units are cut out.
+
+    >>> from winticket.ticket import Mask
+    >>> module = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
+    >>> keep = {"0.weight": torch.tensor([[True, True], [False, False]]), "2.weight": torch.tensor([[True, True]])}
+    >>> Mask(keep).count(), effective_count(module, Mask(keep))
+    (4, 3)
+    """
+    dead = dead_parameters(module, mask)
+    return sum(int((keep & ~dead[n]).sum() if n in dead else keep.sum()) for n, keep in mask.keep.items())
 
 
-def unknown(module: nn.Module) -> str:
-    """Why dead units of this module cannot be followed beyond a BatchNorm, in words; "" where they can."""
+def why_untraceable(module: nn.Module) -> str:
+    """The reason why dead units of this module cannot be followed beyond a BatchNorm; empty if they can.
+
+    >>> why_untraceable(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
+    ''
+    """
     normalised = any(isinstance(m, _BatchNorm | _InstanceNorm) and m.affine for m in module.modules())
     graph = traced(module) if normalised else ""
     return graph if isinstance(graph, str) else ""
@@ -91,7 +119,11 @@ class _Mask:
 
 
 def traced(module: nn.Module) -> fx.Graph | str:
-    """The module's graph, or in words why there is none."""
+    """The module's graph, or the reason why it cannot be traced.
+
+    >>> [node.op for node in traced(nn.Sequential(nn.ReLU())).nodes]
+    ['placeholder', 'call_module', 'output']
+    """
     signature = inspect.signature(type(module).forward)
     defaults = {
         name: p.default
@@ -108,23 +140,23 @@ def traced(module: nn.Module) -> fx.Graph | str:
 
 
 class _Walk:
-    """Follows dead units from layer to layer and notes what they take along."""
+    """Follows dead units from layer to layer, and notes the parameters that die with them."""
 
     def __init__(self, module: nn.Module, keep: Mapping[str, Tensor], layout: Mapping[str, Layout]) -> None:
         self.module, self.keep, self.layout = module, keep, layout
         self.parameters = dict(module.named_parameters())
         self.names = {id(parameter): name for name, parameter in self.parameters.items()}
-        self.notes: dict[str, list[Tensor | None]] = {}  # of a parameter, by every use of it; None: not known
+        self.notes: dict[str, list[Tensor | None]] = {}  # per parameter, one for each use; None: not known
         self.streams: dict[fx.Node, Stream | None] = {}
 
-    def gone(self) -> dict[str, Tensor]:
-        """What every use of a parameter agrees on."""
-        found = {}
+    def agreed(self) -> dict[str, Tensor]:
+        """The values of each parameter that are dead in every use of it."""
+        dead = {}
         for name, notes in self.notes.items():
             known = [note for note in notes if note is not None]
-            if len(known) == len(notes) and bool((both := torch.stack(known).all(0)).any()):
-                found[name] = both
-        return found
+            if len(known) == len(notes) and bool((in_all := torch.stack(known).all(0)).any()):
+                dead[name] = in_all
+        return dead
 
     def note(self, parameter: Any, dead: Tensor | None) -> None:
         if isinstance(parameter, nn.Parameter) and id(parameter) in self.names:
@@ -156,23 +188,25 @@ class _Walk:
             return self.product(layer, read)
         if isinstance(layer, _BatchNorm | _InstanceNorm):
             return self.normalised(layer, read)
-        for parameter in layer.parameters():  # of another kind of layer, whose units are not followed
+        for parameter in layer.parameters():  # units are not followed through other kinds of layers
             self.note(parameter, None)
         return read.through(layer) if read else None
 
     def weight(self, layer: nn.Linear | _ConvNd) -> tuple[str, Tensor]:
-        """The parameter that is the layer's weight, or that it is made from, with its name (or "")."""
-        made = getattr(layer, "parametrizations", {})
+        """The parameter that is the layer's weight, or that it is computed from, with its name (or "")."""
+        parametrized = getattr(layer, "parametrizations", {})
         parts = (
-            dict(made["weight"].named_parameters(recurse=False)) if "weight" in made else layer._parameters
+            dict(parametrized["weight"].named_parameters(recurse=False))
+            if "weight" in parametrized
+            else layer._parameters
         )
         for name in ("weight", "original1", "original", "weight_orig", "weight_v"):
-            if (found := parts.get(name)) is not None:
-                return self.names.get(id(found), ""), found
+            if (parameter := parts.get(name)) is not None:
+                return self.names.get(id(parameter), ""), parameter
         return "", layer.weight
 
     def taken(self, layer: nn.Linear | _ConvNd) -> Tensor:
-        """The units that the mask leaves no weight, bool [units]."""
+        """The units that the mask leaves without any weight, bool [units]."""
         name, _ = self.weight(layer)
         size = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
         if name not in self.keep:
@@ -192,10 +226,10 @@ class _Walk:
         else:
             layout = self.layout.get(name, PLAIN)
             units = layout.by_unit(weight.detach())
-            by_group = inputs.view(groups, 1, -1, 1)  # what the units of a group read
+            by_group = inputs.view(groups, 1, -1, 1)  # the inputs that the units of a group read
             each = by_group.expand(groups, len(units) // groups, *units.shape[1:])
             self.note(weight, layout.from_units(each.reshape(units.shape), weight))
-            if units.shape[1] == 1 and groups > 1:  # depthwise: a unit without its one input goes with it
+            if units.shape[1] == 1 and groups > 1:  # depthwise: a unit dies with its only input
                 taken = taken | inputs.repeat_interleave(len(units) // groups)
         self.note(layer.bias, taken)
         return Stream(taken, spatial)

@@ -1,4 +1,4 @@
-"""Which axis of a weight is what: the one place that knows, for every kind of layer."""
+"""The meaning of each axis of a weight, for every kind of layer; only this file knows."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 class Layout:
     """How a layer's weight is laid out; by default [units, inputs, *positions], as in Linear and Conv layers.
 
-    `inputs_first`: [inputs, units, *positions], as in transposed convolutions, embeddings (a token is an input) and
-    the Conv1D of Transformers. `groups` of a convolution: a unit reads the inputs of its own group alone, so one axis
-    holds those of one group ([units, inputs / groups, ...]; inputs first: [inputs, units / groups, ...]). `gates` of a
-    recurrent layer: its rows are the units once for every gate, [gates * units, inputs].
+    `inputs_first` means [inputs, units, *positions], as in transposed convolutions, embeddings (a token is an input)
+    and the Conv1D of Transformers. `groups` are those of a convolution: a unit reads only the inputs of its group, so
+    one axis is shorter ([units, inputs / groups, ...], or [inputs, units / groups, ...] with inputs first). `gates` are
+    those of a recurrent layer, whose rows list the units once for every gate: [gates * units, inputs].
+
+    >>> import torch
+    >>> Layout(inputs_first=True).by_unit(torch.zeros(3, 5, 2, 2)).shape  # 5 units, 3 inputs, 4 positions
+    torch.Size([5, 3, 4])
     """
 
     __storable__: ClassVar[bool] = True
@@ -26,7 +30,7 @@ class Layout:
     gates: int = 1
 
     def by_unit(self, weight: Tensor) -> Tensor:
-        """The values of `weight` as [units, inputs of a unit, positions]; of a recurrent layer, gates are positions."""
+        """The values of `weight` as [units, inputs of a unit, positions]; a recurrent layer has gates as positions."""
         if self.gates > 1:
             return weight.reshape(self.gates, weight.shape[0] // self.gates, -1).permute(1, 2, 0)
         if weight.ndim < 2:
@@ -38,7 +42,7 @@ class Layout:
         return grouped.transpose(1, 2).reshape(-1, grouped.shape[1], flat.shape[2])
 
     def from_units(self, values: Tensor, like: Tensor) -> Tensor:
-        """The inverse of `by_unit`: [units, inputs, positions] in the shape of the weight `like`."""
+        """The inverse of `by_unit`: `values` [units, inputs, positions] in the shape of the weight `like`."""
         if self.gates > 1:
             return values.permute(2, 0, 1).reshape(like.shape)
         if self.inputs_first:
@@ -48,7 +52,7 @@ class Layout:
         return values.reshape(like.shape)
 
     def rows(self, weight: Tensor) -> Tensor:
-        """One row [weights] for every sum that the layer forms: a unit, or a unit's gate."""
+        """One row of weights for every sum that the layer computes: for a unit, or for a unit's gate."""
         if self.gates > 1:
             return weight.reshape(weight.shape[0], -1)
         return self.by_unit(weight).flatten(1)
@@ -61,12 +65,17 @@ class Layout:
 
 
 PLAIN = Layout()
+"""The layout [units, inputs, *positions]."""
 
 
 def layouts(module: nn.Module) -> dict[str, Layout]:
     """The layout of every parameter that is not laid out as [units, inputs, *positions], by name.
 
-    A weight that layers of several kinds share (an output layer tied to its embedding) is the Linear or Conv layer's.
+    If layers of different kinds share a weight (an output layer tied to its embedding), the Linear or Conv layer
+    decides.
+
+    >>> layouts(nn.Sequential(nn.Linear(2, 3), nn.Conv2d(4, 4, 3, groups=2)))
+    {'1.weight': Layout(inputs_first=False, groups=2, gates=1)}
     """
     known: dict[int, Layout] = {}
     for path, layer in module.named_modules():
@@ -81,22 +90,26 @@ def layouts(module: nn.Module) -> dict[str, Layout]:
 
 
 def _parametrized(module: nn.Module, path: str, name: str) -> tuple[nn.Module, str] | None:
-    """The layer and its parameter that the original at `path` stands for under torch's parametrizations."""
-    above, found, attribute = path.rpartition("parametrizations.")
-    if not found or not name.startswith("original"):
+    """The layer, and its attribute, whose value PyTorch's parametrization at `path` computes from the original."""
+    above, marker, attribute = path.rpartition("parametrizations.")
+    if not marker or not name.startswith("original"):
         return None
     return module.get_submodule(above.removesuffix(".")), attribute
 
 
 def layout_of(layer: nn.Module, name: str = "weight") -> Layout:
-    """The layout of one of a layer's parameters."""
+    """The layout of one of a layer's parameters.
+
+    >>> layout_of(nn.LSTM(2, 3), "weight_ih_l0")
+    Layout(inputs_first=False, groups=1, gates=4)
+    """
     if isinstance(layer, _ConvTransposeNd):
         return Layout(inputs_first=True, groups=layer.groups)
     if isinstance(layer, _ConvNd):
         return Layout(groups=layer.groups)
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag) or (
         type(layer).__name__ == "Conv1D"
-        and hasattr(layer, "nf")  # Transformers', which need not be installed
+        and hasattr(layer, "nf")  # the one of Transformers, which need not be installed
     ):
         return Layout(inputs_first=True)
     if name.startswith(("weight_ih", "weight_hh")):

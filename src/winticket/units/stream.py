@@ -1,4 +1,4 @@
-"""Which units of a value between two layers are dead, and how that goes through what is no layer."""
+"""The dead units of a value between two layers, and how operations other than layers pass them on."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _SPATIAL = (
     ),
     *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReplicationPad2d),
 )
-"""What mixes the positions of a unit and leaves units apart; only where there are positions."""
+"""Layers that mix the positions of a unit but keep units apart, for values with positions."""
 _UNITWISE_NAMES = (
     "relu relu_ relu6 leaky_relu leaky_relu_ elu elu_ selu celu gelu silu mish tanh tanh_ sigmoid sigmoid_ softplus "
     "softsign hardtanh hardswish hardsigmoid logsigmoid dropout dropout1d dropout2d dropout3d alpha_dropout contiguous "
     "clone detach float double half to neg abs exp square sqrt clamp clamp_ type_as"
 )
 _UNITWISE_CALLS = frozenset(_UNITWISE_NAMES.split())
-_SPATIAL_NAMES = (  # torch calls what has return_indices by the name of the wrapper, fn
+_SPATIAL_NAMES = (  # PyTorch calls functions with return_indices by the name of their wrapper, fn
     "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
     "adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d interpolate boolean_dispatch fn"
 )
@@ -54,10 +54,10 @@ _COMBINED = frozenset(("add", "add_", "iadd", "sub", "sub_", "isub", "mul", "mul
 
 @dataclass(frozen=True)
 class Stream:
-    """`dead`, bool [units], of a value [N, units, *positions] with so many axes of positions (`spatial`).
+    """The dead units, bool [units], of a value [N, units, *positions] with `spatial` axes of positions.
 
-    With none, units are the last axis. `flat`: the positions were laid out behind one another, unit by unit, so that
-    every unit has a block of features whose length only what reads them tells.
+    With 0 such axes, units are the last axis. `flat` means that positions were flattened unit by unit, so every unit
+    has a block of features; the layer that reads them determines its length.
     """
 
     dead: Tensor
@@ -65,14 +65,14 @@ class Stream:
     flat: bool = False
 
     def into(self, size: int, spatial: int) -> Tensor | None:
-        """The dead ones of `size` features that a layer over so many axes of positions reads; None if unclear."""
+        """The dead among the `size` features read by a layer with `spatial` axes of positions; None if unclear."""
         if self.flat and not spatial and size % len(self.dead) == 0:
             return self.dead.repeat_interleave(size // len(self.dead))
         fits = not self.flat and self.spatial == spatial and size == len(self.dead)
         return self.dead if fits else None
 
     def through(self, layer: nn.Module) -> Stream | None:
-        """Behind a layer without products."""
+        """The stream after a layer without products; None if its units are not followed."""
         if isinstance(layer, _UNITWISE) or (isinstance(layer, _SPATIAL) and self.spatial):
             return self
         if isinstance(layer, nn.Flatten) and layer.start_dim == 1 and layer.end_dim == -1:
@@ -80,11 +80,11 @@ class Stream:
         return None
 
     def flattened(self) -> Stream:
-        """All but the first axis as one."""
+        """The stream with all axes but the first merged into one."""
         return Stream(self.dead, 0, self.flat or self.spatial > 0)
 
     def reduced(self, dims: Sequence[int], *, keepdim: bool) -> Stream | None:
-        """Without some axes of positions."""
+        """The stream without some axes of positions."""
         axes = {d % (2 + self.spatial) for d in dims}
         if not self.spatial or not axes or min(axes) < 2:
             return None
@@ -92,21 +92,20 @@ class Stream:
 
 
 def passed(node: fx.Node, streams: Mapping[fx.Node, Stream | None]) -> Stream | None:
-    """Behind a node that is no layer; None where its units are not known."""
+    """The stream after a node that is not a layer; None if its units are not known."""
     if node.op not in ("call_function", "call_method") or not node.args:
         return None
     name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
     if name in ("cat", "concat"):
         return _joined(node, streams)
-    given = [streams.get(n) for n in node.all_input_nodes]
     if name in _COMBINED:
-        return _combined(given, str(name))
+        return _combined([streams.get(n) for n in node.all_input_nodes], str(name))
     first = streams.get(node.args[0]) if isinstance(node.args[0], fx.Node) else None
     return None if first is None else _followed(str(name), node, first)
 
 
 def _followed(name: str, node: fx.Node, first: Stream) -> Stream | None:
-    """Behind a call on one stream."""
+    """The stream after a call on one stream."""
     if name in _UNITWISE_CALLS or (name in _SPATIAL_CALLS and first.spatial):
         return first
     if name == "flatten":
@@ -128,10 +127,10 @@ def _followed(name: str, node: fx.Node, first: Stream) -> Stream | None:
     return None
 
 
-def _combined(given: Sequence[Stream | None], name: str) -> Stream | None:
-    """Element by element: what is dead in all of them."""
-    known = [stream for stream in given if stream is not None]
-    if len(known) < len(given) or not known or (len(known) > 1 and name in ("truediv", "div")):
+def _combined(inputs: Sequence[Stream | None], name: str) -> Stream | None:
+    """The stream after an elementwise operation: a unit is dead if it is dead in all inputs."""
+    known = [stream for stream in inputs if stream is not None]
+    if len(known) < len(inputs) or not known or (len(known) > 1 and name in ("truediv", "div")):
         return None
     first = known[0]
     if any((s.spatial, s.flat, len(s.dead)) != (first.spatial, first.flat, len(first.dead)) for s in known):
@@ -140,20 +139,28 @@ def _combined(given: Sequence[Stream | None], name: str) -> Stream | None:
 
 
 def _joined(node: fx.Node, streams: Mapping[fx.Node, Stream | None]) -> Stream | None:
-    """Streams behind one another along the units."""
+    """The stream after concatenation along the units."""
     parts = node.args[0]
-    known = [streams.get(part) if isinstance(part, fx.Node) else None for part in parts]  # type: ignore[union-attr]
-    there = [stream for stream in known if stream is not None]
-    if len(there) < len(known) or not there or len({(s.spatial, s.flat) for s in there}) > 1 or there[0].flat:
+    inputs = [streams.get(part) if isinstance(part, fx.Node) else None for part in parts]  # type: ignore[union-attr]
+    known = [stream for stream in inputs if stream is not None]
+    if (
+        len(known) < len(inputs)
+        or not known
+        or len({(s.spatial, s.flat) for s in known}) > 1
+        or known[0].flat
+    ):
         return None
     dim = _option(node, 1, "dim", 0)
-    if dim not in ((1,) if there[0].spatial else (1, -1)):
+    if dim not in ((1,) if known[0].spatial else (1, -1)):
         return None
-    return replace(there[0], dead=torch.cat([s.dead for s in there]))
+    return replace(known[0], dead=torch.cat([s.dead for s in known]))
 
 
 def _padded(stream: Stream, pads: Any) -> Stream | None:
-    """Borders of zeros, or, of the shortcuts of some ResNets, channels of zeros, which nothing makes."""
+    """The stream after padding: with borders of zeros or, in the shortcuts of some ResNets, with channels of zeros.
+
+    Channels of zeros are dead units.
+    """
     if not all(isinstance(p, int) and p >= 0 for p in pads) or len(pads) > 2 * stream.spatial + 2:
         return None
     if len(pads) <= 2 * stream.spatial:
@@ -163,12 +170,12 @@ def _padded(stream: Stream, pads: Any) -> Stream | None:
 
 
 def _leaves_units(index: Any) -> bool:
-    """Whether an index leaves examples and units alone."""
+    """True if an index keeps all examples and all units."""
     whole = slice(None)
     return (
         isinstance(index, tuple) and index[:2] == (whole, whole) and all(isinstance(i, slice) for i in index)
     )
 
 
-def _option(node: fx.Node, place: int, name: str, usual: Any) -> Any:
-    return node.kwargs.get(name, node.args[place] if len(node.args) > place else usual)
+def _option(node: fx.Node, position: int, name: str, default: Any) -> Any:
+    return node.kwargs.get(name, node.args[position] if len(node.args) > position else default)

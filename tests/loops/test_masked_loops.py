@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from winticket.loops import masked
 from winticket.ticket import Mask, Seeds, State, Ticket
-from winticket.train import masked
 
 STEPS = 4
 

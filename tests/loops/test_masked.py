@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
+from winticket.loops import masked
 from winticket.ticket import Mask, Seeds, State, Ticket
-from winticket.train import masked
 
 STEPS = 8
 OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
@@ -258,7 +258,7 @@ def test_a_pruned_weight_that_is_not_finite_becomes_zero() -> None:
         ),
         (
             Mask({"0.weight": torch.ones(6, 8, dtype=torch.bool)}),
-            "the mask of '0.weight' has shape (6, 8), the",
+            "the mask of '0.weight' has shape (6, 8), but the",
         ),
     ],
 )
@@ -376,15 +376,18 @@ def wrapped_by_lora(model: nn.Sequential) -> None:
 SURGERY: dict[str, tuple[Callable[[nn.Sequential], object], str]] = {
     "lora": (
         wrapped_by_lora,
-        "no parameter '0.weight' any more, .* now '0.base_layer.weight'.; change layers",
+        "no longer has a parameter '0.weight', .* now called '0.base_layer.weight'.; change layers",
     ),
-    "weight_norm": (lambda m: weight_norm(m[0]), "no parameter '0.weight' any more, .*nothing has its place"),
-    "spectral_norm": (lambda m: spectral_norm(m[0]), "it is now '0.parametrizations.weight.original'"),
+    "weight_norm": (
+        lambda m: weight_norm(m[0]),
+        "no longer has a parameter '0.weight', .*nothing has replaced it",
+    ),
+    "spectral_norm": (lambda m: spectral_norm(m[0]), "it is now called '0.parametrizations.weight.original'"),
     "new head": (
         lambda m: m.__setitem__(3, nn.Linear(8, 5)),
-        "'3.weight' was replaced by one of shape .5, 8., its mask has .3, 8.; change layers",
+        "'3.weight' was replaced by one of shape .5, 8.; its mask has .3, 8.; change layers",
     ),
-    "cut off": (lambda m: m.__delitem__(3), "no parameter '3.weight' any more"),
+    "cut off": (lambda m: m.__delitem__(3), "no longer has a parameter '3.weight'"),
 }
 
 

@@ -21,9 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 import winticket
 from winticket import criteria, rewind
-from winticket.levels import Levels
+from winticket.loops import Levels, masked
 from winticket.ticket import Mask, Seeds
-from winticket.train import masked
 
 STEPS = 5
 

@@ -1,4 +1,4 @@
-"""Weights that are computed from other tensors, by weight norm and its kin: what a mask makes of them."""
+"""Weights that weight norm, spectral norm or another parametrization computes, under a mask."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from winticket.ticket import Mask
 
 @torch.no_grad()
 def check_finite(model: nn.Module, mask: Mask) -> None:
-    """ValueError if a weight that is computed from a masked parameter would not be finite. Nothing is written.
+    """ValueError if a weight that is computed from a masked parameter would not be finite. Writes nothing.
 
-    Weight norm divides by the norm of a unit's direction, which is 0 once all of the unit is pruned.
+    Weight norm divides by the norm of a unit's direction, which is 0 if the whole unit is pruned.
     """
     for name, keep in mask.keep.items():
         weight = _effective(model, name, keep)
         if weight is not None and not bool(weight.isfinite().all()):
             units = [i for i, row in enumerate(weight.flatten(1).isfinite().all(1).tolist()) if not row]
             raise ValueError(
-                f"the mask leaves nothing of {len(units)} of the {len(weight)} units of {name} (unit {units[0]} is the "
-                "first), and the norm that their weights are divided by is 0. Keep some weight of every unit "
-                "(allocate=constant_fan_in, or a higher density), or take the norm off before "
+                f"the mask prunes {len(units)} of the {len(weight)} units of {name} entirely (the first is unit "
+                f"{units[0]}), and their weights are divided by a norm of 0. Keep a weight of every unit "
+                "(allocate=constant_fan_in, or a higher density), or remove the norm first "
                 "(torch.nn.utils.parametrize.remove_parametrizations)"
             )
 
 
 def _effective(model: nn.Module, name: str, keep: Tensor) -> Tensor | None:
-    """The weight that is computed from a parameter under its mask; None for one that is used itself."""
+    """The weight that is computed from a parameter under its mask; None if the layer uses the parameter itself."""
     path, _, attribute = name.rpartition(".")
     owner = model.get_submodule(path)
     original = owner.get_parameter(attribute)
     masked = original.masked_fill(~keep.to(original.device), 0)
     if isinstance(owner, ParametrizationList):
-        twin = copy.deepcopy(owner).eval()  # spectral norm estimates anew in training mode
+        twin = copy.deepcopy(owner).eval()  # in training mode spectral norm updates its estimate
         twin.get_parameter(attribute).copy_(masked)
         computed: Tensor = twin()
         return computed

@@ -19,8 +19,9 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 import winticket
 from winticket import allocate, criteria, rewind
 from winticket.criteria.evidence import usual_allocate
-from winticket.levels import Level, Levels
+from winticket.loops import Level, Levels
 from winticket.ticket import Mask, Scores, Seeds, State, Ticket, same_bits
+from winticket.train.slots import load_slots, slots_of
 
 DENSITIES = (0.5, 0.25, 0.1)
 STEPS = 12
@@ -255,8 +256,8 @@ def test_an_optimiser_of_another_make_says_where_it_is() -> None:
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ((), "nothing was saved at step 4"),
-        ((4,), "the model went on after step 4, which is rewound to, but no later step was counted"),
+        ((), "no state was saved at step 4"),
+        ((4,), "the model changed after step 4, to which it is rewound, but no later step was counted"),
     ],
 )
 def test_a_step_that_was_never_seen_is_an_error_with_advice(told: tuple[int, ...], words: str) -> None:
@@ -477,7 +478,7 @@ def test_a_step_that_is_compiled_is_not_compiled_for_every_count() -> None:
 def test_a_level_is_trained_once_and_before_the_next() -> None:
     model = network()
     levels = Levels(model, [0.5])
-    with pytest.raises(RuntimeError, match="level 0 was not trained; do it within its block"):
+    with pytest.raises(RuntimeError, match="level 0 was not trained; train it within its block"):
         list(levels)
     level = levels.first()
     with pytest.raises(RuntimeError, match="level 0 is not being trained"):
@@ -505,7 +506,7 @@ def test_an_emptied_layer_is_told() -> None:
     levels = Levels(model, [0.5], allocate=last_goes)
     with (level := levels.first()):
         pass
-    with pytest.warns(RuntimeWarning, match=r"level 1 leaves no weight in 3.weight"):
+    with pytest.warns(RuntimeWarning, match=r"level 1 keeps no weight in 3.weight"):
         levels.after(level)
 
 
@@ -518,19 +519,19 @@ def a_ticket() -> Ticket:
 @pytest.mark.parametrize(
     ("densities", "how", "words"),
     [
-        ([], {}, "no density is given"),
+        ([], {}, "densities is empty"),
         ([0.5, 0.7], {}, "keeps 90 of 128 weights, but only 64 are alive"),
-        ([0.5, 0.5], {}, "density 0.5 leaves 96 weights after 96"),
-        ([0.5], {"rewind_step": 3}, "to_init goes to no step; with rewind_step 3 give"),
-        ([0.5], {"rewind": rewind.to_step}, "to_step goes to a step, and none is said"),
-        ([1.0], {}, "density 1.0 is asked for; give shares"),
-        ([0.3], {"allocate": allocate.n_of_m}, "density 0.3 is no pattern of 4"),
+        ([0.5, 0.5], {}, "density 0.5 keeps 96 weights after 96"),
+        ([0.5], {"rewind_step": 3}, "to_init takes no step; to use rewind_step=3, pass"),
+        ([0.5], {"rewind": rewind.to_step}, "to_step needs a step"),
+        ([1.0], {}, "density is 1.0; give the share"),
+        ([0.3], {"allocate": allocate.n_of_m}, "density 0.3 does not give a pattern of 4"),
         ([0.5], {"exclude": ["9.*"]}, "exclude '9.*' fits no eligible weight; there are 0.weight, 3.weight"),
         ([0.5], {"exclude": ["*"]}, "the model has no weight to prune"),
-        ([0.5], {"criterion": criteria.snip}, "snip needs training examples; give some (batches=...)"),
-        ([0.5], {"criterion": criteria.synflow}, "synflow needs an input's shape"),
+        ([0.5], {"criterion": criteria.snip}, "snip needs training examples; pass some as batches="),
+        ([0.5], {"criterion": criteria.synflow}, "synflow needs the shape of an input"),
         ([0.5], {"rewind_step": -1}, "rewind_step -1 is negative"),
-        ([0.5], {"ticket": a_ticket(), "exclude": ["0.*"]}, "a ticket has its mask and its seeds"),
+        ([0.5], {"ticket": a_ticket(), "exclude": ["0.*"]}, "a ticket already has a mask and seeds"),
     ],
 )
 def test_mistakes_are_told_before_any_training(densities: Any, how: Any, words: str) -> None:
@@ -541,17 +542,17 @@ def test_mistakes_are_told_before_any_training(densities: Any, how: Any, words: 
 @pytest.mark.parametrize(
     ("densities", "how", "words"),
     [
-        (0.5, {}, "densities is 0.5; give those of all levels, falling, as [0.5, 0.25]"),
+        (0.5, {}, "densities is 0.5; give falling densities, one for each level, as [0.5, 0.25]"),
         (
             [0.5],
             {"criterion": "snip"},
-            "criterion is 'snip'; give the function itself, winticket.criteria.snip",
+            "criterion is 'snip'; pass the function itself, winticket.criteria.snip",
         ),
-        ([0.5], {"allocate": "erk"}, "allocate is 'erk'; give the function itself, winticket.allocate.erk"),
+        ([0.5], {"allocate": "erk"}, "allocate is 'erk'; pass the function itself, winticket.allocate.erk"),
         (
             [0.5],
             {"rewind": "to_step"},
-            "rewind is 'to_step'; give the function itself, winticket.rewind.to_step",
+            "rewind is 'to_step'; pass the function itself, winticket.rewind.to_step",
         ),
         ([0.5], {"criterion": None}, "one of winticket.criteria, or one of your own"),
     ],
@@ -720,3 +721,23 @@ def test_a_ticket_goes_into_a_model_whose_buffers_have_grown() -> None:
         assert torch.equal(model.queue, torch.zeros(1, 8))
     ticket.load_into(model)
     assert "queue" in model._buffers
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_reset_optimiser_keeps_its_count_of_steps_where_torch_does(fused: bool) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = nn.Linear(3, 2, device=device)
+    optimizer = torch.optim.Adam(model.parameters(), fused=fused)
+    model(torch.ones(1, 3, device=device)).sum().backward()
+    optimizer.step()
+    parameters = dict(model.named_parameters())
+    before = slots_of(optimizer, parameters)
+    devices = {name: slot.device.type for name, slot in before.items()}
+    load_slots(optimizer, parameters, {name: slot.cpu() for name, slot in before.items()})
+    after = slots_of(optimizer, parameters)
+    assert same_bits(after, before)
+    assert {name: slot.device.type for name, slot in after.items()} == devices
+    with pytest.raises(
+        ValueError, match="optimiser state 'exp_avg/other' belongs to no parameter; there are weight"
+    ):
+        load_slots(optimizer, parameters, {"exp_avg/other": torch.zeros(1)})

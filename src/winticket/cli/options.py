@@ -1,0 +1,244 @@
+"""The options of the command: one row per field of an experiment or its recipe, and those that several commands share."""
+# ruff: noqa: E501 - a table reads best a row to a line
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from winticket.catalogue import names, typed_again
+
+if TYPE_CHECKING:
+    from winticket.experiment import Execution
+
+STORE = "runs"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of `find` and `plan`: a field of the experiment or its recipe; None stands for its default."""
+
+    name: str
+    kind: Any
+    panel: str
+    text: str
+    default: str = ""
+    flag: str = ""
+
+    def help(self) -> str:
+        """The text with the default, in words, since many defaults depend on data, model or method."""
+        return f"{self.text} Default: {self.default}." if self.default else self.text
+
+
+OPTIONS = (
+    Option("model", str, "Question", "Network to prune: lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, mlp1d, vgg-11, vgg-16, vgg-19, resnet-20, resnet-32, resnet-56, chargpt for text (chargpt-LAYERS-WIDTH-CONTEXT, as chargpt-2-64-256), or package.module:build for one of yours.", default="lenet-300-100; mlp1d for mnist1d, conv-2 for colour images, chargpt for text"),
+    Option("init", str, "Question", "How weights are initialised: glorot-normal, kaiming-uniform, orthogonal, signed-constant, ...", default="glorot-normal; kaiming-normal in VGG and ResNet, PyTorch's in mlp1d and chargpt, a model's own in package.module:build"),
+    Option("method", str, "Question", f"How tickets are found: imp (iterative magnitude pruning: train, prune, rewind, repeat), one-shot (train once, prune to every density), at-init (prune before training), {', '.join(names('method')[3:-1])} or {names('method')[-1]}. `winticket methods` describes each.", default="imp"),
+    Option("criterion", str, "Question", "Which weights are kept: magnitude, snip, l1_units, synflow, ... (`winticket methods` lists all), or package.module:function.", default="the method's (snip for at-init, l1_units for early-bird, else magnitude)"),
+    Option("allocate", str, "Question", "How the kept weights are spread over layers: layerwise (every layer on its own), global_top (layers compete), erk, constant_fan_in, n_of_m, units, ..., or package.module:function.", default="that of the criterion's paper (magnitude layerwise, in VGG and ResNet global_top; snip, grasp, synflow, taylor, fisher and lamp global_top; wanda constant_fan_in; those that score whole units, as l1_units: units); erk in set and rigl"),
+    Option("rewind", str, "Question", "Which weights a ticket starts from: to_init, to_step, to_step_with_optimizer, learning_rate, fine_tune, or package.module:function.", default="to_init"),
+    Option("rewind_step", int, "Question", "Training step that to_step and the other late rewinds return to."),
+    Option("every", int, "Question", "Steps between changes of the mask in gradual, set and rigl.", default="100, or a twentieth of a short training"),
+    Option("search_lr", float, "Question", "Learning rate of the scores that edge-popup and supermask train.", default="--lr in edge-popup, a hundred times --lr in supermask"),
+    Option("levels", int, "Question", "Number of rounds of pruning.", default="12; 16 for digits, 6 for mnist1d and text"),
+    Option("rate", float, "Question", "Share of the remaining weights pruned per level.", default="0.2; 0.35 for mnist1d, 0.3 for text"),
+    Option("pruning", str, "Question", "With --final-density, how the density falls over the levels: geometric, linear or cubic.", default="geometric"),
+    Option("final_density", float, "Question", "Density of the last level; replaces --rate."),
+    Option("density", list[float], "Question", "Density of one level; repeat it for every level. Replaces --levels and --rate."),
+    Option("output_rate", float, "Question", "Share of the output layer's remaining weights pruned per level.", default="half of --rate in layerwise LeNet and Conv networks, else --rate"),
+    Option("conv_rate", float, "Question", "Share of the convolutions' remaining weights pruned per level.", default="0.1 in conv-2 and conv-4 and 0.15 in conv-6 if they are pruned layerwise, else --rate"),
+    Option("include", list[str], "Question", "Also prune these parameters, which are neither Linear nor Conv weights: a name or pattern such as 'lstm.weight_*'. May be repeated."),
+    Option("exclude", list[str], "Question", "Do not prune these weights: a name or pattern such as 'fc3.*'. May be repeated."),
+    Option("controls", list[str], "Proof", "Control arm trained beside the ticket; `none` for no controls, `winticket methods` for all. May be repeated.", default="reinit and random", flag="--control"),
+    Option("replicates", int, "Proof", "Number of initialisation seeds, each with its own mask search; a verdict needs 5 or more.", default="5; 30 for digits, 10 for mnist1d"),
+    Option("margin_pp", float, "Proof", "Loss of accuracy, in percentage points, up to which a ticket still matches the dense network.", default="0.5", flag="--margin"),
+    Option("alpha", float, "Proof", "Family-wise error rate of the verdict.", default="0.05"),
+    Option("gate", bool, "Proof", "Also train the dense network for twice the steps, to check that the training budget suffices.", default="--gate", flag="--gate/--no-gate"),
+    Option("seed", int, "Proof", "Root seed, from which all others are derived.", default="0"),
+    Option("stack", int, "Proof", "Largest number of replicates that are trained together as one stack.", default="5"),
+    Option("split", str, "Proof", "How replicates split the data: shared (one split for all), own (each draws its own), or auto (own for small data without a test split, else shared).", default="auto"),
+    Option("validation", int, "Proof", "Number of validation examples, from the data's validation split if there is one, else from the training split.", default="the whole validation split, else a tenth of the training split, at most 5000 (digits: 150)"),
+    Option("test", int, "Proof", "Number of test examples, from the data's test split if there is one, else from the training split.", default="the whole test split, else a fifth of the training split, at most 10000 (digits: 450)"),
+    Option("steps", int, "Training", "Optimiser steps of each training.", default="2400; 800 for digits, 1500 for mnist1d, 1000 for text"),
+    Option("batch", int, "Training", "Examples per step.", default="60; 100 for mnist1d, 32 for text, 128 in VGG and ResNet"),
+    Option("optimizer", str, "Training", "Optimiser: sgd, adam or adamw.", default="adam; sgd in VGG and ResNet, adamw for text"),
+    Option("lr", float, "Training", "Learning rate.", default="0.0012 in LeNet, 0.0002 in conv-2, 0.0003 in conv-4 and conv-6, 0.02 in mlp1d, 0.1 in VGG and ResNet, 0.003 for text; another --optimizer needs an --lr"),
+    Option("momentum", float, "Training", "Momentum of sgd.", default="0, in VGG and ResNet 0.9"),
+    Option("nesterov", bool, "Training", "Use Nesterov's momentum in sgd.", default="--no-nesterov", flag="--nesterov/--no-nesterov"),
+    Option("weight_decay", float, "Training", "Weight decay.", default="0, in VGG and ResNet 0.0001, for text 0.01"),
+    Option("schedule", str, "Training", "How the learning rate changes: constant, step or cosine.", default="cosine; constant for mnist1d"),
+    Option("milestones", list[float], "Training", "A point at which the step schedule lowers the learning rate, as a fraction of the training. May be repeated.", default="0.5 and 0.75", flag="--milestone"),
+    Option("gamma", float, "Training", "Factor by which the step schedule lowers the learning rate.", default="0.1"),
+    Option("warmup", int, "Training", "Steps over which the learning rate rises linearly from 0.", default="0"),
+    Option("evaluate_every", int, "Training", "Steps between points of the learning curves.", default="in proportion to --steps"),
+    Option("early_points", bool, "Training", "Evaluate more often early in training, so that steps to an accuracy are read more exactly.", default="--early-points", flag="--early-points/--no-early-points"),
+    Option("clip_norm", float, "Training", "Largest norm of a step's gradient, over all weights that are not pruned; a longer gradient is scaled down to it.", default="no limit"),
+    Option("flip", bool, "Training", "Mirror training images at random.", default="--no-flip", flag="--flip/--no-flip"),
+    Option("crop", int, "Training", "Crop training images at random after padding them by this many pixels.", default="0"),
+    Option("precision", str, "Training", "Arithmetic of forward and backward passes: float32, bf16, or tf32 on NVIDIA GPUs.", default="float32"),
+    Option("stacking", str, "Training", "How the replicates of a stack are trained: stacked (in one pass), 'one by one', or auto (stacked if that is faster here).", default="auto"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Computing:
+    """The options that say where results are kept and how they are computed, as they were typed."""
+
+    store: str
+    workers: int | None = None
+    engine: str = "auto"
+    retry_failed: bool = False
+
+    def execution(self) -> Execution:
+        """The same as one value. Raises ValueError or StoreError for what is wrong with it."""
+        from winticket.experiment import Execution
+
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers is {self.workers}; give the number of processes, 1 or more")
+        return Execution.local(
+            self.store, workers=self.workers, engine=self.engine, retry_failed=self.retry_failed
+        )
+
+
+def number(flag: str, kind: type[int] | type[float], *, several: bool = False) -> Callable[[str], float]:
+    """A parser of numbers whose error says how to type several numbers, a percentage or a decimal comma."""
+
+    def read(text: str) -> float:
+        try:
+            return kind(text)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is not a valid number{_meant(text, flag, several)}") from None
+
+    read.__name__ = kind.__name__  # what --help shows as the kind
+    return read
+
+
+def _meant(text: str, flag: str, several: bool) -> str:
+    """The end of the error for text that is no number: how to type what it probably means."""
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) == 2 and parts[0] == "0" and parts[1].isdecimal():
+        return f"; type {flag} 0.{parts[1]}"
+    if text.endswith("%") and _is_number(text[:-1]):
+        return f"; type {flag} {float(text[:-1]) / 100:g}"
+    if len(parts) > 1 and all(map(_is_number, parts)):
+        return f"; type {typed_again(flag, parts)}" if several else f"; {flag} takes one number"
+    return ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+_Computing = partial(typer.Option, rich_help_panel="Computing")
+_STORE_HELP = "Folder or URL in which results are kept and looked up."
+StorePath = Annotated[str, typer.Option("--store", help=_STORE_HELP)]
+STORE_OF_RESULT = Annotated[
+    str | None,
+    _Computing(
+        "--store", help="Folder or URL in which results are kept. Default: the store that RESULT names."
+    ),
+]
+Workers = Annotated[
+    int | None,
+    _Computing("--workers", help="Number of worker processes. Default: one per core, or one for a GPU."),
+]
+Engine = Annotated[
+    str,
+    _Computing(
+        "--engine",
+        help="How pruned layers are computed: auto (on sparse kernels if those are faster here), dense or sparse. "
+        "Results agree to float tolerance.",
+    ),
+]
+Retry = Annotated[
+    bool, _Computing("--retry-failed", help="Run trainings again that the store has as failed.")
+]
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="digits, mnist1d (both built in), mnist, fashion_mnist, cifar10, cifar100, any image dataset of the "
+        "Hugging Face Hub (user/name), a local folder or parquet file of images, or text in a .txt file.",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="Folder for report, figures and ticket. Default: a folder in the store's reports/."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+PlanOnly = Annotated[
+    bool, typer.Option("--plan", help="Show what would be run and what it costs; run nothing.")
+]
+
+COMPUTING: dict[str, tuple[Any, Any]] = {
+    "store": (Annotated[str, _Computing("--store", help=_STORE_HELP)], STORE),
+    "workers": (Workers, None),
+    "engine": (Engine, "auto"),
+    "retry_failed": (Retry, False),
+}
+"""The fields of `Computing`: annotation and default of each option."""
+
+
+def with_options(
+    command: Callable[..., None],
+    *,
+    options: Sequence[Option] = OPTIONS,
+    store: tuple[Any, Any] = COMPUTING["store"],
+) -> Callable[..., None]:
+    """Give a command an option for each of `options`, which it takes as **choices, and those of its `computing`."""
+    signature = inspect.signature(command, eval_str=True).parameters.values()
+    typed = [p for p in signature if p.name != "computing" and p.kind is not p.VAR_KEYWORD]
+    several = options if any(p.kind is p.VAR_KEYWORD for p in signature) else ()
+    added = [_parameter(option.name, *_row(option)) for option in several]
+    added += [_parameter(name, *row) for name, row in {**COMPUTING, "store": store}.items()]
+
+    def call(*args: Any, **values: Any) -> None:
+        how = Computing(**{name: values.pop(name) for name in COMPUTING})
+        command(*args, computing=how, **values)
+
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    parameters = [*(p.replace(kind=p.KEYWORD_ONLY) for p in typed), *added]
+    call.__dict__["__signature__"] = inspect.Signature(parameters)
+    call.__annotations__ = {p.name: p.annotation for p in parameters}
+    return call
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _row(option: Option) -> tuple[Any, None]:
+    """Annotation and default of an option of the experiment."""
+    flag = option.flag or "--" + option.name.replace("_", "-")
+    several = get_args(option.kind)
+    inner = several[0] if several else option.kind
+    read = number(flag, inner, several=bool(several)) if inner in (int, float) else None
+    typed = typer.Option(
+        flag, help=option.help(), rich_help_panel=option.panel, show_default=False, parser=read
+    )
+    return Annotated[option.kind | None, typed], None
+
+
+def chosen(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were typed; None and an empty list stand for the default."""
+    typed = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in options.items()
+        if value is not None and value != []
+    }
+    if typed.get("controls") == ("none",):
+        typed["controls"] = ()
+    return typed

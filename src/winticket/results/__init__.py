@@ -1,0 +1,80 @@
+"""The documents that runs write, as types: experiments write them, report and command read them.
+
+They are plain dictionaries; mypy holds who writes and who reads to the same keys, and msgspec checks a file against
+them. docs/result.md lists every key.
+"""
+
+from __future__ import annotations
+
+from winticket.results.checks import Check, CheckName, Checks, PaceCheck, TimeDetail
+from winticket.results.document import Build, Comparison, Data, Document, Judged, Row, SavedTicket
+from winticket.results.levels import (
+    INTERVALS,
+    AccuracyName,
+    Arm,
+    Cost,
+    Failure,
+    LearningCurve,
+    Level,
+    MeanName,
+    Measured,
+    Spent,
+    StepsTo,
+)
+from winticket.results.measures import Scalar
+from winticket.results.question import Question
+from winticket.results.schema import SCHEMA, OtherSchemaError, Written, require_schema
+from winticket.results.verdict import (
+    Collapsed,
+    Learned,
+    Look,
+    Looks,
+    MarginAtLevel,
+    MarginOutcome,
+    Margins,
+    Outcome,
+    TrainedEnough,
+    Verdict,
+)
+
+__all__ = [
+    "INTERVALS",
+    "SCHEMA",
+    "AccuracyName",
+    "Arm",
+    "Build",
+    "Check",
+    "CheckName",
+    "Checks",
+    "Collapsed",
+    "Comparison",
+    "Cost",
+    "Data",
+    "Document",
+    "Failure",
+    "Judged",
+    "Learned",
+    "LearningCurve",
+    "Level",
+    "Look",
+    "Looks",
+    "MarginAtLevel",
+    "MarginOutcome",
+    "Margins",
+    "MeanName",
+    "Measured",
+    "OtherSchemaError",
+    "Outcome",
+    "PaceCheck",
+    "Question",
+    "Row",
+    "SavedTicket",
+    "Scalar",
+    "Spent",
+    "StepsTo",
+    "TimeDetail",
+    "TrainedEnough",
+    "Verdict",
+    "Written",
+    "require_schema",
+]

@@ -1,0 +1,261 @@
+"""The executor: has a crew compute what a plan needs and a store lacks. Whoever computes, the values are the same."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from winticket.run.claims import Claims
+from winticket.run.crew import Crew, Workers
+from winticket.run.errors import Interrupted, RunError, StoreError
+from winticket.run.inline import Inline
+from winticket.run.keys import Json
+from winticket.run.schedule import Event, Outcomes, Schedule
+from winticket.run.store import Store
+from winticket.run.task import Task, pack
+from winticket.run.work import Conditions, Message
+
+INLINE = Inline()
+_TICK = 0.2  # seconds between looks at a request to stop
+_LOOK = 0.5  # seconds between looks at what other commands are computing
+_KEPT = "what was finished is kept, and running again resumes from there"
+_ADVICE = {
+    "store": _KEPT,
+    "machine": f"nothing is kept of this task, since the fault is not in the training; {_KEPT}",
+    "memory": f"if memory ran out, use fewer workers or smaller stacks; {_KEPT}",
+    "import": f"put what it needs into a module that can be imported; {_KEPT}",
+    None: _KEPT,
+}
+
+
+class _Execution:
+    """One run under way: gives tasks to workers, and decides what follows from what they say."""
+
+    def __init__(
+        self, schedule: Schedule, workers: Workers, store: Store, claims: Claims, *, retry: bool
+    ) -> None:
+        self.schedule, self.workers = schedule, workers
+        self.store, self.claims, self.retry = store, claims, retry
+        self.deaths: dict[str, int] = {}
+        self._looked = 0.0
+
+    def drive(self, stopping: Callable[[], bool]) -> None:
+        plan = self.schedule
+        while plan.ready or plan.running or plan.elsewhere:
+            if stopping():
+                raise KeyboardInterrupt
+            self._look_elsewhere()
+            for worker in self.workers.free(len(plan.ready)):
+                chosen = self._claimed(worker)
+                if chosen is None:
+                    break
+                plan.tell(Event("started", chosen, worker=worker))
+                self.workers.give(worker, pack(chosen, parts=plan.parts.get(chosen.key, ())))
+            if plan.running:
+                self.workers.listen(self.hear, _TICK)
+            elif plan.elsewhere:
+                time.sleep(_TICK)
+
+    def _claimed(self, worker: int) -> Task | None:
+        """Claim the next task that no other command computes; None if there is none."""
+        plan = self.schedule
+        while plan.ready:
+            chosen = plan.take(worker)
+            other = self.claims.take(chosen.key)
+            if other is not None:
+                plan.leave(chosen.key, other.who())
+            elif self._came_from_elsewhere(chosen.key):
+                self.claims.give_back(chosen.key)
+            else:
+                return chosen
+        return None
+
+    def _came_from_elsewhere(self, key: str) -> bool:
+        """True if another command has finished the task since this run was planned; the outcome is then recorded."""
+        if self.store.has(key):
+            self.schedule.finish(key, None, reused=True)
+            return True
+        failure = None if self.retry else self.store.failure(key)
+        if failure is not None:
+            self.schedule.fail(key, failure.traceback, None, earlier=True)
+        return failure is not None
+
+    def _look_elsewhere(self) -> None:
+        """Record the tasks that other commands have finished, and take back those that they have abandoned."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK:
+            return
+        self._looked = now
+        for key in sorted(self.schedule.elsewhere):
+            if not self._came_from_elsewhere(key) and self.claims.open(key):
+                self.schedule.put_back(key)
+
+    def hear(self, worker: int, message: Message) -> None:
+        plan, key = self.schedule, message.key
+        if not self.book(worker, message):
+            if message.said == "aborted":
+                kind = StoreError if message.cause == "store" else RunError
+                raise kind(f"{plan.todo[key]!r} cannot be finished: {message.text}; {_ADVICE[message.cause]}")
+            if message.said == "died":
+                self._died(worker, message)
+
+    def book(self, worker: int, message: Message) -> bool:
+        """Record a message that only changes counts; False for one that needs a decision."""
+        plan, key = self.schedule, message.key
+        if message.said not in ("progress", "aborted"):
+            self.claims.give_back(key)
+        if message.said == "progress":
+            plan.tell(
+                Event("progress", plan.todo[key], worker=worker, step=message.step, steps=message.steps)
+            )
+        elif message.said == "finished":
+            plan.finish(key, message.seconds, reused=message.reused, handed_over=message.handed_over)
+        elif message.said == "failed":
+            plan.fail(key, message.text or "", message.seconds)
+        elif message.said == "stopped":
+            plan.put_back(key)
+        return message.said in ("progress", "finished", "failed", "stopped")
+
+    def _died(self, worker: int, message: Message) -> None:
+        plan, key = self.schedule, message.key
+        self.deaths[key] = self.deaths.get(key, 0) + (message.cause != "unready")
+        if self.deaths[key] > 1:
+            raise RunError(
+                f"the worker died twice ({message.text}) over {plan.todo[key]!r}; {_ADVICE['memory']}"
+            )
+        plan.put_back(key)
+        plan.tell(Event("retried", plan.todo[key], worker=worker, text=message.text))
+
+
+def run(
+    targets: Sequence[Task],
+    store: Store | str | Path,
+    *,
+    crew: Crew = INLINE,
+    retry_failed: bool = False,
+    on_event: Callable[[Event], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    checkpoint_seconds: float = 10.0,
+    context: Mapping[str, Json] | None = None,
+    grace: float = 4.0,
+    need_bytes: int = 0,
+) -> Outcomes:
+    """Compute what the targets need and the store lacks.
+
+    crew      who computes: the calling process by default; `local(2)` for two worker processes (see `run.crew`)
+    retry_failed        whether stored failures are computed again
+    on_event  is called with each Event, in this thread
+    stop      is called a few times per second; the run stops, as after Ctrl-C, when it returns true
+    checkpoint_seconds  how often a task's `checkpoint.due()` is true
+    context   plain values for functions with a parameter `context`; they are in no key, so they may change no number
+    grace     seconds that tasks have to reach a checkpoint when the run stops
+    need_bytes          expected growth of the store, compared with the free space before anything is computed
+
+    Other runs on the same store, in this process or another, share the work: each task is computed by one of them
+    (see `run.claims`), and the others wait for its result.
+
+    Raises, with what was finished kept: StoreError if the store cannot be read or written, before any compute if that
+    can be known; ValueError for a crew that cannot write to the store; RunError if a worker dies twice during a task
+    or memory runs out; Interrupted after Ctrl-C or `stop`. A task that raises is an outcome and not an error.
+
+    >>> from winticket.run import task
+    >>> total = task("operator:add", 2, 3)
+    >>> run([total], "memory://example").value(total)
+    5
+    """
+    opened = store if isinstance(store, Store) else Store(store)
+    crew.check(opened)
+    began = time.monotonic()
+    schedule = Schedule(targets, opened, on_event or _unheard, retry=retry_failed)
+    if schedule.todo:
+        opened.check_writable(need_bytes)
+        conditions = Conditions(opened, checkpoint_seconds, dict(context or {}))
+        _compute(schedule, crew, conditions, retry=retry_failed, stop=stop, grace=grace)
+    return Outcomes(
+        opened,
+        tuple(schedule.computed),
+        tuple(schedule.reused),
+        schedule.failed,
+        schedule.skipped,
+        time.monotonic() - began,
+    )
+
+
+def _unheard(event: Event) -> None:
+    del event
+
+
+def _compute(
+    schedule: Schedule,
+    crew: Crew,
+    conditions: Conditions,
+    *,
+    retry: bool,
+    stop: Callable[[], bool] | None,
+    grace: float,
+) -> None:
+    """Open the crew, have it compute the schedule, and close it. Raises as `run` does."""
+    pressed = threading.Event()
+
+    def stopping() -> bool:
+        return pressed.is_set() or (stop is not None and stop())
+
+    store = conditions.store
+    workers = crew.open(conditions, tasks=len(schedule.todo), stopping=stopping)
+    claims = Claims(store)
+    execution = _Execution(schedule, workers, store, claims, retry=retry)
+    try:
+        with _first_interrupt(pressed, workers):
+            interrupted = _driven(execution, stopping=stopping, grace=grace)
+    finally:
+        claims.close()
+    if interrupted:
+        raise Interrupted(
+            f"stopped after {len(schedule.computed)} tasks, with {schedule.left()} to do; what is finished or "
+            f"checkpointed is kept in {store.path}, and the same call resumes from there"
+        )
+
+
+def _driven(execution: _Execution, *, stopping: Callable[[], bool], grace: float) -> bool:
+    """Drive the execution to its end and close its workers; true if it was interrupted."""
+    interrupted = False
+
+    def note(worker: int, message: Message) -> None:
+        execution.book(worker, message)
+
+    try:
+        execution.drive(stopping)
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        try:
+            execution.workers.close(note, grace)
+        except KeyboardInterrupt:  # a second Ctrl-C: without waiting
+            interrupted = True
+            execution.workers.close(note, 0.0)
+    return interrupted
+
+
+@contextmanager
+def _first_interrupt(pressed: threading.Event, workers: Workers) -> Iterator[None]:
+    """Within: the first Ctrl-C asks the tasks to stop; the second raises, as does one that no task would notice."""
+    before = signal.getsignal(signal.SIGINT)
+    ours = threading.current_thread() is threading.main_thread() and before not in (signal.SIG_IGN, None)
+
+    def press(_number: int, _frame: FrameType | None) -> None:
+        if pressed.is_set() or not workers.patient():
+            raise KeyboardInterrupt
+        pressed.set()
+
+    if ours:
+        signal.signal(signal.SIGINT, press)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)

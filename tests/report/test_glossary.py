@@ -1,0 +1,61 @@
+"""The glossary: docs/glossary.md is current, and the page explains its words and links to them."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from pathlib import Path
+
+from winticket.report import page
+from winticket.report.glossary import ALIASES, WORDS, anchor, glossary_page, linked
+from winticket.results import Document
+
+ROOT = Path(__file__).parents[2]
+LINK = re.compile(r'<a href="#([^"]+)">([^<]+)</a>')
+
+
+def test_the_document_is_current() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    assert text == glossary_page(), "docs/glossary.md is not made from the glossary's words: make docs"
+
+
+def test_make_docs_writes_that_document() -> None:
+    (line,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if "glossary.py" in line]
+    assert line.split() == ["$(BIN)/python", "tools/glossary.py", ">", "docs/glossary.md"]
+
+
+def test_every_meaning_is_sentences_that_a_table_can_hold() -> None:
+    for word, meaning in WORDS.items():
+        assert meaning.endswith("."), word
+        assert len(re.findall(r"\.(?: |$)", meaning)) <= 3, word
+        assert "|" not in word + meaning, word
+    assert set(ALIASES.values()) <= set(WORDS)
+
+
+def test_anchors_differ_and_are_plain() -> None:
+    anchors = [anchor(word) for word in WORDS]
+    assert len(set(anchors)) == len(anchors)
+    assert all(re.fullmatch(r"word-[\w-]*\w", a) for a in anchors)
+    assert anchor("sooner, later, alike") == "word-sooner-later-alike"
+
+
+def test_only_the_first_heading_of_a_word_links() -> None:
+    head = '<th scope="col">density</th><th scope="row">ticket</th><th scope="col">density</th><td>mask</td>'
+    assert linked(head) == (
+        '<th scope="col"><a href="#word-density">density</a></th>'
+        '<th scope="row"><a href="#word-ticket">ticket</a></th><th scope="col">density</th><td>mask</td>'
+    )
+    assert linked("<th>an unknown word</th>") == "<th>an unknown word</th>"
+
+
+def test_the_page_ends_with_the_words_and_every_link_leads_to_one(digits: Document) -> None:
+    html = page(digits, []).replace("\u00a0", " ")
+    (words,) = re.findall(
+        r"<section><details><summary>Words used on this page</summary>.*?</section>", html, flags=re.DOTALL
+    )
+    assert html.endswith(f"{words}\n</main>\n</body>\n</html>\n")
+    assert [unescape(word) for word in re.findall(r"<dt[^>]*>([^<]*)</dt>", words)] == list(WORDS)
+    links = [target for target, _ in LINK.findall(html)]
+    assert len(links) == len(set(links)) > 5
+    assert {"word-density", "word-replicate", "word-random-mask", "word-matches-dense"} <= set(links)
+    assert set(links) <= set(re.findall(r'id="([^"]+)"', words))

@@ -196,7 +196,7 @@ WRONG: dict[str, list[str]] = {
     "find digits --model lenet-0": ["there is no model 'lenet-0'"],
     "find digits --optimizer sgd": ["optimizer sgd needs a learning rate of its own", "--lr", "usually 0.1"],
     "find digits --model lenet-99999999999": ["would have", "give smaller widths"],
-    "plan digits --engine sparse --precision bf16": ["with precision bf16, ask for engine auto or dense"],
+    "plan digits --engine sparse --precision bf16": ["with precision bf16, use engine auto or dense"],
     "run spec.py --engine fast": ["engine is 'fast'", "auto, dense, sparse"],
     "find digits --engine fast": ["engine is 'fast'", "auto, dense, sparse"],
     "find mnist1d --model conv-2": ["conv-2 needs images", "lenet-300-100 takes any shape"],

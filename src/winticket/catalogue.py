@@ -215,8 +215,8 @@ def _with_method(name: str) -> str:
 def no_model(name: str) -> str:
     """The message for a model name that does not exist.
 
-    >>> no_model("lenet300")[:45]
-    "there is no model 'lenet300' (did you mean le"
+    >>> no_model("lenet300")[:48]
+    "there is no model 'lenet300' (did you mean 'lene"
     """
     return (
         f"there is no model {name!r}{nearest(name, MODELS)}; possible: {', '.join(MODELS)}; other widths, as "

@@ -134,8 +134,8 @@ def test_a_recipe_that_does_not_suit_the_engine_is_refused_before_any_training(t
     planned = plan(Experiment.of("digits", **ONE, precision="bf16"))
     execution = Execution.local(tmp_path / "runs", engine="sparse")
     for refused in (lambda: prepare(planned, execution), lambda: cost(planned, execution, measure=False)):
-        with pytest.raises(ValueError, match="with precision bf16, ask for engine auto or dense"):
+        with pytest.raises(ValueError, match="with precision bf16, use engine auto or dense"):
             refused()
-    with pytest.raises(ValueError, match="with precision bf16, ask for engine auto or dense"):
+    with pytest.raises(ValueError, match="with precision bf16, use engine auto or dense"):
         find("digits", **ONE, precision="bf16", engine="sparse", store=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()

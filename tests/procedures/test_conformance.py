@@ -63,21 +63,24 @@ UNFIT: Mapping[tuple[str, str], tuple[tuple[str, ...], str]] = {
     ("units", ATTENTION): (("head.weight",), "the output layer are the classes; exclude head.weight"),
     ("n_of_m", MLP): (
         ("fc3.weight",),
-        "the units of fc3.weight read 10 inputs each, which is no multiple of 4",
+        "the units of fc3.weight read 10 inputs each, which is not a multiple of 4",
     ),
     ("n_of_m", CONVOLUTIONAL): (
         ("0.weight",),
-        "the units of 0.weight read 1 inputs each, which is no multiple",
+        "the units of 0.weight read 1 inputs each, which is not a multiple",
     ),
     ("blocks", MLP): (
         ("fc2.weight", "fc3.weight"),
-        "fc2.weight is 10 units x 20 inputs, which blocks of 4 do not divide",
+        "fc2.weight has 10 units x 20 inputs, which do not divide into blocks of 4",
     ),
     ("blocks", CONVOLUTIONAL): (
         ("0.weight", "7.weight"),
-        "0.weight is 8 units x 1 inputs, which blocks of 4",
+        "0.weight has 8 units x 1 inputs, which do not divide into blocks of 4",
     ),
-    ("blocks", ATTENTION): (("head.weight",), "head.weight is 10 units x 12 inputs, which blocks of 4"),
+    ("blocks", ATTENTION): (
+        ("head.weight",),
+        "head.weight has 10 units x 12 inputs, which do not divide into blocks of 4",
+    ),
 }
 
 

@@ -143,13 +143,13 @@ def test_a_replicate_alone_in_its_stack_is_refused_while_planning(choices: dict[
 def test_a_network_whose_symmetry_is_not_known_is_refused_while_planning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "normed.py").write_text(
+    (tmp_path / "normed_by_layer.py").write_text(
         "from torch import nn\n\n\n"
         "def build(*, input_shape, classes):\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.LayerNorm(9), nn.Linear(9, classes))\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    choices = {**SMALL, "model": "normed:build", "replicates": 2}
+    choices = {**SMALL, "model": "normed_by_layer:build", "replicates": 2}
     told = r"control other-aligned: the hidden units .* 2 is a LayerNorm; .* control other takes the mask as it is"
     with pytest.raises(ValueError, match=told):
         plan(Experiment.of("digits", **choices, controls=("other-aligned",)))

@@ -520,11 +520,11 @@ def test_tickets_of_whole_units_have_no_dead_units_that_live_on(tmp_path: Path, 
         ),
         (
             {"criterion": "geometric_median", "method": "set"},
-            "method set exchanges weights singly, so that position would decide",
+            "method set exchanges weights singly, so position would decide",
         ),
         (
             {"criterion": "l1_units", "method": "rigl"},
-            "method rigl exchanges weights singly, so that position would decide",
+            "method rigl exchanges weights singly, so position would decide",
         ),
         (
             {"criterion": "l1_units", "allocate": "units", "exclude": ()},

@@ -272,7 +272,7 @@ def test_where_the_graph_cannot_be_read_own_biases_go_and_batchnorm_is_told() ->
     assert "cannot be traced" in why_untraceable(Branching(True))
     assert why_untraceable(mlp()) == ""
     with pytest.warns(
-        RuntimeWarning, match="the shift of a BatchNorm behind one cannot be taken with it: its graph"
+        RuntimeWarning, match="the shift of the BatchNorm after one cannot be zeroed: its graph"
     ):
         prune(Branching(True), 0.5, criterion=criteria.l1_units)
 

@@ -53,21 +53,24 @@ class Structure:
 
 CACHE = 32 * 1024
 """Bytes of a block of an operand: the size of a first-level cache on nearly every processor, or less."""
-FULL = 10
-"""Kept weights for each row of the result in a block. With fewer, a block costs more than its cache hits save."""
+FULL, FULL_BY_INPUT = 20, 10
+"""Kept weights for each row of the result in a block. With fewer, a block costs more than its cache hits save.
+
+The forward product shares its blocks with the gradient by weight, which adds up sixteen weights at a time.
+"""
 
 
-def blocks_of(operands: int, width: int, density: float) -> int:
+def blocks_of(operands: int, width: int, density: float, *, full: int = FULL) -> int:
     """The number of blocks for an operand with so many rows of `width` bytes, at this mean density of the weights.
 
-    A block fits the first-level cache, unless a row of the result would then have fewer than `FULL` weights in it.
+    A block fits the first-level cache, unless a row of the result would then have fewer than `full` weights in it.
 
-    >>> blocks_of(784, 256, 0.5), blocks_of(784, 256, 0.05), blocks_of(100, 256, 0.5)
-    (6, 4, 1)
+    >>> blocks_of(784, 256, 0.5), blocks_of(784, 256, 0.1), blocks_of(784, 256, 0.02), blocks_of(100, 256, 0.5)
+    (6, 4, 1, 1)
     """
     if not density or not operands:
         return 1
-    rows = max(CACHE / max(width, 1), FULL / density)
+    rows = max(CACHE / max(width, 1), full / density)
     return max(1, round(operands / rows))
 
 
@@ -90,7 +93,8 @@ def structure(
     flat, effective = keep.flatten(2)[..., numbered], live.flatten(2)[..., numbered]
     size = rows * columns
     density = float(effective.sum()) / max(1, stack * size)
-    across, down = (blocks_of(n, 4 * batch if batch else 0, density) if batch else 1 for n in (columns, rows))
+    across = blocks_of(columns, 4 * batch, density) if batch else 1
+    down = blocks_of(rows, 4 * batch, density, full=FULL_BY_INPUT) if batch else 1
     capacity = int(flat.sum((1, 2)).max())
     index = torch.full((stack, capacity), size, dtype=torch.int64)
     place = torch.zeros((stack, capacity), dtype=torch.int32)

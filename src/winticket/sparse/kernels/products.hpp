@@ -185,6 +185,7 @@ struct Totals {
 };
 
 typedef float Four __attribute__((vector_size(16), aligned(alignof(float)), may_alias));
+typedef float Eight __attribute__((vector_size(32), aligned(alignof(float)), may_alias));
 
 inline Four folded(Vector<float> v) {
   Four part[BYTES / 16];
@@ -226,7 +227,13 @@ struct Totals<float> {
         of[i] = pairs(elements(v[4 * i], v[4 * i + 1]), elements(v[4 * i + 2], v[4 * i + 3]));
     store(to, load(to) + fours(fours(of[0], of[1]), fours(of[2], of[3])));
   }
-  static inline void add_four(float* to, const V* v) { add_four_floats(to, v); }
+  static inline void add_four(float* to, const V* v) {
+    const V all = pairs(elements(v[0], v[1]), elements(v[2], v[3]));
+    const Eight half = __builtin_shufflevector(all, all, 0, 1, 2, 3, 4, 5, 6, 7) +
+                       __builtin_shufflevector(all, all, 8, 9, 10, 11, 12, 13, 14, 15);
+    *reinterpret_cast<Four*>(to) +=
+        __builtin_shufflevector(half, half, 0, 1, 2, 3) + __builtin_shufflevector(half, half, 4, 5, 6, 7);
+  }
 };
 #else
 template <>
@@ -353,8 +360,6 @@ void dot(const Rows<T>& p, const Range& rows, int64_t r) {
       dot_rows<T, NV, false>(p, rows, r, at, last, part);
   });
 }
-
-typedef float Eight __attribute__((vector_size(32), aligned(alignof(float)), may_alias));
 
 // Eight rows of eight, turned in registers.
 inline void turn(float* out, int64_t width, const float* const* rows, int64_t at) {

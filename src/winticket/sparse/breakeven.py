@@ -29,7 +29,7 @@ from winticket.sparse.native import kernels
 from winticket.sparse.structure import structure
 from winticket.sparse.windows import Window
 
-REVISION = 2
+REVISION = 3
 """Raised when measurements of earlier kernels no longer hold."""
 STEP = 0.05  # break-even densities are rounded down to multiples of this, so that noise rarely changes them
 PROBES = (0.05, 0.4)
@@ -187,7 +187,7 @@ def _sparse(shape: Shape, density: float) -> Callable[[], None]:
         return _sparse_window(shape, shape.window, density)
     x = products.batch_last(_draw(shape.stack, shape.batch, shape.columns, seed=0))
     grad = products.batch_last(_draw(shape.stack, shape.batch, shape.rows, seed=1))
-    kept = structure(_keep(shape, density))
+    kept = structure(_keep(shape, density), batch=shape.batch)
     values = kept.pack(_draw(shape.stack, shape.rows, shape.columns, seed=2))
 
     def gradient() -> Tensor:

@@ -85,8 +85,17 @@ def _plain(layer: nn.Module, seen: Mapping[int, int]) -> bool:
     )
 
 
-def convert(module: nn.Module, keep: Mapping[str, Tensor], names: Iterable[str]) -> Converted:
+def convert(
+    module: nn.Module,
+    keep: Mapping[str, Tensor],
+    names: Iterable[str],
+    *,
+    batches: Mapping[str, int] | None = None,
+) -> Converted:
     """`module` with the layers of the weights `names` made sparse, for masks `keep` [S, *shape].
+
+    `batches` are the examples that Linear layers get at a time, by weight; their products read operands in blocks that
+    suit it. A layer that is not named reads its operand whole.
 
     >>> module = nn.Sequential(nn.Linear(2, 2))
     >>> converted = convert(module, {"0.weight": torch.tensor([[[True, False], [False, True]]])}, ["0.weight"])
@@ -101,7 +110,9 @@ def convert(module: nn.Module, keep: Mapping[str, Tensor], names: Iterable[str])
     for name in chosen:
         original = module.get_submodule(name.removesuffix(".weight"))
         numbered = window_of(original).numbered() if isinstance(original, nn.Conv2d) else None
-        structures[name] = structure(keep[name], effective[name], columns_in=numbered)
+        structures[name] = structure(
+            keep[name], effective[name], columns_in=numbered, batch=(batches or {}).get(name)
+        )
         idle[name] = int((keep[name] & ~effective[name]).sum())
         layer = name.removesuffix(".weight")
         indices.update({f"{layer}.{index}": getattr(structures[name], index) for index in INDICES})

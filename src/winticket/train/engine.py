@@ -62,11 +62,14 @@ def convert(
         return Converted(module)
     density = {name: float(keep[name].double().mean()) for name in candidates(module) if name in keep}
     chosen = [name for name, d in density.items() if d < 1]
-    if engine == "auto" and chosen:
-        count = len(keep[chosen[0]]) if stacked else 1
-        shapes = _shapes(module, chosen, recipe, stack=count, example=example)
+    if not chosen:
+        return Converted(module)
+    count = len(keep[chosen[0]]) if stacked else 1
+    shapes = _shapes(module, chosen, recipe, stack=count, example=example)
+    if engine == "auto":
         chosen = [name for name, shape in shapes.items() if density[name] <= break_even(shape)]
-    return converted_for(module, keep, chosen)
+    batches = {name: shape.batch for name, shape in shapes.items() if shape.window is None}
+    return converted_for(module, keep, chosen, batches=batches)
 
 
 def measure(

@@ -190,21 +190,24 @@ def _strides(rows: Tensor) -> tuple[int, int]:
 
 
 def _width(*operands: Tensor | None) -> int:
-    """The elements that may be touched of every row of every operand [..., F, B]: those up to the next row at most.
+    """The elements that may be touched in every row of every operand [..., F, B].
 
-    The last row's end with the memory that the tensor's storage has.
+    A row reaches up to the next one if the storage holds that much for the last row as well, else up to its own end.
     """
-    widths = []
+    least = None
     for rows in operands:
         if rows is None:
             continue
-        length, between = rows.shape[-1], rows.stride(-2)
-        last = rows.storage_offset() + sum(
-            (n - 1) * s for n, s in zip(rows.shape, rows.stride(), strict=True)
-        )
-        after = rows.untyped_storage().nbytes() // rows.element_size() - last - 1
-        widths.append(length + max(0, min(between - length, int(after))) if rows.shape[-2] > 1 else length)
-    return min(widths)
+        *stack, features, width = rows.shape
+        between = rows.stride(-2)
+        if between > width and features > 1:
+            end = rows.storage_offset() + features * between
+            if stack:
+                end += (stack[0] - 1) * rows.stride(0)
+            if end * rows.element_size() <= rows.untyped_storage().nbytes():
+                width = between
+        least = width if least is None or width < least else least
+    return least or 0
 
 
 def _twice(x: Tensor) -> bool:

@@ -1,8 +1,8 @@
 """How time and memory grow: with replicates, density and width, for LeNets on MNIST's shapes on one core.
 
-Milliseconds of a training step of the whole stack, from the difference between a long and a short training, so that
-what is done once per training does not count; and what it takes of memory, as the rise of the process's peak when the
-stack trains for the first time. Every case in a process of its own, one thread; medians over rounds.
+The time is milliseconds per training step of the whole stack, from the difference between a long and a short training,
+so that work done once per training does not count. The memory is the rise of the process's peak when the stack trains
+for the first time. Every case runs in a separate process with one thread. Times are medians over rounds.
 
     python benchmarks/growth.py [--rounds 3] [--figure]
 """
@@ -48,7 +48,7 @@ def tickets(widths: tuple[int, ...], density: float, count: int) -> tuple[torch.
 
 
 def case(widths: tuple[int, ...], density: float, count: int, rounds: int) -> dict[str, float]:
-    """Milliseconds per step of a stack, and MiB that it takes."""
+    """Milliseconds per step of a stack, and MiB of memory."""
     torch.set_num_threads(1)
     examples = Examples(noise(6000), noise(1), noise(1))
     small, warm = tickets((20,), 0.5, 1)
@@ -68,11 +68,11 @@ def case(widths: tuple[int, ...], density: float, count: int, rounds: int) -> di
 
 
 def apart(widths: tuple[int, ...], density: float, count: int, rounds: int) -> dict[str, float]:
-    """The same in a process of its own."""
+    """`case` in a separate process."""
     words = [sys.executable, __file__, "--case", json.dumps([widths, density, count, rounds])]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    measured: dict[str, float] = json.loads(done.stdout)
+    return measured
 
 
 def main() -> None:
@@ -80,20 +80,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--figure", action="store_true")
     parser.add_argument("--case", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.case:
-        widths, density, count, rounds = json.loads(given.case)
+    arguments = parser.parse_args()
+    if arguments.case:
+        widths, density, count, rounds = json.loads(arguments.case)
         print(json.dumps(case(tuple(widths), density, count, rounds)))
         return
     series: dict[str, list[tuple[float, dict[str, float]]]] = {}
     for density in (1.0, 0.05):
         label = f"replicates, d = {density:g}"
-        series[label] = [(r, apart((300, 100), density, r, given.rounds)) for r in REPLICATES]
-    series["density, stack of 5"] = [(d, apart((300, 100), d, 5, given.rounds)) for d in DENSITIES]
+        series[label] = [(r, apart((300, 100), density, r, arguments.rounds)) for r in REPLICATES]
+    series["density, stack of 5"] = [(d, apart((300, 100), d, 5, arguments.rounds)) for d in DENSITIES]
     for density in (1.0, 0.05):
         label = f"parameters, d = {density:g}, stack of 5"
         series[label] = [
-            (784 * a + a * b + b * 10, apart((a, b), density, 5, given.rounds)) for a, b in WIDTHS
+            (784 * a + a * b + b * 10, apart((a, b), density, 5, arguments.rounds)) for a, b in WIDTHS
         ]
     for label, rows in series.items():
         print(label)
@@ -103,10 +103,10 @@ def main() -> None:
                 f"{found['memory']:6.0f} MiB"
             )
     print(
-        f"n = {given.rounds}, medians and ranges; one thread, {torch.backends.cpu.get_cpu_capability()}, "
+        f"n = {arguments.rounds}, medians and ranges; one thread, {torch.backends.cpu.get_cpu_capability()}, "
         f"torch {torch.__version__}, Python {platform.python_version()}, Adam, batch {BATCH}"
     )
-    if given.figure:
+    if arguments.figure:
         draw(series, Path(__file__).parent.parent / "docs/images/growth.png")
 
 

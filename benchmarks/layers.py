@@ -1,9 +1,9 @@
 """Single layers, forward and both gradients, by density: the sparse kernels against the best dense ones, on one core.
 
-Linear: a stack of five 300x784 layers in batches of 64 against MKL's batched SGEMM, with the rate as a share of a large
-SGEMM's on the same core. Conv2d: the layers of Conv-4 (batch 60) and ResNet-20 (batch 128) on CIFAR-10's sizes, one
-network, against oneDNN with contiguous and with channels-last images, whichever is faster. The gradient by input is
-part of every sum but the first convolution's. Medians over the rounds.
+Linear compares a stack of five 300x784 layers in batches of 64 with MKL's batched SGEMM. It also gives the rate as a
+share of that of a large SGEMM on the same core. Conv2d compares the layers of one Conv-4 (batch 60) and one ResNet-20
+(batch 128) at CIFAR-10's sizes with oneDNN, on contiguous or channels-last images, whichever is faster. Every sum
+includes the gradient by input, except that of the first convolution. All times are medians over the rounds.
 
     python benchmarks/layers.py [--rounds 5]
 """
@@ -28,7 +28,7 @@ DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02)
 
 @dataclass(frozen=True)
 class Layer:
-    """A 3x3 convolution with padding 1, and how often a network has it."""
+    """A 3x3 convolution with padding 1, and the number of times that a network contains it."""
 
     batch: int
     channels: int
@@ -58,7 +58,7 @@ NETWORKS = {
 
 
 def median(work: Callable[[], object], rounds: int) -> float:
-    """Milliseconds of a call, after one to warm up."""
+    """Milliseconds per call, after one call to warm up."""
     work()
     times = []
     for _ in range(rounds):
@@ -84,9 +84,9 @@ def linear(rounds: int) -> None:
     print(f"Linear 300x784, stack of 5, batch 64; SGEMM of this core: {peak:.0f} GFLOP/s")
     print(f"  dense: forward {dense[0]:.2f}, by input {dense[1]:.2f}, by weight {dense[2]:.2f} ms")
     for density in DENSITIES:
-        where = structure(torch.rand(stack, rows, columns) < density, batch=batch)
-        times = sparse_linear(where, x, grad, rounds)
-        rates = [2e-6 * batch * int(where.start[:, -1, -1].sum()) / t / peak for t in times]
+        layout = structure(torch.rand(stack, rows, columns) < density, batch=batch)
+        times = sparse_linear(layout, x, grad, rounds)
+        rates = [2e-6 * batch * int(layout.start[:, -1, -1].sum()) / t / peak for t in times]
         print(
             f"  d = {density:4.2f}: {times[0]:.3f}, {times[1]:.3f}, {times[2]:.3f} ms; "
             f"{', '.join(f'{rate * peak:.0f}' for rate in rates)} GFLOP/s, "
@@ -95,15 +95,15 @@ def linear(rounds: int) -> None:
         )
 
 
-def sparse_linear(where: Structure, x: Tensor, grad: Tensor, rounds: int) -> list[float]:
-    """Forward, by input, by weight."""
+def sparse_linear(layout: Structure, x: Tensor, grad: Tensor, rounds: int) -> list[float]:
+    """Milliseconds of the forward pass, the gradient by input and the gradient by weight."""
     x, grad = products.batch_last(x), products.batch_last(grad)
-    values = torch.randn(where.index.shape)
-    columns = (where.by_column, where.row_of, where.order)
+    values = torch.randn(layout.index.shape)
+    columns = (layout.by_column, layout.row_of, layout.order)
     return [
-        median(lambda: products.linear(x, values, None, where.start, where.place), rounds),
+        median(lambda: products.linear(x, values, None, layout.start, layout.place), rounds),
         median(lambda: products.linear_grad_input(grad, values, *columns), rounds),
-        median(lambda: products.linear_grad_weight(grad, x, where.start, where.place), rounds),
+        median(lambda: products.linear_grad_weight(grad, x, layout.start, layout.place), rounds),
     ]
 
 
@@ -130,10 +130,10 @@ def sparse_convolution(layer: Layer, density: float, rounds: int) -> float:
     window = Window(layer.channels, (3, 3), (layer.stride, layer.stride), (1, 1))
     x = torch.randn(1, layer.batch, layer.channels, layer.size, layer.size)
     keep = torch.rand(1, layer.filters, layer.channels, 3, 3) < density
-    where = structure(keep, columns_in=window.numbered())
-    values = where.pack(torch.randn(keep.shape))
-    rows = (where.start, where.place)
-    columns = [where.by_column, where.row_of, where.order, where.column_of]
+    layout = structure(keep, columns_in=window.numbered())
+    values = layout.pack(torch.randn(keep.shape))
+    rows = (layout.start, layout.place)
+    columns = [layout.by_column, layout.row_of, layout.order, layout.column_of]
     grad = torch.randn_like(windows.conv2d(x, values, None, *rows, window=window))
 
     def both() -> None:
@@ -153,27 +153,27 @@ def convolutions(rounds: int) -> None:
             dense_total += layer.times * dense
             for d, t in sparse.items():
                 totals[d] += layer.times * min(t, dense)
-            told = ", ".join(f"{t:.1f} ({dense / t:.2f}x)" for t in sparse.values())
+            by_density = ", ".join(f"{t:.1f} ({dense / t:.2f}x)" for t in sparse.values())
             print(
                 f"  {layer.times} x {layer.channels}->{layer.filters}, {layer.size}x{layer.size}, "
-                f"stride {layer.stride}: dense {dense:.1f}; {told}"
+                f"stride {layer.stride}: dense {dense:.1f}; {by_density}"
             )
-        told = ", ".join(f"{dense_total / t:.2f}x" for t in totals.values())
-        print(f"  all, each layer by whichever is faster: {told}")
+        by_density = ", ".join(f"{dense_total / t:.2f}x" for t in totals.values())
+        print(f"  all, each layer by whichever is faster: {by_density}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    linear(given.rounds)
-    convolutions(given.rounds)
+    linear(arguments.rounds)
+    convolutions(arguments.rounds)
     sets = instruction_sets()
     print(
         f"one thread, kernels {sets[0] if sets else 'none'}, torch {torch.__version__}, "
-        f"Python {platform.python_version()}, medians of n = {given.rounds}"
+        f"Python {platform.python_version()}, medians of n = {arguments.rounds}"
     )
 
 

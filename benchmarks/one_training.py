@@ -1,8 +1,8 @@
 """One dense training of LeNet-300-100 on digits: a stack of five against the plain-PyTorch way, on one core.
 
-Both do 800 steps of Adam in batches of 60 with evaluation every 40 steps; the plain way is that of `plain.py`. Pairs
-alternate in one process of one thread after a warm-up of each; the median of the ratios (plain seconds / seconds per
-replicate of the stack) and their range are printed, with n, device and versions.
+Both run 800 steps of Adam in batches of 60 and evaluate every 40 steps. `plain.py` is the plain way. After a warm-up of
+each, the two alternate in one process with one thread. Prints the median of the ratios (plain seconds / seconds per
+replicate of the stack) and their range, with n, device and versions.
 
     python benchmarks/one_training.py [--pairs 5]
 """
@@ -24,7 +24,7 @@ from winticket.stages import dense_ticket, train_stack
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=int, default=5)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     setup = Experiment.of("digits", schedule="constant").setup()
     stack = tuple(dense_ticket(setup, replicate) for replicate in range(5))
@@ -32,7 +32,7 @@ def main() -> None:
     start = draw(job, 0)
     mask = {name: torch.ones_like(w) for name, w in start.items() if name.endswith("weight")}
     ratios = []
-    for pair in range(given.pairs + 1):
+    for pair in range(arguments.pairs + 1):
         began = time.perf_counter()
         training(job, start, mask, 0)
         middle = time.perf_counter()

@@ -1,9 +1,9 @@
-"""Steps to an accuracy of a finished experiment as a table in Markdown, for docs/evidence.md.
+"""Print the steps to an accuracy of a finished experiment as a Markdown table, for docs/evidence.md.
 
     python benchmarks/pace_table.py runs/mnist-pace [0.95]
 
-Takes the folder of a result (or its result.json) and the target, as a share of the dense network's final accuracy.
-Medians with 95 % intervals; in brackets the ratio to the dense network's steps.
+Takes the folder of a result (or its result.json), and the target as a share of the dense network's final accuracy. The
+table has medians with 95 % intervals, and in brackets the ratio to the dense network's steps.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from winticket.report.pace import pace_cell
 
 
 def interval(entry: Mapping[str, Any]) -> str:
-    """16 (14 to 24), with an open end where no run bounds it."""
+    """A median with its interval, as 16 (14 to 24); the end is open if no replicate bounds it."""
     if entry["median"] is None:
         return "never"
     low, high = entry["ci"] or (None, None)
@@ -48,6 +48,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("result", type=Path)
     parser.add_argument("target", nargs="?", default="0.95", choices=["0.9", "0.95", "0.98", "0.99", "1"])
-    given = parser.parse_args()
-    path = given.result / "result.json" if given.result.is_dir() else given.result
-    print(table(json.loads(path.read_text()), given.target))
+    arguments = parser.parse_args()
+    path = arguments.result / "result.json" if arguments.result.is_dir() else arguments.result
+    print(table(json.loads(path.read_text()), arguments.target))

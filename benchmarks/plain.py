@@ -1,7 +1,8 @@
-"""The plain-PyTorch way, as one would write it in an afternoon: the other side of the comparisons in this folder.
+"""The plain-PyTorch way, as one would write it in an afternoon: the baseline of the comparisons in this folder.
 
-Tensors in memory, one network at a time, autograd, fused Adam, the mask multiplied onto the weights after every step,
-validation examples scored on the same grid, test examples at least validation loss and at the end.
+It holds tensors in memory and trains one network at a time with autograd and fused Adam. It multiplies the weights by
+the mask after every step. It evaluates validation examples on the same grid as winticket, and test examples at the
+least validation loss and at the end.
 """
 
 from __future__ import annotations
@@ -49,15 +50,15 @@ def draw(job: Job, seed: int) -> Weights:
     generator = torch.Generator().manual_seed(seed)
     made = {}
     sizes = job.sizes(math.prod(loaded.input_shape), loaded.classes)
-    for place, (fan_in, fan_out) in enumerate(sizes):
+    for position, (fan_in, fan_out) in enumerate(sizes):
         spread = math.sqrt(2 / (fan_in + fan_out))
-        made[f"{1 + 2 * place}.weight"] = torch.randn(fan_out, fan_in, generator=generator) * spread
-        made[f"{1 + 2 * place}.bias"] = torch.zeros(fan_out)
+        made[f"{1 + 2 * position}.weight"] = torch.randn(fan_out, fan_in, generator=generator) * spread
+        made[f"{1 + 2 * position}.bias"] = torch.zeros(fan_out)
     return made
 
 
 def training(job: Job, start: Weights, mask: Weights, seed: int) -> tuple[Weights, float]:
-    """One training; the trained weights and the final test accuracy."""
+    """Train once; returns the trained weights and the final test accuracy (a fraction)."""
     loaded = data.load(job.data)
     model = network(job, math.prod(loaded.input_shape), loaded.classes)
     model.load_state_dict(start)
@@ -94,13 +95,13 @@ def training(job: Job, start: Weights, mask: Weights, seed: int) -> tuple[Weight
 
 
 def score(model: nn.Module, part: data.Split) -> tuple[float, float]:
-    """Mean loss and accuracy."""
+    """Mean loss and accuracy (a fraction)."""
     logits = model(part.x)
     return F.cross_entropy(logits, part.y).item(), (logits.argmax(1) == part.y).float().mean().item()
 
 
 def replicate(work: tuple[Job, int, int]) -> list[float]:
-    """All trainings of one replicate, levels one after another; their final test accuracies."""
+    """Run all trainings of one replicate, level by level; returns their final test accuracies (fractions)."""
     job, number, levels = work
     torch.set_num_threads(1)
     start = draw(job, number)

@@ -1,9 +1,9 @@
 """A whole search with LeNet-300-100: winticket against the plain-PyTorch way, as ratios in one run.
 
-Both do the same trainings: for each replicate dense, then per level ticket, re-init and random mask, with as many
-processes of one thread. The plain way is that of `plain.py`, replicates shared out over the processes. Rounds
-alternate; the median ratio and its range are printed, with n, device and versions, and the mean final accuracy of
-dense and last-level ticket both ways.
+Both do the same trainings: for each replicate the dense network, then per level ticket, re-init and random mask. Both
+use the same number of processes with one thread each. `plain.py` is the plain way, with replicates distributed over the
+processes. The two alternate. Prints the median ratio and its range with n, device and versions, and both mean final
+accuracies of the dense network and of the ticket at the last level.
 
     python benchmarks/search.py [DATA] [--levels 16] [--replicates 5] [--steps N] [--rounds 1] [--workers 2]
 """
@@ -34,18 +34,20 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
-    given = parser.parse_args()
-    data.load(given.data)
+    arguments = parser.parse_args()
+    data.load(arguments.data)
     choices = {
         "model": "lenet-300-100",
-        "levels": given.levels,
-        "replicates": given.replicates,
+        "levels": arguments.levels,
+        "replicates": arguments.replicates,
         "gate": False,
     }
-    experiment = Experiment.of(given.data, **choices, **({"steps": given.steps} if given.steps else {}))
+    experiment = Experiment.of(
+        arguments.data, **choices, **({"steps": arguments.steps} if arguments.steps else {})
+    )
     recipe = experiment.recipe
     job = Job(
-        given.data,
+        arguments.data,
         (300, 100),
         steps=recipe.steps,
         batch=recipe.batch,
@@ -54,15 +56,15 @@ def main() -> None:
         cosine=recipe.schedule == "cosine",
     )
     ratios = []
-    trainings = given.replicates * (1 + 3 * given.levels)
-    for number in range(given.rounds):
+    trainings = arguments.replicates * (1 + 3 * arguments.levels)
+    for number in range(arguments.rounds):
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
-            result = conduct(experiment, store=Path(folder) / "store", workers=given.workers)
+            result = conduct(experiment, store=Path(folder) / "store", workers=arguments.workers)
             ours = time.perf_counter() - began
         began = time.perf_counter()
-        with multiprocessing.get_context("spawn").Pool(given.workers) as pool:
-            works = [(job, r, given.levels) for r in range(given.replicates)]
+        with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
+            works = [(job, r, arguments.levels) for r in range(arguments.replicates)]
             accuracies = pool.map(replicate, works, 1)
         plain = time.perf_counter() - began
         assert sum(map(len, accuracies)) == trainings
@@ -79,9 +81,9 @@ def main() -> None:
             low, high = at["accuracy_ci"] or (math.nan, math.nan)
             print(f"  {what}: plain {mean:.4f}, winticket {at['accuracy']:.4f} ({low:.4f} to {high:.4f})")
     print(
-        f"{trainings} trainings of {recipe.steps} steps on {given.data}: winticket is {statistics.median(ratios):.2f} "
-        f"times as fast (median of n = {len(ratios)}; {min(ratios):.2f} to {max(ratios):.2f}), "
-        f"{given.workers} processes of one thread, {platform.processor() or platform.machine()}, "
+        f"{trainings} trainings of {recipe.steps} steps on {arguments.data}: winticket is "
+        f"{statistics.median(ratios):.2f} times as fast (median of n = {len(ratios)}; {min(ratios):.2f} to {max(ratios):.2f}), "
+        f"{arguments.workers} processes of one thread, {platform.processor() or platform.machine()}, "
         f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, Python {platform.python_version()}"
     )
 

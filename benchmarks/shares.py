@@ -1,8 +1,8 @@
-"""Where the time of a whole search goes: steps, evaluation, the rest of training, store and scheduler.
+"""Shares of the time of a whole search: steps, evaluation, the rest of training, store and scheduler.
 
-A search in this process (no workers), one thread, with a clock around the functions that do each. What a task computes
-is training, or scoring, pruning and rewinding; the rest of the run (reading inputs, writing results, claims, choosing
-what comes next) is the store's and the scheduler's.
+The search runs in this process (no workers) with one thread and a clock around the functions that do each part. A task
+trains, or it scores, prunes and rewinds. The rest of the run (reading inputs, writing results, claims, choosing the
+next task) counts as store and scheduler.
 
     python benchmarks/shares.py [DATA] [--levels 12] [--replicates 5] [--steps N]
 """
@@ -47,16 +47,18 @@ def main() -> None:
     parser.add_argument("--levels", type=int, default=12)
     parser.add_argument("--replicates", type=int, default=5)
     parser.add_argument("--steps", type=int)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    data.load(given.data)
+    data.load(arguments.data)
     choices = {
         "model": "lenet-300-100",
-        "levels": given.levels,
-        "replicates": given.replicates,
+        "levels": arguments.levels,
+        "replicates": arguments.replicates,
         "gate": False,
     }
-    experiment = Experiment.of(given.data, **choices, **({"steps": given.steps} if given.steps else {}))
+    experiment = Experiment.of(
+        arguments.data, **choices, **({"steps": arguments.steps} if arguments.steps else {})
+    )
     for name, module, function in (
         ("steps", loop, "_stretch"),
         ("evaluation", curves, "evaluate"),
@@ -79,7 +81,7 @@ def main() -> None:
         "store, claims and scheduler": spent["search"] - spent["tasks"] + spent["inputs"],
         "planning, figures, report": whole - spent["search"],
     }
-    print(f"{whole:.1f} s, one thread, {experiment.recipe.steps} steps, {given.levels} levels")
+    print(f"{whole:.1f} s, one thread, {experiment.recipe.steps} steps, {arguments.levels} levels")
     for name, seconds in parts.items():
         print(f"  {name}: {seconds:.1f} s, {100 * seconds / whole:.1f} %")
 

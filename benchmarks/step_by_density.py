@@ -1,10 +1,11 @@
 """One training step of LeNet-300-100 by density: a stack of five with winticket against plain PyTorch, on one core.
 
-MNIST's shapes (784 inputs, batches of 60), data in memory, SGD or Adam (fused) at a constant rate, random masks of
-equal density in every layer. Plain: one network, autograd, masks multiplied after every step; with `--compile` also
-under `torch.compile`, since a tuned dense baseline is the faster of the two. winticket: `train` with engine auto and
-dense, seconds per step of one replicate. Everything alternates in one process of one thread; medians and ranges over
-the rounds. Written to docs/images/step_by_density.png with `--figure`.
+The setting: MNIST's shapes (784 inputs, batches of 60), data in memory, SGD or Adam (fused) at a constant learning
+rate, and random masks of equal density in every layer. The plain way trains one network with autograd and multiplies by
+the masks after every step. With `--compile` it is also timed under `torch.compile`, since a tuned dense baseline is the
+faster of the two. winticket is `train` with engines auto and dense, in seconds per step of one replicate. All ways
+alternate in one process with one thread. Prints medians and ranges over the rounds; `--figure` draws them to
+docs/images/step_by_density.png.
 
     python benchmarks/step_by_density.py [--rounds 5] [--optimizer sgd] [--compile] [--figure]
 """
@@ -62,7 +63,7 @@ def stack(density: float) -> list[Ticket]:
 
 
 def ours(density: float, recipe: Recipe, engine: Engine) -> Callable[[], float]:
-    """Milliseconds per step and replicate; the fixed cost of a training is taken out by a short one."""
+    """Times milliseconds per step and replicate; a short training removes the fixed cost of a training."""
     module = models.build("lenet-300-100", input_shape=(1, 28, 28), classes=10, generator_seed=0)
     tickets, short = stack(density), replace(recipe, steps=20, evaluate_every=20)
 
@@ -109,7 +110,7 @@ def plain(density: float, recipe: Recipe, *, compiled: bool) -> Callable[[], flo
     return run
 
 
-def draw(densities: list[float], ways: list[list[list[float]]], told: str) -> None:
+def draw(densities: list[float], ways: list[list[list[float]]], caption: str) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
@@ -125,14 +126,14 @@ def draw(densities: list[float], ways: list[list[list[float]]], told: str) -> No
         low, high = [min(c) for c in columns], [max(c) for c in columns]
         axes.fill_between(densities, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.set(xscale="log", yscale="log", xlabel="density", ylabel="milliseconds per step and network")
-    marks = [d for d in DENSITIES if d != 0.8]  # too near its neighbour to be written
+    marks = [d for d in DENSITIES if d != 0.8]  # Its label would overlap the next one.
     axes.set_xticks(marks, [f"{100 * d:g} %" for d in marks])
     axes.set_yticks([0.2, 0.5, 1.0, 1.5], ["0.2", "0.5", "1", "1.5"])
     axes.minorticks_off()
     axes.invert_xaxis()
     axes.legend(frameon=False)
     axes.set_title("A training step of LeNet-300-100 costs what is left", loc="left", fontsize=11)
-    figure.text(0.01, -0.04, told, fontsize=7, color="#555555")
+    figure.text(0.01, -0.04, caption, fontsize=7, color="#555555")
     target = Path(__file__).parents[1] / "docs" / "images" / "step_by_density.png"
     figure.savefig(target, dpi=160, bbox_inches="tight")
     print(f"drawn: {target}")
@@ -144,10 +145,10 @@ def main() -> None:
     parser.add_argument("--optimizer", choices=["sgd", "adam"], default="sgd")
     parser.add_argument("--compile", action="store_true", help="time torch.compile'd plain steps as well")
     parser.add_argument("--figure", action="store_true")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    lr = 0.01 if given.optimizer == "sgd" else 1e-4
-    recipe = Recipe(steps=STEPS, batch=BATCH, optimizer=given.optimizer, lr=lr, evaluate_every=STEPS)
+    lr = 0.01 if arguments.optimizer == "sgd" else 1e-4
+    recipe = Recipe(steps=STEPS, batch=BATCH, optimizer=arguments.optimizer, lr=lr, evaluate_every=STEPS)
     timed: list[list[list[float]]] = [[], [], []]
     print(
         "density  plain ms (range)         dense ms  auto ms (range)          plain / auto (range)  dense / auto"
@@ -158,9 +159,9 @@ def main() -> None:
             ours(density, recipe, "dense"),
             ours(density, recipe, "auto"),
         ]
-        if given.compile:
+        if arguments.compile:
             ways.append(plain(density, recipe, compiled=True))
-        rounds = [[way() for way in ways] for _ in range(given.rounds)]
+        rounds = [[way() for way in ways] for _ in range(arguments.rounds)]
         columns = [list(column) for column in zip(*rounds, strict=True)]
         ratio = [a / b for a, b in zip(columns[0], columns[2], strict=True)]
         against = [a / b for a, b in zip(columns[1], columns[2], strict=True)]
@@ -169,20 +170,20 @@ def main() -> None:
             f"{density:7.2f}  {middles[0]:.3f} ({min(columns[0]):.3f}–{max(columns[0]):.3f})    {middles[1]:.3f}     "
             f"{middles[2]:.3f} ({min(columns[2]):.3f}–{max(columns[2]):.3f})    {statistics.median(ratio):.2f} "
             f"({min(ratio):.2f}–{max(ratio):.2f})     {statistics.median(against):.2f}"
-            + (f"   compiled {middles[3]:.3f}" if given.compile else "")
+            + (f"   compiled {middles[3]:.3f}" if arguments.compile else "")
         )
         for way, column in zip(timed, columns, strict=False):
             way.append(column)
     sets = instruction_sets()
-    told = (
-        f"n = {given.rounds} rounds of {STEPS} steps, medians and ranges; one thread, "
+    caption = (
+        f"n = {arguments.rounds} rounds of {STEPS} steps, medians and ranges; one thread, "
         f"kernels {sets[0] if sets else 'none'}, "
-        f"torch {torch.__version__}, Python {platform.python_version()}, {given.optimizer}, stack of {STACK}, "
+        f"torch {torch.__version__}, Python {platform.python_version()}, {arguments.optimizer}, stack of {STACK}, "
         f"batch {BATCH}"
     )
-    print(told)
-    if given.figure:
-        draw(list(DENSITIES), timed, told)
+    print(caption)
+    if arguments.figure:
+        draw(list(DENSITIES), timed, caption)
 
 
 if __name__ == "__main__":

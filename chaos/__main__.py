@@ -23,32 +23,36 @@ PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m chaos", description="Make trouble, and count what it did."
+        prog="python -m chaos", description="Make trouble and count its effects."
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--many", type=float, default=1.0, help="so many times as much as is usual")
-    parser.add_argument("--only", choices=PARTS, help="one part alone")
+    parser.add_argument(
+        "--many", type=float, default=1.0, help="multiply the default number of trials by this"
+    )
+    parser.add_argument("--only", choices=PARTS, help="run only this part")
     parser.add_argument("--write", action="store_true", help=f"renew the table in {PAGE.name}")
-    asked = parser.parse_args()
-    if asked.write and asked.only:
-        parser.error("--write takes all parts")
+    arguments = parser.parse_args()
+    if arguments.write and arguments.only:
+        parser.error("--write needs all parts; leave --only out")
     counts: list[Count] = []
     began = time.monotonic()
     for name, usual in PARTS.items():
-        if asked.only in (None, name):
+        if arguments.only in (None, name):
             with tempfile.TemporaryDirectory(prefix="winticket-chaos-") as scratch:
                 part = importlib.import_module(f"chaos.{name}")
-                counts += part.run(Path(scratch), asked.seed, max(1, int(usual * asked.many)), _say(began))
+                counts += part.run(
+                    Path(scratch), arguments.seed, max(1, int(usual * arguments.many)), _say(began)
+                )
     table = _table(counts)
     sys.stdout.write(table + "\n")
     for count in counts:
         for note in count.notes:
             sys.stdout.write(f"{note}\n")
-    if asked.write:
+    if arguments.write:
         versions = f"winticket {__version__}, torch {torch.__version__}, Python {platform.python_version()}"
-        where = f"Seed {asked.seed}, {_processor()}, {versions}."
+        circumstances = f"Seed {arguments.seed}, {_processor()}, {versions}."
         text = PAGE.read_text(encoding="utf-8")
-        block = f"\n{table}\n\n{where}\n\n"
+        block = f"\n{table}\n\n{circumstances}\n\n"
         text = re.sub(r"(<!-- chaos -->\n).*?(<!-- end -->)", rf"\g<1>{block}\g<2>", text, flags=re.DOTALL)
         PAGE.write_text(text, encoding="utf-8")
     return 0 if all(count.sound() for count in counts) else 1

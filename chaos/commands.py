@@ -1,4 +1,4 @@
-"""The real command on digits, small, as a process of its own, and what it leaves."""
+"""Run the real command in a small search, in a separate process, and inspect what remains."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ SEARCH = (
     "1",
     "--no-gate",
 )
-PATIENCE = 60.0  # seconds after which a command counts as hanging
+PATIENCE = 60.0  # Seconds after which a command counts as hanging.
 
 
 @dataclass
 class Command:
-    """A command that was started; in a session of its own, so that what it leaves behind is found."""
+    """A command that was started in a new session, so that processes which outlive it can be detected."""
 
     process: subprocess.Popen[bytes]
     words: Sequence[str]
@@ -43,7 +43,7 @@ class Command:
             (os.killpg if group else os.kill)(self.process.pid, signal.SIGKILL)
 
     def end(self) -> tuple[int | None, str, str]:
-        """Exit status (None: it hung and was killed), stdout and stderr."""
+        """Wait for the end. Returns exit status (None if it hung and was killed), stdout and stderr."""
         try:
             out, err = self.process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
@@ -53,14 +53,14 @@ class Command:
         return self.process.returncode, _text(out), _text(err)
 
     def left(self, seconds: float = 8.0) -> list[int]:
-        """Processes of its session that live on; they get some seconds to notice."""
+        """Kill and return the processes of its session that outlive it; they have some `seconds` to end."""
         until = time.monotonic() + seconds
-        while (found := session(self.process.pid)) and time.monotonic() < until:
+        while (orphans := session(self.process.pid)) and time.monotonic() < until:
             time.sleep(0.1)
-        for pid in found:
+        for pid in orphans:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        return found
+        return orphans
 
 
 def _text(written: bytes | None) -> str:
@@ -74,7 +74,7 @@ def start(
     before: Callable[[], None] | None = None,
     out: str | None = None,
 ) -> Command:
-    """`winticket WORDS` in that folder; `before` is called in the new process (resource limits).
+    """Start `winticket WORDS` in that folder. `before` is called in the new process first (resource limits).
 
     Its stdout is a pipe, or the file `out`.
     """
@@ -96,23 +96,24 @@ def start(
 
 
 def session(leader: int) -> list[int]:
-    found = []
+    """The living processes of the session with this leader."""
+    members = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, IndexError):
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
                 if int(fields[3]) == leader and fields[0] != "Z":
-                    found.append(int(entry.name))
-    return found
+                    members.append(int(entry.name))
+    return members
 
 
 def kept(store: Path) -> dict[str, int]:
-    """Every kept result with the moment it was written, in nanoseconds."""
+    """Every stored result with its time of writing in nanoseconds."""
     return {p.name: p.stat().st_mtime_ns for p in (store / "results").rglob("*.safetensors")}
 
 
 def numbers(out: str) -> Any:
-    """What a finished search says that must not hang on what happened to it: all accuracies."""
+    """All accuracies of a finished search: no trouble may change them."""
     levels = json.loads(out)["levels"]
     return [{arm: entry["accuracies"] for arm, entry in level["arms"].items()} for level in levels]
 

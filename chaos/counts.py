@@ -1,4 +1,4 @@
-"""What a kind of trouble did, as counts; every count but `tried` is to be 0."""
+"""Count the effects of one kind of trouble; every count except `tried` should be 0."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 class Count:
     """One row of the table in docs/reliability.md.
 
-    what    the kind of trouble, for people to read: "a ticket file, mutated"
-    tried   how many times
-    silent  a wrong value came out, or a change of the file was not noticed
-    raw     an error that is none of the named ones: a traceback, a bare KeyError, a hang
-    lost    something finished before was gone or had to be made again
-    twice   trainings that were done more than once
-    notes   what it was, for each that counts: enough to try it again
+    what    the kind of trouble, for people: "a ticket file, mutated"
+    tried   number of trials
+    silent  wrong values, or changes of a file that went unnoticed
+    raw     errors other than the named ones: a traceback, a bare KeyError, a hang
+    lost    finished results that were gone or had to be computed again
+    twice   trainings that were computed more than once
+    notes   one text per counted effect, with enough detail to repeat it
     """
 
     what: str

@@ -32,16 +32,16 @@ FIND = (
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault, and how the command may end under it.
+    """One fault, and the exit statuses that are correct under it.
 
-    act          what is done while the command runs
-    before       what is called in its process first: limits
-    environment  variables that it gets in addition
-    words        options beside those of every search here
-    folder       the folder that it works in, below the scratch folder
-    out          the file that its stdout is, in place of a pipe
-    status       exit statuses that are right
-    mend         what is put right before the same command runs again
+    act          called while the command runs
+    before       called first in the process of the command, to set limits
+    environment  additional environment variables
+    words        additional options of the command
+    folder       working directory of the command, below the scratch folder
+    out          file for its stdout instead of a pipe
+    status       correct exit statuses
+    mend         called to repair the damage before the same command runs again
     """
 
     act: Callable[[Path, Command], None] | None = None
@@ -81,7 +81,7 @@ def _remove_results(folder: Path, command: Command) -> None:
 
 
 def _keep_another(folder: Path, command: Command) -> None:
-    """`store gc --keep` of a run that shares nothing with this one."""
+    """Run `store gc --keep` for another run that shares no training with this one."""
     _after_a_result(folder, command)
     other = (
         "find",
@@ -120,7 +120,7 @@ def _signal(number: int) -> Callable[[Path, Command], None]:
 
 
 def _kill_the_fork_server(folder: Path, command: Command) -> None:
-    """Or whichever process the command started first."""
+    """Kill the first process that the command started, usually the fork server."""
     _after_a_result(folder, command)
     others = [pid for pid in session(command.process.pid) if pid != command.process.pid]
     if others:
@@ -132,7 +132,7 @@ def _limit(kind: int, most: int) -> Callable[[], None]:
 
 
 def _heeded() -> None:
-    """Signals act as usual, whatever the shell that started all this has ignored."""
+    """Restore the default action of signals, which the calling shell may ignore."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
@@ -142,7 +142,7 @@ def _close(descriptor: int) -> Callable[[], None]:
 
 
 def _occupied(folder: Path, command: Command) -> None:
-    """The output folder goes, and a file of somebody's is there in its place."""
+    """Replace the output folder by a file of the user."""
     _after_a_result(folder, command)
     shutil.rmtree(folder / "out", ignore_errors=True)
     (folder / "out").write_text("mine")
@@ -192,4 +192,4 @@ FAULTS: dict[str, Fault] = {
     "a model whose pipe is broken": _mine("prints into a broken pipe", 1, 2),
 }
 if sys.platform != "linux":
-    raise SystemExit("python -m chaos reads /proc and sets limits as Linux has them")
+    raise SystemExit("python -m chaos needs Linux: it reads /proc and sets resource limits")

@@ -1,4 +1,4 @@
-"""Each fault of `fault_list`: what the command says under it, and whether the same command ends well without it."""
+"""Run the command under each fault of `fault_list`, check its messages, and run it again without the fault."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chaos.commands import Command, numbers, start, traceback_in
 from chaos.counts import Count
 from chaos.fault_list import FAULTS, FIND, Fault
 
-_NETS = '''"""A network of the user's own that makes what trouble the environment names."""
+_NETS = '''"""A user's network that makes the trouble that the environment names."""
 
 import os
 import subprocess
@@ -47,7 +47,7 @@ def build(input_shape, classes):
 
 
 def run(scratch: Path, seed: int, many: int, say: Callable[[str], None]) -> list[Count]:
-    """Every fault, `many` times over a hundred."""
+    """Every fault, `many` / 100 times."""
     del seed
     count = Count("faults of the machine, the surroundings and a user's model")
     for again in range(max(1, many // 100)):
@@ -83,23 +83,23 @@ def _judge(count: Count, name: str, fault: Fault, folder: Path) -> None:
         acting.join()
     if status not in fault.status or traceback_in(err) or (status and not err.strip()):
         count.raw += 1
-        count.notes.append(f"{name}: exit status {status}: {err[-400:] or 'and not a word'}")
+        count.notes.append(f"{name}: exit status {status}: {err[-400:] or 'and no message'}")
     if status == 0 and fault.out is None and not _one_document(out):
         count.raw += 1
         count.notes.append(f"{name}: stdout is not one JSON document: {out[:200]}")
     if left := command.left():
         count.raw += 1
-        count.notes.append(f"{name}: {len(left)} processes lived on")
+        count.notes.append(f"{name}: {len(left)} processes outlived it")
 
 
-def _again(count: Count, name: str, folder: Path, fault: Fault, wanted: Any) -> None:
-    """The same command without the fault has to give what it gives undisturbed."""
+def _again(count: Count, name: str, folder: Path, fault: Fault, undisturbed: Any) -> None:
+    """Check that the same command without the fault gives the numbers of an undisturbed run."""
     command: Command = start(folder, *FIND, *fault.words)
     status, out, err = command.end()
     if status != 0:
         count.lost += 1
         count.notes.append(f"{name}, and then again: exit status {status}: {err[-400:]}")
-    elif numbers(out) != wanted:
+    elif numbers(out) != undisturbed:
         count.silent += 1
         count.notes.append(f"{name}, and then again: other numbers than undisturbed")
     elif json.loads(out)["failures"]:
@@ -116,7 +116,7 @@ def _one_document(out: str) -> bool:
 
 
 def _furnish(folder: Path) -> None:
-    """A folder of small pictures, so that there is something that can be away, and the network."""
+    """Write a folder of small pictures, which a fault can remove, and the network."""
     import numpy as np
     from PIL import Image
 

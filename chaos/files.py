@@ -1,4 +1,4 @@
-"""Files changed in every way: each ends in the right value or in a named error, within seconds."""
+"""Change files in many ways: reading each must give the right value or a named error within seconds."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from winticket.ticket import Mask, Seeds, State, Ticket, TicketFileError, same_b
 from winticket.ticket import file as ticket_file
 
 KEY, OTHER = "ab" + "0" * 62, "cd" + "1" * 62
-SLOW = 10.0  # seconds after which reading a file counts as a hang
+SLOW = 10.0  # Seconds after which reading a file counts as a hang.
 Say = Callable[[str], None]
 
 
 def run(scratch: Path, seed: int, many: int, say: Say) -> list[Count]:
-    """`many` changed files of all kinds together."""
+    """Read `many` changed files, over all kinds together."""
     rng, shares = Random(seed), (("tickets", 4), ("results", 1), ("stores", 4), ("datasets", 1))
     whole = sum(share for _, share in shares)
     counts = []
     for name, share in shares:
         folder = scratch / name
         folder.mkdir(parents=True)
-        with in_its_own_place(folder):
+        with isolated(folder):
             counts += globals()[name](folder, Random(rng.random()), max(1, many * share // whole), say)
     return counts
 
 
 @contextlib.contextmanager
-def in_its_own_place(folder: Path) -> Iterator[None]:
-    """With a cache and a working directory of its own, and without the warnings that odd files cause."""
+def isolated(folder: Path) -> Iterator[None]:
+    """Within the block, use a separate cache and working directory, and ignore warnings about odd files."""
     before, cache = Path.cwd(), os.environ.get("WINTICKET_CACHE")
     os.environ["WINTICKET_CACHE"] = str(folder / "cache")
     os.chdir(folder)
@@ -63,14 +63,14 @@ def in_its_own_place(folder: Path) -> Iterator[None]:
 
 
 def _try(count: Count, number: int, read: Callable[[], Any], named: tuple[type[Exception], ...]) -> Any:
-    """What `read` gives; None for a named error. Anything else is counted as raw."""
+    """The value of `read`, or None if it raises a named error. Any other error counts as raw."""
     began = time.monotonic()
     try:
         return read()
     except named as error:
         if isinstance(error, (KeyError, UnicodeError)) and not isinstance(error, StoreError):
             _raw(count, number, error)
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is counted
+    except BaseException as error:  # noqa: BLE001 - every error is counted
         _raw(count, number, error)
     finally:
         if time.monotonic() - began > SLOW:
@@ -100,7 +100,7 @@ def tickets(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
     def repair(document: dict[str, Any], whole: bytes) -> dict[str, Any]:
         end = 8 + int.from_bytes(whole[:8], "little")
         header = json.loads(whole[8:end])
-        with contextlib.suppress(Exception):  # where what was changed has no checksum
+        with contextlib.suppress(Exception):  # Not every changed document has a checksum.
             document["sha256"] = ticket_file._checksum(document, header, whole[end:])
         return document
 
@@ -108,12 +108,12 @@ def tickets(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
         on_purpose = number % 2 == 1
         count = forged if on_purpose else damaged
         changed = content
-        while changed == content:  # zeros over zeros, a value in its own place
+        while changed == content:  # A change may leave the same bytes.
             changed = metadata(content, rng, repair) if on_purpose else by_accident(content, rng)
         path.write_bytes(changed)
         count.tried += 1
-        found = _try(count, number, lambda: Ticket.load(path), (TicketFileError,))
-        if found is not None and not on_purpose and not _same(found, right):
+        loaded = _try(count, number, lambda: Ticket.load(path), (TicketFileError,))
+        if loaded is not None and not on_purpose and not _same(loaded, right):
             count.silent += 1
             count.notes.append(f"{count.what}, number {number}: another ticket was read")
         if number % 500 == 499:
@@ -128,11 +128,13 @@ def _same(a: Ticket, b: Ticket) -> bool:
 
 
 def results(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
-    asked = Experiment.of("digits", model="lenet-12-8", density=(0.5,), steps=20, replicates=2, gate=False)
-    conduct(asked, store=folder / "runs", out=folder / "out", workers=0)
+    experiment = Experiment.of(
+        "digits", model="lenet-12-8", density=(0.5,), steps=20, replicates=2, gate=False
+    )
+    conduct(experiment, store=folder / "runs", out=folder / "out", workers=0)
     path = folder / "out" / "result.json"
     text = path.read_text()
-    short = {**json.loads(text), "levels": [], "curves": None}  # what is not read need not be changed either
+    short = {**json.loads(text), "levels": [], "curves": None}  # Entries that are not read need no changes.
     count = Count("result documents")
     for number in range(many):
         count.tried += 1
@@ -176,9 +178,9 @@ def stores(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
             changed = _changed(path, content, rng, on_purpose=number % 2 == 1)
         path.write_bytes(changed)
         count.tried += 1
-        place = _try(count, number, lambda: Store(folder / "runs"), (StoreError,))
-        if place is not None:
-            _used(count, number, place, path, value)
+        opened = _try(count, number, lambda: Store(folder / "runs"), (StoreError,))
+        if opened is not None:
+            _used(count, number, opened, path, value)
         path.write_bytes(content)
         if number % 500 == 499:
             say(f"stores: {number + 1} of {many}")
@@ -192,7 +194,7 @@ def _changed(path: Path, content: bytes, rng: Random, *, on_purpose: bool) -> by
 
 
 def _used(count: Count, number: int, store: Store, path: Path, value: dict[str, Any]) -> None:
-    """Everything that reads the store; what `get` refuses, `verify` has to find."""
+    """Call everything that reads the store; `verify` must find every file that `get` refuses."""
     named = (StoreError,)
     _try(count, number, store.ls, named)
     problems = _try(count, number, store.verify, named)
@@ -204,9 +206,9 @@ def _used(count: Count, number: int, store: Store, path: Path, value: dict[str, 
         "looks": bool(_try(count, number, lambda: store.looks("question"), named)),
     }
     folder = path.relative_to(store.files.where).parts[0]
-    found = {problem.name for problem in problems or ()}
+    reported = {problem.name for problem in problems or ()}
     name = path.relative_to(store.files.where).as_posix()
-    if folder in got and not got[folder] and name not in found:
+    if folder in got and not got[folder] and name not in reported:
         count.silent += 1
         count.notes.append(f"{count.what}, number {number}: {name} is refused and verify finds nothing")
 

@@ -1,4 +1,4 @@
-"""kill -9 at random moments, of a command, its workers or the server that forks them; then the same command again."""
+"""Kill a command, its workers or their fork server (kill -9) at random moments; then run the same command again."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ FIND = (
 
 
 def run(scratch: Path, seed: int, many: int, say: Callable[[str], None]) -> list[Count]:
-    """`many` kills. A search that was killed is continued, and killed again, until it ends."""
+    """Kill `many` times. A search that was killed is resumed and killed again until it ends."""
     rng, count = Random(seed), Count("kills of a search and its processes")
     folder = scratch / "kills"
     folder.mkdir(parents=True)
     began = time.monotonic()
     status, out, err = start(folder, *FIND).end()
-    took, wanted = time.monotonic() - began, numbers(out)
+    took, undisturbed = time.monotonic() - began, numbers(out)
     assert status == 0, err
     shutil.rmtree(folder / "runs")
     while count.tried < many:
@@ -54,10 +54,10 @@ def run(scratch: Path, seed: int, many: int, say: Callable[[str], None]) -> list
             count.notes.append(f"{what}: {'it hung' if status is None else err[-300:]}")
         if orphans := command.left():
             count.raw += 1
-            count.notes.append(f"{what}: {len(orphans)} processes lived on")
+            count.notes.append(f"{what}: {len(orphans)} processes outlived it")
         _compare(count, what, before, folder / "runs")
         if status == 0:
-            if numbers(out) != wanted:
+            if numbers(out) != undisturbed:
                 count.silent += 1
                 count.notes.append(f"{what}: other numbers than undisturbed")
             shutil.rmtree(folder / "runs")
@@ -67,7 +67,7 @@ def run(scratch: Path, seed: int, many: int, say: Callable[[str], None]) -> list
 
 
 def _kill(command: Command, rng: Random) -> None:
-    """The command itself, all of it, or one of its other processes."""
+    """Kill the command, its whole group, or one of its other processes."""
     others = [pid for pid in session(command.process.pid) if pid != command.process.pid]
     kind = rng.randrange(3)
     if kind == 0 or not others:
@@ -84,4 +84,4 @@ def _compare(count: Count, what: str, before: dict[str, int], store: Path) -> No
     gone = [name for name, when in before.items() if after.get(name) != when]
     if gone:
         count.lost += len(gone)
-        count.notes.append(f"{what}: {len(gone)} results were lost or made again")
+        count.notes.append(f"{what}: {len(gone)} results were lost or computed again")

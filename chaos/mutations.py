@@ -1,4 +1,4 @@
-"""Changes of files, by accident (bits, lengths) and on purpose (other JSON under a right checksum)."""
+"""Change files by accident (bits, lengths) or on purpose (other JSON with a right checksum)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RAW = ("1e999", "NaN", "-Infinity", "[" * 2000, '"\\ud800"', "{", "")
 
 
 def by_accident(data: bytes, rng: Random) -> bytes:
-    """Flipped bits, a cut, an extension, a hole, a piece in another place: what disks and networks do."""
+    """Change bytes as disks and networks do: flipped bits, a cut, an extension, a hole, a moved piece."""
     changed = bytearray(data)
     at = rng.randrange(max(1, len(data)))
     kind = rng.randrange(7)
@@ -41,20 +41,20 @@ def by_accident(data: bytes, rng: Random) -> bytes:
 
 
 def odd_json(value: Any, rng: Random) -> Any:
-    """The same JSON value with one place of it odd: another value, nothing there, or one level more."""
-    places: list[tuple[Any, Any]] = []
+    """The JSON value with one odd entry: another value, a missing one, or one more level."""
+    entries: list[tuple[Any, Any]] = []
 
     def walk(node: Any) -> None:
         items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
         for name, item in items:
-            places.append((node, name))
+            entries.append((node, name))
             walk(item)
 
     whole = json.loads(json.dumps(value))
     walk(whole)
-    if not places:
+    if not entries:
         return rng.choice(ODD)
-    node, name = rng.choice(places)
+    node, name = rng.choice(entries)
     kind = rng.randrange(5)
     if kind == 0:
         del node[name]
@@ -68,7 +68,7 @@ def odd_json(value: Any, rng: Random) -> Any:
 
 
 def json_text(text: str, rng: Random) -> str:
-    """A JSON document changed so, as text; now and then into no JSON at all."""
+    """A JSON document with one odd entry as text; sometimes it is not JSON any more."""
     changed = json.dumps(odd_json(json.loads(text), rng))
     if rng.random() < 0.15:
         at = rng.randrange(len(changed))
@@ -77,9 +77,9 @@ def json_text(text: str, rng: Random) -> str:
 
 
 def metadata(content: bytes, rng: Random, repair: Callable[[dict[str, Any], bytes], dict[str, Any]]) -> bytes:
-    """A safetensors file whose "winticket" entry, or header, was changed on purpose.
+    """A safetensors file with its "winticket" entry or header changed on purpose.
 
-    `repair(document, content)` puts the right checksum into the changed document, given the file as it is then.
+    `repair(document, content)` returns the changed document with the right checksum; `content` is the original file.
     """
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])

@@ -1,4 +1,4 @@
-"""Two commands at once on one store: every training is done by one of them, and both end well."""
+"""Run two commands at once on one store: both must succeed, and no training may run twice."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PAIRS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def run(scratch: Path, seed: int, many: int, say: Callable[[str], None]) -> list[Count]:
-    """Every pair, `many` times over a hundred."""
+    """Every pair, `many` / 100 times."""
     del seed
     count = Count("pairs of commands on one store")
     for again in range(max(1, many // 100)):
         for name, (one, two) in PAIRS.items():
             folder = scratch / f"pair-{again}-{name.replace(' ', '-')}"
             folder.mkdir(parents=True)
-            if two[0] == "store":  # which needs a store
+            if two[0] == "store":  # It needs an existing store.
                 start(folder, "find", "digits", *SEARCH, "--replicates", "1", "--store", "runs").end()
             commands = [start(folder, *words) for words in (one, two)]
             ended = [command.end() for command in commands]
@@ -49,17 +49,17 @@ def _judge(count: Count, name: str, ended: list[tuple[int | None, str, str]], fo
     computed = sum(
         json.loads(out)["computed"] for status, out, _ in ended if status == 0 and out.startswith("{")
     )
-    there = len(list((folder / "runs" / "results").rglob("*.safetensors")))
+    stored = len(list((folder / "runs" / "results").rglob("*.safetensors")))
     before = _alone(folder)
-    if computed > there - before:
-        count.twice += computed - (there - before)
-        count.notes.append(f"{name}: {computed} trainings for {there - before} results")
+    if computed > stored - before:
+        count.twice += computed - (stored - before)
+        count.notes.append(f"{name}: {computed} trainings for {stored - before} results")
     if list((folder / "runs" / "claims").glob("*.json")):
         count.lost += 1
         count.notes.append(f"{name}: claims were left")
 
 
 def _alone(folder: Path) -> int:
-    """The results that were there before the pair began."""
+    """Number of results that the store had before the pair began."""
     reports = list((folder / "runs" / "reports").glob("*/result.json"))
     return sum(json.loads(path.read_text())["computed"] for path in reports)

@@ -1,9 +1,9 @@
-"""Criteria, controls and pruning at initialisation on digits: three tables of docs/evidence.md.
+"""Compare criteria, controls and pruning at initialisation on digits: three tables of docs/evidence.md.
 
-python experiments/criteria_on_digits.py docs/evidence.md    # some minutes on two cores; without a file, to the screen
+python experiments/criteria_on_digits.py docs/evidence.md    # some minutes on two cores; without a file it prints them
 
-Densities .5, .2, .1, .05 in turn; ten replicates, each with its own initialisation, mask search and split. Results are
-kept in runs/criteria, so a second run goes on where the first was stopped.
+Pruning passes through the densities .5, .2, .1 and .05. Ten replicates differ in initialisation, mask search and split.
+The store is runs/criteria, so a second run resumes after a stop.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import scipy.stats
 
 from winticket.experiment import Experiment, conduct
 
-Arms = list[dict[str, list[float]]]  # by level, from the densest down: accuracies over replicates, by arm
+Arms = list[dict[str, list[float]]]  # By level, from the densest down: accuracies of the replicates by arm.
 STORE = Path("runs/criteria")
 PATH = (0.5, 0.2, 0.1, 0.05)
 COLLAPSE = (0.3, 0.1, 0.03, 0.01, 0.005, 0.003)
@@ -38,8 +38,8 @@ LABELS = {"taylor": "taylor, ten examples of each class", "fisher": "fisher, the
 AT_INIT = ("synflow", "magnitude", "snip", "grasp")
 
 
-def asked(name: str, **choices: Any) -> Arms:
-    """Every level's accuracies by arm, the dense network's left out."""
+def accuracies(name: str, **choices: Any) -> Arms:
+    """Run an experiment on digits; returns the accuracies (fractions) of every level, from the densest down, by arm."""
     experiment = Experiment.of("digits", **{"replicates": 10, "gate": False, "density": PATH, **choices})
     sys.stderr.write(f"{name}\n")
     levels = conduct(experiment, store=STORE / "store", out=STORE / name).document["levels"]
@@ -53,7 +53,7 @@ def asked(name: str, **choices: Any) -> Arms:
 
 
 def interval(values: list[float]) -> tuple[float, float]:
-    """Mean and half of its 95 % interval (Student's t)."""
+    """Mean and half-width of its 95 % interval (Student's t)."""
     if len(set(values)) == 1:
         return values[0], 0.0
     half = (
@@ -63,7 +63,7 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 
 def gap(one: list[float], two: list[float]) -> str:
-    """The paired difference in percentage points, with its 95 % interval."""
+    """The mean paired difference in percentage points with its 95 % interval, as text."""
     mean, half = interval([100 * (a - b) for a, b in zip(one, two, strict=True)])
     return f"{signed(mean)} ({signed(mean - half)} to {signed(mean + half)})"
 
@@ -78,7 +78,7 @@ def percent(values: list[float]) -> str:
 
 
 def criteria_table() -> list[str]:
-    usual = asked("magnitude", controls=("reinit", "random"))
+    usual = accuracies("magnitude", controls=("reinit", "random"))
     last = usual[-1]
     lines = [
         f"IMP by magnitude, for comparison, at .05: ticket {percent(last['ticket'])}, "
@@ -88,14 +88,14 @@ def criteria_table() -> list[str]:
         "|---|---|---|---|",
     ]
     for name, expected in CRITERIA.items():
-        found = asked(name, criterion=name, controls=())
-        cells = [gap(found[i]["ticket"], usual[i]["ticket"]) for i in (-2, -1)]
+        levels = accuracies(name, criterion=name, controls=())
+        cells = [gap(levels[i]["ticket"], usual[i]["ticket"]) for i in (-2, -1)]
         lines.append(f"| {LABELS.get(name, name)} | {' | '.join(cells)} | {expected} |")
     return lines
 
 
 def controls_table() -> list[str]:
-    found = asked("controls", controls=("signs", "magnitudes", "random", "inverted"))
+    levels = accuracies("controls", controls=("signs", "magnitudes", "random", "inverted"))
     rows = (
         ("signs alone, against the ticket", "signs", "ticket", "signs are enough (Zhou et al.)"),
         ("ticket, against magnitudes alone", "ticket", "magnitudes", "magnitudes are not (Zhou et al.)"),
@@ -109,7 +109,7 @@ def controls_table() -> list[str]:
     )
     lines = ["| control | d = .1 | d = .05 | |", "|---|---|---|---|"]
     for label, one, two, expected in rows:
-        cells = [gap(found[i][one], found[i][two]) for i in (-2, -1)]
+        cells = [gap(levels[i][one], levels[i][two]) for i in (-2, -1)]
         lines.append(f"| {label} | {' | '.join(cells)} | {expected} |")
     lines += [
         "",
@@ -117,7 +117,7 @@ def controls_table() -> list[str]:
         "|---|---|---|---|",
     ]
     for name in AT_INIT:
-        arms = asked(
+        arms = accuracies(
             f"at-init-{name}", method="at-init", criterion=name, allocate="global_top", density=(0.05,),
             controls=("reinit", "random"),
         )[-1]  # fmt: skip
@@ -130,8 +130,8 @@ def controls_table() -> list[str]:
 
 def collapse_table() -> list[str]:
     names = ("random", "magnitude", "snip", "grasp", "synflow")
-    found = {
-        name: asked(
+    levels = {
+        name: accuracies(
             f"collapse-{name}", method="at-init", criterion=name, allocate="global_top", density=COLLAPSE, controls=()
         )
         for name in names
@@ -140,7 +140,7 @@ def collapse_table() -> list[str]:
     for back, density in enumerate(reversed(COLLAPSE), start=1):
         cells = []
         for name in names:
-            mean, half = interval([100 * value for value in found[name][-back]["ticket"]])
+            mean, half = interval([100 * value for value in levels[name][-back]["ticket"]])
             cells.append(f"{mean:.2f} ({mean - half:.2f} to {min(100, mean + half):.2f})")
         lines.append(f"| {f'{density:g}'.removeprefix('0')} | " + " | ".join(cells) + " |")
     return [*lines[:2], *reversed(lines[2:])]

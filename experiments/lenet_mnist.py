@@ -1,11 +1,13 @@
 """LeNet-300-100 on MNIST, by the protocol of Frankle & Carbin 2019 (section 2, Figures 2 to 4).
 
-Adam at 1.2e-3, batches of 60, Glorot normal, 50 000 steps evaluated every 100, a fifth of the weights pruned per level
-and a tenth of the output layer's, 55 000 training and 5 000 validation images. In full this is a day of two cores;
-`short` is cut to 2 400 steps, with the rate annealed, and takes minutes. `pace` is `short` with ten replicates, down to
-a density of .11: how soon do tickets and re-initialised ones reach the accuracy that the dense network ends at (Figure
-4 of the paper)? Expected: tickets sooner than the dense network, re-initialised ones later; some seven minutes of two
-free cores.
+Adam at 1.2e-3, batches of 60, Glorot normal, 50 000 steps evaluated every 100, with 55 000 training and 5 000
+validation images. Each level prunes a fifth of the weights, and a tenth of the output layer. In full this takes a day
+on two cores.
+
+`short` is cut to 2 400 steps with an annealed learning rate, and takes minutes. `pace` is `short` with ten replicates
+down to a density of .11. It asks how soon tickets and re-initialised tickets reach the final accuracy of the dense
+network (Figure 4 of the paper). We expect tickets to be sooner than the dense network, and re-initialised tickets
+later. It takes some seven minutes on two free cores.
 
     winticket run experiments/lenet_mnist.py --variant short
     winticket run experiments/lenet_mnist.py --variant pace --out runs/mnist-pace

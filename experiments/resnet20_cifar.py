@@ -1,19 +1,19 @@
 """ResNet-20 on CIFAR-10, by OpenLTH's recipe: is there a ticket at step 0, and is there one a little later?
 
-SGD at .1 with momentum .9 and weight decay 1e-4, batches of 128, a tenth of the rate after epochs 80 and 120 of 160,
-mirrored and shifted images, Kaiming normal, a fifth of all weights pruned per level over the whole network. An epoch
-has 352 steps, since 5 000 of the 50 000 images are for validation (OpenLTH: 391 steps). BatchNorm's scales start at 1
-(OpenLTH: uniform in [0, 1]), and every replicate has a mask search of its own.
+SGD at .1 with momentum .9 and weight decay 1e-4, batches of 128, mirrored and shifted images, Kaiming normal. The
+learning rate falls to a tenth after epochs 80 and 120 of 160. Each level prunes a fifth of all weights, ranked over the
+whole network. An epoch has 352 steps, since 5 000 of the 50 000 images are for validation (OpenLTH: 391 steps).
+BatchNorm's scales start at 1 (OpenLTH: uniform in [0, 1]), and every replicate has a separate mask search.
 
-`experiment` rewinds to step 0, where the literature finds no ticket at this learning rate (about 2.5 points under the
-dense network): the classic negative control. `rewound` goes back to step 1 000; sparse ResNet-20s are reported to be
-stable to the noise of SGD from about step 500 (Frankle et al. 2020), and tickets to match from there. In full both are
-jobs for a GPU.
+`experiment` rewinds to step 0. This is the classic negative control: the literature finds no ticket there at this
+learning rate (about 2.5 points under the dense network). `rewound` rewinds to step 1 000: sparse ResNet-20s are
+reported to be stable to the noise of SGD from about step 500 (Frankle et al. 2020), and tickets to match from there. Both need a
+GPU in full.
 
-`short` is for two cores: 8 filters in the first layer, 1 600 steps with the rate annealed, rewound to step 100, three
-levels of a half, three replicates; `--plan` says how long. What it should give is an ordering at a density of .125,
-ticket over re-init and random mask, and no verdict, for which three replicates are too few. Expected from the
-literature at full size; `short` has not been run to its end here.
+`short` is for two cores: 8 filters in the first layer, 1 600 steps with an annealed learning rate, rewound to step 100,
+three levels of a half, three replicates. `--plan` forecasts its time. From the literature at full size we expect an
+ordering at a density of .125: ticket over re-init and random mask. Three replicates are too few for a verdict. `short`
+has not been run to its end here.
 
     winticket run experiments/resnet20_cifar.py --variant short --plan
 

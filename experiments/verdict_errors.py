@@ -1,6 +1,6 @@
-"""How often the verdict is wrong, and how often it finds a ticket, by simulation: the tables of docs/verdict.md.
+"""Simulate how often the verdict is wrong and how often it finds a ticket: the tables of docs/verdict.md.
 
-python experiments/verdict_errors.py docs/verdict.md    # some minutes on one core; without a file, to the screen
+python experiments/verdict_errors.py docs/verdict.md    # some minutes on one core; without a file it prints them
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TEST_EXAMPLES = (100, 450, 1000, 10_000)
 
 
 def false_wins(truth: Scenario, *, replicates: int | tuple[int, ...], test_examples: int) -> float:
-    """The larger share under two kinds of noise: networks that differ by .3 pp, and test sets alone."""
+    """The share of false wins, the larger one of two kinds of noise: networks differ by .3 pp, or only test sets do."""
     return max(
         rates(
             replace(truth, noise=noise),

@@ -31,7 +31,7 @@ def _sound(counts: list[Count], many: int) -> None:
     ids=["tickets", "results", "stores", "datasets"],
 )
 def test_changed_files_end_in_the_right_value_or_a_named_error(part: Part, many: int, tmp_path: Path) -> None:
-    with files.in_its_own_place(tmp_path):
+    with files.isolated(tmp_path):
         _sound(part(tmp_path, Random(1), many, lambda _: None), many)
 
 

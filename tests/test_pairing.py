@@ -135,10 +135,10 @@ def test_convolutions_keep_no_rate_of_their_own_in_a_ranking_of_all() -> None:
     said = Experiment.of("digits", **usual, criterion="lamp", conv_rate=0.1).variant()
     assert said is not None
     assert said.startswith(
-        "conv_rate takes layers out of the ranking of all weights that criterion lamp makes"
+        "conv_rate takes layers out of the ranking of all weights that the paper of criterion lamp makes"
     )
     with pytest.raises(
-        ValueError, match="allocate erk takes one density for all layers, and conv_rate gives"
+        ValueError, match="allocate erk takes one density for all layers, but conv_rate gives"
     ):
         Experiment.of("digits", **usual, method="rigl", conv_rate=0.1)
 

@@ -286,7 +286,7 @@ def test_a_working_directory_that_is_gone_is_told(tmp_path: Path) -> None:
 def test_a_function_of_ours_is_no_criterion_because_a_file_says_so(
     evil: Path, search: Path, path: str
 ) -> None:
-    with pytest.raises(ValueError, match="which is none of winticket's functions for that"):
+    with pytest.raises(ValueError, match="which is none of winticket's functions for it"):
         load_source(changed(search, evil, criterion=path), trust=["winticket"])
     assert load_source(changed(search, evil, criterion="winticket.criteria:magnitude"))
 

@@ -173,7 +173,7 @@ def test_a_dense_network_that_did_not_learn_is_named() -> None:
     ]
     (warning,) = _unlearned(rows, commonest=0.102, answers=450)
     assert warning == (
-        "with as many steps in every training, differences to dense show nothing. The dense network did not learn: "
+        "at equal steps per training, differences to the dense network show nothing. The dense network did not learn: "
         "its accuracy is 12.5 %, and always predicting the commonest class gives 10.2 %."
     )
     # Far behind one of the methods, by what only a failed training explains.
@@ -227,7 +227,7 @@ def test_a_choice_goes_to_the_methods_that_take_it_and_all_count_the_same_weight
         (("imp", "imp"), {}, "given twice"),
         (("impp",), {}, "unknown method 'impp' \\(did you mean 'imp'"),
         (("at-init:snop",), {}, "unknown criterion 'snop' \\(did you mean 'snip'"),
-        (("rigl",), {"density": 1.2}, "density is 1.2; give one in"),
+        (("rigl",), {"density": 1.2}, "density is 1.2; it must lie in"),
         (("edge-popup:snip",), {}, "takes no criterion"),
         ((), {}, "no method is given"),
         (("at-init:",), {}, "'at-init:' should read METHOD:CRITERION"),

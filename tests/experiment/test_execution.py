@@ -121,9 +121,11 @@ def test_defaults_and_what_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_options_beside_an_execution_are_refused(tmp_path: Path) -> None:
     execution, experiment = Execution.local(tmp_path / "runs"), Experiment.of("digits", **ONE)
-    with pytest.raises(TypeError, match="pass workers to the execution, since one is given"):
+    with pytest.raises(
+        TypeError, match=r"an execution is passed, so pass workers to Execution\.local instead"
+    ):
         conduct(experiment, execution, workers=2)
-    with pytest.raises(TypeError, match="pass engine and retry_failed to the execution"):
+    with pytest.raises(TypeError, match=r"pass engine and retry_failed to Execution\.local"):
         compare("digits", density=0.5, out=tmp_path, execution=execution, engine="dense", retry_failed=True)
     assert set(OPTIONS) == {"store", "workers", "engine", "retry_failed", "checkpoint_seconds"}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from winticket.experiment.folder import OutputFolder
-from winticket.experiment.reports import require_own_comparison, require_own_report
+from winticket.experiment.reports import require_same_comparison, require_same_experiment
 
 
 def names(folder: Path) -> list[str]:
@@ -75,8 +75,8 @@ def test_what_a_killed_run_was_writing_is_cleared_up_and_a_living_ones_is_not(tm
 @pytest.mark.parametrize("name", ["report.html", "ticket.safetensors", "curves.json"])
 def test_a_file_of_the_users_own_is_not_taken_for_an_earlier_runs(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("precious")
-    with pytest.raises(ValueError, match=rf"has a {name} and no result.json that says whose"):
-        require_own_report(tmp_path, {}, fingerprint="")
+    with pytest.raises(ValueError, match=rf"has a {name} but no result.json that says which run wrote it"):
+        require_same_experiment(tmp_path, {}, fingerprint="")
     (tmp_path / "compare.png").write_text("precious")
-    with pytest.raises(ValueError, match=r"has a compare.png and no compare.json"):
-        require_own_comparison(tmp_path, {})
+    with pytest.raises(ValueError, match=r"has a compare.png but no compare.json"):
+        require_same_comparison(tmp_path, {})

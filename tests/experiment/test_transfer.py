@@ -1,4 +1,4 @@
-"""Tickets carried over: what they bring, what is new, and what does not fit."""
+"""Transferred tickets: what they bring, what is new, and what does not fit."""
 
 from __future__ import annotations
 
@@ -230,20 +230,21 @@ def test_a_replicate_that_the_source_lost_is_lost_here_too(
     ("source", "choices", "error", "told"),
     [
         ({}, {"data": "mnist1d"}, ValueError,
-         r"found on digits, with examples of shape \(1, 8, 8\), and those of mnist1d have shape \(1, 40\)"),
+         r"found on digits, whose examples have shape \(1, 8, 8\), but examples of mnist1d have shape \(1, 40\)"),
         ({"rewind": "learning_rate"}, {}, ValueError, "rewind learning_rate starts tickets from weights"),
-        ({}, {"criterion": "random"}, TypeError, "a transfer has no choice 'criterion', which the tickets bring"),
+        ({}, {"criterion": "random"}, TypeError,
+         "a transfer has no choice 'criterion', since the tickets determine it"),
         ({}, {"model": "lenet-20-10-5"}, ValueError,
-         r"cannot be carried into lenet-20-10-5, .* do not correspond: one has fc1 \(20\), fc2 \(10\), the"),
-        ({}, {"model": "conv-2"}, ValueError, "cannot be carried into conv-2, .* do not correspond"),
+         r"cannot be transferred to lenet-20-10-5, .* do not correspond: one has fc1 \(20\), fc2 \(10\), the"),
+        ({}, {"model": "conv-2"}, ValueError, "cannot be transferred to conv-2, .* do not correspond"),
         ({}, {"model": "networks:attention"}, ValueError, "the hidden units of Attention cannot be matched"),
         ({}, {"model": "lenet-40-20", "controls": ("other-aligned",)}, ValueError,
-         r"found in another one \(lenet-20-10\); leave it out"),
+         r"found in another network \(lenet-20-10\); leave other-aligned out"),
         ({"allocate": "global_top"}, {"model": "lenet-40-20"}, ValueError,
-         "lets layers compete, so in a network of another width"),
-        ({}, {"optimizer": "sgd"}, ValueError, r"optimizer sgd needs a learning rate of its own: 0\.0012 is meant"),
+         "lets layers compete, so tickets would keep different counts in a network of another width"),
+        ({}, {"optimizer": "sgd"}, ValueError, r"optimizer sgd needs its own learning rate: 0\.0012 is meant"),
         ({}, {"gamma": 0.1}, ValueError, "gamma belongs to the step schedule"),
-        ({}, {"density": (1.5,)}, ValueError, r"density 1\.5 is asked for"),
+        ({}, {"density": (1.5,)}, ValueError, r"density is 1\.5; the density of a ticket must lie in"),
         ({}, {"steps": 30, "batch": 2000}, ValueError, "batch 2000 is larger than"),
     ],
 )  # fmt: skip
@@ -265,7 +266,7 @@ def test_layers_that_compete_with_an_output_layer_that_is_left_behind_are_told(p
 
 def test_carried_tickets_are_not_carried_again() -> None:
     once = transferred(Experiment.of("digits", **SMALL))
-    with pytest.raises(TypeError, match="these tickets were carried over themselves"):
+    with pytest.raises(TypeError, match="the source is a transfer itself"):
         transferred(once)
 
 
@@ -277,7 +278,10 @@ def test_one_late_level_is_carried_with_its_own_costs(run: Run, pairs: str) -> N
 
 
 def test_tickets_of_early_birds_have_no_dense_network_that_starts_where_they_do() -> None:
-    with pytest.raises(ValueError, match="early-bird starts tickets from weights that were trained"):
+    with pytest.raises(
+        ValueError,
+        match=r"early-bird starts tickets from weights that were trained .*; transfer the tickets of another method",
+    ):
         transferred(Experiment.of("digits", **{**SMALL, "method": "early-bird"}))
 
 
@@ -316,7 +320,7 @@ def test_a_result_that_cannot_be_gone_on_from_is_told(run: Run, tmp_path: Path) 
     ):
         load_source(tmp_path / "none.json")
     file.write_text(json.dumps({**document, "keys": ["0" * 64]}))
-    with pytest.warns(RuntimeWarning, match="its tickets are found anew"):
+    with pytest.warns(RuntimeWarning, match="its tickets will be searched for again"):
         load_source(file)
     carried = run(transferred(Experiment.of("digits", **SMALL))).document
     with pytest.raises(ValueError, match="is the result of a transfer"):
@@ -396,7 +400,7 @@ def test_into_another_width_go_the_connections_of_each_unit(
     assert result.document["experiment"]["source"]["model"] == "lenet-20-10"
     assert "tickets from</dt><dd>lenet-20-10 on digits" in page(result.document, [])
     told = result.document["verdict"]["warnings"]
-    assert any("masks alone were carried from lenet-20-10" in warning for warning in told)
+    assert any("only the masks were transferred from lenet-20-10" in warning for warning in told)
 
 
 def test_another_name_of_the_same_network_takes_the_start_too(run: Run, tmp_path: Path) -> None:

@@ -129,9 +129,9 @@ def test_a_new_control_changes_no_other_key() -> None:
 @pytest.mark.parametrize(
     ("choices", "told"),
     [
-        ({"replicates": 6}, "of 6 replicates in stacks of 5 one is alone"),
-        ({"replicates": 1}, "of 1 replicates in stacks of 5 one is alone"),
-        ({"replicates": 4, "stack": 1}, "of 4 replicates in stacks of 1 one is alone"),
+        ({"replicates": 6}, "with 6 replicates in stacks of 5 one replicate is alone"),
+        ({"replicates": 1}, "with 1 replicates in stacks of 5 one replicate is alone"),
+        ({"replicates": 4, "stack": 1}, "with 4 replicates in stacks of 1 one replicate is alone"),
     ],
 )
 def test_a_replicate_alone_in_its_stack_is_refused_while_planning(choices: dict[str, Any], told: str) -> None:

@@ -409,7 +409,7 @@ def test_every_rewind_runs_level_by_level(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("choices", "told"),
     [
-        ({"rewind_step": 4}, "rewind to_init goes to no step; with rewind_step 4 ask for to_step"),
+        ({"rewind_step": 4}, "rewind to_init takes no step; with rewind_step 4 choose to_step"),
         ({"rewind": "to_step", "rewind_step": 800}, "rewind_step is 800, but training has 800 steps"),
         ({"rewind": "to_step", "rewind_step": -1}, "rewind_step is -1; at least 0 is needed"),
         ({"rewind": "learning_rate", "method": "at-init"}, "there is no later step to rewind to"),

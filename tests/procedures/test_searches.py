@@ -341,7 +341,9 @@ def test_a_network_without_linear_and_conv_layers_names_what_can_be_included() -
     said = "no Linear or Conv layer, .* could be included: gru.weight_ih_l0, gru.weight_hh_l0"
     with pytest.raises(ValueError, match=said):
         plan(Experiment.of("digits", model="networks:recurrent", **SMALL))
-    with pytest.raises(ValueError, match="no Linear or Conv layer to be its output layer; leave it out"):
+    with pytest.raises(
+        ValueError, match="no Linear or Conv layer that could be its output layer; leave output_rate out"
+    ):
         plan(
             Experiment.of(
                 "digits",
@@ -377,14 +379,14 @@ def test_costs_count_the_search(tmp_path: Path) -> None:
     [
         (
             {"method": "edge-popup", "criterion": "snip"},
-            "method edge-popup takes no criterion.*that does: imp",
+            "method edge-popup takes no criterion.*that takes it: imp",
         ),
         ({"method": "rigl", "rewind": "to_step", "rewind_step": 5}, "method rigl takes no rewind"),
         ({"method": "imp", "every": 10}, "method imp takes no every.*gradual, set, rigl"),
         ({"method": "imp", "search_lr": 0.1}, "method imp takes no search_lr.*edge-popup, supermask"),
         (
             {"method": "set", "allocate": "n_of_m"},
-            "keeps every layer's count.*possible: layerwise, uniform, erk",
+            "keeps the number of weights of every layer.*possible: layerwise, uniform, erk",
         ),
         ({"method": "edge-popup", "search_lr": -1.0}, "search_lr is -1.0; a learning rate is positive"),
         ({"method": "rigl", "every": 0}, "every is 0; at least 1"),
@@ -445,7 +447,7 @@ def test_the_screen_says_what_the_search_itself_left(tmp_path: Path) -> None:
 
 
 def test_tickets_that_are_not_rewound_are_said_to_have_had_more_steps(tmp_path: Path) -> None:
-    words = "tickets go on from the trained weights of the level before"
+    words = "tickets continue from the trained weights of the previous level"
     for rewind, warned in (("learning_rate", True), ("to_init", False)):
         result, _ = searched(tmp_path / rewind, "imp", NETWORKS[0], rewind=rewind)
         assert any(words in told for told in result.document["verdict"]["warnings"]) == warned

@@ -87,11 +87,11 @@ def compare(
         entries, execution, folder = _laid_out(
             data, tuple(method or ()), computing, density=density, out=out, choices=chosen(options)
         )
-    from winticket.experiment.compare import carry_out
+    from winticket.experiment.compare import run_comparison
 
     watching = None if quiet else partial(_watching, workers=execution.workers)
     with to_stderr():
-        document = carry_out(entries, execution, out=folder, watching=watching)
+        document = run_comparison(entries, execution, out=folder, watching=watching)
     with printed(str(folder)):
         if as_json:
             print_json(document)
@@ -116,13 +116,13 @@ def _laid_out(
     check(data, choices)
     check_methods(methods)
     from winticket.experiment.entries import USUAL_METHODS, identity, lay_out, output_folder
-    from winticket.experiment.reports import require_own_comparison
+    from winticket.experiment.reports import require_same_comparison
 
     execution = computing.execution()
     entries = lay_out(data, methods or USUAL_METHODS, density=density, **choices)
     execution.check(entries[0].plan.setup.recipe)
     folder = output_folder(entries) if out is None else out
-    require_own_comparison(folder, identity(entries))
+    require_same_comparison(folder, identity(entries))
     execution.store.check_writable()
     folder.mkdir(parents=True, exist_ok=True)
     return entries, execution, folder

@@ -1,4 +1,15 @@
-"""Experiment: the declared question, its plan and cost, and running it."""
+"""Experiment: declare a question, plan it, forecast its cost and run it.
+
+>>> from winticket.experiment import Execution, Experiment, cost, plan
+>>> experiment = Experiment.of("digits", steps=20, levels=3, replicates=5)
+>>> planned = plan(experiment)
+>>> [round(density, 3) for density in planned.densities()]
+[1.0, 0.802, 0.643, 0.516]
+>>> cost(planned, Execution.local("memory://runs"), measure=False).trainings
+55
+
+`conduct(experiment)` runs it, and `find("digits", steps=20, levels=3, replicates=5)` does all of this at once.
+"""
 
 from __future__ import annotations
 

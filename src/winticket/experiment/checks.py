@@ -1,4 +1,4 @@
-"""What could go wrong in a training and can be known before: tried here, so that it never comes up half-way."""
+"""Checks before any training: whatever could go wrong later and can be known now is tried here."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from winticket.ticket import Mask, Ticket, Trajectory, no_curve, same_bits
 from winticket.train import check_precision
 from winticket.units import why_untraceable
 
-DRAWS = 3  # initialisations compared: a network of very few weights may draw the same twice
+DRAWS = 3  # Initialisations to compare: a network of very few weights may draw the same ones twice.
 
 
 def check(question: Resolved) -> None:
-    """Raise ValueError, saying what to change, where data, model, recipe and options do not go together."""
+    """Raise ValueError, which says what to change, if data, model, recipe and options do not go together."""
     experiment, setup = question.experiment, question.setup
     _check_sizes(experiment, setup)
     check_precision(setup.recipe.precision, device(), "auto")
@@ -44,15 +44,15 @@ def check(question: Resolved) -> None:
     if ":" in setup.model or setup.recipe.stacking == "stacked":
         _try_model(setup)
     if question.source is not None:
-        check(replace(question.source, controls={}))  # which train in the transfer alone
+        check(replace(question.source, controls={}))  # Its controls do not train: those of the transfer do.
         return
     _check_rates(question)
     _check_fine_tuning(question)
     _check_units(question)
     _check_criterion(question)
     named = (experiment.criterion, experiment.allocate, experiment.rewind)
-    own = any(":" in name for name in named)
-    if own or needed(question.criterion) or facts(experiment.method).gradual:
+    imported = any(":" in name for name in named)
+    if imported or needed(question.criterion) or facts(experiment.method).gradual:
         _try_stages(question)
 
 
@@ -61,7 +61,7 @@ def _check_sizes(experiment: Experiment, setup: Setup) -> None:
     if experiment.recipe.batch > examples:
         raise ValueError(
             f"batch {experiment.recipe.batch} is larger than the {examples} training examples of {experiment.data}; "
-            f"ask for at most {examples}"
+            f"use a batch of at most {examples}"
         )
 
 
@@ -74,7 +74,7 @@ def _check_augmentation(setup: Setup) -> None:
         )
     if crop and crop >= min(shape[1:]):
         raise ValueError(
-            f"crop {crop} may shift an image of {shape[1]}x{shape[2]} pixels out of view; give less than "
+            f"crop {crop} may shift an image of {shape[1]}x{shape[2]} pixels out of view; choose less than "
             f"{min(shape[1:])}, usually an eighth of the size"
         )
 
@@ -85,8 +85,8 @@ def _check_rates(question: Resolved) -> None:
     output = models.output_layer(module)
     if experiment.output_rate is not None and output is None:
         raise ValueError(
-            f"output_rate is {experiment.output_rate}, but {experiment.model} has no Linear or Conv layer to be its "
-            "output layer; leave it out"
+            f"output_rate is {experiment.output_rate}, but {experiment.model} has no Linear or Conv layer that "
+            "could be its output layer; leave output_rate out"
         )
     if experiment.output_rate is not None and output not in pruned:
         raise ValueError(
@@ -107,8 +107,8 @@ def _check_fine_tuning(question: Resolved) -> None:
     recipe, last = question.setup.recipe, question.setup.recipe.settled().lr
     if question.rewind is fine_tune and last < recipe.lr / 1000:
         raise ValueError(
-            f"rewind fine_tune trains on at the schedule's last rate, and the {recipe.schedule} schedule ends at "
-            f"{last:.2g}; choose schedule step or constant, or rewind learning_rate"
+            f"rewind fine_tune continues at the last learning rate of the schedule, and the {recipe.schedule} schedule "
+            f"ends at {last:.2g}; choose schedule step or constant, or rewind learning_rate"
         )
 
 
@@ -116,38 +116,38 @@ def _check_criterion(question: Resolved) -> None:
     experiment = question.experiment
     if facts(experiment.method).before_training and TRAINING in needed(question.criterion):
         raise ValueError(
-            f"criterion {experiment.criterion} looks at what training did to each weight, and method "
-            f"{experiment.method} prunes before any; take one that looks at the weights (magnitude, ...) or at "
-            "the network (snip, grasp, synflow)"
+            f"criterion {experiment.criterion} looks at what training did to each weight, but method "
+            f"{experiment.method} prunes before any training; choose a criterion that looks at the weights "
+            "(magnitude, ...) or at the network (snip, grasp, synflow)"
         )
 
 
 def _check_units(question: Resolved) -> None:
-    """Whole units are scored and taken together, never those of the output layer, and what goes with them is known."""
+    """ValueError if whole units cannot be pruned: units of the output layer, or a BatchNorm shift that is not known."""
     setup = question.setup
     if question.allocate is not allocate.units:
         return
     output = models.output_layer(setup.module())
     if output in question.eligible:
         raise ValueError(
-            f"allocate units takes whole units, and those of the output layer are the classes; exclude {output}"
+            f"allocate units prunes whole units, and those of the output layer are the classes; exclude {output}"
         )
     if reason := why_untraceable(setup.module()):
         raise ValueError(
-            "allocate units takes whole units, and the shift of a BatchNorm behind one goes with it, but which it is "
-            f"in {setup.model} is not known: {reason}; take an allocation that prunes weights singly"
+            "allocate units prunes whole units together with the shift of the BatchNorm that follows them, but which "
+            f"shift that is in {setup.model} is not known: {reason}; choose an allocation that prunes single weights"
         )
 
 
 def _check_neighbours(question: Resolved) -> None:
-    """Controls that take another replicate's mask have one to take it from, and know how to match its units."""
+    """ValueError if a control needs another replicate's mask and there is none, or its units cannot be matched."""
     experiment, setup = question.experiment, question.setup
     for arm, made_by in question.controls.items():
         if needs_neighbour(made_by) and experiment.replicates % experiment.stack == 1 % experiment.stack:
             raise ValueError(
-                f"control {arm} takes the mask of another replicate of its stack, but of {experiment.replicates} "
-                f"replicates in stacks of {experiment.stack} one is alone; ask for another number of replicates, or "
-                "another stack (stack=, --stack)"
+                f"control {arm} takes the mask of another replicate of its stack, but with {experiment.replicates} "
+                f"replicates in stacks of {experiment.stack} one replicate is alone; choose another number of "
+                "replicates, or another stack (stack=, --stack)"
             )
         if needs_symmetry(made_by):
             try:
@@ -159,17 +159,17 @@ def _check_neighbours(question: Resolved) -> None:
 
 
 def _check_initialisation(setup: Setup) -> None:
-    """The draws of a model repeat with their seed and differ without: else seeds would say nothing."""
+    """ValueError unless a model's draws repeat for equal seeds and differ between seeds."""
     first = setup.initial(0)
     if not same_bits(first.weights, setup.initial(0).weights):
         raise ValueError(
-            f"model {setup.model!r} draws other weights each time, from the same seed; it should draw from torch's "
-            "global generator only (which is seeded for it), or be given an init"
+            f"model {setup.model!r} draws different weights each time from the same seed; let it draw from torch's "
+            "global generator only (winticket seeds it), or choose an init"
         )
     if all(same_bits(first.weights, setup.initial(seed).weights) for seed in range(1, DRAWS + 1)):
         raise ValueError(
-            f"model {setup.model!r} draws the same weights from every seed, so replicates would be copies; it should "
-            "not set a seed of its own, or be given an init"
+            f"model {setup.model!r} draws the same weights from every seed, so replicates would be copies; remove "
+            "the seed that it sets, or choose an init"
         )
 
 
@@ -184,7 +184,7 @@ def _try_model(setup: Setup) -> None:
 
 
 def _try_stages(question: Resolved) -> None:
-    """One round of pruning, of the network at its initialisation, by the user's own functions."""
+    """Prune the network once at its initialisation, with the criterion, allocation and rewind of the experiment."""
     experiment, setup = question.experiment, question.setup
     ticket, end = dense_ticket(setup, 0), setup.recipe.steps
     parts: dict[str, Any] = {**question.functions, "rewind_step": experiment.rewind_step}
@@ -198,21 +198,21 @@ def _try_stages(question: Resolved) -> None:
     if facts(experiment.method).gradual:
         words = f"method {experiment.method} prunes a little at a time"
         _try_on_the_way(question, ticket, partial(cubic_at, share=0.5), words)
-    told = ", ".join(f"{k} {v!r}" for k, v in _own(experiment).items())
+    parts_in_words = ", ".join(f"{k} {v!r}" for k, v in _imported(experiment).items())
     try:
         pruned = prune(setup, path, density=question.densities[0], **parts)
         if not isinstance(pruned, Ticket) or not isinstance(pruned.mask, Mask):
-            raise TypeError(f"a rewind gives a Ticket, not {type(pruned).__name__}")
+            raise TypeError(f"a rewind returns a Ticket, not {type(pruned).__name__}")
         if not pruned.mask.within(ticket.mask):
             raise ValueError("the new mask keeps weights that were pruned")
     except (Exception, SystemExit) as error:
-        raise ValueError(f"pruning with {told} fails: {type(error).__name__}: {error}") from error
+        raise ValueError(f"pruning with {parts_in_words} fails: {type(error).__name__}: {error}") from error
 
 
 def _try_on_the_way(
     question: Resolved, ticket: Ticket, way: Callable[[Density], Density], words: str
 ) -> None:
-    """The allocation at a density on the way to one that was asked for: patterns take few."""
+    """Try the allocation at the densities that a gradual method passes through: a pattern allows only a few."""
     scores = {name: ticket.start.weights[name].abs() for name in ticket.mask.keep}
     for density in question.densities:
         try:
@@ -223,7 +223,8 @@ def _try_on_the_way(
             ) from error
 
 
-def _own(experiment: Experiment) -> dict[str, str]:
+def _imported(experiment: Experiment) -> dict[str, str]:
+    """The parts that come from the user's modules, by option; the criterion if there are none."""
     named = {name: getattr(experiment, name) for name in ("criterion", "allocate", "rewind")}
-    own = {name: path for name, path in named.items() if ":" in path}
-    return own or {"criterion": experiment.criterion}
+    imported = {name: path for name, path in named.items() if ":" in path}
+    return imported or {"criterion": experiment.criterion}

@@ -1,4 +1,4 @@
-"""Choices that would not do what they seem to: refused before anything is made of them."""
+"""Refuse choices that would not do what they seem to, and scale the evaluation grid with the steps."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def own_rate(choices: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
-    """ValueError where another optimiser is asked for and would run at the usual one's learning rate."""
+def check_learning_rate(choices: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+    """ValueError if another optimiser is chosen without a learning rate, so that it would run at the default one's."""
     optimizer, default = choices.get("optimizer"), usual.get("optimizer")
     alike = {optimizer, default} <= {"adam", "adamw"}
     if optimizer in ("sgd", "adam", "adamw") and optimizer != default and not alike and "lr" not in choices:
         raise ValueError(
-            f"optimizer {optimizer} needs a learning rate of its own: {usual.get('lr')} is meant for {default}; "
-            f"give --lr (lr=), usually {0.1 if optimizer == 'sgd' else 0.001} with {optimizer}"
+            f"optimizer {optimizer} needs its own learning rate: {usual.get('lr')} is meant for {default}; "
+            f"set --lr (lr=), usually {0.1 if optimizer == 'sgd' else 0.001} with {optimizer}"
         )
 
 
-def effective(choices: Mapping[str, Any], *, schedule: str) -> None:
+def check_effect(choices: Mapping[str, Any], *, schedule: str) -> None:
     """ValueError for a choice that would have no effect."""
     for name in ("milestones", "gamma"):
         if name in choices and schedule in ("constant", "cosine"):
@@ -28,11 +28,27 @@ def effective(choices: Mapping[str, Any], *, schedule: str) -> None:
 
 
 def proportionate(choices: Mapping[str, Any], *, steps: int, evaluate_every: int) -> dict[str, int]:
-    """The grid for another number of steps than the usual `steps`, where choices name steps and no grid.
+    """The evaluation grid scaled from the usual `steps` to the chosen ones; empty if choices name no steps, or a grid.
 
-    So a short run has points between its start and its end; a grid that is given holds.
+    So a short run still has points between its start and its end. A grid that is chosen is kept.
     """
     chosen = choices.get("steps")
     if "evaluate_every" in choices or isinstance(chosen, bool) or not isinstance(chosen, int) or chosen < 1:
-        return {}  # what is no number of steps is refused where the recipe is made
+        return {}  # The recipe itself refuses what is no number of steps.
     return {"evaluate_every": max(1, round(evaluate_every * chosen / steps))}
+
+
+def refuse_execution(choices: Mapping[str, Any]) -> None:
+    """TypeError for `engine`, which belongs to the execution and is not part of the question."""
+    if "engine" in choices:
+        engine = choices["engine"]
+        raise TypeError(
+            f"engine is {engine!r}, but an experiment has no engine, since it changes no number: pass "
+            f"engine={engine!r} to winticket.find or winticket.experiment.conduct, or --engine {engine} to the command"
+        )
+
+
+def require_whole(name: str, value: Any) -> None:
+    """TypeError for a choice `name` that is not a whole number."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is {value!r}; it is a whole number")

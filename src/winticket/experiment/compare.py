@@ -1,4 +1,4 @@
-"""Methods side by side at one density: with as many steps in every training, and at the same cost in all."""
+"""Compare methods at one density under two budgets: equal steps per training, and equal total cost."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from winticket.experiment.entries import (
 from winticket.experiment.execution import OPTIONS, Execution
 from winticket.experiment.folder import OutputFolder
 from winticket.experiment.machine import environment
-from winticket.experiment.reports import COMPARISON, require_own_comparison
-from winticket.experiment.running import measure_engine, trouble_in_words
+from winticket.experiment.reports import COMPARISON, require_same_comparison
+from winticket.experiment.running import measure_engine, run_errors
 from winticket.experiment.runs import collect
 from winticket.results import SCHEMA, Comparison, Measured, Row, Spent
 from winticket.run import Event, RunError, Store, Task
@@ -36,10 +36,10 @@ from winticket.ticket import Failed
 from winticket.version import __version__
 
 ROUNDS = 3
-"""How often lengths are corrected at most. One correction is exact, except where a search ends by itself."""
+"""How often lengths are corrected at most. One correction is exact unless a search ends by itself."""
 
 Watching = Callable[[Sequence[Task]], AbstractContextManager[Callable[[Event], None] | None]]
-"""Trainings to come -> a context whose value hears their events."""
+"""Takes the trainings to come and returns a context whose value is called with their events, or is None."""
 
 
 def compare(
@@ -52,34 +52,45 @@ def compare(
     watching: Watching | None = None,
     **choices: Any,
 ) -> Comparison:
-    """Train every method's network at `density`, and again with as many steps as make all cost what the dearest does.
+    """Compare methods at `density` under two budgets: equal steps per training, and equal total cost.
 
-    `methods` are names, with a criterion where one is meant ("at-init:snip"), and a step to rewind to ("imp@100").
-    Costs are optimiser steps of all trainings that a network needed. `choices` are those of `Experiment.of`; without an
-    `execution`, also of `Execution.local` (store, workers, ...). Writes compare.json, a table and a figure to `out`,
-    and returns the document. Raises ValueError, before any training, for what cannot be had, OSError where
-    `out` cannot be written, RunError where no method finished.
+    For equal cost, every method trains again with as many steps as bring it to the cost of the most expensive one. The
+    cost of a network is the number of optimiser steps of all trainings that it needed, including the search.
+
+    methods    names of methods; a criterion may follow ("at-init:snip"), and a step to rewind to ("imp@100")
+    density    the share of eligible weights that every method keeps, in (0, 1)
+    out        folder for compare.json, a table and a figure
+    execution  how to compute; without it, `choices` may contain the options of `Execution.local` (store, workers, ...)
+    watching   takes the trainings to come; the context that it returns provides the function to call with their events
+    choices    fields of `Experiment` or `Recipe` that all methods share, as for `Experiment.of`
+
+    Returns the document that compare.json contains. Raises, before any training, ValueError for a choice that does not
+    exist or does not fit a method, and OSError if `out` cannot be written. Raises RunError if no method finished.
+
+    >>> compare("digits", ["imp"], density=1.2, out="out")
+    Traceback (most recent call last):
+    ValueError: density is 1.2; it must lie in (0, 1), as 0.1
     """
     options = {name: choices.pop(name) for name in OPTIONS if name in choices}
     if execution is not None and options:
-        raise TypeError(f"pass {' and '.join(options)} to the execution, since one is given")
+        raise TypeError(f"an execution is passed, so pass {' and '.join(options)} to Execution.local instead")
     entries = lay_out(data, methods, density=density, **choices)
-    return carry_out(entries, execution or Execution.local(**options), out=out, watching=watching)
+    return run_comparison(entries, execution or Execution.local(**options), out=out, watching=watching)
 
 
-def carry_out(
+def run_comparison(
     first: Sequence[Entry],
     execution: Execution,
     *,
     out: str | os.PathLike[str],
     watching: Watching | None = None,
 ) -> Comparison:
-    """Run a comparison that was laid out; see `compare`."""
+    """Run a comparison that `lay_out` has planned; parameters and errors as for `compare`."""
     began, folder = time.monotonic(), Path(out)
     execution.check(first[0].plan.setup.recipe)
-    require_own_comparison(folder, identity(first))
+    require_same_comparison(folder, identity(first))
     folder.mkdir(parents=True, exist_ok=True)
-    with trouble_in_words(execution.store):
+    with run_errors(execution.store):
         return _compared(first, execution, folder, watching, began=began)
 
 
@@ -118,7 +129,7 @@ def _compared(
 
 @dataclass(frozen=True)
 class _Network:
-    """A network of the comparison with what it reached and took."""
+    """A network of the comparison, what accuracy it reached and what it cost."""
 
     entry: Entry
     measured: Measured
@@ -128,7 +139,7 @@ class _Network:
 def _at_equal_cost(
     networks: Sequence[_Network], budget: float, run: Callable[[Sequence[Entry]], None], store: Store
 ) -> list[_Network]:
-    """The networks, trained again with such lengths that each costs the budget in optimiser steps."""
+    """The networks after training again, each long enough to cost the budget in optimiser steps."""
     equal = list(networks)
     for _ in range(ROUNDS):
         longer = [at_budget(network.entry, network.spent["steps"], budget) for network in equal]
@@ -143,8 +154,8 @@ def _at_equal_cost(
 
 
 def _written(document: Comparison, folder: Path) -> Comparison:
-    """Write the document, then the table and the figure, then the document with their paths; returns the last."""
-    from winticket import report  # draws with matplotlib, which takes its time to import
+    """Write the document, then table and figure, then the document again with their paths. Returns the latter."""
+    from winticket import report  # It imports matplotlib, which is slow.
 
     output = OutputFolder(folder)
     with output.staged(instead_of=[f"compare.{kind}" for kind in report.FIGURE_KINDS]) as new:
@@ -152,7 +163,7 @@ def _written(document: Comparison, folder: Path) -> Comparison:
     try:
         with output.staged() as new:
             document["files"] = [str(folder / p.name) for p in report.draw_comparison(document, new)]
-    except Exception as error:  # noqa: BLE001 - whatever a library says of what is in the document
+    except Exception as error:  # noqa: BLE001 - a drawing library may raise anything
         document["unwritten"] = {"figure": f"{type(error).__name__}: {error}"}
     final: Comparison = cleaned(document)
     with output.staged() as new:
@@ -163,7 +174,7 @@ def _written(document: Comparison, folder: Path) -> Comparison:
 def _why(entry: Entry, store: Store) -> str:
     """The first reason why a training failed."""
     entries = collect(entry.plan, store, only=entry.cells()).by_cell[entry.level, entry.arm]
-    return next((e.reason for e in entries if isinstance(e, Failed)), "for no reason that is known")
+    return next((e.reason for e in entries if isinstance(e, Failed)), "the reason is not known")
 
 
 def _execute(entries: Sequence[Entry], execution: Execution, watching: Watching | None) -> None:
@@ -181,12 +192,12 @@ def _execute(entries: Sequence[Entry], execution: Execution, watching: Watching 
         for each in (cell, *entry.plan.behind(cell))
     }
     watched = watching(list(every.values())) if watching else nullcontext(None)
-    with watched as hears:
-        execution.run(targets.values(), watch=hears)
+    with watched as listener:
+        execution.run(targets.values(), watch=listener)
 
 
 def _measured(entry: Entry, store: Store) -> tuple[Measured, Spent]:
-    """Accuracies by replicate, and the cost of one."""
+    """Accuracies by replicate, and the cost of one replicate."""
     needed = {each for cell in entry.cells() for each in (cell, *entry.plan.behind(cell))}
     runs = collect(entry.plan, store, only=needed)
     answers, _ = outcome.test_answers(entry.plan)
@@ -196,7 +207,7 @@ def _measured(entry: Entry, store: Store) -> tuple[Measured, Spent]:
 
 
 def _row(equal: Literal["density", "cost"], network: _Network) -> Row:
-    """A row of the document, before it is compared with the dense network."""
+    """A row of the document, without its differences to the dense network."""
     entry = network.entry
     return {
         "equal": equal,
@@ -216,11 +227,11 @@ def _dense(rows: Sequence[Row], equal: str) -> Row:
 
 
 def _unlearned(rows: Sequence[Row], *, commonest: float, answers: int) -> list[str]:
-    """Sentences on a dense network that did not learn, beside which every method looks good."""
+    """Warnings if the dense network did not learn, since every method looks good next to it."""
     from winticket import judge
 
     sentences = []
-    for equal, where in (("density", "with as many steps in every training"), ("cost", "at equal cost")):
+    for equal, budget in (("density", "at equal steps per training"), ("cost", "at equal total cost")):
         dense = _dense(rows, equal)["accuracies"]
         levels = [
             judge.Level(row["density"], {"dense": tuple(dense), "ticket": tuple(row["accuracies"])})
@@ -229,14 +240,14 @@ def _unlearned(rows: Sequence[Row], *, commonest: float, answers: int) -> list[s
         ]
         learned = judge.has_learned(dense, levels, commonest=commonest, test_examples=answers)
         if not learned.learned:
-            sentences.append(f"{where}, differences to dense show nothing. {learned.sentence}")
+            sentences.append(f"{budget}, differences to the dense network show nothing. {learned.sentence}")
     return sentences
 
 
 def _against_dense(rows: list[Row], *, step: float) -> list[Row]:
-    """Each row with its paired difference to the dense network of the same comparison, in fractions.
+    """Each row with its paired difference in accuracy (fractions) to the dense network under the same budget.
 
-    step: between two possible accuracies.
+    `step` is the distance between two possible accuracies.
     """
     from winticket import judge
 

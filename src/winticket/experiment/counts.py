@@ -1,4 +1,4 @@
-"""How much every level keeps: densities, and exact counts of weights."""
+"""How many weights every level keeps: densities and exact counts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HALVED = ("lenet-", "conv-")
 
 
 def densities(experiment: Experiment, module: nn.Module, eligible: Sequence[str]) -> list[Density]:
-    """The share kept of each part of the network after levels 1..levels: (1 - rate)^level, unless listed."""
+    """The share of each part of the network that levels 1..levels keep: the listed densities, else (1 - rate)^level."""
     if experiment.density:
         return list(experiment.density)
     if experiment.final_density is not None:
@@ -30,7 +30,7 @@ def densities(experiment: Experiment, module: nn.Module, eligible: Sequence[str]
     halved = experiment.allocate == "layerwise" and experiment.model.startswith(HALVED)
     usual = rate / 2 if halved else None
     output = usual if experiment.output_rate is None else experiment.output_rate
-    # With the output layer excluded, the allocation would take the last layer that is pruned for it.
+    # If the output layer is excluded, the allocation would take the last pruned layer for the output layer.
     if output is not None and models.output_layer(module) == eligible[-1]:
         rates["output"] = output
     if experiment.conv_rate is not None:
@@ -45,19 +45,19 @@ def counts(
 ) -> list[int]:
     """Eligible weights kept at levels 0..levels.
 
-    ValueError if a level would keep none of a layer, or would prune nothing.
+    Raises ValueError if a level would keep no weight of a layer, or would prune nothing.
     """
     by_quota = experiment.allocate in ("layerwise", "global_top")
     if by_quota:
-        left = _quotas(whole, densities, competing=experiment.allocate != "layerwise")
+        remaining = _quotas(whole, densities, competing=experiment.allocate != "layerwise")
     else:
-        left = _tried(experiment.allocate, allocation, whole, densities)
-    kept = [whole.total(), *left]
+        remaining = _tried(experiment.allocate, allocation, whole, densities)
+    kept = [whole.total(), *remaining]
     for level in range(1, len(kept)):
         if kept[level] >= kept[level - 1]:
             raise ValueError(
                 f"level {level} would prune none of the {kept[level - 1]} weights that level {level - 1} keeps; "
-                f"ask for at most {level - 1} levels, or a larger rate"
+                f"use at most {level - 1} levels, or a larger rate"
             )
     return kept
 
@@ -70,7 +70,7 @@ def _quotas(whole: Mask, densities: Sequence[Density], *, competing: bool) -> li
             if count < 1:
                 raise ValueError(
                     f"level {level} would keep none of the {sum(whole.keep[n].numel() for n in names)} weights of "
-                    f"{', '.join(names)}: more pruning than weights; ask for at most {level - 1} levels, or a "
+                    f"{', '.join(names)}: more pruning than weights; use at most {level - 1} levels, or a "
                     "smaller rate"
                 )
         kept.append(sum(count for _, count in groups))
@@ -78,7 +78,7 @@ def _quotas(whole: Mask, densities: Sequence[Density], *, competing: bool) -> li
 
 
 def _tried(name: str, allocation: Allocate, mask: Mask, densities: Sequence[Density]) -> list[int]:
-    """What an allocation keeps of random scores, level by level; how many is not to depend on the scores."""
+    """Weights that an allocation keeps under random scores, by level; the counts must not depend on the scores."""
     kept: list[int] = []
     generator = torch.Generator().manual_seed(0)
     scores = {n: torch.rand(keep.shape, generator=generator) for n, keep in mask.keep.items()}
@@ -89,7 +89,7 @@ def _tried(name: str, allocation: Allocate, mask: Mask, densities: Sequence[Dens
         except Exception as error:
             raise ValueError(
                 f"allocate {name!r} fails at level {level}, density {density}: {type(error).__name__}: "
-                f"{error}; it is called as allocate(scores, mask, density=...) and gives a smaller mask"
+                f"{error}; it is called as allocate(scores, mask, density=...) and must return a smaller mask"
             ) from error
         if kept[-1] < 1:
             raise ValueError(f"allocate {name!r} keeps no weight at level {level}: more pruning than weights")

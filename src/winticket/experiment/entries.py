@@ -1,4 +1,4 @@
-"""The networks of a comparison: which method's, in which plan, with trainings of which length. Nothing is run here."""
+"""The networks of a comparison: method, plan and length of the trainings. Nothing runs here."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ SHARED = (
     *("model", "init", "include", "exclude", "replicates", "seed", "validation", "test", "split"),
     *RECIPE_FIELDS,
 )
-"""Choices that all methods of a comparison have in common."""
+"""Choices that all methods of a comparison share."""
 NEAR = 0.02
-"""Costs that differ by less than this share are the same."""
+"""Costs that differ by less than this share count as equal."""
 RATE = 0.2
-"""What iterative pruning takes of the weights that are left, at most, in each of its levels."""
+"""Largest share of the remaining weights that iterative pruning prunes in one level."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One method's network: where in which plan it is trained, and how many steps each of its trainings has."""
+    """One method's network: the plan that trains it, and its arm in that plan."""
 
     method: str
     plan: Plan
@@ -38,29 +38,36 @@ class Entry:
 
     @property
     def level(self) -> int:
+        """The last level of the plan; 0 for the dense network."""
         return 0 if self.arm == "dense" else len(self.plan.counts) - 1
 
     @property
     def steps(self) -> int:
+        """Optimiser steps of each training."""
         return self.plan.setup.recipe.steps
 
     def cells(self) -> list[Cell]:
-        """One per stack."""
+        """The cells of the network in its plan, one per stack."""
         return [cell for cell in self.plan.tasks if cell[:2] == (self.level, self.arm)]
 
 
 def lay_out(
     data: str | os.PathLike[str], methods: Sequence[str] = USUAL_METHODS, *, density: float, **choices: Any
 ) -> list[Entry]:
-    """The plans of a comparison, the dense network first; see `compare`. Runs nothing."""
+    """The networks of a comparison, the dense network first. Nothing runs; parameters and errors as for `compare`.
+
+    >>> entries = lay_out("digits", ["imp", "rigl"], density=0.1, steps=20)
+    >>> [(entry.method, entry.arm, entry.level) for entry in entries]
+    [('dense', 'dense', 0), ('imp', 'ticket', 11), ('rigl', 'search', 1)]
+    """
     if not 0 < density < 1:
-        raise ValueError(f"density is {density}; give one in (0, 1), as 0.1")
+        raise ValueError(f"density is {density}; it must lie in (0, 1), as 0.1")
     check_methods(methods)
     return _entries(data, methods, density, choices)
 
 
 def identity(entries: Sequence[Entry]) -> dict[str, Any]:
-    """What makes it this comparison: data, model, recipe, density and methods; JSON."""
+    """What distinguishes this comparison from others: data, model, recipe, density and methods; JSON."""
     planned = entries[0].plan
     shared = {k: v for k, v in planned.experiment.describe().items() if k in SHARED}
     methods = list(dict.fromkeys(entry.method for entry in entries if entry.arm != "dense"))
@@ -73,7 +80,7 @@ def identity(entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def output_folder(entries: Sequence[Entry]) -> Path:
-    """Where a comparison goes unless another folder is given."""
+    """The default folder of a comparison: winticket-compare/DATA-MODEL-DENSITY."""
     experiment = entries[0].plan.experiment
     data = Path(experiment.data).absolute().stem if Path(experiment.data).exists() else experiment.data
     name = f"{data}-{experiment.model}-{final_density(entries):g}"
@@ -81,13 +88,13 @@ def output_folder(entries: Sequence[Entry]) -> Path:
 
 
 def variants(entries: Sequence[Entry]) -> list[str]:
-    """Sentences on methods whose allocation is not the one of their criterion."""
+    """Warnings about methods whose allocation is not the one in the paper of their criterion."""
     sentences = {e.method: e.plan.experiment.variant() for e in entries if e.arm != "dense"}
     return [f"{method}: {sentence}" for method, sentence in sentences.items() if sentence]
 
 
 def final_density(entries: Sequence[Entry]) -> float:
-    """The density that all methods end at."""
+    """The density at which all methods end."""
     experiment = entries[0].plan.experiment
     return experiment.density[-1] if experiment.density else float(experiment.final_density or 1.0)
 
@@ -96,13 +103,13 @@ def _entries(
     data: str | os.PathLike[str], methods: Sequence[str], density: float, choices: Mapping[str, Any]
 ) -> list[Entry]:
     if not methods:
-        raise ValueError(f"no method is given; usual are {', '.join(USUAL_METHODS)}")
+        raise ValueError(f"no method is given; the usual methods are {', '.join(USUAL_METHODS)}")
     if len(set(methods)) < len(methods):
         raise ValueError(f"a method is given twice among {', '.join(methods)}")
     entries: list[Entry] = []
     plain = [request.partition("@")[0].partition(":")[0] for request in methods]
     experiments = {request: _experiment(data, request, plain, density, choices) for request in methods}
-    if "exclude" not in choices:  # all are to count the same weights
+    if "exclude" not in choices:  # All methods must count the same weights.
         spared = tuple(dict.fromkeys(name for e in experiments.values() for name in e.exclude))
         experiments = {request: e.but(exclude=spared) for request, e in experiments.items()}
     for request, experiment in experiments.items():
@@ -124,7 +131,7 @@ def _experiment(
     density: float,
     choices: Mapping[str, Any],
 ) -> Experiment:
-    """The experiment of one method as it is requested; `plain` are the names of all methods of the comparison."""
+    """The experiment of one `request`; `plain` are the names of all methods of the comparison."""
     named, _, later = request.partition("@")
     method, colon, criterion = named.partition(":")
     if colon and not criterion:
@@ -132,7 +139,7 @@ def _experiment(
     chosen = {**choices, "method": method, "controls": (), "gate": False}
     for name in ("every", "search_lr"):
         if not _takes(method, name) and any(_takes(other, name) for other in plain):
-            chosen.pop(name, None)  # it is meant for another method of the comparison
+            chosen.pop(name, None)  # It is meant for another method.
     if later:
         if not later.isdecimal():
             raise ValueError(f"{request!r} should read METHOD@STEP, the step to rewind to, as imp@100")
@@ -152,10 +159,16 @@ def _takes(method: str, name: str) -> bool:
 
 
 def at_budget(entry: Entry, steps: float | None, budget: float) -> Entry | None:
-    """The entry with trainings of such a length that all of it costs the budget; None if it does already.
+    """The entry with trainings so long that its total cost is the budget; None if it costs the budget already.
 
-    A step more in each training costs a step per training, also where trainings are rewound to step k: dense training
-    and n levels take T + n (T - k) steps. So T grows by the missing steps over the number of trainings.
+    `steps` are the optimiser steps that it cost so far; None if they are not known. Dense training and n levels that
+    rewind to step k take T + n (T - k) steps. So one more step in T costs one step per training, and T grows by the
+    missing steps divided by the number of trainings.
+
+    >>> _, entry = lay_out("digits", ["at-init"], density=0.1, steps=20)
+    >>> longer = at_budget(entry, steps=20, budget=100)
+    >>> longer.steps
+    100
     """
     if steps is None or abs(steps - budget) < NEAR * budget:
         return None
@@ -170,9 +183,9 @@ def at_budget(entry: Entry, steps: float | None, budget: float) -> Entry | None:
 
 
 def _lengthened(entry: Entry) -> int:
-    """How many of the trainings that a network needs take a step more where the recipe has one more.
+    """How many of a network's trainings take one more step if the recipe has one more.
 
-    All, except Early-Bird's search, which ends when its mask has settled, however long the recipe is.
+    That is all of them except Early-Bird's search, which ends when its mask has settled.
     """
     if not facts(entry.plan.experiment.method).starts_dense:
         return 1

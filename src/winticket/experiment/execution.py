@@ -1,4 +1,4 @@
-"""How an experiment is computed, apart from what it asks: nothing here changes a number or a key."""
+"""How an experiment is computed: store, processes and engine. Nothing here changes a number or a key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from winticket.run import Crew, Event, Json, Outcomes, Store, Task, local, run
 from winticket.stages import device
 from winticket.train import Engine, Recipe, check_engine, check_precision
 
-# All that a first training imports, some of it deep inside torch: read once, and not by every worker.
+# What a first training imports, partly deep inside torch. It is imported once instead of by every worker.
 PRELOAD = (
     "winticket.stages",
     "winticket.train.stacked",
@@ -22,17 +22,25 @@ PRELOAD = (
 
 
 OPTIONS = ("store", "workers", "engine", "retry_failed", "checkpoint_seconds")
-"""What `Execution.local` takes, by name."""
+"""The options of `Execution.local`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """Who computes an experiment, how, and in which store the results are kept.
+    """How an experiment is computed, and the store that keeps its results.
 
-    `engine` says how layers with pruned weights are computed: "auto" on sparse kernels if those are faster on this
-    machine, "dense", or "sparse"; results agree to float tolerance. With `retry_failed`, trainings that are stored as
-    failed are computed again. A training saves its state every `checkpoint_seconds`.
-    Raises ValueError for an unknown engine, or a crew that cannot write to the store.
+    store               keeps the result of every training
+    crew                the processes that compute
+    engine              how layers with pruned weights are computed: "dense", "sparse", or "auto" (sparse kernels
+                        if they are faster on this machine); results agree to float tolerance
+    retry_failed        compute trainings again that the store records as failed
+    checkpoint_seconds  seconds between saved states of a training
+
+    Raises ValueError for an unknown engine, or for a crew that cannot write to the store.
+
+    >>> execution = Execution.local("memory://runs")
+    >>> execution.engine, execution.workers, execution.retry_failed
+    ('auto', 0, False)
     """
 
     store: Store
@@ -44,19 +52,20 @@ class Execution:
     def __post_init__(self) -> None:
         check_engine(self.engine)
         if not self.checkpoint_seconds >= 0:
-            raise ValueError(f"checkpoint_seconds is {self.checkpoint_seconds}; it is 0 or more")
+            raise ValueError(f"checkpoint_seconds is {self.checkpoint_seconds}; it must be 0 or more")
         self.crew.check(self.store)
 
     @classmethod
     def local(
         cls, store: str | os.PathLike[str] = "runs", *, workers: int | None = None, **options: Any
     ) -> Execution:
-        """An execution on this machine, with results in `store`, a folder or URL.
+        """An execution on this machine that keeps results in `store`, a folder or URL.
 
-        `workers` are processes, 0 for the calling one; the default is one per core, or one for a GPU. `options` are
-        the other fields: engine, retry_failed, checkpoint_seconds.
+        `workers` is the number of processes; 0 computes in the calling process. The default is one per core, or one
+        for a GPU. `options` are the other fields: engine, retry_failed, checkpoint_seconds. Raises StoreError if there
+        is no store at that place, and ValueError as the class does.
 
-        >>> Execution.local("memory://runs", engine="dense").workers  # a store in memory is for this process alone
+        >>> Execution.local("memory://runs", engine="dense").workers  # only this process can read a store in memory
         0
         """
         opened = Store(store)
@@ -66,21 +75,21 @@ class Execution:
 
     @property
     def workers(self) -> int:
-        """How many processes compute; 0 if the calling process does."""
+        """Number of processes that compute; 0 if the calling process does."""
         return self.crew.workers
 
     def check(self, recipe: Recipe) -> None:
-        """ValueError for a recipe whose arithmetic the engine cannot do here."""
+        """Raise ValueError if the engine cannot compute in the recipe's precision on this device."""
         check_precision(recipe.precision, device(), self.engine)
 
     def context(self) -> Mapping[str, Json]:
-        """What the stages are told about how to compute (`winticket.stages.engine_of` reads it)."""
+        """The context that stages receive (`winticket.stages.engine_of` reads it)."""
         return {"engine": self.engine}
 
     def run(
         self, tasks: Iterable[Task], *, watch: Callable[[Event], None] | None = None, need_bytes: int = 0
     ) -> Outcomes:
-        """Compute what the tasks need and the store lacks; see `winticket.run.run`."""
+        """Compute the tasks, and what they need, unless the store has the results; see `winticket.run.run`."""
         return run(
             list(tasks),
             self.store,

@@ -1,4 +1,4 @@
-"""The folder of a run's outputs: each file whole, and never files of two runs side by side."""
+"""The folder of a run's outputs: every file is complete, and files of two runs never mix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STAGE = re.compile(r"\.winticket-(?P<pid>[0-9]+)-[0-9a-f]{8}")
 
 
 class OutputFolder:
-    """Puts finished files into `path`. What lies there under other names is the user's, and stays."""
+    """Moves finished files into `path`. Files of other names there belong to the user and stay."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -25,19 +25,18 @@ class OutputFolder:
 
     @contextmanager
     def staged(self, *, instead_of: Sequence[str] = ()) -> Iterator[Path]:
-        """A folder to write files into, which are put in their places together when the block ends without an error.
+        """A temporary folder whose files move to their places together when the block ends without an error.
 
-        Before that, files named in `instead_of` (relative; what an earlier run left) are removed; so a kill in between
-        leaves some files of one run, and never some of each. If the block raises, everything is as it was.
+        First the files named in `instead_of` (relative paths) are removed: those of an earlier run. So a kill in
+        between leaves some files of one run, never of both. If the block raises, nothing changes.
         """
         stage = self.path / f".winticket-{os.getpid()}-{secrets.token_hex(4)}"
         stage.mkdir()
         try:
             yield stage
             files = (p.relative_to(stage) for p in stage.rglob("*") if p.is_file())
-            new = sorted(
-                files, key=lambda file: (file.name != RESULT, file)
-            )  # which says whose the others are
+            # The result comes first, since it identifies the run that the other files belong to.
+            new = sorted(files, key=lambda file: (file.name != RESULT, file))
             for name in instead_of:
                 (self.path / name).unlink(missing_ok=True)
             for file in new:
@@ -47,7 +46,7 @@ class OutputFolder:
             shutil.rmtree(stage, ignore_errors=True)
 
     def _clear_up(self) -> None:
-        """Removes what killed runs were writing."""
+        """Remove the temporary folders of runs that were killed."""
         for entry in self.path.iterdir():
             stage = _STAGE.fullmatch(entry.name)
             if stage is None or entry.is_symlink() or not entry.is_dir():
@@ -56,5 +55,5 @@ class OutputFolder:
                 os.kill(int(stage["pid"]), 0)
             except ProcessLookupError:
                 shutil.rmtree(entry, ignore_errors=True)
-            except (OSError, OverflowError):  # somebody else's process, or no process's number at all
+            except (OSError, OverflowError):  # Another user's process, or no valid process id.
                 continue

@@ -1,4 +1,4 @@
-"""From stored trainings to the verdict, and the earlier looks at the same networks that it has to count."""
+"""Judge stored trainings, and count the earlier looks at the same networks."""
 
 from __future__ import annotations
 
@@ -36,14 +36,15 @@ SAME_NETWORKS = frozenset(
         "carried",
     )
 )
-"""Choices by which two looks at the same networks may differ; everything else makes another experiment."""
+"""Choices that may differ between two looks at the same networks; any other difference makes another experiment."""
 
 
 def verdict_of(runs: Runs, store: Store) -> Verdict:
-    """Judge the trainings of a plan, after the looks at the same networks that the store remembers.
+    """Judge the trainings of a plan, given the earlier looks at the same networks that the store records.
 
-    The same numbers judged again are the same look; new ones are a new look, which the store is told of before anybody
-    sees the verdict. A look with fewer than five replicates or without both controls could claim nothing, and is none.
+    Judging the same numbers again is the same look. New numbers are a new look, which the store records before anybody
+    sees the verdict. With fewer than five replicates or without both controls a verdict can claim nothing, so it is
+    not counted as a look.
     """
     levels = _levels(runs)
     if not _decides(runs.plan, levels):
@@ -69,7 +70,7 @@ def verdict_of(runs: Runs, store: Store) -> Verdict:
 def _registered(
     store: Store, question: str, about: Mapping[str, Json]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """This look and those before it; a new one is registered first, so that two processes never share a number."""
+    """This look and the earlier ones. A new look is recorded first, so that two processes never share a number."""
     looks = store.looks(question)
     if all(look["name"] != about["name"] for look in looks):
         new = {**about, "look": len(looks) + 1, "when": time.time_ns(), "claimed": [], "paths": []}
@@ -80,7 +81,7 @@ def _registered(
 
 
 def question_of(plan: Plan) -> str:
-    """What all looks at the same networks share: data, model, recipe, method and seed, and not how many of them."""
+    """The name that all looks at the same networks share: a digest of data, model, recipe, method and seed."""
     about = {"data": plan.setup.fingerprint, "choices": _same(plan.experiment.describe())}
     return _digest(about)[:32]
 
@@ -98,12 +99,12 @@ def _digest(value: object) -> str:
 
 
 def _numbers(levels: Sequence[Level]) -> list[Any]:
-    """What a verdict is decided by."""
+    """The numbers that decide the verdict."""
     return [[level.density, {arm: list(runs) for arm, runs in level.accuracy.items()}] for level in levels]
 
 
 def paths_of(plan: Plan) -> dict[float, str]:
-    """By density, a name of the way down to it: tickets that were pruned to one density in other steps are others."""
+    """By density, a digest of all densities down to it: tickets of one density are other tickets on another path."""
     experiment, way = plan.experiment, plan.source_densities()
     at = (0, *experiment.carried) if experiment.source is not None else range(len(way))
     rates = {name: experiment.describe()[name] for name in ("output_rate", "conv_rate")}
@@ -114,7 +115,7 @@ def paths_of(plan: Plan) -> dict[float, str]:
 
 
 def look_at(about: Mapping[str, Any], paths: Mapping[float, str]) -> Look:
-    """A look that the store remembers, with what it claimed of the tickets that are judged now."""
+    """A look that the store records, with its claims about the tickets that are judged now."""
     from winticket import judge
 
     claims = zip(about["claimed"], about["paths"], strict=True)
@@ -123,7 +124,7 @@ def look_at(about: Mapping[str, Any], paths: Mapping[float, str]) -> Look:
 
 
 def _decides(plan: Plan, levels: Sequence[Level]) -> bool:
-    """Whether a win could be claimed, whatever the numbers: by too few replicates or controls none can."""
+    """True if there are enough replicates and controls to claim a win at all."""
     from winticket.judge.checks import CONTROLS, MIN_REPLICATES
 
     controlled = any(level.density < 1 and set(CONTROLS) <= level.accuracy.keys() for level in levels)
@@ -142,7 +143,9 @@ def _levels(runs: Runs) -> list[Level]:
     ]
     for number in range(1, len(densities)):
         arms = {"dense": runs.by_cell[0, "dense"], **runs.arms(number)}
-        arms = {arm: entries for arm, entries in arms.items() if arm in JUDGED}  # others stand beside it
+        arms = {
+            arm: entries for arm, entries in arms.items() if arm in JUDGED
+        }  # The verdict ignores other arms.
         levels.append(
             judge.Level(
                 density=densities[number],
@@ -183,6 +186,6 @@ def _judge(runs: Runs, levels: Sequence[Level], *, looks: Sequence[Look]) -> Ver
 
 
 def _train_losses(entries: Sequence[Replicate]) -> tuple[float | None, ...]:
-    """Loss on training data at the end, None where a replicate failed or it was not finite."""
+    """Training loss at the last step by replicate; None if the replicate failed or its loss was not finite."""
     losses = [entry.curve.last()["train_loss"] if isinstance(entry, Trained) else None for entry in entries]
     return tuple(loss if loss is not None and math.isfinite(loss) else None for loss in losses)

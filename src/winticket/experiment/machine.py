@@ -1,4 +1,4 @@
-"""The machine at hand: how many processes it can feed, and what to tell people about it."""
+"""This machine: how many processes to use, and a description for people."""
 
 from __future__ import annotations
 
@@ -16,19 +16,27 @@ from winticket.version import __version__
 
 
 def cores() -> int:
-    """Cores that this process may use, which a container or batch system makes fewer than there are."""
+    """Number of cores that this process may use; a container or batch system may allow fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0)) or 1
     return os.cpu_count() or 1
 
 
 def processes() -> int:
-    """How many to compute with: one per core, or one for a GPU, which stacks fill and processes would quarrel over."""
+    """Default number of processes: one per core, or one for a GPU, since a single stack fills it.
+
+    >>> processes() >= 1
+    True
+    """
     return 1 if torch.cuda.is_available() else cores()
 
 
 def environment() -> dict[str, Any]:
-    """Versions and hardware here, for people."""
+    """Versions and hardware of this machine, for people; JSON.
+
+    >>> sorted(environment())[:4]
+    ['cache', 'cores', 'cpu', 'device']
+    """
     return {
         "winticket": __version__,
         "torch": torch.__version__,

@@ -1,4 +1,4 @@
-"""From stored trainings to the result document: levels, arms, verdict, curves."""
+"""Build the result document from stored trainings: levels, arms, verdict, curves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from winticket import models
 from winticket.experiment import paces
 from winticket.experiment.plan import BESIDE, GATE, SOURCE, Plan
-from winticket.experiment.remarks import effective, remarks
+from winticket.experiment.remarks import mean_effective_count, remarks
 from winticket.experiment.runs import (
     Replicate,
     Runs,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def document(runs: Runs, verdict: Verdict) -> Judged:
-    """The result document without what depends on where and how long it ran; JSON."""
+    """The result document without entries that depend on the machine and the duration; JSON."""
     plan = runs.plan
     judged = verdict.as_json()
     judged["warnings"] += remarks(runs)
@@ -64,7 +64,7 @@ def _level(runs: Runs, number: int, verdict: Verdict, answers: int) -> Level:
     output = models.output_layer(plan.setup.module())
     emptied = {arm: _emptied(entries, output) for arm, entries in arms.items()}
     outputs = {arm: _emptied_outputs(entries) for arm, entries in arms.items()}
-    left = {arm: effective(entries) for arm, entries in arms.items()}
+    effective = {arm: mean_effective_count(entries) for arm, entries in arms.items()}
     return {
         "density": density,
         "model_density": _model_density(plan, number),
@@ -75,12 +75,12 @@ def _level(runs: Runs, number: int, verdict: Verdict, answers: int) -> Level:
         "checks": checks,
         "emptied": {arm: names for arm, names in emptied.items() if names},
         "emptied_outputs": {arm: units for arm, units in outputs.items() if units},
-        "effective_density": {arm: count / plan.counts[0] for arm, count in left.items() if count},
+        "effective_density": {arm: count / plan.counts[0] for arm, count in effective.items() if count},
     }
 
 
 def _data(plan: Plan) -> Data:
-    """What was trained and tested on."""
+    """The data that the networks were trained and tested on."""
     train, validation, test = plan.setup.facts().sizes(validation=plan.setup.validation, test=plan.setup.test)
     return {
         "fingerprint": plan.setup.fingerprint,
@@ -94,10 +94,10 @@ def _data(plan: Plan) -> Data:
 
 
 def costs(runs: Runs) -> list[Cost]:
-    """What one replicate of each arm took, with all trainings that its mask needed; means over replicates.
+    """Cost of one replicate of each arm, including all trainings that its mask needed; means over replicates.
 
-    Optimiser steps, floating-point operations of training (None if a training has no count of them) and seconds of
-    a process, an equal share of its stack's. Arms of which no replicate finished are absent.
+    The costs are optimiser steps, floating-point operations of training (None if a training has no count of them), and
+    seconds of a process (an equal share of the stack's time). Arms without a finished replicate are absent.
     """
     densities = runs.plan.densities()
     spent = ((level, arm, cost(runs, level, arm)) for level, arm in runs.by_cell if arm not in BESIDE)
@@ -105,7 +105,7 @@ def costs(runs: Runs) -> list[Cost]:
 
 
 def cost(runs: Runs, level: int, arm: str) -> Spent | None:
-    """Steps, operations and seconds of one replicate of an arm and of all that it needed; None if none finished."""
+    """The cost of one replicate of an arm with all trainings that it needed; None if no replicate finished."""
     plan = runs.plan
     totals: list[Spent] = []
     for number, entry in enumerate(runs.by_cell[level, arm]):
@@ -130,7 +130,7 @@ def cost(runs: Runs, level: int, arm: str) -> Spent | None:
 
 
 def _added(parts: Sequence[tuple[Spent, float]]) -> Spent:
-    """The sum of (what was spent, weight)."""
+    """The weighted sum of (cost, weight)."""
     return {
         "steps": _sum([(spent["steps"], weight) for spent, weight in parts]),
         "flops": _sum([(spent["flops"], weight) for spent, weight in parts]),
@@ -139,7 +139,7 @@ def _added(parts: Sequence[tuple[Spent, float]]) -> Spent:
 
 
 def _sum(parts: Sequence[tuple[float | None, float]]) -> float | None:
-    """The sum of (value, weight); None if a value is missing."""
+    """The weighted sum of (value, weight); None if a value is missing."""
     known = [value * weight for value, weight in parts if value is not None]
     return math.fsum(known) if len(known) == len(parts) else None
 
@@ -156,11 +156,11 @@ def _spent(entry: Replicate) -> Spent:
 
 def failures(runs: Runs) -> list[Failure]:
     """Every replicate that failed, with arm, density and reason."""
-    here, source = runs.plan.densities(), runs.plan.source_densities()
+    densities, source = runs.plan.densities(), runs.plan.source_densities()
     return [
         {
             "arm": arm,
-            "density": (source if arm == SOURCE else here)[level],
+            "density": (source if arm == SOURCE else densities)[level],
             "replicate": number,
             "reason": entry.reason,
         }
@@ -193,10 +193,11 @@ def curves(runs: Runs) -> list[LearningCurve]:
 
 
 def best(runs: Runs, judged: Judged) -> tuple[int, int] | None:
-    """(level, replicate) of the ticket that is saved; among replicates the best on validation data.
+    """(level, replicate) of the ticket to save: the replicate with the best validation accuracy at the chosen level.
 
-    The level is that of the smallest density claimed. If none is, it is the sparsest that the verdict's sequence shows
-    to match, or else the one with the highest mean validation accuracy. None if every ticket failed.
+    The chosen level has the smallest density that the verdict claims. If it claims none, it is the sparsest level that
+    the verdict's sequence shows to match, or else the level with the highest mean validation accuracy. None if every
+    ticket failed.
     """
     densities, density = runs.plan.densities(), judged["verdict"]["density"]
     by_level: dict[int, dict[int, float]] = {}
@@ -218,7 +219,7 @@ def best(runs: Runs, judged: Judged) -> tuple[int, int] | None:
 
 
 def no_early_stop(runs: Runs, number: int) -> str | None:
-    """Why a level's early stops are not compared; None where they are."""
+    """Why the early stops of a level are not compared; None if they are."""
     from winticket import judge
 
     stops = {"dense": runs.by_cell[0, "dense"], **runs.arms(number)}
@@ -227,13 +228,13 @@ def no_early_stop(runs: Runs, number: int) -> str | None:
 
 
 def test_answers(plan: Plan) -> tuple[int, float]:
-    """How many answers a replicate's test set takes, and the accuracy of always giving the commonest."""
+    """Number of answers in a replicate's test set, and the accuracy (fraction) of always giving the commonest."""
     answers = plan.setup.dataset(torch.device("cpu")).test.y.flatten()
     return len(answers), int(torch.bincount(answers).max()) / len(answers)
 
 
 def measured(entries: Sequence[Replicate], *, answers: int) -> Measured:
-    """What the document says of an arm at a level, each of whose accuracies is the mean of so many `answers`."""
+    """The document's entry for an arm at a level. Each accuracy is a mean over `answers` test answers."""
     steps = max((float(r.curve.step[-1]) for r in entries if isinstance(r, Trained)), default=0.0)
     final, stops, stopped = accuracies(entries), early_stops(entries), at_early_stop(entries)
     accuracy, accuracy_ci = _mean(final, most=1.0, floor=1 / answers)
@@ -260,18 +261,18 @@ def measured(entries: Sequence[Replicate], *, answers: int) -> Measured:
 def _mean(
     values: Sequence[float | None], *, most: float, floor: float
 ) -> tuple[float | None, list[float] | None]:
-    """Mean and 95 % interval of the values that are not missing; none is above `most` or below 0."""
-    from winticket import judge  # scipy's statistics take a second to import, and are needed at the end alone
+    """Mean and 95 % interval of the values that are not missing; all values lie in [0, most]."""
+    from winticket import judge  # It imports scipy.stats, which takes a second.
 
     finished = [value for value in values if value is not None]
     mean = math.fsum(finished) / len(finished) if finished else None
     interval = judge.mean_interval(values, floor=floor)
-    # No mean lies outside what a single value can be, so an interval ends there; it still covers as often.
+    # A mean lies in the range of the values, so cutting the interval there loses no coverage.
     return mean, None if interval is None else [max(interval[0], 0.0), min(interval[1], most)]
 
 
 def _emptied(entries: Sequence[Replicate], output: str | None) -> list[str]:
-    """Layers that some replicate of an arm has no weight left in, and output units (classes) of the layer `output`."""
+    """Layers without any weight left in some replicate of an arm, and such units (classes) of the layer `output`."""
     trained = [entry for entry in entries if isinstance(entry, Trained)]
     classes = sorted({unit for entry in trained for unit in entry.classes})
     layers = sorted({name for entry in trained for name in entry.emptied})
@@ -279,7 +280,7 @@ def _emptied(entries: Sequence[Replicate], output: str | None) -> list[str]:
 
 
 def _emptied_outputs(entries: Sequence[Replicate]) -> list[list[int] | None] | None:
-    """By replicate the output units that no weight goes into, None where it failed; None if there are none at all."""
+    """Output units without incoming weights by replicate, None if it failed; None if there are no such units."""
     units = [list(r.classes) if isinstance(r, Trained) else None for r in entries]
     return units if any(units) else None
 

@@ -1,4 +1,4 @@
-"""Steps to an accuracy, read off the learning curves of an experiment: what the result document says of pace."""
+"""Pace: the steps to an accuracy, read from learning curves, as the result document reports them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from winticket.judge import Pace
 
 Curves = Sequence[Curve | None]
-"""One arm's learning curves by replicate, None where the training failed."""
+"""One arm's learning curves by replicate; None if the training failed."""
 
 
 def of_level(
     arms: Mapping[str, Curves], dense: Curves, *, alpha: float, learned: bool = True
 ) -> tuple[dict[str, dict[str, StepsTo]], PaceCheck | None]:
-    """Every arm's `steps_to` at a level, by target ("0.9", ...), and the level's check `pace`, which is the ticket's.
+    """Every arm's `steps_to` at a level, by target ("0.9", ...), and the level's check `pace`, which judges the ticket.
 
-    `dense` are the dense network's curves: a replicate's target is a share of the accuracy that its own ends at. The
-    check is None where the level has no ticket. If the dense network has not `learned`, its accuracy is no goal, and no
-    arm is called sooner or later.
+    `dense` are the dense network's curves. The target of a replicate is a share of the final accuracy of its dense
+    network. The check is None if the level has no ticket. If the dense network has not `learned`, its accuracy is no
+    goal, so no arm is called sooner or later.
     """
-    from winticket import judge  # scipy's statistics take a second to import, and are wanted at the end alone
+    from winticket import judge  # It imports scipy.stats, which takes a second.
 
     theirs = _paces(dense, dense, alpha=alpha, itself=True)
     by_arm = {arm: _paces(curves, dense, alpha=alpha, itself=arm == "dense") for arm, curves in arms.items()}
@@ -41,7 +41,7 @@ def of_level(
 
 
 def _paces(curves: Curves, dense: Curves, *, alpha: float, itself: bool) -> list[Pace]:
-    """An arm's pace at every target."""
+    """The pace of an arm at every target."""
     from winticket import judge
 
     ends = [None if curve is None else curve.last()["pace_accuracy"] for curve in dense]
@@ -63,7 +63,7 @@ def _paces(curves: Curves, dense: Curves, *, alpha: float, itself: bool) -> list
 
 
 def _check(ticket: Pace, dense: Pace, curves: Sequence[Curves]) -> PaceCheck:
-    """The ticket at the target that is judged, and how finely its steps are known; `curves` are its and dense's."""
+    """The ticket's pace at the judged target, and its resolution; `curves` are the ticket's and the dense network's."""
     late = [
         gap
         for pace, runs in zip((ticket, dense), curves, strict=True)
@@ -71,7 +71,7 @@ def _check(ticket: Pace, dense: Pace, curves: Sequence[Curves]) -> PaceCheck:
         if step is not None and curve is not None and (gap := _gap(curve, step)) is not None
     ]
     known = (
-        f"steps are read off the evaluation grid and late by less than {max(late)}"
+        f"steps are read from the evaluation grid, so they are late by less than {max(late)}"
         if late
         else "no step was read"
     )
@@ -98,6 +98,6 @@ def _steps(curves: Curves, targets: Sequence[float | None]) -> tuple[int | None,
 
 
 def _gap(curve: Curve, step: int) -> int | None:
-    """From the grid point before `step` to it; None where there is none before."""
+    """Steps from the previous grid point to `step`; None if `step` is the first point."""
     before = curve.step[curve.step < step]
     return step - int(before[-1]) if len(before) else None

@@ -1,4 +1,4 @@
-"""From an experiment to its tasks. Nothing here trains anything to keep."""
+"""Plan an experiment: its trainings as tasks. Nothing is trained here except short trials on noise."""
 
 from __future__ import annotations
 
@@ -38,12 +38,22 @@ Cell = tuple[int, str, int]
 
 GATE, SOURCE = "dense doubled", "source"
 BESIDE = (GATE, SOURCE)
-"""Trainings that are no arm: the dense network trained twice as long, and those that find tickets for a transfer."""
+"""Trainings that are no arm: the dense network trained twice as long, and the source trainings of a transfer."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Every training of an experiment as a task, by its cell; `counts` are eligible weights kept by level."""
+    """Every training of an experiment as a task, by its cell.
+
+    question  the experiment with everything that it names looked up
+    tasks     one task per cell (level, arm, first replicate of a stack)
+
+    >>> planned = plan(Experiment.of("digits", steps=20, levels=2, replicates=2, controls=()))
+    >>> planned.counts
+    (50200, 40260, 32298)
+    >>> [cell[:2] for cell in planned.tasks]
+    [(0, 'dense'), (0, 'dense doubled'), (1, 'ticket'), (2, 'ticket')]
+    """
 
     question: Resolved
     tasks: Mapping[Cell, Task]
@@ -58,14 +68,15 @@ class Plan:
 
     @property
     def counts(self) -> tuple[int, ...]:
+        """Eligible weights kept at levels 0..levels."""
         return self.question.counts
 
     def densities(self) -> list[float]:
-        """The density over eligible weights at levels 0..levels."""
+        """The densities over eligible weights at levels 0..levels."""
         return [count / self.counts[0] for count in self.counts]
 
     def source_densities(self) -> list[float]:
-        """The same of the experiment that finds the tickets: this one, unless they are carried over."""
+        """The densities of the experiment that finds the tickets: the source of a transfer, else this experiment."""
         if self.question.source is None:
             return self.densities()
         counts = self.question.source.counts
@@ -76,14 +87,14 @@ class Plan:
         return min(self.experiment.stack, self.experiment.replicates - first)
 
     def steps(self, cells: list[Cell]) -> int:
-        """Optimiser steps of one network in these cells."""
+        """Optimiser steps of all trainings in these cells, summed over replicates."""
         steps, start = self.setup.recipe.steps, self.experiment.rewind_step
         each = {"dense": steps, GATE: 2 * steps}
         each |= {arm: steps for arm, made_by in self.question.controls.items() if arm_of(made_by).from_start}
-        here = sum(
+        arms = sum(
             self.count(first) * each.get(arm, steps - start) for _, arm, first in cells if arm != SOURCE
         )
-        return here + sum(
+        return arms + sum(
             self.count(first) * self._source_steps(level) for level, arm, first in cells if arm == SOURCE
         )
 
@@ -92,11 +103,11 @@ class Plan:
         return source.recipe.steps - (source.rewind_step if level else 0)
 
     def replicates(self, cells: list[Cell]) -> int:
-        """Trainings of one replicate in these cells."""
+        """Number of trainings in these cells, one per replicate."""
         return sum(self.count(first) for _, _, first in cells)
 
     def behind(self, cell: Cell) -> list[Cell]:
-        """The trainings that one in this cell needs to have been done, itself not included."""
+        """The cells of all trainings that must finish before the one in this cell."""
         known = {task.key: at for at, task in self.tasks.items()}
         needed: dict[Cell, None] = {}
         waiting = [self.tasks[cell]]
@@ -108,21 +119,21 @@ class Plan:
         return list(needed)
 
     def keys(self) -> list[str]:
-        """The keys of all results: the trainings', and those of states on their way."""
+        """The keys of all results: of the trainings, and of states in the course of them."""
         return [task.key for task in walk(self.tasks.values()) if task.stored]
 
     def missing_states(self, store: Store, missing: Sequence[Cell]) -> list[Task]:
-        """States on the way of a training that the `missing` trainings need and the store lacks."""
+        """States in the course of a training that the `missing` trainings need and the store lacks."""
         needed = walk([self.tasks[cell] for cell in missing])
         return [t for t in needed if t.stored and whole_of(t) is not None and not store.has(t.key)]
 
     def repeated(self, states: Sequence[Task], missing: Sequence[Cell]) -> list[Task]:
-        """Those of missing states whose training is not missing itself: it is repeated up to them."""
+        """The missing states whose training is in the store, so that it must be repeated up to them."""
         keys = {self.tasks[cell].key for cell in missing}
         return [t for t in states if (whole := whole_of(t)) and whole.key not in keys]
 
     def order(self, repeated: Sequence[Task]) -> dict[str, list[str]]:
-        """What each training waits for, by key, repetitions for the sake of states included."""
+        """By key, the trainings and repetitions that each training waits for."""
         keys = {task.key for task in repeated}
         waits: dict[str, list[str]] = {key: [] for key in keys}
         for task in self.tasks.values():
@@ -132,11 +143,11 @@ class Plan:
         return waits
 
     def missing(self, store: Store) -> list[Cell]:
-        """The cells whose results are not in the store."""
+        """The cells without a result in the store."""
         return [cell for cell, task in self.tasks.items() if not store.has(task.key)]
 
     def failed(self, store: Store) -> list[Cell]:
-        """The cells that are missing because they, or a training they need, are stored as failed."""
+        """The missing cells whose training, or one that it needs, is stored as failed."""
         lost: dict[str, Cell] = {}
         for cell in self.missing(store):
             task = self.tasks[cell]
@@ -148,7 +159,7 @@ class Plan:
 
 
 def trainings_needed(planned: Task) -> list[Task]:
-    """The nearest trainings that a task needs; states on the way of one stand for it."""
+    """The nearest trainings that a task needs; a state in the course of a training counts as that training."""
     needed: dict[str, Task] = {}
     for need in stored_needs(planned):
         whole = whole_of(need)
@@ -158,7 +169,16 @@ def trainings_needed(planned: Task) -> list[Task]:
 
 
 def plan(experiment: Experiment) -> Plan:
-    """Lay out an experiment's tasks. Raises ValueError for whatever is wrong with it, before any training."""
+    """The tasks of an experiment. Nothing is trained, except a user's own model or functions for a moment on noise.
+
+    Raises ValueError for whatever is wrong with the experiment, and FileNotFoundError if its data do not exist.
+
+    >>> planned = plan(Experiment.of("digits", steps=20, levels=3, replicates=5))
+    >>> planned.counts
+    (50200, 40260, 32298, 25919)
+    >>> len(planned.tasks), planned.replicates(list(planned.tasks))
+    (11, 55)
+    """
     question = resolve(experiment)
     check(question)
     tasks: dict[Cell, Task] = {}
@@ -169,7 +189,7 @@ def plan(experiment: Experiment) -> Plan:
 
 
 def _sources(tasks: Mapping[Cell, Task]) -> dict[Cell, Task]:
-    """What the tasks need and is none of them: the trainings that find the tickets of a transfer."""
+    """The trainings outside `tasks` that they need: those that find the tickets of a transfer."""
     known = {t.key for t in tasks.values()}
     sources: dict[Cell, Task] = {}
     for needed in walk(tasks.values()):
@@ -181,7 +201,12 @@ def _sources(tasks: Mapping[Cell, Task]) -> dict[Cell, Task]:
 
 
 def parameters(planned: Plan) -> list[dict[str, Any]]:
-    """Each of the network's parameters: name, shape, size, and why it is spared, None where it is pruned; JSON."""
+    """The network's parameters as JSON: name, shape, size, and why each is spared (None if it is pruned).
+
+    >>> planned = plan(Experiment.of("digits", model="lenet-20-10", steps=20))
+    >>> parameters(planned)[0]
+    {'name': 'fc1.weight', 'shape': [20, 64], 'size': 1280, 'spared': None}
+    """
     reasons = spared(planned.setup)
     return [
         {"name": name, "shape": list(p.shape), "size": p.numel(), "spared": reasons.get(name)}
@@ -190,7 +215,7 @@ def parameters(planned: Plan) -> list[dict[str, Any]]:
 
 
 def _stack(question: Resolved, replicates: range) -> Iterator[tuple[Cell, Task]]:
-    """The tasks of one stack of replicates, whose keys depend on no other stack, level or arm."""
+    """The tasks of one stack of replicates. Their keys depend on no other stack, level or arm."""
     experiment, setup, counts = question.experiment, question.setup, question.counts
     first = replicates[0]
     at: Callable[..., Task] = partial(trained, first=first, count=len(replicates))
@@ -198,7 +223,7 @@ def _stack(question: Resolved, replicates: range) -> Iterator[tuple[Cell, Task]]
     whole_network = at(setup, dense, arm="dense", level=0)
     yield (0, "dense", first), whole_network
     if experiment.gate:
-        # Only the end of this training is read: its grid is in proportion, and has no early points.
+        # Only the end of this training is read, so its grid is in proportion and has no early points.
         once = setup.recipe
         twice = replace(
             once, steps=2 * once.steps, evaluate_every=2 * once.evaluate_every, early_points=False
@@ -206,44 +231,50 @@ def _stack(question: Resolved, replicates: range) -> Iterator[tuple[Cell, Task]]
         longer = replace(setup, recipe=twice)
         yield (0, GATE, first), at(longer, dense, arm=GATE, level=0)
     later = retraining(setup, question.rewind)
-    left = 1 - experiment.rewind_step / experiment.recipe.steps
-    for level, found in enumerate(search, 1):
-        ticket = found.ticket
-        if found.search:
-            yield (level, "search", first), found.search
+    remaining = 1 - experiment.rewind_step / experiment.recipe.steps
+    for level, planned in enumerate(search, 1):
+        ticket = planned.ticket
+        if planned.search:
+            yield (level, "search", first), planned.search
         cost = relative_cost(setup.module(), counts[level] / counts[0], setup.recipe)
-        yield (level, "ticket", first), at(later, ticket, arm="ticket", level=level, cost=cost * left)
+        yield (level, "ticket", first), at(later, ticket, arm="ticket", level=level, cost=cost * remaining)
         for arm, made_by in question.controls.items():
             rival = _rival(setup, ticket, whole_network, len(replicates), made_by)
             whole = arm_of(made_by).from_start
             yield (
                 (level, arm, first),
                 at(
-                    setup if whole else later, rival, arm=arm, level=level, cost=cost * (1 if whole else left)
+                    setup if whole else later,
+                    rival,
+                    arm=arm,
+                    level=level,
+                    cost=cost * (1 if whole else remaining),
                 ),
             )
 
 
 def _search(question: Resolved, replicates: range) -> tuple[Task, Iterator[PlannedLevel]]:
-    """The stack of dense tickets, and what is found at every level."""
+    """The stack of dense tickets, and the planned search of every level."""
     experiment, setup = question.experiment, question.setup
     if question.source is not None:
-        return _carried(question, question.source, replicates)
+        return _transferred(question, question.source, replicates)
     procedure = METHODS[experiment.method]
     options = {**question.functions, "every": experiment.every, "search_lr": experiment.search_lr}
     takes = signature(procedure).parameters
-    where: dict[str, Any] = {name: value for name, value in options.items() if name in takes}
+    accepted: dict[str, Any] = {name: value for name, value in options.items() if name in takes}
     if experiment.rewind_step:
-        where["rewind_step"] = experiment.rewind_step
-    search = procedure(setup, list(question.densities), replicates, **where)
+        accepted["rewind_step"] = experiment.rewind_step
+    search = procedure(setup, list(question.densities), replicates, **accepted)
     return derive(dense_ticket, setup, tuple(replicates)), search
 
 
-def _carried(question: Resolved, source: Resolved, replicates: range) -> tuple[Task, Iterator[PlannedLevel]]:
-    """The source's stacks, put into this setup; dense begins where the tickets do."""
+def _transferred(
+    question: Resolved, source: Resolved, replicates: range
+) -> tuple[Task, Iterator[PlannedLevel]]:
+    """The source's tickets in this setup. The dense network starts from the same weights as the tickets."""
     setup, levels = question.setup, question.experiment.carried
     dense, search = _search(source, replicates)
-    tickets = [found.ticket for found in islice(search, max(levels))]
+    tickets = [planned.ticket for planned in islice(search, max(levels))]
     begin = tickets[0] if source.experiment.rewind_step else dense
     chosen = [tickets[level - 1] for level in levels]
     if question.another_width():
@@ -252,7 +283,7 @@ def _carried(question: Resolved, source: Resolved, replicates: range) -> tuple[T
 
 
 def _rival(setup: Setup, ticket: Task, dense: Task, count: int, made_by: Callable[..., Any]) -> Task:
-    """Derives a control of each ticket in a stack of `count`; `dense` is the stack's dense training."""
+    """The task that derives a control of each ticket in a stack of `count`; `dense` is the stack's dense training."""
     if needs_neighbour(made_by):
         return neighbours(setup, ticket, dense, count, control=made_by)
     if needs_end(made_by):

@@ -1,11 +1,11 @@
-"""What is done where the user says nothing: one row per dataset, sized for two cores.
+"""Defaults by dataset, sized for two cores.
 
-That is minutes for LeNet on digits or MNIST and for MNIST-1D, and most of a day for convolutional networks on CIFAR;
-`winticket plan` says how long.
+LeNet on digits or MNIST, and MNIST-1D, take minutes. Convolutional networks on CIFAR take most of a day. `winticket
+plan` forecasts the time.
 
-The optimiser, learning rate, batch and rates are the 2019 paper's (Frankle & Carbin, Figure 2), with lengths cut and
-the rate annealed. For mnist1d, optimiser, length and layerwise pruning are Greydanus & Kobak's, in larger bites than
-their hundred. The protocols in full are in `experiments/`.
+Optimiser, learning rate, batch and pruning rates are those of the 2019 paper (Frankle & Carbin, Figure 2). Trainings
+are shorter, and their learning rate is annealed. For mnist1d, optimiser, length and layerwise pruning are those of
+Greydanus & Kobak, with larger pruning steps than their hundred. The full protocols are in `experiments/`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from winticket.data import DatasetInfo
 
 LENET = {"model": "lenet-300-100", "optimizer": "adam", "lr": 1.2e-3, "batch": 60}
 CONV = {"model": "conv-2", "optimizer": "adam", "lr": 2e-4, "batch": 60, "conv_rate": 0.1}
-# Cosine, since at a constant rate the last steps' noise hides what few replicates could show: docs/LOG.md.
+# Cosine: at a constant rate, noise of the last steps hides what a few replicates could show (docs/LOG.md).
 SHORT = {"schedule": "cosine", "steps": 2400, "evaluate_every": 240, "levels": 12, "replicates": 5}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -48,7 +48,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-# OpenLTH's hyperparameters for both, but for the length.
+# OpenLTH's hyperparameters for both kinds, except for the length.
 DEEP = {
     "optimizer": "sgd",
     "lr": 0.1,
@@ -66,7 +66,7 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
     "vgg-": DEEP,
     "resnet-": DEEP,
 }
-"""What goes with a network that is not the usual one for the data: Figure 2 of the 2019 paper; OpenLTH's defaults."""
+"""Defaults for a network that is not the usual one for the data: Figure 2 of the 2019 paper, or OpenLTH's."""
 
 TEXT = {
     "model": "chargpt",
@@ -86,7 +86,11 @@ SHAPES = {"digits": (1, 8, 8), "mnist1d": (1, 40)}
 
 
 def preset(data: str, input_shape: tuple[int, ...]) -> Mapping[str, Any]:
-    """The row for a dataset's name or for the last part of its path; else one chosen by the shape of an example."""
+    """The row for a dataset's name, or for the last part of its path; else one for the shape of an example.
+
+    >>> preset("mnist", (1, 28, 28))["model"], preset("my/photos", (3, 64, 64))["model"]
+    ('lenet-300-100', 'conv-2')
+    """
     name = PurePath(data).stem.lower().replace("-", "_")
     if name in PRESETS and input_shape == SHAPES.get(name, input_shape):
         return PRESETS[name]
@@ -95,12 +99,12 @@ def preset(data: str, input_shape: tuple[int, ...]) -> Mapping[str, Any]:
     return {**LENET, **SHORT}
 
 
-def fitting(source: DatasetInfo, choices: Mapping[str, Any]) -> dict[str, Any]:
-    """The row for a dataset, made to go with the model and optimiser among `choices`."""
-    usual = dict(TEXT if source.tokens else preset(source.name, source.input_shape))
+def fitting(dataset: DatasetInfo, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """The row for a dataset, adapted to the model and optimiser among `choices`."""
+    usual = dict(TEXT if dataset.tokens else preset(dataset.name, dataset.input_shape))
     model = str(choices.get("model", usual["model"]))
     if model != usual["model"]:
-        usual.pop("conv_rate", None)  # it speaks of the usual model's convolutions
+        usual.pop("conv_rate", None)  # It is meant for the convolutions of the usual model.
         usual.update(next((row for name, row in MODELS.items() if model.startswith(name)), {}))
     if choices.get("optimizer", "sgd") != "sgd":
         usual.pop("momentum", None)

@@ -1,4 +1,4 @@
-"""What a plan will cost: trainings, steps, seconds, bytes. Trains for a moment on noise, and keeps nothing."""
+"""Forecast what a plan costs: trainings, steps, seconds, bytes. It trains for a moment on noise and keeps nothing."""
 
 from __future__ import annotations
 
@@ -21,18 +21,23 @@ if TYPE_CHECKING:
 
 PROBE_STEPS = 24
 PROBE_SECONDS = 1.0
-START_SECONDS = 3.0  # a worker process importing torch, roughly, on any machine of these years
+START_SECONDS = 3.0  # Roughly the time in which a worker process imports torch.
 SPARSE_FROM = 0.455
-"""Density from which steps cost what the dense network's do, as `winticket.train.relative_cost` has it."""
-TASK_SECONDS = 0.05  # reading a task's inputs and writing its results, flushed to the disk
+"""From this density on, a step costs as much as in the dense network (see `winticket.train.relative_cost`)."""
+TASK_SECONDS = 0.05  # Time to read a task's inputs and to write its results, flushed to disk.
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What is left to do: trainings of one replicate, their optimiser steps, seconds on `workers`, bytes on disk.
+    """The cost of what remains to be computed.
 
-    `reused` are trainings that the store has, `failed` those it has as failed and what depends on them: neither
-    is run. `seconds` is None where it was not measured.
+    trainings  trainings to compute, counted per replicate
+    reused     trainings that are in the store already
+    failed     trainings that the store records as failed, and those that depend on them; they do not run
+    steps      optimiser steps
+    seconds    wall-clock time on `workers` processes; None if it was not measured
+    bytes      disk space
+    workers    processes that compute; 0 for the calling one
     """
 
     trainings: int
@@ -43,15 +48,21 @@ class Cost:
     bytes: int
     workers: int
     work: Mapping[str, float] = field(default_factory=dict, repr=False)
-    """Seconds that each training will take by itself, by the key of its task; empty where it was not measured."""
+    """Seconds of each training by itself, by the key of its task; empty if they were not measured."""
     repeated: tuple[Task, ...] = field(default=(), repr=False)
-    """States whose training is in the store already, and is repeated up to them."""
+    """States whose training is in the store already, so that it must be repeated up to them."""
 
 
 def cost(planned: Plan, execution: Execution, *, measure: bool = True) -> Cost:
-    """What a plan will cost beyond what the store has; `measure` trains for a moment on noise to time a step.
+    """The cost of a plan beyond what the store has already. With `measure`, it times a few steps on noise.
 
-    Raises ValueError for a recipe whose arithmetic the engine cannot do here.
+    Raises ValueError if the engine cannot compute in the recipe's precision on this device.
+
+    >>> from winticket.experiment import Experiment, plan
+    >>> planned = plan(Experiment.of("digits", steps=20, levels=3, replicates=5, controls=(), gate=False))
+    >>> forecast = cost(planned, Execution.local("memory://runs"), measure=False)
+    >>> forecast.trainings, forecast.steps, forecast.reused, forecast.seconds
+    (20, 400, 0, None)
     """
     execution.check(planned.setup.recipe)
     store, workers = execution.store, execution.workers
@@ -76,8 +87,8 @@ def cost(planned: Plan, execution: Execution, *, measure: bool = True) -> Cost:
 
 
 def _makespan(order: Mapping[str, Sequence[str]], work: Mapping[str, float], workers: int) -> float:
-    """Seconds until the last of the trainings is done, in the order in which they wait for one another."""
-    from winticket.report.forecast import makespan  # with the report comes matplotlib, which takes its time
+    """Seconds until the last training ends, given that trainings wait for one another in this `order`."""
+    from winticket.report.forecast import makespan  # It imports matplotlib, which is slow.
 
     return makespan(work, {key: order[key] for key in work}, workers=workers)
 
@@ -85,43 +96,43 @@ def _makespan(order: Mapping[str, Sequence[str]], work: Mapping[str, float], wor
 def _work(
     planned: Plan, missing: list[Cell], repeated: Sequence[Task], *, engine: Engine
 ) -> dict[str, float]:
-    """Seconds that each missing training will take by itself, by key; none where noise does not suit the model."""
+    """Seconds of each missing training by itself, by key; empty if the model cannot train on noise."""
     try:
         speed = _speed(planned, engine)
-    except Exception:  # noqa: BLE001 - a model that noise does not suit may yet train on data; the training will tell
+    except Exception:  # noqa: BLE001 - a model that cannot train on noise may still train on data
         return {}
     work: dict[str, float] = {}
-    here, source = planned.densities(), planned.source_densities()
+    densities, source = planned.densities(), planned.source_densities()
     for at in missing:
         level, arm, _ = at
-        density = (source if arm == "source" else here)[level]
+        density = (source if arm == "source" else densities)[level]
         task = planned.tasks[at]
         steps = task.weight / _promised(planned, density)
         work[task.key] = steps * speed.step_seconds(density) + speed.start + TASK_SECONDS
-    for task in repeated:  # a dense training, up to the last of the states
+    for task in repeated:  # A dense training up to the last of the states.
         work[task.key] = task.weight * speed.step_seconds(1.0) + speed.start + TASK_SECONDS
     return work
 
 
 def _promised(planned: Plan, density: float) -> float:
-    """The cost of a step that the weights of the plan's tasks were made with."""
+    """The relative cost of a step from which the plan computed the weight of its tasks."""
     return relative_cost(planned.setup.module(), density, planned.setup.recipe)
 
 
 @dataclass(frozen=True)
 class _Speed:
-    """Seconds of a step of one replicate here: of the dense network, and under a mask of the density `sparsest`."""
+    """Seconds per step of one replicate on this machine: dense, and under a mask of the density `sparsest`."""
 
     dense: float
     sparse: float
     sparsest: float
     measuring: float
-    """Seconds of the curves' evaluation, spread over the steps."""
+    """Seconds per step for evaluating the learning curves."""
     start: float
     """Seconds before a training's first step."""
 
     def step_seconds(self, density: float) -> float:
-        """Between the two that were measured a step takes in proportion, up to where sparse kernels begin."""
+        """Seconds of a step, interpolated between the measured densities; dense from the density SPARSE_FROM on."""
         if density >= SPARSE_FROM or self.sparsest >= SPARSE_FROM:
             return self.dense + self.measuring
         share = max(density - self.sparsest, 0.0) / (SPARSE_FROM - self.sparsest)
@@ -129,14 +140,14 @@ class _Speed:
 
 
 def _speed(planned: Plan, engine: Engine) -> _Speed:
-    """Time a few steps on noise, in a stack of the plan's size, by one thread as the workers have it."""
+    """Time a few steps on noise, in a stack of the plan's size and with one thread, as workers compute."""
     setup, densities = planned.setup, planned.densities()
     count = min(planned.experiment.stack, planned.experiment.replicates)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         if not may_stack(setup.module(), device(), setup.recipe.stacking):
-            count = 1  # the replicates take turns, so one tells for all
+            count = 1  # The replicates take turns, so one stands for all.
         whole = [dense_ticket(setup, r) for r in range(count)]
         dense, start = _step_seconds(setup, whole, engine=engine)
         sparse = dense
@@ -151,20 +162,22 @@ def _speed(planned: Plan, engine: Engine) -> _Speed:
 
 
 def _thinned(ticket: Ticket, density: float) -> Ticket:
-    """The same ticket under a random mask that keeps about the same share of every layer."""
+    """The ticket under a random mask that keeps about the share `density` of every layer."""
     generator = torch.Generator().manual_seed(ticket.seeds.replicate)
     keep = {n: torch.rand(k.shape, generator=generator) < density for n, k in ticket.mask.keep.items()}
     return replace(ticket, mask=Mask(keep))
 
 
 def _step_seconds(setup: Setup, stack: Sequence[Ticket], *, engine: Engine) -> tuple[float, float]:
-    """Seconds of one step of the stack here, and those before the first: two lengths of training tell them apart."""
+    """Seconds of one step of the stack, and before the first step; two trainings of different length separate them."""
     few = 2
-    trial(setup, stack, steps=few, engine=engine)  # traces and warms up
+    trial(setup, stack, steps=few, engine=engine)  # Traces and warms up.
     short = _clocked(setup, stack, few, engine=engine)
     long = _clocked(setup, stack, 2 * few, engine=engine)
     more = few
-    if (long - short) / few * PROBE_STEPS < PROBE_SECONDS:  # worth a better look
+    if (
+        long - short
+    ) / few * PROBE_STEPS < PROBE_SECONDS:  # The steps are short, so more of them are affordable.
         more = PROBE_STEPS
         long = _clocked(setup, stack, few + more, engine=engine)
     each = max(long - short, 0.0) / more
@@ -178,7 +191,7 @@ def _clocked(setup: Setup, stack: Sequence[Ticket], steps: int, *, engine: Engin
 
 
 def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
-    """Seconds of a training's curves: validation examples, all or the first few, at each point, and test examples."""
+    """Seconds to evaluate a training's curves: at each point all or a few validation examples; test examples."""
     rows = 250
     blank = setup.blank(rows)
     part = data.Split(blank, blank if setup.tokens else torch.zeros(rows, dtype=torch.int64))
@@ -197,7 +210,7 @@ def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
 
 
 def _states_bytes(planned: Plan, states: Sequence[Task]) -> int:
-    """Disk that states on the way take: weights and what the optimiser remembers of each."""
+    """Bytes of states in the course of a training: weights, and the optimiser's state of each."""
     recipe = planned.setup.recipe
     remembered = (1 if recipe.momentum else 0) if recipe.optimizer == "sgd" else 2
     each = 4 * (1 + remembered) * sum(p.numel() for p in planned.setup.module().parameters())
@@ -211,9 +224,9 @@ def _states_bytes(planned: Plan, states: Sequence[Task]) -> int:
 
 
 def _bytes(planned: Plan, missing: list[Cell]) -> int:
-    """Disk that the missing results take: a start, an end, a mask and a curve per replicate.
+    """Bytes of the missing results: start, end, mask and curve of each replicate.
 
-    Weights of which most are zero are stored as positions and values.
+    Weights that are mostly zero are stored as positions and values.
     """
     parameters = sum(p.numel() for p in planned.setup.module().parameters())
     eligible = planned.counts[0]
@@ -221,8 +234,8 @@ def _bytes(planned: Plan, missing: list[Cell]) -> int:
     total = 0
     for level, arm, first in missing:
         kept = planned.source_densities()[level] * eligible if arm == "source" else planned.counts[level]
-        left = parameters - eligible + int(kept)
-        end = 4 * (left if left < parameters / 2 else parameters)
+        nonzero = parameters - eligible + int(kept)
+        end = 4 * (nonzero if nonzero < parameters / 2 else parameters)
         start = end if arm in planned.experiment.controls else 4 * parameters
         total += planned.count(first) * (start + end + 3 * eligible // 8 + curve)
     return total

@@ -1,4 +1,4 @@
-"""What is to be said beside the verdict of how tickets were found and are counted."""
+"""Warnings next to the verdict: how tickets were found and how their weights are counted."""
 
 from __future__ import annotations
 
@@ -10,67 +10,70 @@ from winticket.ticket import Failed
 
 
 def remarks(runs: Runs) -> list[str]:
-    """In sentences: tickets that have had more steps than others, did not settle, or whose units have died."""
-    return [*_varied(runs), *_went_on(runs), *_unsettled(runs), *_cut_out(runs)]
+    """Warnings about tickets that are a variant, had more steps, did not settle, or lost whole units."""
+    return [*_varied(runs), *_trained_longer(runs), *_unsettled(runs), *_dead_units(runs)]
 
 
 def _varied(runs: Runs) -> list[str]:
-    """A warning about an allocation that is not the criterion's own."""
+    """A warning about an allocation that is not the one in the criterion's paper."""
     sentence = runs.plan.experiment.variant()
     return [] if sentence is None else [sentence]
 
 
-def _went_on(runs: Runs) -> list[str]:
-    """A warning about tickets that do not have the start that they are a ticket by."""
+def _trained_longer(runs: Runs) -> list[str]:
+    """A warning about tickets that do not start from the weights of the dense network that they were found in."""
     experiment = runs.plan.experiment
     if experiment.source is not None and runs.plan.question.another_width():
         return [
-            f"masks alone were carried from {experiment.source.model}: ticket and re-initialised twin differ by the "
-            "draw of their weights and by nothing else, so what speaks here is the random mask"
+            f"only the masks were transferred from {experiment.source.model}: ticket and re-initialised ticket differ "
+            "only in the draw of their weights, so the random mask is the control that counts here"
         ]
     rewind = experiment.rewind
     if rewind not in ("learning_rate", "fine_tune"):
         return []
     return [
-        f"rewind {rewind}: tickets go on from the trained weights of the level before, so theirs have had more steps "
-        "than the dense network's and the re-initialised ones'"
+        f"rewind {rewind}: tickets continue from the trained weights of the previous level, so they have had more "
+        "steps than the dense network and the re-initialised tickets"
     ]
 
 
 def _unsettled(runs: Runs) -> list[str]:
-    """Warnings about tickets that were drawn from the middle of a training."""
+    """Warnings about tickets that were drawn in the middle of a training."""
     tickets = [e for (_, arm), entries in runs.by_cell.items() if arm == "ticket" for e in entries]
     loose = sum(not isinstance(e, Failed) and not e.settled for e in tickets)
     if not any(not isinstance(e, Failed) and e.searched_steps for e in tickets):
         return []
     early = (
-        "tickets go on from weights that the search had trained already, so theirs have had more steps than the dense "
-        "network's and the re-initialised ones'"
+        "tickets continue from weights that the search had trained already, so they have had more steps than the dense "
+        "network and the re-initialised tickets"
     )
     if not loose:
         return [early]
     return [
         early,
-        f"{loose} of {len(tickets)} masks had not settled in the first half of the training; their tickets were drawn "
-        "at its end",
+        f"{loose} of {len(tickets)} masks had not settled in the first half of the training; these tickets were "
+        "drawn at its end",
     ]
 
 
-def _cut_out(runs: Runs) -> list[str]:
-    """That weights which read dead units are counted in the densities, where whole units went."""
+def _dead_units(runs: Runs) -> list[str]:
+    """A note that densities count weights that only read dead units, if whole units were pruned."""
     densities = runs.plan.densities()
-    levels = [n for n in range(1, len(densities)) if effective(runs.by_cell.get((n, "ticket"), ()))]
+    levels = [
+        n for n in range(1, len(densities)) if mean_effective_count(runs.by_cell.get((n, "ticket"), ()))
+    ]
     if not levels:
         return []
     last = levels[-1]
-    count = effective(runs.by_cell[last, "ticket"]) or 0
+    count = mean_effective_count(runs.by_cell[last, "ticket"]) or 0
     return [
-        f"densities count the weights of the units that are kept; without those that only read dead units, "
-        f"{100 * densities[last]:.2g} % is {100 * count / runs.plan.counts[0]:.2g} % (effective_density in result.json)"
+        "densities count all weights of the units that are kept; without the weights that only read dead units, "
+        f"{100 * densities[last]:.2g} % becomes {100 * count / runs.plan.counts[0]:.2g} % (effective_density in "
+        "result.json)"
     ]
 
 
-def effective(entries: Sequence[Replicate]) -> float | None:
-    """Mean over replicates of the weights left once dead units are cut out; None without masks of whole units."""
+def mean_effective_count(entries: Sequence[Replicate]) -> float | None:
+    """Mean number of kept weights that do not merely read dead units; None unless whole units are pruned."""
     counts = [r.effective for r in entries if not isinstance(r, Failed) and r.effective is not None]
     return math.fsum(counts) / len(counts) if counts else None

@@ -1,4 +1,4 @@
-"""Existing reports: one of the same experiment is renewed, one of another experiment is never overwritten."""
+"""Guard existing reports: the same experiment may renew its report, but another one never overwrites it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from winticket.places import CURVES, PAGE, RESULT, TICKET
 from winticket.results import OtherSchemaError, Question
 
 GROWS = frozenset({"carried", "controls", "density", "gate", "levels", "methods", "replicates"})
-"""What an experiment may be given more of and still be the same one, whose report then says more."""
+"""Choices that may grow while the experiment stays the same; its report is then extended."""
 NO_MATTER = frozenset({"arms", "data", "engine", "stack"})
-"""Follows from the rest or moves no result; data are the same if their examples are."""
+"""Choices that follow from others or change no result. The fingerprint decides whether data are the same."""
 COMPARISON = "compare.json"
 _SHOWN = 3
 
 
-def require_own_report(folder: Path, described: Question, *, fingerprint: str) -> None:
-    """ValueError if the folder's report is of another experiment than the one described, so that none is lost.
+def require_same_experiment(folder: Path, described: Question, *, fingerprint: str) -> None:
+    """Raise ValueError if the folder holds the report of another experiment, so that no report is lost.
 
-    The same experiment, also with more levels, densities, replicates or controls, renews its report. `fingerprint` is
-    the data's.
+    `described` is the experiment as `Experiment.describe` returns it, and `fingerprint` is that of its data. The same
+    experiment may renew its report, also with more levels, densities, replicates or controls.
     """
     file = folder / RESULT
-    advice = "give another folder with --out, or remove this one"
+    advice = "choose another folder with --out, or remove this one"
     if not file.is_file():
         _require_none(folder, (PAGE, TICKET, CURVES), without=RESULT)
         return
@@ -34,14 +34,14 @@ def require_own_report(folder: Path, described: Question, *, fingerprint: str) -
         reported = document.experiment
         differ = _differences(reported, described)
         if document.data.fingerprint != fingerprint:
-            changed = "the data have changed since"
+            changed = "the data have changed since then"
             other = f"data is {reported.get('data')} there and {described['data']} here"
             differ.insert(0, changed if reported.get("data") == described["data"] else other)
     except OtherSchemaError as error:
         raise ValueError(_unread(folder, RESULT, error)) from error
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(
-            f"the output folder {str(folder)!r} has a {RESULT} that is no result of a search ({error}); {advice}"
+            f"the output folder {str(folder)!r} has a {RESULT} that is not the result of a search ({error}); {advice}"
         ) from error
     if differ:
         more = f"; and {len(differ) - _SHOWN} more" if len(differ) > _SHOWN else ""
@@ -51,16 +51,16 @@ def require_own_report(folder: Path, described: Question, *, fingerprint: str) -
         )
 
 
-def require_own_comparison(folder: Path, here: Mapping[str, Any]) -> None:
-    """As `require_own_report` for a folder of comparisons; `here` is what they are known by (`compare.identity`)."""
+def require_same_comparison(folder: Path, planned: Mapping[str, Any]) -> None:
+    """As `require_same_experiment` for a comparison; `planned` is its identity (see `entries.identity`)."""
     file = folder / COMPARISON
     if not file.is_file():
         _require_none(folder, ("compare.csv", "compare.png", "compare.svg"), without=COMPARISON)
         return
-    advice = "give another folder with --out, or remove this one"
+    advice = "choose another folder with --out, or remove this one"
     try:
         document = read_document(file, Compared)
-        differ = _differences(document.comparison, here)
+        differ = _differences(document.comparison, planned)
     except OtherSchemaError as error:
         raise ValueError(_unread(folder, COMPARISON, error)) from error
     except (OSError, ValueError, TypeError) as error:
@@ -75,39 +75,40 @@ def require_own_comparison(folder: Path, here: Mapping[str, Any]) -> None:
 
 def _unread(folder: Path, name: str, error: OtherSchemaError) -> str:
     return (
-        f"the output folder {str(folder)!r} has a {name} that cannot be compared with this run: {error}, or give "
+        f"the output folder {str(folder)!r} has a {name} that cannot be compared with this run: {error}, or choose "
         "another folder with --out"
     )
 
 
 def _require_none(folder: Path, names: Sequence[str], *, without: str) -> None:
-    """ValueError for files of these names: without the document that goes with ours, they are somebody's own."""
-    strange = [name for name in names if (folder / name).exists()]
-    if strange:
+    """ValueError if there are files of these names: without the document `without`, they are not known to be ours."""
+    unknown = [name for name in names if (folder / name).exists()]
+    if unknown:
         raise ValueError(
-            f"the output folder {str(folder)!r} has a {' and a '.join(strange)} and no {without} that says whose, so "
-            "it would be lost; give another folder with --out, or move that away"
+            f"the output folder {str(folder)!r} has a {' and a '.join(unknown)} but no {without} that says which "
+            "run wrote it, so it would be lost; choose another folder with --out, or move the file away"
         )
 
 
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any], *, within: str = "") -> list[str]:
-    """Why the two are not one experiment, in words. Choices that one of them does not know are left out."""
+def _differences(reported: Mapping[str, Any], planned: Mapping[str, Any], *, within: str = "") -> list[str]:
+    """Why the two are not the same experiment, in words. Choices that are missing in one of them are skipped."""
     differ = []
-    if bool(there.get("source")) != bool(here.get("source")):
-        return ["tickets that were carried over on one side, and a search on the other"]
-    for name in there:
-        if name in NO_MATTER or name not in here or there[name] == here[name]:
+    if bool(reported.get("source")) != bool(planned.get("source")):
+        return ["one is a transfer and the other is a search"]
+    for name, before in reported.items():
+        if name in NO_MATTER or name not in planned or before == planned[name]:
             continue
-        if isinstance(there[name], Mapping) and isinstance(here[name], Mapping):
-            differ += _differences(there[name], here[name], within=f"{name} ")
-        elif name not in GROWS or not _is_more(here[name], there[name]):
+        now = planned[name]
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            differ += _differences(before, now, within=f"{name} ")
+        elif name not in GROWS or not _extends(now, before):
             words = f"{within}{name.replace('_', ' ')}"
-            differ.append(f"{words} is {_text(there[name])} there and {_text(here[name])} here")
+            differ.append(f"{words} is {_text(before)} there and {_text(now)} here")
     return differ
 
 
-def _is_more(here: Any, there: Any) -> bool:
-    return set(there) <= set(here) if isinstance(there, list) else bool(here >= there)
+def _extends(now: Any, before: Any) -> bool:
+    return set(before) <= set(now) if isinstance(before, list) else bool(now >= before)
 
 
 def _text(value: Any) -> str:

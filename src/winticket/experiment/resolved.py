@@ -1,4 +1,4 @@
-"""An experiment with everything looked up that it names: done once, for whoever checks, plans and prices it."""
+"""Resolve an experiment: look up everything that it names, once for checks, plan and price."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from winticket.allocate import Allocate
 from winticket.criteria import Criterion
-from winticket.experiment import carried
+from winticket.experiment import transferred_tickets
 from winticket.experiment.counts import counts, densities
 from winticket.experiment.names import ARMS
 from winticket.experiment.spec import Experiment
@@ -19,11 +19,17 @@ from winticket.ticket import Mask, Ticket
 
 @dataclass(frozen=True)
 class Resolved:
-    """What an experiment asks for, as values and functions.
+    """The choices of an experiment as values and functions.
 
-    `whole` is the mask that prunes nothing: it names the eligible weights. `densities` are those of levels 1..levels,
-    `counts` the eligible weights kept at levels 0..levels. `controls` are functions by the name of their arm.
-    `source` is the experiment whose tickets this one trains, resolved too; its own densities are then the source's.
+    controls   control functions by the name of their arm
+    whole      the mask that prunes nothing; it names the eligible weights
+    densities  densities of levels 1..levels; empty for a transfer, which has those of its source
+    counts     eligible weights kept at levels 0..levels
+    source     the experiment whose tickets this one trains, resolved as well; None unless this is a transfer
+
+    >>> resolved = resolve(Experiment.of("digits", model="lenet-20-10", steps=20, levels=2))
+    >>> resolved.eligible, resolved.counts
+    (('fc1.weight', 'fc2.weight', 'fc3.weight'), (1580, 1274, 1028))
     """
 
     experiment: Experiment
@@ -44,37 +50,41 @@ class Resolved:
 
     @property
     def functions(self) -> dict[str, Callable[..., Any]]:
-        """Criterion, allocation and rewind by the option that names them."""
+        """Criterion, allocation and rewind, by the option that names each."""
         return {"criterion": self.criterion, "allocate": self.allocate, "rewind": self.rewind}
 
     def another_width(self) -> bool:
-        """Whether the source's network differs by more than its output layer, so that masks alone are carried."""
-        return self.source is not None and carried.another_width(self.setup, self.source.setup)
+        """True if the source's network differs in more than its output layer, so that only masks are transferred."""
+        return self.source is not None and transferred_tickets.another_width(self.setup, self.source.setup)
 
 
 def resolve(experiment: Experiment) -> Resolved:
-    """Look up data, model and functions, and count what every level keeps.
+    """Look up data, model and functions, and count the weights that every level keeps.
 
-    ValueError if they do not fit each other, or if a level would keep none of a layer or prune nothing.
+    Raises ValueError if they do not fit each other, or if a level would keep no weight of a layer or prune nothing.
     """
     parts: dict[str, Any] = experiment.functions()
     controls = {arm: ARMS[arm] for arm in experiment.controls}
-    here = experiment.setup()
+    setup = experiment.setup()
     if experiment.source is None:
-        whole = whole_mask(here, _weights(here))
-        levels = tuple(densities(experiment, here.module(), tuple(whole.keep)))
+        whole = whole_mask(setup, _weights(setup))
+        levels = tuple(densities(experiment, setup.module(), tuple(whole.keep)))
         kept = tuple(counts(experiment, whole, levels, parts["allocate"]))
         return Resolved(
-            experiment, here, **parts, controls=controls, whole=whole, densities=levels, counts=kept
+            experiment, setup, **parts, controls=controls, whole=whole, densities=levels, counts=kept
         )
     source = resolve(experiment.source)
-    here = replace(here, exclude=(*here.exclude, *carried.new_weights(experiment, here, source.setup)))
-    whole = whole_mask(here, _weights(here))
-    bare = Resolved(
-        experiment, here, **parts, controls=controls, whole=whole, densities=(), counts=(), source=source
+    new = transferred_tickets.new_weights(experiment, setup, source.setup)
+    setup = replace(setup, exclude=(*setup.exclude, *new))
+    whole = whole_mask(setup, _weights(setup))
+    kept = tuple(transferred_tickets.counts(experiment, setup, whole, source.setup, _levels(source)))
+    return Resolved(
+        experiment, setup, **parts, controls=controls, whole=whole, densities=(), counts=kept, source=source
     )
-    left = carried.Left(source.counts, source.whole, source.densities, source.allocate)
-    return replace(bare, counts=tuple(carried.counts(experiment, here, whole, source.setup, left)))
+
+
+def _levels(source: Resolved) -> transferred_tickets.SourceLevels:
+    return transferred_tickets.SourceLevels(source.counts, source.whole, source.densities, source.allocate)
 
 
 def _weights(setup: Setup) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Conduct an experiment: see that it can be computed, train what is missing, judge, draw, write."""
+"""Run an experiment: check that it can be computed, train what is missing, judge, draw and write."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from winticket.experiment.execution import Execution
 from winticket.experiment.plan import Plan, plan
 from winticket.experiment.price import cost
-from winticket.experiment.reports import require_own_report
+from winticket.experiment.reports import require_same_experiment
 from winticket.experiment.spec import Experiment
 from winticket.experiment.writing import Result, write
 from winticket.run import Event, RunError, Store, StoreError
@@ -28,7 +28,13 @@ Watch = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class Ready:
-    """A plan, how to compute it, and a folder for its report; both store and folder can be written."""
+    """A plan that is ready to run: store and folder can be written.
+
+    plan        the trainings
+    execution   how to compute them
+    folder      for the report
+    need_bytes  disk space that the missing results need
+    """
 
     plan: Plan
     execution: Execution
@@ -50,8 +56,22 @@ def find(
 ) -> Result:
     """Find a winning ticket on `data` and prove it: `winticket.find("digits", replicates=5)`.
 
-    `choices` are fields of `Experiment` or `Recipe`; the other options are those of `conduct`. Raises ValueError or
-    FileNotFoundError, before any training, for data or a choice that does not exist.
+    data                name of a dataset, or path of one
+    store               folder or URL that keeps the result of every training
+    out                 folder for report, figures, curves and ticket (default: reports/NAME-KEY in the store)
+    workers             processes that compute; 0 for this one (default: one per core, or one for a GPU)
+    engine              "auto", "dense" or "sparse": how layers with pruned weights are computed
+    retry_failed        compute trainings again that the store records as failed
+    watch               is called with every event
+    checkpoint_seconds  seconds between saved states of a training
+    choices             fields of `Experiment` or `Recipe`, as for `Experiment.of`
+
+    Raises ValueError, TypeError or FileNotFoundError, before any training, for data or a choice that does not exist;
+    other errors as for `conduct`.
+
+    >>> find("digits", stepps=20)
+    Traceback (most recent call last):
+    TypeError: an experiment has no choice 'stepps' (did you mean 'steps'?); there are allocate, ...
     """
     return conduct(
         Experiment.of(data, **choices),
@@ -75,30 +95,42 @@ def conduct(
 ) -> Result:
     """Run an experiment and write report, figures, curves and ticket to the folder `out`.
 
-    `execution` says in which store, by whom and how it is computed, which changes no number; without one, `options`
-    are those of `Execution.local`: store ("runs"), workers (one per core, or one for a GPU; 0 for this process),
-    engine ("auto"), retry_failed, checkpoint_seconds (10). Results that the store has are not computed again, so a
-    stopped run resumes and an extended experiment computes only what is new. `watch` is called with every event.
-    Raises ValueError, StoreError or OSError, before any training, if something is wrong with the experiment or if store
-    or `out` cannot be written; RunError if the run has to be given up; Interrupted on Ctrl-C. A training that fails is
-    counted in the document, not raised.
+    `execution` is how to compute; it changes no number. Without it, `options` are those of `Execution.local`: store
+    ("runs"), workers (one per core, or one for a GPU; 0 for this process), engine ("auto"), retry_failed,
+    checkpoint_seconds (10). `watch` is called with every event.
+
+    Results in the store are not computed again. So a stopped run resumes, and an extended experiment computes only
+    what is new. A training that fails is counted in the document and raises nothing.
+
+    Raises, before any training, ValueError if something is wrong with the experiment, and StoreError or OSError if the
+    store or `out` cannot be written. Raises RunError if the run cannot continue, and Interrupted on Ctrl-C.
+
+    >>> conduct(Experiment.of("digits", steps=20), Execution.local("memory://runs"), workers=2)
+    Traceback (most recent call last):
+    TypeError: an execution is passed, so pass workers to Execution.local instead
     """
     began = time.monotonic()
     if execution is not None and options:
-        raise TypeError(f"pass {' and '.join(options)} to the execution, since one is given")
+        raise TypeError(f"an execution is passed, so pass {' and '.join(options)} to Execution.local instead")
     ready = prepare(plan(experiment), execution or Execution.local(**options), out=out)
     return execute(ready, watch=watch, began=began)
 
 
 def prepare(planned: Plan, execution: Execution, *, out: str | os.PathLike[str] | None = None) -> Ready:
-    """See that the plan can be computed and its results kept; makes store and output folder, or nothing if it raises.
+    """Check that a plan can be computed and its results kept. Creates store and output folder, or nothing if it raises.
 
-    Raises ValueError if the output folder holds the report of another experiment, or the recipe does not suit the
-    engine; StoreError or OSError if store or folder cannot be written.
+    Raises ValueError if the output folder holds the report of another experiment, or if the engine cannot compute in
+    the recipe's precision. Raises StoreError or OSError if store or folder cannot be written.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> planned = plan(Experiment.of("digits", steps=20))
+    >>> with TemporaryDirectory() as folder:
+    ...     prepare(planned, Execution.local("memory://runs"), out=folder).need_bytes > 0
+    True
     """
     store = execution.store
     folder = output_folder(planned, store, out)
-    require_own_report(folder, planned.experiment.describe(), fingerprint=planned.setup.fingerprint)
+    require_same_experiment(folder, planned.experiment.describe(), fingerprint=planned.setup.fingerprint)
     need = cost(planned, execution, measure=False).bytes
     if out is not None:
         _probe(folder)
@@ -109,18 +141,18 @@ def prepare(planned: Plan, execution: Execution, *, out: str | os.PathLike[str] 
 
 
 def execute(ready: Ready, *, watch: Watch | None = None, began: float | None = None) -> Result:
-    """Train what is missing and write the results; see `conduct`. `began` is a time.monotonic() to count from."""
+    """Train what is missing and write the results; errors as for `conduct`. `began` is the start by time.monotonic."""
     began = time.monotonic() if began is None else began
     execution = ready.execution
     measure_engine(ready.plan, execution)
-    with trouble_in_words(execution.store):
+    with run_errors(execution.store):
         outcomes = execution.run(ready.plan.tasks.values(), watch=watch, need_bytes=ready.need_bytes)
         return write(ready.plan, execution, ready.folder, outcomes, began=began)
 
 
 @contextlib.contextmanager
-def trouble_in_words(store: Store) -> Iterator[None]:
-    """Within: trouble with the store or the disk ends the run as a RunError that says what to do."""
+def run_errors(store: Store) -> Iterator[None]:
+    """Turn errors of the store or the disk within the block into a RunError that says what to do."""
     try:
         yield
     except StoreError as error:
@@ -133,7 +165,7 @@ def trouble_in_words(store: Store) -> Iterator[None]:
 
 
 def measure_engine(planned: Plan, execution: Execution) -> None:
-    """Measure which layers train faster on sparse kernels, before any training, so that all workers choose alike."""
+    """Measure which layers train faster on sparse kernels. This precedes the trainings, so that all workers agree."""
     missing = planned.missing(execution.store)
     if execution.engine == "auto" and missing and device().type == "cpu":
         stacks = {planned.count(first) for _, _, first in missing}
@@ -144,7 +176,7 @@ def measure_engine(planned: Plan, execution: Execution) -> None:
 
 
 def output_folder(planned: Plan, store: Store, out: str | os.PathLike[str] | None) -> Path:
-    """Where report and figures go: `out`, or reports/NAME-KEY in the store (in ./winticket-reports for a URL)."""
+    """The folder for the report: `out`, or reports/NAME-KEY in the store (./winticket-reports/NAME-KEY for a URL)."""
     if out is not None:
         return Path(out).expanduser()
     experiment = planned.experiment
@@ -157,7 +189,7 @@ def output_folder(planned: Plan, store: Store, out: str | os.PathLike[str] | Non
 
 
 def _probe(folder: Path, *, keep: bool = False) -> None:
-    """OSError unless files can be written to the folder. With `keep` a missing folder is made, else nothing remains."""
+    """OSError unless files can be written to the folder. With `keep`, the folder remains if it was missing."""
     made: list[Path] = []
     probe = folder / f".probe-{os.getpid()}"
     try:

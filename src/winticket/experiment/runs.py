@@ -1,4 +1,4 @@
-"""A plan's stored trainings, read: what each replicate of every arm and level did. Each stack is decoded once."""
+"""Read a plan's trainings from the store, by level, arm and replicate. Each stack is decoded once."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ from winticket.units import effective_count, takes_whole_units
 
 @dataclass(frozen=True)
 class Trained:
-    """What document and figures need of one finished training; its weights stay in the store."""
+    """What document and figures need from one finished training; its weights stay in the store."""
 
     curve: Curve
     how: Mapping[str, Any]
     emptied: tuple[str, ...]
     classes: tuple[int, ...] = ()
-    """Output units that no weight goes into, though their layer has some."""
+    """Output units without incoming weights, although their layer has some."""
     effective: int | None = None
-    """Under a mask of whole units: kept weights that do not merely read dead ones."""
+    """Number of kept weights that do not merely read dead units; None unless whole units are pruned."""
     searched_steps: int | None = None
-    """If the mask was drawn from the middle of a training: after how many steps of it."""
+    """Steps of the search after which the mask was drawn; None unless it was drawn in the middle of a training."""
     settled: bool = True
+    """False if the mask had not settled when it was drawn."""
     seconds: float | None = None
-    """An equal share of what its stack took, since it was last resumed."""
+    """An equal share of the seconds that the stack took since it was last resumed."""
 
     def accuracy(self) -> float:
-        """On validation data at the last step, as a fraction."""
+        """Validation accuracy at the last step, as a fraction."""
         return self.curve.last()["validation_accuracy"]
 
 
@@ -45,10 +46,11 @@ Replicate = Trained | Failed
 
 @dataclass(frozen=True)
 class Runs:
-    """Every training of a plan by level and arm, one entry per replicate; what failed is a `Failed`.
+    """Every training of a plan.
 
-    tickets       by level, the ticket of the replicate with the best validation accuracy, the first of equals
-    environments  the different environments that results were computed in, the most recent one first
+    by_cell       by (level, arm), one entry per replicate: `Trained`, or `Failed` with the reason
+    tickets       by level, the ticket with the best validation accuracy; the first replicate wins ties
+    environments  the distinct environments in which results were computed, the most recent one first
     """
 
     plan: Plan
@@ -57,13 +59,15 @@ class Runs:
     environments: tuple[Mapping[str, Scalar], ...] = ()
 
     def arms(self, level: int) -> dict[str, tuple[Replicate, ...]]:
+        """The replicates of every arm at a level, by arm."""
         return {arm: runs for (at, arm), runs in self.by_cell.items() if at == level and arm not in BESIDE}
 
 
 def collect(plan: Plan, store: Store, *, only: Collection[Cell] | None = None) -> Runs:
     """Read the results of a plan, or `only` those of some cells, one stack after the other.
 
-    A stack whose task failed is as many failed replicates, each with the reason.
+    A stack without a result counts as failed replicates, each with the reason. Raises StoreError if a result cannot be
+    read.
     """
     cells = [cell for cell in plan.tasks if only is None or cell in only]
     stacks: dict[tuple[int, str], list[Replicate]] = {}
@@ -93,7 +97,7 @@ def collect(plan: Plan, store: Store, *, only: Collection[Cell] | None = None) -
 
 
 def trajectory(plan: Plan, store: Store, *, level: int, arm: str, replicate: int) -> Trajectory:
-    """A finished training with its weights, from the store."""
+    """A finished training with its weights, from the store. KeyError if the store does not have it."""
     first = replicate - replicate % plan.experiment.stack
     path: Trajectory = store.get(plan.tasks[level, arm, first].key)[replicate - first]
     return path
@@ -107,7 +111,7 @@ def _trained(
     planned = None if arm == SOURCE else plan.counts[level]
     seconds = meta.get("seconds")
     share = float(str(seconds)) / len(stack) if seconds is not None else None
-    # Tickets of a transfer's source are of another network.
+    # A transfer's source may have another network.
     module = None if arm == SOURCE else plan.setup.module()
     return tuple(_slim(path, module, planned=planned, seconds=share) for path in stack)
 
@@ -131,8 +135,8 @@ def _slim(
     mask, output = path.ticket.mask, models.output_layer(module) if module else None
     if planned is not None and mask.count() != planned:
         reason = (
-            f"its allocation kept {mask.count()} weights where {planned} were planned; an allocation keeps the same "
-            "count whatever the scores"
+            f"its allocation kept {mask.count()} weights, but {planned} were planned; an allocation must keep the same "
+            "count for all scores"
         )
         return Failed(reason, None, path.ticket.seeds)
     alive = mask.keep.keys() - set(mask.emptied())
@@ -159,19 +163,20 @@ def _environments(metas: Sequence[Mapping[str, Json]]) -> tuple[Mapping[str, Sca
 
 
 def accuracies(entries: Sequence[Replicate]) -> tuple[float | None, ...]:
-    """Test accuracies at the end of training (fractions), None if a replicate failed."""
+    """Test accuracies at the last step (fractions) by replicate; None if the replicate failed."""
     return tuple(r.curve.last()["test_accuracy"] if isinstance(r, Trained) else None for r in entries)
 
 
 def early_stops(entries: Sequence[Replicate]) -> tuple[int | None, ...]:
-    """Steps of least validation loss, None if a replicate failed or its loss was never finite."""
+    """Steps of least validation loss by replicate; None if the replicate failed or its loss was never finite."""
     return tuple(r.curve.early_stop_step() if isinstance(r, Trained) else None for r in entries)
 
 
 def at_early_stop(entries: Sequence[Replicate]) -> tuple[float | None, ...]:
-    """Test accuracies (fractions) at those steps."""
+    """Test accuracies (fractions) at the steps of least validation loss; None as for `early_stops`."""
     return tuple(r.curve.accuracy_at_early_stop() if isinstance(r, Trained) else None for r in entries)
 
 
 def curves_of(entries: Sequence[Replicate]) -> tuple[Curve | None, ...]:
+    """Learning curves by replicate; None if the replicate failed."""
     return tuple(r.curve if isinstance(r, Trained) else None for r in entries)

@@ -1,4 +1,4 @@
-"""Experiment: the question, declared. Everything that the numbers depend on, and nothing else."""
+"""`Experiment`: the question, with everything on which the numbers depend and nothing else."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any, Literal, Self, cast
 from winticket import allocate, data, models, pairing, rewind, schedules
 from winticket.catalogue import choose, typed_again
 from winticket.data import DatasetInfo
-from winticket.experiment.choices import effective, proportionate
+from winticket.experiment.choices import check_effect, proportionate, refuse_execution, require_whole
 from winticket.experiment.filled import check_fit, filled_in
 from winticket.experiment.names import (
     ARMS,
     BY_LAYER,
     METHODS,
-    check_carried,
+    check_transferable,
     facts,
     functions,
     methods,
@@ -37,61 +37,61 @@ from winticket.train import Recipe
 
 SPLITS = dict.fromkeys(("auto", "shared", "own"))
 SMALL = 2**24
-"""Values in a dataset up to which each replicate may hold a split of its own (64 MiB as float32)."""
+"""Most values in a dataset of which each replicate holds another split by default (64 MiB as float32)."""
 MOST_TRAININGS = 200_000
 RECIPE_FIELDS = tuple(f.name for f in fields(Recipe))
 CARRIED = ("source", "carried")
-"""Fields of a transfer alone, which are no choices."""
+"""Fields of a transfer, which are not choices."""
 FOUND_BY = (
-    *(
-        "method",
-        "criterion",
-        "allocate",
-        "rewind",
-        "rewind_step",
-        "rate",
-        "pruning",
-        "final_density",
-        "density",
-    ),
-    *("output_rate", "conv_rate", "exclude"),
+    *("method", "criterion", "allocate", "rewind", "rewind_step"),
+    *("rate", "pruning", "final_density", "density", "output_rate", "conv_rate", "exclude"),
 )
-"""Fields that a transfer describes with its source's values."""
+"""Fields that a transfer reports with the values of its source."""
 
 
 @dataclass(frozen=True)
 class Experiment:
     """A search for winning tickets with its controls and replicates.
 
-    `levels` rounds of pruning, each taking the share `rate` of the weights that are left (`output_rate` in the output
-    layer, by default half of it in a LeNet or Conv network whose layers are pruned on their own, as in the 2019 paper;
-    `conv_rate` in convolutions). Instead, `final_density` is the density to end at, on the schedule `pruning`, or
-    `density` are those of all levels; both are for the whole network or, as `allocate` has it, for every layer alike.
-    `replicates` is the number of initialisation seeds, each with a mask search of its own; they train in stacks of up
-    to `stack`.
-    `margin_pp` is the loss of accuracy, in percentage points, up to which a ticket still matches. With `gate`, the
-    dense network is also trained twice as long, to see whether the budget is enough.
+    `Experiment.of(data, ...)` makes one and fills in what is usual for the data. Raises TypeError or ValueError for a
+    field that does not exist, is out of range, or does not go with another field.
 
-    `split` says whether replicates share one split of the data or each draws its own; `auto` is their own where the
-    data have no test split and are small (a verdict over one draw of 450 test digits speaks of those 450).
+    **Densities.** Each of the `levels` rounds prunes the share `rate` of the remaining weights. In the output layer the
+    share is `output_rate` (default: half of `rate` in LeNet and Conv networks that are pruned layer by layer, as in the
+    2019 paper), and in convolutions it is `conv_rate`. Instead, `final_density` is the density of the last level, which
+    the schedule `pruning` approaches, or `density` lists the densities of all levels. Both apply to the whole network,
+    or to each layer alike, depending on `allocate`.
 
-    `rewind_step` is the step that tickets are rewound to by a rewind that takes one (`to_step`, ...). `every` is the
-    number of steps between changes of the mask in methods that change it while they train (a hundred, or a twentieth
-    of a short training), `search_lr` the learning rate of methods that learn a mask
-    (the recipe's; in supermask a hundred times that).
+    **Replicates.** `replicates` is the number of initialisation seeds. Each has a separate mask search. Up to `stack`
+    of them train together. `split` is "shared" if replicates share one split of the data and "own" if each draws
+    another one. "auto" is "own" if the data have no test split and are small: a verdict over one draw of 450 test
+    digits is about those 450 alone.
 
-    `criterion`, `allocate` and `rewind` are short names in their rooms or import paths (`mylab.scores:fisher`). The
-    default criterion is the one in the method's paper (snip for at-init, magnitude for most). The default allocation
-    is the one in the method's paper (erk for set and rigl), or else in the criterion's (global_top for snip and lamp,
-    layerwise for magnitude).
-    Make one with `Experiment.of(data, ...)`, which fills in what is usual for the data.
+    **Verdict.** A ticket still matches if it loses less than `margin_pp` percentage points of accuracy. `alpha` is the
+    error rate of the verdict. With `gate`, the dense network is also trained twice as long, to see whether the budget
+    of steps is large enough.
 
-    A transfer, made by `transferred`, has a `source`: the experiment whose tickets train here, those of its levels
-    `carried`. Every replicate takes its own ticket. Dense network and ticket begin at the source's start (θ₀, or θ_k
-    where the source rewinds to step k), at step 0 of this recipe. If the data have another number of classes, the
-    output layer is drawn anew, the same for both, and is not pruned. Into another model, one of the same kind with
-    other numbers of hidden units, masks alone are carried; dense network and ticket then begin at that model's own
-    initialisation.
+    **Methods.** `criterion`, `allocate` and `rewind` are short names in their rooms, or import paths
+    (`mylab.scores:fisher`). The default criterion is that of the method's paper (snip for at-init, magnitude for most).
+    The default allocation is that of the method's paper (erk for set and rigl), or else of the criterion's paper
+    (global_top for snip and lamp, layerwise for magnitude). `rewind_step` is the step to which `to_step` and others
+    rewind. `every` is the number of steps between mask changes in methods that change the mask during training
+    (default: 100, or a twentieth of a short training). `search_lr` is the learning rate of methods that learn a mask
+    (default: the recipe's; in supermask a hundred times that).
+
+    **Transfers.** `transferred` makes an experiment with a `source`: the experiment whose tickets train here, at its
+    levels `carried`. Every replicate takes the ticket of the same replicate. Dense network and ticket start from the
+    source's weights (θ₀, or θ_k if the source rewinds to step k), at step 0 of this recipe. If the data have another
+    number of classes, the output layer is drawn again, identically for both, and is not pruned. If the model has other
+    numbers of hidden units, only masks are transferred, and dense network and ticket start from the initialisation of
+    that model.
+
+    >>> experiment = Experiment.of("digits", replicates=5)
+    >>> experiment.model, experiment.levels, experiment.criterion, experiment.recipe.steps
+    ('lenet-300-100', 16, 'magnitude', 800)
+    >>> Experiment.of("digits", levels=2.0)
+    Traceback (most recent call last):
+    TypeError: levels is 2.0; it is a whole number
     """
 
     data: str
@@ -128,7 +128,7 @@ class Experiment:
     carried: tuple[int, ...] = ()
 
     def __new__(cls, *_: Any, **choices: Any) -> Self:
-        _refuse_execution(choices)
+        refuse_execution(choices)
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
@@ -136,11 +136,11 @@ class Experiment:
         for name in ("controls", "include", "exclude", "density"):
             value = getattr(self, name)
             if not isinstance(value, str | int | float | Iterable) or isinstance(value, bool):
-                raise TypeError(f"{name} is {value!r}; give a list")
+                raise TypeError(f"{name} is {value!r}; it must be a list")
             object.__setattr__(self, name, (value,) if isinstance(value, str | int | float) else tuple(value))
         for value in (*self.density, *([] if self.final_density is None else [self.final_density])):
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"a density is {value!r}; give numbers in (0, 1)")
+                raise TypeError(f"a density is {value!r}; densities are numbers in (0, 1)")
         if self.density:
             object.__setattr__(self, "levels", len(self.density))
         if not isinstance(self.gate, bool):
@@ -155,33 +155,31 @@ class Experiment:
             if self.controls.count(name) > 1:
                 raise ValueError(f"control {name!r} is given twice; each control is one arm")
         for name in ("levels", "replicates", "stack", "seed", "rewind_step"):
-            _whole(name, getattr(self, name))
+            require_whole(name, getattr(self, name))
         if self.every is not None:
-            _whole("every", self.every)
+            require_whole("every", self.every)
         check_limits(LIMITS, {name: getattr(self, name) for name in LIMITS})
         stacks = -(-self.replicates // self.stack)
         if stacks * self.levels * (1 + len(self.controls)) > MOST_TRAININGS:
             raise ValueError(
                 f"{self.replicates} replicates at {self.levels} levels are more than {MOST_TRAININGS:,} trainings of "
-                f"stacks of {self.stack}, the most that one plan has; ask for fewer, or for several experiments with "
-                "seeds of their own"
+                f"stacks of {self.stack}, the most that one plan may have; use fewer, or several experiments with "
+                "different seeds"
             )
         self._check_densities()
         if not 0 < self.margin_pp < 100:
             raise ValueError(
-                f"margin is {self.margin_pp} percentage points; it lies in (0, 100), usually 0.5"
+                f"margin is {self.margin_pp} percentage points; it must lie in (0, 100), usually 0.5"
             )
         self._check_method()
         self._check_rewind(self.functions()["rewind"])
         if self.source is not None:
             if self.source.source is not None:
-                raise TypeError(
-                    "these tickets were carried over themselves; give the experiment that found them"
-                )
-            check_carried(self.source.method, self.source.functions()["rewind"])
+                raise TypeError("the source is a transfer itself; pass the experiment that found the tickets")
+            check_transferable(self.source.method, self.source.functions()["rewind"])
 
     def _check_method(self) -> None:
-        """ValueError for a choice that the method has no use for."""
+        """ValueError for a choice that the method does not take."""
         if rule := facts(self.method).changes:
             rule.check(self.method, self.recipe.steps, self.every)
         takes = signature(METHODS[self.method]).parameters
@@ -191,8 +189,8 @@ class Experiment:
             if name not in takes and getattr(self, name) != usual:
                 others = [m for m, procedure in METHODS.items() if name in signature(procedure).parameters]
                 raise ValueError(
-                    f"method {self.method} takes no {name}, but {getattr(self, name)!r} is given; leave it out, or ask "
-                    f"for a method that does: {', '.join(others)}"
+                    f"method {self.method} takes no {name}, but {name} is {getattr(self, name)!r}; leave it out, or "
+                    f"choose a method that takes it: {', '.join(others)}"
                 )
         if (
             facts(self.method).fixed_counts
@@ -200,15 +198,18 @@ class Experiment:
             and self.allocate not in BY_LAYER
         ):
             raise ValueError(
-                f"method {self.method} keeps every layer's count of weights, and {self.allocate} does not decide by "
-                f"layers alone; possible: {', '.join(BY_LAYER)}, or package.module:function"
+                f"method {self.method} keeps the number of weights of every layer, but {self.allocate} decides more "
+                f"than these numbers; possible: {', '.join(BY_LAYER)}, or package.module:function"
             )
         self.variant()
 
     def variant(self) -> str | None:
-        """A sentence if criterion and allocation together are not the method that the criterion is named after.
+        """A warning if criterion and allocation together are a variant of the published criterion; else None.
 
-        ValueError if the allocation undoes the criterion.
+        Raises ValueError if the allocation undoes the criterion.
+
+        >>> Experiment.of("digits", method="at-init", criterion="snip").variant() is None
+        True
         """
         if "criterion" not in signature(METHODS[self.method]).parameters:
             return None
@@ -218,14 +219,18 @@ class Experiment:
         rates = [name for name in ("output_rate", "conv_rate") if getattr(self, name) is not None]
         if rates and self.allocate == "global_top" == usual_allocation(self.method, self.criterion):
             return (
-                f"{' and '.join(rates)} takes layers out of the ranking of all weights that criterion {self.criterion} "
-                f"makes in its paper: these are results of a variant, not of {self.criterion} as published"
+                f"{' and '.join(rates)} takes layers out of the ranking of all weights that the paper of criterion "
+                f"{self.criterion} makes: these are results of a variant, not of {self.criterion} as published"
             )
         sentence = pairing.variant(parts["criterion"], parts["allocate"])
-        return sentence if facts(self.method).allocate is None else None  # else it is the method's own matter
+        return sentence if facts(self.method).allocate is None else None  # Else the method decides.
 
     def functions(self) -> dict[str, Callable[..., Any]]:
-        """Criterion, allocation and rewind as functions, by the option that names them."""
+        """Criterion, allocation and rewind as functions, by the option that names each.
+
+        >>> Experiment.of("digits").functions()["allocate"].__name__
+        'layerwise'
+        """
         return functions(self.criterion, self.allocate, self.rewind)
 
     def _check_densities(self) -> None:
@@ -234,10 +239,10 @@ class Experiment:
             schedule(self.final_density, self.levels)
         elif self.pruning != "geometric":
             raise ValueError(
-                f"pruning {self.pruning} goes to a final density; say which (final_density=, --final-density)"
+                f"pruning {self.pruning} ends at a final density; set it (final_density=, --final-density)"
             )
         if self.density and (self.final_density is not None or self.pruning != "geometric"):
-            raise ValueError("density lists the levels, so leave pruning and final_density out")
+            raise ValueError("density lists all levels, so leave pruning and final_density out")
         if any(not 0 < d < 1 for d in self.density) or list(self.density) != sorted(
             set(self.density), reverse=True
         ):
@@ -248,16 +253,16 @@ class Experiment:
         rated = [name for name in ("output_rate", "conv_rate") if getattr(self, name) is not None]
         if rated and self.allocate in methods(allocate) and self.allocate not in ("layerwise", "global_top"):
             raise ValueError(
-                f"allocate {self.allocate} takes one density for all layers, and {rated[0]} gives some a rate of their "
-                f"own; leave {rated[0]} out, or ask for allocate layerwise or global_top"
+                f"allocate {self.allocate} takes one density for all layers, but {rated[0]} gives some layers another "
+                f"rate; leave {rated[0]} out, or choose allocate layerwise or global_top"
             )
         if self._listed() and (self.output_rate is not None or self.conv_rate is not None):
             raise ValueError(
-                "output_rate and conv_rate belong to a rate per level; with densities, every layer gets the same"
+                "output_rate and conv_rate go with a rate per level; with densities, every layer gets the same density"
             )
 
     def _listed(self) -> bool:
-        """Whether densities are said outright and do not follow from rates."""
+        """True if densities are listed or end at a final one, instead of following from rates."""
         return bool(self.density) or self.final_density is not None
 
     def _check_rewind(self, rewinding: Callable[..., Any]) -> None:
@@ -265,13 +270,12 @@ class Experiment:
             raise ValueError(f"rewind_step is {self.rewind_step}, but training has {self.recipe.steps} steps")
         if self.rewind_step and not takes_step(rewinding):
             raise ValueError(
-                f"rewind {self.rewind} goes to no step; with rewind_step {self.rewind_step} ask for to_step, "
+                f"rewind {self.rewind} takes no step; with rewind_step {self.rewind_step} choose to_step, "
                 "to_step_with_optimizer, learning_rate or fine_tune"
             )
         if not self.rewind_step and rewinding in (rewind.to_step, rewind.to_step_with_optimizer):
             raise ValueError(
-                f"rewind {self.rewind} goes to a step, and none is said; say which (rewind_step=, --rewind-step), or "
-                "ask for to_init"
+                f"rewind {self.rewind} needs a step; set it (rewind_step=, --rewind-step), or choose to_init"
             )
         if takes_step(rewinding) and facts(self.method).before_training:
             raise ValueError(
@@ -280,11 +284,15 @@ class Experiment:
 
     @classmethod
     def of(cls, data_name: str | os.PathLike[str], **choices: Any) -> Experiment:
-        """The experiment that is usual for the data, with some choices made otherwise.
+        """The usual experiment for the data, except for the `choices`: fields of `Experiment` or of `Recipe`.
 
-        `choices` are fields of `Experiment` or of `Recipe`; `evaluate_every` is in proportion to `steps` unless chosen.
-        Looks the data up (and decodes it the first time).
-        Raises ValueError or FileNotFoundError where the data or a choice is not to be had.
+        The default of `evaluate_every` is in proportion to `steps`. Looks the data up, and decodes them the first time.
+        Raises TypeError for an unknown choice, ValueError for one that is impossible, and ValueError or
+        FileNotFoundError if the data cannot be loaded.
+
+        >>> experiment = Experiment.of("digits", steps=200, controls=("reinit",))
+        >>> experiment.recipe.steps, experiment.recipe.evaluate_every
+        (200, 10)
         """
         _known(choices)
         data_name = os.fspath(data_name)
@@ -298,9 +306,15 @@ class Experiment:
         return experiment
 
     def but(self, **choices: Any) -> Experiment:
-        """The same with other choices, fields of the experiment or of its recipe; its grid goes with other `steps`."""
+        """A copy with other choices: fields of the experiment or of its recipe. Its grid follows other `steps`.
+
+        Raises TypeError for an unknown choice and ValueError for one that is impossible.
+
+        >>> Experiment.of("digits", steps=200).but(steps=400).recipe.evaluate_every
+        20
+        """
         _known(choices)
-        effective(choices, schedule=choices.get("schedule", self.recipe.schedule))
+        check_effect(choices, schedule=choices.get("schedule", self.recipe.schedule))
         if "method" in choices or "criterion" in choices:
             usual = {"criterion": usual_criterion(self.method)}
             usual["allocate"] = usual_allocation(self.method, self.criterion)
@@ -313,40 +327,50 @@ class Experiment:
         return replace(self, recipe=recipe, **{k: v for k, v in choices.items() if k not in RECIPE_FIELDS})
 
     def setup(self) -> Setup:
-        """Data and model looked up. Raises ValueError where they do not fit each other or the recipe."""
-        source = data.find_dataset(self.data, window=models.context(self.model))
-        check_fit(self.model, source)
+        """The setup with data and model looked up. Raises ValueError if they do not fit each other or the recipe.
+
+        >>> setup = Experiment.of("digits", steps=20).setup()
+        >>> setup.input_shape, setup.classes
+        ((1, 8, 8), 10)
+        """
+        dataset = data.find_dataset(self.data, window=models.context(self.model))
+        check_fit(self.model, dataset)
         require_unedited(self.model)
-        _, validation, test = source.sizes(validation=self.validation, test=self.test)
+        _, validation, test = dataset.sizes(validation=self.validation, test=self.test)
         path = Path(self.data).expanduser()
         local = self.data not in data.names() and path.exists()
         return Setup(
             # Absolute, since a worker process may have another working directory.
             data=str(path.absolute()) if local else self.data,
-            fingerprint=source.fingerprint,
-            input_shape=source.input_shape,
-            classes=source.classes,
+            fingerprint=dataset.fingerprint,
+            input_shape=dataset.input_shape,
+            classes=dataset.classes,
             model=self.model,
             init=self.init or models.default_init(self.model),
             recipe=self.recipe,
             seed=self.seed,
-            # What is drawn by default and what is asked for are one thing to the plan's keys.
+            # Resolved, so that a default and the same number chosen explicitly have the same keys.
             validation=validation,
             test=test,
-            own_split=self._own_split(source),
+            own_split=self._own_split(dataset),
             include=self.include,
             exclude=self.exclude,
             source=model_source(self.model),
-            tokens=source.tokens,
+            tokens=dataset.tokens,
         )
 
-    def _own_split(self, source: DatasetInfo) -> bool:
+    def _own_split(self, dataset: DatasetInfo) -> bool:
         if self.split != "auto":
             return self.split == "own"
-        return not source.stored_test and source.stored_train * prod(source.input_shape) <= SMALL
+        return not dataset.stored_test and dataset.stored_train * prod(dataset.input_shape) <= SMALL
 
     def describe(self) -> Question:
-        """Every choice under its own name, flat, for people and for the result document."""
+        """Every choice by name in a flat dictionary, for people and for the result document; JSON.
+
+        >>> description = Experiment.of("digits", steps=20).describe()
+        >>> description["method"], description["steps"], description["arms"]
+        ('imp', 20, ['dense', 'ticket', 'reinit', 'random'])
+        """
         choices = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("recipe", *CARRIED)}
         choices["init"] = self.init or models.default_init(self.model)
         if self._listed():
@@ -364,26 +388,11 @@ class Experiment:
 
 
 def _known(choices: Mapping[str, Any]) -> None:
-    """TypeError for a choice that no experiment has."""
-    _refuse_execution(choices)
+    """TypeError for a choice that experiments do not have."""
+    refuse_execution(choices)
     known = {*(f.name for f in fields(Experiment)), *RECIPE_FIELDS} - {"data", "recipe", *CARRIED}
     for name in choices:
         if name not in known:
             raise TypeError(
                 f"an experiment has no choice {name!r}{nearest(name, known)}; there are {', '.join(sorted(known))}"
             )
-
-
-def _refuse_execution(choices: Mapping[str, Any]) -> None:
-    """TypeError for an engine, which says how to compute and is no part of the question."""
-    if "engine" in choices:
-        engine = choices["engine"]
-        raise TypeError(
-            f"engine is {engine!r}, but an experiment has no engine, since it changes no number: pass "
-            f"engine={engine!r} to winticket.find or winticket.experiment.conduct, or --engine {engine} to the command"
-        )
-
-
-def _whole(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is {value!r}; it is a whole number")

@@ -1,4 +1,4 @@
-"""Transfer: an experiment on the tickets that another one finds, with other data, another recipe or another width."""
+"""Transfer: train the tickets of another experiment on other data, by another recipe, or in another width."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from math import log
 from typing import Any
 
-from winticket.experiment.choices import effective, own_rate, proportionate
+from winticket.experiment.choices import check_effect, check_learning_rate, proportionate
 from winticket.experiment.resolved import resolve
 from winticket.experiment.spec import CARRIED, RECIPE_FIELDS, Experiment
 from winticket.train import Recipe
@@ -23,7 +23,7 @@ CHOICES = (
     "test",
     "split",
 )
-"""What may be chosen anew; all else is the source's."""
+"""Choices, next to those of the recipe; everything else is taken from the source."""
 DEFAULTS: Mapping[str, Any] = {
     "rewind": "to_init",
     "rewind_step": 0,
@@ -32,30 +32,35 @@ DEFAULTS: Mapping[str, Any] = {
     "pruning": "geometric",
     "controls": ("reinit", "random"),
 }
-"""Fields of a transfer that do not follow the source's: how tickets are found, and what they are compared with."""
+"""Fields of a transfer that are not inherited from the source: those of the search, and the controls."""
 
 
 def transferred(
     source: Experiment, data: str | None = None, *, density: Sequence[float] = (), **choices: Any
 ) -> Experiment:
-    """The experiment that trains `source`'s tickets on `data` (default: the data of the source).
+    """The experiment that trains the tickets of `source` on `data` (default: the data of the source).
 
-    `density` picks the source's levels that are nearest (default: all levels). `choices` are the recipe's fields and
-    CHOICES; the rest of the recipe is the source's. Raises TypeError for any other choice, and ValueError if the
-    tickets cannot be carried over.
+    `density` selects the source's levels with the nearest densities (default: all levels). `choices` are fields of
+    `Recipe`, and CHOICES; the others are those of the source. Raises TypeError for any other choice, and ValueError if
+    the tickets cannot be transferred.
+
+    >>> source = Experiment.of("digits", steps=20, levels=3, replicates=5)
+    >>> transfer = transferred(source, density=(0.6,), lr=0.01)
+    >>> transfer.carried, transfer.recipe.lr, transfer.replicates
+    ((2,), 0.01, 5)
     """
     known = (*CHOICES, *RECIPE_FIELDS)
     for name in choices:
         if name not in known:
             raise TypeError(
-                f"a transfer has no choice {name!r}, which the tickets bring; there are {', '.join(known)}"
+                f"a transfer has no choice {name!r}, since the tickets determine it; there are {', '.join(known)}"
             )
     recipe = _recipe(source.recipe, choices)
     others = {name: value for name, value in choices.items() if name not in RECIPE_FIELDS}
     if data is not None and data != source.data:
         others = {"validation": None, "test": None, **others}
     if source.source is not None:
-        raise TypeError("these tickets were carried over themselves; give the experiment that found them")
+        raise TypeError("the source is a transfer itself; pass the experiment that found the tickets")
     inherited = {f.name: getattr(source, f.name) for f in fields(Experiment) if f.name not in CARRIED}
     if "replicates" in others:
         source = replace(source, replicates=others["replicates"])
@@ -70,9 +75,9 @@ def transferred(
 
 
 def _recipe(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
-    """The source's recipe with the choices among its fields. ValueError for choices that do not go together."""
-    own_rate(choices, {"optimizer": recipe.optimizer, "lr": recipe.lr})
-    effective(choices, schedule=choices.get("schedule", recipe.schedule))
+    """The source's recipe with the `choices` that are its fields. ValueError for choices that do not go together."""
+    check_learning_rate(choices, {"optimizer": recipe.optimizer, "lr": recipe.lr})
+    check_effect(choices, schedule=choices.get("schedule", recipe.schedule))
     changed = {name: value for name, value in choices.items() if name in RECIPE_FIELDS}
     if changed.get("optimizer", "sgd") != "sgd":
         changed = {"momentum": 0.0, "nesterov": False, **changed}
@@ -81,10 +86,10 @@ def _recipe(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
 
 
 def _nearest_levels(source: Experiment, densities: Sequence[float]) -> tuple[int, ...]:
-    """The levels whose densities are nearest, on a logarithmic scale."""
+    """The levels with the nearest densities on a logarithmic scale."""
     for d in densities:
         if not 0 < d < 1:
-            raise ValueError(f"density {d} is asked for; a density to carry over lies in (0, 1)")
+            raise ValueError(f"density is {d}; the density of a ticket must lie in (0, 1)")
     counts = resolve(source).counts
     logarithms = {level: log(count / counts[0]) for level, count in enumerate(counts) if level}
     return tuple(

@@ -1,4 +1,4 @@
-"""What a run leaves behind: result.json, curves.json, the ticket, figures and page."""
+"""Write the outputs of a run: result.json, curves.json, the ticket, figures and page."""
 
 from __future__ import annotations
 
@@ -28,9 +28,12 @@ from winticket.version import __version__
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a run leaves: the result document (as `--json` prints it), the curves, and the ticket to continue with.
+    """The result of a run. docs/result.md lists every key of `document` and `curves`.
 
-    docs/result.md lists every key of `document` and `curves`.
+    document  the result document, as `--json` prints it
+    curves    the learning curve of every training that finished
+    ticket    the saved ticket; None if every ticket failed
+    outcomes  which trainings were computed and which were reused
     """
 
     document: Document
@@ -44,13 +47,14 @@ class Result:
 
     @property
     def verdict(self) -> Verdict:
+        """The verdict of the document: outcome, density, reason and more."""
         return self.document["verdict"]
 
 
 def write(planned: Plan, execution: Execution, folder: Path, outcomes: Outcomes, *, began: float) -> Result:
-    """Judge the stored trainings, and write everything to `folder`: the numbers first, then what draws them.
+    """Judge the stored trainings and write everything to `folder`: first the numbers, then figures and page.
 
-    What cannot be drawn is named in the document's `unwritten`, with the reason; everything else is written.
+    If something cannot be drawn, the document's `unwritten` names it with the reason, and everything else is written.
     """
     outcomes.require()
     store = execution.store
@@ -78,7 +82,7 @@ def _document(
     execution: Execution,
     folder: Path,
 ) -> Document:
-    """The whole document of a run, before anything is drawn."""
+    """The complete document of a run before anything is drawn."""
     document: Document = {
         "winticket": __version__,
         "schema": SCHEMA,
@@ -120,8 +124,8 @@ def _write_numbers(
     *,
     began: float,
 ) -> None:
-    """Replace what an earlier run left by the numbers of this one."""
-    from winticket import report  # draws with matplotlib, which takes its time to import
+    """Replace the files of an earlier run by the numbers of this one."""
+    from winticket import report  # It imports matplotlib, which is slow.
 
     drawn = [f"{FIGURES}/{name}.{kind}" for name in report.FIGURE_NAMES for kind in report.FIGURE_KINDS]
     with output.staged(instead_of=(PAGE, TICKET, CURVES, *drawn)) as new:
@@ -134,7 +138,7 @@ def _write_numbers(
 def _drawn(
     output: OutputFolder, document: Document, curves: list[LearningCurve], *, began: float
 ) -> Document:
-    """The document with figures and page written. Each may fail by itself, and is then made by the same command."""
+    """Write figures and page; returns the document with their paths. Either may fail; running again repeats it."""
     from winticket import report
 
     unwritten: dict[str, str] = {}
@@ -156,7 +160,7 @@ def _drawn(
     try:
         with output.staged() as new:
             report.write_page(document, curves, new / PAGE)
-    except Exception as error:  # noqa: BLE001 - whatever a library says of what is in the document
+    except Exception as error:  # noqa: BLE001 - a drawing library may raise anything
         document["report"] = None
         failed("report", error)
     if unwritten:
@@ -174,7 +178,7 @@ def _dump(path: Path, value: Any, *, indent: int | None = 1) -> None:
 
 
 def _ticket(runs: Runs, judged: Judged, level: int, replicate: int) -> Ticket:
-    """The ticket with all that it takes to train it again, and what became of it here."""
+    """The ticket with everything that is needed to train it again, and its accuracies in this run."""
     ticket, trained = runs.tickets[level], runs.by_cell[level, "ticket"][replicate]
     assert isinstance(trained, Trained)
     assert ticket.seeds.replicate == replicate
@@ -207,7 +211,7 @@ def _ticket(runs: Runs, judged: Judged, level: int, replicate: int) -> Ticket:
 
 
 def _build(plan: Plan, ticket: Ticket) -> Build:
-    """What `winticket.models.build` takes to make a network that the ticket fits."""
+    """The arguments of `winticket.models.build` for a network that the ticket fits."""
     setup = plan.setup
     return {
         "name": setup.model,
@@ -220,11 +224,11 @@ def _build(plan: Plan, ticket: Ticket) -> Build:
 
 
 def _saved(runs: Runs, judged: Judged, number: int, replicate: int) -> SavedTicket:
-    """Whose ticket is saved, and its own accuracies beside the mean; `replicate` counts from 0 as in `failures`."""
+    """The document's entry for the saved ticket: its replicate (from 0, as in `failures`) and its accuracies."""
     level, trained = judged["levels"][number], runs.by_cell[number, "ticket"][replicate]
     arm = level["arms"]["ticket"]
     assert isinstance(trained, Trained)
-    assert arm["accuracy"] is not None  # at least this training finished
+    assert arm["accuracy"] is not None  # At least this training has finished.
     last = trained.curve.last()
     return {
         "density": level["density"],
@@ -240,7 +244,7 @@ def _saved(runs: Runs, judged: Judged, number: int, replicate: int) -> SavedTick
 
 
 def _without_nan(value: Any) -> Any:
-    """The same with null for what was not measured or is not finite, since JSON has no other word for it."""
+    """The value with None for numbers that are not finite, since JSON has no such numbers."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

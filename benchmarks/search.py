@@ -82,7 +82,8 @@ def main() -> None:
             print(f"  {what}: plain {mean:.4f}, winticket {at['accuracy']:.4f} ({low:.4f} to {high:.4f})")
     print(
         f"{trainings} trainings of {recipe.steps} steps on {arguments.data}: winticket is "
-        f"{statistics.median(ratios):.2f} times as fast (median of n = {len(ratios)}; {min(ratios):.2f} to {max(ratios):.2f}), "
+        f"{statistics.median(ratios):.2f} times as fast (median of n = {len(ratios)}; "
+        f"{min(ratios):.2f} to {max(ratios):.2f}), "
         f"{arguments.workers} processes of one thread, {platform.processor() or platform.machine()}, "
         f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, Python {platform.python_version()}"
     )

@@ -7,8 +7,8 @@ BatchNorm's scales start at 1 (OpenLTH: uniform in [0, 1]), and every replicate 
 
 `experiment` rewinds to step 0. This is the classic negative control: the literature finds no ticket there at this
 learning rate (about 2.5 points under the dense network). `rewound` rewinds to step 1 000: sparse ResNet-20s are
-reported to be stable to the noise of SGD from about step 500 (Frankle et al. 2020), and tickets to match from there. Both need a
-GPU in full.
+reported to be stable to the noise of SGD from about step 500 (Frankle et al. 2020), and tickets to match from there.
+Both need a GPU in full.
 
 `short` is for two cores: 8 filters in the first layer, 1 600 steps with an annealed learning rate, rewound to step 100,
 three levels of a half, three replicates. `--plan` forecasts its time. From the literature at full size we expect an

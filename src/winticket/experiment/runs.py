@@ -122,7 +122,7 @@ def _failed(plan: Plan, store: Store, cell: Cell) -> tuple[Failed, ...]:
     if failure is not None:
         reason = failure.traceback.strip().splitlines()[-1]
     else:
-        reason = "not run: a training on which it depends failed"
+        reason = "not run: a training that it depends on failed"
     seeds = (Seeds(plan.setup.seed, r) for r in range(first, first + plan.count(first)))
     return tuple(Failed(reason, None, s) for s in seeds)
 

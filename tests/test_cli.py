@@ -631,7 +631,7 @@ def test_out_keeps_the_report_of_another_experiment(here: Path, shell: Shell) ->
         assert shell(*find, *more).status == 0, more
     (here / "kept" / "result.json").write_text("{}")
     answer = shell(*find)
-    assert (answer.status, "that is no result of a search" in answer.told()) == (2, True)
+    assert (answer.status, "that is not the result of a search" in answer.told()) == (2, True)
 
 
 def test_out_keeps_another_comparison(here: Path, shell: Shell) -> None:

@@ -587,7 +587,7 @@ def test_transfer_goes_on_from_a_result(here: Path, shell: Shell) -> None:
     (here / "moved").rename(here / "runs")
     wrong = shell("transfer", "digits/result.json", "--to", "mnist1d")
     assert wrong.status == 2
-    assert "those of mnist1d have shape (1, 40)" in wrong.told()
+    assert "examples of mnist1d have shape (1, 40)" in wrong.told()
 
 
 def test_out_keeps_the_report_of_another_experiment(here: Path, shell: Shell) -> None:
@@ -607,7 +607,7 @@ def test_out_keeps_the_report_of_another_experiment(here: Path, shell: Shell) ->
         assert answer.status == 2
         assert "the output folder 'kept' holds the report of another experiment" in answer.told()
         assert differ in answer.told()
-        assert "give another folder with --out" in answer.told()
+        assert "choose another folder with --out" in answer.told()
         assert listing(here) == before
     other = shell("find", "mnist1d", *QUICK[4:], "--batch", "60", "--model", "lenet-20-10", "--out", "kept")
     assert (other.status, "data is digits there and mnist1d here" in other.told()) == (2, True)
@@ -631,7 +631,7 @@ def test_out_keeps_the_report_of_another_experiment(here: Path, shell: Shell) ->
         assert shell(*find, *more).status == 0, more
     (here / "kept" / "result.json").write_text("{}")
     answer = shell(*find)
-    assert (answer.status, "that is no result of a search" in answer.told()) == (2, True)
+    assert (answer.status, "that is not the result of a search" in answer.told()) == (2, True)
 
 
 def test_out_keeps_another_comparison(here: Path, shell: Shell) -> None:
@@ -892,7 +892,7 @@ def test_methods_lists_everything_with_a_line_and_its_paper(shell: Shell) -> Non
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--density", "1.5"), "density is 1.5; give one in (0, 1)"),
+        (("--density", "1.5"), "density is 1.5; it must lie in (0, 1)"),
         (("--method", "rigle"), "unknown method 'rigle' (did you mean 'rigl'?)"),
         (("--method", "at-init:snipp"), "unknown criterion 'snipp' (did you mean 'snip'?)"),
         (("--workers", "0"), "workers is 0; give the number of processes"),

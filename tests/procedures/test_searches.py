@@ -499,7 +499,9 @@ def warm_units(tmp_path: Path, method: str, model: str, **choices: Any) -> None:
         )
         assert kept["effective_density"]["ticket"] < kept["density"]
         assert "random" not in kept["effective_density"]
-    assert any("without those that only read dead units" in w for w in result.document["verdict"]["warnings"])
+    assert any(
+        "without the weights that only read dead units" in w for w in result.document["verdict"]["warnings"]
+    )
 
 
 @pytest.mark.parametrize("model", ["lenet-20-10", "networks:convolutional"])

@@ -46,7 +46,7 @@ def test_an_experiment_takes_a_schedule_or_a_list() -> None:
     ("choices", "told"),
     [
         ({"pruning": "cubik", "final_density": 0.1}, r"unknown pruning 'cubik' \(did you mean 'cubic'\?\)"),
-        ({"pruning": "cubic"}, "pruning cubic goes to a final density; say which"),
+        ({"pruning": "cubic"}, "pruning cubic ends at a final density; set it"),
         (
             {"density": (0.2, 0.5)},
             r"density is \[0.2, 0.5\]; densities are shares of the weights kept, in \(0, 1\) and falling",
@@ -67,7 +67,7 @@ def test_what_does_not_go_together_is_told(choices: dict[str, object], told: str
     "choices", [{"density": None}, {"density": ["0.5"]}, {"final_density": "0.1"}, {"controls": None}]
 )
 def test_what_is_no_density_or_list_is_told(choices: dict[str, object]) -> None:
-    with pytest.raises(TypeError, match=r"give a list|give numbers in \(0, 1\)"):
+    with pytest.raises(TypeError, match=r"must be a list|densities are numbers in \(0, 1\)"):
         Experiment.of("digits", **choices)
 
 

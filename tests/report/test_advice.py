@@ -93,7 +93,7 @@ def test_replicates(build: Callable[..., Document], digits: Document) -> None:
     assert too_few_replicates(digits) is None
     assert more_replicates(digits) is None
     open_ = undecided(digits, replicates_needed=13)
-    assert "--replicates 13 (in all; the 10 that are there are used again)" in (more_replicates(open_) or "")
+    assert "--replicates 13 (the total; the run reuses the 10 that it has)" in (more_replicates(open_) or "")
     assert unrealistic_margin(open_) is None
 
 
@@ -104,7 +104,7 @@ def test_unrealistic_margin(digits: Document) -> None:
     found = unrealistic_margin(document)
     assert found is not None
     assert "--margin 0.5" in found
-    assert "needs 250 of them" in found
+    assert "a decision needs 250 replicates" in found
     assert more_replicates(document) is None
 
 
@@ -193,13 +193,13 @@ def test_a_later_step_is_advised_where_there_is_one(
     assert found is not None
     if words is None:
         assert found.startswith(
-            "Lower the learning rate (--lr 0.00012), or warm the rate up (--warmup 533): "
+            "Lower the learning rate (--lr 0.00012), or warm the rate up (--warmup 533). "
         )
         assert "ewind" not in found
         return
     assert words in found
-    asked = re.findall(r"--(rewind|rewind-step) (\w+)", found)
-    choices: dict[str, Any] = {name.replace("-", "_"): value for name, value in asked}
+    options = re.findall(r"--(rewind|rewind-step) (\w+)", found)
+    choices: dict[str, Any] = {name.replace("-", "_"): value for name, value in options}
     Experiment.of("digits", **{**choices, "rewind_step": int(choices["rewind_step"])})  # it can be asked for
 
 
@@ -308,8 +308,8 @@ def test_reinit_as_good_points_at_the_learning_rate(digits: Document) -> None:
     level["arms"]["reinit"]["accuracies"] = [v - 0.0002 for v in level["arms"]["ticket"]["accuracies"]]
     found = reinit_as_good(document)
     assert found is not None
-    assert "at 17.3 % of the weights the mask beats a random one" in found
-    assert "(ticket +0.02 pp)" in found
+    assert "at 17.3 % of the weights, the ticket beats the random mask" in found
+    assert "(ticket minus re-initialised: +0.02 pp)" in found
     # A lead of more than the margin was merely not shown: nothing says that the start does not matter.
     level["arms"]["reinit"]["accuracies"] = [v - 0.007 for v in level["arms"]["ticket"]["accuracies"]]
     assert reinit_as_good(document) is None
@@ -429,7 +429,9 @@ def test_a_network_that_did_not_learn_comes_first(digits: Document) -> None:
 
 def test_fewer_replicates_of_a_new_experiment(digits: Document) -> None:
     document = undecided(digits, replicates_needed=25, replicates_fresh=18)
-    assert "In a new experiment (--seed 1) 18 would do." in (more_replicates(document) or "")
+    assert "In a new experiment (--seed 1), 18 replicates would be enough." in (
+        more_replicates(document) or ""
+    )
     document["verdict"]["replicates_fresh"] = 25
     assert "new experiment" not in (more_replicates(document) or "")
 
@@ -442,12 +444,12 @@ def test_an_unchecked_budget_is_told_how_to_check_it(digits: Document) -> None:
     assert "Run again without --no-gate" in (check_the_budget(digits) or "")
 
 
-def test_what_raised_an_error_is_to_be_mended(build: Callable[..., Document]) -> None:
+def test_a_training_that_raised_an_error_needs_a_fix(build: Callable[..., Document]) -> None:
     """A lower rate helps a training that diverged, and none whose model raises."""
     document = build(failed=((3, "random", 2), (4, "ticket", 1)))
     document["failures"][0]["reason"] = "not run: a training that it depends on failed"
     document["failures"][1]["reason"] = "KeyError: 'no such thing'"
     found = failed_replicates(document)
     assert found is not None
-    assert found.startswith("Mend what made 2 trainings fail (KeyError: 'no such thing')")
+    assert found.startswith("Fix the error that made 2 trainings fail (KeyError: 'no such thing')")
     assert "--lr" not in found

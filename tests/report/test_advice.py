@@ -225,14 +225,18 @@ def test_one_shot_should_iterate(digits: Document) -> None:
     Experiment.of("digits", method="imp", final_density=0.031, levels=16)  # it can be asked for
 
 
+@pytest.mark.parametrize("method", ["one-shot", "at-init", "force", "iter-snip", "rigl"])
+def test_a_method_without_levels_cannot_prune_more_slowly(method: str, digits: Document) -> None:
+    assert prune_more_slowly(digits) is not None
+    digits["experiment"]["method"] = method
+    assert prune_more_slowly(digits) is None
+
+
 def test_prune_more_slowly_reaches_the_same_density(digits: Document) -> None:
     # .8^16 = .9^33.9: 34 levels of 10 % end where 16 levels of 20 % do.
     found = prune_more_slowly(digits)
     assert found is not None
-    assert (
-        "(--rate 0.1 --output-rate 0.05 --levels 34, which also ends at about 3.1 %, in smaller steps)"
-        in found
-    )
+    assert "(--rate 0.1 --output-rate 0.05 --levels 34, which also ends at about 3.1 %)" in found
     assert found.startswith("For a ticket smaller than 9.0 % of the weights, prune more slowly")
 
 
@@ -401,11 +405,11 @@ def test_only_options_that_the_command_has(build: Callable[..., Document], comma
 def test_a_transfer_can_carry_what_was_found_and_no_more(build: Callable[..., Document]) -> None:
     document = undecided(build(levels=3))
     document["experiment"] |= {"carried": [1, 2, 3], "source": {"levels": 5}}
-    assert "(--density 0.26 added to the others): down to 51.6 %" in (look_sparser(document) or "")
+    assert "(--density 0.26 in addition to the others): down to 51.6 %" in (look_sparser(document) or "")
     document["experiment"]["source"]["levels"] = 3
     assert look_sparser(document) is None
     document["levels"][3]["emptied"] = {"ticket": ["fc1"]}
-    assert "Carry denser tickets alone (--density 0.64)" in (spare_emptied_layers(document) or "")
+    assert "Transfer only denser tickets (--density 0.64)" in (spare_emptied_layers(document) or "")
 
 
 def test_few_replicates_say_nothing_about_accuracies(build: Callable[..., Document]) -> None:

@@ -503,7 +503,7 @@ def test_failed_trainings_are_exit_status_one_with_a_document(
         assert answer.status == 1
         assert "Nothing to train; 2 trainings are reused from the store; 12 failed before" in answer.told()
         assert "failed: ticket at 80.0 %" in answer.told()
-        assert "6 failed, 6 skipped, needing one that failed" in answer.told()
+        assert "6 failed, 6 skipped because they need a failed one" in answer.told()
     assert shell(*words, "--retry-failed").status == 0
     assert shell(*words, "--quiet").status == 0
 
@@ -915,8 +915,8 @@ def test_compare_prints_one_document_or_two_tables(here: Path, shell: Shell) -> 
     document = json.loads(shell(*words, "--json").out)
     assert [row["method"] for row in document["rows"]] == ["dense", "one-shot", "set"] * 2
     text = shell(*words).out
-    assert "As many steps in every training" in text
-    assert "As many steps in all" in text
+    assert "Equal steps per training" in text
+    assert "Equal steps in total, including the search" in text
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_replicates(build: Callable[..., Document], digits: Document) -> None:
     assert too_few_replicates(digits) is None
     assert more_replicates(digits) is None
     open_ = undecided(digits, replicates_needed=13)
-    assert "--replicates 13 (in all; the 10 that are there are used again)" in (more_replicates(open_) or "")
+    assert "--replicates 13 (the total; the run reuses the 10 that it has)" in (more_replicates(open_) or "")
     assert unrealistic_margin(open_) is None
 
 
@@ -104,7 +104,7 @@ def test_unrealistic_margin(digits: Document) -> None:
     found = unrealistic_margin(document)
     assert found is not None
     assert "--margin 0.5" in found
-    assert "needs 250 of them" in found
+    assert "a decision needs 250 replicates" in found
     assert more_replicates(document) is None
 
 
@@ -193,13 +193,13 @@ def test_a_later_step_is_advised_where_there_is_one(
     assert found is not None
     if words is None:
         assert found.startswith(
-            "Lower the learning rate (--lr 0.00012), or warm the rate up (--warmup 533): "
+            "Lower the learning rate (--lr 0.00012), or warm the rate up (--warmup 533). "
         )
         assert "ewind" not in found
         return
     assert words in found
-    asked = re.findall(r"--(rewind|rewind-step) (\w+)", found)
-    choices: dict[str, Any] = {name.replace("-", "_"): value for name, value in asked}
+    options = re.findall(r"--(rewind|rewind-step) (\w+)", found)
+    choices: dict[str, Any] = {name.replace("-", "_"): value for name, value in options}
     Experiment.of("digits", **{**choices, "rewind_step": int(choices["rewind_step"])})  # it can be asked for
 
 
@@ -225,14 +225,18 @@ def test_one_shot_should_iterate(digits: Document) -> None:
     Experiment.of("digits", method="imp", final_density=0.031, levels=16)  # it can be asked for
 
 
+@pytest.mark.parametrize("method", ["one-shot", "at-init", "force", "iter-snip", "rigl"])
+def test_a_method_without_levels_cannot_prune_more_slowly(method: str, digits: Document) -> None:
+    assert prune_more_slowly(digits) is not None
+    digits["experiment"]["method"] = method
+    assert prune_more_slowly(digits) is None
+
+
 def test_prune_more_slowly_reaches_the_same_density(digits: Document) -> None:
     # .8^16 = .9^33.9: 34 levels of 10 % end where 16 levels of 20 % do.
     found = prune_more_slowly(digits)
     assert found is not None
-    assert (
-        "(--rate 0.1 --output-rate 0.05 --levels 34, which also ends at about 3.1 %, in smaller steps)"
-        in found
-    )
+    assert "(--rate 0.1 --output-rate 0.05 --levels 34, which also ends at about 3.1 %)" in found
     assert found.startswith("For a ticket smaller than 9.0 % of the weights, prune more slowly")
 
 
@@ -308,8 +312,8 @@ def test_reinit_as_good_points_at_the_learning_rate(digits: Document) -> None:
     level["arms"]["reinit"]["accuracies"] = [v - 0.0002 for v in level["arms"]["ticket"]["accuracies"]]
     found = reinit_as_good(document)
     assert found is not None
-    assert "at 17.3 % of the weights the mask beats a random one" in found
-    assert "(ticket +0.02 pp)" in found
+    assert "at 17.3 % of the weights, the ticket beats the random mask" in found
+    assert "(ticket minus re-initialised: +0.02 pp)" in found
     # A lead of more than the margin was merely not shown: nothing says that the start does not matter.
     level["arms"]["reinit"]["accuracies"] = [v - 0.007 for v in level["arms"]["ticket"]["accuracies"]]
     assert reinit_as_good(document) is None
@@ -401,11 +405,11 @@ def test_only_options_that_the_command_has(build: Callable[..., Document], comma
 def test_a_transfer_can_carry_what_was_found_and_no_more(build: Callable[..., Document]) -> None:
     document = undecided(build(levels=3))
     document["experiment"] |= {"carried": [1, 2, 3], "source": {"levels": 5}}
-    assert "(--density 0.26 added to the others): down to 51.6 %" in (look_sparser(document) or "")
+    assert "(--density 0.26 in addition to the others): down to 51.6 %" in (look_sparser(document) or "")
     document["experiment"]["source"]["levels"] = 3
     assert look_sparser(document) is None
     document["levels"][3]["emptied"] = {"ticket": ["fc1"]}
-    assert "Carry denser tickets alone (--density 0.64)" in (spare_emptied_layers(document) or "")
+    assert "Transfer only denser tickets (--density 0.64)" in (spare_emptied_layers(document) or "")
 
 
 def test_few_replicates_say_nothing_about_accuracies(build: Callable[..., Document]) -> None:
@@ -429,7 +433,9 @@ def test_a_network_that_did_not_learn_comes_first(digits: Document) -> None:
 
 def test_fewer_replicates_of_a_new_experiment(digits: Document) -> None:
     document = undecided(digits, replicates_needed=25, replicates_fresh=18)
-    assert "In a new experiment (--seed 1) 18 would do." in (more_replicates(document) or "")
+    assert "In a new experiment (--seed 1), 18 replicates would be enough." in (
+        more_replicates(document) or ""
+    )
     document["verdict"]["replicates_fresh"] = 25
     assert "new experiment" not in (more_replicates(document) or "")
 
@@ -442,12 +448,12 @@ def test_an_unchecked_budget_is_told_how_to_check_it(digits: Document) -> None:
     assert "Run again without --no-gate" in (check_the_budget(digits) or "")
 
 
-def test_what_raised_an_error_is_to_be_mended(build: Callable[..., Document]) -> None:
+def test_a_training_that_raised_an_error_needs_a_fix(build: Callable[..., Document]) -> None:
     """A lower rate helps a training that diverged, and none whose model raises."""
     document = build(failed=((3, "random", 2), (4, "ticket", 1)))
     document["failures"][0]["reason"] = "not run: a training that it depends on failed"
     document["failures"][1]["reason"] = "KeyError: 'no such thing'"
     found = failed_replicates(document)
     assert found is not None
-    assert found.startswith("Mend what made 2 trainings fail (KeyError: 'no such thing')")
+    assert found.startswith("Fix the error that made 2 trainings fail (KeyError: 'no such thing')")
     assert "--lr" not in found

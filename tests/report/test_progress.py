@@ -108,7 +108,9 @@ def test_a_failure_is_told_with_its_last_line_as_it_is(clock: Clock) -> None:
     )
     assert second.endswith("OSError: gone")
     # What is skipped, or failed before, takes no time; what failed now did.
-    assert last.startswith("50 %, 0 of 10 trainings, 10 failed, 5 skipped, needing one that failed, about")
+    assert last.startswith(
+        "50 %, 0 of 10 trainings, 10 failed, 5 skipped because they need a failed one, about"
+    )
 
 
 def test_a_training_whose_process_died_starts_again_from_nothing(clock: Clock) -> None:
@@ -123,7 +125,7 @@ def test_a_training_whose_process_died_starts_again_from_nothing(clock: Clock) -
         assert watch._line().startswith("25 %")
         watch(Event("finished", Training("a")))
         assert watch.rows == {}
-    assert "its process died (killed by signal SIGKILL), started again" in text.getvalue()
+    assert "its process died (killed by signal SIGKILL), so it starts again" in text.getvalue()
 
 
 def test_a_training_that_another_run_finished_meanwhile(clock: Clock) -> None:
@@ -271,9 +273,9 @@ def test_another_command_on_the_store_is_told_once(clock: Clock) -> None:
     for key in "abab":
         watch(Event("elsewhere", Training(key), text="process 7"))
     assert text.getvalue().count("another command (process 7)") == 1
-    assert "10 done by another command just now" in watch._line()
+    assert "10 running in another command" in watch._line()
     watch(Event("reused", Training("a")))
-    assert "5 done by another command just now" in watch._line()
+    assert "5 running in another command" in watch._line()
 
 
 def test_a_training_repeated_for_its_states_takes_time_and_is_no_training(clock: Clock) -> None:

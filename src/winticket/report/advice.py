@@ -1,7 +1,7 @@
-"""What to try next: the literature's advice, chosen by what the numbers of this run show.
+"""What to try next: advice from the literature that fits the numbers of this run.
 
-Every rule is one function from the document to a sentence or None. A sentence says what to do, the number
-that calls for it, and who found it to help. The rules are tried in the order of `RULES`.
+Each rule is a function that takes the document and returns a sentence or None. The sentence says what to do, which
+number calls for it, and which paper supports it. `RULES` gives the order of the rules.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from winticket.results import CheckName, Document, Level
 
 Rule = Callable[[Document], str | None]
 
-# An early stop after 90 % of the steps means that the validation loss was still falling at the end.
+# If the validation loss is lowest after 90 % of the steps, it was still falling when training ended.
 STILL_LEARNING = 0.9
-# So many points behind the dense network a ticket has collapsed, and more steps are no remedy.
+# A ticket this many percentage points behind the dense network has collapsed, and more steps do not help it.
 FAR_BEHIND_PP = 10
-# Where to rewind to first, as a share of the training: ResNet-20 is stable to noise from about step 2000 of 63 000 on
-# (Frankle et al. 2020), its tickets sooner.
+# The first rewind step to try, as a share of the training: ResNet-20 is stable to SGD noise from about step 2000 of
+# 63 000 on, and its tickets are stable sooner (Frankle et al. 2020).
 REWIND_AFTER = 0.03
-# Beyond this many replicates the margin, not the count, is the thing to think about.
+# If a decision needs more replicates than this, the advice is a wider margin instead.
 MANY_REPLICATES = 50
-# What a mask passes that beats random ones and whose start does not matter, in this order: yes, yes, no.
+# A mask that beats random masks, but whose initial weights do not matter, passes the first two checks and not the last.
 BEATS_RANDOM_ALONE: tuple[CheckName, ...] = ("accuracy", "beats_random", "beats_reinit")
 
 
@@ -55,28 +55,28 @@ TITLE = "What to do next"
 
 
 def introduction(document: Document) -> str:
-    """What stands above the advice: after a win nothing has to be done."""
-    options = "options to add to the same command, or to change in it"
+    """The sentence above the advice. It says that the advice is optional after a win."""
+    how = "add these options to the same command, or change them if it has them already"
     if has_won(document):
-        return f"The ticket can be used now. The rest is optional: {options}."
-    return f"{options[:1].upper()}{options[1:]}."
+        return f"The ticket can be used now. To go further, {how}."
+    return f"{how[:1].upper()}{how[1:]}."
 
 
 def advise(document: Document) -> list[str]:
-    """Sentences on what to do next, most pressing first; empty if the numbers call for nothing.
+    """Sentences on what to do next, most urgent first. The list is empty if the numbers call for nothing.
 
-    Too few replicates, or a network that did not learn, say nothing about tickets, so the rules that go by their
-    accuracies are silent then.
+    With too few replicates, or when the dense network did not learn, accuracies say nothing about tickets. Then the
+    rules of `BY_ACCURACY` are skipped.
     """
     count, dense = question_of(document).get("replicates"), dense_arm(document)
     few = count is not None and min(count, replicates(dense) if dense else count) < FEWEST_REPLICATES
-    untold = few or learn_first(document) is not None
-    rules = [rule for rule in RULES if not (untold and rule in BY_ACCURACY)]
+    uninformative = few or learn_first(document) is not None
+    rules = [rule for rule in RULES if not (uninformative and rule in BY_ACCURACY)]
     return [sentence for rule in rules if (sentence := rule(document)) is not None]
 
 
 def failed_replicates(document: Document) -> str | None:
-    """Replicates diverged: a lower rate or a warm-up before anything else. What raised an error has to be mended."""
+    """Some trainings failed. If one raised an error, fix the error; if the loss diverged, lower the learning rate."""
     count = sum(arm.get("failed") or 0 for level in levels(document) for arm in level["arms"].values())
     if not count:
         return None
@@ -85,12 +85,12 @@ def failed_replicates(document: Document) -> str | None:
     raised = [reason for reason in reasons if not _diverged(reason) and not reason.startswith("not run: ")]
     if raised:
         return (
-            f"Mend what made {count} {training} fail ({raised[0]}) and run again with --retry-failed: failed "
-            "replicates count against the verdict."
+            f"Fix the error that made {count} {training} fail ({raised[0]}) and run again with --retry-failed. Failed "
+            "replicates count against the ticket."
         )
     return (
         f"Lower the learning rate{_lower_rate(document)} or warm it up{_warm_up(document)}: "
-        f"{count} {training} failed, and failed replicates count against the verdict "
+        f"{count} {training} failed, and failed replicates count against the ticket "
         "(warm-up: Frankle & Carbin 2019, sec. 4)."
     )
 
@@ -100,19 +100,19 @@ def _diverged(reason: str) -> bool:
 
 
 def learn_first(document: Document) -> str | None:
-    """The dense network did not learn, so nothing about its tickets means anything yet."""
+    """The dense network did not learn, so a comparison with it shows nothing about its tickets."""
     if not unlearned(document):
         return None
     steps = question_of(document).get("steps")
     longer = _option("--steps", None if steps is None else 2 * steps)
     return (
-        f"Lower the learning rate{_lower_rate(document)} or train longer{longer} until the "
-        "dense network learns; tickets of one that does not prove nothing."
+        f"Lower the learning rate{_lower_rate(document)} or train longer{longer} until the dense network learns. "
+        "A ticket that matches a network that did not learn proves nothing."
     )
 
 
 def missing_controls(document: Document) -> str | None:
-    """Without both controls nothing can be won."""
+    """A control is missing, and a ticket wins only if it beats both controls."""
     present = {arm for level in pruned_levels(document) for arm in level["arms"]}
     missing = [
         words
@@ -124,78 +124,78 @@ def missing_controls(document: Document) -> str | None:
     which = f"{missing[0]} control" if len(missing) == 1 else f"{' and '.join(missing)} controls"
     options = " ".join(f"--control {arm}" for arm in ("reinit", "random") if arm not in present)
     return (
-        f"Run the {which} too ({options}): without both controls a matching ticket may be trivial "
-        "(Frankle & Carbin 2019 has both)."
+        f"Run the {which} too ({options}): without both controls, nobody can tell whether a ticket that matches the "
+        "dense network is better than any other sparse network (Frankle & Carbin 2019 compare with both)."
     )
 
 
 def too_few_replicates(document: Document) -> str | None:
-    """Under five replicates the sign-flip test cannot reach 5 %."""
+    """With fewer than five replicates, the sign-flip test cannot give a p-value below 5 %."""
     count = question_of(document).get("replicates")
     if count is None or count >= FEWEST_REPLICATES:
         return None
     return (
         f"Use at least --replicates {FEWEST_REPLICATES}: with {count}, an exact sign-flip test cannot give a p-value "
-        f"below 1/{2**count}, so no result could be significant. Five is the fewest that can win; ten or more decide "
-        "more often."
+        f"below 1/{2**count}, so no result could be significant. A ticket can win with {FEWEST_REPLICATES} replicates; "
+        "with ten or more, the verdict is less often inconclusive."
     )
 
 
 def check_the_budget(document: Document) -> str | None:
-    """The gate was switched off, so nobody knows whether the dense network could do better."""
+    """--no-gate was set, so nobody knows whether the dense network was trained long enough."""
     if question_of(document).get("gate") is not False:
         return None
     return (
-        "Run again without --no-gate: the dense network is then trained twice as long as well, which shows whether "
-        "matching it is matching a finished network. Only that training is new."
+        "Run again without --no-gate. The run then also trains the dense network for twice as many steps, which shows "
+        "whether the dense network was trained long enough for a fair comparison. All other trainings are reused."
     )
 
 
 def more_replicates(document: Document) -> str | None:
-    """Inconclusive, and the verdict knows how many replicates would decide."""
+    """The verdict is inconclusive and estimates how many replicates would decide it."""
     count, needed = question_of(document).get("replicates"), _needed(document)
     if document["verdict"]["outcome"] != "inconclusive" or needed is None or needed > MANY_REPLICATES:
         return None
     if count is None or count < FEWEST_REPLICATES or needed <= count:
         return None
     fresh = document["verdict"].get("replicates_fresh")
-    anew = (
+    fewer = (
         ""
         if fresh is None or fresh >= needed
-        else f" In a new experiment ({_new_seed(document)}) {fresh} would do."
+        else f" In a new experiment ({_new_seed(document)}), {fresh} replicates would be enough."
     )
     return (
-        f"Use --replicates {needed} (in all; the {count} that are there are used again). That many would decide it "
-        f"with 80 % power if the differences seen are the true ones.{anew}"
+        f"Use --replicates {needed} (the total; the run reuses the {count} that it has). If the true differences equal "
+        f"the measured ones, {needed} replicates decide the verdict with 80 % power.{fewer}"
     )
 
 
 def unrealistic_margin(document: Document) -> str | None:
-    """Inconclusive, and deciding at this margin would take very many replicates."""
+    """The verdict is inconclusive, and a decision at this margin needs too many replicates."""
     needed, margin = _needed(document), question_of(document).get("margin_pp")
     if document["verdict"]["outcome"] != "inconclusive" or needed is None or needed <= MANY_REPLICATES:
         return None
     share = "" if margin is None else f" of {margin:g} pp"
-    # The count falls with the square of the margin.
+    # The number of replicates is inversely proportional to the square of the margin; ten should be enough.
     wider = "" if margin is None else f" (--margin {margin * (needed / 10) ** 0.5:.1g})"
     return (
-        f"Consider a wider margin{wider}, decided on before a run with a new seed ({_new_seed(document)}): at a "
-        f"margin{share} this spread between replicates needs {needed} of them (the count falls with the "
-        "square of the margin)."
+        f"Consider a wider margin{wider}, and fix it before you run with a new seed ({_new_seed(document)}). At the "
+        f"margin{share}, a decision needs {needed} replicates, because accuracies vary this much between replicates. "
+        "Twice the margin needs a quarter as many."
     )
 
 
 def train_dense_longer(document: Document) -> str | None:
-    """The dense network gained from a doubled budget, or its validation loss was still falling at the end."""
+    """The dense network was still improving: twice the steps helped, or its validation loss was falling at the end."""
     steps = question_of(document).get("steps")
     longer = _option("--steps", None if steps is None else 2 * steps)
     gate = document["verdict"].get("trained_enough")
     if gate is not None and gate["enough"] is False:
         gain = gate["gain"]
-        what = "gained" if gain is None else f"gained {100 * gain:.2f} pp"
+        gained = "accuracy" if gain is None else f"{100 * gain:.2f} pp of accuracy"
         return (
-            f"Train longer{longer}: the dense network {what} when its training was doubled, so matching it "
-            "here is matching an unfinished network (Ma et al. 2021)."
+            f"Train longer{longer}: the dense network gained {gained} from twice as many steps, so the "
+            "ticket was compared with a network that had not finished training (Ma et al. 2021)."
         )
     if gate is not None and gate["enough"] is True:
         return None
@@ -207,15 +207,15 @@ def train_dense_longer(document: Document) -> str | None:
         return None
     return (
         f"Train longer{longer}: the dense network's validation loss was lowest at step {stop:.0f} of "
-        f"{steps} on average, so it was still learning when training ended (early-stop criterion: Frankle "
+        f"{steps} on average, so the network was still learning when training ended (early-stop criterion: Frankle "
         "& Carbin 2019)."
     )
 
 
 def train_tickets_longer(document: Document) -> str | None:
-    """The dense network is done, but losing tickets are still learning when the steps run out.
+    """The dense network had finished learning, but tickets that fall behind were still learning at the last step.
 
-    A ticket far behind, or one that lost a layer or a class, lacks weights rather than steps.
+    More steps do not help a ticket that is far behind, or that lost all weights of a layer or a class.
     """
     steps = question_of(document).get("steps")
     if steps is None or train_dense_longer(document) is not None:
@@ -240,28 +240,29 @@ def _lacks_weights(document: Document, level: Level) -> bool:
 
 
 def falls_at_once(document: Document) -> str | None:
-    """Not won, and the ticket falls behind dense under light pruning: the start is the suspect."""
+    """No ticket won, and tickets fall behind at high densities: rewind to a later step, or lower the learning rate."""
     first = first_loss(document)
     if document["verdict"]["outcome"] == "won" or first is None or first["density"] < LIGHT_PRUNING:
         return None
     gap = gap_words(document, first)
     steps = question_of(document).get("steps")
+    later = None if is_transfer(document) else _rewind_later(document, steps)
     warm = (
         ""
         if question_of(document).get("warmup") or steps is None
         else f", or warm the rate up{_warm_up(document)}"
     )
-    lower = f"ower the learning rate{_lower_rate(document)}{warm}"
-    later = None if is_transfer(document) else _rewind_later(document, steps)
+    lower = f"lower the learning rate{_lower_rate(document)}{warm}"
+    remedy = f"{later}; or {lower}" if later else f"{lower[:1].upper()}{lower[1:]}"
     return (
-        f"{f'{later}; or l' if later else 'L'}{lower}: the ticket already falls {gap}behind the dense network at "
-        f"{density_percent(first['density'])} of the weights, the sign of a start that training noise still overturns "
-        f"({'Frankle et al. 2020; ' if later else ''}Frankle & Carbin 2019, sec. 4)."
+        f"{remedy}. The ticket already falls {gap}behind the dense network at {density_percent(first['density'])} of "
+        "the weights. Tickets fall behind this early when the weights that training restarts from are not yet stable "
+        f"to SGD noise ({'Frankle et al. 2020; ' if later else ''}Frankle & Carbin 2019, sec. 4)."
     )
 
 
 def _rewind_later(document: Document, steps: int | None) -> str | None:
-    """Words for going back to a later step than this run did; None where that cannot help."""
+    """Advice to rewind to a later step than this run did; None if the method has no such step or it comes too late."""
     if (
         question_of(document).get("rewind") not in ("to_init", "to_step", "to_step_with_optimizer")
         or steps is None
@@ -278,7 +279,7 @@ def _rewind_later(document: Document, steps: int | None) -> str | None:
 
 
 def reinit_as_good(document: Document) -> str | None:
-    """The ticket matches and beats the random mask, but not re-initialisation: structure without luck."""
+    """The ticket matches dense and beats the random mask, but not the re-initialised control."""
     if document["verdict"]["outcome"] == "won":
         return None
     for level in reversed(pruned_levels(document)):
@@ -289,13 +290,13 @@ def reinit_as_good(document: Document) -> str | None:
                 question_of(document).get("margin_pp"),
             )
             if gap is not None and margin is not None and gap > margin:
-                continue  # a lead that was merely not shown
-            ahead = "" if gap is None else f" (ticket {gap:+.2f} pp)"
+                continue  # the ticket leads by more than the margin, so its initial weights may matter
+            difference = "" if gap is None else f" (ticket minus re-initialised: {gap:+.2f} pp)"
             return (
-                f"Try a lower learning rate{_lower_rate(document)}: at "
-                f"{density_percent(level['density'])} of the weights the mask beats a random one, but "
-                f"re-initialised it does as well{ahead}, so the mask and not the start carries the gain; "
-                "large rates are known to erase the start's advantage (Liu et al. 2019)."
+                f"Try a lower learning rate{_lower_rate(document)}: at {density_percent(level['density'])} of the "
+                "weights, the ticket beats the random mask, but its mask does as well with re-initialised weights"
+                f"{difference}. So the gain comes from the mask and not from the initial weights. At high learning "
+                "rates, the initial weights are known to lose their advantage (Liu et al. 2019)."
             )
     return None
 
@@ -331,7 +332,7 @@ BY_ACCURACY = frozenset(
         add_levels,
     }
 )
-"""Rules that take what the replicates' accuracies show for the truth."""
+"""Rules that rely on the accuracies of tickets."""
 
 
 def _needed(document: Document) -> int | None:
@@ -346,7 +347,7 @@ def _option(name: str, value: object) -> str:
 
 
 def _warm_up(document: Document) -> str:
-    """ResNet-18 in the 2019 paper: warm-up over 20 000 of 30 000 steps."""
+    """The warm-up option for two thirds of the steps, as for ResNet-18 in the 2019 paper (20 000 of 30 000)."""
     steps = question_of(document).get("steps")
     return " (--warmup)" if steps is None else f" (--warmup {round(2 * steps / 3)})"
 
@@ -359,6 +360,6 @@ def _new_seed(document: Document) -> str:
 
 
 def _lower_rate(document: Document) -> str:
-    """The option for a tenth of the learning rate: the step from .1 to .01 of the 2019 paper's deeper networks."""
+    """The option for a tenth of the learning rate: the 2019 paper lowers it from 0.1 to 0.01 for deep networks."""
     rate = question_of(document).get("lr")
     return _option("--lr", None if rate is None else float(f"{rate / 10:.3g}"))

@@ -1,4 +1,4 @@
-"""Methods side by side: one table, one figure, one screen."""
+"""The comparison of methods: a table, a figure and a screen."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from winticket.results import Comparison, Row
 from winticket.table import Table, Value
 
 _EQUAL = {
-    "density": "As many steps in every training",
-    "cost": "As many steps in all, searches included",
+    "density": "Equal steps per training",
+    "cost": "Equal steps in total, including the search",
 }
 
 
 def comparison(document: Comparison) -> Table:
-    """One row per method and per what is held equal; accuracies and differences are fractions, costs a replicate's."""
+    """One row per method and budget. Accuracies and differences are fractions; costs are those of one replicate."""
     return Table.from_rows(_row(row) for row in document["rows"])
 
 
@@ -54,9 +54,9 @@ def _row(row: Row) -> dict[str, Value]:
 
 
 def comparison_figure(document: Comparison, *, ink: Ink = LIGHT) -> tuple[Figure, Table]:
-    """Test accuracy of every method, with 95 % intervals: with as many steps in every training, and in all.
+    """Test accuracy of every method with its 95 % interval, under two budgets: steps per training and steps in total.
 
-    Beside each mark stands what one replicate cost in steps. The dense network is a line with its band.
+    A label at each row gives the steps that one replicate cost. A line with a band shows the dense network.
     """
     table = comparison(document)
     percent = density_percent(document["density"])
@@ -65,7 +65,7 @@ def comparison_figure(document: Comparison, *, ink: Ink = LIGHT) -> tuple[Figure
         key for key in dict.fromkeys((r["method"], r["arm"]) for r in document["rows"]) if key[1] != "dense"
     ]
     with style(ink):
-        title = f"What each method makes of a density of {percent}, and at what cost"
+        title = f"Accuracy and cost of each method at a density of {percent}"
         figure, pair = two_canvases(title, under, ink=ink)
         for axes, (equal, words) in zip(pair, _EQUAL.items(), strict=True):
             rows = table.where(equal=equal)
@@ -74,15 +74,20 @@ def comparison_figure(document: Comparison, *, ink: Ink = LIGHT) -> tuple[Figure
             low, high = (100 * dense.numbers(name)[0] for name in ("ci_low", "ci_high"))
             axes.axvspan(low, high, color=ink.dense, alpha=0.1, linewidth=0)
             color = look_of("ticket", ink=ink).color
-            for place, (method, arm) in enumerate(names):
-                mine = rows.where(method=method, arm=arm)
-                axes.hlines(place, 100 * mine.numbers("ci_low"), 100 * mine.numbers("ci_high"), color=color)
-                axes.plot(100 * mine.numbers("accuracy"), [place], "o", color=color)
-                steps = mine.column("steps")[0]
-                cost = "no cost known" if steps is None else f"{steps:,.0f} steps"
+            for position, (method, arm) in enumerate(names):
+                of_method = rows.where(method=method, arm=arm)
+                axes.hlines(
+                    position,
+                    100 * of_method.numbers("ci_low"),
+                    100 * of_method.numbers("ci_high"),
+                    color=color,
+                )
+                axes.plot(100 * of_method.numbers("accuracy"), [position], "o", color=color)
+                steps = of_method.column("steps")[0]
+                cost = "cost unknown" if steps is None else f"{steps:,.0f} steps"
                 axes.annotate(
                     cost,
-                    (0.01, place),
+                    (0.01, position),
                     xycoords=("axes fraction", "data"),
                     fontsize=7.5,
                     color=ink.quiet,
@@ -91,32 +96,32 @@ def comparison_figure(document: Comparison, *, ink: Ink = LIGHT) -> tuple[Figure
             axes.set_title(words, loc="left", fontsize=9.5, color=ink.text)
             axes.set_ylim(len(names) - 0.5, -0.6)
             axes.set_yticks(range(len(names)), [_label(*name) for name in names])
-            axes.set_xlabel("test accuracy (%); line: the dense network's")
+            axes.set_xlabel("test accuracy (%); line: dense network")
             axes.grid(visible=False, axis="y")
         figure.subplots_adjust(left=0.125)
     return figure, table
 
 
 def _label(method: str, arm: str) -> str:
-    """The method, and whether its network is the untrained one that a search left: at-init:snip, imp@100."""
+    """The method, such as "imp@100", and "untrained" if the row is the untrained network that its search found."""
     procedure = METHODS.get(re.split("[:@]", method)[0])
     untrained = arm == "search" and procedure is not None and method_of(procedure).search == "untrained"
     return f"{method}, untrained" if untrained else method
 
 
 def draw_comparison(document: Comparison, folder: str | Path) -> list[Path]:
-    """compare.csv, compare.png and compare.svg in `folder`."""
-    place = Path(folder)
+    """Write compare.csv, compare.png and compare.svg into `folder`."""
+    target = Path(folder)
     figure, table = comparison_figure(document)
-    written = [table.to_csv(place / "compare.csv")]
+    written = [table.to_csv(target / "compare.csv")]
     for kind in ("png", "svg"):
-        written.append(place / f"compare.{kind}")
+        written.append(target / f"compare.{kind}")
         written[-1].write_bytes(image(figure, kind))
     return written
 
 
 def comparison_screen(document: Comparison) -> RenderableType:
-    """What the command prints at the end."""
+    """The tables that `winticket compare` prints at the end."""
     parts: list[RenderableType] = []
     for equal, title in _EQUAL.items():
         rows = [row for row in document["rows"] if row["equal"] == equal]
@@ -130,9 +135,9 @@ def comparison_screen(document: Comparison) -> RenderableType:
     count = document["replicates"]
     parts.append(
         Text(
-            f"n = {count}; ± half a 95 % interval, or the interval in brackets if it is not symmetric, paired with the "
-            "dense network's of the same table; steps, operations and time of one replicate with all trainings that "
-            "its mask needed",
+            f"n = {count}. ± is half the 95 % interval; if the interval is not symmetric, its ends are in brackets. "
+            "Each difference to dense is paired by replicate with the dense network of the same table. Steps, operations "
+            "and time are those of one replicate, including every training that its mask needed.",
             style="dim",
         )
     )

@@ -1,6 +1,7 @@
-"""matplotlib, whatever $MPLBACKEND names: figures are written to files, and need no window or notebook to be shown in.
+"""Imports matplotlib even if $MPLBACKEND names a backend that is not installed.
 
-Notebooks set the variable for every process that they start, also for those that lack what it names.
+Figures are only written to files, so they need no window or notebook. Notebooks set the variable for every process that
+they start, and the backend may be missing in the environment of that process.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import sys
 try:
     import matplotlib as mpl
 except ValueError:
-    named = os.environ.pop("MPLBACKEND", None)
-    if named is None:
+    backend = os.environ.pop("MPLBACKEND", None)
+    if backend is None:
         raise
     for half_imported in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         del sys.modules[half_imported]
     import matplotlib as mpl
 
-    os.environ["MPLBACKEND"] = named
+    os.environ["MPLBACKEND"] = backend
 
 __all__ = ["mpl"]

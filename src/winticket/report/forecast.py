@@ -1,4 +1,4 @@
-"""How long trainings that wait for one another will take, and what that is learned from."""
+"""Estimates how long the remaining trainings take, from the speed of the trainings so far."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 LEAST_SHARE = 0.05
-"""Share of a training from which its speed is taken for known."""
+"""The speed of a training is measured once this share of it has run."""
 FADING = 0.5
-"""What a speed counts for at the next level, in terms of its own: trainings of like density take alike long."""
+"""Factor by which a speed's weight falls per level of distance: similar densities take similar times."""
 
 
 def makespan(seconds: Mapping[str, float], needs: Mapping[str, Sequence[str]], *, workers: int) -> float:
-    """Seconds until all are done, by so many workers that take the one with the longest chain behind it first.
+    """Seconds until all tasks are done, if `workers` always start the task with the longest chain of dependants.
 
-    `seconds` are those of each task that is left. A need that is not among them is met.
+    `seconds` has the duration of each unfinished task. A need that is not in it counts as finished.
     """
     before = {key: [need for need in needs.get(key, ()) if need in seconds] for key in seconds}
     after: dict[str, list[str]] = {key: [] for key in seconds}
@@ -43,11 +43,11 @@ def makespan(seconds: Mapping[str, float], needs: Mapping[str, Sequence[str]], *
 def _behind(
     seconds: Mapping[str, float], before: Mapping[str, Sequence[str]], after: Mapping[str, Sequence[str]]
 ) -> dict[str, float]:
-    """For each task the seconds of the longest chain that begins with it."""
+    """Seconds of the longest chain of dependent tasks that begins with each task."""
     waiting = {key: len(keys) for key, keys in after.items()}
     last = [key for key, count in waiting.items() if count == 0]
     behind: dict[str, float] = {}
-    for key in last:  # grows while it is walked
+    for key in last:  # the loop appends to it
         behind[key] = seconds[key] + max((behind[following] for following in after[key]), default=0.0)
         for need in before[key]:
             waiting[need] -= 1
@@ -58,11 +58,11 @@ def _behind(
 
 @dataclass
 class Clocked:
-    """One training as it was heard of: when it began, and how far it was at which moment."""
+    """The reports of one training: when it began, and its progress at the first and the last report."""
 
     began: float
     first: tuple[float, float] | None = None
-    """Moment and share of the first report: what goes before it is the worker's start, mostly."""
+    """Time and share of the first report. Most of the time before it is the start of the worker process."""
     last: tuple[float, float] = (0.0, 0.0)
 
     def report(self, now: float, share: float) -> None:
@@ -70,9 +70,9 @@ class Clocked:
         self.last = (now, share)
 
     def whole(self, *, starting: bool) -> float | None:
-        """Seconds that it takes whole, by what was seen of it; None while that is too little.
+        """Estimated seconds of the whole training; None until enough of it has run.
 
-        `starting` says that its worker was starting up meanwhile, which no later training waits for.
+        `starting` excludes the time before the first report, when the worker process was starting.
         """
         moment, share = self.last
         if self.first and share - self.first[1] >= LEAST_SHARE:
@@ -82,14 +82,14 @@ class Clocked:
         return None if starting or share < LEAST_SHARE else (moment - self.began) / share
 
     def left(self, now: float, whole: float) -> float:
-        """Seconds to its end, if it takes `whole` seconds."""
+        """Seconds until the training ends, if it takes `whole` seconds."""
         moment, share = self.last
         return max((1 - share) * whole - (now - max(moment, self.began)), 0.0)
 
 
 @dataclass
 class Pace:
-    """Seconds per unit of weight by level, from the trainings seen so far."""
+    """Seconds per unit of weight at each level, from the trainings measured so far."""
 
     seen: list[tuple[int, float, float]] = field(default_factory=list)
     """Level, weight and seconds."""
@@ -99,7 +99,7 @@ class Pace:
             self.seen.append((level, weight, seconds))
 
     def at(self, level: int) -> float | None:
-        """Seconds per weight at a level, levels near it counting most; None before any was seen."""
+        """Seconds per unit of weight at a level, mostly from nearby levels; None before any measurement."""
         parts = [(FADING ** abs(level - other), weight, seconds) for other, weight, seconds in self.seen]
         total = sum(share * weight for share, weight, _ in parts)
         return sum(share * seconds for share, _, seconds in parts) / total if total else None

@@ -1,4 +1,4 @@
-"""Steps to an accuracy: the numbers behind its figure and table, and its finding in a sentence."""
+"""Training steps until a network reaches an accuracy: the table, the figure's title and a sentence."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ COLUMNS = (
 def steps_to_accuracy(document: Document) -> Table:
     """One row per level, arm and target: the median number of steps to it, its 95 % interval, the ratio to dense's.
 
-    `fraction` is the target, as a share of what the dense network of each replicate ends at on validation data.
-    `steps_to` is missing where the median run never gets there, an interval's upper end where no run bounds it; `never`
-    counts the runs that do not. Empty for a document without these numbers.
+    `fraction` is the target: a share of the final validation accuracy of the same replicate's dense network. `never`
+    counts the replicates that do not reach it. `steps_to` is missing if the median replicate does not reach it, and
+    `ci_high` is missing if the interval has no upper end. A document without these numbers gives an empty table.
     """
     won = claimed(document)
     rows: list[tuple[Value, ...]] = []
@@ -75,13 +75,13 @@ def steps_to_accuracy(document: Document) -> Table:
 
 
 def judged_fraction(document: Document) -> float | None:
-    """The target by which a ticket is called sooner, alike or later; None where the document does not say."""
+    """The target by which a ticket is judged sooner, alike or later; None if the document has no such check."""
     checks = (level.get("checks", {}).get("pace") for level in pruned_levels(document))
     return next((check["fraction"] for check in checks if check is not None), None)
 
 
 def to_draw(table: Table, *, fraction: float, steps: int | None) -> Table:
-    """The rows of one target, with an interval that no run bounds drawn to the last step of training."""
+    """The rows of one target; an interval without an upper end is drawn up to the last training step."""
     at = table.columns.index("ci_high")
     low = table.columns.index("ci_low")
     rows = (
@@ -92,7 +92,7 @@ def to_draw(table: Table, *, fraction: float, steps: int | None) -> Table:
 
 
 def pace_title(document: Document, *, width: int = 72) -> str:
-    """The figure's finding: where the ticket gets there sooner than the dense network, and where later."""
+    """The figure's finding: at which densities the ticket reaches the target sooner or later than dense."""
     fraction = judged_fraction(document)
     goal = "the dense network's accuracy" if fraction is None else f"{100 * fraction:g} % of dense accuracy"
     by_outcome = {
@@ -101,12 +101,12 @@ def pace_title(document: Document, *, width: int = 72) -> str:
     }
     parts = [f"{outcome} {span(densities)}" for outcome, densities in by_outcome.items() if densities]
     if not parts:
-        return lines(f"The ticket reaches {goal} about as soon as dense, or the runs cannot tell", width)
+        return lines(f"The ticket reaches {goal} as soon as dense, as far as these replicates show", width)
     return lines(f"The ticket reaches {goal} {', and '.join(parts)}", width)
 
 
 def pace_sentence(document: Document) -> str | None:
-    """How soon the smallest ticket that won learns, against the dense network; None if none won or nobody looked."""
+    """How soon the smallest winning ticket reaches the target; None if no ticket won or no target was judged."""
     fraction, won = judged_fraction(document), document["verdict"].get("density")
     level = next(
         (x for x in pruned_levels(document) if won is not None and is_in(x["density"], (won,))), None
@@ -117,12 +117,12 @@ def pace_sentence(document: Document) -> str | None:
     goal = f"{100 * fraction:g} % of the dense network's accuracy"
     if entry["outcome"] in (None, "alike"):
         return f"No difference was shown in how soon the ticket reaches {goal}."
-    start = f"The ticket reaches {goal} {entry['outcome']} than that network does"
+    start = f"The ticket reaches {goal} {entry['outcome']} than the dense network"
     return f"{start}{_in_the_steps(entry['ratio'], entry['ratio_ci'])}.{_before_training(entry)}"
 
 
 def _in_the_steps(ratio: float | None, ends: Sequence[float | None] | None) -> str:
-    """: in 9 % of the steps (95 % interval 0 to 20 %); in times the steps where they are more."""
+    """The ratio of steps in words, ": in 9 % of the steps" or, from a ratio of 1 on, ": in 1.2 times the steps"."""
     if ratio is None:
         return ""
     scale, unit, of = (100, " %", "of the steps") if ratio < 1 else (1, "", "times the steps")
@@ -133,21 +133,23 @@ def _in_the_steps(ratio: float | None, ends: Sequence[float | None] | None) -> s
 
 
 def _number(value: float) -> str:
-    """Two figures, and no fraction of numbers from 10 on."""
+    """Two significant digits below 10, whole numbers from 10 on."""
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _before_training(entry: StepsTo) -> str:
-    """Why a ratio can be 0: some tickets are there at step 0, by their mask alone."""
+    """A sentence on tickets that reach the target before training, by their mask alone; so a ratio can be 0."""
     steps = entry["steps"]
     count = sum(step == 0 for step in steps)
     return (
-        f" In {count} of {len(steps)} replicates it is there before its first training step." if count else ""
+        f" In {count} of {len(steps)} replicates the ticket reaches it before the first training step."
+        if count
+        else ""
     )
 
 
 def pace_cell(arm: Arm | None, fraction: float) -> str:
-    """16 (0.66 x, 0.47 to 0.95, sooner), with how many runs never got there; a dash where nothing is known."""
+    """A table cell such as "16 (0.66 ×, 0.47 to 0.95; sooner; 2 never)"; a dash if nothing is known."""
     entry = None if arm is None else arm.get("steps_to", {}).get(f"{fraction:g}")
     if entry is None:
         return "–"
@@ -167,7 +169,7 @@ def pace_cell(arm: Arm | None, fraction: float) -> str:
 
 
 def early_stops_left_out(document: Document) -> str | None:
-    """At which densities early stops tell no speed, and why; None where they do everywhere."""
+    """At which densities early stops are not compared, and why; None if they are compared everywhere."""
     densities = [
         level["density"]
         for level in pruned_levels(document)
@@ -180,5 +182,5 @@ def early_stops_left_out(document: Document) -> str | None:
     where = f"at {density_percent(densities[0])}" if len(densities) == 1 else f"at {len(densities)} densities"
     return (
         f"Early stops are not compared {where}: in most runs of the ticket or the dense network the validation loss "
-        f"was lowest at {end}, so their early stop is where training ended."
+        f"was lowest at {end}, so their early stop only shows when training ended."
     )

@@ -1,4 +1,4 @@
-"""Progress while trainings run: how far, what is in hand, how long still. On stderr, so that stdout stays clean."""
+"""Shows the progress of trainings and the time left. It writes to stderr, so that stdout holds only results."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from winticket.report.forecast import Clocked, Pace, makespan
 from winticket.report.reading import arm_name, density_percent, duration
 from winticket.text import console as a_console
 
-QUIET_SECONDS = 15.0  # between lines where there is no terminal to redraw
+QUIET_SECONDS = 15.0  # between two lines when stderr is not a terminal
 
 
 class Training(Protocol):
-    """What is shown of a task."""
+    """The attributes of a task that the display needs."""
 
     @property
     def key(self) -> str: ...
@@ -32,7 +32,7 @@ class Training(Protocol):
 
 
 class Happening(Protocol):
-    """What an executor tells of a task; see `winticket.run.Event`."""
+    """What an executor reports about a task; see `winticket.run.Event`."""
 
     @property
     def kind(self) -> str: ...
@@ -49,16 +49,15 @@ class Happening(Protocol):
 
 
 class Watch:
-    """Draws progress of all the trainings, by their weights; call it with each event, inside `with`.
+    """Draws the progress of all trainings. Use it in a `with` block and call it with each event.
 
-    `densities` are those of the levels, in words for people; none where several plans run.
+    `densities` lists the density of each level; it is empty if several plans run together. `weights` replaces the
+    weights of trainings whose time has a better estimate. `needs` maps a key to the keys that must finish first.
 
-    `weights` are those of trainings whose time was estimated better than by their own.
-
-    What is reused or skipped is taken out of the whole. The time left is that of the trainings left, by `workers` and
-    in the order that `needs` allows (key -> the keys that it waits for), at the speed that trainings at like levels
-    were seen to have; before there is a speed, it is what is left of `seconds`, the plan's estimate. Without a terminal
-    it prints a line every 15 seconds, and one at the end.
+    Each training counts by its weight. Reused and skipped trainings do not count. The time left assumes `workers`
+    workers and the measured speed of trainings at the same or nearby levels. Before any speed is measured, it is
+    `seconds`, the plan's estimate, less the time since the start. If stderr is not a terminal, a line is printed every
+    15 seconds and at the end.
     """
 
     def __init__(
@@ -81,14 +80,14 @@ class Watch:
         self.done: dict[str, float] = {}
         self.clocked: dict[str, Clocked] = {}
         self.starting: set[str] = set()
-        """The trainings given out before any was heard of: the workers' own start is in their time."""
+        """Trainings that started before the first report: their times include the start of the worker process."""
         self.heard = False
         self.pace = Pace()
         self.counts = {
             training.key: 0 if "states" in training.label else int(training.label.get("count", 1))
             for training in trainings
         }
-        """How many trainings each task is: those of a stack run together; a repeat for its states is none."""
+        """Number of trainings in each task: several if they run as a stack, none if it only repeats one for its states."""
         self.finished = self.reused = self.failed = self.skipped = 0
         self.began = self.spoke = time.monotonic()
         self.bars = Progress(
@@ -98,7 +97,7 @@ class Watch:
             console=self.console,
         )
         self.elsewhere: dict[str, str] = {}
-        """What another command on the same store is training: who does, by key."""
+        """Key of each training that another command on the same store runs now, with the name of that command."""
         self.met: set[str] = set()
         self.rows: dict[str, TaskID] = {}
         self.live = Live(
@@ -120,7 +119,7 @@ class Watch:
 
     def __call__(self, event: Happening) -> None:
         key = event.task.key
-        if key not in self.known:  # states that a training hands over on its way are no work of their own
+        if key not in self.known:  # a task that only reads states of a training does no work
             return
         self.elsewhere.pop(key, None)
         if event.kind == "elsewhere":
@@ -135,7 +134,9 @@ class Watch:
             self._close_row(key)
             self.done.pop(key, None)
             self.clocked.pop(key, None)
-            self._print(f"{self._name(event.task.label)}: its process died ({event.text}), started again")
+            self._print(
+                f"{self._name(event.task.label)}: its process died ({event.text}), so it starts again"
+            )
         else:
             self._settle(event)
         if not self.console.is_terminal and time.monotonic() - self.spoke >= QUIET_SECONDS:
@@ -146,7 +147,7 @@ class Watch:
         if who not in self.met:
             self.met.add(who)
             self._print(
-                f"another command ({who}) works in this store too: each training is done by one of the two"
+                f"another command ({who}) uses this store too: only one of the two runs each training"
             )
         self.elsewhere[key] = who
 
@@ -164,7 +165,7 @@ class Watch:
             self.bars.update(self.rows[task.key], completed=step / steps, at=f"{step} / {steps} steps")
 
     def _settle(self, event: Happening) -> None:
-        """An end of a training, good or bad."""
+        """Record that a training finished, failed, or did not have to run."""
         key = event.task.key
         self._close_row(key)
         clocked = self.clocked.pop(key, None)
@@ -172,7 +173,7 @@ class Watch:
             self.pace.note(self.levels.get(key, 0), self._weight(event.task), self._took(key, clocked))
         if event.kind == "finished" or (event.kind == "failed" and not event.earlier):
             self.done[key] = self._weight(event.task)
-        elif event.kind in ("reused", "skipped", "failed"):  # it takes no time of this run's
+        elif event.kind in ("reused", "skipped", "failed"):  # this run spends no time on it
             self.done.pop(key, None)
             self.weights.pop(key, None)
         count = self.counts.get(key, 1)
@@ -185,7 +186,7 @@ class Watch:
             self._print(f"failed: {self._name(event.task.label)}: {''.join(last)}")
 
     def _took(self, key: str, clocked: Clocked) -> float:
-        """Seconds that a finished training took, without its worker's start."""
+        """Seconds that a finished training took, without the start of its worker process."""
         whole = clocked.whole(starting=True) if key in self.starting else None
         return time.monotonic() - clocked.began if whole is None else whole
 
@@ -200,7 +201,7 @@ class Watch:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def seconds_left(self) -> float | None:
-        """Estimated seconds to the end; None while nothing is known."""
+        """Estimated seconds to the end; None if there is no estimate yet."""
         now = time.monotonic()
         pace = Pace([*self.pace.seen])
         running: dict[str, float] = {}
@@ -231,14 +232,14 @@ class Watch:
         for count, word in (
             (self.reused, "reused"),
             (self.failed, "failed"),
-            (self.skipped, "skipped, needing one that failed"),
-            (sum(self.counts.get(key, 1) for key in self.elsewhere), "done by another command just now"),
+            (self.skipped, "skipped because they need a failed one"),
+            (sum(self.counts.get(key, 1) for key in self.elsewhere), "running in another command"),
         ):
             if count:
                 parts.append(f"{count} {word}")
         left = self.seconds_left()
-        if not math.isclose(self._share(), 1.0):  # the sums are of the same numbers, in another order
-            parts.append("time left unknown yet" if left is None else f"about {duration(left)} left")
+        if not math.isclose(self._share(), 1.0):  # the two sums add the same numbers in another order
+            parts.append("time left not known yet" if left is None else f"about {duration(left)} left")
         return ", ".join(parts)
 
     def _drawing(self) -> Group:
@@ -254,8 +255,8 @@ class Watch:
         arm = arm_name(str(label.get("arm", "training")))
         if "states" in label:
             return f"{arm} again, up to step {max(label['states'])}, {who}"
-        if arm == "source":  # its levels are another experiment's
+        if arm == "source":  # its levels belong to another experiment
             return f"finding tickets, level {level}, {who}"
-        if not self.densities:  # several plans' at once, whose levels differ
+        if not self.densities:  # several plans run together, and their levels differ
             return f"{arm}, level {level}, {who}"
         return f"{arm} at {density_percent(self.densities[level])} (level {level} of {len(self.densities) - 1}), {who}"

@@ -1,10 +1,11 @@
-"""What to try next about levels and how they are pruned; one function per rule, as in `advice`."""
+"""Advice on levels and on how to prune them: one function per rule, as in `advice`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, log
 
+from winticket.procedures import METHODS, method_of
 from winticket.report.reading import (
     density_percent,
     first_loss,
@@ -18,41 +19,37 @@ from winticket.report.reading import (
 from winticket.results import Document, Level
 
 LIGHT_PRUNING = 0.5
-"""A level that keeps at least half of the weights is light pruning: nearly any mask survives it."""
+"""At densities of at least one half, nearly every mask keeps the accuracy."""
 USUAL_RATE = 0.2
-"""Share of the remaining weights that iterative pruning takes per level, as in the 2019 paper."""
+"""Share of the remaining weights that iterative pruning removes per level, as in the 2019 paper."""
 
 
 def iterate(document: Document) -> str | None:
-    """One-shot pruning lost at some level: prune iteratively."""
+    """A one-shot ticket falls behind at some density: prune iteratively."""
     first = first_loss(document)
     if first is None or question_of(document).get("method") != "one-shot" or is_transfer(document):
         return None
     instead = "in place of --method one-shot"
     options = f"--method imp {instead}"
-    if question_of(document).get("density"):  # a level for each would be one-shot again, or nearly
+    if question_of(document).get("density"):  # with one level per density, imp would be almost one-shot again
         last = float(pruned_levels(document)[-1]["density"])
         rounds = ceil(log(last) / log(1 - USUAL_RATE) - 1e-9)
         options = f"--method imp --final-density {last:g} --levels {rounds} {instead} and --density"
     return (
-        f"Prune iteratively ({options}): one-shot masks fall {gap_words(document, first)}behind the dense network at "
-        f"{density_percent(first['density'])} of the weights, and iterative ones reach smaller densities "
+        f"Prune iteratively ({options}): the one-shot ticket falls {gap_words(document, first)}behind the dense "
+        f"network at {density_percent(first['density'])} of the weights, and iterative pruning finds smaller tickets "
         "(Frankle & Carbin 2019, sec. 2 and fig. 4)."
     )
 
 
 def prune_more_slowly(document: Document) -> str | None:
-    """Iterative, and the ticket falls only at the sparse end: smaller bites go further."""
+    """The method prunes level by level, and tickets fall behind only at low densities: prune less per level."""
     first, rate, count = (
         first_loss(document),
         question_of(document).get("rate"),
         question_of(document).get("levels"),
     )
-    if (
-        first is None
-        or first["density"] >= LIGHT_PRUNING
-        or question_of(document).get("method") == "one-shot"
-    ):
+    if first is None or first["density"] >= LIGHT_PRUNING or not _prunes_by_levels(document):
         return None
     if is_transfer(document):
         return None
@@ -69,14 +66,21 @@ def prune_more_slowly(document: Document) -> str | None:
         else f"For a ticket smaller than {density_percent(match)} of the weights, prune"
     )
     return (
-        f"{aim} more slowly ({options} --levels {again}, which also ends at about {end}, in smaller steps): "
-        f"{_how_far(document, first, match)} In smaller steps, accuracy survives to smaller densities "
+        f"{aim} more slowly ({options} --levels {again}, which also ends at about {end}): "
+        f"{_how_far(document, first, match)} With less pruning per level, tickets keep their accuracy down to smaller "
+        "densities "
         "(Frankle & Carbin 2019, fig. 4)."
     )
 
 
+def _prunes_by_levels(document: Document) -> bool:
+    """Whether the method trains, prunes and rewinds level by level, so that it can prune less per level."""
+    procedure = METHODS.get(question_of(document).get("method") or "")
+    return procedure is not None and method_of(procedure).levels
+
+
 def _how_far(document: Document, first: Level, match: float | None) -> str:
-    """Down to where the mean keeps up, and down to where that is shown."""
+    """The lowest density at which the ticket's mean is within the margin, and the lowest with a shown match."""
     margin = question_of(document).get("margin_pp")
     fall = f"the ticket falls {gap_words(document, first)}behind at {density_percent(first['density'])}."
     denser = [level["density"] for level in pruned_levels(document) if level["density"] > first["density"]]
@@ -91,7 +95,7 @@ def _how_far(document: Document, first: Level, match: float | None) -> str:
 
 
 def spare_emptied_layers(document: Document) -> str | None:
-    """A ticket lost a whole layer, or every weight of a class: keep more weights, or stop earlier."""
+    """A ticket has no weights left in a layer or an output unit: keep more weights, or prune fewer levels."""
     tried = pruned_levels(document)
     for at, level in enumerate(tried):
         names = (level.get("emptied") or {}).get("ticket")
@@ -112,7 +116,7 @@ def spare_emptied_layers(document: Document) -> str | None:
 
 
 def _keep_more(document: Document, tried: Sequence[Level], at: int) -> str:
-    """How to ask for densities above the first, number `at`, that emptied a layer."""
+    """Options for densities above `tried[at]`, the densest level with an emptied layer."""
     density = float(tried[at]["density"])
     denser = f"{min(2 * density, (1 + density) / 2):.2g}"
     if question_of(document).get("density"):
@@ -126,7 +130,7 @@ def _keep_more(document: Document, tried: Sequence[Level], at: int) -> str:
 
 
 def _emptied_words(document: Document, level: Level, names: Sequence[str]) -> str:
-    """What has no weights left, in how many replicates where the document says, and what comes of it."""
+    """Which layers or output units have no weights left, in how many replicates if known, and the consequence."""
     if not all("(output unit" in name for name in names):
         return (
             f"the ticket has no weights left in {', '.join(names)}, and a network with an emptied layer cannot learn "
@@ -144,18 +148,18 @@ def _emptied_words(document: Document, level: Level, names: Sequence[str]) -> st
 
 
 def _spare_in_transfer(document: Document, level: Level, names: Sequence[str]) -> str | None:
-    """The same for tickets that were carried over: the denser ones can be chosen."""
+    """The advice for a transfer: transfer only the denser tickets."""
     denser = [other["density"] for other in pruned_levels(document) if other["density"] > level["density"]]
     if not denser:
         return None
     return (
-        f"Carry denser tickets alone (--density {min(denser):.2g}): at {density_percent(level['density'])} of the "
+        f"Transfer only denser tickets (--density {min(denser):.2g}): at {density_percent(level['density'])} of the "
         f"weights {_emptied_words(document, level, names)}."
     )
 
 
 def look_sparser(document: Document) -> str | None:
-    """The ticket matches and is not yet separable from its controls, down to the sparsest level run."""
+    """At the sparsest level, the ticket matches the dense network, but a control matches the ticket."""
     tried, count = pruned_levels(document), question_of(document).get("levels")
     if document["verdict"]["outcome"] == "won" or not tried or count is None:
         return None
@@ -167,50 +171,50 @@ def look_sparser(document: Document) -> str | None:
     if further is None:
         return None
     return (
-        f"Look at sparser levels ({further}): down to "
+        f"Try sparser levels ({further}): down to "
         f"{density_percent(tried[-1]['density'])} the ticket matches the dense network, but {control} does "
-        "too well to tell them apart; in the 2019 paper they part at 21 % of the weights (LeNet) and below "
-        "(Frankle & Carbin 2019, sec. 2)."
+        "so well that no difference is shown. In the 2019 paper, tickets and controls differ at 21 % of the weights "
+        "and below (LeNet: Frankle & Carbin 2019, sec. 2)."
     )
 
 
 def add_levels(document: Document) -> str | None:
-    """Won at the sparsest level: the smallest ticket was not reached."""
+    """The ticket won at the sparsest level, so a smaller one may win too."""
     tried, won, count = pruned_levels(document), won_at(document), question_of(document).get("levels")
     if won is None or not tried or count is None:
         return None
     further = _further(document, count)
     if won > tried[-1]["density"] + 1e-9 or further is None:
         return None
-    begin = "carry sparser tickets" if is_transfer(document) else "go on pruning"
+    begin = "transfer sparser tickets" if is_transfer(document) else "prune further"
     return (
         f"For a smaller ticket, {begin} ({further}): the ticket still wins at the sparsest level, "
-        f"{density_percent(won)} of the weights, so a smaller one may exist (LeNet tickets held to "
-        f"3.6 %: Frankle & Carbin 2019, sec. 2). {_anew(document)}."
+        f"{density_percent(won)} of the weights, so a smaller one may exist (LeNet tickets won down to "
+        f"3.6 %: Frankle & Carbin 2019, sec. 2). {_reuse(document)}."
     )
 
 
 def _further(document: Document, count: int) -> str | None:
-    """The options for sparser levels, as the levels were given; None if a transfer has carried them all."""
+    """The options for sparser levels; None if the transfer already includes the sparsest ticket of its source."""
     if is_transfer(document):
         question = question_of(document)
         sparser = question["source"]["levels"] - max(question["carried"])
         half = f"{float(pruned_levels(document)[-1]['density']) / 2:.2g}"
-        return f"--density {half} added to the others" if sparser > 0 else None
+        return f"--density {half} in addition to the others" if sparser > 0 else None
     if question_of(document).get("final_density") is None and not question_of(document).get("density"):
         return f"--levels {count + _more(count)}"
     half = f"{float(pruned_levels(document)[-1]['density']) / 2:.2g}"
     return (
-        f"--density {half} added to the others"
+        f"--density {half} in addition to the others"
         if question_of(document).get("density")
         else f"--final-density {half}"
     )
 
 
-def _anew(document: Document) -> str:
+def _reuse(document: Document) -> str:
     if question_of(document).get("final_density") is not None and not is_transfer(document):
-        return "All levels will run anew"
-    return "Only the new levels will run"
+        return "This changes the densities of all levels, so all of them run again"
+    return "Finished levels are reused"
 
 
 def _last_match(document: Document) -> float | None:

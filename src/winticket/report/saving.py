@@ -1,4 +1,4 @@
-"""Figures as files: PNG, SVG, and the table behind each as CSV."""
+"""Saves figures as PNG and SVG, and the table of each figure as CSV."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def draw_all(
     *,
     failed: Callable[[str, Exception], None] | None = None,
 ) -> list[Path]:
-    """Save every figure in `folder` (made if absent) as PNG (200 dpi) and SVG, its table beside as CSV.
+    """Save every figure in `folder` (created if missing) as PNG (200 dpi) and SVG, and its table as CSV.
 
-    Returns the paths written, figure by figure. The same document gives the same SVG and CSV bytes. With `failed`, a
-    figure that cannot be drawn is told to it, with the error, and the others are drawn.
+    Returns the paths written, figure by figure. The same document gives the same SVG and CSV bytes. If a
+    figure cannot be drawn, `failed` receives its name and the error, and the other figures are drawn.
     """
-    place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for name, draw in figures(document, curves).items():
         try:
-            written += _draw(draw, place, name)
+            written += _draw(draw, target, name)
         except Exception as error:
             if failed is None or isinstance(error, OSError):
                 raise

@@ -1,4 +1,4 @@
-"""The final screen of the command: the verdict in sentences, what to do next, the levels, where things are."""
+"""The final screen of the command: the verdict, what to do next, a table of levels, and the files."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ from winticket.results import Arm, CheckName, Document, Level
 Say = Callable[[str], str]
 
 WIDTH = 120
-"""Columns used at most: longer lines are hard to read."""
+"""The screen uses at most this many columns, because longer lines are hard to read."""
 ROOMY = 100
-"""Columns from which the table's headings are written out."""
+"""From this many columns on, the table has its full headings."""
 USE = "To use the ticket"
 TABLE = 98
-"""Columns of the table with headings written out."""
+"""Width in columns of the table with its full headings."""
 MOST_FAILURES = 5
 MOST_TIPS = 3
 _COLORS = {"won": "bold green", "not won": "bold red", "inconclusive": "bold yellow"}
@@ -79,9 +79,9 @@ _ASCII = str.maketrans(
 
 
 def final_screen(document: Document) -> RenderableType:
-    """What the command prints at the end, as wide as the terminal from 80 to 120 columns.
+    """What the command prints at the end. It is as wide as the terminal, from 80 to 120 columns.
 
-    It is legible without colour and without Unicode.
+    It is readable without colour and without Unicode.
     """
     return _Screen(document)
 
@@ -110,7 +110,7 @@ def _parts(document: Document, say: Say, *, width: int) -> list[RenderableType]:
 
 
 def _verdict(document: Document, say: Say) -> list[RenderableType]:
-    """The outcome and its reason, what was not shown, and what to know before relying on it."""
+    """The outcome, its reasons, what was not shown, and notes on how far to trust it."""
     bearing, others = warnings_by_bearing(document)
     lines = [
         *sentences(document),
@@ -120,7 +120,7 @@ def _verdict(document: Document, say: Say) -> list[RenderableType]:
     ]
     parts: list[RenderableType] = [
         Text(say(f"{headline(document)}."), style=_COLORS[document["verdict"]["outcome"]]),
-        *(Text(say(line), style="dim") for line in _asked(document)),
+        *(Text(say(line), style="dim") for line in _subject(document)),
         _list([("-", line) for line in lines if line], say),
         *(Text(say(f"Note: {warning}"), style="yellow") for warning in bearing),
     ]
@@ -130,24 +130,24 @@ def _verdict(document: Document, say: Say) -> list[RenderableType]:
     return [*parts, *_failures(document, say)]
 
 
-def _asked(document: Document) -> list[str]:
-    """What the verdict is of, as far as the document says: digits, lenet-300-100, method imp, 20 replicates, seed 0."""
+def _subject(document: Document) -> list[str]:
+    """The experiment in brackets: (digits, lenet-300-100, method imp, 20 replicates, seed 0), without missing parts."""
     count = question_of(document).get("replicates")
     parts = [
         question_of(document).get("data"),
         question_of(document).get("model"),
         question_of(document).get("method"),
     ]
-    named = [str(part) for part in parts[:2] if part] + [f"method {parts[2]}" for _ in parts[2:] if parts[2]]
+    words = [str(part) for part in parts[:2] if part] + [f"method {parts[2]}" for _ in parts[2:] if parts[2]]
     if count is not None:
-        named.append("1 replicate" if count == 1 else f"{count} replicates")
+        words.append("1 replicate" if count == 1 else f"{count} replicates")
     if question_of(document).get("seed") is not None:
-        named.append(f"seed {question_of(document).get('seed')}")
-    return [f"({', '.join(named)})"] if named else []
+        words.append(f"seed {question_of(document).get('seed')}")
+    return [f"({', '.join(words)})"] if words else []
 
 
 def _list(lines: Sequence[tuple[str, str]], say: Say, *, style: str = "") -> RenderableType:
-    """(mark, text): every text is indented behind its mark, so that the eye finds where the next one begins."""
+    """A list of (mark, text). Each text is indented after its mark, so that the marks stand out."""
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column()
@@ -157,7 +157,7 @@ def _list(lines: Sequence[tuple[str, str]], say: Say, *, style: str = "") -> Ren
 
 
 def _failures(document: Document, say: Say) -> list[RenderableType]:
-    """Every cause of a failure by name, and how many trainings were not run for want of one that failed."""
+    """The causes of failures, and the number of trainings that were skipped because they need a failed one."""
     failed, waited = failed_trainings(document)
     if not failed and not waited:
         return []
@@ -167,7 +167,7 @@ def _failures(document: Document, say: Say) -> list[RenderableType]:
     if len(failed) > MOST_FAILURES:
         lines.append(f"  and {len(failed) - MOST_FAILURES} more, listed in the report")
     if waited:
-        lines.append(f"  and {waited} that were not run because they need one that failed")
+        lines.append(f"  and {waited} skipped because they need a training that failed")
     return [Text(say(line), style="yellow") for line in lines]
 
 
@@ -206,7 +206,7 @@ def _dense_line(document: Document, say: Say) -> Text:
 
 def _levels(document: Document, say: Say, *, width: int) -> Table:
     roomy, ends_fit = width >= ROOMY, _ends_fit(document, width)
-    # One space more between the columns, and headings written out, where the terminal has room for them.
+    # A wide terminal has room for full headings and one more space between columns.
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0) if roomy else 0, pad_edge=False, show_edge=False)
     shown = [arm for arm in arms(document) if arm in _SHORT]
     checks = {
@@ -241,12 +241,12 @@ def _levels(document: Document, say: Say, *, width: int) -> Table:
 def _early_stop(level: Level) -> str:
     stop = level["arms"]["ticket"].get("early_stop_step")
     if level.get("checks", {}).get("time_left_out") is not None:
-        stop = None  # if most runs end at the last step, it is the length of the training
+        stop = None  # in most replicates it is only the last step of training
     return plus_minus(stop, None, scale=1, digits=0)
 
 
 def _searches(document: Document, say: Say) -> list[Text]:
-    """A line for networks as their search left them, which the table has no room for."""
+    """A line with the accuracies of the networks that the search left. The table has no room for them."""
     entries = [
         f"{_accuracy(level['arms']['search'])} at {density_percent(level['density'])}"
         for level in pruned_levels(document)
@@ -256,10 +256,10 @@ def _searches(document: Document, say: Say) -> list[Text]:
 
 
 def _accuracy(arm: Arm | None, *, ends_fit: bool = True) -> str:
-    """98.51 ±0.30 in 11 columns, whatever the numbers, and a mark where a replicate failed.
+    """The accuracy and its interval in at most 11 columns, "98.51 ±0.30", with "!" if a replicate failed.
 
-    Of an interval that is cut at 100 or 0 %, its ends: 98.30 (96.0–100), or if there is no room the other end alone:
-    98.30 >96.0.
+    An interval that is cut at 0 or 100 % is shown by its ends, "98.30 (96.0–100)". If they do not fit, only the end
+    that is not cut is shown: "98.30 >96.0".
     """
     accuracy = None if arm is None else arm.get("accuracy")
     if arm is None or accuracy is None:
@@ -276,7 +276,7 @@ def _accuracy(arm: Arm | None, *, ends_fit: bool = True) -> str:
 
 
 def _cut_arms(document: Document) -> set[str]:
-    """The arms that have an interval which is not symmetric."""
+    """The arms with an interval that is not symmetric."""
     return {
         name
         for level in pruned_levels(document)
@@ -288,24 +288,26 @@ def _cut_arms(document: Document) -> set[str]:
 
 
 def _ends_fit(document: Document, width: int) -> bool:
-    """Whether the ends of intervals have room: five columns for each arm that has one to show."""
+    """Whether the table has room for the ends of intervals: five columns per arm that shows them."""
     return width >= TABLE + 5 * len(_cut_arms(document))
 
 
 def _key(document: Document, *, width: int) -> list[tuple[str, str]]:
-    """What the marks and columns of the table mean: (mark, meaning)."""
+    """The legend of the table: (mark or column, meaning)."""
     levels = pruned_levels(document)
     entries = [arm for level in levels for arm in level["arms"].values()]
-    among = ""
+    ends_note = ""
     if _cut_arms(document):
-        among = (
+        ends_note = (
             "; (low–high)"
             if _ends_fit(document, width)
-            else "; >96.0 would mean from 96.0 to 100 %, <4.0 from 0 to 4.0 %"
+            else "; >96.0 means from 96.0 to 100 %, <4.0 from 0 to 4.0 %"
         )
-        among += " if it is not symmetric" if _ends_fit(document, width) else ""
+        ends_note += " if it is not symmetric" if _ends_fit(document, width) else ""
     signs = [("* won" if claimed(document) else "won", _rule(document, roomy=width >= ROOMY))]
-    signs.append(("±", f"95 % interval of the mean{among}. Accuracies are on test data after the last step."))
+    signs.append(
+        ("±", f"95 % interval of the mean{ends_note}. Accuracies are on test data after the last step.")
+    )
     signs.append(("yes", "shown by a test paired by replicate; no: the opposite is shown; open: neither."))
     if any(arm.get("failed") for arm in entries):
         signs.append(("!", "a replicate failed."))
@@ -313,7 +315,7 @@ def _key(document: Document, *, width: int) -> list[tuple[str, str]]:
 
 
 def _rule(document: Document, *, roomy: bool) -> str:
-    """When a density is won, in one line."""
+    """The rule by which a ticket wins, in one line."""
     margin, alpha = question_of(document).get("margin_pp"), question_of(document).get("alpha")
     within = "the margin" if margin is None else f"the margin of {margin:g} pp (percentage points)"
     matches, beats = ("matches dense", "beats") if roomy else ("matches dense (=)", "beats (>)")
@@ -325,11 +327,11 @@ def _about_early_stops(document: Document) -> str:
     shown = "step of the ticket's lowest validation loss, mean over replicates."
     if all(_early_stop(level) != "–" for level in pruned_levels(document)):
         return shown
-    return f"{shown} –: the loss of ticket or dense was lowest at the last step in most runs."
+    return f"{shown} –: in most replicates, the loss of the ticket or of dense was lowest at the last step."
 
 
 def _time(document: Document) -> tuple[str, str]:
-    """The column on how soon, whose dash says that nothing was judged."""
+    """The legend of the last column, which shows whether the ticket is sooner or later than dense."""
     missing = ""
     if not all(speed(level) for level in pruned_levels(document)):
         fewest = f" with fewer than {FEWEST_REPLICATES} replicates" if too_few(document) else ""
@@ -339,7 +341,7 @@ def _time(document: Document) -> tuple[str, str]:
         return "last column", f"the ticket's early stop against the dense network's.{missing}"
     share = f"{100 * fraction:g} %"
     return f"to {share}", (
-        f"whether the ticket reaches {share} of the dense network's accuracy sooner or later than that network (alike: "
+        f"whether the ticket reaches {share} of the dense network's accuracy sooner or later than dense does (alike: "
         f"no difference was shown).{missing}"
     )
 
@@ -359,7 +361,7 @@ def _files(document: Document, say: Say) -> Table:
         count = f"{len(drawn)} files in " if len(drawn) > 1 else "1 file in "
         grid.add_row("figures", Text(say(count + ", ".join(folders)), overflow="fold"))
     for name, why in (document.get("unwritten") or {}).items():
-        again = "the same command makes it anew"
+        again = "run the same command again to write it"
         grid.add_row("not written", Text(say(f"{name}: {why}; {again}"), style="yellow", overflow="fold"))
     if document.get("seconds") is not None:
         grid.add_row("time", duration(document["seconds"]))
@@ -367,11 +369,11 @@ def _files(document: Document, say: Say) -> Table:
 
 
 def _use(document: Document, say: Say) -> list[RenderableType]:
-    """The lines of Python that train the saved ticket, without their comments."""
+    """The Python lines that train the saved ticket, without comments."""
     code = [line.partition("  #")[0] for line in lines_to_use(document) if line]
     if not code:
         return []
-    head = USE if claimed(document) else f"{USE}, though it is not a winning one"
+    head = USE if claimed(document) else f"{USE}, though it is not a winning ticket"
     return [
         Text(),
         *(Text(say(line), overflow="fold") for line in (f"{head}:", *(f"  {line}" for line in code))),

@@ -1,4 +1,4 @@
-"""How soon tickets learn, as the one-page summary has it."""
+"""How soon tickets learn: the section of the one-page summary."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from winticket.results import Document
 
 
 def goal(document: Document) -> str:
-    """What a ticket is to reach, in words."""
+    """The target that a ticket has to reach, in words."""
     fraction = judged_fraction(document)
     return "its early stop" if fraction is None else f"{100 * fraction:g} % of the dense network's accuracy"
 
 
 def how_soon(document: Document) -> str:
-    """The section on steps to an accuracy; empty where the document has none."""
+    """The section on steps to an accuracy; empty if the document has no such numbers."""
     fraction, dense = judged_fraction(document), dense_arm(document)
     if fraction is None or dense is None:
         return ""
@@ -34,10 +34,10 @@ def how_soon(document: Document) -> str:
         for level in pruned_levels(document)
     ]
     caption = (
-        f"Steps to {goal(document)}, on validation data and of the same replicate's final one; dense itself: "
-        f"{pace_cell(dense, fraction)}. Medians; in brackets the ratio to the dense network's steps with its 95 % "
-        "interval, and sooner or later where an exact signed-rank test shows it. A run that never gets there ranks "
-        "last."
+        f"Median number of steps to {goal(document)} (the final validation accuracy of the same replicate). The dense "
+        f"network itself: {pace_cell(dense, fraction)}. In brackets: the ratio to the dense network's steps with its "
+        "95 % interval, and sooner or later if an exact signed-rank test shows it. A replicate that never reaches the "
+        "target ranks last."
     )
     ticket = [level["arms"]["ticket"] for level in pruned_levels(document)]
     fractions = list(dict.fromkeys(name for arm in ticket for name in arm.get("steps_to") or ()))

@@ -148,7 +148,7 @@ def test_the_saved_ticket_and_its_model(digits: Document) -> None:
         "mean_test_accuracy": 0.9849,
     }
     text = read(page(digits, [])).text
-    assert "replicate 4's at 9.0 %" in text
-    assert "Its own test accuracy is 97.33 %; the mean of the 10 is 98.49 %." in text
+    assert "The saved ticket has density 9.0 % and comes from replicate 4, which has the best" in text
+    assert "Its test accuracy is 97.33 %; the mean of the 10 is 98.49 %." in text
     assert 'winticket.models.build(**ticket.about["build"])' in text
     assert "load_state_dict" not in text

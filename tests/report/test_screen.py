@@ -99,8 +99,11 @@ def test_the_saved_ticket_is_named_with_its_own_accuracy(digits: Document) -> No
         "mean_test_accuracy": 0.9849,
     }
     text = " ".join(shown(digits).split())
-    assert "The saved ticket is replicate 4's at 9.0 %, chosen among 10 by validation accuracy." in text
-    assert "Its own test accuracy is 97.33 %; the mean of the 10 is 98.49 %." in text
+    assert (
+        "The saved ticket has density 9.0 % and comes from replicate 4, which has the best validation accuracy of 10 "
+        "replicates." in text
+    )
+    assert "Its test accuracy is 97.33 %; the mean of the 10 is 98.49 %." in text
     # And how to use it, with the model that it belongs to.
     assert f'ticket = winticket.Ticket.load("{digits["ticket"]}")' in text
     assert 'model = winticket.models.build(**ticket.about["build"])' in text

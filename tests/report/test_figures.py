@@ -66,7 +66,7 @@ def test_titles_say_the_finding_and_n(digits: Document) -> None:
     assert "n = 10" in words
     assert "smallest verified ticket: 9.0 %" in words
     words = texts(early_stop_against_density(digits)[0])
-    assert "sooner than the dense network between 80.2 % and 51.6 %, and later from 26.8 % down" in words
+    assert "sooner than the dense network between 80.2 % and 51.6 %, and later at 26.8 % and below" in words
 
 
 def test_titles_never_part_a_number_from_its_unit(digits: Document) -> None:
@@ -84,7 +84,7 @@ def test_not_won_and_undecided_titles(digits: Document) -> None:
     assert "below the dense network" in words
     assert "smallest verified" not in words
     digits["verdict"]["outcome"] = "inconclusive"
-    assert "Not decided yet" in texts(accuracy_against_density(digits)[0])
+    assert "Inconclusive: at 3.1 % the ticket is" in texts(accuracy_against_density(digits)[0])
 
 
 def test_every_arm_has_its_own_colour_marker_and_line() -> None:
@@ -144,7 +144,7 @@ def test_learning_curves_pair_colours_and_dash_reinit(
     assert [line.get_linestyle() for line in right.lines] == ["-", "--"] * 4
     assert [line.get_color() for line in right.lines[::2]] == [line.get_color() for line in right.lines[1::2]]
     assert left.lines[0].get_label() == "dense, 100 %"
-    assert "pp above the same mask re-initialised" in texts(figure)
+    assert "pp above the same mask with re-initialised weights" in texts(figure)
     assert left.get_ylim()[0] > 90, "zoomed to where the curves differ"
     assert digits["verdict"]["density"] in densities_to_show(digits, table)
 

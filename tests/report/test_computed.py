@@ -1,4 +1,4 @@
-"""The report says which layers were computed sparse."""
+"""The report says which layers trained on the sparse kernels."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ def document(*levels: tuple[float, list[str] | None]) -> Any:
     }
 
 
-def test_layers_by_the_density_they_begin_at() -> None:
-    told = document((0.8, []), (0.4, ["fc1.weight"]), (0.2, ["fc1.weight", "fc2.weight"]))
-    assert computed(told) == "on sparse kernels: fc1 from 40 %; fc2 from 20 % down; else dense"
+def test_layers_are_listed_by_the_highest_density_at_which_they_are_sparse() -> None:
+    mixed = document((0.8, []), (0.4, ["fc1.weight"]), (0.2, ["fc1.weight", "fc2.weight"]))
+    assert computed(mixed) == (
+        "on sparse kernels: fc1 at densities up to 40 %; fc2 at densities up to 20 %; otherwise dense"
+    )
     assert computed(document((0.8, []), (0.4, []))) == "dense"
-    unsaid: Any = {"levels": [{"density": 0.5, "arms": {"ticket": {}}}]}
-    assert computed(unsaid) is None
+    silent: Any = {"levels": [{"density": 0.5, "arms": {"ticket": {}}}]}
+    assert computed(silent) is None

@@ -1,4 +1,4 @@
-"""Figures draw their tables' numbers, survive what may be missing, and are the same bytes in every run."""
+"""Figures draw their tables' numbers, cope with missing values, and have the same bytes in every run."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from winticket.report.saving import image
 from winticket.report.tables import learning_curves
 from winticket.report.titles import accuracy_title, early_stop_title
 
-Document = Any  # a test may take away what every run writes
+Document = Any  # tests may remove keys that every run writes
 
 
 def texts(figure: Figure) -> str:
-    """All that is written on a figure."""
-    found = [text.get_text() for text in figure.texts]
+    """Return all text on a figure."""
+    parts = [text.get_text() for text in figure.texts]
     for axes in figure.axes:
-        found += [text.get_text() for text in axes.texts]
-        found += [axes.get_xlabel(), axes.get_ylabel(), axes.get_title(loc="left")]
-    return " ".join(found).replace("\n", " ")
+        parts += [text.get_text() for text in axes.texts]
+        parts += [axes.get_xlabel(), axes.get_ylabel(), axes.get_title(loc="left")]
+    return " ".join(parts).replace("\n", " ")
 
 
 def labels(figure: Figure) -> list[str]:
-    """The legend's entries, of all axes."""
+    """Return the legend entries of all axes."""
     return [label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]]
 
 
@@ -66,7 +66,7 @@ def test_titles_say_the_finding_and_n(digits: Document) -> None:
     assert "n = 10" in words
     assert "smallest verified ticket: 9.0 %" in words
     words = texts(early_stop_against_density(digits)[0])
-    assert "sooner than the dense network between 80.2 % and 51.6 %, and later from 26.8 % down" in words
+    assert "sooner than the dense network between 80.2 % and 51.6 %, and later at 26.8 % and below" in words
 
 
 def test_titles_never_part_a_number_from_its_unit(digits: Document) -> None:
@@ -84,10 +84,10 @@ def test_not_won_and_undecided_titles(digits: Document) -> None:
     assert "below the dense network" in words
     assert "smallest verified" not in words
     digits["verdict"]["outcome"] = "inconclusive"
-    assert "Not decided yet" in texts(accuracy_against_density(digits)[0])
+    assert "Inconclusive: at 3.1 % the ticket is" in texts(accuracy_against_density(digits)[0])
 
 
-def test_every_arm_has_its_own_colour_marker_and_line() -> None:
+def test_every_arm_has_its_own_colour_marker_and_dashes() -> None:
     looks = [look_of(arm, ink=LIGHT) for arm in ("ticket", "reinit", "random")]
     assert len({look.color for look in looks}) == len({look.marker for look in looks}) == 3
     assert len({look.dashes for look in looks}) == 3
@@ -100,7 +100,7 @@ def test_a_collapsed_control_does_not_flatten_the_rest(digits: Document) -> None
     low, high = figure.axes[0].get_ylim()
     assert low > 85
     assert high < 100
-    assert "3 points of the controls lie below" in texts(figure)
+    assert "with 3 points of the controls below" in texts(figure)
 
 
 @pytest.mark.parametrize("arms", [("ticket", "reinit"), ("ticket", "random"), ("ticket",), ()])
@@ -144,8 +144,8 @@ def test_learning_curves_pair_colours_and_dash_reinit(
     assert [line.get_linestyle() for line in right.lines] == ["-", "--"] * 4
     assert [line.get_color() for line in right.lines[::2]] == [line.get_color() for line in right.lines[1::2]]
     assert left.lines[0].get_label() == "dense, 100 %"
-    assert "pp above the same mask re-initialised" in texts(figure)
-    assert left.get_ylim()[0] > 90, "zoomed to where the curves differ"
+    assert "pp above the same mask with re-initialised weights" in texts(figure)
+    assert left.get_ylim()[0] > 90, "the axis must show where the curves differ"
     assert digits["verdict"]["density"] in densities_to_show(digits, table)
 
 
@@ -193,10 +193,9 @@ def test_pyplot_is_never_imported() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_every_arm_has_a_look_of_its_own_and_its_name_fits_the_legend() -> None:
-    looks = [
-        look_of(arm, ink=LIGHT) for arm in ARM_NAMES if arm != "dense"
-    ]  # a line of its own, without marks
+def test_every_arm_has_its_own_look_and_its_name_fits_the_legend() -> None:
+    # The dense network is a horizontal line without markers.
+    looks = [look_of(arm, ink=LIGHT) for arm in ARM_NAMES if arm != "dense"]
     assert len({(look.color, look.marker) for look in looks}) == len(looks)
     few, many = ["dense network", "ticket", "re-initialised", "random mask"], list(ARM_NAMES.values())
     assert figures._columns(few) == 4

@@ -1,4 +1,4 @@
-"""The page is one well-formed file: verdict, facts, figures inside, every number, nothing unescaped."""
+"""The page is one well-formed file with the verdict, the facts, the figures and every number, all escaped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from winticket.report import page, write_page
 
-Document = Any  # a test may take away what every run writes
+Document = Any  # tests may remove keys that every run writes
 VOID = {"meta", "img", "source", "br", "hr", "link"}
 
 
@@ -61,10 +61,10 @@ def test_the_page_says_what_matters(
         "adam 0.0012, 800 steps, batch 60",
         "16: 80.2 % to 3.1 % of the weights kept",
         "Doubling the dense network's budget",
-        "No failed training, no emptied layer, no warning.",
+        "There are no failed trainings, no emptied layers and no warnings.",
         "2.13.0+cpu",
         'Ticket.load("runs/reports/3f9a17c2/ticket.safetensors")',
-        "smallest margin at which some density is won is 0.14 pp",
+        "smallest margin at which any ticket wins is 0.14 pp",
     ):
         assert words in reader.text
     for level in digits["levels"]:
@@ -110,7 +110,7 @@ def test_failures_and_emptied_layers_are_listed(build: Callable[..., Document]) 
     assert "<td>4</td>" in html, "replicates are counted from one, as in progress and on the screen"
     assert "(1 failed)" in text
     assert "output" in text
-    assert "No failed training" not in text
+    assert "no failed trainings" not in text
 
 
 @pytest.mark.parametrize("arms", [("ticket",), ("ticket", "random"), ()])
@@ -148,7 +148,7 @@ def test_the_saved_ticket_and_its_model(digits: Document) -> None:
         "mean_test_accuracy": 0.9849,
     }
     text = read(page(digits, [])).text
-    assert "replicate 4's at 9.0 %" in text
-    assert "Its own test accuracy is 97.33 %; the mean of the 10 is 98.49 %." in text
+    assert "The saved ticket has density 9.0 % and comes from replicate 4, which has the best" in text
+    assert "Its test accuracy is 97.33 %; the mean of the 10 is 98.49 %." in text
     assert 'winticket.models.build(**ticket.about["build"])' in text
     assert "load_state_dict" not in text

@@ -50,7 +50,7 @@ def test_says_verdict_places_and_next_steps(digits: Document) -> None:
     text = shown(digits)
     assert text.startswith("Won: a ticket with 9.0 % of the weights.\n")
     assert (
-        "No win at 80.2 to 51.6 %: the ticket matches the dense network there, but it is not shown to beat both "
+        "No win at 80.2 to 51.6 %: the ticket matches the dense network, but it is not shown to beat both "
         "controls." in " ".join(text.split())
     )
     for name in ("ticket", "report", "results", "store"):
@@ -99,8 +99,11 @@ def test_the_saved_ticket_is_named_with_its_own_accuracy(digits: Document) -> No
         "mean_test_accuracy": 0.9849,
     }
     text = " ".join(shown(digits).split())
-    assert "The saved ticket is replicate 4's at 9.0 %, chosen among 10 by validation accuracy." in text
-    assert "Its own test accuracy is 97.33 %; the mean of the 10 is 98.49 %." in text
+    assert (
+        "The saved ticket has density 9.0 % and comes from replicate 4, which has the best validation accuracy of 10 "
+        "replicates." in text
+    )
+    assert "Its test accuracy is 97.33 %; the mean of the 10 is 98.49 %." in text
     # And how to use it, with the model that it belongs to.
     assert f'ticket = winticket.Ticket.load("{digits["ticket"]}")' in text
     assert 'model = winticket.models.build(**ticket.about["build"])' in text
@@ -115,7 +118,7 @@ def test_two_replicates_extrapolate_nothing(build: Callable[..., Document]) -> N
         "replicates_needed": 873,
     }
     text = " ".join(shown(document).split())
-    assert text.startswith("Inconclusive: 2 replicates are too few to decide, whatever the numbers.")
+    assert text.startswith("Inconclusive: 2 replicates are too few for any verdict.")
     assert "873" not in text
     assert "--margin" not in text
     assert "Use at least --replicates 5" in text
@@ -187,7 +190,7 @@ def test_missing_arms_and_one_replicate(build: Callable[..., Document], arms: tu
     document["verdict"] |= {"outcome": "inconclusive", "claimed": [], "density": None, "replicates_needed": 8}
     document["ticket"] = None
     text = shown(document)
-    assert "Inconclusive: 1 replicate is too few to decide, whatever the numbers." in text
+    assert "Inconclusive: 1 replicate is too few for any verdict." in text
     assert "±0" not in text
     assert not any("reinit" in line for line in text.splitlines() if line.startswith("weights"))
 
@@ -202,7 +205,7 @@ def test_a_dense_network_that_did_not_learn_is_in_every_heading(digits: Document
     assert "Inconclusive: the dense network did not learn." in shown(digits)
     assert (
         accuracy_title(digits, width=200)
-        == "The dense network did not learn, so differences to it show nothing"
+        == "The dense network did not learn, so comparisons with it show nothing"
     )
 
 
@@ -218,7 +221,7 @@ def test_sparse_documents(digits: Document) -> None:
         "verdict": {"outcome": "not won", "density": None, "reason": "Not won: because."},
     }
     text = shown(minimal)
-    assert "Not won: none of the 16 densities tried holds a winning ticket." in text
+    assert "Not won: no winning ticket at any of the 16 densities tried." in text
     assert "\n- Because." in text
 
 

@@ -1,4 +1,4 @@
-"""Tables hold the document's numbers, nothing more; the learning curves' interval is Student's t."""
+"""Tables hold the document's numbers and no others. The interval of learning curves is Student's t."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from winticket.report import (
 )
 from winticket.report.reading import density_percent, duration, plus_minus, reason
 
-Document = Any  # a test may take away what every run writes
+Document = Any  # tests may remove keys that every run writes
 
 
 def test_accuracy_rows_are_the_documents(digits: Document) -> None:
@@ -47,8 +47,8 @@ def test_one_replicate_has_no_interval(build: Callable[..., Document]) -> None:
     assert {True, False} == {step is None for step in table.column("early_stop_step")}
 
 
-def test_an_early_stop_is_missing_where_most_runs_end_at_the_last_step(digits: Document) -> None:
-    """The mean would say how long training was, and no more."""
+def test_an_early_stop_is_missing_if_most_trainings_have_it_at_the_last_step(digits: Document) -> None:
+    """The mean would then measure only how long training was."""
     for level, at_end in zip(digits["levels"][1:3], (6, 5), strict=True):
         arm = level["arms"]["ticket"]
         arm["early_stop_steps"] = [800] * at_end + [400] * (10 - at_end)
@@ -59,8 +59,8 @@ def test_an_early_stop_is_missing_where_most_runs_end_at_the_last_step(digits: D
     assert table.column("ci_low")[1] is not None
 
 
-def test_points_without_a_value_are_left_out_of_a_curve() -> None:
-    """As at early points, where all validation data are evaluated only if they are few."""
+def test_a_curve_skips_points_without_a_value() -> None:
+    """Early points have no value if there are too many validation data to evaluate them all."""
     curves: Any = [
         {
             "density": 1.0,
@@ -94,7 +94,7 @@ def test_learning_curve_interval_by_hand() -> None:
     assert rows[1]["replicates"] == 3
 
 
-def test_a_replicate_that_diverged_leaves_its_curve_whole() -> None:
+def test_a_diverged_replicate_is_skipped_at_every_step() -> None:
     def curve(replicate: int, values: list[float | None]) -> Document:
         return {
             "density": 0.5,

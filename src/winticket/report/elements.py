@@ -1,4 +1,4 @@
-"""The page's elements: sections, lists of facts, tables. All text is escaped here or by whoever hands cells over."""
+"""The page's elements: sections, lists of facts and tables. Table cells must arrive as escaped HTML."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from winticket.table import Table
 
 
 def section(title: str, *body: str) -> str:
+    """Return a section with a heading. `body` is HTML, and `title` is escaped here."""
     return f"<section>\n<h2>{escape(title)}</h2>\n" + "\n".join(body) + "\n</section>"
 
 
 def definitions(facts: Iterable[tuple[str, str | None]], *, wide: bool = False) -> str:
+    """Return a list of names and values, escaped. Pairs without a value are skipped. `wide` puts one pair on a line."""
     rows = [
         f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts if value
     ]
@@ -31,19 +33,22 @@ def table(
     sure: Sequence[bool] = (),
     text: int = 0,
 ) -> str:
-    """Cells are HTML already; the last `text` columns hold words and stand to the left."""
-    edge = len(head) - text
-    place = ["" if at < edge else ' class="text long"' for at in range(len(head))]
+    """Return a table. Cells are HTML already, and head and caption are escaped here.
+
+    Rows whose entry in `sure` is True are shaded. The last `text` columns contain words and are aligned to the left.
+    """
+    first_text = len(head) - text
+    classes = ["" if column < first_text else ' class="text long"' for column in range(len(head))]
     titles = "".join(
-        f'<th scope="col"{where}>{escape(name)}</th>' for name, where in zip(head, place, strict=True)
+        f'<th scope="col"{style}>{escape(name)}</th>' for name, style in zip(head, classes, strict=True)
     )
     label = f"t{crc32(caption.encode()):08x}"
     body = []
-    for at, cells in enumerate(rows):
-        marked = ' class="sure"' if at < len(sure) and sure[at] else ""
-        first, *others = zip(cells, place, strict=True)
+    for index, cells in enumerate(rows):
+        shade = ' class="sure"' if index < len(sure) and sure[index] else ""
+        first, *others = zip(cells, classes, strict=True)
         inner = f'<th scope="row"{first[1]}>{first[0]}</th>'
-        body.append(f"<tr{marked}>{inner}{''.join(f'<td{where}>{cell}</td>' for cell, where in others)}</tr>")
+        body.append(f"<tr{shade}>{inner}{''.join(f'<td{style}>{cell}</td>' for cell, style in others)}</tr>")
     return (
         f'<p class="note" id="{label}">{escape(caption)}</p>'
         f'<div class="scroll"><table aria-describedby="{label}">'
@@ -52,13 +57,13 @@ def table(
 
 
 def plain_table(numbers: Table, *, caption: str) -> str:
-    """A table of the report as HTML, its last column in words."""
-    at = numbers.columns.index("density")
+    """Return a table of the report as HTML. It must have a density column, and its last column contains words."""
+    density = numbers.columns.index("density")
     rows = [
         [
             escape(
                 density_percent(float(cell))
-                if column == at and isinstance(cell, float | int)
+                if column == density and isinstance(cell, float | int)
                 else plain(cell)
             )
             for column, cell in enumerate(row)

@@ -1,4 +1,4 @@
-"""The three figures of a report: they draw the tables of `tables.py`, add no arithmetic, and save them."""
+"""The figures of a report. Each draws a table of numbers and returns it with the figure."""
 
 from __future__ import annotations
 
@@ -34,14 +34,24 @@ from winticket.report.titles import accuracy_title, early_stop_title, learning_t
 from winticket.results import Document
 from winticket.table import Table
 
-LEGEND_WIDTH = 115  # characters, each line's sample counted as eight
+LEGEND_WIDTH = 115  # in characters; the sample of each line counts as eight
 
 
 def accuracy_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple[Figure, Table]:
-    """Test accuracy after all training steps against density, for every arm, with 95 % intervals.
+    """Draw test accuracy after the last training step against density for every arm, with 95 % intervals.
 
-    Density falls to the right on a logarithmic axis, as in Frankle & Carbin (2019, figs. 4 and 5); the dense
-    network is a horizontal line with its band. Filled ticket marks are the densities the verdict claims.
+    Density falls to the right on a logarithmic axis, as in Frankle & Carbin (2019, figs. 4 and 5). The dense network
+    is a horizontal line with a band. Filled markers show the densities at which the verdict claims a winning ticket.
+
+    Returns the figure, in percent, and its table, in fractions.
+
+    >>> from winticket.report import accuracy_against_density
+    >>> arms = {"dense": {"accuracy": 0.98}, "ticket": {"accuracy": 0.97}}
+    >>> levels = [{"density": 1.0, "arms": arms}, {"density": 0.2, "arms": arms}]
+    >>> document = {"levels": levels, "verdict": {"outcome": "inconclusive"}}
+    >>> figure, table = accuracy_against_density(document)
+    >>> table.where(arm="ticket").column("accuracy")
+    [0.97, 0.97]
     """
     table = accuracy_by_density(document)
     with style(ink):
@@ -59,7 +69,10 @@ def accuracy_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple[F
 
 
 def early_stop_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple[Figure, Table]:
-    """Step of minimum validation loss against density, for every arm, with 95 % intervals; low is fast."""
+    """Draw the step of lowest validation loss against density for every arm, with 95 % intervals.
+
+    A lower step means a faster training. Returns the figure and its table, both in steps.
+    """
     table = early_stop_by_density(document)
     with style(ink):
         figure, axes = _canvas(early_stop_title(document), _subtitle(document), ink=ink)
@@ -75,14 +88,15 @@ def early_stop_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple
 
 
 def pace_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple[Figure, Table]:
-    """Steps to a share of the dense network's final accuracy against density, for every arm; low is soon.
+    """Draw the steps to a share of the dense network's final accuracy against density, for every arm.
 
-    Medians with 95 % intervals. Where the median run never gets there, the line has a gap.
+    The lines show medians with 95 % intervals. A line has a gap if the median training never reaches that accuracy.
+    Returns the figure and its table, both in steps.
     """
     table, fraction = steps_to_accuracy(document), judged_fraction(document)
     with style(ink):
-        words = _subtitle(document).replace("mean, 95 % t interval", "median, 95 % interval")
-        figure, axes = _canvas(pace_title(document), words, ink=ink)
+        subtitle = _subtitle(document).replace("mean, 95 % t interval", "median, 95 % interval")
+        figure, axes = _canvas(pace_title(document), subtitle, ink=ink)
         shown = to_draw(table, fraction=fraction or 1.0, steps=question_of(document).get("steps"))
         _dense_reference(axes, shown, "steps_to", scale=1, ink=ink)
         for arm in _pruned_arms(document):
@@ -96,11 +110,14 @@ def pace_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple[Figur
 
 
 def learning_curve_figure(document: Document, curves: Curves, *, ink: Ink = LIGHT) -> tuple[Figure, Table]:
-    """Validation accuracy against step: tickets at several densities beside dense, and against re-initialisation.
+    """Draw validation accuracy against training step: tickets and dense on the left, re-initialisation on the right.
 
-    The figure of Frankle & Carbin (2019, fig. 3): one colour per density; solid = ticket, dashed = the same
-    mask re-initialised. Means over replicates with 95 % t bands. The axis is cut below, where all curves
-    rise together, so that what separates them can be seen.
+    The figure follows Frankle & Carbin (2019, fig. 3). Each density has one colour; tickets are solid, and the same
+    masks with re-initialised weights are dashed. The lines show means over replicates with 95 % t bands. The lower
+    part of the axis, through which all curves rise together, is cut off so that their differences are visible.
+
+    Returns the figure, in percent, and its table, in fractions. ValueError if replicates of one density and arm were
+    measured at different steps.
     """
     table = learning_curves(curves)
     shown = densities_to_show(document, table)
@@ -108,14 +125,14 @@ def learning_curve_figure(document: Document, curves: Curves, *, ink: Ink = LIGH
         title = learning_title(document, table, shown)
         figure, (left, right) = two_canvases(title, _subtitle(document), ink=ink)
         _curve(left, table.where(arm="dense"), color=ink.dense, dashes="-", marker="", label="dense, 100 %")
-        for place, density in enumerate(shown):
-            paint, marker = on(ink, DENSITY_COLORS[place]), DENSITY_MARKERS[place]
+        for index, density in enumerate(shown):
+            color, marker = on(ink, DENSITY_COLORS[index]), DENSITY_MARKERS[index]
             label = density_percent(density)
             ticket = table.where(arm="ticket", density=density)
             reinit = table.where(arm="reinit", density=density)
-            _curve(left, ticket, color=paint, dashes="-", marker=marker, label=f"ticket, {label}")
-            _curve(right, ticket, color=paint, dashes="-", marker=marker, label=f"ticket, {label}")
-            _curve(right, reinit, color=paint, dashes="--", marker=marker, label=f"re-init, {label}")
+            _curve(left, ticket, color=color, dashes="-", marker=marker, label=f"ticket, {label}")
+            _curve(right, ticket, color=color, dashes="-", marker=marker, label=f"ticket, {label}")
+            _curve(right, reinit, color=color, dashes="--", marker=marker, label=f"re-init, {label}")
         _zoom_curves((left, right), table, shown)
         left.set_ylabel("validation accuracy (%)")
         for axes, heading in (
@@ -131,22 +148,24 @@ def learning_curve_figure(document: Document, curves: Curves, *, ink: Ink = LIGH
 
 
 def densities_to_show(document: Document, table: Table, *, most: int = 4) -> list[float]:
-    """At most `most` densities that have ticket curves, densest first: evenly spread over the levels, the
-    smallest verified one always among them."""
+    """Choose at most `most` densities that have ticket curves, densest first, evenly spread over the levels.
+
+    The smallest density at which a ticket wins is always among them.
+    """
     with_tickets = {float(d) for d in table.where(arm="ticket").column("density") if d is not None}
-    have = sorted(with_tickets - {1.0}, reverse=True)
-    if len(have) <= most:
-        return have
-    picked = {round(at) for at in np.linspace(0, len(have) - 1, most + 1)[1:]}
+    densities = sorted(with_tickets - {1.0}, reverse=True)
+    if len(densities) <= most:
+        return densities
+    picked = {round(index) for index in np.linspace(0, len(densities) - 1, most + 1)[1:]}
     smallest = document["verdict"].get("density")
     if smallest is not None:
-        nearest = min(range(len(have)), key=lambda i: abs(have[i] - smallest))
+        nearest = min(range(len(densities)), key=lambda i: abs(densities[i] - smallest))
         picked = (picked - {min(picked, key=lambda i: abs(i - nearest))}) | {nearest}
-    return [have[i] for i in sorted(picked)]
+    return [densities[i] for i in sorted(picked)]
 
 
 def figures(document: Document, curves: Curves) -> dict[str, Callable[[Ink], tuple[Figure, Table]]]:
-    """The figures that this document can fill, by file name; each is drawn when called with its ink."""
+    """Return a function for each figure that this document has numbers for, by file name. It draws with an ink."""
     rows = list(curves)
     drawn: dict[str, Callable[[Ink], tuple[Figure, Table]]] = {
         "accuracy_against_density": lambda ink: accuracy_against_density(document, ink=ink),
@@ -171,8 +190,8 @@ def _subtitle(document: Document) -> str:
     dense = dense_arm(document)
     count = experiment.get("replicates") or (replicates(dense) if dense else None)
     band = "mean, 95 % t interval" if count is None or count > 1 else "no interval from one replicate"
-    words = [experiment.get("data"), experiment.get("model"), None if count is None else f"n = {count}", band]
-    return " · ".join(str(word) for word in words if word is not None)
+    parts = [experiment.get("data"), experiment.get("model"), None if count is None else f"n = {count}", band]
+    return " · ".join(str(part) for part in parts if part is not None)
 
 
 def _head(figure: Figure, title: str, subtitle: str, *, ink: Ink) -> None:
@@ -189,6 +208,7 @@ def _canvas(title: str, subtitle: str, *, ink: Ink) -> tuple[Figure, Axes]:
 
 
 def two_canvases(title: str, subtitle: str, *, ink: Ink) -> tuple[Figure, tuple[Axes, Axes]]:
+    """Return an empty figure with a title, a subtitle and two axes side by side that share their scales."""
     figure = Figure(figsize=(10.6, 5.0))
     top = 0.80 - 0.05 * title.count("\n")
     figure.subplots_adjust(left=0.07, right=0.985, bottom=0.115, top=top, wspace=0.07)
@@ -225,11 +245,11 @@ def _arm_line(axes: Axes, rows: Table, value: str, *, look: Look, scale: float, 
         markerfacecolor=ink.paper,
         markeredgewidth=1.4,
     )
-    sure = np.array(rows.column("claimed"), dtype=bool)
-    if sure.any():
+    verified = np.array(rows.column("claimed"), dtype=bool)
+    if verified.any():
         axes.plot(
-            x[sure],
-            y[sure],
+            x[verified],
+            y[verified],
             look.marker,
             color=look.color,
             markersize=7.5,
@@ -239,12 +259,12 @@ def _arm_line(axes: Axes, rows: Table, value: str, *, look: Look, scale: float, 
 
 
 def _zoom(axes: Axes, table: Table, *, ink: Ink) -> None:
-    """Cut the axis where a collapsed control would flatten all else, and say how many points that hides."""
-    kept = np.concatenate([table.where(arm=arm).numbers("accuracy") for arm in ("dense", "ticket")])
+    """Cut the axis if a collapsed control would flatten the other lines, and state how many points are hidden."""
+    visible = np.concatenate([table.where(arm=arm).numbers("accuracy") for arm in ("dense", "ticket")])
     everything = np.concatenate([table.numbers(name) for name in ("accuracy", "ci_low")])
-    if not np.isfinite(kept).any():
+    if not np.isfinite(visible).any():
         return
-    top, bottom = 100 * np.nanmax(kept), 100 * np.nanmin(kept)
+    top, bottom = 100 * np.nanmax(visible), 100 * np.nanmin(visible)
     floor = bottom - max(6.0, 1.5 * (top - bottom))
     means = 100 * table.numbers("accuracy")
     hidden = int((means < floor).sum())
@@ -252,7 +272,8 @@ def _zoom(axes: Axes, table: Table, *, ink: Ink) -> None:
         highest = 100 * np.nanmax(np.concatenate([table.numbers(name) for name in ("accuracy", "ci_high")]))
         axes.set_ylim(floor, highest + 0.05 * (highest - floor))
     if hidden:
-        note = f"axis cut at {floor:.0f} %: {hidden} points of the controls lie below"
+        points = "1 point" if hidden == 1 else f"{hidden} points"
+        note = f"axis cut at {floor:.0f} %, with {points} of the controls below"
         axes.text(0.008, 0.075, note, transform=axes.transAxes, fontsize=8, color=ink.quiet)
 
 
@@ -273,11 +294,12 @@ def _mark_smallest(axes: Axes, document: Document, *, ink: Ink) -> None:
     won = claimed(document)
     if not won:
         return
-    at, densities = min(won), [level["density"] for level in levels(document)]
-    in_right_half = at * at < min(densities) * max(densities)
-    axes.axvline(at, color=ink.quiet, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    smallest, densities = min(won), [level["density"] for level in levels(document)]
+    in_right_half = smallest * smallest < min(densities) * max(densities)
+    axes.axvline(smallest, color=ink.quiet, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     axes.annotate(
-        f"smallest verified ticket: {density_percent(at)}", (at, 0.025), xycoords=("data", "axes fraction"),
+        f"smallest verified ticket: {density_percent(smallest)}", (smallest, 0.025),
+        xycoords=("data", "axes fraction"),
         xytext=(-5 if in_right_half else 5, 0), textcoords="offset points",
         ha="right" if in_right_half else "left", fontsize=8.5, color=ink.text,
     )  # fmt: skip
@@ -293,14 +315,14 @@ def _density_axis(axes: Axes, table: Table) -> None:
     low, high = min(densities), max(densities)
     room = max((high / low) ** 0.04, 1.05)
     axes.set_xlim(high * room, low / room)
-    axes.set_xlabel("density: share of the eligible weights kept (fewer weights to the right)")
+    axes.set_xlabel("density: share of the eligible weights kept (decreases to the right)")
 
 
 def _step_axis(axes: Axes, table: Table) -> None:
-    """Steps on a logarithmic axis; one that is 0, since a ticket may be there before it trains, lies at the bottom."""
+    """Make the step axis logarithmic. A step of 0, for a ticket that needs no training, is drawn at the bottom."""
     values = np.concatenate([table.numbers(name) for name in ("steps_to", "ci_low", "ci_high")])
     values = values[np.isfinite(values)]
-    if not (values > 0).any():  # nothing got there, or all were there before they trained
+    if not (values > 0).any():  # no training reached the accuracy, or all had it before step 1
         return
     values = np.maximum(values, 0.8)
     axes.set_yscale("log", nonpositive="clip")
@@ -311,7 +333,10 @@ def _step_axis(axes: Axes, table: Table) -> None:
 
 
 def spread(densities: Sequence[float], *, apart: float) -> list[float]:
-    """Densities, densest first, thinned so that neighbours differ by at least `apart` of the axis in log."""
+    """Thin out densities, densest first, so that tick labels do not overlap.
+
+    Neighbours that remain are at least three quarters of `apart` from one another, as a share of the logarithmic axis.
+    """
     if len(densities) < 2:
         return list(densities)
     least = apart * float(np.log(densities[0] / densities[-1])) * 0.75
@@ -338,7 +363,7 @@ def _legend(axes: Axes) -> None:
 
 
 def _columns(labels: Sequence[str]) -> int:
-    """How many labels stand side by side above the axes, so that none runs over the edge."""
+    """Return how many legend labels fit side by side above the axes."""
     rows = math.ceil(sum(len(label) + 8 for label in labels) / LEGEND_WIDTH)
     return math.ceil(len(labels) / rows)
 

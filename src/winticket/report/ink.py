@@ -1,7 +1,7 @@
-"""Colours, markers and type: how the figures look, on white paper and on a dark page.
+"""Colours, markers and fonts of the figures, for white paper and for a dark page.
 
-Colours are Okabe & Ito's (2008), which people with colour-vision deficiencies can tell apart; every arm and
-every density has its own marker as well, so that the figures survive a grey print.
+The colours are those of Okabe & Ito (2008), which people with colour-vision deficiencies can distinguish. Every arm
+and every density also has its own marker, so the figures remain readable in grey.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Ink:
-    """The colours of the paper and of what is written on it."""
+    """The colours of the background, text, quiet text, grid lines and the dense network's line."""
 
     paper: str
     text: str
@@ -46,14 +46,15 @@ _LOOKS = {
 _MORE_LOOKS = (Look("#009E73", "D", ":"), Look("#D55E00", "v", "--"), Look("#56B4E9", "P", "-."))
 DENSITY_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 DENSITY_MARKERS = ("o", "s", "^", "D", "v", "P")
-# #0072B2 is too dark to read on a dark page: the sky blue of the same palette stands in for it.
+# #0072B2 is too dark to read on a dark page, so the sky blue of the same palette replaces it there.
 _ON_DARK = {"#0072B2": "#56B4E9", "#56B4E9": "#0072B2"}
 
 
 @contextmanager
 def style(ink: Ink) -> Iterator[None]:
+    """Use the report's matplotlib settings within a `with` block."""
     settings: dict[Any, Any] = {
-        "text.parse_math": False,  # a name may hold dollar signs
+        "text.parse_math": False,  # names may contain dollar signs
         "font.family": "sans-serif",
         "font.sans-serif": ["DejaVu Sans"],
         "font.size": 9.5,
@@ -78,7 +79,7 @@ def style(ink: Ink) -> Iterator[None]:
         "ytick.color": ink.quiet,
         "xtick.labelcolor": ink.text,
         "ytick.labelcolor": ink.text,
-        # A fixed salt names the SVG's elements the same in every run: the same table gives the same bytes.
+        # A fixed salt gives the SVG's elements the same names every time, so equal tables give equal bytes.
         "svg.hashsalt": "winticket",
     }
     with mpl.rc_context(settings):
@@ -86,10 +87,11 @@ def style(ink: Ink) -> Iterator[None]:
 
 
 def look_of(arm: str, *, ink: Ink) -> Look:
-    """How an arm is drawn; arms this room does not know share the remaining colours by name."""
+    """Return the colour, marker and dashes of an arm. The name of an unknown arm selects one of the remaining looks."""
     look = _LOOKS.get(arm) or _MORE_LOOKS[sum(arm.encode()) % len(_MORE_LOOKS)]
     return replace(look, color=on(ink, look.color))
 
 
 def on(ink: Ink, color: str) -> str:
+    """Return the colour that replaces `color` on this background."""
     return _ON_DARK.get(color, color) if ink is DARK else color

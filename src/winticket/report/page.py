@@ -1,4 +1,4 @@
-"""The one-page summary: a single HTML file with everything in it, readable without script or network."""
+"""The summary page: a single HTML file that contains its figures and tables and needs no script or network."""
 
 from __future__ import annotations
 
@@ -53,28 +53,36 @@ _CHECKS: dict[CheckName, str] = {
     "beats_random": "beats random mask",
 }
 _CAPTIONS = {
-    "accuracy_against_density": "Test accuracy after all training steps. Filled marks: densities at which "
-    "the verdict claims a winning ticket.",
-    "pace_against_density": "Steps until the validation accuracy first reaches the share, named by the axis, of what "
-    "the dense network ends at; lower means sooner. Medians over replicates with 95 % intervals.",
-    "early_stop_against_density": "Training step at which the validation loss is lowest; lower means faster.",
-    "learning_curves": "Validation accuracy during training, the lower part of the axis cut off. Left: tickets and "
-    "the dense network. Right: the same tickets (solid) and their masks re-initialised (dashed).",
+    "accuracy_against_density": "Test accuracy after the last training step. Filled markers show the densities at "
+    "which the verdict claims a winning ticket.",
+    "pace_against_density": "Number of steps until the validation accuracy first reaches a share of the dense "
+    "network's final accuracy. The axis label states the share. Lower means sooner. The lines show medians over "
+    "replicates with 95 % intervals.",
+    "early_stop_against_density": "Training step at which the validation loss is lowest. Lower means faster.",
+    "learning_curves": "Validation accuracy during training. The lower part of the axis is cut off. Left: tickets and "
+    "the dense network. Right: the same tickets (solid) and their masks with re-initialised weights (dashed).",
 }
 
 
 def write_page(document: Document, curves: Curves, path: str | Path) -> Path:
-    """Write the summary to `path`: verdict, facts, figures (inside the file), tables, how it was decided.
+    """Write the summary page of a result document to `path` and return the path.
 
-    The page is one file that needs nothing else: figures are SVG in data URIs, in a light and a dark version.
+    The page shows the verdict, the facts of the run, figures, tables, and how the verdict was reached. It is one
+    file that needs nothing else: it embeds each figure as SVG in a light and a dark version. `curves` holds the
+    learning curves of the run; without them the page has no learning-curve figure.
+
+    Raises OSError if the file cannot be written, for example because its folder does not exist.
     """
-    place = Path(path)
-    place.write_text(page(cleaned(document), curves), encoding="utf-8")
-    return place
+    target = Path(path)
+    target.write_text(page(cleaned(document), curves), encoding="utf-8")
+    return target
 
 
 def page(document: Document, curves: Curves) -> str:
-    """The summary as HTML; all text that comes from the document is escaped."""
+    """Return the summary page as HTML, with all text from the document escaped.
+
+    If a figure cannot be drawn, the page says so in the figure's position, with the error.
+    """
     question = question_of(document)
     title = f"{headline(document)} · {plain(question.get('model'))} on {plain(question.get('data'))}"
     parts = [
@@ -133,12 +141,12 @@ def _figures(document: Document, curves: Curves) -> list[str]:
         try:
             drawn = [(ink, draw(ink)[0]) for ink in (LIGHT, DARK)]
             light, dark = (b64encode(image(figure, "svg")).decode("ascii") for _, figure in drawn)
-        except Exception as error:  # noqa: BLE001 - whatever the library says of what is in the document
+        except Exception as error:  # noqa: BLE001 - matplotlib may raise anything; the page must survive it
             why = escape(f"{type(error).__name__}: {error}")
-            sections.append(f"<section><p>The figure {name} could not be drawn: {why}</p></section>")
+            sections.append(f"<section><p>Could not draw the figure {name}: {why}</p></section>")
             continue
         words = " ".join(text.get_text().replace("\n", " ") for text in drawn[0][1].texts)
-        alt = f"{words}. {_CAPTIONS[name]} The numbers are in the tables of this page and in {name}.csv."
+        alt = f"{words}. {_CAPTIONS[name]} The tables of this page and {name}.csv give the numbers."
         sections.append(
             f"<section><figure{' class=wide' if name == 'learning_curves' else ''}>"
             '<div class="scroll"><picture>'
@@ -150,8 +158,8 @@ def _figures(document: Document, curves: Curves) -> list[str]:
 
 
 def _mark(document: Document, level: Level, check: CheckName) -> str:
-    word = mark(document, level, check)
-    return word if word == "yes" else f'<span class="no">{word}</span>'
+    answer = mark(document, level, check)
+    return answer if answer == "yes" else f'<span class="no">{answer}</span>'
 
 
 def _levels(document: Document) -> str:
@@ -170,19 +178,20 @@ def _levels(document: Document) -> str:
         cells.append(escape(speed(level) or "–"))
         rows.append(cells)
         sure.append(is_in(level["density"], won))
-    head = ["density", *(f"{arm_name(arm)} %" for arm in shown), *(_CHECKS[name] for name in checks), "time"]
+    head = ["density", *(f"{arm_name(arm)} %" for arm in shown), *(_CHECKS[name] for name in checks), "speed"]
     caption = (
-        f"Dense network: {accuracy_text(dense, 'accuracy')} %. Test accuracy after the last training step: mean ± half "
-        "a 95 % interval over replicates, or the interval itself if it is not symmetric. Shaded rows: winning "
-        "tickets. Yes: shown; no: the opposite is shown; open: neither. Time: whether the ticket reaches "
-        f"{goal(document)} sooner or later than that network does (–: not judged)."
+        f"Dense network: {accuracy_text(dense, 'accuracy')} %. The accuracy columns give the mean test accuracy after "
+        "the last training step, ± half the width of its 95 % interval over replicates, or the interval's two ends if "
+        "it is not symmetric. Winning tickets have shaded rows. Yes means that a test shows it, no that a test shows "
+        "the opposite, and open that neither is shown. The last column compares how many steps the ticket and the "
+        f"dense network need to reach {goal(document)} (–: not judged)."
     )
-    return section("Every density", table(head, rows, caption=caption, sure=sure))
+    return section("Results at every density", table(head, rows, caption=caption, sure=sure))
 
 
 def _margins(document: Document) -> str:
-    other = margins(document)
-    if not other.values:
+    verdicts = margins(document)
+    if not verdicts.values:
         return ""
     rows = [
         (
@@ -190,19 +199,18 @@ def _margins(document: Document) -> str:
             escape(plain(row["outcome"])),
             escape(density_percent(float(row["density"])) if row["density"] is not None else "–"),
         )
-        for row in other.rows()
+        for row in verdicts.rows()
     ]
     smallest = document["verdict"]["margins"].get("smallest_pp")
     used = question_of(document).get("margin_pp")
-    note = (
-        "" if smallest is None else f"The smallest margin at which some density is won is {smallest:.2f} pp. "
-    )
+    note = "" if smallest is None else f"The smallest margin at which any ticket wins is {smallest:.2f} pp. "
     note += (
         ""
         if used is None
-        else f"The verdict uses {used:g} pp, fixed before the run; the others are to be read beside it."
+        else f"The verdict uses the margin of {used:g} pp, which was fixed before the run. The other rows show how "
+        "much the verdict depends on that choice."
     )
-    caption = "The verdict had another margin δ been chosen"
+    caption = "What the verdict would be with another margin δ"
     head = ("margin δ", "outcome", "smallest ticket")
     return section(
         "How much the margin matters",
@@ -219,16 +227,18 @@ def _trouble(document: Document) -> str:
         body.append(f"<details><summary>{count}</summary>{_list(others)}</details>")
     failed, empty = failures(document), emptied_layers(document)
     if failed.values:
-        caption = "Failed trainings; they stay in the count, as failed"
+        caption = "Failed trainings. They count as failed replicates and are not replaced."
         rows = [
             (arm, density, int(replicate or 0) + 1, *rest) for arm, density, replicate, *rest in failed.values
         ]
         body.append(plain_table(Table(failed.columns, tuple(rows)), caption=caption))
     if empty.values:
-        body.append(plain_table(empty, caption="Layers that lost every weight in at least one replicate"))
+        body.append(
+            plain_table(empty, caption="Layers that lost all their weights in at least one replicate")
+        )
     if not body:
-        body = ["<p>No failed training, no emptied layer, no warning.</p>"]
-    return section("What to beware of", *body)
+        body = ["<p>There are no failed trainings, no emptied layers and no warnings.</p>"]
+    return section("Warnings and failures", *body)
 
 
 def _list(sentences: Iterable[str]) -> str:
@@ -248,23 +258,25 @@ def _decided(document: Document) -> str:
     delta = "the margin δ" if margin is None else f"the margin δ = {margin:g} pp"
     level = "α" if alpha is None else f"α = {alpha:g}"
     paragraphs = [
-        "A replicate is one initialisation with its own mask search. Within a replicate the dense network, "
-        "the ticket and the controls share data order and test set, so they are compared in pairs.",
-        f"Matches dense: the ticket's accuracy is shown to be less than {delta} below the dense network's, "
-        "after the same number of training steps (one-sided paired t test). Not trivial: the ticket is shown "
-        "to be better than the same mask re-initialised, and better than a random mask that keeps as many "
-        "weights in every layer.",
-        "A ticket is won at a density where both hold. Matching is tested from the densest level down until its first "
-        "failure, and beating the controls at all densities together by Holm's procedure, each at half of "
-        f"what this look may spend of {level} (nine tenths of it at the first), so that the chance of any false win "
-        f"over all densities and all looks stays within {level}.",
+        "A replicate is one random initialisation with its own mask search. The dense network, the ticket and the "
+        "controls of a replicate share the order of the training data and the test set, so the tests compare them in "
+        "pairs.",
+        f"A ticket matches the dense network if a one-sided paired t test shows that its accuracy is less than {delta} "
+        "below the dense network's after the same number of training steps. A ticket beats the controls if tests show "
+        "that it is more accurate than the same mask with re-initialised weights, and more accurate than a random mask "
+        "that keeps as many weights in every layer.",
+        "A ticket wins at a density if it matches the dense network and beats both controls. The tests for matching "
+        "run from the densest level down and stop at the first failure. The tests against the controls cover all "
+        "densities together with Holm's procedure. Each verdict on the same networks is a look and may spend part of "
+        f"{level}: the first look nine tenths. Each of the two families of tests gets half of that part. The chance "
+        f"of any false win over all densities and all looks therefore stays within {level}.",
         "With fewer than five replicates the verdict is always inconclusive.",
     ]
     gate = document["verdict"].get("trained_enough")
     body = [f"<p>{escape(text)}</p>" for text in paragraphs]
     if gate is not None:
         body.append(f"<p>{escape(gate['sentence'])}</p>")
-    return section("How this was decided", *body)
+    return section("How the verdict was reached", *body)
 
 
 def _use(document: Document) -> str:
@@ -272,8 +284,8 @@ def _use(document: Document) -> str:
     if not code:
         return ""
     model = (
-        "The model is built as this run built it; yours may be any network whose weights have the same names and "
-        "shapes."
+        "This code builds the same model as the run. You can use any other network whose parameters have the same "
+        "names and shapes."
     )
     return section(
         "Use the ticket",
@@ -294,8 +306,8 @@ def _details(document: Document) -> str:
             whole: Arm = {**arm, "failed": 0}  # failures have a column of their own
             accuracies = (accuracy_text(whole, "accuracy"), accuracy_text(whole, "accuracy_at_early_stop"))
             model = level.get("model_density")
-            both = (density_percent(level["density"]), "–" if model is None else density_percent(model))
-            rows.append([escape(cell) for cell in (*both, arm_name(name), *accuracies, steps, *counts)])
+            densities = (density_percent(level["density"]), "–" if model is None else density_percent(model))
+            rows.append([escape(cell) for cell in (*densities, arm_name(name), *accuracies, steps, *counts)])
     head = (
         "density",
         "of the whole model",
@@ -307,10 +319,11 @@ def _details(document: Document) -> str:
         "failed",
     )
     caption = (
-        "Mean ± half a 95 % interval. Density counts the eligible weights; the second column all parameters."
+        "Mean ± half the width of its 95 % interval. The first column counts the eligible weights only, and the "
+        "second column counts all parameters."
     )
     numbers = table(head, rows, caption=caption)
-    return f"<section><details><summary>All numbers, with early stops</summary>{numbers}</details></section>"
+    return f"<section><details><summary>All numbers, including early stops</summary>{numbers}</details></section>"
 
 
 def _surroundings(document: Document) -> str:

@@ -1,4 +1,4 @@
-"""Reading a result document: what a level, an arm or the verdict says, with absence kept as absence."""
+"""Reading a result document: what it says of a level, an arm or the verdict. A missing value stays missing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ARM_NAMES = {
     **{name: controls.arm_of(control).label for name, control in controls.arms().items()},
 }
 FEWEST_REPLICATES = 5
-"""Under five replicates no sign-flip test can reach 5 %, and the verdict is inconclusive whatever the numbers."""
+"""With fewer replicates no sign-flip test can reach 5 %, so the verdict is always inconclusive."""
 CHECK_NAMES: dict[CheckName, str] = {
     "accuracy": "matches dense",
     "beats_reinit": "beats re-init",
@@ -35,35 +35,35 @@ CHECK_NAMES: dict[CheckName, str] = {
 
 
 def arm_name(arm: str) -> str:
-    """The arm in words; an arm this room does not know is named as the document names it."""
+    """Return the arm's name in words. An arm that is not in ARM_NAMES keeps its name in the document."""
     return ARM_NAMES.get(arm, arm)
 
 
 def levels(document: Document) -> list[Level]:
-    """The levels, densest first."""
+    """Return the levels, densest first."""
     return sorted(document["levels"], key=lambda level: -float(level["density"]))
 
 
 def pruned_levels(document: Document) -> list[Level]:
-    """The levels with density below 1 that have a ticket arm, densest first."""
+    """Return the levels that have a density below 1 and a ticket arm, densest first."""
     return [level for level in levels(document) if level["density"] < 1 and "ticket" in level["arms"]]
 
 
 def arms(document: Document) -> list[str]:
-    """Every arm in the document: dense, ticket and the paper's controls first, then others as they appear."""
+    """Return every arm of the document: first those in ARM_NAMES, in that order, then others as they appear."""
     seen = dict.fromkeys(arm for level in document["levels"] for arm in level["arms"])
     known = [arm for arm in ARM_NAMES if arm in seen]
     return known + [arm for arm in seen if arm not in ARM_NAMES]
 
 
 def dense_arm(document: Document) -> Arm | None:
-    """The dense arm of the densest level that has one, or None."""
+    """Return the dense arm of the densest level that has one, or None."""
     dense = (level["arms"]["dense"] for level in levels(document) if "dense" in level["arms"])
     return next(dense, None)
 
 
 def computed(document: Document) -> str | None:
-    """Which layers trained on the sparse kernels, and from which density down; None where no arm says."""
+    """Describe which layers trained on the sparse kernels, and up to which density. None if no arm records it."""
     sparse = [
         (level["density"], name)
         for level in pruned_levels(document)
@@ -72,59 +72,59 @@ def computed(document: Document) -> str | None:
     ]
     if not any("sparse" in arm for level in pruned_levels(document) for arm in level["arms"].values()):
         return None
-    since: dict[str, float] = {}
+    highest: dict[str, float] = {}
     for density, name in sparse:
-        since[name] = max(density, since.get(name, 0.0))
-    if not since:
+        highest[name] = max(density, highest.get(name, 0.0))
+    if not highest:
         return "dense"
     parts = []
-    for density in sorted(set(since.values()), reverse=True):
-        layers = ", ".join(n.removesuffix(".weight") for n, d in since.items() if d == density)
-        parts.append(f"{layers} from {100 * density:.3g} %")
-    return f"on sparse kernels: {'; '.join(parts)} down; else dense"
+    for density in sorted(set(highest.values()), reverse=True):
+        layers = ", ".join(n.removesuffix(".weight") for n, d in highest.items() if d == density)
+        parts.append(f"{layers} at densities up to {100 * density:.3g} %")
+    return f"on sparse kernels: {'; '.join(parts)}; otherwise dense"
 
 
 def replicates(arm: Measured) -> int:
-    """How many replicates of this arm did not fail."""
+    """Return how many replicates of this arm did not fail."""
     return sum(value is not None for value in arm.get("accuracies", ()))
 
 
 def interval(arm: Measured, mean: MeanName) -> tuple[float, float] | None:
-    """The interval of a mean as (low, high), or None if there is none (a single replicate)."""
+    """Return the interval of a mean as (low, high), or None if it has none, as with a single replicate."""
     return ends(arm.get(INTERVALS[mean]))
 
 
 def ends(pair: Sequence[float | None] | None) -> tuple[float, float] | None:
-    """An interval of the document as (low, high); None if it has an open end or is none."""
+    """Return an interval of the document as (low, high). None if there is no interval or one of its ends is open."""
     low, high = pair or (None, None)
     return None if low is None or high is None else (float(low), float(high))
 
 
 def claimed(document: Document) -> tuple[float, ...]:
-    """The densities at which the verdict claims a winning ticket, densest first."""
+    """Return the densities at which the verdict claims a winning ticket, densest first."""
     return tuple(sorted((float(d) for d in document["verdict"].get("claimed") or ()), reverse=True))
 
 
 def is_in(density: float, densities: Iterable[float]) -> bool:
-    """Whether `density` is one of `densities`, up to the rounding of a JSON number."""
+    """True if `density` is one of `densities`, up to the rounding of a JSON number."""
     return any(abs(density - other) <= 1e-9 for other in densities)
 
 
 def check_of(level: Level, name: CheckName) -> Check | None:
-    """A check of this level; None if it was not made."""
+    """Return a check of this level, or None if the level lacks it."""
     return level.get("checks", {}).get(name)
 
 
 def passed(level: Level, name: CheckName) -> bool | None:
-    """Whether a check of this level passed; None if it was not made."""
+    """True if this check of the level passed. None if the level lacks the check."""
     check = check_of(level, name)
     return None if check is None else check["passed"]
 
 
 def mark(document: Document, level: Level, name: CheckName) -> str:
-    """`yes`: shown. `no`: the opposite is shown. `open`: neither is.
+    """Return `yes` if the check is shown, `no` if the opposite is shown, and `open` if neither is.
 
-    A dash: the check was not made, or it is with a dense network that did not learn, of which nothing is claimed.
+    A dash means that the level lacks the check, or that the dense network did not learn, so that nothing is claimed.
     """
     check = check_of(level, name)
     if check is None or unlearned(document):
@@ -133,39 +133,45 @@ def mark(document: Document, level: Level, name: CheckName) -> str:
 
 
 def unlearned(document: Document) -> bool:
-    """Whether the verdict says that the dense network did not learn, so that nothing beside it means anything."""
+    """True if the verdict says that the dense network did not learn. Comparisons with it then mean nothing."""
     return document["verdict"].get("learned", {}).get("learned") is False
 
 
 def too_few(document: Document) -> bool:
-    """Whether fewer replicates were asked for than can decide anything."""
+    """True if the experiment has fewer replicates than any verdict needs."""
     count = question_of(document).get("replicates")
     return count is not None and count < FEWEST_REPLICATES
 
 
 def time_outcome(level: Level) -> str | None:
-    """`faster`, `as fast` or `slower` than the dense network at this level; None where it was not judged."""
+    """Return whether the ticket's early stop is `faster`, `as fast` or `slower` than dense. None if not judged."""
     return level.get("checks", {}).get("time")
 
 
 def pace(level: Level) -> str | None:
-    """`sooner`, `alike` or `later` than dense at an accuracy near its final one; None where it was not judged."""
+    """Return whether the ticket gets near the dense network's final accuracy `sooner`, `alike` or `later` than it.
+
+    None if this was not judged.
+    """
     check = level.get("checks", {}).get("pace")
     return None if check is None else check["outcome"]
 
 
 def speed(level: Level) -> str | None:
-    """Pace where it is known, else the early stop's outcome."""
+    """Return the outcome for pace, or the one for the early stop if pace was not judged."""
     return pace(level) or time_outcome(level)
 
 
 def reason(document: Document) -> str:
-    """The verdict's reason without the outcome's own word in front, which every heading says already."""
+    """Return the verdict's reason without the outcome in front, since every heading already states the outcome."""
     return " ".join(sentences(document))
 
 
 def sentences(document: Document) -> list[str]:
-    """The same, a thought in each element; without that of too few replicates, which is the heading."""
+    """Return the sentences of `reason`.
+
+    If there are too few replicates, the heading says so, and the sentence that repeats it is skipped.
+    """
     verdict = document["verdict"]
     listed = verdict.get("sentences") or []
     if listed and too_few(document) and not unlearned(document):
@@ -180,9 +186,9 @@ def sentences(document: Document) -> list[str]:
 
 
 def warnings_by_bearing(document: Document) -> tuple[list[str], list[str]]:
-    """What bears on the verdict's claim, and what is merely worth knowing.
+    """Return the warnings that affect the verdict's claim, and the notes that do not.
 
-    What the reason says already is not said again.
+    A sentence that the verdict's reason already contains is skipped.
     """
     verdict = document["verdict"]
     bearing, others = (
@@ -193,9 +199,9 @@ def warnings_by_bearing(document: Document) -> tuple[list[str], list[str]]:
 
 
 def failed_trainings(document: Document) -> tuple[list[str], int]:
-    """A line for each training that failed by itself, and how many were not run because they need one of those.
+    """Return a line for each training that failed, and how many trainings did not run because they depend on those.
 
-    A line has arm, density, replicate (counted from 1) and reason.
+    A line gives the arm, the density, the replicate (counted from 1) and the reason.
     """
     failures = document.get("failures") or ()
     causes = [item for item in failures if not item["reason"].startswith("not run: ")]
@@ -208,33 +214,32 @@ def failed_trainings(document: Document) -> tuple[list[str], int]:
 
 
 def saved_ticket(document: Document) -> str | None:
-    """Whose the saved ticket is, how it was chosen, and its own accuracy beside the mean; None where none is saved."""
+    """Describe the saved ticket: its replicate, how it was chosen, and its accuracy. None if none is saved."""
     saved = document.get("saved_ticket")
     if document.get("ticket") is None or not saved:
         return None
-    of = saved["replicates"]
-    chosen = f", chosen among {of} by validation accuracy" if of > 1 else ""
-    mean = f"; the mean of the {of} is {100 * saved['mean_test_accuracy']:.2f} %" if of > 1 else ""
-    what, why = "The saved ticket is", ""
-    if not has_won(document):
-        what, why = "The saved ticket is not a winning ticket: it is", f" ({_why_saved(document)})"
+    count, density = saved["replicates"], density_percent(saved["density"])
+    chosen = f", which has the best validation accuracy of {count} replicates" if count > 1 else ""
+    mean = f"; the mean of the {count} is {100 * saved['mean_test_accuracy']:.2f} %" if count > 1 else ""
+    no_win = "" if has_won(document) else f"It is not a winning ticket; {density} is {_why_saved(document)}. "
     return (
-        f"{what} replicate {saved['replicate'] + 1}'s at {density_percent(saved['density'])}{why}{chosen}. Its own "
-        f"test accuracy is {100 * saved['test_accuracy']:.2f} %{mean}."
+        f"The saved ticket has density {density} and comes from replicate {saved['replicate'] + 1}{chosen}. {no_win}"
+        f"Its test accuracy is {100 * saved['test_accuracy']:.2f} %{mean}."
     )
 
 
 def won_at(document: Document) -> float | None:
-    """The smallest density won; None if none is."""
+    """Return the smallest density at which a ticket wins, or None."""
     return document["verdict"]["density"] if has_won(document) else None
 
 
 def has_won(document: Document) -> bool:
+    """True if the verdict is `won`."""
     return document["verdict"]["outcome"] == "won"
 
 
 def _why_saved(document: Document) -> str:
-    """What singles out the density of the saved ticket where none is won; `winticket.experiment.outcome.best`."""
+    """Say why this density was saved although no ticket wins. `winticket.experiment.outcome.best` chooses it."""
     tried = pruned_levels(document)
     if len(tried) == 1:
         return "the only density tried"
@@ -244,7 +249,7 @@ def _why_saved(document: Document) -> str:
 
 
 def lines_to_use(document: Document) -> list[str]:
-    """Python that trains the saved ticket in a loop of one's own, as README has it; empty where none is saved."""
+    """Return the lines of Python that train the saved ticket in the user's own loop. Empty if none is saved."""
     ticket = document.get("ticket")
     if ticket is None:
         return []
@@ -261,9 +266,9 @@ def lines_to_use(document: Document) -> list[str]:
 
 
 def falls_behind(document: Document, level: Level) -> bool:
-    """Whether the ticket is seen to lose by more than the margin: shown by the test, or by the mean alone.
+    """True if the ticket is worse than the dense network by more than the margin, by the test or by the mean alone.
 
-    A check that merely did not pass (too few replicates, a wide interval) is not a fall.
+    A check that did not pass for another reason, such as too few replicates or a wide interval, does not count.
     """
     check = check_of(level, "accuracy")
     if check is None or check["passed"]:
@@ -276,55 +281,65 @@ def falls_behind(document: Document, level: Level) -> bool:
 
 
 def question_of(document: Document) -> Question:
-    """The experiment as it was asked for; empty if the document does not say."""
+    """Return the experiment's options, or an empty mapping if the document lacks them."""
     return document.get("experiment", {})
 
 
 def tickets_from(source: Question) -> str:
-    """The experiment that found tickets which were carried over, in a few words."""
+    """Describe the experiment from which tickets were transferred, in a few words."""
     start = f", rewound to step {source['rewind_step']}" if source["rewind_step"] else ""
-    where = f"{source['model']} on {source['data']}"
-    return f"{where}, {source['method']} with {source['optimizer']} {source['lr']:g}{start}"
+    task = f"{source['model']} on {source['data']}"
+    return f"{task}, {source['method']} with {source['optimizer']} {source['lr']:g}{start}"
 
 
 def paired_difference(level: Level, arm: str, other: Measured | None) -> float | None:
-    """Mean over replicates of accuracy(arm) - accuracy(other), in percentage points.
+    """Return the mean over replicates of accuracy(arm) - accuracy(other), in percentage points.
 
-    Pairs with a failed replicate are left out; None where no pair is left.
+    Pairs with a failed replicate are skipped. None if no pair remains.
     """
-    mine, others = (
+    accuracies, others = (
         () if network is None else network.get("accuracies", ())
         for network in (level["arms"].get(arm), other)
     )
-    pairs = [(a, b) for a, b in zip(mine, others, strict=False) if a is not None and b is not None]
+    pairs = [(a, b) for a, b in zip(accuracies, others, strict=False) if a is not None and b is not None]
     return 100 * sum(a - b for a, b in pairs) / len(pairs) if pairs else None
 
 
 def is_transfer(document: Document) -> bool:
-    """Whether the tickets were carried over, so that how they are found can no longer be chosen."""
+    """True if the tickets were transferred from another experiment, so the search for them cannot be changed."""
     return bool(question_of(document).get("source"))
 
 
 def first_loss(document: Document) -> Level | None:
-    """The densest level whose ticket falls behind the dense network, or None."""
+    """Return the densest level whose ticket falls behind the dense network, or None."""
     return next((level for level in pruned_levels(document) if falls_behind(document, level)), None)
 
 
 def gap_words(document: Document, level: Level) -> str:
+    """Return how far the ticket's mean is below the dense network's, such as `0.52 pp `. Empty if it is not below."""
     gap = paired_difference(level, "ticket", dense_arm(document))
     return "" if gap is None or gap >= 0 else f"{-gap:.2f} pp "
 
 
 def density_percent(density: float) -> str:
-    """A density as a share of the weights: 10.7 %, 100 %."""
+    """Write a density as a percentage of the weights.
+
+    >>> [density_percent(density) for density in (1.0, 0.107, 0.0019)]
+    ['100 %', '10.7 %', '0.19 %']
+    """
     share = 100 * density
     return f"{share:.0f} %" if share >= 99.95 else f"{share:.1f} %" if share >= 1 else f"{share:.2g} %"
 
 
 def plus_minus(mean: float | None, ends: tuple[float, float] | None, *, scale: float, digits: int) -> str:
-    """mean ± half the interval's width, both multiplied by `scale`; the mean alone without an interval.
+    """Write mean ± half the interval's width, both multiplied by `scale`. Without an interval, write only the mean.
 
-    An interval that ends at 0 or 100 % is not symmetrical, and is given by its ends: 99.90 (99.60–100).
+    An interval that was cut at 0 or 100 % is not symmetric, so its two ends are written instead.
+
+    >>> plus_minus(0.98, (0.97, 0.99), scale=100, digits=1)
+    '98.0 ± 1.0'
+    >>> plus_minus(0.999, (0.996, 1.0), scale=100, digits=2)
+    '99.90 (99.60–100)'
     """
     if mean is None:
         return "–"
@@ -337,19 +352,23 @@ def plus_minus(mean: float | None, ends: tuple[float, float] | None, *, scale: f
 
 
 def bare(value: float, digits: int) -> str:
-    """So many digits, but 0 and 100 without any."""
+    """Write a number with `digits` decimals, but 0 and 100 with none."""
     text = f"{value:.{digits}f}"
     return text if float(text) not in (0.0, 100.0) else f"{float(text):.0f}"
 
 
 def is_cut(mean: float, ends: tuple[float, float]) -> bool:
-    """Whether an interval was cut at an end that no value can pass, so that it is not symmetrical."""
+    """True if an interval is not symmetric about its mean, because it was cut at a bound such as 0 or 100 %."""
     above, below = ends[1] - mean, mean - ends[0]
     return abs(above - below) > 1e-9 * max(1.0, abs(mean))
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: 64 s, 2 min 9 s, 3 h 20 min."""
+    """Write a number of seconds in words.
+
+    >>> [duration(seconds) for seconds in (4.2, 64, 129, 12_000)]
+    ['4.2 s', '64 s', '2 min 9 s', '3 h 20 min']
+    """
     whole = round(seconds)
     if whole < 120:
         return f"{whole} s" if seconds >= 10 else f"{seconds:.1f} s"
@@ -359,7 +378,7 @@ def duration(seconds: float) -> str:
 
 
 def plain(value: object) -> str:
-    """Any JSON value on one line: lists joined by commas, mappings as key: value pairs, null as a dash."""
+    """Write any JSON value on one line: lists joined by commas, mappings as key: value pairs, null as a dash."""
     if value is None:
         return "–"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The page's style sheet: one column, light and dark, phone, desktop and paper; nothing from outside."""
+"""The page's style sheet. It covers light and dark, phone, desktop and print, and it loads nothing from outside."""
 
 from __future__ import annotations
 

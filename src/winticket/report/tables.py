@@ -1,4 +1,4 @@
-"""The numbers behind every figure and every table of the report; drawing adds no arithmetic to them."""
+"""The numbers behind every figure and table of the report. The drawing code computes nothing more."""
 
 from __future__ import annotations
 
@@ -32,17 +32,27 @@ Measure = Literal[
 
 
 def accuracy_by_density(document: Document) -> Table:
-    """One row per level and arm: mean test accuracy at the last step, its 95 % interval, n, failed, claimed.
+    """Return one row per level and arm with the mean test accuracy at the last step and its 95 % interval.
 
-    `accuracy`, `ci_low` and `ci_high` are fractions; `replicates` counts those that did not fail.
+    `accuracy`, `ci_low` and `ci_high` are fractions, or None if too few replicates finished. `replicates` counts the
+    replicates that finished, and `failed` counts the others. `claimed` is True if the verdict claims a winning ticket
+    at this density.
+
+    >>> from winticket.report import accuracy_by_density
+    >>> ticket = {"accuracy": 0.97, "accuracy_ci": [0.96, 0.98], "accuracies": [0.96, 0.98], "failed": 0}
+    >>> document = {"levels": [{"density": 0.2, "arms": {"ticket": ticket}}], "verdict": {"claimed": [0.2]}}
+    >>> row = accuracy_by_density(document).rows()[0]
+    >>> row["accuracy"], row["ci_low"], row["ci_high"], row["replicates"], row["claimed"]
+    (0.97, 0.96, 0.98, 2, True)
     """
     return _by_density(document, value="accuracy")
 
 
 def early_stop_by_density(document: Document) -> Table:
-    """One row per level and arm: mean step of minimum validation loss and its 95 % interval, in steps.
+    """Return one row per level and arm with the mean step of lowest validation loss and its 95 % interval, in steps.
 
-    Both are missing where most runs have it at the last step: the mean then says how long training was.
+    Both are None if more than half of the trainings have their lowest loss at the last step. The mean would then
+    measure how long the training was.
     """
     table = _by_density(document, value="early_stop_step")
     stops: dict[tuple[Value, Value], Sequence[int | None]] = {
@@ -50,17 +60,21 @@ def early_stop_by_density(document: Document) -> Table:
         for level in levels(document)
         for name, arm in level["arms"].items()
     }
-    last, at = question_of(document).get("steps"), table.columns.index("early_stop_step")
+    last, column = question_of(document).get("steps"), table.columns.index("early_stop_step")
     rows = []
     for row in table.values:
         finished = [step for step in stops[row[0], row[2]] if step is not None]
-        ended = last is not None and 2 * finished.count(last) > len(finished)
-        rows.append((*row[:at], None, None, None, *row[at + 3 :]) if ended else row)
+        mostly_last = last is not None and 2 * finished.count(last) > len(finished)
+        rows.append((*row[:column], None, None, None, *row[column + 3 :]) if mostly_last else row)
     return Table(table.columns, tuple(rows))
 
 
 def accuracy_at_early_stop_by_density(document: Document) -> Table:
-    """One row per level and arm: mean test accuracy at the early-stop step, as a fraction."""
+    """Return one row per level and arm with the mean test accuracy at the early-stop step.
+
+    The columns are those of `accuracy_by_density`, except that `accuracy_at_early_stop` replaces `accuracy`.
+    Accuracies and interval ends are fractions.
+    """
     return _by_density(document, value="accuracy_at_early_stop")
 
 
@@ -104,37 +118,45 @@ def _by_density(document: Document, *, value: MeanName) -> Table:
 def learning_curves(
     curves: Curves, *, measure: Measure = "validation_accuracy", confidence: float = 0.95
 ) -> Table:
-    """Mean over replicates of one measure against step, for every density and arm.
+    """Return the mean of one measure over replicates at each step, for every density and arm.
 
-    The interval is Student's t over replicates: mean ± t(1 - (1 - confidence)/2, n - 1) · sd / √n; missing
-    for n = 1. Intervals of accuracies end at 0 and 1, those of losses at 0. A replicate with a missing or non-finite
-    value anywhere is left out whole, so that one mean never mixes different replicates along a curve.
+    The interval is Student's t over replicates, mean ± t(1 - (1 - confidence)/2, n - 1) · sd / √n, and is None for
+    n = 1. Intervals of accuracies are cut at 0 and 1, and intervals of losses at 0. Accuracies are fractions.
 
-    Raises ValueError where replicates of one density and arm were measured on different steps.
+    A step at which no replicate was measured gets no row. A replicate that lacks a finite value at any other step is
+    skipped at all steps, so the same replicates enter the mean along the whole curve.
+
+    Raises ValueError if replicates of one density and arm were measured at different steps.
+
+    >>> from winticket.report import learning_curves
+    >>> curve = {"density": 0.2, "arm": "ticket", "step": [0, 100], "validation_accuracy": [0.1, 0.9]}
+    >>> other = {**curve, "validation_accuracy": [0.2, 0.8]}
+    >>> [(row["step"], round(row["validation_accuracy"], 3)) for row in learning_curves([curve, other]).rows()]
+    [(0, 0.15), (100, 0.85)]
     """
     groups: dict[tuple[float, str], list[LearningCurve]] = {}
     for curve in curves:
         groups.setdefault((float(curve["density"]), str(curve["arm"])), []).append(curve)
     rows: list[tuple[Value, ...]] = []
-    most = 1.0 if measure.endswith("accuracy") else math.inf
+    highest = 1.0 if measure.endswith("accuracy") else math.inf
     for (density, arm), members in sorted(groups.items(), key=lambda item: -item[0][0]):
         steps = [np.asarray(member["step"], np.int64) for member in members]
         if any(not np.array_equal(step, steps[0]) for step in steps):
             raise ValueError(
-                f"the replicates of arm {arm!r} at density {density:.4g} were measured on different steps; "
-                "their mean needs one grid: evaluate every replicate on the same steps"
+                f"the replicates of arm {arm!r} at density {density:.4g} were measured at different steps, so they "
+                "have no mean curve; evaluate every replicate at the same steps"
             )
         values = np.stack([_floats(member[measure]) for member in members])
-        # At early points of the grid, all validation data are evaluated only where they are few.
+        # Early in training a run evaluates all validation data only if they are few; other runs have no value there.
         measured = np.isfinite(values).any(axis=0)
         values, grid = values[:, measured], steps[0][measured]
         whole = values[np.isfinite(values).all(axis=1)]
         if len(whole) == 0:
             continue
         mean, half = _mean_and_half_width(whole, confidence=confidence)
-        for at, step in enumerate(grid):
-            centre, width = float(mean[at]), None if half is None else float(half[at])
-            ends = (None, None) if width is None else (max(centre - width, 0.0), min(centre + width, most))
+        for index, step in enumerate(grid):
+            centre, width = float(mean[index]), None if half is None else float(half[index])
+            ends = (None, None) if width is None else (max(centre - width, 0.0), min(centre + width, highest))
             rows.append((density, arm, int(step), centre, *ends, len(whole)))
     return Table(("density", "arm", "step", measure, "ci_low", "ci_high", "replicates"), tuple(rows))
 
@@ -155,9 +177,10 @@ def _mean_and_half_width(
 
 
 def checks_by_density(document: Document) -> Table:
-    """One row per level and check with all that the check reports, flat; what it does not report is None.
+    """Return one row per level and check, with one column for each value that any check reports.
 
-    Differences, their intervals and their sd are fractions; names that end in _pp are percentage points.
+    A value that a check does not report is None. Differences, their intervals and their standard deviations are
+    fractions. Columns whose names end in _pp are in percentage points.
     """
     rows: list[dict[str, Value]] = [
         {"density": level["density"], "check": name, **_flat(check)}
@@ -169,14 +192,23 @@ def checks_by_density(document: Document) -> Table:
 
 
 def margins(document: Document) -> Table:
-    """The verdict at other margins, one row each: margin_pp, outcome, smallest density won (or None)."""
-    others = document["verdict"].get("margins")
-    curve = others["curve"] if others else ()
+    """Return what the verdict would be at other margins, one row per margin.
+
+    `margin_pp` is in percentage points. `density` is the smallest density at which a ticket wins, or None.
+    """
+    verdicts = document["verdict"].get("margins")
+    curve = verdicts["curve"] if verdicts else ()
     return Table.from_rows((_flat(row) for row in curve), columns=("margin_pp", "outcome", "density"))
 
 
 def failures(document: Document) -> Table:
-    """One row per failed replicate: arm, density, replicate, reason."""
+    """Return one row per failed training with its arm, density, replicate (counted from 0) and reason.
+
+    >>> from winticket.report import failures
+    >>> nan = {"arm": "ticket", "density": 0.2, "replicate": 3, "reason": "the loss became nan at step 120"}
+    >>> failures({"failures": [nan]}).rows()[0]["reason"]
+    'the loss became nan at step 120'
+    """
     return Table.from_rows(
         (_flat(item) for item in document.get("failures") or ()),
         columns=("arm", "density", "replicate", "reason"),
@@ -184,7 +216,12 @@ def failures(document: Document) -> Table:
 
 
 def emptied_layers(document: Document) -> Table:
-    """One row per level and arm that lost whole layers: density, arm, the layers' names."""
+    """Return one row per level and arm in which layers lost all their weights, with the names of those layers.
+
+    >>> from winticket.report import emptied_layers
+    >>> emptied_layers({"levels": [{"density": 0.01, "emptied": {"ticket": ["fc1", "fc2"]}}]}).rows()
+    [{'density': 0.01, 'arm': 'ticket', 'layers': 'fc1, fc2'}]
+    """
     rows: list[tuple[Value, ...]] = [
         (level["density"], arm, ", ".join(names))
         for level in levels(document)
@@ -195,7 +232,7 @@ def emptied_layers(document: Document) -> Table:
 
 
 def _flat(entry: Mapping[str, object], prefix: str = "") -> dict[str, Value]:
-    """Nested mappings with joined names; an interval becomes its two ends, other lists one cell."""
+    """Flatten nested mappings by joining their names. An interval becomes two cells, and any other list one."""
     flat: dict[str, Value] = {}
     for key, value in entry.items():
         name = f"{prefix}{key}"

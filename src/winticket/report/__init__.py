@@ -1,8 +1,8 @@
-"""The report: tables, figures, the one-page summary, the final screen, and what to try next."""
+"""The report of a run: tables, figures, the summary page, the final screen, and advice on what to try next."""
 
 from __future__ import annotations
 
-from winticket.report.drawing import mpl as _mpl  # noqa: F401 - before all that import matplotlib themselves
+from winticket.report.drawing import mpl as _mpl  # noqa: F401 - must come before any import of matplotlib
 
 # isort: split
 from winticket.report.advice import advise

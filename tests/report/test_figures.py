@@ -20,7 +20,8 @@ from winticket.report import (
     figures,
     learning_curve_figure,
 )
-from winticket.report.figures import densities_to_show, spread
+from winticket.report.axes import spread
+from winticket.report.figures import densities_to_show
 from winticket.report.ink import LIGHT, look_of
 from winticket.report.reading import ARM_NAMES
 from winticket.report.saving import image

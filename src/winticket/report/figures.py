@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from winticket.report.axes import density_axis, step_axis
 from winticket.report.ink import DENSITY_COLORS, DENSITY_MARKERS, LIGHT, Ink, Look, look_of, on, style
 from winticket.report.pace import judged_fraction, pace_title, steps_to_accuracy, to_draw
 from winticket.report.reading import (
@@ -62,7 +62,7 @@ def accuracy_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple[F
         _zoom(axes, table, ink=ink)
         _mark_margin(axes, document, ink=ink)
         _mark_smallest(axes, document, ink=ink)
-        _density_axis(axes, table)
+        density_axis(axes, table)
         axes.set_ylabel("test accuracy (%)")
         _legend(axes)
     return figure, table
@@ -81,7 +81,7 @@ def early_stop_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple
             rows = table.where(arm=arm)
             _arm_line(axes, rows, "early_stop_step", look=look_of(arm, ink=ink), scale=1, ink=ink)
         _mark_smallest(axes, document, ink=ink)
-        _density_axis(axes, table)
+        density_axis(axes, table)
         axes.set_ylabel("early-stop step (minimum validation loss)")
         _legend(axes)
     return figure, table
@@ -102,8 +102,8 @@ def pace_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple[Figur
         for arm in _pruned_arms(document):
             _arm_line(axes, shown.where(arm=arm), "steps_to", look=look_of(arm, ink=ink), scale=1, ink=ink)
         _mark_smallest(axes, document, ink=ink)
-        _density_axis(axes, shown)
-        _step_axis(axes, shown)
+        density_axis(axes, shown)
+        step_axis(axes, shown)
         axes.set_ylabel(f"steps to {100 * (fraction or 1):g} % of the dense network's accuracy")
         _legend(axes)
     return figure, table
@@ -303,48 +303,6 @@ def _mark_smallest(axes: Axes, document: Document, *, ink: Ink) -> None:
         xytext=(-5 if in_right_half else 5, 0), textcoords="offset points",
         ha="right" if in_right_half else "left", fontsize=8.5, color=ink.text,
     )  # fmt: skip
-
-
-def _density_axis(axes: Axes, table: Table) -> None:
-    densities = {float(d) for d in table.column("density") if d is not None}
-    ticks = spread(sorted(densities, reverse=True), apart=0.15)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: density_percent(x)))
-    axes.set_xticks(ticks)
-    axes.xaxis.set_minor_locator(NullLocator())
-    low, high = min(densities), max(densities)
-    room = max((high / low) ** 0.04, 1.05)
-    axes.set_xlim(high * room, low / room)
-    axes.set_xlabel("density: share of the eligible weights kept (decreases to the right)")
-
-
-def _step_axis(axes: Axes, table: Table) -> None:
-    """Make the step axis logarithmic. A step of 0, for a ticket that needs no training, is drawn at the bottom."""
-    values = np.concatenate([table.numbers(name) for name in ("steps_to", "ci_low", "ci_high")])
-    values = values[np.isfinite(values)]
-    if not (values > 0).any():  # no training reached the accuracy, or all had it before step 1
-        return
-    values = np.maximum(values, 0.8)
-    axes.set_yscale("log", nonpositive="clip")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_ylim(0.8 * values.min(), 1.25 * values.max())
-
-
-def spread(densities: Sequence[float], *, apart: float) -> list[float]:
-    """Thin out densities, densest first, so that tick labels do not overlap.
-
-    Neighbours that remain are at least three quarters of `apart` from one another, as a share of the logarithmic axis.
-    """
-    if len(densities) < 2:
-        return list(densities)
-    least = apart * float(np.log(densities[0] / densities[-1])) * 0.75
-    kept = [densities[0]]
-    for density in densities[1:]:
-        if np.log(kept[-1] / density) >= least:
-            kept.append(density)
-    return kept
 
 
 def _legend(axes: Axes) -> None:

@@ -1,0 +1,55 @@
+"""The axes of the figures against density: ticks, limits and scales."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from winticket.report.reading import density_percent
+from winticket.table import Table
+
+
+def density_axis(axes: Axes, table: Table) -> None:
+    """Make the x axis a logarithmic density axis that decreases to the right, with ticks at the table's densities."""
+    densities = {float(d) for d in table.column("density") if d is not None}
+    ticks = spread(sorted(densities, reverse=True), apart=0.15)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: density_percent(x)))
+    axes.set_xticks(ticks)
+    axes.xaxis.set_minor_locator(NullLocator())
+    low, high = min(densities), max(densities)
+    room = max((high / low) ** 0.04, 1.05)
+    axes.set_xlim(high * room, low / room)
+    axes.set_xlabel("density: share of the eligible weights kept (decreases to the right)")
+
+
+def step_axis(axes: Axes, table: Table) -> None:
+    """Make the step axis logarithmic. A step of 0, for a ticket that needs no training, is drawn at the bottom."""
+    values = np.concatenate([table.numbers(name) for name in ("steps_to", "ci_low", "ci_high")])
+    values = values[np.isfinite(values)]
+    if not (values > 0).any():  # no training reached the accuracy, or all had it before step 1
+        return
+    values = np.maximum(values, 0.8)
+    axes.set_yscale("log", nonpositive="clip")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(0.8 * values.min(), 1.25 * values.max())
+
+
+def spread(densities: Sequence[float], *, apart: float) -> list[float]:
+    """Thin out densities, densest first, so that tick labels do not overlap.
+
+    Neighbours that remain are at least three quarters of `apart` from one another, as a share of the logarithmic axis.
+    """
+    if len(densities) < 2:
+        return list(densities)
+    least = apart * float(np.log(densities[0] / densities[-1])) * 0.75
+    kept = [densities[0]]
+    for density in densities[1:]:
+        if np.log(kept[-1] / density) >= least:
+            kept.append(density)
+    return kept

@@ -136,8 +136,8 @@ def comparison_screen(document: Comparison) -> RenderableType:
     parts.append(
         Text(
             f"n = {count}. ± is half the 95 % interval; if the interval is not symmetric, its ends are in brackets. "
-            "Each difference to dense is paired by replicate with the dense network of the same table. Steps, operations "
-            "and time are those of one replicate, including every training that its mask needed.",
+            "Each difference to dense is paired by replicate with the dense network of the same table. Steps, "
+            "operations and time are those of one replicate, including every training that its mask needed.",
             style="dim",
         )
     )

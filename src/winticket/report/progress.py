@@ -87,7 +87,7 @@ class Watch:
             training.key: 0 if "states" in training.label else int(training.label.get("count", 1))
             for training in trainings
         }
-        """Number of trainings in each task: several in a stack, none if it only repeats a training for its states."""
+        """Number of trainings in each task: several in a stack, none if it repeats a training for its states."""
         self.finished = self.reused = self.failed = self.skipped = 0
         self.began = self.spoke = time.monotonic()
         self.bars = Progress(

@@ -127,6 +127,8 @@ def test_a_checkpoint_of_a_training_that_began_elsewhere_is_no_use() -> None:
             return True
 
     assert _Since(Checkpoint(), None).load() is None
+    kept[0] = {"step": 3}  # as a training by itself writes it
+    assert _Since(Checkpoint(), None).load() is None
     _Since(Checkpoint(), 4).save("training")
     assert [_Since(Checkpoint(), step).load() for step in (4, 2, None)] == ["training", None, None]
 

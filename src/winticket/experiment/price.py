@@ -50,7 +50,10 @@ class Cost:
     work: Mapping[str, float] = field(default_factory=dict, repr=False)
     """Seconds of each training by itself, by the key of its task; empty if they were not measured."""
     repeated: tuple[Task, ...] = field(default=(), repr=False)
-    """States whose training is in the store already, so that it must be repeated up to them."""
+    """States whose training is in the store already, so that it must be repeated up to them.
+
+    Priced from the beginning; if the store has an earlier state, the training is repeated from there and costs less.
+    """
 
 
 def cost(planned: Plan, execution: Execution, *, measure: bool = True) -> Cost:

@@ -132,7 +132,9 @@ class _Since:
 
     def load(self) -> Any:
         stored = self._checkpoint.load()
-        return stored["training"] if stored is not None and stored["since"] == self._step else None
+        if not isinstance(stored, Mapping) or not stored.keys() >= {"since", "training"}:
+            return None
+        return stored["training"] if stored["since"] == self._step else None
 
     def save(self, value: Any) -> None:
         self._checkpoint.save({"since": self._step, "training": value})

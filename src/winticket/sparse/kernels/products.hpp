@@ -14,7 +14,12 @@
 
 #include "rows.hpp"
 
+// Arrays of vectors stay in registers only if the loops over them are unrolled, which GCC 12 does not do by itself.
+#ifdef __clang__
+#define UNROLLED _Pragma("unroll 16")
+#else
 #define UNROLLED _Pragma("GCC unroll 16")
+#endif
 
 namespace winticket::ISA {
 

@@ -79,7 +79,8 @@ class _Narrowed:
         self.product: Product = reading.products[node]
         self.layer: Any = self.product.layer
         self.units = plan.keeps(reading, node)
-        self.live = plan.needed[node][self.units]
+        # A constant that is kept, for whatever reason, is not folded by those that read it: it keeps its value.
+        self.live = (plan.needed[node] | plan.constants[node].known)[self.units]
         source = self.product.source
         inputs = plan.keeps(reading, source) if source in reading.features else None
         self.inputs = torch.ones(_inputs(self.layer), dtype=torch.bool) if inputs is None else inputs
@@ -90,7 +91,7 @@ class _Narrowed:
         values = layout.by_unit(weight)[self.units].clone()
         keep = written.keep.get(f"{path}.weight", torch.ones_like(weight, dtype=torch.bool))
         keep = layout.by_unit(keep)[self.units].clone()
-        # What nothing reads may be anything, so these units lose their weights.
+        # What nothing reads may be anything, so such units lose their weights.
         values[~self.live], keep[~self.live] = 0, False
         if not self.product.depthwise:
             values, keep = self.without_inputs(values, keep)
@@ -213,7 +214,7 @@ def _notes(reading: Reading, plan: Plan) -> list[str]:
         units = reading.features[node].units
         useless = plan.kept[units] & (~plan.needed[node] | ~product.keep.flatten(1).any(1))
         left = set(units[useless].tolist())
-        if forced := left & set(plan.forced):
+        if forced := set(units[plan.kept[units]].tolist()) & set(plan.forced):
             notes.append(f"{product.path} keeps {_units(forced)}, since a layer cannot be empty.")
         if (tied := left - forced - carrying) and not _is_output(node):
             notes.append(

@@ -122,6 +122,13 @@ def test_masks_that_leave_no_path() -> None:
     refused(mlp(), Mask(cut), "none is empty, but together they cut every path")
 
 
+def test_outputs_that_are_not_finite() -> None:
+    model = mlp()
+    with torch.no_grad():
+        model.get_parameter("0.bias")[0] = torch.nan
+    refused(model, FULL, "outputs on noise are not finite")
+
+
 def test_a_graph_that_is_misread_is_not_shipped() -> None:
     """Here the width of a value is a number in the arithmetic, and an in-place operation has no user."""
 

@@ -91,6 +91,10 @@ def compact(
     _check_called_once(masked, graph)
     note = with_dropout(masked, graph)
     before = exact(masked, graph, inputs)
+    if not all(bool(value.isfinite().all()) for value in outputs(before)):
+        raise ValueError(
+            "the masked network's outputs on noise are not finite, so nothing can be compared with them"
+        )
     reading = read(graph, masked, keep, before)
     if is_constant(reading):
         emptied = ", ".join(mask.emptied()) or "none is empty, but together they cut every path"

@@ -51,7 +51,8 @@ def graph_of(module: nn.Module) -> fx.Graph:
         first = (str(error).strip().splitlines() or [""])[0]
         raise ValueError(
             f"{type(module).__name__} cannot be traced{_line_of(error)}: {type(error).__name__}: {first}; compact() "
-            "reads the graph of the network, so forward must not branch on the values of tensors"
+            "reads the graph of the network, so forward must not branch on the values of tensors, nor make new "
+            "tensors of their sizes"
         ) from error
     if fixed:
         _without_fixed(graph)

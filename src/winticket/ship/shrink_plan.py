@@ -1,4 +1,4 @@
-"""Which units of a network can go: those that are constant, and those that nothing reads."""
+"""Which units of a network can go: constant units, and units that nothing reads."""
 
 from __future__ import annotations
 

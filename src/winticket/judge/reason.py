@@ -84,12 +84,10 @@ def _unseen(verdict: Verdict, best: LevelChecks) -> list[str]:
     if failed:
         return []  # the warnings count them
     n, share, limit = verdict.replicates, 100 * unseen_rate(verdict.replicates), verdict.collapse_limit
-    below = (
-        "" if limit is None else f" (test accuracy far below their median, here below {100 * limit:.1f} %)"
-    )
+    below = "" if limit is None else f" (to below {100 * limit:.1f} %, far from their median)"
     return [
-        f"None of the {n} tickets at {percent(best.density)} collapsed{below}, but with {n} replicates the true rate "
-        f"of collapses could still be up to {share:.0f} % (95 % confidence)."
+        f"None of the {n} tickets at {percent(best.density)} collapsed{below}, but the true rate of collapses could "
+        f"still be up to {share:.0f} % (95 % confidence)."
     ]
 
 

@@ -155,7 +155,9 @@ def test_a_cell_in_words() -> None:
 
 def test_the_page_has_the_figure_the_table_and_why_early_stops_are_missing(paced: Document) -> None:
     text = page(paced, [])
-    assert "<h2>Steps to 95 % of the dense network's accuracy</h2>" in unescape(text).replace("\u00a0", " ")
+    assert "<h2>Steps to 95 % of the dense network's validation accuracy</h2>" in unescape(text).replace(
+        "\u00a0", " "
+    )
     assert "pace_against_density.csv" in text
     left_out = sum(level["density"] < 0.05 for level in paced["levels"])
     assert left_out > 1
@@ -239,6 +241,18 @@ def test_the_section_says_how_ratios_come_about_and_when_accuracy_is_measured(pa
     assert "Accuracy is measured at every 10 steps." in note(paced)
     paced["experiment"] |= {"early_points": True, "evaluate_every": 1}
     assert "Accuracy is measured at every step." in note(paced)
+
+
+def test_nothing_is_said_of_a_test_or_an_interval_that_so_few_replicates_do_not_have(paced: Document) -> None:
+    for level in paced["levels"]:
+        for arm in level["arms"].values():
+            for one in arm["steps_to"].values():
+                one |= {"ci": None, "outcome": None, "ratio_ci": None}
+        level["checks"]["pace"] = {"fraction": 0.95, "outcome": None}
+    text = note(paced)
+    assert "test" not in text
+    assert "not the ratio of the two medians" in text
+    assert "median, too few replicates for intervals" in words(pace_against_density(paced)[0])
 
 
 def test_a_ratio_of_0_is_explained_by_what_makes_it(paced: Document) -> None:

@@ -185,7 +185,7 @@ def test_captions_say_what_a_match_needs_and_why_markers_are_missing(digits: Doc
         "the confidence bound of its difference to the dense network must be above -0.5 pp"
         in (text["accuracy_against_density"])
     )
-    assert "half of the replicates or more never reach it" in text["pace_against_density"]
+    assert "half of the replicates or more never reach that accuracy" in text["pace_against_density"]
     assert "in most replicates, the loss was lowest at the last step" in text["early_stop_against_density"]
     del digits["experiment"]["margin_pp"]
     assert "dotted line" not in captions(digits)["accuracy_against_density"]

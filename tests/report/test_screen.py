@@ -225,10 +225,11 @@ def test_the_last_column_stands_apart_from_the_early_stop(digits: Document) -> N
 
 def test_the_method_in_words_and_where_replicates_come_from(digits: Document) -> None:
     digits["experiment"]["criterion"] = "magnitude"
-    words = "(digits, lenet-300-100, iterative pruning by magnitude (imp), 10 replicates from seed 0)"
+    by = "10 replicates (random initialisations) from seed 0)"
+    words = f"(digits, lenet-300-100, iterative pruning by magnitude (imp), {by}"
     assert words in " ".join(shown(digits).split())
     digits["experiment"] |= {"method": "rigl", "criterion": None}
-    assert "(digits, lenet-300-100, method rigl, 10 replicates from seed 0)" in shown(digits, width=120)
+    assert f"(digits, lenet-300-100, method rigl, {by}" in shown(digits, width=120)
 
 
 def test_figures_are_counted_and_not_their_files(digits: Document) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from winticket.experiment import Experiment
 from winticket.experiment.counts import densities
-from winticket.report.settings import in_words, method_words, output_rate
+from winticket.report.settings import in_words, method_words, output_rate, settings
 
 DATA: Any = {"validation": 150, "test": 450, "split": "own"}
 
@@ -78,6 +79,12 @@ def test_a_transfer_has_the_rates_of_the_model_in_which_tickets_were_found() -> 
     assert output_rate(question) == 0.1
     assert shown(question)["levels of the source"] == "1, 2"
     assert "source" not in shown(question)
+    html = settings({"experiment": question, "data": DATA})  # type: ignore[typeddict-item]
+    (folded,) = re.findall(
+        r"<details><summary>Settings of the source of the tickets</summary>(.*?)</details>", html, re.S
+    )
+    assert "<dt>method</dt>" in folded
+    assert "gate" not in folded, "it had no part in finding the tickets"
 
 
 def test_methods_in_words() -> None:

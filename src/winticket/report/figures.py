@@ -96,7 +96,8 @@ def pace_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple[Figur
     """
     table, fraction = steps_to_accuracy(document), judged_fraction(document)
     with style(ink):
-        subtitle = _subtitle(document).replace("mean, 95 % t interval", "median, 95 % interval")
+        known = "median, 95 % interval" if table.has("ci_low") else "median, too few replicates for intervals"
+        subtitle = _subtitle(document).replace("mean, 95 % t interval", known)
         figure, axes = _canvas(pace_title(document), subtitle, ink=ink)
         shown = to_draw(table, fraction=fraction or 1.0, steps=question_of(document).get("steps"))
         _dense_reference(axes, shown, "steps_to", scale=1, ink=ink)

@@ -69,8 +69,8 @@ def prune_more_slowly(document: Document) -> str | None:
     aim = "Prune" if match is None else "For a smaller ticket, prune"
     return (
         f"{aim} more slowly ({options} --levels {again}: {again} rounds, also down to about {end}): "
-        f"{_how_far(document, first, match)} With less pruning per round, tickets keep their accuracy "
-        "down to smaller densities (Frankle & Carbin 2019, fig. 4)."
+        f"{_how_far(document, first, match)} Slower pruning keeps the accuracy down to smaller "
+        "densities (Frankle & Carbin 2019, fig. 4)."
     )
 
 

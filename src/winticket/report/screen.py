@@ -120,7 +120,7 @@ def _subject(document: Document) -> list[str]:
     if method is not None:
         words.append(f"method {method}" if method == question.get("method") else method)
     if count is not None:
-        words.append("1 replicate" if count == 1 else f"{count} replicates")
+        words.append("1 replicate" if count == 1 else f"{count} replicates (random initialisations)")
     if seed is not None:
         words.append(f"{words.pop()} from seed {seed}" if count is not None else f"seed {seed}")
     return [f"({', '.join(words)})"] if words else []

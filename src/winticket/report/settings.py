@@ -24,6 +24,8 @@ LABELS = {
     "carried": "levels of the source",
 }
 """Options whose names do not say what they are; the others are shown by their names."""
+VERDICT_ONLY = frozenset(("controls", "arms", "gate", "margin_pp", "alpha"))
+"""Options of a source that had no part in finding its tickets."""
 MEANINGS: Mapping[tuple[str, object], str] = {
     ("gate", True): "yes: the dense network is also trained for twice the steps",
     ("early_points", True): "yes: more evaluations early in training",
@@ -41,7 +43,9 @@ def settings(document: Document) -> str:
         + definitions(in_words(question, data), wide=True)
     )
     if source := question.get("source"):
-        html += "<h3>Source of the tickets</h3>" + definitions(in_words(source, None), wide=True)
+        found = {name: value for name, value in source.items() if name not in VERDICT_ONLY}
+        listed = definitions(in_words(cast("Question", found), None), wide=True)
+        html += f"<details><summary>Settings of the source of the tickets</summary>{listed}</details>"
     return html
 
 

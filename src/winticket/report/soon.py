@@ -12,6 +12,7 @@ from winticket.report.reading import (
     arms,
     dense_arm,
     density_percent,
+    pace,
     pruned_levels,
     question_of,
 )
@@ -28,10 +29,12 @@ def how_soon(document: Document) -> str:
         return ""
     shown = [arm for arm in arms(document) if arm != "dense"]
     tried = pruned_levels(document)
+    judged = any(pace(level) for level in tried)
+    test = " An exact signed-rank test decides sooner, later or alike." if judged else ""
     caption = (
         f"Median number of steps to {goal(fraction)}, that of the same replicate. The dense network itself needs "
-        f"{pace_cell(dense, fraction)[0]}. An exact signed-rank test decides sooner, later or alike. Below: the "
-        "typical ratio to the dense network's steps and its 95 % interval."
+        f"{pace_cell(dense, fraction)[0]}.{test} Below: the typical ratio to the dense network's steps, with its 95 % "
+        "interval from six replicates on."
     )
     every_arm = table(
         ["density", *(arm_name(arm) for arm in shown)],
@@ -46,9 +49,12 @@ def how_soon(document: Document) -> str:
         caption="Columns: shares of the dense network's final validation accuracy.",
     )
     left_out = early_stops_left_out(document)
-    notes = [" ".join((*_ratios(document), *_grid(document))), *([left_out] if left_out else [])]
+    notes = [
+        " ".join((*_ratios(document, judged=judged), *_grid(document))),
+        *([left_out] if left_out else []),
+    ]
     return section(
-        f"Steps to {100 * fraction:g} % of the dense network's accuracy",
+        f"Steps to {100 * fraction:g} % of the dense network's validation accuracy",
         every_arm,
         f"<details><summary>{escape(_title(others))}</summary>{all_targets}</details>",
         *(f'<p class="note">{escape(note)}</p>' for note in notes),
@@ -66,15 +72,18 @@ def _row(density: float, cells: Sequence[tuple[Arm | None, float]]) -> list[str]
     return [escape(density_percent(density)), *("<br>".join(each) for each in quiet)]
 
 
-def _ratios(document: Document) -> list[str]:
+def _ratios(document: Document, *, judged: bool) -> list[str]:
     """How the ratios are formed, and why they may seem to contradict the medians or the test."""
     alpha = question_of(document).get("alpha")
     level = "" if alpha is None else f" at {100 * alpha:g} %"
+    test = (
+        f"The test is one-sided{level} and the interval leaves 2.5 % on either side, so an interval that contains 1 "
+        "can stand beside either word."
+    )
     sentences = [
         "A ratio is formed within each replicate; the typical one (Hodges-Lehmann estimate) is not the ratio of the "
         "two medians.",
-        f"The test is one-sided{level} and the interval leaves 2.5 % on either side, so an interval that contains 1 "
-        "can stand beside either word.",
+        *([test] if judged else []),
         "A replicate that never reaches the target counts as slower than any other.",
     ]
     ratios = [

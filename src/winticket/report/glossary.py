@@ -173,14 +173,14 @@ def words_in(html: str) -> set[str]:
     >>> sorted(words_in("<p>a plan</p>"))
     ['plan', 'run']
     """
-    found = {word for word in WORDS if f'href="#{anchor(word)}"' in html}
-    texts = [unescape(_TAGS.sub(" ", html)), *(WORDS[word] for word in found)]
+    used = {word for word in WORDS if f'href="#{anchor(word)}"' in html}
+    texts = [unescape(_TAGS.sub(" ", html)), *(WORDS[word] for word in used)]
     while texts:
         text = texts.pop()
-        new = {word for word in WORDS if word not in found and _form(word).search(text)}
-        found |= new
+        new = {word for word in WORDS if word not in used and _form(word).search(text)}
+        used |= new
         texts += [WORDS[word] for word in new]
-    return found
+    return used
 
 
 def _form(word: str) -> re.Pattern[str]:

@@ -110,7 +110,7 @@ def shades(color: str, count: int, *, ink: Ink) -> list[str]:
 def _mixed(color: str, other: str, share: float) -> str:
     """A colour, as #rrggbb, with this share of another one."""
     pairs = ((int(color[at : at + 2], 16), int(other[at : at + 2], 16)) for at in (1, 3, 5))
-    return "#" + "".join(f"{round((1 - share) * own + share * new):02x}" for own, new in pairs)
+    return "#" + "".join(f"{round((1 - share) * old + share * new):02x}" for old, new in pairs)
 
 
 def on(ink: Ink, color: str) -> str:

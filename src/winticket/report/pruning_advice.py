@@ -57,12 +57,12 @@ def prune_more_slowly(document: Document) -> str | None:
         return None
     slower = rate / 2
     options = f"--rate {slower:g}" + "".join(
-        f" {option} {own / 2:g}"
-        for option, own in (
+        f" {option} {usual / 2:g}"
+        for option, usual in (
             ("--output-rate", question_of(document).get("output_rate")),
             ("--conv-rate", question_of(document).get("conv_rate")),
         )
-        if own is not None
+        if usual is not None
     )
     again = ceil(count * log(1 - rate) / log(1 - slower) - 1e-9)
     match, end = _last_match(document), density_percent(pruned_levels(document)[-1]["density"])

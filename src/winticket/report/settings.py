@@ -43,8 +43,8 @@ def settings(document: Document) -> str:
         + definitions(in_words(question, data), wide=True)
     )
     if source := question.get("source"):
-        found = {name: value for name, value in source.items() if name not in VERDICT_ONLY}
-        listed = definitions(in_words(cast("Question", found), None), wide=True)
+        searched = {name: value for name, value in source.items() if name not in VERDICT_ONLY}
+        listed = definitions(in_words(cast("Question", searched), None), wide=True)
         html += f"<details><summary>Settings of the source of the tickets</summary>{listed}</details>"
     return html
 
@@ -61,11 +61,11 @@ def in_words(question: Question, data: Data | None) -> list[tuple[str, str]]:
 
 def _filled(question: Question, data: Data | None) -> dict[str, Any]:
     """The values of options that were left to their defaults, as far as the document tells."""
-    found: dict[str, Any] = {"output_rate": output_rate(question)} if "output_rate" in question else {}
-    found |= {name: "default" for name in ("every", "search_lr") if _open_to_method(question, name)}
+    filled: dict[str, Any] = {"output_rate": output_rate(question)} if "output_rate" in question else {}
+    filled |= {name: "default" for name in ("every", "search_lr") if _open_to_method(question, name)}
     if data is not None:
-        found |= {"validation": data["validation"], "test": data["test"], "split": data["split"]}
-    return {name: value for name, value in found.items() if name in question}
+        filled |= {"validation": data["validation"], "test": data["test"], "split": data["split"]}
+    return {name: value for name, value in filled.items() if name in question}
 
 
 def _open_to_method(question: Question, name: str) -> bool:

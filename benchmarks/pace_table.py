@@ -3,7 +3,7 @@
     python benchmarks/pace_table.py runs/mnist-pace [0.95]
 
 Takes the folder of a result (or its result.json), and the target as a share of the dense network's final accuracy. The
-table has medians with 95 % intervals, and in brackets the ratio to the dense network's steps.
+table has medians, and below each the ratio to the dense network's steps with its 95 % interval.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def table(document: Mapping[str, Any], target: str) -> str:
         "|---" * (len(arms) + 1) + "|",
     ]
     for level in pruned:
-        cells = [pace_cell(level["arms"].get(arm), float(target)) for arm in arms]
+        cells = ["<br>".join(pace_cell(level["arms"].get(arm), float(target))) for arm in arms]
         lines.append(f"| {level['density']:.3f} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -398,7 +398,7 @@ def test_into_another_width_go_the_connections_of_each_unit(
             assert not torch.equal(*ticket.start.weights["fc1.weight"].chunk(2))
     assert result.document["experiment"]["model"] == model
     assert result.document["experiment"]["source"]["model"] == "lenet-20-10"
-    assert "tickets from</dt><dd>lenet-20-10 on digits" in page(result.document, [])
+    assert "tickets from</a></dt><dd>lenet-20-10 on digits" in page(result.document, [])
     told = result.document["verdict"]["warnings"]
     assert any("only the masks were transferred from lenet-20-10" in warning for warning in told)
 

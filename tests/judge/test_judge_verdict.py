@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from winticket.judge import Level, Verdict, gate, judge
+from winticket.judge.gate import confidence
 
 # Ten deviations with mean 0 and sd .3 pp: differences are chosen, not drawn.
 WIGGLE = (0.4, -0.4, 0.3, -0.3, 0.2, -0.2, 0.35, -0.35, 0.1, -0.1)
@@ -68,10 +69,10 @@ def test_won_where_both_families_of_tests_claim() -> None:
     assert verdict.replicates_needed is None
     assert verdict.reason.startswith("Won: the ticket with 10.0 % of the weights matches the dense network (")
     assert (
-        "(difference -0.10 pp, could be as low as -0.33; limit -0.5) and beats both controls"
+        "(difference -0.10 pp, above -0.33 with 97.8 % confidence; limit -0.5) and beats both controls"
         in verdict.reason
     )  # sd .3064/√10 · t(.9775; 9) = .2254
-    assert "The ticket also wins at 40.0 %, 20.0 %." in verdict.reason
+    assert "The tickets at 40.0 % and 20.0 % win as well." in verdict.reason
 
 
 def test_the_order_of_the_levels_given_and_a_dense_level_change_nothing() -> None:
@@ -126,7 +127,7 @@ def test_both_controls_must_be_beaten() -> None:
     assert (structure.outcome, structure.kind) == ("inconclusive", "winning structure")
     assert "A winning structure" in structure.reason
     assert (
-        "If the ticket has a lead over the same mask re-initialised, it is below 0.5 pp at 50.0 %, 20.0 %."
+        "If the ticket has a lead over the same mask re-initialised, it is below 0.5 pp at 50.0 % and 20.0 %."
         in structure.reason
     )
     trivial = judge([level(0.5, reinit=0.0, random=0.0)])
@@ -148,7 +149,7 @@ def test_not_won_names_what_was_refuted_where() -> None:
     assert "the ticket is below the same mask re-initialised at 50.0 % (-0.30 pp)" in verdict.reason
     assert judge([level(0.5, ticket=-2.5)]).kind == "not matching"
     both = judge([level(0.5, ticket=-2.5), level(0.2, ticket=-3.0)])
-    assert "below the dense network at 50.0 %, 20.0 % (at 50.0 %: -2.50 pp)" in both.reason
+    assert "below the dense network at 50.0 % and 20.0 % (at 50.0 %: -2.50 pp)" in both.reason
 
 
 def test_inconclusive_says_how_many_replicates_would_decide() -> None:
@@ -312,9 +313,10 @@ def test_disagreement_between_the_tests_is_flagged() -> None:
         "At 20.0 % the t test, which decides, does not show that the ticket matches the dense network (p = "
     )
     (note,) = (w for w in verdict.notes if w.startswith(begins))
-    assert ". As cross-checks, the trimmed-mean test does (p " in note
+    assert "Holm" not in note, "the dense network is compared by a fixed sequence"
+    assert ". Of the two cross-checks, the trimmed-mean test does (p " in note
     assert " and the sign-flip test does not (p = " in note
-    assert note.endswith("A test shows it if its p-value is at most 0.0225.")
+    assert note.endswith("To show it, p must be at most 0.0225.")
     assert any("cannot reach the level 0.0225 with 5" in w for w in judge([level(0.2, n=5)]).notes)
 
 
@@ -385,14 +387,24 @@ def test_gate() -> None:
     enough = gate(DENSE, tuple(x + 0.001 for x in reversed(DENSE)))
     assert (enough.enough, enough.replicates, enough.failed) == (True, 10, 0)
     assert enough.gain == pytest.approx(0.001)
-    assert "gains +0.10 pp" in enough.sentence
+    assert enough.ci is not None
+    # The upper end of the 90 % interval is the one-sided bound at 95 %.
+    assert f"gains +0.10 pp, below {100 * enough.ci[1]:+.2f} with 95 % confidence, so" in enough.sentence
     assert "so it was trained enough for a margin of 0.5 pp" in enough.sentence
     short = gate(DENSE, tuple(x + 0.015 for x in DENSE))
     assert short.enough is False
+    assert short.ci is not None
+    assert (
+        f"gains +1.50 pp, above {100 * short.ci[0]:+.2f} with 95 % confidence, so it was not"
+        in short.sentence
+    )
     assert "so it was not trained enough for a margin of 0.5 pp. Train it longer" in short.sentence
     assert gate(DENSE, tuple(x + 0.004 for x in reversed(DENSE))).enough is None
+    open_ = gate(DENSE, [x + 0.004 for x in DENSE[::-1]])
+    assert open_.ci is not None
+    low, high = (f"{100 * end:+.2f}" for end in open_.ci)
     assert (
-        "That does not show that the gain is below" in gate(DENSE, [x + 0.004 for x in DENSE[::-1]]).sentence
+        f"gains +0.40 pp, between {low} and {high} with 90 % confidence. That does not show" in open_.sentence
     )
     few = gate(DENSE[:4], DENSE[:4])
     assert few.enough is None
@@ -448,6 +460,19 @@ def refuse(levels: list[Level], match: str, **options: object) -> None:
         judge(levels, **options)  # type: ignore[arg-type]
 
 
+def test_every_bound_is_given_with_the_confidence_of_its_test() -> None:
+    """Against dense 1 − .0225; against the controls the level at which Holm's procedure ended, here of 1 and of 5."""
+    one, five = judge([level(0.2)]), judge(USUAL)
+    assert one.reason.count("with 97.8 % confidence") == 3
+    control = five.levels[3].beats_reinit
+    assert control is not None
+    assert control.test_level == 0.0225  # every level but the densest is beaten: .0225 / 1
+    assert confidence(0.045 / 2 / 16) == "99.9 %"
+    assert [confidence(level) for level in (0.05, 0.00375, 0.00008)] == ["95 %", "99.6 %", "99.992 %"]
+    assert control.bound is not None
+    assert f"above {100 * control.bound:+.2f} with 97.8 % confidence)" in five.reason
+
+
 def test_bad_input_is_refused_with_its_level_and_arm() -> None:
     good = level(0.2)
     refuse([], "0 levels and none of density below 1")
@@ -500,4 +525,4 @@ def test_neighbouring_densities_are_written_as_a_range() -> None:
     assert open_.reason == " ".join(open_.sentences)
     won = judge([level(d) for d in (0.8, 0.6, 0.5, 0.2)])
     assert won.outcome == "won"
-    assert "The ticket also wins at 80.0 to 50.0 %." in won.sentences
+    assert "The tickets at 80.0 to 50.0 % win as well." in won.sentences

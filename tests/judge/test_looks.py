@@ -116,7 +116,8 @@ def test_a_collapsed_replicate_is_named() -> None:
     # The median less four margins of .5 pp, which is more here than eight deviations.
     assert won.collapse_limit is not None
     limit = (
-        f"0 of 10 replicates collapsed (test accuracy below {100 * won.collapse_limit:.1f} %), but with 10"
+        f"None of the 10 tickets at 10.0 % collapsed (to below {100 * won.collapse_limit:.1f} %, far from their "
+        "median), but the true"
     )
     assert limit in won.reason
     assert "the true rate of collapses could still be up to 26 % (95 % confidence)." in won.reason
@@ -149,7 +150,7 @@ def test_failed_tickets_are_not_reported_as_uncollapsed() -> None:
     )
     verdict = judge([Level(0.1, {**one.accuracy, "random": (0.1,) * 10})], margin_pp=60)
     assert verdict.outcome == "won"
-    assert "replicates collapsed" not in verdict.reason
+    assert "collapsed" not in verdict.reason
     assert any("1 ticket" in warning for warning in verdict.warnings)
 
 

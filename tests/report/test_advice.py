@@ -123,7 +123,11 @@ def test_train_longer_when_dense_was_still_learning(quiet: Document) -> None:
     quiet["levels"][0]["arms"]["dense"]["early_stop_step"] = 720.0
     assert train_dense_longer(quiet) is None, "a doubled budget was shown to gain nothing"
     quiet["verdict"]["trained_enough"] = None
-    assert "lowest at step 720 of 800" in (train_dense_longer(quiet) or "")
+    assert "lowest near the end (at step 720 of 800 on average), so the network was probably still" in (
+        train_dense_longer(quiet) or ""
+    )
+    quiet["levels"][0]["arms"]["dense"]["early_stop_steps"] = [800] * 6 + [600] * 4
+    assert "lowest at the last step in 6 of 10 replicates, so" in (train_dense_longer(quiet) or "")
 
 
 def test_train_longer_when_losing_tickets_were_still_learning(quiet: Document) -> None:
@@ -136,7 +140,11 @@ def test_train_longer_when_losing_tickets_were_still_learning(quiet: Document) -
     found = train_tickets_longer(quiet)
     assert found is not None
     assert found.startswith("For a smaller ticket, train longer (--steps 1600): at 9.0 % of the weights")
-    assert "(lowest at step 760 of 800 on average)" in found
+    assert "lowest near the end (at step 760 of 800 on average), so it was probably still falling" in found
+    level["arms"]["ticket"]["early_stop_steps"] = [800] * 5 + [720] * 5
+    assert "near the end" in (train_tickets_longer(quiet) or ""), "half of the replicates are not most"
+    level["arms"]["ticket"]["early_stop_steps"] = [800] * 6 + [700] * 4
+    assert "lowest at the last step in 6 of 10 replicates, so" in (train_tickets_longer(quiet) or "")
     assert (train_tickets_longer(undecided(quiet)) or "").startswith("Train longer (--steps 1600)")
 
 
@@ -236,8 +244,14 @@ def test_prune_more_slowly_reaches_the_same_density(digits: Document) -> None:
     # .8^16 = .9^33.9: 34 levels of 10 % end where 16 levels of 20 % do.
     found = prune_more_slowly(digits)
     assert found is not None
-    assert "(--rate 0.1 --output-rate 0.05 --levels 34, which also ends at about 3.1 %)" in found
-    assert found.startswith("For a ticket smaller than 9.0 % of the weights, prune more slowly")
+    assert "(--rate 0.1 --output-rate 0.05 --levels 34: 34 rounds, also down to about 3.1 %)" in found
+    assert found.startswith("For a smaller ticket, prune more slowly")
+
+
+def test_prune_more_slowly_in_every_layer_that_has_a_rate(digits: Document) -> None:
+    """conv-2 prunes its convolutions by 0.1 per level, whatever --rate is; twice the levels need half of that, too."""
+    digits["experiment"] |= {"conv_rate": 0.1, "output_rate": None}
+    assert "(--rate 0.1 --conv-rate 0.05 --levels 34: " in (prune_more_slowly(digits) or "")
 
 
 def test_down_to_where_a_ticket_matches_and_where_its_mean_does(digits: Document) -> None:

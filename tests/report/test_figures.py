@@ -6,11 +6,13 @@ import csv
 import subprocess
 import sys
 from collections.abc import Callable
+from colorsys import rgb_to_hsv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from winticket.report import (
@@ -22,11 +24,11 @@ from winticket.report import (
 )
 from winticket.report.axes import spread
 from winticket.report.figures import densities_to_show
-from winticket.report.ink import LIGHT, look_of
+from winticket.report.ink import DARK, LIGHT, Ink, look_of
 from winticket.report.reading import ARM_NAMES
 from winticket.report.saving import image
 from winticket.report.tables import learning_curves
-from winticket.report.titles import accuracy_title, early_stop_title
+from winticket.report.titles import accuracy_title, at_densities, early_stop_title
 
 Document = Any  # tests may remove keys that every run writes
 
@@ -62,12 +64,45 @@ def test_the_lines_are_the_tables_numbers(digits: Document) -> None:
 
 def test_titles_say_the_finding_and_n(digits: Document) -> None:
     words = texts(accuracy_against_density(digits)[0])
-    assert "matches the dense network within 0.5 pp down to 9.0 %" in words
-    assert "beats re-initialisation and the random mask" in words
+    assert (
+        "The ticket wins at densities of 41.5 to 9.0 %: it matches the dense network within 0.5 pp" in words
+    )
+    assert "and beats both controls" in words
     assert "n = 10" in words
     assert "smallest winning density: 9.0 %" in words
     words = texts(early_stop_against_density(digits)[0])
-    assert "sooner than the dense network between 80.2 % and 51.6 %, and later at 26.8 % and below" in words
+    assert "sooner than the dense network at densities of 80.2 to 51.6 %, and later at 26.8 to 3.1 %" in words
+
+
+def test_titles_name_no_density_at_which_nothing_is_shown(digits: Document) -> None:
+    """Once a range went from the first to the last density, over some between that had another outcome."""
+    for level in digits["levels"][1:]:
+        level["checks"]["time"] = "as fast"
+    for number, outcome in ((3, "faster"), (5, "faster"), (13, "slower"), (14, "slower")):
+        digits["levels"][number]["checks"]["time"] = outcome
+    for level in digits["levels"][15:]:
+        level["checks"] |= {"time": None, "time_left_out": "not compared: ..."}
+    assert early_stop_title(digits, width=200) == (
+        "The ticket reaches its early stop sooner than the dense network at densities of 51.6 % and 33.3 %, and later "
+        "at 5.9 % and 4.8 %"
+    )
+    for level in digits["levels"][1:]:
+        level["checks"]["time"] = None
+    assert early_stop_title(digits, width=200) == (
+        "The early stops of the ticket and the dense network are not shown to differ"
+    )
+    digits["verdict"]["claimed"] = [level["density"] for level in digits["levels"][1:]]
+    assert accuracy_title(digits, width=200).startswith("The ticket wins at every density: it matches")
+
+
+def test_densities_in_words(digits: Document) -> None:
+    tried = [level["density"] for level in digits["levels"][1:]]
+    assert at_densities(digits, tried) == "at every density"
+    assert at_densities(digits, tried[2:3]) == "at a density of 51.6 %"
+    assert at_densities(digits, tried[:2]) == "at densities of 80.2 % and 64.3 %"
+    assert at_densities(digits, [*tried[:3], tried[4]]) == "at densities of 80.2 to 51.6 % and 33.3 %"
+    assert at_densities(digits, tried[::2]) == "at 8 of 16 densities"
+    assert at_densities(digits, tried[:2], brief=True) == "at 80.2 % and 64.3 %"
 
 
 def test_titles_never_part_a_number_from_its_unit(digits: Document) -> None:
@@ -102,6 +137,10 @@ def test_a_collapsed_control_does_not_flatten_the_rest(digits: Document) -> None
     assert low > 85
     assert high < 100
     assert "with 3 points of the controls below" in texts(figure)
+    for level in digits["levels"][-3:]:
+        level["arms"]["random"] |= {"accuracy": 0.97, "accuracy_ci": [0.5, 1.0]}
+    figure, _ = accuracy_against_density(digits)
+    assert "with intervals of the controls below" in texts(figure), "a band that is cut is no flat band"
 
 
 @pytest.mark.parametrize("arms", [("ticket", "reinit"), ("ticket", "random"), ("ticket",), ()])
@@ -137,13 +176,53 @@ def test_an_arm_whose_replicates_all_failed_leaves_a_gap(build: Callable[..., Do
     assert [np.isnan(v) for v in table.where(arm="reinit").numbers("accuracy")] == [False, True, False, False]
 
 
-def test_learning_curves_pair_colours_and_dash_reinit(
+def hue(color: Any) -> float:
+    """Position on the colour circle, from 0 to 1."""
+    return rgb_to_hsv(*to_rgb(color))[0]
+
+
+@pytest.mark.parametrize("ink", [LIGHT, DARK], ids=["light", "dark"])
+def test_a_colour_means_the_same_arm_in_every_figure(
+    digits: Document, draw_curves: Callable[..., list[Document]], ink: Ink
+) -> None:
+    """Densities are shades of the arm's colour: in another hue, a ticket would look like a control elsewhere."""
+    figure, _ = learning_curve_figure(digits, draw_curves(digits, every=50), ink=ink)
+    left, right = figure.axes
+    tickets = [line for line in (*left.lines[1:], *right.lines) if line.get_linestyle() == "-"]
+    reinits = [line for line in right.lines if line.get_linestyle() == "--"]
+    for arm, lines in (("ticket", tickets), ("reinit", reinits)):
+        meant = look_of(arm, ink=ink).color
+        assert all(abs(hue(line.get_color()) - hue(meant)) < 0.04 for line in lines)
+        assert len({line.get_color() for line in lines}) == 4, "one shade for each density"
+    (key,) = (axes.get_legend() for axes in (right,))
+    assert key is not None
+    assert [hue(line.get_color()) for line in key.get_lines()] == [
+        hue(look_of(arm, ink=ink).color) for arm in ("ticket", "reinit")
+    ]
+
+
+def test_no_band_of_a_learning_curve_is_cut_at_the_top(
+    digits: Document, draw_curves: Callable[..., list[Document]]
+) -> None:
+    curves = draw_curves(digits, every=50)
+    for curve in curves:  # replicates that differ by 4 points, for wide bands
+        apart = 0.02 if curve["replicate"] % 2 else -0.02
+        curve["validation_accuracy"] = [min(value + apart, 1.0) for value in curve["validation_accuracy"]]
+    figure, table = learning_curve_figure(digits, curves)
+    drawn = densities_to_show(digits, table)
+    rows = [row for row in table.rows() if row["arm"] == "dense" or row["density"] in drawn]
+    highest = max(float(row["ci_high"] or 0) for row in rows if row["arm"] != "random")
+    assert figure.axes[0].get_ylim()[1] > 100 * highest
+
+
+def test_learning_curves_pair_markers_and_dash_reinit(
     digits: Document, draw_curves: Callable[..., list[Document]]
 ) -> None:
     figure, table = learning_curve_figure(digits, draw_curves(digits, every=50))
     left, right = figure.axes
-    assert [line.get_linestyle() for line in right.lines] == ["-", "--"] * 4
-    assert [line.get_color() for line in right.lines[::2]] == [line.get_color() for line in right.lines[1::2]]
+    assert [line.get_linestyle() for line in right.lines] == ["-"] * 4 + ["--"] * 4
+    markers = [line.get_marker() for line in right.lines]
+    assert markers[:4] == markers[4:] == [line.get_marker() for line in left.lines[1:]]
     assert left.lines[0].get_label() == "dense, 100 %"
     assert "pp above the same mask with re-initialised weights" in texts(figure)
     assert left.get_ylim()[0] > 90, "the axis must show where the curves differ"

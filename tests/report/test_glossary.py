@@ -7,7 +7,7 @@ from html import unescape
 from pathlib import Path
 
 from winticket.report import page
-from winticket.report.glossary import ALIASES, WORDS, anchor, glossary_page, linked
+from winticket.report.glossary import ALIASES, WORDS, anchor, glossary_page, linked, words_in
 from winticket.results import Document
 
 ROOT = Path(__file__).parents[2]
@@ -54,8 +54,23 @@ def test_the_page_ends_with_the_words_and_every_link_leads_to_one(digits: Docume
         r"<section><details><summary>Words used on this page</summary>.*?</section>", html, flags=re.DOTALL
     )
     assert html.endswith(f"{words}\n</main>\n</body>\n</html>\n")
-    assert [unescape(word) for word in re.findall(r"<dt[^>]*>([^<]*)</dt>", words)] == list(WORDS)
+    listed = [unescape(word) for word in re.findall(r"<dt[^>]*>([^<]*)</dt>", words)]
+    assert listed == [word for word in WORDS if word in listed]
+    unused = {"source", "search", "plan", "dead unit", "effective density"}
+    assert not unused & set(listed), "the page does not use them"
+    assert {"density", "replicate", "look", "error rate", "inconclusive"} <= set(listed)
     links = [target for target, _ in LINK.findall(html)]
     assert len(links) == len(set(links)) > 5
     assert {"word-density", "word-replicate", "word-random-mask", "word-matches-dense"} <= set(links)
     assert set(links) <= set(re.findall(r'id="([^"]+)"', words))
+
+
+def test_a_page_lists_the_words_that_it_uses_and_those_of_their_meanings() -> None:
+    assert words_in("<p>a plan</p>") == {"plan", "run"}, "the meaning of plan says that something runs"
+    assert words_in("<p>planned, explained</p>") == set()
+    assert {"stack", "replicate", "mask"} <= words_in("<p>two Stacks</p>"), "a stack is of replicates"
+    assert words_in('<p title="plan">nothing</p>') == set(), "an attribute is not read"
+    assert "control" in words_in('<dt><a href="#word-control">controls</a></dt>')
+    assert "search" not in words_in("<p>a mask search</p>")
+    assert "search" in words_in("<th>as its search left it</th>")
+    assert "source" in words_in("<dt>tickets from</dt>")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,14 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from winticket.judge import FRACTIONS, pace_against_dense
+from winticket.judge.statistics import hodges_lehmann
 from winticket.report import draw_all, early_stop_by_density, final_screen, page
 from winticket.report.figures import pace_against_density
 from winticket.report.pace import pace_cell, pace_sentence, pace_title, steps_to_accuracy
 from winticket.report.reading import pace, speed
 from winticket.report.saving import image
+from winticket.report.soon import ALL_EARLY, how_soon
+from winticket.train import Recipe
 
 Document = Any  # a test may take away what every run writes
 DENSE = [20, 24, 28, 20, 18, 21, 24, 28, 24, 21]
@@ -84,11 +89,11 @@ def test_the_figure_draws_the_tables_numbers_and_says_the_finding(paced: Documen
     assert axes.get_ylim()[0] > 0
     said = words(figure)
     assert (
-        "reaches 95 % of dense accuracy sooner between 80.2 % and 51.6 %, and later between 26.8 % and"
-        in said
+        "The ticket reaches 95 % of the dense network's final validation accuracy sooner than the dense network at "
+        "densities of 80.2 to 51.6 %, and later at 26.8 to 3.1 %" in said
     )
     assert "median" in said
-    assert "steps to 95 % of the dense network's accuracy" in axes.get_ylabel()
+    assert axes.get_ylabel() == "steps to 95 % of dense validation accuracy"
 
 
 def test_a_ticket_that_is_there_before_it_trains_can_be_drawn(paced: Document) -> None:
@@ -96,13 +101,17 @@ def test_a_ticket_that_is_there_before_it_trains_can_be_drawn(paced: Document) -
     figure, table = pace_against_density(paced)
     assert table.where(arm="ticket", fraction=0.95).column("ratio")[0] == 0.0
     assert image(figure, "png").startswith(b"\x89PNG")
+    (axes,) = figure.axes
+    bottom, top = axes.get_ylim()
+    assert bottom < 0 < top, "a step of 0 is within the axis and has a marker"
+    assert axes.get_yticks().tolist() == [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
 
 
 def test_the_title_where_nothing_is_shown(paced: Document) -> None:
     for level in paced["levels"][1:]:
         level["checks"]["pace"]["outcome"] = "alike"
     assert pace_title(paced, width=200) == (
-        "The ticket reaches 95 % of dense accuracy as soon as dense, as far as these replicates show"
+        "No difference is shown in how soon the ticket reaches 95 % of the dense network's final validation accuracy"
     )
 
 
@@ -115,39 +124,52 @@ def test_the_screens_time_is_pace_where_there_is_one(paced: Document) -> None:
     screen = Console(file=io.StringIO(), width=80, color_system=None)
     screen.print(final_screen(paced))
     text = " ".join(screen.file.getvalue().split())  # type: ignore[attr-defined]
-    assert "whether the ticket reaches 95 % of the dense network's accuracy sooner or later" in text
+    assert (
+        "sooner (later): to reach 95 % of dense's final validation accuracy, the ticket is shown to need fewer (more) "
+        "steps than dense; alike: neither." in text
+    )
     assert (text.count("sooner"), text.count("alike"), text.count("faster")) == (3 + 1, 2 + 1, 1), (
         "once in the key"
     )
 
 
 def test_a_cell_in_words() -> None:
-    def shown(steps_to: Any) -> str:
+    def shown(steps_to: Any) -> tuple[str, ...]:
         arm: Any = {"steps_to": steps_to}
         return pace_cell(arm, 0.95)
 
     nothing: Any = {}
-    assert shown(entry([2 * s for s in DENSE])) == "45 (2 ×, 2 to 2; later)"
-    assert shown(entry([None] * 10)) == "never (later; 10 never)"
+    assert shown(entry([2 * s for s in DENSE])) == ("45, later", "2.00 ×, 2.00 to 2.00")
+    assert shown(entry([None] * 10)) == ("never, later (10 never)",)
     two_lost = entry([*(2 * s for s in DENSE[:8]), None, None])
-    assert shown(two_lost) == "48 (2 ×, 2 up; later; 2 never)"
-    assert pace_cell(nothing, 0.95) == pace_cell(None, 0.95) == "–"
+    assert shown(two_lost) == ("48, later (2 never)", "2.00 ×, ≥ 2.00")
+    assert pace_cell(nothing, 0.95) == pace_cell(None, 0.95) == ("–",)
+    found = entry(list(DENSE), itself=True)
+    found["0.95"] |= {"ratio": 1.148, "ratio_ci": [1.021, 1.23]}
+    assert shown(found)[1] == "1.15 ×, 1.02 to 1.23", "an end that is not the estimate does not look like it"
+    found["0.95"] |= {"ratio": 0.0, "ratio_ci": [0.0, 0.0667]}
+    assert shown(found)[1] == "0 ×, 0 to 0.067"
+    found["0.95"] |= {"ratio": 20.04, "ratio_ci": [9.996, None]}
+    assert shown(found)[1] == "20 ×, ≥ 10"
 
 
 def test_the_page_has_the_figure_the_table_and_why_early_stops_are_missing(paced: Document) -> None:
     text = page(paced, [])
-    assert "How soon" in text
+    assert "<h2>Steps to 95 % of the dense network's validation accuracy</h2>" in unescape(text).replace(
+        "\u00a0", " "
+    )
     assert "pace_against_density.csv" in text
     left_out = sum(level["density"] < 0.05 for level in paced["levels"])
     assert left_out > 1
-    assert f"Early stops are not compared at {left_out} densities" in text
-    assert "45 (2 ×, 2 to 2; later)" in text
+    words = "Early stops are not compared at densities of 4.8 to 3.1 %: in most replicates, the validation loss of"
+    assert words in text.replace("\u00a0", " ")
+    assert '<td>45, later<br><span class="no">2.00 ×, 2.00 to 2.00</span></td>' in text
 
 
 def test_a_document_without_paces_is_as_before(digits: Document, tmp_path: Path) -> None:
     assert steps_to_accuracy(digits).values == ()
     assert not any("pace" in path.name for path in draw_all(digits, [], tmp_path))
-    assert "How soon" not in page(digits, [])
+    assert "Steps to 95" not in page(digits, [])
 
 
 def test_no_early_stop_figure_where_every_ticket_ends_at_the_last_step(
@@ -176,8 +198,8 @@ def test_the_screen_says_how_soon_the_smallest_ticket_learns(paced: Document) ->
     found = level["arms"]["ticket"]["steps_to"]["0.95"]
     assert found["outcome"] == "later"
     assert pace_sentence(paced) == (
-        "The ticket reaches 95 % of the dense network's accuracy later than the dense network: in 3 times the steps "
-        "(95 % interval 3 to 3)."
+        "The ticket reaches 95 % of the dense network's final validation accuracy later than dense, typically in 3 "
+        "times the steps (95 % interval 3 to 3)."
     )
     found |= {
         "outcome": "sooner",
@@ -186,13 +208,70 @@ def test_the_screen_says_how_soon_the_smallest_ticket_learns(paced: Document) ->
         "steps": [3, 7, 0, 3, 0, 7, 3, 1, 1, 6],
     }
     assert pace_sentence(paced) == (
-        "The ticket reaches 95 % of the dense network's accuracy sooner than the dense network: in 8.8 % of the steps "
-        "(95 % interval 0 to 20 %). In 2 of 10 replicates the ticket reaches it before the first training step."
+        "The ticket reaches 95 % of the dense network's final validation accuracy sooner than dense, typically in 8.8 "
+        "% of the steps (95 % interval 0 to 20 %). In 2 of 10 replicates the ticket is there at step 0: masking its "
+        "start weights is enough."
     )
     found["outcome"] = "alike"
-    assert (
-        pace_sentence(paced)
-        == "No difference was shown in how soon the ticket reaches 95 % of the dense network's accuracy."
+    assert pace_sentence(paced) == (
+        "No difference is shown in how soon the ticket reaches 95 % of the dense network's final validation accuracy."
     )
     paced["verdict"]["density"] = None
     assert pace_sentence(paced) is None
+
+
+def note(document: Document) -> str:
+    """All text of the section on steps, on one line."""
+    return " ".join(unescape(how_soon(document)).split())
+
+
+def test_the_section_says_how_ratios_come_about_and_when_accuracy_is_measured(paced: Document) -> None:
+    text = note(paced)
+    assert "(Hodges-Lehmann estimate) is not the ratio of the two medians" in text
+    assert "The test is one-sided at 5 % and the interval leaves 2.5 % on either side" in text
+    assert "0 × means" not in text, "no ratio is 0"
+    assert "Accuracy is measured" not in text, "the document does not say"
+    paced["experiment"]["early_points"] = True
+    assert "measured at every step up to 12, then less and less often, down to every 10 steps." in note(paced)
+    assert Recipe(steps=100, evaluate_every=10).grid()[: ALL_EARLY + 2] == [
+        *range(ALL_EARLY + 1),
+        ALL_EARLY + 2,
+    ]
+    paced["experiment"]["early_points"] = False
+    assert "Accuracy is measured at every 10 steps." in note(paced)
+    paced["experiment"] |= {"early_points": True, "evaluate_every": 1}
+    assert "Accuracy is measured at every step." in note(paced)
+
+
+def test_nothing_is_said_of_a_test_or_an_interval_that_so_few_replicates_do_not_have(paced: Document) -> None:
+    for level in paced["levels"]:
+        for arm in level["arms"].values():
+            for one in arm["steps_to"].values():
+                one |= {"ci": None, "outcome": None, "ratio_ci": None}
+        level["checks"]["pace"] = {"fraction": 0.95, "outcome": None}
+    text = note(paced)
+    assert "test" not in text
+    assert "not the ratio of the two medians" in text
+    assert "median, too few replicates for intervals" in words(pace_against_density(paced)[0])
+
+
+def test_a_ratio_of_0_is_explained_by_what_makes_it(paced: Document) -> None:
+    """The median of pairwise means is -inf from three in ten values on: at n = 10 from the fourth, at 30 the ninth."""
+    for count, fewest in ((10, 4), (30, 9)):
+        for zeros in range(count):
+            ratio = hodges_lehmann(np.array([-np.inf] * zeros + [0.1] * (count - zeros)))[0]
+            assert (ratio == -np.inf) == (zeros >= fewest)
+    paced["levels"][1]["arms"]["ticket"]["steps_to"] = entry([*[0] * 4, *[10] * 6])
+    assert "0 × means that about three in ten replicates or more are there at step 0." in note(paced)
+
+
+def test_other_shares_than_the_judged_one_are_folded(paced: Document) -> None:
+    (folded,) = re.findall(r"<details><summary>([^<]*)</summary>(.*?)</details>", how_soon(paced))
+    assert unescape(folded[0]) == "The ticket's steps to other shares: 90, 98, 99, 100 %"
+    assert re.findall(r'<th scope="col">([^<]*)</th>', folded[1]) == [
+        "density",
+        "90 %",
+        "98 %",
+        "99 %",
+        "100 %",
+    ]

@@ -12,7 +12,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from winticket.judge.looks import share
 from winticket.report import page, write_page
+from winticket.report.captions import captions
 
 Document = Any  # tests may remove keys that every run writes
 VOID = {"meta", "img", "source", "br", "hr", "link"}
@@ -59,7 +61,10 @@ def test_the_page_says_what_matters(
         "beats both controls",
         "lenet-300-100",
         "adam 0.0012, 800 steps, batch 60",
-        "16: 80.2 % to 3.1 % of the weights kept",
+        "16: 80.2 % to 3.1 % of the weights that may be pruned",
+        "9.8 % of all, in the smallest winning ticket",
+        "20 % of the remaining weights per level, output layer 10 %",
+        "Kind of result: winning ticket (both the mask and the start matter).",
         "Doubling the dense network's budget",
         "There are no failed trainings, no emptied layers and no warnings.",
         "2.13.0+cpu",
@@ -133,10 +138,16 @@ def test_notes_on_details_are_folded(digits: Document) -> None:
     digits["verdict"] |= {"warnings": ["The whole experiment was odd."], "notes": [sparser]}
     html = page(digits, [])
     html = html.replace("\u00a0", " ")
-    folded = re.findall(r"<details><summary>1 note on a detail</summary>(.*?)</details>", html)
+    folded = re.findall(
+        r"<details><summary>1 note that does not affect the verdict</summary>(.*?)</details>", html
+    )
     assert len(folded) == 1
     assert sparser in folded[0]
     assert "The whole experiment was odd." not in folded[0]
+    warnings, verdict = (
+        html.index(f"<h2>{title}</h2>") for title in ("Warnings and failures", "How the verdict was reached")
+    )
+    assert warnings < verdict < html.index(folded[0]), "a note is neither a warning nor a failure"
 
 
 def test_the_saved_ticket_and_its_model(digits: Document) -> None:
@@ -148,7 +159,43 @@ def test_the_saved_ticket_and_its_model(digits: Document) -> None:
         "mean_test_accuracy": 0.9849,
     }
     text = read(page(digits, [])).text
-    assert "The saved ticket has density 9.0 % and comes from replicate 4, which has the best" in text
+    assert "The saved ticket has density 9.0 % and comes from replicate 4, the best of 10 on" in text
     assert "Its test accuracy is 97.33 %; the mean of the 10 is 98.49 %." in text
     assert 'winticket.models.build(**ticket.about["build"])' in text
     assert "load_state_dict" not in text
+
+
+def test_everything_that_scrolls_says_so(
+    digits: Document, draw_curves: Callable[..., list[Document]]
+) -> None:
+    """A table that is cut at the right looks whole where scroll bars are hidden."""
+    html = page(digits, draw_curves(digits, every=100))
+    boxes = html.split('<div class="scroll">')[1:]
+    tables, pictures = html.count("<table "), html.count("<picture>")
+    assert len(boxes) == tables + pictures > 5
+    assert all(
+        re.match(r'<div class="broad"><p class="hint"[^>]*>scroll →</p><(table|picture)', box)
+        for box in boxes
+    )
+
+
+def test_captions_say_what_a_match_needs_and_why_markers_are_missing(digits: Document) -> None:
+    text = captions(digits)
+    assert (
+        "the confidence bound of its difference to the dense network must be above -0.5 pp"
+        in (text["accuracy_against_density"])
+    )
+    assert "half of the replicates or more never reach that accuracy" in text["pace_against_density"]
+    assert "in most replicates, the loss was lowest at the last step" in text["early_stop_against_density"]
+    del digits["experiment"]["margin_pp"]
+    assert "dotted line" not in captions(digits)["accuracy_against_density"]
+
+
+def test_how_the_looks_share_the_error_rate(digits: Document) -> None:
+    text = read(page(digits, [])).text
+    assert (
+        "All looks share α = 0.05: the first may use nine tenths of it, and the later ones share the rest."
+        in text
+    )
+    assert share(1) == 0.9
+    assert sum(share(look) for look in range(2, 2000)) == pytest.approx(0.1, abs=1e-4)

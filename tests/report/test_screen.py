@@ -100,8 +100,8 @@ def test_the_saved_ticket_is_named_with_its_own_accuracy(digits: Document) -> No
     }
     text = " ".join(shown(digits).split())
     assert (
-        "The saved ticket has density 9.0 % and comes from replicate 4, which has the best validation accuracy of 10 "
-        "replicates." in text
+        "The saved ticket has density 9.0 % and comes from replicate 4, the best of 10 on validation data alone."
+        in text
     )
     assert "Its test accuracy is 97.33 %; the mean of the 10 is 98.49 %." in text
     # And how to use it, with the model that it belongs to.
@@ -134,7 +134,7 @@ def test_only_warnings_that_bear_on_the_claim(digits: Document) -> None:
     assert "Note: The whole experiment was odd." in text
     assert text.count("Note: ") == 1, "what the reason says is not said again"
     assert "a second test disagrees" not in text
-    assert "(2 more notes on details in the report.)" in text
+    assert "(2 notes that do not affect the verdict: see the report.)" in text
 
 
 def test_intervals_end_at_100_percent(digits: Document) -> None:
@@ -213,6 +213,35 @@ def test_ascii_terminals(digits: Document) -> None:
     text = shown(digits, encoding="ascii")
     assert "~ 95 % interval of the mean" in " ".join(text.split())
     assert "?" not in text
+
+
+def test_the_last_column_stands_apart_from_the_early_stop(digits: Document) -> None:
+    """With one space between them, "541 sooner" would read as 541 steps sooner."""
+    (row,) = (line for line in shown(digits).splitlines() if line.split()[:2] == ["9.0", "*"])
+    assert row.rstrip().endswith("   slower")
+    heads = [line for line in shown(digits).splitlines() if line.startswith(("weights", " kept"))]
+    assert [head.split()[-2:] for head in heads] == [["early", "against"], ["stop", "dense"]]
+
+
+def test_the_method_in_words_and_where_replicates_come_from(digits: Document) -> None:
+    digits["experiment"]["criterion"] = "magnitude"
+    by = "10 replicates (random initialisations) from seed 0)"
+    words = f"(digits, lenet-300-100, iterative pruning by magnitude (imp), {by}"
+    assert words in " ".join(shown(digits).split())
+    digits["experiment"] |= {"method": "rigl", "criterion": None}
+    assert f"(digits, lenet-300-100, method rigl, {by}" in shown(digits, width=120)
+
+
+def test_figures_are_counted_and_not_their_files(digits: Document) -> None:
+    assert "1 figure (png) in runs/reports/3f9a17c2" in shown(digits)
+    digits["figures"] = [f"runs/figures/{name}.{kind}" for name in "ab" for kind in ("png", "svg", "csv")]
+    assert "2 figures (png, svg, csv) in runs/figures" in shown(digits)
+
+
+def test_the_legend_says_of_which_weights_densities_are(digits: Document) -> None:
+    text = " ".join(shown(digits).split())
+    assert "kept of the weights that may be pruned (not biases)." in text
+    assert "(error rate 5 % over all densities together)" in text
 
 
 def test_sparse_documents(digits: Document) -> None:

@@ -11,11 +11,9 @@ from winticket import models, schedules
 from winticket.allocate import Allocate, quotas
 from winticket.experiment.names import resolve
 from winticket.experiment.spec import Experiment
+from winticket.procedures.facts import halved_output_rate
 from winticket.stages import Density
 from winticket.ticket import Mask
-
-HALVED = ("lenet-", "conv-")
-"""Networks whose output layer the 2019 paper (Frankle & Carbin, Figure 2) prunes at half the rate."""
 
 
 def densities(experiment: Experiment, module: nn.Module, eligible: Sequence[str]) -> list[Density]:
@@ -27,8 +25,7 @@ def densities(experiment: Experiment, module: nn.Module, eligible: Sequence[str]
         return list(schedule(experiment.final_density, experiment.levels))
     rate, levels = experiment.rate, range(1, experiment.levels + 1)
     rates = {"*": rate}
-    halved = experiment.allocate == "layerwise" and experiment.model.startswith(HALVED)
-    usual = rate / 2 if halved else None
+    usual = halved_output_rate(rate, model=experiment.model, allocate=experiment.allocate)
     output = usual if experiment.output_rate is None else experiment.output_rate
     # If the output layer is excluded, the allocation would take the last pruned layer for the output layer.
     if output is not None and models.output_layer(module) == eligible[-1]:

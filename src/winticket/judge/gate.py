@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,7 +46,7 @@ def gate(
     gains = finished(dense_doubled, dense)
     gain = float(np.mean(gains)) if gains else None
     ci = mean_interval(gains, level=1 - 2 * alpha, floor=step)
-    sentence = _measured(gain, ci, alpha) + _concluded(enough, n, margin_pp)
+    sentence = _measured(gain, ci, alpha, enough) + _concluded(enough, n, margin_pp)
     return TrainedEnough(enough, gain, ci, n, n - len(gains), margin_pp, alpha, p, sentence)
 
 
@@ -66,11 +67,18 @@ def _below(
     return p, True if p <= alpha else False if p_above <= alpha else None
 
 
-def _measured(gain: float | None, ci: tuple[float, float] | None, alpha: float) -> str:
+def _measured(gain: float | None, ci: tuple[float, float] | None, alpha: float, enough: bool | None) -> str:
+    """The gain, with the end of its interval that the answer rests on; with both ends if there is no answer."""
     if gain is None:
         return "No replicate finished both the dense network's training and the one of twice the steps"
-    between = "" if ci is None else f" ({100 - 200 * alpha:g} % interval {interval(ci)})"
-    return f"Training the dense network for twice the steps gains {points(gain)}{between}"
+    sentence = f"Training the dense network for twice the steps gains {points(gain)}"
+    if ci is None:
+        return sentence
+    low, high = map(_signed, ci)
+    if enough is None:
+        return f"{sentence}, between {low} and {high} with {100 - 200 * alpha:g} % confidence"
+    bound = f"below {high}" if enough else f"above {low}"
+    return f"{sentence}, {bound} with {confidence(alpha)} confidence"
 
 
 def _concluded(enough: bool | None, replicates: int, margin_pp: float) -> str:
@@ -103,8 +111,14 @@ def points(fraction: float) -> str:
     return f"{_signed(fraction)} pp"
 
 
-def interval(ci: tuple[float, float]) -> str:
-    return f"{_signed(ci[0])} to {_signed(ci[1])}"
+def confidence(level: float) -> str:
+    """The confidence of a one-sided bound, with as many digits as tell it from 100 %.
+
+    >>> [confidence(level) for level in (0.05, 0.0225, 0.00375, 0.00008)]
+    ['95 %', '97.8 %', '99.6 %', '99.992 %']
+    """
+    digits = max(1, math.ceil(-math.log10(100 * level)))
+    return f"{round(100 * (1 - level), digits):.12g} %"
 
 
 def _signed(fraction: float) -> str:

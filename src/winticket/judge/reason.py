@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from winticket.judge.checks import MIN_REPLICATES, Check
 from winticket.judge.collapse import unseen_rate
-from winticket.judge.gate import points
+from winticket.judge.gate import confidence, points
 from winticket.judge.record import LevelChecks, Verdict
 
 NAMES = {
@@ -56,7 +56,10 @@ def _won(verdict: Verdict) -> list[str]:
         ]
     others = [density for density in verdict.claimed if density != best.density]
     if others:
-        sentences.append(f"The ticket also wins at {_list(others, verdict)}.")
+        who = "ticket" if len(others) == 1 else "tickets"
+        sentences.append(
+            f"The {who} at {_list(others, verdict)} {'wins' if len(others) == 1 else 'win'} as well."
+        )
     return [*sentences, *_unseen(verdict, best)]
 
 
@@ -81,10 +84,10 @@ def _unseen(verdict: Verdict, best: LevelChecks) -> list[str]:
     if failed:
         return []  # the warnings count them
     n, share, limit = verdict.replicates, 100 * unseen_rate(verdict.replicates), verdict.collapse_limit
-    below = "" if limit is None else f" (test accuracy below {100 * limit:.1f} %)"
+    below = "" if limit is None else f" (to below {100 * limit:.1f} %, far from their median)"
     return [
-        f"0 of {n} replicates collapsed{below}, but with {n} replicates the true rate of collapses could still be up "
-        f"to {share:.0f} % (95 % confidence)."
+        f"None of the {n} tickets at {percent(best.density)} collapsed{below}, but the true rate of collapses could "
+        f"still be up to {share:.0f} % (95 % confidence)."
     ]
 
 
@@ -331,9 +334,10 @@ def _tests(check: Check, claim: str) -> str:
         for name, p in (("trimmed-mean", check.p_trimmed), ("sign-flip", check.p_sign_flip))
     )
     verb = "shows" if check.passed else "does not show"
+    holm = " (by Holm's procedure)" if check.reference in CONTROL_CHECKS else ""
     return (
-        f"the t test, which decides, {verb} that {claim} ({_p(check.p)}). As cross-checks, {others}. A test shows it "
-        f"if its p-value is at most {check.test_level:.3g}."
+        f"the t test, which decides, {verb} that {claim} ({_p(check.p)}). Of the two cross-checks, {others}. To show "
+        f"it, p must be at most {check.test_level:.3g}{holm}."
     )
 
 
@@ -342,7 +346,7 @@ def _p(value: float) -> str:
 
 
 def _difference(check: Check | None, *, bound: bool = True) -> str:
-    """+0.04 pp, could be as low as -0.55."""
+    """+0.04 pp, above -0.55 with 97.8 % confidence: the bound is the test's, so it lies where the test decides."""
     if check is None:
         return "not run"
     if check.estimate is None:
@@ -350,12 +354,13 @@ def _difference(check: Check | None, *, bound: bool = True) -> str:
     failed = sum(check.failed.values())
     text = points(check.estimate)
     if bound and check.bound is not None:
-        text += f", could be as low as {points(check.bound).removesuffix(' pp')}"
+        above = points(check.bound).removesuffix(" pp")
+        text += f", above {above} with {confidence(check.test_level)} confidence"
     return text + (f", {failed} failed" if failed else "")
 
 
 def _against_dense(check: Check | None, verdict: Verdict) -> str:
-    """difference +0.04 pp, could be as low as -0.55; limit -0.5."""
+    """difference +0.04 pp, above -0.55 with 97.8 % confidence; limit -0.5."""
     return f"difference {_difference(check)}; limit -{verdict.margin_pp:g}"
 
 
@@ -366,7 +371,7 @@ def percent(density: float) -> str:
 
 
 def _list(densities: Sequence[float], verdict: Verdict) -> str:
-    """The densities; three or more neighbouring levels become a range: 80.2 to 33.3 %, 17.3 %."""
+    """The densities; three or more neighbouring levels become a range: 80.2 to 33.3 % and 17.3 %."""
     order = sorted((level.density for level in verdict.levels), reverse=True)
     ranges: list[list[float]] = []
     for density in sorted(densities, reverse=True):
@@ -374,7 +379,7 @@ def _list(densities: Sequence[float], verdict: Verdict) -> str:
             ranges[-1].append(density)
         else:
             ranges.append([density])
-    return ", ".join(
+    *parts, last = (
         part
         for each in ranges
         for part in (
@@ -383,6 +388,7 @@ def _list(densities: Sequence[float], verdict: Verdict) -> str:
             else [f"{percent(each[0]).removesuffix(' %')} to {percent(each[-1])}"]
         )
     )
+    return f"{', '.join(parts)} and {last}" if parts else last
 
 
 def _pruned(verdict: Verdict) -> list[LevelChecks]:

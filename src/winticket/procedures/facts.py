@@ -16,6 +16,7 @@ class Method:
     """The facts of a method.
 
     name          what users type and documents hold: "early-bird"
+    title         what it is called if its name is an abbreviation: "iterative pruning"
     criterion     short name of the criterion in its paper
     allocate      short name of the allocation in its paper; None for the criterion's default
     fixed_counts  whether the allocation fixes the count of weights in each layer once, before the search
@@ -29,6 +30,7 @@ class Method:
     """
 
     name: str
+    title: str | None = None
     criterion: str = "magnitude"
     allocate: str | None = None
     fixed_counts: bool = False
@@ -54,6 +56,21 @@ def method(name: str, **facts: Any) -> Callable[[P], P]:
         return procedure
 
     return mark
+
+
+HALVED = ("lenet-", "conv-")
+"""Networks whose output layer the 2019 paper (Frankle & Carbin, Figure 2) prunes at half the rate."""
+
+
+def halved_output_rate(rate: float, *, model: str, allocate: str) -> float | None:
+    """The output layer's default share of weights to prune per level; None if the layer has no rate of its own.
+
+    Frankle & Carbin 2019, Figure 2: half of `rate` in LeNet and Conv networks that are pruned layer by layer.
+
+    >>> halved_output_rate(0.2, model="lenet-300-100", allocate="layerwise")
+    0.1
+    """
+    return rate / 2 if allocate == "layerwise" and model.startswith(HALVED) else None
 
 
 def method_of(procedure: Callable[..., Any]) -> Method:

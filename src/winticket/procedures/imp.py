@@ -23,7 +23,7 @@ from winticket.stages import (
 )
 
 
-@method("imp", levels=True)
+@method("imp", title="iterative pruning", levels=True)
 def imp(
     setup: Setup,
     densities: Sequence[Density],

@@ -34,11 +34,11 @@ from winticket.report.reading import (
     replicates,
     unlearned,
 )
-from winticket.results import CheckName, Document, Level
+from winticket.results import Arm, CheckName, Document, Level
 
 Rule = Callable[[Document], str | None]
 
-# If the validation loss is lowest after 90 % of the steps, it was still falling when training ended.
+# If the validation loss is lowest after 90 % of the steps on average, it was probably still falling at the end.
 STILL_LEARNING = 0.9
 # A ticket this many percentage points behind the dense network has collapsed, and more steps do not help it.
 FAR_BEHIND_PP = 10
@@ -56,7 +56,7 @@ TITLE = "What to do next"
 
 def introduction(document: Document) -> str:
     """The sentence above the advice. It says that the advice is optional after a win."""
-    how = "add these options to the same command, or change them if it has them already"
+    how = "add the options of one or more points to your command, replacing earlier values"
     if has_won(document):
         return f"The ticket can be used now. To go further, {how}."
     return f"{how[:1].upper()}{how[1:]}."
@@ -203,17 +203,25 @@ def train_dense_longer(document: Document) -> str | None:
         return None
     dense = dense_arm(document)
     stop = None if dense is None else dense.get("early_stop_step")
-    if steps is None or stop is None or stop < STILL_LEARNING * steps:
+    if dense is None or steps is None or stop is None or stop < STILL_LEARNING * steps:
         return None
     return (
-        f"Train longer{longer}: the dense network's validation loss was lowest at step {stop:.0f} of "
-        f"{steps} on average, so the network was still learning when training ended (early-stop criterion: Frankle "
-        "& Carbin 2019)."
+        f"Train longer{longer}: the dense network's validation loss was lowest {_near_the_end(dense, steps)}, so the "
+        "network was probably still learning when training ended (early-stop criterion: Frankle & Carbin 2019)."
     )
 
 
+def _near_the_end(arm: Arm, steps: int) -> str:
+    """When the loss of an arm was lowest: in most replicates at the last step, else near the end on average."""
+    stops = [stop for stop in arm.get("early_stop_steps") or () if stop is not None]
+    last = stops.count(steps)
+    if 2 * last > len(stops):
+        return f"at the last step in {last} of {len(stops)} replicates"
+    return f"near the end (at step {arm['early_stop_step']:.0f} of {steps} on average)"
+
+
 def train_tickets_longer(document: Document) -> str | None:
-    """The dense network had finished learning, but tickets that fall behind were still learning at the last step.
+    """The dense network had finished learning, but tickets that fall behind had their lowest loss near the last step.
 
     More steps do not help a ticket that is far behind, or that lost all weights of a layer or a class.
     """
@@ -228,8 +236,8 @@ def train_tickets_longer(document: Document) -> str | None:
             aim = "For a smaller ticket, train" if has_won(document) else "Train"
             return (
                 f"{aim} longer (--steps {2 * steps}): at {density_percent(level['density'])} of the weights the "
-                f"ticket's validation loss was still falling at the end (lowest at step {stop:.0f} of {steps} on "
-                "average), and sparse networks learn more slowly (Frankle & Carbin 2019, fig. 3)."
+                f"ticket's validation loss was lowest {_near_the_end(level['arms']['ticket'], steps)}, so it was "
+                "probably still falling. Sparse networks learn more slowly (Frankle & Carbin 2019, fig. 3)."
             )
     return None
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from winticket.report.reading import density_percent
 from winticket.table import Table
@@ -27,17 +28,23 @@ def density_axis(axes: Axes, table: Table) -> None:
 
 
 def step_axis(axes: Axes, table: Table) -> None:
-    """Make the step axis logarithmic. A step of 0, for a ticket that needs no training, is drawn at the bottom."""
+    """Make the step axis logarithmic. If a ticket needs no training, the axis is linear from 0 to 1, to show its 0."""
     values = np.concatenate([table.numbers(name) for name in ("steps_to", "ci_low", "ci_high")])
     values = values[np.isfinite(values)]
     if not (values > 0).any():  # no training reached the accuracy, or all had it before step 1
         return
-    values = np.maximum(values, 0.8)
-    axes.set_yscale("log", nonpositive="clip")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    highest = 1.25 * values.max()
+    if values.min() >= 1:
+        axes.set_yscale("log", nonpositive="clip")
+        axes.set_ylim(0.8 * values.min(), highest)
+    else:
+        axes.set_yscale("symlog", linthresh=1.0, linscale=0.3)
+        axes.set_ylim(-0.4, highest)
+    steps = [digit * 10**power for power in range(math.ceil(math.log10(highest)) + 1) for digit in (1, 2, 5)]
+    low, _ = axes.get_ylim()
+    axes.set_yticks([step for step in (0, *steps) if low <= step <= highest])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_ylim(0.8 * values.min(), 1.25 * values.max())
 
 
 def spread(densities: Sequence[float], *, apart: float) -> list[float]:

@@ -25,6 +25,10 @@ _EQUAL = {
 }
 
 
+PER_LETTER = 0.0078
+"""Width of a letter of a method's name, as a share of the figure's width."""
+
+
 def comparison(document: Comparison) -> Table:
     """One row per method and budget. Accuracies and differences are fractions; costs are those of one replicate."""
     return Table.from_rows(_row(row) for row in document["rows"])
@@ -98,7 +102,8 @@ def comparison_figure(document: Comparison, *, ink: Ink = LIGHT) -> tuple[Figure
             axes.set_yticks(range(len(names)), [_label(*name) for name in names])
             axes.set_xlabel("test accuracy (%); line: dense network")
             axes.grid(visible=False, axis="y")
-        figure.subplots_adjust(left=0.125)
+        longest = max((len(_label(*name)) for name in names), default=0)
+        figure.subplots_adjust(left=max(0.125, 0.02 + PER_LETTER * longest))
     return figure, table
 
 
@@ -132,17 +137,24 @@ def comparison_screen(document: Comparison) -> RenderableType:
         for row in rows:
             table.add_row(*_cells(row))
         parts.append(table)
-    count = document["replicates"]
-    parts.append(
-        Text(
-            f"n = {count}. ± is half the 95 % interval; if the interval is not symmetric, its ends are in brackets. "
-            "Each difference to dense is paired by replicate with the dense network of the same table. Steps, "
-            "operations and time are those of one replicate, including every training that its mask needed.",
-            style="dim",
-        )
-    )
+    parts.append(Text(_legend(document), style="dim"))
     parts += [Text(f"Note: {warning}") for warning in document.get("warnings", ())]
     return Group(*parts, *(Text(f"written  {path}") for path in document["files"]))
+
+
+def _legend(document: Comparison) -> str:
+    """What the tables' numbers and marks mean, as far as they occur."""
+    sentences = [
+        f"n = {document['replicates']} replicates. Density is the kept share of the weights that may be pruned.",
+        "± is half the 95 % interval; if the interval is not symmetric, its ends are in brackets. Each difference to "
+        "dense is paired by replicate with the dense network of the same table. Steps, operations and time are those "
+        "of one replicate, including every training that its mask needed.",
+    ]
+    if any(_label(row["method"], row["arm"]) != row["method"] for row in document["rows"]):
+        sentences.append("Untrained: the network as its search left it, whose weights were never trained.")
+    if any(row["failed"] for row in document["rows"]):
+        sentences.append("!: a replicate failed.")
+    return " ".join(sentences)
 
 
 def _cells(row: Row) -> list[str]:

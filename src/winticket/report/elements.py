@@ -9,6 +9,9 @@ from zlib import crc32
 from winticket.report.reading import density_percent, plain
 from winticket.table import Table
 
+LONG = 50
+"""A value of more characters than this takes the width of two in a list of facts."""
+
 
 def section(title: str, *body: str) -> str:
     """Return a section with a heading. `body` is HTML, and `title` is escaped here."""
@@ -17,11 +20,13 @@ def section(title: str, *body: str) -> str:
 
 def definitions(facts: Iterable[tuple[str, str | None]], *, wide: bool = False) -> str:
     """Return a list of names and values, escaped. Pairs without a value are skipped. `wide` puts one pair on a line."""
-    rows = [
-        f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts if value
-    ]
-    if wide:
-        rows = [row.removeprefix("<div>").removesuffix("</div>") for row in rows]
+    rows = []
+    for name, value in facts:
+        if not value:
+            continue
+        pair = f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
+        long = " class=long" if len(value) > LONG else ""
+        rows.append(pair if wide else f"<div{long}>{pair}</div>")
     return f"<dl{' class=wide' if wide else ''}>" + "\n".join(rows) + "</dl>"
 
 
@@ -49,11 +54,18 @@ def table(
         first, *others = zip(cells, classes, strict=True)
         inner = f'<th scope="row"{first[1]}>{first[0]}</th>'
         body.append(f"<tr{shade}>{inner}{''.join(f'<td{style}>{cell}</td>' for cell, style in others)}</tr>")
-    return (
-        f'<p class="note" id="{label}">{escape(caption)}</p>'
-        f'<div class="scroll"><table aria-describedby="{label}">'
-        f"<thead><tr>{titles}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    return f'<p class="note" id="{label}">{escape(caption)}</p>' + scrolled(
+        f'<table aria-describedby="{label}"><thead><tr>{titles}</tr></thead><tbody>{"".join(body)}</tbody></table>'
     )
+
+
+def scrolled(content: str) -> str:
+    """Return a box that scrolls sideways if its content, HTML, is too wide for the window, with a hint that it does.
+
+    The style sheet shows the hint exactly if the content is wider than the box.
+    """
+    hint = '<p class="hint" aria-hidden="true">scroll →</p>'
+    return f'<div class="scroll"><div class="broad">{hint}{content}</div></div>'
 
 
 def plain_table(numbers: Table, *, caption: str) -> str:

@@ -10,12 +10,14 @@ from winticket.report.reading import (
     density_percent,
     duration,
     interval,
+    is_in,
     plain,
     plus_minus,
     pruned_levels,
     question_of,
     tickets_from,
 )
+from winticket.report.settings import method_words, output_rate
 from winticket.results import AccuracyName, Arm, Document
 
 
@@ -30,20 +32,31 @@ def facts(document: Document) -> str:
         ("replicates", text_or_none(options.get("replicates"))),
         (
             "densities",
-            f"{len(densities)}: {' to '.join(ends)} of the weights kept" if densities else None,
+            f"{len(densities)}: {' to '.join(ends)} of the weights that may be pruned" if densities else None,
         ),
+        ("parameters kept", _of_all_parameters(document)),
         ("data", text_or_none(options.get("data"))),
         ("model", text_or_none(options.get("model"))),
         ("tickets from", tickets_from(source) if (source := options.get("source")) else None),
         ("training", _training(document)),
         ("pruning", _pruning(document)),
-        ("layers computed", computed(document)),
+        ("sparse kernels", computed(document)),
         ("margin, error rate", _test(document)),
         ("seed", text_or_none(options.get("seed"))),
         ("run time", None if document.get("seconds") is None else duration(document["seconds"])),
         ("winticket", document.get("winticket")),
     ]
     return section("In short", definitions(entries))
+
+
+def _of_all_parameters(document: Document) -> str | None:
+    """The smallest winning ticket's share of all parameters, which include those that are never pruned."""
+    won = claimed(document)
+    shares = (
+        level.get("model_density") for level in pruned_levels(document) if is_in(level["density"], won[-1:])
+    )
+    share = next((share for share in shares if share is not None), None)
+    return None if share is None else f"{density_percent(share)} of all, in the smallest winning ticket"
 
 
 def text_or_none(value: object) -> str | None:
@@ -67,11 +80,12 @@ def _training(document: Document) -> str | None:
 
 def _pruning(document: Document) -> str | None:
     options = question_of(document)
-    rate, output = options.get("rate"), options.get("output_rate")
+    rate, output, conv = options.get("rate"), output_rate(options), options.get("conv_rate")
     parts = [
-        text_or_none(options.get("method")),
+        method_words(options),
         text_or_none(options.get("allocate")),
-        None if rate is None else f"{100 * rate:g} % per level",
+        None if rate is None else f"{100 * rate:g} % of the remaining weights per level",
+        None if conv is None else f"convolutions {100 * conv:g} %",
         None if output is None else f"output layer {100 * output:g} %",
     ]
     return ", ".join(part for part in parts if part) or None

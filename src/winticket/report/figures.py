@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from winticket.report.axes import density_axis, step_axis
-from winticket.report.ink import DENSITY_COLORS, DENSITY_MARKERS, LIGHT, Ink, Look, look_of, on, style
+from winticket.report.ink import DENSITY_MARKERS, LIGHT, Ink, Look, look_of, shades, style
 from winticket.report.pace import judged_fraction, pace_title, steps_to_accuracy, to_draw
 from winticket.report.reading import (
     arm_name,
@@ -71,7 +72,7 @@ def accuracy_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple[F
 def early_stop_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple[Figure, Table]:
     """Draw the step of lowest validation loss against density for every arm, with 95 % intervals.
 
-    A lower step means a faster training. Returns the figure and its table, both in steps.
+    A lower step means that training was over sooner. Returns the figure and its table, both in steps.
     """
     table = early_stop_by_density(document)
     with style(ink):
@@ -95,7 +96,8 @@ def pace_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple[Figur
     """
     table, fraction = steps_to_accuracy(document), judged_fraction(document)
     with style(ink):
-        subtitle = _subtitle(document).replace("mean, 95 % t interval", "median, 95 % interval")
+        known = "median, 95 % interval" if table.has("ci_low") else "median, too few replicates for intervals"
+        subtitle = _subtitle(document).replace("mean, 95 % t interval", known)
         figure, axes = _canvas(pace_title(document), subtitle, ink=ink)
         shown = to_draw(table, fraction=fraction or 1.0, steps=question_of(document).get("steps"))
         _dense_reference(axes, shown, "steps_to", scale=1, ink=ink)
@@ -104,7 +106,7 @@ def pace_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple[Figur
         _mark_smallest(axes, document, ink=ink)
         density_axis(axes, shown)
         step_axis(axes, shown)
-        axes.set_ylabel(f"steps to {100 * (fraction or 1):g} % of the dense network's accuracy")
+        axes.set_ylabel(f"steps to {100 * (fraction or 1):g} % of dense validation accuracy")
         _legend(axes)
     return figure, table
 
@@ -112,9 +114,10 @@ def pace_against_density(document: Document, *, ink: Ink = LIGHT) -> tuple[Figur
 def learning_curve_figure(document: Document, curves: Curves, *, ink: Ink = LIGHT) -> tuple[Figure, Table]:
     """Draw validation accuracy against training step: tickets and dense on the left, re-initialisation on the right.
 
-    The figure follows Frankle & Carbin (2019, fig. 3). Each density has one colour; tickets are solid, and the same
-    masks with re-initialised weights are dashed. The lines show means over replicates with 95 % t bands. The lower
-    part of the axis, through which all curves rise together, is cut off so that their differences are visible.
+    The figure follows Frankle & Carbin (2019, fig. 3). As in the other figures, each arm has one colour: tickets are
+    solid, and the same masks with re-initialised weights are dashed. Each density has one marker and one shade of
+    these colours. The lines show means over replicates with 95 % t bands. The lower part of the axis, through which
+    all curves rise together, is cut off so that their differences are visible.
 
     Returns the figure, in percent, and its table, in fractions. ValueError if replicates of one density and arm were
     measured at different steps.
@@ -125,14 +128,12 @@ def learning_curve_figure(document: Document, curves: Curves, *, ink: Ink = LIGH
         title = learning_title(document, table, shown)
         figure, (left, right) = two_canvases(title, _subtitle(document), ink=ink)
         _curve(left, table.where(arm="dense"), color=ink.dense, dashes="-", marker="", label="dense, 100 %")
-        for index, density in enumerate(shown):
-            color, marker = on(ink, DENSITY_COLORS[index]), DENSITY_MARKERS[index]
-            label = density_percent(density)
-            ticket = table.where(arm="ticket", density=density)
-            reinit = table.where(arm="reinit", density=density)
-            _curve(left, ticket, color=color, dashes="-", marker=marker, label=f"ticket, {label}")
-            _curve(right, ticket, color=color, dashes="-", marker=marker, label=f"ticket, {label}")
-            _curve(right, reinit, color=color, dashes="--", marker=marker, label=f"re-init, {label}")
+        for arm, dashes, panels in (("ticket", "-", (left, right)), ("reinit", "--", (right,))):
+            colors = shades(look_of(arm, ink=ink).color, len(shown), ink=ink)
+            for density, color, marker in zip(shown, colors, DENSITY_MARKERS, strict=False):
+                curve, label = table.where(arm=arm, density=density), density_percent(density)
+                for axes in panels:
+                    _curve(axes, curve, color=color, dashes=dashes, marker=marker, label=f"{arm}, {label}")
         _zoom_curves((left, right), table, shown)
         left.set_ylabel("validation accuracy (%)")
         for axes, heading in (
@@ -259,7 +260,7 @@ def _arm_line(axes: Axes, rows: Table, value: str, *, look: Look, scale: float, 
 
 
 def _zoom(axes: Axes, table: Table, *, ink: Ink) -> None:
-    """Cut the axis if a collapsed control would flatten the other lines, and state how many points are hidden."""
+    """Cut the axis if a collapsed control would flatten the other lines; say so, and how many points are hidden."""
     visible = np.concatenate([table.where(arm=arm).numbers("accuracy") for arm in ("dense", "ticket")])
     everything = np.concatenate([table.numbers(name) for name in ("accuracy", "ci_low")])
     if not np.isfinite(visible).any():
@@ -268,13 +269,13 @@ def _zoom(axes: Axes, table: Table, *, ink: Ink) -> None:
     floor = bottom - max(6.0, 1.5 * (top - bottom))
     means = 100 * table.numbers("accuracy")
     hidden = int((means < floor).sum())
-    if hidden or (np.isfinite(everything).any() and 100 * np.nanmin(everything) < floor):
-        highest = 100 * np.nanmax(np.concatenate([table.numbers(name) for name in ("accuracy", "ci_high")]))
-        axes.set_ylim(floor, highest + 0.05 * (highest - floor))
-    if hidden:
-        points = "1 point" if hidden == 1 else f"{hidden} points"
-        note = f"axis cut at {floor:.0f} %, with {points} of the controls below"
-        axes.text(0.008, 0.075, note, transform=axes.transAxes, fontsize=8, color=ink.quiet)
+    if not (hidden or (np.isfinite(everything).any() and 100 * np.nanmin(everything) < floor)):
+        return
+    highest = 100 * np.nanmax(np.concatenate([table.numbers(name) for name in ("accuracy", "ci_high")]))
+    axes.set_ylim(floor, highest + 0.05 * (highest - floor))
+    points = "1 point" if hidden == 1 else f"{hidden} points" if hidden else "intervals"
+    note = f"axis cut at {floor:.0f} %, with {points} of the controls below"
+    axes.text(0.008, 0.075, note, transform=axes.transAxes, fontsize=8, color=ink.quiet)
 
 
 def _mark_margin(axes: Axes, document: Document, *, ink: Ink) -> None:
@@ -341,17 +342,15 @@ def _curve(axes: Axes, rows: Table, *, color: str, dashes: str, marker: str, lab
 def _curve_legends(left: Axes, right: Axes, *, ink: Ink) -> None:
     if left.lines:
         left.legend(loc="lower right", fontsize=8.5)
-    handles = []
-    if _has(right, "-"):
-        handles.append(Line2D([], [], color=ink.quiet, linestyle="-", label="ticket"))
-    if _has(right, "--"):
-        handles.append(Line2D([], [], color=ink.quiet, linestyle="--", label="re-initialised"))
+    drawn = {line.get_linestyle() for line in right.lines}
+    styles: tuple[tuple[str, Literal["-", "--"]], ...] = (("ticket", "-"), ("reinit", "--"))
+    handles = [
+        Line2D([], [], color=look_of(arm, ink=ink).color, linestyle=dashes, label=arm_name(arm))
+        for arm, dashes in styles
+        if dashes in drawn
+    ]
     if handles:
         right.legend(handles=handles, loc="lower right", fontsize=8.5)
-
-
-def _has(axes: Axes, dashes: str) -> bool:
-    return any(line.get_linestyle() == dashes for line in axes.lines)
 
 
 def _zoom_curves(pair: tuple[Axes, Axes], table: Table, shown: Sequence[float]) -> None:
@@ -363,6 +362,6 @@ def _zoom_curves(pair: tuple[Axes, Axes], table: Table, shown: Sequence[float]) 
     late = [
         100 * float(row["validation_accuracy"] or 0) for row in drawn if float(row["step"] or 0) >= 0.5 * last
     ]
-    best = max(late)
-    span = max(best - min(late), 0.5)
-    pair[0].set_ylim(min(late) - 0.05 * span, min(best + 0.08 * span, 100.2))
+    ends = [100 * float(row["ci_high"] or row["validation_accuracy"] or 0) for row in drawn]
+    span = max(max(late) - min(late), 0.5)
+    pair[0].set_ylim(min(late) - 0.05 * span, min(max(ends) + 0.05 * span, 100.2))

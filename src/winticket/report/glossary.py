@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from html import escape
+from html import escape, unescape
 
 WORDS: Mapping[str, str] = {
     "eligible weight": "A weight that may be pruned. By default the weights of Linear and Conv layers are "
@@ -26,7 +26,8 @@ WORDS: Mapping[str, str] = {
     "that no other replicate shares. The networks of one replicate see the same batches, so they are "
     "compared in pairs.",
     "run": "One execution of an experiment, with the folder of its results.",
-    "source": "The experiment whose tickets a transfer trains on other data or with another recipe.",
+    "source": "In a transfer, which trains tickets on other data or with another recipe: the experiment that found "
+    "the tickets.",
     "seed": "The number from which all randomness of an experiment is derived. Another seed gives another "
     "experiment.",
     "level": "One round of pruning, with everything that is trained at its density. Level 0 trains the "
@@ -37,8 +38,8 @@ WORDS: Mapping[str, str] = {
     "the ticket's mask and start do not explain its accuracy.",
     "re-initialised": "The control that keeps the ticket's mask and draws new initial weights. It is also "
     "called re-init or reinit.",
-    "random mask": "The control that keeps the ticket's start and draws a random mask with as many weights "
-    "in every layer.",
+    "random mask": "The control that keeps the ticket's start and draws a random mask with the same number of weights "
+    "in every layer as the ticket's.",
     "method": "The procedure that finds masks. Iterative magnitude pruning (imp), the default, trains, "
     "prunes a share of the weights, rewinds the rest, and repeats.",
     "criterion": "The rule that gives every eligible weight a score. Weights with higher scores are kept. "
@@ -57,10 +58,10 @@ WORDS: Mapping[str, str] = {
     "not won": "At every density, the data show the opposite: the ticket is below the dense network by "
     "more than the margin, or it is below a control.",
     "inconclusive": "Neither a win nor its opposite is shown. The verdict then says how many replicates "
-    "would decide, if that can be estimated.",
+    "would be needed to decide, if that can be estimated.",
     "margin": "The loss of accuracy, in percentage points (pp), that a ticket must stay below to match the dense "
     "network. It is also written δ. It is 0.5 pp by default and is fixed before the run.",
-    "matches dense": "The ticket's accuracy is shown to be less than the margin below the dense network's, "
+    "matches dense": "The ticket's accuracy is shown to fall short of the dense network's by less than the margin, "
     "after the same number of training steps.",
     "error rate": "The largest chance, over all densities together, that the verdict is a false win. It is also "
     "written α. It is 5 % by default.",
@@ -76,22 +77,23 @@ WORDS: Mapping[str, str] = {
     "are not shown to matter.",
     "trivially sparse": "A kind of result: the ticket matches the dense network, but is not shown to beat "
     "either control. Any mask of this density may then work as well.",
-    "early stop": "The training step at which the validation loss is lowest. If that is the last step for "
-    "most networks, the early stop says nothing and is not shown.",
+    "early stop": "The training step at which the validation loss is lowest. If that is the last step in most "
+    "replicates, it only shows when training ended. It is then not compared or drawn, but “All numbers” lists it.",
     "to 95 % of dense": "The number of steps until the validation accuracy reaches 95 % of the final "
     "validation accuracy of the same replicate's dense network. It measures how soon a network learns.",
-    "sooner, later, alike": "The ticket learns sooner or later than the dense network if a test shows it. "
-    "Alike means that no difference was shown.",
-    "search": "The arm that shows the network as its search left it. It exists for methods that find the "
-    "mask within one training, such as rigl.",
+    "sooner, later, alike": "A ticket is sooner if a test shows that it takes fewer steps than the dense network, and "
+    "later if a test shows that it takes more. Alike means that neither is shown.",
+    "search": "An arm of methods that find the mask within one training, such as RigL: the network at the end of that "
+    "training. The ticket is the same mask, trained alone.",
     "dead unit": "A neuron or filter that has lost all its incoming weights, under a mask that keeps or "
     "prunes whole units. Its bias and the weights that take it as input are 0 as well.",
     "effective density": "The density without the weights whose only inputs are dead units.",
     "emptied layer": "A layer that has lost every weight. In a network without shortcuts, no signal passes "
     "through such a layer.",
-    "failed": "A training that ended with an error, for example because the loss was no longer finite. It "
-    "counts as failed, and no value replaces its accuracy.",
-    "collapsed": "A replicate whose accuracy is far below that of the others.",
+    "failed": "A training that ended with an error, for example because the loss was no longer finite. "
+    "Means leave it out, and tests take the accuracy that is worst for the ticket.",
+    "collapsed": "A replicate whose accuracy is below the median of its arm by more than four margins and more than "
+    "eight robust standard deviations.",
     "sparse kernels": "Compiled code that computes a layer with its kept weights alone. It is used for the "
     "layers that it makes faster on this machine.",
     "store": "The folder that keeps finished trainings. A command that is repeated or extended then computes "
@@ -112,9 +114,33 @@ ALIASES: Mapping[str, str] = {
     "smallest winning density": "winning ticket",
     "replicates": "replicate",
     "n": "replicate",
+    "as its search left it": "search",
+    "as its search left it %": "search",
+    "allocate": "allocation",
+    "alpha": "error rate",
+    "arms": "arm",
+    "controls": "control",
+    "gate": "trained enough",
+    "levels": "level",
+    "margin pp": "margin",
+    "parameters kept": "density",
+    "steps": "step",
+    "tickets from": "source",
 }
 """Headings of the page that use another form of a word."""
 
+FORMS: Mapping[str, str] = {
+    "re-initialised": "re-?init",
+    "allocation": "allocat",
+    "± and intervals": "±",
+    "to 95 % of dense": "to 95 % of",
+    "sooner, later, alike": "sooner|later|alike",
+    "search": "as its search left it",
+    "source": "source of the tickets|tickets from",
+}
+"""Regular expressions for words that the page writes in other ways, or that also have an everyday meaning."""
+
+_TAGS = re.compile(r"<[^>]*>")
 _HEADINGS = re.compile(r"(?P<open><(?P<tag>th|dt)\b[^>]*>)(?P<word>[^<]+)(?P<close></(?P=tag)>)")
 
 
@@ -127,16 +153,38 @@ def anchor(word: str) -> str:
     return "word-" + re.sub(r"\W+", "-", word).strip("-")
 
 
-def words_section() -> str:
-    """Return the page's last section as HTML: a folded list of all words, each with an anchor."""
+def words_section(html: str) -> str:
+    """Return the page's last section as HTML: a folded list of the words that the rest of the page uses."""
+    used = words_in(html)
     entries = "\n".join(
         f'<dt id="{anchor(word)}">{escape(word)}</dt><dd>{escape(meaning)}</dd>'
         for word, meaning in WORDS.items()
+        if word in used
     )
     return (
         "<section><details><summary>Words used on this page</summary>"
         f'<dl class="wide words">{entries}</dl></details></section>'
     )
+
+
+def words_in(html: str) -> set[str]:
+    """The words that a page uses or links to, and those that their meanings use.
+
+    >>> sorted(words_in("<p>a plan</p>"))
+    ['plan', 'run']
+    """
+    used = {word for word in WORDS if f'href="#{anchor(word)}"' in html}
+    texts = [unescape(_TAGS.sub(" ", html)), *(WORDS[word] for word in used)]
+    while texts:
+        text = texts.pop()
+        new = {word for word in WORDS if word not in used and _form(word).search(text)}
+        used |= new
+        texts += [WORDS[word] for word in new]
+    return used
+
+
+def _form(word: str) -> re.Pattern[str]:
+    return re.compile(FORMS.get(word) or rf"\b{re.escape(word)}e?s?\b", re.IGNORECASE)
 
 
 def linked(html: str) -> str:

@@ -1,7 +1,8 @@
 """Colours, markers and fonts of the figures, for white paper and for a dark page.
 
-The colours are those of Okabe & Ito (2008), which people with colour-vision deficiencies can distinguish. Every arm
-and every density also has its own marker, so the figures remain readable in grey.
+The colours are those of Okabe & Ito (2008), which people with colour-vision deficiencies can distinguish. A colour
+always means an arm; the densities of one arm are shades of its colour. Every arm and every density also has its own
+marker, so the figures remain readable in grey.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ _LOOKS = {
     **{name: Look(*arm_of(control).look) for name, control in arms().items()},
 }
 _MORE_LOOKS = (Look("#009E73", "D", ":"), Look("#D55E00", "v", "--"), Look("#56B4E9", "P", "-."))
-DENSITY_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+MOST_TEXT, MOST_PAPER = 0.55, 0.45
+"""The shares of the text's and the paper's colour in the first and the last shade."""
 DENSITY_MARKERS = ("o", "s", "^", "D", "v", "P")
 # #0072B2 is too dark to read on a dark page, so the sky blue of the same palette replaces it there.
 _ON_DARK = {"#0072B2": "#56B4E9", "#56B4E9": "#0072B2"}
@@ -90,6 +92,25 @@ def look_of(arm: str, *, ink: Ink) -> Look:
     """Return the colour, marker and dashes of an arm. The name of an unknown arm selects one of the remaining looks."""
     look = _LOOKS.get(arm) or _MORE_LOOKS[sum(arm.encode()) % len(_MORE_LOOKS)]
     return replace(look, color=on(ink, look.color))
+
+
+def shades(color: str, count: int, *, ink: Ink) -> list[str]:
+    """Return `count` shades of a colour, from one near the colour of the text to one near the paper.
+
+    >>> shades("#0072B2", 3, ink=LIGHT)
+    ['#104567', '#0072b2', '#73b1d5']
+    """
+    ends = (_mixed(color, ink.text, MOST_TEXT), _mixed(color, ink.paper, MOST_PAPER))
+    if count == 1:
+        return [color.lower()]
+    places = [2 * index / (count - 1) - 1 for index in range(count)]
+    return [_mixed(color, ends[place > 0], abs(place)) for place in places]
+
+
+def _mixed(color: str, other: str, share: float) -> str:
+    """A colour, as #rrggbb, with this share of another one."""
+    pairs = ((int(color[at : at + 2], 16), int(other[at : at + 2], 16)) for at in (1, 3, 5))
+    return "#" + "".join(f"{round((1 - share) * old + share * new):02x}" for old, new in pairs)
 
 
 def on(ink: Ink, color: str) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from winticket.report.reading import (
     arms,
     claimed,
-    density_percent,
     is_in,
     levels,
     pace,
@@ -15,7 +14,7 @@ from winticket.report.reading import (
     question_of,
     replicates,
 )
-from winticket.report.titles import lines, span
+from winticket.report.titles import at_densities, lines, sooner_or_later
 from winticket.results import Arm, Document, StepsTo
 from winticket.table import Table, Value
 
@@ -80,6 +79,13 @@ def judged_fraction(document: Document) -> float | None:
     return next((check["fraction"] for check in checks if check is not None), None)
 
 
+def goal(fraction: float | None) -> str:
+    """The target that a ticket has to reach, in words; its early stop if no share of an accuracy was judged."""
+    if fraction is None:
+        return "its early stop"
+    return f"{100 * fraction:g} % of the dense network's final validation accuracy"
+
+
 def to_draw(table: Table, *, fraction: float, steps: int | None) -> Table:
     """The rows of one target; an interval without an upper end is drawn up to the last training step."""
     at = table.columns.index("ci_high")
@@ -93,16 +99,16 @@ def to_draw(table: Table, *, fraction: float, steps: int | None) -> Table:
 
 def pace_title(document: Document, *, width: int = 72) -> str:
     """The figure's finding: at which densities the ticket reaches the target sooner or later than dense."""
-    fraction = judged_fraction(document)
-    goal = "the dense network's accuracy" if fraction is None else f"{100 * fraction:g} % of dense accuracy"
-    by_outcome = {
-        outcome: [level["density"] for level in pruned_levels(document) if pace(level) == outcome]
-        for outcome in ("sooner", "later")
-    }
-    parts = [f"{outcome} {span(densities)}" for outcome, densities in by_outcome.items() if densities]
-    if not parts:
-        return lines(f"The ticket reaches {goal} as soon as dense, as far as these replicates show", width)
-    return lines(f"The ticket reaches {goal} {', and '.join(parts)}", width)
+    target = goal(judged_fraction(document))
+    outcomes = [(level["density"], pace(level)) for level in pruned_levels(document)]
+    when = sooner_or_later(
+        document,
+        sooner=[density for density, outcome in outcomes if outcome == "sooner"],
+        later=[density for density, outcome in outcomes if outcome == "later"],
+    )
+    if when is None:
+        return lines(f"No difference is shown in how soon the ticket reaches {target}", width)
+    return lines(f"The ticket reaches {target} {when}", width)
 
 
 def pace_sentence(document: Document) -> str | None:
@@ -114,22 +120,21 @@ def pace_sentence(document: Document) -> str | None:
     if fraction is None or level is None:
         return None
     entry = level["arms"]["ticket"]["steps_to"][f"{fraction:g}"]
-    goal = f"{100 * fraction:g} % of the dense network's accuracy"
     if entry["outcome"] in (None, "alike"):
-        return f"No difference was shown in how soon the ticket reaches {goal}."
-    start = f"The ticket reaches {goal} {entry['outcome']} than the dense network"
+        return f"No difference is shown in how soon the ticket reaches {goal(fraction)}."
+    start = f"The ticket reaches {goal(fraction)} {entry['outcome']} than dense"
     return f"{start}{_in_the_steps(entry['ratio'], entry['ratio_ci'])}.{_before_training(entry)}"
 
 
 def _in_the_steps(ratio: float | None, ends: Sequence[float | None] | None) -> str:
-    """The ratio of steps in words, ": in 9 % of the steps" or, from a ratio of 1 on, ": in 1.2 times the steps"."""
+    """The ratio in words, ", typically in 9 % of the steps" or, from a ratio of 1 on, "... in 1.2 times the steps"."""
     if ratio is None:
         return ""
     scale, unit, of = (100, " %", "of the steps") if ratio < 1 else (1, "", "times the steps")
     between = ""
     if ends and ends[0] is not None and ends[1] is not None:
         between = f" (95 % interval {_number(scale * ends[0])} to {_number(scale * ends[1])}{unit})"
-    return f": in {_number(scale * ratio)}{unit} {of}{between}"
+    return f", typically in {_number(scale * ratio)}{unit} {of}{between}"
 
 
 def _number(value: float) -> str:
@@ -138,34 +143,36 @@ def _number(value: float) -> str:
 
 
 def _before_training(entry: StepsTo) -> str:
-    """A sentence on tickets that reach the target before training, by their mask alone; so a ratio can be 0."""
+    """A sentence on tickets that reach the target when they start, since their mask is enough; so a ratio can be 0."""
     steps = entry["steps"]
     count = sum(step == 0 for step in steps)
     return (
-        f" In {count} of {len(steps)} replicates the ticket reaches it before the first training step."
+        f" In {count} of {len(steps)} replicates the ticket is there at step 0: masking its start weights is enough."
         if count
         else ""
     )
 
 
-def pace_cell(arm: Arm | None, fraction: float) -> str:
-    """A table cell such as "16 (0.66 ×, 0.47 to 0.95; sooner; 2 never)"; a dash if nothing is known."""
+def pace_cell(arm: Arm | None, fraction: float) -> tuple[str, ...]:
+    """The lines of a table cell: ("16, sooner (2 never)", "0.66 ×, 0.47 to 0.95"); a dash if nothing is known."""
     entry = None if arm is None else arm.get("steps_to", {}).get(f"{fraction:g}")
     if entry is None:
-        return "–"
-    text = "never" if entry["median"] is None else f"{entry['median']:g}"
-    notes = []
-    if entry["ratio"] is not None:
-        low, high = entry["ratio_ci"] or (None, None)
-        between = (
-            "" if low is None else f", {low:.2g} to {high:.2g}" if high is not None else f", {low:.2g} up"
-        )
-        notes.append(f"{entry['ratio']:.2g} ×{between}")
-    if entry["outcome"] is not None:
-        notes.append(entry["outcome"])
-    if entry["never"]:
-        notes.append(f"{entry['never']} never")
-    return f"{text} ({'; '.join(notes)})" if notes else text
+        return ("–",)
+    steps = "never" if entry["median"] is None else f"{entry['median']:g}"
+    steps += f", {entry['outcome']}" if entry["outcome"] else ""
+    steps += f" ({entry['never']} never)" if entry["never"] else ""
+    if entry["ratio"] is None:
+        return (steps,)
+    low, high = entry["ratio_ci"] or (None, None)
+    between = (
+        "" if low is None else f", ≥ {_ratio(low)}" if high is None else f", {_ratio(low)} to {_ratio(high)}"
+    )
+    return steps, f"{_ratio(entry['ratio'])} ×{between}"
+
+
+def _ratio(value: float) -> str:
+    """Two decimals from 0.1 to 10, else two significant digits, so that an end is not rounded to its estimate."""
+    return f"{value:.2f}" if 0.1 <= value < 9.995 else f"{value:.0f}" if value >= 9.995 else f"{value:.2g}"
 
 
 def early_stops_left_out(document: Document) -> str | None:
@@ -179,8 +186,8 @@ def early_stops_left_out(document: Document) -> str | None:
         return None
     steps = question_of(document).get("steps")
     end = "the last step" if steps is None else f"the last step, {steps}"
-    where = f"at {density_percent(densities[0])}" if len(densities) == 1 else f"at {len(densities)} densities"
+    where = at_densities(document, densities)
     return (
-        f"Early stops are not compared {where}: in most runs of the ticket or the dense network the validation loss "
-        f"was lowest at {end}, so their early stop only shows when training ended."
+        f"Early stops are not compared {where}: in most replicates, the validation loss of the ticket or of the dense "
+        f"network was lowest at {end}, so its early stop only shows when training ended."
     )

@@ -9,12 +9,13 @@ from html import escape
 from pathlib import Path
 
 from winticket.report.advice import TITLE, advise, introduction
-from winticket.report.elements import definitions, plain_table, section, table
+from winticket.report.captions import captions
+from winticket.report.elements import definitions, plain_table, scrolled, section, table
 from winticket.report.facts import accuracy_text, facts
 from winticket.report.figures import figures
 from winticket.report.glossary import linked, words_section
 from winticket.report.ink import DARK, LIGHT
-from winticket.report.pace import pace_sentence
+from winticket.report.pace import goal, judged_fraction, pace_sentence
 from winticket.report.reading import (
     arm_name,
     arms,
@@ -37,8 +38,9 @@ from winticket.report.reading import (
     warnings_by_bearing,
 )
 from winticket.report.saving import image
+from winticket.report.settings import settings
 from winticket.report.sheet import SHEET
-from winticket.report.soon import goal, how_soon
+from winticket.report.soon import how_soon
 from winticket.report.tables import Curves, emptied_layers, failures, margins
 from winticket.report.titles import headline, not_won_at
 from winticket.results import Arm, CheckName, Document, Level
@@ -52,16 +54,13 @@ _CHECKS: dict[CheckName, str] = {
     "beats_reinit": "beats re-init",
     "beats_random": "beats random mask",
 }
-_CAPTIONS = {
-    "accuracy_against_density": "Test accuracy after the last training step. Filled markers show the densities at "
-    "which the verdict claims a winning ticket.",
-    "pace_against_density": "Number of steps until the validation accuracy first reaches a share of the dense "
-    "network's final accuracy. The axis label states the share. Lower means sooner. The lines show medians over "
-    "replicates with 95 % intervals.",
-    "early_stop_against_density": "Training step at which the validation loss is lowest. Lower means faster.",
-    "learning_curves": "Validation accuracy during training. The lower part of the axis is cut off. Left: tickets and "
-    "the dense network. Right: the same tickets (solid) and their masks with re-initialised weights (dashed).",
+_KINDS = {
+    "winning ticket": "both the mask and the start matter",
+    "winning structure": "the mask matters, and the start is not shown to",
+    "matching": "a win over both controls is not shown",
+    "matching, trivially sparse": "any mask of this density may work as well",
 }
+"""What the kinds of a result mean, as far as their names do not say it."""
 
 
 def write_page(document: Document, curves: Curves, path: str | Path) -> Path:
@@ -99,13 +98,12 @@ def page(document: Document, curves: Curves) -> str:
         _details(document),
         _surroundings(document),
     ]
+    body = linked("\n".join(part for part in parts if part))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{SHEET}</style>\n</head>\n<body>\n<main>\n"
-        + _NUMBER_AND_SIGN.sub(
-            "\\1\u00a0%", linked("\n".join(part for part in parts if part)) + f"\n{words_section()}"
-        )
+        + _NUMBER_AND_SIGN.sub("\\1\u00a0%", f"{body}\n{words_section(body)}")
         + "\n</main>\n</body>\n</html>\n"
     )
 
@@ -131,12 +129,13 @@ def _verdict(document: Document) -> str:
         ),
     ]
     if kind:
-        lines.append(f'<p class="note">Kind: {escape(str(kind))}.</p>')
+        meaning = f" ({_KINDS[kind]})" if kind in _KINDS else ""
+        lines.append(f'<p class="note">Kind of result: {escape(str(kind))}{meaning}.</p>')
     return "\n".join([*lines, "</header>"])
 
 
 def _figures(document: Document, curves: Curves) -> list[str]:
-    sections = []
+    sections, below = [], captions(document)
     for name, draw in figures(document, curves).items():
         try:
             drawn = [(ink, draw(ink)[0]) for ink in (LIGHT, DARK)]
@@ -146,13 +145,14 @@ def _figures(document: Document, curves: Curves) -> list[str]:
             sections.append(f"<section><p>Could not draw the figure {name}: {why}</p></section>")
             continue
         words = " ".join(text.get_text().replace("\n", " ") for text in drawn[0][1].texts)
-        alt = f"{words}. {_CAPTIONS[name]} The tables of this page and {name}.csv give the numbers."
+        alt = f"{words}. {below[name]} The tables of this page and {name}.csv give the numbers."
+        picture = scrolled(
+            f'<picture><source media="(prefers-color-scheme: dark)" srcset="data:image/svg+xml;base64,{dark}">'
+            f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{light}"></picture>'
+        )
         sections.append(
-            f"<section><figure{' class=wide' if name == 'learning_curves' else ''}>"
-            '<div class="scroll"><picture>'
-            f'<source media="(prefers-color-scheme: dark)" srcset="data:image/svg+xml;base64,{dark}">'
-            f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{light}"></picture></div>'
-            f"<figcaption>{escape(_CAPTIONS[name])}</figcaption></figure></section>"
+            f"<section><figure{' class=wide' if name == 'learning_curves' else ''}>{picture}"
+            f"<figcaption>{escape(below[name])}</figcaption></figure></section>"
         )
     return sections
 
@@ -178,15 +178,21 @@ def _levels(document: Document) -> str:
         cells.append(escape(speed(level) or "–"))
         rows.append(cells)
         sure.append(is_in(level["density"], won))
-    head = ["density", *(f"{arm_name(arm)} %" for arm in shown), *(_CHECKS[name] for name in checks), "speed"]
+    fraction = judged_fraction(document)
+    last = "early stop" if fraction is None else f"to {100 * fraction:g} % of dense"
+    head = ["density", *(f"{arm_name(arm)} %" for arm in shown), *(_CHECKS[name] for name in checks), last]
     caption = (
         f"Dense network: {accuracy_text(dense, 'accuracy')} %. The accuracy columns give the mean test accuracy after "
         "the last training step, ± half the width of its 95 % interval over replicates, or the interval's two ends if "
-        "it is not symmetric. Winning tickets have shaded rows. Yes means that a test shows it, no that a test shows "
-        "the opposite, and open that neither is shown. The last column compares how many steps the ticket and the "
-        f"dense network need to reach {goal(document)} (–: not judged)."
+        "it is not symmetric. Winning tickets have shaded rows. Yes means that a test shows what the heading says, no "
+        "that a test shows the opposite, and open that neither is shown. The last column compares how soon the "
+        f"ticket and the dense network reach {goal(fraction)}{_unjudged(document)}."
     )
     return section("Results at every density", table(head, rows, caption=caption, sure=sure))
+
+
+def _unjudged(document: Document) -> str:
+    return "" if all(map(speed, pruned_levels(document))) else " (–: not judged)"
 
 
 def _margins(document: Document) -> str:
@@ -220,14 +226,11 @@ def _margins(document: Document) -> str:
 
 
 def _trouble(document: Document) -> str:
-    bearing, others = warnings_by_bearing(document)
+    bearing, _ = warnings_by_bearing(document)
     body = [_list(bearing)] if bearing else []
-    if others:
-        count = "1 note on a detail" if len(others) == 1 else f"{len(others)} notes on details"
-        body.append(f"<details><summary>{count}</summary>{_list(others)}</details>")
     failed, empty = failures(document), emptied_layers(document)
     if failed.values:
-        caption = "Failed trainings. They count as failed replicates and are not replaced."
+        caption = "Failed trainings. Means leave them out, and tests take the accuracy that is worst for the ticket."
         rows = [
             (arm, density, int(replicate or 0) + 1, *rest) for arm, density, replicate, *rest in failed.values
         ]
@@ -259,23 +262,27 @@ def _decided(document: Document) -> str:
     level = "α" if alpha is None else f"α = {alpha:g}"
     paragraphs = [
         "A replicate is one random initialisation with its own mask search. The dense network, the ticket and the "
-        "controls of a replicate share the order of the training data and the test set, so the tests compare them in "
+        "controls of a replicate share the test set and the order of the training data, so the tests compare them in "
         "pairs.",
-        f"A ticket matches the dense network if a one-sided paired t test shows that its accuracy is less than {delta} "
-        "below the dense network's after the same number of training steps. A ticket beats the controls if tests show "
-        "that it is more accurate than the same mask with re-initialised weights, and more accurate than a random mask "
-        "that keeps as many weights in every layer.",
+        "A ticket matches the dense network if a one-sided paired t test shows that its accuracy falls short of the "
+        f"dense network's by less than {delta}, after the same number of training steps. A ticket beats the controls "
+        "if tests show that it is more accurate than the same mask with re-initialised weights, and more accurate than "
+        "a random mask with the same number of weights in every layer.",
         "A ticket wins at a density if it matches the dense network and beats both controls. The tests for matching "
         "run from the densest level down and stop at the first failure. The tests against the controls cover all "
-        "densities together with Holm's procedure. Each verdict on the same networks is a look and may spend part of "
-        f"{level}: the first look nine tenths. Each of the two families of tests gets half of that part. The chance "
-        f"of any false win over all densities and all looks therefore stays within {level}.",
+        "densities together with Holm's procedure. If you add replicates or levels and judge again, that is another "
+        f"look at the same networks. All looks share {level}: the first may use nine tenths of it, and the later ones "
+        "share the rest. At each look, half goes to the tests for matching and half to the tests against the controls. "
+        f"So the chance of any false win, over all densities and all looks, stays within {level}.",
         "With fewer than five replicates the verdict is always inconclusive.",
     ]
     gate = document["verdict"].get("trained_enough")
     body = [f"<p>{escape(text)}</p>" for text in paragraphs]
     if gate is not None:
         body.append(f"<p>{escape(gate['sentence'])}</p>")
+    if others := warnings_by_bearing(document)[1]:
+        count = "1 note that does" if len(others) == 1 else f"{len(others)} notes that do"
+        body.append(f"<details><summary>{count} not affect the verdict</summary>{_list(others)}</details>")
     return section("How the verdict was reached", *body)
 
 
@@ -327,8 +334,8 @@ def _details(document: Document) -> str:
 
 
 def _surroundings(document: Document) -> str:
-    experiment = [(name.replace("_", " "), plain(value)) for name, value in question_of(document).items()]
-    machine = [(str(name), plain(value)) for name, value in (document.get("environment") or {}).items()]
+    environment = document.get("environment") or {}
+    machine = [(str(name), plain(value)) for name, value in environment.items() if value is not None]
     paths = {
         "store": document.get("store"),
         "results": document.get("results"),
@@ -338,7 +345,7 @@ def _surroundings(document: Document) -> str:
     files = [(name, path) for name, path in paths.items() if path is not None]
     return section(
         "Experiment, environment, files",
-        "<h3>Experiment</h3>" + definitions(experiment, wide=True),
+        settings(document),
         "<h3>Environment</h3>" + definitions(machine, wide=True) if machine else "",
         "<h3>Files</h3>" + definitions(files, wide=True) if files else "",
     )

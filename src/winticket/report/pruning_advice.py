@@ -56,20 +56,21 @@ def prune_more_slowly(document: Document) -> str | None:
     if rate is None or count is None:
         return None
     slower = rate / 2
-    output = question_of(document).get("output_rate")
-    options = f"--rate {slower:g}" + ("" if output is None else f" --output-rate {output / 2:g}")
+    options = f"--rate {slower:g}" + "".join(
+        f" {option} {usual / 2:g}"
+        for option, usual in (
+            ("--output-rate", question_of(document).get("output_rate")),
+            ("--conv-rate", question_of(document).get("conv_rate")),
+        )
+        if usual is not None
+    )
     again = ceil(count * log(1 - rate) / log(1 - slower) - 1e-9)
     match, end = _last_match(document), density_percent(pruned_levels(document)[-1]["density"])
-    aim = (
-        "Prune"
-        if match is None
-        else f"For a ticket smaller than {density_percent(match)} of the weights, prune"
-    )
+    aim = "Prune" if match is None else "For a smaller ticket, prune"
     return (
-        f"{aim} more slowly ({options} --levels {again}, which also ends at about {end}): "
-        f"{_how_far(document, first, match)} With less pruning per level, tickets keep their accuracy down to smaller "
-        "densities "
-        "(Frankle & Carbin 2019, fig. 4)."
+        f"{aim} more slowly ({options} --levels {again}: {again} rounds, also down to about {end}): "
+        f"{_how_far(document, first, match)} Slower pruning keeps the accuracy down to smaller "
+        "densities (Frankle & Carbin 2019, fig. 4)."
     )
 
 

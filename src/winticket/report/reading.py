@@ -63,7 +63,7 @@ def dense_arm(document: Document) -> Arm | None:
 
 
 def computed(document: Document) -> str | None:
-    """Describe which layers trained on the sparse kernels, and up to which density. None if no arm records it."""
+    """Say which layers trained on the sparse kernels, and from which density on. None if no arm records it."""
     sparse = [
         (level["density"], name)
         for level in pruned_levels(document)
@@ -76,12 +76,12 @@ def computed(document: Document) -> str | None:
     for density, name in sparse:
         highest[name] = max(density, highest.get(name, 0.0))
     if not highest:
-        return "dense"
+        return "not used"
     parts = []
     for density in sorted(set(highest.values()), reverse=True):
         layers = ", ".join(n.removesuffix(".weight") for n, d in highest.items() if d == density)
-        parts.append(f"{layers} at densities up to {100 * density:.3g} %")
-    return f"on sparse kernels: {'; '.join(parts)}; otherwise dense"
+        parts.append(f"{layers} at {100 * density:.3g} % and below")
+    return f"{'; '.join(parts)}; the rest is computed densely"
 
 
 def replicates(arm: Measured) -> int:
@@ -219,7 +219,7 @@ def saved_ticket(document: Document) -> str | None:
     if document.get("ticket") is None or not saved:
         return None
     count, density = saved["replicates"], density_percent(saved["density"])
-    chosen = f", which has the best validation accuracy of {count} replicates" if count > 1 else ""
+    chosen = f", the best of {count} on validation data alone" if count > 1 else ""
     mean = f"; the mean of the {count} is {100 * saved['mean_test_accuracy']:.2f} %" if count > 1 else ""
     no_win = "" if has_won(document) else f"It is not a winning ticket; {density} is {_why_saved(document)}. "
     return (

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table
@@ -14,11 +13,7 @@ from rich.text import Text
 from winticket.report.advice import TITLE, advise, introduction
 from winticket.report.pace import judged_fraction, pace_sentence
 from winticket.report.reading import (
-    CHECK_NAMES,
     FEWEST_REPLICATES,
-    arm_name,
-    arms,
-    bare,
     claimed,
     dense_arm,
     density_percent,
@@ -26,10 +21,7 @@ from winticket.report.reading import (
     failed_trainings,
     has_won,
     interval,
-    is_cut,
-    is_in,
     lines_to_use,
-    mark,
     plus_minus,
     pruned_levels,
     question_of,
@@ -40,27 +32,17 @@ from winticket.report.reading import (
     too_few,
     warnings_by_bearing,
 )
+from winticket.report.screen_table import ROOMY, Say, accuracy, cut_arms, early_stop, ends_fit, levels_table
+from winticket.report.settings import method_words
 from winticket.report.titles import headline, not_won_at
-from winticket.results import Arm, CheckName, Document, Level
-
-Say = Callable[[str], str]
+from winticket.results import Document
 
 WIDTH = 120
 """The screen uses at most this many columns, because longer lines are hard to read."""
-ROOMY = 100
-"""From this many columns on, the table has its full headings."""
 USE = "To use the ticket"
-TABLE = 98
-"""Width in columns of the table with its full headings."""
 MOST_FAILURES = 5
 MOST_TIPS = 3
 _COLORS = {"won": "bold green", "not won": "bold red", "inconclusive": "bold yellow"}
-_SHORT = {"ticket": "ticket", "reinit": "reinit", "random": "random"}
-_CHECKS: dict[CheckName, str] = {
-    "accuracy": "=\ndense",
-    "beats_reinit": ">\nreinit",
-    "beats_random": ">\nrandom",
-}
 # What a terminal without Unicode shows instead.
 _ASCII = str.maketrans(
     {
@@ -104,7 +86,7 @@ def _in_ascii(text: str) -> str:
 def _parts(document: Document, say: Say, *, width: int) -> list[RenderableType]:
     parts = [*_verdict(document, say), *_next(document, say), Text(), _dense_line(document, say)]
     if pruned_levels(document):
-        parts += [_levels(document, say, width=width), *_searches(document, say)]
+        parts += [levels_table(document, say, width=width), *_searches(document, say)]
         parts.append(_list(_key(document, width=width), say, style="dim"))
     return [*parts, Text(), _files(document, say), *_use(document, say)]
 
@@ -125,24 +107,22 @@ def _verdict(document: Document, say: Say) -> list[RenderableType]:
         *(Text(say(f"Note: {warning}"), style="yellow") for warning in bearing),
     ]
     if others:
-        count = "1 more note" if len(others) == 1 else f"{len(others)} more notes"
-        parts.append(Text(f"({count} on details in the report.)", style="dim"))
+        count = "1 note that does" if len(others) == 1 else f"{len(others)} notes that do"
+        parts.append(Text(f"({count} not affect the verdict: see the report.)", style="dim"))
     return [*parts, *_failures(document, say)]
 
 
 def _subject(document: Document) -> list[str]:
-    """The experiment in brackets: (digits, lenet-300-100, method imp, 20 replicates, seed 0), without missing parts."""
-    count = question_of(document).get("replicates")
-    parts = [
-        question_of(document).get("data"),
-        question_of(document).get("model"),
-        question_of(document).get("method"),
-    ]
-    words = [str(part) for part in parts[:2] if part] + [f"method {parts[2]}" for _ in parts[2:] if parts[2]]
+    """The experiment in brackets: (digits, lenet-300-100, method rigl, 20 replicates from seed 0), as far as known."""
+    question = question_of(document)
+    count, method, seed = question.get("replicates"), method_words(question), question.get("seed")
+    words = [str(part) for part in (question.get("data"), question.get("model")) if part]
+    if method is not None:
+        words.append(f"method {method}" if method == question.get("method") else method)
     if count is not None:
-        words.append("1 replicate" if count == 1 else f"{count} replicates")
-    if question_of(document).get("seed") is not None:
-        words.append(f"seed {question_of(document).get('seed')}")
+        words.append("1 replicate" if count == 1 else f"{count} replicates (random initialisations)")
+    if seed is not None:
+        words.append(f"{words.pop()} from seed {seed}" if count is not None else f"seed {seed}")
     return [f"({', '.join(words)})"] if words else []
 
 
@@ -195,101 +175,23 @@ def _dense_line(document: Document, say: Say) -> Text:
     dense = dense_arm(document)
     if dense is None:
         return Text("Dense network: not trained")
-    accuracy = plus_minus(dense.get("accuracy"), interval(dense, "accuracy"), scale=100, digits=2)
+    mean = plus_minus(dense.get("accuracy"), interval(dense, "accuracy"), scale=100, digits=2)
     stop = plus_minus(dense.get("early_stop_step"), None, scale=1, digits=0)
     count = replicates(dense)
     failed = f", {dense['failed']} failed" if dense.get("failed") else ""
     plural = "replicate" if count == 1 else "replicates"
-    line = f"Dense network: {accuracy} % test accuracy, early stop at step {stop}, {count} {plural}{failed}"
+    line = f"Dense network: {mean} % test accuracy, early stop at step {stop}, {count} {plural}{failed}"
     return Text(say(line), style="bold")
-
-
-def _levels(document: Document, say: Say, *, width: int) -> Table:
-    roomy, ends_fit = width >= ROOMY, _ends_fit(document, width)
-    # A wide terminal has room for full headings and one more space between columns.
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0) if roomy else 0, pad_edge=False, show_edge=False)
-    shown = [arm for arm in arms(document) if arm in _SHORT]
-    checks = {
-        check: words
-        for check, words in _CHECKS.items()
-        if check == "accuracy" or check.removeprefix("beats_") in shown
-    }
-    if roomy:
-        checks = {check: "\n".join(CHECK_NAMES[check].split(" ", 1)) for check in checks}
-    table.add_column("weights\nkept %", justify="right", no_wrap=True)
-    for arm in shown:
-        table.add_column(f"{arm_name(arm) if roomy else _SHORT[arm]}\n%", justify="right", no_wrap=True)
-    for name in checks.values():
-        table.add_column(name, justify="center", no_wrap=True)
-    table.add_column("early\nstop", justify="right", no_wrap=True)
-    fraction = judged_fraction(document)
-    goal = "early\nstop" if fraction is None else f"to {100 * fraction:g} %\nof dense"
-    table.add_column(goal)
-    won = claimed(document)
-    for level in pruned_levels(document):
-        entries = level["arms"]
-        sure = is_in(level["density"], won)
-        cells = [density_percent(level["density"]).removesuffix(" %") + (" *" if sure else "  ")]
-        cells += [_accuracy(entries.get(arm), ends_fit=ends_fit) for arm in shown]
-        cells += [mark(document, level, check) for check in checks]
-        cells += [_early_stop(level)]
-        cells += [speed(level) or "–"]
-        table.add_row(*map(say, cells), style="bold" if sure else "")
-    return table
-
-
-def _early_stop(level: Level) -> str:
-    stop = level["arms"]["ticket"].get("early_stop_step")
-    if level.get("checks", {}).get("time_left_out") is not None:
-        stop = None  # in most replicates it is only the last step of training
-    return plus_minus(stop, None, scale=1, digits=0)
 
 
 def _searches(document: Document, say: Say) -> list[Text]:
     """A line with the accuracies of the networks that the search left. The table has no room for them."""
     entries = [
-        f"{_accuracy(level['arms']['search'])} at {density_percent(level['density'])}"
+        f"{accuracy(level['arms']['search'])} at {density_percent(level['density'])}"
         for level in pruned_levels(document)
         if "search" in level["arms"]
     ]
     return [Text(say(f"As its search left it: {', '.join(entries)}"))] if entries else []
-
-
-def _accuracy(arm: Arm | None, *, ends_fit: bool = True) -> str:
-    """The accuracy and its interval in at most 11 columns, "98.51 ±0.30", with "!" if a replicate failed.
-
-    An interval that is cut at 0 or 100 % is shown by its ends, "98.30 (96.0–100)". If they do not fit, only the end
-    that is not cut is shown: "98.30 >96.0".
-    """
-    accuracy = None if arm is None else arm.get("accuracy")
-    if arm is None or accuracy is None:
-        return "–" + ("!" if arm is not None and arm.get("failed") else "")
-    mean, ends = 100 * accuracy, interval(arm, "accuracy")
-    text = f"{mean:.2f}" if mean < 99.995 else "100.0"
-    if ends is not None and is_cut(accuracy, ends):
-        low, high = (bare(100 * end, 1) for end in ends)
-        text += f" ({low}–{high})" if ends_fit else f" >{low}" if high == "100" else f" <{high}"
-    elif ends is not None:
-        half = 50 * (ends[1] - ends[0])
-        text += f" ±{half:.2f}" if half < 9.995 else f" ±{half:.1f}"
-    return text + ("!" if arm.get("failed") else "")
-
-
-def _cut_arms(document: Document) -> set[str]:
-    """The arms with an interval that is not symmetric."""
-    return {
-        name
-        for level in pruned_levels(document)
-        for name, arm in level["arms"].items()
-        if (ends := interval(arm, "accuracy"))
-        and (mean := arm["accuracy"]) is not None
-        and is_cut(mean, ends)
-    }
-
-
-def _ends_fit(document: Document, width: int) -> bool:
-    """Whether the table has room for the ends of intervals: five columns per arm that shows them."""
-    return width >= TABLE + 5 * len(_cut_arms(document))
 
 
 def _key(document: Document, *, width: int) -> list[tuple[str, str]]:
@@ -297,14 +199,15 @@ def _key(document: Document, *, width: int) -> list[tuple[str, str]]:
     levels = pruned_levels(document)
     entries = [arm for level in levels for arm in level["arms"].values()]
     ends_note = ""
-    if _cut_arms(document):
+    if cut_arms(document):
         ends_note = (
             "; (low–high)"
-            if _ends_fit(document, width)
+            if ends_fit(document, width)
             else "; >96.0 means from 96.0 to 100 %, <4.0 from 0 to 4.0 %"
         )
-        ends_note += " if it is not symmetric" if _ends_fit(document, width) else ""
-    signs = [("* won" if claimed(document) else "won", _rule(document, roomy=width >= ROOMY))]
+        ends_note += " if it is not symmetric" if ends_fit(document, width) else ""
+    signs = [("kept", "of the weights that may be pruned (not biases).")]
+    signs.append(("* won" if claimed(document) else "won", _rule(document, roomy=width >= ROOMY)))
     signs.append(
         ("±", f"95 % interval of the mean{ends_note}. Accuracies are on test data after the last step.")
     )
@@ -319,13 +222,13 @@ def _rule(document: Document, *, roomy: bool) -> str:
     margin, alpha = question_of(document).get("margin_pp"), question_of(document).get("alpha")
     within = "the margin" if margin is None else f"the margin of {margin:g} pp (percentage points)"
     matches, beats = ("matches dense", "beats") if roomy else ("matches dense (=)", "beats (>)")
-    level = "" if alpha is None else f" ({100 * alpha:g} % error level over all densities together)"
+    level = "" if alpha is None else f" (error rate {100 * alpha:g} % over all densities together)"
     return f"{matches} within {within} and {beats} both controls{level}."
 
 
 def _about_early_stops(document: Document) -> str:
     shown = "step of the ticket's lowest validation loss, mean over replicates."
-    if all(_early_stop(level) != "–" for level in pruned_levels(document)):
+    if all(early_stop(level) != "–" for level in pruned_levels(document)):
         return shown
     return f"{shown} –: in most replicates, the loss of the ticket or of dense was lowest at the last step."
 
@@ -341,8 +244,8 @@ def _time(document: Document) -> tuple[str, str]:
         return "last column", f"the ticket's early stop against the dense network's.{missing}"
     share = f"{100 * fraction:g} %"
     return f"to {share}", (
-        f"whether the ticket reaches {share} of the dense network's accuracy sooner or later than dense does (alike: "
-        f"no difference was shown).{missing}"
+        f"sooner (later): to reach {share} of dense's final validation accuracy, the ticket is shown to need fewer "
+        f"(more) steps than dense; alike: neither.{missing}"
     )
 
 
@@ -354,18 +257,25 @@ def _files(document: Document, say: Say) -> Table:
         path = document.get(name)
         if path is not None:
             note = " (not a winning ticket)" if name == "ticket" and not has_won(document) else ""
+            note = " (finished trainings)" if name == "store" else note
             grid.add_row(name, Text(say(f"{path}{note}"), overflow="fold"))
     drawn = document.get("figures") or ()
     if drawn:
         folders = dict.fromkeys(str(path).rpartition("/")[0] or "." for path in drawn)
-        count = f"{len(drawn)} files in " if len(drawn) > 1 else "1 file in "
-        grid.add_row("figures", Text(say(count + ", ".join(folders)), overflow="fold"))
+        grid.add_row("figures", Text(say(f"{_drawn(drawn)} in {', '.join(folders)}"), overflow="fold"))
     for name, why in (document.get("unwritten") or {}).items():
         again = "run the same command again to write it"
         grid.add_row("not written", Text(say(f"{name}: {why}; {again}"), style="yellow", overflow="fold"))
     if document.get("seconds") is not None:
         grid.add_row("time", duration(document["seconds"]))
     return grid
+
+
+def _drawn(paths: Sequence[str]) -> str:
+    """Count the figures, each of which is several files: `4 figures (png, svg, csv)`."""
+    names = {str(path).rpartition(".")[0] for path in paths}
+    kinds = ", ".join(dict.fromkeys(str(path).rpartition(".")[2] for path in paths))
+    return f"{'1 figure' if len(names) == 1 else f'{len(names)} figures'} ({kinds})"
 
 
 def _use(document: Document, say: Say) -> list[RenderableType]:

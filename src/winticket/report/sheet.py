@@ -31,14 +31,22 @@ dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)
   margin: 0; }
 dl.wide { grid-template-columns: minmax(6rem, max-content) 1fr; gap: .35rem 1.2rem; }
 dl.wide > dd { font-weight: 400; }
+dl > .long { grid-column: span 2; }
 dt { color: var(--quiet); font-size: .82rem; }
 dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
 dl.wide dt { font-size: .95rem; }
-.scroll { overflow-x: auto; margin: 0 -.2rem; padding: 0 .2rem; }
+.scroll { overflow-x: auto; margin: 0 -.2rem; padding: 0 .2rem; container-type: inline-size; }
+.broad { width: min-content; min-width: 100%; }
+/* As wide as the content, less the box, allows: 0, and so without height, if nothing is outside the box. */
+.hint { position: sticky; left: calc(100cqi - 4.5rem); width: clamp(0px, (100% - 100cqi) * 999, 4.5rem);
+  aspect-ratio: 3.6; overflow: hidden; margin: 0; text-align: right; white-space: nowrap; color: var(--link);
+  font-size: .82rem; line-height: 1.25rem; }
 table { border-collapse: collapse; min-width: 60%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .34rem .6rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--rule); }
-th { font-weight: 600; vertical-align: bottom; }
+td, tbody th { vertical-align: top; }
+th { font-weight: 600; }
+thead th { vertical-align: bottom; }
 thead th { white-space: normal; min-width: 4.2rem; border-bottom: 2px solid var(--rule); }
 th:first-child, td:first-child { padding-left: .2rem; }
 th.text, td.text { text-align: left; }
@@ -46,13 +54,15 @@ td.long { white-space: normal; min-width: 9rem; }
 tr.sure th, tr.sure td { background: var(--sure); }
 .no { color: var(--quiet); }
 figure { margin: 0; }
-figure img { display: block; width: 100%; min-width: 34rem; height: auto; }
-figure.wide img { min-width: 46rem; }
+figure img { display: block; width: 100%; height: auto; }
+figure .broad { width: auto; min-width: 34rem; }
+figure.wide .broad { min-width: 46rem; }
 figcaption { color: var(--quiet); font-size: .88rem; margin-top: .5rem; }
 pre { overflow-x: auto; margin: 0 0 .7rem; padding: .9rem 1rem; border-radius: 8px; background: var(--page);
   border: 1px solid var(--rule); font-size: .86rem; line-height: 1.5; }
 code { font-family: ui-monospace, "Cascadia Mono", Menlo, "DejaVu Sans Mono", monospace; }
 section > .scroll + .note { margin-top: .8rem; }
+section > .scroll + details { margin: .8rem 0; }
 ul, ol { margin: 0 0 .7rem; padding-left: 1.3rem; }
 li { margin: 0 0 .35rem; max-width: 72ch; }
 th a, dt a { color: inherit; text-decoration: underline dotted; text-underline-offset: .2em; }
@@ -61,10 +71,12 @@ a:focus-visible, summary:focus-visible { outline: 2px solid var(--link); outline
 details summary { cursor: pointer; color: var(--link); font-weight: 600; }
 details[open] summary { margin-bottom: .8rem; }
 @media (max-width: 40rem) { main { padding: .6rem .5rem 3rem; }
-  section, header.verdict { padding: 1rem .9rem; } dl.words { grid-template-columns: 1fr; gap: .1rem; }
+  section, header.verdict { padding: 1rem .9rem; } pre { white-space: pre-wrap; }
+  dl.words { grid-template-columns: 1fr; gap: .1rem; }
   dl.words dt { margin-top: .7rem; } }
 @media print { :root { --page: #fff; } body { font-size: 11pt; } main { max-width: none; padding: 0; }
   section, header.verdict { border-radius: 0; break-inside: avoid-page; } .scroll { overflow: visible; }
-  figure img, figure.wide img { min-width: 0; } th, td { padding: .2rem .35rem; } table { font-size: .78rem; }
+  figure .broad, figure.wide .broad { min-width: 0; } .hint { display: none; }
+  th, td { padding: .2rem .35rem; } table { font-size: .78rem; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; } }
 """

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from winticket.report.elements import section, table
-from winticket.report.pace import early_stops_left_out, judged_fraction, pace_cell
+from winticket.report.pace import early_stops_left_out, goal, judged_fraction, pace_cell
 from winticket.report.reading import (
     arm_name,
     arms,
     dense_arm,
     density_percent,
+    pace,
     pruned_levels,
+    question_of,
 )
-from winticket.results import Document
+from winticket.results import Arm, Document
 
-
-def goal(document: Document) -> str:
-    """The target that a ticket has to reach, in words."""
-    fraction = judged_fraction(document)
-    return "its early stop" if fraction is None else f"{100 * fraction:g} % of the dense network's accuracy"
+ALL_EARLY = 12
+"""Early in training, curves have a point at every step up to this one; see `winticket.train.Recipe.grid`."""
 
 
 def how_soon(document: Document) -> str:
@@ -28,30 +28,84 @@ def how_soon(document: Document) -> str:
     if fraction is None or dense is None:
         return ""
     shown = [arm for arm in arms(document) if arm != "dense"]
-    rows = [
-        [escape(density_percent(level["density"]))]
-        + [escape(pace_cell(level["arms"].get(arm), fraction)) for arm in shown]
-        for level in pruned_levels(document)
-    ]
+    tried = pruned_levels(document)
+    judged = any(pace(level) for level in tried)
+    test = " An exact signed-rank test decides sooner, later or alike." if judged else ""
     caption = (
-        f"Median number of steps to {goal(document)} (the final validation accuracy of the same replicate). The dense "
-        f"network itself: {pace_cell(dense, fraction)}. In brackets: the ratio to the dense network's steps with its "
-        "95 % interval, and sooner or later if an exact signed-rank test shows it. A replicate that never reaches the "
-        "target ranks last."
+        f"Median number of steps to {goal(fraction)}, that of the same replicate. The dense network itself needs "
+        f"{pace_cell(dense, fraction)[0]}.{test} Below: the typical ratio to the dense network's steps, with its 95 % "
+        "interval from six replicates on."
     )
-    ticket = [level["arms"]["ticket"] for level in pruned_levels(document)]
-    fractions = list(dict.fromkeys(name for arm in ticket for name in arm.get("steps_to") or ()))
-    others = [
-        [escape(density_percent(level["density"]))]
-        + [escape(pace_cell(level["arms"]["ticket"], float(name))) for name in fractions]
-        for level in pruned_levels(document)
-    ]
+    every_arm = table(
+        ["density", *(arm_name(arm) for arm in shown)],
+        [_row(level["density"], [(level["arms"].get(arm), fraction) for arm in shown]) for level in tried],
+        caption=caption,
+    )
+    names = dict.fromkeys(name for level in tried for name in level["arms"]["ticket"].get("steps_to") or ())
+    others = [float(name) for name in names if float(name) != fraction]
     all_targets = table(
-        ["density", *(f"{100 * float(name):g} %" for name in fractions)],
-        others,
-        caption="The ticket, to other shares of the dense network's accuracy",
+        ["density", *(f"{100 * other:g} %" for other in others)],
+        [_row(x["density"], [(x["arms"]["ticket"], other) for other in others]) for x in tried],
+        caption="Columns: shares of the dense network's final validation accuracy.",
     )
     left_out = early_stops_left_out(document)
-    note = f'<p class="note">{escape(left_out)}</p>' if left_out else ""
-    every_arm = table(["density", *(arm_name(arm) for arm in shown)], rows, caption=caption)
-    return section("How soon", every_arm, all_targets, note)
+    notes = [
+        " ".join((*_ratios(document, judged=judged), *_grid(document))),
+        *([left_out] if left_out else []),
+    ]
+    return section(
+        f"Steps to {100 * fraction:g} % of the dense network's validation accuracy",
+        every_arm,
+        f"<details><summary>{escape(_title(others))}</summary>{all_targets}</details>",
+        *(f'<p class="note">{escape(note)}</p>' for note in notes),
+    )
+
+
+def _title(shares: Sequence[float]) -> str:
+    return f"The ticket's steps to other shares: {', '.join(f'{100 * share:g}' for share in shares)} %"
+
+
+def _row(density: float, cells: Sequence[tuple[Arm | None, float]]) -> list[str]:
+    """The cells of a row, with the ratio on a line of its own."""
+    lines = [[escape(line) for line in pace_cell(arm, fraction)] for arm, fraction in cells]
+    quiet = [[first, *(f'<span class="no">{line}</span>' for line in others)] for first, *others in lines]
+    return [escape(density_percent(density)), *("<br>".join(each) for each in quiet)]
+
+
+def _ratios(document: Document, *, judged: bool) -> list[str]:
+    """How the ratios are formed, and why they may seem to contradict the medians or the test."""
+    alpha = question_of(document).get("alpha")
+    level = "" if alpha is None else f" at {100 * alpha:g} %"
+    test = (
+        f"The test is one-sided{level} and the interval leaves 2.5 % on either side, so an interval that contains 1 "
+        "can stand beside either word."
+    )
+    sentences = [
+        "A ratio is formed within each replicate; the typical one (Hodges-Lehmann estimate) is not the ratio of the "
+        "two medians.",
+        *([test] if judged else []),
+        "A replicate that never reaches the target counts as slower than any other.",
+    ]
+    ratios = [
+        entry["ratio"]
+        for level in pruned_levels(document)
+        for arm in level["arms"].values()
+        for entry in (arm.get("steps_to") or {}).values()
+    ]
+    if 0.0 in ratios:
+        sentences.append("0 × means that about three in ten replicates or more are there at step 0.")
+    return sentences
+
+
+def _grid(document: Document) -> list[str]:
+    """At which steps accuracies are measured; nothing if the document does not say."""
+    question = question_of(document)
+    every, early = question.get("evaluate_every"), question.get("early_points")
+    if every is None or early is None:
+        return []
+    regular = "every step" if every == 1 else f"every {every} steps"
+    if every == 1 or not early:
+        return [f"Accuracy is measured at {regular}."]
+    return [
+        f"Accuracy is measured at every step up to {ALL_EARLY}, then less and less often, down to {regular}."
+    ]

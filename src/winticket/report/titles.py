@@ -25,6 +25,9 @@ from winticket.report.reading import (
 from winticket.results import Document, Level
 from winticket.table import Table
 
+MOST_STRETCHES = 3
+"""A title names the densities of at most this many stretches."""
+
 
 def headline(document: Document) -> str:
     """Return the verdict in one short sentence."""
@@ -51,13 +54,11 @@ def not_won_at(document: Document) -> list[str]:
     """
     if not has_won(document):
         return []
-    won, reasons = claimed(document), dict[str, list[int]]()
-    tried = pruned_levels(document)
-    for index, level in enumerate(tried):
+    won, reasons = claimed(document), dict[str, list[float]]()
+    for level in pruned_levels(document):
         if not is_in(level["density"], won):
-            reasons.setdefault(_why_not_won(document, level), []).append(index)
-    densities = [level["density"] for level in tried]
-    return [f"No win at {_stretches(densities, indices)}: {why}." for why, indices in reasons.items()]
+            reasons.setdefault(_why_not_won(document, level), []).append(level["density"])
+    return [f"No win at {_joined(_stretches(document, some))}: {why}." for why, some in reasons.items()]
 
 
 def _why_not_won(document: Document, level: Level) -> str:
@@ -81,31 +82,54 @@ def _why_not_won(document: Document, level: Level) -> str:
     return f"the ticket beats both controls, but {missed}" if beats else f"the ticket {missed}"
 
 
-def _stretches(densities: Sequence[float], indices: Sequence[int]) -> str:
-    """Name the densities at these indices. Three or more neighbours become a range: 80.2 to 33.3 %, 17.3 %."""
-    ranges: list[list[int]] = []
-    for index in indices:
-        if ranges and ranges[-1][-1] == index - 1:
-            ranges[-1].append(index)
-        else:
-            ranges.append([index])
-    named = [[density_percent(densities[index]) for index in neighbours] for neighbours in ranges]
-    return ", ".join(
+def at_densities(document: Document, densities: Sequence[float], *, brief: bool = False) -> str:
+    """Say at which of the pruned levels' densities something holds, and at no other: `at densities of 80.2 to 33.3 %`.
+
+    Many stretches with gaps between them are counted: `at 9 of 16 densities`. `brief` leaves the noun out, if it stands
+    in the same sentence already.
+    """
+    tried = len(pruned_levels(document))
+    if len(densities) == tried > 1:
+        return "at every density"
+    names = _stretches(document, densities)
+    if len(names) > MOST_STRETCHES:
+        return f"at {len(densities)} of {tried} densities"
+    noun = "" if brief else "a density of " if len(densities) == 1 else "densities of "
+    return f"at {noun}{_joined(names)}"
+
+
+def _stretches(document: Document, densities: Sequence[float]) -> list[str]:
+    """Name some of the pruned levels' densities. Three or more neighbours become a range: 80.2 to 33.3 %, 17.3 %."""
+    ranges: list[list[str]] = []
+    gap = True
+    for level in pruned_levels(document):
+        if not is_in(level["density"], densities):
+            gap = True
+            continue
+        if gap:
+            ranges.append([])
+        ranges[-1].append(density_percent(level["density"]))
+        gap = False
+    return [
         part
-        for names in named
+        for names in ranges
         for part in (names if len(names) < 3 else [f"{names[0].removesuffix(' %')} to {names[-1]}"])
-    )
+    ]
+
+
+def _joined(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def accuracy_title(document: Document, *, width: int = 72) -> str:
-    """Return what the accuracy figure shows: the win if there is one, else the ticket at the lowest density."""
+    """Return what the accuracy figure shows: where tickets win, or else the ticket at the lowest density."""
     margin = question_of(document).get("margin_pp")
     within = "" if margin is None else f" within {margin:g} pp"
-    if (won := won_at(document)) is not None:
-        controls = _controls(document)
-        beaten = f" and beats {' and '.join(controls)}" if controls else ""
-        down = density_percent(won)
-        return lines(f"The ticket matches the dense network{within} down to {down}{beaten}", width)
+    if has_won(document):
+        where = at_densities(document, claimed(document))
+        rule = f"it matches the dense network{within} and beats both controls"
+        return lines(f"The ticket wins {where}: {rule}", width)
     if unlearned(document):
         return lines("The dense network did not learn, so comparisons with it show nothing", width)
     dense = dense_arm(document)
@@ -121,17 +145,25 @@ def accuracy_title(document: Document, *, width: int = 72) -> str:
 
 
 def early_stop_title(document: Document, *, width: int = 72) -> str:
-    """Return what the early-stop figure shows: the densities at which the ticket learns faster than dense."""
-    faster = [level["density"] for level in pruned_levels(document) if time_outcome(level) == "faster"]
-    slower = [level["density"] for level in pruned_levels(document) if time_outcome(level) == "slower"]
-    if faster:
-        words = f"The ticket reaches its early stop sooner than the dense network {span(faster)}"
-        return lines(
-            words + (f", and later at {density_percent(max(slower))} and below" if slower else ""), width
-        )
-    if slower:
-        return lines(f"The ticket reaches its early stop later than the dense network {span(slower)}", width)
-    return "No difference in speed between the ticket and the dense network is shown"
+    """Return what the early-stop figure shows: the densities at which the ticket's early stop comes sooner or later."""
+    outcomes = [(level["density"], time_outcome(level)) for level in pruned_levels(document)]
+    when = sooner_or_later(
+        document,
+        sooner=[density for density, outcome in outcomes if outcome == "faster"],
+        later=[density for density, outcome in outcomes if outcome == "slower"],
+    )
+    if when is None:
+        return lines("The early stops of the ticket and the dense network are not shown to differ", width)
+    return lines(f"The ticket reaches its early stop {when}", width)
+
+
+def sooner_or_later(document: Document, *, sooner: Sequence[float], later: Sequence[float]) -> str | None:
+    """Say when a ticket is there: `sooner than the dense network at every density`. None if neither is ever shown."""
+    if not sooner and not later:
+        return None
+    word, where = ("sooner", sooner) if sooner else ("later", later)
+    also = f", and later {at_densities(document, later, brief=True)}" if sooner and later else ""
+    return f"{word} than the dense network {at_densities(document, where)}{also}"
 
 
 def learning_title(document: Document, table: Table, shown: Sequence[float], *, width: int = 100) -> str:
@@ -154,19 +186,7 @@ def lines(text: str, width: int) -> str:
     return fill(re.sub(r"(\d) (%|pp)", "\\1\u00a0\\2", text), width).replace("\u00a0", " ")
 
 
-def _controls(document: Document) -> list[str]:
-    present = {arm for level in pruned_levels(document) for arm in level["arms"]}
-    names = {"reinit": "re-initialisation", "random": "the random mask"}
-    return [names[arm] for arm in ("reinit", "random") if arm in present]
-
-
 def _gap(points: float) -> str:
     if abs(points) < 0.005:
         return "level with"
     return f"{abs(points):.2f} pp {'above' if points > 0 else 'below'}"
-
-
-def span(densities: Sequence[float]) -> str:
-    """Write the range of some densities: `at 9.0 %`, or `between 80.2 % and 9.0 %`."""
-    low, high = density_percent(min(densities)), density_percent(max(densities))
-    return f"at {low}" if low == high else f"between {high} and {low}"

@@ -65,9 +65,11 @@ def convert(
     if not chosen:
         return Converted(module)
     count = len(keep[chosen[0]]) if stacked else 1
-    shapes = _shapes(module, chosen, recipe, stack=count, example=example)
+    shapes = _shapes(module, density, recipe, stack=count, example=example)
     if engine == "auto":
-        chosen = [name for name, shape in shapes.items() if density[name] <= break_even(shape)]
+        faster = [name for name, shape in shapes.items() if density[name] <= break_even(shape)]
+        # A layer with all its weights is sparse only beside others: a small one that would break a chain of them.
+        chosen = faster if set(faster) & set(chosen) else []
     batches = {name: shape.batch for name, shape in shapes.items() if shape.window is None}
     return converted_for(module, keep, chosen, batches=batches)
 

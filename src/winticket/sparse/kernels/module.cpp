@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "chain.hpp"
 #include "loss.hpp"
 #include "planes.hpp"
 #include "rows.hpp"
@@ -134,15 +135,18 @@ void dot(bool twice, int threads, int64_t replicates, int64_t rows, int64_t bloc
     run(0.0f, chosen.kernels->dot_float);
 }
 
+void check_rows(Address rows, int64_t numbers, int64_t count) {
+  for (int64_t i = 0; i < numbers; ++i) {
+    const int64_t row = at<int64_t>(rows)[i];
+    if (row < 0 || row >= count)
+      throw nb::index_error(("row " + std::to_string(row) + " of " + std::to_string(count)).c_str());
+  }
+}
+
 // Replicate r's rows are `rows` of `in` from r · rows on or, where `chosen` [S, rows] is given, those it names, of `count`.
 void transpose(bool twice, int threads, int64_t replicates, int64_t rows, int64_t columns, int64_t width, Address in,
                Address chosen_rows, int64_t count, Address out) {
-  if (chosen_rows)
-    for (int64_t i = 0; i < replicates * rows; ++i) {
-      const int64_t row = reinterpret_cast<const int64_t*>(chosen_rows)[i];
-      if (row < 0 || row >= count)
-        throw nb::index_error(("row " + std::to_string(row) + " of " + std::to_string(count)).c_str());
-    }
+  if (chosen_rows) check_rows(chosen_rows, replicates * rows, count);
   const auto run = [&](auto zero, auto kernel) {
     using T = decltype(zero);
     const int64_t* named = reinterpret_cast<const int64_t*>(chosen_rows);
@@ -235,6 +239,45 @@ void loss(bool twice, int threads, int64_t replicates, int64_t rows, int64_t cla
     run(0.0f);
 }
 
+// Numbers of a link, in the order of `Link`.
+Link link(const Shape& v) {
+  Link l{};
+  l.rows = v.at(0), l.columns = v.at(1), l.capacity = v.at(2), l.across = v.at(3), l.down = v.at(4);
+  l.relu = v.at(5);
+  l.start = at<int32_t>(v.at(6)), l.place = at<int32_t>(v.at(7)), l.by_column = at<int32_t>(v.at(8));
+  l.row_of = at<int32_t>(v.at(9)), l.order = at<int32_t>(v.at(10));
+  const auto writable = [&](size_t i) { return reinterpret_cast<float*>(static_cast<Address>(v.at(i))); };
+  l.weight = writable(11), l.bias = writable(12), l.keep_bias = writable(13);
+  for (size_t slot = 0; slot < 2; ++slot) l.weight_slots[slot] = writable(14 + slot), l.bias_slots[slot] = writable(16 + slot);
+  return l;
+}
+
+std::vector<Link> links(const std::vector<Shape>& all) {
+  std::vector<Link> made;
+  for (const Shape& one : all) made.push_back(link(one));
+  return made;
+}
+
+// shape: steps, replicates, batch. options: momentum, weight decay, beta1, beta2, epsilon.
+void train(int threads, const std::vector<Shape>& of_links, Address x, Address y, int64_t count, int64_t features,
+           int64_t classes, const Shape& shape, Address rows, Address rates, Address losses, double taken, int kind,
+           bool nesterov, const std::vector<double>& options) {
+  const Steps steps{at<int64_t>(rows), at<double>(rates), reinterpret_cast<float*>(losses), shape.at(0), shape.at(1),
+                    shape.at(2), taken};
+  check_rows(rows, steps.steps * steps.replicates * steps.batch, count);
+  const Rule rule{static_cast<Rule::Kind>(kind), options.at(0), nesterov, options.at(1), options.at(2), options.at(3),
+                  options.at(4)};
+  train_chain(*chosen.kernels, links(of_links), {at<float>(x), at<int64_t>(y), count, features, classes}, steps, rule,
+              threads);
+}
+
+// shape: replicates, batch, width.
+void score(int threads, const std::vector<Shape>& of_links, Address x, Address y, int64_t count, int64_t features,
+           int64_t classes, const Shape& shape, Address loss, Address correct) {
+  score_chain(*chosen.kernels, links(of_links), {at<float>(x), at<int64_t>(y), count, features, classes}, shape.at(1),
+              shape.at(2), shape.at(0), reinterpret_cast<double*>(loss), reinterpret_cast<int64_t*>(correct), threads);
+}
+
 }  // namespace
 
 NB_MODULE(_kernels, m) {
@@ -247,6 +290,8 @@ NB_MODULE(_kernels, m) {
   m.def("dot", dot, unlocked);
   m.def("transpose", transpose, unlocked);
   m.def("loss", loss, unlocked);
+  m.def("train_chain", train, unlocked);
+  m.def("score_chain", score, unlocked);
   m.def("conv", conv, unlocked);
   m.def("conv_back", conv_back, unlocked);
 }

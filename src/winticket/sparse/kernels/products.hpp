@@ -410,7 +410,4 @@ void transpose(T* out, const T* in, const int64_t* chosen, int64_t rows, int64_t
   }
 }
 
-extern const Kernels kernels;
-const Kernels kernels = {sum<float>, sum<double>, dot<float>, dot<double>, transpose<float>, transpose<double>};
-
 }  // namespace winticket::ISA

@@ -42,16 +42,19 @@ class Link:
     weight_slots: tuple[Tensor, ...] = ()
     bias_slots: tuple[Tensor, ...] = ()
 
+    def tensors(self) -> list[Tensor]:
+        """All of them, the five indices first."""
+        biases = [t for t in (self.bias, self.keep_bias) if t is not None]
+        indices = [self.start, self.place, self.by_column, self.row_of, self.order]
+        return [*indices, self.weight, *biases, *self.weight_slots, *self.bias_slots]
+
     def numbers(self) -> list[int]:
         """What the compiled chain takes: sizes and addresses. TypeError for tensors that it cannot read."""
-        floats = (self.weight, self.bias, self.keep_bias, *self.weight_slots, *self.bias_slots)
-        whole = (self.start, self.place, self.by_column, self.row_of, self.order)
-        for tensors, kind in ((floats, torch.float32), (whole, torch.int32)):
-            for t in tensors:
-                if t is not None and (t.dtype != kind or not t.is_contiguous() or t.device.type != "cpu"):
-                    raise TypeError(
-                        f"a chain takes contiguous {kind} on the CPU, not {t.dtype} on {t.device}"
-                    )
+        for at, t in enumerate(self.tensors()):
+            kind = torch.int32 if at < 5 else torch.float32
+            if t.dtype != kind or not t.is_contiguous() or t.device.type != "cpu":
+                raise TypeError(f"a chain takes contiguous {kind} on the CPU, not {t.dtype} on {t.device}")
+        whole = self.tensors()[:5]
         rows, columns = self.start.shape[-1] - 1, self.by_column.shape[-1] - 1
         sizes = (rows, columns, self.weight.shape[-1], self.start.shape[-2], self.by_column.shape[-2])
         slots = [
@@ -78,6 +81,7 @@ class Rule:
 
 
 def _check(x: Tensor, y: Tensor, links: Sequence[Link]) -> None:
+    """Raise unless the compiled chain can read the examples, and the links follow one another."""
     if x.dtype != torch.float32 or y.dtype != torch.int64 or not (x.is_contiguous() and y.is_contiguous()):
         raise TypeError(
             f"a chain takes contiguous float32 inputs and int64 classes, not {x.dtype} and {y.dtype}"
@@ -85,6 +89,8 @@ def _check(x: Tensor, y: Tensor, links: Sequence[Link]) -> None:
     widths = [(link.start.shape[-1] - 1, link.by_column.shape[-1] - 1) for link in links]
     if any(out != following for (out, _), (_, following) in itertools.pairwise(widths)):
         raise ValueError(f"the layers' (outputs, inputs) do not form a chain: {widths}")
+    if len({len(t) for link in links for t in link.tensors()}) > 1:
+        raise ValueError(f"layers of different stacks: {[tuple(link.weight.shape) for link in links]}")
 
 
 def train_links(
@@ -110,6 +116,10 @@ def train_links(
             f"{features} inputs and a class for each, but x is {tuple(x.shape)} and y {tuple(y.shape)}"
         )
     steps, stack, batch = rows.shape
+    if stack != len(links[0].weight) or len(rates) != steps or rows.dtype != torch.int64:
+        raise ValueError(
+            f"{len(links[0].weight)} networks and {len(rates)} steps, but batches are {rows.dtype} {tuple(rows.shape)}"
+        )
     rows, rates = rows.contiguous(), rates.to(torch.float64).contiguous()
     losses = x.new_empty(steps, stack)
     require().train_chain(

@@ -51,6 +51,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/layers.py
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/pruning.py
+	$(BIN)/python benchmarks/narrow.py
 	$(BIN)/python benchmarks/shares.py
 	$(BIN)/python benchmarks/search.py
 

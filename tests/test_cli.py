@@ -814,7 +814,7 @@ def test_a_switch_can_be_turned_off(name: str, here: Path, shell: Shell, heard: 
 def test_help_teaches(shell: Shell) -> None:
     answer = shell("find", "--help")
     assert answer.status == 0
-    for panel in ("Question", "Proof", "Training", "Computing", "Arguments", "Options"):
+    for panel in ("Network and pruning", "Proof", "Training", "Computing", "Arguments", "Options"):
         assert f"─ {panel} ─" in answer.out
     assert "winticket find digits" in answer.out
     for option in OPTIONS:

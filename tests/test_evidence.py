@@ -53,7 +53,7 @@ def test_digits_is_won_at_the_published_densities(tmp_path: Path) -> None:
     sparsest: Any = result.document["levels"][-1]
     assert interval(sparsest, "ticket")[0] > interval(sparsest, "reinit")[1]
     assert interval(sparsest, "reinit")[0] > interval(sparsest, "random")[1]
-    assert not sparsest["checks"]["accuracy"]["passed"]  # so the smallest verified ticket is denser than that
+    assert not sparsest["checks"]["accuracy"]["passed"]  # so the smallest winning density is higher than that
 
 
 @pytest.mark.evidence

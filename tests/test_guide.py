@@ -18,6 +18,7 @@ from winticket.ticket import Mask, Seeds, State, Ticket
 GUIDE = Path(__file__).parents[1] / "docs" / "guide.md"
 SECTIONS = {
     "Use the ticket": 1,
+    "A smaller network": 1,
     "Your own loop": 8,
     "From and to other tools": 1,
     "Your own parts": 1,

@@ -80,6 +80,7 @@ ROOMS: dict[str, set[str]] = {
     "integrations": {"ticket", "loops"},
     "align": {"ticket"},
     "controls": {"ticket", "align"},
+    "ship": {"ticket", "units", "loops"},
     "stages": STAGES | {"run"},
     "procedures": STAGES | {"run", "stages"},
     "report": {"version", "controls", "procedures", "results", "table"},
@@ -89,7 +90,7 @@ ROOMS: dict[str, set[str]] = {
     "cli": STAGES
     | {"catalogue", "places", "run", "stages", "procedures", "judge", "report", "experiment", "version"}
     | {"results", "table"},
-    "__init__": {"experiment", "loops", "ticket", "train", "version"} | PUBLIC,
+    "__init__": {"experiment", "loops", "ship", "ticket", "train", "version"} | PUBLIC,
     "__main__": {"cli"},
 }
 

@@ -13,7 +13,7 @@ import pytest
 import winticket
 
 ROOT = Path(__file__).parents[1]
-FUNCTIONS = {"edge_popup", "find", "gradual", "masked", "prune", "rigl", "set_", "supermask"}
+FUNCTIONS = {"compact", "edge_popup", "find", "gradual", "masked", "prune", "rigl", "set_", "supermask"}
 CLASSES = {"Experiment", "Levels", "Mask", "Recipe", "Result", "Ticket"}
 ROOMS = {
     *(

@@ -12,6 +12,7 @@ with winticket.rigl(model, 0.1, steps=2000):        # a mask that changes while 
     my_training_loop(model)
 with winticket.edge_popup(model, 0.5) as learned:   # a mask that is learned, and no weight; also supermask
     my_training_loop(model, learned.parameters())
+small = winticket.compact(model.eval(), ticket)     # a smaller module, without what the mask has cut off
 """
 
 import os
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     )
     from winticket.experiment import Experiment, Result, find
     from winticket.loops import Levels, edge_popup, gradual, masked, prune, rigl, set_, supermask
+    from winticket.ship.shrink import compact
     from winticket.ticket import Mask, Ticket
     from winticket.train import Recipe
 
@@ -60,6 +62,7 @@ __all__ = [
     "Ticket",
     "__version__",
     "allocate",
+    "compact",
     "controls",
     "criteria",
     "edge_popup",
@@ -91,6 +94,7 @@ _HOMES = {
     "rigl": "loops",
     "set_": "loops",
     "supermask": "loops",
+    "compact": "ship.shrink",
     "Mask": "ticket",
     "Ticket": "ticket",
     "Recipe": "train",

@@ -53,8 +53,8 @@ def test_the_lines_are_the_tables_numbers(digits: Document) -> None:
         rows = table.where(arm=arm)
         np.testing.assert_array_equal(lines[label].get_xdata(), rows.numbers("density"))
         np.testing.assert_array_equal(lines[label].get_ydata(), 100 * rows.numbers("accuracy"))
-    verified = np.asarray(lines["ticket, verified"].get_xdata())
-    assert verified.tolist() == digits["verdict"]["claimed"]
+    won = np.asarray(lines["ticket that won"].get_xdata())
+    assert won.tolist() == digits["verdict"]["claimed"]
     low, high = axes.get_xlim()
     assert low > high, "density falls to the right"
     assert axes.get_xscale() == "log"
@@ -65,7 +65,7 @@ def test_titles_say_the_finding_and_n(digits: Document) -> None:
     assert "matches the dense network within 0.5 pp down to 9.0 %" in words
     assert "beats re-initialisation and the random mask" in words
     assert "n = 10" in words
-    assert "smallest verified ticket: 9.0 %" in words
+    assert "smallest winning density: 9.0 %" in words
     words = texts(early_stop_against_density(digits)[0])
     assert "sooner than the dense network between 80.2 % and 51.6 %, and later at 26.8 % and below" in words
 
@@ -81,9 +81,9 @@ def test_titles_never_part_a_number_from_its_unit(digits: Document) -> None:
 def test_not_won_and_undecided_titles(digits: Document) -> None:
     digits["verdict"] |= {"outcome": "not won", "density": None, "claimed": []}
     words = texts(accuracy_against_density(digits)[0])
-    assert "No verified winning ticket: at 3.1 % the ticket is" in words
+    assert "Not won: at 3.1 % the ticket is" in words
     assert "below the dense network" in words
-    assert "smallest verified" not in words
+    assert "smallest winning" not in words
     digits["verdict"]["outcome"] = "inconclusive"
     assert "Inconclusive: at 3.1 % the ticket is" in texts(accuracy_against_density(digits)[0])
 

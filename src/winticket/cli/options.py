@@ -37,52 +37,52 @@ class Option:
 
 
 OPTIONS = (
-    Option("model", str, "Question", "Network to prune: lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, mlp1d, vgg-11, vgg-16, vgg-19, resnet-20, resnet-32, resnet-56, chargpt for text (chargpt-LAYERS-WIDTH-CONTEXT, as chargpt-2-64-256), or package.module:build for one of yours.", default="lenet-300-100; mlp1d for mnist1d, conv-2 for colour images, chargpt for text"),
-    Option("init", str, "Question", "How weights are initialised: glorot-normal, kaiming-uniform, orthogonal, signed-constant, ...", default="glorot-normal; kaiming-normal in VGG and ResNet, PyTorch's in mlp1d and chargpt, a model's own in package.module:build"),
-    Option("method", str, "Question", f"How tickets are found: imp (iterative magnitude pruning: train, prune, rewind, repeat), one-shot (train once, prune to every density), at-init (prune before training), {', '.join(names('method')[3:-1])} or {names('method')[-1]}. `winticket methods` describes each.", default="imp"),
-    Option("criterion", str, "Question", "Which weights are kept: magnitude, snip, l1_units, synflow, ... (`winticket methods` lists all), or package.module:function.", default="the method's (snip for at-init, l1_units for early-bird, else magnitude)"),
-    Option("allocate", str, "Question", "How the kept weights are spread over layers: layerwise (the same share in every layer), global_top (layers compete for them), erk, constant_fan_in, n_of_m, units (whole units), ..., or package.module:function. `winticket methods` explains each.", default="erk in set and rigl; otherwise by criterion: units for criteria of whole units (such as l1_units), constant_fan_in for wanda, global_top for snip, grasp, synflow, taylor, fisher and lamp, else layerwise (global_top in VGG and ResNet)"),
-    Option("rewind", str, "Question", "What a ticket starts from: to_init (its initial weights), to_step (its weights after --rewind-step steps), to_step_with_optimizer (with the optimiser's state, too), learning_rate (its trained weights, with the learning-rate schedule started again), fine_tune (its trained weights, at the schedule's last rate), or package.module:function.", default="to_init"),
-    Option("rewind_step", int, "Question", "Training step to which to_step and to_step_with_optimizer rewind; required with them."),
-    Option("every", int, "Question", "Steps between changes of the mask in gradual, set and rigl.", default="100, or --steps / 20 if that is less"),
-    Option("search_lr", float, "Question", "Learning rate of the scores that edge-popup and supermask train.", default="--lr in edge-popup, a hundred times --lr in supermask"),
-    Option("levels", int, "Question", "Number of rounds of pruning.", default="12; 16 for digits, 6 for mnist1d and text"),
-    Option("rate", float, "Question", "Share of the remaining weights pruned per level.", default="0.2; 0.35 for mnist1d, 0.3 for text"),
-    Option("pruning", str, "Question", "With --final-density, how the density falls over the levels: geometric, linear or cubic.", default="geometric"),
-    Option("final_density", float, "Question", "Density of the last level; replaces --rate."),
-    Option("density", list[float], "Question", "Density of one level as a fraction, such as 0.05; repeat it for every level. Replaces --levels and --rate."),
-    Option("output_rate", float, "Question", "Share of the output layer's remaining weights pruned per level.", default="half of --rate in LeNet and Conv networks that are pruned layerwise, else --rate"),
-    Option("conv_rate", float, "Question", "Share of the convolutions' remaining weights pruned per level.", default="0.1 in conv-2 and conv-4 and 0.15 in conv-6 if they are pruned layerwise, else --rate"),
-    Option("include", list[str], "Question", "Also prune these parameters, which are neither Linear nor Conv weights: a name or pattern such as 'lstm.weight_*'. May be repeated."),
-    Option("exclude", list[str], "Question", "Do not prune these weights: a name or pattern such as 'fc3.*'. May be repeated."),
-    Option("controls", list[str], "Proof", "Control arm trained beside the ticket; `none` for no controls, `winticket methods` for all. May be repeated.", default="reinit and random", flag="--control"),
+    Option("model", str, "Network and pruning", "Network to prune: lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, mlp1d, vgg-11, vgg-16, vgg-19, resnet-20, resnet-32, resnet-56, chargpt for text (chargpt-LAYERS-WIDTH-CONTEXT, as chargpt-2-64-256), or package.module:build for one of yours.", default="lenet-300-100; mlp1d for mnist1d, conv-2 for colour images, chargpt for text"),
+    Option("init", str, "Network and pruning", "How weights are initialised: glorot-normal, kaiming-uniform, orthogonal, signed-constant, ...", default="glorot-normal; kaiming-normal in VGG and ResNet, PyTorch's in mlp1d and chargpt, a model's own in package.module:build"),
+    Option("method", str, "Network and pruning", f"How tickets are found: imp (iterative magnitude pruning: train, prune, rewind, repeat), one-shot (train once, prune to every density), at-init (prune before training), {', '.join(names('method')[3:-1])} or {names('method')[-1]}. `winticket methods` describes each.", default="imp"),
+    Option("criterion", str, "Network and pruning", "Which weights are kept: magnitude, snip, l1_units, synflow, ... (`winticket methods` lists all), or package.module:function.", default="the method's (snip for at-init, l1_units for early-bird, else magnitude)"),
+    Option("allocate", str, "Network and pruning", "How the kept weights are spread over layers: layerwise (the same share in every layer), global_top (layers compete for them), erk, constant_fan_in, n_of_m, units (whole units), ..., or package.module:function. `winticket methods` explains each.", default="erk in set and rigl; otherwise by criterion: units for criteria of whole units (such as l1_units), constant_fan_in for wanda, global_top for snip, grasp, synflow, taylor, fisher and lamp, else layerwise (global_top in VGG and ResNet)"),
+    Option("rewind", str, "Network and pruning", "What a ticket starts from: to_init (its initial weights), to_step (its weights after --rewind-step steps), to_step_with_optimizer (with the optimiser's state, too), learning_rate (its trained weights, with the learning-rate schedule started again), fine_tune (its trained weights, at the schedule's last rate), or package.module:function.", default="to_init"),
+    Option("rewind_step", int, "Network and pruning", "Training step to which to_step and to_step_with_optimizer rewind; required with them."),
+    Option("every", int, "Network and pruning", "Steps between changes of the mask in gradual, set and rigl.", default="100, or --steps / 20 if that is less"),
+    Option("search_lr", float, "Network and pruning", "Learning rate of the scores that edge-popup and supermask train.", default="--lr in edge-popup, a hundred times --lr in supermask"),
+    Option("levels", int, "Network and pruning", "Number of rounds of pruning.", default="12; 16 for digits, 6 for mnist1d and text"),
+    Option("rate", float, "Network and pruning", "Share of the remaining weights pruned per level.", default="0.2; 0.35 for mnist1d, 0.3 for text"),
+    Option("pruning", str, "Network and pruning", "With --final-density, how the density falls over the levels: geometric, linear or cubic.", default="geometric"),
+    Option("final_density", float, "Network and pruning", "Density of the last level; replaces --rate."),
+    Option("density", list[float], "Network and pruning", "Density of one level as a fraction, such as 0.05; repeat it for every level. Replaces --levels and --rate."),
+    Option("output_rate", float, "Network and pruning", "Share of the output layer's remaining weights pruned per level.", default="half of --rate in LeNet and Conv networks that are pruned layerwise, else --rate"),
+    Option("conv_rate", float, "Network and pruning", "Share of the convolutions' remaining weights pruned per level.", default="0.1 in conv-2 and conv-4 and 0.15 in conv-6 if they are pruned layerwise, else --rate"),
+    Option("include", list[str], "Network and pruning", "Also prune these parameters, which are neither Linear nor Conv weights: a name or pattern such as 'lstm.weight_*'. May be repeated."),
+    Option("exclude", list[str], "Network and pruning", "Do not prune these weights: a name or pattern such as 'fc3.*'. May be repeated."),
+    Option("controls", list[str], "Proof", "Control trained beside the ticket; `none` for no controls, `winticket methods` for all. May be repeated.", default="reinit and random", flag="--control"),
     Option("replicates", int, "Proof", "Number of independent repetitions, each with new initial weights and its own mask search; a verdict needs 5 or more.", default="5; 30 for digits, 10 for mnist1d"),
     Option("margin_pp", float, "Proof", "Loss of accuracy, in percentage points, up to which a ticket still matches the dense network.", default="0.5", flag="--margin"),
     Option("alpha", float, "Proof", "Largest chance of a false win, over all densities together.", default="0.05"),
-    Option("gate", bool, "Proof", "Also train the dense network for twice the steps. The result warns unless the gain is shown to be within the margin.", default="--gate", flag="--gate/--no-gate"),
+    Option("gate", bool, "Proof", "Check that the dense network is trained long enough: train it for twice the steps as well, and warn unless the gain in accuracy is shown to be less than --margin.", default="--gate", flag="--gate/--no-gate"),
     Option("seed", int, "Proof", "Root seed, from which all others are derived.", default="0"),
     Option("stack", int, "Proof", "Largest number of replicates that are trained together as one stack (see --stacking).", default="5"),
     Option("split", str, "Proof", "How replicates split the data: shared (one split for all), own (each draws its own), or auto (own for small data without a test split, else shared).", default="auto"),
-    Option("validation", int, "Proof", "Number of validation examples, from the data's validation split if there is one, else from the training split.", default="the whole validation split, else a tenth of the training split, at most 5000 (digits: 150)"),
-    Option("test", int, "Proof", "Number of test examples, from the data's test split if there is one, else from the training split.", default="the whole test split, else a fifth of the training split, at most 10000 (digits: 450)"),
-    Option("steps", int, "Training", "Optimiser steps of each training.", default="2400; 800 for digits, 1500 for mnist1d, 1000 for text"),
+    Option("validation", int, "Proof", "Number of validation examples, from the data's validation split if there is one, else from the training split.", default="the whole validation split; if there is none, a tenth of the training split without the test examples, but at most 5000 (digits: 150)"),
+    Option("test", int, "Proof", "Number of test examples, from the data's test split if there is one, else from the training split.", default="the whole test split; if there is none, a fifth of the training split, but at most 10000 (digits: 450)"),
+    Option("steps", int, "Training", "Optimiser steps for which each network is trained.", default="2400; 800 for digits, 1500 for mnist1d, 1000 for text"),
     Option("batch", int, "Training", "Examples per step.", default="60; 100 for mnist1d, 32 for text, 128 in VGG and ResNet"),
     Option("optimizer", str, "Training", "Optimiser: sgd, adam or adamw.", default="adam; sgd in VGG and ResNet, adamw for text"),
     Option("lr", float, "Training", "Learning rate.", default="0.0012 in LeNet, 0.0002 in conv-2, 0.0003 in conv-4 and conv-6, 0.02 in mlp1d, 0.1 in VGG and ResNet, 0.003 for text; if you change --optimizer, you must give --lr"),
-    Option("momentum", float, "Training", "Momentum of sgd.", default="0, in VGG and ResNet 0.9"),
+    Option("momentum", float, "Training", "Momentum of sgd.", default="0; 0.9 in VGG and ResNet"),
     Option("nesterov", bool, "Training", "Use Nesterov's momentum in sgd.", default="--no-nesterov", flag="--nesterov/--no-nesterov"),
-    Option("weight_decay", float, "Training", "Weight decay.", default="0, in VGG and ResNet 0.0001, for text 0.01"),
+    Option("weight_decay", float, "Training", "Weight decay.", default="0; 0.0001 in VGG and ResNet, 0.01 for text"),
     Option("schedule", str, "Training", "How the learning rate changes: constant, step or cosine.", default="cosine; constant for mnist1d"),
     Option("milestones", list[float], "Training", "A point at which the step schedule lowers the learning rate, as a fraction of the training. May be repeated.", default="0.5 and 0.75", flag="--milestone"),
     Option("gamma", float, "Training", "Factor by which the step schedule lowers the learning rate.", default="0.1"),
     Option("warmup", int, "Training", "Steps over which the learning rate rises linearly from 0.", default="0"),
-    Option("evaluate_every", int, "Training", "Steps between points of the learning curves.", default="in proportion to --steps"),
+    Option("evaluate_every", int, "Training", "Steps between points of the learning curves.", default="a tenth of --steps; a twentieth for digits, a fifteenth for mnist1d"),
     Option("early_points", bool, "Training", "Evaluate more often early in training, so that the number of steps to reach an accuracy is measured more exactly.", default="--early-points", flag="--early-points/--no-early-points"),
     Option("clip_norm", float, "Training", "Largest norm of a step's gradient, over all weights that are not pruned; a longer gradient is scaled down to it.", default="no limit"),
     Option("flip", bool, "Training", "Mirror training images at random.", default="--no-flip", flag="--flip/--no-flip"),
     Option("crop", int, "Training", "Crop training images at random after padding them by this many pixels.", default="0"),
     Option("precision", str, "Training", "Arithmetic of forward and backward passes: float32, bf16, or tf32 on NVIDIA GPUs.", default="float32"),
-    Option("stacking", str, "Training", "How the replicates of a stack are trained: stacked (in one forward and backward pass for all), 'one by one', or auto (stacked if that is faster here).", default="auto"),
+    Option("stacking", str, "Training", "How the replicates of a stack are trained: stacked (in one forward and backward pass for all), 'one by one', or auto (stacked, unless the network cannot be stacked, or has convolutions and trains on the CPU).", default="auto"),
 )  # fmt: skip
 
 
@@ -158,18 +158,18 @@ Engine = Annotated[
     str,
     _Computing(
         "--engine",
-        help="How pruned layers are computed: auto (on sparse kernels if those are faster here), dense or sparse. "
-        "Results agree to float tolerance.",
+        help="How pruned layers are computed: dense, sparse, or auto (on sparse kernels if those are faster, which "
+        "is measured once on a machine and remembered). Dense and sparse results agree to float tolerance.",
     ),
 ]
 Retry = Annotated[
-    bool, _Computing("--retry-failed", help="Run trainings again that are recorded in the store as failed.")
+    bool, _Computing("--retry-failed", help="Retrain networks whose training the store records as failed.")
 ]
 Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="digits, mnist1d (both built in), mnist, fashion_mnist, cifar10, cifar100, any image dataset of the "
+        help="digits, mnist1d (both built in), mnist, fashion_mnist, cifar10, cifar100, any image dataset on the "
         "Hugging Face Hub (user/name), a local folder or parquet file of images, or text in a .txt file.",
     ),
 ]

@@ -47,10 +47,11 @@ def find(
     A winning ticket is a pruned network that, trained from its original initialisation, matches the accuracy of the
     full network. Every replicate trains the full (dense) network, prunes it level by level, rewinds the remaining
     weights and retrains. At each level two controls train beside the ticket: the same mask with new initial weights,
-    and a random mask with the same number of weights per layer. The verdict compares them over all replicates.
+    and a random mask with the same number of weights per layer. Over all replicates, tickets win only if they match the
+    dense networks and also beat both controls.
 
-    Options that you leave out get values that suit the data, sized for two CPU cores. [bold]winticket plan[/bold] with
-    the same options shows them and estimates the time.
+    Options that you leave out get defaults that suit the data and two CPU cores. To see these and the estimated time,
+    type `winticket plan` with the same options.
 
     If the command is interrupted or killed, type it again and it resumes. If you ask for more levels or replicates, it
     runs only what is new.

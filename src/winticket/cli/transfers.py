@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 CHOSEN = ("model", "controls", "replicates", "margin_pp", "alpha", "gate", "split", "validation", "test")
 DEFAULTS = {
     "controls": "reinit and random",
-    "evaluate_every": "in proportion to --steps",
+    "evaluate_every": "as in RESULT, in proportion to --steps",
     **dict.fromkeys(("validation", "test"), "as in RESULT, or as in find if --to names other data"),
 }
 """Defaults in words; those of all other options are the values of RESULT."""

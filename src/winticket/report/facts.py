@@ -25,7 +25,7 @@ def facts(document: Document) -> str:
     densities = [level["density"] for level in pruned_levels(document)]
     ends = dict.fromkeys(map(density_percent, (*densities[:1], *densities[-1:])))
     entries: list[tuple[str, str | None]] = [
-        ("smallest verified ticket", density_percent(min(won)) + " of the weights" if won else "none"),
+        ("smallest winning density", density_percent(min(won)) + " of the weights" if won else "none"),
         ("dense test accuracy", None if dense is None else accuracy_text(dense, "accuracy") + " %"),
         ("replicates", text_or_none(options.get("replicates"))),
         (

@@ -245,16 +245,16 @@ def _arm_line(axes: Axes, rows: Table, value: str, *, look: Look, scale: float, 
         markerfacecolor=ink.paper,
         markeredgewidth=1.4,
     )
-    verified = np.array(rows.column("claimed"), dtype=bool)
-    if verified.any():
+    won = np.array(rows.column("claimed"), dtype=bool)
+    if won.any():
         axes.plot(
-            x[verified],
-            y[verified],
+            x[won],
+            y[won],
             look.marker,
             color=look.color,
             markersize=7.5,
             zorder=5,
-            label="ticket, verified",
+            label="ticket that won",
         )
 
 
@@ -298,7 +298,7 @@ def _mark_smallest(axes: Axes, document: Document, *, ink: Ink) -> None:
     in_right_half = smallest * smallest < min(densities) * max(densities)
     axes.axvline(smallest, color=ink.quiet, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     axes.annotate(
-        f"smallest verified ticket: {density_percent(smallest)}", (smallest, 0.025),
+        f"smallest winning density: {density_percent(smallest)}", (smallest, 0.025),
         xycoords=("data", "axes fraction"),
         xytext=(-5 if in_right_half else 5, 0), textcoords="offset points",
         ha="right" if in_right_half else "left", fontsize=8.5, color=ink.text,

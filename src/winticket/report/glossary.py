@@ -21,7 +21,7 @@ WORDS: Mapping[str, str] = {
     "θ_k.",
     "ticket": "A mask together with a start. It defines a smaller network that can be trained by itself.",
     "winning ticket": "A ticket that is shown to match the dense network and to beat both controls. The "
-    "smallest verified ticket is the winning ticket with the lowest density.",
+    "smallest winning density is the lowest at which the tickets win.",
     "replicate": "One repetition of the whole experiment, with a random initialisation and a mask search "
     "that no other replicate shares. The networks of one replicate see the same batches, so they are "
     "compared in pairs.",
@@ -109,7 +109,7 @@ ALIASES: Mapping[str, str] = {
     "early-stop step": "early stop",
     "margin δ": "margin",
     "margin, error rate": "margin",
-    "smallest verified ticket": "winning ticket",
+    "smallest winning density": "winning ticket",
     "replicates": "replicate",
     "n": "replicate",
 }

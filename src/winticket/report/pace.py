@@ -53,7 +53,7 @@ def steps_to_accuracy(document: Document) -> Table:
             if arm is None:
                 continue
             for fraction, entry in (arm.get("steps_to") or {}).items():
-                verified = name == "ticket" and is_in(level["density"], won)
+                wins = name == "ticket" and is_in(level["density"], won)
                 rows.append(
                     (
                         level["density"],
@@ -68,7 +68,7 @@ def steps_to_accuracy(document: Document) -> Table:
                         entry["never"],
                         replicates(arm),
                         arm.get("failed"),
-                        verified,
+                        wins,
                     )
                 )
     return Table(COLUMNS, tuple(rows))

@@ -88,7 +88,7 @@ def _by_density(document: Document, *, value: MeanName) -> Table:
             arm = level["arms"][name]
             low, high = interval(arm, value) or (None, None)
             counts = (replicates(arm), arm.get("failed"))
-            verified = name == "ticket" and is_in(level["density"], won)
+            wins = name == "ticket" and is_in(level["density"], won)
             rows.append(
                 (
                     level["density"],
@@ -98,7 +98,7 @@ def _by_density(document: Document, *, value: MeanName) -> Table:
                     low,
                     high,
                     *counts,
-                    verified,
+                    wins,
                 )
             )
     columns = (

@@ -116,7 +116,7 @@ def accuracy_title(document: Document, *, width: int = 72) -> str:
     if not measured:
         return "Test accuracy against density"
     gap, density = measured[-1]
-    start = "No verified winning ticket" if document["verdict"]["outcome"] == "not won" else "Inconclusive"
+    start = "Not won" if document["verdict"]["outcome"] == "not won" else "Inconclusive"
     return lines(f"{start}: at {density_percent(density)} the ticket is {_gap(gap)} the dense network", width)
 
 

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-_UNITWISE = (
+UNITWISE = (
     *(nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU),
     *(nn.Mish, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid),
     *(nn.LogSigmoid, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
     nn.FeatureAlphaDropout,
 )
-_SPATIAL = (
+"""Layers that treat every value by itself, in evaluation."""
+SPATIAL = (
     *(
         nn.MaxPool1d,
         nn.MaxPool2d,
@@ -38,18 +39,20 @@ _SPATIAL = (
     *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReplicationPad2d),
 )
 """Layers that mix the positions of a unit but keep units apart, for values with positions."""
-_UNITWISE_NAMES = (
+UNITWISE_NAMES = (
     "relu relu_ relu6 leaky_relu leaky_relu_ elu elu_ selu celu gelu silu mish tanh tanh_ sigmoid sigmoid_ softplus "
     "softsign hardtanh hardswish hardsigmoid logsigmoid dropout dropout1d dropout2d dropout3d alpha_dropout contiguous "
     "clone detach float double half to neg abs exp square sqrt clamp clamp_ type_as"
 )
-_UNITWISE_CALLS = frozenset(_UNITWISE_NAMES.split())
-_SPATIAL_NAMES = (  # PyTorch calls functions with return_indices by the name of their wrapper, fn
+UNITWISE_CALLS = frozenset(UNITWISE_NAMES.split())
+"""Functions and methods that do so."""
+SPATIAL_NAMES = (  # PyTorch calls functions with return_indices by the name of their wrapper, fn
     "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
     "adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d interpolate boolean_dispatch fn"
 )
-_SPATIAL_CALLS = frozenset(_SPATIAL_NAMES.split())
-_COMBINED = frozenset(("add", "add_", "iadd", "sub", "sub_", "isub", "mul", "mul_", "imul", "truediv", "div"))
+SPATIAL_CALLS = frozenset(SPATIAL_NAMES.split())
+COMBINED = frozenset(("add", "add_", "iadd", "sub", "sub_", "isub", "mul", "mul_", "imul", "truediv", "div"))
+"""Operations that combine values of equal shapes, unit by unit."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Stream:
 
     def through(self, layer: nn.Module) -> Stream | None:
         """The stream after a layer without products; None if its units are not followed."""
-        if isinstance(layer, _UNITWISE) or (isinstance(layer, _SPATIAL) and self.spatial):
+        if isinstance(layer, UNITWISE) or (isinstance(layer, SPATIAL) and self.spatial):
             return self
         if isinstance(layer, nn.Flatten) and layer.start_dim == 1 and layer.end_dim == -1:
             return self.flattened()
@@ -98,7 +101,7 @@ def passed(node: fx.Node, streams: Mapping[fx.Node, Stream | None]) -> Stream | 
     name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
     if name in ("cat", "concat"):
         return _joined(node, streams)
-    if name in _COMBINED:
+    if name in COMBINED:
         return _combined([streams.get(n) for n in node.all_input_nodes], str(name))
     first = streams.get(node.args[0]) if isinstance(node.args[0], fx.Node) else None
     return None if first is None else _followed(str(name), node, first)
@@ -106,7 +109,7 @@ def passed(node: fx.Node, streams: Mapping[fx.Node, Stream | None]) -> Stream | 
 
 def _followed(name: str, node: fx.Node, first: Stream) -> Stream | None:
     """The stream after a call on one stream."""
-    if name in _UNITWISE_CALLS or (name in _SPATIAL_CALLS and first.spatial):
+    if name in UNITWISE_CALLS or (name in SPATIAL_CALLS and first.spatial):
         return first
     if name == "flatten":
         start, end = _option(node, 1, "start_dim", 0), _option(node, 2, "end_dim", -1)

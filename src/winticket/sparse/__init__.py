@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from winticket.sparse.breakeven import Shape, break_even
+from winticket.sparse.breakeven import break_even, tuning
+from winticket.sparse.choices import Shape, Tuning
 from winticket.sparse.convert import Converted, candidates, convert
 from winticket.sparse.fuse import fuse
 from winticket.sparse.layers import SparseConv2d, window_of
@@ -16,6 +17,7 @@ __all__ = [
     "Shape",
     "SparseConv2d",
     "Structure",
+    "Tuning",
     "batch_last",
     "break_even",
     "candidates",
@@ -27,5 +29,6 @@ __all__ = [
     "missing",
     "sparse_linear",
     "structure",
+    "tuning",
     "window_of",
 ]

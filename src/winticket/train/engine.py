@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from winticket.sparse import Converted, Shape, break_even, candidates, missing, window_of
+from winticket.sparse import Converted, Shape, break_even, candidates, missing, tuning, window_of
 from winticket.sparse import convert as converted_for
 from winticket.train.recipe import Recipe
 from winticket.train.stacked import may_stack
@@ -68,8 +68,8 @@ def convert(
     shapes = _shapes(module, chosen, recipe, stack=count, example=example)
     if engine == "auto":
         chosen = [name for name, shape in shapes.items() if density[name] <= break_even(shape)]
-    batches = {name: shape.batch for name, shape in shapes.items() if shape.window is None}
-    return converted_for(module, keep, chosen, batches=batches)
+    tunings = {name: tuning(shapes[name]) for name in chosen if name in shapes}
+    return converted_for(module, keep, chosen, tunings=tunings)
 
 
 def measure(

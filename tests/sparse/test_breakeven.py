@@ -138,19 +138,20 @@ def test_a_forced_set_is_measured_alone(cache: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dense", "low", "middle", "high", "crossing"),
+    ("dense", "times", "crossing"),
     [
-        (1.0, 0.1, 0.4, 1.0, 0.5),
-        (0.7, 0.1, 0.4, 1.0, 0.35),  # .2 + (.7 − .4) / (.6 / .3)
-        (0.3, 0.1, 0.4, 1.0, 0.15),  # .05 + (.3 − .1) / (.3 / .15)
-        (1.5, 0.1, 0.4, 1.0, 0.75),  # on the last line: .2 + (1.5 − .4) / (.6 / .3)
-        (1.0, 1.2, 1.5, 2.0, 0.0),
-        (1.0, 0.1, 0.1, 0.1, 1.0),
-        (0.36, 0.1, 0.4, 1.0, 0.15),  # .18, rounded down
+        (1.0, {0.05: 0.1, 0.2: 0.4, 0.5: 1.0}, 0.5),
+        (0.7, {0.05: 0.1, 0.2: 0.4, 0.5: 1.0}, 0.35),  # .2 + (.7 − .4) / (.6 / .3)
+        (0.3, {0.05: 0.1, 0.2: 0.4, 0.5: 1.0}, 0.15),  # .05 + (.3 − .1) / (.3 / .15)
+        (0.36, {0.05: 0.1, 0.2: 0.4, 0.5: 1.0}, 0.15),  # .18, rounded down
+        (1.5, {0.05: 0.1, 0.2: 0.4, 0.5: 1.0, 1.0: 3.0}, 0.6),  # .5 + (1.5 − 1) / (2 / .5) = .625
+        (3.5, {0.05: 0.1, 0.2: 0.4, 0.5: 1.0, 1.0: 3.0}, 1.0),
+        (1.0, {0.05: 1.2, 0.2: 1.5, 0.5: 2.0}, 0.0),
+        (1.0, {0.05: 0.1, 0.2: 0.1, 0.5: 0.1, 1.0: 0.1}, 1.0),
     ],
 )
-def test_where_the_lines_cross(dense: float, low: float, middle: float, high: float, crossing: float) -> None:
-    assert measuring.crossing([low, middle, high], dense) == crossing
+def test_where_the_lines_cross(dense: float, times: dict[float, float], crossing: float) -> None:
+    assert measuring.crossing(times, dense) == crossing
 
 
 @pytest.mark.parametrize("window", [None, Window(3, (3, 3), (1, 1), (1, 1))])

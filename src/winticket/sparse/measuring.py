@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -33,22 +34,25 @@ def measure(shape: Shape, sets: Sequence[str]) -> Tuning:
     with _attempts():
         layer = _convolution(shape, shape.window) if shape.window else _linear(shape)
         choices = tuple(_choice(layer, density, sets, clock) for density in PROBES)
-        times = [race({0: layer.step(choice)}, clock)[0].median for choice in choices]
         dense = min(time.median for time in race(dict(enumerate(layer.dense)), clock).values())
+        times = {c.density: race({0: layer.step(c)}, clock)[0].median for c in choices}
+        if times[PROBES[-1]] < dense:
+            whole = Choice(1.0, choices[-1].sets, Tuning(shape, 0.0, choices).blocks(1.0))
+            times[1.0] = race({0: layer.step(whole)}, clock)[0].median
     return Tuning(shape, crossing(times, dense), choices)
 
 
-def crossing(times: Sequence[float], dense: float) -> float:
-    """The density at which a sparse step, with these times at `PROBES`, takes as long as a dense one; within [0, 1].
+def crossing(times: Mapping[float, float], dense: float) -> float:
+    """The density at which a sparse step, with these times by density, takes as long as a dense one; within [0, 1].
 
-    Between the probes, and beyond them, the time of a sparse step is taken to be linear. The result is rounded down.
+    Between the densities, and beyond them, the time of a sparse step is taken to be linear. The result is rounded down.
 
-    >>> crossing([1.0, 2.0, 4.0], 3.0)
-    0.35
+    >>> crossing({0.2: 1.0, 0.4: 3.0}, 2.1)
+    0.3
     """
-    place = next((i for i, time in enumerate(times[1:-1]) if dense <= time), len(times) - 2)
-    slope = max((times[place + 1] - times[place]) / (PROBES[place + 1] - PROBES[place]), 1e-12)
-    density = PROBES[place] + (dense - times[place]) / slope
+    lines = list(pairwise(sorted(times.items())))
+    (low, fast), (high, slow) = next((line for line in lines if dense <= line[1][1]), lines[-1])
+    density = low + (dense - fast) / max((slow - fast) / (high - low), 1e-12)
     return round(min(1.0, max(0.0, int(density / STEP + 1e-9) * STEP)), 2)
 
 
@@ -159,9 +163,9 @@ def _linear(shape: Shape) -> _Layer:
         by_row = {n: structure(keep, blocks=(1, n)) for n in _near(down, shape.rows)}
         operands = _Operands(part)
         return {
-            "forward": {n: operands.products(kept)["forward"] for n, kept in by_column.items()},
-            "by_weight": {n: operands.products(kept)["by_weight"] for n, kept in by_column.items()},
-            "by_input": {n: operands.products(kept)["by_input"] for n, kept in by_row.items()},
+            "forward": {n: operands.calls(kept)["forward"] for n, kept in by_column.items()},
+            "by_weight": {n: operands.calls(kept)["by_weight"] for n, kept in by_column.items()},
+            "by_input": {n: operands.calls(kept)["by_input"] for n, kept in by_row.items()},
         }
 
     def step(choice: Choice) -> Work:
@@ -181,38 +185,67 @@ def _near(usual: int, most: int) -> list[int]:
     return sorted({min(most, n) for n in (1, max(1, usual // 2), usual, 2 * usual)})
 
 
+@dataclass(frozen=True)
+class _Call:
+    """A call of a kernel with these arguments, of which it gets tensors by address and none as 0."""
+
+    kernel: Callable[..., None]
+    arguments: tuple[int | Tensor | None, ...]
+
+    def bound(self) -> Work:
+        passed = [a.data_ptr() if isinstance(a, Tensor) else 0 if a is None else a for a in self.arguments]
+        return lambda: self.kernel(*passed)  # refers to self, and so keeps the tensors
+
+
 class _Operands:
-    """Operands of a Linear layer's products, batch last, as a training has them."""
+    """Operands of a Linear layer's products in their padded layout, [S, features, width], as a training has them."""
 
     def __init__(self, shape: Shape) -> None:
-        self.stack = shape.stack
-        self.x = products.batch_last(_draw(shape.stack, shape.batch, shape.columns, seed=0))
-        self.grad = products.batch_last(_draw(shape.stack, shape.batch, shape.rows, seed=1))
-        self.bias = _draw(shape.stack, shape.rows, seed=2)
+        self.shape, self.width = shape, products.padded(shape.batch, 4)
+        self.x, self.y = (_draw(shape.stack, n, self.width, seed=0) for n in (shape.columns, shape.rows))
+        self.by_x, self.by_y = torch.empty_like(self.x), _draw(*self.y.shape, seed=1)
+        self.bias, self.by_bias = (_draw(shape.stack, shape.rows, seed=2) for _ in range(2))
 
-    def products(self, one: Structure, values: Tensor | None = None) -> dict[str, Callable[[], Tensor]]:
-        """The three products for a stack of networks that all have the structure `one`."""
-        names = ("start", "place", "by_column", "row_of", "order")
-        start, place, *columns = (torch.cat([getattr(one, name)] * self.stack) for name in names)
-        weights = _draw(self.stack, one.capacity, seed=3) if values is None else values
-        x, grad, bias = self.x, self.grad, self.bias
+    def calls(self, one: Structure, values: Tensor | None = None) -> dict[str, Work]:
+        """The three products for a stack of networks that all have the structure `one`, each with what surrounds it.
+
+        They are bare calls. What Python adds depends on the layer's neighbours: nothing much if these are sparse, too;
+        conversions between the layouts if they are dense.
+        """
+        s, width, capacity = self.shape, self.width, one.capacity
+        indices = (one.start, one.place, one.by_column, one.row_of, one.order)
+        start, place, by_column, row_of, order = (torch.cat([index] * s.stack) for index in indices)
+        weights = _draw(s.stack, capacity, seed=3) if values is None else values
+        self.by_weights = torch.zeros_like(weights)
+        across, down, kernels = one.start.shape[1], one.by_column.shape[1], require()
+        of_x, of_y = (s.columns * width, width), (s.rows * width, width)
+        forward = (
+            False, s.threads, s.stack, s.rows, across, s.columns, capacity, start, place, 0, s.batch, width, weights,
+            capacity, self.x, *of_x, self.y, *of_y, self.bias, True, 0, 0, 0,
+        )  # fmt: skip
+        by_input = (
+            False, s.threads, s.stack, s.columns, down, s.rows, capacity, by_column, row_of, order, s.batch, width,
+            weights, capacity, self.by_y, *of_y, self.by_x, *of_x, 0, False, self.x, *of_x,
+        )  # fmt: skip
+        by_weight = (
+            False, s.threads, s.stack, s.rows, across, s.columns, capacity, start, place, s.batch, width, self.by_y,
+            *of_y, self.x, *of_x, self.by_weights, self.by_bias,
+        )  # fmt: skip
         return {
-            "forward": lambda: products.linear(x, weights, bias, start, place, relu=True),
-            "by_input": lambda: products.linear_grad_input(grad, weights, *columns, relu=x),
-            "by_weight": lambda: products.linear_grad_parameters(grad, x, start, place)[0],
+            "forward": _Call(kernels.sum, forward).bound(),
+            "by_input": _Call(kernels.sum, by_input).bound(),
+            "by_weight": _Call(kernels.dot, by_weight).bound(),
         }
 
     def step(self, one: Structure, sets: Mapping[str, str]) -> Work:
-        values, attempt = _draw(self.stack, one.capacity, seed=3), require().attempt
-        computed = self.products(one, values)
+        values, attempt = _draw(self.shape.stack, one.capacity, seed=3), require().attempt
+        calls = self.calls(one, values)
 
         def gradient() -> Tensor:
-            attempt(sets["forward"])
-            computed["forward"]()
-            attempt(sets["by_input"])
-            computed["by_input"]()
-            attempt(sets["by_weight"])
-            return computed["by_weight"]()
+            for product in ("forward", "by_input", "by_weight"):
+                attempt(sets[product])
+                calls[product]()
+            return self.by_weights
 
         return _with_adam(values, gradient)
 

@@ -50,7 +50,7 @@ OPTIMIZERS: dict[str, tuple[Rule, Any, dict[str, Any]]] = {
 
 @pytest.fixture(params=instruction_sets(), autouse=True)
 def _instructions(request: pytest.FixtureRequest) -> Iterator[None]:
-    before = kernels.chosen()
+    before = kernels.forced()
     kernels.use(request.param)
     yield
     kernels.use(before)

@@ -25,7 +25,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
 
 @pytest.fixture(params=instruction_sets())
 def _instructions(request: pytest.FixtureRequest) -> Iterator[None]:
-    before = kernels.chosen()
+    before = kernels.forced()
     kernels.use(request.param)
     yield
     kernels.use(before)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from winticket.sparse.breakeven import Shape, break_even
+from winticket.sparse.breakeven import break_even, tuning
 from winticket.sparse.chain import TILE, Link, Rule, score_links, tiles, train_links
+from winticket.sparse.choices import Shape, Tuning
 from winticket.sparse.convert import Converted, candidates, convert
 from winticket.sparse.fuse import fuse
 from winticket.sparse.layers import SparseConv2d, window_of
@@ -22,6 +23,7 @@ __all__ = [
     "Shape",
     "SparseConv2d",
     "Structure",
+    "Tuning",
     "batch_last",
     "break_even",
     "candidates",
@@ -37,5 +39,6 @@ __all__ = [
     "structure",
     "tiles",
     "train_links",
+    "tuning",
     "window_of",
 ]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from winticket.sparse import Converted, Shape, break_even, candidates, missing, window_of
+from winticket.sparse import Converted, Shape, break_even, candidates, missing, tuning, window_of
 from winticket.sparse import convert as converted_for
 from winticket.train.recipe import Recipe
 from winticket.train.stacked import may_stack
@@ -70,8 +70,8 @@ def convert(
         faster = [name for name, shape in shapes.items() if density[name] <= break_even(shape)]
         # A layer with all its weights is sparse only beside others: a small one that would break a chain of them.
         chosen = faster if set(faster) & set(chosen) else []
-    batches = {name: shape.batch for name, shape in shapes.items() if shape.window is None}
-    return converted_for(module, keep, chosen, batches=batches)
+    tunings = {name: tuning(shapes[name]) for name in chosen if name in shapes}
+    return converted_for(module, keep, chosen, tunings=tunings)
 
 
 def measure(

@@ -90,26 +90,25 @@ Rows<float> entries(const Link& link, bool by_column, int64_t batch, int64_t wid
   return p;
 }
 
-void forward(const Kernels& kernels, const Link& link, int64_t r, const float* in, float* out, int64_t batch,
-             int64_t width) {
+void forward(const Link& link, int64_t r, const float* in, float* out, int64_t batch, int64_t width) {
   Rows<float> p = entries(link, false, batch, width);
   p.weight = link.weight, p.weights = link.capacity;
   p.in = in, p.out = out, p.out_scale = width;
   p.begin = link.bias, p.positive = link.relu;
-  kernels.sum_float(p, {0, link.rows}, r);
+  link.forward->sum_float(p, {0, link.rows}, r);
 }
 
-void by_input(const Kernels& kernels, const Link& link, int64_t r, const float* grad, float* out, const float* gate,
-              int64_t batch, int64_t width) {
+void by_input(const Link& link, int64_t r, const float* grad, float* out, const float* gate, int64_t batch,
+              int64_t width) {
   Rows<float> p = entries(link, true, batch, width);
   p.weight = link.weight, p.weights = link.capacity;
   p.in = grad, p.out = out, p.out_scale = width;
   p.gate = gate, p.gate_scale = width;
-  kernels.sum_float(p, {0, link.columns}, r);
+  link.by_input->sum_float(p, {0, link.columns}, r);
 }
 
 // `by_weight` and `by_bias` are those of replicate r alone.
-void by_parameters(const Kernels& kernels, const Link& link, int64_t r, const float* grad, const float* in,
+void by_parameters(const Link& link, int64_t r, const float* grad, const float* in,
                    float* by_weight, float* by_bias, int64_t batch, int64_t width) {
   Rows<float> p = entries(link, false, batch, width);
   p.start += r * p.blocks * (p.rows + 1), p.place += r * p.capacity;
@@ -118,7 +117,7 @@ void by_parameters(const Kernels& kernels, const Link& link, int64_t r, const fl
   p.total = link.bias ? by_bias : nullptr;
   std::memset(by_weight, 0, link.capacity * sizeof(float));
   std::memset(by_bias, 0, link.rows * sizeof(float));
-  kernels.dot_float(p, {0, link.rows}, 0);
+  link.by_weight->dot_float(p, {0, link.rows}, 0);
 }
 
 float* part(float* all, int64_t r, int64_t each) { return all ? all + r * each : nullptr; }
@@ -150,14 +149,14 @@ float train_once(const Kernels& kernels, const std::vector<Link>& links, const E
   kernels.transpose_float(s.operands[0].get(), examples.x, chosen, s.batch, examples.features, s.width);
   for (int64_t i = 0; i < s.batch; ++i) s.y[i] = examples.y[chosen[i]];
   for (int64_t l = 0; l < count; ++l)
-    forward(kernels, links[l], r, s.operands[l].get(), s.operands[l + 1].get(), s.batch, s.width);
+    forward(links[l], r, s.operands[l].get(), s.operands[l + 1].get(), s.batch, s.width);
   float *grad = s.grads[0].get(), *next = s.grads[1].get();
   double loss = 0;
   kernels.loss_float({s.operands[count].get(), s.y.data(), s.batch, s.width, examples.classes, grad, &loss, nullptr});
   for (int64_t l = count - 1; l >= 0; --l) {
     const float* in = s.operands[l].get();
-    by_parameters(kernels, links[l], r, grad, in, s.by_weight.get(), s.by_bias.get(), s.batch, s.width);
-    if (l) by_input(kernels, links[l], r, grad, next, links[l - 1].relu ? in : nullptr, s.batch, s.width);
+    by_parameters(links[l], r, grad, in, s.by_weight.get(), s.by_bias.get(), s.batch, s.width);
+    if (l) by_input(links[l], r, grad, next, links[l - 1].relu ? in : nullptr, s.batch, s.width);
     update(kernels, links[l], r, s, rule);
     std::swap(grad, next);
   }
@@ -197,7 +196,7 @@ void score_chain(const Kernels& kernels, const std::vector<Link>& links, const E
         const int64_t length = std::min(batch, tiles.count - first);
         const float* in = tiles.x + first / batch * tiles.features * width;
         for (int64_t l = 0; l < count; ++l) {
-          forward(kernels, links[l], r, in, s.operands[l + 1].get(), length, width);
+          forward(links[l], r, in, s.operands[l + 1].get(), length, width);
           in = s.operands[l + 1].get();
         }
         double sum = 0;

@@ -29,6 +29,9 @@ struct Link {
   const float* keep_bias;  // [S, rows], 1 or 0: factors after each update; null: all 1
   float* weight_slots[2];  // the optimiser's state, shaped like weight; null: it has none
   float* bias_slots[2];
+  const Kernels* forward;  // of the instruction set that computes each product
+  const Kernels* by_input;
+  const Kernels* by_weight;
 };
 
 struct Examples {
@@ -45,6 +48,7 @@ struct Steps {
   double taken;  // updates before the first of these steps
 };
 
+// `kernels` compute what is no product.
 void train_chain(const Kernels& kernels, const std::vector<Link>& links, const Examples& examples, const Steps& steps,
                  const Rule& rule, int threads);
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <new>
@@ -24,6 +25,7 @@ inline int omp_get_thread_num() { return 0; }
 namespace winticket {
 
 struct Planes {
+  static constexpr size_t kNumbers = 13;
   int64_t channels, height, width;
   int64_t phases_down, phases_across;  // the strides of the convolution
   int64_t pad_down, pad_across;

@@ -53,8 +53,8 @@ def find(
     Options that you leave out get defaults that suit the data and two CPU cores. To see these and the estimated time,
     type `winticket plan` with the same options.
 
-    If the command is interrupted or killed, type it again and it resumes. If you ask for more levels or replicates, it
-    runs only what is new.
+    If the command is interrupted or killed, type it again to resume. With more levels, replicates or controls, it
+    trains only what is new.
 
     [bold]winticket find digits[/bold]
 

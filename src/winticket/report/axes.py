@@ -23,7 +23,7 @@ def density_axis(axes: Axes, table: Table) -> None:
     low, high = min(densities), max(densities)
     room = max((high / low) ** 0.04, 1.05)
     axes.set_xlim(high * room, low / room)
-    axes.set_xlabel("density: kept share of the weights that may be pruned (decreases to the right)")
+    axes.set_xlabel("density: share of the prunable weights that is kept (decreases to the right)")
 
 
 def step_axis(axes: Axes, table: Table) -> None:

@@ -25,7 +25,7 @@ from winticket.train import Recipe, engine
 
 pytestmark = pytest.mark.skipif(kernels is None, reason="built without sparse kernels")
 
-# A shape of its own for each test that writes to the table, which lasts as long as the process.
+# Every test that writes to the table has shapes of its own, since the table lasts as long as the process.
 LAYER = Shape(rows=31, columns=47, stack=2, batch=40, threads=1)
 WINDOW = Window(5, (3, 3), (2, 1), (1, 1))
 PICTURES = Shape(rows=6, columns=45, stack=1, batch=7, threads=1, window=WINDOW, size=(9, 8))
@@ -74,8 +74,10 @@ def results(shape: Shape, kept: Structure) -> dict[str, Tensor]:
 
 
 def masked(shape: Shape, density: float) -> Structure:
-    chance = torch.rand(shape.stack, shape.rows, shape.columns, generator=torch.Generator().manual_seed(1))
-    keep = chance < density
+    """A structure of random masks with exactly this density."""
+    chance = torch.rand(shape.stack, shape.rows * shape.columns, generator=torch.Generator().manual_seed(1))
+    keep = chance.argsort(1).argsort(1) < round(density * chance.shape[1])
+    keep = keep.view(shape.stack, shape.rows, shape.columns)
     if shape.window:
         keep = keep.view(-1, shape.rows, shape.window.channels, *shape.window.kernel)
     return structure(keep, columns_in=shape.window.numbered() if shape.window else None)
@@ -91,22 +93,24 @@ def by_set(shape: Shape, kept: Structure) -> dict[str, dict[str, Tensor]]:
     return made
 
 
-def test_sets_are_chosen_by_density_and_differ_in_last_bits_alone() -> None:
-    for shape in (LAYER, PICTURES):
-        names = [
-            instruction_sets()[-1],
-            instruction_sets()[0],
-            instruction_sets()[len(instruction_sets()) // 2],
-        ]
-        tuned(shape, *names).register()
-        for density, name in zip((0.06, 0.25, 0.9), names, strict=True):
-            kept = masked(shape, density)
-            forced, taken = by_set(shape, kept), results(shape, kept)
-            for product, value in taken.items():
-                assert torch.equal(value, forced[name][product]), (product, density)
-                for other in forced.values():
-                    torch.testing.assert_close(value, other[product], rtol=1e-4, atol=1e-4)
-                assert kernels.preferred(product, shape.numbers(product), kept.capacity) == name
+# On both sides of the densities that lie between the probes, .1 and .316.
+@pytest.mark.parametrize(
+    ("density", "probe"), [(0.05, 0), (0.08, 0), (0.13, 1), (0.28, 1), (0.36, 2), (0.9, 2)]
+)
+@pytest.mark.parametrize("shape", [LAYER, PICTURES], ids=["Linear", "Conv2d"])
+def test_sets_are_chosen_by_density_and_differ_in_last_bits_alone(
+    shape: Shape, density: float, probe: int
+) -> None:
+    sets = instruction_sets()
+    names = [sets[-1], sets[0], sets[len(sets) // 2]]
+    tuned(shape, *names).register()
+    kept = masked(shape, density)
+    forced, taken = by_set(shape, kept), results(shape, kept)
+    for product, value in taken.items():
+        assert torch.equal(value, forced[names[probe]][product])
+        for other in forced.values():
+            torch.testing.assert_close(value, other[product], rtol=1e-4, atol=1e-4)
+        assert kernels.preferred(product, shape.numbers(product), kept.capacity) == names[probe]
 
 
 def test_a_test_of_sets_would_notice_another_set() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from winticket.sparse.timing import HOPELESS, Clock, Seconds, Work, best, clock_
 from winticket.sparse.windows import Window
 
 STEP = 0.05  # break-even densities are rounded down to multiples of this, so that noise rarely changes them
-ENOUGH = 3 * 10**7  # multiplications, at density 1, of the part of a layer on which ways are compared
+ENOUGH = 10**7  # multiplications, at density 1, of the part of a layer on which ways are compared
 
 Way = tuple[int, str]  # blocks and instruction set
 
@@ -159,14 +159,14 @@ def _linear(shape: Shape) -> _Layer:
 
     def works(density: float) -> dict[str, dict[int, Work]]:
         keep, (across, down) = _kept(shape, density), usual(density)
-        by_column = {n: structure(keep, blocks=(n, 1)) for n in _near(across, shape.columns)}
-        by_row = {n: structure(keep, blocks=(1, n)) for n in _near(down, shape.rows)}
-        operands = _Operands(part)
-        return {
-            "forward": {n: operands.calls(kept)["forward"] for n, kept in by_column.items()},
-            "by_weight": {n: operands.calls(kept)["by_weight"] for n, kept in by_column.items()},
-            "by_input": {n: operands.calls(kept)["by_input"] for n, kept in by_row.items()},
-        }
+        operands, made = _Operands(part), dict[str, dict[int, Work]]()
+        # Blocks of columns and of rows do not meet in any product, so one structure serves to try both.
+        for pair in zip_longest(_near(across, shape.columns), _near(down, shape.rows)):
+            calls = operands.calls(structure(keep, blocks=(pair[0] or 1, pair[1] or 1)))
+            for product, call in calls.items():
+                if blocks := pair[product == "by_input"]:
+                    made.setdefault(product, {})[blocks] = call
+        return made
 
     def step(choice: Choice) -> Work:
         kept = structure(_kept(shape, choice.density), blocks=choice.blocks)
@@ -256,14 +256,16 @@ def _dense_linear(shape: Shape) -> list[Work]:
     grad = _draw(shape.stack, shape.batch, shape.rows, seed=1)
     weight = _draw(shape.stack, shape.rows, shape.columns, seed=2)
     bias, mask = _draw(shape.stack, 1, shape.rows, seed=3), torch.ones_like(weight)
+    # A training's allocator has these at hand; a new one's would ask the system for pages at every call.
+    by_x, by_weight = torch.empty_like(x), torch.empty_like(weight)
 
     def step(product: Callable[[], Tensor]) -> Work:
         def gradient() -> Tensor:
             y = torch.relu(torch.add(bias, product()))
             before = torch.ops.aten.threshold_backward(grad, y, 0)
-            torch.bmm(before, weight)
+            torch.bmm(before, weight, out=by_x)
             before.sum(1)
-            return torch.bmm(before.mT, x)
+            return torch.bmm(before.mT, x, out=by_weight)
 
         update = _with_adam(weight, gradient)
 

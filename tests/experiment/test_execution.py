@@ -17,12 +17,14 @@ from winticket.experiment import (
     load_spec,
     plan,
     prepare,
+    running,
     transferred,
 )
 from winticket.experiment.compare import compare
 from winticket.experiment.execution import OPTIONS
 from winticket.run import Conditions, Inline, Pool, Store, StoreError, Workers
 from winticket.sparse import missing
+from winticket.train import Engine
 
 from .conftest import SMALL, Search, numbers
 
@@ -73,6 +75,20 @@ def test_the_engine_reaches_every_training_and_no_key(search: Search, workers: i
         for arm in result.document["levels"][1]["arms"].values():
             assert bool(arm["sparse"]) == (engine == "sparse")
     assert results["sparse"].document["keys"] == results["dense"].document["keys"]
+
+
+@pytest.mark.skipif(bool(missing), reason=f"built without sparse kernels: {missing}")
+@pytest.mark.parametrize(("engine", "stacks"), [("auto", {2}), ("sparse", {2}), ("dense", None)])
+def test_shapes_are_measured_before_the_workers_start(
+    engine: Engine, stacks: set[int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[set[int]] = []
+    monkeypatch.setattr(running, "measure", lambda *_, stacks, example: measured.append(stacks))
+    planned = plan(Experiment.of("digits", **{**ONE, "replicates": 2}))
+    execution = Execution.local(tmp_path / "runs", engine=engine)
+    prepare(planned, execution)
+    running.measure_engine(planned, execution)
+    assert measured == ([] if stacks is None else [stacks])
 
 
 class Mine(Inline):

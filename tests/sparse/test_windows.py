@@ -33,7 +33,7 @@ CASES: list[tuple[int, int, int, int, int, int, Pair, Pair, Pair, float]] = [
 
 @pytest.fixture(params=instruction_sets())
 def _instructions(request: pytest.FixtureRequest) -> Iterator[None]:
-    before = kernels.chosen()
+    before = kernels.forced()
     kernels.use(request.param)
     yield
     kernels.use(before)

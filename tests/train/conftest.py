@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from winticket import models
+from winticket.sparse import Tuning
 from winticket.ticket import Mask, Seeds, State, Ticket
 from winticket.train import engine
 
@@ -46,6 +47,7 @@ def _one_thread() -> Iterator[None]:
 def _agreed_break_even(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measured ones differ with the size of a stack, and so do last bits; here stacks are compared bit for bit."""
     monkeypatch.setattr(engine, "break_even", lambda _: 0.4)
+    monkeypatch.setattr(engine, "tuning", lambda shape: Tuning(shape, 0.4))
 
 
 def _examples(count: int, *shape: int, seed: int) -> Examples:

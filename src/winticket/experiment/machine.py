@@ -46,6 +46,8 @@ def environment() -> dict[str, Any]:
         "cores": cores(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "cpu": torch.backends.cpu.get_cpu_capability(),
-        "sparse kernels": sparse.instruction_sets()[0] if not sparse.missing else f"none: {sparse.missing}",
+        "sparse kernels": ", ".join(sparse.instruction_sets())
+        if not sparse.missing
+        else f"none: {sparse.missing}",
         "cache": str(cache_folder()),
     }

@@ -165,9 +165,9 @@ def run_errors(store: Store) -> Iterator[None]:
 
 
 def measure_engine(planned: Plan, execution: Execution) -> None:
-    """Measure which layers train faster on sparse kernels. This precedes the trainings, so that all workers agree."""
+    """Measure how layers train fastest, unless that is known. This precedes the trainings, so all workers agree."""
     missing = planned.missing(execution.store)
-    if execution.engine == "auto" and missing and device().type == "cpu":
+    if execution.engine != "dense" and missing and device().type == "cpu":
         stacks = {planned.count(first) for _, _, first in missing}
         setup = planned.setup
         measure(

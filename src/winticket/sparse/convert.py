@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from winticket.sparse.choices import Tuning
 from winticket.sparse.layers import INDICES, SparseConv2d, SparseLinear, window_of
 from winticket.sparse.reach import live
 from winticket.sparse.structure import Structure, structure
@@ -90,12 +91,12 @@ def convert(
     keep: Mapping[str, Tensor],
     names: Iterable[str],
     *,
-    batches: Mapping[str, int] | None = None,
+    tunings: Mapping[str, Tuning] | None = None,
 ) -> Converted:
     """`module` with the layers of the weights `names` made sparse, for masks `keep` [S, *shape].
 
-    `batches` are the examples that Linear layers get at a time, by weight; their products read operands in blocks that
-    suit it. A layer that is not named reads its operand whole.
+    `tunings` are what was measured of layers, by weight: from them follow the blocks in which products read operands. A
+    layer without one reads its operand whole.
 
     >>> module = nn.Sequential(nn.Linear(2, 2))
     >>> converted = convert(module, {"0.weight": torch.tensor([[[True, False], [False, True]]])}, ["0.weight"])
@@ -110,9 +111,10 @@ def convert(
     for name in chosen:
         original = module.get_submodule(name.removesuffix(".weight"))
         numbered = window_of(original).numbered() if isinstance(original, nn.Conv2d) else None
-        structures[name] = structure(
-            keep[name], effective[name], columns_in=numbered, batch=(batches or {}).get(name)
-        )
+        blocks = None
+        if tuned := (tunings or {}).get(name):
+            blocks = tuned.blocks(float(effective[name].double().mean()))
+        structures[name] = structure(keep[name], effective[name], columns_in=numbered, blocks=blocks)
         idle[name] = int((keep[name] & ~effective[name]).sum())
         layer = name.removesuffix(".weight")
         indices.update({f"{layer}.{index}": getattr(structures[name], index) for index in INDICES})

@@ -11,7 +11,8 @@ the batch and the end of its row have no meaning: the kernels read and write the
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -84,10 +85,7 @@ def linear(
     relu: bool = False,
 ) -> Tensor:
     """x [S, B, in] times the sparse weights' transpose, plus bias [S, out]: [S, B, out]; `relu` clips it at 0."""
-    flat = _laid(x)
-    out = _rows(flat, values, start)
-    accumulate(out, flat, values, (start, place), bias=bias, positive=relu)
-    return out.transpose(-1, -2)
+    return _sum(x, values, (start, place, None), bias=bias, positive=relu)
 
 
 def linear_grad_input(
@@ -103,28 +101,18 @@ def linear_grad_input(
 
     If x is the result of a ReLU, pass it as `relu` to get the gradient by the ReLU's input.
     """
-    flat = _laid(grad)
-    out = _rows(flat, values, by_column)
-    gate = None if relu is None else _laid(relu)
-    accumulate(out, flat, values, (by_column, row_of), order=order, gate=gate)
-    return out.transpose(-1, -2)
+    return _sum(grad, values, (by_column, row_of, order), gate=relu)
 
 
 def linear_grad_weight(grad: Tensor, x: Tensor, start: Tensor, place: Tensor) -> Tensor:
     """The gradient by the kept weights alone, [S, P]; values that are in no row get 0."""
-    return _linear_grad(grad, x, start, place, None)
+    return _dot(grad, x, start, place, None)
 
 
 def linear_grad_parameters(grad: Tensor, x: Tensor, start: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients by the kept weights, [S, P], and by the bias, [S, out], in one pass."""
     by_bias = grad.new_zeros((*place.shape[:-1], grad.shape[-1]))
-    return _linear_grad(grad, x, start, place, by_bias), by_bias
-
-
-def _linear_grad(grad: Tensor, x: Tensor, start: Tensor, place: Tensor, total: Tensor | None) -> Tensor:
-    out = grad.new_zeros(place.shape)
-    dot(out, _laid(grad), _laid(x), (start, place), total=total)
-    return out
+    return _dot(grad, x, start, place, by_bias), by_bias
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,49 +153,54 @@ def _loss(logits: Tensor, y: Tensor, grad: Tensor | None) -> tuple[Tensor, Tenso
     return total, right
 
 
-def _laid(x: Tensor) -> Tensor:
-    """x as [..., F, B], with every row contiguous and starting on a cache line; copied if it is not so already."""
-    if not is_batch_last(x):
-        return batch_last(x).transpose(-1, -2)
-    flat = x.transpose(-1, -2)
-    *stack, features, length = flat.shape
-    width = padded(length, x.element_size())
-    if flat.stride(-2) % width and features > 1:
-        return x.new_empty((*stack, features, width))[..., :length].copy_(flat)
-    return flat
+class _Rows(NamedTuple):
+    """A dense operand [..., B, F], each of whose F rows of B elements lies in one piece and begins on a cache line."""
+
+    tensor: Tensor
+    replicate: int
+    """Elements from one replicate to the next; 0 if they share the operand."""
+    row: int
+    """Elements from one row to the next."""
+    width: int
+    """Elements of each row that may be touched."""
 
 
-def _rows(operand: Tensor, values: Tensor, start: Tensor) -> Tensor:
-    """An empty result [..., rows, B] for an operand [..., F, B]."""
-    length = operand.shape[-1]
-    width = padded(length, operand.element_size())
-    return operand.new_empty((*values.shape[:-1], start.shape[-1] - 1, width))[..., :length]
+def _rows(x: Tensor) -> _Rows:
+    """The rows of x [..., B, F]; copied if they do not begin on cache lines already.
 
-
-def _strides(rows: Tensor) -> tuple[int, int]:
-    """Elements between replicates and between rows of [..., F, B]; 0 between replicates if there is one network."""
-    return (rows.stride(0) if rows.ndim == 3 else 0), rows.stride(-2)
-
-
-def _width(*operands: Tensor | None) -> int:
-    """The elements that may be touched in every row of every operand [..., F, B].
-
-    A row reaches up to the next one if the storage holds that much for the last row as well, else up to its own end.
+    Written for few calls into PyTorch, since a small product takes less time than these.
     """
-    least = None
-    for rows in operands:
-        if rows is None:
-            continue
-        *stack, features, width = rows.shape
-        between = rows.stride(-2)
-        if between > width and features > 1:
-            end = rows.storage_offset() + features * between
-            if stack:
-                end += (stack[0] - 1) * rows.stride(0)
-            if end * rows.element_size() <= rows.untyped_storage().nbytes():
-                width = between
-        least = width if least is None or width < least else least
-    return least or 0
+    shape, strides = x.shape, x.stride()
+    length, features = shape[-2:]
+    between = strides[-1]
+    stacked = len(shape) == 3
+    whole = strides[-2] == 1 and between >= length and not between % padded(length, x.element_size())
+    if features < 2 or not whole or (stacked and strides[0] != between * features):
+        x = _copied(x)
+        between = padded(length, x.element_size())
+    replicate = between * features if stacked else 0
+    width = length
+    if between > length:
+        end = x.storage_offset() + (shape[0] * replicate if stacked else features * between)
+        width = between if end * x.element_size() <= x.untyped_storage().nbytes() else length
+    return _Rows(x, replicate, between, width)
+
+
+def _copied(x: Tensor) -> Tensor:
+    if not is_batch_last(x):
+        return batch_last(x)
+    *stack, length, features = x.shape
+    return _empty(x, stack, length, features).copy_(x)
+
+
+def _empty(like: Tensor, stack: Sequence[int], length: int, features: int) -> Tensor:
+    """An empty [..., B, F] whose rows begin on cache lines, and whose storage holds the last row's padding as well."""
+    width = padded(length, like.element_size())
+    if not stack:
+        out = like.new_empty_strided((width, features), (1, width))
+    else:
+        out = like.new_empty_strided((stack[0], width, features), (features * width, 1, width))
+    return out if width == length else out.narrow(-2, 0, length)
 
 
 def _twice(x: Tensor) -> bool:
@@ -220,8 +213,9 @@ def _twice(x: Tensor) -> bool:
 
 def check(operand: Tensor, others: tuple[Tensor | None, ...], indices: tuple[Tensor | None, ...]) -> None:
     """Raise TypeError unless the kernels can read these tensors by address."""
+    kind = operand.dtype
     for other in others:
-        if other is not None and (other.dtype != operand.dtype or not other.is_contiguous()):
+        if other is not None and (other.dtype is not kind or not other.is_contiguous()):
             raise TypeError(
                 f"operands must be contiguous and of one type, but these are {other.dtype} and {operand.dtype}"
             )
@@ -230,65 +224,65 @@ def check(operand: Tensor, others: tuple[Tensor | None, ...], indices: tuple[Ten
             raise TypeError(f"rows must be described by contiguous int32 tensors, not {index.dtype}")
 
 
-def _entries(start: Tensor, place: Tensor, order: Tensor | None, operand: Tensor) -> tuple[int, ...]:
-    """Rows, blocks, rows of the operand, entries for each replicate, and the addresses of where they are."""
-    *_, blocks, ends = start.shape
-    addresses = (start.data_ptr(), place.data_ptr(), address(order))
-    return (ends - 1, blocks, operand.shape[-2], place.shape[-1], *addresses)
-
-
-def accumulate(
-    out: Tensor,
-    operand: Tensor,
+def _sum(
+    x: Tensor,
     values: Tensor,
-    entries: tuple[Tensor, Tensor],
+    entries: tuple[Tensor, Tensor, Tensor | None],
     *,
-    order: Tensor | None = None,
     bias: Tensor | None = None,
     positive: bool = False,
     gate: Tensor | None = None,
-) -> None:
-    """out[r, o] = bias[r, o] + Σ values · operand's rows, for out [S, rows, B] and an operand [S, F, B].
+) -> Tensor:
+    """bias[r, o] + Σ values · rows of x [..., B, F], as [..., B, rows].
 
-    `entries` are `start` and `place` of a `Structure`. `positive` sets negative results to 0. `gate`, of out's shape,
-    sets results to 0 at positions that are not above 0 in it.
+    `entries` are start, place and order of a `Structure`. `positive` sets negative results to 0. `gate`, of the
+    result's shape, sets results to 0 at positions that are not above 0 in it.
     """
-    start, place = entries
-    check(operand, (values, bias), (start, place, order))
+    start, place, order = entries
+    twice = _twice(x)
+    check(x, (values, bias), (start, place, order))
+    operand = _rows(x)
+    *stack, capacity = values.shape
+    blocks, ends = start.shape[-2:]
+    length, features = x.shape[-2:]
+    rows, between = ends - 1, padded(length, x.element_size())
+    out = _empty(x, stack, length, rows)
     if not out.numel():
-        return
-    between, scale = _strides(operand)
+        return out
+    width = min(between, operand.width)
+    at_gate = (0, 0, 0)
+    if gate is not None:
+        other = _rows(gate)
+        width = min(width, other.width)
+        at_gate = (other.tensor.data_ptr(), other.replicate, other.row)
     require().sum(
-        _twice(operand), torch.get_num_threads(), math.prod(values.shape[:-1]), *_entries(start, place, order, operand),
-        out.shape[-1], _width(out, operand, gate), values.data_ptr(), values.shape[-1], operand.data_ptr(), between,
-        scale, out.data_ptr(), *_strides(out), address(bias), positive, address(gate),
-        *(_strides(gate) if gate is not None else (0, 0)),
+        twice, torch.get_num_threads(), stack[0] if stack else 1, rows, blocks, features, capacity,
+        start.data_ptr(), place.data_ptr(), address(order), length, width, values.data_ptr(), capacity,
+        operand.tensor.data_ptr(), operand.replicate, operand.row, out.data_ptr(), rows * between if stack else 0,
+        between, address(bias), positive, *at_gate,
     )  # fmt: skip
+    return out
 
 
-def dot(
-    out: Tensor,
-    dense: Tensor,
-    operand: Tensor,
-    entries: tuple[Tensor, Tensor],
-    *,
-    total: Tensor | None = None,
-) -> None:
-    """out[r, k] += dense[r, o] · operand's row, for every k of row o, with dense [S, rows, B], operand [S, F, B].
+def _dot(grad: Tensor, x: Tensor, start: Tensor, place: Tensor, total: Tensor | None) -> Tensor:
+    """grad[r, :, o] · the row of x, [..., P], for every kept weight of row o; grad [..., B, rows] and x [..., B, F].
 
-    The sum of each row of `dense` is added to `total` [S, rows].
+    The sum of each row of `grad` is added to `total` [..., rows].
     """
-    start, place = entries
-    check(operand, (out, total), (start, place))
-    if not dense.numel() or not (out.numel() or total is not None):
-        return
-    between, scale = _strides(operand)
-    rows, blocks, features, capacity, at, places, _ = _entries(start, place, None, operand)
+    twice = _twice(grad)
+    out = grad.new_zeros(place.shape)
+    check(grad, (out, total), (start, place))
+    if not grad.numel() or not (out.numel() or total is not None):
+        return out
+    dense, operand = _rows(grad), _rows(x)
+    blocks, ends = start.shape[-2:]
     require().dot(
-        _twice(operand), torch.get_num_threads(), math.prod(out.shape[:-1]), rows, blocks, features, capacity, at,
-        places, dense.shape[-1], _width(dense, operand), dense.data_ptr(), *_strides(dense), operand.data_ptr(),
-        between, scale, out.data_ptr(), address(total),
+        twice, torch.get_num_threads(), len(out) if out.ndim == 2 else 1, ends - 1, blocks, x.shape[-1],
+        place.shape[-1], start.data_ptr(), place.data_ptr(), grad.shape[-2], min(dense.width, operand.width),
+        dense.tensor.data_ptr(), dense.replicate, dense.row, operand.tensor.data_ptr(), operand.replicate,
+        operand.row, out.data_ptr(), address(total),
     )  # fmt: skip
+    return out
 
 
 def address(x: Tensor | None) -> int:

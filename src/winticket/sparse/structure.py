@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -75,12 +77,18 @@ def blocks_of(operands: int, width: int, density: float, *, full: int = FULL) ->
 
 
 def structure(
-    keep: Tensor, live: Tensor | None = None, *, columns_in: Tensor | None = None, batch: int | None = None
+    keep: Tensor,
+    live: Tensor | None = None,
+    *,
+    columns_in: Tensor | None = None,
+    batch: int | None = None,
+    blocks: tuple[int, int] | None = None,
 ) -> Structure:
     """The structure of masks `keep` [S, out, ...]; `live`, a part of them, marks the weights that can have an effect.
 
-    Columns are the flattened positions within a row; `columns_in` gives the order in which they are numbered. `batch`
-    is the number of examples in an operand (float32), from which the number of blocks follows; without it there is one.
+    Columns are the flattened positions within a row; `columns_in` gives the order in which they are numbered. `blocks`
+    are the numbers of blocks of columns and of rows. Without them, they follow from `batch`, the number of examples in
+    an operand (float32); without either there is one block each.
 
     >>> kept = structure(torch.tensor([[[True, False, True], [False, True, False]]]))
     >>> kept.start, kept.place
@@ -89,49 +97,60 @@ def structure(
     live = keep if live is None else live & keep
     stack, rows = keep.shape[:2]
     columns = keep[0, 0].numel()
-    numbered = torch.arange(columns) if columns_in is None else columns_in
-    flat, effective = keep.flatten(2)[..., numbered], live.flatten(2)[..., numbered]
+    flat, effective, numbered = keep.flatten(2), live.flatten(2), torch.arange(columns)
+    if columns_in is not None:
+        flat, effective, numbered = flat[..., columns_in], effective[..., columns_in], columns_in
     size = rows * columns
-    density = float(effective.sum()) / max(1, stack * size)
-    across = blocks_of(columns, 4 * batch, density) if batch else 1
-    down = blocks_of(rows, 4 * batch, density, full=FULL_BY_INPUT) if batch else 1
-    capacity = int(flat.sum((1, 2)).max())
+    density = float(np.count_nonzero(effective.numpy())) / max(1, stack * size)
+    across, down = blocks or (rule(rows, columns, batch, density) if batch else (1, 1))
+    capacity = max(int(np.count_nonzero(one.numpy())) for one in flat)
     index = torch.full((stack, capacity), size, dtype=torch.int64)
     place = torch.zeros((stack, capacity), dtype=torch.int32)
     row_of, order, column_of = (torch.zeros_like(place) for _ in range(3))
     start = torch.zeros((stack, across, rows + 1), dtype=torch.int32)
     by_column = torch.zeros((stack, down, columns + 1), dtype=torch.int32)
     for r in range(stack):
-        of_row, of_column = effective[r].nonzero(as_tuple=True)
-        first = _sorted(_block(of_column, columns, across), of_row)
-        of_row, of_column = of_row[first], of_column[first]
-        idle_row, idle_column = (flat[r] & ~effective[r]).nonzero(as_tuple=True)
+        of_row, of_column, start[r] = _in_blocks(effective[r], across)
+        idle_row, idle_column = _nonzero(flat[r] & ~effective[r])
         count = len(of_row)
         index[r, :count] = of_row * columns + numbered[of_column]
         index[r, count : count + len(idle_row)] = idle_row * columns + numbered[idle_column]
         place[r, :count] = of_column.to(torch.int32)
-        start[r] = _bounds(_block(of_column, columns, across), of_row, across, rows)
-        second = _sorted(_block(of_row, rows, down), of_column)
-        order[r, :count] = second.to(torch.int32)
-        row_of[r, :count] = of_row[second].to(torch.int32)
-        column_of[r, :count] = of_column[second].to(torch.int32)
-        by_column[r] = _bounds(_block(of_row, rows, down), of_column, down, columns)
+        number = torch.empty(size, dtype=torch.int32)
+        number.scatter_(0, of_row * columns + of_column, torch.arange(count, dtype=torch.int32))
+        second_column, second_row, by_column[r] = _in_blocks(effective[r].mT, down)
+        order[r, :count] = number.index_select(0, second_row * columns + second_column)
+        row_of[r, :count] = second_row.to(torch.int32)
+        column_of[r, :count] = second_column.to(torch.int32)
     return Structure(tuple(keep.shape[1:]), index, start, place, by_column, row_of, order, column_of)
 
 
-def _block(position: Tensor, count: int, blocks: int) -> Tensor:
-    """The block that each position of `count` is in."""
-    return position * blocks // max(1, count)
+def rule(rows: int, columns: int, batch: int, density: float) -> tuple[int, int]:
+    """The numbers of blocks of columns and of rows, for batches of float32, if none have been measured."""
+    return (
+        blocks_of(columns, 4 * batch, density),
+        blocks_of(rows, 4 * batch, density, full=FULL_BY_INPUT),
+    )
 
 
-def _sorted(block: Tensor, row: Tensor) -> Tensor:
-    """The order by block, then row. Stable, so that sums are taken in one order on every machine."""
-    return torch.sort(block * (int(row.max()) + 1 if len(row) else 1) + row, stable=True).indices
+def _in_blocks(keep: Tensor, blocks: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows and columns of the entries of keep [rows, columns], block by block of its columns, then row by row.
 
-
-def _bounds(block: Tensor, row: Tensor, blocks: int, rows: int) -> Tensor:
-    """Where the entries of each row begin in each block, [blocks, rows + 1], int32."""
-    counts = torch.bincount(block * rows + row, minlength=blocks * rows)
+    The third is where the entries of each row begin in each block, [blocks, rows + 1], int32.
+    """
+    rows, columns = keep.shape
+    edges = [-(-block * columns // blocks) for block in range(blocks + 1)]
+    within = [_nonzero(keep[:, a:b]) for a, b in pairwise(edges)]
+    of_row = torch.cat([row for row, _ in within])
+    of_column = torch.cat([column + edge for (_, column), edge in zip(within, edges, strict=False)])
+    counts = torch.cat([torch.bincount(row, minlength=rows) for row, _ in within])
     ends = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     firsts = torch.arange(blocks)[:, None] * rows + torch.arange(rows + 1)
-    return ends[firsts].to(torch.int32)
+    return of_row, of_column, ends[firsts].to(torch.int32)
+
+
+def _nonzero(keep: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows and columns of the entries of keep [rows, columns], row by row; five times as fast as PyTorch's."""
+    flat = torch.from_numpy(np.flatnonzero(keep.contiguous().numpy()))
+    row = flat // max(1, keep.shape[1])
+    return row, flat - row * keep.shape[1]

@@ -160,7 +160,7 @@ def conv2d(
     products.check(x, (values, bias), (start, place))
     if not out.numel():
         return out
-    g = _fitting(window, images, height, width, rows=rows, bytes_each=x.element_size())
+    g = fitting(window, images, height, width, rows=rows, bytes_each=x.element_size())
     taken = _take(g.place, place)
     require().conv(
         x.dtype == torch.float64, torch.get_num_threads(), math.prod(values.shape[:-1]), images,
@@ -196,7 +196,7 @@ def conv2d_backward(
     products.check(x, (values, grad), (start, place, by_column, row_of, order, column_of))
     if not grad.numel():
         return by_x.zero_(), by_weight, by_bias
-    g = _fitting(window, images, height, width, rows=rows, bytes_each=x.element_size())
+    g = fitting(window, images, height, width, rows=rows, bytes_each=x.element_size())
     image = (window.channels, height, width)
     by_plane, taken = by_column[..., g.bounds].contiguous(), _take(g.place, place)
     row_place = row_of * g.length - _take(g.shift, column_of)
@@ -213,7 +213,7 @@ def conv2d_backward(
     return by_x, by_weight, by_bias
 
 
-def _fitting(window: Window, images: int, height: int, width: int, *, rows: int, bytes_each: int) -> Grid:
+def fitting(window: Window, images: int, height: int, width: int, *, rows: int, bytes_each: int) -> Grid:
     """A grid of as many images, at least one, as let the planes of a product fit into the cache."""
     one = grid(window, 1, height, width)
     fits = CACHE // (bytes_each * one.length * (window.channels * window.phases + rows))

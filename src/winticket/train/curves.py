@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from winticket.ticket import Curve
 from winticket.train import stacked
+from winticket.train.chain import Laid, readable, score
 from winticket.train.feed import Data, Part
 
 COLUMNS = (
@@ -44,12 +45,14 @@ def evaluate(
     *,
     how: str = "auto",
     per_replicate: bool = False,
+    laid: Laid | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Mean loss [S] and accuracy [S] (fractions, float64) of a stack on all examples of `part`.
 
     `weights` and `buffers` are name -> tensor [S, ...]. If an example has several answers, both are means over all
     answers. With `per_replicate`, `part` has a leading dimension and each replicate has its own examples. `how` is a
-    recipe's `stacking`. The module runs in evaluation mode; its own mode stays as it was.
+    recipe's `stacking`. The module runs in evaluation mode; its own mode stays as it was. `laid` keeps the examples in
+    the form that the sparse kernels read, for the next evaluation.
 
     >>> weights = {"weight": torch.stack([torch.eye(2), -torch.eye(2)])}
     >>> examples = Rows(torch.eye(2), torch.tensor([0, 1]))
@@ -72,6 +75,9 @@ def evaluate(
             x, y = ((t[:, rows] if per_replicate else t[rows]).to(device) for t in (part.x, part.y))
             x = stacked.channels_last(module, x, how)
             lifted = stacked.evaluation(module, weights, buffers, x, y, how=how, per_replicate=per_replicate)
+            if lifted.chain and not per_replicate and readable(part.x, part.y):
+                loss, correct = score(lifted.chain, weights, buffers, part.x, part.y, laid=laid or Laid())
+                break
             summed, right = lifted.call(weights, buffers, x, y)
             loss += summed
             correct += right
@@ -121,6 +127,7 @@ class Curves:
     """[S], the point with the lowest validation loss so far."""
     weights: dict[str, Tensor] = field(default_factory=dict)
     buffers: dict[str, Tensor] = field(default_factory=dict)
+    laid: Laid = field(default_factory=Laid)
 
     def __post_init__(self) -> None:
         self.least = torch.full((self.count,), torch.inf, dtype=torch.float64)
@@ -150,7 +157,13 @@ class Curves:
 
         def measured(part: Part) -> tuple[Tensor, Tensor]:
             return evaluate(
-                module, weights, {**buffers, **indices}, part, how=how, per_replicate=self.per_replicate
+                module,
+                weights,
+                {**buffers, **indices},
+                part,
+                how=how,
+                per_replicate=self.per_replicate,
+                laid=self.laid,
             )
 
         first, rest = self._parts(data.validation)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from winticket.ticket import Failed, Ticket, Trajectory
-from winticket.train import flops, stacked
+from winticket.train import flops
 from winticket.train.changing import Changes, dense_gradient
 from winticket.train.curves import MEASURED, curve
 from winticket.train.engine import Engine
@@ -29,7 +29,7 @@ from winticket.train.running import (
     to_checkpoint,
     with_masks,
 )
-from winticket.train.step import Step
+from winticket.train.stretch import stretch
 from winticket.train.supermask import Learning
 
 PAUSE = 250  # a training can be checkpointed at least once in so many steps
@@ -168,7 +168,7 @@ def _advance(
         if stop > end:
             break
         before = training.step
-        _stretch(training, feed, stop, report)
+        stretch(training, feed, stop, report)
         training.step = stop
         training.work = [
             done + (stop - before) * each for done, each in zip(training.work, operations, strict=True)
@@ -213,50 +213,6 @@ def _changed(training: Training, changes: Changes, feed: Feed) -> Training:
         sound = finite[r] and all(bool(w.isfinite().all()) for w in state.weights.values())
         masks.append(changes.change(ticket, state, gradient) if sound else ticket.mask)
     return with_masks(training, masks, now)
-
-
-def _stretch(training: Training, feed: Feed, stop: int, report: Callable[[int, int], None] | None) -> None:
-    """The hot loop: gather, gradient, update, mask."""
-    recipe, module, first, start = training.recipe, training.module, training.step, training.start
-    device = training.losses.device
-    seed_noise = torch.cuda.manual_seed if device.type == "cuda" else torch.default_generator.manual_seed
-    rows, drawn = feed.stretch(first, stop)
-    module.train()
-    if training.update is None:
-        x, y = (t.to(device) for t in feed.batch(rows, drawn, 0))
-        x = stacked.channels_last(module, x, recipe.stacking)
-        lifted = stacked.gradients(
-            module,
-            training.weights,
-            training.all_buffers,
-            x,
-            y,
-            how=recipe.stacking,
-            precision=recipe.precision,
-        )
-        training.update = Step(
-            lifted,
-            training.weights,
-            buffers=training.all_buffers,
-            masks=training.masks,
-            optimizer=training.optimizer,
-            recipe=recipe,
-            supermask=training.supermask,
-        )
-    update, lifted = training.update, training.update.lifted
-    losses: list[Tensor] = []
-    gradient_mode = torch.inference_mode if lifted.traced else torch.no_grad
-    with gradient_mode(), matrix_products(recipe.precision):
-        for step in range(first, stop):
-            x, y = (t.to(device) for t in feed.batch(rows, drawn, step - first, laid=lifted.batch_last))
-            if not lifted.stacked:
-                x = stacked.channels_last(module, x, recipe.stacking)
-            # Dropout's noise is a function of the step alone, so a training that resumes or rewinds repeats it.
-            seed_noise(feed.noise + step)
-            losses.append(update(x, y, recipe.rate(step)))
-            if report:
-                report(step + 1, recipe.steps)
-        training.losses[first - start : stop - start] = torch.stack(losses)
 
 
 def _operations(training: Training) -> list[float]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from winticket.sparse import Converted
 from winticket.ticket import Mask, State, Ticket
 from winticket.train import stacked
+from winticket.train.chain import Chain
 from winticket.train.changing import Changes
 from winticket.train.curves import Curves
 from winticket.train.engine import Engine, convert, trusted
@@ -57,6 +58,7 @@ class Training:
     supermask: Supermask | None = None
     saved: dict[int, dict[str, dict[str, Tensor]]] = field(default_factory=dict)
     update: Step | None = None
+    chain: Chain | None = None  # takes the steps instead of `update`, if it can
     work: list[float] = field(default_factory=list)  # each replicate's operations so far
     dead: list[dict[str, Tensor]] = field(default_factory=list)  # each replicate's parameters of dead units
     computing: list[dict[str, tuple[int, int]]] = field(

@@ -23,7 +23,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from winticket.sparse import SparseConv2d, batch_last, fuse, loss_and_correct, missing
+from winticket.sparse import Names, SparseConv2d, batch_last, chain_of, fuse, loss_and_correct, missing
 from winticket.sparse import cross_entropy as compiled_loss
 from winticket.train.precision import Precision
 from winticket.trouble import of_the_machine
@@ -42,6 +42,8 @@ class Lifted:
     reason: str
     batch_last: bool = False
     """True if `call` expects x as `sparse.batch_last` lays it out: [S, B, features], the batch innermost in memory."""
+    chain: tuple[Names, ...] = ()
+    """The links, if the trace is nothing but a chain of sparse layers, which `train.chain` computes as a whole."""
 
 
 _lifted: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Lifted]] = WeakKeyDictionary()
@@ -147,7 +149,8 @@ def _choose(
         try:
             call, graph = _trace(lifted, example)
             laid = name.startswith("gradients") and _wants_batch_last(graph)
-            return Lifted(call, stacked=True, traced=True, reason="", batch_last=laid)
+            chain = chain_of(graph.graph, [*example[0], *example[1]])
+            return Lifted(call, stacked=True, traced=True, reason="", batch_last=laid, chain=chain)
         except Exception as untraceable:  # a user's module may raise anything; the next way is tried
             if of_the_machine(untraceable):
                 raise

@@ -65,17 +65,18 @@ class Step:
     def __call__(self, x: Tensor, y: Tensor, rate: float) -> Tensor:
         self.done += 1
         if self.recorder is None:
-            return self._eager(x, y, rate)
+            return self.eager(x, y, rate)
         if self._replay is not None:
             self._x.copy_(x), self._y.copy_(y), self._rate.fill_(rate)
             return self._replay().clone()
         # A tensor, as in a recorded step, so that no bit depends on which steps are recorded.
         tensor_rate = torch.full((), rate, dtype=torch.float32, device=x.device)
         if self.unrecorded or self.done <= EAGER:
-            return self._eager(x, y, tensor_rate)
+            return self.eager(x, y, tensor_rate)
         return self._record(x, y, tensor_rate)
 
-    def _eager(self, x: Tensor, y: Tensor, rate: float | Tensor) -> Tensor:
+    def eager(self, x: Tensor, y: Tensor, rate: float | Tensor) -> Tensor:
+        """Take the step operator by operator."""
         if self.supermask:
             self.supermask.put(self.weights)
         gradients, loss = self.lifted.call(self.weights, self.buffers, x, y)
@@ -112,31 +113,31 @@ class Step:
         """Record a step, replay it, and compare it with the eager step. The eager step's result is the one kept."""
         if self.update == self._by_torch:
             self.unrecorded = "its optimiser has no fused form"
-            return self._eager(x, y, rate)
+            return self.eager(x, y, rate)
         self._x, self._y = x.clone(), y.clone()
         self._rate = rate.clone()
-        before, noise = [t.clone() for t in self._changing()], self._noise()
+        before, noise = [t.clone() for t in self.changing()], self._noise()
         assert self.recorder is not None
         try:
-            replay = self.recorder(lambda: self._eager(self._x, self._y, self._rate))
+            replay = self.recorder(lambda: self.eager(self._x, self._y, self._rate))
             self._put_back(before, noise)  # the recorder may have run the step
             replay()
-            replayed = [t.clone() for t in self._changing()]
+            replayed = [t.clone() for t in self.changing()]
         except RuntimeError as failed:
             if of_the_machine(failed):
                 raise
             self.unrecorded = f"recording failed: {str(failed).splitlines()[0]}"
             self._put_back(before, noise)
-            return self._eager(x, y, rate)
+            return self.eager(x, y, rate)
         self._put_back(before, noise)
-        loss = self._eager(x, y, rate)
-        if all(_alike(a, b) for a, b in zip(replayed, self._changing(), strict=True)):
+        loss = self.eager(x, y, rate)
+        if all(_alike(a, b) for a, b in zip(replayed, self.changing(), strict=True)):
             self._replay = replay
         else:
             self.unrecorded = "a replayed step differs from the same step run eagerly"
         return loss
 
-    def _changing(self) -> list[Tensor]:
+    def changing(self) -> list[Tensor]:
         """Every tensor that a step writes to."""
         slots = [
             v for state in self.optimizer.state.values() for v in state.values() if isinstance(v, Tensor)
@@ -149,7 +150,7 @@ class Step:
         return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
     def _put_back(self, before: Sequence[Tensor], noise: Tensor) -> None:
-        for tensor, value in zip(self._changing(), before, strict=True):
+        for tensor, value in zip(self.changing(), before, strict=True):
             tensor.copy_(value)
         device = self.parameters[0].device
         if device.type == "cuda":

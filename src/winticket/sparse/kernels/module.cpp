@@ -1,5 +1,6 @@
 // The Python module: chooses the instruction set, checks nothing (winticket.sparse.products does), shares the work out.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -8,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "chain.hpp"
+#include "choice.hpp"
 #include "loss.hpp"
 #include "planes.hpp"
 #include "rows.hpp"
@@ -30,14 +33,9 @@ extern const Kernels kernels;
 
 namespace {
 
-struct Choice {
-  std::string name;
-  const Kernels* kernels;
-};
-
 // Best first.
-std::vector<Choice> choices() {
-  std::vector<Choice> all;
+std::vector<InstructionSet> runnable() {
+  std::vector<InstructionSet> all;
 #ifdef WINTICKET_X86
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f")) all.push_back({"avx512", &avx512::kernels});
@@ -47,21 +45,34 @@ std::vector<Choice> choices() {
   return all;
 }
 
-Choice chosen = choices().front();
+Choices choices(runnable());
 
 std::vector<std::string> available() {
   std::vector<std::string> names;
-  for (const Choice& c : choices()) names.push_back(c.name);
+  for (const InstructionSet& set : choices.sets()) names.push_back(set.name);
   return names;
 }
 
-void use(const std::string& name) {
-  for (const Choice& c : choices())
-    if (c.name == name) {
-      chosen = c;
-      return;
-    }
-  throw nb::value_error(("this processor does not run '" + name + "'").c_str());
+using Shape = std::vector<int64_t>;
+
+// Numbers: threads, replicates, rows, rows of the operand and length; of a convolution threads, replicates, images,
+// rows, and the planes of its images.
+Key key_of(const std::string& product, const Shape& numbers) {
+  const Product kind = product_named(product);
+  const bool planes = kind == Product::convolution || kind == Product::convolution_back;
+  const size_t wanted = planes ? 4 + Planes::kNumbers : 5;
+  if (numbers.size() != wanted)
+    throw std::invalid_argument("'" + product + "' is known by " + std::to_string(wanted) + " numbers, not " +
+                                std::to_string(numbers.size()));
+  return Key(kind).add(numbers);
+}
+
+void prefer(const std::string& product, const Shape& numbers, const Choices::Ladder& ladder) {
+  choices.prefer(key_of(product, numbers), ladder);
+}
+
+std::string preferred(const std::string& product, const Shape& numbers, int64_t entries) {
+  return choices.of(key_of(product, numbers), entries).name;
 }
 
 // Replicates side by side; where there are fewer than threads, the rows of each in as many pieces as are wanted.
@@ -109,10 +120,9 @@ void sum(bool twice, int threads, int64_t replicates, int64_t rows, int64_t bloc
     p.gate = at<T>(gate), p.gate_stride = gate_stride, p.gate_scale = gate_scale;
     share(replicates, rows, threads, [&](const Range& range, int64_t r) { kernel(p, range, r); });
   };
-  if (twice)
-    run(0.0, chosen.kernels->sum_double);
-  else
-    run(0.0f, chosen.kernels->sum_float);
+  if (twice) return run(0.0, choices.standard().kernels->sum_double);
+  const Key key = Key(order ? Product::by_input : Product::forward).add({threads, replicates, rows, operands, length});
+  run(0.0f, choices.of(key, capacity).kernels->sum_float);
 }
 
 void dot(bool twice, int threads, int64_t replicates, int64_t rows, int64_t blocks, int64_t operands, int64_t capacity,
@@ -128,21 +138,23 @@ void dot(bool twice, int threads, int64_t replicates, int64_t rows, int64_t bloc
     p.total = reinterpret_cast<T*>(total);
     share(replicates, rows, threads, [&](const Range& range, int64_t r) { kernel(p, range, r); });
   };
-  if (twice)
-    run(0.0, chosen.kernels->dot_double);
-  else
-    run(0.0f, chosen.kernels->dot_float);
+  if (twice) return run(0.0, choices.standard().kernels->dot_double);
+  const Key key = Key(Product::by_weight).add({threads, replicates, rows, operands, length});
+  run(0.0f, choices.of(key, capacity).kernels->dot_float);
+}
+
+void check_rows(Address rows, int64_t numbers, int64_t count) {
+  for (int64_t i = 0; i < numbers; ++i) {
+    const int64_t row = at<int64_t>(rows)[i];
+    if (row < 0 || row >= count)
+      throw nb::index_error(("row " + std::to_string(row) + " of " + std::to_string(count)).c_str());
+  }
 }
 
 // Replicate r's rows are `rows` of `in` from r · rows on or, where `chosen` [S, rows] is given, those it names, of `count`.
 void transpose(bool twice, int threads, int64_t replicates, int64_t rows, int64_t columns, int64_t width, Address in,
                Address chosen_rows, int64_t count, Address out) {
-  if (chosen_rows)
-    for (int64_t i = 0; i < replicates * rows; ++i) {
-      const int64_t row = reinterpret_cast<const int64_t*>(chosen_rows)[i];
-      if (row < 0 || row >= count)
-        throw nb::index_error(("row " + std::to_string(row) + " of " + std::to_string(count)).c_str());
-    }
+  if (chosen_rows) check_rows(chosen_rows, replicates * rows, count);
   const auto run = [&](auto zero, auto kernel) {
     using T = decltype(zero);
     const int64_t* named = reinterpret_cast<const int64_t*>(chosen_rows);
@@ -153,9 +165,9 @@ void transpose(bool twice, int threads, int64_t replicates, int64_t rows, int64_
              rows, columns, width);
   };
   if (twice)
-    run(0.0, chosen.kernels->transpose_double);
+    run(0.0, choices.standard().kernels->transpose_double);
   else
-    run(0.0f, chosen.kernels->transpose_float);
+    run(0.0f, choices.standard().kernels->transpose_float);
 }
 
 // channels, height, width, strides, padding, height and width of a grid, images, length, lead, tail
@@ -168,8 +180,6 @@ template <class T>
 Batch<T> batch(Address images, int64_t stride) {
   return {reinterpret_cast<T*>(images), stride};
 }
-
-using Shape = std::vector<int64_t>;
 
 void conv(bool twice, int threads, int64_t replicates, int64_t images, const Shape& from, const Shape& to, int64_t rows,
           int64_t blocks, int64_t capacity, int64_t weights, Address start, Address place, Address weight,
@@ -185,10 +195,9 @@ void conv(bool twice, int threads, int64_t replicates, int64_t images, const Sha
     convolve<T>({replicates, images, threads}, one, two, p, batch<const T>(in, in_stride), batch<T>(out, out_stride),
                 kernel);
   };
-  if (twice)
-    run(0.0, chosen.kernels->sum_double);
-  else
-    run(0.0f, chosen.kernels->sum_float);
+  if (twice) return run(0.0, choices.standard().kernels->sum_double);
+  const Key key = Key(Product::convolution).add({threads, replicates, images, rows}).add(from);
+  run(0.0f, choices.of(key, capacity).kernels->sum_float);
 }
 
 void conv_back(bool twice, int threads, int64_t replicates, int64_t images, const Shape& from, const Shape& grad,
@@ -211,10 +220,12 @@ void conv_back(bool twice, int threads, int64_t replicates, int64_t images, cons
     convolve_back<T>({replicates, images, threads}, one, two, three, weights, inputs, batch<const T>(in, in_stride),
                      batch<const T>(given, given_stride), batch<T>(out, out_stride), dot_kernel, sum_kernel);
   };
+  const Key key = Key(Product::convolution_back).add({threads, replicates, images, rows}).add(from);
+  const Kernels& k = twice ? *choices.standard().kernels : *choices.of(key, capacity).kernels;
   if (twice)
-    run(0.0, chosen.kernels->dot_double, chosen.kernels->sum_double);
+    run(0.0, k.dot_double, k.sum_double);
   else
-    run(0.0f, chosen.kernels->dot_float, chosen.kernels->sum_float);
+    run(0.0f, k.dot_float, k.sum_float);
 }
 
 // y may be shared by the replicates (y_stride 0). `sum` is float64 [S], `correct` int64 [S]; `grad` may be 0.
@@ -235,18 +246,74 @@ void loss(bool twice, int threads, int64_t replicates, int64_t rows, int64_t cla
     run(0.0f);
 }
 
+// Numbers of a link, in the order of `Link`.
+Link link(const Shape& v) {
+  Link l{};
+  l.rows = v.at(0), l.columns = v.at(1), l.capacity = v.at(2), l.across = v.at(3), l.down = v.at(4);
+  l.relu = v.at(5);
+  l.start = at<int32_t>(v.at(6)), l.place = at<int32_t>(v.at(7)), l.by_column = at<int32_t>(v.at(8));
+  l.row_of = at<int32_t>(v.at(9)), l.order = at<int32_t>(v.at(10));
+  const auto writable = [&](size_t i) { return reinterpret_cast<float*>(static_cast<Address>(v.at(i))); };
+  l.weight = writable(11), l.bias = writable(12), l.keep_bias = writable(13);
+  for (size_t slot = 0; slot < 2; ++slot) l.weight_slots[slot] = writable(14 + slot), l.bias_slots[slot] = writable(16 + slot);
+  return l;
+}
+
+std::vector<Link> links(const std::vector<Shape>& all, int threads, int64_t replicates, int64_t batch) {
+  std::vector<Link> made;
+  for (const Shape& one : all) {
+    Link l = link(one);
+    const auto chosen = [&](Product product, int64_t rows, int64_t operands) {
+      return choices.of(Key(product).add({threads, replicates, rows, operands, batch}), l.capacity).kernels;
+    };
+    l.forward = chosen(Product::forward, l.rows, l.columns);
+    l.by_weight = chosen(Product::by_weight, l.rows, l.columns);
+    l.by_input = chosen(Product::by_input, l.columns, l.rows);
+    made.push_back(l);
+  }
+  return made;
+}
+
+// shape: steps, replicates, batch. options: momentum, weight decay, beta1, beta2, epsilon.
+void train(int threads, const std::vector<Shape>& of_links, Address x, Address y, int64_t count, int64_t features,
+           int64_t classes, const Shape& shape, Address rows, Address rates, Address losses, double taken, int kind,
+           bool nesterov, const std::vector<double>& options) {
+  const Steps steps{at<int64_t>(rows), at<double>(rates), reinterpret_cast<float*>(losses), shape.at(0), shape.at(1),
+                    shape.at(2), taken};
+  check_rows(rows, steps.steps * steps.replicates * steps.batch, count);
+  const Rule rule{static_cast<Rule::Kind>(kind), options.at(0), nesterov, options.at(1), options.at(2), options.at(3),
+                  options.at(4)};
+  train_chain(*choices.standard().kernels, links(of_links, threads, steps.replicates, steps.batch),
+              {at<float>(x), at<int64_t>(y), count, features, classes}, steps, rule,
+              threads);
+}
+
+// shape: replicates, batch, width.
+void score(int threads, const std::vector<Shape>& of_links, Address x, Address y, int64_t count, int64_t features,
+           int64_t classes, const Shape& shape, Address loss, Address correct) {
+  score_chain(*choices.standard().kernels, links(of_links, threads, shape.at(0), shape.at(1)),
+              {at<float>(x), at<int64_t>(y), count, features, classes}, shape.at(1),
+              shape.at(2), shape.at(0), reinterpret_cast<double*>(loss), reinterpret_cast<int64_t*>(correct), threads);
+}
+
 }  // namespace
 
 NB_MODULE(_kernels, m) {
   m.doc() = "Compiled sparse products; call winticket.sparse, which checks what it passes on.";
   m.def("available", available);
-  m.def("chosen", [] { return chosen.name; });
-  m.def("use", use);
+  m.def("chosen", [] { return choices.standard().name; });
+  m.def("forced", [] { return choices.forced(); });
+  m.def("use", [](const std::string& name) { choices.force(name); });
+  m.def("attempt", [](const std::string& name) { choices.attempt(name); });
+  m.def("prefer", prefer);
+  m.def("preferred", preferred);
   const auto unlocked = nb::call_guard<nb::gil_scoped_release>();
   m.def("sum", sum, unlocked);
   m.def("dot", dot, unlocked);
   m.def("transpose", transpose, unlocked);
   m.def("loss", loss, unlocked);
+  m.def("train_chain", train, unlocked);
+  m.def("score_chain", score, unlocked);
   m.def("conv", conv, unlocked);
   m.def("conv_back", conv_back, unlocked);
 }

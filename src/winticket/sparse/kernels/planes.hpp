@@ -8,6 +8,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <new>
@@ -24,6 +25,7 @@ inline int omp_get_thread_num() { return 0; }
 namespace winticket {
 
 struct Planes {
+  static constexpr size_t kNumbers = 13;
   int64_t channels, height, width;
   int64_t phases_down, phases_across;  // the strides of the convolution
   int64_t pad_down, pad_across;
@@ -60,12 +62,22 @@ inline void each_pixel(const Planes& p, const Pixel& pixel) {
   }
 }
 
+// Lines are short: a call into the C library would take longer than the copy.
+template <class T>
+inline void copy(T* to, const T* from, int64_t count) {
+  constexpr int64_t kMany = 64 / sizeof(T), kSome = 16 / sizeof(T);
+  int64_t i = 0;
+  for (; i + kMany <= count; i += kMany) std::memcpy(to + i, from + i, 64);
+  for (; i + kSome <= count; i += kSome) std::memcpy(to + i, from + i, 16);
+  for (; i < count; ++i) to[i] = from[i];
+}
+
 // image [channels, height, width] -> the n-th of planes [channels, phases, images, grid_height, grid_width]; borders stay.
 template <class T>
 void spread(const Planes& p, const T* image, T* planes, int64_t n) {
   each_line(p, n, [&](int64_t to, int64_t from) {
     if (p.phases_across == 1)
-      std::memcpy(planes + to + p.pad_across, image + from, p.width * sizeof(T));
+      copy(planes + to + p.pad_across, image + from, p.width);
     else
       each_pixel(p, [&](int64_t plane, int64_t x) { planes[to + plane] = image[from + x]; });
   });
@@ -76,7 +88,7 @@ template <class T>
 void gather(const Planes& p, const T* planes, T* image, int64_t n) {
   each_line(p, n, [&](int64_t from, int64_t to) {
     if (p.phases_across == 1)
-      std::memcpy(image + to, planes + from + p.pad_across, p.width * sizeof(T));
+      copy(image + to, planes + from + p.pad_across, p.width);
     else
       each_pixel(p, [&](int64_t plane, int64_t x) { image[to + x] = planes[from + plane]; });
   });

@@ -98,9 +98,22 @@ template <class T, int NV>
 inline void add_row(Vector<T>* sum, const T* weight, const int32_t* order, const int32_t* place, int64_t count,
                     const T* in, int64_t scale, int64_t last) {
   constexpr int64_t W = Lane<T>::count;
-  for (int64_t k = 0; k < count; ++k) {
+  const auto at = [&](int64_t k) { return order ? weight[order[k]] : weight[k]; };
+  int64_t k = 0;
+  if constexpr (2 * NV <= kMost) {
+    // Two weights at a time, each with sums of its own: a sum cannot take the next product before it has the last one.
+    Vector<T> other[NV] = {};
+    for (; k + 2 <= count; k += 2) {
+      const T *x = in + place[k] * scale, *y = in + place[k + 1] * scale;
+      const T w = at(k), v = at(k + 1);
+      UNROLLED for (int j = 0; j < NV - 1; ++j) sum[j] += w * load(x + j * W), other[j] += v * load(y + j * W);
+      sum[NV - 1] += w * load(x + last), other[NV - 1] += v * load(y + last);
+    }
+    UNROLLED for (int j = 0; j < NV; ++j) sum[j] += other[j];
+  }
+  for (; k < count; ++k) {
     const T* x = in + place[k] * scale;
-    const T w = order ? weight[order[k]] : weight[k];
+    const T w = at(k);
     UNROLLED for (int j = 0; j < NV - 1; ++j) sum[j] += w * load(x + j * W);
     sum[NV - 1] += w * load(x + last);
   }
@@ -409,8 +422,5 @@ void transpose(T* out, const T* in, const int64_t* chosen, int64_t rows, int64_t
     }
   }
 }
-
-extern const Kernels kernels;
-const Kernels kernels = {sum<float>, sum<double>, dot<float>, dot<double>, transpose<float>, transpose<double>};
 
 }  // namespace winticket::ISA

@@ -1,3 +1,3 @@
 #define ISA avx2
 #define BYTES 32
-#include "products.hpp"
+#include "training.hpp"

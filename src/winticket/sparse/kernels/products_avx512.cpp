@@ -1,3 +1,3 @@
 #define ISA avx512
 #define BYTES 64
-#include "products.hpp"
+#include "training.hpp"

@@ -1,3 +1,3 @@
 #define ISA plain
 #define BYTES 16
-#include "products.hpp"
+#include "training.hpp"

@@ -42,6 +42,34 @@ struct Range {
   int64_t first, last;
 };
 
+// How an optimiser updates: SGD with momentum, Adam or AdamW, as torch.optim has them.
+struct Rule {
+  enum Kind { sgd, adam, adamw } kind;
+  double momentum;
+  bool nesterov;
+  double weight_decay;
+  double beta1, beta2, eps;
+};
+
+// A rule at one step.
+struct Update {
+  Rule rule;
+  float rate;
+  float step_size;        // of Adam: the rate over the bias correction of the mean
+  float root_correction;  // of Adam: the root of the bias correction of the squares
+  float decay;            // of AdamW: the factor of the weights
+};
+
+// Cross-entropy of logits [classes, width], of which `length` columns are examples.
+struct Loss {
+  const float* logits;
+  const int64_t* y;  // [length]
+  int64_t length, width, classes;
+  float* grad;       // [classes, width]: of the mean, by the logits; what lies beyond `length` becomes 0
+  double* sum;       // of the examples' losses
+  int64_t* correct;  // how many have their largest (first such) logit at y; null: not wanted
+};
+
 struct Kernels {
   void (*sum_float)(const Rows<float>&, const Range&, int64_t);
   void (*sum_double)(const Rows<double>&, const Range&, int64_t);
@@ -49,6 +77,8 @@ struct Kernels {
   void (*dot_double)(const Rows<double>&, const Range&, int64_t);
   void (*transpose_float)(float*, const float*, const int64_t*, int64_t, int64_t, int64_t);
   void (*transpose_double)(double*, const double*, const int64_t*, int64_t, int64_t, int64_t);
+  void (*update_float)(const Update&, float*, const float*, float*, float*, int64_t);
+  void (*loss_float)(const Loss&);
 };
 
 }  // namespace winticket

@@ -49,6 +49,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/one_training.py
 	$(BIN)/python benchmarks/step_by_density.py --compile
 	$(BIN)/python benchmarks/layers.py
+	$(BIN)/python benchmarks/break_even.py
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/narrow.py
@@ -63,7 +64,8 @@ sanitize: $(READY)
 	cmake -S . -B build/sanitize -DWINTICKET_SANITIZE=ON -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -Dnanobind_ROOT=$$($(BIN)/python -m nanobind --cmake_dir)
 	cmake --build build/sanitize
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libubsan.so)" \
-	  $(BIN)/python tests/sparse/sanitized.py build/sanitize tests/sparse/test_products.py tests/sparse/test_windows.py
+	  $(BIN)/python tests/sparse/sanitized.py build/sanitize tests/sparse/test_products.py tests/sparse/test_windows.py \
+	  tests/sparse/test_choices.py
 
 # Built against the oldest nanobind too, hence without isolation. Old releases warn of what newer ones of their own
 # dependencies deprecate, which is not ours to mend.

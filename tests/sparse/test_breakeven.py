@@ -14,6 +14,7 @@ from winticket.sparse import Shape, Tuning, breakeven, instruction_sets, measuri
 from winticket.sparse.choices import PROBES, Choice
 from winticket.sparse.native import kernels
 from winticket.sparse.windows import Window
+from winticket.sparse.workload import layer_of
 
 pytestmark = pytest.mark.skipif(kernels is None, reason="built without sparse kernels")
 SHAPE = Shape(rows=20, columns=30, stack=2, batch=16, threads=1)
@@ -158,8 +159,7 @@ def test_where_the_lines_cross(dense: float, times: dict[float, float], crossing
 def test_a_dense_step_includes_what_surrounds_its_products(window: Window | None) -> None:
     """For a small layer, this takes as long as the products."""
     shape = Shape(rows=4, columns=27, stack=1, batch=2, threads=1, window=window, size=(5, 5))
-    layer = measuring._convolution(shape, window) if window else measuring._linear(shape)
-    for step in layer.dense:
+    for step in layer_of(shape).dense:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
             step()
         calls = {event.key.removeprefix("aten::"): event.count for event in profiled.key_averages()}

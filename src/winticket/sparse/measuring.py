@@ -1,29 +1,20 @@
 """Measures a layer's shape: the fastest instruction sets and blocks at a few densities, then the break-even density.
 
-The break-even compares whole steps of a layer: the forward pass, both gradients, what surrounds these in a training
-(bias, ReLU and their gradients) and the optimiser's update, with the multiplication by the mask if the layer is dense.
-For small layers this decides.
+Instruction sets and blocks are chosen product by product; the break-even compares whole steps (see `workload`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 
-import torch
-from torch import Tensor
-
-from winticket.sparse import products, windows
 from winticket.sparse.choices import PROBES, Choice, Shape, Tuning
 from winticket.sparse.native import require
-from winticket.sparse.structure import Structure, rule, structure
 from winticket.sparse.timing import HOPELESS, Clock, Seconds, Work, best, clock_for, race
-from winticket.sparse.windows import Window
+from winticket.sparse.workload import Layer, layer_of
 
 STEP = 0.05  # break-even densities are rounded down to multiples of this, so that noise rarely changes them
-ENOUGH = 10**7  # multiplications, at density 1, of the part of a layer on which ways are compared
 
 Way = tuple[int, str]  # blocks and instruction set
 
@@ -32,14 +23,20 @@ def measure(shape: Shape, sets: Sequence[str]) -> Tuning:
     """The fastest ways of a layer among instruction sets `sets`, whose first is the usual one, and its break-even."""
     clock = clock_for(shape.threads)
     with _attempts():
-        layer = _convolution(shape, shape.window) if shape.window else _linear(shape)
+        layer = layer_of(shape)
         choices = tuple(_choice(layer, density, sets, clock) for density in PROBES)
-        dense = min(time.median for time in race(dict(enumerate(layer.dense)), clock).values())
-        times = {c.density: race({0: layer.step(c)}, clock)[0].median for c in choices}
+        dense, times = _dense(layer, clock), {c.density: _sparse(layer, c, clock) for c in choices}
         if times[PROBES[-1]] < dense:
             whole = Choice(1.0, choices[-1].sets, Tuning(shape, 0.0, choices).blocks(1.0))
-            times[1.0] = race({0: layer.step(whole)}, clock)[0].median
+            times[1.0] = _sparse(layer, whole, clock)
     return Tuning(shape, crossing(times, dense), choices)
+
+
+def steps(shape: Shape, choices: Iterable[Choice]) -> tuple[float, list[float]]:
+    """The seconds of a dense step of a layer, and of a sparse one in each of these ways."""
+    layer, clock = layer_of(shape), clock_for(shape.threads)
+    with _attempts():
+        return _dense(layer, clock), [_sparse(layer, choice, clock) for choice in choices]
 
 
 def crossing(times: Mapping[float, float], dense: float) -> float:
@@ -56,6 +53,14 @@ def crossing(times: Mapping[float, float], dense: float) -> float:
     return round(min(1.0, max(0.0, int(density / STEP + 1e-9) * STEP)), 2)
 
 
+def _dense(layer: Layer, clock: Clock) -> float:
+    return min(time.median for time in race(dict(enumerate(layer.dense)), clock).values())
+
+
+def _sparse(layer: Layer, choice: Choice, clock: Clock) -> float:
+    return race({0: layer.step(choice)}, clock)[0].median
+
+
 @contextmanager
 def _attempts() -> Iterator[None]:
     """Within the block, this thread may choose instruction sets call by call."""
@@ -65,17 +70,7 @@ def _attempts() -> Iterator[None]:
         require().attempt("")
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """The work of a layer: `usual` blocks and each product's `works` by blocks at a density, and whole steps."""
-
-    usual: Callable[[float], tuple[int, int]]
-    works: Callable[[float], dict[str, dict[int, Work]]]
-    step: Callable[[Choice], Work]
-    dense: Sequence[Work]
-
-
-def _choice(layer: _Layer, density: float, sets: Sequence[str], clock: Clock) -> Choice:
+def _choice(layer: Layer, density: float, sets: Sequence[str], clock: Clock) -> Choice:
     works, usual = layer.works(density), layer.usual(density)
     raced = {
         product: _raced(by_blocks, usual[product == "by_input"], sets, clock)
@@ -129,229 +124,3 @@ def fastest(times: Mapping[str, Mapping[Way, Seconds]], usual: Way) -> tuple[int
         together[blocks] = Seconds(sum(t.median for t in parts), sum(t.least for t in parts))
     blocks = best(together, usual[0])
     return blocks, chosen[blocks]
-
-
-def _draw(*shape: int, seed: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def _kept(shape: Shape, density: float) -> Tensor:
-    """The mask of one network, [1, rows, columns]."""
-    chance = torch.rand(1, shape.rows, shape.columns, generator=torch.Generator().manual_seed(1))
-    return chance < density
-
-
-def _with_adam(weight: Tensor, gradient: Callable[[], Tensor]) -> Work:
-    optimizer = torch.optim.Adam([weight], lr=1e-9, fused=True)
-
-    def work() -> None:
-        weight.grad = gradient()
-        optimizer.step()
-
-    return work
-
-
-def _linear(shape: Shape) -> _Layer:
-    part = replace(shape, stack=_share(shape.stack, shape.rows * shape.columns * shape.batch))
-
-    def usual(density: float) -> tuple[int, int]:
-        return rule(shape.rows, shape.columns, shape.batch, density)
-
-    def works(density: float) -> dict[str, dict[int, Work]]:
-        keep, (across, down) = _kept(shape, density), usual(density)
-        operands, made = _Operands(part), dict[str, dict[int, Work]]()
-        # Blocks of columns and of rows do not meet in any product, so one structure serves to try both.
-        for pair in zip_longest(_near(across, shape.columns), _near(down, shape.rows)):
-            calls = operands.calls(structure(keep, blocks=(pair[0] or 1, pair[1] or 1)))
-            for product, call in calls.items():
-                if blocks := pair[product == "by_input"]:
-                    made.setdefault(product, {})[blocks] = call
-        return made
-
-    def step(choice: Choice) -> Work:
-        kept = structure(_kept(shape, choice.density), blocks=choice.blocks)
-        return _Operands(shape).step(kept, choice.sets)
-
-    return _Layer(usual, works, step, _dense_linear(shape))
-
-
-def _share(count: int, each: int) -> int:
-    """How many of `count` parts, each of so many multiplications, are enough to compare ways."""
-    return max(1, min(count, ENOUGH // max(1, each)))
-
-
-def _near(usual: int, most: int) -> list[int]:
-    """The numbers of blocks that are tried beside the usual one."""
-    return sorted({min(most, n) for n in (1, max(1, usual // 2), usual, 2 * usual)})
-
-
-@dataclass(frozen=True)
-class _Call:
-    """A call of a kernel with these arguments, of which it gets tensors by address and none as 0."""
-
-    kernel: Callable[..., None]
-    arguments: tuple[int | Tensor | None, ...]
-
-    def bound(self) -> Work:
-        passed = [a.data_ptr() if isinstance(a, Tensor) else 0 if a is None else a for a in self.arguments]
-        return lambda: self.kernel(*passed)  # refers to self, and so keeps the tensors
-
-
-class _Operands:
-    """Operands of a Linear layer's products in their padded layout, [S, features, width], as a training has them."""
-
-    def __init__(self, shape: Shape) -> None:
-        self.shape, self.width = shape, products.padded(shape.batch, 4)
-        self.x, self.y = (_draw(shape.stack, n, self.width, seed=0) for n in (shape.columns, shape.rows))
-        self.by_x, self.by_y = torch.empty_like(self.x), _draw(*self.y.shape, seed=1)
-        self.bias, self.by_bias = (_draw(shape.stack, shape.rows, seed=2) for _ in range(2))
-
-    def calls(self, one: Structure, values: Tensor | None = None) -> dict[str, Work]:
-        """The three products for a stack of networks that all have the structure `one`, each with what surrounds it.
-
-        They are bare calls. What Python adds depends on the layer's neighbours: nothing much if these are sparse, too;
-        conversions between the layouts if they are dense.
-        """
-        s, width, capacity = self.shape, self.width, one.capacity
-        indices = (one.start, one.place, one.by_column, one.row_of, one.order)
-        start, place, by_column, row_of, order = (torch.cat([index] * s.stack) for index in indices)
-        weights = _draw(s.stack, capacity, seed=3) if values is None else values
-        self.by_weights = torch.zeros_like(weights)
-        across, down, kernels = one.start.shape[1], one.by_column.shape[1], require()
-        of_x, of_y = (s.columns * width, width), (s.rows * width, width)
-        forward = (
-            False, s.threads, s.stack, s.rows, across, s.columns, capacity, start, place, 0, s.batch, width, weights,
-            capacity, self.x, *of_x, self.y, *of_y, self.bias, True, 0, 0, 0,
-        )  # fmt: skip
-        by_input = (
-            False, s.threads, s.stack, s.columns, down, s.rows, capacity, by_column, row_of, order, s.batch, width,
-            weights, capacity, self.by_y, *of_y, self.by_x, *of_x, 0, False, self.x, *of_x,
-        )  # fmt: skip
-        by_weight = (
-            False, s.threads, s.stack, s.rows, across, s.columns, capacity, start, place, s.batch, width, self.by_y,
-            *of_y, self.x, *of_x, self.by_weights, self.by_bias,
-        )  # fmt: skip
-        return {
-            "forward": _Call(kernels.sum, forward).bound(),
-            "by_input": _Call(kernels.sum, by_input).bound(),
-            "by_weight": _Call(kernels.dot, by_weight).bound(),
-        }
-
-    def step(self, one: Structure, sets: Mapping[str, str]) -> Work:
-        values, attempt = _draw(self.shape.stack, one.capacity, seed=3), require().attempt
-        calls = self.calls(one, values)
-
-        def gradient() -> Tensor:
-            for product in ("forward", "by_input", "by_weight"):
-                attempt(sets[product])
-                calls[product]()
-            return self.by_weights
-
-        return _with_adam(values, gradient)
-
-
-def _dense_linear(shape: Shape) -> list[Work]:
-    """The dense ways to compute the layer, of which a training uses the faster one."""
-    x = _draw(shape.stack, shape.batch, shape.columns, seed=0)
-    grad = _draw(shape.stack, shape.batch, shape.rows, seed=1)
-    weight = _draw(shape.stack, shape.rows, shape.columns, seed=2)
-    bias, mask = _draw(shape.stack, 1, shape.rows, seed=3), torch.ones_like(weight)
-    # A training's allocator has these at hand; a new one's would ask the system for pages at every call.
-    by_x, by_weight = torch.empty_like(x), torch.empty_like(weight)
-
-    def step(product: Callable[[], Tensor]) -> Work:
-        def gradient() -> Tensor:
-            y = torch.relu(torch.add(bias, product()))
-            before = torch.ops.aten.threshold_backward(grad, y, 0)
-            torch.bmm(before, weight, out=by_x)
-            before.sum(1)
-            return torch.bmm(before.mT, x, out=by_weight)
-
-        update = _with_adam(weight, gradient)
-
-        def masked() -> None:
-            update()
-            torch._foreach_mul_([weight], [mask])
-
-        return masked
-
-    return [step(lambda: torch.bmm(x, weight.mT)), step(lambda: torch.bmm(weight, x.mT).mT)]
-
-
-def _convolution(shape: Shape, window: Window) -> _Layer:
-    """One network's convolution: those of a stack run one after another, so one is enough to time."""
-    one = windows.fitting(window, shape.batch, *shape.size, rows=shape.rows, bytes_each=4)
-    each = shape.rows * shape.columns * one.images * one.shape[0] * one.shape[1]
-    images = min(shape.batch, one.images * _share(-(-shape.batch // one.images), each))
-
-    def works(density: float) -> dict[str, dict[int, Work]]:
-        computed = _convolved(replace(shape, batch=images), window, density)[1]
-        return {product: {1: work} for product, work in computed.items()}
-
-    def step(choice: Choice) -> Work:
-        values, computed = _convolved(shape, window, choice.density)
-        attempt = require().attempt
-
-        def gradient() -> Tensor:
-            attempt(choice.sets["convolution"])
-            computed["convolution"]()
-            attempt(choice.sets["convolution_back"])
-            return computed["convolution_back"]()
-
-        return _with_adam(values, gradient)
-
-    return _Layer(lambda _: (1, 1), works, step, _dense_convolution(shape, window))
-
-
-def _convolved(
-    shape: Shape, window: Window, density: float
-) -> tuple[Tensor, dict[str, Callable[[], Tensor]]]:
-    """The kept weights of a convolution and its products, in which ReLU and bias are included."""
-    x = _draw(shape.batch, window.channels, *shape.size, seed=0)
-    grad = _draw(shape.batch, shape.rows, *window.result(*shape.size), seed=1)
-    keep = _kept(shape, density).view(1, shape.rows, window.channels, *window.kernel)
-    kept = structure(keep, columns_in=window.numbered())
-    values, bias = kept.pack(_draw(*keep.shape, seed=2))[0], _draw(shape.rows, seed=3)
-    rows = (kept.start[0], kept.place[0])
-    columns = [t[0] for t in (kept.by_column, kept.row_of, kept.order, kept.column_of)]
-
-    def back() -> Tensor:
-        before = torch.ops.aten.threshold_backward(grad, grad, 0)
-        return windows.conv2d_backward(before, x, values, rows, columns, window=window)[1]
-
-    def forward() -> Tensor:
-        return windows.conv2d(x, values, bias, *rows, window=window, relu=True)
-
-    return values, {"convolution": forward, "convolution_back": back}
-
-
-def _dense_convolution(shape: Shape, window: Window) -> list[Work]:
-    return [
-        _dense_convolution_in(shape, window, memory=memory)
-        for memory in (torch.contiguous_format, torch.channels_last)
-    ]
-
-
-def _dense_convolution_in(shape: Shape, window: Window, *, memory: torch.memory_format) -> Work:
-    x = _draw(shape.batch, window.channels, *shape.size, seed=0).contiguous(memory_format=memory)
-    grad = _draw(shape.batch, shape.rows, *window.result(*shape.size), seed=1)
-    grad = grad.contiguous(memory_format=memory)
-    weight, bias = _draw(shape.rows, window.channels, *window.kernel, seed=2), _draw(shape.rows, seed=3)
-    mask = torch.ones_like(weight)
-    pairs = (list(window.stride), list(window.padding), [1, 1])
-
-    def gradient() -> Tensor:
-        y = torch.relu(torch.conv2d(x, weight, bias, window.stride, window.padding))
-        before = torch.ops.aten.threshold_backward(grad, y, 0)
-        backward = torch.ops.aten.convolution_backward
-        _, by_weight, _ = backward(before, x, weight, [shape.rows], *pairs, False, [0, 0], 1, [True] * 3)
-        contiguous: Tensor = by_weight.contiguous()
-        return contiguous
-
-    update = _with_adam(weight, gradient)
-
-    def masked() -> None:
-        update()
-        torch._foreach_mul_([weight], [mask])
-
-    return masked

@@ -19,6 +19,7 @@ PUBLIC = {
         "models",
         "rewind",
         "schedules",
+        "ship",
     ),
     "units",
 }
@@ -78,6 +79,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "levels": set(),
     "integrations": {"ticket", "loops"},
+    "ship": {"version", "ticket", "units", "loops", "results"},
     "align": {"ticket"},
     "controls": {"ticket", "align"},
     "stages": STAGES | {"run"},

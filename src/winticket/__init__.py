@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         models,
         rewind,
         schedules,
+        ship,
         units,
     )
     from winticket.experiment import Experiment, Result, find
@@ -75,6 +76,7 @@ __all__ = [
     "rigl",
     "schedules",
     "set_",
+    "ship",
     "supermask",
     "units",
 ]
@@ -105,6 +107,7 @@ _ROOMS = {
     "models",
     "rewind",
     "schedules",
+    "ship",
     "units",
 }
 

@@ -86,26 +86,18 @@ def _windows(x: Array, kernel: Sequence[int], options: Any, *, fill: float, dila
 
 
 def _conv(options: Any, inputs: Inputs, tensors: Tensors) -> Array:
+    """The sum over the taps of the kernel; each multiplies the channels at its own offset."""
     weight = tensors["weight"]
-    positions = weight.ndim - 2
     view = _windows(inputs[0], weight.shape[2:], options, fill=0.0, dilation=options.dilation)
-    parts = [
-        # [N, C, *p, *k] x [O, C, *k], summed over C and k -> [N, *p, O] -> [N, O, *p]
-        np.moveaxis(
-            np.tensordot(
-                channels,
-                filters,
-                axes=((1, *range(2 + positions, 2 + 2 * positions)), (*range(1, 2 + positions),)),
-            ),
-            -1,
-            1,
-        )
-        for channels, filters in zip(
-            np.split(view, options.groups, axis=1), np.split(weight, options.groups), strict=True
-        )
-    ]
-    summed: Array = np.concatenate(parts, axis=1)
-    return summed + _by_channel(tensors["bias"], summed.ndim) if "bias" in tensors else summed
+    count, positions = len(view), view.shape[2 : weight.ndim]
+    units, channels = weight.shape[0] // options.groups, weight.shape[1]
+    filters = weight.reshape(options.groups, units, *weight.shape[1:])
+    summed = np.zeros((count, options.groups, units, math.prod(positions)), view.dtype)
+    for tap in np.ndindex(*weight.shape[2:]):
+        read = view[(..., *tap)].reshape(count, options.groups, channels, -1)
+        summed += filters[(..., *tap)] @ read
+    out = summed.reshape(count, -1, *positions)
+    return out + _by_channel(tensors["bias"], out.ndim) if "bias" in tensors else out
 
 
 def _by_channel(vector: Array, ndim: int) -> Array:

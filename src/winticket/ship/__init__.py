@@ -1,6 +1,8 @@
 """What leaves winticket: trained networks as plain descriptions, in compact files, with what they are written beside.
 
     network = winticket.ship.capture(model, ticket, example=x[:1])   # the model as it is now, under the ticket's mask
+    winticket.ship.save(network, "small.safetensors", values="fp16")
+    network = winticket.ship.load("small.safetensors")
     winticket.ship.run(network, x)                                   # its logits; slow and plain
 
 Only `capture` needs torch.
@@ -10,6 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from winticket.ship.coding import VALUES
+from winticket.ship.compact import CompactFileError, load, save
+from winticket.ship.compact_write import Sizes
 from winticket.ship.interpret import run
 from winticket.ship.kinds import KINDS
 from winticket.ship.network import Network, NetworkError, Operation, Preprocessing, Weight
@@ -19,13 +24,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS",
+    "VALUES",
+    "CompactFileError",
     "Network",
     "NetworkError",
     "Operation",
     "Preprocessing",
+    "Sizes",
     "Weight",
     "capture",
+    "load",
     "run",
+    "save",
 ]
 
 

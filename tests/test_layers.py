@@ -53,7 +53,7 @@ ROOMS: dict[str, set[str]] = {
     "results": {"version"},
     "table": set(),
     "units": set(),
-    "ticket": {"version", "units"},
+    "ticket": {"version", "units", "models"},
     "data": {"catalogue", "places"},
     "sparse": {"places"},
     "models": {"units", "catalogue"},
@@ -87,10 +87,10 @@ ROOMS: dict[str, set[str]] = {
     "report": {"version", "controls", "procedures", "results", "table"},
     "experiment": STAGES
     | {"catalogue", "places", "sparse", "run", "stages", "procedures", "judge", "report", "version"}
-    | {"results", "table"},
+    | {"results", "table", "ship"},
     "cli": STAGES
     | {"catalogue", "places", "run", "stages", "procedures", "judge", "report", "experiment", "version"}
-    | {"results", "table"},
+    | {"results", "table", "ship"},
     "__init__": {"experiment", "loops", "ticket", "train", "version"} | PUBLIC,
     "__main__": {"cli"},
 }

@@ -16,8 +16,10 @@ from __future__ import annotations
 from winticket.experiment.compare import compare
 from winticket.experiment.entries import USUAL_METHODS
 from winticket.experiment.execution import Execution
+from winticket.experiment.finished import Finished, TrainedNetwork, from_ticket, trained
 from winticket.experiment.machine import environment, processes
 from winticket.experiment.names import offered
+from winticket.experiment.opening import existing_store, open_run
 from winticket.experiment.plan import Plan, parameters, plan
 from winticket.experiment.price import Cost, cost
 from winticket.experiment.running import Ready, conduct, execute, find, prepare
@@ -33,23 +35,29 @@ __all__ = [
     "Cost",
     "Execution",
     "Experiment",
+    "Finished",
     "Plan",
     "Ready",
     "Result",
     "Runs",
+    "TrainedNetwork",
     "collect",
     "compare",
     "conduct",
     "cost",
     "environment",
     "execute",
+    "existing_store",
     "find",
+    "from_ticket",
     "load_source",
     "load_spec",
     "offered",
+    "open_run",
     "parameters",
     "plan",
     "prepare",
     "processes",
+    "trained",
     "transferred",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,10 +52,17 @@ class _Data(msgspec.Struct):
     class_names: list[str]
 
 
+class _Build(msgspec.Struct):
+    """What is read of a ticket's about["build"] beside `Ticket.build_model`."""
+
+    tokens: bool = False
+
+
 class _About(msgspec.Struct):
     """What is read of a trained ticket's `about`, which may come from a file."""
 
     trained: Origin
+    build: _Build
     data: _Data
     input_shape: list[int]
     classes: int
@@ -119,7 +127,7 @@ class TrainedNetwork:
         network = ship.capture(
             model,
             self.ticket.mask,
-            example=torch.zeros(1, *about.input_shape),
+            example=torch.zeros(1, *about.input_shape, dtype=torch.int64 if about.build.tokens else None),
             preprocessing=None
             if identity
             else ship.Preprocessing(facts.scale, tuple(facts.mean), tuple(facts.std)),
@@ -206,7 +214,8 @@ def trained(
     """One trained network of a run.
 
     arm        of the run, as "ticket", "dense", "reinit"
-    level      number of its level; or `density`, the level with the nearest one (default: the saved ticket's level)
+    level      number of its level; or `density`, the level with the nearest one on a logarithmic scale (default: the
+               saved ticket's level)
     replicate  from 0 (default: the one with the best validation accuracy)
 
     Raises ValueError for what the run does not have, naming what it has, and StoreError if the store lacks the
@@ -245,7 +254,7 @@ def _level(run: Finished, arm: str, level: int | None, density: float | None) ->
     if density is not None:
         if not 0 < density <= 1:
             raise ValueError(f"density is {density}; it is a share of the weights, above 0 and at most 1")
-        return min(numbers, key=lambda number: abs(densities[number] - density))
+        return min(numbers, key=lambda number: abs(math.log(densities[number] / density)))
     if level is not None:
         if level not in numbers:
             there = ", ".join(f"{number} ({100 * densities[number]:.3g} %)" for number in numbers)

@@ -87,7 +87,9 @@ def write(planned: Plan, execution: Execution, folder: Path, outcomes: Outcomes,
     document = _drawn(output, document, curves, began=began)
     with output.staged() as new:
         _dump(new / RESULT, document)
-    return Result(document, curves, ticket, outcomes, Finished(document, planned, store))
+    # What this program named itself is trusted.
+    trust = (planned.setup.model.partition(":")[0], planned.experiment.data)
+    return Result(document, curves, ticket, outcomes, Finished(document, planned, store, trust))
 
 
 def _document(

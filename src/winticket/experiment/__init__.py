@@ -16,7 +16,7 @@ from __future__ import annotations
 from winticket.experiment.compare import compare
 from winticket.experiment.entries import USUAL_METHODS
 from winticket.experiment.execution import Execution
-from winticket.experiment.finished import Finished, TrainedNetwork, from_ticket, trained
+from winticket.experiment.finished import Finished, trained
 from winticket.experiment.machine import environment, processes
 from winticket.experiment.names import offered
 from winticket.experiment.opening import existing_store, open_run
@@ -27,6 +27,7 @@ from winticket.experiment.runs import Runs, collect
 from winticket.experiment.sources import load_source
 from winticket.experiment.spec import Experiment
 from winticket.experiment.spec_file import load_spec
+from winticket.experiment.trained_network import TrainedNetwork, from_ticket
 from winticket.experiment.transfers import transferred
 from winticket.experiment.writing import Result
 

@@ -12,11 +12,12 @@ from typing import Any
 
 from winticket.experiment import outcome
 from winticket.experiment.execution import Execution
-from winticket.experiment.finished import Finished, TrainedNetwork, about_of, build_of, trained
+from winticket.experiment.finished import Finished, about_of, build_of, trained
 from winticket.experiment.folder import OutputFolder
 from winticket.experiment.judging import verdict_of
 from winticket.experiment.plan import Plan
 from winticket.experiment.runs import Runs, Trained, collect
+from winticket.experiment.trained_network import TrainedNetwork
 from winticket.places import CURVES, FIGURES, PAGE, RESULT, TICKET
 from winticket.results import SCHEMA, Document, Judged, LearningCurve, SavedTicket, Verdict
 from winticket.run import Outcomes

@@ -33,7 +33,9 @@ from winticket.ship import (
     run,
     save,
 )
+from winticket.ship.choices import HOLDS
 from winticket.ship.compact_write import encode
+from winticket.ship.formats import FORMATS
 
 PAGE = Path(__file__).parents[2] / "docs" / "compact-file.md"
 
@@ -276,6 +278,10 @@ def test_the_pages_reader_reads_what_winticket_writes(values: str, density: floa
     assert tensors.keys() == right.weights().keys()
     for name, weight in right.weights().items():
         np.testing.assert_array_equal(tensors[name], weight.dense())
+
+
+def test_every_format_that_may_be_asked_for_is_one() -> None:
+    assert FORMATS.keys() == HOLDS.keys()
 
 
 def test_reading_and_running_take_no_torch(tmp_path: Path) -> None:

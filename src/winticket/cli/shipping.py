@@ -115,7 +115,7 @@ def ship(
     [bold]winticket ship runs/digits --density 0.1 --values fp16[/bold]
     """
     with request():
-        from winticket.ship.shipping import check
+        from winticket.ship.choices import check
 
         check(to, values)
         network = _chosen(run, arm, (level, density, replicate), store, trust or [])

@@ -20,6 +20,7 @@ from winticket.outside import Unreadable, converted
 from winticket.results import Origin, Shipment
 from winticket.ship import shipping
 from winticket.ship.card import last_part
+from winticket.ship.choices import check
 from winticket.ship.formats import Source
 from winticket.ticket import Ticket
 
@@ -133,7 +134,7 @@ class TrainedNetwork:
         Raises ValueError for what is not possible, before anything is written; OSError if the folder cannot be written;
         ShipmentError if what was written does not compute what the trained network computes.
         """
-        shipping.check(to, values)
+        check(to, values)
         model, network = self.model(), self.network()
         examples, reason = None, None
         try:

@@ -16,7 +16,6 @@ from safetensors.torch import save as save_safetensors
 from torch import nn
 
 from winticket.atomic import replace_file
-from winticket.ship.coding import VALUES
 from winticket.ship.compact import load, save
 from winticket.ship.compact_write import Sizes
 from winticket.ship.interpret import run
@@ -39,14 +38,12 @@ class Source:
 class Format:
     """One format.
 
-    values  the kinds of values that it can hold
     named   (name, values) -> the name of the file
     write   (source, path, values): writes the file; returns what its bytes are, if the format can tell
     logits  (source, path, x): what the file gives for inputs x [N, *input_shape], read anew
     use     (name of the file) -> lines of Python that use it
     """
 
-    values: tuple[str, ...]
     named: Callable[[str, str], str]
     write: Callable[[Source, Path, str], Sizes | None]
     logits: Callable[[Source, Path, NDArray[Any]], Logits]
@@ -88,7 +85,6 @@ def _use_state_dict(name: str) -> tuple[str, ...]:
 
 FORMATS: Mapping[str, Format] = {
     "safetensors": Format(
-        VALUES,
         lambda name, values: f"{name}-{values}.safetensors",
         lambda source, path, values: save(source.network, path, values=values),
         lambda _, path, x: run(load(path), x),
@@ -96,14 +92,13 @@ FORMATS: Mapping[str, Format] = {
     ),
     # No pickle, as torch.save would write.
     "torch": Format(
-        ("fp32",),
         lambda name, _: f"{name}-torch.safetensors",
         _write_state_dict,
         _state_dict_logits,
         _use_state_dict,
     ),
 }
-"""The formats by the name that `--to` takes."""
+"""The formats by the name that `--to` takes, which are those of `winticket.ship.choices`."""
 
 
 def state_dict_bytes(model: nn.Module) -> bytes:

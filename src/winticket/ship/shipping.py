@@ -15,7 +15,6 @@ from winticket.results import Bytes, Origin, ReadBack, Shipment
 from winticket.ship.card import card
 from winticket.ship.compact_write import Sizes
 from winticket.ship.formats import FORMATS, Source, state_dict_bytes, torch_logits
-from winticket.text import nearest
 from winticket.version import __version__
 
 TOLERANCE = 1e-4
@@ -25,22 +24,6 @@ Examples = tuple[NDArray[Any], NDArray[Any]]
 
 class ShipmentError(RuntimeError):
     """What was written does not compute what the trained network computes."""
-
-
-def check(to: str, values: str) -> None:
-    """ValueError for a format or a kind of values that there is not, or that do not go together.
-
-    >>> check("onnxx", "fp32")
-    Traceback (most recent call last):
-    ValueError: there is no format 'onnxx'; possible: safetensors, torch
-    """
-    if to not in FORMATS:
-        raise ValueError(f"there is no format {to!r}{nearest(to, FORMATS)}; possible: {', '.join(FORMATS)}")
-    known = dict.fromkeys(values for form in FORMATS.values() for values in form.values)
-    if values not in known:
-        raise ValueError(f"values is {values!r}{nearest(values, known)}; possible: {', '.join(known)}")
-    if values not in FORMATS[to].values:
-        raise ValueError(f"format {to} holds values in {', '.join(FORMATS[to].values)}, not in {values}")
 
 
 def write(

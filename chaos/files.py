@@ -20,9 +20,14 @@ from PIL import Image
 
 from chaos.counts import Count
 from chaos.mutations import by_accident, json_text, metadata
+from chaos.networks import forged_network, same_network, small_network
 from winticket.data import find_dataset
 from winticket.experiment import Experiment, conduct, load_source
 from winticket.run import Store, StoreError, codec
+from winticket.ship import VALUES, CompactFileError, compact_read
+from winticket.ship import load as load_network
+from winticket.ship import run as run_network
+from winticket.ship.compact_write import encode
 from winticket.ticket import Mask, Seeds, State, Ticket, TicketFileError, same_bits
 from winticket.ticket import file as ticket_file
 
@@ -33,7 +38,10 @@ Say = Callable[[str], None]
 
 def run(scratch: Path, seed: int, many: int, say: Say) -> list[Count]:
     """Read `many` changed files, over all kinds together."""
-    rng, shares = Random(seed), (("tickets", 4), ("results", 1), ("stores", 4), ("datasets", 1))
+    rng, shares = (
+        Random(seed),
+        (("tickets", 4), ("networks", 4), ("results", 1), ("stores", 4), ("datasets", 1)),
+    )
     whole = sum(share for _, share in shares)
     counts = []
     for name, share in shares:
@@ -125,6 +133,36 @@ def _same(a: Ticket, b: Ticket) -> bool:
     weights = same_bits(a.start.weights, b.start.weights) and same_bits(a.start.optimizer, b.start.optimizer)
     about = (a.origin, a.seeds, a.about, a.start.step) == (b.origin, b.seeds, b.about, b.start.step)
     return same_bits(a.mask.keep, b.mask.keep) and weights and about
+
+
+def networks(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
+    """Compact files, each with another kind of values in turn; what is read is computed with, too."""
+    files = {values: encode(small_network(), values=values)[0] for values in VALUES}
+    right = {values: compact_read.decode(content) for values, content in files.items()}
+    damaged = Count("compact files, damaged")
+    forged = Count("compact files, changed on purpose with a right checksum")
+    path = folder / "network.safetensors"
+    for number in range(many):
+        on_purpose = number % 2 == 1
+        values, count = rng.choice(VALUES), forged if on_purpose else damaged
+        changed = content = files[values]
+        while changed == content:
+            changed = forged_network(content, rng) if on_purpose else by_accident(content, rng)
+        path.write_bytes(changed)
+        count.tried += 1
+        loaded = _try(count, number, lambda: load_network(path), (CompactFileError,))
+        if loaded is None:
+            continue
+        if not on_purpose and not same_network(loaded, right[values]):
+            count.silent += 1
+            count.notes.append(f"{count.what}, number {number}: another network was read")
+        x = np.ones((1, *loaded.input_shape))
+        if x.size < 1 << 16:  # every network that is read can be computed
+            with np.errstate(all="ignore"):
+                _try(count, number, lambda loaded=loaded, x=x: run_network(loaded, x), ())  # type: ignore[misc]
+        if number % 500 == 499:
+            say(f"networks: {number + 1} of {many}")
+    return [damaged, forged]
 
 
 def results(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:

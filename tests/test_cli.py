@@ -232,6 +232,20 @@ WRONG: dict[str, list[str]] = {
     "transfer nowhere.safetensors": ["there is no nowhere.safetensors; give the result.json"],
     "transfer compare.json": ["is the result of a comparison", "`winticket find` with one method"],
     "transfer curves.json": ["curves.json is not a result document of this version", "give the result.json"],
+    "ship": ["Missing argument 'RUN'"],
+    "ship nowhere": ["there is no nowhere; give the result.json of a finished run"],
+    "ship foreign": ["there is no result.json in the folder foreign"],
+    "ship compare.json": ["compare.json is not the result of a search or transfer by this version"],
+    "ship foreign/thesis.tex": ["is not the result of a search or transfer by this version"],
+    "ship lone.safetensors": ["holds the start of a training, not its end", "give the folder of the run",
+        "winticket.ship.capture"],
+    "ship weights.safetensors": ["is a safetensors file but not a ticket"],
+    "ship nowhere.safetensors": ["there is no ticket file at nowhere.safetensors"],
+    "ship lone.safetensors --density 0.1": ["lone.safetensors is one network", "choose from a run"],
+    "ship nowhere --to onnxx": ["there is no format 'onnxx'", "safetensors, torch"],
+    "ship nowhere --values fp61": ["values is 'fp61' (did you mean 'fp16'?)"],
+    "ship nowhere --to torch --values fp16": ["format torch holds values in fp32, not in fp16"],
+    "ship nowhere --density 10%": ["type --density 0.1"],
     "find digits --criterion batchnorm_scale": ["needs a BatchNorm with weights right after each layer"],
     "find digits --method at-init --criterion movement": ["criterion movement looks at what training did to each"],
     "find digits --rewind to_step": ["rewind to_step needs a step; set it", "--rewind-step"],
@@ -990,3 +1004,75 @@ def test_a_warning_about_data_is_one_readable_line(here: Path) -> None:
     assert json.loads(answer.out)["cost"]["trainings"] == 14
     assert answer.err.startswith("Warning: the decoded images of pets could not be kept")
     assert answer.err.count("\n") == 1
+
+
+def test_ship_writes_a_small_file_and_says_what_it_is(shell: Shell, here: Path) -> None:
+    out = ["--out", "found"]
+    assert shell("find", "digits", *QUICK, *out, "--quiet").status == 0
+    document = json.loads((here / "found" / "result.json").read_text())
+    saved = document["saved_ticket"]
+    answer = shell("ship", "found")
+    assert answer.status == 0
+    name = f"ticket-{100 * saved['density']:.3g}pct-r{saved['replicate'] + 1}"
+    assert sorted(file.name for file in (here / "found" / "ship").iterdir()) == [
+        f"{name}-fp32.md",
+        f"{name}-fp32.safetensors",
+    ]
+    said = " ".join(answer.out.split())
+    accuracy = f"{100 * saved['test_accuracy']:.2f} %"
+    for words in (
+        f"lenet-20-10 for digits: arm ticket, {100 * saved['density']:.1f} % of the weights",
+        "Tickets of this density are not shown to win.",
+        f"this file, read back, on 450 examples {accuracy}",
+        f"this network, as its training recorded it {accuracy}",
+        "mean of 2 replicates",
+        "times smaller than dense",
+        "0 of 450 answers differ",
+        "winticket.ship.load(",
+    ):
+        assert words in said
+    assert shell("ship", "found/ticket.safetensors", "--json").status == 0
+    again = json.loads(shell("ship", "found/result.json", "--json").out)
+    assert again["origin"]["replicate"] == saved["replicate"]
+    assert again["read_back"]["test_accuracy"] == saved["test_accuracy"]
+    assert again["bytes"] == (here / again["file"]).stat().st_size
+
+
+def test_ship_takes_any_network_of_the_run(shell: Shell, here: Path) -> None:
+    assert shell("find", "digits", *QUICK, "--out", "found", "--quiet").status == 0
+    accuracies = [
+        level["arms"] for level in json.loads((here / "found" / "result.json").read_text())["levels"]
+    ]
+    for words, cell in (
+        (["--arm", "dense", "--replicate", "2"], (0, "dense", 1)),
+        (["--level", "1", "--replicate", "1", "--to", "torch"], (1, "ticket", 0)),
+        (["--arm", "reinit", "--density", "0.6", "--replicate", "2", "--values", "int8"], (2, "reinit", 1)),
+    ):
+        shipped = json.loads(shell("ship", "found", "--out", "small", "--json", *words).out)
+        level, arm, replicate = cell
+        origin = shipped["origin"]
+        assert (origin["level"], origin["arm"], origin["replicate"]) == cell
+        assert origin["test_accuracy"] == accuracies[level][arm]["accuracies"][replicate]
+    assert len(list((here / "small").iterdir())) == 6
+    for words, message in (
+        (["--replicate", "3"], "replicate is 3; the run has 1 to 2"),
+        (["--replicate", "0"], "replicate is 0; the run has 1 to 2"),
+        (["--arm", "signs"], "the run has no arm 'signs'"),
+        (["--store", "empty"], "has no training of arm 'ticket'"),
+    ):
+        answer = shell("ship", "found", "--out", "none", *words)
+        assert (answer.status, answer.out) == (2, "")
+        assert message in answer.told()
+    assert not (here / "none").exists()
+
+
+def test_ship_refuses_a_ticket_that_is_not_of_the_run_beside_it(shell: Shell, here: Path) -> None:
+    assert shell("find", "digits", *QUICK, "--out", "found", "--quiet").status == 0
+    ticket = Ticket.load(here / "found" / "ticket.safetensors")
+    other = {name: keep.roll(1) for name, keep in ticket.mask.keep.items()}
+    Ticket(Mask(other), ticket.start, "ticket", ticket.seeds, ticket.about).save(
+        here / "found" / "other.safetensors"
+    )
+    answer = shell("ship", "found/other.safetensors")
+    assert answer.status == 2
+    assert "is not the ticket of a run in the same folder" in answer.told()

@@ -12,6 +12,7 @@ from random import Random
 import pytest
 from chaos import files
 from chaos.counts import Count
+from chaos.networks import small_network
 
 from winticket.ticket import Ticket
 
@@ -27,8 +28,14 @@ def _sound(counts: list[Count], many: int) -> None:
 
 @pytest.mark.parametrize(
     ("part", "many"),
-    [(files.tickets, 300), (files.results, 60), (files.stores, 200), (files.datasets, 60)],
-    ids=["tickets", "results", "stores", "datasets"],
+    [
+        (files.tickets, 300),
+        (files.networks, 400),
+        (files.results, 60),
+        (files.stores, 200),
+        (files.datasets, 60),
+    ],
+    ids=["tickets", "networks", "results", "stores", "datasets"],
 )
 def test_changed_files_end_in_the_right_value_or_a_named_error(part: Part, many: int, tmp_path: Path) -> None:
     with files.isolated(tmp_path):
@@ -38,6 +45,11 @@ def test_changed_files_end_in_the_right_value_or_a_named_error(part: Part, many:
 @pytest.mark.evidence
 def test_ten_thousand_changed_files(tmp_path: Path) -> None:
     _sound(files.run(tmp_path, 1, 10_000, lambda _: None), 10_000)
+
+
+@pytest.mark.evidence
+def test_ten_thousand_changed_compact_files(tmp_path: Path) -> None:
+    _sound(files.networks(tmp_path, Random(2), 10_000, lambda _: None), 10_000)
 
 
 def test_what_slips_through_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,3 +62,15 @@ def test_what_slips_through_is_counted(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(Ticket, "load", lambda path: path)
     damaged, _ = files.tickets(tmp_path / "again", Random(1), 20, lambda _: None)
     assert damaged.silent == damaged.tried > 0
+
+
+def test_a_reader_of_compact_files_that_takes_anything_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "load_network", lambda path: small_network())
+    monkeypatch.setattr(files, "same_network", lambda *_: False)
+    damaged, _ = files.networks(tmp_path, Random(1), 20, lambda _: None)
+    assert damaged.silent == damaged.tried > 0
+    monkeypatch.setattr(files, "load_network", lambda path: path.read_bytes()[10**9])
+    raw = files.networks(tmp_path, Random(1), 20, lambda _: None)
+    assert sum(count.raw for count in raw) == sum(count.tried for count in raw) == 20

@@ -19,6 +19,7 @@ GUIDE = Path(__file__).parents[1] / "docs" / "guide.md"
 SECTIONS = {
     "Use the ticket": 1,
     "A smaller network": 1,
+    "Ship the trained network": 1,
     "Your own loop": 8,
     "From and to other tools": 1,
     "Your own parts": 1,
@@ -160,6 +161,12 @@ def test_the_guide_runs(section: str, number: int, tmp_path: Path, monkeypatch: 
         weights = dict(model.named_parameters())
         kept = known["learned"].mask.apply({n: start.weights[n] for n in known["learned"].mask.keep})
         assert all(torch.equal(weights[n], value) for n, value in kept.items())
+    if "logits" in known:
+        pruned = ticket.mask.apply(dict(model.named_parameters()))
+        expected = torch.func.functional_call(model.eval(), pruned, (known["x"],)).detach()
+        largest = float(expected.abs().max())
+        assert abs(known["logits"] - expected.numpy()).max() < 0.05 * largest  # int8
+        assert known["sizes"].file == Path("small.safetensors").stat().st_size
     if "steady" in known:
         assert known["ticket"].mask.count() == 18
         assert known["ticket"].about["criterion"] == "steady"

@@ -19,6 +19,7 @@ PUBLIC = {
         "models",
         "rewind",
         "schedules",
+        "ship",
     ),
     "units",
 }
@@ -52,7 +53,7 @@ ROOMS: dict[str, set[str]] = {
     "results": {"version"},
     "table": set(),
     "units": set(),
-    "ticket": {"version", "units"},
+    "ticket": {"version", "units", "models"},
     "data": {"catalogue", "places"},
     "sparse": {"places"},
     "models": {"units", "catalogue"},
@@ -78,18 +79,18 @@ ROOMS: dict[str, set[str]] = {
     },
     "levels": set(),
     "integrations": {"ticket", "loops"},
+    "ship": {"version", "ticket", "units", "loops", "results"},
     "align": {"ticket"},
     "controls": {"ticket", "align"},
-    "ship": {"ticket", "units", "loops"},
     "stages": STAGES | {"run"},
     "procedures": STAGES | {"run", "stages"},
     "report": {"version", "controls", "procedures", "results", "table"},
     "experiment": STAGES
     | {"catalogue", "places", "sparse", "run", "stages", "procedures", "judge", "report", "version"}
-    | {"results", "table"},
+    | {"results", "table", "ship"},
     "cli": STAGES
     | {"catalogue", "places", "run", "stages", "procedures", "judge", "report", "experiment", "version"}
-    | {"results", "table"},
+    | {"results", "table", "ship"},
     "__init__": {"experiment", "loops", "ship", "ticket", "train", "version"} | PUBLIC,
     "__main__": {"cli"},
 }

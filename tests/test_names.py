@@ -26,6 +26,7 @@ ROOMS = {
         "models",
         "rewind",
         "schedules",
+        "ship",
     ),
     "units",
 }

@@ -19,6 +19,7 @@ ROOTS = {
     "Document": "result.json",
     "LearningCurve": "curves.json",
     "Comparison": "compare.json",
+    "Shipment": "winticket ship --json",
 }
 """The types that a file holds, in the order of the page; the parts of each follow it."""
 JSON = {
@@ -35,7 +36,7 @@ INTRODUCTION = (
     "This page is generated from the types in `src/winticket/results/` by `make docs`.",
     "A search or a transfer writes `result.json` and `curves.json` to its output folder. "
     "`--json` prints `result.json`, and in Python `Result.document` and `Result.curves` hold the two. "
-    "A comparison writes `compare.json`.",
+    "A comparison writes `compare.json`. `winticket ship --json` prints what it wrote and measured.",
     f"The key `schema` is the version of what this page describes, now {SCHEMA}. "
     "It is raised when a key goes or changes its type or meaning. "
     "A new key alone does not raise it, so programs should ignore keys that they do not know. "

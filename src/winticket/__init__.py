@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         models,
         rewind,
         schedules,
+        ship,
         units,
     )
     from winticket.experiment import Experiment, Result, find
@@ -78,6 +79,7 @@ __all__ = [
     "rigl",
     "schedules",
     "set_",
+    "ship",
     "supermask",
     "units",
 ]
@@ -109,6 +111,7 @@ _ROOMS = {
     "models",
     "rewind",
     "schedules",
+    "ship",
     "units",
 }
 

@@ -15,6 +15,8 @@ RESULT, CURVES, TICKET, PAGE, FIGURES = (
     "figures",
 )
 """The names of the files that a run leaves in its output folder."""
+SHIPPED = "ship"
+"""The folder in it for what `winticket ship` writes."""
 _SHOWN = 3
 
 

@@ -51,6 +51,36 @@ def test_digits_are_scikit_learns_split_by_seed() -> None:
     assert here == there
 
 
+def test_preprocessing_of_the_raw_pixels_gives_the_same_bits() -> None:
+    from sklearn.datasets import load_digits
+
+    from winticket.ship import Preprocessing
+
+    data = load("digits")
+    ready = Preprocessing(data.scale, data.mean, data.std).apply(load_digits().images[:, None])
+    rows = {row.tobytes() for row in ready.reshape(len(ready), -1)}
+    for split in (data.train, data.validation, data.test):
+        assert {row.tobytes() for row in split.x.flatten(1).numpy()} <= rows
+
+
+def test_preprocessing_of_colour_images_gives_the_same_bits(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from winticket.ship import Preprocessing
+
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 5, 4, 3), np.uint8)
+    for number, image in enumerate(pixels):
+        file = tmp_path / "set" / ("a", "b")[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(file)
+    data = load(tmp_path / "set", cache=tmp_path / "cache")
+    assert (data.scale, len(data.mean), data.class_names) == (255.0, 3, ("a", "b"))
+    ready = Preprocessing(data.scale, data.mean, data.std).apply(pixels.transpose(0, 3, 1, 2))
+    rows = {row.tobytes() for row in ready.reshape(len(ready), -1)}
+    for split in (data.train, data.validation, data.test):
+        assert {row.tobytes() for row in split.x.flatten(1).numpy()} <= rows
+
+
 def test_normalised_by_the_training_split_alone() -> None:
     data = load("digits")
     train = data.train.x.double()

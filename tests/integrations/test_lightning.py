@@ -128,6 +128,9 @@ def test_it_is_the_search_of_a_plain_loop(by: str, tmp_path: Path) -> None:
     for ours, plain in zip(search.tickets, tickets, strict=True):
         assert same_bits(ours.mask.keep, under_net(plain.mask.keep))
     assert same_bits(dict(net.state_dict()), ended)
+    assert search.trained is not None
+    state = {**search.trained.start.weights, **search.trained.start.buffers}
+    assert same_bits(state, under_net(ended))
     start = {n: t.detach() for n, t in network().state_dict().items()}
     for number, ticket in enumerate(search.tickets):
         saved = Ticket.load(tmp_path / "tickets" / f"level-{number}.safetensors")

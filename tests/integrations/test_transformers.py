@@ -125,6 +125,8 @@ def test_it_is_the_search_of_a_plain_loop(by: str, tmp_path: Path) -> None:
     assert trained.state.global_step == 3 * STEPS == len(seen)
     tickets, ended = written_out()
     assert [t.mask.count() for t in search.tickets] == [192, 96, 48]
+    assert search.trained is not None
+    assert search.trained.mask is search.tickets[-1].mask
     for ours, plain in zip(search.tickets, tickets, strict=True):
         assert same_bits(ours.mask.keep, plain.mask.keep)
     assert same_bits(dict(model.state_dict()), ended)

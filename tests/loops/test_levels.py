@@ -117,6 +117,14 @@ def test_counts_masks_and_what_a_level_says(tmp_path: Path) -> None:
         assert level.trained is not None
         assert level.trained.step == STEPS
         assert same_bits(level.trained.weights, {n: p.detach() for n, p in model.named_parameters()})
+        end = level.trained_ticket()
+        assert (end.origin, end.start) == ("trained", level.trained)
+        assert end.mask is level.ticket.mask
+        again = network()
+        end.load_into(again)
+        assert same_bits(dict(again.state_dict()), dict(model.state_dict()))
+    with pytest.raises(RuntimeError, match="level 0 was not trained"):
+        levels.first().trained_ticket()
     assert [s.ticket.origin for s in seen] == ["dense", "ticket", "ticket", "ticket"]
     assert [round(s.density, 4) for s in seen] == [
         1.0,

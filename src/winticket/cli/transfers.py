@@ -106,7 +106,9 @@ def transfer(
     with request():
         experiment, store = _transferred(result, to, density or (), trust or (), chosen(options))
         if not computing.store:
-            computing = replace(computing, store=_existing(store, result, trust or ()))
+            from winticket.experiment import existing_store
+
+            computing = replace(computing, store=existing_store(store, result, trust or ()))
     if plan_only:
         preview(experiment, computing, as_json=as_json)
         return
@@ -129,19 +131,3 @@ def _named(choices: Mapping[str, Any]) -> list[str]:
     """The modules that the command line names."""
     values = [value for value in choices.values() if isinstance(value, str)]
     return [value.partition(":")[0] for value in values if ":" in value]
-
-
-def _existing(store: str, result: Path, trust: Sequence[str]) -> str:
-    """The store that a result names. FileNotFoundError if it is missing, since everything would be computed again."""
-    from winticket.run import Store
-
-    if "://" in store and store not in trust:
-        raise ValueError(
-            f"{result} names the store {store!r}, and this command would connect to it; if you know that store, pass "
-            f"it with --store or add --trust {store}"
-        )
-    if not Store(store).exists():
-        raise FileNotFoundError(
-            f"store {store!r}, which {result} names, not found: pass its path, or the path of a new one, with --store"
-        )
-    return store

@@ -18,9 +18,9 @@ class Dataset:
     """Training, validation and test examples, normalised.
 
     x is float32 [N, *input_shape], channels first; y is int64 [N]. For text (`DatasetInfo.tokens`) both are int64 [N,
-    T], and `mean` is 0 and `std` 1. `mean` and `std` are the training split's, per channel, for pixels scaled to 0..1;
-    in every split x = (pixel - mean) / std. `fingerprint` is that of `DatasetInfo`. Everyone who loads the same dataset
-    shares its tensors: read them, never write to them.
+    T], and `mean` is 0 and `std` 1. `mean` and `std` are the training split's, per channel, of pixels divided by
+    `scale`; in every split x = (pixel / scale - mean) / std. `fingerprint` is that of `DatasetInfo`. Everyone who loads
+    the same dataset shares its tensors: read them, never write to them.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Dataset:
     test: Split
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    scale: float
 
 
 _LOADED: dict[tuple[str, str, int, int, int], Dataset] = {}
@@ -107,6 +108,7 @@ def _assemble(info: DatasetInfo, content: Decoded, *, seed: int, validation: int
         test=ready["test"],
         mean=mean,
         std=std,
+        scale=content.scale if splits["train"].x.dtype == torch.uint8 else 1.0,
     )
 
 

@@ -16,8 +16,10 @@ from __future__ import annotations
 from winticket.experiment.compare import compare
 from winticket.experiment.entries import USUAL_METHODS
 from winticket.experiment.execution import Execution
+from winticket.experiment.finished import Finished, trained
 from winticket.experiment.machine import environment, processes
 from winticket.experiment.names import offered
+from winticket.experiment.opening import existing_store, open_run
 from winticket.experiment.plan import Plan, parameters, plan
 from winticket.experiment.price import Cost, cost
 from winticket.experiment.running import Ready, conduct, execute, find, prepare
@@ -25,6 +27,7 @@ from winticket.experiment.runs import Runs, collect
 from winticket.experiment.sources import load_source
 from winticket.experiment.spec import Experiment
 from winticket.experiment.spec_file import load_spec
+from winticket.experiment.trained_network import TrainedNetwork, from_ticket
 from winticket.experiment.transfers import transferred
 from winticket.experiment.writing import Result
 
@@ -33,23 +36,29 @@ __all__ = [
     "Cost",
     "Execution",
     "Experiment",
+    "Finished",
     "Plan",
     "Ready",
     "Result",
     "Runs",
+    "TrainedNetwork",
     "collect",
     "compare",
     "conduct",
     "cost",
     "environment",
     "execute",
+    "existing_store",
     "find",
+    "from_ticket",
     "load_source",
     "load_spec",
     "offered",
+    "open_run",
     "parameters",
     "plan",
     "prepare",
     "processes",
+    "trained",
     "transferred",
 ]

@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from winticket.experiment import outcome
 from winticket.experiment.execution import Execution
+from winticket.experiment.finished import Finished, about_of, build_of, trained
 from winticket.experiment.folder import OutputFolder
 from winticket.experiment.judging import verdict_of
 from winticket.experiment.plan import Plan
 from winticket.experiment.runs import Runs, Trained, collect
+from winticket.experiment.trained_network import TrainedNetwork
 from winticket.places import CURVES, FIGURES, PAGE, RESULT, TICKET
-from winticket.results import SCHEMA, Build, Document, Judged, LearningCurve, SavedTicket, Verdict
+from winticket.results import SCHEMA, Document, Judged, LearningCurve, SavedTicket, Verdict
 from winticket.run import Outcomes
 from winticket.text import cleaned, visible, without_secrets
 from winticket.ticket import Ticket
@@ -34,12 +34,14 @@ class Result:
     curves    the learning curve of every training that finished
     ticket    the saved ticket; None if every ticket failed
     outcomes  which trainings were computed and which were reused
+    finished  the run behind it: its plan and its store
     """
 
     document: Document
     curves: list[LearningCurve]
     ticket: Ticket | None
     outcomes: Outcomes
+    finished: Finished
 
     def __repr__(self) -> str:
         verdict, ticket = self.document["verdict"], self.document["ticket"]
@@ -49,6 +51,22 @@ class Result:
     def verdict(self) -> Verdict:
         """The verdict of the document: outcome, density, reason and more."""
         return self.document["verdict"]
+
+    def trained(
+        self,
+        *,
+        arm: str = "ticket",
+        level: int | None = None,
+        density: float | None = None,
+        replicate: int | None = None,
+    ) -> TrainedNetwork:
+        """A network of this run at the end of its training, from the store: `result.trained().ship("folder")`.
+
+        By default the saved ticket's. arm: as "dense" or "reinit". level: its number, or `density` for the level with
+        the nearest one. replicate: from 0, by default the one with the best validation accuracy. Raises ValueError for
+        what the run does not have, and StoreError if the store no longer has the training.
+        """
+        return trained(self.finished, arm=arm, level=level, density=density, replicate=replicate)
 
 
 def write(planned: Plan, execution: Execution, folder: Path, outcomes: Outcomes, *, began: float) -> Result:
@@ -70,7 +88,9 @@ def write(planned: Plan, execution: Execution, folder: Path, outcomes: Outcomes,
     document = _drawn(output, document, curves, began=began)
     with output.staged() as new:
         _dump(new / RESULT, document)
-    return Result(document, curves, ticket, outcomes)
+    # What this program named itself is trusted.
+    trust = (planned.setup.model.partition(":")[0], planned.experiment.data)
+    return Result(document, curves, ticket, outcomes, Finished(document, planned, store, trust))
 
 
 def _document(
@@ -179,57 +199,20 @@ def _dump(path: Path, value: Any, *, indent: int | None = 1) -> None:
 
 def _ticket(runs: Runs, judged: Judged, level: int, replicate: int) -> Ticket:
     """The ticket with everything that is needed to train it again, and its accuracies in this run."""
-    ticket, trained = runs.tickets[level], runs.by_cell[level, "ticket"][replicate]
-    assert isinstance(trained, Trained)
+    ticket, entry = runs.tickets[level], runs.by_cell[level, "ticket"][replicate]
+    assert isinstance(entry, Trained)
     assert ticket.seeds.replicate == replicate
-    setup, last, verdict = runs.plan.setup, trained.curve.last(), judged["verdict"]
-    loaded = setup.dataset(torch.device("cpu"), replicate)
-    about: dict[str, Any] = {
-        "model": setup.model,
-        "init": setup.init,
-        "input_shape": list(setup.input_shape),
-        "classes": setup.classes,
-        "build": _build(runs.plan, ticket),
-        "recipe": dataclasses.asdict(setup.recipe),
-        "data": {
-            "name": setup.data,
-            "fingerprint": setup.fingerprint,
-            "split_seed": setup.split_seed(replicate),
-            "own_split": setup.own_split,
-            "validation": len(loaded.validation.y),
-            "test": len(loaded.test.y),
-            "mean": list(loaded.mean),
-            "std": list(loaded.std),
-        },
-        "experiment": judged["experiment"],
-        "level": level,
-        "verdict": {name: verdict[name] for name in ("outcome", "density", "reason")},
-        "validation_accuracy": last["validation_accuracy"],
-        "test_accuracy": last["test_accuracy"],
-    }
+    about = about_of(runs.plan, judged, ticket, level=level, last=entry.curve.last())
     return dataclasses.replace(ticket, about=about)
-
-
-def _build(plan: Plan, ticket: Ticket) -> Build:
-    """The arguments of `winticket.models.build` for a network that the ticket fits."""
-    setup = plan.setup
-    return {
-        "name": setup.model,
-        "input_shape": list(setup.input_shape),
-        "classes": setup.classes,
-        "generator_seed": ticket.seeds.derive("init"),
-        "init": setup.init,
-        "tokens": setup.tokens,
-    }
 
 
 def _saved(runs: Runs, judged: Judged, number: int, replicate: int) -> SavedTicket:
     """The document's entry for the saved ticket: its replicate (from 0, as in `failures`) and its accuracies."""
-    level, trained = judged["levels"][number], runs.by_cell[number, "ticket"][replicate]
+    level, entry = judged["levels"][number], runs.by_cell[number, "ticket"][replicate]
     arm = level["arms"]["ticket"]
-    assert isinstance(trained, Trained)
+    assert isinstance(entry, Trained)
     assert arm["accuracy"] is not None  # At least this training has finished.
-    last = trained.curve.last()
+    last = entry.curve.last()
     return {
         "density": level["density"],
         "level": number,
@@ -239,7 +222,7 @@ def _saved(runs: Runs, judged: Judged, number: int, replicate: int) -> SavedTick
         "validation_accuracy": last["validation_accuracy"],
         "test_accuracy": last["test_accuracy"],
         "mean_test_accuracy": arm["accuracy"],
-        "build": _build(runs.plan, runs.tickets[number]),
+        "build": build_of(runs.plan, runs.tickets[number]),
     }
 
 

@@ -84,6 +84,11 @@ class LotteryTicket(Callback):
         """The ticket of each level that has begun; the first is the whole network."""
         return self.search.tickets
 
+    @property
+    def trained(self) -> Ticket | None:
+        """The network of the last level, as its training left it: a ticket whose start are the trained weights."""
+        return self.search.trained
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a strategy that the search does not support, before the strategy gets the model."""
         _check_strategy(trainer.strategy)

@@ -52,6 +52,7 @@ class Search:
         self.densities, self.epochs, self.steps, self.options = densities, epochs, steps, options
         self.folder = None if folder is None else Path(folder)
         self.tickets: list[Ticket] = []
+        self.trained: Ticket | None = None
         self.level: Level | None = None
         self._guard = ExitStack()
 
@@ -97,7 +98,7 @@ class Search:
         self.optimizers, self.schedulers, self.writes = list(optimizers), list(schedulers), writes
         self.levels = Levels(model, self.densities, **self.options)
         self.settings, self.settled = self._settings(), 0
-        self.tickets, self.epochs_done = [], 0
+        self.tickets, self.trained, self.epochs_done = [], None, 0
         self._enter(self.levels.first())
 
     def batch_begins(self) -> None:
@@ -207,6 +208,7 @@ class Search:
     def _leave(self) -> None:
         assert self.level is not None
         self.level.__exit__(None, None, None)
+        self.trained = self.level.trained_ticket()
         self.level = None
 
     def _settings(self) -> Settings:

@@ -116,6 +116,11 @@ class LotteryTicket(TrainerCallback):
         return self.search.tickets
 
     @property
+    def trained(self) -> Ticket | None:
+        """The network of the last level, as its training left it: a ticket whose start are the trained weights."""
+        return self.search.trained
+
+    @property
     def total_steps(self) -> int:
         """`max_steps` for the trainer. ValueError if levels are counted in epochs."""
         if self.search.total_steps is None:

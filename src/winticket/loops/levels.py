@@ -289,20 +289,32 @@ class Level:
         RuntimeError if the level was not trained to its end, or if updates were no longer counted after the step to
         rewind to.
         """
-        if self.trained is None:
-            raise RuntimeError(
-                f"level {self.number} was not trained; train it within its block: `with level: train(model)`"
-            )
-        saved = {self.trained.step: self.trained}
+        trained = self._end()
+        saved = {trained.step: trained}
         if self._saved is not None:
             step = self._saved.step
-            if step >= self.trained.step and not same_bits(self._saved.weights, self.trained.weights):
+            if step >= trained.step and not same_bits(self._saved.weights, trained.weights):
                 raise RuntimeError(
                     f"the model changed after step {step}, to which it is rewound, but no later step was counted; "
                     "call level.at(step) after every update"
                 )
             saved.setdefault(step, self._saved)
         return Trajectory(self.ticket, saved, no_curve())
+
+    def trained_ticket(self) -> Ticket:
+        """What the level trained, as a ticket: its mask, and the trained weights and buffers in place of the start.
+
+        `load_into` puts them into a model, to evaluate or ship it. RuntimeError if the level has not been trained.
+        """
+        return replace(self.ticket, start=self._end(), origin="trained")
+
+    def _end(self) -> State:
+        """The trained state. RuntimeError if there is none."""
+        if self.trained is None:
+            raise RuntimeError(
+                f"level {self.number} was not trained; train it within its block: `with level: train(model)`"
+            )
+        return self.trained
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if self._needs_reset and updates(optimizer, self._model):

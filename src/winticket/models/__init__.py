@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from winticket.models.eligibility import chosen, eligible, excluded, includable, output_layer
 from winticket.models.initial import SCHEMES, init_of, initialise
-from winticket.models.named import MOST_PARAMETERS, build, check, context, default_init, names
+from winticket.models.named import MOST_PARAMETERS, build, check, context, default_init, names, size
 
 REVISION = 2
 """Raised when a model or its initial weights change."""
@@ -30,4 +30,5 @@ __all__ = [
     "initialise",
     "names",
     "output_layer",
+    "size",
 ]

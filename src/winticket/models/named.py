@@ -125,8 +125,18 @@ def _require_known(name: str) -> None:
         raise ValueError(no_model(name))
 
 
+def size(name: str, *, input_shape: Sequence[int], classes: int) -> int:
+    """The number of weights of a built-in network, without building it: a LeNet's without biases, else all parameters.
+
+    >>> from winticket import models
+    >>> models.size("lenet-300-100", input_shape=(1, 8, 8), classes=10)
+    50200
+    """
+    return _size(name, tuple(input_shape), classes)
+
+
 def _size(name: str, input_shape: tuple[int, ...], classes: int) -> int:
-    """Weights that a built-in network would have; a LeNet's from its widths, which may be too large for a tensor."""
+    """As `size`. A LeNet's widths are only multiplied, since they may be too large for a tensor."""
     if widths := plain.lenet_widths(name):
         return sum(a * b for a, b in itertools.pairwise([math.prod(input_shape), *widths, classes]))
     with torch.device("meta"):

@@ -98,6 +98,8 @@ WORDS: Mapping[str, str] = {
     "layers that it makes faster on this machine.",
     "store": "The folder that keeps finished trainings. A command that is repeated or extended then computes "
     "only what is missing.",
+    "compact file": "The file in which winticket ship writes a trained network. It holds coded masks and the kept "
+    "weights, and no pruned ones.",
     "plan": "The list of trainings that a command needs. Its cost can be estimated before anything runs.",
 }
 """Each word with its meaning in one to three sentences. Related words are next to each other."""

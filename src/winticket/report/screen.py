@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -279,7 +280,7 @@ def _drawn(paths: Sequence[str]) -> str:
 
 
 def _use(document: Document, say: Say) -> list[RenderableType]:
-    """The Python lines that train the saved ticket, without comments."""
+    """The Python lines that train the saved ticket, without comments, and the command that ships it trained."""
     code = [line.partition("  #")[0] for line in lines_to_use(document) if line]
     if not code:
         return []
@@ -287,4 +288,10 @@ def _use(document: Document, say: Say) -> list[RenderableType]:
     return [
         Text(),
         *(Text(say(line), overflow="fold") for line in (f"{head}:", *(f"  {line}" for line in code))),
+        Text(say(f"To get it trained, as a small file: winticket ship {_folder(document)}"), overflow="fold"),
     ]
+
+
+def _folder(document: Document) -> str:
+    """The run's folder as one types it in a shell."""
+    return shlex.quote(str(document["results"]).rpartition("/")[0] or ".")

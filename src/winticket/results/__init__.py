@@ -24,6 +24,7 @@ from winticket.results.levels import (
 from winticket.results.measures import Scalar
 from winticket.results.question import Question
 from winticket.results.schema import SCHEMA, OtherSchemaError, Written, require_schema
+from winticket.results.shipment import Bytes, Origin, ReadBack, Shipment
 from winticket.results.verdict import (
     Collapsed,
     Learned,
@@ -43,6 +44,7 @@ __all__ = [
     "AccuracyName",
     "Arm",
     "Build",
+    "Bytes",
     "Check",
     "CheckName",
     "Checks",
@@ -63,13 +65,16 @@ __all__ = [
     "Margins",
     "MeanName",
     "Measured",
+    "Origin",
     "OtherSchemaError",
     "Outcome",
     "PaceCheck",
     "Question",
+    "ReadBack",
     "Row",
     "SavedTicket",
     "Scalar",
+    "Shipment",
     "Spent",
     "StepsTo",
     "TimeDetail",

@@ -1,8 +1,60 @@
-"""Ship: what leaves winticket, smaller or faster, with the same answers."""
+"""What leaves winticket: networks without what a mask cut off, trained networks as plain descriptions, compact files.
+
+    network = winticket.ship.capture(model, ticket, example=x[:1])   # the model as it is now, under the ticket's mask
+    winticket.ship.save(network, "small.safetensors", values="fp16")
+    network = winticket.ship.load("small.safetensors")
+    winticket.ship.run(network, x)                                   # its logits; slow and plain
+
+Only `capture`, `Compact`, `expand` and `expanded` need torch.
+"""
 
 from __future__ import annotations
 
-from winticket.ship.shrink import Compact
-from winticket.ship.shrink_expand import expand, expanded
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["Compact", "expand", "expanded"]
+from winticket.ship.coding import VALUES
+from winticket.ship.compact import CompactFileError, load, save
+from winticket.ship.compact_write import Sizes
+from winticket.ship.interpret import run
+from winticket.ship.kinds import KINDS
+from winticket.ship.network import Network, NetworkError, Operation, Preprocessing, Weight
+
+if TYPE_CHECKING:
+    from winticket.ship.capturing import capture
+    from winticket.ship.shrink import Compact
+    from winticket.ship.shrink_expand import expand, expanded
+
+__all__ = [
+    "KINDS",
+    "VALUES",
+    "Compact",
+    "CompactFileError",
+    "Network",
+    "NetworkError",
+    "Operation",
+    "Preprocessing",
+    "Sizes",
+    "Weight",
+    "capture",
+    "expand",
+    "expanded",
+    "load",
+    "run",
+    "save",
+]
+
+
+_WITH_TORCH = {
+    "capture": "capturing",
+    "Compact": "shrink",
+    "expand": "shrink_expand",
+    "expanded": "shrink_expand",
+}
+
+
+def __getattr__(name: str) -> object:
+    # On first use, since these import torch and the rest of this room does not.
+    if name not in _WITH_TORCH:
+        raise AttributeError(f"module 'winticket.ship' has no attribute {name!r}")
+    return getattr(import_module(f"winticket.ship.{_WITH_TORCH[name]}"), name)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from winticket.ticket import file
+from winticket.ticket.building import named_model
 from winticket.ticket.curve import Curve
 from winticket.ticket.file import TicketFileError
 from winticket.ticket.mask import Mask, Weights, same_layers
@@ -160,6 +161,25 @@ class Ticket:
             else:
                 path, _, attribute = name.rpartition(".")
                 model.get_submodule(path)._buffers[attribute] = value.to(buffers[name].device, copy=True)
+
+    def build_model(self, *, trust: Sequence[str] = ()) -> nn.Module:
+        """The network that the ticket fits, with the ticket's start in it: weights, with pruned ones 0, and buffers.
+
+        `about["build"]` names the network, as `find` and `winticket ship` write it. trust: modules of your own that it
+        may import. Raises ValueError if there is no such entry, if a module is not trusted, or if the network does not
+        fit the ticket.
+
+        >>> import winticket
+        >>> build = {"name": "lenet-20", "input_shape": [4], "classes": 3, "generator_seed": 0}
+        >>> ticket = winticket.prune(winticket.models.build(**build), 0.5)
+        >>> model = replace(ticket, about={"build": build}).build_model()
+        >>> int(model.fc1.weight.count_nonzero())
+        40
+        """
+        parameters = sum(w.numel() for w in self.start.weights.values())
+        model = named_model(self.about, parameters=parameters, trust=trust)
+        self.load_into(model)
+        return model
 
     def save(self, path: str | Path, **metadata: JSON) -> None:
         """Write the ticket to one file, whole or not at all; `metadata` is added to `about` in the file.

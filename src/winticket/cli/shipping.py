@@ -1,0 +1,212 @@
+"""`winticket ship`: a trained network of a run as a small file, with a model card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from winticket.cli.answers import print_json, printed, request, say, show
+from winticket.cli.options import AsJson, number
+from winticket.places import SHIPPED
+from winticket.text import console
+
+if TYPE_CHECKING:
+    from winticket.experiment import TrainedNetwork
+    from winticket.results import Shipment
+
+Run = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        help="Folder or result.json of a finished find or transfer, or its ticket.safetensors.",
+    ),
+]
+Arm = Annotated[
+    str, typer.Option("--arm", help="Arm to take the network from: ticket, dense, reinit, random, ...")
+]
+Level = Annotated[
+    int | None,
+    typer.Option(
+        "--level",
+        help="Number of the level, 0 for the dense network. Default: the level of the saved ticket.",
+        parser=number("--level", int),
+    ),
+]
+Density = Annotated[
+    float | None,
+    typer.Option(
+        "--density",
+        help="Instead of --level: the level nearest to this density.",
+        parser=number("--density", float),
+    ),
+]
+Replicate = Annotated[
+    int | None,
+    typer.Option(
+        "--replicate",
+        help="Replicate, counted from 1. Default: the one with the best validation accuracy.",
+        parser=number("--replicate", int),
+    ),
+]
+To = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        help="Format: safetensors (a compact file, read by numpy alone) or torch (a state dict, dense).",
+    ),
+]
+Values = Annotated[
+    str,
+    typer.Option(
+        "--values",
+        help="How kept weights are stored: fp32, fp16, bf16 or int8. All but fp32 round, and the command says what "
+        "that costs.",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder for the file and its card. Default: ship/ beside the result."),
+]
+StoreOfRun = Annotated[
+    str | None,
+    typer.Option(
+        "--store", help="Folder or URL that has the trainings. Default: the store that the result names."
+    ),
+]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust",
+        metavar="NAME",
+        help="A module, Hub dataset or store URL that RUN may name; it is then imported, downloaded or opened. May be "
+        "repeated.",
+    ),
+]
+
+
+def ship(
+    run: Run,
+    *,
+    arm: Arm = "ticket",
+    level: Level = None,
+    density: Density = None,
+    replicate: Replicate = None,
+    to: To = "safetensors",
+    values: Values = "fp32",
+    out: Out = None,
+    store: StoreOfRun = None,
+    trust: Trust = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ship a trained network of RUN: write it to a small file, read it back, evaluate it, and put a model card beside.
+
+    By default this is the saved ticket as its training left it. --arm, --density (or --level) and --replicate choose
+    any other network of the run; its weights come from the store, and nothing is trained.
+
+    The compact file holds masks and kept weights in little more than the information that is in them. BatchNorm is
+    folded into the layers before it. Networks of Linear, Conv1d and Conv2d layers, BatchNorm, pooling, sums,
+    concatenations and the usual activations can be shipped; any other operation is refused by name.
+
+    [bold]winticket ship runs/digits[/bold]
+
+    [bold]winticket ship runs/digits --density 0.1 --values fp16[/bold]
+    """
+    with request():
+        from winticket.ship.choices import check
+
+        check(to, values)
+        network = _chosen(run, arm, (level, density, replicate), store, trust or [])
+        folder = out or (run if run.is_dir() else run.parent) / SHIPPED
+        shipment = _shipped(network, folder, to=to, values=values)
+    with printed(shipment["file"]):
+        if as_json:
+            print_json(shipment)
+        else:
+            _print(shipment)
+
+
+def _chosen(
+    run: Path,
+    arm: str,
+    which: tuple[int | None, float | None, int | None],
+    store: str | None,
+    trust: list[str],
+) -> TrainedNetwork:
+    """The network that was asked for."""
+    from winticket.experiment import open_run, trained
+
+    if run.suffix == ".safetensors":
+        if arm != "ticket" or any(choice is not None for choice in which):
+            raise ValueError(
+                f"{run} is one network; --arm, --level, --density and --replicate choose from a run"
+            )
+        return _of_ticket(run, store, trust)
+    level, density, replicate = which
+    opened = open_run(run, store=store, trust=trust)
+    count = opened.plan.experiment.replicates
+    if replicate is not None and not 1 <= replicate <= count:
+        raise ValueError(f"replicate is {replicate}; the run has 1 to {count}")
+    first = None if replicate is None else replicate - 1
+    return trained(opened, arm=arm, level=level, density=density, replicate=first)
+
+
+def _of_ticket(file: Path, store: str | None, trust: list[str]) -> TrainedNetwork:
+    """The network of a ticket file: the end of a training, or the start of one of the run in the same folder."""
+    from winticket.bits import same_bits
+    from winticket.experiment import from_ticket, open_run, trained
+    from winticket.places import RESULT
+    from winticket.ticket import Ticket
+
+    ticket = Ticket.load(file)
+    if "trained" in ticket.about:
+        return from_ticket(ticket, trust=trust)
+    level = ticket.about.get("level")
+    if isinstance(level, int) and file.with_name(RESULT).is_file():
+        opened = open_run(file.parent, store=store, trust=trust)
+        network = trained(opened, level=level, replicate=ticket.seeds.replicate)
+        if same_bits(network.ticket.mask.keep, ticket.mask.keep):
+            return network
+    raise ValueError(
+        f"{file} holds the start of a training, not its end, and is not the ticket of a run in the same folder; give "
+        f"the folder of the run, the one with its {RESULT}. Ship a network of your own loop from Python: "
+        "call winticket.ship.capture and winticket.ship.save"
+    )
+
+
+def _shipped(network: TrainedNetwork, folder: Path, *, to: str, values: str) -> Shipment:
+    from winticket.ship.shipping import ShipmentError
+
+    try:
+        return network.ship(folder, to=to, values=values)
+    except ShipmentError as error:
+        say(f"Error: {error}")
+        raise typer.Exit(1) from error
+
+
+def _print(shipment: Shipment) -> None:
+    """What was written, how large it is and how accurate, in two small tables, and how to use it."""
+    from winticket.ship.card import accuracy_rows, cost_sentence, density_percent, size_rows, standing
+    from winticket.ship.formats import FORMATS
+
+    origin = shipment["origin"]
+    show(
+        f"{origin['model']} for {origin['data']}: arm {origin['arm']}, {density_percent(origin['density'])} of the "
+        f"weights, replicate {origin['replicate'] + 1}. {standing(origin)}"
+    )
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in size_rows(shipment):
+        table.add_row(name, value)
+    for name, value in accuracy_rows(shipment):
+        table.add_row(f"test accuracy: {name}", value)
+    table.add_row("file", shipment["file"])
+    table.add_row("model card", shipment["card"])
+    console().print(table)
+    show(cost_sentence(shipment))
+    show("\nTo use it:")
+    for line in FORMATS[shipment["format"]].use(shipment["file"]):
+        show(f"  {line}" if line else "")

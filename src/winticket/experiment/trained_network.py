@@ -1,0 +1,190 @@
+"""A trained network of a run: its weights and mask, its accuracy, and what is needed to rebuild and ship it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import nn
+
+from winticket import data as datasets
+from winticket import ship
+from winticket.data import Split
+from winticket.outside import Unreadable, converted
+from winticket.results import Origin, Shipment
+from winticket.ship import shipping
+from winticket.ship.card import last_part
+from winticket.ship.choices import check
+from winticket.ship.formats import Source
+from winticket.ticket import Ticket
+
+
+class _Data(msgspec.Struct):
+    """What is read of a ticket's about["data"]."""
+
+    name: str
+    fingerprint: str
+    split_seed: int
+    validation: int
+    test: int
+    mean: list[float]
+    std: list[float]
+    scale: float
+    class_names: list[str]
+
+
+class _Build(msgspec.Struct):
+    """What is read of a ticket's about["build"] beside `Ticket.build_model`."""
+
+    tokens: bool = False
+
+
+class _About(msgspec.Struct):
+    """What is read of a trained ticket's `about`, which may come from a file."""
+
+    trained: Origin
+    build: _Build
+    data: _Data
+    input_shape: list[int]
+    classes: int
+    recipe: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A sparse (or dense) network at the end of a training.
+
+    ticket   its mask, and as start the trained weights and buffers; `ticket.about` says what it takes to rebuild it
+    origin   which training it is the end of, and its accuracies
+    trust    modules of the user's that its model may import
+    """
+
+    ticket: Ticket
+    origin: Origin
+    trust: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        one = self.origin
+        return (
+            f"TrainedNetwork({one['arm']!r}, density {one['density']:.4g}, replicate {one['replicate']}, "
+            f"test accuracy {one['test_accuracy']:.4f})"
+        )
+
+    def model(self) -> nn.Module:
+        """The network as a torch module in evaluation mode, with its trained weights; pruned ones are 0.
+
+        ValueError if it names a module that is not trusted, or cannot be built.
+        """
+        return self.ticket.build_model(trust=self.trust).eval()
+
+    def test_examples(self) -> Split:
+        """The test examples of its replicate, normalised.
+
+        ValueError or OSError if the data cannot be read, have changed, or would be fetched without being trusted.
+        """
+        facts = _about(self.ticket).data
+        known = facts.name in datasets.names() or Path(facts.name).expanduser().exists()
+        if not known and facts.name not in self.trust:
+            raise ValueError(
+                f"the data are {facts.name!r}, which is not on this machine and would be fetched from the Hub; to "
+                f"allow that, pass --trust {facts.name} (in Python trust=[{facts.name!r}])"
+            )
+        loaded = datasets.load(
+            facts.name, seed=facts.split_seed, validation=facts.validation, test=facts.test
+        )
+        if loaded.fingerprint != facts.fingerprint:
+            raise ValueError(f"the data {facts.name!r} are not those that the network was trained on")
+        return loaded.test
+
+    def network(self) -> ship.Network:
+        """The network without torch, as formats are made of it; it is compared with the model first.
+
+        Raises ValueError, naming operation and layer, if it has an operation that cannot be shipped.
+        """
+        about, model = _about(self.ticket), self.model()
+        facts = about.data
+        identity = facts.scale == 1 and set(facts.mean) == {0} and set(facts.std) == {1}
+        numbered = facts.class_names == [str(number) for number in range(len(facts.class_names))]
+        network = ship.capture(
+            model,
+            self.ticket.mask,
+            example=torch.zeros(1, *about.input_shape, dtype=torch.int64 if about.build.tokens else None),
+            preprocessing=None
+            if identity
+            else ship.Preprocessing(facts.scale, tuple(facts.mean), tuple(facts.std)),
+            classes=() if numbered else facts.class_names,
+        )
+        return dataclasses.replace(network, about=_brief(self.origin))
+
+    def ship(
+        self, folder: str | Path, *, to: str = "safetensors", values: str = "fp32", name: str = ""
+    ) -> Shipment:
+        """Write the network to a file in `folder`, read it back, evaluate it on the test data, and write a model card.
+
+        to      a format: "safetensors" (the compact file) or "torch" (a state dict, as safetensors too)
+        values  how kept weights are stored: "fp32", "fp16", "bf16" or "int8"; state dicts are fp32
+        name    of the file, without its ending (default: arm, density and replicate)
+
+        Raises ValueError for what is not possible, before anything is written; OSError if the folder cannot be written;
+        ShipmentError if what was written does not compute what the trained network computes.
+        """
+        check(to, values)
+        model, network = self.model(), self.network()
+        examples, reason = None, None
+        try:
+            examples = self.test_examples()
+        except (ValueError, OSError, LookupError, ImportError) as error:
+            reason = str(error)
+        return shipping.write(
+            Source(network, model),
+            Path(folder),
+            to=to,
+            values=values,
+            name=name or _name(self.origin),
+            origin=self.origin,
+            about=msgspec.to_builtins(_about(self.ticket)),
+            examples=None if examples is None else (examples.x.numpy(), examples.y.numpy()),
+            not_evaluated=reason,
+        )
+
+
+def _about(ticket: Ticket) -> _About:
+    """What a ticket says about itself. ValueError, naming the entry, if that is not what this module writes."""
+    try:
+        return converted(dict(ticket.about), _About)
+    except Unreadable as error:
+        raise ValueError(f"the ticket's about is not that of a trained network: {error}") from error
+
+
+def _brief(origin: Origin) -> dict[str, Any]:
+    """What a file says of itself, in few bytes; the card beside it says the rest."""
+    return {
+        "data": last_part(origin["data"]),
+        "model": origin["model"],
+        "arm": origin["arm"],
+        "replicate": origin["replicate"],
+        "test_accuracy": origin["test_accuracy"],
+    }
+
+
+def _name(origin: Origin) -> str:
+    arm = re.sub(r"[^\w-]+", "-", origin["arm"])
+    return f"{arm}-{100 * origin['density']:.3g}pct-r{origin['replicate'] + 1}"
+
+
+def from_ticket(ticket: Ticket, *, trust: Sequence[str] = ()) -> TrainedNetwork:
+    """The trained network that a ticket file holds which `TrainedNetwork.ticket.save` wrote.
+
+    ValueError if the ticket does not say that its start is the end of a training.
+    """
+    if "trained" not in ticket.about:
+        raise ValueError(
+            "the ticket holds the start of a training, not its end, so there is no trained network to ship"
+        )
+    return TrainedNetwork(ticket, _about(ticket).trained, tuple(trust))

@@ -1,0 +1,103 @@
+"""What `winticket ship` wrote and measured, as `--json` prints it and the model card tells it."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from winticket.results.measures import Fraction, Scalar, Step
+
+
+class Origin(TypedDict):
+    """Which training a shipped network is the end of, and how it did."""
+
+    data: str
+    """Name or path of the data."""
+    model: str
+    """Name of the network."""
+    method: str | None
+    """How its mask was found; null if that is not known."""
+    arm: str
+    """The arm."""
+    level: int
+    """Number of its level."""
+    replicate: int
+    """Its replicate, from 0."""
+    density: Fraction
+    """Share of the eligible weights kept."""
+    steps: Step
+    """Steps that it was trained for, those before its rewind included."""
+    test_accuracy: Fraction
+    """Its test accuracy, as its training recorded it."""
+    mean_test_accuracy: Fraction | None
+    """Mean test accuracy of its arm and level over all replicates that finished."""
+    accuracy_ci: list[Fraction] | None
+    """95 % interval of that mean: low, high; null for a single replicate."""
+    replicates: int
+    """Number of those replicates."""
+    outcome: str
+    """The verdict of the run."""
+    won: bool
+    """Whether the run's tickets win at this density."""
+    won_at: Fraction | None
+    """Smallest density at which they win; null if they do not."""
+    reason: str
+    """The verdict in words."""
+    environment: dict[str, Scalar]
+    """Versions and hardware of the run's most recent training."""
+
+
+class ReadBack(TypedDict):
+    """The test data through the file as it was read back."""
+
+    examples: int
+    """Test examples."""
+    test_accuracy: Fraction
+    """Accuracy of the network in the file."""
+    answers_changed: int
+    """Examples that it puts into another class than the trained network did."""
+    largest_difference: float
+    """Largest difference of a logit from the trained network's."""
+
+
+class Bytes(TypedDict):
+    """What the bytes of a compact file are."""
+
+    description: int
+    """Header: operations, names, shapes."""
+    masks: int
+    """Masks."""
+    values: int
+    """Kept values, biases and scales."""
+    information: float
+    """What masks and values hold at least: the entropy of each mask, and the bits of the values."""
+
+
+class Shipment(TypedDict):
+    """One shipped network."""
+
+    winticket: str
+    """Version of winticket that wrote it."""
+    file: str
+    """Path of the file."""
+    card: str
+    """Path of the model card."""
+    format: str
+    """`safetensors` (the compact file) or `torch` (a state dict)."""
+    values: str
+    """How kept values are stored: `fp32`, `fp16`, `bf16` or `int8`."""
+    bytes: int
+    """Size of the file."""
+    dense_bytes: int
+    """Size of the dense network's state dict as a safetensors file."""
+    parts: Bytes | None
+    """What the bytes are; null in other formats than the compact file."""
+    weights: int
+    """Weights in matrices and filters, pruned or not."""
+    kept: int
+    """Those that are kept."""
+    origin: Origin
+    """The training that it comes from."""
+    read_back: ReadBack | None
+    """The file on test data; null if these cannot be read."""
+    not_evaluated: str | None
+    """Why it was not evaluated."""

@@ -1,0 +1,250 @@
+"""The model card: a Markdown page beside each shipped file, with what it is, how good, how small, and where from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from winticket.results import Origin, Shipment
+from winticket.text import visible
+
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~])")
+_RECIPE = (
+    "optimizer",
+    "lr",
+    "momentum",
+    "weight_decay",
+    "schedule",
+    "steps",
+    "batch",
+    "warmup",
+    "flip",
+    "crop",
+)
+
+
+def card(shipment: Shipment, about: Mapping[str, Any], *, use: Sequence[str]) -> str:
+    """The card of a shipment. about: of the ticket, with recipe and data; use: lines of Python that use the file."""
+    sections = (
+        _what(shipment),
+        _good(shipment),
+        _small(shipment),
+        _verdict(shipment["origin"]),
+        _inputs(about),
+        ("## How to use it", "", "```python", *use, "```"),
+        _from(shipment["origin"], about),
+        _environment(shipment["origin"]),
+    )
+    return "\n\n".join("\n".join(section) for section in sections) + "\n"
+
+
+def safe(value: object) -> str:
+    r"""Text from elsewhere, so that Markdown shows it and does not obey it.
+
+    >>> print(safe("a|b<c>\n"))
+    a\|b\<c\>
+    """
+    return _SPECIAL.sub(r"\\\1", " ".join(visible(str(value)).split()))
+
+
+def last_part(path: str) -> str:
+    """The last part of a path, which may say more than others should know; a name of the Hub stays whole.
+
+    >>> last_part("/home/me/letters"), last_part("ylecun/mnist"), last_part("digits")
+    ('letters', 'ylecun/mnist', 'digits')
+    """
+    if path.count("/") == 1 and not path.startswith(("/", ".", "~")):
+        return path
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+
+
+def kilobytes(count: float) -> str:
+    """A number of bytes in words.
+
+    >>> [kilobytes(count) for count in (512, 14_017, 1_456_187)]
+    ['512 bytes', '14.0 kB', '1.46 MB']
+    """
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    return f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:.2f} MB"
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """A fraction as a percentage.
+
+    >>> percent(0.97333)
+    '97.33 %'
+    """
+    return f"{100 * share:.{digits}f} %"
+
+
+def density_percent(density: float) -> str:
+    """A density as a percentage, with two significant digits or more.
+
+    >>> [density_percent(density) for density in (1.0, 0.0476, 0.0012)]
+    ['100 %', '4.8 %', '0.12 %']
+    """
+    share = 100 * density
+    return f"{share:.0f} %" if share >= 99.95 else f"{share:.1f} %" if share >= 1 else f"{share:.2g} %"
+
+
+def _table(rows: Sequence[tuple[str, str]], head: tuple[str, str]) -> Iterator[str]:
+    yield f"| {head[0]} | {head[1]} |"
+    yield "|---|---|"
+    yield from (f"| {name} | {value} |" for name, value in rows)
+
+
+def _what(shipment: Shipment) -> Iterator[str]:
+    origin = shipment["origin"]
+    share = density_percent(origin["density"])
+    yield f"# {safe(origin['model'])} for {safe(last_part(origin['data']))}, {share} of its weights"
+    yield ""
+    kind = (
+        "a compact file: masks are coded, and pruned weights are not in it"
+        if shipment["format"] == "safetensors"
+        else "a state dict, in which pruned weights are 0"
+    )
+    yield (
+        f"`{_name(shipment)}` is a trained network of which {share} of the weights that may be pruned are kept. "
+        f"winticket {safe(shipment['winticket'])} wrote it as {kind}."
+    )
+
+
+def _name(shipment: Shipment) -> str:
+    return last_part(shipment["file"])
+
+
+def accuracy_rows(shipment: Shipment) -> list[tuple[str, str]]:
+    """(What was evaluated, its test accuracy): the file, the network as trained, and its arm over all replicates."""
+    origin, read_back = shipment["origin"], shipment["read_back"]
+    rows = []
+    if read_back is not None:
+        what = f"this file, read back, on {read_back['examples']:,} examples"
+        rows.append((what, percent(read_back["test_accuracy"])))
+    rows.append(("this network, as its training recorded it", percent(origin["test_accuracy"])))
+    if origin["mean_test_accuracy"] is not None and origin["replicates"] > 1:
+        mean = percent(origin["mean_test_accuracy"])
+        if origin["accuracy_ci"] is not None:
+            low, high = origin["accuracy_ci"]
+            mean += f" (95 % interval {100 * low:.2f} to {100 * high:.2f})"
+        rows.append((f"mean of {origin['replicates']} replicates", mean))
+    return rows
+
+
+def cost_sentence(shipment: Shipment) -> str:
+    """What the kind of values costs in accuracy; or why that is not known."""
+    read_back, values = shipment["read_back"], shipment["values"]
+    if read_back is None:
+        return f"The file was not evaluated: {shipment['not_evaluated']}"
+    change = 100 * (read_back["test_accuracy"] - shipment["origin"]["test_accuracy"])
+    answers = f"{read_back['answers_changed']} of {read_back['examples']:,} answers"
+    if values == "fp32":
+        exact = (
+            "the recorded accuracy" if not change else f"an accuracy {change:+.2f} pp from the recorded one"
+        )
+        return (
+            f"Values are fp32, so the file gives {exact}; {answers} differ from the trained network's, and no logit by "
+            f"more than {read_back['largest_difference']:.1g}."
+        )
+    cost = "costs no accuracy" if not change else f"changes the accuracy by {change:+.2f} percentage points"
+    return f"Rounding the values to {values} {cost}; {answers} differ from the trained network's."
+
+
+def _good(shipment: Shipment) -> Iterator[str]:
+    yield "## How good it is"
+    yield ""
+    yield from _table(accuracy_rows(shipment), ("", "test accuracy"))
+    yield ""
+    sentence = cost_sentence(shipment)
+    yield sentence if shipment["read_back"] else safe(sentence)
+
+
+def size_rows(shipment: Shipment) -> list[tuple[str, str]]:
+    """(What, its size): the file, the dense state dict, and for a compact file the information in it."""
+    times = shipment["dense_bytes"] / shipment["bytes"]
+    smaller = f", {times:.1f} times smaller than dense" if times > 1 else ""
+    rows = [
+        ("this file", f"{kilobytes(shipment['bytes'])}{smaller}"),
+        ("state dict of the dense network", kilobytes(shipment["dense_bytes"])),
+    ]
+    if parts := shipment["parts"]:
+        above = 100 * (shipment["bytes"] / parts["information"] - 1) if parts["information"] else 0.0
+        rows += [
+            (
+                "information in masks and values",
+                f"{kilobytes(parts['information'])}; the file is {above:.1f} % above",
+            ),
+            ("- masks", kilobytes(parts["masks"])),
+            (f"- values ({shipment['values']}), biases, scales", kilobytes(parts["values"])),
+            ("- description of the operations", kilobytes(parts["description"])),
+        ]
+    return rows
+
+
+def _small(shipment: Shipment) -> Iterator[str]:
+    yield "## How small it is"
+    yield ""
+    yield from _table(size_rows(shipment), ("", "size"))
+    yield ""
+    yield (
+        f"{shipment['kept']:,} of {shipment['weights']:,} weights of layers are kept. The information in a mask is its "
+        "entropy, in a value its bits."
+    )
+
+
+def standing(origin: Origin) -> str:
+    """Whether this network has won, in a sentence."""
+    if origin["arm"] != "ticket":
+        return f"This network is no ticket, but arm {origin['arm']} of a run that judges tickets."
+    if origin["won"]:
+        return "Tickets of this density win."
+    at = f"; they win at {density_percent(origin['won_at'])}" if origin["won_at"] else ""
+    return f"Tickets of this density are not shown to win{at}."
+
+
+def _verdict(origin: Origin) -> Iterator[str]:
+    yield "## The verdict of its run"
+    yield ""
+    yield f"**{safe(standing(origin))}** {safe(origin['reason'])}"
+
+
+def _inputs(about: Mapping[str, Any]) -> Iterator[str]:
+    data, shape = about.get("data") or {}, about.get("input_shape")
+    yield "## What it takes and gives"
+    yield ""
+    mean, deviation = (
+        ", ".join(f"{number:.6g}" for number in data.get(name, ())[:4]) for name in ("mean", "std")
+    )
+    more = ", ..." if len(data.get("mean", ())) > 4 else ""
+    yield f"- Inputs: float32 [N, {', '.join(map(str, shape or ()))}]."
+    yield (
+        f"- Preprocessing, by channel: (x / {data.get('scale', 1):g} - mean) / deviation, with mean {mean}{more} and "
+        f"deviation {deviation}{more}."
+    )
+    names = [safe(name) for name in data.get("class_names", ())]
+    shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
+    yield f"- Outputs: logits of {about.get('classes')} classes" + (f": {shown}." if names else ".")
+
+
+def _from(origin: Origin, about: Mapping[str, Any]) -> Iterator[str]:
+    data, recipe = about.get("data") or {}, about.get("recipe") or {}
+    rows = [
+        ("data", f"{safe(last_part(origin['data']))}, fingerprint {safe(str(data.get('fingerprint'))[:12])}"),
+        ("model", safe(origin["model"])),
+        ("method", safe(origin["method"] or "not known")),
+        ("arm, level, replicate", f"{safe(origin['arm'])}, {origin['level']}, {origin['replicate'] + 1}"),
+        ("density", f"{origin['density']:.4g} of the weights that may be pruned"),
+        ("trained to step", f"{origin['steps']:,}"),
+        *((safe(name), safe(recipe[name])) for name in _RECIPE if recipe.get(name) not in (None, 0, False)),
+    ]
+    yield "## Where it comes from"
+    yield ""
+    yield from _table(rows, ("", ""))
+
+
+def _environment(origin: Origin) -> Iterator[str]:
+    rows = [(safe(name), safe(value)) for name, value in origin["environment"].items() if value is not None]
+    yield "## Environment of its training"
+    yield ""
+    yield from _table(rows, ("", ""))

@@ -2,6 +2,8 @@
 
     network = winticket.ship.capture(model, ticket, example=x[:1])   # the model as it is now, under the ticket's mask
     winticket.ship.run(network, x)                                   # its logits; slow and plain
+    winticket.ship.to_c(network, name="digits").source               # for microcontrollers
+    winticket.ship.to_onnx(network)                                  # for other runtimes, dense
 
 Only `capture` needs torch.
 """
@@ -10,15 +12,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from winticket.ship.c import CSource, to_c
 from winticket.ship.interpret import run
 from winticket.ship.kinds import KINDS
 from winticket.ship.network import Network, NetworkError, Operation, Preprocessing, Weight
+from winticket.ship.onnx import to_onnx
 
 if TYPE_CHECKING:
     from winticket.ship.capturing import capture
 
 __all__ = [
     "KINDS",
+    "CSource",
     "Network",
     "NetworkError",
     "Operation",
@@ -26,6 +31,8 @@ __all__ = [
     "Weight",
     "capture",
     "run",
+    "to_c",
+    "to_onnx",
 ]
 
 

@@ -228,6 +228,7 @@ class Network:
     input_shape    of one example
     preprocessing  what makes inputs of raw data; None if that is not known
     classes        names of the outputs; empty if they are only numbers
+    about          free JSON that goes with it, as where it comes from and how accurate it is
     shapes         (computed) the shape of every value by name, per example
 
     Raises NetworkError, naming the operation, if a shape does not fit, a name is used twice, or a value is never read.
@@ -241,6 +242,7 @@ class Network:
     operations: tuple[Operation, ...]
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict, repr=False)
     shapes: Mapping[str, Shape] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

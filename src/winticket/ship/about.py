@@ -5,15 +5,15 @@ from __future__ import annotations
 from winticket.ship.network import Network
 
 
-def accuracy(network: Network) -> float | None:
-    """`network.about["accuracy"]` if that is a number from 0 to 1.
+def recorded_accuracy(network: Network) -> float | None:
+    """`network.about["test_accuracy"]` if that is a number from 0 to 1.
 
     >>> from winticket.ship import Network, Operation
     >>> relu = (Operation("relu", ("input",), "1"),)
-    >>> [accuracy(Network((2,), relu, about={"accuracy": value})) for value in (0.97, 2, "<b>")]
+    >>> [recorded_accuracy(Network((2,), relu, about={"test_accuracy": value})) for value in (0.97, 2, "<b>")]
     [0.97, None, None]
     """
-    value = network.about.get("accuracy")
+    value = network.about.get("test_accuracy")
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         return None
     return float(value)

@@ -8,7 +8,7 @@ import textwrap
 from dataclasses import dataclass
 
 from winticket.ship import c_kernels as kernels
-from winticket.ship.about import accuracy
+from winticket.ship.about import recorded_accuracy
 from winticket.ship.c_arrays import array, literal, singles, string, string_bytes
 from winticket.ship.c_calls import Calls
 from winticket.ship.liveness import memory
@@ -57,7 +57,7 @@ def to_c(network: Network, *, name: str = "ticket") -> CSource:
     columns in 16 bits, whichever takes the fewest bytes. Weights that came in int8 stay so.
 
     The scratch buffer holds the values between two operations. Values that do not exist at the same time share memory.
-    If `network.about["accuracy"]` is a number from 0 to 1, the header names it.
+    If `network.about["test_accuracy"]` is a number from 0 to 1, the header names it.
 
     Raises ValueError for a name that cannot begin C identifiers or is that of a standard header, for constants of more
     than 64 MiB, and for preprocessing that float32 cannot hold.
@@ -77,15 +77,17 @@ def to_c(network: Network, *, name: str = "ticket") -> CSource:
     calls = Calls(network, plan)
     extras, size = _extras(network)
     flash, scratch = calls.flash + size, 4 * plan.scratch
-    source, header = _source(calls, extras, scratch), _header(network, flash, scratch)
-    maths = not kernels.MATHS.isdisjoint(calls.functions)
-    return CSource(name, _named(source, name), _named(header, name), flash, scratch, maths)
+    source = _named(_source(calls, extras, scratch), name)
+    header = _named(_header(network, flash, scratch), name)
+    # Put in last, since a class may be called like a placeholder of the names.
+    source = source.replace("@@", "".join(f"    {string(one)},\n" for one in network.classes))
+    return CSource(name, source, header, flash, scratch, not kernels.MATHS.isdisjoint(calls.functions))
 
 
 def _named(text: str, name: str) -> str:
-    return (
-        text.replace("NAME_.", f"{name}.").replace("NAME_", f"{name}_").replace("UPPER_", f"{name.upper()}_")
-    )
+    for placeholder, word in (("NAME_.", f"{name}."), ("NAME_", f"{name}_"), ("UPPER_", f"{name.upper()}_")):
+        text = text.replace(placeholder, word)
+    return text
 
 
 def _extras(network: Network) -> tuple[str, int]:
@@ -95,8 +97,7 @@ def _extras(network: Network) -> tuple[str, int]:
         text += _prepare(network.preprocessing, math.prod(network.input_shape))
         flash += 8 * len(network.preprocessing.mean)
     if network.classes:
-        lines = "".join(f"    {string(one)},\n" for one in network.classes)
-        text += f"const char *const NAME_classes[UPPER_OUTPUTS] = {{\n{lines}}};\n\n"
+        text += "const char *const NAME_classes[UPPER_OUTPUTS] = {\n@@};\n\n"
         flash += sum(4 + string_bytes(one) for one in network.classes)
     return text, flash
 
@@ -155,7 +156,7 @@ def _wrapped(line: str) -> str:
 def _header(network: Network, flash: int, scratch: int) -> str:
     shape, out = network.input_shape, network.shapes[network.output]
     kept, size = network.kept()
-    share = accuracy(network)
+    accuracy = recorded_accuracy(network)
     return f"""\
 /* A neural network, written by winticket {__version__}.
  *
@@ -164,7 +165,7 @@ def _header(network: Network, flash: int, scratch: int) -> str:
  * weights   {kept} kept of {size}
  * flash     {flash} bytes of constants, and the code
  * RAM       {scratch} bytes of scratch; input and output are extra
-{"" if share is None else f" * accuracy  {share:.4f}"}
+{"" if accuracy is None else f" * accuracy  {accuracy:.4f} on test data"}
  */
 #ifndef UPPER_H
 #define UPPER_H

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from winticket.ship.about import accuracy
+from winticket.ship.about import recorded_accuracy
 from winticket.ship.network import INPUT, Network, NetworkError, Operation, Preprocessing, Weight
 from winticket.text import visible
 from winticket.version import __version__
@@ -32,8 +32,8 @@ def to_onnx(network: Network, *, preprocessing: bool = False) -> bytes:
     file is as large and as fast as the dense network's. int8 weights are multiplied out. Operators are of opset 17.
     With `preprocessing`, the model takes raw data and begins with the network's preprocessing.
 
-    The metadata name winticket's version, the density, the kept weights, and, as far as they are known, the accuracy,
-    the classes and the preprocessing (the last two as JSON).
+    The metadata name winticket's version, the density, the kept weights, and, as far as they are known, the test
+    accuracy, the classes and the preprocessing (the last two as JSON).
 
     Raises ModuleNotFoundError without the package onnx; ValueError if the network has no preprocessing to begin with,
     or its tensors take more than 2 GiB; NetworkError for preprocessing that float32 cannot hold.
@@ -89,14 +89,14 @@ def _package() -> Any:
 
 def _metadata(network: Network, *, preprocessing: bool) -> dict[str, str]:
     kept, size = network.kept()
-    share, ready, classes = accuracy(network), network.preprocessing, network.classes
+    accuracy, ready, classes = recorded_accuracy(network), network.preprocessing, network.classes
     numbers = ready and {"scale": ready.scale, "mean": ready.mean, "deviation": ready.deviation}
     known: dict[str, str | None] = {
         "winticket_version": __version__,
         "weights": str(size),
         "kept": str(kept),
         "density": repr(kept / size) if size else None,
-        "accuracy": None if share is None else repr(share),
+        "test_accuracy": None if accuracy is None else repr(accuracy),
         "classes": json.dumps(classes) if classes else None,
         "preprocessing_included": str(preprocessing).lower(),
         "preprocessing": json.dumps(numbers) if numbers else None,
@@ -132,7 +132,8 @@ class _Graph:
         self._made: dict[object, str] = {}
 
     def name(self, wanted: str) -> str:
-        """The name, or a similar one if it is taken; tensors and values share their names."""
+        """The name, or a similar one if it is taken or empty; tensors and values share their names."""
+        wanted = wanted or "tensor"
         name, number = wanted, 1
         while name in self._names:
             number += 1
@@ -150,8 +151,9 @@ class _Graph:
         """The name of a tensor, which is made if none has that key yet."""
         if key not in self._made:
             self._made[key] = self.name(name)
-            array = np.ascontiguousarray(make())
-            self.tensors.append(self._onnx.numpy_helper.from_array(array, self._made[key]))
+            self.tensors.append(
+                self._onnx.numpy_helper.from_array(np.asarray(make(), order="C"), self._made[key])
+            )
         return self._made[key]
 
     def number(self, value: float) -> str:

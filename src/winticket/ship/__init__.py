@@ -4,6 +4,8 @@
     winticket.ship.save(network, "small.safetensors", values="fp16")
     network = winticket.ship.load("small.safetensors")
     winticket.ship.run(network, x)                                   # its logits; slow and plain
+    winticket.ship.to_c(network, name="digits").source               # for microcontrollers
+    winticket.ship.to_onnx(network)                                  # for other runtimes, dense
 
 Only `capture`, `Compact`, `expand` and `expanded` need torch.
 """
@@ -13,12 +15,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from winticket.ship.c import CSource, to_c
 from winticket.ship.coding import VALUES
 from winticket.ship.compact import CompactFileError, load, save
 from winticket.ship.compact_write import Sizes
 from winticket.ship.interpret import run
 from winticket.ship.kinds import KINDS
 from winticket.ship.network import Network, NetworkError, Operation, Preprocessing, Weight
+from winticket.ship.onnx import to_onnx
 
 if TYPE_CHECKING:
     from winticket.ship.capturing import capture
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KINDS",
     "VALUES",
+    "CSource",
     "Compact",
     "CompactFileError",
     "Network",
@@ -42,6 +47,8 @@ __all__ = [
     "load",
     "run",
     "save",
+    "to_c",
+    "to_onnx",
 ]
 
 

@@ -169,7 +169,7 @@ def test_failed_trainings_are_named_causes_first(build: Callable[..., Document])
     text = " ".join(shown(document).split())
     assert "Failed: 7 training runs, counted against the ticket." in text
     assert "replicate 1: the training loss became nan at step 120" in text
-    assert "and 6 skipped because they need a training that failed" in text
+    assert "and 6 skipped because they need one that failed" in text
     document = build(failed=tuple((3, "random", r) for r in range(7)))
     assert "and 2 more, listed in the report" in shown(document)
 

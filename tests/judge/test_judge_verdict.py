@@ -246,7 +246,7 @@ def test_a_failed_ticket_cannot_be_dropped() -> None:
     )
     assert check.estimate == pytest.approx(0.003 / 9)  # the finished nine: without the −.3 pp of position 3
     assert any(
-        "Failed trainings count against the ticket in the comparison with the dense network at 20.0 % (1 ticket)"
+        "Failed training runs count against the ticket in the comparison with the dense network at 20.0 % (1 ticket)"
         in w
         for w in verdict.warnings
     )
@@ -314,8 +314,8 @@ def test_disagreement_between_the_tests_is_flagged() -> None:
     )
     (note,) = (w for w in verdict.notes if w.startswith(begins))
     assert "Holm" not in note, "the dense network is compared by a fixed sequence"
-    assert ". Of the two cross-checks, the trimmed-mean test does (p " in note
-    assert " and the sign-flip test does not (p = " in note
+    assert ". Two other tests cross-check this: the trimmed-mean test shows it (p " in note
+    assert " and the sign-flip test does not show it (p = " in note
     assert note.endswith("To show it, p must be at most 0.0225.")
     assert any("cannot reach the level 0.0225 with 5" in w for w in judge([level(0.2, n=5)]).notes)
 

@@ -209,8 +209,8 @@ def test_the_screen_says_how_soon_the_smallest_ticket_learns(paced: Document) ->
     }
     assert pace_sentence(paced) == (
         "The ticket reaches 95 % of the dense network's final validation accuracy sooner than dense, typically in 8.8 "
-        "% of the steps (95 % interval 0 to 20 %). In 2 of 10 replicates the ticket is there at step 0: masking its "
-        "start weights is enough."
+        "% of the steps (95 % interval 0 to 20 %). In 2 of 10 replicates the ticket is that accurate at step 0, "
+        "before it is trained: applying the mask is enough."
     )
     found["outcome"] = "alike"
     assert pace_sentence(paced) == (

@@ -64,9 +64,9 @@ def test_the_page_says_what_matters(
         "16: 80.2 % to 3.1 % of the weights that may be pruned",
         "9.8 % of all, in the smallest winning ticket",
         "20 % of the remaining weights per level, output layer 10 %",
-        "Kind of result: winning ticket (both the mask and the start matter).",
+        "Kind of result: winning ticket (both the mask and its start weights matter).",
         "Doubling the dense network's budget",
-        "There are no failed trainings, no emptied layers and no warnings.",
+        "There are no failed training runs, no emptied layers and no warnings.",
         "2.13.0+cpu",
         'Ticket.load("runs/reports/3f9a17c2/ticket.safetensors")',
         "smallest margin at which any ticket wins is 0.14 pp",
@@ -115,7 +115,7 @@ def test_failures_and_emptied_layers_are_listed(build: Callable[..., Document]) 
     assert "<td>4</td>" in html, "replicates are counted from one, as in progress and on the screen"
     assert "(1 failed)" in text
     assert "output" in text
-    assert "no failed trainings" not in text
+    assert "no failed training runs" not in text
 
 
 @pytest.mark.parametrize("arms", [("ticket",), ("ticket", "random"), ()])

@@ -167,9 +167,9 @@ def test_failed_trainings_are_named_causes_first(build: Callable[..., Document])
     for item in document["failures"][1:]:
         item["reason"] = "not run: a training that it depends on failed"
     text = " ".join(shown(document).split())
-    assert "Failed: 7 trainings, counted against the ticket." in text
+    assert "Failed: 7 training runs, counted against the ticket." in text
     assert "replicate 1: the training loss became nan at step 120" in text
-    assert "and 6 skipped because they need a training that failed" in text
+    assert "and 6 skipped because they need one that failed" in text
     document = build(failed=tuple((3, "random", r) for r in range(7)))
     assert "and 2 more, listed in the report" in shown(document)
 
@@ -241,7 +241,7 @@ def test_figures_are_counted_and_not_their_files(digits: Document) -> None:
 def test_the_legend_says_of_which_weights_densities_are(digits: Document) -> None:
     text = " ".join(shown(digits).split())
     assert "kept of the weights that may be pruned (not biases)." in text
-    assert "(error rate 5 % over all densities together)" in text
+    assert "(chance of any false win: at most 5 %)" in text
 
 
 def test_sparse_documents(digits: Document) -> None:

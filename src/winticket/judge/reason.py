@@ -84,7 +84,7 @@ def _unseen(verdict: Verdict, best: LevelChecks) -> list[str]:
     if failed:
         return []  # the warnings count them
     n, share, limit = verdict.replicates, 100 * unseen_rate(verdict.replicates), verdict.collapse_limit
-    below = "" if limit is None else f" (to below {100 * limit:.1f} %, far from their median)"
+    below = "" if limit is None else f" (test accuracy below {100 * limit:.1f} %, far from their median)"
     return [
         f"None of the {n} tickets at {percent(best.density)} collapsed{below}, but the true rate of collapses could "
         f"still be up to {share:.0f} % (95 % confidence)."
@@ -303,8 +303,8 @@ def _failures(title: str, checks: Sequence[tuple[float, Check]]) -> list[str]:
     if not lost:
         return []
     return [
-        f"Failed trainings count against the ticket in {title} at {', '.join(lost)}. The estimates and intervals there "
-        "describe only the replicates in which both trainings finished."
+        f"Failed training runs count against the ticket in {title} at {', '.join(lost)}. The estimates and intervals "
+        "there describe only the replicates in which both training runs finished."
     ]
 
 
@@ -330,14 +330,14 @@ def _disagreements(levels: Sequence[LevelChecks]) -> list[str]:
 def _tests(check: Check, claim: str) -> str:
     """What each of the three tests says about a claim, and the level that their p-values are compared with."""
     others = " and ".join(
-        f"the {name} test {'does' if p <= check.test_level else 'does not'} ({_p(p)})"
+        f"the {name} test {'shows' if p <= check.test_level else 'does not show'} it ({_p(p)})"
         for name, p in (("trimmed-mean", check.p_trimmed), ("sign-flip", check.p_sign_flip))
     )
     verb = "shows" if check.passed else "does not show"
     holm = " (by Holm's procedure)" if check.reference in CONTROL_CHECKS else ""
     return (
-        f"the t test, which decides, {verb} that {claim} ({_p(check.p)}). Of the two cross-checks, {others}. To show "
-        f"it, p must be at most {check.test_level:.3g}{holm}."
+        f"the t test, which decides, {verb} that {claim} ({_p(check.p)}). Two other tests cross-check this: {others}. "
+        f"To show it, p must be at most {check.test_level:.3g}{holm}."
     )
 
 
@@ -350,7 +350,7 @@ def _difference(check: Check | None, *, bound: bool = True) -> str:
     if check is None:
         return "not run"
     if check.estimate is None:
-        return "unknown: no replicate finished both trainings"
+        return "unknown: no replicate finished both training runs"
     failed = sum(check.failed.values())
     text = points(check.estimate)
     if bound and check.bound is not None:

@@ -56,7 +56,9 @@ TITLE = "What to do next"
 
 def introduction(document: Document) -> str:
     """The sentence above the advice. It says that the advice is optional after a win."""
-    how = "add the options of one or more points to your command, replacing earlier values"
+    how = (
+        "add the options of one or more of these suggestions to your command, or change those it already has"
+    )
     if has_won(document):
         return f"The ticket can be used now. To go further, {how}."
     return f"{how[:1].upper()}{how[1:]}."
@@ -80,7 +82,7 @@ def failed_replicates(document: Document) -> str | None:
     count = sum(arm.get("failed") or 0 for level in levels(document) for arm in level["arms"].values())
     if not count:
         return None
-    training = "training" if count == 1 else "trainings"
+    training = "training run" if count == 1 else "training runs"
     reasons = [str(item["reason"]) for item in document.get("failures") or ()]
     raised = [reason for reason in reasons if not _diverged(reason) and not reason.startswith("not run: ")]
     if raised:
@@ -147,7 +149,7 @@ def check_the_budget(document: Document) -> str | None:
         return None
     return (
         "Run again without --no-gate. The run then also trains the dense network for twice as many steps, which shows "
-        "whether the dense network was trained long enough for a fair comparison. All other trainings are reused."
+        "whether the dense network was trained long enough for a fair comparison. All other training runs are reused."
     )
 
 

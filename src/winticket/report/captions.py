@@ -20,11 +20,12 @@ def captions(document: Document) -> dict[str, str]:
         "accuracy_against_density": "Test accuracy after the last training step. Filled markers show the densities at "
         f"which the verdict claims a winning ticket.{match}",
         "pace_against_density": "Median number of steps until the validation accuracy first reaches "
-        f"{goal(judged_fraction(document))}. The bands are 95 % intervals over replicates, from six replicates on. "
+        f"{goal(judged_fraction(document))}. The bands, which need six replicates, are 95 % intervals. "
         "Lower means sooner. A marker is missing if half of the replicates or more never reach that accuracy; the band "
         "then ends at the last step.",
-        "early_stop_against_density": "Training step at which the validation loss is lowest. Lower means sooner. A "
-        "marker is missing if, in most replicates, the loss was lowest at the last step.",
+        "early_stop_against_density": "Training step at which the validation loss is lowest. Lower means sooner. The "
+        "title's sooner and later come from a test paired by replicate, not from whether bands overlap. A marker is "
+        "missing if, in most replicates, the loss was lowest at the last step.",
         "learning_curves": "Validation accuracy during training. The lower part of the axis is cut off. Left: tickets "
         "and the dense network. Right: the same tickets (solid) and their masks with re-initialised weights (dashed); "
         "shades and markers mean the same densities as on the left.",

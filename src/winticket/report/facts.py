@@ -41,7 +41,7 @@ def facts(document: Document) -> str:
         ("training", _training(document)),
         ("pruning", _pruning(document)),
         ("sparse kernels", computed(document)),
-        ("margin, error rate", _test(document)),
+        ("margin, false-win chance", _test(document)),
         ("seed", text_or_none(options.get("seed"))),
         ("run time", None if document.get("seconds") is None else duration(document["seconds"])),
         ("winticket", document.get("winticket")),

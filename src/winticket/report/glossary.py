@@ -16,7 +16,7 @@ WORDS: Mapping[str, str] = {
     "pruned. The column “of the whole model” counts all parameters instead.",
     "dense network": "The network with all its weights, trained with the same recipe. A ticket must match "
     "this network.",
-    "start": "The values from which a training begins: weights, buffers such as BatchNorm's statistics, "
+    "start": "The values from which training begins: weights, buffers such as BatchNorm's statistics, "
     "and the step that they belong to. The initial weights are written θ₀, and the weights after k steps "
     "θ_k.",
     "ticket": "A mask together with a start. It defines a smaller network that can be trained by itself.",
@@ -49,7 +49,7 @@ WORDS: Mapping[str, str] = {
     "rewind": "A rewind resets the weights that survive pruning to earlier values: the initial values, or the "
     "values after step k of training.",
     "step": "One update of the weights by the optimiser.",
-    "recipe": "The settings of a training: optimiser, learning rate and its schedule, batch size, number "
+    "recipe": "How a network is trained: optimiser, learning rate and its schedule, batch size, number "
     "of steps.",
     "stack": "Replicates that are trained together as one batched computation, five by default. Stacking "
     "makes training faster. The replicates do not influence one another.",
@@ -59,8 +59,8 @@ WORDS: Mapping[str, str] = {
     "more than the margin, or it is below a control.",
     "inconclusive": "Neither a win nor its opposite is shown. The verdict then says how many replicates "
     "would be needed to decide, if that can be estimated.",
-    "margin": "The loss of accuracy, in percentage points (pp), that a ticket must stay below to match the dense "
-    "network. It is also written δ. It is 0.5 pp by default and is fixed before the run.",
+    "margin": "To match the dense network, a ticket must lose less accuracy than this, in percentage points "
+    "(pp). It is also written δ. It is 0.5 pp by default and is fixed before the run.",
     "matches dense": "The ticket's accuracy is shown to fall short of the dense network's by less than the margin, "
     "after the same number of training steps.",
     "error rate": "The largest chance, over all densities together, that the verdict is a false win. It is also "
@@ -83,24 +83,24 @@ WORDS: Mapping[str, str] = {
     "validation accuracy of the same replicate's dense network. It measures how soon a network learns.",
     "sooner, later, alike": "A ticket is sooner if a test shows that it takes fewer steps than the dense network, and "
     "later if a test shows that it takes more. Alike means that neither is shown.",
-    "search": "An arm of methods that find the mask within one training, such as RigL: the network at the end of that "
-    "training. The ticket is the same mask, trained alone.",
+    "search": "An arm of methods that find the mask while they train once, such as RigL: the network at the end of "
+    "that training. The ticket is the same mask, trained alone.",
     "dead unit": "A neuron or filter that has lost all its incoming weights, under a mask that keeps or "
     "prunes whole units. Its bias and the weights that take it as input are 0 as well.",
     "effective density": "The density without the weights whose only inputs are dead units.",
     "emptied layer": "A layer that has lost every weight. In a network without shortcuts, no signal passes "
     "through such a layer.",
-    "failed": "A training that ended with an error, for example because the loss was no longer finite. "
+    "failed": "A training run that ended with an error, for example because the loss was no longer finite. "
     "Means leave it out, and tests take the accuracy that is worst for the ticket.",
     "collapsed": "A replicate whose accuracy is below the median of its arm by more than four margins and more than "
     "eight robust standard deviations.",
     "sparse kernels": "Compiled code that computes a layer with its kept weights alone. It is used for the "
     "layers that it makes faster on this machine.",
-    "store": "The folder that keeps finished trainings. A command that is repeated or extended then computes "
+    "store": "The folder that keeps finished training runs. A command that is repeated or extended then computes "
     "only what is missing.",
     "compact file": "The file in which winticket ship writes a trained network. It holds coded masks and the kept "
     "weights, and no pruned ones.",
-    "plan": "The list of trainings that a command needs. Its cost can be estimated before anything runs.",
+    "plan": "The list of training runs that a command needs. Its cost can be estimated before anything runs.",
 }
 """Each word with its meaning in one to three sentences. Related words are next to each other."""
 
@@ -112,7 +112,7 @@ ALIASES: Mapping[str, str] = {
     "beats re-init": "control",
     "early-stop step": "early stop",
     "margin δ": "margin",
-    "margin, error rate": "margin",
+    "margin, false-win chance": "margin",
     "smallest winning density": "winning ticket",
     "replicates": "replicate",
     "n": "replicate",
@@ -138,6 +138,7 @@ FORMS: Mapping[str, str] = {
     "to 95 % of dense": "to 95 % of",
     "sooner, later, alike": "sooner|later|alike",
     "search": "as its search left it",
+    "error rate": "error rate|false win|false-win",
     "source": "source of the tickets|tickets from",
 }
 """Regular expressions for words that the page writes in other ways, or that also have an everyday meaning."""

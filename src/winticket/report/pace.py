@@ -147,7 +147,8 @@ def _before_training(entry: StepsTo) -> str:
     steps = entry["steps"]
     count = sum(step == 0 for step in steps)
     return (
-        f" In {count} of {len(steps)} replicates the ticket is there at step 0: masking its start weights is enough."
+        f" In {count} of {len(steps)} replicates the ticket is that accurate at step 0, before it is trained: applying "
+        "the mask is enough."
         if count
         else ""
     )

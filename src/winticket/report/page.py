@@ -55,8 +55,8 @@ _CHECKS: dict[CheckName, str] = {
     "beats_random": "beats random mask",
 }
 _KINDS = {
-    "winning ticket": "both the mask and the start matter",
-    "winning structure": "the mask matters, and the start is not shown to",
+    "winning ticket": "both the mask and its start weights matter",
+    "winning structure": "the mask matters, and its start weights are not shown to",
     "matching": "a win over both controls is not shown",
     "matching, trivially sparse": "any mask of this density may work as well",
 }
@@ -230,7 +230,9 @@ def _trouble(document: Document) -> str:
     body = [_list(bearing)] if bearing else []
     failed, empty = failures(document), emptied_layers(document)
     if failed.values:
-        caption = "Failed trainings. Means leave them out, and tests take the accuracy that is worst for the ticket."
+        caption = (
+            "Failed training runs. Means omit them, and tests take the accuracy that is worst for the ticket."
+        )
         rows = [
             (arm, density, int(replicate or 0) + 1, *rest) for arm, density, replicate, *rest in failed.values
         ]
@@ -240,7 +242,7 @@ def _trouble(document: Document) -> str:
             plain_table(empty, caption="Layers that lost all their weights in at least one replicate")
         )
     if not body:
-        body = ["<p>There are no failed trainings, no emptied layers and no warnings.</p>"]
+        body = ["<p>There are no failed training runs, no emptied layers and no warnings.</p>"]
     return section("Warnings and failures", *body)
 
 
@@ -259,7 +261,7 @@ def _advice(document: Document) -> str:
 def _decided(document: Document) -> str:
     margin, alpha = question_of(document).get("margin_pp"), question_of(document).get("alpha")
     delta = "the margin δ" if margin is None else f"the margin δ = {margin:g} pp"
-    level = "α" if alpha is None else f"α = {alpha:g}"
+    level, spent = ("α", "α") if alpha is None else (f"α = {alpha:g}", f"{alpha:g}")
     paragraphs = [
         "A replicate is one random initialisation with its own mask search. The dense network, the ticket and the "
         "controls of a replicate share the test set and the order of the training data, so the tests compare them in "
@@ -269,10 +271,12 @@ def _decided(document: Document) -> str:
         "if tests show that it is more accurate than the same mask with re-initialised weights, and more accurate than "
         "a random mask with the same number of weights in every layer.",
         "A ticket wins at a density if it matches the dense network and beats both controls. The tests for matching "
-        "run from the densest level down and stop at the first failure. The tests against the controls cover all "
-        "densities together with Holm's procedure. If you add replicates or levels and judge again, that is another "
+        "run from the densest level down and stop at the first failure. Holm's procedure corrects the tests against "
+        "the controls for all densities together. If you add replicates or levels and judge again, that is another "
         f"look at the same networks. All looks share {level}: the first may use nine tenths of it, and the later ones "
-        "share the rest. At each look, half goes to the tests for matching and half to the tests against the controls. "
+        "share the rest. At each look, half goes to matching and half to the controls. A bound's confidence is 1 minus "
+        f"the level of its test, which is 0.9 × {spent} / 2 for matching at the first look, and that of "
+        "Holm's procedure for a control. "
         f"So the chance of any false win, over all densities and all looks, stays within {level}.",
         "With fewer than five replicates the verdict is always inconclusive.",
     ]

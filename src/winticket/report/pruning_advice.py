@@ -69,7 +69,7 @@ def prune_more_slowly(document: Document) -> str | None:
     aim = "Prune" if match is None else "For a smaller ticket, prune"
     return (
         f"{aim} more slowly ({options} --levels {again}: {again} rounds, also down to about {end}): "
-        f"{_how_far(document, first, match)} Slower pruning keeps the accuracy down to smaller "
+        f"{_how_far(document, first, match)} Slower pruning preserves the accuracy at smaller "
         "densities (Frankle & Carbin 2019, fig. 4)."
     )
 

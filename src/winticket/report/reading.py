@@ -224,7 +224,7 @@ def saved_ticket(document: Document) -> str | None:
     no_win = "" if has_won(document) else f"It is not a winning ticket; {density} is {_why_saved(document)}. "
     return (
         f"The saved ticket has density {density} and comes from replicate {saved['replicate'] + 1}{chosen}. {no_win}"
-        f"Its test accuracy is {100 * saved['test_accuracy']:.2f} %{mean}."
+        f"After training, its test accuracy is {100 * saved['test_accuracy']:.2f} %{mean}."
     )
 
 
@@ -260,7 +260,7 @@ def lines_to_use(document: Document) -> list[str]:
         "",
         f"ticket = winticket.Ticket.load({json.dumps(str(ticket), ensure_ascii=False)})",
         f"model = {build}  # or your own: same parameter names and shapes",
-        "with winticket.masked(model, ticket):  # its weights and its mask",
+        "with winticket.masked(model, ticket):  # loads its start weights, applies its mask",
         "    my_training_loop(model)  # your own loop, your own optimiser",
     ]
 

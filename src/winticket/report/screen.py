@@ -143,12 +143,14 @@ def _failures(document: Document, say: Say) -> list[RenderableType]:
     if not failed and not waited:
         return []
     count = len(failed) + waited
-    lines = [f"Failed: {count} {'training' if count == 1 else 'trainings'}, counted against the ticket."]
+    lines = [
+        f"Failed: {count} {'training run' if count == 1 else 'training runs'}, counted against the ticket."
+    ]
     lines += [f"  {line}" for line in failed[:MOST_FAILURES]]
     if len(failed) > MOST_FAILURES:
         lines.append(f"  and {len(failed) - MOST_FAILURES} more, listed in the report")
     if waited:
-        lines.append(f"  and {waited} skipped because they need a training that failed")
+        lines.append(f"  and {waited} skipped because they need one that failed")
     return [Text(say(line), style="yellow") for line in lines]
 
 
@@ -223,7 +225,7 @@ def _rule(document: Document, *, roomy: bool) -> str:
     margin, alpha = question_of(document).get("margin_pp"), question_of(document).get("alpha")
     within = "the margin" if margin is None else f"the margin of {margin:g} pp (percentage points)"
     matches, beats = ("matches dense", "beats") if roomy else ("matches dense (=)", "beats (>)")
-    level = "" if alpha is None else f" (error rate {100 * alpha:g} % over all densities together)"
+    level = "" if alpha is None else f" (chance of any false win: at most {100 * alpha:g} %)"
     return f"{matches} within {within} and {beats} both controls{level}."
 
 
@@ -258,7 +260,7 @@ def _files(document: Document, say: Say) -> Table:
         path = document.get(name)
         if path is not None:
             note = " (not a winning ticket)" if name == "ticket" and not has_won(document) else ""
-            note = " (finished trainings)" if name == "store" else note
+            note = " (finished training runs)" if name == "store" else note
             grid.add_row(name, Text(say(f"{path}{note}"), overflow="fold"))
     drawn = document.get("figures") or ()
     if drawn:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from winticket.report.elements import section, table
-from winticket.report.pace import early_stops_left_out, goal, judged_fraction, pace_cell
+from winticket.report.pace import early_stops_left_out, judged_fraction, pace_cell
 from winticket.report.reading import (
     arm_name,
     arms,
@@ -32,9 +32,9 @@ def how_soon(document: Document) -> str:
     judged = any(pace(level) for level in tried)
     test = " An exact signed-rank test decides sooner, later or alike." if judged else ""
     caption = (
-        f"Median number of steps to {goal(fraction)}, that of the same replicate. The dense network itself needs "
-        f"{pace_cell(dense, fraction)[0]}.{test} Below: the typical ratio to the dense network's steps, with its 95 % "
-        "interval from six replicates on."
+        f"First line of a cell: the median number of steps to {100 * fraction:g} % of the final validation accuracy of "
+        f"the same replicate's dense network. The dense network itself needs "
+        f"{pace_cell(dense, fraction)[0]}.{test} Second line: the typical ratio to the dense network's steps, with its 95 % interval if there are six replicates or more."
     )
     every_arm = table(
         ["density", *(arm_name(arm) for arm in shown)],
@@ -77,23 +77,27 @@ def _ratios(document: Document, *, judged: bool) -> list[str]:
     alpha = question_of(document).get("alpha")
     level = "" if alpha is None else f" at {100 * alpha:g} %"
     test = (
-        f"The test is one-sided{level} and the interval leaves 2.5 % on either side, so an interval that contains 1 "
-        "can stand beside either word."
+        f"The test is one-sided{level} and the interval leaves 2.5 % on either side, so “sooner” or “later” can stand "
+        "beside an interval that contains 1."
     )
     sentences = [
         "A ratio is formed within each replicate; the typical one (Hodges-Lehmann estimate) is not the ratio of the "
         "two medians.",
         *([test] if judged else []),
-        "A replicate that never reaches the target counts as slower than any other.",
     ]
-    ratios = [
-        entry["ratio"]
+    entries = [
+        entry
         for level in pruned_levels(document)
         for arm in level["arms"].values()
         for entry in (arm.get("steps_to") or {}).values()
     ]
-    if 0.0 in ratios:
-        sentences.append("0 × means that about three in ten replicates or more are there at step 0.")
+    if any(entry["never"] for entry in entries):
+        sentences.append(
+            "“(2 never)” means that two replicates never reach the target, and “never” alone that half or more do not. "
+            "They count as slower than any other, so an interval may lack its upper end (≥), and a cell its ratio."
+        )
+    if any(entry["ratio"] == 0 for entry in entries):
+        sentences.append("0 × means that about three in ten replicates or more reach the target at step 0.")
     return sentences
 
 

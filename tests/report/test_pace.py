@@ -262,7 +262,14 @@ def test_a_ratio_of_0_is_explained_by_what_makes_it(paced: Document) -> None:
             ratio = hodges_lehmann(np.array([-np.inf] * zeros + [0.1] * (count - zeros)))[0]
             assert (ratio == -np.inf) == (zeros >= fewest)
     paced["levels"][1]["arms"]["ticket"]["steps_to"] = entry([*[0] * 4, *[10] * 6])
-    assert "0 × means that about three in ten replicates or more are there at step 0." in note(paced)
+    assert "0 × means that about three in ten replicates or more reach the target at step 0." in note(paced)
+    for level in paced["levels"]:
+        for arm in level["arms"].values():
+            for found in arm["steps_to"].values():
+                found["never"] = 0
+    assert "“never” alone" not in note(paced), "every replicate reaches every target"
+    paced["levels"][1]["arms"]["ticket"]["steps_to"]["0.95"]["never"] = 2
+    assert "“never” alone that half or more do not. They count as slower" in note(paced)
 
 
 def test_other_shares_than_the_judged_one_are_folded(paced: Document) -> None:

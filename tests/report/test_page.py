@@ -160,7 +160,7 @@ def test_the_saved_ticket_and_its_model(digits: Document) -> None:
     }
     text = read(page(digits, [])).text
     assert "The saved ticket has density 9.0 % and comes from replicate 4, the best of 10 on" in text
-    assert "Its test accuracy is 97.33 %; the mean of the 10 is 98.49 %." in text
+    assert "After training, its test accuracy is 97.33 %; the mean of the 10 is 98.49 %." in text
     assert 'winticket.models.build(**ticket.about["build"])' in text
     assert "load_state_dict" not in text
 

@@ -103,7 +103,7 @@ def test_the_saved_ticket_is_named_with_its_own_accuracy(digits: Document) -> No
         "The saved ticket has density 9.0 % and comes from replicate 4, the best of 10 on validation data alone."
         in text
     )
-    assert "Its test accuracy is 97.33 %; the mean of the 10 is 98.49 %." in text
+    assert "After training, its test accuracy is 97.33 %; the mean of the 10 is 98.49 %." in text
     # And how to use it, with the model that it belongs to.
     assert f'ticket = winticket.Ticket.load("{digits["ticket"]}")' in text
     assert 'model = winticket.models.build(**ticket.about["build"])' in text
@@ -158,7 +158,7 @@ def test_a_failed_replicate_is_marked(build: Callable[..., Document]) -> None:
     text = shown(build(failed=((3, "random", 2),)))
     assert "! a replicate failed" in " ".join(text.split())
     assert sum("! " in line for line in text.splitlines() if line.startswith("   51.6")) == 1
-    assert "Failed: 1 training, counted against the ticket." in text
+    assert "Failed: 1 training run, counted against the ticket." in text
     assert "  random mask at 51.6 %, replicate 3: the training loss became nan at step 120" in text
 
 

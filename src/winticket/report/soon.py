@@ -33,8 +33,9 @@ def how_soon(document: Document) -> str:
     test = " An exact signed-rank test decides sooner, later or alike." if judged else ""
     caption = (
         f"First line of a cell: the median number of steps to {100 * fraction:g} % of the final validation accuracy of "
-        f"the same replicate's dense network. The dense network itself needs "
-        f"{pace_cell(dense, fraction)[0]}.{test} Second line: the typical ratio to the dense network's steps, with its 95 % interval if there are six replicates or more."
+        "the same replicate's dense network. The dense network itself needs "
+        f"{pace_cell(dense, fraction)[0]}.{test} Second line: the typical ratio to the dense network's "
+        "steps, with its 95 % interval if there are six replicates or more."
     )
     every_arm = table(
         ["density", *(arm_name(arm) for arm in shown)],

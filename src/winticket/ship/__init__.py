@@ -2,6 +2,7 @@
 
     network = winticket.ship.capture(model, ticket, example=x[:1])   # the model as it is now, under the ticket's mask
     winticket.ship.run(network, x)                                   # its logits; slow and plain
+    winticket.ship.SparseModel(network)(x)                           # the same by compiled kernels
 
 Only `capture` needs torch.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from winticket.ship.engine import SparseModel
 from winticket.ship.interpret import run
 from winticket.ship.kinds import KINDS
 from winticket.ship.network import Network, NetworkError, Operation, Preprocessing, Weight
@@ -23,6 +25,7 @@ __all__ = [
     "NetworkError",
     "Operation",
     "Preprocessing",
+    "SparseModel",
     "Weight",
     "capture",
     "run",

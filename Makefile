@@ -19,7 +19,7 @@ help:
 	@echo "make docs      write docs/command.md, docs/glossary.md and docs/result.md"
 	@echo "make clean     remove .venv, .venv-oldest and caches; runs/ stays"
 
-$(READY): pyproject.toml constraints.txt CMakeLists.txt $(MODULES) $(wildcard src/winticket/sparse/kernels/*)
+$(READY): pyproject.toml constraints.txt CMakeLists.txt $(MODULES) $(wildcard src/winticket/*/kernels/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "winticket needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Say which to use: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'

@@ -79,7 +79,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "levels": set(),
     "integrations": {"ticket", "loops"},
-    "ship": {"version", "ticket", "units", "loops", "results"},
+    "ship": {"version", "ticket", "units", "loops", "results", "table"},
     "align": {"ticket"},
     "controls": {"ticket", "align"},
     "stages": STAGES | {"run"},

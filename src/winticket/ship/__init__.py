@@ -6,6 +6,7 @@
     winticket.ship.run(network, x)                                   # its logits; slow and plain
     winticket.ship.to_c(network, name="digits").source               # for microcontrollers
     winticket.ship.to_onnx(network)                                  # for other runtimes, dense
+    winticket.ship.SparseModel(network)(x)                           # the same by compiled kernels
 
 Only `capture`, `Compact`, `expand` and `expanded` need torch.
 """
@@ -19,6 +20,7 @@ from winticket.ship.c import CSource, to_c
 from winticket.ship.coding import VALUES
 from winticket.ship.compact import CompactFileError, load, save
 from winticket.ship.compact_write import Sizes
+from winticket.ship.engine import SparseModel
 from winticket.ship.interpret import run
 from winticket.ship.kinds import KINDS
 from winticket.ship.network import Network, NetworkError, Operation, Preprocessing, Weight
@@ -40,6 +42,7 @@ __all__ = [
     "Operation",
     "Preprocessing",
     "Sizes",
+    "SparseModel",
     "Weight",
     "capture",
     "expand",

@@ -1,0 +1,3 @@
+#define ISA avx512
+#define BYTES 64
+#include "inference.hpp"

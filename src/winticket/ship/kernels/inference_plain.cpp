@@ -1,0 +1,3 @@
+#define ISA plain
+#define BYTES 16
+#include "inference.hpp"

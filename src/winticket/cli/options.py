@@ -41,7 +41,7 @@ OPTIONS = (
     Option("init", str, "Network and pruning", "How weights are initialised: glorot-normal, kaiming-uniform, orthogonal, signed-constant, ...", default="glorot-normal; kaiming-normal in VGG and ResNet, PyTorch's in mlp1d and chargpt, a model's own in package.module:build"),
     Option("method", str, "Network and pruning", f"How tickets are found: imp (iterative magnitude pruning: train, prune, rewind, repeat), one-shot (train once, prune to every density), at-init (prune before training), {', '.join(names('method')[3:-1])} or {names('method')[-1]}. `winticket methods` describes each.", default="imp"),
     Option("criterion", str, "Network and pruning", "Which weights are kept: magnitude, snip, l1_units, synflow, ... (`winticket methods` lists all), or package.module:function.", default="the method's (snip for at-init, l1_units for early-bird, else magnitude)"),
-    Option("allocate", str, "Network and pruning", "How the kept weights are spread over layers: layerwise (the same share in every layer), global_top (layers compete for them), erk, constant_fan_in, n_of_m, units (whole neurons or filters), ..., or package.module:function. `winticket methods` explains each.", default="by method, else criterion, else model: erk for rigl and set; units for early-bird and criteria of units (such as l1_units); constant_fan_in for wanda; global_top for snip, grasp, synflow, taylor, fisher, lamp, VGG and ResNet; layerwise for edge-popup, supermask and all others"),
+    Option("allocate", str, "Network and pruning", "How the kept weights are spread over layers: layerwise (the same share in every layer), global_top (layers compete for them), erk, constant_fan_in, n_of_m, units (whole neurons or filters), ..., or package.module:function. `winticket methods` explains each.", default="by method (erk: rigl, set; units: early-bird; layerwise: edge-popup, supermask); else by criterion (units: those of units, such as l1_units; constant_fan_in: wanda; global_top: snip, grasp, synflow, taylor, fisher, lamp); else by model (global_top: VGG, ResNet; layerwise: others)"),
     Option("rewind", str, "Network and pruning", "What a ticket starts from: to_init (its initial weights), to_step (its weights after --rewind-step steps), to_step_with_optimizer (with the optimiser's state, too), learning_rate (its trained weights, with the learning-rate schedule started again), fine_tune (its trained weights, at the schedule's last rate), or package.module:function.", default="to_init"),
     Option("rewind_step", int, "Network and pruning", "Training step to which to_step and to_step_with_optimizer rewind; required with them."),
     Option("every", int, "Network and pruning", "Steps between changes of the mask in gradual, set and rigl.", default="100, or --steps / 20 if that is less"),
@@ -63,7 +63,7 @@ OPTIONS = (
     Option("seed", int, "Proof", "Root seed, from which all others are derived.", default="0"),
     Option("stack", int, "Proof", "Largest number of replicates that are trained together as one stack (see --stacking).", default="5"),
     Option("split", str, "Proof", "How replicates split the data: shared (one split for all), own (each draws its own), or auto (own for small data without a test split, else shared).", default="auto"),
-    Option("validation", int, "Proof", "Number of validation examples, from the data's validation split if there is one, else from the training split.", default="the whole validation split, else a tenth of the training split (any test examples taken out), at most 5000 (digits: 150)"),
+    Option("validation", int, "Proof", "Number of validation examples, from the data's validation split if there is one, else from the training split.", default="the whole validation split, else a tenth of the training split (after test examples are taken from it), at most 5000 (digits: 150)"),
     Option("test", int, "Proof", "Number of test examples, from the data's test split if there is one, else from the training split.", default="the whole test split, else a fifth of the training split, at most 10000 (digits: 450)"),
     Option("steps", int, "Training", "Optimiser steps for which each network is trained.", default="2400; 800 for digits, 1500 for mnist1d, 1000 for text"),
     Option("batch", int, "Training", "Examples per step.", default="60; 100 for mnist1d, 32 for text, 128 in VGG and ResNet"),
@@ -170,13 +170,13 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="digits, mnist1d (both built in), mnist, fashion_mnist, cifar10, cifar100, any image dataset on the "
-        "Hugging Face Hub (user/name), a local folder or parquet file of images, or text in a .txt file.",
+        "Hugging Face Hub (user/name), a local parquet file or folder of images, or text in a .txt file.",
     ),
 ]
 Out = Annotated[
     Path | None,
     typer.Option(
-        "--out", help="Folder for report, figures and ticket. Default: a folder in the store's reports/."
+        "--out", help="Folder for report, figures and ticket. Default: a folder in reports/ under --store."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]

@@ -42,7 +42,7 @@ def find(
     quiet: Quiet = False,
     **options: Any,
 ) -> None:
-    """Find a winning ticket on DATA and prove it against its controls.
+    """Find a winning ticket on DATA and test it against its controls.
 
     A winning ticket is a pruned network that, trained from its original initialisation, matches the accuracy of the
     full network. Every replicate trains the full (dense) network, prunes it level by level, rewinds the remaining

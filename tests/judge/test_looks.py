@@ -116,8 +116,8 @@ def test_a_collapsed_replicate_is_named() -> None:
     # The median less four margins of .5 pp, which is more here than eight deviations.
     assert won.collapse_limit is not None
     limit = (
-        f"None of the 10 tickets at 10.0 % collapsed (test accuracy below {100 * won.collapse_limit:.1f} %, far from "
-        "their median), but the true"
+        "None of the 10 tickets at 10.0 % collapsed (which would be a test accuracy below "
+        f"{100 * won.collapse_limit:.1f} %, far from the median), but the true"
     )
     assert limit in won.reason
     assert "the true rate of collapses could still be up to 26 % (95 % confidence)." in won.reason

@@ -100,10 +100,10 @@ def test_the_saved_ticket_is_named_with_its_own_accuracy(digits: Document) -> No
     }
     text = " ".join(shown(digits).split())
     assert (
-        "The saved ticket has density 9.0 % and comes from replicate 4, the best of 10 on validation data alone."
+        "The saved ticket has density 9.0 % and comes from replicate 4, chosen among 10 by validation accuracy alone."
         in text
     )
-    assert "After training, its test accuracy is 97.33 %; the mean of the 10 is 98.49 %." in text
+    assert "After training, its test accuracy is 97.33 % (98.49 % on average over the 10)." in text
     # And how to use it, with the model that it belongs to.
     assert f'ticket = winticket.Ticket.load("{digits["ticket"]}")' in text
     assert 'model = winticket.models.build(**ticket.about["build"])' in text

@@ -84,7 +84,11 @@ def _unseen(verdict: Verdict, best: LevelChecks) -> list[str]:
     if failed:
         return []  # the warnings count them
     n, share, limit = verdict.replicates, 100 * unseen_rate(verdict.replicates), verdict.collapse_limit
-    below = "" if limit is None else f" (test accuracy below {100 * limit:.1f} %, far from their median)"
+    below = (
+        ""
+        if limit is None
+        else f" (which would be a test accuracy below {100 * limit:.1f} %, far from the median)"
+    )
     return [
         f"None of the {n} tickets at {percent(best.density)} collapsed{below}, but the true rate of collapses could "
         f"still be up to {share:.0f} % (95 % confidence)."

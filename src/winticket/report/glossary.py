@@ -51,8 +51,9 @@ WORDS: Mapping[str, str] = {
     "step": "One update of the weights by the optimiser.",
     "recipe": "How a network is trained: optimiser, learning rate and its schedule, batch size, number "
     "of steps.",
-    "stack": "Replicates that are trained together as one batched computation, five by default. Stacking "
-    "makes training faster. The replicates do not influence one another.",
+    "stack": "Replicates that are trained together as one batched computation, five by default, without influence on "
+    "one another. With stacking auto, networks that cannot be stacked, and those with convolutions on a CPU, are "
+    "trained one by one.",
     "verdict": "What the experiment concludes: won, not won, or inconclusive.",
     "won": "At one density or more, the ticket is shown to match the dense network and to beat both controls.",
     "not won": "At every density, the data show the opposite: the ticket is below the dense network by "

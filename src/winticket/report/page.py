@@ -275,8 +275,8 @@ def _decided(document: Document) -> str:
         "the controls for all densities together. If you add replicates or levels and judge again, that is another "
         f"look at the same networks. All looks share {level}: the first may use nine tenths of it, and the later ones "
         "share the rest. At each look, half goes to matching and half to the controls. A bound's confidence is 1 minus "
-        f"the level of its test, which is 0.9 × {spent} / 2 for matching at the first look, and that of "
-        "Holm's procedure for a control. "
+        f"the level of its test. For matching at the first look, this level is 0.9 × {spent} / 2. For a control, "
+        "Holm's procedure sets it. "
         f"So the chance of any false win, over all densities and all looks, stays within {level}.",
         "With fewer than five replicates the verdict is always inconclusive.",
     ]

@@ -81,7 +81,7 @@ def computed(document: Document) -> str | None:
     for density in sorted(set(highest.values()), reverse=True):
         layers = ", ".join(n.removesuffix(".weight") for n, d in highest.items() if d == density)
         parts.append(f"{layers} at {100 * density:.3g} % and below")
-    return f"{'; '.join(parts)}; the rest is computed densely"
+    return f"{'; '.join(parts)}; otherwise dense"
 
 
 def replicates(arm: Measured) -> int:
@@ -219,8 +219,8 @@ def saved_ticket(document: Document) -> str | None:
     if document.get("ticket") is None or not saved:
         return None
     count, density = saved["replicates"], density_percent(saved["density"])
-    chosen = f", the best of {count} on validation data alone" if count > 1 else ""
-    mean = f"; the mean of the {count} is {100 * saved['mean_test_accuracy']:.2f} %" if count > 1 else ""
+    chosen = f", chosen among {count} by validation accuracy alone" if count > 1 else ""
+    mean = f" ({100 * saved['mean_test_accuracy']:.2f} % on average over the {count})" if count > 1 else ""
     no_win = "" if has_won(document) else f"It is not a winning ticket; {density} is {_why_saved(document)}. "
     return (
         f"The saved ticket has density {density} and comes from replicate {saved['replicate'] + 1}{chosen}. {no_win}"

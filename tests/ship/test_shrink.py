@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import winticket
-from ship.nets import NETWORKS, Residual, built, conv1d, mask_in_place, random_mask, unit_mask, warmed
+from ship.shrinkable import NETWORKS, Residual, built, conv1d, mask_in_place, random_mask, unit_mask, warmed
 from winticket import Mask, compact
 from winticket.align import symmetry
 from winticket.ship import Compact

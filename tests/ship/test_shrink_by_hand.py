@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ship.nets import mask_in_place
+from ship.shrinkable import mask_in_place
 from winticket import Mask, compact, masked
 from winticket.ship import Compact
 from winticket.units import takes_whole_units

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ship.nets import NETWORKS, conv1d, random_mask, unit_mask, warmed
+from ship.shrinkable import NETWORKS, conv1d, random_mask, unit_mask, warmed
 from winticket import Mask, compact, masked
 from winticket.ship import expand, expanded
 

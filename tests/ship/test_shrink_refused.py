@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 import winticket
-from ship.nets import Residual, conv1d, random_mask
+from ship.shrinkable import Residual, conv1d, random_mask
 from winticket import Mask, compact
 
 

@@ -31,7 +31,7 @@ def merged(axes: Axes, *, apart: int = 0) -> list[tuple[int, int, int, int]]:
     """Loops over these axes, fewer if neighbours can be one; the first `apart` stay, and the last has steps of 1.
 
     >>> merged([(3, 40, 0, 12), (4, 10, 0, 3), (3, 1, 0, 1)])
-    [(3, 40, 0, 12), (4, 10, 0, 3), (3, 1, 0, 1)]
+    [(12, 10, 0, 3), (3, 1, 0, 1)]
     >>> merged([(3, 12, 0, 12), (4, 3, 0, 3), (1, 1, 0, 1), (3, 1, 0, 1)])
     [(36, 1, 0, 1)]
     """

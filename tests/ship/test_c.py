@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from compiled import Program, compile_c, needs_cc
 from ship.test_network import ROWS, single, weight
@@ -130,6 +131,20 @@ def test_the_smallest_coding_is_chosen(width: int, kept: list[int], coding: str,
     assert np.array_equal(decoded(rows, w.shape), w.dense())
     source = to_c(Network((width,), (Operation("linear", ("input",), "1", tensors={"weight": w}),)))
     assert source.flash == size + (coding != "dense")
+
+
+@needs_cc
+def test_gaps_and_strides_at_their_limits(tmp_path: Path) -> None:
+    """Gaps of 253 to 256 and of twice that; a stride that is never taken, as large as a file may name it."""
+    kept = np.cumsum([1, 254, 255, 256, 257, 509, 510, 511, 512])
+    keep = np.isin(np.arange(3200), kept - 1)
+    w = Weight.of("w", normal(1, 3200), keep[None])
+    assert coded(w).coding == "gaps"
+    networks = [Network((3200,), (Operation("linear", ("input",), "1", tensors={"weight": w}),))]
+    limits = {"stride": [2**31 - 1] * 2, "padding": [[3, 3], [3, 3]], "dilation": [2**31 - 1, 2]}
+    wide = {"weight": Weight.of("w", normal(2, 2, 1, 4))}
+    networks.append(Network((2, 1, 1), (Operation("conv2d", ("input",), "1", limits, wide),)))
+    agree(networks, [normal(3, *one.input_shape) for one in networks], tmp_path)
 
 
 @pytest.mark.parametrize("density", [0.0, 0.003, 0.05, 0.5, 0.99, 1.0])
@@ -337,3 +352,19 @@ def test_the_static_buffer_can_be_left_out_and_cpp_reads_the_header(tmp_path: Pa
             ["c++", "-Wall", "-Werror", "main.cpp", "net.o", "-o", "cpp"], cwd=tmp_path, check=True
         )
         subprocess.run([tmp_path / "cpp"], check=True, timeout=60)
+
+
+@needs_cc
+def test_the_programs_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnx", reason="the page writes an ONNX file too")
+    page = (Path(__file__).parents[2] / "docs" / "ship-c-onnx.md").read_text()
+    (python,) = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    (main,) = re.findall(r"^```c\n(.*?)^```$", page, re.M | re.S)
+    monkeypatch.chdir(tmp_path)
+    with torch.random.fork_rng(devices=[]):
+        exec(python, {})
+    (tmp_path / "main.c").write_text(main)
+    compile_c(["main.c", "digits.c", "-o", "program"], tmp_path)
+    printed = subprocess.run([tmp_path / "program"], capture_output=True, text=True, check=True, timeout=60)
+    assert re.fullmatch(r"digit \d\n", printed.stdout)
+    assert (tmp_path / "digits.onnx").stat().st_size > 4 * (64 * 300 + 300 * 10)

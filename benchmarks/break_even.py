@@ -3,7 +3,7 @@
 Each shape is measured as a first training measures it (`winticket.sparse.measuring`), n times. For each, this prints
 the median break-even and its range, the median processor seconds of a measurement, and at each density the way chosen
 most often: blocks of columns and rows, and the instruction set of each product if it is not the first one. Last come
-the milliseconds of a step: dense, and sparse in the usual way and in the chosen one.
+the milliseconds of a step: dense, sparse in the chosen way, and in the usual way if that is another.
 
     python benchmarks/break_even.py [--rounds 5]
 """
@@ -73,10 +73,14 @@ def main() -> None:
             chosen = Counter(described(tuning.choices[number]) for tuning in tunings)
             way, times = chosen.most_common(1)[0]
             choice = next(t.choices[number] for t in tunings if described(t.choices[number]) == way)
-            dense, taken = steps(shape, [usual(shape, density), choice])
+            others = [other for other in [usual(shape, density)] if other != choice]
+            timed = [steps(shape, [choice, *others]) for _ in range(rounds)]
+            dense = statistics.median(dense for dense, _ in timed)
+            sparse, *without = (statistics.median(way) for way in zip(*(s for _, s in timed), strict=True))
             print(
                 f"  d = {density:.2f}: {way} ({times} of {rounds}); dense {1000 * dense:.3f} ms, "
-                f"usual {1000 * taken[0]:.3f}, chosen {1000 * taken[1]:.3f}"
+                f"sparse {1000 * sparse:.3f}"
+                + (f" ({1000 * without[0]:.3f} with {described(usual(shape, density))})" if without else "")
             )
     print(
         f"one thread, kernels {', '.join(instruction_sets())}, torch {torch.__version__}, "

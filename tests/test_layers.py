@@ -37,7 +37,7 @@ STAGES = {
     "controls",
     "schedules",
 }
-SHARED = {"atomic", "bits", "importing", "limits", "outside", "text", "trouble"}
+SHARED = {"alive", "atomic", "bits", "importing", "limits", "outside", "text", "trouble"}
 """What every room may read."""
 ROOMS: dict[str, set[str]] = {
     "version": set(),
@@ -48,6 +48,7 @@ ROOMS: dict[str, set[str]] = {
     "text": set(),
     "limits": set(),
     "bits": set(),
+    "alive": set(),
     "atomic": set(),
     "catalogue": set(),
     "results": {"version"},

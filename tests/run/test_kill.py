@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import torch
 
+from winticket.alive import alive
 from winticket.run import Event, Interrupted, Store, Task, local, run, task
 
 from . import jobs
@@ -81,14 +82,6 @@ except Interrupted as stopped:
     return subprocess.Popen(
         [sys.executable, str(script)], stdout=pipe, stderr=pipe, text=True, start_new_session=True
     )
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
 
 
 def wait_gone(pids: set[int], seconds: float) -> set[int]:

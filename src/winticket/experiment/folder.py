@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from winticket.alive import alive
 from winticket.places import RESULT
 
 _STAGE = re.compile(r"\.winticket-(?P<pid>[0-9]+)-[0-9a-f]{8}")
@@ -51,9 +52,5 @@ class OutputFolder:
             stage = _STAGE.fullmatch(entry.name)
             if stage is None or entry.is_symlink() or not entry.is_dir():
                 continue
-            try:
-                os.kill(int(stage["pid"]), 0)
-            except ProcessLookupError:
+            if not alive(int(stage["pid"])):
                 shutil.rmtree(entry, ignore_errors=True)
-            except (OSError, OverflowError):  # Another user's process, or no valid process id.
-                continue

@@ -23,9 +23,10 @@ from pathlib import Path
 
 import msgspec
 
+from winticket.alive import alive
 from winticket.outside import Unreadable, read_json
 from winticket.run.errors import StoreError
-from winticket.run.files import Entry, alive, host
+from winticket.run.files import Entry, host
 from winticket.run.layout import CLAIMS
 from winticket.run.shelf import Shelf
 

@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from winticket.alive import alive
 from winticket.atomic import create_file, replace_file
 from winticket.run.errors import StoreError
 from winticket.text import hide
@@ -91,22 +92,6 @@ def abandoned(entry: Entry) -> bool:
     if name["host"] != host():
         return entry.modified is not None and time.time() - entry.modified > _STALE_SECONDS
     return not alive(int(name["pid"]), since=entry.modified)
-
-
-def alive(pid: int, *, since: float | None = None) -> bool:
-    """True if the process runs on this machine and began before `since` (seconds since the epoch)."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    if since is None:
-        return True
-    try:
-        return Path(f"/proc/{pid}").stat().st_ctime <= since + 2.0
-    except OSError:  # no /proc here, or it has just ended
-        return True
 
 
 class LocalFiles:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from winticket.sparse import Converted, Shape, break_even, candidates, missing, tuning, window_of
+from winticket.sparse import Converted, Shape, candidates, fastest_layers, missing, tuning, window_of
 from winticket.sparse import convert as converted_for
 from winticket.train.recipe import Recipe
 from winticket.train.stacked import may_stack
@@ -48,10 +48,11 @@ def convert(
 ) -> Converted:
     """`module` for masks `keep` [S, *shape], with some of its layers on the sparse kernels.
 
-    `auto` chooses the layers whose mean density over the stack is at most their break-even on this machine. `sparse`
-    chooses every layer that the kernels support and that has a pruned weight. `dense` chooses none, nor does any engine
-    on a device other than the CPU. Sparse layers compute as was measured fastest here, whatever the engine. `example`
-    [B, ...] are inputs, run once to learn the image sizes within the network.
+    `auto` chooses the layers with which a step takes the least time on this machine, at the mean density over the stack
+    (see `winticket.sparse.mixture`). `sparse` chooses every layer that the kernels support and that has a pruned
+    weight. `dense` chooses none, nor does any engine on a device other than the CPU. Sparse layers compute as was
+    measured fastest here, whatever the engine. `example` [B, ...] are inputs, run once to learn the image sizes within
+    the network.
     """
     check_engine(engine)
     if (
@@ -67,12 +68,22 @@ def convert(
         return Converted(module)
     count = len(keep[chosen[0]]) if stacked else 1
     shapes = _shapes(module, density, recipe, stack=count, example=example)
+    tunings = {name: tuning(shape) for name, shape in shapes.items() if engine == "auto" or name in chosen}
     if engine == "auto":
-        faster = [name for name, shape in shapes.items() if density[name] <= break_even(shape)]
-        # A layer with all its weights is sparse only beside others: a small one that would break a chain of them.
-        chosen = faster if set(faster) & set(chosen) else []
-    tunings = {name: tuning(shapes[name]) for name in chosen if name in shapes}
-    return converted_for(module, keep, chosen, tunings=tunings)
+        chosen = fastest_layers(tunings, density, chain=_may_chain(module, shapes, recipe, stack=count))
+    return converted_for(module, keep, chosen, tunings={n: tunings[n] for n in chosen if n in tunings})
+
+
+def _may_chain(module: nn.Module, shapes: Mapping[str, Shape], recipe: Recipe, *, stack: int) -> bool:
+    """True if these layers are all that learns, and steps of a stack could be one compiled call (`train.chain`).
+
+    Whether they are one shows when a step has been traced.
+    """
+    layers = {name: layer for name, layer in candidates(module).items() if name in shapes}
+    covered = sum(p.numel() for layer in layers.values() for p in layer.parameters())
+    linear = all(isinstance(layer, nn.Linear) for layer in layers.values())
+    learns = sum(p.numel() for p in module.parameters())
+    return linear and covered == learns and recipe.clip_norm is None and torch.get_num_threads() <= stack
 
 
 def measure(
@@ -94,7 +105,7 @@ def measure(
     try:
         for count in {c if together else 1 for c in stacks}:
             for shape in _shapes(module, names, recipe, stack=count, example=example).values():
-                break_even(shape)
+                tuning(shape)
     finally:
         torch.set_num_threads(threads)
 

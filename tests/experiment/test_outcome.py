@@ -174,7 +174,7 @@ def test_an_emptied_layer_is_named_wherever_the_result_is_read(search: Search, t
 
 @pytest.mark.skipif(bool(missing), reason=f"built without sparse kernels: {missing}")
 @pytest.mark.parametrize(
-    ("break_even", "words"), [(0.0, "not used"), (1.0, "fc1, fc2, fc3 at 51.6 % and below")]
+    ("break_even", "words"), [(0.0, "no layer"), (1.0, "fc1, fc2, fc3 at 51.6 % and below")]
 )
 def test_where_sparse_kernels_are_slower_layers_train_dense_and_the_result_says_so(
     break_even: float, words: str, search: Search, monkeypatch: pytest.MonkeyPatch

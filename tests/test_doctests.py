@@ -15,6 +15,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "winticket"
 OPTIONAL = {
     "winticket.integrations.lightning": "lightning",
     "winticket.integrations.transformers": "transformers",
+    "winticket.ship.engine": "winticket.ship._inference",  # absent if the package was built without kernels
     "winticket.ship.onnx": "onnx",
 }
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

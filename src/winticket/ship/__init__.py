@@ -6,7 +6,7 @@
     winticket.ship.run(network, x)                                   # its logits; slow and plain
     winticket.ship.to_c(network, name="digits").source               # for microcontrollers
     winticket.ship.to_onnx(network)                                  # for other runtimes, dense
-    winticket.ship.SparseModel(network)(x)                           # the same by compiled kernels
+    winticket.ship.SparseModel.load("small.safetensors")(x)          # the same by compiled kernels
 
 Only `capture`, `Compact`, `expand` and `expanded` need torch.
 """

@@ -26,13 +26,14 @@ from winticket.ship.interpret import run
 from winticket.ship.network import Network
 
 
-def _use_compact(_: Network, name: str) -> tuple[str, ...]:
+def _use_compact(network: Network, name: str) -> tuple[str, ...]:
+    ready = "model.network.preprocessing.apply(pixels)" if network.preprocessing else "pixels"
     return (
         "import winticket",
         "",
-        f"network = winticket.ship.load({name!r})  # numpy alone, no torch",
-        "x = network.preprocessing.apply(pixels) if network.preprocessing else pixels  # [N, channels, ...]",
-        "logits = winticket.ship.run(network, x)  # plain and slow",
+        f"model = winticket.ship.SparseModel.load({name!r})  # numpy and compiled kernels, no torch",
+        f"x = {ready}  # float32 [N, {', '.join(map(str, network.input_shape))}]",
+        "logits = model(x)  # winticket.ship.run(model.network, x) needs numpy alone",
     )
 
 

@@ -17,6 +17,7 @@ OPTIONAL = {
     "winticket.integrations.transformers": "transformers",
     "winticket.ship.engine": "winticket.ship._inference",  # absent if the package was built without kernels
     "winticket.ship.onnx": "onnx",
+    "winticket.ship.tflite": "ai_edge_litert",
 }
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

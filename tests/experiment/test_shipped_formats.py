@@ -1,4 +1,4 @@
-"""Trained networks as C and as ONNX: what is written computes what was trained, or it is said why that is not known."""
+"""Trained networks as C, ONNX and TFLite: a file computes what was trained, or it is said why that is not known."""
 
 from __future__ import annotations
 
@@ -120,6 +120,27 @@ def test_onnx_is_evaluated_by_its_runtime(
     examples = network.test_examples()
     names: dict[str, Any] = {"x": examples.x.numpy()}
     code = Path(shipment["card"]).read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "card", "exec"), names)
+    assert (names["logits"].argmax(1) == examples.y.numpy()).mean() == recorded(network)
+
+
+@pytest.mark.parametrize("to", ["tflite", "tflite-sparse"])
+def test_tflite_is_evaluated_by_litert(
+    to: str, network: TrainedNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ai_edge_litert")
+    shipment = network.ship(tmp_path, to=to, name="net")
+    read_back = shipment["read_back"]
+    assert read_back is not None
+    assert (read_back["test_accuracy"], read_back["answers_changed"]) == (recorded(network), 0)
+    assert read_back["largest_difference"] < 1e-5
+    assert Path(shipment["file"]).name == ("net.tflite" if to == "tflite" else "net-sparse.tflite")
+    card = Path(shipment["card"]).read_text()
+    assert ("Only interpreters without default delegates compute it" in card) == (to == "tflite-sparse")
+    examples = network.test_examples()
+    names: dict[str, Any] = {"x": examples.x.numpy()}
+    code = card.split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "card", "exec"), names)
     assert (names["logits"].argmax(1) == examples.y.numpy()).mean() == recorded(network)

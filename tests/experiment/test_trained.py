@@ -28,6 +28,7 @@ from winticket.experiment import (
 from winticket.experiment.plan import BESIDE
 from winticket.run import StoreError
 from winticket.ship import VALUES, Network, load, native, run, shipping
+from winticket.ship.format import ShipmentError
 from winticket.ship.formats import FORMATS
 from winticket.ticket import Ticket, same_bits
 
@@ -387,7 +388,7 @@ def test_a_file_that_computes_something_else_is_an_error(
     compact = FORMATS["safetensors"]
     broken = replace(compact, logits=lambda source, path, x: wrong(load(path), x))
     monkeypatch.setattr(shipping, "FORMATS", {**FORMATS, "safetensors": broken})
-    with pytest.raises(shipping.ShipmentError, match="does not compute what the trained network computes"):
+    with pytest.raises(ShipmentError, match="does not compute what the trained network computes"):
         network.ship(tmp_path)
     assert not list(tmp_path.glob("*.md"))
 

@@ -55,8 +55,9 @@ To = Annotated[
     str,
     typer.Option(
         "--to",
-        help="Format: safetensors (a compact file, read by numpy alone), torch (a state dict, dense), onnx (dense) "
-        "or c (C99 for microcontrollers).",
+        help="Format: safetensors (a compact file, read by numpy alone), torch (a state dict, dense), onnx (dense), "
+        "tflite (for phones; small, and computed densely), tflite-sparse (for LiteRT's sparse kernels, which need an "
+        "interpreter without delegates) or c (C99 for microcontrollers).",
     ),
 ]
 Values = Annotated[
@@ -70,14 +71,6 @@ Values = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option("--out", help="Folder for the file and its card. Default: ship/ beside the result."),
-]
-Name = Annotated[
-    str,
-    typer.Option(
-        "--name",
-        help="Name of the file, without its ending; in C, what its functions begin with. Default: arm, density and "
-        "replicate.",
-    ),
 ]
 Name = Annotated[
     str,

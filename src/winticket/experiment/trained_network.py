@@ -127,9 +127,10 @@ class TrainedNetwork:
     ) -> Shipment:
         """Write the network to a file in `folder`, read it back, evaluate it on the test data, and write a model card.
 
-        to      a format: "safetensors" (the compact file), "torch" (a state dict, as safetensors too), "onnx" or "c"
-        values  how kept weights are stored: "fp32" or "int8"; in compact files also "fp16" and "bf16"; state dicts and
-                ONNX are fp32
+        to      a format: "safetensors" (the compact file), "torch" (a state dict, as safetensors too), "onnx",
+                "tflite", "tflite-sparse" or "c"
+        values  how kept weights are stored: "fp32" or "int8" in C, and in compact files also "fp16" and "bf16"; other
+                formats are fp32
         name    of the file, without its ending (default: arm, density and replicate)
 
         Raises ValueError for what is not possible, before anything is written; OSError if the folder cannot be written;

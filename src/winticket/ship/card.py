@@ -168,13 +168,13 @@ def size_rows(shipment: Shipment) -> list[tuple[str, str]]:
     )
     if memory is not None:
         ram = memory["scratch"] + memory["buffers"]
-        parts = f"scratch {kilobytes(memory['scratch'])}, input and output {kilobytes(memory['buffers'])}"
+        split = f"scratch {kilobytes(memory['scratch'])}, input and output {kilobytes(memory['buffers'])}"
         return [
             (
                 "flash",
                 f"{kilobytes(memory['flash'])} of constants{_smaller(shipment, memory['flash'])}; code is extra",
             ),
-            ("RAM", f"{kilobytes(ram)}: {parts}"),
+            ("RAM", f"{kilobytes(ram)}: {split}"),
             dense,
         ]
     rows = [("this file", f"{kilobytes(shipment['bytes'])}{_smaller(shipment, shipment['bytes'])}"), dense]

@@ -12,10 +12,13 @@ HOLDS: Mapping[str, tuple[str, ...]] = {
     "safetensors": VALUES,
     "torch": ("fp32",),
     "onnx": ("fp32",),
+    "tflite": ("fp32",),
+    "tflite-sparse": ("fp32",),
     "c": ("fp32", "int8"),
 }
 """Format, as `--to` takes it -> the kinds of values that it can hold."""
-NEEDS: Mapping[str, tuple[str, str]] = {"onnx": ("onnx", "onnx")}
+_LITERT = ("ai_edge_litert", "ai-edge-litert")
+NEEDS: Mapping[str, tuple[str, str]] = {"onnx": ("onnx", "onnx"), "tflite": _LITERT, "tflite-sparse": _LITERT}
 """Format -> (the module that it needs to be written, the package that has it)."""
 
 
@@ -24,9 +27,9 @@ def check(to: str, values: str) -> None:
 
     Also if the package that writes the format is not installed.
 
-    >>> check("onnxx", "fp32")
+    >>> check("torch", "fp16")
     Traceback (most recent call last):
-    ValueError: there is no format 'onnxx' (did you mean 'onnx'?); possible: safetensors, torch, onnx, c
+    ValueError: format torch holds values in fp32, not in fp16
     """
     if to not in HOLDS:
         raise ValueError(f"there is no format {to!r}{nearest(to, HOLDS)}; possible: {', '.join(HOLDS)}")

@@ -20,6 +20,7 @@ from torch import nn
 from winticket.atomic import replace_file
 from winticket.ship.as_c import C
 from winticket.ship.as_onnx import ONNX
+from winticket.ship.as_tflite import SPARSE_TFLITE, TFLITE
 from winticket.ship.compact import load, save
 from winticket.ship.format import ROWS, Format, Logits, Source, Written
 from winticket.ship.interpret import run
@@ -78,6 +79,8 @@ FORMATS: Mapping[str, Format] = {
         _use_state_dict,
     ),
     "onnx": ONNX,
+    "tflite": TFLITE,
+    "tflite-sparse": SPARSE_TFLITE,
     "c": C,
 }
 """The formats by the name that `--to` takes, which are those of `winticket.ship.choices`."""

@@ -55,7 +55,8 @@ To = Annotated[
     str,
     typer.Option(
         "--to",
-        help="Format: safetensors (a compact file, read by numpy alone) or torch (a state dict, dense).",
+        help="Format: safetensors (a compact file, read by numpy alone), torch (a state dict, dense) or web (a page on "
+        "which one draws or chooses an input, and the dense network and this one answer).",
     ),
 ]
 Values = Annotated[
@@ -119,8 +120,9 @@ def ship(
 
         check(to, values)
         network = _chosen(run, arm, (level, density, replicate), store, trust or [])
+        dense = _dense(run, network, store, trust or []) if to == "web" else None
         folder = out or (run if run.is_dir() else run.parent) / SHIPPED
-        shipment = _shipped(network, folder, to=to, values=values)
+        shipment = _shipped(network, folder, to=to, values=values, dense=dense)
     with printed(shipment["file"]):
         if as_json:
             print_json(shipment)
@@ -176,11 +178,23 @@ def _of_ticket(file: Path, store: str | None, trust: list[str]) -> TrainedNetwor
     )
 
 
-def _shipped(network: TrainedNetwork, folder: Path, *, to: str, values: str) -> Shipment:
+def _dense(run: Path, network: TrainedNetwork, store: str | None, trust: list[str]) -> TrainedNetwork | None:
+    """The dense network of the same replicate, for a page; None if RUN is one network, or that is the dense one."""
+    from winticket.experiment import open_run, trained
+
+    if run.suffix == ".safetensors" or network.origin["arm"] == "dense":
+        return None
+    opened = open_run(run, store=store, trust=trust)
+    return trained(opened, arm="dense", level=0, replicate=network.origin["replicate"])
+
+
+def _shipped(
+    network: TrainedNetwork, folder: Path, *, to: str, values: str, dense: TrainedNetwork | None
+) -> Shipment:
     from winticket.ship.shipping import ShipmentError
 
     try:
-        return network.ship(folder, to=to, values=values)
+        return network.ship(folder, to=to, values=values, dense=dense)
     except ShipmentError as error:
         say(f"Error: {error}")
         raise typer.Exit(1) from error

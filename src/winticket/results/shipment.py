@@ -82,7 +82,7 @@ class Shipment(TypedDict):
     card: str
     """Path of the model card."""
     format: str
-    """`safetensors` (the compact file) or `torch` (a state dict)."""
+    """`safetensors` (the compact file), `torch` (a state dict) or `web` (a page)."""
     values: str
     """How kept values are stored: `fp32`, `fp16`, `bf16` or `int8`."""
     bytes: int

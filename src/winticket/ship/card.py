@@ -100,11 +100,11 @@ def _what(shipment: Shipment) -> Iterator[str]:
     share = density_percent(origin["density"])
     yield f"# {safe(origin['model'])} for {safe(last_part(origin['data']))}, {share} of its weights"
     yield ""
-    kind = (
-        "a compact file: masks are coded, and pruned weights are not in it"
-        if shipment["format"] == "safetensors"
-        else "a state dict, in which pruned weights are 0"
-    )
+    kind = {
+        "safetensors": "a compact file: masks are coded, and pruned weights are not in it",
+        "torch": "a state dict, in which pruned weights are 0",
+        "web": "a web page, on which one tries it; its compact file is in the page",
+    }[shipment["format"]]
     yield (
         f"`{_name(shipment)}` is a trained network of which {share} of the weights that may be pruned are kept. "
         f"winticket {safe(shipment['winticket'])} wrote it as {kind}."

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from winticket.ship.coding import VALUES
 from winticket.text import nearest
 
-HOLDS: Mapping[str, tuple[str, ...]] = {"safetensors": VALUES, "torch": ("fp32",)}
+HOLDS: Mapping[str, tuple[str, ...]] = {"safetensors": VALUES, "torch": ("fp32",), "web": VALUES}
 """Format, as `--to` takes it -> the kinds of values that it can hold."""
 
 
@@ -16,7 +16,7 @@ def check(to: str, values: str) -> None:
 
     >>> check("onnxx", "fp32")
     Traceback (most recent call last):
-    ValueError: there is no format 'onnxx'; possible: safetensors, torch
+    ValueError: there is no format 'onnxx'; possible: safetensors, torch, web
     """
     if to not in HOLDS:
         raise ValueError(f"there is no format {to!r}{nearest(to, HOLDS)}; possible: {', '.join(HOLDS)}")

@@ -20,6 +20,7 @@ from winticket.ship.compact import load, save
 from winticket.ship.compact_write import Sizes
 from winticket.ship.interpret import run
 from winticket.ship.network import Network
+from winticket.ship.web import network_of, to_web
 
 Logits = NDArray[np.floating[Any]]
 ROWS = 250
@@ -28,10 +29,20 @@ ROWS = 250
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A trained network as formats take it: without torch, and as the torch module that it was captured from."""
+    """A trained network as formats take it.
+
+    network   without torch
+    model     the torch module that it was captured from
+    dense     for a page: the dense network of the same replicate
+    examples  for a page: (inputs, classes) of the test data; None if they cannot be read
+    note      for a page: what is known of it, in a sentence
+    """
 
     network: Network
     model: nn.Module
+    dense: Network | None = None
+    examples: tuple[NDArray[Any], NDArray[Any]] | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,17 @@ def _use_state_dict(name: str) -> tuple[str, ...]:
     )
 
 
+def _write_page(source: Source, path: Path, values: str) -> None:
+    page = to_web(
+        source.network, dense=source.dense, examples=source.examples, values=values, note=source.note
+    )
+    replace_file(path, page.encode())
+
+
+def _use_page(name: str) -> tuple[str, ...]:
+    return ("import webbrowser", "", f"webbrowser.open({name!r})  # or open the file in any browser")
+
+
 FORMATS: Mapping[str, Format] = {
     "safetensors": Format(
         lambda name, values: f"{name}-{values}.safetensors",
@@ -96,6 +118,12 @@ FORMATS: Mapping[str, Format] = {
         _write_state_dict,
         _state_dict_logits,
         _use_state_dict,
+    ),
+    "web": Format(
+        lambda name, values: f"{name}-{values}.html",
+        _write_page,
+        lambda _, path, x: run(network_of(path.read_text("utf-8")), x),
+        _use_page,
     ),
 }
 """The formats by the name that `--to` takes, which are those of `winticket.ship.choices`."""

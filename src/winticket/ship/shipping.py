@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from winticket.atomic import replace_file
 from winticket.results import Bytes, Origin, ReadBack, Shipment
-from winticket.ship.card import card
+from winticket.ship.card import card, standing
 from winticket.ship.compact_write import Sizes
 from winticket.ship.formats import FORMATS, Source, state_dict_bytes, torch_logits
 from winticket.version import __version__
@@ -46,6 +46,7 @@ def write(
     form = FORMATS[to]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / form.named(name, values)
+    source = replace(source, examples=examples, note=standing(origin))
     sizes = form.write(source, path, values)
     read_back = None if examples is None else _read_back(source, path, examples, to=to, values=values)
     kept, weights = source.network.kept()

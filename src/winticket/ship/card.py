@@ -163,9 +163,13 @@ def _good(shipment: Shipment) -> Iterator[str]:
 def size_rows(shipment: Shipment) -> list[tuple[str, str]]:
     """(What, its size): the file, the dense state dict, and for a compact file the information in it."""
     times = shipment["dense_bytes"] / shipment["bytes"]
-    smaller = f", {times:.1f} times smaller than dense" if times > 1 else ""
+    page = shipment["format"] == "web"
+    smaller = f", {times:.1f} times smaller than dense" if times > 1 and not page else ""
     rows = [
-        ("this file", f"{kilobytes(shipment['bytes'])}{smaller}"),
+        (
+            "this page, its networks in it" if page else "this file",
+            f"{kilobytes(shipment['bytes'])}{smaller}",
+        ),
         ("state dict of the dense network", kilobytes(shipment["dense_bytes"])),
     ]
     if parts := shipment["parts"]:

@@ -311,7 +311,7 @@ const engine = (() => {
         steps.push(KINDS[operation.kind](operation, inputs, slots[last]));
       }
     });
-    const output = slots[last].data, per = x.data.length / input[0];
+    const output = slots[last].data, per = x.data.length / (input[0] || 1);
     return {
       // Raw data, as pixels, become the input: (x / scale - mean) / deviation.
       fill(raw) {

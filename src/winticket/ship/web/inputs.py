@@ -76,7 +76,7 @@ def _raw(x: Floats, ready: Preprocessing | None) -> Floats:
 
 def _bytes(raw: Floats) -> int:
     """Bytes of a value on the page."""
-    small = bool((raw == np.rint(raw)).all()) and 0 <= raw.min() and raw.max() <= 255
+    small = bool((raw == np.rint(raw)).all()) and raw.min() >= 0 and raw.max() <= 255
     return 1 if small else 4
 
 

@@ -24,7 +24,7 @@
 
   const panels = document.getElementById("panels"), spoken = document.getElementById("spoken");
   const MOST = 12; // classes that are shown at once: of more, the likeliest
-  const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)} %`;
+  const percent = (share) => `${(100 * share).toFixed(share < 0.0005 || share >= 0.9995 || (share >= 0.0995 && share < 0.9945) ? 0 : 1)} %`;
   const fact = (name, value) => make("div", {}, make("dt", {}, name), make("dd", {}, value));
 
   for (const network of networks) {
@@ -81,6 +81,8 @@
 
   // ---- Input: drawn, or chosen among examples, or set by sliders
 
+  const more = document.getElementById("more");
+  if (!examples && !facts.sliders) document.querySelector(".more").remove();
   const input = document.getElementById("input"), truth = make("p", { class: "note" });
   const changed = (values, name = null) => {
     raw = values;
@@ -143,7 +145,7 @@
   };
 
   if (draw) {
-    const canvas = make("canvas", { class: "draw", role: "img", "aria-label": "Drawing area, for mouse, pen or finger; without them, choose an example below" });
+    const canvas = make("canvas", { class: "draw", role: "img", "aria-label": "Drawing area, for mouse, pen or finger; without them, choose an example" });
     const [rows, columns] = shape.slice(1), strokes = [];
     const redraw = () => {
       Object.assign(canvas, { width: 560, height: Math.round((560 * rows) / columns) });
@@ -187,7 +189,8 @@
       canvas.addEventListener(end, (event) => event.pointerId === active && (active = null));
     clearDrawing = () => ((strokes.length = 0), redraw());
     const undo = () => (strokes.pop(), update());
-    input.append(canvas, hint, make("div", { class: "row" }, button("Clear", () => choose(-1), { id: "clear" }), button("Undo stroke", undo, { id: "undo" })));
+    const buttons = [button("Clear", () => choose(-1), { id: "clear" }), button("Undo stroke", undo, { id: "undo" })];
+    input.append(canvas, hint, make("div", { class: "row" }, ...buttons));
     redraw();
   }
 
@@ -203,7 +206,7 @@
       thumbs.push(button(picture, () => choose(number), { "aria-label": `Test example ${number + 1}, class ${name}`, "aria-pressed": "false" }));
     });
     list.append(...thumbs);
-    input.append(make("p", { class: "note" }, `${thumbs.length} examples of the test data:`), list);
+    more.append(list);
   }
 
   if (facts.sliders) {
@@ -219,7 +222,8 @@
       sliders.push(slider);
       all.append(make("label", {}, `value ${i + 1}`, slider));
     }
-    input.append(make("details", examples ? {} : { open: "" }, make("summary", {}, "Set the values"), all));
+    if (!examples) more.append(all);
+    else more.append(make("details", {}, make("summary", {}, "Set the values"), all));
   }
 
   // ---- Times: the networks in turns, so many predictions at once that the clock can tell; the median counts.
@@ -241,6 +245,7 @@
     await pause();
     for (const network of networks) {
       if (!raw) network.fill(chosen ? chosen.subarray(0, size) : new Float32Array(size));
+      for (const start = performance.now(); performance.now() - start < 3 * BATCH; ) network.run(); // warms up
       network.count = 1;
       while (clocked(network, network.count) < BATCH / 2 && network.count < 1e6) network.count *= 2;
       network.samples = [];

@@ -20,7 +20,7 @@ from winticket.ship.compact_read import decode
 from winticket.ship.compact_write import encode
 from winticket.ship.interpret import run
 from winticket.ship.network import Network
-from winticket.ship.web.inputs import Examples, examples_of, input_facts
+from winticket.ship.web.inputs import examples_of, input_facts
 from winticket.text import visible
 from winticket.version import __version__
 
@@ -86,7 +86,8 @@ def to_web(
         {
             "TITLE": escape(_title(facts)),
             "SENTENCE": escape(_sentence(network, dense, note)),
-            "NOTES": "\n".join(f"<p>{escape(text)}</p>" for text in _notes(network, panels, chosen)),
+            "NOTES": "\n".join(f"<p>{escape(text)}</p>" for text in _notes(network, panels)),
+            "MORE": "Set the values" if chosen is None else f"{len(chosen.raw)} examples of the test data",
             "STYLE": _text("page.css"),
             "FACTS": _json(facts),
             "NETWORKS": "\n".join(
@@ -98,7 +99,7 @@ def to_web(
 
 
 def network_of(page: str, which: str = "ticket") -> Network:
-    """The network that a page holds; which: "ticket" (the one that it is of) or "dense". ValueError if there is none."""
+    """The network that a page holds; which: "ticket", which it is of, or "dense". ValueError if there is none."""
     match = re.search(rf'<script type="text/plain" id="{re.escape(which)}">([A-Za-z0-9+/=]*)</script>', page)
     if match is None:
         raise ValueError(f"the page holds no network {which!r}")
@@ -192,10 +193,10 @@ def _sentence(network: Network, dense: Network | None, note: str) -> str:
     before = None if dense is None else recorded_accuracy(dense)
     if before is not None:
         text += f"; the dense network, {100 * before:.2f} %"
-    return f"{text}. {note}".strip()
+    return f"{text}. {visible(note)}".strip()
 
 
-def _notes(network: Network, panels: list[dict[str, Any]], examples: Examples | None) -> list[str]:
+def _notes(network: Network, panels: list[dict[str, Any]]) -> list[str]:
     about = network.about
     origin = " for ".join(
         visible(last_part(str(about[key]))) for key in ("model", "data") if isinstance(about.get(key), str)

@@ -178,8 +178,8 @@ def _mean(graph: Graph, operation: Operation, _: int) -> Value:
         whole = {"options": "ReducerOptions", "keepDims": operation.options["keep_axes"]}
         inputs = [graph.image(name), graph.integers([1, 2])]
         if operation.options["keep_axes"]:
-            return Value(image=graph.node("MEAN", inputs, image_shape(shape), **whole))  # type: ignore[arg-type]
-        return Value(graph.node("MEAN", inputs, shape, **whole))  # type: ignore[arg-type]
+            return Value(image=graph.node("MEAN", inputs, image_shape(shape), **whole))
+        return Value(graph.node("MEAN", inputs, shape, **whole))
     x = graph.plain(name)
     for axis in reversed(axes):
         parts = math.prod(before[:axis]), before[axis], math.prod(before[axis + 1 :])

@@ -118,7 +118,7 @@ def ship(
         from winticket.ship.choices import check
 
         check(to, values)
-        network = _chosen(run, arm, (level, density, replicate), store, trust or [])
+        network = chosen_network(run, arm, (level, density, replicate), store, trust or [])
         folder = out or (run if run.is_dir() else run.parent) / SHIPPED
         shipment = _shipped(network, folder, to=to, values=values)
     with printed(shipment["file"]):
@@ -128,7 +128,7 @@ def ship(
             _print(shipment)
 
 
-def _chosen(
+def chosen_network(
     run: Path,
     arm: str,
     which: tuple[int | None, float | None, int | None],

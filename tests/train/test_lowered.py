@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from winticket import data
-from winticket.sparse import missing
+from winticket.sparse import Shape, missing
 from winticket.ticket import Ticket, Trajectory
-from winticket.train import Recipe, onepass, stacked, stretch, train
+from winticket.train import Recipe, engine, onepass, stacked, stretch, train
 from winticket.train.feed import Data
 from winticket.train.lowered import Lowered, lower
 
@@ -136,3 +136,57 @@ def test_a_resumed_training_reads_fresh_copies(vectors: Data, dense: Make) -> No
 def test_without_kernels_autocast_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onepass, "missing", "no compiler")
     assert not onepass.supported([torch.zeros(2)])
+
+
+@pytest.mark.parametrize("sparse_from", [1, 17])
+def test_sparse_layers_stay_float32_beside_dense_ones(
+    sparse_from: int, vectors: Data, dense: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all layers sparse nothing is rounded: the training is that of float32."""
+    module = plain()
+    stack = [dense(module, r, density=0.5) for r in range(2)]
+    asked: list[bool] = []
+
+    def break_even(shape: Shape) -> float:
+        asked.append(shape.half)
+        return float(shape.rows * shape.columns >= 6 * sparse_from)
+
+    monkeypatch.setattr(engine, "break_even", break_even)
+    exact, mixed = (
+        train(module, vectors, data, stack, Recipe(steps=40, batch=15, lr=0.01, precision=precision))
+        for precision in ("float32", "bf16")
+    )
+    assert set(asked[: len(asked) // 2]) == {False}
+    assert set(asked[len(asked) // 2 :]) == {True}
+    for one, two in zip(exact, mixed, strict=True):
+        assert isinstance(one, Trajectory)
+        assert isinstance(two, Trajectory)
+        assert two.about["sparse"] == (["0.weight", "2.weight"] if sparse_from == 1 else ["0.weight"])
+        a, b = one.curve.train_loss[-1], two.curve.train_loss[-1]
+        assert (a == b) == (sparse_from == 1)
+        assert float(b) == pytest.approx(float(a), abs=0.03)
+
+
+def test_a_sparse_convolution_reads_what_a_dense_one_wrote(
+    images: Data, dense: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.ReLU(), nn.Flatten())
+    example = images.train.x[:1]
+    width = nn.Sequential(*layers)(example).shape[1]
+    module = nn.Sequential(*layers, nn.Linear(width, 3))
+    monkeypatch.setattr(engine, "break_even", lambda shape: float(shape.rows == 6))
+    exact, mixed = (
+        train(
+            module,
+            images,
+            data,
+            [dense(module, density=0.5)],
+            Recipe(steps=20, batch=10, lr=0.01, precision=p),
+        )[0]
+        for p in ("float32", "bf16")
+    )
+    assert isinstance(exact, Trajectory)
+    assert isinstance(mixed, Trajectory)
+    assert mixed.about["sparse"] == ["2.weight"]
+    assert float(mixed.curve.train_loss[-1]) == pytest.approx(float(exact.curve.train_loss[-1]), abs=0.05)

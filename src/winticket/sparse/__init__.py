@@ -14,16 +14,19 @@ from winticket.sparse.operators import cross_entropy, loss_and_correct, sparse_l
 from winticket.sparse.products import batch_last
 from winticket.sparse.recognise import Names, chain_of
 from winticket.sparse.structure import Structure, structure
+from winticket.sparse.updates import OnePass, Target
 
 __all__ = [
     "TILE",
     "Converted",
     "Link",
     "Names",
+    "OnePass",
     "Rule",
     "Shape",
     "SparseConv2d",
     "Structure",
+    "Target",
     "Times",
     "Tuning",
     "batch_last",

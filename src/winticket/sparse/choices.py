@@ -33,7 +33,8 @@ STEP = 0.05
 class Shape:
     """A layer in training: `stack` networks, batches of `batch` examples, `threads` threads.
 
-    Its weight has `rows` and `columns`. A Conv2d also has a `window` and images of `size` (height, width).
+    Its weight has `rows` and `columns`. A Conv2d also has a `window` and images of `size` (height, width). Its dense
+    products are in bfloat16 if `half`; the sparse ones are in float32 all the same.
 
     >>> Shape(rows=300, columns=784, stack=5, batch=60, threads=1).size
     (1, 1)
@@ -46,6 +47,7 @@ class Shape:
     threads: int
     window: Window | None = None
     size: tuple[int, int] = (1, 1)
+    half: bool = False
 
     @property
     def products(self) -> tuple[str, ...]:

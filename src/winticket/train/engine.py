@@ -17,6 +17,7 @@ from winticket.train.stacked import may_stack
 from winticket.trouble import of_the_machine
 
 Engine = Literal["auto", "dense", "sparse"]
+HALF = 1.4  # a dense step of LeNet-300-100 in float32 takes about so many times one in bfloat16
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 _trusted: WeakSet[nn.Module] = WeakSet()
@@ -50,17 +51,12 @@ def convert(
 
     `auto` chooses the layers with which a step takes the least time on this machine, at the mean density over the stack
     (see `winticket.sparse.mixture`). `sparse` chooses every layer that the kernels support and that has a pruned
-    weight. `dense` chooses none, nor does any engine on a device other than the CPU. Sparse layers compute as was
-    measured fastest here, whatever the engine. `example` [B, ...] are inputs, run once to learn the image sizes within
-    the network.
+    weight. `dense` chooses none, nor does any engine on a device other than the CPU. Sparse layers compute in float32,
+    as was measured fastest here, whatever the engine and the precision. `example` [B, ...] are inputs, run once to
+    learn the image sizes within the network.
     """
     check_engine(engine)
-    if (
-        engine == "dense"
-        or recipe.precision == "bf16"
-        or missing
-        or any(m.device.type != "cpu" for m in keep.values())
-    ):
+    if engine == "dense" or missing or any(m.device.type != "cpu" for m in keep.values()):
         return Converted(module)
     density = {name: float(keep[name].double().mean()) for name in candidates(module) if name in keep}
     chosen = [name for name, d in density.items() if d < 1]
@@ -114,17 +110,18 @@ def relative_cost(module: nn.Module, density: float, recipe: Recipe, *, engine: 
     """A rough estimate of a step's cost at a density, relative to the dense network's; for plans and progress only.
 
     Fitted to measurements on LeNet-300-100 (docs/performance.md): a third at density 0.1, a fifth at 0.05, a seventh at
-    0.02. It is 1 if nothing trains sparse: engine dense, bf16, a GPU, or no compiled kernels.
+    0.02. It is 1 if nothing trains sparse: engine dense, a GPU, or no compiled kernels.
 
     >>> relative_cost(nn.Sequential(nn.Linear(4, 2)), 0.1, Recipe(steps=10), engine="dense")
     1.0
     """
-    if engine == "dense" or recipe.precision == "bf16" or missing or torch.cuda.is_available():
+    if engine == "dense" or missing or torch.cuda.is_available():
         return 1.0
     eligible = sum(p.numel() for p in module.parameters() if p.ndim > 1)
     could = sum(layer.get_parameter("weight").numel() for layer in candidates(module).values())
     share = could / max(1, eligible)
-    return 1 - share + share * min(1.0, 0.09 + 2 * density)
+    slower = HALF if recipe.precision == "bf16" else 1.0
+    return 1 - share + share * min(1.0, slower * (0.09 + 2 * density))
 
 
 def _shapes(
@@ -144,6 +141,7 @@ def _shapes(
             threads=torch.get_num_threads(),
             window=window_of(layer) if isinstance(layer, nn.Conv2d) else None,
             size=(inputs[name][-2], inputs[name][-1]) if isinstance(layer, nn.Conv2d) else (1, 1),
+            half=recipe.precision == "bf16",
         )
         for name, layer in layers.items()
         if name in inputs

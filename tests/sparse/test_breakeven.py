@@ -13,6 +13,7 @@ import torch
 from winticket.sparse import Shape, Tuning, breakeven, instruction_sets
 from winticket.sparse.choices import PROBES, STEP, Choice, Times
 from winticket.sparse.native import kernels
+from winticket.sparse.updates import OnePass, Target
 from winticket.sparse.windows import Window
 from winticket.sparse.workload import layer_of
 
@@ -173,13 +174,19 @@ def test_no_time_is_negative() -> None:
 
 
 @pytest.mark.parametrize("window", [None, Window(3, (3, 3), (1, 1), (1, 1))])
-def test_a_dense_step_includes_what_surrounds_its_products(window: Window | None) -> None:
+def test_a_dense_step_includes_what_surrounds_its_products(
+    window: Window | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """For a small layer, this takes as long as the products."""
+    updated: list[Target] = []
+    monkeypatch.setattr(OnePass, "__call__", lambda self, *_, **__: updated.extend(self.targets))
     shape = Shape(rows=4, columns=27, stack=1, batch=2, threads=1, window=window, size=(5, 5))
     for step in layer_of(shape).dense:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
             step()
         calls = {event.key.removeprefix("aten::"): event.count for event in profiled.key_averages()}
-        surrounding = {"relu", "threshold_backward", "_foreach_mul_", "_fused_adam_"}
-        assert surrounding | (set() if window else {"add", "sum"}) <= set(calls)
+        target = updated.pop()
+        assert len(target.slots) == 2  # Adam's
+        assert target.keep is not None
+        assert {"relu", "threshold_backward"} | (set() if window else {"add", "sum"}) <= set(calls)
         assert (calls.get("bmm"), calls.get("convolution_backward")) == ((None, 1) if window else (3, None))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from winticket import data
-from winticket.sparse import Shape, missing
+from winticket.sparse import Shape, Tuning, missing
 from winticket.ticket import Ticket, Trajectory
 from winticket.train import Recipe, engine, onepass, stacked, stretch, train
 from winticket.train.feed import Data
@@ -147,11 +147,11 @@ def test_sparse_layers_stay_float32_beside_dense_ones(
     stack = [dense(module, r, density=0.5) for r in range(2)]
     asked: list[bool] = []
 
-    def break_even(shape: Shape) -> float:
+    def tuning(shape: Shape) -> Tuning:
         asked.append(shape.half)
-        return float(shape.rows * shape.columns >= 6 * sparse_from)
+        return Tuning(shape, float(shape.rows * shape.columns >= 6 * sparse_from))
 
-    monkeypatch.setattr(engine, "break_even", break_even)
+    monkeypatch.setattr(engine, "tuning", tuning)
     exact, mixed = (
         train(module, vectors, data, stack, Recipe(steps=40, batch=15, lr=0.01, precision=precision))
         for precision in ("float32", "bf16")
@@ -175,7 +175,7 @@ def test_a_sparse_convolution_reads_what_a_dense_one_wrote(
     example = images.train.x[:1]
     width = nn.Sequential(*layers)(example).shape[1]
     module = nn.Sequential(*layers, nn.Linear(width, 3))
-    monkeypatch.setattr(engine, "break_even", lambda shape: float(shape.rows == 6))
+    monkeypatch.setattr(engine, "tuning", lambda shape: Tuning(shape, float(shape.rows == 6)))
     exact, mixed = (
         train(
             module,

@@ -152,7 +152,8 @@ def test_pruned_weights_are_not_in_the_file_and_are_made_dense_when_it_is_loaded
     a = small().weights()["a"]
     assert model.buffers[first.buffer].data.view(np.float32).tolist() == a.values.tolist()
     rows, columns = first.sparsity.dimMetadata
-    assert (rows.denseSize, columns.arrayIndices.values.tolist()) == (40, (a.positions % 30).tolist())  # type: ignore[operator]
+    assert a.positions is not None
+    assert (rows.denseSize, columns.arrayIndices.values.tolist()) == (40, np.mod(a.positions, 30).tolist())
     assert np.diff(columns.arraySegments.values).tolist() == a.keep().sum(1).tolist()
     assert kinds_in(to_tflite(small(0.95))) == ["FULLY_CONNECTED", "DENSIFY", "FULLY_CONNECTED"]
 
@@ -168,6 +169,7 @@ def test_the_file_says_what_it_is() -> None:
     model = opened(to_tflite(small()))
     kept, size = small().kept()
     assert f"{kept} of {size} weights kept, test accuracy 0.5000" in model.description.decode()
+    assert "others give wrong answers" in opened(to_tflite(small(), sparse_kernels=True)).description.decode()
     assert [tensor.shapeSignature.tolist() for tensor in model.subgraphs[0].tensors[:1]] == [[-1, 30]]
     assert model.signatureDefs[0].signatureKey == b"serving_default"
     data = to_tflite(small())

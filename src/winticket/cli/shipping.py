@@ -57,7 +57,7 @@ To = Annotated[
         "--to",
         help="Format: safetensors (a compact file, read by numpy alone), torch (a state dict, dense), onnx (dense), "
         "tflite (for phones; small, and computed densely), tflite-sparse (for LiteRT's sparse kernels, which need an "
-        "interpreter without delegates) or c (C99 for microcontrollers).",
+        "interpreter without delegates), c (C99 for microcontrollers) or hub (a folder for the Hugging Face Hub).",
     ),
 ]
 Values = Annotated[

@@ -14,7 +14,7 @@ help:
 	@echo "make evidence  the slow scientific tests: orderings with intervals"
 	@echo "make bench     speed against plain PyTorch, as ratios in one run"
 	@echo "make chaos     kills, damaged files, faults and commands side by side; counts in docs/reliability.md"
-	@echo "make sanitize  the sparse kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make sanitize  the compiled kernels' tests, of training and of inference, under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make oldest    the tests with the oldest dependencies that pyproject.toml allows, in .venv-oldest"
 	@echo "make docs      write docs/command.md, docs/glossary.md and docs/result.md"
 	@echo "make clean     remove .venv, .venv-oldest and caches; runs/ stays"
@@ -64,8 +64,9 @@ sanitize: $(READY)
 	cmake -S . -B build/sanitize -DWINTICKET_SANITIZE=ON -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -Dnanobind_ROOT=$$($(BIN)/python -m nanobind --cmake_dir)
 	cmake --build build/sanitize
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libubsan.so)" \
-	  $(BIN)/python tests/sparse/sanitized.py build/sanitize tests/sparse/test_products.py tests/sparse/test_windows.py \
-	  tests/sparse/test_choices.py
+	  WINTICKET_DRAWS=2000 $(BIN)/python tests/sparse/sanitized.py build/sanitize tests/sparse/test_products.py \
+	  tests/sparse/test_windows.py tests/sparse/test_choices.py tests/sparse/test_chain.py tests/sparse/test_fuse.py \
+	  tests/ship/test_sparse_model.py tests/ship/test_drawn.py tests/ship/test_stress_drawn.py
 
 # Built against the oldest nanobind too, hence without isolation. Old releases warn of what newer ones of their own
 # dependencies deprecate, which is not ours to mend.

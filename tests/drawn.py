@@ -1,4 +1,4 @@
-"""Random small networks of all kinds of operations, for hypothesis."""
+"""Random networks of all kinds of operations: small ones for hypothesis, and of any size by a seed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,19 @@ from winticket.ship import KINDS, Network, Operation, Preprocessing, Weight
 
 Shape: TypeAlias = tuple[int, ...]
 Drawn: TypeAlias = tuple[dict[str, Any], dict[str, Weight]]
-MOST_ELEMENTS = 400
-"""Larger values are not read any further."""
 
 
 class Draw:
     """Draws the parts of one network: numbers and choices by hypothesis, weights from a drawn seed."""
+
+    most_elements = 400
+    """Larger values are not read any further."""
+    ranks: tuple[int, ...] = (3, 2, 3, 2, 1, 0)
+    sizes = 7, 7
+    """The largest first axis of an input, and the largest of the others."""
+    channels = 3
+    """The most outputs of a convolution for each of its groups; a Linear layer has three times as many."""
+    operations = 7
 
     def __init__(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
         self.draw = draw
@@ -30,6 +37,9 @@ class Draw:
 
     def choice(self, options: Sequence[Any]) -> Any:
         return self.draw(st.sampled_from(options))
+
+    def axes(self, count: int) -> list[int]:
+        return list(self.draw(st.lists(st.integers(0, count - 1), min_size=1, unique=True)))
 
     def vector(self, size: int) -> Weight:
         self.tensors += 1
@@ -51,7 +61,7 @@ class Draw:
 
 
 def _linear(d: Draw, x: Shape) -> Drawn:
-    return {}, _biased(d, (d.integer(1, 9), x[-1]))
+    return {}, _biased(d, (d.integer(1, 3 * d.channels), x[-1]))
 
 
 def _biased(d: Draw, shape: Shape) -> dict[str, Weight]:
@@ -66,7 +76,7 @@ def _conv(d: Draw, x: Shape) -> Drawn:
     dilation = [d.integer(1, 2) for _ in positions]
     kernel = _kernel(d, positions, padding, dilation)
     options = {"padding": padding, "dilation": dilation, "stride": _strides(d, positions), "groups": groups}
-    return options, _biased(d, (groups * d.integer(1, 3), x[0] // groups, *kernel))
+    return options, _biased(d, (groups * d.integer(1, d.channels), x[0] // groups, *kernel))
 
 
 def _kernel(
@@ -106,8 +116,7 @@ def _scale_shift(d: Draw, x: Shape) -> Drawn:
 
 
 def _mean(d: Draw, x: Shape) -> Drawn:
-    axes = d.draw(st.lists(st.integers(0, len(x) - 1), min_size=1, unique=True))
-    return {"axes": axes, "keep_axes": d.choice((True, False))}, {}
+    return {"axes": d.axes(len(x)), "keep_axes": d.choice((True, False))}, {}
 
 
 def _reshape(d: Draw, x: Shape) -> Drawn:
@@ -154,12 +163,41 @@ ONE_INPUT: dict[str, Callable[[Draw, Shape], Drawn]] = {
 assert {*ONE_INPUT, "add", "concat"} == {*KINDS}
 
 
+class Seeded(Draw):
+    """Draws everything from a seed: networks with values of up to some ten thousand elements."""
+
+    most_elements = 12000
+    ranks = (3, 2, 3, 3, 1)
+    sizes = 9, 36
+    channels = 20
+    operations = 9
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.tensors = 0
+        if self.rng.random() < 0.5:
+            self.sizes = 9, 9
+
+    def integer(self, low: int, high: int) -> int:
+        return int(self.rng.integers(low, high + 1))
+
+    def choice(self, options: Sequence[Any]) -> Any:
+        return options[self.integer(0, len(options) - 1)]
+
+    def axes(self, count: int) -> list[int]:
+        return [int(axis) for axis in self.rng.permutation(count)[: self.integer(1, count)]]
+
+
 @st.composite
 def networks(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Network:
     """A network of up to some ten operations, whose values are read once or several times."""
-    d = Draw(draw)
-    rank = d.choice((3, 2, 3, 2, 1, 0))
-    shapes = {"input": tuple(d.integer(1, 7) for _ in range(rank))}
+    return drawn(Draw(draw))
+
+
+def drawn(d: Draw) -> Network:
+    """The network that these draws make."""
+    rank = d.choice(d.ranks)
+    shapes = {"input": tuple(d.integer(1, d.sizes[min(axis, 1)]) for axis in range(rank))}
     operations: list[Operation] = []
 
     def add(kind: str, inputs: Sequence[str], options: dict[str, Any], tensors: dict[str, Weight]) -> None:
@@ -169,8 +207,8 @@ def networks(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Network:
         roles = {role: tensor.shape for role, tensor in tensors.items()}
         shapes[output] = KINDS[kind].shape(operations[-1].typed_options(), sizes, roles)
 
-    for _ in range(d.integer(1, 7)):
-        small = [name for name, shape in shapes.items() if math.prod(shape) <= MOST_ELEMENTS]
+    for _ in range(d.integer(1, d.operations)):
+        small = [name for name, shape in shapes.items() if math.prod(shape) <= d.most_elements]
         last = small[-1]
         name = last if d.choice((True, True, False)) else d.choice(small)
         if d.choice((*(False,) * 7, True)):

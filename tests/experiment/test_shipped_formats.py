@@ -205,12 +205,13 @@ def test_without_onnx_runtime_onnx_is_written_and_not_evaluated(
 def test_what_cannot_be_written_is_refused_first(
     network: TrainedNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for wrong, message in (
+    mistakes: list[tuple[dict[str, Any], str]] = [
         ({"to": "c", "values": "fp16"}, "format c holds values in fp32, int8, not in fp16"),
         ({"to": "onnx", "values": "int8"}, "format onnx holds values in fp32, not in int8"),
         ({"name": "a/b"}, "name is 'a/b'; it names a file"),
         ({"name": ".."}, "it names a file"),
-    ):
+    ]
+    for wrong, message in mistakes:
         with pytest.raises(ValueError, match=message):
             network.ship(tmp_path / "ship", **wrong)
     monkeypatch.setattr(choices, "find_spec", lambda _: None)

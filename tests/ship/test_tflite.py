@@ -150,9 +150,9 @@ def test_pruned_weights_are_not_in_the_file_and_are_made_dense_when_it_is_loaded
     model = opened(data)
     first = next(t for t in model.subgraphs[0].tensors if t.sparsity)
     a = small().weights()["a"]
+    assert a.positions is not None
     assert model.buffers[first.buffer].data.view(np.float32).tolist() == a.values.tolist()
     rows, columns = first.sparsity.dimMetadata
-    assert a.positions is not None
     assert (rows.denseSize, columns.arrayIndices.values.tolist()) == (40, np.mod(a.positions, 30).tolist())
     assert np.diff(columns.arraySegments.values).tolist() == a.keep().sum(1).tolist()
     assert kinds_in(to_tflite(small(0.95))) == ["FULLY_CONNECTED", "DENSIFY", "FULLY_CONNECTED"]

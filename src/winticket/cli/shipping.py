@@ -57,7 +57,8 @@ To = Annotated[
         "--to",
         help="Format: safetensors (a compact file, read by numpy alone), torch (a state dict, dense), onnx (dense), "
         "tflite (for phones; small, and computed densely), tflite-sparse (for LiteRT's sparse kernels, which need an "
-        "interpreter without delegates), c (C99 for microcontrollers) or hub (a folder for the Hugging Face Hub).",
+        "interpreter without delegates), c (C99 for microcontrollers), hub (a folder for the Hugging Face Hub) "
+        "or web (a page on which one draws or chooses an input, and the dense network and this one answer).",
     ),
 ]
 Values = Annotated[
@@ -134,9 +135,10 @@ def ship(
         from winticket.ship.choices import check
 
         check(to, values)
-        network = _chosen(run, arm, (level, density, replicate), store, trust or [])
+        network = chosen_network(run, arm, (level, density, replicate), store, trust or [])
+        dense = _dense(run, network, store, trust or []) if to == "web" else None
         folder = out or (run if run.is_dir() else run.parent) / SHIPPED
-        shipment = _shipped(network, folder, to=to, values=values, name=name)
+        shipment = _shipped(network, folder, to=to, values=values, name=name, dense=dense)
     with printed(shipment["file"]):
         if as_json:
             print_json(shipment)
@@ -144,7 +146,7 @@ def ship(
             _print(shipment)
 
 
-def _chosen(
+def chosen_network(
     run: Path,
     arm: str,
     which: tuple[int | None, float | None, int | None],
@@ -193,11 +195,23 @@ def _of_ticket(file: Path, store: str | None, trust: list[str]) -> TrainedNetwor
     )
 
 
-def _shipped(network: TrainedNetwork, folder: Path, *, to: str, values: str, name: str) -> Shipment:
+def _dense(run: Path, network: TrainedNetwork, store: str | None, trust: list[str]) -> TrainedNetwork | None:
+    """The dense network of the same replicate, for a page; None if RUN is one network, or that is the dense one."""
+    from winticket.experiment import open_run, trained
+
+    if run.suffix == ".safetensors" or network.origin["arm"] == "dense":
+        return None
+    opened = open_run(run, store=store, trust=trust)
+    return trained(opened, arm="dense", level=0, replicate=network.origin["replicate"])
+
+
+def _shipped(
+    network: TrainedNetwork, folder: Path, *, to: str, values: str, name: str, dense: TrainedNetwork | None
+) -> Shipment:
     from winticket.ship.format import ShipmentError
 
     try:
-        return network.ship(folder, to=to, values=values, name=name)
+        return network.ship(folder, to=to, values=values, name=name, dense=dense)
     except ShipmentError as error:
         say(f"Error: {error}")
         raise typer.Exit(1) from error

@@ -30,10 +30,20 @@ class ShipmentError(RuntimeError):
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A trained network as formats take it: without torch, and as the torch module that it was captured from."""
+    """A trained network as formats take it.
+
+    network   without torch
+    model     the torch module that it was captured from
+    dense     for a page: the dense network of the same replicate
+    examples  for a page: (inputs, classes) of the test data; None if they cannot be read
+    note      for a page: what is known of it, in a sentence
+    """
 
     network: Network
     model: nn.Module
+    dense: Network | None = None
+    examples: tuple[NDArray[Any], NDArray[Any]] | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,11 @@ class Layout:
     def contiguous(self) -> bool:
         return self.lead == 0 and self.extent == math.prod(self.sizes)
 
+    @property
+    def bordered(self) -> bool:
+        """Whether windows read zeros around it. A border on the right or below alone takes no positions before."""
+        return self.lead > 0 or (not self.contiguous and self.extent > self.sizes[0] * self.strides[0])
+
     def image(self) -> tuple[int, int, int, int, int]:
         """Planes, height, width, and positions from plane to plane and from row to row; a signal has height 1."""
         planes, *positions = self.sizes

@@ -15,8 +15,10 @@ from winticket.ship.packing import Packed, cache_bounds, groups_of
 from winticket.ship.program import Program
 from winticket.ship.stages import Stage, bounds_of
 
-NARROW, WIDE = 4, 8
+NARROW = 4
 """Vectors of a run that are computed at once, at most."""
+WIDER = {"wide": 8, "widest": 16}
+"""More of them, for long runs. An instruction set with fewer registers takes as many as it has."""
 _INPUT, _NONE = -1, -2
 Axes: TypeAlias = Sequence[tuple[int, int, int, int]]
 """Size of each axis, and its steps in the input, another input and the output; the innermost last."""
@@ -96,7 +98,7 @@ class _Writer:
     def clear(self, stage: Stage) -> None:
         """Zeros into the borders of the output, if it has some."""
         layout = self.layout(stage.output)
-        if layout.lead == 0:
+        if not layout.bordered:
             return
         planes, height, width, plane, row = layout.image()
         tail = layout.extent - layout.lead - planes * plane
@@ -154,8 +156,9 @@ class _Writer:
             label = "runs" if group == 1 else f"runs of {group} rows"
             entries = layer.entries(group=group)
             yield label, entries, NARROW
-            if group == 1 and numbers[0] > NARROW * 8:
-                yield f"{label}, wide", entries, WIDE
+            for name, vectors in WIDER.items():
+                if group == 1 and numbers[0] > vectors * 4:
+                    yield f"{label}, {name}", entries, vectors
         bounds = self.blocks(stage, layer, numbers)
         if len(bounds) > 1:
             yield f"runs in {len(bounds)} blocks", layer.entries(bounds=bounds), NARROW

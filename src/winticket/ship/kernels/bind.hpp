@@ -112,7 +112,7 @@ using Numbers = std::array<int64_t, 8>;
 
 inline Product product_of(const Plan& plan, const Where& at, const Numbers& n, int64_t rows, int64_t reach, int vectors) {
   Product p{n[0], n[1], n[2], n[3], {n[4], n[5], n[6], n[7]}, {}, vectors};
-  require(p.length > 0 && p.scale > 0 && p.lines.count > 0 && vectors > 0 && vectors <= 8, "no such product");
+  require(p.length > 0 && p.scale > 0 && p.lines.count > 0 && vectors > 0 && vectors <= 16, "no such product");
   const int64_t last = p.lines.count - 1;
   plan.check(at[0], 0, reach * p.scale + last * p.lines.in + p.length);
   if (at[1] != kNone) plan.check(at[1], 0, (rows - 1) * p.residual_row + last * p.lines.residual + p.length);

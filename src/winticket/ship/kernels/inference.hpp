@@ -3,12 +3,13 @@
 
 #include "layers.hpp"
 #include "single.hpp"
+#include "turned.hpp"
 
 namespace winticket::ISA {
 
 extern const Inference inference;
 const Inference inference = {runs,     rows,   gathered, columns,  dense_columns, scaled,        unary,
                              add,      pool,   adaptive, mean,     softmax,       phases,        clear,
-                             finite,   floats, transpose<float>,   kLanes,        kSums};
+                             finite,   floats, turned, kLanes,        kSums};
 
 }  // namespace winticket::ISA

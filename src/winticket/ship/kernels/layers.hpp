@@ -270,11 +270,16 @@ inline void mean(const Mean& m, const float* in, float* out) {
       *y = sum * m.factor;
       return;
     }
-    std::fill(y, y + m.run, 0.0f);
-    each_one(m.over, x, nullptr, [&](const float* from, float*) {
-      for (int64_t i = 0; i < m.run; ++i) y[i] += from[i];
-    });
-    for (int64_t i = 0; i < m.run; ++i) y[i] *= m.factor;
+    // One sum of thousands of numbers, unlike many partial sums, needs more than single precision.
+    constexpr int64_t kStrip = 64;
+    for (int64_t at = 0; at < m.run; at += kStrip) {
+      const int64_t count = std::min(kStrip, m.run - at);
+      double sum[kStrip] = {};
+      each_one(m.over, x + at, nullptr, [&](const float* from, float*) {
+        for (int64_t i = 0; i < count; ++i) sum[i] += from[i];
+      });
+      for (int64_t i = 0; i < count; ++i) y[at + i] = static_cast<float>(sum[i] * m.factor);
+    }
   });
 }
 
@@ -293,9 +298,31 @@ inline void softmax(const Softmax& s, const float* in, float* out) {
   });
 }
 
+#if BYTES == 64
+// Lanes [low, high) of a vector.
+inline __mmask16 lanes(int64_t low, int64_t high) {
+  const auto below = [](int64_t n) { return n <= 0 ? 0u : n >= 16 ? 0xffffu : (1u << n) - 1; };
+  return static_cast<__mmask16>(below(high) & ~below(low));
+}
+
+// Every second input of a single example: elements [first, end) of `count`, zeros before and after.
+inline void second_line(const float* from, float* out, int64_t first, int64_t end, int64_t count) {
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  for (int64_t x = 0; x < count; x += 16) {
+    const int64_t low = 2 * (first - x), high = 2 * (end - x) - 1;
+    const __m512 a = _mm512_maskz_loadu_ps(lanes(low, high), from + 2 * x);
+    const __m512 b = _mm512_maskz_loadu_ps(lanes(low - 16, high - 16), from + 2 * x + 16);
+    _mm512_mask_storeu_ps(out + x, lanes(0, count - x), _mm512_permutex2var_ps(a, even, b));
+  }
+}
+#endif
+
 // One line of one phase: the inputs at `from`, and every stride after it, are elements [first, end); others are 0.
 inline void phase_line(const Phases& p, const float* from, float* out, int64_t first, int64_t end) {
   const int64_t stride = p.across.stride, count = p.row / p.width;
+#if BYTES == 64
+  if (p.width == 1 && stride == 2 && first < end) return second_line(from, out, first, end, count);
+#endif
   for (int64_t i = 0; i < first * p.width; ++i) out[i] = 0;
   int64_t x = first;
   if (p.width == 1) {

@@ -142,7 +142,7 @@ class Plan {
 
   Frame entered(const float* x, int64_t examples, float* memory, const Inference& best) const {
     if (input_at_ == kInput) return {x, memory};
-    best.turn(memory + input_at_, x, nullptr, examples, inputs_, width_);
+    best.turned(memory + input_at_, x, examples, inputs_, width_);
     return {nullptr, memory};
   }
 

@@ -4,6 +4,10 @@
 #include "../../sparse/kernels/products.hpp"
 #include "steps.hpp"
 
+#if BYTES > 16
+#include <immintrin.h>
+#endif
+
 namespace winticket::ISA {
 
 typedef Vector<float> Floats;
@@ -13,6 +17,12 @@ constexpr int kSums = BYTES == 64 ? 16 : 12;
 constexpr int kChains = BYTES == 64 ? 4 : 8;
 
 inline Floats clamped(Floats v, const Finish& f) {
+#if BYTES == 64
+  // One instruction each, which the comparisons below are not. The form with masks: GCC 12 warns of the one without.
+  constexpr __mmask16 all = 0xffff;
+  const __m512 low = _mm512_set1_ps(f.low), high = _mm512_set1_ps(f.high);
+  return static_cast<Floats>(_mm512_maskz_min_ps(all, high, _mm512_maskz_max_ps(all, low, v)));
+#endif
   v = v < f.low ? Floats{} + f.low : v;
   return v > f.high ? Floats{} + f.high : v;
 }
@@ -92,7 +102,9 @@ void run_slice(const Product& p, const Entries& e, const float* in, const float*
 template <int R>
 void run_line(const Product& p, const Entries& e, const float* in, const float* residual, float* out) {
   if (p.length < kLanes) return run_slice<R, 1, false>(p, e, in, residual, out, 0);
-  const int64_t most = std::min<int64_t>(p.vectors, kSums / R);
+  // As few slices as possible, all of about the same width.
+  const int64_t all = (p.length + kLanes - 1) / kLanes, widest = std::min<int64_t>(p.vectors, kSums / R);
+  const int64_t slices = (all + widest - 1) / widest, most = (all + slices - 1) / slices;
   for (int64_t at = 0; at < p.length; at += most * kLanes) {
     const int64_t vectors = std::min<int64_t>(most, (p.length - at + kLanes - 1) / kLanes);
     const auto slice = [&](auto count) {
@@ -108,7 +120,15 @@ void run_line(const Product& p, const Entries& e, const float* in, const float* 
       case 5: slice(Constant<5>{}); break;
       case 6: slice(Constant<6>{}); break;
       case 7: slice(Constant<7>{}); break;
-      default: slice(Constant<8>{}); break;
+      case 8: slice(Constant<8>{}); break;
+      case 9: slice(Constant<9>{}); break;
+      case 10: slice(Constant<10>{}); break;
+      case 11: slice(Constant<11>{}); break;
+      case 12: slice(Constant<12>{}); break;
+      case 13: slice(Constant<13>{}); break;
+      case 14: slice(Constant<14>{}); break;
+      case 15: slice(Constant<15>{}); break;
+      default: slice(Constant<16>{}); break;
     }
   }
 }

@@ -3,10 +3,6 @@
 
 #include "runs.hpp"
 
-#if BYTES > 16
-#include <immintrin.h>
-#endif
-
 namespace winticket::ISA {
 
 // Every row's sum by `dot(place, weight, count, x)`, block by block. Counts are multiples of four.

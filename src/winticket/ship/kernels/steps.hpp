@@ -175,7 +175,7 @@ struct Inference {
   void (*clear)(const Borders&, float* value);
   bool (*finite)(const float* x, int64_t count);
   void (*floats)(const uint8_t* from, float* to, int64_t count);
-  void (*turn)(float* out, const float* in, const int64_t* chosen, int64_t rows, int64_t columns, int64_t width);
+  void (*turned)(float* out, const float* in, int64_t rows, int64_t columns, int64_t width);
   int64_t lanes, most_vectors;  // of a vector; of a pass over dense columns
 };
 

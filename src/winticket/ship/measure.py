@@ -1,0 +1,311 @@
+"""Measure a shipped network: its size and operations, and how fast every runtime on this machine computes it."""
+
+from __future__ import annotations
+
+import math
+import platform
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple, TypedDict
+
+import numpy as np
+
+from winticket.ship.measure_memory import peak
+from winticket.ship.measure_runtimes import ENGINE, Bound, Files, Runtime, chosen
+from winticket.ship.measure_timing import interleaved, median, ratio
+from winticket.ship.network import Floats, Network
+from winticket.version import __version__
+
+BATCHES = (1, 16, 64)
+ROUNDS = 21
+AGREE = {True: 1e-4, False: 0.1}
+"""Largest difference of a logit, relative to the largest: of exact runtimes (rounding), and of bfloat16."""
+SECONDS = 0.012
+"""About how long a turn takes, of a call that takes no longer than a burst."""
+
+
+class Interval(TypedDict):
+    """A median with its 95 % interval."""
+
+    median: float
+    low: float
+    high: float
+
+
+class Timing(TypedDict):
+    """One runtime at one batch size."""
+
+    batch: int
+    runtime: str
+    exact: bool
+    """Whether it computes in float32; if not, in bfloat16."""
+    microseconds: Interval
+    """Of a call, which computes the batch."""
+    per_second: float
+    """Examples per second, of the median."""
+    engine_faster: Interval
+    """How many times as long it takes as the sparse engine in the same round."""
+    difference: float
+    """Largest difference of a logit from the sparse engine's, relative to the largest logit."""
+
+
+class Best(TypedDict):
+    """What is fastest at one batch size."""
+
+    batch: int
+    runtime: str
+    """The fastest of all, by its median."""
+    dense: str | None
+    """The fastest other runtime in float32; null if none was measured."""
+    engine_faster: Interval | None
+    """How many times as long that one takes as the sparse engine."""
+    verdict: str
+    """The sparse engine against that one, by the interval: faster, slower or alike; alone if there is no other."""
+
+
+class Bytes(TypedDict):
+    """Sizes in bytes."""
+
+    compact: int
+    """The compact file, in fp32."""
+    dense: int
+    """All elements of all tensors as float32."""
+
+
+class Measurement(TypedDict):
+    """What `winticket measure` prints with --json."""
+
+    winticket: str
+    network: str
+    density: float
+    """Kept weights / all, of tensors with two axes or more."""
+    weights: int
+    kept: int
+    bytes: Bytes
+    operations: int
+    """Multiplications and additions of one example with the kept weights, each counted."""
+    dense_operations: int
+    """The same with all weights."""
+    memory: dict[str, int | None]
+    """By runtime, peak bytes of a process that loads the network and computes one example, with its libraries.
+
+    Null if that is not known."""
+    timings: list[Timing]
+    best: list[Best]
+    missing: dict[str, str]
+    """Runtimes that were not measured, and why."""
+    threads: int
+    rounds: int
+    processor: str
+    versions: dict[str, str]
+
+
+Progress = Callable[[str, float], object]
+"""Called with what is being done, and the share of all that is done."""
+
+
+def measure(
+    network: Network,
+    x: Floats | None = None,
+    *,
+    batches: Sequence[int] = BATCHES,
+    rounds: int = ROUNDS,
+    threads: int = 1,
+    runtimes: list[str] | None = None,
+    memory: bool = True,
+    progress: Progress = lambda *_: None,
+) -> Measurement:
+    """Compute the network by every runtime in turns, and compare their times.
+
+    x         inputs [N, *input_shape], preprocessed; default: noise. Kernels that skip zeros need true ones
+    batches   examples that a call computes
+    rounds    turns of each runtime
+    runtimes  names of `measure_runtimes.RUNTIMES` to measure beside the sparse engine; default: those installed
+
+    A runtime that cannot be measured, or that computes something else, is named with the reason. Raises ValueError for
+    a name or a number that is not possible.
+    """
+    _check(batches, rounds, threads)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = _Bench(Files(network, Path(folder)), chosen(runtimes), threads)
+        timings: list[Timing] = []
+        for number, batch in enumerate(batches):
+            share = partial(_share, progress, number, len(batches))
+            bound = bench.bound(_inputs(network, x, batch), share)
+            timings += _timed(batch, bound, rounds, share)
+        measured = [runtime for runtime in bench.runtimes if runtime.name not in bench.missing]
+        used = {runtime.name: peak(runtime, bench.files) for runtime in measured} if memory else {}
+        size = bench.files.compact.stat().st_size
+    kept, weights = network.kept()
+    tensors = network.weights().values()
+    return {
+        "winticket": __version__,
+        "network": repr(network),
+        "density": kept / weights if weights else 1.0,
+        "weights": weights,
+        "kept": kept,
+        "bytes": {"compact": size, "dense": 4 * sum(weight.size for weight in tensors)},
+        "operations": operations(network),
+        "dense_operations": operations(network, dense=True),
+        "memory": used,
+        "timings": timings,
+        "best": [_best(batch, timings) for batch in batches],
+        "missing": bench.missing,
+        "threads": threads,
+        "rounds": rounds,
+        "processor": processor(),
+        "versions": {"python": platform.python_version()}
+        | {one.package: version(one.package) for one in measured},
+    }
+
+
+def _check(batches: Sequence[int], rounds: int, threads: int) -> None:
+    if not batches or min(batches) < 1:
+        raise ValueError(f"batches are of 1 example or more, not {list(batches)}")
+    if min(rounds, threads) < 1:
+        raise ValueError(f"rounds and threads are 1 or more, not {rounds} and {threads}")
+
+
+def seconds(batches: Sequence[int] = BATCHES, rounds: int = ROUNDS, count: int = 8) -> float:
+    """About how long `count` runtimes take whose calls are short, without loading and compiling.
+
+    >>> round(seconds((1, 64), rounds=20, count=5))
+    3
+    """
+    return len(batches) * count * (rounds * SECONDS + 0.06)
+
+
+def operations(network: Network, *, dense: bool = False) -> int:
+    """Multiplications and additions of one example, of Linear layers and convolutions, with the kept weights or all.
+
+    >>> from winticket.ship import Network, Operation, Weight
+    >>> weight = Weight.of("fc", np.ones((2, 3)), np.array([[True, False, False], [True, True, False]]))
+    >>> network = Network((3,), (Operation("linear", ("input",), "1", tensors={"weight": weight}),))
+    >>> operations(network), operations(network, dense=True)
+    (6, 12)
+    """
+    total = 0
+    for operation in network.operations:
+        weight = operation.tensors.get("weight")
+        if weight is not None:
+            shape = network.shapes[operation.output]
+            times = math.prod(shape[:-1] if operation.kind == "linear" else shape[1:])
+            total += 2 * times * (weight.size if dense else len(weight.values))
+    return total
+
+
+def _inputs(network: Network, x: Floats | None, batch: int) -> Floats:
+    """A batch of the examples, over again if they are too few."""
+    if x is None:
+        noise = np.random.default_rng(0).standard_normal((batch, *network.input_shape))
+        return np.asarray(noise, np.float32)
+    if not len(x) or x.shape[1:] != network.input_shape:
+        raise ValueError(
+            f"inputs must be [N, {', '.join(map(str, network.input_shape))}], not {list(x.shape)}"
+        )
+    return np.ascontiguousarray(x[np.arange(batch) % len(x)], np.float32)
+
+
+def _share(progress: Progress, before: int, count: int, what: str, done: float) -> None:
+    """Report progress within one of `count` batch sizes, of which `before` are done."""
+    progress(what, (before + done) / count)
+
+
+class _Bench:
+    """The runtimes and, by name, why some of them are missing."""
+
+    def __init__(self, files: Files, runtimes: Sequence[Runtime], threads: int) -> None:
+        self.files, self.runtimes, self.threads = files, runtimes, threads
+        self.missing = {one.name: reason for one in runtimes if (reason := one.missing())}
+
+    def bound(self, x: Floats, progress: Progress) -> dict[str, _Taken]:
+        """Every runtime with its inputs, the sparse engine first; those that fail become `missing`."""
+        bound: dict[str, _Taken] = {}
+        expected: Floats | None = None
+        for runtime in self.runtimes:
+            if runtime.name in self.missing:
+                continue
+            progress(f"batch {len(x)}: preparing {runtime.name}", 0.0)
+            try:
+                one = runtime.load(self.files, self.threads)(x)
+                one.compute()
+                computed = np.array(one.outputs())
+            except Exception as error:  # whatever a library that is not ours may raise
+                if runtime.name == ENGINE:
+                    raise
+                lines = str(error).strip().splitlines() or [type(error).__name__]
+                self.missing[runtime.name] = f"it failed: {lines[0]}"
+                continue
+            expected = computed if expected is None else expected
+            difference = float(np.abs(computed - expected).max() / max(np.abs(expected).max(), 1e-9))
+            if difference <= AGREE[runtime.exact]:
+                bound[runtime.name] = _Taken(runtime, one, difference)
+            else:
+                self.missing[runtime.name] = f"outputs differ by {difference:.2g} of the largest one"
+        return bound
+
+
+class _Taken(NamedTuple):
+    """A runtime that takes part, with its inputs, and by how much its outputs differ from the sparse engine's."""
+
+    runtime: Runtime
+    bound: Bound
+    difference: float
+
+
+def _timed(
+    batch: int,
+    bound: dict[str, _Taken],
+    rounds: int,
+    progress: Progress,
+) -> list[Timing]:
+    calls = {name: taken.bound.compute for name, taken in bound.items()}
+    times = interleaved(calls, rounds=rounds, progress=partial(progress, f"batch {batch}"))
+    timings: list[Timing] = []
+    for name, (runtime, _, difference) in bound.items():
+        micro = median([1e6 * t for t in times[name]])
+        against = ratio(times[name], times[ENGINE])
+        timings.append(
+            {
+                "batch": batch,
+                "runtime": name,
+                "exact": runtime.exact,
+                "microseconds": {"median": micro.middle, "low": micro.low, "high": micro.high},
+                "per_second": 1e6 * batch / micro.middle,
+                "engine_faster": {"median": against.middle, "low": against.low, "high": against.high},
+                "difference": difference,
+            }
+        )
+    return timings
+
+
+def _best(batch: int, timings: Sequence[Timing]) -> Best:
+    rows = sorted(
+        (row for row in timings if row["batch"] == batch), key=lambda row: row["microseconds"]["median"]
+    )
+    others = [row for row in rows if row["exact"] and row["runtime"] != ENGINE]
+    against = others[0]["engine_faster"] if others else None
+    verdict = "alike" if against else "alone"
+    if against and against["low"] > 1:
+        verdict = "faster"
+    elif against and against["high"] < 1:
+        verdict = "slower"
+    return {
+        "batch": batch,
+        "runtime": rows[0]["runtime"],
+        "dense": others[0]["runtime"] if others else None,
+        "engine_faster": against,
+        "verdict": verdict,
+    }
+
+
+def processor() -> str:
+    """The processor's name, as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

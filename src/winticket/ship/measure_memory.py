@@ -1,0 +1,46 @@
+"""How much memory a runtime takes: the peak of a process that loads the network and computes one example."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from winticket.ship.compact import load
+from winticket.ship.measure_runtimes import COMPACT, RUNTIMES, Files, Runtime
+
+PATIENCE = 300.0
+"""Seconds after which such a process is given up."""
+
+
+def peak(runtime: Runtime, files: Files) -> int | None:
+    """Bytes at the peak, interpreter and libraries included; None if the system does not tell, or the process fails.
+
+    The files of the runtime exist already if it has been timed, so that the process only reads them.
+    """
+    path = os.pathsep.join(part for part in sys.path if part)
+    words = [sys.executable, "-m", "winticket.ship.measure_memory", runtime.name, str(files.folder)]
+    environment = {**os.environ, "PYTHONPATH": path}
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=PATIENCE, env=environment, check=True
+        )
+        return int(done.stdout.split()[-1])
+    except (subprocess.SubprocessError, OSError, ValueError, IndexError):
+        return None
+
+
+def _main(name: str, folder: Path) -> None:
+    files = Files(load(folder / COMPACT), folder)
+    bound = RUNTIMES[name].load(files, 1)(np.zeros((1, *files.network.input_shape), np.float32))
+    bound.compute()
+    # Not getrusage: its peak includes that of the process which started this one.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    sys.stdout.write(str(next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))))
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,230 @@
+"""What can compute a shipped network on this machine: our engine, torch, and runtimes that are installed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from winticket.ship.compact import load, save
+from winticket.ship.engine import SparseModel
+from winticket.ship.network import Floats, Network
+from winticket.ship.onnx import to_onnx
+from winticket.text import nearest
+
+ENGINE = "sparse engine"
+COMPACT = "network.safetensors"
+
+
+class Files:
+    """A network in the files that runtimes load, written to a folder when they are first needed.
+
+    A process that is given the folder of another one finds its files there.
+    """
+
+    def __init__(self, network: Network, folder: Path) -> None:
+        self.network, self.folder = network, folder
+
+    @cached_property
+    def compact(self) -> Path:
+        path = self.folder / COMPACT
+        if not path.exists():
+            save(self.network, path)
+        return path
+
+    @cached_property
+    def onnx(self) -> Path:
+        return self._onnx("network.onnx", lambda: self.network)
+
+    @cached_property
+    def shrunk(self) -> Any:
+        """The torch module without what the mask has cut off. Raises ValueError if there is nothing to remove."""
+        torch = import_module("torch")
+        compact = import_module("winticket.ship.shrink").compact
+        module = import_module("winticket.ship.measure_module").NetworkModule(self.network)
+        if module.mask is None:
+            raise ValueError("the network has no weights that a mask could have cut off")
+        return compact(module, module.mask, example=torch.zeros(1, *self.network.input_shape))
+
+    @cached_property
+    def shrunk_onnx(self) -> Path:
+        return self._onnx("shrunk.onnx", self._shrunk_network)
+
+    def _shrunk_network(self) -> Network:
+        torch, small = import_module("torch"), self.shrunk
+        capture = import_module("winticket.ship.capturing").capture
+        network: Network = capture(small, small.mask, example=torch.zeros(1, *self.network.input_shape))
+        return network
+
+    def _onnx(self, name: str, network: Callable[[], Network]) -> Path:
+        path = self.folder / name
+        if not path.exists():
+            path.write_bytes(to_onnx(network()))
+        return path
+
+
+class Bound(NamedTuple):
+    """A runtime that has been given its inputs: `compute` computes their logits, `outputs` gives them."""
+
+    compute: Callable[[], object]
+    outputs: Callable[[], Floats]
+
+
+Bind = Callable[[Floats], Bound]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One way to compute a network.
+
+    summary  for people
+    package  that it needs, and whose version is stated
+    load     (files, threads) -> what binds it to inputs [N, *input_shape]
+    exact    it computes in float32; else in bfloat16
+    """
+
+    name: str
+    summary: str
+    package: str
+    load: Callable[[Files, int], Bind]
+    exact: bool = True
+
+    def missing(self) -> str | None:
+        """Why it cannot be measured here; None if it can."""
+        try:
+            version(self.package)
+        except PackageNotFoundError:
+            return f"{self.package} is not installed"
+        return None
+
+
+def _engine(files: Files, threads: int) -> Bind:
+    network = load(files.compact)
+
+    def bind(x: Floats) -> Bound:
+        model = SparseModel(network, threads=threads, example=x)
+        out = np.empty((len(x), *network.shapes[network.output]), np.float32)
+        return Bound(lambda: model(x, out), lambda: out)
+
+    return bind
+
+
+def _torch(module: Any, threads: int) -> Bind:
+    torch = import_module("torch")
+    torch.set_num_threads(threads)
+
+    def bind(x: Floats) -> Bound:
+        inputs = torch.from_numpy(x)
+
+        def compute() -> Any:
+            with torch.inference_mode():
+                return module(inputs)
+
+        return Bound(compute, lambda: compute().numpy())
+
+    return bind
+
+
+def _eager(files: Files, threads: int) -> Bind:
+    return _torch(import_module("winticket.ship.measure_module").NetworkModule(load(files.compact)), threads)
+
+
+def _compiled(files: Files, threads: int) -> Bind:
+    module = import_module("winticket.ship.measure_module").NetworkModule(load(files.compact))
+    return _torch(import_module("torch").compile(module, dynamic=False), threads)
+
+
+def _shrunk(files: Files, threads: int) -> Bind:
+    return _torch(files.shrunk.eval(), threads)
+
+
+def _onnxruntime(model: Callable[[Files], Path]) -> Callable[[Files, int], Bind]:
+    def prepared(files: Files, threads: int) -> Bind:
+        runtime = import_module("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        session = runtime.InferenceSession(str(model(files)), options, providers=["CPUExecutionProvider"])
+        (source,), (result,) = session.get_inputs(), session.get_outputs()
+
+        def bind(x: Floats) -> Bound:
+            binding = session.io_binding()
+            binding.bind_cpu_input(source.name, x)
+            binding.bind_output(result.name)
+            return Bound(
+                lambda: session.run_with_iobinding(binding), lambda: binding.copy_outputs_to_cpu()[0]
+            )
+
+        return bind
+
+    return prepared
+
+
+def _openvino(precision: str) -> Callable[[Files, int], Bind]:
+    def prepared(files: Files, threads: int) -> Bind:
+        os.environ.setdefault("OPENVINO_TELEMETRY_CONSENT", "0")
+        runtime = import_module("openvino")
+        core = runtime.Core()
+        settings = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": precision,
+        }
+
+        def bind(x: Floats) -> Bound:
+            model = core.read_model(files.onnx)
+            model.reshape(list(x.shape))
+            request = core.compile_model(model, "CPU", settings).create_infer_request()
+            request.set_input_tensor(runtime.Tensor(x, shared_memory=True))
+            return Bound(request.infer, lambda: request.get_output_tensor().data)
+
+        return bind
+
+    return prepared
+
+
+RUNTIMES = {
+    runtime.name: runtime
+    for runtime in (
+        Runtime(ENGINE, "winticket's engine, which reads the kept weights alone", "winticket", _engine),
+        Runtime("torch", "PyTorch, operation by operation, dense", "torch", _eager),
+        Runtime("torch compiled", "PyTorch after torch.compile, dense", "torch", _compiled),
+        Runtime("torch shrunk", "PyTorch without the units and inputs that are cut off", "torch", _shrunk),
+        Runtime(
+            "onnxruntime",
+            "ONNX Runtime with bound inputs, dense",
+            "onnxruntime",
+            _onnxruntime(lambda files: files.onnx),
+        ),
+        Runtime(
+            "onnxruntime shrunk",
+            "ONNX Runtime without the units and inputs that are cut off",
+            "onnxruntime",
+            _onnxruntime(lambda files: files.shrunk_onnx),
+        ),
+        Runtime("openvino", "OpenVINO in float32, dense", "openvino", _openvino("f32")),
+        Runtime("openvino bf16", "OpenVINO in bfloat16, dense", "openvino", _openvino("bf16"), exact=False),
+    )
+}
+"""Every runtime by its name."""
+
+
+def chosen(names: list[str] | None) -> list[Runtime]:
+    """The runtimes of these names; default: all. The sparse engine always comes first.
+
+    >>> [runtime.name for runtime in chosen(["torch"])]
+    ['sparse engine', 'torch']
+    """
+    for name in names or ():
+        if name not in RUNTIMES:
+            raise ValueError(
+                f"there is no runtime {name!r}{nearest(name, RUNTIMES)}; there are {', '.join(RUNTIMES)}"
+            )
+    return [runtime for name, runtime in RUNTIMES.items() if not names or name in (ENGINE, *names)]

@@ -1,0 +1,96 @@
+"""A measurement in words and rows, as the command shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from winticket.ship.card import density_percent, kilobytes
+from winticket.ship.measure import Best, Interval, Measurement, Timing
+from winticket.ship.measure_runtimes import ENGINE
+
+HEAD = ("runtime", "time of a call (95 %)", "examples/s", "engine is faster by (95 %)", "memory")
+
+
+def size_rows(made: Measurement) -> list[tuple[str, str]]:
+    """(What, its size): of the file, of the network's tensors, and of its operations.
+
+    >>> from winticket.ship.measure_text import number
+    >>> number(26304.0), number(0.2066), number(3.14159)
+    ('26 304', '0.21', '3.1')
+    """
+    files, share = made["bytes"], made["bytes"]["dense"] / made["bytes"]["compact"]
+    part = made["dense_operations"] / max(made["operations"], 1)
+    return [
+        ("weights kept", f"{made['kept']} of {made['weights']} ({density_percent(made['density'])})"),
+        (
+            "compact file",
+            f"{kilobytes(files['compact'])}; dense, in float32, {kilobytes(files['dense'])} ({number(share)} times)",
+        ),
+        (
+            "operations of an example",
+            f"{number(made['operations'])}; dense {number(made['dense_operations'])} ({number(part)} times)",
+        ),
+    ]
+
+
+def number(value: float) -> str:
+    """Two significant digits below 100, and groups of thousands above."""
+    return f"{value:.2g}" if value < 100 else f"{value:,.0f}".replace(",", " ")
+
+
+def time_rows(made: Measurement, batch: int) -> Iterator[tuple[str, ...]]:
+    """Cells of `HEAD` for every runtime at a batch size, the fastest first."""
+    rows = [row for row in made["timings"] if row["batch"] == batch]
+    for row in sorted(rows, key=lambda row: row["microseconds"]["median"]):
+        memory = made["memory"].get(row["runtime"])
+        yield (
+            row["runtime"],
+            _between(row["microseconds"], "µs"),
+            number(row["per_second"]),
+            "" if row["runtime"] == ENGINE else _between(row["engine_faster"], "times"),
+            "" if memory is None else kilobytes(memory),
+        )
+
+
+def _between(of: Interval, unit: str) -> str:
+    return f"{number(of['median'])} {unit} ({number(of['low'])} to {number(of['high'])})"
+
+
+def sentences(made: Measurement) -> Iterator[str]:
+    """What the measurement says at each batch size, and what it does not say."""
+    for best in made["best"]:
+        rows = [row for row in made["timings"] if row["batch"] == best["batch"]]
+        yield from _verdict(best, rows)
+    for name, reason in made["missing"].items():
+        yield f"Not measured: {name}, since {reason}."
+    yield (
+        f"Every time is the median of {made['rounds']} rounds in which all runtimes take turns after a warm-up, with "
+        f"{made['threads']} thread{'s' if made['threads'] > 1 else ''} each, on {made['processor']}. Trust ratios more "
+        "than times. Energy is not measured."
+    )
+
+
+def _verdict(best: Best, rows: list[Timing]) -> Iterator[str]:
+    batch, other, against = f"Batch {best['batch']}", best["dense"], best["engine_faster"]
+    if other is None or against is None:
+        yield f"{batch}: there is nothing to compare the sparse engine with; no other runtime could be measured."
+        return
+    interval = f"(95 % interval {number(against['low'])} to {number(against['high'])})"
+    if best["verdict"] == "faster":
+        yield (
+            f"{batch}: the sparse engine is {number(against['median'])} times as fast as {other}, the fastest other "
+            f"runtime in float32 {interval}."
+        )
+    elif best["verdict"] == "slower":
+        yield f"{batch}: no faster than dense here. {other} takes {number(against['median'])} times as long {interval}."
+    else:
+        yield (
+            f"{batch}: no faster than {other} here: it takes {number(against['median'])} times as long as the sparse "
+            f"engine, and the interval includes 1 {interval}."
+        )
+    for row in rows:
+        if not row["exact"] and row["engine_faster"]["low"] < 1:
+            yield (
+                f"{batch}: {row['runtime']} takes {_between(row['engine_faster'], 'times')} as long as the sparse "
+                f"engine. It rounds to bfloat16: outputs differ by {100 * row['difference']:.2g} % of the largest."
+            )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+import shipped
 from drawn import networks
 from inference import captured, examples, weight
 from lite import interpreter
@@ -116,6 +117,11 @@ def test_networks_of_ours(name: str, shape: Shape) -> None:
     kept, size = network.kept()
     assert kept / size == pytest.approx(0.05, abs=0.01)
     assert len(data) < 0.2 * 4 * size  # kept weights alone are stored
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_network_for_signals_and_int8_weights(int8: bool) -> None:
+    agree(shipped.network("signal", int8=int8), batches=(1, 7))
 
 
 def opened(data: bytes) -> Any:

@@ -134,7 +134,7 @@ class TrainedNetwork:
         """Write the network to a file in `folder`, read it back, evaluate it on the test data, and write a model card.
 
         to      a format: "safetensors" (the compact file), "torch" (a state dict, as safetensors too), "onnx",
-                "tflite", "tflite-sparse", "c" or "web" (a page on which one tries it)
+                "tflite", "tflite-sparse", "c", "hub" (a folder with a compact file) or "web" (a page)
         values  how kept weights are stored: "fp32" or "int8" in C, and in compact files and pages also "fp16" and
                 "bf16"; other formats are fp32
         name    of the file, without its ending (default: arm, density and replicate)

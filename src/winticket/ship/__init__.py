@@ -23,6 +23,7 @@ from winticket.ship.coding import VALUES
 from winticket.ship.compact import CompactFileError, load, save
 from winticket.ship.compact_write import Sizes
 from winticket.ship.engine import SparseModel
+from winticket.ship.hub import push
 from winticket.ship.interpret import run
 from winticket.ship.kinds import KINDS
 from winticket.ship.network import Network, NetworkError, Operation, Preprocessing, Weight
@@ -52,6 +53,7 @@ __all__ = [
     "expand",
     "expanded",
     "load",
+    "push",
     "run",
     "save",
     "to_c",

@@ -19,6 +19,7 @@ from torch import nn
 
 from winticket.atomic import replace_file
 from winticket.ship.as_c import C
+from winticket.ship.as_hub import HUB
 from winticket.ship.as_onnx import ONNX
 from winticket.ship.as_tflite import SPARSE_TFLITE, TFLITE
 from winticket.ship.as_web import WEB
@@ -83,6 +84,7 @@ FORMATS: Mapping[str, Format] = {
     "tflite": TFLITE,
     "tflite-sparse": SPARSE_TFLITE,
     "c": C,
+    "hub": HUB,
     "web": WEB,
 }
 """The formats by the name that `--to` takes, which are those of `winticket.ship.choices`."""

@@ -41,9 +41,9 @@ def write(
     ShipmentError, and leaves no card, if the file computes something else than the network.
     """
     form = FORMATS[to]
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / form.named(name, values)
-    card_path = path.with_name(f"{path.name}.md")
+    card_path = path.with_name(form.card or f"{path.name}.md")
+    path.parent.mkdir(parents=True, exist_ok=True)
     source = replace(source, examples=examples, note=standing(origin))
     written = form.write(source, path, values)
     read_back = None
@@ -73,6 +73,7 @@ def write(
     }
     use = form.use(source.network, path.name)
     text = card(shipment, about, what=form.what, use=use, language=form.language)
+    text = form.header(shipment, about) + text
     replace_file(card_path, text.encode("utf-8", "replace"))
     return shipment
 

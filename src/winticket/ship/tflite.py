@@ -58,14 +58,17 @@ def to_tflite(network: Network, *, sparse_kernels: bool = False) -> bytes:
         else:
             made = _NODES[operation.kind](graph, operation, fused.get(operation.output, 0))
             graph.values[operation.output] = made
-    return graph.packed(graph.plain(network.output), _description(network))
+    return graph.packed(graph.plain(network.output), _description(network, sparse_kernels=sparse_kernels))
 
 
-def _description(network: Network) -> str:
+def _description(network: Network, *, sparse_kernels: bool) -> str:
     kept, size = network.kept()
     accuracy = recorded_accuracy(network)
     known = "" if accuracy is None else f", test accuracy {accuracy:.4f}"
-    return f"winticket {__version__}: {kept} of {size} weights kept{known}"
+    warning = (
+        "; for interpreters without default delegates, others give wrong answers" if sparse_kernels else ""
+    )
+    return f"winticket {__version__}: {kept} of {size} weights kept{known}{warning}"
 
 
 def _fused(network: Network) -> dict[str, int]:

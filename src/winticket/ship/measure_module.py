@@ -143,7 +143,11 @@ def _sum(_: Any, inputs: Sequence[Tensor]) -> Tensor:
 def _reshape(options: Any, inputs: Sequence[Tensor]) -> Tensor:
     (x,) = inputs
     # `flatten` if that is what it is, since `winticket.compact` follows units through it. One element may have no axis.
-    return x.flatten(1) if len(options.shape) == 1 and options.shape[0] > 1 else x.reshape(x.shape[0], *options.shape)
+    return (
+        x.flatten(1)
+        if len(options.shape) == 1 and options.shape[0] > 1
+        else x.reshape(x.shape[0], *options.shape)
+    )
 
 
 _FUNCTIONS: dict[str, Function] = {

@@ -3,7 +3,8 @@
 Linear compares a stack of five 300x784 layers in batches of 64 with MKL's batched SGEMM. It also gives the rate as a
 share of that of a large SGEMM on the same core. Conv2d compares the layers of one Conv-4 (batch 60) and one ResNet-20
 (batch 128) at CIFAR-10's sizes with oneDNN, on contiguous or channels-last images, whichever is faster. Every sum
-includes the gradient by input, except that of the first convolution. All times are medians over the rounds.
+includes the gradient by input, except that of the first convolution. Within a round, dense and sparse take turns; times
+are medians of processor time, ratios and shares medians of each round's, with their range.
 
     python benchmarks/layers.py [--rounds 5]
 """
@@ -14,7 +15,7 @@ import argparse
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,7 @@ from winticket.sparse import Structure, instruction_sets, products, structure, w
 from winticket.sparse.windows import Window
 
 DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02)
+PRODUCTS = ("forward", "by input", "by weight")
 
 
 @dataclass(frozen=True)
@@ -57,76 +59,88 @@ NETWORKS = {
 }
 
 
-def median(work: Callable[[], object], rounds: int) -> float:
-    """Milliseconds per call, after one call to warm up."""
-    work()
-    times = []
+def turns(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Processor milliseconds of a call of each work, one figure a round; within a round the works take turns."""
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for work in works.values():
+        work()
     for _ in range(rounds):
-        began, calls = time.perf_counter(), 0
-        while calls == 0 or time.perf_counter() - began < 0.05:
-            work()
-            calls += 1
-        times.append(1000 * (time.perf_counter() - began) / calls)
-    return statistics.median(times)
+        for name, work in works.items():
+            began, calls = time.thread_time(), 0
+            while calls == 0 or time.thread_time() - began < 0.02:
+                work()
+                calls += 1
+            taken[name].append(1000 * (time.thread_time() - began) / calls)
+    return taken
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> str:
+    ratios = [a / b for a, b in zip(above, below, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
 
 
 def linear(rounds: int) -> None:
     big = torch.randn(1024, 1024)
-    peak = 2e-6 * 1024**3 / median(lambda: big @ big, rounds)
     stack, batch, rows, columns = 5, 64, 300, 784
     x, grad = torch.randn(stack, batch, columns), torch.randn(stack, batch, rows)
     weight = torch.randn(stack, rows, columns)
-    dense = [
-        median(lambda: torch.bmm(x, weight.mT), rounds),
-        median(lambda: torch.bmm(grad, weight), rounds),
-        median(lambda: torch.bmm(grad.mT, x), rounds),
-    ]
-    print(f"Linear 300x784, stack of 5, batch 64; SGEMM of this core: {peak:.0f} GFLOP/s")
-    print(f"  dense: forward {dense[0]:.2f}, by input {dense[1]:.2f}, by weight {dense[2]:.2f} ms")
+    print("Linear 300x784, stack of 5, batch 64: forward, by input, by weight")
     for density in DENSITIES:
         layout = structure(torch.rand(stack, rows, columns) < density, batch=batch)
-        times = sparse_linear(layout, x, grad, rounds)
-        rates = [2e-6 * batch * int(layout.start[:, -1, -1].sum()) / t / peak for t in times]
+        works = {
+            "peak": lambda: big @ big,
+            "dense forward": lambda: torch.bmm(x, weight.mT),
+            "dense by input": lambda: torch.bmm(grad, weight),
+            "dense by weight": lambda: torch.bmm(grad.mT, x),
+            **sparse_linear(layout, x, grad),
+        }
+        times = turns(works, rounds)
+        dense = [sum(each) for each in zip(*(times[f"dense {name}"] for name in PRODUCTS), strict=True)]
+        sparse = [sum(each) for each in zip(*(times[name] for name in PRODUCTS), strict=True)]
+        work = 2e-6 * batch * int(layout.start[:, -1, -1].sum())
+        whole = 2e-6 * 1024**3
+        shares = [
+            statistics.median(
+                100 * (work / t) / (whole / p) for t, p in zip(times[name], times["peak"], strict=True)
+            )
+            for name in PRODUCTS
+        ]
         print(
-            f"  d = {density:4.2f}: {times[0]:.3f}, {times[1]:.3f}, {times[2]:.3f} ms; "
-            f"{', '.join(f'{rate * peak:.0f}' for rate in rates)} GFLOP/s, "
-            f"{', '.join(f'{100 * rate:.0f}' for rate in rates)} % of SGEMM; "
-            f"dense / sparse {sum(dense) / sum(times):.2f}"
+            f"  d = {density:4.2f}: {', '.join(f'{statistics.median(times[n]):.3f}' for n in PRODUCTS)} ms; at best "
+            f"{', '.join(f'{work / min(times[n]):.0f}' for n in PRODUCTS)} GFLOP/s, "
+            f"SGEMM {whole / min(times['peak']):.0f}; "
+            f"{', '.join(f'{share:.0f}' for share in shares)} % of SGEMM's rate; dense / sparse {ratio(dense, sparse)}"
         )
 
 
-def sparse_linear(layout: Structure, x: Tensor, grad: Tensor, rounds: int) -> list[float]:
-    """Milliseconds of the forward pass, the gradient by input and the gradient by weight."""
+def sparse_linear(layout: Structure, x: Tensor, grad: Tensor) -> dict[str, Callable[[], object]]:
     x, grad = products.batch_last(x), products.batch_last(grad)
     values = torch.randn(layout.index.shape)
     columns = (layout.by_column, layout.row_of, layout.order)
-    return [
-        median(lambda: products.linear(x, values, None, layout.start, layout.place), rounds),
-        median(lambda: products.linear_grad_input(grad, values, *columns), rounds),
-        median(lambda: products.linear_grad_weight(grad, x, layout.start, layout.place), rounds),
-    ]
+    return {
+        "forward": lambda: products.linear(x, values, None, layout.start, layout.place),
+        "by input": lambda: products.linear_grad_input(grad, values, *columns),
+        "by weight": lambda: products.linear_grad_weight(grad, x, layout.start, layout.place),
+    }
 
 
-def dense_convolution(layer: Layer, rounds: int) -> float:
+def dense_convolution(layer: Layer, form: torch.memory_format) -> Callable[[], object]:
     x = torch.randn(layer.batch, layer.channels, layer.size, layer.size)
     weight = torch.randn(layer.filters, layer.channels, 3, 3)
     grad = torch.randn_like(torch.conv2d(x, weight, stride=layer.stride, padding=1))
-    best = []
-    for form in (torch.contiguous_format, torch.channels_last):
-        a, w, g = (t.contiguous(memory_format=form) for t in (x, weight, grad))
+    a, w, g = (t.contiguous(memory_format=form) for t in (x, weight, grad))
 
-        def both(a: Tensor = a, w: Tensor = w, g: Tensor = g) -> None:
-            torch.conv2d(a, w, stride=layer.stride, padding=1)
-            torch.ops.aten.convolution_backward(
-                g, a, w, None, [layer.stride] * 2, [1, 1], [1, 1], False, [0, 0], 1,
-                [not layer.first, True, False],
-            )  # fmt: skip
+    def both() -> None:
+        torch.conv2d(a, w, stride=layer.stride, padding=1)
+        torch.ops.aten.convolution_backward(
+            g, a, w, None, [layer.stride] * 2, [1, 1], [1, 1], False, [0, 0], 1,
+            [not layer.first, True, False],
+        )  # fmt: skip
 
-        best.append(median(both, rounds))
-    return min(best)
+    return both
 
 
-def sparse_convolution(layer: Layer, density: float, rounds: int) -> float:
+def sparse_convolution(layer: Layer, density: float) -> Callable[[], object]:
     window = Window(layer.channels, (3, 3), (layer.stride, layer.stride), (1, 1))
     x = torch.randn(1, layer.batch, layer.channels, layer.size, layer.size)
     keep = torch.rand(1, layer.filters, layer.channels, 3, 3) < density
@@ -140,25 +154,35 @@ def sparse_convolution(layer: Layer, density: float, rounds: int) -> float:
         windows.conv2d(x, values, None, *rows, window=window)
         windows.conv2d_backward(grad, x, values, rows, columns, window=window, input_wanted=not layer.first)
 
-    return median(both, rounds)
+    return both
+
+
+def convolution(layer: Layer, rounds: int) -> tuple[list[float], dict[float, list[float]]]:
+    """Milliseconds by round: dense in the faster form, and sparse by density."""
+    forms = {
+        str(form): dense_convolution(layer, form) for form in (torch.contiguous_format, torch.channels_last)
+    }
+    times = turns(forms | {f"{d}": sparse_convolution(layer, d) for d in DENSITIES}, rounds)
+    dense = min((times[form] for form in forms), key=statistics.median)
+    return dense, {d: times[f"{d}"] for d in DENSITIES}
 
 
 def convolutions(rounds: int) -> None:
     for name, layers in NETWORKS.items():
-        print(f"{name}: milliseconds of forward and backward, dense / sparse by density {DENSITIES}")
-        dense_total, totals = 0.0, dict.fromkeys(DENSITIES, 0.0)
+        print(f"{name}: milliseconds of forward and backward; dense / sparse by density {DENSITIES}")
+        whole, totals = [0.0] * rounds, {d: [0.0] * rounds for d in DENSITIES}
         for layer in layers:
-            dense = dense_convolution(layer, rounds)
-            sparse = {d: sparse_convolution(layer, d, rounds) for d in DENSITIES}
-            dense_total += layer.times * dense
-            for d, t in sparse.items():
-                totals[d] += layer.times * min(t, dense)
-            by_density = ", ".join(f"{t:.1f} ({dense / t:.2f}x)" for t in sparse.values())
+            dense, sparse = convolution(layer, rounds)
+            whole = [total + layer.times * t for total, t in zip(whole, dense, strict=True)]
+            for d, times in sparse.items():
+                faster = min((times, dense), key=statistics.median)
+                totals[d] = [total + layer.times * t for total, t in zip(totals[d], faster, strict=True)]
+            by_density = ", ".join(f"{statistics.median(t):.1f} ({ratio(dense, t)})" for t in sparse.values())
             print(
                 f"  {layer.times} x {layer.channels}->{layer.filters}, {layer.size}x{layer.size}, "
-                f"stride {layer.stride}: dense {dense:.1f}; {by_density}"
+                f"stride {layer.stride}: dense {statistics.median(dense):.1f}; {by_density}"
             )
-        by_density = ", ".join(f"{dense_total / t:.2f}x" for t in totals.values())
+        by_density = ", ".join(ratio(whole, totals[d]) for d in DENSITIES)
         print(f"  all, each layer by whichever is faster: {by_density}")
 
 

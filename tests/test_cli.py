@@ -21,7 +21,7 @@ from winticket import report
 from winticket.cli import main, searches
 from winticket.cli.options import OPTIONS
 from winticket.data import hub
-from winticket.experiment import Experiment, Plan, execution, outcome, plan, running
+from winticket.experiment import Experiment, Plan, execution, open_run, outcome, plan, running, trained
 from winticket.run.files import LocalFiles
 from winticket.ticket import Mask, Seeds, State, Ticket
 from winticket.train import Recipe
@@ -242,9 +242,10 @@ WRONG: dict[str, list[str]] = {
     "ship weights.safetensors": ["is a safetensors file but not a ticket"],
     "ship nowhere.safetensors": ["there is no ticket file at nowhere.safetensors"],
     "ship lone.safetensors --density 0.1": ["lone.safetensors is one network", "choose from a run"],
-    "ship nowhere --to onnxx": ["there is no format 'onnxx'", "safetensors, torch"],
+    "ship nowhere --to onnxx": ["there is no format 'onnxx' (did you mean 'onnx'?)", "safetensors, torch"],
     "ship nowhere --values fp61": ["values is 'fp61' (did you mean 'fp16'?)"],
     "ship nowhere --to torch --values fp16": ["format torch holds values in fp32, not in fp16"],
+    "ship nowhere --to c --values bf16": ["format c holds values in fp32, int8, not in bf16"],
     "ship nowhere --density 10%": ["type --density 0.1"],
     "find digits --criterion batchnorm_scale": ["needs a BatchNorm with weights right after each layer"],
     "find digits --method at-init --criterion movement": ["criterion movement looks at what training did to each"],
@@ -1016,8 +1017,8 @@ def test_ship_writes_a_small_file_and_says_what_it_is(shell: Shell, here: Path) 
     assert answer.status == 0
     name = f"ticket-{100 * saved['density']:.3g}pct-r{saved['replicate'] + 1}"
     assert sorted(file.name for file in (here / "found" / "ship").iterdir()) == [
-        f"{name}-fp32.md",
         f"{name}-fp32.safetensors",
+        f"{name}-fp32.safetensors.md",
     ]
     said = " ".join(answer.out.split())
     accuracy = f"{100 * saved['test_accuracy']:.2f} %"
@@ -1029,7 +1030,7 @@ def test_ship_writes_a_small_file_and_says_what_it_is(shell: Shell, here: Path) 
         "mean of 2 replicates",
         "times smaller than dense",
         "0 of 450 answers differ",
-        "winticket.ship.load(",
+        "winticket.ship.SparseModel.load(",
     ):
         assert words in said
     assert shell("ship", "found/ticket.safetensors", "--json").status == 0
@@ -1065,6 +1066,26 @@ def test_ship_takes_any_network_of_the_run(shell: Shell, here: Path) -> None:
         assert (answer.status, answer.out) == (2, "")
         assert message in answer.told()
     assert not (here / "none").exists()
+
+
+def test_ship_writes_c_of_a_run_and_takes_a_folder_with_a_trained_ticket_alone(
+    shell: Shell, here: Path
+) -> None:
+    assert shell("find", "digits", *QUICK, "--out", "found", "--quiet").status == 0
+    answer = shell("ship", "found", "--to", "c", "--name", "digits", "--out", "small")
+    assert answer.status == 0
+    assert sorted(file.name for file in (here / "small").iterdir()) == ["digits.c", "digits.c.md", "digits.h"]
+    said = " ".join(answer.out.split())
+    for words in ("flash", "of constants", "RAM", "input and output 296 bytes", "digits_run(input, output);"):
+        assert words in said
+    (here / "alone").mkdir()
+    trained(open_run(here / "found")).ticket.save(here / "alone" / "ticket.safetensors")
+    alone = json.loads(shell("ship", "alone", "--to", "c", "--name", "digits", "--json").out)
+    assert alone["file"] == str(Path("alone", "ship", "digits.c"))
+    assert (here / "alone" / "ship" / "digits.c").read_text() == (here / "small" / "digits.c").read_text()
+    refused = shell("ship", "alone", "--level", "1")
+    assert refused.status == 2
+    assert "is one network" in refused.told()
 
 
 def test_ship_refuses_a_ticket_that_is_not_of_the_run_beside_it(shell: Shell, here: Path) -> None:

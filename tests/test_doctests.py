@@ -15,7 +15,9 @@ SOURCE = Path(__file__).parents[1] / "src" / "winticket"
 OPTIONAL = {
     "winticket.integrations.lightning": "lightning",
     "winticket.integrations.transformers": "transformers",
+    "winticket.ship.engine": "winticket.ship._inference",  # absent if the package was built without kernels
     "winticket.ship.onnx": "onnx",
+    "winticket.ship.tflite": "ai_edge_litert",
 }
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

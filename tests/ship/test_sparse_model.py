@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +13,18 @@ import pytest
 
 from inference import agree, captured, examples, weight
 from winticket.ship import KINDS as EVERY
-from winticket.ship import Network, Operation, Preprocessing, SparseModel, Weight, engine, run
+from winticket.ship import (
+    CompactFileError,
+    Network,
+    Operation,
+    Preprocessing,
+    SparseModel,
+    Weight,
+    engine,
+    load,
+    run,
+    save,
+)
 from winticket.ship.kinds import Shape
 from winticket.ship.native import instruction_sets, missing
 
@@ -260,3 +274,49 @@ def test_a_network_for_signals(instructions: str, widest: None) -> None:
     model = SparseModel(signals(), instructions=instructions)
     for batch in BATCHES:
         agree(model, examples(batch, (3, 61)))
+
+
+def test_a_compact_file_is_loaded_and_computed_without_torch_and_it_says_what_it_chose(
+    tmp_path: Path,
+) -> None:
+    network = captured("lenet-30-20", (1, 8, 8), 0.2)
+    path = tmp_path / "small.safetensors"
+    save(network, path)
+    x = examples(20, (1, 8, 8))
+    np.save(tmp_path / "x.npy", x)
+    code = f"""
+import sys
+import numpy
+import winticket
+model = winticket.ship.SparseModel.load({str(path)!r})
+assert str(model).endswith("kernels are chosen when the first inputs are computed")
+numpy.save({str(tmp_path / "y.npy")!r}, model(numpy.load({str(tmp_path / "x.npy")!r})))
+print(model)
+assert "torch" not in sys.modules and "scipy" not in sys.modules and "safetensors" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=100, capture_output=True, text=True
+    )
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), run(network, x), rtol=1e-4, atol=1e-5)
+    first, head, *rows = done.stdout.splitlines()
+    assert first == f"SparseModel({load(path)!r})"
+    assert head.split() == ["examples", "operation", "kernel", "instructions", "microseconds"]
+    said = [row.split() for row in rows]
+    assert {row[0] for row in said} == {"1", "16", "64"}  # 20 examples are enough to try tiles of 64
+    assert {row[-2] for row in said} <= {*SETS}
+    assert all(float(row[-1]) >= 0 for row in said)
+    assert sum("linear" in row[1] for row in said) == 3 * 3
+
+
+def test_load_takes_the_choices_and_refuses_what_is_no_compact_file(tmp_path: Path) -> None:
+    network = captured("lenet-30-20", (1, 8, 8), 0.2)
+    save(network, tmp_path / "small.safetensors")
+    x = examples(3, (1, 8, 8))
+    model = SparseModel.load(tmp_path / "small.safetensors", threads=2, example=x, instructions=SETS[-1])
+    agree(model, x)
+    assert set(model.plan().column("instructions")) == {SETS[-1]}
+    with pytest.raises(ValueError, match="does not say how raw data are preprocessed"):
+        SparseModel.load(tmp_path / "small.safetensors", raw=True)
+    (tmp_path / "other").write_bytes(b"no")
+    with pytest.raises(CompactFileError, match="not a safetensors file"):
+        SparseModel.load(tmp_path / "other")

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from winticket.sparse import Shape, Structure, Tuning, convert, instruction_sets, products, structure, windows
 from winticket.sparse.choices import EDGES, PROBES, Choice
-from winticket.sparse.measuring import fastest
+from winticket.sparse.measuring import confirmed, fastest
 from winticket.sparse.native import kernels
 from winticket.sparse.structure import rule
-from winticket.sparse.timing import Seconds, clock_for, race
+from winticket.sparse.timing import Seconds, Work, clock_for, race
 from winticket.sparse.windows import Window
+from winticket.sparse.workload import Layer
 from winticket.train import Recipe, engine
 
 pytestmark = pytest.mark.skipif(kernels is None, reason="built without sparse kernels")
@@ -289,6 +290,23 @@ def test_another_way_must_be_clearly_faster() -> None:
     assert fastest({"one": one, "two": two}, usual) == (2, {"one": "a", "two": "b"})
     # At other blocks a set that lost at the usual ones was not tried.
     assert fastest({"one": times(a2=2.0, b1=0.8, b2=1.0)}, usual) == (1, {"one": "b"})
+
+
+@pytest.mark.parametrize(("seconds", "blocks"), [(0.9, (4, 2)), (0.98, (1, 1)), (1.5, (1, 1))])
+def test_a_way_is_taken_only_if_a_whole_step_gains(seconds: float, blocks: tuple[int, int]) -> None:
+    now = 0.0
+
+    def step(choice: Choice) -> Work:
+        def work() -> None:
+            nonlocal now
+            now += seconds if choice.blocks == (4, 2) else 1.0
+
+        return work
+
+    layer = Layer(lambda _: (1, 1), lambda _: {}, step, [])
+    usual, choice = (Choice(0.2, dict.fromkeys(LAYER.products, "plain"), b) for b in ((1, 1), (4, 2)))
+    assert confirmed(layer, choice, usual, lambda: now).blocks == blocks
+    assert confirmed(layer, usual, usual, lambda: now) is usual
 
 
 def test_hopeless_ways_get_one_turn() -> None:

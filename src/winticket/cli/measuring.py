@@ -38,7 +38,7 @@ Runtimes = Annotated[
     typer.Option(
         "--runtime",
         help="Runtime to compare with; may be repeated: torch, 'torch compiled', 'torch shrunk', onnxruntime, "
-        "'onnxruntime shrunk', openvino, 'openvino bf16'. Default: all that are installed.",
+        "'onnxruntime shrunk', litert, 'litert sparse', openvino, 'openvino bf16'. Default: all that are installed.",
     ),
 ]
 Levels = Annotated[
@@ -79,8 +79,9 @@ def measure(
     """Measure TICKET: size, operations and memory, and how long every runtime on this machine takes to compute it.
 
     The sparse engine is compared with PyTorch, as it is, compiled, and without the units that are cut off; and with
-    ONNX Runtime and OpenVINO if they are installed. After a warm-up all take turns, so that a busy machine slows them
-    alike. Ratios have intervals. The command names the fastest, and says so if sparse is no faster than dense here.
+    ONNX Runtime, LiteRT and OpenVINO if they are installed. After a warm-up all take turns, so that a busy machine
+    slows them alike. Ratios have intervals. The command names the fastest, and says so if sparse is no faster than
+    dense here.
 
     Inputs are test examples of the run's data; for a compact file alone they are noise.
 

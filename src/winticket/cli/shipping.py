@@ -10,7 +10,7 @@ from rich.table import Table
 
 from winticket.cli.answers import print_json, printed, request, say, show
 from winticket.cli.options import AsJson, number
-from winticket.places import SHIPPED
+from winticket.places import RESULT, SHIPPED, TICKET
 from winticket.text import console
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ Run = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
-        help="Folder or result.json of a finished find or transfer, or its ticket.safetensors.",
+        help="Folder or result.json of a finished find or transfer, its ticket.safetensors, or a trained ticket alone.",
     ),
 ]
 Arm = Annotated[
@@ -55,20 +55,30 @@ To = Annotated[
     str,
     typer.Option(
         "--to",
-        help="Format: safetensors (a compact file, read by numpy alone) or torch (a state dict, dense).",
+        help="Format: safetensors (a compact file, read by numpy alone), torch (a state dict, dense), onnx (dense), "
+        "tflite (for phones; small, and computed densely), tflite-sparse (for LiteRT's sparse kernels, which need an "
+        "interpreter without delegates) or c (C99 for microcontrollers).",
     ),
 ]
 Values = Annotated[
     str,
     typer.Option(
         "--values",
-        help="How kept weights are stored: fp32, fp16, bf16 or int8. All but fp32 round, and the command says what "
-        "that costs.",
+        help="How kept weights are stored: fp32 or int8; in a compact file also fp16 or bf16. All but fp32 round, and "
+        "the command says what that costs.",
     ),
 ]
 Out = Annotated[
     Path | None,
     typer.Option("--out", help="Folder for the file and its card. Default: ship/ beside the result."),
+]
+Name = Annotated[
+    str,
+    typer.Option(
+        "--name",
+        help="Name of the file, without its ending; in C, what its functions begin with. Default: arm, density and "
+        "replicate.",
+    ),
 ]
 StoreOfRun = Annotated[
     str | None,
@@ -96,6 +106,7 @@ def ship(
     replicate: Replicate = None,
     to: To = "safetensors",
     values: Values = "fp32",
+    name: Name = "",
     out: Out = None,
     store: StoreOfRun = None,
     trust: Trust = None,
@@ -106,13 +117,18 @@ def ship(
     By default this is the saved ticket as its training left it. --arm, --density (or --level) and --replicate choose
     any other network of the run; its weights come from the store, and nothing is trained.
 
-    The compact file holds masks and kept weights in little more than the information that is in them. BatchNorm is
-    folded into the layers before it. Networks of Linear, Conv1d and Conv2d layers, BatchNorm, pooling, sums,
-    concatenations and the usual activations can be shipped; any other operation is refused by name.
+    The compact file holds masks and kept weights in little more than the information that is in them. C takes a
+    microcontroller's flash and RAM, which the command states. ONNX is as large as the dense network. Only a state dict
+    has BatchNorm as it was; elsewhere it is folded into the layers before it.
+
+    Networks of Linear, Conv1d and Conv2d layers, BatchNorm, pooling, sums, concatenations and the usual activations can
+    be shipped; any other operation is refused by name.
 
     [bold]winticket ship runs/digits[/bold]
 
     [bold]winticket ship runs/digits --density 0.1 --values fp16[/bold]
+
+    [bold]winticket ship runs/digits --to c --values int8 --name digits[/bold]
     """
     with request():
         from winticket.ship.choices import check
@@ -120,7 +136,7 @@ def ship(
         check(to, values)
         network = chosen_network(run, arm, (level, density, replicate), store, trust or [])
         folder = out or (run if run.is_dir() else run.parent) / SHIPPED
-        shipment = _shipped(network, folder, to=to, values=values)
+        shipment = _shipped(network, folder, to=to, values=values, name=name)
     with printed(shipment["file"]):
         if as_json:
             print_json(shipment)
@@ -138,6 +154,8 @@ def chosen_network(
     """The network that was asked for."""
     from winticket.experiment import open_run, trained
 
+    if run.is_dir() and not (run / RESULT).is_file() and (run / TICKET).is_file():
+        run /= TICKET
     if run.suffix == ".safetensors":
         if arm != "ticket" or any(choice is not None for choice in which):
             raise ValueError(
@@ -157,7 +175,6 @@ def _of_ticket(file: Path, store: str | None, trust: list[str]) -> TrainedNetwor
     """The network of a ticket file: the end of a training, or the start of one of the run in the same folder."""
     from winticket.bits import same_bits
     from winticket.experiment import from_ticket, open_run, trained
-    from winticket.places import RESULT
     from winticket.ticket import Ticket
 
     ticket = Ticket.load(file)
@@ -176,11 +193,11 @@ def _of_ticket(file: Path, store: str | None, trust: list[str]) -> TrainedNetwor
     )
 
 
-def _shipped(network: TrainedNetwork, folder: Path, *, to: str, values: str) -> Shipment:
-    from winticket.ship.shipping import ShipmentError
+def _shipped(network: TrainedNetwork, folder: Path, *, to: str, values: str, name: str) -> Shipment:
+    from winticket.ship.format import ShipmentError
 
     try:
-        return network.ship(folder, to=to, values=values)
+        return network.ship(folder, to=to, values=values, name=name)
     except ShipmentError as error:
         say(f"Error: {error}")
         raise typer.Exit(1) from error
@@ -189,7 +206,6 @@ def _shipped(network: TrainedNetwork, folder: Path, *, to: str, values: str) -> 
 def _print(shipment: Shipment) -> None:
     """What was written, how large it is and how accurate, in two small tables, and how to use it."""
     from winticket.ship.card import accuracy_rows, cost_sentence, density_percent, size_rows, standing
-    from winticket.ship.formats import FORMATS
 
     origin = shipment["origin"]
     show(
@@ -204,9 +220,11 @@ def _print(shipment: Shipment) -> None:
     for name, value in accuracy_rows(shipment):
         table.add_row(f"test accuracy: {name}", value)
     table.add_row("file", shipment["file"])
+    for path in shipment["beside"]:
+        table.add_row("beside it", path)
     table.add_row("model card", shipment["card"])
     console().print(table)
     show(cost_sentence(shipment))
     show("\nTo use it:")
-    for line in FORMATS[shipment["format"]].use(shipment["file"]):
+    for line in shipment["use"]:
         show(f"  {line}" if line else "")

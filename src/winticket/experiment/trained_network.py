@@ -21,7 +21,7 @@ from winticket.results import Origin, Shipment
 from winticket.ship import shipping
 from winticket.ship.card import last_part
 from winticket.ship.choices import check
-from winticket.ship.formats import Source
+from winticket.ship.format import Source
 from winticket.ticket import Ticket
 
 
@@ -127,14 +127,20 @@ class TrainedNetwork:
     ) -> Shipment:
         """Write the network to a file in `folder`, read it back, evaluate it on the test data, and write a model card.
 
-        to      a format: "safetensors" (the compact file) or "torch" (a state dict, as safetensors too)
-        values  how kept weights are stored: "fp32", "fp16", "bf16" or "int8"; state dicts are fp32
+        to      a format: "safetensors" (the compact file), "torch" (a state dict, as safetensors too), "onnx",
+                "tflite", "tflite-sparse" or "c"
+        values  how kept weights are stored: "fp32" or "int8" in C, and in compact files also "fp16" and "bf16"; other
+                formats are fp32
         name    of the file, without its ending (default: arm, density and replicate)
 
         Raises ValueError for what is not possible, before anything is written; OSError if the folder cannot be written;
         ShipmentError if what was written does not compute what the trained network computes.
         """
         check(to, values)
+        if name and name != re.split(r"[/\\]", name)[-1].strip(". "):
+            raise ValueError(
+                f"name is {name!r}; it names a file, so it has no folder in it and no dot at its ends"
+            )
         model, network = self.model(), self.network()
         examples, reason = None, None
         try:

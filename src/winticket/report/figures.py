@@ -303,6 +303,7 @@ def _mark_smallest(axes: Axes, document: Document, *, ink: Ink) -> None:
         xycoords=("data", "axes fraction"),
         xytext=(-5 if in_right_half else 5, 0), textcoords="offset points",
         ha="right" if in_right_half else "left", fontsize=8.5, color=ink.text,
+        bbox={"facecolor": ink.paper, "edgecolor": "none", "alpha": 0.8, "pad": 1.5},  # a band may reach down to it
     )  # fmt: skip
 
 

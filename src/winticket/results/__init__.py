@@ -24,7 +24,7 @@ from winticket.results.levels import (
 from winticket.results.measures import Scalar
 from winticket.results.question import Question
 from winticket.results.schema import SCHEMA, OtherSchemaError, Written, require_schema
-from winticket.results.shipment import Bytes, Origin, ReadBack, Shipment
+from winticket.results.shipment import Bytes, Memory, Origin, ReadBack, Shipment
 from winticket.results.verdict import (
     Collapsed,
     Learned,
@@ -65,6 +65,7 @@ __all__ = [
     "Margins",
     "MeanName",
     "Measured",
+    "Memory",
     "Origin",
     "OtherSchemaError",
     "Outcome",

@@ -72,6 +72,17 @@ class Bytes(TypedDict):
     """What masks and values hold at least: the entropy of each mask, and the bits of the values."""
 
 
+class Memory(TypedDict):
+    """What C takes of a microcontroller's memory, in bytes."""
+
+    flash: int
+    """Constants: weights, their positions, names of classes; code is extra."""
+    scratch: int
+    """RAM for the values between two operations."""
+    buffers: int
+    """RAM for one input and one output."""
+
+
 class Shipment(TypedDict):
     """One shipped network."""
 
@@ -79,10 +90,12 @@ class Shipment(TypedDict):
     """Version of winticket that wrote it."""
     file: str
     """Path of the file."""
+    beside: list[str]
+    """Paths of the files that belong to it, such as a header; the card apart."""
     card: str
     """Path of the model card."""
     format: str
-    """`safetensors` (the compact file) or `torch` (a state dict)."""
+    """`safetensors` (the compact file), `torch` (a state dict), `onnx`, `tflite`, `tflite-sparse` or `c`."""
     values: str
     """How kept values are stored: `fp32`, `fp16`, `bf16` or `int8`."""
     bytes: int
@@ -91,6 +104,8 @@ class Shipment(TypedDict):
     """Size of the dense network's state dict as a safetensors file."""
     parts: Bytes | None
     """What the bytes are; null in other formats than the compact file."""
+    memory: Memory | None
+    """What it takes of a microcontroller's memory; null in other formats than C."""
     weights: int
     """Weights in matrices and filters, pruned or not."""
     kept: int
@@ -101,3 +116,5 @@ class Shipment(TypedDict):
     """The file on test data; null if these cannot be read."""
     not_evaluated: str | None
     """Why it was not evaluated."""
+    use: list[str]
+    """Lines of code that use the file: C for C, else Python."""

@@ -6,7 +6,8 @@
     winticket.ship.run(network, x)                                   # its logits; slow and plain
     winticket.ship.to_c(network, name="digits").source               # for microcontrollers
     winticket.ship.to_onnx(network)                                  # for other runtimes, dense
-    winticket.ship.SparseModel(network)(x)                           # the same by compiled kernels
+    winticket.ship.to_tflite(network)                                # for phones: small; computed densely, or sparsely
+    winticket.ship.SparseModel.load("small.safetensors")(x)          # the same by compiled kernels
 
 Only `capture`, `Compact`, `expand` and `expanded` need torch.
 """
@@ -25,6 +26,7 @@ from winticket.ship.interpret import run
 from winticket.ship.kinds import KINDS
 from winticket.ship.network import Network, NetworkError, Operation, Preprocessing, Weight
 from winticket.ship.onnx import to_onnx
+from winticket.ship.tflite import to_tflite
 
 if TYPE_CHECKING:
     from winticket.ship.capturing import capture
@@ -52,6 +54,7 @@ __all__ = [
     "save",
     "to_c",
     "to_onnx",
+    "to_tflite",
 ]
 
 

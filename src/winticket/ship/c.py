@@ -84,6 +84,18 @@ def to_c(network: Network, *, name: str = "ticket") -> CSource:
     return CSource(name, source, header, flash, scratch, not kernels.MATHS.isdisjoint(calls.functions))
 
 
+def c_name(text: str, suffix: str = "") -> str:
+    """A name that `to_c` takes, made of any text: 40 characters at most, of which the suffix is the end.
+
+    >>> c_name("ticket-4.76pct-r1", "_int8"), c_name("2 layers"), c_name("math")
+    ('ticket_4_76pct_r1_int8', 'net_2_layers', 'net_math')
+    """
+    stem = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")
+    if not stem[:1].isalpha() or stem + suffix in _HEADERS:
+        stem = f"net_{stem}"
+    return stem[: 40 - len(suffix)].rstrip("_") + suffix
+
+
 def _named(text: str, name: str) -> str:
     for placeholder, word in (("NAME_.", f"{name}."), ("NAME_", f"{name}_"), ("UPPER_", f"{name.upper()}_")):
         text = text.replace(placeholder, word)

@@ -24,15 +24,20 @@ _RECIPE = (
 )
 
 
-def card(shipment: Shipment, about: Mapping[str, Any], *, use: Sequence[str]) -> str:
-    """The card of a shipment. about: of the ticket, with recipe and data; use: lines of Python that use the file."""
+def card(
+    shipment: Shipment, about: Mapping[str, Any], *, what: str, use: Sequence[str], language: str = "python"
+) -> str:
+    """The card of a shipment.
+
+    about: of the ticket, with recipe and data; what: what the file is; use: lines of code, in a language, that use it.
+    """
     sections = (
-        _what(shipment),
+        _what(shipment, what),
         _good(shipment),
         _small(shipment),
         _verdict(shipment["origin"]),
         _inputs(about),
-        ("## How to use it", "", "```python", *use, "```"),
+        ("## How to use it", "", f"```{language}", *use, "```"),
         _from(shipment["origin"], about),
         _environment(shipment["origin"]),
     )
@@ -95,19 +100,14 @@ def _table(rows: Sequence[tuple[str, str]], head: tuple[str, str]) -> Iterator[s
     yield from (f"| {name} | {value} |" for name, value in rows)
 
 
-def _what(shipment: Shipment) -> Iterator[str]:
+def _what(shipment: Shipment, what: str) -> Iterator[str]:
     origin = shipment["origin"]
     share = density_percent(origin["density"])
     yield f"# {safe(origin['model'])} for {safe(last_part(origin['data']))}, {share} of its weights"
     yield ""
-    kind = (
-        "a compact file: masks are coded, and pruned weights are not in it"
-        if shipment["format"] == "safetensors"
-        else "a state dict, in which pruned weights are 0"
-    )
     yield (
         f"`{_name(shipment)}` is a trained network of which {share} of the weights that may be pruned are kept. "
-        f"winticket {safe(shipment['winticket'])} wrote it as {kind}."
+        f"winticket {safe(shipment['winticket'])} wrote it as {what}."
     )
 
 
@@ -161,13 +161,23 @@ def _good(shipment: Shipment) -> Iterator[str]:
 
 
 def size_rows(shipment: Shipment) -> list[tuple[str, str]]:
-    """(What, its size): the file, the dense state dict, and for a compact file the information in it."""
-    times = shipment["dense_bytes"] / shipment["bytes"]
-    smaller = f", {times:.1f} times smaller than dense" if times > 1 else ""
-    rows = [
-        ("this file", f"{kilobytes(shipment['bytes'])}{smaller}"),
+    """(What, its size): the file, the dense state dict; for a compact file the information in it, for C its memory."""
+    memory, dense = (
+        shipment["memory"],
         ("state dict of the dense network", kilobytes(shipment["dense_bytes"])),
-    ]
+    )
+    if memory is not None:
+        ram = memory["scratch"] + memory["buffers"]
+        split = f"scratch {kilobytes(memory['scratch'])}, input and output {kilobytes(memory['buffers'])}"
+        return [
+            (
+                "flash",
+                f"{kilobytes(memory['flash'])} of constants{_smaller(shipment, memory['flash'])}; code is extra",
+            ),
+            ("RAM", f"{kilobytes(ram)}: {split}"),
+            dense,
+        ]
+    rows = [("this file", f"{kilobytes(shipment['bytes'])}{_smaller(shipment, shipment['bytes'])}"), dense]
     if parts := shipment["parts"]:
         above = 100 * (shipment["bytes"] / parts["information"] - 1) if parts["information"] else 0.0
         rows += [
@@ -182,15 +192,20 @@ def size_rows(shipment: Shipment) -> list[tuple[str, str]]:
     return rows
 
 
+def _smaller(shipment: Shipment, size: int) -> str:
+    times = shipment["dense_bytes"] / max(1, size)
+    return f", {times:.1f} times smaller than dense" if times > 1 else ""
+
+
 def _small(shipment: Shipment) -> Iterator[str]:
     yield "## How small it is"
     yield ""
     yield from _table(size_rows(shipment), ("", "size"))
     yield ""
-    yield (
-        f"{shipment['kept']:,} of {shipment['weights']:,} weights of layers are kept. The information in a mask is its "
-        "entropy, in a value its bits."
+    information = (
+        " The information in a mask is its entropy, in a value its bits." if shipment["parts"] else ""
     )
+    yield f"{shipment['kept']:,} of {shipment['weights']:,} weights of layers are kept.{information}"
 
 
 def standing(origin: Origin) -> str:

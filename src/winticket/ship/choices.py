@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from winticket.ship.coding import VALUES
 from winticket.text import nearest
 
-HOLDS: Mapping[str, tuple[str, ...]] = {"safetensors": VALUES, "torch": ("fp32",)}
+HOLDS: Mapping[str, tuple[str, ...]] = {
+    "safetensors": VALUES,
+    "torch": ("fp32",),
+    "onnx": ("fp32",),
+    "tflite": ("fp32",),
+    "tflite-sparse": ("fp32",),
+    "c": ("fp32", "int8"),
+}
 """Format, as `--to` takes it -> the kinds of values that it can hold."""
+_LITERT = ("ai_edge_litert", "ai-edge-litert")
+NEEDS: Mapping[str, tuple[str, str]] = {"onnx": ("onnx", "onnx"), "tflite": _LITERT, "tflite-sparse": _LITERT}
+"""Format -> (the module that it needs to be written, the package that has it)."""
 
 
 def check(to: str, values: str) -> None:
     """ValueError for a format or a kind of values that does not exist, or if the two do not go together.
 
-    >>> check("onnxx", "fp32")
+    Also if the package that writes the format is not installed.
+
+    >>> check("torch", "fp16")
     Traceback (most recent call last):
-    ValueError: there is no format 'onnxx'; possible: safetensors, torch
+    ValueError: format torch holds values in fp32, not in fp16
     """
     if to not in HOLDS:
         raise ValueError(f"there is no format {to!r}{nearest(to, HOLDS)}; possible: {', '.join(HOLDS)}")
@@ -25,3 +38,8 @@ def check(to: str, values: str) -> None:
         raise ValueError(f"values is {values!r}{nearest(values, known)}; possible: {', '.join(known)}")
     if values not in HOLDS[to]:
         raise ValueError(f"format {to} holds values in {', '.join(HOLDS[to])}, not in {values}")
+    module, package = NEEDS.get(to, ("", ""))
+    if module and find_spec(module) is None:
+        raise ValueError(
+            f"format {to} is written with the package {package}, which is not installed: pip install 'winticket[ship]'"
+        )

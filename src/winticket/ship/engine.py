@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from winticket.ship.compact import load
 from winticket.ship.native import instruction_sets, require
 from winticket.ship.network import Floats, Network
 from winticket.ship.program import Program
@@ -58,6 +60,8 @@ class SparseModel:
     examples and once for batches, when the first of them come; this takes some milliseconds. Since the choice decides
     in which order sums are taken, last bits may differ from one process to the next, unless it is made here.
 
+    `load` makes one of a compact file. `print(model)` shows what was chosen; `plan` has the same as a table.
+
     Raises RuntimeError if the kernels were not compiled, and ValueError for a choice that does not exist.
 
     >>> import numpy as np
@@ -100,6 +104,40 @@ class SparseModel:
             self._check_kernel(kernel)
         if example is not None:
             self(example)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        raw: bool = False,
+        threads: int = 1,
+        example: npt.NDArray[Any] | None = None,
+        kernel: str | None = None,
+        instructions: str | None = None,
+    ) -> SparseModel:
+        """The model of a compact file, with the same choices. It imports no torch, and `model.network` has the rest.
+
+        Raises CompactFileError, with the reason, for a file that cannot be read; else as SparseModel does.
+
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from winticket.ship import Network, Operation, SparseModel, Weight, save
+        >>> weight = Weight.of("fc.weight", np.eye(4, dtype=np.float32), np.eye(4, dtype=bool))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     fc = Operation("linear", ("input",), "1", tensors={"weight": weight})
+        ...     sizes = save(Network((4,), (fc,)), f"{folder}/eye.safetensors")
+        ...     model = SparseModel.load(f"{folder}/eye.safetensors", example=np.ones((1, 4), np.float32))
+        >>> model(np.array([[1, 2, 3, 4]], np.float32)).tolist()
+        [[1.0, 2.0, 3.0, 4.0]]
+        >>> print(model)  # doctest: +ELLIPSIS
+        SparseModel(Network(1 operations, 4 of 16 weights kept, inputs [4], outputs [4]))
+        examples  operation           kernel ...
+               1  linear 1            ...
+        """
+        return cls(
+            load(path), raw=raw, threads=threads, example=example, kernel=kernel, instructions=instructions
+        )
 
     def __call__(self, x: npt.NDArray[Any], out: Floats | None = None) -> Floats:
         """The logits float32 [N, *outputs] of inputs float32 [N, *input_shape]; of raw data also uint8.
@@ -162,7 +200,10 @@ class SparseModel:
         while left > 0:
             widths.append(self._first[min(left, len(self._first) - 1)])
             left -= widths[-1]
-        rows = [(width, *step) for width in dict.fromkeys(widths) for step in self._tiles[width].steps]
+        return self._table(dict.fromkeys(widths))
+
+    def _table(self, widths: Iterable[int]) -> Table:
+        rows = [(width, *step) for width in widths for step in self._tiles[width].steps]
         return Table(("examples", "operation", "kernel", "instructions", "microseconds"), tuple(rows))
 
     def _widths(self) -> list[int]:
@@ -224,6 +265,19 @@ class SparseModel:
 
     def __repr__(self) -> str:
         return f"SparseModel({self.network!r})"
+
+    def __str__(self) -> str:
+        """The model, and what was chosen so far: a line for each step of every number of examples computed at once."""
+        if not self._tiles:
+            return f"{self!r}\nkernels are chosen when the first inputs are computed"
+        table = self._table(sorted(self._tiles))
+        cells = [table.columns, *((*map(str, row[:-1]), f"{row[-1]:.2f}") for row in table.values)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = []
+        for first, *middle, last in cells:
+            parts = [first.rjust(widths[0]), *(c.ljust(w) for c, w in zip(middle, widths[1:-1], strict=True))]
+            lines.append("  ".join([*parts, last.rjust(widths[-1])]))
+        return "\n".join([repr(self), *lines])
 
 
 def _split(tiles: Sequence[_Tile]) -> list[int]:

@@ -1,10 +1,12 @@
-"""The formats that a trained network is shipped in: how each is written, and how it computes once it is read back."""
+"""The formats that a trained network is shipped in: how each is written, and how it computes once it is read back.
+
+A format is a `Format`: a row of FORMATS, and one of `winticket.ship.choices.HOLDS`, which the command reads first.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,52 +18,29 @@ from safetensors.torch import save as save_safetensors
 from torch import nn
 
 from winticket.atomic import replace_file
+from winticket.ship.as_c import C
+from winticket.ship.as_onnx import ONNX
+from winticket.ship.as_tflite import SPARSE_TFLITE, TFLITE
 from winticket.ship.compact import load, save
-from winticket.ship.compact_write import Sizes
+from winticket.ship.format import ROWS, Format, Logits, Source, Written
 from winticket.ship.interpret import run
 from winticket.ship.network import Network
 
-Logits = NDArray[np.floating[Any]]
-ROWS = 250
-"""Examples that a torch module computes at a time."""
 
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A trained network as formats take it: without torch, and as the torch module that it was captured from."""
-
-    network: Network
-    model: nn.Module
-
-
-@dataclass(frozen=True)
-class Format:
-    """One format.
-
-    named   (name, values) -> the name of the file
-    write   (source, path, values): writes the file; returns what its bytes are, if the format can tell
-    logits  (source, path, x): what the file gives for inputs x [N, *input_shape], read anew
-    use     (name of the file) -> lines of Python that use it
-    """
-
-    named: Callable[[str, str], str]
-    write: Callable[[Source, Path, str], Sizes | None]
-    logits: Callable[[Source, Path, NDArray[Any]], Logits]
-    use: Callable[[str], tuple[str, ...]]
-
-
-def _use_compact(name: str) -> tuple[str, ...]:
+def _use_compact(network: Network, name: str) -> tuple[str, ...]:
+    ready = "model.network.preprocessing.apply(pixels)" if network.preprocessing else "pixels"
     return (
         "import winticket",
         "",
-        f"network = winticket.ship.load({name!r})  # numpy alone, no torch",
-        "x = network.preprocessing.apply(pixels) if network.preprocessing else pixels  # [N, channels, ...]",
-        "logits = winticket.ship.run(network, x)  # plain and slow",
+        f"model = winticket.ship.SparseModel.load({name!r})  # numpy and compiled kernels, no torch",
+        f"x = {ready}  # float32 [N, {', '.join(map(str, network.input_shape))}]",
+        "logits = model(x)  # winticket.ship.run(model.network, x) needs numpy alone",
     )
 
 
-def _write_state_dict(source: Source, path: Path, _: str) -> None:
+def _write_state_dict(source: Source, path: Path, _: str) -> Written:
     replace_file(path, state_dict_bytes(source.model))
+    return Written()
 
 
 def _state_dict_logits(source: Source, path: Path, x: NDArray[Any]) -> Logits:
@@ -74,7 +53,7 @@ def _state_dict_logits(source: Source, path: Path, x: NDArray[Any]) -> Logits:
     return torch_logits(model, x)
 
 
-def _use_state_dict(name: str) -> tuple[str, ...]:
+def _use_state_dict(_: Network, name: str) -> tuple[str, ...]:
     return (
         "from safetensors.torch import load_file",
         "",
@@ -85,18 +64,24 @@ def _use_state_dict(name: str) -> tuple[str, ...]:
 
 FORMATS: Mapping[str, Format] = {
     "safetensors": Format(
+        "a compact file: masks are coded, and pruned weights are not in it",
         lambda name, values: f"{name}-{values}.safetensors",
-        lambda source, path, values: save(source.network, path, values=values),
+        lambda source, path, values: Written(save(source.network, path, values=values)),
         lambda _, path, x: run(load(path), x),
         _use_compact,
     ),
     # No pickle, as torch.save would write.
     "torch": Format(
+        "a state dict, in which pruned weights are 0",
         lambda name, _: f"{name}-torch.safetensors",
         _write_state_dict,
         _state_dict_logits,
         _use_state_dict,
     ),
+    "onnx": ONNX,
+    "tflite": TFLITE,
+    "tflite-sparse": SPARSE_TFLITE,
+    "c": C,
 }
 """The formats by the name that `--to` takes, which are those of `winticket.ship.choices`."""
 

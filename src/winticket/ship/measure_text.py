@@ -75,7 +75,7 @@ def how(made: Measurement) -> str:
 
 
 def _verdict(best: Best, rows: list[Timing]) -> Iterator[str]:
-    batch, other, against = f"Batch {best['batch']}", best["dense"], best["engine_faster"]
+    batch, other, against = f"Batch {best['batch']}", best["other"], best["engine_faster"]
     if other is None or against is None:
         yield f"{batch}: there is nothing to compare the sparse engine with; no other runtime could be measured."
         return

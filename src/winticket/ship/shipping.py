@@ -14,16 +14,13 @@ from winticket.atomic import replace_file
 from winticket.results import Bytes, Origin, ReadBack, Shipment
 from winticket.ship.card import card
 from winticket.ship.compact_write import Sizes
-from winticket.ship.formats import FORMATS, Source, state_dict_bytes, torch_logits
+from winticket.ship.format import NotEvaluated, ShipmentError, Source
+from winticket.ship.formats import FORMATS, state_dict_bytes, torch_logits
 from winticket.version import __version__
 
 TOLERANCE = 1e-4
 """Largest difference of a logit after a round trip in fp32, relative to the largest logit: float32's rounding."""
 Examples = tuple[NDArray[Any], NDArray[Any]]
-
-
-class ShipmentError(RuntimeError):
-    """What was written does not compute what the trained network computes."""
 
 
 def write(
@@ -46,26 +43,36 @@ def write(
     form = FORMATS[to]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / form.named(name, values)
-    sizes = form.write(source, path, values)
-    read_back = None if examples is None else _read_back(source, path, examples, to=to, values=values)
+    card_path = path.with_name(f"{path.name}.md")
+    written = form.write(source, path, values)
+    read_back = None
+    if examples is not None:
+        try:
+            read_back = _read_back(source, path, examples, to=to, values=values)
+        except NotEvaluated as reason:
+            not_evaluated = str(reason)
     kept, weights = source.network.kept()
     shipment: Shipment = {
         "winticket": __version__,
         "file": str(path),
-        "card": str(path.with_suffix(".md")),
+        "beside": [str(file) for file in written.beside],
+        "card": str(card_path),
         "format": to,
         "values": values,
         "bytes": path.stat().st_size,
         "dense_bytes": len(state_dict_bytes(source.model)),
-        "parts": None if sizes is None else _parts(sizes),
+        "parts": None if written.sizes is None else _parts(written.sizes),
+        "memory": written.memory,
         "weights": weights,
         "kept": kept,
         "origin": origin,
         "read_back": read_back,
         "not_evaluated": None if read_back else not_evaluated or "no test data were given",
+        "use": list(form.use(source.network, str(path))),
     }
-    text = card(shipment, about, use=form.use(path.name))
-    replace_file(path.with_suffix(".md"), text.encode("utf-8", "replace"))
+    use = form.use(source.network, path.name)
+    text = card(shipment, about, what=form.what, use=use, language=form.language)
+    replace_file(card_path, text.encode("utf-8", "replace"))
     return shipment
 
 

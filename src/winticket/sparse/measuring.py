@@ -1,6 +1,7 @@
 """Measures a layer's shape: the fastest instruction sets and blocks at a few densities, then the break-even density.
 
-Instruction sets and blocks are chosen product by product; the break-even compares whole steps (see `workload`).
+Instruction sets and blocks are chosen product by product and confirmed by whole steps; the break-even compares whole
+steps (see `workload`).
 """
 
 from __future__ import annotations
@@ -81,7 +82,21 @@ def _choice(layer: Layer, density: float, sets: Sequence[str], clock: Clock) -> 
     of_columns = {product: times for product, times in raced.items() if product not in of_rows}
     across, chosen = fastest(of_columns, (usual[0], sets[0]))
     down, by_input = fastest(of_rows, (usual[1], sets[0])) if of_rows else (usual[1], {})
-    return Choice(density, chosen | by_input, (across, down))
+    choice = Choice(density, chosen | by_input, (across, down))
+    return confirmed(layer, choice, Choice(density, dict.fromkeys(works, sets[0]), usual), clock)
+
+
+def confirmed(layer: Layer, choice: Choice, usual: Choice, clock: Clock) -> Choice:
+    """`choice` if a whole step that way is clearly faster than the usual one, else `usual`.
+
+    A product's time by itself is the better the more of its operand an earlier call has left in the cache, so that a
+    way may win a race of products and gain nothing in a step.
+    """
+    if choice == usual:
+        return usual
+    ways = {"usual": usual, "chosen": choice}
+    times = race({name: layer.step(way) for name, way in ways.items()}, clock)
+    return ways[best(times, "usual")]
 
 
 def _raced(works: Mapping[int, Work], usual: int, sets: Sequence[str], clock: Clock) -> dict[Way, Seconds]:

@@ -1,0 +1,70 @@
+"""What a format of shipped networks is: how a file is written, how it computes, and how one uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from winticket.results import Memory
+from winticket.ship.compact_write import Sizes
+from winticket.ship.network import Network
+
+Logits = NDArray[np.floating[Any]]
+ROWS = 250
+"""Examples that are computed at a time."""
+
+
+class NotEvaluated(RuntimeError):  # noqa: N818 - nothing is wrong with the file
+    """This machine lacks what computes the file; the message says what."""
+
+
+class ShipmentError(RuntimeError):
+    """What was written does not compute what the trained network computes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A trained network as formats take it: without torch, and as the torch module that it was captured from."""
+
+    network: Network
+    model: nn.Module
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a format can tell of what it wrote.
+
+    sizes   what the bytes of a compact file are
+    memory  what C takes of a microcontroller's memory
+    beside  files that belong to the file
+    """
+
+    sizes: Sizes | None = None
+    memory: Memory | None = None
+    beside: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    what      a file of it, in the words of its card: "winticket wrote it as ..."
+    named     (name, values) -> the name of the file
+    write     (source, path, values): writes the file
+    logits    (source, path, x): what the file gives for inputs x [N, *input_shape], read anew; raises NotEvaluated
+    use       (network, name of the file) -> lines of code that use it
+    language  of these lines
+    """
+
+    what: str
+    named: Callable[[str, str], str]
+    write: Callable[[Source, Path, str], Written]
+    logits: Callable[[Source, Path, NDArray[Any]], Logits]
+    use: Callable[[Network, str], tuple[str, ...]]
+    language: str = "python"

@@ -161,5 +161,5 @@ def test_a_runtime_that_fails_or_lies_is_named_and_left_out(monkeypatch: pytest.
         "absent": "winticket-no-such-package is not installed",
     }
     assert {row["runtime"] for row in made["timings"]} == {ENGINE}
-    assert made["best"][0]["dense"] is None
+    assert made["best"][0]["other"] is None
     assert made["best"][0]["verdict"] == "alone"

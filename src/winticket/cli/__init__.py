@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from winticket.cli import comparing, searches, shipping, stores, transfers
+from winticket.cli import comparing, searches, serving, shipping, stores, transfers
 from winticket.cli.answers import Answers, flowing, say, show_warnings, stop_in_order
 from winticket.cli.methods import methods
 from winticket.importing import only_for_the_users_modules
@@ -33,6 +33,7 @@ for command in (
     comparing.compare,
     transfers.transfer,
     shipping.ship,
+    serving.serve,
     methods,
     stores.info,
 ):

@@ -119,7 +119,7 @@ def ship(
         from winticket.ship.choices import check
 
         check(to, values)
-        network = _chosen(run, arm, (level, density, replicate), store, trust or [])
+        network = chosen(run, arm, (level, density, replicate), store, trust or [])
         dense = _dense(run, network, store, trust or []) if to == "web" else None
         folder = out or (run if run.is_dir() else run.parent) / SHIPPED
         shipment = _shipped(network, folder, to=to, values=values, dense=dense)
@@ -130,7 +130,7 @@ def ship(
             _print(shipment)
 
 
-def _chosen(
+def chosen(
     run: Path,
     arm: str,
     which: tuple[int | None, float | None, int | None],

@@ -62,7 +62,7 @@ def network(name: str, density: float) -> Network:
 
 
 def runtimes(name: str, density: float) -> list[str]:
-    """Those that are worth measuring: LiteRT's own kernels are slow for images; dense times are equal at all densities."""
+    """Those worth measuring: LiteRT by its own kernels is slow for images; dense times are equal at all densities."""
     left_out = {"torch shrunk", "onnxruntime shrunk"}
     if density != COMPILED_AT:
         left_out.add("torch compiled")

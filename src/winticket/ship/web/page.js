@@ -245,9 +245,10 @@
     await pause();
     for (const network of networks) {
       if (!raw) network.fill(chosen ? chosen.subarray(0, size) : new Float32Array(size));
-      for (const start = performance.now(); performance.now() - start < 3 * BATCH; ) network.run(); // warms up
-      network.count = 1;
-      while (clocked(network, network.count) < BATCH / 2 && network.count < 1e6) network.count *= 2;
+      const start = performance.now();
+      let runs = 0; // the first half warms up
+      for (; performance.now() - start < 4 * BATCH; runs++) network.run();
+      network.count = Math.max(1, Math.round(runs / 3));
       network.samples = [];
     }
     for (let round = 0; round < ROUNDS; round++)

@@ -65,7 +65,7 @@ sanitize: $(READY)
 	cmake --build build/sanitize
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libubsan.so)" \
 	  $(BIN)/python tests/sparse/sanitized.py build/sanitize tests/sparse/test_products.py tests/sparse/test_windows.py \
-	  tests/sparse/test_choices.py
+	  tests/sparse/test_choices.py tests/sparse/test_updates.py
 
 # Built against the oldest nanobind too, hence without isolation. Old releases warn of what newer ones of their own
 # dependencies deprecate, which is not ours to mend.

@@ -163,6 +163,6 @@ def test_a_dense_step_includes_what_surrounds_its_products(window: Window | None
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
             step()
         calls = {event.key.removeprefix("aten::"): event.count for event in profiled.key_averages()}
-        surrounding = {"relu", "threshold_backward", "_foreach_mul_", "_fused_adam_"}
+        surrounding = {"relu", "threshold_backward"}  # the update is a call of the kernels
         assert surrounding | (set() if window else {"add", "sum"}) <= set(calls)
         assert (calls.get("bmm"), calls.get("convolution_backward")) == ((None, 1) if window else (3, None))

@@ -50,6 +50,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/step_by_density.py --compile
 	$(BIN)/python benchmarks/layers.py
 	$(BIN)/python benchmarks/break_even.py
+	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/narrow.py

@@ -54,7 +54,7 @@ def _update(training: Training, feed: Feed, rows: Tensor, drawn: list[Drawn]) ->
         precision=recipe.precision,
         copies=copies,
         halves=copies and recipe.clip_norm is None,
-        factors=multiplies(),
+        factors=recipe.precision == "bf16" and multiplies(),
     )
     return Step(
         lifted,

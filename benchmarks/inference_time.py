@@ -7,7 +7,8 @@ one density alone. The other runtimes are installed in a folder of their own.
 
 It takes about 15 minutes on a quiet core.
 
-    python benchmarks/inference.py [--core 1] [--rounds 21] [--zeros 0.8] [--peers build/peers] [--network resnet-20]
+    python benchmarks/inference_time.py [--core 1] [--rounds 21] [--zeros 0.8] [--peers build/peers]
+                                        [--network resnet-20]
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def network(name: str, density: float) -> Network:
 
 
 def runtimes(name: str, density: float) -> list[str]:
-    """Those that are worth measuring: LiteRT's own kernels are slow for images; dense times are equal at all densities."""
+    """Those that are worth measuring: LiteRT's own kernels are slow for images, and dense times never differ."""
     left_out = {"torch shrunk", "onnxruntime shrunk"}
     if density != COMPILED_AT:
         left_out.add("torch compiled")

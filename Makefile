@@ -55,7 +55,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/narrow.py
 	$(BIN)/python benchmarks/shares.py
 	$(BIN)/python benchmarks/search.py
-	$(BIN)/python benchmarks/inference_time.py
+	$(BIN)/python benchmarks/inference.py
 
 chaos: $(READY)
 	$(BIN)/python -m chaos --write

@@ -1,4 +1,4 @@
-"""Other runtimes for `inference_time.py`, in a folder of their own: they are no dependencies of winticket."""
+"""Other runtimes for `inference.py`, in a folder of their own: they are no dependencies of winticket."""
 
 from __future__ import annotations
 

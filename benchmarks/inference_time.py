@@ -7,7 +7,7 @@ one density alone. The other runtimes are installed in a folder of their own.
 
 It takes about 15 minutes on a quiet core.
 
-    python benchmarks/inference_time.py [--core 1] [--rounds 21] [--zeros 0.8] [--peers build/peers]
+    python benchmarks/inference.py [--core 1] [--rounds 21] [--zeros 0.8] [--peers build/peers]
                                         [--network resnet-20] [--batch 1] [--cpu-time]
 """
 

@@ -1,15 +1,89 @@
-"""Compact files to change: a small network, and a file of it with odd entries under a right checksum."""
+"""Compact files and folders for the Hub, changed: reading each gives the network or a named error, and no crash.
+
+What is read is computed too, by numpy and by the compiled kernels.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import zlib
+from pathlib import Path
 from random import Random
 
 import numpy as np
 
+from chaos.counts import Count
 from chaos.mutations import by_accident, json_text, odd_json
-from winticket.ship import Network, Operation, Preprocessing, Weight
+from chaos.reading import Say, attempt, isolated
+from winticket.ship import (
+    VALUES,
+    CompactFileError,
+    Network,
+    Operation,
+    Preprocessing,
+    SparseModel,
+    Weight,
+    compact_read,
+    load,
+    native,
+)
+from winticket.ship import (
+    run as compute,
+)
+from winticket.ship.compact_write import encode
+from winticket.ship.hub_files import CONFIG, MODEL
+
+MOST_ELEMENTS = 1 << 18
+"""Most elements of all values of a network that is computed; what others take is what their shapes say."""
+
+
+def run(scratch: Path, seed: int, many: int, say: Say) -> list[Count]:
+    """Read `many` changed files of networks."""
+    with isolated(scratch):
+        return networks(scratch, Random(seed), many, say)
+
+
+def networks(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
+    """Compact files, each with another kind of values in turn, and every tenth time the config.json of a folder."""
+    files = {values: encode(small_network(), values=values)[0] for values in VALUES}
+    right = {values: compact_read.decode(content) for values, content in files.items()}
+    damaged = Count("compact files, damaged")
+    forged = Count("compact files, changed on purpose with a right checksum")
+    configs = Count("config.json of folders for the Hub")
+    model, config = folder / MODEL, folder / CONFIG
+    text = json.dumps({"library_name": "winticket", "input_shape": [2, 4, 5], "id2label": {"0": "a"}})
+    for number in range(many):
+        values = rng.choice(VALUES)
+        count = configs if number % 10 == 9 else forged if number % 2 else damaged
+        content, path = files[values], folder if count is configs else model
+        changed = content
+        while changed == content and count is not configs:
+            changed = by_accident(content, rng) if count is damaged else forged_network(content, rng)
+        model.write_bytes(changed)
+        if count is configs:
+            config.write_text(json_text(text, rng), encoding="utf-8", errors="surrogatepass")
+        count.tried += 1
+        loaded = attempt(count, number, lambda path=path: load(path), (CompactFileError,))  # type: ignore[misc]
+        if loaded is not None:
+            if count is not forged and not same_network(loaded, right[values]):
+                count.silent += 1
+                count.notes.append(f"{count.what}, number {number}: another network was read")
+            attempt(count, number, lambda network=loaded: _computed(network), ())  # type: ignore[misc]
+        if number % 500 == 499:
+            say(f"networks: {number + 1} of {many}")
+    return [damaged, forged, configs]
+
+
+def _computed(network: Network) -> None:
+    """Compute the network for two examples by numpy and by compiled kernels. ValueError if outputs differ in shape."""
+    if sum(math.prod(shape) for shape in network.shapes.values()) > MOST_ELEMENTS:
+        return
+    x = np.ones((2, *network.input_shape), np.float32)
+    with np.errstate(all="ignore"):
+        outputs = compute(network, x)
+    if not native.missing and SparseModel(network)(x).shape != outputs.shape:
+        raise ValueError("compiled kernels give outputs of another shape")
 
 
 def small_network() -> Network:

@@ -1083,6 +1083,8 @@ def test_ship_writes_c_of_a_run_and_takes_a_folder_with_a_trained_ticket_alone(
     alone = json.loads(shell("ship", "alone", "--to", "c", "--name", "digits", "--json").out)
     assert alone["file"] == str(Path("alone", "ship", "digits.c"))
     assert (here / "alone" / "ship" / "digits.c").read_text() == (here / "small" / "digits.c").read_text()
+    assert shell("ship", "alone", "--to", "web", "--name", "digits").status == 0
+    assert (here / "alone" / "ship" / "digits-fp32.html").is_file()
     refused = shell("ship", "alone", "--level", "1")
     assert refused.status == 2
     assert "is one network" in refused.told()

@@ -10,9 +10,10 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from chaos import files
+from chaos import files, networks
 from chaos.counts import Count
 from chaos.networks import small_network
+from chaos.reading import isolated
 
 from winticket.ticket import Ticket
 
@@ -30,7 +31,7 @@ def _sound(counts: list[Count], many: int) -> None:
     ("part", "many"),
     [
         (files.tickets, 300),
-        (files.networks, 400),
+        (networks.networks, 400),
         (files.results, 60),
         (files.stores, 200),
         (files.datasets, 60),
@@ -38,7 +39,7 @@ def _sound(counts: list[Count], many: int) -> None:
     ids=["tickets", "networks", "results", "stores", "datasets"],
 )
 def test_changed_files_end_in_the_right_value_or_a_named_error(part: Part, many: int, tmp_path: Path) -> None:
-    with files.isolated(tmp_path):
+    with isolated(tmp_path):
         _sound(part(tmp_path, Random(1), many, lambda _: None), many)
 
 
@@ -49,7 +50,7 @@ def test_ten_thousand_changed_files(tmp_path: Path) -> None:
 
 @pytest.mark.evidence
 def test_ten_thousand_changed_compact_files(tmp_path: Path) -> None:
-    _sound(files.networks(tmp_path, Random(2), 10_000, lambda _: None), 10_000)
+    _sound(networks.run(tmp_path, 1, 10_000, lambda _: None), 10_000)
 
 
 def test_what_slips_through_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,10 +68,11 @@ def test_what_slips_through_is_counted(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_reader_of_compact_files_that_takes_anything_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "load_network", lambda path: small_network())
-    monkeypatch.setattr(files, "same_network", lambda *_: False)
-    damaged, _ = files.networks(tmp_path, Random(1), 20, lambda _: None)
+    monkeypatch.setattr(networks, "load", lambda path: small_network())
+    monkeypatch.setattr(networks, "same_network", lambda *_: False)
+    damaged, _, configs = networks.networks(tmp_path, Random(1), 20, lambda _: None)
     assert damaged.silent == damaged.tried > 0
-    monkeypatch.setattr(files, "load_network", lambda path: path.read_bytes()[10**9])
-    raw = files.networks(tmp_path, Random(1), 20, lambda _: None)
+    assert configs.silent == configs.tried == 2
+    monkeypatch.setattr(networks, "load", lambda path: path.read_bytes()[10**9])
+    raw = networks.networks(tmp_path, Random(1), 20, lambda _: None)
     assert sum(count.raw for count in raw) == sum(count.tried for count in raw) == 20

@@ -416,7 +416,7 @@ def flip(content: bytes, position: int) -> bytes:
 REFUSALS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty": (lambda c: b"", "not a safetensors file"),
     "text": (lambda c: b"epoch,accuracy\n1,0.98\n", "not a safetensors file"),
-    "pickle": (lambda c: pickle.dumps({"w": [1.0] * 50}), "not a safetensors file"),
+    "pickle": (lambda c: pickle.dumps({"w": [1.0] * 50}), "not a safetensors file but a pickle"),
     "cut in the header": (lambda c: c[:60], "is truncated: it has 60 bytes"),
     "cut in the tensors": (lambda c: c[:-1], "is truncated: its tensors need"),
     "cut after the header": (lambda c: c[: header_end(c)], "is truncated: its tensors need"),

@@ -137,8 +137,17 @@ def header_size(start: bytes) -> int:
         raise Unreadable("not a safetensors file, or one cut off within its first bytes")
     size = int.from_bytes(start[:8], "little")
     if not 2 <= size <= LONGEST_HEADER:
-        raise Unreadable("not a safetensors file: its header would be impossibly long")
+        raise Unreadable(_other_file(start) or "not a safetensors file: its header would be impossibly long")
     return 8 + size
+
+
+def _other_file(start: bytes) -> str:
+    """What a file is that begins so and is no safetensors file, if it is a pickle."""
+    if start.startswith(b"PK"):
+        return "not a safetensors file but a zip archive, as torch.save writes, with a pickle; winticket opens none"
+    if start[:1] == b"\x80" and start[1:2] <= b"\x05":
+        return "not a safetensors file but a pickle; winticket opens none"
+    return ""
 
 
 def read_header(data: bytes, *, whole: bool = True) -> tuple[dict[str, Stored], Mapping[str, str]]:
@@ -157,7 +166,7 @@ def read_header(data: bytes, *, whole: bool = True) -> tuple[dict[str, Stored], 
     if len(data) < end:
         raise Unreadable(f"truncated: it has {len(data)} bytes and its header alone needs {end}")
     if data[8:9] != b"{":
-        raise Unreadable("not a safetensors file: it does not begin with a JSON object")
+        raise Unreadable(_other_file(data) or "not a safetensors file: it does not begin with a JSON object")
     try:
         header: dict[str, Any] = read_json(data[8:end], dict[str, Any], limit=LONGEST_HEADER)
         metadata = converted(header.pop("__metadata__", {}), dict[str, str])

@@ -27,7 +27,7 @@ from winticket.procedures import Setup
 from winticket.report import final_screen
 from winticket.report.reading import computed
 from winticket.run import Store
-from winticket.sparse import missing
+from winticket.sparse import Tuning, missing
 from winticket.stages import train_stack
 from winticket.ticket import Curve, Failed, Seeds, Ticket, Trajectory, output_units
 from winticket.train import Recipe
@@ -174,12 +174,12 @@ def test_an_emptied_layer_is_named_wherever_the_result_is_read(search: Search, t
 
 @pytest.mark.skipif(bool(missing), reason=f"built without sparse kernels: {missing}")
 @pytest.mark.parametrize(
-    ("break_even", "words"), [(0.0, "not used"), (1.0, "fc1, fc2, fc3 at 51.6 % and below")]
+    ("break_even", "words"), [(0.0, "no layer"), (1.0, "fc1, fc2, fc3 at 51.6 % and below")]
 )
 def test_where_sparse_kernels_are_slower_layers_train_dense_and_the_result_says_so(
     break_even: float, words: str, search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_room, "break_even", lambda _: break_even)
+    monkeypatch.setattr(engine_room, "tuning", lambda shape: Tuning(shape, break_even))
     monkeypatch.setattr(running, "measure_engine", lambda *_: None)  # what it would measure is given
     result = search(engine="auto", gate=False, rate=0.5)
     for level in result.document["levels"][1:]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from compiled import needs_cc
 from winticket.experiment import Result, TrainedNetwork
-from winticket.ship import as_c, choices, to_c
+from winticket.ship import as_c, choices, load, native, to_c
 from winticket.ship.card import size_rows
 from winticket.ship.format import ShipmentError
 
@@ -146,6 +149,47 @@ def test_tflite_is_evaluated_by_litert(
     assert (names["logits"].argmax(1) == examples.y.numpy()).mean() == recorded(network)
 
 
+def test_a_folder_for_the_hub_is_loaded_and_its_header_is_yaml(
+    network: TrainedNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipment = network.ship(tmp_path, to="hub", values="fp16", name="net")
+    folder = tmp_path / "net-fp16"
+    assert sorted(file.name for file in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert shipment["card"] == str(folder / "README.md")
+    assert shipment["beside"] == [str(folder / "config.json")]
+    read_back = shipment["read_back"]
+    assert read_back is not None
+    text = (folder / "README.md").read_text()
+    header = yaml.safe_load(text.split("---\n")[1])
+    assert header["library_name"] == "winticket"
+    assert header["pipeline_tag"] == "image-classification"
+    assert "datasets" not in header  # digits come with scikit-learn
+    (result,) = header["model-index"][0]["results"]
+    assert result["dataset"]["name"] == "digits"
+    assert result["metrics"][0]["value"] == read_back["test_accuracy"]
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["library_name"], config["values"]) == ("winticket", "fp16")
+    assert (config["kept"], config["input_shape"]) == (shipment["kept"], [1, 8, 8])
+    assert load(folder).about["test_accuracy"] == recorded(network)
+    if not native.missing:
+        code = text.split("```python\n")[1].split("```")[0]
+        monkeypatch.chdir(folder)
+        names: dict[str, Any] = {"pixels": np.zeros((2, 1, 8, 8), np.float32)}
+        exec(compile(code, "card", "exec"), names)
+        assert names["logits"].shape == (2, 10)
+
+
+def test_what_strangers_write_into_the_header_of_a_card_stays_text(
+    network: TrainedNetwork, tmp_path: Path
+) -> None:
+    odd = 'a"\n---\n: {x: !!python/object:os.system}\u2028'
+    changed = replace(network, origin={**network.origin, "model": odd, "data": f"x/{odd}"})
+    text = Path(changed.ship(tmp_path, to="hub", name="net")["card"]).read_text()
+    header = yaml.safe_load(text[4 : text.index("\n---\n", 4)])
+    assert header["model-index"][0]["name"] == odd
+    assert "datasets" not in header
+
+
 def test_without_onnx_runtime_onnx_is_written_and_not_evaluated(
     network: TrainedNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,12 +205,13 @@ def test_without_onnx_runtime_onnx_is_written_and_not_evaluated(
 def test_what_cannot_be_written_is_refused_first(
     network: TrainedNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for wrong, message in (
+    mistakes: list[tuple[dict[str, Any], str]] = [
         ({"to": "c", "values": "fp16"}, "format c holds values in fp32, int8, not in fp16"),
         ({"to": "onnx", "values": "int8"}, "format onnx holds values in fp32, not in int8"),
         ({"name": "a/b"}, "name is 'a/b'; it names a file"),
         ({"name": ".."}, "it names a file"),
-    ):
+    ]
+    for wrong, message in mistakes:
         with pytest.raises(ValueError, match=message):
             network.ship(tmp_path / "ship", **wrong)
     monkeypatch.setattr(choices, "find_spec", lambda _: None)

@@ -30,6 +30,7 @@ from winticket.run import StoreError
 from winticket.ship import VALUES, Network, load, native, run, shipping
 from winticket.ship.format import ShipmentError
 from winticket.ship.formats import FORMATS
+from winticket.ship.web import network_of
 from winticket.ticket import Ticket, same_bits
 
 Search = Callable[..., Result]
@@ -114,6 +115,27 @@ def test_what_is_shipped_is_read_back_and_its_cost_is_stated(
     change = 100 * (read_back["test_accuracy"] - recorded)
     cost = f"changes the accuracy by {change:+.2f} percentage points" if change else "costs no accuracy"
     assert ("the file gives the recorded accuracy" if values == "fp32" else f"{values} {cost}") in card
+
+
+def test_a_page_has_the_network_and_the_dense_one_of_its_replicate(result: Result, tmp_path: Path) -> None:
+    network = result.trained()
+    dense = result.trained(arm="dense", level=0, replicate=network.origin["replicate"])
+    shipment = network.ship(tmp_path, to="web", values="fp16", dense=dense)
+    path = Path(shipment["file"])
+    assert path.name.endswith("-fp16.html")
+    assert path.stat().st_size == shipment["bytes"]
+    assert shipment["read_back"] is not None
+    page = path.read_text("utf-8")
+    assert f"the dense network, {100 * dense.origin['test_accuracy']:.2f} %." in page
+    x = network.test_examples().x
+    for one, which, tolerance in ((network, "ticket", 2**-9), (dense, "dense", 1e-5)):
+        with torch.no_grad():
+            right = one.model()(x).numpy()
+        got = run(network_of(page, which), x.numpy())
+        np.testing.assert_allclose(got, right, rtol=tolerance, atol=tolerance * np.abs(right).max())
+    assert "times smaller than dense" not in Path(shipment["card"]).read_text("utf-8")
+    with pytest.raises(ValueError, match="dense is for pages"):
+        network.ship(tmp_path, dense=dense)
 
 
 def test_a_state_dict_comes_back_exactly(result: Result, tmp_path: Path) -> None:
@@ -223,7 +245,7 @@ def test_formats_and_values_are_checked_before_anything_is_written(result: Resul
         ({"to": "torch", "values": "int8"}, "format torch holds values in fp32, not in int8"),
     ):
         with pytest.raises(ValueError, match=message):
-            network.ship(tmp_path / "ship", **choices)
+            network.ship(tmp_path / "ship", **choices)  # type: ignore[arg-type]
     assert not (tmp_path / "ship").exists()
 
 
@@ -398,7 +420,7 @@ def test_tickets_build_their_model(result: Result) -> None:
     model = result.ticket.build_model()
     for name, value in result.ticket.mask.apply(result.ticket.start.weights).items():
         assert torch.equal(model.get_parameter(name), value)
-    bare = winticket.prune(torch.nn.Linear(4, 2), 0.5)
+    bare = winticket.prune(torch.nn.Linear(40, 2), 0.5)
     with pytest.raises(ValueError, match="does not say which network it fits"):
         bare.build_model()
 

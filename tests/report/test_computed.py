@@ -22,6 +22,6 @@ def document(*levels: tuple[float, list[str] | None]) -> Any:
 def test_layers_are_listed_by_the_highest_density_at_which_they_are_sparse() -> None:
     mixed = document((0.8, []), (0.4, ["fc1.weight"]), (0.2, ["fc1.weight", "fc2.weight"]))
     assert computed(mixed) == ("fc1 at 40 % and below; fc2 at 20 % and below; otherwise dense")
-    assert computed(document((0.8, []), (0.4, []))) == "not used"
+    assert computed(document((0.8, []), (0.4, []))) == "no layer"
     silent: Any = {"levels": [{"density": 0.5, "arms": {"ticket": {}}}]}
     assert computed(silent) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import re
 import subprocess
 import sys
@@ -423,7 +424,9 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     content = path.read_bytes()
     model = torch.nn.Linear(4, 2)
     winticket.prune(model, 0.5).save(tmp_path / "ticket")
-    torch.save(model.state_dict(), tmp_path / "pickle")
+    torch.save(model.state_dict(), tmp_path / "zipped")
+    torch.save(model.state_dict(), tmp_path / "older", _use_new_zipfile_serialization=False)
+    (tmp_path / "pickled").write_bytes(pickle.dumps({"w": [1.0] * 50}))
     (tmp_path / "plain").write_bytes(content.replace(b"winticket compact 1", b"somebody's compact1"))
     (tmp_path / "newer").write_bytes(content.replace(b"winticket compact 1", b"winticket compact 9"))
     (tmp_path / "long").write_bytes(content[:8] + content[8:].replace(b"compact 1", b"compact " + b"9", 1))
@@ -431,9 +434,11 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "flipped").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     for name, message in {
         "absent": "there is no file at",
-        ".": "a folder, not a data file|Is a directory",
+        ".": "a folder without model.safetensors",
         "ticket": "is a ticket, a mask and the start of a training, and no compact file",
-        "pickle": "not a safetensors file",
+        "zipped": "a zip archive, as torch.save writes, with a pickle; winticket opens none",
+        "older": "not a safetensors file but a pickle; winticket opens none",
+        "pickled": "not a safetensors file but a pickle; winticket opens none",
         "plain": "no compact file: its metadata lack 'format'",
         "newer": "version 9, and this winticket reads up to 1: upgrade it",
         "short": "truncated",

@@ -8,7 +8,7 @@ import torch
 
 from drawn import Seeded, drawn
 from in_torch import values
-from inference import captured, weight
+from inferring import captured, weight
 from winticket.ship import Network, Operation
 from winticket.ship.measure import measure, operations
 from winticket.ship.measure_module import traced

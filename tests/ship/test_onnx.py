@@ -40,6 +40,20 @@ def test_networks_give_the_same_answers(name: str, int8: bool) -> None:
     agree(one, examples(one, 7), preprocessing=True)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_onnx_runtime_gives_the_same_answers_for_any_batch(name: str) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    one = network(name)
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = runtime.InferenceSession(to_onnx(one), options, providers=["CPUExecutionProvider"])
+    for count in (1, 7):
+        x = examples(one, count)
+        (got,) = session.run(None, {"input": x})
+        expected = run(one, x, dtype=np.float64)
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * max(1, abs(expected).max()))
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
 def test_every_kind_gives_the_same_answers(row: Any) -> None:
     kind, shape, options, tensors, _ = row

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+import shipped
 from drawn import networks
-from inference import captured, examples, weight
+from inferring import captured, examples, weight
 from lite import interpreter
 from winticket.ship import KINDS, Network, Operation, Weight, run, to_tflite
 from winticket.ship.kinds import Shape
@@ -118,6 +119,11 @@ def test_networks_of_ours(name: str, shape: Shape) -> None:
     assert len(data) < 0.2 * 4 * size  # kept weights alone are stored
 
 
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_network_for_signals_and_int8_weights(int8: bool) -> None:
+    agree(shipped.network("signal", int8=int8), batches=(1, 7))
+
+
 def opened(data: bytes) -> Any:
     from ai_edge_litert import schema_py_generated as schema
 
@@ -150,9 +156,10 @@ def test_pruned_weights_are_not_in_the_file_and_are_made_dense_when_it_is_loaded
     model = opened(data)
     first = next(t for t in model.subgraphs[0].tensors if t.sparsity)
     a = small().weights()["a"]
+    assert a.positions is not None
     assert model.buffers[first.buffer].data.view(np.float32).tolist() == a.values.tolist()
     rows, columns = first.sparsity.dimMetadata
-    assert (rows.denseSize, columns.arrayIndices.values.tolist()) == (40, (a.positions % 30).tolist())  # type: ignore[operator]
+    assert (rows.denseSize, columns.arrayIndices.values.tolist()) == (40, np.mod(a.positions, 30).tolist())
     assert np.diff(columns.arraySegments.values).tolist() == a.keep().sum(1).tolist()
     assert kinds_in(to_tflite(small(0.95))) == ["FULLY_CONNECTED", "DENSIFY", "FULLY_CONNECTED"]
 
@@ -168,6 +175,7 @@ def test_the_file_says_what_it_is() -> None:
     model = opened(to_tflite(small()))
     kept, size = small().kept()
     assert f"{kept} of {size} weights kept, test accuracy 0.5000" in model.description.decode()
+    assert "others give wrong answers" in opened(to_tflite(small(), sparse_kernels=True)).description.decode()
     assert [tensor.shapeSignature.tolist() for tensor in model.subgraphs[0].tensors[:1]] == [[-1, 30]]
     assert model.signatureDefs[0].signatureKey == b"serving_default"
     data = to_tflite(small())

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from winticket.sparse import Shape, Tuning, breakeven, instruction_sets, measuring
-from winticket.sparse.choices import PROBES, Choice
+from winticket.sparse import Shape, Tuning, breakeven, instruction_sets
+from winticket.sparse.choices import PROBES, STEP, Choice, Times
 from winticket.sparse.native import kernels
+from winticket.sparse.updates import OnePass, Target
 from winticket.sparse.windows import Window
 from winticket.sparse.workload import layer_of
 
 pytestmark = pytest.mark.skipif(kernels is None, reason="built without sparse kernels")
+TIMES = Times(0.5, ((0.05, 0.1), (0.2, 0.4), (0.5, 1.0)))
 SHAPE = Shape(rows=20, columns=30, stack=2, batch=16, threads=1)
 
 
@@ -30,7 +32,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def measured(break_even: float, blocks: tuple[int, int] = (3, 2), *, name: str = "plain") -> Tuning:
     """A measurement of `SHAPE` as no processor would make it."""
     sets = dict.fromkeys(SHAPE.products, name)
-    return Tuning(SHAPE, break_even, tuple(Choice(d, sets, blocks) for d in PROBES))
+    return Tuning(SHAPE, break_even, tuple(Choice(d, sets, blocks) for d in PROBES), TIMES)
 
 
 def measuring_is(monkeypatch: pytest.MonkeyPatch, result: Tuning) -> None:
@@ -51,9 +53,8 @@ def again(shape: Shape = SHAPE) -> Tuning:
 
 def test_is_a_density_with_ways_and_is_remembered(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tuned = breakeven.tuning(SHAPE)
-    assert breakeven.break_even(SHAPE) == tuned.break_even
     assert 0 <= tuned.break_even <= 1
-    assert round(tuned.break_even / measuring.STEP) == pytest.approx(tuned.break_even / measuring.STEP)
+    assert round(tuned.break_even / STEP) == pytest.approx(tuned.break_even / STEP)
     for choice, density in zip(tuned.choices, PROBES, strict=True):
         assert choice.density == density
         assert choice.suits(SHAPE, instruction_sets())
@@ -87,6 +88,12 @@ def test_the_first_to_write_is_believed(cache: Path, monkeypatch: pytest.MonkeyP
         {"break_even": 1.5},
         {"break_even": "0.5"},
         {"choices": []},
+        {"times": {"dense": 1.0, "sparse": []}},
+        {"times": {"dense": 1.0, "sparse": [[0.05, 1.0]]}},
+        {"times": {"dense": 0.0, "sparse": [[0.05, 1.0], [0.2, 1.0]]}},
+        {"times": {"dense": 1.0, "sparse": [[0.05, -1.0], [0.2, 1.0]]}},
+        {"times": {"dense": 1.0, "sparse": [[0.2, 1.0], [0.05, 1.0]]}},
+        {"times": {"dense": 1.0, "sparse": [[0.05, 1.0], [1.5, 1.0]]}},
         {"choices": [{"density": 0.05, "sets": {}, "blocks": [1, 1]}]},
         {"density": 0.06},
         {"sets": {"forward": "plain"}},
@@ -119,7 +126,7 @@ def test_a_broken_or_absent_cache_costs_a_measurement(cache: Path, monkeypatch: 
     assert again() == measured(0.6)
     # If nothing can be kept, workers could choose differently: there is no choice but the usual one.
     monkeypatch.setenv("WINTICKET_CACHE", str(file))  # no folder
-    assert again() == Tuning(SHAPE, 0.6)
+    assert again() == Tuning(SHAPE, 0.6, times=TIMES)
     assert again().blocks(0.2) == (1, 1)
 
 
@@ -152,17 +159,34 @@ def test_a_forced_set_is_measured_alone(cache: Path) -> None:
     ],
 )
 def test_where_the_lines_cross(dense: float, times: dict[float, float], crossing: float) -> None:
-    assert measuring.crossing(times, dense) == crossing
+    assert Times(dense, tuple(times.items())).crossing() == crossing
+
+
+@pytest.mark.parametrize(
+    ("density", "seconds"), [(0.0, 0.0), (0.05, 0.1), (0.1, 0.2), (0.35, 0.7), (0.5, 1.0), (1.0, 2.0)]
+)
+def test_times_between_and_beyond_those_measured_lie_on_their_lines(density: float, seconds: float) -> None:
+    assert TIMES.at(density) == pytest.approx(seconds, abs=1e-12)
+
+
+def test_no_time_is_negative() -> None:
+    assert Times(1.0, ((0.05, 0.1), (0.06, 0.9))).at(0.01) == 0
 
 
 @pytest.mark.parametrize("window", [None, Window(3, (3, 3), (1, 1), (1, 1))])
-def test_a_dense_step_includes_what_surrounds_its_products(window: Window | None) -> None:
+def test_a_dense_step_includes_what_surrounds_its_products(
+    window: Window | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """For a small layer, this takes as long as the products."""
+    updated: list[Target] = []
+    monkeypatch.setattr(OnePass, "__call__", lambda self, *_, **__: updated.extend(self.targets))
     shape = Shape(rows=4, columns=27, stack=1, batch=2, threads=1, window=window, size=(5, 5))
     for step in layer_of(shape).dense:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
             step()
         calls = {event.key.removeprefix("aten::"): event.count for event in profiled.key_averages()}
-        surrounding = {"relu", "threshold_backward", "_foreach_mul_", "_fused_adam_"}
-        assert surrounding | (set() if window else {"add", "sum"}) <= set(calls)
+        target = updated.pop()
+        assert len(target.slots) == 2  # Adam's
+        assert target.keep is not None
+        assert {"relu", "threshold_backward"} | (set() if window else {"add", "sum"}) <= set(calls)
         assert (calls.get("bmm"), calls.get("convolution_backward")) == ((None, 1) if window else (3, None))

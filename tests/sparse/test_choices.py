@@ -47,7 +47,7 @@ def tuned(shape: Shape, *names: str, blocks: tuple[int, int] = (1, 1)) -> Tuning
     choices = (
         Choice(d, dict.fromkeys(shape.products, n), blocks) for d, n in zip(PROBES, names, strict=True)
     )
-    return Tuning(shape, 0.5, tuple(choices))
+    return Tuning(shape, 1.0, tuple(choices))
 
 
 def results(shape: Shape, kept: Structure) -> dict[str, Tensor]:
@@ -267,7 +267,6 @@ def test_every_engine_trains_with_what_was_measured(
         return tuned(shape, *["plain"] * 3, blocks=(2, 3))
 
     monkeypatch.setattr(engine, "tuning", tuning)
-    monkeypatch.setattr(engine, "break_even", lambda _: 1.0)
     converted = engine.convert(
         module, keep, Recipe(steps=1, batch=20), engine=name, stacked=True, example=torch.zeros(2, 50)
     )

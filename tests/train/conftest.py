@@ -46,7 +46,6 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _agreed_break_even(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measured ones differ with the size of a stack, and so do last bits; here stacks are compared bit for bit."""
-    monkeypatch.setattr(engine, "break_even", lambda _: 0.4)
     monkeypatch.setattr(engine, "tuning", lambda shape: Tuning(shape, 0.4))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from winticket import data
-from winticket.sparse import Shape, candidates, missing
+from winticket.sparse import Shape, Tuning, candidates, missing
 from winticket.ticket import Failed, Ticket, Trajectory
 from winticket.train import Recipe, engine, train
 from winticket.train.feed import Data
@@ -120,11 +120,11 @@ def test_a_full_mask_trains_dense_and_auto_asks_the_break_even(
     assert run(module, vectors, [dense(module)], "sparse")[0].about["sparse"] == []
     asked: list[tuple[int, int, int]] = []
 
-    def answer(shape: Shape) -> float:
+    def answer(shape: Shape) -> Tuning:
         asked.append((shape.rows, shape.columns, shape.stack))
-        return 0.5 if shape.rows == 20 else 0.0
+        return Tuning(shape, 0.5 if shape.rows == 20 else 0.0)
 
-    monkeypatch.setattr(engine, "break_even", answer)
+    monkeypatch.setattr(engine, "tuning", answer)
     tickets = [dense(module, r, density=0.3) for r in range(2)]
     assert run(module, vectors, tickets, "auto")[0].about["sparse"] == ["0.weight"]
     assert asked == [(20, 6, 2), (12, 20, 2), (3, 12, 2)]

@@ -40,7 +40,7 @@ OPTIONS = (
     Option("model", str, "Network and pruning", "Network to prune: lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, mlp1d, vgg-11, vgg-16, vgg-19, resnet-20, resnet-32, resnet-56, chargpt for text (chargpt-LAYERS-WIDTH-CONTEXT, as chargpt-2-64-256), or package.module:build for one of yours.", default="lenet-300-100; mlp1d for mnist1d, conv-2 for colour images, chargpt for text"),
     Option("init", str, "Network and pruning", "How weights are initialised: glorot-normal, kaiming-uniform, orthogonal, signed-constant, ...", default="glorot-normal; kaiming-normal in VGG and ResNet, PyTorch's in mlp1d and chargpt, a model's own in package.module:build"),
     Option("method", str, "Network and pruning", f"How tickets are found: imp (iterative magnitude pruning: train, prune, rewind, repeat), one-shot (train once, prune to every density), at-init (prune before training), {', '.join(names('method')[3:-1])} or {names('method')[-1]}. `winticket methods` describes each.", default="imp"),
-    Option("criterion", str, "Network and pruning", "Which weights are kept: magnitude, snip, l1_units, synflow, ... (`winticket methods` lists all), or package.module:function.", default="the method's (snip for at-init, l1_units for early-bird, else magnitude)"),
+    Option("criterion", str, "Network and pruning", "Which weights are kept: magnitude, snip, l1_units, synflow, ... (`winticket methods` lists all), or package.module:function.", default="the method's (snip for at-init, force and iter-snip, l1_units for early-bird, else magnitude; edge-popup and supermask learn their own scores)"),
     Option("allocate", str, "Network and pruning", "How the kept weights are spread over layers: layerwise (the same share in every layer), global_top (layers compete for them), erk, constant_fan_in, n_of_m, units (whole neurons or filters), ..., or package.module:function. `winticket methods` explains each.", default="by method (erk: rigl, set; units: early-bird; layerwise: edge-popup, supermask); else by criterion (units: criteria that score whole units, such as l1_units; constant_fan_in: wanda; global_top: snip, grasp, synflow, taylor, fisher, lamp); else by model (global_top: VGG, ResNet; layerwise: others)"),
     Option("rewind", str, "Network and pruning", "What a ticket starts from: to_init (its initial weights), to_step (its weights after --rewind-step steps), to_step_with_optimizer (with the optimiser's state, too), learning_rate (its trained weights, with the learning-rate schedule started again), fine_tune (its trained weights, at the schedule's last rate), or package.module:function.", default="to_init"),
     Option("rewind_step", int, "Network and pruning", "Training step to which to_step and to_step_with_optimizer rewind; required with them."),
@@ -170,7 +170,7 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="digits, mnist1d (both built in), mnist, fashion_mnist, cifar10, cifar100, any image dataset on the "
-        "Hugging Face Hub (user/name), a local parquet file or folder of images, or text in a .txt file.",
+        "Hugging Face Hub (user/name), a local parquet file, a local folder of parquet files or of images sorted by class, or text in a .txt file.",
     ),
 ]
 Out = Annotated[

@@ -57,7 +57,8 @@ To = Annotated[
         "--to",
         help="Format: safetensors (a compact file, read by numpy alone), torch (a state dict, dense), onnx (dense), "
         "tflite (for phones; small, and computed densely), tflite-sparse (for LiteRT's sparse kernels, which need an "
-        "interpreter without delegates) or c (C99 for microcontrollers).",
+        "interpreter without delegates), c (C99 for microcontrollers), hub (a folder for the Hugging Face Hub) "
+        "or web (a page on which one draws or chooses an input, and the dense network and this one answer).",
     ),
 ]
 Values = Annotated[
@@ -135,8 +136,9 @@ def ship(
 
         check(to, values)
         network = chosen_network(run, arm, (level, density, replicate), store, trust or [])
+        dense = _dense(run, network, store, trust or []) if to == "web" else None
         folder = out or (run if run.is_dir() else run.parent) / SHIPPED
-        shipment = _shipped(network, folder, to=to, values=values, name=name)
+        shipment = _shipped(network, folder, to=to, values=values, name=name, dense=dense)
     with printed(shipment["file"]):
         if as_json:
             print_json(shipment)
@@ -154,8 +156,7 @@ def chosen_network(
     """The network that was asked for."""
     from winticket.experiment import open_run, trained
 
-    if run.is_dir() and not (run / RESULT).is_file() and (run / TICKET).is_file():
-        run /= TICKET
+    run = _ticket_alone(run)
     if run.suffix == ".safetensors":
         if arm != "ticket" or any(choice is not None for choice in which):
             raise ValueError(
@@ -169,6 +170,12 @@ def chosen_network(
         raise ValueError(f"replicate is {replicate}; the run has 1 to {count}")
     first = None if replicate is None else replicate - 1
     return trained(opened, arm=arm, level=level, density=density, replicate=first)
+
+
+def _ticket_alone(run: Path) -> Path:
+    """The ticket's file, if RUN is a folder with one and without a run's result; else RUN."""
+    alone = run.is_dir() and not (run / RESULT).is_file() and (run / TICKET).is_file()
+    return run / TICKET if alone else run
 
 
 def _of_ticket(file: Path, store: str | None, trust: list[str]) -> TrainedNetwork:
@@ -193,11 +200,23 @@ def _of_ticket(file: Path, store: str | None, trust: list[str]) -> TrainedNetwor
     )
 
 
-def _shipped(network: TrainedNetwork, folder: Path, *, to: str, values: str, name: str) -> Shipment:
+def _dense(run: Path, network: TrainedNetwork, store: str | None, trust: list[str]) -> TrainedNetwork | None:
+    """The dense network of the same replicate, for a page; None if RUN is one network, or that is the dense one."""
+    from winticket.experiment import open_run, trained
+
+    if _ticket_alone(run).suffix == ".safetensors" or network.origin["arm"] == "dense":
+        return None
+    opened = open_run(run, store=store, trust=trust)
+    return trained(opened, arm="dense", level=0, replicate=network.origin["replicate"])
+
+
+def _shipped(
+    network: TrainedNetwork, folder: Path, *, to: str, values: str, name: str, dense: TrainedNetwork | None
+) -> Shipment:
     from winticket.ship.format import ShipmentError
 
     try:
-        return network.ship(folder, to=to, values=values, name=name)
+        return network.ship(folder, to=to, values=values, name=name, dense=dense)
     except ShipmentError as error:
         say(f"Error: {error}")
         raise typer.Exit(1) from error

@@ -123,15 +123,22 @@ class TrainedNetwork:
         return dataclasses.replace(network, about=_brief(self.origin))
 
     def ship(
-        self, folder: str | Path, *, to: str = "safetensors", values: str = "fp32", name: str = ""
+        self,
+        folder: str | Path,
+        *,
+        to: str = "safetensors",
+        values: str = "fp32",
+        name: str = "",
+        dense: TrainedNetwork | None = None,
     ) -> Shipment:
         """Write the network to a file in `folder`, read it back, evaluate it on the test data, and write a model card.
 
         to      a format: "safetensors" (the compact file), "torch" (a state dict, as safetensors too), "onnx",
-                "tflite", "tflite-sparse" or "c"
-        values  how kept weights are stored: "fp32" or "int8" in C, and in compact files also "fp16" and "bf16"; other
-                formats are fp32
+                "tflite", "tflite-sparse", "c", "hub" (a folder with a compact file) or "web" (a page)
+        values  how kept weights are stored: "fp32" or "int8" in C, and in compact files and pages also "fp16" and
+                "bf16"; other formats are fp32
         name    of the file, without its ending (default: arm, density and replicate)
+        dense   a network that the page compares it with, as `result.trained(arm="dense")`; pages alone take it
 
         Raises ValueError for what is not possible, before anything is written; OSError if the folder cannot be written;
         ShipmentError if what was written does not compute what the trained network computes.
@@ -141,6 +148,8 @@ class TrainedNetwork:
             raise ValueError(
                 f"name is {name!r}; it names a file, so it has no folder in it and no dot at its ends"
             )
+        if dense is not None and to != "web":
+            raise ValueError(f"dense is for pages (to='web'); format {to} holds one network")
         model, network = self.model(), self.network()
         examples, reason = None, None
         try:
@@ -148,7 +157,7 @@ class TrainedNetwork:
         except (ValueError, OSError, LookupError, ImportError) as error:
             reason = str(error)
         return shipping.write(
-            Source(network, model),
+            Source(network, model, None if dense is None else dense.network()),
             Path(folder),
             to=to,
             values=values,

@@ -56,9 +56,8 @@ TITLE = "What to do next"
 
 def introduction(document: Document) -> str:
     """The sentence above the advice. It says that the advice is optional after a win."""
-    how = (
-        "add the options of one or more of these suggestions to your command, or change those it already has"
-    )
+    command = f"winticket {'transfer' if is_transfer(document) else 'find'}"
+    how = f"add the options of one or more of these suggestions to your {command} command, or change those it has"
     if has_won(document):
         return f"The ticket can be used now. To go further, {how}."
     return f"{how[:1].upper()}{how[1:]}."
@@ -238,8 +237,9 @@ def train_tickets_longer(document: Document) -> str | None:
             aim = "For a smaller ticket, train" if has_won(document) else "Train"
             return (
                 f"{aim} longer (--steps {2 * steps}): at {density_percent(level['density'])} of the weights the "
-                f"ticket's validation loss was lowest {_near_the_end(level['arms']['ticket'], steps)}, so it was "
-                "probably still falling. Sparse networks learn more slowly (Frankle & Carbin 2019, fig. 3)."
+                f"ticket's validation loss was lowest {_near_the_end(level['arms']['ticket'], steps)}, so more steps "
+                "may lower it further. The smallest tickets reach their lowest loss latest (Frankle & Carbin 2019, "
+                "fig. 3)."
             )
     return None
 

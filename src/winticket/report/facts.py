@@ -40,7 +40,7 @@ def facts(document: Document) -> str:
         ("tickets from", tickets_from(source) if (source := options.get("source")) else None),
         ("training", _training(document)),
         ("pruning", _pruning(document)),
-        ("sparse kernels", computed(document)),
+        ("trained on sparse kernels", computed(document)),
         ("margin, false-win chance", _test(document)),
         ("seed", text_or_none(options.get("seed"))),
         ("run time", None if document.get("seconds") is None else duration(document["seconds"])),

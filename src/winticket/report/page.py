@@ -271,12 +271,13 @@ def _decided(document: Document) -> str:
         "if tests show that it is more accurate than the same mask with re-initialised weights, and more accurate than "
         "a random mask with the same number of weights in every layer.",
         "A ticket wins at a density if it matches the dense network and beats both controls. The tests for matching "
-        "run from the densest level down and stop at the first failure. Holm's procedure corrects the tests against "
-        "the controls for all densities together. If you add replicates or levels and judge again, that is another "
-        f"look at the same networks. All looks share {level}: the first may use nine tenths of it, and the later ones "
-        "share the rest. At each look, half goes to matching and half to the controls. A bound's confidence is 1 minus "
-        f"the level of its test. For matching at the first look, this level is 0.9 × {spent} / 2. For a control, "
-        "Holm's procedure sets it. "
+        "run from the densest level down and stop at the first failure. Holm's procedure corrects the tests "
+        "against the controls for all densities together: one test for each density, of the smaller advantage of "
+        "the two. An advantage over one control alone is shown if it passes the same limit. If you add replicates "
+        f"or levels and judge again, that is another look at the same networks. All looks share {level}: the first "
+        "may use nine tenths of it, and the later ones share the rest. At each look, half goes to matching and "
+        "half to the controls. A bound's confidence is 1 minus the level of its test. For matching at the first "
+        f"look, this level is 0.9 × {spent} / 2. For a control, Holm's procedure sets it. "
         f"So the chance of any false win, over all densities and all looks, stays within {level}.",
         "With fewer than five replicates the verdict is always inconclusive.",
     ]

@@ -76,7 +76,7 @@ def computed(document: Document) -> str | None:
     for density, name in sparse:
         highest[name] = max(density, highest.get(name, 0.0))
     if not highest:
-        return "not used"
+        return "no layer"
     parts = []
     for density in sorted(set(highest.values()), reverse=True):
         layers = ", ".join(n.removesuffix(".weight") for n, d in highest.items() if d == density)

@@ -290,7 +290,10 @@ def _use(document: Document, say: Say) -> list[RenderableType]:
     return [
         Text(),
         *(Text(say(line), overflow="fold") for line in (f"{head}:", *(f"  {line}" for line in code))),
-        Text(say(f"To get it trained, as a small file: winticket ship {_folder(document)}"), overflow="fold"),
+        Text(
+            say(f"To save it with its trained weights, as a small file: winticket ship {_folder(document)}"),
+            overflow="fold",
+        ),
     ]
 
 

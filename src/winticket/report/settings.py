@@ -21,6 +21,8 @@ LABELS = {
     "every": "mask changes every",
     "search_lr": "learning rate of the search",
     "split": "split of the data",
+    "stack": "replicates per stack",
+    "stacking": "training in stacks",
     "carried": "levels of the source",
 }
 """Options whose names do not say what they are; the others are shown by their names."""

@@ -95,7 +95,8 @@ class Shipment(TypedDict):
     card: str
     """Path of the model card."""
     format: str
-    """`safetensors` (the compact file), `torch` (a state dict), `onnx`, `tflite`, `tflite-sparse` or `c`."""
+    """`safetensors` (a compact file), `torch` (state dict), `onnx`, `tflite`, `tflite-sparse`, `c`, `hub` (a folder),
+    `web` (a page)."""
     values: str
     """How kept values are stored: `fp32`, `fp16`, `bf16` or `int8`."""
     bytes: int

@@ -7,6 +7,7 @@
     winticket.ship.to_c(network, name="digits").source               # for microcontrollers
     winticket.ship.to_onnx(network)                                  # for other runtimes, dense
     winticket.ship.to_tflite(network)                                # for phones: small; computed densely, or sparsely
+    winticket.ship.to_web(network, dense=other)                      # a page on which one tries it
     winticket.ship.SparseModel.load("small.safetensors")(x)          # the same by compiled kernels
 
 Only `capture`, `Compact`, `expand` and `expanded` need torch.
@@ -22,11 +23,13 @@ from winticket.ship.coding import VALUES
 from winticket.ship.compact import CompactFileError, load, save
 from winticket.ship.compact_write import Sizes
 from winticket.ship.engine import SparseModel
+from winticket.ship.hub import push
 from winticket.ship.interpret import run
 from winticket.ship.kinds import KINDS
 from winticket.ship.network import Network, NetworkError, Operation, Preprocessing, Weight
 from winticket.ship.onnx import to_onnx
 from winticket.ship.tflite import to_tflite
+from winticket.ship.web import to_web
 
 if TYPE_CHECKING:
     from winticket.ship.capturing import capture
@@ -50,11 +53,13 @@ __all__ = [
     "expand",
     "expanded",
     "load",
+    "push",
     "run",
     "save",
     "to_c",
     "to_onnx",
     "to_tflite",
+    "to_web",
 ]
 
 

@@ -177,7 +177,15 @@ def size_rows(shipment: Shipment) -> list[tuple[str, str]]:
             ("RAM", f"{kilobytes(ram)}: {split}"),
             dense,
         ]
-    rows = [("this file", f"{kilobytes(shipment['bytes'])}{_smaller(shipment, shipment['bytes'])}"), dense]
+    page = shipment["format"] == "web"
+    smaller = "" if page else _smaller(shipment, shipment["bytes"])
+    rows = [
+        (
+            "this page, its networks in it" if page else "this file",
+            f"{kilobytes(shipment['bytes'])}{smaller}",
+        ),
+        dense,
+    ]
     if parts := shipment["parts"]:
         above = 100 * (shipment["bytes"] / parts["information"] - 1) if parts["information"] else 0.0
         rows += [

@@ -15,6 +15,8 @@ HOLDS: Mapping[str, tuple[str, ...]] = {
     "tflite": ("fp32",),
     "tflite-sparse": ("fp32",),
     "c": ("fp32", "int8"),
+    "hub": VALUES,
+    "web": VALUES,
 }
 """Format, as `--to` takes it -> the kinds of values that it can hold."""
 _LITERT = ("ai_edge_litert", "ai-edge-litert")

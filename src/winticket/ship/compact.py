@@ -12,6 +12,7 @@ from winticket.atomic import replace_file
 from winticket.outside import Unreadable, read_file
 from winticket.ship.compact_read import decode
 from winticket.ship.compact_write import Sizes, encode
+from winticket.ship.hub_files import model_file
 from winticket.ship.network import Network
 
 
@@ -49,14 +50,17 @@ def save(network: Network, path: str | os.PathLike[str], *, values: str = "fp32"
     return sizes
 
 
-def load(path: str | os.PathLike[str]) -> Network:
+def load(path: str | os.PathLike[str], *, revision: str | None = None) -> Network:
     """Read the network that `save` wrote. It needs numpy alone, and runs nothing.
 
+    path: a file; a folder that `winticket ship --to hub` wrote; or the name of a repository on the Hub, "user/name", if
+    there is nothing at that path: it is downloaded by huggingface_hub. revision: its branch, tag or commit.
+
     Raises CompactFileError, with the reason, if the file is absent, truncated, damaged, of a newer version, or anything
-    else than a compact file.
+    else than a compact file; ModuleNotFoundError if a repository is named without the package huggingface_hub.
     """
     try:
-        return decode(read_file(path))
+        return decode(read_file(model_file(path, revision=revision)))
     except FileNotFoundError:
         raise CompactFileError(f"there is no file at {path}; check the path") from None
     except OSError as error:

@@ -116,7 +116,9 @@ class SparseModel:
         kernel: str | None = None,
         instructions: str | None = None,
     ) -> SparseModel:
-        """The model of a compact file, with the same choices. It imports no torch, and `model.network` has the rest.
+        """The model of what `winticket.ship.load` reads at a path, with the same choices.
+
+        It imports no torch, and `model.network` has the rest.
 
         Raises CompactFileError, with the reason, for a file that cannot be read; else as SparseModel does.
 

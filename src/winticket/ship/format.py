@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from winticket.results import Memory
+from winticket.results import Memory, Shipment
 from winticket.ship.compact_write import Sizes
 from winticket.ship.network import Network
 
@@ -30,10 +30,20 @@ class ShipmentError(RuntimeError):
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A trained network as formats take it: without torch, and as the torch module that it was captured from."""
+    """A trained network as formats take it.
+
+    network   without torch
+    model     the torch module that it was captured from
+    dense     for a page: the dense network of the same replicate
+    examples  for a page: (inputs, classes) of the test data; None if they cannot be read
+    note      for a page: what is known of it, in a sentence
+    """
 
     network: Network
     model: nn.Module
+    dense: Network | None = None
+    examples: tuple[NDArray[Any], NDArray[Any]] | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,11 +65,13 @@ class Format:
     """One format.
 
     what      a file of it, in the words of its card: "winticket wrote it as ..."
-    named     (name, values) -> the name of the file
+    named     (name, values) -> the path of the file in the folder
     write     (source, path, values): writes the file
     logits    (source, path, x): what the file gives for inputs x [N, *input_shape], read anew; raises NotEvaluated
     use       (network, name of the file) -> lines of code that use it
     language  of these lines
+    card      the name of the card (default: that of the file, and .md)
+    header    (shipment, what its ticket says about it) -> text before the card's
     """
 
     what: str
@@ -68,3 +80,5 @@ class Format:
     logits: Callable[[Source, Path, NDArray[Any]], Logits]
     use: Callable[[Network, str], tuple[str, ...]]
     language: str = "python"
+    card: str | None = None
+    header: Callable[[Shipment, Mapping[str, Any]], str] = lambda *_: ""

@@ -19,8 +19,10 @@ from torch import nn
 
 from winticket.atomic import replace_file
 from winticket.ship.as_c import C
+from winticket.ship.as_hub import HUB
 from winticket.ship.as_onnx import ONNX
 from winticket.ship.as_tflite import SPARSE_TFLITE, TFLITE
+from winticket.ship.as_web import WEB
 from winticket.ship.compact import load, save
 from winticket.ship.format import ROWS, Format, Logits, Source, Written
 from winticket.ship.interpret import run
@@ -82,6 +84,8 @@ FORMATS: Mapping[str, Format] = {
     "tflite": TFLITE,
     "tflite-sparse": SPARSE_TFLITE,
     "c": C,
+    "hub": HUB,
+    "web": WEB,
 }
 """The formats by the name that `--to` takes, which are those of `winticket.ship.choices`."""
 

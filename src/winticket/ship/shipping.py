@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from winticket.atomic import replace_file
 from winticket.results import Bytes, Origin, ReadBack, Shipment
-from winticket.ship.card import card
+from winticket.ship.card import card, standing
 from winticket.ship.compact_write import Sizes
 from winticket.ship.format import NotEvaluated, ShipmentError, Source
 from winticket.ship.formats import FORMATS, state_dict_bytes, torch_logits
@@ -41,9 +41,10 @@ def write(
     ShipmentError, and leaves no card, if the file computes something else than the network.
     """
     form = FORMATS[to]
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / form.named(name, values)
-    card_path = path.with_name(f"{path.name}.md")
+    card_path = path.with_name(form.card or f"{path.name}.md")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source = replace(source, examples=examples, note=standing(origin))
     written = form.write(source, path, values)
     read_back = None
     if examples is not None:
@@ -72,6 +73,7 @@ def write(
     }
     use = form.use(source.network, path.name)
     text = card(shipment, about, what=form.what, use=use, language=form.language)
+    text = form.header(shipment, about) + text
     replace_file(card_path, text.encode("utf-8", "replace"))
     return shipment
 

@@ -58,14 +58,17 @@ def to_tflite(network: Network, *, sparse_kernels: bool = False) -> bytes:
         else:
             made = _NODES[operation.kind](graph, operation, fused.get(operation.output, 0))
             graph.values[operation.output] = made
-    return graph.packed(graph.plain(network.output), _description(network))
+    return graph.packed(graph.plain(network.output), _description(network, sparse_kernels=sparse_kernels))
 
 
-def _description(network: Network) -> str:
+def _description(network: Network, *, sparse_kernels: bool) -> str:
     kept, size = network.kept()
     accuracy = recorded_accuracy(network)
     known = "" if accuracy is None else f", test accuracy {accuracy:.4f}"
-    return f"winticket {__version__}: {kept} of {size} weights kept{known}"
+    warning = (
+        "; for interpreters without default delegates, others give wrong answers" if sparse_kernels else ""
+    )
+    return f"winticket {__version__}: {kept} of {size} weights kept{known}{warning}"
 
 
 def _fused(network: Network) -> dict[str, int]:
@@ -178,8 +181,8 @@ def _mean(graph: Graph, operation: Operation, _: int) -> Value:
         whole = {"options": "ReducerOptions", "keepDims": operation.options["keep_axes"]}
         inputs = [graph.image(name), graph.integers([1, 2])]
         if operation.options["keep_axes"]:
-            return Value(image=graph.node("MEAN", inputs, image_shape(shape), **whole))  # type: ignore[arg-type]
-        return Value(graph.node("MEAN", inputs, shape, **whole))  # type: ignore[arg-type]
+            return Value(image=graph.node("MEAN", inputs, image_shape(shape), **whole))
+        return Value(graph.node("MEAN", inputs, shape, **whole))
     x = graph.plain(name)
     for axis in reversed(axes):
         parts = math.prod(before[:axis]), before[axis], math.prod(before[axis + 1 :])

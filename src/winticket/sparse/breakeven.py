@@ -21,7 +21,7 @@ import torch
 from winticket.atomic import create_file, replace_file
 from winticket.outside import Unreadable, read_file, read_json
 from winticket.places import cache_folder
-from winticket.sparse.choices import PROBES, Choice, Shape, Tuning
+from winticket.sparse.choices import PROBES, Choice, Shape, Times, Tuning
 from winticket.sparse.measuring import measure
 from winticket.sparse.native import instruction_sets, kernels
 
@@ -32,15 +32,7 @@ REVISION = 6
 class _Measured(msgspec.Struct):
     break_even: float
     choices: tuple[Choice, ...]
-
-
-def break_even(shape: Shape) -> float:
-    """The density up to which the sparse kernels train this layer faster than the dense ones; 0 without kernels.
-
-    >>> 0 <= break_even(Shape(rows=8, columns=8, stack=1, batch=4, threads=1)) <= 1
-    True
-    """
-    return tuning(shape).break_even
+    times: Times
 
 
 def tuning(shape: Shape) -> Tuning:
@@ -77,9 +69,10 @@ def _read(file: Path, shape: Shape, sets: Sequence[str]) -> Tuning | None:
     except (OSError, Unreadable):
         return None
     sound = all(choice.suits(shape, sets) for choice in read.choices)
-    if not 0 <= read.break_even <= 1 or tuple(c.density for c in read.choices) != PROBES or not sound:
+    sound = sound and read.times.sound() and 0 <= read.break_even <= 1
+    if not sound or tuple(c.density for c in read.choices) != PROBES:
         return None
-    return Tuning(shape, read.break_even, read.choices)
+    return Tuning(shape, read.break_even, read.choices, read.times)
 
 
 def _conditions(shape: Shape, sets: Sequence[str]) -> dict[str, object]:
@@ -101,7 +94,9 @@ def _remember(file: Path, mine: Tuning, conditions: dict[str, object], sets: Seq
 
     If it cannot be written, no other process will come to the same choices: the break-even alone is returned.
     """
-    measured = _Measured(mine.break_even, mine.choices)
+    if mine.times is None:
+        raise AssertionError(f"nothing was measured of {mine.shape}")
+    measured = _Measured(mine.break_even, mine.choices, mine.times)
     content = json.dumps({**conditions, **msgspec.to_builtins(measured)}).encode()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -109,4 +104,4 @@ def _remember(file: Path, mine: Tuning, conditions: dict[str, object], sets: Seq
             replace_file(file, content)  # the file was damaged
     except OSError:
         pass
-    return _read(file, mine.shape, sets) or Tuning(mine.shape, mine.break_even)
+    return _read(file, mine.shape, sets) or Tuning(mine.shape, mine.break_even, times=mine.times)

@@ -19,7 +19,7 @@ from winticket.sparse.products import address
 
 TILE = 64
 """Examples that are scored at a time: four vectors of the widest instruction set."""
-_KINDS = {"sgd": 0, "adam": 1, "adamw": 2}
+KINDS = {"sgd": 0, "adam": 1, "adamw": 2}
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def train_links(
     require().train_chain(
         torch.get_num_threads(), [link.numbers() for link in links], x.data_ptr(), y.data_ptr(), len(x), features,
         links[-1].start.shape[-1] - 1, [steps, stack, batch], rows.data_ptr(), rates.data_ptr(), losses.data_ptr(),
-        taken, _KINDS[rule.kind], rule.nesterov, [rule.momentum, rule.weight_decay, *rule.betas, rule.eps],
+        taken, KINDS[rule.kind], rule.nesterov, [rule.momentum, rule.weight_decay, *rule.betas, rule.eps],
     )  # fmt: skip
     return losses
 

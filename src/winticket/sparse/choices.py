@@ -25,13 +25,16 @@ EDGES = (*(math.sqrt(a * b) for a, b in pairwise(PROBES)), 1.0)
 LINEAR, CONVOLUTION = ("forward", "by_weight", "by_input"), ("convolution", "convolution_back")
 """The products of a Linear layer and of a Conv2d, by the names that the kernels know them by."""
 MOST_BLOCKS = 4096
+STEP = 0.05
+"""Break-even densities are rounded down to multiples of this, so that noise rarely changes them."""
 
 
 @dataclass(frozen=True)
 class Shape:
     """A layer in training: `stack` networks, batches of `batch` examples, `threads` threads.
 
-    Its weight has `rows` and `columns`. A Conv2d also has a `window` and images of `size` (height, width).
+    Its weight has `rows` and `columns`. A Conv2d also has a `window` and images of `size` (height, width). Its dense
+    products are in bfloat16 if `half`; the sparse ones are in float32 all the same.
 
     >>> Shape(rows=300, columns=784, stack=5, batch=60, threads=1).size
     (1, 1)
@@ -44,6 +47,7 @@ class Shape:
     threads: int
     window: Window | None = None
     size: tuple[int, int] = (1, 1)
+    half: bool = False
 
     @property
     def products(self) -> tuple[str, ...]:
@@ -76,9 +80,45 @@ class Choice(msgspec.Struct, frozen=True):
         return set(self.sets) == set(shape.products) and set(self.sets.values()) <= set(sets) and fits
 
 
+class Times(msgspec.Struct, frozen=True):
+    """Seconds of a step of a layer: dense, and sparse in the fastest way by density, in ascending order."""
+
+    dense: float
+    sparse: tuple[tuple[float, float], ...]
+
+    def at(self, density: float) -> float:
+        """Seconds of a sparse step at a density; linear between those measured and beyond them, and never negative.
+
+        >>> Times(2.1, ((0.2, 1.0), (0.4, 3.0))).at(0.3)
+        2.0
+        """
+        lines = list(pairwise(self.sparse))
+        (low, fast), (high, slow) = next((line for line in lines if density <= line[1][0]), lines[-1])
+        return max(0.0, fast + (density - low) * (slow - fast) / (high - low))
+
+    def crossing(self) -> float:
+        """The density at which a sparse step takes as long as a dense one, within [0, 1], rounded down to `STEP`.
+
+        >>> Times(2.1, ((0.2, 1.0), (0.4, 3.0))).crossing()
+        0.3
+        """
+        lines = list(pairwise(self.sparse))
+        (low, fast), (high, slow) = next((line for line in lines if self.dense <= line[1][1]), lines[-1])
+        density = low + (self.dense - fast) / max((slow - fast) / (high - low), 1e-12)
+        return round(min(1.0, max(0.0, int(density / STEP + 1e-9) * STEP)), 2)
+
+    def sound(self) -> bool:
+        """True if these can be times: positive and finite, at ascending densities."""
+        densities, seconds = zip(*self.sparse, strict=True) if len(self.sparse) > 1 else ((), ())
+        positive = all(0 < t < math.inf for t in (self.dense, *seconds))
+        return bool(densities) and positive and all(a < b for a, b in pairwise((0.0, *densities, 1.0 + STEP)))
+
+
 @dataclass(frozen=True)
 class Tuning:
     """A layer's shape, its break-even density, and the fastest way at each of `PROBES`; none: as without measurement.
+
+    `times` are those from which the break-even follows, if they were measured.
 
     >>> Tuning(Shape(rows=300, columns=784, stack=5, batch=64, threads=1), 0.5).blocks(0.1)
     (4, 2)
@@ -87,6 +127,7 @@ class Tuning:
     shape: Shape
     break_even: float
     choices: tuple[Choice, ...] = ()
+    times: Times | None = None
 
     def blocks(self, density: float) -> tuple[int, int]:
         """The blocks of columns and of rows at this density of the weights that can have an effect.

@@ -37,6 +37,7 @@ class SparseLinear(_Sparse):
         self.in_features, self.out_features = layer.in_features, layer.out_features
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.weight.dtype)  # a dense layer before this one may compute in bfloat16
         flat = x if x.ndim == 2 else x.reshape(-1, self.in_features)
         if not is_batch_last(flat):
             flat = batch_last(flat)
@@ -59,7 +60,7 @@ class SparseConv2d(_Sparse):
     def forward(self, x: Tensor) -> Tensor:
         w = self.window
         pairs = [list(pair) for pair in (w.kernel, w.stride, w.padding)]
-        batch = x if x.ndim == 4 else x[None]
+        batch = (x if x.ndim == 4 else x[None]).to(self.weight.dtype)
         y = sparse_conv2d(batch, self.weight, self.bias, *self.indices(), w.channels, *pairs)
         return y if x.ndim == 4 else y[0]
 

@@ -6,16 +6,14 @@ steps (see `workload`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 
-from winticket.sparse.choices import PROBES, Choice, Shape, Tuning
+from winticket.sparse.choices import PROBES, Choice, Shape, Times, Tuning
 from winticket.sparse.native import require
 from winticket.sparse.timing import HOPELESS, Clock, Seconds, Work, best, clock_for, race
 from winticket.sparse.workload import Layer, layer_of
-
-STEP = 0.05  # break-even densities are rounded down to multiples of this, so that noise rarely changes them
 
 Way = tuple[int, str]  # blocks and instruction set
 
@@ -26,41 +24,33 @@ def measure(shape: Shape, sets: Sequence[str]) -> Tuning:
     with _attempts():
         layer = layer_of(shape)
         choices = tuple(_choice(layer, density, sets, clock) for density in PROBES)
-        dense, times = _dense(layer, clock), {c.density: _sparse(layer, c, clock) for c in choices}
-        if times[PROBES[-1]] < dense:
+        times = _times(layer, choices, clock)
+        if times.at(PROBES[-1]) < times.dense:
             whole = Choice(1.0, choices[-1].sets, Tuning(shape, 0.0, choices).blocks(1.0))
-            times[1.0] = _sparse(layer, whole, clock)
-    return Tuning(shape, crossing(times, dense), choices)
+            times = _times(layer, [*choices, whole], clock)
+    return Tuning(shape, times.crossing(), choices, times)
 
 
 def steps(shape: Shape, choices: Iterable[Choice]) -> tuple[float, list[float]]:
     """The seconds of a dense step of a layer, and of a sparse one in each of these ways."""
     layer, clock = layer_of(shape), clock_for(shape.threads)
     with _attempts():
-        times = race({number: layer.step(choice) for number, choice in enumerate(choices)}, clock)
-        return _dense(layer, clock), [time.median for time in times.values()]
+        works = {number: layer.step(choice) for number, choice in enumerate(choices)}
+        dense = {-1 - number: work for number, work in enumerate(layer.dense)}
+        times = race(works | dense, clock, hopeless=math.inf)
+    return min(times[key].median for key in dense), [times[key].median for key in works]
 
 
-def crossing(times: Mapping[float, float], dense: float) -> float:
-    """The density at which a sparse step, with these times by density, takes as long as a dense one; within [0, 1].
+def _times(layer: Layer, choices: Sequence[Choice], clock: Clock) -> Times:
+    """Seconds of whole steps. All of them take turns, and the least time of each counts.
 
-    Between the densities, and beyond them, the time of a sparse step is taken to be linear. The result is rounded down.
-
-    >>> crossing({0.2: 1.0, 0.4: 3.0}, 2.1)
-    0.3
+    So none is misjudged for what else the machine did while it was timed.
     """
-    lines = list(pairwise(sorted(times.items())))
-    (low, fast), (high, slow) = next((line for line in lines if dense <= line[1][1]), lines[-1])
-    density = low + (dense - fast) / max((slow - fast) / (high - low), 1e-12)
-    return round(min(1.0, max(0.0, int(density / STEP + 1e-9) * STEP)), 2)
-
-
-def _dense(layer: Layer, clock: Clock) -> float:
-    return min(time.median for time in race(dict(enumerate(layer.dense)), clock).values())
-
-
-def _sparse(layer: Layer, choice: Choice, clock: Clock) -> float:
-    return race({0: layer.step(choice)}, clock)[0].median
+    works: dict[float, Work] = {-1.0 - number: work for number, work in enumerate(layer.dense)}
+    works |= {choice.density: layer.step(choice) for choice in choices}
+    times = race(works, clock, hopeless=math.inf)
+    dense = min(time.least for key, time in times.items() if key < 0)
+    return Times(dense, tuple((choice.density, times[choice.density].least) for choice in choices))
 
 
 @contextmanager

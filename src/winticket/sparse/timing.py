@@ -31,11 +31,13 @@ def clock_for(threads: int) -> Clock:
     return time.thread_time if threads == 1 and fine else time.perf_counter
 
 
-def race(ways: Mapping[Way, Work], clock: Clock, *, turns: int = TURNS) -> dict[Way, Seconds]:
+def race(
+    ways: Mapping[Way, Work], clock: Clock, *, turns: int = TURNS, hopeless: float = HOPELESS
+) -> dict[Way, Seconds]:
     """The time of a call in each way. The ways take turns, so that all meet the same noise.
 
-    Those that lose clearly in the first turn have no other. If every call is slow, there is one turn, since noise
-    matters little then.
+    Those that take more than `hopeless` times as long as the best one in the first turn have no other. If every call is
+    slow, there is one turn, since noise matters little then.
 
     >>> times = race({"short": lambda: sum(range(10)), "long": lambda: sum(range(10_000))}, clock_for(1))
     >>> times["short"].median < times["long"].median
@@ -44,7 +46,7 @@ def race(ways: Mapping[Way, Work], clock: Clock, *, turns: int = TURNS) -> dict[
     firsts = {way: _first(work, clock) for way, work in ways.items()}
     taken = {way: [first] for way, (_, first) in firsts.items()}
     least = min(first for _, first in firsts.values())
-    left = [way for way, (_, first) in firsts.items() if first <= HOPELESS * least]
+    left = [way for way, (_, first) in firsts.items() if first <= hopeless * least]
     for turn in range(1, turns if least <= SLOW else 1):
         for way in left if turn % 2 else reversed(left):
             taken[way].append(_turn(ways[way], firsts[way][0], clock))

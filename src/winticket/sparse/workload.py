@@ -1,7 +1,7 @@
 """The work of a layer in training, for clocks: its products with what surrounds them, dense and sparse, on random data.
 
 A step is the forward pass, both gradients, what surrounds these (bias, ReLU and their gradients) and the optimiser's
-update, with the multiplication by the mask if the layer is dense. For small layers this takes longer than the products.
+update, with the mask if the layer is dense. For small layers this takes longer than the products.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from winticket.sparse import products, windows
+from winticket.sparse.chain import Rule
 from winticket.sparse.choices import Choice, Shape
 from winticket.sparse.native import require
 from winticket.sparse.structure import Structure, rule, structure
 from winticket.sparse.timing import Work
+from winticket.sparse.updates import OnePass, Target
 from winticket.sparse.windows import Window
 
 ENOUGH = 10**7  # multiplications, at density 1, of the part of a layer on which ways are compared
@@ -50,14 +52,17 @@ def _kept(shape: Shape, density: float) -> Tensor:
     return chance < density
 
 
-def _with_adam(weight: Tensor, gradient: Callable[[], Tensor]) -> Work:
-    optimizer = torch.optim.Adam([weight], lr=1e-9, fused=True)
-
-    def work() -> None:
-        weight.grad = gradient()
-        optimizer.step()
-
-    return work
+def _with_adam(
+    weight: Tensor,
+    gradient: Callable[[], Tensor],
+    *,
+    keep: Tensor | None = None,
+    copy: Tensor | None = None,
+) -> Work:
+    """The gradient, which is bfloat16 if there is a `copy` of the weight, and the update."""
+    slots = (torch.zeros_like(weight), torch.zeros_like(weight))
+    update = OnePass([Target(weight, slots, keep, copy, copy is not None)], Rule("adam"))
+    return lambda: update([gradient()], 1e-9, taken=1)
 
 
 def _linear(shape: Shape) -> Layer:
@@ -172,26 +177,27 @@ def _dense_linear(shape: Shape) -> list[Work]:
     grad = _draw(shape.stack, shape.batch, shape.rows, seed=1)
     weight = _draw(shape.stack, shape.rows, shape.columns, seed=2)
     bias, mask = _draw(shape.stack, 1, shape.rows, seed=3), torch.ones_like(weight)
+    copy = weight.to(torch.bfloat16) if shape.half else None
+    read, (x, grad, bias) = weight if copy is None else copy, _in_precision(shape, x, grad, bias)
     # A training's allocator has these at hand; a new one's would ask the system for pages at every call.
-    by_x, by_weight = torch.empty_like(x), torch.empty_like(weight)
+    by_x, by_weight = torch.empty_like(x), torch.empty_like(read)
 
     def step(product: Callable[[], Tensor]) -> Work:
         def gradient() -> Tensor:
             y = torch.relu(torch.add(bias, product()))
             before = torch.ops.aten.threshold_backward(grad, y, 0)
-            torch.bmm(before, weight, out=by_x)
+            torch.bmm(before, read, out=by_x)
             before.sum(1)
             return torch.bmm(before.mT, x, out=by_weight)
 
-        update = _with_adam(weight, gradient)
+        return _with_adam(weight, gradient, keep=mask, copy=copy)
 
-        def masked() -> None:
-            update()
-            torch._foreach_mul_([weight], [mask])
+    return [step(lambda: torch.bmm(x, read.mT)), step(lambda: torch.bmm(read, x.mT).mT)]
 
-        return masked
 
-    return [step(lambda: torch.bmm(x, weight.mT)), step(lambda: torch.bmm(weight, x.mT).mT)]
+def _in_precision(shape: Shape, *tensors: Tensor) -> list[Tensor]:
+    """Operands of a dense layer of this shape."""
+    return [t.to(torch.bfloat16) if shape.half else t for t in tensors]
 
 
 def _convolution(shape: Shape, window: Window) -> Layer:
@@ -253,21 +259,16 @@ def _dense_convolution_in(shape: Shape, window: Window, *, memory: torch.memory_
     grad = _draw(shape.batch, shape.rows, *window.result(*shape.size), seed=1)
     grad = grad.contiguous(memory_format=memory)
     weight, bias = _draw(shape.rows, window.channels, *window.kernel, seed=2), _draw(shape.rows, seed=3)
-    mask = torch.ones_like(weight)
+    mask, copy = torch.ones_like(weight), weight.to(torch.bfloat16) if shape.half else None
+    read, (x, grad, bias) = weight if copy is None else copy, _in_precision(shape, x, grad, bias)
     pairs = (list(window.stride), list(window.padding), [1, 1])
 
     def gradient() -> Tensor:
-        y = torch.relu(torch.conv2d(x, weight, bias, window.stride, window.padding))
+        y = torch.relu(torch.conv2d(x, read, bias, window.stride, window.padding))
         before = torch.ops.aten.threshold_backward(grad, y, 0)
         backward = torch.ops.aten.convolution_backward
-        _, by_weight, _ = backward(before, x, weight, [shape.rows], *pairs, False, [0, 0], 1, [True] * 3)
+        _, by_weight, _ = backward(before, x, read, [shape.rows], *pairs, False, [0, 0], 1, [True] * 3)
         contiguous: Tensor = by_weight.contiguous()
         return contiguous
 
-    update = _with_adam(weight, gradient)
-
-    def masked() -> None:
-        update()
-        torch._foreach_mul_([weight], [mask])
-
-    return masked
+    return _with_adam(weight, gradient, keep=mask, copy=copy)

@@ -6,7 +6,7 @@ from winticket.train.changing import Changes, Gradient, dense_gradient
 from winticket.train.curves import evaluate, pace_examples
 from winticket.train.engine import Engine, check_engine, measure, relative_cost
 from winticket.train.loop import train
-from winticket.train.precision import check_precision
+from winticket.train.precision import bf16_instructions, check_precision
 from winticket.train.recipe import Recipe
 from winticket.train.stacked import may_stack
 from winticket.train.supermask import Learning, Supermask
@@ -22,6 +22,7 @@ __all__ = [
     "Learning",
     "Recipe",
     "Supermask",
+    "bf16_instructions",
     "check_engine",
     "check_precision",
     "dense_gradient",

@@ -14,7 +14,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from winticket.sparse import Link, Names, Rule, batch_last, score_links, tiles, train_links
+from winticket.sparse import Link, Names, batch_last, score_links, tiles, train_links
+from winticket.train.onepass import rule_of, slots_for
 from winticket.train.recipe import Recipe
 from winticket.train.step import Step
 
@@ -47,7 +48,7 @@ class Chain:
         recipe: Recipe,
     ) -> None:
         slots = {
-            name: _slots(optimizer, weights[name], recipe)
+            name: slots_for(optimizer, weights[name], recipe)
             for n in names
             for name in (n.weight, n.bias)
             if name
@@ -61,15 +62,7 @@ class Chain:
             )
             for n in names
         ]
-        group = optimizer.param_groups[0]
-        self.rule = Rule(
-            recipe.optimizer,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay,
-            betas=group.get("betas", (0.0, 0.0)),
-            eps=group.get("eps", 0.0),
-        )
+        self.rule = rule_of(optimizer, recipe)
         self.counts = [state["step"] for state in optimizer.state.values() if "step" in state]
 
     def __call__(self, x: Tensor, y: Tensor, rows: Tensor, rates: Sequence[float]) -> Tensor:
@@ -81,17 +74,6 @@ class Chain:
         if self.counts:
             torch._foreach_add_(self.counts, len(rows))
         return losses
-
-
-def _slots(optimizer: torch.optim.Optimizer, parameter: Tensor, recipe: Recipe) -> tuple[Tensor, ...]:
-    """The optimiser's state of a parameter, which torch would make at its first step."""
-    state = optimizer.state[parameter]
-    if recipe.optimizer == "sgd":
-        names: tuple[str, ...] = ("momentum_buffer",) if recipe.momentum else ()
-    else:
-        names = ("exp_avg", "exp_avg_sq")
-        state.setdefault("step", torch.zeros((), dtype=torch.float32))
-    return tuple(state.setdefault(name, torch.zeros_like(parameter)) for name in names)
 
 
 _agreed: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], bool]] = WeakKeyDictionary()

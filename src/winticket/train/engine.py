@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from winticket.sparse import Converted, Shape, break_even, candidates, missing, tuning, window_of
+from winticket.sparse import Converted, Shape, candidates, fastest_layers, missing, tuning, window_of
 from winticket.sparse import convert as converted_for
 from winticket.train.recipe import Recipe
 from winticket.train.stacked import may_stack
 from winticket.trouble import of_the_machine
 
 Engine = Literal["auto", "dense", "sparse"]
+HALF = 1.4  # a dense step of LeNet-300-100 in float32 takes about so many times one in bfloat16
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 _trusted: WeakSet[nn.Module] = WeakSet()
@@ -48,18 +49,14 @@ def convert(
 ) -> Converted:
     """`module` for masks `keep` [S, *shape], with some of its layers on the sparse kernels.
 
-    `auto` chooses the layers whose mean density over the stack is at most their break-even on this machine. `sparse`
-    chooses every layer that the kernels support and that has a pruned weight. `dense` chooses none, nor does any engine
-    on a device other than the CPU. Sparse layers compute as was measured fastest here, whatever the engine. `example`
-    [B, ...] are inputs, run once to learn the image sizes within the network.
+    `auto` chooses the layers with which a step takes the least time on this machine, at the mean density over the stack
+    (see `winticket.sparse.mixture`). `sparse` chooses every layer that the kernels support and that has a pruned
+    weight. `dense` chooses none, nor does any engine on a device other than the CPU. Sparse layers compute in float32,
+    as was measured fastest here, whatever the engine and the precision. `example` [B, ...] are inputs, run once to
+    learn the image sizes within the network.
     """
     check_engine(engine)
-    if (
-        engine == "dense"
-        or recipe.precision == "bf16"
-        or missing
-        or any(m.device.type != "cpu" for m in keep.values())
-    ):
+    if engine == "dense" or missing or any(m.device.type != "cpu" for m in keep.values()):
         return Converted(module)
     density = {name: float(keep[name].double().mean()) for name in candidates(module) if name in keep}
     chosen = [name for name, d in density.items() if d < 1]
@@ -67,12 +64,22 @@ def convert(
         return Converted(module)
     count = len(keep[chosen[0]]) if stacked else 1
     shapes = _shapes(module, density, recipe, stack=count, example=example)
+    tunings = {name: tuning(shape) for name, shape in shapes.items() if engine == "auto" or name in chosen}
     if engine == "auto":
-        faster = [name for name, shape in shapes.items() if density[name] <= break_even(shape)]
-        # A layer with all its weights is sparse only beside others: a small one that would break a chain of them.
-        chosen = faster if set(faster) & set(chosen) else []
-    tunings = {name: tuning(shapes[name]) for name in chosen if name in shapes}
-    return converted_for(module, keep, chosen, tunings=tunings)
+        chosen = fastest_layers(tunings, density, chain=_may_chain(module, shapes, recipe, stack=count))
+    return converted_for(module, keep, chosen, tunings={n: tunings[n] for n in chosen if n in tunings})
+
+
+def _may_chain(module: nn.Module, shapes: Mapping[str, Shape], recipe: Recipe, *, stack: int) -> bool:
+    """True if these layers are all that learns, and steps of a stack could be one compiled call (`train.chain`).
+
+    Whether they are one shows when a step has been traced.
+    """
+    layers = {name: layer for name, layer in candidates(module).items() if name in shapes}
+    covered = sum(p.numel() for layer in layers.values() for p in layer.parameters())
+    linear = all(isinstance(layer, nn.Linear) for layer in layers.values())
+    learns = sum(p.numel() for p in module.parameters())
+    return linear and covered == learns and recipe.clip_norm is None and torch.get_num_threads() <= stack
 
 
 def measure(
@@ -94,7 +101,7 @@ def measure(
     try:
         for count in {c if together else 1 for c in stacks}:
             for shape in _shapes(module, names, recipe, stack=count, example=example).values():
-                break_even(shape)
+                tuning(shape)
     finally:
         torch.set_num_threads(threads)
 
@@ -103,17 +110,18 @@ def relative_cost(module: nn.Module, density: float, recipe: Recipe, *, engine: 
     """A rough estimate of a step's cost at a density, relative to the dense network's; for plans and progress only.
 
     Fitted to measurements on LeNet-300-100 (docs/performance.md): a third at density 0.1, a fifth at 0.05, a seventh at
-    0.02. It is 1 if nothing trains sparse: engine dense, bf16, a GPU, or no compiled kernels.
+    0.02. It is 1 if nothing trains sparse: engine dense, a GPU, or no compiled kernels.
 
     >>> relative_cost(nn.Sequential(nn.Linear(4, 2)), 0.1, Recipe(steps=10), engine="dense")
     1.0
     """
-    if engine == "dense" or recipe.precision == "bf16" or missing or torch.cuda.is_available():
+    if engine == "dense" or missing or torch.cuda.is_available():
         return 1.0
     eligible = sum(p.numel() for p in module.parameters() if p.ndim > 1)
     could = sum(layer.get_parameter("weight").numel() for layer in candidates(module).values())
     share = could / max(1, eligible)
-    return 1 - share + share * min(1.0, 0.09 + 2 * density)
+    slower = HALF if recipe.precision == "bf16" else 1.0
+    return 1 - share + share * min(1.0, slower * (0.09 + 2 * density))
 
 
 def _shapes(
@@ -133,6 +141,7 @@ def _shapes(
             threads=torch.get_num_threads(),
             window=window_of(layer) if isinstance(layer, nn.Conv2d) else None,
             size=(inputs[name][-2], inputs[name][-1]) if isinstance(layer, nn.Conv2d) else (1, 1),
+            half=recipe.precision == "bf16",
         )
         for name, layer in layers.items()
         if name in inputs

@@ -28,6 +28,18 @@ def check_precision(precision: Precision, device: torch.device, engine: str) -> 
         )
 
 
+def bf16_instructions() -> str:
+    """The processor's instructions for products in bfloat16, as torch names them; empty if it has none.
+
+    Without them, the products are emulated, and a training in bf16 is no faster than one in float32.
+
+    >>> set(bf16_instructions().split(", ")) <= {"", "amx_bf16", "avx512_bf16", "bf16", "sve_bf16"}
+    True
+    """
+    having: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return ", ".join(sorted(name for name, there in having.items() if "bf16" in name and there is True))
+
+
 @contextmanager
 def matrix_products(precision: Precision) -> Iterator[None]:
     """Within this context, a GPU's float32 products round their operands to TF32 only if `precision` is tf32."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,17 +19,19 @@ import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.func import functional_call, grad_and_value, vmap
-from torch.fx import GraphModule, Node
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from winticket.sparse import Names, SparseConv2d, batch_last, chain_of, fuse, loss_and_correct, missing
+from winticket.sparse import Names, SparseConv2d, batch_last, chain_of, loss_and_correct, missing
 from winticket.sparse import cross_entropy as compiled_loss
+from winticket.train.lowered import Lowered, lower
 from winticket.train.precision import Precision
+from winticket.train.simplify import form, simplify
 from winticket.trouble import of_the_machine
 
 Tensors = Mapping[str, Tensor]
-NARROW = 32  # with fewer columns in a product's result, SGEMM has too little to do along a row
+Cut = Callable[[GraphModule], Lowered]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Lifted:
     """True if `call` expects x as `sparse.batch_last` lays it out: [S, B, features], the batch innermost in memory."""
     chain: tuple[Names, ...] = ()
     """The links, if the trace is nothing but a chain of sparse layers, which `train.chain` computes as a whole."""
+    lowered: Lowered = field(default_factory=Lowered)
+    """The weights of which `call` reads bfloat16 copies, and those whose gradients it returns in bfloat16."""
 
 
 _lifted: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Lifted]] = WeakKeyDictionary()
@@ -74,8 +78,14 @@ def gradients(
     *,
     how: str,
     precision: Precision = "float32",
+    copies: bool = False,
+    halves: bool = False,
 ) -> Lifted:
-    """The gradient of the mean cross-entropy for these shapes; `how` is a recipe's `stacking`."""
+    """The gradient of the mean cross-entropy for these shapes; `how` is a recipe's `stacking`.
+
+    In bf16, the caller can hold `copies` of weights in bfloat16 for the call to read, and take `halves`: gradients in
+    bfloat16. Which these are, `lowered` says.
+    """
 
     def loss(weights: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
@@ -86,7 +96,14 @@ def gradients(
         return compiled_loss(logits, y) if _for_kernel(logits) else cross_entropy(logits, y).mean()
 
     name = "gradients" if precision == "float32" else f"gradients in {precision}"
-    return _lift(module, name, grad_and_value(loss), (weights, buffers, x, y), (0, 0, 0, 0), how=how)
+    cut: Cut | None = None
+    if copies and precision == "bf16":
+        name += ", halves" if halves else ", copies"
+
+        def cut(graph: GraphModule) -> Lowered:
+            return lower(graph, list(weights), gradients=halves)
+
+    return _lift(module, name, grad_and_value(loss), (weights, buffers, x, y), (0, 0, 0, 0), how=how, cut=cut)
 
 
 def evaluation(
@@ -124,13 +141,14 @@ def _lift(
     dims: tuple[int | None, ...],
     *,
     how: str,
+    cut: Cut | None = None,
 ) -> Lifted:
     weights, buffers, x, y = example
     shapes = tuple((k, tuple(v.shape), v.dtype) for k, v in {**weights, **buffers}.items())
     key = (name, how, dims, module.training, shapes, x.shape, x.stride(), x.dtype, y.shape, x.device)
     lifted = _lifted.setdefault(module, {})
     if key not in lifted:
-        lifted[key] = _choose(module, name, one, example, dims, how=how)
+        lifted[key] = _choose(module, name, one, example, dims, how=how, cut=cut)
     return lifted[key]
 
 
@@ -142,15 +160,16 @@ def _choose(
     dims: tuple[int | None, ...],
     *,
     how: str,
+    cut: Cut | None,
 ) -> Lifted:
     reason = _against_stacking(module, example[2].device, how)
     if not reason:
         lifted = vmap(one, in_dims=dims, randomness="different")
         try:
-            call, graph = _trace(lifted, example)
+            call, graph, lowered = _trace(lifted, example, cut)
             laid = name.startswith("gradients") and _wants_batch_last(graph)
             chain = chain_of(graph.graph, [*example[0], *example[1]])
-            return Lifted(call, stacked=True, traced=True, reason="", batch_last=laid, chain=chain)
+            return Lifted(call, True, True, "", batch_last=laid, chain=chain, lowered=lowered)
         except Exception as untraceable:  # a user's module may raise anything; the next way is tried
             if of_the_machine(untraceable):
                 raise
@@ -168,12 +187,15 @@ def _choose(
                 raise ValueError(f"stacking is 'stacked', but this module {reason}") from unstackable
     first = tuple(_select(a, 0) if d == 0 else a for a, d in zip(example, dims, strict=True))
     try:
-        single, traced = _trace(one, first)[0], True
+        single, _, lowered = _trace(one, first, cut)
+        traced = True
     except Exception as untraceable:
         if of_the_machine(untraceable):
             raise
         single, traced, reason = one, False, f"{reason}; not traced: {_first_line(untraceable)}"
-    return Lifted(_one_by_one(single, dims), stacked=False, traced=traced, reason=reason)
+        lowered = Lowered()
+    call = _one_by_one(single, dims)
+    return Lifted(call, stacked=False, traced=traced, reason=reason, lowered=lowered)
 
 
 def may_stack(module: nn.Module, device: torch.device, how: str) -> bool:
@@ -257,8 +279,10 @@ def _join(parts: tuple[Any, ...]) -> Any:
     return torch.stack(parts)
 
 
-def _trace(function: Callable[..., Any], example: tuple[Any, ...]) -> tuple[Callable[..., Any], GraphModule]:
-    """`function` as its operators alone.
+def _trace(
+    function: Callable[..., Any], example: tuple[Any, ...], cut: Cut | None = None
+) -> tuple[Callable[..., Any], GraphModule, Lowered]:
+    """`function` as its operators alone, without the casts that `cut` cuts out.
 
     It is traced over a flat list of tensors, since walking nested arguments would cost time at every call.
     """
@@ -275,13 +299,14 @@ def _trace(function: Callable[..., Any], example: tuple[Any, ...]) -> tuple[Call
         warnings.filterwarnings("error", message="There is a performance drop")
         graph = make_fx(flat, tracing_mode="real")(*leaves)
     _refuse_shapes_from_values(graph)
-    _simplify(graph)
+    lowered = cut(graph) if cut else Lowered()
+    simplify(graph)
 
     def call(*arguments: Any) -> Any:
         tensors = [leaf for a in arguments for leaf in (a.values() if isinstance(a, Mapping) else (a,))]
         return tree_unflatten(graph.forward(*tensors), outer[0])
 
-    return call, graph
+    return call, graph, lowered
 
 
 def _wants_batch_last(graph: GraphModule) -> bool:
@@ -295,7 +320,7 @@ def _wants_batch_last(graph: GraphModule) -> bool:
         flat, laid = laid, next(iter(laid.users))
         if laid.target not in (batch_last, aten.view.default, aten.reshape.default):
             return False
-    before, after = _form(x), _form(flat)
+    before, after = form(x), form(flat)
     if before is None or after is None or before[1][:2] != after[1][:2] or len(after[1]) != 3:
         return False
     laid.replace_all_uses_with(x)
@@ -315,75 +340,3 @@ def _refuse_shapes_from_values(graph: GraphModule) -> None:
         )
         if not by_position:
             raise ValueError(f"the shape of the result of {operator} depends on values")
-
-
-def _simplify(graph: GraphModule) -> None:
-    """Drop the operators that change nothing: a view to the same shape, a product with one, a transpose undone.
-
-    Each costs a dispatch, and `vmap` leaves dozens of them.
-    """
-    aten = torch.ops.aten
-    same_shape = {aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.detach.default}
-    in_place = any("_." in str(n.target) for n in graph.graph.nodes)
-    for node in list(graph.graph.nodes):
-        if node.op != "call_function" or not node.args or not isinstance(node.args[0], Node):
-            continue
-        operand: Any = node.args[0]
-        if node.target in same_shape:
-            idle = _form(node) is not None and _form(node) == _form(operand)
-        elif node.target is aten.clone.default:
-            idle = (
-                not in_place and operand.op == "placeholder"
-            )  # a copy in case the module writes to its input
-        elif node.target is aten.mul.Scalar:
-            idle = node.args[1] == 1 and not in_place and _form(node) == _form(operand)
-        elif node.target is aten.transpose.int and operand.target is aten.transpose.int:
-            idle, operand = set(node.args[1:]) == set(operand.args[1:]), operand.args[0]
-        else:
-            idle = False
-        if idle:
-            node.replace_all_uses_with(operand)
-    if not in_place:
-        _widen(graph)
-        _drop_ones(graph)
-    fuse(graph.graph)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-
-
-def _drop_ones(graph: GraphModule) -> None:
-    """Replace a product with a tensor of ones, such as the gradient of the loss by itself, by its other factor."""
-    aten = torch.ops.aten
-    shaping = {aten.unsqueeze.default, aten.view.default, aten.reshape.default, aten.expand.default}
-    ones: set[Node] = set()
-    for node in graph.graph.nodes:
-        if node.target is aten.ones_like.default or (node.target in shaping and node.args[0] in ones):
-            ones.add(node)
-        elif node.target is aten.mul.Tensor and node.args[1] in ones and _form(node) == _form(node.args[0]):
-            node.replace_all_uses_with(node.args[0])
-
-
-def _widen(graph: GraphModule) -> None:
-    """Transpose products whose result is narrow, such as a last layer of ten classes: several times faster.
-
-    SGEMM works along the last dimension: (A B) = (Bᵀ Aᵀ)ᵀ, and the transposes are views.
-    """
-    bmm, transpose = torch.ops.aten.bmm.default, torch.ops.aten.transpose.int
-    for node in list(graph.graph.nodes):
-        form = _form(node) if node.target is bmm else None
-        if form is None or not form[1][2] < NARROW <= form[1][1]:
-            continue
-        with graph.graph.inserting_before(node):
-            left, right = (graph.graph.call_function(transpose, (a, 1, 2)) for a in node.args)
-            turned = graph.graph.call_function(bmm, (right, left))
-            result = graph.graph.call_function(transpose, (turned, 1, 2))
-        node.replace_all_uses_with(result)
-    for node in graph.graph.nodes:
-        if node.target in (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default):
-            node.target = torch.ops.aten.reshape.default  # a transposed result has no flat view
-    graph.graph.eliminate_dead_code()
-
-
-def _form(node: Node) -> tuple[torch.dtype, tuple[int, ...]] | None:
-    value = node.meta.get("val")
-    return (value.dtype, tuple(value.shape)) if isinstance(value, Tensor) else None

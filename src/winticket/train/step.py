@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from winticket.train.onepass import Update, one_pass
 from winticket.train.recipe import Recipe
 from winticket.train.stacked import Lifted
 from winticket.train.supermask import Supermask
 from winticket.trouble import of_the_machine
-
-Update = Callable[[Sequence[Tensor], float | Tensor], None]
 
 EAGER = 3  # steps before one is recorded: by then, libraries have set up all that they set up at first use
 TOLERANCE = 1e-3  # between a replayed and an eager step, which may add up in another order
@@ -41,12 +40,18 @@ class Step:
     ) -> None:
         self.lifted, self.weights, self.buffers, self.optimizer = lifted, weights, buffers, optimizer
         self.recipe = recipe
-        self.masked, self.masks = [weights[name] for name in masks], list(masks.values())
         self.mask_of = masks
         self.supermask = supermask
         learned = supermask.scores if supermask else weights
         self.names, self.parameters = list(learned), list(learned.values())
-        self.update: Update | None = None
+        lowered = lifted.lowered
+        self.copies = {name: weights[name].to(torch.bfloat16) for name in lowered.copies}
+        self.read = {**weights, **self.copies}
+        halves = frozenset(lowered.halves)
+        self.update = one_pass(optimizer, learned, recipe, masks=masks, copies=self.copies, halves=halves)
+        # The update in one pass multiplies by the masks itself.
+        after = {} if self.update else masks
+        self.masked, self.masks = [weights[name] for name in after], list(after.values())
         on_gpu = self.parameters[0].device.type == "cuda"
         self.recorder = recorder or (record if on_gpu else None)
         self.unrecorded = "" if lifted.traced else "its step is not traced"
@@ -79,7 +84,7 @@ class Step:
         """Take the step operator by operator."""
         if self.supermask:
             self.supermask.put(self.weights)
-        gradients, loss = self.lifted.call(self.weights, self.buffers, x, y)
+        gradients, loss = self.lifted.call(self.read, self.buffers, x, y)
         if self.supermask:
             gradients = self.supermask.of_scores(gradients)
         if self.recipe.clip_norm is not None:
@@ -142,7 +147,7 @@ class Step:
         slots = [
             v for state in self.optimizer.state.values() for v in state.values() if isinstance(v, Tensor)
         ]
-        return [*self.parameters, *self.buffers.values(), *slots]
+        return [*self.parameters, *self.copies.values(), *self.buffers.values(), *slots]
 
     def _noise(self) -> Tensor:
         """The state of the generator that dropout draws from."""

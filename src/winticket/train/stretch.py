@@ -10,6 +10,7 @@ from torch import Tensor
 from winticket.train import stacked
 from winticket.train.chain import AT_ONCE, Chain, begin_chain
 from winticket.train.feed import Drawn, Feed
+from winticket.train.onepass import supported
 from winticket.train.precision import matrix_products
 from winticket.train.running import Training
 from winticket.train.step import Step
@@ -40,8 +41,18 @@ def _update(training: Training, feed: Feed, rows: Tensor, drawn: list[Drawn]) ->
     x, y = (t.to(device) for t in feed.batch(rows, drawn, 0))
     x = stacked.channels_last(module, x, recipe.stacking)
     buffers = training.all_buffers
+    # A learned mask makes its weights anew at every step, and clipping scales gradients in float32.
+    copies = not training.supermask and supported(list(training.weights.values()))
     lifted = stacked.gradients(
-        module, training.weights, buffers, x, y, how=recipe.stacking, precision=recipe.precision
+        module,
+        training.weights,
+        buffers,
+        x,
+        y,
+        how=recipe.stacking,
+        precision=recipe.precision,
+        copies=copies,
+        halves=copies and recipe.clip_norm is None,
     )
     return Step(
         lifted,

@@ -1,32 +1,14 @@
 #include "chain.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
 
-#ifdef WINTICKET_X86
-#include <xmmintrin.h>
-#endif
-
 namespace winticket {
 
 namespace {
-
-// Numbers below 1e-38 count as 0 while this lives. Adam's mean of a gradient that has become 0, as behind a dead ReLU,
-// would stay there for ever, and arithmetic on such numbers takes a hundred times as long.
-struct FlushTiny {
-#ifdef WINTICKET_X86
-  unsigned before = _mm_getcsr();
-  FlushTiny() { _mm_setcsr(before | 0x8040); }
-  ~FlushTiny() { _mm_setcsr(before); }
-#else
-  FlushTiny() {}
-#endif
-  FlushTiny(const FlushTiny&) = delete;
-};
 
 constexpr int64_t kLine = 64;  // bytes of a cache line
 
@@ -120,27 +102,20 @@ void by_parameters(const Link& link, int64_t r, const float* grad, const float* 
   link.by_weight->dot_float(p, {0, link.rows}, 0);
 }
 
-float* part(float* all, int64_t r, int64_t each) { return all ? all + r * each : nullptr; }
+template <class T>
+T* part(T* all, int64_t r, int64_t each) { return all ? all + r * each : nullptr; }
 
 void update(const Kernels& kernels, const Link& link, int64_t r, const Scratch& s, const Update& rule) {
-  kernels.update_float(rule, part(link.weight, r, link.capacity), s.by_weight.get(),
-                       part(link.weight_slots[0], r, link.capacity), part(link.weight_slots[1], r, link.capacity),
-                       link.capacity);
+  const auto slot = [r](float* const* slots, int which, int64_t each) { return part(slots[which], r, each); };
+  kernels.update(rule,
+                 {part(link.weight, r, link.capacity), s.by_weight.get(), false, slot(link.weight_slots, 0, link.capacity),
+                  slot(link.weight_slots, 1, link.capacity), nullptr, nullptr},
+                 {0, link.capacity});
   if (!link.bias) return;
-  float* bias = part(link.bias, r, link.rows);
-  kernels.update_float(rule, bias, s.by_bias.get(), part(link.bias_slots[0], r, link.rows),
-                       part(link.bias_slots[1], r, link.rows), link.rows);
-  if (link.keep_bias)
-    for (int64_t o = 0; o < link.rows; ++o) bias[o] *= link.keep_bias[r * link.rows + o];
-}
-
-Update at_step(const Rule& rule, double rate, double taken) {
-  Update u{};
-  u.rule = rule, u.rate = static_cast<float>(rate);
-  u.step_size = static_cast<float>(rate / (1 - std::pow(rule.beta1, taken)));
-  u.root_correction = static_cast<float>(std::sqrt(1 - std::pow(rule.beta2, taken)));
-  u.decay = static_cast<float>(1 - rate * rule.weight_decay);
-  return u;
+  kernels.update(rule,
+                 {part(link.bias, r, link.rows), s.by_bias.get(), false, slot(link.bias_slots, 0, link.rows),
+                  slot(link.bias_slots, 1, link.rows), part(link.keep_bias, r, link.rows), nullptr},
+                 {0, link.rows});
 }
 
 float train_once(const Kernels& kernels, const std::vector<Link>& links, const Examples& examples,

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "rows.hpp"
+#include "updates.hpp"
 
 namespace winticket {
 

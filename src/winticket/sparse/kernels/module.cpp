@@ -274,18 +274,35 @@ std::vector<Link> links(const std::vector<Shape>& all, int threads, int64_t repl
   return made;
 }
 
-// shape: steps, replicates, batch. options: momentum, weight decay, beta1, beta2, epsilon.
+// options: momentum, weight decay, beta1, beta2, epsilon.
+Rule rule_of(int kind, bool nesterov, const std::vector<double>& options) {
+  return {static_cast<Rule::Kind>(kind), options.at(0), nesterov, options.at(1), options.at(2), options.at(3),
+          options.at(4)};
+}
+
+// shape: steps, replicates, batch.
 void train(int threads, const std::vector<Shape>& of_links, Address x, Address y, int64_t count, int64_t features,
            int64_t classes, const Shape& shape, Address rows, Address rates, Address losses, double taken, int kind,
            bool nesterov, const std::vector<double>& options) {
   const Steps steps{at<int64_t>(rows), at<double>(rates), reinterpret_cast<float*>(losses), shape.at(0), shape.at(1),
                     shape.at(2), taken};
   check_rows(rows, steps.steps * steps.replicates * steps.batch, count);
-  const Rule rule{static_cast<Rule::Kind>(kind), options.at(0), nesterov, options.at(1), options.at(2), options.at(3),
-                  options.at(4)};
   train_chain(*choices.standard().kernels, links(of_links, threads, steps.replicates, steps.batch),
-              {at<float>(x), at<int64_t>(y), count, features, classes}, steps, rule,
+              {at<float>(x), at<int64_t>(y), count, features, classes}, steps, rule_of(kind, nesterov, options),
               threads);
+}
+
+// Numbers of a tensor: elements, whether the gradient is bfloat16, and the addresses of `Piece` without the gradient.
+void update(int threads, const std::vector<Shape>& tensors, const std::vector<Address>& grads, double rate,
+            double taken, int kind, bool nesterov, const std::vector<double>& options) {
+  std::vector<Whole> all;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const Shape& v = tensors[i];
+    const auto floats = [&](size_t k) { return reinterpret_cast<float*>(static_cast<Address>(v.at(k))); };
+    all.push_back({{floats(2), at<void>(grads.at(i)), v.at(1) != 0, floats(3), floats(4), floats(5),
+                    reinterpret_cast<uint16_t*>(static_cast<Address>(v.at(6)))}, v.at(0)});
+  }
+  update_all(*choices.standard().kernels, at_step(rule_of(kind, nesterov, options), rate, taken), all, threads);
 }
 
 // shape: replicates, batch, width.
@@ -312,6 +329,7 @@ NB_MODULE(_kernels, m) {
   m.def("dot", dot, unlocked);
   m.def("transpose", transpose, unlocked);
   m.def("loss", loss, unlocked);
+  m.def("update", update, unlocked);
   m.def("train_chain", train, unlocked);
   m.def("score_chain", score, unlocked);
   m.def("conv", conv, unlocked);

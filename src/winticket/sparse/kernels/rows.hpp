@@ -60,6 +60,17 @@ struct Update {
   float decay;            // of AdamW: the factor of the weights
 };
 
+// A tensor and all that an update reads and writes of it.
+struct Piece {
+  float* weight;
+  const void* grad;   // float, or bfloat16 if `half`
+  bool half;
+  float* first;       // the optimiser's state; null: it has none
+  float* second;
+  const float* keep;  // factors of the weights after the update, 1 or 0; null: all 1
+  uint16_t* copy;     // gets the updated weights as bfloat16; null: not wanted
+};
+
 // Cross-entropy of logits [classes, width], of which `length` columns are examples.
 struct Loss {
   const float* logits;
@@ -77,7 +88,7 @@ struct Kernels {
   void (*dot_double)(const Rows<double>&, const Range&, int64_t);
   void (*transpose_float)(float*, const float*, const int64_t*, int64_t, int64_t, int64_t);
   void (*transpose_double)(double*, const double*, const int64_t*, int64_t, int64_t, int64_t);
-  void (*update_float)(const Update&, float*, const float*, float*, float*, int64_t);
+  void (*update)(const Update&, const Piece&, const Range&);
   void (*loss_float)(const Loss&);
 };
 

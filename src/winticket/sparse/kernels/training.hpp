@@ -3,12 +3,11 @@
 
 #include <cmath>
 
-#include "products.hpp"
+#include "update.hpp"
 
 namespace winticket::ISA {
 
 typedef int32_t Whole __attribute__((vector_size(BYTES), aligned(4), may_alias));
-typedef Vector<float> Float;
 
 // e to the power of x, to within 2 units in the last place; NaN stays NaN. Cephes' range reduction and polynomial
 // (expf.c; Moshier 1992).
@@ -74,44 +73,6 @@ inline void loss(const Loss& p) {
   }
   *p.sum = total;
   if (p.correct) *p.correct = right;
-}
-
-// torch's fused updates (aten/src/ATen/native/cpu/FusedSGDKernel.cpp and FusedAdamKernel.cpp, torch 2.13), without
-// dampening, maximise and amsgrad. Slots: momentum of SGD; mean and mean square of Adam.
-inline void sgd(const Update& u, float* weight, const float* grad, float* momentum, int64_t count) {
-  const float decay = static_cast<float>(u.rule.weight_decay), keep = static_cast<float>(u.rule.momentum);
-  const float rate = u.rate;
-  const bool nesterov = u.rule.nesterov;
-  if (!momentum) {
-    for (int64_t i = 0; i < count; ++i) weight[i] -= rate * (grad[i] + decay * weight[i]);
-    return;
-  }
-  for (int64_t i = 0; i < count; ++i) {
-    const float g = grad[i] + decay * weight[i], m = keep * momentum[i] + g;
-    momentum[i] = m;
-    weight[i] -= rate * (nesterov ? g + keep * m : m);
-  }
-}
-
-inline void adam(const Update& u, float* weight, const float* grad, float* mean, float* square, int64_t count) {
-  const bool apart = u.rule.kind == Rule::adamw;
-  const float decay = apart ? 0.0f : static_cast<float>(u.rule.weight_decay), shrink = apart ? u.decay : 1.0f;
-  const float one = static_cast<float>(1 - u.rule.beta1), beta2 = static_cast<float>(u.rule.beta2);
-  const float two = static_cast<float>(1 - u.rule.beta2), eps = static_cast<float>(u.rule.eps);
-  const float root = u.root_correction, size = u.step_size;
-  for (int64_t i = 0; i < count; ++i) {
-    const float w = weight[i] * shrink, g = grad[i] + decay * w;
-    const float m = mean[i] + one * (g - mean[i]), v = beta2 * square[i] + two * g * g;
-    mean[i] = m, square[i] = v;
-    weight[i] = w - size * m / (__builtin_sqrtf(v) / root + eps);
-  }
-}
-
-inline void update(const Update& u, float* weight, const float* grad, float* first, float* second, int64_t count) {
-  if (u.rule.kind == Rule::sgd)
-    sgd(u, weight, grad, first, count);
-  else
-    adam(u, weight, grad, first, second, count);
 }
 
 extern const Kernels kernels;

@@ -1,0 +1,95 @@
+"""A folder in the Hugging Face Hub's layout as a format of `winticket ship`: compact file, config.json, README.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from winticket.atomic import replace_file
+from winticket.results import Shipment
+from winticket.ship.compact import load, save
+from winticket.ship.compact_layout import NAME, VERSION
+from winticket.ship.format import Format, Source, Written
+from winticket.ship.hub_files import CARD, CONFIG, LIBRARY, MODEL, REPOSITORY
+from winticket.ship.interpret import run
+from winticket.ship.network import Network
+from winticket.version import __version__
+
+
+def _write(source: Source, path: Path, values: str) -> Written:
+    config = path.with_name(CONFIG)
+    sizes = save(source.network, path, values=values)
+    text = json.dumps(_config(source.network, values), indent=2, ensure_ascii=False, allow_nan=False)
+    replace_file(config, f"{text}\n".encode("utf-8", "replace"))
+    return Written(sizes, beside=(config,))
+
+
+def _config(network: Network, values: str) -> dict[str, Any]:
+    kept, size = network.kept()
+    ready = network.preprocessing
+    return {
+        "library_name": LIBRARY,
+        "library_version": __version__,
+        "format": f"{NAME} {VERSION}",
+        "values": values,
+        "input_shape": list(network.input_shape),
+        "output_shape": list(network.shapes[network.output]),
+        "preprocessing": ready
+        and {"scale": ready.scale, "mean": list(ready.mean), "deviation": list(ready.deviation)},
+        "id2label": {str(number): name for number, name in enumerate(network.classes)},
+        "weights": size,
+        "kept": kept,
+        "about": dict(network.about),
+    }
+
+
+def _header(shipment: Shipment, about: Mapping[str, Any]) -> str:
+    """The YAML that the Hub reads at the top of a card. Texts are JSON's strings, which are YAML's."""
+    return "\n".join(["---", *_entries(shipment, about), "---", "", ""])
+
+
+def _entries(shipment: Shipment, about: Mapping[str, Any]) -> Iterator[str]:
+    origin, read_back = shipment["origin"], shipment["read_back"]
+    task = "image-classification" if len(about.get("input_shape") or ()) == 3 else None
+    data = origin["data"].split("/")[-1] or "data"
+    accuracy = origin["test_accuracy"] if read_back is None else read_back["test_accuracy"]
+    yield f"library_name: {LIBRARY}"
+    if task:
+        yield f"pipeline_tag: {task}"
+    yield "tags:"
+    yield from (f"- {tag}" for tag in (LIBRARY, "lottery-ticket-hypothesis", "pruning", "sparsity"))
+    if REPOSITORY.fullmatch(origin["data"]) and about.get("data", {}).get("name") == origin["data"]:
+        yield "datasets:"
+        yield f"- {json.dumps(origin['data'])}"
+    yield "model-index:"
+    yield f"- name: {json.dumps(origin['model'])}"
+    yield "  results:"
+    yield f"  - task: {{type: {task or 'other'}}}"
+    yield f"    dataset: {{name: {json.dumps(data)}, type: {json.dumps(data)}, split: test}}"
+    yield "    metrics:"
+    yield f"    - {{type: accuracy, value: {accuracy!r}, name: test accuracy}}"
+
+
+def _use(network: Network, name: str) -> tuple[str, ...]:
+    ready = "model.network.preprocessing.apply(pixels)" if network.preprocessing else "pixels"
+    return (
+        "import winticket",
+        "",
+        f"model = winticket.ship.SparseModel.load({str(Path(name).parent)!r})  # or user/name, its name on the Hub",
+        f"x = {ready}  # float32 [N, {', '.join(map(str, network.input_shape))}]",
+        "logits = model(x)  # winticket.ship.run(model.network, x) needs numpy alone",
+    )
+
+
+HUB = Format(
+    f"a folder for the Hugging Face Hub, with a compact file, {CONFIG} and this card",
+    lambda name, values: f"{name}-{values}/{MODEL}",
+    _write,
+    lambda _, path, x: run(load(path.parent), x),
+    _use,
+    card=CARD,
+    header=_header,
+)
+"""The format."""

@@ -12,7 +12,7 @@ help:
 	@echo "make ticket    find a winning ticket on scikit-learn's digits; ticket, figures and report in runs/digits"
 	@echo "make test      every check: formatting, lint, types, tests"
 	@echo "make evidence  the slow scientific tests: orderings with intervals"
-	@echo "make bench     speed against plain PyTorch, as ratios in one run"
+	@echo "make bench     speed against plain PyTorch and, for inference, other runtimes (installed in build/peers)"
 	@echo "make chaos     kills, damaged files, faults and commands side by side; counts in docs/reliability.md"
 	@echo "make sanitize  the compiled kernels' tests, of training and of inference, under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make oldest    the tests with the oldest dependencies that pyproject.toml allows, in .venv-oldest"
@@ -56,6 +56,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/narrow.py
 	$(BIN)/python benchmarks/shares.py
 	$(BIN)/python benchmarks/search.py
+	$(BIN)/python benchmarks/inference.py
 
 chaos: $(READY)
 	$(BIN)/python -m chaos --write

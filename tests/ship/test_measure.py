@@ -11,7 +11,7 @@ from in_torch import values
 from inferring import captured, weight
 from winticket.ship import Network, Operation
 from winticket.ship.measure import measure, operations
-from winticket.ship.measure_module import NetworkModule
+from winticket.ship.measure_module import traced
 from winticket.ship.measure_runtimes import ENGINE, chosen
 from winticket.ship.measure_timing import interleaved, median, ratio
 from winticket.ship.native import missing
@@ -62,7 +62,7 @@ def test_the_torch_module_of_a_network_computes_it(part: int) -> None:
         x = np.random.default_rng(seed).standard_normal((2, *network.input_shape)).astype(np.float32)
         made = values(network, x)
         with torch.inference_mode():
-            got = NetworkModule(network)(torch.from_numpy(x)).numpy()
+            got = traced(network)(torch.from_numpy(x)).numpy()
         exact = made[network.output]
         limit = 1e-5 * np.abs(exact).max() + 3e-6 * max(np.abs(value).max() for value in made.values())
         assert got.shape == exact.shape, seed

@@ -140,11 +140,11 @@ def _torch(module: Any, threads: int) -> Bind:
 
 
 def _eager(files: Files, threads: int) -> Bind:
-    return _torch(import_module("winticket.ship.measure_module").NetworkModule(load(files.compact)), threads)
+    return _torch(import_module("winticket.ship.measure_module").traced(load(files.compact)), threads)
 
 
 def _compiled(files: Files, threads: int) -> Bind:
-    module = import_module("winticket.ship.measure_module").NetworkModule(load(files.compact))
+    module = import_module("winticket.ship.measure_module").traced(load(files.compact))
     return _torch(import_module("torch").compile(module, dynamic=False), threads)
 
 

@@ -12,7 +12,7 @@ help:
 	@echo "make ticket    find a winning ticket on scikit-learn's digits; ticket, figures and report in runs/digits"
 	@echo "make test      every check: formatting, lint, types, tests"
 	@echo "make evidence  the slow scientific tests: orderings with intervals"
-	@echo "make bench     speed against plain PyTorch, as ratios in one run"
+	@echo "make bench     speed against plain PyTorch and, for inference, other runtimes (installed in build/peers)"
 	@echo "make chaos     kills, damaged files, faults and commands side by side; counts in docs/reliability.md"
 	@echo "make sanitize  the compiled kernels' tests, of training and of inference, under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make oldest    the tests with the oldest dependencies that pyproject.toml allows, in .venv-oldest"
@@ -50,11 +50,13 @@ bench: $(READY)
 	$(BIN)/python benchmarks/step_by_density.py --compile
 	$(BIN)/python benchmarks/layers.py
 	$(BIN)/python benchmarks/break_even.py
+	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/narrow.py
 	$(BIN)/python benchmarks/shares.py
 	$(BIN)/python benchmarks/search.py
+	$(BIN)/python benchmarks/inference.py
 
 chaos: $(READY)
 	$(BIN)/python -m chaos --write
@@ -66,7 +68,7 @@ sanitize: $(READY)
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libubsan.so)" \
 	  WINTICKET_DRAWS=2000 $(BIN)/python tests/sparse/sanitized.py build/sanitize tests/sparse/test_products.py \
 	  tests/sparse/test_windows.py tests/sparse/test_choices.py tests/sparse/test_chain.py tests/sparse/test_fuse.py \
-	  tests/ship/test_sparse_model.py tests/ship/test_drawn.py tests/ship/test_stress_drawn.py
+	  tests/sparse/test_updates.py tests/ship/test_sparse_model.py tests/ship/test_drawn.py tests/ship/test_stress_drawn.py
 
 # Built against the oldest nanobind too, hence without isolation. Old releases warn of what newer ones of their own
 # dependencies deprecate, which is not ours to mend.

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inference import agree, examples, weight
+from inferring import agree, examples, weight
 from winticket.ship import Network, Operation, SparseModel, Weight, engine
 from winticket.ship.kinds import Shape
 from winticket.ship.native import instruction_sets, missing

@@ -8,10 +8,10 @@ import torch
 
 from drawn import Seeded, drawn
 from in_torch import values
-from inference import captured, weight
+from inferring import captured, weight
 from winticket.ship import Network, Operation
 from winticket.ship.measure import measure, operations
-from winticket.ship.measure_module import NetworkModule
+from winticket.ship.measure_module import traced
 from winticket.ship.measure_runtimes import ENGINE, chosen
 from winticket.ship.measure_timing import interleaved, median, ratio
 from winticket.ship.native import missing
@@ -62,7 +62,7 @@ def test_the_torch_module_of_a_network_computes_it(part: int) -> None:
         x = np.random.default_rng(seed).standard_normal((2, *network.input_shape)).astype(np.float32)
         made = values(network, x)
         with torch.inference_mode():
-            got = NetworkModule(network)(torch.from_numpy(x)).numpy()
+            got = traced(network)(torch.from_numpy(x)).numpy()
         exact = made[network.output]
         limit = 1e-5 * np.abs(exact).max() + 3e-6 * max(np.abs(value).max() for value in made.values())
         assert got.shape == exact.shape, seed
@@ -161,5 +161,5 @@ def test_a_runtime_that_fails_or_lies_is_named_and_left_out(monkeypatch: pytest.
         "absent": "winticket-no-such-package is not installed",
     }
     assert {row["runtime"] for row in made["timings"]} == {ENGINE}
-    assert made["best"][0]["dense"] is None
+    assert made["best"][0]["other"] is None
     assert made["best"][0]["verdict"] == "alone"

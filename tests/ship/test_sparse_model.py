@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inference import agree, captured, examples, weight
+from inferring import agree, captured, examples, weight
 from winticket.ship import KINDS as EVERY
 from winticket.ship import (
     CompactFileError,

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 
 import shipped
 from drawn import networks
-from inference import captured, examples, weight
+from inferring import captured, examples, weight
 from lite import interpreter
 from winticket.ship import KINDS, Network, Operation, Weight, run, to_tflite
 from winticket.ship.kinds import Shape

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from winticket.cli import comparing, measuring, searches, shipping, stores, transfers
+from winticket.cli import comparing, measuring, searches, serving, shipping, stores, transfers
 from winticket.cli.answers import Answers, flowing, say, show_warnings, stop_in_order
 from winticket.cli.methods import methods
 from winticket.importing import only_for_the_users_modules
@@ -34,6 +34,7 @@ for command in (
     transfers.transfer,
     shipping.ship,
     measuring.measure,
+    serving.serve,
     methods,
     stores.info,
 ):

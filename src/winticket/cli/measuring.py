@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,7 +38,7 @@ Runtimes = Annotated[
     typer.Option(
         "--runtime",
         help="Runtime to compare with; may be repeated: torch, 'torch compiled', 'torch shrunk', onnxruntime, "
-        "'onnxruntime shrunk', openvino, 'openvino bf16'. Default: all that are installed.",
+        "'onnxruntime shrunk', litert, 'litert sparse', openvino, 'openvino bf16'. Default: all that are installed.",
     ),
 ]
 Levels = Annotated[
@@ -78,8 +79,9 @@ def measure(
     """Measure TICKET: size, operations and memory, and how long every runtime on this machine takes to compute it.
 
     The sparse engine is compared with PyTorch, as it is, compiled, and without the units that are cut off; and with
-    ONNX Runtime and OpenVINO if they are installed. After a warm-up all take turns, so that a busy machine slows them
-    alike. Ratios have intervals. The command names the fastest, and says so if sparse is no faster than dense here.
+    ONNX Runtime, LiteRT and OpenVINO if they are installed. After a warm-up all take turns, so that a busy machine
+    slows them alike. Ratios have intervals. The command names the fastest, and says so if sparse is no faster than
+    dense here.
 
     Inputs are test examples of the run's data; for a compact file alone they are noise.
 
@@ -89,6 +91,7 @@ def measure(
     """
     with request():
         from winticket.ship.measure import BATCHES
+        from winticket.ship.measure_text import how
 
         options: dict[str, Any] = {
             "batches": batch or BATCHES,
@@ -107,6 +110,7 @@ def measure(
         return
     for one in made:
         _print(one, options["batches"])
+    show(how(made[0]))
 
 
 def _read(
@@ -150,8 +154,15 @@ def _measured(
     network: Network, inputs: Any, options: dict[str, Any], *, quiet: bool, what: str = ""
 ) -> Measurement:
     from winticket.ship.measure import measure as measured
+    from winticket.ship.measure import seconds
+    from winticket.ship.measure_runtimes import chosen
 
     progress = (lambda *_: None) if quiet else _Progress(what)
+    if not quiet:
+        names = [one.name for one in chosen(options["runtimes"]) if one.missing() is None]
+        least = seconds(options["batches"], options["rounds"], len(names))
+        longer = ", and half a minute or more for torch.compile" if "torch compiled" in names else ""
+        say(f"Measuring {what}{', '.join(names)}: at least {least:.0f} s{longer}")
     return measured(network, inputs, progress=progress, **options)
 
 
@@ -159,7 +170,7 @@ class _Progress:
     """Says now and then, on stderr, what is being done and how long it will still take."""
 
     def __init__(self, what: str) -> None:
-        self.what, self.began, self.last = what, time.monotonic(), 0.0
+        self.what, self.began, self.last = what, time.monotonic(), -math.inf
 
     def __call__(self, what: str, share: float) -> None:
         now = time.monotonic()
@@ -244,7 +255,7 @@ def _print(made: Measurement, batches: list[int]) -> None:
     for batch in batches:
         table = Table(box=None, padding=(0, 2, 0, 0), title=f"batch {batch}", title_justify="left")
         for name in HEAD:
-            table.add_column(name, justify="left" if name == "runtime" else "right")
+            table.add_column(name, justify="left" if name == "runtime" else "right", no_wrap=True)
         for cells in time_rows(made, batch):
             table.add_row(*cells)
         console().print(table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -58,7 +59,7 @@ class Best(TypedDict):
     batch: int
     runtime: str
     """The fastest of all, by its median."""
-    dense: str | None
+    other: str | None
     """The fastest other runtime in float32; null if none was measured."""
     engine_faster: Interval | None
     """How many times as long that one takes as the sparse engine."""
@@ -116,6 +117,7 @@ def measure(
     threads: int = 1,
     runtimes: list[str] | None = None,
     memory: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
     progress: Progress = lambda *_: None,
 ) -> Measurement:
     """Compute the network by every runtime in turns, and compare their times.
@@ -123,6 +125,8 @@ def measure(
     x         inputs [N, *input_shape], preprocessed; default: noise. Kernels that skip zeros need true ones
     batches   examples that a call computes
     rounds    turns of each runtime
+    memory    whether to start a process for each runtime to see how much it takes
+    clock     of seconds; `time.process_time`, of this process alone, is for busy machines and one thread
     runtimes  names of `measure_runtimes.RUNTIMES` to measure beside the sparse engine; default: those installed
 
     A runtime that cannot be measured, or that computes something else, is named with the reason. Raises ValueError for
@@ -135,7 +139,7 @@ def measure(
         for number, batch in enumerate(batches):
             share = partial(_share, progress, number, len(batches))
             bound = bench.bound(_inputs(network, x, batch), share)
-            timings += _timed(batch, bound, rounds, share)
+            timings += _timed(batch, bound, rounds, clock=clock, progress=share)
         measured = [runtime for runtime in bench.runtimes if runtime.name not in bench.missing]
         used = {runtime.name: peak(runtime, bench.files) for runtime in measured} if memory else {}
         size = bench.files.compact.stat().st_size
@@ -231,7 +235,8 @@ class _Bench:
             progress(f"batch {len(x)}: preparing {runtime.name}", 0.0)
             try:
                 one = runtime.load(self.files, self.threads)(x)
-                one.compute()
+                for _ in range(2):  # the second shows whether it has overwritten its inputs
+                    one.compute()
                 computed = np.array(one.outputs())
             except Exception as error:  # whatever a library that is not ours may raise
                 if runtime.name == ENGINE:
@@ -260,10 +265,12 @@ def _timed(
     batch: int,
     bound: dict[str, _Taken],
     rounds: int,
+    *,
+    clock: Callable[[], float],
     progress: Progress,
 ) -> list[Timing]:
     calls = {name: taken.bound.compute for name, taken in bound.items()}
-    times = interleaved(calls, rounds=rounds, progress=partial(progress, f"batch {batch}"))
+    times = interleaved(calls, rounds=rounds, progress=partial(progress, f"batch {batch}"), clock=clock)
     timings: list[Timing] = []
     for name, (runtime, _, difference) in bound.items():
         micro = median([1e6 * t for t in times[name]])
@@ -296,7 +303,7 @@ def _best(batch: int, timings: Sequence[Timing]) -> Best:
     return {
         "batch": batch,
         "runtime": rows[0]["runtime"],
-        "dense": others[0]["runtime"] if others else None,
+        "other": others[0]["runtime"] if others else None,
         "engine_faster": against,
         "verdict": verdict,
     }

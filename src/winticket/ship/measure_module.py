@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from winticket.ship.network import INPUT, Network, Operation, Weight
 from winticket.ticket import Mask
@@ -33,7 +33,8 @@ class NetworkModule(nn.Module):
         super().__init__()
         self.operations, self.output = network.operations, network.output
         self.layers = nn.ModuleList(
-            _layer(one) if one.tensors else nn.Identity() for one in network.operations
+            _layer(one, len(network.shapes[one.inputs[0]])) if one.tensors else nn.Identity()
+            for one in network.operations
         )
         weights = [
             (f"layers.{at}.weight", one.tensors.get("weight")) for at, one in enumerate(network.operations)
@@ -53,11 +54,19 @@ class NetworkModule(nn.Module):
         return values[self.output]
 
 
-def _layer(operation: Operation) -> nn.Module:
-    """The torch layer of an operation with tensors; padding is done before it, since it may differ by side."""
+def traced(network: Network) -> fx.GraphModule:
+    """The module of a network as one flat function, which PyTorch computes and compiles without looking anything up."""
+    return fx.symbolic_trace(NetworkModule(network))
+
+
+def _layer(operation: Operation, axes: int) -> nn.Module:
+    """The torch layer of an operation with tensors, whose input has so many axes without the batch.
+
+    If padding differs by side, it is done before.
+    """
     tensors, options = operation.tensors, operation.typed_options()
     if operation.kind == "scale_shift":
-        return _ScaleShift(tensors)
+        return _ScaleShift(tensors, axes)
     weight, biased = tensors["weight"], "bias" in tensors
     layer: Any
     if operation.kind == "linear":
@@ -80,16 +89,16 @@ def _layer(operation: Operation) -> nn.Module:
 
 
 class _ScaleShift(nn.Module):
-    def __init__(self, tensors: Mapping[str, Weight]) -> None:
+    def __init__(self, tensors: Mapping[str, Weight], axes: int) -> None:
         super().__init__()
+        shape = (-1, *(1,) * (axes - 1))
         self.scale, self.shift = (
-            nn.Parameter(torch.from_numpy(tensors[role].dense()), requires_grad=False)
+            nn.Parameter(torch.from_numpy(tensors[role].dense()).view(shape), requires_grad=False)
             for role in ("scale", "shift")
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        shape = (-1, *(1,) * (x.ndim - 2))
-        return x * self.scale.view(shape) + self.shift.view(shape)
+        return x * self.scale + self.shift
 
 
 def _same_sides(padding: Sequence[tuple[int, int]]) -> tuple[int, ...] | None:

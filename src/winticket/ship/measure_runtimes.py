@@ -17,6 +17,7 @@ from winticket.ship.compact import load, save
 from winticket.ship.engine import SparseModel
 from winticket.ship.network import Floats, Network
 from winticket.ship.onnx import to_onnx
+from winticket.ship.tflite import to_tflite
 from winticket.text import nearest
 
 ENGINE = "sparse engine"
@@ -67,6 +68,12 @@ class Files:
         path = self.folder / name
         if not path.exists():
             path.write_bytes(to_onnx(network()))
+        return path
+
+    def tflite(self, *, sparse: bool) -> Path:
+        path = self.folder / f"network-{'sparse' if sparse else 'dense'}.tflite"
+        if not path.exists():
+            path.write_bytes(to_tflite(self.network, sparse_kernels=sparse))
         return path
 
 
@@ -133,11 +140,11 @@ def _torch(module: Any, threads: int) -> Bind:
 
 
 def _eager(files: Files, threads: int) -> Bind:
-    return _torch(import_module("winticket.ship.measure_module").NetworkModule(load(files.compact)), threads)
+    return _torch(import_module("winticket.ship.measure_module").traced(load(files.compact)), threads)
 
 
 def _compiled(files: Files, threads: int) -> Bind:
-    module = import_module("winticket.ship.measure_module").NetworkModule(load(files.compact))
+    module = import_module("winticket.ship.measure_module").traced(load(files.compact))
     return _torch(import_module("torch").compile(module, dynamic=False), threads)
 
 
@@ -190,6 +197,27 @@ def _openvino(precision: str) -> Callable[[Files, int], Bind]:
     return prepared
 
 
+def _litert(*, sparse: bool) -> Callable[[Files, int], Bind]:
+    def prepared(files: Files, threads: int) -> Bind:
+        runtime = import_module("ai_edge_litert.interpreter")
+        # Sparse kernels are LiteRT's own; its default delegate, XNNPACK, has dense ones alone.
+        without = runtime.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        kind = without if sparse else runtime.OpResolverType.AUTO
+        path = str(files.tflite(sparse=sparse))
+
+        def bind(x: Floats) -> Bound:
+            interpreter = runtime.Interpreter(path, num_threads=threads, experimental_op_resolver_type=kind)
+            (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+            interpreter.resize_tensor_input(taken["index"], x.shape)
+            interpreter.allocate_tensors()
+            interpreter.set_tensor(taken["index"], x)
+            return Bound(interpreter.invoke, lambda: interpreter.get_tensor(given["index"]))
+
+        return bind
+
+    return prepared
+
+
 RUNTIMES = {
     runtime.name: runtime
     for runtime in (
@@ -208,6 +236,13 @@ RUNTIMES = {
             "ONNX Runtime without the units and inputs that are cut off",
             "onnxruntime",
             _onnxruntime(lambda files: files.shrunk_onnx),
+        ),
+        Runtime("litert", "LiteRT with XNNPACK, dense", "ai-edge-litert", _litert(sparse=False)),
+        Runtime(
+            "litert sparse",
+            "LiteRT's own kernels, which are sparse in linear layers",
+            "ai-edge-litert",
+            _litert(sparse=True),
         ),
         Runtime("openvino", "OpenVINO in float32, dense", "openvino", _openvino("f32")),
         Runtime("openvino bf16", "OpenVINO in bfloat16, dense", "openvino", _openvino("bf16"), exact=False),

@@ -8,7 +8,7 @@ from winticket.ship.card import density_percent, kilobytes
 from winticket.ship.measure import Best, Interval, Measurement, Timing
 from winticket.ship.measure_runtimes import ENGINE
 
-HEAD = ("runtime", "time of a call (95 %)", "examples/s", "engine is faster by (95 %)", "memory")
+HEAD = ("runtime", "µs per call (95 %)", "examples/s", "engine faster (95 %)", "memory")
 
 
 def size_rows(made: Measurement) -> list[tuple[str, str]]:
@@ -45,25 +45,29 @@ def time_rows(made: Measurement, batch: int) -> Iterator[tuple[str, ...]]:
         memory = made["memory"].get(row["runtime"])
         yield (
             row["runtime"],
-            _between(row["microseconds"], "µs"),
+            _between(row["microseconds"]),
             number(row["per_second"]),
-            "" if row["runtime"] == ENGINE else _between(row["engine_faster"], "times"),
+            "" if row["runtime"] == ENGINE else _between(row["engine_faster"], "×"),
             "" if memory is None else kilobytes(memory),
         )
 
 
-def _between(of: Interval, unit: str) -> str:
-    return f"{number(of['median'])} {unit} ({number(of['low'])} to {number(of['high'])})"
+def _between(of: Interval, unit: str = "") -> str:
+    return f"{number(of['median'])}{unit} ({number(of['low'])}–{number(of['high'])})"
 
 
 def sentences(made: Measurement) -> Iterator[str]:
-    """What the measurement says at each batch size, and what it does not say."""
+    """What the measurement says at each batch size, and what could not be measured."""
     for best in made["best"]:
         rows = [row for row in made["timings"] if row["batch"] == best["batch"]]
         yield from _verdict(best, rows)
     for name, reason in made["missing"].items():
         yield f"Not measured: {name}, since {reason}."
-    yield (
+
+
+def how(made: Measurement) -> str:
+    """How it was measured, in words."""
+    return (
         f"Every time is the median of {made['rounds']} rounds in which all runtimes take turns after a warm-up, with "
         f"{made['threads']} thread{'s' if made['threads'] > 1 else ''} each, on {made['processor']}. Trust ratios more "
         "than times. Energy is not measured."
@@ -71,7 +75,7 @@ def sentences(made: Measurement) -> Iterator[str]:
 
 
 def _verdict(best: Best, rows: list[Timing]) -> Iterator[str]:
-    batch, other, against = f"Batch {best['batch']}", best["dense"], best["engine_faster"]
+    batch, other, against = f"Batch {best['batch']}", best["other"], best["engine_faster"]
     if other is None or against is None:
         yield f"{batch}: there is nothing to compare the sparse engine with; no other runtime could be measured."
         return
@@ -89,8 +93,10 @@ def _verdict(best: Best, rows: list[Timing]) -> Iterator[str]:
             f"engine, and the interval includes 1 {interval}."
         )
     for row in rows:
-        if not row["exact"] and row["engine_faster"]["low"] < 1:
+        share = row["engine_faster"]
+        if not row["exact"] and share["median"] < 1:
             yield (
-                f"{batch}: {row['runtime']} takes {_between(row['engine_faster'], 'times')} as long as the sparse "
-                f"engine. It rounds to bfloat16: outputs differ by {100 * row['difference']:.2g} % of the largest."
+                f"{batch}: {row['runtime']} takes {number(share['median'])} times as long as the sparse engine (95 % "
+                f"interval {number(share['low'])} to {number(share['high'])}). It rounds to bfloat16: "
+                f"outputs differ by {100 * row['difference']:.2g} % of the largest."
             )

@@ -48,34 +48,41 @@ def median(numbers: Sequence[float]) -> Median:
 
 
 def interleaved(
-    calls: Mapping[str, Call], *, rounds: int, progress: Callable[[float], object] = lambda _: None
+    calls: Mapping[str, Call],
+    *,
+    rounds: int,
+    progress: Callable[[float], object] = lambda _: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds per call of each computation, in each round: in every round each takes its turn, in rotating order.
 
     Before the rounds each is warmed up. A turn begins with a call that does not count, so that what the others left in
-    the caches does not either, and lasts BURST seconds or one call. progress: called with the share that is done.
+    the caches does not either, and lasts BURST seconds or one call.
+
+    progress: called with the share that is done. clock: gives seconds; `time.process_time` counts those of this process
+    alone, all threads together.
     """
-    repeats = {name: _warm(call) for name, call in calls.items()}
+    repeats = {name: _warm(call, clock) for name, call in calls.items()}
     order, times = list(calls), {name: [0.0] * 0 for name in calls}
     for done in range(rounds):
         for name in order[done % len(order) :] + order[: done % len(order)]:
             call, count = calls[name], repeats[name]
             call()
-            began = time.perf_counter()
+            began = clock()
             for _ in range(count):
                 call()
-            times[name].append((time.perf_counter() - began) / count)
+            times[name].append((clock() - began) / count)
         progress((done + 1) / rounds)
     return times
 
 
-def _warm(call: Call) -> int:
+def _warm(call: Call, clock: Callable[[], float]) -> int:
     """How many calls take BURST seconds, once it is warm."""
-    began, calls, least = time.perf_counter(), 0, math.inf
-    while calls < 3 or time.perf_counter() - began < WARM:
-        start = time.perf_counter()
+    began, calls, least = clock(), 0, math.inf
+    while calls < 3 or clock() - began < WARM:
+        start = clock()
         call()
-        least = min(least, time.perf_counter() - start)
+        least = min(least, clock() - start)
         calls += 1
     return max(1, math.ceil(BURST / max(least, 1e-9)))
 

@@ -1,0 +1,131 @@
+"""Answers to JSON inputs: decoded and checked, computed by the fastest engine at hand, as classes and probabilities."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from winticket.ship.engine import SparseModel
+from winticket.ship.interpret import run
+from winticket.ship.native import missing
+from winticket.ship.network import Floats, Network
+from winticket.text import visible
+
+_BRACKETS = re.compile(rb"[\s\[]*")
+
+
+class InputError(ValueError):
+    """A body that holds no inputs of the network; the message says what it holds and what is needed."""
+
+
+class Predictor:
+    """Computes classes and probabilities of inputs in JSON. Threads may share one.
+
+    network   its output are the logits of two classes or more
+    takes     what inputs are, in words: raw data if the network knows its preprocessing
+    computes  what computes, in words
+    classes   names of the classes
+
+    Raises ValueError for a network that gives something else.
+
+    >>> from winticket.ship import Network, Operation, Weight
+    >>> weight = Weight.of("fc.weight", [[1.0, 2.0], [3.0, 4.0]])
+    >>> network = Network((2,), (Operation("linear", ("input",), "1", tensors={"weight": weight}),))
+    >>> predict = Predictor(network)
+    >>> [(one["class"], round(one["probability"], 4)) for one in predict(b"[[1, 1], [0, -2]]")["predictions"]]
+    [('1', 0.982), ('0', 0.982)]
+    """
+
+    def __init__(self, network: Network) -> None:
+        outputs = network.shapes[network.output]
+        if len(outputs) != 1 or outputs[0] < 2:
+            raise ValueError(
+                "predictions are classes, two or more, but the network gives outputs of shape "
+                f"{list(outputs)}; compute them with winticket.ship.run"
+            )
+        self.network = network
+        self.classes = [visible(name) for name in network.classes] or [str(n) for n in range(outputs[0])]
+        values = "raw values, as pixels" if network.preprocessing else "numbers"
+        self.takes = f"{values}, {list(network.input_shape)}"
+        self.computes, self._logits = self._engine()
+
+    def _engine(self) -> tuple[str, Callable[[Floats], npt.NDArray[Any]]]:
+        network, ready = self.network, self.network.preprocessing
+        if missing:
+            return "numpy (the kernels are not compiled)", lambda x: run(
+                network, ready.apply(x) if ready else x
+            )
+        # Kernels are measured on inputs as preprocessed data are: about 0, with deviation 1.
+        x = np.random.default_rng(0).standard_normal((64, *network.input_shape))
+        if ready:
+            shape = (1, -1, *(1,) * (x.ndim - 2))
+            deviation, mean = (np.reshape(each, shape) for each in (ready.deviation, ready.mean))
+            x = (x * deviation + mean) * ready.scale
+        return "compiled kernels", SparseModel(network, raw=ready is not None, example=x.astype(np.float32))
+
+    def __call__(self, body: bytes) -> dict[str, Any]:
+        """{"predictions": [{"class", "index", "probability", "probabilities"}, ...], "classes": [...]}.
+
+        body: a JSON list: an input, nested or flat, or a list of inputs. Raises InputError for any other.
+        """
+        logits = self._logits(self.decoded(body)).astype(np.float64)
+        if self.network.operations[-1].kind != "softmax":
+            powers = np.exp(logits - logits.max(1, keepdims=True))
+            logits = powers / powers.sum(1, keepdims=True)
+        return {"predictions": [self._prediction(row) for row in logits], "classes": self.classes}
+
+    def _prediction(self, row: npt.NDArray[np.float64]) -> dict[str, Any]:
+        best = int(row.argmax())
+        shares = [round(share, 7) for share in row.tolist()]
+        return {
+            "class": self.classes[best],
+            "index": best,
+            "probability": shares[best],
+            "probabilities": shares,
+        }
+
+    def decoded(self, body: bytes) -> Floats:
+        """The inputs [N, *input_shape], float32. InputError if the body is not that."""
+        shape = self.network.input_shape
+        size, axes = int(np.prod(shape)), len(shape)
+        brackets = _BRACKETS.match(body)
+        depth = brackets[0].count(b"[") if brackets else 0
+        if depth not in {1, 2, axes, axes + 1} - {0}:
+            raise InputError(f"the body begins with {depth} opening brackets; {self._wanted()}")
+        try:
+            values = msgspec.json.decode(body, type=_nested(depth))
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise InputError(f"the body is not what is needed ({error}); {self._wanted()}") from error
+        try:
+            with np.errstate(over="ignore"):
+                x = np.array(values, np.float64).astype(np.float32)
+        except ValueError as error:
+            raise InputError(f"the lists of the body have different lengths; {self._wanted()}") from error
+        one, flat = (
+            depth == axes or (depth == 1 and axes != 0),
+            depth in (1, 2) and depth not in (axes, axes + 1),
+        )
+        each = (size,) if flat else shape
+        x = x[None] if one else x
+        if x.shape[1:] != each or not len(x):
+            raise InputError(f"the body holds numbers of shape {list(x.shape)}; {self._wanted()}")
+        if not np.isfinite(x).all():
+            raise InputError("a number of the body is too large for float32")
+        return np.ascontiguousarray(x.reshape(-1, *shape))
+
+    def _wanted(self) -> str:
+        shape = self.network.input_shape
+        flat = f" or {int(np.prod(shape))} numbers" if len(shape) > 1 else ""
+        return f"send a JSON list: one input of shape {list(shape)}{flat}, or a list of such inputs"
+
+
+def _nested(depth: int) -> Any:
+    kind: Any = float
+    for _ in range(depth):
+        kind = list[kind]
+    return kind

@@ -37,6 +37,7 @@ from winticket.ship import (
 from winticket.ship.choices import HOLDS
 from winticket.ship.compact_write import encode
 from winticket.ship.formats import FORMATS
+from winticket.ticket import Ticket, TicketFileError
 
 PAGE = Path(__file__).parents[2] / "docs" / "compact-file.md"
 
@@ -421,6 +422,11 @@ def test_int8_values_and_scales_that_no_writer_makes_are_refused(tmp_path: Path)
 
 def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     path = saved(network(), tmp_path)
+    with pytest.raises(
+        TicketFileError,
+        match=r"is a compact file, which `winticket ship` wrote, and not a ticket: winticket\.ship\.load",
+    ):
+        Ticket.load(path)
     content = path.read_bytes()
     model = torch.nn.Linear(4, 2)
     winticket.prune(model, 0.5).save(tmp_path / "ticket")

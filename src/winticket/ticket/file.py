@@ -170,6 +170,11 @@ def _trusted_document(
     path: Path, metadata: Mapping[str, str], header: Mapping[str, Stored], content: bytes
 ) -> tuple[dict[str, Any], dict[str, _Layer]]:
     """The "winticket" object of the header. Raises TicketFileError if it is absent, newer, or fails its checksum."""
+    if metadata.get("format", "").startswith("winticket compact "):
+        raise TicketFileError(
+            f"{path} is a compact file, which `winticket ship` wrote, and not a ticket: winticket.ship.load reads it, "
+            "and winticket.ship.to_c, to_onnx and to_tflite write other formats of it"
+        )
     if _KEY not in metadata:
         raise TicketFileError(
             f"{path} is a safetensors file but not a ticket: its metadata has no {_KEY!r} entry "

@@ -107,7 +107,7 @@ def updates() -> dict[str, tuple[float, float]]:
     weight, mean, square = (torch.rand(5 * 266_610) for _ in range(3))
     gradient, mask = torch.rand_like(weight), torch.ones_like(weight)
     half, copy, count = gradient.bfloat16(), weight.bfloat16(), torch.tensor(1.0)
-    fixed: Any = {
+    fixed: dict[str, Any] = {
         "beta1": 0.9,
         "beta2": 0.999,
         "eps": 1e-8,

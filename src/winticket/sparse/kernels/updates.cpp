@@ -7,7 +7,7 @@ namespace winticket {
 
 namespace {
 
-constexpr int64_t kShare = 1 << 15;  // elements that one thread updates at a time
+constexpr int64_t kShare = 1 << 15;  // elements that one thread of several updates at a time
 
 struct Part {
   const Piece* piece;
@@ -27,9 +27,11 @@ Update at_step(const Rule& rule, double rate, double taken) {
 
 void update_all(const Kernels& kernels, const Update& update, const std::vector<Whole>& all, int threads) {
   std::vector<Part> parts;
-  for (const Whole& whole : all)
-    for (int64_t first = 0; first < whole.count; first += kShare)
-      parts.push_back({&whole.piece, {first, std::min(first + kShare, whole.count)}});
+  for (const Whole& whole : all) {
+    const int64_t share = threads > 1 ? kShare : std::max<int64_t>(whole.count, 1);
+    for (int64_t first = 0; first < whole.count; first += share)
+      parts.push_back({&whole.piece, {first, std::min(first + share, whole.count)}});
+  }
   const int64_t count = static_cast<int64_t>(parts.size());
 #pragma omp parallel num_threads(threads) if (threads > 1 && count > 1)
   {

@@ -50,6 +50,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/step_by_density.py --compile
 	$(BIN)/python benchmarks/layers.py
 	$(BIN)/python benchmarks/break_even.py
+	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/narrow.py
@@ -67,7 +68,7 @@ sanitize: $(READY)
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libubsan.so)" \
 	  WINTICKET_DRAWS=2000 $(BIN)/python tests/sparse/sanitized.py build/sanitize tests/sparse/test_products.py \
 	  tests/sparse/test_windows.py tests/sparse/test_choices.py tests/sparse/test_chain.py tests/sparse/test_fuse.py \
-	  tests/ship/test_sparse_model.py tests/ship/test_drawn.py tests/ship/test_stress_drawn.py
+	  tests/sparse/test_updates.py tests/ship/test_sparse_model.py tests/ship/test_drawn.py tests/ship/test_stress_drawn.py
 
 # Built against the oldest nanobind too, hence without isolation. Old releases warn of what newer ones of their own
 # dependencies deprecate, which is not ours to mend.

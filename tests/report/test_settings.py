@@ -42,6 +42,8 @@ def test_values_are_those_that_were_used() -> None:
     assert usual["output rate"] == "0.1"
     assert usual["gate"] == "yes: the dense network is also trained for twice the steps"
     assert shown(described(gate=False))["gate"] == "no"
+    assert "precision check" not in usual, "in float32 there is nothing to check"
+    assert shown(described(precision="bf16"))["precision check"].startswith("yes: the dense network is also")
     assert shown(described(method="rigl"))["mask changes every"] == "default"
     assert shown(described(method="rigl", every=20))["mask changes every"] == "20 steps"
     assert shown(described(method="supermask"))["learning rate of the search"] == "default"

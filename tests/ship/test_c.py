@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -356,13 +357,17 @@ def test_the_static_buffer_can_be_left_out_and_cpp_reads_the_header(tmp_path: Pa
 
 @needs_cc
 def test_the_programs_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("onnx", reason="the page writes an ONNX file too")
+    for package in ("onnx", "ai_edge_litert"):
+        pytest.importorskip(package, reason="the page writes ONNX and TFLite files too")
     page = (Path(__file__).parents[2] / "docs" / "ship-c-onnx.md").read_text()
-    (python,) = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    known: dict[str, Any] = {"x": np.random.default_rng(0).random((1, 1, 8, 8), np.float32)}
     (main,) = re.findall(r"^```c\n(.*?)^```$", page, re.M | re.S)
     monkeypatch.chdir(tmp_path)
     with torch.random.fork_rng(devices=[]):
-        exec(python, {})
+        for block in blocks:
+            exec(block, known)
+    np.testing.assert_allclose(known["logits"], run(known["network"], known["x"]), atol=1e-5)
     (tmp_path / "main.c").write_text(main)
     compile_c(["main.c", "digits.c", "-o", "program"], tmp_path)
     printed = subprocess.run([tmp_path / "program"], capture_output=True, text=True, check=True, timeout=60)

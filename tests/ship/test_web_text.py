@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import shipped
 from winticket.ship import Network, Operation, Preprocessing, Weight, run, to_web
@@ -182,3 +184,17 @@ def test_a_page_of_many_megabytes_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         ValueError, match=r"take 3\.\d kB as files, and a page holds at most 2\.0 kB; take smaller values"
     ):
         to_web(plain(1, 20, 20))
+
+
+def test_the_documents_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "docs" / "ship-web.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    torch.manual_seed(0)
+    names: dict[str, Any] = {}
+    exec(compile(code, "ship-web.md", "exec"), names)
+    written = (tmp_path / "digits.html").read_text("utf-8")
+    kept, size = network_of(written).kept()
+    assert size == network_of(written, "dense").kept()[0] == 22_200
+    assert kept == 2_220
+    assert "keeps 10.0 % of the weights. Trained for 10 epochs.</p>" in written

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from winticket.sparse import OnePass, Rule, Target, instruction_sets
+from winticket.sparse import Factors, OnePass, Rule, Target, instruction_sets, multiplies
 from winticket.sparse.native import kernels
 
 pytestmark = pytest.mark.skipif(kernels is None, reason="built without sparse kernels")
@@ -110,6 +110,55 @@ def test_several_threads_update_as_one_does(kind: str) -> None:
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True) if a is not None and b is not None)
+
+
+@pytest.mark.skipif(not multiplies(), reason="the processor has no AMX")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    ("stack", "batch", "rows", "columns"),
+    [(2, 60, 30, 70), (3, 33, 17, 19), (1, 1, 1, 1), (1, 64, 16, 64), (2, 100, 5, 128)],
+)
+def test_factors_make_the_gradient_that_their_product_is(
+    stack: int, batch: int, rows: int, columns: int, turned: bool, threads: int
+) -> None:
+    """The product in float64, rounded to bfloat16, by an update that leaves nothing of the weight but the gradient."""
+    torch.manual_seed(0)
+    by_output = torch.randn(stack, batch, rows).bfloat16()
+    x = (
+        torch.randn(stack, columns, batch).bfloat16().mT
+        if turned
+        else torch.randn(stack, batch, columns).bfloat16()
+    )
+    weight, copy = torch.zeros(stack, rows, columns), torch.zeros(stack, rows, columns, dtype=torch.bfloat16)
+    keep = (torch.rand_like(weight) < 0.5).float()
+    update = OnePass([Target(weight, (), keep, copy, half=True)], Rule("sgd"))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        update([Factors(by_output, x)], 1.0, taken=0)
+    finally:
+        torch.set_num_threads(before)
+    exact = torch.bmm(by_output.double().mT, x.double())
+    # Float32 sums of up to 100 products, then eight bits of mantissa.
+    torch.testing.assert_close(-weight.double(), exact * keep, rtol=2**-8, atol=1e-5)
+    assert torch.equal(weight.bfloat16().float(), weight)
+    assert torch.equal(copy.float(), weight)
+
+
+def test_factors_of_another_gradient_are_refused() -> None:
+    update = OnePass([Target(torch.ones(2, 3, 4), half=True)], Rule("sgd"))
+    if not multiplies():
+        with pytest.raises(TypeError, match="factors need bfloat16 and a processor with AMX"):
+            update([Factors(torch.ones(2, 5, 3).bfloat16(), torch.ones(2, 5, 4).bfloat16())], 0.1, taken=0)
+        return
+    half = torch.bfloat16
+    with pytest.raises(ValueError, match=r"factors of a gradient \(2, 3, 5\) of a weight \(2, 3, 4\)"):
+        update([Factors(torch.ones(2, 6, 3, dtype=half), torch.ones(2, 6, 5, dtype=half))], 0.1, taken=0)
+    with pytest.raises(ValueError, match=r"factors are \[S, B, rows\] and \[S, B, columns\]"):
+        update([Factors(torch.ones(2, 6, 3, dtype=half), torch.ones(2, 7, 4, dtype=half))], 0.1, taken=0)
+    with pytest.raises(TypeError, match="factors need bfloat16"):
+        update([Factors(torch.ones(2, 6, 3), torch.ones(2, 6, 4))], 0.1, taken=0)
 
 
 def test_copies_round_as_torch_rounds() -> None:

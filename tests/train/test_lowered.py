@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from winticket import data
-from winticket.sparse import Shape, Tuning, missing
+from winticket.sparse import Factors, Shape, Tuning, missing, multiplies
 from winticket.ticket import Ticket, Trajectory
-from winticket.train import Recipe, engine, onepass, stacked, stretch, train
+from winticket.train import Recipe, engine, lowered, onepass, stacked, stretch, train
 from winticket.train.feed import Data
 from winticket.train.lowered import Lowered, lower
 
 pytestmark = pytest.mark.skipif(bool(missing), reason="built without sparse kernels")
+
+needs_amx = pytest.mark.skipif(not multiplies(), reason="the processor has no AMX")
 
 Make = Callable[..., Ticket]
 
@@ -70,10 +72,10 @@ def casts_in(module: nn.Module, monkeypatch: pytest.MonkeyPatch, *, halves: bool
         seen.append((graph, lower(graph, *a, **k)))
         return seen[-1][1]
 
-    monkeypatch.setattr(stacked, "lower", watched)
+    monkeypatch.setattr(lowered, "lower", watched)
     trace(module, halves=halves)
-    graph, lowered = seen[-1]
-    return sum(n.target is torch.ops.aten._to_copy.default for n in graph.graph.nodes), lowered
+    graph, result = seen[-1]
+    return sum(n.target is torch.ops.aten._to_copy.default for n in graph.graph.nodes), result
 
 
 def test_only_the_batch_and_the_logits_are_cast(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,31 +86,70 @@ def test_only_the_batch_and_the_logits_are_cast(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_is_used_in_float32_as_well_stays_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, lowered = casts_in(Tied(), monkeypatch, halves=True)
-    assert "first.weight" not in lowered.copies + lowered.halves
-    assert {"first.bias", "last.weight"} <= set(lowered.copies)
-    _, lowered = casts_in(normalised(), monkeypatch, halves=True)
-    assert "1.weight" not in lowered.copies  # BatchNorm computes in float32
+    _, result = casts_in(Tied(), monkeypatch, halves=True)
+    assert "first.weight" not in result.copies + result.halves
+    assert {"first.bias", "last.weight"} <= set(result.copies)
+    _, result = casts_in(normalised(), monkeypatch, halves=True)
+    assert "1.weight" not in result.copies  # BatchNorm computes in float32
 
 
+@pytest.mark.parametrize("products", [False, pytest.param(True, marks=needs_amx)])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("make", [plain, normalised, convolved, Tied])
 def test_a_training_is_autocasts_to_the_bit(
-    make: Callable[[], nn.Module], optimizer: str, vectors: Data, dense: Make, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[], nn.Module],
+    optimizer: str,
+    products: bool,
+    vectors: Data,
+    dense: Make,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """With AMX also the products in the update, which add up a batch of this size in the same order."""
     module = make()
     stack = [dense(module, r, density=0.6) for r in range(2)]
     recipe = Recipe(steps=30, batch=15, lr=0.01, optimizer=optimizer, precision="bf16")  # type: ignore[arg-type]
-    lowered = train(module, vectors, data, stack, recipe)
+    if not products:
+        monkeypatch.setattr(stretch, "multiplies", lambda: False)
+    cut = train(module, vectors, data, stack, recipe)
     with monkeypatch.context() as patch:
         patch.setattr(stretch, "supported", lambda _: False)
         autocast = train(make(), vectors, data, stack, recipe)
-    for one, two in zip(lowered, autocast, strict=True):
+    for one, two in zip(cut, autocast, strict=True):
         assert isinstance(one, Trajectory)
         assert isinstance(two, Trajectory)
         assert torch.equal(one.curve.train_loss[1:], two.curve.train_loss[1:])
         for name, value in one.saved[30].weights.items():
             assert torch.equal(value, two.saved[30].weights[name])
+
+
+@needs_amx
+def test_gradients_by_weight_are_left_to_the_update() -> None:
+    module = plain()
+    weights = {name: torch.stack([p.detach()] * 2) for name, p in module.named_parameters()}
+    batch = torch.randn(2, 20, 6), torch.randint(3, (2, 20))
+    results = []
+    for factors in (False, True):
+        lifted = stacked.gradients(
+            module,
+            weights,
+            {},
+            *batch,
+            how="auto",
+            precision="bf16",
+            copies=True,
+            halves=True,
+            factors=factors,
+        )
+        # The product of the first layer, whose six columns are too few for it, is another one by then.
+        assert lifted.lowered.factors == (("2.weight",) if factors else ())
+        results.append(lifted.call({k: v.bfloat16() for k, v in weights.items()}, {}, *batch))
+    (whole, loss), (left, same) = results
+    assert torch.equal(loss, same)
+    for name, gradient in whole.items():
+        if isinstance(left[name], Factors):
+            assert torch.equal(torch.bmm(left[name].by_output.mT, left[name].x), gradient)
+        else:
+            assert torch.equal(left[name], gradient)
 
 
 def test_clipped_gradients_stay_float32_and_learned_masks_take_no_copies(vectors: Data, dense: Make) -> None:

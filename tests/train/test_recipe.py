@@ -142,6 +142,7 @@ def test_a_field_that_was_added_later_is_in_a_key_only_if_it_changes_the_trainin
     """So results that were stored before it are found, and those under another value of it are others."""
     before = {f.name for f in fields(Recipe)} - {"clip_norm"}
     assert Recipe(steps=3).key_fields().keys() == before
+    assert Recipe(steps=3, precision="bf16").key_fields().keys() == before | {"bf16"}
     assert Recipe(steps=3, clip_norm=1.0).key_fields()["clip_norm"] == 1.0
     assert all(next(f.default for f in fields(Recipe) if f.name == n) == v for n, v in ADDED.items())
 

@@ -36,6 +36,7 @@ SET_HERE = (
     "margin_pp",
     "alpha",
     "gate",
+    "precision_check",
 )
 
 

@@ -60,6 +60,7 @@ OPTIONS = (
     Option("margin_pp", float, "Proof", "Loss of accuracy, in percentage points, up to which a ticket still matches the dense network.", default="0.5", flag="--margin"),
     Option("alpha", float, "Proof", "Largest chance of a false win, over all densities together.", default="0.05"),
     Option("gate", bool, "Proof", "Check that the dense network is trained long enough: train it for twice the steps as well, and warn unless the gain in accuracy is shown to be less than --margin.", default="--gate", flag="--gate/--no-gate"),
+    Option("precision_check", bool, "Proof", "With a --precision other than float32, train the dense network in float32 as well, and state how much accuracy the precision changes.", default="--precision-check", flag="--precision-check/--no-precision-check"),
     Option("seed", int, "Proof", "Root seed, from which all others are derived.", default="0"),
     Option("stack", int, "Proof", "Largest number of replicates that are trained together as one stack (see --stacking).", default="5"),
     Option("split", str, "Proof", "How replicates split the data: shared (one split for all), own (each draws its own), or auto (own for small data without a test split, else shared).", default="auto"),

@@ -31,7 +31,10 @@ from winticket.places import result_file
 if TYPE_CHECKING:
     from winticket.experiment import Experiment
 
-CHOSEN = ("model", "controls", "replicates", "margin_pp", "alpha", "gate", "split", "validation", "test")
+CHOSEN = (
+    *("model", "controls", "replicates", "margin_pp", "alpha", "gate", "precision_check"),
+    *("split", "validation", "test"),
+)
 DEFAULTS = {
     "controls": "reinit and random",
     "evaluate_every": "as in RESULT, in proportion to --steps",

@@ -20,6 +20,8 @@ from winticket.results import Written, require_schema
 from winticket.train.recipe import ADDED
 
 T = TypeVar("T")
+CAME_LATER = {**ADDED, "precision_check": False}
+"""Choices that older documents lack, with what their runs did."""
 LARGEST = 1 << 30
 """Most bytes of a document. A thousand replicates at a hundred levels take some hundred million."""
 
@@ -95,7 +97,7 @@ def experiment_of(described: Mapping[str, Any], *, trust: Sequence[str] = (), fi
     that is neither built in nor a path on this machine is fetched only if `trust` lists it. `file` is for messages.
     Raises ValueError, which names the entry that is wrong.
     """
-    described = {**ADDED, **described}  # Documents that are older than an option lack it.
+    described = {**CAME_LATER, **described}
     names = [f.name for f in fields(Experiment) if f.name not in ("recipe", *CARRIED)]
     lacking = [name for name in (*names, *RECIPE_FIELDS) if name not in described]
     if lacking:

@@ -136,7 +136,7 @@ def _experiment(
     method, colon, criterion = named.partition(":")
     if colon and not criterion:
         raise ValueError(f"{request!r} should read METHOD:CRITERION, as at-init:snip")
-    chosen = {**choices, "method": method, "controls": (), "gate": False}
+    chosen = {**choices, "method": method, "controls": (), "gate": False, "precision_check": False}
     for name in ("every", "search_lr"):
         if not _takes(method, name) and any(_takes(other, name) for other in plain):
             chosen.pop(name, None)  # It is meant for another method.

@@ -29,6 +29,7 @@ SAME_NETWORKS = frozenset(
             "margin_pp",
             "alpha",
             "gate",
+            "precision_check",
             "evaluate_every",
             "early_points",
         ),

@@ -12,6 +12,7 @@ import torch
 
 from winticket import sparse
 from winticket.places import cache_folder
+from winticket.train import bf16_instructions
 from winticket.version import __version__
 
 
@@ -46,6 +47,7 @@ def environment() -> dict[str, Any]:
         "cores": cores(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "cpu": torch.backends.cpu.get_cpu_capability(),
+        "instructions for bf16": bf16_instructions() or "none",
         "sparse kernels": ", ".join(sparse.instruction_sets())
         if not sparse.missing
         else f"none: {sparse.missing}",

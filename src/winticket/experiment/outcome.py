@@ -10,7 +10,7 @@ import torch
 
 from winticket import models
 from winticket.experiment import paces
-from winticket.experiment.plan import BESIDE, GATE, SOURCE, Plan
+from winticket.experiment.plan import BESIDE, EXACT, GATE, SOURCE, Plan
 from winticket.experiment.remarks import mean_effective_count, remarks
 from winticket.experiment.runs import (
     Replicate,
@@ -21,7 +21,18 @@ from winticket.experiment.runs import (
     curves_of,
     early_stops,
 )
-from winticket.results import Checks, Cost, Data, Failure, Judged, LearningCurve, Level, Measured, Spent
+from winticket.results import (
+    Checks,
+    Cost,
+    Data,
+    Failure,
+    Judged,
+    LearningCurve,
+    Level,
+    Measured,
+    PrecisionEffect,
+    Spent,
+)
 from winticket.ticket import Failed, output_units
 
 if TYPE_CHECKING:
@@ -42,8 +53,29 @@ def document(runs: Runs, verdict: Verdict) -> Judged:
         "dense_doubled": measured(runs.by_cell[0, GATE], answers=answers)
         if (0, GATE) in runs.by_cell
         else None,
+        "precision_effect": precision_effect(runs, answers=answers),
         "costs": costs(runs),
         "failures": failures(runs),
+    }
+
+
+def precision_effect(runs: Runs, *, answers: int) -> PrecisionEffect | None:
+    """What the recipe's precision changed in the dense network, by replicate; None if that was not measured."""
+    from winticket import judge
+
+    if (0, EXACT) not in runs.by_cell:
+        return None
+    pairs = zip(accuracies(runs.by_cell[0, "dense"]), accuracies(runs.by_cell[0, EXACT]), strict=True)
+    differences = [None if a is None or b is None else a - b for a, b in pairs]
+    finished = [d for d in differences if d is not None]
+    # A difference of two accuracies on the same answers moves in steps of one answer.
+    interval = judge.mean_interval(differences, floor=1 / answers)
+    return {
+        "precision": runs.plan.setup.recipe.precision,
+        "float32": measured(runs.by_cell[0, EXACT], answers=answers),
+        "difference": math.fsum(finished) / len(finished) if finished else None,
+        "difference_ci": None if interval is None else [max(interval[0], -1.0), min(interval[1], 1.0)],
+        "differences": differences,
     }
 
 

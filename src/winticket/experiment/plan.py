@@ -36,9 +36,10 @@ from winticket.train import relative_cost
 Cell = tuple[int, str, int]
 """Level (0: nothing pruned), arm, number of the stack's first replicate."""
 
-GATE, SOURCE = "dense doubled", "source"
-BESIDE = (GATE, SOURCE)
-"""Trainings that are no arm: the dense network trained twice as long, and the source trainings of a transfer."""
+GATE, EXACT, SOURCE = "dense doubled", "dense in float32", "source"
+BESIDE = (GATE, EXACT, SOURCE)
+"""Trainings that are no arm: the dense network trained twice as long, and in float32 beside a lower precision; the
+source trainings of a transfer."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Plan:
     def steps(self, cells: list[Cell]) -> int:
         """Optimiser steps of all trainings in these cells, summed over replicates."""
         steps, start = self.setup.recipe.steps, self.experiment.rewind_step
-        each = {"dense": steps, GATE: 2 * steps}
+        each = {"dense": steps, GATE: 2 * steps, EXACT: steps}
         each |= {arm: steps for arm, made_by in self.question.controls.items() if arm_of(made_by).from_start}
         arms = sum(
             self.count(first) * each.get(arm, steps - start) for _, arm, first in cells if arm != SOURCE
@@ -230,6 +231,11 @@ def _stack(question: Resolved, replicates: range) -> Iterator[tuple[Cell, Task]]
         )
         longer = replace(setup, recipe=twice)
         yield (0, GATE, first), at(longer, dense, arm=GATE, level=0)
+    if experiment.precision_check and setup.recipe.precision != "float32":
+        exact = in_float32(setup)
+        # The same node as in a search in float32, so that a store has its result once.
+        start = dense if question.source else derive(dense_ticket, exact, tuple(replicates))
+        yield (0, EXACT, first), at(exact, start, arm=EXACT, level=0)
     later = retraining(setup, question.rewind)
     remaining = 1 - experiment.rewind_step / experiment.recipe.steps
     for level, planned in enumerate(search, 1):
@@ -251,6 +257,11 @@ def _stack(question: Resolved, replicates: range) -> Iterator[tuple[Cell, Task]]
                     cost=cost * (1 if whole else remaining),
                 ),
             )
+
+
+def in_float32(setup: Setup) -> Setup:
+    """The setup with its recipe in float32."""
+    return replace(setup, recipe=replace(setup.recipe, precision="float32"))
 
 
 def _search(question: Resolved, replicates: range) -> tuple[Task, Iterator[PlannedLevel]]:

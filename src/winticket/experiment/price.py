@@ -5,19 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import torch
 
 from winticket import data
 from winticket.experiment.execution import Execution
+from winticket.experiment.plan import EXACT, Cell, Plan, in_float32
 from winticket.run import Task
 from winticket.stages import Setup, dense_ticket, device, trial
 from winticket.ticket import Mask, Ticket
 from winticket.train import Engine, evaluate, may_stack, pace_examples, relative_cost
-
-if TYPE_CHECKING:
-    from winticket.experiment.plan import Cell, Plan
 
 PROBE_STEPS = 24
 PROBE_SECONDS = 1.0
@@ -111,7 +108,8 @@ def _work(
         density = (source if arm == "source" else densities)[level]
         task = planned.tasks[at]
         steps = task.weight / _promised(planned, density)
-        work[task.key] = steps * speed.step_seconds(density) + speed.start + TASK_SECONDS
+        each = speed.exact if arm == EXACT else speed.step_seconds(density)
+        work[task.key] = steps * each + speed.start + TASK_SECONDS
     for task in repeated:  # A dense training up to the last of the states.
         work[task.key] = task.weight * speed.step_seconds(1.0) + speed.start + TASK_SECONDS
     return work
@@ -133,6 +131,8 @@ class _Speed:
     """Seconds per step for evaluating the learning curves."""
     start: float
     """Seconds before a training's first step."""
+    exact: float
+    """Seconds per step of the dense network in float32, evaluation included."""
 
     def step_seconds(self, density: float) -> float:
         """Seconds of a step, interpolated between the measured densities; dense from the density SPARSE_FROM on."""
@@ -159,9 +159,14 @@ def _speed(planned: Plan, engine: Engine) -> _Speed:
             sparse, later = _step_seconds(setup, thinned, engine=engine)
             start = (start + later) / 2
         measuring = _evaluation_seconds(setup, whole) / setup.recipe.steps
+        exact = dense
+        if (0, EXACT, 0) in planned.tasks:
+            exact, _ = _step_seconds(in_float32(setup), whole, engine=engine)
     finally:
         torch.set_num_threads(threads)
-    return _Speed(dense / count, sparse / count, min(densities), measuring / count, start)
+    return _Speed(
+        dense / count, sparse / count, min(densities), measuring / count, start, (exact + measuring) / count
+    )
 
 
 def _thinned(ticket: Ticket, density: float) -> Ticket:

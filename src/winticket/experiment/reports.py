@@ -10,7 +10,9 @@ from winticket.experiment.documents import Compared, Reported, read_document
 from winticket.places import CURVES, PAGE, RESULT, TICKET
 from winticket.results import OtherSchemaError, Question
 
-GROWS = frozenset({"carried", "controls", "density", "gate", "levels", "methods", "replicates"})
+GROWS = frozenset(
+    {"carried", "controls", "density", "gate", "levels", "methods", "precision_check", "replicates"}
+)
 """Choices that may grow while the experiment stays the same; its report is then extended."""
 NO_MATTER = frozenset({"arms", "data", "engine", "stack"})
 """Choices that follow from others or change no result. The fingerprint decides whether data are the same."""

@@ -68,8 +68,8 @@ class Experiment:
     digits is about those 450 alone.
 
     **Verdict.** A ticket still matches if it loses less than `margin_pp` percentage points of accuracy. `alpha` is the
-    error rate of the verdict. With `gate`, the dense network is also trained twice as long, to see whether the budget
-    of steps is large enough.
+    error rate of the verdict. With `gate`, the dense network is also trained twice as long, to see whether the steps
+    are enough; with `precision_check`, in float32 beside another precision, to see what that changes.
 
     **Methods.** `criterion`, `allocate` and `rewind` are short names in their rooms, or import paths
     (`mylab.scores:fisher`). The default criterion is that of the method's paper (snip for at-init, magnitude for most).
@@ -120,6 +120,7 @@ class Experiment:
     margin_pp: float = 0.5
     alpha: float = 0.05
     gate: bool = True
+    precision_check: bool = True
     seed: int = 0
     validation: int | None = None
     test: int | None = None
@@ -143,8 +144,9 @@ class Experiment:
                 raise TypeError(f"a density is {value!r}; densities are numbers in (0, 1)")
         if self.density:
             object.__setattr__(self, "levels", len(self.density))
-        if not isinstance(self.gate, bool):
-            raise TypeError(f"gate is {self.gate!r}; it is True or False")
+        for name in ("gate", "precision_check"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; it is True or False")
         choose("method", self.method, METHODS)
         object.__setattr__(self, "criterion", self.criterion or usual_criterion(self.method))
         usual = self.allocate or usual_allocation(self.method, self.criterion)

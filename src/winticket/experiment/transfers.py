@@ -19,6 +19,7 @@ CHOICES = (
     "margin_pp",
     "alpha",
     "gate",
+    "precision_check",
     "validation",
     "test",
     "split",

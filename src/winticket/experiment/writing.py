@@ -111,6 +111,7 @@ def _document(
         "verdict": judged["verdict"],
         "levels": judged["levels"],
         "dense_doubled": judged["dense_doubled"],
+        "precision_effect": judged.get("precision_effect"),
         "costs": judged["costs"],
         "failures": judged["failures"],
         "store": without_secrets(execution.store.path),

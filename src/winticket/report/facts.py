@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from winticket.report.elements import definitions, section
+from winticket.report.precision import precision_sentence
 from winticket.report.reading import (
     claimed,
     computed,
@@ -29,6 +30,7 @@ def facts(document: Document) -> str:
     entries: list[tuple[str, str | None]] = [
         ("smallest winning density", density_percent(min(won)) + " of the weights" if won else "none"),
         ("dense test accuracy", None if dense is None else accuracy_text(dense, "accuracy") + " %"),
+        ("precision", precision_sentence(document)),
         ("replicates", text_or_none(options.get("replicates"))),
         (
             "densities",

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from winticket.report.advice import TITLE, advise, introduction
 from winticket.report.pace import judged_fraction, pace_sentence
+from winticket.report.precision import precision_sentence
 from winticket.report.reading import (
     FEWEST_REPLICATES,
     claimed,
@@ -86,6 +87,8 @@ def _in_ascii(text: str) -> str:
 
 def _parts(document: Document, say: Say, *, width: int) -> list[RenderableType]:
     parts = [*_verdict(document, say), *_next(document, say), Text(), _dense_line(document, say)]
+    if effect := precision_sentence(document):
+        parts.append(Text(say(effect)))
     if pruned_levels(document):
         parts += [levels_table(document, say, width=width), *_searches(document, say)]
         parts.append(_list(_key(document, width=width), say, style="dim"))

@@ -26,10 +26,11 @@ LABELS = {
     "carried": "levels of the source",
 }
 """Options whose names do not say what they are; the others are shown by their names."""
-VERDICT_ONLY = frozenset(("controls", "arms", "gate", "margin_pp", "alpha"))
+VERDICT_ONLY = frozenset(("controls", "arms", "gate", "precision_check", "margin_pp", "alpha"))
 """Options of a source that had no part in finding its tickets."""
 MEANINGS: Mapping[tuple[str, object], str] = {
     ("gate", True): "yes: the dense network is also trained for twice the steps",
+    ("precision_check", True): "yes: the dense network is also trained in float32",
     ("early_points", True): "yes: more evaluations early in training",
     ("split", "own"): "each replicate draws its own",
     ("split", "shared"): "one for all replicates",
@@ -82,6 +83,8 @@ def _idle(name: str, value: object, question: Question) -> bool:
         return True
     if name in OFF_AT_ZERO:
         return not value
+    if name == "precision_check":
+        return question.get("precision") == "float32"
     if name in ("milestones", "gamma"):
         return question.get("schedule") != "step"
     return name == "pruning" and question.get("final_density") is None

@@ -7,7 +7,16 @@ them. docs/result.md lists every key.
 from __future__ import annotations
 
 from winticket.results.checks import Check, CheckName, Checks, PaceCheck, TimeDetail
-from winticket.results.document import Build, Comparison, Data, Document, Judged, Row, SavedTicket
+from winticket.results.document import (
+    Build,
+    Comparison,
+    Data,
+    Document,
+    Judged,
+    PrecisionEffect,
+    Row,
+    SavedTicket,
+)
 from winticket.results.levels import (
     INTERVALS,
     AccuracyName,
@@ -70,6 +79,7 @@ __all__ = [
     "OtherSchemaError",
     "Outcome",
     "PaceCheck",
+    "PrecisionEffect",
     "Question",
     "ReadBack",
     "Row",

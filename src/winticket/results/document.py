@@ -69,6 +69,21 @@ class SavedTicket(TypedDict):
     """The network that it fits."""
 
 
+class PrecisionEffect(TypedDict):
+    """What a precision other than float32 changed: the dense network beside the same one trained in float32."""
+
+    precision: str
+    """The precision of the experiment."""
+    float32: Measured
+    """The dense network trained in float32, from the same weights with the same batches."""
+    difference: Difference | None
+    """Mean test accuracy after the last step, less that in float32; null if no pair finished."""
+    difference_ci: list[Difference] | None
+    """Its 95 % interval, paired by replicate: low, high; null for a single replicate."""
+    differences: list[Difference | None]
+    """By replicate; null if one of the two failed."""
+
+
 class Judged(TypedDict):
     """What was asked, measured and judged, whatever machine and folder it was done in."""
 
@@ -82,6 +97,8 @@ class Judged(TypedDict):
     """Every density, from the densest down."""
     dense_doubled: Measured | None
     """The dense network trained twice as long; null without the gate."""
+    precision_effect: NotRequired[PrecisionEffect | None]
+    """What the precision changed; null in float32 and without the precision check. Absent in older documents."""
     costs: list[Cost]
     """What each arm took at each density; arms of which no replicate finished are absent."""
     failures: list[Failure]
@@ -98,7 +115,8 @@ class Document(Judged):
     store: str
     """The store that has the trainings; passwords in URLs are hidden."""
     engine: str
-    """How pruned layers were computed: `auto`, `dense` or `sparse`. It changes no number beyond its last digits."""
+    """How pruned layers were computed: `auto`, `dense` or `sparse`. It changes no number beyond its last digits, but in
+    bf16, in which layers on the sparse kernels compute in float32."""
     results: str
     """Path of this document."""
     report: str | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from winticket.results.measures import Fraction, Points, Probability, Step
 
@@ -60,6 +60,8 @@ class Question(TypedDict, total=False):
     """Error rate of the verdict over all densities and all looks."""
     gate: bool
     """Whether the dense network is also trained twice as long."""
+    precision_check: NotRequired[bool]
+    """Whether a dense network of another precision is also trained in float32. Absent in older documents."""
     seed: int
     """Root of all random seeds."""
     validation: int | None

@@ -46,14 +46,18 @@ def _config(network: Network, values: str) -> dict[str, Any]:
 
 
 def _header(shipment: Shipment, about: Mapping[str, Any]) -> str:
-    """The YAML that the Hub reads at the top of a card. Texts are JSON's strings, which are YAML's."""
+    """The YAML that the Hub reads at the top of a card (texts are JSON's strings, which are YAML's)."""
     return "\n".join(["---", *_entries(shipment, about), "---", "", ""])
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text.encode("utf-8", "replace").decode())
 
 
 def _entries(shipment: Shipment, about: Mapping[str, Any]) -> Iterator[str]:
     origin, read_back = shipment["origin"], shipment["read_back"]
     task = "image-classification" if len(about.get("input_shape") or ()) == 3 else None
-    data = origin["data"].split("/")[-1] or "data"
+    data = _quoted(origin["data"].split("/")[-1] or "data")
     accuracy = origin["test_accuracy"] if read_back is None else read_back["test_accuracy"]
     yield f"library_name: {LIBRARY}"
     if task:
@@ -62,12 +66,12 @@ def _entries(shipment: Shipment, about: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"- {tag}" for tag in (LIBRARY, "lottery-ticket-hypothesis", "pruning", "sparsity"))
     if REPOSITORY.fullmatch(origin["data"]) and about.get("data", {}).get("name") == origin["data"]:
         yield "datasets:"
-        yield f"- {json.dumps(origin['data'])}"
+        yield f"- {_quoted(origin['data'])}"
     yield "model-index:"
-    yield f"- name: {json.dumps(origin['model'])}"
+    yield f"- name: {_quoted(origin['model'])}"
     yield "  results:"
     yield f"  - task: {{type: {task or 'other'}}}"
-    yield f"    dataset: {{name: {json.dumps(data)}, type: {json.dumps(data)}, split: test}}"
+    yield f"    dataset: {{name: {data}, type: {data}, split: test}}"
     yield "    metrics:"
     yield f"    - {{type: accuracy, value: {accuracy!r}, name: test accuracy}}"
 

@@ -8,7 +8,7 @@ from winticket.ship.card import density_percent, kilobytes
 from winticket.ship.measure import Best, Interval, Measurement, Timing
 from winticket.ship.measure_runtimes import ENGINE
 
-HEAD = ("runtime", "µs per call (95 %)", "examples/s", "engine faster (95 %)", "memory")
+HEAD = ("runtime", "µs (95 %)", "examples/s", "× engine (95 %)", "memory")
 
 
 def size_rows(made: Measurement) -> list[tuple[str, str]]:
@@ -69,8 +69,9 @@ def how(made: Measurement) -> str:
     """How it was measured, in words."""
     return (
         f"Every time is the median of {made['rounds']} rounds in which all runtimes take turns after a warm-up, with "
-        f"{made['threads']} thread{'s' if made['threads'] > 1 else ''} each, on {made['processor']}. Trust ratios more "
-        "than times. Energy is not measured."
+        f"{made['threads']} thread{'s' if made['threads'] > 1 else ''} each, on {made['processor']}. µs: of a call, "
+        "with its 95 % interval. × engine: times as long as the sparse engine in the same rounds. "
+        "Trust these ratios more than times. Energy is not measured."
     )
 
 

@@ -14,11 +14,13 @@ from winticket.sparse.operators import cross_entropy, loss_and_correct, sparse_l
 from winticket.sparse.products import batch_last
 from winticket.sparse.recognise import Names, chain_of
 from winticket.sparse.structure import Structure, structure
-from winticket.sparse.updates import OnePass, Target
+from winticket.sparse.updates import Factors, Gradient, OnePass, Target, multiplies
 
 __all__ = [
     "TILE",
     "Converted",
+    "Factors",
+    "Gradient",
     "Link",
     "Names",
     "OnePass",
@@ -39,6 +41,7 @@ __all__ = [
     "instruction_sets",
     "loss_and_correct",
     "missing",
+    "multiplies",
     "score_links",
     "sparse_linear",
     "structure",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from winticket.sparse.chain import KINDS, Rule
-from winticket.sparse.native import require
+from winticket.sparse.native import kernels, require
 from winticket.sparse.products import address
 
 
@@ -47,6 +47,49 @@ class Target:
         ]  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Factors:
+    """A gradient [S, rows, columns] as its factors in bfloat16: Σ over b of by_output[s, b, rows] · x[s, b, columns].
+
+    It is rounded to bfloat16 and never in memory as a whole.
+    """
+
+    by_output: Tensor
+    x: Tensor
+
+    def numbers(self) -> list[int]:
+        """What the compiled update takes: sizes, addresses and strides."""
+        (stack, batch, rows), columns = self.by_output.shape, self.x.shape[-1]
+        return [
+            stack, batch, rows, columns, self.by_output.data_ptr(), *self.by_output.stride()[:2],
+            self.x.data_ptr(), *self.x.stride()[:2],
+        ]  # fmt: skip
+
+    def checked(self) -> Factors:
+        """These factors, with neighbours in memory along their last dimension. TypeError or ValueError if wrong."""
+        kinds = (self.by_output.dtype, self.x.dtype)
+        if not multiplies() or kinds != (torch.bfloat16, torch.bfloat16):
+            raise TypeError(f"factors need bfloat16 and a processor with AMX; these are {kinds}")
+        if self.by_output.ndim != 3 or self.x.ndim != 3 or self.by_output.shape[:2] != self.x.shape[:2]:
+            shapes = f"{tuple(self.by_output.shape)} and {tuple(self.x.shape)}"
+            raise ValueError(f"factors are [S, B, rows] and [S, B, columns], not {shapes}")
+        if self.by_output.stride(2) == 1 == self.x.stride(2):
+            return self
+        return Factors(self.by_output.contiguous(), self.x.contiguous())
+
+
+def multiplies() -> bool:
+    """True if an update can take gradients as `Factors`: on processors with AMX.
+
+    >>> multiplies() in (True, False)
+    True
+    """
+    return bool(kernels and kernels.has_amx())
+
+
+Gradient = Tensor | Factors
+
+
 class OnePass:
     """Updates `targets` in place by a rule, whose slots are SGD's momentum (if it has one) or Adam's two moments.
 
@@ -65,20 +108,30 @@ class OnePass:
         self._numbers = [target.numbers() for target in targets]
         self._options = [rule.momentum, rule.weight_decay, *rule.betas, rule.eps]
 
-    def __call__(self, gradients: Sequence[Tensor], rate: float, *, taken: int) -> None:
+    def __call__(self, gradients: Sequence[Gradient], rate: float, *, taken: int) -> None:
         """Update once, with gradients in the order of the targets; `taken` updates precede this one.
 
         TypeError or ValueError for a gradient of another type or shape than its target's.
         """
-        for target, gradient in zip(self.targets, gradients, strict=True):
-            kind = torch.bfloat16 if target.half else torch.float32
-            if gradient.dtype != kind or not gradient.is_contiguous():
-                raise TypeError(f"an update takes a contiguous gradient in {kind}, not {gradient.dtype}")
-            if gradient.shape != target.weight.shape:
-                raise ValueError(
-                    f"a gradient {tuple(gradient.shape)} of a weight {tuple(target.weight.shape)}"
-                )
+        taking = [_checked(g, target) for g, target in zip(gradients, self.targets, strict=True)]
+        numbers = [g.numbers() if isinstance(g, Factors) else [g.data_ptr()] for g in taking]
         require().update(
-            torch.get_num_threads(), self._numbers, [g.data_ptr() for g in gradients], rate, taken + 1,
-            KINDS[self.rule.kind], self.rule.nesterov, self._options,
+            torch.get_num_threads(), self._numbers, numbers, rate, taken + 1, KINDS[self.rule.kind],
+            self.rule.nesterov, self._options,
         )  # fmt: skip
+
+
+def _checked(gradient: Gradient, target: Target) -> Gradient:
+    shape = target.weight.shape
+    if isinstance(gradient, Factors):
+        gradient = gradient.checked()
+        formed = (*gradient.by_output.shape[::2], gradient.x.shape[-1])
+        if formed != tuple(shape):
+            raise ValueError(f"factors of a gradient {formed} of a weight {tuple(shape)}")
+        return gradient
+    kind = torch.bfloat16 if target.half else torch.float32
+    if gradient.dtype != kind or not gradient.is_contiguous():
+        raise TypeError(f"an update takes a contiguous gradient in {kind}, not {gradient.dtype}")
+    if gradient.shape != shape:
+        raise ValueError(f"a gradient {tuple(gradient.shape)} of a weight {tuple(shape)}")
+    return gradient

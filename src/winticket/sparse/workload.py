@@ -18,7 +18,7 @@ from winticket.sparse.choices import Choice, Shape
 from winticket.sparse.native import require
 from winticket.sparse.structure import Structure, rule, structure
 from winticket.sparse.timing import Work
-from winticket.sparse.updates import OnePass, Target
+from winticket.sparse.updates import Factors, Gradient, OnePass, Target, multiplies
 from winticket.sparse.windows import Window
 
 ENOUGH = 10**7  # multiplications, at density 1, of the part of a layer on which ways are compared
@@ -54,7 +54,7 @@ def _kept(shape: Shape, density: float) -> Tensor:
 
 def _with_adam(
     weight: Tensor,
-    gradient: Callable[[], Tensor],
+    gradient: Callable[[], Gradient],
     *,
     keep: Tensor | None = None,
     copy: Tensor | None = None,
@@ -181,13 +181,16 @@ def _dense_linear(shape: Shape) -> list[Work]:
     read, (x, grad, bias) = weight if copy is None else copy, _in_precision(shape, x, grad, bias)
     # A training's allocator has these at hand; a new one's would ask the system for pages at every call.
     by_x, by_weight = torch.empty_like(x), torch.empty_like(read)
+    factors = shape.half and multiplies()  # then the update computes the gradient
 
     def step(product: Callable[[], Tensor]) -> Work:
-        def gradient() -> Tensor:
+        def gradient() -> Gradient:
             y = torch.relu(torch.add(bias, product()))
             before = torch.ops.aten.threshold_backward(grad, y, 0)
             torch.bmm(before, read, out=by_x)
             before.sum(1)
+            if factors:
+                return Factors(before, x)
             return torch.bmm(before.mT, x, out=by_weight)
 
         return _with_adam(weight, gradient, keep=mask, copy=copy)

@@ -9,7 +9,7 @@ bfloat16 (`train.onepass`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.fx import GraphModule, Node
@@ -31,10 +31,32 @@ _SHAPING = {
 
 @dataclass(frozen=True)
 class Lowered:
-    """The weights whose bfloat16 copies a step reads, and those whose gradients it returns in bfloat16."""
+    """The weights whose bfloat16 copies a step reads, and those whose gradients it returns in bfloat16.
+
+    Gradients of the weights in `factors` are returned as their factors, which the update multiplies.
+    """
 
     copies: tuple[str, ...] = ()
     halves: tuple[str, ...] = ()
+    factors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What is cut out of the trace of a step with weights `names`: the casts of weights and, if `halves`, of gradients.
+
+    With `factors`, the products that make gradients by weight are left to the update as well.
+    """
+
+    names: tuple[str, ...]
+    halves: bool
+    factors: bool
+
+    def casts(self, graph: GraphModule) -> Lowered:
+        return lower(graph, self.names, gradients=self.halves)
+
+    def products(self, graph: GraphModule, lowered: Lowered) -> Lowered:
+        return factor(graph, self.names, lowered) if self.factors else lowered
 
 
 def lower(graph: GraphModule, names: Sequence[str], *, gradients: bool) -> Lowered:
@@ -50,6 +72,28 @@ def lower(graph: GraphModule, names: Sequence[str], *, gradients: bool) -> Lower
         halves = [n for n, result in zip(names, output.args[0], strict=False) if _uncast(result, output)]
     graph.graph.lint()
     return Lowered(tuple(copies), tuple(halves))
+
+
+def factor(graph: GraphModule, names: Sequence[str], lowered: Lowered) -> Lowered:
+    """Return a gradient in bfloat16 that is a product over the batch as its two factors.
+
+    The first takes the gradient's position among the results, and the second follows after the last result.
+    """
+    (output,) = (node for node in graph.graph.nodes if node.op == "output")
+    results, second, factors = list(output.args[0]), list[Node](), list[str]()
+    for at, name in enumerate(names):
+        result = results[at]
+        if name not in lowered.halves or result.target is not _ATEN.bmm.default or len(result.users) > 1:
+            continue
+        turned, x = result.args
+        if turned.target is _ATEN.transpose.int and set(turned.args[1:]) in ({1, 2}, {-1, -2}):
+            results[at] = turned.args[0]
+            second.append(x)
+            factors.append(name)
+    output.args = ([*results, *second],)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return replace(lowered, factors=tuple(factors))
 
 
 def _without_casts(weight: Node) -> bool:

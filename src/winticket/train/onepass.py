@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from winticket.sparse import OnePass, Rule, Target, missing
+from winticket.sparse import Gradient, OnePass, Rule, Target, missing
 from winticket.train.recipe import Recipe
 
-Update = Callable[[Sequence[Tensor], float | Tensor], None]
+Update = Callable[[Sequence[Any], float | Tensor], None]
+"""Takes gradients, some as factors if that was agreed on, and the learning rate."""
 
 
 def rule_of(optimizer: torch.optim.Optimizer, recipe: Recipe) -> Rule:
@@ -67,7 +69,7 @@ def one_pass(
     update = OnePass(targets, rule_of(optimizer, recipe))
     counts = [state["step"] for p in whole if "step" in (state := optimizer.state[p])]
 
-    def call(gradients: Sequence[Tensor], rate: float | Tensor) -> None:
+    def call(gradients: Sequence[Gradient], rate: float | Tensor) -> None:
         update(gradients, float(rate), taken=int(counts[0]) if counts else 0)
         if counts:
             torch._foreach_add_(counts, 1)

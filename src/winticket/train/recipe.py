@@ -20,6 +20,9 @@ EARLY_SHARE = 6
 ADDED: Mapping[str, object] = {"clip_norm": None}
 """Fields that came after results were stored, with the default that trains as before: keys leave that default out."""
 
+BF16_REVISION = 2
+"""Raised when numbers of trainings in bf16 change; 2: layers on sparse kernels compute in float32."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -29,8 +32,9 @@ class Recipe:
     of twice the length keeps its shape. `crop` is the padding of the random crop in pixels (0: no crop). Curves have
     a point every `evaluate_every` steps and, with `early_points`, more points early in training, when networks learn
     fastest; see `grid`. `warmup` raises the learning rate linearly to `lr` over that many steps, as in Frankle &
-    Carbin 2019, §5. `precision` applies to a step's forward and backward pass: bf16 uses `torch.autocast`, tf32 the
-    products of an NVIDIA GPU. Weights, updates and evaluation are float32 in each. `clip_norm` scales the gradient of a
+    Carbin 2019, §5. `precision` applies to a step's forward and backward pass: bf16 rounds as `torch.autocast` does,
+    but for layers on the sparse kernels; tf32 uses the products of an NVIDIA GPU. Weights, updates and evaluation are
+    float32 in each. `clip_norm` scales the gradient of a
     step down to that norm if it is larger (Pascanu et al. 2013), for each replicate by itself; pruned weights do not
     count.
 
@@ -91,9 +95,10 @@ class Recipe:
             )
 
     def key_fields(self) -> dict[str, Any]:
-        """What keys hold: every field, but for those of `ADDED` that are at their defaults."""
+        """What keys hold: every field, but for those of `ADDED` that are at their defaults; in bf16 its REVISION."""
         known = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: value for name, value in known.items() if name not in ADDED or value != ADDED[name]}
+        kept = {name: value for name, value in known.items() if name not in ADDED or value != ADDED[name]}
+        return {**kept, "bf16": BF16_REVISION} if self.precision == "bf16" else kept
 
     def rate(self, step: int) -> float:
         """The learning rate of step number `step`, counted from 0."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,15 +23,14 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from winticket.sparse import Names, SparseConv2d, batch_last, chain_of, loss_and_correct, missing
+from winticket.sparse import Factors, Names, SparseConv2d, batch_last, chain_of, loss_and_correct, missing
 from winticket.sparse import cross_entropy as compiled_loss
-from winticket.train.lowered import Lowered, lower
+from winticket.train.lowered import Cut, Lowered
 from winticket.train.precision import Precision
 from winticket.train.simplify import form, simplify
 from winticket.trouble import of_the_machine
 
 Tensors = Mapping[str, Tensor]
-Cut = Callable[[GraphModule], Lowered]
 
 
 @dataclass(frozen=True)
@@ -80,11 +79,12 @@ def gradients(
     precision: Precision = "float32",
     copies: bool = False,
     halves: bool = False,
+    factors: bool = False,
 ) -> Lifted:
     """The gradient of the mean cross-entropy for these shapes; `how` is a recipe's `stacking`.
 
-    In bf16, the caller can hold `copies` of weights in bfloat16 for the call to read, and take `halves`: gradients in
-    bfloat16. Which these are, `lowered` says.
+    In bf16, the caller can hold `copies` of weights in bfloat16 for the call to read; take `halves`: gradients in
+    bfloat16; and of these take `factors` (`sparse.Factors`) where a product makes them. `lowered` says for which.
     """
 
     def loss(weights: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> Tensor:
@@ -98,11 +98,8 @@ def gradients(
     name = "gradients" if precision == "float32" else f"gradients in {precision}"
     cut: Cut | None = None
     if copies and precision == "bf16":
-        name += ", halves" if halves else ", copies"
-
-        def cut(graph: GraphModule) -> Lowered:
-            return lower(graph, list(weights), gradients=halves)
-
+        cut = Cut(tuple(weights), halves, halves and factors)
+        name += f", {cut}"
     return _lift(module, name, grad_and_value(loss), (weights, buffers, x, y), (0, 0, 0, 0), how=how, cut=cut)
 
 
@@ -187,7 +184,7 @@ def _choose(
                 raise ValueError(f"stacking is 'stacked', but this module {reason}") from unstackable
     first = tuple(_select(a, 0) if d == 0 else a for a, d in zip(example, dims, strict=True))
     try:
-        single, _, lowered = _trace(one, first, cut)
+        single, _, lowered = _trace(one, first, replace(cut, factors=False) if cut else None)
         traced = True
     except Exception as untraceable:
         if of_the_machine(untraceable):
@@ -282,7 +279,7 @@ def _join(parts: tuple[Any, ...]) -> Any:
 def _trace(
     function: Callable[..., Any], example: tuple[Any, ...], cut: Cut | None = None
 ) -> tuple[Callable[..., Any], GraphModule, Lowered]:
-    """`function` as its operators alone, without the casts that `cut` cuts out.
+    """`function` as its operators alone, without what `cut` cuts out.
 
     It is traced over a flat list of tensors, since walking nested arguments would cost time at every call.
     """
@@ -299,12 +296,21 @@ def _trace(
         warnings.filterwarnings("error", message="There is a performance drop")
         graph = make_fx(flat, tracing_mode="real")(*leaves)
     _refuse_shapes_from_values(graph)
-    lowered = cut(graph) if cut else Lowered()
+    lowered = cut.casts(graph) if cut else Lowered()
     simplify(graph)
+    if cut:
+        lowered = cut.products(graph, lowered)
 
     def call(*arguments: Any) -> Any:
         tensors = [leaf for a in arguments for leaf in (a.values() if isinstance(a, Mapping) else (a,))]
-        return tree_unflatten(graph.forward(*tensors), outer[0])
+        results = graph.forward(*tensors)
+        if not lowered.factors:
+            return tree_unflatten(results, outer[0])
+        whole = len(results) - len(lowered.factors)
+        gradients, loss = tree_unflatten(results[:whole], outer[0])
+        for name, x in zip(lowered.factors, results[whole:], strict=True):
+            gradients[name] = Factors(gradients[name], x)
+        return gradients, loss
 
     return call, graph, lowered
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from winticket.sparse import Factors
 from winticket.train.onepass import Update, one_pass
 from winticket.train.recipe import Recipe
 from winticket.train.stacked import Lifted
@@ -90,7 +91,9 @@ class Step:
         if self.recipe.clip_norm is not None:
             gradients = clipped(gradients, self.mask_of, norm=self.recipe.clip_norm)
         # Fused optimisers read gradients in memory order and ignore their strides.
-        ordered = [gradients[name].contiguous() for name in self.names]
+        ordered: list[Any] = [
+            g if isinstance(g := gradients[name], Factors) else g.contiguous() for name in self.names
+        ]
         if self.update is None:
             self.update = self._first_update(ordered, rate)
         else:

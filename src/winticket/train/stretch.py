@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from winticket.sparse import multiplies
 from winticket.train import stacked
 from winticket.train.chain import AT_ONCE, Chain, begin_chain
 from winticket.train.feed import Drawn, Feed
@@ -53,6 +54,7 @@ def _update(training: Training, feed: Feed, rows: Tensor, drawn: list[Drawn]) ->
         precision=recipe.precision,
         copies=copies,
         halves=copies and recipe.clip_norm is None,
+        factors=recipe.precision == "bf16" and multiplies(),
     )
     return Step(
         lifted,

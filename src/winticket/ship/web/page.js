@@ -23,7 +23,7 @@
   // ---- Answers
 
   const panels = document.getElementById("panels"), spoken = document.getElementById("spoken");
-  const MOST = 12; // classes that are shown at once: of more, the likeliest
+  const SHOWN = 12; // classes that are shown at once: of more, the likeliest
   const percent = (share) => `${(100 * share).toFixed(share < 0.0005 || share >= 0.9995 || (share >= 0.0995 && share < 0.9945) ? 0 : 1)} %`;
   const fact = (name, value) => make("div", {}, make("dt", {}, name), make("dd", {}, value));
 
@@ -31,7 +31,7 @@
     network.answer = make("p", { class: "answer" });
     network.bars = make("ul", { class: "bars", "aria-label": `Probabilities by ${network.name}` });
     network.bars.style.setProperty("--label", `${Math.min(9, Math.max(...classes.map((name) => name.length)))}ch`);
-    network.lines = classes.slice(0, MOST).map(() => {
+    network.lines = classes.slice(0, SHOWN).map(() => {
       const line = { label: make("span", { class: "label" }), bar: make("span"), share: make("span", { class: "percent" }) };
       line.element = make("li", {}, line.label, make("span", { class: "track", "aria-hidden": "true" }, line.bar), line.share);
       network.bars.append(line.element);
@@ -47,7 +47,7 @@
 
   const show = (network, shares) => {
     const order = [...classes.keys()];
-    if (classes.length > MOST) order.sort((a, b) => shares[b] - shares[a]);
+    if (classes.length > SHOWN) order.sort((a, b) => shares[b] - shares[a]);
     const best = shares.indexOf(Math.max(...shares));
     network.answer.replaceChildren(classes[best], " ", make("small", {}, percent(shares[best])));
     network.lines.forEach((line, number) => {
@@ -164,8 +164,13 @@
       const ink = drawing.pixels(strokes, [rows, columns], draw.fit);
       changed(strokes.length ? ink.map((share) => draw.paper + share * (draw.ink - draw.paper)) : null);
     };
-    let waiting = 0;
-    const soon = () => (waiting ||= requestAnimationFrame(() => ((waiting = 0), update())));
+    let waiting = 0, later = 0;
+    const soon = () => {
+      const slow = networks.reduce((sum, { median = 0 }) => sum + median, 0) > 50; // then once the pen rests
+      clearTimeout(later);
+      if (slow) later = setTimeout(update, 200);
+      waiting ||= requestAnimationFrame(() => ((waiting = 0), slow ? redraw() : update()));
+    };
     const point = (event) => {
       const box = canvas.getBoundingClientRect();
       return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
@@ -187,7 +192,11 @@
     });
     for (const end of ["pointerup", "pointercancel"])
       canvas.addEventListener(end, (event) => event.pointerId === active && (active = null));
-    clearDrawing = () => ((strokes.length = 0), redraw());
+    clearDrawing = () => {
+      clearTimeout(later);
+      strokes.length = 0;
+      redraw();
+    };
     const undo = () => (strokes.pop(), update());
     const buttons = [button("Clear", () => choose(-1), { id: "clear" }), button("Undo stroke", undo, { id: "undo" })];
     input.append(canvas, hint, make("div", { class: "row" }, ...buttons));
@@ -229,13 +238,16 @@
   // ---- Times: the networks in turns, so many predictions at once that the clock can tell; the median counts.
 
   const timing = document.getElementById("timing"), again = document.getElementById("again");
-  const ROUNDS = 15, BATCH = 20; // milliseconds
+  const ROUNDS = 15, FEWEST = 3, BATCH = 20, MOST = 4000; // milliseconds
   const clocked = (network, count) => {
     const start = performance.now();
     for (let i = 0; i < count; i++) network.run();
     return performance.now() - start;
   };
-  const text = (ms) => (ms >= 1 ? `${ms.toPrecision(3)} ms` : `${Number((1000 * ms).toPrecision(2))} µs`);
+  const text = (ms) => {
+    const [value, unit] = ms >= 1000 ? [ms / 1000, "s"] : ms >= 1 ? [ms, "ms"] : [1000 * ms, "µs"];
+    return `${Number(value.toPrecision(2))} ${unit}`;
+  };
   const pause = () => new Promise((done) => setTimeout(done));
   const times = (a) => (a < 10 ? a.toPrecision(2) : a.toFixed(0));
 
@@ -251,16 +263,17 @@
       network.count = Math.max(1, Math.round(runs / 3));
       network.samples = [];
     }
-    for (let round = 0; round < ROUNDS; round++)
+    let rounds = 0; // as many, unless that takes too long
+    for (const start = performance.now(); rounds < ROUNDS && (rounds < FEWEST || performance.now() - start < MOST); rounds++)
       for (const network of networks) {
         network.samples.push(clocked(network, network.count) / network.count);
         await pause();
       }
     for (const network of networks) {
-      network.median = network.samples.sort((a, b) => a - b)[ROUNDS >> 1];
+      network.median = network.samples.sort((a, b) => a - b)[rounds >> 1];
       network.time.textContent = text(network.median);
     }
-    timing.textContent = `Measured in this browser: medians of ${ROUNDS} rounds` + (networks.length > 1 ? ", in turns. " : ". ") + compared();
+    timing.textContent = `Measured in this browser: medians of ${rounds} rounds` + (networks.length > 1 ? ", in turns. " : ". ") + compared();
     again.disabled = false;
   };
   const compared = () => {

@@ -12,6 +12,7 @@
 #include "chain.hpp"
 #include "choice.hpp"
 #include "loss.hpp"
+#include "outer.hpp"
 #include "planes.hpp"
 #include "rows.hpp"
 
@@ -293,16 +294,23 @@ void train(int threads, const std::vector<Shape>& of_links, Address x, Address y
 }
 
 // Numbers of a tensor: elements, whether the gradient is bfloat16, and the addresses of `Piece` without the gradient.
-void update(int threads, const std::vector<Shape>& tensors, const std::vector<Address>& grads, double rate,
-            double taken, int kind, bool nesterov, const std::vector<double>& options) {
+// Of a gradient: its address; or the numbers of `Factors` in their order.
+void update(int threads, const std::vector<Shape>& tensors, const std::vector<Shape>& grads, double rate, double taken,
+            int kind, bool nesterov, const std::vector<double>& options) {
   std::vector<Whole> all;
+  const Update update = at_step(rule_of(kind, nesterov, options), rate, taken);
   for (size_t i = 0; i < tensors.size(); ++i) {
-    const Shape& v = tensors[i];
+    const Shape &v = tensors[i], &g = grads.at(i);
     const auto floats = [&](size_t k) { return reinterpret_cast<float*>(static_cast<Address>(v.at(k))); };
-    all.push_back({{floats(2), at<void>(grads.at(i)), v.at(1) != 0, floats(3), floats(4), floats(5),
-                    reinterpret_cast<uint16_t*>(static_cast<Address>(v.at(6)))}, v.at(0)});
+    const Piece piece{floats(2), g.size() == 1 ? at<void>(g[0]) : nullptr, v.at(1) != 0, floats(3), floats(4),
+                      floats(5), reinterpret_cast<uint16_t*>(static_cast<Address>(v.at(6)))};
+    if (g.size() == 1)
+      all.push_back({piece, v.at(0)});
+    else
+      update_by_factors(update, piece, {g.at(0), g.at(1), g.at(2), g.at(3), at<uint16_t>(g.at(4)), g.at(5), g.at(6),
+                                        at<uint16_t>(g.at(7)), g.at(8), g.at(9)}, threads);
   }
-  update_all(*choices.standard().kernels, at_step(rule_of(kind, nesterov, options), rate, taken), all, threads);
+  update_all(*choices.standard().kernels, update, all, threads);
 }
 
 // shape: replicates, batch, width.
@@ -329,6 +337,7 @@ NB_MODULE(_kernels, m) {
   m.def("dot", dot, unlocked);
   m.def("transpose", transpose, unlocked);
   m.def("loss", loss, unlocked);
+  m.def("has_amx", has_amx);
   m.def("update", update, unlocked);
   m.def("train_chain", train, unlocked);
   m.def("score_chain", score, unlocked);

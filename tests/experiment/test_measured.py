@@ -27,7 +27,7 @@ def run(search: Search, tmp_path: Path) -> Path:
 
 
 def test_a_run_is_measured_on_its_test_examples(run: Path) -> None:
-    answer = CliRunner().invoke(app, ["measure", str(run), *FEW])
+    answer = CliRunner().invoke(app, ["measure", str(run), "--level", "1", *FEW])
     assert answer.exit_code == 0, answer.output
     rows = [line for line in answer.stdout.splitlines() if line.startswith(("torch ", "sparse engine "))]
     assert len(rows) == 4
@@ -40,7 +40,10 @@ def test_a_run_is_measured_on_its_test_examples(run: Path) -> None:
 
 
 def test_a_compact_file_is_measured_alone(run: Path, tmp_path: Path) -> None:
-    assert CliRunner().invoke(app, ["ship", str(run), "--out", str(tmp_path / "ship")]).exit_code == 0
+    assert (
+        CliRunner().invoke(app, ["ship", str(run), "--level", "1", "--out", str(tmp_path / "ship")]).exit_code
+        == 0
+    )
     (file,) = (tmp_path / "ship").glob("*.safetensors")
     answer = CliRunner().invoke(app, ["measure", str(file), *FEW, "--json"])
     assert answer.exit_code == 0, answer.output

@@ -90,7 +90,7 @@ def measure(
     [bold]winticket measure runs/digits --levels --batch 1[/bold]
     """
     with request():
-        from winticket.ship.measure import BATCHES
+        from winticket.ship.measure import BATCHES, check
         from winticket.ship.measure_text import how
 
         options: dict[str, Any] = {
@@ -99,6 +99,7 @@ def measure(
             "threads": threads,
             "runtimes": runtime,
         }
+        check(batch or BATCHES, rounds, threads, runtime)
         which = (level, density, replicate)
         if levels:
             made = _levels(ticket, arm, which, out, options, store=store, trust=trust or [], quiet=quiet)

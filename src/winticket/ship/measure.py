@@ -132,7 +132,7 @@ def measure(
     A runtime that cannot be measured, or that computes something else, is named with the reason. Raises ValueError for
     a name or a number that is not possible.
     """
-    _check(batches, rounds, threads)
+    check(batches, rounds, threads, runtimes)
     with tempfile.TemporaryDirectory() as folder:
         bench = _Bench(Files(network, Path(folder)), chosen(runtimes), threads)
         timings: list[Timing] = []
@@ -166,7 +166,9 @@ def measure(
     }
 
 
-def _check(batches: Sequence[int], rounds: int, threads: int) -> None:
+def check(batches: Sequence[int], rounds: int, threads: int, runtimes: list[str] | None) -> None:
+    """ValueError for a number or a name of a runtime that is not possible."""
+    chosen(runtimes)
     if not batches or min(batches) < 1:
         raise ValueError(f"batches are of 1 example or more, not {list(batches)}")
     if min(rounds, threads) < 1:

@@ -84,6 +84,23 @@ def test_random_networks_of_all_kinds(tab: Any, drawn: list[Network], seed: int)
         np.testing.assert_allclose(outputs(tab, network, raw), expected(network, raw), rtol=1e-4, atol=1e-4)
 
 
+def test_pools_with_padding(tab: Any) -> None:
+    """Means that count padding and that do not, and largest elements, of which padding is never one."""
+    pads = {"kernel": [3, 2], "stride": [2, 1], "padding": [[1, 2], [1, 0]]}
+    operations = (
+        Operation("max_pool2d", ("input",), "largest", {**pads, "dilation": [1, 1]}),
+        Operation("avg_pool2d", ("input",), "counted", {**pads, "count_padding": True}),
+        Operation("avg_pool2d", ("input",), "inside", {**pads, "count_padding": False}),
+        Operation("concat", ("largest", "counted", "inside"), "all", {"axis": 0}),
+    )
+    network = Network((2, 5, 4), operations)
+    raw = -1 - np.random.default_rng(0).random((1, 2, 5, 4)).astype(np.float32)
+    right = expected(network, raw)
+    parts = right.reshape(3, -1)
+    assert not np.allclose(parts[1], parts[2])
+    np.testing.assert_allclose(outputs(tab, network, raw), right, rtol=1e-6)
+
+
 def test_every_kind_of_operation_is_computed(tab: Any) -> None:
     source = ENGINE.read_text()
     table = source[source.index("const KINDS = {") :].partition("};")[0]

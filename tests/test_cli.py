@@ -750,7 +750,7 @@ TYPED: dict[str, tuple[tuple[str, ...], Any]] = {
     "margin_pp": (("--margin", "1.5"), 1.5),
     "alpha": (("--alpha", "0.01"), 0.01),
     "gate": (("--no-gate",), False),
-    "precision_check": (("--no-precision-check",), False),
+    "precision_check": (("--precision", "bf16", "--no-precision-check"), False),
     "seed": (("--seed", "11"), 11),
     "stack": (("--stack", "2"), 2),
     "split": (("--split", "shared"), "shared"),

@@ -134,7 +134,7 @@ def test_only_warnings_that_bear_on_the_claim(digits: Document) -> None:
     assert "Note: The whole experiment was odd." in text
     assert text.count("Note: ") == 1, "what the reason says is not said again"
     assert "a second test disagrees" not in text
-    assert "(2 notes that do not affect the verdict: see the report.)" in text
+    assert "(2 further notes: see the report.)" in text
 
 
 def test_intervals_end_at_100_percent(digits: Document) -> None:

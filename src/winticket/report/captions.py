@@ -28,5 +28,6 @@ def captions(document: Document) -> dict[str, str]:
         "missing if, in most replicates, the loss was lowest at the last step.",
         "learning_curves": "Validation accuracy during training. The lower part of the axis is cut off. Left: tickets "
         "and the dense network. Right: the same tickets (solid) and their masks with re-initialised weights (dashed); "
-        "shades and markers mean the same densities as on the left.",
+        "shades and markers mean the same densities as on the left. Test data, which are other examples, decide the "
+        "verdict.",
     }

@@ -9,13 +9,13 @@ from winticket.report.reading import (
     computed,
     dense_arm,
     density_percent,
-    duration,
     interval,
     is_in,
     plain,
     plus_minus,
     pruned_levels,
     question_of,
+    run_time,
     tickets_from,
 )
 from winticket.report.settings import method_words, output_rate
@@ -45,7 +45,7 @@ def facts(document: Document) -> str:
         ("trained on sparse kernels", computed(document)),
         ("margin, false-win chance", _test(document)),
         ("seed", text_or_none(options.get("seed"))),
-        ("run time", None if document.get("seconds") is None else duration(document["seconds"])),
+        ("run time", None if document.get("seconds") is None else run_time(document)),
         ("winticket", document.get("winticket")),
     ]
     return section("In short", definitions(entries))

@@ -216,6 +216,8 @@ def _margins(document: Document) -> str:
         else f"The verdict uses the margin of {used:g} pp, which was fixed before the run. The other rows show how "
         "much the verdict depends on that choice."
     )
+    if document["verdict"].get("trained_enough") and used is not None:
+        note += f" They leave out whether the dense network was trained enough, which is checked for {used:g} pp alone."
     caption = "What the verdict would be with another margin δ"
     head = ("margin δ", "outcome", "smallest ticket")
     return section(

@@ -363,6 +363,17 @@ def is_cut(mean: float, ends: tuple[float, float]) -> bool:
     return abs(above - below) > 1e-9 * max(1.0, abs(mean))
 
 
+def run_time(document: Document) -> str:
+    """How long the run took, and how many of its trainings it found in the store."""
+    reused = document.get("reused")
+    words = (
+        f", with {reused} of {reused + document['computed']} trainings reused from the store"
+        if reused
+        else ""
+    )
+    return f"{duration(document['seconds'])}{words}"
+
+
 def duration(seconds: float) -> str:
     """Write a number of seconds in words.
 

@@ -19,7 +19,6 @@ from winticket.report.reading import (
     claimed,
     dense_arm,
     density_percent,
-    duration,
     failed_trainings,
     has_won,
     interval,
@@ -28,6 +27,7 @@ from winticket.report.reading import (
     pruned_levels,
     question_of,
     replicates,
+    run_time,
     saved_ticket,
     sentences,
     speed,
@@ -111,8 +111,8 @@ def _verdict(document: Document, say: Say) -> list[RenderableType]:
         *(Text(say(f"Note: {warning}"), style="yellow") for warning in bearing),
     ]
     if others:
-        count = "1 note that does" if len(others) == 1 else f"{len(others)} notes that do"
-        parts.append(Text(f"({count} not affect the verdict: see the report.)", style="dim"))
+        count = "1 further note" if len(others) == 1 else f"{len(others)} further notes"
+        parts.append(Text(f"({count}: see the report.)", style="dim"))
     return [*parts, *_failures(document, say)]
 
 
@@ -273,7 +273,7 @@ def _files(document: Document, say: Say) -> Table:
         again = "run the same command again to write it"
         grid.add_row("not written", Text(say(f"{name}: {why}; {again}"), style="yellow", overflow="fold"))
     if document.get("seconds") is not None:
-        grid.add_row("time", duration(document["seconds"]))
+        grid.add_row("time", run_time(document))
     return grid
 
 

@@ -98,7 +98,10 @@ def _ratios(document: Document, *, judged: bool) -> list[str]:
             "They count as slower than any other, so an interval may lack its upper end (≥), and a cell its ratio."
         )
     if any(entry["ratio"] == 0 for entry in entries):
-        sentences.append("0 × means that about three in ten replicates or more reach the target at step 0.")
+        sentences.append(
+            "0 × means that about three in ten replicates or more reach the target at step 0: the ratio is the "
+            "median over all pairs of replicates."
+        )
     return sentences
 
 

@@ -70,7 +70,8 @@ def raw(server: Server, *pieces: bytes | float, end: bool = True) -> bytes:
             else:
                 client.sendall(piece)
         if end:
-            client.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):  # the server may have closed the connection already
+                client.shutdown(socket.SHUT_WR)
         received = b""
         while part := client.recv(65536):
             received += part

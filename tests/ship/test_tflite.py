@@ -102,6 +102,27 @@ def test_random_networks(network: Network) -> None:
     agree(network, batches=(2,))
 
 
+@pytest.mark.parametrize(("shape", "other"), [((2,), [2]), ((4,), [2, 2]), ((2, 3), [6]), ((2, 3), [3, 2])])
+def test_a_value_that_is_reshaped_and_read_elsewhere_stays_as_it_is(shape: Shape, other: list[int]) -> None:
+    """LiteRT without delegates computed the other reader from what had been written over it."""
+
+    def shifted(read: str, output: str, units: int) -> Operation:
+        tensors = {"scale": weight(f"s{output}", units), "shift": weight(f"h{output}", units)}
+        return Operation("scale_shift", (read,), output, tensors=tensors)
+
+    flat = {"shape": [int(np.prod(shape))]}
+    operations = (
+        shifted("input", "a", shape[0]),
+        Operation("reshape", ("a",), "b", {"shape": other}),
+        shifted("b", "c", other[0]),
+        shifted("a", "d", shape[0]),
+        Operation("reshape", ("c",), "e", flat),
+        Operation("reshape", ("d",), "f", flat),
+        Operation("concat", ("e", "f"), "g", {"axis": 0}),
+    )
+    agree(Network(shape, operations))
+
+
 @pytest.mark.parametrize(
     ("name", "shape"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -217,6 +218,7 @@ class Graph:
     def packed(self, output: int, description: str) -> bytes:
         """The file, whose output is that tensor."""
         schema = self.schema
+        self._unshared(output)
         self.tensors[output].name = OUTPUT
         kinds = {kind: getattr(schema.BuiltinOperator, kind) for kind in self.codes}
         # Readers of old take the code from the first entry, which has but seven bits.
@@ -229,6 +231,23 @@ class Graph:
         builder = self.flatbuffers.Builder(sum(map(len, self.buffers)) + (1 << 16))
         builder.Finish(model.Pack(builder), b"TFL3")
         return bytes(builder.Output())
+
+    def _unshared(self, output: int) -> None:
+        """Have a RESHAPE read a copy of a tensor that others read as well.
+
+        LiteRT gives both sides of a RESHAPE one buffer. Without delegates, its version 2.3 lets an operator that alone
+        reads the result write into that buffer, before the others have read it.
+        """
+        readers = Counter(tensor for operator in self.operators for tensor in operator.inputs)
+        readers[output] += 1
+        operators, self.operators = self.operators, []
+        for operator in operators:
+            read = operator.inputs[0]
+            if operator.opcodeIndex == self.codes.get("RESHAPE") and readers[read] > 1:
+                copy = self.tensor(tuple(self.tensors[read].shape[1:]), "copy")
+                self.operator("ADD", [read, self.number(0.0)], copy, options="AddOptions")
+                operator.inputs = [copy, *operator.inputs[1:]]
+            self.operators.append(operator)
 
     def _aligned(self, data: Array) -> Any:
         """A buffer whose data begin at a multiple of 16 bytes, as runtimes want them."""

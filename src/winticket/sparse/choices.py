@@ -89,7 +89,7 @@ class Times(msgspec.Struct, frozen=True):
     def at(self, density: float) -> float:
         """Seconds of a sparse step at a density; linear between those measured and beyond them, and never negative.
 
-        >>> Times(2.1, ((0.2, 1.0), (0.4, 3.0))).at(0.3)
+        >>> Times(2.1, ((0.25, 1.0), (0.5, 3.0))).at(0.375)
         2.0
         """
         lines = list(pairwise(self.sparse))

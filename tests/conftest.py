@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from undrawn import undraw
+
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Started in the background by a shell, which has Ctrl-C ignored; tests press it, and processes inherit this.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -26,3 +28,8 @@ def session_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         patch.setenv("COLUMNS", "200")
         yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    undraw(monkeypatch)

@@ -26,10 +26,19 @@ def examples(count: int, shape: Shape, *, zeros: float = 0.0, seed: int = 3) -> 
     return x.astype(np.float32)
 
 
-def agree(model: SparseModel, x: npt.NDArray[Any], network: Network | None = None) -> None:
-    """Outputs are those of the interpreter in float64, but for the rounding of float32 in up to some twenty layers."""
-    network = network or model.network
-    expected = run(network, x, dtype=np.float64)
+def agree(
+    model: SparseModel,
+    x: npt.NDArray[Any],
+    network: Network | None = None,
+    *,
+    expected: npt.NDArray[np.float64] | None = None,
+) -> None:
+    """Outputs are those of the interpreter in float64, but for the rounding of float32 in up to some twenty layers.
+
+    Whoever compares more than one model with the interpreter passes its outputs as `expected`; it is the slower one.
+    """
+    if expected is None:
+        expected = run(network or model.network, x, dtype=np.float64)
     got = model(x)
     assert got.dtype == np.float32
     assert got.shape == expected.shape

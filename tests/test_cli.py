@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from undrawn import undraw
 from winticket import report
 from winticket.cli import main, searches
 from winticket.cli.options import OPTIONS
@@ -143,8 +144,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
     """Runs the command in this process, trainings included."""
     monkeypatch.setattr(execution, "processes", lambda: 0)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setattr(report, "draw_all", lambda *_, **__: [])
-    monkeypatch.setattr(report, "write_page", lambda *_: None)
+    undraw(monkeypatch)
 
     def shell(*words: str) -> Answer:
         with monkeypatch.context() as patch:
@@ -662,7 +662,7 @@ def test_out_keeps_another_comparison(here: Path, shell: Shell) -> None:
         "--model",
         "lenet-10",
     ]
-    words += ["--steps", "20", "--replicates", "2", "--workers", "1"]
+    words += ["--steps", "20", "--replicates", "2"]
     assert shell(*words).status == 0
     assert (here / "winticket-compare" / "digits-lenet-10-0.3" / "compare.json").is_file()
     before = listing(here)
@@ -928,7 +928,7 @@ def test_a_comparison_that_cannot_be_is_refused(
 
 def test_compare_prints_one_document_or_two_tables(here: Path, shell: Shell) -> None:
     words = ["compare", "digits", "--method", "one-shot", "--method", "set", "--density", "0.3", "--quiet"]
-    words += ["--model", "lenet-10", "--steps", "20", "--replicates", "2", "--workers", "1"]
+    words += ["--model", "lenet-10", "--steps", "20", "--replicates", "2"]
     document = json.loads(shell(*words, "--json").out)
     assert [row["method"] for row in document["rows"]] == ["dense", "one-shot", "set"] * 2
     text = shell(*words).out

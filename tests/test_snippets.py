@@ -29,7 +29,9 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     folder = tmp_path_factory.mktemp("searched")
     small = {"model": "lenet-20-10", "steps": 20, "evaluate_every": 10, "levels": 1, "replicates": 2}
     experiment = Experiment.of("digits", **small, gate=False)
-    return conduct(experiment, store=folder / "runs", out=folder / "out", workers=0).document
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("winticket.report.draw_all", lambda *_, **__: [])
+        return conduct(experiment, store=folder / "runs", out=folder / "out", workers=0).document
 
 
 def on_the_page(document: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import winticket
+from undrawn import undraw
 from winticket import importing, models
 from winticket.experiment import Experiment, conduct, load_source
 from winticket.outside import read_header
@@ -161,7 +162,9 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run: its result.json, its store beside it."""
     folder = tmp_path_factory.mktemp("search")
     asked = Experiment.of("digits", model="lenet-12-8", density=(0.5,), steps=20, replicates=2, gate=False)
-    conduct(asked, store=folder / "runs", out=folder / "out", workers=0)
+    with pytest.MonkeyPatch.context() as patch:
+        undraw(patch)
+        conduct(asked, store=folder / "runs", out=folder / "out", workers=0)
     return folder / "out" / "result.json"
 
 

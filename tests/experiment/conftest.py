@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from winticket import report
+from undrawn import undraw
 from winticket.experiment import Experiment, Result, conduct
 
 Search = Callable[..., Result]
@@ -27,26 +27,38 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures and page have their own tests and take longer than all else here."""
-    monkeypatch.setattr(report, "draw_all", lambda *_, **__: [])
-    monkeypatch.setattr(report, "write_page", lambda *_: None)
+def undrawn_experiments(undrawn: None) -> None:
+    """No test here looks at figures or page."""
+
+
+def searched(folder: Path, data: str, *, store: str = "runs", workers: int = 0, **choices: Any) -> Result:
+    """A small search in this process, its store in `folder`; choices are the experiment's and the rest conduct's."""
+    names = ("watch", "retry_failed", "engine", "out")
+    own = {name: choices.pop(name) for name in names if name in choices}
+    experiment = Experiment.of(data, **{**SMALL, **choices})
+    result = conduct(experiment, store=folder / store, workers=workers, **own)
+    written = json.loads(Path(result.document["results"]).read_text())
+    assert written == json.loads(json.dumps(result.document))
+    return result
 
 
 @pytest.fixture
 def search(tmp_path: Path) -> Search:
-    """A small search on digits in this process; choices are the experiment's, `store` and the rest conduct's."""
+    """`searched` in the test's own folder, on digits unless other data are passed."""
 
-    def search(data: str = "digits", *, store: str = "runs", workers: int = 0, **choices: Any) -> Result:
-        names = ("watch", "retry_failed", "engine", "out")
-        own = {name: choices.pop(name) for name in names if name in choices}
-        experiment = Experiment.of(data, **{**SMALL, **choices})
-        result = conduct(experiment, store=tmp_path / store, workers=workers, **own)
-        written = json.loads(Path(result.document["results"]).read_text())
-        assert written == json.loads(json.dumps(result.document))
-        return result
+    def search(data: str = "digits", **choices: Any) -> Result:
+        return searched(tmp_path, data, **choices)
 
     return search
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """One finished run for all tests of a module that only read it: result, store and files stay as they are."""
+    folder = tmp_path_factory.mktemp("shared")
+    with pytest.MonkeyPatch.context() as patch:
+        undraw(patch)
+        return searched(folder, "digits", gate=False, out=folder / "out")
 
 
 def numbers(result: Result) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from winticket import results
 from winticket.experiment import Experiment, compare, load_source, plan
 from winticket.experiment.documents import read_document
 from winticket.outside import Unreadable, converted, read_json
+from winticket.report import draw_comparison
 from winticket.results import SCHEMA, Checks, Comparison, Document, LearningCurve, OtherSchemaError, Question
 from winticket.run import Store
 
@@ -59,7 +60,10 @@ def test_every_key_of_a_search_is_written_as_before_and_the_schema_beside_it(sea
     assert len(document["levels"]) == len(before["levels"]) == 3
 
 
-def test_every_key_of_a_comparison_is_written_as_before_and_the_schema_beside_it(tmp_path: Path) -> None:
+def test_every_key_of_a_comparison_is_written_as_before_and_the_schema_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("winticket.report.draw_comparison", draw_comparison)  # its files are among the keys
     choices = {name: value for name, value in SMALL.items() if name != "levels"}
     methods = ("imp", "at-init:snip", "edge-popup", "gradual")
     done = compare(

@@ -37,7 +37,14 @@ Search = Callable[..., Result]
 
 
 @pytest.fixture
-def result(search: Search, tmp_path: Path) -> Result:
+def result(shared: Result) -> Result:
+    """A finished run that many tests read."""
+    return shared
+
+
+@pytest.fixture
+def own(search: Search, tmp_path: Path) -> Result:
+    """A finished run whose files, in the test's folder, may be moved, edited or removed."""
     return search(gate=False, out=tmp_path / "out")
 
 
@@ -171,9 +178,9 @@ def test_the_cards_lines_use_the_file(
     assert (names["logits"].argmax(1) == examples.y.numpy()).mean() == network.origin["test_accuracy"]
 
 
-def test_a_finished_run_is_opened_by_its_folder(result: Result, tmp_path: Path) -> None:
+def test_a_finished_run_is_opened_by_its_folder(own: Result, tmp_path: Path) -> None:
     opened = open_run(tmp_path / "out")
-    mine, theirs = trained(opened), result.trained()
+    mine, theirs = trained(opened), own.trained()
     assert mine.origin == theirs.origin
     assert same_bits(mine.ticket.start.weights, theirs.ticket.start.weights)
     elsewhere = tmp_path / "moved"
@@ -186,7 +193,7 @@ def test_a_finished_run_is_opened_by_its_folder(result: Result, tmp_path: Path) 
         trained(open_run(tmp_path / "out", store=tmp_path / "empty"))
 
 
-def test_what_is_no_finished_run_is_refused(result: Result, tmp_path: Path) -> None:
+def test_what_is_no_finished_run_is_refused(own: Result, tmp_path: Path) -> None:
     file = tmp_path / "out" / "result.json"
     with pytest.raises(FileNotFoundError, match="there is no"):
         open_run(tmp_path / "nowhere")
@@ -282,8 +289,8 @@ def test_whole_units_and_batchnorm_of_a_users_network(search: Search, tmp_path: 
     assert [o.kind for o in read.operations] == ["conv2d", "relu", "conv2d", "relu", "reshape", "linear"]
 
 
-def test_a_transfers_networks(result: Result, tmp_path: Path) -> None:
-    source = result.finished.plan.experiment
+def test_a_transfers_networks(own: Result, tmp_path: Path) -> None:
+    source = own.finished.plan.experiment
     moved = conduct(
         transferred(source, lr=0.002, density=(0.6,)), store=tmp_path / "runs", out=tmp_path / "to", workers=0
     )
@@ -315,8 +322,8 @@ def test_signals_and_text(search: Search, tmp_path: Path) -> None:
     assert not (tmp_path / "text").exists()
 
 
-def test_a_trained_ticket_is_a_file_that_can_be_shipped_alone(result: Result, tmp_path: Path) -> None:
-    network = result.trained()
+def test_a_trained_ticket_is_a_file_that_can_be_shipped_alone(own: Result, tmp_path: Path) -> None:
+    network = own.trained()
     network.ticket.save(tmp_path / "trained.safetensors")
     shutil.rmtree(tmp_path / "runs")
     ticket = Ticket.load(tmp_path / "trained.safetensors")
@@ -326,9 +333,9 @@ def test_a_trained_ticket_is_a_file_that_can_be_shipped_alone(result: Result, tm
     assert Path(shipment["file"]).name == "mine-fp32.safetensors"
     assert shipment["read_back"] is not None
     assert shipment["read_back"]["test_accuracy"] == network.origin["test_accuracy"]
-    assert result.ticket is not None
+    assert own.ticket is not None
     with pytest.raises(ValueError, match="the start of a training, not its end"):
-        from_ticket(result.ticket)
+        from_ticket(own.ticket)
 
 
 def test_data_that_cannot_be_read_leave_the_file_unevaluated_and_say_why(
@@ -438,6 +445,6 @@ def test_a_card_says_if_its_density_has_won(result: Result, tmp_path: Path) -> N
     assert network.origin["won"] is False  # two replicates decide nothing
 
 
-def test_the_experiment_of_the_frozen_document_is_that_of_the_run(result: Result, tmp_path: Path) -> None:
-    assert open_run(tmp_path / "out").plan.keys() == result.finished.plan.keys()
+def test_the_experiment_of_the_frozen_document_is_that_of_the_run(own: Result, tmp_path: Path) -> None:
+    assert open_run(tmp_path / "out").plan.keys() == own.finished.plan.keys()
     assert isinstance(open_run(tmp_path / "out").plan.experiment, Experiment)

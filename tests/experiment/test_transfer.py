@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from winticket import report
 from winticket.experiment import Execution, Experiment, Result, conduct, cost, load_source, plan, transferred
 from winticket.experiment.plan import SOURCE
 from winticket.experiment.runs import trajectory
@@ -35,12 +34,6 @@ SMALL: dict[str, Any] = {
     "stack": 2,
     "gate": False,
 }
-
-
-@pytest.fixture(autouse=True)
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "draw_all", lambda *_, **__: [])
-    monkeypatch.setattr(report, "write_page", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ from winticket.stages import dense_ticket, neighbour_ticket
 from winticket.ticket import Failed, Mask, Seeds, State, Ticket, Trajectory, no_curve, same_bits
 from winticket.train import train
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SMALL: dict[str, Any] = {"model": "lenet-12-8", "steps": 6, "levels": 1, "gate": False, "evaluate_every": 3}
 
 

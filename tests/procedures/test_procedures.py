@@ -388,6 +388,7 @@ def test_nothing_pruned_and_rewound_with_its_optimiser_is_the_first_training(
     assert not same_bits(other.saved[9].weights, path.saved[9].weights)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", offered()["rewind"])
 def test_every_rewind_runs_level_by_level(tmp_path: Path, name: str) -> None:
     step = {"rewind_step": 4} if name != "to_init" else {}
@@ -442,6 +443,7 @@ def test_fine_tuning_holds_the_last_rate_but_for_what_starts_anew(method: str) -
     assert needed == {tuned.tasks[(1, "ticket", 0) if method == "imp" else (0, "dense", 0)].key}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_at_a_constant_rate_fine_tuning_is_learning_rate_rewinding(tmp_path: Path) -> None:
     found = []
     for name in ("fine_tune", "learning_rate"):
@@ -461,7 +463,8 @@ def test_fine_tuning_at_nothing_is_refused() -> None:
         plan(Experiment.of("digits", rewind="fine_tune"))
 
 
-def test_every_control_trains_beside_the_ticket(tmp_path: Path) -> None:
+def test_every_control_trains_beside_the_ticket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("winticket.report.draw_all", lambda *_, **__: [])
     names = tuple(offered()["control"])
     asked = Experiment.of(
         "digits", model="lenet-12-8", steps=6, levels=1, replicates=2, gate=False, controls=names

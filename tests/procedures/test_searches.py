@@ -38,10 +38,7 @@ from winticket.units import dead_parameters, effective_count, zeroed
 
 
 @pytest.fixture(autouse=True)
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures and page have their own tests and take longer than all else here."""
-    monkeypatch.setattr(report, "draw_all", lambda *_, **__: [])
-    monkeypatch.setattr(report, "write_page", lambda *_: None)
+def few_iterations(undrawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[force.__module__], "ITERATIONS", 10)  # 300 take seconds
 
 

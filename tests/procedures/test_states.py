@@ -13,6 +13,8 @@ from winticket.run import Event, Interrupted, Store, Task, run, walk, whole_of
 from winticket.stages.training import _Since
 from winticket.ticket import same_bits
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SMALL: dict[str, Any] = {
     "model": "lenet-12-8",
     "steps": 12,

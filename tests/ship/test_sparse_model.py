@@ -98,8 +98,9 @@ KINDS = [
 def test_every_kind_in_every_instruction_set(network: Network, instructions: str, widest: None) -> None:
     model = SparseModel(network, instructions=instructions)
     x = 2 * examples(65, network.input_shape)
+    expected = run(network, x, dtype=np.float64)
     for batch in (1, 2, 16, 17, 65):
-        agree(model, x[:batch])
+        agree(model, x[:batch], expected=expected[:batch])
 
 
 def test_every_kind_is_tested() -> None:
@@ -243,10 +244,12 @@ CLASSIFIERS = [
 @pytest.mark.parametrize(("name", "shape"), CLASSIFIERS)
 def test_every_image_classifier_of_ours(name: str, shape: Shape, density: float, widest: None) -> None:
     network = captured(name, shape, density)
+    x = examples(max(BATCHES), shape, zeros=0.5)
+    expected = run(network, x, dtype=np.float64)
     for instructions in SETS:
         model = SparseModel(network, instructions=instructions)
         for batch in BATCHES:
-            agree(model, examples(batch, shape, zeros=0.5))
+            agree(model, x[:batch], expected=expected[:batch])
 
 
 def signals() -> Network:

@@ -1,0 +1,12 @@
+"""Searches without drawing: figures and page have tests of their own and take longer than a small search."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def undraw(patch: pytest.MonkeyPatch) -> None:
+    """Write neither figures nor page, of a search or of a comparison."""
+    patch.setattr("winticket.report.draw_all", lambda *_, **__: [])
+    patch.setattr("winticket.report.write_page", lambda *_: None)
+    patch.setattr("winticket.report.draw_comparison", lambda *_: [])

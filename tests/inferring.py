@@ -31,7 +31,7 @@ def agree(
     x: npt.NDArray[Any],
     network: Network | None = None,
     *,
-    expected: npt.NDArray[np.float64] | None = None,
+    expected: npt.NDArray[np.floating[Any]] | None = None,
 ) -> None:
     """Outputs are those of the interpreter in float64, but for the rounding of float32 in up to some twenty layers.
 

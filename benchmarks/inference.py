@@ -25,9 +25,10 @@ import torch
 
 from winticket import Mask, models
 from winticket.ship import Network, capture
-from winticket.ship.measure import Measurement, measure
+from winticket.ship.measure import measure
 from winticket.ship.measure_runtimes import ENGINE, RUNTIMES
 from winticket.ship.measure_text import number
+from winticket.ship.measurement import Measurement
 
 NETWORKS = {"lenet-300-100": (1, 28, 28), "resnet-20": (3, 32, 32), "vgg-11": (3, 32, 32)}
 DENSITIES = (0.1, 0.05, 0.02)

@@ -17,7 +17,8 @@ from winticket.report import (
     learning_curves,
     margins,
 )
-from winticket.report.reading import density_percent, duration, plus_minus, reason
+from winticket.report.durations import duration
+from winticket.report.reading import density_percent, plus_minus, reason
 
 Document = Any  # tests may remove keys that every run writes
 

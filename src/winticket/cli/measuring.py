@@ -18,7 +18,7 @@ from winticket.text import console
 if TYPE_CHECKING:
     from winticket.experiment import TrainedNetwork
     from winticket.ship import Network
-    from winticket.ship.measure import Measurement
+    from winticket.ship.measurement import Measurement
 
 Ticket = Annotated[
     Path,

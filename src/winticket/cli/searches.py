@@ -231,7 +231,7 @@ def _parameters(rows: list[dict[str, Any]]) -> Table:
 
 
 def _price(price: Cost, planned: Plan) -> str:
-    from winticket.report.reading import duration
+    from winticket.report.durations import duration
 
     rest = ""
     if price.reused:

@@ -12,9 +12,10 @@ from rich.table import Table as Screen
 from rich.text import Text
 
 from winticket.procedures import METHODS, method_of
+from winticket.report.durations import duration
 from winticket.report.figures import two_canvases
 from winticket.report.ink import LIGHT, Ink, look_of, style
-from winticket.report.reading import density_percent, duration, ends, plus_minus, replicates
+from winticket.report.reading import density_percent, ends, plus_minus, replicates
 from winticket.report.saving import image
 from winticket.results import Comparison, Row
 from winticket.table import Table, Value

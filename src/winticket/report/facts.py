@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from winticket.report.durations import run_time
 from winticket.report.elements import definitions, section
 from winticket.report.precision import precision_sentence
 from winticket.report.reading import (
@@ -15,7 +16,6 @@ from winticket.report.reading import (
     plus_minus,
     pruned_levels,
     question_of,
-    run_time,
     tickets_from,
 )
 from winticket.report.settings import method_words, output_rate

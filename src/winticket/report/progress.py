@@ -13,8 +13,9 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
+from winticket.report.durations import duration
 from winticket.report.forecast import Clocked, Pace, makespan
-from winticket.report.reading import arm_name, density_percent, duration
+from winticket.report.reading import arm_name, density_percent
 from winticket.text import console as a_console
 
 QUIET_SECONDS = 15.0  # between two lines when stderr is not a terminal

@@ -363,31 +363,6 @@ def is_cut(mean: float, ends: tuple[float, float]) -> bool:
     return abs(above - below) > 1e-9 * max(1.0, abs(mean))
 
 
-def run_time(document: Document) -> str:
-    """How long the run took, and how many of its trainings it found in the store."""
-    reused = document.get("reused")
-    words = (
-        f", with {reused} of {reused + document['computed']} trainings reused from the store"
-        if reused
-        else ""
-    )
-    return f"{duration(document['seconds'])}{words}"
-
-
-def duration(seconds: float) -> str:
-    """Write a number of seconds in words.
-
-    >>> [duration(seconds) for seconds in (4.2, 64, 129, 12_000)]
-    ['4.2 s', '64 s', '2 min 9 s', '3 h 20 min']
-    """
-    whole = round(seconds)
-    if whole < 120:
-        return f"{whole} s" if seconds >= 10 else f"{seconds:.1f} s"
-    if whole < 7200:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def plain(value: object) -> str:
     """Write any JSON value on one line: lists joined by commas, mappings as key: value pairs, null as a dash."""
     if value is None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from winticket.report.advice import TITLE, advise, introduction
+from winticket.report.durations import run_time
 from winticket.report.pace import judged_fraction, pace_sentence
 from winticket.report.precision import precision_sentence
 from winticket.report.reading import (
@@ -27,7 +28,6 @@ from winticket.report.reading import (
     pruned_levels,
     question_of,
     replicates,
-    run_time,
     saved_ticket,
     sentences,
     speed,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from winticket.ship.card import density_percent, kilobytes
-from winticket.ship.measure import Best, Interval, Measurement, Timing
 from winticket.ship.measure_runtimes import ENGINE
+from winticket.ship.measurement import Best, Interval, Measurement, Timing
 
 HEAD = ("runtime", "µs (95 %)", "examples/s", "× engine (95 %)", "memory")
 

@@ -106,10 +106,8 @@ class Predictor:
                 x = np.array(values, np.float64).astype(np.float32)
         except ValueError as error:
             raise InputError(f"the lists of the body have different lengths; {self._wanted()}") from error
-        one, flat = (
-            depth == axes or (depth == 1 and axes != 0),
-            depth in (1, 2) and depth not in (axes, axes + 1),
-        )
+        one = depth == axes or (depth == 1 and axes != 0)
+        flat = depth in (1, 2) and depth not in (axes, axes + 1)
         each = (size,) if flat else shape
         x = x[None] if one else x
         if x.shape[1:] != each or not len(x):

@@ -42,10 +42,7 @@ def steps(shape: Shape, choices: Iterable[Choice]) -> tuple[float, list[float]]:
 
 
 def _times(layer: Layer, choices: Sequence[Choice], clock: Clock) -> Times:
-    """Seconds of whole steps. All of them take turns, and the least time of each counts.
-
-    So none is misjudged for what else the machine did while it was timed.
-    """
+    """Seconds of whole steps in turns: the least counts, so that none is misjudged for what else the machine did."""
     works: dict[float, Work] = {-1.0 - number: work for number, work in enumerate(layer.dense)}
     works |= {choice.density: layer.step(choice) for choice in choices}
     times = race(works, clock, hopeless=math.inf)

@@ -47,15 +47,12 @@ class Supermask:
     def __init__(self, learning: Learning, frozen: Mapping[str, Tensor], seeds: Sequence[Seeds]) -> None:
         self.learning = learning
         self.frozen = {name: frozen[name].clone() for name in learning.counts}
+
+        def drawn(name: str, weight: Tensor, seed: int) -> Tensor:
+            return first_scores(learning.kind, weight, count=learning.counts[name], seed=seed)
+
         self.scores = {
-            name: torch.stack(
-                [
-                    first_scores(
-                        learning.kind, w[0], count=learning.counts[name], seed=s.derive("scores", name)
-                    )
-                    for s in seeds
-                ]
-            ).to(w)
+            name: torch.stack([drawn(name, w[0], s.derive("scores", name)) for s in seeds]).to(w)
             for name, w in self.frozen.items()
         }
 

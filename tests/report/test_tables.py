@@ -17,7 +17,7 @@ from winticket.report import (
     learning_curves,
     margins,
 )
-from winticket.report.durations import duration
+from winticket.report.durations import duration, run_time
 from winticket.report.reading import density_percent, plus_minus, reason
 
 Document = Any  # tests may remove keys that every run writes
@@ -179,3 +179,18 @@ def test_an_interval_of_accuracies_ends_at_0_and_100_percent() -> None:
 def test_a_cut_interval_is_written_by_its_ends() -> None:
     assert plus_minus(0.99, (0.97, 1.0), scale=100, digits=2) == "99.00 (97.00–100)"
     assert plus_minus(0.01, (0.0, 0.04), scale=100, digits=1) == "1.0 (0–4.0)"
+
+
+@pytest.mark.parametrize(
+    ("computed", "reused", "words"),
+    [
+        (300, 0, "18 s"),
+        (0, 300, "18 s, with all trainings from the store"),
+        (1, 299, "18 s, with 99 % of the trainings from the store"),
+        (0, 0, "18 s"),
+    ],
+)
+def test_the_run_time_says_what_it_did_not_take(
+    computed: int, reused: int, words: str, digits: Document
+) -> None:
+    assert run_time({**digits, "computed": computed, "reused": reused, "seconds": 18.2}) == words

@@ -6,14 +6,10 @@ from winticket.results import Document
 
 
 def run_time(document: Document) -> str:
-    """How long the run took, and how many of its trainings it found in the store."""
-    reused = document.get("reused")
-    words = (
-        f", with {reused} of {reused + document['computed']} trainings reused from the store"
-        if reused
-        else ""
-    )
-    return f"{duration(document['seconds'])}{words}"
+    """How long the run took, and which share of its trainings it had from the store."""
+    reused, computed = document.get("reused") or 0, document.get("computed") or 0
+    share = "all" if not computed else f"{100 * reused // (reused + computed)} % of the"
+    return f"{duration(document['seconds'])}{f', with {share} trainings from the store' if reused else ''}"
 
 
 def duration(seconds: float) -> str:

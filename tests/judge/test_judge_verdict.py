@@ -316,7 +316,7 @@ def test_disagreement_between_the_tests_is_flagged() -> None:
     assert "Holm" not in note, "the dense network is compared by a fixed sequence"
     assert ". Two other tests cross-check this: the trimmed-mean test shows it (p " in note
     assert " and the sign-flip test does not show it (p = " in note
-    assert note.endswith("To show it, p must be at most 0.0225.")
+    assert "To show it, p must be at most 0.0225. The verdict " in note
     assert any("cannot reach the level 0.0225 with 5" in w for w in judge([level(0.2, n=5)]).notes)
 
 

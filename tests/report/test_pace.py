@@ -262,7 +262,7 @@ def test_a_ratio_of_0_is_explained_by_what_makes_it(paced: Document) -> None:
             ratio = hodges_lehmann(np.array([-np.inf] * zeros + [0.1] * (count - zeros)))[0]
             assert (ratio == -np.inf) == (zeros >= fewest)
     paced["levels"][1]["arms"]["ticket"]["steps_to"] = entry([*[0] * 4, *[10] * 6])
-    assert "three in ten replicates or more reach the target at step 0: the ratio" in note(paced)
+    assert "three in ten replicates or more reach the target at step 0: the typical" in note(paced)
     for level in paced["levels"]:
         for arm in level["arms"].values():
             for found in arm["steps_to"].values():

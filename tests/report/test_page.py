@@ -66,7 +66,7 @@ def test_the_page_says_what_matters(
         "20 % of the remaining weights per level, output layer 10 %",
         "Kind of result: winning ticket (both the mask and its start weights matter).",
         "Doubling the dense network's budget",
-        "There are no failed training runs, no emptied layers and no warnings.",
+        "There are no failed training runs, no emptied layers and no notes.",
         "2.13.0+cpu",
         'Ticket.load("runs/reports/3f9a17c2/ticket.safetensors")',
         "smallest margin at which any ticket wins is 0.14 pp",
@@ -145,7 +145,7 @@ def test_notes_on_details_are_folded(digits: Document) -> None:
     assert sparser in folded[0]
     assert "The whole experiment was odd." not in folded[0]
     warnings, verdict = (
-        html.index(f"<h2>{title}</h2>") for title in ("Warnings and failures", "How the verdict was reached")
+        html.index(f"<h2>{title}</h2>") for title in ("Notes and failures", "How the verdict was reached")
     )
     assert warnings < verdict < html.index(folded[0]), "a note is neither a warning nor a failure"
 

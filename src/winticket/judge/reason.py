@@ -339,9 +339,10 @@ def _tests(check: Check, claim: str) -> str:
     )
     verb = "shows" if check.passed else "does not show"
     holm = " (by Holm's procedure)" if check.reference in CONTROL_CHECKS else ""
+    stands = "stands, but less firmly here" if check.passed else "follows the t test"
     return (
         f"the t test, which decides, {verb} that {claim} ({_p(check.p)}). Two other tests cross-check this: {others}. "
-        f"To show it, p must be at most {check.test_level:.3g}{holm}."
+        f"To show it, p must be at most {check.test_level:.3g}{holm}. The verdict {stands}."
     )
 
 

@@ -238,8 +238,8 @@ def train_tickets_longer(document: Document) -> str | None:
             return (
                 f"{aim} longer (--steps {2 * steps}): at {density_percent(level['density'])} of the weights the "
                 f"ticket's validation loss was lowest {_near_the_end(level['arms']['ticket'], steps)}, so more steps "
-                "may lower it further. The smallest tickets reach their lowest loss latest (Frankle & Carbin 2019, "
-                "fig. 3)."
+                "may lower it further. Below about a fifth of the weights, the fewer a ticket keeps, the later its "
+                "loss is lowest (Frankle & Carbin 2019, fig. 4a)."
             )
     return None
 

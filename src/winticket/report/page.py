@@ -244,8 +244,8 @@ def _trouble(document: Document) -> str:
             plain_table(empty, caption="Layers that lost all their weights in at least one replicate")
         )
     if not body:
-        body = ["<p>There are no failed training runs, no emptied layers and no warnings.</p>"]
-    return section("Warnings and failures", *body)
+        body = ["<p>There are no failed training runs, no emptied layers and no notes.</p>"]
+    return section("Notes and failures", *body)
 
 
 def _list(sentences: Iterable[str]) -> str:

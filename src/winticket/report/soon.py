@@ -99,8 +99,8 @@ def _ratios(document: Document, *, judged: bool) -> list[str]:
         )
     if any(entry["ratio"] == 0 for entry in entries):
         sentences.append(
-            "0 × means that about three in ten replicates or more reach the target at step 0: the ratio is the "
-            "median over all pairs of replicates."
+            "0 × means that about three in ten replicates or more reach the target at step 0: the typical ratio "
+            "is the median, over all pairs of replicates, of the geometric mean of their two ratios."
         )
     return sentences
 

@@ -45,6 +45,8 @@ def batch_last(x: Tensor, chosen: Tensor | None = None) -> Tensor:
     *stack, rows = shape
     width = padded(rows, x.element_size())
     out = x.new_empty((*stack, columns, width))
+    # Products compute the padding, too. What lies there may be denormal, with which some processors are slow.
+    out[..., rows:].zero_()
     if out.numel():
         require().transpose(
             _twice(x),
@@ -200,6 +202,7 @@ def _empty(like: Tensor, stack: Sequence[int], length: int, features: int) -> Te
         out = like.new_empty_strided((width, features), (1, width))
     else:
         out = like.new_empty_strided((stack[0], width, features), (features * width, 1, width))
+    out.narrow(-2, length, width - length).zero_()  # see batch_last
     return out if width == length else out.narrow(-2, 0, length)
 
 

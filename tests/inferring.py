@@ -31,19 +31,18 @@ def agree(
     x: npt.NDArray[Any],
     network: Network | None = None,
     *,
-    expected: npt.NDArray[np.float64] | None = None,
+    expected: npt.NDArray[np.floating[Any]] | None = None,
 ) -> None:
     """Outputs are those of the interpreter in float64, but for the rounding of float32 in up to some twenty layers.
 
     Whoever compares more than one model with the interpreter passes its outputs as `expected`; it is the slower one.
     """
-    if expected is None:
-        expected = run(network or model.network, x, dtype=np.float64)
+    right = run(network or model.network, x, dtype=np.float64) if expected is None else expected
     got = model(x)
     assert got.dtype == np.float32
-    assert got.shape == expected.shape
-    scale = max(1e-3, float(np.abs(expected).max(initial=0)))
-    np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5 * scale)
+    assert got.shape == right.shape
+    scale = max(1e-3, float(np.abs(right).max(initial=0)))
+    np.testing.assert_allclose(got, right, rtol=2e-5, atol=2e-5 * scale)
 
 
 def captured(name: str, shape: Shape, density: float) -> Network:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+import threadpoolctl  # type: ignore[import-untyped]
 import torch
 
 from undrawn import undraw
@@ -22,7 +23,11 @@ for name in ("SIGTERM", "SIGHUP"):  # which `nohup`, for one, has ignored
 def session_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
+    # numpy's too: beside another test process, a second thread mostly waits for the first and burns its core.
+    with threadpoolctl.threadpool_limits(1, "blas"), pytest.MonkeyPatch.context() as patch:
+        patch.setenv(
+            "OPENBLAS_NUM_THREADS", "1"
+        )  # of libraries that are loaded later, and of other processes
         patch.setenv("WINTICKET_CACHE", str(tmp_path_factory.getbasetemp().parent / "winticket-cache"))
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("COLUMNS", "200")

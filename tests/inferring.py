@@ -37,13 +37,12 @@ def agree(
 
     Whoever compares more than one model with the interpreter passes its outputs as `expected`; it is the slower one.
     """
-    if expected is None:
-        expected = run(network or model.network, x, dtype=np.float64)
+    right = run(network or model.network, x, dtype=np.float64) if expected is None else expected
     got = model(x)
     assert got.dtype == np.float32
-    assert got.shape == expected.shape
-    scale = max(1e-3, float(np.abs(expected).max(initial=0)))
-    np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5 * scale)
+    assert got.shape == right.shape
+    scale = max(1e-3, float(np.abs(right).max(initial=0)))
+    np.testing.assert_allclose(got, right, rtol=2e-5, atol=2e-5 * scale)
 
 
 def captured(name: str, shape: Shape, density: float) -> Network:

@@ -42,12 +42,16 @@ def ran(evil: Path) -> str:
 
 
 def command(
-    *words: str, folder: Path, module: bool = False, environment: dict[str, str] | None = None, **more: Any
+    *words: str,
+    folder: Path,
+    module: bool = False,
+    script: Path | None = None,
+    environment: dict[str, str] | None = None,
+    **more: Any,
 ) -> subprocess.CompletedProcess[str]:
-    start = (
-        [sys.executable, "-m", "winticket"] if module else [sys.executable, str(folder.parent / "winticket")]
-    )
-    if not module:
+    script = script or folder.parent / "winticket"
+    start = [sys.executable, "-m", "winticket"] if module else [sys.executable, str(script)]
+    if not module and not script.exists():
         (folder.parent / "winticket").write_text("from winticket.cli import main\nmain()\n")
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"} | (environment or {})
     return subprocess.run(
@@ -176,17 +180,38 @@ def changed(search: Path, folder: Path, **entries: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("entry", ["model", "criterion", "allocate", "rewind", "pruning"])
-def test_a_result_names_no_module_that_is_then_imported(evil: Path, search: Path, entry: str) -> None:
-    path = changed(search, evil, **{entry: "evilmod:f"})
-    with pytest.raises(
-        ValueError, match=rf"{entry} is 'evilmod:f': that would import the module evilmod.*--trust evilmod"
-    ):
-        load_source(path)
-    done = command("transfer", str(path), "--plan", folder=evil / "here")
-    assert done.returncode == 2
-    assert "--trust evilmod" in " ".join(done.stderr.split())
-    assert "Traceback" not in done.stderr
+ENTRIES = ("model", "criterion", "allocate", "rewind", "pruning")
+EVERY_RESULT = """
+import sys
+from winticket.cli import main
+for path in sys.argv[1:]:
+    sys.argv = ["winticket", "transfer", path, "--plan"]
+    try:
+        main()
+    except SystemExit as left:
+        print(left.code)
+"""
+
+
+def test_a_result_names_no_module_that_is_then_imported(evil: Path, search: Path) -> None:
+    """One process gives the command every result, since starting one takes seconds."""
+    paths = []
+    for entry in ENTRIES:
+        (evil / entry).mkdir()
+        paths.append(changed(search, evil / entry, **{entry: "evilmod:f"}))
+        with pytest.raises(
+            ValueError,
+            match=rf"{entry} is 'evilmod:f': that would import the module evilmod.*--trust evilmod",
+        ):
+            load_source(paths[-1])
+    (evil / "every.py").write_text(EVERY_RESULT)
+    done = command(*map(str, paths), folder=evil / "here", script=evil / "every.py")
+    assert done.stdout.split() == ["2"] * len(ENTRIES), done.stderr
+    said = " ".join(done.stderr.split())
+    for entry in ENTRIES:
+        assert f"{entry} is 'evilmod:f': that would import the module evilmod" in said
+    assert said.count("--trust evilmod") == len(ENTRIES)
+    assert "Traceback" not in said
     assert ran(evil) == ""
 
 

@@ -91,14 +91,11 @@ def _conv(options: Any, inputs: Inputs, tensors: Tensors) -> Array:
     view = _windows(inputs[0], weight.shape[2:], options, fill=0.0, dilation=options.dilation)
     count, positions = len(view), view.shape[2 : weight.ndim]
     units, channels = weight.shape[0] // options.groups, weight.shape[1]
-    taps = list(np.ndindex(*weight.shape[2:]))
-    # Taps outermost: numpy gives a matrix with gaps between its numbers not to BLAS but to a loop, ten times slower.
-    filters = np.ascontiguousarray(
-        np.moveaxis(weight.reshape(options.groups, units, channels, len(taps)), 3, 0)
-    )
+    filters = weight.reshape(options.groups, units, *weight.shape[1:])
     summed = np.zeros((count, options.groups, units, math.prod(positions)), view.dtype)
-    for tap, filter_ in zip(taps, filters, strict=True):
-        summed += filter_ @ view[(..., *tap)].reshape(count, options.groups, channels, -1)
+    for tap in np.ndindex(*weight.shape[2:]):
+        read = view[(..., *tap)].reshape(count, options.groups, channels, -1)
+        summed += filters[(..., *tap)] @ read
     out = summed.reshape(count, -1, *positions)
     return out + _by_channel(tensors["bias"], out.ndim) if "bias" in tensors else out
 

@@ -45,8 +45,6 @@ def batch_last(x: Tensor, chosen: Tensor | None = None) -> Tensor:
     *stack, rows = shape
     width = padded(rows, x.element_size())
     out = x.new_empty((*stack, columns, width))
-    # Products compute the padding, too. What lies there may be denormal, with which some processors are slow.
-    out[..., rows:].zero_()
     if out.numel():
         require().transpose(
             _twice(x),
@@ -192,18 +190,24 @@ def _copied(x: Tensor) -> Tensor:
     if not is_batch_last(x):
         return batch_last(x)
     *stack, length, features = x.shape
-    return _empty(x, stack, length, features).copy_(x)
+    return _empty(x, stack, length, features, cleared=True).copy_(x)
 
 
-def _empty(like: Tensor, stack: Sequence[int], length: int, features: int) -> Tensor:
-    """An empty [..., B, F] whose rows begin on cache lines, and whose storage holds the last row's padding as well."""
+def _empty(like: Tensor, stack: Sequence[int], length: int, features: int, *, cleared: bool) -> Tensor:
+    """An empty [..., B, F] whose rows begin on cache lines, and whose storage holds the last row's padding as well.
+
+    The padding is 0 if `cleared`.
+    """
     width = padded(length, like.element_size())
     if not stack:
         out = like.new_empty_strided((width, features), (1, width))
     else:
         out = like.new_empty_strided((stack[0], width, features), (features * width, 1, width))
-    out.narrow(-2, length, width - length).zero_()  # see batch_last
-    return out if width == length else out.narrow(-2, 0, length)
+    if width == length:
+        return out
+    if cleared:  # products compute the padding as well, and denormals there would slow them down
+        out.narrow(-2, length, width - length).zero_()
+    return out.narrow(-2, 0, length)
 
 
 def _twice(x: Tensor) -> bool:
@@ -249,15 +253,14 @@ def _sum(
     blocks, ends = start.shape[-2:]
     length, features = x.shape[-2:]
     rows, between = ends - 1, padded(length, x.element_size())
-    out = _empty(x, stack, length, rows)
-    if not out.numel():
-        return out
-    width = min(between, operand.width)
-    at_gate = (0, 0, 0)
+    width, at_gate = min(between, operand.width), (0, 0, 0)
     if gate is not None:
         other = _rows(gate)
         width = min(width, other.width)
         at_gate = (other.tensor.data_ptr(), other.replicate, other.row)
+    out = _empty(x, stack, length, rows, cleared=width < between)
+    if not out.numel():
+        return out
     require().sum(
         twice, torch.get_num_threads(), stack[0] if stack else 1, rows, blocks, features, capacity,
         start.data_ptr(), place.data_ptr(), address(order), length, width, values.data_ptr(), capacity,

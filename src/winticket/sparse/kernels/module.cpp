@@ -153,6 +153,7 @@ void check_rows(Address rows, int64_t numbers, int64_t count) {
 }
 
 // Replicate r's rows are `rows` of `in` from r · rows on or, where `chosen` [S, rows] is given, those it names, of `count`.
+// What lies between `rows` and `width` becomes 0: products compute it as well, and denormals there would slow them down.
 void transpose(bool twice, int threads, int64_t replicates, int64_t rows, int64_t columns, int64_t width, Address in,
                Address chosen_rows, int64_t count, Address out) {
   if (chosen_rows) check_rows(chosen_rows, replicates * rows, count);
@@ -160,10 +161,13 @@ void transpose(bool twice, int threads, int64_t replicates, int64_t rows, int64_
     using T = decltype(zero);
     const int64_t* named = reinterpret_cast<const int64_t*>(chosen_rows);
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && replicates > 1)
-    for (int64_t r = 0; r < replicates; ++r)
-      kernel(reinterpret_cast<T*>(out) + r * columns * width,
-             reinterpret_cast<const T*>(in) + (named ? 0 : r * rows * columns), named ? named + r * rows : nullptr,
+    for (int64_t r = 0; r < replicates; ++r) {
+      T* to = reinterpret_cast<T*>(out) + r * columns * width;
+      kernel(to, reinterpret_cast<const T*>(in) + (named ? 0 : r * rows * columns), named ? named + r * rows : nullptr,
              rows, columns, width);
+      if (width > rows)
+        for (int64_t c = 0; c < columns; ++c) std::fill(to + c * width + rows, to + (c + 1) * width, T(0));
+    }
   };
   if (twice)
     run(0.0, choices.standard().kernels->transpose_double);

@@ -60,7 +60,7 @@ def main() -> None:
         arguments.data, **choices, **({"steps": arguments.steps} if arguments.steps else {})
     )
     for name, module, function in (
-        ("steps", loop, "_stretch"),
+        ("steps", loop, "stretch"),
         ("evaluation", curves, "evaluate"),
         ("training", training, "train"),
         ("tasks", work, "evaluate"),

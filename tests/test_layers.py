@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "winticket"
 PUBLIC = {
     *(
         "allocate",
+        "analyse",
         "controls",
         "criteria",
         "integrations",
@@ -85,13 +86,14 @@ ROOMS: dict[str, set[str]] = {
     "controls": {"ticket", "align"},
     "stages": STAGES | {"run"},
     "procedures": STAGES | {"run", "stages"},
-    "report": {"version", "controls", "procedures", "results", "table"},
+    "analyse": STAGES | {"run", "stages", "judge", "table"},
+    "report": {"version", "controls", "procedures", "results", "table", "analyse"},
     "experiment": STAGES
     | {"catalogue", "places", "sparse", "run", "stages", "procedures", "judge", "report", "version"}
-    | {"results", "table", "ship"},
+    | {"results", "table", "ship", "analyse"},
     "cli": STAGES
     | {"catalogue", "places", "run", "stages", "procedures", "judge", "report", "experiment", "version"}
-    | {"results", "table", "ship"},
+    | {"results", "table", "ship", "analyse"},
     "__init__": {"experiment", "loops", "ship", "ticket", "train", "version"} | PUBLIC,
     "__main__": {"cli"},
 }

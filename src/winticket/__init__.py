@@ -12,6 +12,7 @@ with winticket.rigl(model, 0.1, steps=2000):        # a mask that changes while 
     my_training_loop(model)
 with winticket.edge_popup(model, 0.5) as learned:   # a mask that is learned, and no weight; also supermask
     my_training_loop(model, learned.parameters())
+run = winticket.open("runs/digits")                 # a run again: arms, levels, replicates, masks, weights, tables
 small = winticket.compact(model.eval(), ticket)     # a smaller module, without what the mask has cut off
 """
 
@@ -37,6 +38,7 @@ TYPE_CHECKING = False  # not typing's own, for the same reason
 if TYPE_CHECKING:
     from winticket import (
         allocate,
+        analyse,
         controls,
         criteria,
         integrations,
@@ -48,7 +50,8 @@ if TYPE_CHECKING:
         ship,
         units,
     )
-    from winticket.experiment import Experiment, Result, find
+    from winticket.experiment import Experiment, Result, Run, find
+    from winticket.experiment import open as open  # noqa: A004 - not in __all__
     from winticket.loops import Levels, edge_popup, gradual, masked, prune, rigl, set_, supermask
     from winticket.ship.shrink import compact
     from winticket.ticket import Mask, Ticket
@@ -60,9 +63,11 @@ __all__ = [
     "Mask",
     "Recipe",
     "Result",
+    "Run",
     "Ticket",
     "__version__",
     "allocate",
+    "analyse",
     "compact",
     "controls",
     "criteria",
@@ -87,6 +92,8 @@ __all__ = [
 _HOMES = {
     "Experiment": "experiment",
     "Result": "experiment",
+    "Run": "experiment",
+    "open": "experiment",
     "find": "experiment",
     "Levels": "loops",
     "edge_popup": "loops",
@@ -103,6 +110,7 @@ _HOMES = {
 }
 _ROOMS = {
     "allocate",
+    "analyse",
     "controls",
     "criteria",
     "integrations",
@@ -129,4 +137,5 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     # What users type: neither the imports above nor the modules that happen to be loaded.
-    return list(__all__)
+    # `open` is not in __all__: `from winticket import *` would hide Python's own.
+    return sorted([*__all__, "open"])

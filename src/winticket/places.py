@@ -15,6 +15,10 @@ RESULT, CURVES, TICKET, PAGE, FIGURES = (
     "figures",
 )
 """The names of the files that a run leaves in its output folder."""
+STARTED = "run.json"
+"""The question and the store of a run that has not finished yet."""
+ANALYSED = "analyses"
+"""The folder in it for what `winticket analyse` writes."""
 SHIPPED = "ship"
 """The folder in it for what `winticket ship` writes."""
 _SHOWN = 3

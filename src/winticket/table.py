@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ class Table:
     >>> table.column("arm")
     ['dense', 'ticket']
     """
+
+    __storable__: ClassVar[bool] = True
 
     columns: tuple[str, ...]
     values: tuple[tuple[Value, ...], ...] = ()
@@ -74,6 +76,18 @@ class Table:
         listed = list(rows)
         names = tuple(dict.fromkeys([*columns, *(name for row in listed for name in row)]))
         return cls(names, tuple(tuple(row.get(name) for name in names) for row in listed))
+
+    @classmethod
+    def joined(cls, tables: Iterable[Table]) -> Table:
+        """The rows of all tables, one table after the other; columns as in `from_rows`.
+
+        >>> from winticket.table import Table
+        >>> Table.joined([Table(("level",), ((0,),)), Table(("level",), ((1,),))]).column("level")
+        [0, 1]
+        """
+        listed = list(tables)
+        names = dict.fromkeys(name for table in listed for name in table.columns)
+        return cls.from_rows((row for table in listed for row in table.rows()), columns=tuple(names))
 
     def __len__(self) -> int:
         return len(self.values)
@@ -159,10 +173,46 @@ class Table:
         | ticket | 0.988 |
         | a\\|b |  |
         """
-        right = [any(_is_number(row[at]) for row in self.values) for at in range(len(self.columns))]
-        lines = [self.columns, ["--:" if numeric else ":--" for numeric in right]]
-        lines += [[_markdown(cell, digits) for cell in row] for row in self.values]
+        rule = ["--:" if self._numeric(at) else ":--" for at in range(len(self.columns))]
+        lines = [self.columns, rule, *([_markdown(cell, digits) for cell in row] for row in self.values)]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+    def to_latex(self, *, digits: int | None = None) -> str:
+        """The table for LaTeX: a tabular with booktabs' rules, numbers to the right; `digits` as in `to_markdown`.
+
+        >>> from winticket.table import Table
+        >>> print(Table(("arm", "accuracy"), (("ticket", 0.98765), ("100 %", None))).to_latex(digits=3))
+        \\begin{tabular}{lr}
+        \\toprule
+        arm & accuracy \\\\
+        \\midrule
+        ticket & 0.988 \\\\
+        100 \\% &  \\\\
+        \\bottomrule
+        \\end{tabular}
+        """
+        kinds = "".join("r" if self._numeric(at) else "l" for at in range(len(self.columns)))
+        head, *body = [
+            " & ".join(_latex(_text(cell, digits)) for cell in row) + r" \\"
+            for row in (self.columns, *self.values)
+        ]
+        rules = [rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", head, r"\midrule"]
+        return "\n".join([*rules, *body, r"\bottomrule", r"\end{tabular}"])
+
+    def to_parquet(self, path: str | Path) -> Path:
+        """Write the table as a parquet file to `path`. OSError if it cannot be.
+
+        TypeError for a column that holds both numbers and text, since a parquet column has one type.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            written = pa.table({name: pa.array(self.column(name)) for name in self.columns})
+        except pa.ArrowException as error:
+            raise TypeError(f"a parquet column has one type: {error}") from error
+        pq.write_table(written, str(path))
+        return Path(path)
 
     def to_pandas(self) -> pd.DataFrame:
         """The table as a pandas DataFrame. ImportError that says what to install, if pandas is not there."""
@@ -172,19 +222,32 @@ class Table:
             raise ImportError("to_pandas needs pandas, which is not installed: pip install pandas") from error
         return pd.DataFrame.from_records(list(self.values), columns=list(self.columns))
 
+    def _numeric(self, at: int) -> bool:
+        return any(isinstance(row[at], int | float) and not isinstance(row[at], bool) for row in self.values)
+
     def _position(self, name: str) -> int:
         if name not in self.columns:
             raise KeyError(f"no column {name!r}; the columns are {', '.join(self.columns)}")
         return self.columns.index(name)
 
 
-def _is_number(cell: Value) -> bool:
-    return isinstance(cell, int | float) and not isinstance(cell, bool)
-
-
-def _markdown(cell: Value, digits: int | None) -> str:
+def _text(cell: Value, digits: int | None) -> str:
     if cell is None:
         return ""
     if isinstance(cell, float) and digits is not None:
         return f"{cell:.{digits}g}"
-    return str(cell).replace("|", "\\|").replace("\n", " ")
+    return str(cell)
+
+
+def _markdown(cell: Value, digits: int | None) -> str:
+    return _text(cell, digits).replace("|", "\\|").replace("\n", " ")
+
+
+_LATEX = str.maketrans(
+    {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\n": " "}
+    | {letter: f"\\{letter}" for letter in "&%$#_{}"}
+)
+
+
+def _latex(text: str) -> str:
+    return text.translate(_LATEX)

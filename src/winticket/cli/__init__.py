@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from winticket.cli import comparing, measuring, searches, serving, shipping, stores, transfers
+from winticket.cli import analysing, comparing, measuring, searches, serving, shipping, stores, transfers
 from winticket.cli.answers import Answers, flowing, say, show_warnings, stop_in_order
 from winticket.cli.methods import methods
 from winticket.importing import only_for_the_users_modules
@@ -32,6 +32,7 @@ for command in (
     searches.run,
     comparing.compare,
     transfers.transfer,
+    analysing.analyse,
     shipping.ship,
     measuring.measure,
     serving.serve,

@@ -19,7 +19,8 @@ from winticket.experiment.execution import Execution
 from winticket.experiment.finished import Finished, trained
 from winticket.experiment.machine import environment, processes
 from winticket.experiment.names import offered
-from winticket.experiment.opening import existing_store, open_run
+from winticket.experiment.opened import Run, Training
+from winticket.experiment.opening import existing_store, open, open_run  # noqa: A004 - winticket.open
 from winticket.experiment.plan import Plan, parameters, plan
 from winticket.experiment.price import Cost, cost
 from winticket.experiment.running import Ready, conduct, execute, find, prepare
@@ -40,8 +41,10 @@ __all__ = [
     "Plan",
     "Ready",
     "Result",
+    "Run",
     "Runs",
     "TrainedNetwork",
+    "Training",
     "collect",
     "compare",
     "conduct",
@@ -54,6 +57,7 @@ __all__ = [
     "load_source",
     "load_spec",
     "offered",
+    "open",
     "open_run",
     "parameters",
     "plan",

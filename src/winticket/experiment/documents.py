@@ -40,6 +40,13 @@ class Searched(msgspec.Struct):
     keys: list[str]
 
 
+class Started(msgspec.Struct):
+    """What is read of a run that has not finished: the question and the store of its trainings."""
+
+    experiment: dict[str, Any]
+    store: str
+
+
 class Reported(msgspec.Struct):
     """What is read of a report before a new one replaces it."""
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 
@@ -16,6 +16,17 @@ from winticket.experiment.trained_network import TrainedNetwork
 from winticket.results import Build, Judged, Origin
 from winticket.run import Store, StoreError
 from winticket.ticket import Failed, State, Ticket
+
+
+class Opened(Protocol):
+    """What is read of a run, finished or not."""
+
+    @property
+    def document(self) -> Mapping[str, Any] | None: ...
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def store(self) -> Store: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ def trained(
     Raises ValueError for what the run does not have, naming what it has, and StoreError if the store lacks the
     training.
     """
-    plan, number = run.plan, _level(run, arm, level, density)
+    plan, number = run.plan, level_of(run, arm, level, density)
     entries = _entries(run, number, arm)
     chosen = _replicate(entries, arm, replicate)
     entry = entries.by_cell[number, arm][chosen]
@@ -65,7 +76,7 @@ def trained(
     return TrainedNetwork(ticket, origin, run.trust)
 
 
-def _level(run: Finished, arm: str, level: int | None, density: float | None) -> int:
+def level_of(run: Opened, arm: str, level: int | None, density: float | None) -> int:
     """The number of a level that has the arm. ValueError, naming what there is."""
     by_arm: dict[str, list[int]] = {}
     for number, name, _ in run.plan.tasks:
@@ -87,7 +98,7 @@ def _level(run: Finished, arm: str, level: int | None, density: float | None) ->
                 f"arm {arm!r} has no level {level}; its levels, with the weights kept, are {there}"
             )
         return level
-    saved: Any = run.document.get("saved_ticket")
+    saved: Any = run.document.get("saved_ticket") if run.document else None
     usual = None if saved is None else int(saved["level"])
     if len(numbers) == 1:
         return numbers[0]
@@ -98,7 +109,12 @@ def _level(run: Finished, arm: str, level: int | None, density: float | None) ->
     return usual
 
 
-def _entries(run: Finished, level: int, arm: str) -> Runs:
+def replicate_of(run: Opened, level: int, arm: str, replicate: int | None) -> int:
+    """The number of a replicate that has finished. ValueError, naming what there is; StoreError if there is none."""
+    return _replicate(_entries(run, level, arm), arm, replicate)
+
+
+def _entries(run: Opened, level: int, arm: str) -> Runs:
     """The replicates of an arm at a level. StoreError if the store has none of them."""
     cells = [cell for cell in run.plan.tasks if cell[:2] == (level, arm)]
     if not any(run.store.has(run.plan.tasks[cell].key) for cell in cells):
@@ -116,7 +132,7 @@ def _replicate(entries: Runs, arm: str, replicate: int | None) -> int:
     if replicate is None:
         if not accuracies:
             raise ValueError(
-                f"every replicate of arm {arm!r} failed at this level, so there is nothing to ship"
+                f"every replicate of arm {arm!r} failed at this level, so there is no network of it"
             )
         return max(accuracies, key=lambda n: accuracies[n])
     if not 0 <= replicate < len(runs):

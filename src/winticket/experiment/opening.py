@@ -1,4 +1,4 @@
-"""Open the folder of a finished run: its document, its plan and its store."""
+"""Open the folder of a run, finished or not: its document, its plan and its store."""
 
 from __future__ import annotations
 
@@ -8,29 +8,76 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from winticket.experiment.documents import experiment_of, read_document
+from winticket.experiment.documents import Started, experiment_of, read_document
 from winticket.experiment.finished import Finished
+from winticket.experiment.opened import Run
 from winticket.experiment.plan import plan
 from winticket.experiment.spec import Experiment
 from winticket.outside import Unreadable
-from winticket.places import result_file
+from winticket.places import STARTED, result_file
 from winticket.results import Document, OtherSchemaError
 from winticket.run import Store
+
+
+def open(  # noqa: A001 - winticket.open, as gzip.open
+    path: str | os.PathLike[str], *, store: str | os.PathLike[str] | None = None, trust: Sequence[str] = ()
+) -> Run:
+    """Read a run again: `run = winticket.open("runs/digits")`.
+
+    path   folder of a run, or its result.json; a run that is unfinished, or was stopped, has a folder as well
+    store  has its trainings (default: the one that the document names)
+    trust  the document may come from anybody, so these are the modules that it may import, the datasets that it may
+           fetch and the store's URL that it may open
+
+    Raises FileNotFoundError if there is no such run or store, and ValueError if it is not a search or transfer, or
+    something is not trusted.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> import winticket
+    >>> with TemporaryDirectory() as folder:
+    ...     options = {"model": "lenet-20", "steps": 20, "levels": 2, "replicates": 2, "workers": 0}
+    ...     _ = winticket.find("digits", store=folder + "/store", out=folder + "/out", **options)
+    ...     run = winticket.open(folder + "/out")
+    ...     run.training("ticket", level=1, replicate=0).mask.density("fc1.weight")
+    0.8
+    """
+    started = Path(path) / STARTED
+    if started.is_file():
+        question, where = _started(started)
+        planned, document = plan(_experiment(question, trust, str(started))), None
+        file = started
+    else:
+        file = result_file(Path(path))
+        document = _document(file)
+        planned, where = plan(_experiment(document["experiment"], trust, str(file))), document["store"]
+    opened = Store(os.fspath(store) if store else existing_store(where, file, trust))
+    return Run(document, planned, opened, file.parent, tuple(trust))
 
 
 def open_run(
     path: str | os.PathLike[str], *, store: str | os.PathLike[str] | None = None, trust: Sequence[str] = ()
 ) -> Finished:
-    """The finished run of a result.json, or of the one in a folder.
-
-    `store` has its trainings (default: the one that the document names). The document may come from anybody, so `trust`
-    names the modules that it may import, the datasets that it may fetch and the store's URL that it may open. Raises
-    FileNotFoundError if there is no such file or store, and ValueError if it is not the result of a search or transfer,
-    or something is not trusted.
-    """
+    """The finished run of a result.json, or of the one in a folder; arguments and errors as for `winticket.open`."""
     file = result_file(Path(path))
+    run = open(file, store=store, trust=trust)
+    assert run.document is not None
+    return Finished(run.document, run.plan, run.store, run.trust)
+
+
+def _started(file: Path) -> tuple[Mapping[str, Any], str]:
+    """The question and the store of a run that has not finished."""
     try:
-        document = read_document(file, Document)
+        begun = read_document(file, Started)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{file} does not say what its run asks ({error}); run the same command again"
+        ) from error
+    return begun.experiment, begun.store
+
+
+def _document(file: Path) -> Document:
+    try:
+        return read_document(file, Document)
     except OtherSchemaError as error:
         raise ValueError(f"{file} cannot be read: {error}") from error
     except (OSError, Unreadable) as error:
@@ -38,10 +85,6 @@ def open_run(
             f"{file} is not the result of a search or transfer by this version ({error}); give the result.json of a "
             "finished run, or its folder"
         ) from error
-    question: Mapping[str, Any] = document["experiment"]
-    planned = plan(_experiment(question, trust, str(file)))
-    opened = Store(os.fspath(store) if store else existing_store(document["store"], file, trust))
-    return Finished(document, planned, opened, tuple(trust))
 
 
 def _experiment(question: Mapping[str, Any], trust: Sequence[str], file: str) -> Experiment:

@@ -259,6 +259,20 @@ def _stack(question: Resolved, replicates: range) -> Iterator[tuple[Cell, Task]]
             )
 
 
+def searched_again(question: Resolved, noise: int, replicates: range) -> list[Task]:
+    """The tickets of levels 1 and up of the same search with other SGD noise, each the task of a stack of tickets.
+
+    Inits and splits are those of the replicates. Only the trainings that the tickets need are planned. A transfer's
+    tickets come from its source, so it is the source's search that is planned again.
+    """
+    found = question.source or question
+    noisy = replace(found, setup=replace(found.setup, noise=noise))
+    _, search = _search(noisy, replicates)
+    levels = question.experiment.carried if question.source else range(1, len(question.counts))
+    tickets = [planned.ticket for planned in islice(search, max(levels))]
+    return [tickets[level - 1] for level in levels]
+
+
 def in_float32(setup: Setup) -> Setup:
     """The setup with its recipe in float32."""
     return replace(setup, recipe=replace(setup.recipe, precision="float32"))

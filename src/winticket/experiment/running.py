@@ -18,7 +18,7 @@ from winticket.experiment.plan import Plan, plan
 from winticket.experiment.price import cost
 from winticket.experiment.reports import require_same_experiment
 from winticket.experiment.spec import Experiment
-from winticket.experiment.writing import Result, write
+from winticket.experiment.writing import Result, write, write_started
 from winticket.run import Event, RunError, Store, StoreError
 from winticket.stages import device
 from winticket.train import Engine, measure
@@ -146,6 +146,7 @@ def execute(ready: Ready, *, watch: Watch | None = None, began: float | None = N
     execution = ready.execution
     measure_engine(ready.plan, execution)
     with run_errors(execution.store):
+        write_started(ready.plan, execution, ready.folder)
         outcomes = execution.run(ready.plan.tasks.values(), watch=watch, need_bytes=ready.need_bytes)
         return write(ready.plan, execution, ready.folder, outcomes, began=began)
 

@@ -18,7 +18,7 @@ from winticket.experiment.judging import verdict_of
 from winticket.experiment.plan import Plan
 from winticket.experiment.runs import Runs, Trained, collect
 from winticket.experiment.trained_network import TrainedNetwork
-from winticket.places import CURVES, FIGURES, PAGE, RESULT, TICKET
+from winticket.places import CURVES, FIGURES, PAGE, RESULT, STARTED, TICKET
 from winticket.results import SCHEMA, Document, Judged, LearningCurve, SavedTicket, Verdict
 from winticket.run import Outcomes
 from winticket.text import cleaned, visible, without_secrets
@@ -69,6 +69,18 @@ class Result:
         return trained(self.finished, arm=arm, level=level, density=density, replicate=replicate)
 
 
+def write_started(planned: Plan, execution: Execution, folder: Path) -> None:
+    """Write to `folder` what the run asks and where its trainings are, so that it can be opened before it finishes."""
+    begun = {
+        "winticket": __version__,
+        "schema": SCHEMA,
+        "experiment": planned.experiment.describe(),
+        "store": without_secrets(execution.store.path),
+    }
+    with OutputFolder(folder).staged() as new:
+        _dump(new / STARTED, cleaned(begun))
+
+
 def write(planned: Plan, execution: Execution, folder: Path, outcomes: Outcomes, *, began: float) -> Result:
     """Judge the stored trainings and write everything to `folder`: first the numbers, then figures and page.
 
@@ -88,6 +100,7 @@ def write(planned: Plan, execution: Execution, folder: Path, outcomes: Outcomes,
     document = _drawn(output, document, curves, began=began)
     with output.staged() as new:
         _dump(new / RESULT, document)
+    (folder / STARTED).unlink(missing_ok=True)
     # What this program named itself is trusted.
     trust = (planned.setup.model.partition(":")[0], planned.experiment.data)
     return Result(document, curves, ticket, outcomes, Finished(document, planned, store, trust))

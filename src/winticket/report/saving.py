@@ -58,9 +58,9 @@ def _draw(draw: Callable[[Ink], tuple[Figure, Table]], folder: Path, name: str) 
 
 
 def image(figure: Figure, kind: str) -> bytes:
-    """A figure as the bytes of a `png` (200 dpi) or a `svg` (no date inside)."""
+    """A figure as the bytes of a `png` (200 dpi), or of a `svg` or `pdf` (no date inside)."""
     buffer = BytesIO()
     with mpl.rc_context({"svg.hashsalt": "winticket"}):
-        metadata = {"Date": None} if kind == "svg" else None
+        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
         figure.savefig(buffer, format=kind, dpi=200, metadata=metadata)
     return buffer.getvalue()

@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Mapping
 
 OURS = "winticket"
-ROOMS = ("allocate", "controls", "criteria", "rewind", "schedules", "stages")
+ROOMS = ("allocate", "analyse", "controls", "criteria", "rewind", "schedules", "stages")
 """Rooms whose public functions may all be in a key, as `winticket/criteria/snip`; a line in `HOMES` goes first.
 
 A new stage needs no line: `winticket.stages` exports it, and `winticket/stages/name` is what keys call it.
@@ -47,11 +47,12 @@ HOMES: Mapping[str, str] = {
     "Ticket": "ticket.nouns:Ticket",
     "Trajectory": "ticket.nouns:Trajectory",
     "Failed": "ticket.nouns:Failed",
+    "Table": "table:Table",
 }
 """Name -> module and name within winticket."""
 RECORDS = frozenset(
     f"{OURS}/{name}"
-    for name in ("Curve", "Failed", "Layout", "Mask", "Seeds", "State", "Ticket", "Trajectory")
+    for name in ("Curve", "Failed", "Layout", "Mask", "Seeds", "State", "Table", "Ticket", "Trajectory")
 )
 """Classes that may be built from a file."""
 _NAMES = {f"{OURS}.{path}": f"{OURS}/{name}" for name, path in HOMES.items()}

@@ -36,6 +36,7 @@ class Setup:
     exclude      patterns of eligible weights that are not pruned
     source       the hash of the code of a user's model (`model_source`), so that an edit makes new results
     tokens       whether examples are text (see `winticket.models.check`); the fingerprint holds it too
+    noise        0 for the run's own trainings; see `winticket.ticket.Seeds`
 
     >>> from winticket.experiment import Experiment
     >>> setup = Experiment.of("digits", steps=20).setup()
@@ -58,10 +59,11 @@ class Setup:
     exclude: tuple[str, ...] = ()
     source: str | None = None
     tokens: bool = False
+    noise: int = 0
 
     def key_fields(self) -> dict[str, Any]:
-        """What keys hold: all fields except `data` and `tokens`, and the REVISION of each room."""
-        outside = ("data", "tokens")
+        """What keys hold: all fields except `data`, `tokens` and no `noise`, and the REVISION of each room."""
+        outside = ("data", "tokens") if self.noise else ("data", "tokens", "noise")
         known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in outside}
         rooms = {"data": datasets, "models": models, "ticket": ticket, "train": train, "units": units}
         revisions = {name: room.REVISION for name, room in rooms.items()}

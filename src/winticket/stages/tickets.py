@@ -36,7 +36,7 @@ def dense_ticket(setup: Setup, replicate: int) -> Ticket:
     >>> dense_ticket(setup, 0).mask.density()
     1.0
     """
-    seeds = Seeds(setup.seed, replicate)
+    seeds = Seeds(setup.seed, replicate, setup.noise)
     start = setup.initial(seeds.derive("init"))
     return Ticket(whole_mask(setup, start.weights), start, "dense", seeds)
 

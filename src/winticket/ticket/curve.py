@@ -97,6 +97,14 @@ class Curve:
             raise ValueError("the curve has no points")
         return self._row(-1)
 
+    def rows(self) -> list[dict[str, float | None]]:
+        """Every point of the grid, by column and with its step; None for what was not measured there."""
+        points: list[dict[str, float | None]] = []
+        for row, step in enumerate(self.step.tolist()):
+            values = {name: None if math.isnan(v) else v for name, v in self._row(row).items()}
+            points.append({"step": step, **values})
+        return points
+
     def _row(self, row: int) -> dict[str, float]:
         columns = [column.name for column in fields(self) if column.name != "step"]
         return {name: float(getattr(self, name)[row]) for name in columns}

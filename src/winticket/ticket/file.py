@@ -61,6 +61,7 @@ class _Layer(msgspec.Struct):
 class _Seeds(msgspec.Struct):
     root: int
     replicate: int
+    noise: int = 0
 
 
 class _Version(msgspec.Struct):

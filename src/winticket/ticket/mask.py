@@ -87,8 +87,15 @@ class Mask:
         """Number of eligible weights, kept or not."""
         return sum(keep.numel() for keep in self.keep.values())
 
-    def density(self) -> float:
-        """Kept / eligible, in 0..1. Raises ValueError for a mask over no weights."""
+    def density(self, layer: str | None = None) -> float:
+        """Kept / eligible, in 0..1, of all layers or of one.
+
+        Raises ValueError for a mask over no weights, and KeyError for an unknown layer.
+        """
+        if layer is not None:
+            if layer not in self.keep:
+                raise KeyError(f"the mask has no layer {layer!r}; it has {_names(self.keep)}")
+            return Mask({layer: self.keep[layer]}).density()
         if not self.total():
             raise ValueError("a mask over no weights has no density; the model has no eligible weight")
         return self.count() / self.total()

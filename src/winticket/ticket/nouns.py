@@ -55,9 +55,16 @@ class State:
             object.__setattr__(self, part, dict(getattr(self, part)))
 
 
+SGD_NOISE = ("order", "augment", "dropout")
+"""The purposes whose seeds depend on a replicate's noise."""
+
+
 @dataclass(frozen=True)
 class Seeds:
     """The origin of all randomness of one replicate: the experiment's root seed and the replicate's number.
+
+    noise: 0 for the run's own training. Another number gives the same replicate other SGD noise: the order of examples,
+    augmentation and dropout differ, and nothing else does (Frankle et al. 2020 call such trainings children).
 
     >>> from winticket.ticket import Seeds
     >>> Seeds(root=0, replicate=1).derive("order", 3) == Seeds(0, 1).derive("order", "3")
@@ -68,6 +75,13 @@ class Seeds:
 
     root: int
     replicate: int
+    noise: int = 0
+
+    def key_fields(self) -> dict[str, int]:
+        """What keys hold; the run's own noise is left out, so that its keys are those from before there was another."""
+        return {"root": self.root, "replicate": self.replicate} | (
+            {"noise": self.noise} if self.noise else {}
+        )
 
     def derive(self, *purpose: str | int) -> int:
         """A 63-bit seed for one purpose, such as `seeds.derive("order", 3)`.
@@ -79,7 +93,10 @@ class Seeds:
         for part in purpose:
             if not isinstance(part, str | int) or isinstance(part, bool):
                 raise TypeError(f"a seed's purpose consists of text and integers, not {part!r}")
-        text = json.dumps([self.root, self.replicate, *purpose], separators=(",", ":"))
+        source: list[object] = [self.root, self.replicate, *purpose]
+        if self.noise and purpose[0] in SGD_NOISE:
+            source.append({"noise": self.noise})
+        text = json.dumps(source, separators=(",", ":"))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
@@ -191,7 +208,7 @@ class Ticket:
         document = {
             "origin": self.origin,
             "step": self.start.step,
-            "seeds": {"root": self.seeds.root, "replicate": self.seeds.replicate},
+            "seeds": self.seeds.key_fields(),
             "about": about,
             "density": self.mask.density(),
             "model_density": self.model_density(),

@@ -1,0 +1,43 @@
+"""Analyse: why a ticket wins. Stored trainings of a run -> tables, each with a figure and sentences.
+
+>>> from winticket.analyse import ANALYSES
+>>> ANALYSES["overlap"].title
+'Do two searches find the same ticket?'
+
+An analysis plans tasks, so its parts are computed in parallel, stored and never computed twice. The functions behind
+the analyses take one's own masks, models and data: `jaccard`, `chance`, ...
+"""
+
+from __future__ import annotations
+
+from winticket.analyse.facts import (
+    ANALYSES,
+    REVISION,
+    Analysis,
+    Cells,
+    Lines,
+    NothingToAnalyseError,
+    analysis,
+    analysis_named,
+    joined,
+)
+from winticket.analyse.overlap import chance, jaccard, matched, overlap_of_stacks
+from winticket.analyse.summary import said, summarised
+
+__all__ = [
+    "ANALYSES",
+    "REVISION",
+    "Analysis",
+    "Cells",
+    "Lines",
+    "NothingToAnalyseError",
+    "analysis",
+    "analysis_named",
+    "chance",
+    "jaccard",
+    "joined",
+    "matched",
+    "overlap_of_stacks",
+    "said",
+    "summarised",
+]

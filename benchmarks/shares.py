@@ -26,6 +26,15 @@ from winticket.run import work
 from winticket.stages import training
 from winticket.train import curves, loop
 
+CLOCKED = (
+    ("steps", loop, "stretch"),
+    ("evaluation", curves, "evaluate"),
+    ("training", training, "train"),
+    ("tasks", work, "evaluate"),
+    ("inputs", work.Desk, "fetch"),
+    ("search", execution, "run"),
+)
+"""What a clock is put around: the name of the part, and the function with the place where it is looked up."""
 spent: defaultdict[str, float] = defaultdict(float)
 
 
@@ -59,14 +68,7 @@ def main() -> None:
     experiment = Experiment.of(
         arguments.data, **choices, **({"steps": arguments.steps} if arguments.steps else {})
     )
-    for name, module, function in (
-        ("steps", loop, "stretch"),
-        ("evaluation", curves, "evaluate"),
-        ("training", training, "train"),
-        ("tasks", work, "evaluate"),
-        ("inputs", work.Desk, "fetch"),
-        ("search", execution, "run"),
-    ):
+    for name, module, function in CLOCKED:
         setattr(module, function, clocked(name, getattr(module, function)))
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()

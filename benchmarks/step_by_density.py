@@ -128,7 +128,7 @@ def draw(densities: list[float], ways: list[list[list[float]]], caption: str) ->
     axes.set(xscale="log", yscale="log", xlabel="density", ylabel="milliseconds per step and network")
     marks = [d for d in DENSITIES if d != 0.8]  # Its label would overlap the next one.
     axes.set_xticks(marks, [f"{100 * d:g} %" for d in marks])
-    axes.set_yticks([0.2, 0.5, 1.0, 1.5], ["0.2", "0.5", "1", "1.5"])
+    axes.set_yticks([0.05, 0.1, 0.2, 0.5, 1.0, 1.5], ["0.05", "0.1", "0.2", "0.5", "1", "1.5"])
     axes.minorticks_off()
     axes.invert_xaxis()
     axes.legend(frameon=False)

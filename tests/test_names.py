@@ -13,11 +13,23 @@ import pytest
 import winticket
 
 ROOT = Path(__file__).parents[1]
-FUNCTIONS = {"compact", "edge_popup", "find", "gradual", "masked", "prune", "rigl", "set_", "supermask"}
-CLASSES = {"Experiment", "Levels", "Mask", "Recipe", "Result", "Ticket"}
+FUNCTIONS = {
+    "compact",
+    "edge_popup",
+    "find",
+    "gradual",
+    "masked",
+    "open",
+    "prune",
+    "rigl",
+    "set_",
+    "supermask",
+}
+CLASSES = {"Experiment", "Levels", "Mask", "Recipe", "Result", "Run", "Ticket"}
 ROOMS = {
     *(
         "allocate",
+        "analyse",
         "controls",
         "criteria",
         "integrations",
@@ -51,7 +63,8 @@ def fresh(code: str) -> str:
 
 def test_dir_lists_exactly_what_users_type() -> None:
     assert dir(winticket) == sorted(FUNCTIONS | CLASSES | ROOMS | {"__version__"})
-    assert sorted(winticket.__all__) == dir(winticket)
+    # `from winticket import *` would hide Python's own `open`.
+    assert sorted([*winticket.__all__, "open"]) == dir(winticket)
 
 
 @pytest.mark.parametrize("name", winticket.__all__)
@@ -84,7 +97,7 @@ def test_names_load_on_first_use() -> None:
     code = "import sys, winticket; dir(winticket); print('torch' in sys.modules, 'winticket.ticket' in sys.modules)"
     assert fresh(code) == "False False"
     code = "import sys, winticket; winticket.Ticket; print('torch' in sys.modules, len(dir(winticket)))"
-    assert fresh(code) == f"True {len(winticket.__all__)}"
+    assert fresh(code) == f"True {len(dir(winticket))}"
 
 
 def test_a_name_that_is_none_is_refused() -> None:

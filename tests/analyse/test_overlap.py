@@ -12,7 +12,6 @@ from torch import nn
 
 from winticket import Mask, align, analyse
 from winticket.experiment import Run
-from winticket.experiment.analysing import analyse as analysed
 
 
 def drawn(generator: torch.Generator, *counts: tuple[int, int]) -> Mask:
@@ -75,7 +74,7 @@ def test_matching_recovers_a_planted_permutation_exactly() -> None:
 
 
 def test_tickets_of_a_run_overlap_more_if_their_inits_are_the_same(run: Run) -> None:
-    (made,) = analysed(run, ["overlap"])
+    (made,) = run.analyse("overlap")
     assert made.reason is None
     means = {
         row["pair"]: float(str(row["jaccard"]))
@@ -90,6 +89,6 @@ def test_tickets_of_a_run_overlap_more_if_their_inits_are_the_same(run: Run) -> 
 def test_an_analysis_is_computed_once(run: Run) -> None:
     from winticket.experiment.analysing import plan_analyses
 
-    analysed(run, ["overlap"])
+    run.analyse("overlap")
     assert not plan_analyses(run, ["overlap"]).missing()
     assert plan_analyses(run, ["overlap"], options={"overlap": {"levels": "1"}}).missing()

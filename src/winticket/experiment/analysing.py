@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from winticket.analyse import ANALYSES, Analysis, NothingToAnalyseError, analysis_named
+from winticket.analyse import ANALYSES, Analysis, Cells, NothingToAnalyseError, analysis_named
 from winticket.experiment.execution import Execution
-from winticket.experiment.opened import Run
 from winticket.experiment.running import run_errors
-from winticket.run import Event, Task, walk
+from winticket.run import Event, Store, Task, walk
 from winticket.table import Table
+
+
+class Analysable(Protocol):
+    """What an analysis reads of a run."""
+
+    @property
+    def store(self) -> Store: ...
+    def cells(self) -> Cells: ...
+    def missing(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class AnalysisPlan:
     impossible  by name, why an analysis cannot be made of this run
     """
 
-    run: Run
+    run: Analysable
     analyses: tuple[Analysis, ...]
     tasks: Mapping[str, Task]
     impossible: Mapping[str, str]
@@ -50,7 +58,7 @@ class AnalysisPlan:
 
 
 def plan_analyses(
-    run: Run, names: Sequence[str] = (), *, options: Mapping[str, Mapping[str, Any]] | None = None
+    run: Analysable, names: Sequence[str] = (), *, options: Mapping[str, Mapping[str, Any]] | None = None
 ) -> AnalysisPlan:
     """Plan analyses of a run; nothing is computed.
 
@@ -74,14 +82,14 @@ def plan_analyses(
 
 
 def analyse(
-    run: Run,
+    run: Analysable,
     names: Sequence[str] = (),
     *,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     execution: Execution | None = None,
     watch: Callable[[Event], None] | None = None,
 ) -> list[Analysed]:
-    """Analyse a run: `analyse(winticket.open("runs/digits"), ["overlap"])`.
+    """Analyse a run: `winticket.open("runs/digits").analyse("overlap")`.
 
     Tables are stored with the run's trainings, so an analysis is computed once. `execution` says how to compute
     (default: as `find` does); `watch` is called with every event. An analysis that fails, or that the run lacks the

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from winticket.analyse import Cells
+from winticket.experiment.analysing import Analysed, analyse
 from winticket.experiment.finished import Finished, level_of, replicate_of, trained
 from winticket.experiment.plan import BESIDE, Plan, searched_again
 from winticket.experiment.runs import Replicate, Runs, Trained, collect, trajectory
@@ -217,6 +218,13 @@ class Run:
             if total
         ]
         return Table(("replicate", "level", "layer", "kept", "total", "density"), tuple(rows))
+
+    def analyse(self, *names: str, **how: Any) -> list[Analysed]:
+        """Analyse the run: `run.analyse("overlap")` gives a table and sentences; without names, every analysis.
+
+        how: options, execution and watch, as for `winticket.experiment.analysing.analyse`, which says what is raised.
+        """
+        return analyse(self, names, **how)
 
     def cells(self) -> Cells:
         """The run's finished trainings as analyses take them."""

@@ -10,6 +10,7 @@ the analyses take one's own masks, models and data: `jaccard`, `chance`, ...
 
 from __future__ import annotations
 
+from winticket.analyse.barriers import barriers_of_stacks
 from winticket.analyse.facts import (
     ANALYSES,
     REVISION,
@@ -21,6 +22,8 @@ from winticket.analyse.facts import (
     analysis_named,
     joined,
 )
+from winticket.analyse.instability import child, instability_of_stacks
+from winticket.analyse.line import Barrier, barrier
 from winticket.analyse.overlap import chance, jaccard, matched, overlap_of_stacks
 from winticket.analyse.summary import said, summarised
 
@@ -28,12 +31,17 @@ __all__ = [
     "ANALYSES",
     "REVISION",
     "Analysis",
+    "Barrier",
     "Cells",
     "Lines",
     "NothingToAnalyseError",
     "analysis",
     "analysis_named",
+    "barrier",
+    "barriers_of_stacks",
     "chance",
+    "child",
+    "instability_of_stacks",
     "jaccard",
     "joined",
     "matched",

@@ -67,6 +67,13 @@ def first_replicate(stack: Task) -> int:
     return int(str(stack.label["first"]))
 
 
+def setup_of(stack: Task) -> Setup:
+    """The setup by which a stack was trained; that of a level may differ from the run's, as under `fine_tune`."""
+    setup = stack.inputs[0]
+    assert isinstance(setup, Setup)
+    return setup
+
+
 def tickets_of(stack: Task) -> Task:
     """The task of the tickets that a stack trained: each with its mask and start. ValueError if it was not given any.
 
@@ -86,7 +93,7 @@ class Lines:
     series  the column that distinguishes lines; `panel` the column that distinguishes panels
     scale   of x: "density" (logarithmic, falling to the right, in percent), "log" or "linear"
     level   draws a thin line at this height, such as chance; `level_label` names it
-    percent True if y is a fraction to be shown in percent
+    percent True if y is a fraction to be shown in percent; `x_percent` likewise
     """
 
     x: str
@@ -102,6 +109,7 @@ class Lines:
     level: float | None = None
     level_label: str = ""
     percent: bool = False
+    x_percent: bool = False
     where: Mapping[str, Value] = field(default_factory=dict)
     """Only rows with these values are drawn."""
 
@@ -169,14 +177,16 @@ def _converted(what: str, value: Any, default: Any) -> Any:
         items = value.split(",") if isinstance(value, str) else list(value)
         return tuple(_converted(what, item, default[0]) for item in items)
     kind: type = type(default)
+    least = 1 if kind is int else 0
     try:
         made = kind(value)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{what} is {value!r}; it takes {'a whole number' if kind is int else 'a number'}"
         ) from error
-    if not isinstance(made, str) and (not math.isfinite(made) or made <= 0 or made != float(value)):
-        raise ValueError(f"{what} is {value!r}; it takes a {'whole ' if kind is int else ''}number above 0")
+    if not isinstance(made, str) and (not math.isfinite(made) or made < least or made != float(value)):
+        whole = "whole number" if kind is int else "number"
+        raise ValueError(f"{what} is {value!r}; it takes a {whole} of {least} or more")
     return made
 
 

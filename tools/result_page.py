@@ -18,6 +18,7 @@ ROOM = ROOT / "src" / "winticket" / "results"
 ROOTS = {
     "Document": "result.json",
     "LearningCurve": "curves.json",
+    "Masks": "masks.json",
     "Comparison": "compare.json",
     "Shipment": "winticket ship --json",
 }
@@ -34,7 +35,7 @@ JSON = {
 INTRODUCTION = (
     "# The result document",
     "This page is generated from the types in `src/winticket/results/` by `make docs`.",
-    "A search or a transfer writes `result.json` and `curves.json` to its output folder. "
+    "A search or a transfer writes `result.json`, `curves.json` and `masks.json` to its output folder. "
     "`--json` prints `result.json`, and in Python `Result.document` and `Result.curves` hold the two. "
     "A comparison writes `compare.json`. `winticket ship --json` prints what it wrote and measured.",
     f"The key `schema` is the version of what this page describes, now {SCHEMA}. "

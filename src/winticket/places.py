@@ -15,6 +15,8 @@ RESULT, CURVES, TICKET, PAGE, FIGURES = (
     "figures",
 )
 """The names of the files that a run leaves in its output folder."""
+MASKS = "masks.json"
+"""The file in it that says what the tickets keep of every layer and of every input."""
 STARTED = "run.json"
 """The question and the store of a run that has not finished yet."""
 ANALYSED = "analyses"

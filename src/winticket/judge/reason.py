@@ -11,7 +11,7 @@ from winticket.judge.record import LevelChecks, Verdict
 
 NAMES = {
     "dense": "the dense network",
-    "reinit": "the same mask re-initialised",
+    "reinit": "the same mask with new start weights",
     "random": "a random mask with the same number of weights per layer",
 }
 CONTROL_CHECKS: dict[str, Callable[[LevelChecks], Check | None]] = {
@@ -87,11 +87,11 @@ def _unseen(verdict: Verdict, best: LevelChecks) -> list[str]:
     below = (
         ""
         if limit is None
-        else f" (which would be a test accuracy below {100 * limit:.1f} %, far from the median)"
+        else f", that is, ended below {100 * limit:.1f} % test accuracy, far from the median of these {n}"
     )
     return [
-        f"None of the {n} tickets at {percent(best.density)} collapsed{below}, but the true rate of collapses could "
-        f"still be up to {share:.0f} % (95 % confidence)."
+        f"None of the {n} tickets at {percent(best.density)} collapsed{below}. Collapses may still be possible: a rate "
+        f"of up to {share:.0f} % would go unseen in {n} replicates (95 % confidence)."
     ]
 
 
@@ -265,7 +265,7 @@ def warn(verdict: Verdict) -> tuple[str, ...]:
         warnings += _failures(title, [(x.density, check) for x in pruned if (check := getattr(x, name))])
     warnings += _collapsed(verdict, bearing=True)
     claimed = [level for level in pruned if level.claimed]
-    return (*warnings, *_disagreements(claimed))
+    return (*warnings, *_disagreements(claimed, bearing=True))
 
 
 def notes(verdict: Verdict) -> tuple[str, ...]:
@@ -274,7 +274,7 @@ def notes(verdict: Verdict) -> tuple[str, ...]:
     if _leads_are_notes(verdict):
         remarks += _small(verdict)
     if verdict.replicates >= MIN_REPLICATES:
-        remarks += _disagreements([level for level in _pruned(verdict) if not level.claimed])
+        remarks += _disagreements([level for level in _pruned(verdict) if not level.claimed], bearing=False)
     if verdict.replicates >= MIN_REPLICATES and 0.5**verdict.replicates > verdict.spending.alpha / 2:
         floor = 0.5**verdict.replicates
         remarks.append(
@@ -322,27 +322,35 @@ def _collapsed(verdict: Verdict, *, bearing: bool) -> list[str]:
     ]
 
 
-def _disagreements(levels: Sequence[LevelChecks]) -> list[str]:
+def _disagreements(levels: Sequence[LevelChecks], *, bearing: bool) -> list[str]:
     return [
-        f"At {percent(level.density)} {_tests(check, claim)}"
+        f"At {percent(level.density)} {_tests(check, claim, bearing=bearing)}"
         for level in levels
         for name, claim in _CLAIMS.items()
         if (check := getattr(level, name)) and check.disagreement()
     ]
 
 
-def _tests(check: Check, claim: str) -> str:
-    """What each of the three tests says about a claim, and the level that their p-values are compared with."""
+def _tests(check: Check, claim: str, *, bearing: bool) -> str:
+    """What each of the three tests says about a claim, and the level that their p-values are compared with.
+
+    bearing: whether a win is claimed at this density, so that the verdict rests on the claim.
+    """
     others = " and ".join(
         f"the {name} test {'shows' if p <= check.test_level else 'does not show'} it ({_p(p)})"
         for name, p in (("trimmed-mean", check.p_trimmed), ("sign-flip", check.p_sign_flip))
     )
     verb = "shows" if check.passed else "does not show"
     holm = " (by Holm's procedure)" if check.reference in CONTROL_CHECKS else ""
-    stands = "stands, but less firmly here" if check.passed else "follows the t test"
+    if not check.passed:
+        end = "The verdict follows the t test."
+    elif bearing:
+        end = "The verdict stands, but less firmly here."
+    else:
+        end = "No win is claimed at this density, so the verdict does not rest on it."
     return (
         f"the t test, which decides, {verb} that {claim} ({_p(check.p)}). Two other tests cross-check this: {others}. "
-        f"To show it, p must be at most {check.test_level:.3g}{holm}. The verdict {stands}."
+        f"To show it, p must be at most {check.test_level:.3g}{holm}. {end}"
     )
 
 

@@ -7,12 +7,10 @@ from winticket.report.drawing import mpl as _mpl  # noqa: F401 - must come befor
 # isort: split
 from winticket.report.advice import advise
 from winticket.report.comparison import comparison, comparison_figure, comparison_screen, draw_comparison
-from winticket.report.figures import (
-    accuracy_against_density,
-    early_stop_against_density,
-    learning_curve_figure,
-    pace_against_density,
-)
+from winticket.report.curves import learning_curve_figure
+from winticket.report.differences import difference_figure
+from winticket.report.figures import accuracy_against_density, early_stop_against_density, pace_against_density
+from winticket.report.layers import layer_densities, layer_figure
 from winticket.report.pace import steps_to_accuracy
 from winticket.report.page import page, write_page
 from winticket.report.progress import Watch
@@ -40,6 +38,7 @@ __all__ = [
     "accuracy_by_density",
     "advise",
     "checks_by_density",
+    "difference_figure",
     "comparison",
     "comparison_figure",
     "comparison_screen",
@@ -50,6 +49,8 @@ __all__ = [
     "emptied_layers",
     "failures",
     "final_screen",
+    "layer_densities",
+    "layer_figure",
     "learning_curve_figure",
     "learning_curves",
     "margins",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich import box
 from rich.console import Group, RenderableType
@@ -13,8 +14,8 @@ from rich.text import Text
 
 from winticket.procedures import METHODS, method_of
 from winticket.report.durations import duration
-from winticket.report.figures import two_canvases
 from winticket.report.ink import LIGHT, Ink, look_of, style
+from winticket.report.layout import write_head
 from winticket.report.reading import density_percent, ends, plus_minus, replicates
 from winticket.report.saving import image
 from winticket.results import Comparison, Row
@@ -71,7 +72,7 @@ def comparison_figure(document: Comparison, *, ink: Ink = LIGHT) -> tuple[Figure
     ]
     with style(ink):
         title = f"Accuracy and cost of each method at a density of {percent}"
-        figure, pair = two_canvases(title, under, ink=ink)
+        figure, pair = _two_canvases(title, under, ink=ink)
         for axes, (equal, words) in zip(pair, _EQUAL.items(), strict=True):
             rows = table.where(equal=equal)
             dense = rows.where(arm="dense")
@@ -108,6 +109,17 @@ def comparison_figure(document: Comparison, *, ink: Ink = LIGHT) -> tuple[Figure
     return figure, table
 
 
+def _two_canvases(title: str, subtitle: str, *, ink: Ink) -> tuple[Figure, tuple[Axes, Axes]]:
+    """Return an empty figure with a title, a subtitle and two axes side by side that share their scales."""
+    figure = Figure(figsize=(10.6, 5.0))
+    figure.subplots_adjust(left=0.07, right=0.985, bottom=0.115, top=0.80, wspace=0.07)
+    write_head(figure, title, subtitle, ink=ink)
+    left = figure.add_subplot(1, 2, 1)
+    right = figure.add_subplot(1, 2, 2, sharex=left, sharey=left)
+    right.tick_params(labelleft=False)
+    return figure, (left, right)
+
+
 def _label(method: str, arm: str) -> str:
     """The method, such as "imp@100", and "untrained" if the row is the untrained network that its search found."""
     procedure = METHODS.get(re.split("[:@]", method)[0])
@@ -116,11 +128,11 @@ def _label(method: str, arm: str) -> str:
 
 
 def draw_comparison(document: Comparison, folder: str | Path) -> list[Path]:
-    """Write compare.csv, compare.png and compare.svg into `folder`."""
+    """Write compare.csv, compare.png, compare.svg and compare.pdf into `folder`."""
     target = Path(folder)
     figure, table = comparison_figure(document)
     written = [table.to_csv(target / "compare.csv")]
-    for kind in ("png", "svg"):
+    for kind in ("png", "svg", "pdf"):
         written.append(target / f"compare.{kind}")
         written[-1].write_bytes(image(figure, kind))
     return written

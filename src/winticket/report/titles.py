@@ -166,7 +166,7 @@ def sooner_or_later(document: Document, *, sooner: Sequence[float], later: Seque
     return f"{word} than the dense network {at_densities(document, where)}{also}"
 
 
-def learning_title(document: Document, table: Table, shown: Sequence[float], *, width: int = 100) -> str:
+def learning_title(document: Document, table: Table, shown: Sequence[float], *, width: int = 72) -> str:
     """Return what the learning curves show: the difference between ticket and re-initialisation at the last step."""
     for density in sorted(shown, key=lambda d: abs(d - (document["verdict"].get("density") or 0.0))):
         last = [

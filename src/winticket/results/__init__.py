@@ -30,6 +30,7 @@ from winticket.results.levels import (
     Spent,
     StepsTo,
 )
+from winticket.results.masks import InputPlane, Layer, MaskLevel, Masks, Network
 from winticket.results.measures import Scalar
 from winticket.results.question import Question
 from winticket.results.schema import SCHEMA, OtherSchemaError, Written, require_schema
@@ -63,7 +64,9 @@ __all__ = [
     "Data",
     "Document",
     "Failure",
+    "InputPlane",
     "Judged",
+    "Layer",
     "Learned",
     "LearningCurve",
     "Level",
@@ -72,9 +75,12 @@ __all__ = [
     "MarginAtLevel",
     "MarginOutcome",
     "Margins",
+    "MaskLevel",
+    "Masks",
     "MeanName",
     "Measured",
     "Memory",
+    "Network",
     "Origin",
     "OtherSchemaError",
     "Outcome",

@@ -3,65 +3,62 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from winticket.analyse import Analysis, Lines, summarised
-from winticket.report.elements import scrolled
+from winticket.report.axes import density_axis
 from winticket.report.elements import table as html_table
-from winticket.report.ink import DARK, LIGHT, Ink, Look, look_of, on, style
+from winticket.report.ink import SERIES, Ink, Look, lettering, look_of, on, style
+from winticket.report.inline import picture
+from winticket.report.layout import FILE, Label, Layout, canvas, end_labels
 from winticket.report.saving import image
+from winticket.report.strokes import level_line
 from winticket.table import Table, Value
 
 KINDS = ("png", "svg", "pdf")
-_SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _ARMS = ("dense", "ticket", "reinit", "random", "search")
 MOST_PANELS = 4
+TITLE_WIDTH = 72
+LONGEST_NAME = 28
+"""Letters of a series' name beside the figure; the table has it whole."""
 LONGEST = 40
 """Rows of a table on the page; the file beside it has them all."""
 
 
-def drawn(one: Analysis, table: Table, *, number: int = 0, ink: Ink = LIGHT, subtitle: str = "") -> Figure:
+def drawn(
+    one: Analysis, table: Table, *, number: int = 0, layout: Layout = FILE, subtitle: str = ""
+) -> Figure:
     """The figure of an analysis; `number` is the position among its figures. Means over rows, with 95 % t intervals."""
-    lines = one.lines[number]
+    lines, ink = one.lines[number], layout.ink
     rows = table.where(**dict(lines.where)) if lines.where else table
     rows = rows if lines.low is not None and lines.low in rows.columns else _means(lines, rows)
     panels = list(dict.fromkeys(rows.column(lines.panel)))[:MOST_PANELS] if lines.panel else [None]
+    series = [str(name) for name in dict.fromkeys(rows.column(lines.series))] if lines.series else []
     with style(ink):
-        figure = Figure(figsize=(7.6 if len(panels) == 1 else 10.6, 5.0))
-        figure.subplots_adjust(
-            left=0.105 if len(panels) == 1 else 0.07, right=0.98, bottom=0.115, top=0.76, wspace=0.08
-        )
-        figure.text(0.02, 0.975, one.title, ha="left", va="top", fontsize=12.5, fontweight="bold")
-        figure.text(0.02, 0.915, subtitle, ha="left", va="top", fontsize=9, color=ink.quiet)
-        first: Axes | None = None
-        for at, panel in enumerate(panels, 1):
-            axes = figure.add_subplot(1, len(panels), at, sharex=first, sharey=first)
+        figure, all_axes = canvas(
+            fill(one.title, TITLE_WIDTH), subtitle, layout, panels=len(panels), across=min(2, len(panels)),
+            labels=[_cut(name) for name in series],
+        )  # fmt: skip
+        across = 1 if layout.narrow else min(2, len(panels))
+        for at, (panel, axes) in enumerate(zip(panels, all_axes, strict=True)):
             part = rows.where(**{lines.panel: panel}) if lines.panel else rows
-            _panel(axes, lines, part, ink=ink)
-            if first is not None:
-                axes.tick_params(labelleft=False)
-                axes.set_ylabel("")
+            labels = _panel(axes, lines, part, series, layout=layout)
+            axes.set_ylabel(axes.get_ylabel() if at % across == 0 else "")
+            axes.set_xlabel(axes.get_xlabel() if at + across >= len(panels) else "")
             if panel is not None:
-                axes.set_title(str(panel), loc="left", fontsize=10, color=ink.quiet)
-            first = first or axes
-        assert first is not None
-        handles, labels = first.get_legend_handles_labels()
-        if handles:
-            width = max(len(label) for label in labels) + 6
-            figure.legend(
-                handles, labels, loc="upper left", bbox_to_anchor=(0.012, 0.885), fontsize=8.8, handlelength=2.2,
-                ncols=max(1, min(len(labels), (92 if len(panels) == 1 else 130) // width)), columnspacing=1.3,
-            )  # fmt: skip
+                axes.set_title(str(panel), loc="left", fontsize=10, color=ink.text)
+            if at % across == across - 1 or at == len(panels) - 1:
+                end_labels(axes, labels)
     return figure
 
 
@@ -70,48 +67,53 @@ def _means(lines: Lines, table: Table) -> Table:
     return summarised(table, lines.y, by)
 
 
-def _panel(axes: Axes, lines: Lines, rows: Table, *, ink: Ink) -> None:
-    scale = 100.0 if lines.percent else 1.0
-    series = list(dict.fromkeys(rows.column(lines.series))) if lines.series else [None]
-    for at, name in enumerate(series):
-        part = rows.where(**{lines.series: name}) if lines.series else rows
+def _panel(
+    axes: Axes, lines: Lines, rows: Table, series: Sequence[str], *, layout: Layout
+) -> list[Label]:
+    """Draw the lines of one panel; returns their labels. `series` are those of all panels, so that looks agree."""
+    scale, ink = 100.0 if lines.percent else 1.0, layout.ink
+    labels = []
+    for at, name in enumerate(series or [""]):
+        part = rows.where(**{lines.series: _as_in(rows, lines.series, name)}) if lines.series else rows
+        if not part.values:
+            continue
         part = part.sort(lines.x)
-        look = _look(str(name), at, ink=ink)
-        x, y = _wide(lines) * part.numbers(lines.x), scale * part.numbers(lines.y)
+        look = _look(name, at, ink=ink)
+        x, y = part.numbers(lines.x), scale * part.numbers(lines.y)
         if {"low", "high"} <= set(part.columns):
             low, high = scale * part.numbers("low"), scale * part.numbers("high")
             axes.fill_between(x, low, high, color=look.color, alpha=0.15, linewidth=0)
         axes.plot(
-            x, y, look.dashes, color=look.color, marker=look.marker, label=None if name is None else str(name),
+            x, y, look.dashes, color=look.color, marker=look.marker, label=name or None,
             markerfacecolor=ink.paper, markeredgewidth=1.4,
         )  # fmt: skip
+        ends = [y[0] if lines.scale == "density" else y[-1]]  # densities fall to the right
+        if name and np.isfinite(ends[0]):
+            labels.append(Label(float(ends[0]), _cut(name), lettering(look.color, ink=ink)))
     if lines.level is not None:
-        axes.axhline(scale * lines.level, color=ink.quiet, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1)
-        axes.annotate(
-            lines.level_label, (0.992, scale * lines.level), xycoords=("axes fraction", "data"), xytext=(0, 3),
-            textcoords="offset points", ha="right", fontsize=8, color=ink.quiet,
-        )  # fmt: skip
-    _scales(axes, lines, rows.numbers(lines.x))
+        level_line(axes, scale * lines.level, lines.level_label, ink=ink)
+    _scales(axes, lines, rows.numbers(lines.x), layout)
+    return labels
 
 
-def _wide(lines: Lines) -> float:
-    return 100.0 if lines.x_percent else 1.0
+def _as_in(rows: Table, column: str, name: str) -> Value:
+    """The cell of a column that is written as `name`; `name` itself if there is none."""
+    return next((cell for cell in rows.column(column) if str(cell) == name), name)
 
 
-def _scales(axes: Axes, lines: Lines, x: np.ndarray) -> None:
+def _cut(name: str) -> str:
+    """A name that fits beside the lines."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def _scales(axes: Axes, lines: Lines, x: np.ndarray, layout: Layout) -> None:
     finite = x[np.isfinite(x)]
-    if lines.scale in ("density", "log") and len(finite) and finite.min() > 0:
+    if lines.scale == "density" and len(finite) and finite.min() > 0:
+        density_axis(
+            axes, Table(("density",), tuple((float(value),) for value in finite)), narrow=layout.narrow
+        )
+    elif lines.scale == "log" and len(finite) and finite.min() > 0:
         axes.set_xscale("log")
-    if lines.scale == "density":
-        if not axes.xaxis_inverted():
-            axes.invert_xaxis()
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
-        ticks = sorted({float(f"{value:.3g}") for value in finite}, reverse=True)
-        keep = ticks[:: max(1, -(-len(ticks) // 6))]
-        if keep:
-            axes.set_xticks(keep)
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.tick_params(axis="x", which="minor", length=0)
     if lines.y_log:
         axes.set_yscale("log")
     axes.set_xlabel(lines.x_label)
@@ -121,7 +123,7 @@ def _scales(axes: Axes, lines: Lines, x: np.ndarray) -> None:
 def _look(name: str, at: int, *, ink: Ink) -> Look:
     if name in _ARMS:
         return look_of(name, ink=ink) if name != "dense" else Look(ink.dense, "o", "-")
-    return Look(on(ink, _SERIES[at % len(_SERIES)]), _MARKERS[at % len(_MARKERS)], "-")
+    return Look(on(ink, SERIES[at % len(SERIES)]), _MARKERS[at % len(_MARKERS)], "-")
 
 
 @dataclass(frozen=True)
@@ -173,22 +175,10 @@ def section_of(one: Shown, *, subtitle: str = "") -> str:
         return "\n".join([*body, f'<p class="note">Not analysed: {escape(one.reason)}.</p>'])
     body += [f"<p>{escape(sentence)}</p>" for sentence in one.sentences]
     for number in range(len(facts.lines)):
-        pictures = (
-            b64encode(
-                image(drawn(facts, one.table, number=number, ink=ink, subtitle=subtitle), "svg")
-            ).decode()
-            for ink in (LIGHT, DARK)
-        )
-        light, dark = pictures
-        alt = f"{facts.title} {' '.join(one.sentences)}"
-        body.append(
-            "<figure>"
-            + scrolled(
-                f'<picture><source media="(prefers-color-scheme: dark)" srcset="data:image/svg+xml;base64,{dark}">'
-                f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{light}"></picture>'
-            )
-            + "</figure>"
-        )
+        words = f"{facts.title} {' '.join(one.sentences)}"
+        name = f"{facts.name}-{number}"
+        shape = partial(drawn, facts, one.table, number=number, subtitle=subtitle)
+        body.append(f"<figure>{picture(lambda layout, draw=shape: draw(layout=layout), name=name, words=words)}</figure>")
     rows = [[escape(_text(cell)) for cell in row] for row in one.table.values[:LONGEST]]
     caption = f"{len(one.table)} rows" + (f", the first {LONGEST} shown" if len(one.table) > LONGEST else "")
     means = "; ".join(f"{name}: {what}" for name, what in facts.columns.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from winticket import controls
@@ -24,6 +25,7 @@ ARM_NAMES = {
     "search": "as its search left it",
     **{name: controls.arm_of(control).label for name, control in controls.arms().items()},
 }
+_PP = re.compile(r" pp\b")
 FEWEST_REPLICATES = 5
 """With fewer replicates no sign-flip test can reach 5 %, so the verdict is always inconclusive."""
 CHECK_NAMES: dict[CheckName, str] = {
@@ -185,6 +187,19 @@ def sentences(document: Document) -> list[str]:
     return [line for line in (rest[:1].upper() + rest[1:], *others) if line]
 
 
+def spelt_out(lines: Sequence[str]) -> list[str]:
+    """Lines in which the first `pp` stands behind the words that it abbreviates.
+
+    >>> spelt_out(["by +1.2 pp", "by 3 pp"])
+    ['by +1.2 percentage points (pp)', 'by 3 pp']
+    """
+    done, found = False, []
+    for line in lines:
+        found.append(line if done else _PP.sub(" percentage points (pp)", line, count=1))
+        done = done or "percentage points (pp)" in found[-1]
+    return found
+
+
 def warnings_by_bearing(document: Document) -> tuple[list[str], list[str]]:
     """Return the warnings that affect the verdict's claim, and the notes that do not.
 
@@ -220,10 +235,12 @@ def saved_ticket(document: Document) -> str | None:
         return None
     count, density = saved["replicates"], density_percent(saved["density"])
     chosen = f", chosen among {count} by validation accuracy alone" if count > 1 else ""
+    number = saved["replicate"]
+    chosen += f" (number {number} in result.json and in Python, which count from 0)"
     mean = f" ({100 * saved['mean_test_accuracy']:.2f} % on average over the {count})" if count > 1 else ""
     no_win = "" if has_won(document) else f"It is not a winning ticket; {density} is {_why_saved(document)}. "
     return (
-        f"The saved ticket has density {density} and comes from replicate {saved['replicate'] + 1}{chosen}. {no_win}"
+        f"The saved ticket has density {density} and comes from replicate {number + 1}{chosen}. {no_win}"
         f"After training, its test accuracy is {100 * saved['test_accuracy']:.2f} %{mean}."
     )
 

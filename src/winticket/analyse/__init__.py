@@ -11,6 +11,7 @@ the analyses take one's own masks, models and data: `jaccard`, `chance`, ...
 from __future__ import annotations
 
 from winticket.analyse.barriers import barriers_of_stacks
+from winticket.analyse.curvature import Hessian, curvature_of_stack, hessian
 from winticket.analyse.facts import (
     ANALYSES,
     REVISION,
@@ -23,6 +24,13 @@ from winticket.analyse.facts import (
     joined,
 )
 from winticket.analyse.instability import child, instability_of_stacks
+from winticket.analyse.learning import (
+    displacement,
+    gradient_norm,
+    gradients_of_stack,
+    learning_of_stacks,
+    sign_agreement,
+)
 from winticket.analyse.line import Barrier, barrier
 from winticket.analyse.overlap import chance, jaccard, matched, overlap_of_stacks
 from winticket.analyse.summary import said, summarised
@@ -33,6 +41,7 @@ __all__ = [
     "Analysis",
     "Barrier",
     "Cells",
+    "Hessian",
     "Lines",
     "NothingToAnalyseError",
     "analysis",
@@ -41,11 +50,18 @@ __all__ = [
     "barriers_of_stacks",
     "chance",
     "child",
+    "curvature_of_stack",
+    "displacement",
+    "gradient_norm",
+    "gradients_of_stack",
+    "hessian",
     "instability_of_stacks",
     "jaccard",
     "joined",
+    "learning_of_stacks",
     "matched",
     "overlap_of_stacks",
     "said",
+    "sign_agreement",
     "summarised",
 ]

@@ -10,6 +10,7 @@ the analyses take one's own masks, models and data: `jaccard`, `chance`, ...
 
 from __future__ import annotations
 
+from winticket.analyse.agreement import agreement_of_stacks, cka, disagreement
 from winticket.analyse.barriers import barriers_of_stacks
 from winticket.analyse.curvature import Hessian, curvature_of_stack, hessian
 from winticket.analyse.facts import (
@@ -44,13 +45,16 @@ __all__ = [
     "Hessian",
     "Lines",
     "NothingToAnalyseError",
+    "agreement_of_stacks",
     "analysis",
     "analysis_named",
     "barrier",
     "barriers_of_stacks",
     "chance",
     "child",
+    "cka",
     "curvature_of_stack",
+    "disagreement",
     "displacement",
     "gradient_norm",
     "gradients_of_stack",

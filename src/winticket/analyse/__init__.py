@@ -24,6 +24,15 @@ from winticket.analyse.facts import (
     analysis_named,
     joined,
 )
+from winticket.analyse.information import (
+    Information,
+    binned,
+    discrete_information,
+    entropy,
+    fixed_bins,
+    kde_bounds,
+    quantile_bins,
+)
 from winticket.analyse.instability import child, instability_of_stacks
 from winticket.analyse.learning import (
     displacement,
@@ -34,6 +43,7 @@ from winticket.analyse.learning import (
 )
 from winticket.analyse.line import Barrier, barrier
 from winticket.analyse.overlap import chance, jaccard, matched, overlap_of_stacks
+from winticket.analyse.plane import plane_of_stack
 from winticket.analyse.summary import said, summarised
 
 __all__ = [
@@ -43,6 +53,7 @@ __all__ = [
     "Barrier",
     "Cells",
     "Hessian",
+    "Information",
     "Lines",
     "NothingToAnalyseError",
     "agreement_of_stacks",
@@ -50,21 +61,28 @@ __all__ = [
     "analysis_named",
     "barrier",
     "barriers_of_stacks",
+    "binned",
     "chance",
     "child",
     "cka",
     "curvature_of_stack",
     "disagreement",
+    "discrete_information",
     "displacement",
+    "entropy",
+    "fixed_bins",
     "gradient_norm",
     "gradients_of_stack",
     "hessian",
     "instability_of_stacks",
     "jaccard",
     "joined",
+    "kde_bounds",
     "learning_of_stacks",
     "matched",
     "overlap_of_stacks",
+    "plane_of_stack",
+    "quantile_bins",
     "said",
     "sign_agreement",
     "summarised",

@@ -34,8 +34,11 @@ def drawn(one: Analysis, table: Table, *, number: int = 0, ink: Ink = LIGHT, sub
     """The figure of an analysis; `number` is the position among its figures. Means over rows, with 95 % t intervals."""
     lines = one.lines[number]
     rows = table.where(**dict(lines.where)) if lines.where else table
+    height = (
+        lines.level if lines.ceiling is None or not rows.values else float(rows.numbers(lines.ceiling)[0])
+    )
     rows = rows if lines.low is not None and lines.low in rows.columns else _means(lines, rows)
-    panels = list(dict.fromkeys(rows.column(lines.panel)))[:MOST_PANELS] if lines.panel else [None]
+    panels = _panels(lines, rows)
     with style(ink):
         figure = Figure(figsize=(7.6 if len(panels) == 1 else 10.6, 5.0))
         figure.subplots_adjust(
@@ -47,7 +50,7 @@ def drawn(one: Analysis, table: Table, *, number: int = 0, ink: Ink = LIGHT, sub
         for at, panel in enumerate(panels, 1):
             axes = figure.add_subplot(1, len(panels), at, sharex=first, sharey=first)
             part = rows.where(**{lines.panel: panel}) if lines.panel else rows
-            _panel(axes, lines, part, ink=ink)
+            _panel(axes, lines, part, height=height, ink=ink)
             if first is not None:
                 axes.tick_params(labelleft=False)
                 axes.set_ylabel("")
@@ -70,7 +73,14 @@ def _means(lines: Lines, table: Table) -> Table:
     return summarised(table, lines.y, by)
 
 
-def _panel(axes: Axes, lines: Lines, rows: Table, *, ink: Ink) -> None:
+def _panels(lines: Lines, rows: Table) -> list[Value]:
+    if lines.panel is None:
+        return [None]
+    there = list(dict.fromkeys(rows.column(lines.panel)))
+    return [one for one in lines.panels or there[:MOST_PANELS] if one in there]
+
+
+def _panel(axes: Axes, lines: Lines, rows: Table, *, height: float | None, ink: Ink) -> None:
     scale = 100.0 if lines.percent else 1.0
     series = list(dict.fromkeys(rows.column(lines.series))) if lines.series else [None]
     for at, name in enumerate(series):
@@ -85,10 +95,10 @@ def _panel(axes: Axes, lines: Lines, rows: Table, *, ink: Ink) -> None:
             x, y, look.dashes, color=look.color, marker=look.marker, label=None if name is None else str(name),
             markerfacecolor=ink.paper, markeredgewidth=1.4,
         )  # fmt: skip
-    if lines.level is not None:
-        axes.axhline(scale * lines.level, color=ink.quiet, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1)
+    if height is not None:
+        axes.axhline(scale * height, color=ink.quiet, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1)
         axes.annotate(
-            lines.level_label, (0.992, scale * lines.level), xycoords=("axes fraction", "data"), xytext=(0, 3),
+            lines.level_label, (0.992, scale * height), xycoords=("axes fraction", "data"), xytext=(0, 3),
             textcoords="offset points", ha="right", fontsize=8, color=ink.quiet,
         )  # fmt: skip
     _scales(axes, lines, rows.numbers(lines.x))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def _panel(axes: Axes, lines: Lines, rows: Table, *, height: float | None, ink: 
             low, high = scale * part.numbers("low"), scale * part.numbers("high")
             axes.fill_between(x, low, high, color=look.color, alpha=0.15, linewidth=0)
         axes.plot(
-            x, y, look.dashes, color=look.color, marker=look.marker, label=None if name is None else str(name),
+            x, y, look.dashes, color=look.color, marker=look.marker, label=_label(lines, name),
             markerfacecolor=ink.paper, markeredgewidth=1.4,
         )  # fmt: skip
     if height is not None:
@@ -116,16 +117,34 @@ def _scales(axes: Axes, lines: Lines, x: np.ndarray) -> None:
         if not axes.xaxis_inverted():
             axes.invert_xaxis()
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
-        ticks = sorted({float(f"{value:.3g}") for value in finite}, reverse=True)
-        keep = ticks[:: max(1, -(-len(ticks) // 6))]
-        if keep:
+        if keep := _apart(sorted(set(finite.tolist()), reverse=True)):
             axes.set_xticks(keep)
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(axis="x", which="minor", length=0)
     if lines.y_log:
         axes.set_yscale("log")
+    if lines.ceiling is not None:
+        axes.set_ylim(0, 1.08 * max(axes.get_ylim()[1], 1e-6))
+    elif not lines.y_log:
+        axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_xlabel(lines.x_label)
     axes.set_ylabel(f"{lines.y_label} (%)" if lines.percent else lines.y_label)
+
+
+def _apart(values: Sequence[float], *, least: float = 0.13) -> list[float]:
+    """Those of falling positive values whose distance on a logarithmic axis leaves room for a label."""
+    kept: list[float] = []
+    span = math.log(values[0] / values[-1]) if len(values) > 1 else 1.0
+    for value in values:
+        if not kept or math.log(kept[-1] / value) >= least * span:
+            kept.append(value)
+    return kept
+
+
+def _label(lines: Lines, name: Value) -> str | None:
+    if lines.series == "density" and isinstance(name, float):
+        return f"{100 * name:.3g} % kept"
+    return None if name is None else str(name)
 
 
 def _look(name: str, at: int, *, ink: Ink) -> Look:

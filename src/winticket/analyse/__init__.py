@@ -10,7 +10,9 @@ the analyses take one's own masks, models and data: `jaccard`, `chance`, ...
 
 from __future__ import annotations
 
+from winticket.analyse.agreement import agreement_of_stacks, cka, disagreement
 from winticket.analyse.barriers import barriers_of_stacks
+from winticket.analyse.curvature import Hessian, curvature_of_stack, hessian
 from winticket.analyse.facts import (
     ANALYSES,
     REVISION,
@@ -22,9 +24,26 @@ from winticket.analyse.facts import (
     analysis_named,
     joined,
 )
+from winticket.analyse.information import (
+    Information,
+    binned,
+    discrete_information,
+    entropy,
+    fixed_bins,
+    kde_bounds,
+    quantile_bins,
+)
 from winticket.analyse.instability import child, instability_of_stacks
+from winticket.analyse.learning import (
+    displacement,
+    gradient_norm,
+    gradients_of_stack,
+    learning_of_stacks,
+    sign_agreement,
+)
 from winticket.analyse.line import Barrier, barrier
 from winticket.analyse.overlap import chance, jaccard, matched, overlap_of_stacks
+from winticket.analyse.plane import plane_of_stack
 from winticket.analyse.summary import said, summarised
 
 __all__ = [
@@ -33,19 +52,38 @@ __all__ = [
     "Analysis",
     "Barrier",
     "Cells",
+    "Hessian",
+    "Information",
     "Lines",
     "NothingToAnalyseError",
+    "agreement_of_stacks",
     "analysis",
     "analysis_named",
     "barrier",
     "barriers_of_stacks",
+    "binned",
     "chance",
     "child",
+    "cka",
+    "curvature_of_stack",
+    "disagreement",
+    "discrete_information",
+    "displacement",
+    "entropy",
+    "fixed_bins",
+    "gradient_norm",
+    "gradients_of_stack",
+    "hessian",
     "instability_of_stacks",
     "jaccard",
     "joined",
+    "kde_bounds",
+    "learning_of_stacks",
     "matched",
     "overlap_of_stacks",
+    "plane_of_stack",
+    "quantile_bins",
     "said",
+    "sign_agreement",
     "summarised",
 ]

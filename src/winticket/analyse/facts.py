@@ -25,6 +25,7 @@ class Cells:
     trainings   by (level, arm), the stacks that have finished; each is the task of a tuple of Trajectory or Failed
     replicates  planned number of replicates
     eligible    names of the weights that may be pruned
+    rewind_step the step that tickets are rewound to, 0 for the start
     search      plans the run's search again, with other SGD noise: (noise, first replicate) -> the tickets of levels 1
                 and up, each the task of a stack of tickets
 
@@ -36,6 +37,7 @@ class Cells:
     trainings: Mapping[tuple[int, str], tuple[Task, ...]]
     replicates: int
     eligible: tuple[str, ...]
+    rewind_step: int
     search: Callable[[int, int], Sequence[Task]]
 
     def stacks(self, level: int, arm: str, *, replicates: int | None = None) -> tuple[Task, ...]:
@@ -92,7 +94,9 @@ class Lines:
     x, y    columns; `low` and `high` are the columns of the band's ends, None for no band
     series  the column that distinguishes lines; `panel` the column that distinguishes panels
     scale   of x: "density" (logarithmic, falling to the right, in percent), "log" or "linear"
+    panels  the values of `panel` that are drawn, in this order; default: the first few
     level   draws a thin line at this height, such as chance; `level_label` names it
+    ceiling draws it at the height in this column instead
     percent True if y is a fraction to be shown in percent; `x_percent` likewise
     """
 
@@ -106,7 +110,9 @@ class Lines:
     high: str | None = "high"
     scale: Literal["density", "log", "linear"] = "density"
     y_log: bool = False
+    panels: tuple[Value, ...] = ()
     level: float | None = None
+    ceiling: str | None = None
     level_label: str = ""
     percent: bool = False
     x_percent: bool = False

@@ -463,7 +463,8 @@ def test_json_is_one_document_and_nothing_else(here: Path, shell: Shell) -> None
         "test": 450,
     }
     assert Path(document["ticket"]).exists()
-    assert "14 trainings (2 levels, 2 replicates), in stacks of up to 2, 280 steps" in answer.told()
+    priced = "14 trainings (2 levels, 2 replicates, the dense network also for twice the steps), in stacks of up to 2, "
+    assert f"{priced}280 steps" in answer.told()
     assert "The verdict will be inconclusive: 2 replicates cannot decide" in answer.told()
     assert "of 14 trainings" in answer.told()
 
@@ -489,7 +490,8 @@ def test_plan_says_what_find_would_do_and_writes_nothing(here: Path, shell: Shel
     assert answer.status == 0
     assert "pruned: 1,580 weights" in answer.out
     assert "not: fc1.bias, fc2.bias, fc3.bias" in answer.out
-    assert "14 trainings (2 levels, 2 replicates), in stacks of up to 2, 280 steps, about" in answer.out
+    priced = "14 trainings (2 levels, 2 replicates, the dense network also for twice the steps), in stacks of up to 2, "
+    assert f"{priced}280 steps, about" in answer.out
     assert "KiB of disk" in answer.out
     assert listing(here) == before
     shell("find", "digits", *QUICK, "--quiet")

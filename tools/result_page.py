@@ -21,6 +21,7 @@ ROOTS = {
     "Masks": "masks.json",
     "Comparison": "compare.json",
     "Shipment": "winticket ship --json",
+    "Unfinished": "winticket show --json of an unfinished run",
 }
 """The types that a file holds, in the order of the page; the parts of each follow it."""
 JSON = {
@@ -79,7 +80,8 @@ def read() -> tuple[dict[str, Part], dict[str, tuple[ast.expr, str]]]:
     parts: dict[str, Part] = {}
     aliases: dict[str, tuple[ast.expr, str]] = {}
     # A type is read after those that it extends.
-    for file in sorted(ROOM.glob("*.py"), key=lambda file: file.name == "document.py"):
+    last = {"document.py": 1, "progress.py": 2}
+    for file in sorted(ROOM.glob("*.py"), key=lambda file: last.get(file.name, 0)):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         meanings = {id(statement): text for statement, text in documented(tree.body)}
         for node in tree.body:

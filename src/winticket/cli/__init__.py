@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from winticket.cli import analysing, comparing, measuring, searches, serving, shipping, stores, transfers
+from winticket.cli import (
+    analysing,
+    comparing,
+    measuring,
+    searches,
+    serving,
+    shipping,
+    showing,
+    stores,
+    transfers,
+)
 from winticket.cli.answers import Answers, flowing, say, show_warnings, stop_in_order
 from winticket.cli.methods import methods
 from winticket.importing import only_for_the_users_modules
@@ -33,6 +43,9 @@ for command in (
     comparing.compare,
     transfers.transfer,
     analysing.analyse,
+    showing.show,
+    showing.report,
+    showing.watch,
     shipping.ship,
     measuring.measure,
     serving.serve,

@@ -48,7 +48,9 @@ class Kept:
                 "density": density,
                 "replicates": count,
                 "layers": {name: kept / count for name, kept in self.layers[level].items()},
-                "inputs": None if level not in self.inputs else (self.inputs[level].double() / count).tolist(),
+                "inputs": None
+                if level not in self.inputs
+                else (self.inputs[level].double() / count).tolist(),
             }
             for level, density in enumerate(densities)
             if (count := self.count.get(level, 0))
@@ -85,9 +87,12 @@ def plane(setup: Setup, eligible: Iterable[str]) -> InputPlane | None:
     count = math.prod(shape)
     if setup.tokens or len(shape) not in (2, 3) or count > MOST_INPUTS:
         return None
-    module = copy.deepcopy(setup.module()).eval()  # the setup's own is shared, in training mode
     values = (torch.arange(count, dtype=torch.float32) + 1) / count
-    reads = _readers(module, values, values.reshape(1, *shape))
+    try:
+        module = copy.deepcopy(setup.module()).eval()  # the setup's own is shared, in training mode
+        reads = _readers(module, values, values.reshape(1, *shape))
+    except Exception:  # noqa: BLE001 - a user's network may refuse this example, and a picture is not worth a run
+        return None
     known = set(eligible)
     for name, layer in reads.items():
         if f"{name}.weight" in known:
@@ -110,6 +115,6 @@ def _readers(module: nn.Module, values: Tensor, example: Tensor) -> Mapping[str,
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Linear):
             note(name, layer)
-    with torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         module(example)
     return reads

@@ -48,7 +48,7 @@ def open(  # noqa: A001 - winticket.open, as gzip.open
         file = started
     else:
         file = result_file(Path(path))
-        document = _document(file)
+        document = document_of(file)
         planned, where = plan(_experiment(document["experiment"], trust, str(file))), document["store"]
     opened = Store(os.fspath(store) if store else existing_store(where, file, trust))
     return Run(document, planned, opened, file.parent, tuple(trust))
@@ -75,7 +75,8 @@ def _started(file: Path) -> tuple[Mapping[str, Any], str]:
     return begun.experiment, begun.store
 
 
-def _document(file: Path) -> Document:
+def document_of(file: Path) -> Document:
+    """The document of a finished search or transfer. ValueError, which says what to do, if it is none."""
     try:
         return read_document(file, Document)
     except OtherSchemaError as error:

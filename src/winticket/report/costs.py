@@ -89,7 +89,9 @@ the steps, to see whether it was trained enough.'
 
 def _arms(counts: Sequence[int]) -> str:
     most = max(counts)
-    arms = "1 arm" if most == 1 else f"{most} arms" if min(counts) == most else f"{min(counts)} to {most} arms"
+    arms = (
+        "1 arm" if most == 1 else f"{most} arms" if min(counts) == most else f"{min(counts)} to {most} arms"
+    )
     return f"{arms} at {'one density' if len(counts) == 1 else f'each of {len(counts)} densities'}"
 
 

@@ -60,9 +60,7 @@ def difference_figure(document: Document, *, layout: Layout = FILE) -> tuple[Fig
         if margin is not None:
             level_line(left, -margin, f"must be above −{margin:g} pp", ink=layout.ink)
         labels = [
-            _points(
-                right, document, table, f"beats_{arm}", arm, layout=layout, moved=APART ** (1 - 2 * at)
-            )
+            _points(right, document, table, f"beats_{arm}", arm, layout=layout, moved=APART ** (1 - 2 * at))
             for at, arm in enumerate(present)
         ]
         level_line(right, 0.0, "must be above 0", ink=layout.ink, at_right=True)

@@ -49,7 +49,13 @@ def evidence(document: Document) -> str:
         f"The tests at {at} of the weights, {which}. Differences are means over replicates, in percentage points (pp), "
         "and are computed before rounding. Yes: a test shows it. No: a test shows the opposite. Open: neither is shown."
     )
-    head = ("a win needs that the ticket", "answer", "difference, pp", "shown to be above (confidence)", "needed")
+    head = (
+        "a win needs that the ticket",
+        "answer",
+        "difference, pp",
+        "shown to be above (confidence)",
+        "needed",
+    )
     return table(head, rows, caption=caption)
 
 

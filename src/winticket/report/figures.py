@@ -95,9 +95,7 @@ def figures(document: Document, curves: Curves, masks: Masks | None = None) -> d
             subtitle(document, shown="mean of the tickets"),
             lambda layout: layer_figure(document, masks, layout=layout),
         )
-    return {
-        name: Drawing(title, under, below[name], draw) for name, (title, under, draw) in on_page.items()
-    }
+    return {name: Drawing(title, under, below[name], draw) for name, (title, under, draw) in on_page.items()}
 
 
 def draws_early_stops(document: Document) -> bool:
@@ -137,9 +135,7 @@ def accuracy_against_density(document: Document, *, layout: Layout = FILE) -> tu
         figure, axes = _canvas(document, accuracy_title(document), subtitle(document), layout, ends=ends)
         labels = dense_line(axes, table, "accuracy", scale=100, layout=layout)
         for arm in pruned_arms(document):
-            labels += arm_line(
-                axes, table.where(arm=arm), "accuracy", arm=arm, scale=100, layout=layout
-            )
+            labels += arm_line(axes, table.where(arm=arm), "accuracy", arm=arm, scale=100, layout=layout)
         if cut is not None:
             _zoom(axes, table, cut, layout)
         _mark_margin(axes, document, layout)

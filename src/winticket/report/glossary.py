@@ -240,7 +240,7 @@ def _in_headings(part: str) -> str:
         if word not in WORDS or word in seen:
             return heading[0]
         seen.add(word)
-        return f'{heading["open"]}{_link(word, heading["word"])}{heading["close"]}'
+        return f"{heading['open']}{_link(word, heading['word'])}{heading['close']}"
 
     return _HEADINGS.sub(link, part)
 

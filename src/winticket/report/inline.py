@@ -20,7 +20,10 @@ _IDENTIFIER = re.compile(r' id="([^"]*)"')
 _USED = re.compile(r'(?:url\(#|href="#)([^")]+)')
 _FONT = re.compile(r"(font:[^;\"]*?[\d.]+px) [^;\"]*")
 _HEAD = re.compile(r"<svg\b[^>]*?viewBox=\"([^\"]*)\"[^>]*>", re.DOTALL)
-_TRANSITIONAL = (re.compile(r"^.*?(?=<svg)", re.DOTALL), re.compile(r"<metadata>.*?</metadata>\s*", re.DOTALL))
+_TRANSITIONAL = (
+    re.compile(r"^.*?(?=<svg)", re.DOTALL),
+    re.compile(r"<metadata>.*?</metadata>\s*", re.DOTALL),
+)
 
 
 def picture(draw: Draw, *, name: str, words: str) -> str:
@@ -45,7 +48,9 @@ def drawn(figure: Figure, *, name: str, words: str) -> str:
         svg = before.sub("", svg)
     svg = svg.replace("xlink:href", "href")
     svg = _HEAD.sub(
-        lambda head: f'<svg class="drawn" viewBox="{head[1]}" role="img" aria-label="{escape(words)}">', svg, 1
+        lambda head: f'<svg class="drawn" viewBox="{head[1]}" role="img" aria-label="{escape(words)}">',
+        svg,
+        1,
     )
     used = set(_USED.findall(svg))
     svg = _IDENTIFIER.sub(lambda one: f' id="{name}-{one[1]}"' if one[1] in used else "", svg)
@@ -65,6 +70,4 @@ def scheme(html: str) -> str:
     used = sorted(set(re.findall(r"var\(--c([0-9a-f]{6})\)", html)))
     light = "".join(f"--c{colour}:#{colour};" for colour in used)
     dark = "".join(f"--c{colour}:{dark_of(f'#{colour}')};" for colour in used)
-    return (
-        f":root{{{light}}}\n@media (prefers-color-scheme: dark){{:root{{{dark}}}}}\n@media print{{:root{{{light}}}}}\n"
-    )
+    return f":root{{{light}}}\n@media (prefers-color-scheme: dark){{:root{{{dark}}}}}\n@media print{{:root{{{light}}}}}\n"

@@ -56,11 +56,12 @@ def canvas(
     labels: Sequence[str] = (),
     share: bool = True,
     height: float | None = None,
+    left: float = _LEFT,
 ) -> tuple[Figure, list[Axes]]:
     """Return an empty figure and its axes, row by row: `across` of them in a row, but one in a narrow figure.
 
     `labels` are those that will stand at the right ends of lines. With `share`, all axes have the same scales. `height`
-    is that of one panel, in inches.
+    is that of one panel and `left` the room on its left, in inches.
     """
     across = 1 if layout.narrow else across
     down = -(-panels // across)
@@ -72,11 +73,11 @@ def canvas(
     between = 0.38 if share else 0.95  # with an axis of its own below each panel
     whole = head + down * each + (down - 1) * between + _BOTTOM
     figure = Figure(figsize=(layout.width, whole))
-    inner = layout.width - _LEFT - right
-    gap = 0.3 if share else _LEFT
+    inner = layout.width - left - right
+    gap = 0.3 if share else left
     wide = (inner - (across - 1) * gap) / across
     figure.subplots_adjust(
-        left=_LEFT / layout.width,
+        left=left / layout.width,
         right=1 - right / layout.width,
         bottom=_BOTTOM / whole,
         top=1 - head / whole,

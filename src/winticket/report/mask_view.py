@@ -45,10 +45,7 @@ def mask_section(masks: Masks | None) -> str:
         f'<input id="mask-level" type="range" min="0" max="{len(shown) - 1}" step="1" value="{len(shown) - 1}" '
         'aria-describedby="mask-words"></p>'
     )
-    legend = (
-        '<p class="ramp note"><span>0</span><i></i><span id="mask-most">'
-        f"{_figure(max(kept))}</span></p>"
-    )
+    legend = f'<p class="ramp note"><span>0</span><i></i><span id="mask-most">{_figure(max(kept))}</span></p>'
     data = json.dumps(_data(shown, plane, masks), separators=(",", ":")).replace("<", "\\u003c")
     return section(
         "Which inputs the tickets read",

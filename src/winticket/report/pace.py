@@ -167,7 +167,9 @@ def _before_training(arm: Arm, entry: StepsTo) -> str:
     count, start = sum(step == 0 for step in steps), arm.get("start_accuracy")
     if not count:
         return ""
-    mean = "" if start is None else f" (all tickets together: {100 * start:.1f} % on validation data at step 0)"
+    mean = (
+        "" if start is None else f" (all tickets together: {100 * start:.1f} % on validation data at step 0)"
+    )
     return (
         f" In {count} of {len(steps)} replicates the ticket is that accurate at step 0, before it is trained{mean}. This "
         "is no error: which weights a trained network keeps says so much of what it learnt that applying the mask to "

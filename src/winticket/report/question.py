@@ -16,9 +16,7 @@ from winticket.report.settings import method_words
 from winticket.results import Document, Layer
 
 OWN_SPLIT = "its own split of the data"
-A_TICKET = (
-    "A ticket is a mask, which says which weights are kept, together with the values from which these weights start."
-)
+A_TICKET = "A ticket is a mask, which says which weights are kept, together with the values from which these weights start."
 
 
 def asked(document: Document) -> list[str]:
@@ -98,10 +96,10 @@ def data_words(document: Document) -> str | None:
     if not data or not data.get("input_shape"):
         return None
     kind = _examples(data["input_shape"], text=_is_text(document))
-    counts = [f"{data[name]:,} {words}" for name, words in (("train", "training"), ("validation", "validation"))]
-    return (
-        f"{kind} in {data['classes']} classes; {', '.join(counts)} and {data['test']:,} test examples"
-    )
+    counts = [
+        f"{data[name]:,} {words}" for name, words in (("train", "training"), ("validation", "validation"))
+    ]
+    return f"{kind} in {data['classes']} classes; {', '.join(counts)} and {data['test']:,} test examples"
 
 
 def _is_text(document: Document) -> bool:

@@ -33,13 +33,17 @@ def reproduction(document: Document) -> str:
     if not question.get("data"):
         return ""
     environment = document.get("environment") or {}
-    versions = ", ".join(f"{name} {environment[name]}" for name in ("python", "torch", "numpy") if environment.get(name))
+    versions = ", ".join(
+        f"{name} {environment[name]}" for name in ("python", "torch", "numpy") if environment.get(name)
+    )
     same = (
         "The same command with the same versions gives the same numbers on the same kind of processor; other versions "
         "may change the last digits, and so the replicates. "
     )
     typed = "\n".join(commands(document))
-    used = f"It was run with winticket {document.get('winticket', '–')}" + (f" and {versions}." if versions else ".")
+    used = f"It was run with winticket {document.get('winticket', '–')}" + (
+        f" and {versions}." if versions else "."
+    )
     return section(
         "Run it again",
         f"<p>{escape(same + used)} Every option that had an effect is spelt out.</p>",
@@ -59,7 +63,9 @@ def commands(document: Document) -> list[str]:
         return [search(question)]
     source = question["source"]
     chosen = {name: value for name, value in question.items() if name not in OF_SEARCH}
-    chosen = {name: value for name, value in chosen.items() if name in OF_TRANSFER or value != source.get(name)}
+    chosen = {
+        name: value for name, value in chosen.items() if name in OF_TRANSFER or value != source.get(name)
+    }
     densities = [level["density"] for level in document["levels"] if level["density"] < 1]
     picked = [f"--density {density:.6g}" for density in densities]
     to = [] if question["data"] == source["data"] else [f"--to {shlex.quote(str(question['data']))}"]

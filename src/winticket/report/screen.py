@@ -214,7 +214,9 @@ def _key(document: Document, *, width: int) -> list[tuple[str, str]]:
         ("±", f"95 % interval of the mean{ends_note}. Accuracies are on test data after the last step.")
     )
     if question_of(document).get("margin_pp") is not None:
-        signs.append(("difference", "formed within each replicate, before rounding; so not always that of two means."))
+        signs.append(
+            ("difference", "formed within each replicate, before rounding; so not always that of two means.")
+        )
     signs.append(("yes", "shown by a test paired by replicate; no: the opposite is shown; open: neither."))
     if any(arm.get("failed") for arm in entries):
         signs.append(("!", "a replicate failed."))

@@ -43,7 +43,9 @@ def failed(document: Document) -> str:
         )
     if unwritten := document.get("unwritten"):
         body.append(listed(f"{name} was not written: {why}" for name, why in unwritten.items()))
-    return section("What failed", *(body or ["<p>No training run failed, and no layer lost all its weights.</p>"]))
+    return section(
+        "What failed", *(body or ["<p>No training run failed, and no layer lost all its weights.</p>"])
+    )
 
 
 def listed(sentences: Iterable[str]) -> str:

@@ -32,6 +32,7 @@ from winticket.results.levels import (
 )
 from winticket.results.masks import InputPlane, Layer, MaskLevel, Masks, Network
 from winticket.results.measures import Scalar
+from winticket.results.progress import ArmSoFar, LevelSoFar, Unfinished
 from winticket.results.question import Question
 from winticket.results.schema import SCHEMA, OtherSchemaError, Written, require_schema
 from winticket.results.shipment import Bytes, Memory, Origin, ReadBack, Shipment
@@ -53,6 +54,7 @@ __all__ = [
     "SCHEMA",
     "AccuracyName",
     "Arm",
+    "ArmSoFar",
     "Build",
     "Bytes",
     "Check",
@@ -70,6 +72,7 @@ __all__ = [
     "Learned",
     "LearningCurve",
     "Level",
+    "LevelSoFar",
     "Look",
     "Looks",
     "MarginAtLevel",
@@ -96,6 +99,7 @@ __all__ = [
     "StepsTo",
     "TimeDetail",
     "TrainedEnough",
+    "Unfinished",
     "Verdict",
     "Written",
     "require_schema",

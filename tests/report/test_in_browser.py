@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from browser import browser, needs_browser
-from report.conftest import build_curves, build_document
 from winticket.report import page
 from winticket.report.figures import figures
 
@@ -47,9 +46,13 @@ def masks_of(document: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def file(
+    tmp_path_factory: pytest.TempPathFactory,
+    build: Callable[..., Any],
+    draw_curves: Callable[..., list[Any]],
+) -> Path:
     """A page with everything that a page has."""
-    document = copy.deepcopy(build_document())
+    document = copy.deepcopy(build())
     masks = masks_of(document)
     document["network"] = masks["network"]
     document["data"] = {
@@ -63,7 +66,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     document["verdict"]["warnings"] = ["At 9.0 % a second test disagrees."]
     target = tmp_path_factory.mktemp("page") / "report.html"
-    target.write_text(page(document, build_curves(document, every=50), masks=masks), encoding="utf-8")
+    target.write_text(page(document, draw_curves(document, every=50), masks=masks), encoding="utf-8")
     return target
 
 
@@ -85,9 +88,7 @@ def opened(chromium: Any, file: Path) -> Iterator[Callable[..., Any]]:
         tab = context.new_page()
         tab.on("console", lambda message: troubles.append(message.text))
         tab.on("pageerror", lambda error: troubles.append(str(error)))
-        tab.on(
-            "request", lambda r: None if r.url == file.as_uri() else troubles.append(f"loads {r.url}")
-        )
+        tab.on("request", lambda r: None if r.url == file.as_uri() else troubles.append(f"loads {r.url}"))
         tab.goto(file.as_uri())
         tabs.append(context)
         return tab
@@ -100,12 +101,15 @@ def opened(chromium: Any, file: Path) -> Iterator[Callable[..., Any]]:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_figure_is_drawn_once_and_nothing_is_beside_the_window(
-    opened: Callable[..., Any], file: Path, width: int
+    opened: Callable[..., Any],
+    build: Callable[..., Any],
+    draw_curves: Callable[..., list[Any]],
+    width: int,
 ) -> None:
     tab = opened(width)
     shown = tab.locator("svg.drawn:visible")
-    document = copy.deepcopy(build_document())
-    expected = figures(document, build_curves(document, every=50), masks_of(document))
+    document = build()
+    expected = figures(document, draw_curves(document, every=50), masks_of(document))
     assert shown.count() == len(expected) == 5
     for box in (one.bounding_box() for one in shown.all()):
         assert box["x"] >= 0
@@ -121,7 +125,9 @@ def test_every_figure_is_drawn_once_and_nothing_is_beside_the_window(
 
 def test_on_a_phone_tables_are_cards_with_the_names_of_their_columns(opened: Callable[..., Any]) -> None:
     tab = opened(390)
-    cell = tab.locator("section:has(h2:text-is('Results at every density')) tbody tr").first.locator("td").nth(1)
+    cell = (
+        tab.locator("section:has(h2:text-is('Results at every density')) tbody tr").first.locator("td").nth(1)
+    )
     assert cell.get_attribute("data-label") == "ticket %"
     box = cell.bounding_box()
     assert box["x"] + box["width"] <= 390
@@ -134,7 +140,7 @@ def test_the_slider_works_by_keyboard_and_says_what_it_shows(opened: Callable[..
     tab = opened()
     slider, words = tab.get_by_label("Weights kept: denser to sparser"), tab.locator("output#mask-words")
     assert slider.is_visible()
-    assert words.inner_text().startswith("3.1\u00a0% of all weights kept")
+    assert words.inner_text().startswith("3.1 % of all weights kept")
     before = tab.locator("#mask-picture rect").first.get_attribute("fill-opacity")
     slider.focus()
     tab.keyboard.press("Home")
@@ -143,7 +149,9 @@ def test_the_slider_works_by_keyboard_and_says_what_it_shows(opened: Callable[..
     tab.keyboard.press("ArrowRight")
     assert words.inner_text().startswith("64.3 %")
     after = tab.locator("#mask-picture rect").first.get_attribute("fill-opacity")
-    assert (before, after) == ("0.143", "0.143"), "the corner keeps a seventh of what the middle does, at every level"
+    assert (before, after) == ("0.143", "0.143"), (
+        "the corner keeps a seventh of what the middle does, at every level"
+    )
     tab.locator("#mask-picture").focus()
     tab.keyboard.press("ArrowDown")
     tab.keyboard.press("ArrowRight")

@@ -253,8 +253,8 @@ def _price(price: Cost, planned: Plan) -> str:
     size = min(experiment.stack, experiment.replicates)
     together = f", in stacks of up to {size}" if size > 1 else ""
     return (
-        f"{_counted(price.trainings, 'training')} ({levels}, {replicates}{twice}){together}, {price.steps:,} steps{time}, "
-        f"{disk(price.bytes)} of disk{rest}"
+        f"{_counted(price.trainings, 'training')} ({levels}, {replicates}{twice}){together}, {price.steps:,} steps"
+        f"{time}, {disk(price.bytes)} of disk{rest}"
     )
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from winticket.cli.answers import print_json, request, say, show as tell, to_stderr
+from winticket.cli.answers import print_json, request, say, to_stderr
+from winticket.cli.answers import show as tell
 from winticket.cli.options import AsJson, Quiet, number
 from winticket.cli.shipping import StoreOfRun, Trust
 from winticket.places import PAGE, PROGRESS, RESULT, STARTED, comparison_file, result_file
@@ -31,9 +32,7 @@ RunPaths = Annotated[
         help="Folder or result.json of a find or transfer, or the compare.json of a compare. With --compare, several.",
     ),
 ]
-Together = Annotated[
-    bool, typer.Option("--compare", help="Write one page that has the runs side by side.")
-]
+Together = Annotated[bool, typer.Option("--compare", help="Write one page that has the runs side by side.")]
 Page = Annotated[
     Path | None,
     typer.Option(
@@ -42,16 +41,12 @@ Page = Annotated[
 ]
 Every = Annotated[
     int,
-    typer.Option(
-        "--every", help="Seconds between two looks at the run.", parser=number("--every", int)
-    ),
+    typer.Option("--every", help="Seconds between two looks at the run.", parser=number("--every", int)),
 ]
 SIDE_BY_SIDE = Path("winticket-runs.html")
 
 
-def show(
-    run: RunPath, *, store: StoreOfRun = None, trust: Trust = None, as_json: AsJson = False
-) -> None:
+def show(run: RunPath, *, store: StoreOfRun = None, trust: Trust = None, as_json: AsJson = False) -> None:
     """Show the final screen of RUN again, or how far it is if it has not finished.
 
     Nothing is computed. Of an unfinished run, the command shows what there is and what is missing, without a verdict.

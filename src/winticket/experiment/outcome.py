@@ -276,7 +276,9 @@ def test_answers(plan: Plan) -> tuple[int, float]:
 
 def start_accuracy(entries: Sequence[Replicate]) -> float | None:
     """The mean accuracy (fraction) before the first step, of the replicates that finished and measured it."""
-    firsts = [float(r.curve.pace_accuracy[0]) for r in entries if isinstance(r, Trained) and r.curve.step[0] == 0]
+    firsts = [
+        float(r.curve.pace_accuracy[0]) for r in entries if isinstance(r, Trained) and r.curve.step[0] == 0
+    ]
     known = [accuracy for accuracy in firsts if math.isfinite(accuracy)]
     return math.fsum(known) / len(known) if known else None
 

@@ -68,9 +68,7 @@ def present(output: OutputFolder, numbers: Numbers, *, elapsed: Callable[[], flo
     document["seconds"] = elapsed()
     try:
         with output.staged() as new:
-            report.write_page(
-                document, numbers.curves, new / PAGE, masks=masks, analyses=numbers.analyses
-            )
+            report.write_page(document, numbers.curves, new / PAGE, masks=masks, analyses=numbers.analyses)
     except Exception as error:  # noqa: BLE001 - a drawing library may raise anything
         document["report"] = None
         failed("report", error)
@@ -92,7 +90,7 @@ def dump(path: Path, value: Any, *, indent: int | None = 1) -> None:
 
 
 def analyses_of(run: Analysable, folder: Path) -> list[Shown]:
-    """The analyses whose tables the run's store has already, with the options that were last given; nothing is computed.
+    """The analyses whose tables the run's store has, with the options that were last given; nothing is computed.
 
     Empty if the store cannot be read: the page is then without them.
     """

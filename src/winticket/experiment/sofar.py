@@ -54,7 +54,9 @@ class SoFar:
             "planned": plan.replicates(list(plan.tasks)),
             "finished": sum(len(entries) for entries in self.entries.values()),
             "last": self.last,
-            "levels": [{"density": run.densities[level], "arms": arms} for level, arms in sorted(levels.items())],
+            "levels": [
+                {"density": run.densities[level], "arms": arms} for level, arms in sorted(levels.items())
+            ],
             "missing": list(run.missing()),
         }
         clean: Unfinished = cleaned(document)

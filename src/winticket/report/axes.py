@@ -76,7 +76,8 @@ def accuracy_axis(axes: Axes, low: float, high: float) -> None:
     least = max(100 - high, 0.05)
 
     def forth(accuracy: np.ndarray) -> np.ndarray:
-        return -np.log10(np.maximum(100 - np.asarray(accuracy, float), least / 2))
+        height: np.ndarray = -np.log10(np.maximum(100 - np.asarray(accuracy, float), least / 2))
+        return height
 
     def back(height: np.ndarray) -> np.ndarray:
         return 100 - 10 ** -np.asarray(height, float)

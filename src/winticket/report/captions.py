@@ -41,10 +41,11 @@ def captions(document: Document, curves: Sequence[LearningCurve] = ()) -> dict[s
         "early_stop_against_density": "Training step at which the validation loss is lowest. Lower means sooner. The "
         f"title's sooner and later come from a test paired by replicate, not from whether bands overlap. {alone} A "
         "marker is missing if, in most replicates, the loss was lowest at the last step.",
-        "learning_curves": "Validation accuracy during training, with 95 % bands. One panel for each density; the dense "
-        "network is the same in all. The axis of steps is logarithmic, and equal distances on the axis of accuracies "
+        "learning_curves": "Validation accuracy during training, with 95 % bands. One panel for each density; the "
+        "dense network is the same in all. The axis of steps is logarithmic, and equal distances on the axis of "
+        "accuracies "
         "are equal ratios of errors: 98 against 97 % is as far as 80 against 70 %. Lower accuracies are cut off. "
         f"{against_the_verdict(document, curves)}".strip(),
-        "layer_densities": "Share of each layer's weights that the tickets keep, against the share in the whole network. "
-        "A layer on the dotted line is thinned out as much as the network; one above it is spared.",
+        "layer_densities": "Share of each layer's weights that the tickets keep, against the share in the whole "
+        "network. A layer on the dotted line is thinned out as much as the network; one above it is spared.",
     }

@@ -111,8 +111,8 @@ def _budget(axes: Axes, rows: Table, names: Sequence[tuple[str, str]], *, ink: I
     color = look_of("ticket", ink=ink).color
     for position, (method, arm) in enumerate(names):
         of_method = rows.where(method=method, arm=arm)
-        ends_of = (100 * of_method.numbers(name) for name in ("ci_low", "ci_high"))
-        axes.hlines(position, *ends_of, color=color)
+        start, end = (100 * of_method.numbers(name) for name in ("ci_low", "ci_high"))
+        axes.hlines(position, start, end, color=color)
         axes.plot(100 * of_method.numbers("accuracy"), [position] * len(of_method), "o", color=color)
         steps = of_method.column("steps")[0]
         cost = "cost unknown" if steps is None else f"{steps:,.0f} steps"

@@ -34,12 +34,18 @@ def write_comparison_page(document: Comparison, path: str | Path) -> Path:
 def comparison_page(document: Comparison) -> str:
     """Return the page of a comparison of methods as HTML: figure, tables, warnings, environment."""
     title = comparison_title(document)
-    words = f"{title}. {comparison_subtitle(document)}. The tables of this page and compare.csv give the numbers."
+    words = (
+        f"{title}. {comparison_subtitle(document)}. The tables of this page and compare.csv give the numbers."
+    )
     drawn = picture(
         lambda layout: comparison_figure(document, layout=layout)[0], name="comparison", words=words
     )
-    caption = "Points: mean test accuracy, with its 95 % interval. The line with its band is the dense network."
-    environment = [(name, plain(value)) for name, value in document["environment"].items() if value is not None]
+    caption = (
+        "Points: mean test accuracy, with its 95 % interval. The line with its band is the dense network."
+    )
+    environment = [
+        (name, plain(value)) for name, value in document["environment"].items() if value is not None
+    ]
     warnings = document.get("warnings") or []
     body = "\n".join(
         [

@@ -18,18 +18,19 @@ def costs_section(document: Document) -> str:
     if not costs:
         return ""
     whole = next((cost for cost in costs if cost["arm"] == "dense"), None)
-    level = deciding_level(document) or (pruned_levels(document) or [None])[-1]
-    at = None if level is None else level["density"]
+    level = deciding_level(document)
+    sparsest = [level["density"] for level in pruned_levels(document)][-1:]
+    at = level["density"] if level is not None else sparsest[0] if sparsest else None
     chosen = [c for c in costs if c["arm"] == "dense" or (at is not None and is_in(c["density"], (at,)))]
     caption = (
         "Means of one replicate, with every training that the network's mask needed: a ticket includes the dense "
         "network and the tickets of all denser levels. Time is that of one process."
     )
-    details = table(_HEAD, _rows(costs, whole), caption="The same for every density and arm.")
+    details = table(_HEAD, _rows(costs, whole), caption="The same for every density and arm.", worded=True)
     return section(
         "Costs",
         *(f"<p>{escape(text)}</p>" for text in (trainings(document), _time(document)) if text),
-        table(_HEAD, _rows(chosen, whole), caption=caption),
+        table(_HEAD, _rows(chosen, whole), caption=caption, worded=True),
         f"<details><summary>Costs at every density</summary>{details}</details>",
     )
 
@@ -72,7 +73,8 @@ the steps, to see whether it was trained enough.'
     """
     arms = [arm for level in levels(document) for arm in level["arms"].values()]
     beside = [arm for arm in (document.get("dense_doubled"),) if arm is not None]
-    exact = (document.get("precision_effect") or {}).get("float32")
+    effect = document.get("precision_effect")
+    exact = None if effect is None else effect["float32"]
     count = sum(len(arm.get("accuracies", ())) for arm in (*arms, *beside, *([exact] if exact else [])))
     replicates = max((len(arm.get("accuracies", ())) for arm in arms), default=0)
     tried = pruned_levels(document)

@@ -1,4 +1,4 @@
-"""The figure of learning curves: a panel for each density, with the dense network, the ticket and its re-initialisation."""
+"""The figure of learning curves: a panel for each density, with the dense network, the ticket and re-initialisation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from winticket.table import Table
 ARMS = ("dense", "ticket", "reinit")
 ACROSS = 2
 STARTS_AT = 0.5
-"""Of the way from the lowest mean to the highest, the share that the figure leaves out: there, all curves rise alike."""
+"""The figure leaves out this share of the way from the lowest mean to the highest: there, all curves rise alike."""
 
 
 def learning_curve_figure(
@@ -41,7 +41,7 @@ def learning_curve_figure(
         title, panels = learning_title(document, table, shown), max(len(shown), 1)
         figure, all_axes = canvas(
             title, subtitle(document), layout, panels=panels, across=min(ACROSS, panels),
-            labels=[name_of(arm, layout) for arm in ARMS],
+            labels=[name_of(arm, layout) for arm in ARMS], below=0.56,
         )  # fmt: skip
         labels = [
             _panel(axes, table, density, layout=layout)

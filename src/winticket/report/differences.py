@@ -1,4 +1,4 @@
-"""The figure of what decides: each level's paired difference to the dense network and to the controls, with its bound."""
+"""The figure of what decides: each level's paired difference to the dense network and the controls, with its bound."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def difference_figure(document: Document, *, layout: Layout = FILE) -> tuple[Fig
             panels=2, across=2, share=False, labels=[name_of(arm, layout) for arm in present] or [" " * 9],
             height=2.4 if layout.narrow else 3.1,
         )  # fmt: skip
-        _points(left, document, table, "accuracy", "ticket", layout=layout)
+        _points(left, table, "accuracy", "ticket", layout=layout)
         margin = question_of(document).get("margin_pp")
         if margin is not None:
             level_line(left, -margin, f"must be above −{margin:g} pp", ink=layout.ink)
         labels = [
-            _points(right, document, table, f"beats_{arm}", arm, layout=layout, moved=APART ** (1 - 2 * at))
+            _points(right, table, f"beats_{arm}", arm, layout=layout, moved=APART ** (1 - 2 * at))
             for at, arm in enumerate(present)
         ]
         level_line(right, 0.0, "must be above 0", ink=layout.ink, at_right=True)
@@ -86,7 +86,7 @@ def _finish(axes: Axes, document: Document, title: str, layout: Layout) -> None:
 
 
 def _points(
-    axes: Axes, document: Document, table: Table, check: str, arm: str, *, layout: Layout, moved: float = 1.0
+    axes: Axes, table: Table, check: str, arm: str, *, layout: Layout, moved: float = 1.0
 ) -> Label | None:
     """Draw the points of one check and their bounds; returns the label of its arm."""
     rows = table.where(check=check)

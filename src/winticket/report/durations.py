@@ -8,7 +8,7 @@ from winticket.results import Document
 def run_time(document: Document) -> str:
     """How long the run took, and which share of its trainings it had from the store."""
     reused, computed = document.get("reused") or 0, document.get("computed") or 0
-    share = "all its" if not computed else f"{100 * reused // (reused + computed)} % of its"
+    share = "all" if not computed else f"{100 * reused // (reused + computed)} % of the"
     return f"{duration(document['seconds'])}{f', with {share} trainings from the store' if reused else ''}"
 
 

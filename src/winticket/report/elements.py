@@ -37,13 +37,17 @@ def table(
     caption: str,
     sure: Sequence[bool] = (),
     text: int = 0,
+    worded: bool = False,
 ) -> str:
     """Return a table. Cells are HTML already, and head and caption are escaped here.
 
-    Rows whose entry in `sure` is True are shaded. The last `text` columns contain words and are aligned to the left.
+    Rows whose entry in `sure` is True are shaded. The last `text` columns contain words and are aligned to the left,
+    and so is the first one of a `worded` table.
     """
     first_text = len(head) - text
     classes = ["" if column < first_text else ' class="text long"' for column in range(len(head))]
+    if worded:
+        classes[0] = ' class="text long"'
     titles = "".join(
         f'<th scope="col" role="columnheader"{style}>{escape(name)}</th>'
         for name, style in zip(head, classes, strict=True)

@@ -14,6 +14,7 @@ from winticket.report.reading import (
     mark,
     pruned_levels,
     question_of,
+    saved_of,
     unlearned,
 )
 from winticket.results import CheckName, Document, Level
@@ -41,8 +42,14 @@ def evidence(document: Document) -> str:
         sure = confidence_text(check["test_level"]) if check.get("test_level") else None
         above = "–" if bound is None else f"{_points(bound)}{f' ({sure})' if sure else ''}"
         rows.append(
-            [escape(words), answer(document, level, name), _points(check.get("estimate")), above, _limit(check["null_pp"])]
-        )  # fmt: skip
+            [
+                escape(words),
+                answer(document, level, name),
+                _points(check.get("estimate")),
+                above,
+                _limit(check["null_pp"]),
+            ]
+        )
     at = density_percent(level["density"])
     which = "the smallest winning density" if is_in(level["density"], claimed(document)) else "of those tried"
     caption = (
@@ -56,16 +63,16 @@ def evidence(document: Document) -> str:
         "shown to be above (confidence)",
         "needed",
     )
-    return table(head, rows, caption=caption)
+    return table(head, rows, caption=caption, worded=True)
 
 
 def deciding_level(document: Document) -> Level | None:
-    """The smallest winning density; without a win, the saved ticket's, else the sparsest. None if nothing was tested."""
+    """The level of the smallest win; without one, the saved ticket's, else the sparsest. None if nothing was tested."""
     tried = [level for level in pruned_levels(document) if check_of(level, "accuracy") is not None]
     if not tried or unlearned(document):
         return None
-    won, saved = claimed(document), document.get("saved_ticket") or {}
-    at = min(won) if won else saved.get("density")
+    won, saved = claimed(document), saved_of(document)
+    at = min(won) if won else None if saved is None else saved["density"]
     near = [level for level in tried if at is not None and is_in(level["density"], (at,))]
     return near[0] if near else tried[-1]
 
@@ -104,7 +111,7 @@ def about_confidences(document: Document) -> str | None:
     match = check_of(level, "accuracy")
     if not levels or match is None or not match.get("test_level"):
         return None
-    others = sorted({value for value in levels[1:]})
+    others = sorted(set(levels[1:]))
     by_controls = f" and {' and '.join(map(confidence_text, others))} for the controls" if others else ""
     return (
         f"The confidences differ because the chance of any false win is held to {100 * alpha:g} % over all densities "

@@ -181,7 +181,8 @@ def pace_against_density(document: Document, *, layout: Layout = FILE) -> tuple[
         mark_smallest(axes, document, layout)
         density_axis(axes, shown, kept=kept_by_density(document), narrow=layout.narrow)
         step_axis(axes, shown)
-        axes.set_ylabel(f"steps to {100 * (fraction or 1):g} % of dense accuracy")
+        dense = "dense accuracy" if layout.narrow else "dense validation accuracy"
+        axes.set_ylabel(f"steps to {100 * (fraction or 1):g} % of {dense}")
         end_labels(axes, labels)
     return figure, table
 

@@ -24,7 +24,8 @@ WORDS: Mapping[str, str] = {
     "smallest winning density is the lowest at which the tickets win.",
     "replicate": "One repetition of the whole experiment, with a random initialisation and a mask search that no other "
     "replicate shares, and for small data with its own split into training, validation and test examples. The networks "
-    "of one replicate see the same examples in the same batches, so they are compared in pairs. Words and tables number "
+    "of one replicate see the same examples in the same batches, so they are compared in pairs. Words and tables "
+    "number "
     "replicates from 1, result.json and Python from 0.",
     "run": "One execution of an experiment, with the folder of its results.",
     "source": "In a transfer, which trains tickets on other data or with another recipe: the experiment that found "
@@ -66,18 +67,23 @@ WORDS: Mapping[str, str] = {
     "percentage point": "The unit of differences of accuracies, pp: from 97 % to 98 % is 1 percentage point.",
     "difference": "The accuracy of one network minus that of another, formed within each replicate and averaged. It is "
     "computed before rounding, so that it may differ in the last digit from the difference of two rounded means.",
-    "confidence": "How sure a bound is: were the experiment repeated, a bound with 97.8 % confidence would hold in 97.8 % "
+    "confidence": "How sure a bound is: were the experiment repeated, a bound with 97.8 % confidence would hold in "
+    "97.8 % "
     "of the repetitions. A bound's confidence is 1 minus the level of its test. Single tests are surer than 95 % so "
     "that all together are wrong in at most 5 %.",
     "t test": "Student's paired t test of the differences, one-sided. It decides every claim about accuracies.",
-    "trimmed-mean test": "A cross-check of the t test that leaves out the fifth of the differences at either end, so that "
+    "trimmed-mean test": "A cross-check of the t test that leaves out the fifth of the differences at either end, so "
+    "that "
     "single replicates do not decide (Yuen's test).",
-    "sign-flip test": "A cross-check of the t test that compares the mean difference with those that arise if the signs "
+    "sign-flip test": "A cross-check of the t test that compares the mean difference with those that arise if the "
+    "signs "
     "of the differences are flipped at random. It needs no normal distribution.",
-    "Holm's procedure": "A way to test the controls at all densities with one error rate: the smallest p-value has to be "
+    "Holm's procedure": "A way to test the controls at all densities with one error rate: the smallest p-value has to "
+    "be "
     "below the rate divided by the number of densities, the next one below the rate divided by one fewer, and so on, "
     "until one fails.",
-    "signed-rank test": "Wilcoxon's test of paired values by their ranks, here of ratios of steps. A training that never "
+    "signed-rank test": "Wilcoxon's test of paired values by their ranks, here of ratios of steps. A training that "
+    "never "
     "reaches the target ranks last.",
     "Hodges-Lehmann estimate": "The typical ratio that belongs to the signed-rank test: the median, over all pairs of "
     "replicates, of the geometric mean of their two ratios.",
@@ -99,7 +105,8 @@ WORDS: Mapping[str, str] = {
     "trivially sparse": "A kind of result: the ticket matches the dense network, but is not shown to beat "
     "either control. Any mask of this density may then work as well.",
     "early stop": "The training step at which the validation loss is lowest. If that is the last step in most "
-    "replicates, the loss was still falling when training ended, and where it would have been lowest is not known. It is "
+    "replicates, the loss was still falling when training ended, and where it would have been lowest is not known. It "
+    "is "
     "then not compared or drawn, but “All numbers” lists it.",
     "to 95 % of dense": "The number of steps until the validation accuracy reaches 95 % of the final "
     "validation accuracy of the same replicate's dense network. It measures how soon a network learns.",
@@ -275,8 +282,8 @@ def _meant(text: str) -> str:
 
 
 NOT_LINKED = frozenset(
-    ("won", "not won", "open", "step", "run", "source", "plan", "store", "failed", "look", "search", "difference", "level",
-     "± and intervals", "sooner, later, alike", "method", "seed", "stack", "to 95 % of dense", "compact file")
+    ("won", "not won", "open", "step", "run", "source", "plan", "store", "failed", "look", "search", "difference",
+     "level", "± and intervals", "sooner, later, alike", "method", "seed", "stack", "to 95 % of dense", "compact file")
 )  # fmt: skip
 """Words that have an everyday meaning as well, and headings that are no words: paragraphs do not link them."""
 _OTHERWISE = {

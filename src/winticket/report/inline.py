@@ -70,4 +70,7 @@ def scheme(html: str) -> str:
     used = sorted(set(re.findall(r"var\(--c([0-9a-f]{6})\)", html)))
     light = "".join(f"--c{colour}:#{colour};" for colour in used)
     dark = "".join(f"--c{colour}:{dark_of(f'#{colour}')};" for colour in used)
-    return f":root{{{light}}}\n@media (prefers-color-scheme: dark){{:root{{{dark}}}}}\n@media print{{:root{{{light}}}}}\n"
+    return (
+        f":root{{{light}}}\n@media (prefers-color-scheme: dark){{:root{{{dark}}}}}\n"
+        f"@media print{{:root{{{light}}}}}\n"
+    )

@@ -57,11 +57,12 @@ def canvas(
     share: bool = True,
     height: float | None = None,
     left: float = _LEFT,
+    below: float = _BOTTOM,
 ) -> tuple[Figure, list[Axes]]:
     """Return an empty figure and its axes, row by row: `across` of them in a row, but one in a narrow figure.
 
     `labels` are those that will stand at the right ends of lines. With `share`, all axes have the same scales. `height`
-    is that of one panel and `left` the room on its left, in inches.
+    is that of one panel, `left` the room on its left, and `below` that under the last row, in inches.
     """
     across = 1 if layout.narrow else across
     down = -(-panels // across)
@@ -71,7 +72,7 @@ def canvas(
     if layout.titled:
         head += 0.3 + _LINE * (1 + title.count("\n"))
     between = 0.38 if share else 0.95  # with an axis of its own below each panel
-    whole = head + down * each + (down - 1) * between + _BOTTOM
+    whole = head + down * each + (down - 1) * between + below
     figure = Figure(figsize=(layout.width, whole))
     inner = layout.width - left - right
     gap = 0.3 if share else left
@@ -79,7 +80,7 @@ def canvas(
     figure.subplots_adjust(
         left=left / layout.width,
         right=1 - right / layout.width,
-        bottom=_BOTTOM / whole,
+        bottom=below / whole,
         top=1 - head / whole,
         wspace=gap / wide,
         hspace=between / each,

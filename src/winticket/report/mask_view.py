@@ -32,13 +32,14 @@ def mask_section(masks: Masks | None) -> str:
     pixel = "value" if _rows(plane) == 1 else "pixel"
     introduction = (
         f"The layer {plane['layer'].removesuffix('.weight')} reads the examples directly: each {pixel} has "
-        f"{plane['units']:,} weights{_channels(plane)}. The darker a {pixel}, the more of them the tickets keep, in the "
+        f"{plane['units']:,} weights{_channels(plane)}. The darker a {pixel}, the more of them the tickets keep, in "
+        f"the "
         "mean over replicates."
     )
+    named = escape(f"Weights kept per {pixel} at {density_percent(last['density'])}")
     picture = (
         f'<svg id="mask-picture" class="mask" viewBox="0 0 {_columns(plane)} {_rows(plane)}" role="img" '
-        f'aria-label="{escape(f"Weights kept per {pixel} at {density_percent(last["density"])}")}">'
-        f"{_squares(kept, plane)}</svg>"
+        f'aria-label="{named}">{_squares(kept, plane)}</svg>'
     )
     slider = (
         '<p class="slider" hidden><label for="mask-level">Weights kept: denser to sparser</label> '

@@ -126,7 +126,7 @@ def pace_sentence(document: Document) -> str | None:
         return f"No difference is shown in how soon the ticket reaches {goal(fraction)}."
     start = f"The ticket reaches {goal(fraction)} {entry['outcome']} than dense"
     sooner = f"{start}{_in_the_steps(entry['ratio'], entry['ratio_ci'])}."
-    return f"{sooner}{_other_half(document, level)}{_before_training(level['arms']['ticket'], entry)}"
+    return f"{sooner}{_other_half(document, level, entry['outcome'])}{_before_training(level['arms']['ticket'], entry)}"
 
 
 def _in_the_steps(ratio: float | None, ends: Sequence[float | None] | None) -> str:
@@ -145,20 +145,24 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _other_half(document: Document, level: Level) -> str:
-    """A sentence on the early stop, which need not come sooner because an accuracy does; empty if it is not compared."""
-    outcome, dense = time_outcome(level), dense_arm(document)
+def _other_half(document: Document, level: Level, outcome: str) -> str:
+    """A sentence on the early stop, which need not come sooner when an accuracy does; empty if it is not compared.
+
+    outcome: whether the accuracy is reached `sooner` or `later`.
+    """
+    stop, dense = time_outcome(level), dense_arm(document)
     mine = level["arms"]["ticket"].get("early_stop_step")
     theirs = None if dense is None else dense.get("early_stop_step")
-    if outcome is None or mine is None or theirs is None:
+    if stop is None or mine is None or theirs is None:
         return ""
     steps = f"(step {mine:.0f} against {theirs:.0f} on average; each density is tested alone)"
-    words = {
-        "faster": f"Its validation loss is lowest sooner as well {steps}.",
-        "slower": f"But its validation loss is lowest later than the dense network's {steps}: it comes near "
-        "its end sooner, and improves for longer.",
-    }
-    return " " + words.get(outcome, f"No difference is shown in when its validation loss is lowest {steps}.")
+    if stop == "as fast":
+        return f" No difference is shown in when its validation loss is lowest {steps}."
+    when = "sooner" if stop == "faster" else "later"
+    if when == outcome:
+        return f" Its validation loss is lowest {when} as well {steps}."
+    but = f" But its validation loss is lowest {when} than the dense network's {steps}"
+    return f"{but}: it comes near its end sooner, and improves for longer." if when == "later" else f"{but}."
 
 
 def _before_training(arm: Arm, entry: StepsTo) -> str:
@@ -171,7 +175,8 @@ def _before_training(arm: Arm, entry: StepsTo) -> str:
         "" if start is None else f" (all tickets together: {100 * start:.1f} % on validation data at step 0)"
     )
     return (
-        f" In {count} of {len(steps)} replicates the ticket is that accurate at step 0, before it is trained{mean}. This "
+        f" In {count} of {len(steps)} replicates the ticket is that accurate at step 0, before it is trained{mean}. "
+        f"This "
         "is no error: which weights a trained network keeps says so much of what it learnt that applying the mask to "
         "the untrained start weights can be enough (supermasks: Zhou et al. 2019)."
     )

@@ -62,7 +62,9 @@ def finished_page(target: str) -> str:
     """Return the page that replaces a progress page when the run has finished: it leads to the report."""
     link = f'<p><a href="{escape(target)}">The run has finished: read its report.</a></p>'
     html = framed("Finished", f"<section><h1>Finished</h1>{link}</section>")
-    return html.replace("<title>", f'<meta http-equiv="refresh" content="0; url={escape(target)}">\n<title>', 1)
+    return html.replace(
+        "<title>", f'<meta http-equiv="refresh" content="0; url={escape(target)}">\n<title>', 1
+    )
 
 
 def headline(unfinished: Unfinished) -> str:

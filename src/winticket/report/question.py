@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from winticket.report.reading import (
     arms,
+    data_of,
     density_percent,
     is_transfer,
     pruned_levels,
     question_of,
+    saved_of,
     tickets_from,
 )
 from winticket.report.settings import method_words
 from winticket.results import Document, Layer
 
 OWN_SPLIT = "its own split of the data"
-A_TICKET = "A ticket is a mask, which says which weights are kept, together with the values from which these weights start."
+A_TICKET = (
+    "A ticket is a mask, which says which weights are kept, together with the values from which these weights "
+    "start."
+)
 
 
 def asked(document: Document) -> list[str]:
@@ -33,12 +39,13 @@ def _what(document: Document) -> str:
     }
     others = [words for arm, words in controls.items() if arm in arms(document)]
     better = f", and whether it ends above {_all_of(others, 'both controls')}" if others else ""
-    start = "whether a ticket"
+    start = "a ticket"
     if is_transfer(document):
-        start = f"whether a ticket of another experiment ({tickets_from(question_of(document)['source'])})"
+        start = f"a ticket of another experiment ({tickets_from(question_of(document)['source'])})"
     return (
-        f"Asked was {start}, which is a mask of the weights that are kept together with the values they start from, "
-        f"can be trained by itself{within} of the accuracy of the dense network{better}."
+        f"This run asks whether {start}, which is a mask of the weights that are kept together with the values they "
+        f"start from, can be trained by itself{within} of the accuracy of the dense network, which is the whole one"
+        f"{better}."
     )
 
 
@@ -87,24 +94,25 @@ def _all_new(document: Document) -> str:
 
 def draws_own_split(document: Document) -> bool:
     """Whether every replicate splits the data anew."""
-    return (document.get("data") or {}).get("split") == "own"
+    data = data_of(document)
+    return data is not None and data.get("split") == "own"
 
 
 def data_words(document: Document) -> str | None:
-    """What the examples are and how many: `8 × 8 images in 10 classes; 1,197 training, ... examples`. None if unknown."""
-    data = document.get("data")
-    if not data or not data.get("input_shape"):
+    """What the examples are and how many: `8 × 8 images in 10 classes; 1,197 training, ...`. None if unknown."""
+    data = data_of(document)
+    if data is None or not data.get("input_shape"):
         return None
     kind = _examples(data["input_shape"], text=_is_text(document))
-    counts = [
-        f"{data[name]:,} {words}" for name, words in (("train", "training"), ("validation", "validation"))
-    ]
-    return f"{kind} in {data['classes']} classes; {', '.join(counts)} and {data['test']:,} test examples"
+    return (
+        f"{kind} in {data['classes']} classes; {data['train']:,} training, {data['validation']:,} validation and "
+        f"{data['test']:,} test examples"
+    )
 
 
 def _is_text(document: Document) -> bool:
-    saved = document.get("saved_ticket") or {}
-    return bool((saved.get("build") or {}).get("tokens"))
+    saved = saved_of(document)
+    return saved is not None and "build" in saved and saved["build"]["tokens"]
 
 
 def _examples(shape: Sequence[int], *, text: bool) -> str:
@@ -155,7 +163,7 @@ def _layers(layers: Sequence[Layer]) -> str:
         )
         if count
     ]
-    chain = all(after[1] == before[0] for before, after in zip(full, full[1:], strict=False))
+    chain = all(after[1] == before[0] for before, after in pairwise(full))
     if len(full) == len(layers) and chain:
         return f"{counted[0]}, {'–'.join(map(str, (full[0][1], *(shape[0] for shape in full))))}"
     return " and ".join(counted)

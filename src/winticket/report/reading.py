@@ -12,11 +12,13 @@ from winticket.results import (
     Arm,
     Check,
     CheckName,
+    Data,
     Document,
     Level,
     MeanName,
     Measured,
     Question,
+    SavedTicket,
 )
 
 ARM_NAMES = {
@@ -300,6 +302,16 @@ def falls_behind(document: Document, level: Level) -> bool:
 def question_of(document: Document) -> Question:
     """Return the experiment's options, or an empty mapping if the document lacks them."""
     return document.get("experiment", {})
+
+
+def data_of(document: Document) -> Data | None:
+    """Return what the document says of the data, or None if it says nothing."""
+    return document.get("data")
+
+
+def saved_of(document: Document) -> SavedTicket | None:
+    """Return the entry of the saved ticket, or None if there is none."""
+    return document.get("saved_ticket")
 
 
 def tickets_from(source: Question) -> str:

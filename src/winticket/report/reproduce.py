@@ -25,6 +25,7 @@ OF_SEARCH = frozenset(
      "pruning", "final_density", "density", "output_rate", "conv_rate", "include", "exclude", "seed", "stack")
 )  # fmt: skip
 FOLDER = "source"
+LONGEST_LINE = 88
 
 
 def reproduction(document: Document) -> str:
@@ -40,7 +41,7 @@ def reproduction(document: Document) -> str:
         "The same command with the same versions gives the same numbers on the same kind of processor; other versions "
         "may change the last digits, and so the replicates. "
     )
-    typed = "\n".join(commands(document))
+    typed = "\n".join(_in_lines(command) for command in commands(document))
     used = f"It was run with winticket {document.get('winticket', '–')}" + (
         f" and {versions}." if versions else "."
     )
@@ -49,6 +50,16 @@ def reproduction(document: Document) -> str:
         f"<p>{escape(same + used)} Every option that had an effect is spelt out.</p>",
         f"<pre><code>{escape(typed)}</code></pre>",
     )
+
+
+def _in_lines(command: str) -> str:
+    """A long command over several lines, which a shell joins, broken before options."""
+    lines = [""]
+    for part in command.replace(" --", "\n--").split("\n"):
+        if len(lines[-1]) + len(part) > LONGEST_LINE:
+            lines.append("")
+        lines[-1] += f" {part}" if lines[-1] else part
+    return " \\\n  ".join(lines)
 
 
 def commands(document: Document) -> list[str]:

@@ -94,8 +94,10 @@ def all_numbers(document: Document) -> str:
         "failed",
     )
     caption = (
-        "Mean ± half the width of its 95 % interval over replicates, or the interval's two ends in brackets if it is not "
-        "symmetric, as for steps that cannot be later than the last: 788 (776–800). The first column counts the eligible "
+        "Mean ± half the width of its 95 % interval over replicates, or the interval's two ends in brackets if it is "
+        "not "
+        "symmetric, as for steps that cannot be later than the last: 788 (776–800). The first column counts the "
+        "eligible "
         "weights only, and the second counts all parameters. Early stop against dense: what an exact signed-rank test "
         "answers for the ticket at this density alone, not corrected for the number of densities, and its p-value; a "
         "dash where early stops are not compared. Replicates: those that finished."

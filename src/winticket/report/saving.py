@@ -36,7 +36,8 @@ def draw_all(
 ) -> list[Path]:
     """Save every figure in `folder` (created if missing) as PNG (200 dpi), SVG and PDF, and its table as CSV.
 
-    Returns the paths written, figure by figure. The same document gives the same bytes. If a figure cannot be drawn, `failed` receives its name and the error, and the other figures are drawn.
+    Returns the paths written, figure by figure. The same document gives the same bytes. If a figure cannot be drawn,
+    `failed` receives its name and the error, and the other figures are drawn.
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)

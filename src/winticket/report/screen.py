@@ -166,8 +166,7 @@ def _next(document: Document, say: Say) -> list[RenderableType]:
         Text(say(introduction(document))),
         Padding(grid, (0, 0, 0, 1)),
     ]
-    for name in cited(" ".join(tips[:MOST_TIPS])):
-        parts.append(Text(say(f" {reference(name)}"), style="dim"))
+    parts += [Text(say(f" {reference(name)}"), style="dim") for name in cited(" ".join(tips[:MOST_TIPS]))]
     if len(tips) > MOST_TIPS:
         parts.append(Text(f" ({len(tips) - MOST_TIPS} more in the report.)", style="dim"))
     return parts

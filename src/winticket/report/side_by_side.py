@@ -112,9 +112,7 @@ def _rows(run: Named) -> list[tuple[Value, ...]]:
         low, high = interval(ticket, "accuracy") or (None, None)
         gap = paired_difference(level, "ticket", dense)
         wins = is_in(level["density"], won)
-        rows.append(
-            (run.name, level["density"], "ticket", ticket.get("accuracy"), low, high, gap, wins)
-        )
+        rows.append((run.name, level["density"], "ticket", ticket.get("accuracy"), low, high, gap, wins))
     return rows
 
 
@@ -158,15 +156,21 @@ def side_by_side_figure(runs: Sequence[Named], *, layout: Layout = FILE) -> tupl
     return figure, made
 
 
-def _line(
-    pair: tuple[Axes, Axes], rows: Table, run: Named, at: int, layout: Layout
-) -> Label | None:
+def _line(pair: tuple[Axes, Axes], rows: Table, run: Named, at: int, layout: Layout) -> Label | None:
     color, marker = on(layout.ink, SERIES[at % len(SERIES)]), MARKERS[at % len(MARKERS)]
     left, right = pair
     x, y, gap = rows.numbers("density"), 100 * rows.numbers("accuracy"), rows.numbers("to_dense")
-    joined = "" if is_comparison(run.document) else "-"
+    joined = "none" if is_comparison(run.document) else "-"
     for axes, values in ((left, y), (right, gap)):
-        axes.plot(x, values, joined, marker=marker, color=color, markerfacecolor=layout.ink.paper, label=run.name)
+        axes.plot(
+            x,
+            values,
+            linestyle=joined,
+            marker=marker,
+            color=color,
+            markerfacecolor=layout.ink.paper,
+            label=run.name,
+        )
         won = np.array(rows.column("claimed"), dtype=bool)
         axes.plot(x[won], values[won], marker, color=color, linestyle="none")
     left.fill_between(
@@ -182,7 +186,8 @@ def _figure(runs: Sequence[Named]) -> str:
         lambda layout: side_by_side_figure(runs, layout=layout)[0], name="side-by-side", words=words
     )
     caption = (
-        "Left: test accuracy after the last step, with 95 % intervals; a line begins at the run's dense network. Right: "
+        "Left: test accuracy after the last step, with 95 % intervals; a line begins at the run's dense network. "
+        "Right: "
         "ticket minus dense network of the same replicate, in the mean. Filled markers: winning tickets. Accuracies on "
         "different data do not compare. Points that no line joins are methods of a comparison, at equal steps."
     )
@@ -197,7 +202,12 @@ def _verdicts(runs: Sequence[Named]) -> str:
     for run in runs:
         if is_comparison(run.document):
             compared = cast("Comparison", run.document)
-            cells = ["comparison of methods: no verdict", "–", _dense_of(compared), str(compared["replicates"])]
+            cells = [
+                "comparison of methods: no verdict",
+                "–",
+                _dense_of(compared),
+                str(compared["replicates"]),
+            ]
         else:
             document = cast("Document", run.document)
             won, dense = claimed(document), dense_arm(document)
@@ -214,7 +224,8 @@ def _verdicts(runs: Sequence[Named]) -> str:
             ]
         rows.append([escape(cell) for cell in (run.name, *cells)])
     caption = (
-        "Each run is judged by itself. That one wins and another does not is no test of the difference between them."
+        "Each run is judged by itself. That one wins and another does not is no test of the difference between "
+        "them."
     )
     return table(
         ("run", "verdict", "smallest winning ticket", "dense %", "replicates"), rows, caption=caption
@@ -222,8 +233,14 @@ def _verdicts(runs: Sequence[Named]) -> str:
 
 
 def _dense_of(document: Comparison) -> str:
-    dense = next((row for row in document["rows"] if row["arm"] == "dense" and row["equal"] == "density"), None)
-    return "–" if dense is None else plus_minus(dense["accuracy"], ends(dense["accuracy_ci"]), scale=100, digits=2)
+    dense = next(
+        (row for row in document["rows"] if row["arm"] == "dense" and row["equal"] == "density"), None
+    )
+    return (
+        "–"
+        if dense is None
+        else plus_minus(dense["accuracy"], ends(dense["accuracy_ci"]), scale=100, digits=2)
+    )
 
 
 def differing(runs: Sequence[Named]) -> Table:
@@ -245,7 +262,11 @@ def _options(document: Document | Comparison) -> dict[str, str]:
     if is_comparison(document):
         compared = cast("Comparison", document)
         known: Mapping[str, Any] = compared["comparison"]
-        flat = {name.replace("_", " "): plain(value) for name, value in known.items() if not isinstance(value, dict)}
+        flat = {
+            name.replace("_", " "): plain(value)
+            for name, value in known.items()
+            if not isinstance(value, dict)
+        }
         nested = {
             inner.replace("_", " "): plain(value)
             for values in known.values()
@@ -278,7 +299,8 @@ def _sentences(runs: Sequence[Named]) -> str:
         if not is_comparison(run.document):
             lines = sentences(cast("Document", run.document))
             parts.append(
-                f"<h3>{escape(run.name)}</h3>" + "".join(f"<p>{escape(line)}</p>" for line in spelt_out(lines))
+                f"<h3>{escape(run.name)}</h3>"
+                + "".join(f"<p>{escape(line)}</p>" for line in spelt_out(lines))
             )
     return section("The verdicts in words", *parts) if parts else ""
 
@@ -296,7 +318,9 @@ def _numbers(runs: Sequence[Named]) -> str:
         ]
         for row in made.rows()
     ]
-    caption = "Test accuracies in percent, ± half the width of the 95 % interval; differences in percentage points."
+    caption = (
+        "Test accuracies in percent, ± half the width of the 95 % interval; differences in percentage points."
+    )
     numbers = table(
         ("run", "density", "network", "accuracy %", "minus dense, pp", "winning"), rows, caption=caption
     )

@@ -35,11 +35,10 @@ def kept_by_density(document: Document) -> dict[float, int]:
     network = document.get("network")
     if network is None:
         return {}
-    whole = network["kept"][0]
-    found = {}
+    whole, found = network["kept"][0], dict[float, int]()
     for level in levels(document):
-        near = min(network["kept"], key=lambda count: abs(count / whole - level["density"]))
-        if abs(near / whole - level["density"]) < 1e-9:
+        near = min(network["kept"], key=lambda count: abs(count - level["density"] * whole))
+        if abs(near - level["density"] * whole) <= 0.5:
             found[float(level["density"])] = near
     return found
 
@@ -83,7 +82,9 @@ def arm_line(axes: Axes, rows: Table, value: str, *, arm: str, scale: float, lay
     )  # fmt: skip
     _filled(axes, rows, x, y, look=look)
     ends = y[np.isfinite(y)]
-    return [Label(float(ends[-1]), name_of(arm, layout), lettering(look.color, ink=layout.ink))] if len(ends) else []  # fmt: skip
+    if not len(ends):
+        return []
+    return [Label(float(ends[-1]), name_of(arm, layout), lettering(look.color, ink=layout.ink))]
 
 
 def _filled(axes: Axes, rows: Table, x: np.ndarray, y: np.ndarray, *, look: Look) -> None:

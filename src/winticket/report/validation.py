@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from winticket.report.reading import dense_arm, density_percent, is_in, pruned_levels, won_at
+from winticket.report.reading import data_of, dense_arm, density_percent, is_in, pruned_levels, won_at
 from winticket.results import Document, LearningCurve, Level
 
 
@@ -29,8 +29,8 @@ def against_the_verdict(document: Document, curves: Sequence[LearningCurve]) -> 
     validation, test = found
     mean, low, high = _mean(validation)
     apart = _mean(validation - test)
-    examples = (document.get("data") or {}).get("validation")
-    few = "" if examples is None else f", with {examples} examples each"
+    data = data_of(document)
+    few = "" if data is None else f", with {data['validation']} examples each"
     agree = (
         f"no difference between the two is shown ({_signed(apart[0])}, 95 % interval {_signed(apart[1])} to "
         f"{_signed(apart[2])})"

@@ -108,17 +108,17 @@ def test_the_page_has_the_analyses_that_the_store_has_and_computes_none(run: Pat
     before = len(list((run.parent / "store" / "results").iterdir()))
     assert stored_analyses(opened) == []
     assert len(list((run.parent / "store" / "results").iterdir())) == before
-    options = {"layers": {"levels": "1"}}
-    (made,) = opened.analyse("layers", options=options)
+    options = {"learning": {"levels": "1"}}
+    (made,) = opened.analyse("learning", options=options)
     assert made.reason is None
     assert stored_analyses(opened) == [], "it was made with another option"
     (again,) = stored_analyses(opened, options=options)
     assert again.sentences == made.sentences
     # The folder remembers the options, so the page finds the analysis.
     folder = copied(run, tmp_path)
-    shown = [Shown(made.analysis, made.table, made.sentences, None, options["layers"])]
+    shown = [Shown(made.analysis, made.table, made.sentences, None, options["learning"])]
     written = write_analyses(shown, folder / "analyses")
-    assert folder / "analyses" / "layers.json" in written
+    assert folder / "analyses" / "learning.json" in written
     assert [one.options for one in analyses_of(opened, folder)] == [{"levels": "1"}]
     rewrite(folder)
     html = (folder / "report.html").read_text()

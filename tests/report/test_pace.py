@@ -161,7 +161,9 @@ def test_the_page_has_the_figure_the_table_and_why_early_stops_are_missing(paced
     assert "pace_against_density.csv" in text
     left_out = sum(level["density"] < 0.05 for level in paced["levels"])
     assert left_out > 1
-    words = "Early stops are not compared at densities of 4.8 to 3.1 %. In most replicates there, the validation loss of"
+    words = (
+        "Early stops are not compared at densities of 4.8 to 3.1 %. In most replicates there, the validation"
+    )
     assert words in text.replace("\u00a0", " ")
     assert '">45, later<br><span class="no">2.00 ×, 2.00 to 2.00</span></td>' in text
 

@@ -47,7 +47,7 @@ def document(runs: Runs, verdict: Verdict) -> Judged:
     answers, _ = test_answers(plan)
     return {
         "experiment": plan.experiment.describe(),
-        "data": _data(plan),
+        "data": data_of(plan),
         "verdict": judged,
         "levels": [_level(runs, number, verdict, answers) for number in range(len(plan.counts))],
         "dense_doubled": measured(runs.by_cell[0, GATE], answers=answers)
@@ -115,7 +115,7 @@ def _level(runs: Runs, number: int, verdict: Verdict, answers: int) -> Level:
     }
 
 
-def _data(plan: Plan) -> Data:
+def data_of(plan: Plan) -> Data:
     """The data that the networks were trained and tested on."""
     train, validation, test = plan.setup.facts().sizes(validation=plan.setup.validation, test=plan.setup.test)
     return {

@@ -48,6 +48,7 @@ class SoFar:
             "winticket": __version__,
             "schema": SCHEMA,
             "experiment": plan.experiment.describe(),
+            "data": outcome.data_of(plan),
             "network": network_of(plan),
             "store": without_secrets(run.store.path),
             "folder": str(run.folder),

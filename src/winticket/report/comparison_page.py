@@ -64,4 +64,4 @@ def comparison_page(document: Comparison) -> str:
 def _budget(document: Comparison, equal: str, heading: str) -> str:
     rows = [[escape(cell) for cell in cells(row)] for row in document["rows"] if row["equal"] == equal]
     caption = f"{heading}, at a density of {density_percent(document['density'])}"
-    return section(heading, table(HEAD, rows, caption=caption))
+    return section(heading, table(HEAD, rows, caption=caption, worded=True))

@@ -35,6 +35,11 @@ def learning_curve_figure(
     measured at different steps.
     """
     table = learning_curves(curves)
+    return drawn_curves(document, table, layout=layout), table
+
+
+def drawn_curves(document: Document, table: Table, *, layout: Layout = FILE) -> Figure:
+    """Draw the table of `learning_curves`, as `learning_curve_figure` does."""
     shown = densities_to_show(document, table)
     kept = kept_by_density(document)
     with style(layout.ink):
@@ -60,7 +65,7 @@ def learning_curve_figure(
                 axes.set_xlabel("training step")
             if at % across == across - 1 or at == panels - 1:
                 end_labels(axes, labels[at])
-    return figure, table
+    return figure
 
 
 def _panel(axes: Axes, table: Table, density: float, *, layout: Layout) -> list[Label]:

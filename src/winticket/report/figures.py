@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from winticket.report.axes import density_axis, step_axis
 from winticket.report.captions import captions
-from winticket.report.curves import densities_to_show, learning_curve_figure
+from winticket.report.curves import densities_to_show, drawn_curves
 from winticket.report.differences import difference_figure, difference_title
 from winticket.report.ink import style
 from winticket.report.layers import layer_figure, layer_title
@@ -75,7 +75,7 @@ def figures(document: Document, curves: Curves, masks: Masks | None = None) -> d
         on_page["learning_curves"] = (
             learning_title(document, table, densities_to_show(document, table), width=WHOLE),
             subtitle(document),
-            lambda layout: learning_curve_figure(document, rows, layout=layout),
+            lambda layout: (drawn_curves(document, table, layout=layout), table),
         )
     if judged_fraction(document) is not None:
         on_page["pace_against_density"] = (

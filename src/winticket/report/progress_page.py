@@ -22,7 +22,6 @@ from winticket.report.reading import (
     interval,
     plain,
     plus_minus,
-    question_of,
     spelt_out,
 )
 from winticket.results import ArmSoFar, Document, LearningCurve, LevelSoFar, Unfinished
@@ -47,7 +46,10 @@ def progress_page(
         f'<p class="over">{escape(" · ".join(["winticket", *(str(word) for word in over if word)]))}</p>',
         f"<h1>{escape(headline(clean))}</h1>",
         _bar(clean),
-        *(f'<p class="words">{escape(line)}</p>' for line in spelt_out(asked(document))),
+        *(
+            f'<p class="words">{escape(line)}</p>'
+            for line in spelt_out(asked(as_document(clean, planned=True)))
+        ),
         f"<p>{escape(NO_VERDICT)}</p>",
         f'<p class="note">{escape(_signs(clean, refresh))}</p>',
         "</header>",
@@ -72,17 +74,21 @@ def headline(unfinished: Unfinished) -> str:
     return f"Unfinished: {unfinished['finished']:,} of {unfinished['planned']:,} trainings"
 
 
-def as_document(unfinished: Unfinished) -> Document:
-    """What there is in the form of a result document, without checks and claims, for figures and words."""
+def as_document(unfinished: Unfinished, *, planned: bool = False) -> Document:
+    """What there is in the form of a result document, without checks and claims, for figures and words.
+
+    Levels and arms of which nothing has finished are left out, unless all that are `planned` are wanted.
+    """
     levels = [
         {
             "density": level["density"],
-            "arms": {name: arm for name, arm in level["arms"].items() if arm["accuracy"] is not None},
+            "arms": {n: arm for n, arm in level["arms"].items() if planned or arm["accuracy"] is not None},
         }
         for level in unfinished["levels"]
     ]
     document = {
         "experiment": unfinished["experiment"],
+        "data": unfinished["data"],
         "network": unfinished["network"],
         "levels": [level for level in levels if level["arms"]],
         "verdict": {"outcome": "inconclusive", "density": None, "reason": "", "claimed": []},
@@ -171,9 +177,9 @@ def _count(entry: ArmSoFar) -> str:
 
 def progress_screen(unfinished: Unfinished) -> RenderableType:
     """What `winticket show` prints of an unfinished run."""
-    question = question_of(as_document(unfinished))
+    question = unfinished["experiment"]
     lines = [Text(f"{headline(unfinished)}.", style="bold yellow")]
-    lines += [Text(line, style="dim") for line in subject(as_document(unfinished))]
+    lines += [Text(line, style="dim") for line in subject(as_document(unfinished, planned=True))]
     lines.append(Text(NO_VERDICT))
     if unfinished["last"] is not None:
         lines.append(Text(f"The last training finished at {unfinished['last']}."))

@@ -173,9 +173,11 @@ def _line(pair: tuple[Axes, Axes], rows: Table, run: Named, at: int, layout: Lay
         )
         won = np.array(rows.column("claimed"), dtype=bool)
         axes.plot(x[won], values[won], marker, color=color, linestyle="none")
-    left.fill_between(
-        x, 100 * rows.numbers("ci_low"), 100 * rows.numbers("ci_high"), color=color, alpha=0.15, linewidth=0
-    )
+    low, high = 100 * rows.numbers("ci_low"), 100 * rows.numbers("ci_high")
+    if is_comparison(run.document):
+        left.vlines(x, low, high, color=color, alpha=0.6)
+    else:
+        left.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
     finite = gap[np.isfinite(gap)]
     return Label(float(finite[-1]), run.name, lettering(color, ink=layout.ink)) if len(finite) else None
 
@@ -228,7 +230,10 @@ def _verdicts(runs: Sequence[Named]) -> str:
         "them."
     )
     return table(
-        ("run", "verdict", "smallest winning ticket", "dense %", "replicates"), rows, caption=caption
+        ("run", "verdict", "smallest winning ticket", "dense %", "replicates"),
+        rows,
+        caption=caption,
+        worded=True,
     )
 
 
@@ -251,37 +256,39 @@ def differing(runs: Sequence[Named]) -> Table:
     >>> differing([one, other]).rows()
     [{'option': 'steps', 'one': '800', 'other': '400'}]
     """
-    asked = [_options(run.document) for run in runs]
+    mixed = any(is_comparison(run.document) for run in runs)
+    asked = [_choices(run.document) if mixed else _options(cast("Document", run.document)) for run in runs]
     names = dict.fromkeys(name for options in asked for name in options)
+    if mixed:  # a comparison states only what its methods share
+        names = dict.fromkeys(name for name in names if all(name in options for options in asked))
     rows = [(name, *(options.get(name, "–") for options in asked)) for name in names]
     different = [row for row in rows if len(set(row[1:])) > 1]
     return Table(("option", *(run.name for run in runs)), tuple(different))
 
 
-def _options(document: Document | Comparison) -> dict[str, str]:
-    if is_comparison(document):
-        compared = cast("Comparison", document)
-        known: Mapping[str, Any] = compared["comparison"]
-        flat = {
-            name.replace("_", " "): plain(value)
-            for name, value in known.items()
-            if not isinstance(value, dict)
-        }
-        nested = {
-            inner.replace("_", " "): plain(value)
-            for values in known.values()
-            if isinstance(values, dict)
-            for inner, value in values.items()
-        }
-        return {**flat, **nested, "data": compared["data"], "model": compared["model"]}
-    found = cast("Document", document)
-    question = question_of(found)
-    options = dict(in_words(question, found.get("data")))
-    if words := data_words(found):
+def _options(document: Document) -> dict[str, str]:
+    """The options that had an effect, in words."""
+    question = question_of(document)
+    options = dict(in_words(question, document.get("data")))
+    if words := data_words(document):
         options["examples"] = words
     if question.get("source"):
         options["tickets from"] = tickets_from(question["source"])
     return options
+
+
+def _choices(document: Document | Comparison) -> dict[str, str]:
+    """Every choice by its name, as the document states it."""
+    if not is_comparison(document):
+        found = cast("Document", document)
+        chosen: Mapping[str, Any] = cast("Mapping[str, Any]", question_of(found))
+    else:
+        compared = cast("Comparison", document)
+        known = {"data": compared["data"], "model": compared["model"]}
+        for name, value in compared["comparison"].items():
+            known |= value if isinstance(value, dict) else {name: value}
+        chosen = known
+    return {name.replace("_", " "): plain(value) for name, value in chosen.items() if name != "source"}
 
 
 def _differences(runs: Sequence[Named]) -> str:
@@ -290,7 +297,10 @@ def _differences(runs: Sequence[Named]) -> str:
         return section("What differs in the question", "<p>Nothing: the runs ask the same.</p>")
     rows = [[escape(plain(cell)) for cell in row] for row in made.values]
     caption = "Options with the same value in all runs are left out. A dash: the option had no effect there."
-    return section("What differs in the question", table(made.columns, rows, caption=caption, text=len(runs)))
+    return section(
+        "What differs in the question",
+        table(made.columns, rows, caption=caption, text=len(runs), worded=True),
+    )
 
 
 def _sentences(runs: Sequence[Named]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from winticket.results.document import Data
 from winticket.results.levels import Measured
 from winticket.results.masks import Network
 from winticket.results.measures import Fraction
@@ -37,6 +38,8 @@ class Unfinished(TypedDict):
     """Version of this schema."""
     experiment: Question
     """The question."""
+    data: Data
+    """The data."""
     network: Network
     """The network's size."""
     store: str

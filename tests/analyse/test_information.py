@@ -100,7 +100,7 @@ def test_a_run_has_a_plane_with_ceilings_and_baselines(run: Run) -> None:
     assert made.reason is None
     table = made.table
     assert len(set(table.column("estimator"))) == 9
-    assert set(table.column("layer")) == {"fc2", "fc3"}
+    assert set(table.column("layer")) == {"fc2", "fc3", "output"}
     assert set(table.column("arm")) == {"dense", "ticket", "reinit", "random"}
     assert table.numbers("most_x")[0] == pytest.approx(math.log2(60))
     assert (table.numbers("i_x") <= table.numbers("most_x") + 1e-9).all()

@@ -29,14 +29,15 @@ from winticket.analyse.information import (
     estimates,
     quantised,
 )
-from winticket.analyse.networks import activations, parts
+from winticket.analyse.networks import activations, outputs, parts
 from winticket.analyse.summary import said, summarised
 from winticket.run import Task
 from winticket.stages import Setup, at_steps
 from winticket.table import Table
 from winticket.ticket import Failed, State, Trajectory
 
-REVISION = 1
+REVISION = 2
+OUTPUT = "output"
 EXACT = f"exact, {LEVELS_OF_EXACT} levels"
 PLANE = {
     "level": "number of the level; 0 is the dense network",
@@ -45,8 +46,7 @@ PLANE = {
     "share": "step as a share of the training",
     "at_end": "whether it is the last step",
     "replicate": "number of the replicate, from 1",
-    "layer": "the layer that reads the representation T",
-    "last": "whether that layer computes the classes",
+    "layer": "the layer that reads the representation T; output: T are the probabilities of the classes",
     "estimator": "how it was estimated: values in equally wide bins or in quantiles; by pairwise distances with noise "
     f"added; or exactly, for the network whose hidden values are rounded to {LEVELS_OF_EXACT} levels",
     "i_x": "I(X;T), bits",
@@ -81,7 +81,7 @@ def plane_of_stack(
             known = State(weights, state.buffers, {}, state.step)
             when = (state.step / setup.recipe.steps, state.step == final and state is not start)
             for layer, made, baseline in _layers(module, known, x, (y, other), layers=layers, noise=noise):
-                at = (*place, *when, number + 1, layer, layer == layers[-1])
+                at = (*place, *when, number + 1, layer)
                 rows += [(*at, name, i.x, i.y, baseline[name].y, *most) for name, i in made.items()]
     return Table(tuple(PLANE), tuple(rows))
 
@@ -106,9 +106,10 @@ def _layers(
         module, state.weights, state.buffers, x, layers, of=lambda inputs, _: inputs[0].flatten(1)
     )
     exact = _rounded(module, state, x, layers, seen)
+    seen[OUTPUT] = outputs(module, state.weights, state.buffers, x).double().softmax(-1)
     made = []
-    for layer in layers:
-        values = seen[layer].double().numpy()
+    for layer, found in seen.items():
+        values = found.double().numpy()
         known = estimates(values, *classes, noise=noise)
         codes = exact[layer]
         known[EXACT] = tuple(Information(entropy(codes), discrete_information(codes, y)) for y in classes)
@@ -141,16 +142,18 @@ def _rounded(
 
     handles = [module.get_submodule(name).register_forward_pre_hook(hook(name)) for name in layers]
     try:
-        activations(module, state.weights, state.buffers, x, [])
+        logits = outputs(module, state.weights, state.buffers, x)
     finally:
         for handle in handles:
             handle.remove()
-    return {name: np.concatenate(rows) for name, rows in kept.items()}
+    levels = LEVELS_OF_EXACT
+    probabilities = np.minimum((levels * logits.double().softmax(-1).numpy()).astype(np.int64), levels - 1)
+    return {**{name: np.concatenate(rows) for name, rows in kept.items()}, OUTPUT: probabilities}
 
 
 def plane_says(table: Table) -> list[str]:
-    """How far the estimators disagree, whether they see compression, and what tickets know of the classes."""
-    lasts = table.where(last=True)
+    """How far the estimators disagree, whether they see compression, and what tickets' outputs know of the classes."""
+    lasts = table.where(layer=OUTPUT)
     if not lasts.values:
         return ["No training has finished."]
     most_x, most_y = (float(lasts.numbers(name)[0]) for name in ("most_x", "most_y"))
@@ -161,7 +164,7 @@ def plane_says(table: Table) -> list[str]:
         values = [float(str(v)) for v in ends.column("i_x")]
         pinned = sum(value > most_x - 0.01 for value in values)
         lines.append(
-            f"For the last hidden layer of the trained dense network, {len(values)} estimates of I(X;T) go from "
+            f"For the output of the trained dense network, {len(values)} estimates of I(X;T) go from "
             f"{min(values):.3g} to {max(values):.3g} bits. {pinned} of them are at log2 of the number of examples, "
             f"{most_x:.3g}: such an estimate says that every example has a code of its own, and nothing else."
         )
@@ -184,8 +187,8 @@ def plane_says(table: Table) -> list[str]:
             words += [f"{arm} {said(row, 'i_y')}" for row in means.where(arm=arm, density=sparsest).rows()]
         shuffled = float(ends.where(estimator=estimator, density=sparsest).numbers("i_y_shuffled").mean())
         lines.append(
-            f"I(T;Y) at a density of {100 * sparsest:.3g} %, by {estimator}: {', '.join(words)} bits, of H(Y) = "
-            f"{most_y:.3g}; with shuffled classes the estimator still gives {shuffled:.3g}."
+            f"I(T;Y) of the output at a density of {100 * sparsest:.3g} %, by {estimator}: {', '.join(words)} bits, of "
+            f"H(Y) = {most_y:.3g}; with shuffled classes the estimator still gives {shuffled:.3g}."
         )
     return lines
 
@@ -206,7 +209,7 @@ SHOWN = ("16 bins", "16 quantiles", "pairwise, upper", EXACT)
 
 @analysis(
     "information",
-    title="What do hidden layers know of input and class? It depends on the estimator",
+    title="What do layers know of input and class? It depends on the estimator",
     source="bins: Saxe et al. 2018; pairwise: Kolchinsky & Tracey 2017; exact: Lorenzen et al. 2022",
     says=plane_says,
     lines=(
@@ -217,13 +220,13 @@ SHOWN = ("16 bins", "16 quantiles", "pairwise, upper", EXACT)
         ),
         Lines(
             x="density", y="i_y", series="arm", panel="estimator", panels=SHOWN, x_label="weights kept",
-            y_label="I(T;Y) of the last hidden layer, bits", ceiling="most_y", level_label="H(Y)",
-            where={"last": True, "at_end": True},
+            y_label="I(T;Y) of the output, bits", ceiling="most_y", level_label="H(Y)",
+            where={"layer": OUTPUT, "at_end": True},
         ),
         Lines(
             x="density", y="i_y_shuffled", series="arm", panel="estimator", panels=SHOWN, x_label="weights kept",
             y_label="the same with shuffled classes, bits", ceiling="most_y", level_label="H(Y)",
-            where={"last": True, "at_end": True},
+            where={"layer": OUTPUT, "at_end": True},
         ),
     ),
     columns=PLANE,

@@ -69,6 +69,11 @@ def drawn(one: Analysis, table: Table, *, number: int = 0, ink: Ink = LIGHT, sub
     return figure
 
 
+def _drawable(one: Analysis, table: Table) -> list[int]:
+    """The figures for which the table has rows."""
+    return [number for number, lines in enumerate(one.lines) if table.where(**dict(lines.where)).values]
+
+
 def _means(lines: Lines, table: Table) -> Table:
     by = [name for name in (lines.panel, lines.series, lines.x) if name]
     return summarised(table, lines.y, by)
@@ -172,7 +177,7 @@ def write_analyses(shown: Sequence[Shown], folder: Path, *, subtitle: str = "") 
             continue
         name = one.analysis.name
         written.append(one.table.to_csv(folder / f"{name}.csv"))
-        for number in range(len(one.analysis.lines)):
+        for number in _drawable(one.analysis, one.table):
             figure = drawn(one.analysis, one.table, number=number, subtitle=subtitle)
             for kind in KINDS:
                 written.append(folder / f"{name}{f'-{number + 1}' if number else ''}.{kind}")
@@ -201,7 +206,7 @@ def section_of(one: Shown, *, subtitle: str = "") -> str:
     if one.reason is not None:
         return "\n".join([*body, f'<p class="note">Not analysed: {escape(one.reason)}.</p>'])
     body += [f"<p>{escape(sentence)}</p>" for sentence in one.sentences]
-    for number in range(len(facts.lines)):
+    for number in _drawable(facts, one.table):
         pictures = (
             b64encode(
                 image(drawn(facts, one.table, number=number, ink=ink, subtitle=subtitle), "svg")

@@ -10,6 +10,8 @@ the analyses take one's own masks, models and data: `jaccard`, `chance`, ...
 
 from __future__ import annotations
 
+from winticket.analyse.activity import activity_of_stack, rectified
+from winticket.analyse.exemplars import exemplars_of_level, lost_examples, pruning_exemplars
 from winticket.analyse.facts import (
     ANALYSES,
     REVISION,
@@ -21,7 +23,24 @@ from winticket.analyse.facts import (
     analysis_named,
     joined,
 )
+from winticket.analyse.locality import (
+    centrality,
+    displacements,
+    locality_of_stack,
+    neighbours,
+    pixels_of_level,
+)
+from winticket.analyse.lost import (
+    accuracy_by_class,
+    calibration_error,
+    calibration_of_stack,
+    classes_of_stack,
+)
 from winticket.analyse.overlap import chance, jaccard, matched, overlap_of_stacks
+from winticket.analyse.paths import paths_of_stack
+from winticket.analyse.predicted import predictions
+from winticket.analyse.reach import effective_density, on_paths
+from winticket.analyse.shape import degrees, gini, layers_of_stack, units_of_stack
 from winticket.analyse.summary import said, summarised
 
 __all__ = [
@@ -31,13 +50,35 @@ __all__ = [
     "Cells",
     "Lines",
     "NothingToAnalyseError",
+    "accuracy_by_class",
+    "activity_of_stack",
     "analysis",
     "analysis_named",
+    "calibration_error",
+    "calibration_of_stack",
+    "centrality",
     "chance",
+    "classes_of_stack",
+    "degrees",
+    "displacements",
+    "effective_density",
+    "exemplars_of_level",
+    "gini",
     "jaccard",
     "joined",
+    "layers_of_stack",
+    "locality_of_stack",
+    "lost_examples",
     "matched",
+    "neighbours",
+    "on_paths",
     "overlap_of_stacks",
+    "paths_of_stack",
+    "pixels_of_level",
+    "predictions",
+    "pruning_exemplars",
+    "rectified",
     "said",
     "summarised",
+    "units_of_stack",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +19,33 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 for name in ("SIGTERM", "SIGHUP"):  # which `nohup`, for one, has ignored
     if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_IGN:
         signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
+def pytest_collection_finish() -> None:
+    _keep_out_of_collections()
+
+
+def pytest_runtest_teardown() -> None:
+    if len(sys.modules) > _seen["modules"] + MANY:  # the test has imported a large package
+        _keep_out_of_collections()
+
+
+MANY = 100
+"""Modules that are worth a pause."""
+
+
+_seen = {"modules": 0}
+"""How many there were at the last pause."""
+
+
+def _keep_out_of_collections() -> None:
+    """Collections pass over all that there is now: modules, mostly, a million objects that live until the end.
+
+    Each full collection took .3 s otherwise, and Transformers' trainer makes one for every training.
+    """
+    gc.collect()
+    gc.freeze()
+    _seen["modules"] = len(sys.modules)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -681,7 +681,8 @@ def test_store_ls_verify_gc(here: Path, shell: Shell) -> None:
     assert len(rows) == 10
     assert {row["label"]["arm"] for row in rows} == {"dense", "ticket", "reinit", "random"}
     answer = shell("store", "ls")
-    assert len(answer.out.splitlines()) == 12
+    assert len(answer.out.splitlines()) == 10 + 2 + 1  # entries; the question and the heads; the sum
+    assert "lenet-20-10 on digits: " in answer.out
     assert "10 entries" in answer.out
     assert "1–2" in answer.out
     answer = shell("store", "verify")

@@ -182,6 +182,15 @@ Out = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        metavar="tensorboard[:FOLDER]|mlflow[:URI]",
+        help="Send curves, verdict and files to a tracker as trainings finish; its package has to be installed. "
+        "May be repeated.",
+    ),
+]
 PlanOnly = Annotated[
     bool, typer.Option("--plan", help="Show what would be run and what it costs; run nothing.")
 ]

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from winticket.catalogue import check
 from winticket.cli.answers import print_json, printed, request, say, show, to_stderr
-from winticket.cli.options import AsJson, Computing, Data, Out, PlanOnly, Quiet, chosen, with_options
+from winticket.cli.options import AsJson, Computing, Data, Out, PlanOnly, Quiet, Track, chosen, with_options
 from winticket.places import require_file
 from winticket.text import console
 from winticket.version import __version__
@@ -30,6 +30,7 @@ class Answering:
     out: Path | None = None
     as_json: bool = False
     quiet: bool = False
+    track: tuple[str, ...] = ()
 
 
 @with_options
@@ -40,6 +41,7 @@ def find(
     out: Out = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    track: Track = None,
     **options: Any,
 ) -> None:
     """Find a winning ticket on DATA and test it against its controls.
@@ -62,7 +64,7 @@ def find(
     """
     began = time.monotonic()
     experiment = _experiment(data, options)
-    search(experiment, computing, Answering(out, as_json, quiet), began=began)
+    search(experiment, computing, Answering(out, as_json, quiet, tuple(track or ())), began=began)
 
 
 @with_options
@@ -99,6 +101,7 @@ def run(
     out: Out = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    track: Track = None,
     plan_only: PlanOnly = False,
 ) -> None:
     """Run an experiment that is written in Python, such as those in experiments/.
@@ -115,7 +118,7 @@ def run(
         preview(experiment, computing, as_json=as_json)
         return
     note = f"An option named above is a field of the experiment in {spec}: --replicates 7 is replicates=7."
-    search(experiment, computing, Answering(out, as_json, quiet), began=began, note=note)
+    search(experiment, computing, Answering(out, as_json, quiet, tuple(track or ())), began=began, note=note)
 
 
 def search(
@@ -125,7 +128,7 @@ def search(
     with request():
         from winticket.experiment import execute, plan, prepare
 
-        ready = prepare(plan(experiment), computing.execution(), out=answering.out)
+        ready = prepare(plan(experiment), computing.execution(), out=answering.out, track=answering.track)
     watching = nullcontext() if answering.quiet else _announced(ready)
     with to_stderr(), watching as watch:
         result = execute(ready, watch=watch, began=began)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from winticket.cli.answers import flowing, print_json, request, show
 from winticket.cli.options import STORE, AsJson, StorePath
@@ -36,20 +37,24 @@ def info(*, as_json: AsJson = False) -> None:
 
 
 def ls(*, store: StorePath = STORE, as_json: AsJson = False) -> None:
-    """List what a store holds: results, failures, and checkpoints of unfinished trainings."""
+    """List what a store holds: results, failures, and checkpoints of unfinished trainings, each with what it trains."""
     with request():
         rows = _existing(store).ls()
     if as_json:
         print_json([{**vars(row), "label": dict(row.label)} for row in rows])
         return
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    for name in ("kind", "key", "arm", "level", "replicates", "seconds", "KiB", "when"):
-        table.add_column(
-            name, justify="right" if name in ("level", "seconds", "KiB") else "left", no_wrap=True
-        )
+    groups: dict[str, list[Row]] = {}
     for row in rows:
-        table.add_row(*_cells(row))
-    console().print(table)
+        groups.setdefault(_question(dict(row.label)), []).append(row)
+    for question, entries in groups.items():
+        console().print(Text(question, style="bold"))
+        table = Table(box=None, padding=(0, 1, 0, 0))
+        for name in ("kind", "key", "arm", "level", "replicates", "seconds", "KiB", "when"):
+            right = name in ("level", "seconds", "KiB")
+            table.add_column(name, justify="right" if right else "left", no_wrap=True)
+        for row in entries:
+            table.add_row(*_cells(row))
+        console().print(table)
     show(f"{len(rows)} entries, {sum(row.bytes for row in rows) / 2**20:.1f} MiB in {store}")
 
 
@@ -69,6 +74,13 @@ def _cells(row: Row) -> list[str]:
         f"{row.bytes / 1024:.0f}",
         (row.when or "")[:16].replace("T", " "),
     ]
+
+
+def _question(label: dict[str, Any]) -> str:
+    """What a result belongs to, in words."""
+    if "model" in label:
+        return f"{label['model']} on {label['data']}: {label['recipe']}"
+    return "Analyses" if str(label.get("arm", "")).startswith("analysis ") else "Other results"
 
 
 def _arm(label: dict[str, Any]) -> str:
@@ -106,7 +118,8 @@ def gc(
         list[Path] | None,
         typer.Option(
             "--keep",
-            help="result.json of a finished run: remove every result that none of the kept runs used. May be repeated.",
+            help="result.json of a finished run: remove every result that none of the kept runs used; analyses are "
+            "removed, too, and are computed again when asked for. May be repeated.",
         ),
     ] = None,
     failures: Annotated[

@@ -21,6 +21,7 @@ from winticket.cli.options import (
     Out,
     PlanOnly,
     Quiet,
+    Track,
     chosen,
     number,
     with_options,
@@ -85,6 +86,7 @@ def transfer(
     out: Out = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    track: Track = None,
     trust: Trust = None,
     plan_only: PlanOnly = False,
     **options: Any,
@@ -115,7 +117,7 @@ def transfer(
     if plan_only:
         preview(experiment, computing, as_json=as_json)
         return
-    search(experiment, computing, Answering(out, as_json, quiet), began=began)
+    search(experiment, computing, Answering(out, as_json, quiet, tuple(track or ())), began=began)
 
 
 def _transferred(

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from winticket.experiment.plan import Plan, plan
 from winticket.experiment.price import cost
 from winticket.experiment.reports import require_same_experiment
 from winticket.experiment.spec import Experiment
+from winticket.experiment.tracking import Tracker, Tracking, tracker
 from winticket.experiment.writing import Result, write, write_started
 from winticket.run import Event, RunError, Store, StoreError
 from winticket.stages import device
@@ -34,12 +35,14 @@ class Ready:
     execution   how to compute them
     folder      for the report
     need_bytes  disk space that the missing results need
+    trackers    where curves, verdict and files are sent
     """
 
     plan: Plan
     execution: Execution
     folder: Path
     need_bytes: int
+    trackers: tuple[Tracker, ...] = ()
 
 
 def find(
@@ -52,6 +55,7 @@ def find(
     retry_failed: bool = False,
     watch: Watch | None = None,
     checkpoint_seconds: float = 10.0,
+    track: Sequence[str] = (),
     **choices: Any,
 ) -> Result:
     """Find a winning ticket on `data` and prove it: `winticket.find("digits", replicates=5)`.
@@ -64,6 +68,7 @@ def find(
     retry_failed        compute trainings again that the store records as failed
     watch               is called with every event
     checkpoint_seconds  seconds between saved states of a training
+    track               where curves, verdict and files are sent: "tensorboard:FOLDER", "mlflow:URI"
     choices             fields of `Experiment` or `Recipe`, as for `Experiment.of`
 
     Raises ValueError, TypeError or FileNotFoundError, before any training, for data or a choice that does not exist;
@@ -77,6 +82,7 @@ def find(
         Experiment.of(data, **choices),
         out=out,
         watch=watch,
+        track=track,
         store=store,
         workers=workers,
         engine=engine,
@@ -91,13 +97,15 @@ def conduct(
     *,
     out: str | os.PathLike[str] | None = None,
     watch: Watch | None = None,
+    track: Sequence[str] = (),
     **options: Any,
 ) -> Result:
     """Run an experiment and write report, figures, curves and ticket to the folder `out`.
 
     `execution` is how to compute; it changes no number. Without it, `options` are those of `Execution.local`: store
     ("runs"), workers (one per core, or one for a GPU; 0 for this process), engine ("auto"), retry_failed,
-    checkpoint_seconds (10). `watch` is called with every event.
+    checkpoint_seconds (10). `watch` is called with every event. `track` names where curves, verdict and files are
+    sent: "tensorboard:FOLDER" or "mlflow:URI".
 
     Results in the store are not computed again. So a stopped run resumes, and an extended experiment computes only
     what is new. A training that fails is counted in the document and raises nothing.
@@ -112,15 +120,22 @@ def conduct(
     began = time.monotonic()
     if execution is not None and options:
         raise TypeError(f"an execution is passed, so pass {' and '.join(options)} to Execution.local instead")
-    ready = prepare(plan(experiment), execution or Execution.local(**options), out=out)
+    ready = prepare(plan(experiment), execution or Execution.local(**options), out=out, track=track)
     return execute(ready, watch=watch, began=began)
 
 
-def prepare(planned: Plan, execution: Execution, *, out: str | os.PathLike[str] | None = None) -> Ready:
+def prepare(
+    planned: Plan,
+    execution: Execution,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    track: Sequence[str] = (),
+) -> Ready:
     """Check that a plan can be computed and its results kept. Creates store and output folder, or nothing if it raises.
 
-    Raises ValueError if the output folder holds the report of another experiment, or if the engine cannot compute in
-    the recipe's precision. Raises StoreError or OSError if store or folder cannot be written.
+    Raises ValueError if the output folder holds the report of another experiment, if a tracker is unknown or not
+    installed, or if the engine cannot compute in the recipe's precision. Raises StoreError or OSError if store or
+    folder cannot be written.
 
     >>> from tempfile import TemporaryDirectory
     >>> planned = plan(Experiment.of("digits", steps=20))
@@ -128,6 +143,7 @@ def prepare(planned: Plan, execution: Execution, *, out: str | os.PathLike[str] 
     ...     prepare(planned, Execution.local("memory://runs"), out=folder).need_bytes > 0
     True
     """
+    trackers = tuple(map(tracker, track))
     store = execution.store
     folder = output_folder(planned, store, out)
     require_same_experiment(folder, planned.experiment.describe(), fingerprint=planned.setup.fingerprint)
@@ -137,7 +153,7 @@ def prepare(planned: Plan, execution: Execution, *, out: str | os.PathLike[str] 
     if planned.missing(store):
         store.check_writable(need)
     _probe(folder, keep=True)
-    return Ready(planned, execution, folder, need)
+    return Ready(planned, execution, folder, need, trackers)
 
 
 def execute(ready: Ready, *, watch: Watch | None = None, began: float | None = None) -> Result:
@@ -147,8 +163,22 @@ def execute(ready: Ready, *, watch: Watch | None = None, began: float | None = N
     measure_engine(ready.plan, execution)
     with run_errors(execution.store):
         write_started(ready.plan, execution, ready.folder)
-        outcomes = execution.run(ready.plan.tasks.values(), watch=watch, need_bytes=ready.need_bytes)
-        return write(ready.plan, execution, ready.folder, outcomes, began=began)
+        tracked = Tracking(ready.trackers, ready.plan, execution.store)
+        with contextlib.closing(tracked):
+            heard = _both(watch, tracked) if ready.trackers else watch
+            outcomes = execution.run(ready.plan.tasks.values(), watch=heard, need_bytes=ready.need_bytes)
+            result = write(ready.plan, execution, ready.folder, outcomes, began=began)
+            tracked.end(result.document)
+            return result
+
+
+def _both(watch: Watch | None, tracked: Tracking) -> Watch:
+    def heard(event: Event) -> None:
+        if watch is not None:
+            watch(event)
+        tracked(event)
+
+    return heard
 
 
 @contextlib.contextmanager

@@ -69,6 +69,22 @@ class Setup:
         revisions = {name: room.REVISION for name, room in rooms.items()}
         return {**known, "revisions": revisions}
 
+    def in_words(self) -> dict[str, str]:
+        """Data, model and recipe as a listing of the store names them; of a path of data, the last part.
+
+        >>> from winticket.experiment import Experiment
+        >>> Experiment.of("digits", steps=20).setup().in_words()["recipe"]
+        '20 steps, adam 0.0012, batch 60'
+        """
+        recipe = self.recipe
+        data = Path(self.data).name if Path(self.data).exists() else self.data
+        return {
+            "data": data,
+            "model": self.model,
+            "recipe": f"{recipe.steps} steps, {recipe.optimizer} {recipe.lr:g}, batch {recipe.batch}"
+            + (f", other SGD noise ({self.noise})" if self.noise else ""),
+        }
+
     def module(self) -> nn.Module:
         """The network, for its computation only; its weights do not matter. One object per process keeps traces."""
         self._require_source()

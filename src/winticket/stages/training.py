@@ -246,7 +246,8 @@ def trained(
     `arm` and `level` label it for people. `cost` is the cost of a step in steps of the dense network; times the number
     of steps and replicates it is the task's weight. `how` is the stage that trains; it takes the other options.
     """
-    label: dict[str, Json] = {"arm": arm, "level": level, "first": first, "count": count}
+    place: dict[str, Json] = {"arm": arm, "level": level, "first": first, "count": count}
+    label = {**place, **setup.in_words()}
     weight = cost * setup.recipe.steps * count
     return task(how, setup, stack, label=label, weight=weight, **options)
 

@@ -165,12 +165,12 @@ def activity_says(table: Table) -> list[str]:
             continue
         who = "the dense network" if arm == "dense" else f"the ticket at a density of {100 * density:.3g} %"
         sentences.append(
-            f"In {who}, {said(zeros[END], 'zeros', percent=True)} of the outputs of ReLUs are 0 after training, "
-            f"{said(zeros[START], 'zeros', percent=True)} before; {said(silent[END], 'silent', percent=True)} of "
+            f"In {who}, {said(zeros[END], 'zeros', share=True)} of the outputs of ReLUs are 0 after training, "
+            f"{said(zeros[START], 'zeros', share=True)} before; {said(silent[END], 'silent', share=True)} of "
             "its units never fire on validation data."
         )
     others = [
-        f"{row['arm']} {said(row, 'zeros', percent=True)}"
+        f"{row['arm']} {said(row, 'zeros', share=True)}"
         for row in summarised(whole.where(when=END, density=density), "zeros", ["arm"]).rows()
         if row["arm"] not in ("ticket", "dense")
     ]

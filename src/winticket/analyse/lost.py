@@ -94,8 +94,8 @@ def calibration_says(table: Table) -> list[str]:
         if not rows or not sparse:
             continue
         text = (
-            f"The {what} is {said(rows[0], column, percent=percent)} in the dense network and "
-            f"{said(sparse[0], column, percent=percent)} in the ticket at a density of {100 * density:.3g} %"
+            f"The {what} is {said(rows[0], column, share=percent)} in the dense network and "
+            f"{said(sparse[0], column, share=percent)} in the ticket at a density of {100 * density:.3g} %"
         )
         if change:
             name = f"{column}_change"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from winticket.analyse.chance import drawn_masks
+from winticket.analyse.drawn import drawn_masks
 from winticket.analyse.facts import Cells, Lines, NothingToAnalyseError, analysis, part, present, together
 from winticket.analyse.reach import on_paths
 from winticket.analyse.summary import said, summarised
@@ -93,13 +93,13 @@ def paths_says(table: Table) -> list[str]:
     effective = summarised(at.where(mask="ticket"), "effective_density", ["mask"]).rows()[0]
     cut = {str(row["mask"]): row for row in summarised(at, "cut_off", ["mask"]).rows()}
     sentences = [
-        f"At a density of {100 * density:.3g} %, {said(means['ticket'], 'connected', percent=True)} of the ticket's "
+        f"At a density of {100 * density:.3g} %, {said(means['ticket'], 'connected', share=True)} of the ticket's "
         f"weights lie on a path from the input to the output, so its effective density is "
-        f"{said(effective, 'effective_density', percent=True)}; {said(cut['ticket'], 'cut_off', percent=True)} of the "
+        f"{said(effective, 'effective_density', share=True)}; {said(cut['ticket'], 'cut_off', share=True)} of the "
         "units are cut off."
     ]
     chance = [
-        f"{said(row, 'connected', percent=True)} ({kind})" for kind, row in means.items() if kind != "ticket"
+        f"{said(row, 'connected', share=True)} ({kind})" for kind, row in means.items() if kind != "ticket"
     ]
     return [
         *sentences,

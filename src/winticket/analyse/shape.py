@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from winticket.allocate import erk
-from winticket.analyse.chance import RANDOM, counts_by, drawn_masks
+from winticket.analyse.drawn import RANDOM, counts_by, drawn_masks
 from winticket.analyse.facts import Cells, Lines, NothingToAnalyseError, analysis, part, present, together
 from winticket.analyse.summary import said, summarised
 from winticket.run import Task
@@ -115,13 +115,14 @@ def layers_says(table: Table) -> list[str]:
         return (
             f"{100 * float(row['layer_density'] or 0):.3g} %"
             if same
-            else said(row, "layer_density", percent=True)
+            else said(row, "layer_density", share=True)
         )
 
     low, high = (choose(means, key=lambda row: float(row["layer_density"] or 0)) for choose in (min, max))
     whole = f"At a density of {100 * float(at.column('density')[0] or 0):.3g} %, "
-    if low["layer"] == high["layer"]:
-        return [f"{whole}the layer with the eligible weights, {low['layer']}, keeps {share(low)} of them."]
+    if low["layer"] == high["layer"]:  # one layer, or as many weights kept of each
+        who = "all layers keep" if len(means) > 1 else f"{low['layer']}, the only layer, keeps"
+        return [f"{whole}{who} {share(low)}."]
     kept, by_erk = (
         {str(row["layer"]): float(row["kept"] or 0) for row in summarised(rows, "kept", ["layer"]).rows()}
         for rows in (ticket, at.where(counts=ERK_RULE))
@@ -244,7 +245,7 @@ def units_says(table: Table) -> list[str]:
     ):
         ticket, chance = mean(column, TICKET), mean(column, RANDOM)
         if ticket and chance and max(float(row[column] or 0) for row in (ticket, chance)) >= 0.01:
-            shares = [said(row, column, percent=True) for row in (ticket, chance)]
+            shares = [said(row, column, share=True) for row in (ticket, chance)]
             sentences.append(f"{shares[0]} {what}, against {shares[1]} in a random mask.")
     return sentences
 

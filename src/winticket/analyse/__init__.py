@@ -11,6 +11,8 @@ the analyses take one's own masks, models and data: `jaccard`, `chance`, ...
 from __future__ import annotations
 
 from winticket.analyse.activity import activity_of_stack, rectified
+from winticket.analyse.barriers import barriers_of_stacks
+from winticket.analyse.curvature import Hessian, curvature_of_stack, hessian
 from winticket.analyse.exemplars import exemplars_of_level, lost_examples, pruning_exemplars
 from winticket.analyse.facts import (
     ANALYSES,
@@ -23,6 +25,15 @@ from winticket.analyse.facts import (
     analysis_named,
     joined,
 )
+from winticket.analyse.instability import child, instability_of_stacks
+from winticket.analyse.learning import (
+    displacement,
+    gradient_norm,
+    gradients_of_stack,
+    learning_of_stacks,
+    sign_agreement,
+)
+from winticket.analyse.line import Barrier, barrier
 from winticket.analyse.locality import (
     centrality,
     displacements,
@@ -47,26 +58,38 @@ __all__ = [
     "ANALYSES",
     "REVISION",
     "Analysis",
+    "Barrier",
     "Cells",
+    "Hessian",
     "Lines",
     "NothingToAnalyseError",
     "accuracy_by_class",
     "activity_of_stack",
     "analysis",
     "analysis_named",
+    "barrier",
+    "barriers_of_stacks",
     "calibration_error",
     "calibration_of_stack",
     "centrality",
     "chance",
+    "child",
     "classes_of_stack",
+    "curvature_of_stack",
     "degrees",
+    "displacement",
     "displacements",
     "effective_density",
     "exemplars_of_level",
     "gini",
+    "gradient_norm",
+    "gradients_of_stack",
+    "hessian",
+    "instability_of_stacks",
     "jaccard",
     "joined",
     "layers_of_stack",
+    "learning_of_stacks",
     "locality_of_stack",
     "lost_examples",
     "matched",
@@ -79,6 +102,7 @@ __all__ = [
     "pruning_exemplars",
     "rectified",
     "said",
+    "sign_agreement",
     "summarised",
     "units_of_stack",
 ]

@@ -77,7 +77,7 @@ def _panel(axes: Axes, lines: Lines, rows: Table, *, ink: Ink) -> None:
         part = rows.where(**{lines.series: name}) if lines.series else rows
         part = part.sort(lines.x)
         look = _look(str(name), at, ink=ink)
-        x, y = part.numbers(lines.x), scale * part.numbers(lines.y)
+        x, y = _wide(lines) * part.numbers(lines.x), scale * part.numbers(lines.y)
         if {"low", "high"} <= set(part.columns):
             low, high = scale * part.numbers("low"), scale * part.numbers("high")
             axes.fill_between(x, low, high, color=look.color, alpha=0.15, linewidth=0)
@@ -92,6 +92,10 @@ def _panel(axes: Axes, lines: Lines, rows: Table, *, ink: Ink) -> None:
             textcoords="offset points", ha="right", fontsize=8, color=ink.quiet,
         )  # fmt: skip
     _scales(axes, lines, rows.numbers(lines.x))
+
+
+def _wide(lines: Lines) -> float:
+    return 100.0 if lines.x_percent else 1.0
 
 
 def _scales(axes: Axes, lines: Lines, x: np.ndarray) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from analysing import made_of
@@ -46,6 +47,17 @@ def test_calibration_error_at_its_ends() -> None:
     assert analyse.calibration_error(both, right, bins=2) == pytest.approx((0.25 + 0.4) / 2)
     with pytest.raises(ValueError, match="without examples"):
         analyse.calibration_error(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))
+
+
+def test_the_floor_of_one_bin_is_the_mean_deviation_of_a_binomial() -> None:
+    logits = torch.tensor([[0.8, 0.2]]).log().expand(60, 2)
+    binomial = stats.binom(60, 0.8)
+    exact = sum(binomial.pmf(k) * abs(k / 60 - 0.8) for k in range(61))
+    deviation = math.sqrt(0.8 * 0.2 / 60)
+    assert abs(analyse.calibration_floor(logits, draws=4000) - exact) < 4 * deviation / math.sqrt(4000)
+    assert analyse.calibration_floor(logits) == analyse.calibration_floor(logits)
+    with pytest.raises(ValueError, match="without examples"):
+        analyse.calibration_floor(logits[:0])
 
 
 def test_predictions_at_every_character_count_as_examples() -> None:
@@ -117,7 +129,7 @@ def predicted_by(run: Run, arm: str, level: int, replicate: int) -> tuple[Tensor
 def test_calibration_of_a_run_is_that_of_its_networks(run: Run) -> None:
     made = made_of(run, "calibration")
     assert made.reason is None
-    losses = {}
+    losses, beyond = {}, {}
     for arm, level in (("dense", 0), ("ticket", 2)):
         logits, labels = predicted_by(run, arm, level, 1)
         (row,) = made.table.where(arm=arm, level=level, replicate=2).rows()
@@ -126,10 +138,11 @@ def test_calibration_of_a_run_is_that_of_its_networks(run: Run) -> None:
         assert row["error"] == pytest.approx(analyse.calibration_error(logits, labels), abs=1e-6)
         accuracy = run.training(arm, level=level, replicate=1).curve.last()["test_accuracy"]
         assert row["accuracy"] == pytest.approx(accuracy, abs=1e-9)
-        if arm == "ticket":
-            assert row["loss_change"] == pytest.approx(losses["ticket"] - losses["dense"], rel=1e-5)
-        else:
-            assert (row["error_change"], row["loss_change"]) == (0, 0)
+        assert row["floor"] == pytest.approx(analyse.calibration_floor(logits), abs=1e-6)
+        assert row["beyond"] == pytest.approx(float(str(row["error"])) - float(str(row["floor"])))
+        beyond[arm] = float(str(row["beyond"]))
+        assert row["loss_change"] == pytest.approx(losses[arm] - losses["dense"], rel=1e-5)
+        assert row["beyond_change"] == pytest.approx(beyond[arm] - beyond["dense"])
     assert set(made.table.column("arm")) == {"dense", "ticket", "reinit", "random"}
 
 

@@ -44,6 +44,7 @@ from winticket.analyse.locality import (
 from winticket.analyse.lost import (
     accuracy_by_class,
     calibration_error,
+    calibration_floor,
     calibration_of_stack,
     classes_of_stack,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "barrier",
     "barriers_of_stacks",
     "calibration_error",
+    "calibration_floor",
     "calibration_of_stack",
     "centrality",
     "chance",

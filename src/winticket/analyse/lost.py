@@ -17,7 +17,7 @@ from winticket.stages import Setup
 from winticket.table import Table, Value
 
 REVISION = 1
-BINS = 15
+BINS, DRAWS = 15, 50
 
 
 def calibration_error(logits: Tensor, labels: Tensor, *, bins: int = BINS) -> float:
@@ -27,7 +27,7 @@ def calibration_error(logits: Tensor, labels: Tensor, *, bins: int = BINS) -> fl
     sorted by it into `bins` bins of equal width, (0, 1/bins], (1/bins, 2/bins], ...; the error is the mean of
     |accuracy - mean confidence| over bins, weighted by their numbers of predictions. Guo et al. 2017 (On Calibration of
     Modern Neural Networks), eq. 3, with their 15 bins. With few examples the error is too large, because chance alone
-    moves a bin's accuracy. ValueError without examples.
+    moves a bin's accuracy; see `calibration_floor`. ValueError without examples.
 
     >>> logits = torch.tensor([[0.75, 0.25], [0.75, 0.25], [0.75, 0.25], [0.75, 0.25]]).log()
     >>> calibration_error(logits, torch.tensor([0, 0, 0, 1])), calibration_error(logits, torch.tensor([0, 0, 1, 1]))
@@ -35,6 +35,31 @@ def calibration_error(logits: Tensor, labels: Tensor, *, bins: int = BINS) -> fl
     """
     found = predicted_from(logits, labels)
     return _calibration(found["confidence"], found["predicted"] == found["label"], bins=bins)
+
+
+def calibration_floor(logits: Tensor, *, bins: int = BINS, draws: int = DRAWS, seed: int = 0) -> float:
+    """The calibration error to expect of a network with these confidences if they were exactly right.
+
+    The mean of `calibration_error` over `draws` draws, in each of which a prediction is right with the probability that
+    its confidence states: consistency resampling (Bröcker & Smith 2007, Increasing the Reliability of Reliability
+    Diagrams). It is above 0 because chance moves the accuracy of a bin, and more so with fewer examples. ValueError
+    without examples.
+
+    >>> logits = torch.tensor([[0.75, 0.25]]).log().expand(100, 2)
+    >>> calibration_floor(logits) > calibration_floor(logits.repeat(100, 1))
+    True
+    """
+    labels = torch.zeros(logits.shape[:-1], dtype=torch.int64)  # confidences do not depend on them
+    return _floor(predicted_from(logits, labels)["confidence"], bins, draws, seed)
+
+
+def _floor(confidence: Tensor, bins: int = BINS, draws: int = DRAWS, seed: int = 0) -> float:
+    generator = torch.Generator().manual_seed(seed)
+    errors = [
+        _calibration(confidence, torch.rand(len(confidence), generator=generator) < confidence, bins=bins)
+        for _ in range(draws)
+    ]
+    return sum(errors) / draws
 
 
 def _calibration(confidence: Tensor, right: Tensor, *, bins: int = BINS) -> float:
@@ -54,8 +79,10 @@ CALIBRATION = {
     "accuracy": "share of the test examples that are right",
     "confidence": "mean probability of the predicted class",
     "error": f"expected calibration error with {BINS} bins",
+    "floor": "error to expect of these confidences if they were exactly right, from as many examples",
+    "beyond": "error - floor",
     "loss": "mean negative log of the label's probability",
-    "error_change": "error less that of the replicate's dense network",
+    "beyond_change": "beyond less that of the replicate's dense network",
     "loss_change": "loss less that of the replicate's dense network",
 }
 
@@ -66,18 +93,23 @@ def calibration_of_stack(
     """Calibration error and loss of a stack's networks, and their change from the dense networks'."""
     rows: list[tuple[Any, ...]] = []
     for number, one in networks.items():
-        error, loss = _error_and_loss(one)
+        error, floor, loss = _calibrated(one)
         right = float((one["predicted"] == one["label"]).double().mean())
-        before = _error_and_loss(dense[number]) if number in dense else None
-        change = (None, None) if before is None else (error - before[0], loss - before[1])
+        change: tuple[float | None, ...] = (None, None)
+        if number in dense:
+            before = _calibrated(dense[number])
+            change = (error - floor - before[0] + before[1], loss - before[2])
         confidence = float(one["confidence"].double().mean())
-        rows.append((level, density, arm, number + 1, right, confidence, error, loss, *change))
+        rows.append(
+            (level, density, arm, number + 1, right, confidence, error, floor, error - floor, loss, *change)
+        )
     return Table(tuple(CALIBRATION), tuple(rows))
 
 
-def _error_and_loss(one: Predicted) -> tuple[float, float]:
+def _calibrated(one: Predicted) -> tuple[float, float, float]:
+    """Calibration error, its floor, and loss of a network."""
     error = _calibration(one["confidence"], one["predicted"] == one["label"])
-    return error, float(one["loss"].double().mean())
+    return error, _floor(one["confidence"]), float(one["loss"].double().mean())
 
 
 def calibration_says(table: Table) -> list[str]:
@@ -85,35 +117,43 @@ def calibration_says(table: Table) -> list[str]:
     if not table.values:
         return ["No replicate finished, so there is nothing to measure."]
     density = min(float(str(d)) for d in table.column("density"))
-    sentences = []
-    for column, what in (("error", "calibration error"), ("loss", "negative log likelihood")):
-        percent = column == "error"
-        rows = summarised(table.where(arm="dense"), column, ["arm"]).rows()
-        at = table.where(arm="ticket", density=density)
-        sparse, change = (summarised(at, name, ["arm"]).rows() for name in (column, f"{column}_change"))
-        if not rows or not sparse:
-            continue
-        text = (
-            f"The {what} is {said(rows[0], column, share=percent)} in the dense network and "
-            f"{said(sparse[0], column, share=percent)} in the ticket at a density of {100 * density:.3g} %"
+    at = {arm: table.where(arm=arm) for arm in ("dense", "ticket")}
+    at["ticket"] = at["ticket"].where(density=density)
+
+    def mean(arm: str, column: str) -> dict[str, Value]:
+        return summarised(at[arm], column, ["arm"]).rows()[0]
+
+    if not all(part.values for part in at.values()):
+        return ["No dense network or no ticket finished, so there is nothing to compare."]
+    names = {"dense": "the dense network", "ticket": f"the ticket at a density of {100 * density:.3g} %"}
+    sentences = [
+        f"The calibration error of {names[arm]} is {said(mean(arm, 'error'), 'error', share=True)}; if its confidences "
+        f"were exactly right, as many examples would give {said(mean(arm, 'floor'), 'floor', share=True)}."
+        for arm in at
+    ]
+    if at["ticket"].has("beyond_change"):
+        change = [mean("ticket", name) for name in ("beyond_change", "loss_change")]
+        sentences.append(
+            f"From the dense network to the ticket of the same replicate, the error beyond that changes by "
+            f"{_points(change[0], 'beyond_change')}, and the negative log likelihood by "
+            f"{said(change[1], 'loss_change')} from {said(mean('dense', 'loss'), 'loss')}."
         )
-        if change:
-            name = f"{column}_change"
-            by = _points(change[0], name) if percent else said(change[0], name)
-            text += f"; within a replicate it changes by {by}"
-        sentences.append(text + ".")
     return sentences
 
 
 @analysis(
     "calibration",
     title="Can the ticket's probabilities be trusted?",
-    source="Guo et al. 2017 (On Calibration of Modern Neural Networks), eq. 3",
+    source="Guo et al. 2017 (On Calibration of Modern Neural Networks), eq. 3; floor: Bröcker & Smith 2007",
     says=calibration_says,
     lines=(
         Lines(
             x="density", y="error", series="arm", x_label="weights kept", y_label="expected calibration error",
             percent=True,
+        ),
+        Lines(
+            x="density", y="beyond", series="arm", x_label="weights kept",
+            y_label="calibration error beyond that of exact confidences", percent=True, level=0.0,
         ),
         Lines(x="density", y="loss", series="arm", x_label="weights kept", y_label="negative log likelihood, test"),
     ),
@@ -122,7 +162,8 @@ def calibration_says(table: Table) -> list[str]:
 def calibration(cells: Cells, *, replicates: int = 30, levels: int = 6) -> Task:
     """Measures the expected calibration error and the negative log likelihood on test data.
 
-    Changes are paired: each ticket is compared with the dense network of its replicate.
+    The error is compared with what chance gives if confidences are exactly right. Changes are paired: each ticket is
+    compared with the dense network of its replicate.
     """
     planned = [
         part(

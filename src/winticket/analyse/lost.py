@@ -153,7 +153,7 @@ def calibration_says(table: Table) -> list[str]:
         ),
         Lines(
             x="density", y="beyond", series="arm", x_label="weights kept",
-            y_label="calibration error beyond that of exact confidences", percent=True, level=0.0,
+            y_label="calibration error beyond chance", percent=True, level=0.0,
         ),
         Lines(x="density", y="loss", series="arm", x_label="weights kept", y_label="negative log likelihood, test"),
     ),

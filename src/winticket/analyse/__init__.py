@@ -11,6 +11,7 @@ the analyses take one's own masks, models and data: `jaccard`, `chance`, ...
 from __future__ import annotations
 
 from winticket.analyse.activity import activity_of_stack, rectified
+from winticket.analyse.agreement import agreement_of_stacks, cka, disagreement
 from winticket.analyse.barriers import barriers_of_stacks
 from winticket.analyse.curvature import Hessian, curvature_of_stack, hessian
 from winticket.analyse.exemplars import exemplars_of_level, lost_examples, pruning_exemplars
@@ -66,6 +67,7 @@ __all__ = [
     "NothingToAnalyseError",
     "accuracy_by_class",
     "activity_of_stack",
+    "agreement_of_stacks",
     "analysis",
     "analysis_named",
     "barrier",
@@ -76,9 +78,11 @@ __all__ = [
     "centrality",
     "chance",
     "child",
+    "cka",
     "classes_of_stack",
     "curvature_of_stack",
     "degrees",
+    "disagreement",
     "displacement",
     "displacements",
     "effective_density",

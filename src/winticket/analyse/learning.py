@@ -76,8 +76,9 @@ def gradient_norm(
 ) -> float:
     """The length of the gradient of the mean cross-entropy on examples x, y [N] by the weights that the mask keeps.
 
-    values: the network's weights and buffers by name. Evci, Ioannou, Keskin & Dauphin 2022 (Gradient Flow in Sparse Neural Networks and How Lottery Tickets Win), whose
-    gradient flow is its square. The module computes in evaluation mode and is not changed.
+    values: the network's weights and buffers by name. Evci, Ioannou, Keskin & Dauphin 2022 (Gradient Flow in Sparse
+    Neural Networks and How Lottery Tickets Win), whose gradient flow is its square. The module computes in evaluation
+    mode and is not changed.
 
     >>> from winticket import Mask
     >>> module = torch.nn.Linear(2, 2, bias=False)

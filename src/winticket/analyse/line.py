@@ -14,6 +14,8 @@ from winticket.stages import Setup
 from winticket.ticket import Trajectory
 from winticket.ticket.mask import same_layers
 
+REVISION = 1
+
 REFRESHED = 2000
 """Training examples from which BatchNorm's statistics are recomputed at every point of a line."""
 _BATCHNORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

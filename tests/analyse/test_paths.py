@@ -191,6 +191,8 @@ def test_nothing_overflows_in_a_deep_network() -> None:
     model = nn.Sequential(*[nn.Linear(50, 50, bias=False) for _ in range(200)])
     full = Mask.full(dict(model.named_parameters()))
     assert analyse.effective_density(model, full, torch.zeros(1, 50)) == 1.0
+    most = random_mask(model, 0.9, 0)  # beyond float64, a sum over a pruned weight would be infinity times 0
+    assert analyse.on_paths(model, most, torch.zeros(1, 50)).count() == most.count()
     one = Mask({name: torch.eye(50) > 0 for name in full.keep})
     assert analyse.effective_density(model, one, torch.zeros(1, 50)) == 1 / 50
 
@@ -244,6 +246,8 @@ def test_a_run_counts_paths_of_tickets_and_of_random_masks(run: Run) -> None:
     (row,) = [row for row in rows if row["mask"] == "ticket"]
     assert row["effective_density"] == analyse.effective_density(module, ticket.mask, torch.zeros(1, 1, 8, 8))
     assert row["kept"] == ticket.mask.count()
+    connected = analyse.on_paths(module, ticket.mask, torch.zeros(1, 1, 8, 8))
+    assert row["cut_off"] == sum(len(connected.empty_units(name)) for name in connected.keep) / 60
     layers = [
         r for r in made.table.where(level=2, replicate=1, mask="ticket").rows() if r["layer"] != "network"
     ]

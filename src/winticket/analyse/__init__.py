@@ -26,6 +26,15 @@ from winticket.analyse.facts import (
     analysis_named,
     joined,
 )
+from winticket.analyse.information import (
+    Information,
+    binned,
+    discrete_information,
+    entropy,
+    fixed_bins,
+    kde_bounds,
+    quantile_bins,
+)
 from winticket.analyse.instability import child, instability_of_stacks
 from winticket.analyse.learning import (
     displacement,
@@ -51,6 +60,7 @@ from winticket.analyse.lost import (
 )
 from winticket.analyse.overlap import chance, jaccard, matched, overlap_of_stacks
 from winticket.analyse.paths import paths_of_stack
+from winticket.analyse.plane import plane_of_stack
 from winticket.analyse.predicted import predictions
 from winticket.analyse.reach import effective_density, on_paths
 from winticket.analyse.shape import degrees, gini, layers_of_stack, units_of_stack
@@ -63,6 +73,7 @@ __all__ = [
     "Barrier",
     "Cells",
     "Hessian",
+    "Information",
     "Lines",
     "NothingToAnalyseError",
     "accuracy_by_class",
@@ -72,6 +83,7 @@ __all__ = [
     "analysis_named",
     "barrier",
     "barriers_of_stacks",
+    "binned",
     "calibration_error",
     "calibration_floor",
     "calibration_of_stack",
@@ -83,10 +95,13 @@ __all__ = [
     "curvature_of_stack",
     "degrees",
     "disagreement",
+    "discrete_information",
     "displacement",
     "displacements",
     "effective_density",
+    "entropy",
     "exemplars_of_level",
+    "fixed_bins",
     "gini",
     "gradient_norm",
     "gradients_of_stack",
@@ -94,6 +109,7 @@ __all__ = [
     "instability_of_stacks",
     "jaccard",
     "joined",
+    "kde_bounds",
     "layers_of_stack",
     "learning_of_stacks",
     "locality_of_stack",
@@ -104,8 +120,10 @@ __all__ = [
     "overlap_of_stacks",
     "paths_of_stack",
     "pixels_of_level",
+    "plane_of_stack",
     "predictions",
     "pruning_exemplars",
+    "quantile_bins",
     "rectified",
     "said",
     "sign_agreement",

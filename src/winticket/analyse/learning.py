@@ -183,7 +183,7 @@ def learning_says(table: Table) -> list[str]:
 @analysis(
     "learning",
     title="What did training do to the weights?",
-    source="signs: Gadhikar & Burkholz 2024 (Masks, Signs, and Learning Rate Rewinding); distance: |end - start| / |start|",
+    source="Gadhikar & Burkholz 2024 (Masks, Signs, and Learning Rate Rewinding); distance: |end - start| / |start|",
     says=learning_says,
     lines=(
         Lines(

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from winticket.analyse import Analysis, Lines, summarised
 from winticket.report.elements import scrolled
@@ -118,6 +118,8 @@ def _scales(axes: Axes, lines: Lines, x: np.ndarray) -> None:
     finite = x[np.isfinite(x)]
     if lines.scale in ("density", "log") and len(finite) and finite.min() > 0:
         axes.set_xscale("log")
+    if lines.scale == "linear" and len(finite) and bool((finite == np.round(finite)).all()):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # numbers of layers, of classes
     if lines.scale == "density":
         if not axes.xaxis_inverted():
             axes.invert_xaxis()

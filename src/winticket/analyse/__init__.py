@@ -10,7 +10,9 @@ the analyses take one's own masks, models and data: `jaccard`, `chance`, ...
 
 from __future__ import annotations
 
+from winticket.analyse.agreement import agreement_of_stacks, cka, disagreement
 from winticket.analyse.barriers import barriers_of_stacks
+from winticket.analyse.curvature import Hessian, curvature_of_stack, hessian
 from winticket.analyse.facts import (
     ANALYSES,
     REVISION,
@@ -23,6 +25,13 @@ from winticket.analyse.facts import (
     joined,
 )
 from winticket.analyse.instability import child, instability_of_stacks
+from winticket.analyse.learning import (
+    displacement,
+    gradient_norm,
+    gradients_of_stack,
+    learning_of_stacks,
+    sign_agreement,
+)
 from winticket.analyse.line import Barrier, barrier
 from winticket.analyse.overlap import chance, jaccard, matched, overlap_of_stacks
 from winticket.analyse.summary import said, summarised
@@ -33,19 +42,30 @@ __all__ = [
     "Analysis",
     "Barrier",
     "Cells",
+    "Hessian",
     "Lines",
     "NothingToAnalyseError",
+    "agreement_of_stacks",
     "analysis",
     "analysis_named",
     "barrier",
     "barriers_of_stacks",
     "chance",
     "child",
+    "cka",
+    "curvature_of_stack",
+    "disagreement",
+    "displacement",
+    "gradient_norm",
+    "gradients_of_stack",
+    "hessian",
     "instability_of_stacks",
     "jaccard",
     "joined",
+    "learning_of_stacks",
     "matched",
     "overlap_of_stacks",
     "said",
+    "sign_agreement",
     "summarised",
 ]

@@ -25,6 +25,7 @@ class Cells:
     trainings   by (level, arm), the stacks that have finished; each is the task of a tuple of Trajectory or Failed
     replicates  planned number of replicates
     eligible    names of the weights that may be pruned
+    rewind_step the step that tickets are rewound to, 0 for the start
     search      plans the run's search again, with other SGD noise: (noise, first replicate) -> the tickets of levels 1
                 and up, each the task of a stack of tickets
 
@@ -36,6 +37,7 @@ class Cells:
     trainings: Mapping[tuple[int, str], tuple[Task, ...]]
     replicates: int
     eligible: tuple[str, ...]
+    rewind_step: int
     search: Callable[[int, int], Sequence[Task]]
 
     def stacks(self, level: int, arm: str, *, replicates: int | None = None) -> tuple[Task, ...]:

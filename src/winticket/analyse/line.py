@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from winticket import data as datasets
-from winticket.analyse.networks import BATCH, last, outputs, parts
+from winticket.analyse.networks import BATCH, drawn, last, outputs, parts
 from winticket.criteria.losses import IGNORED, by_answer
 from winticket.stages import Setup
-from winticket.ticket import Seeds, Trajectory
+from winticket.ticket import Trajectory
 from winticket.ticket.mask import same_layers
 
 REVISION = 1
+
 REFRESHED = 2000
 """Training examples from which BatchNorm's statistics are recomputed at every point of a line."""
 _COUNTER = "num_batches_tracked"
@@ -255,15 +255,6 @@ def refreshed(module: nn.Module, weights: Weights, buffers: Weights, x: Tensor) 
     for batch in x.tensor_split(-(-len(x) // BATCH)):
         fresh(batch)
     return {name: value.detach().clone() for name, value in fresh.named_buffers()}
-
-
-def drawn(setup: Setup, seeds: Seeds, most: int) -> datasets.Split:
-    """At most `most` training examples of a replicate, drawn at random: files may be sorted by class."""
-    train = parts(setup, seeds.replicate).train
-    if len(train.y) <= most:
-        return train
-    rows = datasets.permutation(len(train.y), seed=seeds.derive("analysed"), epoch=0)[:most]
-    return datasets.Split(train.x[rows], train.y[rows])
 
 
 def between(setup: Setup, path: Trajectory, other: Trajectory, *, points: int) -> Barrier:

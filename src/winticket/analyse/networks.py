@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from winticket import data
 from winticket.stages import Setup
-from winticket.ticket import State, Trajectory
+from winticket.ticket import Seeds, State, Trajectory
 
 BATCH = 500
 """Examples at a time."""
@@ -24,6 +24,15 @@ def last(path: Trajectory) -> State:
 def parts(setup: Setup, replicate: int) -> data.Dataset:
     """The data of a replicate, in memory of the CPU: train, validation and test parts."""
     return setup.dataset(torch.device("cpu"), replicate)
+
+
+def drawn(setup: Setup, seeds: Seeds, most: int) -> data.Split:
+    """At most `most` training examples of a replicate, drawn at random: files may be sorted by class."""
+    train = parts(setup, seeds.replicate).train
+    if len(train.y) <= most:
+        return train
+    rows = data.permutation(len(train.y), seed=seeds.derive("analysed"), epoch=0)[:most]
+    return data.Split(train.x[rows], train.y[rows])
 
 
 @torch.no_grad()

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from winticket.judge import mean_interval
 from winticket.table import Table, Value
 
+REVISION = 1
+
 
 def summarised(table: Table, value: str, by: Sequence[str]) -> Table:
     """The mean of a column over the rows that agree in `by`, with its 95 % t interval.

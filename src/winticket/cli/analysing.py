@@ -89,7 +89,7 @@ def analyse(
 
         opened = open_run(run, store=store, trust=trust or [])
         planned = plan_analyses(opened, names or [], options=_options(settings or []))
-        execution = Execution.local(opened.store.path, workers=workers)
+        execution = Execution.local(opened.store.path, workers=workers, retry_failed=True)
     _announce(planned, quiet=quiet)
     with to_stderr():
         made = compute(planned, execution=execution, watch=None if quiet else _Progress(planned))

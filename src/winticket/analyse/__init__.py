@@ -34,6 +34,7 @@ from winticket.analyse.learning import (
 )
 from winticket.analyse.line import Barrier, barrier
 from winticket.analyse.overlap import chance, jaccard, matched, overlap_of_stacks
+from winticket.analyse.pace import judged_pace, reached_of_stacks, steps_to_share
 from winticket.analyse.summary import said, summarised
 
 __all__ = [
@@ -62,10 +63,13 @@ __all__ = [
     "instability_of_stacks",
     "jaccard",
     "joined",
+    "judged_pace",
     "learning_of_stacks",
     "matched",
     "overlap_of_stacks",
+    "reached_of_stacks",
     "said",
     "sign_agreement",
+    "steps_to_share",
     "summarised",
 ]

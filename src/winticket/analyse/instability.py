@@ -150,32 +150,36 @@ def instability(
     cells: Cells,
     *,
     shares: tuple[float, ...] = (0.0, 0.02, 0.1, 0.3),
+    ticket_shares: tuple[float, ...] = (0.0,),
     replicates: int = 5,
     levels: int = 4,
     points: int = 11,
 ) -> Task:
     """Trains networks again with other SGD noise, and looks for a barrier of error on the line between the two.
 
-    The dense network is trained again from several points of its training: `shares` of it. Tickets and random masks are
-    trained again from their start, at `levels` levels. Two trainings are linearly connected if no network on the line
-    between them, at `points` points, has a higher error than they have.
+    The dense network is trained again from several points of its training: `shares` of it. Tickets and random masks, at
+    `levels` levels, are trained again from `ticket_shares` of what follows their start. Two trainings are linearly
+    connected if no network on the line between them, at `points` points, has a higher error than they have.
     """
-    dense, steps = cells.stacks(0, "dense", replicates=replicates), cells.setup.recipe.steps
-    splits = dict.fromkeys(round(share * steps) for share in shares)
-    if any(at >= steps for at in splits):
-        raise ValueError(f"shares is {shares}; a training is split before its end, so each is below 1")
+    steps = cells.setup.recipe.steps
     tasks = []
-    for stack in dense:
-        tasks += [_children(stack, (0, 1.0, "dense", at or None), points=points) for at in splits]
-    tasks += [
-        _children(stack, (level, cells.densities[level], arm, None), points=points)
-        for arm in ("ticket", "random")
-        for level in cells.chosen_levels(arm, levels)
-        for stack in cells.stacks(level, arm, replicates=replicates)
-    ]
+    for arm, parts_of, begin in (
+        ("dense", shares, 0),
+        ("ticket", ticket_shares, cells.rewind_step),
+        ("random", ticket_shares, cells.rewind_step),
+    ):
+        splits = tuple(dict.fromkeys(begin + round(share * (steps - begin)) for share in parts_of))
+        if max(splits) >= steps:
+            raise ValueError(f"shares are {parts_of}; a training is split before its end, so each is below 1")
+        for level in cells.chosen_levels(arm, levels):
+            place = (level, cells.densities[level], arm)
+            for stack in cells.stacks(level, arm, replicates=replicates):
+                tasks += [
+                    _children(stack, (*place, at if at > begin else None), points=points) for at in splits
+                ]
     if not tasks:
         raise NothingToAnalyseError("no training has finished")
-    return together([*tasks], name="instability")
+    return together(tasks, name="instability")
 
 
 def _children(stack: Task, place: tuple[int, float, str, int | None], *, points: int) -> Task:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,22 @@ def drawn(setup: Setup, seeds: Seeds, most: int) -> data.Split:
         return train
     rows = data.permutation(len(train.y), seed=seeds.derive("analysed"), epoch=0)[:most]
     return data.Split(train.x[rows], train.y[rows])
+
+
+@contextmanager
+def batch_statistics(module: nn.Module) -> Iterator[None]:
+    """Within the block, BatchNorm computes with the statistics of each batch, and all other layers as in evaluation.
+
+    This is what training sees, without its noise: at the start of a training, running statistics are those of no data.
+    """
+    modes = {layer: layer.training for layer in module.modules()}
+    for layer in modes:
+        layer.training = isinstance(layer, nn.modules.batchnorm._BatchNorm)
+    try:
+        yield
+    finally:
+        for layer, was in modes.items():
+            layer.training = was
 
 
 @torch.no_grad()

@@ -59,6 +59,7 @@ from winticket.analyse.lost import (
     classes_of_stack,
 )
 from winticket.analyse.overlap import chance, jaccard, matched, overlap_of_stacks
+from winticket.analyse.pace import judged_pace, reached_of_stacks, steps_to_share
 from winticket.analyse.paths import paths_of_stack
 from winticket.analyse.plane import plane_of_stack
 from winticket.analyse.predicted import predictions
@@ -109,6 +110,7 @@ __all__ = [
     "instability_of_stacks",
     "jaccard",
     "joined",
+    "judged_pace",
     "kde_bounds",
     "layers_of_stack",
     "learning_of_stacks",
@@ -124,9 +126,11 @@ __all__ = [
     "predictions",
     "pruning_exemplars",
     "quantile_bins",
+    "reached_of_stacks",
     "rectified",
     "said",
     "sign_agreement",
+    "steps_to_share",
     "summarised",
     "units_of_stack",
 ]

@@ -100,7 +100,7 @@ def test_several_answers_an_example_count_alike() -> None:
     module = nn.Linear(4, 3)
     weights = {n: p.detach() for n, p in module.named_parameters()}
     x, y = torch.randn(6, 5, 4), torch.randint(0, 3, (6, 5))
-    made = line(module, (weights, weights), {}, x, y, points=2)
+    made = line(module, (weights, weights), ({}, {}), [(x, y)], points=2)
     wanted = nn.functional.cross_entropy(module(x).flatten(0, 1), y.flatten()).detach()
     assert made.losses[0] == pytest.approx(float(wanted))
 

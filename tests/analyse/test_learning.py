@@ -32,7 +32,6 @@ def test_the_gradient_is_autograds_within_the_mask() -> None:
     mask = Mask({"0.weight": torch.rand(7, 5) < 0.5, "3.weight": torch.rand(3, 7) < 0.5})
     values = {**{n: p.detach() for n, p in module.named_parameters()}, **dict(module.named_buffers())}
     norm = analyse.gradient_norm(module, values, x, y, mask)
-    module.eval()
     parameters = dict(module.named_parameters())
     slopes = torch.autograd.grad(
         nn.functional.cross_entropy(module(x), y), [parameters[n] for n in mask.keep]

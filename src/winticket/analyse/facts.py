@@ -94,7 +94,9 @@ class Lines:
     x, y    columns; `low` and `high` are the columns of the band's ends, None for no band
     series  the column that distinguishes lines; `panel` the column that distinguishes panels
     scale   of x: "density" (logarithmic, falling to the right, in percent), "log" or "linear"
+    panels  the values of `panel` that are drawn, in this order; default: the first few
     level   draws a thin line at this height, such as chance; `level_label` names it
+    ceiling draws it at the height in this column instead
     percent True if y is a fraction to be shown in percent; `x_percent` likewise
     """
 
@@ -108,7 +110,9 @@ class Lines:
     high: str | None = "high"
     scale: Literal["density", "log", "linear"] = "density"
     y_log: bool = False
+    panels: tuple[Value, ...] = ()
     level: float | None = None
+    ceiling: str | None = None
     level_label: str = ""
     percent: bool = False
     x_percent: bool = False

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from winticket.analyse.networks import BATCH, drawn, last, outputs, parts
+from winticket.analyse.networks import BATCH, drawn_examples, last, outputs, parts
 from winticket.criteria.losses import IGNORED, by_answer
 from winticket.stages import Setup
 from winticket.ticket import Trajectory
@@ -268,5 +268,5 @@ def between(setup: Setup, path: Trajectory, other: Trajectory, *, points: int) -
         (one.buffers, two.buffers),
         _batches((test.x, test.y)),
         points=points,
-        train=drawn(setup, seeds, REFRESHED).x if _has_statistics(module) else None,
+        train=drawn_examples(setup, seeds, REFRESHED).x if _has_statistics(module) else None,
     )

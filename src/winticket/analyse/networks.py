@@ -27,7 +27,7 @@ def parts(setup: Setup, replicate: int) -> data.Dataset:
     return setup.dataset(torch.device("cpu"), replicate)
 
 
-def drawn(setup: Setup, seeds: Seeds, most: int) -> data.Split:
+def drawn_examples(setup: Setup, seeds: Seeds, most: int) -> data.Split:
     """At most `most` training examples of a replicate, drawn at random: files may be sorted by class."""
     train = parts(setup, seeds.replicate).train
     if len(train.y) <= most:

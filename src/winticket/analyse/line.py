@@ -131,8 +131,8 @@ def _tensors(model: nn.Module, device: torch.device) -> tuple[dict[str, Tensor],
 
 
 def _batches(data: Batch | Iterable[Batch]) -> list[Batch]:
-    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
-        x, y = data
+    x, y = data if isinstance(data, tuple) and len(data) == 2 else (None, None)
+    if isinstance(x, Tensor) and isinstance(y, Tensor):
         if len(x) != len(y):
             raise ValueError(f"{len(x)} examples and {len(y)} targets; there is one target for each example")
         batches = list(zip(torch.split(x, BATCH), torch.split(y, BATCH), strict=True))
@@ -261,12 +261,13 @@ def between(setup: Setup, path: Trajectory, other: Trajectory, *, points: int) -
     """The line between the ends of two trainings of one replicate, on its test data."""
     seeds, module = path.ticket.seeds, setup.module()
     one, two = last(path), last(other)
-    test = parts(setup, seeds.replicate).test
+    split = parts(setup, seeds.replicate)
+    train, test = drawn_examples(split.train, seeds, REFRESHED).x, split.test
     return line(
         module,
         (one.weights, two.weights),
         (one.buffers, two.buffers),
         _batches((test.x, test.y)),
         points=points,
-        train=drawn_examples(setup, seeds, REFRESHED).x if _has_statistics(module) else None,
+        train=train if _has_statistics(module) else None,
     )

@@ -100,10 +100,8 @@ def test_batches_of_statistics_count_alike_and_are_of_one_size() -> None:
     """501 examples: batches of 251 and 250, and not of 500 and 1, of which the last would count for half."""
     model = network(3, norm=True)
     x = torch.randn(501, 4, generator=torch.Generator().manual_seed(1))
-    values = [
-        {n: v.detach() for n, v in named} for named in (model.named_parameters(), model.named_buffers())
-    ]
-    fresh = refreshed(model, *values, x)
+    weights = {n: v.detach() for n, v in model.named_parameters()}
+    fresh = refreshed(model, weights, dict(model.named_buffers()), x)
     hidden = model[0](x).detach()
     wanted = torch.stack([part.var(0) for part in (hidden[:251], hidden[251:])]).mean(0)
     torch.testing.assert_close(fresh["1.running_var"], wanted)

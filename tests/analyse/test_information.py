@@ -1,4 +1,4 @@
-"""Information: exact for known channels, bounds that bracket a Gaussian's closed form, and a plane with its baselines."""
+"""Information: exact for known channels, bounds around a Gaussian's closed form, and a plane with its baselines."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -131,8 +132,8 @@ def _tensors(model: nn.Module, device: torch.device) -> tuple[dict[str, Tensor],
 
 
 def _batches(data: Batch | Iterable[Batch]) -> list[Batch]:
-    x, y = data if isinstance(data, tuple) and len(data) == 2 else (None, None)
-    if isinstance(x, Tensor) and isinstance(y, Tensor):
+    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
+        x, y = cast("Batch", data)
         if len(x) != len(y):
             raise ValueError(f"{len(x)} examples and {len(y)} targets; there is one target for each example")
         batches = list(zip(torch.split(x, BATCH), torch.split(y, BATCH), strict=True))

@@ -206,7 +206,7 @@ def _ratio(row: dict[str, Value]) -> str:
     lines=(
         Lines(
             x="density", y="ratio", series="arm", x_label="weights kept",
-            y_label="steps / the dense network's", y_log=True, level=1.0, level_label="as the dense network",
+            y_label="steps to the goal / the dense network's", y_log=True, level=1.0, level_label="as dense",
         ),
     ),
     columns=PACE,

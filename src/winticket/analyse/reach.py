@@ -19,6 +19,8 @@ from torch.overrides import TorchFunctionMode
 from winticket.ticket import Mask
 from winticket.ticket.mask import same_layers
 
+REVISION = 1
+
 _UNARY = (  # of one value, possibly with what normalises it
     "relu relu_ relu6 leaky_relu leaky_relu_ prelu elu elu_ selu celu gelu silu mish tanh tanh_ sigmoid "
     "sigmoid_ softplus softsign hardtanh hardtanh_ hardswish hardsigmoid logsigmoid log_sigmoid tanhshrink "

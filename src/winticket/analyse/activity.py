@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from winticket.analyse.facts import Cells, Lines, NothingToAnalyseError, analysis, part, present, together
-from winticket.analyse.networks import BATCH, last, outputs, parts
+from winticket.analyse.networks import BATCH, drawn_examples, last, outputs, parts
 from winticket.analyse.summary import said, summarised
 from winticket.run import Task
 from winticket.stages import Setup
 from winticket.table import Table
 from winticket.ticket import Failed, State, Trajectory
 
-REVISION = 1
+REVISION = 2
 RECTIFIERS = frozenset(("relu", "relu_", "relu6", "threshold", "threshold_"))
 """Functions that give exactly 0 for a range of inputs, as modules call them and as functions."""
 
@@ -126,7 +126,7 @@ def activity_of_stack(
     rows: list[tuple[Any, ...]] = []
     module = setup.module()
     for number, path in present(stack):
-        x = parts(setup, number).validation.x[:examples]
+        x = drawn_examples(parts(setup, number).validation, path.ticket.seeds, examples).x
         start = path.ticket.settled(module)
         states = {
             START: State(start.mask.apply(start.start.weights), start.start.buffers, {}, 0),

@@ -24,7 +24,7 @@ from winticket.analyse.facts import (
     setup_of,
     together,
 )
-from winticket.analyse.networks import drawn, last
+from winticket.analyse.networks import drawn_examples, last, parts
 from winticket.analyse.summary import said, summarised
 from winticket.run import Task
 from winticket.stages import Setup
@@ -174,7 +174,7 @@ def curvature_of_stack(
     """Top eigenvalue and trace at start and end of each training of a stack; `place` is its level, density and arm."""
     rows: list[tuple[Any, ...]] = []
     for number, path in present(stack):
-        seen = drawn(setup, path.ticket.seeds, examples)
+        seen = drawn_examples(parts(setup, number).train, path.ticket.seeds, examples)
         data = seen.x, seen.y
         for when, state in (("start", path.ticket.start), ("end", last(path))):
             mask = path.ticket.mask

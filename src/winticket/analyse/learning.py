@@ -22,7 +22,7 @@ from winticket.analyse.facts import (
     tickets_of,
     together,
 )
-from winticket.analyse.networks import batch_statistics, drawn
+from winticket.analyse.networks import batch_statistics, drawn_examples, parts
 from winticket.analyse.summary import said, summarised
 from winticket.run import Task
 from winticket.stages import Setup, at_steps
@@ -265,7 +265,7 @@ def gradients_of_stack(
     rows: list[tuple[Any, ...]] = []
     for number, path in present(stack):
         start, mask = path.ticket.start, path.ticket.mask
-        seen = drawn(setup, path.ticket.seeds, EXAMPLES)
+        seen = drawn_examples(parts(setup, number).train, path.ticket.seeds, EXAMPLES)
         values = {**mask.apply(start.weights), **start.buffers}
         norm = gradient_norm(setup.module(), values, seen.x, seen.y, mask)
         rows.append((*place, number + 1, norm, norm / math.sqrt(max(mask.count(), 1))))

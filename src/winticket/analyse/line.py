@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from winticket.analyse.networks import BATCH, drawn, last, outputs, parts
+from winticket.analyse.networks import BATCH, drawn_examples, last, outputs, parts
 from winticket.criteria.losses import IGNORED, by_answer
 from winticket.stages import Setup
 from winticket.ticket import Trajectory
@@ -262,12 +262,13 @@ def between(setup: Setup, path: Trajectory, other: Trajectory, *, points: int) -
     """The line between the ends of two trainings of one replicate, on its test data."""
     seeds, module = path.ticket.seeds, setup.module()
     one, two = last(path), last(other)
-    test = parts(setup, seeds.replicate).test
+    split = parts(setup, seeds.replicate)
+    train, test = drawn_examples(split.train, seeds, REFRESHED).x, split.test
     return line(
         module,
         (one.weights, two.weights),
         (one.buffers, two.buffers),
         _batches((test.x, test.y)),
         points=points,
-        train=drawn(setup, seeds, REFRESHED).x if _has_statistics(module) else None,
+        train=train if _has_statistics(module) else None,
     )

@@ -27,13 +27,12 @@ def parts(setup: Setup, replicate: int) -> data.Dataset:
     return setup.dataset(torch.device("cpu"), replicate)
 
 
-def drawn(setup: Setup, seeds: Seeds, most: int) -> data.Split:
-    """At most `most` training examples of a replicate, drawn at random: files may be sorted by class."""
-    train = parts(setup, seeds.replicate).train
-    if len(train.y) <= most:
-        return train
-    rows = data.permutation(len(train.y), seed=seeds.derive("analysed"), epoch=0)[:most]
-    return data.Split(train.x[rows], train.y[rows])
+def drawn_examples(part: data.Split, seeds: Seeds, most: int) -> data.Split:
+    """At most `most` of a part's examples, drawn at random for each replicate: a dataset may be sorted by class."""
+    if len(part.y) <= most:
+        return part
+    rows = data.permutation(len(part.y), seed=seeds.derive("analysed"), epoch=0)[:most]
+    return data.Split(part.x[rows], part.y[rows])
 
 
 @contextmanager

@@ -29,14 +29,14 @@ from winticket.analyse.information import (
     estimates,
     quantised,
 )
-from winticket.analyse.networks import activations, outputs, parts
+from winticket.analyse.networks import activations, drawn_examples, outputs, parts
 from winticket.analyse.summary import said, summarised
 from winticket.run import Task
 from winticket.stages import Setup, at_steps
 from winticket.table import Table
 from winticket.ticket import Failed, State, Trajectory
 
-REVISION = 2
+REVISION = 3
 OUTPUT = "output"
 EXACT = f"exact, {LEVELS_OF_EXACT} levels"
 PLANE = {
@@ -70,8 +70,8 @@ def plane_of_stack(
     layers = hidden_layers(module)
     rows: list[tuple[Any, ...]] = []
     for number, path in present(stack):
-        test = parts(setup, number).test
-        x, y = test.x[:examples], test.y[:examples].numpy()
+        test = drawn_examples(parts(setup, number).test, path.ticket.seeds, examples)
+        x, y = test.x, test.y.numpy()
         other = y[np.random.default_rng(number).permutation(len(y))]
         most = (float(np.log2(len(y))), entropy(y))
         final = max(path.saved)

@@ -13,7 +13,7 @@ from rich.text import Text
 from winticket.cli.answers import print_json, request, say, show, to_stderr
 from winticket.cli.options import AsJson, Quiet, Workers
 from winticket.cli.shipping import StoreOfRun, Trust
-from winticket.places import ANALYSED
+from winticket.places import ANALYSED, PAGE
 from winticket.text import console
 
 if TYPE_CHECKING:
@@ -108,6 +108,10 @@ def _answer(run: Run, made: list[Analysed], folder: Path, *, as_json: bool) -> N
     shown = [Shown(one.analysis, one.table, one.sentences, one.reason) for one in made]
     setup = run.plan.setup
     with request():
+        if run.document is not None:
+            from winticket.experiment.rewriting import rewrite
+
+            rewrite(run)
         files = write_analyses(
             shown, folder, subtitle=f"{setup.data} · {setup.model} · mean, 95 % t interval"
         )
@@ -119,6 +123,8 @@ def _answer(run: Run, made: list[Analysed], folder: Path, *, as_json: bool) -> N
         _print(one)
     if files:
         show(f"Tables and figures: {folder}")
+    if run.document is not None:
+        show(f"They are on the page, too: {run.folder / PAGE}")
 
 
 def _options(settings: list[str]) -> dict[str, dict[str, str]]:

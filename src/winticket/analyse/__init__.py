@@ -27,6 +27,7 @@ from winticket.analyse.facts import (
     joined,
 )
 from winticket.analyse.information import (
+    Bounds,
     Information,
     binned,
     discrete_information,
@@ -72,6 +73,7 @@ __all__ = [
     "REVISION",
     "Analysis",
     "Barrier",
+    "Bounds",
     "Cells",
     "Hessian",
     "Information",

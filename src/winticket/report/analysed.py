@@ -38,35 +38,60 @@ def drawn(one: Analysis, table: Table, *, number: int = 0, ink: Ink = LIGHT, sub
     height = (
         lines.level if lines.ceiling is None or not rows.values else float(rows.numbers(lines.ceiling)[0])
     )
-    rows = rows if lines.low is not None and lines.low in rows.columns else _means(lines, rows)
+    chance = None if lines.baseline is None else _means(lines, rows, lines.baseline)
+    rows = rows if lines.low is not None and lines.low in rows.columns else _means(lines, rows, lines.y)
     panels = _panels(lines, rows)
+    deep = -(-len(panels) // MOST_PANELS)
+    across = -(-len(panels) // deep)
     with style(ink):
-        figure = Figure(figsize=(7.6 if len(panels) == 1 else 10.6, 5.0))
-        figure.subplots_adjust(
-            left=0.105 if len(panels) == 1 else 0.07, right=0.98, bottom=0.115, top=0.76, wspace=0.08
-        )
-        figure.text(0.02, 0.975, one.title, ha="left", va="top", fontsize=12.5, fontweight="bold")
-        figure.text(0.02, 0.915, subtitle, ha="left", va="top", fontsize=9, color=ink.quiet)
+        figure = _blank(one.title, subtitle, deep=deep, across=across, ink=ink)
         first: Axes | None = None
-        for at, panel in enumerate(panels, 1):
-            axes = figure.add_subplot(1, len(panels), at, sharex=first, sharey=first)
-            part = rows.where(**{lines.panel: panel}) if lines.panel else rows
-            _panel(axes, lines, part, height=height, ink=ink)
-            if first is not None:
+        for at, panel in enumerate(panels):
+            axes = figure.add_subplot(deep, across, at + 1, sharex=first, sharey=first)
+            only = {lines.panel: panel} if lines.panel else {}
+            below = None if chance is None else chance.where(**only)
+            _panel(axes, lines, rows.where(**only), chance=below, height=height, ink=ink)
+            if at % across:
                 axes.tick_params(labelleft=False)
                 axes.set_ylabel("")
+            if at + across < len(panels):
+                axes.tick_params(labelbottom=False)
+                axes.set_xlabel("")
             if panel is not None:
-                axes.set_title(str(panel), loc="left", fontsize=10, color=ink.quiet)
+                size = 10 if across < MOST_PANELS else 9
+                axes.set_title(str(panel), loc="left", fontsize=size, color=ink.quiet)
             first = first or axes
         assert first is not None
-        handles, labels = first.get_legend_handles_labels()
-        if handles:
-            width = max(len(label) for label in labels) + 6
-            figure.legend(
-                handles, labels, loc="upper left", bbox_to_anchor=(0.012, 0.885), fontsize=8.8, handlelength=2.2,
-                ncols=max(1, min(len(labels), (92 if len(panels) == 1 else 130) // width)), columnspacing=1.3,
-            )  # fmt: skip
+        if lines.ceiling is not None:
+            first.set_ylim(0, 1.08 * max(first.get_ylim()[1], 1e-6))
+        _legend(figure, first, wide=len(panels) > 1)
     return figure
+
+
+def _blank(title: str, subtitle: str, *, deep: int, across: int, ink: Ink) -> Figure:
+    """A figure with its title, and room for so many rows of panels."""
+    height, wide = 5.0 if deep == 1 else 1.6 + 2.9 * deep, across > 1
+    figure = Figure(figsize=(10.6 if wide else 7.6, height))
+    figure.subplots_adjust(
+        left=0.07 if wide else 0.105, right=0.98, bottom=0.575 / height, top=1 - 1.2 / height,
+        wspace=0.08 if across < MOST_PANELS else 0.14, hspace=0.2,
+    )  # fmt: skip
+    figure.text(0.02, 1 - 0.125 / height, title, ha="left", va="top", fontsize=12.5, fontweight="bold")
+    figure.text(0.02, 1 - 0.425 / height, subtitle, ha="left", va="top", fontsize=9, color=ink.quiet)
+    return figure
+
+
+def _legend(figure: Figure, axes: Axes, *, wide: bool) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if not handles:
+        return
+    most, width = (130 if wide else 92), max(len(label) for label in labels) + 6
+    on_one_line = sum(len(label) + 8 for label in labels) <= most
+    figure.legend(
+        handles, labels, loc="upper left", bbox_to_anchor=(0.012, 1 - 0.575 / figure.get_figheight()), fontsize=8.8,
+        handlelength=2.2, ncols=len(labels) if on_one_line else max(1, min(len(labels), most // width)),
+        columnspacing=1.3,
+    )  # fmt: skip
 
 
 def _drawable(one: Analysis, table: Table) -> list[int]:
@@ -74,9 +99,9 @@ def _drawable(one: Analysis, table: Table) -> list[int]:
     return [number for number, lines in enumerate(one.lines) if table.where(**dict(lines.where)).values]
 
 
-def _means(lines: Lines, table: Table) -> Table:
+def _means(lines: Lines, table: Table, column: str) -> Table:
     by = [name for name in (lines.panel, lines.series, lines.x) if name]
-    return summarised(table, lines.y, by)
+    return summarised(table, column, by)
 
 
 def _panels(lines: Lines, rows: Table) -> list[Value]:
@@ -86,7 +111,9 @@ def _panels(lines: Lines, rows: Table) -> list[Value]:
     return [one for one in lines.panels or there[:MOST_PANELS] if one in there]
 
 
-def _panel(axes: Axes, lines: Lines, rows: Table, *, height: float | None, ink: Ink) -> None:
+def _panel(
+    axes: Axes, lines: Lines, rows: Table, *, chance: Table | None, height: float | None, ink: Ink
+) -> None:
     scale = 100.0 if lines.percent else 1.0
     series = list(dict.fromkeys(rows.column(lines.series))) if lines.series else [None]
     for at, name in enumerate(series):
@@ -101,6 +128,14 @@ def _panel(axes: Axes, lines: Lines, rows: Table, *, height: float | None, ink: 
             x, y, look.dashes, color=look.color, marker=look.marker, label=_label(lines, name),
             markerfacecolor=ink.paper, markeredgewidth=1.4,
         )  # fmt: skip
+        if chance is not None and lines.baseline is not None:
+            below = (chance.where(**{lines.series: name}) if lines.series else chance).sort(lines.x)
+            axes.plot(
+                _wide(lines) * below.numbers(lines.x), scale * below.numbers(lines.baseline), ":", color=look.color,
+                linewidth=1.3, marker=look.marker, markersize=2.5,
+            )  # fmt: skip
+    if chance is not None:
+        axes.plot([], [], ":", color=ink.quiet, linewidth=1.3, label=lines.baseline_label)
     if height is not None:
         axes.axhline(scale * height, color=ink.quiet, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1)
         axes.annotate(
@@ -130,9 +165,7 @@ def _scales(axes: Axes, lines: Lines, x: np.ndarray) -> None:
         axes.tick_params(axis="x", which="minor", length=0)
     if lines.y_log:
         axes.set_yscale("log")
-    if lines.ceiling is not None:
-        axes.set_ylim(0, 1.08 * max(axes.get_ylim()[1], 1e-6))
-    elif not lines.y_log:
+    elif lines.ceiling is None:
         axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_xlabel(lines.x_label)
     axes.set_ylabel(f"{lines.y_label} (%)" if lines.percent else lines.y_label)

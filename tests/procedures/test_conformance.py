@@ -22,6 +22,7 @@ MLP, CONVOLUTIONAL, ATTENTION = NETWORKS
 STEPS, K = 6, 2
 SMALL: dict[str, Any] = {
     "steps": STEPS,
+    "early_points": False,
     "evaluate_every": 3,
     "batch": 20,
     "density": (0.5, 0.25),

@@ -276,6 +276,7 @@ def test_what_each_procedure_waits_for(setup: Setup) -> None:
 
 SMALL: dict[str, Any] = {
     "steps": 24,
+    "early_points": False,
     "evaluate_every": 8,
     "batch": 40,
     "density": (0.5,),

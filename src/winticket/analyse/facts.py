@@ -25,6 +25,7 @@ class Cells:
     trainings   by (level, arm), the stacks that have finished; each is the task of a tuple of Trajectory or Failed
     replicates  planned number of replicates
     eligible    names of the weights that may be pruned
+    rewind_step the step that tickets are rewound to, 0 for the start
     search      plans the run's search again, with other SGD noise: (noise, first replicate) -> the tickets of levels 1
                 and up, each the task of a stack of tickets
 
@@ -36,6 +37,7 @@ class Cells:
     trainings: Mapping[tuple[int, str], tuple[Task, ...]]
     replicates: int
     eligible: tuple[str, ...]
+    rewind_step: int
     search: Callable[[int, int], Sequence[Task]]
 
     def stacks(self, level: int, arm: str, *, replicates: int | None = None) -> tuple[Task, ...]:
@@ -67,6 +69,13 @@ def first_replicate(stack: Task) -> int:
     return int(str(stack.label["first"]))
 
 
+def setup_of(stack: Task) -> Setup:
+    """The setup by which a stack was trained; that of a level may differ from the run's, as under `fine_tune`."""
+    setup = stack.inputs[0]
+    assert isinstance(setup, Setup)
+    return setup
+
+
 def tickets_of(stack: Task) -> Task:
     """The task of the tickets that a stack trained: each with its mask and start. ValueError if it was not given any.
 
@@ -85,8 +94,10 @@ class Lines:
     x, y    columns; `low` and `high` are the columns of the band's ends, None for no band
     series  the column that distinguishes lines; `panel` the column that distinguishes panels
     scale   of x: "density" (logarithmic, falling to the right, in percent), "log" or "linear"
+    panels  the values of `panel` that are drawn, in this order; default: the first few
     level   draws a thin line at this height, such as chance; `level_label` names it
-    percent True if y is a fraction to be shown in percent
+    ceiling draws it at the height in this column instead
+    percent True if y is a fraction to be shown in percent; `x_percent` likewise
     """
 
     x: str
@@ -99,9 +110,12 @@ class Lines:
     high: str | None = "high"
     scale: Literal["density", "log", "linear"] = "density"
     y_log: bool = False
+    panels: tuple[Value, ...] = ()
     level: float | None = None
+    ceiling: str | None = None
     level_label: str = ""
     percent: bool = False
+    x_percent: bool = False
     where: Mapping[str, Value] = field(default_factory=dict)
     """Only rows with these values are drawn."""
 
@@ -169,14 +183,16 @@ def _converted(what: str, value: Any, default: Any) -> Any:
         items = value.split(",") if isinstance(value, str) else list(value)
         return tuple(_converted(what, item, default[0]) for item in items)
     kind: type = type(default)
+    least = 1 if kind is int else 0
     try:
         made = kind(value)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{what} is {value!r}; it takes {'a whole number' if kind is int else 'a number'}"
         ) from error
-    if not isinstance(made, str) and (not math.isfinite(made) or made <= 0 or made != float(value)):
-        raise ValueError(f"{what} is {value!r}; it takes a {'whole ' if kind is int else ''}number above 0")
+    if not isinstance(made, str) and (not math.isfinite(made) or made < least or made != float(value)):
+        whole = "whole number" if kind is int else "number"
+        raise ValueError(f"{what} is {value!r}; it takes a {whole} of {least} or more")
     return made
 
 

@@ -107,7 +107,7 @@ def compute(
     watch: Callable[[Event], None] | None = None,
 ) -> list[Analysed]:
     """Compute planned analyses; arguments and errors as for `analyse`."""
-    how = execution or Execution.local(planned.run.store.path)
+    how = execution or Execution.local(planned.run.store.path, retry_failed=True)
     with run_errors(how.store):
         outcomes = how.run(planned.tasks.values(), watch=watch)
     return [_analysed(one, planned, outcomes) for one in planned.analyses]

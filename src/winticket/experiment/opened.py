@@ -239,6 +239,7 @@ class Run:
             {cell: tuple(tasks) for cell, tasks in there.items()},
             self.replicates,
             plan.question.eligible,
+            plan.experiment.rewind_step,
             lambda noise, first: searched_again(
                 plan.question, noise, range(first, first + plan.count(first))
             ),

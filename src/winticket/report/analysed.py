@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from winticket.analyse import Analysis, Lines, summarised
 from winticket.report.elements import scrolled
 from winticket.report.elements import table as html_table
-from winticket.report.ink import DARK, LIGHT, Ink, Look, look_of, on, style
+from winticket.report.ink import LIGHT, Ink, Look, look_of, on, style
 from winticket.report.saving import image
 from winticket.table import Table, Value
 
@@ -34,8 +35,11 @@ def drawn(one: Analysis, table: Table, *, number: int = 0, ink: Ink = LIGHT, sub
     """The figure of an analysis; `number` is the position among its figures. Means over rows, with 95 % t intervals."""
     lines = one.lines[number]
     rows = table.where(**dict(lines.where)) if lines.where else table
+    height = (
+        lines.level if lines.ceiling is None or not rows.values else float(rows.numbers(lines.ceiling)[0])
+    )
     rows = rows if lines.low is not None and lines.low in rows.columns else _means(lines, rows)
-    panels = list(dict.fromkeys(rows.column(lines.panel)))[:MOST_PANELS] if lines.panel else [None]
+    panels = _panels(lines, rows)
     with style(ink):
         figure = Figure(figsize=(7.6 if len(panels) == 1 else 10.6, 5.0))
         figure.subplots_adjust(
@@ -47,7 +51,7 @@ def drawn(one: Analysis, table: Table, *, number: int = 0, ink: Ink = LIGHT, sub
         for at, panel in enumerate(panels, 1):
             axes = figure.add_subplot(1, len(panels), at, sharex=first, sharey=first)
             part = rows.where(**{lines.panel: panel}) if lines.panel else rows
-            _panel(axes, lines, part, ink=ink)
+            _panel(axes, lines, part, height=height, ink=ink)
             if first is not None:
                 axes.tick_params(labelleft=False)
                 axes.set_ylabel("")
@@ -65,53 +69,89 @@ def drawn(one: Analysis, table: Table, *, number: int = 0, ink: Ink = LIGHT, sub
     return figure
 
 
+def _drawable(one: Analysis, table: Table) -> list[int]:
+    """The figures for which the table has rows."""
+    return [number for number, lines in enumerate(one.lines) if table.where(**dict(lines.where)).values]
+
+
 def _means(lines: Lines, table: Table) -> Table:
     by = [name for name in (lines.panel, lines.series, lines.x) if name]
     return summarised(table, lines.y, by)
 
 
-def _panel(axes: Axes, lines: Lines, rows: Table, *, ink: Ink) -> None:
+def _panels(lines: Lines, rows: Table) -> list[Value]:
+    if lines.panel is None:
+        return [None]
+    there = list(dict.fromkeys(rows.column(lines.panel)))
+    return [one for one in lines.panels or there[:MOST_PANELS] if one in there]
+
+
+def _panel(axes: Axes, lines: Lines, rows: Table, *, height: float | None, ink: Ink) -> None:
     scale = 100.0 if lines.percent else 1.0
     series = list(dict.fromkeys(rows.column(lines.series))) if lines.series else [None]
     for at, name in enumerate(series):
         part = rows.where(**{lines.series: name}) if lines.series else rows
         part = part.sort(lines.x)
         look = _look(str(name), at, ink=ink)
-        x, y = part.numbers(lines.x), scale * part.numbers(lines.y)
+        x, y = _wide(lines) * part.numbers(lines.x), scale * part.numbers(lines.y)
         if {"low", "high"} <= set(part.columns):
             low, high = scale * part.numbers("low"), scale * part.numbers("high")
             axes.fill_between(x, low, high, color=look.color, alpha=0.15, linewidth=0)
         axes.plot(
-            x, y, look.dashes, color=look.color, marker=look.marker, label=None if name is None else str(name),
+            x, y, look.dashes, color=look.color, marker=look.marker, label=_label(lines, name),
             markerfacecolor=ink.paper, markeredgewidth=1.4,
         )  # fmt: skip
-    if lines.level is not None:
-        axes.axhline(scale * lines.level, color=ink.quiet, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1)
+    if height is not None:
+        axes.axhline(scale * height, color=ink.quiet, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1)
         axes.annotate(
-            lines.level_label, (0.992, scale * lines.level), xycoords=("axes fraction", "data"), xytext=(0, 3),
+            lines.level_label, (0.992, scale * height), xycoords=("axes fraction", "data"), xytext=(0, 3),
             textcoords="offset points", ha="right", fontsize=8, color=ink.quiet,
         )  # fmt: skip
     _scales(axes, lines, rows.numbers(lines.x))
+
+
+def _wide(lines: Lines) -> float:
+    return 100.0 if lines.x_percent else 1.0
 
 
 def _scales(axes: Axes, lines: Lines, x: np.ndarray) -> None:
     finite = x[np.isfinite(x)]
     if lines.scale in ("density", "log") and len(finite) and finite.min() > 0:
         axes.set_xscale("log")
+    if lines.scale == "linear" and len(finite) and bool((finite == np.round(finite)).all()):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # numbers of layers, of classes
     if lines.scale == "density":
         if not axes.xaxis_inverted():
             axes.invert_xaxis()
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
-        ticks = sorted({float(f"{value:.3g}") for value in finite}, reverse=True)
-        keep = ticks[:: max(1, -(-len(ticks) // 6))]
-        if keep:
+        if keep := _apart(sorted(set(finite.tolist()), reverse=True)):
             axes.set_xticks(keep)
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(axis="x", which="minor", length=0)
     if lines.y_log:
         axes.set_yscale("log")
+    if lines.ceiling is not None:
+        axes.set_ylim(0, 1.08 * max(axes.get_ylim()[1], 1e-6))
+    elif not lines.y_log:
+        axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_xlabel(lines.x_label)
     axes.set_ylabel(f"{lines.y_label} (%)" if lines.percent else lines.y_label)
+
+
+def _apart(values: Sequence[float], *, least: float = 0.13) -> list[float]:
+    """Those of falling positive values whose distance on a logarithmic axis leaves room for a label."""
+    kept: list[float] = []
+    span = math.log(values[0] / values[-1]) if len(values) > 1 else 1.0
+    for value in values:
+        if not kept or math.log(kept[-1] / value) >= least * span:
+            kept.append(value)
+    return kept
+
+
+def _label(lines: Lines, name: Value) -> str | None:
+    if lines.series == "density" and isinstance(name, float):
+        return f"{100 * name:.3g} % kept"
+    return None if name is None else str(name)
 
 
 def _look(name: str, at: int, *, ink: Ink) -> Look:
@@ -139,7 +179,7 @@ def write_analyses(shown: Sequence[Shown], folder: Path, *, subtitle: str = "") 
             continue
         name = one.analysis.name
         written.append(one.table.to_csv(folder / f"{name}.csv"))
-        for number in range(len(one.analysis.lines)):
+        for number in _drawable(one.analysis, one.table):
             figure = drawn(one.analysis, one.table, number=number, subtitle=subtitle)
             for kind in KINDS:
                 written.append(folder / f"{name}{f'-{number + 1}' if number else ''}.{kind}")
@@ -168,21 +208,13 @@ def section_of(one: Shown, *, subtitle: str = "") -> str:
     if one.reason is not None:
         return "\n".join([*body, f'<p class="note">Not analysed: {escape(one.reason)}.</p>'])
     body += [f"<p>{escape(sentence)}</p>" for sentence in one.sentences]
-    for number in range(len(facts.lines)):
-        pictures = (
-            b64encode(
-                image(drawn(facts, one.table, number=number, ink=ink, subtitle=subtitle), "svg")
-            ).decode()
-            for ink in (LIGHT, DARK)
-        )
-        light, dark = pictures
+    for number in _drawable(facts, one.table):
+        figure = drawn(facts, one.table, number=number, subtitle=subtitle)
+        picture = b64encode(image(figure, "svg", letters=True)).decode()
         alt = f"{facts.title} {' '.join(one.sentences)}"
         body.append(
             "<figure>"
-            + scrolled(
-                f'<picture><source media="(prefers-color-scheme: dark)" srcset="data:image/svg+xml;base64,{dark}">'
-                f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{light}"></picture>'
-            )
+            + scrolled(f'<img class="turned" alt="{escape(alt)}" src="data:image/svg+xml;base64,{picture}">')
             + "</figure>"
         )
     rows = [[escape(_text(cell)) for cell in row] for row in one.table.values[:LONGEST]]

@@ -393,3 +393,24 @@ def test_a_file_that_holds_no_index_maps_is_refused(content: bytes, reason: str,
         load_maps(tmp_path / "nowhere")
     path.write_bytes(_file({"__metadata__": ABOUT, "a.units": ENTRY}, GOOD))
     assert load_maps(path).positions["a.units"].tolist() == [1, 3]
+
+
+def test_changed_files_of_index_maps_are_read_or_refused_by_name(tmp_path: Path) -> None:
+    path, rng = tmp_path / "maps.safetensors", np.random.default_rng(0)
+    save_maps(shrink_network(shipped.network("lenet-300-100")).maps, path)
+    whole, refused = path.read_bytes(), 0
+    for _ in range(300):
+        changed = bytearray(whole)
+        if rng.random() < 0.3:
+            changed = changed[: int(rng.integers(len(changed)))]
+        for at in rng.integers(len(changed), size=3) if changed else ():
+            changed[at] = int(rng.integers(256))
+        path.write_bytes(changed)
+        try:
+            maps = load_maps(path)
+        except Unreadable:
+            refused += 1
+            continue
+        assert all((np.diff(one) > 0).all() for one in maps.positions.values())
+        assert all(one[-1] < maps.sizes[name] for name, one in maps.positions.items())
+    assert refused > 150

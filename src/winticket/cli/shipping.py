@@ -90,7 +90,7 @@ Name = Annotated[
     typer.Option(
         "--name",
         help="Name of the file, without its ending; in C, what its functions begin with. Default: arm, density and "
-        "replicate.",
+        "replicate; for a compact file, its own.",
     ),
 ]
 StoreOfRun = Annotated[

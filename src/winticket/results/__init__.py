@@ -33,7 +33,7 @@ from winticket.results.levels import (
 from winticket.results.measures import Scalar
 from winticket.results.question import Question
 from winticket.results.schema import SCHEMA, OtherSchemaError, Written, require_schema
-from winticket.results.shipment import Bytes, Memory, Origin, ReadBack, Shipment
+from winticket.results.shipment import Bytes, Claims, Memory, NarrowLayer, Origin, ReadBack, Removed, Shipment
 from winticket.results.verdict import (
     Collapsed,
     Learned,
@@ -57,6 +57,7 @@ __all__ = [
     "Check",
     "CheckName",
     "Checks",
+    "Claims",
     "Collapsed",
     "Comparison",
     "Cost",
@@ -75,6 +76,7 @@ __all__ = [
     "MeanName",
     "Measured",
     "Memory",
+    "NarrowLayer",
     "Origin",
     "OtherSchemaError",
     "Outcome",
@@ -82,6 +84,7 @@ __all__ = [
     "PrecisionEffect",
     "Question",
     "ReadBack",
+    "Removed",
     "Row",
     "SavedTicket",
     "Scalar",

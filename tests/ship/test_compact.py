@@ -20,6 +20,7 @@ from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import load_file as load_torch
 
 import winticket
+from shipped import small_whole_numbers, turned
 from winticket import models
 from winticket.ship import (
     VALUES,
@@ -271,15 +272,54 @@ def test_any_safetensors_library_opens_it(values: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("values", VALUES)
 @pytest.mark.parametrize("density", [0.02, 0.4])
 def test_the_pages_reader_reads_what_winticket_writes(values: str, density: float, tmp_path: Path) -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    page: dict[str, Any] = {}
-    exec(compile(code, "compact-file.md", "exec"), page)
     right = load(saved(network(density), tmp_path, values))
-    document, tensors = page["read_compact"](tmp_path / "n.safetensors")
+    document, tensors = pages_reader()(tmp_path / "n.safetensors")
     assert document["about"] == right.about
     assert tensors.keys() == right.weights().keys()
     for name, weight in right.weights().items():
         np.testing.assert_array_equal(tensors[name], weight.dense())
+
+
+def pages_reader() -> Callable[[Path], tuple[Any, dict[str, Any]]]:
+    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    page: dict[str, Any] = {}
+    exec(compile(code, "compact-file.md", "exec"), page)
+    return page["read_compact"]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("values", VALUES)
+@pytest.mark.parametrize("bias_first", [False, True])
+def test_tensors_are_read_in_the_order_in_which_the_file_names_them(
+    bias_first: bool, values: str, tmp_path: Path
+) -> None:
+    """Another writer may name the bias before the weight, and the shift before the scale."""
+    right, path = small_whole_numbers(), tmp_path / "n.safetensors"
+    path.write_bytes(encode(turned(right) if bias_first else right, values=values)[0])
+    names = [entry["name"] for operation in document_of(path.read_bytes())["operations"]
+             for entry in operation.values() if isinstance(entry, dict)]  # fmt: skip
+    assert names == (["t", "s", "b", "w"] if bias_first else ["s", "t", "w", "b"])
+    tensors = pages_reader()(path)[1]
+    for name, weight in load(path).weights().items():
+        np.testing.assert_array_equal(weight.dense(), right.weights()[name].dense())
+        np.testing.assert_array_equal(tensors[name], weight.dense())
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_a_network_without_weights_of_two_axes_is_read(values: str, tmp_path: Path) -> None:
+    scaling = small_whole_numbers().operations[0]
+    path = saved(Network((3,), (scaling,)), tmp_path, values)
+    assert {name: w.dense().tolist() for name, w in load(path).weights().items()} == {
+        "s": [1.0, 2.0, 4.0],
+        "t": [8.0, 16.0, 32.0],
+    }
+    assert pages_reader()(path)[1]["t"].tolist() == [8.0, 16.0, 32.0]
+
+
+def test_operations_keep_their_tensors_in_one_order() -> None:
+    """Whichever comes first in the caller's dictionary, so that equal networks make equal files."""
+    linear = small_whole_numbers().operations[1]
+    other = Operation("linear", ("1",), "2", tensors=dict(reversed(linear.tensors.items())))
+    assert [*other.tensors] == [*linear.tensors] == ["weight", "bias"]
 
 
 def test_every_format_that_may_be_asked_for_is_one() -> None:

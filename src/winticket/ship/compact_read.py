@@ -51,7 +51,8 @@ def decode(content: bytes) -> Network:
         document = read_json(_inflated(parts.pop("network", np.empty(0, np.uint8))), Document)
     except Unreadable as error:
         raise Unreadable(f"damaged: its description: {error}") from error
-    reader = _Reader(parts, header["values"].dtype if "values" in parts else "F32")
+    # Only int8 files have `floats`; a network without any weight of two axes has nothing else.
+    reader = _Reader(parts, header["values"].dtype if "values" in parts else "I8" if "floats" in parts else "F32")
     try:
         network = _network(document, reader)
     except (NetworkError, CodingError) as error:
@@ -150,7 +151,8 @@ class _Reader:
         try:
             inputs = converted(entry.get("inputs", [before]), tuple[str, ...])
             output = converted(entry.get("output", str(number)), str)
-            tensors = {role: converted(entry[role], TensorEntry) for role in roles if role in entry}
+            # In the order of the document, which is the order of the file: other writers may name a bias first.
+            tensors = {role: converted(value, TensorEntry) for role, value in entry.items() if role in roles}
         except Unreadable as error:
             raise Unreadable(f"damaged: {what} ({kind}): {error}") from error
         weights = {role: self.tensor(tensor) for role, tensor in tensors.items()}

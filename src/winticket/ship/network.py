@@ -177,7 +177,9 @@ class Operation:
         if len(self.inputs) < 2 if kind.several else len(self.inputs) != 1:
             wanted = "two inputs or more" if kind.several else "one input"
             raise NetworkError(f"{self} takes {wanted}, but has {len(self.inputs)}")
-        object.__setattr__(self, "tensors", dict(self.tensors))
+        # In one order whatever the caller's, so that equal operations make equal files.
+        ordered = {role: self.tensors[role] for role in (*kind.required, *kind.optional) if role in self.tensors}
+        object.__setattr__(self, "tensors", ordered)
 
     def __str__(self) -> str:
         return f"operation {self.output!r} ({self.kind})"

@@ -52,7 +52,9 @@ def decode(content: bytes) -> Network:
     except Unreadable as error:
         raise Unreadable(f"damaged: its description: {error}") from error
     # Only int8 files have `floats`; a network without any weight of two axes has nothing else.
-    reader = _Reader(parts, header["values"].dtype if "values" in parts else "I8" if "floats" in parts else "F32")
+    reader = _Reader(
+        parts, header["values"].dtype if "values" in parts else "I8" if "floats" in parts else "F32"
+    )
     try:
         network = _network(document, reader)
     except (NetworkError, CodingError) as error:

@@ -178,7 +178,9 @@ class Operation:
             wanted = "two inputs or more" if kind.several else "one input"
             raise NetworkError(f"{self} takes {wanted}, but has {len(self.inputs)}")
         # In one order whatever the caller's, so that equal operations make equal files.
-        ordered = {role: self.tensors[role] for role in (*kind.required, *kind.optional) if role in self.tensors}
+        ordered = {
+            role: self.tensors[role] for role in (*kind.required, *kind.optional) if role in self.tensors
+        }
         object.__setattr__(self, "tensors", ordered)
 
     def __str__(self) -> str:

@@ -240,36 +240,59 @@ class View {
 
 enum Answer { kDone, kUnfit, kNotFinite, kNotReady };
 
-struct Locked {
-  Engine engine;
-  std::mutex mutex;
-};
+// Nobody waits for a Scratch with Python's lock held: its owner may want that lock first, and everyone else would stand.
+std::unique_lock<std::mutex> locked(std::mutex& mutex) {
+  std::unique_lock<std::mutex> lock(mutex, std::try_to_lock);
+  if (lock.owns_lock()) return lock;
+  const nb::gil_scoped_release unlocked;
+  lock.lock();
+  return lock;
+}
+
+void arrange(Engine& engine, std::vector<std::shared_ptr<Plan>> plans, std::vector<int64_t> first, int64_t ready,
+             bool brief) {
+  std::vector<std::unique_lock<std::mutex>> all;
+  for (Scratch& each : engine.scratches()) all.push_back(locked(each.mutex));
+  engine.arrange(std::move(plans), std::move(first), ready, brief);
+}
 
 // Writes the logits of x [N, inputs...], float32 or (if `bytes`) uint8, to y [N, outputs...]. Says what is wrong with
 // them in a number only, since this is called for single examples.
-int run(Locked& self, nb::handle x, nb::handle y, bool bytes) {
-  Engine& engine = self.engine;
+int run(Engine& engine, nb::handle x, nb::handle y, bool bytes) {
   const View from(x, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT), to(y, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | PyBUF_WRITABLE);
   const bool floats = from.of('f');
   if (!(floats || (bytes && from.of('B'))) || !to.of('f')) return kUnfit;
   const int64_t count = from.count(engine.input());
   if (count < 1 || to.count(engine.output()) != count) return kUnfit;
   std::optional<nb::gil_scoped_release> unlocked;
-  if (count > 1) unlocked.emplace();
+  if (count > 1 || !engine.brief()) unlocked.emplace();
   if (floats && !Engine::best().finite(static_cast<const float*>(from.data()), from.size())) return kNotFinite;
-  const std::lock_guard<std::mutex> alone(self.mutex);
+  std::unique_lock<std::mutex> alone;
+  Scratch* scratch = nullptr;
+  for (Scratch& each : engine.scratches()) {
+    alone = std::unique_lock<std::mutex>(each.mutex, std::try_to_lock);
+    if (alone.owns_lock()) {
+      scratch = &each;
+      break;
+    }
+  }
+  if (!scratch) {
+    if (!unlocked) unlocked.emplace();
+    scratch = &engine.scratches()[engine.next()];
+    alone = std::unique_lock<std::mutex>(scratch->mutex);
+  }
   if (!engine.ready(count)) return kNotReady;
   const float* values = floats ? static_cast<const float*>(from.data())
-                               : engine.converted(static_cast<const uint8_t*>(from.data()), from.size());
-  engine.run(values, count, static_cast<float*>(to.data()));
+                               : engine.converted(static_cast<const uint8_t*>(from.data()), from.size(), *scratch);
+  engine.run(values, count, static_cast<float*>(to.data()), *scratch);
   return kDone;
 }
 
-std::vector<double> profile(Locked& self, const Plan& plan, const Array<float>& x, int rounds) {
-  const int64_t inputs = self.engine.inputs(), size = static_cast<int64_t>(x.size());
+std::vector<double> profile(Engine& engine, const Plan& plan, const Array<float>& x, int rounds) {
+  const int64_t inputs = engine.inputs(), size = static_cast<int64_t>(x.size());
   require(size > 0 && size % inputs == 0 && rounds > 0, "no such examples");
   const nb::gil_scoped_release unlocked;
-  return self.engine.profile(plan, x.data(), size / inputs, rounds);
+  return engine.profile(plan, x.data(), size / inputs, rounds);
 }
 
 }  // namespace
@@ -316,15 +339,9 @@ NB_MODULE(_inference, m) {
       .def("softmax", add_softmax)
       .def("phases", add_phases)
       .def("clear", clear_borders);
-  nb::class_<Locked>(m, "Engine")
-      .def("__init__", [](Locked* at, std::vector<int64_t> input, std::vector<int64_t> output, int threads) {
-        new (at) Locked{Engine(std::move(input), std::move(output), threads), {}};
-      })
-      .def("arrange",
-           [](Locked& self, std::vector<std::shared_ptr<Plan>> plans, std::vector<int64_t> first, int64_t ready) {
-             const std::lock_guard<std::mutex> alone(self.mutex);
-             self.engine.arrange(std::move(plans), std::move(first), ready);
-           })
+  nb::class_<Engine>(m, "Engine")
+      .def(nb::init<std::vector<int64_t>, std::vector<int64_t>, int>())
+      .def("arrange", arrange)
       .def("profile", profile)
       .def("run", run);
 }

@@ -30,8 +30,8 @@ EXAMPLES = 8
 MICROSECONDS = 1000.0
 """About how long a candidate is measured; the least of at least two rounds counts."""
 BRIEF = 200.0
-"""Microseconds: a single example that takes less is computed without letting other Python threads run meanwhile, because
-to get Python's lock back may take five milliseconds."""
+"""Microseconds: a single example that takes less is computed without letting other Python threads run meanwhile,
+because to get Python's lock back may take five milliseconds."""
 _DONE, _NOT_FINITE, _NOT_READY = 0, 2, 3
 _ALL = 1 << 62
 _FLOAT32 = np.dtype(np.float32)
@@ -63,8 +63,8 @@ class SparseModel:
     examples and once for batches, when the first of them come; this takes some milliseconds. Since the choice decides
     in which order sums are taken, last bits may differ from one process to the next, unless it is made here.
 
-    Threads may share a model: up to four calls are computed at once, and others wait. Python's other threads run meanwhile,
-    unless a single example takes less than 200 microseconds.
+    Threads may share a model: up to four calls are computed at once, and others wait. Python's other threads run
+    meanwhile, unless a single example takes less than 200 microseconds.
 
     `load` makes one of a compact file. `print(model)` shows what was chosen; `plan` has the same as a table.
 

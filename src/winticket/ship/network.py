@@ -224,6 +224,18 @@ class Preprocessing:
         ready /= np.asarray(self.deviation, np.float32).reshape(shape)
         return ready
 
+    def undo(self, x: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """The network's inputs [N, channels, ...] -> the raw data that they came from, but for rounding.
+
+        >>> Preprocessing(255.0, (0.5,), (0.25,)).undo([[[[2.0]]]]).item()
+        255.0
+        """
+        ready = np.asarray(x, np.float64)
+        shape = (1, -1, *(1,) * (ready.ndim - 2))
+        deviation, mean = (np.reshape(each, shape) for each in (self.deviation, self.mean))
+        raw: npt.NDArray[np.float64] = (ready * deviation + mean) * self.scale
+        return raw
+
 
 @dataclass(frozen=True, eq=False)
 class Network:

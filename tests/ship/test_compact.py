@@ -322,6 +322,12 @@ def test_operations_keep_their_tensors_in_one_order() -> None:
     assert [*other.tensors] == [*linear.tensors] == ["weight", "bias"]
 
 
+def test_a_description_that_no_reader_takes_is_not_written() -> None:
+    chatty = Network((3,), small_whole_numbers().operations, about={"notes": "x" * (4 << 20)})
+    with pytest.raises(ValueError, match="bytes, and 4194304 is most: shorten `about`"):
+        encode(chatty)
+
+
 def test_every_format_that_may_be_asked_for_is_one() -> None:
     assert FORMATS.keys() == HOLDS.keys()
 
@@ -392,6 +398,10 @@ FORGED: list[tuple[Callable[[Any, Any], object], str]] = [
     (put("operations", 1, "inputs", to=["9"]), "reads '9', which no operation before it gives"),
     (put("operations", 1, "output", to=3), r"operation 2 \(relu\): Expected `str`"),
     (put("operations", 0, "padding", to=[[1, 1], [1, 2**31 - 1]]), "too large"),
+    (put("operations", 4, "inputs", to=["2"] * 20_001), "Expected `array` of length <= 20000"),
+    (put("operations", 4, "inputs", to=["2"] * 20_000), "inputs, and 20000 is most"),
+    (lambda document, _: document["operations"][0].update(stride=[1, 2**20], padding=[[1, 1], [1, 2**24]]),
+     "too large"),
     (put("preprocessing", "scale", to=-1), "scale and deviations are positive"),
     (put("classes", to=["a"]), "1 classes, but the output"),
     (put("extra", to=1), "its description: .*extra"),
@@ -424,7 +434,7 @@ FORGED: list[tuple[Callable[[Any, Any], object], str]] = [
     (part("network", "U8", lambda raw: raw[:-3]), "is cut off"),
     (part("network", "U8", lambda raw: raw + b"x"), "followed by something else"),
     (part("network", "U8", lambda raw: b"no zlib"), "cannot be inflated"),
-    (part("network", "U8", lambda raw: zlib.compress(bytes(1 << 25))), "has more than 16777216 bytes"),
+    (part("network", "U8", lambda raw: zlib.compress(bytes(1 << 25))), "has more than 4194304 bytes"),
     (part("network", "U8", lambda raw: zlib.compress(b"[" * 100_000)), "nested too deeply|Expected `object`"),
     (part("network", "U8", lambda raw: zlib.compress(b'{"input": NaN}')), "its description: JSON is malformed"),
     (lambda _, parts: parts.pop("network"), "is cut off"),

@@ -22,6 +22,8 @@ from winticket.text import nearest
 INPUT = "input"
 """Name of the network's input among the values."""
 MOST_OPERATIONS = 10_000
+MOST_INPUTS = 2 * MOST_OPERATIONS
+"""Most inputs of all operations together: sums and concatenations may have many."""
 MOST_POSITIONS = 1 << 31
 """Most weights of a network, kept or not; files that claim more are refused."""
 Floats = npt.NDArray[np.float32]
@@ -265,6 +267,9 @@ class Network:
         count = len(self.operations)
         if not 1 <= count <= MOST_OPERATIONS:
             raise NetworkError(f"a network has 1 to {MOST_OPERATIONS} operations, but this one has {count}")
+        inputs = sum(len(operation.inputs) for operation in self.operations)
+        if inputs > MOST_INPUTS:
+            raise NetworkError(f"the operations have {inputs} inputs, and {MOST_INPUTS} is most")
         object.__setattr__(self, "shapes", self._shapes())
         self._check_tensors()
         channels = self.input_shape[0] if self.input_shape else 1

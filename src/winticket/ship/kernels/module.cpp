@@ -147,15 +147,12 @@ void add_pool(Plan& plan, const std::string& instructions, const std::string& la
 }
 
 void add_adaptive(Plan& plan, const std::string& instructions, const std::string& label, const Where& at,
-                  const Image& i, const std::vector<int64_t>& down, const std::vector<int64_t>& across) {
+                  const Image& i, const std::array<int64_t, 2>& size, const std::array<int64_t, 2>& result) {
   const auto work = kernels_of(instructions).adaptive;
-  const Adaptive p{i[0], i[2], i[3], i[4], i[5], i[1], down, across};
-  for (const auto& ends : {down, across}) {
-    require(!ends.empty() && ends.size() % 2 == 0, "a low and a high end for each window");
-    for (size_t k = 0; k < ends.size(); k += 2) require(0 <= ends[k] && ends[k] < ends[k + 1], "no such window");
-  }
-  check_image(plan, at, i, *std::max_element(down.begin(), down.end()), *std::max_element(across.begin(), across.end()),
-              static_cast<int64_t>(down.size() / 2), static_cast<int64_t>(across.size() / 2));
+  const Adaptive p{i[0], i[2], i[3], i[4], i[5], i[1], size, result};
+  // Below 2^31, so that low and high do not overflow.
+  for (int64_t n : {size[0], size[1], result[0], result[1]}) require(n > 0 && n >> 31 == 0, "no such windows");
+  check_image(plan, at, i, size[0], size[1], result[0], result[1]);
   plan.candidate(label, instructions, [=](const Frame& f) { work(p, from(f, at[0]), f.memory + at[2]); });
 }
 

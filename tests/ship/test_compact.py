@@ -132,6 +132,31 @@ def test_shorter_values_are_rounded_as_torch_rounds_them_and_come_back_unchanged
     assert saved(read, tmp_path, values).read_bytes() == once  # rounding a second time changes nothing
 
 
+@pytest.mark.parametrize(
+    "values", [[[127.0, 1.0], [3.0, 63.25]], [[400.0, 1.0], [3.0, 4.0]], [[3e38, 1.0], [3.0, 4.0]]]
+)
+def test_int8_values_that_are_no_multiples_of_their_scales_are_rounded_anew(
+    values: list[list[float]], tmp_path: Path
+) -> None:
+    """Somebody may have changed the values and kept the scales; to trust these would cut the values off at 127 x."""
+    dense = np.array(values, np.float32)
+    stale = Weight("w", (2, 2), dense.reshape(-1), None, np.array([1.0, 1e-30], np.float32))
+    fresh = Weight("w", (2, 2), dense.reshape(-1))
+    one, other = (
+        load(
+            saved(
+                Network((2,), (Operation("linear", ("input",), "1", tensors={"weight": w}),)),
+                tmp_path,
+                "int8",
+            )
+        )
+        for w in (stale, fresh)
+    )
+    got = one.weights()["w"].dense()
+    assert got.tobytes() == other.weights()["w"].dense().tobytes()
+    assert (np.abs(got - dense) <= np.abs(dense).max(1, keepdims=True) / 127).all()
+
+
 def test_values_that_do_not_fit_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     weight = Weight.of("fc.weight", [[1e5, 3.4e38]])
     large = Network((2,), (Operation("linear", ("input",), "1", tensors={"weight": weight}),))

@@ -163,5 +163,7 @@ def _whole(weight: Weight) -> tuple[Array, coding.Floats]:
     """(int8 values, scales). Those of a weight that came from such a file go back unchanged."""
     units = coding.units_of(weight.positions, weight.shape)
     if weight.scales is not None:
-        return coding.whole_numbers(weight.values, weight.scales[units]), weight.scales
+        whole = coding.multiples(weight.values, weight.scales[units])
+        if whole is not None:
+            return whole, weight.scales
     return coding.quantised(weight.values, units, weight.shape[0])

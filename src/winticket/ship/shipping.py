@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -38,18 +39,20 @@ def write(
     """Write the file and its card to `folder`, under `name`; returns what was written and measured.
 
     `examples` (x, y) are the test data; without them, `not_evaluated` says why. `about` is the ticket's. Raises
-    ShipmentError, and leaves no card, if the file computes something else than the network.
+    ShipmentError if the file computes something else than the network; then neither the file nor what belongs to it is
+    left, nor the card of an earlier file of that name.
     """
     form = FORMATS[to]
     path = folder / form.named(name, values)
     card_path = path.with_name(form.card or f"{path.name}.md")
     path.parent.mkdir(parents=True, exist_ok=True)
     source = replace(source, examples=examples, note=standing(origin))
+    card_path.unlink(missing_ok=True)  # an earlier file's, which this one may replace and then fail
     written = form.write(source, path, values)
     read_back = None
-    if examples is not None:
+    with _removed_on_error(path, *written.beside):
         try:
-            read_back = _read_back(source, path, examples, to=to, values=values)
+            read_back = None if examples is None else _read_back(source, path, examples, to=to, values=values)
         except NotEvaluated as reason:
             not_evaluated = str(reason)
     kept, weights = source.network.kept()
@@ -76,6 +79,17 @@ def write(
     text = form.header(shipment, about) + text
     replace_file(card_path, text.encode("utf-8", "replace"))
     return shipment
+
+
+@contextmanager
+def _removed_on_error(*files: Path) -> Iterator[None]:
+    """Remove files that were not found right, also if the command is stopped meanwhile."""
+    try:
+        yield
+    except BaseException:
+        for file in files:
+            file.unlink(missing_ok=True)
+        raise
 
 
 def _parts(sizes: Sizes) -> Bytes:

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from winticket.report.ink import DARK, LIGHT, Ink
+from winticket.report.axes import logarithmic
+from winticket.report.ink import DARK, LIGHT, Ink, style
 from winticket.report.measured import COLUMNS, LOOKS, measured_figure
 from winticket.ship.measure_runtimes import RUNTIMES
 from winticket.table import Table
@@ -100,3 +101,22 @@ def test_bytes_and_accuracy_are_drawn_once(table: Table) -> None:
     assert all(
         axes.get_xlim()[0] > axes.get_xlim()[1] for axes in figure.axes
     )  # densities decrease to the right
+
+
+@pytest.mark.parametrize(
+    ("ends", "ticks"), [((0.3, 4.0), ["0.5", "1", "2"]), ((2e-4, 30.0), ["0.001", "0.01", "0.1", "1", "10"])]
+)
+def test_logarithmic_axes_have_plain_numbers(ends: tuple[float, float], ticks: list[str]) -> None:
+    """A figure does not parse formulas, and matplotlib writes powers of ten as formulas."""
+    with style(LIGHT):
+        figure = Figure()
+        axes = figure.subplots()
+        axes.plot([0, 1], ends)
+        logarithmic(axes)
+        figure.canvas.draw()
+    shown = [label for label in axes.get_yticklabels(which="both") if label.get_text()]
+    low, high = axes.get_ylim()
+    assert [
+        one.get_text() for one in shown if low <= one.get_position()[1] <= high and one.get_text() in ticks
+    ] == ticks
+    assert all(re.fullmatch(r"[0-9.e-]+", one.get_text()) for one in shown)

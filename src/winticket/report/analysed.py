@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from winticket.analyse import Analysis, Lines, summarised
+from winticket.report.axes import logarithmic
 from winticket.report.elements import scrolled
 from winticket.report.elements import table as html_table
 from winticket.report.ink import LIGHT, Ink, Look, look_of, on, style
@@ -129,7 +130,7 @@ def _scales(axes: Axes, lines: Lines, x: np.ndarray) -> None:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(axis="x", which="minor", length=0)
     if lines.y_log:
-        axes.set_yscale("log")
+        logarithmic(axes)
     if lines.ceiling is not None:
         axes.set_ylim(0, 1.08 * max(axes.get_ylim()[1], 1e-6))
     elif not lines.y_log:

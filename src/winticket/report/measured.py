@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from winticket.report.axes import density_axis
+from winticket.report.axes import density_axis, logarithmic
 from winticket.report.ink import LIGHT, Ink, Look, on, style
 from winticket.table import Table
 
@@ -65,7 +64,7 @@ def measured_figure(table: Table, *, title: str, batch: int, ink: Ink = LIGHT) -
         time.set_ylabel(f"µs per call, batch {batch}")
         _accuracy(accuracy, first, ink=ink)
         for axes in (size, time):
-            _logarithmic(axes)
+            logarithmic(axes)
         for axes in (size, time, accuracy):
             density_axis(axes, rows)
             axes.set_xlabel("density (falls to the right)")
@@ -74,14 +73,6 @@ def measured_figure(table: Table, *, title: str, batch: int, ink: Ink = LIGHT) -
         # Ten runtimes would cover their lines.
         figure.legend(*time.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
     return figure
-
-
-def _logarithmic(axes: Axes) -> None:
-    """Plain numbers at 1, 2 and 5 times each power of ten: matplotlib's powers need its formulas, which are off."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _accuracy(axes: Axes, rows: Table, *, ink: Ink) -> None:

@@ -61,7 +61,8 @@ class SparseModel:
 
     Kernels, instruction sets and the number of examples that are computed at once are measured, once for single
     examples and once for batches, when the first of them come; this takes some milliseconds. Since the choice decides
-    in which order sums are taken, last bits may differ from one process to the next, unless it is made here.
+    in which order sums are taken, last bits may differ from one process to the next. `kernel` and `instructions` narrow
+    it, but how many examples are computed at once is always measured.
 
     Threads may share a model: up to four calls are computed at once, and others wait. Python's other threads run
     meanwhile, unless a single example takes less than 200 microseconds.

@@ -34,7 +34,7 @@ def test_a_run_is_measured_on_its_test_examples(run: Path) -> None:
     assert "compact file" in answer.stdout
     for batch in (1, 3):
         said = rf"Batch {batch}: (the sparse engine is .* times as fast as torch|no faster than (dense|torch) here)"
-        assert re.search(said, answer.stdout)
+        assert re.search(said, answer.stdout)  # which of them is tested in tests/ship/test_measure_verdict.py
     assert "median of 2 rounds in which all runtimes take turns" in answer.stdout
     assert "noise" not in answer.output
 

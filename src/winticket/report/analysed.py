@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from winticket.analyse import Analysis, Lines, summarised
+from winticket.report.axes import logarithmic
 from winticket.report.elements import scrolled
 from winticket.report.elements import table as html_table
 from winticket.report.ink import LIGHT, Ink, Look, look_of, on, style
@@ -164,7 +165,7 @@ def _scales(axes: Axes, lines: Lines, x: np.ndarray) -> None:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(axis="x", which="minor", length=0)
     if lines.y_log:
-        axes.set_yscale("log")
+        logarithmic(axes)
     elif lines.ceiling is None:
         axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_xlabel(lines.x_label)

@@ -15,6 +15,7 @@ from winticket.ship.format import Format, Source, Written
 from winticket.ship.hub_files import CARD, CONFIG, LIBRARY, MODEL, REPOSITORY
 from winticket.ship.interpret import run
 from winticket.ship.network import Network
+from winticket.ship.using import compact_lines
 from winticket.version import __version__
 
 
@@ -82,15 +83,7 @@ def _results(shipment: Shipment, origin: Origin, about: Mapping[str, Any], task:
 
 
 def _use(source: Source, name: str) -> tuple[str, ...]:
-    network = source.network
-    ready = "model.network.preprocessing.apply(pixels)" if network.preprocessing else "pixels"
-    return (
-        "import winticket",
-        "",
-        f"model = winticket.ship.SparseModel.load({str(Path(name).parent)!r})  # or user/name, its name on the Hub",
-        f"x = {ready}  # float32 [N, {', '.join(map(str, network.input_shape))}]",
-        "logits = model(x)  # winticket.ship.run(model.network, x) needs numpy alone",
-    )
+    return compact_lines(source.network, str(Path(name).parent), "or user/name, its name on the Hub")
 
 
 HUB = Format(

@@ -29,18 +29,11 @@ from winticket.ship.format import Format, Logits, Source, Written, torch_logits
 from winticket.ship.index_maps import MAPS
 from winticket.ship.interpret import run
 from winticket.ship.network import Network, Weight
+from winticket.ship.using import compact_lines
 
 
 def _use_compact(source: Source, name: str) -> tuple[str, ...]:
-    network = source.network
-    ready = "model.network.preprocessing.apply(pixels)" if network.preprocessing else "pixels"
-    return (
-        "import winticket",
-        "",
-        f"model = winticket.ship.SparseModel.load({name!r})  # numpy and compiled kernels, no torch",
-        f"x = {ready}  # float32 [N, {', '.join(map(str, network.input_shape))}]",
-        "logits = model(x)  # winticket.ship.run(model.network, x) needs numpy alone",
-    )
+    return compact_lines(source.network, name, "numpy and compiled kernels, no torch")
 
 
 def _write_state_dict(source: Source, path: Path, _: str) -> Written:

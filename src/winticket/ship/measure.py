@@ -5,8 +5,10 @@ from __future__ import annotations
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -64,8 +66,9 @@ def measure(
     a name or a number that is not possible.
     """
     check(batches, rounds, threads, runtimes)
-    with tempfile.TemporaryDirectory() as folder:
-        bench = _Bench(Files(network, Path(folder)), chosen(runtimes), threads)
+    every = chosen(runtimes)
+    with tempfile.TemporaryDirectory() as folder, _torch_as_it_was(every):
+        bench = _Bench(Files(network, Path(folder)), every, threads)
         meter = Meter(wanted=energy)
         timings: list[Timing] = []
         for number, batch in enumerate(batches):
@@ -100,6 +103,20 @@ def measure(
         "versions": {"python": platform.python_version()}
         | {one.package: version(one.package) for one in measured},
     }
+
+
+@contextmanager
+def _torch_as_it_was(runtimes: Sequence[Runtime]) -> Iterator[None]:
+    """Give torch back the number of threads that it has, which is one for the whole process."""
+    if all(one.package != "torch" or one.missing() for one in runtimes):
+        yield
+        return
+    torch = import_module("torch")
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def check(batches: Sequence[int], rounds: int, threads: int, runtimes: list[str] | None) -> None:

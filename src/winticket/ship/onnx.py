@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from winticket.ship.about import recorded_accuracy
+from winticket.ship.adaptive import alike, means, means_bytes
 from winticket.ship.network import (
     INPUT,
     Floats,
@@ -120,11 +121,7 @@ def _metadata(network: Network, *, preprocessing: bool) -> dict[str, str]:
 
 
 def _check_size(network: Network) -> None:
-    size = 4 * sum(weight.size for weight in network.weights().values())
-    for operation in network.operations:
-        if operation.kind.startswith("adaptive"):
-            positions = network.shapes[operation.inputs[0]][1:]
-            size += 4 * sum(n * m for n, m in zip(positions, operation.options["size"], strict=True))
+    size = 4 * sum(weight.size for weight in network.weights().values()) + means_bytes(network)
     if size > MOST_BYTES:
         raise ValueError(
             f"the network has {size} bytes of dense tensors, but an ONNX file holds less than 2 GiB"
@@ -322,7 +319,7 @@ def _avg_pool(graph: _Graph, operation: Operation, inputs: list[str], output: st
 def _adaptive_avg_pool(graph: _Graph, operation: Operation, inputs: list[str], output: str) -> None:
     """A pool if all windows are alike; else the product with a matrix of means along each axis."""
     positions, sizes = graph.shape(operation)[1:], operation.options["size"]
-    if all(n % m == 0 for n, m in zip(positions, sizes, strict=True)):
+    if alike(positions, sizes):
         kernel = [n // m for n, m in zip(positions, sizes, strict=True)]
         graph.node("AveragePool", inputs, output, kernel_shape=kernel, strides=kernel)
         return
@@ -334,15 +331,8 @@ def _adaptive_avg_pool(graph: _Graph, operation: Operation, inputs: list[str], o
 
 def _means(graph: _Graph, length: int, size: int, *, turned: bool) -> str:
     """The matrix that takes the mean of each window along an axis; turned: for the last axis."""
-
-    def make() -> npt.NDArray[np.float32]:
-        matrix = np.zeros((size, length), np.float32)
-        for i in range(size):
-            low, high = i * length // size, -(-(i + 1) * length // size)
-            matrix[i, low:high] = 1 / (high - low)
-        return matrix.T if turned else matrix
-
-    return graph.constant(("means", length, size, turned), "means", make)
+    key = ("means", length, size, turned)
+    return graph.constant(key, "means", lambda: means(length, size).T if turned else means(length, size))
 
 
 def _mean(graph: _Graph, operation: Operation, inputs: list[str], output: str) -> None:

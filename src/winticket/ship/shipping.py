@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -51,17 +52,20 @@ def write(
 
     `examples` (x, y) are the test data; without them, `not_evaluated` says why, and the file is compared with the
     network on noise. `about` is the ticket's; `claims` what a compact file says of itself, in place of the origin.
-    `exact`: whether `values` hold the network's to rounding in float32. Raises ShipmentError, and leaves no card, if
-    the file computes something else than the network.
+    `exact`: whether `values` hold the network's to rounding in float32. Raises ShipmentError if the file computes
+    something else than the network; then neither the file nor what belongs to it is left, nor the card of an earlier
+    file of that name.
     """
     form = FORMATS[to]
     path = folder / form.named(name, values)
     card_path = path.with_name(form.card or f"{path.name}.md")
     path.parent.mkdir(parents=True, exist_ok=True)
     source = replace(source, examples=examples, note=UNCHECKED if origin is None else standing(origin))
+    card_path.unlink(missing_ok=True)  # an earlier file's, which this one may replace and then fail
     written = form.write(source, path, values)
     beside = [*written.beside, *_maps(source, path)]
-    read_back, difference, reason = _checked(source, path, examples, to=to, exact=exact)
+    with _removed_on_error(path, *beside):
+        read_back, difference, reason = _checked(source, path, examples, to=to, exact=exact)
     kept, weights = source.network.kept()
     reasons = [why for why in (not_evaluated, reason) if why] or ["no test data were given"]
     shipment: Shipment = {
@@ -147,6 +151,17 @@ def _dense_bytes(source: Source) -> int:
     if source.model is not None:
         return len(state_dict_bytes(source.model.state_dict()))
     return len(state_dict_bytes(tensors_of(Source(source.whole or source.network))))
+
+
+@contextmanager
+def _removed_on_error(*files: Path) -> Iterator[None]:
+    """Remove files that were not found right, also if the command is stopped meanwhile."""
+    try:
+        yield
+    except BaseException:
+        for file in files:
+            file.unlink(missing_ok=True)
+        raise
 
 
 def _parts(sizes: Sizes) -> Bytes:

@@ -87,6 +87,7 @@ def case(name: str, density: float, options: argparse.Namespace) -> list[Measure
             rounds=options.rounds if batch == 1 or name == LENET else min(options.rounds, FEW),
             runtimes=names,
             memory=False,
+            energy=False,
             clock=clock,
         )
         for batch in options.batch or BATCHES

@@ -108,3 +108,30 @@ def examples(network: Network, count: int) -> np.ndarray[tuple[int, ...], np.dty
     """Raw inputs, as of pixels or sensors."""
     rng = np.random.default_rng(3)
     return (255 * rng.random((count, *network.input_shape))).astype(np.float32)
+
+
+def small_whole_numbers() -> Network:
+    """A scale and shift, then a linear layer with a bias, as wide as deep; all kinds of values hold it exactly."""
+    weight = Weight.of("w", [[127, 1, 2], [3, 127, 4], [5, 6, 127]])
+    return Network(
+        (3,),
+        (
+            Operation(
+                "scale_shift",
+                ("input",),
+                "1",
+                tensors={"scale": Weight.of("s", [1, 2, 4]), "shift": Weight.of("t", [8, 16, 32])},
+            ),
+            Operation(
+                "linear", ("1",), "2", tensors={"weight": weight, "bias": Weight.of("b", [-1, -2, -3])}
+            ),
+        ),
+    )
+
+
+def turned(network: Network) -> Network:
+    """The network with the tensors of each operation in the opposite order, as only other writers of files have it."""
+    operations = [replace(operation) for operation in network.operations]
+    for operation in operations:
+        object.__setattr__(operation, "tensors", dict(reversed([*operation.tensors.items()])))
+    return replace(network, operations=tuple(operations))

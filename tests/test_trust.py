@@ -9,15 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import winticket
 from undrawn import undraw
-from winticket import importing, models
+from winticket import importing, models, ship
 from winticket.experiment import Experiment, conduct, load_source
 from winticket.outside import read_header
 from winticket.run import Store, StoreError, codec, task
+from winticket.ship import native
 from winticket.ticket import Mask, Seeds, State, Ticket
 
 KEY = "ab" + "0" * 62
@@ -282,6 +284,32 @@ def test_what_lies_in_a_virtual_environment_here_may_not_import_from_here(evil: 
     words = ("plan", "digits", "--criterion", "mylab:mine")
     done = command(*words, folder=here, environment={"PYTHONPATH": paths})
     assert done.returncode == 0, done.stderr
+    assert ran(evil) == ""
+
+
+@pytest.mark.skipif(bool(native.missing), reason=str(native.missing))
+def test_processes_that_measure_memory_do_not_search_the_working_directory(evil: Path) -> None:
+    for name in ("winticket", "runpy", "typing"):
+        (evil / "here" / f"{name}.py").write_text((evil / "here" / "json.py").read_text())
+    weight = ship.Weight.of("fc", np.eye(4))
+    ship.save(
+        ship.Network((4,), (ship.Operation("linear", ("input",), "1", tensors={"weight": weight}),)),
+        evil / "net.safetensors",
+    )
+    words = (
+        "measure",
+        "../net.safetensors",
+        "--batch",
+        "1",
+        "--rounds",
+        "1",
+        "--runtime",
+        "torch",
+        "--no-energy",
+    )
+    done = command(*words, "--json", folder=evil / "here")
+    assert done.returncode == 0, done.stderr
+    assert all(json.loads(done.stdout)["memory"].values())
     assert ran(evil) == ""
 
 

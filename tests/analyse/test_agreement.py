@@ -21,7 +21,7 @@ def test_disagreement_counts_other_answers() -> None:
 
 
 def test_cka_is_its_definition() -> None:
-    """Kornblith et al. 2019: HSIC by centred Gram matrices; unbiased: Song et al. 2012, by its sum over distinct indices."""
+    """HSIC by centred Gram matrices (Kornblith et al. 2019), and by sums over distinct indices (Song et al. 2012)."""
     generator = np.random.default_rng(0)
     n = 8
     x, y = generator.standard_normal((n, 3)), generator.standard_normal((n, 5)) + 0.3

@@ -26,13 +26,18 @@ def test_displacement_and_signs_count_the_kept_weights_alone() -> None:
 
 
 def test_the_gradient_is_autograds_within_the_mask() -> None:
+    """With BatchNorm's statistics of the batch, as in training; dropout is off."""
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Linear(7, 3)).double()
+    layers = [nn.Linear(5, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Dropout(0.5), nn.Linear(7, 3)]
+    module = nn.Sequential(*layers).double().eval()
     x, y = torch.randn(20, 5).double(), torch.randint(0, 3, (20,))
-    mask = Mask({"0.weight": torch.rand(7, 5) < 0.5, "3.weight": torch.rand(3, 7) < 0.5})
+    mask = Mask({"0.weight": torch.rand(7, 5) < 0.5, "4.weight": torch.rand(3, 7) < 0.5})
     values = {**{n: p.detach() for n, p in module.named_parameters()}, **dict(module.named_buffers())}
+    before = {name: value.clone() for name, value in values.items()}
     norm = analyse.gradient_norm(module, values, x, y, mask)
-    module.eval()
+    assert all(torch.equal(values[name], value) for name, value in before.items())
+    assert not any(layer.training for layer in module.modules())
+    module[1].train()
     parameters = dict(module.named_parameters())
     slopes = torch.autograd.grad(
         nn.functional.cross_entropy(module(x), y), [parameters[n] for n in mask.keep]
@@ -59,6 +64,14 @@ def test_a_run_says_what_learning_did(run: Run) -> None:
     assert kept > pruned  # small weights change their sign sooner
     assert set(slopes.table.column("arm")) == {"dense", "ticket", "reinit", "random"}
     assert (slopes.table.numbers("gradient_norm") > 0).all()
+    norm, by_weight = (
+        slopes.table.where(arm="ticket", level=2).numbers(n) for n in ("gradient_norm", "per_weight")
+    )
+    assert norm / by_weight == pytest.approx([one.mask.count() ** 0.5] * 3)
+    # Tickets start from the dense network's init, so both agreements are one; a fresh init has other signs.
+    tickets = made.table.where(arm="ticket")
+    assert tickets.column("init_agreement") == tickets.column("sign_agreement")
+    assert set(made.table.where(arm="reinit").column("init_agreement")) == {None}
 
 
 def test_shares_lie_within_the_training(run: Run) -> None:

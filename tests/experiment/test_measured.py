@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from winticket.cli import app
-from winticket.ship import load, save
+from winticket.ship import load, measure_energy, save
 from winticket.ship.native import missing
 
 from .conftest import Search
@@ -34,9 +34,39 @@ def test_a_run_is_measured_on_its_test_examples(run: Path) -> None:
     assert "compact file" in answer.stdout
     for batch in (1, 3):
         said = rf"Batch {batch}: (the sparse engine is .* times as fast as torch|no faster than (dense|torch) here)"
-        assert re.search(said, answer.stdout)
+        assert re.search(said, answer.stdout)  # which of them is tested in tests/ship/test_measure_verdict.py
     assert "median of 2 rounds in which all runtimes take turns" in answer.stdout
     assert "noise" not in answer.output
+
+
+def test_energy_that_is_not_measured_is_an_estimate_and_called_so(run: Path) -> None:
+    answer = CliRunner().invoke(app, ["measure", str(run), "--level", "1", *FEW, "--no-energy"])
+    assert answer.exit_code == 0, answer.output
+    flat = " ".join(answer.stdout.split())
+    assert "energy of an example estimate, not measured kept weights all weights" in flat
+    assert "Energy is not measured: it was not asked for." in flat
+
+
+def test_energy_by_counters_is_in_a_table_and_no_estimate_beside_it(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Steady:
+        what = "a counter of 10 W"
+
+        def start(self) -> None: ...
+
+        def joules(self, seconds: float) -> float:
+            return 10 * seconds
+
+    monkeypatch.setattr(measure_energy, "STRETCH", 0.002)
+    monkeypatch.setattr(measure_energy, "Rapl", lambda folder: Steady())
+    answer = CliRunner().invoke(app, ["measure", str(run), "--level", "1", *FEW])
+    assert answer.exit_code == 0, answer.output
+    flat = " ".join(answer.stdout.split())
+    assert "energy of an example runtime batch joules/example, measured (95 %) watts, measured" in flat
+    assert re.search(r"sparse engine 3 [\d.]+ [nµm]J \([\d.]+ [nµm]J–[\d.]+ [nµm]J\) 10 ", flat)
+    assert "Energy is measured by a counter of 10 W" in flat
+    assert "stimate" not in flat
 
 
 def test_a_compact_file_is_measured_alone(run: Path, tmp_path: Path) -> None:

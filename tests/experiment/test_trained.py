@@ -27,8 +27,8 @@ from winticket.experiment import (
 )
 from winticket.experiment.plan import BESIDE
 from winticket.run import StoreError
-from winticket.ship import VALUES, Network, load, native, run, shipping
-from winticket.ship.format import ShipmentError
+from winticket.ship import VALUES, load, native, run, shipping
+from winticket.ship.format import ShipmentError, Source
 from winticket.ship.formats import FORMATS
 from winticket.ship.web import network_of
 from winticket.ticket import Ticket, same_bits
@@ -406,20 +406,29 @@ def test_what_strangers_write_into_a_card_stays_text(result: Result, tmp_path: P
     assert "\x1b" not in card
 
 
-def test_a_file_that_computes_something_else_is_an_error(
-    result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("to", "error"), [("safetensors", None), ("hub", None), ("c", KeyboardInterrupt)])
+def test_a_file_that_computes_something_else_is_an_error_and_is_removed(
+    to: str,
+    error: type[BaseException] | None,
+    result: Result,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """With what belongs to it, and with the card of an earlier file, which it would seem to have."""
     network = result.trained()
 
-    def wrong(read: Network, x: Any, **_: Any) -> Any:
-        return run(read, x) + np.arange(10)
+    def wrong(source: Source, _: Path, x: Any) -> Any:
+        if error is not None:
+            raise error
+        return run(source.network, x) + np.arange(10)
 
-    compact = FORMATS["safetensors"]
-    broken = replace(compact, logits=lambda source, path, x: wrong(load(path), x))
-    monkeypatch.setattr(shipping, "FORMATS", {**FORMATS, "safetensors": broken})
-    with pytest.raises(ShipmentError, match="does not compute what the trained network computes"):
-        network.ship(tmp_path)
-    assert not list(tmp_path.glob("*.md"))
+    (tmp_path / "other.txt").touch()
+    network.ship(tmp_path, to=to)
+    assert len([*tmp_path.rglob("*.*")]) >= 3
+    monkeypatch.setattr(shipping, "FORMATS", {**FORMATS, to: replace(FORMATS[to], logits=wrong)})
+    with pytest.raises(error or ShipmentError, match=None if error else "does not compute what the trained"):
+        network.ship(tmp_path, to=to)
+    assert [path.name for path in tmp_path.rglob("*.*") if path.is_file()] == ["other.txt"]
 
 
 def test_tickets_build_their_model(result: Result) -> None:

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import load_file as load_torch
 
 import winticket
+from shipped import small_whole_numbers, turned
 from winticket import models
 from winticket.ship import (
     VALUES,
@@ -129,6 +130,31 @@ def test_shorter_values_are_rounded_as_torch_rounds_them_and_come_back_unchanged
             assert torch.equal(got, exact.to(half).float())
     once = (tmp_path / "n.safetensors").read_bytes()
     assert saved(read, tmp_path, values).read_bytes() == once  # rounding a second time changes nothing
+
+
+@pytest.mark.parametrize(
+    "values", [[[127.0, 1.0], [3.0, 63.25]], [[400.0, 1.0], [3.0, 4.0]], [[3e38, 1.0], [3.0, 4.0]]]
+)
+def test_int8_values_that_are_no_multiples_of_their_scales_are_rounded_anew(
+    values: list[list[float]], tmp_path: Path
+) -> None:
+    """Somebody may have changed the values and kept the scales; to trust these would cut the values off at 127 x."""
+    dense = np.array(values, np.float32)
+    stale = Weight("w", (2, 2), dense.reshape(-1), None, np.array([1.0, 1e-30], np.float32))
+    fresh = Weight("w", (2, 2), dense.reshape(-1))
+    one, other = (
+        load(
+            saved(
+                Network((2,), (Operation("linear", ("input",), "1", tensors={"weight": w}),)),
+                tmp_path,
+                "int8",
+            )
+        )
+        for w in (stale, fresh)
+    )
+    got = one.weights()["w"].dense()
+    assert got.tobytes() == other.weights()["w"].dense().tobytes()
+    assert (np.abs(got - dense) <= np.abs(dense).max(1, keepdims=True) / 127).all()
 
 
 def test_values_that_do_not_fit_are_refused_before_anything_is_written(tmp_path: Path) -> None:
@@ -271,15 +297,60 @@ def test_any_safetensors_library_opens_it(values: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("values", VALUES)
 @pytest.mark.parametrize("density", [0.02, 0.4])
 def test_the_pages_reader_reads_what_winticket_writes(values: str, density: float, tmp_path: Path) -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    page: dict[str, Any] = {}
-    exec(compile(code, "compact-file.md", "exec"), page)
     right = load(saved(network(density), tmp_path, values))
-    document, tensors = page["read_compact"](tmp_path / "n.safetensors")
+    document, tensors = pages_reader()(tmp_path / "n.safetensors")
     assert document["about"] == right.about
     assert tensors.keys() == right.weights().keys()
     for name, weight in right.weights().items():
         np.testing.assert_array_equal(tensors[name], weight.dense())
+
+
+def pages_reader() -> Callable[[Path], tuple[Any, dict[str, Any]]]:
+    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    page: dict[str, Any] = {}
+    exec(compile(code, "compact-file.md", "exec"), page)
+    return page["read_compact"]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("values", VALUES)
+@pytest.mark.parametrize("bias_first", [False, True])
+def test_tensors_are_read_in_the_order_in_which_the_file_names_them(
+    bias_first: bool, values: str, tmp_path: Path
+) -> None:
+    """Another writer may name the bias before the weight, and the shift before the scale."""
+    right, path = small_whole_numbers(), tmp_path / "n.safetensors"
+    path.write_bytes(encode(turned(right) if bias_first else right, values=values)[0])
+    names = [entry["name"] for operation in document_of(path.read_bytes())["operations"]
+             for entry in operation.values() if isinstance(entry, dict)]  # fmt: skip
+    assert names == (["t", "s", "b", "w"] if bias_first else ["s", "t", "w", "b"])
+    tensors = pages_reader()(path)[1]
+    for name, weight in load(path).weights().items():
+        np.testing.assert_array_equal(weight.dense(), right.weights()[name].dense())
+        np.testing.assert_array_equal(tensors[name], weight.dense())
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_a_network_without_weights_of_two_axes_is_read(values: str, tmp_path: Path) -> None:
+    scaling = small_whole_numbers().operations[0]
+    path = saved(Network((3,), (scaling,)), tmp_path, values)
+    assert {name: w.dense().tolist() for name, w in load(path).weights().items()} == {
+        "s": [1.0, 2.0, 4.0],
+        "t": [8.0, 16.0, 32.0],
+    }
+    assert pages_reader()(path)[1]["t"].tolist() == [8.0, 16.0, 32.0]
+
+
+def test_operations_keep_their_tensors_in_one_order() -> None:
+    """Whichever comes first in the caller's dictionary, so that equal networks make equal files."""
+    linear = small_whole_numbers().operations[1]
+    other = Operation("linear", ("1",), "2", tensors=dict(reversed([*linear.tensors.items()])))
+    assert [*other.tensors] == [*linear.tensors] == ["weight", "bias"]
+
+
+def test_a_description_that_no_reader_takes_is_not_written() -> None:
+    chatty = Network((3,), small_whole_numbers().operations, about={"notes": "x" * (4 << 20)})
+    with pytest.raises(ValueError, match="bytes, and 4194304 is most: shorten `about`"):
+        encode(chatty)
 
 
 def test_every_format_that_may_be_asked_for_is_one() -> None:
@@ -352,6 +423,10 @@ FORGED: list[tuple[Callable[[Any, Any], object], str]] = [
     (put("operations", 1, "inputs", to=["9"]), "reads '9', which no operation before it gives"),
     (put("operations", 1, "output", to=3), r"operation 2 \(relu\): Expected `str`"),
     (put("operations", 0, "padding", to=[[1, 1], [1, 2**31 - 1]]), "too large"),
+    (put("operations", 4, "inputs", to=["2"] * 20_001), "Expected `array` of length <= 20000"),
+    (put("operations", 4, "inputs", to=["2"] * 20_000), "inputs, and 20000 is most"),
+    (lambda document, _: document["operations"][0].update(stride=[1, 2**20], padding=[[1, 1], [1, 2**24]]),
+     "too large"),
     (put("preprocessing", "scale", to=-1), "scale and deviations are positive"),
     (put("classes", to=["a"]), "1 classes, but the output"),
     (put("extra", to=1), "its description: .*extra"),
@@ -384,7 +459,7 @@ FORGED: list[tuple[Callable[[Any, Any], object], str]] = [
     (part("network", "U8", lambda raw: raw[:-3]), "is cut off"),
     (part("network", "U8", lambda raw: raw + b"x"), "followed by something else"),
     (part("network", "U8", lambda raw: b"no zlib"), "cannot be inflated"),
-    (part("network", "U8", lambda raw: zlib.compress(bytes(1 << 25))), "has more than 16777216 bytes"),
+    (part("network", "U8", lambda raw: zlib.compress(bytes(1 << 25))), "has more than 4194304 bytes"),
     (part("network", "U8", lambda raw: zlib.compress(b"[" * 100_000)), "nested too deeply|Expected `object`"),
     (part("network", "U8", lambda raw: zlib.compress(b'{"input": NaN}')), "its description: JSON is malformed"),
     (lambda _, parts: parts.pop("network"), "is cut off"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -119,6 +121,28 @@ def test_a_network_is_measured_by_what_is_installed() -> None:
     assert said[-1] == ("batch 5", 1.0)
     shares = [share for _, share in said]
     assert shares == sorted(shares)
+
+
+@needs_engine
+def test_torch_has_as_many_threads_afterwards_as_before() -> None:
+    network = captured("lenet-30-20", (1, 8, 8), 0.1)
+    before = torch.get_num_threads()
+    try:
+        for threads, runtimes in ((3, ["torch"]), (3, ["torch", "nonsense"])):
+            torch.set_num_threads(threads)
+            with contextlib.suppress(ValueError):
+                measure(network, batches=(1,), rounds=1, runtimes=runtimes, memory=False, energy=False)
+            assert torch.get_num_threads() == threads
+        with pytest.raises(KeyboardInterrupt):
+            measure(network, batches=(1,), rounds=1, runtimes=["torch"], memory=False, progress=_interrupt)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def _interrupt(what: str, _: float) -> None:
+    if what == "batch 1":  # when all are prepared
+        raise KeyboardInterrupt
 
 
 @needs_engine

@@ -128,6 +128,7 @@ def reads(*operations: Operation) -> Callable[[], Network]:
 
 
 RELU = Operation("relu", ("input",), "1")
+NOTHING = np.empty(0, np.float32), np.empty(0, np.int64)
 REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: Operation("rely", ("input",), "1"), "no kind of operation 'rely' .did you mean 'relu'"),
     (lambda: Operation("relu", ("input",), "1", {"slope": 1}), "options of operation '1' .relu.*slope"),
@@ -152,6 +153,13 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: single("max_pool1d", (2, 4), {"kernel": [5], "stride": [1]}), "does not fit into 4 inputs"),
     (lambda: single("conv1d", (3, 4), {}, weight=W3), "does not fit 3 channels"),
     (lambda: single("conv1d", (4, 9), {"padding": [[2**30, 0]]}, weight=W3), "too large"),
+    (lambda: single("conv1d", (4, 9), {"padding": [[2**27, 0]], "stride": [2**20]}, weight=W3), "too large"),
+    (lambda: single("max_pool1d", (4, 9), {"kernel": [2**27], "stride": [2**27], "padding": [[2**27 - 1, 0]]}),
+     "too large"),
+    (lambda: single("conv1d", (1, 2**21), {}, weight=Weight("w", (1, 1, 2**21), *NOTHING)),
+     "a window of 2097152 taps is too large: 1048576 is most"),
+    (lambda: Network((4,), tuple(Operation("add", ("input",) * 10_001, str(n)) for n in (1, 2))),
+     "the operations have 20002 inputs, and 20000 is most"),
     (lambda: single("hardtanh", (4,), {"low": 2, "high": 1}), "above its high end"),
     (lambda: single("scale_shift", (3, 2), {}, **S4), "there are 3 units"),
     (lambda: Network((2**20, 2**20), (RELU,)), "the input: a value of shape .* is too large"),

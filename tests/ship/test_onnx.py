@@ -160,7 +160,7 @@ def test_what_cannot_be_written_is_refused() -> None:
         to_onnx(Network((1 << 28,), (layer,)))
     pool = Operation("adaptive_avg_pool1d", ("input",), "1", {"size": [1 << 27]})
     with pytest.raises(ValueError, match="less than 2 GiB"):
-        to_onnx(Network((1, 1 << 27), (pool,)))
+        to_onnx(Network((1, (1 << 27) + 1), (pool,)))
     with pytest.raises(NetworkError, match="float32 does not hold every number of Preprocessing"):
         to_onnx(Network((2, 1), RELU, Preprocessing(1.0, (1e39, 0.0), (1.0, 1.0))), preprocessing=True)
 

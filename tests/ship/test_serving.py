@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import shipped
-from winticket.ship import Network, Operation, Preprocessing, Weight, predicting, run
-from winticket.ship.predicting import InputError, Predictor
+from winticket.ship import Network, Operation, Preprocessing, Weight, predicting, run, serving
+from winticket.ship.predicting import LARGEST_INPUT, MOST_PROBABILITIES, InputError, Predictor
 from winticket.ship.serving import MOST_CLIENTS, Server
 
 LIMIT = 20_000
@@ -39,14 +39,22 @@ def network() -> Network:
     return Network((1, 3, 4), operations, ready, ("a", "b", "c"), {"model": "tiny", "data": "images"})
 
 
-@pytest.fixture(scope="module")
-def server(network: Network) -> Iterator[Server]:
-    with Server(Predictor(network), body_limit=LIMIT, patience=PATIENCE) as made:
+@contextlib.contextmanager
+def running(predictor: Predictor, *, body_limit: int = LIMIT, patience: float = PATIENCE) -> Iterator[Server]:
+    with Server(predictor, body_limit=body_limit, patience=patience) as made:
         thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
+        try:
+            yield made
+        finally:
+            made.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def server(network: Network) -> Iterator[Server]:
+    with running(Predictor(network)) as made:
         yield made
-        made.shutdown()
-        thread.join()
 
 
 def ask(
@@ -189,7 +197,8 @@ def test_bodies_that_are_no_inputs(server: Server, body: bytes) -> None:
 
 _PLAIN = st.floats() | st.integers() | st.text() | st.none()
 _JSON = st.recursive(_PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
-_INPUTS = st.lists(st.integers(-(10**30), 10**30), min_size=12, max_size=12)
+_NUMBERS = st.integers(-(10**30), 10**30) | st.floats(-3.4e38, 3.4e38)
+_INPUTS = st.lists(_NUMBERS, min_size=12, max_size=12)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
@@ -200,6 +209,67 @@ def test_any_body_is_predicted_or_refused(server: Server, body: bytes) -> None:
     except InputError:
         return
     assert all(abs(sum(p["probabilities"]) - 1) < 1e-5 for p in answer["predictions"])
+    json.dumps(answer, allow_nan=False)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_outputs_that_overflow_are_refused_by_number(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """3e38 is a float32 and the sum of some of them is none."""
+    if not compiled:
+        monkeypatch.setattr(predicting, "missing", "no compiler")
+    sums = Operation("linear", ("input",), "1", tensors={"weight": Weight.of("fc", np.ones((2, 12)))})
+    with running(Predictor(Network((12,), (sums,)))) as server:
+        code, answer, _ = ask(server, "POST", "/predict", json.dumps([[1] * 12, [3e38] * 12, [0] * 12]))
+        assert code == 400
+        assert "outputs for input 1, counted from 0, are not finite" in answer["error"]
+        assert still_serves(server)
+
+
+def wide(classes: int, inputs: int = 1) -> Network:
+    fc = {"weight": Weight.of("fc", np.zeros((classes, inputs)))}
+    return Network((inputs,), (Operation("linear", ("input",), "1", tensors=fc),))
+
+
+def test_the_answer_is_bounded_as_the_body_is() -> None:
+    """Two bytes of a body ask for a thousand probabilities here."""
+    most = MOST_PROBABILITIES // 1000
+    with running(Predictor(wide(1000))) as server:
+        code, answer, _ = ask(server, "POST", "/predict", json.dumps([[0]] * (most + 1)))
+        assert code == 413
+        assert (
+            f"the answer to {most + 1} inputs would have {1000 * (most + 1):,} probabilities"
+            in answer["error"]
+        )
+        assert f"send at most {most} inputs at once" in answer["error"]
+        code, answer, _ = ask(server, "POST", "/predict", json.dumps([[0]] * most))
+        assert (code, len(answer["predictions"])) == (200, most)
+
+
+def test_networks_with_huge_inputs_or_outputs_are_refused_before_anything_is_computed() -> None:
+    """A compact file of some hundred bytes may ask for them."""
+    mean = Operation("mean", ("input",), "1", {"axes": [1, 2]})
+    with pytest.raises(
+        ValueError, match=r"takes inputs of 268,435,456 numbers and has 4 classes; at most 4,194,304"
+    ):
+        Predictor(Network((4, 1 << 13, 1 << 13), (mean,)))
+    with pytest.raises(ValueError, match="has 262,145 classes"):
+        Predictor(wide(MOST_PROBABILITIES + 1))
+
+
+def test_kernels_are_measured_on_few_examples_if_inputs_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
+
+    def model(network: Network, *, raw: bool, example: Any) -> Any:
+        seen.append((example.shape, example.dtype))
+        return lambda x: np.zeros((len(x), 2))
+
+    monkeypatch.setattr(predicting, "missing", "")
+    monkeypatch.setattr(predicting, "SparseModel", model)
+    mean = Operation("mean", ("input",), "1", {"axes": [1]})
+    for size in (10, 1 << 18, LARGEST_INPUT // 2):
+        Predictor(Network((2, size), (mean,), Preprocessing(255.0, (0.5, 0.5), (0.3, 0.3))))
+    assert [shape for shape, _ in seen] == [(64, 2, 10), (8, 2, 1 << 18), (1, 2, LARGEST_INPUT // 2)]
+    assert {dtype for _, dtype in seen} == {np.dtype(np.float32)}
 
 
 def test_lengths_that_are_none(server: Server) -> None:
@@ -280,9 +350,9 @@ def test_broken_requests(server: Server) -> None:
 @given(noise=st.binary(max_size=200), where=st.integers(0, 100))
 def test_noise_ends_no_server(server: Server, noise: bytes, where: int) -> None:
     request = head(25) + b"[" + b"0," * 11 + b"0]"
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):  # not if the connection is refused
         raw(server, request[:where] + noise + request[where:])
-    assert server.predictor(b"[" + b"0," * 11 + b"0]")
+    assert still_serves(server)
 
 
 def test_fifty_clients_at_once_get_their_own_answers(server: Server, network: Network) -> None:
@@ -329,13 +399,33 @@ def test_clients_beyond_the_limit_are_told_to_come_back(server: Server) -> None:
 def test_an_error_of_ours_is_an_answer(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = Predictor(network)
     monkeypatch.setattr(predictor, "_logits", lambda x: 1 / 0)
-    with Server(predictor) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with running(predictor) as server:
         code, answer, _ = ask(server, "POST", "/predict", json.dumps([0] * 12))
-        server.shutdown()
-        thread.join()
-    assert (code, answer) == (500, {"error": "the prediction failed: ZeroDivisionError"})
+        assert (code, answer) == (500, {"error": "the prediction failed: ZeroDivisionError"})
+        monkeypatch.setattr(server, "predictor", lambda body: {"predictions": [float("nan")]})
+        code, answer, _ = ask(server, "POST", "/predict", json.dumps([0] * 12))
+        assert (code, answer) == (500, {"error": "the prediction failed: ValueError"})
+
+
+def test_an_error_while_an_answer_is_sent_is_not_sent_into_it(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that takes its answer too slowly gets a part of it, and nothing else."""
+    text = "x" * 20_000_000  # more than a socket holds
+    monkeypatch.setattr(serving, "usage", lambda server: text)
+    with running(Predictor(network), patience=0.8) as server:
+        with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as client:
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            received = client.recv(4096)
+            time.sleep(1.2)
+            with contextlib.suppress(ConnectionError):
+                while part := client.recv(1 << 20):
+                    received += part
+        assert status(received) == 200
+        body = received.partition(b"\r\n\r\n")[2]
+        assert len(body) < len(text)
+        assert set(body) == {ord("x")}
+        assert still_serves(server)
 
 
 @pytest.mark.parametrize("name", ["lenet-300-100", "signal", "conv-2"])

@@ -219,6 +219,19 @@ def test_activations_are_computed_with_the_operator_before_if_nothing_else_reads
     assert kinds_in(data) == ["FULLY_CONNECTED", "FULLY_CONNECTED", "RELU", "ADD", "ADD"]
 
 
+def test_what_a_file_cannot_hold_is_refused_before_it_is_made() -> None:
+    pool = Operation("adaptive_avg_pool1d", ("input",), "1", {"size": [1 << 20]})
+    with pytest.raises(
+        ValueError, match=r"has 4398050705408 bytes of dense tensors, but a TFLite file holds less"
+    ):
+        to_tflite(Network((1, (1 << 20) + 1), (pool,)))
+    options = {"kernel": [65, 64], "stride": [1, 1], "dilation": [2, 1]}
+    with pytest.raises(
+        ValueError, match="a window of 4160 taps is too large to be taken apart: 4096 is most"
+    ):
+        to_tflite(Network((1, 200, 200), (Operation("max_pool2d", ("input",), "1", options),)))
+
+
 def test_without_the_package_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'winticket\[ship\]'"):

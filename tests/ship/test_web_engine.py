@@ -75,6 +75,18 @@ def test_every_kind_of_values(tab: Any, name: str, values: str) -> None:
     np.testing.assert_allclose(outputs(tab, network, raw, values), right, rtol=1e-4, atol=1e-4 * scale)
 
 
+@pytest.mark.parametrize("values", VALUES)
+def test_tensors_are_read_in_the_order_in_which_the_file_names_them(tab: Any, values: str) -> None:
+    """Another writer may name the bias before the weight; int8 files may hold nothing but tensors of one axis."""
+    network = shipped.small_whole_numbers()
+    raw = np.array([[1.0, 2.0, 3.0]], np.float32)
+    right = run(network, raw)
+    assert outputs(tab, network, raw, values).tolist() == right.tolist()
+    assert outputs(tab, shipped.turned(network), raw, values).tolist() == right.tolist()
+    scaling = Network((3,), network.operations[:1])
+    assert outputs(tab, scaling, raw, values).tolist() == [[9.0, 20.0, 44.0]]
+
+
 @settings(max_examples=8, deadline=None, suppress_health_check=SLOW)
 @given(drawn=st.lists(networks(), min_size=4, max_size=8), seed=st.integers(0, 99))
 def test_random_networks_of_all_kinds(tab: Any, drawn: list[Network], seed: int) -> None:

@@ -10,9 +10,11 @@ the analyses take one's own masks, models and data: `jaccard`, `chance`, ...
 
 from __future__ import annotations
 
+from winticket.analyse.activity import activity_of_stack, rectified
 from winticket.analyse.agreement import agreement_of_stacks, cka, disagreement
 from winticket.analyse.barriers import barriers_of_stacks
 from winticket.analyse.curvature import Hessian, curvature_of_stack, hessian
+from winticket.analyse.exemplars import exemplars_of_level, lost_examples, pruning_exemplars
 from winticket.analyse.facts import (
     ANALYSES,
     REVISION,
@@ -25,6 +27,7 @@ from winticket.analyse.facts import (
     joined,
 )
 from winticket.analyse.information import (
+    Bounds,
     Information,
     binned,
     discrete_information,
@@ -42,8 +45,27 @@ from winticket.analyse.learning import (
     sign_agreement,
 )
 from winticket.analyse.line import Barrier, barrier
+from winticket.analyse.locality import (
+    centrality,
+    displacements,
+    locality_of_stack,
+    neighbours,
+    pixels_of_level,
+)
+from winticket.analyse.lost import (
+    accuracy_by_class,
+    calibration_error,
+    calibration_floor,
+    calibration_of_stack,
+    classes_of_stack,
+)
 from winticket.analyse.overlap import chance, jaccard, matched, overlap_of_stacks
+from winticket.analyse.pace import judged_pace, reached_of_stacks, steps_to_share
+from winticket.analyse.paths import paths_of_stack
 from winticket.analyse.plane import plane_of_stack
+from winticket.analyse.predicted import predictions
+from winticket.analyse.reach import effective_density, on_paths
+from winticket.analyse.shape import degrees, gini, layers_of_stack, units_of_stack
 from winticket.analyse.summary import said, summarised
 
 __all__ = [
@@ -51,39 +73,66 @@ __all__ = [
     "REVISION",
     "Analysis",
     "Barrier",
+    "Bounds",
     "Cells",
     "Hessian",
     "Information",
     "Lines",
     "NothingToAnalyseError",
+    "accuracy_by_class",
+    "activity_of_stack",
     "agreement_of_stacks",
     "analysis",
     "analysis_named",
     "barrier",
     "barriers_of_stacks",
     "binned",
+    "calibration_error",
+    "calibration_floor",
+    "calibration_of_stack",
+    "centrality",
     "chance",
     "child",
     "cka",
+    "classes_of_stack",
     "curvature_of_stack",
+    "degrees",
     "disagreement",
     "discrete_information",
     "displacement",
+    "displacements",
+    "effective_density",
     "entropy",
+    "exemplars_of_level",
     "fixed_bins",
+    "gini",
     "gradient_norm",
     "gradients_of_stack",
     "hessian",
     "instability_of_stacks",
     "jaccard",
     "joined",
+    "judged_pace",
     "kde_bounds",
+    "layers_of_stack",
     "learning_of_stacks",
+    "locality_of_stack",
+    "lost_examples",
     "matched",
+    "neighbours",
+    "on_paths",
     "overlap_of_stacks",
+    "paths_of_stack",
+    "pixels_of_level",
     "plane_of_stack",
+    "predictions",
+    "pruning_exemplars",
     "quantile_bins",
+    "reached_of_stacks",
+    "rectified",
     "said",
     "sign_agreement",
+    "steps_to_share",
     "summarised",
+    "units_of_stack",
 ]

@@ -24,14 +24,14 @@ from winticket.analyse.facts import (
     setup_of,
     together,
 )
-from winticket.analyse.networks import last, parts
+from winticket.analyse.networks import drawn_examples, last, parts
 from winticket.analyse.summary import said, summarised
 from winticket.run import Task
 from winticket.stages import Setup
 from winticket.table import Table
 from winticket.ticket import Failed, Mask, Trajectory
 
-REVISION = 1
+REVISION = 2
 Vector = NDArray[np.float64]
 Loss = Callable[[Tensor, Tensor], Tensor]
 DENSE = 64
@@ -174,8 +174,8 @@ def curvature_of_stack(
     """Top eigenvalue and trace at start and end of each training of a stack; `place` is its level, density and arm."""
     rows: list[tuple[Any, ...]] = []
     for number, path in present(stack):
-        train = parts(setup, number).train
-        data = train.x[:examples], train.y[:examples]
+        seen = drawn_examples(parts(setup, number).train, path.ticket.seeds, examples)
+        data = seen.x, seen.y
         for when, state in (("start", path.ticket.start), ("end", last(path))):
             mask = path.ticket.mask
             values = {**mask.apply(state.weights), **state.buffers}
@@ -222,7 +222,7 @@ def curvature(
 ) -> Task:
     """Measures the curvature of the training loss within the mask: the Hessian's largest eigenvalue and its trace.
 
-    On the first `examples` training examples, at the start and at the end of training, at `levels` levels.
+    On `examples` training examples, at the start and at the end of training, at `levels` levels.
     """
     tasks = [
         part(

@@ -97,6 +97,7 @@ class Lines:
     panels  the values of `panel` that are drawn, in this order; default: the first few
     level   draws a thin line at this height, such as chance; `level_label` names it
     ceiling draws it at the height in this column instead
+    baseline a column of what y would be by chance: drawn dotted, in the colour of each line; `baseline_label` names it
     percent True if y is a fraction to be shown in percent; `x_percent` likewise
     """
 
@@ -113,6 +114,8 @@ class Lines:
     panels: tuple[Value, ...] = ()
     level: float | None = None
     ceiling: str | None = None
+    baseline: str | None = None
+    baseline_label: str = ""
     level_label: str = ""
     percent: bool = False
     x_percent: bool = False

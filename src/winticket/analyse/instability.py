@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,14 +19,15 @@ from winticket.analyse.facts import (
     tickets_of,
     together,
 )
+from winticket.analyse.line import REVISION as LINE
 from winticket.analyse.line import between
 from winticket.analyse.summary import said, summarised
 from winticket.run import Task, derive
 from winticket.stages import Setup, at_steps, trained
-from winticket.table import Table
+from winticket.table import Table, Value
 from winticket.ticket import Failed, Ticket, Trajectory
 
-REVISION = 1
+REVISION = 1 + LINE  # both only rise, so that a change of either gives a new sum
 STABLE = 0.02
 """Below this error barrier Frankle et al. 2020 call a network stable to SGD noise."""
 
@@ -45,7 +47,7 @@ INSTABILITY = {
     "level": "number of the level; 0 is the dense network",
     "density": "share of the eligible weights kept",
     "arm": "whose network is trained twice",
-    "step": "step from which the two trainings continue with different SGD noise",
+    "step": "step up to which the two trainings are one; from there their SGD noise differs",
     "share": "that step as a share of the training",
     "from_start": "whether that is where the training itself starts",
     "replicate": "number of the replicate, from 1",
@@ -57,24 +59,24 @@ INSTABILITY = {
 
 def instability_of_stacks(
     setup: Setup,
-    one: Sequence[Trajectory | Failed],
-    other: Sequence[Trajectory | Failed],
+    stack: Sequence[Trajectory | Failed],
+    children: Sequence[Trajectory | Failed],
     *,
     place: tuple[int, float, str, int | None],
     points: int,
 ) -> Table:
-    """The barrier between two children of each replicate.
+    """The barrier between each replicate's training and a child that left it at some step.
 
-    `place` is level, density and arm of the parents, and the step from which the children continue (None: the start).
+    `place` is level, density and arm of the stack, and the step at which the children left (None: the start).
     """
     rows: list[tuple[Any, ...]] = []
-    second = dict(present(other))
+    second = dict(present(children))
     level, density, arm, split = place
-    for number, path in present(one):
+    for number, path in present(stack):
         if number in second:
             made = between(setup, path, second[number], points=points)
             error = (made.errors[0] + made.errors[-1]) / 2
-            step = path.ticket.start.step
+            step = second[number].ticket.start.step
             where = (level, density, arm, step, step / setup.recipe.steps, not split, number + 1)
             rows.append((*where, made.error, made.loss, error))
     return Table(tuple(INSTABILITY), tuple(rows))
@@ -85,27 +87,44 @@ def instability_says(table: Table) -> list[str]:
     if not table.values:
         return ["No two trainings of one network finished, so there is no line between them."]
     lines = []
-    dense = summarised(table.where(arm="dense"), "error_barrier", ["share"]).rows()
+    dense = summarised(table.where(arm="dense"), "error_barrier", ["share"]).sort("share").rows()
     if dense:
-        first = dense[0]
         lines.append(
-            f"Two trainings of the dense network from the same init, with another order of examples, have an error "
-            f"barrier of {said(first, 'error_barrier', percent=True)} between them."
+            f"Two trainings of the dense network that differ in SGD noise after {_percent(dense[0]['share'])} of the "
+            f"training have an error barrier of {_said(dense[0])} between them."
         )
-        below = [float(row["share"] or 0) for row in dense if float(row["error_barrier"] or 0) < STABLE]
-        where = "at no step tried" if not below else f"from {100 * below[0]:.3g} % of the training on"
-        where = "from its init on" if below and below[0] == 0 else where
-        lines.append(f"The dense network is stable to SGD noise (barrier below {100 * STABLE:g} %) {where}.")
-    pruned = summarised(table, "error_barrier", ["density", "arm"])
+        lines.append(
+            f"The dense network is stable to SGD noise (mean barrier below {_percent(STABLE)}) {_stable_from(dense)}."
+        )
+    pruned = summarised(table.where(from_start=True), "error_barrier", ["density", "arm"])
     for density in dict.fromkeys(row["density"] for row in pruned.rows() if row["arm"] == "ticket"):
         both = {str(row["arm"]): row for row in pruned.where(density=density).rows()}
         if "random" in both:
             lines.append(
-                f"At a density of {100 * float(density or 0):.3g} %, the barrier is "
-                f"{said(both['ticket'], 'error_barrier', percent=True)} for tickets and "
-                f"{said(both['random'], 'error_barrier', percent=True)} for random masks."
+                f"At a density of {_percent(density)}, the barrier is {_said(both['ticket'])} for tickets and "
+                f"{_said(both['random'])} for random masks."
             )
     return lines
+
+
+def _stable_from(rows: Sequence[dict[str, Value]]) -> str:
+    """The share of the training from which on every mean barrier is below the limit, in words."""
+    stable = list(itertools.takewhile(lambda row: float(row["error_barrier"] or 0) < STABLE, reversed(rows)))
+    if not stable:
+        return "at no step tried"
+    if len(stable) == len(rows) and not rows[0]["share"]:
+        return "from its init on"
+    return f"from {_percent(stable[-1]['share'])} of the training on"
+
+
+def _said(row: dict[str, Value]) -> str:
+    # No barrier is below 0, whatever Student's t makes of a few values near it.
+    low = row["low"] if row["low"] is None else max(0.0, float(row["low"]))
+    return said(row | {"low": low}, "error_barrier", percent=True, digits=2)
+
+
+def _percent(fraction: Value) -> str:
+    return f"{100 * float(fraction or 0):.3g} %"
 
 
 @analysis(
@@ -131,54 +150,61 @@ def instability(
     cells: Cells,
     *,
     shares: tuple[float, ...] = (0.0, 0.02, 0.1, 0.3),
+    ticket_shares: tuple[float, ...] = (0.0,),
     replicates: int = 5,
     levels: int = 4,
     points: int = 11,
 ) -> Task:
-    """Trains networks twice with different SGD noise, and looks for a barrier of error on the line between the two.
+    """Trains networks again with other SGD noise, and looks for a barrier of error on the line between the two.
 
-    The dense network is split at several points of its training: `shares` of it. Tickets and random masks are split at
-    their start, at `levels` levels. Two trainings are linearly connected if no network on the line between them has a
-    higher error than they have.
+    The dense network is trained again from several points of its training: `shares` of it. Tickets and random masks, at
+    `levels` levels, are trained again from `ticket_shares` of what follows their start. Two trainings are linearly
+    connected if no network on the line between them, at `points` points, has a higher error than they have.
     """
-    if any(share >= 1 for share in shares):
-        raise ValueError(f"shares is {shares}; a training is split before its end, so each is below 1")
-    dense, steps = cells.stacks(0, "dense", replicates=replicates), cells.setup.recipe.steps
+    steps = cells.setup.recipe.steps
     tasks = []
-    for stack in dense:
-        splits = dict.fromkeys(round(share * steps) for share in shares)
-        tasks += [_children(stack, (0, 1.0, "dense", at or None), points=points) for at in splits]
-    tasks += [
-        _children(stack, (level, cells.densities[level], arm, None), points=points)
-        for arm in ("ticket", "random")
-        for level in cells.chosen_levels(arm, levels)
-        for stack in cells.stacks(level, arm, replicates=replicates)
-    ]
+    for arm, parts_of, begin in (
+        ("dense", shares, 0),
+        ("ticket", ticket_shares, cells.rewind_step),
+        ("random", ticket_shares, cells.rewind_step),
+    ):
+        splits = tuple(dict.fromkeys(begin + round(share * (steps - begin)) for share in parts_of))
+        if max(splits) >= steps:
+            raise ValueError(f"shares are {parts_of}; a training is split before its end, so each is below 1")
+        for level in cells.chosen_levels(arm, levels):
+            place = (level, cells.densities[level], arm)
+            for stack in cells.stacks(level, arm, replicates=replicates):
+                tasks += [
+                    _children(stack, (*place, at if at > begin else None), points=points) for at in splits
+                ]
     if not tasks:
         raise NothingToAnalyseError("no training has finished")
-    return together([*tasks], name="instability")
+    return together(tasks, name="instability")
 
 
 def _children(stack: Task, place: tuple[int, float, str, int | None], *, points: int) -> Task:
-    """The task of the barriers between two children of each replicate, spawned at a step (None: the start)."""
+    """The task of the barriers between a stack and its children, which leave it at a step (None: the start).
+
+    The stack itself is one of the two trainings from that step: its own noise is as good as any other, and it is there.
+    """
     level, density, arm, step = place
     setup, tickets = setup_of(stack), tickets_of(stack)
     path = stack if not step else at_steps(setup, tickets, stack, (step,))
-    trainings = [
-        trained(
-            setup,
-            derive(child, setup, path, step=step, noise=noise),
-            arm=f"{arm} again",
-            level=level,
-            first=first_replicate(stack),
-            count=int(str(stack.label["count"])),
-        )
-        for noise in (1, 2)
-    ]
+    steps, count = setup.recipe.steps, int(str(stack.label["count"]))
+    children = trained(
+        setup,
+        derive(child, setup, path, step=step, noise=1),
+        arm=f"{arm} again",
+        level=level,
+        first=first_replicate(stack),
+        count=count,
+        cost=1 - (step or 0) / steps,
+    )
     return part(
         instability_of_stacks,
         setup,
-        *trainings,
+        stack,
+        children,
         name="instability",
         place=(level, density, arm, step),
         points=points,

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad
+from torch.func import functional_call
 
 from winticket.analyse.facts import (
     Cells,
@@ -22,14 +22,14 @@ from winticket.analyse.facts import (
     tickets_of,
     together,
 )
-from winticket.analyse.networks import parts
+from winticket.analyse.networks import batch_statistics, drawn_examples, parts
 from winticket.analyse.summary import said, summarised
 from winticket.run import Task
 from winticket.stages import Setup, at_steps
 from winticket.table import Table
 from winticket.ticket import Failed, Mask, Trajectory
 
-REVISION = 1
+REVISION = 2
 EXAMPLES = 1000
 """Training examples of which the gradient at the start is the mean."""
 
@@ -77,8 +77,9 @@ def gradient_norm(
     """The length of the gradient of the mean cross-entropy on examples x, y [N] by the weights that the mask keeps.
 
     values: the network's weights and buffers by name. Evci, Ioannou, Keskin & Dauphin 2022 (Gradient Flow in Sparse
-    Neural Networks and How Lottery Tickets Win), whose gradient flow is its square. The module computes in evaluation
-    mode and is not changed.
+    Neural Networks and How Lottery Tickets Win), whose gradient flow is its square, as in Wang, Zhang & Grosse 2020
+    (GraSP). BatchNorm takes the statistics of these examples, as training takes those of a batch; dropout is off. The
+    module is not changed.
 
     >>> from winticket import Mask
     >>> module = torch.nn.Linear(2, 2, bias=False)
@@ -87,20 +88,14 @@ def gradient_norm(
     >>> round(gradient_norm(module, {"weight": torch.zeros(2, 2)}, x, y, mask), 4)  # |(p - onehot) x|
     1.4142
     """
-
-    def loss(eligible: dict[str, Tensor]) -> Tensor:
-        logits = functional_call(module, {**values, **eligible}, (x,))
-        return torch.nn.functional.cross_entropy(logits.flatten(0, -2), y.flatten())
-
-    was = module.training
-    module.eval()
-    try:
-        slopes = grad(loss)({name: values[name] for name in mask.keep})
-    finally:
-        module.train(was)
-    return float(
-        sum((slopes[n][k].double().square().sum() for n, k in mask.keep.items()), torch.zeros(())).sqrt()
-    )
+    leaves = {name: values[name].detach().clone().requires_grad_() for name in mask.keep}
+    others = {name: value.detach().clone() for name, value in values.items() if name not in leaves}
+    with batch_statistics(module), torch.enable_grad():
+        logits = functional_call(module, {**others, **leaves}, (x,))
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), y.flatten())
+        slopes = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+    squares = [g[k].double().square().sum() for g, k in zip(slopes, mask.keep.values(), strict=True)]
+    return math.sqrt(float(sum(squares)))
 
 
 LEARNING = {
@@ -114,6 +109,8 @@ LEARNING = {
     "replicate": "number of the replicate, from 1",
     "displacement": "distance from the start relative to the weights' length there",
     "sign_agreement": "share of the weights whose sign is that at the start",
+    "init_agreement": "share of the weights whose sign is that at the start of the dense network's training, which "
+    "differs from the share before if tickets start from trained weights",
 }
 
 
@@ -121,15 +118,18 @@ def learning_of_stacks(
     setup: Setup,
     stack: Sequence[Trajectory | Failed],
     after: Sequence[Trajectory | Failed],
+    dense: Sequence[Trajectory | Failed],
     *,
     place: tuple[int, float, str],
 ) -> Table:
     """Displacement and sign agreement of a stack at every saved step; `place` is its level, density and arm.
 
-    after: the stack of the next level, which tells survivors from pruned weights; empty for none.
+    after: the stack of the next level, which tells survivors from pruned weights; empty for none. dense: the dense
+    network's stack; empty if it does not matter.
     """
     rows: list[tuple[Any, ...]] = []
     following = {number: path.ticket.mask for number, path in present(after)}
+    inits = {number: path.ticket.start.weights for number, path in present(dense)}
     for number, path in present(stack):
         start, mask = path.ticket.start, path.ticket.mask
         for step, state in path.saved.items():
@@ -142,11 +142,21 @@ def learning_of_stacks(
             for group, chosen in groups.items():
                 if not chosen.count():
                     continue
-                moved = displacement(start.weights, state.weights, chosen)
-                same = sign_agreement(start.weights, state.weights, chosen)
+                there = any(bool(start.weights[n][k].any()) for n, k in chosen.keep.items())
+                moved = displacement(start.weights, state.weights, chosen) if there else None
+                same = _agreement(start.weights, state.weights, chosen)
+                init = _agreement(inits[number], state.weights, chosen) if number in inits else None
                 where = (*place, group, step, step / setup.recipe.steps, at_end, number + 1)
-                rows.append((*where, moved, None if math.isnan(same) else same))
+                rows.append((*where, moved, same, init))
     return Table(tuple(LEARNING), tuple(rows))
+
+
+def _agreement(start: Mapping[str, Tensor], end: Mapping[str, Tensor], mask: Mask) -> float | None:
+    share = sign_agreement(start, end, mask)
+    return None if math.isnan(share) else share
+
+
+WORDS = {"ticket": "tickets", "reinit": "re-initialised tickets", "random": "random masks"}
 
 
 def learning_says(table: Table) -> list[str]:
@@ -161,12 +171,12 @@ def learning_says(table: Table) -> list[str]:
         lines.append(
             f"Training leaves {said(dense[0], 'sign_agreement', percent=True)} of the dense network's signs."
         )
-    for arm in ("ticket", "reinit", "random"):
+    for arm, words in WORDS.items():
         rows = means.where(arm=arm).sort("density").rows()
         if rows:
             lines.append(
-                f"At a density of {100 * float(rows[0]['density'] or 0):.3g} % it leaves "
-                f"{said(rows[0], 'sign_agreement', percent=True)} in arm {arm}."
+                f"At a density of {100 * float(rows[0]['density'] or 0):.3g} %, it leaves "
+                f"{said(rows[0], 'sign_agreement', percent=True)} of those of {words}."
             )
     groups = {
         str(r["group"]): r for r in summarised(ends.where(arm="dense"), "sign_agreement", ["group"]).rows()
@@ -212,6 +222,7 @@ def learning(
     splits = tuple(sorted({round(share * steps) for share in shares}))
     tasks = []
     tickets = [0, *cells.levels("ticket")]
+    dense = {first_replicate(stack): stack for stack in cells.stacks(0, "dense", replicates=replicates)}
     for arm in ("dense", "ticket", "reinit", "random"):
         for level in cells.chosen_levels(arm, levels):
             nexts = [one for one in tickets if one > level]
@@ -221,9 +232,12 @@ def learning(
                 if arm in ("dense", "ticket"):
                     start = _start_of(cells, level, arm)
                     seen = at_steps(setup, tickets_of(stack), stack, tuple(s for s in splits if s > start))
-                following = after.get(first_replicate(stack), ()) if arm in ("dense", "ticket") else ()
+                first, from_dense = first_replicate(stack), arm in ("dense", "ticket")
+                following, whole = (stacks.get(first, ()) if from_dense else () for stacks in (after, dense))
                 place = (level, cells.densities[level], arm)
-                tasks.append(part(learning_of_stacks, setup, seen, following, name="learning", place=place))
+                tasks.append(
+                    part(learning_of_stacks, setup, seen, following, whole, name="learning", place=place)
+                )
     if not tasks:
         raise NothingToAnalyseError("no training has finished")
     return together(tasks, name="learning")
@@ -240,6 +254,7 @@ GRADIENTS = {
     "arm": "whose start",
     "replicate": "number of the replicate, from 1",
     "gradient_norm": f"length of the gradient of the mean loss of {EXAMPLES} training examples, by the kept weights",
+    "per_weight": "the same as a root mean square over the kept weights, whose number it does not grow with",
 }
 
 
@@ -250,10 +265,10 @@ def gradients_of_stack(
     rows: list[tuple[Any, ...]] = []
     for number, path in present(stack):
         start, mask = path.ticket.start, path.ticket.mask
-        train = parts(setup, number).train
-        x, y = train.x[:EXAMPLES], train.y[:EXAMPLES]
-        norm = gradient_norm(setup.module(), {**mask.apply(start.weights), **start.buffers}, x, y, mask)
-        rows.append((*place, number + 1, norm))
+        seen = drawn_examples(parts(setup, number).train, path.ticket.seeds, EXAMPLES)
+        values = {**mask.apply(start.weights), **start.buffers}
+        norm = gradient_norm(setup.module(), values, seen.x, seen.y, mask)
+        rows.append((*place, number + 1, norm, norm / math.sqrt(max(mask.count(), 1))))
     return Table(tuple(GRADIENTS), tuple(rows))
 
 
@@ -264,9 +279,9 @@ def gradients_says(table: Table) -> list[str]:
     means = summarised(table, "gradient_norm", ["arm", "density"])
     parts_of = [f"dense {said(row, 'gradient_norm')}" for row in means.where(arm="dense").rows()[:1]]
     sparsest = min(float(str(d)) for d in table.column("density"))
-    for arm in ("ticket", "reinit", "random"):
+    for arm, words in WORDS.items():
         parts_of += [
-            f"{arm} {said(row, 'gradient_norm')}" for row in means.where(arm=arm, density=sparsest).rows()
+            f"{words} {said(row, 'gradient_norm')}" for row in means.where(arm=arm, density=sparsest).rows()
         ]
     return [
         f"Length of the gradient at the start, at a density of {100 * sparsest:.3g} %: {', '.join(parts_of)}. A larger "
@@ -282,7 +297,7 @@ def gradients_says(table: Table) -> list[str]:
     lines=(
         Lines(
             x="density", y="gradient_norm", series="arm", x_label="weights kept",
-            y_label="length of the gradient at the start",
+            y_label="length of the gradient at the start", y_log=True,
         ),
     ),
     columns=GRADIENTS,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.func import functional_call
 
 from winticket import data
 from winticket.stages import Setup
-from winticket.ticket import State, Trajectory
+from winticket.ticket import Seeds, State, Trajectory
 
 BATCH = 500
 """Examples at a time."""
@@ -24,6 +25,30 @@ def last(path: Trajectory) -> State:
 def parts(setup: Setup, replicate: int) -> data.Dataset:
     """The data of a replicate, in memory of the CPU: train, validation and test parts."""
     return setup.dataset(torch.device("cpu"), replicate)
+
+
+def drawn_examples(part: data.Split, seeds: Seeds, most: int) -> data.Split:
+    """At most `most` of a part's examples, drawn at random for each replicate: a dataset may be sorted by class."""
+    if len(part.y) <= most:
+        return part
+    rows = data.permutation(len(part.y), seed=seeds.derive("analysed"), epoch=0)[:most]
+    return data.Split(part.x[rows], part.y[rows])
+
+
+@contextmanager
+def batch_statistics(module: nn.Module) -> Iterator[None]:
+    """Within the block, BatchNorm computes with the statistics of each batch, and all other layers as in evaluation.
+
+    This is what training sees, without its noise: at the start of a training, running statistics are those of no data.
+    """
+    modes = {layer: layer.training for layer in module.modules()}
+    for layer in modes:
+        layer.training = isinstance(layer, nn.modules.batchnorm._BatchNorm)
+    try:
+        yield
+    finally:
+        for layer, was in modes.items():
+            layer.training = was
 
 
 @torch.no_grad()

@@ -1,15 +1,15 @@
-"""The information plane of a run: I(X;T) and I(T;Y) of hidden layers over training and density, by every estimator."""
+"""The information plane of a run: I(X;T) and I(T;Y) of layers over training and density, by every estimator."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
-from winticket import models
 from winticket.analyse.facts import (
     Cells,
     Lines,
@@ -21,38 +21,52 @@ from winticket.analyse.facts import (
     tickets_of,
     together,
 )
-from winticket.analyse.information import (
-    LEVELS_OF_EXACT,
-    Information,
-    discrete_information,
-    entropy,
+from winticket.analyse.information import entropy, numbered
+from winticket.analyse.information_layers import (
+    AS_COMPUTED,
+    NOISE,
+    OUTPUT,
+    ROUNDED,
+    SCALED,
+    UNITS,
+    Estimate,
+    Network,
+    Scale,
+    chosen_layers,
     estimates,
-    quantised,
 )
-from winticket.analyse.networks import activations, parts
-from winticket.analyse.summary import said, summarised
+from winticket.analyse.information_said import plane_says
+from winticket.analyse.networks import drawn_examples, parts
 from winticket.run import Task
 from winticket.stages import Setup, at_steps
-from winticket.table import Table
-from winticket.ticket import Failed, State, Trajectory
+from winticket.table import Table, Value
+from winticket.ticket import Failed, Seeds, Trajectory
 
-REVISION = 1
-EXACT = f"exact, {LEVELS_OF_EXACT} levels"
+REVISION = 4
+ARMS = ("dense", "ticket", "reinit", "random")
 PLANE = {
     "level": "number of the level; 0 is the dense network",
     "density": "share of the eligible weights kept",
     "arm": "whose network",
-    "share": "step as a share of the training",
-    "at_end": "whether it is the last step",
     "replicate": "number of the replicate, from 1",
-    "layer": "the layer that reads the representation T",
-    "last": "whether that layer computes the classes",
-    "estimator": "how it was estimated: values in equally wide bins or in quantiles; by pairwise distances with noise "
-    f"added; or exactly, for the network whose hidden values are rounded to {LEVELS_OF_EXACT} levels",
+    "step": "step after which the network was looked at",
+    "share": "that step as a share of the training",
+    "at_end": "whether it is the last step",
+    "followed": "whether this training is looked at over its steps, and not only at its end",
+    "layer": f"T is what this layer reads; {OUTPUT}: T are those, as the network gives them",
+    "last_hidden": "whether T is the last hidden representation",
+    "units": f"number of values in T; of more than {UNITS}, that many are looked at, evenly spread",
+    "estimator": f"{AS_COMPUTED}: entropy of the values themselves; bins: all of one width, between the ends that the "
+    "values have after training; quantiles: of the layer's values at that step; lower and upper: bounds by pairwise "
+    "distances, with noise whose variance is this share of the layer's total variance after training (scaled noise: "
+    f"at that step); {ROUNDED}: exact, for the network whose hidden values are rounded",
+    "noise": "variance of the noise added to each unit, in squared units of its values",
     "i_x": "I(X;T), bits",
-    "i_y": "I(T;Y), bits",
-    "i_y_shuffled": "I(T;Y) by the same estimator with shuffled classes, bits: the estimator's own share",
-    "most_x": "log2 of the number of examples: no estimate of I(X;T) can be larger",
+    "i_y": "I(T;Y), bits; of lower and upper the difference of two bounds, as papers plot it, which is no bound",
+    "i_y_shuffled": "I(T;Y) by the same estimator with shuffled classes, bits: what it finds where there is nothing",
+    "low_y": "lower bound of I(T;Y) with the noise, bits",
+    "high_y": "upper bound of I(T;Y) with the noise, bits",
+    "most_x": "H(X) of the examples, log2 of their number if all differ, bits: I(X;T) is never larger",
     "most_y": "H(Y), bits: I(T;Y) is never larger",
 }
 
@@ -63,207 +77,140 @@ def plane_of_stack(
     *,
     place: tuple[int, float, str],
     examples: int,
-    noise: float,
+    layers: int,
+    followed: bool,
 ) -> Table:
-    """All estimates for every hidden layer of a stack, at the start and at every saved step."""
-    module = setup.module()
-    layers = hidden_layers(module)
+    """All estimates for the layers of a stack's networks on test examples; `place` is level, density and arm.
+
+    At the end of training; if it is `followed`, also at its start and at every saved step. At most `layers` hidden
+    layers, evenly spread.
+    """
+    names = chosen_layers(setup.module(), layers)
     rows: list[tuple[Any, ...]] = []
     for number, path in present(stack):
-        test = parts(setup, number).test
-        x, y = test.x[:examples], test.y[:examples].numpy()
-        other = y[np.random.default_rng(number).permutation(len(y))]
-        most = (float(np.log2(len(y))), entropy(y))
-        final = max(path.saved)
-        start = path.ticket.start
-        for state in (start, *path.saved.values()):
-            weights = path.ticket.mask.apply(state.weights)
-            known = State(weights, state.buffers, {}, state.step)
-            when = (state.step / setup.recipe.steps, state.step == final and state is not start)
-            for layer, made, baseline in _layers(module, known, x, (y, other), layers=layers, noise=noise):
-                at = (*place, *when, number + 1, layer, layer == layers[-1])
-                rows += [(*at, name, i.x, i.y, baseline[name].y, *most) for name, i in made.items()]
+        x, y = _examples(setup, path.ticket.seeds, examples)
+        most = entropy(x.flatten(1)), entropy(y)
+        classes = numbered(y), numbered(np.random.default_rng(number).permutation(y))
+        end = path.saved[max(path.saved)]
+        last = Network.of(setup, path, end, x, names)
+        scales = {name: Scale.of(name, values) for name, values in last.values.items()}
+        states = [path.ticket.start, *path.saved.values()] if followed else [end]
+        for state in states:
+            network = last if state is end else Network.of(setup, path, state, x, names)
+            when = (state.step, state.step / setup.recipe.steps, state is end, followed)
+            for name, values in network.values.items():
+                made = estimates(values, network.codes[name], classes, scales[name])
+                what = (name, bool(names) and name == names[-1], values.shape[1])
+                rows += [(*place, number + 1, *when, *what, *_cells(*one), *most) for one in made.items()]
     return Table(tuple(PLANE), tuple(rows))
 
 
-def hidden_layers(module: nn.Module) -> list[str]:
-    """The layers whose input is a hidden representation: all with eligible weights but the first, in their order."""
-    names = [name.rpartition(".")[0] for name in models.eligible(module)]
-    return [name for name in names[1:] if name]
+def _cells(estimator: str, made: Estimate) -> tuple[Any, ...]:
+    return estimator, made.noise, made.x, made.y, made.shuffled, *made.bounds
 
 
-def _layers(
-    module: nn.Module,
-    state: State,
-    x: Tensor,
-    classes: tuple[Any, Any],
-    *,
-    layers: Sequence[str],
-    noise: float,
-) -> list[tuple[str, dict[str, Information], dict[str, Information]]]:
-    """Per hidden layer its name, its estimates, and the same with shuffled classes."""
-    seen = activations(
-        module, state.weights, state.buffers, x, layers, of=lambda inputs, _: inputs[0].flatten(1)
-    )
-    exact = _rounded(module, state, x, layers, seen)
-    made = []
-    for layer in layers:
-        values = seen[layer].double().numpy()
-        known = estimates(values, *classes, noise=noise)
-        codes = exact[layer]
-        known[EXACT] = tuple(Information(entropy(codes), discrete_information(codes, y)) for y in classes)
-        first, second = ({name: pair[n] for name, pair in known.items()} for n in (0, 1))
-        made.append((layer, first, second))
-    return made
+def _examples(setup: Setup, seeds: Seeds, most: int) -> tuple[Tensor, NDArray[Any]]:
+    """Test examples drawn at random, and the class of each: of a text, the token that follows its last position."""
+    test = drawn_examples(parts(setup, seeds.replicate).test, seeds, most)
+    y = test.y.numpy()
+    return test.x, y[:, -1] if setup.tokens else y
 
 
-def _rounded(
-    module: nn.Module, state: State, x: Tensor, layers: Sequence[str], seen: dict[str, Tensor]
-) -> dict[str, Any]:
-    """Hidden values of the network in which each hidden layer's values are rounded before the next layer reads them.
-
-    Lorenzen, Igel & Nielsen 2022 (Information Bottleneck: Exact Analysis of (Quantized) Neural Networks): these are
-    discrete, so their entropies are no estimates.
-    """
-    ends = {name: (float(values.min()), float(values.max())) for name, values in seen.items()}
-    kept: dict[str, Any] = {}
-
-    def hook(name: str) -> Any:
-        def rounded(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            low, high = ends[name]
-            values = quantised(inputs[0].double().numpy(), low, high, LEVELS_OF_EXACT)
-            step = (high - low) / LEVELS_OF_EXACT or 1.0
-            codes = np.rint((values - low) / step - 0.5).astype(np.int64)
-            kept.setdefault(name, []).append(codes.reshape(len(codes), -1))
-            return (torch.from_numpy(values).to(inputs[0].dtype), *inputs[1:])
-
-        return rounded
-
-    handles = [module.get_submodule(name).register_forward_pre_hook(hook(name)) for name in layers]
-    try:
-        activations(module, state.weights, state.buffers, x, [])
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {name: np.concatenate(rows) for name, rows in kept.items()}
+_MIDDLE = f"{100 * NOISE[1]:g} % noise"
+_SCALED = f"{100 * SCALED:g} % scaled noise"
+OVER_TRAINING = (
+    AS_COMPUTED, "2 bins", "2 quantiles", ROUNDED,
+    f"lower bound at {_MIDDLE}", f"upper bound at {_MIDDLE}", f"lower bound at {_SCALED}", f"upper bound at {_SCALED}",
+)  # fmt: skip
+AT_END = (
+    "2 bins", "8 bins", "2 quantiles", ROUNDED,
+    f"lower bound at {100 * NOISE[0]:g} % noise", f"lower bound at {_MIDDLE}", f"upper bound at {_MIDDLE}",
+    f"upper bound at {100 * NOISE[2]:g} % noise",
+)  # fmt: skip
 
 
-def plane_says(table: Table) -> list[str]:
-    """How far the estimators disagree, whether they see compression, and what tickets know of the classes."""
-    lasts = table.where(last=True)
-    if not lasts.values:
-        return ["No training has finished."]
-    most_x, most_y = (float(lasts.numbers(name)[0]) for name in ("most_x", "most_y"))
-    dense = lasts.where(arm="dense")
-    lines = []
-    if dense.values:
-        ends = summarised(dense.where(at_end=True), "i_x", ["estimator"])
-        values = [float(str(v)) for v in ends.column("i_x")]
-        pinned = sum(value > most_x - 0.01 for value in values)
-        lines.append(
-            f"For the last hidden layer of the trained dense network, {len(values)} estimates of I(X;T) go from "
-            f"{min(values):.3g} to {max(values):.3g} bits. {pinned} of them are at log2 of the number of examples, "
-            f"{most_x:.3g}: such an estimate says that every example has a code of its own, and nothing else."
-        )
-        falls = [name for name in map(str, ends.column("estimator")) if _falls(dense.where(estimator=name))]
-        lines.append(
-            f"{len(falls)} of {len(values)} estimators see it fall between some step and the end of training, by more "
-            f"than its interval{': ' + ', '.join(falls) if falls else ''}. So "
-            + (
-                "whether layers compress depends on the estimator."
-                if 0 < len(falls) < len(values)
-                else "they agree here."
-            )
-        )
-    ends = lasts.where(at_end=True)
-    sparsest = min(float(str(d)) for d in ends.column("density"))
-    for estimator in (EXACT, "16 quantiles"):
-        means = summarised(ends.where(estimator=estimator), "i_y", ["arm", "density"])
-        words = [f"dense {said(row, 'i_y')}" for row in means.where(arm="dense").rows()[:1]]
-        for arm in ("ticket", "reinit", "random"):
-            words += [f"{arm} {said(row, 'i_y')}" for row in means.where(arm=arm, density=sparsest).rows()]
-        shuffled = float(ends.where(estimator=estimator, density=sparsest).numbers("i_y_shuffled").mean())
-        lines.append(
-            f"I(T;Y) at a density of {100 * sparsest:.3g} %, by {estimator}: {', '.join(words)} bits, of H(Y) = "
-            f"{most_y:.3g}; with shuffled classes the estimator still gives {shuffled:.3g}."
-        )
-    return lines
-
-
-def _falls(table: Table) -> bool:
-    """Whether I(X;T) is higher at an earlier step than at the end, beyond both intervals."""
-    by_share = summarised(table, "i_x", ["share"]).rows()
-    if len(by_share) < 2:
-        return False
-    end = by_share[-1]["high"]
-    return any(
-        row["low"] is not None and end is not None and float(row["low"]) > float(end) for row in by_share[:-1]
-    )
-
-
-SHOWN = ("16 bins", "16 quantiles", "pairwise, upper", EXACT)
+def _lines(y: str, *, over: str, y_label: str, series: str = "arm", **where: Value) -> Lines:
+    training = over == "share"
+    rows: Mapping[str, Value] = {"followed": True, **where} if training else {"at_end": True, **where}
+    return Lines(
+        x=over, y=y, series=series, panel="estimator", panels=OVER_TRAINING if training else AT_END,
+        x_label="step (% of the training)" if training else "weights kept", y_label=f"{y_label}, bits",
+        x_percent=training, scale="linear" if training else "density", where=rows,
+        ceiling="most_x" if y == "i_x" else "most_y", level_label="H(X)" if y == "i_x" else "H(Y)",
+        baseline=None if y == "i_x" else "i_y_shuffled", baseline_label="with shuffled classes",
+    )  # fmt: skip
 
 
 @analysis(
     "information",
-    title="What do hidden layers know of input and class? It depends on the estimator",
-    source="bins: Saxe et al. 2018; pairwise: Kolchinsky & Tracey 2017; exact: Lorenzen et al. 2022",
+    title="What do layers know of input and class? It depends on the estimator",
+    source="what is estimated: Goldfeld et al. 2019; bins: Saxe et al. 2018; pairwise bounds: Kolchinsky & Tracey "
+    "2017; rounded: Lorenzen, Igel & Nielsen 2022",
     says=plane_says,
     lines=(
-        Lines(
-            x="share", y="i_x", series="layer", panel="estimator", panels=SHOWN, x_label="step (%)",
-            y_label="I(X;T) of the dense network, bits", x_percent=True, scale="linear", ceiling="most_x",
-            level_label="log2 N", where={"arm": "dense"},
-        ),
-        Lines(
-            x="density", y="i_y", series="arm", panel="estimator", panels=SHOWN, x_label="weights kept",
-            y_label="I(T;Y) of the last hidden layer, bits", ceiling="most_y", level_label="H(Y)",
-            where={"last": True, "at_end": True},
-        ),
-        Lines(
-            x="density", y="i_y_shuffled", series="arm", panel="estimator", panels=SHOWN, x_label="weights kept",
-            y_label="the same with shuffled classes, bits", ceiling="most_y", level_label="H(Y)",
-            where={"last": True, "at_end": True},
-        ),
+        _lines("i_x", over="share", y_label="I(X;T), last hidden layer", last_hidden=True),
+        _lines("i_y", over="share", y_label="I(T;Y), last hidden layer", last_hidden=True),
+        _lines("i_x", over="density", y_label="I(X;T), last hidden layer", last_hidden=True),
+        _lines("i_y", over="density", y_label="I(T;Y), last hidden layer", last_hidden=True),
+        _lines("i_x", over="share", y_label="I(X;T), dense network", series="layer", arm="dense"),
     ),
     columns=PLANE,
-)  # fmt: skip
+)
 def information(
     cells: Cells,
     *,
     shares: tuple[float, ...] = (0.05, 0.2, 0.5),
+    density: float = 0.1,
     replicates: int = 5,
     levels: int = 3,
+    layers: int = 4,
     examples: int = 400,
-    noise: float = 0.1,
 ) -> Task:
-    """Estimates the information of hidden layers with inputs and classes by nine estimators, and shows how they differ.
+    """Estimates by sixteen estimators what layers know of input and class, and shows how far estimators disagree.
 
-    On `examples` test examples, over training for the dense network and tickets (at `shares` of it), and at the end for
-    controls. `noise` is the variance that the pairwise bounds add, relative to the mean variance of a layer's units.
+    Networks are looked at on `examples` test examples: at the end of training at `levels` levels, and over training (at
+    its start and after `shares` of it) for the dense network, and for tickets and controls at the level whose density
+    is nearest to `density`. At most `layers` hidden layers and the output.
     """
-    if cells.setup.tokens:
-        raise NothingToAnalyseError(
-            "a text's examples have an answer at every position, so classes of examples are not known"
-        )
     if any(not 0 < share < 1 for share in shares):
         raise ValueError(f"shares is {shares}; each lies between the start and the end, so between 0 and 1")
-    splits = tuple(sorted({round(share * cells.setup.recipe.steps) for share in shares}))
+    if not 0 < density <= 1:
+        raise ValueError(
+            f"density is {density}; it is the share of the weights that tickets keep, above 0 and at most 1"
+        )
+    steps = tuple(sorted({round(share * cells.setup.recipe.steps) for share in shares}))
+    followed = _followed(cells, density)
     tasks = []
-    for arm in ("dense", "ticket", "reinit", "random"):
-        for level in cells.chosen_levels(arm, levels):
+    for arm in ARMS:
+        chosen = {*cells.chosen_levels(arm, levels), followed} & {*cells.levels(arm)}
+        for level in sorted(chosen):
+            over = level in (0, followed)
             for stack in cells.stacks(level, arm, replicates=replicates):
-                setup, seen = setup_of(stack), stack
-                if arm in ("dense", "ticket"):
-                    start = cells.rewind_step if level else 0
-                    seen = at_steps(setup, tickets_of(stack), stack, tuple(s for s in splits if s > start))
-                place = (level, cells.densities[level], arm)
-                made = (setup, seen)
-                tasks.append(
-                    part(
-                        plane_of_stack, *made, name="information", place=place, examples=examples, noise=noise
-                    )
+                seen = _at(cells, level, stack, steps) if over else stack
+                made = part(
+                    plane_of_stack,
+                    setup_of(stack),
+                    seen,
+                    name="information",
+                    place=(level, cells.densities[level], arm),
+                    examples=examples,
+                    layers=layers,
+                    followed=over,
                 )
+                tasks.append(made)
     if not tasks:
         raise NothingToAnalyseError("no training has finished")
     return together(tasks, name="information")
+
+
+def _followed(cells: Cells, density: float) -> int:
+    """The level of tickets whose density is nearest to that one, on a logarithmic scale; 0 if there are none."""
+    levels = cells.levels("ticket")
+    return min(levels, key=lambda level: abs(math.log(cells.densities[level] / density)), default=0)
+
+
+def _at(cells: Cells, level: int, stack: Task, steps: Sequence[int]) -> Task:
+    """The training of a stack with its states after those steps, of which those before its own start are left out."""
+    setup, start = setup_of(stack), cells.rewind_step if level else 0
+    wanted = tuple(step for step in steps if start < step < setup.recipe.steps)
+    return at_steps(setup, tickets_of(stack), stack, wanted)

@@ -34,16 +34,21 @@ def summarised(table: Table, value: str, by: Sequence[str]) -> Table:
     return Table((*by, value, "low", "high", "n"), tuple(rows))
 
 
-def said(row: dict[str, Value], value: str, *, digits: int = 3, percent: bool = False) -> str:
-    """A row of `summarised` in words: the mean and its interval.
+def said(
+    row: dict[str, Value], value: str, *, digits: int = 3, percent: bool = False, share: bool = False
+) -> str:
+    """A row of `summarised` in words: the mean and its interval. `share` means percent from 0 to 100.
 
     >>> said({"overlap": 0.25, "low": 0.2, "high": 0.3, "n": 5}, "overlap")
     '0.25 (0.2 to 0.3)'
+    >>> said({"zeros": 0.98, "low": 0.95, "high": 1.01, "n": 5}, "zeros", share=True)
+    '98 % (95 to 100 %)'
     """
-    scale, unit = (100, " %") if percent else (1, "")
+    scale, unit = (100, " %") if percent or share else (1, "")
     number = f"{scale * float(row[value] or 0):.{digits}g}{unit}"
     if row["low"] is None or row["high"] is None:
         return number
-    return (
-        f"{number} ({scale * float(row['low']):.{digits}g} to {scale * float(row['high']):.{digits}g}{unit})"
-    )
+    low, high = float(row["low"]), float(row["high"])
+    if share:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return f"{number} ({scale * low:.{digits}g} to {scale * high:.{digits}g}{unit})"

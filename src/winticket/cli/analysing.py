@@ -51,6 +51,8 @@ Out = Annotated[
 ]
 QUIET_SECONDS = 10.0
 """Between two lines of progress."""
+KNOWN = 0.1
+"""From this share on, the time left is estimated: the first tasks are trainings and slower than the rest."""
 
 
 def analyse(
@@ -192,8 +194,8 @@ class _Progress:
             return
         self.last = now
         share = min(self.done / self.all, 1.0)
-        left = (now - self.began) / share * (1 - share)
-        say(f"{100 * share:.0f} %, {self.done} of {self.all} tasks, about {left:.0f} s left")
+        left = f", about {(now - self.began) / share * (1 - share):.0f} s left" if share >= KNOWN else ""
+        say(f"{100 * share:.0f} %, {self.done} of {self.all} tasks{left}")
 
 
 def _print(one: Analysed) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,6 +42,15 @@ Runtimes = Annotated[
         "'onnxruntime shrunk', litert, 'litert sparse', openvino, 'openvino bf16'. Default: all that are installed.",
     ),
 ]
+Joules = Annotated[
+    bool,
+    typer.Option(
+        "--energy/--no-energy",
+        help="Measure joules per example, where the processor's energy counters can be read (with the package "
+        "codecarbon); this takes some seconds for every runtime and batch size. Without counters nothing is measured, "
+        "and an estimate says so.",
+    ),
+]
 Levels = Annotated[
     bool,
     typer.Option(
@@ -65,6 +75,7 @@ def measure(
     rounds: Rounds = 21,
     threads: Threads = 1,
     runtime: Runtimes = None,
+    energy: Joules = True,
     levels: Levels = False,
     arm: Arm = "ticket",
     level: Level = None,
@@ -76,12 +87,15 @@ def measure(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure TICKET: size, operations and memory, and how long every runtime on this machine takes to compute it.
+    """Measure TICKET: size, operations, memory and energy, and how long every runtime here takes to compute it.
 
     The sparse engine is compared with PyTorch, as it is, compiled, and without the units that are cut off; and with
     ONNX Runtime, LiteRT and OpenVINO if they are installed. After a warm-up all take turns, so that a busy machine
     slows them alike. Ratios have intervals. The command names the fastest, and says so if sparse is no faster than
     dense here.
+
+    Energy is measured by the processor's counters. Most virtual machines have none. Then operations and bytes of
+    weights are stated, with an estimate in joules by published figures, which is marked as an estimate.
 
     Inputs are test examples of the run's data; for a compact file alone they are noise.
 
@@ -98,6 +112,7 @@ def measure(
             "rounds": rounds,
             "threads": threads,
             "runtimes": runtime,
+            "energy": energy,
         }
         check(batch or BATCHES, rounds, threads, runtime)
         which = (level, density, replicate)
@@ -156,12 +171,14 @@ def _measured(
 ) -> Measurement:
     from winticket.ship.measure import measure as measured
     from winticket.ship.measure import seconds
+    from winticket.ship.measure_energy import Meter
     from winticket.ship.measure_runtimes import chosen
 
     progress = (lambda *_: None) if quiet else _Progress(what)
     if not quiet:
         names = [one.name for one in chosen(options["runtimes"]) if one.missing() is None]
-        least = seconds(options["batches"], options["rounds"], len(names))
+        counted = options["energy"] and Meter().counter is not None
+        least = seconds(options["batches"], options["rounds"], len(names), energy=counted)
         longer = ", and half a minute or more for torch.compile" if "torch compiled" in names else ""
         say(f"Measuring {what}{', '.join(names)}: at least {least:.0f} s{longer}")
     return measured(network, inputs, progress=progress, **options)
@@ -247,18 +264,26 @@ def _draw(made: list[Measurement], origins: list[Any], folder: Path) -> list[Pat
 
 
 def _print(made: Measurement, batches: list[int]) -> None:
-    from winticket.ship.measure_text import HEAD, sentences, size_rows, time_rows
+    from winticket.ship import measure_text as text
 
     sizes = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for row in size_rows(made):
+    for row in text.size_rows(made):
         sizes.add_row(*row)
     console().print(sizes)
     for batch in batches:
-        table = Table(box=None, padding=(0, 2, 0, 0), title=f"batch {batch}", title_justify="left")
-        for name in HEAD:
-            table.add_column(name, justify="left" if name == "runtime" else "right", no_wrap=True)
-        for cells in time_rows(made, batch):
-            table.add_row(*cells)
-        console().print(table)
-    for sentence in sentences(made):
+        console().print(_table(f"batch {batch}", text.HEAD, text.time_rows(made, batch)))
+    if rows := list(text.energy_rows(made)):
+        console().print(_table("energy of an example", text.ENERGY_HEAD, rows))
+    if rows := list(text.estimate_rows(made)):
+        console().print(_table("energy of an example", text.ESTIMATE_HEAD, rows))
+    for sentence in (*text.sentences(made), *text.energy_sentences(made)):
         show(sentence)
+
+
+def _table(title: str, head: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
+    for at, name in enumerate(head):
+        table.add_column(name, justify="right" if at else "left", no_wrap=True)
+    for cells in rows:
+        table.add_row(*cells)
+    return table

@@ -1,9 +1,9 @@
-"""`winticket ship`: a trained network of a run as a small file, with a model card."""
+"""`winticket ship`: a trained network of a run, or of a compact file, as a small file with a card."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -21,7 +21,8 @@ Run = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
-        help="Folder or result.json of a finished find or transfer, its ticket.safetensors, or a trained ticket alone.",
+        help="Folder or result.json of a finished find or transfer, its ticket.safetensors, or a trained ticket alone; "
+        "or a compact file that was shipped, to be written in another format.",
     ),
 ]
 Arm = Annotated[
@@ -62,23 +63,34 @@ To = Annotated[
     ),
 ]
 Values = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--values",
         help="How kept weights are stored: fp32 or int8; in a compact file also fp16 or bf16. All but fp32 round, and "
-        "the command says what that costs.",
+        "the command says what that costs. Default: fp32; for a compact file, as it holds them.",
+    ),
+]
+Shrink = Annotated[
+    bool,
+    typer.Option(
+        "--shrink",
+        help="Remove units, filters and inputs that the mask has cut off. No format does so by itself: compact files, "
+        "C and TFLite store no pruned weights, but all units; ONNX and state dicts store everything.",
     ),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", help="Folder for the file and its card. Default: ship/ beside the result."),
+    typer.Option(
+        "--out",
+        help="Folder for the file and its card. Default: ship/ beside the result; for a compact file, its own.",
+    ),
 ]
 Name = Annotated[
     str,
     typer.Option(
         "--name",
         help="Name of the file, without its ending; in C, what its functions begin with. Default: arm, density and "
-        "replicate.",
+        "replicate; for a compact file, its own.",
     ),
 ]
 StoreOfRun = Annotated[
@@ -106,7 +118,8 @@ def ship(
     density: Density = None,
     replicate: Replicate = None,
     to: To = "safetensors",
-    values: Values = "fp32",
+    values: Values = None,
+    shrink: Shrink = False,
     name: Name = "",
     out: Out = None,
     store: StoreOfRun = None,
@@ -122,6 +135,12 @@ def ship(
     microcontroller's flash and RAM, which the command states. ONNX is as large as the dense network. Only a state dict
     has BatchNorm as it was; elsewhere it is folded into the layers before it.
 
+    --shrink gives the file of a smaller network with the same outputs, and its index maps beside it: they say which
+    units and inputs of the original are left, so that it can be expanded again.
+
+    RUN may be a compact file without its run. Then nothing can be evaluated: the new file is compared with the old one
+    on noise, and the card says what the old file says of itself.
+
     Networks of Linear, Conv1d and Conv2d layers, BatchNorm, pooling, sums, concatenations and the usual activations can
     be shipped; any other operation is refused by name.
 
@@ -130,20 +149,84 @@ def ship(
     [bold]winticket ship runs/digits --density 0.1 --values fp16[/bold]
 
     [bold]winticket ship runs/digits --to c --values int8 --name digits[/bold]
+
+    [bold]winticket ship runs/digits --to onnx --shrink[/bold]
+
+    [bold]winticket ship ticket-4.8pct-r1-fp32.safetensors --to tflite[/bold]
     """
     with request():
         from winticket.ship.choices import check
 
-        check(to, values)
-        network = chosen_network(run, arm, (level, density, replicate), store, trust or [])
-        dense = _dense(run, network, store, trust or []) if to == "web" else None
-        folder = out or (run if run.is_dir() else run.parent) / SHIPPED
-        shipment = _shipped(network, folder, to=to, values=values, name=name, dense=dense)
+        check(to, values or "fp32")
+        if _is_compact(run):
+            _refuse_choices(run, arm, (level, density, replicate), store, trust)
+            shipment = _converted(run, out, to=to, values=values, name=name, shrink=shrink)
+        else:
+            shipment = _of_run(
+                run, arm, (level, density, replicate), store, trust or [],
+                out=out, to=to, values=values or "fp32", name=name, shrink=shrink,
+            )  # fmt: skip
     with printed(shipment["file"]):
         if as_json:
             print_json(shipment)
         else:
             _print(shipment)
+
+
+def _is_compact(run: Path) -> bool:
+    """Whether RUN is a compact file, or a folder of one, and no run."""
+    from winticket.ship.converting import is_compact
+
+    if run.is_dir() and any((run / name).is_file() for name in (RESULT, TICKET)):
+        return False
+    return is_compact(run) is True
+
+
+def _refuse_choices(
+    run: Path,
+    arm: str,
+    which: tuple[int | None, float | None, int | None],
+    store: str | None,
+    trust: list[str] | None,
+) -> None:
+    """ValueError for options that choose from a run or open one, if RUN is one network."""
+    _refuse_which(run, arm, which)
+    if store is not None or trust:
+        raise ValueError(f"{run} is a compact file, which has no run; --store and --trust are for runs")
+
+
+def _refuse_which(run: Path, arm: str, which: tuple[int | None, float | None, int | None]) -> None:
+    if arm != "ticket" or any(choice is not None for choice in which):
+        raise ValueError(f"{run} is one network; --arm, --level, --density and --replicate choose from a run")
+
+
+def _converted(
+    run: Path, out: Path | None, *, to: str, values: str | None, name: str, shrink: bool
+) -> Shipment:
+    from winticket.ship.converting import convert
+    from winticket.ship.format import ShipmentError
+
+    try:
+        return convert(run, out, to=to, values=values, name=name, shrink=shrink)
+    except ShipmentError as error:
+        say(f"Error: {error}")
+        raise typer.Exit(1) from error
+
+
+def _of_run(
+    run: Path,
+    arm: str,
+    which: tuple[int | None, float | None, int | None],
+    store: str | None,
+    trust: list[str],
+    *,
+    out: Path | None,
+    **how: Any,
+) -> Shipment:
+    network = chosen_network(run, arm, which, store, trust)
+    dense = _dense(run, network, store, trust) if how["to"] == "web" else None
+    folder = out or (run if run.is_dir() else run.parent) / SHIPPED
+    return _shipped(network, folder, dense=dense, **how)
 
 
 def chosen_network(
@@ -158,10 +241,7 @@ def chosen_network(
 
     run = _ticket_alone(run)
     if run.suffix == ".safetensors":
-        if arm != "ticket" or any(choice is not None for choice in which):
-            raise ValueError(
-                f"{run} is one network; --arm, --level, --density and --replicate choose from a run"
-            )
+        _refuse_which(run, arm, which)
         return _of_ticket(run, store, trust)
     level, density, replicate = which
     opened = open_run(run, store=store, trust=trust)
@@ -210,13 +290,11 @@ def _dense(run: Path, network: TrainedNetwork, store: str | None, trust: list[st
     return trained(opened, arm="dense", level=0, replicate=network.origin["replicate"])
 
 
-def _shipped(
-    network: TrainedNetwork, folder: Path, *, to: str, values: str, name: str, dense: TrainedNetwork | None
-) -> Shipment:
+def _shipped(network: TrainedNetwork, folder: Path, *, dense: TrainedNetwork | None, **how: Any) -> Shipment:
     from winticket.ship.format import ShipmentError
 
     try:
-        return network.ship(folder, to=to, values=values, name=name, dense=dense)
+        return network.ship(folder, dense=dense, **how)
     except ShipmentError as error:
         say(f"Error: {error}")
         raise typer.Exit(1) from error
@@ -224,13 +302,9 @@ def _shipped(
 
 def _print(shipment: Shipment) -> None:
     """What was written, how large it is and how accurate, in two small tables, and how to use it."""
-    from winticket.ship.card import accuracy_rows, cost_sentence, density_percent, size_rows, standing
+    from winticket.ship.card import accuracy_rows, cost_sentence, removed_sentence, size_rows
 
-    origin = shipment["origin"]
-    show(
-        f"{origin['model']} for {origin['data']}: arm {origin['arm']}, {density_percent(origin['density'])} of the "
-        f"weights, replicate {origin['replicate'] + 1}. {standing(origin)}"
-    )
+    show(_headline(shipment))
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column()
     table.add_column(overflow="fold")
@@ -243,7 +317,25 @@ def _print(shipment: Shipment) -> None:
         table.add_row("beside it", path)
     table.add_row("model card", shipment["card"])
     console().print(table)
-    show(cost_sentence(shipment))
+    for sentence in (cost_sentence(shipment), removed_sentence(shipment)):
+        if sentence:
+            show(sentence if sentence.endswith(".") else f"{sentence}.")
+    for note in (shipment["shrunk"] or {"notes": []})["notes"]:
+        show(note)
     show("\nTo use it:")
     for line in shipment["use"]:
         show(f"  {line}" if line else "")
+
+
+def _headline(shipment: Shipment) -> str:
+    from winticket.ship.card import density_percent, standing
+
+    origin, claims = shipment["origin"], shipment["claims"]
+    if origin is not None:
+        return (
+            f"{origin['model']} for {origin['data']}: arm {origin['arm']}, {density_percent(origin['density'])} of the "
+            f"weights, replicate {origin['replicate'] + 1}. {standing(origin)}"
+        )
+    said = "; ".join(f"{name} {value}" for name, value in (claims or {"said": {}})["said"].items())
+    kept = f"{shipment['kept']:,} of {shipment['weights']:,} weights of layers are kept."
+    return f"{kept} The compact file says of itself, unchecked: {said or 'nothing'}."

@@ -78,8 +78,15 @@ def show(run: RunPath, *, store: StoreOfRun = None, trust: Trust = None, as_json
 
 
 def unfinished(run: Path) -> bool:
-    """Whether a folder is that of a run that has not finished."""
-    return (run / STARTED).is_file()
+    """Whether a folder is that of a run that has not finished.
+
+    One that finished and was started again is unfinished only if it asks for more now.
+    """
+    if not (run / STARTED).is_file():
+        return False
+    from winticket.experiment.opening import found
+
+    return found(run)[1] is None
 
 
 def _so_far(run: Path, store: str | None, trust: list[str] | None) -> Any:

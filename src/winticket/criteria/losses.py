@@ -59,12 +59,12 @@ def cross_entropy(logits: Tensor, y: Tensor, *, classes_last: bool = False) -> T
     PyTorch has it, [B, classes, ...]. If both fit, `classes_last` chooses the former. Raises ValueError if both fit and
     `classes_last` is false, if targets are not classes (floats, several labels), and if a class has no logit.
     """
-    rows, classes = _rows(logits, y, classes_last=classes_last)
+    rows, classes = by_answer(logits, y, classes_last=classes_last)
     return F.cross_entropy(rows, classes, ignore_index=IGNORED)
 
 
-def _rows(logits: Tensor, y: Tensor, *, classes_last: bool) -> tuple[Tensor, Tensor]:
-    """Logits [N, classes] and classes [N] of the N answers."""
+def by_answer(logits: Tensor, y: Tensor, *, classes_last: bool = False) -> tuple[Tensor, Tensor]:
+    """Logits [N, classes] and classes [N] of the N answers, ignored ones included; errors as of `cross_entropy`."""
     _check_targets(logits, y)
     last = logits.shape[:-1] == y.shape
     second = logits.ndim > 2 and (logits.shape[0], *logits.shape[2:]) == tuple(y.shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from winticket.data.batches import augment, augmentation, permutation
 from winticket.data.content import Split
 from winticket.data.sources import DatasetInfo, find_dataset, names
-from winticket.data.splits import Dataset, load
+from winticket.data.splits import Dataset, load, rows_tested
 
 REVISION = 1
 """Raised whenever the numbers that `load` returns, their order or their augmentation change."""
@@ -21,4 +21,5 @@ __all__ = [
     "load",
     "names",
     "permutation",
+    "rows_tested",
 ]

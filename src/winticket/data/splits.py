@@ -77,13 +77,35 @@ def load(
     )
 
 
+def rows_tested(info: DatasetInfo, *, seed: int, test: int | None = None) -> Tensor:
+    """The rows that `load` puts into the test split, int64 [test], rising: `load(...).test` has them in this order.
+
+    They count from 0, among the test rows that the dataset comes with, or among its training rows if it has none. So
+    they say which examples the test splits of two seeds share. ValueError for a size that is not possible.
+
+    >>> from winticket.data import find_dataset
+    >>> rows_tested(find_dataset("digits"), seed=0)[:4]
+    tensor([1, 2, 3, 4])
+    """
+    _, _, rows = info.sizes(test=test)
+    return torch.nonzero(_drawn(info.stored_test or info.stored_train, "test", seed=seed, rows=rows)).squeeze(
+        1
+    )
+
+
+def _drawn(count: int, name: str, *, seed: int, rows: int) -> Tensor:
+    """Which of `count` examples are drawn for a split, bool [count]."""
+    drawn = torch.zeros(count, dtype=torch.bool)
+    drawn[order(count, "split", name, seed)[:rows]] = True
+    return drawn
+
+
 def _assemble(info: DatasetInfo, content: Decoded, *, seed: int, validation: int, test: int) -> Dataset:
     splits = dict(content.splits)
     sizes = {"test": test, "validation": validation}
     for name, rows in sizes.items():
         pool = splits.get(name, splits["train"])
-        drawn = torch.zeros(len(pool.y), dtype=torch.bool)
-        drawn[order(len(pool.y), "split", name, seed)[:rows]] = True
+        drawn = _drawn(len(pool.y), name, seed=seed, rows=rows)
         if name not in splits:
             splits["train"] = _rows(pool, ~drawn)
         splits[name] = _rows(pool, drawn)

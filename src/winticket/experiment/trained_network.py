@@ -20,8 +20,10 @@ from winticket.outside import Unreadable, converted
 from winticket.results import Origin, Shipment
 from winticket.ship import shipping
 from winticket.ship.card import last_part
-from winticket.ship.choices import check
+from winticket.ship.choices import check, check_name
 from winticket.ship.format import Source
+from winticket.ship.shrinking import shrink_network
+from winticket.ship.shrinking_modules import shrink_model
 from winticket.ticket import Ticket
 
 
@@ -130,6 +132,7 @@ class TrainedNetwork:
         values: str = "fp32",
         name: str = "",
         dense: TrainedNetwork | None = None,
+        shrink: bool = False,
     ) -> Shipment:
         """Write the network to a file in `folder`, read it back, evaluate it on the test data, and write a model card.
 
@@ -139,34 +142,43 @@ class TrainedNetwork:
                 "bf16"; other formats are fp32
         name    of the file, without its ending (default: arm, density and replicate)
         dense   a network that the page compares it with, as `result.trained(arm="dense")`; pages alone take it
+        shrink  whether to remove units and inputs that the mask has cut off; their numbers are written beside the file
 
         Raises ValueError for what is not possible, before anything is written; OSError if the folder cannot be written;
         ShipmentError if what was written does not compute what the trained network computes.
         """
         check(to, values)
-        if name and name != re.split(r"[/\\]", name)[-1].strip(". "):
-            raise ValueError(
-                f"name is {name!r}; it names a file, so it has no folder in it and no dot at its ends"
-            )
+        check_name(name)
         if dense is not None and to != "web":
             raise ValueError(f"dense is for pages (to='web'); format {to} holds one network")
-        model, network = self.model(), self.network()
+        source = self._source(to, shrink=shrink, dense=dense)
         examples, reason = None, None
         try:
             examples = self.test_examples()
         except (ValueError, OSError, LookupError, ImportError) as error:
             reason = str(error)
         return shipping.write(
-            Source(network, model, None if dense is None else dense.network()),
+            source,
             Path(folder),
             to=to,
             values=values,
-            name=name or _name(self.origin),
+            name=name or _name(self.origin) + ("-shrunk" if shrink else ""),
             origin=self.origin,
             about=msgspec.to_builtins(_about(self.ticket)),
             examples=None if examples is None else (examples.x.numpy(), examples.y.numpy()),
             not_evaluated=reason,
+            exact=values == "fp32",
         )
+
+    def _source(self, to: str, *, shrink: bool, dense: TrainedNetwork | None) -> Source:
+        """The network as a format takes it; a state dict is one of a smaller module."""
+        model, network = self.model(), self.network()
+        other = None if dense is None else dense.network()
+        if not shrink:
+            return Source(network, model, dense=other)
+        mask = self.ticket.mask
+        shrunk = shrink_model(model, mask, network) if to == "torch" else shrink_network(network)
+        return Source(shrunk.network, model, shrunk=shrunk, dense=other)
 
 
 def _about(ticket: Ticket) -> _About:

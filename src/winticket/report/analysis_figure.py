@@ -8,9 +8,10 @@ from textwrap import fill
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from winticket.analyse import Analysis, Lines, summarised
-from winticket.report.axes import density_axis
+from winticket.report.axes import density_axis, logarithmic
 from winticket.report.ink import SERIES, Ink, Look, lettering, look_of, on, style
 from winticket.report.layout import FILE, Label, Layout, canvas, end_labels
 from winticket.report.strokes import level_line
@@ -33,18 +34,27 @@ def drawn(
     height = (
         lines.level if lines.ceiling is None or not rows.values else float(rows.numbers(lines.ceiling)[0])
     )
-    rows = rows if lines.low is not None and lines.low in rows.columns else _means(lines, rows)
+    chance = None if lines.baseline is None else _means(lines, rows, lines.baseline)
+    rows = rows if lines.low is not None and lines.low in rows.columns else _means(lines, rows, lines.y)
     panels = _panels(lines, rows) or [None]
     series: list[Value] = list(dict.fromkeys(rows.column(lines.series))) if lines.series else [None]
-    across = 1 if layout.narrow else min(2, len(panels))
+    across = 1 if layout.narrow else min(2 if len(panels) <= MOST_PANELS else 3, len(panels))
+    names = [name for value in series if (name := _name(lines, value))]
     with style(ink):
         figure, all_axes = canvas(
             fill(one.title, TITLE_WIDTH), subtitle, layout, panels=len(panels), across=across,
-            labels=[name for value in series if (name := _name(lines, value))],
+            labels=names if chance is None else [*names, lines.baseline_label],
         )  # fmt: skip
-        for at, (panel, axes) in enumerate(zip(panels, all_axes, strict=True)):
-            part = rows.where(**{lines.panel: panel}) if lines.panel else rows
-            labels = _panel(axes, lines, part, series, height=height, layout=layout)
+        drawn_labels = []
+        for panel, axes in zip(panels, all_axes, strict=True):
+            only = {lines.panel: panel} if lines.panel else {}
+            below = None if chance is None else chance.where(**only)
+            drawn_labels.append(
+                _panel(axes, lines, rows.where(**only), series, below, height=height, layout=layout)
+            )
+        if lines.ceiling is not None:
+            all_axes[0].set_ylim(0, 1.08 * max(all_axes[0].get_ylim()[1], 1e-6))
+        for at, (panel, axes, labels) in enumerate(zip(panels, all_axes, drawn_labels, strict=True)):
             axes.set_ylabel(axes.get_ylabel() if at % across == 0 else "")
             axes.set_xlabel(axes.get_xlabel() if at + across >= len(panels) else "")
             if panel is not None:
@@ -54,9 +64,9 @@ def drawn(
     return figure
 
 
-def _means(lines: Lines, table: Table) -> Table:
+def _means(lines: Lines, table: Table, column: str) -> Table:
     by = [name for name in (lines.panel, lines.series, lines.x) if name]
-    return summarised(table, lines.y, by)
+    return summarised(table, column, by)
 
 
 def _panels(lines: Lines, rows: Table) -> list[Value]:
@@ -67,18 +77,28 @@ def _panels(lines: Lines, rows: Table) -> list[Value]:
 
 
 def _panel(
-    axes: Axes, lines: Lines, rows: Table, series: Sequence[Value], *, height: float | None, layout: Layout
+    axes: Axes,
+    lines: Lines,
+    rows: Table,
+    series: Sequence[Value],
+    chance: Table | None,
+    *,
+    height: float | None,
+    layout: Layout,
 ) -> list[Label]:
-    """Draw the lines of one panel; returns their labels. `series` are those of all panels, so that looks agree."""
+    """Draw the lines of one panel; returns their labels. `series` are those of all panels, so that looks agree.
+
+    `chance` has the means of the baseline, which is dotted.
+    """
     scale, ink = 100.0 if lines.percent else 1.0, layout.ink
-    labels = []
+    labels, last = [], None
     for at, value in enumerate(series):
         part = rows.where(**{lines.series: value}) if lines.series else rows
         if not part.values:
             continue
         part = part.sort(lines.x)
         look, name = _look(str(value), at, ink=ink), _name(lines, value)
-        x, y = (100.0 if lines.x_percent else 1.0) * part.numbers(lines.x), scale * part.numbers(lines.y)
+        x, y = _across(lines, part), scale * part.numbers(lines.y)
         if {"low", "high"} <= set(part.columns):
             low, high = scale * part.numbers("low"), scale * part.numbers("high")
             axes.fill_between(x, low, high, color=look.color, alpha=0.15, linewidth=0)
@@ -86,14 +106,31 @@ def _panel(
             x, y, look.dashes, color=look.color, marker=look.marker, label=name,
             markerfacecolor=ink.paper, markeredgewidth=1.4,
         )  # fmt: skip
-        finite = y[np.isfinite(y)]
-        if name and len(finite):
-            end = finite[0] if lines.scale == "density" else finite[-1]  # densities fall to the right
-            labels.append(Label(float(end), name, lettering(look.color, ink=ink)))
+        if name and (end := _end(lines, y)) is not None:
+            labels.append(Label(end, name, lettering(look.color, ink=ink)))
+        if chance is not None and lines.baseline is not None:
+            below = (chance.where(**{lines.series: value}) if lines.series else chance).sort(lines.x)
+            low = scale * below.numbers(lines.baseline)
+            axes.plot(_across(lines, below), low, ":", color=look.color, marker=look.marker, markersize=2.5)
+            last = _end(lines, low)
+    if chance is not None and last is not None:
+        labels.append(Label(last, lines.baseline_label, ink.quiet))
     if height is not None:
         level_line(axes, scale * height, lines.level_label, ink=ink)
     _scales(axes, lines, rows.numbers(lines.x), layout)
     return labels
+
+
+def _across(lines: Lines, rows: Table) -> np.ndarray:
+    return (100.0 if lines.x_percent else 1.0) * rows.numbers(lines.x)
+
+
+def _end(lines: Lines, y: np.ndarray) -> float | None:
+    """The height at which a line ends on the right; densities fall to the right."""
+    finite = y[np.isfinite(y)]
+    if not len(finite):
+        return None
+    return float(finite[0] if lines.scale == "density" else finite[-1])
 
 
 def _scales(axes: Axes, lines: Lines, x: np.ndarray, layout: Layout) -> None:
@@ -104,11 +141,11 @@ def _scales(axes: Axes, lines: Lines, x: np.ndarray, layout: Layout) -> None:
         density_axis(axes, densities, narrow=layout.narrow)
     elif lines.scale == "log" and positive:
         axes.set_xscale("log")
+    elif lines.scale == "linear" and len(finite) and bool((finite == np.round(finite)).all()):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # numbers of layers, of classes
     if lines.y_log:
-        axes.set_yscale("log")
-    if lines.ceiling is not None:
-        axes.set_ylim(0, 1.08 * max(axes.get_ylim()[1], 1e-6))
-    elif not lines.y_log:
+        logarithmic(axes)
+    elif lines.ceiling is None:
         axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_xlabel(lines.x_label)
     axes.set_ylabel(f"{lines.y_label} (%)" if lines.percent else lines.y_label)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from winticket.report.reading import density_percent
 from winticket.table import Table
@@ -103,6 +103,19 @@ def share_axis(axes: Axes, low: float) -> None:
 def _round_steps(highest: float) -> list[int]:
     powers = range(math.ceil(math.log10(highest)) + 1)
     return [digit * 10**power for power in powers for digit in (1, 2, 5)]
+
+
+def logarithmic(axes: Axes) -> None:
+    """Make the y axis of a drawn panel logarithmic, with plain numbers at its ticks.
+
+    matplotlib's own labels are formulas, and formulas are off, since names may contain dollar signs.
+    """
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    subs = (1.0, 2.0, 5.0) if high < 1000 * low else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def spread(densities: Sequence[float], *, apart: float) -> list[float]:

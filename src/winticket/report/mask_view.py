@@ -33,8 +33,7 @@ def mask_section(masks: Masks | None) -> str:
     introduction = (
         f"The layer {plane['layer'].removesuffix('.weight')} reads the examples directly: each {pixel} has "
         f"{plane['units']:,} weights{_channels(plane)}. The darker a {pixel}, the more of them the tickets keep, in "
-        f"the "
-        "mean over replicates."
+        "the mean over replicates."
     )
     named = escape(f"Weights kept per {pixel} at {density_percent(last['density'])}")
     picture = (

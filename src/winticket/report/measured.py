@@ -5,8 +5,8 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from winticket.report.axes import density_axis
-from winticket.report.ink import LIGHT, Ink, style
+from winticket.report.axes import density_axis, logarithmic
+from winticket.report.ink import LIGHT, Ink, Look, on, style
 from winticket.table import Table
 
 COLUMNS = (
@@ -23,14 +23,20 @@ COLUMNS = (
     "high",
 )
 """Of the table: a row for each level, batch size and runtime; times are of a call."""
-_LOOKS = (
-    ("#0072B2", "o"),
-    ("#D55E00", "s"),
-    ("#009E73", "^"),
-    ("#CC79A7", "D"),
-    ("#E69F00", "v"),
-    ("#56B4E9", "P"),
-)
+LOOKS = {
+    "sparse engine": Look("#0072B2", "o", "-"),
+    "torch": Look("#D55E00", "s", "-"),
+    "torch compiled": Look("#D55E00", "D", "--"),
+    "torch shrunk": Look("#D55E00", "X", ":"),
+    "onnxruntime": Look("#009E73", "^", "-"),
+    "onnxruntime shrunk": Look("#009E73", "v", ":"),
+    "litert": Look("#CC79A7", "P", "-"),
+    "litert sparse": Look("#CC79A7", "*", "--"),
+    "openvino": Look("#E69F00", "<", "-"),
+    "openvino bf16": Look("#E69F00", ">", "-."),
+}
+"""By runtime: a colour for each library, and a marker for each runtime, so that the figure can be read in grey."""
+_COMPACT, _DENSE, _ACCURACY = Look("#0072B2", "o", "-"), Look("#56B4E9", "s", "--"), Look("#0072B2", "o", "-")
 
 
 def measured_figure(table: Table, *, title: str, batch: int, ink: Ink = LIGHT) -> Figure:
@@ -43,36 +49,47 @@ def measured_figure(table: Table, *, title: str, batch: int, ink: Ink = LIGHT) -
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
         size, time, accuracy = figure.subplots(1, 3)
         rows = table.where(batch=batch)
-        for at, (column, name) in enumerate(
-            (("compact_bytes", "compact file"), ("dense_bytes", "dense tensors"))
+        first = rows.where(runtime=rows.column("runtime")[0])
+        for column, name, look in (
+            ("compact_bytes", "compact file", _COMPACT),
+            ("dense_bytes", "dense tensors", _DENSE),
         ):
-            first = rows.where(runtime=rows.column("runtime")[0])
-            _line(size, first.numbers("density"), first.numbers(column) / 1000, name, number=at)
+            _line(size, first.numbers("density"), first.numbers(column) / 1000, name, look=look, ink=ink)
         size.set_ylabel("kB")
-        size.set_yscale("log")
-        for at, runtime in enumerate(dict.fromkeys(rows.column("runtime"))):
+        for runtime in dict.fromkeys(map(str, rows.column("runtime"))):
             one = rows.where(runtime=runtime)
             middle = one.numbers("microseconds")
             ends = (middle - one.numbers("low"), one.numbers("high") - middle)
-            _line(time, one.numbers("density"), middle, str(runtime), number=at, ends=ends)
+            _line(time, one.numbers("density"), middle, runtime, look=LOOKS[runtime], ink=ink, ends=ends)
         time.set_ylabel(f"µs per call, batch {batch}")
-        time.set_yscale("log")
-        _accuracy(accuracy, rows)
+        _accuracy(accuracy, first, ink=ink)
+        for axes in (size, time):
+            logarithmic(axes)
         for axes in (size, time, accuracy):
             density_axis(axes, rows)
-            axes.set_xlabel("density (decreases to the right)")
+            axes.set_xlabel("density (falls to the right)")
+        for axes in (size, accuracy):
             axes.legend(fontsize=8)
+        # Ten runtimes would cover their lines.
+        figure.legend(*time.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
     return figure
 
 
-def _accuracy(axes: Axes, rows: Table) -> None:
-    one = rows.where(runtime=rows.column("runtime")[0])
-    middle = 100 * one.numbers("accuracy")
-    ends = (middle - 100 * one.numbers("accuracy_low"), 100 * one.numbers("accuracy_high") - middle)
-    _line(axes, one.numbers("density"), middle, "mean of all replicates", number=0, ends=ends)
+def _accuracy(axes: Axes, rows: Table, *, ink: Ink) -> None:
+    middle = 100 * rows.numbers("accuracy")
+    ends = (middle - 100 * rows.numbers("accuracy_low"), 100 * rows.numbers("accuracy_high") - middle)
+    _line(axes, rows.numbers("density"), middle, "mean of all replicates", look=_ACCURACY, ink=ink, ends=ends)
     axes.set_ylabel("test accuracy (%)")
 
 
-def _line(axes: Axes, x: object, y: object, label: str, *, number: int, ends: object = None) -> None:
-    color, marker = _LOOKS[number % len(_LOOKS)]
-    axes.errorbar(x, y, yerr=ends, color=color, marker=marker, capsize=2, label=label)  # type: ignore[arg-type]
+def _line(axes: Axes, x: object, y: object, label: str, *, look: Look, ink: Ink, ends: object = None) -> None:
+    axes.errorbar(
+        x,  # type: ignore[arg-type]
+        y,  # type: ignore[arg-type]
+        yerr=ends,  # type: ignore[arg-type]
+        color=on(ink, look.color),
+        marker=look.marker,
+        linestyle=look.dashes,
+        capsize=2,
+        label=label,
+    )

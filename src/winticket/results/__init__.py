@@ -35,7 +35,7 @@ from winticket.results.measures import Scalar
 from winticket.results.progress import ArmSoFar, LevelSoFar, Unfinished
 from winticket.results.question import Question
 from winticket.results.schema import SCHEMA, OtherSchemaError, Written, require_schema
-from winticket.results.shipment import Bytes, Memory, Origin, ReadBack, Shipment
+from winticket.results.shipment import Bytes, Claims, Memory, NarrowLayer, Origin, ReadBack, Removed, Shipment
 from winticket.results.verdict import (
     Collapsed,
     Learned,
@@ -60,6 +60,7 @@ __all__ = [
     "Check",
     "CheckName",
     "Checks",
+    "Claims",
     "Collapsed",
     "Comparison",
     "Cost",
@@ -83,6 +84,7 @@ __all__ = [
     "MeanName",
     "Measured",
     "Memory",
+    "NarrowLayer",
     "Network",
     "Origin",
     "OtherSchemaError",
@@ -91,6 +93,7 @@ __all__ = [
     "PrecisionEffect",
     "Question",
     "ReadBack",
+    "Removed",
     "Row",
     "SavedTicket",
     "Scalar",

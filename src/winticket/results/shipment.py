@@ -83,6 +83,47 @@ class Memory(TypedDict):
     """RAM for one input and one output."""
 
 
+class NarrowLayer(TypedDict):
+    """A Linear layer or convolution of a shrunk network."""
+
+    name: str
+    """Its name."""
+    units: int
+    """Its units (neurons, filters)."""
+    units_before: int
+    """Those of the original."""
+    inputs: int | None
+    """The inputs (channels) that it reads; null for a convolution in groups."""
+    inputs_before: int | None
+    """Those of the original."""
+
+
+class Removed(TypedDict):
+    """What `--shrink` removed."""
+
+    units: int
+    """Units of all layers that are left."""
+    units_before: int
+    """Those of the original."""
+    layers: list[NarrowLayer]
+    """The layers."""
+    maps: str
+    """Path of the index maps: which units and inputs of the original are left."""
+    notes: list[str]
+    """What was kept although the mask has cut it off, and why."""
+    largest_difference: float
+    """Largest difference of an output on noise from the whole network's, in float64, relative to the largest."""
+
+
+class Claims(TypedDict):
+    """What a compact file says of itself. Nobody has checked it."""
+
+    file: str
+    """Path of the compact file."""
+    said: dict[str, Scalar]
+    """Its entries, such as data, model and test_accuracy; only text, numbers, true and false."""
+
+
 class Shipment(TypedDict):
     """One shipped network."""
 
@@ -111,11 +152,18 @@ class Shipment(TypedDict):
     """Weights in matrices and filters, pruned or not."""
     kept: int
     """Those that are kept."""
-    origin: Origin
-    """The training that it comes from."""
+    shrunk: Removed | None
+    """What was removed; null without `--shrink`."""
+    origin: Origin | None
+    """The training that it comes from; null if it was made of a compact file."""
+    claims: Claims | None
+    """What that compact file says of itself; null if it comes from a training."""
     read_back: ReadBack | None
     """The file on test data; null if these cannot be read."""
     not_evaluated: str | None
     """Why it was not evaluated."""
+    noise_difference: float | None
+    """Without test data: largest difference of a logit on noise from the network's, relative to the largest; null if it
+    was not computed."""
     use: list[str]
     """Lines of code that use the file: C for C, else Python."""

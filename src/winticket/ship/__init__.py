@@ -9,8 +9,10 @@
     winticket.ship.to_tflite(network)                                # for phones: small; computed densely, or sparsely
     winticket.ship.to_web(network, dense=other)                      # a page on which one tries it
     winticket.ship.SparseModel.load("small.safetensors")(x)          # the same by compiled kernels
+    winticket.ship.shrink_network(network).network                   # without what its masks have cut off
+    winticket.ship.convert("small.safetensors", to="onnx")           # a compact file in any other format
 
-Only `capture`, `Compact`, `expand` and `expanded` need torch.
+Only `capture`, `convert`, `Compact`, `expand`, `expanded` and `shrink_network` need torch.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from winticket.ship.compact import CompactFileError, load, save
 from winticket.ship.compact_write import Sizes
 from winticket.ship.engine import SparseModel
 from winticket.ship.hub import push
+from winticket.ship.index_maps import IndexMaps, expand_network, load_maps, save_maps
 from winticket.ship.interpret import run
 from winticket.ship.kinds import KINDS
 from winticket.ship.network import Network, NetworkError, Operation, Preprocessing, Weight
@@ -33,8 +36,10 @@ from winticket.ship.web import to_web
 
 if TYPE_CHECKING:
     from winticket.ship.capturing import capture
+    from winticket.ship.converting import convert
     from winticket.ship.shrink import Compact
     from winticket.ship.shrink_expand import expand, expanded
+    from winticket.ship.shrinking import shrink_network
 
 __all__ = [
     "KINDS",
@@ -42,6 +47,7 @@ __all__ = [
     "CSource",
     "Compact",
     "CompactFileError",
+    "IndexMaps",
     "Network",
     "NetworkError",
     "Operation",
@@ -50,12 +56,17 @@ __all__ = [
     "SparseModel",
     "Weight",
     "capture",
+    "convert",
     "expand",
+    "expand_network",
     "expanded",
     "load",
+    "load_maps",
     "push",
     "run",
     "save",
+    "save_maps",
+    "shrink_network",
     "to_c",
     "to_onnx",
     "to_tflite",
@@ -65,9 +76,11 @@ __all__ = [
 
 _WITH_TORCH = {
     "capture": "capturing",
+    "convert": "converting",
     "Compact": "shrink",
     "expand": "shrink_expand",
     "expanded": "shrink_expand",
+    "shrink_network": "shrinking",
 }
 
 

@@ -17,7 +17,6 @@ from winticket.ship.c import c_name, to_c
 from winticket.ship.compact_read import decode
 from winticket.ship.compact_write import encode
 from winticket.ship.format import Format, Logits, NotEvaluated, ShipmentError, Source, Written
-from winticket.ship.network import Network
 
 COMPILERS = ("cc", "gcc", "clang")
 SECONDS = 600
@@ -104,11 +103,11 @@ def _last(said: bytes) -> str:
     return "".join(said.decode("utf-8", "replace").strip().splitlines()[-1:])
 
 
-def _use(network: Network, name: str) -> tuple[str, ...]:
+def _use(source: Source, name: str) -> tuple[str, ...]:
     stem = Path(name).stem
     first = (
         f"{stem}_prepare(pixels, input); /* raw data to inputs */"
-        if network.preprocessing
+        if source.network.preprocessing
         else "/* fill input */"
     )
     return (

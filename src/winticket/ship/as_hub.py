@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from winticket.atomic import replace_file
-from winticket.results import Shipment
+from winticket.results import Origin, Shipment
 from winticket.ship.compact import load, save
 from winticket.ship.compact_layout import NAME, VERSION
 from winticket.ship.format import Format, Source, Written
 from winticket.ship.hub_files import CARD, CONFIG, LIBRARY, MODEL, REPOSITORY
 from winticket.ship.interpret import run
 from winticket.ship.network import Network
+from winticket.ship.using import compact_lines
 from winticket.version import __version__
 
 
@@ -55,36 +56,34 @@ def _quoted(text: str) -> str:
 
 
 def _entries(shipment: Shipment, about: Mapping[str, Any]) -> Iterator[str]:
-    origin, read_back = shipment["origin"], shipment["read_back"]
+    origin = shipment["origin"]
     task = "image-classification" if len(about.get("input_shape") or ()) == 3 else None
-    data = _quoted(origin["data"].split("/")[-1] or "data")
-    accuracy = origin["test_accuracy"] if read_back is None else read_back["test_accuracy"]
     yield f"library_name: {LIBRARY}"
     if task:
         yield f"pipeline_tag: {task}"
     yield "tags:"
     yield from (f"- {tag}" for tag in (LIBRARY, "lottery-ticket-hypothesis", "pruning", "sparsity"))
+    if origin is not None:  # what a compact file says of itself was not evaluated, so it is no result
+        yield from _results(shipment, origin, about, task or "other")
+
+
+def _results(shipment: Shipment, origin: Origin, about: Mapping[str, Any], task: str) -> Iterator[str]:
+    read_back, data = shipment["read_back"], _quoted(origin["data"].split("/")[-1] or "data")
+    accuracy = origin["test_accuracy"] if read_back is None else read_back["test_accuracy"]
     if REPOSITORY.fullmatch(origin["data"]) and about.get("data", {}).get("name") == origin["data"]:
         yield "datasets:"
         yield f"- {_quoted(origin['data'])}"
     yield "model-index:"
     yield f"- name: {_quoted(origin['model'])}"
     yield "  results:"
-    yield f"  - task: {{type: {task or 'other'}}}"
+    yield f"  - task: {{type: {task}}}"
     yield f"    dataset: {{name: {data}, type: {data}, split: test}}"
     yield "    metrics:"
     yield f"    - {{type: accuracy, value: {accuracy!r}, name: test accuracy}}"
 
 
-def _use(network: Network, name: str) -> tuple[str, ...]:
-    ready = "model.network.preprocessing.apply(pixels)" if network.preprocessing else "pixels"
-    return (
-        "import winticket",
-        "",
-        f"model = winticket.ship.SparseModel.load({str(Path(name).parent)!r})  # or user/name, its name on the Hub",
-        f"x = {ready}  # float32 [N, {', '.join(map(str, network.input_shape))}]",
-        "logits = model(x)  # winticket.ship.run(model.network, x) needs numpy alone",
-    )
+def _use(source: Source, name: str) -> tuple[str, ...]:
+    return compact_lines(source.network, str(Path(name).parent), "or user/name, its name on the Hub")
 
 
 HUB = Format(

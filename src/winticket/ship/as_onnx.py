@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from winticket.atomic import replace_file
 from winticket.ship.format import ROWS, Format, Logits, NotEvaluated, Source, Written
-from winticket.ship.network import INPUT, Network
+from winticket.ship.network import INPUT
 from winticket.ship.onnx import to_onnx
 
 
 def _write(source: Source, path: Path, _: str) -> Written:
-    replace_file(path, to_onnx(source.network))
+    inputs = None if source.shrunk is None else source.shrunk.inputs()
+    replace_file(path, to_onnx(source.network, inputs=inputs))
     return Written()
 
 
@@ -31,7 +32,7 @@ def _logits(_: Source, path: Path, x: NDArray[Any]) -> Logits:
     return np.concatenate(parts)
 
 
-def _use(_: Network, name: str) -> tuple[str, ...]:
+def _use(_: Source, name: str) -> tuple[str, ...]:
     return (
         "import onnxruntime",
         "",

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from winticket.atomic import replace_file
 from winticket.ship.format import ROWS, Format, Logits, Source, Written
-from winticket.ship.network import Network
 from winticket.ship.tflite import to_tflite
 
 _RESOLVER = "BUILTIN_WITHOUT_DEFAULT_DELEGATES"
@@ -45,11 +44,11 @@ def _logits(*, sparse: bool) -> Callable[[Source, Path, NDArray[Any]], Logits]:
     return logits
 
 
-def _use(*, sparse: bool) -> Callable[[Network, str], tuple[str, ...]]:
-    def use(network: Network, name: str) -> tuple[str, ...]:
+def _use(*, sparse: bool) -> Callable[[Source, str], tuple[str, ...]]:
+    def use(source: Source, name: str) -> tuple[str, ...]:
         more = ", OpResolverType" if sparse else ""
         choice = f", experimental_op_resolver_type=OpResolverType.{_RESOLVER}" if sparse else ""
-        shape = ", ".join(map(str, network.input_shape))
+        shape = ", ".join(map(str, source.network.input_shape))
         return (
             f"from ai_edge_litert.interpreter import Interpreter{more}",
             "",

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from winticket.atomic import replace_file
 from winticket.ship.format import Format, Logits, Source, Written
 from winticket.ship.interpret import run
-from winticket.ship.network import Network
 from winticket.ship.web import network_of, to_web
 
 
@@ -26,7 +25,7 @@ def _logits(_: Source, path: Path, x: NDArray[Any]) -> Logits:
     return run(network_of(path.read_text("utf-8")), x)
 
 
-def _use(_: Network, name: str) -> tuple[str, ...]:
+def _use(_: Source, name: str) -> tuple[str, ...]:
     return ("import webbrowser", "", f"webbrowser.open({name!r})  # or open the file in any browser")
 
 

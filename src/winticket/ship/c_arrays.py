@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from winticket.ship.coding import multiples, units_of
 from winticket.ship.network import Floats, Positions, Weight
 from winticket.text import visible
 
@@ -151,13 +152,8 @@ def _whole(weight: Weight) -> tuple[npt.NDArray[Any], Floats | None]:
     """(Values as they are stored, scales): int8 if the values are exact multiples of their unit's scale."""
     if weight.scales is None:
         return weight.values, None
-    positions = np.arange(weight.size) if weight.positions is None else weight.positions
-    scales = weight.scales[positions // (weight.size // weight.shape[0])]
-    ratios = np.divide(weight.values, scales, out=np.zeros_like(weight.values), where=scales > 0)
-    whole = np.rint(ratios)
-    if np.abs(whole).max(initial=0) > 127 or not np.array_equal(whole * scales, weight.values):
-        return weight.values, None
-    return whole.astype(np.int8), weight.scales
+    whole = multiples(weight.values, weight.scales[units_of(weight.positions, weight.shape)])
+    return (weight.values, None) if whole is None else (whole, weight.scales)
 
 
 def _gap_bytes(gaps: Positions) -> npt.NDArray[np.uint8]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from winticket.loops.wrapped import bare, check_fits, check_whole
+from winticket.ship.folding import folded
 from winticket.ship.interpret import run
 from winticket.ship.kinds import KINDS
 from winticket.ship.network import INPUT, Network, Operation, Preprocessing, Weight
@@ -26,7 +26,6 @@ BATCH = 2
 """Examples in a traced batch; the comparison uses other numbers."""
 TOLERANCE = 1e-4
 """Largest difference of a logit, relative to the largest logit: the rounding of float32 in deep networks."""
-_LINEAR = ("linear", "conv1d", "conv2d")
 
 
 def capture(
@@ -63,7 +62,7 @@ def capture(
         steps, output = _steps(model, example, values, {} if kept is None else kept.keep)
         network = Network(
             tuple(example.shape[1:]),
-            _operations(_used(_folded(steps, output), output), output),
+            _operations(folded(steps, output), output),
             preprocessing,
             tuple(classes),
         )
@@ -217,48 +216,6 @@ class _Reader:
         name = str(len(self.steps) + 1)
         self.steps[name] = step
         return Symbol(name, shape)
-
-
-def _readers(steps: Mapping[str, Step], output: str) -> dict[str, int]:
-    """How many steps read each value; the output of the network counts as one more."""
-    counts = {INPUT: 0, **dict.fromkeys(steps, 0)}
-    counts[output] += 1
-    for step in steps.values():
-        for symbol in step.inputs:
-            counts[symbol.name] += 1
-    return counts
-
-
-def _folded(steps: Mapping[str, Step], output: str) -> dict[str, Step]:
-    """The steps with every scale and shift multiplied into the layer before it, if nothing else reads that layer."""
-    counts, folded = _readers(steps, output), dict(steps)
-    for name, step in steps.items():
-        before = folded.get(step.inputs[0].name)
-        if step.kind != "scale_shift" or before is None or before.kind not in _LINEAR:
-            continue
-        if counts[step.inputs[0].name] == 1 and (before.kind != "linear" or len(step.inputs[0].shape) == 1):
-            folded[name] = _multiplied(before, step)
-    return folded
-
-
-def _multiplied(layer: Step, norm: Step) -> Step:
-    """scale * (W x + b) + shift = (scale * W) x + (scale * b + shift), computed in float64."""
-    scale, shift = norm.tensors["scale"].value, norm.tensors["shift"].value
-    weight, bias = layer.tensors["weight"], layer.tensors.get("bias")
-    product = weight.value.double() * scale.view(-1, *(1,) * (weight.value.ndim - 1))
-    if bias is not None:
-        shift = bias.value.double() * scale + shift
-    name = bias.name if bias is not None else norm.tensors["shift"].name
-    return replace(layer, tensors={"weight": replace(weight, value=product), "bias": Constant(name, shift)})
-
-
-def _used(steps: Mapping[str, Step], output: str) -> dict[str, Step]:
-    """The steps that the output depends on."""
-    needed = {output}
-    for name in reversed(list(steps)):
-        if name in needed:
-            needed |= {symbol.name for symbol in steps[name].inputs}
-    return {name: step for name, step in steps.items() if name in needed}
 
 
 def _operations(steps: Mapping[str, Step], output: str) -> tuple[Operation, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from winticket.results import Origin, Shipment
@@ -31,17 +31,30 @@ def card(
 
     about: of the ticket, with recipe and data; what: what the file is; use: lines of code, in a language, that use it.
     """
-    sections = (
+    origin = origin_of(shipment)
+    return joined(
         _what(shipment, what),
-        _good(shipment),
-        _small(shipment),
-        _verdict(shipment["origin"]),
-        _inputs(about),
+        good(shipment),
+        small(shipment),
+        removed(shipment),
+        _verdict(origin),
+        inputs(about),
         ("## How to use it", "", f"```{language}", *use, "```"),
-        _from(shipment["origin"], about),
-        _environment(shipment["origin"]),
+        _from(origin, about),
+        _environment(origin),
     )
-    return "\n\n".join("\n".join(section) for section in sections) + "\n"
+
+
+def joined(*sections: Iterable[str]) -> str:
+    """The sections of a card that have lines, with an empty line between them."""
+    return "\n\n".join(text for section in sections if (text := "\n".join(section))) + "\n"
+
+
+def origin_of(shipment: Shipment) -> Origin:
+    """The training that a shipment comes from; for shipments that come from one."""
+    origin = shipment["origin"]
+    assert origin is not None
+    return origin
 
 
 def safe(value: object) -> str:
@@ -94,34 +107,37 @@ def density_percent(density: float) -> str:
     return f"{share:.0f} %" if share >= 99.95 else f"{share:.1f} %" if share >= 1 else f"{share:.2g} %"
 
 
-def _table(rows: Sequence[tuple[str, str]], head: tuple[str, str]) -> Iterator[str]:
-    yield f"| {head[0]} | {head[1]} |"
-    yield "|---|---|"
-    yield from (f"| {name} | {value} |" for name, value in rows)
+def table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> Iterator[str]:
+    """A table of Markdown."""
+    yield f"| {' | '.join(head)} |"
+    yield "|" + "---|" * len(head)
+    yield from (f"| {' | '.join(row)} |" for row in rows)
 
 
 def _what(shipment: Shipment, what: str) -> Iterator[str]:
-    origin = shipment["origin"]
+    origin = origin_of(shipment)
     share = density_percent(origin["density"])
     yield f"# {safe(origin['model'])} for {safe(last_part(origin['data']))}, {share} of its weights"
     yield ""
     yield (
-        f"`{_name(shipment)}` is a trained network of which {share} of the weights that may be pruned are kept. "
-        f"winticket {safe(shipment['winticket'])} wrote it as {what}."
+        f"`{last_part(shipment['file'])}` is a trained network of which {share} of the weights that may be pruned are "
+        f"kept. winticket {safe(shipment['winticket'])} wrote it as {what}."
     )
 
 
-def _name(shipment: Shipment) -> str:
-    return last_part(shipment["file"])
-
-
 def accuracy_rows(shipment: Shipment) -> list[tuple[str, str]]:
-    """(What was evaluated, its test accuracy): the file, the network as trained, and its arm over all replicates."""
+    """(What was evaluated, its test accuracy): the file, the network as trained, and its arm over all replicates.
+
+    Of a file that was made of a compact file, what that says, if it says something.
+    """
     origin, read_back = shipment["origin"], shipment["read_back"]
     rows = []
     if read_back is not None:
         what = f"this file, read back, on {read_back['examples']:,} examples"
         rows.append((what, percent(read_back["test_accuracy"])))
+    if origin is None:
+        said = (shipment["claims"] or {"said": {}})["said"].get("test_accuracy")
+        return [("as the compact file says, unchecked", percent(said))] if isinstance(said, float) else []
     rows.append(("this network, as its training recorded it", percent(origin["test_accuracy"])))
     if origin["mean_test_accuracy"] is not None and origin["replicates"] > 1:
         mean = percent(origin["mean_test_accuracy"])
@@ -134,10 +150,12 @@ def accuracy_rows(shipment: Shipment) -> list[tuple[str, str]]:
 
 def cost_sentence(shipment: Shipment) -> str:
     """What the kind of values costs in accuracy; or why that is not known."""
-    read_back, values = shipment["read_back"], shipment["values"]
-    if read_back is None:
-        return f"The file was not evaluated: {shipment['not_evaluated']}"
-    change = 100 * (read_back["test_accuracy"] - shipment["origin"]["test_accuracy"])
+    read_back, values, origin = shipment["read_back"], shipment["values"], shipment["origin"]
+    if read_back is None or origin is None:
+        return (
+            f"The file was not evaluated: {shipment['not_evaluated']}{_noise(shipment['noise_difference'])}"
+        )
+    change = 100 * (read_back["test_accuracy"] - origin["test_accuracy"])
     answers = f"{read_back['answers_changed']} of {read_back['examples']:,} answers"
     if values == "fp32":
         exact = (
@@ -151,13 +169,23 @@ def cost_sentence(shipment: Shipment) -> str:
     return f"Rounding the values to {values} {cost}; {answers} differ from the trained network's."
 
 
-def _good(shipment: Shipment) -> Iterator[str]:
+def _noise(difference: float | None) -> str:
+    if difference is None:
+        return ""
+    if not difference:
+        return ". On noise, its logits are the network's"
+    return f". On noise, its logits differ from the network's by {difference:.1g} of the largest or less"
+
+
+def good(shipment: Shipment) -> Iterator[str]:
+    """How accurate it is."""
     yield "## How good it is"
     yield ""
-    yield from _table(accuracy_rows(shipment), ("", "test accuracy"))
-    yield ""
+    if rows := accuracy_rows(shipment):
+        yield from table(rows, ("", "test accuracy"))
+        yield ""
     sentence = cost_sentence(shipment)
-    yield sentence if shipment["read_back"] else safe(sentence)
+    yield sentence if shipment["read_back"] else f"{safe(sentence)}."
 
 
 def size_rows(shipment: Shipment) -> list[tuple[str, str]]:
@@ -205,15 +233,53 @@ def _smaller(shipment: Shipment, size: int) -> str:
     return f", {times:.1f} times smaller than dense" if times > 1 else ""
 
 
-def _small(shipment: Shipment) -> Iterator[str]:
+def small(shipment: Shipment) -> Iterator[str]:
+    """How large it is."""
     yield "## How small it is"
     yield ""
-    yield from _table(size_rows(shipment), ("", "size"))
+    yield from table(size_rows(shipment), ("", "size"))
     yield ""
     information = (
         " The information in a mask is its entropy, in a value its bits." if shipment["parts"] else ""
     )
     yield f"{shipment['kept']:,} of {shipment['weights']:,} weights of layers are kept.{information}"
+
+
+def removed_sentence(shipment: Shipment) -> str:
+    """What `--shrink` removed, in a sentence; empty if it was not asked for."""
+    if (shrunk := shipment["shrunk"]) is None:
+        return ""
+    first = next((one for one in shrunk["layers"] if one["inputs_before"] is not None), None)
+    read = first and f", and {first['name']} reads {first['inputs']:,} of {first['inputs_before']:,} inputs"
+    return (
+        f"{shrunk['units']:,} of {shrunk['units_before']:,} units are left{read or ''}. Outputs on noise differ from "
+        f"the whole network's by {shrunk['largest_difference']:.1g} of the largest or less"
+    )
+
+
+def removed(shipment: Shipment) -> Iterator[str]:
+    """What `--shrink` removed, layer by layer; nothing if it was not asked for."""
+    if (shrunk := shipment["shrunk"]) is None:
+        return
+    yield "## What was removed"
+    yield ""
+    yield (
+        f"{safe(removed_sentence(shipment))}, in float64. `{safe(last_part(shrunk['maps']))}` has the numbers that "
+        "units and inputs had in the original."
+    )
+    yield ""
+    rows = [
+        (
+            safe(one["name"]),
+            f"{one['units']:,} of {one['units_before']:,}",
+            "" if one["inputs"] is None else f"{one['inputs']:,} of {one['inputs_before']:,}",
+        )
+        for one in shrunk["layers"]
+    ]
+    yield from table(rows, ("layer", "units", "inputs"))
+    for note in shrunk["notes"]:
+        yield ""
+        yield safe(note)
 
 
 def standing(origin: Origin) -> str:
@@ -232,7 +298,8 @@ def _verdict(origin: Origin) -> Iterator[str]:
     yield f"**{safe(standing(origin))}** {safe(origin['reason'])}"
 
 
-def _inputs(about: Mapping[str, Any]) -> Iterator[str]:
+def inputs(about: Mapping[str, Any]) -> Iterator[str]:
+    """What it takes and gives."""
     data, shape = about.get("data") or {}, about.get("input_shape")
     yield "## What it takes and gives"
     yield ""
@@ -241,10 +308,11 @@ def _inputs(about: Mapping[str, Any]) -> Iterator[str]:
     )
     more = ", ..." if len(data.get("mean", ())) > 4 else ""
     yield f"- Inputs: float32 [N, {', '.join(map(str, shape or ()))}]."
-    yield (
-        f"- Preprocessing, by channel: (x / {data.get('scale', 1):g} - mean) / deviation, with mean {mean}{more} and "
-        f"deviation {deviation}{more}."
-    )
+    if mean:
+        yield (
+            f"- Preprocessing, by channel: (x / {data.get('scale', 1):g} - mean) / deviation, with mean {mean}{more} "
+            f"and deviation {deviation}{more}."
+        )
     names = [safe(name) for name in data.get("class_names", ())]
     shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
     yield f"- Outputs: logits of {about.get('classes')} classes" + (f": {shown}." if names else ".")
@@ -263,11 +331,11 @@ def _from(origin: Origin, about: Mapping[str, Any]) -> Iterator[str]:
     ]
     yield "## Where it comes from"
     yield ""
-    yield from _table(rows, ("", ""))
+    yield from table(rows, ("", ""))
 
 
 def _environment(origin: Origin) -> Iterator[str]:
     rows = [(safe(name), safe(value)) for name, value in origin["environment"].items() if value is not None]
     yield "## Environment of its training"
     yield ""
-    yield from _table(rows, ("", ""))
+    yield from table(rows, ("", ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 
@@ -22,6 +23,19 @@ HOLDS: Mapping[str, tuple[str, ...]] = {
 _LITERT = ("ai_edge_litert", "ai-edge-litert")
 NEEDS: Mapping[str, tuple[str, str]] = {"onnx": ("onnx", "onnx"), "tflite": _LITERT, "tflite-sparse": _LITERT}
 """Format -> (the module that it needs to be written, the package that has it)."""
+
+
+def check_name(name: str) -> None:
+    """ValueError for a name of a file that has a folder in it, or a dot at its ends.
+
+    >>> check_name("../digits")
+    Traceback (most recent call last):
+    ValueError: name is '../digits'; it names a file, so it has no folder in it and no dot at its ends
+    """
+    if name and name != re.split(r"[/\\]", name)[-1].strip(". "):
+        raise ValueError(
+            f"name is {name!r}; it names a file, so it has no folder in it and no dot at its ends"
+        )
 
 
 def check(to: str, values: str) -> None:

@@ -174,7 +174,21 @@ def quantised(values: Floats, units: Integers, count: int) -> tuple[npt.NDArray[
     return whole_numbers(values, scales[units]), scales
 
 
+def multiples(values: Floats, scales: Floats) -> npt.NDArray[np.int8] | None:
+    """The whole numbers -127..127 of which values are exact multiples of their scales; None if they are not all.
+
+    >>> scales = np.array([0.5, 0.5], np.float32)
+    >>> multiples(np.array([1.5, -63.5], np.float32), scales).tolist()
+    [3, -127]
+    >>> multiples(np.array([1.4, -63.5], np.float32), scales) is None
+    True
+    """
+    whole = whole_numbers(values, scales)
+    return whole if np.array_equal(whole * scales, values) else None
+
+
 def whole_numbers(values: Floats, scales: Floats) -> npt.NDArray[np.int8]:
     """The nearest multiple of its scale for each value, -127..127; 0 for a scale of 0."""
-    ratios = np.divide(values, scales, out=np.zeros_like(values), where=scales > 0)
+    with np.errstate(over="ignore"):  # cut to -127..127 below
+        ratios = np.divide(values, scales, out=np.zeros_like(values), where=scales > 0)
     return np.clip(np.rint(ratios), -LEVELS, LEVELS).astype(np.int8)

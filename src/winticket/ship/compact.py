@@ -32,7 +32,8 @@ def save(network: Network, path: str | os.PathLike[str], *, values: str = "fp32"
     """Write a network to a compact file, whole or not at all; returns what its bytes are.
 
     values: how kept weights are stored: "fp32" (exact), "fp16", "bf16" or "int8" (one scale for each output unit;
-    biases stay fp32). Raises ValueError for another name, or for values beyond the range of fp16; OSError if the file
+    biases stay fp32). Raises ValueError for another name, for values beyond the range of fp16, or for a description
+    of more than 4 MiB; OSError if the file
     cannot be written.
 
     >>> import tempfile

@@ -13,8 +13,8 @@ VERSION = 1
 FORMAT, CHECKSUM = "format", "crc32"
 """The entries of the safetensors metadata: `NAME` and the version; the CRC-32 of all bytes behind the header."""
 NAME = "winticket compact"
-LONGEST = 16 << 20
-"""Most bytes of the document once it is inflated."""
+LONGEST = 4 << 20
+"""Most bytes of the document once it is inflated; the objects that it becomes may take thirty times as many."""
 KINDS_OF_VALUES: dict[str, Values] = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "I8": "int8"}
 ARRAYS = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1", "U8": "u1"}
 """numpy's types of the tensors; it has none for bfloat16."""

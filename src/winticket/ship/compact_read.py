@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -28,6 +29,7 @@ from winticket.ship.compact_layout import (
 from winticket.ship.kinds import KINDS
 from winticket.ship.network import (
     INPUT,
+    MOST_INPUTS,
     MOST_POSITIONS,
     Network,
     NetworkError,
@@ -37,6 +39,7 @@ from winticket.ship.network import (
 )
 
 Array = npt.NDArray[Any]
+_Inputs = Annotated[tuple[str, ...], msgspec.Meta(max_length=MOST_INPUTS)]
 
 
 def decode(content: bytes) -> Network:
@@ -51,7 +54,10 @@ def decode(content: bytes) -> Network:
         document = read_json(_inflated(parts.pop("network", np.empty(0, np.uint8))), Document)
     except Unreadable as error:
         raise Unreadable(f"damaged: its description: {error}") from error
-    reader = _Reader(parts, header["values"].dtype if "values" in parts else "F32")
+    # Only int8 files have `floats`; a network without any weight of two axes has nothing else.
+    reader = _Reader(
+        parts, header["values"].dtype if "values" in parts else "I8" if "floats" in parts else "F32"
+    )
     try:
         network = _network(document, reader)
     except (NetworkError, CodingError) as error:
@@ -148,9 +154,10 @@ class _Reader:
             name: value for name, value in entry.items() if name not in ("kind", "inputs", "output", *roles)
         }
         try:
-            inputs = converted(entry.get("inputs", [before]), tuple[str, ...])
+            inputs = converted(entry.get("inputs", [before]), _Inputs)
             output = converted(entry.get("output", str(number)), str)
-            tensors = {role: converted(entry[role], TensorEntry) for role in roles if role in entry}
+            # In the order of the document, which is the order of the file: other writers may name a bias first.
+            tensors = {role: converted(value, TensorEntry) for role, value in entry.items() if role in roles}
         except Unreadable as error:
             raise Unreadable(f"damaged: {what} ({kind}): {error}") from error
         weights = {role: self.tensor(tensor) for role, tensor in tensors.items()}

@@ -18,6 +18,7 @@ from winticket.ship.compact_layout import (
     CHECKSUM,
     FORMAT,
     KINDS_OF_VALUES,
+    LONGEST,
     NAME,
     PARTS,
     VERSION,
@@ -67,6 +68,11 @@ def encode(network: Network, *, values: str = "fp32") -> tuple[bytes, Sizes]:
     text = json.dumps(
         msgspec.to_builtins(document), separators=(",", ":"), allow_nan=False, ensure_ascii=False
     )
+    if len(text.encode()) > LONGEST:
+        raise ValueError(
+            f"the description of the network has {len(text.encode())} bytes, and {LONGEST} is most: shorten `about` "
+            "or the names of tensors and classes"
+        )
     parts = {name: np.concatenate(arrays) for name, arrays in writer.parts.items() if arrays}
     parts["network"] = np.frombuffer(zlib.compress(text.encode(), 9), np.uint8)
     content = _safetensors(parts, writer.dtypes())
@@ -157,5 +163,7 @@ def _whole(weight: Weight) -> tuple[Array, coding.Floats]:
     """(int8 values, scales). Those of a weight that came from such a file go back unchanged."""
     units = coding.units_of(weight.positions, weight.shape)
     if weight.scales is not None:
-        return coding.whole_numbers(weight.values, weight.scales[units]), weight.scales
+        whole = coding.multiples(weight.values, weight.scales[units])
+        if whole is not None:
+            return whole, weight.scales
     return coding.quantised(weight.values, units, weight.shape[0])

@@ -29,6 +29,9 @@ EXAMPLES = 8
 """Most examples on which the kernels for single ones are measured."""
 MICROSECONDS = 1000.0
 """About how long a candidate is measured; the least of at least two rounds counts."""
+BRIEF = 200.0
+"""Microseconds: a single example that takes less is computed without letting other Python threads run meanwhile,
+because to get Python's lock back may take five milliseconds."""
 _DONE, _NOT_FINITE, _NOT_READY = 0, 2, 3
 _ALL = 1 << 62
 _FLOAT32 = np.dtype(np.float32)
@@ -58,7 +61,11 @@ class SparseModel:
 
     Kernels, instruction sets and the number of examples that are computed at once are measured, once for single
     examples and once for batches, when the first of them come; this takes some milliseconds. Since the choice decides
-    in which order sums are taken, last bits may differ from one process to the next, unless it is made here.
+    in which order sums are taken, last bits may differ from one process to the next. `kernel` and `instructions` narrow
+    it, but how many examples are computed at once is always measured.
+
+    Threads may share a model: up to four calls are computed at once, and others wait. Python's other threads run
+    meanwhile, unless a single example takes less than 200 microseconds.
 
     `load` makes one of a compact file. `print(model)` shows what was chosen; `plan` has the same as a table.
 
@@ -227,7 +234,8 @@ class SparseModel:
             tiles = [self._tiles[width] for width in sorted(self._tiles)]
             order = _split(tiles)
             self._first = [tiles[at].width for at in order]
-            self._engine.arrange([tile.plan for tile in tiles], order, self._ready())
+            brief = tiles[0].microseconds < BRIEF
+            self._engine.arrange([tile.plan for tile in tiles], order, self._ready(), brief)
 
     def _tile(self, width: int, x: Floats) -> _Tile:
         made = plan(self._program, width, self._sets)

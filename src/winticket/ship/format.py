@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from winticket.results import Memory, Shipment
 from winticket.ship.compact_write import Sizes
+from winticket.ship.interpret import run
 from winticket.ship.network import Network
+from winticket.ship.shrinking import Shrunk
 
 Logits = NDArray[np.floating[Any]]
 ROWS = 250
@@ -32,18 +35,32 @@ class ShipmentError(RuntimeError):
 class Source:
     """A trained network as formats take it.
 
-    network   without torch
-    model     the torch module that it was captured from
+    network   without torch, as it is to be written
+    model     the torch module that it was captured from; None if it comes from a compact file
+    whole     the network before shrinking, if there is no module
+    shrunk    what was removed of it; None if nothing was to be
     dense     for a page: the dense network of the same replicate
     examples  for a page: (inputs, classes) of the test data; None if they cannot be read
     note      for a page: what is known of it, in a sentence
     """
 
     network: Network
-    model: nn.Module
+    model: nn.Module | None = None
+    whole: Network | None = None
+    shrunk: Shrunk | None = None
     dense: Network | None = None
     examples: tuple[NDArray[Any], NDArray[Any]] | None = None
     note: str = ""
+
+    def module(self) -> nn.Module | None:
+        """The torch module as it is to be written."""
+        return self.model if self.shrunk is None else self.shrunk.module
+
+    def expected(self, x: NDArray[Any]) -> Logits:
+        """The logits for inputs x that the file has to give, to rounding: the original's."""
+        if self.model is not None:
+            return torch_logits(self.model, x)
+        return run(self.whole or self.network, x)
 
 
 @dataclass(frozen=True)
@@ -68,7 +85,7 @@ class Format:
     named     (name, values) -> the path of the file in the folder
     write     (source, path, values): writes the file
     logits    (source, path, x): what the file gives for inputs x [N, *input_shape], read anew; raises NotEvaluated
-    use       (network, name of the file) -> lines of code that use it
+    use       (source, name of the file) -> lines of code that use it
     language  of these lines
     card      the name of the card (default: that of the file, and .md)
     header    (shipment, what its ticket says about it) -> text before the card's
@@ -78,7 +95,15 @@ class Format:
     named: Callable[[str, str], str]
     write: Callable[[Source, Path, str], Written]
     logits: Callable[[Source, Path, NDArray[Any]], Logits]
-    use: Callable[[Network, str], tuple[str, ...]]
+    use: Callable[[Source, str], tuple[str, ...]]
     language: str = "python"
     card: str | None = None
     header: Callable[[Shipment, Mapping[str, Any]], str] = lambda *_: ""
+
+
+def torch_logits(model: nn.Module, x: NDArray[Any]) -> Logits:
+    """The logits of a torch module in evaluation mode."""
+    model.eval()
+    with torch.no_grad():
+        parts = [model(torch.from_numpy(x[at : at + ROWS])).numpy() for at in range(0, len(x), ROWS)]
+    return np.concatenate(parts)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from safetensors.torch import save as save_safetensors
-from torch import nn
+from torch import Tensor
 
 from winticket.atomic import replace_file
 from winticket.ship.as_c import C
@@ -24,44 +25,96 @@ from winticket.ship.as_onnx import ONNX
 from winticket.ship.as_tflite import SPARSE_TFLITE, TFLITE
 from winticket.ship.as_web import WEB
 from winticket.ship.compact import load, save
-from winticket.ship.format import ROWS, Format, Logits, Source, Written
+from winticket.ship.format import Format, Logits, Source, Written, torch_logits
+from winticket.ship.index_maps import MAPS
 from winticket.ship.interpret import run
-from winticket.ship.network import Network
+from winticket.ship.network import Network, Weight
+from winticket.ship.using import compact_lines
 
 
-def _use_compact(network: Network, name: str) -> tuple[str, ...]:
-    ready = "model.network.preprocessing.apply(pixels)" if network.preprocessing else "pixels"
-    return (
-        "import winticket",
-        "",
-        f"model = winticket.ship.SparseModel.load({name!r})  # numpy and compiled kernels, no torch",
-        f"x = {ready}  # float32 [N, {', '.join(map(str, network.input_shape))}]",
-        "logits = model(x)  # winticket.ship.run(model.network, x) needs numpy alone",
-    )
+def _use_compact(source: Source, name: str) -> tuple[str, ...]:
+    return compact_lines(source.network, name, "numpy and compiled kernels, no torch")
 
 
 def _write_state_dict(source: Source, path: Path, _: str) -> Written:
-    replace_file(path, state_dict_bytes(source.model))
+    replace_file(path, state_dict_bytes(tensors_of(source)))
     return Written()
 
 
 def _state_dict_logits(source: Source, path: Path, x: NDArray[Any]) -> Logits:
-    """Those of a copy of the module whose own values are gone before it loads the file's."""
-    model = copy.deepcopy(source.model)
+    """Those of a copy of the module whose own values are gone before it loads the file's.
+
+    Without a module, the file's tensors take the place of the network's.
+    """
+    tensors, module = load_file(path), source.module()
+    if module is None:
+        return run(_with_tensors(source, tensors), x)
+    model = copy.deepcopy(module)
     with torch.no_grad():
         for tensor in model.state_dict().values():
             tensor.zero_()
-    model.load_state_dict(load_file(path))
+    model.load_state_dict(tensors)
     return torch_logits(model, x)
 
 
-def _use_state_dict(_: Network, name: str) -> tuple[str, ...]:
-    return (
-        "from safetensors.torch import load_file",
-        "",
-        f"model.load_state_dict(load_file({name!r}))  # pruned weights are 0",
-        "model.eval()",
-    )
+def tensors_of(source: Source) -> Mapping[str, Tensor]:
+    """The state dict of a source; of a network without a module, its tensors by their names, without unread inputs."""
+    if (module := source.module()) is not None:
+        state: Mapping[str, Tensor] = module.state_dict()
+        return state
+    inputs = source.shrunk.inputs() if source.shrunk else {}
+    dense = {name: weight.dense() for name, weight in source.network.weights().items()}
+    cut = {name: value[:, inputs[name]] if name in inputs else value for name, value in dense.items()}
+    return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in cut.items()}
+
+
+def _with_tensors(source: Source, tensors: Mapping[str, Tensor]) -> Network:
+    """The network of a source with tensors as `tensors_of` gives them."""
+    inputs = source.shrunk.inputs() if source.shrunk else {}
+
+    def made(weight: Weight) -> Weight:
+        value = tensors[weight.name].numpy()
+        if weight.name in inputs:
+            whole = np.zeros(weight.shape, np.float32)
+            whole[:, inputs[weight.name]] = value
+            value = whole
+        return Weight.of(weight.name, value)
+
+    weights = {name: made(weight) for name, weight in source.network.weights().items()}
+    operations = [
+        replace(one, tensors={role: weights[weight.name] for role, weight in one.tensors.items()})
+        for one in source.network.operations
+    ]
+    return replace(source.network, operations=tuple(operations))
+
+
+def _use_state_dict(source: Source, name: str) -> tuple[str, ...]:
+    lines = ["from safetensors.torch import load_file", ""]
+    file, maps = f"load_file({name!r})", f"load_file({str(maps_path(Path(name)))!r})"
+    if source.shrunk is not None:
+        lines = [
+            "import winticket",
+            *lines,
+            f"maps = {maps}  # which units and inputs of the original these are",
+        ]
+        lines += [f"whole = winticket.ship.expand({file}, maps, like=model)  # in the original's shapes"]
+        if source.shrunk.module is not None:
+            lines += ["small = winticket.compact(model, ticket, example=x)", f"small.load_state_dict({file})"]
+    elif source.model is not None:
+        lines += [f"model.load_state_dict({file})  # pruned weights are 0", "model.eval()"]
+    else:
+        lines += [f"tensors = {file}  # pruned weights are 0; BatchNorm is folded into the layers before it"]
+        lines += ["model.load_state_dict(tensors)  # a model without BatchNorm", "model.eval()"]
+    return tuple(lines)
+
+
+def maps_path(path: Path) -> Path:
+    """The file of index maps that belongs to a shrunk network's file.
+
+    >>> str(maps_path(Path("ship/net.onnx")))
+    'ship/net.onnx.maps.safetensors'
+    """
+    return path.with_name(f"{path.name}{MAPS}")
 
 
 FORMATS: Mapping[str, Format] = {
@@ -90,18 +143,8 @@ FORMATS: Mapping[str, Format] = {
 """The formats by the name that `--to` takes, which are those of `winticket.ship.choices`."""
 
 
-def state_dict_bytes(model: nn.Module) -> bytes:
-    """A model's state dict as a safetensors file, every entry a tensor of its own."""
-    tensors = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()
-    }
+def state_dict_bytes(state: Mapping[str, Tensor]) -> bytes:
+    """A state dict as a safetensors file, every entry a tensor of its own."""
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     content: bytes = save_safetensors(tensors, metadata={"format": "pt"})
     return content
-
-
-def torch_logits(model: nn.Module, x: NDArray[Any]) -> Logits:
-    """The logits of a torch module in evaluation mode."""
-    model.eval()
-    with torch.no_grad():
-        parts = [model(torch.from_numpy(x[at : at + ROWS])).numpy() for at in range(0, len(x), ROWS)]
-    return np.concatenate(parts)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from winticket.ship.compact import CompactFileError, load
 from winticket.ship.hub_files import CARD, CONFIG, MODEL, REPOSITORY, hub
+from winticket.ship.index_maps import MAPS
 
 
 def push(
@@ -19,9 +20,9 @@ def push(
 ) -> str:
     """Upload a folder that `winticket ship --to hub` wrote to a repository, "user/name"; returns the commit's address.
 
-    The repository is made if there is none, private or not. Only config.json, model.safetensors and README.md are
-    uploaded, and only if the folder can be loaded. token: default, that of `hf auth login`. Others then call
-    `winticket.ship.load("user/name")`.
+    The repository is made if there is none, private or not. Only config.json, README.md, model.safetensors and its
+    index maps (if it was shrunk) are uploaded, and only if the folder can be loaded. token: default, that of
+    `hf auth login`. Others then call `winticket.ship.load("user/name")`.
 
     Raises CompactFileError if the folder is not such a one; ValueError for a name that no repository has;
     ModuleNotFoundError without the package huggingface_hub; what that raises (an OSError) if the Hub refuses.
@@ -44,7 +45,7 @@ def push(
     commit = api.upload_folder(
         repo_id=repository,
         folder_path=path,
-        allow_patterns=[MODEL, CONFIG, CARD],
+        allow_patterns=[name for name in (MODEL, CONFIG, CARD, MODEL + MAPS) if (path / name).is_file()],
         commit_message=message,
     )
     return str(commit.commit_url)

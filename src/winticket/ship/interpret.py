@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
+from winticket.ship.adaptive import ends
 from winticket.ship.network import INPUT, Network, Operation
 
 Array: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -134,12 +135,13 @@ def _last(count: int) -> tuple[int, ...]:
 
 
 def _adaptive_avg_pool(options: Any, inputs: Inputs, _: Tensors) -> Array:
-    """Window i of n over m inputs goes from floor(i m / n) to ceil((i + 1) m / n)."""
     (x,) = inputs
     for axis, size in enumerate(options.size, 2):
-        length = x.shape[axis]
-        ends = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
-        x = np.stack([x.take(range(low, high), axis).mean(axis) for low, high in ends], axis)
+        means = np.empty((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype)
+        for at, (low, high) in enumerate(zip(*ends(x.shape[axis], size), strict=True)):
+            part: Array = np.moveaxis(x, axis, 0)[low:high]
+            np.moveaxis(means, axis, 0)[at] = part.mean(0)
+        x = means
     return x
 
 

@@ -16,6 +16,8 @@ Shape: TypeAlias = tuple[int, ...]
 
 LARGEST = 1 << 28
 """Most elements of a value between two operations, per example; a file that asks for more is refused."""
+MOST_TAPS = 1 << 20
+"""Most positions of a convolution's window."""
 _MOST = (1 << 31) - 1
 _One = Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
 _Zero = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
@@ -168,14 +170,17 @@ def _conv(positions: int) -> Rule:
                 f"a weight of shape {weight} in {options.groups} groups does not fit {x[0]} channels"
             )
         _one_per_unit("bias", tensors, weight[0])
-        return (weight[0], *_slid(x[1:], weight[2:], options, options.dilation))
+        if math.prod(weight[2:]) > MOST_TAPS:
+            raise ValueError(f"a window of {math.prod(weight[2:])} taps is too large: {MOST_TAPS} is most")
+        return (weight[0], *_slid(x, weight[2:], options, options.dilation))
 
     return rule
 
 
-def _slid(positions: Shape, kernel: Shape, options: Any, dilation: Shape) -> Shape:
-    """The positions of a window, for every axis; also bounds the padded input."""
-    _bounded(tuple(size + sum(p) for size, p in zip(positions, options.padding, strict=True)))
+def _slid(x: Shape, kernel: Shape, options: Any, dilation: Shape) -> Shape:
+    """The positions of a window over [channels, *positions], for every axis; also bounds the padded input."""
+    channels, *positions = x
+    _bounded((channels, *(size + sum(p) for size, p in zip(positions, options.padding, strict=True))))
     every = zip(positions, kernel, options.stride, options.padding, dilation, strict=True)
     return tuple(windows(n, k, stride=s, padding=p, dilation=d) for n, k, s, p, d in every)
 
@@ -190,7 +195,7 @@ def _pool(positions: int) -> Rule:
                     f"padding {padding} is not smaller than the window, which has {kernel} inputs"
                 )
         dilation = getattr(options, "dilation", (1,) * positions)
-        return (x[0], *_slid(x[1:], options.kernel, options, dilation))
+        return (x[0], *_slid(x, options.kernel, options, dilation))
 
     return rule
 

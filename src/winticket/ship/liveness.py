@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -161,14 +161,24 @@ def _placed(storages: Sequence[_Storage], order: _Order) -> list[int]:
     """The lowest free offset for each storage, one after the other in that order."""
     offsets: dict[int, int] = {}
     for number in sorted(range(len(storages)), key=lambda n: order(storages[n])):
-        this, offset = storages[number], 0
+        this = storages[number]
         taken = sorted((at, at + storages[n].size) for n, at in offsets.items() if storages[n].meets(this))
-        for begin, end in taken:
-            if offset + this.size <= begin:
-                break
-            offset = max(offset, end)
-        offsets[number] = offset
+        offsets[number] = lowest_gap(taken, this.size)
     return [offsets[number] for number in range(len(storages))]
+
+
+def lowest_gap(taken: Iterable[tuple[int, int]], size: int, *, step: int = 1) -> int:
+    """The lowest multiple of `step` from which `size` elements are free. taken: (begin, end) of others, rising.
+
+    >>> lowest_gap([(0, 10), (20, 30), (25, 40)], 8), lowest_gap([(0, 10), (20, 30)], 8, step=16)
+    (10, 32)
+    """
+    begin = 0
+    for low, high in taken:
+        if begin + size <= low:
+            break
+        begin = max(begin, -(-high // step) * step)
+    return begin
 
 
 def _end(storages: Sequence[_Storage], offsets: Sequence[int]) -> int:

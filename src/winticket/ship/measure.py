@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from winticket.ship.measure_energy import Meter
+from winticket.ship.measure_energy import seconds as energy_seconds
+from winticket.ship.measure_estimate import products
 from winticket.ship.measure_memory import peak
 from winticket.ship.measure_runtimes import ENGINE, Bound, Files, Runtime, chosen
 from winticket.ship.measure_timing import interleaved, median, ratio
@@ -27,6 +31,8 @@ AGREE = {True: 1e-4, False: 0.1}
 """Largest difference of a logit, relative to the largest: of exact runtimes (rounding), and of bfloat16."""
 SECONDS = 0.012
 """About how long a turn takes, of a call that takes no longer than a burst."""
+TIMING = 0.15
+"""About the share of times in times and energy."""
 
 
 Progress = Callable[[str, float], object]
@@ -42,6 +48,7 @@ def measure(
     threads: int = 1,
     runtimes: list[str] | None = None,
     memory: bool = True,
+    energy: bool = True,
     clock: Callable[[], float] = time.perf_counter,
     progress: Progress = lambda *_: None,
 ) -> Measurement:
@@ -51,6 +58,7 @@ def measure(
     batches   examples that a call computes
     rounds    turns of each runtime
     memory    whether to start a process for each runtime to see how much it takes
+    energy    whether to measure joules, if this machine has energy counters that can be read; else there is an estimate
     clock     of seconds; `time.process_time`, of this process alone, is for busy machines and one thread
     runtimes  names of `measure_runtimes.RUNTIMES` to measure beside the sparse engine; default: those installed
 
@@ -58,13 +66,18 @@ def measure(
     a name or a number that is not possible.
     """
     check(batches, rounds, threads, runtimes)
-    with tempfile.TemporaryDirectory() as folder:
-        bench = _Bench(Files(network, Path(folder)), chosen(runtimes), threads)
+    every = chosen(runtimes)
+    with tempfile.TemporaryDirectory() as folder, _torch_as_it_was(every):
+        bench = _Bench(Files(network, Path(folder)), every, threads)
+        meter = Meter(wanted=energy)
         timings: list[Timing] = []
         for number, batch in enumerate(batches):
-            share = partial(_share, progress, number, len(batches))
+            share = _part(progress, number / len(batches), (number + 1) / len(batches))
             bound = bench.bound(_inputs(network, x, batch), share)
-            timings += _timed(batch, bound, rounds, clock=clock, progress=share)
+            part = 1.0 if meter.counter is None else TIMING
+            timings += _timed(batch, bound, rounds, clock=clock, progress=_part(share, 0.0, part))
+            calls = {name: taken.bound.compute for name, taken in bound.items()}
+            meter.measure(batch, calls, partial(_part(share, part, 1.0), f"batch {batch}: energy"))
         measured = [runtime for runtime in bench.runtimes if runtime.name not in bench.missing]
         used = {runtime.name: peak(runtime, bench.files) for runtime in measured} if memory else {}
         size = bench.files.compact.stat().st_size
@@ -80,6 +93,7 @@ def measure(
         "operations": operations(network),
         "dense_operations": operations(network, dense=True),
         "memory": used,
+        "energy": meter.energy(network),
         "timings": timings,
         "best": [_best(batch, timings) for batch in batches],
         "missing": bench.missing,
@@ -91,6 +105,20 @@ def measure(
     }
 
 
+@contextmanager
+def _torch_as_it_was(runtimes: Sequence[Runtime]) -> Iterator[None]:
+    """Give torch back the number of threads that it has, which is one for the whole process."""
+    if all(one.package != "torch" or one.missing() for one in runtimes):
+        yield
+        return
+    torch = import_module("torch")
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def check(batches: Sequence[int], rounds: int, threads: int, runtimes: list[str] | None) -> None:
     """ValueError for a number or a name of a runtime that is not possible."""
     chosen(runtimes)
@@ -100,13 +128,18 @@ def check(batches: Sequence[int], rounds: int, threads: int, runtimes: list[str]
         raise ValueError(f"rounds and threads are 1 or more, not {rounds} and {threads}")
 
 
-def seconds(batches: Sequence[int] = BATCHES, rounds: int = ROUNDS, count: int = 8) -> float:
+def seconds(
+    batches: Sequence[int] = BATCHES, rounds: int = ROUNDS, count: int = 8, *, energy: bool = False
+) -> float:
     """About how long `count` runtimes take whose calls are short, without loading and compiling.
+
+    energy: whether joules are measured too.
 
     >>> round(seconds((1, 64), rounds=20, count=5))
     3
     """
-    return len(batches) * count * (rounds * SECONDS + 0.06)
+    each = count * (rounds * SECONDS + 0.06) + (energy_seconds(count) if energy else 0.0)
+    return len(batches) * each
 
 
 def operations(network: Network, *, dense: bool = False) -> int:
@@ -118,14 +151,7 @@ def operations(network: Network, *, dense: bool = False) -> int:
     >>> operations(network), operations(network, dense=True)
     (6, 12)
     """
-    total = 0
-    for operation in network.operations:
-        weight = operation.tensors.get("weight")
-        if weight is not None:
-            shape = network.shapes[operation.output]
-            times = math.prod(shape[:-1] if operation.kind == "linear" else shape[1:])
-            total += 2 * times * (weight.size if dense else len(weight.values))
-    return total
+    return 2 * sum(products(network, operation, dense=dense) for operation in network.operations)
 
 
 def _inputs(network: Network, x: Floats | None, batch: int) -> Floats:
@@ -140,9 +166,9 @@ def _inputs(network: Network, x: Floats | None, batch: int) -> Floats:
     return np.ascontiguousarray(x[np.arange(batch) % len(x)], np.float32)
 
 
-def _share(progress: Progress, before: int, count: int, what: str, done: float) -> None:
-    """Report progress within one of `count` batch sizes, of which `before` are done."""
-    progress(what, (before + done) / count)
+def _part(progress: Progress, low: float, high: float) -> Progress:
+    """Reports the progress of a part that goes from the share `low` of all to `high`."""
+    return lambda what, done: progress(what, low + (high - low) * done)
 
 
 class _Bench:

@@ -22,7 +22,8 @@ def peak(runtime: Runtime, files: Files) -> int | None:
     The files of the runtime exist already if it has been timed, so that the process only reads them.
     """
     path = os.pathsep.join(part for part in sys.path if part)
-    words = [sys.executable, "-m", "winticket.ship.measure_memory", runtime.name, str(files.folder)]
+    # -P: a json.py in the working directory is none of ours.
+    words = [sys.executable, "-P", "-m", "winticket.ship.measure_memory", runtime.name, str(files.folder)]
     environment = {**os.environ, "PYTHONPATH": path}
     try:
         done = subprocess.run(

@@ -42,7 +42,7 @@ class Files:
 
     @cached_property
     def onnx(self) -> Path:
-        return self._onnx("network.onnx", lambda: self.network)
+        return self._onnx("network.onnx", lambda: to_onnx(self.network))
 
     @cached_property
     def shrunk(self) -> Any:
@@ -56,18 +56,16 @@ class Files:
 
     @cached_property
     def shrunk_onnx(self) -> Path:
-        return self._onnx("shrunk.onnx", self._shrunk_network)
+        return self._onnx("shrunk.onnx", self._shrunk_onnx)
 
-    def _shrunk_network(self) -> Network:
-        torch, small = import_module("torch"), self.shrunk
-        capture = import_module("winticket.ship.capturing").capture
-        network: Network = capture(small, small.mask, example=torch.zeros(1, *self.network.input_shape))
-        return network
+    def _shrunk_onnx(self) -> bytes:
+        made = import_module("winticket.ship.shrinking").shrink_network(self.network)
+        return to_onnx(made.network, inputs=made.inputs())
 
-    def _onnx(self, name: str, network: Callable[[], Network]) -> Path:
+    def _onnx(self, name: str, made: Callable[[], bytes]) -> Path:
         path = self.folder / name
         if not path.exists():
-            path.write_bytes(to_onnx(network()))
+            path.write_bytes(made())
         return path
 
     def tflite(self, *, sparse: bool) -> Path:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from winticket.ship.card import density_percent, kilobytes
 from winticket.ship.measure_runtimes import ENGINE
-from winticket.ship.measurement import Best, Interval, Measurement, Timing
+from winticket.ship.measurement import Best, Estimated, Interval, Measurement, Timing
 
+ENERGY_HEAD = ("runtime", "batch", "joules/example, measured (95 %)", "watts, measured")
+ESTIMATE_HEAD = ("estimate, not measured", "kept weights", "all weights")
 HEAD = ("runtime", "µs (95 %)", "examples/s", "× engine (95 %)", "memory")
 
 
@@ -71,8 +73,68 @@ def how(made: Measurement) -> str:
         f"Every time is the median of {made['rounds']} rounds in which all runtimes take turns after a warm-up, with "
         f"{made['threads']} thread{'s' if made['threads'] > 1 else ''} each, on {made['processor']}. µs: of a call, "
         "with its 95 % interval. × engine: times as long as the sparse engine in the same rounds. "
-        "Trust these ratios more than times. Energy is not measured."
+        "Trust these ratios more than times."
     )
+
+
+def energy_rows(made: Measurement) -> Iterator[tuple[str, ...]]:
+    """Cells of `ENERGY_HEAD` for every runtime and batch size; none if energy was not measured."""
+    measured = made["energy"]["measured"]
+    for row in measured["rows"] if measured else ():
+        of = row["joules_per_example"]
+        yield (
+            row["runtime"],
+            str(row["batch"]),
+            f"{joules(of['median'])} ({joules(of['low'])}–{joules(of['high'])})",
+            number(row["watts"]["median"]),
+        )
+
+
+def energy_sentences(made: Measurement) -> Iterator[str]:
+    """How energy was measured; or why not, and an estimate, which is called so in every sentence that has joules."""
+    energy = made["energy"]
+    if measured := energy["measured"]:
+        idle = measured["idle_watts"]
+        yield (
+            f"Energy is measured by {measured['counters']}: median of {measured['rounds']} turns of "
+            f"{measured['seconds']:g} s or more. It is that of the whole processor, other programs and "
+            f"{number(idle['median'])} watts at rest ({number(idle['low'])}–{number(idle['high'])}) included."
+        )
+    if estimate := energy["estimate"]:
+        kept, dense = estimate["kept"], estimate["dense"]
+        yield (
+            f"Energy is not measured: {energy['not_measured']}. An example takes {number(kept['multiplications'])} "
+            f"multiplications and as many additions, and reads {kilobytes(kept['weight_bytes'])} of weights; dense "
+            f"{number(dense['multiplications'])} and {kilobytes(dense['weight_bytes'])}."
+        )
+        yield f"The joules above are {estimate['assumptions']}."
+
+
+def estimate_rows(made: Measurement) -> Iterator[tuple[str, ...]]:
+    """Cells of `ESTIMATE_HEAD`; none if energy was measured."""
+    if estimate := made["energy"]["estimate"]:
+        columns = [list(_estimated(estimate["kept"])), list(_estimated(estimate["dense"]))]
+        names = "operations alone", "with weights in SRAM", "with weights in DRAM"
+        yield from zip(names, *columns, strict=True)
+
+
+def _estimated(of: Estimated) -> Iterator[str]:
+    sram, dram = of["estimated_joules_from_sram"], of["estimated_joules_from_dram"]
+    yield f"≈ {joules(of['estimated_joules_of_operations'])}"
+    yield "does not fit" if sram is None else f"≈ {joules(sram)}"
+    yield f"≈ {joules(dram['low'])} to {joules(dram['high'])}"
+
+
+def joules(value: float) -> str:
+    """An amount of energy with two digits and a fitting unit.
+
+    >>> [joules(value) for value in (0.0, 2.345e-8, 1.5e-5, 0.5, 12.0)]
+    ['0 J', '23 nJ', '15 µJ', '500 mJ', '12 J']
+    """
+    for size, unit in ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ"), (1e-12, "pJ")):
+        if value >= size:
+            return f"{float(f'{value / size:.2g}'):g} {unit}"
+    return f"{float(f'{value:.2g}'):g} J"
 
 
 def _verdict(best: Best, rows: list[Timing]) -> Iterator[str]:

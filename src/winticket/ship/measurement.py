@@ -53,6 +53,75 @@ class Bytes(TypedDict):
     """All elements of all tensors as float32."""
 
 
+class EnergyRow(TypedDict):
+    """The energy of one runtime at one batch size, as the counters had it."""
+
+    batch: int
+    runtime: str
+    joules_per_example: Interval
+    """Measured: of the whole processor while it computes, divided by the examples."""
+    watts: Interval
+    """Measured: the power of the whole processor while it computes."""
+
+
+class MeasuredEnergy(TypedDict):
+    """What energy counters gave. They count the whole processor, and so whatever else runs on it."""
+
+    counters: str
+    """Which counters, and what read them."""
+    rounds: int
+    """Turns of each runtime."""
+    seconds: float
+    """Of a turn, at least."""
+    idle_watts: Interval
+    """Measured: the power of the whole processor in between, while nothing of this is computed."""
+    rows: list[EnergyRow]
+
+
+class Between(TypedDict):
+    """From, to."""
+
+    low: float
+    high: float
+
+
+class Estimated(TypedDict):
+    """An estimate for one example. Nothing of it is measured."""
+
+    multiplications: int
+    """Of Linear layers and convolutions."""
+    additions: int
+    weight_bytes: int
+    """Bytes of weights that an example reads, if it reads each once."""
+    estimated_joules_of_operations: float
+    """Of the multiplications and additions alone."""
+    estimated_joules_from_sram: float | None
+    """With the weights read from an SRAM of 1 MB; null if they do not fit."""
+    estimated_joules_from_dram: Between
+    """With the weights read from DRAM."""
+
+
+class Estimate(TypedDict):
+    """An estimate by published energies."""
+
+    assumptions: str
+    """What it counts, by which figures, and what it leaves out."""
+    kept: Estimated
+    """With the kept weights."""
+    dense: Estimated
+    """With all weights."""
+
+
+class Energy(TypedDict):
+    """Joules by counters; if there are none that can be read, the reason and an estimate."""
+
+    measured: MeasuredEnergy | None
+    not_measured: str | None
+    """Why it was not measured."""
+    estimate: Estimate | None
+    """Null if it was measured."""
+
+
 class Measurement(TypedDict):
     """What `winticket measure` prints with --json."""
 
@@ -71,6 +140,7 @@ class Measurement(TypedDict):
     """By runtime, peak bytes of a process that loads the network and computes one example, with its libraries.
 
     Null if that is not known."""
+    energy: Energy
     timings: list[Timing]
     best: list[Best]
     missing: dict[str, str]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from winticket.ship.layout import LINE
+from winticket.ship.liveness import lowest_gap
 from winticket.ship.network import INPUT
 from winticket.ship.stages import Stage
 
@@ -43,7 +44,7 @@ def arranged(
     spaces: dict[str, int] = {}
     for first, last, size, name, is_value in sorted(wanted, key=lambda one: one[0]):
         held = [one for one in held if one[2] >= first]
-        begin = _gap(held, size)
+        begin = lowest_gap((one[:2] for one in held), size, step=LINE)
         insort(held, (begin, begin + size, last))
         (values if is_value else spaces)[name] = begin
     for name, original in aliases.items():
@@ -67,13 +68,3 @@ def _lifetimes(
     final = aliases.get(output, output)
     spans[final] = spans[final][0], len(stages)
     return spans
-
-
-def _gap(held: Sequence[tuple[int, int, int]], size: int) -> int:
-    """The lowest position from which `size` positions are free; `held` rises."""
-    begin = 0
-    for low, high, _ in held:
-        if begin + size <= low:
-            break
-        begin = max(begin, -(-high // LINE) * LINE)
-    return begin

@@ -22,6 +22,8 @@ from winticket.text import nearest
 INPUT = "input"
 """Name of the network's input among the values."""
 MOST_OPERATIONS = 10_000
+MOST_INPUTS = 2 * MOST_OPERATIONS
+"""Most inputs of all operations together: sums and concatenations may have many."""
 MOST_POSITIONS = 1 << 31
 """Most weights of a network, kept or not; files that claim more are refused."""
 Floats = npt.NDArray[np.float32]
@@ -177,7 +179,11 @@ class Operation:
         if len(self.inputs) < 2 if kind.several else len(self.inputs) != 1:
             wanted = "two inputs or more" if kind.several else "one input"
             raise NetworkError(f"{self} takes {wanted}, but has {len(self.inputs)}")
-        object.__setattr__(self, "tensors", dict(self.tensors))
+        # In one order whatever the caller's, so that equal operations make equal files.
+        ordered = {
+            role: self.tensors[role] for role in (*kind.required, *kind.optional) if role in self.tensors
+        }
+        object.__setattr__(self, "tensors", ordered)
 
     def __str__(self) -> str:
         return f"operation {self.output!r} ({self.kind})"
@@ -220,6 +226,18 @@ class Preprocessing:
         ready /= np.asarray(self.deviation, np.float32).reshape(shape)
         return ready
 
+    def undo(self, x: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """The network's inputs [N, channels, ...] -> the raw data that they came from, but for rounding.
+
+        >>> Preprocessing(255.0, (0.5,), (0.25,)).undo([[[[2.0]]]]).item()
+        255.0
+        """
+        ready = np.asarray(x, np.float64)
+        shape = (1, -1, *(1,) * (ready.ndim - 2))
+        deviation, mean = (np.reshape(each, shape) for each in (self.deviation, self.mean))
+        raw: npt.NDArray[np.float64] = (ready * deviation + mean) * self.scale
+        return raw
+
 
 @dataclass(frozen=True, eq=False)
 class Network:
@@ -249,6 +267,9 @@ class Network:
         count = len(self.operations)
         if not 1 <= count <= MOST_OPERATIONS:
             raise NetworkError(f"a network has 1 to {MOST_OPERATIONS} operations, but this one has {count}")
+        inputs = sum(len(operation.inputs) for operation in self.operations)
+        if inputs > MOST_INPUTS:
+            raise NetworkError(f"the operations have {inputs} inputs, and {MOST_INPUTS} is most")
         object.__setattr__(self, "shapes", self._shapes())
         self._check_tensors()
         channels = self.input_shape[0] if self.input_shape else 1

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from winticket.ship.about import recorded_accuracy
-from winticket.ship.network import INPUT, Network, NetworkError, Operation, Preprocessing, Weight
+from winticket.ship.adaptive import alike, means, means_bytes
+from winticket.ship.network import (
+    INPUT,
+    Floats,
+    Network,
+    NetworkError,
+    Operation,
+    Positions,
+    Preprocessing,
+    Weight,
+)
 from winticket.text import visible
 from winticket.version import __version__
 
@@ -25,18 +35,24 @@ MOST_BYTES = (1 << 31) - (1 << 24)
 """Most bytes of tensors: a protobuf message has less than 2 GiB."""
 
 
-def to_onnx(network: Network, *, preprocessing: bool = False) -> bytes:
+def to_onnx(
+    network: Network, *, preprocessing: bool = False, inputs: Mapping[str, Positions] | None = None
+) -> bytes:
     """The network as an ONNX model: `input` [batch, *input_shape] -> `output` [batch, *output_shape], float32.
 
     Weights are dense float32, with 0 for pruned ones, since no common runtime of ONNX computes with sparse ones; so the
     file is as large and as fast as the dense network's. int8 weights are multiplied out. Operators are of opset 17.
     With `preprocessing`, the model takes raw data and begins with the network's preprocessing.
 
+    inputs: by name of a weight, the inputs of its layer that are read, int64, rising. The others, which have no kept
+    weight, are left out by a Gather in front of the layer.
+
     The metadata name winticket's version, the density, the kept weights, and, as far as they are known, the test
     accuracy, the classes and the preprocessing (the last two as JSON).
 
     Raises ModuleNotFoundError without the package onnx; ValueError if the network has no preprocessing to begin with,
-    or its tensors take more than 2 GiB; NetworkError for preprocessing that float32 cannot hold.
+    if a weight is kept that `inputs` leaves out, or if tensors take more than 2 GiB; NetworkError for preprocessing
+    that float32 cannot hold.
 
     >>> from winticket.ship import Network, Operation, Weight
     >>> weight = Weight.of("fc.weight", [[1.0, 2.0], [3.0, 4.0]])
@@ -49,14 +65,14 @@ def to_onnx(network: Network, *, preprocessing: bool = False) -> bytes:
     if preprocessing and network.preprocessing is None:
         raise ValueError("the network has no preprocessing; leave out preprocessing=True")
     _check_size(network)
-    graph = _Graph(network)
+    graph = _Graph(network, inputs or {})
     if preprocessing and network.preprocessing:
         graph.values[INPUT] = _prepared(graph, network.preprocessing, len(network.input_shape))
     for operation in network.operations:
-        inputs = [graph.values[name] for name in operation.inputs]
+        sources = [graph.values[name] for name in operation.inputs]
         name = OUTPUT if operation.output == network.output else graph.name(operation.kind)
         graph.values[operation.output] = name
-        _NODES[operation.kind](graph, operation, inputs, name)
+        _NODES[operation.kind](graph, operation, sources, name)
     helper = onnx.helper
     ends = [(INPUT, network.input_shape), (OUTPUT, network.shapes[network.output])]
     described = [
@@ -105,11 +121,7 @@ def _metadata(network: Network, *, preprocessing: bool) -> dict[str, str]:
 
 
 def _check_size(network: Network) -> None:
-    size = 4 * sum(weight.size for weight in network.weights().values())
-    for operation in network.operations:
-        if operation.kind.startswith("adaptive"):
-            positions = network.shapes[operation.inputs[0]][1:]
-            size += 4 * sum(n * m for n, m in zip(positions, operation.options["size"], strict=True))
+    size = 4 * sum(weight.size for weight in network.weights().values()) + means_bytes(network)
     if size > MOST_BYTES:
         raise ValueError(
             f"the network has {size} bytes of dense tensors, but an ONNX file holds less than 2 GiB"
@@ -120,10 +132,11 @@ class _Graph:
     """Collects nodes and tensors.
 
     values  by value of the network, its name in the graph
+    read    by name of a weight, the inputs that are read
     """
 
-    def __init__(self, network: Network) -> None:
-        self.network = network
+    def __init__(self, network: Network, read: Mapping[str, Positions]) -> None:
+        self.network, self.read = network, read
         self.values = {INPUT: INPUT}
         self.nodes: list[Any] = []
         self.tensors: list[Any] = []
@@ -163,7 +176,24 @@ class _Graph:
     def weight(self, weight: Weight, shape: Sequence[int] | None = None) -> str:
         """The name of a dense tensor, reshaped if a shape is named."""
         key = ("weight", id(weight), shape)
-        return self.constant(key, visible(weight.name), lambda: weight.dense().reshape(shape or weight.shape))
+        return self.constant(key, visible(weight.name), lambda: self.dense(weight, shape))
+
+    def dense(self, weight: Weight, shape: Sequence[int] | None = None) -> Floats:
+        """A dense tensor, without the inputs that are not read."""
+        whole = weight.dense().reshape(shape or weight.shape)
+        if (read := self.read.get(weight.name)) is None:
+            return whole
+        narrow = whole[:, read]
+        if weight.keep().sum() > weight.keep()[:, read].sum():
+            raise ValueError(f"tensor {weight.name!r} has kept weights of inputs that would be left out")
+        return narrow
+
+    def gathered(self, weight: Weight, source: str, axis: int) -> str:
+        """The value that a layer of that weight takes: the source, or the inputs of it that are read."""
+        if (read := self.read.get(weight.name)) is None:
+            return source
+        index = self.constant(("read", weight.name), "read", lambda: read.astype(np.int64))
+        return self.node("Gather", [source, index], axis=axis)
 
     def shape(self, operation: Operation) -> tuple[int, ...]:
         """The shape of an operation's first input, per example."""
@@ -192,11 +222,12 @@ Nodes: TypeAlias = Callable[[_Graph, Operation, list[str], str], object]
 
 def _linear(graph: _Graph, operation: Operation, inputs: list[str], output: str) -> None:
     weight, bias = operation.tensors["weight"], operation.tensors.get("bias")
+    inputs = [graph.gathered(weight, inputs[0], len(graph.shape(operation)))]
     added = [] if bias is None else [graph.weight(bias)]
     if len(graph.shape(operation)) == 1:
         graph.node("Gemm", [*inputs, graph.weight(weight), *added], output, transB=1)
         return
-    turned = graph.constant(("turned", id(weight)), visible(weight.name), lambda: weight.dense().T)
+    turned = graph.constant(("turned", id(weight)), visible(weight.name), lambda: graph.dense(weight).T)
     product = graph.node("MatMul", [*inputs, turned], "" if added else output)
     if added:
         graph.node("Add", [product, *added], output)
@@ -210,9 +241,10 @@ def _pads(operation: Operation) -> list[int]:
 
 def _conv(graph: _Graph, operation: Operation, inputs: list[str], output: str) -> None:
     options, tensors = operation.options, operation.tensors
+    source = graph.gathered(tensors["weight"], inputs[0], 1)
     graph.node(
         "Conv",
-        [*inputs, *(graph.weight(tensors[role]) for role in ("weight", "bias") if role in tensors)],
+        [source, *(graph.weight(tensors[role]) for role in ("weight", "bias") if role in tensors)],
         output,
         kernel_shape=tensors["weight"].shape[2:],
         strides=options["stride"],
@@ -287,7 +319,7 @@ def _avg_pool(graph: _Graph, operation: Operation, inputs: list[str], output: st
 def _adaptive_avg_pool(graph: _Graph, operation: Operation, inputs: list[str], output: str) -> None:
     """A pool if all windows are alike; else the product with a matrix of means along each axis."""
     positions, sizes = graph.shape(operation)[1:], operation.options["size"]
-    if all(n % m == 0 for n, m in zip(positions, sizes, strict=True)):
+    if alike(positions, sizes):
         kernel = [n // m for n, m in zip(positions, sizes, strict=True)]
         graph.node("AveragePool", inputs, output, kernel_shape=kernel, strides=kernel)
         return
@@ -299,15 +331,8 @@ def _adaptive_avg_pool(graph: _Graph, operation: Operation, inputs: list[str], o
 
 def _means(graph: _Graph, length: int, size: int, *, turned: bool) -> str:
     """The matrix that takes the mean of each window along an axis; turned: for the last axis."""
-
-    def make() -> npt.NDArray[np.float32]:
-        matrix = np.zeros((size, length), np.float32)
-        for i in range(size):
-            low, high = i * length // size, -(-(i + 1) * length // size)
-            matrix[i, low:high] = 1 / (high - low)
-        return matrix.T if turned else matrix
-
-    return graph.constant(("means", length, size, turned), "means", make)
+    key = ("means", length, size, turned)
+    return graph.constant(key, "means", lambda: means(length, size).T if turned else means(length, size))
 
 
 def _mean(graph: _Graph, operation: Operation, inputs: list[str], output: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -16,11 +17,21 @@ from winticket.ship.native import missing
 from winticket.ship.network import Floats, Network
 from winticket.text import visible
 
+LARGEST_INPUT = 1 << 22
+"""Most numbers of an input; a network that takes more is not served."""
+EXAMPLES = 64
+"""Inputs on which kernels are measured, if they have no more than LARGEST_INPUT numbers together."""
+MOST_PROBABILITIES = 1 << 18
+"""Most probabilities of an answer, over all inputs: some bytes of a body may ask for thousands."""
 _BRACKETS = re.compile(rb"[\s\[]*")
 
 
 class InputError(ValueError):
     """A body that holds no inputs of the network; the message says what it holds and what is needed."""
+
+
+class TooManyInputsError(InputError):
+    """Inputs whose answer would be too large; the message says how many may be sent."""
 
 
 class Predictor:
@@ -31,7 +42,8 @@ class Predictor:
     computes  what computes, in words
     classes   names of the classes
 
-    Raises ValueError for a network that gives something else.
+    Raises ValueError for a network that gives something else, or with larger inputs than LARGEST_INPUT or more classes
+    than MOST_PROBABILITIES.
 
     >>> from winticket.ship import Network, Operation, Weight
     >>> weight = Weight.of("fc.weight", [[1.0, 2.0], [3.0, 4.0]])
@@ -48,6 +60,12 @@ class Predictor:
                 "predictions are classes, two or more, but the network gives outputs of shape "
                 f"{list(outputs)}; compute them with winticket.ship.run"
             )
+        size = math.prod(network.input_shape)
+        if size > LARGEST_INPUT or outputs[0] > MOST_PROBABILITIES:
+            raise ValueError(
+                f"the network takes inputs of {size:,} numbers and has {outputs[0]:,} classes; at most "
+                f"{LARGEST_INPUT:,} numbers and {MOST_PROBABILITIES:,} classes are served"
+            )
         self.network = network
         self.classes = [visible(name) for name in network.classes] or [str(n) for n in range(outputs[0])]
         values = "raw values, as pixels" if network.preprocessing else "numbers"
@@ -61,19 +79,33 @@ class Predictor:
                 network, ready.apply(x) if ready else x
             )
         # Kernels are measured on inputs as preprocessed data are: about 0, with deviation 1.
-        x = np.random.default_rng(0).standard_normal((64, *network.input_shape))
+        count = min(EXAMPLES, LARGEST_INPUT // math.prod(network.input_shape))
+        x = np.random.default_rng(0).standard_normal((count, *network.input_shape), np.float32)
         if ready:
-            shape = (1, -1, *(1,) * (x.ndim - 2))
-            deviation, mean = (np.reshape(each, shape) for each in (ready.deviation, ready.mean))
-            x = (x * deviation + mean) * ready.scale
-        return "compiled kernels", SparseModel(network, raw=ready is not None, example=x.astype(np.float32))
+            x = ready.undo(x).astype(np.float32)
+        return "compiled kernels", SparseModel(network, raw=ready is not None, example=x)
 
     def __call__(self, body: bytes) -> dict[str, Any]:
         """{"predictions": [{"class", "index", "probability", "probabilities"}, ...], "classes": [...]}.
 
-        body: a JSON list: an input, nested or flat, or a list of inputs. Raises InputError for any other.
+        body: a JSON list: an input, nested or flat, or a list of inputs. Raises InputError for any other, and for
+        inputs so large that outputs are not finite; TooManyInputsError for more inputs than MOST_PROBABILITIES allow.
         """
-        logits = self._logits(self.decoded(body)).astype(np.float64)
+        x = self.decoded(body)
+        most = MOST_PROBABILITIES // len(self.classes)
+        if len(x) > most:
+            raise TooManyInputsError(
+                f"the answer to {len(x):,} inputs would have {len(x) * len(self.classes):,} probabilities, and at most "
+                f"{MOST_PROBABILITIES:,} are computed; send at most {most:,} inputs at once"
+            )
+        with np.errstate(over="ignore", invalid="ignore"):  # checked below
+            logits = self._logits(x).astype(np.float64)
+        finite = np.isfinite(logits).all(1)
+        if not finite.all():
+            raise InputError(
+                f"the network's outputs for input {int(finite.argmin())}, counted from 0, are not finite: the numbers "
+                "of the input are too large for it"
+            )
         if self.network.operations[-1].kind != "softmax":
             powers = np.exp(logits - logits.max(1, keepdims=True))
             logits = powers / powers.sum(1, keepdims=True)
@@ -92,7 +124,7 @@ class Predictor:
     def decoded(self, body: bytes) -> Floats:
         """The inputs [N, *input_shape], float32. InputError if the body is not that."""
         shape = self.network.input_shape
-        size, axes = int(np.prod(shape)), len(shape)
+        size, axes = math.prod(shape), len(shape)
         brackets = _BRACKETS.match(body)
         depth = brackets[0].count(b"[") if brackets else 0
         if depth not in {1, 2, axes, axes + 1} - {0}:
@@ -118,7 +150,7 @@ class Predictor:
 
     def _wanted(self) -> str:
         shape = self.network.input_shape
-        flat = f" or {int(np.prod(shape))} numbers" if len(shape) > 1 else ""
+        flat = f" or {math.prod(shape)} numbers" if len(shape) > 1 else ""
         return f"send a JSON list: one input of shape {list(shape)}{flat}, or a list of such inputs"
 
 

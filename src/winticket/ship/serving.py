@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from winticket.ship.card import density_percent
-from winticket.ship.predicting import InputError, Predictor
+from winticket.ship.predicting import InputError, Predictor, TooManyInputsError
 from winticket.text import visible
 from winticket.version import __version__
 
@@ -26,9 +26,11 @@ LINGER = 5.0
 MOST_CLIENTS = 128
 """Clients served at once; others are told to come back."""
 AT_ONCE = 4
-"""Requests decoded and computed at once: a decoded body takes some thirty times its bytes."""
+"""Requests decoded, computed and encoded at once: a decoded body takes some thirty times its bytes."""
 BODY_LIMIT = 1_000_000
 """Most bytes of a body, if nothing else is wanted."""
+Content: TypeAlias = tuple[str, bytes]
+"""An answer: its type and its bytes."""
 _METHODS = {"/": ("GET", "HEAD"), "/health": ("GET", "HEAD"), "/predict": ("POST",)}
 
 
@@ -85,7 +87,7 @@ class Server(ThreadingHTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def count(self) -> None:
-        """One more prediction was answered."""
+        """One more prediction was computed."""
         with self._counting:
             self.answered += 1
 
@@ -228,17 +230,20 @@ class _Handler(BaseHTTPRequestHandler):
                 return
 
     def _respond(self) -> None:
-        """Answer the request, or say why not."""
+        """Answer the request, or say why not. An error while the answer is being sent only closes the connection."""
+        status, headers = 200, {}
         try:
-            self._route()
+            content = self._route()
         except _Refused as refused:
-            self._send(refused.status, {"error": str(refused)}, **refused.headers)
+            status, headers, content = refused.status, refused.headers, _error(str(refused))
         except TimeoutError:
-            self._send(408, {"error": f"the request did not arrive within {self.server.patience:g} seconds"})
+            seconds = f"{self.server.patience:g} seconds"
+            status, content = 408, _error(f"the request did not arrive within {seconds}")
         except Exception as error:  # noqa: BLE001 - an error of ours is an answer too
-            self._send(500, {"error": f"the prediction failed: {type(error).__name__}"})
+            status, content = 500, _error(f"the prediction failed: {type(error).__name__}")
+        self._send(status, content, **headers)
 
-    def _route(self) -> None:
+    def _route(self) -> Content:
         path = self.path.partition("?")[0]
         methods = _METHODS.get(path)
         if methods is None:
@@ -247,25 +252,25 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command not in methods:
             allowed = ", ".join(methods)
             raise _Refused(405, f"{path} takes {allowed}, not {visible(self.command)[:20]}", Allow=allowed)
-        self._ANSWERS[path](self)
+        return self._ANSWERS[path](self)
 
-    def _use(self) -> None:
-        self._send(200, usage(self.server).encode())
+    def _use(self) -> Content:
+        return "text/plain; charset=utf-8", usage(self.server).encode()
 
-    def _health(self) -> None:
-        self._send(200, self.server.health())
+    def _health(self) -> Content:
+        return _json(self.server.health())
 
-    def _predict(self) -> None:
+    def _predict(self) -> Content:
         body = self._body()
         with self.server.computing:
             try:
-                answer = self.server.predictor(body)
+                answer = _json(self.server.predictor(body))
             except InputError as error:
-                raise _Refused(400, str(error)) from error
-        self._send(200, answer)
+                raise _Refused(413 if isinstance(error, TooManyInputsError) else 400, str(error)) from error
         self.server.count()
+        return answer
 
-    _ANSWERS: ClassVar[dict[str, Callable[[_Handler], None]]] = {
+    _ANSWERS: ClassVar[dict[str, Callable[[_Handler], Content]]] = {
         "/": _use,
         "/health": _health,
         "/predict": _predict,
@@ -301,27 +306,35 @@ class _Handler(BaseHTTPRequestHandler):
             if self.path.partition("?")[0] == "/predict" and self.command == "POST":
                 self._length()
         except _Refused as refused:
-            self._send(refused.status, {"error": str(refused)})
+            self._send(refused.status, _error(str(refused)))
             return False
         return super().handle_expect_100()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
         """What the base class refuses, as broken request lines and huge headers, in our form."""
-        self._send(int(code), {"error": visible(message or self.responses.get(code, ("refused",))[0])[:200]})
+        self._send(int(code), _error(visible(message or self.responses.get(code, ("refused",))[0])[:200]))
 
-    def _send(self, status: int, answer: dict[str, Any] | bytes, **headers: str) -> None:
-        """The answer as JSON, or bytes as plain text; afterwards the connection is closed."""
-        kind = "text/plain; charset=utf-8" if isinstance(answer, bytes) else "application/json"
-        content = answer if isinstance(answer, bytes) else json.dumps(answer).encode() + b"\n"
+    def _send(self, status: int, content: Content, **headers: str) -> None:
+        """The answer; afterwards the connection is closed."""
+        kind, body = content
         self.close_connection = True
         self.connection.settimeout(self.server.patience)
         self.send_response(status)
-        fixed = {"Content-Type": kind, "Content-Length": str(len(content)), "Connection": "close"}
+        fixed = {"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close"}
         for name, value in {**fixed, "X-Content-Type-Options": "nosniff", **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content)
+            self.wfile.write(body)
+
+
+def _json(answer: dict[str, Any]) -> Content:
+    """Raises ValueError for a number that JSON has not, as NaN."""
+    return "application/json", json.dumps(answer, allow_nan=False).encode() + b"\n"
+
+
+def _error(message: str) -> Content:
+    return _json({"error": message})
 
 
 for _method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winticket.atomic import replace_file
-from winticket.results import Bytes, Origin, ReadBack, Shipment
+from winticket.results import Bytes, Claims, Origin, ReadBack, Removed, Shipment
 from winticket.ship.card import card, standing
+from winticket.ship.card_of_file import UNCHECKED, card_of_file
 from winticket.ship.compact_write import Sizes
-from winticket.ship.format import NotEvaluated, ShipmentError, Source
-from winticket.ship.formats import FORMATS, state_dict_bytes, torch_logits
+from winticket.ship.format import Format, NotEvaluated, ShipmentError, Source
+from winticket.ship.formats import FORMATS, maps_path, state_dict_bytes, tensors_of
+from winticket.ship.index_maps import save_maps
+from winticket.ship.measure_estimate import products
+from winticket.ship.network import Network
 from winticket.version import __version__
 
 TOLERANCE = 1e-4
 """Largest difference of a logit after a round trip in fp32, relative to the largest logit: float32's rounding."""
+NOISE = 8
+"""Examples of noise, if there are no test data."""
+MOST_PRODUCTS, MOST_VALUES = 1 << 32, 1 << 27
+"""Most multiplications and most elements of a value, of the examples of noise together; larger networks are not
+computed where no data ask for it."""
 Examples = tuple[NDArray[Any], NDArray[Any]]
 
 
@@ -30,52 +41,127 @@ def write(
     to: str,
     values: str,
     name: str,
-    origin: Origin,
+    origin: Origin | None,
     about: Mapping[str, Any],
+    claims: Claims | None = None,
     examples: Examples | None = None,
     not_evaluated: str | None = None,
+    exact: bool = True,
 ) -> Shipment:
     """Write the file and its card to `folder`, under `name`; returns what was written and measured.
 
-    `examples` (x, y) are the test data; without them, `not_evaluated` says why. `about` is the ticket's. Raises
-    ShipmentError, and leaves no card, if the file computes something else than the network.
+    `examples` (x, y) are the test data; without them, `not_evaluated` says why, and the file is compared with the
+    network on noise. `about` is the ticket's; `claims` what a compact file says of itself, in place of the origin.
+    `exact`: whether `values` hold the network's to rounding in float32. Raises ShipmentError if the file computes
+    something else than the network; then neither the file nor what belongs to it is left, nor the card of an earlier
+    file of that name.
     """
     form = FORMATS[to]
     path = folder / form.named(name, values)
     card_path = path.with_name(form.card or f"{path.name}.md")
     path.parent.mkdir(parents=True, exist_ok=True)
-    source = replace(source, examples=examples, note=standing(origin))
+    source = replace(source, examples=examples, note=UNCHECKED if origin is None else standing(origin))
+    card_path.unlink(missing_ok=True)  # an earlier file's, which this one may replace and then fail
     written = form.write(source, path, values)
-    read_back = None
-    if examples is not None:
-        try:
-            read_back = _read_back(source, path, examples, to=to, values=values)
-        except NotEvaluated as reason:
-            not_evaluated = str(reason)
+    beside = [*written.beside, *_maps(source, path)]
+    with _removed_on_error(path, *beside):
+        read_back, difference, reason = _checked(source, path, examples, to=to, exact=exact)
     kept, weights = source.network.kept()
+    reasons = [why for why in (not_evaluated, reason) if why] or ["no test data were given"]
     shipment: Shipment = {
         "winticket": __version__,
         "file": str(path),
-        "beside": [str(file) for file in written.beside],
+        "beside": [str(file) for file in beside],
         "card": str(card_path),
         "format": to,
         "values": values,
         "bytes": path.stat().st_size,
-        "dense_bytes": len(state_dict_bytes(source.model)),
+        "dense_bytes": _dense_bytes(source),
         "parts": None if written.sizes is None else _parts(written.sizes),
         "memory": written.memory,
         "weights": weights,
         "kept": kept,
+        "shrunk": _removed(source, path),
         "origin": origin,
+        "claims": claims,
         "read_back": read_back,
-        "not_evaluated": None if read_back else not_evaluated or "no test data were given",
-        "use": list(form.use(source.network, str(path))),
+        "not_evaluated": None if read_back else "; ".join(reasons),
+        "noise_difference": difference,
+        "use": list(form.use(source, str(path))),
     }
-    use = form.use(source.network, path.name)
-    text = card(shipment, about, what=form.what, use=use, language=form.language)
-    text = form.header(shipment, about) + text
-    replace_file(card_path, text.encode("utf-8", "replace"))
+    _write_card(shipment, card_path, about, form, form.use(source, path.name))
     return shipment
+
+
+def _write_card(
+    shipment: Shipment, path: Path, about: Mapping[str, Any], form: Format, use: Sequence[str]
+) -> None:
+    make = card_of_file if shipment["origin"] is None else card
+    what = form.what + (
+        ", after units and inputs that its mask cuts off were removed" if shipment["shrunk"] else ""
+    )
+    text = make(shipment, about, what=what, use=use, language=form.language)
+    replace_file(path, (form.header(shipment, about) + text).encode("utf-8", "replace"))
+
+
+def _checked(
+    source: Source, path: Path, examples: Examples | None, *, to: str, exact: bool
+) -> tuple[ReadBack | None, float | None, str]:
+    """(The file on test data, else None; without them the difference on noise; why something is missing)."""
+    try:
+        if examples is not None:
+            return _read_back(source, path, examples, to=to, exact=exact), None, ""
+        return None, _noise_difference(source, path, to=to, exact=exact), ""
+    except NotEvaluated as reason:
+        return None, None, str(reason)
+
+
+def _maps(source: Source, path: Path) -> list[Path]:
+    """Writes the index maps of a shrunk network beside its file."""
+    if source.shrunk is None:
+        return []
+    save_maps(source.shrunk.maps, maps_path(path))
+    return [maps_path(path)]
+
+
+def _removed(source: Source, path: Path) -> Removed | None:
+    if (shrunk := source.shrunk) is None:
+        return None
+    return {
+        "units": sum(layer.units for layer in shrunk.layers),
+        "units_before": sum(layer.units_before for layer in shrunk.layers),
+        "layers": [
+            {
+                "name": layer.name,
+                "units": layer.units,
+                "units_before": layer.units_before,
+                "inputs": layer.inputs,
+                "inputs_before": layer.inputs_before,
+            }
+            for layer in shrunk.layers
+        ],
+        "maps": str(maps_path(path)),
+        "notes": list(shrunk.notes),
+        "largest_difference": shrunk.difference,
+    }
+
+
+def _dense_bytes(source: Source) -> int:
+    """Bytes of the original's state dict as a safetensors file."""
+    if source.model is not None:
+        return len(state_dict_bytes(source.model.state_dict()))
+    return len(state_dict_bytes(tensors_of(Source(source.whole or source.network))))
+
+
+@contextmanager
+def _removed_on_error(*files: Path) -> Iterator[None]:
+    """Remove files that were not found right, also if the command is stopped meanwhile."""
+    try:
+        yield
+    except BaseException:
+        for file in files:
+            file.unlink(missing_ok=True)
+        raise
 
 
 def _parts(sizes: Sizes) -> Bytes:
@@ -84,16 +170,15 @@ def _parts(sizes: Sizes) -> Bytes:
     return parts  # type: ignore[no-any-return]
 
 
-def _read_back(source: Source, path: Path, examples: Examples, *, to: str, values: str) -> ReadBack:
-    """The test data through the file. ShipmentError if fp32 logits differ by more than rounding."""
+def _read_back(source: Source, path: Path, examples: Examples, *, to: str, exact: bool) -> ReadBack:
+    """The test data through the file. ShipmentError if exact logits differ by more than rounding."""
     x, y = examples
-    expected = torch_logits(source.model, x)
+    expected = source.expected(x)
     computed = FORMATS[to].logits(source, path, x)
     difference, largest = float(np.abs(computed - expected).max()), float(np.abs(expected).max())
-    if values == "fp32" and not difference <= TOLERANCE * largest:
-        raise ShipmentError(
-            f"{path} does not compute what the trained network computes: on the test data logits differ by up to "
-            f"{difference:.3g}, and are up to {largest:.3g}"
+    if exact and not difference <= TOLERANCE * largest:
+        _refuse(
+            path, f"on the test data logits differ by up to {difference:.3g}, and are up to {largest:.3g}"
         )
     answers = computed.argmax(-1)
     return {
@@ -102,6 +187,35 @@ def _read_back(source: Source, path: Path, examples: Examples, *, to: str, value
         "answers_changed": int((answers != expected.argmax(-1)).sum()),
         "largest_difference": difference,
     }
+
+
+def _noise_difference(source: Source, path: Path, *, to: str, exact: bool) -> float:
+    """As `_read_back` compares, on noise. NotEvaluated for a network that takes very long."""
+    network = source.whole or source.network
+    check_small(network)
+    x = np.random.default_rng(0).standard_normal((NOISE, *network.input_shape)).astype(np.float32)
+    with np.errstate(all="ignore"):  # a stranger's network may overflow
+        expected = source.expected(x)
+        if not np.isfinite(expected).all():
+            raise NotEvaluated("the network's outputs on noise are not finite")
+        computed = FORMATS[to].logits(source, path, x)
+    largest = float(np.abs(expected).max())
+    difference = float(np.abs(computed - expected).max()) / max(largest, 1e-30)
+    if exact and not difference <= TOLERANCE:
+        _refuse(path, f"on noise logits differ by up to {difference:.3g} of the largest")
+    return difference
+
+
+def check_small(network: Network) -> None:
+    """NotEvaluated for a network that takes too long, or too much memory, to be computed unasked."""
+    count = NOISE * sum(products(network, operation, dense=True) for operation in network.operations)
+    largest = NOISE * max(math.prod(shape) for shape in network.shapes.values())
+    if count > MOST_PRODUCTS or largest > MOST_VALUES:
+        raise NotEvaluated("the network is too large to be computed on noise")
+
+
+def _refuse(path: Path, how: str) -> None:
+    raise ShipmentError(f"{path} does not compute what the trained network computes: {how}")
 
 
 def _share(right: NDArray[np.bool_]) -> float:

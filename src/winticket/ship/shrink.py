@@ -86,7 +86,39 @@ def compact(
     check_fits(model, mask)
     _check_evaluation(model)
     _check_unshared(model)
-    masked, keep = _masked(model, mask)
+    return _compact(model, mask, inputs, *_masked(model, mask))
+
+
+@torch.no_grad()
+def compact_as_it_is(model: nn.Module, mask: Mask, *, example: Tensor) -> Compact:
+    """As `compact`, for a module of which every value counts: units that a mask leaves empty keep their biases.
+
+    Inputs of the network that nothing reads are kept, so that nothing is put in front of the first layer. The module is
+    in evaluation mode, and shares no weights.
+
+    >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).eval()
+    >>> mask = Mask({"0.weight": torch.tensor([[True, False], [False, False]])})
+    >>> compact_as_it_is(model, mask, example=torch.zeros(1, 2)).maps["0.inputs"]
+    tensor([0, 1])
+    """
+    twin = copy.deepcopy(model).to("cpu", torch.float64)
+    parameters = dict(twin.named_parameters())
+    for name, value in mask.apply(parameters).items():
+        parameters[name].copy_(value)
+    keep = {name: one.cpu() for name, one in mask.keep.items()}
+    return _compact(model, mask, _inputs(mask, example), twin, keep, keep_inputs=True)
+
+
+def _compact(
+    model: nn.Module,
+    mask: Mask,
+    inputs: list[Tensor],
+    masked: nn.Module,
+    keep: Mapping[str, Tensor],
+    *,
+    keep_inputs: bool = False,
+) -> Compact:
+    """masked: the model under the mask in float64, which is changed; keep: the weights that count."""
     graph = graph_of(masked)
     _check_called_once(masked, graph)
     note = with_dropout(masked, graph)
@@ -102,7 +134,9 @@ def compact(
             "the mask leaves no path from the inputs to the outputs, so the network gives one answer to every example "
             f"(layers without weights: {emptied}); use a ticket of a higher density"
         )
-    written = rewrite(masked, reading, plan(reading), {n: k.cpu() for n, k in mask.keep.items()})
+    written = rewrite(
+        masked, reading, plan(reading, keep_inputs=keep_inputs), {n: k.cpu() for n, k in mask.keep.items()}
+    )
     difference = gap(outputs(before), outputs(exact(masked, graph, inputs)))
     if not difference <= TOLERANCE:
         raise ValueError(

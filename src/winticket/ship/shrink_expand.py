@@ -12,13 +12,15 @@ from winticket.ship.shrink_rewrite import Select
 from winticket.units import layout_of
 
 
-def expand(small: nn.Module, maps: Mapping[str, Tensor], *, like: nn.Module) -> nn.Module:
+def expand(
+    small: nn.Module | Mapping[str, Tensor], maps: Mapping[str, Tensor], *, like: nn.Module
+) -> nn.Module:
     """A network of the class and shapes of `like` that computes what the shrunk network does, also after training.
 
-    small: what `compact` returned for a network like `like`, or a copy of it. maps: its `Compact.maps`. Weights are at
-    their positions in the original, and 0 elsewhere. Constants that were folded stay in the biases; a layer of `like`
-    without a bias gets one if the shrunk layer has one. `like` itself does not change. Raises ValueError if maps and
-    networks do not belong together.
+    small: what `compact` returned for a network like `like`, or a copy of it, or its state dict. maps: its
+    `Compact.maps`. Weights are at their positions in the original, and 0 elsewhere. Constants that were folded stay in
+    the biases; a layer of `like` without a bias gets one if the shrunk layer has one. `like` itself does not change.
+    Raises ValueError if maps and networks do not belong together.
 
     >>> import torch, winticket
     >>> from winticket.ship import expand
@@ -32,9 +34,16 @@ def expand(small: nn.Module, maps: Mapping[str, Tensor], *, like: nn.Module) -> 
     >>> torch.allclose(whole(x), small(x), atol=1e-6)
     True
     """
-    small, whole = bare(small), copy.deepcopy(bare(like))
-    selected = {name for name, part in small.named_modules() if isinstance(part, Select)}
-    tensors = {n: t for n, t in small.state_dict().items() if n.rpartition(".")[0] not in selected}
+    whole = copy.deepcopy(bare(like))
+    if isinstance(small, nn.Module):
+        small = bare(small)
+        selected = {name for name, part in small.named_modules() if isinstance(part, Select)}
+        tensors = {n: t for n, t in small.state_dict().items() if n.rpartition(".")[0] not in selected}
+        training = small.training
+    else:  # the positions of `Select`, which no layer of the original has
+        layers = {name for name, _ in whole.named_modules()}
+        tensors = {n: t for n, t in small.items() if not _is_selection(n, layers)}
+        training = False
     for name, value in expanded(tensors, maps, like=whole).items():
         path, _, attribute = name.rpartition(".")
         layer = whole.get_submodule(path)
@@ -44,8 +53,13 @@ def expand(small: nn.Module, maps: Mapping[str, Tensor], *, like: nn.Module) -> 
             layer.register_parameter("bias", nn.Parameter(value))
         else:
             layer._buffers[attribute] = value
-    whole.train(small.training)
+    whole.train(training)
     return whole
+
+
+def _is_selection(name: str, layers: set[str]) -> bool:
+    path, _, attribute = name.rpartition(".")
+    return attribute == "positions" and path not in layers
 
 
 def expanded(

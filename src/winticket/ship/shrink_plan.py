@@ -45,12 +45,17 @@ class Plan:
         return self.kept[reading.features[node].units]
 
 
-def plan(reading: Reading) -> Plan:
-    """Decide which units are kept. A unit is removed if all that share its number can be."""
+def plan(reading: Reading, *, keep_inputs: bool = False) -> Plan:
+    """Decide which units are kept. A unit is removed if all that share its number can be.
+
+    keep_inputs: keep the network's inputs that nothing reads.
+    """
     constants = _constants(reading)
+    given = (reading.features[node].units for node in reading.inputs) if keep_inputs else ()
+    wanted = {int(unit) for units in given for unit in units}
     forced: set[int] = set()
     while True:
-        needed, carriers = _needed(reading, constants, forced)
+        needed, carriers = _needed(reading, constants, forced | wanted)
         kept = torch.zeros(len(reading.parents), dtype=torch.bool)
         for node, features in reading.features.items():
             kept[features.units[needed[node]]] = True

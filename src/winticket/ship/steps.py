@@ -278,11 +278,7 @@ class _Writer:
     def adaptive(self, stage: Stage) -> None:
         _, *sizes, _, _ = self.layout(stage.inputs[0]).image()
         _, *results, _, _ = self.layout(stage.output).image()
-        ends = [
-            [end for i in range(m) for end in (i * n // m, -(-(i + 1) * n // m))]
-            for n, m in zip(sizes, results, strict=True)
-        ]
-        self.each(self.plan.adaptive, "windows", self.where(stage), self.image(stage), *ends)
+        self.each(self.plan.adaptive, "windows", self.where(stage), self.image(stage), sizes, results)
 
     def mean(self, stage: Stage) -> None:
         """The innermost axis becomes a run: the examples or, of a single one, the last axis."""

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from winticket.ship.about import recorded_accuracy
+from winticket.ship.adaptive import alike, means, means_bytes
 from winticket.ship.network import Network, Operation, Weight
 from winticket.ship.tflite_graph import NONE, Graph, Value, image_shape, package
 from winticket.ship.tflite_windows import Windows
@@ -46,7 +47,7 @@ def to_tflite(network: Network, *, sparse_kernels: bool = False) -> bytes:
     b'TFL3'
     """
     package()
-    size = 4 * sum(weight.size for weight in network.weights().values())
+    size = 4 * sum(weight.size for weight in network.weights().values()) + means_bytes(network)
     if size > MOST_BYTES:
         raise ValueError(
             f"the network has {size} bytes of dense tensors, but a TFLite file holds less than 2 GiB"
@@ -150,26 +151,18 @@ def _adaptive_avg_pool(graph: Graph, operation: Operation, _: int) -> Value:
     """A pool if all windows are alike; else the product with a matrix of means along each axis."""
     (name,) = operation.inputs
     (channels, *positions), sizes = graph.network.shapes[name], operation.options["size"]
-    if all(n % m == 0 for n, m in zip(positions, sizes, strict=True)):
+    if alike(positions, sizes):
         return Value(image=Windows.alike(graph, operation).mean(graph, count_padding=True))
     x, shape = graph.plain(name), [channels, *positions]
     for axis, (n, m) in reversed([*enumerate(zip(positions, sizes, strict=True), 1)]):
-        means = graph.constant(("means", n, m), "means", lambda n=n, m=m: _means(n, m))  # type: ignore[misc]
+        matrix = graph.constant(("means", n, m), "means", lambda n=n, m=m: means(n, m))  # type: ignore[misc]
         rest = math.prod(shape[axis + 1 :])
         x = graph.reshaped(x, (n, rest))
         x = graph.reshaped(graph.turned(x, (0, 2, 1), (rest, n)), (n,))
-        x = graph.node("FULLY_CONNECTED", [x, means, NONE], (m,), options="FullyConnectedOptions")
+        x = graph.node("FULLY_CONNECTED", [x, matrix, NONE], (m,), options="FullyConnectedOptions")
         shape[axis] = m
         x = graph.turned(graph.reshaped(x, (rest, m)), (0, 2, 1), (m, rest))
     return Value(graph.reshaped(x, tuple(shape)))
-
-
-def _means(length: int, size: int) -> npt.NDArray[np.float32]:
-    matrix = np.zeros((size, length), np.float32)
-    for i in range(size):
-        low, high = i * length // size, -(-(i + 1) * length // size)
-        matrix[i, low:high] = 1 / (high - low)
-    return matrix
 
 
 def _mean(graph: Graph, operation: Operation, _: int) -> Value:

@@ -14,6 +14,8 @@ from winticket.ship.network import Operation
 from winticket.ship.tflite_graph import Graph, image_shape
 
 SAME, VALID = 0, 1
+MOST_TAPS = 4096
+"""Most taps of a pool's window that is computed tap by tap; each takes operators of its own."""
 Pair = tuple[int, int]
 
 
@@ -104,7 +106,12 @@ class Windows:
         return self._largest_of_taps(graph, lowest)
 
     def _largest_of_taps(self, graph: Graph, lowest: float) -> int:
-        """Tap by tap, since TFLite has no pool with dilation."""
+        """Tap by tap, since TFLite has no pool with dilation. ValueError for a window of more taps than MOST_TAPS."""
+        if math.prod(self.kernel) > MOST_TAPS:
+            raise ValueError(
+                f"TFLite has no max pool with dilation, and a window of {math.prod(self.kernel)} taps is too large to "
+                f"be taken apart: {MOST_TAPS} is most"
+            )
         x, padding = self.padded(graph, lowest)
         if padding == SAME:
             sides = graph.integers([(0, 0), *self.padding, (0, 0)])

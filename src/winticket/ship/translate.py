@@ -11,6 +11,9 @@ from torch import Tensor
 
 from winticket.ship.kinds import Shape
 
+SELECT, PAD = "select", "pad"
+"""Steps that no network has: `winticket.ship.folding` makes them part of the layers that read them."""
+
 
 @dataclass(frozen=True, eq=False)
 class Constant:
@@ -248,6 +251,23 @@ def _clamp(call: Call) -> Step:
     return call.step("hardtanh", low=low, high=high)
 
 
+def _select(call: Call) -> Step:
+    return call.step(SELECT, axis=call.axis(call.options["dim"]), positions=call.constant("index").value)
+
+
+def _pad(call: Call) -> Step:
+    """Zeros before and after, along the positions alone. PyTorch lists the last axis first."""
+    options = call.options
+    pairs = list(zip(options["pad"][::2], options["pad"][1::2], strict=True))[::-1]
+    axes = len(call.value().shape) if "input" in options else len(call.value("self").shape)
+    pairs = [(0, 0)] * (axes - len(pairs)) + pairs
+    if options.get("mode", "constant") != "constant" or options["value"] not in (None, 0):
+        call.refuse("only zeros can be padded")
+    if len(pairs) > axes or any(pairs[0]) or any(min(pair) < 0 for pair in pairs):
+        call.refuse("it pads channels or examples, or cuts some off")
+    return call.step(PAD, padding=pairs[1:])
+
+
 def _unchanged(call: Call) -> Symbol:
     if call.options.get("train") or call.options.get("training"):
         call.refuse("it is random; it should be off in evaluation mode")
@@ -278,6 +298,8 @@ TRANSLATIONS: dict[str, Translation] = {
     **dict.fromkeys(("flatten", "view", "reshape", "squeeze", "unsqueeze", "unflatten"), _reshape),
     "add": _add,
     **dict.fromkeys(("cat", "concat", "concatenate"), _concat),
+    "index_select": _select,
+    **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
     "softmax": _along("softmax"),
     "log_softmax": _along("log_softmax"),
     **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"), _unchanged),

@@ -225,12 +225,10 @@ inline void pool(const Pool& p, const float* in, float* out) {
 }
 
 inline void adaptive(const Adaptive& p, const float* in, float* out) {
-  const int64_t downs = p.down.size() / 2, acrosses = p.across.size() / 2;
   for (int64_t c = 0; c < p.planes; ++c)
-    for (int64_t y = 0; y < downs; ++y)
-      for (int64_t x = 0; x < acrosses; ++x) {
-        const int64_t top = p.down[2 * y], bottom = p.down[2 * y + 1];
-        const int64_t left = p.across[2 * x], right = p.across[2 * x + 1];
+    for (int64_t y = 0; y < p.result[0]; ++y)
+      for (int64_t x = 0; x < p.result[1]; ++x) {
+        const int64_t top = p.low(0, y), bottom = p.high(0, y), left = p.low(1, x), right = p.high(1, x);
         float* to = out + c * p.out_plane + y * p.out_row + x * p.width;
         std::fill(to, to + p.width, 0.0f);
         for (int64_t i = top; i < bottom; ++i) {

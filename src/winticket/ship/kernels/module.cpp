@@ -147,15 +147,12 @@ void add_pool(Plan& plan, const std::string& instructions, const std::string& la
 }
 
 void add_adaptive(Plan& plan, const std::string& instructions, const std::string& label, const Where& at,
-                  const Image& i, const std::vector<int64_t>& down, const std::vector<int64_t>& across) {
+                  const Image& i, const std::array<int64_t, 2>& size, const std::array<int64_t, 2>& result) {
   const auto work = kernels_of(instructions).adaptive;
-  const Adaptive p{i[0], i[2], i[3], i[4], i[5], i[1], down, across};
-  for (const auto& ends : {down, across}) {
-    require(!ends.empty() && ends.size() % 2 == 0, "a low and a high end for each window");
-    for (size_t k = 0; k < ends.size(); k += 2) require(0 <= ends[k] && ends[k] < ends[k + 1], "no such window");
-  }
-  check_image(plan, at, i, *std::max_element(down.begin(), down.end()), *std::max_element(across.begin(), across.end()),
-              static_cast<int64_t>(down.size() / 2), static_cast<int64_t>(across.size() / 2));
+  const Adaptive p{i[0], i[2], i[3], i[4], i[5], i[1], size, result};
+  // Below 2^31, so that low and high do not overflow.
+  for (int64_t n : {size[0], size[1], result[0], result[1]}) require(n > 0 && n >> 31 == 0, "no such windows");
+  check_image(plan, at, i, size[0], size[1], result[0], result[1]);
   plan.candidate(label, instructions, [=](const Frame& f) { work(p, from(f, at[0]), f.memory + at[2]); });
 }
 
@@ -240,36 +237,59 @@ class View {
 
 enum Answer { kDone, kUnfit, kNotFinite, kNotReady };
 
-struct Locked {
-  Engine engine;
-  std::mutex mutex;
-};
+// Nobody waits for a Scratch with Python's lock held: its owner may want that lock first, and everyone else would stand.
+std::unique_lock<std::mutex> locked(std::mutex& mutex) {
+  std::unique_lock<std::mutex> lock(mutex, std::try_to_lock);
+  if (lock.owns_lock()) return lock;
+  const nb::gil_scoped_release unlocked;
+  lock.lock();
+  return lock;
+}
+
+void arrange(Engine& engine, std::vector<std::shared_ptr<Plan>> plans, std::vector<int64_t> first, int64_t ready,
+             bool brief) {
+  std::vector<std::unique_lock<std::mutex>> all;
+  for (Scratch& each : engine.scratches()) all.push_back(locked(each.mutex));
+  engine.arrange(std::move(plans), std::move(first), ready, brief);
+}
 
 // Writes the logits of x [N, inputs...], float32 or (if `bytes`) uint8, to y [N, outputs...]. Says what is wrong with
 // them in a number only, since this is called for single examples.
-int run(Locked& self, nb::handle x, nb::handle y, bool bytes) {
-  Engine& engine = self.engine;
+int run(Engine& engine, nb::handle x, nb::handle y, bool bytes) {
   const View from(x, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT), to(y, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | PyBUF_WRITABLE);
   const bool floats = from.of('f');
   if (!(floats || (bytes && from.of('B'))) || !to.of('f')) return kUnfit;
   const int64_t count = from.count(engine.input());
   if (count < 1 || to.count(engine.output()) != count) return kUnfit;
   std::optional<nb::gil_scoped_release> unlocked;
-  if (count > 1) unlocked.emplace();
+  if (count > 1 || !engine.brief()) unlocked.emplace();
   if (floats && !Engine::best().finite(static_cast<const float*>(from.data()), from.size())) return kNotFinite;
-  const std::lock_guard<std::mutex> alone(self.mutex);
+  std::unique_lock<std::mutex> alone;
+  Scratch* scratch = nullptr;
+  for (Scratch& each : engine.scratches()) {
+    alone = std::unique_lock<std::mutex>(each.mutex, std::try_to_lock);
+    if (alone.owns_lock()) {
+      scratch = &each;
+      break;
+    }
+  }
+  if (!scratch) {
+    if (!unlocked) unlocked.emplace();
+    scratch = &engine.scratches()[engine.next()];
+    alone = std::unique_lock<std::mutex>(scratch->mutex);
+  }
   if (!engine.ready(count)) return kNotReady;
   const float* values = floats ? static_cast<const float*>(from.data())
-                               : engine.converted(static_cast<const uint8_t*>(from.data()), from.size());
-  engine.run(values, count, static_cast<float*>(to.data()));
+                               : engine.converted(static_cast<const uint8_t*>(from.data()), from.size(), *scratch);
+  engine.run(values, count, static_cast<float*>(to.data()), *scratch);
   return kDone;
 }
 
-std::vector<double> profile(Locked& self, const Plan& plan, const Array<float>& x, int rounds) {
-  const int64_t inputs = self.engine.inputs(), size = static_cast<int64_t>(x.size());
+std::vector<double> profile(Engine& engine, const Plan& plan, const Array<float>& x, int rounds) {
+  const int64_t inputs = engine.inputs(), size = static_cast<int64_t>(x.size());
   require(size > 0 && size % inputs == 0 && rounds > 0, "no such examples");
   const nb::gil_scoped_release unlocked;
-  return self.engine.profile(plan, x.data(), size / inputs, rounds);
+  return engine.profile(plan, x.data(), size / inputs, rounds);
 }
 
 }  // namespace
@@ -316,15 +336,9 @@ NB_MODULE(_inference, m) {
       .def("softmax", add_softmax)
       .def("phases", add_phases)
       .def("clear", clear_borders);
-  nb::class_<Locked>(m, "Engine")
-      .def("__init__", [](Locked* at, std::vector<int64_t> input, std::vector<int64_t> output, int threads) {
-        new (at) Locked{Engine(std::move(input), std::move(output), threads), {}};
-      })
-      .def("arrange",
-           [](Locked& self, std::vector<std::shared_ptr<Plan>> plans, std::vector<int64_t> first, int64_t ready) {
-             const std::lock_guard<std::mutex> alone(self.mutex);
-             self.engine.arrange(std::move(plans), std::move(first), ready);
-           })
+  nb::class_<Engine>(m, "Engine")
+      .def(nb::init<std::vector<int64_t>, std::vector<int64_t>, int>())
+      .def("arrange", arrange)
       .def("profile", profile)
       .def("run", run);
 }

@@ -1,10 +1,13 @@
 // A network as steps over one block of memory, for tiles of one width; each step has candidates that compute the same.
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -160,53 +163,70 @@ class Plan {
   std::vector<Step> steps_;
 };
 
-// Plans of several widths, and which to use for how many examples.
+// Memory in which one call computes; `mutex` is held meanwhile.
+struct Scratch {
+  std::mutex mutex;
+  std::vector<Aligned<float>> memory;  // of each thread
+  Aligned<float> converted;
+};
+
+// Plans of several widths, and which to use for how many examples. Calls of several threads compute at once, each in
+// another Scratch. Whoever holds one may read plans; to arrange others takes all.
 class Engine {
  public:
+  static constexpr size_t kAtOnce = 4;
+
   // Shapes of one example and of its outputs.
   Engine(std::vector<int64_t> input, std::vector<int64_t> output, int threads)
       : input_(std::move(input)), output_(std::move(output)), inputs_(product(input_)), outputs_(product(output_)),
-        memory_(static_cast<size_t>(threads)) {
+        threads_(threads) {
     if (inputs_ < 1 || outputs_ < 1 || threads < 1) throw std::invalid_argument("no such engine");
   }
 
   const std::vector<int64_t>& input() const { return input_; }
   const std::vector<int64_t>& output() const { return output_; }
   int64_t inputs() const { return inputs_; }
-  int threads() const { return static_cast<int>(memory_.size()); }
+  int threads() const { return threads_; }
+  std::array<Scratch, kAtOnce>& scratches() { return scratches_; }
+  // The one to wait for if all are in use: each in turn.
+  size_t next() { return next_++ % kAtOnce; }
+  // Whether a single example is computed so fast that the interpreter may wait for it.
+  bool brief() const { return brief_; }
   bool ready(int64_t examples) const { return examples <= ready_; }
 
   // first[n]: the plan whose tile comes first when n examples are left, for n from 1 on; the last one counts for more.
   // Batches of more than `ready` examples are refused: their plans are still to be made.
-  void arrange(std::vector<std::shared_ptr<Plan>> plans, std::vector<int64_t> first, int64_t ready) {
+  void arrange(std::vector<std::shared_ptr<Plan>> plans, std::vector<int64_t> first, int64_t ready, bool brief) {
     for (int64_t p : first)
       if (p < 0 || p >= static_cast<int64_t>(plans.size())) throw std::out_of_range("no such plan");
     if (first.size() < 2) throw std::invalid_argument("no plan is arranged");
     for (const auto& plan : plans)
       for (const Step& s : plan->steps())
         if (s.candidates.empty()) throw std::invalid_argument("a step without a candidate");
-    plans_ = std::move(plans), first_ = std::move(first), ready_ = ready;
-    int64_t largest = 0;
-    for (const auto& plan : plans_) largest = std::max(largest, plan->memory());
-    for (Aligned<float>& m : memory_)
-      if (m.size() < largest) m = Aligned<float>(largest);
+    plans_ = std::move(plans), first_ = std::move(first), ready_ = ready, brief_ = brief;
+    largest_ = 0;
+    for (const auto& plan : plans_) largest_ = std::max(largest_, plan->memory());
   }
 
-  void run(const float* x, int64_t examples, float* y) {
+  void run(const float* x, int64_t examples, float* y, Scratch& scratch) {
     const int64_t parts = std::min<int64_t>(threads(), examples);
-    if (parts == 1) return run_part(x, examples, y, memory_[0].data());  // without OpenMP, which takes its time
+    auto& memory = scratch.memory;
+    if (static_cast<int64_t>(memory.size()) < parts) memory.resize(static_cast<size_t>(parts));
+    for (int64_t part = 0; part < parts; ++part)
+      if (memory[part].size() < largest_) memory[part] = Aligned<float>(largest_);
+    if (parts == 1) return run_part(x, examples, y, memory[0].data());  // without OpenMP, which takes its time
 #pragma omp parallel for num_threads(static_cast<int>(parts)) schedule(static)
     for (int64_t part = 0; part < parts; ++part) {
       const int64_t begins = examples * part / parts, ends = examples * (part + 1) / parts;
-      run_part(x + begins * inputs_, ends - begins, y + begins * outputs_, memory_[part].data());
+      run_part(x + begins * inputs_, ends - begins, y + begins * outputs_, memory[part].data());
     }
   }
 
-  // `count` numbers from bytes; they stay until the next call.
-  const float* converted(const uint8_t* from, int64_t count) {
-    if (converted_.size() < count) converted_ = Aligned<float>(count);
-    best().floats(from, converted_.data(), count);
-    return converted_.data();
+  // `count` numbers from bytes; they stay until the next call with this scratch.
+  const float* converted(const uint8_t* from, int64_t count, Scratch& scratch) {
+    if (scratch.converted.size() < count) scratch.converted = Aligned<float>(count);
+    best().floats(from, scratch.converted.data(), count);
+    return scratch.converted.data();
   }
 
   // Microseconds of every step of a plan, and of entering and leaving, over all examples one tile after the other: the
@@ -246,11 +266,13 @@ class Engine {
   }
 
   std::vector<int64_t> input_, output_;
-  int64_t inputs_, outputs_, ready_ = 0;
+  int64_t inputs_, outputs_, ready_ = 0, largest_ = 0;
+  int threads_;
+  bool brief_ = true;
   std::vector<std::shared_ptr<Plan>> plans_;
   std::vector<int64_t> first_;
-  std::vector<Aligned<float>> memory_;  // of each thread
-  Aligned<float> converted_;
+  std::array<Scratch, kAtOnce> scratches_;
+  std::atomic<size_t> next_{0};
 };
 
 }  // namespace winticket

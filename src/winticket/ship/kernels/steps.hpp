@@ -3,6 +3,7 @@
 // multiplied by the width of the tile, unless they are called positions.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <new>
 #include <utility>
@@ -123,10 +124,13 @@ struct Pool {
   bool maximum, count_padding;
 };
 
-// Averages of windows [low, high) along both axes.
+// Averages of windows along both axes: number i of n over m elements goes from floor(i m / n) to ceil((i + 1) m / n).
 struct Adaptive {
   int64_t planes, in_plane, in_row, out_plane, out_row, width;
-  std::vector<int64_t> down, across;  // low and high, one after the other
+  std::array<int64_t, 2> size, result;  // of the image and its means, down and across
+
+  int64_t low(int axis, int64_t i) const { return i * size[axis] / result[axis]; }
+  int64_t high(int axis, int64_t i) const { return ((i + 1) * size[axis] + result[axis] - 1) / result[axis]; }
 };
 
 // Sums over the axes of `over` for each place of `kept`, times `factor`. Innermost is a kept axis or a summed one.

@@ -70,11 +70,11 @@ const engine = (() => {
     for (const [name, { dtype, data_offsets: [from, to] }] of Object.entries(header).filter(([n]) => n[0] !== "_"))
       (parts[name] = READ[dtype](bytes.slice(start + from, start + to).buffer)), (used[name] = 0);
     const take = (part, count) => parts[part].subarray(used[part], (used[part] += count));
-    const description = JSON.parse(await inflated(parts.network));
+    const description = JSON.parse(await inflated(parts.network)), whole = parts.floats !== undefined;
     for (const operation of description.operations)
       for (const [role, entry] of Object.entries(operation))
         if (entry && typeof entry.name === "string")
-          operation[role] = known[entry.name] ||= tensorOf(entry, take, header.values?.dtype === "I8");
+          operation[role] = known[entry.name] ||= tensorOf(entry, take, whole);
     return description;
   };
 

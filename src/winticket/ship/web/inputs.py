@@ -66,9 +66,7 @@ def _raw(x: Floats, ready: Preprocessing | None) -> Floats:
     """The inverse of the preprocessing; whole numbers if these were whole."""
     if ready is None:
         return x
-    shape = (1, -1, *(1,) * (x.ndim - 2))
-    deviation, mean = (np.asarray(each, np.float64).reshape(shape) for each in (ready.deviation, ready.mean))
-    raw = (x * deviation + mean) * ready.scale
+    raw = ready.undo(x)
     whole = np.rint(raw)
     exact = np.abs(raw - whole).max() <= 1e-5 * max(1.0, np.abs(raw).max())
     return (whole + 0.0 if exact else raw).astype(np.float32)

@@ -56,7 +56,9 @@ def require_same_comparison(folder: Path, planned: Mapping[str, Any]) -> None:
     """As `require_same_experiment` for a comparison; `planned` is its identity (see `entries.identity`)."""
     file = folder / COMPARISON
     if not file.is_file():
-        _require_none(folder, ("compare.csv", "compare.png", "compare.svg"), without=COMPARISON)
+        _require_none(
+            folder, ("compare.csv", "compare.png", "compare.svg", "compare.pdf"), without=COMPARISON
+        )
         return
     advice = "choose another folder with --out, or remove this one"
     try:

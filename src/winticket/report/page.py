@@ -28,7 +28,6 @@ from winticket.report.reading import (
     question_of,
     saved_ticket,
     sentences,
-    spelt_out,
 )
 from winticket.report.reproduce import reproduction
 from winticket.report.results_table import all_numbers, results_section
@@ -36,7 +35,7 @@ from winticket.report.settings import settings
 from winticket.report.sheet import sheet
 from winticket.report.soon import how_soon
 from winticket.report.tables import Curves, margins
-from winticket.report.titles import headline, not_won_at
+from winticket.report.titles import headline, not_won_at, spelt_out
 from winticket.report.trouble_section import cautions, failed
 from winticket.results import Document, Masks
 from winticket.text import cleaned

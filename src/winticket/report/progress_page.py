@@ -22,8 +22,8 @@ from winticket.report.reading import (
     interval,
     plain,
     plus_minus,
-    spelt_out,
 )
+from winticket.report.titles import spelt_out
 from winticket.results import ArmSoFar, Document, LearningCurve, LevelSoFar, Unfinished
 from winticket.text import cleaned
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from winticket import controls
@@ -27,7 +26,6 @@ ARM_NAMES = {
     "search": "as its search left it",
     **{name: controls.arm_of(control).label for name, control in controls.arms().items()},
 }
-_PP = re.compile(r" pp\b")
 FEWEST_REPLICATES = 5
 """With fewer replicates no sign-flip test can reach 5 %, so the verdict is always inconclusive."""
 CHECK_NAMES: dict[CheckName, str] = {
@@ -187,19 +185,6 @@ def sentences(document: Document) -> list[str]:
         else text
     )
     return [line for line in (rest[:1].upper() + rest[1:], *others) if line]
-
-
-def spelt_out(lines: Sequence[str]) -> list[str]:
-    """Lines in which the first `pp` stands behind the words that it abbreviates.
-
-    >>> spelt_out(["by +1.2 pp", "by 3 pp"])
-    ['by +1.2 percentage points (pp)', 'by 3 pp']
-    """
-    done, found = False, []
-    for line in lines:
-        found.append(line if done else _PP.sub(" percentage points (pp)", line, count=1))
-        done = done or "percentage points (pp)" in found[-1]
-    return found
 
 
 def warnings_by_bearing(document: Document) -> tuple[list[str], list[str]]:

@@ -34,12 +34,11 @@ from winticket.report.reading import (
     saved_ticket,
     sentences,
     speed,
-    spelt_out,
     too_few,
     warnings_by_bearing,
 )
 from winticket.report.screen_table import ROOMY, Say, accuracy, cut_arms, early_stop, ends_fit, levels_table
-from winticket.report.titles import headline, not_won_at
+from winticket.report.titles import headline, not_won_at, spelt_out
 from winticket.report.trouble_section import CAUTIONS
 from winticket.results import Document
 

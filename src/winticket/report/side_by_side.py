@@ -35,12 +35,11 @@ from winticket.report.reading import (
     pruned_levels,
     question_of,
     sentences,
-    spelt_out,
     tickets_from,
 )
 from winticket.report.settings import in_words
 from winticket.report.strokes import level_line
-from winticket.report.titles import headline
+from winticket.report.titles import headline, spelt_out
 from winticket.results import Comparison, Document
 from winticket.table import Table, Value
 from winticket.text import cleaned

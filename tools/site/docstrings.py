@@ -60,8 +60,8 @@ def _item(line: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text whose angle brackets and brackets are no HTML and no links; code between backticks stays."""
-    parts = re.split(r"(``?[^`]+``?)", text)
+    """Text whose brackets and signs mean themselves; code between backticks and bold words stay."""
+    parts = re.split(r"(``?[^`]+``?|\*\*[^*\n]+\*\*)", text)
     return "".join(
         part if at % 2 else re.sub(r"([\[\]*_])", r"\\\1", part.replace("<", "&lt;"))
         for at, part in enumerate(parts)

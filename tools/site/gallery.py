@@ -41,6 +41,7 @@ class Item:
     """A figure and what stands with it."""
 
     title: str
+    """Of its section; empty for a further figure of the section before."""
     file: str
     sentence: str
     command: str
@@ -71,15 +72,17 @@ def of_the_search(run: Run, document: Document, out: Path, command: str) -> Iter
 
 
 def of_analyses(shown: Sequence[Shown], out: Path, folder: str, subtitle: str) -> Iterator[Item]:
-    """The figures of every analysis that has rows to draw."""
+    """The figures of every analysis that has rows to draw; only the first of each has its own heading."""
     for one in shown:
         for number in drawable(one.analysis, one.table):
             name = f"{one.analysis.name}{f'-{number + 1}' if number else ''}.svg"
             figure = drawn(one.analysis, one.table, number=number, subtitle=subtitle)
             (out / name).write_bytes(image(figure, "svg", letters=True))
-            title = f"{one.analysis.title}{f' ({number + 1})' if number else ''}"
-            said = " ".join(one.sentences) if not number else "This is another view of the figure above."
-            yield Item(title, name, said, f"winticket analyse {folder} {one.analysis.name}")
+            lines = one.analysis.lines[number]
+            also = f"From the same table: {lines.y_label}, against {lines.x_label}."
+            sentence = also if number else " ".join(one.sentences)
+            command = f"winticket analyse {folder} {one.analysis.name}"
+            yield Item("" if number else one.analysis.title, name, sentence, command)
 
 
 def drawable(one: Analysis, table: Table) -> list[int]:
@@ -88,7 +91,7 @@ def drawable(one: Analysis, table: Table) -> list[int]:
 
 
 def page(run: Run, out: Path, *, folder: str, command: str) -> str:
-    """Draw the figures of a finished run into `out`, and return the gallery's page."""
+    """Draw the figures of a finished run into `out`, and return what follows docs/gallery.md."""
     document = run.document
     if document is None:
         raise ValueError(f"the run in {run.folder} is unfinished: it has no verdict to show")
@@ -97,15 +100,11 @@ def page(run: Run, out: Path, *, folder: str, command: str) -> str:
     subtitle = f"{setup.data} · {setup.model} · mean, 95 % t interval"
     analyses = list(of_analyses(stored_analyses(run), out, folder, subtitle))
     text = [
-        "# Gallery\n",
-        "The build of this site drew these figures from a run on this machine. Below each figure stand what it says "
-        "and the command that makes it.\n",
         f"**The run.** `{command}`: {question['replicates']} replicates. {headline(document)}. "
         f"{' '.join(sentences(document))}\n",
         "## The search\n",
         *map(entry, of_the_search(run, document, out, command)),
         "## Analyses\n",
-        "[Analyses](../analyses.md) defines each of them and says how to read its figure.\n",
         *map(entry, analyses),
     ]
     return "\n".join(text)
@@ -113,11 +112,9 @@ def page(run: Run, out: Path, *, folder: str, command: str) -> str:
 
 def entry(item: Item) -> str:
     """The Markdown of an item."""
-    alt = item.title.replace('"', "'")
-    return (
-        f"### {item.title}\n\n[![{alt}]({item.file}){{ loading=lazy }}]({item.file})\n\n{item.sentence}\n\n"
-        f"```\n{item.command}\n```\n"
-    )
+    heading = f"### {item.title}\n\n" if item.title else ""
+    figure = f"![{item.title or item.sentence}](gallery/{item.file}){{ loading=lazy }}"
+    return f"{heading}[{figure}](gallery/{item.file})\n\n{item.sentence}\n\n```\n{item.command}\n```\n"
 
 
 def command_of(options: dict[str, object], folder: str) -> str:
@@ -139,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         run, folder, options = small_run(given.out), "runs/small", dict[str, object](SMALL)
     text = page(run, given.out, folder=folder, command=command_of(options, folder))
-    (given.out / "index.md").write_text(text)
+    (given.out / "figures.md").write_text(text)
 
 
 if __name__ == "__main__":

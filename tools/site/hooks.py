@@ -22,6 +22,8 @@ SOURCE = ROOT / "src" / "winticket"
 HERE = Path(__file__).parent
 OUTSIDE = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changes.md"}
 """Pages of the repository that are outside docs/, and what the site calls them."""
+FIGURES = "figures.md"
+"""What the gallery shows below its first paragraph."""
 ASSETS = {"iframe-worker.js", "site.css"}
 ROW = re.compile(r"^\| `([\w.]+)(/?)` \| (.+) \| (.+) \|$", re.MULTILINE)
 LINK = re.compile(r"\]\((?![a-z]+:|#)([^)\s#]+)")
@@ -70,18 +72,25 @@ def on_files(files: Files, config: Any) -> Files:
         files.append(File.generated(config, name, content=text))
     for name in ASSETS:
         files.append(File.generated(config, f"site/{name}", abs_src_path=str(HERE / name)))
-    gallery = ROOT / config.extra["gallery"]
-    if not (gallery / "index.md").exists():
-        raise PluginError(f"{gallery} has no gallery: draw it with python -m tools.site.gallery, or make docs")
-    for path in sorted(p for p in gallery.iterdir() if p.suffix in (".md", ".svg", ".png")):
+    for path in sorted(gallery_of(config).glob("*.svg")):
         files.append(File.generated(config, f"gallery/{path.name}", abs_src_path=str(path)))
     return files
+
+
+def gallery_of(config: Any) -> Path:
+    """The folder of the gallery's figures; raises PluginError if nobody has drawn them."""
+    folder: Path = ROOT / config.extra["gallery"]
+    if not (folder / FIGURES).exists():
+        raise PluginError(f"{folder} has no figures: draw them with python -m tools.site.gallery, or make docs")
+    return folder
 
 
 def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> str:
     """Let links out of docs/ lead to the site's own pages, and the table of rooms to theirs."""
     for there, here in OUTSIDE.items():
         markdown = markdown.replace(f"](../{there}", f"]({here}")
+    if page.file.src_uri == "gallery.md":
+        markdown += f"\n{(gallery_of(config) / FIGURES).read_text()}"
     if page.file.src_uri == "architecture.md":
         markdown = ROW.sub(
             lambda m: f"| [`{m[1]}{m[2]}`](rooms/{m[1].removesuffix('.py')}.md) | {m[3]} | {m[4]} |", markdown
@@ -97,7 +106,7 @@ def outside() -> Iterator[tuple[str, str]]:
         text = LINK.sub(lambda m: f"]({_moved(m[1])}", (ROOT / source).read_text())
         if source == "README.md":
             before, heading, after = text.partition("## What you type\n")
-            text = f"{before}{(HERE / 'home.md').read_text()}\n{heading}{after}"
+            text = f"---\nhide: [navigation]\n---\n{before}{(HERE / 'home.md').read_text()}\n{heading}{after}"
         yield name, text
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from griffe import Extension, Object
 
-
 ITEM = re.compile(r"^([\w*][\w*, ./|]*?) {2,}(\S.*)$")
 """`name    what it is`, as docstrings list arguments and fields."""
 
@@ -26,16 +25,11 @@ class AsMarkdown(Extension):
 def as_markdown(text: str) -> str:
     """A docstring as Markdown.
 
-    >>> print(as_markdown("Adds.\\n\\na    the first\\nb    the second\\n\\n>>> 1 + 1\\n2"))
+    >>> print(as_markdown("Adds.\\n\\na    the first\\nb    the second"))
     Adds.
     <BLANKLINE>
     - `a`: the first
     - `b`: the second
-    <BLANKLINE>
-    ```pycon
-    >>> 1 + 1
-    2
-    ```
     """
     return "\n\n".join(_paragraph(part) for part in re.split(r"\n\s*\n", text))
 

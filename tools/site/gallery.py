@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import winticket
 from winticket.analyse import Analysis
@@ -31,7 +33,7 @@ from winticket.table import Table
 ROOT = Path(__file__).parents[2]
 FULL = Path("runs") / "digits"
 OUT = Path("build") / "gallery"
-SMALL = {"replicates": 5, "steps": 400, "levels": 8, "rate": 0.35}
+SMALL: dict[str, Any] = {"replicates": 5, "steps": 400, "levels": 8, "rate": 0.35}
 """Options of the small run: large enough for intervals, small enough for a build."""
 LARGEST = 1 << 30
 
@@ -50,6 +52,7 @@ class Item:
 def small_run(folder: Path) -> Run:
     """The small run with its analyses; what the store of an earlier build has is computed no more."""
     how = Execution.local(str(folder / "store"))
+    shutil.rmtree(folder / "run", ignore_errors=True)  # a run with other options would not be overwritten
     winticket.find("digits", out=folder / "run", store=folder / "store", **SMALL)
     run = winticket.open(folder / "run")
     run.analyse(execution=how)
@@ -117,7 +120,7 @@ def entry(item: Item) -> str:
     return f"{heading}[{figure}](gallery/{item.file})\n\n{item.sentence}\n\n```\n{item.command}\n```\n"
 
 
-def command_of(options: dict[str, object], folder: str) -> str:
+def command_of(options: dict[str, Any], folder: str) -> str:
     """What one types for a search on digits with these options."""
     typed = [f"--{name.replace('_', '-')} {value}" for name, value in options.items()]
     return " ".join(["winticket find digits", *typed, "--out", shlex.quote(folder)])
@@ -125,16 +128,18 @@ def command_of(options: dict[str, object], folder: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, default=ROOT / FULL, help="a finished run on digits with its analyses")
+    parser.add_argument(
+        "--run", type=Path, default=ROOT / FULL, help="a finished run on digits with its analyses"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / OUT, help="the folder to draw into")
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
     for old in given.out.glob("*.svg"):
         old.unlink()
     if is_analysed(given.run):
-        run, folder, options = winticket.open(given.run), FULL.as_posix(), {}
+        run, folder, options = winticket.open(given.run), FULL.as_posix(), dict[str, Any]()
     else:
-        run, folder, options = small_run(given.out), "runs/small", dict[str, object](SMALL)
+        run, folder, options = small_run(given.out), "runs/small", SMALL
     text = page(run, given.out, folder=folder, command=command_of(options, folder))
     (given.out / "figures.md").write_text(text)
 

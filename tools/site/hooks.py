@@ -22,6 +22,8 @@ SOURCE = ROOT / "src" / "winticket"
 HERE = Path(__file__).parent
 OUTSIDE = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changes.md"}
 """Pages of the repository that are outside docs/, and what the site calls them."""
+ALSO_PUBLIC = {"align", "data", "run"}
+"""Rooms that pages of docs/ import from, beside those that `winticket` itself lists."""
 FIGURES = "figures.md"
 """What the gallery shows below its first paragraph."""
 ASSETS = {"iframe-worker.js", "site.css"}
@@ -81,11 +83,13 @@ def gallery_of(config: Any) -> Path:
     """The folder of the gallery's figures; raises PluginError if nobody has drawn them."""
     folder: Path = ROOT / config.extra["gallery"]
     if not (folder / FIGURES).exists():
-        raise PluginError(f"{folder} has no figures: draw them with python -m tools.site.gallery, or make docs")
+        raise PluginError(
+            f"{folder} has no figures: draw them with python -m tools.site.gallery, or make docs"
+        )
     return folder
 
 
-def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> str:
+def on_page_markdown(markdown: str, page: Page, config: Any, **_: Any) -> str:
     """Let links out of docs/ lead to the site's own pages, and the table of rooms to theirs."""
     for there, here in OUTSIDE.items():
         markdown = markdown.replace(f"](../{there}", f"]({here}")
@@ -124,10 +128,10 @@ def room_names() -> list[tuple[str, str]]:
 def rooms_pages() -> Iterator[tuple[str, str]]:
     public = {name for name, _ in api_homes()}
     for room in rooms():
-        text = [f"# `{room.label}`\n", f"This room is {_in_rooms(room.purpose)}.\n"]
-        text.append(f"It may import: {_linked(room.imports)}. [All rooms](../architecture.md)\n")
+        text = [f"# `{room.label}`\n", f"**What it is:** {_in_rooms(room.purpose)}.\n"]
+        text.append(f"**It may import:** {_linked(room.imports)}. [All rooms](../architecture.md)\n")
         if room.name in public:
-            text.append(f"Its public names: [winticket.{room.name}](../api/{room.name}.md).\n")
+            text.append(f"**Public names:** [winticket.{room.name}](../api/{room.name}.md).\n")
         text += ["## Files\n", "| file | what it does |", "|---|---|"]
         for path in room.files():
             text.append(f"| `{path.relative_to(SOURCE)}` | {_first_sentence(path)} |")
@@ -154,26 +158,25 @@ def _first_sentence(path: Path) -> str:
 
 @cache
 def api_homes() -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Every room with public names, and these, in the order of the table of rooms."""
-    table = ast.parse((SOURCE / "__init__.py").read_text())
-    public = ast.literal_eval(_assigned(table, "_ROOMS"))
+    """The rooms that users import from, and their public names, in the order of the table of rooms."""
+    init = ast.parse((SOURCE / "__init__.py").read_text())
+    public = ast.literal_eval(_assigned(init, "_ROOMS")) | ALSO_PUBLIC
+    public |= {home.partition(".")[0] for home in ast.literal_eval(_assigned(init, "_HOMES")).values()}
     homes = []
-    for room in rooms():
-        if room.name == "cli":
-            continue  # it is typed, and has its own page
+    for room in (room for room in rooms() if room.name in public):
         path = SOURCE / room.name / "__init__.py" if room.folder else SOURCE / f"{room.name}.py"
         tree = ast.parse(path.read_text())
         names = _assigned(tree, "__all__")
-        if names is not None:
-            homes.append((room.name, tuple(ast.literal_eval(names))))
-        elif room.name in public:
-            homes.append((room.name, tuple(_defined(tree))))
+        members = _defined(tree) if names is None else ast.literal_eval(names)
+        homes.append((room.name, tuple(members)))
     return tuple(homes)
 
 
 def _assigned(tree: ast.Module, name: str) -> Any:
     for node in tree.body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+        if isinstance(node, ast.Assign) and any(
+            isinstance(t, ast.Name) and t.id == name for t in node.targets
+        ):
             return node.value
     return None
 
@@ -191,11 +194,16 @@ def api_names() -> list[tuple[str, str]]:
 def api_pages() -> Iterator[tuple[str, str]]:
     init = ast.parse((SOURCE / "__init__.py").read_text())
     homes: Mapping[str, str] = ast.literal_eval(_assigned(init, "_HOMES"))
-    text = ["# winticket\n", "```python", ast.get_docstring(init) or "", "```\n"]
+    sentence, _, examples = (ast.get_docstring(init) or "").partition("\n\n")
+    text = ["# winticket\n", f"{sentence}\n", "```python", examples, "```\n"]
     text += [f"::: winticket.{home}.{name}\n" for name, home in sorted(homes.items())]
     yield "api/winticket.md", "\n".join(text)
     index = ["# API\n", "These pages are made from docstrings; the tests run their examples.\n"]
-    index += ["| module | what it has |", "|---|---|", "| [winticket](winticket.md) | the names that users type first |"]
+    index += [
+        "| module | what it has |",
+        "|---|---|",
+        "| [winticket](winticket.md) | the names that users type first |",
+    ]
     for room, names in api_homes():
         path = next(p for p in (SOURCE / room / "__init__.py", SOURCE / f"{room}.py") if p.exists())
         index.append(f"| [winticket.{room}]({room}.md) | {_first_sentence(path)} |")

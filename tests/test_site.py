@@ -63,8 +63,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         winticket.find("digits", out="run", store="store", workers=0, **small)
+        command = [sys.executable, "-m", "winticket", "analyse", "run", "layers", "paths", "--workers", "0"]
+        subprocess.run(command, check=True, capture_output=True)
         run = winticket.open("run")
-        run.analyse("layers", "paths")
         (folder / "gallery").mkdir()
         text = gallery.page(run, folder / "gallery", folder="run", command="winticket find digits --out run")
         (folder / "gallery" / "figures.md").write_text(text)
@@ -174,6 +175,21 @@ def test_the_gallery_shows_every_figure_with_a_sentence_and_a_command(site: Path
     for part, name in zip(after, shown, strict=True):
         assert re.search(r"</a></p>\s*<p>\S", part), name
         assert re.search(r"<code>winticket (find|analyse) ", part.replace("<span></span>", "")), name
+
+
+def test_lists_tables_and_headings_are_those_that_were_written(site: Path) -> None:
+    """The builder reads Markdown by stricter rules than GitHub: a list without an empty line before it is none."""
+    for source in (ROOT / "docs").glob("*.md"):
+        text = re.sub(r"^```.*?^```", "", source.read_text(), flags=re.DOTALL | re.MULTILINE)
+        html = (site / f"{source.stem}.html").read_text().partition("<article")[2].partition("</article>")[0]
+        for written, built in (
+            (r"^\s*(?:[-*]|\d+\.) ", r"<li[ >]"),
+            (r"^\|(?![-| :]+$)", "<tr>"),
+            ("^#+ ", r"<h\d"),
+        ):
+            there = len(re.findall(written, text, re.MULTILINE))
+            if source.stem != "gallery":  # which goes on with what was drawn
+                assert len(re.findall(built, html)) == there, f"{source.name}: {built}"
 
 
 def test_home_says_what_the_readme_says(site: Path) -> None:

@@ -85,7 +85,7 @@ docs: $(READY)
 	$(BIN)/python tools/glossary.py > docs/glossary.md
 	$(BIN)/python -m tools.result_page
 	$(BIN)/python -m tools.site.gallery
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 	@echo "The site: build/site/index.html"
 
 clean:

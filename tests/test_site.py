@@ -19,6 +19,8 @@ import pytest
 from tools.site import gallery
 
 import winticket
+from winticket.experiment import Execution
+from winticket.report.analysed import Shown, write_analyses
 
 ROOT = Path(__file__).parents[1]
 LOADING = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "src", "object": "data"}
@@ -49,6 +51,15 @@ class Page(HTMLParser):
             self.loads.append(values[str(where)])
 
 
+def built(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A build by the mkdocs.yml of a folder; without --quiet, under which nothing is strict."""
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", *options],
+        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", **environment},
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, with the gallery of a run of a second."""
@@ -63,17 +74,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         winticket.find("digits", out="run", store="store", workers=0, **small)
-        command = [sys.executable, "-m", "winticket", "analyse", "run", "layers", "paths", "--workers", "0"]
-        subprocess.run(command, check=True, capture_output=True)
         run = winticket.open("run")
+        made = run.analyse("layers", "paths", execution=Execution.local("store", workers=0))
+        assert not gallery.is_the_usual(Path("run"))
+        shown = [Shown(one.analysis, one.table, one.sentences, one.reason) for one in made]
+        write_analyses(shown, Path("run") / "analyses")
+        assert not gallery.is_the_usual(Path("run"))  # it has options
+        patch.setattr("tools.site.gallery.Experiment.of", lambda _: run.plan.experiment)
+        assert gallery.is_the_usual(Path("run"))
         (folder / "gallery").mkdir()
         text = gallery.page(run, folder / "gallery", folder="run", command="winticket find digits --out run")
         (folder / "gallery" / "figures.md").write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(folder / "site")],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-        env={**os.environ, "WINTICKET_GALLERY": str(folder / "gallery"), "NO_MKDOCS_2_WARNING": "1"},
-    )  # fmt: skip
+    done = built(ROOT, "--site-dir", str(folder / "site"), WINTICKET_GALLERY=str(folder / "gallery"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "WARNING" not in done.stderr
     return folder / "site"
@@ -107,6 +119,18 @@ def broken_on(path: Path, page: Page, pages: dict[Path, Page]) -> Iterator[str]:
         anchors = pages[target].anchors if target in pages else set()
         if not target.is_file() or (parts.fragment and unquote(parts.fragment) not in anchors):
             yield link
+
+
+def test_broken_links_fail_the_build(tmp_path: Path) -> None:
+    """By the rules of mkdocs.yml, on a site of one page."""
+    (tmp_path / "docs").mkdir()
+    alone = {"INHERIT": str(ROOT / "mkdocs.yml"), "docs_dir": "docs", "site_dir": "site", "nav": ["index.md"]}
+    (tmp_path / "mkdocs.yml").write_text(json.dumps({**alone, "plugins": [], "hooks": [], "extra_css": []}))
+    for text, warnings in (("# A page", 0), ("# A page\n\n[x](nowhere.md) [y](#nowhere) [z](/index.md)", 3)):
+        (tmp_path / "docs" / "index.md").write_text(text)
+        done = built(tmp_path)
+        assert done.stderr.count("WARNING") == warnings, done.stderr
+        assert (done.returncode != 0) == (warnings > 0)
 
 
 def test_nothing_is_fetched_from_elsewhere(site: Path, pages: dict[Path, Page]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import winticket
 from winticket.analyse import ANALYSES
-from winticket.experiment import Run
+from winticket.experiment import Experiment, Run
 from winticket.report.captions import captions
 from winticket.report.reading import question_of, sentences
 from winticket.report.titles import headline
@@ -55,9 +55,11 @@ def small_run(folder: Path) -> Path:
     return run
 
 
-def is_analysed(run: Path) -> bool:
-    """Whether a finished run and its analyses are in a folder."""
-    return (run / "result.json").exists() and any((run / "analyses").glob("*.json"))
+def is_the_usual(run: Path) -> bool:
+    """Whether a folder has the finished search of `winticket find digits`, without options, and its analyses."""
+    if not ((run / "result.json").exists() and any((run / "analyses").glob("*.json"))):
+        return False
+    return winticket.open(run).plan.experiment == Experiment.of("digits")
 
 
 def of_the_search(run: Run, document: Document, out: Path, command: str) -> Iterator[Item]:
@@ -118,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     for old in given.out.glob("*.svg"):
         old.unlink()
-    full = is_analysed(given.run)
+    full = is_the_usual(given.run)
     run, folder, options = (
         (given.run, "runs/digits", []) if full else (small_run(given.out), "runs/small", [SMALL])
     )

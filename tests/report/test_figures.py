@@ -351,7 +351,7 @@ def test_few_densities_are_all_shown(
 
 def test_ticks_do_not_crowd() -> None:
     densities = [0.8**level for level in range(17)]
-    kept = spread(densities, apart=0.15)
+    kept = spread(densities, apart=0.1125)
     assert kept[0] == 1.0
     assert len(kept) == 9
     assert spread([1.0, 0.8], apart=0.15) == [1.0, 0.8]

@@ -74,7 +74,7 @@ def as_json(one: Shown) -> dict[str, object]:
 def section_of(one: Shown, *, subtitle: str = "") -> str:
     """The part of the page: question, answer in words, figures, and folded the table with its definitions."""
     facts = one.analysis
-    body = [f"<h3>{escape(facts.title)}</h3>"]
+    body = [f'<h3 id="{anchor(one)}">{escape(facts.title)}</h3>']
     if one.reason is not None:
         return "\n".join([*body, f'<p class="note">Not analysed: {escape(one.reason)}.</p>'])
     body += [f"<p>{escape(sentence)}</p>" for sentence in one.sentences]
@@ -92,6 +92,11 @@ def section_of(one: Shown, *, subtitle: str = "") -> str:
         "</details>",
     ]
     return "\n".join(body)
+
+
+def anchor(one: Shown) -> str:
+    """The identifier of an analysis' part of the page."""
+    return f"analysis-{one.analysis.name}"
 
 
 def _draw(one: Shown, number: int, subtitle: str, layout: Layout) -> Figure:

@@ -11,16 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from winticket.analyse import Analysis, Lines, summarised
-from winticket.report.axes import density_axis, logarithmic
+from winticket.report.axes import density_axis, logarithmic, up_axis
 from winticket.report.ink import SERIES, Ink, Look, lettering, look_of, on, style
 from winticket.report.layout import FILE, Label, Layout, canvas, end_labels
-from winticket.report.strokes import level_line
+from winticket.report.strokes import level_line, name_of
 from winticket.table import Table, Value
 
 MOST_PANELS = 4
+SHORT_NAME = 24
+"""Letters of an axis' name that is written in one line in every layout."""
 TITLE_WIDTH = 72
-LONGEST_NAME = 28
-"""Letters of a series' name beside the figure; the table has it whole."""
+LONGEST_NAME = 22
+"""Letters in a line of a series' name beside the figure."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _ARMS = ("dense", "ticket", "reinit", "random", "search")
 
@@ -39,11 +41,12 @@ def drawn(
     panels = _panels(lines, rows) or [None]
     series: list[Value] = list(dict.fromkeys(rows.column(lines.series))) if lines.series else [None]
     across = 1 if layout.narrow else min(2 if len(panels) <= MOST_PANELS else 3, len(panels))
-    names = [name for value in series if (name := _name(lines, value))]
+    names = [name for value in series if (name := _name(lines, value, layout))]
     with style(ink):
         figure, all_axes = canvas(
             fill(one.title, TITLE_WIDTH), subtitle, layout, panels=len(panels), across=across,
             labels=names if chance is None else [*names, lines.baseline_label],
+            left=0.8 if len(lines.y_label) <= SHORT_NAME else 0.97,
         )  # fmt: skip
         drawn_labels = []
         for panel, axes in zip(panels, all_axes, strict=True):
@@ -97,7 +100,7 @@ def _panel(
         if not part.values:
             continue
         part = part.sort(lines.x)
-        look, name = _look(str(value), at, ink=ink), _name(lines, value)
+        look, name = _look(str(value), at, ink=ink), _name(lines, value, layout)
         x, y = _across(lines, part), scale * part.numbers(lines.y)
         if {"low", "high"} <= set(part.columns):
             low, high = scale * part.numbers("low"), scale * part.numbers("high")
@@ -117,7 +120,7 @@ def _panel(
         labels.append(Label(last, lines.baseline_label, ink.quiet))
     if height is not None:
         level_line(axes, scale * height, lines.level_label, ink=ink)
-    _scales(axes, lines, rows.numbers(lines.x), layout)
+    _scales(axes, lines, rows.numbers(lines.x))
     return labels
 
 
@@ -133,12 +136,12 @@ def _end(lines: Lines, y: np.ndarray) -> float | None:
     return float(finite[0] if lines.scale == "density" else finite[-1])
 
 
-def _scales(axes: Axes, lines: Lines, x: np.ndarray, layout: Layout) -> None:
+def _scales(axes: Axes, lines: Lines, x: np.ndarray) -> None:
     finite = x[np.isfinite(x)]
     positive = len(finite) > 0 and finite.min() > 0
     if lines.scale == "density" and positive:
         densities = Table(("density",), tuple((float(value),) for value in finite))
-        density_axis(axes, densities, narrow=layout.narrow)
+        density_axis(axes, densities)
     elif lines.scale == "log" and positive:
         axes.set_xscale("log")
     elif lines.scale == "linear" and len(finite) and bool((finite == np.round(finite)).all()):
@@ -148,16 +151,17 @@ def _scales(axes: Axes, lines: Lines, x: np.ndarray, layout: Layout) -> None:
     elif lines.ceiling is None:
         axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_xlabel(lines.x_label)
-    axes.set_ylabel(f"{lines.y_label} (%)" if lines.percent else lines.y_label)
+    up_axis(axes, f"{lines.y_label} (%)" if lines.percent else lines.y_label)
 
 
-def _name(lines: Lines, value: Value) -> str | None:
-    """The name of a series at the ends of its lines, cut if it is long."""
+def _name(lines: Lines, value: Value, layout: Layout) -> str | None:
+    """The name of a series at the ends of its lines, in lines if it is long."""
     if value is None:
         return None
-    density = lines.series == "density" and isinstance(value, float)
-    name = f"{100 * float(value):.3g} % kept" if density else str(value)
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    if lines.series == "density" and isinstance(value, float):
+        return f"{100 * value:.3g} % kept"
+    name = name_of(str(value), layout) if str(value) in _ARMS else str(value)
+    return fill(name, LONGEST_NAME)
 
 
 def _look(name: str, at: int, *, ink: Ink) -> Look:

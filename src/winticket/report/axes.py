@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from winticket.report.reading import density_percent
 from winticket.table import Table
 
 KEPT = "weights kept (fewer to the right)"
+TICK = 0.6
+"""Inches from one density to the next: the width of `41.5 %` and some room."""
+LETTER = 0.092
+"""Inches of a letter of an axis' name, on average."""
 
 
-def density_axis(
-    axes: Axes, table: Table, *, kept: Mapping[float, int] | None = None, narrow: bool = False
-) -> None:
+def density_axis(axes: Axes, table: Table, *, kept: Mapping[float, int] | None = None) -> None:
     """Make the x axis a logarithmic density axis that decreases to the right, with ticks at the table's densities.
 
     With `kept`, a tick also says how many weights its density keeps.
     """
     densities = {float(d) for d in table.column("density") if d is not None}
-    ticks = spread(sorted(densities, reverse=True), apart=0.43 if narrow else 0.15)
+    ticks = spread(sorted(densities, reverse=True), apart=TICK / max(_inches(axes)[0], TICK))
     counts = kept or {}
     axes.set_xscale("log")
     axes.set_xticks(ticks, [_tick(density, counts) for density in ticks])
@@ -32,6 +36,20 @@ def density_axis(
     room = max((high / low) ** 0.04, 1.05)
     axes.set_xlim(high * room, low / room)
     axes.set_xlabel(KEPT)
+
+
+def up_axis(axes: Axes, name: str) -> None:
+    """Name the y axis, in lines if the name is longer than the axes are high."""
+    room = _inches(axes)[1] + 0.3
+    axes.set_ylabel(fill(name, max(int(room / LETTER), 12)))
+
+
+def _inches(axes: Axes) -> tuple[float, float]:
+    """Width and height of the axes."""
+    place, figure = axes.get_position(), axes.get_figure()
+    assert isinstance(figure, Figure)
+    width, height = figure.get_size_inches()
+    return place.width * width, place.height * height
 
 
 def _tick(density: float, kept: Mapping[float, int]) -> str:
@@ -121,11 +139,11 @@ def logarithmic(axes: Axes) -> None:
 def spread(densities: Sequence[float], *, apart: float) -> list[float]:
     """Thin out densities, densest first, so that tick labels do not overlap.
 
-    Neighbours that remain are at least three quarters of `apart` from one another, as a share of the logarithmic axis.
+    Neighbours that remain are at least `apart` from one another, as a share of the logarithmic axis.
     """
     if len(densities) < 2:
         return list(densities)
-    least = apart * float(np.log(densities[0] / densities[-1])) * 0.75
+    least = apart * float(np.log(densities[0] / densities[-1]))
     kept = [densities[0]]
     for density in densities[1:]:
         if np.log(kept[-1] / density) >= least:

@@ -77,7 +77,7 @@ def difference_figure(document: Document, *, layout: Layout = FILE) -> tuple[Fig
 def _finish(axes: Axes, document: Document, title: str, layout: Layout) -> None:
     densities = [level["density"] for level in pruned_levels(document)] or [1.0]
     of_axis = Table(("density",), tuple((density,) for density in densities))
-    density_axis(axes, of_axis, kept=kept_by_density(document), narrow=True)
+    density_axis(axes, of_axis, kept=kept_by_density(document))
     axes.set_title(title, loc="left", fontsize=10, color=layout.ink.text)
     axes.set_ylabel("pp" if layout.narrow else "percentage points (pp)")
     low, high = axes.get_ylim()

@@ -140,7 +140,7 @@ def accuracy_against_density(document: Document, *, layout: Layout = FILE) -> tu
             _zoom(axes, table, cut, layout)
         _mark_margin(axes, document, layout)
         mark_smallest(axes, document, layout)
-        density_axis(axes, table, kept=kept_by_density(document), narrow=layout.narrow)
+        density_axis(axes, table, kept=kept_by_density(document))
         axes.set_ylabel("test accuracy (%)")
         end_labels(axes, [_below(label, cut) for label in labels])
     return figure, table
@@ -159,7 +159,7 @@ def early_stop_against_density(document: Document, *, layout: Layout = FILE) -> 
             rows = table.where(arm=arm)
             labels += arm_line(axes, rows, "early_stop_step", arm=arm, scale=1, layout=layout)
         mark_smallest(axes, document, layout)
-        density_axis(axes, table, kept=kept_by_density(document), narrow=layout.narrow)
+        density_axis(axes, table, kept=kept_by_density(document))
         axes.set_ylabel("step of lowest validation loss")
         end_labels(axes, labels)
     return figure, table
@@ -179,7 +179,7 @@ def pace_against_density(document: Document, *, layout: Layout = FILE) -> tuple[
         for arm in pruned_arms(document):
             labels += arm_line(axes, shown.where(arm=arm), "steps_to", arm=arm, scale=1, layout=layout)
         mark_smallest(axes, document, layout)
-        density_axis(axes, shown, kept=kept_by_density(document), narrow=layout.narrow)
+        density_axis(axes, shown, kept=kept_by_density(document))
         step_axis(axes, shown)
         dense = "dense accuracy" if layout.narrow else "dense validation accuracy"
         axes.set_ylabel(f"steps to {100 * (fraction or 1):g} % of {dense}")

@@ -85,7 +85,7 @@ def layer_figure(document: Document, masks: Masks, *, layout: Layout = FILE) -> 
             finite = y[np.isfinite(y)]
             if len(finite):
                 labels.append(Label(float(finite[-1]), layer, lettering(color, ink=layout.ink)))
-        density_axis(axes, table, kept=kept_by_density(document), narrow=layout.narrow)
+        density_axis(axes, table, kept=kept_by_density(document))
         kept = table.numbers("layer_density")
         share_axis(axes, float(kept[kept > 0].min()) if (kept > 0).any() else 0.01)
         axes.set_ylabel("weights of the layer kept")

@@ -67,7 +67,8 @@ def canvas(
     across = 1 if layout.narrow else across
     down = -(-panels // across)
     each = height or ((2.3 if panels > 1 else 2.5) if layout.narrow else (2.2 if down > 1 else 3.3))
-    right = _RIGHT + (0.12 + LETTER * max(map(len, labels)) if labels else 0.0)
+    longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
+    right = _RIGHT + (0.12 + LETTER * longest if labels else 0.0)
     head = _HEAD + (0.14 if panels > 1 else 0.0)
     if layout.titled:
         head += 0.3 + _LINE * (1 + title.count("\n"))
@@ -136,7 +137,9 @@ def end_labels(axes: Axes, labels: Sequence[Label]) -> None:
     points = axes.get_position().height * figure.get_size_inches()[1] * 72
     low, high = (axes.transData.transform((1.0, y))[1] for y in axes.get_ylim())
     wanted = [(axes.transData.transform((1.0, label.y))[1] - low) / (high - low) for label in shown]
-    placed = parted([points * min(max(at, 0.0), 1.0) for at in wanted], gap=GAP, most=points)
+    deepest = max(label.text.count("\n") for label in shown)
+    gap = GAP * (1 + 0.85 * deepest)
+    placed = parted([points * min(max(at, 0.0), 1.0) for at in wanted], gap=gap, most=points)
     for label, at, start in zip(shown, placed, wanted, strict=True):
         beside: Any = blended_transform_factory(axes.transAxes, axes.transAxes)
         moved = beside + ScaledTranslation(11 / 72, 0, figure.dpi_scale_trans)

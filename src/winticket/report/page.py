@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from winticket.report.advice import TITLE, advise, introduction
-from winticket.report.analysed import Shown, section_of
+from winticket.report.analysed import Shown, anchor, section_of
 from winticket.report.costs import costs_section
 from winticket.report.elements import definitions, section, table
 from winticket.report.evidence import about_confidences, evidence
@@ -174,7 +174,10 @@ def _analyses(document: Document, analyses: Sequence[Shown]) -> str:
     question = question_of(document)
     parts = [question.get("data"), question.get("model"), "mean, 95 % t interval"]
     subtitle = " · ".join(str(part) for part in parts if part is not None)
-    return section("Understanding the ticket", *(section_of(one, subtitle=subtitle) for one in analyses))
+    links = [f'<li><a href="#{anchor(one)}">{escape(one.analysis.title)}</a></li>' for one in analyses]
+    contents = f'<ul class="contents">{"".join(links)}</ul>' if len(links) > 2 else ""
+    sections = (section_of(one, subtitle=subtitle) for one in analyses)
+    return section("Understanding the ticket", contents, *sections)
 
 
 def _margins(document: Document) -> str:

@@ -148,7 +148,7 @@ def side_by_side_figure(runs: Sequence[Named], *, layout: Layout = FILE) -> tupl
             (left, "test accuracy", "%"),
             (right, "minus the dense network of the run", "percentage points (pp)"),
         ):
-            density_axis(axes, made, narrow=True)
+            density_axis(axes, made)
             axes.set_title(title, loc="left", fontsize=10, color=layout.ink.text)
             axes.set_ylabel(unit)
         end_labels(right, labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,21 @@ def test_a_stopped_run_is_opened_as_far_as_it_went(tmp_path: Path) -> None:
     finished = winticket.open(tmp_path / "out")
     assert finished.document is not None
     assert not finished.missing()
+
+
+def test_a_finished_run_that_was_started_again_is_finished_unless_it_asks_for_more(
+    folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "out")
+    document = json.loads((folder / "result.json").read_text())
+    begun = {name: document[name] for name in ("winticket", "schema", "experiment", "store")}
+    (tmp_path / "out" / "run.json").write_text(json.dumps(begun))
+    assert winticket.open(tmp_path / "out").document is not None
+    begun["experiment"] = begun["experiment"] | {"levels": 3}
+    (tmp_path / "out" / "run.json").write_text(json.dumps(begun))
+    more = winticket.open(tmp_path / "out")
+    assert more.document is None
+    assert [what.partition(" at ")[0] for what in more.missing()] == ["ticket", "reinit", "random"]
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:

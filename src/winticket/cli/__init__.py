@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from winticket.cli import analysing, comparing, measuring, searches, serving, shipping, stores, transfers
+from winticket.cli import (
+    analysing,
+    comparing,
+    measuring,
+    reporting,
+    searches,
+    serving,
+    shipping,
+    stores,
+    transfers,
+)
 from winticket.cli.answers import Answers, flowing, say, show_warnings, stop_in_order
 from winticket.cli.methods import methods
 from winticket.importing import only_for_the_users_modules
@@ -33,6 +43,7 @@ for command in (
     comparing.compare,
     transfers.transfer,
     analysing.analyse,
+    reporting.report,
     shipping.ship,
     measuring.measure,
     serving.serve,
@@ -40,6 +51,7 @@ for command in (
     stores.info,
 ):
     app.command(rich_help_panel="Commands", help=flowing(command.__doc__))(command)
+app.command("show", rich_help_panel="Commands", help=flowing(reporting.show_run.__doc__))(reporting.show_run)
 app.add_typer(stores.app, name="store", rich_help_panel="Commands")
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from winticket.cli.answers import print_json, request, say, show, to_stderr
 from winticket.cli.options import AsJson, Quiet, Workers
 from winticket.cli.shipping import StoreOfRun, Trust
-from winticket.places import ANALYSED
+from winticket.places import ANALYSED, PAGE
 from winticket.text import console
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ Out = Annotated[
 ]
 QUIET_SECONDS = 10.0
 """Between two lines of progress."""
+KNOWN = 0.1
+"""From this share on, the time left is estimated: the first tasks are trainings and slower than the rest."""
 
 
 def analyse(
@@ -106,6 +108,10 @@ def _answer(run: Run, made: list[Analysed], folder: Path, *, as_json: bool) -> N
     shown = [Shown(one.analysis, one.table, one.sentences, one.reason) for one in made]
     setup = run.plan.setup
     with request():
+        if run.document is not None:
+            from winticket.experiment.rewriting import rewrite
+
+            rewrite(run)
         files = write_analyses(
             shown, folder, subtitle=f"{setup.data} · {setup.model} · mean, 95 % t interval"
         )
@@ -117,6 +123,8 @@ def _answer(run: Run, made: list[Analysed], folder: Path, *, as_json: bool) -> N
         _print(one)
     if files:
         show(f"Tables and figures: {folder}")
+    if run.document is not None:
+        show(f"They are on the page, too: {run.folder / PAGE}")
 
 
 def _options(settings: list[str]) -> dict[str, dict[str, str]]:
@@ -162,8 +170,8 @@ class _Progress:
             return
         self.last = now
         share = min(self.done / self.all, 1.0)
-        left = (now - self.began) / share * (1 - share)
-        say(f"{100 * share:.0f} %, {self.done} of {self.all} tasks, about {left:.0f} s left")
+        left = f", about {(now - self.began) / share * (1 - share):.0f} s left" if share >= KNOWN else ""
+        say(f"{100 * share:.0f} %, {self.done} of {self.all} tasks{left}")
 
 
 def _print(one: Analysed) -> None:

@@ -14,7 +14,7 @@ from winticket.experiment.opened import Run
 from winticket.experiment.plan import plan
 from winticket.experiment.spec import Experiment
 from winticket.outside import Unreadable
-from winticket.places import STARTED, result_file
+from winticket.places import RESULT, STARTED, result_file
 from winticket.results import Document, OtherSchemaError
 from winticket.run import Store
 
@@ -41,15 +41,8 @@ def open(  # noqa: A001 - winticket.open, as gzip.open
     ...     run.training("ticket", level=1, replicate=0).mask.density("fc1.weight")
     0.8
     """
-    started = Path(path) / STARTED
-    if started.is_file():
-        question, where = _started(started)
-        planned, document = plan(_experiment(question, trust, str(started))), None
-        file = started
-    else:
-        file = result_file(Path(path))
-        document = _document(file)
-        planned, where = plan(_experiment(document["experiment"], trust, str(file))), document["store"]
+    file, document, question, where = _found(Path(path))
+    planned = plan(_experiment(question, trust, str(file)))
     opened = Store(os.fspath(store) if store else existing_store(where, file, trust))
     return Run(document, planned, opened, file.parent, tuple(trust))
 
@@ -62,6 +55,23 @@ def open_run(
     run = open(file, store=store, trust=trust)
     assert run.document is not None
     return Finished(run.document, run.plan, run.store, run.trust)
+
+
+def _found(path: Path) -> tuple[Path, Document | None, Mapping[str, Any], str]:
+    """The file that describes a run, its document (None if it is unfinished), its question and its store.
+
+    A run that was started again and stopped is unfinished only if it asks for more than the finished one did.
+    """
+    started = path / STARTED
+    if not started.is_file():
+        document = _document(result_file(path))
+        return result_file(path), document, document["experiment"], document["store"]
+    question, store = _started(started)
+    if (path / RESULT).is_file():
+        document = _document(path / RESULT)
+        if document["experiment"] == question:
+            return path / RESULT, document, question, document["store"]
+    return started, None, question, store
 
 
 def _started(file: Path) -> tuple[Mapping[str, Any], str]:

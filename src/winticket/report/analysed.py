@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from winticket.analyse import Analysis, Lines, summarised
 from winticket.report.elements import scrolled
 from winticket.report.elements import table as html_table
-from winticket.report.ink import DARK, LIGHT, Ink, Look, look_of, on, style
+from winticket.report.ink import LIGHT, Ink, Look, look_of, on, style
 from winticket.report.saving import image
 from winticket.table import Table, Value
 
@@ -209,20 +209,12 @@ def section_of(one: Shown, *, subtitle: str = "") -> str:
         return "\n".join([*body, f'<p class="note">Not analysed: {escape(one.reason)}.</p>'])
     body += [f"<p>{escape(sentence)}</p>" for sentence in one.sentences]
     for number in _drawable(facts, one.table):
-        pictures = (
-            b64encode(
-                image(drawn(facts, one.table, number=number, ink=ink, subtitle=subtitle), "svg")
-            ).decode()
-            for ink in (LIGHT, DARK)
-        )
-        light, dark = pictures
+        figure = drawn(facts, one.table, number=number, subtitle=subtitle)
+        picture = b64encode(image(figure, "svg", letters=True)).decode()
         alt = f"{facts.title} {' '.join(one.sentences)}"
         body.append(
             "<figure>"
-            + scrolled(
-                f'<picture><source media="(prefers-color-scheme: dark)" srcset="data:image/svg+xml;base64,{dark}">'
-                f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{light}"></picture>'
-            )
+            + scrolled(f'<img class="turned" alt="{escape(alt)}" src="data:image/svg+xml;base64,{picture}">')
             + "</figure>"
         )
     rows = [[escape(_text(cell)) for cell in row] for row in one.table.values[:LONGEST]]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
 from winticket.report.advice import TITLE, advise, introduction
+from winticket.report.analysed import Shown, section_of
 from winticket.report.captions import captions
 from winticket.report.elements import definitions, plain_table, scrolled, section, table
 from winticket.report.facts import accuracy_text, facts
@@ -63,21 +64,23 @@ _KINDS = {
 """What the kinds of a result mean, as far as their names do not say it."""
 
 
-def write_page(document: Document, curves: Curves, path: str | Path) -> Path:
+def write_page(
+    document: Document, curves: Curves, path: str | Path, *, analyses: Sequence[Shown] = ()
+) -> Path:
     """Write the summary page of a result document to `path` and return the path.
 
     The page shows the verdict, the facts of the run, figures, tables, and how the verdict was reached. It is one
     file that needs nothing else: it embeds each figure as SVG in a light and a dark version. `curves` holds the
-    learning curves of the run; without them the page has no learning-curve figure.
+    learning curves of the run; without them the page has no learning-curve figure. `analyses` have a section each.
 
     Raises OSError if the file cannot be written, for example because its folder does not exist.
     """
     target = Path(path)
-    target.write_text(page(cleaned(document), curves), encoding="utf-8")
+    target.write_text(page(cleaned(document), curves, analyses=analyses), encoding="utf-8")
     return target
 
 
-def page(document: Document, curves: Curves) -> str:
+def page(document: Document, curves: Curves, *, analyses: Sequence[Shown] = ()) -> str:
     """Return the summary page as HTML, with all text from the document escaped.
 
     If a figure cannot be drawn, the page says so in the figure's position, with the error.
@@ -90,6 +93,7 @@ def page(document: Document, curves: Curves) -> str:
         *_figures(document, curves),
         _levels(document),
         how_soon(document),
+        _analyses(document, analyses),
         _margins(document),
         _trouble(document),
         _advice(document),
@@ -106,6 +110,14 @@ def page(document: Document, curves: Curves) -> str:
         + _NUMBER_AND_SIGN.sub("\\1\u00a0%", f"{body}\n{words_section(body)}")
         + "\n</main>\n</body>\n</html>\n"
     )
+
+
+def _analyses(document: Document, analyses: Sequence[Shown]) -> str:
+    if not analyses:
+        return ""
+    question = question_of(document)
+    subtitle = f"{plain(question.get('data'))} · {plain(question.get('model'))} · mean, 95 % t interval"
+    return section("Understanding the ticket", *(section_of(one, subtitle=subtitle) for one in analyses))
 
 
 def _verdict(document: Document) -> str:

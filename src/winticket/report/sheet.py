@@ -8,7 +8,8 @@ SHEET = """
   --open-bg: #fbf2d5; --link: #005c99; --sure: #eef6fb; }
 @media (prefers-color-scheme: dark) { :root { --paper: #191c22; --page: #101216; --text: #eceef1;
   --quiet: #a3abb7; --rule: #333841; --won: #6fd3ab; --won-bg: #12302a; --lost: #ff9d76; --lost-bg: #3a1d12;
-  --open: #f0cf62; --open-bg: #352c0f; --link: #7cc4f5; --sure: #182a37; } }
+  --open: #f0cf62; --open-bg: #352c0f; --link: #7cc4f5; --sure: #182a37; }
+  img.turned { filter: invert(0.9) hue-rotate(180deg); } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--text); -webkit-text-size-adjust: 100%;
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }

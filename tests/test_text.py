@@ -64,19 +64,7 @@ class Loud(torch.nn.Module):
 def build(*, input_shape, classes):
     return Loud()
 """
-SEARCH = (
-    "find",
-    "digits",
-    "--density",
-    "0.5",
-    "--steps",
-    "20",
-    "--replicates",
-    "2",
-    "--no-gate",
-    "--workers",
-    "0",
-)
+SEARCH = ("find", "digits", "--density", "0.5", "--steps", "20", "--replicates", "2", "--no-gate")
 
 
 COMMAND = "from winticket.cli import main\nmain()\n"
@@ -126,7 +114,7 @@ def test_terminals_without_unicode_and_notebooks_backends_lose_nothing(tmp_path:
     settings = {"PYTHONIOENCODING": encoding, "MPLBACKEND": "nonsense"}
     draws = encoding == "ascii"
     program = COMMAND if draws else undrawn.COMMAND
-    words = (*SEARCH, "--model", "lenet-12-8", "--out", "o[b]$1$", "--store", "runs")
+    words = (*SEARCH, "--workers", "1", "--model", "lenet-12-8", "--out", "o[b]$1$", "--store", "runs")
     done = command(folder, *words, program=program, **settings)
     assert done.returncode == 0, done.stderr
     assert (folder / "o[b]$1$" / "figures" / "accuracy_against_density.png").is_file() == draws
@@ -148,7 +136,7 @@ def test_escapes_in_what_was_typed_do_not_reach_the_terminal(tmp_path: Path) -> 
 
 def test_a_closed_or_full_stdout_loses_no_result(tmp_path: Path) -> None:
     (tmp_path / "command").write_text(undrawn.COMMAND)
-    typed = " ".join([sys.executable, "command", *SEARCH, "--model", "lenet-12-8", "--out"])
+    typed = " ".join([sys.executable, "command", *SEARCH, "--workers", "1", "--model", "lenet-12-8", "--out"])
     for number, sink in enumerate((">/dev/full", ">&-")):
         out = tmp_path / str(number)
         done = subprocess.run(

@@ -103,18 +103,18 @@ def signs() -> list[str]:
     chosen = {"replicates": 10, "stack": 5, "controls": (), "gate": False}
     runs = {
         rewind: run(f"signs-{rewind}", Experiment.of("digits", **chosen, rewind=rewind))
-        for rewind in ("weights", "learning_rate")
+        for rewind in ("to_init", "learning_rate")
     }
     lines = [
         "| weights kept | rewinding weights | rewinding the learning rate | difference |",
         "|---|---|---|---|",
     ]
-    for level, density in enumerate(runs["weights"].densities):
+    for level, density in enumerate(runs["to_init"].densities):
         if level % 3 or not level:
             continue
         lost = {rewind: [flipped(of, level, r) for r in range(10)] for rewind, of in runs.items()}
-        gaps = [new - old for old, new in zip(lost["weights"], lost["learning_rate"], strict=True)]
-        cells = [_interval(values) for values in (lost["weights"], lost["learning_rate"], gaps)]
+        gaps = [new - old for old, new in zip(lost["to_init"], lost["learning_rate"], strict=True)]
+        cells = [_interval(values) for values in (lost["to_init"], lost["learning_rate"], gaps)]
         lines.append(f"| {100 * density:.3g} % | {' | '.join(cells)} |")
     return lines
 

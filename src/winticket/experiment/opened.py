@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -132,15 +132,22 @@ class Run:
         return collect(self.plan, self.store)
 
     def missing(self) -> tuple[str, ...]:
-        """What of the plan the store does not have, in words; empty if the run is complete."""
-        lost: dict[tuple[int, str], int] = {}
+        """What of the plan the store does not have, in words, arm by arm; empty if the run is complete."""
+        lost: dict[str, dict[int, int]] = {}
         for level, arm, first in self.plan.missing(self.store):
-            lost[level, arm] = lost.get((level, arm), 0) + self.plan.count(first)
+            if arm not in BESIDE:
+                there = lost.setdefault(arm, {})
+                there[level] = there.get(level, 0) + self.plan.count(first)
         return tuple(
-            f"{arm} at {100 * self.densities[level]:.3g} %: {count} of {self.replicates} replicates"
-            for (level, arm), count in lost.items()
-            if arm not in BESIDE
+            f"{arm} at {self._span(levels)}: {count} of {self.replicates} replicates"
+            for arm, counts in lost.items()
+            for levels, count in _neighbours(counts)
         )
+
+    def _span(self, levels: Sequence[int]) -> str:
+        """The densities of neighbouring levels: `80.2 %`, or `80.2 to 41.5 %`."""
+        ends = dict.fromkeys((levels[0], levels[-1]))
+        return " to ".join(f"{100 * self.densities[level]:.3g}" for level in ends) + " %"
 
     def training(
         self,
@@ -244,6 +251,21 @@ class Run:
                 plan.question, noise, range(first, first + plan.count(first))
             ),
         )
+
+
+def _neighbours(counts: Mapping[int, int]) -> list[tuple[list[int], int]]:
+    """Levels that follow one another and have the same count, together with it.
+
+    >>> _neighbours({1: 5, 2: 5, 4: 5, 3: 2})
+    [([1, 2], 5), ([3], 2), ([4], 5)]
+    """
+    found: list[tuple[list[int], int]] = []
+    for level, count in sorted(counts.items()):
+        if found and found[-1] == ([*range(level - len(found[-1][0]), level)], count):
+            found[-1][0].append(level)
+        else:
+            found.append(([level], count))
+    return found
 
 
 def _measured(entry: Replicate) -> dict[str, Any]:

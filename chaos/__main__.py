@@ -17,7 +17,7 @@ import torch
 from chaos.counts import Count
 from winticket.version import __version__
 
-PARTS = {"files": 10_000, "networks": 10_000, "kills": 100, "faults": 100, "pairs": 100}
+PARTS = {"files": 40_000, "networks": 30_000, "kills": 100, "faults": 100, "pairs": 100}
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 
 

@@ -27,18 +27,14 @@ KEY, OTHER = "ab" + "0" * 62, "cd" + "1" * 62
 
 
 def run(scratch: Path, seed: int, many: int, say: Say) -> list[Count]:
-    """Read `many` changed files, over all kinds together."""
-    rng, shares = (
-        Random(seed),
-        (("tickets", 4), ("results", 1), ("stores", 4), ("datasets", 1)),
-    )
-    whole = sum(share for _, share in shares)
+    """Read `many` changed files, as many of each kind."""
+    rng, kinds = Random(seed), ("tickets", "results", "stores", "datasets")
     counts = []
-    for name, share in shares:
+    for name in kinds:
         folder = scratch / name
         folder.mkdir(parents=True)
         with isolated(folder):
-            counts += globals()[name](folder, Random(rng.random()), max(1, many * share // whole), say)
+            counts += globals()[name](folder, Random(rng.random()), max(1, many // len(kinds)), say)
     return counts
 
 

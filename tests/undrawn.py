@@ -8,5 +8,5 @@ import pytest
 def undraw(patch: pytest.MonkeyPatch) -> None:
     """Write neither figures nor page, of a search or of a comparison."""
     patch.setattr("winticket.report.draw_all", lambda *_, **__: [])
-    patch.setattr("winticket.report.write_page", lambda *_: None)
+    patch.setattr("winticket.report.write_page", lambda *_, **__: None)
     patch.setattr("winticket.report.draw_comparison", lambda *_: [])

@@ -18,8 +18,10 @@ ROOM = ROOT / "src" / "winticket" / "results"
 ROOTS = {
     "Document": "result.json",
     "LearningCurve": "curves.json",
+    "Masks": "masks.json",
     "Comparison": "compare.json",
     "Shipment": "winticket ship --json",
+    "Unfinished": "winticket show --json of an unfinished run",
 }
 """The types that a file holds, in the order of the page; the parts of each follow it."""
 JSON = {
@@ -34,7 +36,7 @@ JSON = {
 INTRODUCTION = (
     "# The result document",
     "This page is generated from the types in `src/winticket/results/` by `make docs`.",
-    "A search or a transfer writes `result.json` and `curves.json` to its output folder. "
+    "A search or a transfer writes `result.json`, `curves.json` and `masks.json` to its output folder. "
     "`--json` prints `result.json`, and in Python `Result.document` and `Result.curves` hold the two. "
     "A comparison writes `compare.json`. `winticket ship --json` prints what it wrote and measured.",
     f"The key `schema` is the version of what this page describes, now {SCHEMA}. "
@@ -78,7 +80,8 @@ def read() -> tuple[dict[str, Part], dict[str, tuple[ast.expr, str]]]:
     parts: dict[str, Part] = {}
     aliases: dict[str, tuple[ast.expr, str]] = {}
     # A type is read after those that it extends.
-    for file in sorted(ROOM.glob("*.py"), key=lambda file: file.name == "document.py"):
+    last = {"document.py": 1, "progress.py": 2}
+    for file in sorted(ROOM.glob("*.py"), key=lambda file: last.get(file.name, 0)):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         meanings = {id(statement): text for statement, text in documented(tree.body)}
         for node in tree.body:

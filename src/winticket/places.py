@@ -15,6 +15,12 @@ RESULT, CURVES, TICKET, PAGE, FIGURES = (
     "figures",
 )
 """The names of the files that a run leaves in its output folder."""
+COMPARISON = "compare.json"
+"""The document of a comparison of methods, in its folder."""
+MASKS = "masks.json"
+"""The file in it that says what the tickets keep of every layer and of every input."""
+PROGRESS = "progress.html"
+"""The page of a run that has not finished yet."""
 STARTED = "run.json"
 """The question and the store of a run that has not finished yet."""
 ANALYSED = "analyses"
@@ -45,6 +51,18 @@ def require_file(path: Path) -> None:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {str(path)!r}; give a Python file that defines `experiment`")
+
+
+def comparison_file(path: Path) -> Path | None:
+    """The compare.json at a path, or in the folder at a path; None if there is none, or a run's result beside it.
+
+    >>> comparison_file(Path("nowhere")) is None
+    True
+    """
+    if path.is_dir():
+        there = (path / COMPARISON).is_file() and not (path / RESULT).is_file()
+        return path / COMPARISON if there else None
+    return path if path.name == COMPARISON and path.is_file() else None
 
 
 def result_file(path: Path) -> Path:

@@ -30,7 +30,7 @@ from winticket.analyse.information_layers import (
 from winticket.analyse.information_said import plane_says
 from winticket.analyse.plane import OVER_TRAINING, PLANE
 from winticket.experiment import Run
-from winticket.report.analysed import drawn
+from winticket.report.analysis_figure import drawn
 from winticket.table import Table, Value
 
 

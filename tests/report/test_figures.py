@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import re
 import subprocess
 import sys
 from collections.abc import Callable
-from colorsys import rgb_to_hsv
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,23 @@ from matplotlib.figure import Figure
 
 from winticket.report import (
     accuracy_against_density,
+    difference_figure,
     draw_all,
     early_stop_against_density,
-    figures,
+    layer_figure,
     learning_curve_figure,
 )
-from winticket.report.axes import spread
-from winticket.report.figures import densities_to_show
-from winticket.report.ink import DARK, LIGHT, Ink, look_of
-from winticket.report.reading import ARM_NAMES
+from winticket.report.axes import accuracy_axis, spread
+from winticket.report.curves import densities_to_show
+from winticket.report.figures import draws_early_stops
+from winticket.report.ink import DARK, LIGHT, SERIES, dark_of, lettering, look_of
+from winticket.report.layers import layer_title
+from winticket.report.layout import DARK_FILE, FILE, Layout, parted
+from winticket.report.reading import ARM_NAMES, arm_name
 from winticket.report.saving import image
 from winticket.report.tables import learning_curves
 from winticket.report.titles import accuracy_title, at_densities, early_stop_title
+from winticket.report.validation import against_the_verdict
 
 Document = Any  # tests may remove keys that every run writes
 
@@ -165,6 +171,7 @@ def test_missing_arms_one_replicate_one_level(
 def test_without_curves_there_is_no_learning_curve_figure(digits: Document, tmp_path: Path) -> None:
     assert {path.stem for path in draw_all(digits, [], tmp_path)} == {
         "accuracy_against_density",
+        "difference_against_density",
         "early_stop_against_density",
     }
 
@@ -176,29 +183,18 @@ def test_an_arm_whose_replicates_all_failed_leaves_a_gap(build: Callable[..., Do
     assert [np.isnan(v) for v in table.where(arm="reinit").numbers("accuracy")] == [False, True, False, False]
 
 
-def hue(color: Any) -> float:
-    """Position on the colour circle, from 0 to 1."""
-    return rgb_to_hsv(*to_rgb(color))[0]
-
-
-@pytest.mark.parametrize("ink", [LIGHT, DARK], ids=["light", "dark"])
+@pytest.mark.parametrize("layout", [FILE, DARK_FILE], ids=["light", "dark"])
 def test_a_colour_means_the_same_arm_in_every_figure(
-    digits: Document, draw_curves: Callable[..., list[Document]], ink: Ink
+    digits: Document, draw_curves: Callable[..., list[Document]], layout: Layout
 ) -> None:
-    """Densities are shades of the arm's colour: in another hue, a ticket would look like a control elsewhere."""
-    figure, _ = learning_curve_figure(digits, draw_curves(digits, every=50), ink=ink)
-    left, right = figure.axes
-    tickets = [line for line in (*left.lines[1:], *right.lines) if line.get_linestyle() == "-"]
-    reinits = [line for line in right.lines if line.get_linestyle() == "--"]
-    for arm, lines in (("ticket", tickets), ("reinit", reinits)):
-        meant = look_of(arm, ink=ink).color
-        assert all(abs(hue(line.get_color()) - hue(meant)) < 0.04 for line in lines)
-        assert len({line.get_color() for line in lines}) == 4, "one shade for each density"
-    (key,) = (axes.get_legend() for axes in (right,))
-    assert key is not None
-    assert [hue(line.get_color()) for line in key.get_lines()] == [
-        hue(look_of(arm, ink=ink).color) for arm in ("ticket", "reinit")
-    ]
+    figure, _ = learning_curve_figure(digits, draw_curves(digits, every=50), layout=layout)
+    accuracy, _ = accuracy_against_density(digits, layout=layout)
+    in_accuracy = {str(line.get_label()): line.get_color() for line in accuracy.axes[0].lines}
+    for axes in figure.axes:
+        lines = {str(line.get_label()): line.get_color() for line in axes.lines}
+        for arm in ("ticket", "reinit"):
+            assert lines[arm] == look_of(arm, ink=layout.ink).color == in_accuracy[arm_name(arm)]
+        assert lines["dense"] == layout.ink.dense
 
 
 def test_no_band_of_a_learning_curve_is_cut_at_the_top(
@@ -215,18 +211,134 @@ def test_no_band_of_a_learning_curve_is_cut_at_the_top(
     assert figure.axes[0].get_ylim()[1] > 100 * highest
 
 
-def test_learning_curves_pair_markers_and_dash_reinit(
+def test_learning_curves_have_a_panel_for_each_density(
     digits: Document, draw_curves: Callable[..., list[Document]]
 ) -> None:
     figure, table = learning_curve_figure(digits, draw_curves(digits, every=50))
-    left, right = figure.axes
-    assert [line.get_linestyle() for line in right.lines] == ["-"] * 4 + ["--"] * 4
-    markers = [line.get_marker() for line in right.lines]
-    assert markers[:4] == markers[4:] == [line.get_marker() for line in left.lines[1:]]
-    assert left.lines[0].get_label() == "dense, 100 %"
+    shown = densities_to_show(digits, table)
+    assert digits["verdict"]["density"] in shown
+    assert len(figure.axes) == len(shown) == 4
+    for axes, density in zip(figure.axes, shown, strict=True):
+        drawn = {str(line.get_label()): line for line in axes.lines}
+        assert {"dense", "ticket", "reinit"} <= set(drawn)
+        assert drawn["reinit"].get_linestyle() == "--"
+        rows = table.where(arm="ticket", density=density)
+        np.testing.assert_array_equal(drawn["ticket"].get_ydata(), 100 * rows.numbers("validation_accuracy"))
+        assert axes.get_xscale() == "symlog", "most happens in the first steps"
+    low, high = figure.axes[0].get_ylim()
+    assert low > 40
+    assert high <= 100
     assert "pp above the same mask with re-initialised weights" in texts(figure)
-    assert left.get_ylim()[0] > 90, "the axis must show where the curves differ"
-    assert digits["verdict"]["density"] in densities_to_show(digits, table)
+
+
+def test_accuracies_are_stretched_towards_100() -> None:
+    """Equal ratios of errors are equal distances: 98 to 97 as 80 to 70."""
+    axes = Figure().add_subplot()
+    accuracy_axis(axes, 50.0, 99.0)
+    at = {
+        y: float(axes.transAxes.inverted().transform(axes.transData.transform((0.0, y)))[1])
+        for y in (70, 80, 97, 98)
+    }
+    assert at[98] - at[97] == pytest.approx(at[80] - at[70])
+    assert at[98] > at[97] > at[80] > at[70]
+
+
+def test_labels_at_the_ends_never_overlap_and_stay_near() -> None:
+    noise = np.random.default_rng(0)
+    for count in (1, 2, 5, 9):
+        wanted = sorted(noise.uniform(0, 200, count).tolist())
+        placed = parted(wanted, gap=12, most=200)
+        assert placed == sorted(placed)
+        assert all(b - a >= 12 - 1e-9 for a, b in pairwise(placed))
+        assert all(0 <= place <= 200 for place in placed)
+    assert parted([50, 100], gap=12, most=200) == [50, 100], "what is apart stays"
+    assert parted([100, 100, 100], gap=12, most=200) == [88, 100, 112], "around what they want"
+    assert parted([0, 1, 2], gap=100, most=150) == [0, 75, 150], "evenly, without enough room"
+
+
+def test_differences_draw_estimate_bound_and_limit(digits: Document) -> None:
+    for level in digits["levels"][1:]:
+        for name in ("accuracy", "beats_reinit", "beats_random"):
+            level["checks"][name]["bound"] = level["checks"][name]["estimate"] - 0.002
+    figure, table = difference_figure(digits)
+    left, right = figure.axes
+    drawn = {str(line.get_label()): line for line in (*left.lines, *right.lines)}
+    rows = table.where(check="accuracy")
+    np.testing.assert_array_equal(drawn["ticket"].get_ydata(), 100 * rows.numbers("estimate"))
+    np.testing.assert_array_equal(drawn["bound, ticket"].get_ydata(), 100 * rows.numbers("bound"))
+    shown = [level["density"] for level in digits["levels"][1:] if level["checks"]["accuracy"]["passed"]]
+    assert np.asarray(drawn["shown, ticket"].get_xdata()).tolist() == shown
+    assert any(line.get_ydata() == [-0.5, -0.5] for line in left.lines if len(line.get_ydata()) == 2)  # type: ignore[arg-type]
+    assert "must be above −0.5 pp" in texts(figure)
+    assert "must be above 0" in texts(figure)
+    ratio = np.asarray(drawn["reinit"].get_xdata()) / np.asarray(drawn["random"].get_xdata())
+    assert (ratio > 1).all(), "two controls do not hide each other"
+
+
+def test_the_early_stop_figure_goes_if_a_loss_still_fell_and_steps_have_a_figure(digits: Document) -> None:
+    assert draws_early_stops(digits)
+    digits["levels"][3]["checks"]["time_left_out"] = "not compared"
+    assert draws_early_stops(digits), "nothing else shows how soon tickets learn"
+    for level in digits["levels"][1:]:
+        level["checks"]["pace"] = {"fraction": 0.95, "outcome": "alike"}
+    assert not draws_early_stops(digits)
+    digits["levels"][3]["checks"]["time_left_out"] = None
+    assert draws_early_stops(digits)
+
+
+def test_layers_on_the_dotted_line_keep_the_networks_share() -> None:
+    sizes = {"fc1.weight": 100, "fc2.weight": 10}
+    layers = [{"name": name, "shape": [size, 1], "size": size} for name, size in sizes.items()]
+    network = {"parameters": 120, "eligible": 110, "layers": layers, "kept": [110, 55]}
+    level = {
+        "density": 0.5,
+        "replicates": 3,
+        "layers": {"fc1.weight": 46.0, "fc2.weight": 9.0},
+        "inputs": None,
+    }
+    masks: Any = {"network": network, "plane": None, "levels": [level]}
+    document: Any = {"levels": [], "verdict": {}, "network": network}
+    figure, table = layer_figure(document, masks)
+    assert table.column("layer_density") == [0.46, 0.9]
+    assert "At 50.0 % of the weights, fc2 keeps 90.0 % of its weights and fc1 46.0 %" in texts(figure)
+    even: Any = {**masks, "levels": [{**level, "layers": {"fc1.weight": 50.0, "fc2.weight": 5.0}}]}
+    assert (
+        layer_title(even, width=200)
+        == "At 50.0 % of the weights, every layer keeps the same share of its weights"
+    )
+
+
+def test_densities_are_given_in_percent_and_in_weights(digits: Document) -> None:
+    kept = [round(50200 * level["density"]) for level in digits["levels"]]
+    digits["network"] = {"parameters": 50610, "eligible": 50200, "layers": [], "kept": kept}
+    figure, _ = accuracy_against_density(digits)
+    ticks = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert ticks[0] == "100 %\n50,200"
+    assert all(re.fullmatch(r"[\d.]+ %\n[\d,]+", tick) for tick in ticks)
+
+
+def test_validation_and_test_differences_are_compared(digits: Document) -> None:
+    """Known by hand: validation two points below, test one point below, in every replicate but for a little noise."""
+    level = next(x for x in digits["levels"] if x["density"] == digits["verdict"]["density"])
+    dense = digits["levels"][0]["arms"]["dense"]
+    noise = [0.0, 0.001, -0.001, 0.0, 0.001, -0.001, 0.0, 0.001, -0.001, 0.0]
+    level["arms"]["ticket"]["accuracies"] = [
+        a - 0.01 + e for a, e in zip(dense["accuracies"], noise, strict=True)
+    ]
+    curves: Any = [
+        {"arm": arm, "density": density, "replicate": n, "validation_accuracy": [0.5, value]}
+        for n in range(10)
+        for arm, density, value in (("dense", 1.0, 0.9), ("ticket", level["density"], 0.88))
+    ]
+    text = against_the_verdict(digits, curves)
+    assert "the ticket ends −2.00 percentage points from the dense network on validation data" in text
+    assert "and −1.00 on test data" in text
+    assert "differ by more than chance explains (−1.00, 95 % interval −1.06 to −0.94)" in text
+    for curve in curves:
+        if curve["arm"] == "ticket":
+            curve["validation_accuracy"][-1] = 0.89 + (0.002 if curve["replicate"] % 2 else -0.002)
+    assert "no difference between the two is shown" in against_the_verdict(digits, curves)
+    assert against_the_verdict(digits, []) == "Test data, which are other examples, decide the verdict."
 
 
 def test_few_densities_are_all_shown(
@@ -239,7 +351,7 @@ def test_few_densities_are_all_shown(
 
 def test_ticks_do_not_crowd() -> None:
     densities = [0.8**level for level in range(17)]
-    kept = spread(densities, apart=0.15)
+    kept = spread(densities, apart=0.1125)
     assert kept[0] == 1.0
     assert len(kept) == 9
     assert spread([1.0, 0.8], apart=0.15) == [1.0, 0.8]
@@ -254,8 +366,13 @@ def test_draw_all_writes_figure_and_table_side_by_side_and_the_same_bytes_twice(
     again = draw_all(digits, curves, tmp_path / "again")
     assert [path.name for path in paths] == [
         f"{name}.{suffix}"
-        for name in ("accuracy_against_density", "early_stop_against_density", "learning_curves")
-        for suffix in ("png", "svg", "csv")
+        for name in (
+            "accuracy_against_density",
+            "difference_against_density",
+            "learning_curves",
+            "early_stop_against_density",
+        )
+        for suffix in ("png", "svg", "pdf", "csv")
     ]
     for first, second in zip(paths, again, strict=True):
         assert first.read_bytes() == second.read_bytes()
@@ -273,13 +390,28 @@ def test_pyplot_is_never_imported() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_every_arm_has_its_own_look_and_its_name_fits_the_legend() -> None:
+def test_every_arm_has_its_own_look() -> None:
     # The dense network is a horizontal line without markers.
     looks = [look_of(arm, ink=LIGHT) for arm in ARM_NAMES if arm != "dense"]
     assert len({(look.color, look.marker) for look in looks}) == len(looks)
-    few, many = ["dense network", "ticket", "re-initialised", "random mask"], list(ARM_NAMES.values())
-    assert figures._columns(few) == 4
-    across = figures._columns(many)
-    widest = max(sum(len(n) + 8 for n in many[i::across]) for i in range(across))
-    assert across <= 5
-    assert widest <= figures.LEGEND_WIDTH
+
+
+def test_every_colour_has_another_on_dark_pages_that_can_be_read() -> None:
+    """Lettering of a line's colour has a contrast of 4.5 with the paper, in light and dark (WCAG 2.2, 1.4.3)."""
+    lines = {look_of(arm, ink=LIGHT).color for arm in ARM_NAMES} | set(SERIES)
+    for color in lines:
+        word = lettering(color, ink=LIGHT)
+        assert contrast(word, LIGHT.paper) >= 4.5, color
+        assert contrast(dark_of(word), DARK.paper) >= 4.5, color
+        assert contrast(dark_of(color), DARK.paper) >= 2.8, color
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours as WCAG 2 defines it."""
+
+    def luminance(color: str) -> float:
+        parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
+        return float(np.dot(parts, (0.2126, 0.7152, 0.0722)))
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)

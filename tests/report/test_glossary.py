@@ -11,7 +11,7 @@ from winticket.report.glossary import ALIASES, WORDS, anchor, glossary_page, lin
 from winticket.results import Document
 
 ROOT = Path(__file__).parents[2]
-LINK = re.compile(r'<a href="#([^"]+)">([^<]+)</a>')
+LINK = re.compile(r'<a class="word" href="#([^"]+)">([^<]+)</a>')
 
 
 def test_the_document_is_current() -> None:
@@ -39,11 +39,15 @@ def test_anchors_differ_and_are_plain() -> None:
     assert anchor("sooner, later, alike") == "word-sooner-later-alike"
 
 
-def test_only_the_first_heading_of_a_word_links() -> None:
+def test_the_first_heading_of_a_word_links_in_every_section() -> None:
     head = '<th scope="col">density</th><th scope="row">ticket</th><th scope="col">density</th><td>mask</td>'
     assert linked(head) == (
-        '<th scope="col"><a href="#word-density">density</a></th>'
-        '<th scope="row"><a href="#word-ticket">ticket</a></th><th scope="col">density</th><td>mask</td>'
+        '<th scope="col"><a class="word" href="#word-density">density</a></th>'
+        '<th scope="row"><a class="word" href="#word-ticket">ticket</a></th><th scope="col">density</th><td>mask</td>'
+    )
+    two = f"<section>{head}</section>" * 2
+    assert linked(two).count('href="#word-density"') == 2, (
+        "whoever reads the second table has not read the first"
     )
     assert linked("<th>an unknown word</th>") == "<th>an unknown word</th>"
 
@@ -60,7 +64,10 @@ def test_the_page_ends_with_the_words_and_every_link_leads_to_one(digits: Docume
     assert not unused & set(listed), "the page does not use them"
     assert {"density", "replicate", "look", "error rate", "inconclusive"} <= set(listed)
     links = [target for target, _ in LINK.findall(html)]
-    assert len(links) == len(set(links)) > 5
+    assert len(set(links)) > 15
+    for section in re.split("<section", html):
+        headings = re.findall(r'<t[hd]\b[^>]*><a class="word" href="#([^"]+)"', section)
+        assert len(headings) == len(set(headings))
     assert {"word-density", "word-replicate", "word-random-mask", "word-matches-dense"} <= set(links)
     assert set(links) <= set(re.findall(r'id="([^"]+)"', words))
 
@@ -74,3 +81,17 @@ def test_a_page_lists_the_words_that_it_uses_and_those_of_their_meanings() -> No
     assert "search" not in words_in("<p>a mask search</p>")
     assert "search" in words_in("<th>as its search left it</th>")
     assert "source" in words_in("<dt>tickets from</dt>")
+
+
+def test_first_paragraphs_link_each_word_once_and_the_longest_form() -> None:
+    html = (
+        '<p class="words">A winning ticket is a ticket.</p><p>Another ticket.</p>'
+        '<p class="words">The ticket won by <b>2 pp</b>, a density of 1 %.</p>'
+    )
+    made = linked(html)
+    assert '<a class="word" href="#word-winning-ticket">winning ticket</a> is a <a class="word"' in made
+    assert made.count('href="#word-ticket"') == 1
+    assert "<p>Another ticket.</p>" in made, "other paragraphs stay as they are"
+    assert '<b>2 <a class="word" href="#word-percentage-point">pp</a></b>' in made
+    assert "#word-won" not in made, "an everyday word is not linked"
+    assert linked('<p class="words">untickets</p>') == '<p class="words">untickets</p>'

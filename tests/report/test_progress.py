@@ -156,7 +156,7 @@ def test_nothing_to_do(clock: Clock) -> None:
     watch, text = watching(keys="")
     with watch:
         pass
-    assert text.getvalue() == "100 %, 0 of 0 trainings\n"
+    assert text.getvalue() == "nothing to train\n"
 
 
 @dataclass

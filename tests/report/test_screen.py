@@ -100,8 +100,8 @@ def test_the_saved_ticket_is_named_with_its_own_accuracy(digits: Document) -> No
     }
     text = " ".join(shown(digits).split())
     assert (
-        "The saved ticket has density 9.0 % and comes from replicate 4, chosen among 10 by validation accuracy alone."
-        in text
+        "The saved ticket has density 9.0 % and comes from replicate 4, chosen among 10 by validation accuracy alone "
+        "(number 3 in result.json and in Python, which count from 0)." in text
     )
     assert "After training, its test accuracy is 97.33 % (98.49 % on average over the 10)." in text
     # And how to use it, with the model that it belongs to.
@@ -134,7 +134,7 @@ def test_only_warnings_that_bear_on_the_claim(digits: Document) -> None:
     assert "Note: The whole experiment was odd." in text
     assert text.count("Note: ") == 1, "what the reason says is not said again"
     assert "a second test disagrees" not in text
-    assert "(2 further notes: see the report.)" in text
+    assert "(2 further notes in the report, under “Cautions”.)" in text
 
 
 def test_intervals_end_at_100_percent(digits: Document) -> None:

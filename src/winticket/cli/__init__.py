@@ -12,10 +12,10 @@ from winticket.cli import (
     analysing,
     comparing,
     measuring,
-    reporting,
     searches,
     serving,
     shipping,
+    showing,
     stores,
     transfers,
 )
@@ -43,7 +43,9 @@ for command in (
     comparing.compare,
     transfers.transfer,
     analysing.analyse,
-    reporting.report,
+    showing.show,
+    showing.report,
+    showing.watch,
     shipping.ship,
     measuring.measure,
     serving.serve,
@@ -51,7 +53,6 @@ for command in (
     stores.info,
 ):
     app.command(rich_help_panel="Commands", help=flowing(command.__doc__))(command)
-app.command("show", rich_help_panel="Commands", help=flowing(reporting.show_run.__doc__))(reporting.show_run)
 app.add_typer(stores.app, name="store", rich_help_panel="Commands")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from rich.text import Text
 from winticket.cli.answers import print_json, request, say, show, to_stderr
 from winticket.cli.options import AsJson, Quiet, Workers
 from winticket.cli.shipping import StoreOfRun, Trust
-from winticket.places import ANALYSED, PAGE
+from winticket.places import ANALYSED
 from winticket.text import console
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def analyse(
     such as the same search with another order of examples; the command says so, and they are stored like any other. So
     an analysis is computed once.
 
-    An unfinished run is analysed as far as it goes, and the command says what is missing.
+    An unfinished run is analysed as far as it goes, and the command says what is missing. The page of a finished run is
+    written again, with all its analyses.
 
     [bold]winticket analyse runs/digits[/bold]
 
@@ -90,28 +92,52 @@ def analyse(
         from winticket.experiment.analysing import compute, plan_analyses
 
         opened = open_run(run, store=store, trust=trust or [])
-        planned = plan_analyses(opened, names or [], options=_options(settings or []))
+        options = _options(settings or [])
+        planned = plan_analyses(opened, names or [], options=options)
         execution = Execution.local(opened.store.path, workers=workers, retry_failed=True)
     _announce(planned, quiet=quiet)
     with to_stderr():
         made = compute(planned, execution=execution, watch=None if quiet else _Progress(planned))
-    _answer(opened, made, out or opened.folder / ANALYSED, as_json=as_json)
+    _answer(opened, made, out or opened.folder / ANALYSED, options=options, as_json=as_json)
+    _renew_page(opened, store=store, trust=trust or [], quiet=quiet or as_json)
     if any(one.reason is not None and one.analysis.name not in planned.impossible for one in made):
         raise typer.Exit(1)
 
 
-def _answer(run: Run, made: list[Analysed], folder: Path, *, as_json: bool) -> None:
+def _renew_page(run: Run, *, store: str | None, trust: list[str], quiet: bool) -> None:
+    """Write the page of a finished run again, now with its analyses. An analysis is not lost if that fails."""
+    if run.document is None:
+        return
+    from winticket.experiment.rewriting import rewrite
+
+    try:
+        with to_stderr():
+            page = rewrite(run.folder, store=store, trust=trust).document["report"]
+    except (OSError, ValueError) as error:
+        say(f"The page could not be renewed: {error}")
+        return
+    if page is not None and not quiet:
+        show(f"Page: {page}")
+
+
+def _answer(
+    run: Run,
+    made: list[Analysed],
+    folder: Path,
+    *,
+    options: Mapping[str, Mapping[str, str]],
+    as_json: bool,
+) -> None:
     """Write tables and figures to the folder, and print the answers."""
     from winticket.report.analysed import Shown, write_analyses
     from winticket.report.analysed import as_json as to_json
 
-    shown = [Shown(one.analysis, one.table, one.sentences, one.reason) for one in made]
+    shown = [
+        Shown(one.analysis, one.table, one.sentences, one.reason, options.get(one.analysis.name, {}))
+        for one in made
+    ]
     setup = run.plan.setup
     with request():
-        if run.document is not None:
-            from winticket.experiment.rewriting import rewrite
-
-            rewrite(run)
         files = write_analyses(
             shown, folder, subtitle=f"{setup.data} · {setup.model} · mean, 95 % t interval"
         )
@@ -123,8 +149,6 @@ def _answer(run: Run, made: list[Analysed], folder: Path, *, as_json: bool) -> N
         _print(one)
     if files:
         show(f"Tables and figures: {folder}")
-    if run.document is not None:
-        show(f"They are on the page, too: {run.folder / PAGE}")
 
 
 def _options(settings: list[str]) -> dict[str, dict[str, str]]:

@@ -242,18 +242,19 @@ def _price(price: Cost, planned: Plan) -> str:
         rest = f"; {price.reused} {more} reused from the store"
     if price.failed:
         rest += f"; {price.failed} failed before, or need one that did: --retry-failed runs them again"
-    if not price.trainings:
-        return f"Nothing to train{rest}"
-    processes = "1 process" if price.workers == 1 else f"{price.workers} processes"
-    time = "" if price.seconds is None else f", about {duration(price.seconds)} on {processes}"
     experiment = planned.experiment
     levels = _counted(len(planned.counts) - 1, "level")
     replicates = _counted(experiment.replicates, "replicate")
+    twice = ", the dense network also for twice the steps" if experiment.gate else ""
+    if not price.trainings:
+        return f"Nothing to train ({levels}, {replicates}{twice}){rest}"
+    processes = "1 process" if price.workers == 1 else f"{price.workers} processes"
+    time = "" if price.seconds is None else f", about {duration(price.seconds)} on {processes}"
     size = min(experiment.stack, experiment.replicates)
     together = f", in stacks of up to {size}" if size > 1 else ""
     return (
-        f"{_counted(price.trainings, 'training')} ({levels}, {replicates}){together}, {price.steps:,} steps{time}, "
-        f"{disk(price.bytes)} of disk{rest}"
+        f"{_counted(price.trainings, 'training')} ({levels}, {replicates}{twice}){together}, {price.steps:,} steps"
+        f"{time}, {disk(price.bytes)} of disk{rest}"
     )
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from winticket.analyse import ANALYSES, Analysis, Cells, NothingToAnalyseError, analysis_named
-from winticket.experiment.execution import Execution
-from winticket.experiment.running import run_errors
+from winticket.experiment.execution import Execution, run_errors
 from winticket.run import Event, Store, Task, walk
 from winticket.table import Table
 
@@ -79,6 +78,23 @@ def plan_analyses(
         except NothingToAnalyseError as error:
             impossible[one.name] = str(error)
     return AnalysisPlan(run, tuple(chosen), tasks, impossible)
+
+
+def stored_analyses(
+    run: Analysable, *, options: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[Analysed]:
+    """The analyses whose tables the run's store has already; nothing is computed. Errors as for `plan_analyses`.
+
+    Options of analyses that no longer exist are passed over.
+    """
+    known = {name: values for name, values in (options or {}).items() if name in ANALYSES}
+    planned = plan_analyses(run, options=known)
+    return [
+        Analysed(one, table, tuple(one.says(table)))
+        for one in planned.analyses
+        if one.name in planned.tasks and run.store.has(planned.tasks[one.name].key)
+        for table in (run.store.get(planned.tasks[one.name].key),)
+    ]
 
 
 def analyse(

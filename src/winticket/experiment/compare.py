@@ -23,12 +23,13 @@ from winticket.experiment.entries import (
     lay_out,
     variants,
 )
-from winticket.experiment.execution import OPTIONS, Execution
+from winticket.experiment.execution import OPTIONS, Execution, run_errors
 from winticket.experiment.folder import OutputFolder
 from winticket.experiment.machine import environment
-from winticket.experiment.reports import COMPARISON, require_same_comparison
-from winticket.experiment.running import measure_engine, run_errors
+from winticket.experiment.reports import require_same_comparison
+from winticket.experiment.running import measure_engine
 from winticket.experiment.runs import collect
+from winticket.places import COMPARISON
 from winticket.results import SCHEMA, Comparison, Measured, Row, Spent
 from winticket.run import Event, RunError, Store, Task
 from winticket.text import cleaned, without_secrets

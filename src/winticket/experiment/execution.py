@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from winticket.experiment.machine import processes
-from winticket.run import Crew, Event, Json, Outcomes, Store, Task, local, run
+from winticket.run import (
+    Crew,
+    Event,
+    Json,
+    Outcomes,
+    RunError,
+    Store,
+    StoreError,
+    Task,
+    local,
+    run,
+)
 from winticket.stages import device
 from winticket.train import Engine, Recipe, check_engine, check_precision
 
@@ -100,3 +112,17 @@ class Execution:
             context=self.context(),
             need_bytes=need_bytes,
         )
+
+
+@contextlib.contextmanager
+def run_errors(store: Store) -> Iterator[None]:
+    """Turn errors of the store or the disk within the block into a RunError that says what to do."""
+    try:
+        yield
+    except StoreError as error:
+        raise RunError(str(error)) from error
+    except OSError as error:
+        raise RunError(
+            f"{error}; every training that finished is kept in {store.path}: make room or pass another --out, and run "
+            "again"
+        ) from error

@@ -41,7 +41,7 @@ def open(  # noqa: A001 - winticket.open, as gzip.open
     ...     run.training("ticket", level=1, replicate=0).mask.density("fc1.weight")
     0.8
     """
-    file, document, question, where = _found(Path(path))
+    file, document, question, where = found(Path(path))
     planned = plan(_experiment(question, trust, str(file)))
     opened = Store(os.fspath(store) if store else existing_store(where, file, trust))
     return Run(document, planned, opened, file.parent, tuple(trust))
@@ -57,18 +57,18 @@ def open_run(
     return Finished(run.document, run.plan, run.store, run.trust)
 
 
-def _found(path: Path) -> tuple[Path, Document | None, Mapping[str, Any], str]:
+def found(path: Path) -> tuple[Path, Document | None, Mapping[str, Any], str]:
     """The file that describes a run, its document (None if it is unfinished), its question and its store.
 
     A run that was started again and stopped is unfinished only if it asks for more than the finished one did.
     """
     started = path / STARTED
     if not started.is_file():
-        document = _document(result_file(path))
+        document = document_of(result_file(path))
         return result_file(path), document, document["experiment"], document["store"]
     question, store = _started(started)
     if (path / RESULT).is_file():
-        document = _document(path / RESULT)
+        document = document_of(path / RESULT)
         if document["experiment"] == question:
             return path / RESULT, document, question, document["store"]
     return started, None, question, store
@@ -85,7 +85,8 @@ def _started(file: Path) -> tuple[Mapping[str, Any], str]:
     return begun.experiment, begun.store
 
 
-def _document(file: Path) -> Document:
+def document_of(file: Path) -> Document:
+    """The document of a finished search or transfer. ValueError, which says what to do, if it is none."""
     try:
         return read_document(file, Document)
     except OtherSchemaError as error:

@@ -33,7 +33,7 @@ from winticket.results import (
     PrecisionEffect,
     Spent,
 )
-from winticket.ticket import Failed, output_units
+from winticket.ticket import Curve, Failed, output_units
 
 if TYPE_CHECKING:
     from winticket.judge import Verdict
@@ -47,7 +47,7 @@ def document(runs: Runs, verdict: Verdict) -> Judged:
     answers, _ = test_answers(plan)
     return {
         "experiment": plan.experiment.describe(),
-        "data": _data(plan),
+        "data": data_of(plan),
         "verdict": judged,
         "levels": [_level(runs, number, verdict, answers) for number in range(len(plan.counts))],
         "dense_doubled": measured(runs.by_cell[0, GATE], answers=answers)
@@ -101,7 +101,11 @@ def _level(runs: Runs, number: int, verdict: Verdict, answers: int) -> Level:
         "density": density,
         "model_density": _model_density(plan, number),
         "arms": {
-            arm: {**measured(entries, answers=answers), "steps_to": steps_to[arm]}
+            arm: {
+                **measured(entries, answers=answers),
+                "start_accuracy": start_accuracy(entries),
+                "steps_to": steps_to[arm],
+            }
             for arm, entries in arms.items()
         },
         "checks": checks,
@@ -111,7 +115,7 @@ def _level(runs: Runs, number: int, verdict: Verdict, answers: int) -> Level:
     }
 
 
-def _data(plan: Plan) -> Data:
+def data_of(plan: Plan) -> Data:
     """The data that the networks were trained and tested on."""
     train, validation, test = plan.setup.facts().sizes(validation=plan.setup.validation, test=plan.setup.test)
     return {
@@ -206,22 +210,27 @@ def curves(runs: Runs) -> list[LearningCurve]:
     """One row per training that finished: density, arm, replicate and the columns of its learning curve."""
     densities = runs.plan.densities()
     return [
-        {
-            "density": densities[level],
-            "arm": arm,
-            "replicate": number,
-            "step": entry.curve.step.tolist(),
-            "train_loss": entry.curve.train_loss.tolist(),
-            "validation_loss": entry.curve.validation_loss.tolist(),
-            "validation_accuracy": entry.curve.validation_accuracy.tolist(),
-            "pace_accuracy": entry.curve.pace_accuracy.tolist(),
-            "test_loss": entry.curve.test_loss.tolist(),
-            "test_accuracy": entry.curve.test_accuracy.tolist(),
-        }
+        curve_row(entry.curve, arm=arm, density=densities[level], replicate=number)
         for (level, arm), entries in sorted(runs.by_cell.items())
         for number, entry in enumerate(entries)
         if isinstance(entry, Trained) and arm not in BESIDE
     ]
+
+
+def curve_row(curve: Curve, *, arm: str, density: float, replicate: int) -> LearningCurve:
+    """A learning curve as curves.json holds it."""
+    return {
+        "density": density,
+        "arm": arm,
+        "replicate": replicate,
+        "step": curve.step.tolist(),
+        "train_loss": curve.train_loss.tolist(),
+        "validation_loss": curve.validation_loss.tolist(),
+        "validation_accuracy": curve.validation_accuracy.tolist(),
+        "pace_accuracy": curve.pace_accuracy.tolist(),
+        "test_loss": curve.test_loss.tolist(),
+        "test_accuracy": curve.test_accuracy.tolist(),
+    }
 
 
 def best(runs: Runs, judged: Judged) -> tuple[int, int] | None:
@@ -263,6 +272,15 @@ def test_answers(plan: Plan) -> tuple[int, float]:
     """Number of answers in a replicate's test set, and the accuracy (fraction) of always giving the commonest."""
     answers = plan.setup.dataset(torch.device("cpu")).test.y.flatten()
     return len(answers), int(torch.bincount(answers).max()) / len(answers)
+
+
+def start_accuracy(entries: Sequence[Replicate]) -> float | None:
+    """The mean accuracy (fraction) before the first step, of the replicates that finished and measured it."""
+    firsts = [
+        float(r.curve.pace_accuracy[0]) for r in entries if isinstance(r, Trained) and r.curve.step[0] == 0
+    ]
+    known = [accuracy for accuracy in firsts if math.isfinite(accuracy)]
+    return math.fsum(known) / len(known) if known else None
 
 
 def measured(entries: Sequence[Replicate], *, answers: int) -> Measured:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from winticket.experiment.documents import Compared, Reported, read_document
-from winticket.places import CURVES, PAGE, RESULT, TICKET
+from winticket.places import COMPARISON, CURVES, MASKS, PAGE, RESULT, TICKET
 from winticket.results import OtherSchemaError, Question
 
 GROWS = frozenset(
@@ -16,7 +16,6 @@ GROWS = frozenset(
 """Choices that may grow while the experiment stays the same; its report is then extended."""
 NO_MATTER = frozenset({"arms", "data", "engine", "stack"})
 """Choices that follow from others or change no result. The fingerprint decides whether data are the same."""
-COMPARISON = "compare.json"
 _SHOWN = 3
 
 
@@ -29,7 +28,7 @@ def require_same_experiment(folder: Path, described: Question, *, fingerprint: s
     file = folder / RESULT
     advice = "choose another folder with --out, or remove this one"
     if not file.is_file():
-        _require_none(folder, (PAGE, TICKET, CURVES), without=RESULT)
+        _require_none(folder, (PAGE, TICKET, CURVES, MASKS), without=RESULT)
         return
     try:
         document = read_document(file, Reported)
@@ -57,7 +56,9 @@ def require_same_comparison(folder: Path, planned: Mapping[str, Any]) -> None:
     """As `require_same_experiment` for a comparison; `planned` is its identity (see `entries.identity`)."""
     file = folder / COMPARISON
     if not file.is_file():
-        _require_none(folder, ("compare.csv", "compare.png", "compare.svg"), without=COMPARISON)
+        _require_none(
+            folder, ("compare.csv", "compare.png", "compare.svg", "compare.pdf"), without=COMPARISON
+        )
         return
     advice = "choose another folder with --out, or remove this one"
     try:

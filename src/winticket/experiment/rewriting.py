@@ -1,52 +1,131 @@
-"""Write the figures and the page of a finished run again, with the analyses that its store has."""
+"""Draw the figures and the page of a finished run again, from the numbers in its folder."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from winticket.experiment.analysing import plan_analyses
+from winticket.experiment.documents import LARGEST
 from winticket.experiment.folder import OutputFolder
+from winticket.experiment.masks import Kept, network_of, plane
 from winticket.experiment.opened import Run
+from winticket.experiment.opening import document_of, open  # noqa: A004 - winticket.open
+from winticket.experiment.presenting import Numbers, analyses_of, dump, present, write_document
 from winticket.outside import Unreadable, read_file, read_json
-from winticket.places import CURVES, FIGURES, PAGE
-from winticket.results import LearningCurve
+from winticket.places import CURVES, MASKS, PAGE, RESULT, TICKET, result_file
+from winticket.results import Document, LearningCurve, Masks
+from winticket.run import StoreError
 
-LARGEST = 1 << 30
-"""Most bytes of curves.json."""
-
-
-def stored_analyses(run: Run) -> list[Any]:
-    """The analyses of a run whose tables the store has, with their usual options, as the page shows them."""
-    from winticket.report.analysed import Shown
-
-    planned, shown = plan_analyses(run), []
-    for one in planned.analyses:
-        task = planned.tasks.get(one.name)
-        if task is not None and run.store.has(task.key):
-            table = run.store.get(task.key)
-            shown.append(Shown(one, table, tuple(one.says(table)), None))
-    return shown
+T = TypeVar("T")
 
 
-def rewrite(run: Run) -> list[Path]:
-    """Write figures and page of a finished run again; nothing is computed. Returns their paths.
+@dataclass(frozen=True)
+class Rewritten:
+    """What became of a rewritten report.
 
-    Raises ValueError for an unfinished run or unreadable curves, and OSError if the folder cannot be written.
+    document  with the paths of what was written
+    notes     what could not be shown, and why
     """
-    from winticket import report
 
-    if run.document is None:
-        raise ValueError(
-            f"the run in {run.folder} is unfinished, so it has no verdict to report; run the same command to finish it"
-        )
-    file = run.folder / CURVES
+    document: Document
+    notes: tuple[str, ...]
+
+
+def rewrite(
+    path: str | os.PathLike[str], *, store: str | os.PathLike[str] | None = None, trust: Sequence[str] = ()
+) -> Rewritten:
+    """Write the figures and the page of a finished run again; nothing is computed.
+
+    They are made of the folder's result.json, curves.json and masks.json, and of the analyses that the run's store has.
+    Without the store, or without `trust` in what the document names, the page has what the folder alone gives, and
+    `notes` says what it lacks. Arguments as for `winticket.open`.
+
+    Raises FileNotFoundError if there is no finished run, ValueError if its document cannot be read, and OSError if the
+    folder cannot be written.
+    """
+    file = result_file(Path(path))
+    folder, notes = file.parent, list[str]()
+    document = relocated(document_of(file), folder)
+    run = _opened(file, store, trust, notes)
+    curves = _read(folder / CURVES, list[LearningCurve], notes) or []
+    masks = _read(folder / MASKS, Masks, [] if run is not None else notes)
+    output = OutputFolder(folder)
+    if run is not None:
+        document = _with_network(document, run)
+        masks = masks or _masks_of(run, notes)
+    if masks is not None and not (folder / MASKS).is_file():
+        with output.staged() as new:
+            dump(new / MASKS, masks, indent=None)
+        document["masks"] = str(folder / MASKS)
+    seconds = document["seconds"]
+    analyses = [] if run is None else analyses_of(run, folder)
+    document = present(output, Numbers(document, curves, masks, analyses), elapsed=lambda: seconds)
+    write_document(output, document)
+    return Rewritten(document, tuple(notes))
+
+
+def relocated(document: Document, folder: Path) -> Document:
+    """The document with the paths of its own files where these are now: a run's folder may have moved.
+
+    >>> document = {"results": "old/result.json", "report": "old/report.html", "ticket": None}
+    >>> relocated(document, Path("new"))["report"]
+    'new/report.html'
+    """
+    old, moved = Path(document["results"]).parent, document.copy()
+    if old == folder:
+        return moved
+    moved["results"] = str(folder / RESULT)
+    if document.get("report") is not None:
+        moved["report"] = str(folder / PAGE)
+    if document.get("ticket") is not None:
+        moved["ticket"] = str(folder / TICKET)
+    if document.get("curves") is not None:
+        moved["curves"] = str(folder / CURVES)
+    if document.get("masks") is not None:
+        moved["masks"] = str(folder / MASKS)
+    moved["figures"] = [
+        str(folder / Path(figure).relative_to(old)) if Path(figure).is_relative_to(old) else figure
+        for figure in document.get("figures", ())
+    ]
+    return moved
+
+
+def _opened(
+    file: Path, store: str | os.PathLike[str] | None, trust: Sequence[str], notes: list[str]
+) -> Run | None:
     try:
-        curves = read_json(read_file(file, limit=LARGEST), list[LearningCurve], limit=LARGEST)
+        return open(file, store=store, trust=trust)
+    except (FileNotFoundError, ValueError, StoreError) as error:
+        notes.append(f"The page is written without analyses, since the run cannot be opened: {error}")
+        return None
+
+
+def _read(file: Path, kind: type[T], notes: list[str]) -> T | None:
+    """The content of one of the folder's files; None, with a note, if it cannot be read."""
+    try:
+        return read_json(read_file(file, limit=LARGEST), kind, limit=LARGEST)
     except (OSError, Unreadable) as error:
-        raise ValueError(f"{file} cannot be read ({error}); run the same search again to write it") from error
-    with OutputFolder(run.folder).staged() as new:
-        figures = report.draw_all(run.document, curves, new / FIGURES)
-        page = report.write_page(run.document, curves, new / PAGE, analyses=stored_analyses(run))
-        names = [path.relative_to(new) for path in (page, *figures)]
-    return [run.folder / name for name in names]
+        notes.append(f"The page lacks what {file.name} would show, since that file cannot be read: {error}")
+        return None
+
+
+def _with_network(document: Document, run: Run) -> Document:
+    """The document with the network's size, which older documents lack."""
+    whole = document.copy()
+    whole.setdefault("network", network_of(run.plan))
+    return whole
+
+
+def _masks_of(run: Run, notes: list[str]) -> Masks | None:
+    """What the tickets keep, counted in the store: older folders have no masks.json."""
+    kept = Kept(plane(run.plan.setup, run.plan.question.eligible))
+    try:
+        for training in run.trainings("ticket"):
+            kept.add(training.level, training.mask)
+    except (StoreError, OSError) as error:
+        notes.append(f"The page lacks what the masks would show, since the store cannot be read: {error}")
+        return None
+    return kept.means(run.densities, network_of(run.plan)) if kept.count else None

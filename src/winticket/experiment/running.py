@@ -8,19 +8,19 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from winticket.experiment.execution import Execution
+from winticket.experiment.execution import Execution, run_errors
 from winticket.experiment.plan import Plan, plan
 from winticket.experiment.price import cost
 from winticket.experiment.reports import require_same_experiment
 from winticket.experiment.spec import Experiment
 from winticket.experiment.tracking import Tracker, Tracking, tracker
 from winticket.experiment.writing import Result, write, write_started
-from winticket.run import Event, RunError, Store, StoreError
+from winticket.run import Event, Store
 from winticket.stages import device
 from winticket.train import Engine, measure
 
@@ -179,20 +179,6 @@ def _both(watch: Watch | None, tracked: Tracking) -> Watch:
         tracked(event)
 
     return heard
-
-
-@contextlib.contextmanager
-def run_errors(store: Store) -> Iterator[None]:
-    """Turn errors of the store or the disk within the block into a RunError that says what to do."""
-    try:
-        yield
-    except StoreError as error:
-        raise RunError(str(error)) from error
-    except OSError as error:
-        raise RunError(
-            f"{error}; every training that finished is kept in {store.path}: make room or pass another --out, and run "
-            "again"
-        ) from error
 
 
 def measure_engine(planned: Plan, execution: Execution) -> None:

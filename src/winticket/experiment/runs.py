@@ -10,8 +10,9 @@ from typing import Any
 from torch import nn
 
 from winticket import models
+from winticket.experiment.masks import Kept, network_of, plane
 from winticket.experiment.plan import BESIDE, SOURCE, Cell, Plan
-from winticket.results import Scalar
+from winticket.results import Masks, Scalar
 from winticket.run import Store
 from winticket.run.keys import Json
 from winticket.ticket import Curve, Failed, Seeds, Ticket, Trajectory
@@ -51,12 +52,14 @@ class Runs:
     by_cell       by (level, arm), one entry per replicate: `Trained`, or `Failed` with the reason
     tickets       by level, the ticket with the best validation accuracy; the first replicate wins ties
     environments  the distinct environments in which results were computed, the most recent one first
+    masks         what the tickets keep; None unless every cell was read
     """
 
     plan: Plan
     by_cell: Mapping[tuple[int, str], tuple[Replicate, ...]]
     tickets: Mapping[int, Ticket] = field(default_factory=dict, repr=False)
     environments: tuple[Mapping[str, Scalar], ...] = ()
+    masks: Masks | None = field(default=None, repr=False)
 
     def arms(self, level: int) -> dict[str, tuple[Replicate, ...]]:
         """The replicates of every arm at a level, by arm."""
@@ -73,6 +76,7 @@ def collect(plan: Plan, store: Store, *, only: Collection[Cell] | None = None) -
     stacks: dict[tuple[int, str], list[Replicate]] = {}
     best: dict[int, tuple[float, Ticket]] = {}
     metas: dict[Cell, Mapping[str, Json]] = {}
+    kept = Kept(plane(plan.setup, plan.question.eligible)) if only is None else None
     for cell in sorted(cells, key=lambda cell: cell[2]):
         level, arm, _ = cell
         key = plan.tasks[cell].key
@@ -86,6 +90,8 @@ def collect(plan: Plan, store: Store, *, only: Collection[Cell] | None = None) -
         for path, entry in zip(stack, entries, strict=True) if arm == "ticket" else ():
             if isinstance(path, Failed) or isinstance(entry, Failed):
                 continue
+            if kept is not None:
+                kept.add(level, path.ticket.mask)
             if level not in best or entry.accuracy() > best[level][0]:
                 best[level] = entry.accuracy(), path.ticket
     return Runs(
@@ -93,6 +99,7 @@ def collect(plan: Plan, store: Store, *, only: Collection[Cell] | None = None) -
         {cell[:2]: tuple(stacks[cell[:2]]) for cell in cells},
         {level: ticket for level, (_, ticket) in best.items()},
         _environments([metas[cell] for cell in cells if cell in metas]),
+        None if kept is None else kept.means(plan.densities(), network_of(plan)),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -15,13 +14,16 @@ from winticket.experiment.execution import Execution
 from winticket.experiment.finished import Finished, about_of, build_of, trained
 from winticket.experiment.folder import OutputFolder
 from winticket.experiment.judging import verdict_of
+from winticket.experiment.masks import network_of
+from winticket.experiment.opened import Run
 from winticket.experiment.plan import Plan
+from winticket.experiment.presenting import Numbers, analyses_of, dump, present, write_document
 from winticket.experiment.runs import Runs, Trained, collect
 from winticket.experiment.trained_network import TrainedNetwork
-from winticket.places import CURVES, FIGURES, PAGE, RESULT, STARTED, TICKET
-from winticket.results import SCHEMA, Document, Judged, LearningCurve, SavedTicket, Verdict
+from winticket.places import ANALYSED, CURVES, FIGURES, MASKS, PAGE, RESULT, STARTED, TICKET
+from winticket.results import SCHEMA, Document, Judged, LearningCurve, Masks, SavedTicket, Verdict
 from winticket.run import Outcomes
-from winticket.text import cleaned, visible, without_secrets
+from winticket.text import cleaned, without_secrets
 from winticket.ticket import Ticket
 from winticket.version import __version__
 
@@ -78,7 +80,7 @@ def write_started(planned: Plan, execution: Execution, folder: Path) -> None:
         "store": without_secrets(execution.store.path),
     }
     with OutputFolder(folder).staged() as new:
-        _dump(new / STARTED, cleaned(begun))
+        dump(new / STARTED, cleaned(begun))
 
 
 def write(planned: Plan, execution: Execution, folder: Path, outcomes: Outcomes, *, began: float) -> Result:
@@ -96,13 +98,15 @@ def write(planned: Plan, execution: Execution, folder: Path, outcomes: Outcomes,
     curves: list[LearningCurve] = _without_nan(outcome.curves(runs))
     document = _document(runs, judged, saved, outcomes, execution=execution, folder=folder)
     output = OutputFolder(folder)
-    _write_numbers(output, document, curves, ticket, began=began)
-    document = _drawn(output, document, curves, began=began)
-    with output.staged() as new:
-        _dump(new / RESULT, document)
-    (folder / STARTED).unlink(missing_ok=True)
     # What this program named itself is trusted.
     trust = (planned.setup.model.partition(":")[0], planned.experiment.data)
+    _write_numbers(output, (document, curves, runs.masks, ticket), began=began)
+    known = folder / ANALYSED  # a first run has no analyses, and planning them takes a moment
+    analyses = analyses_of(Run(document, planned, store, folder, trust), folder) if known.is_dir() else []
+    numbers = Numbers(document, curves, runs.masks, analyses)
+    document = present(output, numbers, elapsed=lambda: _since(began))
+    write_document(output, document)
+    (folder / STARTED).unlink(missing_ok=True)
     return Result(document, curves, ticket, outcomes, Finished(document, planned, store, trust))
 
 
@@ -125,6 +129,7 @@ def _document(
         "levels": judged["levels"],
         "dense_doubled": judged["dense_doubled"],
         "precision_effect": judged.get("precision_effect"),
+        "network": network_of(runs.plan),
         "costs": judged["costs"],
         "failures": judged["failures"],
         "store": without_secrets(execution.store.path),
@@ -134,6 +139,7 @@ def _document(
         "ticket": str(folder / TICKET) if saved else None,
         "saved_ticket": saved,
         "curves": str(folder / CURVES),
+        "masks": str(folder / MASKS),
         "environment": dict(runs.environments[0]) if runs.environments else {},
         "keys": sorted(runs.plan.keys()),
         "computed": len(outcomes.computed),
@@ -152,63 +158,26 @@ def _document(
 
 def _write_numbers(
     output: OutputFolder,
-    document: Document,
-    curves: list[LearningCurve],
-    ticket: Ticket | None,
+    numbers: tuple[Document, list[LearningCurve], Masks | None, Ticket | None],
     *,
     began: float,
 ) -> None:
-    """Replace the files of an earlier run by the numbers of this one."""
+    """Replace the files of an earlier run by the numbers of this one: document, curves, masks and ticket."""
     from winticket import report  # It imports matplotlib, which is slow.
 
+    document, curves, masks, ticket = numbers
     drawn = [f"{FIGURES}/{name}.{kind}" for name in report.FIGURE_NAMES for kind in report.FIGURE_KINDS]
-    with output.staged(instead_of=(PAGE, TICKET, CURVES, *drawn)) as new:
+    with output.staged(instead_of=(PAGE, TICKET, CURVES, MASKS, *drawn)) as new:
         if ticket:
             ticket.save(new / TICKET)
-        _dump(new / CURVES, curves, indent=None)
-        _dump(new / RESULT, document | {"seconds": _since(began)})
-
-
-def _drawn(
-    output: OutputFolder, document: Document, curves: list[LearningCurve], *, began: float
-) -> Document:
-    """Write figures and page; returns the document with their paths. Either may fail; running again repeats it."""
-    from winticket import report
-
-    unwritten: dict[str, str] = {}
-    figures: list[Path] = []
-
-    def failed(name: str, error: Exception) -> None:
-        unwritten[name] = visible(f"{type(error).__name__}: {error}")
-
-    try:
-        with output.staged() as new:
-            figures = report.draw_all(document, curves, new / FIGURES, failed=failed)
-    except OSError as error:
-        figures = []
-        failed("figures", error)
-    document = document.copy()
-    document["report"] = str(output.path / PAGE)
-    document["figures"] = [str(output.path / FIGURES / path.name) for path in figures]
-    document["seconds"] = _since(began)
-    try:
-        with output.staged() as new:
-            report.write_page(document, curves, new / PAGE)
-    except Exception as error:  # noqa: BLE001 - a drawing library may raise anything
-        document["report"] = None
-        failed("report", error)
-    if unwritten:
-        document["unwritten"] = unwritten
-    clean: Document = cleaned(document)
-    return clean
+        dump(new / CURVES, curves, indent=None)
+        if masks is not None:
+            dump(new / MASKS, masks, indent=None)
+        dump(new / RESULT, document | {"seconds": _since(began)})
 
 
 def _since(began: float) -> float:
     return round(time.monotonic() - began, 3)
-
-
-def _dump(path: Path, value: Any, *, indent: int | None = 1) -> None:
-    path.write_text(json.dumps(value, indent=indent, allow_nan=False), encoding="utf-8")
 
 
 def _ticket(runs: Runs, judged: Judged, level: int, replicate: int) -> Ticket:

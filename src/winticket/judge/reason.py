@@ -6,18 +6,9 @@ from collections.abc import Callable, Sequence
 
 from winticket.judge.checks import MIN_REPLICATES, Check
 from winticket.judge.collapse import unseen_rate
+from winticket.judge.crosschecks import CONTROL_CHECKS, NAMES, disagreements, percent
 from winticket.judge.gate import confidence, points
 from winticket.judge.record import LevelChecks, Verdict
-
-NAMES = {
-    "dense": "the dense network",
-    "reinit": "the same mask re-initialised",
-    "random": "a random mask with the same number of weights per layer",
-}
-CONTROL_CHECKS: dict[str, Callable[[LevelChecks], Check | None]] = {
-    "reinit": lambda level: level.beats_reinit,
-    "random": lambda level: level.beats_random,
-}
 
 
 def explain(verdict: Verdict) -> tuple[str, ...]:
@@ -87,11 +78,11 @@ def _unseen(verdict: Verdict, best: LevelChecks) -> list[str]:
     below = (
         ""
         if limit is None
-        else f" (which would be a test accuracy below {100 * limit:.1f} %, far from the median)"
+        else f", that is, ended below {100 * limit:.1f} % test accuracy, far from the median of these {n}"
     )
     return [
-        f"None of the {n} tickets at {percent(best.density)} collapsed{below}, but the true rate of collapses could "
-        f"still be up to {share:.0f} % (95 % confidence)."
+        f"None of the {n} tickets at {percent(best.density)} collapsed{below}. Collapses may still be possible: a rate "
+        f"of up to {share:.0f} % would go unseen in {n} replicates (95 % confidence)."
     ]
 
 
@@ -265,7 +256,7 @@ def warn(verdict: Verdict) -> tuple[str, ...]:
         warnings += _failures(title, [(x.density, check) for x in pruned if (check := getattr(x, name))])
     warnings += _collapsed(verdict, bearing=True)
     claimed = [level for level in pruned if level.claimed]
-    return (*warnings, *_disagreements(claimed))
+    return (*warnings, *disagreements(claimed, bearing=True))
 
 
 def notes(verdict: Verdict) -> tuple[str, ...]:
@@ -274,7 +265,7 @@ def notes(verdict: Verdict) -> tuple[str, ...]:
     if _leads_are_notes(verdict):
         remarks += _small(verdict)
     if verdict.replicates >= MIN_REPLICATES:
-        remarks += _disagreements([level for level in _pruned(verdict) if not level.claimed])
+        remarks += disagreements([level for level in _pruned(verdict) if not level.claimed], bearing=False)
     if verdict.replicates >= MIN_REPLICATES and 0.5**verdict.replicates > verdict.spending.alpha / 2:
         floor = 0.5**verdict.replicates
         remarks.append(
@@ -288,13 +279,6 @@ _TITLES = {
     "accuracy": "the comparison with the dense network",
     "beats_reinit": f"the comparison with {NAMES['reinit']}",
     "beats_random": f"the comparison with {NAMES['random']}",
-}
-
-
-_CLAIMS = {
-    "accuracy": "the ticket matches the dense network",
-    "beats_reinit": f"the ticket beats {NAMES['reinit']}",
-    "beats_random": f"the ticket beats {NAMES['random']}",
 }
 
 
@@ -322,34 +306,6 @@ def _collapsed(verdict: Verdict, *, bearing: bool) -> list[str]:
     ]
 
 
-def _disagreements(levels: Sequence[LevelChecks]) -> list[str]:
-    return [
-        f"At {percent(level.density)} {_tests(check, claim)}"
-        for level in levels
-        for name, claim in _CLAIMS.items()
-        if (check := getattr(level, name)) and check.disagreement()
-    ]
-
-
-def _tests(check: Check, claim: str) -> str:
-    """What each of the three tests says about a claim, and the level that their p-values are compared with."""
-    others = " and ".join(
-        f"the {name} test {'shows' if p <= check.test_level else 'does not show'} it ({_p(p)})"
-        for name, p in (("trimmed-mean", check.p_trimmed), ("sign-flip", check.p_sign_flip))
-    )
-    verb = "shows" if check.passed else "does not show"
-    holm = " (by Holm's procedure)" if check.reference in CONTROL_CHECKS else ""
-    stands = "stands, but less firmly here" if check.passed else "follows the t test"
-    return (
-        f"the t test, which decides, {verb} that {claim} ({_p(check.p)}). Two other tests cross-check this: {others}. "
-        f"To show it, p must be at most {check.test_level:.3g}{holm}. The verdict {stands}."
-    )
-
-
-def _p(value: float) -> str:
-    return f"p = {value:.3g}" if value >= 0.0001 else "p < 0.0001"
-
-
 def _difference(check: Check | None, *, bound: bool = True) -> str:
     """+0.04 pp, above -0.55 with 97.8 % confidence: the bound is the test's, so it lies where the test decides."""
     if check is None:
@@ -367,12 +323,6 @@ def _difference(check: Check | None, *, bound: bool = True) -> str:
 def _against_dense(check: Check | None, verdict: Verdict) -> str:
     """difference +0.04 pp, above -0.55 with 97.8 % confidence; limit -0.5."""
     return f"difference {_difference(check)}; limit -{verdict.margin_pp:g}"
-
-
-def percent(density: float) -> str:
-    """A density as the share of weights kept: 10.7 %, 9.0 %, 0.45 %."""
-    share = 100 * density
-    return f"{share:.0f} %" if share >= 99.95 else f"{share:.1f} %" if share >= 1 else f"{share:.2g} %"
 
 
 def _list(densities: Sequence[float], verdict: Verdict) -> str:

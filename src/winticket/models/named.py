@@ -196,8 +196,12 @@ def _uninitialised(name: str, input_shape: tuple[int, ...], classes: int) -> nn.
     """A built-in network on the CPU, in which only the normalisation layers have values yet."""
     with torch.device("meta"):  # on which the layers' initialisation draws nothing
         module = _built_in(name, input_shape, classes)
-    module.to_empty(device="cpu")
     for layer in module.modules():
+        # As `to_empty` does, which imports torch's symbolic shapes for it: half a second in every process.
+        for parameter, value in [*layer.named_parameters(recurse=False)]:
+            setattr(layer, parameter, nn.Parameter(torch.empty(value.shape, dtype=value.dtype)))
+        for buffer, content in [*layer.named_buffers(recurse=False)]:
+            setattr(layer, buffer, torch.empty(content.shape, dtype=content.dtype))
         if isinstance(layer, NORMALISATIONS):
             layer.reset_parameters()  # `initialise` does not
     return module

@@ -7,17 +7,22 @@ from winticket.report.drawing import mpl as _mpl  # noqa: F401 - must come befor
 # isort: split
 from winticket.report.advice import advise
 from winticket.report.comparison import comparison, comparison_figure, comparison_screen, draw_comparison
+from winticket.report.comparison_page import write_comparison_page
+from winticket.report.curves import learning_curve_figure
+from winticket.report.differences import difference_figure
 from winticket.report.figures import (
     accuracy_against_density,
     early_stop_against_density,
-    learning_curve_figure,
     pace_against_density,
 )
+from winticket.report.layers import layer_densities, layer_figure
 from winticket.report.pace import steps_to_accuracy
 from winticket.report.page import page, write_page
 from winticket.report.progress import Watch
+from winticket.report.progress_page import finished_page, progress_page, progress_screen
 from winticket.report.saving import FIGURE_KINDS, FIGURE_NAMES, draw_all
 from winticket.report.screen import final_screen
+from winticket.report.side_by_side import Named, is_comparison, side_by_side, write_side_by_side
 from winticket.report.tables import (
     accuracy_at_early_stop_by_density,
     accuracy_by_density,
@@ -33,6 +38,7 @@ from winticket.table import Table
 __all__ = [
     "FIGURE_KINDS",
     "FIGURE_NAMES",
+    "Named",
     "Table",
     "Watch",
     "accuracy_against_density",
@@ -43,6 +49,7 @@ __all__ = [
     "comparison",
     "comparison_figure",
     "comparison_screen",
+    "difference_figure",
     "draw_all",
     "draw_comparison",
     "early_stop_against_density",
@@ -50,11 +57,20 @@ __all__ = [
     "emptied_layers",
     "failures",
     "final_screen",
+    "finished_page",
+    "is_comparison",
+    "layer_densities",
+    "layer_figure",
     "learning_curve_figure",
     "learning_curves",
     "margins",
     "pace_against_density",
     "page",
+    "progress_page",
+    "progress_screen",
+    "side_by_side",
     "steps_to_accuracy",
+    "write_comparison_page",
     "write_page",
+    "write_side_by_side",
 ]

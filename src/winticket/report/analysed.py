@@ -1,197 +1,28 @@
-"""Analyses as figures, page and screen: each as its own facts say."""
+"""Analyses as sections of the page, files and JSON: each as its own facts say."""
 
 from __future__ import annotations
 
 import json
-import math
-from base64 import b64encode
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from html import escape
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from winticket.analyse import Analysis, Lines, summarised
-from winticket.report.axes import logarithmic
-from winticket.report.elements import scrolled
+from winticket.analyse import Analysis
+from winticket.report.analysis_figure import drawn
 from winticket.report.elements import table as html_table
-from winticket.report.ink import LIGHT, Ink, Look, look_of, on, style
+from winticket.report.inline import picture
+from winticket.report.layout import Layout
 from winticket.report.saving import image
 from winticket.table import Table, Value
 
 KINDS = ("png", "svg", "pdf")
-_SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_ARMS = ("dense", "ticket", "reinit", "random", "search")
-MOST_PANELS = 4
 LONGEST = 40
 """Rows of a table on the page; the file beside it has them all."""
-
-
-def drawn(one: Analysis, table: Table, *, number: int = 0, ink: Ink = LIGHT, subtitle: str = "") -> Figure:
-    """The figure of an analysis; `number` is the position among its figures. Means over rows, with 95 % t intervals."""
-    lines = one.lines[number]
-    rows = table.where(**dict(lines.where)) if lines.where else table
-    height = (
-        lines.level if lines.ceiling is None or not rows.values else float(rows.numbers(lines.ceiling)[0])
-    )
-    chance = None if lines.baseline is None else _means(lines, rows, lines.baseline)
-    rows = rows if lines.low is not None and lines.low in rows.columns else _means(lines, rows, lines.y)
-    panels = _panels(lines, rows)
-    deep = -(-len(panels) // MOST_PANELS)
-    across = -(-len(panels) // deep)
-    with style(ink):
-        figure = _blank(one.title, subtitle, deep=deep, across=across, ink=ink)
-        first: Axes | None = None
-        for at, panel in enumerate(panels):
-            axes = figure.add_subplot(deep, across, at + 1, sharex=first, sharey=first)
-            only = {lines.panel: panel} if lines.panel else {}
-            below = None if chance is None else chance.where(**only)
-            _panel(axes, lines, rows.where(**only), chance=below, height=height, ink=ink)
-            if at % across:
-                axes.tick_params(labelleft=False)
-                axes.set_ylabel("")
-            if at + across < len(panels):
-                axes.tick_params(labelbottom=False)
-                axes.set_xlabel("")
-            if panel is not None:
-                size = 10 if across < MOST_PANELS else 9
-                axes.set_title(str(panel), loc="left", fontsize=size, color=ink.quiet)
-            first = first or axes
-        assert first is not None
-        if lines.ceiling is not None:
-            first.set_ylim(0, 1.08 * max(first.get_ylim()[1], 1e-6))
-        _legend(figure, first, wide=len(panels) > 1)
-    return figure
-
-
-def _blank(title: str, subtitle: str, *, deep: int, across: int, ink: Ink) -> Figure:
-    """A figure with its title, and room for so many rows of panels."""
-    height, wide = 5.0 if deep == 1 else 1.6 + 2.9 * deep, across > 1
-    figure = Figure(figsize=(10.6 if wide else 7.6, height))
-    figure.subplots_adjust(
-        left=0.07 if wide else 0.105, right=0.98, bottom=0.575 / height, top=1 - 1.2 / height,
-        wspace=0.08 if across < MOST_PANELS else 0.14, hspace=0.2,
-    )  # fmt: skip
-    figure.text(0.02, 1 - 0.125 / height, title, ha="left", va="top", fontsize=12.5, fontweight="bold")
-    figure.text(0.02, 1 - 0.425 / height, subtitle, ha="left", va="top", fontsize=9, color=ink.quiet)
-    return figure
-
-
-def _legend(figure: Figure, axes: Axes, *, wide: bool) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if not handles:
-        return
-    most, width = (130 if wide else 92), max(len(label) for label in labels) + 6
-    on_one_line = sum(len(label) + 8 for label in labels) <= most
-    figure.legend(
-        handles, labels, loc="upper left", bbox_to_anchor=(0.012, 1 - 0.575 / figure.get_figheight()), fontsize=8.8,
-        handlelength=2.2, ncols=len(labels) if on_one_line else max(1, min(len(labels), most // width)),
-        columnspacing=1.3,
-    )  # fmt: skip
-
-
-def _drawable(one: Analysis, table: Table) -> list[int]:
-    """The figures for which the table has rows."""
-    return [number for number, lines in enumerate(one.lines) if table.where(**dict(lines.where)).values]
-
-
-def _means(lines: Lines, table: Table, column: str) -> Table:
-    by = [name for name in (lines.panel, lines.series, lines.x) if name]
-    return summarised(table, column, by)
-
-
-def _panels(lines: Lines, rows: Table) -> list[Value]:
-    if lines.panel is None:
-        return [None]
-    there = list(dict.fromkeys(rows.column(lines.panel)))
-    return [one for one in lines.panels or there[:MOST_PANELS] if one in there]
-
-
-def _panel(
-    axes: Axes, lines: Lines, rows: Table, *, chance: Table | None, height: float | None, ink: Ink
-) -> None:
-    scale = 100.0 if lines.percent else 1.0
-    series = list(dict.fromkeys(rows.column(lines.series))) if lines.series else [None]
-    for at, name in enumerate(series):
-        part = rows.where(**{lines.series: name}) if lines.series else rows
-        part = part.sort(lines.x)
-        look = _look(str(name), at, ink=ink)
-        x, y = _wide(lines) * part.numbers(lines.x), scale * part.numbers(lines.y)
-        if {"low", "high"} <= set(part.columns):
-            low, high = scale * part.numbers("low"), scale * part.numbers("high")
-            axes.fill_between(x, low, high, color=look.color, alpha=0.15, linewidth=0)
-        axes.plot(
-            x, y, look.dashes, color=look.color, marker=look.marker, label=_label(lines, name),
-            markerfacecolor=ink.paper, markeredgewidth=1.4,
-        )  # fmt: skip
-        if chance is not None and lines.baseline is not None:
-            below = (chance.where(**{lines.series: name}) if lines.series else chance).sort(lines.x)
-            axes.plot(
-                _wide(lines) * below.numbers(lines.x), scale * below.numbers(lines.baseline), ":", color=look.color,
-                linewidth=1.3, marker=look.marker, markersize=2.5,
-            )  # fmt: skip
-    if chance is not None:
-        axes.plot([], [], ":", color=ink.quiet, linewidth=1.3, label=lines.baseline_label)
-    if height is not None:
-        axes.axhline(scale * height, color=ink.quiet, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1)
-        axes.annotate(
-            lines.level_label, (0.992, scale * height), xycoords=("axes fraction", "data"), xytext=(0, 3),
-            textcoords="offset points", ha="right", fontsize=8, color=ink.quiet,
-        )  # fmt: skip
-    _scales(axes, lines, rows.numbers(lines.x))
-
-
-def _wide(lines: Lines) -> float:
-    return 100.0 if lines.x_percent else 1.0
-
-
-def _scales(axes: Axes, lines: Lines, x: np.ndarray) -> None:
-    finite = x[np.isfinite(x)]
-    if lines.scale in ("density", "log") and len(finite) and finite.min() > 0:
-        axes.set_xscale("log")
-    if lines.scale == "linear" and len(finite) and bool((finite == np.round(finite)).all()):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # numbers of layers, of classes
-    if lines.scale == "density":
-        if not axes.xaxis_inverted():
-            axes.invert_xaxis()
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
-        if keep := _apart(sorted(set(finite.tolist()), reverse=True)):
-            axes.set_xticks(keep)
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.tick_params(axis="x", which="minor", length=0)
-    if lines.y_log:
-        logarithmic(axes)
-    elif lines.ceiling is None:
-        axes.ticklabel_format(axis="y", useOffset=False)
-    axes.set_xlabel(lines.x_label)
-    axes.set_ylabel(f"{lines.y_label} (%)" if lines.percent else lines.y_label)
-
-
-def _apart(values: Sequence[float], *, least: float = 0.13) -> list[float]:
-    """Those of falling positive values whose distance on a logarithmic axis leaves room for a label."""
-    kept: list[float] = []
-    span = math.log(values[0] / values[-1]) if len(values) > 1 else 1.0
-    for value in values:
-        if not kept or math.log(kept[-1] / value) >= least * span:
-            kept.append(value)
-    return kept
-
-
-def _label(lines: Lines, name: Value) -> str | None:
-    if lines.series == "density" and isinstance(name, float):
-        return f"{100 * name:.3g} % kept"
-    return None if name is None else str(name)
-
-
-def _look(name: str, at: int, *, ink: Ink) -> Look:
-    if name in _ARMS:
-        return look_of(name, ink=ink) if name != "dense" else Look(ink.dense, "o", "-")
-    return Look(on(ink, _SERIES[at % len(_SERIES)]), _MARKERS[at % len(_MARKERS)], "-")
 
 
 @dataclass(frozen=True)
@@ -202,10 +33,12 @@ class Shown:
     table: Table
     sentences: tuple[str, ...]
     reason: str | None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Those that were given; all others had their defaults."""
 
 
 def write_analyses(shown: Sequence[Shown], folder: Path, *, subtitle: str = "") -> list[Path]:
-    """Write every analysis to `folder`: its table as CSV, its figures as PNG, SVG and PDF, and all of them as JSON."""
+    """Write every analysis to `folder`: its table as CSV, its figures as PNG, SVG and PDF, and all of it as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for one in shown:
@@ -213,6 +46,8 @@ def write_analyses(shown: Sequence[Shown], folder: Path, *, subtitle: str = "") 
             continue
         name = one.analysis.name
         written.append(one.table.to_csv(folder / f"{name}.csv"))
+        written.append(folder / f"{name}.json")
+        written[-1].write_text(json.dumps(as_json(one), ensure_ascii=False), encoding="utf-8")
         for number in _drawable(one.analysis, one.table):
             figure = drawn(one.analysis, one.table, number=number, subtitle=subtitle)
             for kind in KINDS:
@@ -228,6 +63,7 @@ def as_json(one: Shown) -> dict[str, object]:
         "name": facts.name,
         "title": facts.title,
         "source": facts.source,
+        "options": dict(one.options),
         "columns": dict(facts.columns),
         "sentences": list(one.sentences),
         "reason": one.reason,
@@ -236,21 +72,16 @@ def as_json(one: Shown) -> dict[str, object]:
 
 
 def section_of(one: Shown, *, subtitle: str = "") -> str:
-    """The section of the page: question, answer in words, figures, table, source."""
+    """The part of the page: question, answer in words, figures, and folded the table with its definitions."""
     facts = one.analysis
-    body = [f"<h3>{escape(facts.title)}</h3>"]
+    body = [f'<h3 id="{anchor(one)}">{escape(facts.title)}</h3>']
     if one.reason is not None:
         return "\n".join([*body, f'<p class="note">Not analysed: {escape(one.reason)}.</p>'])
     body += [f"<p>{escape(sentence)}</p>" for sentence in one.sentences]
+    words = f"{facts.title} {' '.join(one.sentences)}"
     for number in _drawable(facts, one.table):
-        figure = drawn(facts, one.table, number=number, subtitle=subtitle)
-        picture = b64encode(image(figure, "svg", letters=True)).decode()
-        alt = f"{facts.title} {' '.join(one.sentences)}"
-        body.append(
-            "<figure>"
-            + scrolled(f'<img class="turned" alt="{escape(alt)}" src="data:image/svg+xml;base64,{picture}">')
-            + "</figure>"
-        )
+        draw = partial(_draw, one, number, subtitle)
+        body.append(f"<figure>{picture(draw, name=f'{facts.name}-{number}', words=words)}</figure>")
     rows = [[escape(_text(cell)) for cell in row] for row in one.table.values[:LONGEST]]
     caption = f"{len(one.table)} rows" + (f", the first {LONGEST} shown" if len(one.table) > LONGEST else "")
     means = "; ".join(f"{name}: {what}" for name, what in facts.columns.items())
@@ -261,6 +92,20 @@ def section_of(one: Shown, *, subtitle: str = "") -> str:
         "</details>",
     ]
     return "\n".join(body)
+
+
+def anchor(one: Shown) -> str:
+    """The identifier of an analysis' part of the page."""
+    return f"analysis-{one.analysis.name}"
+
+
+def _draw(one: Shown, number: int, subtitle: str, layout: Layout) -> Figure:
+    return drawn(one.analysis, one.table, number=number, layout=layout, subtitle=subtitle)
+
+
+def _drawable(one: Analysis, table: Table) -> list[int]:
+    """The figures for which the table has rows."""
+    return [number for number, lines in enumerate(one.lines) if table.where(**dict(lines.where)).values]
 
 
 def _text(cell: Value) -> str:

@@ -1,30 +1,60 @@
-"""The axes of the figures against density: ticks, limits and scales."""
+"""The axes of the figures: ticks, limits and scales of densities, steps and accuracies."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from winticket.report.reading import density_percent
 from winticket.table import Table
 
+KEPT = "weights kept (fewer to the right)"
+TICK = 0.6
+"""Inches from one density to the next: the width of `41.5 %` and some room."""
+LETTER = 0.092
+"""Inches of a letter of an axis' name, on average."""
 
-def density_axis(axes: Axes, table: Table) -> None:
-    """Make the x axis a logarithmic density axis that decreases to the right, with ticks at the table's densities."""
+
+def density_axis(axes: Axes, table: Table, *, kept: Mapping[float, int] | None = None) -> None:
+    """Make the x axis a logarithmic density axis that decreases to the right, with ticks at the table's densities.
+
+    With `kept`, a tick also says how many weights its density keeps.
+    """
     densities = {float(d) for d in table.column("density") if d is not None}
-    ticks = spread(sorted(densities, reverse=True), apart=0.15)
+    ticks = spread(sorted(densities, reverse=True), apart=TICK / max(_inches(axes)[0], TICK))
+    counts = kept or {}
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: density_percent(x)))
-    axes.set_xticks(ticks)
+    axes.set_xticks(ticks, [_tick(density, counts) for density in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     low, high = min(densities), max(densities)
     room = max((high / low) ** 0.04, 1.05)
     axes.set_xlim(high * room, low / room)
-    axes.set_xlabel("density: share of the prunable weights that is kept (decreases to the right)")
+    axes.set_xlabel(KEPT)
+
+
+def up_axis(axes: Axes, name: str) -> None:
+    """Name the y axis, in lines if the name is longer than the axes are high."""
+    room = _inches(axes)[1] + 0.3
+    axes.set_ylabel(fill(name, max(int(room / LETTER), 12)))
+
+
+def _inches(axes: Axes) -> tuple[float, float]:
+    """Width and height of the axes."""
+    place, figure = axes.get_position(), axes.get_figure()
+    assert isinstance(figure, Figure)
+    width, height = figure.get_size_inches()
+    return place.width * width, place.height * height
+
+
+def _tick(density: float, kept: Mapping[float, int]) -> str:
+    count = kept.get(density)
+    return density_percent(density) + ("" if count is None else f"\n{count:,}")
 
 
 def step_axis(axes: Axes, table: Table) -> None:
@@ -40,11 +70,57 @@ def step_axis(axes: Axes, table: Table) -> None:
     else:
         axes.set_yscale("symlog", linthresh=1.0, linscale=0.3)
         axes.set_ylim(-0.4, highest)
-    steps = [digit * 10**power for power in range(math.ceil(math.log10(highest)) + 1) for digit in (1, 2, 5)]
     low, _ = axes.get_ylim()
-    axes.set_yticks([step for step in (0, *steps) if low <= step <= highest])
+    axes.set_yticks([step for step in (0, *_round_steps(highest)) if low <= step <= highest])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
+
+
+def training_axis(axes: Axes, last: float) -> None:
+    """Make the x axis one of training steps from 0 to `last`: logarithmic from step 1 on, since most happens early."""
+    axes.set_xscale("symlog", linthresh=1.0, linscale=0.35)
+    axes.set_xlim(-0.25, last * 1.04)
+    tens = [10**power for power in range(math.ceil(math.log10(max(last, 2))))]
+    between = [step for step in tens if step <= last / 2.5]
+    axes.set_xticks([0, *between, last], [f"{step:g}" for step in (0, *between, last)])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def accuracy_axis(axes: Axes, low: float, high: float) -> None:
+    """Make the y axis one of accuracies in percent from `low` to `high`, stretched towards 100 %.
+
+    Equal distances are equal ratios of errors, so that 98 against 97 % is as visible as 80 against 70 %.
+    """
+    least = max(100 - high, 0.05)
+
+    def forth(accuracy: np.ndarray) -> np.ndarray:
+        height: np.ndarray = -np.log10(np.maximum(100 - np.asarray(accuracy, float), least / 2))
+        return height
+
+    def back(height: np.ndarray) -> np.ndarray:
+        return 100 - 10 ** -np.asarray(height, float)
+
+    axes.set_yscale("function", functions=(forth, back))
+    axes.set_ylim(low, 100 - least)
+    ticks = [0, 50, 70, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9]
+    inside = [tick for tick in ticks if low - 1e-9 <= tick <= 100 - least + 1e-9]
+    axes.set_yticks(inside, [f"{tick:g}" for tick in inside])
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def share_axis(axes: Axes, low: float) -> None:
+    """Make the y axis a logarithmic one of shares from `low` to 1, with round ticks in percent."""
+    axes.set_yscale("log")
+    powers = range(math.floor(math.log10(low)), 1)
+    ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    axes.set_yticks([tick for tick in ticks if 0.7 * low <= tick <= 1])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.3g} %"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _round_steps(highest: float) -> list[int]:
+    powers = range(math.ceil(math.log10(highest)) + 1)
+    return [digit * 10**power for power in powers for digit in (1, 2, 5)]
 
 
 def logarithmic(axes: Axes) -> None:
@@ -63,11 +139,11 @@ def logarithmic(axes: Axes) -> None:
 def spread(densities: Sequence[float], *, apart: float) -> list[float]:
     """Thin out densities, densest first, so that tick labels do not overlap.
 
-    Neighbours that remain are at least three quarters of `apart` from one another, as a share of the logarithmic axis.
+    Neighbours that remain are at least `apart` from one another, as a share of the logarithmic axis.
     """
     if len(densities) < 2:
         return list(densities)
-    least = apart * float(np.log(densities[0] / densities[-1])) * 0.75
+    least = apart * float(np.log(densities[0] / densities[-1]))
     kept = [densities[0]]
     for density in densities[1:]:
         if np.log(kept[-1] / density) >= least:

@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from winticket.report.pace import goal, judged_fraction
 from winticket.report.reading import question_of
-from winticket.results import Document
+from winticket.report.validation import against_the_verdict
+from winticket.results import Document, LearningCurve
+
+ALONE = (
+    "Each density is tested alone, by an exact signed-rank test{level} that is not corrected for the number of "
+    "densities: of twenty tests without any effect, about one shows one."
+)
 
 
-def captions(document: Document) -> dict[str, str]:
+def captions(document: Document, curves: Sequence[LearningCurve] = ()) -> dict[str, str]:
     """The caption of every figure, by the figure's name."""
-    margin = question_of(document).get("margin_pp")
+    question = question_of(document)
+    margin, alpha = question.get("margin_pp"), question.get("alpha")
+    alone = ALONE.format(level="" if alpha is None else f" at {100 * alpha:g} %")
     match = (
         ""
         if margin is None
-        else " To match, it is not enough that a ticket's mean is above the dotted line: the confidence bound of its "
-        f"difference to the dense network must be above -{margin:g} pp."
+        else " To match, it is not enough that a ticket's mean is above the dotted line: the bound of its paired "
+        f"difference to the dense network must be above −{margin:g} percentage points, as the next figure shows."
     )
     return {
         "accuracy_against_density": "Test accuracy after the last training step. Filled markers show the densities at "
         f"which the verdict claims a winning ticket.{match}",
+        "difference_against_density": "What the verdict rests on. Points: mean over replicates of the difference of "
+        "test accuracies, formed within each replicate and before rounding. The line below each point ends at the "
+        "bound that its test compares with the dotted line: at the test's confidence, the true mean is above it. "
+        "Filled points lie above by that test, so what the panel asks for is shown there; open points leave it open, "
+        "or have the opposite shown.",
         "pace_against_density": "Median number of steps until the validation accuracy first reaches "
         f"{goal(judged_fraction(document))}. The bands, which need six replicates, are 95 % intervals. "
         "Lower means sooner. A marker is missing if half of the replicates or more never reach that accuracy; the band "
-        "then ends at the last step.",
+        f"then ends at the last step. {alone}",
         "early_stop_against_density": "Training step at which the validation loss is lowest. Lower means sooner. The "
-        "title's sooner and later come from a test paired by replicate, not from whether bands overlap. A marker is "
-        "missing if, in most replicates, the loss was lowest at the last step.",
-        "learning_curves": "Validation accuracy during training. The lower part of the axis is cut off. Left: tickets "
-        "and the dense network. Right: the same tickets (solid) and their masks with re-initialised weights (dashed); "
-        "shades and markers mean the same densities as on the left. Test data, which are other examples, decide the "
-        "verdict.",
+        f"title's sooner and later come from a test paired by replicate, not from whether bands overlap. {alone} A "
+        "marker is missing if, in most replicates, the loss was lowest at the last step.",
+        "learning_curves": "Validation accuracy during training, with 95 % bands. One panel for each density; the "
+        "dense network is the same in all. The axis of steps is logarithmic, and equal distances on the axis of "
+        "accuracies "
+        "are equal ratios of errors: 98 against 97 % is as far as 80 against 70 %. Lower accuracies are cut off. "
+        f"{against_the_verdict(document, curves)}".strip(),
+        "layer_densities": "Share of each layer's weights that the tickets keep, against the share in the whole "
+        "network. A layer on the dotted line is thinned out as much as the network; one above it is spared.",
     }

@@ -37,25 +37,34 @@ def table(
     caption: str,
     sure: Sequence[bool] = (),
     text: int = 0,
+    worded: bool = False,
 ) -> str:
     """Return a table. Cells are HTML already, and head and caption are escaped here.
 
-    Rows whose entry in `sure` is True are shaded. The last `text` columns contain words and are aligned to the left.
+    Rows whose entry in `sure` is True are shaded. The last `text` columns contain words and are aligned to the left,
+    and so is the first one of a `worded` table.
     """
     first_text = len(head) - text
     classes = ["" if column < first_text else ' class="text long"' for column in range(len(head))]
+    if worded:
+        classes[0] = ' class="text long"'
     titles = "".join(
-        f'<th scope="col"{style}>{escape(name)}</th>' for name, style in zip(head, classes, strict=True)
+        f'<th scope="col" role="columnheader"{style}>{escape(name)}</th>'
+        for name, style in zip(head, classes, strict=True)
     )
+    labels = [f' data-label="{escape(name)}"' for name in head]
     label = f"t{crc32(caption.encode()):08x}"
     body = []
     for index, cells in enumerate(rows):
         shade = ' class="sure"' if index < len(sure) and sure[index] else ""
-        first, *others = zip(cells, classes, strict=True)
-        inner = f'<th scope="row"{first[1]}>{first[0]}</th>'
-        body.append(f"<tr{shade}>{inner}{''.join(f'<td{style}>{cell}</td>' for cell, style in others)}</tr>")
+        first, *others = zip(cells, classes, labels, strict=True)
+        inner = f'<th scope="row" role="rowheader"{first[1]}{first[2]}>{first[0]}</th>'
+        inner += "".join(f'<td role="cell"{style}{named}>{cell}</td>' for cell, style, named in others)
+        body.append(f'<tr role="row"{shade}>{inner}</tr>')
+    # The roles say what the elements are: on a phone they are displayed as cards, and some browsers then forget it.
     return f'<p class="note" id="{label}">{escape(caption)}</p>' + scrolled(
-        f'<table aria-describedby="{label}"><thead><tr>{titles}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+        f'<table role="table" aria-describedby="{label}"><thead role="rowgroup"><tr role="row">{titles}</tr></thead>'
+        f'<tbody role="rowgroup">{"".join(body)}</tbody></table>'
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from winticket.report.durations import run_time
-from winticket.report.elements import definitions, section
+from winticket.report.elements import definitions
 from winticket.report.precision import precision_sentence
 from winticket.report.reading import (
     claimed,
@@ -23,7 +23,7 @@ from winticket.results import AccuracyName, Arm, Document
 
 
 def facts(document: Document) -> str:
-    """Return the section "In short" as HTML, with one entry for each fact that the document contains."""
+    """Return the list "In short" as HTML, with one entry for each fact that the document contains."""
     dense, won, options = dense_arm(document), claimed(document), question_of(document)
     densities = [level["density"] for level in pruned_levels(document)]
     ends = dict.fromkeys(map(density_percent, (*densities[:1], *densities[-1:])))
@@ -48,7 +48,7 @@ def facts(document: Document) -> str:
         ("run time", None if document.get("seconds") is None else run_time(document)),
         ("winticket", document.get("winticket")),
     ]
-    return section("In short", definitions(entries))
+    return "<h3>In short</h3>" + definitions(entries)
 
 
 def _of_all_parameters(document: Document) -> str | None:

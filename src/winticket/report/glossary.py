@@ -22,9 +22,11 @@ WORDS: Mapping[str, str] = {
     "ticket": "A mask together with a start. It defines a smaller network that can be trained by itself.",
     "winning ticket": "A ticket that is shown to match the dense network and to beat both controls. The "
     "smallest winning density is the lowest at which the tickets win.",
-    "replicate": "One repetition of the whole experiment, with a random initialisation and a mask search "
-    "that no other replicate shares. The networks of one replicate see the same batches, so they are "
-    "compared in pairs.",
+    "replicate": "One repetition of the whole experiment, with a random initialisation and a mask search that no other "
+    "replicate shares, and for small data with its own split into training, validation and test examples. The networks "
+    "of one replicate see the same examples in the same batches, so they are compared in pairs. Words and tables "
+    "number "
+    "replicates from 1, result.json and Python from 0.",
     "run": "One execution of an experiment, with the folder of its results.",
     "source": "In a transfer, which trains tickets on other data or with another recipe: the experiment that found "
     "the tickets.",
@@ -62,6 +64,30 @@ WORDS: Mapping[str, str] = {
     "would be needed to decide, if that can be estimated.",
     "margin": "To match the dense network, a ticket must lose less accuracy than this, in percentage points "
     "(pp). It is also written δ. It is 0.5 pp by default and is fixed before the run.",
+    "percentage point": "The unit of differences of accuracies, pp: from 97 % to 98 % is 1 percentage point.",
+    "difference": "The accuracy of one network minus that of another, formed within each replicate and averaged. It is "
+    "computed before rounding, so that it may differ in the last digit from the difference of two rounded means.",
+    "confidence": "How sure a bound is: were the experiment repeated, a bound with 97.8 % confidence would hold in "
+    "97.8 % "
+    "of the repetitions. A bound's confidence is 1 minus the level of its test. Single tests are surer than 95 % so "
+    "that all together are wrong in at most 5 %.",
+    "t test": "Student's paired t test of the differences, one-sided. It decides every claim about accuracies.",
+    "trimmed-mean test": "A cross-check of the t test that leaves out the fifth of the differences at either end, so "
+    "that "
+    "single replicates do not decide (Yuen's test).",
+    "sign-flip test": "A cross-check of the t test that compares the mean difference with those that arise if the "
+    "signs "
+    "of the differences are flipped at random. It needs no normal distribution.",
+    "Holm's procedure": "A way to test the controls at all densities with one error rate: the smallest p-value has to "
+    "be "
+    "below the rate divided by the number of densities, the next one below the rate divided by one fewer, and so on, "
+    "until one fails.",
+    "signed-rank test": "Wilcoxon's test of paired values by their ranks, here of ratios of steps. A training that "
+    "never "
+    "reaches the target ranks last.",
+    "Hodges-Lehmann estimate": "The typical ratio that belongs to the signed-rank test: the median, over all pairs of "
+    "replicates, of the geometric mean of their two ratios.",
+    "supermask": "A mask that makes an untrained network accurate, by removing weights alone (Zhou et al. 2019).",
     "matches dense": "The ticket's accuracy is shown to fall short of the dense network's by less than the margin, "
     "after the same number of training steps.",
     "error rate": "The largest chance, over all densities together, that the verdict is a false win. It is also "
@@ -79,7 +105,9 @@ WORDS: Mapping[str, str] = {
     "trivially sparse": "A kind of result: the ticket matches the dense network, but is not shown to beat "
     "either control. Any mask of this density may then work as well.",
     "early stop": "The training step at which the validation loss is lowest. If that is the last step in most "
-    "replicates, it only shows when training ended. It is then not compared or drawn, but “All numbers” lists it.",
+    "replicates, the loss was still falling when training ended, and where it would have been lowest is not known. It "
+    "is "
+    "then not compared or drawn, but “All numbers” lists it.",
     "to 95 % of dense": "The number of steps until the validation accuracy reaches 95 % of the final "
     "validation accuracy of the same replicate's dense network. It measures how soon a network learns.",
     "sooner, later, alike": "A ticket is sooner if a test shows that it takes fewer steps than the dense network, and "
@@ -94,7 +122,8 @@ WORDS: Mapping[str, str] = {
     "failed": "A training run that ended with an error, for example because the loss was no longer finite. "
     "Means leave it out, and tests take the accuracy that is worst for the ticket.",
     "collapsed": "A replicate whose accuracy is below the median of its arm by more than four margins and more than "
-    "eight robust standard deviations.",
+    "eight robust standard deviations (1.48 times the median distance from the median). Tests of means cannot see rare "
+    "collapses, so they are looked for one by one.",
     "sparse kernels": "Compiled code that computes a layer with its kept weights alone. It is used for the "
     "layers that it makes faster on this machine.",
     "store": "The folder that keeps finished training runs. A command that is repeated or extended then computes "
@@ -136,6 +165,10 @@ ALIASES: Mapping[str, str] = {
 """Headings of the page that use another form of a word."""
 
 FORMS: Mapping[str, str] = {
+    "difference": "difference",
+    "Holm's procedure": "Holm",
+    "Hodges-Lehmann estimate": "Hodges-Lehmann",
+    "percentage point": r"percentage points?|\bpp\b",
     "re-initialised": "re-?init",
     "allocation": "allocat",
     "± and intervals": "±",
@@ -148,6 +181,8 @@ FORMS: Mapping[str, str] = {
 """Regular expressions for words that the page writes in other ways, or that also have an everyday meaning."""
 
 _TAGS = re.compile(r"<[^>]*>")
+_SECTIONS = re.compile(r"(?=<section\b|<header\b)")
+_PARAGRAPHS = re.compile(r'(?P<open><p class="words">)(?P<text>.*?)(?P<close></p>)', re.DOTALL)
 _HEADINGS = re.compile(r"(?P<open><(?P<tag>th|dt)\b[^>]*>)(?P<word>[^<]+)(?P<close></(?P=tag)>)")
 
 
@@ -195,7 +230,16 @@ def _form(word: str) -> re.Pattern[str]:
 
 
 def linked(html: str) -> str:
-    """Link the first table or fact heading for each word in the page's HTML to the word's explanation."""
+    """Link words in the page's HTML to their explanations: in each table's headings, and at first in marked paragraphs.
+
+    Headings are linked once in every section. Paragraphs of the class `words` are the page's first ones; in all of them
+    together, each word is linked once.
+    """
+    parts = _SECTIONS.split(html)
+    return _in_paragraphs("".join(_in_headings(part) for part in parts))
+
+
+def _in_headings(part: str) -> str:
     seen: set[str] = set()
 
     def link(heading: re.Match[str]) -> str:
@@ -203,9 +247,65 @@ def linked(html: str) -> str:
         if word not in WORDS or word in seen:
             return heading[0]
         seen.add(word)
-        return f'{heading["open"]}<a href="#{anchor(word)}">{heading["word"]}</a>{heading["close"]}'
+        return f"{heading['open']}{_link(word, heading['word'])}{heading['close']}"
 
-    return _HEADINGS.sub(link, html)
+    return _HEADINGS.sub(link, part)
+
+
+def _in_paragraphs(html: str) -> str:
+    seen: set[str] = set()
+
+    def link(found: re.Match[str]) -> str:
+        word = _meant(found[0])
+        if word in seen:
+            return found[0]
+        seen.add(word)
+        return _link(word, found[0])
+
+    def paragraph(found: re.Match[str]) -> str:
+        texts = _TAGS.split(found["text"])
+        tags = [*_TAGS.findall(found["text"]), ""]
+        linked_texts = (_ANY_WORD.sub(link, text) for text in texts)
+        inner = "".join(text + tag for text, tag in zip(linked_texts, tags, strict=True))
+        return found["open"] + inner + found["close"]
+
+    return _PARAGRAPHS.sub(paragraph, html)
+
+
+def _link(word: str, text: str) -> str:
+    return f'<a class="word" href="#{anchor(word)}">{text}</a>'
+
+
+def _meant(text: str) -> str:
+    """The word of the glossary that a text in a paragraph is a form of."""
+    return next(word for word, form in _LINKED.items() if form.fullmatch(text))
+
+
+NOT_LINKED = frozenset(
+    ("won", "not won", "open", "step", "run", "source", "plan", "store", "failed", "look", "search", "difference",
+     "level", "± and intervals", "sooner, later, alike", "method", "seed", "stack", "to 95 % of dense", "compact file")
+)  # fmt: skip
+"""Words that have an everyday meaning as well, and headings that are no words: paragraphs do not link them."""
+_OTHERWISE = {
+    "re-initialised": r"re-initialised|re-init",
+    "allocation": "allocation",
+    "Holm's procedure": "Holm(?:'|&#x27;)s procedure",
+    "Hodges-Lehmann estimate": "Hodges-Lehmann estimate",
+    "percentage point": r"percentage points?(?: \(pp\))?|pp",
+    "error rate": "error rate|false win",
+    "confidence": "confidences?",
+    "matches dense": "match(?:es)? the dense network",
+    "collapsed": "collapsed|collapses",
+}
+_LINKED: Mapping[str, re.Pattern[str]] = {
+    word: re.compile(_OTHERWISE.get(word) or rf"{re.escape(word)}(?:s|es)?", re.IGNORECASE)
+    for word in sorted(WORDS, key=len, reverse=True)
+    if word not in NOT_LINKED
+}
+"""By word, the longest first, what in a paragraph is linked to it."""
+_ANY_WORD = re.compile(
+    r"\b(?:" + "|".join(form.pattern for form in _LINKED.values()) + r")(?![\w-])", re.IGNORECASE
+)
 
 
 def glossary_page() -> str:

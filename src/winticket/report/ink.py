@@ -1,8 +1,7 @@
 """Colours, markers and fonts of the figures, for white paper and for a dark page.
 
 The colours are those of Okabe & Ito (2008), which people with colour-vision deficiencies can distinguish. A colour
-always means an arm; the densities of one arm are shades of its colour. Every arm and every density also has its own
-marker, so the figures remain readable in grey.
+always means an arm. Every arm also has its own marker, so the figures remain readable in grey.
 """
 
 from __future__ import annotations
@@ -45,11 +44,21 @@ _LOOKS = {
     **{name: Look(*arm_of(control).look) for name, control in arms().items()},
 }
 _MORE_LOOKS = (Look("#009E73", "D", ":"), Look("#D55E00", "v", "--"), Look("#56B4E9", "P", "-."))
-MOST_TEXT, MOST_PAPER = 0.55, 0.45
-"""The shares of the text's and the paper's colour in the first and the last shade."""
-DENSITY_MARKERS = ("o", "s", "^", "D", "v", "P")
-# #0072B2 is too dark to read on a dark page, so the sky blue of the same palette replaces it there.
-_ON_DARK = {"#0072B2": "#56B4E9", "#56B4E9": "#0072B2"}
+SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288")
+"""Colours of lines that are no arms: analyses' series, layers."""
+LETTERING = 0.42
+"""The share of the text's colour in lettering of a line's colour, which alone would be too faint to read."""
+# These are too dark to read on a dark page. The sky blue of the same palette replaces #0072B2 there, and the other way
+# round; the others become lighter.
+_ON_DARK = {
+    "#0072B2": "#56B4E9",
+    "#56B4E9": "#0072B2",
+    "#332288": "#8F83E0",
+    "#882255": "#D0659B",
+    "#4B3F72": "#A79BD6",
+    "#117733": "#4FB277",
+    "#661100": "#D08770",
+}
 
 
 @contextmanager
@@ -94,17 +103,22 @@ def look_of(arm: str, *, ink: Ink) -> Look:
     return replace(look, color=on(ink, look.color))
 
 
-def shades(color: str, count: int, *, ink: Ink) -> list[str]:
-    """Return `count` shades of a colour, from one near the colour of the text to one near the paper.
+def lettering(color: str, *, ink: Ink) -> str:
+    """Return the colour of words that name a line of this colour: nearer to the text's, so that they are legible.
 
-    >>> shades("#0072B2", 3, ink=LIGHT)
-    ['#104567', '#0072b2', '#73b1d5']
+    >>> lettering("#E69F00", ink=LIGHT)
+    '#926a11'
     """
-    ends = (_mixed(color, ink.text, MOST_TEXT), _mixed(color, ink.paper, MOST_PAPER))
-    if count == 1:
-        return [color.lower()]
-    places = [2 * index / (count - 1) - 1 for index in range(count)]
-    return [_mixed(color, ends[place > 0], abs(place)) for place in places]
+    return _mixed(color, ink.text, LETTERING)
+
+
+def dark_of(color: str) -> str:
+    """Return what a colour of figures on white paper is on a dark page.
+
+    >>> dark_of("#0072b2"), dark_of("#926a11")
+    ('#56b4e9', '#e8bf64')
+    """
+    return _DARK_OF.get(color.lower(), color.lower())
 
 
 def _mixed(color: str, other: str, share: float) -> str:
@@ -116,3 +130,20 @@ def _mixed(color: str, other: str, share: float) -> str:
 def on(ink: Ink, color: str) -> str:
     """Return the colour that replaces `color` on this background."""
     return _ON_DARK.get(color, color) if ink is DARK else color
+
+
+def _pairs() -> dict[str, str]:
+    """The colours of figures on white paper and what replaces each on a dark page, as #rrggbb in small letters."""
+    lines = [look.color for look in (*_LOOKS.values(), *_MORE_LOOKS)] + list(SERIES)
+    names = ("paper", "text", "quiet", "rule", "dense")
+    pairs = {
+        **{color: on(DARK, color) for color in lines},
+        **{lettering(color, ink=LIGHT): lettering(on(DARK, color), ink=DARK) for color in lines},
+        **{getattr(LIGHT, name): getattr(DARK, name) for name in names},
+        lettering(LIGHT.dense, ink=LIGHT): lettering(DARK.dense, ink=DARK),
+        "#000000": DARK.text,
+    }
+    return {light.lower(): dark.lower() for light, dark in pairs.items()}
+
+
+_DARK_OF = _pairs()

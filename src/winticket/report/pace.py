@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from winticket.report.reading import (
     arms,
     claimed,
+    dense_arm,
     is_in,
     levels,
     pace,
     pruned_levels,
     question_of,
     replicates,
+    time_outcome,
 )
 from winticket.report.titles import at_densities, lines, sooner_or_later
-from winticket.results import Arm, Document, StepsTo
+from winticket.results import Arm, Document, Level, StepsTo
 from winticket.table import Table, Value
 
 COLUMNS = (
@@ -123,7 +125,8 @@ def pace_sentence(document: Document) -> str | None:
     if entry["outcome"] in (None, "alike"):
         return f"No difference is shown in how soon the ticket reaches {goal(fraction)}."
     start = f"The ticket reaches {goal(fraction)} {entry['outcome']} than dense"
-    return f"{start}{_in_the_steps(entry['ratio'], entry['ratio_ci'])}.{_before_training(entry)}"
+    sooner = f"{start}{_in_the_steps(entry['ratio'], entry['ratio_ci'])}."
+    return f"{sooner}{_other_half(document, level, entry['outcome'])}{_before_training(level['arms']['ticket'], entry)}"
 
 
 def _in_the_steps(ratio: float | None, ends: Sequence[float | None] | None) -> str:
@@ -142,15 +145,40 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _before_training(entry: StepsTo) -> str:
+def _other_half(document: Document, level: Level, outcome: str) -> str:
+    """A sentence on the early stop, which need not come sooner when an accuracy does; empty if it is not compared.
+
+    outcome: whether the accuracy is reached `sooner` or `later`.
+    """
+    stop, dense = time_outcome(level), dense_arm(document)
+    mine = level["arms"]["ticket"].get("early_stop_step")
+    theirs = None if dense is None else dense.get("early_stop_step")
+    if stop is None or mine is None or theirs is None:
+        return ""
+    steps = f"(step {mine:.0f} against {theirs:.0f} on average; each density is tested alone)"
+    if stop == "as fast":
+        return f" No difference is shown in when its validation loss is lowest {steps}."
+    when = "sooner" if stop == "faster" else "later"
+    if when == outcome:
+        return f" Its validation loss is lowest {when} as well {steps}."
+    but = f" But its validation loss is lowest {when} than the dense network's {steps}"
+    return f"{but}: it comes near its end sooner, and improves for longer." if when == "later" else f"{but}."
+
+
+def _before_training(arm: Arm, entry: StepsTo) -> str:
     """A sentence on tickets that reach the target when they start, since their mask is enough; so a ratio can be 0."""
     steps = entry["steps"]
-    count = sum(step == 0 for step in steps)
+    count, start = sum(step == 0 for step in steps), arm.get("start_accuracy")
+    if not count:
+        return ""
+    mean = (
+        "" if start is None else f" (all tickets together: {100 * start:.1f} % on validation data at step 0)"
+    )
     return (
-        f" In {count} of {len(steps)} replicates the ticket is that accurate at step 0, before it is trained: applying "
-        "the mask is enough."
-        if count
-        else ""
+        f" In {count} of {len(steps)} replicates the ticket is that accurate at step 0, before it is trained{mean}. "
+        f"This "
+        "is no error: which weights a trained network keeps says so much of what it learnt that applying the mask to "
+        "the untrained start weights can be enough (supermasks: Zhou et al. 2019)."
     )
 
 
@@ -189,6 +217,7 @@ def early_stops_left_out(document: Document) -> str | None:
     end = "the last step" if steps is None else f"the last step, {steps}"
     where = at_densities(document, densities)
     return (
-        f"Early stops are not compared {where}: in most replicates, the validation loss of the ticket or of the dense "
-        f"network was lowest at {end}, so its early stop only shows when training ended."
+        f"Early stops are not compared {where}. In most replicates there, the validation loss of the ticket or of the "
+        f"dense network was lowest at {end}: it was still falling when training ended, so where it would have been "
+        "lowest is not known."
     )

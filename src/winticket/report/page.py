@@ -1,60 +1,48 @@
-"""The summary page: a single HTML file that contains its figures and tables and needs no script or network."""
+"""The summary page: a single HTML file that contains its figures and tables and needs no network, and no script."""
 
 from __future__ import annotations
 
 import re
-from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
 from winticket.report.advice import TITLE, advise, introduction
-from winticket.report.analysed import Shown, section_of
-from winticket.report.captions import captions
-from winticket.report.elements import definitions, plain_table, scrolled, section, table
-from winticket.report.facts import accuracy_text, facts
-from winticket.report.figures import figures
+from winticket.report.analysed import Shown, anchor, section_of
+from winticket.report.costs import costs_section
+from winticket.report.elements import definitions, section, table
+from winticket.report.evidence import about_confidences, evidence
+from winticket.report.facts import facts
+from winticket.report.figures import Drawing, figures
 from winticket.report.glossary import linked, words_section
-from winticket.report.ink import DARK, LIGHT
-from winticket.report.pace import goal, judged_fraction, pace_sentence
+from winticket.report.inline import picture, scheme
+from winticket.report.mask_view import mask_section
+from winticket.report.method_section import method
+from winticket.report.pace import pace_sentence
+from winticket.report.papers import papers_section
+from winticket.report.question import asked
 from winticket.report.reading import (
-    arm_name,
-    arms,
-    claimed,
-    dense_arm,
     density_percent,
-    interval,
-    is_in,
-    levels,
     lines_to_use,
-    mark,
     plain,
-    plus_minus,
-    pruned_levels,
     question_of,
-    reason,
-    replicates,
     saved_ticket,
-    speed,
-    warnings_by_bearing,
+    sentences,
 )
-from winticket.report.saving import image
+from winticket.report.reproduce import reproduction
+from winticket.report.results_table import all_numbers, results_section
 from winticket.report.settings import settings
-from winticket.report.sheet import SHEET
+from winticket.report.sheet import sheet
 from winticket.report.soon import how_soon
-from winticket.report.tables import Curves, emptied_layers, failures, margins
-from winticket.report.titles import headline, not_won_at
-from winticket.results import Arm, CheckName, Document, Level
-from winticket.table import Table
+from winticket.report.tables import Curves, margins
+from winticket.report.titles import headline, not_won_at, spelt_out
+from winticket.report.trouble_section import cautions, failed
+from winticket.results import Document, Masks
 from winticket.text import cleaned
 
 # A line never breaks between a number and its percent sign.
 _NUMBER_AND_SIGN = re.compile(r"(\d) %")
-_CHECKS: dict[CheckName, str] = {
-    "accuracy": "matches dense",
-    "beats_reinit": "beats re-init",
-    "beats_random": "beats random mask",
-}
+_CODE = re.compile(r"(<(script|style)\b.*?</\2>)", re.DOTALL)
 _KINDS = {
     "winning ticket": "both the mask and its start weights matter",
     "winning structure": "the mask matters, and its start weights are not shown to",
@@ -65,23 +53,30 @@ _KINDS = {
 
 
 def write_page(
-    document: Document, curves: Curves, path: str | Path, *, analyses: Sequence[Shown] = ()
+    document: Document,
+    curves: Curves,
+    path: str | Path,
+    *,
+    masks: Masks | None = None,
+    analyses: Sequence[Shown] = (),
 ) -> Path:
     """Write the summary page of a result document to `path` and return the path.
 
-    The page shows the verdict, the facts of the run, figures, tables, and how the verdict was reached. It is one
-    file that needs nothing else: it embeds each figure as SVG in a light and a dark version. `curves` holds the
-    learning curves of the run; without them the page has no learning-curve figure. `analyses` have a section each.
+    The page shows the question, the verdict with its evidence, figures, tables, and how the verdict was reached. It is
+    one file that needs nothing else. `curves` holds the learning curves of the run, `masks` what its tickets keep, and
+    `analyses` what is known of why they win; without any of them the page has no section on it.
 
     Raises OSError if the file cannot be written, for example because its folder does not exist.
     """
     target = Path(path)
-    target.write_text(page(cleaned(document), curves, analyses=analyses), encoding="utf-8")
+    target.write_text(page(cleaned(document), curves, masks=masks, analyses=analyses), encoding="utf-8")
     return target
 
 
-def page(document: Document, curves: Curves, *, analyses: Sequence[Shown] = ()) -> str:
-    """Return the summary page as HTML, with all text from the document escaped.
+def page(
+    document: Document, curves: Curves, *, masks: Masks | None = None, analyses: Sequence[Shown] = ()
+) -> str:
+    """Return the summary page as HTML, with all text from the document escaped; arguments as for `write_page`.
 
     If a figure cannot be drawn, the page says so in the figure's position, with the error.
     """
@@ -89,26 +84,87 @@ def page(document: Document, curves: Curves, *, analyses: Sequence[Shown] = ()) 
     title = f"{headline(document)} · {plain(question.get('model'))} on {plain(question.get('data'))}"
     parts = [
         _verdict(document),
-        facts(document),
-        *_figures(document, curves),
-        _levels(document),
+        results_section(document),
+        *_figures(document, curves, masks),
+        mask_section(masks),
         how_soon(document),
-        _analyses(document, analyses),
         _margins(document),
-        _trouble(document),
+        _analyses(document, analyses),
+        cautions(document),
         _advice(document),
-        _decided(document),
         _use(document),
-        _details(document),
+        costs_section(document),
+        method(document),
+        reproduction(document),
         _surroundings(document),
+        failed(document),
+        all_numbers(document),
     ]
     body = linked("\n".join(part for part in parts if part))
+    return framed(title, f"{body}\n{papers_section(body)}\n{words_section(body)}")
+
+
+def framed(title: str, body: str, *, refresh: int | None = None) -> str:
+    """Return a whole page around a body, with the style sheet. `refresh`: seconds after which a browser reloads it."""
+    again = "" if refresh is None else f'<meta http-equiv="refresh" content="{refresh}">\n'
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{SHEET}</style>\n</head>\n<body>\n<main>\n"
-        + _NUMBER_AND_SIGN.sub("\\1\u00a0%", f"{body}\n{words_section(body)}")
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n{again}'
+        f"<title>{escape(title)}</title>\n<style>{sheet()}\n{scheme(body)}</style>\n</head>\n<body>\n<main>\n"
+        + "".join(_unbroken(body))
         + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _unbroken(html: str) -> Iterator[str]:
+    """The parts of a page, in which numbers stay with their percent signs, but for scripts and styles."""
+    for at, part in enumerate(_CODE.split(html)):
+        if at % 3 == 2:  # the name of the element, which the pattern holds for its own end
+            continue
+        yield _NUMBER_AND_SIGN.sub("\\1\u00a0%", part) if at % 3 == 0 else part
+
+
+def _verdict(document: Document) -> str:
+    question = question_of(document)
+    outcome = document["verdict"]["outcome"]
+    over = ["winticket", question.get("model"), question.get("data"), question.get("method")]
+    kind = document["verdict"].get("kind")
+    asked_lines = asked(document)
+    said = [*sentences(document), pace_sentence(document), *not_won_at(document)]
+    spelt = spelt_out([*asked_lines, *(line for line in said if line)])
+    question_lines, verdict_lines = spelt[: len(asked_lines)], spelt[len(asked_lines) :]
+    lines = [
+        f'<header class="verdict {escape(outcome.replace(" ", "-"))}">',
+        f'<p class="over">{escape(" · ".join(str(word) for word in over if word is not None))}</p>',
+        f"<h1>{escape(headline(document))}</h1>",
+        *(["<h2>The question</h2>"] if question_lines else []),
+        *(f'<p class="words">{escape(line)}</p>' for line in question_lines),
+        "<h2>The verdict</h2>",
+        *(f'<p class="words">{escape(line)}</p>' for line in verdict_lines),
+        evidence(document),
+    ]
+    if note := about_confidences(document):
+        lines.append(f'<p class="note">{escape(note)}</p>')
+    if kind:
+        meaning = f" ({_KINDS[kind]})" if kind in _KINDS else ""
+        lines.append(f'<p class="note">Kind of result: {escape(str(kind))}{meaning}.</p>')
+    return "\n".join([*(line for line in lines if line), "</header>"])
+
+
+def _figures(document: Document, curves: Curves, masks: Masks | None) -> list[str]:
+    return [_figure(name, drawing) for name, drawing in figures(document, curves, masks).items()]
+
+
+def _figure(name: str, drawing: Drawing) -> str:
+    words = f"{drawing.title}. {drawing.subtitle}. The tables of this page and {name}.csv give the numbers."
+    try:
+        drawn = picture(lambda layout: drawing.draw(layout)[0], name=name.replace("_", "-"), words=words)
+    except Exception as error:  # noqa: BLE001 - matplotlib may raise anything; the page must survive it
+        why = escape(f"{type(error).__name__}: {error}")
+        return f"<section><p>Could not draw the figure {name}: {why}</p></section>"
+    return (
+        f'<section><figure><h2>{escape(drawing.title)}</h2><p class="note">{escape(drawing.subtitle)}</p>'
+        f"{drawn}<figcaption>{escape(drawing.caption)}</figcaption></figure></section>"
     )
 
 
@@ -116,95 +172,12 @@ def _analyses(document: Document, analyses: Sequence[Shown]) -> str:
     if not analyses:
         return ""
     question = question_of(document)
-    subtitle = f"{plain(question.get('data'))} · {plain(question.get('model'))} · mean, 95 % t interval"
-    return section("Understanding the ticket", *(section_of(one, subtitle=subtitle) for one in analyses))
-
-
-def _verdict(document: Document) -> str:
-    question = question_of(document)
-    outcome = document["verdict"]["outcome"]
-    over = [
-        "winticket",
-        question.get("model"),
-        question.get("data"),
-        question.get("method"),
-    ]
-    kind = document["verdict"].get("kind")
-    lines = [
-        f'<header class="verdict {escape(outcome.replace(" ", "-"))}">',
-        f'<p class="over">{escape(" · ".join(str(word) for word in over if word is not None))}</p>',
-        f"<h1>{escape(headline(document))}</h1>",
-        *(
-            f"<p>{escape(line)}</p>"
-            for line in (reason(document), pace_sentence(document), *not_won_at(document))
-            if line
-        ),
-    ]
-    if kind:
-        meaning = f" ({_KINDS[kind]})" if kind in _KINDS else ""
-        lines.append(f'<p class="note">Kind of result: {escape(str(kind))}{meaning}.</p>')
-    return "\n".join([*lines, "</header>"])
-
-
-def _figures(document: Document, curves: Curves) -> list[str]:
-    sections, below = [], captions(document)
-    for name, draw in figures(document, curves).items():
-        try:
-            drawn = [(ink, draw(ink)[0]) for ink in (LIGHT, DARK)]
-            light, dark = (b64encode(image(figure, "svg")).decode("ascii") for _, figure in drawn)
-        except Exception as error:  # noqa: BLE001 - matplotlib may raise anything; the page must survive it
-            why = escape(f"{type(error).__name__}: {error}")
-            sections.append(f"<section><p>Could not draw the figure {name}: {why}</p></section>")
-            continue
-        words = " ".join(text.get_text().replace("\n", " ") for text in drawn[0][1].texts)
-        alt = f"{words}. {below[name]} The tables of this page and {name}.csv give the numbers."
-        picture = scrolled(
-            f'<picture><source media="(prefers-color-scheme: dark)" srcset="data:image/svg+xml;base64,{dark}">'
-            f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{light}"></picture>'
-        )
-        sections.append(
-            f"<section><figure{' class=wide' if name == 'learning_curves' else ''}>{picture}"
-            f"<figcaption>{escape(below[name])}</figcaption></figure></section>"
-        )
-    return sections
-
-
-def _mark(document: Document, level: Level, check: CheckName) -> str:
-    answer = mark(document, level, check)
-    return answer if answer == "yes" else f'<span class="no">{answer}</span>'
-
-
-def _levels(document: Document) -> str:
-    dense, won = dense_arm(document), claimed(document)
-    shown = [arm for arm in arms(document) if arm != "dense"]
-    shown_levels = pruned_levels(document)
-    if not shown_levels:
-        return ""
-    checks = [name for name in _CHECKS if name == "accuracy" or name.removeprefix("beats_") in shown]
-    rows, sure = [], []
-    for level in shown_levels:
-        entries = level["arms"]
-        cells = [escape(density_percent(level["density"]))]
-        cells += [escape(accuracy_text(entries.get(arm), "accuracy")) for arm in shown]
-        cells += [_mark(document, level, name) for name in checks]
-        cells.append(escape(speed(level) or "–"))
-        rows.append(cells)
-        sure.append(is_in(level["density"], won))
-    fraction = judged_fraction(document)
-    last = "early stop" if fraction is None else f"to {100 * fraction:g} % of dense"
-    head = ["density", *(f"{arm_name(arm)} %" for arm in shown), *(_CHECKS[name] for name in checks), last]
-    caption = (
-        f"Dense network: {accuracy_text(dense, 'accuracy')} %. The accuracy columns give the mean test accuracy after "
-        "the last training step, ± half the width of its 95 % interval over replicates, or the interval's two ends if "
-        "it is not symmetric. Winning tickets have shaded rows. Yes means that a test shows what the heading says, no "
-        "that a test shows the opposite, and open that neither is shown. The last column compares how soon the "
-        f"ticket and the dense network reach {goal(fraction)}{_unjudged(document)}."
-    )
-    return section("Results at every density", table(head, rows, caption=caption, sure=sure))
-
-
-def _unjudged(document: Document) -> str:
-    return "" if all(map(speed, pruned_levels(document))) else " (–: not judged)"
+    parts = [question.get("data"), question.get("model"), "mean, 95 % t interval"]
+    subtitle = " · ".join(str(part) for part in parts if part is not None)
+    links = [f'<li><a href="#{anchor(one)}">{escape(one.analysis.title)}</a></li>' for one in analyses]
+    contents = f'<ul class="contents">{"".join(links)}</ul>' if len(links) > 2 else ""
+    sections = (section_of(one, subtitle=subtitle) for one in analyses)
+    return section("Understanding the ticket", contents, *sections)
 
 
 def _margins(document: Document) -> str:
@@ -239,70 +212,12 @@ def _margins(document: Document) -> str:
     )
 
 
-def _trouble(document: Document) -> str:
-    bearing, _ = warnings_by_bearing(document)
-    body = [_list(bearing)] if bearing else []
-    failed, empty = failures(document), emptied_layers(document)
-    if failed.values:
-        caption = (
-            "Failed training runs. Means omit them, and tests take the accuracy that is worst for the ticket."
-        )
-        rows = [
-            (arm, density, int(replicate or 0) + 1, *rest) for arm, density, replicate, *rest in failed.values
-        ]
-        body.append(plain_table(Table(failed.columns, tuple(rows)), caption=caption))
-    if empty.values:
-        body.append(
-            plain_table(empty, caption="Layers that lost all their weights in at least one replicate")
-        )
-    if not body:
-        body = ["<p>There are no failed training runs, no emptied layers and no notes.</p>"]
-    return section("Notes and failures", *body)
-
-
-def _list(sentences: Iterable[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>"
-
-
 def _advice(document: Document) -> str:
     tips = advise(document)
     if not tips:
         return ""
     listed = "<ol>" + "".join(f"<li>{escape(tip)}</li>" for tip in tips) + "</ol>"
     return section(TITLE, f"<p>{escape(introduction(document))}</p>", listed)
-
-
-def _decided(document: Document) -> str:
-    margin, alpha = question_of(document).get("margin_pp"), question_of(document).get("alpha")
-    delta = "the margin δ" if margin is None else f"the margin δ = {margin:g} pp"
-    level, spent = ("α", "α") if alpha is None else (f"α = {alpha:g}", f"{alpha:g}")
-    paragraphs = [
-        "A replicate is one random initialisation with its own mask search. The dense network, the ticket and the "
-        "controls of a replicate share the test set and the order of the training data, so the tests compare them in "
-        "pairs.",
-        "A ticket matches the dense network if a one-sided paired t test shows that its accuracy falls short of the "
-        f"dense network's by less than {delta}, after the same number of training steps. A ticket beats the controls "
-        "if tests show that it is more accurate than the same mask with re-initialised weights, and more accurate than "
-        "a random mask with the same number of weights in every layer.",
-        "A ticket wins at a density if it matches the dense network and beats both controls. The tests for matching "
-        "run from the densest level down and stop at the first failure. Holm's procedure corrects the tests "
-        "against the controls for all densities together: one test for each density, of the smaller advantage of "
-        "the two. An advantage over one control alone is shown if it passes the same limit. If you add replicates "
-        f"or levels and judge again, that is another look at the same networks. All looks share {level}: the first "
-        "may use nine tenths of it, and the later ones share the rest. At each look, half goes to matching and "
-        "half to the controls. A bound's confidence is 1 minus the level of its test. For matching at the first "
-        f"look, this level is 0.9 × {spent} / 2. For a control, Holm's procedure sets it. "
-        f"So the chance of any false win, over all densities and all looks, stays within {level}.",
-        "With fewer than five replicates the verdict is always inconclusive.",
-    ]
-    gate = document["verdict"].get("trained_enough")
-    body = [f"<p>{escape(text)}</p>" for text in paragraphs]
-    if gate is not None:
-        body.append(f"<p>{escape(gate['sentence'])}</p>")
-    if others := warnings_by_bearing(document)[1]:
-        count = "1 note that does" if len(others) == 1 else f"{len(others)} notes that do"
-        body.append(f"<details><summary>{count} not affect the verdict</summary>{_list(others)}</details>")
-    return section("How the verdict was reached", *body)
 
 
 def _use(document: Document) -> str:
@@ -321,49 +236,14 @@ def _use(document: Document) -> str:
     )
 
 
-def _details(document: Document) -> str:
-    rows = []
-    for level in levels(document):
-        for name, arm in level["arms"].items():
-            steps = plus_minus(
-                arm.get("early_stop_step"), interval(arm, "early_stop_step"), scale=1, digits=0
-            )
-            counts = (str(replicates(arm)), plain(arm.get("failed")))
-            whole: Arm = {**arm, "failed": 0}  # failures have a column of their own
-            accuracies = (accuracy_text(whole, "accuracy"), accuracy_text(whole, "accuracy_at_early_stop"))
-            model = level.get("model_density")
-            densities = (density_percent(level["density"]), "–" if model is None else density_percent(model))
-            rows.append([escape(cell) for cell in (*densities, arm_name(name), *accuracies, steps, *counts)])
-    head = (
-        "density",
-        "of the whole model",
-        "arm",
-        "accuracy %",
-        "at early stop %",
-        "early-stop step",
-        "n",
-        "failed",
-    )
-    caption = (
-        "Mean ± half the width of its 95 % interval. The first column counts the eligible weights only, and the "
-        "second column counts all parameters."
-    )
-    numbers = table(head, rows, caption=caption)
-    return f"<section><details><summary>All numbers, including early stops</summary>{numbers}</details></section>"
-
-
 def _surroundings(document: Document) -> str:
     environment = document.get("environment") or {}
     machine = [(str(name), plain(value)) for name, value in environment.items() if value is not None]
-    paths = {
-        "store": document.get("store"),
-        "results": document.get("results"),
-        "ticket": document.get("ticket"),
-        "report": document.get("report"),
-    }
-    files = [(name, path) for name, path in paths.items() if path is not None]
+    names = ("store", "results", "ticket", "report", "curves", "masks")
+    files = [(name, str(document.get(name))) for name in names if document.get(name) is not None]
     return section(
         "Experiment, environment, files",
+        facts(document),
         settings(document),
         "<h3>Environment</h3>" + definitions(machine, wide=True) if machine else "",
         "<h3>Files</h3>" + definitions(files, wide=True) if files else "",

@@ -230,8 +230,10 @@ class Watch:
     def _line(self) -> str:
         whole = sum(self.counts[key] for key in self.weights)
         parts = [f"{100 * self._share():.0f} %", f"{self.finished} of {whole} trainings"]
+        if not whole and not self.finished:
+            parts = ["nothing to train"]
         for count, word in (
-            (self.reused, "reused"),
+            (self.reused, "reused" if whole or self.finished else "trainings in the store already"),
             (self.failed, "failed"),
             (self.skipped, "skipped because they need a failed one"),
             (sum(self.counts.get(key, 1) for key in self.elsewhere), "running in another command"),

@@ -11,11 +11,13 @@ from winticket.results import (
     Arm,
     Check,
     CheckName,
+    Data,
     Document,
     Level,
     MeanName,
     Measured,
     Question,
+    SavedTicket,
 )
 
 ARM_NAMES = {
@@ -220,10 +222,12 @@ def saved_ticket(document: Document) -> str | None:
         return None
     count, density = saved["replicates"], density_percent(saved["density"])
     chosen = f", chosen among {count} by validation accuracy alone" if count > 1 else ""
+    number = saved["replicate"]
+    chosen += f" (number {number} in result.json and in Python, which count from 0)"
     mean = f" ({100 * saved['mean_test_accuracy']:.2f} % on average over the {count})" if count > 1 else ""
     no_win = "" if has_won(document) else f"It is not a winning ticket; {density} is {_why_saved(document)}. "
     return (
-        f"The saved ticket has density {density} and comes from replicate {saved['replicate'] + 1}{chosen}. {no_win}"
+        f"The saved ticket has density {density} and comes from replicate {number + 1}{chosen}. {no_win}"
         f"After training, its test accuracy is {100 * saved['test_accuracy']:.2f} %{mean}."
     )
 
@@ -283,6 +287,16 @@ def falls_behind(document: Document, level: Level) -> bool:
 def question_of(document: Document) -> Question:
     """Return the experiment's options, or an empty mapping if the document lacks them."""
     return document.get("experiment", {})
+
+
+def data_of(document: Document) -> Data | None:
+    """Return what the document says of the data, or None if it says nothing."""
+    return document.get("data")
+
+
+def saved_of(document: Document) -> SavedTicket | None:
+    """Return the entry of the saved ticket, or None if there is none."""
+    return document.get("saved_ticket")
 
 
 def tickets_from(source: Question) -> str:

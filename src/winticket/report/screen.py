@@ -13,8 +13,11 @@ from rich.text import Text
 
 from winticket.report.advice import TITLE, advise, introduction
 from winticket.report.durations import run_time
+from winticket.report.evidence import about_confidences
 from winticket.report.pace import judged_fraction, pace_sentence
+from winticket.report.papers import cited, reference
 from winticket.report.precision import precision_sentence
+from winticket.report.question import subject
 from winticket.report.reading import (
     FEWEST_REPLICATES,
     claimed,
@@ -35,8 +38,8 @@ from winticket.report.reading import (
     warnings_by_bearing,
 )
 from winticket.report.screen_table import ROOMY, Say, accuracy, cut_arms, early_stop, ends_fit, levels_table
-from winticket.report.settings import method_words
-from winticket.report.titles import headline, not_won_at
+from winticket.report.titles import headline, not_won_at, spelt_out
+from winticket.report.trouble_section import CAUTIONS
 from winticket.results import Document
 
 WIDTH = 120
@@ -49,6 +52,9 @@ _COLORS = {"won": "bold green", "not won": "bold red", "inconclusive": "bold yel
 _ASCII = str.maketrans(
     {
         "±": "~",
+        "×": "x",
+        "“": '"',
+        "”": '"',
         "…": "~",
         "–": "-",
         "—": "-",
@@ -106,28 +112,15 @@ def _verdict(document: Document, say: Say) -> list[RenderableType]:
     ]
     parts: list[RenderableType] = [
         Text(say(f"{headline(document)}."), style=_COLORS[document["verdict"]["outcome"]]),
-        *(Text(say(line), style="dim") for line in _subject(document)),
-        _list([("-", line) for line in lines if line], say),
+        *(Text(say(line), style="dim") for line in subject(document)),
+        _list([("-", line) for line in spelt_out([line for line in lines if line])], say),
+        *([Text(say(note), style="dim")] if (note := about_confidences(document)) else []),
         *(Text(say(f"Note: {warning}"), style="yellow") for warning in bearing),
     ]
     if others:
         count = "1 further note" if len(others) == 1 else f"{len(others)} further notes"
-        parts.append(Text(f"({count}: see the report.)", style="dim"))
+        parts.append(Text(say(f"({count} in the report, under “{CAUTIONS}”.)"), style="dim"))
     return [*parts, *_failures(document, say)]
-
-
-def _subject(document: Document) -> list[str]:
-    """The experiment in brackets: (digits, lenet-300-100, method rigl, 20 replicates from seed 0), as far as known."""
-    question = question_of(document)
-    count, method, seed = question.get("replicates"), method_words(question), question.get("seed")
-    words = [str(part) for part in (question.get("data"), question.get("model")) if part]
-    if method is not None:
-        words.append(f"method {method}" if method == question.get("method") else method)
-    if count is not None:
-        words.append("1 replicate" if count == 1 else f"{count} replicates (random initialisations)")
-    if seed is not None:
-        words.append(f"{words.pop()} from seed {seed}" if count is not None else f"seed {seed}")
-    return [f"({', '.join(words)})"] if words else []
 
 
 def _list(lines: Sequence[tuple[str, str]], say: Say, *, style: str = "") -> RenderableType:
@@ -172,6 +165,7 @@ def _next(document: Document, say: Say) -> list[RenderableType]:
         Text(say(introduction(document))),
         Padding(grid, (0, 0, 0, 1)),
     ]
+    parts += [Text(say(f" {reference(name)}"), style="dim") for name in cited(" ".join(tips[:MOST_TIPS]))]
     if len(tips) > MOST_TIPS:
         parts.append(Text(f" ({len(tips) - MOST_TIPS} more in the report.)", style="dim"))
     return parts
@@ -217,6 +211,10 @@ def _key(document: Document, *, width: int) -> list[tuple[str, str]]:
     signs.append(
         ("±", f"95 % interval of the mean{ends_note}. Accuracies are on test data after the last step.")
     )
+    if question_of(document).get("margin_pp") is not None:
+        signs.append(
+            ("difference", "formed within each replicate, before rounding; so not always that of two means.")
+        )
     signs.append(("yes", "shown by a test paired by replicate; no: the opposite is shown; open: neither."))
     if any(arm.get("failed") for arm in entries):
         signs.append(("!", "a replicate failed."))

@@ -58,7 +58,7 @@ def in_words(question: Question, data: Data | None) -> list[tuple[str, str]]:
     return [
         (LABELS.get(name, name.replace("_", " ")), _value(name, value))
         for name, value in filled.items()
-        if name != "source" and not _idle(name, value, question)
+        if name != "source" and not idle(name, value, question)
     ]
 
 
@@ -77,7 +77,7 @@ def _open_to_method(question: Question, name: str) -> bool:
     return procedure is not None and name in signature(procedure).parameters and question.get(name) is None
 
 
-def _idle(name: str, value: object, question: Question) -> bool:
+def idle(name: str, value: object, question: Question) -> bool:
     """True if the option had no effect."""
     if value is None or value == []:
         return True

@@ -25,6 +25,7 @@ from winticket.report.reading import (
 from winticket.results import Document, Level
 from winticket.table import Table
 
+_PP = re.compile(r" pp\b")
 MOST_STRETCHES = 3
 """A title names the densities of at most this many stretches."""
 
@@ -166,7 +167,7 @@ def sooner_or_later(document: Document, *, sooner: Sequence[float], later: Seque
     return f"{word} than the dense network {at_densities(document, where)}{also}"
 
 
-def learning_title(document: Document, table: Table, shown: Sequence[float], *, width: int = 100) -> str:
+def learning_title(document: Document, table: Table, shown: Sequence[float], *, width: int = 72) -> str:
     """Return what the learning curves show: the difference between ticket and re-initialisation at the last step."""
     for density in sorted(shown, key=lambda d: abs(d - (document["verdict"].get("density") or 0.0))):
         last = [
@@ -190,3 +191,16 @@ def _gap(points: float) -> str:
     if abs(points) < 0.005:
         return "level with"
     return f"{abs(points):.2f} pp {'above' if points > 0 else 'below'}"
+
+
+def spelt_out(lines: Sequence[str]) -> list[str]:
+    """Lines in which the first `pp` stands behind the words that it abbreviates.
+
+    >>> spelt_out(["by +1.2 pp", "by 3 pp"])
+    ['by +1.2 percentage points (pp)', 'by 3 pp']
+    """
+    done, found = False, []
+    for line in lines:
+        found.append(line if done else _PP.sub(" percentage points (pp)", line, count=1))
+        done = done or "percentage points (pp)" in found[-1]
+    return found

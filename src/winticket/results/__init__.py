@@ -30,7 +30,9 @@ from winticket.results.levels import (
     Spent,
     StepsTo,
 )
+from winticket.results.masks import InputPlane, Layer, MaskLevel, Masks, Network
 from winticket.results.measures import Scalar
+from winticket.results.progress import ArmSoFar, LevelSoFar, Unfinished
 from winticket.results.question import Question
 from winticket.results.schema import SCHEMA, OtherSchemaError, Written, require_schema
 from winticket.results.shipment import Bytes, Claims, Memory, NarrowLayer, Origin, ReadBack, Removed, Shipment
@@ -52,6 +54,7 @@ __all__ = [
     "SCHEMA",
     "AccuracyName",
     "Arm",
+    "ArmSoFar",
     "Build",
     "Bytes",
     "Check",
@@ -64,19 +67,25 @@ __all__ = [
     "Data",
     "Document",
     "Failure",
+    "InputPlane",
     "Judged",
+    "Layer",
     "Learned",
     "LearningCurve",
     "Level",
+    "LevelSoFar",
     "Look",
     "Looks",
     "MarginAtLevel",
     "MarginOutcome",
     "Margins",
+    "MaskLevel",
+    "Masks",
     "MeanName",
     "Measured",
     "Memory",
     "NarrowLayer",
+    "Network",
     "Origin",
     "OtherSchemaError",
     "Outcome",
@@ -93,6 +102,7 @@ __all__ = [
     "StepsTo",
     "TimeDetail",
     "TrainedEnough",
+    "Unfinished",
     "Verdict",
     "Written",
     "require_schema",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 from winticket.results.levels import Cost, Failure, Level, Measured
+from winticket.results.masks import Network
 from winticket.results.measures import Difference, Fraction, MeanStep, Operations, Scalar, Seconds, Step
 from winticket.results.question import Question
 from winticket.results.verdict import Verdict
@@ -99,6 +100,8 @@ class Judged(TypedDict):
     """The dense network trained twice as long; null without the gate."""
     precision_effect: NotRequired[PrecisionEffect | None]
     """What the precision changed; null in float32 and without the precision check. Absent in older documents."""
+    network: NotRequired[Network]
+    """The network's size. Absent in older documents."""
     costs: list[Cost]
     """What each arm took at each density; arms of which no replicate finished are absent."""
     failures: list[Failure]
@@ -127,6 +130,8 @@ class Document(Judged):
     """Whose ticket that is."""
     curves: str
     """Path of curves.json."""
+    masks: NotRequired[str]
+    """Path of masks.json. Absent in older documents."""
     environment: dict[str, Scalar]
     """Versions and hardware of the most recent training."""
     keys: list[str]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from winticket.results.checks import Checks
 from winticket.results.measures import Fraction, MeanStep, Operations, Probability, Seconds, Step
@@ -77,6 +77,9 @@ class Measured(TypedDict):
 class Arm(Measured):
     """An arm of a level."""
 
+    start_accuracy: NotRequired[Fraction | None]
+    """Mean accuracy before the first step, on the validation examples that the steps to an accuracy are read from.
+    Absent in older documents."""
     steps_to: dict[str, StepsTo]
     """By share of the dense network's final validation accuracy, as text: `0.9`, `0.95`, ..."""
 

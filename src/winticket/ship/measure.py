@@ -82,14 +82,13 @@ def measure(
         used = {runtime.name: peak(runtime, bench.files) for runtime in measured} if memory else {}
         size = bench.files.compact.stat().st_size
     kept, weights = network.kept()
-    tensors = network.weights().values()
     return {
         "winticket": __version__,
         "network": repr(network),
         "density": kept / weights if weights else 1.0,
         "weights": weights,
         "kept": kept,
-        "bytes": {"compact": size, "dense": 4 * sum(weight.size for weight in tensors)},
+        "bytes": {"compact": size, "dense": _dense_bytes(network)},
         "operations": operations(network),
         "dense_operations": operations(network, dense=True),
         "memory": used,
@@ -103,6 +102,10 @@ def measure(
         "versions": {"python": platform.python_version()}
         | {one.package: version(one.package) for one in measured},
     }
+
+
+def _dense_bytes(network: Network) -> int:
+    return 4 * sum(weight.size for weight in network.weights().values())
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A finished run's page is written again, with its stored analyses; an unfinished run has none."""
+"""A finished run's screen and page are made again, with its stored analyses."""
 
 from __future__ import annotations
 
@@ -55,15 +55,3 @@ def test_a_run_is_shown_again(folder: Path) -> None:
     assert "Inconclusive" in said
     status, said = typed("show", str(folder), "--json")
     assert json.loads(said)["verdict"]["outcome"] == "inconclusive"
-
-
-def test_an_unfinished_run_is_shown_as_far_as_it_is(folder: Path, tmp_path: Path) -> None:
-    document = json.loads((folder / "result.json").read_text())
-    begun = {name: document[name] for name in ("winticket", "schema", "experiment", "store")}
-    begun["experiment"] = begun["experiment"] | {"replicates": 3}
-    (tmp_path / "run.json").write_text(json.dumps(begun))
-    status, said = typed("show", str(tmp_path))
-    assert status == 0
-    assert "unfinished" in said
-    status, _ = typed("report", str(tmp_path))
-    assert status == 2

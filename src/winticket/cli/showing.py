@@ -1,0 +1,222 @@
+"""show, report, watch: a run's screen and pages again, from what it has left; nothing is trained."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from winticket.cli.answers import print_json, request, say, to_stderr
+from winticket.cli.answers import show as tell
+from winticket.cli.options import AsJson, Quiet, number
+from winticket.cli.shipping import StoreOfRun, Trust
+from winticket.places import PAGE, PROGRESS, RESULT, STARTED, comparison_file, result_file
+from winticket.text import console
+
+if TYPE_CHECKING:
+    from winticket.report.side_by_side import Named
+
+RunPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        help="Folder or result.json of a find or transfer, finished or not, or the compare.json of a compare.",
+    ),
+]
+RunPaths = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="RUN...",
+        help="Folder or result.json of a find or transfer, or the compare.json of a compare. With --compare, several.",
+    ),
+]
+Together = Annotated[bool, typer.Option("--compare", help="Write one page that has the runs side by side.")]
+Page = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="With --compare, the page to write. Default: winticket-runs.html in this folder."
+    ),
+]
+Every = Annotated[
+    int,
+    typer.Option("--every", help="Seconds between two looks at the run.", parser=number("--every", int)),
+]
+SIDE_BY_SIDE = Path("winticket-runs.html")
+
+
+def show(run: RunPath, *, store: StoreOfRun = None, trust: Trust = None, as_json: AsJson = False) -> None:
+    """Show the final screen of RUN again, or how far it is if it has not finished.
+
+    Nothing is computed. Of an unfinished run, the command shows what there is and what is missing, without a verdict.
+
+    [bold]winticket show runs/digits[/bold]
+    """
+    with request():
+        if unfinished(run):
+            document = _so_far(run, store, trust)
+        elif (compared := comparison_file(run)) is not None:
+            document = _comparison(compared)
+        else:
+            from winticket.experiment.opening import document_of
+            from winticket.experiment.rewriting import relocated
+
+            file = result_file(run)
+            document = relocated(document_of(file), file.parent)
+    if as_json:
+        print_json(document)
+        return
+    from winticket import report
+
+    if "planned" in document:
+        console().print(report.progress_screen(document))
+    elif report.is_comparison(document):
+        console().print(report.comparison_screen(document))
+    else:
+        console().print(report.final_screen(document))
+
+
+def unfinished(run: Path) -> bool:
+    """Whether a folder is that of a run that has not finished.
+
+    One that finished and was started again is unfinished only if it asks for more now.
+    """
+    if not (run / STARTED).is_file():
+        return False
+    from winticket.experiment.opening import found
+
+    return found(run)[1] is None
+
+
+def _so_far(run: Path, store: str | None, trust: list[str] | None) -> Any:
+    from winticket.experiment import open as open_run
+    from winticket.experiment.sofar import SoFar
+
+    return SoFar(open_run(run, store=store, trust=trust or [])).read()[0]
+
+
+def _comparison(file: Path) -> Any:
+    from winticket.experiment.documents import read_document
+    from winticket.results import Comparison
+
+    return read_document(file, Comparison)
+
+
+def report(
+    runs: RunPaths,
+    *,
+    together: Together = False,
+    out: Page = None,
+    store: StoreOfRun = None,
+    trust: Trust = None,
+) -> None:
+    """Write the figures and the page of RUN again, from its numbers; or, with --compare, one page of several runs.
+
+    Nothing is trained or analysed. The page shows the analyses that the run's store has. An unfinished run gets a page
+    of what there is so far, as `winticket watch` writes it.
+
+    [bold]winticket report runs/digits[/bold]
+
+    [bold]winticket report --compare runs/digits runs/digits-sgd runs/letters[/bold]
+    """
+    with request():
+        if out is not None and not together:
+            raise ValueError("--out is for --compare; the page of one run goes to the run's folder")
+        if together:
+            tell(f"Page: {_side_by_side(runs, out or SIDE_BY_SIDE)}")
+            return
+        if len(runs) > 1:
+            raise ValueError(f"{len(runs)} runs are given; add --compare to have them on one page")
+        with to_stderr():
+            path, notes = _written(runs[0], store, trust)
+    for note in notes:
+        say(f"Note: {note}")
+    tell(f"Page: {path}")
+
+
+def _written(run: Path, store: str | None, trust: list[str] | None) -> tuple[Path, tuple[str, ...]]:
+    """Write the page of one run, and say where it is and what it lacks."""
+    if unfinished(run):
+        from winticket.experiment import open as open_run
+        from winticket.experiment.watching import write_progress
+
+        return write_progress(open_run(run, store=store, trust=trust or [])), ()
+    if (compared := comparison_file(run)) is not None:
+        from winticket.report import write_comparison_page
+
+        return write_comparison_page(_comparison(compared), compared.with_suffix(".html")), ()
+    from winticket.experiment.rewriting import rewrite
+
+    made = rewrite(run, store=store, trust=trust or [])
+    if made.document["report"] is None:
+        raise OSError(f"the page could not be written: {made.document.get('unwritten')}")
+    return Path(made.document["report"]), made.notes
+
+
+def _side_by_side(runs: list[Path], page: Path) -> Path:
+    from winticket.report import write_side_by_side
+
+    return write_side_by_side(_named(runs), page)
+
+
+def _named(runs: list[Path]) -> list[Named]:
+    """The documents, each by the shortest end of its path that tells it from the others."""
+    from winticket.experiment.opening import document_of
+    from winticket.report import Named
+
+    files = [comparison_file(run) or result_file(run) for run in runs]
+    folders = [file.resolve().parent for file in files]
+    if len(set(folders)) < len(folders):
+        raise ValueError("a run is given twice; a page compares different ones")
+    count = next(
+        count
+        for count in range(1, max(len(folder.parts) for folder in folders) + 1)
+        if len({folder.parts[-count:] for folder in folders}) == len(folders)
+    )
+    names = ["/".join(folder.parts[-count:]) for folder in folders]
+    return [
+        Named(name, document_of(file) if file.name == RESULT or not _compares(file) else _comparison(file))
+        for name, file in zip(names, files, strict=True)
+    ]
+
+
+def _compares(file: Path) -> bool:
+    return comparison_file(file) is not None
+
+
+def watch(
+    run: RunPath,
+    *,
+    every: Every = 10,
+    store: StoreOfRun = None,
+    trust: Trust = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write a page of RUN while it runs, again and again until it has finished; a browser that shows it follows.
+
+    The page has what the store has so far: counts, accuracies, learning curves. It never has a verdict, which is
+    reached from all trainings together. When the run has finished, the page leads to its report. The command can be
+    stopped at any time, and changes nothing of the run.
+
+    [bold]winticket watch runs/digits[/bold]
+    """
+    with request():
+        if every < 1:
+            raise ValueError(f"--every is {every}; give the seconds between two looks, 1 or more")
+        if not unfinished(run):
+            tell(f"The run has finished. Page: {result_file(run).parent / PAGE}")
+            return
+        from winticket.experiment import open as open_run
+        from winticket.experiment.watching import Watched
+
+        watched = Watched(open_run(run, store=store, trust=trust or []), refresh=every)
+    tell(f"Page: {run / PROGRESS} (renewed every {every} s; Ctrl-C ends this command, not the run)")
+    while unfinished(run):
+        with to_stderr(), request():
+            counted = watched.look()
+        if not quiet and counted is not None:
+            say(counted)
+        time.sleep(every)
+    with request():
+        tell(f"The run has finished. Page: {watched.finish()}")

@@ -1,0 +1,111 @@
+"""The figure of what decides: each level's paired difference to the dense network and the controls, with its bound."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from winticket.report.axes import density_axis
+from winticket.report.ink import lettering, look_of, style
+from winticket.report.layout import FILE, Label, Layout, canvas, end_labels
+from winticket.report.reading import arm_name, arms, pruned_levels, question_of, unlearned
+from winticket.report.strokes import kept_by_density, level_line, mark_smallest, name_of, subtitle
+from winticket.report.tables import checks_by_density
+from winticket.report.titles import at_densities, lines
+from winticket.results import Document
+from winticket.table import Table
+
+APART = 1.025
+"""Ratio by which two controls' points are moved apart on the axis of densities, so that they do not hide each other."""
+
+
+def difference_title(document: Document, *, width: int = 72) -> str:
+    """Return what the tests show: where the ticket matches the dense network, and where it beats both controls."""
+    if unlearned(document):
+        return lines("The dense network did not learn, so comparisons with it show nothing", width)
+    matched, beats = (
+        [level["density"] for level in pruned_levels(document) if level.get("checks", {}).get(name)]
+        for name in ("matched", "nontrivial")
+    )
+    match = f"A match with the dense network is shown {at_densities(document, matched)}" if matched else (
+        "A match with the dense network is shown nowhere"
+    )  # fmt: skip
+    win = (
+        f"a win over both controls {at_densities(document, beats)}"
+        if beats
+        else "a win over both controls nowhere"
+    )
+    return lines(f"{match}, {win}", width)
+
+
+def difference_figure(document: Document, *, layout: Layout = FILE) -> tuple[Figure, Table]:
+    """Draw the mean paired difference of accuracies at every density, with the bound that its test compares.
+
+    Left: ticket minus dense network. A match is shown if the bound is above minus the margin. Right: ticket minus each
+    control. A win is shown if the bound is above 0. Filled markers are shown, open ones are not.
+
+    Returns the figure, in percentage points, and the table of all checks, in fractions.
+    """
+    table = checks_by_density(document)
+    present = [name for name in arms(document) if name in ("reinit", "random")]
+    with style(layout.ink):
+        figure, (left, right) = canvas(
+            difference_title(document), subtitle(document, shown="paired mean, one-sided bound of its test"), layout,
+            panels=2, across=2, share=False, labels=[name_of(arm, layout) for arm in present] or [" " * 9],
+            height=2.4 if layout.narrow else 3.1,
+        )  # fmt: skip
+        _points(left, table, "accuracy", "ticket", layout=layout)
+        margin = question_of(document).get("margin_pp")
+        if margin is not None:
+            level_line(left, -margin, f"must be above −{margin:g} pp", ink=layout.ink)
+        labels = [
+            _points(right, table, f"beats_{arm}", arm, layout=layout, moved=APART ** (1 - 2 * at))
+            for at, arm in enumerate(present)
+        ]
+        level_line(right, 0.0, "must be above 0", ink=layout.ink, at_right=True)
+        mark_smallest(left, document, layout)
+        for axes, title in (
+            (left, f"ticket minus {arm_name('dense')}"),
+            (right, "ticket minus control"),
+        ):
+            _finish(axes, document, title, layout)
+        end_labels(right, [label for label in labels if label is not None])
+    return figure, table
+
+
+def _finish(axes: Axes, document: Document, title: str, layout: Layout) -> None:
+    densities = [level["density"] for level in pruned_levels(document)] or [1.0]
+    of_axis = Table(("density",), tuple((density,) for density in densities))
+    density_axis(axes, of_axis, kept=kept_by_density(document))
+    axes.set_title(title, loc="left", fontsize=10, color=layout.ink.text)
+    axes.set_ylabel("pp" if layout.narrow else "percentage points (pp)")
+    low, high = axes.get_ylim()
+    room = 0.12 * (high - low)  # for what stands below the dotted line
+    axes.set_ylim(low - room, high + 0.03 * (high - low))
+
+
+def _points(
+    axes: Axes, table: Table, check: str, arm: str, *, layout: Layout, moved: float = 1.0
+) -> Label | None:
+    """Draw the points of one check and their bounds; returns the label of its arm."""
+    rows = table.where(check=check)
+    if not rows.values or "estimate" not in rows.columns:
+        return None
+    look = look_of(arm, ink=layout.ink)
+    x, y = moved * rows.numbers("density"), 100 * rows.numbers("estimate")
+    bound = 100 * rows.numbers("bound") if "bound" in rows.columns else np.full(len(x), np.nan)
+    axes.vlines(x, bound, y, color=look.color, linewidth=1.8, zorder=3)
+    axes.plot(
+        x, bound, "_", color=look.color, markersize=8, markeredgewidth=1.8, zorder=3, label=f"bound, {arm}"
+    )
+    axes.plot(
+        x, y, look.marker, color=look.color, markerfacecolor=layout.ink.paper, markeredgewidth=1.4, zorder=4, label=arm
+    )  # fmt: skip
+    shown = np.array([bool(value) for value in rows.column("passed")])
+    if shown.any():
+        axes.plot(x[shown], y[shown], look.marker, color=look.color, zorder=5, label=f"shown, {arm}")
+    finite = y[np.isfinite(y)]
+    if arm == "ticket" or not len(finite):
+        return None
+    return Label(float(finite[-1]), name_of(arm, layout), lettering(look.color, ink=layout.ink))

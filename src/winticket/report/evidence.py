@@ -1,0 +1,120 @@
+"""The verdict's evidence: at one density, what a win needs, what the tests answer, and by which numbers."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+
+from winticket.report.elements import table
+from winticket.report.reading import (
+    check_of,
+    claimed,
+    density_percent,
+    is_in,
+    mark,
+    pruned_levels,
+    question_of,
+    saved_of,
+    unlearned,
+)
+from winticket.results import CheckName, Document, Level
+
+NEEDS: dict[CheckName, str] = {
+    "accuracy": "matches the dense network",
+    "beats_reinit": "beats the same mask with new start weights",
+    "beats_random": "beats a random mask",
+}
+"""What a win needs, by the check that answers it."""
+
+
+def evidence(document: Document) -> str:
+    """The table of the tests at the density that the verdict is about, as HTML; empty if nothing was tested."""
+    level = deciding_level(document)
+    if level is None:
+        return ""
+    rows = []
+    for name, words in NEEDS.items():
+        check = check_of(level, name)
+        if check is None:
+            rows.append([escape(words), "–", "not run", "–", "–"])
+            continue
+        bound = check.get("bound")
+        sure = confidence_text(check["test_level"]) if check.get("test_level") else None
+        above = "–" if bound is None else f"{_points(bound)}{f' ({sure})' if sure else ''}"
+        rows.append(
+            [
+                escape(words),
+                answer(document, level, name),
+                _points(check.get("estimate")),
+                above,
+                _limit(check["null_pp"]),
+            ]
+        )
+    at = density_percent(level["density"])
+    which = "the smallest winning density" if is_in(level["density"], claimed(document)) else "of those tried"
+    caption = (
+        f"The tests at {at} of the weights, {which}. Differences are means over replicates, in percentage points (pp), "
+        "and are computed before rounding. Yes: a test shows it. No: a test shows the opposite. Open: neither is shown."
+    )
+    head = (
+        "a win needs that the ticket",
+        "answer",
+        "difference, pp",
+        "shown to be above (confidence)",
+        "needed",
+    )
+    return table(head, rows, caption=caption, worded=True)
+
+
+def deciding_level(document: Document) -> Level | None:
+    """The level of the smallest win; without one, the saved ticket's, else the sparsest. None if nothing was tested."""
+    tried = [level for level in pruned_levels(document) if check_of(level, "accuracy") is not None]
+    if not tried or unlearned(document):
+        return None
+    won, saved = claimed(document), saved_of(document)
+    at = min(won) if won else None if saved is None else saved["density"]
+    near = [level for level in tried if at is not None and is_in(level["density"], (at,))]
+    return near[0] if near else tried[-1]
+
+
+def answer(document: Document, level: Level, name: CheckName) -> str:
+    """`yes`, `no` or `open` as HTML, which does not rely on colour alone."""
+    text = mark(document, level, name)
+    return f'<span class="answer {text}">{text}</span>' if text in ("yes", "no", "open") else text
+
+
+def _points(difference: float | None) -> str:
+    return "–" if difference is None else f"{100 * difference:+.2f}".replace("-", "−")
+
+
+def _limit(points: float) -> str:
+    return "more than 0" if points == 0 else f"more than {points:g}".replace("-", "−")
+
+
+def confidence_text(level: float) -> str:
+    """The confidence of a one-sided bound, with as many digits as tell it from 100 %.
+
+    >>> [confidence_text(level) for level in (0.05, 0.0225, 0.00375)]
+    ['95 %', '97.8 %', '99.6 %']
+    """
+    digits = max(1, math.ceil(-math.log10(100 * level)))
+    return f"{round(100 * (1 - level), digits):.12g} %"
+
+
+def about_confidences(document: Document) -> str | None:
+    """Why bounds of the verdict have other confidences than 95 %; None if the document does not tell."""
+    level, alpha = deciding_level(document), question_of(document).get("alpha")
+    if level is None or alpha is None:
+        return None
+    shown = [check_of(level, name) for name in NEEDS]
+    levels = [check["test_level"] for check in shown if check is not None and check.get("test_level")]
+    match = check_of(level, "accuracy")
+    if not levels or match is None or not match.get("test_level"):
+        return None
+    others = sorted(set(levels[1:]))
+    by_controls = f" and {' and '.join(map(confidence_text, others))} for the controls" if others else ""
+    return (
+        f"The confidences differ because the chance of any false win is held to {100 * alpha:g} % over all densities "
+        f"together: one test among many has to be surer than {100 - 100 * alpha:g} %, here "
+        f"{confidence_text(match['test_level'])} for the match{by_controls}. Intervals after ± have 95 %."
+    )

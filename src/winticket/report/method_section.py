@@ -1,0 +1,50 @@
+"""The page's section on how the verdict was reached: which tests, by which levels, and what they share."""
+
+from __future__ import annotations
+
+from html import escape
+
+from winticket.report.elements import section
+from winticket.report.question import draws_own_split
+from winticket.report.reading import question_of
+from winticket.results import Document
+
+
+def method(document: Document) -> str:
+    """The section on the procedure of the verdict, in words."""
+    margin, alpha = question_of(document).get("margin_pp"), question_of(document).get("alpha")
+    delta = "the margin δ" if margin is None else f"the margin δ = {margin:g} pp"
+    level, spent = ("α", "α") if alpha is None else (f"α = {alpha:g}", f"{alpha:g}")
+    parts = " and its own split of the data into training, validation and test examples"
+    split = parts if draws_own_split(document) else ""
+    paragraphs = [
+        f"A replicate is one random initialisation with its own mask search{split}. The dense network, the ticket and "
+        "the controls of a replicate share the examples, and the order of the training data, so the tests compare them "
+        "in pairs: a difference is formed within each replicate, before anything is rounded.",
+        "A ticket matches the dense network if a one-sided paired t test shows that its accuracy falls short of the "
+        f"dense network's by less than {delta}, after the same number of training steps. A ticket beats the controls "
+        "if tests show that it is more accurate than the same mask with re-initialised weights, and more accurate than "
+        "a random mask with the same number of weights in every layer.",
+        "A ticket wins at a density if it matches the dense network and beats both controls. The tests for matching "
+        "run from the densest level down and stop at the first failure. At each density the ticket has to beat both "
+        "controls, so the control that it beats less clearly counts. Many densities are many chances of a false win, "
+        "so "
+        "Holm's procedure asks more of each test the more densities there are. A win over one control alone is shown "
+        "if "
+        "it passes the same limit.",
+        "If you add replicates or levels and judge again, that is another look at the same networks. All looks share "
+        f"{level}: the first may use nine tenths of it, and the later ones share the rest. At each look, half goes to "
+        "matching and half to the controls. A bound's confidence is 1 minus the level of its test: for matching at the "
+        f"first look, this level is 0.9 × {spent} / 2, and for a control Holm's procedure sets it. So the chance of "
+        f"any "
+        f"false win, over all densities and all looks, stays within {level}. Intervals after ± have 95 % each, and so "
+        "has the statement on collapses.",
+        "Two other tests cross-check each t test that decides: the trimmed-mean test and the sign-flip test. If they "
+        "disagree with it, the cautions say so.",
+        "With fewer than five replicates the verdict is always inconclusive.",
+    ]
+    gate = document["verdict"].get("trained_enough")
+    body = [f"<p>{escape(text)}</p>" for text in paragraphs]
+    if gate is not None:
+        body.append(f"<p>{escape(gate['sentence'])}</p>")
+    return section("How the verdict was reached", *body)

@@ -1,0 +1,189 @@
+"""What a run asked, of which data and which network: three sentences for the page, a few lines for the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from winticket.report.reading import (
+    arms,
+    data_of,
+    density_percent,
+    is_transfer,
+    pruned_levels,
+    question_of,
+    saved_of,
+    tickets_from,
+)
+from winticket.report.settings import method_words
+from winticket.results import Document, Layer
+
+OWN_SPLIT = "its own split of the data"
+A_TICKET = (
+    "A ticket is a mask, which says which weights are kept, together with the values from which these weights "
+    "start."
+)
+
+
+def asked(document: Document) -> list[str]:
+    """The question in three sentences: what was asked, of which data and network, and in how many repetitions."""
+    return [sentence for sentence in (_what(document), _of_what(document), _how_often(document)) if sentence]
+
+
+def _what(document: Document) -> str:
+    margin = question_of(document).get("margin_pp")
+    within = "" if margin is None else f" to within {margin:g} percentage points (pp)"
+    controls = {
+        "reinit": "its mask with newly drawn start values (re-initialised)",
+        "random": "a random mask with its start values",
+    }
+    others = [words for arm, words in controls.items() if arm in arms(document)]
+    better = f", and whether it ends above {_all_of(others, 'both controls')}" if others else ""
+    start = "a ticket"
+    if is_transfer(document):
+        start = f"a ticket of another experiment ({tickets_from(question_of(document)['source'])})"
+    return (
+        f"This run asks whether {start}, which is a mask of the weights that are kept together with the values they "
+        f"start from, can be trained by itself{within} of the accuracy of the dense network, which is the whole one"
+        f"{better}."
+    )
+
+
+def _all_of(words: Sequence[str], several: str) -> str:
+    return words[0] if len(words) == 1 else f"{several}: {' and '.join(words)}"
+
+
+def _of_what(document: Document) -> str:
+    question = question_of(document)
+    parts = []
+    if question.get("data"):
+        about = data_words(document)
+        parts.append(f"the data are {question['data']}{f' ({about})' if about else ''}")
+    if question.get("model"):
+        about = network_words(document, parameters=True)
+        parts.append(f"the network is {question['model']}{f' ({about})' if about else ''}")
+    text = ", and ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _how_often(document: Document) -> str:
+    question, tried = question_of(document), pruned_levels(document)
+    count, method = question.get("replicates"), method_words(question)
+    if count is None or not tried:
+        return ""
+    ends = dict.fromkeys(density_percent(level["density"]) for level in (tried[0], tried[-1]))
+    levels = "1 level" if len(tried) == 1 else f"{len(tried)} levels"
+    found = "" if method is None else f" found by {method},"
+    steps = question.get("steps")
+    each = "" if steps is None else f"; each network was trained for {steps:,} steps"
+    return (
+        f"There are tickets with {' to '.join(ends)} of the weights,{found} at {levels}, in {_replicates(count)}, "
+        f"{_all_new(document)}{each}."
+    )
+
+
+def _replicates(count: int) -> str:
+    return "1 replicate" if count == 1 else f"{count} replicates"
+
+
+def _all_new(document: Document) -> str:
+    mask = "its own ticket" if is_transfer(document) else "its own mask search"
+    split = f" and {OWN_SPLIT}" if draws_own_split(document) else ""
+    return f"each with its own random initialisation{',' if split else ' and'} {mask}{split}"
+
+
+def draws_own_split(document: Document) -> bool:
+    """Whether every replicate splits the data anew."""
+    data = data_of(document)
+    return data is not None and data.get("split") == "own"
+
+
+def data_words(document: Document) -> str | None:
+    """What the examples are and how many: `8 × 8 images in 10 classes; 1,197 training, ...`. None if unknown."""
+    data = data_of(document)
+    if data is None or not data.get("input_shape"):
+        return None
+    kind = _examples(data["input_shape"], text=_is_text(document))
+    return (
+        f"{kind} in {data['classes']} classes; {data['train']:,} training, {data['validation']:,} validation and "
+        f"{data['test']:,} test examples"
+    )
+
+
+def _is_text(document: Document) -> bool:
+    saved = saved_of(document)
+    return saved is not None and "build" in saved and saved["build"]["tokens"]
+
+
+def _examples(shape: Sequence[int], *, text: bool) -> str:
+    """The form of an example in words.
+
+    >>> [_examples(shape, text=False) for shape in ((1, 8, 8), (3, 32, 32), (1, 40), (12,))]
+    ['8 × 8 images', '32 × 32 colour images', 'signals of 40 values', 'examples of 12 values']
+    """
+    if text:
+        return f"windows of {shape[0]} characters"
+    if len(shape) == 3:
+        kinds = {1: "images", 3: "colour images"}
+        return f"{shape[1]} × {shape[2]} {kinds.get(shape[0], f'images of {shape[0]} channels')}"
+    if len(shape) == 2 and shape[0] == 1:
+        return f"signals of {shape[1]} values"
+    return f"examples of {' × '.join(map(str, shape))} values"
+
+
+def network_words(document: Document, *, parameters: bool = False) -> str | None:
+    """What the network is: `3 fully connected layers, 64–300–100–10; ... may be pruned`. None if that is not known."""
+    network = document.get("network")
+    if network is None:
+        return None
+    whole, eligible = network["parameters"], network["eligible"]
+    sizes = (
+        f"{whole:,} parameters, of which {eligible:,} may be pruned"
+        if parameters
+        else f"{eligible:,} weights that may be pruned"
+    )
+    return f"{_layers(network['layers'])}; {sizes}"
+
+
+def _layers(layers: Sequence[Layer]) -> str:
+    """The layers in words: how many of each kind, and the widths of a chain of fully connected ones.
+
+    >>> _layers([{"name": "fc1.weight", "shape": [300, 64], "size": 19200}])
+    '1 fully connected layer, 64–300'
+    """
+    full = [layer["shape"] for layer in layers if len(layer["shape"]) == 2]
+    convolutions = [layer for layer in layers if len(layer["shape"]) > 2]
+    others = len(layers) - len(full) - len(convolutions)
+    counted = [
+        f"{count} {noun}{'s' if count > 1 else ''}"
+        for count, noun in (
+            (len(convolutions), "convolution"),
+            (len(full), "fully connected layer"),
+            (others, "other weight"),
+        )
+        if count
+    ]
+    chain = all(after[1] == before[0] for before, after in pairwise(full))
+    if len(full) == len(layers) and chain:
+        return f"{counted[0]}, {'–'.join(map(str, (full[0][1], *(shape[0] for shape in full))))}"
+    return " and ".join(counted)
+
+
+def subject(document: Document) -> list[str]:
+    """The experiment for the screen: a line in brackets, then what data, network and tickets are, as far as known."""
+    question = question_of(document)
+    count, method, seed = question.get("replicates"), method_words(question), question.get("seed")
+    words = [str(part) for part in (question.get("data"), question.get("model")) if part]
+    if method is not None:
+        words.append(f"method {method}" if method == question.get("method") else method)
+    if count is not None:
+        new = f"random initialisations{f', each with {OWN_SPLIT}' if draws_own_split(document) else ''}"
+        words.append("1 replicate" if count == 1 else f"{count} replicates ({new})")
+    if seed is not None:
+        words.append(f"{words.pop()} from seed {seed}" if count is not None else f"seed {seed}")
+    about = [
+        f"{question.get(name)}: {text}."
+        for name, text in (("data", data_words(document)), ("model", network_words(document)))
+        if question.get(name) and text
+    ]
+    return [f"({', '.join(words)})", *about, A_TICKET] if words else []

@@ -1,0 +1,341 @@
+"""Runs side by side on one page: accuracy against density of all, their verdicts, and what differs in the question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from winticket.report.axes import density_axis
+from winticket.report.comparison import method_name
+from winticket.report.elements import section, table
+from winticket.report.glossary import linked, words_section
+from winticket.report.ink import SERIES, lettering, on, style
+from winticket.report.inline import picture
+from winticket.report.layers import MARKERS
+from winticket.report.layout import FILE, Label, Layout, canvas, end_labels
+from winticket.report.page import framed
+from winticket.report.question import data_words
+from winticket.report.reading import (
+    claimed,
+    dense_arm,
+    density_percent,
+    ends,
+    interval,
+    is_in,
+    paired_difference,
+    plain,
+    plus_minus,
+    pruned_levels,
+    question_of,
+    sentences,
+    tickets_from,
+)
+from winticket.report.settings import in_words
+from winticket.report.strokes import level_line
+from winticket.report.titles import headline, spelt_out
+from winticket.results import Comparison, Document
+from winticket.table import Table, Value
+from winticket.text import cleaned
+
+COLUMNS = ("run", "density", "arm", "accuracy", "ci_low", "ci_high", "to_dense", "claimed")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A document with the name by which the page tells it from the others."""
+
+    name: str
+    document: Document | Comparison
+
+
+def write_side_by_side(runs: Sequence[Named], path: str | Path) -> Path:
+    """Write the page of several runs, and return its path. ValueError for fewer than two; OSError as for a file."""
+    target = Path(path)
+    target.write_text(side_by_side(runs), encoding="utf-8")
+    return target
+
+
+def side_by_side(runs: Sequence[Named]) -> str:
+    """Return the page of several runs as HTML: searches, transfers and comparisons of methods.
+
+    ValueError for fewer than two.
+    """
+    if len(runs) < 2:
+        raise ValueError(f"{len(runs)} run is nothing to compare; give two or more")
+    listed = [Named(run.name, cleaned(run.document)) for run in runs]
+    body = "\n".join(
+        [
+            f"<section><h1>{len(listed)} runs side by side</h1>{_verdicts(listed)}</section>",
+            _figure(listed),
+            _differences(listed),
+            _sentences(listed),
+            _numbers(listed),
+        ]
+    )
+    whole = linked(body)
+    return framed(f"{len(listed)} runs side by side", f"{whole}\n{words_section(whole)}")
+
+
+def is_comparison(document: Document | Comparison) -> bool:
+    """Whether a document is of a comparison of methods, which has rows and no verdict."""
+    return "rows" in document
+
+
+def accuracies(runs: Sequence[Named]) -> Table:
+    """One row per run, level and network: accuracies as fractions, and the difference to dense in percentage points.
+
+    Of searches and transfers the dense network and the ticket; of comparisons every method at equal steps, which is its
+    arm.
+    """
+    return Table(COLUMNS, tuple(row for run in runs for row in _rows(run)))
+
+
+def _rows(run: Named) -> list[tuple[Value, ...]]:
+    if is_comparison(run.document):
+        return _rows_of_methods(run.name, cast("Comparison", run.document))
+    document = cast("Document", run.document)
+    rows: list[tuple[Value, ...]] = []
+    dense, won = dense_arm(document), claimed(document)
+    if dense is not None:
+        low, high = interval(dense, "accuracy") or (None, None)
+        rows.append((run.name, 1.0, "dense", dense.get("accuracy"), low, high, 0.0, False))
+    for level in pruned_levels(document):
+        ticket = level["arms"]["ticket"]
+        low, high = interval(ticket, "accuracy") or (None, None)
+        gap = paired_difference(level, "ticket", dense)
+        wins = is_in(level["density"], won)
+        rows.append((run.name, level["density"], "ticket", ticket.get("accuracy"), low, high, gap, wins))
+    return rows
+
+
+def _rows_of_methods(name: str, document: Comparison) -> list[tuple[Value, ...]]:
+    rows: list[tuple[Value, ...]] = []
+    for row in document["rows"]:
+        if row["equal"] != "density":
+            continue
+        low, high = ends(row["accuracy_ci"]) or (None, None)
+        gap = 0.0 if row["arm"] == "dense" else row["to_dense"] and 100 * row["to_dense"]
+        method = "dense" if row["arm"] == "dense" else method_name(row["method"], row["arm"])
+        rows.append((name, row["density"], method, row["accuracy"], low, high, gap, False))
+    return rows
+
+
+def side_by_side_figure(runs: Sequence[Named], *, layout: Layout = FILE) -> tuple[Figure, Table]:
+    """Draw accuracy against density of every run, and the difference to its dense network; returns the table too.
+
+    A run's line begins at its dense network, at 100 %. Methods of a comparison are single points.
+    """
+    made = accuracies(runs)
+    with style(layout.ink):
+        figure, (left, right) = canvas(
+            f"{len(runs)} runs side by side", "mean over replicates, 95 % t interval", layout, panels=2, across=2,
+            share=False, labels=[run.name for run in runs], height=2.6 if layout.narrow else 3.2,
+        )  # fmt: skip
+        labels = [
+            label
+            for at, run in enumerate(runs)
+            if (label := _line((left, right), made.where(run=run.name), run, at, layout)) is not None
+        ]
+        level_line(right, 0.0, "dense network", ink=layout.ink)
+        for axes, title, unit in (
+            (left, "test accuracy", "%"),
+            (right, "minus the dense network of the run", "percentage points (pp)"),
+        ):
+            density_axis(axes, made)
+            axes.set_title(title, loc="left", fontsize=10, color=layout.ink.text)
+            axes.set_ylabel(unit)
+        end_labels(right, labels)
+    return figure, made
+
+
+def _line(pair: tuple[Axes, Axes], rows: Table, run: Named, at: int, layout: Layout) -> Label | None:
+    color, marker = on(layout.ink, SERIES[at % len(SERIES)]), MARKERS[at % len(MARKERS)]
+    left, right = pair
+    x, y, gap = rows.numbers("density"), 100 * rows.numbers("accuracy"), rows.numbers("to_dense")
+    joined = "none" if is_comparison(run.document) else "-"
+    for axes, values in ((left, y), (right, gap)):
+        axes.plot(
+            x,
+            values,
+            linestyle=joined,
+            marker=marker,
+            color=color,
+            markerfacecolor=layout.ink.paper,
+            label=run.name,
+        )
+        won = np.array(rows.column("claimed"), dtype=bool)
+        axes.plot(x[won], values[won], marker, color=color, linestyle="none")
+    low, high = 100 * rows.numbers("ci_low"), 100 * rows.numbers("ci_high")
+    if is_comparison(run.document):
+        left.vlines(x, low, high, color=color, alpha=0.6)
+    else:
+        left.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+    finite = gap[np.isfinite(gap)]
+    return Label(float(finite[-1]), run.name, lettering(color, ink=layout.ink)) if len(finite) else None
+
+
+def _figure(runs: Sequence[Named]) -> str:
+    words = "Accuracy against density of every run, and the difference to its dense network; the tables give numbers."
+    drawn = picture(
+        lambda layout: side_by_side_figure(runs, layout=layout)[0], name="side-by-side", words=words
+    )
+    caption = (
+        "Left: test accuracy after the last step, with 95 % intervals; a line begins at the run's dense network. "
+        "Right: "
+        "ticket minus dense network of the same replicate, in the mean. Filled markers: winning tickets. Accuracies on "
+        "different data do not compare. Points that no line joins are methods of a comparison, at equal steps."
+    )
+    return (
+        f"<section><figure><h2>Accuracy against density</h2>{drawn}<figcaption>{escape(caption)}</figcaption>"
+        "</figure></section>"
+    )
+
+
+def _verdicts(runs: Sequence[Named]) -> str:
+    rows = []
+    for run in runs:
+        if is_comparison(run.document):
+            compared = cast("Comparison", run.document)
+            cells = [
+                "comparison of methods: no verdict",
+                "–",
+                _dense_of(compared),
+                str(compared["replicates"]),
+            ]
+        else:
+            document = cast("Document", run.document)
+            won, dense = claimed(document), dense_arm(document)
+            accuracy = (
+                "–"
+                if dense is None
+                else plus_minus(dense.get("accuracy"), interval(dense, "accuracy"), scale=100, digits=2)
+            )
+            cells = [
+                headline(document),
+                density_percent(min(won)) if won else "none",
+                accuracy,
+                plain(question_of(document).get("replicates")),
+            ]
+        rows.append([escape(cell) for cell in (run.name, *cells)])
+    caption = (
+        "Each run is judged by itself. That one wins and another does not is no test of the difference between "
+        "them."
+    )
+    return table(
+        ("run", "verdict", "smallest winning ticket", "dense %", "replicates"),
+        rows,
+        caption=caption,
+        worded=True,
+    )
+
+
+def _dense_of(document: Comparison) -> str:
+    dense = next(
+        (row for row in document["rows"] if row["arm"] == "dense" and row["equal"] == "density"), None
+    )
+    return (
+        "–"
+        if dense is None
+        else plus_minus(dense["accuracy"], ends(dense["accuracy_ci"]), scale=100, digits=2)
+    )
+
+
+def differing(runs: Sequence[Named]) -> Table:
+    """The options whose values differ among the runs: one row per option, one column per run.
+
+    >>> one = Named("one", {"experiment": {"data": "digits", "steps": 800}, "levels": []})
+    >>> other = Named("other", {"experiment": {"data": "digits", "steps": 400}, "levels": []})
+    >>> differing([one, other]).rows()
+    [{'option': 'steps', 'one': '800', 'other': '400'}]
+    """
+    mixed = any(is_comparison(run.document) for run in runs)
+    asked = [_choices(run.document) if mixed else _options(cast("Document", run.document)) for run in runs]
+    names = dict.fromkeys(name for options in asked for name in options)
+    if mixed:  # a comparison states only what its methods share
+        names = dict.fromkeys(name for name in names if all(name in options for options in asked))
+    rows = [(name, *(options.get(name, "–") for options in asked)) for name in names]
+    different = [row for row in rows if len(set(row[1:])) > 1]
+    return Table(("option", *(run.name for run in runs)), tuple(different))
+
+
+def _options(document: Document) -> dict[str, str]:
+    """The options that had an effect, in words."""
+    question = question_of(document)
+    options = dict(in_words(question, document.get("data")))
+    if words := data_words(document):
+        options["examples"] = words
+    if question.get("source"):
+        options["tickets from"] = tickets_from(question["source"])
+    return options
+
+
+def _choices(document: Document | Comparison) -> dict[str, str]:
+    """Every choice by its name, as the document states it."""
+    if not is_comparison(document):
+        found = cast("Document", document)
+        chosen: Mapping[str, Any] = cast("Mapping[str, Any]", question_of(found))
+    else:
+        compared = cast("Comparison", document)
+        known = {"data": compared["data"], "model": compared["model"]}
+        for name, value in compared["comparison"].items():
+            known |= value if isinstance(value, dict) else {name: value}
+        chosen = known
+    return {name.replace("_", " "): plain(value) for name, value in chosen.items() if name != "source"}
+
+
+def _differences(runs: Sequence[Named]) -> str:
+    made = differing(runs)
+    if not made.values:
+        return section("What differs in the question", "<p>Nothing: the runs ask the same.</p>")
+    rows = [[escape(plain(cell)) for cell in row] for row in made.values]
+    caption = "Options with the same value in all runs are left out. A dash: the option had no effect there."
+    return section(
+        "What differs in the question",
+        table(made.columns, rows, caption=caption, text=len(runs), worded=True),
+    )
+
+
+def _sentences(runs: Sequence[Named]) -> str:
+    parts = []
+    for run in runs:
+        if not is_comparison(run.document):
+            lines = sentences(cast("Document", run.document))
+            parts.append(
+                f"<h3>{escape(run.name)}</h3>"
+                + "".join(f"<p>{escape(line)}</p>" for line in spelt_out(lines))
+            )
+    return section("The verdicts in words", *parts) if parts else ""
+
+
+def _numbers(runs: Sequence[Named]) -> str:
+    made = accuracies(runs)
+    rows = [
+        [
+            escape(str(row["run"])),
+            escape(density_percent(float(row["density"] or 0))),
+            escape(str(row["arm"])),
+            _accuracy(row),
+            "–" if row["to_dense"] is None else f"{float(row['to_dense']):+.2f}".replace("-", "−"),
+            "yes" if row["claimed"] else "",
+        ]
+        for row in made.rows()
+    ]
+    caption = (
+        "Test accuracies in percent, ± half the width of the 95 % interval; differences in percentage points."
+    )
+    numbers = table(
+        ("run", "density", "network", "accuracy %", "minus dense, pp", "winning"), rows, caption=caption
+    )
+    return f"<section><details><summary>All numbers</summary>{numbers}</details></section>"
+
+
+def _accuracy(row: Mapping[str, Value]) -> str:
+    pair = ends([cast("float | None", row["ci_low"]), cast("float | None", row["ci_high"])])
+    return plus_minus(cast("float | None", row["accuracy"]), pair, scale=100, digits=2)

@@ -18,7 +18,6 @@ from chaos.counts import Count
 from chaos.mutations import by_accident, json_text, metadata
 from chaos.reading import Say, attempt, isolated
 from winticket.data import find_dataset
-from winticket.experiment import Experiment, conduct, load_source
 from winticket.run import Store, StoreError, codec
 from winticket.ticket import Mask, Seeds, State, Ticket, TicketFileError, same_bits
 from winticket.ticket import file as ticket_file
@@ -28,7 +27,7 @@ KEY, OTHER = "ab" + "0" * 62, "cd" + "1" * 62
 
 def run(scratch: Path, seed: int, many: int, say: Say) -> list[Count]:
     """Read `many` changed files, as many of each kind."""
-    rng, kinds = Random(seed), ("tickets", "results", "stores", "datasets")
+    rng, kinds = Random(seed), ("tickets", "stores", "datasets")
     counts = []
     for name in kinds:
         folder = scratch / name
@@ -79,27 +78,6 @@ def _same(a: Ticket, b: Ticket) -> bool:
     weights = same_bits(a.start.weights, b.start.weights) and same_bits(a.start.optimizer, b.start.optimizer)
     about = (a.origin, a.seeds, a.about, a.start.step) == (b.origin, b.seeds, b.about, b.start.step)
     return same_bits(a.mask.keep, b.mask.keep) and weights and about
-
-
-def results(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
-    experiment = Experiment.of(
-        "digits", model="lenet-12-8", density=(0.5,), steps=20, replicates=2, gate=False
-    )
-    conduct(experiment, store=folder / "runs", out=folder / "out", workers=0)
-    path = folder / "out" / "result.json"
-    text = path.read_text()
-    short = {**json.loads(text), "levels": [], "curves": None}  # Entries that are not read need no changes.
-    count = Count("result documents")
-    for number in range(many):
-        count.tried += 1
-        if number % 2:
-            path.write_text(json_text(json.dumps(short), rng), encoding="utf-8", errors="surrogatepass")
-        else:
-            path.write_bytes(by_accident(text.encode(), rng))
-        attempt(count, number, lambda: load_source(path), (ValueError, FileNotFoundError))
-        if number % 200 == 199:
-            say(f"results: {number + 1} of {many}")
-    return [count]
 
 
 def stores(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:

@@ -13,6 +13,8 @@ MOST = 31
 """The largest number is 2 ** MOST."""
 MANY = 15
 """Of inputs and operations at most 2 ** MANY, which a file of some hundred bytes may have."""
+LONGEST = 1 << 23
+"""About the most characters of a description: twice what a reader may take."""
 
 
 def greedy_network(_: bytes, rng: Random) -> bytes:
@@ -20,7 +22,8 @@ def greedy_network(_: bytes, rng: Random) -> bytes:
     shape = [_number(rng, 8), *(_number(rng, 12) for _ in range(rng.randrange(1, 3)))]
     operations = [rng.choice(_MAKERS)(shape, rng) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
     if rng.random() < 0.1:
-        operations = operations[:1] * _number(rng, MANY)
+        most = LONGEST // len(json.dumps(operations[0]))
+        operations = operations[:1] * max(1, min(_number(rng, MANY), most))
     if rng.random() < 0.1:
         shape = [_number(rng, MOST) for _ in shape]
     classes = ["c"] * _number(rng, MANY) if rng.random() < 0.05 else []

@@ -27,13 +27,18 @@ from winticket.ship import (
     VALUES,
     CompactFileError,
     Network,
+    NetworkError,
     Operation,
     Preprocessing,
     SparseModel,
     Weight,
     compact_read,
+    expand_network,
     load,
+    load_maps,
     native,
+    save_maps,
+    shrink_network,
     to_web,
 )
 from winticket.ship import (
@@ -50,13 +55,13 @@ AROUND = 60
 
 
 def run(scratch: Path, seed: int, many: int, say: Say) -> list[Count]:
-    """Read `many` changed files of networks: as many compact files, configurations of folders, and pages."""
+    """Read `many` changed files of networks: as many compact files, folders for the Hub, pages, and index maps."""
     rng, counts = Random(seed), []
-    for part in (compact_files, configs, pages):
+    for part in (compact_files, folders, pages, maps):
         folder = scratch / part.__name__
         folder.mkdir()
         with isolated(folder):
-            counts += part(folder, Random(rng.random()), max(1, many // 3), say)
+            counts += part(folder, Random(rng.random()), max(1, many // 4), say)
     return counts
 
 
@@ -88,20 +93,25 @@ def compact_files(folder: Path, rng: Random, many: int, say: Say) -> list[Count]
     return [damaged, mended, forged, greedy]
 
 
-def configs(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
-    """The config.json of a folder for the Hub, with odd entries or damaged; it changes no network."""
+def folders(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
+    """Folders for the Hub: the config.json has odd entries or is damaged; or the compact file is changed."""
     content, _ = encode(small_network())
-    (folder / MODEL).write_bytes(content)
     right = compact_read.decode(content)
     text = json.dumps({"library_name": "winticket", "input_shape": [2, 4, 5], "id2label": {"0": "a"}})
-    count = Count("config.json of folders for the Hub")
+    configs, models = Count("config.json of folders for the Hub"), Count("networks of folders for the Hub")
     for number in range(many):
-        odd = json_text(text, rng).encode("utf-8", "surrogatepass")
-        (folder / CONFIG).write_bytes(odd if number % 2 else by_accident(text.encode(), rng))
-        _tried(count, number, partial(load, folder), right, computed=False)
+        config, model, count = text.encode(), content, models if number % 4 == 3 else configs
+        if count is models:
+            model = rng.choice(_CHANGES)(content, rng)
+        else:
+            odd = json_text(text, rng).encode("utf-8", "surrogatepass")
+            config = odd if number % 2 else by_accident(config, rng)
+        (folder / CONFIG).write_bytes(config)
+        (folder / MODEL).write_bytes(model)
+        _tried(count, number, partial(load, folder), right if count is configs else None)
         if number % 1000 == 999:
-            say(f"configurations: {number + 1} of {many}")
-    return [count]
+            say(f"folders for the Hub: {number + 1} of {many}")
+    return [configs, models]
 
 
 def pages(_: Path, rng: Random, many: int, say: Say) -> list[Count]:
@@ -123,6 +133,51 @@ def pages(_: Path, rng: Random, many: int, say: Say) -> list[Count]:
         if number % 1000 == 999:
             say(f"pages: {number + 1} of {many}")
     return [damaged, changed]
+
+
+def maps(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
+    """Index maps, damaged, or with odd entries; what is read is used to expand a network."""
+    keep = np.arange(60).reshape(12, 5) % 4 == 0
+    tensors = {"weight": Weight.of("a.weight", np.ones((12, 5)), keep)}
+    last = {"weight": Weight.of("b.weight", np.ones((3, 12)), np.tile(np.arange(12) % 3 > 0, (3, 1)))}
+    operations = (
+        Operation("linear", ("input",), "1", {}, tensors),
+        Operation("linear", ("1",), "2", {}, last),
+    )
+    small = shrink_network(Network((5,), operations))
+    path, count = folder / "network.maps.safetensors", Count("index maps of shrunk networks")
+    save_maps(small.maps, path)
+    content = path.read_bytes()
+    for number in range(many):
+        path.write_bytes(_CHANGES_OF_MAPS[number % 3](content, rng))
+        count.tried += 1
+        read = attempt(count, number, partial(load_maps, path), (Unreadable,))
+        if read is not None:
+            attempt(count, number, partial(expand_network, small.network, read), (NetworkError,))
+        if number % 1000 == 999:
+            say(f"index maps: {number + 1} of {many}")
+    return [count]
+
+
+def _forged_maps(content: bytes, rng: Random) -> bytes:
+    """Index maps with an odd entry in the header, or in its document of sizes."""
+    header, parts = _parts(content)
+    if rng.randrange(2):
+        return _file(odd_json(header, rng), b"".join(parts.values()))
+    header["__metadata__"]["sizes"] = json_text(header["__metadata__"]["sizes"], rng)
+    return _file(header, b"".join(parts.values()))
+
+
+def _odd_positions(content: bytes, rng: Random) -> bytes:
+    """Index maps with odd positions, as many as before: huge ones, negative ones, and others out of order."""
+    header, parts = _parts(content)
+    name = rng.choice(sorted(parts))
+    positions = np.frombuffer(parts[name], "<i8").copy()
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        positions[rng.randrange(len(positions))] = rng.choice(
+            (-1, 0, 1, 11, 12, 1 << 31, (1 << 63) - 1, -(1 << 63), -2)
+        )
+    return _file(header, b"".join({**parts, name: positions.tobytes()}.values()))
 
 
 def _tried(
@@ -201,7 +256,7 @@ def forged_network(content: bytes, rng: Random) -> bytes:
 
 
 def damaged_network(content: bytes, rng: Random) -> bytes:
-    """A compact file whose masks, values or document are damaged; what deflates the document and the checksum are not."""
+    """A compact file whose masks, values or document are damaged; deflation and checksum are not."""
     header, parts = _parts(content)
     name = rng.choice(sorted(parts))
     if name == "network":
@@ -211,6 +266,7 @@ def damaged_network(content: bytes, rng: Random) -> bytes:
     return _whole(header, parts)
 
 
+_CHANGES_OF_MAPS = (by_accident, _forged_maps, _odd_positions)
 _CHANGES = (by_accident, damaged_network, damaged_network, forged_network, forged_network, greedy_network)
 
 
@@ -233,7 +289,12 @@ def _whole(
         header[name] = {**header[name], "shape": [count], "data_offsets": [at, at + count * size]}
         at, data = at + count * size, data + raw[: count * size]
     header["__metadata__"]["crc32"] = f"{zlib.crc32(data):08x}"
-    encoded = json.dumps(change(header)).encode()
+    return _file(change(header), data)
+
+
+def _file(header: Any, data: bytes) -> bytes:
+    """A safetensors file."""
+    encoded = json.dumps(header).encode()
     return len(encoded).to_bytes(8, "little") + encoded + data
 
 

@@ -1,6 +1,6 @@
 """Changed files of every kind end in the right value or in a named error: some hundreds here, ten thousand as evidence.
 
-The same mutations as `python -m chaos --only files` and `--only networks`, where each is described.
+The same mutations as `python -m chaos --only files`, `documents`, `networks` and `caches`, where each is described.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from chaos import files, networks
+from chaos import caches, documents, files, networks
 from chaos.counts import Count
 from chaos.greedy import greedy_network
 from chaos.networks import small_network
@@ -37,13 +37,29 @@ def _sound(counts: list[Count], many: int) -> None:
     [
         (files.tickets, 300),
         (networks.compact_files, 300),
-        (networks.configs, 60),
+        (networks.folders, 80),
         (networks.pages, 120),
-        (files.results, 60),
+        (networks.maps, 150),
+        (documents.documents, 90),
         (files.stores, 200),
         (files.datasets, 60),
+        (caches.data, 150),
+        (caches.measurements, 150),
+        (caches.requests, 200),
     ],
-    ids=["tickets", "compact", "configs", "pages", "results", "stores", "datasets"],
+    ids=[
+        "tickets",
+        "compact",
+        "folders",
+        "pages",
+        "maps",
+        "documents",
+        "stores",
+        "datasets",
+        "data",
+        "measurements",
+        "requests",
+    ],
 )
 def test_changed_files_end_in_the_right_value_or_a_named_error(part: Part, many: int, tmp_path: Path) -> None:
     with isolated(tmp_path):
@@ -52,12 +68,22 @@ def test_changed_files_end_in_the_right_value_or_a_named_error(part: Part, many:
 
 @pytest.mark.evidence
 def test_ten_thousand_changed_files_of_each_kind(tmp_path: Path) -> None:
-    _sound(files.run(tmp_path, 1, 40_000, lambda _: None), 40_000)
+    _sound(files.run(tmp_path, 1, 30_000, lambda _: None), 30_000)
+
+
+@pytest.mark.evidence
+def test_ten_thousand_changed_documents_of_each_kind(tmp_path: Path) -> None:
+    _sound(documents.run(tmp_path, 1, 30_000, lambda _: None), 30_000)
+
+
+@pytest.mark.evidence
+def test_ten_thousand_changed_caches_and_requests_of_each_kind(tmp_path: Path) -> None:
+    _sound(caches.run(tmp_path, 1, 30_000, lambda _: None), 30_000)
 
 
 @pytest.mark.evidence
 def test_ten_thousand_changed_networks_of_each_kind(tmp_path: Path) -> None:
-    _sound(networks.run(tmp_path, 1, 30_000, lambda _: None), 30_000)
+    _sound(networks.run(tmp_path, 1, 40_000, lambda _: None), 40_000)
 
 
 def test_what_slips_through_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +101,7 @@ def test_what_slips_through_is_counted(tmp_path: Path, monkeypatch: pytest.Monke
 def test_readers_of_networks_that_take_anything_are_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = (networks.compact_files, networks.configs, networks.pages)
+    parts = (networks.compact_files, networks.folders, networks.pages)
     monkeypatch.setattr(networks, "load", lambda path: small_network())
     monkeypatch.setattr(networks, "network_of", lambda page: small_network())
     monkeypatch.setattr(networks, "same_network", lambda *_: False)
@@ -90,7 +116,7 @@ def test_readers_of_networks_that_take_anything_are_caught(
 
 
 def test_a_reader_that_takes_gigabytes_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "load", lambda path: np.zeros(MEMORY, np.uint8))
+    monkeypatch.setattr(networks, "load", lambda path: np.zeros(2 * MEMORY, np.uint8))
     with isolated(tmp_path):
         counts = networks.compact_files(tmp_path, Random(1), 10, lambda _: None)
     assert sum(count.raw for count in counts) == 10
@@ -102,7 +128,7 @@ def test_most_damaged_networks_get_beyond_the_checksum_and_many_are_read() -> No
     content = encode(small_network())[0]
     for change, least in (
         (networks.damaged_network, 0.15),
-        (networks.forged_network, 0.1),
+        (networks.forged_network, 0.05),
         (greedy_network, 0.2),
     ):
         rng, outcomes = Random(1), []

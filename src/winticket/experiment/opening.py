@@ -29,8 +29,8 @@ def open(  # noqa: A001 - winticket.open, as gzip.open
     trust  the document may come from anybody, so these are the modules that it may import, the datasets that it may
            fetch and the store's URL that it may open
 
-    Raises FileNotFoundError if there is no such run or store, and ValueError if it is not a search or transfer, or
-    something is not trusted.
+    Raises FileNotFoundError if there is no such run or store, StoreError if there is something else in the store's
+    place, and ValueError if it is not a search or transfer, or something is not trusted.
 
     >>> from tempfile import TemporaryDirectory
     >>> import winticket

@@ -55,7 +55,10 @@ class IndexMaps:
             raise ValueError("index maps have a size for each list of positions, and no other")
         for name, positions in self.positions.items():
             size = self.sizes[name]
-            rising = positions.ndim == 1 and len(positions) > 0 and bool((np.diff(positions) > 0).all())
+            # Compared, since a difference of int64 may wrap around.
+            rising = (
+                positions.ndim == 1 and len(positions) > 0 and bool((positions[1:] > positions[:-1]).all())
+            )
             if not rising or not 0 <= positions[0] <= positions[-1] < size <= MOST_POSITIONS:
                 raise ValueError(f"the index map {name!r} does not rise within {size} numbers")
 

@@ -102,11 +102,11 @@ def to_web(
 def network_of(page: str, which: str = "ticket") -> Network:
     """The network that a page holds; which: "ticket", which it is of, or "dense".
 
-    Raises ValueError if there is none; Unreadable, with the reason, if its file is damaged.
+    Raises Unreadable (a ValueError), with the reason, if there is none or its file is damaged.
     """
     match = re.search(rf'<script type="text/plain" id="{re.escape(which)}">([A-Za-z0-9+/=]*)</script>', page)
     if match is None:
-        raise ValueError(f"the page holds no network {which!r}")
+        raise Unreadable(f"a page without a network {which!r}")
     try:
         content = base64.b64decode(match[1], validate=True)
     except ValueError as error:

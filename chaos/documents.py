@@ -16,7 +16,7 @@ from chaos.counts import Count
 from chaos.mutations import by_accident, json_text
 from chaos.reading import Say, attempt, isolated
 from winticket import report
-from winticket.experiment import Experiment, conduct, load_source, plan, rewriting
+from winticket.experiment import Experiment, conduct, load_source, plan, rewriting, transferred
 from winticket.experiment import open as open_run
 from winticket.experiment.documents import read_document
 from winticket.experiment.opening import document_of
@@ -44,9 +44,11 @@ def documents(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
     )
     conduct(experiment, store=folder / "runs", out=folder / "out", workers=0)
     out, question = folder / "out", plan(experiment).experiment.describe()
-    (folder / "begun").mkdir()
-    begun = {"schema": SCHEMA, "experiment": question, "store": str(folder / "runs")}
-    (folder / "begun" / STARTED).write_text(json.dumps(begun))
+    moved = plan(transferred(experiment, lr=0.01)).experiment.describe()
+    for name, asked in (("begun", question), ("moved", moved)):
+        (folder / name).mkdir()
+        asked_of = {"schema": SCHEMA, "experiment": asked, "store": str(folder / "runs")}
+        (folder / name / STARTED).write_text(json.dumps(asked_of))
     compared = {**json.loads(COMPARED.read_text()), "schema": SCHEMA}
     (out / COMPARISON).write_text(json.dumps(compared))
     (out / ANALYSED).mkdir()
@@ -55,23 +57,17 @@ def documents(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
     )
     opened = open_run(out)
     notes: list[str] = []
+    begun = {folder / name / STARTED: (lambda file: open_run(file.parent),) for name in ("begun", "moved")}
+    beside: dict[Path, Readers] = {
+        out / MASKS: (lambda file: rewriting._read(file, Masks, notes),),
+        out / CURVES: (lambda file: rewriting._read(file, list[LearningCurve], notes),),
+        out / COMPARISON: (lambda file: _screen(report.comparison_screen(read_document(file, Comparison))),),
+        out / ANALYSED / "overlap.json": (lambda file: analyses_of(opened, file.parents[1]),),
+    }
     kinds: tuple[tuple[str, Mapping[Path, Readers]], ...] = (
-        (
-            "result documents",
-            {out / RESULT: (load_source, lambda file: _screen(report.final_screen(document_of(file))))},
-        ),
-        ("run.json of unfinished runs", {folder / "begun" / STARTED: (lambda file: open_run(file.parent),)}),
-        (
-            "masks, curves, comparisons and analyses of a folder",
-            {
-                out / MASKS: (lambda file: rewriting._read(file, Masks, notes),),
-                out / CURVES: (lambda file: rewriting._read(file, list[LearningCurve], notes),),
-                out / COMPARISON: (
-                    lambda file: _screen(report.comparison_screen(read_document(file, Comparison))),
-                ),
-                out / ANALYSED / "overlap.json": (lambda file: analyses_of(opened, file.parents[1]),),
-            },
-        ),
+        ("result documents", {out / RESULT: (load_source, _final)}),
+        ("run.json of unfinished runs", begun),
+        ("masks, curves, comparisons and analyses of a folder", beside),
     )
     return [_changed(what, readers, rng, max(1, many // len(kinds)), say) for what, readers in kinds]
 
@@ -91,6 +87,10 @@ def _changed(what: str, readers: Mapping[Path, Readers], rng: Random, many: int,
         if number % 1000 == 999:
             say(f"{what}: {number + 1} of {many}")
     return count
+
+
+def _final(file: Path) -> str:
+    return _screen(report.final_screen(document_of(file)))
 
 
 def _screen(shown: Any) -> str:

@@ -122,6 +122,22 @@ def _positions(name: str, one: Stored, data: memoryview) -> Positions:
     return np.frombuffer(data[one.start : one.end], "<i8").astype(np.int64)
 
 
+def read_inputs(network: Network, maps: IndexMaps) -> dict[str, Positions]:
+    """By name of a weight, the inputs that its layer reads by the maps, if the weight has more.
+
+    >>> fc = {"weight": Weight.of("fc.weight", [[0.0, 2.0]], [[False, True]])}
+    >>> network = Network((2,), (Operation("linear", ("input",), "1", tensors=fc),))
+    >>> read_inputs(network, IndexMaps({"fc.inputs": np.array([1])}, {"fc.inputs": 2}))["fc.weight"].tolist()
+    [1]
+    """
+    narrow = {}
+    for weight in network.weights().values():
+        map_ = maps.of(weight, INPUTS) if len(weight.shape) > 1 else None
+        if map_ is not None and len(map_[0]) < weight.shape[1] == map_[1]:
+            narrow[weight.name] = map_[0]
+    return narrow
+
+
 def expand_network(network: Network, maps: IndexMaps) -> Network:
     """A shrunk network back in the shapes of the original; it computes the same.
 

@@ -79,8 +79,7 @@ def measure(
             timings += _timed(batch, bound, rounds, clock=clock, progress=_part(share, 0.0, part))
             calls = {name: taken.bound.compute for name, taken in bound.items()}
             meter.measure(batch, calls, partial(_part(share, part, 1.0), f"batch {batch}: energy"))
-        timed = {row["runtime"] for row in timings}
-        measured = [runtime for runtime in bench.runtimes if runtime.name in timed]
+        measured = [one for one in bench.runtimes if any(row["runtime"] == one.name for row in timings)]
         used = {one.name: peak(one, bench.files, threads) for one in measured} if memory else {}
         size = bench.files.compact.stat().st_size
     kept, weights = network.kept()

@@ -16,7 +16,7 @@ help:
 	@echo "make chaos     kills, damaged files, faults and commands side by side; counts in docs/reliability.md"
 	@echo "make sanitize  the compiled kernels' tests, of training and of inference, under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make oldest    the tests with the oldest dependencies that pyproject.toml allows, in .venv-oldest"
-	@echo "make docs      write docs/command.md, docs/glossary.md and docs/result.md"
+	@echo "make docs      write docs/command.md, docs/glossary.md and docs/result.md, and build the site in build/site"
 	@echo "make clean     remove .venv, .venv-oldest and caches; runs/ stays"
 
 $(READY): pyproject.toml constraints.txt CMakeLists.txt $(MODULES) $(wildcard src/winticket/*/kernels/*)
@@ -84,6 +84,9 @@ docs: $(READY)
 	$(BIN)/typer winticket.cli utils docs --name winticket --title "The winticket command" --output docs/command.md
 	$(BIN)/python tools/glossary.py > docs/glossary.md
 	$(BIN)/python -m tools.result_page
+	$(BIN)/python -m tools.site.gallery
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+	@echo "The site: build/site/index.html"
 
 clean:
 	rm -rf .venv .venv-oldest .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -516,7 +516,10 @@ def test_failed_trainings_are_exit_status_one_with_a_document(
         # Asked again, it knows; and it tries again where it is told to.
         answer = shell(*words)
         assert answer.status == 1
-        assert "Nothing to train (2 levels, 2 replicates); 2 trainings are reused from the store; 12 failed before" in answer.told()
+        assert (
+            "Nothing to train (2 levels, 2 replicates); 2 trainings are reused from the store; 12 failed before"
+            in answer.told()
+        )
         assert "failed: ticket at 80.0 %" in answer.told()
         assert "6 failed, 6 skipped because they need a failed one" in answer.told()
     assert shell(*words, "--retry-failed").status == 0

@@ -36,7 +36,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
 
 def on_the_page(document: Mapping[str, Any]) -> str:
     html = Path(document["report"]).read_text(encoding="utf-8")
-    (code,) = re.findall(r"<pre><code>(.*?)</code></pre>", html, flags=re.DOTALL)
+    blocks = re.findall(r"<pre><code>(.*?)</code></pre>", html, flags=re.DOTALL)
+    (code,) = (block for block in blocks if "import winticket" in block)
     return unescape(code)
 
 

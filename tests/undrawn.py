@@ -10,3 +10,4 @@ def undraw(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("winticket.report.draw_all", lambda *_, **__: [])
     patch.setattr("winticket.report.write_page", lambda *_, **__: None)
     patch.setattr("winticket.report.draw_comparison", lambda *_: [])
+    patch.setattr("winticket.report.write_comparison_page", lambda _, path: path)

@@ -16,6 +16,7 @@ RESULT, CURVES, TICKET, PAGE, FIGURES = (
 )
 """The names of the files that a run leaves in its output folder."""
 COMPARISON = "compare.json"
+COMPARISON_PAGE = "compare.html"
 """The document of a comparison of methods, in its folder."""
 MASKS = "masks.json"
 """The file in it that says what the tickets keep of every layer and of every input."""

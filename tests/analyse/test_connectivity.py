@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -211,6 +212,7 @@ def test_a_run_has_instability_and_barriers(run: Run) -> None:
     early, late = (dense.where(step=step).numbers("loss_barrier").mean() for step in (0, 30))
     assert late <= early
     assert between.table.column("level") == [1, 1, 1, 2, 2, 2]
+    assert between.table.column("before") == [0, 0, 0, 1, 1, 1]
     assert (between.table.numbers("error_rise") <= between.table.numbers("error_barrier") + 1e-12).all()
     short = between.table.numbers("dense_accuracy") - between.table.numbers("accuracy")
     assert between.table.column("matches") == [bool(one <= 0.005 + 1e-9) for one in short]
@@ -273,3 +275,19 @@ def test_analyses_of_a_network_with_batchnorm(tmp_path: Any) -> None:
     )
     assert (made.reason, between.reason) == (None, None)
     assert len(between.table) == 2
+
+
+@pytest.mark.parametrize(("method", "before"), [("one-shot", [0, 0]), ("at-init", None)])
+def test_a_ticket_is_set_against_the_network_that_it_was_pruned_from(
+    tmp_path: Path, method: str, before: list[int] | None
+) -> None:
+    """One-shot tickets come from the dense network at every density; tickets found at init from no trained one."""
+    options: dict[str, Any] = {"model": "lenet-10", "steps": 4, "density": [0.5, 0.3], "replicates": 1}
+    where: dict[str, Any] = {"store": tmp_path / "store", "out": tmp_path / "out", "workers": 0}
+    winticket.find("digits", **where, **options, method=method, controls=(), gate=False)
+    (made,) = winticket.open(tmp_path / "out").analyse("barriers", options={"barriers": {"points": 2}})
+    if before is None:
+        assert made.reason is not None
+        assert "pruned from a trained network" in made.reason
+    else:
+        assert made.table.column("before") == before

@@ -34,7 +34,9 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     place = tmp_path_factory.mktemp("compare")
     found = compare("digits", METHODS, density=0.4, store=place / "store", out=place / "out", **SMALL)
     assert json.loads((place / "out" / "compare.json").read_text()) == json.loads(json.dumps(found))
-    assert {Path(f).name for f in found["files"]} == {f"compare.{kind}" for kind in ("csv", "png", "svg", "pdf")}
+    assert {Path(f).name for f in found["files"]} == {
+        f"compare.{kind}" for kind in ("html", "csv", "png", "svg", "pdf")
+    }
     assert all(Path(f).stat().st_size for f in found["files"])
     return found
 

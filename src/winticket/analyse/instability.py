@@ -89,9 +89,11 @@ def instability_says(table: Table) -> list[str]:
     lines = []
     dense = summarised(table.where(arm="dense"), "error_barrier", ["share"]).sort("share").rows()
     if dense:
+        first = dense[0]
+        where = f"{_percent(first['share'])} of the training" if first["share"] else "their common init"
         lines.append(
-            f"Two trainings of the dense network that differ in SGD noise after {_percent(dense[0]['share'])} of the "
-            f"training have an error barrier of {_said(dense[0])} between them."
+            f"Two trainings of the dense network that differ in SGD noise from {where} on have an error barrier of "
+            f"{_said(first)} between them."
         )
         lines.append(
             f"The dense network is stable to SGD noise (mean barrier below {_percent(STABLE)}) {_stable_from(dense)}."

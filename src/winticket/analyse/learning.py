@@ -169,14 +169,14 @@ def learning_says(table: Table) -> list[str]:
     lines = []
     if dense:
         lines.append(
-            f"Training leaves {said(dense[0], 'sign_agreement', percent=True)} of the dense network's signs."
+            f"Training leaves {said(dense[0], 'sign_agreement', share=True)} of the dense network's signs."
         )
     for arm, words in WORDS.items():
         rows = means.where(arm=arm).sort("density").rows()
         if rows:
             lines.append(
                 f"At a density of {100 * float(rows[0]['density'] or 0):.3g} %, it leaves "
-                f"{said(rows[0], 'sign_agreement', percent=True)} of those of {words}."
+                f"{said(rows[0], 'sign_agreement', share=True)} of those of {words}."
             )
     groups = {
         str(r["group"]): r for r in summarised(ends.where(arm="dense"), "sign_agreement", ["group"]).rows()
@@ -184,8 +184,8 @@ def learning_says(table: Table) -> list[str]:
     if {"kept", "pruned next"} <= groups.keys():
         lines.append(
             f"Of the dense network's weights that the first level keeps, "
-            f"{said(groups['kept'], 'sign_agreement', percent=True)} keep their sign; of those that it prunes, "
-            f"{said(groups['pruned next'], 'sign_agreement', percent=True)}."
+            f"{said(groups['kept'], 'sign_agreement', share=True)} keep their sign; of those that it prunes, "
+            f"{said(groups['pruned next'], 'sign_agreement', share=True)}."
         )
     return lines
 

@@ -16,6 +16,7 @@ from winticket.analyse.facts import (
 )
 from winticket.analyse.networks import parts
 from winticket.judge import JUDGED_FRACTION, Level, Pace, has_learned, pace_against_dense
+from winticket.judge.checks import MIN_REPLICATES
 from winticket.run import Task
 from winticket.stages import Setup
 from winticket.table import Table, Value
@@ -155,10 +156,11 @@ def pace_says(table: Table) -> list[str]:
     if not table.values:
         return ["No training has finished."]
     if all(outcome is None for outcome in table.column("outcome")):
-        return [
-            "Nothing is called sooner or later: there are fewer than five replicates, or the dense network did not "
-            "learn."
-        ]
+        few = all(int(str(count)) < MIN_REPLICATES for count in table.column("replicates"))
+        why = (
+            f"there are fewer than {MIN_REPLICATES} replicates" if few else "the dense network did not learn"
+        )
+        return [f"Nothing is called sooner or later, because {why}."]
     lines = []
     for arm, words in (("ticket", "Tickets"), ("reinit", "Re-initialised tickets")):
         rows = table.where(arm=arm).sort("density", descending=True).rows()

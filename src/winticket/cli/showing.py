@@ -12,7 +12,7 @@ from winticket.cli.answers import print_json, request, say, to_stderr
 from winticket.cli.answers import show as tell
 from winticket.cli.options import AsJson, Quiet, number
 from winticket.cli.shipping import StoreOfRun, Trust
-from winticket.places import PAGE, PROGRESS, RESULT, STARTED, comparison_file, result_file
+from winticket.places import COMPARISON_PAGE, PAGE, PROGRESS, RESULT, STARTED, comparison_file, result_file
 from winticket.text import console
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _written(run: Path, store: str | None, trust: list[str] | None) -> tuple[Pat
     if (compared := comparison_file(run)) is not None:
         from winticket.report import write_comparison_page
 
-        return write_comparison_page(_comparison(compared), compared.with_suffix(".html")), ()
+        return write_comparison_page(_comparison(compared), compared.with_name(COMPARISON_PAGE)), ()
     from winticket.experiment.rewriting import rewrite
 
     made = rewrite(run, store=store, trust=trust or [])

@@ -29,7 +29,7 @@ from winticket.experiment.machine import environment
 from winticket.experiment.reports import require_same_comparison
 from winticket.experiment.running import measure_engine
 from winticket.experiment.runs import collect
-from winticket.places import COMPARISON
+from winticket.places import COMPARISON, COMPARISON_PAGE
 from winticket.results import SCHEMA, Comparison, Measured, Row, Spent
 from winticket.run import Event, RunError, Store, Task
 from winticket.text import cleaned, without_secrets
@@ -155,15 +155,16 @@ def _at_equal_cost(
 
 
 def _written(document: Comparison, folder: Path) -> Comparison:
-    """Write the document, then table and figure, then the document again with their paths. Returns the latter."""
+    """Write the document, then table, figure and page, then the document again with their paths. Returns the latter."""
     from winticket import report  # It imports matplotlib, which is slow.
 
     output = OutputFolder(folder)
-    with output.staged(instead_of=[f"compare.{kind}" for kind in report.FIGURE_KINDS]) as new:
+    with output.staged(instead_of=[f"compare.{kind}" for kind in ("html", *report.FIGURE_KINDS)]) as new:
         (new / COMPARISON).write_text(json.dumps(document, indent=1, allow_nan=False))
     try:
         with output.staged() as new:
-            document["files"] = [str(folder / p.name) for p in report.draw_comparison(document, new)]
+            page = report.write_comparison_page(document, new / COMPARISON_PAGE)
+            document["files"] = [str(folder / p.name) for p in (page, *report.draw_comparison(document, new))]
     except Exception as error:  # noqa: BLE001 - a drawing library may raise anything
         document["unwritten"] = {"figure": f"{type(error).__name__}: {error}"}
     final: Comparison = cleaned(document)

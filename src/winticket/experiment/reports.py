@@ -57,7 +57,7 @@ def require_same_comparison(folder: Path, planned: Mapping[str, Any]) -> None:
     file = folder / COMPARISON
     if not file.is_file():
         _require_none(
-            folder, ("compare.csv", "compare.png", "compare.svg", "compare.pdf"), without=COMPARISON
+            folder, [f"compare.{kind}" for kind in ("html", "csv", "png", "svg", "pdf")], without=COMPARISON
         )
         return
     advice = "choose another folder with --out, or remove this one"

@@ -116,7 +116,7 @@ def dark_of(color: str) -> str:
     """Return what a colour of figures on white paper is on a dark page.
 
     >>> dark_of("#0072b2"), dark_of("#926a11")
-    ('#56b4e9', '#e8bf64')
+    ('#56b4e9', '#e9c065')
     """
     return _DARK_OF.get(color.lower(), color.lower())
 

@@ -204,10 +204,10 @@ def _verdicts(runs: Sequence[Named]) -> str:
         if is_comparison(run.document):
             compared = cast("Comparison", run.document)
             cells = [
-                "comparison of methods: no verdict",
                 "–",
                 _dense_of(compared),
                 str(compared["replicates"]),
+                "comparison of methods: no verdict",
             ]
         else:
             document = cast("Document", run.document)
@@ -218,10 +218,10 @@ def _verdicts(runs: Sequence[Named]) -> str:
                 else plus_minus(dense.get("accuracy"), interval(dense, "accuracy"), scale=100, digits=2)
             )
             cells = [
-                headline(document),
                 density_percent(min(won)) if won else "none",
                 accuracy,
                 plain(question_of(document).get("replicates")),
+                headline(document),
             ]
         rows.append([escape(cell) for cell in (run.name, *cells)])
     caption = (
@@ -229,10 +229,11 @@ def _verdicts(runs: Sequence[Named]) -> str:
         "them."
     )
     return table(
-        ("run", "verdict", "smallest winning ticket", "dense %", "replicates"),
+        ("run", "smallest winning ticket", "dense %", "replicates", "verdict"),
         rows,
         caption=caption,
         worded=True,
+        text=1,
     )
 
 

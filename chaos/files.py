@@ -18,7 +18,9 @@ from chaos.counts import Count
 from chaos.mutations import by_accident, json_text, metadata
 from chaos.reading import Say, attempt, isolated
 from winticket.data import find_dataset
-from winticket.run import Store, StoreError, codec
+from winticket.run import Store, StoreError, claims, codec
+from winticket.run.claims import Claims
+from winticket.run.files import host
 from winticket.ticket import Mask, Seeds, State, Ticket, TicketFileError, same_bits
 from winticket.ticket import file as ticket_file
 
@@ -100,6 +102,9 @@ def stores(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
         "alpha": 0.05,
     }
     store.put_look("question", {**look, "claimed": [0.5], "paths": ["a"]})
+    claim = {"owner": "ab", "host": host(), "boot": "cd", "pid": 1, "beat": 3}
+    (folder / "runs" / claims._name(KEY)).parent.mkdir(exist_ok=True)
+    (folder / "runs" / claims._name(KEY)).write_text(json.dumps(claim))
     files = {p: p.read_bytes() for p in (folder / "runs").rglob("*") if p.is_file()}
     count = Count("files of a store")
     for number in range(many):
@@ -130,6 +135,7 @@ def _used(count: Count, number: int, store: Store, path: Path, value: dict[str, 
     named = (StoreError,)
     attempt(count, number, store.ls, named)
     problems = attempt(count, number, store.verify, named)
+    attempt(count, number, lambda: Claims(store).open(KEY), named)
     attempt(count, number, lambda: store.gc(damaged=True, failures=True, dry_run=True), named)
     got = {
         "results": attempt(count, number, lambda: codec.encode(store.get(KEY)), named) == codec.encode(value),

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+COMMAND = """
+import winticket.report as report
+from winticket.cli import main
+
+report.draw_all = lambda *_, **__: []
+report.write_page = lambda *_, **__: None
+main()
+"""
+"""The program of the command that writes neither figures nor page, for a process of its own."""
+
 
 def undraw(patch: pytest.MonkeyPatch) -> None:
     """Write neither figures nor page, of a search or of a comparison."""

@@ -171,7 +171,7 @@ def instability(
         ("random", ticket_shares, cells.rewind_step),
     ):
         splits = tuple(dict.fromkeys(begin + round(share * (steps - begin)) for share in parts_of))
-        if max(splits) >= steps:
+        if any(at >= steps for at in splits):
             raise ValueError(f"shares are {parts_of}; a training is split before its end, so each is below 1")
         for level in cells.chosen_levels(arm, levels):
             place = (level, cells.densities[level], arm)

@@ -125,7 +125,7 @@ def _positions(name: str, one: Stored, data: memoryview) -> Positions:
 def read_inputs(network: Network, maps: IndexMaps) -> dict[str, Positions]:
     """By name of a weight, the inputs that its layer reads by the maps, if the weight has more.
 
-    >>> fc = {"weight": Weight.of("fc.weight", [[0.0, 2.0]], [[False, True]])}
+    >>> fc = {"weight": Weight.of("fc.weight", [[0.0, 2.0]], np.array([[False, True]]))}
     >>> network = Network((2,), (Operation("linear", ("input",), "1", tensors=fc),))
     >>> read_inputs(network, IndexMaps({"fc.inputs": np.array([1])}, {"fc.inputs": 2}))["fc.weight"].tolist()
     [1]

@@ -62,7 +62,7 @@ def traced(network: Network, inputs: Mapping[str, Positions] | None = None) -> f
 
     >>> import numpy as np
     >>> from winticket.ship import Network, Operation, Weight
-    >>> weight = Weight.of("fc", [[1.0, 0.0, 3.0]], [[True, False, True]])
+    >>> weight = Weight.of("fc", [[1.0, 0.0, 3.0]], np.array([[True, False, True]]))
     >>> network = Network((3,), (Operation("linear", ("input",), "1", tensors={"weight": weight}),))
     >>> module = traced(network, {"fc": np.array([0, 2])})
     >>> module(torch.tensor([[1.0, 9.0, 1.0]])).tolist(), [tuple(p.shape) for p in module.parameters()]

@@ -17,7 +17,15 @@ import torch
 from chaos.counts import Count
 from winticket.version import __version__
 
-PARTS = {"files": 10_000, "networks": 10_000, "kills": 100, "faults": 100, "pairs": 100}
+PARTS = {
+    "files": 30_000,
+    "documents": 30_000,
+    "networks": 40_000,
+    "caches": 30_000,
+    "kills": 100,
+    "faults": 100,
+    "pairs": 100,
+}
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 
 

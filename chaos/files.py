@@ -18,8 +18,9 @@ from chaos.counts import Count
 from chaos.mutations import by_accident, json_text, metadata
 from chaos.reading import Say, attempt, isolated
 from winticket.data import find_dataset
-from winticket.experiment import Experiment, conduct, load_source
-from winticket.run import Store, StoreError, codec
+from winticket.run import Store, StoreError, claims, codec
+from winticket.run.claims import Claims
+from winticket.run.files import host
 from winticket.ticket import Mask, Seeds, State, Ticket, TicketFileError, same_bits
 from winticket.ticket import file as ticket_file
 
@@ -27,18 +28,14 @@ KEY, OTHER = "ab" + "0" * 62, "cd" + "1" * 62
 
 
 def run(scratch: Path, seed: int, many: int, say: Say) -> list[Count]:
-    """Read `many` changed files, over all kinds together."""
-    rng, shares = (
-        Random(seed),
-        (("tickets", 4), ("results", 1), ("stores", 4), ("datasets", 1)),
-    )
-    whole = sum(share for _, share in shares)
+    """Read `many` changed files, as many of each kind."""
+    rng, kinds = Random(seed), ("tickets", "stores", "datasets")
     counts = []
-    for name, share in shares:
+    for name in kinds:
         folder = scratch / name
         folder.mkdir(parents=True)
         with isolated(folder):
-            counts += globals()[name](folder, Random(rng.random()), max(1, many * share // whole), say)
+            counts += globals()[name](folder, Random(rng.random()), max(1, many // len(kinds)), say)
     return counts
 
 
@@ -85,27 +82,6 @@ def _same(a: Ticket, b: Ticket) -> bool:
     return same_bits(a.mask.keep, b.mask.keep) and weights and about
 
 
-def results(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
-    experiment = Experiment.of(
-        "digits", model="lenet-12-8", density=(0.5,), steps=20, replicates=2, gate=False
-    )
-    conduct(experiment, store=folder / "runs", out=folder / "out", workers=0)
-    path = folder / "out" / "result.json"
-    text = path.read_text()
-    short = {**json.loads(text), "levels": [], "curves": None}  # Entries that are not read need no changes.
-    count = Count("result documents")
-    for number in range(many):
-        count.tried += 1
-        if number % 2:
-            path.write_text(json_text(json.dumps(short), rng), encoding="utf-8", errors="surrogatepass")
-        else:
-            path.write_bytes(by_accident(text.encode(), rng))
-        attempt(count, number, lambda: load_source(path), (ValueError, FileNotFoundError))
-        if number % 200 == 199:
-            say(f"results: {number + 1} of {many}")
-    return [count]
-
-
 def stores(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
     store = Store(folder / "runs")
     value = {
@@ -126,6 +102,9 @@ def stores(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
         "alpha": 0.05,
     }
     store.put_look("question", {**look, "claimed": [0.5], "paths": ["a"]})
+    claim = {"owner": "ab", "host": host(), "boot": "cd", "pid": 1, "beat": 3}
+    (folder / "runs" / claims._name(KEY)).parent.mkdir(exist_ok=True)
+    (folder / "runs" / claims._name(KEY)).write_text(json.dumps(claim))
     files = {p: p.read_bytes() for p in (folder / "runs").rglob("*") if p.is_file()}
     count = Count("files of a store")
     for number in range(many):
@@ -156,6 +135,7 @@ def _used(count: Count, number: int, store: Store, path: Path, value: dict[str, 
     named = (StoreError,)
     attempt(count, number, store.ls, named)
     problems = attempt(count, number, store.verify, named)
+    attempt(count, number, lambda: Claims(store).open(KEY), named)
     attempt(count, number, lambda: store.gc(damaged=True, failures=True, dry_run=True), named)
     got = {
         "results": attempt(count, number, lambda: codec.encode(store.get(KEY)), named) == codec.encode(value),

@@ -9,8 +9,8 @@ from typing import Any
 
 ODD: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, -(2**63), 10**30, 1e308, -0.5, 0.1, "", "x", "nan", "\x1b[31m",
-    "\udcff", "../../etc/passwd", "evilmod:f", "os:system", "winticket.cli:main", "http://127.0.0.1:9/x", [], {}, [[]],
-    [1, 2], {"a": 1}, ["x"] * 50,
+    "\udcff", "a\0b", "~nobody-here/x", "n" * 5000, "../../etc/passwd", "evilmod:f", "os:system", "winticket.cli:main",
+    "http://127.0.0.1:9/x", [], {}, [[]], [1, 2], {"a": 1}, ["x"] * 50,
 )  # fmt: skip
 _RAW = ("1e999", "NaN", "-Infinity", "[" * 2000, '"\\ud800"', "{", "")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,20 +15,33 @@ from chaos.counts import Count
 from winticket.run import StoreError
 
 SLOW = 10.0  # Seconds after which reading a file counts as a hang.
+MEMORY = (
+    3 << 30
+)  # Bytes of address space that reading may add to what the process has; without them, it counts as raw.
 Say = Callable[[str], None]
 
 
 @contextlib.contextmanager
 def isolated(folder: Path) -> Iterator[None]:
-    """Within the block, use a separate cache and working directory, and ignore warnings about odd files."""
-    before, cache = Path.cwd(), os.environ.get("WINTICKET_CACHE")
+    """Within the block, use a separate cache and working directory, and ignore warnings about odd files.
+
+    Memory is bounded by MEMORY, so that a small file that asks for gigabytes is counted, and does not end the machine.
+    """
+    before, cache, limits = (
+        Path.cwd(),
+        os.environ.get("WINTICKET_CACHE"),
+        resource.getrlimit(resource.RLIMIT_AS),
+    )
     os.environ["WINTICKET_CACHE"] = str(folder / "cache")
     os.chdir(folder)
+    taken = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, limits[1]))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
         os.chdir(before)
         if cache is None:
             del os.environ["WINTICKET_CACHE"]

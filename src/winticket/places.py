@@ -31,6 +31,18 @@ SHIPPED = "ship"
 _SHOWN = 3
 
 
+def exists_here(name: str) -> bool:
+    """Whether there is anything at a path on this machine; text that cannot be a path, as a file may hold, is none.
+
+    >>> exists_here("."), exists_here("x" * 10_000), exists_here("~no-such-user/x")
+    (True, False, False)
+    """
+    try:
+        return Path(name).expanduser().exists()
+    except (OSError, RuntimeError):  # too long a name; the home folder of nobody
+        return False
+
+
 def cache_folder() -> Path:
     """The folder that $WINTICKET_CACHE names, else the platform's folder for caches."""
     if folder := os.environ.get(VARIABLE):

@@ -86,6 +86,10 @@ def test_a_compact_file_is_measured_alone(run: Path, tmp_path: Path) -> None:
     ]
     save(network, tmp_path / "again.safetensors")
     assert made["bytes"]["compact"] == (tmp_path / "again.safetensors").stat().st_size
+    for words in (["--store", str(run)], ["--trust", "mylab"]):
+        refused = CliRunner().invoke(app, ["measure", str(file), *FEW, *words])
+        assert refused.exit_code == 2
+        assert "has no run; --store and --trust are for runs" in " ".join(refused.stderr.split())
 
 
 def test_every_level_is_measured_and_drawn(run: Path, tmp_path: Path) -> None:
@@ -113,6 +117,13 @@ def test_every_level_is_measured_and_drawn(run: Path, tmp_path: Path) -> None:
         (["--rounds", "0"], "rounds and threads are 1 or more"),
         (["--levels", "--density", "0.5"], "--levels measures every level"),
         (["--levels", "--arm", "nobody"], "the run has no arm 'nobody'"),
+        (["--levels", "--replicate", "0"], "replicate is 0; the run has 1 to"),
+        (["--replicate", "0"], "replicate is 0; the run has 1 to"),
+        (["--out", "measured"], "--out is for --levels"),
+        (
+            ["--batch", "3", "--batch", "1", "--batch", "3"],
+            "a batch size is measured once, but there are [3, 1, 3]",
+        ),
     ],
 )
 def test_a_wrong_request_is_refused(run: Path, words: list[str], reason: str) -> None:

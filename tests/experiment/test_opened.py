@@ -11,9 +11,10 @@ import pytest
 import torch
 
 import winticket
-from winticket.experiment import Execution, Experiment, conduct, plan, prepare
+from winticket.experiment import Execution, Experiment, conduct, plan, prepare, transferred
 from winticket.experiment.writing import write_started
-from winticket.run import Interrupted
+from winticket.results import SCHEMA
+from winticket.run import Interrupted, Store, StoreError
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +144,39 @@ def test_what_a_started_run_writes_names_its_store(tmp_path: Path) -> None:
     ready = prepare(planned, execution, out=tmp_path / "out")
     write_started(planned, execution, ready.folder)
     assert winticket.open(ready.folder).store.path == str(tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"data": "n" * 5000}, "which is not on this machine"),
+        ({"data": "~nobody-here/x"}, "which is not on this machine"),
+        ({"source": "x"}, "Expected `object`, got `str`"),
+        ({"carried": None}, "Expected `array`, got `null`"),
+        ({"carried": [2, 1]}, r"its tickets are of the levels \[2, 1\], of 2 of its source"),
+        ({"carried": [1, 3]}, r"of the levels \[1, 3\], of 2 of its source"),
+        ({"carried": [0, 1]}, r"of the levels \[0, 1\]"),
+        ({"carried": []}, r"of the levels \[\]"),
+    ],
+)
+def test_a_transfer_that_makes_no_sense_is_refused(
+    tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    source = Experiment.of("digits", model="lenet-20-10", steps=20, levels=2, replicates=2)
+    question = plan(transferred(source, lr=0.01)).experiment.describe()
+    begun = {"schema": SCHEMA, "experiment": question, "store": str(tmp_path / "store")}
+    Store(tmp_path / "store").put("ab" + "0" * 62, 1, {})
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(begun))
+    assert winticket.open(tmp_path).plan.experiment.carried == (1, 2)
+    file.write_text(json.dumps({**begun, "experiment": {**question, **change}}))
+    with pytest.raises(ValueError, match=reason):
+        winticket.open(tmp_path)
+
+
+def test_a_store_in_the_home_folder_of_nobody_is_refused(tmp_path: Path) -> None:
+    question = plan(Experiment.of("digits", model="lenet-20-10", steps=20)).experiment.describe()
+    begun = {"schema": SCHEMA, "experiment": question, "store": "~nobody-here/store"}
+    (tmp_path / "run.json").write_text(json.dumps(begun))
+    with pytest.raises(StoreError, match="cannot be opened"):
+        winticket.open(tmp_path)

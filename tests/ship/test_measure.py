@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ import torch
 from drawn import Seeded, drawn
 from in_torch import values
 from inferring import captured, weight
-from winticket.ship import Network, Operation
+from winticket.ship import Network, Operation, Weight, measure_runtimes, run
 from winticket.ship.measure import measure, operations
 from winticket.ship.measure_module import traced
-from winticket.ship.measure_runtimes import ENGINE, chosen
+from winticket.ship.measure_runtimes import ENGINE, Files, chosen
+from winticket.ship.measure_text import sentences
 from winticket.ship.measure_timing import interleaved, median, ratio
 from winticket.ship.native import missing
 
@@ -157,9 +159,77 @@ def test_memory_is_that_of_a_process_with_one_runtime() -> None:
 
 
 @needs_engine
-def test_a_runtime_that_fails_or_lies_is_named_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    from winticket.ship import measure_runtimes
+def test_what_is_cut_off_takes_no_memory() -> None:
+    """Shrinking takes the dense network's memory, and more; so it is done before, in another process."""
+    keep = np.zeros((12_000, 784), bool)
+    keep[:20, ::2] = True
+    layers = (
+        Operation("linear", ("input",), "1", tensors={"weight": Weight.of("a", np.ones(keep.shape), keep)}),
+        Operation("relu", ("1",), "2"),
+        Operation("linear", ("2",), "3", tensors={"weight": weight("b", 3, 12_000)}),
+    )
+    made = measure(
+        Network((784,), layers), batches=(1,), rounds=1, runtimes=["torch", "torch shrunk"], energy=False
+    )
+    dense, shrunk = made["memory"]["torch"], made["memory"]["torch shrunk"]
+    assert dense is not None
+    assert shrunk is not None
+    assert dense - shrunk > 0.9 * made["bytes"]["dense"]
 
+
+def test_the_shrunk_module_computes_the_network_without_what_is_cut_off(tmp_path: Path) -> None:
+    network = captured("lenet-30-20", (1, 8, 8), 0.05)
+    narrow, read = Files(network, tmp_path).read_shrunk()
+    module = traced(narrow, read)
+    # A process that is given the folder alone reads the same.
+    again, same = Files(None, tmp_path).read_shrunk()
+    assert again.weights().keys() == narrow.weights().keys()
+    assert {name: one.tolist() for name, one in same.items()} == {
+        name: one.tolist() for name, one in read.items()
+    }
+    x = np.random.default_rng(1).standard_normal((5, 1, 8, 8)).astype(np.float32)
+    with torch.inference_mode():
+        got = module(torch.from_numpy(x)).numpy()
+    assert got == pytest.approx(run(network, x), rel=1e-4, abs=1e-5)
+    (first,) = read.values()
+    assert next(p.shape[1] for p in module.parameters() if p.ndim == 2) == len(first) < 64
+    assert sum(p.numel() for p in module.parameters()) < 0.9 * sum(w.size for w in network.weights().values())
+
+
+@needs_engine
+def test_a_runtime_that_fails_at_a_later_batch_size_is_said_to_be_measured_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def small(files: Files, threads: int) -> measure_runtimes.Bind:
+        bind = measure_runtimes.RUNTIMES[ENGINE].load(files, threads)
+
+        def some(x: np.ndarray) -> measure_runtimes.Bound:
+            if len(x) > 1:
+                raise RuntimeError("too many examples")
+            return bind(x)
+
+        return some
+
+    one = measure_runtimes.Runtime("small", "of a test", "numpy", small)
+    monkeypatch.setitem(measure_runtimes.RUNTIMES, "small", one)
+    made = measure(
+        captured("lenet-30-20", (1, 8, 8), 0.1),
+        batches=(1, 2, 3),
+        rounds=1,
+        runtimes=["small"],
+        memory=False,
+        energy=False,
+    )
+    assert [row["batch"] for row in made["timings"] if row["runtime"] == "small"] == [1]
+    assert "numpy" in made["versions"]
+    assert (
+        list(sentences(made))[-1]
+        == "Measured at batch 1 alone: small, since then it failed: too many examples."
+    )
+
+
+@needs_engine
+def test_a_runtime_that_fails_or_lies_is_named_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> measure_runtimes.Bind:
         raise RuntimeError("no such device\nand more")
 

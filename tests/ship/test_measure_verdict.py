@@ -10,7 +10,7 @@ import pytest
 from winticket.ship import Network, Operation, Weight, measure_runtimes
 from winticket.ship.measure import measure
 from winticket.ship.measure_runtimes import ENGINE, Bind, Bound, Files, Runtime
-from winticket.ship.measure_text import sentences
+from winticket.ship.measure_text import head, how, sentences
 from winticket.ship.measurement import Measurement
 
 Micro = Callable[[int], float]
@@ -21,7 +21,13 @@ Micro = Callable[[int], float]
 def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Measurement]:
     """Measures runtimes whose calls take the named times; in `bf16`, those that compute in bfloat16, 2 % off."""
 
-    def of(times: dict[str, Micro], *, bf16: tuple[str, ...] = (), rounds: int = 9) -> Measurement:
+    def of(
+        times: dict[str, Micro],
+        *,
+        bf16: tuple[str, ...] = (),
+        sparse: tuple[str, ...] = (),
+        rounds: int = 9,
+    ) -> Measurement:
         now, at = [0.0], [0]
 
         def load(name: str) -> Callable[[Files, int], Bind]:
@@ -31,7 +37,10 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Measurement]:
             factor = np.float32(0.98 if name in bf16 else 1)
             return lambda files, threads: lambda x: Bound(compute, lambda: factor * x)
 
-        every = {name: Runtime(name, "made up", "numpy", load(name), name not in bf16) for name in times}
+        every = {
+            name: Runtime(name, "made up", "numpy", load(name), name not in bf16, name not in sparse)
+            for name in times
+        }
         monkeypatch.setattr(measure_runtimes, "RUNTIMES", every)
 
         def progress(what: str, _: float) -> None:
@@ -83,6 +92,29 @@ def test_slower_if_the_whole_interval_is_below_one(measured: Callable[..., Measu
     )
 
 
+def test_nothing_is_called_dense_that_leaves_weights_out(measured: Callable[..., Measurement]) -> None:
+    times: dict[str, Micro] = {ENGINE: lambda _: 20, "shrunk": lambda _: 10, "dense": lambda _: 40}
+    assert told(measured(times, sparse=("shrunk",))) == (
+        "Batch 1: no faster than shrunk here. shrunk takes 0.5 times as long (95 % interval 0.5 to 0.5)."
+    )
+    times["dense"] = lambda _: 16
+    assert told(measured(times, sparse=("shrunk",))) == (
+        "Batch 1: no faster than shrunk here. shrunk takes 0.5 times as long (95 % interval 0.5 to 0.5). Batch 1: no "
+        "faster than dense here either. dense takes 0.8 times as long (95 % interval 0.8 to 0.8)."
+    )
+
+
+def test_of_few_rounds_the_range_is_no_interval_at_95_percent(measured: Callable[..., Measurement]) -> None:
+    times: dict[str, Micro] = {ENGINE: lambda _: 10, "dense": lambda at: 20 + 10 * at}
+    few, enough = measured(times, rounds=5), measured(times, rounds=6)
+    assert told(few).endswith("runtime in float32 (range 2 to 6).")
+    assert told(enough).endswith("runtime in float32 (95 % interval 2 to 7).")
+    assert "with its range." in how(few)
+    assert "with its 95 % interval." in how(enough)
+    assert head(few)[1:4] == ("µs (range)", "examples/s", "× engine (range)")
+    assert head(enough)[1] == "µs (95 %)"
+
+
 def test_alike_if_the_interval_includes_one(measured: Callable[..., Measurement]) -> None:
     """Also if the median is far above 1: two of nine rounds decide the ends."""
     made = measured({ENGINE: lambda _: 10, "dense": lambda at: 9.0 if at in (2, 5) else 30.0})
@@ -116,8 +148,8 @@ def test_bfloat16_decides_nothing_and_is_named_if_it_is_faster(measured: Callabl
     assert (best["runtime"], best["other"], best["verdict"]) == ("half", "exact", "faster")
     assert told(made) == (
         "Batch 1: the sparse engine is 2 times as fast as exact, the fastest other runtime in float32 (95 % interval "
-        "2 to 2). Batch 1: half takes 0.5 times as long as the sparse engine (95 % interval 0.5 to 0.5). It rounds to "
-        "bfloat16: outputs differ by 2 % of the largest."
+        "2 to 2). Batch 1: half takes 0.5 times as long as the sparse engine (95 % interval 0.5 to 0.5). It may round "
+        "to bfloat16: outputs differ by 2 % of the largest."
     )
 
 
@@ -131,5 +163,5 @@ def test_nothing_is_said_without_another_runtime(measured: Callable[..., Measure
         None,
     )
     assert told(made) == (
-        "Batch 1: there is nothing to compare the sparse engine with; no other runtime could be measured."
+        "Batch 1: there is nothing to compare the sparse engine with; no other runtime in float32 was measured."
     )

@@ -365,6 +365,9 @@ def _file(header: object, data: bytes = b"") -> bytes:
 ABOUT = {"format": "winticket index maps 1", "sizes": '{"a.units": 4}'}
 ENTRY = {"dtype": "I64", "shape": [2], "data_offsets": [0, 16]}
 GOOD = np.array([1, 3], "<i8").tobytes()
+WRAPPED = np.array([0, 2**63 - 1, -2, 2], "<i8").tobytes()
+"""Each difference is above 0 in int64, which wraps around."""
+FOUR = {"dtype": "I64", "shape": [4], "data_offsets": [0, 32]}
 
 
 @pytest.mark.parametrize(
@@ -381,6 +384,7 @@ GOOD = np.array([1, 3], "<i8").tobytes()
         (_file({"__metadata__": ABOUT, "a.units": ENTRY}, GOOD[::-1]), "does not rise"),
         (_file({"__metadata__": ABOUT, "a.units": ENTRY}, np.array([-1, 2], "<i8").tobytes()), "does not rise"),
         (_file({"__metadata__": ABOUT, "a.units": ENTRY}, np.array([3, 3], "<i8").tobytes()), "does not rise"),
+        (_file({"__metadata__": ABOUT, "a.units": FOUR}, WRAPPED), "does not rise"),
     ],
 )  # fmt: skip
 def test_a_file_that_holds_no_index_maps_is_refused(content: bytes, reason: str, tmp_path: Path) -> None:

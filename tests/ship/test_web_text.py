@@ -40,7 +40,7 @@ def test_the_network_comes_back_out_of_it(values: str) -> None:
     tolerance = {"fp32": 0, "fp16": 2**-11, "bf16": 2**-8, "int8": 1e-6}[values]
     right = run(network, x)
     assert np.abs(run(back, x) - right).max() <= 10 * tolerance * np.abs(right).max()
-    with pytest.raises(ValueError, match="the page holds no network 'dense'"):
+    with pytest.raises(ValueError, match="a page without a network 'dense'"):
         network_of(to_web(network), "dense")
 
 

@@ -13,7 +13,17 @@ from rich.table import Table
 
 from winticket.cli.answers import print_json, request, say, show
 from winticket.cli.options import AsJson, Quiet
-from winticket.cli.shipping import Arm, Density, Level, Replicate, StoreOfRun, Trust, chosen_network
+from winticket.cli.shipping import (
+    Arm,
+    Density,
+    Level,
+    Replicate,
+    StoreOfRun,
+    Trust,
+    chosen_network,
+    counted_from_0,
+    refuse_run,
+)
 from winticket.text import console
 
 if TYPE_CHECKING:
@@ -115,6 +125,8 @@ def measure(
             "energy": energy,
         }
         check(batch or BATCHES, rounds, threads, runtime)
+        if out is not None and not levels:
+            raise ValueError("--out is for --levels; without it nothing is written")
         which = (level, density, replicate)
         if levels:
             made = _levels(ticket, arm, which, out, options, store=store, trust=trust or [], quiet=quiet)
@@ -142,7 +154,9 @@ def _read(
     try:
         chosen = arm != "ticket" or any(one is not None for one in which)
         if path.is_file() and path.suffix == ".safetensors" and not chosen:
-            return load(path), None
+            network = load(path)
+            refuse_run(path, store, trust)
+            return network, None
     except CompactFileError as error:
         compact = error
         try:
@@ -217,7 +231,7 @@ def _levels(
     if which[:2] != (None, None):
         raise ValueError("--levels measures every level; leave out --level and --density")
     opened = open_run(run, store=store, trust=trust)
-    first = None if which[2] is None else which[2] - 1
+    first = counted_from_0(which[2], opened.plan.experiment.replicates)
     numbers = sorted({number for number, name, _ in opened.plan.tasks if name == arm})
     if not numbers:
         raise ValueError(
@@ -271,7 +285,7 @@ def _print(made: Measurement, batches: list[int]) -> None:
         sizes.add_row(*row)
     console().print(sizes)
     for batch in batches:
-        console().print(_table(f"batch {batch}", text.HEAD, text.time_rows(made, batch)))
+        console().print(_table(f"batch {batch}", text.head(made), text.time_rows(made, batch)))
     if rows := list(text.energy_rows(made)):
         console().print(_table("energy of an example", text.ENERGY_HEAD, rows))
     if rows := list(text.estimate_rows(made)):

@@ -191,6 +191,11 @@ def _refuse_choices(
 ) -> None:
     """ValueError for options that choose from a run or open one, if RUN is one network."""
     _refuse_which(run, arm, which)
+    refuse_run(run, store, trust)
+
+
+def refuse_run(run: Path, store: str | None, trust: list[str] | None) -> None:
+    """ValueError for options that open a run, if there is none."""
     if store is not None or trust:
         raise ValueError(f"{run} is a compact file, which has no run; --store and --trust are for runs")
 
@@ -245,11 +250,15 @@ def chosen_network(
         return _of_ticket(run, store, trust)
     level, density, replicate = which
     opened = open_run(run, store=store, trust=trust)
-    count = opened.plan.experiment.replicates
+    first = counted_from_0(replicate, opened.plan.experiment.replicates)
+    return trained(opened, arm=arm, level=level, density=density, replicate=first)
+
+
+def counted_from_0(replicate: int | None, count: int) -> int | None:
+    """A replicate of `count` counted from 1, as the run counts it. ValueError if there is no such one."""
     if replicate is not None and not 1 <= replicate <= count:
         raise ValueError(f"replicate is {replicate}; the run has 1 to {count}")
-    first = None if replicate is None else replicate - 1
-    return trained(opened, arm=arm, level=level, density=density, replicate=first)
+    return None if replicate is None else replicate - 1
 
 
 def _ticket_alone(run: Path) -> Path:

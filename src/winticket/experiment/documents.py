@@ -16,6 +16,7 @@ from winticket.experiment.names import ROOMS, methods
 from winticket.experiment.spec import CARRIED, RECIPE_FIELDS, Experiment
 from winticket.importing import require_trust
 from winticket.outside import Unreadable, converted, read_file, read_json
+from winticket.places import exists_here
 from winticket.results import Written, require_schema
 from winticket.train.recipe import ADDED
 
@@ -113,7 +114,7 @@ def experiment_of(described: Mapping[str, Any], *, trust: Sequence[str] = (), fi
         if ":" in str(described[name]) and not _in_its_room(name, str(described[name])):
             require_trust(str(described[name]), trust, where=f"{file}: {name}")
     fetched = str(described["data"])
-    if fetched not in names_of_data() and not Path(fetched).expanduser().exists() and fetched not in trust:
+    if fetched not in names_of_data() and not exists_here(fetched) and fetched not in trust:
         raise ValueError(
             f"{file}: data is {fetched!r}, which is not on this machine and would be fetched from the Hub; to allow "
             f"that, pass --trust {fetched} (in Python trust=[{fetched!r}])"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from winticket.experiment.finished import Finished
 from winticket.experiment.opened import Run
 from winticket.experiment.plan import plan
 from winticket.experiment.spec import Experiment
-from winticket.outside import Unreadable
+from winticket.outside import Unreadable, converted
 from winticket.places import RESULT, STARTED, result_file
 from winticket.results import Document, OtherSchemaError
 from winticket.run import Store
@@ -29,8 +30,8 @@ def open(  # noqa: A001 - winticket.open, as gzip.open
     trust  the document may come from anybody, so these are the modules that it may import, the datasets that it may
            fetch and the store's URL that it may open
 
-    Raises FileNotFoundError if there is no such run or store, and ValueError if it is not a search or transfer, or
-    something is not trusted.
+    Raises FileNotFoundError if there is no such run or store, StoreError if there is something else in the store's
+    place, and ValueError if it is not a search or transfer, or something is not trusted.
 
     >>> from tempfile import TemporaryDirectory
     >>> import winticket
@@ -103,8 +104,13 @@ def _experiment(question: Mapping[str, Any], trust: Sequence[str], file: str) ->
     experiment = experiment_of(question, trust=trust, file=file)
     if not question.get("source"):
         return experiment
-    source = experiment_of(question["source"], trust=trust, file=file)
-    return replace(experiment, source=source, carried=tuple(question["carried"]))
+    source = experiment_of(converted(question["source"], dict[str, Any]), trust=trust, file=file)
+    carried = converted(question.get("carried"), tuple[int, ...])
+    if not carried or any(a >= b for a, b in pairwise((0, *carried))) or carried[-1] > source.levels:
+        raise Unreadable(
+            f"its tickets are of the levels {list(carried)[:9]}, of {source.levels} of its source"
+        )
+    return replace(experiment, source=source, carried=carried)
 
 
 def existing_store(store: str, result: Path, trust: Sequence[str] = ()) -> str:

@@ -17,6 +17,7 @@ from winticket import data as datasets
 from winticket import ship
 from winticket.data import Split
 from winticket.outside import Unreadable, converted
+from winticket.places import exists_here
 from winticket.results import Origin, Shipment
 from winticket.ship import shipping
 from winticket.ship.card import last_part
@@ -91,7 +92,7 @@ class TrainedNetwork:
         ValueError or OSError if the data cannot be read, have changed, or would be fetched without being trusted.
         """
         facts = _about(self.ticket).data
-        known = facts.name in datasets.names() or Path(facts.name).expanduser().exists()
+        known = facts.name in datasets.names() or exists_here(facts.name)
         if not known and facts.name not in self.trust:
             raise ValueError(
                 f"the data are {facts.name!r}, which is not on this machine and would be fetched from the Hub; to "

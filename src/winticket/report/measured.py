@@ -42,7 +42,7 @@ _COMPACT, _DENSE, _ACCURACY = Look("#0072B2", "o", "-"), Look("#56B4E9", "s", "-
 def measured_figure(table: Table, *, title: str, batch: int, ink: Ink = LIGHT) -> Figure:
     """Draw bytes, times at one batch size, and test accuracy against density, side by side.
 
-    Bars show 95 % intervals. Bytes and times have logarithmic axes.
+    Bars are the intervals of the table. Bytes and times have logarithmic axes.
     """
     with style(ink):
         figure = Figure(figsize=(11.5, 4.2), layout="constrained")

@@ -60,7 +60,10 @@ class Files(Protocol):
 def files_at(path: str) -> Files:
     """The files of a local path or an fsspec URL; nothing is created."""
     if "://" not in path or path.startswith("file://"):
-        return LocalFiles(Path(path.removeprefix("file://")).expanduser().absolute())
+        try:
+            return LocalFiles(Path(path.removeprefix("file://")).expanduser().absolute())
+        except RuntimeError as error:  # the home folder of nobody
+            raise StoreError(f"store {path!r} cannot be opened: {error}") from error
     return RemoteFiles(path)
 
 

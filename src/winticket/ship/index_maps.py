@@ -55,7 +55,10 @@ class IndexMaps:
             raise ValueError("index maps have a size for each list of positions, and no other")
         for name, positions in self.positions.items():
             size = self.sizes[name]
-            rising = positions.ndim == 1 and len(positions) > 0 and bool((np.diff(positions) > 0).all())
+            # Compared, since a difference of int64 may wrap around.
+            rising = (
+                positions.ndim == 1 and len(positions) > 0 and bool((positions[1:] > positions[:-1]).all())
+            )
             if not rising or not 0 <= positions[0] <= positions[-1] < size <= MOST_POSITIONS:
                 raise ValueError(f"the index map {name!r} does not rise within {size} numbers")
 
@@ -117,6 +120,22 @@ def _positions(name: str, one: Stored, data: memoryview) -> Positions:
     if one.dtype != "I64" or len(one.shape) != 1:
         raise Unreadable(f"its tensor {name!r} is {one.dtype} of shape {list(one.shape)}, not a list of I64")
     return np.frombuffer(data[one.start : one.end], "<i8").astype(np.int64)
+
+
+def read_inputs(network: Network, maps: IndexMaps) -> dict[str, Positions]:
+    """By name of a weight, the inputs that its layer reads by the maps, if the weight has more.
+
+    >>> fc = {"weight": Weight.of("fc.weight", [[0.0, 2.0]], np.array([[False, True]]))}
+    >>> network = Network((2,), (Operation("linear", ("input",), "1", tensors=fc),))
+    >>> read_inputs(network, IndexMaps({"fc.inputs": np.array([1])}, {"fc.inputs": 2}))["fc.weight"].tolist()
+    [1]
+    """
+    narrow = {}
+    for weight in network.weights().values():
+        map_ = maps.of(weight, INPUTS) if len(weight.shape) > 1 else None
+        if map_ is not None and len(map_[0]) < weight.shape[1] == map_[1]:
+            narrow[weight.name] = map_[0]
+    return narrow
 
 
 def expand_network(network: Network, maps: IndexMaps) -> Network:

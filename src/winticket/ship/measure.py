@@ -62,7 +62,8 @@ def measure(
     clock     of seconds; `time.process_time`, of this process alone, is for busy machines and one thread
     runtimes  names of `measure_runtimes.RUNTIMES` to measure beside the sparse engine; default: those installed
 
-    A runtime that cannot be measured, or that computes something else, is named with the reason. Raises ValueError for
+    A runtime that cannot be measured, or that computes something else, is named with the reason; at the batch sizes
+    before, if there are any, it has been measured. Raises ValueError for
     a name or a number that is not possible.
     """
     check(batches, rounds, threads, runtimes)
@@ -78,8 +79,8 @@ def measure(
             timings += _timed(batch, bound, rounds, clock=clock, progress=_part(share, 0.0, part))
             calls = {name: taken.bound.compute for name, taken in bound.items()}
             meter.measure(batch, calls, partial(_part(share, part, 1.0), f"batch {batch}: energy"))
-        measured = [runtime for runtime in bench.runtimes if runtime.name not in bench.missing]
-        used = {runtime.name: peak(runtime, bench.files) for runtime in measured} if memory else {}
+        measured = [one for one in bench.runtimes if any(row["runtime"] == one.name for row in timings)]
+        used = {one.name: peak(one, bench.files, threads) for one in measured} if memory else {}
         size = bench.files.compact.stat().st_size
     kept, weights = network.kept()
     return {
@@ -127,6 +128,8 @@ def check(batches: Sequence[int], rounds: int, threads: int, runtimes: list[str]
     chosen(runtimes)
     if not batches or min(batches) < 1:
         raise ValueError(f"batches are of 1 example or more, not {list(batches)}")
+    if len(set(batches)) < len(batches):
+        raise ValueError(f"a batch size is measured once, but there are {list(batches)}")
     if min(rounds, threads) < 1:
         raise ValueError(f"rounds and threads are 1 or more, not {rounds} and {threads}")
 
@@ -182,7 +185,10 @@ class _Bench:
         self.missing = {one.name: reason for one in runtimes if (reason := one.missing())}
 
     def bound(self, x: Floats, progress: Progress) -> dict[str, _Taken]:
-        """Every runtime with its inputs, the sparse engine first; those that fail become `missing`."""
+        """Every runtime with its inputs, the sparse engine first; those that fail become `missing`.
+
+        What failed at one batch size is tried at no later one.
+        """
         bound: dict[str, _Taken] = {}
         expected: Floats | None = None
         for runtime in self.runtimes:
@@ -236,6 +242,7 @@ def _timed(
                 "batch": batch,
                 "runtime": name,
                 "exact": runtime.exact,
+                "dense": runtime.dense,
                 "microseconds": {"median": micro.middle, "low": micro.low, "high": micro.high},
                 "per_second": 1e6 * batch / micro.middle,
                 "engine_faster": {"median": against.middle, "low": against.low, "high": against.high},

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from winticket.ship.network import INPUT, Network, Operation, Weight
+from winticket.ship.network import INPUT, Network, Operation, Positions, Weight
 from winticket.ticket import Mask
 
 _CONVOLUTIONS: dict[str, Any] = {"conv1d": nn.Conv1d, "conv2d": nn.Conv2d}
@@ -54,9 +54,41 @@ class NetworkModule(nn.Module):
         return values[self.output]
 
 
-def traced(network: Network) -> fx.GraphModule:
-    """The module of a network as one flat function, which PyTorch computes and compiles without looking anything up."""
-    return fx.symbolic_trace(NetworkModule(network))
+def traced(network: Network, inputs: Mapping[str, Positions] | None = None) -> fx.GraphModule:
+    """The module of a network as one flat function, which PyTorch computes and compiles without looking anything up.
+
+    inputs: by name of a weight, the inputs of its layer that are read, int64, rising; the others, which have no kept
+    weight, are left out.
+
+    >>> import numpy as np
+    >>> from winticket.ship import Network, Operation, Weight
+    >>> weight = Weight.of("fc", [[1.0, 0.0, 3.0]], np.array([[True, False, True]]))
+    >>> network = Network((3,), (Operation("linear", ("input",), "1", tensors={"weight": weight}),))
+    >>> module = traced(network, {"fc": np.array([0, 2])})
+    >>> module(torch.tensor([[1.0, 9.0, 1.0]])).tolist(), [tuple(p.shape) for p in module.parameters()]
+    ([[4.0]], [(1, 2)])
+    """
+    module = NetworkModule(network)
+    for at, operation in enumerate(network.operations):
+        weight = operation.tensors.get("weight")
+        read = (inputs or {}).get("" if weight is None else weight.name)
+        if read is not None:
+            module.layers[at] = _Narrow(module.layers[at], read, -1 if operation.kind == "linear" else 1)
+    return fx.symbolic_trace(module)
+
+
+class _Narrow(nn.Module):
+    """A layer that reads some of its inputs, by their positions on axis `axis`."""
+
+    def __init__(self, layer: nn.Module, read: Positions, axis: int) -> None:
+        super().__init__()
+        self.axis, self.layer, narrow = axis, layer, cast("Any", layer)
+        self.register_buffer("positions", torch.from_numpy(read))
+        narrow.weight = nn.Parameter(narrow.weight.detach()[:, torch.from_numpy(read)].contiguous())
+        setattr(layer, "in_features" if axis < 0 else "in_channels", len(read))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.layer(x.index_select(self.axis, cast("Tensor", self.positions)))
 
 
 def _layer(operation: Operation, axes: int) -> nn.Module:

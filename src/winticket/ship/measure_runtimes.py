@@ -15,7 +15,8 @@ import numpy as np
 
 from winticket.ship.compact import load, save
 from winticket.ship.engine import SparseModel
-from winticket.ship.network import Floats, Network
+from winticket.ship.index_maps import MAPS, load_maps, read_inputs, save_maps
+from winticket.ship.network import Floats, Network, Positions
 from winticket.ship.onnx import to_onnx
 from winticket.ship.tflite import to_tflite
 from winticket.text import nearest
@@ -27,11 +28,17 @@ COMPACT = "network.safetensors"
 class Files:
     """A network in the files that runtimes load, written to a folder when they are first needed.
 
-    A process that is given the folder of another one finds its files there.
+    A process that is given the folder of another one, and no network, finds the files there.
     """
 
-    def __init__(self, network: Network, folder: Path) -> None:
-        self.network, self.folder = network, folder
+    def __init__(self, network: Network | None, folder: Path) -> None:
+        self.folder = folder
+        if network is not None:
+            self.network = network
+
+    @cached_property
+    def network(self) -> Network:
+        return load(self.folder / COMPACT)
 
     @cached_property
     def compact(self) -> Path:
@@ -45,22 +52,27 @@ class Files:
         return self._onnx("network.onnx", lambda: to_onnx(self.network))
 
     @cached_property
-    def shrunk(self) -> Any:
-        """The torch module without what the mask has cut off. Raises ValueError if there is nothing to remove."""
-        torch = import_module("torch")
-        compact = import_module("winticket.ship.shrink").compact
-        module = import_module("winticket.ship.measure_module").NetworkModule(self.network)
-        if module.mask is None:
-            raise ValueError("the network has no weights that a mask could have cut off")
-        return compact(module, module.mask, example=torch.zeros(1, *self.network.input_shape))
+    def shrunk(self) -> Path:
+        """The compact file without what the mask has cut off; its index maps are beside it. ValueError as there."""
+        path = self.folder / "shrunk.safetensors"
+        if not path.exists():
+            made = import_module("winticket.ship.shrinking").shrink_network(self.network)
+            save_maps(made.maps, f"{path}{MAPS}")
+            save(made.network, path)
+        return path
+
+    def read_shrunk(self) -> tuple[Network, dict[str, Positions]]:
+        """The network of `shrunk`, and by name of a weight the inputs that its layer reads, if it reads only some."""
+        network = load(self.shrunk)
+        return network, read_inputs(network, load_maps(f"{self.shrunk}{MAPS}"))
 
     @cached_property
     def shrunk_onnx(self) -> Path:
         return self._onnx("shrunk.onnx", self._shrunk_onnx)
 
     def _shrunk_onnx(self) -> bytes:
-        made = import_module("winticket.ship.shrinking").shrink_network(self.network)
-        return to_onnx(made.network, inputs=made.inputs())
+        network, inputs = self.read_shrunk()
+        return to_onnx(network, inputs=inputs)
 
     def _onnx(self, name: str, made: Callable[[], bytes]) -> Path:
         path = self.folder / name
@@ -92,7 +104,8 @@ class Runtime:
     summary  for people
     package  that it needs, and whose version is stated
     load     (files, threads) -> what binds it to inputs [N, *input_shape]
-    exact    it computes in float32; else in bfloat16
+    exact    it computes in float32; else it may round to bfloat16
+    dense    it multiplies with every weight, those that are 0 included
     """
 
     name: str
@@ -100,6 +113,7 @@ class Runtime:
     package: str
     load: Callable[[Files, int], Bind]
     exact: bool = True
+    dense: bool = True
 
     def missing(self) -> str | None:
         """Why it cannot be measured here; None if it can."""
@@ -147,7 +161,7 @@ def _compiled(files: Files, threads: int) -> Bind:
 
 
 def _shrunk(files: Files, threads: int) -> Bind:
-    return _torch(files.shrunk.eval(), threads)
+    return _torch(import_module("winticket.ship.measure_module").traced(*files.read_shrunk()), threads)
 
 
 def _onnxruntime(model: Callable[[Files], Path]) -> Callable[[Files, int], Bind]:
@@ -176,6 +190,10 @@ def _openvino(precision: str) -> Callable[[Files, int], Bind]:
         os.environ.setdefault("OPENVINO_TELEMETRY_CONSENT", "0")
         runtime = import_module("openvino")
         core = runtime.Core()
+        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise RuntimeError(
+                "this processor has no instructions for bfloat16, so OpenVINO would compute in float32"
+            )
         settings = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
@@ -219,10 +237,22 @@ def _litert(*, sparse: bool) -> Callable[[Files, int], Bind]:
 RUNTIMES = {
     runtime.name: runtime
     for runtime in (
-        Runtime(ENGINE, "winticket's engine, which reads the kept weights alone", "winticket", _engine),
+        Runtime(
+            ENGINE,
+            "winticket's engine, which reads the kept weights alone",
+            "winticket",
+            _engine,
+            dense=False,
+        ),
         Runtime("torch", "PyTorch, operation by operation, dense", "torch", _eager),
         Runtime("torch compiled", "PyTorch after torch.compile, dense", "torch", _compiled),
-        Runtime("torch shrunk", "PyTorch without the units and inputs that are cut off", "torch", _shrunk),
+        Runtime(
+            "torch shrunk",
+            "PyTorch without the units and inputs that are cut off",
+            "torch",
+            _shrunk,
+            dense=False,
+        ),
         Runtime(
             "onnxruntime",
             "ONNX Runtime with bound inputs, dense",
@@ -234,6 +264,7 @@ RUNTIMES = {
             "ONNX Runtime without the units and inputs that are cut off",
             "onnxruntime",
             _onnxruntime(lambda files: files.shrunk_onnx),
+            dense=False,
         ),
         Runtime("litert", "LiteRT with XNNPACK, dense", "ai-edge-litert", _litert(sparse=False)),
         Runtime(
@@ -241,9 +272,16 @@ RUNTIMES = {
             "LiteRT's own kernels, which are sparse in linear layers",
             "ai-edge-litert",
             _litert(sparse=True),
+            dense=False,
         ),
         Runtime("openvino", "OpenVINO in float32, dense", "openvino", _openvino("f32")),
-        Runtime("openvino bf16", "OpenVINO in bfloat16, dense", "openvino", _openvino("bf16"), exact=False),
+        Runtime(
+            "openvino bf16",
+            "OpenVINO, which may round to bfloat16, dense",
+            "openvino",
+            _openvino("bf16"),
+            exact=False,
+        ),
     )
 }
 """Every runtime by its name."""

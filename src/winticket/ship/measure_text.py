@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from winticket.ship.card import density_percent, kilobytes
 from winticket.ship.measure_runtimes import ENGINE
+from winticket.ship.measure_timing import interval_called
 from winticket.ship.measurement import Best, Estimated, Interval, Measurement, Timing
 
 ENERGY_HEAD = ("runtime", "batch", "joules/example, measured (95 %)", "watts, measured")
 ESTIMATE_HEAD = ("estimate, not measured", "kept weights", "all weights")
-HEAD = ("runtime", "µs (95 %)", "examples/s", "× engine (95 %)", "memory")
 
 
 def size_rows(made: Measurement) -> list[tuple[str, str]]:
@@ -41,7 +41,7 @@ def number(value: float) -> str:
 
 
 def time_rows(made: Measurement, batch: int) -> Iterator[tuple[str, ...]]:
-    """Cells of `HEAD` for every runtime at a batch size, the fastest first."""
+    """Cells of `head` for every runtime at a batch size, the fastest first."""
     rows = [row for row in made["timings"] if row["batch"] == batch]
     for row in sorted(rows, key=lambda row: row["microseconds"]["median"]):
         memory = made["memory"].get(row["runtime"])
@@ -58,22 +58,32 @@ def _between(of: Interval, unit: str = "") -> str:
     return f"{number(of['median'])}{unit} ({number(of['low'])}–{number(of['high'])})"
 
 
+def head(made: Measurement) -> tuple[str, ...]:
+    """Names of the columns of `time_rows`."""
+    of = "95 %" if interval_called(made["rounds"]) != "range" else "range"
+    return "runtime", f"µs ({of})", "examples/s", f"× engine ({of})", "memory"
+
+
 def sentences(made: Measurement) -> Iterator[str]:
     """What the measurement says at each batch size, and what could not be measured."""
+    called = interval_called(made["rounds"])
     for best in made["best"]:
-        rows = [row for row in made["timings"] if row["batch"] == best["batch"]]
-        yield from _verdict(best, rows)
+        yield from _verdict(best, [row for row in made["timings"] if row["batch"] == best["batch"]], called)
     for name, reason in made["missing"].items():
-        yield f"Not measured: {name}, since {reason}."
+        before = [str(row["batch"]) for row in made["timings"] if row["runtime"] == name]
+        if before:
+            yield f"Measured at batch {', '.join(before)} alone: {name}, since then {reason}."
+        else:
+            yield f"Not measured: {name}, since {reason}."
 
 
 def how(made: Measurement) -> str:
     """How it was measured, in words."""
     return (
-        f"Every time is the median of {made['rounds']} rounds in which all runtimes take turns after a warm-up, with "
-        f"{made['threads']} thread{'s' if made['threads'] > 1 else ''} each, on {made['processor']}. µs: of a call, "
-        "with its 95 % interval. × engine: times as long as the sparse engine in the same rounds. "
-        "Trust these ratios more than times."
+        f"Every time is the median of {made['rounds']} round{'s' if made['rounds'] > 1 else ''} in which all runtimes "
+        f"take turns after a warm-up, with {made['threads']} thread{'s' if made['threads'] > 1 else ''} each, on "
+        f"{made['processor']}. µs: of a call, with its {interval_called(made['rounds'])}. × engine: times as long as "
+        "the sparse engine in the same rounds. Trust these ratios more than times."
     )
 
 
@@ -137,29 +147,53 @@ def joules(value: float) -> str:
     return f"{float(f'{value:.2g}'):g} J"
 
 
-def _verdict(best: Best, rows: list[Timing]) -> Iterator[str]:
+def _verdict(best: Best, rows: list[Timing], called: str) -> Iterator[str]:
+    """called: what intervals are, as `interval_called` says."""
     batch, other, against = f"Batch {best['batch']}", best["other"], best["engine_faster"]
     if other is None or against is None:
-        yield f"{batch}: there is nothing to compare the sparse engine with; no other runtime could be measured."
+        yield (
+            f"{batch}: there is nothing to compare the sparse engine with; no other runtime in float32 was measured."
+        )
         return
-    interval = f"(95 % interval {number(against['low'])} to {number(against['high'])})"
+    interval = _interval(against, called)
     if best["verdict"] == "faster":
         yield (
             f"{batch}: the sparse engine is {number(against['median'])} times as fast as {other}, the fastest other "
             f"runtime in float32 {interval}."
         )
     elif best["verdict"] == "slower":
-        yield f"{batch}: no faster than dense here. {other} takes {number(against['median'])} times as long {interval}."
+        dense = next(row["dense"] for row in rows if row["runtime"] == other)
+        yield (
+            f"{batch}: no faster than {'dense' if dense else other} here. {other} takes {number(against['median'])} "
+            f"times as long {interval}."
+        )
     else:
         yield (
             f"{batch}: no faster than {other} here: it takes {number(against['median'])} times as long as the sparse "
             f"engine, and the interval includes 1 {interval}."
         )
+    yield from _beside(batch, other, rows, called)
+
+
+def _beside(batch: str, other: str, rows: list[Timing], called: str) -> Iterator[str]:
+    """What the fastest other runtime in float32 does not say: of the fastest dense one, and of those in bfloat16."""
+    dense = [row for row in rows if row["exact"] and row["dense"] and row["runtime"] != ENGINE]
+    fastest = min(dense, key=lambda row: row["microseconds"]["median"], default=None)
+    if fastest is not None and fastest["runtime"] != other and fastest["engine_faster"]["low"] <= 1:
+        share = fastest["engine_faster"]
+        yield (
+            f"{batch}: no faster than dense here either. {fastest['runtime']} takes {number(share['median'])} times as "
+            f"long {_interval(share, called)}."
+        )
     for row in rows:
         share = row["engine_faster"]
         if not row["exact"] and share["median"] < 1:
             yield (
-                f"{batch}: {row['runtime']} takes {number(share['median'])} times as long as the sparse engine (95 % "
-                f"interval {number(share['low'])} to {number(share['high'])}). It rounds to bfloat16: "
-                f"outputs differ by {100 * row['difference']:.2g} % of the largest."
+                f"{batch}: {row['runtime']} takes {number(share['median'])} times as long as the sparse engine "
+                f"{_interval(share, called)}. It may round to bfloat16: outputs differ by "
+                f"{100 * row['difference']:.2g} % of the largest."
             )
+
+
+def _interval(of: Interval, called: str) -> str:
+    return f"({called} {number(of['low'])} to {number(of['high'])})"

@@ -16,6 +16,15 @@ WARM = 0.05
 """Seconds of warming up, at least; and at least three calls."""
 
 
+def interval_called(count: int) -> str:
+    """What an interval by `median` of so many numbers is called: of few, it is their range.
+
+    >>> interval_called(5), interval_called(6)
+    ('range', '95 % interval')
+    """
+    return "range" if 2 / 2**count > 1 - LEVEL else f"{100 * LEVEL:g} % interval"
+
+
 @dataclass(frozen=True)
 class Median:
     """The median of some numbers, and an interval of it: [low, high]."""

@@ -6,7 +6,7 @@ from typing import TypedDict
 
 
 class Interval(TypedDict):
-    """A median with its 95 % interval."""
+    """A median with its 95 % interval; up to five rounds, with their range."""
 
     median: float
     low: float
@@ -19,7 +19,9 @@ class Timing(TypedDict):
     batch: int
     runtime: str
     exact: bool
-    """Whether it computes in float32; if not, in bfloat16."""
+    """Whether it computes in float32; if not, it may round to bfloat16."""
+    dense: bool
+    """Whether it multiplies with every weight of the network, those that are 0 included."""
     microseconds: Interval
     """Of a call, which computes the batch."""
     per_second: float
@@ -144,7 +146,7 @@ class Measurement(TypedDict):
     timings: list[Timing]
     best: list[Best]
     missing: dict[str, str]
-    """Runtimes that were not measured, and why."""
+    """Runtimes that were not measured, or at the first batch sizes alone, and why."""
     threads: int
     rounds: int
     processor: str

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from winticket.ship.index_maps import INPUTS, UNITS, IndexMaps, layer_of, rebuilt
+from winticket.ship.index_maps import INPUTS, UNITS, IndexMaps, layer_of, read_inputs, rebuilt
 from winticket.ship.interpret import run
 from winticket.ship.measure_module import NetworkModule
 from winticket.ship.network import INPUT, Network, Operation, Positions, Weight
@@ -60,16 +60,6 @@ class Shrunk:
     def inputs(self) -> dict[str, Positions]:
         """By name of a weight, the inputs that its layer reads, if the network's own inputs are more."""
         return read_inputs(self.network, self.maps)
-
-
-def read_inputs(network: Network, maps: IndexMaps) -> dict[str, Positions]:
-    """By name of a weight, the inputs that its layer reads by the maps, if the weight has more."""
-    narrow = {}
-    for weight in network.weights().values():
-        map_ = maps.of(weight, INPUTS) if len(weight.shape) > 1 else None
-        if map_ is not None and len(map_[0]) < weight.shape[1] == map_[1]:
-            narrow[weight.name] = map_[0]
-    return narrow
 
 
 def shrink_network(network: Network) -> Shrunk:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from winticket.outside import Unreadable
 from winticket.ship.about import recorded_accuracy
 from winticket.ship.card import density_percent, kilobytes, last_part
 from winticket.ship.coding import Values, check_values
@@ -99,11 +100,18 @@ def to_web(
 
 
 def network_of(page: str, which: str = "ticket") -> Network:
-    """The network that a page holds; which: "ticket", which it is of, or "dense". ValueError if there is none."""
+    """The network that a page holds; which: "ticket", which it is of, or "dense".
+
+    Raises Unreadable (a ValueError), with the reason, if there is none or its file is damaged.
+    """
     match = re.search(rf'<script type="text/plain" id="{re.escape(which)}">([A-Za-z0-9+/=]*)</script>', page)
     if match is None:
-        raise ValueError(f"the page holds no network {which!r}")
-    return decode(base64.b64decode(match[1]))
+        raise Unreadable(f"a page without a network {which!r}")
+    try:
+        content = base64.b64decode(match[1], validate=True)
+    except ValueError as error:
+        raise Unreadable(f"damaged: its network {which!r} is no base64 ({error})") from error
+    return decode(content)
 
 
 def _check(network: Network, dense: Network | None) -> None:

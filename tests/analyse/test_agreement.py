@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+import winticket
 from winticket.analyse import cka, disagreement
 from winticket.analyse.agreement import TICKET_DENSE, TICKETS, _unseen, hidden_layer
 from winticket.analyse.networks import outputs, parts
@@ -105,3 +109,31 @@ def test_a_run_is_compared_with_its_dense_networks(run: Run) -> None:
     assert hidden_layer(run.plan.setup.module()) == "fc3"
     assert len(made.table.where(level=1, pair=TICKETS)) == 3
     assert all(-0.5 < value <= 1 for value in made.table.numbers("cka"))
+
+
+def test_every_answer_of_an_example_counts(tmp_path: Path) -> None:
+    """Text: a window has as many answers as letters, and each network differs in none of them from itself."""
+    (tmp_path / "letters.txt").write_text("abcabcabdabc" * 400)
+    options: dict[str, Any] = {
+        "model": "chargpt-1-16-8",
+        "steps": 12,
+        "levels": 1,
+        "replicates": 2,
+        "workers": 0,
+    }
+    winticket.find(
+        tmp_path / "letters.txt", store=tmp_path / "store", out=tmp_path / "out", gate=False, **options
+    )
+    run = winticket.open(tmp_path / "out")
+    (made,) = run.analyse("agreement")
+    assert made.reason is None
+    rows = made.table.where(pair="ticket and dense")
+    assert len(rows) == 2
+    data = run.plan.setup.dataset(torch.device("cpu"), 0).test
+    nets = [run.training(arm, level=level, replicate=0) for arm, level in (("ticket", 1), ("dense", 0))]
+    module = run.plan.setup.module()
+    one, two = (
+        torch.func.functional_call(module, {**net.end.weights, **net.end.buffers}, (data.x,)).argmax(-1)
+        for net in nets
+    )
+    assert rows.numbers("disagreement")[0] == pytest.approx(float((one != two).double().mean()))

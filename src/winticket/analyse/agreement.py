@@ -128,7 +128,7 @@ def agreement_of_stacks(
             continue
         made = [_outputs(module, path, x, layer) for path, x in zip((one, other), inputs, strict=True)]
         (a, hidden_a), (b, hidden_b) = made
-        wrong = [float((logits.argmax(-1) != y).double().mean()) for logits in (a, b)]
+        wrong = [float((logits.argmax(-1) != y.flatten()).double().mean()) for logits in (a, b)]
         classes = a.shape[-1]
         # Both right, or both wrong with the same of the other answers, is agreement.
         same = (1 - wrong[0]) * (1 - wrong[1]) + wrong[0] * wrong[1] / max(classes - 1, 1)

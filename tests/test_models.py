@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from winticket import models
+from winticket.cli.options import OPTIONS
 
 CIFAR = (3, 32, 32)
 
@@ -595,3 +596,8 @@ def test_users_lazy_module_is_made_whole(mine: str) -> None:
 def test_users_mistakes(mine: str, name: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         build(name.format(mine), (6,), classes=4)
+
+
+def test_the_help_of_find_names_every_initialisation() -> None:
+    (said,) = (option.text for option in OPTIONS if option.name == "init")
+    assert [scheme for scheme in models.SCHEMES if scheme not in said] == []

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from winticket.analyse.facts import Cells, Lines, NothingToAnalyseError, analysis, part, present, together
 from winticket.analyse.networks import BATCH, drawn_examples, last, outputs, parts
-from winticket.analyse.summary import said, summarised
+from winticket.analyse.summary import kept_percent, said, summarised
 from winticket.run import Task
 from winticket.stages import Setup
 from winticket.table import Table
@@ -163,7 +163,7 @@ def activity_says(table: Table) -> list[str]:
         silent = {str(row["when"]): row for row in summarised(at, "silent", ["when"]).rows()}
         if END not in zeros:
             continue
-        who = "the dense network" if arm == "dense" else f"the ticket at a density of {100 * density:.3g} %"
+        who = "the dense network" if arm == "dense" else f"the ticket at a density of {kept_percent(density)}"
         sentences.append(
             f"In {who}, {said(zeros[END], 'zeros', share=True)} of the outputs of ReLUs are 0 after training, "
             f"{said(zeros[START], 'zeros', share=True)} before; {said(silent[END], 'silent', share=True)} of "

@@ -20,7 +20,7 @@ from winticket.analyse.facts import (
     together,
 )
 from winticket.analyse.networks import activations, last, outputs, parts
-from winticket.analyse.summary import said, summarised
+from winticket.analyse.summary import kept_percent, said, summarised
 from winticket.run import Task
 from winticket.stages import Setup
 from winticket.table import Table
@@ -219,7 +219,7 @@ def agreement_says(table: Table) -> list[str]:
     for row in answers.rows():
         by_chance = float(expected[row["pair"]]["by_chance"] or 0)
         lines.append(
-            f"At a density of {100 * sparsest:.3g} %, {row['pair']} disagree on "
+            f"At a density of {kept_percent(sparsest)}, {row['pair']} disagree on "
             f"{said(row, 'disagreement', percent=True)} of the test examples "
             f"({100 * by_chance:.3g} % if they erred independently)."
         )

@@ -81,7 +81,7 @@ def barriers_says(table: Table) -> list[str]:
         rows = table.where(level=level)
         short = float((rows.numbers("dense_accuracy") - rows.numbers("accuracy")).mean())
         levels[short <= MATCHES].append(level)
-    words = {True: "match", False: "do not match"}
+    words = {True: "at most", False: "more than"}
     lines, rises = [], {}
     for matches, there in levels.items():
         if there:
@@ -90,10 +90,11 @@ def barriers_says(table: Table) -> list[str]:
             by_replicate = summarised(rows, "error_rise", ["replicate"]).rows()
             rises[matches] = {row["replicate"]: float(row["error_rise"] or 0) for row in by_replicate}
             count = "1 level" if len(there) == 1 else f"{len(there)} levels"
+            rise = _mean(list(rises[matches].values()), least=0.0)
             lines.append(
-                f"At {count} (weights kept: {_span(rows.numbers('density'))}) the tickets {words[matches]} the dense "
-                f"network on average, to within {100 * MATCHES:g} points. There, the error on the line from the "
-                f"network that they were pruned from rises by {_mean(list(rises[matches].values()), least=0.0)}."
+                f"At {count} (weights kept: {_span(rows.numbers('density'))}) the tickets' mean accuracy is "
+                f"{words[matches]} {100 * MATCHES:g} points below the dense network's. There, the error on the line "
+                f"from the network that they were pruned from rises by {rise}."
             )
     if len(rises) == 2:
         lines.append(_compared(rises[True], rises[False]))

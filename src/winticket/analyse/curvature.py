@@ -25,7 +25,7 @@ from winticket.analyse.facts import (
     together,
 )
 from winticket.analyse.networks import drawn_examples, last, parts
-from winticket.analyse.summary import said, summarised
+from winticket.analyse.summary import kept_percent, said, summarised
 from winticket.run import Task
 from winticket.stages import Setup
 from winticket.table import Table
@@ -193,12 +193,12 @@ def curvature_says(table: Table) -> list[str]:
     means = summarised(ends, "top_eigenvalue", ["arm", "density"])
     sparsest = min(float(str(d)) for d in ends.column("density"))
     words = [f"dense {said(row, 'top_eigenvalue')}" for row in means.where(arm="dense").rows()[:1]]
-    for arm in ("ticket", "reinit", "random"):
+    for arm, name in (("ticket", "ticket"), ("reinit", "re-initialised"), ("random", "random mask")):
         words += [
-            f"{arm} {said(row, 'top_eigenvalue')}" for row in means.where(arm=arm, density=sparsest).rows()
+            f"{name} {said(row, 'top_eigenvalue')}" for row in means.where(arm=arm, density=sparsest).rows()
         ]
     return [
-        f"Largest eigenvalue of the training loss's Hessian at the end, at a density of {100 * sparsest:.3g} %: "
+        f"Largest eigenvalue of the training loss's Hessian at the end, at a density of {kept_percent(sparsest)}: "
         f"{', '.join(words)}. Networks that end at another loss also have another curvature, so compare arms that end "
         "alike."
     ]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from winticket.analyse.facts import Cells, Lines, analysis, part, together
 from winticket.analyse.predicted import Networks, beside_dense, require
+from winticket.analyse.summary import kept_percent
 from winticket.run import Task
 from winticket.table import Table
 
@@ -128,7 +129,7 @@ def exemplars_says(table: Table) -> list[str]:
     p = stats.binomtest(a, a + b).pvalue if a + b else 1.0
     share, low, high = (100 * float(str(lost[name])) for name in ("share", "low", "high"))
     return [
-        f"At a density of {100 * density:.3g} %, most dense networks get {a} of {examples} test examples right that "
+        f"At a density of {kept_percent(density)}, most dense networks get {a} of {examples} test examples right that "
         f"most tickets get wrong ({share:.2g} %, {low:.2g} to {high:.2g} %); {lost['always']} of these are right in "
         f"every dense network and wrong in every ticket. The reverse holds for {b} (sign test of the difference: "
         f"p = {p:.2g}).",

@@ -99,6 +99,7 @@ class Lines:
     ceiling draws it at the height in this column instead
     baseline a column of what y would be by chance: drawn dotted, in the colour of each line; `baseline_label` names it
     percent True if y is a fraction to be shown in percent; `x_percent` likewise
+    least   no band is drawn below this: what y cannot be below, whatever Student's t makes of a few values
     """
 
     x: str
@@ -119,6 +120,7 @@ class Lines:
     level_label: str = ""
     percent: bool = False
     x_percent: bool = False
+    least: float | None = None
     where: Mapping[str, Value] = field(default_factory=dict)
     """Only rows with these values are drawn."""
 

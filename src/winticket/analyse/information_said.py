@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from winticket.analyse.information_layers import AS_COMPUTED, NOISE, OUTPUT
-from winticket.analyse.summary import said, summarised
+from winticket.analyse.summary import kept_percent, said, summarised
 from winticket.judge import mean_interval
 from winticket.table import Table, Value
 
@@ -170,8 +170,9 @@ def _classes(ends: Table, where: str) -> Iterator[str]:
         if float(shuffled[row["estimator"]] or 0) >= PINNED * float(row["i_y"] or 0)
     ]
     yield (
-        f"I(T;Y) of the {where} of tickets at a density of {100 * density:.3g} %: with shuffled classes, {len(blind)} "
-        f"of {len(means)} estimators give {100 * PINNED:g} % or more of what they give with the true ones (H(Y) = "
+        f"I(T;Y) of the {where} of tickets at a density of {kept_percent(density)}: with shuffled classes, "
+        f"{len(blind)} of {len(means)} estimators give {100 * PINNED:g} % or more of what they give with the true "
+        f"ones (H(Y) = "
         f"{most:.3g} bits), so these say nothing about classes."
     )
     seeing = [row for row in means if str(row["estimator"]) not in blind]

@@ -21,7 +21,7 @@ from winticket.analyse.facts import (
 )
 from winticket.analyse.line import REVISION as LINE
 from winticket.analyse.line import between
-from winticket.analyse.summary import said, summarised
+from winticket.analyse.summary import kept_percent, said, summarised
 from winticket.run import Task, derive
 from winticket.stages import Setup, at_steps, trained
 from winticket.table import Table, Value
@@ -103,7 +103,8 @@ def instability_says(table: Table) -> list[str]:
         both = {str(row["arm"]): row for row in pruned.where(density=density).rows()}
         if "random" in both:
             lines.append(
-                f"At a density of {_percent(density)}, the barrier is {_said(both['ticket'])} for tickets and "
+                f"At a density of {kept_percent(float(density or 0))}, the barrier is {_said(both['ticket'])} for "
+                f"tickets and "
                 f"{_said(both['random'])} for random masks."
             )
     return lines
@@ -137,12 +138,12 @@ def _percent(fraction: Value) -> str:
     lines=(
         Lines(
             x="share", y="error_barrier", series="arm", x_label="step of the split (% of the training)",
-            y_label="error barrier", percent=True, x_percent=True, scale="linear", where={"arm": "dense"},
+            y_label="error barrier", percent=True, x_percent=True, scale="linear", where={"arm": "dense"}, least=0.0,
             level=STABLE, level_label="stable below",
         ),
         Lines(
             x="density", y="error_barrier", series="arm", x_label="weights kept",
-            y_label="error barrier of two trainings from the start", percent=True, level=STABLE,
+            y_label="error barrier of two trainings from the start", percent=True, level=STABLE, least=0.0,
             level_label="stable below", where={"from_start": True},
         ),
     ),

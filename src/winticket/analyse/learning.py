@@ -23,7 +23,7 @@ from winticket.analyse.facts import (
     together,
 )
 from winticket.analyse.networks import batch_statistics, drawn_examples, parts
-from winticket.analyse.summary import said, summarised
+from winticket.analyse.summary import kept_percent, said, summarised
 from winticket.run import Task
 from winticket.stages import Setup, at_steps
 from winticket.table import Table
@@ -169,14 +169,16 @@ def learning_says(table: Table) -> list[str]:
     lines = []
     if dense:
         lines.append(
-            f"Training leaves {said(dense[0], 'sign_agreement', share=True)} of the dense network's signs."
+            f"After training, {said(dense[0], 'sign_agreement', share=True)} of the dense network's weights have the "
+            f"sign "
+            "that they started with."
         )
     for arm, words in WORDS.items():
         rows = means.where(arm=arm).sort("density").rows()
         if rows:
             lines.append(
-                f"At a density of {100 * float(rows[0]['density'] or 0):.3g} %, it leaves "
-                f"{said(rows[0], 'sign_agreement', share=True)} of those of {words}."
+                f"At a density of {kept_percent(float(rows[0]['density'] or 0))}, so do "
+                f"{said(rows[0], 'sign_agreement', share=True)} of the kept weights of {words}."
             )
     groups = {
         str(r["group"]): r for r in summarised(ends.where(arm="dense"), "sign_agreement", ["group"]).rows()
@@ -284,7 +286,8 @@ def gradients_says(table: Table) -> list[str]:
             f"{words} {said(row, 'gradient_norm')}" for row in means.where(arm=arm, density=sparsest).rows()
         ]
     return [
-        f"Length of the gradient at the start, at a density of {100 * sparsest:.3g} %: {', '.join(parts_of)}. A larger "
+        f"Length of the gradient at the start, at a density of {kept_percent(sparsest)}: {', '.join(parts_of)}. A "
+        f"larger "
         "one does not by itself mean better training."
     ]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from winticket.analyse.facts import Cells, Lines, NothingToAnalyseError, analysis, part, present, together
 from winticket.analyse.networks import outputs
-from winticket.analyse.summary import said, summarised
+from winticket.analyse.summary import kept_percent, said, summarised
 from winticket.run import Task
 from winticket.stages import Setup
 from winticket.table import Table
@@ -160,7 +160,7 @@ def locality_says(table: Table) -> list[str]:
     sentences = []
     if "ticket" in near and beyond:
         sentences.append(
-            f"At a density of {100 * density:.3g} %, two inputs that a unit of the first layer keeps are neighbours "
+            f"At a density of {kept_percent(density)}, two inputs that a unit of the first layer keeps are neighbours "
             f"{said(near['ticket'], 'neighbours')} times as often as in a random mask. This is "
             f"{said(beyond[0], 'beyond')} times as often as the ticket's choice of pixels explains."
         )
@@ -258,9 +258,9 @@ def pixels_says(table: Table) -> list[str]:
     half = _holders_of_half([kept for kept, _, _ in counts])
     most = counts[-1]
     return [
-        f"At a density of {100 * density:.3g} %, {half} of {len(counts)} pixels have half of the first layer's "
-        f"weights, and {unread} have none in any of {at.column('tickets')[0]} tickets. Most units, {most[0]:.3g} in "
-        f"the mean, read the pixel in row {most[1]}, column {most[2]} (from 0)."
+        f"At a density of {kept_percent(density)}, {half} of {len(counts)} pixels have half of the first layer's "
+        f"weights, and {unread} have none in any of {at.column('tickets')[0]} tickets. The pixel in row "
+        f"{int(str(most[1])) + 1}, column {int(str(most[2])) + 1} is read by the most units: {most[0]:.3g} in the mean."
     ]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from winticket.analyse.facts import Cells, Lines, analysis, part, together
 from winticket.analyse.networks import parts as data_of
 from winticket.analyse.predicted import Networks, Predicted, beside_dense, predicted_from, require
-from winticket.analyse.summary import said, summarised
+from winticket.analyse.summary import kept_percent, said, summarised
 from winticket.judge import mean_interval
 from winticket.run import Task
 from winticket.stages import Setup
@@ -125,16 +125,17 @@ def calibration_says(table: Table) -> list[str]:
 
     if not all(part.values for part in at.values()):
         return ["No dense network or no ticket finished, so there is nothing to compare."]
-    names = {"dense": "the dense network", "ticket": f"the ticket at a density of {100 * density:.3g} %"}
+    names = {"dense": "the dense network", "ticket": f"the ticket at a density of {kept_percent(density)}"}
     sentences = [
-        f"The calibration error of {names[arm]} is {said(mean(arm, 'error'), 'error', share=True)}; if its confidences "
-        f"were exactly right, as many examples would give {said(mean(arm, 'floor'), 'floor', share=True)}."
+        f"The calibration error of {names[arm]} is {said(mean(arm, 'error'), 'error', share=True)}. With "
+        f"confidences that are exactly right, so few examples would show "
+        f"{said(mean(arm, 'floor'), 'floor', share=True)}."
         for arm in at
     ]
     if at["ticket"].has("beyond_change"):
         change = [mean("ticket", name) for name in ("beyond_change", "loss_change")]
         sentences.append(
-            f"From the dense network to the ticket of the same replicate, the error beyond that changes by "
+            f"From the dense network to the ticket of the same replicate, the excess over that floor changes by "
             f"{_points(change[0], 'beyond_change')}, and the negative log likelihood by "
             f"{said(change[1], 'loss_change')} from {said(mean('dense', 'loss'), 'loss')}."
         )
@@ -246,7 +247,7 @@ def classes_says(table: Table) -> list[str]:
     worst = min(means, key=lambda row: float(str(row["difference"])))
     best = max(means, key=lambda row: float(str(row["difference"])))
     sentences = [
-        f"At a density of {100 * density:.3g} %, the change of accuracy from dense networks to tickets is lowest in "
+        f"At a density of {kept_percent(density)}, the change of accuracy from dense networks to tickets is lowest in "
         f"class {worst['name']!r}, {_points(worst, 'difference')}, and highest in class {best['name']!r}, "
         f"{_points(best, 'difference')}."
     ]

@@ -12,7 +12,7 @@ import torch
 from winticket import align
 from winticket.analyse.facts import Cells, Lines, NothingToAnalyseError, analysis, part, present, together
 from winticket.analyse.networks import last
-from winticket.analyse.summary import said, summarised
+from winticket.analyse.summary import kept_percent, said, summarised
 from winticket.run import Task
 from winticket.stages import Setup
 from winticket.table import Table
@@ -168,14 +168,14 @@ def overlap_says(table: Table) -> list[str]:
     means = {str(row["pair"]): row for row in summarised(at, "jaccard", ["pair"]).rows()}
     by_chance = summarised(at, "chance", ["pair"]).rows()[0]["chance"]
     lines = [
-        f"At a density of {100 * sparsest:.3g} %, chance gives tickets of these layer densities an overlap (Jaccard "
+        f"At a density of {kept_percent(sparsest)}, chance gives tickets of these layer densities an overlap (Jaccard "
         f"index) of {float(by_chance or 0):.3g}."
     ]
     words = {
         SAME_INIT: "Searches from the same init with another order of examples overlap by {}",
         NEW_INIT: "searches from different inits by {}",
         MATCHED: "after matching their hidden units by {}",
-        BASELINE: "and matching finds {} even between shuffled weights",
+        BASELINE: "and matching gives as much as {} between shuffled weights, where there is nothing to find",
     }
     said_of = [words[pair].format(said(means[pair], "jaccard")) for pair in words if pair in means]
     text = ", ".join(said_of)

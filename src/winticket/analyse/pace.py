@@ -15,6 +15,7 @@ from winticket.analyse.facts import (
     present,
 )
 from winticket.analyse.networks import parts
+from winticket.analyse.summary import kept_percent
 from winticket.judge import JUDGED_FRACTION, Level, Pace, has_learned, pace_against_dense
 from winticket.judge.checks import MIN_REPLICATES
 from winticket.run import Task
@@ -165,7 +166,7 @@ def pace_says(table: Table) -> list[str]:
     for arm, words in (("ticket", "Tickets"), ("reinit", "Re-initialised tickets")):
         rows = table.where(arm=arm).sort("density", descending=True).rows()
         if rows:
-            lines.append(f"{words} reach the goal {_when(rows)}")
+            lines.append(f"{words} reach that accuracy {_when(rows)}")
     lines.append(
         "Steps are counted, not seconds. Each density is tested by itself (exact signed-rank test, 5 % in each "
         "direction), so one of twenty may be called sooner by chance."
@@ -189,7 +190,7 @@ def _when(rows: Sequence[dict[str, Value]]) -> str:
         known = [row for row in there if row["ratio"] is not None]
         if known and outcome != "alike":
             extreme = (min if outcome == "sooner" else max)(known, key=lambda row: float(row["ratio"] or 0))
-            text += f" ({_ratio(extreme)} at {100 * float(extreme['density'] or 0):.3g} %)"
+            text += f" ({_ratio(extreme)} at {kept_percent(float(extreme['density'] or 0))})"
         said.append(text)
     return "; ".join(said) + "."
 

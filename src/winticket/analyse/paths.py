@@ -11,7 +11,7 @@ from torch import Tensor
 from winticket.analyse.drawn import drawn_masks
 from winticket.analyse.facts import Cells, Lines, NothingToAnalyseError, analysis, part, present, together
 from winticket.analyse.reach import on_paths
-from winticket.analyse.summary import said, summarised
+from winticket.analyse.summary import kept_percent, said, summarised
 from winticket.run import Task
 from winticket.stages import Setup
 from winticket.table import Table
@@ -89,11 +89,11 @@ def paths_says(table: Table) -> list[str]:
     density = float(str(at.column("density")[0]))
     means = {str(row["mask"]): row for row in summarised(at, "connected", ["mask"]).rows()}
     if "ticket" not in means:
-        return [f"At a density of {100 * density:.3g} %, the tickets keep no weights."]
+        return [f"At a density of {kept_percent(density)}, the tickets keep no weights."]
     effective = summarised(at.where(mask="ticket"), "effective_density", ["mask"]).rows()[0]
     cut = {str(row["mask"]): row for row in summarised(at, "cut_off", ["mask"]).rows()}
     sentences = [
-        f"At a density of {100 * density:.3g} %, {said(means['ticket'], 'connected', share=True)} of the ticket's "
+        f"At a density of {kept_percent(density)}, {said(means['ticket'], 'connected', share=True)} of the ticket's "
         f"weights lie on a path from the input to the output, so its effective density is "
         f"{said(effective, 'effective_density', share=True)}; {said(cut['ticket'], 'cut_off', share=True)} of the "
         "units are cut off."

@@ -11,7 +11,7 @@ from torch import Tensor
 from winticket.allocate import erk
 from winticket.analyse.drawn import RANDOM, counts_by, drawn_masks
 from winticket.analyse.facts import Cells, Lines, NothingToAnalyseError, analysis, part, present, together
-from winticket.analyse.summary import said, summarised
+from winticket.analyse.summary import kept_percent, said, summarised
 from winticket.run import Task
 from winticket.table import Table, Value
 from winticket.ticket import Failed, Mask, Trajectory
@@ -119,7 +119,7 @@ def layers_says(table: Table) -> list[str]:
         )
 
     low, high = (choose(means, key=lambda row: float(row["layer_density"] or 0)) for choose in (min, max))
-    whole = f"At a density of {100 * float(at.column('density')[0] or 0):.3g} %, "
+    whole = f"At a density of {kept_percent(float(at.column('density')[0] or 0))}, "
     if low["layer"] == high["layer"]:  # one layer, or as many weights kept of each
         who = "all layers keep" if len(means) > 1 else f"{low['layer']}, the only layer, keeps"
         return [f"{whole}{who} {share(low)}."]
@@ -236,7 +236,7 @@ def units_says(table: Table) -> list[str]:
         ticket, chance = mean(column, TICKET), mean(column, RANDOM)
         if ticket and chance:
             sentences.append(
-                f"At a density of {100 * density:.3g} %, the {what} of {first} have a Gini coefficient of "
+                f"At a density of {kept_percent(density)}, the {what} of {first} have a Gini coefficient of "
                 f"{said(ticket, column)}; in a random mask it is {said(chance, column)}."
             )
     for column, what in (

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from winticket.judge import mean_interval
+from winticket.judge.crosschecks import percent as kept_percent
 from winticket.table import Table, Value
+
+__all__ = ["kept_percent", "said", "summarised"]
 
 REVISION = 1
 

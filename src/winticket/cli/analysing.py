@@ -26,7 +26,7 @@ RunPath = Annotated[
     Path | None,
     typer.Argument(
         metavar="RUN",
-        help="Folder or result.json of a find or transfer. It may be unfinished.",
+        help="Folder or result.json of a find or transfer, finished or not. Needed unless --list is given.",
         show_default=False,
     ),
 ]
@@ -42,7 +42,8 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="NAME.OPTION=VALUE",
-        help="Option of an analysis, as overlap.levels=4; may be repeated. --list shows options and defaults.",
+        help="Option of an analysis, as overlap.levels=4 or, for several values, learning.shares=0.1,0.5; may be "
+        "repeated. --list shows options and defaults.",
     ),
 ]
 Out = Annotated[
@@ -71,8 +72,8 @@ def analyse(
     """Analyse RUN: why do its tickets win, and what do they look like?
 
     Every analysis makes a table, a figure and a few sentences from the stored trainings. Some need further trainings,
-    such as the same search with another order of examples; the command says so, and they are stored like any other. So
-    an analysis is computed once.
+    such as the same search with another order of examples; the command says so, and they are stored like any other. A
+    finished analysis is kept, and not computed again.
 
     An unfinished run is analysed as far as it goes, and the command says what is missing. The page of a finished run is
     written again, with all its analyses.

@@ -35,7 +35,7 @@ Ticket = Annotated[
     Path,
     typer.Argument(
         metavar="TICKET",
-        help="Compact file, as `winticket ship` writes it; or a run, as `winticket ship` takes it.",
+        help="Compact file, as `winticket ship` writes it; or the folder or result.json of a run.",
     ),
 ]
 Batch = Annotated[
@@ -57,8 +57,8 @@ Joules = Annotated[
     typer.Option(
         "--energy/--no-energy",
         help="Measure joules per example, where the processor's energy counters can be read (with the package "
-        "codecarbon); this takes some seconds for every runtime and batch size. Without counters nothing is measured, "
-        "and an estimate says so.",
+        "codecarbon); this takes some seconds for every runtime and batch size. Without counters, joules are "
+        "only estimated, and marked as an estimate.",
     ),
 ]
 Levels = Annotated[
@@ -99,10 +99,10 @@ def measure(
 ) -> None:
     """Measure TICKET: size, operations, memory and energy, and how long every runtime here takes to compute it.
 
-    The sparse engine is compared with PyTorch, as it is, compiled, and without the units that are cut off; and with
-    ONNX Runtime, LiteRT and OpenVINO if they are installed. After a warm-up all take turns, so that a busy machine
-    slows them alike. Ratios have intervals. The command names the fastest, and says so if sparse is no faster than
-    dense here.
+    The sparse engine is compared with three forms of PyTorch (as it is, compiled, and shrunk by the units that are cut
+    off), and with ONNX Runtime, LiteRT and OpenVINO if they are installed. After a warm-up all take turns, so that a
+    busy machine slows them alike. Ratios have intervals. The command names the fastest, and says so if sparse is no
+    faster than dense here.
 
     Energy is measured by the processor's counters. Most virtual machines have none. Then operations and bytes of
     weights are stated, with an estimate in joules by published figures, which is marked as an estimate.

@@ -21,12 +21,17 @@ Run = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
-        help="Folder or result.json of a finished find or transfer, its ticket.safetensors, or a trained ticket alone; "
+        help="Folder or result.json of a finished find or transfer, its ticket.safetensors, or a trained ticket that "
+        "`save` has written; "
         "or a compact file that was shipped, to be written in another format.",
     ),
 ]
 Arm = Annotated[
-    str, typer.Option("--arm", help="Arm to take the network from: ticket, dense, reinit, random, ...")
+    str,
+    typer.Option(
+        "--arm",
+        help="Arm to take the network from: ticket, dense, reinit, random, or another control of the run.",
+    ),
 ]
 Level = Annotated[
     int | None,
@@ -104,8 +109,8 @@ Trust = Annotated[
     typer.Option(
         "--trust",
         metavar="NAME",
-        help="A module, Hub dataset or store URL that RUN may name; it is then imported, downloaded or opened. May be "
-        "repeated.",
+        help="A module, Hub dataset or store URL that the run may name; it is then imported, downloaded or opened. "
+        "May be repeated.",
     ),
 ]
 
@@ -131,9 +136,9 @@ def ship(
     By default this is the saved ticket as its training left it. --arm, --density (or --level) and --replicate choose
     any other network of the run; its weights come from the store, and nothing is trained.
 
-    The compact file holds masks and kept weights in little more than the information that is in them. C takes a
-    microcontroller's flash and RAM, which the command states. ONNX is as large as the dense network. Only a state dict
-    has BatchNorm as it was; elsewhere it is folded into the layers before it.
+    The compact file holds masks and kept weights alone, close to the smallest size that they can have. For C, the
+    command states how much of a microcontroller's flash and RAM it takes. ONNX is as large as the dense network. Only a
+    state dict has BatchNorm as it was; elsewhere it is folded into the layers before it.
 
     --shrink gives the file of a smaller network with the same outputs, and its index maps beside it: they say which
     units and inputs of the original are left, so that it can be expanded again.

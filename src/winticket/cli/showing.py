@@ -36,7 +36,7 @@ Together = Annotated[bool, typer.Option("--compare", help="Write one page that h
 Page = Annotated[
     Path | None,
     typer.Option(
-        "--out", help="With --compare, the page to write. Default: winticket-runs.html in this folder."
+        "--out", help="With --compare, the page to write. Default: winticket-runs.html in the current folder."
     ),
 ]
 Every = Annotated[

@@ -104,6 +104,7 @@ def _panel(
         x, y = _across(lines, part), scale * part.numbers(lines.y)
         if {"low", "high"} <= set(part.columns):
             low, high = scale * part.numbers("low"), scale * part.numbers("high")
+            low = low if lines.least is None else np.maximum(low, scale * lines.least)
             axes.fill_between(x, low, high, color=look.color, alpha=0.15, linewidth=0)
         axes.plot(
             x, y, look.dashes, color=look.color, marker=look.marker, label=name,

@@ -11,7 +11,7 @@ from winticket.results import Document, LearningCurve
 
 ALONE = (
     "Each density is tested alone, by an exact signed-rank test{level} that is not corrected for the number of "
-    "densities: of twenty tests without any effect, about one shows one."
+    "densities: where there is no effect, about one test in twenty shows one by chance."
 )
 
 
@@ -28,12 +28,15 @@ def captions(document: Document, curves: Sequence[LearningCurve] = ()) -> dict[s
     )
     return {
         "accuracy_against_density": "Test accuracy after the last training step. Filled markers show the densities at "
-        f"which the verdict claims a winning ticket.{match}",
+        f"which the verdict claims a winning ticket. An arrow, as in ↓92, ends a line that goes on below the axis, "
+        f"to that "
+        f"accuracy.{match}",
         "difference_against_density": "What the verdict rests on. Points: mean over replicates of the difference of "
         "test accuracies, formed within each replicate and before rounding. The line below each point ends at the "
         "bound that its test compares with the dotted line: at the test's confidence, the true mean is above it. "
-        "Filled points lie above by that test, so what the panel asks for is shown there; open points leave it open, "
-        "or have the opposite shown.",
+        "Filled: the whole line is above the dotted one, so what the panel asks for is shown. Open: it is not shown, "
+        "or "
+        "the opposite is.",
         "pace_against_density": "Median number of steps until the validation accuracy first reaches "
         f"{goal(judged_fraction(document))}. The bands, which need six replicates, are 95 % intervals. "
         "Lower means sooner. A marker is missing if half of the replicates or more never reach that accuracy; the band "
@@ -47,5 +50,5 @@ def captions(document: Document, curves: Sequence[LearningCurve] = ()) -> dict[s
         "are equal ratios of errors: 98 against 97 % is as far as 80 against 70 %. Lower accuracies are cut off. "
         f"{against_the_verdict(document, curves)}".strip(),
         "layer_densities": "Share of each layer's weights that the tickets keep, against the share in the whole "
-        "network. A layer on the dotted line is thinned out as much as the network; one above it is spared.",
+        "network. A layer on the dotted line keeps as large a share as the whole network; one above it keeps more.",
     }

@@ -26,7 +26,9 @@ def costs_section(document: Document) -> str:
         "Means of one replicate, with every training that the network's mask needed: a ticket includes the dense "
         "network and the tickets of all denser levels. Time is that of one process."
     )
-    details = table(_HEAD, _rows(costs, whole), caption="The same for every density and arm.", worded=True)
+    details = table(
+        _HEAD, _rows(costs, whole), caption="The table above for every arm at every density.", worded=True
+    )
     return section(
         "Costs",
         *(f"<p>{escape(text)}</p>" for text in (trainings(document), _time(document)) if text),
@@ -35,7 +37,7 @@ def costs_section(document: Document) -> str:
     )
 
 
-_HEAD = ("network", "density", "steps", "× dense", "GFLOP", "time")
+_HEAD = ("network", "density", "steps", "steps / dense", "GFLOP", "time")
 
 
 def _rows(costs: Sequence[Cost], whole: Cost | None) -> list[list[str]]:

@@ -227,7 +227,7 @@ def _zoom(axes: Axes, table: Table, floor: float, layout: Layout) -> None:
     axes.set_ylim(floor, min(highest + 0.05 * (highest - floor), 100.4))
     points = "1 point" if hidden == 1 else f"{hidden} points" if hidden else "intervals"
     below = f"{points} below" if layout.narrow else f"with {points} of the controls below"
-    axes.set_title(f"axis cut at {floor:.3g} %, {below}", loc="left", fontsize=9, color=layout.ink.quiet)
+    axes.set_title(f"axis cut at {floor:.2f} %, {below}", loc="left", fontsize=9, color=layout.ink.quiet)
 
 
 def _mark_margin(axes: Axes, document: Document, layout: Layout) -> None:

@@ -116,7 +116,8 @@ WORDS: Mapping[str, str] = {
     "that training. The ticket is the same mask, trained alone.",
     "dead unit": "A neuron or filter that has lost all its incoming weights, under a mask that keeps or "
     "prunes whole units. Its bias and the weights that take it as input are 0 as well.",
-    "effective density": "The density without the weights whose only inputs are dead units.",
+    "effective density": "The share of the weights that are kept and count: those whose inputs can be other than 0 and "
+    "that lie on a path to the output.",
     "emptied layer": "A layer that has lost every weight. In a network without shortcuts, no signal passes "
     "through such a layer.",
     "failed": "A training run that ended with an error, for example because the loss was no longer finite. "

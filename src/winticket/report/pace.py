@@ -162,7 +162,11 @@ def _other_half(document: Document, level: Level, outcome: str) -> str:
     if when == outcome:
         return f" Its validation loss is lowest {when} as well {steps}."
     but = f" But its validation loss is lowest {when} than the dense network's {steps}"
-    return f"{but}: it comes near its end sooner, and improves for longer." if when == "later" else f"{but}."
+    return (
+        f"{but}: it learns most of what it will learn sooner, and improves for longer."
+        if when == "later"
+        else f"{but}."
+    )
 
 
 def _before_training(arm: Arm, entry: StepsTo) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
+from winticket.analyse import ANALYSES
 from winticket.report.advice import TITLE, advise, introduction
 from winticket.report.analysed import Shown, anchor, section_of
 from winticket.report.costs import costs_section
@@ -50,6 +51,12 @@ _KINDS = {
     "matching, trivially sparse": "any mask of this density may work as well",
 }
 """What the kinds of a result mean, as far as their names do not say it."""
+
+
+_ABOUT_ANALYSES = (
+    '<p class="note">Sentences are about the sparsest level, where effects are largest; it need not be a winning one. '
+    "Most analyses look at a part of the replicates; their tables say at which.</p>"
+)
 
 
 def write_page(
@@ -147,7 +154,7 @@ def _verdict(document: Document) -> str:
         lines.append(f'<p class="note">{escape(note)}</p>')
     if kind:
         meaning = f" ({_KINDS[kind]})" if kind in _KINDS else ""
-        lines.append(f'<p class="note">Kind of result: {escape(str(kind))}{meaning}.</p>')
+        lines.append(f'<p class="note">In short: {escape(str(kind))}{meaning}.</p>')
     return "\n".join([*(line for line in lines if line), "</header>"])
 
 
@@ -177,7 +184,9 @@ def _analyses(document: Document, analyses: Sequence[Shown]) -> str:
     links = [f'<li><a href="#{anchor(one)}">{escape(one.analysis.title)}</a></li>' for one in analyses]
     contents = f'<ul class="contents">{"".join(links)}</ul>' if len(links) > 2 else ""
     sections = (section_of(one, subtitle=subtitle) for one in analyses)
-    return section("Understanding the ticket", contents, *sections)
+    others = sorted(ANALYSES.keys() - {one.analysis.name for one in analyses})
+    left = f'<p class="note">Not analysed yet: {", ".join(others)}.</p>' if others else ""
+    return section("Understanding the ticket", _ABOUT_ANALYSES, contents, *sections, left)
 
 
 def _margins(document: Document) -> str:

@@ -39,7 +39,7 @@ from winticket.report.reading import (
 )
 from winticket.report.screen_table import ROOMY, Say, accuracy, cut_arms, early_stop, ends_fit, levels_table
 from winticket.report.titles import headline, not_won_at, spelt_out
-from winticket.report.trouble_section import CAUTIONS
+from winticket.report.trouble_section import CAUTIONS, of_tuning
 from winticket.results import Document
 
 WIDTH = 120
@@ -104,6 +104,7 @@ def _parts(document: Document, say: Say, *, width: int) -> list[RenderableType]:
 def _verdict(document: Document, say: Say) -> list[RenderableType]:
     """The outcome, its reasons, what was not shown, and notes on how far to trust it."""
     bearing, others = warnings_by_bearing(document)
+    bearing += [tuned] if (tuned := of_tuning(document)) else []
     lines = [
         *sentences(document),
         pace_sentence(document),
@@ -213,7 +214,11 @@ def _key(document: Document, *, width: int) -> list[tuple[str, str]]:
     )
     if question_of(document).get("margin_pp") is not None:
         signs.append(
-            ("difference", "formed within each replicate, before rounding; so not always that of two means.")
+            (
+                "difference",
+                "in the text above: formed within each replicate, before rounding; so not always that of two means "
+                "of this table.",
+            )
         )
     signs.append(("yes", "shown by a test paired by replicate; no: the opposite is shown; open: neither."))
     if any(arm.get("failed") for arm in entries):

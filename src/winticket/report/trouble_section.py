@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 
 from winticket.report.elements import plain_table, section
-from winticket.report.reading import warnings_by_bearing
+from winticket.report.reading import question_of, warnings_by_bearing
 from winticket.report.tables import emptied_layers, failures
 from winticket.results import Document
 from winticket.table import Table
@@ -15,9 +15,21 @@ CAUTIONS = "Cautions"
 """The heading of the section that has the notes for which the screen has no room."""
 
 
+def of_tuning(document: Document) -> str | None:
+    """A caution if the run has the data and the seed on which its default settings were chosen."""
+    question = question_of(document)
+    if (question.get("data"), question.get("seed"), question.get("steps")) != ("digits", 0, 800):
+        return None
+    return (
+        "The default settings of digits were chosen by hand on the results of this seed, 0. For a result that had no "
+        "part in the choice, add --seed 1."
+    )
+
+
 def cautions(document: Document) -> str:
     """The section of the warnings: those that bear on the claim, and folded the others."""
     bearing, others = warnings_by_bearing(document)
+    bearing += [tuned] if (tuned := of_tuning(document)) else []
     body = [listed(bearing)] if bearing else []
     if others:
         count = "1 note that does" if len(others) == 1 else f"{len(others)} notes that do"

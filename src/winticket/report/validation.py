@@ -32,15 +32,15 @@ def against_the_verdict(document: Document, curves: Sequence[LearningCurve]) -> 
     data = data_of(document)
     few = "" if data is None else f", with {data['validation']} examples each"
     agree = (
-        f"no difference between the two is shown ({_signed(apart[0])}, 95 % interval {_signed(apart[1])} to "
+        f"no difference between these two numbers is shown ({_signed(apart[0])}, 95 % interval {_signed(apart[1])} to "
         f"{_signed(apart[2])})"
         if apart[1] <= 0 <= apart[2]
         else f"the two sets of examples differ by more than chance explains ({_signed(apart[0])}, 95 % interval "
         f"{_signed(apart[1])} to {_signed(apart[2])})"
     )
     return (
-        f"{always} At {density_percent(at)} of the weights, the ticket ends {_signed(mean)} percentage points from the "
-        f"dense network on validation data (95 % interval {_signed(low)} to {_signed(high)}; {len(validation)} "
+        f"{always} At {density_percent(at)} of the weights, the ticket minus the dense network is {_signed(mean)} "
+        f"percentage points on validation data (95 % interval {_signed(low)} to {_signed(high)}; {len(validation)} "
         f"replicates{few}) and {_signed(float(np.mean(test)))} on test data; {agree}."
     )
 

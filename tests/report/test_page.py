@@ -63,7 +63,7 @@ def test_the_page_says_what_matters(
         "16: 80.2 % to 3.1 % of the weights that may be pruned",
         "9.8 % of all, in the smallest winning ticket",
         "20 % of the remaining weights per level, output layer 10 %",
-        "Kind of result: winning ticket (both the mask and its start weights matter).",
+        "In short: winning ticket (both the mask and its start weights matter).",
         "Doubling the dense network's budget",
         "No training run failed, and no layer lost all its weights.",
         "This run asks whether a ticket, which is a mask of the weights that are kept together with the values they",
@@ -206,6 +206,7 @@ def test_everything_that_scrolls_says_so(
 
 
 def test_captions_say_what_a_match_needs_and_why_markers_are_missing(digits: Document) -> None:
+    digits["levels"][1]["checks"]["pace"] = {"fraction": 0.95, "outcome": "alike"}
     text = captions(digits)
     assert (
         "the bound of its paired difference to the dense network must be above −0.5 percentage points"

@@ -17,8 +17,8 @@ WIDE, NARROW = 7.6, 3.9
 """Inches. Lettering has 9 points or more, so that it is legible on a page of 900 and of 350 pixels."""
 LETTER = 0.072
 """Inches of a letter of the labels at the lines' ends, on average."""
-LABEL_SHARE = 0.4
-"""Most of a figure's width that the labels at the lines' ends take; longer ones are shortened in their middle."""
+LABEL_SHARE, BESIDE_SEVERAL = 0.4, 0.25
+"""Most of a figure's width that labels at the lines' ends take, beside one panel and beside several in a row."""
 GAP = 12.5
 """Points between two labels, from line to line."""
 _LEFT, _BOTTOM, _RIGHT = 0.78, 0.78, 0.16
@@ -73,7 +73,7 @@ def canvas(
     down = -(-panels // across)
     each = height or ((2.3 if panels > 1 else 2.5) if layout.narrow else (2.2 if down > 1 else 3.3))
     longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
-    right = _RIGHT + (_BESIDE + LETTER * min(longest, letters_beside(layout.width)) if labels else 0.0)
+    right = _RIGHT + (_BESIDE + LETTER * min(longest, letters_beside(layout.width, across=across)) if labels else 0.0)
     head = _HEAD + (0.14 if panels > 1 else 0.0)
     if layout.titled:
         head += 0.3 + _LINE * (1 + title.count("\n"))
@@ -139,7 +139,8 @@ def end_labels(axes: Axes, labels: Sequence[Label]) -> None:
         return
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
-    texts = shortened([label.text for label in shown], letters_beside(figure.get_size_inches()[0]))
+    room = (1 - axes.get_position().x1) * figure.get_size_inches()[0]
+    texts = shortened([label.text for label in shown], _letters(room))
     points = axes.get_position().height * figure.get_size_inches()[1] * 72
     low, high = (axes.transData.transform((1.0, y))[1] for y in axes.get_ylim())
     wanted = [(axes.transData.transform((1.0, label.y))[1] - low) / (high - low) for label in shown]
@@ -160,13 +161,18 @@ def end_labels(axes: Axes, labels: Sequence[Label]) -> None:
             )  # fmt: skip
 
 
-def letters_beside(width: float) -> int:
-    """How many letters a line of a label has at most at a line's end, in a figure of `width` inches.
+def letters_beside(width: float, *, across: int = 1) -> int:
+    """How many letters a line of a label has at most, in a figure of `width` inches with `across` panels in a row.
 
     >>> [letters_beside(width) for width in (NARROW, WIDE)]
     [17, 38]
     """
-    return int((LABEL_SHARE * width - _RIGHT - _BESIDE) / LETTER)
+    return _letters((LABEL_SHARE if across == 1 else BESIDE_SEVERAL) * width)
+
+
+def _letters(room: float) -> int:
+    """How many letters there are room for in so many inches on the right of the axes; 3 at least, as two and a …."""
+    return max(3, int((room - _RIGHT - _BESIDE) / LETTER + 1e-6))
 
 
 def shortened(names: Sequence[str], letters: int) -> list[str]:

@@ -331,13 +331,13 @@ def test_validation_and_test_differences_are_compared(digits: Document) -> None:
         for arm, density, value in (("dense", 1.0, 0.9), ("ticket", level["density"], 0.88))
     ]
     text = against_the_verdict(digits, curves)
-    assert "the ticket ends −2.00 percentage points from the dense network on validation data" in text
+    assert "the ticket minus the dense network is −2.00 percentage points on validation data" in text
     assert "and −1.00 on test data" in text
     assert "differ by more than chance explains (−1.00, 95 % interval −1.06 to −0.94)" in text
     for curve in curves:
         if curve["arm"] == "ticket":
             curve["validation_accuracy"][-1] = 0.89 + (0.002 if curve["replicate"] % 2 else -0.002)
-    assert "no difference between the two is shown" in against_the_verdict(digits, curves)
+    assert "no difference between these two numbers is shown" in against_the_verdict(digits, curves)
     assert against_the_verdict(digits, []) == "Test data, which are other examples, decide the verdict."
 
 

@@ -63,7 +63,7 @@ def test_the_page_says_what_matters(
         "16: 80.2 % to 3.1 % of the weights that may be pruned",
         "9.8 % of all, in the smallest winning ticket",
         "20 % of the remaining weights per level, output layer 10 %",
-        "Kind of result: winning ticket (both the mask and its start weights matter).",
+        "In short: winning ticket (both the mask and its start weights matter).",
         "Doubling the dense network's budget",
         "No training run failed, and no layer lost all its weights.",
         "This run asks whether a ticket, which is a mask of the weights that are kept together with the values they",

@@ -159,7 +159,13 @@ def _verdict(document: Document) -> str:
 
 
 def _figures(document: Document, curves: Curves, masks: Masks | None) -> list[str]:
-    return [_figure(name, drawing) for name, drawing in figures(document, curves, masks).items()]
+    unmade: list[str] = []
+
+    def failed(name: str, error: Exception) -> None:
+        unmade.append(_not_drawn(name, error))
+
+    made = figures(document, curves, masks, failed=failed)
+    return [*unmade, *(_figure(name, drawing) for name, drawing in made.items())]
 
 
 def _figure(name: str, drawing: Drawing) -> str:
@@ -167,12 +173,16 @@ def _figure(name: str, drawing: Drawing) -> str:
     try:
         drawn = picture(lambda layout: drawing.draw(layout)[0], name=name.replace("_", "-"), words=words)
     except Exception as error:  # noqa: BLE001 - matplotlib may raise anything; the page must survive it
-        why = escape(f"{type(error).__name__}: {error}")
-        return f"<section><p>Could not draw the figure {name}: {why}</p></section>"
+        return _not_drawn(name, error)
     return (
         f'<section><figure><h2>{escape(drawing.title)}</h2><p class="note">{escape(drawing.subtitle)}</p>'
         f"{drawn}<figcaption>{escape(drawing.caption)}</figcaption></figure></section>"
     )
+
+
+def _not_drawn(name: str, error: Exception) -> str:
+    why = escape(f"{type(error).__name__}: {error}")
+    return f"<section><p>Could not draw the figure {name}: {why}</p></section>"
 
 
 def _analyses(document: Document, analyses: Sequence[Shown]) -> str:

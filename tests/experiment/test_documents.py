@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from winticket import results
+from winticket.cli import app
 from winticket.experiment import Experiment, compare, load_source, plan
-from winticket.experiment.documents import read_document
+from winticket.experiment.documents import read_comparison, read_document
 from winticket.outside import Unreadable, converted, read_json
 from winticket.report import draw_comparison
 from winticket.results import SCHEMA, Checks, Comparison, Document, LearningCurve, OtherSchemaError, Question
@@ -181,3 +183,23 @@ def test_a_stored_stack_is_decoded_once(search: Search, monkeypatch: pytest.Monk
     assert first.ticket is not None
     assert again.ticket.about == first.ticket.about
     assert again.curves == first.curves
+
+
+def test_a_comparison_without_its_dense_networks_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    document = json.loads((FROZEN / "compare.json").read_text())
+    file = tmp_path / "compare.json"
+    assert len(read_comparison(FROZEN / "compare.json")["rows"]) == 12
+    for rows, equal in (
+        ([], "density"),
+        ([row for row in document["rows"] if row["equal"] == "density"], "cost"),
+    ):
+        file.write_text(json.dumps(document | {"rows": rows}))
+        with pytest.raises(
+            Unreadable, match=f"its rows lack the dense network at equal {equal}; run winticket compare"
+        ):
+            read_comparison(file)
+        for arguments in (["show", str(file)], ["report", str(file)]):
+            answer = CliRunner().invoke(app, arguments)
+            assert isinstance(answer.exception, SystemExit), "no traceback"
+            assert answer.exit_code == 2
+            assert "its rows lack the dense network" in " ".join(answer.output.split())

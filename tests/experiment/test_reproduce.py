@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from html import unescape
+from typing import Any, cast
 
 import pytest
 
 from winticket.cli import app
 from winticket.experiment import Experiment, plan, transferred
-from winticket.report.reproduce import commands
+from winticket.report.reproduce import commands, reproduction
 
 
 def planned_by(typed: str, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -68,3 +69,13 @@ def test_the_commands_of_a_transfer_are_two() -> None:
     assert " --lr 0.01" in transfer
     assert "--optimizer" not in transfer, "it is the source's"
     assert "--to" not in transfer, "the data are the source's"
+
+
+def test_a_long_command_is_broken_between_options_and_never_within_quotes() -> None:
+    question = Experiment.of("digits", steps=40).describe() | {"data": "my data --set one --levels --lr two"}
+    html = reproduction(cast("Any", {"experiment": question, "levels": []}))
+    typed = unescape(html[html.index("<code>") + len("<code>") : html.index("</code>")])
+    (command,) = commands(cast("Any", {"experiment": question, "levels": []}))
+    assert len(typed.splitlines()) > 2
+    assert shlex.split(typed.replace("\\\n", " ")) == shlex.split(command)
+    assert "'my data --set one --levels --lr two'" in typed

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from rich.console import Console
 
 from winticket.report import comparison_figure, comparison_screen
+from winticket.report.layout import ON_PAGE, ON_PHONE, Layout
 
 ARMS = (("dense", "dense"), ("imp", "ticket"), ("edge-popup", "search"), ("edge-popup", "ticket"))
 
@@ -54,3 +55,20 @@ def test_no_name_of_a_method_is_cut_at_the_left(compared: Any) -> None:
     left = [label.get_window_extent().x0 for label in figure.axes[0].get_yticklabels()]
     assert len(left) == 3
     assert min(left) > 0, "edge-popup, untrained"
+
+
+@pytest.mark.parametrize("layout", [ON_PAGE, ON_PHONE])
+def test_long_names_of_methods_leave_room_for_the_figure(compared: Any, layout: Layout) -> None:
+    for row in compared["rows"]:
+        row["method"] = row["method"].replace(
+            "imp", "a-module-of-ones-own.with-a-long-name:and-its-own-method@100"
+        )
+    figure, _ = comparison_figure(compared, layout=layout)
+    FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
+    assert all(axes.get_position().width * layout.width > 1.5 for axes in figure.axes), "inches"
+    texts = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert texts[1:] == ["edge-popup, untrained", "edge-popup"]
+    assert texts[0].startswith("a-module")
+    assert "…" in texts[0]
+    assert texts[0].endswith("@100")
+    assert min(label.get_window_extent().x0 for label in figure.axes[0].get_yticklabels()) > 0

@@ -26,6 +26,7 @@ from winticket.report import (
 )
 from winticket.report.axes import accuracy_axis, spread
 from winticket.report.curves import densities_to_show
+from winticket.report.differences import difference_title
 from winticket.report.figures import draws_early_stops
 from winticket.report.ink import DARK, LIGHT, SERIES, dark_of, lettering, look_of
 from winticket.report.layers import layer_title
@@ -68,6 +69,23 @@ def test_the_lines_are_the_tables_numbers(digits: Document) -> None:
     assert axes.get_xscale() == "log"
 
 
+def test_long_names_of_layers_leave_room_for_the_figure_and_differ(digits: Document) -> None:
+    names = [f"encoder.layers.encoder_layer_{at}.self_attention.out_proj" for at in range(3)]
+    layers = [{"name": f"{name}.weight", "shape": [4, 5], "size": 20} for name in names]
+    counts = {f"{name}.weight": 5.0 + at for at, name in enumerate(names)}
+    masks: Document = {
+        "network": {"parameters": 60, "eligible": 60, "kept": [60, 18], "layers": layers},
+        "plane": None,
+        "levels": [{"density": 0.3, "replicates": 2, "layers": counts, "inputs": None}],
+    }
+    for layout in (FILE, Layout(narrow=True, titled=False)):
+        figure, table = layer_figure(digits, masks, layout=layout)
+        assert figure.axes[0].get_position().width * layout.width > 1.4, "inches"
+        drawn = [text.get_text() for text in figure.axes[0].texts if "…" in text.get_text()]
+        assert len(set(drawn)) == 3
+        assert table.column("layer") == names, "whole"
+
+
 def test_titles_say_the_finding_and_n(digits: Document) -> None:
     words = texts(accuracy_against_density(digits)[0])
     assert (
@@ -94,6 +112,10 @@ def test_titles_name_no_density_at_which_nothing_is_shown(digits: Document) -> N
     )
     for level in digits["levels"][1:]:
         level["checks"]["time"] = None
+    assert early_stop_title(digits, width=200) == (
+        "Early stops of the ticket and the dense network: not judged"
+    )
+    digits["levels"][1]["checks"]["time"] = "as fast"
     assert early_stop_title(digits, width=200) == (
         "The early stops of the ticket and the dense network are not shown to differ"
     )
@@ -415,3 +437,36 @@ def contrast(one: str, other: str) -> float:
 
     high, low = sorted((luminance(one), luminance(other)), reverse=True)
     return (high + 0.05) / (low + 0.05)
+
+
+def shown_with(document: Document, **shown: bool) -> Document:
+    """The document, where the claims over all densities are given."""
+    for level in document["levels"][1:]:
+        level["checks"] |= {"matched": shown["matched"], "nontrivial": shown["nontrivial"]}
+    return document
+
+
+def test_the_figure_of_differences_speaks_of_the_controls_that_were_run(
+    build: Callable[..., Document],
+) -> None:
+    both = shown_with(build(levels=4), matched=True, nontrivial=False)
+    match = "A match with the dense network is shown at every density"
+    assert difference_title(both, width=300) == f"{match}, a win over both controls nowhere"
+    assert len(difference_figure(both)[0].axes) == 2
+
+    one = shown_with(build(levels=4, arms=("ticket", "reinit")), matched=True, nontrivial=False)
+    beaten = [level["checks"]["beats_reinit"]["passed"] for level in one["levels"][1:]]
+    assert beaten == [False, False, False, True]
+    assert difference_title(one, width=300) == (
+        f"{match}, a win over re-initialisation at a density of 41.5 %; the random mask was not run"
+    )
+    words = texts(difference_figure(one)[0])
+    assert "ticket minus control" in words
+    assert "re-initialised" in words
+
+    none = shown_with(build(levels=4, arms=("ticket",)), matched=True, nontrivial=False)
+    assert difference_title(none, width=300) == f"{match}; no control was run"
+    for layout in (FILE, Layout(narrow=True, titled=False)):
+        figure, _ = difference_figure(none, layout=layout)
+        assert len(figure.axes) == 1
+        assert "control" not in texts(figure).replace("no control was run", "")

@@ -140,12 +140,12 @@ def test_the_slider_works_by_keyboard_and_says_what_it_shows(opened: Callable[..
     tab = opened()
     slider, words = tab.get_by_label("Weights kept: denser to sparser"), tab.locator("output#mask-words")
     assert slider.is_visible()
-    assert words.inner_text().startswith("3.1 % of all weights kept")
+    assert words.inner_text().startswith("3.1 % of the weights that may be pruned are kept")
     before = tab.locator("#mask-picture rect").first.get_attribute("fill-opacity")
     slider.focus()
     tab.keyboard.press("Home")
-    assert words.inner_text().startswith("80.2 % of all weights kept")
-    assert slider.get_attribute("aria-valuetext") == "80.2 % of all weights kept"
+    assert words.inner_text().startswith("80.2 % of the weights that may be pruned are kept")
+    assert slider.get_attribute("aria-valuetext") == "80.2 % of the weights that may be pruned are kept"
     tab.keyboard.press("ArrowRight")
     assert words.inner_text().startswith("64.3 %")
     after = tab.locator("#mask-picture rect").first.get_attribute("fill-opacity")

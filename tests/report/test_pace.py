@@ -16,6 +16,7 @@ from rich.console import Console
 from winticket.judge import FRACTIONS, pace_against_dense
 from winticket.judge.statistics import hodges_lehmann
 from winticket.report import draw_all, early_stop_by_density, final_screen, page
+from winticket.report.captions import captions
 from winticket.report.figures import pace_against_density
 from winticket.report.pace import pace_cell, pace_sentence, pace_title, steps_to_accuracy
 from winticket.report.reading import pace, speed
@@ -304,3 +305,25 @@ def test_other_shares_than_the_judged_one_are_folded(paced: Document) -> None:
         "99 %",
         "100 %",
     ]
+
+
+def test_what_was_not_judged_is_not_said_to_be_tested(paced: Document) -> None:
+    assert all(
+        "tested alone" in captions(paced)[name]
+        for name in ("pace_against_density", "early_stop_against_density")
+    )
+    for level in paced["levels"][1:]:
+        level["checks"]["pace"]["outcome"] = level["checks"]["time"] = None
+        level["arms"]["ticket"]["steps_to"]["0.95"]["outcome"] = None
+    below = captions(paced)
+    for name in ("pace_against_density", "early_stop_against_density"):
+        assert "test " not in below[name]
+        assert "tested" not in below[name]
+    assert pace_title(paced, width=200) == (
+        "Steps to 95 % of the dense network's final validation accuracy: not judged"
+    )
+    assert pace_sentence(paced) is None
+    paced["levels"][1]["checks"]["pace"]["outcome"] = "alike"
+    assert pace_title(paced, width=200).startswith(
+        "No difference is shown in how soon the ticket reaches 95 %"
+    )

@@ -206,6 +206,7 @@ def test_everything_that_scrolls_says_so(
 
 
 def test_captions_say_what_a_match_needs_and_why_markers_are_missing(digits: Document) -> None:
+    digits["levels"][1]["checks"]["pace"] = {"fraction": 0.95, "outcome": "alike"}
     text = captions(digits)
     assert (
         "the bound of its paired difference to the dense network must be above −0.5 percentage points"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import re
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from winticket.report.layout import FILE, ON_PAGE, ON_PHONE
 from winticket.report.side_by_side import Named, accuracies, differing, side_by_side, side_by_side_figure
 
 Document = Any
@@ -65,10 +68,8 @@ def test_the_numbers_are_those_of_each_document(runs: list[Named]) -> None:
 
 
 def test_only_what_differs_is_listed(runs: list[Named]) -> None:
-    table = differing(runs[:2])
-    options = dict(zip(table.column("option"), table.rows(), strict=True))
-    assert options["optimizer"]["digits"] == "adam"
-    assert options["optimizer"]["digits <sgd>"] == "sgd"
+    options = {name: values for name, *values in differing(runs[:2])}
+    assert options["optimizer"] == ["adam", "sgd"]
     assert "batch" not in options
     assert "model" not in options
 
@@ -107,3 +108,41 @@ def _texts(html: str) -> list[str]:
 def test_one_run_is_nothing_to_compare(runs: list[Named]) -> None:
     with pytest.raises(ValueError, match="1 run is nothing to compare; give two or more"):
         side_by_side(runs[:1])
+
+
+def test_a_run_may_be_called_as_a_column_is(runs: list[Named]) -> None:
+    html = side_by_side([Named("option", runs[0].document), runs[1]])
+    listed = html[html.index("What differs in the question") :]
+    assert re.findall(r"<th scope=\"col\"[^>]*>([^<]*)", listed)[:3] == [
+        "option",
+        "option",
+        "digits &lt;sgd&gt;",
+    ]
+
+
+def test_long_names_leave_room_for_the_figure_and_stay_whole_in_the_tables(runs: list[Named]) -> None:
+    names = [f"a-run-with-a-rather-long-name-for-its-folder-lr-{rate}" for rate in ("0.0012", "0.0024")]
+    named = [Named(name, run.document) for name, run in zip(names, runs, strict=False)]
+    for layout in (FILE, ON_PAGE, ON_PHONE):
+        figure, _ = side_by_side_figure(named, layout=layout)
+        FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
+        right = figure.axes[-1]
+        assert all(axes.get_position().width * layout.width > 0.9 for axes in figure.axes), "inches"
+        drawn = [text for text in right.texts if text.get_text().startswith("a-")]
+        assert len({text.get_text() for text in drawn}) == 2
+        for text in drawn:
+            assert text.get_window_extent().x1 <= figure.bbox.x1
+            assert re.fullmatch("a-.+….+0.00[12][24]", text.get_text())
+    html = side_by_side(named)
+    assert "Could not draw" not in html
+    assert all(f">{name}</th>" in html for name in names)
+
+
+def test_a_figure_that_fails_leaves_the_tables(runs: list[Named], monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise ValueError("left <cannot>")
+
+    monkeypatch.setattr(sys.modules[side_by_side.__module__], "canvas", failing)
+    html = side_by_side(runs)
+    assert "Could not draw the figure side-by-side: ValueError: left &lt;cannot&gt;" in html
+    assert "All numbers" in html

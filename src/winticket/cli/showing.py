@@ -100,10 +100,9 @@ def _so_far(run: Path, store: str | None, trust: list[str] | None) -> Any:
 
 
 def _comparison(file: Path) -> Any:
-    from winticket.experiment.documents import read_document
-    from winticket.results import Comparison
+    from winticket.experiment.documents import read_comparison
 
-    return read_document(file, Comparison)
+    return read_comparison(file)
 
 
 def report(

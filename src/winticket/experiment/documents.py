@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -17,7 +17,7 @@ from winticket.experiment.spec import CARRIED, RECIPE_FIELDS, Experiment
 from winticket.importing import require_trust
 from winticket.outside import Unreadable, converted, read_file, read_json
 from winticket.places import exists_here
-from winticket.results import Written, require_schema
+from winticket.results import Comparison, Row, Written, require_schema
 from winticket.train.recipe import ADDED
 
 T = TypeVar("T")
@@ -76,6 +76,18 @@ def read_document(file: str | os.PathLike[str], kind: type[T]) -> T:
     data = read_file(file, limit=LARGEST)
     require_schema(read_json(data, Written, limit=LARGEST))
     return read_json(data, kind, limit=LARGEST)
+
+
+def read_comparison(file: str | os.PathLike[str]) -> Comparison:
+    """Read the document of a comparison whole. Errors as for `read_document`, and if it lacks a dense network."""
+    document = read_document(file, Comparison)
+    for equal in get_args(get_type_hints(Row)["equal"]):
+        if not any(row["arm"] == "dense" and row["equal"] == equal for row in document["rows"]):
+            raise Unreadable(
+                f"{os.fspath(file)} is not a whole comparison: its rows lack the dense network at equal {equal}; run "
+                "winticket compare again to write it anew"
+            )
+    return document
 
 
 def entries(file: Path) -> Mapping[str, Any]:

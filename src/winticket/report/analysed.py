@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from winticket.analyse import Analysis
 from winticket.report.analysis_figure import drawn
 from winticket.report.elements import table as html_table
-from winticket.report.inline import picture
+from winticket.report.inline import figure
 from winticket.report.layout import Layout
 from winticket.report.saving import image
 from winticket.table import Table, Value
@@ -49,10 +49,10 @@ def write_analyses(shown: Sequence[Shown], folder: Path, *, subtitle: str = "") 
         written.append(folder / f"{name}.json")
         written[-1].write_text(json.dumps(as_json(one), ensure_ascii=False), encoding="utf-8")
         for number in _drawable(one.analysis, one.table):
-            figure = drawn(one.analysis, one.table, number=number, subtitle=subtitle)
+            made = drawn(one.analysis, one.table, number=number, subtitle=subtitle)
             for kind in KINDS:
                 written.append(folder / f"{name}{f'-{number + 1}' if number else ''}.{kind}")
-                written[-1].write_bytes(image(figure, kind))
+                written[-1].write_bytes(image(made, kind))
     return written
 
 
@@ -81,14 +81,16 @@ def section_of(one: Shown, *, subtitle: str = "") -> str:
     words = f"{facts.title} {' '.join(one.sentences)}"
     for number in _drawable(facts, one.table):
         draw = partial(_draw, one, number, subtitle)
-        body.append(f"<figure>{picture(draw, name=f'{facts.name}-{number}', words=words)}</figure>")
+        body.append(figure(draw, name=f"{facts.name}-{number}", words=words))
     rows = [[escape(_text(cell)) for cell in row] for row in one.table.values[:LONGEST]]
-    caption = f"{len(one.table)} rows" + (f", the first {LONGEST} shown" if len(one.table) > LONGEST else "")
+    caption = ("1 row" if len(one.table) == 1 else f"{len(one.table)} rows") + (
+        f", the first {LONGEST} shown" if len(one.table) > LONGEST else ""
+    )
     means = "; ".join(f"{name}: {what}" for name, what in facts.columns.items())
     body += [
         f"<details><summary>Table and definitions</summary><p>{escape(means)}.</p>",
         f"<p>Source: {escape(facts.source)}.</p>",
-        html_table(one.table.columns, rows, caption=caption),
+        html_table(one.table.columns, rows, caption=caption, name=facts.name),
         "</details>",
     ]
     return "\n".join(body)

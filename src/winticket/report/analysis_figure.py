@@ -13,7 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from winticket.analyse import Analysis, Lines, summarised
 from winticket.report.axes import density_axis, logarithmic, up_axis
 from winticket.report.ink import SERIES, Ink, Look, lettering, look_of, on, style
-from winticket.report.layout import FILE, Label, Layout, canvas, end_labels
+from winticket.report.layers import MARKERS
+from winticket.report.layout import FILE, Label, Layout, canvas, end_labels, letters_beside
 from winticket.report.strokes import level_line, name_of
 from winticket.table import Table, Value
 
@@ -23,7 +24,6 @@ SHORT_NAME = 24
 TITLE_WIDTH = 72
 LONGEST_NAME = 22
 """Letters in a line of a series' name beside the figure."""
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _ARMS = ("dense", "ticket", "reinit", "random", "search")
 
 
@@ -162,10 +162,10 @@ def _name(lines: Lines, value: Value, layout: Layout) -> str | None:
     if lines.series == "density" and isinstance(value, float):
         return f"{100 * value:.3g} % kept"
     name = name_of(str(value), layout) if str(value) in _ARMS else str(value)
-    return fill(name, LONGEST_NAME)
+    return fill(name, min(LONGEST_NAME, letters_beside(layout.width)), break_long_words=False)
 
 
 def _look(name: str, at: int, *, ink: Ink) -> Look:
     if name in _ARMS:
         return look_of(name, ink=ink) if name != "dense" else Look(ink.dense, "o", "-")
-    return Look(on(ink, SERIES[at % len(SERIES)]), _MARKERS[at % len(_MARKERS)], "-")
+    return Look(on(ink, SERIES[at % len(SERIES)]), MARKERS[at % len(MARKERS)], "-")

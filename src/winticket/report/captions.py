@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from winticket.report.pace import goal, judged_fraction
-from winticket.report.reading import question_of
+from winticket.report.reading import pace, pruned_levels, question_of, time_outcome
 from winticket.report.validation import against_the_verdict
 from winticket.results import Document, LearningCurve
 
 ALONE = (
-    "Each density is tested alone, by an exact signed-rank test{level} that is not corrected for the number of "
+    " Each density is tested alone, by an exact signed-rank test{level} that is not corrected for the number of "
     "densities: where there is no effect, about one test in twenty shows one by chance."
 )
 
@@ -20,6 +20,14 @@ def captions(document: Document, curves: Sequence[LearningCurve] = ()) -> dict[s
     question = question_of(document)
     margin, alpha = question.get("margin_pp"), question.get("alpha")
     alone = ALONE.format(level="" if alpha is None else f" at {100 * alpha:g} %")
+    tried = pruned_levels(document)
+    of_pace = alone if any(pace(level) is not None for level in tried) else ""
+    of_stops = (
+        " The title's sooner and later come from a test paired by replicate, not from whether bands overlap."
+        + alone
+        if any(time_outcome(level) is not None for level in tried)
+        else ""
+    )
     match = (
         ""
         if margin is None
@@ -40,10 +48,9 @@ def captions(document: Document, curves: Sequence[LearningCurve] = ()) -> dict[s
         "pace_against_density": "Median number of steps until the validation accuracy first reaches "
         f"{goal(judged_fraction(document))}. The bands, which need six replicates, are 95 % intervals. "
         "Lower means sooner. A marker is missing if half of the replicates or more never reach that accuracy; the band "
-        f"then ends at the last step. {alone}",
-        "early_stop_against_density": "Training step at which the validation loss is lowest. Lower means sooner. The "
-        f"title's sooner and later come from a test paired by replicate, not from whether bands overlap. {alone} A "
-        "marker is missing if, in most replicates, the loss was lowest at the last step.",
+        f"then ends at the last step.{of_pace}",
+        "early_stop_against_density": "Training step at which the validation loss is lowest. Lower means sooner."
+        f"{of_stops} A marker is missing if, in most replicates, the loss was lowest at the last step.",
         "learning_curves": "Validation accuracy during training, with 95 % bands. One panel for each density; the "
         "dense network is the same in all. The axis of steps is logarithmic, and equal distances on the axis of "
         "accuracies "

@@ -16,7 +16,7 @@ from rich.text import Text
 from winticket.procedures import METHODS, method_of
 from winticket.report.durations import duration
 from winticket.report.ink import Ink, look_of, style
-from winticket.report.layout import FILE, Layout, canvas
+from winticket.report.layout import FILE, Layout, canvas, shortened
 from winticket.report.reading import density_percent, ends, plus_minus, replicates
 from winticket.report.saving import image
 from winticket.results import Comparison, Row
@@ -31,6 +31,10 @@ EQUAL = {
 
 PER_LETTER = 0.075
 """Inches of a letter of a method's name."""
+BESIDE_NAMES = 0.3
+"""Inches on the left beside the names."""
+MOST_FOR_NAMES = 0.5
+"""Most of the figure's width that the names of methods take; longer ones are shortened in their middle."""
 
 
 def comparison(document: Comparison) -> Table:
@@ -77,14 +81,17 @@ def comparison_figure(document: Comparison, *, layout: Layout = FILE) -> tuple[F
     names = [
         key for key in dict.fromkeys((r["method"], r["arm"]) for r in document["rows"]) if key[1] != "dense"
     ]
-    longest = max((len(method_name(*name)) for name in names), default=0)
+    room = int((MOST_FOR_NAMES * layout.width - BESIDE_NAMES) / PER_LETTER)
+    shown = shortened([method_name(*name) for name in names], room)
+    longest = max(map(len, shown), default=0)
     with style(layout.ink):
         figure, pair = canvas(
             comparison_title(document), comparison_subtitle(document), layout, panels=2, across=2,
-            left=0.3 + PER_LETTER * longest, height=0.7 + 0.36 * len(names),
+            left=BESIDE_NAMES + PER_LETTER * longest, height=0.7 + 0.36 * len(names),
         )  # fmt: skip
         for axes, (equal, words) in zip(pair, EQUAL.items(), strict=True):
             _budget(axes, table.where(equal=equal), names, ink=layout.ink)
+            axes.set_yticks(range(len(names)), shown)
             axes.set_title(words, loc="left", fontsize=9.5, color=layout.ink.text)
         pair[-1].set_xlabel("test accuracy (%); line: dense network")
         if not layout.narrow:
@@ -121,7 +128,6 @@ def _budget(axes: Axes, rows: Table, names: Sequence[tuple[str, str]], *, ink: I
             textcoords="offset points", fontsize=8.5, color=ink.quiet, va="bottom",
         )  # fmt: skip
     axes.set_ylim(len(names) - 0.5, -0.75)
-    axes.set_yticks(range(len(names)), [method_name(*name) for name in names])
     axes.grid(visible=False, axis="y")
 
 

@@ -16,7 +16,7 @@ from winticket.report.comparison import (
 )
 from winticket.report.elements import definitions, section, table
 from winticket.report.glossary import linked, words_section
-from winticket.report.inline import picture
+from winticket.report.inline import figure
 from winticket.report.page import framed
 from winticket.report.reading import density_percent, plain
 from winticket.report.trouble_section import listed
@@ -37,12 +37,13 @@ def comparison_page(document: Comparison) -> str:
     words = (
         f"{title}. {comparison_subtitle(document)}. The tables of this page and compare.csv give the numbers."
     )
-    drawn = picture(
-        lambda layout: comparison_figure(document, layout=layout)[0], name="comparison", words=words
-    )
     caption = (
         "Points: mean test accuracy, with its 95 % interval. The line with its band is the dense network."
     )
+    drawn = figure(
+        lambda layout: comparison_figure(document, layout=layout)[0],
+        name="comparison", words=words, caption=caption,
+    )  # fmt: skip
     environment = [
         (name, plain(value)) for name, value in document["environment"].items() if value is not None
     ]
@@ -51,7 +52,7 @@ def comparison_page(document: Comparison) -> str:
         [
             f"<section><p class=over>{escape(comparison_subtitle(document))}</p><h1>{escape(title)}</h1>"
             f"<p>{escape(legend(document))}</p></section>",
-            f"<section><figure>{drawn}<figcaption>{escape(caption)}</figcaption></figure></section>",
+            f"<section>{drawn}</section>",
             *(_budget(document, equal, heading) for equal, heading in EQUAL.items()),
             section("Cautions", listed(warnings)) if warnings else "",
             section("Environment", definitions(environment, wide=True)),

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from winticket.procedures import METHODS, method_of
 from winticket.report.durations import duration, run_time
 from winticket.report.elements import section, table
 from winticket.report.evidence import deciding_level
-from winticket.report.reading import arm_name, density_percent, is_in, levels, pruned_levels, question_of
+from winticket.report.reading import (
+    arm_name,
+    density_percent,
+    is_in,
+    is_transfer,
+    levels,
+    pruned_levels,
+    question_of,
+)
 from winticket.results import Cost, Document
 
 
@@ -22,9 +31,14 @@ def costs_section(document: Document) -> str:
     sparsest = [level["density"] for level in pruned_levels(document)][-1:]
     at = level["density"] if level is not None else sparsest[0] if sparsest else None
     chosen = [c for c in costs if c["arm"] == "dense" or (at is not None and is_in(c["density"], (at,)))]
+    includes = (
+        ": a ticket includes the dense network and the tickets of all denser levels"
+        if _by_levels(document)
+        else ""
+    )
     caption = (
-        "Means of one replicate, with every training that the network's mask needed: a ticket includes the dense "
-        "network and the tickets of all denser levels. Time is that of one process."
+        f"Means of one replicate, with every training that the network's mask needed{includes}. Time is that of one "
+        "process."
     )
     details = table(
         _HEAD, _rows(costs, whole), caption="The table above for every arm at every density.", worded=True
@@ -35,6 +49,12 @@ def costs_section(document: Document) -> str:
         table(_HEAD, _rows(chosen, whole), caption=caption, worded=True),
         f"<details><summary>Costs at every density</summary>{details}</details>",
     )
+
+
+def _by_levels(document: Document) -> bool:
+    """Whether each ticket was pruned from the one before it. A transfer's were found elsewhere."""
+    procedure = METHODS.get(question_of(document).get("method", ""))
+    return procedure is not None and method_of(procedure).levels and not is_transfer(document)
 
 
 _HEAD = ("network", "density", "steps", "steps / dense", "GFLOP", "time")

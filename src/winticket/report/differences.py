@@ -9,68 +9,92 @@ from matplotlib.figure import Figure
 from winticket.report.axes import density_axis
 from winticket.report.ink import lettering, look_of, style
 from winticket.report.layout import FILE, Label, Layout, canvas, end_labels
-from winticket.report.reading import arm_name, arms, pruned_levels, question_of, unlearned
+from winticket.report.reading import arm_name, arms, passed, pruned_levels, question_of, unlearned
 from winticket.report.strokes import kept_by_density, level_line, mark_smallest, name_of, subtitle
 from winticket.report.tables import checks_by_density
 from winticket.report.titles import at_densities, lines
-from winticket.results import Document
+from winticket.results import Document, Level
 from winticket.table import Table
 
 APART = 1.025
 """Ratio by which two controls' points are moved apart on the axis of densities, so that they do not hide each other."""
 
 
+CONTROLS = {"reinit": "re-initialisation", "random": "the random mask"}
+
+
 def difference_title(document: Document, *, width: int = 72) -> str:
-    """Return what the tests show: where the ticket matches the dense network, and where it beats both controls."""
+    """Return what the tests show: where the ticket matches the dense network, and where it beats the controls."""
     if unlearned(document):
         return lines("The dense network did not learn, so comparisons with it show nothing", width)
-    matched, beats = (
-        [level["density"] for level in pruned_levels(document) if level.get("checks", {}).get(name)]
-        for name in ("matched", "nontrivial")
-    )
+    matched = [
+        level["density"] for level in pruned_levels(document) if level.get("checks", {}).get("matched")
+    ]
     match = f"A match with the dense network is shown {at_densities(document, matched)}" if matched else (
         "A match with the dense network is shown nowhere"
     )  # fmt: skip
-    win = (
-        f"a win over both controls {at_densities(document, beats)}"
-        if beats
-        else "a win over both controls nowhere"
-    )
-    return lines(f"{match}, {win}", width)
+    return lines(f"{match}{_wins(document)}", width)
+
+
+def _wins(document: Document) -> str:
+    """Where the ticket beats the controls, and which of them was not run."""
+    present = _controls(document)
+    if not present:
+        return "; no control was run"
+    # The verdict's claim is about both controls. Of one alone there is its test at each density.
+    beats = [
+        level["density"]
+        for level in pruned_levels(document)
+        if (
+            level.get("checks", {}).get("nontrivial")
+            if len(present) == len(CONTROLS)
+            else _beaten(level, present[0])
+        )
+    ]
+    over = "both controls" if len(present) == len(CONTROLS) else CONTROLS[present[0]]
+    left = "".join(f"; {words} was not run" for name, words in CONTROLS.items() if name not in present)
+    return f", a win over {over} {at_densities(document, beats) if beats else 'nowhere'}{left}"
+
+
+def _beaten(level: Level, control: str) -> bool:
+    return bool(passed(level, "beats_reinit" if control == "reinit" else "beats_random"))
+
+
+def _controls(document: Document) -> list[str]:
+    return [name for name in arms(document) if name in CONTROLS]
 
 
 def difference_figure(document: Document, *, layout: Layout = FILE) -> tuple[Figure, Table]:
     """Draw the mean paired difference of accuracies at every density, with the bound that its test compares.
 
-    Left: ticket minus dense network. A match is shown if the bound is above minus the margin. Right: ticket minus each
-    control. A win is shown if the bound is above 0. Filled markers are shown, open ones are not.
+    Left: ticket minus dense network. A match is shown if the bound is above minus the margin. Right, if a control was
+    run: ticket minus each control. A win is shown if the bound is above 0. Filled markers are shown, open ones are not.
 
     Returns the figure, in percentage points, and the table of all checks, in fractions.
     """
     table = checks_by_density(document)
-    present = [name for name in arms(document) if name in ("reinit", "random")]
+    present = _controls(document)
+    panels = 2 if present else 1
     with style(layout.ink):
-        figure, (left, right) = canvas(
+        figure, (left, *others) = canvas(
             difference_title(document), subtitle(document, shown="paired mean, one-sided bound of its test"), layout,
-            panels=2, across=2, share=False, labels=[name_of(arm, layout) for arm in present] or [" " * 9],
+            panels=panels, across=panels, share=False, labels=[name_of(arm, layout) for arm in present],
             height=2.4 if layout.narrow else 3.1,
         )  # fmt: skip
         _points(left, table, "accuracy", "ticket", layout=layout)
         margin = question_of(document).get("margin_pp")
         if margin is not None:
             level_line(left, -margin, f"must be above −{margin:g} pp", ink=layout.ink)
-        labels = [
-            _points(right, table, f"beats_{arm}", arm, layout=layout, moved=APART ** (1 - 2 * at))
-            for at, arm in enumerate(present)
-        ]
-        level_line(right, 0.0, "must be above 0", ink=layout.ink, at_right=True)
         mark_smallest(left, document, layout)
-        for axes, title in (
-            (left, f"ticket minus {arm_name('dense')}"),
-            (right, "ticket minus control"),
-        ):
-            _finish(axes, document, title, layout)
-        end_labels(right, [label for label in labels if label is not None])
+        _finish(left, document, f"ticket minus {arm_name('dense')}", layout)
+        for right in others:
+            labels = [
+                _points(right, table, f"beats_{arm}", arm, layout=layout, moved=APART ** (1 - 2 * at))
+                for at, arm in enumerate(present)
+            ]
+            level_line(right, 0.0, "must be above 0", ink=layout.ink, at_right=True)
+            _finish(right, document, "ticket minus control", layout)
+            end_labels(right, [label for label in labels if label is not None])
     return figure, table
 
 

@@ -38,11 +38,12 @@ def table(
     sure: Sequence[bool] = (),
     text: int = 0,
     worded: bool = False,
+    name: str = "",
 ) -> str:
     """Return a table. Cells are HTML already, and head and caption are escaped here.
 
     Rows whose entry in `sure` is True are shaded. The last `text` columns contain words and are aligned to the left,
-    and so is the first one of a `worded` table.
+    and so is the first one of a `worded` table. `name` tells it from others on the page that have the same caption.
     """
     first_text = len(head) - text
     classes = ["" if column < first_text else ' class="text long"' for column in range(len(head))]
@@ -53,7 +54,7 @@ def table(
         for name, style in zip(head, classes, strict=True)
     )
     labels = [f' data-label="{escape(name)}"' for name in head]
-    label = f"t{crc32(caption.encode()):08x}"
+    label = f"t{crc32((name + caption).encode()):08x}"
     body = []
     for index, cells in enumerate(rows):
         shade = ' class="sure"' if index < len(sure) and sure[index] else ""

@@ -29,9 +29,10 @@ NEEDS: dict[CheckName, str] = {
 
 def evidence(document: Document) -> str:
     """The table of the tests at the density that the verdict is about, as HTML; empty if nothing was tested."""
-    level = deciding_level(document)
-    if level is None:
+    chosen = _chosen(document)
+    if chosen is None:
         return ""
+    level, which = chosen
     rows = []
     for name, words in NEEDS.items():
         check = check_of(level, name)
@@ -51,7 +52,6 @@ def evidence(document: Document) -> str:
             ]
         )
     at = density_percent(level["density"])
-    which = "the smallest winning density" if is_in(level["density"], claimed(document)) else "of those tried"
     caption = (
         f"The tests at {at} of the weights, {which}. Differences are means over replicates, in percentage points (pp), "
         "and are computed before rounding. Yes: a test shows it. No: a test shows the opposite. Open: neither is shown."
@@ -68,13 +68,21 @@ def evidence(document: Document) -> str:
 
 def deciding_level(document: Document) -> Level | None:
     """The level of the smallest win; without one, the saved ticket's, else the sparsest. None if nothing was tested."""
+    chosen = _chosen(document)
+    return None if chosen is None else chosen[0]
+
+
+def _chosen(document: Document) -> tuple[Level, str] | None:
+    """The level that `deciding_level` takes, and which one it is, in words."""
     tried = [level for level in pruned_levels(document) if check_of(level, "accuracy") is not None]
     if not tried or unlearned(document):
         return None
     won, saved = claimed(document), saved_of(document)
     at = min(won) if won else None if saved is None else saved["density"]
     near = [level for level in tried if at is not None and is_in(level["density"], (at,))]
-    return near[0] if near else tried[-1]
+    if near:
+        return near[0], "the smallest winning density" if won else "the saved ticket's density"
+    return tried[-1], "the sparsest of those tried"
 
 
 def answer(document: Document, level: Level, name: CheckName) -> str:

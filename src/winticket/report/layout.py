@@ -17,10 +17,14 @@ WIDE, NARROW = 7.6, 3.9
 """Inches. Lettering has 9 points or more, so that it is legible on a page of 900 and of 350 pixels."""
 LETTER = 0.072
 """Inches of a letter of the labels at the lines' ends, on average."""
+LABEL_SHARE = 0.4
+"""Most of a figure's width that the labels at the lines' ends take; longer ones are shortened in their middle."""
 GAP = 12.5
 """Points between two labels, from line to line."""
 _LEFT, _BOTTOM, _RIGHT = 0.78, 0.78, 0.16
 _LINE, _HEAD = 0.235, 0.2
+_BESIDE = 0.12
+"""Inches between a line's end and its label, beside the room on the right."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +65,15 @@ def canvas(
 ) -> tuple[Figure, list[Axes]]:
     """Return an empty figure and its axes, row by row: `across` of them in a row, but one in a narrow figure.
 
-    `labels` are those that will stand at the right ends of lines. With `share`, all axes have the same scales. `height`
-    is that of one panel, `left` the room on its left, and `below` that under the last row, in inches.
+    `labels` are those that will stand at the right ends of lines, where `end_labels` shortens those that
+    are too long. With `share`, all axes have the same scales. `height` is that of one panel, `left` the room on its
+    left, and `below` that under the last row, in inches.
     """
     across = 1 if layout.narrow else across
     down = -(-panels // across)
     each = height or ((2.3 if panels > 1 else 2.5) if layout.narrow else (2.2 if down > 1 else 3.3))
     longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
-    right = _RIGHT + (0.12 + LETTER * longest if labels else 0.0)
+    right = _RIGHT + (_BESIDE + LETTER * min(longest, letters_beside(layout.width)) if labels else 0.0)
     head = _HEAD + (0.14 if panels > 1 else 0.0)
     if layout.titled:
         head += 0.3 + _LINE * (1 + title.count("\n"))
@@ -134,17 +139,18 @@ def end_labels(axes: Axes, labels: Sequence[Label]) -> None:
         return
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
+    texts = shortened([label.text for label in shown], letters_beside(figure.get_size_inches()[0]))
     points = axes.get_position().height * figure.get_size_inches()[1] * 72
     low, high = (axes.transData.transform((1.0, y))[1] for y in axes.get_ylim())
     wanted = [(axes.transData.transform((1.0, label.y))[1] - low) / (high - low) for label in shown]
-    deepest = max(label.text.count("\n") for label in shown)
+    deepest = max(text.count("\n") for text in texts)
     gap = GAP * (1 + 0.85 * deepest)
     placed = parted([points * min(max(at, 0.0), 1.0) for at in wanted], gap=gap, most=points)
-    for label, at, start in zip(shown, placed, wanted, strict=True):
+    for label, text, at, start in zip(shown, texts, placed, wanted, strict=True):
         beside: Any = blended_transform_factory(axes.transAxes, axes.transAxes)
         moved = beside + ScaledTranslation(11 / 72, 0, figure.dpi_scale_trans)
         axes.text(
-            1.0, at / points, label.text, transform=moved, color=label.color, va="center", ha="left", fontsize=9
+            1.0, at / points, text, transform=moved, color=label.color, va="center", ha="left", fontsize=9
         )  # fmt: skip
         if 0 <= start <= 1:
             nine = 9 / 72 / (axes.get_position().width * figure.get_size_inches()[0])
@@ -152,6 +158,45 @@ def end_labels(axes: Axes, labels: Sequence[Label]) -> None:
                 [1.0, 1.0 + nine], [start, at / points], transform=axes.transAxes, color=label.color, linewidth=0.7,
                 clip_on=False,
             )  # fmt: skip
+
+
+def letters_beside(width: float) -> int:
+    """How many letters a line of a label has at most at a line's end, in a figure of `width` inches.
+
+    >>> [letters_beside(width) for width in (NARROW, WIDE)]
+    [17, 38]
+    """
+    return int((LABEL_SHARE * width - _RIGHT - _BESIDE) / LETTER)
+
+
+def shortened(names: Sequence[str], letters: int) -> list[str]:
+    """The names, each line cut to at most `letters` (3 or more), with … in the place of what is left out.
+
+    The middle is left out, or another part if the names would be the same without it.
+
+    >>> shortened(["a-run-with-a-long-name", "short"], 9)
+    ['a-ru…name', 'short']
+    >>> shortened(["encoder.0.attention.out_proj", "encoder.1.attention.out_proj"], 12)
+    ['encoder.0…oj', 'encoder.1…oj']
+    """
+    heads = sorted(range(letters), key=lambda head: abs(2 * head - letters + 1))
+    ways = [(head, letters - 1 - head, 0) for head in heads]
+    ways += [(0, 0, start) for start in range(1, max((len(name) for name in names), default=0) - letters + 2)]
+    tried = ([_cut(name, letters, *way) for name in names] for way in ways)
+    return max(tried, key=lambda made: len(set(made)))
+
+
+def _cut(name: str, letters: int, head: int, tail: int, start: int) -> str:
+    """Each line by its first `head` and last `tail` letters, or by those from `start` on."""
+    lines = []
+    for line in name.split("\n"):
+        if len(line) <= letters:
+            lines.append(line)
+        elif start:
+            lines.append(f"…{line[start : start + letters - 2]}…")
+        else:
+            lines.append(f"{line[:head]}…{line[len(line) - tail :]}")
+    return "\n".join(lines)
 
 
 def parted(wanted: Sequence[float], *, gap: float, most: float) -> list[float]:

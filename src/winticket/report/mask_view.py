@@ -67,12 +67,13 @@ def said(level: MaskLevel, plane: InputPlane, masks: Masks) -> str:
     layer = level["layers"][name]
     pixel = "value" if _rows(plane) == 1 else "pixel"
     empty = sum(count == 0 for count in kept)
+    of = f"Mean of {level['replicates']} tickets." if level["replicates"] > 1 else "One ticket."
     none = f" {empty} keep none in any of the tickets." if empty else ""
     return (
-        f"{density_percent(level['density'])} of all weights kept ({round(level['density'] * network['eligible']):,}), "
-        f"and {density_percent(layer / size)} in this layer. Of {most:,} weights, a {pixel} keeps "
-        f"{_figure(min(kept))} to {_figure(max(kept))}; if inputs did not matter, each would keep "
-        f"{_figure(layer / len(kept))}.{none} Mean of {level['replicates']} tickets."
+        f"{density_percent(level['density'])} of the weights that may be pruned are kept "
+        f"({round(level['density'] * network['eligible']):,}), and {density_percent(layer / size)} in this layer. "
+        f"Of {most:,} weights, a {pixel} keeps {_figure(min(kept))} to {_figure(max(kept))}; if inputs did not matter, "
+        f"each would keep {_figure(layer / len(kept))}.{none} {of}"
     )
 
 

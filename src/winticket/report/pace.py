@@ -108,13 +108,15 @@ def pace_title(document: Document, *, width: int = 72) -> str:
         sooner=[density for density, outcome in outcomes if outcome == "sooner"],
         later=[density for density, outcome in outcomes if outcome == "later"],
     )
+    if all(outcome is None for _, outcome in outcomes):
+        return lines(f"Steps to {target}: not judged", width)
     if when is None:
         return lines(f"No difference is shown in how soon the ticket reaches {target}", width)
     return lines(f"The ticket reaches {target} {when}", width)
 
 
 def pace_sentence(document: Document) -> str | None:
-    """How soon the smallest winning ticket reaches the target; None if no ticket won or no target was judged."""
+    """How soon the smallest winning ticket reaches the target; None if no ticket won or it was not judged."""
     fraction, won = judged_fraction(document), document["verdict"].get("density")
     level = next(
         (x for x in pruned_levels(document) if won is not None and is_in(x["density"], (won,))), None
@@ -122,7 +124,9 @@ def pace_sentence(document: Document) -> str | None:
     if fraction is None or level is None:
         return None
     entry = level["arms"]["ticket"]["steps_to"][f"{fraction:g}"]
-    if entry["outcome"] in (None, "alike"):
+    if entry["outcome"] is None:
+        return None
+    if entry["outcome"] == "alike":
         return f"No difference is shown in how soon the ticket reaches {goal(fraction)}."
     start = f"The ticket reaches {goal(fraction)} {entry['outcome']} than dense"
     sooner = f"{start}{_in_the_steps(entry['ratio'], entry['ratio_ci'])}."

@@ -16,7 +16,7 @@ from winticket.report.evidence import about_confidences, evidence
 from winticket.report.facts import facts
 from winticket.report.figures import Drawing, figures
 from winticket.report.glossary import linked, words_section
-from winticket.report.inline import picture, scheme
+from winticket.report.inline import figure, scheme
 from winticket.report.mask_view import mask_section
 from winticket.report.method_section import method
 from winticket.report.pace import pace_sentence
@@ -170,14 +170,12 @@ def _figures(document: Document, curves: Curves, masks: Masks | None) -> list[st
 
 def _figure(name: str, drawing: Drawing) -> str:
     words = f"{drawing.title}. {drawing.subtitle}. The tables of this page and {name}.csv give the numbers."
-    try:
-        drawn = picture(lambda layout: drawing.draw(layout)[0], name=name.replace("_", "-"), words=words)
-    except Exception as error:  # noqa: BLE001 - matplotlib may raise anything; the page must survive it
-        return _not_drawn(name, error)
-    return (
-        f'<section><figure><h2>{escape(drawing.title)}</h2><p class="note">{escape(drawing.subtitle)}</p>'
-        f"{drawn}<figcaption>{escape(drawing.caption)}</figcaption></figure></section>"
-    )
+    above = f'<h2>{escape(drawing.title)}</h2><p class="note">{escape(drawing.subtitle)}</p>'
+    drawn = figure(
+        lambda layout: drawing.draw(layout)[0],
+        name=name.replace("_", "-"), words=words, above=above, caption=drawing.caption,
+    )  # fmt: skip
+    return f"<section>{drawn}</section>"
 
 
 def _not_drawn(name: str, error: Exception) -> str:

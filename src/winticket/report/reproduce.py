@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, cast
 
@@ -41,7 +41,7 @@ def reproduction(document: Document) -> str:
         "The same command with the same versions gives the same numbers on the same kind of processor; other versions "
         "may change the last digits, and so the replicates. "
     )
-    typed = "\n".join(_in_lines(command) for command in commands(document))
+    typed = "\n".join(_in_lines(command) for command in _commands(document))
     used = f"It was run with winticket {document.get('winticket', '–')}" + (
         f" and {versions}." if versions else "."
     )
@@ -52,10 +52,10 @@ def reproduction(document: Document) -> str:
     )
 
 
-def _in_lines(command: str) -> str:
-    """A long command over several lines, which a shell joins, broken before options."""
+def _in_lines(command: Sequence[str]) -> str:
+    """A long command over several lines, which a shell joins, broken between its parts, which are options."""
     lines = [""]
-    for part in command.replace(" --", "\n--").split("\n"):
+    for part in command:
         if len(lines[-1]) + len(part) > LONGEST_LINE:
             lines.append("")
         lines[-1] += f" {part}" if lines[-1] else part
@@ -69,9 +69,14 @@ def commands(document: Document) -> list[str]:
     >>> commands({"experiment": question})
     ['winticket find digits --model lenet-20 --levels 2 --rate 0.2 --no-gate']
     """
+    return [" ".join(parts) for parts in _commands(document)]
+
+
+def _commands(document: Document) -> list[list[str]]:
+    """The same, each as its parts: the command itself, then one per option."""
     question = question_of(document)
     if not is_transfer(document):
-        return [search(question)]
+        return [_search(question)]
     source = question["source"]
     chosen = {name: value for name, value in question.items() if name not in OF_SEARCH}
     chosen = {
@@ -82,14 +87,14 @@ def commands(document: Document) -> list[str]:
     to = [] if question["data"] == source["data"] else [f"--to {shlex.quote(str(question['data']))}"]
     options = [*to, *picked, *_options(cast("Question", chosen))]
     return [
-        f"{search(source)} --out {FOLDER}",
-        f"winticket transfer {FOLDER} {' '.join(options)}",
+        [*_search(source), f"--out {FOLDER}"],
+        [f"winticket transfer {FOLDER}", *options],
     ]
 
 
-def search(question: Question) -> str:
-    """The command that searches as a question asks."""
-    return " ".join(["winticket find", shlex.quote(str(question["data"])), *_options(question)])
+def _search(question: Question) -> list[str]:
+    """The command that searches as a question asks, as its parts."""
+    return [f"winticket find {shlex.quote(str(question['data']))}", *_options(question)]
 
 
 def _options(question: Question) -> list[str]:

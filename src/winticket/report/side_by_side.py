@@ -17,7 +17,7 @@ from winticket.report.comparison import method_name
 from winticket.report.elements import section, table
 from winticket.report.glossary import linked, words_section
 from winticket.report.ink import SERIES, lettering, on, style
-from winticket.report.inline import picture
+from winticket.report.inline import figure
 from winticket.report.layers import MARKERS
 from winticket.report.layout import FILE, Label, Layout, canvas, end_labels
 from winticket.report.page import framed
@@ -183,19 +183,17 @@ def _line(pair: tuple[Axes, Axes], rows: Table, run: Named, at: int, layout: Lay
 
 def _figure(runs: Sequence[Named]) -> str:
     words = "Accuracy against density of every run, and the difference to its dense network; the tables give numbers."
-    drawn = picture(
-        lambda layout: side_by_side_figure(runs, layout=layout)[0], name="side-by-side", words=words
-    )
     caption = (
         "Left: test accuracy after the last step, with 95 % intervals; a line begins at the run's dense network. "
         "Right: "
         "ticket minus dense network of the same replicate, in the mean. Filled markers: winning tickets. Accuracies on "
         "different data do not compare. Points that no line joins are methods of a comparison, at equal steps."
     )
-    return (
-        f"<section><figure><h2>Accuracy against density</h2>{drawn}<figcaption>{escape(caption)}</figcaption>"
-        "</figure></section>"
-    )
+    drawn = figure(
+        lambda layout: side_by_side_figure(runs, layout=layout)[0],
+        name="side-by-side", words=words, above="<h2>Accuracy against density</h2>", caption=caption,
+    )  # fmt: skip
+    return f"<section>{drawn}</section>"
 
 
 def _verdicts(runs: Sequence[Named]) -> str:
@@ -248,13 +246,13 @@ def _dense_of(document: Comparison) -> str:
     )
 
 
-def differing(runs: Sequence[Named]) -> Table:
-    """The options whose values differ among the runs: one row per option, one column per run.
+def differing(runs: Sequence[Named]) -> list[tuple[str, ...]]:
+    """The options whose values differ among the runs: per option its name and the value of each run.
 
     >>> one = Named("one", {"experiment": {"data": "digits", "steps": 800}, "levels": []})
     >>> other = Named("other", {"experiment": {"data": "digits", "steps": 400}, "levels": []})
-    >>> differing([one, other]).rows()
-    [{'option': 'steps', 'one': '800', 'other': '400'}]
+    >>> differing([one, other])
+    [('steps', '800', '400')]
     """
     mixed = any(is_comparison(run.document) for run in runs)
     asked = [_choices(run.document) if mixed else _options(cast("Document", run.document)) for run in runs]
@@ -262,8 +260,7 @@ def differing(runs: Sequence[Named]) -> Table:
     if mixed:  # a comparison states only what its methods share
         names = dict.fromkeys(name for name in names if all(name in options for options in asked))
     rows = [(name, *(options.get(name, "–") for options in asked)) for name in names]
-    different = [row for row in rows if len(set(row[1:])) > 1]
-    return Table(("option", *(run.name for run in runs)), tuple(different))
+    return [row for row in rows if len(set(row[1:])) > 1]
 
 
 def _options(document: Document) -> dict[str, str]:
@@ -293,13 +290,13 @@ def _choices(document: Document | Comparison) -> dict[str, str]:
 
 def _differences(runs: Sequence[Named]) -> str:
     made = differing(runs)
-    if not made.values:
+    if not made:
         return section("What differs in the question", "<p>Nothing: the runs ask the same.</p>")
-    rows = [[escape(plain(cell)) for cell in row] for row in made.values]
+    rows = [[escape(cell) for cell in row] for row in made]
     caption = "Options with the same value in all runs are left out. A dash: the option had no effect there."
     return section(
         "What differs in the question",
-        table(made.columns, rows, caption=caption, text=len(runs), worded=True),
+        table(("option", *(run.name for run in runs)), rows, caption=caption, text=len(runs), worded=True),
     )
 
 

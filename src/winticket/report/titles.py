@@ -153,6 +153,8 @@ def early_stop_title(document: Document, *, width: int = 72) -> str:
         sooner=[density for density, outcome in outcomes if outcome == "faster"],
         later=[density for density, outcome in outcomes if outcome == "slower"],
     )
+    if all(outcome is None for _, outcome in outcomes):
+        return lines("Early stops of the ticket and the dense network: not judged", width)
     if when is None:
         return lines("The early stops of the ticket and the dense network are not shown to differ", width)
     return lines(f"The ticket reaches its early stop {when}", width)

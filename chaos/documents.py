@@ -19,6 +19,7 @@ from winticket import report
 from winticket.experiment import Experiment, conduct, load_source, plan, rewriting, transferred
 from winticket.experiment import open as open_run
 from winticket.experiment.documents import read_document
+from winticket.experiment.masks import require_masks
 from winticket.experiment.opening import document_of
 from winticket.experiment.presenting import analyses_of
 from winticket.places import ANALYSED, COMPARISON, CURVES, MASKS, RESULT, STARTED
@@ -59,8 +60,10 @@ def documents(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
     notes: list[str] = []
     begun = {folder / name / STARTED: (lambda file: open_run(file.parent),) for name in ("begun", "moved")}
     beside: dict[Path, Readers] = {
-        out / MASKS: (lambda file: rewriting._read(file, Masks, notes),),
-        out / CURVES: (lambda file: rewriting._read(file, list[LearningCurve], notes),),
+        out / MASKS: (lambda file: rewriting._read(file, Masks, notes, require=require_masks),),
+        out / CURVES: (
+            lambda file: rewriting._read(file, list[LearningCurve], notes, require=rewriting.require_curves),
+        ),
         out / COMPARISON: (lambda file: _screen(report.comparison_screen(read_document(file, Comparison))),),
         out / ANALYSED / "overlap.json": (lambda file: analyses_of(opened, file.parents[1]),),
     }

@@ -85,7 +85,7 @@ def test_activity_of_a_run_is_that_of_its_networks_before_and_after_training(run
         assert rows.numbers("zeros").tolist() == pytest.approx(expected, abs=1e-3)
         silent = [float((h == 0).all(0).double().mean()) for h in (both, first, second)]
         assert rows.numbers("silent").tolist() == pytest.approx(silent, abs=1e-9)
-    assert "In the ticket at a density of 20 %" in made.sentences[1]
+    assert "In the ticket at a density of 20.0 %" in made.sentences[1]
 
 
 def test_a_network_without_relu_is_not_analysed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

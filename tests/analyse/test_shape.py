@@ -98,7 +98,8 @@ def test_sentences_on_layers_give_the_share_in_other_layers() -> None:
     ]  # fmt: skip
     said = analyse.ANALYSES["layers"].says(Table.from_rows(rows))
     assert said[0] == (
-        "At a density of 20 %, b is the densest layer and keeps 30 % of its weights; a is the sparsest and keeps 10 %."
+        "At a density of 20.0 %, b is the densest layer and keeps 30 % of its weights; a is the sparsest and keeps "
+        "10 %."
     )
     assert "25 % of the kept weights" in said[1]
     assert said[1].endswith("ERK rule, 12.5 %.")
@@ -108,7 +109,7 @@ def test_sentences_on_layers_give_the_share_in_other_layers() -> None:
 
 
 def test_layers_of_one_density_are_said_to_be_alike(run: Run) -> None:
-    assert made_of(run, "layers").sentences == ("At a density of 20 %, all layers keep 20 %.",)
+    assert made_of(run, "layers").sentences == ("At a density of 20.0 %, all layers keep 20 %.",)
 
 
 def test_units_of_a_run_are_counted_in_its_masks(run: Run) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from winticket.experiment import Experiment, Result, plan
-from winticket.experiment.masks import Kept, network_of, plane
+from winticket.experiment.masks import Kept, _readers, network_of, plane
 from winticket.experiment.runs import collect
 from winticket.results import InputPlane, Network
 from winticket.ticket import Mask
@@ -78,3 +79,11 @@ def test_asking_a_network_leaves_the_global_generator_alone() -> None:
     before = torch.random.get_rng_state()
     plane(planned.setup, planned.question.eligible)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_layer_that_reads_rows_one_by_one_is_no_reader_of_the_whole_example() -> None:
+    values = torch.arange(64, dtype=torch.float32)
+    rows = nn.Sequential(nn.Linear(8, 16), nn.Flatten(), nn.Linear(128, 2))
+    assert _readers(rows, values, values.reshape(1, 1, 8, 8)) == {}
+    whole = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    assert list(_readers(whole, values, values.reshape(1, 1, 8, 8))) == ["1"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 import winticket
 from undrawn import undraw
 from winticket.experiment.analysing import stored_analyses
+from winticket.experiment.masks import require_masks
 from winticket.experiment.presenting import analyses_of
-from winticket.experiment.rewriting import relocated, rewrite
+from winticket.experiment.rewriting import relocated, require_curves, rewrite
 from winticket.report.analysed import Shown, write_analyses
 
 OPTIONS: dict[str, Any] = {"model": "lenet-20-10", "steps": 40, "levels": 2, "replicates": 2, "workers": 0}
@@ -124,3 +126,85 @@ def test_the_page_has_the_analyses_that_the_store_has_and_computes_none(run: Pat
     html = (folder / "report.html").read_text()
     assert "<h2>Understanding the ticket</h2>" in html
     assert made.analysis.title in html
+
+
+def json_in(file: Path) -> Any:
+    return json.loads(file.read_text())
+
+
+STRANGE: dict[str, Callable[[Any], object]] = {
+    "a plane of 900 million inputs": lambda masks: masks["plane"].update(shape=[1, 30000, 30000]),
+    "a plane of an unknown layer": lambda masks: masks["plane"].update(layer="fc9.weight"),
+    "a layer that the network lacks": lambda masks: masks["levels"][0]["layers"].update({"fc9.weight": 1.0}),
+    "a layer without weights": lambda masks: masks["network"]["layers"][0].update(size=0),
+    "a level without layers": lambda masks: masks["levels"][0].update(layers={}),
+    "too few inputs": lambda masks: masks["levels"][1].update(inputs=[1.0]),
+}
+
+
+@pytest.mark.parametrize("what", STRANGE)
+def test_masks_of_no_run_are_left_out_with_a_note(what: str, run: Path) -> None:
+    masks = json_in(run / "masks.json")
+    require_masks(masks)
+    STRANGE[what](masks)
+    with pytest.raises(ValueError, match=r"layer|plane|input"):
+        require_masks(masks)
+
+
+def test_strange_masks_cost_their_part_of_the_page_alone(run: Path, tmp_path: Path) -> None:
+    folder = copied(run, tmp_path)
+    document, masks = json_in(folder / "result.json"), json_in(folder / "masks.json")
+    document["store"] = str(tmp_path / "gone")
+    masks["plane"]["shape"] = [1, 30000, 30000]
+    (folder / "result.json").write_text(json.dumps(document))
+    (folder / "masks.json").write_text(json.dumps(masks))
+    made = rewrite(folder)
+    assert "The page lacks what masks.json would show" in made.notes[1]
+    assert 'id="mask-picture"' not in (folder / "report.html").read_text()
+
+
+def test_curves_of_no_run_are_refused(run: Path) -> None:
+    curves = json_in(run / "curves.json")
+    require_curves(curves)
+    shorter = [curves[0], curves[1] | {"validation_accuracy": []}]
+    other = [
+        curves[0],
+        {key: value[:-1] if isinstance(value, list) else value for key, value in curves[1].items()},
+    ]
+    for strange, why in ((shorter, "not of the same length"), (other, "not measured at the same steps")):
+        with pytest.raises(ValueError, match=why):
+            require_curves(strange)
+
+
+def test_a_page_that_cannot_be_drawn_leaves_the_finished_run_as_it_was(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(run, tmp_path)
+    rewrite(folder)
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+    def broken(*_: Any, **__: Any) -> Path:
+        raise KeyError("a fault in drawing")
+
+    monkeypatch.setattr("winticket.report.write_page", broken)
+    with pytest.raises(ValueError, match="report cannot be drawn"):
+        rewrite(folder)
+    monkeypatch.setattr("winticket.report.draw_all", broken)
+    with pytest.raises(ValueError, match="figures cannot be drawn"):
+        rewrite(folder)
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"nope": 1}, {"replicates": "9" * 400}, {"levels": [1]}, {"shares": 5}, {"shares": "2"}],
+    ids=str,
+)
+def test_options_of_another_version_cost_no_other_analysis(
+    options: dict[str, Any], run: Path, tmp_path: Path
+) -> None:
+    opened, folder = winticket.open(run), copied(run, tmp_path)
+    opened.analyse("overlap")
+    (folder / "analyses").mkdir()
+    (folder / "analyses" / "learning.json").write_text(json.dumps({"name": "learning", "options": options}))
+    assert "overlap" in {one.analysis.name for one in analyses_of(opened, folder)}

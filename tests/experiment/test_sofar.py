@@ -100,3 +100,45 @@ def test_a_run_of_which_nothing_has_finished_has_a_page(tmp_path: Path) -> None:
     assert "Unfinished: 0 of 32 trainings" in html
     assert "No training has finished yet." in html
     assert "<meta http-equiv" not in html
+
+
+def test_a_failure_that_is_retried_counts_only_while_it_stands(stopped: Path) -> None:
+    run = winticket.open(stopped)
+    watched = Watched(run)
+    cell = next(cell for cell in run.plan.missing(run.store) if cell[1] == "reinit")
+    task, stack = run.plan.tasks[cell], SMALL["stack"]
+    assert watched.look() == "8 of 32 trainings"
+    run.store.put_failure(task.key, "Traceback\nOSError: no space left", {})
+    assert watched.look() == "10 of 32 trainings"
+    page = (stopped / "progress.html").read_text()
+    assert f"{stack} failed" in page
+    run.store.forget(task.key, "failure")
+    assert watched.look() == "8 of 32 trainings"
+    run.store.put_failure(task.key, "Traceback\nOSError: no space left", {})
+    assert watched.look() == "10 of 32 trainings"
+    conduct(Experiment.of("digits", **SMALL), store=run.store.path, out=stopped, workers=0, retry_failed=True)
+    assert watched.look() == "32 of 32 trainings"
+    level, arm, first = cell
+    entries = watched.so_far.read()[0]["levels"][level]["arms"][arm]
+    assert entries["failed"] == 0
+    assert entries["accuracies"][first : first + stack] == [
+        run.training(arm, level=level, replicate=number).curve.last()["test_accuracy"]
+        for number in range(first, first + stack)
+    ]
+
+
+def test_the_page_is_written_again_if_a_failure_becomes_a_result(stopped: Path) -> None:
+    run = winticket.open(stopped)
+    watched, cell = (
+        Watched(run),
+        next(cell for cell, task in run.plan.tasks.items() if run.store.has(task.key)),
+    )
+    key = run.plan.tasks[cell].key
+    value, meta = run.store.get(key), run.store.meta(key)
+    run.store.forget(key, "result")
+    run.store.put_failure(key, "Traceback\nOSError: no space left", {})
+    assert watched.look() == "8 of 32 trainings"
+    assert "2 failed" in (stopped / "progress.html").read_text()
+    run.store.put(key, value, {name: note for name, note in meta.items() if name != "key"})
+    assert watched.look() == "8 of 32 trainings", "as many as before, and other ones"
+    assert "failed" not in (stopped / "progress.html").read_text()

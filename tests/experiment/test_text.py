@@ -124,6 +124,7 @@ def test_a_model_with_another_context_reads_other_windows(text: Path, search: Se
     found = search(str(text), **choices)
     assert not found.document["failures"]
     assert found.document["data"]["input_shape"] == [24]
+    assert found.document["data"]["tokens"] is True
     assert found.document["data"]["train"] == 166
     assert found.ticket is not None
     assert found.ticket.start.weights["place.weight"].shape == (24, 16)

@@ -6,11 +6,14 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from scipy import stats
 
 from winticket.judge import Level, Verdict, gate, judge
+from winticket.judge.crosschecks import disagreements
 from winticket.judge.gate import confidence
 
 # Ten deviations with mean 0 and sd .3 pp: differences are chosen, not drawn.
@@ -318,6 +321,36 @@ def test_disagreement_between_the_tests_is_flagged() -> None:
     assert " and the sign-flip test does not show it (p = " in note
     assert "To show it, p must be at most 0.0225. The verdict " in note
     assert any("cannot reach the level 0.0225 with 5" in w for w in judge([level(0.2, n=5)]).notes)
+
+
+def test_wins_rest_on_the_matches_at_higher_densities_too() -> None:
+    """Densities are tested in a fixed sequence: without the match at 80 %, nothing sparser could have been claimed."""
+
+    def level_at(density: float, *, claimed: bool, disagrees: str) -> Any:
+        def check(name: str) -> Any:
+            found = ("trimmed mean",) if name == disagrees else ()
+            about = {"p": 0.01, "p_trimmed": 0.04, "p_sign_flip": 0.01, "test_level": 0.0225, "passed": True}
+            reference = name.removeprefix("beats_")
+            return SimpleNamespace(**about, reference=reference, disagreement=lambda: found)
+
+        checks = {name: check(name) for name in ("accuracy", "beats_reinit", "beats_random")}
+        return SimpleNamespace(density=density, claimed=claimed, **checks)
+
+    levels = [
+        level_at(0.8, claimed=False, disagrees="accuracy"),
+        level_at(0.64, claimed=False, disagrees="beats_random"),
+        level_at(0.2, claimed=True, disagrees="accuracy"),
+        level_at(0.1, claimed=False, disagrees="accuracy"),
+    ]
+    verdict: Any = SimpleNamespace(claimed=(0.2,), levels=levels)
+    first, second = disagreements(verdict, bearing=True)
+    assert first.startswith("At 80.0 %")
+    assert first.endswith("The wins at lower densities rest on this match, too, so they stand less firmly.")
+    assert second.startswith("At 20.0 %")
+    assert second.endswith("The verdict stands, but less firmly here.")
+    others = disagreements(verdict, bearing=False)
+    assert [text[:9] for text in others] == ["At 64.0 %", "At 10.0 %"]
+    assert all(text.endswith("so the verdict does not rest on it.") for text in others)
 
 
 def steps(ticket: Sequence[float | None], dense: Sequence[float | None]) -> Level:

@@ -256,6 +256,17 @@ def test_the_time_left_is_right_within_a_half_after_the_first_tenth(case: str, c
     assert worst < 1.5
 
 
+def test_a_share_is_rounded_down_so_that_only_the_end_is_100_percent() -> None:
+    trainings = [Training(str(number), weight=0.1) for number in range(1000)]
+    watch = Watch(trainings, [], seconds=50.0, console=Console(file=io.StringIO(), width=120))
+    for training in trainings[:997]:
+        watch(Event("finished", training))
+    assert watch._line().startswith("99 %, 4985 of 5000 trainings")
+    for training in trainings[997:]:
+        watch(Event("finished", training))
+    assert watch._line() == "100 %, 5000 of 5000 trainings"
+
+
 def test_the_makespan_by_hand() -> None:
     # a (3) and b (1) begin; c (2) needs b, d (4) needs a and c: b 0-1, c 1-3, a 0-3, d 3-7.
     seconds, needs = {"a": 3.0, "b": 1.0, "c": 2.0, "d": 4.0}, {"c": ["b"], "d": ["a", "c"]}

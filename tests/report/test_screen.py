@@ -130,6 +130,8 @@ def test_only_warnings_that_bear_on_the_claim(digits: Document) -> None:
         "warnings": ["The whole experiment was odd.", "Doubling the budget gains +3 pp."],
         "notes": ["At 4.77 % a second test disagrees.", "At 3.9 % one does, too."],
     }
+    assert "chosen by hand on the results of this seed, 0" in " ".join(shown(digits).split())
+    digits["experiment"]["seed"] = 1
     text = " ".join(shown(digits).split())
     assert "Note: The whole experiment was odd." in text
     assert text.count("Note: ") == 1, "what the reason says is not said again"

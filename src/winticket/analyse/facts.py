@@ -185,17 +185,19 @@ def _shown(default: Any) -> str:
 
 def _converted(what: str, value: Any, default: Any) -> Any:
     if isinstance(default, tuple):
-        items = value.split(",") if isinstance(value, str) else list(value)
+        if not isinstance(value, str | list | tuple):
+            raise ValueError(f"{what} is {value!r}; it takes numbers, separated by commas")  # noqa: TRY004 - as for text
+        items = value.split(",") if isinstance(value, str) else value
         return tuple(_converted(what, item, default[0]) for item in items)
     kind: type = type(default)
     least = 1 if kind is int else 0
     try:
-        made = kind(value)
-    except (TypeError, ValueError) as error:
+        made, number = kind(value), 0.0 if kind is str else float(value)
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{what} is {value!r}; it takes {'a whole number' if kind is int else 'a number'}"
         ) from error
-    if not isinstance(made, str) and (not math.isfinite(made) or made < least or made != float(value)):
+    if not isinstance(made, str) and (not math.isfinite(number) or made < least or made != number):
         whole = "whole number" if kind is int else "number"
         raise ValueError(f"{what} is {value!r}; it takes a {whole} of {least} or more")
     return made

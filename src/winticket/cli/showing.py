@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +18,7 @@ from winticket.places import COMPARISON_PAGE, PAGE, PROGRESS, RESULT, STARTED, c
 from winticket.text import console
 
 if TYPE_CHECKING:
+    from winticket.experiment.watching import Watched
     from winticket.report.side_by_side import Named
 
 RunPath = Annotated[
@@ -195,27 +198,77 @@ def watch(
     """Write a page of RUN while it runs, again and again until it has finished; a browser that shows it follows.
 
     The page has what the store has so far: counts, accuracies, learning curves. It never has a verdict, which is
-    reached from all trainings together. When the run has finished, the page leads to its report. The command can be
-    stopped at any time, and changes nothing of the run.
+    reached from all trainings together. When the run has finished and its report is there, the page leads to it, also
+    if the command ended before. The command can be stopped at any time, and changes nothing of the run; the page then
+    no longer reloads itself. If the folder asks something else meanwhile, such as more replicates, the page follows
+    that.
 
     [bold]winticket watch runs/digits[/bold]
     """
     with request():
         if every < 1:
             raise ValueError(f"--every is {every}; give the seconds between two looks, 1 or more")
-        if not unfinished(run):
-            tell(f"The run has finished. Page: {result_file(run).parent / PAGE}")
-            return
-        from winticket.experiment import open as open_run
-        from winticket.experiment.watching import Watched
+        folder = run.parent if run.name in (RESULT, STARTED) and run.is_file() else run
+        under_way = (folder / STARTED).is_file()
+        opened = _opener(folder, every, store, trust)
+        watched = opened() if under_way else None
+        page = None if under_way else _finished(run)
+    if watched is not None:
+        tell(f"Page: {folder / PROGRESS} (renewed every {every} s; Ctrl-C ends this command, not the run)")
+        with request():
+            page = _follow(watched, opened, every, quiet=quiet)
+    tell(_over(page, run))
 
-        watched = Watched(open_run(run, store=store, trust=trust or []), refresh=every)
-    tell(f"Page: {run / PROGRESS} (renewed every {every} s; Ctrl-C ends this command, not the run)")
-    while unfinished(run):
-        with to_stderr(), request():
-            counted = watched.look()
-        if not quiet and counted is not None:
-            say(counted)
-        time.sleep(every)
-    with request():
-        tell(f"The run has finished. Page: {watched.finish()}")
+
+def _opener(folder: Path, every: int, store: str | None, trust: list[str] | None) -> Callable[[], Watched]:
+    from winticket.experiment import open as open_run
+    from winticket.experiment.watching import Watched
+
+    return lambda: Watched(open_run(folder, store=store, trust=trust or []), refresh=every)
+
+
+def _finished(run: Path) -> Path | None:
+    """The page of a run that has finished, None if it has none. ValueError or OSError if it is no such run."""
+    if comparison_file(run) is not None:
+        raise ValueError(f"{run} is a comparison; give the folder of a find or transfer")
+    from winticket.experiment.opening import document_of
+
+    file = result_file(run)
+    document_of(file)
+    page = file.with_name(PAGE)
+    return page if page.is_file() else None
+
+
+def _over(page: Path | None, run: Path) -> str:
+    if page is None:
+        return f"The run has finished, but it has no page; draw it by: winticket report {run}"
+    return f"The run has finished. Page: {page}"
+
+
+def _follow(watched: Watched, opened: Callable[[], Watched], every: int, *, quiet: bool) -> Path | None:
+    """Renew the page until the run has finished; its report, None if that was not drawn.
+
+    If the folder asks something else meanwhile, such as more replicates, the page follows that: it is `opened` again.
+    """
+    from winticket.experiment.watching import OtherQuestionError
+
+    try:
+        while True:
+            try:
+                if watched.ended() is not None:
+                    return watched.finish()
+                counted = watched.look()
+            except OtherQuestionError as other:
+                say(f"{other}; the page follows that one from now on")
+                watched = opened()
+                continue
+            if not quiet and counted is not None:
+                say(counted)
+            time.sleep(every)
+    except BaseException as stopped:
+        # Nobody renews the page from now on, whatever the reason, so it must not reload itself.
+        with contextlib.suppress(OSError, ValueError):
+            watched.leave()
+        if isinstance(stopped, KeyboardInterrupt):
+            raise KeyboardInterrupt("stopped watching; the run goes on without this command") from None
+        raise

@@ -83,11 +83,11 @@ def plan_analyses(
 def stored_analyses(
     run: Analysable, *, options: Mapping[str, Mapping[str, Any]] | None = None
 ) -> list[Analysed]:
-    """The analyses whose tables the run's store has already; nothing is computed. Errors as for `plan_analyses`.
+    """The analyses whose tables the run's store has already; nothing is computed.
 
-    Options of analyses that no longer exist are passed over.
+    Options that this version does not know are passed over.
     """
-    known = {name: values for name, values in (options or {}).items() if name in ANALYSES}
+    known = {name: values for name, values in (options or {}).items() if _can_be_planned(run, name, values)}
     planned = plan_analyses(run, options=known)
     return [
         Analysed(one, table, tuple(one.says(table)))
@@ -95,6 +95,14 @@ def stored_analyses(
         if one.name in planned.tasks and run.store.has(planned.tasks[one.name].key)
         for table in (run.store.get(planned.tasks[one.name].key),)
     ]
+
+
+def _can_be_planned(run: Analysable, name: str, values: Mapping[str, Any]) -> bool:
+    try:
+        plan_analyses(run, [name], options={name: values})
+    except ValueError:
+        return False
+    return True
 
 
 def analyse(

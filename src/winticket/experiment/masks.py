@@ -72,6 +72,24 @@ def network_of(plan: Plan) -> Network:
     }
 
 
+def require_masks(masks: Masks) -> None:
+    """Refuse what no run writes, before a page is drawn from it. ValueError says what is wrong."""
+    sizes = {layer["name"]: layer["size"] for layer in masks["network"]["layers"]}
+    if any(size < 1 for size in sizes.values()):
+        raise ValueError("a layer has no weights")
+    strange = {name for level in masks["levels"] for name in level["layers"]} - sizes.keys()
+    if strange or any(not level["layers"] for level in masks["levels"]):
+        raise ValueError("levels and network do not have the same layers")
+    if (plane := masks["plane"]) is None:
+        return
+    shape, count = plane["shape"], math.prod(plane["shape"])
+    if len(shape) not in (2, 3) or min(shape) < 1 or count > MOST_INPUTS or plane["units"] < 1:
+        raise ValueError(f"the plane of inputs has the shape {shape[:4]}")
+    for level in masks["levels"]:
+        if plane["layer"] not in level["layers"] or len(level["inputs"] or ()) != count:
+            raise ValueError("a level does not say what it keeps of every input")
+
+
 def plane(setup: Setup, eligible: Iterable[str]) -> InputPlane | None:
     """The Linear layer that reads examples value by value, in the order of a flattened example; None if there is none.
 
@@ -107,7 +125,8 @@ def _readers(module: nn.Module, values: Tensor, example: Tensor) -> Mapping[str,
     def note(name: str, layer: nn.Linear) -> Any:
         def look(_: nn.Module, received: tuple[Any, ...]) -> None:
             one = received[0] if received else None
-            if isinstance(one, Tensor) and one.numel() == len(values) and torch.equal(one.flatten(), values):
+            whole = layer.in_features == len(values)  # and not row by row, with the same weights for each
+            if whole and isinstance(one, Tensor) and torch.equal(one.flatten(), values):
                 reads[name] = layer
 
         return layer.register_forward_pre_hook(look)

@@ -86,6 +86,16 @@ def _started(file: Path) -> tuple[Mapping[str, Any], str]:
     return begun.experiment, begun.store
 
 
+def question_started(file: Path) -> Mapping[str, Any] | None:
+    """What the run asks whose run.json this is; None if the file is gone. ValueError if it cannot be read."""
+    try:
+        return _started(file)[0]
+    except ValueError:
+        if file.exists():
+            raise
+        return None  # the run has removed it meanwhile
+
+
 def document_of(file: Path) -> Document:
     """The document of a finished search or transfer. ValueError, which says what to do, if it is none."""
     try:

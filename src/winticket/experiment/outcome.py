@@ -123,6 +123,7 @@ def data_of(plan: Plan) -> Data:
         "input_shape": list(plan.setup.input_shape),
         "classes": plan.setup.classes,
         "split": "own" if plan.setup.own_split else "shared",
+        "tokens": plan.setup.tokens,
         "train": train,
         "validation": validation,
         "test": test,

@@ -38,10 +38,13 @@ class Numbers:
     analyses: Sequence[Shown] = ()
 
 
-def present(output: OutputFolder, numbers: Numbers, *, elapsed: Callable[[], float]) -> Document:
+def present(
+    output: OutputFolder, numbers: Numbers, *, elapsed: Callable[[], float], whole: bool = False
+) -> Document:
     """Write figures and page; returns the document with their paths. Either may fail: the document then says so.
 
-    elapsed: seconds that the run has taken, asked before the page is written.
+    elapsed  seconds that the run has taken, asked before the page is written
+    whole    whether to write nothing, and raise ValueError, if anything cannot be drawn
     """
     from winticket import report  # It imports matplotlib, which is slow.
 
@@ -49,6 +52,10 @@ def present(output: OutputFolder, numbers: Numbers, *, elapsed: Callable[[], flo
     figures: list[Path] = []
 
     def failed(name: str, error: Exception) -> None:
+        if whole and not isinstance(error, OSError):
+            raise ValueError(f"{name} cannot be drawn ({type(error).__name__}: {error})") from error
+        if whole:
+            raise error
         unwritten[name] = visible(f"{type(error).__name__}: {error}")
 
     old = [f"{FIGURES}/{name}.{kind}" for name in report.FIGURE_NAMES for kind in report.FIGURE_KINDS]
@@ -58,7 +65,7 @@ def present(output: OutputFolder, numbers: Numbers, *, elapsed: Callable[[], flo
             figures = report.draw_all(
                 numbers.document, numbers.curves, new / FIGURES, masks=masks, failed=failed
             )
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - a drawing library may raise anything
         figures = []
         failed("figures", error)
     document = numbers.document.copy()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from winticket.experiment.documents import LARGEST
 from winticket.experiment.folder import OutputFolder
-from winticket.experiment.masks import Kept, network_of, plane
+from winticket.experiment.masks import Kept, network_of, plane, require_masks
 from winticket.experiment.opened import Run
 from winticket.experiment.opening import document_of, open  # noqa: A004 - winticket.open
 from winticket.experiment.presenting import Numbers, analyses_of, dump, present, write_document
@@ -18,8 +18,11 @@ from winticket.outside import Unreadable, read_file, read_json
 from winticket.places import CURVES, MASKS, PAGE, RESULT, TICKET, result_file
 from winticket.results import Document, LearningCurve, Masks
 from winticket.run import StoreError
+from winticket.text import cleaned
 
 T = TypeVar("T")
+LARGEST_MASKS = 1 << 26
+"""Most bytes of masks.json."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,16 @@ def rewrite(
     Without the store, or without `trust` in what the document names, the page has what the folder alone gives, and
     `notes` says what it lacks. Arguments as for `winticket.open`.
 
-    Raises FileNotFoundError if there is no finished run, ValueError if its document cannot be read, and OSError if the
-    folder cannot be written.
+    Raises FileNotFoundError if there is no finished run, ValueError if its document cannot be read or drawn, and
+    OSError if the folder cannot be written. Then nothing has changed.
     """
     file = result_file(Path(path))
     folder, notes = file.parent, list[str]()
     document = relocated(document_of(file), folder)
     run = _opened(file, store, trust, notes)
-    curves = _read(folder / CURVES, list[LearningCurve], notes) or []
-    masks = _read(folder / MASKS, Masks, [] if run is not None else notes)
+    curves = _read(folder / CURVES, list[LearningCurve], notes, require=require_curves) or []
+    unread = [] if run is not None else notes
+    masks = _read(folder / MASKS, Masks, unread, limit=LARGEST_MASKS, require=require_masks)
     output = OutputFolder(folder)
     if run is not None:
         document = _with_network(document, run)
@@ -62,7 +66,8 @@ def rewrite(
         document["masks"] = str(folder / MASKS)
     seconds = document["seconds"]
     analyses = [] if run is None else analyses_of(run, folder)
-    document = present(output, Numbers(document, curves, masks, analyses), elapsed=lambda: seconds)
+    numbers = Numbers(document, curves, masks, analyses)
+    document = present(output, numbers, elapsed=lambda: seconds, whole=True)
     write_document(output, document)
     return Rewritten(document, tuple(notes))
 
@@ -103,13 +108,27 @@ def _opened(
         return None
 
 
-def _read(file: Path, kind: type[T], notes: list[str]) -> T | None:
-    """The content of one of the folder's files; None, with a note, if it cannot be read."""
+def _read(
+    file: Path, kind: type[T], notes: list[str], *, limit: int = LARGEST, require: Callable[[T], object]
+) -> T | None:
+    """The content of one of the folder's files; None, with a note, if it cannot be read or is none of a run."""
     try:
-        return read_json(read_file(file, limit=LARGEST), kind, limit=LARGEST)
-    except (OSError, Unreadable) as error:
+        content: T = cleaned(read_json(read_file(file, limit=limit), kind, limit=limit))
+        require(content)
+        return content
+    except (OSError, Unreadable, ValueError) as error:
         notes.append(f"The page lacks what {file.name} would show, since that file cannot be read: {error}")
         return None
+
+
+def require_curves(curves: Sequence[LearningCurve]) -> None:
+    """Refuse curves that no run writes. ValueError says what is wrong."""
+    for curve in curves:
+        lengths = {len(values) for values in curve.values() if isinstance(values, list)}
+        if len(lengths) != 1 or 0 in lengths:
+            raise ValueError("a curve has lists that are empty or not of the same length")
+    if len({tuple(curve["step"]) for curve in curves}) > 1:
+        raise ValueError("curves are not measured at the same steps")
 
 
 def _with_network(document: Document, run: Run) -> Document:

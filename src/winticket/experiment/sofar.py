@@ -15,23 +15,31 @@ from winticket.version import __version__
 
 
 class SoFar:
-    """Reads the finished trainings of a run, each once; ask it again later and it reads only what is new."""
+    """Reads the finished trainings of a run, each once; ask it again later and it reads only what is new.
+
+    A failure is read again every time, since a run that retries it may have forgotten it or have a result instead.
+    """
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self.results: dict[Cell, tuple[Replicate, ...]] = {}
         self.entries: dict[Cell, tuple[Replicate, ...]] = {}
         self.last: str | None = None
 
     def read(self) -> tuple[Unfinished, list[LearningCurve]]:
         """What there is now: the document, and the curves of what has finished. StoreError if it cannot be read."""
         plan, store = self.run.plan, self.run.store
+        failed: dict[Cell, tuple[Replicate, ...]] = {}
         for cell, task in plan.tasks.items():
-            if cell in self.entries or not (store.has(task.key) or store.failure(task.key) is not None):
+            if cell in self.results:
                 continue
-            self.entries[cell] = collect(plan, store, only=[cell]).by_cell[cell[:2]]
             if store.has(task.key):
+                self.results[cell] = collect(plan, store, only=[cell]).by_cell[cell[:2]]
                 when = store.meta(task.key).get("when")
                 self.last = max(filter(None, (self.last, None if when is None else str(when))), default=None)
+            elif store.failure(task.key) is not None:
+                failed[cell] = collect(plan, store, only=[cell]).by_cell[cell[:2]]
+        self.entries = {**self.results, **failed}
         return self._document(), self._curves()
 
     def _document(self) -> Unfinished:

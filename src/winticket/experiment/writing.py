@@ -20,7 +20,8 @@ from winticket.experiment.plan import Plan
 from winticket.experiment.presenting import Numbers, analyses_of, dump, present, write_document
 from winticket.experiment.runs import Runs, Trained, collect
 from winticket.experiment.trained_network import TrainedNetwork
-from winticket.places import ANALYSED, CURVES, FIGURES, MASKS, PAGE, RESULT, STARTED, TICKET
+from winticket.experiment.watching import lead_to_report
+from winticket.places import ANALYSED, CURVES, FIGURES, MASKS, PAGE, PROGRESS, RESULT, STARTED, TICKET
 from winticket.results import SCHEMA, Document, Judged, LearningCurve, Masks, SavedTicket, Verdict
 from winticket.run import Outcomes
 from winticket.text import cleaned, without_secrets
@@ -106,6 +107,8 @@ def write(planned: Plan, execution: Execution, folder: Path, outcomes: Outcomes,
     numbers = Numbers(document, curves, runs.masks, analyses)
     document = present(output, numbers, elapsed=lambda: _since(began))
     write_document(output, document)
+    if (folder / PROGRESS).exists():  # from `winticket watch`, which may have ended before the run
+        lead_to_report(folder, document)
     (folder / STARTED).unlink(missing_ok=True)
     return Result(document, curves, ticket, outcomes, Finished(document, planned, store, trust))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from winticket.judge.checks import Check
-from winticket.judge.record import LevelChecks
+from winticket.judge.record import LevelChecks, Verdict
 
 NAMES = {
     "dense": "the dense network",
@@ -29,23 +29,35 @@ def percent(density: float) -> str:
     return f"{share:.0f} %" if share >= 99.95 else f"{share:.1f} %" if share >= 1 else f"{share:.2g} %"
 
 
-def disagreements(levels: Sequence[LevelChecks], *, bearing: bool) -> list[str]:
-    """A sentence for each check in which the three tests do not agree.
+def disagreements(verdict: Verdict, *, bearing: bool) -> list[str]:
+    """A sentence for each check in which the three tests do not agree: those that the wins rest on, or all others.
 
-    bearing: whether a win is claimed at these densities, so that the verdict rests on the checks.
+    A win rests on the checks at its density and, since densities are tested in a fixed sequence, on the match with the
+    dense network at every higher one.
     """
-    return [
-        f"At {percent(level.density)} {_tests(check, claim, bearing=bearing)}"
-        for level in levels
-        for name, claim in _CLAIMS.items()
-        if (check := getattr(level, name)) and check.disagreement()
-    ]
+    sparsest = min(verdict.claimed, default=1.0)
+    found = []
+    for level in verdict.levels:
+        for name, claim in _CLAIMS.items():
+            check: Check | None = getattr(level, name)
+            if level.density == 1 or check is None or not check.disagreement():
+                continue
+            later = name == "accuracy" and not level.claimed and level.density > sparsest
+            if (level.claimed or later) == bearing:
+                end = _LATER if later else _HERE if bearing else _NOT_CLAIMED
+                found.append(f"At {percent(level.density)} {_tests(check, claim, end)}")
+    return found
 
 
-def _tests(check: Check, claim: str, *, bearing: bool) -> str:
+_HERE = "The verdict stands, but less firmly here."
+_LATER = "The wins at lower densities rest on this match, too, so they stand less firmly."
+_NOT_CLAIMED = "No win is claimed at this density, so the verdict does not rest on it."
+
+
+def _tests(check: Check, claim: str, end: str) -> str:
     """What each of the three tests says about a claim, and the level that their p-values are compared with.
 
-    bearing: whether a win is claimed at this density, so that the verdict rests on the claim.
+    end: what follows for the verdict if the t test shows the claim.
     """
     others = " and ".join(
         f"the {name} test {'shows' if p <= check.test_level else 'does not show'} it ({_p(p)})"
@@ -53,12 +65,7 @@ def _tests(check: Check, claim: str, *, bearing: bool) -> str:
     )
     verb = "shows" if check.passed else "does not show"
     holm = " (by Holm's procedure)" if check.reference in CONTROL_CHECKS else ""
-    if not check.passed:
-        end = "The verdict follows the t test."
-    elif bearing:
-        end = "The verdict stands, but less firmly here."
-    else:
-        end = "No win is claimed at this density, so the verdict does not rest on it."
+    end = end if check.passed else "The verdict follows the t test."
     return (
         f"the t test, which decides, {verb} that {claim} ({_p(check.p)}). Two other tests cross-check this: {others}. "
         f"To show it, p must be at most {check.test_level:.3g}{holm}. {end}"

@@ -255,8 +255,7 @@ def warn(verdict: Verdict) -> tuple[str, ...]:
     for name, title in _TITLES.items():
         warnings += _failures(title, [(x.density, check) for x in pruned if (check := getattr(x, name))])
     warnings += _collapsed(verdict, bearing=True)
-    claimed = [level for level in pruned if level.claimed]
-    return (*warnings, *disagreements(claimed, bearing=True))
+    return (*warnings, *disagreements(verdict, bearing=True))
 
 
 def notes(verdict: Verdict) -> tuple[str, ...]:
@@ -265,7 +264,7 @@ def notes(verdict: Verdict) -> tuple[str, ...]:
     if _leads_are_notes(verdict):
         remarks += _small(verdict)
     if verdict.replicates >= MIN_REPLICATES:
-        remarks += disagreements([level for level in _pruned(verdict) if not level.claimed], bearing=False)
+        remarks += disagreements(verdict, bearing=False)
     if verdict.replicates >= MIN_REPLICATES and 0.5**verdict.replicates > verdict.spending.alpha / 2:
         floor = 0.5**verdict.replicates
         remarks.append(

@@ -54,48 +54,77 @@ class Drawing:
     draw: Callable[[Layout], tuple[Figure, Table]]
 
 
-def figures(document: Document, curves: Curves, masks: Masks | None = None) -> dict[str, Drawing]:
-    """Return each figure that this document has numbers for, by file name, in the order of the page."""
-    rows, below = list(curves), captions(document, list(curves))
-    on_page: dict[str, tuple[str, str, Callable[[Layout], tuple[Figure, Table]]]] = {
-        "accuracy_against_density": (
+Made = tuple[str, str, Callable[[Layout], tuple[Figure, Table]]]
+"""Title, subtitle, and the drawing in a layout with its table."""
+
+
+def figures(
+    document: Document,
+    curves: Curves,
+    masks: Masks | None = None,
+    *,
+    failed: Callable[[str, Exception], None] | None = None,
+) -> dict[str, Drawing]:
+    """Return each figure that this document has numbers for, by file name, in the order of the page.
+
+    If a title or caption cannot be made, `failed` receives the figure's name and the error, and the others are
+    returned.
+    """
+    drawings = {}
+    below = captions(document, list(curves))
+    for name, made in _on_page(document, list(curves), masks).items():
+        try:
+            title, under, draw = made()
+            drawings[name] = Drawing(title, under, below[name], draw)
+        except Exception as error:
+            if failed is None:
+                raise
+            failed(name, error)
+    return drawings
+
+
+def _on_page(document: Document, rows: Curves, masks: Masks | None) -> dict[str, Callable[[], Made]]:
+    """By name, title, subtitle and drawing of every figure, each made when it is asked for."""
+    on_page: dict[str, Callable[[], Made]] = {
+        "accuracy_against_density": lambda: (
             accuracy_title(document, width=WHOLE),
             subtitle(document),
             lambda layout: accuracy_against_density(document, layout=layout),
         )
     }
     if any(level.get("checks") for level in pruned_levels(document)):
-        on_page["difference_against_density"] = (
+        on_page["difference_against_density"] = lambda: (
             difference_title(document, width=WHOLE),
             subtitle(document, shown="paired mean, one-sided bound of its test"),
             lambda layout: difference_figure(document, layout=layout),
         )
     if rows:
-        table = learning_curves(rows)
-        on_page["learning_curves"] = (
-            learning_title(document, table, densities_to_show(document, table), width=WHOLE),
-            subtitle(document),
-            lambda layout: (drawn_curves(document, table, layout=layout), table),
-        )
+        on_page["learning_curves"] = lambda: _of_learning(document, rows)
     if judged_fraction(document) is not None:
-        on_page["pace_against_density"] = (
+        on_page["pace_against_density"] = lambda: (
             pace_title(document, width=WHOLE),
             _medians(document),
             lambda layout: pace_against_density(document, layout=layout),
         )
     if draws_early_stops(document):
-        on_page["early_stop_against_density"] = (
+        on_page["early_stop_against_density"] = lambda: (
             early_stop_title(document, width=WHOLE),
             subtitle(document),
             lambda layout: early_stop_against_density(document, layout=layout),
         )
     if masks is not None and masks["levels"]:
-        on_page["layer_densities"] = (
+        on_page["layer_densities"] = lambda: (
             layer_title(masks, width=WHOLE),
             subtitle(document, shown="mean of the tickets"),
             lambda layout: layer_figure(document, masks, layout=layout),
         )
-    return {name: Drawing(title, under, below[name], draw) for name, (title, under, draw) in on_page.items()}
+    return on_page
+
+
+def _of_learning(document: Document, rows: Curves) -> Made:
+    table = learning_curves(rows)
+    title = learning_title(document, table, densities_to_show(document, table), width=WHOLE)
+    return title, subtitle(document), lambda layout: (drawn_curves(document, table, layout=layout), table)
 
 
 def draws_early_stops(document: Document) -> bool:

@@ -159,7 +159,13 @@ def _verdict(document: Document) -> str:
 
 
 def _figures(document: Document, curves: Curves, masks: Masks | None) -> list[str]:
-    return [_figure(name, drawing) for name, drawing in figures(document, curves, masks).items()]
+    unmade: list[str] = []
+
+    def failed(name: str, error: Exception) -> None:
+        unmade.append(_not_drawn(name, error))
+
+    made = figures(document, curves, masks, failed=failed)
+    return [*unmade, *(_figure(name, drawing) for name, drawing in made.items())]
 
 
 def _figure(name: str, drawing: Drawing) -> str:
@@ -170,6 +176,11 @@ def _figure(name: str, drawing: Drawing) -> str:
         name=name.replace("_", "-"), words=words, above=above, caption=drawing.caption,
     )  # fmt: skip
     return f"<section>{drawn}</section>"
+
+
+def _not_drawn(name: str, error: Exception) -> str:
+    why = escape(f"{type(error).__name__}: {error}")
+    return f"<section><p>Could not draw the figure {name}: {why}</p></section>"
 
 
 def _analyses(document: Document, analyses: Sequence[Shown]) -> str:

@@ -229,7 +229,10 @@ class Watch:
 
     def _line(self) -> str:
         whole = sum(self.counts[key] for key in self.weights)
-        parts = [f"{100 * self._share():.0f} %", f"{self.finished} of {whole} trainings"]
+        share = self._share()
+        # Rounded down, but for the last digits of sums that add the same numbers in another order.
+        percent = 100 if math.isclose(share, 1.0) else math.floor(100 * share + 1e-9)
+        parts = [f"{percent} %", f"{self.finished} of {whole} trainings"]
         if not whole and not self.finished:
             parts = ["nothing to train"]
         for count, word in (
@@ -241,13 +244,13 @@ class Watch:
             if count:
                 parts.append(f"{count} {word}")
         left = self.seconds_left()
-        if not math.isclose(self._share(), 1.0):  # the two sums add the same numbers in another order
+        if percent < 100:
             parts.append("time left not known yet" if left is None else f"about {duration(left)} left")
         return ", ".join(parts)
 
     def _drawing(self) -> Group:
         width = 40
-        filled = round(width * self._share())
+        filled = math.floor(width * self._share() + 1e-9)
         bar = Text("━" * filled, style="green") + Text("━" * (width - filled), style="bright_black")
         return Group(Text.assemble(bar, " ", self._line()), self.bars)
 

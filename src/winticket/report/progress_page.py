@@ -60,8 +60,14 @@ def progress_page(
     return framed(title, f"{whole}\n{words_section(whole)}", refresh=refresh)
 
 
-def finished_page(target: str) -> str:
-    """Return the page that replaces a progress page when the run has finished: it leads to the report."""
+def finished_page(target: str | None) -> str:
+    """Return the page that replaces a progress page when the run has finished: it leads to the report.
+
+    `target` is None if the report could not be drawn; the page then says how to draw it.
+    """
+    if target is None:
+        words = "The run has finished, but its report could not be drawn. The command winticket report draws it again."
+        return framed("Finished", f"<section><h1>Finished</h1><p>{words}</p></section>")
     link = f'<p><a href="{escape(target)}">The run has finished: read its report.</a></p>'
     html = framed("Finished", f"<section><h1>Finished</h1>{link}</section>")
     return html.replace(
@@ -97,10 +103,11 @@ def as_document(unfinished: Unfinished, *, planned: bool = False) -> Document:
 
 
 def _bar(unfinished: Unfinished) -> str:
-    share = unfinished["finished"] / max(unfinished["planned"], 1)
+    # Rounded down: 100 % is for a run of which everything has finished.
+    percent = 100 * unfinished["finished"] // max(unfinished["planned"], 1)
     return (
-        f'<p><span class="bar" role="img" aria-label="{100 * share:.0f} % finished">'
-        f'<i style="width:{100 * share:.1f}%"></i></span> {100 * share:.0f} %</p>'
+        f'<p><span class="bar" role="img" aria-label="{percent} % finished">'
+        f'<i style="width:{percent}%"></i></span> {percent} %</p>'
     )
 
 

@@ -111,6 +111,10 @@ def data_words(document: Document) -> str | None:
 
 
 def _is_text(document: Document) -> bool:
+    """Whether the examples are tokens; older documents say so of their saved ticket alone."""
+    data = data_of(document)
+    if data is not None and "tokens" in data:
+        return data["tokens"]
     saved = saved_of(document)
     return saved is not None and "build" in saved and saved["build"]["tokens"]
 

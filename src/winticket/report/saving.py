@@ -42,7 +42,7 @@ def draw_all(
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
-    for name, drawing in figures(document, curves, masks).items():
+    for name, drawing in figures(document, curves, masks, failed=failed).items():
         try:
             written += _draw(drawing, target, name)
         except Exception as error:

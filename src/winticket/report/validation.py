@@ -22,8 +22,8 @@ def against_the_verdict(document: Document, curves: Sequence[LearningCurve]) -> 
     if not tried:
         return always
     at = won_at(document) or tried[-1]["density"]
-    level = next(level for level in tried if is_in(level["density"], (at,)))
-    found = _differences(document, level, curves)
+    level = next((level for level in tried if is_in(level["density"], (at,))), None)
+    found = None if level is None else _differences(document, level, curves)
     if found is None:
         return always
     validation, test = found

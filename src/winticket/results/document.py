@@ -22,6 +22,8 @@ class Data(TypedDict):
     """Number of classes."""
     split: str
     """Whether replicates share one split (`shared`) or each has its own (`own`)."""
+    tokens: NotRequired[bool]
+    """Whether examples are tokens of a text. Absent in older documents."""
     train: int
     """Training examples."""
     validation: int

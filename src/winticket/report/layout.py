@@ -73,7 +73,9 @@ def canvas(
     down = -(-panels // across)
     each = height or ((2.3 if panels > 1 else 2.5) if layout.narrow else (2.2 if down > 1 else 3.3))
     longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
-    right = _RIGHT + (_BESIDE + LETTER * min(longest, letters_beside(layout.width, across=across)) if labels else 0.0)
+    right = _RIGHT + (
+        _BESIDE + LETTER * min(longest, letters_beside(layout.width, across=across)) if labels else 0.0
+    )
     head = _HEAD + (0.14 if panels > 1 else 0.0)
     if layout.titled:
         head += 0.3 + _LINE * (1 + title.count("\n"))

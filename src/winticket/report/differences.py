@@ -40,7 +40,7 @@ def _wins(document: Document) -> str:
     """Where the ticket beats the controls, and which of them was not run."""
     present = _controls(document)
     if not present:
-        return "; no control was run"
+        return "; neither re-initialisation nor the random mask was run"
     # The verdict's claim is about both controls. Of one alone there is its test at each density.
     beats = [
         level["density"]

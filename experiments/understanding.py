@@ -1,7 +1,7 @@
 """Why tickets win: what the analyses say of runs on digits, MNIST and CIFAR-10, with intervals.
 
 python experiments/understanding.py                           # all of it, some half an hour on two cores; prints
-python experiments/understanding.py docs/evidence.md          # writes it between the marks of that page
+python experiments/understanding.py docs/evidence.md          # writes the parts that the page has marks for
 python experiments/understanding.py docs/evidence.md digits   # one part: digits, signs, mnist or cifar10
 
 Everything is stored, so a second call computes what is missing. MNIST and CIFAR-10 are loaded from the Hub;
@@ -148,20 +148,25 @@ PARTS: dict[str, Callable[[], list[str]]] = {
 }
 
 
+def _mark(name: str) -> str:
+    """The line of a page after which a part stands."""
+    return f"<!-- understanding {name} -->"
+
+
 def main() -> None:
-    chosen = [word for word in sys.argv[1:] if word in PARTS] or list(PARTS)
+    chosen = [word for word in sys.argv[1:] if word in PARTS]
     pages = [Path(word) for word in sys.argv[1:] if word not in PARTS]
     if len(pages) > 1 or not all(page.is_file() for page in pages):
         sys.exit(f"Give at most one existing page, and parts of {', '.join(PARTS)}; this is {sys.argv[1:]}")
-    for name in chosen:
+    text_of_page = pages[0].read_text(encoding="utf-8") if pages else ""
+    for name in chosen or [name for name in PARTS if not pages or _mark(name) in text_of_page]:
         text = "\n".join(PARTS[name]())
         if not pages:
             sys.stdout.write(f"{name}\n\n{text}\n\n")
             continue
-        first = f"<!-- understanding {name} -->"
-        before, mark, rest = pages[0].read_text(encoding="utf-8").partition(first)
+        before, mark, rest = pages[0].read_text(encoding="utf-8").partition(_mark(name))
         if not mark:
-            sys.exit(f"{pages[0]} has no line {first}; the part was computed, and is stored")
+            sys.exit(f"{pages[0]} has no line {_mark(name)}; the part was computed, and is stored")
         _, end, after = rest.partition("<!-- end -->")
         pages[0].write_text(f"{before}{mark}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 

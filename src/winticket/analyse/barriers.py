@@ -19,7 +19,7 @@ from winticket.analyse.facts import (
 )
 from winticket.analyse.line import REVISION as LINE
 from winticket.analyse.line import between
-from winticket.analyse.summary import said, summarised
+from winticket.analyse.summary import kept_percent, said, summarised
 from winticket.judge import mean_interval
 from winticket.run import Task, stored_needs
 from winticket.stages import Setup
@@ -121,8 +121,8 @@ def _mean(values: Sequence[float], *, least: float = -math.inf) -> str:
 
 def _span(fractions: Iterable[float]) -> str:
     values = list(fractions)
-    ends = [f"{100 * value:.3g}" for value in (max(values), min(values))]
-    return f"{' to '.join(dict.fromkeys(ends))} %"
+    ends = dict.fromkeys(kept_percent(value) for value in (max(values), min(values)))
+    return " to ".join(ends).replace(" % to", " to")
 
 
 @analysis(

@@ -43,7 +43,7 @@ torch.set_num_threads(1)
 execution.processes = lambda: 0
 execution.Execution.__init__.__kwdefaults__["checkpoint_seconds"] = 0.02
 winticket.report.draw_all = lambda *_, **__: []
-winticket.report.write_page = lambda *_: None
+winticket.report.write_page = lambda *_, **__: None
 while sys.stdin.readline():
     pid = os.fork()
     if pid == 0:
@@ -105,7 +105,7 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """The document of a run that nothing disturbed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "draw_all", lambda *_, **__: [])
-        patch.setattr(report, "write_page", lambda *_: None)
+        patch.setattr(report, "write_page", lambda *_, **__: None)
         store = tmp_path_factory.mktemp("quiet")
         yield numbers(conduct(Experiment.of("digits", **CHOICES), store=store, workers=0).document)
 
@@ -255,7 +255,7 @@ def test_a_training_goes_on_inside_bit_for_bit(
 ) -> None:
     """Ctrl-C in the midst of a training, again and again; each call gets some steps further."""
     monkeypatch.setattr(report, "draw_all", lambda *_, **__: [])
-    monkeypatch.setattr(report, "write_page", lambda *_: None)
+    monkeypatch.setattr(report, "write_page", lambda *_, **__: None)
     experiment = Experiment.of(
         "digits",
         **{

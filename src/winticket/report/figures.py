@@ -160,7 +160,7 @@ def accuracy_against_density(document: Document, *, layout: Layout = FILE) -> tu
     with style(layout.ink):
         cut = _floor(table)
         names = [name_of(arm, layout) for arm in ("dense", *pruned_arms(document))]
-        ends = [name if cut is None else f"{name} ↓9" for name in names]
+        ends = [name if cut is None else f"{name} ↓95" for name in names]
         figure, axes = _canvas(document, accuracy_title(document), subtitle(document), layout, ends=ends)
         labels = dense_line(axes, table, "accuracy", scale=100, layout=layout)
         for arm in pruned_arms(document):

@@ -15,6 +15,9 @@ from winticket.report.layout import ON_PAGE, ON_PHONE, Layout
 
 Draw = Callable[[Layout], Figure]
 
+_PATH = re.compile(r' d="[^"]*"')
+_TENTHS, _HUNDREDTHS = re.compile(r"(\d\.\d)\d+"), re.compile(r"(\d\.\d\d)\d+")
+"""A tenth of a point is enough for paths, and a hundredth for all else; much of a drawing is decimals."""
 _COLOUR = re.compile(r"#[0-9a-f]{6}\b")
 _TAG = re.compile(r"<[a-z][^<>]*>")
 _PAINT = re.compile(r' (?:style|fill|stroke)="[^"]*"')
@@ -79,6 +82,7 @@ def _fitted(tag: str, *, name: str, used: Collection[str]) -> str:
     tag = _IDENTIFIER.sub(lambda one: f' id="{name}-{one[1]}"' if one[1] in used else "", tag)
     tag = _USED.sub(lambda one: one[0].replace(one[1], f"{name}-{one[1]}"), tag)
     tag = _FONT.sub(r"\1 var(--letters)", tag)
+    tag = _PATH.sub(lambda path: _TENTHS.sub(r"\1", path[0]), _HUNDREDTHS.sub(r"\1", tag))
     return _PAINT.sub(lambda paint: _COLOUR.sub(lambda colour: f"var({variable(colour[0])})", paint[0]), tag)
 
 

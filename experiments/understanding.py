@@ -1,10 +1,11 @@
 """Why tickets win: what the analyses say of runs on digits, MNIST and CIFAR-10, with intervals.
 
-python experiments/understanding.py                           # all of it, some half an hour on two cores; prints
+python experiments/understanding.py                           # all of it; prints
 python experiments/understanding.py docs/evidence.md          # writes the parts that the page has marks for
 python experiments/understanding.py docs/evidence.md digits   # one part: digits, signs, mnist or cifar10
 
-Everything is stored, so a second call computes what is missing. MNIST and CIFAR-10 are loaded from the Hub;
+On two cores, digits, signs and mnist take some twenty minutes together. cifar10 takes much longer. Everything is
+stored, so a second call computes what is missing. MNIST and CIFAR-10 are loaded from the Hub;
 `WINTICKET_MNIST` and `WINTICKET_CIFAR10` may name local folders of their parquet files instead.
 """
 

@@ -171,7 +171,13 @@ def test_curves_of_no_run_are_refused(run: Path) -> None:
         curves[0],
         {key: value[:-1] if isinstance(value, list) else value for key, value in curves[1].items()},
     ]
-    for strange, why in ((shorter, "not of the same length"), (other, "not measured at the same steps")):
+    named = [curves[0] | {"arm": "dense\x1b[31m"}]
+    refused = (
+        (shorter, "not of the same length"),
+        (other, "not measured at the same steps"),
+        (named, "an arm is called 'dense"),
+    )
+    for strange, why in refused:
         with pytest.raises(ValueError, match=why):
             require_curves(strange)
 

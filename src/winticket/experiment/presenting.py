@@ -44,7 +44,7 @@ def present(
     """Write figures and page; returns the document with their paths. Either may fail: the document then says so.
 
     elapsed  seconds that the run has taken, asked before the page is written
-    whole    whether to write nothing, and raise ValueError, if anything cannot be drawn
+    whole    whether to keep what is there, and raise ValueError, if anything cannot be drawn
     """
     from winticket import report  # It imports matplotlib, which is slow.
 

@@ -18,7 +18,7 @@ from winticket.outside import Unreadable, read_file, read_json
 from winticket.places import CURVES, MASKS, PAGE, RESULT, TICKET, result_file
 from winticket.results import Document, LearningCurve, Masks
 from winticket.run import StoreError
-from winticket.text import cleaned
+from winticket.text import cleaned, visible
 
 T = TypeVar("T")
 LARGEST_MASKS = 1 << 26
@@ -47,7 +47,7 @@ def rewrite(
     `notes` says what it lacks. Arguments as for `winticket.open`.
 
     Raises FileNotFoundError if there is no finished run, ValueError if its document cannot be read or drawn, and
-    OSError if the folder cannot be written. Then nothing has changed.
+    OSError if the folder cannot be written. Then the run has kept its result, its page and all of its figures.
     """
     file = result_file(Path(path))
     folder, notes = file.parent, list[str]()
@@ -56,6 +56,7 @@ def rewrite(
     curves = _read(folder / CURVES, list[LearningCurve], notes, require=require_curves) or []
     unread = [] if run is not None else notes
     masks = _read(folder / MASKS, Masks, unread, limit=LARGEST_MASKS, require=require_masks)
+    masks = None if masks is None else cleaned(masks)
     output = OutputFolder(folder)
     if run is not None:
         document = _with_network(document, run)
@@ -113,7 +114,7 @@ def _read(
 ) -> T | None:
     """The content of one of the folder's files; None, with a note, if it cannot be read or is none of a run."""
     try:
-        content: T = cleaned(read_json(read_file(file, limit=limit), kind, limit=limit))
+        content = read_json(read_file(file, limit=limit), kind, limit=limit)
         require(content)
         return content
     except (OSError, Unreadable, ValueError) as error:
@@ -123,6 +124,8 @@ def _read(
 
 def require_curves(curves: Sequence[LearningCurve]) -> None:
     """Refuse curves that no run writes. ValueError says what is wrong."""
+    if strange := next((name for name in {curve["arm"] for curve in curves} if visible(name) != name), None):
+        raise ValueError(f"an arm is called {visible(strange)!r}")
     for curve in curves:
         lengths = {len(values) for values in curve.values() if isinstance(values, list)}
         if len(lengths) != 1 or 0 in lengths:

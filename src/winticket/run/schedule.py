@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from winticket.run.errors import StoreError, TaskFailed
 from winticket.run.keys import Ref
+from winticket.run.ready import Ready
 from winticket.run.store import Store
 from winticket.run.task import Task, pack, stored_edges, walk, whole_of
 from winticket.run.work import evaluate
@@ -111,12 +113,13 @@ class Schedule:
             whole = whole_of(planned)
             if whole is not None and whole.key in self.todo:
                 self.parts.setdefault(whole.key, []).append(planned)
-        self.path = self._longest_paths()
-        self.rank = {key: i for i, key in enumerate(self.todo)}
-        self.ready = [key for key, count in self.open.items() if count == 0]
+        self.made_by: dict[str, int] = {}
+        self.ready = Ready(self._longest_paths())
+        for key, count in self.open.items():
+            if count == 0:
+                self.ready.add(key)
         self.running: dict[str, int] = {}  # key -> worker
         self.elsewhere: set[str] = set()  # ready, but another command computes them now
-        self.made_by: dict[str, int] = {}
 
     def _sort(
         self, targets: Sequence[Task], order: list[Task], store: Store, *, retry: bool
@@ -159,23 +162,21 @@ class Schedule:
         self.tell(Event("skipped", t, text=cause))
 
     def _longest_paths(self) -> dict[str, float]:
-        """For each task, the cost of the longest chain of tasks that waits for it, its own included."""
+        """For each task, inputs first, the cost of the longest chain of tasks that waits for it, its own included."""
         path: dict[str, float] = {}
         for key, t in reversed(self.todo.items()):
             path[key] = t.weight + max((path[following.key] for following in self.after[key]), default=0.0)
-        return path
+        return {key: path[key] for key in self.todo}
 
     def take(self, worker: int) -> Task:
         """The ready task with the longest chain after it; among equals, one whose inputs this worker made."""
-
-        def rank(key: str) -> tuple[float, int, int]:
-            at_hand = sum(self.made_by.get(need.key) == worker for need in self.edges[key])
-            return -self.path[key], -at_hand, self.rank[key]
-
-        key = min(self.ready, key=rank)
-        self.ready.remove(key)
+        key = self.ready.pop(worker)
         self.running[key] = worker
         return self.todo[key]
+
+    def _can_start(self, key: str) -> None:
+        made = [self.made_by[need.key] for need in self.edges[key] if need.key in self.made_by]
+        self.ready.add(key, Counter(made))
 
     def finish(
         self, key: str, seconds: float | None, *, reused: bool, handed_over: Sequence[str] = ()
@@ -189,7 +190,7 @@ class Schedule:
         for following in self.after[key]:
             self.open[following.key] -= 1
             if self.open[following.key] == 0 and following.key not in self.skipped:
-                self.ready.append(following.key)
+                self._can_start(following.key)
         for part in handed_over:
             if part in self.ready:
                 self.ready.remove(part)
@@ -207,7 +208,7 @@ class Schedule:
 
     def put_back(self, key: str) -> None:
         self._no_longer_under_way(key)
-        self.ready.append(key)
+        self._can_start(key)
 
     def leave(self, key: str, who: str) -> None:
         """Leave a task that was taken to another command, which computes it already."""

@@ -103,11 +103,12 @@ def _work(
         return {}
     work: dict[str, float] = {}
     densities, source = planned.densities(), planned.source_densities()
+    promised = {density: _promised(planned, density) for density in {*densities, *source}}
     for at in missing:
         level, arm, _ = at
         density = (source if arm == "source" else densities)[level]
         task = planned.tasks[at]
-        steps = task.weight / _promised(planned, density)
+        steps = task.weight / promised[density]
         each = speed.exact if arm == EXACT else speed.step_seconds(density)
         work[task.key] = steps * each + speed.start + TASK_SECONDS
     for task in repeated:  # A dense training up to the last of the states.

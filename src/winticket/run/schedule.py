@@ -125,7 +125,8 @@ class Schedule:
         self, targets: Sequence[Task], order: list[Task], store: Store, *, retry: bool
     ) -> dict[str, Task]:
         """The tasks to compute, inputs first. Reports those that are reused, have failed, or are skipped."""
-        stored = {t.key for t in order if t.stored and store.has(t.key)}
+        keys = [t.key for t in order if t.stored]
+        stored = store.among(keys)
         ends = {target.key for target in targets}
         needed: set[str] = set()
         for t in reversed(order):
@@ -133,13 +134,16 @@ class Schedule:
                 needed.update([t.key] if t.stored else [need.key for need in self.edges[t.key]])
             if t.stored and t.key in needed and t.key not in stored:
                 needed.update(need.key for need in self.edges[t.key])
+        failures = (
+            frozenset() if retry else store.among([key for key in keys if key not in stored], "failure")
+        )
         todo: dict[str, Task] = {}
         for t in (t for t in order if t.stored):
             if t.key in stored:
                 self.reused.append(t.key)
                 self.tell(Event("reused", t))
             elif t.key in needed:
-                earlier = None if retry else store.failure(t.key)
+                earlier = store.failure(t.key) if t.key in failures else None
                 if earlier is not None:
                     self.failed[t.key] = earlier.traceback
                     self.tell(Event("failed", t, text=earlier.traceback, earlier=True))

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -46,6 +46,7 @@ from winticket.run.layout import (
 from winticket.text import cleaned, hide, visible, without_secrets
 
 T = TypeVar("T")
+_FEW = 100  # keys that are looked up one by one
 
 
 class Shelf:
@@ -259,6 +260,16 @@ class Shelf:
         """The keys of all results, by one listing."""
         with self._explained("be read"):
             return frozenset(key_of(entry) for entry in self._entries("result"))
+
+    def among(self, keys: Collection[str], kind: Kind = "result") -> frozenset[str]:
+        """Those of the keys under which there is a file of this kind: by one listing if they are many.
+
+        A store elsewhere answers a request in tens of milliseconds, and a listing has a thousand names per request.
+        """
+        with self._explained("be read"):
+            if len(keys) <= _FEW:
+                return frozenset(key for key in keys if self._files.exists(name_of(kind, key)))
+            return frozenset(key_of(entry) for entry in self._entries(kind)).intersection(keys)
 
     def claimed(self) -> list[Entry]:
         """The claim files (see claims.py)."""

@@ -12,7 +12,7 @@ from winticket.experiment.price import START_SECONDS, Cost
 from winticket.limits import CLUSTER, check
 from winticket.run import Task, stored_needs
 from winticket.run.cluster import Work
-from winticket.run.requests import Requests, by_purpose, in_sequence, requests
+from winticket.run.requests import Requests, by_purpose, in_sequence, listings, requests
 
 REQUEST_SECONDS = 0.05
 """Time in which a store elsewhere answers; object stores take 20 to 100 ms."""
@@ -135,8 +135,9 @@ def on_cluster(planned: Plan, price: Cost, *, machines: int, cores: int, elsewhe
     tasks = {task.key: task for task in (*planned.tasks.values(), *price.repeated)}
     inputs = {key: len(stored_needs(tasks[key])) for key in price.work}
     waits = REQUEST_SECONDS if elsewhere else 0.0
+    looks = listings(len(price.work), machines)
     work = Work(
-        {key: seconds + waits * in_sequence(inputs[key]) for key, seconds in price.work.items()},
+        {key: seconds + waits * (in_sequence(inputs[key]) + looks) for key, seconds in price.work.items()},
         planned.order(price.repeated),
         {key: tasks[key].weight for key in price.work},
     )
@@ -147,7 +148,9 @@ def on_cluster(planned: Plan, price: Cost, *, machines: int, cores: int, elsewhe
         work,
         START_SECONDS,
         price.bytes,
-        requests(price.work, inputs, processes=machines, makespan=makespan, beside=price.beside),
+        requests(
+            price.work, inputs, processes=machines, cores=cores, makespan=makespan, beside=price.beside
+        ),
         in_words([tasks[key] for key in work.critical_path]),
     )
 

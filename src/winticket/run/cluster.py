@@ -68,6 +68,11 @@ class Work:
             raise ValueError(f"{len(self.seconds) - len(order)} tasks wait for each other in a circle")
         return order
 
+    @property
+    def chains(self) -> dict[str, float]:
+        """Seconds of the longest chain of tasks that begins with each task, its own included."""
+        return self._chains(self.seconds)
+
     def _chains(self, costs: Mapping[str, float]) -> dict[str, float]:
         """The cost of the longest chain of tasks that begins with each task."""
         chains: dict[str, float] = {}
@@ -83,7 +88,7 @@ class Work:
     @cached_property
     def critical_path(self) -> tuple[str, ...]:
         """The longest chain of tasks, each of which waits for the one before: no number of workers is faster."""
-        chains = self._chains(self.seconds)
+        chains = self.chains
         path: list[str] = []
         ahead: Sequence[str] = [key for key, needs in self._before.items() if not needs]
         while ahead:

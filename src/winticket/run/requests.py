@@ -6,7 +6,8 @@ and moved, which an object store does by a copy and a removal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 WRITE = 3
@@ -26,7 +27,7 @@ START = 10
 CHECKPOINT_SECONDS = 10.0
 RENEWAL_SECONDS = 5.0
 LOOK_SECONDS = 5.0
-"""Seconds between two listings of the claims by a process that waits for others."""
+"""Mean seconds between two looks of a process that finds nothing to do."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Requests:
     writes    of results and checkpoints
     claims    to take tasks, and to give them back
     renewals  of the claims of tasks under way
-    looks     listings: of results at the start, and of claims while a process waits for others
+    looks     listings of claims and results, before a task is claimed and while a process waits for others
 
     >>> Requests(reads=3, writes=7, claims=5, renewals=0, looks=2).total
     17
@@ -54,12 +55,34 @@ class Requests:
         return self.reads + self.writes + self.claims + self.renewals + self.looks
 
 
+def listings(tasks: int, processes: int) -> int:
+    """Requests of one look by a process that shares its tasks: claims, results, and claims again.
+
+    The second listing of the claims shows what others have claimed while this process read the first two. Results are
+    counted half-way through the run.
+
+    >>> listings(tasks=10_000, processes=100), listings(tasks=10_000, processes=1)
+    (7, 0)
+    """
+    return 0 if processes == 1 else 2 * _pages(processes) + _pages(tasks / 2)
+
+
+def _pages(names: float) -> int:
+    return max(1, math.ceil(names / LISTED))
+
+
 def requests(
-    seconds: Mapping[str, float], inputs: Mapping[str, int], *, processes: int, makespan: float, beside: int = 0
+    seconds: Mapping[str, float],
+    inputs: Mapping[str, int],
+    *,
+    processes: int,
+    cores: int = 1,
+    makespan: float,
+    beside: int = 0,
 ) -> Requests:
     """The requests of computing tasks of so many `seconds` each, with so many stored `inputs` each.
 
-    processes  that share the work, each with its own workers
+    processes  that share the work, each with `cores` workers
     makespan   seconds until the last task ends
     beside     results that tasks hand over beside their own
 
@@ -70,20 +93,20 @@ def requests(
     """
     count = len(seconds)
     renewals = sum(int(each / RENEWAL_SECONDS) for each in seconds.values())
-    saved = sum(int(each / CHECKPOINT_SECONDS) for each in seconds.values())
-    pages = -(-count // LISTED)
-    looks = processes * int(makespan / LOOK_SECONDS) * pages if processes > 1 else 0
+    saved = sum(math.ceil(each / CHECKPOINT_SECONDS) - 1 for each in seconds.values() if each > 0)
+    idle = max(processes * makespan - sum(seconds.values()) / cores, 0.0)
+    looks = (count + int(idle / LOOK_SECONDS)) * listings(count, processes)
     return Requests(
         reads=OPEN * count + sum(inputs.get(key, 0) for key in seconds),
         writes=RESULT * (count + beside) + CHECKPOINT * saved,
         claims=CLAIM * count,
         renewals=RENEWAL * renewals,
-        looks=processes * (START + 2 * pages) + looks,
+        looks=processes * (START + 2 * _pages(count)) + looks,
     )
 
 
 def in_sequence(inputs: int) -> int:
-    """Requests that a worker waits for one after the other with a task of so many inputs, checkpoints aside.
+    """Requests that a worker waits for one after the other with a task of so many inputs, looks and checkpoints aside.
 
     >>> in_sequence(inputs=2)
     17
@@ -99,5 +122,3 @@ def by_purpose(counted: Requests) -> Mapping[str, int]:
     """
     return {**vars(counted), "total": counted.total}
 
-
-__all__: Sequence[str] = ("Requests", "by_purpose", "in_sequence", "requests")

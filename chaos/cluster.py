@@ -5,7 +5,7 @@ what happens, and ways of choosing the next task. Every request takes a random t
 out of date when it claims. A process's claim is renewed until it dies or stalls, and another process may take it over
 once it has seen no renewal for 30 s.
 
-    python -m chaos.cluster [--tasks 10000] [--workers 1000] [--chooses held8:16 first] [--deaths 1800] [--seed 0]
+    python -m chaos.cluster [--tasks 10000] [--workers 1000] [--chooses held8:4 first] [--deaths 1800] [--seed 0]
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Conditions:
     """
 
     workers: int
-    chooses: str = "held8:16"
+    chooses: str = "held8:4"
     tries: int = 2
     again: bool = True
     patience: float = 2.0
@@ -451,7 +451,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--levels", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1000)
-    parser.add_argument("--chooses", nargs="+", default=["held8:16"])
+    parser.add_argument("--chooses", nargs="+", default=["held8:4"])
     parser.add_argument("--tries", type=int, default=2)
     parser.add_argument("--again", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--patience", type=float, default=2.0)

@@ -62,8 +62,14 @@ EXPERIMENT: Mapping[str, tuple[Limit, ...]] = {
 MOST_MACHINES = 10_000
 MOST_CORES = 1024
 CLUSTER: Mapping[str, tuple[Limit, ...]] = {
-    "machines": (_whole(1), Limit(lambda value: value <= MOST_MACHINES, f"at most {MOST_MACHINES:,} are forecast")),
-    "cores_per_machine": (_whole(1), Limit(lambda value: value <= MOST_CORES, f"a machine has at most {MOST_CORES:,}")),
+    "machines": (
+        _whole(1),
+        Limit(lambda value: value <= MOST_MACHINES, f"at most {MOST_MACHINES:,} are forecast"),
+    ),
+    "cores_per_machine": (
+        _whole(1),
+        Limit(lambda value: value <= MOST_CORES, f"a machine has at most {MOST_CORES:,}"),
+    ),
 }
 
 

@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-
 from chaos.cluster import Cluster, Conditions, facts, stacks
+
 from winticket.run import Store, Task, run, task
 from winticket.run.cluster import CLOSE, Work
 from winticket.run.files import LocalFiles
@@ -160,11 +160,11 @@ def test_processes_that_all_want_the_first_task_are_in_each_others_way() -> None
     work = stacks(600, 3)
     by_rule = {
         rule: Cluster(work, Conditions(60, rule, again=rule != "first"), seed=0).run()
-        for rule in ("alone", "first", "held8:16")
+        for rule in ("alone", "first", "held8:4")
     }
     collisions = {rule: outcome.collisions / len(work.seconds) for rule, outcome in by_rule.items()}
     assert collisions["alone"] > 10
     assert collisions["first"] > 1
-    assert collisions["held8:16"] < 0.2
-    assert by_rule["held8:16"].seconds < 0.7 * by_rule["alone"].seconds
-    assert math.isclose(by_rule["alone"].trained, by_rule["held8:16"].trained, rel_tol=0.02)
+    assert collisions["held8:4"] < 0.2
+    assert by_rule["held8:4"].seconds < 0.7 * by_rule["alone"].seconds
+    assert math.isclose(by_rule["alone"].trained, by_rule["held8:4"].trained, rel_tol=0.02)

@@ -55,8 +55,13 @@ def drawn(forecast: ClusterDocument) -> RenderableType:
     requests = forecast["requests"]
     parts = ", ".join(f"{count:,} {name}" for name, count in requests.items() if name != "total")
     enough = forecast["enough_machines"]
-    lines = Table(show_header=False, box=None, title=f"on {_named(machines, 'machine')} of {_named(cores, 'core')}")
-    lines.add_row("time", f"about {duration(forecast['seconds'])}; cores compute {100 * forecast['efficiency']:.0f} % of it")
+    lines = Table(
+        show_header=False, box=None, title=f"on {_named(machines, 'machine')} of {_named(cores, 'core')}"
+    )
+    lines.add_row(
+        "time",
+        f"about {duration(forecast['seconds'])}; cores compute {100 * forecast['efficiency']:.0f} % of it",
+    )
     lines.add_row("work", f"{duration(forecast['work_seconds'])} on one core")
     lines.add_row(
         "critical path",

@@ -116,7 +116,9 @@ class Cluster:
         }
 
 
-def on_cluster(planned: Plan, price: Cost, *, machines: int, cores: int, elsewhere: bool = False) -> Cluster | None:
+def on_cluster(
+    planned: Plan, price: Cost, *, machines: int, cores: int, elsewhere: bool = False
+) -> Cluster | None:
     """The forecast of a priced plan on `machines` with `cores` worker processes each; None if no times are known.
 
     Every machine is taken to be as fast as this one, where the times were measured, and every core to have a process
@@ -148,9 +150,7 @@ def on_cluster(planned: Plan, price: Cost, *, machines: int, cores: int, elsewhe
         work,
         START_SECONDS,
         price.bytes,
-        requests(
-            price.work, inputs, processes=machines, cores=cores, makespan=makespan, beside=price.beside
-        ),
+        requests(price.work, inputs, processes=machines, cores=cores, makespan=makespan, beside=price.beside),
         in_words([tasks[key] for key in work.critical_path]),
     )
 

@@ -121,4 +121,3 @@ def by_purpose(counted: Requests) -> Mapping[str, int]:
     {'reads': 1, 'writes': 2, 'claims': 3, 'renewals': 4, 'looks': 5, 'total': 15}
     """
     return {**vars(counted), "total": counted.total}
-

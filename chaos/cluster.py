@@ -1,9 +1,9 @@
-"""A cluster on a clock that only counts: processes claim tasks of a shared store, train, checkpoint, stop and die.
+"""A cluster on a clock that only counts: processes claim tasks of a shared store, train, checkpoint, stall and die.
 
-It compares the forecast of `winticket plan --machines` (winticket/run/cluster.py, requests.py) with
-what happens, and ways of choosing the next task. Every request takes a random time, and takes effect at its end; what a process has listed may be
-out of date when it claims. A process's claim is renewed until it dies or stalls, and another process may take it over
-once it has seen no renewal for 30 s.
+It compares the forecast of `winticket plan --machines` (winticket/run/cluster.py, requests.py) with what happens, and
+ways of choosing the next task. Every request takes a random time, and takes effect at its end; what a process has
+listed may be out of date when it claims. A process's claim is renewed until it dies or stalls, and another process may
+take it over once it has seen no renewal for 30 s.
 
     python -m chaos.cluster [--tasks 10000] [--workers 1000] [--chooses held8:4 first] [--deaths 1800] [--seed 0]
 """

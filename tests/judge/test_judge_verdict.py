@@ -249,7 +249,7 @@ def test_a_failed_ticket_cannot_be_dropped() -> None:
     )
     assert check.estimate == pytest.approx(0.003 / 9)  # the finished nine: without the −.3 pp of position 3
     assert any(
-        "Failed training runs count against the ticket in the comparison with the dense network at 20.0 % (1 ticket)"
+        "Failed trainings count against the ticket in the comparison with the dense network at 20.0 % (1 ticket)"
         in w
         for w in verdict.warnings
     )

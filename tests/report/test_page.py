@@ -65,7 +65,7 @@ def test_the_page_says_what_matters(
         "20 % of the remaining weights per level, output layer 10 %",
         "In short: winning ticket (both the mask and its start weights matter).",
         "Doubling the dense network's budget",
-        "No training run failed, and no layer lost all its weights.",
+        "No training failed, and no layer lost all its weights.",
         "This run asks whether a ticket, which is a mask of the weights that are kept together with the values they",
         "of the accuracy of the dense network, which is the whole one, and whether it ends above both controls",
         "2.13.0+cpu",
@@ -144,7 +144,7 @@ def test_failures_and_emptied_layers_are_listed(build: Callable[..., Document]) 
     assert ">4</td>" in html, "replicates are counted from one, as in progress and on the screen"
     assert "(1 failed)" in text
     assert "output" in text
-    assert "No training run failed" not in text
+    assert "No training failed" not in text
 
 
 @pytest.mark.parametrize("arms", [("ticket",), ("ticket", "random"), ()])

@@ -160,7 +160,7 @@ def test_a_failed_replicate_is_marked(build: Callable[..., Document]) -> None:
     text = shown(build(failed=((3, "random", 2),)))
     assert "! a replicate failed" in " ".join(text.split())
     assert sum("! " in line for line in text.splitlines() if line.startswith("   51.6")) == 1
-    assert "Failed: 1 training run, counted against the ticket." in text
+    assert "Failed: 1 training, counted against the ticket." in text
     assert "  random mask at 51.6 %, replicate 3: the training loss became nan at step 120" in text
 
 
@@ -169,7 +169,7 @@ def test_failed_trainings_are_named_causes_first(build: Callable[..., Document])
     for item in document["failures"][1:]:
         item["reason"] = "not run: a training that it depends on failed"
     text = " ".join(shown(document).split())
-    assert "Failed: 7 training runs, counted against the ticket." in text
+    assert "Failed: 7 trainings, counted against the ticket." in text
     assert "replicate 1: the training loss became nan at step 120" in text
     assert "and 6 skipped because they need one that failed" in text
     document = build(failed=tuple((3, "random", r) for r in range(7)))

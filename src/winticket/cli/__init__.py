@@ -32,7 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Find, prove and ship winning lottery tickets: small subnetworks that train as well as the whole.",
+    help="Find, prove and ship winning lottery tickets: small subnetworks that train as well as the whole network.",
     epilog="Start with: winticket find digits",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -69,7 +69,7 @@ def _options(
         typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version),
     ] = False,
 ) -> None:
-    """Find, prove and ship winning lottery tickets: small subnetworks that train as well as the whole."""
+    """Find, prove and ship winning lottery tickets: small subnetworks that train as well as the whole network."""
 
 
 def main() -> None:

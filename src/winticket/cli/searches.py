@@ -46,14 +46,15 @@ def find(
 ) -> None:
     """Find a winning ticket on DATA and test it against its controls.
 
-    A winning ticket is a pruned network that, trained from its original initialisation, matches the accuracy of the
-    full network. Every replicate trains the full (dense) network, prunes it level by level, rewinds the remaining
-    weights and retrains. At each level two controls train beside the ticket: the same mask with new initial weights,
+    A winning ticket is a pruned network that, trained from its original initial weights, matches the accuracy of the
+    whole (dense) network. Every replicate (independent repetition) trains the dense network and prunes it in rounds,
+    called levels: a level prunes a share of the weights, puts the others back to their initial values (rewinds them)
+    and trains them again. At each level, two controls train beside the ticket: the same mask with new initial weights,
     and a random mask with the same number of weights per layer. Over all replicates, tickets win only if they match the
     dense networks and also beat both controls.
 
     Options that you leave out get defaults that suit the data and two CPU cores. To see these and the estimated time,
-    type `winticket plan` with the same options.
+    type `winticket plan` in place of `winticket find`, without --out, --quiet and --track.
 
     If the command is interrupted or killed, type it again to resume. With more levels, replicates or controls, it
     trains only what is new.
@@ -71,7 +72,7 @@ def find(
 def plan(data: Data, *, computing: Computing, as_json: AsJson = False, **options: Any) -> None:
     """Show what find would run with the same options, and what it costs: trainings, steps, time, disk.
 
-    Nothing is run or written, and results that the store has already are not counted.
+    Nothing is run or written. The cost leaves out results that the store has already.
     """
     preview(_experiment(data, options), computing, as_json=as_json)
 
@@ -229,7 +230,7 @@ def _parameters(rows: list[dict[str, Any]]) -> Table:
     for reason in dict.fromkeys(row["spared"] for row in rows if row["spared"] is not None):
         alike = [row for row in rows if row["spared"] == reason]
         names = ", ".join(row["name"] for row in alike[:3]) + (", ..." if len(alike) > 3 else "")
-        table.add_row(f"not: {names}", reason, f"{sum(row['size'] for row in alike):,}", style="dim")
+        table.add_row(f"not pruned: {names}", reason, f"{sum(row['size'] for row in alike):,}", style="dim")
     return table
 
 

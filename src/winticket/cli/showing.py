@@ -25,14 +25,14 @@ RunPath = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
-        help="Folder or result.json of a find or transfer, finished or not, or the compare.json of a compare.",
+        help="Folder or result.json of a search or transfer, finished or not, or a compare.json.",
     ),
 ]
 RunPaths = Annotated[
     list[Path],
     typer.Argument(
         metavar="RUN...",
-        help="Folder or result.json of a find or transfer, or the compare.json of a compare. With --compare, several.",
+        help="Folder or result.json of a search or transfer, or a compare.json. With --compare, several of them.",
     ),
 ]
 Together = Annotated[bool, typer.Option("--compare", help="Write one page that has the runs side by side.")]
@@ -113,7 +113,7 @@ def report(
     store: StoreOfRun = None,
     trust: Trust = None,
 ) -> None:
-    """Write the figures and the page of RUN again, from its numbers; or, with --compare, one page of several runs.
+    """Write report.html and the figures of RUN again, from its numbers; or, with --compare, one page of several runs.
 
     Nothing is trained or analysed. The page shows the analyses that the run's store has. An unfinished run gets a page
     of what there is so far, as `winticket watch` writes it.
@@ -195,7 +195,7 @@ def watch(
     trust: Trust = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write a page of RUN while it runs, again and again until it has finished; a browser that shows it follows.
+    """Write a page of RUN again and again until it has finished; a browser that shows the page reloads it.
 
     The page has what the store has so far: counts, accuracies, learning curves. It never has a verdict, which is
     reached from all trainings together. When the run has finished and its report is there, the page leads to it, also
@@ -230,7 +230,7 @@ def _opener(folder: Path, every: int, store: str | None, trust: list[str] | None
 def _finished(run: Path) -> Path | None:
     """The page of a run that has finished, None if it has none. ValueError or OSError if it is no such run."""
     if comparison_file(run) is not None:
-        raise ValueError(f"{run} is a comparison; give the folder of a find or transfer")
+        raise ValueError(f"{run} is a comparison; give the folder of a search or transfer")
     from winticket.experiment.opening import document_of
 
     file = result_file(run)

@@ -140,9 +140,7 @@ def _failures(document: Document, say: Say) -> list[RenderableType]:
     if not failed and not waited:
         return []
     count = len(failed) + waited
-    lines = [
-        f"Failed: {count} {'training run' if count == 1 else 'training runs'}, counted against the ticket."
-    ]
+    lines = [f"Failed: {count} {'training' if count == 1 else 'trainings'}, counted against the ticket."]
     lines += [f"  {line}" for line in failed[:MOST_FAILURES]]
     if len(failed) > MOST_FAILURES:
         lines.append(f"  and {len(failed) - MOST_FAILURES} more, listed in the report")
@@ -266,7 +264,7 @@ def _files(document: Document, say: Say) -> Table:
         path = document.get(name)
         if path is not None:
             note = " (not a winning ticket)" if name == "ticket" and not has_won(document) else ""
-            note = " (finished training runs)" if name == "store" else note
+            note = " (finished trainings)" if name == "store" else note
             grid.add_row(name, Text(say(f"{path}{note}"), overflow="fold"))
     drawn = document.get("figures") or ()
     if drawn:

@@ -130,7 +130,7 @@ def test_both_controls_must_be_beaten() -> None:
     assert (structure.outcome, structure.kind) == ("inconclusive", "winning structure")
     assert "A winning structure" in structure.reason
     assert (
-        "If the ticket has a lead over the same mask with new start weights, it is below 0.5 pp at 50.0 % and 20.0 %."
+        "If the ticket has a lead over the same mask with new initial weights, it is below 0.5 pp at 50.0 % and 20.0 %."
         in structure.reason
     )
     trivial = judge([level(0.5, reinit=0.0, random=0.0)])
@@ -149,7 +149,7 @@ def test_not_won_names_what_was_refuted_where() -> None:
     verdict = judge([level(0.5, reinit=-0.3), level(0.2, ticket=-2.5)])
     assert (verdict.outcome, verdict.density, verdict.replicates_needed) == ("not won", None, None)
     assert "the ticket is more than 0.5 pp below the dense network at 20.0 % (-2.50 pp)" in verdict.reason
-    assert "the ticket is below the same mask with new start weights at 50.0 % (-0.30 pp)" in verdict.reason
+    assert "the ticket is below the same mask with new initial weights at 50.0 % (-0.30 pp)" in verdict.reason
     assert judge([level(0.5, ticket=-2.5)]).kind == "not matching"
     both = judge([level(0.5, ticket=-2.5), level(0.2, ticket=-3.0)])
     assert "below the dense network at 50.0 % and 20.0 % (at 50.0 %: -2.50 pp)" in both.reason

@@ -244,7 +244,7 @@ def test_prune_more_slowly_reaches_the_same_density(digits: Document) -> None:
     # .8^16 = .9^33.9: 34 levels of 10 % end where 16 levels of 20 % do.
     found = prune_more_slowly(digits)
     assert found is not None
-    assert "(--rate 0.1 --output-rate 0.05 --levels 34: 34 rounds, also down to about 3.1 %)" in found
+    assert "(--rate 0.1 --output-rate 0.05 --levels 34: 34 rounds, again down to about 3.1 %)" in found
     assert found.startswith("For a smaller ticket, prune more slowly")
 
 

@@ -9,7 +9,7 @@ from winticket.judge.record import LevelChecks, Verdict
 
 NAMES = {
     "dense": "the dense network",
-    "reinit": "the same mask with new start weights",
+    "reinit": "the same mask with new initial weights",
     "random": "a random mask with the same number of weights per layer",
 }
 CONTROL_CHECKS: dict[str, Callable[[LevelChecks], Check | None]] = {

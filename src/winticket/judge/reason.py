@@ -81,8 +81,8 @@ def _unseen(verdict: Verdict, best: LevelChecks) -> list[str]:
         else f", that is, ended below {100 * limit:.1f} % test accuracy, far from the median of these {n}"
     )
     return [
-        f"None of the {n} tickets at {percent(best.density)} collapsed{below}. Collapses may still be possible: a rate "
-        f"of up to {share:.0f} % would go unseen in {n} replicates (95 % confidence)."
+        f"None of the {n} tickets at {percent(best.density)} collapsed{below}. Rarer collapses remain possible: "
+        f"{n} replicates rule out only rates above {share:.0f} % (95 % confidence)."
     ]
 
 

@@ -345,9 +345,9 @@ def test_wins_rest_on_the_matches_at_higher_densities_too() -> None:
     verdict: Any = SimpleNamespace(claimed=(0.2,), levels=levels)
     first, second = disagreements(verdict, bearing=True)
     assert first.startswith("At 80.0 %")
-    assert first.endswith("The wins at lower densities rest on this match, too, so they stand less firmly.")
+    assert first.endswith("The wins at lower densities rest on this match, too, so they are less certain.")
     assert second.startswith("At 20.0 %")
-    assert second.endswith("The verdict stands, but less firmly here.")
+    assert second.endswith("The verdict stands, but it is less certain at this density.")
     others = disagreements(verdict, bearing=False)
     assert [text[:9] for text in others] == ["At 64.0 %", "At 10.0 %"]
     assert all(text.endswith("so the verdict does not rest on it.") for text in others)

@@ -49,8 +49,8 @@ def disagreements(verdict: Verdict, *, bearing: bool) -> list[str]:
     return found
 
 
-_HERE = "The verdict stands, but less firmly here."
-_LATER = "The wins at lower densities rest on this match, too, so they stand less firmly."
+_HERE = "The verdict stands, but it is less certain at this density."
+_LATER = "The wins at lower densities rest on this match, too, so they are less certain."
 _NOT_CLAIMED = "No win is claimed at this density, so the verdict does not rest on it."
 
 

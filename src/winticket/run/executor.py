@@ -70,7 +70,7 @@ class _Execution:
             if other is not None:
                 plan.leave(chosen.key, other.who())
             elif self._came_from_elsewhere(chosen.key):
-                self.claims.give_back(chosen.key)
+                self.claims.give_back(chosen.key, finished=True)
             else:
                 return chosen
         return None
@@ -91,8 +91,9 @@ class _Execution:
         if now - self._looked < _LOOK:
             return
         self._looked = now
-        for key in sorted(self.schedule.elsewhere):
-            if not self._came_from_elsewhere(key) and self.claims.open(key):
+        claimed = self.claims.claimed(self.schedule.elsewhere)
+        for key in sorted(self.schedule.elsewhere - claimed.keys()):
+            if not self._came_from_elsewhere(key):
                 self.schedule.put_back(key)
 
     def hear(self, worker: int, message: Message) -> None:
@@ -108,7 +109,7 @@ class _Execution:
         """Record a message that only changes counts; False for one that needs a decision."""
         plan, key = self.schedule, message.key
         if message.said not in ("progress", "aborted"):
-            self.claims.give_back(key)
+            self.claims.give_back(key, finished=message.said in ("finished", "failed"))
         if message.said == "progress":
             plan.tell(
                 Event("progress", plan.todo[key], worker=worker, step=message.step, steps=message.steps)

@@ -260,10 +260,14 @@ class Shelf:
         with self._explained("be read"):
             return frozenset(key_of(entry) for entry in self._entries("result"))
 
-    def claimed(self) -> list[Entry]:
-        """The claim files (see claims.py)."""
+    def claims(self) -> dict[str, dict[int, Entry]]:
+        """The claim files by task and generation (see claims.py)."""
+        families: dict[str, dict[int, Entry]] = {}
         with self._explained("be read"):
-            return [entry for entry in self._ours(CLAIMS) if entry.name != f"{CLAIMS}/lock"]
+            for entry in self._ours(CLAIMS):
+                key, _, generation = key_of(entry).partition("-")
+                families.setdefault(key, {})[int(generation or 0)] = entry
+        return families
 
     def _ours(self, folder: str) -> list[Entry]:
         """The regular files in a folder that have a store's names."""

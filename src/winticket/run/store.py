@@ -6,7 +6,7 @@ from collections.abc import Set
 from typing import Any
 
 from winticket.run import codec
-from winticket.run.claims import claims_of
+from winticket.run.claims import who_claims
 from winticket.run.errors import StoreError
 from winticket.run.files import TEMPORARY, Entry, abandoned
 from winticket.run.layout import (
@@ -80,14 +80,14 @@ class Store(Shelf):
         with self._explained("be written"):
             if not self.exists():
                 return []
-            held, left = claims_of(self)
+            held, left = who_claims(self)
             if keep is not None and held:
                 raise StoreError(
-                    f"{held[0].who()} is computing in store {self._where}, and may need what would be removed; "
+                    f"{next(iter(held.values())).who()} is computing in store {self._where}, and may need what would be removed; "
                     "wait until it is done, or stop it"
                 )
             going = [(e, "temporary file of a stopped writer") for e in self._ours(TEMPORARY) if abandoned(e)]
-            going += [(e, "claim of a process that has ended") for e in left]
+            going += [(e, "claim of a process that has ended") for e in self._ours(CLAIMS) if e.name in left]
             for kind in FOLDERS:
                 for entry in self._entries(kind):
                     why = self._unwanted(kind, entry, keep, failures=failures, damaged=damaged)

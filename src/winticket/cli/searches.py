@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,9 +14,20 @@ from rich.table import Table
 
 from winticket.catalogue import check
 from winticket.cli.answers import print_json, printed, request, say, show, to_stderr
-from winticket.cli.options import AsJson, Computing, Data, Out, PlanOnly, Quiet, Track, chosen, with_options
+from winticket.cli.options import (
+    AsJson,
+    Computing,
+    Data,
+    Detach,
+    Out,
+    PlanOnly,
+    Quiet,
+    Track,
+    chosen,
+    with_options,
+)
 from winticket.places import require_file
-from winticket.text import console
+from winticket.text import console, without_secrets
 from winticket.version import __version__
 
 if TYPE_CHECKING:
@@ -31,6 +43,7 @@ class Answering:
     as_json: bool = False
     quiet: bool = False
     track: tuple[str, ...] = ()
+    detach: bool = False
 
 
 @with_options
@@ -42,6 +55,7 @@ def find(
     as_json: AsJson = False,
     quiet: Quiet = False,
     track: Track = None,
+    detach: Detach = False,
     **options: Any,
 ) -> None:
     """Find a winning ticket on DATA and test it against its controls.
@@ -64,7 +78,7 @@ def find(
     """
     began = time.monotonic()
     experiment = _experiment(data, options)
-    search(experiment, computing, Answering(out, as_json, quiet, tuple(track or ())), began=began)
+    search(experiment, computing, Answering(out, as_json, quiet, tuple(track or ()), detach), began=began)
 
 
 @with_options
@@ -103,6 +117,7 @@ def run(
     quiet: Quiet = False,
     track: Track = None,
     plan_only: PlanOnly = False,
+    detach: Detach = False,
 ) -> None:
     """Run an experiment that is written in Python, such as those in experiments/.
 
@@ -118,13 +133,22 @@ def run(
         preview(experiment, computing, as_json=as_json)
         return
     note = f"An option named above is a field of the experiment in {spec}: --replicates 7 is replicates=7."
-    search(experiment, computing, Answering(out, as_json, quiet, tuple(track or ())), began=began, note=note)
+    search(
+        experiment,
+        computing,
+        Answering(out, as_json, quiet, tuple(track or ()), detach),
+        began=began,
+        note=note,
+    )
 
 
 def search(
     experiment: Experiment, computing: Computing, answering: Answering, *, began: float, note: str = ""
 ) -> None:
     """Run the experiment, with its progress, and print the result; `note` stands below the final screen."""
+    if answering.detach:
+        submit(experiment, computing, answering)
+        return
     with request():
         from winticket.experiment import execute, plan, prepare
 
@@ -135,6 +159,31 @@ def search(
     _print(result, as_json=answering.as_json, note=note)
     if result.outcomes.failed or result.document["failures"] or result.document.get("unwritten"):
         raise typer.Exit(1)
+
+
+def submit(experiment: Experiment, computing: Computing, answering: Answering) -> None:
+    """Write the plan into the store for workers, and say how they are started."""
+    with request():
+        if computing.workers is not None or computing.retry_failed or answering.track:
+            raise ValueError(
+                "--workers and --retry-failed belong to winticket work, and --track to the command that writes the "
+                "report; leave them out with --detach"
+            )
+        from winticket.experiment import plan
+        from winticket.experiment.submitting import submit as written
+
+        planned = plan(experiment)
+        made = written(planned, computing.execution())
+    store = shlex.quote(without_secrets(computing.store))
+    if answering.as_json:
+        print_json(
+            {"winticket": __version__, "plan": made.name, "store": computing.store, "tasks": len(made.tasks)}
+        )
+        return
+    show(f"Plan {made.name} is in {store}: {_counted(len(made.tasks), 'task')}.")
+    show(f"Compute it, with any number of these:  winticket work {store}")
+    show(f"See how far it is:                     winticket watch {store}")
+    show("When it is done, type this command again without --detach for its verdict and report.")
 
 
 def _announced(ready: Ready) -> AbstractContextManager[Watch]:

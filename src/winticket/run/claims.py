@@ -72,18 +72,14 @@ class Claims:
         self._enough = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def take(self, key: str, what: str = "") -> Claim | None:
-        """Claim a task. None if this run holds it now, else the valid claim of another run.
-
-        `what` says in a few words what is computed, for people who watch the store.
-        """
+    def take(self, key: str) -> Claim | None:
+        """Claim a task. None if this run holds it now, else the valid claim of another run."""
         if not self._needed or key in self._held:
             return None
-        mine = msgspec.structs.replace(self._me, what=what)
         with _in_words():
             self._store.require()
             generation = 0
-            while not self._files.create(claim_name(key, generation), encoded(mine)):
+            while not self._files.create(claim_name(key, generation), encoded(self._me)):
                 last = self._last(key)
                 if last is None:
                     generation = 0  # released just now
@@ -92,11 +88,11 @@ class Claims:
                 if not self._expired(key):
                     return last[1]
                 generation = last[0] + 1
-        self._mine(key, generation, mine)
+        self._mine(key, generation)
         return None
 
     def claimed(self, keys: Collection[str]) -> dict[str, Claim]:
-        """Those of the keys that another run computes now, as far as one listing of the claims can show, with its claim.
+        """The claims of other runs on these tasks, as far as one listing can show, by key.
 
         A claim is valid until it has not changed for the time of its expiry.
         """
@@ -151,10 +147,10 @@ class Claims:
         seen = self._seen[key]
         return seen.claim.released or seen.claim.dead() or time.monotonic() - seen.since > self._expiry
 
-    def _mine(self, key: str, generation: int, claim: Claim) -> None:
+    def _mine(self, key: str, generation: int) -> None:
         self._seen.pop(key, None)
         with self._guard:
-            self._held[key] = _Held(generation, claim, time.monotonic())
+            self._held[key] = _Held(generation, self._me, time.monotonic())
         if self._thread is None:
             self._thread = threading.Thread(target=self._renew, name="winticket-claims", daemon=True)
             self._thread.start()
@@ -224,7 +220,7 @@ def who_claims(store: Shelf) -> tuple[dict[str, Claim], list[str]]:
             continue
         old = entry.modified is not None and time.time() - entry.modified > _LEFT
         if claim.released or claim.dead() or old:
-            left += [claim_name(key, number) for number in reversed(sorted(family))]
+            left += [claim_name(key, number) for number in sorted(family, reverse=True)]
         elif claim != NOBODY:
             held[key] = claim
     return held, left

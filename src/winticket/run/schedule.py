@@ -38,7 +38,8 @@ class Outcomes:
     """The outcomes of the stored tasks, by key. Every task that was needed is in exactly one of the four.
 
     `reused` also lists tasks that were not needed but are in the store. `failed` maps a key to the traceback, and
-    `skipped` maps it to the key of the failed task that it needs.
+    `skipped` maps it to the key of the failed task that it needs. `left` tasks are in none of them,
+    since the run left them to other commands.
     """
 
     store: Store
@@ -47,6 +48,7 @@ class Outcomes:
     failed: Mapping[str, str]
     skipped: Mapping[str, str]
     seconds: float
+    left: int = 0
 
     def require(self) -> None:
         """StoreError if a result of this run is no longer in the store, for example because it was cleaned up."""

@@ -9,14 +9,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from typer.testing import CliRunner
 
 from winticket.cli import app
-from winticket.experiment import Execution, Experiment, plan
+from winticket.cli.searches import _too_narrow
+from winticket.experiment import Cost, Execution, Experiment, Plan, plan
 from winticket.experiment.submitting import compute, jobs, submit
+from winticket.report.durations import run_time
 from winticket.report.store_progress import progress_line, progress_of_store
 from winticket.run import Inline, Pool, Store, StoreError
 from winticket.run.claims import Claims, who_claims
@@ -220,6 +223,27 @@ def test_plans_are_kept_while_unfinished_and_cleaned_up_after(tmp_path: Path) ->
     compute(jobs(execution))
     assert [removed.why for removed in execution.store.gc()] == ["plan that is done"]
     assert execution.store.plans(Waiting) == []
+
+
+def test_a_plan_that_is_too_narrow_for_the_processes_says_so() -> None:
+    def note(planned: Plan) -> str | None:
+        work = {task.key: 30.0 for task in planned.tasks.values()}
+        price = Cost(9, 0, 0, 900, seconds=500.0, bytes=1, workers=2, work=work)
+        return _too_narrow(price, planned)
+
+    one_stack = experiment().but(stack=2, controls=())
+    said = note(plan(one_stack))
+    assert said is not None
+    assert "will train about 50 % of the time" in said
+    assert "--stack 1 makes more stacks" in said
+    assert note(plan(one_stack.but(stack=1))) is None
+    assert note(plan(one_stack.but(controls=("reinit", "random"), levels=6))) is None
+
+
+def test_the_screen_says_how_busy_the_processes_were() -> None:
+    document: Any = {"seconds": 130.0, "computed": 9, "reused": 0, "processes": {"count": 2, "busy": 0.876}}
+    assert run_time(document) == "2 min 10 s; 2 processes, training 88 % of the time"
+    assert run_time(document | {"seconds": 5.0}) == "5.0 s"
 
 
 def states(how_far: Standing) -> list[int]:

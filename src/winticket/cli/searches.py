@@ -195,8 +195,9 @@ def _announced(ready: Ready) -> AbstractContextManager[Watch]:
     with to_stderr():
         price = cost(planned, ready.execution)
     say(_price(price, planned))
-    if few := _too_few(planned):
-        say(few)
+    for note in (_too_few(planned), _too_narrow(price, planned)):
+        if note:
+            say(note)
     return Watch(
         [*planned.tasks.values(), *price.repeated],
         planned.densities(),
@@ -248,8 +249,9 @@ def preview(experiment: Experiment, computing: Computing, *, as_json: bool) -> N
     out.print(_parameters(rows))
     out.print(f"weights kept by level: {', '.join(map(density_percent, densities))}")
     out.print(_price(price, planned))
-    if few := _too_few(planned):
-        out.print(few)
+    for note in (_too_few(planned), _too_narrow(price, planned)):
+        if note:
+            out.print(note)
 
 
 def _described(experiment: Experiment) -> Table:
@@ -321,6 +323,30 @@ def _too_few(planned: Plan) -> str | None:
     return (
         f"The verdict will be inconclusive: {_counted(count, 'replicate')} cannot decide, whatever the numbers. "
         f"Use --replicates {FEWEST_REPLICATES} or more for one that can."
+    )
+
+
+BUSY = 0.75
+"""Below this share of time at work, it is said that processes will be idle."""
+
+
+def _too_narrow(price: Cost, planned: Plan) -> str | None:
+    """A note that processes will be idle because few stacks can train at once; None if they are busy."""
+    from winticket.report.forecast import makespan
+
+    experiment, total = planned.experiment, sum(price.work.values())
+    size = min(experiment.stack, experiment.replicates)
+    if price.workers < 2 or size < 2 or not total or (price.seconds or 0.0) < 60:
+        return None
+    order = planned.order(price.repeated)
+    span = makespan(price.work, {key: order[key] for key in price.work}, workers=price.workers)
+    busy = total / (span * price.workers)
+    if busy >= BUSY:
+        return None
+    return (
+        f"The {price.workers} processes will train about {100 * busy:.0f} % of the time, because a stack's next level "
+        f"waits for its last. --stack {-(-size // 2)} makes more stacks, which train at the same time (as another "
+        "experiment: stacks are part of what is computed)."
     )
 
 

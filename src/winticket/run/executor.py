@@ -195,6 +195,7 @@ def run(
         schedule.skipped,
         time.monotonic() - began,
         schedule.left(),
+        schedule.busy,
     )
 
 

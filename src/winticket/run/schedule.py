@@ -49,6 +49,7 @@ class Outcomes:
     skipped: Mapping[str, str]
     seconds: float
     left: int = 0
+    busy: float = 0.0
 
     def require(self) -> None:
         """StoreError if a result of this run is no longer in the store, for example because it was cleaned up."""
@@ -119,6 +120,7 @@ class Schedule:
         self.running: dict[str, int] = {}  # key -> worker
         self.elsewhere: set[str] = set()  # ready, but another command computes them now
         self.made_by: dict[str, int] = {}
+        self.busy = 0.0
 
     def _sort(
         self, targets: Sequence[Task], order: list[Task], store: Store, *, retry: bool
@@ -184,6 +186,7 @@ class Schedule:
     ) -> None:
         """Record that a task has its result, and so have the parts that it handed over."""
         worker = self._no_longer_under_way(key)
+        self.busy += seconds or 0.0
         if worker is not None:
             self.made_by[key] = worker
         (self.reused if reused else self.computed).append(key)
@@ -199,6 +202,7 @@ class Schedule:
 
     def fail(self, key: str, text: str, seconds: float | None, *, earlier: bool = False) -> None:
         worker = self._no_longer_under_way(key)
+        self.busy += seconds or 0.0
         self.failed[key] = text
         self.tell(Event("failed", self.todo[key], worker=worker, seconds=seconds, text=text, earlier=earlier))
         trail = list(self.after[key])

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from winticket import sparse
 from winticket.cli import app
 from winticket.cli.searches import _too_narrow
 from winticket.experiment import Cost, Execution, Experiment, Plan, plan
@@ -24,6 +25,7 @@ from winticket.report.store_progress import progress_line, progress_of_store
 from winticket.run import Inline, Pool, Store, StoreError
 from winticket.run.claims import Claims, who_claims
 from winticket.run.plans import Standing, Waiting, standing, standings
+from winticket.sparse import breakeven
 from winticket.text import console
 
 SMALL = ["--model", "lenet-20", "--steps", "60", "--levels", "2", "--replicates", "2", "--control", "random"]
@@ -244,6 +246,29 @@ def test_the_screen_says_how_busy_the_processes_were() -> None:
     document: Any = {"seconds": 130.0, "computed": 9, "reused": 0, "processes": {"count": 2, "busy": 0.876}}
     assert run_time(document) == "2 min 10 s; 2 processes, training 88 % of the time"
     assert run_time(document | {"seconds": 5.0}) == "5.0 s"
+
+
+def test_workers_on_machines_of_one_kind_measure_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execution = Execution(store=Store(tmp_path / "runs"), crew=Inline())
+    submit(plan(experiment()), execution)
+    monkeypatch.setenv("WINTICKET_CACHE", str(tmp_path / "one machine"))
+    breakeven._tuning.cache_clear()
+    compute(jobs(execution))
+    measured = execution.store.measurements()
+    assert len(measured) >= (not sparse.missing)
+
+    monkeypatch.setenv("WINTICKET_CACHE", str(tmp_path / "another"))
+    breakeven._tuning.cache_clear()
+    monkeypatch.setattr(breakeven, "measure", lambda *_: pytest.fail("it is known"))
+    submit(plan(experiment().but(seed=1)), execution)
+    (outcomes,) = compute(jobs(execution))
+    assert len(outcomes.computed) == 6
+    kept = {file.name: file.read_bytes() for file in (tmp_path / "another" / "break-even").glob("*.json")}
+    assert kept == measured
+    assert not breakeven.adopt("../../evil.json", b"{}")
+    breakeven._tuning.cache_clear()
 
 
 def states(how_far: Standing) -> list[int]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from winticket import sparse
 from winticket.experiment.execution import Execution
 from winticket.experiment.opening import experiment_asked
 from winticket.experiment.plan import Plan, plan
@@ -134,8 +135,23 @@ def compute(
         alike.setdefault(job.execution, []).append(job)
     outcomes = []
     for execution, together in alike.items():
-        for job in together:
-            measure_engine(job.plan, execution)
+        _measure_alike(together, execution)
         tasks = [task for job in together for task in job.tasks]
         outcomes.append(execution.run(tasks, watch=watch, leave=leave))
     return outcomes
+
+
+def _measure_alike(together: Sequence[Job], execution: Execution) -> None:
+    """Measure how layers train fastest, unless a worker on a machine of the same kind has left that in the store.
+
+    So such workers make the same choices, and their results agree bit for bit.
+    """
+    store = execution.store
+    known = store.measurements()
+    for name, content in known.items():
+        sparse.adopt(name, content)
+    for job in together:
+        measure_engine(job.plan, execution)
+    for name, content in sparse.measurements().items():
+        if name not in known:
+            store.put_measurement(name, content)

@@ -7,6 +7,7 @@ partial/ab/KEY.safetensors    a checkpoint of a task under way
 looks/QUESTION/NAME.json      a verdict on these results; each such look spends some of the error rate
 claims/KEY.json               the process that computes a task now (see claims.py)
 plans/NAME.json               a plan that waits for workers (see plans.py)
+machines/NAME.json            what was measured on machines of one kind, for others like them
 tmp/                          files being written
 
 Nothing else in the directory is listed, changed or removed, and links in it are not followed.
@@ -17,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
@@ -32,6 +33,7 @@ from winticket.run.layout import (
     FOLDERS,
     FORMAT,
     LOOKS,
+    MACHINES,
     MARKER,
     PLANS,
     REPORTS,
@@ -107,7 +109,7 @@ class Shelf:
     def _may_be_ours(self, top: str) -> bool:
         if top == REPORTS:
             return True
-        if top not in (TEMPORARY, LOOKS, CLAIMS, PLANS, *FOLDERS.values()):
+        if top not in (TEMPORARY, LOOKS, CLAIMS, PLANS, MACHINES, *FOLDERS.values()):
             return False
         return all(is_store_file(e.name) for e in self._files.entries(top))
 
@@ -259,6 +261,18 @@ class Shelf:
                 "nobody knows how much of the error rate that look spent: use another --seed; or remove the file, and "
                 "the chance of a false win is higher than reported"
             ) from error
+
+    def measurements(self, but: Collection[str] = ()) -> dict[str, bytes]:
+        """What was measured on machines, as files by name, except those names."""
+        with self._explained("be read"):
+            names = [entry.name.rpartition("/")[2] for entry in self._ours(MACHINES)]
+            return {name: self._files.read(f"{MACHINES}/{name}") for name in names if name not in but}
+
+    def put_measurement(self, name: str, content: bytes) -> None:
+        """Keep a measurement unless there is one of that name."""
+        with self._explained("be written"):
+            self._mark()
+            self._files.create(f"{MACHINES}/{name}", content)
 
     def forget(self, key: str, kind: Kind) -> None:
         """Remove the file of this kind under a key, if there is one."""

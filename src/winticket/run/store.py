@@ -13,6 +13,7 @@ from winticket.run.layout import (
     CLAIMS,
     FOLDERS,
     LOOKS,
+    MACHINES,
     PLANS,
     Kind,
     Problem,
@@ -56,7 +57,7 @@ class Store(Shelf):
                 except StoreError as error:
                     problems.append(Problem("damaged", entry.name, str(error)))
             problems += [Problem("damaged", name, reason) for name, reason in self._damaged_plans().items()]
-            for folder in (TEMPORARY, LOOKS, CLAIMS, PLANS, *FOLDERS.values()):
+            for folder in (TEMPORARY, LOOKS, CLAIMS, PLANS, MACHINES, *FOLDERS.values()):
                 problems += [
                     Problem("foreign", e.name, "not a file that a store writes; no command touches it")
                     for e in self._files.entries(folder)

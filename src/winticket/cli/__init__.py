@@ -18,6 +18,7 @@ from winticket.cli import (
     showing,
     stores,
     transfers,
+    working,
 )
 from winticket.cli.answers import Answers, flowing, say, show_warnings, stop_in_order
 from winticket.cli.methods import methods
@@ -46,6 +47,7 @@ for command in (
     showing.show,
     showing.report,
     showing.watch,
+    working.work,
     shipping.ship,
     measuring.measure,
     serving.serve,

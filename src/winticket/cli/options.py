@@ -191,6 +191,14 @@ Track = Annotated[
         "May be repeated.",
     ),
 ]
+Detach = Annotated[
+    bool,
+    typer.Option(
+        "--detach",
+        help="Do not train here: write the plan into the store, for any number of `winticket work STORE` to compute. "
+        "When they are done, the same command without --detach writes the report.",
+    ),
+]
 PlanOnly = Annotated[
     bool, typer.Option("--plan", help="Show what would be run and what it costs; run nothing.")
 ]

@@ -12,6 +12,7 @@ from winticket.cli.options import number
 from winticket.limits import CLUSTER, check
 
 if TYPE_CHECKING:
+    from winticket.experiment import Cost, Plan
     from winticket.experiment.cluster import ClusterDocument
 
 Machines = Annotated[
@@ -45,6 +46,19 @@ def check_cluster(machines: int | None, cores: int | None) -> None:
         raise ValueError(
             f"cores_per_machine is {cores}, but there is no number of machines; give it as well, as --machines 8"
         )
+
+
+def on_cluster(
+    planned: Plan, price: Cost, store: str, machines: int, cores: int | None
+) -> ClusterDocument | None:
+    """The forecast of a plan on a cluster; None if nothing is to be trained, or no times are known."""
+    from winticket.experiment import cluster
+
+    elsewhere = "://" in store and not store.startswith(("file://", "memory://"))
+    forecast = cluster.on_cluster(
+        planned, price, machines=machines, cores=cores or max(price.workers, 1), elsewhere=elsewhere
+    )
+    return None if forecast is None else forecast.as_json()
 
 
 def drawn(forecast: ClusterDocument) -> RenderableType:

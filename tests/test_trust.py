@@ -247,31 +247,32 @@ def test_a_ticket_names_no_module_that_is_then_imported(evil: Path) -> None:
     assert ran(evil) == ""
 
 
+SEARCH_AND_INFO = """
+import sys
+from winticket.cli import main
+for words in (sys.argv[1:], ["info"]):
+    sys.argv = ["winticket", *words]
+    try:
+        main()
+    except SystemExit as left:
+        assert not left.code
+"""
+
+
 @pytest.mark.parametrize("module", [False, True])
 def test_the_working_directory_is_searched_last_and_for_the_users_modules_only(
     evil: Path, module: bool
 ) -> None:
+    """A search by a worker: by the command, which draws and then tells of this machine; by `-m`, which is quiet."""
     here = evil / "here"
     (here / "mylab.py").write_text("import helpers\nfrom winticket.criteria import magnitude as mine\n")
     (here / "helpers.py").write_text("")
-    words = (
-        "find",
-        "digits",
-        "--model",
-        "lenet-12-8",
-        "--density",
-        "0.5",
-        "--steps",
-        "20",
-        "--replicates",
-        "2",
-    )
-    done = command(
-        *words, "--no-gate", "--criterion", "mylab:mine", "--workers", "1", folder=here, module=module
-    )
+    (evil / "both.py").write_text(SEARCH_AND_INFO)
+    given = ("--model=lenet-12-8", "--density=0.5", "--steps=20", "--replicates=2", "--criterion=mylab:mine")
+    words = ("find", "digits", *given, "--no-gate", "--workers=1", *(("--quiet",) if module else ()))
+    done = command(*words, folder=here, module=module, script=evil / "both.py")
     assert done.returncode == 0, done.stderr
-    assert ran(evil) == ""
-    assert command("info", folder=here, module=module).returncode == 0
+    assert list(here.rglob("result.json"))
     assert ran(evil) == ""
 
 

@@ -19,8 +19,8 @@ def blocks(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the prose claims is asserted in the blocks themselves, before the reader's eyes."""
+def test_the_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None) -> None:
+    """What the prose claims is asserted in the blocks themselves, before the reader's eyes; none is about a figure."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     names: dict[str, Any] = {}

@@ -229,6 +229,8 @@ def test_ctrl_c_says_how_to_go_on_and_loses_nothing(number: signal.Signals, tmp_
         "--no-gate",
     ]
     command = [sys.executable, "-m", "winticket", *words, "--store", str(store), "--workers", "1"]
+    if number != signal.SIGINT:
+        command.append("--quiet")  # without an estimate and its seconds, and as loud about a signal
     process = subprocess.Popen(
         command, start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -138,7 +138,10 @@ def test_terminals_without_unicode_and_notebooks_backends_lose_nothing(
     others = (("methods",), ("store", "ls", "--store", kept), ("plan", *search[1:-2]), ("--help",))
     program = several(search, *others)
     done = command(
-        folder, program=program if draws else UNDRAWN + program, PYTHONIOENCODING=encoding, MPLBACKEND="nonsense"
+        folder,
+        program=program if draws else UNDRAWN + program,
+        PYTHONIOENCODING=encoding,
+        MPLBACKEND="nonsense",
     )
     assert done.returncode == 0, done.stderr
     assert b"Traceback" not in done.stderr

@@ -19,8 +19,18 @@ REWOUND = {"to_init": 0, "to_step": 4, "to_step_with_optimizer": 4}
 SCRIPT = Path(__file__).with_name("trainers.py")
 WORLD = 2
 IMPORTED = {
-    "lightning": ("torch._dynamo", "winticket.loops", "lightning.pytorch", "winticket.integrations.lightning"),
-    "transformers": ("torch._dynamo", "winticket.loops", "transformers.trainer", "winticket.integrations.transformers"),
+    "lightning": (
+        "torch._dynamo",
+        "winticket.loops",
+        "lightning.pytorch",
+        "winticket.integrations.lightning",
+    ),
+    "transformers": (
+        "torch._dynamo",
+        "winticket.loops",
+        "transformers.trainer",
+        "winticket.integrations.transformers",
+    ),
 }
 """What the script of the ranks imports, and an optimiser."""
 Ranks = tuple[list[dict[str, dict[str, Any]]], Path]

@@ -96,7 +96,7 @@ def _makespan(order: Mapping[str, Sequence[str]], work: Mapping[str, float], wor
 def _work(
     planned: Plan, missing: list[Cell], repeated: Sequence[Task], *, engine: Engine
 ) -> dict[str, float]:
-    """Seconds of each missing training by itself, by key; empty if the model cannot train on noise, or none is missing."""
+    """Seconds of each missing training by itself, by key; empty if none is missing or the model fails on noise."""
     if not missing and not repeated:
         return {}
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -179,9 +180,16 @@ class Schedule:
             path[key] = t.weight + max((path[following.key] for following in self.after[key]), default=0.0)
         return {key: path[key] for key in self.todo}
 
-    def take(self, worker: int) -> Task:
-        """The ready task with the longest chain after it; among equals, one whose inputs this worker made."""
-        key = self.ready.pop(worker)
+    def take(self, worker: int, among: int = 1) -> Task:
+        """The ready task with the longest chain after it; among equals, one whose inputs this worker made.
+
+        With `among`, one of that many at random: the more processes share a plan, the more would take the first.
+        """
+        first = [self.ready.pop(worker) for _ in range(min(among, len(self.ready)))]
+        key = random.choice(first)
+        for other in first:
+            if other != key:
+                self.ready.add(other)
         self.running[key] = worker
         return self.todo[key]
 
@@ -224,8 +232,9 @@ class Schedule:
         self._can_start(key)
 
     def leave(self, key: str, who: str) -> None:
-        """Leave a task that was taken to another command, which computes it already."""
-        self.running.pop(key)
+        """Leave a task that was taken, or is ready, to another command, which computes it already."""
+        if self.running.pop(key, None) is None:
+            self.ready.remove(key)
         self.elsewhere.add(key)
         self.tell(Event("elsewhere", self.todo[key], text=who))
 

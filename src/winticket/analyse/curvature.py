@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -100,6 +99,8 @@ def hessian(
         top = sorted(values_of.tolist(), key=abs, reverse=True)[:count]
         return Hessian(tuple(top), float(np.trace(whole)), 0.0, size)
     generator = np.random.default_rng(seed)
+    from scipy.sparse.linalg import LinearOperator, eigsh  # takes half a second to import
+
     operator: Any = LinearOperator((size, size), matvec=product, dtype=np.float64)
     start = generator.standard_normal(size)
     found = eigsh(operator, k=count, which="LM", v0=start, return_eigenvectors=False, tol=1e-3)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import special
 
 Array = npt.NDArray[np.float64]
 
@@ -134,6 +134,8 @@ def signed_rank(values: Array) -> SignedRank:
     count for neither side (Pratt 1959). The null distribution is that of the rank sum if every non-zero value has
     either sign with probability ½; nothing is approximated.
     """
+    from scipy import stats  # takes a second to import, and reports never come here
+
     values = np.round(values, 12)
     ranks = np.rint(2 * stats.rankdata(np.abs(values))).astype(np.int64)
     nonzero = values != 0

@@ -98,6 +98,8 @@ def hessian(
         values_of = np.linalg.eigvalsh((whole + whole.T) / 2)
         top = sorted(values_of.tolist(), key=abs, reverse=True)[:count]
         return Hessian(tuple(top), float(np.trace(whole)), 0.0, size)
+    from scipy.sparse.linalg import LinearOperator, eigsh  # They take half a second to import.
+
     generator = np.random.default_rng(seed)
     from scipy.sparse.linalg import LinearOperator, eigsh  # takes half a second to import
 

@@ -128,9 +128,8 @@ def exemplars_says(table: Table) -> list[str]:
     if not examples:
         return ["No test example was seen by enough replicates of both; run more replicates, or lower least."]
     a, b = int(str(lost["count"])), int(str(gained["count"]))
-    p = min(
-        1.0, 2 * float(special.bdtr(min(a, b), a + b, 0.5))
-    )  # the exact sign test; 1 if no example differs
+    # The exact sign test; it gives 1 if no example differs.
+    p = min(1.0, 2 * float(special.bdtr(min(a, b), a + b, 0.5)))
     share, low, high = (100 * float(str(lost[name])) for name in ("share", "low", "high"))
     return [
         f"At a density of {kept_percent(density)}, most dense networks get {a} of {examples} test examples right that "

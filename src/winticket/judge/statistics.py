@@ -137,7 +137,10 @@ def signed_rank(values: Array) -> SignedRank:
     from scipy import stats  # takes a second to import, and reports never come here
 
     values = np.round(values, 12)
-    ranks = np.rint(2 * stats.rankdata(np.abs(values))).astype(np.int64)
+    size = np.abs(values)
+    ordered = np.sort(size)
+    # Twice the mean rank: of the places that a size takes in order, the first and the last.
+    ranks = np.searchsorted(ordered, size, "left") + 1 + np.searchsorted(ordered, size, "right")
     nonzero = values != 0
     probability = np.ones(1)
     for rank in ranks[nonzero]:

@@ -293,12 +293,8 @@ SELDOM: Mapping[str, dict[str, int]] = {"gradual": {"every": 8}}
 
 
 def searched(tmp_path: Path, method: str, model: str, **choices: Any) -> tuple[Result, Experiment]:
-    """A search, on sparse kernels only if the network is a plain one: tracing others for them takes long."""
     experiment = Experiment.of("digits", method=method, model=model, **{**SMALL, **choices})
-    engine = "auto" if model == NETWORKS[0] else "dense"
-    return conduct(
-        experiment, store=tmp_path / "store", out=tmp_path / "out", workers=0, engine=engine
-    ), experiment
+    return conduct(experiment, store=tmp_path / "store", out=tmp_path / "out", workers=0), experiment
 
 
 @pytest.mark.parametrize("model", NETWORKS)

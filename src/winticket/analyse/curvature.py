@@ -101,8 +101,6 @@ def hessian(
     from scipy.sparse.linalg import LinearOperator, eigsh  # They take half a second to import.
 
     generator = np.random.default_rng(seed)
-    from scipy.sparse.linalg import LinearOperator, eigsh  # takes half a second to import
-
     operator: Any = LinearOperator((size, size), matvec=product, dtype=np.float64)
     start = generator.standard_normal(size)
     found = eigsh(operator, k=count, which="LM", v0=start, return_eigenvectors=False, tol=1e-3)

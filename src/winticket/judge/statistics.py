@@ -134,8 +134,6 @@ def signed_rank(values: Array) -> SignedRank:
     count for neither side (Pratt 1959). The null distribution is that of the rank sum if every non-zero value has
     either sign with probability ½; nothing is approximated.
     """
-    from scipy import stats  # takes a second to import, and reports never come here
-
     values = np.round(values, 12)
     size = np.abs(values)
     ordered = np.sort(size)

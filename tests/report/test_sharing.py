@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -27,7 +28,7 @@ def slow(number: int) -> tuple[int, int]:
 
 
 def works(do: Callable[[int], tuple[int, int]], count: int = 12) -> list[Callable[[], tuple[int, int]]]:
-    return [lambda number=number: do(number) for number in range(count)]
+    return [partial(do, number) for number in range(count)]
 
 
 @pytest.mark.usefixtures("forking")
@@ -58,7 +59,7 @@ def test_results_that_cannot_be_sent_are_made_here() -> None:
     def unsendable(number: int) -> tuple[int, object]:
         return slow(number)[0], threading.Lock() if os.getpid() != here else here
 
-    made = sharing.each([lambda number=number: unsendable(number) for number in range(12)])
+    made = sharing.each([partial(unsendable, number) for number in range(12)])
     assert made == [(number, here) for number in range(12)]
 
 

@@ -50,7 +50,8 @@ class Outcomes:
 
     def require(self) -> None:
         """StoreError if a result of this run is no longer in the store, for example because it was cleaned up."""
-        gone = [key for key in (*self.computed, *self.reused) if not self.store.has(key)]
+        here = self.store.held([*self.computed, *self.reused])
+        gone = [key for key in (*self.computed, *self.reused) if key not in here]
         if gone:
             count = f"{len(gone)} results of this run are" if len(gone) > 1 else "a result of this run is"
             raise StoreError(
@@ -122,7 +123,7 @@ class Schedule:
         self, targets: Sequence[Task], order: list[Task], store: Store, *, retry: bool
     ) -> dict[str, Task]:
         """The tasks to compute, inputs first. Reports those that are reused, have failed, or are skipped."""
-        stored = {t.key for t in order if t.stored and store.has(t.key)}
+        stored = store.held([t.key for t in order if t.stored])
         ends = {target.key for target in targets}
         needed: set[str] = set()
         for t in reversed(order):
@@ -130,13 +131,17 @@ class Schedule:
                 needed.update([t.key] if t.stored else [need.key for need in self.edges[t.key]])
             if t.stored and t.key in needed and t.key not in stored:
                 needed.update(need.key for need in self.edges[t.key])
+        tried = (
+            [] if retry else [t.key for t in order if t.stored and t.key in needed and t.key not in stored]
+        )
+        failures = store.held(tried, "failure")
         todo: dict[str, Task] = {}
         for t in (t for t in order if t.stored):
             if t.key in stored:
                 self.reused.append(t.key)
                 self.tell(Event("reused", t))
             elif t.key in needed:
-                earlier = None if retry else store.failure(t.key)
+                earlier = store.failure(t.key) if t.key in failures else None
                 if earlier is not None:
                     self.failed[t.key] = earlier.traceback
                     self.tell(Event("failed", t, text=earlier.traceback, earlier=True))

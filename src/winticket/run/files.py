@@ -6,7 +6,6 @@ Names are relative, with forward slashes.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import secrets
@@ -27,7 +26,7 @@ from winticket.run.errors import StoreError
 TEMPORARY = "tmp"
 _STALE_SECONDS = 24 * 3600.0
 _TEMPORARY_NAME = re.compile(r"tmp/[^/]+\.(?P<host>[0-9A-Za-z]*)-(?P<pid>[0-9]+)-[0-9a-f]{4,}")
-_SHORT = 1 << 20  # bytes that a regular file gives at once
+_SHORT = 1 << 20  # bytes that a regular file gives by one call
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a pipe would otherwise wait for whoever writes into it
 
@@ -130,12 +129,16 @@ class LocalFiles:
 
     def read(self, name: str, *, first: int | None = None) -> bytes:
         path = self._place(name)
-        with open(os.open(path, os.O_RDONLY | _NO_LINK | _NO_WAIT), "rb", buffering=0) as file:  # noqa: PTH123
-            about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode):
-                raise StoreError(f"{path} is not a regular file, so it is not read; remove it")
-            # Without a buffer a read may be short, as it is for more than 2 GiB on Linux.
-            return file.read(first) if first is not None and first <= _SHORT else _read(file, first)
+        descriptor = os.open(path, os.O_RDONLY | _NO_LINK | _NO_WAIT)
+        if first is not None and first <= _SHORT:
+            try:
+                _check_plain(descriptor, path)
+                return os.read(descriptor, first)
+            finally:
+                os.close(descriptor)
+        with os.fdopen(descriptor, "rb") as file:
+            _check_plain(descriptor, path)
+            return file.read() if first is None else file.read(first)
 
     def write(self, name: str, data: bytes) -> None:
         aside, target = self._path(temporary_name(name)), self._path(name)
@@ -214,9 +217,9 @@ class LocalFiles:
         return shutil.disk_usage(existing).free
 
 
-def _read(file: io.FileIO, first: int | None) -> bytes:
-    with io.BufferedReader(file) as buffered:
-        return buffered.read(-1 if first is None else first)
+def _check_plain(descriptor: int, path: str) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise StoreError(f"{path} is not a regular file, so it is not read; remove it")
 
 
 def _locked(descriptor: int) -> bool:

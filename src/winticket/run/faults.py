@@ -27,6 +27,7 @@ Meaning = Literal[
 TRIES = 10
 SECONDS = 60.0  # after which an error that passes is no longer waited out
 FIRST_SECONDS = 10.0  # the same, if the address has never answered: it may be wrong
+FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 10.0
 _CHANCE = SystemRandom()  # pauses differ between processes, and the generators of trainings are left alone
 
@@ -223,7 +224,7 @@ class Asking:
                 if plain is not None:
                     raise plain(errno.ENOENT, "nothing is there") from None
                 passes = fault.meaning == "passing" or (fault.meaning == "unknown host" and self.answered)
-                pause = min(_LONGEST_PAUSE, 0.1 * 2**tries) * _CHANCE.uniform(0.5, 1.0)
+                pause = min(_LONGEST_PAUSE, FIRST_PAUSE * 2 ** (tries - 1)) * _CHANCE.uniform(0.5, 1.0)
                 waited = time.monotonic() - began
                 if (
                     not passes

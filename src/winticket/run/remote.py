@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -42,12 +43,12 @@ class _Kind:
     finds_prefix: bool = (
         False  # `find(root, prefix=...)` lists in one request per page, also if there is nothing
     )
-    repeats: bool = False  # it repeats requests by itself, and that cannot be turned off
+    marks: bool = False  # a file can carry the mark of who wrote it
     extra: str = ""  # how it is installed
 
 
-# Requests are repeated here alone, so that it is known whether an earlier attempt may have reached the server. With
-# several connections per file, reading one would ask for its size first.
+# Requests are repeated by faults.py, with one limit, and not also by s3fs and botocore. With several connections per
+# file, reading one would ask for its size first.
 _S3 = _Kind(
     folders=False,
     options={
@@ -56,13 +57,13 @@ _S3 = _Kind(
         "config_kwargs": {"retries": {"total_max_attempts": 1, "mode": "standard"}},
     },
     finds_prefix=True,
+    marks=True,
     extra="pip install 'winticket[s3]'",
 )
-_GS = _Kind(
-    folders=False, options={"use_listings_cache": False}, repeats=True, extra="pip install 'gcsfs>=2024.12'"
-)
+_GS = _Kind(folders=False, options={"use_listings_cache": False}, extra="pip install 'gcsfs>=2024.12'")
 _KINDS = {"s3": _S3, "s3a": _S3, "gs": _GS, "gcs": _GS, "memory": _Kind(folders=False)}
 _OTHER = _Kind()
+_MARK = "winticket-writer"
 _ALONE = threading.Lock()  # fsspec's memory looks whether a file is there, and then writes
 
 
@@ -159,27 +160,33 @@ class RemoteFiles:
     def create(self, name: str, data: bytes) -> bool:
         """Write the file only if there is none, and return whether this call did; see `Files`.
 
-        A request whose answer was lost is repeated, and the repetition may find the file of the first. Then the file
-        is read back: with the same bytes it is this call's. So what is created should name its maker.
+        A request whose answer was lost is repeated (by aiohttp, too, without a word), and the repetition finds the
+        file of the first. So a file in an object store of S3's kind carries a mark of the call that made it. Elsewhere
+        it is this call's if it has the same bytes; so what is created should name its maker.
         """
-        path, tries = self._path(name), 0
+        path, mark = self._path(name), secrets.token_hex(8)
+        beside = {"Metadata": {_MARK: mark}} if self._kind.marks else {}
 
         def attempt(fs: Any) -> None:
-            nonlocal tries
-            tries += 1
             if self._kind.folders:
                 fs.makedirs(path.rpartition("/")[0], exist_ok=True)
             with _ALONE if self.private else contextlib.nullcontext():
-                fs.pipe_file(path, data, mode="create")
+                fs.pipe_file(path, data, mode="create", **beside)
 
         try:
             self._ask("written", attempt)
         except FileExistsError:
-            if tries > 1 or self._kind.repeats:
-                with contextlib.suppress(FileNotFoundError):
-                    return self.read(name) == data
-            return False
+            return not self.private and self._made(name, data, mark)
         return True
+
+    def _made(self, name: str, data: bytes, mark: str) -> bool:
+        """True if the file that is there is one that this call wrote, in an attempt that it took for failed."""
+        try:
+            if self._kind.marks:
+                return bool(self._ask("read", lambda fs: fs.metadata(self._path(name))).get(_MARK) == mark)
+            return self.read(name) == data
+        except FileNotFoundError:
+            return False
 
     def check_create(self) -> None:
         """Try that a file can be written, and that it cannot be created twice. Raises StoreError, and leaves nothing.

@@ -147,9 +147,10 @@ class Watch:
     def _left_to(self, who: str, key: str) -> None:
         if who not in self.met:
             self.met.add(who)
-            self._print(
-                f"another command ({who}) uses this store too: only one of the two runs each training"
-            )
+            if len(self.met) == 1:
+                self._print(
+                    f"another command ({who}) uses this store too: only one of them runs each training"
+                )
         self.elsewhere[key] = who
 
     def _start(self, key: str) -> None:

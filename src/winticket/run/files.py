@@ -44,8 +44,7 @@ class Files(Protocol):
 
     `create` writes a file only if there is none of that name, and returns whether it did; exactly one of several that
     try at once succeeds. `check_create` tries that files can be written and created so, leaves nothing, and raises
-    StoreError if they cannot. `exclusive` is a short lock against other processes, as far as the file system has locks;
-    its value is False if another process holds it. `entries` and `top` see what others wrote just before.
+    StoreError if they cannot. `entries` and `top` see what others wrote just before.
     """
 
     where: str
@@ -57,7 +56,6 @@ class Files(Protocol):
     def write(self, name: str, data: bytes) -> None: ...
     def create(self, name: str, data: bytes) -> bool: ...
     def check_create(self) -> None: ...
-    def exclusive(self, name: str) -> contextlib.AbstractContextManager[bool]: ...
     def remove(self, name: str) -> None: ...
     def entries(self, folder: str = "") -> list[Entry]: ...
     def top(self) -> list[str]: ...
@@ -171,16 +169,6 @@ class LocalFiles:
                 f"store {self.where} cannot keep two writers apart: a file could be created twice"
             )
 
-    @contextlib.contextmanager
-    def exclusive(self, name: str) -> Iterator[bool]:
-        path = self._path(name)
-        _make_parents(path, [])
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o644)
-        try:
-            yield _locked(descriptor)
-        finally:
-            os.close(descriptor)  # which releases the lock
-
     def remove(self, name: str) -> None:
         self._path(name.rpartition("/")[0])
         (self.root / name).unlink(missing_ok=True)  # removes a link, not its target
@@ -220,20 +208,6 @@ class LocalFiles:
 def _check_plain(descriptor: int, path: str) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise StoreError(f"{path} is not a regular file, so it is not read; remove it")
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows: no lock, and create() alone decides who is first
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
 
 
 def _make_parents(path: Path, made: list[Path]) -> None:

@@ -214,10 +214,6 @@ class RemoteFiles:
                 "If-None-Match, with s3fs 2024.12 and aiobotocore 2.16 or later) and gs:// (gcsfs 2024.12 or later)"
             )
 
-    @contextlib.contextmanager
-    def exclusive(self, name: str) -> Iterator[bool]:  # noqa: ARG002 - fsspec has no locks
-        yield True
-
     def remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._ask("written", lambda fs: fs.rm_file(self._path(name)))

@@ -38,7 +38,8 @@ class Outcomes:
     """The outcomes of the stored tasks, by key. Every task that was needed is in exactly one of the four.
 
     `reused` also lists tasks that were not needed but are in the store. `failed` maps a key to the traceback, and
-    `skipped` maps it to the key of the failed task that it needs.
+    `skipped` maps it to the key of the failed task that it needs. `left` tasks are in none of them,
+    since the run left them to other commands.
     """
 
     store: Store
@@ -47,6 +48,8 @@ class Outcomes:
     failed: Mapping[str, str]
     skipped: Mapping[str, str]
     seconds: float
+    left: int = 0
+    busy: float = 0.0
 
     def require(self) -> None:
         """StoreError if a result of this run is no longer in the store, for example because it was cleaned up."""
@@ -118,6 +121,7 @@ class Schedule:
         self.running: dict[str, int] = {}  # key -> worker
         self.elsewhere: set[str] = set()  # ready, but another command computes them now
         self.made_by: dict[str, int] = {}
+        self.busy = 0.0
 
     def _sort(
         self, targets: Sequence[Task], order: list[Task], store: Store, *, retry: bool
@@ -187,6 +191,7 @@ class Schedule:
     ) -> None:
         """Record that a task has its result, and so have the parts that it handed over."""
         worker = self._no_longer_under_way(key)
+        self.busy += seconds or 0.0
         if worker is not None:
             self.made_by[key] = worker
         (self.reused if reused else self.computed).append(key)
@@ -202,6 +207,7 @@ class Schedule:
 
     def fail(self, key: str, text: str, seconds: float | None, *, earlier: bool = False) -> None:
         worker = self._no_longer_under_way(key)
+        self.busy += seconds or 0.0
         self.failed[key] = text
         self.tell(Event("failed", self.todo[key], worker=worker, seconds=seconds, text=text, earlier=earlier))
         trail = list(self.after[key])

@@ -15,13 +15,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
 
+import botocore.exceptions
+import msgspec
 import pytest
+import torch
 
 from run import jobs
-from winticket.run import RunError, Store, StoreError, run, task
+from winticket.run import Damaged, RunError, Store, StoreError, run, task
 from winticket.run import faults as judging
+from winticket.run.claim_files import Claim, boot
+from winticket.run.claims import Claims
 from winticket.run.faults import judge, secrets_around
-from winticket.run.files import Files
+from winticket.run.files import Files, host
 from winticket.run.remote import RemoteFiles, files_at
 
 from .buckets import Proxy
@@ -95,7 +100,8 @@ def test_the_first_to_create_wins_and_a_later_one_changes_nothing(files: Files) 
 def test_of_many_that_create_at_once_one_wins(kind: str, s3: str, proxy: Proxy) -> None:
     url = s3 if kind == "s3" else f"memory://{uuid4()}"
     for number in range(5):
-        start, won = threading.Barrier(8), []
+        start = threading.Barrier(8)
+        won: list[int] = []
 
         def create(
             who: int, number: int = number, start: threading.Barrier = start, won: list[int] = won
@@ -127,7 +133,7 @@ def test_what_another_client_wrote_is_seen_at_once(s3: str) -> None:
 
 
 def test_listings_go_on_after_the_first_thousand(s3: str) -> None:
-    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.s3.models import s3_backends
 
     root = s3.removeprefix("s3://bucket/")
@@ -290,6 +296,13 @@ class Google(Exception):  # noqa: N818
         (ConnectionResetError(), "passing"),
         (OSError(5, "bad disk"), "other"),
         (ValueError("no such option"), "other"),
+        (botocore.exceptions.ReadTimeoutError(endpoint_url="http://h"), "passing"),
+        (botocore.exceptions.ConnectTimeoutError(endpoint_url="http://h"), "passing"),
+        (botocore.exceptions.EndpointConnectionError(endpoint_url="http://h"), "passing"),
+        (botocore.exceptions.ConnectionClosedError(endpoint_url="http://h"), "passing"),
+        (botocore.exceptions.NoCredentialsError(), "denied"),
+        (botocore.exceptions.ProfileNotFound(profile="x"), "denied"),
+        (botocore.exceptions.ParamValidationError(report="no"), "other"),
     ],
 )
 def test_what_errors_mean(error: Exception, meaning: str) -> None:
@@ -387,6 +400,72 @@ def test_a_run_waits_out_bursts_and_one_that_is_given_up_loses_nothing(
     assert (len(again.computed), len(again.reused)) == (1, 3)
 
 
+def dead() -> int:
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+    )
+    return int(done.stdout)
+
+
+def test_claims_on_an_object_store_are_held_by_one_and_taken_over_by_one(s3: str, proxy: Proxy) -> None:
+    store = Store(s3)
+    store.check_writable()
+    one, two = Claims(store), Claims(Store(s3))
+    assert one.take(KEY) is None
+    other = two.take(KEY)
+    assert other is not None
+    assert other.pid == os.getpid()
+    one.give_back(KEY)
+    assert two.take(KEY) is None
+    two.close()
+    assert store.claims() == {}
+    for _ in range(3):
+        gone = Claim("gone", host(), boot(), dead())
+        store.files.write(f"claims/{KEY}.json", msgspec.json.encode(gone))
+        takers, start = [Claims(store) for _ in range(4)], threading.Barrier(4)
+        got: list[Claims] = []
+
+        def take(taker: Claims, start: threading.Barrier = start, got: list[Claims] = got) -> None:
+            start.wait()
+            if taker.take(KEY) is None:
+                got.append(taker)
+
+        threads = [threading.Thread(target=take, args=(taker,)) for taker in takers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(got) == 1
+        got[0].give_back(KEY, finished=True)
+        for taker in takers:
+            taker.close()
+        assert store.claims() == {}
+    one.close()
+
+
+def test_what_was_changed_and_what_is_foreign_is_named_everywhere(anywhere: Store) -> None:
+    other = "ab" + "1" * 62
+    anywhere.put(KEY, torch.arange(100), {})
+    anywhere.put_failure("ef" + "2" * 62, "no", {})
+    name = f"results/ab/{KEY}.safetensors"
+    data = anywhere.files.read(name)
+    foreign = ["results/ab/notes.safetensors", "failures/x.json", "tmp/notes.txt"]
+    for one in foreign:
+        anywhere.files.write(one, b"precious")
+    anywhere.files.write(f"results/ab/{other}.safetensors", data)
+    assert sorted(p.name for p in anywhere.verify() if p.kind == "foreign") == sorted(foreign)
+    assert [p.name for p in anywhere.verify() if p.kind == "damaged"] == [f"results/ab/{other}.safetensors"]
+    with pytest.raises(Damaged, match="it is the file of task ab0000000000, not of this task"):
+        anywhere.get(other)
+    anywhere.files.write(name, data[:-3] + bytes([data[-3] ^ 4]) + data[-2:])
+    with pytest.raises(Damaged, match="damaged"):
+        anywhere.get(KEY)
+    removed = anywhere.gc(damaged=True, failures=True)
+    assert sorted(r.why for r in removed) == ["damaged", "damaged", "failures are to be tried again"]
+    assert anywhere.ls() == []
+    assert all(anywhere.files.read(one) == b"precious" for one in foreign)
+
+
 def test_requests_per_task_stay_few(s3: str, proxy: Proxy) -> None:
     tasks = [task(jobs.plant, seed=seed, size=2) for seed in range(30)]
     store = Store(s3)
@@ -424,7 +503,13 @@ def test_other_file_systems_write_aside_and_move(monkeypatch: pytest.MonkeyPatch
     files = RemoteFiles(f"local://{tmp_path}/runs")
     seen: list[str] = []
     fs = files._fs
-    monkeypatch.setattr(fs, "mv", lambda old, new, mv=fs.mv: (seen.append(old), mv(old, new)))
+    move = fs.mv
+
+    def mv(old: str, new: str) -> None:
+        seen.append(old)
+        move(old, new)
+
+    monkeypatch.setattr(fs, "mv", mv)
     files.write("results/a", b"one")
     files.write("results/a", b"two")
     assert files.read("results/a") == b"two"

@@ -128,4 +128,4 @@ def key_of(entry: Entry) -> str:
 
 def is_store_file(name: str) -> bool:
     """True if a store writes files of this name."""
-    return is_temporary(name) or _OURS.fullmatch(name) is not None
+    return _OURS.fullmatch(name) is not None or is_temporary(name)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from winticket.run.errors import StoreError, TaskFailed
+from winticket.run.errors import Missing, StoreError, TaskFailed
 from winticket.run.keys import Ref
 from winticket.run.store import Store
 from winticket.run.task import Task, pack, stored_edges, walk, whole_of
@@ -68,6 +69,9 @@ class Outcomes:
 
     def value(self, target: Task) -> Any:
         """The task's value; a derived task is evaluated here. Raises TaskFailed with the traceback."""
+        if target.stored:
+            with contextlib.suppress(Missing):  # asked for at once, since a store may be far
+                return self.store.get(target.key)
         if missing := self._missing(target):
             key = self.skipped.get(missing, missing)
             skipped = (
@@ -86,7 +90,8 @@ class Outcomes:
 
     def _missing(self, target: Task) -> str | None:
         needed = (target,) if target.stored else stored_edges(walk([target]))[target.key]
-        return next((t.key for t in needed if not self.store.has(t.key)), None)
+        here = self.store.held([t.key for t in needed])
+        return next((t.key for t in needed if t.key not in here), None)
 
 
 class Schedule:

@@ -49,6 +49,7 @@ def work(
     see the store, by hand, Slurm, Kubernetes or anything else: each worker takes the next task that is ready and that
     nobody else computes. A worker that is killed loses at most ten seconds of work; another takes its task over after
     half a minute. On Ctrl-C, SIGTERM or SIGUSR1 a worker keeps the state of its trainings, gives them back and leaves.
+    A training for which this machine has too little memory is left to other workers.
 
     A plan names data, and perhaps modules of yours; both have to be on this machine, and `--trust` has to list the
     modules.
@@ -70,7 +71,7 @@ def work(
         with to_stderr(), nullcontext() if quiet else _watching(waiting) as watch:
             outcomes = compute(waiting, watch=watch, leave=leave)
     _answer(store, waiting, outcomes, as_json=as_json)
-    if any(each.failed for each in outcomes):
+    if any(each.failed or (each.left and leave is None) for each in outcomes):
         raise typer.Exit(1)
 
 
@@ -147,7 +148,7 @@ def _answer(store: str, waiting: list[Job], outcomes: list[Outcomes], *, as_json
     parts += [f"{failed} failed"] * bool(failed) + [
         f"{skipped} skipped, since they need a failed one"
     ] * bool(skipped)
-    parts += [f"{left} left to other workers"] * bool(left)
+    parts += [f"{left} left to other workers, or to machines with more memory"] * bool(left)
     show(", ".join(parts))
     if not left:
         show("Done. For verdict and report, type the plan's command again without --detach.")

@@ -105,6 +105,7 @@ class Execution:
         watch: Callable[[Event], None] | None = None,
         need_bytes: int = 0,
         leave: float | None = None,
+        shared: bool = False,
     ) -> Outcomes:
         """Compute the tasks, and what they need, unless the store has the results; see `winticket.run.run`."""
         return run(
@@ -117,6 +118,7 @@ class Execution:
             context=self.context(),
             need_bytes=need_bytes,
             leave=leave,
+            shared=shared,
         )
 
 

@@ -127,7 +127,8 @@ def compute(
     """Compute jobs together with all other workers of their store. Returns when nothing is left to compute.
 
     Jobs that are to be computed alike run at the same time. `leave` is how many seconds to wait for other workers'
-    tasks while nothing can be computed here; by default as long as it takes, since another worker may be lost.
+    tasks while nothing can be computed here; by default as long as it takes, since another worker may be lost. Tasks
+    for which this machine has too little memory are left to others; if nobody computes them, this returns.
     Errors as for `winticket.run.run`.
     """
     alike: dict[Execution, list[Job]] = {}
@@ -137,7 +138,7 @@ def compute(
     for execution, together in alike.items():
         _measure_alike(together, execution)
         tasks = [task for job in together for task in job.tasks]
-        outcomes.append(execution.run(tasks, watch=watch, leave=leave))
+        outcomes.append(execution.run(tasks, watch=watch, leave=leave, shared=True))
     return outcomes
 
 

@@ -131,6 +131,13 @@ class Watch:
             self.rows[key] = self.bars.add_task(self._name(event.task.label), total=1.0, at="")
         elif event.kind == "progress" and event.steps:
             self._advance(event.task, event.step or 0, event.steps)
+        elif event.kind == "too large":
+            self._close_row(key)
+            self.elsewhere[key] = "a larger machine"
+            self._print(
+                f"{self._name(event.task.label)}: left to a machine with more memory, or fewer workers "
+                f"({event.text})"
+            )
         elif event.kind == "retried":
             self._close_row(key)
             self.done.pop(key, None)

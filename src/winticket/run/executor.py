@@ -38,13 +38,22 @@ class _Execution:
     """One run under way: gives tasks to workers, and decides what follows from what they say."""
 
     def __init__(
-        self, schedule: Schedule, workers: Workers, store: Store, claims: Claims, *, retry: bool
+        self,
+        schedule: Schedule,
+        workers: Workers,
+        store: Store,
+        claims: Claims,
+        *,
+        retry: bool,
+        shared: bool = False,
     ) -> None:
-        self.schedule, self.workers = schedule, workers
+        self.schedule, self.workers, self.shared = schedule, workers, shared
         self.store, self.claims, self.retry = store, claims, retry
         self.deaths: dict[str, int] = {}
+        self.large: set[str] = set()  # tasks that this machine has too little memory for
         self._look_every = _FAR_LOOK if store.remote else _LOOK
         self._looked = 0.0
+        self._unclaimed = False  # whether, at the last look, nobody computed what is left to others
 
     def drive(self, stopping: Callable[[], bool], leave: float | None) -> None:
         """Compute until nothing is left, or until for `leave` seconds only other commands have been computing."""
@@ -64,6 +73,8 @@ class _Execution:
                 self.workers.listen(self.hear, _TICK)
             elif plan.elsewhere:
                 idle_since = time.monotonic() if idle_since is None else idle_since
+                if self.large >= plan.elsewhere and self._unclaimed:
+                    return
                 if leave is not None and time.monotonic() - idle_since >= leave:
                     return
                 time.sleep(_TICK)
@@ -99,17 +110,20 @@ class _Execution:
             return
         self._looked = now
         claimed = self.claims.claimed(self.schedule.elsewhere)
+        self._unclaimed = not claimed
         for key in sorted(self.schedule.elsewhere - claimed.keys()):
-            if not self._came_from_elsewhere(key):
+            if not self._came_from_elsewhere(key) and key not in self.large:
                 self.schedule.put_back(key)
 
     def hear(self, worker: int, message: Message) -> None:
         plan, key = self.schedule, message.key
         if not self.book(worker, message):
-            if message.said == "aborted":
+            if self.shared and message.said == "aborted" and message.cause == "memory":
+                self._too_large(key, message.text or "memory ran out")
+            elif message.said == "aborted":
                 kind = StoreError if message.cause == "store" else RunError
                 raise kind(f"{plan.todo[key]!r} cannot be finished: {message.text}; {_ADVICE[message.cause]}")
-            if message.said == "died":
+            elif message.said == "died":
                 self._died(worker, message)
 
     def book(self, worker: int, message: Message) -> bool:
@@ -132,12 +146,22 @@ class _Execution:
     def _died(self, worker: int, message: Message) -> None:
         plan, key = self.schedule, message.key
         self.deaths[key] = self.deaths.get(key, 0) + (message.cause != "unready")
+        if self.deaths[key] > 1 and self.shared:
+            self._too_large(key, f"the process died twice: {message.text}")
+            return
         if self.deaths[key] > 1:
             raise RunError(
                 f"the worker died twice ({message.text}) over {plan.todo[key]!r}; {_ADVICE['memory']}"
             )
         plan.put_back(key)
         plan.tell(Event("retried", plan.todo[key], worker=worker, text=message.text))
+
+    def _too_large(self, key: str, why: str) -> None:
+        """Leave a task for which memory is short here to machines that have more."""
+        self.claims.give_back(key)
+        self.large.add(key)
+        self._unclaimed = False  # until the next look
+        self.schedule.leave_to_larger(key, why)
 
 
 def run(
@@ -153,6 +177,7 @@ def run(
     grace: float = 4.0,
     need_bytes: int = 0,
     leave: float | None = None,
+    shared: bool = False,
 ) -> Outcomes:
     """Compute what the targets need and the store lacks.
 
@@ -166,6 +191,8 @@ def run(
     need_bytes          expected growth of the store, compared with the free space before anything is computed
     leave     seconds after which the run ends although other runs still compute tasks, if there is nothing for this
               one to compute; by default it waits, since another run may be lost
+    shared    whether other machines compute the same plan: a task for which memory runs out here is then left to them,
+              and the run goes on; otherwise it ends with an error
 
     Other runs on the same store, in this process or another, share the work: each task is computed by one of them
     (see `run.claims`), and the others wait for its result.
@@ -186,7 +213,9 @@ def run(
     if schedule.todo:
         opened.check_writable(need_bytes)
         conditions = Conditions(opened, checkpoint_seconds, dict(context or {}))
-        _compute(schedule, crew, conditions, retry=retry_failed, stop=stop, grace=grace, leave=leave)
+        _compute(
+            schedule, crew, conditions, retry=retry_failed, stop=stop, grace=grace, leave=leave, shared=shared
+        )
     return Outcomes(
         opened,
         tuple(schedule.computed),
@@ -212,6 +241,7 @@ def _compute(
     stop: Callable[[], bool] | None,
     grace: float,
     leave: float | None,
+    shared: bool,
 ) -> None:
     """Open the crew, have it compute the schedule, and close it. Raises as `run` does."""
     pressed = threading.Event()
@@ -222,7 +252,7 @@ def _compute(
     store = conditions.store
     workers = crew.open(conditions, tasks=len(schedule.todo), stopping=stopping)
     claims = Claims(store)
-    execution = _Execution(schedule, workers, store, claims, retry=retry)
+    execution = _Execution(schedule, workers, store, claims, retry=retry, shared=shared)
     try:
         with _first_interrupt(pressed, workers):
             interrupted = _driven(execution, stopping=stopping, grace=grace, leave=leave)

@@ -21,10 +21,13 @@ class Event:
     started; progress (`step` of `steps`); finished (`seconds`; without a worker: handed over by another task);
     failed (`text` is the traceback; `earlier` if an earlier run stored the failure); skipped (`text` is the key of the
     failed task); reused (the store had the result); retried (`text` says how the worker died); elsewhere (`text` names
-    the process that computes the task for another command on the same store).
+    the process that computes the task for another command on the same store); too large (`text` says how memory ran out
+    here; the task is left to other machines).
     """
 
-    kind: Literal["started", "progress", "finished", "failed", "skipped", "reused", "retried", "elsewhere"]
+    kind: Literal[
+        "started", "progress", "finished", "failed", "skipped", "reused", "retried", "elsewhere", "too large"
+    ]
     task: Task
     worker: int | None = None
     step: int | None = None
@@ -230,6 +233,12 @@ class Schedule:
         self.running.pop(key)
         self.elsewhere.add(key)
         self.tell(Event("elsewhere", self.todo[key], text=who))
+
+    def leave_to_larger(self, key: str, why: str) -> None:
+        """Leave a task for which this machine has too little memory."""
+        self.running.pop(key)
+        self.elsewhere.add(key)
+        self.tell(Event("too large", self.todo[key], text=why))
 
     def _no_longer_under_way(self, key: str) -> int | None:
         self.elsewhere.discard(key)

@@ -202,6 +202,16 @@ def test_servers_that_ignore_the_condition_are_refused_before_any_compute(s3: st
     assert files_at(s3).entries() == []
 
 
+def gone(*_: object, **options: object) -> None:
+    raise FileNotFoundError("bucket")
+
+
+def test_probes_that_cannot_be_removed_are_told(s3: str, proxy: Proxy) -> None:
+    proxy.fault = lambda method, path, number: "AccessDenied" if method == "DELETE" else None
+    with pytest.raises(StoreError, match=r"cannot be written: .*You may not\.; check the credentials"):
+        Store(s3).check_writable()
+
+
 def test_a_file_system_without_exclusive_creation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from fsspec.implementations.memory import MemoryFileSystem
     from fsspec.registry import register_implementation
@@ -215,6 +225,10 @@ def test_a_file_system_without_exclusive_creation_is_refused(monkeypatch: pytest
             super().pipe_file(path, value)
 
     register_implementation("plain", Plain, clobber=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Plain, "pipe_file", gone)
+        with pytest.raises(StoreError, match="cannot be written: there is no such place; make the bucket"):
+            Store("plain://runs").files.write("results/a", b"")
     store = Store("plain://runs")
     with pytest.raises(
         StoreError, match=r"cannot keep two writers apart \(a file could be created twice\).*s3://"

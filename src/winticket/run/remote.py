@@ -123,6 +123,15 @@ class RemoteFiles:
         fs = self._files
         return self._asking(f"be {what}", lambda: call(fs))
 
+    def _put(self, call: Callable[[Any], None]) -> None:
+        try:
+            self._ask("written", call)
+        except FileNotFoundError:  # gcsfs does not tell an absent bucket from an absent file
+            raise StoreError(
+                f"store {self._asking.hidden(self.where)} cannot be written: there is no such place; make the bucket "
+                "or the folder first, or check the store's address"
+            ) from None
+
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
 
@@ -145,7 +154,7 @@ class RemoteFiles:
     def write(self, name: str, data: bytes) -> None:
         path = self._path(name)
         if not self._kind.folders:
-            self._ask("written", lambda fs: fs.pipe_file(path, data))
+            self._put(lambda fs: fs.pipe_file(path, data))
             return
         aside = self._path(temporary_name(name))
 
@@ -155,7 +164,7 @@ class RemoteFiles:
             fs.pipe_file(aside, data)
             fs.mv(aside, path)
 
-        self._ask("written", move)
+        self._put(move)
 
     def create(self, name: str, data: bytes) -> bool:
         """Write the file only if there is none, and return whether this call did; see `Files`.
@@ -174,7 +183,7 @@ class RemoteFiles:
                 fs.pipe_file(path, data, mode="create", **beside)
 
         try:
-            self._ask("written", attempt)
+            self._put(attempt)
         except FileExistsError:
             return not self.private and self._made(name, data, mark)
         return True
@@ -193,20 +202,19 @@ class RemoteFiles:
 
         Some servers that speak S3's protocol accept the condition and ignore it.
         """
-        probe = temporary_name("probe")
-        trouble = ""
+        probe, trouble = temporary_name("probe"), ""
         try:
             if not self.create(probe, bytes(65536)):
                 trouble = "a file under a new name was taken for an old one"
             elif self.create(probe, b"again"):
                 trouble = "a file could be created twice"
+            self.remove(probe)
         except StoreError as error:
+            with contextlib.suppress(StoreError):
+                self.remove(probe)
             if self._kind is not _OTHER:
                 raise
             trouble = str(error)
-        finally:
-            with contextlib.suppress(StoreError):
-                self.remove(probe)
         if trouble:
             raise StoreError(
                 f"store {self._asking.hidden(self.where)} cannot keep two writers apart ({trouble}), so nothing is "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from winticket.run.errors import Missing, StoreError, TaskFailed
 from winticket.run.keys import Ref
+from winticket.run.ready import Ready
 from winticket.run.store import Store
 from winticket.run.task import Task, pack, stored_edges, walk, whole_of
 from winticket.run.work import evaluate
@@ -57,7 +59,7 @@ class Outcomes:
 
     def require(self) -> None:
         """StoreError if a result of this run is no longer in the store, for example because it was cleaned up."""
-        here = self.store.held([*self.computed, *self.reused])
+        here = self.store.among([*self.computed, *self.reused])
         gone = [key for key in (*self.computed, *self.reused) if key not in here]
         if gone:
             count = f"{len(gone)} results of this run are" if len(gone) > 1 else "a result of this run is"
@@ -93,7 +95,7 @@ class Outcomes:
 
     def _missing(self, target: Task) -> str | None:
         needed = (target,) if target.stored else stored_edges(walk([target]))[target.key]
-        here = self.store.held([t.key for t in needed])
+        here = self.store.among([t.key for t in needed])
         return next((t.key for t in needed if t.key not in here), None)
 
 
@@ -123,19 +125,21 @@ class Schedule:
             whole = whole_of(planned)
             if whole is not None and whole.key in self.todo:
                 self.parts.setdefault(whole.key, []).append(planned)
-        self.path = self._longest_paths()
-        self.rank = {key: i for i, key in enumerate(self.todo)}
-        self.ready = [key for key, count in self.open.items() if count == 0]
+        self.made_by: dict[str, int] = {}
+        self.ready = Ready(self._longest_paths())
+        for key, count in self.open.items():
+            if count == 0:
+                self.ready.add(key)
         self.running: dict[str, int] = {}  # key -> worker
         self.elsewhere: set[str] = set()  # ready, but another command computes them now
-        self.made_by: dict[str, int] = {}
         self.busy = 0.0
 
     def _sort(
         self, targets: Sequence[Task], order: list[Task], store: Store, *, retry: bool
     ) -> dict[str, Task]:
         """The tasks to compute, inputs first. Reports those that are reused, have failed, or are skipped."""
-        stored = store.held([t.key for t in order if t.stored])
+        keys = [t.key for t in order if t.stored]
+        stored = store.among(keys)
         ends = {target.key for target in targets}
         needed: set[str] = set()
         for t in reversed(order):
@@ -143,10 +147,8 @@ class Schedule:
                 needed.update([t.key] if t.stored else [need.key for need in self.edges[t.key]])
             if t.stored and t.key in needed and t.key not in stored:
                 needed.update(need.key for need in self.edges[t.key])
-        tried = (
-            [] if retry else [t.key for t in order if t.stored and t.key in needed and t.key not in stored]
-        )
-        failures = store.held(tried, "failure")
+        tried = [] if retry else [key for key in keys if key in needed and key not in stored]
+        failures = store.among(tried, "failure")
         todo: dict[str, Task] = {}
         for t in (t for t in order if t.stored):
             if t.key in stored:
@@ -176,23 +178,21 @@ class Schedule:
         self.tell(Event("skipped", t, text=cause))
 
     def _longest_paths(self) -> dict[str, float]:
-        """For each task, the cost of the longest chain of tasks that waits for it, its own included."""
+        """For each task, inputs first, the cost of the longest chain of tasks that waits for it, its own included."""
         path: dict[str, float] = {}
         for key, t in reversed(self.todo.items()):
             path[key] = t.weight + max((path[following.key] for following in self.after[key]), default=0.0)
-        return path
+        return {key: path[key] for key in self.todo}
 
     def take(self, worker: int) -> Task:
         """The ready task with the longest chain after it; among equals, one whose inputs this worker made."""
-
-        def rank(key: str) -> tuple[float, int, int]:
-            at_hand = sum(self.made_by.get(need.key) == worker for need in self.edges[key])
-            return -self.path[key], -at_hand, self.rank[key]
-
-        key = min(self.ready, key=rank)
-        self.ready.remove(key)
+        key = self.ready.pop(worker)
         self.running[key] = worker
         return self.todo[key]
+
+    def _can_start(self, key: str) -> None:
+        made = [self.made_by[need.key] for need in self.edges[key] if need.key in self.made_by]
+        self.ready.add(key, Counter(made))
 
     def finish(
         self, key: str, seconds: float | None, *, reused: bool, handed_over: Sequence[str] = ()
@@ -207,7 +207,7 @@ class Schedule:
         for following in self.after[key]:
             self.open[following.key] -= 1
             if self.open[following.key] == 0 and following.key not in self.skipped:
-                self.ready.append(following.key)
+                self._can_start(following.key)
         for part in handed_over:
             if part in self.ready:
                 self.ready.remove(part)
@@ -226,7 +226,7 @@ class Schedule:
 
     def put_back(self, key: str) -> None:
         self._no_longer_under_way(key)
-        self.ready.append(key)
+        self._can_start(key)
 
     def leave(self, key: str, who: str) -> None:
         """Leave a task that was taken to another command, which computes it already."""

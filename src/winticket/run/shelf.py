@@ -178,16 +178,6 @@ class Shelf:
             self._files.check_create()
             self._mark()
 
-    def held(self, keys: Collection[str], kind: Kind = "result") -> frozenset[str]:
-        """Those of the keys under which there is a file of this kind.
-
-        Where every question is a request, more than a few are answered by one listing.
-        """
-        with self._explained("be read"):
-            if self._files.remote and len(keys) > _ONE_BY_ONE:
-                return frozenset(key_of(entry) for entry in self._entries(kind)).intersection(keys)
-            return frozenset(key for key in keys if self._files.exists(name_of(kind, key)))
-
     def has(self, key: str) -> bool:
         with self._explained("be read"):
             return self._files.exists(name_of("result", key))
@@ -310,6 +300,17 @@ class Shelf:
         """The keys of all results, or failures or checkpoints, by one listing."""
         with self._explained("be read"):
             return frozenset(key_of(entry) for entry in self._entries(kind))
+
+    def among(self, keys: Collection[str], kind: Kind = "result") -> frozenset[str]:
+        """Those of the keys under which there is a file of this kind.
+
+        A store elsewhere answers a request in tens of milliseconds, and a listing has a thousand names per request; so
+        there more than a few keys are looked up by one listing. On a disk, one by one is faster.
+        """
+        with self._explained("be read"):
+            if self._files.remote and len(keys) > _ONE_BY_ONE:
+                return frozenset(key_of(entry) for entry in self._entries(kind)).intersection(keys)
+            return frozenset(key for key in keys if self._files.exists(name_of(kind, key)))
 
     def put_plan(self, name: str, about: msgspec.Struct) -> None:
         """Keep a plan that waits for workers."""

@@ -263,3 +263,7 @@ def squares(*, until: int, hand_over: bool, on_the_way: Parts | None = None) -> 
 @part_of(0)
 def square(whole: int, *, at: int) -> list[str | int]:
     return ["alone", at**2]
+
+
+def variable(*, name: str) -> str:
+    return os.environ[name]

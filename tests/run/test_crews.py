@@ -450,3 +450,11 @@ def test_a_crew_can_be_opened_again_and_pickled(crew: Crew, tmp_path: Path) -> N
     for number in range(2):
         planted = task(jobs.plant, seed=number)
         assert run([planted], tmp_path, crew=same).computed == (planted.key,)
+
+
+def test_workers_see_the_environment_of_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server that forks them was started before, by the first pool."""
+    run([task(jobs.plant, seed=0)], tmp_path / "first", crew=Pool(1))
+    monkeypatch.setenv("WINTICKET_TEST_WORD", "later")
+    said = task(jobs.variable, name="WINTICKET_TEST_WORD")
+    assert run([said], tmp_path / "second", crew=Pool(1)).value(said) == "later"

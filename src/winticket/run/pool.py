@@ -20,7 +20,7 @@ from typing import Any
 from winticket.importing import known
 from winticket.run.crew import Hear, Workers
 from winticket.run.errors import RunError
-from winticket.run.serve import serve
+from winticket.run.serve import serve_in
 from winticket.run.store import Store
 from winticket.run.task import Node
 from winticket.run.work import Conditions, Message
@@ -123,12 +123,13 @@ class PoolWorkers:
 
     def _start_one(self) -> int:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=serve,
-            args=(theirs, self._conditions, known()),
-            name=f"winticket-{self._started}",
-        )
         with _plain_start(hide_main=not self._main_needed):
+            # The server that forks workers may be older than what this process has set in its environment.
+            process = self._context.Process(
+                target=serve_in,
+                args=(dict(os.environ), pickle.dumps((self._conditions, known())), theirs),
+                name=f"winticket-{self._started}",
+            )
             process.start()
         theirs.close()
         number = self._started

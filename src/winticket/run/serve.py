@@ -18,6 +18,13 @@ from winticket.importing import Known, know
 from winticket.run.work import Conditions, Desk, Message, attempt
 
 
+def serve_in(environment: dict[str, str], conditions: bytes, line: Connection) -> None:
+    """`serve` in an environment of variables; the pickled conditions, which may need them, are read in it."""
+    os.environ.clear()
+    os.environ.update(environment)
+    serve(line, *pickle.loads(conditions))
+
+
 def serve(
     line: Connection,
     conditions: Conditions,

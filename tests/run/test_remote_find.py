@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,22 @@ def test_a_search_on_an_object_store_has_the_numbers_of_one_on_a_disk_and_keeps_
     assert len(kept) > 10
     assert not any(b"planted" in data for data in kept)
     assert not any("planted" in text for text in said)
+
+
+def test_two_workers_on_an_object_store_have_the_numbers_of_one_command_on_a_disk(
+    s3: str, command: Command, tmp_path: Path
+) -> None:
+    plan = (*QUICK, "--engine", "dense", "--replicates", "2")  # the later one counts
+    assert command("find", *plan, "--store", s3, "--detach")[0] == 0
+    words = [sys.executable, "-m", "winticket", "work", s3, "--workers", "1", "--json", "--quiet"]
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=tmp_path) for _ in range(2)]
+    said = [each.communicate(timeout=180)[0] for each in both]
+    assert [each.returncode for each in both] == [0, 0]
+    digests = {row.key: row.digest for row in Store(s3).ls()}
+    assert sum(json.loads(each)["computed"] for each in said) == len(digests)
+    assert Store(s3).claims() == {}
+    assert command("find", *plan, "--store", "runs")[0] == 0
+    assert digests == {row.key: row.digest for row in Store("runs").ls()}
 
 
 def test_what_cannot_work_is_told_before_anything_is_computed(

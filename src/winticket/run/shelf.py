@@ -6,6 +6,7 @@ failures/ab/KEY.json          the traceback of a task that raised
 partial/ab/KEY.safetensors    a checkpoint of a task under way
 looks/QUESTION/NAME.json      a verdict on these results; each such look spends some of the error rate
 claims/KEY.json               the process that computes a task now (see claims.py)
+stops/RUN.json                whether a run has been asked to stop (see stops.py)
 tmp/                          files being written
 
 Nothing else in the directory is listed, changed or removed, and links in it are not followed.
@@ -33,6 +34,7 @@ from winticket.run.layout import (
     LOOKS,
     MARKER,
     REPORTS,
+    STOPS,
     Failed,
     Failure,
     Kind,
@@ -94,7 +96,7 @@ class Shelf:
     def _may_be_ours(self, top: str) -> bool:
         if top == REPORTS:
             return True
-        if top not in (TEMPORARY, LOOKS, CLAIMS, *FOLDERS.values()):
+        if top not in (TEMPORARY, LOOKS, CLAIMS, STOPS, *FOLDERS.values()):
             return False
         return all(is_store_file(e.name) for e in self._files.entries(top))
 
@@ -269,6 +271,28 @@ class Shelf:
         """The regular files in a folder that have a store's names."""
         entries = self._files.entries(folder)
         return [e for e in entries if e.plain and is_store_file(e.name)]
+
+    def entries_in(self, folder: str) -> list[Entry]:
+        """The regular files in a folder that have a store's names. Raises StoreError if it cannot be read."""
+        with self._explained("be read"):
+            return self._ours(folder)
+
+    def read_file(self, name: str) -> bytes | None:
+        """A small file beside the results; None if there is none. Raises StoreError if it cannot be read."""
+        with self._explained("be read"):
+            try:
+                return self._files.read(name)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def write_file(self, name: str, data: bytes) -> None:
+        """Write a small file beside the results. Raises StoreError if the store cannot be written."""
+        self._write(name, data)
+
+    def remove_file(self, name: str) -> None:
+        """Remove a small file beside the results. Raises StoreError if the store cannot be written."""
+        with self._explained("be written"):
+            self._files.remove(name)
 
     @property
     def files(self) -> Files:

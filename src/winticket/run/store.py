@@ -13,6 +13,7 @@ from winticket.run.layout import (
     CLAIMS,
     FOLDERS,
     LOOKS,
+    STOPS,
     Kind,
     Problem,
     Removed,
@@ -23,6 +24,7 @@ from winticket.run.layout import (
     row_of,
 )
 from winticket.run.shelf import Shelf, explained
+from winticket.run.stops import abandoned_stops
 
 
 class Store(Shelf):
@@ -53,7 +55,7 @@ class Store(Shelf):
                     self._look(entry.name, self._files.read(entry.name))
                 except StoreError as error:
                     problems.append(Problem("damaged", entry.name, str(error)))
-            for folder in (TEMPORARY, LOOKS, CLAIMS, *FOLDERS.values()):
+            for folder in (TEMPORARY, LOOKS, CLAIMS, STOPS, *FOLDERS.values()):
                 problems += [
                     Problem("foreign", e.name, "not a file that a store writes; no command touches it")
                     for e in self._files.entries(folder)
@@ -88,6 +90,7 @@ class Store(Shelf):
                 )
             going = [(e, "temporary file of a stopped writer") for e in self._ours(TEMPORARY) if abandoned(e)]
             going += [(e, "claim of a process that has ended") for e in left]
+            going += [(e, "file of a run that has ended") for e in abandoned_stops(self)]
             for kind in FOLDERS:
                 for entry in self._entries(kind):
                     why = self._unwanted(kind, entry, keep, failures=failures, damaged=damaged)

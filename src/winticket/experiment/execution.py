@@ -130,7 +130,7 @@ def _crew(store: Store, workers: int | None, *, ray: str | None, dask: str | Non
     """The crew by the options of `Execution.local`; errors as there."""
     if ray is not None and dask is not None:
         raise ValueError(f"a run computes on one cluster: give --ray {ray} or --dask {dask}, not both")
-    address = ray or dask
+    address = dask if ray is None else ray
     if address is None:
         return local(0 if store.private and workers is None else _or_processes(workers), preload=PRELOAD)
     make = ray_crew if ray is not None else dask_crew

@@ -326,7 +326,11 @@ def test_a_killed_worker_is_replaced_once(crew: Crew, tmp_path: Path) -> None:
     once = task(jobs.die_first, str(tmp_path / "died"))
     outcomes = run([once, task(jobs.plant, seed=0)], tmp_path / "runs", crew=crew, on_event=events.append)
     assert outcomes.value(once) == "survived"
-    how = "killed by signal SIGKILL" if isinstance(crew, Pool) else "BrokenProcessPool|KilledWorker|WorkerCrashed"
+    how = (
+        "killed by signal SIGKILL"
+        if isinstance(crew, Pool)
+        else "BrokenProcessPool|KilledWorker|WorkerCrashed"
+    )
     retried = [(e.task, e.text or "") for e in events if e.kind == "retried"]
     assert [bool(re.match(how, text)) for at, text in retried if at == once] == [True]
     # A pool of the standard library gives up all that it computes.

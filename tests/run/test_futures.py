@@ -105,7 +105,9 @@ def test_an_executor_that_takes_no_task_is_made_anew_three_times(tmp_path: Path)
     class Refusing(Untouched):
         refuses = True
 
-    with pytest.raises(RunError, match=r"broke 3 times without .*RuntimeError: cannot schedule.*fewer workers"):
+    with pytest.raises(
+        RunError, match=r"broke 3 times without .*RuntimeError: cannot schedule.*fewer workers"
+    ):
         run([PLANTED], tmp_path, crew=ExecutorCrew(Refusing, 1))
     assert Refusing.made == 3
     assert stops(tmp_path) == []
@@ -266,7 +268,9 @@ def test_gc_removes_the_files_of_runs_that_have_ended(tmp_path: Path) -> None:
     an_hour = time.time() - 3700
     os.utime(tmp_path / "stops" / f"{old.run}.json", (an_hour, an_hour))
     assert [e.name for e in abandoned_stops(store)] == [f"stops/{old.run}.json"]
-    assert [(r.name, r.why) for r in store.gc()] == [(f"stops/{old.run}.json", "file of a run that has ended")]
+    assert [(r.name, r.why) for r in store.gc()] == [
+        (f"stops/{old.run}.json", "file of a run that has ended")
+    ]
     assert stops(tmp_path) == [f"{new.run}.json"]
     (tmp_path / "stops" / "mine.txt").touch()
     assert [(p.kind, p.name) for p in store.verify()] == [("foreign", "stops/mine.txt")]
@@ -280,7 +284,7 @@ def test_compute_refuses_in_words_what_it_cannot_read(tmp_path: Path) -> None:
     from winticket.run.remote import this_process
     from winticket.run.work import Conditions
 
-    settings = pickle.dumps(Settings(Conditions(store), known(), file.run, this_process()))
+    settings = pickle.dumps(Settings(Conditions(store), known(), (), file.run, this_process()))
     message = compute(PLANTED.key, __version__, settings, b"cnowhere\nthing\n.")
     assert (message.said, message.cause) == ("aborted", "import")
     assert message.text is not None

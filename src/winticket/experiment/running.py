@@ -109,8 +109,8 @@ def conduct(
 
     `execution` is how to compute; it changes no number. Without it, `options` are those of `Execution.local`: store
     ("runs"), workers (one per core, or one for a GPU; 0 for this process), ray, dask, engine ("auto"),
-    retry_failed, checkpoint_seconds (10). `watch` is called with every event. `track` names where curves, verdict and files are
-    sent: "tensorboard:FOLDER" or "mlflow:URI".
+    retry_failed, checkpoint_seconds (10). `watch` is called with every event. `track` names where curves, verdict and
+    files are sent: "tensorboard:FOLDER" or "mlflow:URI".
 
     Results in the store are not computed again. So a stopped run resumes, and an extended experiment computes only
     what is new. A training that fails is counted in the document and raises nothing.

@@ -10,6 +10,7 @@ import contextlib
 import inspect
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -120,7 +121,8 @@ class ExecutorWorkers:
     def __init__(self, make: Callable[[], Executor], conditions: Conditions, *, limit: int) -> None:
         self._make, self._limit = make, limit
         self._file = StopFile(conditions.store)
-        self._settings = pickle.dumps(Settings(conditions, known(), self._file.run, this_process()))
+        folders = tuple(folder for folder in sys.path if folder)
+        self._settings = pickle.dumps(Settings(conditions, known(), folders, self._file.run, this_process()))
         self._calls: dict[int, _Call] = {}
         self._ended: SimpleQueue[tuple[int, Future]] = SimpleQueue()
         self._broken = 0  # executors in a row that broke before they finished a task

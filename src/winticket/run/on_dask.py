@@ -80,8 +80,9 @@ def _cluster(processes: int) -> Any:
     import dask
     import distributed
 
+    room: Any = distributed
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
-        return distributed.LocalCluster(
+        return room.LocalCluster(
             n_workers=processes,
             threads_per_worker=1,
             processes=True,
@@ -96,8 +97,9 @@ def _client(where: Any) -> Any:
     """Raises RunError if the scheduler does not answer."""
     import distributed
 
+    room: Any = distributed
     try:
-        return distributed.Client(where, timeout=_REACH_SECONDS, set_as_default=False)
+        return room.Client(where, timeout=_REACH_SECONDS, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise RunError(
             f"no Dask scheduler answers at {where!r} ({type(error).__name__}: {error}); start one with `dask "
@@ -109,7 +111,9 @@ def _room(address: str) -> int:
     """The number of worker processes of a cluster. Raises ValueError if it cannot be used."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not (host and port.isdecimal()):
-        raise ValueError(f"{address!r} is not an address of a Dask scheduler; write tcp://host:port, or local")
+        raise ValueError(
+            f"{address!r} is not an address of a Dask scheduler; write tcp://host:port, or local"
+        )
     try:
         client = _client(address)
     except RunError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
+import logging
 import os
 import signal
 import socket
@@ -106,7 +107,7 @@ def _connect(address: str | None, cpus: int | None) -> Callable[[], None]:
         }
     with _undisturbed():
         try:
-            ray.init(**where, log_to_driver=False, logging_level="ERROR")
+            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:
             raise RunError(f"Ray cannot be used{_at(address)} ({type(error).__name__}: {error})") from error
     return ray.shutdown
@@ -123,7 +124,8 @@ def _at(address: str | None) -> str:
 def _resources() -> dict[str, float]:
     import ray
 
-    return dict(ray.cluster_resources())
+    cluster: Any = ray
+    return dict(cluster.cluster_resources())
 
 
 def _room(address: str) -> int:

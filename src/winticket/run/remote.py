@@ -18,6 +18,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import connection
+from pathlib import Path
 
 from winticket.importing import Known, know
 from winticket.run.errors import StoreError
@@ -26,8 +27,12 @@ from winticket.run.work import Conditions, Desk, Message, attempt
 from winticket.version import __version__
 
 _TOKEN = secrets.token_hex(8)  # with the process's number, since a forked process has the same token
-_ALONE = threading.Lock()  # the global random state, stdout and the number of threads belong to one task at a time
-_KEPT: dict[bytes, Desk] = {}  # the last run's desk, whose memory saves reading what this process has just written
+_ALONE = (
+    threading.Lock()
+)  # the global random state, stdout and the number of threads belong to one task at a time
+_KEPT: dict[
+    bytes, Desk
+] = {}  # the last run's desk, whose memory saves reading what this process has just written
 _watched: list[threading.Thread] = []
 
 
@@ -42,12 +47,14 @@ class Settings:
 
     conditions  the run's conditions, with its store
     modules     where the user's modules are searched (see `winticket.importing`)
+    folders     Python's search path, of which the process adds what it lacks
     run         name of the run's file in the store (see `stops.py`)
     sender      the process that runs the plan
     """
 
     conditions: Conditions
     modules: Known
+    folders: tuple[str, ...]
     run: str
     sender: str
 
@@ -70,7 +77,11 @@ def compute(key: str, version: str, settings: bytes, nodes: bytes) -> Message:
     with _ALONE:
         try:
             desk, inside = _desk(settings)
-        except (StoreError, ImportError, ValueError) as error:  # ImportError, ValueError: no package for its URL
+        except (
+            StoreError,
+            ImportError,
+            ValueError,
+        ) as error:  # ImportError, ValueError: no package for its URL
             return Message("aborted", key, text=f"on {_here()}: {error}", cause="store")
         try:
             task = pickle.loads(nodes)
@@ -92,6 +103,9 @@ def _desk(data: bytes) -> tuple[Desk, bool]:
         _leave_signals()
     if data not in _KEPT:
         know(settings.modules)
+        sys.path += [
+            folder for folder in settings.folders if folder not in sys.path and Path(folder).is_dir()
+        ]
         store = settings.conditions.store
         if asked_to_stop(store, settings.run) is None:
             raise StoreError(
@@ -147,7 +161,7 @@ def _one_thread(*, inside: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stdout_apart(*, inside: bool) -> Iterator[None]:
-    """Within: what a task prints goes to stderr. In the process that runs the plan, this holds for Python code alone."""
+    """Within: what a task prints goes to stderr; in the process that runs the plan, what Python code prints."""
     with contextlib.ExitStack() as undo:
         if not inside:
             with contextlib.suppress(OSError, ValueError):

@@ -6,6 +6,7 @@ stop, and removes it when it ends. A worker that cannot see the file does not se
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import time
@@ -82,10 +83,8 @@ class Stopping:
         now = time.monotonic()
         if not self._stop and now - self._looked >= _LOOK:
             self._looked = now
-            try:
+            with contextlib.suppress(StoreError):  # an error that stays shows when the task saves something
                 self._stop = asked_to_stop(self._store, self._run) is not False
-            except StoreError:  # at the next look; an error that stays shows when the task saves something
-                pass
         return self._stop
 
 

@@ -9,6 +9,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ import pytest
 
 from undrawn import undraw
 from winticket.experiment import Execution, Experiment, Result, conduct
-from winticket.run import Crew, Event, ExecutorCrew, Store, dask_crew, ray_crew, run, task
+from winticket.run import Crew, Event, ExecutorCrew, Store, dask_crew, on_dask, on_ray, ray_crew, run, task
 from winticket.run.on_dask import DaskExecutor, OnDask
 from winticket.run.on_ray import OnRay, RayExecutor
 
@@ -81,39 +82,66 @@ def survives_a_kill(crew: ExecutorCrew, folder: Path, *, how: str) -> None:
     assert {row.kind for row in Store(folder / "runs").ls()} == {"result"}
 
 
+def test_a_port_that_is_not_rays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would wait for it for minutes: one that says nothing, and one that closes the line."""
+    monkeypatch.setattr(on_ray, "_REACH_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ValueError, match=rf"no Ray cluster answers at '{address}' \(timed out\)"):
+            ray_crew(address, 2)
+        server.accept()[0].close()
+
+        def close_the_next() -> None:
+            server.accept()[0].close()
+
+        closing = threading.Thread(target=close_the_next)
+        closing.start()
+        with pytest.raises(
+            ValueError, match=r"\((what answers is no server of Ray|Connection reset by peer)\)"
+        ):
+            ray_crew(address, 2)
+        closing.join()
+
+
 def measured(result: Result) -> dict[str, Any]:
     """What was measured, without what depends on where and when."""
     document: Any = result.document
     return {name: document[name] for name in ("verdict", "levels", "failures", "keys")}
 
 
-def finds_what_a_pool_finds(folder: Path, monkeypatch: pytest.MonkeyPatch, **cluster: str) -> None:
-    """The stored results of a search are the same to the bit, and so is all that is said of them."""
-    undraw(monkeypatch)
-    experiment = Experiment.of("digits", **SEARCHED)
-    digests, documents = [], []
-    for name, options in {"pool": {}, "cluster": cluster}.items():
-        execution = Execution.local(folder / name, workers=2, **options)
-        assert execution.workers == 2
-        documents.append(measured(conduct(experiment, execution, out=folder / f"{name}-out")))
-        digests.append({row.key: row.digest for row in Store(folder / name).ls()})
-    assert digests[0] == digests[1]
-    assert documents[0] == documents[1]
-    assert len(digests[0]) == 4  # the dense network, and at one level the ticket and its two controls
+Found = tuple[dict[str, str | None], dict[str, Any]]
 
 
-def test_ray_computes_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def found(folder: Path, **options: Any) -> Found:
+    """The digests of what a search stored, and what was measured."""
+    execution = Execution.local(folder / "runs", workers=2, **options)
+    assert execution.workers == 2
+    with pytest.MonkeyPatch.context() as patch:
+        undraw(patch)
+        result = conduct(Experiment.of("digits", **SEARCHED), execution, out=folder / "out")
+    return {row.key: row.digest for row in Store(folder / "runs").ls()}, measured(result)
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What a search by two processes of this machine finds: the dense network, the ticket and its two controls."""
+    of_a_pool = found(tmp_path_factory.mktemp("pool"))
+    assert len(of_a_pool[0]) == 4
+    return of_a_pool
+
+
+def test_ray_computes_plans(tmp_path: Path, pool: Found) -> None:
     with no_process_is_left():
         ours = RayExecutor(OnRay(None, 2))  # the crew below uses this connection, and leaves it open
         try:
             passes_the_suite(ray_crew(None, 2), tmp_path)
             survives_a_kill(ray_crew(None, 2), tmp_path / "kill", how="WorkerCrashedError")
-            finds_what_a_pool_finds(tmp_path, monkeypatch, ray="local")
+            assert found(tmp_path / "find", ray="local") == pool
         finally:
             ours.shutdown()
 
 
-def test_dask_computes_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dask_computes_plans(tmp_path: Path, pool: Found) -> None:
     with no_process_is_left():
         ours = DaskExecutor(OnDask(None, 2))
         assert ours._cluster is not None
@@ -122,7 +150,7 @@ def test_dask_computes_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             assert dask_crew(address) == ExecutorCrew(OnDask(address, 2), 2)
             passes_the_suite(dask_crew(address), tmp_path)
             survives_a_kill(dask_crew(address), tmp_path / "kill", how="KilledWorker")
-            finds_what_a_pool_finds(tmp_path, monkeypatch, dask=address)
+            assert found(tmp_path / "find", dask=address) == pool
             answers_with_one_document(tmp_path, "--dask", address)
         finally:
             ours.shutdown()
@@ -167,8 +195,6 @@ def test_what_cannot_be_is_refused_before_any_compute(
 
 
 def test_a_scheduler_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from winticket.run import on_dask
-
     monkeypatch.setattr(on_dask, "_REACH_SECONDS", 0.5)
     began = time.monotonic()
     with pytest.raises(

@@ -142,7 +142,7 @@ def _room(address: str) -> int:
 
 
 def _reach(address: str) -> None:
-    """Raise ValueError unless something answers at the address, since Ray waits for it for minutes."""
+    """Raise ValueError unless a server such as Ray's answers at the address, since Ray waits for one for minutes."""
     if address == "auto":
         return
     host, _, port = address.rpartition("://")[2].rpartition(":")
@@ -151,12 +151,23 @@ def _reach(address: str) -> None:
             f"{address!r} is not an address of Ray; write host:port, ray://host:port, auto or local"
         )
     try:
-        socket.create_connection((host, int(port)), timeout=_REACH_SECONDS).close()
+        with socket.create_connection((host, int(port)), timeout=_REACH_SECONDS) as line:
+            speaks = "RAY_USE_TLS" in os.environ or _speaks_http2(line)
+        reason = "" if speaks else "what answers is no server of Ray"
     except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+    if reason:
         raise ValueError(
-            f"no Ray cluster answers at {address!r} ({error.strerror or error}); start one with `ray start --head`, "
-            "whose output names its address, or use --ray local"
-        ) from error
+            f"no Ray cluster answers at {address!r} ({reason}); start one with `ray start --head`, whose output names "
+            "its address, or use --ray local"
+        )
+
+
+def _speaks_http2(line: socket.socket) -> bool:
+    """True if the server answers the opening of HTTP/2, on which Ray speaks, with settings (RFC 9113, section 3.4)."""
+    settings = b"\0\0\0\4\0\0\0\0\0"  # a frame of length 0 and type 4
+    line.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+    return line.recv(len(settings))[3:4] == settings[3:4]
 
 
 @contextlib.contextmanager

@@ -175,7 +175,7 @@ def silent_port() -> int:
     ("options", "reason"),
     [
         ({"ray": "127.0.0.1:{port}"}, r"no Ray cluster answers at '127.0.0.1:\d+' \(Connection refused\)"),
-        ({"ray": "head"}, "'head' is not an address of Ray; write host:port, ray://host:port, auto or local"),
+        ({"ray": "head"}, "'head' is not an address of Ray; write host:port, auto or local"),
         ({"ray": ""}, "'' is not an address of Ray"),
         ({"dask": "head"}, "'head' is not an address of a Dask scheduler; write tcp://host:port, or local"),
         ({"ray": "local", "dask": "local"}, "give --ray local or --dask local, not both"),

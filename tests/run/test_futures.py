@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import signal
@@ -55,8 +56,8 @@ def test_a_machine_that_does_not_see_the_store_makes_none(tmp_path: Path, other_
         @staticmethod
         def change(sent: list[Any]) -> None:
             settings: Settings = pickle.loads(sent[2])
-            conditions = replace(settings.conditions, store=Store(there))
-            sent[2] = pickle.dumps(replace(settings, conditions=conditions))
+            conditions = replace(pickle.loads(settings.conditions), store=Store(there))
+            sent[2] = pickle.dumps(replace(settings, conditions=pickle.dumps(conditions)))
 
     before = sorted(there.rglob("*"))
     words = rf"on host .*{there} is not visible.*file system that all machines share, or in an object store"
@@ -132,6 +133,29 @@ def test_what_a_future_raises_says_how_it_was_lost(
         run([PLANTED], tmp_path, crew=ExecutorCrew(Losing, 1), on_event=heard.append)
     assert [e.kind for e in heard].count("retried") == (0 if isinstance(raised, ImportError) else 1)
     assert Store(tmp_path).ls() == []
+
+
+def test_an_executor_may_say_itself_that_it_is_broken(tmp_path: Path) -> None:
+    """As Ray's does when Ray has ended on this machine: the task is computed by the next executor."""
+
+    class FirstLosesItself(ThreadPoolExecutor):
+        made = 0
+
+        def __init__(self) -> None:
+            super().__init__(1)
+            type(self).made += 1
+            self.first = self.made == 1
+
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **_: Any) -> Future[Any]:
+            return super().submit(math.sqrt, -1.0) if self.first else super().submit(fn, *args)
+
+        def broken(self, error: BaseException) -> bool:
+            return isinstance(error, ValueError)
+
+    heard: list[Event] = []
+    assert run([PLANTED], tmp_path, crew=ExecutorCrew(FirstLosesItself, 1), on_event=heard.append).ok(PLANTED)
+    assert FirstLosesItself.made == 2
+    assert [e.kind for e in heard] == ["started", "retried", "started", "finished"]
 
 
 def test_an_executor_that_cannot_be_made(tmp_path: Path) -> None:
@@ -284,7 +308,7 @@ def test_compute_refuses_in_words_what_it_cannot_read(tmp_path: Path) -> None:
     from winticket.run.remote import this_process
     from winticket.run.work import Conditions
 
-    settings = pickle.dumps(Settings(Conditions(store), known(), (), file.run, this_process()))
+    settings = pickle.dumps(Settings(pickle.dumps(Conditions(store)), known(), (), file.run, this_process()))
     message = compute(PLANTED.key, __version__, settings, b"cnowhere\nthing\n.")
     assert (message.said, message.cause) == ("aborted", "import")
     assert message.text is not None

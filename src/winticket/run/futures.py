@@ -46,8 +46,12 @@ class Future(Protocol):
 
 
 class Executor(Protocol):
-    """What a crew needs of an executor. `shutdown` is called if it has one, with those of `wait` and `cancel_futures`
-    that it takes."""
+    """What a crew needs of an executor.
+
+    It may also have `shutdown`, which is called with those of `wait` and `cancel_futures` that it takes, and
+    `broken(error)`, which says whether no further task can be submitted after a future raised this error. A
+    `BrokenExecutor` always means that.
+    """
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any:
         """Begin a call in another process or thread. Returns its `Future`."""
@@ -122,7 +126,8 @@ class ExecutorWorkers:
         self._make, self._limit = make, limit
         self._file = StopFile(conditions.store)
         folders = tuple(folder for folder in sys.path if folder)
-        self._settings = pickle.dumps(Settings(conditions, known(), folders, self._file.run, this_process()))
+        settings = Settings(pickle.dumps(conditions), known(), folders, self._file.run, this_process())
+        self._settings = pickle.dumps(settings)
         self._calls: dict[int, _Call] = {}
         self._ended: SimpleQueue[tuple[int, Future]] = SimpleQueue()
         self._broken = 0  # executors in a row that broke before they finished a task
@@ -197,7 +202,8 @@ class ExecutorWorkers:
             self._broken = 0
             hear(worker, future.result())
             return
-        if isinstance(error, BrokenExecutor):
+        broken = getattr(call.executor, "broken", None)
+        if isinstance(error, BrokenExecutor) or (broken is not None and broken(error)):
             self._discard(call.executor, error)
         if isinstance(error, ImportError):  # the process has no winticket, or an older one
             hear(worker, Message("aborted", call.key, text=_said(error), cause="import"))

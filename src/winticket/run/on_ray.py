@@ -29,7 +29,7 @@ def ray_crew(address: str | None = None, workers: int | None = None) -> Executor
     """A crew of Ray's workers; `pip install winticket[ray]`.
 
     Args:
-      address: of a running cluster: "host:6379", "ray://host:10001", or "auto" for the one that this machine belongs
+      address: of a running cluster: "host:6379", or "auto" for the one that this machine belongs
         to; None starts Ray on this machine for each run. If this process has called `ray.init` already, that
         connection is used and left open.
       workers: number of tasks at once, each with one core, and one GPU if the cluster has any (default: as many as the
@@ -86,6 +86,12 @@ class RayExecutor:
         future.add_done_callback(cancelled)
         return future
 
+    def broken(self, error: BaseException) -> bool:
+        """True if Ray itself has ended on this machine, so that only a new connection helps."""
+        from ray.exceptions import LocalRayletDiedError
+
+        return isinstance(error, LocalRayletDiedError)
+
     def shutdown(self) -> None:
         """Leave the cluster, or end the Ray that was started. Either ends the tasks that still compute."""
         self._leave()
@@ -109,7 +115,10 @@ def _connect(address: str | None, cpus: int | None) -> Callable[[], None]:
         try:
             ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:
-            raise RunError(f"Ray cannot be used{_at(address)} ({type(error).__name__}: {error})") from error
+            token = "" if address is None else "; if the cluster asks for a token, set RAY_AUTH_MODE=token"
+            raise RunError(
+                f"Ray cannot be used{_at(address)} ({type(error).__name__}: {error}){token}"
+            ) from error
     return ray.shutdown
 
 
@@ -147,9 +156,7 @@ def _reach(address: str) -> None:
         return
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not (host and port.isdecimal()):
-        raise ValueError(
-            f"{address!r} is not an address of Ray; write host:port, ray://host:port, auto or local"
-        )
+        raise ValueError(f"{address!r} is not an address of Ray; write host:port, auto or local")
     try:
         with socket.create_connection((host, int(port)), timeout=_REACH_SECONDS) as line:
             speaks = "RAY_USE_TLS" in os.environ or _speaks_http2(line)

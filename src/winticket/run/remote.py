@@ -45,14 +45,14 @@ def this_process() -> str:
 class Settings:
     """What a process must know of a run, besides the task. It travels pickled.
 
-    conditions  the run's conditions, with its store
+    conditions  the run's `Conditions`, with its store, pickled: they may need modules that are not found before
     modules     where the user's modules are searched (see `winticket.importing`)
     folders     Python's search path, of which the process adds what it lacks
     run         name of the run's file in the store (see `stops.py`)
     sender      the process that runs the plan
     """
 
-    conditions: Conditions
+    conditions: bytes
     modules: Known
     folders: tuple[str, ...]
     run: str
@@ -106,7 +106,8 @@ def _desk(data: bytes) -> tuple[Desk, bool]:
         sys.path += [
             folder for folder in settings.folders if folder not in sys.path and Path(folder).is_dir()
         ]
-        store = settings.conditions.store
+        conditions: Conditions = pickle.loads(settings.conditions)
+        store = conditions.store
         if asked_to_stop(store, settings.run) is None:
             raise StoreError(
                 f"store {store.path} is not visible: the run's file is not in it, so either this machine has no such "
@@ -114,7 +115,7 @@ def _desk(data: bytes) -> tuple[Desk, bool]:
                 "machines share, or in an object store such as s3://bucket/runs"
             )
         _KEPT.clear()
-        _KEPT[data] = Desk(settings.conditions, _unheard, Stopping(store, settings.run))
+        _KEPT[data] = Desk(conditions, _unheard, Stopping(store, settings.run))
     return _KEPT[data], inside
 
 

@@ -60,7 +60,7 @@ ROOMS: dict[str, set[str]] = {
     "sparse": {"places"},
     "models": {"units", "catalogue"},
     "judge": {"results"},
-    "run": set(),
+    "run": {"version"},
     "train": {"ticket", "sparse", "units"},
     "criteria": {"ticket", "units"},
     "allocate": {"ticket"},

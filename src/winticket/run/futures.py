@@ -24,7 +24,7 @@ from winticket.importing import known
 from winticket.run.crew import Hear, Workers
 from winticket.run.errors import RunError, StoreError
 from winticket.run.pool import one_thread_each
-from winticket.run.remote import Settings, compute, this_process
+from winticket.run.remote import Settings, compute, forget, this_process
 from winticket.run.stops import StopFile
 from winticket.run.store import Store
 from winticket.run.task import Node
@@ -185,6 +185,9 @@ class ExecutorWorkers:
         if executor is self._executor:
             self._executor, self._why = None, why
             self._broken += 1
+            for call in self._calls.values():
+                if call.executor is executor:  # its future might never end
+                    call.future.cancel()
             _end(executor, wait=False)
 
     def listen(self, hear: Hear, timeout: float) -> None:
@@ -229,6 +232,7 @@ class ExecutorWorkers:
         if executor is not None:
             _end(executor, wait=not self._calls)
         self._calls.clear()
+        forget(self._settings)
         with contextlib.suppress(StoreError):  # `store gc` removes it
             self._file.remove()
 

@@ -119,6 +119,11 @@ def _desk(data: bytes) -> tuple[Desk, bool]:
     return _KEPT[data], inside
 
 
+def forget(settings: bytes) -> None:
+    """Free the memory that this process holds for a run which is over."""
+    _KEPT.pop(settings, None)
+
+
 def _unheard(message: Message) -> None:
     del message
 

@@ -315,7 +315,7 @@ WRONG: dict[str, list[str]] = {
     "find digits --dask head": ["'head' is not an address of a Dask scheduler", "tcp://host:port"],
     "find digits --ray local --dask local": ["give --ray local or --dask local, not both"],
     "find digits --ray local --workers 0": ["workers is 0", "1 or more"],
-    "find digits --dask local --workers 2 --store memory://here": ["this process's memory", "a folder or an object store"],
+    "find digits --dask local --workers 2 --store memory://here": ["this process's memory"],
     # Places
     "find digits --store afile": ["afile is a file", "a store is a directory"],
     "find digits --store afile/store": ["store", "afile/store", "pass another store"],

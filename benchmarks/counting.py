@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from winticket.run import Store
@@ -38,12 +36,6 @@ class CountingFiles:
     def create(self, name: str, data: bytes) -> bool:
         self._count("create")
         return self._files.create(name, data)
-
-    @contextlib.contextmanager
-    def exclusive(self, name: str) -> Iterator[bool]:
-        self._count("lock")
-        with self._files.exclusive(name) as alone:
-            yield alone
 
     def remove(self, name: str) -> None:
         self._count("remove")

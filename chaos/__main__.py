@@ -25,6 +25,7 @@ PARTS = {
     "kills": 100,
     "faults": 100,
     "pairs": 100,
+    "workers": 200,
 }
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 

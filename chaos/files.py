@@ -18,7 +18,8 @@ from chaos.counts import Count
 from chaos.mutations import by_accident, json_text, metadata
 from chaos.reading import Say, attempt, isolated
 from winticket.data import find_dataset
-from winticket.run import Store, StoreError, claims, codec
+from winticket.run import Store, StoreError, codec
+from winticket.run.claim_files import claim_name
 from winticket.run.claims import Claims
 from winticket.run.files import host
 from winticket.ticket import Mask, Seeds, State, Ticket, TicketFileError, same_bits
@@ -103,8 +104,8 @@ def stores(folder: Path, rng: Random, many: int, say: Say) -> list[Count]:
     }
     store.put_look("question", {**look, "claimed": [0.5], "paths": ["a"]})
     claim = {"owner": "ab", "host": host(), "boot": "cd", "pid": 1, "beat": 3}
-    (folder / "runs" / claims._name(KEY)).parent.mkdir(exist_ok=True)
-    (folder / "runs" / claims._name(KEY)).write_text(json.dumps(claim))
+    (folder / "runs" / claim_name(KEY)).parent.mkdir(exist_ok=True)
+    (folder / "runs" / claim_name(KEY)).write_text(json.dumps(claim))
     files = {p: p.read_bytes() for p in (folder / "runs").rglob("*") if p.is_file()}
     count = Count("files of a store")
     for number in range(many):

@@ -493,7 +493,7 @@ def test_plan_says_what_find_would_do_and_writes_nothing(here: Path, shell: Shel
     answer = shell("plan", "digits", *QUICK)
     assert answer.status == 0
     assert "pruned: 1,580 weights" in answer.out
-    assert "not: fc1.bias, fc2.bias, fc3.bias" in answer.out
+    assert "not pruned: fc1.bias, fc2.bias, fc3.bias" in answer.out
     assert "14 trainings (2 levels, 2 replicates), in stacks of up to 2, 280 steps, about" in answer.out
     assert "KiB of disk" in answer.out
     assert listing(here) == before

@@ -56,7 +56,7 @@ def test_links_to_headings_lead_to_one(page: Path) -> None:
 
 # What runs leave behind, and what a user has: named in the pages, and no files of ours.
 THEIRS = re.compile(
-    r"(runs|figures|analyses|looks|results|failures|partial|reports|tickets|winticket-compare)/|(spec|own)\.py"
+    r"(runs|figures|analyses|looks|plans|results|failures|partial|reports|tickets|winticket-compare)/|(spec|own)\.py"
 )
 FILE = re.compile(r"`([\w./-]+(?:\.(?:py|md|toml)|/))`")
 NAME_OF_FILE = re.compile(r"`(\w+)` of `([\w./-]+\.py)`")

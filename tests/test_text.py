@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import undrawn
+from winticket.experiment import Experiment, conduct
 from winticket.text import cleaned, console, hide, visible, without_secrets
 
 EVIL = "a\x1b[31m[bold]$x$\u202e\x9b\udcff"
@@ -78,8 +79,14 @@ for words in WORDS:
     try:
         main()
     except SystemExit as end:
-        assert not end.code, words
+        assert (end.code or 0) == STATUS, words
 """
+UNDRAWN = undrawn.COMMAND.removesuffix("main()\n")
+
+
+def several(*requests: tuple[str, ...], status: int = 0) -> str:
+    """A program that gives the command one request after the other, since starting a process takes seconds."""
+    return SEVERAL.replace("WORDS", repr(requests)).replace("STATUS", str(status))
 
 
 def command(
@@ -107,37 +114,57 @@ def test_json_is_one_document_whatever_a_model_prints(tmp_path: Path) -> None:
         assert words in done.stderr
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that has what SEARCH trains with the model lenet-12-8."""
+    folder = tmp_path_factory.mktemp("searched")
+    asked = Experiment.of("digits", model="lenet-12-8", density=(0.5,), steps=20, replicates=2, gate=False)
+    with pytest.MonkeyPatch.context() as patch:
+        undrawn.undraw(patch)
+        conduct(asked, store=folder / "runs", out=folder / "out", workers=0)
+    return folder / "runs"
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_terminals_without_unicode_and_notebooks_backends_lose_nothing(tmp_path: Path, encoding: str) -> None:
+def test_terminals_without_unicode_and_notebooks_backends_lose_nothing(
+    tmp_path: Path, encoding: str, store: Path
+) -> None:
+    """In ASCII everything is trained and drawn; in Latin-1 the trainings are in the store, and nothing is drawn."""
     folder = tmp_path / "50$ and 60$ [x]"
     folder.mkdir()
-    settings = {"PYTHONIOENCODING": encoding, "MPLBACKEND": "nonsense"}
     draws = encoding == "ascii"
-    program = COMMAND if draws else undrawn.COMMAND
-    words = (*SEARCH, "--workers", "1", "--model", "lenet-12-8", "--out", "o[b]$1$", "--store", "runs")
-    done = command(folder, *words, program=program, **settings)
+    kept = "runs" if draws else str(store)
+    search = (*SEARCH, "--workers", "1", "--model", "lenet-12-8", "--store", kept, "--out", "o[b]$1$")
+    others = (("methods",), ("store", "ls", "--store", kept), ("plan", *search[1:-2]), ("--help",))
+    program = several(search, *others)
+    done = command(
+        folder,
+        program=program if draws else UNDRAWN + program,
+        PYTHONIOENCODING=encoding,
+        MPLBACKEND="nonsense",
+    )
     assert done.returncode == 0, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert (b"Nothing to train" in done.stderr) != draws
     assert (folder / "o[b]$1$" / "figures" / "accuracy_against_density.png").is_file() == draws
     assert (folder / "o[b]$1$" / "report.html").is_file() == draws
     assert b"o[b]$1$" in done.stdout
-    others = [["methods"], ["store", "ls"], ["plan", "digits"], ["--help"]]
-    again = command(folder, program=SEVERAL.replace("WORDS", repr(others)), **settings)
-    assert again.returncode == 0, again.stderr
-    assert b"Traceback" not in again.stderr
-    assert b"--help" in again.stdout
+    assert b"--help" in done.stdout
 
 
 def test_escapes_in_what_was_typed_do_not_reach_the_terminal(tmp_path: Path) -> None:
-    for words in (("find", "\x1b[31mdigits"), ("\x1b]0;evil\x07",), ("find", "digits", "--lr", "\x1b[31m")):
-        done = command(tmp_path, *words)
-        assert done.returncode == 2
-        assert b"\x1b" not in done.stdout + done.stderr
+    wrong = (("find", "\x1b[31mdigits"), ("\x1b]0;evil\x07",), ("find", "digits", "--lr", "\x1b[31m"))
+    done = command(tmp_path, program=several(*wrong, status=2))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(b"Error") == len(wrong)
+    assert b"\x1b" not in done.stdout + done.stderr
 
 
 def test_a_closed_or_full_stdout_loses_no_result(tmp_path: Path) -> None:
+    """The first of them has everything trained, by a worker that inherits what there is of a stdout."""
     (tmp_path / "command").write_text(undrawn.COMMAND)
     typed = " ".join([sys.executable, "command", *SEARCH, "--workers", "1", "--model", "lenet-12-8", "--out"])
-    for number, sink in enumerate((">/dev/full", ">&-")):
+    for number, sink in enumerate((">&-", ">/dev/full")):
         out = tmp_path / str(number)
         done = subprocess.run(
             ["/bin/sh", "-c", f"{typed} {out} {sink}"],
@@ -147,4 +174,6 @@ def test_a_closed_or_full_stdout_loses_no_result(tmp_path: Path) -> None:
             check=False,
         )
         assert b"Traceback" not in done.stderr
-        assert json.loads((out / "result.json").read_text())["verdict"]
+        document = json.loads((out / "result.json").read_text())
+        assert document["verdict"]
+        assert (document["computed"] > 0) == (sink == ">&-")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -120,36 +121,38 @@ def test_a_stores_record_names_nothing_that_runs(evil: Path, path: str, fields: 
 IMPORTED = """
 import sys
 from winticket.run import Store
-before = set(sys.modules)
-try:
-    Store(sys.argv[1]).get(sys.argv[2])
-except Exception as error:
-    print(type(error).__name__, file=sys.stderr)
-print(*sorted(set(sys.modules) - before))
+for path in sys.argv[2:]:
+    before = set(sys.modules)
+    try:
+        Store(path).get(sys.argv[1])
+    except Exception as error:
+        print(type(error).__name__, file=sys.stderr)
+    print(*sorted(set(sys.modules) - before))
 """
 
 
-@pytest.mark.parametrize(
-    "tree",
-    [
+def test_reading_a_record_imports_nothing_that_the_file_names(tmp_path: Path) -> None:
+    trees: list[dict[str, Any]] = [
         {"tensor": "_dynamo", "shape": [1], "data": "x"},
         {"tensor": "onnx", "shape": [1], "data": "x"},
         {"record": "winticket.integrations.lightning:LotteryTicket", "fields": {}},
         {"record": "winticket.experiment.spec:Experiment", "fields": {}},
-    ],
-)
-def test_reading_a_record_imports_nothing_that_the_file_names(tmp_path: Path, tree: dict[str, Any]) -> None:
-    store = Store(tmp_path)
-    store.check_writable()
-    store.files.write(f"results/ab/{KEY}.safetensors", kept(tree))
+    ]
+    stores = [tmp_path / str(number) for number in range(len(trees))]
+    for path, tree in zip(stores, trees, strict=True):
+        store = Store(path)
+        store.check_writable()
+        store.files.write(f"results/ab/{KEY}.safetensors", kept(tree))
     done = subprocess.run(
-        [sys.executable, "-c", IMPORTED, str(tmp_path), KEY],
+        [sys.executable, "-c", IMPORTED, KEY, *map(str, stores)],
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
-    assert done.stderr.strip() in ("Damaged", "StoreError")
+    said = done.stderr.split()
+    assert len(said) == len(trees)
+    assert set(said) <= {"Damaged", "StoreError"}
     rooms = {name.split(".")[1] for name in done.stdout.split() if name.startswith("winticket.")}
     assert rooms <= {"ticket", "units"}
     assert not any(
@@ -184,56 +187,55 @@ def changed(search: Path, folder: Path, **entries: Any) -> Path:
 
 ENTRIES = ("model", "criterion", "allocate", "rewind", "pruning")
 EVERY_RESULT = """
-import sys
+import json, sys
 from winticket.cli import main
-for path in sys.argv[1:]:
-    sys.argv = ["winticket", "transfer", path, "--plan"]
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["winticket", "transfer", *words, "--plan"]
     try:
         main()
     except SystemExit as left:
-        print(left.code)
+        print("status", left.code)
+        sys.stdout.flush()
+    else:
+        print("status", 0)
+    print("END", file=sys.stderr)
 """
 
 
-def test_a_result_names_no_module_that_is_then_imported(evil: Path, search: Path) -> None:
-    """One process gives the command every result, since starting one takes seconds."""
-    paths = []
+def test_a_result_imports_fetches_and_connects_to_nothing_that_is_not_trusted(
+    evil: Path, search: Path
+) -> None:
+    """One process gives the command every result, since starting one takes seconds; the last is trusted."""
+    requests = []
     for entry in ENTRIES:
         (evil / entry).mkdir()
-        paths.append(changed(search, evil / entry, **{entry: "evilmod:f"}))
+        path = changed(search, evil / entry, **{entry: "evilmod:f"})
         with pytest.raises(
             ValueError,
             match=rf"{entry} is 'evilmod:f': that would import the module evilmod.*--trust evilmod",
         ):
-            load_source(paths[-1])
-    (evil / "every.py").write_text(EVERY_RESULT)
-    done = command(*map(str, paths), folder=evil / "here", script=evil / "every.py")
-    assert done.stdout.split() == ["2"] * len(ENTRIES), done.stderr
-    said = " ".join(done.stderr.split())
-    for entry in ENTRIES:
-        assert f"{entry} is 'evilmod:f': that would import the module evilmod" in said
-    assert said.count("--trust evilmod") == len(ENTRIES)
-    assert "Traceback" not in said
-    assert ran(evil) == ""
-
-
-def test_what_is_trusted_is_imported(evil: Path, search: Path) -> None:
-    (evil / "here" / "mylab.py").write_text("from winticket.criteria import magnitude as mine\n")
-    path = changed(search, evil, criterion="mylab:mine")
-    done = command("transfer", str(path), "--plan", "--trust", "mylab", folder=evil / "here")
-    assert done.returncode == 0, done.stderr
-    assert ran(evil) == ""
-
-
-def test_a_result_fetches_nothing_and_connects_to_nothing(evil: Path, search: Path) -> None:
+            load_source(path)
+        requests.append([str(path)])
     with pytest.raises(ValueError, match=r"would be fetched from the Hub; .*--trust somebody/pictures"):
         load_source(changed(search, evil, data="somebody/pictures"))
-    document = json.loads(search.read_text())
-    document["store"] = "http://127.0.0.1:9/runs"
-    (evil / "result.json").write_text(json.dumps(document))
-    done = command("transfer", str(evil / "result.json"), "--plan", folder=evil / "here")
-    assert done.returncode == 2
-    assert "this command would connect to it" in " ".join(done.stderr.split())
+    away, trusted = evil / "away.json", evil / "trusted"
+    away.write_text(json.dumps({**json.loads(search.read_text()), "store": "http://127.0.0.1:9/runs"}))
+    trusted.mkdir()
+    (evil / "here" / "mylab.py").write_text("from winticket.criteria import magnitude as mine\n")
+    mine = changed(search, trusted, criterion="mylab:mine")
+    requests += [[str(away)], [str(mine), "--trust", "mylab"]]
+    (evil / "every.py").write_text(EVERY_RESULT)
+    done = command(json.dumps(requests), folder=evil / "here", script=evil / "every.py")
+    assert re.findall(r"^status (\d+)", done.stdout, re.MULTILINE) == ["2"] * (len(ENTRIES) + 1) + ["0"], (
+        done.stderr
+    )
+    assert "Traceback" not in done.stderr
+    *modules, connected, _, _ = (" ".join(said.split()) for said in done.stderr.split("END"))
+    for entry, said in zip(ENTRIES, modules, strict=True):
+        assert f"{entry} is 'evilmod:f': that would import the module evilmod" in said
+        assert said.count("--trust evilmod") == 1
+    assert "this command would connect to it" in connected
+    assert ran(evil) == ""
 
 
 def test_a_ticket_names_no_module_that_is_then_imported(evil: Path) -> None:
@@ -247,31 +249,32 @@ def test_a_ticket_names_no_module_that_is_then_imported(evil: Path) -> None:
     assert ran(evil) == ""
 
 
+SEARCH_AND_INFO = """
+import sys
+from winticket.cli import main
+for words in (sys.argv[1:], ["info"]):
+    sys.argv = ["winticket", *words]
+    try:
+        main()
+    except SystemExit as left:
+        assert not left.code
+"""
+
+
 @pytest.mark.parametrize("module", [False, True])
 def test_the_working_directory_is_searched_last_and_for_the_users_modules_only(
     evil: Path, module: bool
 ) -> None:
+    """A search by a worker: by the command, which draws and then tells of this machine; by `-m`, which is quiet."""
     here = evil / "here"
     (here / "mylab.py").write_text("import helpers\nfrom winticket.criteria import magnitude as mine\n")
     (here / "helpers.py").write_text("")
-    words = (
-        "find",
-        "digits",
-        "--model",
-        "lenet-12-8",
-        "--density",
-        "0.5",
-        "--steps",
-        "20",
-        "--replicates",
-        "2",
-    )
-    done = command(
-        *words, "--no-gate", "--criterion", "mylab:mine", "--workers", "1", folder=here, module=module
-    )
+    (evil / "both.py").write_text(SEARCH_AND_INFO)
+    given = ("--model=lenet-12-8", "--density=0.5", "--steps=20", "--replicates=2", "--criterion=mylab:mine")
+    words = ("find", "digits", *given, "--no-gate", "--workers=1", *(("--quiet",) if module else ()))
+    done = command(*words, folder=here, module=module, script=evil / "both.py")
     assert done.returncode == 0, done.stderr
-    assert ran(evil) == ""
-    assert command("info", folder=here, module=module).returncode == 0
+    assert list(here.rglob("result.json"))
     assert ran(evil) == ""
 
 

@@ -108,7 +108,7 @@ def test_replicates_that_diverge_are_failures_everywhere(search: Search) -> None
     assert document["ticket"] is None
     assert result.ticket is None
     assert result.curves == []
-    assert "Failed: 48 training runs" in shown(result)
+    assert "Failed: 48 trainings" in shown(result)
     page = report.page(document, result.curves)
     assert "6 failed" in page
     assert not re.search(r"\bnan\b|NaN|Infinity", re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL))

@@ -72,3 +72,13 @@ def test_the_measured_speed_is_of_the_dense_and_the_sparsest_network() -> None:
     assert speed.dense == speed.sparse > 0  # masked steps are the dense network's
     assert speed.measuring > 0
     assert speed.start >= 0
+
+
+def test_nothing_is_measured_if_there_is_nothing_to_train(
+    planned: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Plan, "missing", lambda *_: [])
+    measured: list[object] = []
+    monkeypatch.setattr(price, "_speed", lambda *given: measured.append(given))
+    told = cost(planned, Execution.local(tmp_path / "none", workers=2))
+    assert (told.trainings, told.seconds, told.work, measured) == (0, None, {}, [])

@@ -138,6 +138,7 @@ def test_a_model_with_another_context_reads_other_windows(text: Path, search: Se
         transferred(Experiment.of(text, **choices), str(other), replicates=2, gate=False),
         store=tmp_path / "runs",
         out=tmp_path / "out",
+        workers=0,
     )
     assert carried.document["data"]["input_shape"] == [24]
     with pytest.raises(ValueError, match="needs at least 8010, since its parts are cut into windows of 800"):
@@ -197,7 +198,13 @@ def test_what_is_pruned_is_shown_and_chosen_by_name(text: Path, nets: str) -> No
 
 def test_a_network_of_other_layers_is_searched_one_by_one(text: Path, nets: str, search: Search) -> None:
     include = ("embed.weight", "lstm.weight_*", "attend.in_proj_weight")
-    found = search(str(text), **{**SMALL, "model": f"{nets}:build"}, include=include, engine="dense")
+    choices = {
+        **SMALL,
+        "model": f"{nets}:build",
+        "levels": 1,
+        "steps": 6,
+    }  # a step takes as long as there is text
+    found = search(str(text), **choices, include=include, controls=("reinit",), gate=False, engine="dense")
     document = found.document
     assert not document["failures"]
     for level in document["levels"]:

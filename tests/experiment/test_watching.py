@@ -121,9 +121,9 @@ def test_watch_refuses_what_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "result.json").mkdir()
     for name, why in (
         ("note.txt", "note.txt is not the result of a search or transfer"),
-        ("compare.json", "compare.json is a comparison; give the folder of a find or transfer"),
+        ("compare.json", "compare.json is a comparison; give the folder of a search or transfer"),
         ("nowhere", "there is no"),
-        ("", "is a comparison; give the folder of a find or transfer"),
+        ("", "is a comparison; give the folder of a search or transfer"),
     ):
         status, said = typed("watch", tmp_path / name)
         assert (status, "finished" in said.replace("finished run", "")) == (2, False)

@@ -18,6 +18,21 @@ DENSITIES, STEPS = [0.5, 0.25], 8
 REWOUND = {"to_init": 0, "to_step": 4, "to_step_with_optimizer": 4}
 SCRIPT = Path(__file__).with_name("trainers.py")
 WORLD = 2
+IMPORTED = {
+    "lightning": (
+        "torch._dynamo",
+        "winticket.loops",
+        "lightning.pytorch",
+        "winticket.integrations.lightning",
+    ),
+    "transformers": (
+        "torch._dynamo",
+        "winticket.loops",
+        "transformers.trainer",
+        "winticket.integrations.transformers",
+    ),
+}
+"""What the script of the ranks imports, and an optimiser."""
 Ranks = tuple[list[dict[str, dict[str, Any]]], Path]
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch without gloo")
@@ -31,7 +46,10 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         pytest.skip(f"{trainer} is not installed")
     folder = tmp_path_factory.mktemp(trainer)
     together(
-        [[str(SCRIPT), trainer, str(rank), str(WORLD), str(folder)] for rank in range(WORLD)], seconds=240
+        SCRIPT,
+        [[trainer, str(rank), str(WORLD), str(folder)] for rank in range(WORLD)],
+        seconds=240,
+        imported=IMPORTED[trainer],
     )
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(WORLD)], folder
 

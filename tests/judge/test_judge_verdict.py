@@ -130,7 +130,7 @@ def test_both_controls_must_be_beaten() -> None:
     assert (structure.outcome, structure.kind) == ("inconclusive", "winning structure")
     assert "A winning structure" in structure.reason
     assert (
-        "If the ticket has a lead over the same mask with new start weights, it is below 0.5 pp at 50.0 % and 20.0 %."
+        "If the ticket has a lead over the same mask with new initial weights, it is below 0.5 pp at 50.0 % and 20.0 %."
         in structure.reason
     )
     trivial = judge([level(0.5, reinit=0.0, random=0.0)])
@@ -149,7 +149,7 @@ def test_not_won_names_what_was_refuted_where() -> None:
     verdict = judge([level(0.5, reinit=-0.3), level(0.2, ticket=-2.5)])
     assert (verdict.outcome, verdict.density, verdict.replicates_needed) == ("not won", None, None)
     assert "the ticket is more than 0.5 pp below the dense network at 20.0 % (-2.50 pp)" in verdict.reason
-    assert "the ticket is below the same mask with new start weights at 50.0 % (-0.30 pp)" in verdict.reason
+    assert "the ticket is below the same mask with new initial weights at 50.0 % (-0.30 pp)" in verdict.reason
     assert judge([level(0.5, ticket=-2.5)]).kind == "not matching"
     both = judge([level(0.5, ticket=-2.5), level(0.2, ticket=-3.0)])
     assert "below the dense network at 50.0 % and 20.0 % (at 50.0 %: -2.50 pp)" in both.reason
@@ -249,7 +249,7 @@ def test_a_failed_ticket_cannot_be_dropped() -> None:
     )
     assert check.estimate == pytest.approx(0.003 / 9)  # the finished nine: without the −.3 pp of position 3
     assert any(
-        "Failed training runs count against the ticket in the comparison with the dense network at 20.0 % (1 ticket)"
+        "Failed trainings count against the ticket in the comparison with the dense network at 20.0 % (1 ticket)"
         in w
         for w in verdict.warnings
     )
@@ -345,9 +345,9 @@ def test_wins_rest_on_the_matches_at_higher_densities_too() -> None:
     verdict: Any = SimpleNamespace(claimed=(0.2,), levels=levels)
     first, second = disagreements(verdict, bearing=True)
     assert first.startswith("At 80.0 %")
-    assert first.endswith("The wins at lower densities rest on this match, too, so they stand less firmly.")
+    assert first.endswith("The wins at lower densities rest on this match, too, so they are less certain.")
     assert second.startswith("At 20.0 %")
-    assert second.endswith("The verdict stands, but less firmly here.")
+    assert second.endswith("The verdict stands, but it is less certain at this density.")
     others = disagreements(verdict, bearing=False)
     assert [text[:9] for text in others] == ["At 64.0 %", "At 10.0 %"]
     assert all(text.endswith("so the verdict does not rest on it.") for text in others)

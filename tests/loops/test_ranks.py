@@ -25,8 +25,11 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Ranks:
     outs = [folder / f"{rank}.json" for rank in range(WORLD)]
     meeting = str(folder / "meeting")
     together(
-        [["-W", "error", str(SCRIPT), str(r), str(WORLD), meeting, str(out)] for r, out in enumerate(outs)],
+        SCRIPT,
+        [[str(rank), str(WORLD), meeting, str(out)] for rank, out in enumerate(outs)],
         seconds=120,
+        imported=("torch._dynamo", "torch.distributed.fsdp", "winticket.loops", "winticket.criteria"),
+        options=("-W", "error"),
     )
     return [json.loads(out.read_text()) for out in outs]
 

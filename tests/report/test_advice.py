@@ -67,7 +67,7 @@ def test_failed_replicates(build: Callable[..., Document], quiet: Document) -> N
     found = failed_replicates(document)
     assert found is not None
     assert "(--lr 0.00012)" in found
-    assert "2 training runs failed" in found
+    assert "2 trainings failed" in found
     assert failed_replicates(quiet) is None
 
 
@@ -244,7 +244,7 @@ def test_prune_more_slowly_reaches_the_same_density(digits: Document) -> None:
     # .8^16 = .9^33.9: 34 levels of 10 % end where 16 levels of 20 % do.
     found = prune_more_slowly(digits)
     assert found is not None
-    assert "(--rate 0.1 --output-rate 0.05 --levels 34: 34 rounds, also down to about 3.1 %)" in found
+    assert "(--rate 0.1 --output-rate 0.05 --levels 34: 34 rounds, again down to about 3.1 %)" in found
     assert found.startswith("For a smaller ticket, prune more slowly")
 
 
@@ -469,5 +469,5 @@ def test_a_training_that_raised_an_error_needs_a_fix(build: Callable[..., Docume
     document["failures"][1]["reason"] = "KeyError: 'no such thing'"
     found = failed_replicates(document)
     assert found is not None
-    assert found.startswith("Fix the error that made 2 training runs fail (KeyError: 'no such thing')")
+    assert found.startswith("Fix the error that made 2 trainings fail (KeyError: 'no such thing')")
     assert "--lr" not in found

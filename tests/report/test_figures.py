@@ -450,15 +450,15 @@ def test_the_figure_of_differences_speaks_of_the_controls_that_were_run(
     build: Callable[..., Document],
 ) -> None:
     both = shown_with(build(levels=4), matched=True, nontrivial=False)
-    match = "A match with the dense network is shown at every density"
-    assert difference_title(both, width=300) == f"{match}, a win over both controls nowhere"
+    match = "The ticket is shown to match the dense network at every density"
+    assert difference_title(both, width=300) == f"{match}, and to beat both controls nowhere"
     assert len(difference_figure(both)[0].axes) == 2
 
     one = shown_with(build(levels=4, arms=("ticket", "reinit")), matched=True, nontrivial=False)
     beaten = [level["checks"]["beats_reinit"]["passed"] for level in one["levels"][1:]]
     assert beaten == [False, False, False, True]
     assert difference_title(one, width=300) == (
-        f"{match}, a win over re-initialisation at a density of 41.5 %; the random mask was not run"
+        f"{match}, and to beat re-initialisation at a density of 41.5 %; the random mask was not run"
     )
     words = texts(difference_figure(one)[0])
     assert "ticket minus control" in words

@@ -61,5 +61,5 @@ def test_the_checks_are_read(judged: Document) -> None:
 def test_page_and_advice_hold_the_judges_words(judged: Document) -> None:
     text = page(judged, [])
     assert "Training the dense network for twice the steps" in text
-    assert "Failed training runs count against the ticket" in text
+    assert "Failed trainings count against the ticket" in text
     assert any("prune more slowly" in sentence for sentence in advise(judged))

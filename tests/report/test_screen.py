@@ -79,7 +79,7 @@ def test_a_check_is_yes_no_or_open(digits: Document) -> None:
         ["no"] * 3,
         ["open"] * 3,
     ]
-    key = "yes shown by a test paired by replicate; no: the opposite is shown; open: neither."
+    key = "yes a test paired by replicate shows it; no: it shows the opposite; open: it shows neither."
     assert key in " ".join(shown(digits).split())
 
 
@@ -100,8 +100,8 @@ def test_the_saved_ticket_is_named_with_its_own_accuracy(digits: Document) -> No
     }
     text = " ".join(shown(digits).split())
     assert (
-        "The saved ticket has density 9.0 % and comes from replicate 4, chosen among 10 by validation accuracy alone "
-        "(number 3 in result.json and in Python, which count from 0)." in text
+        "The saved ticket has density 9.0 % and comes from replicate 4 (number 3 in result.json and in "
+        "Python, which count from 0), chosen for the best validation accuracy of the 10." in text
     )
     assert "After training, its test accuracy is 97.33 % (98.49 % on average over the 10)." in text
     # And how to use it, with the model that it belongs to.
@@ -160,7 +160,7 @@ def test_a_failed_replicate_is_marked(build: Callable[..., Document]) -> None:
     text = shown(build(failed=((3, "random", 2),)))
     assert "! a replicate failed" in " ".join(text.split())
     assert sum("! " in line for line in text.splitlines() if line.startswith("   51.6")) == 1
-    assert "Failed: 1 training run, counted against the ticket." in text
+    assert "Failed: 1 training, counted against the ticket." in text
     assert "  random mask at 51.6 %, replicate 3: the training loss became nan at step 120" in text
 
 
@@ -169,7 +169,7 @@ def test_failed_trainings_are_named_causes_first(build: Callable[..., Document])
     for item in document["failures"][1:]:
         item["reason"] = "not run: a training that it depends on failed"
     text = " ".join(shown(document).split())
-    assert "Failed: 7 training runs, counted against the ticket." in text
+    assert "Failed: 7 trainings, counted against the ticket." in text
     assert "replicate 1: the training loss became nan at step 120" in text
     assert "and 6 skipped because they need one that failed" in text
     document = build(failed=tuple((3, "random", r) for r in range(7)))
@@ -227,11 +227,11 @@ def test_the_last_column_stands_apart_from_the_early_stop(digits: Document) -> N
 
 def test_the_method_in_words_and_where_replicates_come_from(digits: Document) -> None:
     digits["experiment"]["criterion"] = "magnitude"
-    by = "10 replicates (random initialisations) from seed 0)"
-    words = f"(digits, lenet-300-100, iterative pruning by magnitude (imp), {by}"
+    by = "10 replicates (random initialisations) from seed 0"
+    words = f"digits, lenet-300-100, iterative pruning by magnitude (imp), {by}"
     assert words in " ".join(shown(digits).split())
     digits["experiment"] |= {"method": "rigl", "criterion": None}
-    assert f"(digits, lenet-300-100, method rigl, {by}" in shown(digits, width=120)
+    assert f"digits, lenet-300-100, method rigl, {by}" in shown(digits, width=120)
 
 
 def test_figures_are_counted_and_not_their_files(digits: Document) -> None:

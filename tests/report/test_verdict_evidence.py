@@ -15,15 +15,15 @@ Document = Any  # a test may take away what every run writes
 
 def first_words(document: Document) -> str:
     html = unescape(evidence(document))
-    return html[html.index("The tests at") : html.index(". Differences")]
+    return html[html.index("These are the tests at") : html.index(". Differences")]
 
 
 def test_the_density_of_the_tests_is_named_by_what_chose_it(digits: Document) -> None:
-    assert first_words(digits) == "The tests at 9.0 % of the weights, the smallest winning density"
+    assert first_words(digits) == "These are the tests at 9.0 % of the weights, the smallest winning density"
     digits["verdict"] |= {"outcome": "inconclusive", "density": None, "claimed": []}
-    assert first_words(digits) == "The tests at 3.1 % of the weights, the sparsest of those tried"
+    assert first_words(digits) == "These are the tests at 3.1 % of the weights, the sparsest of those tried"
     digits["saved_ticket"] = {"density": digits["levels"][2]["density"]}
-    assert first_words(digits) == "The tests at 64.3 % of the weights, the saved ticket's density"
+    assert first_words(digits) == "These are the tests at 64.3 % of the weights, the saved ticket's density"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ import pytest
 from run import jobs
 from winticket.run import Event, Store, StoreError, run, task
 from winticket.run import claims as claiming
-from winticket.run.claims import Claim, Claims, claims_of
+from winticket.run.claim_files import Claim, boot, claim_name
+from winticket.run.claims import Claims, who_claims
 from winticket.run.files import host
 
 KEY = "ab" + "0" * 62
@@ -30,11 +31,13 @@ def store(tmp_path: Path) -> Store:
 
 
 def read(store: Store) -> Claim:
-    return msgspec.json.decode(store.files.read(f"claims/{KEY}.json"), type=Claim)
+    """The valid claim: that of the last generation."""
+    last = max(store.claims()[KEY])
+    return msgspec.json.decode(store.files.read(claim_name(KEY, last)), type=Claim)
 
 
-def put(store: Store, claim: Claim) -> None:
-    store.files.write(f"claims/{KEY}.json", msgspec.json.encode(claim))
+def put(store: Store, claim: Claim, generation: int = 0) -> None:
+    store.files.write(claim_name(KEY, generation), msgspec.json.encode(claim))
 
 
 def dead_pid() -> int:
@@ -52,7 +55,7 @@ def test_one_takes_and_the_other_sees_who_did(store: Store) -> None:
     assert other is not None
     assert other.who() == f"process {os.getpid()}"
     assert not two.open(KEY)
-    assert [claim.pid for claim in claims_of(store)[0]] == [os.getpid()]
+    assert [claim.pid for claim in who_claims(store)[0].values()] == [os.getpid()]
     one.give_back(KEY)
     assert two.open(KEY)
     assert two.take(KEY) is None
@@ -60,7 +63,7 @@ def test_one_takes_and_the_other_sees_who_did(store: Store) -> None:
     assert read(store).owner == two._me.owner
     two.close()
     one.close()
-    assert store.claimed() == []
+    assert store.claims() == {}
 
 
 def test_a_claim_of_a_process_that_is_gone_is_anybodys_at_once(store: Store) -> None:
@@ -68,6 +71,8 @@ def test_a_claim_of_a_process_that_is_gone_is_anybodys_at_once(store: Store) -> 
     put(store, msgspec.structs.replace(mine._me, owner="gone", pid=dead_pid()))
     assert mine.take(KEY) is None
     assert read(store).owner == mine._me.owner
+    mine.give_back(KEY, finished=True)
+    assert store.claims() == {}
     mine.close()
 
 
@@ -102,7 +107,7 @@ def test_a_held_claim_is_renewed_and_never_expires(store: Store) -> None:
 
 def test_an_expired_claim_is_taken_over_by_exactly_one(store: Store) -> None:
     for _ in range(20):
-        put(store, Claim("gone", host(), claiming._boot(), dead_pid()))
+        put(store, Claim("gone", host(), boot(), dead_pid()))
         takers = [Claims(store) for _ in range(8)]
         start = threading.Barrier(len(takers))
         got: list[Claims] = []
@@ -125,11 +130,56 @@ def test_an_expired_claim_is_taken_over_by_exactly_one(store: Store) -> None:
 def test_who_lost_its_claim_neither_renews_nor_removes_the_new_one(store: Store) -> None:
     one = Claims(store, expiry=0.3)
     one.take(KEY)
-    put(store, Claim("them", "elsewhere", "", 1))
-    one._renew_one(KEY, 5)
+    held = one._held[KEY]
+    put(store, Claim("them", "elsewhere", "", 1), generation=1)
+    held.renewed -= 1.0  # it was stopped for longer than the expiry
+    one._renew_one(KEY, held)
+    assert held.claim.beat == 0
     one.give_back(KEY)
     assert read(store).owner == "them"
+    assert sorted(store.claims()[KEY]) == [0, 1]
     one.close()
+
+
+def test_a_task_that_was_taken_over_and_given_up_is_anybodys(store: Store) -> None:
+    put(store, Claim("gone", host(), boot(), dead_pid()))
+    one, two, three = Claims(store), Claims(store), Claims(store)
+    assert one.take(KEY) is None
+    assert two.take(KEY) is not None
+    one.give_back(KEY)
+    assert sorted(store.claims()[KEY]) == [
+        0,
+        1,
+        2,
+    ]  # nothing is removed, or a third could begin at 0 beside a second
+    assert two.open(KEY)
+    assert two.take(KEY) is None
+    assert three.take(KEY) is not None
+    assert [who_claims(store)[0][KEY].owner, three.claimed([KEY])[KEY].owner] == [two._me.owner] * 2
+    two.give_back(KEY, finished=True)
+    assert store.claims() == {}
+    assert three.open(KEY)
+
+
+def test_a_listing_that_shows_a_renewal_is_enough(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = Claims(store, expiry=0.3), Claims(store, expiry=0.3)
+    one.take(KEY)
+    assert two.claimed([KEY])[KEY].owner == one._me.owner
+    reads: list[str] = []
+    read_file = store.files.read
+
+    def counted(_self: object, name: str, **how: int) -> bytes:
+        reads.append(name)
+        return read_file(name, **how)
+
+    monkeypatch.setattr(type(store.files), "read", counted)
+    until = time.monotonic() + 1.0
+    while time.monotonic() < until:
+        assert two.claimed([KEY, "cd" * 32]).keys() == {KEY}
+        time.sleep(0.05)
+    assert reads == []
+    one.close()
+    assert two.claimed([KEY]) == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"owner": 3}', b"[]", b"\xff"])
@@ -137,7 +187,7 @@ def test_a_damaged_claim_expires_and_is_no_error(store: Store, content: bytes) -
     store.files.write(f"claims/{KEY}.json", content)
     mine = Claims(store, expiry=0.1)
     assert mine.take(KEY) is not None
-    assert claims_of(store) == ([], [])
+    assert who_claims(store) == ({}, [])
     time.sleep(0.2)
     assert mine.take(KEY) is None
     mine.close()
@@ -152,7 +202,7 @@ def test_gc_clears_up_what_dead_processes_claimed_and_keeps_away_from_living_one
     mine.close()
     put(store, msgspec.structs.replace(mine._me, pid=dead_pid()))
     assert [removed.why for removed in store.gc()] == ["claim of a process that has ended"]
-    assert store.claimed() == []
+    assert store.claims() == {}
 
 
 def test_a_claim_that_is_a_link_is_refused_and_not_followed(store: Store, tmp_path: Path) -> None:
@@ -204,7 +254,7 @@ def test_two_commands_do_every_task_once(tmp_path: Path, workers: int) -> None:
     assert len(set(first) & set(second)) == 0
     assert len(first) + len(second) == 6
     assert (first_reused, second_reused) == (len(second), len(first))
-    assert Store(tmp_path / "runs").claimed() == []
+    assert Store(tmp_path / "runs").claims() == {}
 
 
 def test_another_takes_over_from_one_that_was_killed(tmp_path: Path) -> None:
@@ -226,7 +276,9 @@ def test_another_takes_over_from_one_that_was_killed(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run([task(jobs.slow, number=0, seconds=60.0)], store, on_event=tell, stop=give_up)
     assert seen == ["elsewhere", "started"]
-    assert store.claimed() == []
+    assert who_claims(store)[0] == {}
+    store.gc()
+    assert store.claims() == {}
     one.stdout.close()
 
 

@@ -278,6 +278,26 @@ def test_full_disk_and_lost_memory_abort_and_are_no_failures(crew: Crew, tmp_pat
     assert Store(tmp_path).ls() == []
 
 
+@EVERY_CREW
+def test_a_shared_plan_goes_on_without_the_task_that_is_too_large_here(crew: Crew, tmp_path: Path) -> None:
+    greedy = task(jobs.exhaust)
+    after, other = task(jobs.add, greedy, ()), task(jobs.plant, seed=0)
+    events: list[Event] = []
+    outcomes = run([after, other], tmp_path, crew=crew, on_event=events.append, shared=True)
+    assert (outcomes.computed, outcomes.left, outcomes.failed) == ((other.key,), 2, {})
+    (left,) = [event for event in events if event.kind == "too large"]
+    assert left.task == greedy
+    assert "asked for too much" in (left.text or "")
+    assert Store(tmp_path).claims() == {}
+
+
+@PROCESSES
+def test_a_shared_plan_goes_on_without_the_task_that_kills_its_worker(crew: Crew, tmp_path: Path) -> None:
+    deadly, other = task(jobs.die), task(jobs.plant, seed=0)
+    outcomes = run([deadly, other], tmp_path, crew=crew, shared=True)
+    assert (outcomes.computed, outcomes.left) == ((other.key,), 1)
+
+
 def test_disk_that_fills_up_during_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chain = task(jobs.grow, task(jobs.grow, task(jobs.plant, seed=0)))
     real, calls = os.fsync, iter(range(100))

@@ -265,3 +265,13 @@ def test_ctrl_c_ends_tasks_that_do_not_report(workers: int, tmp_path: Path) -> N
     assert multiprocessing.active_children() == []
     assert Store(tmp_path).ls() == []
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_workers_that_are_killed_frozen_and_stopped_finish_their_plan() -> None:
+    """A few rounds of `make chaos`; in a process of its own, which forks the workers."""
+    command = [sys.executable, "-m", "chaos", "--only", "workers", "--many", "0.015", "--seed", "3"]
+    ended = subprocess.run(
+        command, cwd=HERE.parents[1], capture_output=True, text=True, timeout=180, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "| 3 | 0 | 0 | 0 | 0 |" in ended.stdout

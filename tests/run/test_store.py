@@ -39,6 +39,12 @@ def test_put_and_get(store: Store) -> None:
     assert store.get(KEY)["w"].tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("typed", ["runs", "./runs", "runs/", "../runs", "memory://runs"])
+def test_the_path_is_the_one_that_was_typed(typed: str) -> None:
+    """Screens and documents print it, so that a user recognises it."""
+    assert Store(typed).path == typed
+
+
 def test_failures_and_partials(store: Store) -> None:
     assert store.failure(KEY) is None
     assert store.load_partial(KEY) is None

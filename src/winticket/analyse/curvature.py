@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -99,6 +98,8 @@ def hessian(
         values_of = np.linalg.eigvalsh((whole + whole.T) / 2)
         top = sorted(values_of.tolist(), key=abs, reverse=True)[:count]
         return Hessian(tuple(top), float(np.trace(whole)), 0.0, size)
+    from scipy.sparse.linalg import LinearOperator, eigsh  # They take half a second to import.
+
     generator = np.random.default_rng(seed)
     operator: Any = LinearOperator((size, size), matvec=product, dtype=np.float64)
     start = generator.standard_normal(size)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from winticket.analyse.facts import Cells, Lines, analysis, part, together
@@ -110,6 +109,8 @@ def _row(kind: str, found: Tensor, parted: Tensor, rows: Tensor, examples: int) 
     count, which = int(found.sum()), " ".join(map(str, rows[found].tolist()))
     if not examples:
         return (kind, 0, 0, None, None, None, 0, which)
+    from scipy import stats  # It takes a second to import.
+
     interval = stats.binomtest(count, examples).proportion_ci(0.95)
     always = int((found & parted).sum())
     return (kind, examples, count, count / examples, float(interval.low), float(interval.high), always, which)
@@ -125,6 +126,8 @@ def exemplars_says(table: Table) -> list[str]:
     examples = int(str(lost["examples"]))
     if not examples:
         return ["No test example was seen by enough replicates of both; run more replicates, or lower least."]
+    from scipy import stats
+
     a, b = int(str(lost["count"])), int(str(gained["count"]))
     p = stats.binomtest(a, a + b).pvalue if a + b else 1.0
     share, low, high = (100 * float(str(lost[name])) for name in ("share", "low", "high"))

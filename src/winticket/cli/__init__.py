@@ -18,6 +18,7 @@ from winticket.cli import (
     showing,
     stores,
     transfers,
+    working,
 )
 from winticket.cli.answers import Answers, flowing, say, show_warnings, stop_in_order
 from winticket.cli.methods import methods
@@ -32,7 +33,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Find, prove and ship winning lottery tickets: small subnetworks that train as well as the whole.",
+    help="Find, prove and ship winning lottery tickets: small subnetworks that train as well as the whole network.",
     epilog="Start with: winticket find digits",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -46,6 +47,7 @@ for command in (
     showing.show,
     showing.report,
     showing.watch,
+    working.work,
     shipping.ship,
     measuring.measure,
     serving.serve,
@@ -69,7 +71,7 @@ def _options(
         typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version),
     ] = False,
 ) -> None:
-    """Find, prove and ship winning lottery tickets: small subnetworks that train as well as the whole."""
+    """Find, prove and ship winning lottery tickets: small subnetworks that train as well as the whole network."""
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ RunPath = Annotated[
     Path | None,
     typer.Argument(
         metavar="RUN",
-        help="Folder or result.json of a find or transfer, finished or not. Needed unless --list is given.",
+        help="Folder or result.json of a search or transfer, finished or not. Needed unless --list is given.",
         show_default=False,
     ),
 ]
@@ -42,7 +42,7 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="NAME.OPTION=VALUE",
-        help="Option of an analysis, as overlap.levels=4 or, for several values, learning.shares=0.1,0.5; may be "
+        help="Option of an analysis, such as overlap.levels=4 or, for several values, learning.shares=0.1,0.5; may be "
         "repeated. --list shows options and defaults.",
     ),
 ]

@@ -32,7 +32,10 @@ class _Stopped:
 
 
 def stop_in_order() -> None:
-    """From now on SIGTERM and SIGHUP stop the command as Ctrl-C does, unless they were ignored when it started."""
+    """From now on SIGTERM, SIGHUP and SIGUSR1 stop the command as Ctrl-C does, unless they were ignored at its start.
+
+    Batch systems announce the end of a job's time by SIGTERM or SIGUSR1.
+    """
 
     def stop(number: int, _frame: FrameType | None) -> None:
         _Stopped.by = number
@@ -40,7 +43,7 @@ def stop_in_order() -> None:
             raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGTERM", "SIGHUP", "SIGUSR1"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, stop)

@@ -37,7 +37,7 @@ class Option:
 
 
 OPTIONS = (
-    Option("model", str, "Network and pruning", "Network to prune: lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, mlp1d, vgg-11, vgg-16, vgg-19, resnet-20, resnet-32, resnet-56, chargpt for text (chargpt-LAYERS-WIDTH-CONTEXT, as chargpt-2-64-256), or package.module:build for one of yours.", default="lenet-300-100; mlp1d for mnist1d, conv-2 for colour images, chargpt for text"),
+    Option("model", str, "Network and pruning", "Network to prune: lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, mlp1d, vgg-11, vgg-16, vgg-19, resnet-20, resnet-32, resnet-56, chargpt for text (chargpt-LAYERS-WIDTH-CONTEXT, such as chargpt-2-64-256), or package.module:build for one of yours.", default="lenet-300-100; mlp1d for mnist1d, conv-2 for colour images, chargpt for text"),
     Option("init", str, "Network and pruning", "How weights are initialised: glorot-normal, glorot-uniform, kaiming-normal, kaiming-uniform, normal, uniform, orthogonal, signed-constant or default (PyTorch's).", default="glorot-normal; kaiming-normal in VGG and ResNet, PyTorch's in mlp1d and chargpt, a model's own in package.module:build"),
     Option("method", str, "Network and pruning", f"How tickets are found: imp (iterative magnitude pruning: train, prune, rewind, repeat), one-shot (train once, prune to every density), at-init (prune before training), {', '.join(names('method')[3:-1])} or {names('method')[-1]}. `winticket methods` describes each.", default="imp"),
     Option("criterion", str, "Network and pruning", "Which weights are kept: magnitude, snip, l1_units, synflow, ... (`winticket methods` lists all), or package.module:function.", default="the method's (snip for at-init, force and iter-snip, l1_units for early-bird, else magnitude; edge-popup and supermask learn their own scores)"),
@@ -57,7 +57,7 @@ OPTIONS = (
     Option("exclude", list[str], "Network and pruning", "Do not prune these weights: a name or pattern such as 'fc3.*'. May be repeated."),
     Option("controls", list[str], "Proof", "Control trained beside the ticket, or `none`; `winticket methods` lists all. May be repeated.", default="reinit and random", flag="--control"),
     Option("replicates", int, "Proof", "Number of independent repetitions, each with new initial weights and its own mask search; a verdict needs 5 or more.", default="5; 30 for digits, 10 for mnist1d"),
-    Option("margin_pp", float, "Proof", "Loss of accuracy, in percentage points, up to which a ticket still matches the dense network.", default="0.5", flag="--margin"),
+    Option("margin_pp", float, "Proof", "Tickets match the dense networks if their mean loss of accuracy is shown to be less than this, in percentage points.", default="0.5", flag="--margin"),
     Option("alpha", float, "Proof", "Largest chance of a false win, over all densities together.", default="0.05"),
     Option("gate", bool, "Proof", "Check that the dense network is trained long enough: train it for twice the steps as well, and warn unless the gain in accuracy is shown to be less than --margin.", default="--gate", flag="--gate/--no-gate"),
     Option("precision_check", bool, "Proof", "With a --precision other than float32, train the dense network in float32 as well, and state how much accuracy the precision changes.", default="--precision-check", flag="--precision-check/--no-precision-check"),
@@ -210,6 +210,14 @@ Track = Annotated[
         metavar="tensorboard[:FOLDER]|mlflow[:URI]",
         help="Send curves, verdict and files to a tracker as trainings finish; its package has to be installed. "
         "May be repeated.",
+    ),
+]
+Detach = Annotated[
+    bool,
+    typer.Option(
+        "--detach",
+        help="Do not train here: write the plan into the store, for any number of `winticket work STORE` to compute. "
+        "When they are done, the same command without --detach writes the report.",
     ),
 ]
 PlanOnly = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,9 +14,20 @@ from rich.table import Table
 
 from winticket.catalogue import check
 from winticket.cli.answers import print_json, printed, request, say, show, to_stderr
-from winticket.cli.options import AsJson, Computing, Data, Out, PlanOnly, Quiet, Track, chosen, with_options
+from winticket.cli.options import (
+    AsJson,
+    Computing,
+    Data,
+    Detach,
+    Out,
+    PlanOnly,
+    Quiet,
+    Track,
+    chosen,
+    with_options,
+)
 from winticket.places import require_file
-from winticket.text import console
+from winticket.text import console, without_secrets
 from winticket.version import __version__
 
 if TYPE_CHECKING:
@@ -31,6 +43,7 @@ class Answering:
     as_json: bool = False
     quiet: bool = False
     track: tuple[str, ...] = ()
+    detach: bool = False
 
 
 @with_options
@@ -42,18 +55,20 @@ def find(
     as_json: AsJson = False,
     quiet: Quiet = False,
     track: Track = None,
+    detach: Detach = False,
     **options: Any,
 ) -> None:
     """Find a winning ticket on DATA and test it against its controls.
 
-    A winning ticket is a pruned network that, trained from its original initialisation, matches the accuracy of the
-    full network. Every replicate trains the full (dense) network, prunes it level by level, rewinds the remaining
-    weights and retrains. At each level two controls train beside the ticket: the same mask with new initial weights,
+    A winning ticket is a pruned network that, trained from its original initial weights, matches the accuracy of the
+    whole (dense) network. Every replicate (independent repetition) trains the dense network and prunes it in rounds,
+    called levels: a level prunes a share of the weights, puts the others back to their initial values (rewinds them)
+    and trains them again. At each level, two controls train beside the ticket: the same mask with new initial weights,
     and a random mask with the same number of weights per layer. Over all replicates, tickets win only if they match the
     dense networks and also beat both controls.
 
     Options that you leave out get defaults that suit the data and two CPU cores. To see these and the estimated time,
-    type `winticket plan` with the same options.
+    type `winticket plan` in place of `winticket find`, without --out, --quiet and --track.
 
     If the command is interrupted or killed, type it again to resume. With more levels, replicates or controls, it
     trains only what is new.
@@ -64,14 +79,14 @@ def find(
     """
     began = time.monotonic()
     experiment = _experiment(data, options)
-    search(experiment, computing, Answering(out, as_json, quiet, tuple(track or ())), began=began)
+    search(experiment, computing, Answering(out, as_json, quiet, tuple(track or ()), detach), began=began)
 
 
 @with_options
 def plan(data: Data, *, computing: Computing, as_json: AsJson = False, **options: Any) -> None:
     """Show what find would run with the same options, and what it costs: trainings, steps, time, disk.
 
-    Nothing is run or written, and results that the store has already are not counted.
+    Nothing is run or written. The cost leaves out results that the store has already.
     """
     preview(_experiment(data, options), computing, as_json=as_json)
 
@@ -103,6 +118,7 @@ def run(
     quiet: Quiet = False,
     track: Track = None,
     plan_only: PlanOnly = False,
+    detach: Detach = False,
 ) -> None:
     """Run an experiment that is written in Python, such as those in experiments/.
 
@@ -118,13 +134,22 @@ def run(
         preview(experiment, computing, as_json=as_json)
         return
     note = f"An option named above is a field of the experiment in {spec}: --replicates 7 is replicates=7."
-    search(experiment, computing, Answering(out, as_json, quiet, tuple(track or ())), began=began, note=note)
+    search(
+        experiment,
+        computing,
+        Answering(out, as_json, quiet, tuple(track or ()), detach),
+        began=began,
+        note=note,
+    )
 
 
 def search(
     experiment: Experiment, computing: Computing, answering: Answering, *, began: float, note: str = ""
 ) -> None:
     """Run the experiment, with its progress, and print the result; `note` stands below the final screen."""
+    if answering.detach:
+        submit(experiment, computing, answering)
+        return
     with request():
         from winticket.experiment import execute, plan, prepare
 
@@ -137,6 +162,31 @@ def search(
         raise typer.Exit(1)
 
 
+def submit(experiment: Experiment, computing: Computing, answering: Answering) -> None:
+    """Write the plan into the store for workers, and say how they are started."""
+    with request():
+        if computing.workers is not None or computing.retry_failed or answering.track:
+            raise ValueError(
+                "--workers and --retry-failed belong to winticket work, and --track to the command that writes the "
+                "report; leave them out with --detach"
+            )
+        from winticket.experiment import plan
+        from winticket.experiment.submitting import submit as written
+
+        planned = plan(experiment)
+        made = written(planned, computing.execution())
+    store = shlex.quote(without_secrets(computing.store))
+    if answering.as_json:
+        print_json(
+            {"winticket": __version__, "plan": made.name, "store": computing.store, "tasks": len(made.tasks)}
+        )
+        return
+    show(f"Plan {made.name} is in {store}: {_counted(len(made.tasks), 'task')}.")
+    show(f"Compute it, with any number of these:  winticket work {store}")
+    show(f"See how far it is:                     winticket watch {store}")
+    show("When it is done, type this command again without --detach for its verdict and report.")
+
+
 def _announced(ready: Ready) -> AbstractContextManager[Watch]:
     """Say what the search will cost; within the context, its progress is shown."""
     from winticket.experiment import cost
@@ -146,8 +196,9 @@ def _announced(ready: Ready) -> AbstractContextManager[Watch]:
     with to_stderr():
         price = cost(planned, ready.execution)
     say(_price(price, planned))
-    if few := _too_few(planned):
-        say(few)
+    for note in (_too_few(planned), _too_narrow(price, planned)):
+        if note:
+            say(note)
     return Watch(
         [*planned.tasks.values(), *price.repeated],
         planned.densities(),
@@ -199,8 +250,9 @@ def preview(experiment: Experiment, computing: Computing, *, as_json: bool) -> N
     out.print(_parameters(rows))
     out.print(f"weights kept by level: {', '.join(map(density_percent, densities))}")
     out.print(_price(price, planned))
-    if few := _too_few(planned):
-        out.print(few)
+    for note in (_too_few(planned), _too_narrow(price, planned)):
+        if note:
+            out.print(note)
 
 
 def _described(experiment: Experiment) -> Table:
@@ -229,7 +281,7 @@ def _parameters(rows: list[dict[str, Any]]) -> Table:
     for reason in dict.fromkeys(row["spared"] for row in rows if row["spared"] is not None):
         alike = [row for row in rows if row["spared"] == reason]
         names = ", ".join(row["name"] for row in alike[:3]) + (", ..." if len(alike) > 3 else "")
-        table.add_row(f"not: {names}", reason, f"{sum(row['size'] for row in alike):,}", style="dim")
+        table.add_row(f"not pruned: {names}", reason, f"{sum(row['size'] for row in alike):,}", style="dim")
     return table
 
 
@@ -272,6 +324,30 @@ def _too_few(planned: Plan) -> str | None:
     return (
         f"The verdict will be inconclusive: {_counted(count, 'replicate')} cannot decide, whatever the numbers. "
         f"Use --replicates {FEWEST_REPLICATES} or more for one that can."
+    )
+
+
+BUSY = 0.75
+"""Below this share of time at work, it is said that processes will be idle."""
+
+
+def _too_narrow(price: Cost, planned: Plan) -> str | None:
+    """A note that processes will be idle because few stacks can train at once; None if they are busy."""
+    from winticket.report.forecast import makespan
+
+    experiment, total = planned.experiment, sum(price.work.values())
+    size = min(experiment.stack, experiment.replicates)
+    if price.workers < 2 or size < 2 or not total or (price.seconds or 0.0) < 60:
+        return None
+    order = planned.order(price.repeated)
+    span = makespan(price.work, {key: order[key] for key in price.work}, workers=price.workers)
+    busy = total / (span * price.workers)
+    if busy >= BUSY:
+        return None
+    return (
+        f"The {price.workers} processes will train about {100 * busy:.0f} % of the time, because a stack's next level "
+        f"waits for its last. --stack {-(-size // 2)} makes more stacks, which train at the same time (as another "
+        "experiment: stacks are part of what is computed)."
     )
 
 

@@ -21,16 +21,15 @@ Run = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
-        help="Folder or result.json of a finished find or transfer, its ticket.safetensors, or a trained ticket that "
-        "`save` has written; "
-        "or a compact file that was shipped, to be written in another format.",
+        help="Folder or result.json of a finished search or transfer, its ticket.safetensors, a trained ticket that "
+        "`save` has written, or a compact file, to be written in another format.",
     ),
 ]
 Arm = Annotated[
     str,
     typer.Option(
         "--arm",
-        help="Arm to take the network from: ticket, dense, reinit, random, or another control of the run.",
+        help="Kind of network (arm): ticket, dense, reinit, random, or another control of the run.",
     ),
 ]
 Level = Annotated[
@@ -61,10 +60,11 @@ To = Annotated[
     str,
     typer.Option(
         "--to",
-        help="Format: safetensors (a compact file, read by numpy alone), torch (a state dict, dense), onnx (dense), "
-        "tflite (for phones; small, and computed densely), tflite-sparse (for LiteRT's sparse kernels, which need an "
-        "interpreter without delegates), c (C99 for microcontrollers), hub (a folder for the Hugging Face Hub) "
-        "or web (a page on which one draws or chooses an input, and the dense network and this one answer).",
+        help="Format: safetensors (a compact file, which needs only numpy to be read), torch (a state dict, dense), "
+        "onnx (dense), tflite (for phones: the file is small, but computed densely), tflite-sparse (for LiteRT's "
+        "sparse kernels, which need an interpreter without delegates), c (C99 for microcontrollers), hub (a folder for "
+        "the Hugging Face Hub) or web (a page on which you draw or choose an input, and see what this network and "
+        "the dense one answer).",
     ),
 ]
 Values = Annotated[
@@ -72,7 +72,7 @@ Values = Annotated[
     typer.Option(
         "--values",
         help="How kept weights are stored: fp32 or int8; in a compact file also fp16 or bf16. All but fp32 round, and "
-        "the command says what that costs. Default: fp32; for a compact file, as it holds them.",
+        "the command says what that costs. Default: fp32; if RUN is a compact file, as that file stores them.",
     ),
 ]
 Shrink = Annotated[
@@ -109,8 +109,8 @@ Trust = Annotated[
     typer.Option(
         "--trust",
         metavar="NAME",
-        help="A module, Hub dataset or store URL that the run may name; it is then imported, downloaded or opened. "
-        "May be repeated.",
+        help="Import, download or open this module, Hub dataset or store URL if the run names it; otherwise the "
+        "command refuses to. May be repeated.",
     ),
 ]
 
@@ -131,20 +131,21 @@ def ship(
     trust: Trust = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ship a trained network of RUN: write it to a small file, read it back, evaluate it, and put a model card beside.
+    """Ship a trained network of RUN: write it to a small file, read it back, evaluate it, and add a model card.
 
     By default this is the saved ticket as its training left it. --arm, --density (or --level) and --replicate choose
     any other network of the run; its weights come from the store, and nothing is trained.
 
-    The compact file holds masks and kept weights alone, close to the smallest size that they can have. For C, the
-    command states how much of a microcontroller's flash and RAM it takes. ONNX is as large as the dense network. Only a
-    state dict has BatchNorm as it was; elsewhere it is folded into the layers before it.
+    The compact file, the default, holds only the masks and the kept weights; the masks take little more space than
+    their entropy. For C, the command states how much of a microcontroller's flash and RAM the network takes. An ONNX
+    file is as large as the dense network's. Only a state dict keeps BatchNorm layers; all other formats fold them into
+    the layers before them.
 
-    --shrink gives the file of a smaller network with the same outputs, and its index maps beside it: they say which
-    units and inputs of the original are left, so that it can be expanded again.
+    --shrink writes a smaller network with the same outputs, and index maps in a file beside it: they say which units
+    and inputs of the original are left, so that the network can be expanded again.
 
     RUN may be a compact file without its run. Then nothing can be evaluated: the new file is compared with the old one
-    on noise, and the card says what the old file says of itself.
+    on noise, and the card repeats what the old file says about itself.
 
     Networks of Linear, Conv1d and Conv2d layers, BatchNorm, pooling, sums, concatenations and the usual activations can
     be shipped; any other operation is refused by name.

@@ -14,6 +14,7 @@ from winticket.cli.answers import print_json, request, say, to_stderr
 from winticket.cli.answers import show as tell
 from winticket.cli.options import AsJson, Quiet, number
 from winticket.cli.shipping import StoreOfRun, Trust
+from winticket.cli.working import watch_store
 from winticket.places import COMPARISON_PAGE, PAGE, PROGRESS, RESULT, STARTED, comparison_file, result_file
 from winticket.text import console
 
@@ -25,14 +26,21 @@ RunPath = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
-        help="Folder or result.json of a find or transfer, finished or not, or the compare.json of a compare.",
+        help="Folder or result.json of a search or transfer, finished or not, or a compare.json.",
+    ),
+]
+RunOrStore = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN|STORE",
+        help="Folder or result.json of a search or transfer, finished or not; or the folder or URL of a store.",
     ),
 ]
 RunPaths = Annotated[
     list[Path],
     typer.Argument(
         metavar="RUN...",
-        help="Folder or result.json of a find or transfer, or the compare.json of a compare. With --compare, several.",
+        help="Folder or result.json of a search or transfer, or a compare.json. With --compare, several of them.",
     ),
 ]
 Together = Annotated[bool, typer.Option("--compare", help="Write one page that has the runs side by side.")]
@@ -113,7 +121,7 @@ def report(
     store: StoreOfRun = None,
     trust: Trust = None,
 ) -> None:
-    """Write the figures and the page of RUN again, from its numbers; or, with --compare, one page of several runs.
+    """Write report.html and the figures of RUN again, from its numbers; or, with --compare, one page of several runs.
 
     Nothing is trained or analysed. The page shows the analyses that the run's store has. An unfinished run gets a page
     of what there is so far, as `winticket watch` writes it.
@@ -188,26 +196,39 @@ def _compares(file: Path) -> bool:
 
 
 def watch(
-    run: RunPath,
+    target: RunOrStore,
     *,
     every: Every = 10,
     store: StoreOfRun = None,
     trust: Trust = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write a page of RUN while it runs, again and again until it has finished; a browser that shows it follows.
+    """Write a page of RUN again and again until it has finished, or show how far the plans of a STORE are.
 
-    The page has what the store has so far: counts, accuracies, learning curves. It never has a verdict, which is
-    reached from all trainings together. When the run has finished and its report is there, the page leads to it, also
-    if the command ended before. The command can be stopped at any time, and changes nothing of the run; the page then
-    no longer reloads itself. If the folder asks something else meanwhile, such as more replicates, the page follows
-    that.
+    A browser that shows the page reloads it. The page has what the store has so far: counts, accuracies, learning
+    curves. It never has a verdict, which is reached from all trainings together. When the run has finished and its
+    report is there, the page leads to it, also if the command ended before. The command can be stopped at any time, and
+    changes nothing of the run; the page then no longer reloads itself. If the folder asks something else meanwhile,
+    such as more replicates, the page follows that.
+
+    Of a store, the terminal shows every plan that `--detach` has written into it, with its tasks and the workers that
+    compute them.
 
     [bold]winticket watch runs/digits[/bold]
+
+    [bold]winticket watch s3://bucket/runs[/bold]
     """
     with request():
         if every < 1:
             raise ValueError(f"--every is {every}; give the seconds between two looks, 1 or more")
+        of_store = _is_store(target)
+        if of_store and (store or trust):
+            raise ValueError("--store and --trust are for runs; a store that is watched needs neither")
+    if of_store:
+        watch_store(target, every, quiet=quiet)
+        return
+    run = Path(target)
+    with request():
         folder = run.parent if run.name in (RESULT, STARTED) and run.is_file() else run
         under_way = (folder / STARTED).is_file()
         opened = _opener(folder, every, store, trust)
@@ -220,6 +241,18 @@ def watch(
     tell(_over(page, run))
 
 
+def _is_store(path: str) -> bool:
+    """Whether a path is that of a store: a URL, or a folder with a store's marker."""
+    if "://" in path:
+        return True
+    from winticket.run.layout import MARKER
+
+    folder = Path(path)
+    return (
+        (folder / MARKER).is_file() and not (folder / STARTED).is_file() and not (folder / RESULT).is_file()
+    )
+
+
 def _opener(folder: Path, every: int, store: str | None, trust: list[str] | None) -> Callable[[], Watched]:
     from winticket.experiment import open as open_run
     from winticket.experiment.watching import Watched
@@ -230,7 +263,7 @@ def _opener(folder: Path, every: int, store: str | None, trust: list[str] | None
 def _finished(run: Path) -> Path | None:
     """The page of a run that has finished, None if it has none. ValueError or OSError if it is no such run."""
     if comparison_file(run) is not None:
-        raise ValueError(f"{run} is a comparison; give the folder of a find or transfer")
+        raise ValueError(f"{run} is a comparison; give the folder of a search or transfer")
     from winticket.experiment.opening import document_of
 
     file = result_file(run)

@@ -39,7 +39,7 @@ def info(*, as_json: AsJson = False) -> None:
 def ls(*, store: StorePath = STORE, as_json: AsJson = False) -> None:
     """List what a store holds: results, failures, and checkpoints of unfinished trainings, each with what it trains."""
     with request():
-        rows = _existing(store).ls()
+        rows = existing(store).ls()
     if as_json:
         print_json([{**vars(row), "label": dict(row.label)} for row in rows])
         return
@@ -94,7 +94,7 @@ def _arm(label: dict[str, Any]) -> str:
 def verify(*, store: StorePath = STORE, as_json: AsJson = False) -> None:
     """Read every byte and compare it with its checksum. The exit status is 1 if something is damaged."""
     with request():
-        problems = _existing(store).verify()
+        problems = existing(store).verify()
     if as_json:
         print_json([vars(p) for p in problems])
     else:
@@ -141,7 +141,7 @@ def gc(
     """
     with request():
         kept = None if not keep else {key for file in keep for key in _keys(file)}
-        removed = _existing(store).gc(kept, failures=failures, damaged=damaged, dry_run=dry_run)
+        removed = existing(store).gc(kept, failures=failures, damaged=damaged, dry_run=dry_run)
     if as_json:
         print_json([vars(item) for item in removed])
         return
@@ -167,7 +167,7 @@ def _keys(file: Path) -> list[str]:
     return kept.keys
 
 
-def _existing(path: str) -> Store:
+def existing(path: str) -> Store:
     """The store. FileNotFoundError if there is none."""
     missing = FileNotFoundError(
         f"there is no store at {path!r}; pass another with --store, or create one with winticket find"

@@ -18,6 +18,7 @@ from winticket.cli.options import (
     STORE_OF_RESULT,
     AsJson,
     Computing,
+    Detach,
     Out,
     PlanOnly,
     Quiet,
@@ -89,6 +90,7 @@ def transfer(
     track: Track = None,
     trust: Trust = None,
     plan_only: PlanOnly = False,
+    detach: Detach = False,
     **options: Any,
 ) -> None:
     """Test whether tickets win elsewhere: train those of an earlier search on other data, with another recipe or width.
@@ -117,7 +119,7 @@ def transfer(
     if plan_only:
         preview(experiment, computing, as_json=as_json)
         return
-    search(experiment, computing, Answering(out, as_json, quiet, tuple(track or ())), began=began)
+    search(experiment, computing, Answering(out, as_json, quiet, tuple(track or ()), detach), began=began)
 
 
 def _transferred(

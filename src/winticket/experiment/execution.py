@@ -111,7 +111,13 @@ class Execution:
         return {"engine": self.engine}
 
     def run(
-        self, tasks: Iterable[Task], *, watch: Callable[[Event], None] | None = None, need_bytes: int = 0
+        self,
+        tasks: Iterable[Task],
+        *,
+        watch: Callable[[Event], None] | None = None,
+        need_bytes: int = 0,
+        leave: float | None = None,
+        shared: bool = False,
     ) -> Outcomes:
         """Compute the tasks, and what they need, unless the store has the results; see `winticket.run.run`."""
         return run(
@@ -123,6 +129,8 @@ class Execution:
             checkpoint_seconds=self.checkpoint_seconds,
             context=self.context(),
             need_bytes=need_bytes,
+            leave=leave,
+            shared=shared,
         )
 
 

@@ -43,7 +43,7 @@ def open(  # noqa: A001 - winticket.open, as gzip.open
     0.8
     """
     file, document, question, where = found(Path(path))
-    planned = plan(_experiment(question, trust, str(file)))
+    planned = plan(experiment_asked(question, trust, str(file)))
     opened = Store(os.fspath(store) if store else existing_store(where, file, trust))
     return Run(document, planned, opened, file.parent, tuple(trust))
 
@@ -109,8 +109,8 @@ def document_of(file: Path) -> Document:
         ) from error
 
 
-def _experiment(question: Mapping[str, Any], trust: Sequence[str], file: str) -> Experiment:
-    """The experiment of a document; a transfer's with its source."""
+def experiment_asked(question: Mapping[str, Any], trust: Sequence[str], file: str) -> Experiment:
+    """The experiment of a document; a transfer's with its source. Arguments and errors as for `experiment_of`."""
     experiment = experiment_of(question, trust=trust, file=file)
     if not question.get("source"):
         return experiment

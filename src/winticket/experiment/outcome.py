@@ -313,7 +313,7 @@ def _mean(
     values: Sequence[float | None], *, most: float, floor: float
 ) -> tuple[float | None, list[float] | None]:
     """Mean and 95 % interval of the values that are not missing; all values lie in [0, most]."""
-    from winticket import judge  # It imports scipy.stats, which takes a second.
+    from winticket import judge  # It imports scipy, which takes a third of a second.
 
     finished = [value for value in values if value is not None]
     mean = math.fsum(finished) / len(finished) if finished else None

@@ -25,7 +25,7 @@ def of_level(
     network. The check is None if the level has no ticket. If the dense network has not `learned`, its accuracy is no
     goal, so no arm is called sooner or later.
     """
-    from winticket import judge  # It imports scipy.stats, which takes a second.
+    from winticket import judge  # It imports scipy, which takes a third of a second.
 
     theirs = _paces(dense, dense, alpha=alpha, itself=True)
     by_arm = {arm: _paces(curves, dense, alpha=alpha, itself=arm == "dense") for arm, curves in arms.items()}

@@ -96,7 +96,9 @@ def _makespan(order: Mapping[str, Sequence[str]], work: Mapping[str, float], wor
 def _work(
     planned: Plan, missing: list[Cell], repeated: Sequence[Task], *, engine: Engine
 ) -> dict[str, float]:
-    """Seconds of each missing training by itself, by key; empty if the model cannot train on noise."""
+    """Seconds of each missing training by itself, by key; empty if none is missing or the model fails on noise."""
+    if not missing and not repeated:
+        return {}
     try:
         speed = _speed(planned, engine)
     except Exception:  # noqa: BLE001 - a model that cannot train on noise may still train on data

@@ -150,6 +150,10 @@ def _document(
         "figures": [],
         "seconds": 0.0,
     }
+    if outcomes.computed and outcomes.seconds:
+        count = max(execution.workers, 1)
+        busy = round(min(outcomes.busy / (count * outcomes.seconds), 1.0), 3)
+        document["processes"] = {"count": count, "busy": busy}
     if len(runs.environments) > 1:
         document["verdict"]["warnings"].append(
             f"the trainings were computed in {len(runs.environments)} different environments (versions, device or "

@@ -9,7 +9,7 @@ from winticket.judge.record import LevelChecks, Verdict
 
 NAMES = {
     "dense": "the dense network",
-    "reinit": "the same mask with new start weights",
+    "reinit": "the same mask with new initial weights",
     "random": "a random mask with the same number of weights per layer",
 }
 CONTROL_CHECKS: dict[str, Callable[[LevelChecks], Check | None]] = {
@@ -49,8 +49,8 @@ def disagreements(verdict: Verdict, *, bearing: bool) -> list[str]:
     return found
 
 
-_HERE = "The verdict stands, but less firmly here."
-_LATER = "The wins at lower densities rest on this match, too, so they stand less firmly."
+_HERE = "The verdict stands, but it is less certain at this density."
+_LATER = "The wins at lower densities rest on this match, too, so they are less certain."
 _NOT_CLAIMED = "No win is claimed at this density, so the verdict does not rest on it."
 
 

@@ -129,7 +129,7 @@ def _behind(levels: Sequence[Level], trained_enough: TrainedEnough | None) -> tu
             continue
         why = _explanation(level, gap, trained_enough)
         if why is None and gap >= FAR_BEHIND:
-            why = "a gap that only a failed training run explains"
+            why = "a gap that only a failed training explains"
         if why is not None:
             worst = (gap, level.density, why)
     return worst

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from winticket import results
 from winticket.judge.checks import MIN_REPLICATES
@@ -183,7 +183,7 @@ def _median(values: Sequence[float]) -> tuple[float | None, tuple[float, float |
     ordered = sorted(values)
     n = len(ordered)
     middle = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
-    k = int(np.count_nonzero(stats.binom.cdf(np.arange(n), n, 0.5) <= 0.025))
+    k = int(np.count_nonzero(special.bdtr(np.arange(n), n, 0.5) <= 0.025))
     return _number(middle), _ends(ordered[k - 1], ordered[n - k]) if k else None
 
 

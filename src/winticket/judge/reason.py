@@ -81,8 +81,8 @@ def _unseen(verdict: Verdict, best: LevelChecks) -> list[str]:
         else f", that is, ended below {100 * limit:.1f} % test accuracy, far from the median of these {n}"
     )
     return [
-        f"None of the {n} tickets at {percent(best.density)} collapsed{below}. Collapses may still be possible: a rate "
-        f"of up to {share:.0f} % would go unseen in {n} replicates (95 % confidence)."
+        f"None of the {n} tickets at {percent(best.density)} collapsed{below}. Rarer collapses remain possible: "
+        f"{n} replicates rule out only rates above {share:.0f} % (95 % confidence)."
     ]
 
 
@@ -290,8 +290,8 @@ def _failures(title: str, checks: Sequence[tuple[float, Check]]) -> list[str]:
     if not lost:
         return []
     return [
-        f"Failed training runs count against the ticket in {title} at {', '.join(lost)}. The estimates and intervals "
-        "there describe only the replicates in which both training runs finished."
+        f"Failed trainings count against the ticket in {title} at {', '.join(lost)}. The estimates and intervals "
+        "there describe only the replicates in which both trainings finished."
     ]
 
 
@@ -310,7 +310,7 @@ def _difference(check: Check | None, *, bound: bool = True) -> str:
     if check is None:
         return "not run"
     if check.estimate is None:
-        return "unknown: no replicate finished both training runs"
+        return "unknown: no replicate finished both trainings"
     failed = sum(check.failed.values())
     text = points(check.estimate)
     if bound and check.bound is not None:

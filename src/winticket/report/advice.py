@@ -81,7 +81,7 @@ def failed_replicates(document: Document) -> str | None:
     count = sum(arm.get("failed") or 0 for level in levels(document) for arm in level["arms"].values())
     if not count:
         return None
-    training = "training run" if count == 1 else "training runs"
+    training = "training" if count == 1 else "trainings"
     reasons = [str(item["reason"]) for item in document.get("failures") or ()]
     raised = [reason for reason in reasons if not _diverged(reason) and not reason.startswith("not run: ")]
     if raised:
@@ -148,7 +148,7 @@ def check_the_budget(document: Document) -> str | None:
         return None
     return (
         "Run again without --no-gate. The run then also trains the dense network for twice as many steps, which shows "
-        "whether the dense network was trained long enough for a fair comparison. All other training runs are reused."
+        "whether the dense network was trained long enough for a fair comparison. All other trainings are reused."
     )
 
 

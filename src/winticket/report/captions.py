@@ -36,15 +36,13 @@ def captions(document: Document, curves: Sequence[LearningCurve] = ()) -> dict[s
     )
     return {
         "accuracy_against_density": "Test accuracy after the last training step. Filled markers show the densities at "
-        f"which the verdict claims a winning ticket. An arrow, as in ↓92, ends a line that goes on below the axis, "
-        f"to that "
-        f"accuracy.{match}",
-        "difference_against_density": "What the verdict rests on. Points: mean over replicates of the difference of "
-        "test accuracies, formed within each replicate and before rounding. The line below each point ends at the "
-        "bound that its test compares with the dotted line: at the test's confidence, the true mean is above it. "
-        "Filled: the whole line is above the dotted one, so what the panel asks for is shown. Open: it is not shown, "
-        "or "
-        "the opposite is.",
+        "which the verdict claims a winning ticket. An arrow such as ↓92 says that a line continues below the axis, to "
+        f"92 %.{match}",
+        "difference_against_density": "The verdict rests on these tests. Points: mean over replicates of the "
+        "difference of test accuracies, formed within each replicate and before rounding. The line below each point "
+        "ends at the bound that its test compares with the dotted line: at the test's confidence, the true mean is "
+        "above it. Filled: the whole line is above the dotted one, so what the panel asks for is shown. Open: it is "
+        "not shown, or the opposite is.",
         "pace_against_density": "Median number of steps until the validation accuracy first reaches "
         f"{goal(judged_fraction(document))}. The bands, which need six replicates, are 95 % intervals. "
         "Lower means sooner. A marker is missing if half of the replicates or more never reach that accuracy; the band "

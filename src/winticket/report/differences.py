@@ -30,8 +30,8 @@ def difference_title(document: Document, *, width: int = 72) -> str:
     matched = [
         level["density"] for level in pruned_levels(document) if level.get("checks", {}).get("matched")
     ]
-    match = f"A match with the dense network is shown {at_densities(document, matched)}" if matched else (
-        "A match with the dense network is shown nowhere"
+    match = f"The ticket is shown to match the dense network {at_densities(document, matched)}" if matched else (
+        "The ticket is shown to match the dense network nowhere"
     )  # fmt: skip
     return lines(f"{match}{_wins(document)}", width)
 
@@ -53,7 +53,7 @@ def _wins(document: Document) -> str:
     ]
     over = "both controls" if len(present) == len(CONTROLS) else CONTROLS[present[0]]
     left = "".join(f"; {words} was not run" for name, words in CONTROLS.items() if name not in present)
-    return f", a win over {over} {at_densities(document, beats) if beats else 'nowhere'}{left}"
+    return f", and to beat {over} {at_densities(document, beats) if beats else 'nowhere'}{left}"
 
 
 def _beaten(level: Level, control: str) -> bool:

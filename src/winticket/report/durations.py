@@ -6,10 +6,19 @@ from winticket.results import Document
 
 
 def run_time(document: Document) -> str:
-    """How long the run took, and which share of its trainings it had from the store."""
+    """How long the run took, which share of its trainings it had from the store, and how busy its processes were."""
     reused, computed = document.get("reused") or 0, document.get("computed") or 0
     share = "all" if not computed else f"{100 * reused // (reused + computed)} % of the"
-    return f"{duration(document['seconds'])}{f', with {share} trainings from the store' if reused else ''}"
+    text = f"{duration(document['seconds'])}{f', with {share} trainings from the store' if reused else ''}"
+    processes = document.get("processes")
+    if processes is None or document["seconds"] < WORTH_SAYING:
+        return text
+    who = "1 process" if processes["count"] == 1 else f"{processes['count']} processes"
+    return f"{text}; {who}, training {100 * processes['busy']:.0f} % of the time"
+
+
+WORTH_SAYING = 10.0
+"""Seconds. Of shorter runs, nobody asks whether the cores were busy."""
 
 
 def duration(seconds: float) -> str:

@@ -21,7 +21,7 @@ from winticket.results import CheckName, Document, Level
 
 NEEDS: dict[CheckName, str] = {
     "accuracy": "matches the dense network",
-    "beats_reinit": "beats the same mask with new start weights",
+    "beats_reinit": "beats the same mask with new initial weights",
     "beats_random": "beats a random mask",
 }
 """What a win needs, by the check that answers it."""
@@ -53,11 +53,11 @@ def evidence(document: Document) -> str:
         )
     at = density_percent(level["density"])
     caption = (
-        f"The tests at {at} of the weights, {which}. Differences are means over replicates, in percentage points (pp), "
-        "and are computed before rounding. Yes: a test shows it. No: a test shows the opposite. Open: neither is shown."
+        f"These are the tests at {at} of the weights, {which}. Differences are means over replicates, in percentage "
+        "points (pp), and are computed before rounding. Yes: a test shows it. No: it shows the opposite. Open: neither."
     )
     head = (
-        "a win needs that the ticket",
+        "a ticket wins if it",
         "answer",
         "difference, pp",
         "shown to be above (confidence)",

@@ -27,7 +27,8 @@ WORDS: Mapping[str, str] = {
     "of one replicate see the same examples in the same batches, so they are compared in pairs. Words and tables "
     "number "
     "replicates from 1, result.json and Python from 0.",
-    "run": "One execution of an experiment, with the folder of its results.",
+    "run": "One execution of an experiment, with the folder of its results. It consists of trainings; each trains "
+    "one network once.",
     "source": "In a transfer, which trains tickets on other data or with another recipe: the experiment that found "
     "the tickets.",
     "seed": "The number from which all randomness of an experiment is derived. Another seed gives another "
@@ -120,18 +121,18 @@ WORDS: Mapping[str, str] = {
     "that lie on a path to the output.",
     "emptied layer": "A layer that has lost every weight. In a network without shortcuts, no signal passes "
     "through such a layer.",
-    "failed": "A training run that ended with an error, for example because the loss was no longer finite. "
+    "failed": "A training that ended with an error, for example because the loss was no longer finite. "
     "Means leave it out, and tests take the accuracy that is worst for the ticket.",
     "collapsed": "A replicate whose accuracy is below the median of its arm by more than four margins and more than "
     "eight robust standard deviations (1.48 times the median distance from the median). Tests of means cannot see rare "
     "collapses, so they are looked for one by one.",
     "sparse kernels": "Compiled code that computes a layer with its kept weights alone. It is used for the "
     "layers that it makes faster on this machine.",
-    "store": "The folder that keeps finished training runs. A command that is repeated or extended then computes "
+    "store": "The folder or URL that keeps finished trainings. A command that is repeated or extended then computes "
     "only what is missing.",
     "compact file": "The file in which winticket ship writes a trained network. It holds coded masks and the kept "
     "weights, and no pruned ones.",
-    "plan": "The list of training runs that a command needs. Its cost can be estimated before anything runs.",
+    "plan": "The list of trainings that a command needs. Its cost can be estimated before anything runs.",
 }
 """Each word with its meaning in one to three sentences. Related words are next to each other."""
 

@@ -128,16 +128,16 @@ def pace_sentence(document: Document) -> str | None:
         return None
     if entry["outcome"] == "alike":
         return f"No difference is shown in how soon the ticket reaches {goal(fraction)}."
-    start = f"The ticket reaches {goal(fraction)} {entry['outcome']} than dense"
+    start = f"The ticket reaches {goal(fraction)} {entry['outcome']} than the dense network itself"
     sooner = f"{start}{_in_the_steps(entry['ratio'], entry['ratio_ci'])}."
     return f"{sooner}{_other_half(document, level, entry['outcome'])}{_before_training(level['arms']['ticket'], entry)}"
 
 
 def _in_the_steps(ratio: float | None, ends: Sequence[float | None] | None) -> str:
-    """The ratio in words, ", typically in 9 % of the steps" or, from a ratio of 1 on, "... in 1.2 times the steps"."""
+    """The ratio in words, ", typically in 9 % of its steps" or, from a ratio of 1 on, "... in 1.2 times its steps"."""
     if ratio is None:
         return ""
-    scale, unit, of = (100, " %", "of the steps") if ratio < 1 else (1, "", "times the steps")
+    scale, unit, of = (100, " %", "of its steps") if ratio < 1 else (1, "", "times its steps")
     between = ""
     if ends and ends[0] is not None and ends[1] is not None:
         between = f" (95 % interval {_number(scale * ends[0])} to {_number(scale * ends[1])}{unit})"
@@ -159,18 +159,15 @@ def _other_half(document: Document, level: Level, outcome: str) -> str:
     theirs = None if dense is None else dense.get("early_stop_step")
     if stop is None or mine is None or theirs is None:
         return ""
-    steps = f"(step {mine:.0f} against {theirs:.0f} on average; each density is tested alone)"
+    alone = "tested without a correction for the number of densities"
+    steps = f"(step {mine:.0f} against {theirs:.0f} on average; {alone})"
     if stop == "as fast":
         return f" No difference is shown in when its validation loss is lowest {steps}."
     when = "sooner" if stop == "faster" else "later"
     if when == outcome:
         return f" Its validation loss is lowest {when} as well {steps}."
     but = f" But its validation loss is lowest {when} than the dense network's {steps}"
-    return (
-        f"{but}: it learns most of what it will learn sooner, and improves for longer."
-        if when == "later"
-        else f"{but}."
-    )
+    return f"{but}: it learns faster at first, and improves for longer." if when == "later" else f"{but}."
 
 
 def _before_training(arm: Arm, entry: StepsTo) -> str:
@@ -180,13 +177,14 @@ def _before_training(arm: Arm, entry: StepsTo) -> str:
     if not count:
         return ""
     mean = (
-        "" if start is None else f" (all tickets together: {100 * start:.1f} % on validation data at step 0)"
+        ""
+        if start is None
+        else f" (the mean validation accuracy of all tickets at step 0 is {100 * start:.1f} %)"
     )
     return (
-        f" In {count} of {len(steps)} replicates the ticket is that accurate at step 0, before it is trained{mean}. "
-        f"This "
-        "is no error: which weights a trained network keeps says so much of what it learnt that applying the mask to "
-        "the untrained start weights can be enough (supermasks: Zhou et al. 2019)."
+        f" In {count} of {len(steps)} replicates the ticket already has that accuracy at step 0, before it is trained"
+        f"{mean}. This is no error: the choice of the kept weights holds so much of what the dense network learnt that "
+        "applying the mask to the untrained weights can be enough (supermasks: Zhou et al. 2019)."
     )
 
 

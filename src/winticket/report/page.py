@@ -45,8 +45,8 @@ from winticket.text import cleaned
 _NUMBER_AND_SIGN = re.compile(r"(\d) %")
 _CODE = re.compile(r"(<(script|style)\b.*?</\2>)", re.DOTALL)
 _KINDS = {
-    "winning ticket": "both the mask and its start weights matter",
-    "winning structure": "the mask matters, and its start weights are not shown to",
+    "winning ticket": "both the mask and the weights it starts from matter",
+    "winning structure": "the mask matters, and the weights it starts from are not shown to",
     "matching": "a win over both controls is not shown",
     "matching, trivially sparse": "any mask of this density may work as well",
 }
@@ -154,7 +154,7 @@ def _verdict(document: Document) -> str:
         lines.append(f'<p class="note">{escape(note)}</p>')
     if kind:
         meaning = f" ({_KINDS[kind]})" if kind in _KINDS else ""
-        lines.append(f'<p class="note">In short: {escape(str(kind))}{meaning}.</p>')
+        lines.append(f'<p class="note">Kind of result: {escape(str(kind))}{meaning}.</p>')
     return "\n".join([*(line for line in lines if line), "</header>"])
 
 

@@ -131,6 +131,13 @@ class Watch:
             self.rows[key] = self.bars.add_task(self._name(event.task.label), total=1.0, at="")
         elif event.kind == "progress" and event.steps:
             self._advance(event.task, event.step or 0, event.steps)
+        elif event.kind == "too large":
+            self._close_row(key)
+            self.elsewhere[key] = "a larger machine"
+            self._print(
+                f"{self._name(event.task.label)}: left to a machine with more memory, or fewer workers "
+                f"({event.text})"
+            )
         elif event.kind == "retried":
             self._close_row(key)
             self.done.pop(key, None)
@@ -147,9 +154,10 @@ class Watch:
     def _left_to(self, who: str, key: str) -> None:
         if who not in self.met:
             self.met.add(who)
-            self._print(
-                f"another command ({who}) uses this store too: only one of the two runs each training"
-            )
+            if len(self.met) == 1:
+                self._print(
+                    f"another command ({who}) uses this store too: only one of them runs each training"
+                )
         self.elsewhere[key] = who
 
     def _start(self, key: str) -> None:

@@ -68,7 +68,7 @@ def prune_more_slowly(document: Document) -> str | None:
     match, end = _last_match(document), density_percent(pruned_levels(document)[-1]["density"])
     aim = "Prune" if match is None else "For a smaller ticket, prune"
     return (
-        f"{aim} more slowly ({options} --levels {again}: {again} rounds, also down to about {end}): "
+        f"{aim} more slowly ({options} --levels {again}: {again} rounds, again down to about {end}): "
         f"{_how_far(document, first, match)} {_slower_in_the_paper(rate)}"
     )
 

@@ -34,8 +34,8 @@ def _what(document: Document) -> str:
     margin = question_of(document).get("margin_pp")
     within = "" if margin is None else f" to within {margin:g} percentage points (pp)"
     controls = {
-        "reinit": "its mask with newly drawn start values (re-initialised)",
-        "random": "a random mask with its start values",
+        "reinit": "the same mask with new initial weights (re-initialised)",
+        "random": "a random mask with the same start values as the ticket",
     }
     others = [words for arm, words in controls.items() if arm in arms(document)]
     better = f", and whether it ends above {_all_of(others, 'both controls')}" if others else ""
@@ -43,9 +43,8 @@ def _what(document: Document) -> str:
     if is_transfer(document):
         start = f"a ticket of another experiment ({tickets_from(question_of(document)['source'])})"
     return (
-        f"This run asks whether {start}, which is a mask of the weights that are kept together with the values they "
-        f"start from, can be trained by itself{within} of the accuracy of the dense network, which is the whole one"
-        f"{better}."
+        f"This run asks whether {start}, which is a mask (it says which weights are kept) and the values from which "
+        f"these weights start, can be trained by itself{within} of the accuracy of the dense (whole) network{better}."
     )
 
 
@@ -174,7 +173,7 @@ def _layers(layers: Sequence[Layer]) -> str:
 
 
 def subject(document: Document) -> list[str]:
-    """The experiment for the screen: a line in brackets, then what data, network and tickets are, as far as known."""
+    """The experiment for the screen: its choices in a line, then what data, network and tickets are, if known."""
     question = question_of(document)
     count, method, seed = question.get("replicates"), method_words(question), question.get("seed")
     words = [str(part) for part in (question.get("data"), question.get("model")) if part]
@@ -190,4 +189,4 @@ def subject(document: Document) -> list[str]:
         for name, text in (("data", data_words(document)), ("model", network_words(document)))
         if question.get(name) and text
     ]
-    return [f"({', '.join(words)})", *about, A_TICKET] if words else []
+    return [", ".join(words), *about, A_TICKET] if words else []

@@ -221,13 +221,13 @@ def saved_ticket(document: Document) -> str | None:
     if document.get("ticket") is None or not saved:
         return None
     count, density = saved["replicates"], density_percent(saved["density"])
-    chosen = f", chosen among {count} by validation accuracy alone" if count > 1 else ""
+    chosen = f", chosen for the best validation accuracy of the {count}" if count > 1 else ""
     number = saved["replicate"]
-    chosen += f" (number {number} in result.json and in Python, which count from 0)"
+    number_there = f" (number {number} in result.json and in Python, which count from 0)"
     mean = f" ({100 * saved['mean_test_accuracy']:.2f} % on average over the {count})" if count > 1 else ""
     no_win = "" if has_won(document) else f"It is not a winning ticket; {density} is {_why_saved(document)}. "
     return (
-        f"The saved ticket has density {density} and comes from replicate {number + 1}{chosen}. {no_win}"
+        f"The saved ticket has density {density} and comes from replicate {number + 1}{number_there}{chosen}. {no_win}"
         f"After training, its test accuracy is {100 * saved['test_accuracy']:.2f} %{mean}."
     )
 
@@ -264,7 +264,7 @@ def lines_to_use(document: Document) -> list[str]:
         "",
         f"ticket = winticket.Ticket.load({json.dumps(str(ticket), ensure_ascii=False)})",
         f"model = {build}  # or your own: same parameter names and shapes",
-        "with winticket.masked(model, ticket):  # loads its start weights, applies its mask",
+        "with winticket.masked(model, ticket):  # loads the weights it starts from, holds pruned ones at 0",
         "    my_training_loop(model)  # your own loop, your own optimiser",
     ]
 

@@ -39,7 +39,7 @@ def reproduction(document: Document) -> str:
     )
     same = (
         "The same command with the same versions gives the same numbers on the same kind of processor; other versions "
-        "may change the last digits, and so the replicates. "
+        "may change the last digits, and with them which weights are pruned. "
     )
     typed = "\n".join(_in_lines(command) for command in _commands(document))
     used = f"It was run with winticket {document.get('winticket', '–')}" + (

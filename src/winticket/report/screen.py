@@ -140,9 +140,7 @@ def _failures(document: Document, say: Say) -> list[RenderableType]:
     if not failed and not waited:
         return []
     count = len(failed) + waited
-    lines = [
-        f"Failed: {count} {'training run' if count == 1 else 'training runs'}, counted against the ticket."
-    ]
+    lines = [f"Failed: {count} {'training' if count == 1 else 'trainings'}, counted against the ticket."]
     lines += [f"  {line}" for line in failed[:MOST_FAILURES]]
     if len(failed) > MOST_FAILURES:
         lines.append(f"  and {len(failed) - MOST_FAILURES} more, listed in the report")
@@ -216,11 +214,13 @@ def _key(document: Document, *, width: int) -> list[tuple[str, str]]:
         signs.append(
             (
                 "difference",
-                "in the text above: formed within each replicate, before rounding; so not always that of two means "
-                "of this table.",
+                "in the text above: computed within each replicate and before rounding, so it may not equal that of "
+                "two means in this table.",
             )
         )
-    signs.append(("yes", "shown by a test paired by replicate; no: the opposite is shown; open: neither."))
+    signs.append(
+        ("yes", "a test paired by replicate shows it; no: it shows the opposite; open: it shows neither.")
+    )
     if any(arm.get("failed") for arm in entries):
         signs.append(("!", "a replicate failed."))
     return [*signs, ("early stop", _about_early_stops(document)), _time(document)]
@@ -239,7 +239,7 @@ def _about_early_stops(document: Document) -> str:
     shown = "step of the ticket's lowest validation loss, mean over replicates."
     if all(early_stop(level) != "–" for level in pruned_levels(document)):
         return shown
-    return f"{shown} –: in most replicates, the loss of the ticket or of dense was lowest at the last step."
+    return f"{shown} –: in most replicates, the loss of the ticket or of the dense network was lowest at the last step."
 
 
 def _time(document: Document) -> tuple[str, str]:
@@ -253,8 +253,8 @@ def _time(document: Document) -> tuple[str, str]:
         return "last column", f"the ticket's early stop against the dense network's.{missing}"
     share = f"{100 * fraction:g} %"
     return f"to {share}", (
-        f"sooner (later): to reach {share} of dense's final validation accuracy, the ticket is shown to need fewer "
-        f"(more) steps than dense; alike: neither.{missing}"
+        f"sooner (later): to reach {share} of the dense network's final validation accuracy, the ticket is shown to "
+        f"need fewer (more) steps than the dense network; alike: neither.{missing}"
     )
 
 
@@ -266,7 +266,7 @@ def _files(document: Document, say: Say) -> Table:
         path = document.get(name)
         if path is not None:
             note = " (not a winning ticket)" if name == "ticket" and not has_won(document) else ""
-            note = " (finished training runs)" if name == "store" else note
+            note = " (finished trainings)" if name == "store" else note
             grid.add_row(name, Text(say(f"{path}{note}"), overflow="fold"))
     drawn = document.get("figures") or ()
     if drawn:

@@ -8,7 +8,7 @@ from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from winticket.report.reading import (
     CHECK_NAMES,
@@ -172,7 +172,7 @@ def _mean_and_half_width(
     mean = values.mean(axis=0)
     if count < 2:
         return mean, None
-    quantile = float(stats.t.ppf(0.5 + confidence / 2, count - 1))
+    quantile = float(special.stdtrit(count - 1, 0.5 + confidence / 2))
     return mean, quantile * values.std(axis=0, ddof=1) / np.sqrt(count)
 
 

@@ -43,7 +43,7 @@ def failed(document: Document) -> str:
     lost, empty = failures(document), emptied_layers(document)
     if lost.values:
         caption = (
-            "Failed training runs. Means omit them, and tests take the accuracy that is worst for the ticket."
+            "Failed trainings. Means omit them, and tests take the accuracy that is worst for the ticket."
         )
         rows = [
             (arm, density, int(replicate or 0) + 1, *rest) for arm, density, replicate, *rest in lost.values
@@ -56,7 +56,7 @@ def failed(document: Document) -> str:
     if unwritten := document.get("unwritten"):
         body.append(listed(f"{name} was not written: {why}" for name, why in unwritten.items()))
     return section(
-        "What failed", *(body or ["<p>No training run failed, and no layer lost all its weights.</p>"])
+        "What failed", *(body or ["<p>No training failed, and no layer lost all its weights.</p>"])
     )
 
 

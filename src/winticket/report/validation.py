@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from winticket.report.reading import data_of, dense_arm, density_percent, is_in, pruned_levels, won_at
 from winticket.results import Document, LearningCurve, Level
@@ -75,7 +75,7 @@ def _differences(
 def _mean(values: NDArray[np.float64]) -> tuple[float, float, float]:
     """Mean and 95 % t interval."""
     mean, count = float(values.mean()), len(values)
-    half = float(stats.t.ppf(0.975, count - 1) * values.std(ddof=1) / count**0.5)
+    half = float(special.stdtrit(count - 1, 0.975) * values.std(ddof=1) / count**0.5)
     return mean, mean - half, mean + half
 
 

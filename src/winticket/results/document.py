@@ -110,6 +110,15 @@ class Judged(TypedDict):
     """Every replicate that failed."""
 
 
+class Processes(TypedDict):
+    """The processes of a run, and how busy they were."""
+
+    count: int
+    """How many there were."""
+    busy: float
+    """Share of their time that they were training, 0 to 1."""
+
+
 class Document(Judged):
     """result.json, which `--json` prints and `Result.document` holds."""
 
@@ -146,6 +155,8 @@ class Document(Judged):
     """Paths of the figures and their tables."""
     seconds: Seconds
     """How long the run took."""
+    processes: NotRequired[Processes]
+    """The processes that trained. Absent in older documents, and if nothing was trained."""
     unwritten: NotRequired[dict[str, str]]
     """What could not be drawn or written, with the reason. Absent if all was."""
 

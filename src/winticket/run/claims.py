@@ -5,62 +5,52 @@ claim while the task is under way and removes it afterwards. Any run may take ov
 `EXPIRY` seconds, or whose process on this machine has ended. Clocks of two machines are never compared: a run that
 waits watches for renewals by its own clock.
 
+To take a claim over is to create the file of its next generation, `claims/KEY-1.json`, then `claims/KEY-2.json`, and so
+on; the last generation is the valid one. So of several runs one takes over, and nothing is asked of the file system but
+to create a file only if there is none, which object stores can do as well. A claim that was taken over is not removed
+before the task is finished; a run that gives up such a task adds a generation that is marked as released.
+
 Claims decide who computes, never what: they are in no key. If a task is computed twice after all (a process stopped for
-longer than the expiry, a file system without locks), both results are the same, and the first is kept.
+longer than the expiry), both results are the same, and the first is kept.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
-from winticket.alive import alive
-from winticket.outside import Unreadable, read_json
+from winticket.run.claim_files import NOBODY, Claim, boot, claim_name, encoded, read_claim
 from winticket.run.errors import StoreError
 from winticket.run.files import Entry, host
-from winticket.run.layout import CLAIMS
 from winticket.run.shelf import Shelf
 
 EXPIRY = 30.0  # seconds without a renewal after which any run may take a claim over
-_RENEWALS = 6  # per expiry
-_LEFT = 3600.0  # seconds after which another machine's claim counts as abandoned
-_LOCK = f"{CLAIMS}/lock"
+RENEWALS = 6  # per expiry
 
 
-class Claim(msgspec.Struct, frozen=True):
-    """The content of a claim file. `beat` counts the renewals."""
+@dataclass
+class _Held:
+    """A claim of this run: its generation, its content, and when it was renewed last."""
 
-    owner: str
-    host: str
-    boot: str
-    pid: int
-    beat: int = 0
-
-    def dead(self) -> bool:
-        """True if the claim's process ran on this machine since its last boot, and has ended."""
-        return (self.host, self.boot) == (host(), _boot()) and not alive(self.pid)
-
-    def who(self) -> str:
-        return f"process {self.pid}" + ("" if self.host == host() else f" on {self.host}")
-
-
-_NOBODY = Claim("", "", "", 0)  # stands for a damaged file until it expires
+    generation: int
+    claim: Claim
+    renewed: float
 
 
 @dataclass
 class _Seen:
-    """Another run's claim, and when this process saw it change last, by its own clock."""
+    """Another run's claim: its content when it was read last, its file's time, and when it was seen to change last."""
 
+    generation: int
     claim: Claim
+    stamp: tuple[float | None, int] | None
     since: float
 
 
@@ -75,8 +65,8 @@ class Claims:
         self._store, self._files = store, store.files
         self._expiry = EXPIRY if expiry is None else expiry
         self._needed = not store.private
-        self._me = Claim(secrets.token_hex(8), host(), _boot(), os.getpid())
-        self._held: dict[str, int] = {}  # key -> beat
+        self._me = Claim(secrets.token_hex(8), host(), boot(), os.getpid())
+        self._held: dict[str, _Held] = {}
         self._seen: dict[str, _Seen] = {}
         self._guard = threading.Lock()
         self._enough = threading.Event()
@@ -84,66 +74,107 @@ class Claims:
 
     def take(self, key: str) -> Claim | None:
         """Claim a task. None if this run holds it now, else the valid claim of another run."""
-        if not self._needed:
+        if not self._needed or key in self._held:
             return None
-        mine = _encoded(self._me)
         with _in_words():
             self._store.require()
-            while not self._files.create(_name(key), mine):
-                other = self._read(key)
-                if other is None:
-                    continue  # released just now
-                if other.owner == self._me.owner:
-                    break
-                if not self._expired(key, other) or not self._take_over(key, other, mine):
-                    return other
-                break
-        self._mine(key)
+            generation = 0
+            while not self._files.create(claim_name(key, generation), encoded(self._me)):
+                last = self._last(key)
+                if last is None:
+                    generation = 0  # released just now
+                    continue
+                self._note(key, *last)
+                if not self._expired(key):
+                    return last[1]
+                generation = last[0] + 1
+        self._mine(key, generation)
         return None
 
-    def _take_over(self, key: str, expired: Claim, mine: bytes) -> bool:
-        """Replace an expired claim by this run's; False if another run was faster."""
-        with self._files.exclusive(_LOCK) as alone:
-            if not alone or self._read(key) != expired:
-                return False
-            self._files.write(_name(key), mine)
-        return True
+    def claimed(self, keys: Collection[str]) -> dict[str, Claim]:
+        """The claims of other runs on these tasks, as far as one listing can show, by key.
+
+        A claim is valid until it has not changed for the time of its expiry.
+        """
+        if not self._needed or not keys:
+            return {}
+        with _in_words():
+            families = self._store.claims()
+            for key in keys:
+                if key in families:
+                    self._look(key, *max(families[key].items()))
+                else:
+                    self._seen.pop(key, None)
+        return {key: self._seen[key].claim for key in keys if key in self._seen and not self._expired(key)}
+
+    def _look(self, key: str, generation: int, entry: Entry) -> None:
+        """Note what the listing shows of another run's claim; its file is read only if it is new."""
+        seen, stamp = self._seen.get(key), (entry.modified, entry.bytes)
+        if seen is None or seen.generation != generation or None in (seen.stamp, entry.modified):
+            claim = read_claim(self._files, key, generation)
+            if claim is not None:
+                self._note(key, generation, claim, stamp)
+        elif seen.stamp != stamp:
+            seen.stamp, seen.since = stamp, time.monotonic()
 
     def open(self, key: str) -> bool:
         """True if no other run computes the task now, as far as can be seen. Does not claim it."""
-        if not self._needed:
-            return True
-        with _in_words():
-            other = self._read(key)
-        return other is None or other.owner == self._me.owner or self._expired(key, other)
+        return not self.claimed([key]) or key in self._held
 
-    def _mine(self, key: str) -> None:
+    def _last(self, key: str) -> tuple[int, Claim] | None:
+        """The last generation of a task's claims with its content; None if there is none."""
+        found: tuple[int, Claim] | None = None
+        generation = self._seen[key].generation if key in self._seen else 0
+        while (claim := read_claim(self._files, key, generation)) is not None:
+            found = generation, claim
+            generation += 1
+        if found is None and key in self._seen:  # begun too high: the claims have been removed meanwhile
+            del self._seen[key]
+            return self._last(key)
+        return found
+
+    def _note(
+        self, key: str, generation: int, claim: Claim, stamp: tuple[float | None, int] | None = None
+    ) -> None:
+        """Remember what was seen of another run's claim, and when it changed."""
+        seen = self._seen.get(key)
+        if seen is None or (seen.generation, seen.claim) != (generation, claim):
+            self._seen[key] = _Seen(generation, claim, stamp, time.monotonic())
+        elif stamp is not None:
+            seen.stamp = stamp
+
+    def _expired(self, key: str) -> bool:
+        seen = self._seen[key]
+        return seen.claim.released or seen.claim.dead() or time.monotonic() - seen.since > self._expiry
+
+    def _mine(self, key: str, generation: int) -> None:
         self._seen.pop(key, None)
         with self._guard:
-            self._held[key] = 0
+            self._held[key] = _Held(generation, self._me, time.monotonic())
         if self._thread is None:
             self._thread = threading.Thread(target=self._renew, name="winticket-claims", daemon=True)
             self._thread.start()
 
-    def _expired(self, key: str, claim: Claim) -> bool:
-        if claim.dead():
-            return True
-        now, seen = time.monotonic(), self._seen.get(key)
-        if seen is None or seen.claim != claim:
-            self._seen[key] = _Seen(claim, now)
-            return False
-        return now - seen.since > self._expiry
-
-    def give_back(self, key: str) -> None:
-        """Release a task, computed or not."""
+    def give_back(self, key: str, *, finished: bool = False) -> None:
+        """Release a task. `finished`: its result or failure is stored, so that nobody will claim it again."""
         with self._guard:
             held = self._held.pop(key, None)
         if held is None:
             return
         with contextlib.suppress(StoreError, OSError):  # it expires by itself
-            claim = self._read(key)
-            if claim is not None and claim.owner == self._me.owner:
-                self._files.remove(_name(key))
+            if self._lost(key, held):
+                return
+            if held.generation and not finished:
+                released = msgspec.structs.replace(self._me, released=True)
+                self._files.create(claim_name(key, held.generation + 1), encoded(released))
+                return
+            for generation in reversed(range(held.generation + 1)):
+                self._files.remove(claim_name(key, generation))
+
+    def _lost(self, key: str, held: _Held) -> bool:
+        """True if another run has taken the claim over, which it can only if this process was stopped for a while."""
+        late = time.monotonic() - held.renewed > self._expiry / 2
+        return late and self._files.exists(claim_name(key, held.generation + 1))
 
     def close(self) -> None:
         """Release every task."""
@@ -154,54 +185,48 @@ class Claims:
             self._thread.join()
             self._thread = None
 
-    def _read(self, key: str) -> Claim | None:
-        """A claim file's content; None if there is no file, a claim that nobody holds if the file is damaged."""
-        try:
-            return read_json(self._files.read(_name(key)), Claim)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except Unreadable:
-            return _NOBODY
-
     def _renew(self) -> None:
-        while not self._enough.wait(self._expiry / _RENEWALS):
+        while not self._enough.wait(self._expiry / RENEWALS):
             with self._guard:
                 held = dict(self._held)
-            for key, beat in held.items():
+            for key, claim in held.items():
                 with contextlib.suppress(StoreError, OSError):  # the next time, or it expires
-                    self._renew_one(key, beat + 1)
+                    self._renew_one(key, claim)
 
-    def _renew_one(self, key: str, beat: int) -> None:
-        with self._files.exclusive(_LOCK) as alone:
-            claim = self._read(key) if alone else None
-            if claim is None or claim.owner != self._me.owner:
-                return  # another run took it over while this process was stopped: both finish, the first result is kept
-            with self._guard:
-                if key not in self._held:
-                    return
-                self._held[key] = beat
-            self._files.write(_name(key), _encoded(msgspec.structs.replace(self._me, beat=beat)))
+    def _renew_one(self, key: str, held: _Held) -> None:
+        if self._lost(key, held):
+            return  # both finish, and the first result is kept
+        if not self._files.exists(name := claim_name(key, held.generation)):
+            return  # the store is gone
+        with self._guard:
+            if self._held.get(key) is not held:
+                return
+            held.claim = msgspec.structs.replace(held.claim, beat=held.claim.beat + 1)
+        self._files.write(name, encoded(held.claim))
+        held.renewed = time.monotonic()
 
 
-def claims_of(store: Shelf) -> tuple[list[Claim], list[Entry]]:
-    """The claims of running processes, as far as can be known at once, and the files of abandoned claims.
+def who_claims(store: Shelf) -> tuple[dict[str, Claim], list[str]]:
+    """The valid claims by their tasks, as far as can be known at once, and the names of abandoned claim files.
 
     A claim from another machine counts as abandoned after an hour without a renewal, since its clock may differ.
     """
-    held, left = [], []
-    for entry in store.claimed():
-        try:
-            claim = read_json(store.files.read(entry.name), Claim)
-        except FileNotFoundError:
+    held: dict[str, Claim] = {}
+    left: list[str] = []
+    for key, family in store.claims().items():
+        generation, entry = max(family.items())
+        claim = read_claim(store.files, key, generation)
+        if claim is None:
             continue
-        except Unreadable:
-            claim = _NOBODY
         old = entry.modified is not None and time.time() - entry.modified > _LEFT
-        if claim.dead() or old:
-            left.append(entry)
-        elif claim != _NOBODY:
-            held.append(claim)
+        if claim.released or claim.dead() or old:
+            left += [claim_name(key, number) for number in sorted(family, reverse=True)]
+        elif claim != NOBODY:
+            held[key] = claim
     return held, left
+
+
+_LEFT = 3600.0  # seconds after which another machine's claim counts as abandoned
 
 
 @contextlib.contextmanager
@@ -212,20 +237,3 @@ def _in_words() -> Iterator[None]:
         raise StoreError(
             f"a claim cannot be written ({error.strerror or error}); check the store's disk space and permissions"
         ) from error
-
-
-def _encoded(claim: Claim) -> bytes:
-    return json.dumps(msgspec.structs.asdict(claim)).encode()
-
-
-def _name(key: str) -> str:
-    return f"{CLAIMS}/{key}.json"
-
-
-def _boot() -> str:
-    """An identifier of this boot and of the process namespace; empty if the system has none."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
-    except (OSError, ValueError):
-        return ""

@@ -22,7 +22,8 @@ from winticket.run.work import Conditions, Message
 
 INLINE = Inline()
 _TICK = 0.2  # seconds between looks at a request to stop
-_LOOK = 0.5  # seconds between looks at what other commands are computing
+_LOOK = 0.5  # seconds between looks at what other commands are computing,
+_FAR_LOOK = 5.0  # if the store is reached over a network, where a look is a request
 _KEPT = "what was finished is kept, and running again resumes from there"
 _ADVICE = {
     "store": _KEPT,
@@ -37,15 +38,26 @@ class _Execution:
     """One run under way: gives tasks to workers, and decides what follows from what they say."""
 
     def __init__(
-        self, schedule: Schedule, workers: Workers, store: Store, claims: Claims, *, retry: bool
+        self,
+        schedule: Schedule,
+        workers: Workers,
+        store: Store,
+        claims: Claims,
+        *,
+        retry: bool,
+        shared: bool = False,
     ) -> None:
-        self.schedule, self.workers = schedule, workers
+        self.schedule, self.workers, self.shared = schedule, workers, shared
         self.store, self.claims, self.retry = store, claims, retry
         self.deaths: dict[str, int] = {}
+        self.large: set[str] = set()  # tasks that this machine has too little memory for
+        self._look_every = _FAR_LOOK if store.remote else _LOOK
         self._looked = 0.0
+        self._unclaimed = False  # whether, at the last look, nobody computed what is left to others
 
-    def drive(self, stopping: Callable[[], bool]) -> None:
-        plan = self.schedule
+    def drive(self, stopping: Callable[[], bool], leave: float | None) -> None:
+        """Compute until nothing is left, or until for `leave` seconds only other commands have been computing."""
+        plan, idle_since = self.schedule, None
         while plan.ready or plan.running or plan.elsewhere:
             if stopping():
                 raise KeyboardInterrupt
@@ -57,8 +69,14 @@ class _Execution:
                 plan.tell(Event("started", chosen, worker=worker))
                 self.workers.give(worker, pack(chosen, parts=plan.parts.get(chosen.key, ())))
             if plan.running:
+                idle_since = None
                 self.workers.listen(self.hear, _TICK)
             elif plan.elsewhere:
+                idle_since = time.monotonic() if idle_since is None else idle_since
+                if self.large >= plan.elsewhere and self._unclaimed:
+                    return
+                if leave is not None and time.monotonic() - idle_since >= leave:
+                    return
                 time.sleep(_TICK)
 
     def _claimed(self, worker: int) -> Task | None:
@@ -70,7 +88,7 @@ class _Execution:
             if other is not None:
                 plan.leave(chosen.key, other.who())
             elif self._came_from_elsewhere(chosen.key):
-                self.claims.give_back(chosen.key)
+                self.claims.give_back(chosen.key, finished=True)
             else:
                 return chosen
         return None
@@ -88,27 +106,31 @@ class _Execution:
     def _look_elsewhere(self) -> None:
         """Record the tasks that other commands have finished, and take back those that they have abandoned."""
         now = time.monotonic()
-        if now - self._looked < _LOOK:
+        if now - self._looked < self._look_every:
             return
         self._looked = now
-        for key in sorted(self.schedule.elsewhere):
-            if not self._came_from_elsewhere(key) and self.claims.open(key):
+        claimed = self.claims.claimed(self.schedule.elsewhere)
+        self._unclaimed = not claimed
+        for key in sorted(self.schedule.elsewhere - claimed.keys()):
+            if not self._came_from_elsewhere(key) and key not in self.large:
                 self.schedule.put_back(key)
 
     def hear(self, worker: int, message: Message) -> None:
         plan, key = self.schedule, message.key
         if not self.book(worker, message):
-            if message.said == "aborted":
+            if self.shared and message.said == "aborted" and message.cause == "memory":
+                self._too_large(key, message.text or "memory ran out")
+            elif message.said == "aborted":
                 kind = StoreError if message.cause == "store" else RunError
                 raise kind(f"{plan.todo[key]!r} cannot be finished: {message.text}; {_ADVICE[message.cause]}")
-            if message.said == "died":
+            elif message.said == "died":
                 self._died(worker, message)
 
     def book(self, worker: int, message: Message) -> bool:
         """Record a message that only changes counts; False for one that needs a decision."""
         plan, key = self.schedule, message.key
         if message.said not in ("progress", "aborted"):
-            self.claims.give_back(key)
+            self.claims.give_back(key, finished=message.said in ("finished", "failed"))
         if message.said == "progress":
             plan.tell(
                 Event("progress", plan.todo[key], worker=worker, step=message.step, steps=message.steps)
@@ -124,12 +146,22 @@ class _Execution:
     def _died(self, worker: int, message: Message) -> None:
         plan, key = self.schedule, message.key
         self.deaths[key] = self.deaths.get(key, 0) + (message.cause != "unready")
+        if self.deaths[key] > 1 and self.shared:
+            self._too_large(key, f"the process died twice: {message.text}")
+            return
         if self.deaths[key] > 1:
             raise RunError(
                 f"the worker died twice ({message.text}) over {plan.todo[key]!r}; {_ADVICE['memory']}"
             )
         plan.put_back(key)
         plan.tell(Event("retried", plan.todo[key], worker=worker, text=message.text))
+
+    def _too_large(self, key: str, why: str) -> None:
+        """Leave a task for which memory is short here to machines that have more."""
+        self.claims.give_back(key)
+        self.large.add(key)
+        self._unclaimed = False  # until the next look
+        self.schedule.leave_to_larger(key, why)
 
 
 def run(
@@ -144,6 +176,8 @@ def run(
     context: Mapping[str, Json] | None = None,
     grace: float = 4.0,
     need_bytes: int = 0,
+    leave: float | None = None,
+    shared: bool = False,
 ) -> Outcomes:
     """Compute what the targets need and the store lacks.
 
@@ -155,6 +189,10 @@ def run(
     context   plain values for functions with a parameter `context`; they are in no key, so they may change no number
     grace     seconds that tasks have to reach a checkpoint when the run stops
     need_bytes          expected growth of the store, compared with the free space before anything is computed
+    leave     seconds after which the run ends although other runs still compute tasks, if there is nothing for this
+              one to compute; by default it waits, since another run may be lost
+    shared    whether other machines compute the same plan: a task for which memory runs out here is then left to them,
+              and the run goes on; otherwise it ends with an error
 
     Other runs on the same store, in this process or another, share the work: each task is computed by one of them
     (see `run.claims`), and the others wait for its result.
@@ -175,7 +213,9 @@ def run(
     if schedule.todo:
         opened.check_writable(need_bytes)
         conditions = Conditions(opened, checkpoint_seconds, dict(context or {}))
-        _compute(schedule, crew, conditions, retry=retry_failed, stop=stop, grace=grace)
+        _compute(
+            schedule, crew, conditions, retry=retry_failed, stop=stop, grace=grace, leave=leave, shared=shared
+        )
     return Outcomes(
         opened,
         tuple(schedule.computed),
@@ -183,6 +223,8 @@ def run(
         schedule.failed,
         schedule.skipped,
         time.monotonic() - began,
+        schedule.left(),
+        schedule.busy,
     )
 
 
@@ -198,6 +240,8 @@ def _compute(
     retry: bool,
     stop: Callable[[], bool] | None,
     grace: float,
+    leave: float | None,
+    shared: bool,
 ) -> None:
     """Open the crew, have it compute the schedule, and close it. Raises as `run` does."""
     pressed = threading.Event()
@@ -208,10 +252,10 @@ def _compute(
     store = conditions.store
     workers = crew.open(conditions, tasks=len(schedule.todo), stopping=stopping)
     claims = Claims(store)
-    execution = _Execution(schedule, workers, store, claims, retry=retry)
+    execution = _Execution(schedule, workers, store, claims, retry=retry, shared=shared)
     try:
         with _first_interrupt(pressed, workers):
-            interrupted = _driven(execution, stopping=stopping, grace=grace)
+            interrupted = _driven(execution, stopping=stopping, grace=grace, leave=leave)
     finally:
         claims.close()
     if interrupted:
@@ -221,7 +265,9 @@ def _compute(
         )
 
 
-def _driven(execution: _Execution, *, stopping: Callable[[], bool], grace: float) -> bool:
+def _driven(
+    execution: _Execution, *, stopping: Callable[[], bool], grace: float, leave: float | None
+) -> bool:
     """Drive the execution to its end and close its workers; true if it was interrupted."""
     interrupted = False
 
@@ -229,7 +275,7 @@ def _driven(execution: _Execution, *, stopping: Callable[[], bool], grace: float
         execution.book(worker, message)
 
     try:
-        execution.drive(stopping)
+        execution.drive(stopping, leave)
     except KeyboardInterrupt:
         interrupted = True
     finally:

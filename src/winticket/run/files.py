@@ -39,8 +39,7 @@ class Entry:
 class Files(Protocol):
     """What a store needs of a file system. `write` leaves either the whole file under its name or nothing.
 
-    `create` writes a file only if there is none of that name, and returns whether it did. `exclusive` is a short lock
-    against other processes, as far as the file system has locks; its value is False if another process holds it.
+    `create` writes a file only if there is none of that name, and returns whether it did.
     """
 
     where: str
@@ -50,7 +49,6 @@ class Files(Protocol):
     def read(self, name: str, *, first: int | None = None) -> bytes: ...
     def write(self, name: str, data: bytes) -> None: ...
     def create(self, name: str, data: bytes) -> bool: ...
-    def exclusive(self, name: str) -> contextlib.AbstractContextManager[bool]: ...
     def remove(self, name: str) -> None: ...
     def entries(self, folder: str = "") -> list[Entry]: ...
     def top(self) -> list[str]: ...
@@ -153,16 +151,6 @@ class LocalFiles:
         _make_parents(target, [])
         return create_file(target, data, aside=aside)
 
-    @contextlib.contextmanager
-    def exclusive(self, name: str) -> Iterator[bool]:
-        path = self._path(name)
-        _make_parents(path, [])
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o644)
-        try:
-            yield _locked(descriptor)
-        finally:
-            os.close(descriptor)  # which releases the lock
-
     def remove(self, name: str) -> None:
         self._path(name.rpartition("/")[0])
         (self.root / name).unlink(missing_ok=True)  # removes a link, not its target
@@ -191,20 +179,6 @@ class LocalFiles:
     def free(self) -> int | None:
         existing = next(p for p in (self.root, *self.root.parents) if p.exists())
         return shutil.disk_usage(existing).free
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows: no lock, and create() alone decides who is first
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
 
 
 def _make_parents(path: Path, made: list[Path]) -> None:
@@ -266,10 +240,6 @@ class RemoteFiles:
                 return False
             self._fs.pipe_file(path, data)
         return True
-
-    @contextlib.contextmanager
-    def exclusive(self, name: str) -> Iterator[bool]:  # noqa: ARG002 - fsspec has no locks
-        yield True
 
     def remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -229,12 +229,12 @@ def _plain_start(*, hide_main: bool) -> Iterator[None]:
     """Within: a process can be started that inherits what follows.
 
     It starts without the program's main file, which a worker would run again from the top: slow, and endless in a
-    script without a guard. The libraries that numpy calls have one thread, as torch has. Ctrl-C, SIGTERM and SIGHUP,
-    which reach a whole process group, are blocked and left to the parent: a signal mask is inherited.
+    script without a guard. The libraries that numpy calls have one thread, as torch has. Ctrl-C, SIGTERM, SIGHUP
+    and SIGUSR1, which reach a whole process group, are blocked and left to the parent: a signal mask is inherited.
     """
     held: set[signal.Signals | int] = set()
     if hasattr(signal, "pthread_sigmask"):
-        held = set(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP}))
+        held = set(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGUSR1}))
         resource_tracker.ensure_running()  # starting it unblocks the other two signals, so it comes first
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     main = sys.modules["__main__"]

@@ -20,10 +20,13 @@ class Event:
     started; progress (`step` of `steps`); finished (`seconds`; without a worker: handed over by another task);
     failed (`text` is the traceback; `earlier` if an earlier run stored the failure); skipped (`text` is the key of the
     failed task); reused (the store had the result); retried (`text` says how the worker died); elsewhere (`text` names
-    the process that computes the task for another command on the same store).
+    the process that computes the task for another command on the same store); too large (`text` says how memory ran out
+    here; the task is left to other machines).
     """
 
-    kind: Literal["started", "progress", "finished", "failed", "skipped", "reused", "retried", "elsewhere"]
+    kind: Literal[
+        "started", "progress", "finished", "failed", "skipped", "reused", "retried", "elsewhere", "too large"
+    ]
     task: Task
     worker: int | None = None
     step: int | None = None
@@ -38,7 +41,8 @@ class Outcomes:
     """The outcomes of the stored tasks, by key. Every task that was needed is in exactly one of the four.
 
     `reused` also lists tasks that were not needed but are in the store. `failed` maps a key to the traceback, and
-    `skipped` maps it to the key of the failed task that it needs.
+    `skipped` maps it to the key of the failed task that it needs. `left` tasks are in none of them,
+    since the run left them to other commands.
     """
 
     store: Store
@@ -47,6 +51,8 @@ class Outcomes:
     failed: Mapping[str, str]
     skipped: Mapping[str, str]
     seconds: float
+    left: int = 0
+    busy: float = 0.0
 
     def require(self) -> None:
         """StoreError if a result of this run is no longer in the store, for example because it was cleaned up."""
@@ -117,6 +123,7 @@ class Schedule:
         self.running: dict[str, int] = {}  # key -> worker
         self.elsewhere: set[str] = set()  # ready, but another command computes them now
         self.made_by: dict[str, int] = {}
+        self.busy = 0.0
 
     def _sort(
         self, targets: Sequence[Task], order: list[Task], store: Store, *, retry: bool
@@ -182,6 +189,7 @@ class Schedule:
     ) -> None:
         """Record that a task has its result, and so have the parts that it handed over."""
         worker = self._no_longer_under_way(key)
+        self.busy += seconds or 0.0
         if worker is not None:
             self.made_by[key] = worker
         (self.reused if reused else self.computed).append(key)
@@ -197,6 +205,7 @@ class Schedule:
 
     def fail(self, key: str, text: str, seconds: float | None, *, earlier: bool = False) -> None:
         worker = self._no_longer_under_way(key)
+        self.busy += seconds or 0.0
         self.failed[key] = text
         self.tell(Event("failed", self.todo[key], worker=worker, seconds=seconds, text=text, earlier=earlier))
         trail = list(self.after[key])
@@ -214,6 +223,12 @@ class Schedule:
         self.running.pop(key)
         self.elsewhere.add(key)
         self.tell(Event("elsewhere", self.todo[key], text=who))
+
+    def leave_to_larger(self, key: str, why: str) -> None:
+        """Leave a task for which this machine has too little memory."""
+        self.running.pop(key)
+        self.elsewhere.add(key)
+        self.tell(Event("too large", self.todo[key], text=why))
 
     def _no_longer_under_way(self, key: str) -> int | None:
         self.elsewhere.discard(key)

@@ -7,6 +7,8 @@ partial/ab/KEY.safetensors    a checkpoint of a task under way
 looks/QUESTION/NAME.json      a verdict on these results; each such look spends some of the error rate
 claims/KEY.json               the process that computes a task now (see claims.py)
 stops/RUN.json                whether a run has been asked to stop (see stops.py)
+plans/NAME.json               a plan that waits for workers (see plans.py)
+machines/NAME.json            what was measured on machines of one kind, for others like them
 tmp/                          files being written
 
 Nothing else in the directory is listed, changed or removed, and links in it are not followed.
@@ -17,8 +19,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -32,7 +34,9 @@ from winticket.run.layout import (
     FOLDERS,
     FORMAT,
     LOOKS,
+    MACHINES,
     MARKER,
+    PLANS,
     REPORTS,
     STOPS,
     Failed,
@@ -48,6 +52,16 @@ from winticket.run.layout import (
 from winticket.text import cleaned, hide, visible, without_secrets
 
 T = TypeVar("T")
+P = TypeVar("P", bound="_Dated")
+
+
+class _Dated(Protocol):
+    """What of a plan says when it was written."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def when(self) -> str: ...
 
 
 class Shelf:
@@ -58,6 +72,7 @@ class Shelf:
         self.path = without_secrets(os.fspath(path))
         self._where = without_secrets(self._files.where)
         self.private = self._files.private  # True if only this process can see the results
+        self.remote = "://" in self._where  # True if it is reached over a network
         self._marked = False
         with self._explained("be read"):
             self._open()
@@ -96,7 +111,7 @@ class Shelf:
     def _may_be_ours(self, top: str) -> bool:
         if top == REPORTS:
             return True
-        if top not in (TEMPORARY, LOOKS, CLAIMS, STOPS, *FOLDERS.values()):
+        if top not in (TEMPORARY, LOOKS, CLAIMS, PLANS, MACHINES, STOPS, *FOLDERS.values()):
             return False
         return all(is_store_file(e.name) for e in self._files.entries(top))
 
@@ -249,6 +264,18 @@ class Shelf:
                 "the chance of a false win is higher than reported"
             ) from error
 
+    def measurements(self, but: Collection[str] = ()) -> dict[str, bytes]:
+        """What was measured on machines, as files by name, except those names."""
+        with self._explained("be read"):
+            names = [entry.name.rpartition("/")[2] for entry in self._ours(MACHINES)]
+            return {name: self._files.read(f"{MACHINES}/{name}") for name in names if name not in but}
+
+    def put_measurement(self, name: str, content: bytes) -> None:
+        """Keep a measurement unless there is one of that name."""
+        with self._explained("be written"):
+            self._mark()
+            self._files.create(f"{MACHINES}/{name}", content)
+
     def forget(self, key: str, kind: Kind) -> None:
         """Remove the file of this kind under a key, if there is one."""
         with self._explained("be written"):
@@ -257,15 +284,47 @@ class Shelf:
     def _entries(self, kind: Kind) -> list[Entry]:
         return self._ours(FOLDERS[kind])
 
-    def keys(self) -> frozenset[str]:
-        """The keys of all results, by one listing."""
+    def keys(self, kind: Kind = "result") -> frozenset[str]:
+        """The keys of all results, or failures or checkpoints, by one listing."""
         with self._explained("be read"):
-            return frozenset(key_of(entry) for entry in self._entries("result"))
+            return frozenset(key_of(entry) for entry in self._entries(kind))
 
-    def claimed(self) -> list[Entry]:
-        """The claim files (see claims.py)."""
+    def put_plan(self, name: str, about: msgspec.Struct) -> None:
+        """Keep a plan that waits for workers."""
+        content = msgspec.to_builtins(about)
+        self._write(f"{PLANS}/{name}.json", json.dumps({**content, "digest": digest_of(content)}).encode())
+
+    def plans(self, kind: type[P]) -> list[P]:
+        """The plans that wait in the store, in the order in which they were written. Raises Damaged."""
         with self._explained("be read"):
-            return [entry for entry in self._ours(CLAIMS) if entry.name != f"{CLAIMS}/lock"]
+            names = [entry.name for entry in self._ours(PLANS)]
+            plans = [self._signed(name, self._files.read(name), kind) for name in names]
+        if misnamed := [
+            name for name, plan in zip(names, plans, strict=True) if f"{PLANS}/{plan.name}.json" != name
+        ]:
+            raise Damaged(f"{self._where}/{misnamed[0]} holds the plan of another name; remove it")
+        return sorted(plans, key=lambda plan: (plan.when, plan.name))
+
+    def _signed(self, name: str, data: bytes, kind: type[T]) -> T:
+        """A JSON file with a digest of its own, as one of `kind`. Raises Damaged."""
+        try:
+            about = read_json(data, dict[str, Any])
+            if about.pop("digest", None) != digest_of(about):
+                raise Unreadable("its content does not match its digest")
+            return converted(about, kind)
+        except Unreadable as error:
+            raise Damaged(
+                f"{self._where}/{name} is damaged: {error}; remove it, and submit the plan again"
+            ) from error
+
+    def claims(self) -> dict[str, dict[int, Entry]]:
+        """The claim files by task and generation (see claims.py)."""
+        families: dict[str, dict[int, Entry]] = {}
+        with self._explained("be read"):
+            for entry in self._ours(CLAIMS):
+                key, _, generation = key_of(entry).partition("-")
+                families.setdefault(key, {})[int(generation or 0)] = entry
+        return families
 
     def _ours(self, folder: str) -> list[Entry]:
         """The regular files in a folder that have a store's names."""

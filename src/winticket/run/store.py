@@ -6,13 +6,15 @@ from collections.abc import Set
 from typing import Any
 
 from winticket.run import codec
-from winticket.run.claims import claims_of
-from winticket.run.errors import StoreError
+from winticket.run.claims import who_claims
+from winticket.run.errors import Damaged, StoreError
 from winticket.run.files import TEMPORARY, Entry, abandoned
 from winticket.run.layout import (
     CLAIMS,
     FOLDERS,
     LOOKS,
+    MACHINES,
+    PLANS,
     STOPS,
     Kind,
     Problem,
@@ -23,6 +25,7 @@ from winticket.run.layout import (
     name_of,
     row_of,
 )
+from winticket.run.plans import Waiting, standings
 from winticket.run.shelf import Shelf, explained
 from winticket.run.stops import abandoned_stops
 
@@ -55,7 +58,8 @@ class Store(Shelf):
                     self._look(entry.name, self._files.read(entry.name))
                 except StoreError as error:
                     problems.append(Problem("damaged", entry.name, str(error)))
-            for folder in (TEMPORARY, LOOKS, CLAIMS, STOPS, *FOLDERS.values()):
+            problems += [Problem("damaged", name, reason) for name, reason in self._damaged_plans().items()]
+            for folder in (TEMPORARY, LOOKS, CLAIMS, PLANS, MACHINES, STOPS, *FOLDERS.values()):
                 problems += [
                     Problem("foreign", e.name, "not a file that a store writes; no command touches it")
                     for e in self._files.entries(folder)
@@ -72,9 +76,12 @@ class Store(Shelf):
         damaged: bool = False,
         dry_run: bool = False,
     ) -> list[Removed]:
-        """Remove abandoned temporary files and the checkpoints of finished tasks. Returns what was removed.
+        """Remove abandoned temporary files, the checkpoints of finished tasks, and plans that are done.
 
-        keep      if given, everything with another key is removed too; raises StoreError while a command computes here
+        Returns what was removed.
+
+        keep      if given, everything with another key is removed too, but for what an unfinished plan has; raises
+                  StoreError while a command computes here
         failures  also remove stored failures, so that their tasks are run again
         damaged   also remove what `verify` calls damaged, so that it is computed again
         dry_run   remove nothing, only return what would be removed
@@ -82,14 +89,22 @@ class Store(Shelf):
         with self._explained("be written"):
             if not self.exists():
                 return []
-            held, left = claims_of(self)
+            held, left = who_claims(self)
             if keep is not None and held:
+                who = next(iter(held.values())).who()
                 raise StoreError(
-                    f"{held[0].who()} is computing in store {self._where}, and may need what would be removed; "
+                    f"{who} is computing in store {self._where}, and may need what would be removed; "
                     "wait until it is done, or stop it"
                 )
             going = [(e, "temporary file of a stopped writer") for e in self._ours(TEMPORARY) if abandoned(e)]
-            going += [(e, "claim of a process that has ended") for e in left]
+            broken = self._damaged_plans()
+            if keep is not None and broken:
+                raise Damaged(next(iter(broken.values())))  # nobody knows which results it needs
+            over, wanted = (set[str](), set[str]()) if broken else self._plans()
+            keep = None if keep is None else keep | wanted
+            going += [(e, "plan that is done") for e in self._ours(PLANS) if e.name in over]
+            going += [(e, "damaged") for e in self._ours(PLANS) if damaged and e.name in broken]
+            going += [(e, "claim of a process that has ended") for e in self._ours(CLAIMS) if e.name in left]
             going += [(e, "file of a run that has ended") for e in abandoned_stops(self)]
             for kind in FOLDERS:
                 for entry in self._entries(kind):
@@ -99,6 +114,27 @@ class Store(Shelf):
                 for entry, _ in going:
                     self._files.remove(entry.name)
         return [Removed(entry.name, entry.bytes, why) for entry, why in going]
+
+    def _damaged_plans(self) -> dict[str, str]:
+        """The names of plans that cannot be read, and why."""
+        reasons: dict[str, str] = {}
+        for entry in self._ours(PLANS):
+            try:
+                self._signed(entry.name, self._files.read(entry.name), Waiting)
+            except StoreError as error:
+                reasons[entry.name] = str(error)
+        return reasons
+
+    def _plans(self) -> tuple[set[str], set[str]]:
+        """The files of plans that are done, and the keys of all tasks of the others."""
+        over: set[str] = set()
+        wanted: set[str] = set()
+        for plan, how_far in standings(self):
+            if how_far.over():
+                over.add(f"{PLANS}/{plan.name}.json")
+            else:
+                wanted.update(listed.key for listed in plan.tasks)
+        return over, wanted
 
     def _unwanted(
         self, kind: Kind, entry: Entry, keep: Set[str] | None, *, failures: bool, damaged: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from winticket.sparse.breakeven import tuning
+from winticket.sparse.breakeven import adopt, measurements, tuning
 from winticket.sparse.chain import TILE, Link, Rule, score_links, tiles, train_links
 from winticket.sparse.choices import Shape, Times, Tuning
 from winticket.sparse.convert import Converted, candidates, convert
@@ -31,6 +31,7 @@ __all__ = [
     "Target",
     "Times",
     "Tuning",
+    "adopt",
     "batch_last",
     "candidates",
     "chain_of",
@@ -40,6 +41,7 @@ __all__ = [
     "fuse",
     "instruction_sets",
     "loss_and_correct",
+    "measurements",
     "missing",
     "multiplies",
     "score_links",

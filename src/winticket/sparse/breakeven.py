@@ -7,8 +7,10 @@ same choice. A different choice would change numbers in the last bits.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
@@ -56,16 +58,55 @@ def _tuning(shape: Shape, forced: str) -> Tuning:
     sets = [forced] if forced else instruction_sets()
     conditions = _conditions(shape, sets)
     digest = sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:24]
-    file = cache_folder() / "break-even" / f"{digest}.json"
+    file = _folder() / f"{digest}.json"
     known = _read(file, shape, sets) or _remember(file, measure(shape, sets), conditions, sets)
     if not forced:
         known.register()
+    _used.add(file.name)
     return known
+
+
+_used: set[str] = set()
+"""The files of the measurements that this process has used."""
+
+
+def _folder() -> Path:
+    return cache_folder() / "break-even"
+
+
+def measurements() -> dict[str, bytes]:
+    """The measurements that this process has used, as files by their names, for other machines like this one.
+
+    A name stands for the layer's shape, the processor, the kernels and torch's version.
+    """
+    kept = {}
+    for name in sorted(_used):
+        with contextlib.suppress(OSError, Unreadable):
+            kept[name] = read_file(_folder() / name, limit=_LARGEST)
+    return kept
+
+
+def adopt(name: str, content: bytes) -> bool:
+    """Keep another machine's measurement unless there is one of that name; whether it was kept.
+
+    It is checked when it is used: one that cannot be right is measured again.
+    """
+    if not _NAME.fullmatch(name) or len(content) > _LARGEST:
+        return False
+    try:
+        _folder().mkdir(parents=True, exist_ok=True)
+        return create_file(_folder() / name, content)
+    except OSError:
+        return False
+
+
+_NAME = re.compile(r"[0-9a-f]{24}\.json")
+_LARGEST = 1 << 16  # bytes
 
 
 def _read(file: Path, shape: Shape, sets: Sequence[str]) -> Tuning | None:
     try:
-        read = read_json(read_file(file, limit=1 << 16), _Measured)
+        read = read_json(read_file(file, limit=_LARGEST), _Measured)
     except (OSError, Unreadable):
         return None
     sound = all(choice.suits(shape, sets) for choice in read.choices)

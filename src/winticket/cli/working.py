@@ -1,0 +1,198 @@
+"""work: a worker for the plans that wait in a store; `watch STORE`: how far they are."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from winticket.cli.answers import print_json, printed, request, say, show, to_stderr
+from winticket.cli.options import AsJson, Quiet, Retry, Workers, number
+from winticket.cli.shipping import Trust
+from winticket.text import console
+from winticket.version import __version__
+
+if TYPE_CHECKING:
+    from winticket.experiment.submitting import Job
+    from winticket.run import Outcomes, Store
+
+StoreArgument = Annotated[
+    str, typer.Argument(metavar="STORE", help="Folder or URL of the store that has the plans.")
+]
+Leave = Annotated[
+    float | None,
+    typer.Option(
+        "--leave",
+        metavar="SECONDS",
+        help="Leave when for so long there has been nothing to compute because other workers have all that is ready. "
+        "Default: wait until the plans are done, in case another worker is lost.",
+        parser=number("--leave", float),
+    ),
+]
+
+
+def work(
+    store: StoreArgument,
+    *,
+    workers: Workers = None,
+    retry: Retry = False,
+    leave: Leave = None,
+    trust: Trust = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compute the plans that wait in STORE, together with all other workers, and leave when they are done.
+
+    Plans get there by `winticket find ... --detach`. Start this command as often as you like, on as many machines as
+    see the store, by hand, Slurm, Kubernetes or anything else: each worker takes the next task that is ready and that
+    nobody else computes. A worker that is killed loses at most ten seconds of work; another takes its task over after
+    half a minute. On Ctrl-C, SIGTERM or SIGUSR1 a worker keeps the state of its trainings, gives them back and leaves.
+    A training for which this machine has too little memory is left to other workers.
+
+    A plan names data, and perhaps modules of yours; both have to be on this machine, and `--trust` has to list the
+    modules.
+
+    [bold]winticket find digits --store /shared/runs --detach[/bold]
+
+    [bold]winticket work /shared/runs[/bold]
+    """
+    with request():
+        if leave is not None and not leave >= 0:
+            raise ValueError(f"--leave is {leave:g}; give seconds, 0 or more")
+        waiting = _jobs(store, workers, retry=retry, trust=trust or [])
+    outcomes: list[Outcomes] = []
+    tasks = [task for job in waiting for task in job.tasks]
+    if tasks:
+        from winticket.experiment.submitting import compute
+
+        say(f"{_counted(len(waiting), 'plan')} in {store}: {_counted(len(tasks), 'task')}")
+        with to_stderr(), nullcontext() if quiet else _watching(waiting) as watch:
+            outcomes = compute(waiting, watch=watch, leave=leave)
+    _answer(store, waiting, outcomes, as_json=as_json)
+    if any(each.failed or (each.left and leave is None) for each in outcomes):
+        raise typer.Exit(1)
+
+
+def _jobs(store: str, workers: int | None, *, retry: bool, trust: list[str]) -> list[Job]:
+    """The unfinished plans of the store, checked."""
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers is {workers}; give the number of processes, 1 or more")
+    existing_with_plans(store)
+    from winticket.experiment import Execution
+    from winticket.experiment.submitting import jobs
+
+    return jobs(Execution.local(store, workers=workers, retry_failed=retry), trust=trust)
+
+
+def existing_with_plans(path: str) -> Store:
+    """The store. FileNotFoundError if there is none, or if it has no plan."""
+    from winticket.cli.stores import existing
+    from winticket.run.plans import Waiting
+
+    store = existing(path)
+    if not store.plans(Waiting):
+        raise FileNotFoundError(
+            f"store {path!r} has no plan; write one into it by: winticket find DATA --store {path} --detach"
+        )
+    return store
+
+
+def _watching(waiting: list[Job]) -> Any:
+    """The progress of these plans together."""
+    from winticket.report import Watch
+
+    tasks = {task.key: task for job in waiting for task in job.tasks}
+    needs: dict[str, list[str]] = {}
+    for job in waiting:
+        needs.update(job.plan.order([]))
+    densities = waiting[0].plan.densities() if len(waiting) == 1 else []
+    workers = max(waiting[0].execution.workers, 1)
+    return Watch(
+        list(tasks.values()),
+        densities,
+        seconds=None,
+        needs=needs,
+        workers=workers,
+        console=console(stderr=True),
+    )
+
+
+def _answer(store: str, waiting: list[Job], outcomes: list[Outcomes], *, as_json: bool) -> None:
+    """Print what was computed here and what is left."""
+    computed = sum(len(each.computed) for each in outcomes)
+    failed = sum(len(each.failed) for each in outcomes)
+    skipped = sum(len(each.skipped) for each in outcomes)
+    left = sum(each.left for each in outcomes)
+    if as_json:
+        with printed(store):
+            print_json(
+                {
+                    "winticket": __version__,
+                    "plans": [job.waiting.name for job in waiting],
+                    "computed": computed,
+                    "failed": failed,
+                    "skipped": skipped,
+                    "left": left,
+                    "seconds": sum(each.seconds for each in outcomes),
+                }
+            )
+        return
+    if not waiting:
+        show(
+            f"Every plan in {store} is done. For verdict and report, type its command again without --detach."
+        )
+        return
+    parts = [f"{_counted(computed, 'task')} computed here"]
+    parts += [f"{failed} failed"] * bool(failed) + [
+        f"{skipped} skipped, since they need a failed one"
+    ] * bool(skipped)
+    parts += [f"{left} left to other workers, or to machines with more memory"] * bool(left)
+    show(", ".join(parts))
+    if not left:
+        show("Done. For verdict and report, type the plan's command again without --detach.")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def watch_store(path: str, every: float, *, quiet: bool) -> None:
+    """Show how far the plans of a store are, again and again until they are done."""
+    from rich.live import Live
+
+    from winticket.report.store_progress import progress_of_store
+    from winticket.run.plans import standings
+
+    with request():
+        store = existing_with_plans(path)
+        seen = standings(store)
+    screen = console()
+    if quiet or not screen.is_terminal:
+        _watch_lines(store, seen, every, quiet=quiet)
+        return
+    with request(), Live(progress_of_store(seen), console=screen, auto_refresh=False) as live:
+        while not all(how_far.over() for _, how_far in seen):
+            time.sleep(every)
+            seen = standings(store)
+            live.update(progress_of_store(seen), refresh=True)
+
+
+def _watch_lines(store: Store, seen: Any, every: float, *, quiet: bool) -> None:
+    """The same without a terminal: a line whenever something has changed."""
+    from winticket.report.store_progress import progress_line
+    from winticket.run.plans import standings
+
+    said = ""
+    with request():
+        while True:
+            line = progress_line(seen)
+            over = all(how_far.over() for _, how_far in seen)
+            if line != said and (over or not quiet):
+                show(line)
+                said = line
+            if over:
+                return
+            time.sleep(every)
+            seen = standings(store)

@@ -26,6 +26,7 @@ PARTS = {
     "faults": 100,
     "pairs": 100,
     "workers": 200,
+    "outages": 40,
 }
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 

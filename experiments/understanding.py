@@ -2,10 +2,10 @@
 
 python experiments/understanding.py                           # all of it; prints
 python experiments/understanding.py docs/evidence.md          # writes the parts that the page has marks for
-python experiments/understanding.py docs/evidence.md digits   # one part: digits, signs, mnist or cifar10
+python experiments/understanding.py docs/evidence.md digits   # one part: digits, signs, mnist, barriers or cifar10
 
-On two cores, digits, signs and mnist take some twenty minutes together. cifar10 takes much longer. Everything is
-stored, so a second call computes what is missing. MNIST and CIFAR-10 are loaded from the Hub;
+On two cores, digits, signs, mnist and barriers take some twenty minutes together, and cifar10 as long again. Everything
+is stored, so a second call computes what is missing. MNIST and CIFAR-10 are loaded from the Hub;
 `WINTICKET_MNIST` and `WINTICKET_CIFAR10` may name local folders of their parquet files instead.
 """
 
@@ -21,6 +21,7 @@ import torch
 
 import winticket
 from winticket import judge
+from winticket.analyse.barriers import MATCHES
 from winticket.experiment import Execution, Experiment, Run, conduct
 from winticket.table import Table
 
@@ -50,37 +51,79 @@ def said(of: Run, options: Options) -> list[str]:
 
 def digits() -> list[str]:
     """The default search: overlap, barriers, and the information plane, whose estimators differ."""
+    return said(*_digits())
+
+
+def _digits() -> tuple[Run, Options]:
     made = run("digits", Experiment.of("digits"))
-    return said(made, {"overlap": {}, "barriers": {"replicates": 30}, "instability": {}, "information": {}})
+    return made, {"overlap": {}, "barriers": {"replicates": 30}, "instability": {}, "information": {}}
 
 
 def mnist() -> list[str]:
     """A short search of LeNet-300-100 down to 2 % of the weights."""
+    return said(*_mnist())
+
+
+def _mnist() -> tuple[Run, Options]:
     chosen = {"model": "lenet-300-100", "init": "glorot-normal", "steps": 1200, "schedule": "cosine"}
     experiment = Experiment.of(
         MNIST, **chosen, rate=0.35, levels=9, replicates=5, controls=("random",), gate=False, validation=5000
     )
     options = {"instability": {"shares": (0.0, 0.02, 0.1)}, "barriers": {}, "overlap": {}}
-    return said(run("mnist", experiment), options)
+    return run("mnist", experiment), options
+
+
+def barriers() -> list[str]:
+    """The barrier between every level and the network before it, and whether the level matches, on digits and MNIST."""
+    tables = []
+    for title, (made, options) in {"digits": _digits(), "MNIST": _mnist()}.items():
+        chosen = options["barriers"]
+        sys.stderr.write(f"{made.folder.name}: barriers\n")
+        (found,) = made.analyse(
+            "barriers", options={"barriers": chosen}, execution=Execution.local(made.store.path)
+        )
+        tables.append("\n".join(by_level(title, found.table)))
+    return ["\n\n".join(tables)]
+
+
+def by_level(title: str, table: Table) -> list[str]:
+    """The levels of a run, as `barriers` finds them, in Markdown."""
+    lines = [
+        f"| {title}: weights kept | error rises on the line from the network before, pp | accuracy below the dense "
+        "network's, pp | replicates that match | the level matches |",
+        "|---|---|---|---|---|",
+    ]
+    for density in dict.fromkeys(table.column("density")):
+        rows = table.where(density=density)
+        rises = [100 * float(value) for value in rows.numbers("error_rise")]
+        gaps = [100 * float(gap) for gap in rows.numbers("dense_accuracy") - rows.numbers("accuracy")]
+        low, high = judge.mean_interval(rises) or (float("nan"),) * 2
+        matching = sum(bool(one) for one in rows.column("matches"))
+        level = "yes" if sum(gaps) / len(gaps) <= 100 * MATCHES + 1e-7 else "no"
+        cells = (_cell(rises, max(low, 0.0), high), _interval(gaps), f"{matching} of {len(rows)}", level)
+        lines.append(f"| {100 * float(str(density)):.3g} % | {' | '.join(cells)} |")
+    return lines
 
 
 def cifar10() -> list[str]:
-    """The dense network alone: a narrow ResNet-20 with BatchNorm, split ever later in its training."""
-    chosen = {"model": "resnet-20-8", "optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
-    data = {"batch": 128, "steps": 1500, "schedule": "cosine", "crop": 4, "flip": True, "test": 2000}
+    """The dense network alone: a small ResNet with BatchNorm, split ever later in its training."""
+    chosen = {"model": "resnet-8-8", "optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
+    data = {"batch": 64, "steps": 400, "schedule": "cosine", "crop": 4, "flip": True, "test": 2000}
     experiment = Experiment.of(
         CIFAR10,
         **chosen,
         **data,
         levels=1,
         replicates=4,
-        stack=4,
+        stack=2,
         controls=(),
         gate=False,
+        validation=500,
+        evaluate_every=400,
         early_points=False,
     )
     made = run("cifar10", experiment)
-    instability = {"shares": (0.0, 0.02, 0.1, 0.3, 0.6), "ticket_shares": ()}
+    instability = {"shares": (0.0, 0.05, 0.15, 0.4), "ticket_shares": (), "points": 7}
     lines = said(made, {"instability": instability})
     (found,) = made.analyse("instability", options={"instability": instability})
     return [*lines, "", *by_share(found.table)]
@@ -145,6 +188,7 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "digits": digits,
     "signs": signs,
     "mnist": mnist,
+    "barriers": barriers,
     "cifar10": cifar10,
 }
 

@@ -502,6 +502,42 @@ def test_plan_says_what_find_would_do_and_writes_nothing(here: Path, shell: Shel
     assert "Nothing to train (2 levels, 2 replicates); 14 trainings are reused from the store" in answer.out
 
 
+def test_plan_forecasts_a_cluster(here: Path, shell: Shell) -> None:
+    words = ("plan", "digits", *QUICK, "--stack", "1", "--machines", "3")
+    answer = shell(*words, "--cores-per-machine", "2", "--json")
+    assert (answer.status, answer.err) == (0, "")
+    told = json.loads(answer.out)["cluster"]
+    assert (told["machines"], told["cores_per_machine"]) == (3, 2)
+    assert [row["machines"] for row in told["table"]] == [1, 2, 3]
+    assert told["critical_path"]["words"] == "dense, ticket at levels 1 to 2"
+    assert told["work_seconds"] > told["critical_path"]["seconds"] > 0
+    assert shell("plan", "digits", *QUICK, "--json").out.count("cluster") == 0
+    text = " ".join(shell(*words).out.split())  # the terminal wraps it
+    assert "on 3 machines of" in text
+    assert "3 trainings of one stack, one after the other (dense, ticket at levels 1 to 2)" in text
+    assert "requests (" in text
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (("--machines", "0"), "machines is 0; it is a whole number of at least 1"),
+        (("--machines", "-2"), "machines is -2; it is a whole number of at least 1"),
+        (("--machines", "99999999"), "machines is 99999999; at most 10,000 are forecast"),
+        (("--machines", "two"), "'two' is not a valid number"),
+        (("--machines", "2", "--cores-per-machine", "0"), "cores_per_machine is 0; it is a whole number"),
+        (("--machines", "2", "--cores-per-machine", "9999"), "a machine has at most 1,024"),
+        (("--cores-per-machine", "4"), "there is no number of machines; give it as well, as --machines 8"),
+    ],
+)
+def test_a_cluster_that_cannot_be_is_refused_at_once(
+    here: Path, shell: Shell, typed: tuple[str, ...], said: str
+) -> None:
+    answer = shell("plan", "digits", *typed)
+    assert answer.status == 2
+    assert said in " ".join(answer.told().split())
+
+
 def test_failed_trainings_are_exit_status_one_with_a_document(
     here: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,18 @@ EXPERIMENT: Mapping[str, tuple[Limit, ...]] = {
     "rewind_step": (Limit(lambda value: value >= 0, "at least 0 is needed"),),
     "search_lr": (Limit(lambda value: 0 < value < math.inf, "a learning rate is positive and finite"),),
 }
+MOST_MACHINES = 10_000
+MOST_CORES = 1024
+CLUSTER: Mapping[str, tuple[Limit, ...]] = {
+    "machines": (
+        _whole(1),
+        Limit(lambda value: value <= MOST_MACHINES, f"at most {MOST_MACHINES:,} are forecast"),
+    ),
+    "cores_per_machine": (
+        _whole(1),
+        Limit(lambda value: value <= MOST_CORES, f"a machine has at most {MOST_CORES:,}"),
+    ),
+}
 
 
 def check(limits: Mapping[str, tuple[Limit, ...]], values: Mapping[str, object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import pickle
@@ -213,3 +214,18 @@ def test_check_writable_leaves_an_empty_store(store: Store) -> None:
     store.check_writable()
     assert store.ls() == []
     assert Store(store.path).verify() == []
+
+
+@pytest.mark.parametrize("count", [3, 300])
+def test_many_keys_are_looked_up_as_each_one_is(tmp_path: Path, count: int) -> None:
+    """Up to a hundred keys are looked up one by one, more by a listing; results and failures are told apart."""
+    store = Store(tmp_path / "store")
+    keys = [hashlib.sha256(bytes([n % 256, n // 256])).hexdigest() for n in range(count)]
+    assert store.among(keys) == store.among(keys, "failure") == frozenset()
+    for key in keys[::3]:
+        store.put(key, 1, {})
+    for key in keys[1::3]:
+        store.put_failure(key, "it failed", {})
+    store.put("f" * 64, 1, {})
+    assert store.among(keys) == {key for key in keys if store.has(key)} == set(keys[::3])
+    assert store.among(keys, "failure") == {key for key in keys if store.failure(key)} == set(keys[1::3])

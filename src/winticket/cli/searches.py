@@ -14,6 +14,7 @@ from rich.table import Table
 
 from winticket.catalogue import check
 from winticket.cli.answers import print_json, printed, request, say, show, to_stderr
+from winticket.cli.clusters import Cores, Machines, check_cluster, drawn, on_cluster
 from winticket.cli.options import (
     AsJson,
     Computing,
@@ -83,12 +84,29 @@ def find(
 
 
 @with_options
-def plan(data: Data, *, computing: Computing, as_json: AsJson = False, **options: Any) -> None:
+def plan(
+    data: Data,
+    *,
+    computing: Computing,
+    machines: Machines = None,
+    cores_per_machine: Cores = None,
+    as_json: AsJson = False,
+    **options: Any,
+) -> None:
     """Show what find would run with the same options, and what it costs: trainings, steps, time, disk.
 
     Nothing is run or written. The cost leaves out results that the store has already.
+
+    With --machines it also forecasts the time on a cluster. The trainings of one stack wait for each other, so beyond
+    some number of machines more of them do not help; the forecast says which, and which trainings are the longest
+    chain. Stacks do not wait for each other: a smaller --stack can use more machines.
+
+    [bold]winticket plan digits --replicates 100 --machines 16 --cores-per-machine 8[/bold]
     """
-    preview(_experiment(data, options), computing, as_json=as_json)
+    with request():
+        check_cluster(machines, cores_per_machine)
+    size = None if machines is None else (machines, cores_per_machine)
+    preview(_experiment(data, options), computing, as_json=as_json, cluster=size)
 
 
 def _experiment(data: str, options: dict[str, Any]) -> Experiment:
@@ -227,14 +245,21 @@ def _print(result: Result, *, as_json: bool, note: str) -> None:
             show(f"\n{note}")
 
 
-def preview(experiment: Experiment, computing: Computing, *, as_json: bool) -> None:
-    """Print what the experiment would run and what it costs."""
+def preview(
+    experiment: Experiment,
+    computing: Computing,
+    *,
+    as_json: bool,
+    cluster: tuple[int, int | None] | None = None,
+) -> None:
+    """Print what the experiment would run and what it costs, also on a `cluster`: machines, and cores of each."""
     with request():
         from winticket.experiment import cost, parameters, plan
 
         planned = plan(experiment)
         price = cost(planned, computing.execution())
         rows = parameters(planned)
+        forecast = None if cluster is None else on_cluster(planned, price, computing.store, *cluster)
     densities = planned.densities()
     if as_json:
         levels = [{"density": d, "kept": c} for d, c in zip(densities, planned.counts, strict=True)]
@@ -242,9 +267,10 @@ def preview(experiment: Experiment, computing: Computing, *, as_json: bool) -> N
             {
                 "winticket": __version__,
                 "experiment": experiment.describe(),
-                "cost": {name: value for name, value in vars(price).items() if name != "work"},
+                "cost": price.as_json(),
                 "levels": levels,
                 "parameters": rows,
+                **({} if cluster is None else {"cluster": forecast}),
             }
         )
         return
@@ -255,6 +281,10 @@ def preview(experiment: Experiment, computing: Computing, *, as_json: bool) -> N
     out.print(_parameters(rows))
     out.print(f"weights kept by level: {', '.join(map(density_percent, densities))}")
     out.print(_price(price, planned))
+    if forecast is not None:
+        out.print(drawn(forecast))
+    elif cluster is not None and price.trainings:
+        out.print("There is no forecast for a cluster, since the model cannot train on noise.")
     for note in (_too_few(planned), _too_narrow(price, planned)):
         if note:
             out.print(note)

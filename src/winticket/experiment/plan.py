@@ -126,7 +126,9 @@ class Plan:
     def missing_states(self, store: Store, missing: Sequence[Cell]) -> list[Task]:
         """States in the course of a training that the `missing` trainings need and the store lacks."""
         needed = walk([self.tasks[cell] for cell in missing])
-        return [t for t in needed if t.stored and whole_of(t) is not None and not store.has(t.key)]
+        states = [t for t in needed if t.stored and whole_of(t) is not None]
+        stored = store.among([t.key for t in states])
+        return [t for t in states if t.key not in stored]
 
     def repeated(self, states: Sequence[Task], missing: Sequence[Cell]) -> list[Task]:
         """The missing states whose training is in the store, so that it must be repeated up to them."""
@@ -145,16 +147,18 @@ class Plan:
 
     def missing(self, store: Store) -> list[Cell]:
         """The cells without a result in the store."""
-        return [cell for cell, task in self.tasks.items() if not store.has(task.key)]
+        stored = store.among([task.key for task in self.tasks.values()])
+        return [cell for cell, task in self.tasks.items() if task.key not in stored]
 
     def failed(self, store: Store) -> list[Cell]:
         """The missing cells whose training, or one that it needs, is stored as failed."""
         lost: dict[str, Cell] = {}
-        for cell in self.missing(store):
+        missing = self.missing(store)
+        failures = store.among([self.tasks[cell].key for cell in missing], "failure")
+        for cell in missing if failures else ():
             task = self.tasks[cell]
-            if store.failure(task.key) is not None or any(
-                need.key in lost for need in trainings_needed(task)
-            ):
+            failed = task.key in failures and store.failure(task.key) is not None
+            if failed or any(need.key in lost for need in trainings_needed(task)):
                 lost[task.key] = cell
         return list(lost.values())
 
@@ -182,10 +186,12 @@ def plan(experiment: Experiment) -> Plan:
     """
     question = resolve(experiment)
     check(question)
+    setup, counts = question.setup, question.counts
+    costs = [relative_cost(setup.module(), count / counts[0], setup.recipe) for count in counts]
     tasks: dict[Cell, Task] = {}
     for first in range(0, experiment.replicates, experiment.stack):
         last = min(first + experiment.stack, experiment.replicates)
-        tasks.update(_stack(question, range(first, last)))
+        tasks.update(_stack(question, range(first, last), costs))
     return Plan(question, {**_sources(tasks), **tasks})
 
 
@@ -215,9 +221,12 @@ def parameters(planned: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def _stack(question: Resolved, replicates: range) -> Iterator[tuple[Cell, Task]]:
-    """The tasks of one stack of replicates. Their keys depend on no other stack, level or arm."""
-    experiment, setup, counts = question.experiment, question.setup, question.counts
+def _stack(question: Resolved, replicates: range, costs: Sequence[float]) -> Iterator[tuple[Cell, Task]]:
+    """The tasks of one stack of replicates. Their keys depend on no other stack, level or arm.
+
+    `costs` are the relative costs of a step at levels 0..levels.
+    """
+    experiment, setup = question.experiment, question.setup
     first = replicates[0]
     at: Callable[..., Task] = partial(trained, first=first, count=len(replicates))
     dense, search = _search(question, replicates)
@@ -242,7 +251,7 @@ def _stack(question: Resolved, replicates: range) -> Iterator[tuple[Cell, Task]]
         ticket = planned.ticket
         if planned.search:
             yield (level, "search", first), planned.search
-        cost = relative_cost(setup.module(), counts[level] / counts[0], setup.recipe)
+        cost = costs[level]
         yield (level, "ticket", first), at(later, ticket, arm="ticket", level=level, cost=cost * remaining)
         for arm, made_by in question.controls.items():
             rival = _rival(setup, ticket, whole_network, len(replicates), made_by)

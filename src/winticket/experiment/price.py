@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -44,6 +45,8 @@ class Cost:
     seconds: float | None
     bytes: int
     workers: int
+    beside: int = 0
+    """States in the course of trainings that are stored beside the trainings' own results."""
     work: Mapping[str, float] = field(default_factory=dict, repr=False)
     """Seconds of each training by itself, by the key of its task; empty if they were not measured."""
     repeated: tuple[Task, ...] = field(default=(), repr=False)
@@ -51,6 +54,11 @@ class Cost:
 
     Priced from the beginning; if the store has an earlier state, the training is repeated from there and costs less.
     """
+
+    def as_json(self) -> dict[str, Any]:
+        """The numbers; of `repeated`, how many they are."""
+        numbers = {name: value for name, value in vars(self).items() if name not in ("work", "repeated")}
+        return {**numbers, "repeated": len(self.repeated)}
 
 
 def cost(planned: Plan, execution: Execution, *, measure: bool = True) -> Cost:
@@ -81,6 +89,7 @@ def cost(planned: Plan, execution: Execution, *, measure: bool = True) -> Cost:
         seconds=START_SECONDS + _makespan(planned.order(repeated), work, max(workers, 1)) if work else None,
         bytes=_bytes(planned, missing) + _states_bytes(planned, states),
         workers=workers,
+        beside=len(states) - len(repeated),
         work=work,
         repeated=tuple(repeated),
     )
@@ -105,11 +114,12 @@ def _work(
         return {}
     work: dict[str, float] = {}
     densities, source = planned.densities(), planned.source_densities()
+    promised = {density: _promised(planned, density) for density in {*densities, *source}}
     for at in missing:
         level, arm, _ = at
         density = (source if arm == "source" else densities)[level]
         task = planned.tasks[at]
-        steps = task.weight / _promised(planned, density)
+        steps = task.weight / promised[density]
         each = speed.exact if arm == EXACT else speed.step_seconds(density)
         work[task.key] = steps * each + speed.start + TASK_SECONDS
     for task in repeated:  # A dense training up to the last of the states.

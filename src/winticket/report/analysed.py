@@ -18,6 +18,7 @@ from winticket.report.elements import table as html_table
 from winticket.report.inline import figure
 from winticket.report.layout import Layout
 from winticket.report.saving import image
+from winticket.report.sharing import each
 from winticket.table import Table, Value
 
 KINDS = ("png", "svg", "pdf")
@@ -40,20 +41,21 @@ class Shown:
 def write_analyses(shown: Sequence[Shown], folder: Path, *, subtitle: str = "") -> list[Path]:
     """Write every analysis to `folder`: its table as CSV, its figures as PNG, SVG and PDF, and all of it as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for one in shown:
-        if one.reason is not None or not one.table.values:
-            continue
-        name = one.analysis.name
-        written.append(one.table.to_csv(folder / f"{name}.csv"))
-        written.append(folder / f"{name}.json")
-        written[-1].write_text(json.dumps(as_json(one), ensure_ascii=False), encoding="utf-8")
-        for number in _drawable(one.analysis, one.table):
-            made = drawn(one.analysis, one.table, number=number, subtitle=subtitle)
-            for kind in KINDS:
-                written.append(folder / f"{name}{f'-{number + 1}' if number else ''}.{kind}")
-                written[-1].write_bytes(image(made, kind))
-    return written
+    there = [one for one in shown if one.reason is None and one.table.values]
+    written = each([partial(_written, one, folder, subtitle) for one in there])
+    return [path for paths in written for path in paths]
+
+
+def _written(one: Shown, folder: Path, subtitle: str) -> list[Path]:
+    name = one.analysis.name
+    paths = [one.table.to_csv(folder / f"{name}.csv"), folder / f"{name}.json"]
+    paths[-1].write_text(json.dumps(as_json(one), ensure_ascii=False), encoding="utf-8")
+    for number in _drawable(one.analysis, one.table):
+        made = drawn(one.analysis, one.table, number=number, subtitle=subtitle)
+        for kind in KINDS:
+            paths.append(folder / f"{name}{f'-{number + 1}' if number else ''}.{kind}")
+            paths[-1].write_bytes(image(made, kind))
+    return paths
 
 
 def as_json(one: Shown) -> dict[str, object]:

@@ -74,6 +74,7 @@ def style(ink: Ink) -> Iterator[None]:
         "axes.edgecolor": ink.quiet,
         "axes.facecolor": ink.paper,
         "axes.linewidth": 0.8,
+        "axes.titley": 1.0,  # no ticks stand above axes; matplotlib would measure all of them to see that
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.grid": True,

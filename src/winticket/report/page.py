@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from winticket.report.reading import (
 from winticket.report.reproduce import reproduction
 from winticket.report.results_table import all_numbers, results_section
 from winticket.report.settings import settings
+from winticket.report.sharing import each
 from winticket.report.sheet import sheet
 from winticket.report.soon import how_soon
 from winticket.report.tables import Curves, margins
@@ -165,7 +167,8 @@ def _figures(document: Document, curves: Curves, masks: Masks | None) -> list[st
         unmade.append(_not_drawn(name, error))
 
     made = figures(document, curves, masks, failed=failed)
-    return [*unmade, *(_figure(name, drawing) for name, drawing in made.items())]
+    drawn = each([partial(_figure, name, drawing) for name, drawing in made.items()])
+    return [*unmade, *drawn]
 
 
 def _figure(name: str, drawing: Drawing) -> str:
@@ -191,7 +194,7 @@ def _analyses(document: Document, analyses: Sequence[Shown]) -> str:
     subtitle = " · ".join(str(part) for part in parts if part is not None)
     links = [f'<li><a href="#{anchor(one)}">{escape(one.analysis.title)}</a></li>' for one in analyses]
     contents = f'<ul class="contents">{"".join(links)}</ul>' if len(links) > 2 else ""
-    sections = (section_of(one, subtitle=subtitle) for one in analyses)
+    sections = each([partial(section_of, one, subtitle=subtitle) for one in analyses])
     others = sorted(ANALYSES.keys() - {one.analysis.name for one in analyses})
     left = f'<p class="note">Not analysed yet: {", ".join(others)}.</p>' if others else ""
     return section("Understanding the ticket", _ABOUT_ANALYSES, contents, *sections, left)

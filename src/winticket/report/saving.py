@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from winticket.report.drawing import mpl
 from winticket.report.figures import Drawing, figures
 from winticket.report.layout import FILE
+from winticket.report.sharing import each
 from winticket.report.tables import Curves
 from winticket.results import Document, Masks
 
@@ -41,15 +43,24 @@ def draw_all(
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
+    drawings = figures(document, curves, masks, failed=failed)
     written: list[Path] = []
-    for name, drawing in figures(document, curves, masks, failed=failed).items():
-        try:
-            written += _draw(drawing, target, name)
-        except Exception as error:
-            if failed is None or isinstance(error, OSError):
-                raise
-            failed(name, error)
+    made = each([partial(_tried, drawing, target, name) for name, drawing in drawings.items()])
+    for name, paths in zip(drawings, made, strict=True):
+        if not isinstance(paths, Exception):
+            written += paths
+        elif failed is None or isinstance(paths, OSError):
+            raise paths
+        else:
+            failed(name, paths)
     return written
+
+
+def _tried(drawing: Drawing, folder: Path, name: str) -> list[Path] | Exception:
+    try:
+        return _draw(drawing, folder, name)
+    except Exception as error:  # noqa: BLE001 - the other figures are drawn first
+        return error
 
 
 def _draw(drawing: Drawing, folder: Path, name: str) -> list[Path]:

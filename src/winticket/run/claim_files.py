@@ -34,11 +34,15 @@ class Claim(msgspec.Struct, frozen=True):
         return (self.host, self.boot) == (host(), boot()) and not alive(self.pid)
 
     def who(self) -> str:
+        if not self.pid:
+            return "another worker"
         return f"process {self.pid}" + ("" if self.host == host() else f" on {self.host}")
 
 
 NOBODY = Claim("", "", "", 0)
 """Stands for a damaged file until it expires."""
+UNREAD = Claim("unread", "", "", 0)
+"""Stands for a file that has not been read yet."""
 
 
 def claim_name(key: str, generation: int = 0) -> str:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from winticket.run.claim_files import NOBODY, Claim, boot, claim_name, encoded, read_claim
+from winticket.run.claim_files import NOBODY, UNREAD, Claim, boot, claim_name, encoded, read_claim
 from winticket.run.errors import StoreError
 from winticket.run.files import Entry, host
 from winticket.run.shelf import Shelf
@@ -66,6 +66,7 @@ class Claims:
         self._expiry = EXPIRY if expiry is None else expiry
         self._needed = not store.private
         self._me = Claim(secrets.token_hex(8), host(), boot(), os.getpid())
+        self.others = 0
         self._held: dict[str, _Held] = {}
         self._seen: dict[str, _Seen] = {}
         self._guard = threading.Lock()
@@ -94,12 +95,15 @@ class Claims:
     def claimed(self, keys: Collection[str]) -> dict[str, Claim]:
         """The claims of other runs on these tasks, as far as one listing can show, by key.
 
-        A claim is valid until it has not changed for the time of its expiry.
+        A claim is valid until it has not changed for the time of its expiry. `others` then says how many claims of
+        other runs there are in all.
         """
         if not self._needed or not keys:
             return {}
         with _in_words():
             families = self._store.claims()
+            with self._guard:
+                self.others = len(families.keys() - self._held.keys())
             for key in keys:
                 if key in families:
                     self._look(key, *max(families[key].items()))
@@ -108,14 +112,21 @@ class Claims:
         return {key: self._seen[key].claim for key in keys if key in self._seen and not self._expired(key)}
 
     def _look(self, key: str, generation: int, entry: Entry) -> None:
-        """Note what the listing shows of another run's claim; its file is read only if it is new."""
-        seen, stamp = self._seen.get(key), (entry.modified, entry.bytes)
+        """Note what the listing shows of another run's claim.
+
+        Its file is read to see whether its process has ended: at once in a folder, but elsewhere, where that is a
+        request, only if the claim has not been renewed when it should have been.
+        """
+        seen, stamp, now = self._seen.get(key), (entry.modified, entry.bytes), time.monotonic()
         if seen is None or seen.generation != generation or None in (seen.stamp, entry.modified):
-            claim = read_claim(self._files, key, generation)
+            later = self._store.remote and generation == 0 and entry.modified is not None
+            claim = UNREAD if later else read_claim(self._files, key, generation)
             if claim is not None:
                 self._note(key, generation, claim, stamp)
         elif seen.stamp != stamp:
-            seen.stamp, seen.since = stamp, time.monotonic()
+            seen.stamp, seen.since = stamp, now
+        elif seen.claim == UNREAD and now - seen.since > self._expiry / 3:
+            seen.claim = read_claim(self._files, key, generation) or seen.claim
 
     def open(self, key: str) -> bool:
         """True if no other run computes the task now, as far as can be seen. Does not claim it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import threading
 import time
@@ -24,6 +25,8 @@ INLINE = Inline()
 _TICK = 0.2  # seconds between looks at a request to stop
 _LOOK = 0.5  # seconds between looks at what other commands are computing,
 _FAR_LOOK = 5.0  # if the store is reached over a network, where a look is a request
+_LEAST_REST = 0.5  # seconds until the next attempt if others were faster; then twice as many, and so on
+_ATTEMPTS, _FEWEST, _SHARE = 2, 4, 8  # how tasks are chosen that others may choose as well
 _KEPT = "what was finished is kept, and running again resumes from there"
 _ADVICE = {
     "store": _KEPT,
@@ -52,7 +55,9 @@ class _Execution:
         self.deaths: dict[str, int] = {}
         self.large: set[str] = set()  # tasks that this machine has too little memory for
         self._look_every = _FAR_LOOK if store.remote else _LOOK
-        self._looked = 0.0
+        self._next_look = 0.0
+        self._met = False  # whether another command on the store has been met
+        self._rest, self._rest_until = _LEAST_REST, 0.0  # seconds to wait if others were faster
         self._unclaimed = False  # whether, at the last look, nobody computed what is left to others
 
     def drive(self, stopping: Callable[[], bool], leave: float | None) -> None:
@@ -62,12 +67,7 @@ class _Execution:
             if stopping():
                 raise KeyboardInterrupt
             self._look_elsewhere()
-            for worker in self.workers.free(len(plan.ready)):
-                chosen = self._claimed(worker)
-                if chosen is None:
-                    break
-                plan.tell(Event("started", chosen, worker=worker))
-                self.workers.give(worker, pack(chosen, parts=plan.parts.get(chosen.key, ())))
+            self._give_out()
             if plan.running:
                 idle_since = None
                 self.workers.listen(self.hear, _TICK)
@@ -78,20 +78,64 @@ class _Execution:
                 if leave is not None and time.monotonic() - idle_since >= leave:
                     return
                 time.sleep(_TICK)
+            elif plan.ready:  # others were faster
+                time.sleep(_TICK)
+
+    def _give_out(self) -> None:
+        if time.monotonic() < self._rest_until:
+            return
+        plan = self.schedule
+        for worker in self.workers.free(len(plan.ready)):
+            chosen = self._claimed(worker)
+            if chosen is None:
+                break
+            plan.tell(Event("started", chosen, worker=worker))
+            self.workers.give(worker, pack(chosen, parts=plan.parts.get(chosen.key, ())))
 
     def _claimed(self, worker: int) -> Task | None:
-        """Claim the next task that no other command computes; None if there is none."""
-        plan = self.schedule
-        while plan.ready:
-            chosen = plan.take(worker)
+        """Claim the next task that no other command computes; None if there is none, or if others were faster.
+
+        As long as no other command is met, tasks are taken in order and nothing is asked for. Then the store is looked
+        through before each of them, and of the first tasks one is taken at random: the first few, or an eighth as many
+        as others compute. Two attempts are made before the next look (see docs/clusters.md).
+        """
+        plan, attempts = self.schedule, 0
+        if self._met:
+            self._look_through()
+        while plan.ready and attempts < _ATTEMPTS:
+            among = max(_FEWEST, self.claims.others // _SHARE) if self._met else 1
+            chosen = plan.take(worker, among)
             other = self.claims.take(chosen.key)
             if other is not None:
                 plan.leave(chosen.key, other.who())
+                attempts, self._met = attempts + self._met, True
             elif self._came_from_elsewhere(chosen.key):
                 self.claims.give_back(chosen.key, finished=True)
             else:
+                self._rest = _LEAST_REST
                 return chosen
+        if plan.ready:
+            self._rest_until = time.monotonic() + _about(self._rest)
+            self._rest = min(2 * self._rest, _FAR_LOOK)
         return None
+
+    def _look_through(self) -> None:
+        """Record what others have finished, and leave to them what they compute."""
+        plan, store = self.schedule, self.store
+        claimed = {**self.claims.claimed(list(plan.ready))}
+        results = store.keys() if store.remote else None
+        while True:
+            ready = frozenset(plan.ready) - claimed.keys()
+            done = store.among(ready) if results is None else results & ready
+            for key in sorted(done):
+                plan.ready.remove(key)
+                plan.finish(key, None, reused=True)
+            if not done:
+                break
+        if store.remote:  # what was claimed while the results were listed
+            claimed |= self.claims.claimed(list(plan.ready))
+        for key in [key for key in plan.ready if key in claimed]:
+            plan.leave(key, claimed[key].who())
 
     def _came_from_elsewhere(self, key: str) -> bool:
         """True if another command has finished the task since this run was planned; the outcome is then recorded."""
@@ -106,9 +150,9 @@ class _Execution:
     def _look_elsewhere(self) -> None:
         """Record the tasks that other commands have finished, and take back those that they have abandoned."""
         now = time.monotonic()
-        if now - self._looked < self._look_every:
+        if now < self._next_look:
             return
-        self._looked = now
+        self._next_look = now + _about(self._look_every)
         claimed = self.claims.claimed(self.schedule.elsewhere)
         self._unclaimed = not claimed
         for key in sorted(self.schedule.elsewhere - claimed.keys()):
@@ -226,6 +270,11 @@ def run(
         schedule.left(),
         schedule.busy,
     )
+
+
+def _about(seconds: float) -> float:
+    """From half to one and a half times as many, so that commands that began together do not stay in step."""
+    return seconds * random.uniform(0.5, 1.5)
 
 
 def _unheard(event: Event) -> None:

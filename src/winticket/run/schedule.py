@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from winticket.run.errors import StoreError, TaskFailed
 from winticket.run.keys import Ref
+from winticket.run.ready import Ready
 from winticket.run.store import Store
 from winticket.run.task import Task, pack, stored_edges, walk, whole_of
 from winticket.run.work import evaluate
@@ -117,19 +120,21 @@ class Schedule:
             whole = whole_of(planned)
             if whole is not None and whole.key in self.todo:
                 self.parts.setdefault(whole.key, []).append(planned)
-        self.path = self._longest_paths()
-        self.rank = {key: i for i, key in enumerate(self.todo)}
-        self.ready = [key for key, count in self.open.items() if count == 0]
+        self.made_by: dict[str, int] = {}
+        self.ready = Ready(self._longest_paths())
+        for key, count in self.open.items():
+            if count == 0:
+                self.ready.add(key)
         self.running: dict[str, int] = {}  # key -> worker
         self.elsewhere: set[str] = set()  # ready, but another command computes them now
-        self.made_by: dict[str, int] = {}
         self.busy = 0.0
 
     def _sort(
         self, targets: Sequence[Task], order: list[Task], store: Store, *, retry: bool
     ) -> dict[str, Task]:
         """The tasks to compute, inputs first. Reports those that are reused, have failed, or are skipped."""
-        stored = {t.key for t in order if t.stored and store.has(t.key)}
+        keys = [t.key for t in order if t.stored]
+        stored = store.among(keys)
         ends = {target.key for target in targets}
         needed: set[str] = set()
         for t in reversed(order):
@@ -137,13 +142,16 @@ class Schedule:
                 needed.update([t.key] if t.stored else [need.key for need in self.edges[t.key]])
             if t.stored and t.key in needed and t.key not in stored:
                 needed.update(need.key for need in self.edges[t.key])
+        failures = (
+            frozenset() if retry else store.among([key for key in keys if key not in stored], "failure")
+        )
         todo: dict[str, Task] = {}
         for t in (t for t in order if t.stored):
             if t.key in stored:
                 self.reused.append(t.key)
                 self.tell(Event("reused", t))
             elif t.key in needed:
-                earlier = None if retry else store.failure(t.key)
+                earlier = store.failure(t.key) if t.key in failures else None
                 if earlier is not None:
                     self.failed[t.key] = earlier.traceback
                     self.tell(Event("failed", t, text=earlier.traceback, earlier=True))
@@ -166,23 +174,28 @@ class Schedule:
         self.tell(Event("skipped", t, text=cause))
 
     def _longest_paths(self) -> dict[str, float]:
-        """For each task, the cost of the longest chain of tasks that waits for it, its own included."""
+        """For each task, inputs first, the cost of the longest chain of tasks that waits for it, its own included."""
         path: dict[str, float] = {}
         for key, t in reversed(self.todo.items()):
             path[key] = t.weight + max((path[following.key] for following in self.after[key]), default=0.0)
-        return path
+        return {key: path[key] for key in self.todo}
 
-    def take(self, worker: int) -> Task:
-        """The ready task with the longest chain after it; among equals, one whose inputs this worker made."""
+    def take(self, worker: int, among: int = 1) -> Task:
+        """The ready task with the longest chain after it; among equals, one whose inputs this worker made.
 
-        def rank(key: str) -> tuple[float, int, int]:
-            at_hand = sum(self.made_by.get(need.key) == worker for need in self.edges[key])
-            return -self.path[key], -at_hand, self.rank[key]
-
-        key = min(self.ready, key=rank)
-        self.ready.remove(key)
+        With `among`, one of that many at random: the more processes share a plan, the more would take the first.
+        """
+        first = [self.ready.pop(worker) for _ in range(min(among, len(self.ready)))]
+        key = random.choice(first)
+        for other in first:
+            if other != key:
+                self.ready.add(other)
         self.running[key] = worker
         return self.todo[key]
+
+    def _can_start(self, key: str) -> None:
+        made = [self.made_by[need.key] for need in self.edges[key] if need.key in self.made_by]
+        self.ready.add(key, Counter(made))
 
     def finish(
         self, key: str, seconds: float | None, *, reused: bool, handed_over: Sequence[str] = ()
@@ -197,7 +210,7 @@ class Schedule:
         for following in self.after[key]:
             self.open[following.key] -= 1
             if self.open[following.key] == 0 and following.key not in self.skipped:
-                self.ready.append(following.key)
+                self._can_start(following.key)
         for part in handed_over:
             if part in self.ready:
                 self.ready.remove(part)
@@ -216,11 +229,12 @@ class Schedule:
 
     def put_back(self, key: str) -> None:
         self._no_longer_under_way(key)
-        self.ready.append(key)
+        self._can_start(key)
 
     def leave(self, key: str, who: str) -> None:
-        """Leave a task that was taken to another command, which computes it already."""
-        self.running.pop(key)
+        """Leave a task that was taken, or is ready, to another command, which computes it already."""
+        if self.running.pop(key, None) is None:
+            self.ready.remove(key)
         self.elsewhere.add(key)
         self.tell(Event("elsewhere", self.todo[key], text=who))
 

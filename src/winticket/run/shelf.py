@@ -53,6 +53,7 @@ from winticket.text import cleaned, hide, visible, without_secrets
 
 T = TypeVar("T")
 P = TypeVar("P", bound="_Dated")
+_FEW = 100  # keys that are looked up one by one
 
 
 class _Dated(Protocol):
@@ -288,6 +289,16 @@ class Shelf:
         """The keys of all results, or failures or checkpoints, by one listing."""
         with self._explained("be read"):
             return frozenset(key_of(entry) for entry in self._entries(kind))
+
+    def among(self, keys: Collection[str], kind: Kind = "result") -> frozenset[str]:
+        """Those of the keys under which there is a file of this kind: by one listing if they are many.
+
+        A store elsewhere answers a request in tens of milliseconds, and a listing has a thousand names per request.
+        """
+        with self._explained("be read"):
+            if len(keys) <= _FEW:
+                return frozenset(key for key in keys if self._files.exists(name_of(kind, key)))
+            return frozenset(key_of(entry) for entry in self._entries(kind)).intersection(keys)
 
     def put_plan(self, name: str, about: msgspec.Struct) -> None:
         """Keep a plan that waits for workers."""

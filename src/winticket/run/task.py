@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from winticket.run.keys import Json, Ref, canonical, canonical_text, identity, name_of, rebuild, resolve
@@ -195,20 +196,21 @@ def _bind(
 ) -> tuple[tuple[object, ...], dict[str, object]]:
     """Inputs and options of the call with every default filled in."""
     try:
-        signature = inspect.signature(call)
+        # A plan calls the same few functions thousands of times.
+        signature, takes = _remembered(call) if isinstance(call, FunctionType) else _signature(call)
     except ValueError:
         raise TypeError(f"{path} has no readable signature; wrap it in a function that has one") from None
-    if not stored and (takes := SUPPLIED & signature.parameters.keys()):
+    if not stored and takes:
         raise TypeError(
             f"{path} takes {' and '.join(sorted(takes))}, so its result must be stored; plan it with task()"
         )
-    parameters = [p for p in signature.parameters.values() if p.name not in SUPPLIED]
+    parameters = list(signature.parameters.values())
     try:
         if supplied := SUPPLIED & options.keys():
             raise TypeError(
                 f"{' and '.join(sorted(supplied))} is supplied by the worker and cannot be passed"
             )
-        bound = signature.replace(parameters=parameters).bind(*inputs, **options)
+        bound = signature.bind(*inputs, **options)
     except TypeError as error:
         raise TypeError(_explain(path, str(error), parameters, inputs, options)) from None
     bound.apply_defaults()
@@ -222,6 +224,16 @@ def _bind(
         elif p.kind is p.KEYWORD_ONLY or position >= len(inputs):
             filled[p.name] = bound.arguments[p.name]
     return (*inputs, *extra), filled
+
+
+def _signature(call: Callable[..., object]) -> tuple[inspect.Signature, frozenset[str]]:
+    """The signature without what the worker supplies, and the names of that. ValueError if it has no signature."""
+    signature = inspect.signature(call)
+    parameters = [p for p in signature.parameters.values() if p.name not in SUPPLIED]
+    return signature.replace(parameters=parameters), SUPPLIED & signature.parameters.keys()
+
+
+_remembered = functools.lru_cache(maxsize=1024)(_signature)
 
 
 def _explain(

@@ -18,7 +18,7 @@ from concurrent.futures import BrokenExecutor, CancelledError
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from winticket.importing import known
 from winticket.run.crew import Hear, Workers
@@ -71,7 +71,8 @@ class ExecutorCrew:
     executor's grace is over are cancelled, as far as it can.
 
     If a process is lost, each task that its executor then gives up is computed once more. A pool of
-    `concurrent.futures` gives up all tasks under way, and is made anew.
+    `concurrent.futures` gives up all tasks under way, and is made anew; these are then computed one at a time, which
+    shows whether one of them ended the process.
 
     Raises ValueError if workers is less than 1.
 
@@ -131,6 +132,8 @@ class ExecutorWorkers:
         self._calls: dict[int, _Call] = {}
         self._ended: SimpleQueue[tuple[int, Future]] = SimpleQueue()
         self._broken = 0  # executors in a row that broke before they finished a task
+        self._alone = 0  # tasks that are still to be computed alone
+        self._unsure: set[str] = set()  # tasks that were lost with others
         self._executor: Executor | None = None
         self._why: BaseException | None = None
         self._file.write()
@@ -148,7 +151,8 @@ class ExecutorWorkers:
             raise RunError(f"no executor can be had ({_said(error)})") from error
 
     def free(self, count: int) -> list[int]:
-        return [n for n in range(self._limit) if n not in self._calls][:count]
+        most = min(count, 0 if self._calls else 1) if self._alone else count
+        return [n for n in range(self._limit) if n not in self._calls][:most]
 
     def give(self, worker: int, nodes: tuple[Node, ...]) -> None:
         try:
@@ -180,15 +184,25 @@ class ExecutorWorkers:
             )
         return self._made()
 
-    def _discard(self, executor: Executor, why: BaseException) -> None:
-        """Give an executor up, since it takes no more tasks."""
-        if executor is self._executor:
-            self._executor, self._why = None, why
+    def _discard(self, executor: Executor, why: BaseException, key: str | None = None) -> None:
+        """Give an executor up, since it takes no more tasks; `key` is a task that it has just lost.
+
+        If it had several, one of them may have broken it, but nobody knows which. So none of these losses counts as a
+        task's own, and as many tasks as it had are then computed alone.
+        """
+        if executor is not self._executor:
+            return
+        self._executor, self._why = None, why
+        fellows = [call for call in self._calls.values() if call.executor is executor]
+        lost = {call.key for call in fellows} | ({key} if key is not None else set())
+        if len(lost) > 1:
+            self._unsure |= lost
+            self._alone = len(lost)
+        if len(lost) != 1:
             self._broken += 1
-            for call in self._calls.values():
-                if call.executor is executor:  # its future might never end
-                    call.future.cancel()
-            _end(executor, wait=False)
+        for call in fellows:  # its future might never end
+            call.future.cancel()
+        _end(executor, wait=False)
 
     def listen(self, hear: Hear, timeout: float) -> None:
         self._file.renew()
@@ -202,16 +216,19 @@ class ExecutorWorkers:
         call = self._calls.pop(worker)
         error = CancelledError("cancelled") if future.cancelled() else future.exception()
         if error is None:
-            self._broken = 0
+            self._broken, self._alone = 0, max(0, self._alone - 1)
+            self._unsure.discard(call.key)
             hear(worker, future.result())
             return
         broken = getattr(call.executor, "broken", None)
         if isinstance(error, BrokenExecutor) or (broken is not None and broken(error)):
-            self._discard(call.executor, error)
+            self._discard(call.executor, error, call.key)
         if isinstance(error, ImportError):  # the process has no winticket, or an older one
             hear(worker, Message("aborted", call.key, text=_said(error), cause="import"))
         else:
-            hear(worker, Message("died", call.key, text=_said(error)))
+            cause: Literal["unready"] | None = "unready" if call.key in self._unsure else None
+            self._unsure.discard(call.key)
+            hear(worker, Message("died", call.key, text=_said(error), cause=cause))
 
     def patient(self) -> bool:
         return True

@@ -28,7 +28,7 @@ from counting import CountingStore
 from winticket.run import Crew, Event, ExecutorCrew, Inline, Pool, dask_crew, ray_crew, run, task
 from winticket.version import __version__
 
-PRELOAD = ["torch", "winticket.run.serve", "winticket.run.remote"]
+PRELOAD = ["torch", "winticket.run.serve", "winticket.run.submitted"]
 
 
 def process_pool() -> ProcessPoolExecutor:

@@ -11,7 +11,8 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -88,11 +89,18 @@ def read_json(data: bytes | str, kind: type[T], *, limit: int = LONGEST_JSON) ->
     if len(data) > limit:
         raise Unreadable(f"the document has {len(data)} bytes, but at most {limit} are read")
     try:
-        return msgspec.json.decode(data, type=kind)
+        value: T = _decoder(cast("Any", kind)).decode(data)
     except RecursionError:
         raise Unreadable("the document is nested too deeply") from None
     except (msgspec.MsgspecError, UnicodeError, OverflowError, MemoryError) as error:
         raise Unreadable(str(error) or type(error).__name__) from error
+    return value
+
+
+@lru_cache(maxsize=64)
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    """The decoder of a type; to make one takes longer than to read a short document."""
+    return msgspec.json.Decoder(kind)
 
 
 def converted(value: object, kind: type[T]) -> T:

@@ -19,7 +19,7 @@ from .threaded import Threaded
 def processes(workers: int = 2) -> ProcessPoolExecutor:
     """The standard library's pool, with what every task needs imported once."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "winticket.run.serve", "winticket.run.remote"])
+    context.set_forkserver_preload(["torch", "winticket.run.serve", "winticket.run.submitted"])
     return ProcessPoolExecutor(workers, mp_context=context)
 
 

@@ -316,3 +316,44 @@ def test_failures_of_another_command_are_heard_of_and_not_tried_again(tmp_path: 
         thread.join()
     assert [list(result.failed) for result in results] == [[bad.key]] * 2
     assert len(jobs.FAILED) == 1
+
+
+def test_a_crowd_of_runs_seldom_tries_what_another_has_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of six runs that take every task in order would try nearly all of them: five attempts in vain per task."""
+    tasks = [task(jobs.slow, number=number, seconds=0.02) for number in range(90)]
+    in_vain: list[str] = []
+    take = Claims.take
+
+    def counted(self: Claims, key: str) -> Claim | None:
+        other = take(self, key)
+        if other is not None:
+            in_vain.append(key)
+        return other
+
+    monkeypatch.setattr(Claims, "take", counted)
+    computed: list[str] = []
+    Store(tmp_path / "runs").check_writable()
+
+    def go() -> None:
+        computed.extend(run(tasks, tmp_path / "runs").computed)
+
+    threads = [threading.Thread(target=go) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(computed) == sorted(each.key for each in tasks)  # every task once
+    assert len(in_vain) < len(tasks)
+
+
+def test_a_claim_far_away_is_read_only_if_it_is_not_renewed(store: Store) -> None:
+    store.remote = True
+    put(store, Claim("gone", host(), boot(), dead_pid()))
+    mine = Claims(store, expiry=0.6)
+    assert mine.claimed([KEY])[KEY].who() == "another worker"
+    time.sleep(0.3)
+    assert mine.claimed([KEY]) == {}  # read now: its process has ended
+    assert mine.take(KEY) is None
+    mine.close()

@@ -19,8 +19,8 @@ import pytest
 
 from winticket.alive import alive
 from winticket.run import Event, ExecutorCrew, Interrupted, RunError, Store, StoreError, run, task
-from winticket.run.remote import Settings, compute
 from winticket.run.stops import StopFile, Stopping, abandoned_stops, asked_to_stop
+from winticket.run.submitted import Settings, compute
 from winticket.version import __version__
 
 from . import jobs
@@ -286,6 +286,7 @@ def test_the_file_of_a_run_in_its_store(tmp_path: Path) -> None:
 
 def test_gc_removes_the_files_of_runs_that_have_ended(tmp_path: Path) -> None:
     store = Store(tmp_path)
+    store.check_writable()  # as every run does
     old, new = StopFile(store), StopFile(store)
     for file in (old, new):
         file.write()
@@ -305,7 +306,7 @@ def test_compute_refuses_in_words_what_it_cannot_read(tmp_path: Path) -> None:
     file = StopFile(store)
     file.write()
     from winticket.importing import known
-    from winticket.run.remote import this_process
+    from winticket.run.submitted import this_process
     from winticket.run.work import Conditions
 
     settings = pickle.dumps(Settings(pickle.dumps(Conditions(store)), known(), (), file.run, this_process()))

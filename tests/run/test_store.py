@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import torch
@@ -23,9 +22,9 @@ from winticket.run import Damaged, Store, StoreError
 KEY, OTHER = "ab" + "0" * 62, "cd" + "1" * 62
 
 
-@pytest.fixture(params=["local", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return Store(tmp_path / "runs" if request.param == "local" else f"memory://{uuid4()}/runs")
+@pytest.fixture
+def store(anywhere: Store) -> Store:
+    return anywhere
 
 
 def test_put_and_get(store: Store) -> None:

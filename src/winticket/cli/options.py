@@ -142,7 +142,9 @@ def _is_number(text: str) -> bool:
 
 
 _Computing = partial(typer.Option, rich_help_panel="Computing")
-_STORE_HELP = "Folder or URL in which results are kept and looked up."
+_STORE_HELP = (
+    "Folder or URL (s3://BUCKET/FOLDER, gs://BUCKET/FOLDER) in which results are kept and looked up."
+)
 StorePath = Annotated[str, typer.Option("--store", help=_STORE_HELP)]
 STORE_OF_RESULT = Annotated[
     str | None,

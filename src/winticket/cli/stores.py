@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 from winticket.cli.answers import flowing, print_json, request, show
 from winticket.cli.options import STORE, AsJson, StorePath
-from winticket.text import console
+from winticket.text import console, visible
 
 if TYPE_CHECKING:
     from winticket.run import Row, Store
@@ -48,14 +50,27 @@ def ls(*, store: StorePath = STORE, as_json: AsJson = False) -> None:
         groups.setdefault(_question(dict(row.label)), []).append(row)
     for question, entries in groups.items():
         console().print(Text(question, style="bold"))
-        table = Table(box=None, padding=(0, 1, 0, 0))
-        for name in ("kind", "key", "arm", "level", "replicates", "seconds", "KiB", "when"):
-            right = name in ("level", "seconds", "KiB")
-            table.add_column(name, justify="right" if right else "left", no_wrap=True)
-        for row in entries:
-            table.add_row(*_cells(row))
-        console().print(table)
+        sys.stdout.write(_table([_cells(row) for row in entries]))
     show(f"{len(rows)} entries, {sum(row.bytes for row in rows) / 2**20:.1f} MiB in {store}")
+
+
+_COLUMNS = ("kind", "key", "arm", "level", "replicates", "seconds", "KiB", "when")
+_RIGHT = ("level", "seconds", "KiB")
+
+
+def _table(rows: list[list[str]]) -> str:
+    """Columns of text with their names above. A table of `rich` takes half a millisecond for every row."""
+    lines = [list(_COLUMNS), *([visible(cell) for cell in row] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    at_right = [name in _RIGHT for name in _COLUMNS]
+    return "".join(
+        " ".join(
+            (" " * (width - cell_len(cell)) + cell) if right else (cell + " " * (width - cell_len(cell)))
+            for cell, width, right in zip(line, widths, at_right, strict=True)
+        ).rstrip()
+        + "\n"
+        for line in lines
+    )
 
 
 def _cells(row: Row) -> list[str]:

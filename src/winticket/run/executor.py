@@ -55,7 +55,7 @@ class _Execution:
         self.deaths: dict[str, int] = {}
         self.large: set[str] = set()  # tasks that this machine has too little memory for
         self._look_every = _FAR_LOOK if store.remote else _LOOK
-        self._next_look = 0.0
+        self._next_look = self._next_results = 0.0
         self._met = False  # whether another command on the store has been met
         self._rest, self._rest_until = _LEAST_REST, 0.0  # seconds to wait if others were faster
         self._unclaimed = False  # whether, at the last look, nobody computed what is left to others
@@ -120,18 +120,22 @@ class _Execution:
         return None
 
     def _look_through(self) -> None:
-        """Record what others have finished, and leave to them what they compute."""
+        """Record what others have finished, and leave to them what they compute.
+
+        In a folder, where each result is looked for by itself, that is done twice a second at most.
+        """
         plan, store = self.schedule, self.store
         claimed = {**self.claims.claimed(list(plan.ready))}
         results = store.keys() if store.remote else None
-        while True:
+        wanted = store.remote or time.monotonic() >= self._next_results
+        while wanted:
             ready = frozenset(plan.ready) - claimed.keys()
             done = store.among(ready) if results is None else results & ready
             for key in sorted(done):
                 plan.ready.remove(key)
                 plan.finish(key, None, reused=True)
-            if not done:
-                break
+            wanted = bool(done)
+            self._next_results = time.monotonic() + _LOOK
         if store.remote:  # what was claimed while the results were listed
             claimed |= self.claims.claimed(list(plan.ready))
         for key in [key for key in plan.ready if key in claimed]:

@@ -1,4 +1,7 @@
-"""The files of a store, in a local directory or at an fsspec URL. Names are relative, with forward slashes."""
+"""What a store needs of a file system, and a local directory as one; remote.py has the others.
+
+Names are relative, with forward slashes.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from winticket.alive import alive
 from winticket.atomic import create_file, replace_file
 from winticket.run.errors import StoreError
-from winticket.text import hide
 
 TEMPORARY = "tmp"
 _STALE_SECONDS = 24 * 3600.0
 _TEMPORARY_NAME = re.compile(r"tmp/[^/]+\.(?P<host>[0-9A-Za-z]*)-(?P<pid>[0-9]+)-[0-9a-f]{4,}")
+_SHORT = 1 << 20  # bytes that a regular file gives by one call
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a pipe would otherwise wait for whoever writes into it
 
@@ -39,30 +42,24 @@ class Entry:
 class Files(Protocol):
     """What a store needs of a file system. `write` leaves either the whole file under its name or nothing.
 
-    `create` writes a file only if there is none of that name, and returns whether it did.
+    `create` writes a file only if there is none of that name, and returns whether it did; exactly one of several that
+    try at once succeeds. `check_create` tries that files can be written and created so, leaves nothing, and raises
+    StoreError if they cannot. `entries` and `top` see what others wrote just before.
     """
 
     where: str
     private: bool  # True if other processes cannot see the files
+    remote: bool  # True if every call is a request over a network
 
     def exists(self, name: str) -> bool: ...
     def read(self, name: str, *, first: int | None = None) -> bytes: ...
     def write(self, name: str, data: bytes) -> None: ...
     def create(self, name: str, data: bytes) -> bool: ...
+    def check_create(self) -> None: ...
     def remove(self, name: str) -> None: ...
     def entries(self, folder: str = "") -> list[Entry]: ...
     def top(self) -> list[str]: ...
     def free(self) -> int | None: ...
-
-
-def files_at(path: str) -> Files:
-    """The files of a local path or an fsspec URL; nothing is created."""
-    if "://" not in path or path.startswith("file://"):
-        try:
-            return LocalFiles(Path(path.removeprefix("file://")).expanduser().absolute())
-        except RuntimeError as error:  # the home folder of nobody
-            raise StoreError(f"store {path!r} cannot be opened: {error}") from error
-    return RemoteFiles(path)
 
 
 @lru_cache(maxsize=1)
@@ -103,6 +100,7 @@ class LocalFiles:
     """
 
     private = False
+    remote = False
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -110,24 +108,34 @@ class LocalFiles:
 
     def _path(self, name: str) -> Path:
         """The file of a name. Raises StoreError if a part of its path is a link."""
-        path = self.root
+        return Path(self._place(name))
+
+    def _place(self, name: str) -> str:
+        """`_path` as text, since a store of 100 000 results asks often and a Path takes longer than the disk."""
+        path = self.where
         for part in name.split("/") if name else ():
-            path /= part
-            if path.is_symlink():
+            path = f"{path}{os.sep}{part}"
+            if os.path.islink(path):  # noqa: PTH114
                 raise StoreError(
-                    f"{path} is a link to {str(path.readlink())!r}; links inside a store are not followed: "
+                    f"{path} is a link to {os.readlink(path)!r}; links inside a store are not followed: "  # noqa: PTH115
                     "remove the link, or put what it points to in its place"
                 )
         return path
 
     def exists(self, name: str) -> bool:
-        return self._path(name).exists()
+        return os.path.exists(self._place(name))  # noqa: PTH110
 
     def read(self, name: str, *, first: int | None = None) -> bytes:
-        path = self._path(name)
-        with os.fdopen(os.open(path, os.O_RDONLY | _NO_LINK | _NO_WAIT), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise StoreError(f"{path} is not a regular file, so it is not read; remove it")
+        path = self._place(name)
+        descriptor = os.open(path, os.O_RDONLY | _NO_LINK | _NO_WAIT)
+        if first is not None and first <= _SHORT:
+            try:
+                _check_plain(descriptor, path)
+                return os.read(descriptor, first)
+            finally:
+                os.close(descriptor)
+        with os.fdopen(descriptor, "rb") as file:
+            _check_plain(descriptor, path)
             return file.read() if first is None else file.read(first)
 
     def write(self, name: str, data: bytes) -> None:
@@ -151,6 +159,16 @@ class LocalFiles:
         _make_parents(target, [])
         return create_file(target, data, aside=aside)
 
+    def check_create(self) -> None:
+        probe = temporary_name("probe")
+        self.write(probe, bytes(65536))
+        twice = self.create(probe, b"again")
+        self.remove(probe)
+        if twice:
+            raise StoreError(
+                f"store {self.where} cannot keep two writers apart: a file could be created twice"
+            )
+
     def remove(self, name: str) -> None:
         self._path(name.rpartition("/")[0])
         (self.root / name).unlink(missing_ok=True)  # removes a link, not its target
@@ -159,14 +177,20 @@ class LocalFiles:
         return sorted(self._scan(self._path(folder)), key=lambda entry: entry.name)
 
     def _scan(self, folder: Path) -> Iterator[Entry]:
-        for current, folders, names in os.walk(folder):
-            links = [name for name in folders if Path(current, name).is_symlink()]
-            for name in (*names, *links):
-                path = Path(current, name)
-                with contextlib.suppress(FileNotFoundError):  # removed just now by another run
-                    facts = path.lstat()
-                    plain = stat.S_ISREG(facts.st_mode)
-                    yield Entry(path.relative_to(self.root).as_posix(), facts.st_size, facts.st_mtime, plain)
+        start, waiting = len(self.where) + 1, [str(folder)]
+        while waiting:
+            with (
+                contextlib.suppress(FileNotFoundError, NotADirectoryError),
+                os.scandir(waiting.pop()) as inside,
+            ):
+                for one in inside:
+                    if one.is_dir(follow_symlinks=False):
+                        waiting.append(one.path)
+                        continue
+                    with contextlib.suppress(FileNotFoundError):  # removed just now by another run
+                        facts = one.stat(follow_symlinks=False)
+                        name = one.path[start:].replace(os.sep, "/")
+                        yield Entry(name, facts.st_size, facts.st_mtime, stat.S_ISREG(facts.st_mode))
 
     def top(self) -> list[str]:
         """The names at the top level, folders included; none if the directory does not exist yet."""
@@ -181,6 +205,11 @@ class LocalFiles:
         return shutil.disk_usage(existing).free
 
 
+def _check_plain(descriptor: int, path: str) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise StoreError(f"{path} is not a regular file, so it is not read; remove it")
+
+
 def _make_parents(path: Path, made: list[Path]) -> None:
     """Make the parent folders of a file, and add the new ones to `made`, outermost first."""
     missing: list[Path] = []
@@ -191,80 +220,3 @@ def _make_parents(path: Path, made: list[Path]) -> None:
     for new in missing:
         new.mkdir(exist_ok=True)
         made.append(new)
-
-
-class RemoteFiles:
-    """Any fsspec URL. Files are written under a temporary name and moved; not every file system moves atomically."""
-
-    def __init__(self, url: str) -> None:
-        import fsspec
-
-        self.where = url
-        try:
-            fs, root = fsspec.core.url_to_fs(url)
-        except (ImportError, ValueError) as error:
-            raise StoreError(hide(f"store {url}: {error}", url)) from error
-        self._fs: Any = fs
-        self._root = str(root).rstrip("/")
-        self.private = "memory" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
-
-    def _path(self, name: str) -> str:
-        return f"{self._root}/{name}" if name else self._root
-
-    def exists(self, name: str) -> bool:
-        return bool(self._fs.exists(self._path(name)))
-
-    def read(self, name: str, *, first: int | None = None) -> bytes:
-        return bytes(self._fs.cat_file(self._path(name), end=first))
-
-    def write(self, name: str, data: bytes) -> None:
-        aside = self._path(temporary_name(name))
-        for path in (aside, self._path(name)):
-            self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-        self._fs.pipe_file(aside, data)
-        self._fs.mv(aside, self._path(name))
-
-    def create(self, name: str, data: bytes) -> bool:
-        """Exactly one of several creators wins if the file system has conditional writes (s3, gcs, memory).
-
-        On other file systems, two that create at the same moment may both win.
-        """
-        path = self._path(name)
-        self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-        try:
-            self._fs.pipe_file(path, data, mode="create")
-        except FileExistsError:
-            return False
-        except (TypeError, NotImplementedError, ValueError):  # a file system without this mode
-            if self._fs.exists(path):
-                return False
-            self._fs.pipe_file(path, data)
-        return True
-
-    def remove(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self._fs.rm_file(self._path(name))
-
-    def entries(self, folder: str = "") -> list[Entry]:
-        self._fs.invalidate_cache()
-        try:
-            listed = self._fs.find(self._path(folder), detail=True)
-        except FileNotFoundError:
-            return []
-        entries = []
-        for path, facts in listed.items():
-            when = facts.get("mtime", facts.get("LastModified"))
-            seconds = when.timestamp() if hasattr(when, "timestamp") else when
-            name = str(path).removeprefix(self._root).lstrip("/")
-            entries.append(Entry(name, int(facts["size"]), seconds if isinstance(seconds, float) else None))
-        return sorted(entries, key=lambda entry: entry.name)
-
-    def top(self) -> list[str]:
-        if not self._fs.exists(self._root):
-            return []
-        return sorted(
-            str(path).rstrip("/").rpartition("/")[2] for path in self._fs.ls(self._root, detail=False)
-        )
-
-    def free(self) -> int | None:
-        return None

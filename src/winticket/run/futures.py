@@ -1,7 +1,7 @@
 """Any executor of the shape of `concurrent.futures` as a crew: process pools, Ray, Dask, batch systems.
 
-Each task is one call of `winticket.run.remote.compute`. It stores the result itself and returns a message, so no value
-passes through the executor.
+Each task is one call of `winticket.run.submitted.compute`. It stores the result itself and returns a message, so no
+value passes through the executor.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from winticket.importing import known
 from winticket.run.crew import Hear, Workers
 from winticket.run.errors import RunError, StoreError
 from winticket.run.pool import one_thread_each
-from winticket.run.remote import Settings, compute, forget, this_process
 from winticket.run.stops import StopFile
 from winticket.run.store import Store
+from winticket.run.submitted import Settings, compute, forget, this_process
 from winticket.run.task import Node
 from winticket.run.work import Conditions, Message
 from winticket.version import __version__

@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import msgspec
@@ -126,9 +125,9 @@ def name_of(kind: Kind, key: str) -> str:
 
 
 def key_of(entry: Entry) -> str:
-    return Path(entry.name).stem
+    return entry.name.rpartition("/")[2].rpartition(".")[0]
 
 
 def is_store_file(name: str) -> bool:
     """True if a store writes files of this name."""
-    return is_temporary(name) or _OURS.fullmatch(name) is not None
+    return _OURS.fullmatch(name) is not None or is_temporary(name)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from winticket.run.errors import StoreError, TaskFailed
+from winticket.run.errors import Missing, StoreError, TaskFailed
 from winticket.run.keys import Ref
 from winticket.run.ready import Ready
 from winticket.run.store import Store
@@ -59,7 +60,8 @@ class Outcomes:
 
     def require(self) -> None:
         """StoreError if a result of this run is no longer in the store, for example because it was cleaned up."""
-        gone = [key for key in (*self.computed, *self.reused) if not self.store.has(key)]
+        here = self.store.among([*self.computed, *self.reused])
+        gone = [key for key in (*self.computed, *self.reused) if key not in here]
         if gone:
             count = f"{len(gone)} results of this run are" if len(gone) > 1 else "a result of this run is"
             raise StoreError(
@@ -73,6 +75,9 @@ class Outcomes:
 
     def value(self, target: Task) -> Any:
         """The task's value; a derived task is evaluated here. Raises TaskFailed with the traceback."""
+        if target.stored:
+            with contextlib.suppress(Missing):  # asked for at once, since a store may be far
+                return self.store.get(target.key)
         if missing := self._missing(target):
             key = self.skipped.get(missing, missing)
             skipped = (
@@ -91,7 +96,8 @@ class Outcomes:
 
     def _missing(self, target: Task) -> str | None:
         needed = (target,) if target.stored else stored_edges(walk([target]))[target.key]
-        return next((t.key for t in needed if not self.store.has(t.key)), None)
+        here = self.store.among([t.key for t in needed])
+        return next((t.key for t in needed if t.key not in here), None)
 
 
 class Schedule:
@@ -142,9 +148,8 @@ class Schedule:
                 needed.update([t.key] if t.stored else [need.key for need in self.edges[t.key]])
             if t.stored and t.key in needed and t.key not in stored:
                 needed.update(need.key for need in self.edges[t.key])
-        failures = (
-            frozenset() if retry else store.among([key for key in keys if key not in stored], "failure")
-        )
+        tried = [] if retry else [key for key in keys if key in needed and key not in stored]
+        failures = store.among(tried, "failure")
         todo: dict[str, Task] = {}
         for t in (t for t in order if t.stored):
             if t.key in stored:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol, TypeVar, cast
 
@@ -27,7 +28,7 @@ import msgspec
 from winticket.outside import Unreadable, converted, read_json
 from winticket.run import codec
 from winticket.run.errors import Damaged, Missing, StoreError
-from winticket.run.files import TEMPORARY, Entry, Files, files_at, temporary_name
+from winticket.run.files import TEMPORARY, Entry, Files
 from winticket.run.keys import Json
 from winticket.run.layout import (
     CLAIMS,
@@ -49,11 +50,13 @@ from winticket.run.layout import (
     key_of,
     name_of,
 )
+from winticket.run.remote import files_at
 from winticket.text import cleaned, hide, visible, without_secrets
 
 T = TypeVar("T")
 P = TypeVar("P", bound="_Dated")
-_FEW = 100  # keys that are looked up one by one
+_PRESENT = 5.0  # seconds for which a remote store that was seen is taken to be still there
+_ONE_BY_ONE = 20  # keys of a remote store that are asked for one by one
 
 
 class _Dated(Protocol):
@@ -73,8 +76,9 @@ class Shelf:
         self.path = without_secrets(os.fspath(path))
         self._where = without_secrets(self._files.where)
         self.private = self._files.private  # True if only this process can see the results
-        self.remote = "://" in self._where  # True if it is reached over a network
+        self.remote = self._files.remote  # True if it is reached over a network
         self._marked = False
+        self._required = 0.0  # when the marker was last seen, by the monotonic clock
         with self._explained("be read"):
             self._open()
 
@@ -89,14 +93,16 @@ class Shelf:
         return type(self), (self._files.where,)
 
     def _open(self) -> None:
-        if not self._files.exists(MARKER):
+        try:
+            data = self._files.read(MARKER)
+        except (FileNotFoundError, NotADirectoryError):
             # Left by an unfinished first write or an unfinished removal of a store: files of a store all the same.
             if any(not self._may_be_ours(name) for name in self._files.top()):
                 raise StoreError(
                     f"{self._where} is not empty and not a store; pass an empty or a new directory"
-                )
+                ) from None
             return
-        about = self._json(MARKER, Marker)
+        about = self._json(MARKER, Marker, data)
         if about.format > FORMAT or about.format < 1:
             raise StoreError(
                 f"{self._where} was made by a newer winticket (format {about.format}; this one knows up to "
@@ -148,18 +154,22 @@ class Shelf:
 
     def require(self) -> None:
         """StoreError if the store has disappeared since it was opened, for example because somebody removed it."""
-        if self._marked and not self._files.exists(MARKER):
+        now = time.monotonic()
+        if not self._marked or (self._files.remote and now - self._required < _PRESENT):
+            return
+        if not self._files.exists(MARKER):
             raise StoreError(
                 f"store {self._where} is gone: it was removed or moved while it was in use; put it back, or run "
                 "again to compute what is missing"
             )
+        self._required = now
 
     def check_writable(self, need: int = 0) -> None:
-        """Write and remove a probe, and compare `need` (bytes) with the free space. Afterwards the store exists.
+        """Compare `need` (bytes) with the free space, and write, create and remove a probe. Then the store exists.
 
-        Raises StoreError, and leaves nothing behind, if the store cannot take results.
+        Raises StoreError, and leaves nothing behind, if the store cannot take results, or cannot keep two writers of
+        one file apart.
         """
-        probe = temporary_name("probe")
         with self._explained("be written"):
             free = self._files.free()
             if free is not None and free < need:
@@ -167,8 +177,7 @@ class Shelf:
                     f"store {self._where} needs about {need} bytes, but {free} are free; make room, "
                     "or pass another store"
                 )
-            self._files.write(probe, bytes(65536))
-            self._files.remove(probe)
+            self._files.check_create()
             self._mark()
 
     def has(self, key: str) -> bool:
@@ -199,7 +208,11 @@ class Shelf:
 
     def put_encoded(self, key: str, data: bytes) -> None:
         """`put` for the bytes of `codec.encode`, with the key among their notes."""
-        if not self.has(key):
+        if self._files.remote:
+            with self._explained("be written"):
+                self._mark()
+                self._files.create(name_of("result", key), data)  # one request, and none to ask before
+        elif not self.has(key):
             self._write(name_of("result", key), data)
         self.forget(key, "failure")
 
@@ -291,14 +304,15 @@ class Shelf:
             return frozenset(key_of(entry) for entry in self._entries(kind))
 
     def among(self, keys: Collection[str], kind: Kind = "result") -> frozenset[str]:
-        """Those of the keys under which there is a file of this kind: by one listing if they are many.
+        """Those of the keys under which there is a file of this kind.
 
-        A store elsewhere answers a request in tens of milliseconds, and a listing has a thousand names per request.
+        A store elsewhere answers a request in tens of milliseconds, and a listing has a thousand names per request; so
+        there more than a few keys are looked up by one listing. On a disk, one by one is faster.
         """
         with self._explained("be read"):
-            if len(keys) <= _FEW:
-                return frozenset(key for key in keys if self._files.exists(name_of(kind, key)))
-            return frozenset(key_of(entry) for entry in self._entries(kind)).intersection(keys)
+            if self._files.remote and len(keys) > _ONE_BY_ONE:
+                return frozenset(key_of(entry) for entry in self._entries(kind)).intersection(keys)
+            return frozenset(key for key in keys if self._files.exists(name_of(kind, key)))
 
     def put_plan(self, name: str, about: msgspec.Struct) -> None:
         """Keep a plan that waits for workers."""
@@ -341,28 +355,6 @@ class Shelf:
         """The regular files in a folder that have a store's names."""
         entries = self._files.entries(folder)
         return [e for e in entries if e.plain and is_store_file(e.name)]
-
-    def entries_in(self, folder: str) -> list[Entry]:
-        """The regular files in a folder that have a store's names. Raises StoreError if it cannot be read."""
-        with self._explained("be read"):
-            return self._ours(folder)
-
-    def read_file(self, name: str) -> bytes | None:
-        """A small file beside the results; None if there is none. Raises StoreError if it cannot be read."""
-        with self._explained("be read"):
-            try:
-                return self._files.read(name)
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-
-    def write_file(self, name: str, data: bytes) -> None:
-        """Write a small file beside the results. Raises StoreError if the store cannot be written."""
-        self._write(name, data)
-
-    def remove_file(self, name: str) -> None:
-        """Remove a small file beside the results. Raises StoreError if the store cannot be written."""
-        with self._explained("be written"):
-            self._files.remove(name)
 
     @property
     def files(self) -> Files:

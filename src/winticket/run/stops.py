@@ -10,13 +10,14 @@ import contextlib
 import json
 import secrets
 import time
+from collections.abc import Iterator
 
 import msgspec
 
 from winticket.outside import Unreadable, read_json
 from winticket.run.errors import StoreError
 from winticket.run.files import Entry
-from winticket.run.layout import STOPS
+from winticket.run.layout import STOPS, is_store_file
 from winticket.run.shelf import Shelf
 
 _LEFT = 3600.0  # seconds after which a file that is not renewed belongs to no run
@@ -50,7 +51,8 @@ class StopFile:
 
     def write(self) -> None:
         """Write the file. Raises StoreError if the store cannot be written."""
-        self._store.write_file(_name(self.run), json.dumps({"stop": self._stop}).encode())
+        with _in_words(self._store):
+            self._store.files.write(_name(self.run), json.dumps({"stop": self._stop}).encode())
         self._written = time.monotonic()
 
     def renew(self) -> None:
@@ -67,7 +69,8 @@ class StopFile:
     def remove(self) -> None:
         """Remove the file, since the run is over. Raises StoreError if the store cannot be written."""
         if self._written is not None:
-            self._store.remove_file(_name(self.run))
+            with _in_words(self._store):
+                self._store.files.remove(_name(self.run))
             self._written = None
 
 
@@ -93,9 +96,11 @@ def asked_to_stop(store: Shelf, run: str) -> bool | None:
 
     Raises StoreError if the store cannot be read.
     """
-    data = store.read_file(_name(run))
     try:
-        return None if data is None else read_json(data, _Content).stop
+        with _in_words(store):
+            return read_json(store.files.read(_name(run)), _Content).stop
+    except FileNotFoundError:
+        return None
     except Unreadable:
         return False
 
@@ -103,7 +108,23 @@ def asked_to_stop(store: Shelf, run: str) -> bool | None:
 def abandoned_stops(store: Shelf) -> list[Entry]:
     """The files of runs that have ended without removing them: those an hour old, since a run renews its file."""
     old = time.time() - _LEFT
-    return [e for e in store.entries_in(STOPS) if e.modified is not None and e.modified < old]
+    with _in_words(store):
+        entries = store.files.entries(STOPS)
+    ours = [e for e in entries if e.plain and is_store_file(e.name)]
+    return [e for e in ours if e.modified is not None and e.modified < old]
+
+
+@contextlib.contextmanager
+def _in_words(store: Shelf) -> Iterator[None]:
+    """Within: an error of the file system, other than a missing file, becomes a StoreError."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(*error.args) from error
+    except OSError as error:
+        raise StoreError(
+            f"store {store.path} cannot be used: {error.strerror or error}; check its disk space and permissions"
+        ) from error
 
 
 def _name(run: str) -> str:

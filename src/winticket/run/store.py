@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-from typing import Any
+from collections.abc import Callable, Iterator, Set
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
 
 from winticket.run import codec
 from winticket.run.claims import who_claims
@@ -29,6 +31,10 @@ from winticket.run.plans import Waiting, standings
 from winticket.run.shelf import Shelf, explained
 from winticket.run.stops import abandoned_stops
 
+T = TypeVar("T")
+_START = 1 << 15  # bytes of a file that are read for its notes; most headers are shorter
+_AT_ONCE = 16  # requests to a remote store
+
 
 class Store(Shelf):
     """A directory, or any fsspec URL, of results. Opening a store creates nothing; the first write does.
@@ -44,15 +50,22 @@ class Store(Shelf):
     def ls(self) -> list[Row]:
         """Results, failures and checkpoints, each sorted by key. Raises StoreError, which names a damaged file."""
         with self._explained("be read"):
-            return [self._row(kind, entry) for kind in FOLDERS for entry in self._entries(kind)]
+            return [
+                row for kind in FOLDERS for row in self._each(partial(self._row, kind), self._entries(kind))
+            ]
 
     def verify(self) -> list[Problem]:
         """Read and re-hash every file. Returns the damaged ones, and temporary files whose writer has ended."""
         problems: list[Problem] = []
         with self._explained("be read"):
             for kind in FOLDERS:
-                judged = ((entry, self._damage(kind, entry)) for entry in self._entries(kind))
-                problems += [Problem("damaged", entry.name, reason) for entry, reason in judged if reason]
+                entries = self._entries(kind)
+                reasons = self._each(partial(self._damage, kind), entries)
+                problems += [
+                    Problem("damaged", entry.name, reason)
+                    for entry, reason in zip(entries, reasons, strict=True)
+                    if reason
+                ]
             for entry in self._ours(LOOKS):
                 try:
                     self._look(entry.name, self._files.read(entry.name))
@@ -148,6 +161,14 @@ class Store(Shelf):
             return "failures are to be tried again"
         return "damaged" if damaged and self._damage(kind, entry) else None
 
+    def _each(self, look: Callable[[Entry], T], entries: list[Entry]) -> Iterator[T]:
+        """`look` at every entry, in their order; at several at once if each takes a request."""
+        if not self._files.remote:
+            yield from map(look, entries)
+            return
+        with ThreadPoolExecutor(_AT_ONCE, "winticket-store") as several:
+            yield from several.map(look, entries)
+
     def _row(self, kind: Kind, entry: Entry) -> Row:
         key = key_of(entry)
         if kind == "failure":
@@ -155,8 +176,11 @@ class Store(Shelf):
             return row_of(kind, key, entry, failed.meta if failed else {}, None)
 
         def read() -> dict[str, Any]:
-            size = codec.header_size(self._files.read(entry.name, first=8))
-            return codec.read_header(self._files.read(entry.name, first=size), key=key)
+            start = self._files.read(entry.name, first=_START)
+            size = codec.header_size(start)
+            if size > len(start) and len(start) == _START:
+                start = self._files.read(entry.name, first=size)
+            return codec.read_header(start, key=key)
 
         header = explained(f"{self._where}/{entry.name}", read)
         return row_of(kind, key, entry, header["about"], header["digest"])

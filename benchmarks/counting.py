@@ -14,7 +14,7 @@ class CountingFiles:
 
     def __init__(self, files: Files, counts: str) -> None:
         self._files, self._counts = files, counts
-        self.where, self.private = files.where, files.private
+        self.where, self.private, self.remote = files.where, files.private, files.remote
 
     def _count(self, operation: str) -> None:
         note = os.open(Path(self._counts, operation), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -36,6 +36,9 @@ class CountingFiles:
     def create(self, name: str, data: bytes) -> bool:
         self._count("create")
         return self._files.create(name, data)
+
+    def check_create(self) -> None:
+        self._files.check_create()
 
     def remove(self, name: str) -> None:
         self._count("remove")

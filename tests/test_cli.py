@@ -311,6 +311,11 @@ WRONG: dict[str, list[str]] = {
     "find digits --crop 8": ["crop 8", "8x8"],
     "find digits --workers 0": ["workers is 0", "1 or more"],
     "find digits --workers two": ["Invalid value for '--workers'"],
+    "find digits --ray 127.0.0.1:1": ["no Ray cluster answers at '127.0.0.1:1'", "--ray local"],
+    "find digits --dask head": ["'head' is not an address of a Dask scheduler", "tcp://host:port"],
+    "find digits --ray local --dask local": ["give --ray local or --dask local, not both"],
+    "find digits --ray local --workers 0": ["workers is 0", "1 or more"],
+    "find digits --dask local --workers 2 --store memory://here": ["this process's memory"],
     # Places
     "find digits --store afile": ["afile is a file", "a store is a directory"],
     "find digits --store afile/store": ["store", "afile/store", "pass another store"],
@@ -875,7 +880,7 @@ def test_help_teaches(shell: Shell) -> None:
     assert "winticket find digits" in answer.out
     for option in OPTIONS:
         assert (option.flag or "--" + option.name.replace("_", "-")).split("/")[0] in answer.out
-    for flag in ("--store", "--workers", "--engine", "--retry-failed"):
+    for flag in ("--store", "--workers", "--ray", "--dask", "--engine", "--retry-failed"):
         assert flag in answer.out
     top = shell("--help")
     assert "Start with: winticket find digits" in top.out

@@ -207,6 +207,8 @@ def test_a_plan_that_was_changed_or_made_up_is_refused(tmp_path: Path) -> None:
         (["work", "{tmp}/empty", "--workers", "0"], "workers is 0"),
         (["watch", "{tmp}/empty"], "has no plan"),
         (["find", "digits", "--detach", "--workers", "3"], "belong to winticket work"),
+        (["find", "digits", "--detach", "--ray", "local"], "leave out either --detach or --ray"),
+        (["find", "digits", "--detach", "--dask", "local"], "leave out either --detach or --ray"),
         (["find", "digits", "--detach", "--store", "memory://here"], "where no worker can see a plan"),
     ],
 )

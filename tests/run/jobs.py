@@ -267,3 +267,23 @@ def square(whole: int, *, at: int) -> list[str | int]:
 
 def variable(*, name: str) -> str:
     return os.environ[name]
+
+
+def die_halfway(path: str, *, steps: int, checkpoint: Checkpoint, report: Report) -> tuple[int, list[int]]:
+    """Counts, saving when due, and kills its process half-way, the first time; gives what `count_up` gives."""
+    saved = checkpoint.load() or {"step": 0, "starts": []}
+    step, starts = saved["step"], [*saved["starts"], saved["step"]]
+    while step < steps:
+        if checkpoint.due():
+            checkpoint.save({"step": step, "starts": starts})
+        report(step, steps)
+        if step == steps // 2:
+            die_first(path)
+        step += 1
+    return step, starts
+
+
+def pid_and_sleep(path: str, *, seconds: float) -> float:
+    """Leaves the number of its process in a file, and does not report."""
+    Path(path).write_text(str(os.getpid()))
+    return sleep(seconds=seconds)

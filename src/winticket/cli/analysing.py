@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from winticket.cli.answers import print_json, request, say, show, to_stderr
-from winticket.cli.options import AsJson, Quiet, Workers
+from winticket.cli.options import AsJson, Dask, Quiet, Ray, Workers
 from winticket.cli.shipping import StoreOfRun, Trust
 from winticket.places import ANALYSED
 from winticket.text import console
@@ -64,6 +64,8 @@ def analyse(
     settings: Settings = None,
     out: Out = None,
     workers: Workers = None,
+    ray: Ray = None,
+    dask: Dask = None,
     store: StoreOfRun = None,
     trust: Trust = None,
     quiet: Quiet = False,
@@ -95,7 +97,8 @@ def analyse(
         opened = open_run(run, store=store, trust=trust or [])
         options = _options(settings or [])
         planned = plan_analyses(opened, names or [], options=options)
-        execution = Execution.local(opened.store.path, workers=workers, retry_failed=True)
+        how: dict[str, Any] = {"workers": workers, "ray": ray, "dask": dask, "retry_failed": True}
+        execution = Execution.local(opened.store.path, **how)
     _announce(planned, quiet=quiet)
     with to_stderr():
         made = compute(planned, execution=execution, watch=None if quiet else _Progress(planned))

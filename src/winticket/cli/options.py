@@ -93,6 +93,8 @@ class Computing:
 
     store: str
     workers: int | None = None
+    ray: str | None = None
+    dask: str | None = None
     engine: str = "auto"
     retry_failed: bool = False
 
@@ -102,9 +104,8 @@ class Computing:
 
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers is {self.workers}; give the number of processes, 1 or more")
-        return Execution.local(
-            self.store, workers=self.workers, engine=self.engine, retry_failed=self.retry_failed
-        )
+        options = {"engine": self.engine, "retry_failed": self.retry_failed}
+        return Execution.local(self.store, workers=self.workers, ray=self.ray, dask=self.dask, **options)
 
 
 def number(flag: str, kind: type[int] | type[float], *, several: bool = False) -> Callable[[str], float]:
@@ -154,7 +155,27 @@ STORE_OF_RESULT = Annotated[
 Workers = Annotated[
     int | None,
     _Computing(
-        "--workers", help="Number of worker processes. Default: one per core on the CPU, one on a GPU."
+        "--workers",
+        help="Number of worker processes. Default: one per core on the CPU, one on a GPU. With --ray or --dask: number "
+        "of trainings at once. Default: as many as the cluster has room for.",
+    ),
+]
+Ray = Annotated[
+    str | None,
+    _Computing(
+        "--ray",
+        metavar="local|ADDRESS",
+        help="Compute on a Ray cluster, such as head:6379, or on one that is started here for the run (local). All its "
+        "machines must see --store.",
+    ),
+]
+Dask = Annotated[
+    str | None,
+    _Computing(
+        "--dask",
+        metavar="local|ADDRESS",
+        help="Compute on a Dask cluster, such as tcp://head:8786, or on one that is started here for the run (local). "
+        "All its machines must see --store.",
     ),
 ]
 Engine = Annotated[
@@ -208,6 +229,8 @@ PlanOnly = Annotated[
 COMPUTING: dict[str, tuple[Any, Any]] = {
     "store": (Annotated[str, _Computing("--store", help=_STORE_HELP)], STORE),
     "workers": (Workers, None),
+    "ray": (Ray, None),
+    "dask": (Dask, None),
     "engine": (Engine, "auto"),
     "retry_failed": (Retry, False),
 }

@@ -183,6 +183,11 @@ def search(
 def submit(experiment: Experiment, computing: Computing, answering: Answering) -> None:
     """Write the plan into the store for workers, and say how they are started."""
     with request():
+        if computing.ray is not None or computing.dask is not None:
+            raise ValueError(
+                "a plan that waits for `winticket work` runs on no Ray or Dask cluster; leave out either --detach or "
+                "--ray and --dask"
+            )
         if computing.workers is not None or computing.retry_failed or answering.track:
             raise ValueError(
                 "--workers and --retry-failed belong to winticket work, and --track to the command that writes the "

@@ -18,7 +18,9 @@ from winticket.run import (
     Store,
     StoreError,
     Task,
+    dask_crew,
     local,
+    ray_crew,
     run,
 )
 from winticket.stages import device
@@ -33,8 +35,10 @@ PRELOAD = (
 )
 
 
-OPTIONS = ("store", "workers", "engine", "retry_failed", "checkpoint_seconds")
+OPTIONS = ("store", "workers", "ray", "dask", "engine", "retry_failed", "checkpoint_seconds")
 """The options of `Execution.local`."""
+LOCAL = "local"
+"""The address that stands for a cluster on this machine, started for the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,21 +73,29 @@ class Execution:
 
     @classmethod
     def local(
-        cls, store: str | os.PathLike[str] = "runs", *, workers: int | None = None, **options: Any
+        cls,
+        store: str | os.PathLike[str] = "runs",
+        *,
+        workers: int | None = None,
+        ray: str | None = None,
+        dask: str | None = None,
+        **options: Any,
     ) -> Execution:
-        """An execution on this machine that keeps results in `store`, a folder or URL.
+        """An execution that is started from this machine and keeps results in `store`, a folder or URL.
 
         `workers` is the number of processes; 0 computes in the calling process. The default is one per core, or one
-        for a GPU. `options` are the other fields: engine, retry_failed, checkpoint_seconds. Raises StoreError if there
-        is no store at that place, and ValueError as the class does.
+        for a GPU. `ray` and `dask` compute on a cluster instead: the address of one, or "local" to start one here (see
+        `winticket.run.ray_crew` and `dask_crew`); `workers` is then the number of tasks at once, by default as many as
+        the cluster has room for. `options` are the other fields: engine, retry_failed, checkpoint_seconds.
+
+        Raises StoreError if there is no store at that place. Raises ValueError as the class does, for both a Ray and a
+        Dask cluster, for a cluster that cannot be reached, or if its package is not installed.
 
         >>> Execution.local("memory://runs", engine="dense").workers  # only this process can read a store in memory
         0
         """
         opened = Store(store)
-        if workers is None:
-            workers = 0 if opened.private else processes()
-        return cls(store=opened, crew=local(workers, preload=PRELOAD), **options)
+        return cls(store=opened, crew=_crew(opened, workers, ray=ray, dask=dask), **options)
 
     @property
     def workers(self) -> int:
@@ -120,6 +132,21 @@ class Execution:
             leave=leave,
             shared=shared,
         )
+
+
+def _crew(store: Store, workers: int | None, *, ray: str | None, dask: str | None) -> Crew:
+    """The crew by the options of `Execution.local`; errors as there."""
+    if ray is not None and dask is not None:
+        raise ValueError(f"a run computes on one cluster: give --ray {ray} or --dask {dask}, not both")
+    address = dask if ray is None else ray
+    if address is None:
+        return local(0 if store.private and workers is None else _or_processes(workers), preload=PRELOAD)
+    make = ray_crew if ray is not None else dask_crew
+    return make(None, _or_processes(workers)) if address == LOCAL else make(address, workers)
+
+
+def _or_processes(workers: int | None) -> int:
+    return processes() if workers is None else workers
 
 
 @contextlib.contextmanager

@@ -51,6 +51,8 @@ def find(
     store: str | os.PathLike[str] = "runs",
     out: str | os.PathLike[str] | None = None,
     workers: int | None = None,
+    ray: str | None = None,
+    dask: str | None = None,
     engine: Engine = "auto",
     retry_failed: bool = False,
     watch: Watch | None = None,
@@ -64,6 +66,7 @@ def find(
     store               folder or URL that keeps the result of every training
     out                 folder for report, figures, curves and ticket (default: reports/NAME-KEY in the store)
     workers             processes that compute; 0 for this one (default: one per core, or one for a GPU)
+    ray, dask           address of a cluster that computes, or "local" (see `Execution.local`)
     engine              "auto", "dense" or "sparse": how layers with pruned weights are computed
     retry_failed        compute trainings again that the store records as failed
     watch               is called with every event
@@ -85,6 +88,8 @@ def find(
         track=track,
         store=store,
         workers=workers,
+        ray=ray,
+        dask=dask,
         engine=engine,
         retry_failed=retry_failed,
         checkpoint_seconds=checkpoint_seconds,
@@ -103,9 +108,9 @@ def conduct(
     """Run an experiment and write report, figures, curves and ticket to the folder `out`.
 
     `execution` is how to compute; it changes no number. Without it, `options` are those of `Execution.local`: store
-    ("runs"), workers (one per core, or one for a GPU; 0 for this process), engine ("auto"), retry_failed,
-    checkpoint_seconds (10). `watch` is called with every event. `track` names where curves, verdict and files are
-    sent: "tensorboard:FOLDER" or "mlflow:URI".
+    ("runs"), workers (one per core, or one for a GPU; 0 for this process), ray, dask, engine ("auto"),
+    retry_failed, checkpoint_seconds (10). `watch` is called with every event. `track` names where curves, verdict and
+    files are sent: "tensorboard:FOLDER" or "mlflow:URI".
 
     Results in the store are not computed again. So a stopped run resumes, and an extended experiment computes only
     what is new. A training that fails is counted in the document and raises nothing.

@@ -5,10 +5,13 @@ from __future__ import annotations
 from winticket.run.crew import Crew, Workers
 from winticket.run.errors import Damaged, Interrupted, Missing, RunError, StoreError, TaskFailed, Unavailable
 from winticket.run.executor import run
+from winticket.run.futures import ExecutorCrew
 from winticket.run.inline import Inline
 from winticket.run.keys import Json, resolve
 from winticket.run.layout import Failure, Problem, Removed, Row
 from winticket.run.local import local
+from winticket.run.on_dask import dask_crew
+from winticket.run.on_ray import ray_crew
 from winticket.run.pool import Pool
 from winticket.run.schedule import Event, Outcomes
 from winticket.run.store import Store
@@ -22,6 +25,7 @@ __all__ = [
     "Crew",
     "Damaged",
     "Event",
+    "ExecutorCrew",
     "Failure",
     "Inline",
     "Interrupted",
@@ -42,10 +46,12 @@ __all__ = [
     "Unavailable",
     "Variants",
     "Workers",
+    "dask_crew",
     "derive",
     "key",
     "local",
     "part_of",
+    "ray_crew",
     "resolve",
     "run",
     "stored_needs",

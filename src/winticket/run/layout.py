@@ -19,6 +19,7 @@ FORMAT = 3
 MARKER = "winticket-store.json"
 LOOKS = "looks"
 CLAIMS = "claims"
+STOPS = "stops"
 PLANS = "plans"
 MACHINES = "machines"
 REPORTS = "reports"  # default folder of `experiment`'s reports; a store does not touch what is in it
@@ -28,7 +29,8 @@ ENDINGS: dict[Kind, str] = {"result": "safetensors", "failure": "json", "partial
 _OURS = re.compile(
     r"(?:results|partial)/(?P<a>[0-9a-f]{2})/(?P=a)[0-9a-f]{62}\.safetensors"
     r"|failures/(?P<b>[0-9a-f]{2})/(?P=b)[0-9a-f]{62}\.json"
-    r"|looks/[^/]+/[^/]+\.json|claims/[0-9a-f]{64}(?:-[1-9][0-9]{0,5})?\.json|plans/[0-9a-f]{16}\.json|machines/[0-9a-f]{24}\.json|winticket-store\.json"
+    r"|looks/[^/]+/[^/]+\.json|claims/[0-9a-f]{64}(?:-[1-9][0-9]{0,5})?\.json|plans/[0-9a-f]{16}\.json"
+    r"|machines/[0-9a-f]{24}\.json|stops/[0-9a-f]{16}\.json|winticket-store\.json"
 )
 _KEY = re.compile(r"[0-9a-f]{64}")
 

@@ -238,18 +238,31 @@ def _plain_start(*, hide_main: bool) -> Iterator[None]:
         held = set(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGUSR1}))
         resource_tracker.ensure_running()  # starting it unblocks the other two signals, so it comes first
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    kept = {name: os.environ.get(name) for name in (*names, _SAFE)}
     main = sys.modules["__main__"]
-    os.environ.update(dict.fromkeys((*names, _SAFE), "1"))
     if hide_main:
         sys.modules["__main__"] = ModuleType("__main__")
     try:
-        yield
+        with one_thread_each(), _environment({_SAFE: "1"}):
+            yield
     finally:
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
         sys.modules["__main__"] = main
+
+
+def one_thread_each() -> contextlib.AbstractContextManager[None]:
+    """Within: processes can be started in which the libraries that numpy calls have one thread, as torch has."""
+    return _environment(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Within: these variables of the environment have these values."""
+    kept = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
         for name, value in kept.items():
             if value is None:
                 del os.environ[name]

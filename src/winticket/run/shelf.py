@@ -6,6 +6,7 @@ failures/ab/KEY.json          the traceback of a task that raised
 partial/ab/KEY.safetensors    a checkpoint of a task under way
 looks/QUESTION/NAME.json      a verdict on these results; each such look spends some of the error rate
 claims/KEY.json               the process that computes a task now (see claims.py)
+stops/RUN.json                whether a run has been asked to stop (see stops.py)
 plans/NAME.json               a plan that waits for workers (see plans.py)
 machines/NAME.json            what was measured on machines of one kind, for others like them
 tmp/                          files being written
@@ -38,6 +39,7 @@ from winticket.run.layout import (
     MARKER,
     PLANS,
     REPORTS,
+    STOPS,
     Failed,
     Failure,
     Kind,
@@ -116,7 +118,7 @@ class Shelf:
     def _may_be_ours(self, top: str) -> bool:
         if top == REPORTS:
             return True
-        if top not in (TEMPORARY, LOOKS, CLAIMS, PLANS, MACHINES, *FOLDERS.values()):
+        if top not in (TEMPORARY, LOOKS, CLAIMS, PLANS, MACHINES, STOPS, *FOLDERS.values()):
             return False
         return all(is_store_file(e.name) for e in self._files.entries(top))
 

@@ -17,6 +17,7 @@ from winticket.run.layout import (
     LOOKS,
     MACHINES,
     PLANS,
+    STOPS,
     Kind,
     Problem,
     Removed,
@@ -28,6 +29,7 @@ from winticket.run.layout import (
 )
 from winticket.run.plans import Waiting, standings
 from winticket.run.shelf import Shelf, explained
+from winticket.run.stops import abandoned_stops
 
 T = TypeVar("T")
 _START = 1 << 15  # bytes of a file that are read for its notes; most headers are shorter
@@ -70,7 +72,7 @@ class Store(Shelf):
                 except StoreError as error:
                     problems.append(Problem("damaged", entry.name, str(error)))
             problems += [Problem("damaged", name, reason) for name, reason in self._damaged_plans().items()]
-            for folder in (TEMPORARY, LOOKS, CLAIMS, PLANS, MACHINES, *FOLDERS.values()):
+            for folder in (TEMPORARY, LOOKS, CLAIMS, PLANS, MACHINES, STOPS, *FOLDERS.values()):
                 problems += [
                     Problem("foreign", e.name, "not a file that a store writes; no command touches it")
                     for e in self._files.entries(folder)
@@ -116,6 +118,7 @@ class Store(Shelf):
             going += [(e, "plan that is done") for e in self._ours(PLANS) if e.name in over]
             going += [(e, "damaged") for e in self._ours(PLANS) if damaged and e.name in broken]
             going += [(e, "claim of a process that has ended") for e in self._ours(CLAIMS) if e.name in left]
+            going += [(e, "file of a run that has ended") for e in abandoned_stops(self)]
             for kind in FOLDERS:
                 for entry in self._entries(kind):
                     why = self._unwanted(kind, entry, keep, failures=failures, damaged=damaged)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -138,11 +139,24 @@ def report(
             return
         if len(runs) > 1:
             raise ValueError(f"{len(runs)} runs are given; add --compare to have them on one page")
-        with to_stderr():
+        with to_stderr(), _without_collections():
             path, notes = _written(runs[0], store, trust)
     for note in notes:
         say(f"Note: {note}")
     tell(f"Page: {path}")
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Within: Python looks for no cycles of garbage.
+
+    Among the million objects of torch and matplotlib that takes a fifth of the time, and frees some forty megabytes.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _written(run: Path, store: str | None, trust: list[str] | None) -> tuple[Path, tuple[str, ...]]:

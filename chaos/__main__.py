@@ -27,6 +27,7 @@ PARTS = {
     "pairs": 100,
     "workers": 200,
     "outages": 40,
+    "heads": 20,
 }
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 

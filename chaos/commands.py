@@ -42,10 +42,10 @@ class Command:
         with contextlib.suppress(ProcessLookupError):
             (os.killpg if group else os.kill)(self.process.pid, signal.SIGKILL)
 
-    def end(self) -> tuple[int | None, str, str]:
+    def end(self, patience: float = PATIENCE) -> tuple[int | None, str, str]:
         """Wait for the end. Returns exit status (None if it hung and was killed), stdout and stderr."""
         try:
-            out, err = self.process.communicate(timeout=PATIENCE)
+            out, err = self.process.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
             self.kill(group=True)
             out, err = self.process.communicate()

@@ -55,7 +55,7 @@ def run(scratch: Path, seed: int, many: int, say: Callable[[str], None]) -> list
         if orphans := command.left():
             count.raw += 1
             count.notes.append(f"{what}: {len(orphans)} processes outlived it")
-        _compare(count, what, before, folder / "runs")
+        compare(count, what, before, folder / "runs")
         if status == 0:
             if numbers(out) != undisturbed:
                 count.silent += 1
@@ -79,7 +79,8 @@ def _kill(command: Command, rng: Random) -> None:
             os.kill(rng.choice(others), signal.SIGKILL)
 
 
-def _compare(count: Count, what: str, before: dict[str, int], store: Path) -> None:
+def compare(count: Count, what: str, before: dict[str, int], store: Path) -> None:
+    """Count the results that were there before and are gone, or were written again."""
     after = kept(store) if store.exists() else {}
     gone = [name for name, when in before.items() if after.get(name) != when]
     if gone:

@@ -14,7 +14,7 @@ from chaos.cluster import Cluster, Conditions, facts, stacks
 from winticket.run import Store, Task, run, task
 from winticket.run.cluster import CLOSE, Work
 from winticket.run.files import LocalFiles
-from winticket.run.requests import CLAIM, OPEN, RESULT, START, WRITE, listings, requests
+from winticket.run.requests import CHECKPOINT, CLAIM, OPEN, RENEWAL, RESULT, START, WRITE, listings, requests
 from winticket.run.schedule import Schedule
 
 
@@ -91,7 +91,7 @@ def test_two_stacks_of_three_levels_by_hand() -> None:
 
 
 def test_requests_are_at_least_those_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write is three requests, as on an object store. The forecast may not be less, nor twice as much."""
+    """A write is one request, as on an object store. The forecast may not be less, nor twice as much."""
     count = 0
 
     def counting(name: str, each: int) -> None:
@@ -121,9 +121,9 @@ def test_requests_by_hand() -> None:
     """Tasks of 12 s and 4 s on two processes for 12 s: 24 s less 16 s are idle, so one more look of three requests."""
     counted = requests({"a": 12.0, "b": 4.0}, {"b": 2}, processes=2, makespan=12.0, beside=1)
     assert counted.reads == 2 * OPEN + 2
-    assert counted.writes == 3 * RESULT + 4  # a checkpoint after 10 s
+    assert counted.writes == 3 * RESULT + CHECKPOINT  # a checkpoint after 10 s
     assert counted.claims == 2 * CLAIM
-    assert counted.renewals == 2 * 4  # after 5 and 10 s
+    assert counted.renewals == 2 * RENEWAL  # after 5 and 10 s
     assert listings(2, 2) == 3
     assert counted.looks == 2 * (START + 2) + (2 + 1) * 3
     assert counted.total == counted.reads + counted.writes + counted.claims + counted.renewals + counted.looks

@@ -1,7 +1,6 @@
 """How many requests a run makes to its store. All constants of this forecast are here; tests count the real ones.
 
-A request is one call of an object store or one operation on a shared folder. A file is written under a temporary name
-and moved, which an object store does by a copy and a removal.
+A request is one call of an object store, which writes a file whole by one of them, or one operation on a shared folder.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-WRITE = 3
-"""A file: put, copy, remove."""
+WRITE = 1
+"""A file."""
 CLAIM = 5
 """A task's claim: ask for the store, create the file, look for a result and a failure by others, remove the claim."""
 OPEN = 3
@@ -20,6 +19,7 @@ RESULT = WRITE + 4
 """A result: look for one, ask for the store, write; remove an earlier failure and the checkpoint."""
 CHECKPOINT = WRITE + 1
 RENEWAL = WRITE + 1
+"""Look for the claim, and write it."""
 LISTED = 1000
 """Names in one answer of a listing."""
 START = 10

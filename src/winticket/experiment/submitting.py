@@ -56,8 +56,9 @@ def submit(planned: Plan, execution: Execution) -> Waiting:
     >>> from tempfile import TemporaryDirectory
     >>> from winticket.experiment import Experiment
     >>> with TemporaryDirectory() as folder:
-    ...     written = submit(plan(Experiment.of("digits", steps=20, levels=1)), Execution.local(folder + "/runs"))
-    ...     [(each.name == written.name, len(how_far.ready)) for each, how_far in standings(Store(folder + "/runs"))]
+    ...     execution = Execution.local(folder + "/runs")
+    ...     written = submit(plan(Experiment.of("digits", steps=20, levels=1)), execution)
+    ...     [(each.name == written.name, len(how_far.ready)) for each, how_far in standings(execution.store)]
     [(True, 12)]
     """
     store = execution.store

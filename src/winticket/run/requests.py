@@ -89,7 +89,7 @@ def requests(
     Collisions are not counted, where two processes try to claim the same task, nor repeated work after a failure.
 
     >>> requests({"dense": 12.0, "ticket": 4.0}, {"ticket": 1}, processes=1, makespan=16.0)
-    Requests(reads=7, writes=18, claims=10, renewals=8, looks=12)
+    Requests(reads=7, writes=12, claims=10, renewals=4, looks=12)
     """
     count = len(seconds)
     renewals = sum(int(each / RENEWAL_SECONDS) for each in seconds.values())
@@ -109,7 +109,7 @@ def in_sequence(inputs: int) -> int:
     """Requests that a worker waits for one after the other with a task of so many inputs, looks and checkpoints aside.
 
     >>> in_sequence(inputs=2)
-    17
+    15
     """
     return CLAIM + OPEN + inputs + RESULT
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from winticket import sparse
 from winticket.cli import app
 from winticket.cli.searches import _too_narrow
 from winticket.experiment import Cost, Execution, Experiment, Plan, plan
-from winticket.experiment.submitting import compute, jobs, submit
+from winticket.experiment.submitting import compute, jobs, submit, work_in
 from winticket.report.durations import run_time
 from winticket.report.store_progress import progress_line, progress_of_store
 from winticket.run import Inline, Pool, Store, StoreError
@@ -166,11 +168,16 @@ def test_a_plan_of_another_version_or_form_is_refused(tmp_path: Path) -> None:
     others = tuple(msgspec.structs.replace(each, key=each.key[::-1]) for each in made.tasks)
     other = msgspec.structs.replace(made, name="0" * 16, winticket="99.0", tasks=others)
     execution.store.put_plan(other.name, other)
-    with pytest.raises(ValueError, match=r"winticket 99\.0 wrote it .*: install winticket 99\.0"):
-        jobs(execution)
+    work = work_in(execution)
+    assert [job.waiting.name for job in work.jobs] == [made.name]  # the other plan does not stand in its way
+    assert re.search(
+        r"winticket 99\.0 wrote it .*: install winticket 99\.0 .*remove plans/0+\.json", work.refused[0]
+    )
     execution.store.put_plan(other.name, msgspec.structs.replace(other, question={"text": "?"}))
-    with pytest.raises(ValueError, match=r"was written by another winticket \(99\.0\)"):
-        jobs(execution)
+    assert "was written by another winticket (99.0)" in work_in(execution).refused[0]
+    said = typed("work", str(tmp_path / "runs"), "--workers", "1", status=1)
+    assert "6 tasks computed here" in said
+    assert "was written by another winticket" in typed("work", str(tmp_path / "runs"), status=2)
 
 
 def test_a_plan_that_was_changed_or_made_up_is_refused(tmp_path: Path) -> None:
@@ -270,6 +277,58 @@ def test_workers_on_machines_of_one_kind_measure_once(
     kept = {file.name: file.read_bytes() for file in (tmp_path / "another" / "break-even").glob("*.json")}
     assert kept == measured
     assert not breakeven.adopt("../../evil.json", b"{}")
+    breakeven._tuning.cache_clear()
+
+
+def test_a_failed_plan_is_no_success_and_can_be_tried_again(tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    made = submit(plan(experiment()), Execution(store=store, crew=Inline()))
+    first = made.tasks[0]
+    for listed in made.tasks:
+        if listed.label["arm"] == "dense":
+            store.put_failure(listed.key, "Traceback: it is Monday", {"when": "2026-11-23"})
+    said = typed("work", str(tmp_path / "runs"), status=1)
+    assert "2 failed" in said
+    assert (
+        store.gc() == store.gc(failures=True, dry_run=True)[:0]
+    )  # the plan stays as long as it can be tried again
+    assert len(store.plans(Waiting)) == 1
+    said = typed("work", str(tmp_path / "runs"), "--retry-failed", "--workers", "1", "--quiet")
+    assert "6 tasks computed here" in said
+    assert store.failure(first.key) is None
+
+
+def test_a_store_that_cannot_be_written_is_said_before_anything_is_computed(tmp_path: Path) -> None:
+    submit(plan(experiment()), Execution(store=Store(tmp_path / "runs"), crew=Inline()))
+    (tmp_path / "elsewhere").mkdir()
+    shutil.rmtree(tmp_path / "runs" / "tmp", ignore_errors=True)
+    (tmp_path / "runs" / "tmp").symlink_to(tmp_path / "elsewhere")
+    assert "links inside a store are not followed" in typed("work", str(tmp_path / "runs"), status=2)
+
+
+def test_of_workers_that_measure_at_once_the_first_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sparse.missing:
+        pytest.skip("without kernels nothing is measured")
+    execution = Execution(store=Store(tmp_path / "runs"), crew=Inline())
+    submit(plan(experiment()), execution)
+    monkeypatch.setenv("WINTICKET_CACHE", str(tmp_path / "cache"))
+    breakeven._tuning.cache_clear()
+    other: dict[str, bytes] = {}
+
+    def late(store: Store, name: str, content: bytes) -> None:
+        """Another worker was faster, and has come to another break-even."""
+        told = json.loads(content)
+        told["break_even"] = 0.123
+        other[name] = json.dumps(told).encode()
+        store.files.create(f"machines/{name}", other[name])
+
+    monkeypatch.setattr(Store, "put_measurement", late)
+    compute(jobs(execution))
+    kept = {file.name: file.read_bytes() for file in (tmp_path / "cache" / "break-even").glob("*.json")}
+    assert other
+    assert {name: kept[name] for name in other} == other
     breakeven._tuning.cache_clear()
 
 

@@ -18,7 +18,7 @@ from winticket.run import Event, Store, StoreError, run, task
 from winticket.run import claims as claiming
 from winticket.run.claim_files import Claim, boot, claim_name
 from winticket.run.claims import Claims, who_claims
-from winticket.run.files import host
+from winticket.run.files import LocalFiles, host
 
 KEY = "ab" + "0" * 62
 
@@ -357,3 +357,64 @@ def test_a_claim_far_away_is_read_only_if_it_is_not_renewed(store: Store) -> Non
     assert mine.claimed([KEY]) == {}  # read now: its process has ended
     assert mine.take(KEY) is None
     mine.close()
+
+
+def test_a_renewal_under_way_does_not_bring_a_claim_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, write = Claims(store, expiry=0.06), type(store.files).write
+
+    def slow(self: LocalFiles, name: str, data: bytes) -> None:
+        time.sleep(0.05)
+        write(self, name, data)
+
+    monkeypatch.setattr(LocalFiles, "write", slow)
+    for number in range(15):
+        mine.take(KEY)
+        time.sleep(0.01 + 0.004 * number)
+        mine.give_back(KEY)
+        time.sleep(0.06)
+        assert store.claims() == {}
+    mine.close()
+
+
+def test_a_retried_failure_is_retried_by_one_run_of_several(tmp_path: Path) -> None:
+    bad = task(jobs.fail_slowly, seconds=0.3)
+    run([bad], tmp_path / "runs")
+    before = len(jobs.FAILED)
+    results = []
+
+    def go() -> None:
+        results.append(run([bad], tmp_path / "runs", retry_failed=True))
+
+    threads = [threading.Thread(target=go) for _ in range(3)]
+    time.sleep(1.0)  # failures are told apart by the second in which they were stored
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [list(result.failed) for result in results] == [[bad.key]] * 3
+    assert len(jobs.FAILED) == before + 1
+
+
+def test_a_run_that_rests_after_a_lost_race_does_not_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("winticket.run.executor._LEAST_REST", 0.8)
+    store = Store(tmp_path / "runs")
+    tasks = [task(jobs.slow, number=number, seconds=0.01) for number in range(8)]
+    other = Claims(store)
+    store.check_writable()
+    taken = iter(tasks)
+    take = Claims.take
+
+    def raced(self: Claims, key: str) -> Claim | None:
+        """The other run takes whatever this one is about to take, three times."""
+        if self is not other and (next(taken, None) in tasks[:3]):
+            take(other, key)
+        return take(self, key)
+
+    monkeypatch.setattr(Claims, "take", raced)
+    outcomes = run(tasks, store, leave=0.0)
+    assert (len(outcomes.computed), outcomes.left) == (5, 3)
+    other.close()

@@ -8,6 +8,7 @@ import pickle
 import re
 import signal
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -279,15 +280,21 @@ def test_full_disk_and_lost_memory_abort_and_are_no_failures(crew: Crew, tmp_pat
 
 
 @EVERY_CREW
-def test_a_shared_plan_goes_on_without_the_task_that_is_too_large_here(crew: Crew, tmp_path: Path) -> None:
-    greedy = task(jobs.exhaust)
+@pytest.mark.parametrize(
+    ("job", "why"), [(jobs.exhaust, "asked for too much"), (jobs.fill_disk, "No space left")]
+)
+def test_a_shared_plan_goes_on_without_what_cannot_be_computed_here(
+    crew: Crew, job: Callable[[], None], why: str, tmp_path: Path
+) -> None:
+    greedy = task(job)
     after, other = task(jobs.add, greedy, ()), task(jobs.plant, seed=0)
     events: list[Event] = []
     outcomes = run([after, other], tmp_path, crew=crew, on_event=events.append, shared=True)
     assert (outcomes.computed, outcomes.left, outcomes.failed) == ((other.key,), 2, {})
-    (left,) = [event for event in events if event.kind == "too large"]
+    (left,) = [event for event in events if event.kind == "left"]
     assert left.task == greedy
-    assert "asked for too much" in (left.text or "")
+    assert why in (left.text or "")
+    assert outcomes.impossible == (greedy.key,)
     assert Store(tmp_path).claims() == {}
 
 

@@ -32,9 +32,9 @@ class _Stopped:
 
 
 def stop_in_order() -> None:
-    """From now on SIGTERM, SIGHUP and SIGUSR1 stop the command as Ctrl-C does, unless they were ignored at its start.
+    """From now on SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 stop the command as Ctrl-C does, if they were not ignored.
 
-    Batch systems announce the end of a job's time by SIGTERM or SIGUSR1.
+    Batch systems announce the end of a job's time by SIGTERM, SIGUSR1 or SIGUSR2.
     """
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -43,7 +43,7 @@ def stop_in_order() -> None:
             raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
-    for name in ("SIGTERM", "SIGHUP", "SIGUSR1"):
+    for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, stop)

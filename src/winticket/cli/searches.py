@@ -201,7 +201,12 @@ def submit(experiment: Experiment, computing: Computing, answering: Answering) -
     store = shlex.quote(without_secrets(computing.store))
     if answering.as_json:
         print_json(
-            {"winticket": __version__, "plan": made.name, "store": computing.store, "tasks": len(made.tasks)}
+            {
+                "winticket": __version__,
+                "plan": made.name,
+                "store": without_secrets(computing.store),
+                "tasks": len(made.tasks),
+            }
         )
         return
     show(f"Plan {made.name} is in {store}: {_counted(len(made.tasks), 'task')}.")

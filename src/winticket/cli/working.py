@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,8 @@ from winticket.text import console
 from winticket.version import __version__
 
 if TYPE_CHECKING:
-    from winticket.experiment.submitting import Job
+    from winticket.experiment import Execution
+    from winticket.experiment.submitting import Job, Work
     from winticket.run import Outcomes, Store
 
 StoreArgument = Annotated[
@@ -61,29 +63,42 @@ def work(
     with request():
         if leave is not None and not leave >= 0:
             raise ValueError(f"--leave is {leave:g}; give seconds, 0 or more")
-        waiting = _jobs(store, workers, retry=retry, trust=trust or [])
+        execution, work = _work(store, workers, retry=retry, trust=trust or [])
+    for refused in work.refused:
+        say(f"Warning: {refused}")
     outcomes: list[Outcomes] = []
-    tasks = [task for job in waiting for task in job.tasks]
+    tasks = [task for job in work.jobs for task in job.tasks]
     if tasks:
+        from winticket.experiment.execution import run_errors
         from winticket.experiment.submitting import compute
 
-        say(f"{_counted(len(waiting), 'plan')} in {store}: {_counted(len(tasks), 'task')}")
-        with to_stderr(), nullcontext() if quiet else _watching(waiting) as watch:
-            outcomes = compute(waiting, watch=watch, leave=leave)
-    _answer(store, waiting, outcomes, as_json=as_json)
-    if any(each.failed or (each.left and leave is None) for each in outcomes):
+        if not quiet:
+            say(f"{_counted(len(work.jobs), 'plan')} in {store}: {_counted(len(tasks), 'task')}")
+        watching = nullcontext() if quiet else _watching(work.jobs)
+        with run_errors(execution.store), to_stderr(), watching as watch:
+            outcomes = compute(work.jobs, watch=watch, leave=leave)
+    failed = work.failed + sum(len(each.failed) for each in outcomes)
+    _answer(store, work, outcomes, failed, as_json=as_json)
+    left = any(each.impossible or (each.left and leave is None) for each in outcomes)
+    if failed or left or work.refused:
         raise typer.Exit(1)
 
 
-def _jobs(store: str, workers: int | None, *, retry: bool, trust: list[str]) -> list[Job]:
-    """The unfinished plans of the store, checked."""
+def _work(store: str, workers: int | None, *, retry: bool, trust: list[str]) -> tuple[Execution, Work]:
+    """What there is to compute in the store, checked."""
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}; give the number of processes, 1 or more")
     existing_with_plans(store)
     from winticket.experiment import Execution
-    from winticket.experiment.submitting import jobs
+    from winticket.experiment.submitting import work_in
 
-    return jobs(Execution.local(store, workers=workers, retry_failed=retry), trust=trust)
+    execution = Execution.local(store, workers=workers, retry_failed=retry)
+    work = work_in(execution, trust=trust)
+    if work.refused and not work.jobs:
+        raise ValueError("; ".join(work.refused))
+    if work.jobs:
+        execution.store.check_writable()
+    return execution, work
 
 
 def existing_with_plans(path: str) -> Store:
@@ -99,7 +114,7 @@ def existing_with_plans(path: str) -> Store:
     return store
 
 
-def _watching(waiting: list[Job]) -> Any:
+def _watching(waiting: Sequence[Job]) -> Any:
     """The progress of these plans together."""
     from winticket.report import Watch
 
@@ -119,10 +134,9 @@ def _watching(waiting: list[Job]) -> Any:
     )
 
 
-def _answer(store: str, waiting: list[Job], outcomes: list[Outcomes], *, as_json: bool) -> None:
+def _answer(store: str, work: Work, outcomes: list[Outcomes], failed: int, *, as_json: bool) -> None:
     """Print what was computed here and what is left."""
     computed = sum(len(each.computed) for each in outcomes)
-    failed = sum(len(each.failed) for each in outcomes)
     skipped = sum(len(each.skipped) for each in outcomes)
     left = sum(each.left for each in outcomes)
     if as_json:
@@ -130,7 +144,8 @@ def _answer(store: str, waiting: list[Job], outcomes: list[Outcomes], *, as_json
             print_json(
                 {
                     "winticket": __version__,
-                    "plans": [job.waiting.name for job in waiting],
+                    "plans": [job.waiting.name for job in work.jobs],
+                    "refused": list(work.refused),
                     "computed": computed,
                     "failed": failed,
                     "skipped": skipped,
@@ -139,19 +154,15 @@ def _answer(store: str, waiting: list[Job], outcomes: list[Outcomes], *, as_json
                 }
             )
         return
-    if not waiting:
-        show(
-            f"Every plan in {store} is done. For verdict and report, type its command again without --detach."
-        )
-        return
-    parts = [f"{_counted(computed, 'task')} computed here"]
-    parts += [f"{failed} failed"] * bool(failed) + [
-        f"{skipped} skipped, since they need a failed one"
-    ] * bool(skipped)
-    parts += [f"{left} left to other workers, or to machines with more memory"] * bool(left)
-    show(", ".join(parts))
-    if not left:
-        show("Done. For verdict and report, type the plan's command again without --detach.")
+    parts = [f"{_counted(computed, 'task')} computed here"] * bool(work.jobs)
+    parts += [f"{failed} failed (winticket work --retry-failed tries again)"] * bool(failed)
+    parts += [f"{skipped} skipped, since they need a failed one"] * bool(skipped)
+    parts += [f"{left} left to other workers"] * bool(left)
+    if parts:
+        show(", ".join(parts))
+    if not left and not work.refused:
+        done = "Done" if work.jobs else f"Every plan in {store} is done"
+        show(f"{done}. For verdict and report, type its command again without --detach.")
 
 
 def _counted(count: int, noun: str) -> str:

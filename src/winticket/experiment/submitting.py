@@ -18,7 +18,7 @@ from winticket.experiment.running import measure_engine
 from winticket.outside import Unreadable, converted
 from winticket.places import exists_here
 from winticket.run import Event, Outcomes, Task
-from winticket.run.plans import Standing, Waiting, standings, waiting
+from winticket.run.plans import Waiting, standings, waiting
 from winticket.train import Engine
 from winticket.version import __version__
 
@@ -76,21 +76,46 @@ def submit(planned: Plan, execution: Execution) -> Waiting:
     return made
 
 
-def jobs(execution: Execution, *, trust: Sequence[str] = ()) -> list[Job]:
-    """The unfinished plans of a store, ready to be computed; the oldest first.
+@dataclass(frozen=True)
+class Work:
+    """What there is to compute in a store.
 
-    `trust` lists what a plan may import or fetch (see `winticket.open`). Raises ValueError if a plan cannot be made
-    anew here as it was written: by another version, on other data, or with other code of the user's.
+    jobs     its unfinished plans, the oldest first
+    refused  why other unfinished plans cannot be computed here, one message each
+    failed   number of failed tasks in plans that have ended
     """
-    return [
-        _job(each, execution, trust)
-        for each, how_far in standings(execution.store)
-        if not _settled(how_far, execution)
-    ]
+
+    jobs: tuple[Job, ...]
+    refused: tuple[str, ...]
+    failed: int
 
 
-def _settled(how_far: Standing, execution: Execution) -> bool:
-    return how_far.over() and not (execution.retry_failed and how_far.failed)
+def work_in(execution: Execution, *, trust: Sequence[str] = ()) -> Work:
+    """The unfinished plans of a store, made anew and ready to be computed.
+
+    `trust` lists what a plan may import or fetch (see `winticket.open`). A plan is refused if it cannot be made anew
+    here as it was written: by another version, on other or missing data, or with code that is not trusted or differs.
+    """
+    ready: list[Job] = []
+    refused: list[str] = []
+    failed = 0
+    for each, how_far in standings(execution.store, claimed=False):
+        if how_far.over() and not (execution.retry_failed and how_far.failed):
+            failed += len(how_far.failed)
+            continue
+        try:
+            ready.append(_job(each, execution, trust))
+        except (ValueError, TypeError, OSError) as error:
+            refused.append(str(error))
+    return Work(tuple(ready), tuple(refused), failed)
+
+
+def jobs(execution: Execution, *, trust: Sequence[str] = ()) -> list[Job]:
+    """The jobs of `work_in`. Raises ValueError if there are plans, and all are refused."""
+    work = work_in(execution, trust=trust)
+    if work.refused and not work.jobs:
+        raise ValueError("; ".join(work.refused))
+    return list(work.jobs)
 
 
 def _job(each: Waiting, execution: Execution, trust: Sequence[str]) -> Job:
@@ -98,11 +123,13 @@ def _job(each: Waiting, execution: Execution, trust: Sequence[str]) -> Job:
     try:
         asked = converted(each.question, Asked)
     except Unreadable as error:
-        raise ValueError(f"{where} was written by another winticket ({each.winticket}): {error}") from error
+        raise ValueError(
+            f"{where} was written by another winticket ({each.winticket}): {error}; {_drop(each)}"
+        ) from error
     planned = plan(experiment_asked(asked.experiment, trust, where))
     keys = {listed.key for listed in waiting(list(planned.tasks.values()), {}).tasks}
     if keys != {listed.key for listed in each.tasks}:
-        raise ValueError(f"{where} cannot be computed here, {_why(each)}")
+        raise ValueError(f"{where} cannot be computed here, {_why(each)}; {_drop(each)}")
     return Job(
         each,
         planned,
@@ -114,12 +141,16 @@ def _why(each: Waiting) -> str:
     if each.winticket != __version__:
         return (
             f"because winticket {each.winticket} wrote it and this is {__version__}, which would compute other "
-            f"numbers: install winticket {each.winticket} on every worker, or submit the plan again"
+            f"numbers: install winticket {each.winticket} on every worker, or submit the plan anew"
         )
     return (
         "because its tasks are others here: the data, or the code of your own model or functions, differ from those "
-        "where it was written; make them the same, or submit the plan again"
+        "where it was written; make them the same, or submit the plan anew"
     )
+
+
+def _drop(each: Waiting) -> str:
+    return f"to give it up, remove plans/{each.name}.json from the store"
 
 
 def compute(
@@ -127,10 +158,10 @@ def compute(
 ) -> list[Outcomes]:
     """Compute jobs together with all other workers of their store. Returns when nothing is left to compute.
 
-    Jobs that are to be computed alike run at the same time. `leave` is how many seconds to wait for other workers'
-    tasks while nothing can be computed here; by default as long as it takes, since another worker may be lost. Tasks
-    for which this machine has too little memory are left to others; if nobody computes them, this returns.
-    Errors as for `winticket.run.run`.
+    Jobs that are to be computed alike (engine, checkpoints) run at the same time, others after them. `leave` is how
+    many seconds to wait for other workers' tasks while nothing can be computed here; by default as long as it takes,
+    since another worker may be lost. Tasks that cannot be computed here are left to others; if nobody computes them,
+    this returns. Errors as for `winticket.run.run`.
     """
     alike: dict[Execution, list[Job]] = {}
     for job in work:
@@ -154,6 +185,10 @@ def _measure_alike(together: Sequence[Job], execution: Execution) -> None:
         sparse.adopt(name, content)
     for job in together:
         measure_engine(job.plan, execution)
-    for name, content in sparse.measurements().items():
+    mine = sparse.measurements()
+    for name, content in mine.items():
         if name not in known:
             store.put_measurement(name, content)
+    # Of workers that measured at the same time, one was first; its choices hold for all.
+    kept = store.measurements()
+    sparse.replace({name: kept[name] for name, content in mine.items() if kept.get(name, content) != content})

@@ -131,12 +131,11 @@ class Watch:
             self.rows[key] = self.bars.add_task(self._name(event.task.label), total=1.0, at="")
         elif event.kind == "progress" and event.steps:
             self._advance(event.task, event.step or 0, event.steps)
-        elif event.kind == "too large":
+        elif event.kind == "left":
             self._close_row(key)
-            self.elsewhere[key] = "a larger machine"
+            self.elsewhere[key] = "another machine"
             self._print(
-                f"{self._name(event.task.label)}: left to a machine with more memory, or fewer workers "
-                f"({event.text})"
+                f"{self._name(event.task.label)}: cannot be computed here, so left to others: {event.text}"
             )
         elif event.kind == "retried":
             self._close_row(key)

@@ -81,7 +81,8 @@ def progress_line(seen: Sequence[tuple[APlan, HowFar]]) -> str:
 
 
 def _what(plan: APlan) -> str:
-    experiment = plan.question.get("experiment", {})
+    experiment = plan.question.get("experiment")
+    experiment = experiment if isinstance(experiment, dict) else {}
     return visible(f"{experiment.get('model', '?')} on {experiment.get('data', '?')}")
 
 

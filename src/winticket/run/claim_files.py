@@ -31,7 +31,7 @@ class Claim(msgspec.Struct, frozen=True):
 
     def dead(self) -> bool:
         """True if the claim's process ran on this machine since its last boot, and has ended."""
-        return (self.host, self.boot) == (host(), boot()) and not alive(self.pid)
+        return self.boot != "" and (self.host, self.boot) == (host(), boot()) and not alive(self.pid)
 
     def who(self) -> str:
         if not self.pid:

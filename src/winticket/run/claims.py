@@ -22,7 +22,8 @@ import secrets
 import threading
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -42,6 +43,7 @@ class _Held:
     generation: int
     claim: Claim
     renewed: float
+    writing: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass
@@ -172,8 +174,9 @@ class Claims:
             held = self._held.pop(key, None)
         if held is None:
             return
-        with contextlib.suppress(StoreError, OSError):  # it expires by itself
-            if self._lost(key, held):
+        # A renewal under way would write the file again.
+        with held.writing, contextlib.suppress(StoreError, OSError):  # it expires by itself
+            if self._lost(key, held, surely=not finished):
                 return
             if held.generation and not finished:
                 released = msgspec.structs.replace(self._me, released=True)
@@ -182,9 +185,12 @@ class Claims:
             for generation in reversed(range(held.generation + 1)):
                 self._files.remove(claim_name(key, generation))
 
-    def _lost(self, key: str, held: _Held) -> bool:
-        """True if another run has taken the claim over, which it can only if this process was stopped for a while."""
-        late = time.monotonic() - held.renewed > self._expiry / 2
+    def _lost(self, key: str, held: _Held, *, surely: bool = False) -> bool:
+        """True if another run has taken the claim over, which it can only if this process was stopped for a while.
+
+        The clock may have stood still meanwhile, so `surely` asks the store in any case.
+        """
+        late = surely or time.monotonic() - held.renewed > self._expiry / 2
         return late and self._files.exists(claim_name(key, held.generation + 1))
 
     def close(self) -> None:
@@ -200,11 +206,15 @@ class Claims:
         while not self._enough.wait(self._expiry / RENEWALS):
             with self._guard:
                 held = dict(self._held)
-            for key, claim in held.items():
-                with contextlib.suppress(StoreError, OSError):  # the next time, or it expires
-                    self._renew_one(key, claim)
+            # Several at a time, since one request may be slow, and the longest waiting first.
+            with ThreadPoolExecutor(min(max(len(held), 1), _AT_ONCE)) as pool:
+                list(pool.map(self._renew_one, *zip(*_oldest_first(held), strict=True)) if held else ())
 
     def _renew_one(self, key: str, held: _Held) -> None:
+        with held.writing, contextlib.suppress(StoreError, OSError):  # the next time, or it expires
+            self._renew_now(key, held)
+
+    def _renew_now(self, key: str, held: _Held) -> None:
         if self._lost(key, held):
             return  # both finish, and the first result is kept
         if not self._files.exists(name := claim_name(key, held.generation)):
@@ -217,6 +227,14 @@ class Claims:
         held.renewed = time.monotonic()
 
 
+_AT_ONCE = 16
+"""Requests to a store at the same time."""
+
+
+def _oldest_first(held: dict[str, _Held]) -> list[tuple[str, _Held]]:
+    return sorted(held.items(), key=lambda item: item[1].renewed)
+
+
 def who_claims(store: Shelf) -> tuple[dict[str, Claim], list[str]]:
     """The valid claims by their tasks, as far as can be known at once, and the names of abandoned claim files.
 
@@ -224,9 +242,11 @@ def who_claims(store: Shelf) -> tuple[dict[str, Claim], list[str]]:
     """
     held: dict[str, Claim] = {}
     left: list[str] = []
-    for key, family in store.claims().items():
-        generation, entry = max(family.items())
-        claim = read_claim(store.files, key, generation)
+    families = store.claims()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        last = list(pool.map(lambda key: read_claim(store.files, key, max(families[key])), families))
+    for (key, family), claim in zip(families.items(), last, strict=True):
+        entry = family[max(family)]
         if claim is None:
             continue
         old = entry.modified is not None and time.time() - entry.modified > _LEFT

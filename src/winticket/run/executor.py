@@ -53,7 +53,9 @@ class _Execution:
         self.schedule, self.workers, self.shared = schedule, workers, shared
         self.store, self.claims, self.retry = store, claims, retry
         self.deaths: dict[str, int] = {}
-        self.large: set[str] = set()  # tasks that this machine has too little memory for
+        # A failure that is there already is tried again, but not one that another run stores meanwhile.
+        earlier = store.keys("failure").intersection(schedule.todo) if retry else ()
+        self.earlier = {key: store.failure(key) for key in earlier}
         self._look_every = _FAR_LOOK if store.remote else _LOOK
         self._next_look = self._next_results = 0.0
         self._met = False  # whether another command on the store has been met
@@ -71,20 +73,21 @@ class _Execution:
             if plan.running:
                 idle_since = None
                 self.workers.listen(self.hear, _TICK)
+            elif plan.ready:  # others were faster
+                idle_since = None
+                time.sleep(_TICK)
             elif plan.elsewhere:
                 idle_since = time.monotonic() if idle_since is None else idle_since
-                if self.large >= plan.elsewhere and self._unclaimed:
+                if plan.impossible >= plan.elsewhere and self._unclaimed:
                     return
                 if leave is not None and time.monotonic() - idle_since >= leave:
                     return
                 time.sleep(_TICK)
-            elif plan.ready:  # others were faster
-                time.sleep(_TICK)
 
     def _give_out(self) -> None:
-        if time.monotonic() < self._rest_until:
-            return
         plan = self.schedule
+        if not plan.ready or time.monotonic() < self._rest_until:
+            return
         for worker in self.workers.free(len(plan.ready)):
             chosen = self._claimed(worker)
             if chosen is None:
@@ -122,12 +125,13 @@ class _Execution:
     def _look_through(self) -> None:
         """Record what others have finished, and leave to them what they compute.
 
-        In a folder, where each result is looked for by itself, that is done twice a second at most.
+        Results are looked for now and then only; whoever has claimed a task asks for its result in any case.
         """
         plan, store = self.schedule, self.store
         claimed = {**self.claims.claimed(list(plan.ready))}
-        results = store.keys() if store.remote else None
-        wanted = store.remote or time.monotonic() >= self._next_results
+        began = time.monotonic()
+        wanted = began >= self._next_results
+        results = store.keys() if store.remote and wanted else None
         while wanted:
             ready = frozenset(plan.ready) - claimed.keys()
             done = store.among(ready) if results is None else results & ready
@@ -135,7 +139,8 @@ class _Execution:
                 plan.ready.remove(key)
                 plan.finish(key, None, reused=True)
             wanted = bool(done)
-            self._next_results = time.monotonic() + _LOOK
+            took = time.monotonic() - began  # a store may have a hundred thousand results of other plans
+            self._next_results = began + took + max(_about(self._look_every), 10 * took)
         if store.remote:  # what was claimed while the results were listed
             claimed |= self.claims.claimed(list(plan.ready))
         for key in [key for key in plan.ready if key in claimed]:
@@ -146,10 +151,11 @@ class _Execution:
         if self.store.has(key):
             self.schedule.finish(key, None, reused=True)
             return True
-        failure = None if self.retry else self.store.failure(key)
-        if failure is not None:
-            self.schedule.fail(key, failure.traceback, None, earlier=True)
-        return failure is not None
+        failure = self.store.failure(key)
+        if failure is None or failure == self.earlier.get(key):
+            return False
+        self.schedule.fail(key, failure.traceback, None, earlier=True)
+        return True
 
     def _look_elsewhere(self) -> None:
         """Record the tasks that other commands have finished, and take back those that they have abandoned."""
@@ -160,14 +166,14 @@ class _Execution:
         claimed = self.claims.claimed(self.schedule.elsewhere)
         self._unclaimed = not claimed
         for key in sorted(self.schedule.elsewhere - claimed.keys()):
-            if not self._came_from_elsewhere(key) and key not in self.large:
+            if not self._came_from_elsewhere(key) and key not in self.schedule.impossible:
                 self.schedule.put_back(key)
 
     def hear(self, worker: int, message: Message) -> None:
         plan, key = self.schedule, message.key
         if not self.book(worker, message):
-            if self.shared and message.said == "aborted" and message.cause == "memory":
-                self._too_large(key, message.text or "memory ran out")
+            if self.shared and message.said == "aborted" and message.cause != "store":
+                self._leave(key, message.text or "it cannot be computed here")
             elif message.said == "aborted":
                 kind = StoreError if message.cause == "store" else RunError
                 raise kind(f"{plan.todo[key]!r} cannot be finished: {message.text}; {_ADVICE[message.cause]}")
@@ -195,7 +201,7 @@ class _Execution:
         plan, key = self.schedule, message.key
         self.deaths[key] = self.deaths.get(key, 0) + (message.cause != "unready")
         if self.deaths[key] > 1 and self.shared:
-            self._too_large(key, f"the process died twice: {message.text}")
+            self._leave(key, f"the process died twice: {message.text}")
             return
         if self.deaths[key] > 1:
             raise RunError(
@@ -204,12 +210,11 @@ class _Execution:
         plan.put_back(key)
         plan.tell(Event("retried", plan.todo[key], worker=worker, text=message.text))
 
-    def _too_large(self, key: str, why: str) -> None:
-        """Leave a task for which memory is short here to machines that have more."""
+    def _leave(self, key: str, why: str) -> None:
+        """Leave a task that cannot be computed here, for want of memory, data or a module, to other machines."""
         self.claims.give_back(key)
-        self.large.add(key)
         self._unclaimed = False  # until the next look
-        self.schedule.leave_to_larger(key, why)
+        self.schedule.leave_for_good(key, why)
 
 
 def run(
@@ -239,8 +244,8 @@ def run(
     need_bytes          expected growth of the store, compared with the free space before anything is computed
     leave     seconds after which the run ends although other runs still compute tasks, if there is nothing for this
               one to compute; by default it waits, since another run may be lost
-    shared    whether other machines compute the same plan: a task for which memory runs out here is then left to them,
-              and the run goes on; otherwise it ends with an error
+    shared    whether other machines compute the same plan: a task that cannot be computed here (for want of memory,
+              data or a module) is then left to them, and the run goes on; otherwise it ends with an error
 
     Other runs on the same store, in this process or another, share the work: each task is computed by one of them
     (see `run.claims`), and the others wait for its result.
@@ -273,6 +278,7 @@ def run(
         time.monotonic() - began,
         schedule.left(),
         schedule.busy,
+        tuple(sorted(schedule.impossible & schedule.elsewhere)),
     )
 
 

@@ -160,12 +160,16 @@ def _code(error: BaseException) -> str | None:
     return str(code) if isinstance(code, (int, str)) else None
 
 
+_LONGEST = 300
+"""Characters of a library's message that are shown."""
+
+
 def _said(chain: list[BaseException]) -> str:
     """The first text in the chain, in one line."""
     for one in chain:
         text = " ".join(str(one).split())
         if text:
-            return f"{type(one).__name__}: {text[:300]}"
+            return f"{type(one).__name__}: {text}"
     return type(chain[0]).__name__
 
 
@@ -246,7 +250,9 @@ class Asking:
             )
         else:
             remedy = _REMEDIES[fault.meaning]
-        return StoreError(self.hidden(f"store {self.where} cannot {what}: {fault.said}; {remedy}"))
+        said = self.hidden(fault.said)  # before it is cut: part of a secret is one, too
+        said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
+        return StoreError(self.hidden(f"store {self.where} cannot {what}: {said}; {remedy}"))
 
     def hidden(self, text: str) -> str:
         """The text without credentials."""

@@ -8,6 +8,7 @@ what the worker's own code would plan.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ class Waiting(msgspec.Struct, frozen=True):
         for position, listed in enumerate(self.tasks):
             if any(not 0 <= need < position for need in listed.needs) or not _KEY.fullmatch(listed.key):
                 raise ValueError(f"task {position + 1} has no key, or needs a task that is not before it")
+            if not 0 <= listed.weight < math.inf:
+                raise ValueError(f"task {position + 1} has the weight {listed.weight}")
 
 
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -116,10 +119,10 @@ def standing(
         before = {states[need] for need in listed.needs}
         if listed.key in done or position not in needed:
             states.append("done")
+        elif listed.key in claims:  # perhaps again, after a failure
+            states.append("computing")
         elif listed.key in failed:
             states.append("failed")
-        elif listed.key in claims:
-            states.append("computing")
         elif before & {"failed", "skipped"}:
             states.append("skipped")
         else:
@@ -142,9 +145,12 @@ def _still_needed(plan: Waiting, done: Collection[str]) -> set[int]:
     return needed
 
 
-def standings(store: Shelf) -> list[tuple[Waiting, Standing]]:
-    """Every plan of a store with how far it is, the oldest first. Raises StoreError for a store that cannot be read."""
+def standings(store: Shelf, *, claimed: bool = True) -> list[tuple[Waiting, Standing]]:
+    """Every plan of a store with how far it is, the oldest first. Raises StoreError for a store that cannot be read.
+
+    Without `claimed`, nobody asks who computes what, so such tasks count as ready.
+    """
     plans = store.plans(Waiting)
     done, failed = store.keys(), store.keys("failure")
-    claims, _ = who_claims(store)
+    claims = who_claims(store)[0] if claimed else {}
     return [(plan, standing(plan, done, failed, claims)) for plan in plans]

@@ -106,7 +106,7 @@ class PoolWorkers:
         idle = [n for n, worker in self._workers.items() if worker.hand is None]
         while len(idle) < count and len(self._workers) < self._limit:
             idle.append(self._start())
-        return idle
+        return idle[:count]
 
     def _start(self) -> int:
         for again in range(_START_TRIES):
@@ -230,12 +230,13 @@ def _plain_start(*, hide_main: bool) -> Iterator[None]:
     """Within: a process can be started that inherits what follows.
 
     It starts without the program's main file, which a worker would run again from the top: slow, and endless in a
-    script without a guard. The libraries that numpy calls have one thread, as torch has. Ctrl-C, SIGTERM, SIGHUP
-    and SIGUSR1, which reach a whole process group, are blocked and left to the parent: a signal mask is inherited.
+    script without a guard. The libraries that numpy calls have one thread, as torch has. Ctrl-C, SIGTERM,
+    SIGHUP, SIGUSR1 and SIGUSR2, which reach a whole process group, are blocked and left to the parent: a signal mask is
+    inherited.
     """
     held: set[signal.Signals | int] = set()
     if hasattr(signal, "pthread_sigmask"):
-        held = set(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGUSR1}))
+        held = set(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}))
         resource_tracker.ensure_running()  # starting it unblocks the other two signals, so it comes first
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     main = sys.modules["__main__"]

@@ -24,12 +24,12 @@ class Event:
     started; progress (`step` of `steps`); finished (`seconds`; without a worker: handed over by another task);
     failed (`text` is the traceback; `earlier` if an earlier run stored the failure); skipped (`text` is the key of the
     failed task); reused (the store had the result); retried (`text` says how the worker died); elsewhere (`text` names
-    the process that computes the task for another command on the same store); too large (`text` says how memory ran out
-    here; the task is left to other machines).
+    the process that computes the task for another command on the same store); left (`text` says why the task
+    cannot be computed here; it is left to other machines).
     """
 
     kind: Literal[
-        "started", "progress", "finished", "failed", "skipped", "reused", "retried", "elsewhere", "too large"
+        "started", "progress", "finished", "failed", "skipped", "reused", "retried", "elsewhere", "left"
     ]
     task: Task
     worker: int | None = None
@@ -57,6 +57,7 @@ class Outcomes:
     seconds: float
     left: int = 0
     busy: float = 0.0
+    impossible: tuple[str, ...] = ()
 
     def require(self) -> None:
         """StoreError if a result of this run is no longer in the store, for example because it was cleaned up."""
@@ -133,6 +134,7 @@ class Schedule:
                 self.ready.add(key)
         self.running: dict[str, int] = {}  # key -> worker
         self.elsewhere: set[str] = set()  # ready, but another command computes them now
+        self.impossible: set[str] = set()  # what cannot be computed here
         self.busy = 0.0
 
     def _sort(
@@ -243,11 +245,12 @@ class Schedule:
         self.elsewhere.add(key)
         self.tell(Event("elsewhere", self.todo[key], text=who))
 
-    def leave_to_larger(self, key: str, why: str) -> None:
-        """Leave a task for which this machine has too little memory."""
+    def leave_for_good(self, key: str, why: str) -> None:
+        """Leave a task that cannot be computed here."""
         self.running.pop(key)
         self.elsewhere.add(key)
-        self.tell(Event("too large", self.todo[key], text=why))
+        self.impossible.add(key)
+        self.tell(Event("left", self.todo[key], text=why))
 
     def _no_longer_under_way(self, key: str) -> int | None:
         self.elsewhere.discard(key)

@@ -32,7 +32,7 @@ def serve(
 ) -> None:
     """Take tasks, compute them and report, until the parent says stop, closes the line or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    _leave_to_the_parent("SIGTERM", "SIGHUP", "SIGUSR1")
+    _leave_to_the_parent("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
     know(modules)
     import torch
 

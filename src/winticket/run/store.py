@@ -143,7 +143,7 @@ class Store(Shelf):
         over: set[str] = set()
         wanted: set[str] = set()
         for plan, how_far in standings(self):
-            if how_far.over():
+            if how_far.over() and not how_far.failed:  # failures may be tried again
                 over.add(f"{PLANS}/{plan.name}.json")
             else:
                 wanted.update(listed.key for listed in plan.tasks)

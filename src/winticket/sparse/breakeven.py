@@ -11,7 +11,7 @@ import contextlib
 import json
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from hashlib import sha256
@@ -98,6 +98,18 @@ def adopt(name: str, content: bytes) -> bool:
         return create_file(_folder() / name, content)
     except OSError:
         return False
+
+
+def replace(others: Mapping[str, bytes]) -> None:
+    """Take these measurements, as files by their names, in place of this machine's own."""
+    for name, content in others.items():
+        if _NAME.fullmatch(name) and len(content) <= _LARGEST:
+            with contextlib.suppress(OSError):
+                replace_file(_folder() / name, content)
+    if others:
+        _tuning.cache_clear()
+        for name in others:
+            _used.discard(name)
 
 
 _NAME = re.compile(r"[0-9a-f]{24}\.json")

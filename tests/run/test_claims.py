@@ -205,6 +205,16 @@ def test_gc_clears_up_what_dead_processes_claimed_and_keeps_away_from_living_one
     assert store.claims() == {}
 
 
+def test_gc_leaves_a_chain_that_a_worker_may_be_about_to_take_over(store: Store) -> None:
+    other, mine = "cd" + "0" * 62, Claims(store)
+    put(store, msgspec.structs.replace(mine._me, pid=dead_pid()))
+    mine.take(other)  # somebody computes in this store
+    assert store.gc() == []
+    store.put(KEY, 1, {})  # now nobody will claim it again
+    assert [removed.name for removed in store.gc()] == [claim_name(KEY)]
+    mine.close()
+
+
 def test_a_claim_that_is_a_link_is_refused_and_not_followed(store: Store, tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "runs" / "claims").mkdir()

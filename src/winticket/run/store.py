@@ -117,6 +117,9 @@ class Store(Shelf):
             keep = None if keep is None else keep | wanted
             going += [(e, "plan that is done") for e in self._ours(PLANS) if e.name in over]
             going += [(e, "damaged") for e in self._ours(PLANS) if damaged and e.name in broken]
+            if held:  # somebody may be about to take a task over, by a claim after those that are there
+                ended = self.keys() | self.keys("failure")
+                left = [name for name in left if name.rpartition("/")[2][:64] in ended]
             going += [(e, "claim of a process that has ended") for e in self._ours(CLAIMS) if e.name in left]
             going += [(e, "file of a run that has ended") for e in abandoned_stops(self)]
             for kind in FOLDERS:

@@ -136,7 +136,7 @@ def _used(count: Count, number: int, store: Store, path: Path, value: dict[str, 
     named = (StoreError,)
     attempt(count, number, store.ls, named)
     problems = attempt(count, number, store.verify, named)
-    attempt(count, number, lambda: Claims(store).open(KEY), named)
+    attempt(count, number, lambda: Claims(store).claimed([KEY]), named)
     attempt(count, number, lambda: store.gc(damaged=True, failures=True, dry_run=True), named)
     got = {
         "results": attempt(count, number, lambda: codec.encode(store.get(KEY)), named) == codec.encode(value),

@@ -87,7 +87,7 @@ ROOMS: dict[str, set[str]] = {
     "stages": STAGES | {"run"},
     "procedures": STAGES | {"run", "stages"},
     "analyse": STAGES | {"run", "stages", "judge", "table"},
-    "report": {"version", "controls", "procedures", "results", "table", "analyse"},
+    "report": {"version", "controls", "procedures", "results", "table", "analyse", "run"},
     "experiment": STAGES
     | {"catalogue", "places", "sparse", "run", "stages", "procedures", "judge", "report", "version"}
     | {"results", "table", "ship", "analyse"},

@@ -21,7 +21,7 @@ from winticket import sparse
 from winticket.cli import app
 from winticket.cli.searches import _too_narrow
 from winticket.experiment import Cost, Execution, Experiment, Plan, plan
-from winticket.experiment.submitting import compute, jobs, submit, work_in
+from winticket.experiment.submitting import Job, compute, submit, submitted
 from winticket.report.durations import run_time
 from winticket.report.store_progress import progress_line, progress_of_store
 from winticket.run import Inline, Pool, Store, StoreError
@@ -30,6 +30,7 @@ from winticket.run.plans import Standing, Waiting, standing, standings
 from winticket.sparse import breakeven
 from winticket.text import console
 
+SPEC = Path(__file__).parents[1] / "experiments" / "digits.py"
 SMALL = ["--model", "lenet-20", "--steps", "60", "--levels", "2", "--replicates", "2", "--control", "random"]
 SMALL += ["--no-gate", "--engine", "dense", "--evaluate-every", "60"]
 
@@ -38,6 +39,12 @@ def experiment() -> Experiment:
     return Experiment.of(
         "digits", model="lenet-20", steps=20, levels=2, replicates=2, stack=1, controls=(), gate=False
     )
+
+
+def jobs(execution: Execution) -> tuple[Job, ...]:
+    found = submitted(execution)
+    assert not found.refused, found.refused
+    return found.jobs
 
 
 def typed(*words: str, status: int = 0) -> str:
@@ -124,7 +131,7 @@ def test_a_plan_is_written_once_and_computed_by_whoever_takes_it(tmp_path: Path)
     assert [task.key for task in job.tasks] == [task.key for task in planned.tasks.values()]
     (outcomes,) = compute([job])
     assert (len(outcomes.computed), outcomes.left) == (6, 0)
-    assert jobs(execution) == []
+    assert jobs(execution) == ()
     ((_, how_far),) = standings(execution.store)
     assert how_far.over()
 
@@ -158,8 +165,8 @@ def test_data_in_a_folder_are_found_by_workers_elsewhere(
     monkeypatch.chdir(tmp_path)
     assert len(jobs(execution)) == 1
     (tmp_path / "texts" / "book.txt").write_text("the quick brown fox jumps over the lazy cat. " * 400)
-    with pytest.raises(ValueError, match="the data, or the code of your own model or functions, differ"):
-        jobs(execution)
+    (refused,) = submitted(execution).refused
+    assert "the data, or the code of your own model or functions, differ" in refused
 
 
 def test_a_plan_of_another_version_or_form_is_refused(tmp_path: Path) -> None:
@@ -168,13 +175,14 @@ def test_a_plan_of_another_version_or_form_is_refused(tmp_path: Path) -> None:
     others = tuple(msgspec.structs.replace(each, key=each.key[::-1]) for each in made.tasks)
     other = msgspec.structs.replace(made, name="0" * 16, winticket="99.0", tasks=others)
     execution.store.put_plan(other.name, other)
-    work = work_in(execution)
+    work = submitted(execution)
     assert [job.waiting.name for job in work.jobs] == [made.name]  # the other plan does not stand in its way
     assert re.search(
         r"winticket 99\.0 wrote it .*: install winticket 99\.0 .*remove plans/0+\.json", work.refused[0]
     )
+    execution.store.files.remove(f"plans/{other.name}.json")
     execution.store.put_plan(other.name, msgspec.structs.replace(other, question={"text": "?"}))
-    assert "was written by another winticket (99.0)" in work_in(execution).refused[0]
+    assert "was written by another winticket (99.0)" in submitted(execution).refused[0]
     said = typed("work", str(tmp_path / "runs"), "--workers", "1", status=1)
     assert "6 tasks computed here" in said
     assert "was written by another winticket" in typed("work", str(tmp_path / "runs"), status=2)
@@ -201,6 +209,7 @@ def test_a_plan_that_was_changed_or_made_up_is_refused(tmp_path: Path) -> None:
     cyclic = msgspec.structs.replace(made.tasks[0], needs=(3,))
     fields = msgspec.to_builtins(made) | {"tasks": [msgspec.to_builtins(cyclic)] * 4}
     store.put_plan(made.name, msgspec.defstruct("Any", list(fields))(**fields))
+    assert store.has_plans()
     with pytest.raises(StoreError, match="needs a task that is not before it"):
         standings(store)
 
@@ -214,6 +223,8 @@ def test_a_plan_that_was_changed_or_made_up_is_refused(tmp_path: Path) -> None:
         (["work", "{tmp}/empty", "--workers", "0"], "workers is 0"),
         (["watch", "{tmp}/empty"], "has no plan"),
         (["find", "digits", "--detach", "--workers", "3"], "belong to winticket work"),
+        (["find", "digits", "--detach", "--out", "{tmp}/out"], "leave them out with --detach"),
+        (["run", str(SPEC), "--detach", "--plan"], "--plan only shows what would run"),
         (["find", "digits", "--detach", "--ray", "local"], "leave out either --detach or --ray"),
         (["find", "digits", "--detach", "--dask", "local"], "leave out either --detach or --ray"),
         (["find", "digits", "--detach", "--store", "memory://here"], "where no worker can see a plan"),
@@ -276,7 +287,8 @@ def test_workers_on_machines_of_one_kind_measure_once(
     assert len(outcomes.computed) == 6
     kept = {file.name: file.read_bytes() for file in (tmp_path / "another" / "break-even").glob("*.json")}
     assert kept == measured
-    assert not breakeven.adopt("../../evil.json", b"{}")
+    breakeven.adopt({"../../evil.json": b"{}"}, over=True)
+    assert not list(tmp_path.rglob("evil.json"))
     breakeven._tuning.cache_clear()
 
 

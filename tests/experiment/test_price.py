@@ -8,8 +8,8 @@ import pytest
 
 from winticket.experiment import Execution, Experiment, cost, plan, price
 from winticket.experiment.plan import Plan
-from winticket.report.forecast import makespan
 from winticket.run import stored_needs
+from winticket.run.cluster import Work
 
 SMALL = {"model": "lenet-20-10", "steps": 40, "evaluate_every": 20, "levels": 8, "replicates": 2, "stack": 2}
 
@@ -41,7 +41,7 @@ def test_every_training_has_its_seconds(planned: Plan, tmp_path: Path) -> None:
         each = 0.010 if densities[level] >= 0.455 else 0.002 + 0.008 * (densities[level] - 0.055) / 0.4
         assert told.work[task.key] == pytest.approx(steps * each + 0.3 + price.TASK_SECONDS)
     needs = {task.key: [need.key for need in stored_needs(task)] for task in planned.tasks.values()}
-    assert told.seconds == price.START_SECONDS + makespan(told.work, needs, workers=2)
+    assert told.seconds == price.START_SECONDS + Work(told.work, needs).makespan(2)
     assert cost(planned, Execution.local(tmp_path / "none", workers=2), measure=False).work == {}
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from winticket.report.forecast import makespan
 from winticket.report.progress import Watch
 
 
@@ -267,16 +266,15 @@ def test_a_share_is_rounded_down_so_that_only_the_end_is_100_percent() -> None:
     assert watch._line() == "100 %, 5000 of 5000 trainings"
 
 
-def test_the_makespan_by_hand() -> None:
-    # a (3) and b (1) begin; c (2) needs b, d (4) needs a and c: b 0-1, c 1-3, a 0-3, d 3-7.
-    seconds, needs = {"a": 3.0, "b": 1.0, "c": 2.0, "d": 4.0}, {"c": ["b"], "d": ["a", "c"]}
-    assert makespan(seconds, needs, workers=2) == 7.0
-    assert makespan(seconds, needs, workers=1) == 10.0
-    assert (
-        makespan(seconds, {}, workers=2) == 5.0
-    )  # d (4) beside a (3), then c after a at 3-5, b after d at 4-5
-    assert makespan({"d": 4.0}, needs, workers=2) == 4.0  # what is done is waited for no longer
-    assert makespan({}, needs, workers=2) == 0.0
+def test_of_a_large_plan_the_time_left_is_reckoned_now_and_then(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch, _ = watching()
+    ticks = iter(range(1000))
+    monkeypatch.setattr("winticket.report.progress.time.perf_counter", lambda: 0.2 * next(ticks))
+    assert watch._makespan({"a": 30.0}, 100.0) == 30.0  # which took .2 s, so it rests for ten
+    assert watch._makespan({"a": 7.0}, 106.0) == 24.0
+    assert watch._makespan({"a": 7.0}, 111.0) == 7.0
 
 
 def test_another_command_on_the_store_is_told_once(clock: Clock) -> None:

@@ -54,10 +54,10 @@ def test_one_takes_and_the_other_sees_who_did(store: Store) -> None:
     other = two.take(KEY)
     assert other is not None
     assert other.who() == f"process {os.getpid()}"
-    assert not two.open(KEY)
+    assert two.claimed([KEY])
     assert [claim.pid for claim in who_claims(store)[0].values()] == [os.getpid()]
     one.give_back(KEY)
-    assert two.open(KEY)
+    assert not two.claimed([KEY])
     assert two.take(KEY) is None
     one.give_back(KEY)  # no longer its own
     assert read(store).owner == two._me.owner
@@ -84,11 +84,11 @@ def test_a_claim_from_elsewhere_expires_by_the_watchers_own_clock(store: Store) 
     assert mine.take(KEY) == theirs
     time.sleep(0.2)
     put(store, msgspec.structs.replace(theirs, beat=1))  # renewed
-    assert not mine.open(KEY)
+    assert mine.claimed([KEY])
     time.sleep(0.2)
     assert mine.take(KEY) is not None
     time.sleep(0.2)
-    assert mine.open(KEY)
+    assert not mine.claimed([KEY])
     assert mine.take(KEY) is None
     mine.close()
 
@@ -152,13 +152,13 @@ def test_a_task_that_was_taken_over_and_given_up_is_anybodys(store: Store) -> No
         1,
         2,
     ]  # nothing is removed, or a third could begin at 0 beside a second
-    assert two.open(KEY)
+    assert not two.claimed([KEY])
     assert two.take(KEY) is None
     assert three.take(KEY) is not None
     assert [who_claims(store)[0][KEY].owner, three.claimed([KEY])[KEY].owner] == [two._me.owner] * 2
     two.give_back(KEY, finished=True)
     assert store.claims() == {}
-    assert three.open(KEY)
+    assert not three.claimed([KEY])
 
 
 def test_a_listing_that_shows_a_renewal_is_enough(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,16 @@ def test_two_stacks_of_three_levels_by_hand() -> None:
         Work({"a": 1.0, "b": 1.0}, {"a": ["b"], "b": ["a"]}).makespan(1)
 
 
+def test_the_makespan_by_hand() -> None:
+    # a (3) and b (1) begin; c (2) needs b, d (4) needs a and c: b 0-1, c 1-3, a 0-3, d 3-7.
+    seconds, needs = {"a": 3.0, "b": 1.0, "c": 2.0, "d": 4.0}, {"c": ["b"], "d": ["a", "c"]}
+    assert [Work(seconds, needs).makespan(workers) for workers in (1, 2)] == [10.0, 7.0]
+    # d (4) beside a (3), then c after a at 3-5, b after d at 4-5
+    assert Work(seconds, {}).makespan(2) == 5.0
+    assert Work({"d": 4.0}, needs).makespan(2) == 4.0  # what is done is waited for no longer
+    assert Work({}, needs).makespan(2) == 0.0
+
+
 def test_requests_are_at_least_those_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write is one request, as on an object store. The forecast may not be less, nor twice as much."""
     count = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ import typer
 from rich.table import Table
 
 from winticket.catalogue import check
-from winticket.cli.answers import print_json, printed, request, say, show, to_stderr
+from winticket.cli.answers import counted, print_json, printed, request, say, show, to_stderr
 from winticket.cli.clusters import Cores, Machines, check_cluster, drawn, on_cluster
+from winticket.cli.detaching import refuse_both, submit
 from winticket.cli.options import (
     AsJson,
     Computing,
@@ -28,7 +28,7 @@ from winticket.cli.options import (
     with_options,
 )
 from winticket.places import require_file
-from winticket.text import console, without_secrets
+from winticket.text import console
 from winticket.version import __version__
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ def run(
 
         experiment = load_spec(spec, variant=variant)
     if plan_only:
+        refuse_both(detach=detach)
         preview(experiment, computing, as_json=as_json)
         return
     note = f"An option named above is a field of the experiment in {spec}: --replicates 7 is replicates=7."
@@ -166,7 +167,8 @@ def search(
 ) -> None:
     """Run the experiment, with its progress, and print the result; `note` stands below the final screen."""
     if answering.detach:
-        submit(experiment, computing, answering)
+        elsewhere = answering.out is not None or bool(answering.track)
+        submit(experiment, computing, elsewhere=elsewhere, as_json=answering.as_json)
         return
     with request():
         from winticket.experiment import execute, plan, prepare
@@ -178,41 +180,6 @@ def search(
     _print(result, as_json=answering.as_json, note=note)
     if result.outcomes.failed or result.document["failures"] or result.document.get("unwritten"):
         raise typer.Exit(1)
-
-
-def submit(experiment: Experiment, computing: Computing, answering: Answering) -> None:
-    """Write the plan into the store for workers, and say how they are started."""
-    with request():
-        if computing.ray is not None or computing.dask is not None:
-            raise ValueError(
-                "a plan that waits for `winticket work` runs on no Ray or Dask cluster; leave out either --detach or "
-                "--ray and --dask"
-            )
-        if computing.workers is not None or computing.retry_failed or answering.track:
-            raise ValueError(
-                "--workers and --retry-failed belong to winticket work, and --track to the command that writes the "
-                "report; leave them out with --detach"
-            )
-        from winticket.experiment import plan
-        from winticket.experiment.submitting import submit as written
-
-        planned = plan(experiment)
-        made = written(planned, computing.execution())
-    store = shlex.quote(without_secrets(computing.store))
-    if answering.as_json:
-        print_json(
-            {
-                "winticket": __version__,
-                "plan": made.name,
-                "store": without_secrets(computing.store),
-                "tasks": len(made.tasks),
-            }
-        )
-        return
-    show(f"Plan {made.name} is in {store}: {_counted(len(made.tasks), 'task')}.")
-    show(f"Compute it, with any number of these:  winticket work {store}")
-    show(f"See how far it is:                     winticket watch {store}")
-    show("When it is done, type this command again without --detach for its verdict and report.")
 
 
 def _announced(ready: Ready) -> AbstractContextManager[Watch]:
@@ -335,8 +302,8 @@ def _price(price: Cost, planned: Plan) -> str:
     if price.failed:
         rest += f"; {price.failed} failed before, or need one that did: --retry-failed runs them again"
     experiment = planned.experiment
-    levels = _counted(len(planned.counts) - 1, "level")
-    replicates = _counted(experiment.replicates, "replicate")
+    levels = counted(len(planned.counts) - 1, "level")
+    replicates = counted(experiment.replicates, "replicate")
     twice = ", the dense network also for twice the steps" if experiment.gate else ""
     if not price.trainings:
         return f"Nothing to train ({levels}, {replicates}{twice}){rest}"
@@ -345,13 +312,9 @@ def _price(price: Cost, planned: Plan) -> str:
     size = min(experiment.stack, experiment.replicates)
     together = f", in stacks of up to {size}" if size > 1 else ""
     return (
-        f"{_counted(price.trainings, 'training')} ({levels}, {replicates}{twice}){together}, {price.steps:,} steps"
+        f"{counted(price.trainings, 'training')} ({levels}, {replicates}{twice}){together}, {price.steps:,} steps"
         f"{time}, {disk(price.bytes)} of disk{rest}"
     )
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _too_few(planned: Plan) -> str | None:
@@ -362,7 +325,7 @@ def _too_few(planned: Plan) -> str | None:
     if count >= FEWEST_REPLICATES:
         return None
     return (
-        f"The verdict will be inconclusive: {_counted(count, 'replicate')} cannot decide, whatever the numbers. "
+        f"The verdict will be inconclusive: {counted(count, 'replicate')} cannot decide, whatever the numbers. "
         f"Use --replicates {FEWEST_REPLICATES} or more for one that can."
     )
 
@@ -373,14 +336,13 @@ BUSY = 0.75
 
 def _too_narrow(price: Cost, planned: Plan) -> str | None:
     """A note that processes will be idle because few stacks can train at once; None if they are busy."""
-    from winticket.report.forecast import makespan
+    from winticket.run.cluster import Work
 
     experiment, total = planned.experiment, sum(price.work.values())
     size = min(experiment.stack, experiment.replicates)
     if price.workers < 2 or size < 2 or not total or (price.seconds or 0.0) < 60:
         return None
-    order = planned.order(price.repeated)
-    span = makespan(price.work, {key: order[key] for key in price.work}, workers=price.workers)
+    span = Work(price.work, planned.order(price.repeated)).makespan(price.workers)
     busy = total / (span * price.workers)
     if busy >= BUSY:
         return None

@@ -152,11 +152,13 @@ def _without_collections() -> Iterator[None]:
 
     Among the million objects of torch and matplotlib that takes a fifth of the time, and frees some forty megabytes.
     """
+    before = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if before:
+            gc.enable()
 
 
 def _written(run: Path, store: str | None, trust: list[str] | None) -> tuple[Path, tuple[str, ...]]:

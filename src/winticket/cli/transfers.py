@@ -13,6 +13,7 @@ import typer
 
 from winticket.catalogue import check
 from winticket.cli.answers import request
+from winticket.cli.detaching import refuse_both
 from winticket.cli.options import (
     OPTIONS,
     STORE_OF_RESULT,
@@ -117,6 +118,7 @@ def transfer(
 
             computing = replace(computing, store=existing_store(store, result, trust or ()))
     if plan_only:
+        refuse_both(detach=detach)
         preview(experiment, computing, as_json=as_json)
         return
     search(experiment, computing, Answering(out, as_json, quiet, tuple(track or ()), detach), began=began)

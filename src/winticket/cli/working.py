@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from winticket.cli.answers import print_json, printed, request, say, show, to_stderr
+from winticket.cli.answers import counted, print_json, printed, request, say, show, to_stderr
 from winticket.cli.options import AsJson, Quiet, Retry, Workers, number
 from winticket.cli.shipping import Trust
 from winticket.text import console
@@ -17,7 +17,7 @@ from winticket.version import __version__
 
 if TYPE_CHECKING:
     from winticket.experiment import Execution
-    from winticket.experiment.submitting import Job, Work
+    from winticket.experiment.submitting import Job, Submitted
     from winticket.run import Outcomes, Store
 
 StoreArgument = Annotated[
@@ -73,7 +73,7 @@ def work(
         from winticket.experiment.submitting import compute
 
         if not quiet:
-            say(f"{_counted(len(work.jobs), 'plan')} in {store}: {_counted(len(tasks), 'task')}")
+            say(f"{counted(len(work.jobs), 'plan')} in {store}: {counted(len(tasks), 'task')}")
         watching = nullcontext() if quiet else _watching(work.jobs)
         with run_errors(execution.store), to_stderr(), watching as watch:
             outcomes = compute(work.jobs, watch=watch, leave=leave)
@@ -84,16 +84,16 @@ def work(
         raise typer.Exit(1)
 
 
-def _work(store: str, workers: int | None, *, retry: bool, trust: list[str]) -> tuple[Execution, Work]:
+def _work(store: str, workers: int | None, *, retry: bool, trust: list[str]) -> tuple[Execution, Submitted]:
     """What there is to compute in the store, checked."""
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}; give the number of processes, 1 or more")
     existing_with_plans(store)
     from winticket.experiment import Execution
-    from winticket.experiment.submitting import work_in
+    from winticket.experiment.submitting import submitted
 
     execution = Execution.local(store, workers=workers, retry_failed=retry)
-    work = work_in(execution, trust=trust)
+    work = submitted(execution, trust=trust)
     if work.refused and not work.jobs:
         raise ValueError("; ".join(work.refused))
     if work.jobs:
@@ -104,10 +104,9 @@ def _work(store: str, workers: int | None, *, retry: bool, trust: list[str]) -> 
 def existing_with_plans(path: str) -> Store:
     """The store. FileNotFoundError if there is none, or if it has no plan."""
     from winticket.cli.stores import existing
-    from winticket.run.plans import Waiting
 
     store = existing(path)
-    if not store.plans(Waiting):
+    if not store.has_plans():
         raise FileNotFoundError(
             f"store {path!r} has no plan; write one into it by: winticket find DATA --store {path} --detach"
         )
@@ -134,7 +133,7 @@ def _watching(waiting: Sequence[Job]) -> Any:
     )
 
 
-def _answer(store: str, work: Work, outcomes: list[Outcomes], failed: int, *, as_json: bool) -> None:
+def _answer(store: str, work: Submitted, outcomes: list[Outcomes], failed: int, *, as_json: bool) -> None:
     """Print what was computed here and what is left."""
     computed = sum(len(each.computed) for each in outcomes)
     skipped = sum(len(each.skipped) for each in outcomes)
@@ -154,7 +153,7 @@ def _answer(store: str, work: Work, outcomes: list[Outcomes], failed: int, *, as
                 }
             )
         return
-    parts = [f"{_counted(computed, 'task')} computed here"] * bool(work.jobs)
+    parts = [f"{counted(computed, 'task')} computed here"] * bool(work.jobs)
     parts += [f"{failed} failed (winticket work --retry-failed tries again)"] * bool(failed)
     parts += [f"{skipped} skipped, since they need a failed one"] * bool(skipped)
     parts += [f"{left} left to other workers"] * bool(left)
@@ -163,10 +162,6 @@ def _answer(store: str, work: Work, outcomes: list[Outcomes], failed: int, *, as
     if not left and not work.refused:
         done = "Done" if work.jobs else f"Every plan in {store} is done"
         show(f"{done}. For verdict and report, type its command again without --detach.")
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def watch_store(path: str, every: float, *, quiet: bool) -> None:

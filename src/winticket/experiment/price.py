@@ -13,6 +13,7 @@ from winticket import data
 from winticket.experiment.execution import Execution
 from winticket.experiment.plan import EXACT, Cell, Plan, in_float32
 from winticket.run import Task
+from winticket.run.cluster import Work
 from winticket.stages import Setup, dense_ticket, device, trial
 from winticket.ticket import Mask, Ticket
 from winticket.train import Engine, evaluate, may_stack, pace_examples, relative_cost
@@ -86,20 +87,15 @@ def cost(planned: Plan, execution: Execution, *, measure: bool = True) -> Cost:
         - planned.replicates(lost),
         failed=planned.replicates(lost),
         steps=planned.steps(missing) + sum(round(task.weight) for task in repeated),
-        seconds=START_SECONDS + _makespan(planned.order(repeated), work, max(workers, 1)) if work else None,
+        seconds=START_SECONDS + Work(work, planned.order(repeated)).makespan(max(workers, 1))
+        if work
+        else None,
         bytes=_bytes(planned, missing) + _states_bytes(planned, states),
         workers=workers,
         beside=len(states) - len(repeated),
         work=work,
         repeated=tuple(repeated),
     )
-
-
-def _makespan(order: Mapping[str, Sequence[str]], work: Mapping[str, float], workers: int) -> float:
-    """Seconds until the last training ends, given that trainings wait for one another in this `order`."""
-    from winticket.report.forecast import makespan  # It imports matplotlib, which is slow.
-
-    return makespan(work, {key: order[key] for key in work}, workers=workers)
 
 
 def _work(

@@ -74,7 +74,7 @@ def rewrite(
 
 
 def relocated(document: Document, folder: Path) -> Document:
-    """The document with the paths of its own files where these are now: a run's folder may have moved.
+    """The document with the present paths of its own files: a run's folder may have moved.
 
     >>> document = {"results": "old/result.json", "report": "old/report.html", "ticket": None}
     >>> relocated(document, Path("new"))["report"]

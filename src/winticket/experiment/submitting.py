@@ -71,13 +71,12 @@ def submit(planned: Plan, execution: Execution) -> Waiting:
     question = Asked({**experiment.describe()}, execution.engine, execution.checkpoint_seconds)
     made = waiting(list(planned.tasks.values()), msgspec.to_builtins(question))
     store.check_writable(cost(planned, execution, measure=False).bytes)
-    if all(each.name != made.name for each in store.plans(Waiting)):
-        store.put_plan(made.name, made)
+    store.put_plan(made.name, made)
     return made
 
 
 @dataclass(frozen=True)
-class Work:
+class Submitted:
     """What there is to compute in a store.
 
     jobs     its unfinished plans, the oldest first
@@ -90,7 +89,7 @@ class Work:
     failed: int
 
 
-def work_in(execution: Execution, *, trust: Sequence[str] = ()) -> Work:
+def submitted(execution: Execution, *, trust: Sequence[str] = ()) -> Submitted:
     """The unfinished plans of a store, made anew and ready to be computed.
 
     `trust` lists what a plan may import or fetch (see `winticket.open`). A plan is refused if it cannot be made anew
@@ -107,15 +106,7 @@ def work_in(execution: Execution, *, trust: Sequence[str] = ()) -> Work:
             ready.append(_job(each, execution, trust))
         except (ValueError, TypeError, OSError) as error:
             refused.append(str(error))
-    return Work(tuple(ready), tuple(refused), failed)
-
-
-def jobs(execution: Execution, *, trust: Sequence[str] = ()) -> list[Job]:
-    """The jobs of `work_in`. Raises ValueError if there are plans, and all are refused."""
-    work = work_in(execution, trust=trust)
-    if work.refused and not work.jobs:
-        raise ValueError("; ".join(work.refused))
-    return list(work.jobs)
+    return Submitted(tuple(ready), tuple(refused), failed)
 
 
 def _job(each: Waiting, execution: Execution, trust: Sequence[str]) -> Job:
@@ -181,8 +172,7 @@ def _measure_alike(together: Sequence[Job], execution: Execution) -> None:
     """
     store = execution.store
     known = store.measurements()
-    for name, content in known.items():
-        sparse.adopt(name, content)
+    sparse.adopt(known)
     for job in together:
         measure_engine(job.plan, execution)
     mine = sparse.measurements()
@@ -191,4 +181,6 @@ def _measure_alike(together: Sequence[Job], execution: Execution) -> None:
             store.put_measurement(name, content)
     # Of workers that measured at the same time, one was first; its choices hold for all.
     kept = store.measurements()
-    sparse.replace({name: kept[name] for name, content in mine.items() if kept.get(name, content) != content})
+    sparse.adopt(
+        {name: kept[name] for name, content in mine.items() if kept.get(name, content) != content}, over=True
+    )

@@ -24,7 +24,7 @@ CONTROLS = {"reinit": "re-initialisation", "random": "the random mask"}
 
 
 def difference_title(document: Document, *, width: int = 72) -> str:
-    """Return what the tests show: where the ticket matches the dense network, and where it beats the controls."""
+    """Return what the tests show: at which densities the ticket matches the dense network and beats the controls."""
     if unlearned(document):
         return lines("The dense network did not learn, so comparisons with it show nothing", width)
     matched = [

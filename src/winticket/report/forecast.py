@@ -2,58 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 LEAST_SHARE = 0.05
 """The speed of a training is measured once this share of it has run."""
 FADING = 0.5
 """Factor by which a speed's weight falls per level of distance: similar densities take similar times."""
-
-
-def makespan(seconds: Mapping[str, float], needs: Mapping[str, Sequence[str]], *, workers: int) -> float:
-    """Seconds until all tasks are done, if `workers` always start the task with the longest chain of dependants.
-
-    `seconds` has the duration of each unfinished task. A need that is not in it counts as finished.
-    """
-    before = {key: [need for need in needs.get(key, ()) if need in seconds] for key in seconds}
-    after: dict[str, list[str]] = {key: [] for key in seconds}
-    for key, keys in before.items():
-        for need in keys:
-            after[need].append(key)
-    behind = _behind(seconds, before, after)
-    waiting = {key: len(keys) for key, keys in before.items()}
-    ready = [(-behind[key], key) for key, count in waiting.items() if count == 0]
-    heapq.heapify(ready)
-    running: list[tuple[float, str]] = []
-    now = 0.0
-    while ready or running:
-        while ready and len(running) < max(workers, 1):
-            _, key = heapq.heappop(ready)
-            heapq.heappush(running, (now + seconds[key], key))
-        now, key = heapq.heappop(running)
-        for following in after[key]:
-            waiting[following] -= 1
-            if waiting[following] == 0:
-                heapq.heappush(ready, (-behind[following], following))
-    return now
-
-
-def _behind(
-    seconds: Mapping[str, float], before: Mapping[str, Sequence[str]], after: Mapping[str, Sequence[str]]
-) -> dict[str, float]:
-    """Seconds of the longest chain of dependent tasks that begins with each task."""
-    waiting = {key: len(keys) for key, keys in after.items()}
-    last = [key for key, count in waiting.items() if count == 0]
-    behind: dict[str, float] = {}
-    for key in last:  # the loop appends to it
-        behind[key] = seconds[key] + max((behind[following] for following in after[key]), default=0.0)
-        for need in before[key]:
-            waiting[need] -= 1
-            if waiting[need] == 0:
-                last.append(need)
-    return behind
 
 
 @dataclass

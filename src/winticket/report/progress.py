@@ -14,10 +14,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from winticket.report.durations import duration
-from winticket.report.forecast import Clocked, Pace, makespan
+from winticket.report.forecast import Clocked, Pace
 from winticket.report.reading import arm_name, density_percent
+from winticket.run.cluster import Work
 from winticket.text import console as a_console
 
+SHORT = 0.01  # seconds; what takes longer to reckon is reckoned less often:
+SHARE_OF_TIME = 50  # it rests for so many times the time that it took
 QUIET_SECONDS = 15.0  # between two lines when stderr is not a terminal
 
 
@@ -101,6 +104,8 @@ class Watch:
         """Key of each training that another command on the same store runs now, with the name of that command."""
         self.met: set[str] = set()
         self.rows: dict[str, TaskID] = {}
+        self._reckoned = (0.0, 0.0, 0.0)
+        """When the time left was reckoned, what it was, and how many seconds that took."""
         self.live = Live(
             console=self.console, get_renderable=self._drawing, refresh_per_second=5, transient=True
         )
@@ -228,7 +233,16 @@ class Watch:
             elif key in self.clocked or self.done.get(key, 0.0) < weight:
                 whole = weight * (pace.at(self.levels[key]) or 0.0)
                 left[key] = self.clocked[key].left(now, whole) if key in self.clocked else whole
-        return makespan(left, self.needs, workers=self.workers)
+        return self._makespan(left, now)
+
+    def _makespan(self, left: Mapping[str, float], now: float) -> float:
+        """Seconds until all of `left` is done. Of a large plan that takes a while, so it is reckoned now and then."""
+        when, seconds, took = self._reckoned
+        if took < SHORT or now - when >= SHARE_OF_TIME * took:
+            began = time.perf_counter()
+            when, seconds = now, Work(left, self.needs).makespan(self.workers)
+            self._reckoned = (when, seconds, time.perf_counter() - began)
+        return max(seconds - (now - when), 0.0)
 
     def _share(self) -> float:
         total = sum(self.weights.values())

@@ -130,10 +130,6 @@ class Claims:
         elif seen.claim == UNREAD and now - seen.since > self._expiry / 3:
             seen.claim = read_claim(self._files, key, generation) or seen.claim
 
-    def open(self, key: str) -> bool:
-        """True if no other run computes the task now, as far as can be seen. Does not claim it."""
-        return not self.claimed([key]) or key in self._held
-
     def _last(self, key: str) -> tuple[int, Claim] | None:
         """The last generation of a task's claims with its content; None if there is none."""
         found: tuple[int, Claim] | None = None

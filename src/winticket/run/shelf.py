@@ -315,9 +315,17 @@ class Shelf:
             return frozenset(key for key in keys if self._files.exists(name_of(kind, key)))
 
     def put_plan(self, name: str, about: msgspec.Struct) -> None:
-        """Keep a plan that waits for workers."""
+        """Keep a plan that waits for workers, unless there is one of that name."""
         content = msgspec.to_builtins(about)
-        self._write(f"{PLANS}/{name}.json", json.dumps({**content, "digest": digest_of(content)}).encode())
+        data = json.dumps({**content, "digest": digest_of(content)}).encode()
+        with self._explained("be written"):
+            self._mark()
+            self._files.create(f"{PLANS}/{name}.json", data)
+
+    def has_plans(self) -> bool:
+        """True if plans wait in the store, or have waited."""
+        with self._explained("be read"):
+            return bool(self._ours(PLANS))
 
     def plans(self, kind: type[P]) -> list[P]:
         """The plans that wait in the store, in the order in which they were written. Raises Damaged."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from winticket.sparse.breakeven import adopt, measurements, replace, tuning
+from winticket.sparse.breakeven import adopt, measurements, tuning
 from winticket.sparse.chain import TILE, Link, Rule, score_links, tiles, train_links
 from winticket.sparse.choices import Shape, Times, Tuning
 from winticket.sparse.convert import Converted, candidates, convert
@@ -44,7 +44,6 @@ __all__ = [
     "measurements",
     "missing",
     "multiplies",
-    "replace",
     "score_links",
     "sparse_linear",
     "structure",

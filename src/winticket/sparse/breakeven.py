@@ -86,30 +86,20 @@ def measurements() -> dict[str, bytes]:
     return kept
 
 
-def adopt(name: str, content: bytes) -> bool:
-    """Keep another machine's measurement unless there is one of that name; whether it was kept.
+def adopt(others: Mapping[str, bytes], *, over: bool = False) -> None:
+    """Keep measurements of another machine like this one, as files by their names, unless there are any here.
 
-    It is checked when it is used: one that cannot be right is measured again.
+    With `over`, they replace this machine's own. Each is checked when it is used; one that cannot be right is measured
+    again. What cannot be kept is passed over, since it only saves time.
     """
-    if not _NAME.fullmatch(name) or len(content) > _LARGEST:
-        return False
-    try:
-        _folder().mkdir(parents=True, exist_ok=True)
-        return create_file(_folder() / name, content)
-    except OSError:
-        return False
-
-
-def replace(others: Mapping[str, bytes]) -> None:
-    """Take these measurements, as files by their names, in place of this machine's own."""
+    keep = replace_file if over else create_file
     for name, content in others.items():
         if _NAME.fullmatch(name) and len(content) <= _LARGEST:
             with contextlib.suppress(OSError):
-                replace_file(_folder() / name, content)
-    if others:
+                _folder().mkdir(parents=True, exist_ok=True)
+                keep(_folder() / name, content)
+    if over and others:
         _tuning.cache_clear()
-        for name in others:
-            _used.discard(name)
 
 
 _NAME = re.compile(r"[0-9a-f]{24}\.json")

@@ -64,6 +64,13 @@ def worker(store: Path, *options: str) -> subprocess.Popen[str]:
     )
 
 
+def test_the_answer_of_a_detached_command_has_no_secret(tmp_path: Path) -> None:
+    store = f"local://{tmp_path}/runs?token=planted"
+    said = typed("find", "digits", *SMALL, "--store", store, "--detach", "--json")
+    assert json.loads(said)["tasks"] == 5
+    assert "planted" not in said
+
+
 def test_two_workers_compute_what_one_command_computes_bit_for_bit(tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
     said = typed("find", "digits", *SMALL, "--store", str(there), "--detach")
@@ -206,12 +213,14 @@ def test_a_plan_that_was_changed_or_made_up_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="holds the plan of another name"):
         standings(store)
     file.with_name("0" * 16 + ".json").unlink()
-    cyclic = msgspec.structs.replace(made.tasks[0], needs=(3,))
-    fields = msgspec.to_builtins(made) | {"tasks": [msgspec.to_builtins(cyclic)] * 4}
-    store.put_plan(made.name, msgspec.defstruct("Any", list(fields))(**fields))
-    assert store.has_plans()
-    with pytest.raises(StoreError, match="needs a task that is not before it"):
-        standings(store)
+    cyclic = msgspec.to_builtins(msgspec.structs.replace(made.tasks[0], needs=(3,)))
+    heavy = msgspec.to_builtins(msgspec.structs.replace(made.tasks[0], weight=-1.0))
+    for tasks, why in (([heavy], "has the weight -1"), ([cyclic] * 4, "needs a task that is not before it")):
+        fields = msgspec.to_builtins(made) | {"tasks": tasks}
+        store.put_plan(made.name, msgspec.defstruct("Any", list(fields))(**fields))
+        with pytest.raises(StoreError, match=why):
+            standings(store)
+        store.files.remove(f"plans/{made.name}.json")
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,16 @@ def test_a_task_that_was_taken_over_and_given_up_is_anybodys(store: Store) -> No
     assert not three.claimed([KEY])
 
 
+def test_a_task_is_given_up_without_a_look_at_the_clock(store: Store) -> None:
+    """The clock may have stood still while the machine slept and another run took the task over."""
+    one = Claims(store)
+    one.take(KEY)
+    put(store, Claim("them", "elsewhere", "", 1), generation=1)
+    one.give_back(KEY)
+    assert sorted(store.claims()[KEY]) == [0, 1]
+    one.close()
+
+
 def test_a_listing_that_shows_a_renewal_is_enough(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = Claims(store, expiry=0.3), Claims(store, expiry=0.3)
     one.take(KEY)

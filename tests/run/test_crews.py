@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from winticket.run import (
+    Conditions,
     Crew,
     Event,
     ExecutorCrew,
@@ -469,3 +470,15 @@ def test_workers_see_the_environment_of_the_call(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("WINTICKET_TEST_WORD", "later")
     said = task(jobs.variable, name="WINTICKET_TEST_WORD")
     assert run([said], tmp_path / "second", crew=Pool(1)).value(said) == "later"
+
+
+@EVERY_CREW
+def test_a_crew_offers_no_more_workers_than_are_asked_for(crew: Crew, tmp_path: Path) -> None:
+    """Whoever asks for none has nothing to give, and would look through the store for an idle worker."""
+    store = Store(tmp_path)
+    store.check_writable()
+    workers = crew.open(Conditions(store), tasks=3, stopping=lambda: False)
+    try:
+        assert [len(workers.free(count)) for count in (0, 1, 0)] == [0, 1, 0]
+    finally:
+        workers.close(lambda _worker, _message: None, 0.0)

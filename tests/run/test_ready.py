@@ -14,6 +14,19 @@ from winticket.run.ready import Ready
 from winticket.run.schedule import Schedule
 
 
+def test_one_of_the_first_few_is_taken_and_the_others_stay(tmp_path: Path) -> None:
+    tasks = [task("operator:add", number, 0, weight=float(9 - number)) for number in range(6)]
+    schedule = Schedule(tasks, Store(tmp_path), lambda _event: None, retry=False)
+    taken = Counter[str]()
+    for _ in range(200):
+        chosen = schedule.take(0, among=3)
+        taken[chosen.key] += 1
+        schedule.put_back(chosen.key)
+        assert len(schedule.ready) == 6
+    assert set(taken) == {each.key for each in tasks[:3]}
+    assert min(taken.values()) > 30
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_tasks_start_as_if_all_were_compared(seed: int) -> None:
     """Against the rule itself: longest chain first, then most inputs at hand, then the plan's order."""

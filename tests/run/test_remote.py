@@ -25,7 +25,7 @@ from winticket.run import Damaged, RunError, Store, StoreError, run, task
 from winticket.run import faults as judging
 from winticket.run.claim_files import Claim, boot
 from winticket.run.claims import Claims
-from winticket.run.faults import judge, secrets_around
+from winticket.run.faults import Asking, judge, secrets_around
 from winticket.run.files import Files, host
 from winticket.run.remote import RemoteFiles, files_at
 
@@ -530,3 +530,17 @@ def test_other_file_systems_write_aside_and_move(monkeypatch: pytest.MonkeyPatch
     assert all("/tmp/a." in old for old in seen)
     assert len(seen) == 2
     assert [entry.name for entry in files.entries()] == ["results/a"]
+
+
+def test_a_secret_is_hidden_before_a_message_is_cut() -> None:
+    """Cut first, the beginning of the secret would be shown."""
+    asking = Asking("s3://bucket/runs", {"secret": "planted-secret-of-thirty-letters"})
+
+    def refuse() -> None:
+        raise PermissionError("x" * 270 + " planted-secret-of-thirty-letters " + "y" * 90)
+
+    with pytest.raises(StoreError) as told:
+        asking("be read", refuse)
+    assert "x" * 100 in str(told.value)
+    assert "planted" not in str(told.value)
+    assert len(str(told.value)) < 600

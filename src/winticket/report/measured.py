@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from winticket.report.axes import density_axis, logarithmic
 from winticket.report.ink import LIGHT, Ink, Look, on, style
@@ -82,11 +83,13 @@ def _accuracy(axes: Axes, rows: Table, *, ink: Ink) -> None:
     axes.set_ylabel("test accuracy (%)")
 
 
-def _line(axes: Axes, x: object, y: object, label: str, *, look: Look, ink: Ink, ends: object = None) -> None:
+def _line(
+    axes: Axes, x: ArrayLike, y: ArrayLike, label: str, *, look: Look, ink: Ink, ends: ArrayLike | None = None
+) -> None:
     axes.errorbar(
-        x,  # type: ignore[arg-type]
-        y,  # type: ignore[arg-type]
-        yerr=ends,  # type: ignore[arg-type]
+        x,
+        y,
+        yerr=ends,
         color=on(ink, look.color),
         marker=look.marker,
         linestyle=look.dashes,

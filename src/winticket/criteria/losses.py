@@ -23,7 +23,8 @@ IGNORED = -100
 KNOWN = (
     "without loss=..., criteria use the cross-entropy of logits [B, classes] and integer classes y [B], or, with an "
     "answer at each of several positions, of logits [B, ..., classes] or [B, classes, ...] and classes y [B, ...]; for "
-    "any other pass a function of output and target that returns the mean loss, such as loss=torch.nn.functional.mse_loss"
+    "any other pass loss=..., a function of output and target that returns the mean loss, such as "
+    "torch.nn.functional.mse_loss"
 )
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from winticket import rewind
+from winticket import criteria, rewind
 from winticket.criteria import Evidence
 from winticket.loops import Levels
 from winticket.ticket import Ticket, same_bits
@@ -145,6 +145,27 @@ def test_it_is_the_search_of_a_plain_loop(by: str, tmp_path: Path) -> None:
         net.get_parameter("0.weight").fill_(1.0)
     net(torch.zeros(2, 8))
     assert bool((net.get_parameter("0.weight") == 1).all())
+
+
+@pytest.mark.filterwarnings("ignore:.*keeps no weight in .*output unit:RuntimeWarning")
+def test_criteria_take_a_loss_and_whole_batches() -> None:
+    """The module's forward takes a mapping's entries by name."""
+    from winticket.integrations.lightning import LotteryTicket
+
+    def squared(z: Tensor, y: Tensor) -> Tensor:
+        return F.mse_loss(z, F.one_hot(y, 4).to(z.dtype))
+
+    net, (x, y) = network(), next(iter(loader()))
+    module = module_of(net, [])
+    type(module).forward = lambda self, x: self.net(x)
+    batch = {"x": x, "y": y}
+    how: Any = {"criterion": criteria.snip, "batches": [batch], "loss": lambda z, b: squared(z, b["y"])}
+    search = LotteryTicket(DENSITIES, steps=STEPS, **how)
+    fit(module, search)
+    tickets, ended = written_out(criterion=criteria.snip, batches=[(x, y)], loss=squared)
+    for ours, plain in zip(search.tickets, tickets, strict=True):
+        assert same_bits(ours.mask.keep, under_net(plain.mask.keep))
+    assert same_bits(dict(net.state_dict()), ended)
 
 
 @pytest.mark.parametrize("kind", ["to_step", "to_step_with_optimizer"])

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
-from winticket import rewind, rigl
+from winticket import criteria, rewind, rigl
+from winticket.criteria import Criterion, Evidence
 from winticket.loops import Levels
 from winticket.loops.masking import claimed
 from winticket.ticket import Ticket, same_bits
@@ -137,6 +138,58 @@ def test_it_is_the_search_of_a_plain_loop(by: str, tmp_path: Path) -> None:
         assert same_bits(seen[number * STEPS], ticket.mask.apply(start))  # BatchNorm's statistics as well
         if number:
             assert ticket.mask.within(search.tickets[number - 1].mask)
+
+
+@pytest.mark.filterwarnings("ignore:.*keeps no weight in .*output unit:RuntimeWarning")
+@pytest.mark.parametrize("criterion", [criteria.snip, criteria.fisher])
+def test_criteria_use_the_models_own_loss_of_whole_batches(criterion: Criterion, tmp_path: Path) -> None:
+    from winticket.integrations.transformers import LotteryTicket
+
+    batch = {n: torch.stack([example[n] for example in examples()]) for n in ("x", "labels")}
+    model = Net()
+    search = LotteryTicket(DENSITIES, steps=STEPS, criterion=criterion, batches=[batch])
+    train(model, search, tmp_path, max_steps=search.total_steps)
+    threes = [(batch["x"], batch["labels"], batch["labels"])]  # two inputs, and the target
+    tickets, ended = written_out(
+        criterion=criterion, batches=threes, loss=lambda out, y: F.cross_entropy(out["logits"], y)
+    )
+    for ours, plain in zip(search.tickets, tickets, strict=True):
+        assert same_bits(ours.mask.keep, plain.mask.keep)
+    assert same_bits(dict(model.state_dict()), ended)
+
+
+def test_snip_of_bert_is_weight_times_gradient_of_its_loss() -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=40,
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=12,
+            max_position_embeddings=8,
+            num_labels=3,
+        )
+    )
+    batch = {
+        "input_ids": torch.randint(40, (6, 7)),
+        "attention_mask": torch.tensor([[1] * 7] * 3 + [[1] * 4 + [0] * 3] * 3),
+        "labels": torch.randint(3, (6,)),
+    }
+    names = [n for n, p in model.named_parameters() if p.ndim == 2 and "embeddings" not in n]
+    weights = {n: p.detach().clone() for n, p in model.named_parameters()}
+    keep = {n: torch.ones_like(weights[n], dtype=torch.bool) for n in names}
+    parts = [{n: t[rows] for n, t in batch.items()} for rows in (slice(0, 4), slice(4, 6))]
+    e = Evidence.of(weights, keep=keep, network=model, batches=parts)
+    scores = criteria.snip(e)
+    twin = model.double().eval()
+    twin(**batch).loss.backward()
+    for name, score in scores.items():
+        p = twin.get_parameter(name)
+        assert p.grad is not None
+        torch.testing.assert_close(score, (p * p.grad).detach().abs(), rtol=1e-8, atol=1e-14)
 
 
 @pytest.mark.parametrize("kind", ["to_step", "to_step_with_optimizer"])

@@ -7,13 +7,15 @@ mask search, data order and test set.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from winticket import results
+from winticket.judge.frame import ACCURACIES, ByArm, Frame, Values, contrast
+from winticket.judge.ratio import Relative, ratio_limit
 from winticket.judge.statistics import (
     EXACT_FLIPS,
     Array,
@@ -24,11 +26,10 @@ from winticket.judge.statistics import (
     t_test,
     trimmed_p,
 )
+from winticket.objective import ACCURACY, Scale
 
 MIN_REPLICATES = 5
 CONTROLS = ("reinit", "random")
-ByArm = Mapping[str, tuple[float | None, ...]]
-"""Arm -> one value per replicate; None if the training failed."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Level:
 
     density: kept / eligible weights, in (0, 1]. accuracy: arm -> test accuracies (fractions) after the same number of
     training steps in every arm; the arms are "dense", "ticket" and, unless they were dropped, "reinit" and "random".
+    If networks are judged by another metric, `accuracy` holds its values on the test data, as they were measured and in
+    the metric's own unit: an RMSE is a positive number of which less is better.
     early_stop_step: arm -> step of the least validation loss. accuracy_at_early_stop: arm -> test accuracy at that
     step, which is reported and never decides. train_loss: arm -> final loss on the training data; it shows when
     training left a dense network behind its own tickets.
@@ -57,16 +60,20 @@ class Level:
 
 @dataclass(frozen=True)
 class Check:
-    """Does the ticket's mean accuracy exceed the reference's by more than `null`? Accuracies are fractions.
+    """Is the ticket's mean accuracy better than the reference's by more than `null`? Accuracies are fractions.
 
-    Only `estimate`, `ci` (two-sided, 1 − alpha) and `sd` are restricted to the `pairs` in which both trainings
-    finished. `bound` and the p-values count failed trainings too, each at the accuracy that is worst for the ticket.
+    All differences are gains, positive if the ticket is better, in the unit of `scale`, the metric. Only `estimate`,
+    `ci` (two-sided, 1 − alpha) and `sd` are restricted to the `pairs` in which both trainings finished. `bound` and the
+    p-values count failed trainings too, each at the accuracy that is worst for the ticket.
 
     p: of Student's t test, whose sd is at least the step between two accuracies. It decides, one-sided at
     `test_level`; for a control, that is the level at which Holm's procedure ended. passed: `bound`, the one-sided
     lower limit of the difference at that level, is above `null`. p_sign_flip, p_trimmed: cross-checks by other tests.
     refuted: the same t test in the other direction shows that the claim is wrong. smallest_margin_pp: the smallest
     margin at which the ticket would have counted as not inferior; only if the reference is "dense".
+
+    relative: the same as shares of the dense network's mean, if the margin is such a share. It decides then; `null` is
+    a share as well, and `bound` does not say what passed.
 
     >>> from winticket.judge import Level, judge
     >>> dense = (0.97, 0.98, 0.96, 0.97, 0.98)
@@ -94,6 +101,8 @@ class Check:
     passed: bool
     refuted: bool
     smallest_margin_pp: float | None
+    scale: Scale = ACCURACY
+    relative: Relative | None = None
 
     def disagreement(self) -> tuple[str, ...]:
         """Names of the tests that contradict the t test, of those that can reach the level with so many replicates."""
@@ -107,9 +116,9 @@ class Check:
         return 0.5**self.replicates <= self.test_level
 
     def as_json(self) -> results.Check:
-        return {
+        document: results.Check = {
             "reference": self.reference,
-            "null_pp": 100 * self.null,
+            "null_pp": (self.scale.factor if self.relative is None else 100) * self.null,
             "passed": self.passed,
             "refuted": self.refuted,
             "estimate": self.estimate,
@@ -129,6 +138,9 @@ class Check:
             "disagreement": list(self.disagreement()),
             "smallest_margin_pp": self.smallest_margin_pp,
         }
+        if self.relative is not None:
+            document["relative"] = self.relative.as_json()
+        return document
 
 
 @dataclass(frozen=True)
@@ -185,8 +197,9 @@ class TimeCheck:
 class TrainedEnough:
     """Does training the dense network for twice the steps gain less than the margin? See `gate`.
 
-    enough: None if the data leave it open. gain and ci are fractions over the pairs that finished; ci is two-sided at
-    1 − 2·alpha, so that its upper end is the limit of the one-sided test. sentence: the answer in words.
+    enough: None if the data leave it open. gain and ci are fractions over the pairs that finished, positive if twice
+    the steps are better, and in the metric's own unit if that is not accuracy; ci is two-sided at 1 − 2·alpha, so that
+    its upper end is the limit of the one-sided test. sentence: the answer in words.
 
     >>> from winticket.judge import gate
     >>> gate((0.97,) * 5, (0.99,) * 5, test_examples=1000).enough
@@ -218,42 +231,58 @@ class TrainedEnough:
 
 
 def differences(
-    ours: Sequence[float | None], theirs: Sequence[float | None], *, worst_for_ours: bool = True
+    ours: Values, theirs: Values, *, worst_for_ours: bool = True, frame: Frame = ACCURACIES
 ) -> Array:
-    """Paired differences ours − theirs [n], in which failed trainings get an accuracy instead of being dropped.
+    """Paired differences ours − theirs [n] of values in the frame, in which failed trainings get a value.
 
-    A failed training of ours counts as accuracy 0: a ticket that does not train is no winner. What a failed reference
-    would have reached is unknown. It counts as 1 for the worst case of our claim and as 0 for the best case. So a
-    claim that passes would have passed whatever the reference had reached, and likewise for one that is refuted.
-    (Worst-rank scores: Lachin 1999; bounds: Manski.)
+    A failed training of ours counts as the worst end of the range (accuracy 0): a ticket that does not train is no
+    winner. What a failed reference would have reached is unknown. It counts as the best end (accuracy 1) for the worst
+    case of our claim and as the worst end for the best case. So the mean that is tested is never above the one that
+    the reference would have given, whatever that had reached, and a false claim is no likelier than without failures;
+    likewise for a claim that is refuted. (Worst-rank scores: Lachin 1999; bounds: Manski.) `frame_of` says what counts
+    if a metric has no such end.
     """
-    lost = 1.0 if worst_for_ours else 0.0
+    lost = frame.perfect if worst_for_ours else frame.worst
     return np.array(
-        [(0.0 if a is None else a) - (lost if b is None else b) for a, b in zip(ours, theirs, strict=True)],
+        [
+            (frame.worst if a is None else a) - (lost if b is None else b)
+            for a, b in zip(ours, theirs, strict=True)
+        ],
         dtype=np.float64,
     )
 
 
-def finished(ours: Sequence[float | None], theirs: Sequence[float | None]) -> list[float]:
+def finished(ours: Values, theirs: Values) -> list[float]:
     """Differences of the pairs in which both trainings finished."""
     return [a - b for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
 
 
-def smallest_margin(worst: Array, *, test_level: float, step: float) -> float | None:
-    """The smallest margin (fraction) at which `worst` [n] is not inferior; 0 if superior, None if there is none."""
+def smallest_margin(
+    worst: Array, *, test_level: float, step: float, span: float = 1.0, dense: Array | None = None
+) -> float | None:
+    """The smallest margin at which `worst` [n] is not inferior; 0 if superior, None if there is none.
+
+    A fraction; with `dense` [n], a share of its mean.
+    """
     test = t_test(worst, null=0.0, floor=step)
     if test.p_greater <= test_level:
         return 0.0
-    bound = lower_bound(worst, level=test_level, step=step)
+    if dense is not None:
+        bound = ratio_limit(worst, dense, level=test_level, floor=step)
+    else:
+        bound = lower_bound(worst, level=test_level, step=step, span=span)
     return None if bound is None else max(0.0, -bound)
 
 
-def lower_bound(worst: Array, *, level: float, step: float) -> float | None:
-    """One-sided lower limit of the mean of `worst` [n] at `level`; None if no spread can be estimated."""
+def lower_bound(worst: Array, *, level: float, step: float, span: float = 1.0) -> float | None:
+    """One-sided lower limit of the mean of `worst` [n] at `level`; None if no spread can be estimated.
+
+    span: the largest possible difference, below which no limit lies.
+    """
     interval = mean_interval(worst.tolist(), level=1 - 2 * level, floor=step)
     if interval is None or (interval[0] == interval[1] and 0.5 ** len(worst) > level):
         return None
-    return max(interval[0], -1.0)
+    return max(interval[0], -span)
 
 
 def compare(
@@ -266,45 +295,61 @@ def compare(
     refute_level: float,
     step: float = 0.0,
     ours: str = "ticket",
+    frame: Frame = ACCURACIES,
+    relative: bool = False,
 ) -> Check | None:
     """The check of `ours` against `reference`, one-sided at `test_level`; None if the reference was not run.
 
-    null: the difference to exceed, −margin for the dense network and 0 for a control. The claim is refuted if the mean
-    is shown at `refute_level` to lie below it. alpha: of the two-sided interval. step: between two accuracies.
+    accuracy, null, step: in `frame`. null: the difference to exceed, −margin for the dense network and 0 for a control;
+    if `relative`, a share of the reference's mean. The claim is refuted if the mean is shown at `refute_level` to lie
+    below it. alpha: of the two-sided interval. step: between two accuracies.
     """
     if reference not in accuracy or ours not in accuracy:
         return None
     a, b = accuracy[ours], accuracy[reference]
-    worst, best = differences(a, b), differences(a, b, worst_for_ours=False)
+    worst, best = (differences(a, b, worst_for_ours=for_ours, frame=frame) for for_ours in (True, False))
+    theirs = frame.measured(b, frame.perfect) if relative else None
+    tested, boundary = contrast(worst, theirs, null)
+    refuting, _ = contrast(best, frame.measured(b, frame.worst) if relative else None, null)
     pairs = finished(a, b)
-    p = float(t_test(worst, null=null, floor=step).p_greater)
-    p_refuted = float(t_test(best, null=null, floor=step).p_less)
+    p = float(t_test(tested, null=boundary, floor=step).p_greater)
+    p_refuted = float(t_test(refuting, null=boundary, floor=step).p_less)
     enough = len(a) >= MIN_REPLICATES
     passed = enough and p <= test_level
     ci = mean_interval(pairs, level=1 - alpha, floor=step)
-    noninferior = enough and reference == "dense"
-    margin = smallest_margin(worst, test_level=test_level, step=step) if noninferior else None
+    bound = lower_bound(worst, level=test_level, step=step, span=frame.span)
+    margin = (
+        smallest_margin(worst, test_level=test_level, step=step, span=frame.span, dense=theirs)
+        if enough and reference == "dense"
+        else None
+    )
+    unit = frame.unit
     return Check(
         reference=reference,
-        null=null,
+        null=null if relative else null * unit,
         test_level=test_level,
         replicates=len(a),
         pairs=len(pairs),
         failed={ours: a.count(None), reference: b.count(None)},
-        estimate=float(np.mean(pairs)) if pairs else None,
-        ci=None
-        if ci is None
-        else (max(ci[0], -1.0), min(ci[1], 1.0)),  # no difference of accuracies is larger than 1
-        bound=lower_bound(worst, level=test_level, step=step),
-        sd=float(np.std(pairs, ddof=1)) if len(pairs) > 1 else None,
+        estimate=float(np.mean(pairs)) * unit if pairs else None,
+        # No difference is larger than the metric's span.
+        ci=None if ci is None else (max(ci[0], -frame.span) * unit, min(ci[1], frame.span) * unit),
+        bound=None if bound is None else bound * unit,
+        sd=float(np.std(pairs, ddof=1)) * unit if len(pairs) > 1 else None,
         p=p,
-        p_sign_flip=sign_flip_p(worst, null=null),
-        p_trimmed=trimmed_p(worst, null=null, floor=step),
+        p_sign_flip=sign_flip_p(tested, null=boundary),
+        p_trimmed=trimmed_p(tested, null=boundary, floor=step),
         p_superior=float(t_test(worst, null=0.0, floor=step).p_greater),
         p_refuted=p_refuted,
         passed=passed,
         refuted=enough and not passed and p_refuted <= refute_level,
-        smallest_margin_pp=None if margin is None else 100 * margin,
+        smallest_margin_pp=None
+        if margin is None
+        else (100 * margin if relative else frame.scale.factor * (margin * unit)),
+        scale=frame.scale,
+        relative=None
+        if theirs is None
+        else Relative.of(a, b, frame, (worst, theirs), level=test_level, floor=step),
     )
 
 

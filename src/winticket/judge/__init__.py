@@ -10,9 +10,12 @@ from winticket.judge.pace import (
     FRACTIONS,
     JUDGED_FRACTION,
     Pace,
+    first_step,
     pace_against_dense,
+    target,
     uninformative_early_stop,
 )
+from winticket.judge.ratio import Relative
 from winticket.judge.record import LevelChecks, MarginPoint, Margins, Verdict
 from winticket.judge.statistics import mean_interval, power, replicates_for
 from winticket.judge.verdict import judge
@@ -28,10 +31,12 @@ __all__ = [
     "MarginPoint",
     "Margins",
     "Pace",
+    "Relative",
     "Spending",
     "TimeCheck",
     "TrainedEnough",
     "Verdict",
+    "first_step",
     "gate",
     "has_learned",
     "judge",
@@ -39,5 +44,6 @@ __all__ = [
     "pace_against_dense",
     "power",
     "replicates_for",
+    "target",
     "uninformative_early_stop",
 ]

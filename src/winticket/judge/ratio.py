@@ -18,7 +18,7 @@ class Relative:
     """A mean gain as a share of the dense network's mean, over the pairs that finished, and its lower limit.
 
     bound: the one-sided lower limit at the check's level, failed trainings counted as in its test; None if there is
-    none. A match is shown exactly if it is above minus the margin.
+    none. If there is one, a match is shown exactly if it is above minus the margin.
     """
 
     estimate: float | None
@@ -60,7 +60,7 @@ def ratio_limit(gains: Array, dense: Array, *, level: float, floor: float = 0.0)
 
     >>> gains, dense = np.array([-0.1, 0.2, 0.0, 0.1, -0.2]), np.array([9.0, 10.0, 11.0, 10.0, 10.0])
     >>> round(ratio_limit(gains, dense, level=0.025), 4)
-    -0.0196
+    -0.0201
     """
     n = len(gains)
     if n < 2:

@@ -331,11 +331,11 @@ def compare(
         replicates=len(a),
         pairs=len(pairs),
         failed={ours: a.count(None), reference: b.count(None)},
-        estimate=float(np.mean(pairs)) * unit if pairs else None,
+        estimate=frame.gain(float(np.mean(pairs))) if pairs else None,
         # No difference is larger than the metric's span.
         ci=None if ci is None else (max(ci[0], -frame.span) * unit, min(ci[1], frame.span) * unit),
         bound=None if bound is None else bound * unit,
-        sd=float(np.std(pairs, ddof=1)) * unit if len(pairs) > 1 else None,
+        sd=frame.gain(float(np.std(pairs, ddof=1))) if len(pairs) > 1 else None,
         p=p,
         p_sign_flip=sign_flip_p(tested, null=boundary),
         p_trimmed=trimmed_p(tested, null=boundary, floor=step),

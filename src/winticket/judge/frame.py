@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from winticket.judge.statistics import Array
+from winticket.judge.statistics import ROUNDING, Array
 from winticket.objective import ACCURACY, Scale
 
 Values = Sequence[float | None]
@@ -44,6 +44,10 @@ class Frame:
 
     def put(self, values: Values) -> tuple[float | None, ...]:
         return tuple(None if value is None else self.scale.sign * value / self.unit for value in values)
+
+    def gain(self, difference: float) -> float:
+        """A framed difference as a gain in the metric's own unit; in a metric without steps, rounding is none."""
+        return 0.0 if self.scale != ACCURACY and abs(difference) <= ROUNDING else difference * self.unit
 
     def put_all(self, arms: ByArm) -> ByArm:
         return {arm: self.put(values) for arm, values in arms.items()}

@@ -60,7 +60,7 @@ def gate(
     once, twice = frame.put(dense), frame.put(dense_doubled)
     p, enough = _below(once, twice, frame, margin=margin, alpha=alpha, step=step, relative=relative)
     gains = finished(twice, once)
-    gain = float(np.mean(gains)) * frame.unit if gains else None
+    gain = frame.gain(float(np.mean(gains))) if gains else None
     interval = mean_interval(gains, level=1 - 2 * alpha, floor=step)
     ci = None if interval is None else (interval[0] * frame.unit, interval[1] * frame.unit)
     words = Words(scale, relative)
@@ -128,7 +128,7 @@ def _does(gain: float, words: Words) -> str:
     """What the longer training does: gains +0.10 pp; makes its RMSE 0.1 mm better; makes no difference to its RMSE."""
     if words.signed:
         return f"gains {words.difference(gain)}"
-    if gain == 0:
+    if words.none(gain):
         return f"makes no difference to its {words.scale.name}"
     return f"makes its {words.scale.name} {words.difference(gain)}"
 

@@ -79,8 +79,8 @@ def judge(
     >>> verdict.outcome, verdict.density
     ('won', 0.1)
     >>> errors = Level(0.1, {arm: tuple(200 * (1 - v) for v in values) for arm, values in level.accuracy.items()})
-    >>> judge([errors], scale=Scale("RMSE", "lower", "mm", 0.0), margin_pp=1.0, constant=60.0).sentences[0][:90]
-    'Won: the ticket with 10.0 % of the weights matches the dense network (difference no differ'
+    >>> judge([errors], scale=Scale("RMSE", "lower", "mm", 0.0), margin_pp=1.0, constant=60.0).margins.smallest_pp
+    0.0
     """
     require_margin_and_alpha(margin_pp, alpha, scale, relative=relative)
     constant = constant_of(constant, commonest, scale)

@@ -38,11 +38,17 @@ class Words:
             return f"{abs(100 * gain):.3g} %"
         return f"{self.scale.number(abs(gain))} {self.scale.points}".rstrip()
 
+    def none(self, gain: float) -> bool:
+        """True if a gain is written as 0."""
+        return float(f"{100 * gain:.3g}" if self.relative else self.scale.number(gain)) == 0
+
     def difference(self, gain: float) -> str:
-        """+0.04 pp; 0.25 mm better; 1.2 % worse."""
-        if self.relative:
-            return f"{self.amount(gain)} {'better' if gain >= 0 else 'worse'}"
-        return self.scale.difference(gain)
+        """+0.04 pp; 0.25 mm better; 1.2 % worse; 0 mm."""
+        if self.signed:
+            return self.scale.difference(gain)
+        if self.none(gain):
+            return self.amount(0.0)
+        return f"{self.amount(gain)} {'better' if gain > 0 else 'worse'}"
 
     def low(self, gain: float) -> str:
         """A lower limit of a gain: above -0.55; at most 0.25 mm worse; at least 0.1 mm better."""

@@ -18,7 +18,7 @@ from winticket.judge.checks import differences
 from winticket.judge.collapse import collapse_limit, collapses
 from winticket.judge.frame import frame_of
 from winticket.judge.ratio import ratio_limit
-from winticket.judge.statistics import sign_flip_p
+from winticket.judge.statistics import sign_flip_p, t_test
 from winticket.objective import ACCURACY, Scale
 
 RMSE = Scale("RMSE", "lower", "mm", 0.0)
@@ -341,14 +341,17 @@ def test_whatever_a_failed_reference_would_have_reached_the_mean_tested_is_no_hi
 def test_failed_references_make_false_wins_no_likelier() -> None:
     """Tickets at the margin below dense networks of which every eighth fails, though it would have been usual."""
     noise = np.random.default_rng(1)
-    wins, experiments = 0, 600
+    experiments, found = 3000, []
     for _ in range(experiments):
-        dense = list(map(float, 4 + 0.1 * noise.standard_normal(8)))
-        ticket = tuple(float(v) + 0.3 for v in 4 + 0.1 * noise.standard_normal(8))
-        lost: list[float | None] = [None if noise.random() < 0.125 else v for v in dense]
-        one = Level(0.1, {"dense": tuple(lost), "ticket": ticket, "reinit": (9.0,) * 8, "random": (9.0,) * 8})
-        wins += judge([one], scale=RMSE, margin_pp=0.3, constant=10.0).outcome == "won"
-    assert wins / experiments <= 0.0225 + 3 * math.sqrt(0.0225 / experiments)
+        dense, ticket = 4 + 0.1 * noise.standard_normal(8), 4.3 + 0.1 * noise.standard_normal(8)
+        lost = noise.random(8) < 0.125
+        left: Values = tuple(None if gone else float(v) for v, gone in zip(dense, lost, strict=True))
+        frame = frame_of(RMSE, (left, tuple(map(float, ticket))), constant=10.0)
+        found.append(
+            differences(frame.put(tuple(map(float, ticket))), frame.put(left), frame=frame) * frame.unit
+        )
+    wins = (t_test(np.stack(found), null=-0.3).p_greater <= 0.0225).mean()
+    assert 0.003 < wins <= 0.0225 + 3 * math.sqrt(0.0225 / experiments)
 
 
 def test_a_failed_ticket_is_no_winner_and_an_all_failed_run_shows_nothing() -> None:

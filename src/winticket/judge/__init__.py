@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from winticket.judge.checks import Check, Level, TimeCheck, TrainedEnough
+from winticket.judge.checks import Check, Level, TrainedEnough
 from winticket.judge.gate import gate
 from winticket.judge.learned import Learned, has_learned
 from winticket.judge.looks import Look, Spending
@@ -18,9 +18,12 @@ from winticket.judge.pace import (
 from winticket.judge.ratio import Relative
 from winticket.judge.record import LevelChecks, MarginPoint, Margins, Verdict
 from winticket.judge.statistics import mean_interval, power, replicates_for
+from winticket.judge.timing import TimeCheck
 from winticket.judge.verdict import judge
+from winticket.objective import ACCURACY, Scale
 
 __all__ = [
+    "ACCURACY",
     "FRACTIONS",
     "JUDGED_FRACTION",
     "Check",
@@ -32,6 +35,7 @@ __all__ = [
     "Margins",
     "Pace",
     "Relative",
+    "Scale",
     "Spending",
     "TimeCheck",
     "TrainedEnough",

@@ -6,10 +6,8 @@ mask search, data order and test set.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
@@ -19,10 +17,8 @@ from winticket.judge.ratio import Relative, ratio_limit
 from winticket.judge.statistics import (
     EXACT_FLIPS,
     Array,
-    hodges_lehmann,
     mean_interval,
     sign_flip_p,
-    signed_rank,
     t_test,
     trimmed_p,
 )
@@ -144,56 +140,6 @@ class Check:
 
 
 @dataclass(frozen=True)
-class TimeCheck:
-    """Early-stop steps of the ticket against the dense network's: exact signed-rank test on log(ticket / dense).
-
-    outcome: "faster" or "slower" if that is shown, one-sided at `alpha` in each direction and without a correction for
-    the number of densities. "as fast" means only that neither was shown. None with fewer than 5 replicates, or if the
-    dense network did not learn. ratio: Hodges–Lehmann estimate of ticket / dense, and ratio_ci
-    its 95 % interval; None if they are not finite. never_reached: arm -> trainings that failed or never improved.
-    grid: steps between two evaluations.
-
-    >>> from winticket.judge import Level, judge
-    >>> accuracies = {arm: (0.97, 0.98, 0.96, 0.97, 0.98) for arm in ("dense", "ticket")}
-    >>> level = Level(0.1, accuracies, early_stop_step={"dense": (400,) * 5, "ticket": (200,) * 5})
-    >>> time = judge([level]).levels[0].time
-    >>> time.outcome, round(time.ratio, 3), time.p_faster
-    ('faster', 0.5, 0.03125)
-    """
-
-    outcome: Literal["faster", "as fast", "slower"] | None
-    alpha: float
-    ratio: float | None
-    ratio_ci: tuple[float, float] | None
-    p_faster: float
-    p_slower: float
-    replicates: int
-    ties: int
-    never_reached: Mapping[str, int]
-    grid: int | None
-
-    def resolution(self) -> str:
-        """How precisely the steps are known, in words."""
-        if self.grid is None:
-            return "the number of steps between two evaluations is not known"
-        return f"steps are known to within one evaluation interval of {self.grid} steps"
-
-    def as_json(self) -> results.TimeDetail:
-        return {
-            "ratio": self.ratio,
-            "ratio_ci": None if self.ratio_ci is None else list(self.ratio_ci),
-            "p_faster": self.p_faster,
-            "p_slower": self.p_slower,
-            "alpha": self.alpha,
-            "replicates": self.replicates,
-            "ties": self.ties,
-            "never_reached": dict(self.never_reached),
-            "grid": self.grid,
-            "resolution": self.resolution(),
-        }
-
-
-@dataclass(frozen=True)
 class TrainedEnough:
     """Does training the dense network for twice the steps gain less than the margin? See `gate`.
 
@@ -307,34 +253,28 @@ def compare(
     if reference not in accuracy or ours not in accuracy:
         return None
     a, b = accuracy[ours], accuracy[reference]
-    worst, best = (differences(a, b, worst_for_ours=for_ours, frame=frame) for for_ours in (True, False))
-    theirs = frame.measured(b, frame.perfect) if relative else None
-    tested, boundary = contrast(worst, theirs, null)
-    refuting, _ = contrast(best, frame.measured(b, frame.worst) if relative else None, null)
+    worst, best, theirs = _tested(a, b, frame, relative=relative)
+    tested, boundary = contrast(worst, theirs[0], null)
+    refuting, _ = contrast(best, theirs[1], null)
     pairs = finished(a, b)
     p = float(t_test(tested, null=boundary, floor=step).p_greater)
     p_refuted = float(t_test(refuting, null=boundary, floor=step).p_less)
     enough = len(a) >= MIN_REPLICATES
     passed = enough and p <= test_level
-    ci = mean_interval(pairs, level=1 - alpha, floor=step)
     bound = lower_bound(worst, level=test_level, step=step, span=frame.span)
-    margin = (
-        smallest_margin(worst, test_level=test_level, step=step, span=frame.span, dense=theirs)
-        if enough and reference == "dense"
-        else None
-    )
-    unit = frame.unit
+    margin = None
+    if enough and reference == "dense":
+        margin = smallest_margin(worst, test_level=test_level, step=step, span=frame.span, dense=theirs[0])
     return Check(
         reference=reference,
-        null=null if relative else null * unit,
+        null=null if relative else null * frame.unit,
         test_level=test_level,
         replicates=len(a),
         pairs=len(pairs),
         failed={ours: a.count(None), reference: b.count(None)},
         estimate=frame.gain(float(np.mean(pairs))) if pairs else None,
-        # No difference is larger than the metric's span.
-        ci=None if ci is None else (max(ci[0], -frame.span) * unit, min(ci[1], frame.span) * unit),
-        bound=None if bound is None else bound * unit,
+        ci=_within(mean_interval(pairs, level=1 - alpha, floor=step), frame),
+        bound=None if bound is None else bound * frame.unit,
         sd=frame.gain(float(np.std(pairs, ddof=1))) if len(pairs) > 1 else None,
         p=p,
         p_sign_flip=sign_flip_p(tested, null=boundary),
@@ -343,45 +283,31 @@ def compare(
         p_refuted=p_refuted,
         passed=passed,
         refuted=enough and not passed and p_refuted <= refute_level,
-        smallest_margin_pp=None
-        if margin is None
-        else (100 * margin if relative else frame.scale.factor * (margin * unit)),
+        smallest_margin_pp=None if margin is None else _in_points(margin, frame, relative=relative),
         scale=frame.scale,
         relative=None
-        if theirs is None
-        else Relative.of(a, b, frame, (worst, theirs), level=test_level, floor=step),
+        if theirs[0] is None
+        else Relative.of(a, b, frame, (worst, theirs[0]), level=test_level, floor=step),
     )
 
 
-def time_check(steps: ByArm, *, alpha: float, grid: int | None) -> TimeCheck | None:
-    """The early-stop steps of the ticket against the dense network's; None if either was not recorded.
+def _tested(
+    ours: Values, theirs: Values, frame: Frame, *, relative: bool
+) -> tuple[Array, Array, tuple[Array | None, Array | None]]:
+    """Differences [n] in the worst and in the best case for ours; if `relative`, the reference's values in both."""
+    worst, best = (differences(ours, theirs, worst_for_ours=case, frame=frame) for case in (True, False))
+    if not relative:
+        return worst, best, (None, None)
+    return worst, best, (frame.measured(theirs, frame.perfect), frame.measured(theirs, frame.worst))
 
-    A failed training ranks last (log ratio ±∞), as does one whose validation loss never improved on its start
-    (step 0). A pair in which both did is a tie.
-    """
-    if "ticket" not in steps or "dense" not in steps:
+
+def _within(interval: tuple[float, float] | None, frame: Frame) -> tuple[float, float] | None:
+    """A framed interval as gains; no difference is larger than the metric's span."""
+    if interval is None:
         return None
-    a, b = ([step if step else math.inf for step in steps[arm]] for arm in ("ticket", "dense"))
-    ratios = np.array([0.0 if x == y else math.log(x) - math.log(y) for x, y in zip(a, b, strict=True)])
-    test = signed_rank(ratios)
-    centre, interval = hodges_lehmann(ratios)
-    outcome: Literal["faster", "as fast", "slower"] | None = "as fast"
-    if len(a) < MIN_REPLICATES:
-        outcome = None
-    elif test.p_less <= alpha:
-        outcome = "faster"
-    elif test.p_greater <= alpha:
-        outcome = "slower"
-    bounded = interval is not None and all(math.isfinite(end) for end in interval)
-    return TimeCheck(
-        outcome=outcome,
-        alpha=alpha,
-        ratio=math.exp(centre) if math.isfinite(centre) else None,
-        ratio_ci=(math.exp(interval[0]), math.exp(interval[1])) if interval is not None and bounded else None,
-        p_faster=test.p_less,
-        p_slower=test.p_greater,
-        replicates=len(a),
-        ties=test.zeros,
-        never_reached={"ticket": a.count(math.inf), "dense": b.count(math.inf)},
-        grid=grid,
-    )
+    return max(interval[0], -frame.span) * frame.unit, min(interval[1], frame.span) * frame.unit
+
+
+def _in_points(margin: float, frame: Frame, *, relative: bool) -> float:
+    """A framed margin in the unit of differences; a share in percent."""
+    return 100 * margin if relative else frame.scale.factor * (margin * frame.unit)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from winticket import results
-from winticket.judge.checks import Check, TimeCheck, TrainedEnough
+from winticket.judge.checks import Check, TrainedEnough
 from winticket.judge.collapse import Collapse, unseen_rate
 from winticket.judge.learned import Learned
 from winticket.judge.looks import Spending
 from winticket.judge.sequences import Outcome
+from winticket.judge.timing import TimeCheck
 from winticket.judge.words import Words
 from winticket.objective import ACCURACY, Scale
 

@@ -16,7 +16,6 @@ from winticket.judge.checks import (
     TrainedEnough,
     compare,
     differences,
-    time_check,
 )
 from winticket.judge.coarse import accuracy_step
 from winticket.judge.collapse import Collapse, collapse_limit, collapses
@@ -29,6 +28,7 @@ from winticket.judge.reason import explain, notes, warn
 from winticket.judge.record import Kind, LevelChecks, MarginPoint, Margins, Verdict
 from winticket.judge.sequences import Decision, Differences, Outcome, decide, replicates_to_decide
 from winticket.judge.statistics import Array
+from winticket.judge.timing import time_check
 from winticket.objective import ACCURACY, Scale
 
 MARGINS_PP = (0.1, 0.2, 0.5, 1.0)

@@ -260,7 +260,6 @@ def compare(
     p = float(t_test(tested, null=boundary, floor=step).p_greater)
     p_refuted = float(t_test(refuting, null=boundary, floor=step).p_less)
     enough = len(a) >= MIN_REPLICATES
-    passed = enough and p <= test_level
     bound = lower_bound(worst, level=test_level, step=step, span=frame.span)
     margin = None
     if enough and reference == "dense":
@@ -281,13 +280,11 @@ def compare(
         p_trimmed=trimmed_p(tested, null=boundary, floor=step),
         p_superior=float(t_test(worst, null=0.0, floor=step).p_greater),
         p_refuted=p_refuted,
-        passed=passed,
-        refuted=enough and not passed and p_refuted <= refute_level,
+        passed=enough and p <= test_level,
+        refuted=enough and p > test_level and p_refuted <= refute_level,
         smallest_margin_pp=None if margin is None else _in_points(margin, frame, relative=relative),
         scale=frame.scale,
-        relative=None
-        if theirs[0] is None
-        else Relative.of(a, b, frame, (worst, theirs[0]), level=test_level, floor=step),
+        relative=Relative.of(a, b, frame, (worst, theirs[0]), level=test_level, floor=step),
     )
 
 

@@ -30,12 +30,15 @@ class Relative:
         ours: Values,
         theirs: Values,
         frame: Frame,
-        worst: tuple[Array, Array],
+        worst: tuple[Array, Array | None],
         *,
         level: float,
         floor: float,
-    ) -> Relative:
-        """Of framed values; worst: the differences and the dense network's values [n] that the test takes."""
+    ) -> Relative | None:
+        """Of framed values; worst: the differences and the dense network's values [n] that the test takes, if any."""
+        gains, references = worst
+        if references is None:
+            return None
         pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
         estimate = None
         if pairs:
@@ -44,7 +47,7 @@ class Relative:
                 frame.scale.sign * np.mean([b for _, b in pairs]),
             )
             estimate = float(gain / dense)
-        return cls(estimate, ratio_limit(*worst, level=level, floor=floor))
+        return cls(estimate, ratio_limit(gains, references, level=level, floor=floor))
 
     def as_json(self) -> results.Relative:
         return {"estimate": self.estimate, "bound": self.bound}

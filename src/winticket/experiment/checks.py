@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
+
 from winticket import allocate, models
 from winticket.align import symmetry
 from winticket.criteria.applied import tried_on
@@ -14,6 +16,7 @@ from winticket.criteria.evidence import TRAINING, needed, rounds_at_init
 from winticket.experiment.names import facts
 from winticket.experiment.resolved import Resolved
 from winticket.experiment.spec import Experiment
+from winticket.objective import check_functions
 from winticket.rewind import fine_tune
 from winticket.schedules import cubic_at, geometric_at
 from winticket.stages import (
@@ -41,6 +44,7 @@ def check(question: Resolved) -> None:
     _check_augmentation(setup)
     _check_neighbours(question)
     _check_initialisation(setup)
+    _check_objective(setup)
     if ":" in setup.model or setup.recipe.stacking == "stacked":
         _try_model(setup)
     if question.source is not None:
@@ -171,6 +175,19 @@ def _check_initialisation(setup: Setup) -> None:
             f"model {setup.model!r} draws the same weights from every seed, so replicates would be copies; remove "
             "the seed that it sets, or choose an init"
         )
+
+
+def _check_objective(setup: Setup) -> None:
+    """ValueError if a loss or metric of the user's cannot be computed."""
+    made = setup.loss_and_metric()
+    if made is None:
+        return
+    part = setup.dataset(torch.device("cpu")).train
+    shape = (setup.classes, *setup.input_shape[1:]) if setup.target == "positions" else (setup.classes,)
+    if setup.tokens:
+        shape = (*setup.input_shape, setup.classes)
+    if made.objective.users():
+        check_functions(made, shape, part.y[:16])
 
 
 def _try_model(setup: Setup) -> None:

@@ -28,7 +28,7 @@ def imported(name: str) -> Callable[..., object]:
 
 
 def users_network(
-    name: str, input_shape: tuple[int, ...], classes: int, seed: int, *, tokens: bool
+    name: str, input_shape: tuple[int, ...], classes: int, seed: int, *, target: str
 ) -> nn.Module:
     """Call a user's function with torch's global generator seeded, and restore the generator afterwards."""
     function = imported(name)
@@ -43,21 +43,21 @@ def users_network(
             ) from error
         if not isinstance(module, nn.Module):
             raise TypeError(f"model {name!r} returned {type(module).__name__}, not a torch.nn.Module")
-        _check_logits(name, module, input_shape, classes, tokens=tokens)
+        _check_logits(name, module, input_shape, classes, target=target)
     return module
 
 
 def _check_logits(
-    name: str, module: nn.Module, input_shape: tuple[int, ...], classes: int, *, tokens: bool
+    name: str, module: nn.Module, input_shape: tuple[int, ...], classes: int, *, target: str
 ) -> None:
     """Pass two blank examples through the module, in evaluation mode so that no statistic changes."""
     training = {layer: layer.training for layer in module.modules()}
-    blank = torch.zeros(2, *input_shape, dtype=torch.int64 if tokens else torch.float32)
+    blank = torch.zeros(2, *input_shape, dtype=torch.int64 if target == "tokens" else torch.float32)
     try:
         with torch.no_grad():
             logits = module.eval()(blank)
     except (Exception, SystemExit) as error:
-        kind = "tokens" if tokens else "inputs"
+        kind = "tokens" if target == "tokens" else "inputs"
         raise ValueError(
             f"model {name!r} does not take {kind} [N, {', '.join(map(str, input_shape))}]: "
             f"{type(error).__name__}: {error}"
@@ -65,7 +65,8 @@ def _check_logits(
     for layer, was_training in training.items():
         layer.training = was_training
     output = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    expected = (*input_shape, classes) if tokens else (classes,)
+    shapes = {"tokens": (*input_shape, classes), "positions": (classes, *input_shape[1:])}
+    expected = shapes.get(target, (classes,))
     if output != (2, *expected):
         raise ValueError(
             f"model {name!r} should give logits [N, {', '.join(map(str, expected))}], but for N = 2 gives {output}"

@@ -30,7 +30,7 @@ from winticket.stages.pruning import (
     scored,
 )
 from winticket.stages.settling import distance, emerged, looks
-from winticket.stages.setup import Setup, model_source, require_unedited
+from winticket.stages.setup import Setup, functions_source, model_source, require_unedited
 from winticket.stages.tickets import Density, PlannedLevel, dense_ticket, prunable, spared, whole_mask
 from winticket.stages.training import (
     Context,
@@ -63,6 +63,7 @@ __all__ = [
     "engine_of",
     "evidence",
     "examples",
+    "functions_source",
     "kept_here",
     "last_mask",
     "looks",

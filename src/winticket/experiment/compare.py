@@ -29,7 +29,7 @@ from winticket.experiment.machine import environment
 from winticket.experiment.reports import require_same_comparison
 from winticket.experiment.running import measure_engine
 from winticket.experiment.runs import collect
-from winticket.experiment.tested import Tested, tested
+from winticket.experiment.scored_on import ScoredOn, scored_on
 from winticket.places import COMPARISON, COMPARISON_PAGE
 from winticket.results import SCHEMA, Comparison, Measured, Row, Spent
 from winticket.run import Event, RunError, Store, Task
@@ -107,7 +107,7 @@ def _compared(
         raise RunError(f"no method finished: {_why(first[0], store)}")
     equal_cost = _at_equal_cost(equal_steps, max(costs), run, store)
     experiment = first[0].plan.experiment
-    over = tested(first[0].plan)
+    over = scored_on(first[0].plan)
     rows = [_row("density", network) for network in equal_steps] + [_row("cost", n) for n in equal_cost]
     document: Comparison = {
         "winticket": __version__,
@@ -205,7 +205,7 @@ def _measured(entry: Entry, store: Store) -> tuple[Measured, Spent]:
     runs = collect(entry.plan, store, only=needed)
     spent = outcome.cost(runs, entry.level, entry.arm)
     unknown: Spent = {"steps": None, "flops": None, "seconds": None}
-    return outcome.measured(runs.by_cell[entry.level, entry.arm], tested(entry.plan)), spent or unknown
+    return outcome.measured(runs.by_cell[entry.level, entry.arm], scored_on(entry.plan)), spent or unknown
 
 
 def _row(equal: Literal["density", "cost"], network: _Network) -> Row:
@@ -228,7 +228,7 @@ def _dense(rows: Sequence[Row], equal: str) -> Row:
     return next(row for row in rows if row["equal"] == equal and row["method"] == "dense")
 
 
-def _unlearned(rows: Sequence[Row], over: Tested) -> list[str]:
+def _unlearned(rows: Sequence[Row], over: ScoredOn) -> list[str]:
     """Warnings if the dense network did not learn, since every method looks good next to it."""
     from winticket import judge
 
@@ -246,7 +246,7 @@ def _unlearned(rows: Sequence[Row], over: Tested) -> list[str]:
     return sentences
 
 
-def _against_dense(rows: list[Row], over: Tested) -> list[Row]:
+def _against_dense(rows: list[Row], over: ScoredOn) -> list[Row]:
     """Each row with its paired gain in accuracy (fractions), or another metric, over the dense network."""
     from winticket import judge
 

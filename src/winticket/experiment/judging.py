@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from winticket.experiment.outcome import no_early_stop
 from winticket.experiment.plan import GATE, Plan
 from winticket.experiment.runs import Replicate, Runs, Trained, accuracies, at_early_stop, early_stops
-from winticket.experiment.tested import tested
+from winticket.experiment.scored_on import scored_on
 from winticket.run import Store
 from winticket.run.keys import Json
 
@@ -167,7 +167,7 @@ def _judge(runs: Runs, levels: Sequence[Level], *, looks: Sequence[Look]) -> Ver
 
     experiment = runs.plan.experiment
     enough = None
-    over = tested(runs.plan)
+    over = scored_on(runs.plan)
     if (0, GATE) in runs.by_cell:
         doubled = accuracies(runs.by_cell[0, GATE])
         dense = accuracies(runs.by_cell[0, "dense"])

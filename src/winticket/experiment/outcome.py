@@ -19,7 +19,7 @@ from winticket.experiment.runs import (
     curves_of,
     early_stops,
 )
-from winticket.experiment.tested import Tested, tested
+from winticket.experiment.scored_on import ScoredOn, scored_on
 from winticket.objective import ACCURACY
 from winticket.results import (
     Checks,
@@ -44,7 +44,7 @@ def document(runs: Runs, verdict: Verdict) -> Judged:
     plan = runs.plan
     words = verdict.as_json()
     words["warnings"] += remarks(runs)
-    over = tested(plan)
+    over = scored_on(plan)
     judged: Judged = {
         "experiment": plan.experiment.describe(),
         "data": data_of(plan),
@@ -60,7 +60,7 @@ def document(runs: Runs, verdict: Verdict) -> Judged:
     return judged
 
 
-def precision_effect(runs: Runs, over: Tested) -> PrecisionEffect | None:
+def precision_effect(runs: Runs, over: ScoredOn) -> PrecisionEffect | None:
     """What the recipe's precision changed in the dense network, by replicate; None if that was not measured."""
     from winticket import judge
 
@@ -82,7 +82,7 @@ def precision_effect(runs: Runs, over: Tested) -> PrecisionEffect | None:
     }
 
 
-def _level(runs: Runs, number: int, verdict: Verdict, over: Tested) -> Level:
+def _level(runs: Runs, number: int, verdict: Verdict, over: ScoredOn) -> Level:
     """One level of the document."""
     plan, arms = runs.plan, runs.arms(number)
     density = plan.densities()[number]
@@ -282,7 +282,7 @@ def start_accuracy(entries: Sequence[Replicate]) -> float | None:
     return math.fsum(known) / len(known) if known else None
 
 
-def measured(entries: Sequence[Replicate], over: Tested) -> Measured:
+def measured(entries: Sequence[Replicate], over: ScoredOn) -> Measured:
     """The document's entry for an arm at a level, whose scores are measured on `over`."""
     steps = max((float(r.curve.step[-1]) for r in entries if isinstance(r, Trained)), default=0.0)
     final, stops, stopped = accuracies(entries), early_stops(entries), at_early_stop(entries)

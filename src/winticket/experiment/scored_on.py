@@ -13,7 +13,7 @@ from winticket.objective import ACCURACY, Scale
 
 
 @dataclass(frozen=True)
-class Tested:
+class ScoredOn:
     """The test data of a plan's networks.
 
     scale     what their scores mean
@@ -40,14 +40,14 @@ class Tested:
         return self.scale.as_json(constant=self.constant if math.isfinite(self.constant) else None)
 
 
-def tested(plan: Plan) -> Tested:
+def scored_on(plan: Plan) -> ScoredOn:
     """The test data of the first replicate, which stand for those of the others."""
     setup = plan.setup
     y = setup.dataset(torch.device("cpu")).test.y
     made = setup.loss_and_metric()
     if made is None:
         answers = y.flatten()
-        return Tested(ACCURACY, len(answers), int(torch.bincount(answers).max()) / len(answers))
-    return Tested(
+        return ScoredOn(ACCURACY, len(answers), int(torch.bincount(answers).max()) / len(answers))
+    return ScoredOn(
         setup.scale(), len(y) if made.one_answer else y.numel(), made.constant(y, outputs=setup.classes)
     )

@@ -16,6 +16,7 @@ from winticket.criteria.evidence import TRAINING, needed, rounds_at_init
 from winticket.experiment.names import facts
 from winticket.experiment.resolved import Resolved
 from winticket.experiment.spec import Experiment
+from winticket.models import pretrained
 from winticket.objective import check_functions
 from winticket.rewind import fine_tune
 from winticket.schedules import cubic_at, geometric_at
@@ -45,6 +46,7 @@ def check(question: Resolved) -> None:
     _check_neighbours(question)
     _check_initialisation(setup)
     _check_objective(setup)
+    _check_pretrained(setup)
     if ":" in setup.model or setup.recipe.stacking == "stacked":
         _try_model(setup)
     if question.source is not None:
@@ -164,17 +166,29 @@ def _check_neighbours(question: Resolved) -> None:
 
 def _check_initialisation(setup: Setup) -> None:
     """ValueError unless a model's draws repeat for equal seeds and differ between seeds."""
-    first = setup.initial(0)
-    if not same_bits(first.weights, setup.initial(0).weights):
+    first = setup.drawn(0)
+    if not same_bits(first.weights, setup.drawn(0).weights):
         raise ValueError(
             f"model {setup.model!r} draws different weights each time from the same seed; let it draw from torch's "
             "global generator only (winticket seeds it), or choose an init"
         )
-    if all(same_bits(first.weights, setup.initial(seed).weights) for seed in range(1, DRAWS + 1)):
+    if all(same_bits(first.weights, setup.drawn(seed).weights) for seed in range(1, DRAWS + 1)):
         raise ValueError(
             f"model {setup.model!r} draws the same weights from every seed, so replicates would be copies; remove "
             "the seed that it sets, or choose an init"
         )
+
+
+def _check_pretrained(setup: Setup) -> None:
+    """ValueError if pretrained weights do not fit the model, or are not finite."""
+    if setup.pretrained is None:
+        return
+    tensors = setup.pretrained.tensors()
+    for name in pretrained.fit(setup.module(), tensors).taken:
+        if tensors[name].is_floating_point() and not bool(tensors[name].isfinite().all()):
+            raise ValueError(
+                f"the pretrained weights {setup.pretrained.path} have values in {name} that are not finite"
+            )
 
 
 def _check_objective(setup: Setup) -> None:

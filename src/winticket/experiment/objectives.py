@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from winticket.data import DatasetInfo
 from winticket.objective import Objective, Scale
-from winticket.stages import functions_source, require_unedited
+from winticket.stages import Pretrained, functions_source, require_unedited
 
 TASK_OF = {
     "classes": "classification",
@@ -21,7 +22,7 @@ TASK_OF = {
 """The task that goes with each kind of target."""
 CHOICES = ("loss", "metric", "class_weights", "unit")
 """Fields of an experiment that an objective has as well."""
-APART = (*CHOICES, "relative_margin")
+APART = (*CHOICES, "relative_margin", "start", "redraw")
 """Fields of an experiment that its description has only if they differ from the usual ones."""
 USUAL_RELATIVE = 2.0
 """The usual margin of a metric without a range, in percent of the dense network's value."""
@@ -77,6 +78,20 @@ def check_margin(margin: float, scale: Scale, *, relative: bool) -> None:
         kind = "percentage points" if scale.points == "pp" else scale.points or f"units of {scale.name}"
         usual = ", usually 0.5" if scale.points == "pp" else ""
         raise ValueError(f"margin is {margin} {kind}; it must lie {known}{usual}")
+
+
+def pretrained_of(start: str | None, redraw: str) -> Pretrained | None:
+    """The pretrained weights at a path, made absolute for worker processes; None without a path. Errors: ValueError."""
+    if start is None:
+        if redraw != "fresh":
+            raise ValueError(
+                f"redraw {redraw!r} goes with pretrained weights (start=, --start); leave it out"
+            )
+        return None
+    try:
+        return Pretrained.of(str(Path(start).expanduser().absolute()), redraw)
+    except OSError as error:
+        raise ValueError(f"start {start!r} cannot be read: {error}") from error
 
 
 def described(experiment: Any) -> dict[str, Any]:

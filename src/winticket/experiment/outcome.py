@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from winticket import models
 from winticket.experiment import paces
 from winticket.experiment.plan import BESIDE, EXACT, GATE, SOURCE, Plan
-from winticket.experiment.remarks import mean_effective_count, remarks
+from winticket.experiment.remarks import mean_effective_count, notes, remarks
 from winticket.experiment.runs import (
     Replicate,
     Runs,
@@ -44,6 +44,7 @@ def document(runs: Runs, verdict: Verdict) -> Judged:
     plan = runs.plan
     words = verdict.as_json()
     words["warnings"] += remarks(runs)
+    words["notes"] += notes(runs)
     over = scored_on(plan)
     judged: Judged = {
         "experiment": plan.experiment.describe(),

@@ -27,7 +27,14 @@ from winticket.experiment.names import (
     usual_allocation,
     usual_criterion,
 )
-from winticket.experiment.objectives import APART, CHOICES, check_margin, described, objective_of
+from winticket.experiment.objectives import (
+    APART,
+    CHOICES,
+    check_margin,
+    described,
+    objective_of,
+    pretrained_of,
+)
 from winticket.limits import EXPERIMENT as LIMITS
 from winticket.limits import check as check_limits
 from winticket.objective import ACCURACY
@@ -68,6 +75,9 @@ class Experiment:
     of them train together. `split` is "shared" if replicates share one split of the data and "own" if each draws
     another one. "auto" is "own" if the data have no test split and are small: a verdict over one draw of 450 test
     digits is about those 450 alone.
+
+    **Start.** `start` is a safetensors file or Hub-layout folder of pretrained weights, from which every replicate
+    starts; what it lacks of the output layer is drawn. `redraw` is what the re-initialised control starts from then.
 
     **Objective.** `loss` and `metric` are names of the task's (`winticket.objective`), or `package.module:function`;
     the targets of the data decide the task. `class_weights` is None or "balanced"; `unit` is that of the targets.
@@ -127,6 +137,8 @@ class Experiment:
     metric: str | None = None
     class_weights: str | None = None
     unit: str = ""
+    start: str | None = None
+    redraw: str = "fresh"
     margin_pp: float = 0.5
     relative_margin: bool = False
     alpha: float = 0.05
@@ -340,6 +352,7 @@ class Experiment:
             source=model_source(self.model),
             tokens=dataset.tokens,
             objective=objective,
+            pretrained=pretrained_of(self.start, self.redraw),
         )
 
     def _own_split(self, dataset: DatasetInfo) -> bool:

@@ -54,6 +54,10 @@ class Question(TypedDict, total=False):
     """Number of independent repetitions, each with its own seed and mask search."""
     stack: int
     """Replicates that train together, at most."""
+    start: str
+    """File or folder of the pretrained weights that every replicate starts from. Only if there are some."""
+    redraw: str
+    """What the re-initialised control starts from, if it is not `fresh`: `shuffled` pretrained weights."""
     loss: str
     """Name of the loss, or `package.module:function`. Only if it is not the task's usual one."""
     metric: str

@@ -17,8 +17,10 @@ from winticket import data as datasets
 from winticket import models, objective, ticket, train, units
 from winticket.data import Dataset, DatasetInfo, Split
 from winticket.importing import import_named
+from winticket.models import pretrained
 from winticket.objective import ACCURACY, LossAndMetric, Objective, Scale
 from winticket.run import Unavailable
+from winticket.stages.starting import Pretrained
 from winticket.ticket import Seeds, State
 from winticket.train import Recipe
 
@@ -39,6 +41,7 @@ class Setup:
     source       the hash of the code of a user's model (`model_source`), so that an edit makes new results
     tokens       whether examples are text (see `winticket.models.check`); the fingerprint holds it too
     noise        0 for the run's own trainings; see `winticket.ticket.Seeds`
+    pretrained   the weights that searches start from; None for those that the model draws
     objective    what is minimised and what is judged; None for cross-entropy and accuracy
 
     >>> from winticket.experiment import Experiment
@@ -64,16 +67,20 @@ class Setup:
     tokens: bool = False
     noise: int = 0
     objective: Objective | None = None
+    pretrained: Pretrained | None = None
 
     def key_fields(self) -> dict[str, Any]:
-        """What keys hold: all fields but `data`, `tokens` and no `noise` or `objective`, and each room's REVISION."""
-        outside = {"data", "tokens", *(name for name in ("noise", "objective") if not getattr(self, name))}
+        """What keys hold: all fields but `data`, `tokens` and those that came later and are unset; rooms' REVISIONs."""
+        later = ("noise", "objective", "pretrained")
+        outside = {"data", "tokens", *(name for name in later if not getattr(self, name))}
         known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in outside}
         rooms = {"data": datasets, "models": models, "ticket": ticket, "train": train, "units": units}
         if self.objective is not None:
             # The metric and its unit do change what a training stores: its curves.
             known["objective"] = asdict(self.objective)
             rooms["objective"] = objective
+        if self.pretrained is not None:
+            known["pretrained"] = {"digest": self.pretrained.digest, "redraw": self.pretrained.redraw}
         revisions = {name: room.REVISION for name, room in rooms.items()}
         return {**known, "revisions": revisions}
 
@@ -132,7 +139,29 @@ class Setup:
         return torch.zeros(rows, *self.input_shape, dtype=torch.int64 if self.tokens else torch.float32)
 
     def initial(self, seed: int) -> State:
-        """The state of the network, initialised from `seed`."""
+        """The state that a search starts from: drawn from `seed`, and pretrained where there are such weights."""
+        drawn = self.drawn(seed)
+        if self.pretrained is None:
+            return drawn
+        tensors = self.pretrained.tensors()
+        taken = pretrained.fit(self.module(), tensors).taken
+        return State(
+            pretrained.overlaid(drawn.weights, tensors, taken),
+            pretrained.overlaid(drawn.buffers, tensors, taken),
+            {},
+            0,
+        )
+
+    def redrawn(self, seed: int) -> State:
+        """The state of a re-initialised control: another draw, or the pretrained weights in another order."""
+        if self.pretrained is None or self.pretrained.redraw == "fresh":
+            return self.drawn(seed)
+        start = self.initial(seed)
+        generator = torch.Generator().manual_seed(seed)
+        return replace(start, weights=pretrained.shuffled(start.weights, list(start.weights), generator))
+
+    def drawn(self, seed: int) -> State:
+        """The state of the network as the model initialises it from `seed`."""
         self._require_source()
         module = models.build(
             self.model,

@@ -28,6 +28,7 @@ SAME_NETWORKS = frozenset(
             "controls",
             "arms",
             "margin_pp",
+            "relative_margin",
             "alpha",
             "gate",
             "precision_check",
@@ -52,8 +53,10 @@ def verdict_of(runs: Runs, store: Store) -> Verdict:
     if not _decides(runs.plan, levels):
         return _judge(runs, levels, looks=[])
     experiment, paths = runs.plan.experiment, paths_of(runs.plan)
+    relative: dict[str, Json] = {"relative": True} if experiment.relative_margin else {}
     about: dict[str, Json] = {
-        "name": _digest([_numbers(levels), experiment.margin_pp, experiment.alpha]),
+        "name": _digest([_numbers(levels), experiment.margin_pp, experiment.alpha, *relative]),
+        **relative,
         "replicates": experiment.replicates,
         "margin_pp": experiment.margin_pp,
         "alpha": experiment.alpha,
@@ -122,7 +125,8 @@ def look_at(about: Mapping[str, Any], paths: Mapping[float, str]) -> Look:
 
     claims = zip(about["claimed"], about["paths"], strict=True)
     same = tuple(density for density, path in claims if paths.get(density) == path)
-    return judge.Look(about["replicates"], about["margin_pp"], about["alpha"], same)
+    relative = bool(about.get("relative"))
+    return judge.Look(about["replicates"], about["margin_pp"], about["alpha"], same, relative)
 
 
 def _decides(plan: Plan, levels: Sequence[Level]) -> bool:
@@ -172,17 +176,26 @@ def _judge(runs: Runs, levels: Sequence[Level], *, looks: Sequence[Look]) -> Ver
         doubled = accuracies(runs.by_cell[0, GATE])
         dense = accuracies(runs.by_cell[0, "dense"])
         enough = judge.gate(
-            dense, doubled, experiment.margin_pp, alpha=experiment.alpha, test_examples=over.answers
+            dense,
+            doubled,
+            experiment.margin_pp,
+            alpha=experiment.alpha,
+            test_examples=over.answers,
+            scale=over.scale,
+            relative=experiment.relative_margin,
+            constant=over.constant,
         )
     return judge.judge(
         levels,
+        scale=over.scale,
         margin_pp=experiment.margin_pp,
+        relative=experiment.relative_margin,
         alpha=experiment.alpha,
         trained_enough=enough,
         grid=experiment.recipe.evaluate_every,
         arms_expected=("dense", "ticket", *(arm for arm in experiment.controls if arm in JUDGED)),
         test_examples=over.answers,
-        commonest=over.constant,
+        constant=over.constant,
         looks=looks,
     )
 

@@ -44,7 +44,7 @@ Watching = Callable[[Sequence[Task]], AbstractContextManager[Callable[[Event], N
 
 
 def compare(
-    data: str | os.PathLike[str],
+    data: Data,
     methods: Sequence[str] = USUAL_METHODS,
     *,
     density: float,

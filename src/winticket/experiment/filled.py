@@ -18,7 +18,9 @@ def filled_in(data_name: str, choices: Mapping[str, Any]) -> dict[str, Any]:
 
     Looks the data up. Raises ValueError if choices do not go together, or if the model does not fit the data.
     """
-    dataset = data.find_dataset(data_name, window=models.context(str(choices.get("model", ""))))
+    dataset = data.find_dataset(
+        data_name, window=models.context(str(choices.get("model", ""))), reading=choices.get("reading")
+    )
     usual = fitting(dataset, choices)
     check_fit(usual["model"], dataset)
     method = str(choices.get("method") or "imp")
@@ -49,6 +51,17 @@ def filled_in(data_name: str, choices: Mapping[str, Any]) -> dict[str, Any]:
     return chosen
 
 
+def _check_target(dataset: DatasetInfo) -> None:
+    """ValueError for a target that nothing can be trained on yet."""
+    if dataset.target not in ("classes", "tokens"):
+        raise ValueError(
+            f"the target of {dataset.name} is {dataset.target} ({', '.join(dataset.target_names) or 'by position'}), and "
+            "tickets are searched for classes and text only; choose a label with classes, or task classification if "
+            "these are (--task classification)"
+        )
+
+
 def check_fit(model: str, dataset: DatasetInfo) -> None:
     """ValueError if the model cannot take the examples of the dataset."""
+    _check_target(dataset)
     models.check(model, input_shape=dataset.input_shape, classes=dataset.classes, tokens=dataset.tokens)

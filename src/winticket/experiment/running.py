@@ -17,7 +17,7 @@ from winticket.experiment.execution import Execution, run_errors
 from winticket.experiment.plan import Plan, plan
 from winticket.experiment.price import cost
 from winticket.experiment.reports import require_same_experiment
-from winticket.experiment.spec import Experiment
+from winticket.experiment.spec import Data, Experiment
 from winticket.experiment.tracking import Tracker, Tracking, tracker
 from winticket.experiment.writing import Result, write, write_started
 from winticket.run import Event, Store
@@ -46,7 +46,7 @@ class Ready:
 
 
 def find(
-    data: str | os.PathLike[str],
+    data: Data,
     *,
     store: str | os.PathLike[str] = "runs",
     out: str | os.PathLike[str] | None = None,
@@ -62,7 +62,8 @@ def find(
 ) -> Result:
     """Find a winning ticket on `data` and prove it: `winticket.find("digits", replicates=5)`.
 
-    data                name of a dataset, or path of one
+    data                name of a dataset, path of one, or the data: (X, y), a data frame, a dataset of torch or of
+                        Hugging Face (see `winticket.data.as_path`)
     store               folder or URL that keeps the result of every training
     out                 folder for report, figures, curves and ticket (default: reports/NAME-KEY in the store)
     workers             processes that compute; 0 for this one (default: one per core, or one for a GPU)
@@ -72,7 +73,7 @@ def find(
     watch               is called with every event
     checkpoint_seconds  seconds between saved states of a training
     track               where curves, verdict and files are sent: "tensorboard:FOLDER", "mlflow:URI"
-    choices             fields of `Experiment` or `Recipe`, as for `Experiment.of`
+    choices             fields of `Experiment`, `Recipe` or `Reading`, as for `Experiment.of`
 
     Raises ValueError, TypeError or FileNotFoundError, before any training, for data or a choice that does not exist;
     other errors as for `conduct`.

@@ -12,7 +12,9 @@ from typing import Any, Literal, Self, cast
 
 from winticket import allocate, data, models, pairing, rewind, schedules
 from winticket.catalogue import choose, typed_again
-from winticket.data import DatasetInfo
+from winticket.data import DatasetInfo, Reading
+from winticket.data.reading import FIELDS as READING_FIELDS
+from winticket.data.reading import folded
 from winticket.experiment.choices import check_effect, proportionate, refuse_execution, require_whole
 from winticket.experiment.filled import check_fit, filled_in
 from winticket.experiment.names import (
@@ -35,6 +37,8 @@ from winticket.stages import Setup, model_source, require_unedited
 from winticket.text import nearest
 from winticket.train import Recipe
 
+Data = str | os.PathLike[str] | object
+"""What names or holds data: see `winticket.data.as_path`."""
 SPLITS = dict.fromkeys(("auto", "shared", "own"))
 SMALL = 2**24
 """Most values in a dataset of which each replicate holds another split by default (64 MiB as float32)."""
@@ -78,6 +82,9 @@ class Experiment:
     rewind. `every` is the number of steps between mask changes in methods that change the mask during training
     (default: 100, or a twentieth of a short training). `search_lr` is the learning rate of methods that learn a mask
     (default: the recipe's; in supermask a hundred times that).
+
+    **Data.** `reading` says how a file of a user's own is read: which columns are labels, what happens to missing
+    values, how the splits are made. `Experiment.of` and `find` take its fields by name as well.
 
     **Transfers.** `transferred` makes an experiment with a `source`: the experiment whose tickets train here, at its
     levels `carried`. Every replicate takes the ticket of the same replicate. Dense network and ticket start from the
@@ -125,6 +132,7 @@ class Experiment:
     validation: int | None = None
     test: int | None = None
     split: Literal["auto", "shared", "own"] = "auto"
+    reading: Reading = Reading()
     source: Experiment | None = None
     carried: tuple[int, ...] = ()
 
@@ -144,6 +152,13 @@ class Experiment:
                 raise TypeError(f"a density is {value!r}; densities are numbers in (0, 1)")
         if self.density:
             object.__setattr__(self, "levels", len(self.density))
+        if not isinstance(self.reading, Reading):
+            raise TypeError(f"reading is {self.reading!r}; it is a winticket.data.Reading")
+        if self.split == "own" and (self.reading.group or self.reading.time):
+            raise ValueError(
+                "split is own, but data that are split by group or time have one split for all replicates; choose "
+                "split shared, or split by rows"
+            )
         for name in ("gate", "precision_check"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; it is True or False")
@@ -285,10 +300,10 @@ class Experiment:
             )
 
     @classmethod
-    def of(cls, data_name: str | os.PathLike[str], **choices: Any) -> Experiment:
-        """The usual experiment for the data, except for the `choices`: fields of `Experiment` or of `Recipe`.
+    def of(cls, data_name: Data, **choices: Any) -> Experiment:
+        """The usual experiment for the data, except for the `choices`: fields of `Experiment`, `Recipe` or `Reading`.
 
-        The default of `evaluate_every` is in proportion to `steps`. Looks the data up, and decodes them the first time.
+        `data_name` is a name or path, or an object that `winticket.data.as_path` takes. The default of `evaluate_every` is in proportion to `steps`. Looks the data up, and decodes them the first time.
         Raises TypeError for an unknown choice, ValueError for one that is impossible, and ValueError or
         FileNotFoundError if the data cannot be loaded.
 
@@ -297,7 +312,8 @@ class Experiment:
         (200, 10)
         """
         _known(choices)
-        data_name = os.fspath(data_name)
+        data_name = str(data.as_path(data_name))
+        choices = folded(choices, data_name)
         chosen = filled_in(data_name, choices)
         recipe = Recipe(**{k: v for k, v in chosen.items() if k in RECIPE_FIELDS})
         others = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
@@ -316,6 +332,7 @@ class Experiment:
         20
         """
         _known(choices)
+        choices = folded({"reading": self.reading, **choices}, self.data)
         check_effect(choices, schedule=choices.get("schedule", self.recipe.schedule))
         if "method" in choices or "criterion" in choices:
             usual = {"criterion": usual_criterion(self.method)}
@@ -335,7 +352,7 @@ class Experiment:
         >>> setup.input_shape, setup.classes
         ((1, 8, 8), 10)
         """
-        dataset = data.find_dataset(self.data, window=models.context(self.model))
+        dataset = data.find_dataset(self.data, window=models.context(self.model), reading=self.reading)
         check_fit(self.model, dataset)
         require_unedited(self.model)
         _, validation, test = dataset.sizes(validation=self.validation, test=self.test)
@@ -359,11 +376,14 @@ class Experiment:
             exclude=self.exclude,
             source=model_source(self.model),
             tokens=dataset.tokens,
+            reading=self.reading,
         )
 
     def _own_split(self, dataset: DatasetInfo) -> bool:
         if self.split != "auto":
             return self.split == "own"
+        if dataset.split_by != "rows":
+            return False
         return not dataset.stored_test and dataset.stored_train * prod(dataset.input_shape) <= SMALL
 
     def describe(self) -> Question:
@@ -381,6 +401,9 @@ class Experiment:
         choices |= dict.fromkeys(name for name in ("criterion", "rewind") if name not in takes)
         choices |= {name: getattr(self.recipe, name) for name in RECIPE_FIELDS}
         choices["arms"] = ["dense", "ticket", *self.controls]
+        choices["reading"] = self.reading.chosen()
+        if not choices["reading"]:
+            del choices["reading"]
         if self.source is not None:
             source: dict[str, Any] = {**self.source.describe()}
             choices |= {name: source[name] for name in FOUND_BY}
@@ -392,7 +415,11 @@ class Experiment:
 def _known(choices: Mapping[str, Any]) -> None:
     """TypeError for a choice that experiments do not have."""
     refuse_execution(choices)
-    known = {*(f.name for f in fields(Experiment)), *RECIPE_FIELDS} - {"data", "recipe", *CARRIED}
+    known = {*(f.name for f in fields(Experiment)), *RECIPE_FIELDS, *READING_FIELDS} - {
+        "data",
+        "recipe",
+        *CARRIED,
+    }
     for name in choices:
         if name not in known:
             raise TypeError(

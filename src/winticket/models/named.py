@@ -22,7 +22,7 @@ EMBEDDING_STD = 0.02
 def names() -> list[str]:
     """The built-in names.
 
-    Other sizes work as well: `lenet-W1-W2-...`, `vgg-13`, `resnet-` with 6n + 2 layers, `vgg-16-W` and `resnet-20-W`
+    Other sizes work as well: `lenet-W1-W2-...`, `conv1d-W1-W2-...` for signals, `vgg-13`, `resnet-` with 6n + 2 layers, `vgg-16-W` and `resnet-20-W`
     with W filters in the first layer, `chargpt-LAYERS-WIDTH` and `chargpt-LAYERS-WIDTH-CONTEXT`. So does
     `package.module:build`, a function of yours.
 
@@ -86,6 +86,8 @@ def check(name: str, *, input_shape: Sequence[int], classes: int, tokens: bool =
     _check_tokens(name, tuple(input_shape), tokens=tokens)
     if name in plain.CONV_WIDTHS:
         deep.check_images(name, input_shape, halved=len(plain.CONV_WIDTHS[name]))
+    elif signals := plain.conv1d_widths(name):
+        plain.check_signals(name, input_shape, blocks=len(signals))
     elif parsed := deep.parse(name):
         deep.check_images(name, input_shape, halved=4 if parsed[0] == "vgg" else 2)
     if (count := _size(name, tuple(input_shape), classes)) > MOST_PARAMETERS:
@@ -118,6 +120,7 @@ def _require_known(name: str) -> None:
     known = (
         name in ("mlp1d", *plain.CONV_WIDTHS)
         or plain.lenet_widths(name)
+        or plain.conv1d_widths(name)
         or deep.parse(name)
         or text.parse(name)
     )
@@ -155,7 +158,8 @@ def build(
 ) -> nn.Module:
     """The model of that name for examples of `input_shape` and so many classes, freshly initialised.
 
-    Built-in (`names`): LeNet, Conv-2/4/6 (Frankle & Carbin 2019, figure 2), `mlp1d` (Greydanus 2020), VGG and ResNet
+    Built-in (`names`): LeNet, Conv-2/4/6 (Frankle & Carbin 2019, figure 2), `conv1d-W1-W2-...` for signals [channels, length] (per width a convolution over 5
+    points, ReLU and a max-pool over 2; then a Linear layer of 128 units), `mlp1d` (Greydanus 2020), VGG and ResNet
     with BatchNorm, and `chargpt`, a transformer for text (`tokens`: see `check`). `package.module:build` calls your
     function with keyword arguments `input_shape` and `classes`; what it draws from torch's global generator depends on
     `generator_seed` alone.

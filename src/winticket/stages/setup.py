@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from winticket import data as datasets
 from winticket import models, ticket, train, units
-from winticket.data import Dataset, DatasetInfo, Split
+from winticket.data import Dataset, DatasetInfo, Reading, Split
 from winticket.importing import import_named
 from winticket.run import Unavailable
 from winticket.ticket import Seeds, State
@@ -36,6 +36,7 @@ class Setup:
     exclude      patterns of eligible weights that are not pruned
     source       the hash of the code of a user's model (`model_source`), so that an edit makes new results
     tokens       whether examples are text (see `winticket.models.check`); the fingerprint holds it too
+    reading      how the data are read; the fingerprint holds what comes of it
     noise        0 for the run's own trainings; see `winticket.ticket.Seeds`
 
     >>> from winticket.experiment import Experiment
@@ -60,10 +61,11 @@ class Setup:
     source: str | None = None
     tokens: bool = False
     noise: int = 0
+    reading: Reading = Reading()
 
     def key_fields(self) -> dict[str, Any]:
-        """What keys hold: all fields except `data`, `tokens` and no `noise`, and the REVISION of each room."""
-        outside = ("data", "tokens") if self.noise else ("data", "tokens", "noise")
+        """What keys hold: all fields except `data`, `reading`, `tokens` and no `noise`, and the REVISION of each room."""
+        outside = ("data", "reading", "tokens", *(() if self.noise else ("noise",)))
         known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in outside}
         rooms = {"data": datasets, "models": models, "ticket": ticket, "train": train, "units": units}
         revisions = {name: room.REVISION for name, room in rooms.items()}
@@ -123,7 +125,7 @@ class Setup:
         """
         split = (self.split_seed(replicate), self.validation, self.test)
         try:
-            loaded = _dataset(self.data, *split, str(device), window=self._window())
+            loaded = _dataset(self.data, *split, str(device), window=self._window(), reading=self.reading)
         except (OSError, ValueError, LookupError, ImportError) as error:
             raise Unavailable(
                 f"{self.data} cannot be read now, though it could when the plan was made: {error}"
@@ -144,11 +146,14 @@ class Setup:
 
     def train_examples(self) -> int:
         """How many examples a replicate trains on."""
-        return self.facts().sizes(validation=self.validation, test=self.test)[0]
+        facts = self.facts()
+        if facts.split_by == "groups":  # Whole groups are held out, of which some rows are not used.
+            return len(self.dataset(torch.device("cpu")).train.y)
+        return facts.sizes(validation=self.validation, test=self.test)[0]
 
     def facts(self) -> DatasetInfo:
         """The facts about the data: shapes, classes, sizes."""
-        return datasets.find_dataset(self.data, window=self._window())
+        return datasets.find_dataset(self.data, window=self._window(), reading=self.reading)
 
     def _window(self) -> int | None:
         return self.input_shape[0] if self.tokens else None
@@ -206,9 +211,16 @@ def _module(
 
 @lru_cache(maxsize=64)
 def _dataset(
-    name: str, seed: int, validation: int | None, test: int | None, device: str, *, window: int | None
+    name: str,
+    seed: int,
+    validation: int | None,
+    test: int | None,
+    device: str,
+    *,
+    window: int | None,
+    reading: Reading,
 ) -> Dataset:
-    loaded = datasets.load(name, seed=seed, validation=validation, test=test, window=window)
+    loaded = datasets.load(name, seed=seed, validation=validation, test=test, window=window, reading=reading)
     if device == "cpu":
         return loaded
     parts = (loaded.train, loaded.validation, loaded.test)

@@ -220,7 +220,8 @@ def no_model(name: str) -> str:
     """
     return (
         f"there is no model {name!r}{nearest(name, MODELS)}; possible: {', '.join(MODELS)}; other widths, as "
-        "lenet-W1-W2-..., conv1d-W1-W2-..., vgg-16-W, resnet-20-W, chargpt-LAYERS-WIDTH or chargpt-LAYERS-WIDTH-CONTEXT; or your own "
+        "lenet-W1-W2-..., conv1d-W1-W2-..., vgg-16-W, resnet-20-W, chargpt-LAYERS-WIDTH or "
+        "chargpt-LAYERS-WIDTH-CONTEXT; or your own "
         "package.module:build"
     )
 

@@ -7,6 +7,7 @@ import io
 import math
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from winticket.data.columns import Column, encoded, in_words, require_complete
 from winticket.data.content import SPLITS, Decoded, Split
 from winticket.data.draws import kept_rows
 from winticket.data.images import memory
-from winticket.data.reading import OPTIONS, Reading
+from winticket.data.reading import Reading
 from winticket.data.splitting import Keys, groups, ranks
 from winticket.data.tables import split_called
 from winticket.data.targets import of_array
@@ -93,7 +94,8 @@ def _chosen(
         lengths = [len(part[split]) if part[split].ndim else 0 for part in (x, y)]
         if lengths[0] != lengths[1]:
             raise ValueError(
-                f"{names[0]} of {origin} has {lengths[0]} examples for {split}, but {names[1]} has {lengths[1]} labels; "
+                f"{names[0]} of {origin} has {lengths[0]} examples for {split}, but {names[1]} has "
+                f"{lengths[1]} labels; "
                 "each example needs one"
             )
         if not lengths[0]:
@@ -118,7 +120,7 @@ def _keys(arrays: Mapping[str, Array], reading: Reading, kept: Array, count: int
             f"{origin} has no array {name!r}{nearest(name, arrays)}; it has {in_words(list(arrays))}"
         )
     values = arrays[name]
-    if values.ndim != 1 or len(values) != len(kept) and len(values) <= int(kept.max()):
+    if values.ndim != 1 or (len(values) != len(kept) and len(values) <= int(kept.max())):
         raise ValueError(
             f"array {name!r} of {origin} has shape {list(values.shape)}; it needs a value for each example"
         )
@@ -141,7 +143,8 @@ def _examples(
             first = x["train"]
         if first.ndim != 4 or first.shape[2:] != y["train"].shape[1:]:
             raise ValueError(
-                f"x of {origin} has shape {list(first.shape)} and y {list(y['train'].shape)}; classes of positions need "
+                f"x of {origin} has shape {list(first.shape)} and y {list(y['train'].shape)}; classes of "
+                "positions need "
                 "images [N, C, H, W] and y [N, H, W] of the same size"
             )
     if first.dtype.kind not in "biuf":
@@ -188,7 +191,8 @@ def _table(x: Mapping[str, Array], reading: Reading, origin: str) -> dict[str, A
 def _check_shape(x: Array, origin: str) -> None:
     if x.ndim not in (3, 4) or 0 in x.shape:
         raise ValueError(
-            f"x of {origin} has shape {list(x.shape)}; examples are tables [N, F], signals [N, C, T] or images [N, C, H, "
+            f"x of {origin} has shape {list(x.shape)}; examples are tables [N, F], signals [N, C, T] or "
+            "images [N, C, H, "
             "W]"
         )
     if x.ndim == 4 and x.shape[3] in (1, 3) and x.shape[1] not in (1, 3):
@@ -203,7 +207,8 @@ def _check_channels(x: Mapping[str, Array], origin: str) -> None:
         values = x["train"][:, channel]
         if values.min() == values.max():
             raise ValueError(
-                f"channel {channel} of x of {origin} has the same value {values.min():g} everywhere, so there is nothing "
+                f"channel {channel} of x of {origin} has the same value {values.min():g} everywhere, so there "
+                "is nothing "
                 "to learn from it; leave it out"
             )
 
@@ -226,20 +231,22 @@ def _roles(
             f"{path} has no array {label!r}{nearest(label, arrays)}; it has {in_words(list(arrays))}"
         )
     ys = [label] if label in sorted_out else [name for name in Y if name in sorted_out]
-    y_names = (
-        {"train": label} if label in arrays and label not in sorted_out else sorted_out[ys[0]] if ys else {}
-    )
+    y_names = sorted_out[ys[0]] if ys and ys[0] is not None else {}
+    if label is not None and label not in sorted_out:
+        y_names = {"train": label}
     xs = [name for name in X if name in sorted_out and sorted_out[name] != y_names]
     if not xs or not y_names:
         what = "x" if not xs else "y"
         raise ValueError(
-            f"{path} has no array {what}; it has {in_words(list(arrays)) or 'no arrays'}. Write one: np.savez(file, x=x, "
+            f"{path} has no array {what}; it has {in_words(list(arrays)) or 'no arrays'}. Write one: "
+            "np.savez(file, x=x, "
             "y=y), or name the labels with --label"
         )
     x_names = sorted_out[xs[0]]
     if set(x_names) != set(y_names) or "train" not in x_names:
         raise ValueError(
-            f"the arrays of {path} do not pair up: {in_words([*x_names.values(), *y_names.values()])}; each split needs "
+            f"the arrays of {path} do not pair up: {in_words([*x_names.values(), *y_names.values()])}; each "
+            "split needs "
             "both x and y, and one of them is train"
         )
     order = [split for split in SPLITS if split in x_names]
@@ -273,7 +280,10 @@ def _labels_of(path: Path, reading: Reading) -> Path:
 
 def _content(path: Path) -> bytes:
     try:
-        return read_file(path, limit=memory())
+        size, most = path.stat().st_size, memory()
+        if most is not None and size > most:
+            raise ValueError(f"{path} has {size} bytes, more than this machine's memory; use fewer examples")
+        return read_file(path)
     except (OSError, Unreadable) as error:
         raise ValueError(f"{path} cannot be read ({error}); check it") from error
 
@@ -291,14 +301,7 @@ def _archive(path: Path) -> dict[str, Array]:
                     )
                 name = member.filename.removesuffix(".npy")
                 arrays[name] = array(archive.read(member), f"{name} of {path}")
-    except (
-        zipfile.BadZipFile,
-        EOFError,
-        OSError,
-        RuntimeError,
-        NotImplementedError,
-        zipfile.zlib.error,
-    ) as error:  # type: ignore[attr-defined]
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError, zlib.error) as error:
         raise ValueError(
             f"{path} is not a readable npz file ({error}); write it again with np.savez"
         ) from error

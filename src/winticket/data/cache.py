@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import safetensors.torch
@@ -48,7 +49,13 @@ class _About(msgspec.Struct):
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-_LATER = {"target": "classes", "target_names": [], "feature_names": [], "scaled": None, "fill": None}
+_LATER: Mapping[str, Any] = {
+    "target": "classes",
+    "target_names": [],
+    "feature_names": [],
+    "scaled": None,
+    "fill": None,
+}
 """Fields that were added, with the value that stands for their absence."""
 
 
@@ -111,9 +118,8 @@ def write(path: Path, decoded: Decoded) -> None:
     tensors: dict[str, Tensor] = {}
     for name, split in decoded.splits.items():
         tensors[f"{name}.x"], tensors[f"{name}.y"] = split.x, split.y
-    for name, rows in (("groups", decoded.groups), ("moments", decoded.moments)):
-        if rows is not None:
-            tensors[name] = rows
+    by = {"groups": decoded.groups, "moments": decoded.moments}
+    tensors |= {name: rows for name, rows in by.items() if rows is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with replacing(path) as new:

@@ -152,7 +152,8 @@ def _check_text(rows: Mapping[str, Values], name: str, origin: str) -> None:
             if value == others[0]
         )
         raise ValueError(
-            f"column {name!r} of {origin} holds numbers, but also text such as {others[0]!r} (row {row + 1} of {split}); "
+            f"column {name!r} of {origin} holds numbers, but also text such as {others[0]!r} (row {row + 1} "
+            f"of {split}); "
             f"correct it, or leave it empty and choose --missing; or ignore the column (--ignore {_typed(name)})"
         )
 
@@ -274,12 +275,14 @@ def _check_useful(columns: Sequence[Column], origin: str) -> None:
         different, rows = len(categories(one)), int((~absent(one.rows["train"])).sum())
         if different == rows and rows > 2:
             raise ValueError(
-                f"column {one.name!r} of {origin} has another text in each of its {rows} rows, so it names the rows and "
+                f"column {one.name!r} of {origin} has another text in each of its {rows} rows, so it names "
+                "the rows and "
                 f"is no category; leave it out: --ignore {_typed(one.name)}"
             )
         if different > MOST_CATEGORIES:
             raise ValueError(
-                f"column {one.name!r} of {origin} has {different} categories, and at most {MOST_CATEGORIES} are encoded; "
+                f"column {one.name!r} of {origin} has {different} categories, and at most {MOST_CATEGORIES} "
+                "are encoded; "
                 f"group them, or leave the column out: --ignore {_typed(one.name)}"
             )
 

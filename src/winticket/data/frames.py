@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +49,7 @@ def find(path: Path) -> Files | None:
     return filled(Files(path, tables_by_split(path, files), parquet=True))
 
 
-def are_numbers(files: Files, reading: Reading) -> bool:
+def are_numbers(files: Files) -> bool:
     """True if files hold tables of numbers and categories rather than images."""
     if not files.parquet:
         return False
@@ -56,7 +57,7 @@ def are_numbers(files: Files, reading: Reading) -> bool:
     if first.suffix.lower() != ".parquet":
         return True
     schema = opened_parquet(first, lambda opened: opened.schema_arrow)
-    return not holds_images(schema) and bool(reading.label or set(schema.names) & set(LABELS))
+    return not holds_images(schema)
 
 
 def decode(files: Files, reading: Reading) -> Decoded:
@@ -64,7 +65,8 @@ def decode(files: Files, reading: Reading) -> Decoded:
 
     Numbers are one feature each. Text, dictionary and boolean columns are categories: one feature of 0 or 1 for each
     category of the training file, in sorted order; all of them are 0 for a category that it does not have. See
-    `Reading` for missing values, targets and splits. Raises ValueError for whatever cannot be used, and says what to do.
+    `Reading` for missing values, targets and splits. Raises ValueError for whatever cannot be used, and says what to
+    do.
     """
     reading.require_only(
         *(name for name in OPTIONS if name != "size"), of="a table of numbers and categories"
@@ -165,10 +167,6 @@ def _check_names(tables: Mapping[str, Any], origin: str) -> None:
             f"{origin} has {len(names)} columns, and at most {MOST_COLUMNS} are read; write so many features as an "
             "array (.npz) of numbers"
         )
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(
-            f"{origin} has several columns of the same name: {in_words(doubled)}; give each its own name"
-        )
     if all(_is_number(name) for name in names):
         raise ValueError(
             f"the first line of {origin} holds numbers ({in_words(names)}), but must hold the names of the columns; "
@@ -191,6 +189,12 @@ def _split_table(paths: Sequence[Path], split: str) -> Any:
     import pyarrow as pa
 
     tables = [read_table(path) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
+        counts = Counter(table.column_names)
+        if doubled := [name for name, count in counts.items() if count > 1]:
+            raise ValueError(
+                f"{path} has several columns of the same name: {in_words(doubled)}; give each its own name"
+            )
     first = set(tables[0].column_names)
     for path, table in zip(paths, tables, strict=True):
         if set(table.column_names) != first:
@@ -249,10 +253,14 @@ def _delimited(path: Path) -> Any:
         )
         names = table.column_names
         table.validate(full=True)
+        if broken := [field.name for field in table.schema if pa.types.is_binary(field.type)]:
+            raise ValueError(f"{path} is not UTF-8 text (column {broken[0]!r} is none); save it as UTF-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         reason = " ".join(str(error).split())[:300]
+        if reason.startswith(str(path)):
+            raise
         if "utf8" in reason.lower() or "utf-8" in reason.lower():
             raise ValueError(f"{path} is not UTF-8 text ({reason}); save it as UTF-8") from error
         raise ValueError(

@@ -61,8 +61,8 @@ def find(path: Path) -> Files:
     if path.is_file():
         if path.suffix.lower() != ".parquet":
             raise ValueError(
-                f"{path} is not a parquet file; give a .parquet file, a folder of them, a folder with one "
-                "folder of images per class, or text in a .txt file"
+                f"{path} is not a parquet file; give a table (.parquet, .csv, .tsv, .arrow), a folder of them, arrays "
+                "(.npz, .npy), a folder with one folder of images per class, or text in a .txt file"
             )
         return filled(Files(path.parent, {"train": (path,)}, parquet=True))
     files = files_within(path)
@@ -114,7 +114,7 @@ def _missing(path: Path) -> str:
     parent = path.absolute().parent
     near = alike(path.name, sorted(file.name for file in parent.iterdir()), most=3) if parent.is_dir() else []
     hint = f"; {parent} has {', '.join(near)}" if near else ""
-    possible = "give a parquet file, a folder of parquet files or images, or a text file"
+    possible = "give a table (.csv, .parquet, ...), arrays (.npz, .npy), a folder of tables or images, or a text file"
     return f"no such file or folder: {path}{hint}; {possible}"
 
 

@@ -81,7 +81,8 @@ def _table(data: object) -> Any | None:
         ) from error
     if package == "datasets" or (package in ("pandas", "polars") and type(data).__name__ != "DataFrame"):
         raise TypeError(
-            f"{type(data).__name__} of {package} is no table; give one split of a dataset, or a DataFrame with the label "
+            f"{type(data).__name__} of {package} is no table; give one split of a dataset, or a DataFrame "
+            "with the label "
             "as a column"
         )
     return None

@@ -110,6 +110,8 @@ class Reading:
             )
 
 
+USUAL = Reading()
+"""The reading that leaves data as they are."""
 FIELDS = tuple(f.name for f in fields(Reading))
 OPTIONS = {**{name: f"--{name}" for name in FIELDS}, "group": "--split-by-group", "time": "--split-by-time"}
 """The command's option for every field."""

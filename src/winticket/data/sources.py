@@ -40,10 +40,10 @@ class DatasetInfo:
     `test` are the split sizes that `load` uses by default. `stored_...` are the rows of the splits that the dataset
     comes with, 0 for a split that it lacks. `default_validation` and `default_test` are its own default sizes for
     splits that it lacks (None: see `sizes`). With `tokens`, examples are text: [length] whole numbers below `classes`,
-    and the class of each is the next one. `target` is what the answers are; `classes` is the number of outputs that they
-    need, and `target_names` are the columns of numbers or labels. `feature_names` are a table's. `split_by` is "rows",
-    or "groups" or "time" if the reading asks for that. `image_column` and `label_column` name the columns of a table (None: not a
-    table). Every field is plain JSON.
+    and the class of each is the next one. `target` is what the answers are; `classes` is the number of outputs that
+    they need, and `target_names` are the columns of numbers or labels. `feature_names` are a table's. `split_by` is
+    "rows", or "groups" or "time" if the reading asks for that. `image_column` and `label_column` name the columns of a
+    table (None: not a table). Every field is plain JSON.
     """
 
     name: str
@@ -141,8 +141,8 @@ def find_dataset(
     the cache cannot be written, there is a RuntimeWarning; a damaged file in it is decoded again.
 
     Raises FileNotFoundError if the dataset does not exist or cannot be reached. Raises ValueError if it is not a usable
-    dataset, if it is not text and `window` is given, or if `reading` asks for what such data do not have. All such errors are raised here,
-    none later.
+    dataset, if it is not text and `window` is given, or if `reading` asks for what such data do not have. All such
+    errors are raised here, none later.
 
     >>> digits = find_dataset("digits")
     >>> digits.input_shape, digits.classes, digits.train
@@ -225,15 +225,17 @@ def _suffix(reading: Reading) -> str:
 
 def _fewer(content: Decoded, rows: int | None) -> Decoded:
     """Content with so many of its training rows, drawn from a fixed seed; they keep their order."""
-    if rows is None:
+    if rows is None or rows == len(content.splits["train"].y):  # tables and arrays choose before they encode
         return content
     split = content.splits["train"]
     kept = kept_rows(len(split.y), rows)
-    parts = {
-        name: None if part is None else part[kept]
-        for name, part in (("groups", content.groups), ("moments", content.moments))
-    }
-    return replace(content, splits={**content.splits, "train": Split(split.x[kept], split.y[kept])}, **parts)
+    train = Split(split.x[kept], split.y[kept])
+    return replace(
+        content,
+        splits={**content.splits, "train": train},
+        groups=None if content.groups is None else content.groups[kept],
+        moments=None if content.moments is None else content.moments[kept],
+    )
 
 
 def remember(memory: dict[K, V], key: K, make: Callable[[], V], *, keep: int) -> V:
@@ -296,7 +298,7 @@ def _origin(name_or_path: str | Path, window: int, reading: Reading) -> _Origin:
                 label, arrays.digest(path, reading), lambda _: arrays.decode(path, reading), quick=True
             )
         files = frames.find(path) or local.find(path)
-        if frames.are_numbers(files, reading):
+        if frames.are_numbers(files):
             return _Origin(
                 label, f"table {files.digest()}", lambda _: frames.decode(files, reading), quick=True
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ def keys(tables: Mapping[str, Any], reading: Reading, origin: str) -> Keys:
 def groups(values: Mapping[str, list[Any]], origin: str) -> Tensor:
     """Numbers for the groups of the training rows: their positions in sorted order of their names, int64 [N]."""
     for split, rows in values.items():
-        if count := sum(value is None or value != value for value in rows):
+        if count := sum(value is None or (isinstance(value, float) and math.isnan(value)) for value in rows):
             raise ValueError(
                 f"{count} rows of {split} of {origin} have no group; fill the column or remove the rows"
             )

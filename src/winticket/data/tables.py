@@ -55,7 +55,8 @@ def columns(schema: Any, *, origin: str, label: Sequence[str] = ()) -> Columns:
     if label:
         if len(label) > 1 or label[0] not in schema.names:
             raise ValueError(
-                f"images have one column of labels, and --label names {', '.join(label)}{nearest(label[0], schema.names)}"
+                "images have one column of labels, and --label names "
+                f"{', '.join(label)}{nearest(label[0], schema.names)}"
                 f"; {origin} has {', '.join(schema.names)}"
             )
         labels = list(label)

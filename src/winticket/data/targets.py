@@ -83,7 +83,8 @@ def _classes(one: Column, origin: str) -> Answers:
         fractions = [value for rows in one.rows.values() for value in rows if value != np.floor(value)]
         if fractions:
             raise ValueError(
-                f"label {one.name!r} of {origin} holds numbers that are not whole, such as {fractions[0]:g}, so they are "
+                f"label {one.name!r} of {origin} holds numbers that are not whole, such as {fractions[0]:g}, "
+                "so they are "
                 "no classes; choose --task regression"
             )
     rows = {split: words(one, split) for split in one.rows}
@@ -95,7 +96,8 @@ def classes(rows: Mapping[str, Values], kind: Kind, *, name: str, origin: str) -
     known, counts = np.unique(rows["train"].astype(str), return_counts=True)
     if len(known) < 2:
         raise ValueError(
-            f"label {name!r} of {origin} is {known[0] if len(known) else 'empty'!r} in all training rows; classification "
+            f"label {name!r} of {origin} is {str(known[0]) if len(known) else 'empty'!r} in all training rows; "
+            "classification "
             "needs at least two classes"
         )
     if 2 * len(known) > len(rows["train"]):
@@ -106,7 +108,8 @@ def classes(rows: Mapping[str, Values], kind: Kind, *, name: str, origin: str) -
     if (counts < 2).any():
         single = [str(value) for value in known[counts < 2]]
         raise ValueError(
-            f"{in_words(single)} of label {name!r} of {origin} has one example, which cannot be in training, validation "
+            f"{in_words(single)} of label {name!r} of {origin} has one example, which cannot be in training, "
+            "validation "
             "and test; remove it, add examples, or join classes"
         )
     names = sorted(known.tolist(), key=float) if kind in ("whole", "real") else sorted(known.tolist())
@@ -152,7 +155,8 @@ def _check_varies(rows: Mapping[str, NDArray[Any]], names: Sequence[str], origin
         values = rows["train"][:, position]
         if len(values) and (values == values[0]).all():
             raise ValueError(
-                f"label {name!r} of {origin} is {values[0]:g} in all training rows, so there is nothing to learn; choose "
+                f"label {name!r} of {origin} is {values[0]:g} in all training rows, so there is nothing to "
+                "learn; choose "
                 "another label"
             )
 
@@ -213,7 +217,8 @@ def _positions(rows: Mapping[str, NDArray[Any]], *, name: str, origin: str) -> A
     known = np.unique(y)
     if len(known) < 2 or known[0] < 0:
         raise ValueError(
-            f"{name} of {origin} holds {in_words([str(value) for value in known])}; classes of positions are 0, 1, ..., "
+            f"{name} of {origin} holds {in_words([str(value) for value in known])}; classes of positions are "
+            "0, 1, ..., "
             "and at least two"
         )
     most = int(known[-1]) + 1

@@ -29,6 +29,7 @@ from winticket.experiment.machine import environment
 from winticket.experiment.reports import require_same_comparison
 from winticket.experiment.running import measure_engine
 from winticket.experiment.runs import collect
+from winticket.experiment.spec import Data
 from winticket.places import COMPARISON, COMPARISON_PAGE
 from winticket.results import SCHEMA, Comparison, Measured, Row, Spent
 from winticket.run import Event, RunError, Store, Task

@@ -55,7 +55,8 @@ def _check_target(dataset: DatasetInfo) -> None:
     """ValueError for a target that nothing can be trained on yet."""
     if dataset.target not in ("classes", "tokens"):
         raise ValueError(
-            f"the target of {dataset.name} is {dataset.target} ({', '.join(dataset.target_names) or 'by position'}), and "
+            f"the target of {dataset.name} is {dataset.target} "
+            f"({', '.join(dataset.target_names) or 'by position'}), and "
             "tickets are searched for classes and text only; choose a label with classes, or task classification if "
             "these are (--task classification)"
         )

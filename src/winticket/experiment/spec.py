@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from inspect import signature
 from math import prod
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
-from winticket import allocate, data, models, pairing, rewind, schedules
-from winticket.catalogue import choose, typed_again
+from winticket import allocate, data, models, pairing, rewind
+from winticket.catalogue import choose
 from winticket.data import DatasetInfo, Reading
 from winticket.data.reading import FIELDS as READING_FIELDS
-from winticket.data.reading import folded
-from winticket.experiment.choices import check_effect, proportionate, refuse_execution, require_whole
+from winticket.data.reading import USUAL, folded
+from winticket.experiment.choices import (
+    check_effect,
+    check_reading,
+    proportionate,
+    refuse_execution,
+    require_known,
+    require_whole,
+)
+from winticket.experiment.density_choices import check_densities
 from winticket.experiment.filled import check_fit, filled_in
 from winticket.experiment.names import (
     ARMS,
@@ -25,7 +33,6 @@ from winticket.experiment.names import (
     facts,
     functions,
     methods,
-    resolve,
     usual_allocation,
     usual_criterion,
 )
@@ -34,7 +41,6 @@ from winticket.limits import check as check_limits
 from winticket.results import Question
 from winticket.rewind import takes_step
 from winticket.stages import Setup, model_source, require_unedited
-from winticket.text import nearest
 from winticket.train import Recipe
 
 Data = str | os.PathLike[str] | object
@@ -132,7 +138,7 @@ class Experiment:
     validation: int | None = None
     test: int | None = None
     split: Literal["auto", "shared", "own"] = "auto"
-    reading: Reading = Reading()
+    reading: Reading = USUAL
     source: Experiment | None = None
     carried: tuple[int, ...] = ()
 
@@ -152,13 +158,7 @@ class Experiment:
                 raise TypeError(f"a density is {value!r}; densities are numbers in (0, 1)")
         if self.density:
             object.__setattr__(self, "levels", len(self.density))
-        if not isinstance(self.reading, Reading):
-            raise TypeError(f"reading is {self.reading!r}; it is a winticket.data.Reading")
-        if self.split == "own" and (self.reading.group or self.reading.time):
-            raise ValueError(
-                "split is own, but data that are split by group or time have one split for all replicates; choose "
-                "split shared, or split by rows"
-            )
+        check_reading(self.reading, self.split)
         for name in ("gate", "precision_check"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; it is True or False")
@@ -183,7 +183,15 @@ class Experiment:
                 f"stacks of {self.stack}, the most that one plan may have; use fewer, or several experiments with "
                 "different seeds"
             )
-        self._check_densities()
+        rated = [name for name in ("output_rate", "conv_rate") if getattr(self, name) is not None]
+        check_densities(
+            self.levels,
+            pruning=self.pruning,
+            final_density=self.final_density,
+            density=self.density,
+            allocation=self.allocate,
+            rated=rated,
+        )
         if not 0 < self.margin_pp < 100:
             raise ValueError(
                 f"margin is {self.margin_pp} percentage points; it must lie in (0, 100), usually 0.5"
@@ -250,34 +258,6 @@ class Experiment:
         """
         return functions(self.criterion, self.allocate, self.rewind)
 
-    def _check_densities(self) -> None:
-        schedule = resolve(schedules, self.pruning, what="pruning")
-        if self.final_density is not None:
-            schedule(self.final_density, self.levels)
-        elif self.pruning != "geometric":
-            raise ValueError(
-                f"pruning {self.pruning} ends at a final density; set it (final_density=, --final-density)"
-            )
-        if self.density and (self.final_density is not None or self.pruning != "geometric"):
-            raise ValueError("density lists all levels, so leave pruning and final_density out")
-        if any(not 0 < d < 1 for d in self.density) or list(self.density) != sorted(
-            set(self.density), reverse=True
-        ):
-            raise ValueError(
-                f"density is {list(self.density)}; densities are shares of the weights kept, in (0, 1) and falling, as "
-                + typed_again("--density", ("0.5", "0.2", "0.1"))
-            )
-        rated = [name for name in ("output_rate", "conv_rate") if getattr(self, name) is not None]
-        if rated and self.allocate in methods(allocate) and self.allocate not in ("layerwise", "global_top"):
-            raise ValueError(
-                f"allocate {self.allocate} takes one density for all layers, but {rated[0]} gives some layers another "
-                f"rate; leave {rated[0]} out, or choose allocate layerwise or global_top"
-            )
-        if self._listed() and (self.output_rate is not None or self.conv_rate is not None):
-            raise ValueError(
-                "output_rate and conv_rate go with a rate per level; with densities, every layer gets the same density"
-            )
-
     def _listed(self) -> bool:
         """True if densities are listed or end at a final one, instead of following from rates."""
         return bool(self.density) or self.final_density is not None
@@ -303,15 +283,15 @@ class Experiment:
     def of(cls, data_name: Data, **choices: Any) -> Experiment:
         """The usual experiment for the data, except for the `choices`: fields of `Experiment`, `Recipe` or `Reading`.
 
-        `data_name` is a name or path, or an object that `winticket.data.as_path` takes. The default of `evaluate_every` is in proportion to `steps`. Looks the data up, and decodes them the first time.
-        Raises TypeError for an unknown choice, ValueError for one that is impossible, and ValueError or
-        FileNotFoundError if the data cannot be loaded.
+        `data_name` is a name or path, or an object that `winticket.data.as_path` takes. The default of `evaluate_every`
+        is in proportion to `steps`. Looks the data up, and decodes them the first time. Raises TypeError for an unknown
+        choice, ValueError for one that is impossible, and ValueError or FileNotFoundError if the data cannot be loaded.
 
         >>> experiment = Experiment.of("digits", steps=200, controls=("reinit",))
         >>> experiment.recipe.steps, experiment.recipe.evaluate_every
         (200, 10)
         """
-        _known(choices)
+        require_known(choices, CHOICES)
         data_name = str(data.as_path(data_name))
         choices = folded(choices, data_name)
         chosen = filled_in(data_name, choices)
@@ -331,7 +311,7 @@ class Experiment:
         >>> Experiment.of("digits", steps=200).but(steps=400).recipe.evaluate_every
         20
         """
-        _known(choices)
+        require_known(choices, CHOICES)
         choices = folded({"reading": self.reading, **choices}, self.data)
         check_effect(choices, schedule=choices.get("schedule", self.recipe.schedule))
         if "method" in choices or "criterion" in choices:
@@ -393,7 +373,11 @@ class Experiment:
         >>> description["method"], description["steps"], description["arms"]
         ('imp', 20, ['dense', 'ticket', 'reinit', 'random'])
         """
-        choices = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("recipe", *CARRIED)}
+        choices = {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.name not in ("recipe", "reading", *CARRIED)
+        }
         choices["init"] = self.init or models.default_init(self.model)
         if self._listed():
             choices["rate"] = None
@@ -401,9 +385,7 @@ class Experiment:
         choices |= dict.fromkeys(name for name in ("criterion", "rewind") if name not in takes)
         choices |= {name: getattr(self.recipe, name) for name in RECIPE_FIELDS}
         choices["arms"] = ["dense", "ticket", *self.controls]
-        choices["reading"] = self.reading.chosen()
-        if not choices["reading"]:
-            del choices["reading"]
+        choices |= {"reading": reading} if (reading := self.reading.chosen()) else {}
         if self.source is not None:
             source: dict[str, Any] = {**self.source.describe()}
             choices |= {name: source[name] for name in FOUND_BY}
@@ -412,16 +394,6 @@ class Experiment:
         return cast("Question", listed)
 
 
-def _known(choices: Mapping[str, Any]) -> None:
-    """TypeError for a choice that experiments do not have."""
-    refuse_execution(choices)
-    known = {*(f.name for f in fields(Experiment)), *RECIPE_FIELDS, *READING_FIELDS} - {
-        "data",
-        "recipe",
-        *CARRIED,
-    }
-    for name in choices:
-        if name not in known:
-            raise TypeError(
-                f"an experiment has no choice {name!r}{nearest(name, known)}; there are {', '.join(sorted(known))}"
-            )
+NOT_CHOSEN = {"data", "recipe", *CARRIED}
+CHOICES = {*(f.name for f in fields(Experiment)), *RECIPE_FIELDS, *READING_FIELDS} - NOT_CHOSEN
+"""What `of` and `but` take."""

@@ -66,7 +66,7 @@ def transferred(
     choices = folded({"reading": source.reading, **choices}, source.data if data is None else data)
     recipe = _recipe(source.recipe, choices)
     others = {name: value for name, value in choices.items() if name not in RECIPE_FIELDS}
-    if data is not None and data != source.data or others["reading"] != source.reading:
+    if (data is not None and data != source.data) or others["reading"] != source.reading:
         others = {"validation": None, "test": None, **others}
     if source.source is not None:
         raise TypeError("the source is a transfer itself; pass the experiment that found the tickets")

@@ -1,4 +1,4 @@
-"""LeNet, Conv-2/4/6, convolutions over signals and the network of MNIST-1D: layers in sequence, without normalisation."""
+"""LeNet, Conv-2/4/6, convolutions over signals, and the network of MNIST-1D: layers in sequence, no normalisation."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def check_signals(name: str, input_shape: Sequence[int], *, blocks: int) -> None
     """Raise ValueError unless examples are signals [channels, length] that can be halved `blocks` times."""
     if len(input_shape) != 2:
         raise ValueError(
-            f"{name} needs signals [channels, length], but the examples have shape {tuple(input_shape)}; use lenet-300-100 "
+            f"{name} needs signals [channels, length], but the examples have shape {tuple(input_shape)}; use "
+            "lenet-300-100 "
             "for tables and conv-2 for images"
         )
     if input_shape[1] < 2**blocks:
@@ -85,7 +86,7 @@ def plain(name: str, input_shape: tuple[int, ...], classes: int) -> nn.Module:
 def _add_signal_convolutions(
     layers: OrderedDict[str, nn.Module], widths: tuple[int, ...], input_shape: tuple[int, ...]
 ) -> int:
-    """Add a convolution over 5 points and a max-pool over 2 per width; return the number of features that they output."""
+    """Add a convolution over 5 points and a max-pool over 2 per width; return the number of features behind them."""
     channels, length = input_shape
     for block, filters in enumerate(widths, 1):
         layers[f"conv{block}"] = nn.Conv1d(channels, filters, 5, padding=2)

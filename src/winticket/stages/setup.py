@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from winticket import data as datasets
 from winticket import models, ticket, train, units
 from winticket.data import Dataset, DatasetInfo, Reading, Split
+from winticket.data.reading import USUAL
 from winticket.importing import import_named
 from winticket.run import Unavailable
 from winticket.ticket import Seeds, State
@@ -61,10 +62,10 @@ class Setup:
     source: str | None = None
     tokens: bool = False
     noise: int = 0
-    reading: Reading = Reading()
+    reading: Reading = USUAL
 
     def key_fields(self) -> dict[str, Any]:
-        """What keys hold: all fields except `data`, `reading`, `tokens` and no `noise`, and the REVISION of each room."""
+        """What keys hold: all but `data`, `reading`, `tokens` and no `noise`, and the REVISION of each room."""
         outside = ("data", "reading", "tokens", *(() if self.noise else ("noise",)))
         known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in outside}
         rooms = {"data": datasets, "models": models, "ticket": ticket, "train": train, "units": units}

@@ -392,6 +392,11 @@ def test_objects_become_files_named_by_their_content(own_cache: Path, write: Wri
     stored = [data.as_path(table), data.as_path(datasets.Dataset.from_pandas(table, preserve_index=False))]
     prints = {find_dataset(Path(one), reading=LABEL).fingerprint for one in [*stored, write(table)]}
     assert len(prints) == 1
+    features = datasets.Features(
+        {"v": datasets.Value("float64"), "label": datasets.ClassLabel(names=["no", "yes"])}
+    )
+    named = datasets.Dataset.from_dict({"v": x[:, 0, 0].tolist(), "label": y.tolist()}, features=features)
+    assert find_dataset(Path(data.as_path(named))).class_names == ("no", "yes")
     assert str(data.as_path("digits")) == "digits"
     for wrong, message in (
         (3, "give a name or path"),
@@ -407,7 +412,7 @@ def test_objects_become_files_named_by_their_content(own_cache: Path, write: Wri
         data.as_path((x, y[1:]))
 
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "steps": 40,
     "levels": 2,
     "replicates": 5,

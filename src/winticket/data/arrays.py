@@ -41,9 +41,12 @@ def find(path: Path) -> bool:
 
 
 def digest(path: Path, reading: Reading) -> str:
-    """SHA-256 (hexadecimal) of the files that hold the arrays."""
+    """What names the content of arrays: SHA-256 (hexadecimal) of the files that hold them."""
     files = [path] if path.suffix.lower() == ".npz" else [path, _labels_of(path, reading)]
-    return hashlib.sha256(b"".join(hashlib.sha256(_content(file)).digest() for file in files)).hexdigest()
+    return (
+        "arrays "
+        + hashlib.sha256(b"".join(hashlib.sha256(_content(file)).digest() for file in files)).hexdigest()
+    )
 
 
 def decode(path: Path, reading: Reading) -> Decoded:

@@ -18,8 +18,8 @@ from winticket.data.draws import kept_rows
 from winticket.data.local import Files, files_within, filled, opened_parquet, tables_by_split
 from winticket.data.reading import OPTIONS, Reading
 from winticket.data.splitting import Keys, keys
-from winticket.data.tables import LABEL_NAMES, holds_images
-from winticket.data.targets import target_of
+from winticket.data.tables import LABEL_NAMES, features_of, holds_images
+from winticket.data.targets import Answers, target_of
 from winticket.text import nearest
 
 DELIMITED = (".csv", ".tsv")
@@ -47,6 +47,11 @@ def find(path: Path) -> Files | None:
             f"{path} holds files of several kinds ({', '.join(sorted(kinds))}); give one of them"
         )
     return filled(Files(path, tables_by_split(path, files), parquet=True))
+
+
+def digest(files: Files) -> str:
+    """What names the content of tables: their bytes, and the kind of file, which decides how they are read."""
+    return f"table {files.splits['train'][0].suffix.lower()} {files.digest()}"
 
 
 def are_numbers(files: Files) -> bool:
@@ -98,11 +103,12 @@ def from_tables(tables: Mapping[str, Any], reading: Reading, *, origin: str) -> 
     require_complete({name: columns[name] for name in reading.label}, "refuse", origin, labels=True)
     require_complete({name: columns[name] for name in features}, reading.missing, origin)
     target = target_of([columns[name] for name in reading.label], reading.task, origin)
+    target = _named(target, tables["train"].schema)
     x = encoded([columns[name] for name in features], reading.missing, origin)
     return _together(x, target, keys(tables, reading, origin))
 
 
-def _together(x: Features, target: Any, by: Keys) -> Decoded:
+def _together(x: Features, target: Answers, by: Keys) -> Decoded:
     fill: Literal["mean", "median"] | None = None
     if any(np.isnan(rows).any() for rows in x.rows.values()):
         fill = x.fill
@@ -122,6 +128,17 @@ def _together(x: Features, target: Any, by: Keys) -> Decoded:
         groups=by.groups,
         moments=by.moments,
     )
+
+
+def _named(target: Answers, schema: Any) -> Answers:
+    """Classes with the names that a Hugging Face dataset declares for the numbers of its label."""
+    declared = features_of(schema).get(target.column or "", {}).get("names")
+    if target.kind != "classes" or not declared:
+        return target
+    numbers = [int(name) if name.isdecimal() else -1 for name in target.class_names]
+    if not all(0 <= number < len(declared) for number in numbers):
+        return target
+    return replace(target, class_names=tuple(str(declared[number]) for number in numbers))
 
 
 def _columns(tables: Mapping[str, Any], name: str, origin: str) -> Column:

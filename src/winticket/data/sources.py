@@ -299,9 +299,7 @@ def _origin(name_or_path: str | Path, window: int, reading: Reading) -> _Origin:
             )
         files = frames.find(path) or local.find(path)
         if frames.are_numbers(files):
-            return _Origin(
-                label, f"table {files.digest()}", lambda _: frames.decode(files, reading), quick=True
-            )
+            return _Origin(label, frames.digest(files), lambda _: frames.decode(files, reading), quick=True)
         reading.require_only("label", "size", "rows", of=f"images, as in {path.name}")
         return _Origin(
             label, files.digest(), lambda report: _images(local.read(files, reading), reading, report)

@@ -44,7 +44,7 @@ def columns(schema: Any, *, origin: str, label: Sequence[str] = ()) -> Columns:
 
     Raises ValueError if there is no image or no label column, or if several columns could be it.
     """
-    declared = _features(schema)
+    declared = features_of(schema)
     images = [
         name
         for name in schema.names
@@ -73,14 +73,14 @@ def columns(schema: Any, *, origin: str, label: Sequence[str] = ()) -> Columns:
 
 def holds_images(schema: Any) -> bool:
     """True if a column of an Arrow schema holds encoded images, or is declared to."""
-    declared = _features(schema)
+    declared = features_of(schema)
     return any(
         declared.get(name, {}).get("_type") == "Image" or _holds_bytes(schema.field(i).type)
         for i, name in enumerate(schema.names)
     )
 
 
-def _features(schema: Any) -> dict[str, dict[str, Any]]:
+def features_of(schema: Any) -> dict[str, dict[str, Any]]:
     """The feature types that `datasets` writes into a schema's metadata; empty if there are none."""
     text = (schema.metadata or {}).get(b"huggingface")
     if text is None:

@@ -8,6 +8,8 @@ from typing import Any
 from winticket.data import Reading
 from winticket.text import nearest
 
+MOST_TRAININGS = 200_000
+
 
 def check_learning_rate(choices: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
     """ValueError if another optimiser is chosen without a learning rate, so that it would run at the default one's."""
@@ -75,4 +77,14 @@ def check_reading(reading: Any, split: str) -> None:
         raise ValueError(
             "split is own, but data that are split by group or time have one split for all replicates; choose split "
             "shared, or split by rows"
+        )
+
+
+def check_count(replicates: int, stack: int, networks: int) -> None:
+    """ValueError for more trainings of stacks than a plan may have; each stack trains so many `networks`."""
+    if -(-replicates // stack) * networks > MOST_TRAININGS:
+        raise ValueError(
+            f"{replicates} replicates, each with {networks} networks besides the dense one, are more than "
+            f"{MOST_TRAININGS:,} trainings of stacks of {stack}, the most that one plan may have; use fewer, or several "
+            "experiments with different seeds"
         )

@@ -16,6 +16,7 @@ from winticket.data import DatasetInfo, Reading
 from winticket.data.reading import FIELDS as READING_FIELDS
 from winticket.data.reading import USUAL, folded
 from winticket.experiment.choices import (
+    check_count,
     check_effect,
     check_reading,
     proportionate,
@@ -48,7 +49,6 @@ Data = str | os.PathLike[str] | object
 SPLITS = dict.fromkeys(("auto", "shared", "own"))
 SMALL = 2**24
 """Most values in a dataset of which each replicate holds another split by default (64 MiB as float32)."""
-MOST_TRAININGS = 200_000
 RECIPE_FIELDS = tuple(f.name for f in fields(Recipe))
 CARRIED = ("source", "carried")
 """Fields of a transfer, which are not choices."""
@@ -176,13 +176,7 @@ class Experiment:
         if self.every is not None:
             require_whole("every", self.every)
         check_limits(LIMITS, {name: getattr(self, name) for name in LIMITS})
-        stacks = -(-self.replicates // self.stack)
-        if stacks * self.levels * (1 + len(self.controls)) > MOST_TRAININGS:
-            raise ValueError(
-                f"{self.replicates} replicates at {self.levels} levels are more than {MOST_TRAININGS:,} trainings of "
-                f"stacks of {self.stack}, the most that one plan may have; use fewer, or several experiments with "
-                "different seeds"
-            )
+        check_count(self.replicates, self.stack, self.levels * (1 + len(self.controls)))
         rated = [name for name in ("output_rate", "conv_rate") if getattr(self, name) is not None]
         check_densities(
             self.levels,

@@ -85,6 +85,7 @@ def check_count(replicates: int, stack: int, networks: int) -> None:
     if -(-replicates // stack) * networks > MOST_TRAININGS:
         raise ValueError(
             f"{replicates} replicates, each with {networks} networks besides the dense one, are more than "
-            f"{MOST_TRAININGS:,} trainings of stacks of {stack}, the most that one plan may have; use fewer, or several "
+            f"{MOST_TRAININGS:,} trainings of stacks of {stack}, the most that one plan may have; use fewer, "
+            "or several "
             "experiments with different seeds"
         )

@@ -251,8 +251,8 @@ def test_the_kind_of_target(
     assert loaded.train.y.shape == (len(loaded.train.x), outputs)
     with pytest.raises(ValueError, match="only classes have class weights"):
         loaded.class_weights()
-    with pytest.raises(ValueError, match="searched for classes and text only"):
-        Experiment.of(path, label=labels, task=task)
+    setup = Experiment.of(path, label=labels, task=task, batch=20, model="lenet-8").setup()
+    assert (setup.target, setup.classes) == (target, outputs)
     if target == "numbers":
         y = loaded.train.y.double().numpy()
         assert np.allclose((loaded.target_mean, loaded.target_std), (y.mean(0), y.std(0)))
@@ -451,3 +451,11 @@ def test_signals_are_searched_by_convolutions(here: Path, undrawn: None) -> None
     assert result.document["verdict"]["outcome"] in ("won", "not won", "inconclusive")
     planned = Experiment.of(here / "signals.npz", model="conv1d-4").setup()
     assert models.eligible(planned.module()) == ("conv1.weight", "fc1.weight", "fc2.weight")
+
+
+def test_numbers_are_searched_to_a_verdict(here: Path, write: Write, undrawn: None) -> None:
+    result = winticket.find(
+        write(frame()), label="temperature", missing="mean", model="lenet-8", **{**SMALL, "margin_pp": 20.0}
+    )
+    assert result.document["verdict"]["outcome"] in ("won", "not won", "inconclusive")
+    assert result.document["experiment"]["reading"] == {"label": ["temperature"], "missing": "mean"}

@@ -121,8 +121,6 @@ CASES: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     "a class with one example": (csv(*ROWS, "1,1,a,z,9"), STATE, "z of label 'state' .* has one example"),
     "a constant label": (csv(*(f"{n},x" for n in range(40)), head="v,state"), STATE, "is 'x' in all training rows"),
     "a label that names rows": (csv(*(f"{n},r{n}" for n in range(40)), head="v,state"), STATE, "40 different values in 40"),
-    "numbers as target": (csv(), "--label size", "target of .* is numbers .*searched for classes"),
-    "several labels": (csv(), "--label step --label size", "target of .* is numbers"),
     "several labels of text": (csv(), "--label kind --label state", "must all be numbers, but kind, state"),
     "several labels for classes": (csv(), "--label kind --label state --task classification", "names kind, state"),
     "text for regression": (csv(), STATE + "--task regression", "regression needs numbers, but state"),

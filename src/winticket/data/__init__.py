@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from winticket.data.batches import augment, augmentation, permutation
 from winticket.data.content import Split, Target
-from winticket.data.objects import as_path
+from winticket.data.objects import Data, as_path
 from winticket.data.reading import Reading
 from winticket.data.sources import DatasetInfo, find_dataset, names
 from winticket.data.splits import Dataset, load, rows_tested
@@ -14,6 +14,7 @@ REVISION = 1
 
 __all__ = [
     "REVISION",
+    "Data",
     "Dataset",
     "DatasetInfo",
     "Reading",

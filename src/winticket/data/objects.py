@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from winticket.atomic import replace_file
 from winticket.places import VARIABLE, cache_folder
 
+Data = str | os.PathLike[str] | object
+"""What names or holds data: see `as_path`."""
 FOLDER = "objects"
 
 

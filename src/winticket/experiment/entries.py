@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from winticket.catalogue import check_methods
+from winticket.data import Data
 from winticket.experiment.names import METHODS, facts
 from winticket.experiment.plan import Cell, Plan, plan
-from winticket.experiment.spec import RECIPE_FIELDS, Data, Experiment
+from winticket.experiment.spec import RECIPE_FIELDS, Experiment
 
 USUAL_METHODS = ("imp", "one-shot", "at-init:snip", "at-init:random", "gradual", "set", "rigl")
 SHARED = (

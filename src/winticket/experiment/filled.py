@@ -9,6 +9,7 @@ from winticket import allocate, data, models
 from winticket.data import DatasetInfo
 from winticket.experiment.choices import check_effect, check_learning_rate, proportionate
 from winticket.experiment.names import facts, methods, usual_allocation, usual_criterion
+from winticket.experiment.objectives import scale_of, usual_margin
 from winticket.experiment.presets import fitting
 from winticket.train import Recipe
 
@@ -32,6 +33,8 @@ def filled_in(data_name: str, choices: Mapping[str, Any]) -> dict[str, Any]:
     if allocation in methods(allocate) and allocation != "layerwise":
         # A separate rate would keep convolutions out of the common ranking.
         usual.pop("conv_rate", None)
+    if choices.get("margin_pp") is None:
+        usual |= usual_margin(scale_of(dataset, choices))
     chosen = {**usual, **choices}
     check_learning_rate(choices, usual)
     if choices.get("density") or choices.get("final_density") is not None:
@@ -51,18 +54,12 @@ def filled_in(data_name: str, choices: Mapping[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def _check_target(dataset: DatasetInfo) -> None:
-    """ValueError for a target that nothing can be trained on yet."""
-    if dataset.target not in ("classes", "tokens"):
-        raise ValueError(
-            f"the target of {dataset.name} is {dataset.target} "
-            f"({', '.join(dataset.target_names) or 'by position'}), and "
-            "tickets are searched for classes and text only; choose a label with classes, or task classification if "
-            "these are (--task classification)"
-        )
-
-
 def check_fit(model: str, dataset: DatasetInfo) -> None:
     """ValueError if the model cannot take the examples of the dataset."""
-    _check_target(dataset)
-    models.check(model, input_shape=dataset.input_shape, classes=dataset.classes, tokens=dataset.tokens)
+    models.check(
+        model,
+        input_shape=dataset.input_shape,
+        classes=dataset.classes,
+        tokens=dataset.tokens,
+        target="classes" if dataset.tokens else dataset.target,
+    )

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from winticket.data import Data
 from winticket.experiment.execution import Execution, run_errors
 from winticket.experiment.plan import Plan, plan
 from winticket.experiment.price import cost
 from winticket.experiment.reports import require_same_experiment
-from winticket.experiment.spec import Data, Experiment
+from winticket.experiment.spec import Experiment
 from winticket.experiment.tracking import Tracker, Tracking, tracker
 from winticket.experiment.writing import Result, write, write_started
 from winticket.run import Event, Store

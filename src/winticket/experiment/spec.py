@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, cast
 
 from winticket import allocate, data, models, pairing, rewind
 from winticket.catalogue import choose
-from winticket.data import DatasetInfo, Reading
+from winticket.data import Data, DatasetInfo, Reading
 from winticket.data.reading import FIELDS as READING_FIELDS
 from winticket.data.reading import USUAL, folded
 from winticket.experiment.choices import (
@@ -24,7 +24,7 @@ from winticket.experiment.choices import (
     require_known,
     require_whole,
 )
-from winticket.experiment.density_choices import check_densities
+from winticket.experiment.density_choices import check_densities, listed, require_densities
 from winticket.experiment.filled import check_fit, filled_in
 from winticket.experiment.names import (
     ARMS,
@@ -37,15 +37,22 @@ from winticket.experiment.names import (
     usual_allocation,
     usual_criterion,
 )
+from winticket.experiment.objectives import (
+    APART,
+    CHOICES,
+    check_margin,
+    described,
+    objective_of,
+    pretrained_of,
+)
 from winticket.limits import EXPERIMENT as LIMITS
 from winticket.limits import check as check_limits
+from winticket.objective import ACCURACY
 from winticket.results import Question
 from winticket.rewind import takes_step
 from winticket.stages import Setup, model_source, require_unedited
 from winticket.train import Recipe
 
-Data = str | os.PathLike[str] | object
-"""What names or holds data: see `winticket.data.as_path`."""
 SPLITS = dict.fromkeys(("auto", "shared", "own"))
 SMALL = 2**24
 """Most values in a dataset of which each replicate holds another split by default (64 MiB as float32)."""
@@ -77,9 +84,16 @@ class Experiment:
     another one. "auto" is "own" if the data have no test split and are small: a verdict over one draw of 450 test
     digits is about those 450 alone.
 
-    **Verdict.** A ticket still matches if it loses less than `margin_pp` percentage points of accuracy. `alpha` is the
-    error rate of the verdict. With `gate`, the dense network is also trained twice as long, to see whether the steps
-    are enough; with `precision_check`, in float32 beside another precision, to see what that changes.
+    **Start.** `start` is a safetensors file or Hub-layout folder of pretrained weights, from which every replicate
+    starts; what it lacks of the output layer is drawn. `redraw` is what the re-initialised control starts from then.
+
+    **Objective.** `loss` and `metric` are names of the task's (`winticket.objective`), or `package.module:function`;
+    the targets of the data decide the task. `class_weights` is None or "balanced"; `unit` is that of the targets.
+
+    **Verdict.** A ticket still matches if it loses less than `margin_pp` percentage points of accuracy; of another
+    metric, so much in the unit of its differences, or with `relative_margin` in percent of the dense network's value.
+    `alpha` is the error rate of the verdict. With `gate`, the dense network is also trained twice as long, to see
+    whether the steps are enough; with `precision_check`, in float32 beside another precision, to see what that changes.
 
     **Methods.** `criterion`, `allocate` and `rewind` are short names in their rooms, or import paths
     (`mylab.scores:fisher`). The default criterion is that of the method's paper (snip for at-init, magnitude for most).
@@ -89,8 +103,7 @@ class Experiment:
     (default: 100, or a twentieth of a short training). `search_lr` is the learning rate of methods that learn a mask
     (default: the recipe's; in supermask a hundred times that).
 
-    **Data.** `reading` says how a file of a user's own is read: which columns are labels, what happens to missing
-    values, how the splits are made. `Experiment.of` and `find` take its fields by name as well.
+    **Data.** `reading` says how a file is read: its labels, missing values and splits. `of` also takes its fields.
 
     **Transfers.** `transferred` makes an experiment with a `source`: the experiment whose tickets train here, at its
     levels `carried`. Every replicate takes the ticket of the same replicate. Dense network and ticket start from the
@@ -130,7 +143,14 @@ class Experiment:
     exclude: tuple[str, ...] = ()
     replicates: int = 5
     stack: int = 5
+    loss: str | None = None
+    metric: str | None = None
+    class_weights: str | None = None
+    unit: str = ""
+    start: str | None = None
+    redraw: str = "fresh"
     margin_pp: float = 0.5
+    relative_margin: bool = False
     alpha: float = 0.05
     gate: bool = True
     precision_check: bool = True
@@ -153,13 +173,11 @@ class Experiment:
             if not isinstance(value, str | int | float | Iterable) or isinstance(value, bool):
                 raise TypeError(f"{name} is {value!r}; it must be a list")
             object.__setattr__(self, name, (value,) if isinstance(value, str | int | float) else tuple(value))
-        for value in (*self.density, *([] if self.final_density is None else [self.final_density])):
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"a density is {value!r}; densities are numbers in (0, 1)")
+        require_densities(self)
         if self.density:
             object.__setattr__(self, "levels", len(self.density))
         check_reading(self.reading, self.split)
-        for name in ("gate", "precision_check"):
+        for name in ("gate", "precision_check", "relative_margin"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; it is True or False")
         choose("method", self.method, METHODS)
@@ -177,19 +195,9 @@ class Experiment:
             require_whole("every", self.every)
         check_limits(LIMITS, {name: getattr(self, name) for name in LIMITS})
         check_count(self.replicates, self.stack, self.levels * (1 + len(self.controls)))
-        rated = [name for name in ("output_rate", "conv_rate") if getattr(self, name) is not None]
-        check_densities(
-            self.levels,
-            pruning=self.pruning,
-            final_density=self.final_density,
-            density=self.density,
-            allocation=self.allocate,
-            rated=rated,
-        )
-        if not 0 < self.margin_pp < 100:
-            raise ValueError(
-                f"margin is {self.margin_pp} percentage points; it must lie in (0, 100), usually 0.5"
-            )
+        check_densities(self)
+        if self.metric is None and not self.unit and not self.relative_margin:
+            check_margin(self.margin_pp, ACCURACY, relative=False)
         self._check_method()
         self._check_rewind(self.functions()["rewind"])
         if self.source is not None:
@@ -252,10 +260,6 @@ class Experiment:
         """
         return functions(self.criterion, self.allocate, self.rewind)
 
-    def _listed(self) -> bool:
-        """True if densities are listed or end at a final one, instead of following from rates."""
-        return bool(self.density) or self.final_density is not None
-
     def _check_rewind(self, rewinding: Callable[..., Any]) -> None:
         if self.rewind_step >= self.recipe.steps:
             raise ValueError(f"rewind_step is {self.rewind_step}, but training has {self.recipe.steps} steps")
@@ -278,14 +282,15 @@ class Experiment:
         """The usual experiment for the data, except for the `choices`: fields of `Experiment`, `Recipe` or `Reading`.
 
         `data_name` is a name or path, or an object that `winticket.data.as_path` takes. The default of `evaluate_every`
-        is in proportion to `steps`. Looks the data up, and decodes them the first time. Raises TypeError for an unknown
-        choice, ValueError for one that is impossible, and ValueError or FileNotFoundError if the data cannot be loaded.
+        is in proportion to `steps`. Looks the data up, and decodes them the first time.
+        Raises TypeError for an unknown choice, ValueError for one that is impossible, and ValueError or
+        FileNotFoundError if the data cannot be loaded.
 
         >>> experiment = Experiment.of("digits", steps=200, controls=("reinit",))
         >>> experiment.recipe.steps, experiment.recipe.evaluate_every
         (200, 10)
         """
-        require_known(choices, CHOICES)
+        require_known(choices, OFFERED)
         data_name = str(data.as_path(data_name))
         choices = folded(choices, data_name)
         chosen = filled_in(data_name, choices)
@@ -305,7 +310,7 @@ class Experiment:
         >>> Experiment.of("digits", steps=200).but(steps=400).recipe.evaluate_every
         20
         """
-        require_known(choices, CHOICES)
+        require_known(choices, OFFERED)
         choices = folded({"reading": self.reading, **choices}, self.data)
         check_effect(choices, schedule=choices.get("schedule", self.recipe.schedule))
         if "method" in choices or "criterion" in choices:
@@ -329,6 +334,9 @@ class Experiment:
         dataset = data.find_dataset(self.data, window=models.context(self.model), reading=self.reading)
         check_fit(self.model, dataset)
         require_unedited(self.model)
+        objective = objective_of(dataset, {name: getattr(self, name) for name in CHOICES})
+        scale = objective.scale() if objective else ACCURACY
+        check_margin(self.margin_pp, scale, relative=self.relative_margin)
         _, validation, test = dataset.sizes(validation=self.validation, test=self.test)
         path = Path(self.data).expanduser()
         local = self.data not in data.names() and path.exists()
@@ -351,6 +359,8 @@ class Experiment:
             source=model_source(self.model),
             tokens=dataset.tokens,
             reading=self.reading,
+            objective=objective,
+            pretrained=pretrained_of(self.start, self.redraw),
         )
 
     def _own_split(self, dataset: DatasetInfo) -> bool:
@@ -367,13 +377,11 @@ class Experiment:
         >>> description["method"], description["steps"], description["arms"]
         ('imp', 20, ['dense', 'ticket', 'reinit', 'random'])
         """
-        choices = {
-            f.name: getattr(self, f.name)
-            for f in fields(self)
-            if f.name not in ("recipe", "reading", *CARRIED)
-        }
+        apart = ("recipe", "reading", *CARRIED, *APART)
+        choices = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
+        choices |= described(self)
         choices["init"] = self.init or models.default_init(self.model)
-        if self._listed():
+        if listed(self):
             choices["rate"] = None
         takes = signature(METHODS[self.method]).parameters
         choices |= dict.fromkeys(name for name in ("criterion", "rewind") if name not in takes)
@@ -384,10 +392,9 @@ class Experiment:
             source: dict[str, Any] = {**self.source.describe()}
             choices |= {name: source[name] for name in FOUND_BY}
             choices |= {"carried": self.carried, "source": source}
-        listed = {name: list(value) if isinstance(value, tuple) else value for name, value in choices.items()}
-        return cast("Question", listed)
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in choices.items()}
+        return cast("Question", plain)
 
 
 NOT_CHOSEN = {"data", "recipe", *CARRIED}
-CHOICES = {*(f.name for f in fields(Experiment)), *RECIPE_FIELDS, *READING_FIELDS} - NOT_CHOSEN
-"""What `of` and `but` take."""
+OFFERED = {*(f.name for f in fields(Experiment)), *RECIPE_FIELDS, *READING_FIELDS} - NOT_CHOSEN

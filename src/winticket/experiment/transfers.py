@@ -7,12 +7,12 @@ from dataclasses import fields, replace
 from math import log
 from typing import Any
 
-from winticket.data import as_path
+from winticket.data import Data, as_path
 from winticket.data.reading import FIELDS as READING_FIELDS
 from winticket.data.reading import folded
 from winticket.experiment.choices import check_effect, check_learning_rate, proportionate
 from winticket.experiment.resolved import resolve
-from winticket.experiment.spec import CARRIED, RECIPE_FIELDS, Data, Experiment
+from winticket.experiment.spec import CARRIED, RECIPE_FIELDS, Experiment
 from winticket.train import Recipe
 
 CHOICES = (

@@ -42,9 +42,9 @@ _A = {
 }
 AT_INITIALISATION = ("grasp", "snip", "synflow")
 """Criteria whose papers prune before training."""
-_MODEL = re.compile(r"(lenet|conv|conv1d|vgg|resnet|chargpt)(-\d+)+|mlp1d|chargpt")
+_MODEL = re.compile(r"(lenet|conv|conv1d|vgg|resnet|chargpt|fcn)(-\d+)+|mlp1d|chargpt")
 _MODEL_FORM = re.compile(
-    r"(lenet(-[1-9]\d*)+|(conv|conv1d|vgg|resnet)(-[1-9]\d*)+|mlp1d|chargpt(-[1-9]\d*)*)", re.ASCII
+    r"(lenet(-[1-9]\d*)+|(conv|conv1d|vgg|resnet|fcn)(-[1-9]\d*)+|mlp1d|chargpt(-[1-9]\d*)*)", re.ASCII
 )
 """The form of model names. The models decide whether a name of this form exists; no other name does."""
 MODELS = (
@@ -289,5 +289,5 @@ def unknown_dataset(name: str) -> str:
     known = names("data")
     return (
         f"unknown dataset {name!r}{nearest(name, known)}; the known names are {', '.join(known)}; for any other "
-        "dataset on the Hub, give user/name; for a local folder or parquet file, give its path"
+        "dataset on the Hub, give user/name; for a file or folder of yours, give its path"
     )

@@ -265,6 +265,8 @@ def test_positions_and_several_columns_in_arrays(tmp_path: Path) -> None:
     loaded = load(saved(tmp_path, x=x, y=y))
     assert (loaded.target, loaded.classes, loaded.train.y.dtype) == ("positions", 4, torch.int64)
     assert (loaded.test.y.shape[1:], loaded.scale) == ((6, 8), 255.0)
+    chosen = Experiment.of(tmp_path / "a.npz", batch=20)
+    assert (chosen.model, chosen.setup().target) == ("fcn-32-32", "positions")
     numbers = load(saved(tmp_path, "b.npz", x=x, y=draw.normal(size=(60, 2))))
     assert (numbers.target, numbers.target_names) == ("numbers", ("y[0]", "y[1]"))
 

@@ -352,7 +352,7 @@ def test_paths_that_do_not_exist(
     tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no such file or folder: .*give a parquet file, a folder"):
+    with pytest.raises(FileNotFoundError, match=r"no such file or folder: .*give a table .*a folder"):
         find_dataset(given)
     with pytest.raises(FileNotFoundError, match="has small"):
         find_dataset(Path("smal"))

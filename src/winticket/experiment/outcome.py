@@ -92,6 +92,8 @@ def _level(runs: Runs, number: int, verdict: Verdict, over: ScoredOn) -> Level:
         curves_of(runs.by_cell[0, "dense"]),
         alpha=plan.experiment.alpha,
         learned=verdict.learned.learned,
+        scale=over.scale,
+        constant=over.known_constant,
     )
     checks: Checks = {}
     if number > 0:

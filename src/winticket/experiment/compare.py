@@ -242,7 +242,7 @@ def _unlearned(rows: Sequence[Row], over: ScoredOn) -> list[str]:
             if row["equal"] == equal and row["method"] != "dense"
         ]
         learned = judge.has_learned(
-            dense, levels, constant=over.constant, test_examples=over.answers, scale=over.scale
+            dense, levels, constant=over.known_constant, test_examples=over.answers, scale=over.scale
         )
         if not learned.learned:
             sentences.append(f"{budget}, differences to the dense network show nothing. {learned.sentence}")

@@ -93,7 +93,7 @@ def _level(runs: Runs, number: int, verdict: Verdict, over: ScoredOn) -> Level:
         alpha=plan.experiment.alpha,
         learned=verdict.learned.learned,
         scale=over.scale,
-        constant=over.constant,
+        constant=over.known_constant,
     )
     checks: Checks = {}
     if number > 0:

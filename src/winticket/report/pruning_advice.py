@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import ceil, log
 
 from winticket.procedures import METHODS, method_of
+from winticket.report.metric import metric_of
 from winticket.report.reading import (
     density_percent,
     first_loss,
@@ -97,7 +98,8 @@ def _how_far(document: Document, first: Level, match: float | None) -> str:
     denser = [level["density"] for level in pruned_levels(document) if level["density"] > first["density"]]
     if not denser or margin is None:
         return fall
-    means = f"the ticket's mean stays within {margin:g} pp of dense down to {density_percent(min(denser))}"
+    within = metric_of(document).margin(margin)
+    means = f"the ticket's mean stays within {within} of dense down to {density_percent(min(denser))}"
     if match is None:
         return f"{means}, but {fall}"
     if match <= min(denser):

@@ -6,7 +6,7 @@ them. docs/result.md lists every key.
 
 from __future__ import annotations
 
-from winticket.results.checks import Check, CheckName, Checks, PaceCheck, TimeDetail
+from winticket.results.checks import Check, CheckName, Checks, PaceCheck, Relative, TimeDetail
 from winticket.results.document import (
     Build,
     Comparison,
@@ -93,6 +93,7 @@ __all__ = [
     "PrecisionEffect",
     "Question",
     "ReadBack",
+    "Relative",
     "Removed",
     "Row",
     "SavedTicket",

@@ -216,6 +216,8 @@ class Comparison(TypedDict):
     """Name or path of the data."""
     model: str
     """Name of the network."""
+    metric: NotRequired[Metric]
+    """The metric that networks are compared by. Absent in older documents, which compare accuracies."""
     density: Fraction
     """Density that all methods end at."""
     budget_steps: MeanStep

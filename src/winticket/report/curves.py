@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from winticket.report.axes import metric_axis, training_axis, up_axis
 from winticket.report.ink import lettering, look_of, style
-from winticket.report.layout import FILE, Label, Layout, canvas, end_labels
+from winticket.report.layout import FILE, WIDER_LEFT, Label, Layout, canvas, end_labels
 from winticket.report.metric import Metric, metric_of
 from winticket.report.reading import density_percent
 from winticket.report.strokes import kept_by_density, name_of, subtitle
@@ -48,6 +48,7 @@ def drawn_curves(document: Document, table: Table, *, layout: Layout = FILE) -> 
         figure, all_axes = canvas(
             title, subtitle(document), layout, panels=panels, across=min(ACROSS, panels),
             labels=[name_of(arm, layout) for arm in ARMS], below=0.56,
+            left=None if metric.scale.unit == "%" else WIDER_LEFT,
         )  # fmt: skip
         labels = [
             _panel(axes, table, density, layout=layout, metric=metric)

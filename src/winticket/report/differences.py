@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from winticket.report.axes import density_axis, up_axis
 from winticket.report.ink import lettering, look_of, style
-from winticket.report.layout import FILE, Label, Layout, canvas, end_labels
+from winticket.report.layout import FILE, WIDER_LEFT, Label, Layout, canvas, end_labels
 from winticket.report.metric import Metric, metric_of
 from winticket.report.reading import arm_name, arms, passed, pruned_levels, question_of, unlearned
 from winticket.report.strokes import kept_by_density, level_line, mark_smallest, name_of, subtitle
@@ -83,7 +83,7 @@ def difference_figure(document: Document, *, layout: Layout = FILE) -> tuple[Fig
         figure, (left, *others) = canvas(
             difference_title(document), subtitle(document, shown="paired mean, one-sided bound of its test"), layout,
             panels=panels, across=panels, share=False, labels=[name_of(arm, layout) for arm in present],
-            height=2.4 if layout.narrow else 3.1,
+            height=2.4 if layout.narrow else 3.1, left=None if metric.scale.unit == "%" else WIDER_LEFT,
         )  # fmt: skip
         _points(left, table, "accuracy", "ticket", layout=layout, metric=metric)
         margin = question_of(document).get("margin_pp")

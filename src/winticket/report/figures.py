@@ -15,7 +15,7 @@ from winticket.report.curves import densities_to_show, drawn_curves
 from winticket.report.differences import difference_figure, difference_title
 from winticket.report.ink import style
 from winticket.report.layers import layer_figure, layer_title
-from winticket.report.layout import FILE, Label, Layout, canvas, end_labels
+from winticket.report.layout import FILE, WIDER_LEFT, Label, Layout, canvas, end_labels
 from winticket.report.metric import Metric, margin_of, metric_of
 from winticket.report.pace import judged_fraction, pace_title, steps_axis, steps_to_accuracy, to_draw
 from winticket.report.reading import dense_arm, levels, pruned_levels, question_of
@@ -166,7 +166,10 @@ def accuracy_against_density(document: Document, *, layout: Layout = FILE) -> tu
         cut = _cut(table, document)
         names = [name_of(arm, layout) for arm in ("dense", *pruned_arms(document))]
         ends = [name if cut is None else f"{name} {_ARROWS[metric.higher]}95" for name in names]
-        figure, axes = _canvas(document, accuracy_title(document), subtitle(document), layout, ends=ends)
+        left = None if metric.scale.unit == "%" else WIDER_LEFT
+        figure, axes = _canvas(
+            document, accuracy_title(document), subtitle(document), layout, ends=ends, left=left
+        )
         labels = dense_line(axes, table, "accuracy", scale=scale, layout=layout)
         for arm in pruned_arms(document):
             labels += arm_line(axes, table.where(arm=arm), "accuracy", arm=arm, scale=scale, layout=layout)
@@ -228,10 +231,16 @@ def _medians(document: Document) -> str:
 
 
 def _canvas(
-    document: Document, title: str, under: str, layout: Layout, *, ends: Sequence[str] = ()
+    document: Document,
+    title: str,
+    under: str,
+    layout: Layout,
+    *,
+    ends: Sequence[str] = (),
+    left: float | None = None,
 ) -> tuple[Figure, Axes]:
     named = ends or [name_of(arm, layout) for arm in ("dense", *pruned_arms(document))]
-    figure, (axes,) = canvas(title, under, layout, labels=named)
+    figure, (axes,) = canvas(title, under, layout, labels=named, left=left)
     return figure, axes
 
 

@@ -10,6 +10,8 @@ from typing import Any, cast
 from winticket.objective import ACCURACY, Scale
 from winticket.report.numbers import plus_minus
 
+_DIGITS = 4
+"""Significant digits of a value, by default."""
 _SMALL, _LARGE = 1e-3, 1e6
 """Between these, values are written with decimals; others as 1.2e-07."""
 
@@ -19,7 +21,8 @@ class Metric:
     """How the values of a metric are written.
 
     scale: name, direction, unit, range. relative: True if margins are shares of the dense network's value.
-    constant: the value that the best constant answer reaches, None if it is not known.
+    constant: the value that the best constant answer reaches, None if it is not known. decimals: of values and
+    differences that are no percentages, so that those of a document agree; None for four significant digits.
 
     Differences are gains, positive if the first network is better, and `points` are differences in the unit in which
     they are written: percentage points, or the metric's unit.
@@ -34,6 +37,7 @@ class Metric:
     scale: Scale = ACCURACY
     relative: bool = False
     constant: float | None = None
+    decimals: int | None = None
 
     @property
     def name(self) -> str:
@@ -115,20 +119,24 @@ class Metric:
         return self.scale.factor * values
 
     def value(self, value: float) -> str:
-        """A value with its unit: 98.25 %."""
-        return self.scale.value(value)
+        """A value with its unit: 98.25 %, 2.310 mm."""
+        return self.scale.value(value) if self.scale.unit == "%" else self.head(self.text(value, None))
 
-    def text(self, mean: float | None, ends: tuple[float, float] | None, *, significant: int = 4) -> str:
+    def text(
+        self, mean: float | None, ends: tuple[float, float] | None, *, significant: int = _DIGITS
+    ) -> str:
         """A mean ± half its interval, without the unit; both ends of an interval that was cut at the range's end."""
         if mean is not None and self.scale.unit != "%" and not _SMALL <= abs(mean) < _LARGE and mean != 0:
             half = "" if ends is None else f" ± {(ends[1] - ends[0]) / 2:.2g}"
             return f"{mean:.{significant}g}{half}"
         return plus_minus(mean, ends, scale=self.scale.factor, digits=self.digits(mean, significant))
 
-    def digits(self, mean: float | None, significant: int = 4) -> int:
+    def digits(self, mean: float | None, significant: int = _DIGITS) -> int:
         """Decimals of a value: 2 of a percentage, else so many that `significant` digits are shown."""
         if self.scale.unit == "%":
             return 2
+        if self.decimals is not None and significant == _DIGITS:
+            return self.decimals
         size = 0 if not mean else math.floor(math.log10(abs(mean)))
         return max(0, significant - 1 - size)
 
@@ -136,7 +144,7 @@ class Metric:
         """The size of a difference in points, without unit and sign."""
         if self.scale.unit == "%":
             return f"{abs(points):.2f}"
-        return self.scale.number(abs(points))
+        return self.scale.number(abs(points), self.decimals)
 
     def signed(self, points: float) -> str:
         """A difference in points, without the unit: +0.52."""
@@ -178,7 +186,28 @@ def metric_of(document: Mapping[str, object]) -> Metric:
     entry = cast("Any", document.get("metric"))
     verdict = cast("Mapping[str, Any]", document.get("verdict") or {})
     constant = None if entry is None else entry.get("constant")
-    return Metric(Scale.of_json(entry), bool(verdict.get("relative")), constant)
+    scale = Scale.of_json(entry)
+    return Metric(scale, bool(verdict.get("relative")), constant, _decimals(document, scale))
+
+
+def _decimals(document: Mapping[str, object], scale: Scale) -> int | None:
+    """So many that the dense network's mean has four digits, and that a tenth of the margin can be seen."""
+    dense = _dense(document)
+    if scale.unit == "%" or not dense or not _SMALL <= abs(dense) < _LARGE:
+        return None
+    question = cast("Mapping[str, Any]", document.get("experiment") or {})
+    relative = cast("Mapping[str, Any]", document.get("verdict") or {}).get("relative")
+    margin = None if relative else question.get("margin_pp")
+    values = Metric(scale).digits(dense)
+    return values if not margin else max(values, 1 - math.floor(math.log10(margin)))
+
+
+def _dense(document: Mapping[str, object]) -> float | None:
+    """The mean of the dense network, of a search, a transfer or a comparison."""
+    levels, rows = (cast("list[Any]", document.get(name) or []) for name in ("levels", "rows"))
+    arms = [level["arms"]["dense"] for level in levels if "dense" in level["arms"]]
+    arms += [row for row in rows if row["arm"] == "dense"]
+    return next((arm.get("accuracy") for arm in arms), None)
 
 
 def margin_of(document: Mapping[str, object]) -> float | None:
@@ -187,8 +216,5 @@ def margin_of(document: Mapping[str, object]) -> float | None:
     margin, metric = question.get("margin_pp"), metric_of(document)
     if margin is None or not metric.relative:
         return margin
-    levels = cast("list[Any]", document.get("levels") or [])
-    dense = next(
-        (level["arms"]["dense"].get("accuracy") for level in levels if "dense" in level["arms"]), None
-    )
+    dense = _dense(document)
     return None if dense is None else abs(float(metric.shown(dense))) * margin / 100

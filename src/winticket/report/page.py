@@ -26,6 +26,7 @@ from winticket.report.pace import pace_sentence
 from winticket.report.papers import papers_section
 from winticket.report.question import asked
 from winticket.report.reading import (
+    about_classes,
     density_percent,
     lines_to_use,
     plain,
@@ -200,7 +201,13 @@ def _analyses(document: Document, analyses: Sequence[Shown]) -> str:
     contents = f'<ul class="contents">{"".join(links)}</ul>' if len(links) > 2 else ""
     sections = each([partial(section_of, one, subtitle=subtitle) for one in analyses])
     others = sorted(ANALYSES.keys() - {one.analysis.name for one in analyses})
-    left = f'<p class="note">Not analysed yet: {", ".join(others)}.</p>' if others else ""
+    unfit = (
+        [] if about_classes(document) else [name for name in others if ANALYSES[name].answers == "classes"]
+    )
+    open_ones = [name for name in others if name not in unfit]
+    left = f'<p class="note">Not analysed yet: {", ".join(open_ones)}.</p>' if open_ones else ""
+    if unfit:
+        left += f'<p class="note">Left out, since they need answers that are classes: {", ".join(unfit)}.</p>'
     return section("Understanding the ticket", _ABOUT_ANALYSES, contents, *sections, left)
 
 

@@ -109,10 +109,8 @@ def data_words(document: Document) -> str | None:
     if data is None or not data.get("input_shape"):
         return None
     kind = _examples(data["input_shape"], text=_is_text(document))
-    return (
-        f"{kind} in {data['classes']} classes; {data['train']:,} training, {data['validation']:,} validation and "
-        f"{data['test']:,} test examples"
-    )
+    kind += f" in {data['classes']} classes" if data["classes"] else ""
+    return f"{kind}; {data['train']:,} training, {data['validation']:,} validation and {data['test']:,} test examples"
 
 
 def _is_text(document: Document) -> bool:

@@ -295,6 +295,12 @@ def data_of(document: Document) -> Data | None:
     return document.get("data")
 
 
+def about_classes(document: Document) -> bool:
+    """Whether the answers are classes: if they are judged by accuracy, or the data have classes."""
+    data = data_of(document)
+    return metric_of(document).is_accuracy or bool(data is not None and data.get("classes"))
+
+
 def saved_of(document: Document) -> SavedTicket | None:
     """Return the entry of the saved ticket, or None if there is none."""
     return document.get("saved_ticket")

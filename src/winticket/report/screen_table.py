@@ -31,6 +31,10 @@ ROOMY = 100
 """From this many columns on, the table has its full headings."""
 TABLE = 98
 """Width in columns of the table with its full headings."""
+ROOMY_DIGITS = 4
+"""Significant digits of a value without a percent sign in such a table; one less in a narrower one."""
+CELL = 11
+"""Columns of a value with its interval in a narrow table."""
 GAP = 2
 """Spaces before the last column, if they fit, so that its words are not read as a unit of the steps to their left."""
 _CHECKS: dict[CheckName, str] = {
@@ -65,7 +69,7 @@ def _head(document: Document, *, roomy: bool) -> list[tuple[str, JustifyMethod]]
     checks = [
         CHECK_NAMES[name].replace(" ", "\n", 1) if roomy else _CHECKS[name] for name in _checks(document)
     ]
-    fraction, unit = judged_fraction(document), metric_of(document).scale.unit or metric_of(document).name
+    fraction, unit = judged_fraction(document), metric_of(document).scale.unit
     return [
         ("weights\nkept %", "right"),
         *((f"{arm_name(arm) if roomy else arm}\n{unit}", "right") for arm in _arms(document)),
@@ -111,7 +115,7 @@ def early_stop(level: Level) -> str:
 
 def significant(width: int) -> int:
     """How many significant digits values without a percent sign have on a screen of so many columns."""
-    return 4 if width >= ROOMY else 3
+    return ROOMY_DIGITS if width >= ROOMY else ROOMY_DIGITS - 1
 
 
 def value_cell(metric: Metric, arm: Arm | None, *, both_ends: bool = True, significant: int = 4) -> str:
@@ -119,18 +123,15 @@ def value_cell(metric: Metric, arm: Arm | None, *, both_ends: bool = True, signi
 
     An interval that is cut at an end of the range, as 0 or 100 %, is shown by its ends, "98.30 (96.0–100)". If they do
     not fit, only the end that is not cut is shown: "98.30 >96.0". A metric without a percent sign has `significant`
-    digits, and may take two columns more.
+    digits; with fewer than `ROOMY_DIGITS`, its interval is left out where it does not fit, as in 1.2e-07.
     """
     value = None if arm is None else arm.get("accuracy")
     if arm is None or value is None:
         return "–" + ("!" if arm is not None and arm.get("failed") else "")
     ends, failed = interval(arm, "accuracy"), "!" if arm.get("failed") else ""
-    text = (
-        _percent(value, ends, both_ends)
-        if metric.scale.unit == "%"
-        else _plain(metric, value, ends, both_ends, significant)
-    )
-    return text + failed
+    if metric.scale.unit == "%":
+        return _percent(value, ends, both_ends) + failed
+    return _plain(metric, value, ends, both_ends=both_ends, significant=significant) + failed
 
 
 def _percent(value: float, ends: tuple[float, float] | None, both_ends: bool) -> str:
@@ -146,13 +147,20 @@ def _percent(value: float, ends: tuple[float, float] | None, both_ends: bool) ->
 
 
 def _plain(
-    metric: Metric, value: float, ends: tuple[float, float] | None, both_ends: bool, significant: int
+    metric: Metric, value: float, ends: tuple[float, float] | None, *, both_ends: bool, significant: int
 ) -> str:
-    if ends is None or both_ends or not is_cut(value, ends):
-        return metric.text(value, ends, significant=significant).replace("± ", "±")
-    low, high = (metric.text(end, None, significant=significant - 1) for end in ends)
-    at_high = abs(metric.scale.high - ends[1]) <= abs(metric.scale.low - ends[0])
-    return metric.text(value, None, significant=significant) + (f" >{low}" if at_high else f" <{high}")
+    """As `_percent` for a metric without a percent sign; where there is no room for the interval, without it."""
+    mean = metric.text(value, None, significant=significant)
+    if ends is not None and is_cut(value, ends) and not both_ends:
+        low, high = (metric.text(end, None, significant=significant - 1) for end in ends)
+        at_high = abs(metric.scale.high - ends[1]) <= abs(metric.scale.low - ends[0])
+        text = f"{mean} >{low}" if at_high else f"{mean} <{high}"
+    else:
+        text = metric.text(value, ends, significant=significant).replace("± ", "±")
+    if significant < ROOMY_DIGITS:
+        text = text.replace("±0.", "±.")
+        return text if len(text) <= CELL else mean
+    return text
 
 
 def cut_arms(document: Document) -> set[str]:

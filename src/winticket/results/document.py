@@ -19,7 +19,7 @@ class Data(TypedDict):
     input_shape: list[int]
     """Shape of one example."""
     classes: int
-    """Number of classes."""
+    """Number of classes; 0 if the answers are no classes."""
     split: str
     """Whether replicates share one split (`shared`) or each has its own (`own`)."""
     tokens: NotRequired[bool]

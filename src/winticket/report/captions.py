@@ -17,6 +17,11 @@ ALONE = (
 )
 
 
+def against_density(metric: Metric) -> str:
+    """The name of the figure of the metric, and of its files."""
+    return "accuracy_against_density" if metric.is_accuracy else "metric_against_density"
+
+
 def captions(document: Document, curves: Sequence[LearningCurve] = ()) -> dict[str, str]:
     """The caption of every figure, by the figure's name."""
     question, metric = question_of(document), metric_of(document)
@@ -38,7 +43,7 @@ def captions(document: Document, curves: Sequence[LearningCurve] = ()) -> dict[s
         f"paired difference to the dense network must be above −{_spelt(metric, margin)}, as the next figure shows."
     )
     return {
-        "accuracy_against_density": f"Test {metric.name} after the last training step{_direction(metric)}. "
+        against_density(metric): f"Test {metric.name} after the last training step{_direction(metric)}. "
         "Filled markers "
         f"show the densities at which the verdict claims a winning ticket. {_arrow(metric)}{match}",
         "difference_against_density": "The verdict rests on these tests. Points: mean over replicates of the "

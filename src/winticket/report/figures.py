@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from winticket.report.axes import density_axis, step_axis
-from winticket.report.captions import captions
+from winticket.report.captions import against_density, captions
 from winticket.report.curves import densities_to_show, drawn_curves
 from winticket.report.differences import difference_figure, difference_title
 from winticket.report.ink import style
@@ -89,7 +89,7 @@ def figures(
 def _on_page(document: Document, rows: Curves, masks: Masks | None) -> dict[str, Callable[[], Made]]:
     """By name, title, subtitle and drawing of every figure, each made when it is asked for."""
     on_page: dict[str, Callable[[], Made]] = {
-        "accuracy_against_density": lambda: (
+        against_density(metric_of(document)): lambda: (
             accuracy_title(document, width=WHOLE),
             subtitle(document),
             lambda layout: accuracy_against_density(document, layout=layout),

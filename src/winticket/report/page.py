@@ -102,7 +102,7 @@ def page(
         mask_section(masks),
         how_soon(document),
         _margins(document),
-        _analyses(document, analyses),
+        analyses_section(document, analyses),
         cautions(document),
         _advice(document),
         _use(document),
@@ -191,7 +191,8 @@ def _not_drawn(name: str, error: Exception) -> str:
     return f"<section><p>Could not draw the figure {name}: {why}</p></section>"
 
 
-def _analyses(document: Document, analyses: Sequence[Shown]) -> str:
+def analyses_section(document: Document, analyses: Sequence[Shown]) -> str:
+    """The section of the analyses, with the names of those that were not made; empty without any."""
     if not analyses:
         return ""
     question = question_of(document)

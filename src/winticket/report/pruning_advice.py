@@ -8,6 +8,7 @@ from math import ceil, log
 from winticket.procedures import METHODS, method_of
 from winticket.report.metric import Metric, metric_of
 from winticket.report.reading import (
+    about_classes,
     density_percent,
     first_loss,
     gap_words,
@@ -151,7 +152,8 @@ def _emptied_words(document: Document, level: Level, names: Sequence[str]) -> st
             "(layer collapse: Tanaka et al. 2020)"
         )
     every = (level.get("emptied_outputs") or {}).get("ticket")
-    constant = "so those classes get the same score for every example"
+    which = "classes" if about_classes(document) else "outputs"
+    constant = f"so those {which} get the same score for every example"
     if not every:
         return f"the ticket has no weights left in {', '.join(names)}, {constant}"
     counts = [len(units) for units in every if units]

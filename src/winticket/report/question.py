@@ -17,7 +17,7 @@ from winticket.report.reading import (
     tickets_from,
 )
 from winticket.report.settings import method_words
-from winticket.results import Document, Layer
+from winticket.results import Data, Document, Layer
 
 OWN_SPLIT = "its own split of the data"
 A_TICKET = (
@@ -109,8 +109,18 @@ def data_words(document: Document) -> str | None:
     if data is None or not data.get("input_shape"):
         return None
     kind = _examples(data["input_shape"], text=_is_text(document))
-    kind += f" in {data['classes']} classes" if data["classes"] else ""
+    kind += _answers(data)
     return f"{kind}; {data['train']:,} training, {data['validation']:,} validation and {data['test']:,} test examples"
+
+
+def _answers(data: Data) -> str:
+    """What the examples are answered by: classes, numbers, labels, or a class at each pixel."""
+    count, target = data["classes"], data.get("target", "classes")
+    if target in ("numbers", "labels"):
+        return f" with {count} {target if count > 1 else target.removesuffix('s')} to predict"
+    if target == "positions":
+        return f" with one of {count} classes at each pixel"
+    return f" in {count} classes" if count else ""
 
 
 def _is_text(document: Document) -> bool:

@@ -298,6 +298,8 @@ def data_of(document: Document) -> Data | None:
 def about_classes(document: Document) -> bool:
     """Whether the answers are classes: if they are judged by accuracy, or the data have classes."""
     data = data_of(document)
+    if data is not None and "target" in data:
+        return False
     return metric_of(document).is_accuracy or bool(data is not None and data.get("classes"))
 
 

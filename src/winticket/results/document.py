@@ -24,6 +24,9 @@ class Data(TypedDict):
     """Whether replicates share one split (`shared`) or each has its own (`own`)."""
     tokens: NotRequired[bool]
     """Whether examples are tokens of a text. Absent in older documents."""
+    target: NotRequired[str]
+    """What an example is answered by, if not by one class: `numbers`, `labels` or `positions`. `classes` is then the
+    number of outputs."""
     train: int
     """Training examples."""
     validation: int

@@ -27,6 +27,7 @@ from winticket.data.draws import kept_rows
 from winticket.data.sources import decoded
 from winticket.data.splits import _last, _of_groups
 from winticket.experiment import Experiment
+from winticket.sparse.convert import candidates
 
 COUNT = 120
 LABEL = Reading(label=("state",))
@@ -453,6 +454,8 @@ def test_signals_are_searched_by_convolutions(here: Path, undrawn: None) -> None
     assert result.document["verdict"]["outcome"] in ("won", "not won", "inconclusive")
     planned = Experiment.of(here / "signals.npz", model="conv1d-4").setup()
     assert models.eligible(planned.module()) == ("conv1.weight", "fc1.weight", "fc2.weight")
+    # The kernels know no convolution over signals, which therefore trains dense.
+    assert list(candidates(planned.module())) == ["fc1.weight", "fc2.weight"]
 
 
 def test_numbers_are_searched_to_a_verdict(here: Path, write: Write, undrawn: None) -> None:

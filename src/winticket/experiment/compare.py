@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from winticket.data import Data
 from winticket.experiment import outcome
 from winticket.experiment.entries import (
     USUAL_METHODS,
@@ -45,7 +46,7 @@ Watching = Callable[[Sequence[Task]], AbstractContextManager[Callable[[Event], N
 
 
 def compare(
-    data: str | os.PathLike[str],
+    data: Data,
     methods: Sequence[str] = USUAL_METHODS,
     *,
     density: float,

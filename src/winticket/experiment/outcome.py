@@ -123,7 +123,8 @@ def _level(runs: Runs, number: int, verdict: Verdict, over: ScoredOn) -> Level:
 
 def data_of(plan: Plan) -> Data:
     """The data that the networks were trained and tested on."""
-    train, validation, test = plan.setup.facts().sizes(validation=plan.setup.validation, test=plan.setup.test)
+    _, validation, test = plan.setup.facts().sizes(validation=plan.setup.validation, test=plan.setup.test)
+    train = plan.setup.train_examples()
     return {
         "fingerprint": plan.setup.fingerprint,
         "input_shape": list(plan.setup.input_shape),

@@ -19,7 +19,7 @@ class Data(TypedDict):
     input_shape: list[int]
     """Shape of one example."""
     classes: int
-    """Number of classes."""
+    """Number of classes; 0 if the answers are no classes."""
     split: str
     """Whether replicates share one split (`shared`) or each has its own (`own`)."""
     tokens: NotRequired[bool]
@@ -218,6 +218,8 @@ class Comparison(TypedDict):
     """Name or path of the data."""
     model: str
     """Name of the network."""
+    metric: NotRequired[Metric]
+    """The metric that networks are compared by. Absent in older documents, which compare accuracies."""
     density: Fraction
     """Density that all methods end at."""
     budget_steps: MeanStep

@@ -55,7 +55,9 @@ def write_model(folder: Path, family: str = "llama", *, dtype: torch.dtype = tor
     """A folder with a randomly initialised model and its tokenizer."""
     torch.manual_seed(1)
     model = AutoModelForCausalLM.from_config(CONFIGS[family]).to(dtype)
-    for parameter in model.parameters():  # larger than usual, so that blocks do more than pass on what they read
+    for (
+        parameter
+    ) in model.parameters():  # larger than usual, so that blocks do more than pass on what they read
         if parameter.ndim > 1:
             parameter.data *= 10
     model.save_pretrained(folder)

@@ -42,7 +42,9 @@ HeldOut = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", help="New folder for the pruned model. Default: PATH's name and the method's, here."),
+    typer.Option(
+        "--out", help="New folder for the pruned model. Default: PATH's name and the method's, here."
+    ),
 ]
 Method = Annotated[
     str,
@@ -53,7 +55,8 @@ Method = Annotated[
     ),
 ]
 Density = Annotated[
-    float | None, typer.Option("--density", help="Share of the blocks' linear weights to keep (default: 0.5).")
+    float | None,
+    typer.Option("--density", help="Share of the blocks' linear weights to keep (default: 0.5)."),
 ]
 PatternText = Annotated[
     str | None,
@@ -61,7 +64,9 @@ PatternText = Annotated[
 ]
 Allocation = Annotated[
     str,
-    typer.Option("--allocation", help="uniform: every block alike. owl: blocks with more outliers keep more."),
+    typer.Option(
+        "--allocation", help="uniform: every block alike. owl: blocks with more outliers keep more."
+    ),
 ]
 Threshold = Annotated[
     float, typer.Option("--owl-threshold", help="M of OWL: scores above M times their mean are outliers.")
@@ -80,9 +85,7 @@ Blocksize = Annotated[
 ]
 Percdamp = Annotated[
     float,
-    typer.Option(
-        "--percdamp", help="What SparseGPT adds to the Hessian's diagonal, as a share of its mean."
-    ),
+    typer.Option("--percdamp", help="What SparseGPT adds to the Hessian's diagonal, as a share of its mean."),
 ]
 Windows = Annotated[
     int, typer.Option("--windows", help="Most windows of held-out text for perplexity; 0 evaluates nothing.")

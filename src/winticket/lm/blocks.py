@@ -95,7 +95,7 @@ def matrix(layer: nn.Module) -> Tensor:
     >>> matrix(nn.Linear(2, 3)).shape
     torch.Size([3, 2])
     """
-    weight: Tensor = layer.weight.detach()  # type: ignore[assignment, operator]  # a module's attribute may be anything
+    weight: Tensor = layer.weight.detach()  # type: ignore[operator]  # a module's attribute may be a module
     return weight.t() if layout_of(layer).inputs_first else weight
 
 

@@ -93,12 +93,12 @@ def sparsegpt(weight: Tensor, hessian: Tensor, target: Target) -> tuple[Tensor, 
     """Prune inputs from left to right and let the later ones make up for it: weights, and bool [units, inputs].
 
     Frantar & Alistarh 2023 (SparseGPT), algorithm 1. hessian: [inputs, inputs], 2/n times the sum of x xᵀ over the
-    tokens of n windows. When a weight w[i, j] goes, the rest of its row changes by -w[i, j] / [H⁻¹]ⱼⱼ · [H⁻¹]ⱼ (equation
-    3), with H restricted to the inputs from j on; the rows of the upper Cholesky factor U of H⁻¹ hold these inverses:
-    the one of step j is Uⱼⱼ Uⱼ. Weights are chosen for `blocksize` inputs at a time, those of least w² / [H⁻¹]ⱼⱼ
-    (equation 3) going first; for a pattern, for m inputs at a time. An input that is always 0 gets the weight 0. Counts
-    are exact: over the matrix as a whole, and of equal scores the last go. Raises ValueError if H, damped, is not
-    positive definite.
+    tokens of n windows. When a weight w[i, j] goes, the rest of its row changes by -w[i, j] / [H⁻¹]ⱼⱼ · [H⁻¹]ⱼ (the
+    Optimal Brain Surgeon's update, equation 3), with H restricted to the inputs from j on; row j of the upper Cholesky
+    factor U of H⁻¹ holds that inverse's: [H⁻¹]ⱼ = Uⱼⱼ Uⱼ. Weights are chosen for `blocksize` inputs at a time, those of
+    least w² / [H⁻¹]ⱼⱼ going first; for a pattern, for m inputs at a time. An input that is always 0 gets the weight 0.
+    Counts are exact over the matrix as a whole; of equal scores the first are kept. Raises ValueError if the damped H
+    is not positive definite.
 
     >>> weight, hessian = torch.tensor([[1.0, 2.0]]), torch.tensor([[2.0, 1.0], [1.0, 2.0]])
     >>> pruned, keep = sparsegpt(weight, hessian, Target(0.5, percdamp=0.0))
@@ -132,12 +132,13 @@ def _factor(weight: Tensor, hessian: Tensor, percdamp: float) -> Tensor:
     diagonal += percdamp * diagonal.mean()
     try:
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-        return torch.linalg.cholesky(inverse, upper=True)
-    except torch.linalg.LinAlgError as error:
+        factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    except RuntimeError as error:  # LinAlgError among them
         raise ValueError(
             "the Hessian of a layer's inputs cannot be inverted; give more calibration text (--samples) or damp it "
             f"more (--percdamp, now {percdamp:g})"
         ) from error
+    return factor
 
 
 def _swept(block: Tensor, factor: Tensor, keep: Tensor, pattern: Pattern | None) -> Tensor:

@@ -67,6 +67,29 @@ class _Clock:
         return (time.monotonic() - self.began) / self.done * (self.blocks - number)
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A pruning at work. dtype: in which blocks are run and pruned."""
+
+    prepared: Prepared
+    model: nn.Module
+    blocks: Blocks
+    shards: Shards
+    state: State
+    say: Say
+    dtype: torch.dtype
+
+    def flow(self) -> _Flow:
+        """The calibration text at the first block."""
+        windows = self.prepared.calibration
+        assert windows is not None, "a method that calibrates has windows"
+        hidden = entering(self.model, self.blocks, windows, self.dtype)
+        return _Flow(hidden, calls(self.model, self.blocks, windows))
+
+    def save(self) -> None:
+        save_state(self.shards.folder, self.state)
+
+
 def prune(prepared: Prepared, out: Path, *, say: Say = lambda *_: None) -> Pruned:
     """Prune a language model block by block into the folder `out`, which Transformers' `from_pretrained` reads.
 
@@ -87,10 +110,11 @@ def prune(prepared: Prepared, out: Path, *, say: Say = lambda *_: None) -> Prune
     shards = Shards(out, len(blocks.modules))
     finished = min(shards.done(), len(state.blocks))
     state.blocks = state.blocks[:finished]
+    run = _Run(prepared, model, blocks, shards, state, say, working_dtype(dtype_of(model)))
     if prepared.held_out is not None and state.before is None:
         state.before = evaluated(model, prepared.held_out, "Perplexity before pruning", say)
-        save_state(out, state)
-    _prune_blocks(prepared, model, blocks, shards, state, say)
+        run.save()
+    _prune_blocks(run, finished)
     after = None
     if prepared.held_out is not None:
         after = evaluated(model, prepared.held_out, "Perplexity after pruning", say)
@@ -109,56 +133,47 @@ def evaluated(model: nn.Module, windows: Tensor, what: str, say: Say) -> list[fl
 
 
 @torch.no_grad()
-def _prune_blocks(
-    prepared: Prepared, model: nn.Module, blocks: Blocks, shards: Shards, state: State, say: Say
-) -> None:
-    request, finished, total = prepared.request, len(state.blocks), len(blocks.modules)
-    dtype = working_dtype(dtype_of(model))
+def _prune_blocks(run: _Run, finished: int) -> None:
+    """Prune all blocks but the first `finished`, which are read from their files."""
+    state, blocks, request = run.state, run.blocks, run.prepared.request
+    total = len(blocks.modules)
     if finished == total:
         for number in range(total):
-            map_block(shards, blocks, number)
+            map_block(run.shards, blocks, number)
         return
     if state.densities is None:
-        state.densities = _shares(prepared, model, blocks, dtype, say)
-        save_state(shards.folder, state)
-    flow = _start(prepared, model, blocks, dtype) if request.method != "magnitude" else None
+        state.densities = _densities(run)
+        run.save()
+    flow = None if request.method == "magnitude" else run.flow()
     clock = _Clock(total)
     for number, block in enumerate(blocks.modules):
         if number < finished:
-            say(f"Block {number + 1} of {total} is finished already", None)
+            run.say(f"Block {number + 1} of {total} is finished already", None)
         else:
-            say(f"Pruning block {number + 1} of {total}", clock.left(number))
-            start = time.monotonic()
-            density = state.densities[number]
-            keep = _prune_block(block, number, flow, request.method, request.target(density), dtype)
-            write_block(shards, blocks, number, keep)
+            run.say(f"Pruning block {number + 1} of {total}", clock.left(number))
+            start, density = time.monotonic(), state.densities[number]
+            keep = _prune_block(run, number, flow, request.target(density))
+            write_block(run.shards, blocks, number, keep)
             state.blocks.append(_record(blocks, number, density, keep, time.monotonic() - start))
-            save_state(shards.folder, state)
+            run.save()
             clock.done += 1
-        map_block(shards, blocks, number)
+        map_block(run.shards, blocks, number)
         if flow is not None and number + 1 < total:
-            with _working(block, dtype):
+            with _working(block, run.dtype):
                 flow.through(block, number, advance=True)
 
 
-def _start(prepared: Prepared, model: nn.Module, blocks: Blocks, dtype: torch.dtype) -> _Flow:
-    windows = prepared.calibration
-    assert windows is not None, "a method that calibrates has windows"
-    return _Flow(entering(model, blocks, windows, dtype), calls(model, blocks, windows))
-
-
-def _shares(
-    prepared: Prepared, model: nn.Module, blocks: Blocks, dtype: torch.dtype, say: Say
-) -> list[float]:
+def _densities(run: _Run) -> list[float]:
     """The density of every block: OWL's from one pass through the dense model, or the same for all."""
-    request, density = prepared.request, prepared.request.target().density
+    request, modules = run.prepared.request, run.blocks.modules
+    density = request.target().density
     if request.allocation == "uniform":
-        return [density] * len(blocks.modules)
-    flow, found, clock = _start(prepared, model, blocks, dtype), [], _Clock(len(blocks.modules))
-    for number, block in enumerate(blocks.modules):
-        say(f"Outliers of block {number + 1} of {len(blocks.modules)}", clock.left(number))
+        return [density] * len(modules)
+    flow, found, clock = run.flow(), [], _Clock(len(modules))
+    for number, block in enumerate(modules):
+        run.say(f"Outliers of block {number + 1} of {len(modules)}", clock.left(number))
         inputs = Inputs(squares)
-        with _working(block, dtype):
+        with _working(block, run.dtype):
             with watched(block, inputs):
                 flow.through(block, number, advance=True)
             scores = [matrix(x).abs() * inputs.total(n).sqrt() for n, x in linear_layers(block).items()]
@@ -167,12 +182,11 @@ def _shares(
     return densities(found, density, request.owl_range)
 
 
-def _prune_block(
-    block: nn.Module, number: int, flow: _Flow | None, method: str, target: Target, dtype: torch.dtype
-) -> dict[str, Tensor]:
+def _prune_block(run: _Run, number: int, flow: _Flow | None, target: Target) -> dict[str, Tensor]:
     """Prune a block's linear layers; their masks by name, each of its weight's shape."""
+    block, method = run.blocks.modules[number], run.prepared.request.method
     new: dict[str, tuple[Tensor, Tensor]] = {}
-    with _working(block, dtype):
+    with _working(block, run.dtype):
         inputs = Inputs(products if method == "sparsegpt" else squares)
         if flow is not None:
             with watched(block, inputs):
@@ -182,13 +196,10 @@ def _prune_block(
             if method == "sparsegpt":
                 samples = len(flow.hidden) if flow else 1
                 new[name] = sparsegpt(weight, inputs.total(name) * (2 / samples), target)
-                continue
-            keep = (
-                magnitude(weight, target)
-                if method == "magnitude"
-                else wanda(weight, inputs.total(name).sqrt(), target)
-            )
-            new[name] = weight.masked_fill(~keep, 0), keep
+            else:
+                norms = None if flow is None else inputs.total(name).sqrt()
+                keep = magnitude(weight, target) if norms is None else wanda(weight, norms, target)
+                new[name] = weight.masked_fill(~keep, 0), keep
     for name, layer in linear_layers(block).items():
         set_matrix(layer, new[name][0])
     return {name: as_stored(layer, new[name][1]) for name, layer in linear_layers(block).items()}

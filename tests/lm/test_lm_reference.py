@@ -35,13 +35,19 @@ def read_by(model: nn.Module, layers: dict[str, nn.Module], windows: Tensor) -> 
     return seen
 
 
-def by_hand(folder: Path, windows: Tensor, blocks: str, rule: Rule) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def by_hand(
+    folder: Path, windows: Tensor, blocks: str, rule: Rule
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """All weights, and the masks of linear layers, after pruning one block after the other by the rule."""
     model = AutoModelForCausalLM.from_pretrained(folder)
     masks = {}
     for number in range(len(model.get_submodule(blocks))):
         prefix = f"{blocks}.{number}."
-        layers = {n: m for n, m in model.named_modules() if n.startswith(prefix) and isinstance(m, nn.Linear | Conv1D)}
+        layers = {
+            n: m
+            for n, m in model.named_modules()
+            if n.startswith(prefix) and isinstance(m, nn.Linear | Conv1D)
+        }
         read = read_by(model, layers, windows)
         for name, layer in layers.items():
             turned: Callable[[Tensor], Tensor] = Tensor.t if isinstance(layer, Conv1D) else Tensor.clone
@@ -96,7 +102,11 @@ CASES: dict[str, tuple[str, dict[str, Any], Rule]] = {
     "sparsegpt": ("llama", {"method": "sparsegpt"}, sparsegpt_rule(10**6)),
     "sparsegpt-blocks": ("gpt_neox", {"method": "sparsegpt", "blocksize": 8}, sparsegpt_rule(8)),
     "sparsegpt-conv1d": ("gpt2", {"method": "sparsegpt", "blocksize": 16}, sparsegpt_rule(16)),
-    "sparsegpt-2:4": ("llama", {"method": "sparsegpt", "pattern": "2:4", "blocksize": 8}, sparsegpt_rule(8, 4)),
+    "sparsegpt-2:4": (
+        "llama",
+        {"method": "sparsegpt", "pattern": "2:4", "blocksize": 8},
+        sparsegpt_rule(8, 4),
+    ),
 }
 BLOCKS = {"llama": "model.layers", "gpt2": "transformer.h", "gpt_neox": "gpt_neox.layers"}
 
@@ -118,4 +128,6 @@ def test_masks_and_weights_are_those_of_the_formulas(case: str, tmp_path: Path) 
         assert torch.equal(kept[name], keep), name
         assert not made[name][~keep].any()
     for name, value in weights.items():
-        torch.testing.assert_close(made[name], value, rtol=1e-6, atol=1e-6 * float(value.abs().max() + 1), msg=name)
+        torch.testing.assert_close(
+            made[name], value, rtol=1e-6, atol=1e-6 * float(value.abs().max() + 1), msg=name
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ CONFIGS: dict[str, Any] = {
 def write_model(folder: Path, family: str = "llama", *, dtype: torch.dtype = torch.float64) -> Path:
     """A folder with a randomly initialised model and its tokenizer."""
     torch.manual_seed(1)
-    model = AutoModelForCausalLM.from_config(CONFIGS[family]).to(dtype)
+    model = AutoModelForCausalLM.from_config(copy.deepcopy(CONFIGS[family])).to(dtype)
     for (
         parameter
     ) in model.parameters():  # larger than usual, so that blocks do more than pass on what they read

@@ -142,6 +142,24 @@ def test_an_input_that_is_always_0_loses_its_weights_and_a_singular_hessian_is_r
         sparsegpt(torch.ones(1, 2), torch.ones(2, 2), Target(0.5, percdamp=1e-30))
 
 
+@pytest.mark.parametrize("pattern", [None, Pattern(2, 4)])
+def test_sparsegpt_changes_a_layer_least_and_magnitude_most(pattern: Pattern | None) -> None:
+    """On inputs of unlike sizes that depend on each other, as those of language models do."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(24, 32, generator=generator, dtype=torch.float64)
+    mixed = torch.randn(32, 32, generator=generator, dtype=torch.float64) * torch.logspace(-1, 1, 32)
+    read = torch.randn(400, 32, generator=generator, dtype=torch.float64) @ mixed
+    read *= torch.logspace(1, -1, 32)
+    target = Target(0.5, pattern, blocksize=8)
+    made = {
+        "magnitude": weight * magnitude(weight, target),
+        "wanda": weight * wanda(weight, read.norm(dim=0), target),
+        "sparsegpt": sparsegpt(weight, read.T @ read, target)[0],
+    }
+    errors = {name: float(((weight - new) @ read.T).norm()) for name, new in made.items()}
+    assert errors["sparsegpt"] < errors["wanda"] < errors["magnitude"]
+
+
 def test_owl_gives_blocks_with_outliers_more_and_the_mean_is_the_density(tmp_path: Path) -> None:
     result, _ = pruned(
         tmp_path, method="wanda", density=0.5, allocation="owl", owl_range=0.2, owl_threshold=2
@@ -225,19 +243,14 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
         if count[0] == 2:
             raise Stopped
 
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
+    with monkeypatch.context() as patch:
         patch.setattr(pruning, "write_block", stopping)
-        pruned(tmp_path, **options)
+        with pytest.raises(Stopped):
+            pruned(tmp_path, **options)
     begun = [Shards(tmp_path / "out", 3).path(n) for n in (0, 1)]
     before = [one.stat().st_mtime_ns for one in begun]
     with pytest.raises(ValueError, match="another density"):
-        prepared = prepare(
-            str(tmp_path / "llama"),
-            Request(density=0.4, samples=3, length=16, windows=4, **options),
-            tmp_path / "text.txt",
-            None,
-        )
-        prune(prepared, tmp_path / "out")
+        pruned(tmp_path, **options, density=0.4)
     result, model = pruned(tmp_path, **options)
     assert result["resumed"] == 1  # the second block's record was not yet written
     assert begun[0].stat().st_mtime_ns == before[0]

@@ -63,7 +63,7 @@ def wanda_rule(weight: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
     norms = [float(torch.linalg.vector_norm(read[:, j])) for j in range(weight.shape[1])]
     for i, row in enumerate(weight.tolist()):
         scores = [abs(w) * norm for w, norm in zip(row, norms, strict=True)]
-        for j in sorted(range(len(row)), key=lambda j: -scores[j])[: len(row) // 2]:  # noqa: B023 - used at once
+        for _, j in sorted((-score, j) for j, score in enumerate(scores))[: len(row) // 2]:
             keep[i, j] = True
     return weight * keep, keep
 

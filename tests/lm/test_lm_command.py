@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from lm.models import write_model, write_text, write_tokenizer
 from winticket.cli import app
-from winticket.lm import pruning
+from winticket.lm.state import State, save_state
 
 COMMANDS = CliRunner()
 
@@ -53,15 +53,14 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.Monke
     write_model(tmp_path / "tiny")
     write_text(tmp_path / "text.txt")
     usual = ["prune", "tiny", "--data", "text.txt", "--length", "8", "--samples", "2", "--out", "out"]
-    real = pruning.save_state
 
-    def pressed(out: Path, state: pruning.State) -> None:
-        real(out, state)
+    def pressed(out: Path, state: State) -> None:
+        save_state(out, state)
         if len(state.blocks) == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pruning, "save_state", pressed)
+        patch.setattr("winticket.lm.pruning.save_state", pressed)
         done = COMMANDS.invoke(app, ["lm", *usual])
     assert done.exit_code == 130
     assert "the same command resumes from there" in done.output

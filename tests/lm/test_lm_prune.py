@@ -27,14 +27,13 @@ from winticket.lm import (
     outlier_share,
     prepare,
     prune,
-    pruning,
     read_masks,
     sparsegpt,
     wanda,
 )
 from winticket.lm.blocks import calls, find_blocks
 from winticket.lm.evaluating import evaluate, prepare_text
-from winticket.lm.files import Shards
+from winticket.lm.files import Shards, write_block
 from winticket.lm.perplexity import estimate, losses, ratio
 
 
@@ -235,16 +234,16 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, expected = pruned(tmp_path, out="whole", **options, dtype=torch.bfloat16)
-    real, count = pruning.write_block, [0]
+    count = [0]
 
     def stopping(*args: Any) -> None:
-        real(*args)
+        write_block(*args)
         count[0] += 1
         if count[0] == 2:
             raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(pruning, "write_block", stopping)
+        patch.setattr("winticket.lm.pruning.write_block", stopping)
         with pytest.raises(Stopped):
             pruned(tmp_path, **options)
     begun = [Shards(tmp_path / "out", 3).path(n) for n in (0, 1)]

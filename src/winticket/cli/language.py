@@ -14,6 +14,7 @@ from winticket.cli.options import AsJson, Quiet
 
 if TYPE_CHECKING:
     from winticket.lm.pruning import Say
+    from winticket.lm.record import Pruned
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -131,6 +132,7 @@ def prune(
     [bold]winticket lm prune models/smol --data book.txt --pattern 2:4 --out smol-2-4[/bold]
     """
     with request():
+        _need_transformers()
         from winticket.lm import Request, prepare
         from winticket.lm import prune as pruned
         from winticket.lm.state import load_state
@@ -149,7 +151,6 @@ def prune(
             percdamp=percdamp,
             windows=windows,
         )
-        _need_transformers()
         prepared = prepare(path, asked, data, held_out)
         folder = out or Path(f"{Path(prepared.source.name()).stem}-{method}")
         load_state(folder, prepared.identity)
@@ -158,12 +159,8 @@ def prune(
     with printed(str(folder / "result.json")):
         if as_json:
             print_json(result)
-            return
-        from winticket.lm.card import sentences
-
-        for sentence in sentences(result):
-            show(sentence)
-        show(f"Wrote {folder}")
+        else:
+            _print(result, folder)
 
 
 def perplexity(
@@ -197,6 +194,14 @@ def perplexity(
     show(
         f"Perplexity on {result['windows']} windows of {result['length']} tokens: {number(result['perplexity'])}"
     )
+
+
+def _print(result: Pruned, folder: Path) -> None:
+    from winticket.lm.card import sentences
+
+    for sentence in sentences(result):
+        show(sentence)
+    show(f"Wrote {folder}")
 
 
 def _need_transformers() -> None:

@@ -97,6 +97,7 @@ def test_the_folder_has_what_users_need(tmp_path: Path) -> None:
     assert "2,880 of 5,760 weights" in text
     assert "SparseGPT" in text
     assert not [one.name for one in out.iterdir() if one.name.startswith(".") or one.name == "pruning.json"]
+    assert len({one.stat().st_mode for one in out.iterdir()}) == 1
     assert result["perplexity"] is not None
     assert result["peak_bytes"] is None or result["peak_bytes"] > 1e7
 

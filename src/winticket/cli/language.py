@@ -132,7 +132,6 @@ def prune(
     [bold]winticket lm prune models/smol --data book.txt --pattern 2:4 --out smol-2-4[/bold]
     """
     with request():
-        _need_transformers()
         from winticket.lm import Request, prepare
         from winticket.lm import prune as pruned
         from winticket.lm.state import load_state
@@ -182,7 +181,6 @@ def perplexity(
     with request():
         from winticket.lm.evaluating import evaluate, prepare_text
 
-        _need_transformers()
         prepared = prepare_text(path, data, length=length, most=windows)
     with to_stderr():
         result = evaluate(prepared, say=_told(quiet=quiet))
@@ -202,16 +200,6 @@ def _print(result: Pruned, folder: Path) -> None:
     for sentence in sentences(result):
         show(sentence)
     show(f"Wrote {folder}")
-
-
-def _need_transformers() -> None:
-    """ValueError with what to install, if Transformers is missing."""
-    from winticket.lm.loading import transformers
-
-    try:
-        transformers()
-    except ModuleNotFoundError as error:
-        raise ValueError(str(error)) from error
 
 
 def _told(*, quiet: bool) -> Say:

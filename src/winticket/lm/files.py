@@ -93,7 +93,10 @@ def write_rest(shards: Shards, model: nn.Module, blocks: Blocks) -> None:
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
     with replacing(path) as new:
+        new.touch()
+        mode = new.stat().st_mode
         save_file(tensors, new, metadata={"format": "pt"})
+        new.chmod(mode)  # safetensors makes files that only their owner can read
 
 
 class _Unpacked(Mapping[str, Tensor]):

@@ -74,12 +74,11 @@ def source(path: str | os.PathLike[str]) -> Source:
 
 
 def transformers() -> Any:
-    """The package Transformers, silenced. ModuleNotFoundError, with what to install, if it is missing."""
+    """The package Transformers. Raises ValueError, with what to install, if it is missing."""
     try:
-        package = importlib.import_module("transformers")
+        return importlib.import_module("transformers")
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"language models need Transformers: {INSTALL}", name=error.name) from error
-    return package
+        raise ValueError(f"language models need the package transformers: {INSTALL}") from error
 
 
 @contextmanager

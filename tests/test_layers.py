@@ -37,6 +37,7 @@ STAGES = {
     "align",
     "controls",
     "schedules",
+    "objective",
 }
 SHARED = {"alive", "atomic", "bits", "importing", "limits", "outside", "text", "trouble"}
 """What every room may read."""
@@ -59,9 +60,10 @@ ROOMS: dict[str, set[str]] = {
     "data": {"catalogue", "places"},
     "sparse": {"places"},
     "models": {"units", "catalogue"},
-    "judge": {"results"},
+    "judge": {"results", "objective"},
+    "objective": {"results", "catalogue"},
     "run": {"version"},
-    "train": {"ticket", "sparse", "units"},
+    "train": {"ticket", "sparse", "units", "objective"},
     "criteria": {"ticket", "units"},
     "allocate": {"ticket"},
     "pairing": {"criteria", "allocate"},
@@ -88,7 +90,7 @@ ROOMS: dict[str, set[str]] = {
     "stages": STAGES | {"run"},
     "procedures": STAGES | {"run", "stages"},
     "analyse": STAGES | {"run", "stages", "judge", "table"},
-    "report": {"version", "controls", "procedures", "results", "table", "analyse", "run"},
+    "report": {"version", "controls", "procedures", "results", "table", "analyse", "run", "objective"},
     "experiment": STAGES
     | {"catalogue", "places", "sparse", "run", "stages", "procedures", "judge", "report", "version"}
     | {"results", "table", "ship", "analyse"},

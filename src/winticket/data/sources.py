@@ -58,6 +58,11 @@ class DatasetInfo:
     default_test: int | None = None
     tokens: bool = False
 
+    @property
+    def target(self) -> str:
+        """The kind of target."""
+        return "tokens" if self.tokens else "classes"
+
     def sizes(self, *, validation: int | None = None, test: int | None = None) -> tuple[int, int, int]:
         """The rows of (train, validation, test) for these sizes; None means the default.
 

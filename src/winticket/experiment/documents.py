@@ -13,6 +13,7 @@ import msgspec
 from winticket import schedules
 from winticket.data import names as names_of_data
 from winticket.experiment.names import ROOMS, methods
+from winticket.experiment.objectives import APART
 from winticket.experiment.spec import CARRIED, RECIPE_FIELDS, Experiment
 from winticket.importing import require_trust
 from winticket.outside import Unreadable, converted, read_file, read_json
@@ -95,7 +96,7 @@ def entries(file: Path) -> Mapping[str, Any]:
     return read_document(file, dict[str, Any])
 
 
-NAMING = ("model", "criterion", "allocate", "rewind", "pruning")
+NAMING = ("model", "criterion", "allocate", "rewind", "pruning", "loss", "metric")
 """Choices that may be `package.module:name`: an `Experiment` imports these modules when it is constructed."""
 
 
@@ -118,6 +119,8 @@ def experiment_of(described: Mapping[str, Any], *, trust: Sequence[str] = (), fi
     Raises ValueError, which names the entry that is wrong.
     """
     described = {**CAME_LATER, **described}
+    apart = [f for f in fields(Experiment) if f.name in APART]
+    described = {**{f.name: f.default for f in apart}, **described}
     names = [f.name for f in fields(Experiment) if f.name not in ("recipe", *CARRIED)]
     lacking = [name for name in (*names, *RECIPE_FIELDS) if name not in described]
     if lacking:

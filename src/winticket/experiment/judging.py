@@ -9,9 +9,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from winticket.experiment.outcome import no_early_stop, test_answers
+from winticket.experiment.outcome import no_early_stop
 from winticket.experiment.plan import GATE, Plan
 from winticket.experiment.runs import Replicate, Runs, Trained, accuracies, at_early_stop, early_stops
+from winticket.experiment.scored_on import scored_on
 from winticket.run import Store
 from winticket.run.keys import Json
 
@@ -166,12 +167,12 @@ def _judge(runs: Runs, levels: Sequence[Level], *, looks: Sequence[Look]) -> Ver
 
     experiment = runs.plan.experiment
     enough = None
-    answers, commonest = test_answers(runs.plan)
+    over = scored_on(runs.plan)
     if (0, GATE) in runs.by_cell:
         doubled = accuracies(runs.by_cell[0, GATE])
         dense = accuracies(runs.by_cell[0, "dense"])
         enough = judge.gate(
-            dense, doubled, experiment.margin_pp, alpha=experiment.alpha, test_examples=answers
+            dense, doubled, experiment.margin_pp, alpha=experiment.alpha, test_examples=over.answers
         )
     return judge.judge(
         levels,
@@ -180,8 +181,8 @@ def _judge(runs: Runs, levels: Sequence[Level], *, looks: Sequence[Look]) -> Ver
         trained_enough=enough,
         grid=experiment.recipe.evaluate_every,
         arms_expected=("dense", "ticket", *(arm for arm in experiment.controls if arm in JUDGED)),
-        test_examples=answers,
-        commonest=commonest,
+        test_examples=over.answers,
+        commonest=over.constant,
         looks=looks,
     )
 

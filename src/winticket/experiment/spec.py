@@ -10,10 +10,11 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
-from winticket import allocate, data, models, pairing, rewind, schedules
-from winticket.catalogue import choose, typed_again
+from winticket import allocate, data, models, pairing, rewind
+from winticket.catalogue import choose
 from winticket.data import DatasetInfo
 from winticket.experiment.choices import check_effect, proportionate, refuse_execution, require_whole
+from winticket.experiment.density_choices import check_densities, listed
 from winticket.experiment.filled import check_fit, filled_in
 from winticket.experiment.names import (
     ARMS,
@@ -23,12 +24,20 @@ from winticket.experiment.names import (
     facts,
     functions,
     methods,
-    resolve,
     usual_allocation,
     usual_criterion,
 )
+from winticket.experiment.objectives import (
+    APART,
+    CHOICES,
+    check_margin,
+    described,
+    objective_of,
+    pretrained_of,
+)
 from winticket.limits import EXPERIMENT as LIMITS
 from winticket.limits import check as check_limits
+from winticket.objective import ACCURACY
 from winticket.results import Question
 from winticket.rewind import takes_step
 from winticket.stages import Setup, model_source, require_unedited
@@ -67,9 +76,16 @@ class Experiment:
     another one. "auto" is "own" if the data have no test split and are small: a verdict over one draw of 450 test
     digits is about those 450 alone.
 
-    **Verdict.** A ticket still matches if it loses less than `margin_pp` percentage points of accuracy. `alpha` is the
-    error rate of the verdict. With `gate`, the dense network is also trained twice as long, to see whether the steps
-    are enough; with `precision_check`, in float32 beside another precision, to see what that changes.
+    **Start.** `start` is a safetensors file or Hub-layout folder of pretrained weights, from which every replicate
+    starts; what it lacks of the output layer is drawn. `redraw` is what the re-initialised control starts from then.
+
+    **Objective.** `loss` and `metric` are names of the task's (`winticket.objective`), or `package.module:function`;
+    the targets of the data decide the task. `class_weights` is None or "balanced"; `unit` is that of the targets.
+
+    **Verdict.** A ticket still matches if it loses less than `margin_pp` percentage points of accuracy; of another
+    metric, so much in the unit of its differences, or with `relative_margin` in percent of the dense network's value.
+    `alpha` is the error rate of the verdict. With `gate`, the dense network is also trained twice as long, to see
+    whether the steps are enough; with `precision_check`, in float32 beside another precision, to see what that changes.
 
     **Methods.** `criterion`, `allocate` and `rewind` are short names in their rooms, or import paths
     (`mylab.scores:fisher`). The default criterion is that of the method's paper (snip for at-init, magnitude for most).
@@ -117,7 +133,14 @@ class Experiment:
     exclude: tuple[str, ...] = ()
     replicates: int = 5
     stack: int = 5
+    loss: str | None = None
+    metric: str | None = None
+    class_weights: str | None = None
+    unit: str = ""
+    start: str | None = None
+    redraw: str = "fresh"
     margin_pp: float = 0.5
+    relative_margin: bool = False
     alpha: float = 0.05
     gate: bool = True
     precision_check: bool = True
@@ -144,7 +167,7 @@ class Experiment:
                 raise TypeError(f"a density is {value!r}; densities are numbers in (0, 1)")
         if self.density:
             object.__setattr__(self, "levels", len(self.density))
-        for name in ("gate", "precision_check"):
+        for name in ("gate", "precision_check", "relative_margin"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; it is True or False")
         choose("method", self.method, METHODS)
@@ -168,11 +191,9 @@ class Experiment:
                 f"stacks of {self.stack}, the most that one plan may have; use fewer, or several experiments with "
                 "different seeds"
             )
-        self._check_densities()
-        if not 0 < self.margin_pp < 100:
-            raise ValueError(
-                f"margin is {self.margin_pp} percentage points; it must lie in (0, 100), usually 0.5"
-            )
+        check_densities(self)
+        if self.metric is None and not self.unit and not self.relative_margin:
+            check_margin(self.margin_pp, ACCURACY, relative=False)
         self._check_method()
         self._check_rewind(self.functions()["rewind"])
         if self.source is not None:
@@ -234,38 +255,6 @@ class Experiment:
         'layerwise'
         """
         return functions(self.criterion, self.allocate, self.rewind)
-
-    def _check_densities(self) -> None:
-        schedule = resolve(schedules, self.pruning, what="pruning")
-        if self.final_density is not None:
-            schedule(self.final_density, self.levels)
-        elif self.pruning != "geometric":
-            raise ValueError(
-                f"pruning {self.pruning} ends at a final density; set it (final_density=, --final-density)"
-            )
-        if self.density and (self.final_density is not None or self.pruning != "geometric"):
-            raise ValueError("density lists all levels, so leave pruning and final_density out")
-        if any(not 0 < d < 1 for d in self.density) or list(self.density) != sorted(
-            set(self.density), reverse=True
-        ):
-            raise ValueError(
-                f"density is {list(self.density)}; densities are shares of the weights kept, in (0, 1) and falling, as "
-                + typed_again("--density", ("0.5", "0.2", "0.1"))
-            )
-        rated = [name for name in ("output_rate", "conv_rate") if getattr(self, name) is not None]
-        if rated and self.allocate in methods(allocate) and self.allocate not in ("layerwise", "global_top"):
-            raise ValueError(
-                f"allocate {self.allocate} takes one density for all layers, but {rated[0]} gives some layers another "
-                f"rate; leave {rated[0]} out, or choose allocate layerwise or global_top"
-            )
-        if self._listed() and (self.output_rate is not None or self.conv_rate is not None):
-            raise ValueError(
-                "output_rate and conv_rate go with a rate per level; with densities, every layer gets the same density"
-            )
-
-    def _listed(self) -> bool:
-        """True if densities are listed or end at a final one, instead of following from rates."""
-        return bool(self.density) or self.final_density is not None
 
     def _check_rewind(self, rewinding: Callable[..., Any]) -> None:
         if self.rewind_step >= self.recipe.steps:
@@ -338,6 +327,9 @@ class Experiment:
         dataset = data.find_dataset(self.data, window=models.context(self.model))
         check_fit(self.model, dataset)
         require_unedited(self.model)
+        objective = objective_of(dataset, {name: getattr(self, name) for name in CHOICES})
+        scale = objective.scale() if objective else ACCURACY
+        check_margin(self.margin_pp, scale, relative=self.relative_margin)
         _, validation, test = dataset.sizes(validation=self.validation, test=self.test)
         path = Path(self.data).expanduser()
         local = self.data not in data.names() and path.exists()
@@ -359,6 +351,8 @@ class Experiment:
             exclude=self.exclude,
             source=model_source(self.model),
             tokens=dataset.tokens,
+            objective=objective,
+            pretrained=pretrained_of(self.start, self.redraw),
         )
 
     def _own_split(self, dataset: DatasetInfo) -> bool:
@@ -373,9 +367,11 @@ class Experiment:
         >>> description["method"], description["steps"], description["arms"]
         ('imp', 20, ['dense', 'ticket', 'reinit', 'random'])
         """
-        choices = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("recipe", *CARRIED)}
+        apart = ("recipe", *CARRIED, *APART)
+        choices = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
+        choices |= described(self)
         choices["init"] = self.init or models.default_init(self.model)
-        if self._listed():
+        if listed(self):
             choices["rate"] = None
         takes = signature(METHODS[self.method]).parameters
         choices |= dict.fromkeys(name for name in ("criterion", "rewind") if name not in takes)
@@ -385,8 +381,8 @@ class Experiment:
             source: dict[str, Any] = {**self.source.describe()}
             choices |= {name: source[name] for name in FOUND_BY}
             choices |= {"carried": self.carried, "source": source}
-        listed = {name: list(value) if isinstance(value, tuple) else value for name, value in choices.items()}
-        return cast("Question", listed)
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in choices.items()}
+        return cast("Question", plain)
 
 
 def _known(choices: Mapping[str, Any]) -> None:

@@ -32,6 +32,23 @@ class Data(TypedDict):
     """Test examples."""
 
 
+class Metric(TypedDict):
+    """The metric that networks were judged by. Its values stand under `accuracy` and its relatives in this package."""
+
+    name: str
+    """What sentences and figures call it: accuracy, RMSE, R²."""
+    better: Literal["higher", "lower"]
+    """Which direction is good."""
+    unit: str
+    """The unit of its values; `%` for fractions that are written as percentages, empty for plain numbers."""
+    low: float | None
+    """The least possible value; null if there is none."""
+    high: float | None
+    """The largest possible value; null if there is none."""
+    constant: NotRequired[float | None]
+    """The value that the best constant answer reaches on the test data; null if it is not known."""
+
+
 class Build(TypedDict):
     """What `winticket.models.build` takes to make a network that the ticket fits."""
 
@@ -47,6 +64,8 @@ class Build(TypedDict):
     """Name of the initialisation."""
     tokens: bool
     """Whether examples are tokens of a text."""
+    target: NotRequired[str]
+    """What an example is answered by, if not by one class: `numbers`, `labels` or `positions`."""
 
 
 class SavedTicket(TypedDict):
@@ -94,6 +113,8 @@ class Judged(TypedDict):
     """The question."""
     data: Data
     """The data."""
+    metric: NotRequired[Metric]
+    """The metric. Absent in older documents, whose networks were judged by accuracy."""
     verdict: Verdict
     """The answer."""
     levels: list[Level]

@@ -40,6 +40,8 @@ def fitting(name: str, channels: int = 3) -> dict[str, Any]:
     if name.startswith("fcn"):
         return {"shape": (channels, 8, 8), "target": "positions"}
     side = 16 if "vgg" in name else 8
+    if name.startswith("conv1d"):
+        return {"shape": (channels, side)}
     return {"shape": (40,) if name == "mlp1d" else (channels, side, side)}
 
 
@@ -342,6 +344,7 @@ def test_default_inits() -> None:
         "conv-2": "glorot-normal",
         "conv-4": "glorot-normal",
         "conv-6": "glorot-normal",
+        "conv1d-32-64": "glorot-normal",
         "mlp1d": "default",
         **dict.fromkeys(["vgg-11", "vgg-16", "vgg-19"], "kaiming-normal"),
         **dict.fromkeys(["resnet-20", "resnet-32", "resnet-56"], "kaiming-normal"),

@@ -263,12 +263,20 @@ def test_words_of_a_relative_margin() -> None:
 
 
 def test_a_share_of_nothing_is_no_margin() -> None:
-    with pytest.raises(
-        ValueError, match=r"density 0.2: the dense network's RMSE is 0.0, and a share of that"
-    ):
-        judge([with_arm(level(), "dense", (0.0,) * 10)], scale=RMSE, margin_pp=2, relative=True)
-    with pytest.raises(ValueError, match=r"dense network's R² is not above 0, .*relative=False"):
+    with pytest.raises(ValueError, match=r"density 0.2: the dense network's R² is -0.1, and a share of that"):
+        judge(
+            [with_arm(level(), "dense", (-0.1,) * 10)],
+            scale=replace(R2, high=9.0),
+            margin_pp=2,
+            relative=True,
+        )
+    with pytest.raises(ValueError, match=r"dense network's R² is negative, .*relative=False"):
         gate((-0.1,) * 5, (0.1,) * 5, 2, scale=R2, relative=True)
+    perfect = judge(
+        [with_arm(level(), "dense", (0.0,) * 10)], scale=RMSE, margin_pp=2, relative=True, constant=9.0
+    )
+    assert perfect.outcome == "not won", "no RMSE is within 2 % of 0"
+    json.dumps([perfect.as_json(), perfect.levels[0].as_json()], allow_nan=False)
     with pytest.raises(ValueError, match="100 % of the dense network's RMSE is not between 0 and 100 %"):
         judge([level()], scale=RMSE, margin_pp=100, relative=True)
 

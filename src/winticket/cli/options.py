@@ -54,7 +54,7 @@ def margin(text: str) -> float:
 
 
 OPTIONS = (
-    Option("model", str, "Network and pruning", "Network to prune: lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, mlp1d, vgg-11, vgg-16, vgg-19, resnet-20, resnet-32, resnet-56, chargpt for text (chargpt-LAYERS-WIDTH-CONTEXT, such as chargpt-2-64-256), or package.module:build for one of yours.", default="lenet-300-100; mlp1d for mnist1d, conv-2 for colour images, chargpt for text"),
+    Option("model", str, "Network and pruning", "Network to prune: lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, conv1d-32-64 or any conv1d-W1-W2-... for signals, mlp1d, vgg-11, vgg-16, vgg-19, resnet-20, resnet-32, resnet-56, chargpt for text (chargpt-LAYERS-WIDTH-CONTEXT, such as chargpt-2-64-256), or package.module:build for one of yours.", default="lenet-300-100; mlp1d for mnist1d, conv-2 for colour images, conv1d-32-64 for signals, chargpt for text"),
     Option("init", str, "Network and pruning", "How weights are initialised: glorot-normal, glorot-uniform, kaiming-normal, kaiming-uniform, normal, uniform, orthogonal, signed-constant or default (PyTorch's).", default="glorot-normal; kaiming-normal in VGG and ResNet, PyTorch's in mlp1d and chargpt, a model's own in package.module:build"),
     Option("start", str, "Network and pruning", "Pretrained weights that every replicate starts from: a .safetensors file, or a folder in the Hub's layout. What they lack of the output layer, such as a head for other classes, is drawn.", default="the model's own initialisation"),
     Option("redraw", str, "Network and pruning", "With --start, what the re-initialised control starts from: fresh (does the ticket need the pretrained weights, or would any do under its mask?) or shuffled (does it need each weight in its place, or only each layer's distribution?).", default="fresh"),
@@ -86,6 +86,14 @@ OPTIONS = (
     Option("split", str, "Proof", "How replicates split the data: shared (one split for all), own (each draws its own), or auto (own for small data without a test split, else shared).", default="auto"),
     Option("validation", int, "Proof", "Number of validation examples, from the data's validation split if there is one, else from the training split.", default="the whole validation split, else a tenth of the training split (after test examples are taken from it), at most 5000 (digits: 150)"),
     Option("test", int, "Proof", "Number of test examples, from the data's test split if there is one, else from the training split.", default="the whole test split, else a fifth of the training split, at most 10000 (digits: 450)"),
+    Option("label", list[str], "Data", "Column of a table with the label or target. Repeat it for several labels. In an npz file, the array; with an npy file, the file with the labels.", default="the column label, labels, fine_label, target, class or y; y.npy beside an npy file"),
+    Option("ignore", list[str], "Data", "Column of a table that is not used. May be repeated."),
+    Option("missing", str, "Data", "What happens to missing values of features: refuse; mean or median of the training split; indicator (the mean, and a feature that says where a value is missing); category (missing categories are a category, missing numbers are refused). Categories are treated so in all but refuse.", default="refuse"),
+    Option("task", str, "Data", "What the labels are: classification, regression, multi-label or segmentation.", default="by the label: text, booleans and whole numbers with at most 20 values are classes"),
+    Option("group", str, "Data", "Split examples by this column: no group has rows in two splits.", default="split by rows", flag="--split-by-group"),
+    Option("time", str, "Data", "Split examples by this column: the last ones are for testing, those before them for validation.", default="split by rows", flag="--split-by-time"),
+    Option("size", str, "Data", "Resize images to this many pixels: 32 for squares, 32x48 for height and width. Bilinear, with antialiasing.", default="images stay as they are, and must all have one size"),
+    Option("rows", int, "Data", "Use this many training rows, drawn at random and always the same ones.", default="all"),
     Option("loss", str, "Training", "What training minimises: cross-entropy (of classes), squared-error, absolute-error or huber (of numbers), binary-cross-entropy (of labels), or package.module:loss, a function of outputs and targets.", default="the first that goes with the targets"),
     Option("class_weights", str, "Training", "balanced: weigh each class by one over how often it occurs.", default="all alike"),
     Option("unit", str, "Training", "Unit of the numbers to predict, as it is printed, such as mm."),
@@ -217,7 +225,7 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="digits, mnist1d (both built in), mnist, fashion_mnist, cifar10, cifar100, any image dataset on the "
-        "Hugging Face Hub (user/name), a local parquet file, a local folder of parquet files or of images sorted by class, or text in a .txt file.",
+        "Hugging Face Hub (user/name), a table (.csv, .tsv, .parquet, .arrow), arrays (.npz, .npy), a local folder of tables or of images sorted by class, or text in a .txt file.",
     ),
 ]
 Out = Annotated[

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from winticket.data import Data
 from winticket.experiment import outcome
 from winticket.experiment.entries import (
     USUAL_METHODS,
@@ -30,6 +31,7 @@ from winticket.experiment.reports import require_same_comparison
 from winticket.experiment.running import measure_engine
 from winticket.experiment.runs import collect
 from winticket.experiment.scored_on import ScoredOn, scored_on
+from winticket.objective import ACCURACY
 from winticket.places import COMPARISON, COMPARISON_PAGE
 from winticket.results import SCHEMA, Comparison, Measured, Row, Spent
 from winticket.run import Event, RunError, Store, Task
@@ -45,7 +47,7 @@ Watching = Callable[[Sequence[Task]], AbstractContextManager[Callable[[Event], N
 
 
 def compare(
-    data: str | os.PathLike[str],
+    data: Data,
     methods: Sequence[str] = USUAL_METHODS,
     *,
     density: float,
@@ -126,6 +128,8 @@ def _compared(
         "seconds": round(time.monotonic() - began, 3),
         "files": [],
     }
+    if over.scale != ACCURACY:
+        document["metric"] = over.entry()
     return _written(cleaned(document), folder)
 
 
@@ -240,7 +244,9 @@ def _unlearned(rows: Sequence[Row], over: ScoredOn) -> list[str]:
             for row in rows
             if row["equal"] == equal and row["method"] != "dense"
         ]
-        learned = judge.has_learned(dense, levels, commonest=over.constant, test_examples=over.answers)
+        learned = judge.has_learned(
+            dense, levels, constant=over.known_constant, test_examples=over.answers, scale=over.scale
+        )
         if not learned.learned:
             sentences.append(f"{budget}, differences to the dense network show nothing. {learned.sentence}")
     return sentences

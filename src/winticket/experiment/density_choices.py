@@ -59,6 +59,13 @@ def check_densities(given: _Given) -> None:
         )
 
 
+def require_densities(given: _Given) -> None:
+    """TypeError for a density that is no number."""
+    for value in (*given.density, *([] if given.final_density is None else [given.final_density])):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"a density is {value!r}; densities are numbers in (0, 1)")
+
+
 def listed(given: _Given) -> bool:
     """True if densities are listed or end at a final one, instead of following from rates."""
     return bool(given.density) or given.final_density is not None

@@ -19,7 +19,9 @@ def filled_in(data_name: str, choices: Mapping[str, Any]) -> dict[str, Any]:
 
     Looks the data up. Raises ValueError if choices do not go together, or if the model does not fit the data.
     """
-    dataset = data.find_dataset(data_name, window=models.context(str(choices.get("model", ""))))
+    dataset = data.find_dataset(
+        data_name, window=models.context(str(choices.get("model", ""))), reading=choices.get("reading")
+    )
     usual = fitting(dataset, choices)
     check_fit(usual["model"], dataset)
     method = str(choices.get("method") or "imp")

@@ -92,6 +92,8 @@ def _level(runs: Runs, number: int, verdict: Verdict, over: ScoredOn) -> Level:
         curves_of(runs.by_cell[0, "dense"]),
         alpha=plan.experiment.alpha,
         learned=verdict.learned.learned,
+        scale=over.scale,
+        constant=over.known_constant,
     )
     checks: Checks = {}
     if number > 0:
@@ -121,8 +123,9 @@ def _level(runs: Runs, number: int, verdict: Verdict, over: ScoredOn) -> Level:
 
 def data_of(plan: Plan) -> Data:
     """The data that the networks were trained and tested on."""
-    train, validation, test = plan.setup.facts().sizes(validation=plan.setup.validation, test=plan.setup.test)
-    return {
+    _, validation, test = plan.setup.facts().sizes(validation=plan.setup.validation, test=plan.setup.test)
+    train = plan.setup.train_examples()
+    data: Data = {
         "fingerprint": plan.setup.fingerprint,
         "input_shape": list(plan.setup.input_shape),
         "classes": plan.setup.classes,
@@ -132,6 +135,9 @@ def data_of(plan: Plan) -> Data:
         "validation": validation,
         "test": test,
     }
+    if plan.setup.target != "classes":
+        data["target"] = plan.setup.target
+    return data
 
 
 def costs(runs: Runs) -> list[Cost]:

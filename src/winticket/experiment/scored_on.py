@@ -35,9 +35,14 @@ class ScoredOn:
         """The most negative difference of two scores that is possible."""
         return self.scale.low - self.scale.high
 
+    @property
+    def known_constant(self) -> float | None:
+        """`constant`, or None if the metric has no such score."""
+        return self.constant if math.isfinite(self.constant) else None
+
     def entry(self) -> results.Metric:
         """The `metric` entry of a result document."""
-        return self.scale.as_json(constant=self.constant if math.isfinite(self.constant) else None)
+        return self.scale.as_json(constant=self.known_constant)
 
 
 def scored_on(plan: Plan) -> ScoredOn:

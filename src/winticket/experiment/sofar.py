@@ -10,6 +10,7 @@ from winticket.experiment.opened import Run
 from winticket.experiment.plan import BESIDE, Cell
 from winticket.experiment.runs import Replicate, Trained, collect
 from winticket.experiment.scored_on import scored_on
+from winticket.objective import ACCURACY
 from winticket.results import SCHEMA, ArmSoFar, LearningCurve, Unfinished
 from winticket.text import cleaned, without_secrets
 from winticket.version import __version__
@@ -69,6 +70,8 @@ class SoFar:
             ],
             "missing": list(run.missing()),
         }
+        if over.scale != ACCURACY:
+            document["metric"] = over.entry()
         clean: Unfinished = cleaned(document)
         return clean
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from inspect import signature
 from math import prod
@@ -12,9 +12,19 @@ from typing import Any, Literal, Self, cast
 
 from winticket import allocate, data, models, pairing, rewind
 from winticket.catalogue import choose
-from winticket.data import DatasetInfo
-from winticket.experiment.choices import check_effect, proportionate, refuse_execution, require_whole
-from winticket.experiment.density_choices import check_densities, listed
+from winticket.data import Data, DatasetInfo, Reading
+from winticket.data.reading import FIELDS as READING_FIELDS
+from winticket.data.reading import USUAL, folded
+from winticket.experiment.choices import (
+    check_count,
+    check_effect,
+    check_reading,
+    proportionate,
+    refuse_execution,
+    require_known,
+    require_whole,
+)
+from winticket.experiment.density_choices import check_densities, listed, require_densities
 from winticket.experiment.filled import check_fit, filled_in
 from winticket.experiment.names import (
     ARMS,
@@ -41,13 +51,11 @@ from winticket.objective import ACCURACY
 from winticket.results import Question
 from winticket.rewind import takes_step
 from winticket.stages import Setup, model_source, require_unedited
-from winticket.text import nearest
 from winticket.train import Recipe
 
 SPLITS = dict.fromkeys(("auto", "shared", "own"))
 SMALL = 2**24
 """Most values in a dataset of which each replicate holds another split by default (64 MiB as float32)."""
-MOST_TRAININGS = 200_000
 RECIPE_FIELDS = tuple(f.name for f in fields(Recipe))
 CARRIED = ("source", "carried")
 """Fields of a transfer, which are not choices."""
@@ -94,6 +102,8 @@ class Experiment:
     rewind. `every` is the number of steps between mask changes in methods that change the mask during training
     (default: 100, or a twentieth of a short training). `search_lr` is the learning rate of methods that learn a mask
     (default: the recipe's; in supermask a hundred times that).
+
+    **Data.** `reading` says how a file is read: its labels, missing values and splits. `of` also takes its fields.
 
     **Transfers.** `transferred` makes an experiment with a `source`: the experiment whose tickets train here, at its
     levels `carried`. Every replicate takes the ticket of the same replicate. Dense network and ticket start from the
@@ -148,6 +158,7 @@ class Experiment:
     validation: int | None = None
     test: int | None = None
     split: Literal["auto", "shared", "own"] = "auto"
+    reading: Reading = USUAL
     source: Experiment | None = None
     carried: tuple[int, ...] = ()
 
@@ -162,11 +173,10 @@ class Experiment:
             if not isinstance(value, str | int | float | Iterable) or isinstance(value, bool):
                 raise TypeError(f"{name} is {value!r}; it must be a list")
             object.__setattr__(self, name, (value,) if isinstance(value, str | int | float) else tuple(value))
-        for value in (*self.density, *([] if self.final_density is None else [self.final_density])):
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"a density is {value!r}; densities are numbers in (0, 1)")
+        require_densities(self)
         if self.density:
             object.__setattr__(self, "levels", len(self.density))
+        check_reading(self.reading, self.split)
         for name in ("gate", "precision_check", "relative_margin"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; it is True or False")
@@ -184,13 +194,7 @@ class Experiment:
         if self.every is not None:
             require_whole("every", self.every)
         check_limits(LIMITS, {name: getattr(self, name) for name in LIMITS})
-        stacks = -(-self.replicates // self.stack)
-        if stacks * self.levels * (1 + len(self.controls)) > MOST_TRAININGS:
-            raise ValueError(
-                f"{self.replicates} replicates at {self.levels} levels are more than {MOST_TRAININGS:,} trainings of "
-                f"stacks of {self.stack}, the most that one plan may have; use fewer, or several experiments with "
-                "different seeds"
-            )
+        check_count(self.replicates, self.stack, self.levels * (1 + len(self.controls)))
         check_densities(self)
         if self.metric is None and not self.unit and not self.relative_margin:
             check_margin(self.margin_pp, ACCURACY, relative=False)
@@ -274,10 +278,11 @@ class Experiment:
             )
 
     @classmethod
-    def of(cls, data_name: str | os.PathLike[str], **choices: Any) -> Experiment:
-        """The usual experiment for the data, except for the `choices`: fields of `Experiment` or of `Recipe`.
+    def of(cls, data_name: Data, **choices: Any) -> Experiment:
+        """The usual experiment for the data, except for the `choices`: fields of `Experiment`, `Recipe` or `Reading`.
 
-        The default of `evaluate_every` is in proportion to `steps`. Looks the data up, and decodes them the first time.
+        `data_name` is a name or path, or an object that `winticket.data.as_path` takes. The default of `evaluate_every`
+        is in proportion to `steps`. Looks the data up, and decodes them the first time.
         Raises TypeError for an unknown choice, ValueError for one that is impossible, and ValueError or
         FileNotFoundError if the data cannot be loaded.
 
@@ -285,8 +290,9 @@ class Experiment:
         >>> experiment.recipe.steps, experiment.recipe.evaluate_every
         (200, 10)
         """
-        _known(choices)
-        data_name = os.fspath(data_name)
+        require_known(choices, OFFERED)
+        data_name = str(data.as_path(data_name))
+        choices = folded(choices, data_name)
         chosen = filled_in(data_name, choices)
         recipe = Recipe(**{k: v for k, v in chosen.items() if k in RECIPE_FIELDS})
         others = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
@@ -304,7 +310,8 @@ class Experiment:
         >>> Experiment.of("digits", steps=200).but(steps=400).recipe.evaluate_every
         20
         """
-        _known(choices)
+        require_known(choices, OFFERED)
+        choices = folded({"reading": self.reading, **choices}, self.data)
         check_effect(choices, schedule=choices.get("schedule", self.recipe.schedule))
         if "method" in choices or "criterion" in choices:
             usual = {"criterion": usual_criterion(self.method)}
@@ -324,7 +331,7 @@ class Experiment:
         >>> setup.input_shape, setup.classes
         ((1, 8, 8), 10)
         """
-        dataset = data.find_dataset(self.data, window=models.context(self.model))
+        dataset = data.find_dataset(self.data, window=models.context(self.model), reading=self.reading)
         check_fit(self.model, dataset)
         require_unedited(self.model)
         objective = objective_of(dataset, {name: getattr(self, name) for name in CHOICES})
@@ -351,6 +358,7 @@ class Experiment:
             exclude=self.exclude,
             source=model_source(self.model),
             tokens=dataset.tokens,
+            reading=self.reading,
             objective=objective,
             pretrained=pretrained_of(self.start, self.redraw),
         )
@@ -358,6 +366,8 @@ class Experiment:
     def _own_split(self, dataset: DatasetInfo) -> bool:
         if self.split != "auto":
             return self.split == "own"
+        if dataset.split_by != "rows":
+            return False
         return not dataset.stored_test and dataset.stored_train * prod(dataset.input_shape) <= SMALL
 
     def describe(self) -> Question:
@@ -367,7 +377,7 @@ class Experiment:
         >>> description["method"], description["steps"], description["arms"]
         ('imp', 20, ['dense', 'ticket', 'reinit', 'random'])
         """
-        apart = ("recipe", *CARRIED, *APART)
+        apart = ("recipe", "reading", *CARRIED, *APART)
         choices = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
         choices |= described(self)
         choices["init"] = self.init or models.default_init(self.model)
@@ -377,6 +387,7 @@ class Experiment:
         choices |= dict.fromkeys(name for name in ("criterion", "rewind") if name not in takes)
         choices |= {name: getattr(self.recipe, name) for name in RECIPE_FIELDS}
         choices["arms"] = ["dense", "ticket", *self.controls]
+        choices |= {"reading": reading} if (reading := self.reading.chosen()) else {}
         if self.source is not None:
             source: dict[str, Any] = {**self.source.describe()}
             choices |= {name: source[name] for name in FOUND_BY}
@@ -385,12 +396,5 @@ class Experiment:
         return cast("Question", plain)
 
 
-def _known(choices: Mapping[str, Any]) -> None:
-    """TypeError for a choice that experiments do not have."""
-    refuse_execution(choices)
-    known = {*(f.name for f in fields(Experiment)), *RECIPE_FIELDS} - {"data", "recipe", *CARRIED}
-    for name in choices:
-        if name not in known:
-            raise TypeError(
-                f"an experiment has no choice {name!r}{nearest(name, known)}; there are {', '.join(sorted(known))}"
-            )
+NOT_CHOSEN = {"data", "recipe", *CARRIED}
+OFFERED = {*(f.name for f in fields(Experiment)), *RECIPE_FIELDS, *READING_FIELDS} - NOT_CHOSEN

@@ -49,9 +49,9 @@ def gate(
             "with None for a failed training"
         )
     require_margin_and_alpha(margin_pp, alpha, scale, relative=relative)
-    if relative and any(value is not None and not value > 0 for value in dense):
+    if relative and any(value is not None and value < 0 for value in dense):
         raise ValueError(
-            f"a dense network's {scale.name} is not above 0, and a share of that is no margin; give the margin in the "
+            f"a dense network's {scale.name} is negative, and a share of that is no margin; give the margin in the "
             "metric's own unit (relative=False)"
         )
     step = accuracy_step((dense, dense_doubled), test_examples=test_examples) if scale == ACCURACY else 0.0

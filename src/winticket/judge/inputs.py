@@ -56,12 +56,12 @@ def check_numbers(
         )
 
 
-def require_positive(levels: Sequence[Level], scale: Scale) -> None:
-    """Raise ValueError if a dense network's value is not positive, so that no margin is a share of it."""
+def require_not_negative(levels: Sequence[Level], scale: Scale) -> None:
+    """Raise ValueError if a dense network's value is negative, so that no margin is a share of it."""
     for level in levels:
         for measured in (level.accuracy, level.accuracy_at_early_stop):
             for value in measured.get("dense", ()):
-                if value is not None and not value > 0:
+                if value is not None and value < 0:
                     raise ValueError(
                         f"level of density {level.density}: the dense network's {scale.name} is {value}, and a share "
                         "of that is no margin; give the margin in the metric's own unit (relative=False)"

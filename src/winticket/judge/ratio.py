@@ -17,8 +17,9 @@ from winticket.judge.statistics import Array, t_test
 class Relative:
     """A mean gain as a share of the dense network's mean, over the pairs that finished, and its lower limit.
 
-    bound: the one-sided lower limit at the check's level, failed trainings counted as in its test; None if there is
-    none. If there is one, a match is shown exactly if it is above minus the margin.
+    estimate: None if no pair finished or that mean is 0. bound: the one-sided lower limit at the check's level, failed
+    trainings counted as in its test; None if there is none. If there is one, a match is shown exactly if it is above
+    minus the margin.
     """
 
     estimate: float | None
@@ -41,12 +42,9 @@ class Relative:
             return None
         pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
         estimate = None
-        if pairs:
-            gain, dense = (
-                np.mean([a - b for a, b in pairs]),
-                frame.scale.sign * np.mean([b for _, b in pairs]),
-            )
-            estimate = float(gain / dense)
+        dense = float(np.mean(frame.measured([b for _, b in pairs], frame.worst))) if pairs else 0.0
+        if dense > 0:
+            estimate = float(np.mean([a - b for a, b in pairs])) / dense
         return cls(estimate, ratio_limit(gains, references, level=level, floor=floor))
 
     def as_json(self) -> results.Relative:

@@ -21,7 +21,7 @@ from winticket.judge.coarse import accuracy_step
 from winticket.judge.collapse import Collapse, collapse_limit, collapses
 from winticket.judge.frame import ACCURACIES, ByArm, Frame, Margin, frame_of
 from winticket.judge.gate import require_margin_and_alpha
-from winticket.judge.inputs import check_numbers, checked, constant_of, require_positive
+from winticket.judge.inputs import check_numbers, checked, constant_of, require_not_negative
 from winticket.judge.learned import Learned, has_learned
 from winticket.judge.looks import Look, Spending, share, spending
 from winticket.judge.reason import explain, notes, warn
@@ -67,7 +67,7 @@ def judge(
 
     scale: the metric that `Level.accuracy` holds, if not accuracy. `margin_pp` is then in its unit (percentage points
     if that is "%"), and `constant` is the value that the best constant answer reaches. Other metrics have no step
-    between two values. relative: `margin_pp` is in percent of the dense network's value, which must be positive.
+    between two values. relative: `margin_pp` is in percent of the dense network's value, which must not be negative.
 
     Raises ValueError for unusable input, naming the level and the arm; and if a training failed, the metric has no
     worst value, and no `constant` says what the training counts as (`winticket.judge.frame.frame_of`).
@@ -87,7 +87,7 @@ def judge(
     check_numbers(grid, test_examples, constant, scale)
     ordered = checked(levels, arms_expected, scale)
     if relative:
-        require_positive(ordered, scale)
+        require_not_negative(ordered, scale)
     step = accuracy_step(_accuracies(ordered), test_examples=test_examples) if scale == ACCURACY else 0.0
     frame = frame_of(scale, _accuracies(ordered), constant=constant)
     margin = Margin.of(margin_pp, scale, relative=relative)

@@ -22,9 +22,9 @@ EMBEDDING_STD = 0.02
 def names() -> list[str]:
     """The built-in names.
 
-    Other sizes work as well: `lenet-W1-W2-...`, `vgg-13`, `resnet-` with 6n + 2 layers, `vgg-16-W` and `resnet-20-W`
-    with W filters in the first layer, `chargpt-LAYERS-WIDTH` and `chargpt-LAYERS-WIDTH-CONTEXT`. So does
-    `package.module:build`, a function of yours.
+    Other sizes work as well: `lenet-W1-W2-...`, `conv1d-W1-W2-...` for signals, `vgg-13`, `resnet-` with 6n + 2 layers,
+    `vgg-16-W` and `resnet-20-W` with W filters in the first layer, `chargpt-LAYERS-WIDTH` and
+    `chargpt-LAYERS-WIDTH-CONTEXT`. So does `package.module:build`, a function of yours.
 
     >>> from winticket import models
     >>> models.names()[:4]
@@ -98,6 +98,8 @@ def check(
     _check_positions(name, tuple(input_shape), positions_asked=target == "positions")
     if name in plain.CONV_WIDTHS:
         deep.check_images(name, input_shape, halved=len(plain.CONV_WIDTHS[name]))
+    elif signals := plain.conv1d_widths(name):
+        plain.check_signals(name, input_shape, blocks=len(signals))
     elif parsed := deep.parse(name):
         deep.check_images(name, input_shape, halved=4 if parsed[0] == "vgg" else 2)
     if (count := _size(name, tuple(input_shape), classes)) > MOST_PARAMETERS:
@@ -143,6 +145,7 @@ def _require_known(name: str) -> None:
     known = (
         name in ("mlp1d", *plain.CONV_WIDTHS)
         or plain.lenet_widths(name)
+        or plain.conv1d_widths(name)
         or deep.parse(name)
         or text.parse(name)
         or positions.widths(name)
@@ -182,10 +185,11 @@ def build(
 ) -> nn.Module:
     """The model of that name for examples of `input_shape` and so many classes, freshly initialised.
 
-    Built-in (`names`): LeNet, Conv-2/4/6 (Frankle & Carbin 2019, figure 2), `mlp1d` (Greydanus 2020), VGG and ResNet
-    with BatchNorm, `chargpt`, a transformer for text (`tokens`, `target`: see `check`), and `fcn` for an answer at each
-    pixel. `package.module:build` calls your function with keyword arguments `input_shape` and `classes`; what it draws
-    from torch's global generator depends on `generator_seed` alone.
+    Built-in (`names`): LeNet, Conv-2/4/6 (Frankle & Carbin 2019, figure 2), `conv1d-W1-W2-...` for signals [channels,
+    length] (per width a convolution over 5 points, ReLU and a max-pool over 2; then a Linear layer of 128 units),
+    `mlp1d` (Greydanus 2020), VGG and ResNet with BatchNorm, `chargpt`, a transformer for text (`tokens`, `target`: see
+    `check`), and `fcn` for an answer at each pixel. `package.module:build` calls your function with keyword arguments
+    `input_shape` and `classes`; what it draws from torch's global generator depends on `generator_seed` alone.
 
     init: one of SCHEMES (default: `default_init(name)`). trust: allows to import and call a user's module. Without it,
     such a name is refused, because it often comes from a file (`models.build(**ticket.about["build"])`), and the file

@@ -19,11 +19,14 @@ class Data(TypedDict):
     input_shape: list[int]
     """Shape of one example."""
     classes: int
-    """Number of classes."""
+    """Number of classes; 0 if the answers are no classes."""
     split: str
     """Whether replicates share one split (`shared`) or each has its own (`own`)."""
     tokens: NotRequired[bool]
     """Whether examples are tokens of a text. Absent in older documents."""
+    target: NotRequired[str]
+    """What an example is answered by, if not by one class: `numbers`, `labels` or `positions`. `classes` is then the
+    number of outputs."""
     train: int
     """Training examples."""
     validation: int
@@ -218,6 +221,8 @@ class Comparison(TypedDict):
     """Name or path of the data."""
     model: str
     """Name of the network."""
+    metric: NotRequired[Metric]
+    """The metric that networks are compared by. Absent in older documents, which compare accuracies."""
     density: Fraction
     """Density that all methods end at."""
     budget_steps: MeanStep

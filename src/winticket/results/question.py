@@ -121,6 +121,8 @@ class Question(TypedDict, total=False):
     """How a stack trains: `auto`, `stacked` or `one by one`."""
     precision: str
     """Precision of a step's forward and backward pass."""
+    reading: NotRequired[dict[str, str | int | list[str]]]
+    """How the data are read (label, ignore, missing, task, group, time, size, rows); only what is not the default."""
     arms: list[str]
     """Names of all arms."""
     carried: list[int]

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from winticket import data as datasets
 from winticket import models, objective, ticket, train, units
-from winticket.data import Dataset, DatasetInfo, Split
+from winticket.data import Dataset, DatasetInfo, Reading, Split
+from winticket.data.reading import USUAL
 from winticket.importing import import_named
 from winticket.models import pretrained
 from winticket.objective import ACCURACY, LossAndMetric, Objective, Scale
@@ -40,6 +41,7 @@ class Setup:
     exclude      patterns of eligible weights that are not pruned
     source       the hash of the code of a user's model (`model_source`), so that an edit makes new results
     tokens       whether examples are text (see `winticket.models.check`); the fingerprint holds it too
+    reading      how the data are read; the fingerprint holds what comes of it
     noise        0 for the run's own trainings; see `winticket.ticket.Seeds`
     pretrained   the weights that searches start from; None for those that the model draws
     objective    what is minimised and what is judged; None for cross-entropy and accuracy
@@ -68,11 +70,12 @@ class Setup:
     noise: int = 0
     objective: Objective | None = None
     pretrained: Pretrained | None = None
+    reading: Reading = USUAL
 
     def key_fields(self) -> dict[str, Any]:
-        """What keys hold: all fields but `data`, `tokens` and those that came later and are unset; rooms' REVISIONs."""
+        """What keys hold: all but `data`, `reading`, `tokens` and later fields that are unset; rooms' REVISIONs."""
         later = ("noise", "objective", "pretrained")
-        outside = {"data", "tokens", *(name for name in later if not getattr(self, name))}
+        outside = {"data", "reading", "tokens", *(name for name in later if not getattr(self, name))}
         known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in outside}
         rooms = {"data": datasets, "models": models, "ticket": ticket, "train": train, "units": units}
         if self.objective is not None:
@@ -183,7 +186,7 @@ class Setup:
         """
         split = (self.split_seed(replicate), self.validation, self.test)
         try:
-            loaded = _dataset(self.data, *split, str(device), window=self._window())
+            loaded = _dataset(self.data, *split, str(device), window=self._window(), reading=self.reading)
         except (OSError, ValueError, LookupError, ImportError) as error:
             raise Unavailable(
                 f"{self.data} cannot be read now, though it could when the plan was made: {error}"
@@ -207,11 +210,14 @@ class Setup:
 
     def train_examples(self) -> int:
         """How many examples a replicate trains on."""
-        return self.facts().sizes(validation=self.validation, test=self.test)[0]
+        facts = self.facts()
+        if facts.split_by == "groups":  # Whole groups are held out, of which some rows are not used.
+            return len(self.dataset(torch.device("cpu")).train.y)
+        return facts.sizes(validation=self.validation, test=self.test)[0]
 
     def facts(self) -> DatasetInfo:
         """The facts about the data: shapes, classes, sizes."""
-        return datasets.find_dataset(self.data, window=self._window())
+        return datasets.find_dataset(self.data, window=self._window(), reading=self.reading)
 
     def _window(self) -> int | None:
         return self.input_shape[0] if self.tokens else None
@@ -294,9 +300,16 @@ def _loss_and_metric(chosen: Objective, setup: Setup, *, outputs: int) -> LossAn
 
 @lru_cache(maxsize=64)
 def _dataset(
-    name: str, seed: int, validation: int | None, test: int | None, device: str, *, window: int | None
+    name: str,
+    seed: int,
+    validation: int | None,
+    test: int | None,
+    device: str,
+    *,
+    window: int | None,
+    reading: Reading,
 ) -> Dataset:
-    loaded = datasets.load(name, seed=seed, validation=validation, test=test, window=window)
+    loaded = datasets.load(name, seed=seed, validation=validation, test=test, window=window, reading=reading)
     if device == "cpu":
         return loaded
     parts = (loaded.train, loaded.validation, loaded.test)

@@ -79,12 +79,12 @@ def anonymous():
 root, most, stop = Path(sys.argv[1]), [0], threading.Event()
 
 def sample():
-    while not stop.wait(0.002):
+    while not stop.wait(0.005):
         most[0] = max(most[0], anonymous())
 
 for name in ("tiny", "large"):
     base = most[0] or anonymous()
-    asked = Request(method="wanda", samples=8, length=64, windows=2)
+    asked = Request(method="wanda", samples=8, length=64, windows=0)
     prepared = prepare(str(root / name), asked, root / "text.txt", None)
     sampler = threading.Thread(target=sample)
     sampler.start()

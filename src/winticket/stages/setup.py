@@ -20,6 +20,9 @@ from winticket.run import Unavailable
 from winticket.ticket import Seeds, State
 from winticket.train import Recipe
 
+SPLITS = 64
+"""How many splits of data a process keeps."""
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -204,7 +207,7 @@ def _module(
     )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=SPLITS)
 def _dataset(
     name: str, seed: int, validation: int | None, test: int | None, device: str, *, window: int | None
 ) -> Dataset:

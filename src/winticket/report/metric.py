@@ -175,6 +175,13 @@ class Metric:
         words = ("above", "below") if self.higher else ("better than", "worse than")
         return f"{self.amount(points)} {words[0] if points > 0 else words[1]}"
 
+    def gained(self, gain: float | None) -> str:
+        """What a network did that got better: gained 0.52 pp of accuracy; got a better RMSE, by 0.1 mm."""
+        by = "" if gain is None else self.amount(self.shown(gain))
+        if not self.higher:
+            return f"got a better {self.name}" + (f", by {by}," if by else "")
+        return "gained " + (f"{by} of {self.name}" if by else self.name)
+
 
 def falls_short(metric: Metric) -> str:
     """The verb for being worse by some amount, up to what it is worse than."""

@@ -76,6 +76,8 @@ def find(
 
     [bold]winticket find digits[/bold]
 
+    [bold]winticket find sensors.csv --label state --ignore serial_number --missing median[/bold]
+
     [bold]winticket find path/to/mnist --model lenet-300-100 --levels 12 --rate 0.2 --replicates 5 --json[/bold]
     """
     began = time.monotonic()
@@ -266,7 +268,8 @@ def _described(experiment: Experiment) -> Table:
     """Every choice of the experiment by its name."""
     from winticket.report.reading import tickets_from
 
-    described = experiment.describe()
+    described: dict[str, Any] = {**experiment.describe()}
+    described |= described.pop("reading", {})
     table = Table(title=f"{described['model']} on {described['data']}", show_header=False, box=None)
     if described.get("source"):
         table.add_row("tickets from", tickets_from(described["source"]))

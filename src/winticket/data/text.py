@@ -67,7 +67,7 @@ def decode(file: Path, *, length: int = LENGTH) -> Decoded:
     for split, size in ends.items():
         splits[split] = _windows(torch.from_numpy(numbers[begin : begin + size].astype(np.int64)), length)
         begin += size
-    return Decoded(splits, tuple(chr(point) for point in characters), 1.0)
+    return Decoded(splits, tuple(chr(point) for point in characters), 1.0, target="tokens")
 
 
 def _windows(part: torch.Tensor, length: int) -> Split:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from winticket.data import Data
 from winticket.experiment.execution import Execution, run_errors
 from winticket.experiment.plan import Plan, plan
 from winticket.experiment.price import cost
@@ -46,7 +47,7 @@ class Ready:
 
 
 def find(
-    data: str | os.PathLike[str],
+    data: Data,
     *,
     store: str | os.PathLike[str] = "runs",
     out: str | os.PathLike[str] | None = None,
@@ -62,7 +63,8 @@ def find(
 ) -> Result:
     """Find a winning ticket on `data` and prove it: `winticket.find("digits", replicates=5)`.
 
-    data                name of a dataset, or path of one
+    data                name of a dataset, path of one, or the data: (X, y), a data frame, a dataset of torch or of
+                        Hugging Face (see `winticket.data.as_path`)
     store               folder or URL that keeps the result of every training
     out                 folder for report, figures, curves and ticket (default: reports/NAME-KEY in the store)
     workers             processes that compute; 0 for this one (default: one per core, or one for a GPU)
@@ -72,7 +74,7 @@ def find(
     watch               is called with every event
     checkpoint_seconds  seconds between saved states of a training
     track               where curves, verdict and files are sent: "tensorboard:FOLDER", "mlflow:URI"
-    choices             fields of `Experiment` or `Recipe`, as for `Experiment.of`
+    choices             fields of `Experiment`, `Recipe` or `Reading`, as for `Experiment.of`
 
     Raises ValueError, TypeError or FileNotFoundError, before any training, for data or a choice that does not exist;
     other errors as for `conduct`.

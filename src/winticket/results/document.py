@@ -64,6 +64,8 @@ class Build(TypedDict):
     """Name of the initialisation."""
     tokens: bool
     """Whether examples are tokens of a text."""
+    target: NotRequired[str]
+    """What an example is answered by, if not by one class: `numbers`, `labels` or `positions`."""
 
 
 class SavedTicket(TypedDict):

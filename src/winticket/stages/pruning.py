@@ -108,7 +108,8 @@ def scored(setup: Setup, seeds: Seeds) -> tuple[Batch, ...]:
 
     Wang et al. 2020 (GraSP) and Tanaka et al. 2020 take as many per class. Batches are at most as large as the recipe's
     and differ by at most one example, so that no batch takes its statistics from a few. An example of text has answers
-    of many classes; there, ten answers per class are meant on average.
+    of many classes; there, ten answers per class are meant on average. Of examples without a class, ten are taken per
+    output, but at least a hundred.
 
     >>> from winticket.experiment import Experiment
     >>> setup = Experiment.of("digits", steps=20).setup()
@@ -119,6 +120,9 @@ def scored(setup: Setup, seeds: Seeds) -> tuple[Batch, ...]:
     order = data.permutation(len(part.y), seed=seeds.derive("scored"), epoch=0)
     if setup.tokens:
         chosen = order[: max(1, SCORED_PER_CLASS * setup.classes // part.y.shape[1])]
+        return _in_batches(part, chosen, setup.recipe.batch)
+    if setup.objective is not None and setup.objective.task != "classification":
+        chosen = order[: SCORED_PER_CLASS * max(SCORED_PER_CLASS, setup.classes)]
         return _in_batches(part, chosen, setup.recipe.batch)
     y = part.y[order]
     chosen = torch.cat(

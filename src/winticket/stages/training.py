@@ -198,6 +198,7 @@ def train_tickets(
         changes=changes,
         learning=learning,
         per_replicate=setup.own_split,
+        objective=setup.loss_and_metric(),
         checkpoint=checkpoint,
         report=report,
     )
@@ -213,14 +214,22 @@ class Examples:
 
 
 def examples(setup: Setup, stack: Sequence[Ticket | Failed], device: torch.device) -> Examples:
-    """The data that a stack trains and is evaluated on: one shared split, or a stack of each replicate's split."""
+    """The data that a stack trains and is evaluated on: one shared split, or a stack of each replicate's split.
+
+    Targets are as the setup's loss sees them.
+    """
+    made = setup.loss_and_metric()
+
+    def seen(part: data.Split) -> data.Split:
+        return part if made is None else data.Split(part.x, made.trained(part.y))
+
     if not setup.own_split:
         shared = setup.dataset(device)
-        return Examples(shared.train, shared.validation, shared.test)
+        return Examples(seen(shared.train), seen(shared.validation), seen(shared.test))
     splits = [setup.dataset(device, t.seeds.replicate) for t in stack]
 
     def stacked(parts: Sequence[data.Split]) -> data.Split:
-        return data.Split(torch.stack([p.x for p in parts]), torch.stack([p.y for p in parts]))
+        return data.Split(torch.stack([p.x for p in parts]), torch.stack([seen(p).y for p in parts]))
 
     return Examples(
         stacked([d.train for d in splits]),

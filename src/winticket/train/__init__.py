@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from winticket.train.changing import Changes, Gradient, dense_gradient
-from winticket.train.curves import evaluate, pace_examples
+from winticket.train.curves import evaluate, evaluate_outputs, pace_examples
 from winticket.train.engine import Engine, check_engine, measure, relative_cost
 from winticket.train.loop import train
 from winticket.train.precision import bf16_instructions, check_precision
@@ -27,6 +27,7 @@ __all__ = [
     "check_precision",
     "dense_gradient",
     "evaluate",
+    "evaluate_outputs",
     "may_stack",
     "measure",
     "pace_examples",

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from winticket.report.metric import metric_of
 from winticket.report.reading import (
+    about_classes,
     arms,
     data_of,
     density_percent,
@@ -109,7 +110,7 @@ def data_words(document: Document) -> str | None:
     if data is None or not data.get("input_shape"):
         return None
     kind = _examples(data["input_shape"], text=_is_text(document))
-    kind += f" in {data['classes']} classes" if data["classes"] else ""
+    kind += f" in {data['classes']} classes" if data["classes"] and about_classes(document) else ""
     return f"{kind}; {data['train']:,} training, {data['validation']:,} validation and {data['test']:,} test examples"
 
 

@@ -296,8 +296,10 @@ def data_of(document: Document) -> Data | None:
 
 
 def about_classes(document: Document) -> bool:
-    """Whether the answers are classes: if they are judged by accuracy, or the data have classes."""
-    data = data_of(document)
+    """Whether an example is answered by one class, as the saved ticket's network tells, or else metric and data."""
+    saved, data = saved_of(document), data_of(document)
+    if saved is not None and "target" in saved.get("build", {}):
+        return False
     return metric_of(document).is_accuracy or bool(data is not None and data.get("classes"))
 
 

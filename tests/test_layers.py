@@ -85,6 +85,7 @@ ROOMS: dict[str, set[str]] = {
     "integrations": {"ticket", "loops"},
     "ship": {"version", "ticket", "units", "loops", "results", "table"},
     "align": {"ticket"},
+    "lm": {"version", "ticket", "units", "criteria", "allocate", "loops", "ship"},
     "controls": {"ticket", "align"},
     "stages": STAGES | {"run"},
     "procedures": STAGES | {"run", "stages"},
@@ -95,7 +96,7 @@ ROOMS: dict[str, set[str]] = {
     | {"results", "table", "ship", "analyse"},
     "cli": STAGES
     | {"catalogue", "places", "run", "stages", "procedures", "judge", "report", "experiment", "version"}
-    | {"results", "table", "ship", "analyse"},
+    | {"results", "table", "ship", "analyse", "lm"},
     "__init__": {"experiment", "loops", "ship", "ticket", "train", "version"} | PUBLIC,
     "__main__": {"cli"},
 }

@@ -17,7 +17,8 @@ import winticket
 from winticket import allocate, criteria, rewind
 from winticket.criteria import Criterion, Evidence
 from winticket.criteria.applied import mask_of, scores_of
-from winticket.criteria.evidence import DATA, NETWORK, Batch, mode_of, needed, needs
+from winticket.criteria.batches import Batch
+from winticket.criteria.evidence import DATA, NETWORK, mode_of, needed, needs
 from winticket.ticket import Mask, Scores, State, same_bits
 
 PUBLIC = {name: cast(Criterion, getattr(criteria, name)) for name in criteria.__all__ if name[0].islower()}
@@ -290,9 +291,11 @@ def test_a_users_loader_counts_by_examples_and_is_read_once() -> None:
     assert same_bits(one.mask.keep, two.mask.keep)
 
 
-@pytest.mark.parametrize("batches", [[{"x": 1}], [(torch.zeros(2), {"y": 1})], [torch.zeros(2)], [(1, 2, 3)]])
-def test_batches_that_are_no_pairs_of_tensors_are_refused(batches: Any) -> None:
-    with pytest.raises(ValueError, match=r"a batch is a .*; batches are pairs of tensors"):
+@pytest.mark.parametrize("batches", [[{"x": 1}], [(torch.zeros(2),)], [torch.zeros(2)], [(1, 2, 3)], [{}]])
+def test_batches_without_tensors_or_targets_are_refused(batches: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"a batch is a .*; batches are tuples whose last part is the target"
+    ):
         winticket.prune(plain(), 0.5, criterion=criteria.snip, batches=batches)
 
 
@@ -622,7 +625,7 @@ def test_batches_with_more_inputs_than_classes_are_refused(name: str, inputs: in
 def test_an_expert_that_only_a_later_batch_reaches_is_scored() -> None:
     x, y = torch.randn(20, 6), torch.randint(3, (20,))
     right = x[:, 0] > 0
-    apart = [(x[right], y[right]), (x[~right], y[~right])]
+    apart: list[Batch] = [(x[right], y[right]), (x[~right], y[~right])]
     agree(
         criteria.wanda(given_for(Experts("left out"), apart)),
         dict(criteria.wanda(given_for(Experts("left out"), [(x, y)]))),
@@ -769,9 +772,9 @@ class Giving(nn.Module):
 CLASSES = torch.randint(3, (8,))
 REFUSED: dict[str, tuple[nn.Module, Tensor, str]] = {
     "dict": (
-        Giving(lambda z: {"logits": z}),
+        Giving(lambda z: {"scores": z}),
         CLASSES,
-        r"Giving returns a dict with 'logits', .*wrap it in a module",
+        r"Giving returns a dict with 'scores', .*wrap it in a module",
     ),
     "tuple": (Giving(lambda z: (z, z)), CLASSES, r"Giving returns a tuple of 2, "),
     "whole numbers": (Giving(lambda z: z.long()), CLASSES, r"torch.int64 values, which are not logits"),

@@ -51,7 +51,7 @@ def wild(e):
 @needs(NETWORK, DATA, mode="training")
 def deep(e):
     weights = e.weights()
-    return {name: weights[name] * e.loss(weights, (x, y, 3)) for x, y in e.examples() for name in e.mask.keep}
+    return {name: weights[name] * e.mean_loss(weights, (x, y, 3)) for x, y in e.examples() for name in e.mask.keep}
 
 class Scorer:
     def __call__(self, e):
@@ -74,7 +74,7 @@ CASES: dict[str, tuple[int, str]] = {
     "misshapen": (16, "returns scores of shape"),
     "untyped": (19, "returns ndarray for"),
     "wild": (22, "are not all finite"),
-    "deep": (25, "raises ValueError at FILE, line 28: too many values to unpack"),
+    "deep": (25, "raises ValueError at FILE, line 28: Sequential does not compute on inputs ["),
     "scorer": (30, "raises RuntimeError at FILE, line 32: of an object"),
 }
 CONTRACT = "a criterion takes an Evidence e and returns one finite score per weight"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
+from winticket.criteria.batches import inputs_of, tensors_in
 from winticket.criteria.evidence import DATA, NETWORK, Evidence, needs
 from winticket.ticket import Scores
 
@@ -24,7 +25,8 @@ def wanda(e: Evidence) -> Scores:
     Sun et al. 2024 (Wanda), the authors' lib/prune.py. They compare weights within each output row, as constant_fan_in
     does, or within groups (n_of_m). Layers are pruned one after another, so each is scored by the inputs that it gets
     from the layers pruned before it; the authors do this per block of a transformer. In a convolution, Xᵢ are the
-    pixels that a weight meets, borders included. Raises ValueError for layers other than Linear and Conv2d without
+    pixels that a weight meets, borders included. Padded positions of a text count like any other. No loss is needed.
+    Raises ValueError for layers other than Linear and Conv2d without
     groups, for a weight used other than by calling its layer, and for a weight that no example reaches.
 
     >>> weights = {"weight": torch.tensor([[1.0, -2.0], [0.5, 0.0]])}
@@ -40,9 +42,9 @@ def wanda(e: Evidence) -> Scores:
     rows = dict.fromkeys(e.mask.keep, 0)
     weights = e.weights()
     called, used = Counter[str](), Counter[str]()
-    for x, _ in e.examples():
+    for batch in e.examples():
         with _watched(holders) as calls:
-            output = e.logits(weights, x)
+            output = e.output(weights, inputs_of(batch))
         called.update(name for name, _, _ in calls)
         used.update(_uses(output, {name: weights[name] for name in e.mask.keep}))
         for name, layer, read in calls:
@@ -63,9 +65,9 @@ def in_order(e: Evidence) -> list[str]:
     Raises ValueError if a weight's layer is not called.
     """
     weights, holders, names = e.weights(), _holders(e), dict[str, None]()
-    for x in [x for x, _ in e.batches] or [e.one()]:
+    for x in [inputs_of(batch) for batch in e.batches] or [e.one()]:
         with _watched(holders) as calls, torch.no_grad():
-            e.logits(weights, x)
+            e.output(weights, x)
         names.update(dict.fromkeys(name for name, _, _ in calls))
         if len(names) == len(e.mask.keep):
             break
@@ -126,10 +128,10 @@ def _check_called(what: str, called: Collection[str], names: Iterable[str]) -> N
         )
 
 
-def _uses(output: Tensor, weights: Mapping[str, Tensor]) -> dict[str, int]:
+def _uses(output: object, weights: Mapping[str, Tensor]) -> dict[str, int]:
     """How many operators read each weight on the way to the output, counted in the graph of the backward pass."""
     names = {id(weight): name for name, weight in weights.items()}
-    uses, seen, todo = dict.fromkeys(weights, 0), set[Node](), [output.grad_fn]
+    uses, seen, todo = dict.fromkeys(weights, 0), set[Node](), [t.grad_fn for t in tensors_in(output)]
     while todo:
         node = todo.pop()
         if node is None or node in seen:

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from winticket.criteria.activations import in_order
+from winticket.criteria.calling import modes_kept
 from winticket.criteria.evidence import (
     TRAINING,
     Criterion,
     Evidence,
     is_layer_by_layer,
-    modes_kept,
     needed,
 )
 from winticket.ticket import Mask, Scores, State, apart

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from winticket.criteria.losses import cross_entropy, require_logits
+from winticket.criteria import losses
+from winticket.criteria.batches import Batch, Inputs, each_tensor, first, inputs_of
+from winticket.criteria.calling import Mode, called, cast_to, drawing
+from winticket.criteria.losses import Loss, require_logits
 from winticket.ticket import Mask, Scores, Seeds, State, Ticket
-from winticket.trouble import short_of_memory
 
 REVISION = 1
 """Raised when what criteria receive, or what is computed from their scores (`applied.py`, `losses.py`), changes."""
-
-Batch = tuple[Tensor, Tensor]
-"""Inputs x [B, ...] and classes y [B], or y [B, ...] if an input has an answer at each of several positions."""
-
-Mode = Literal["evaluation", "training"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +30,17 @@ class Evidence:
     initial value, not the value that the last training started from.
 
     Criteria that need the network's computation also get `network`, an `example` [1, ...] of its inputs and, if they
-    need data, `batches` of training examples. The weights used are those in `now`, not the network's. It computes with
-    pruned weights 0, in float64 (`dtype`) and in the `mode` that the criterion declares (`needs`). Evaluation mode has
-    no dropout and uses BatchNorm's running statistics. Training mode uses the statistics of each batch and draws
-    dropout from `generator`'s seed; the running statistics that it would move are copies. `classes_last` says that the
-    network's logits are [B, ..., classes], for shapes that leave this open.
+    need data, `batches` of training examples: (x [B, ...], y [B, ...]), several inputs and a target (x1, x2, y), or
+    mappings such as {"input_ids": ..., "labels": ...}, of which `forward` gets what it has parameters for. `loss` is a
+    function of the network's output and the target, the last part of a tuple or the whole mapping, that returns the
+    mean loss of the batch. By default it is the cross-entropy of logits and classes y, and for mappings the `loss` in
+    the network's output.
+
+    The weights used are those in `now`, not the network's. It computes with pruned weights 0, in float64 if network and
+    loss can (`dtype`; whole numbers stay as they are), and in the `mode` that the criterion declares (`needs`).
+    Evaluation mode has no dropout and uses BatchNorm's running statistics. Training mode uses the statistics of each
+    batch and draws dropout from `generator`'s seed; the running statistics that it would move are copies.
+    `classes_last` says that the network's logits are [B, ..., classes], for shapes that leave this open.
     """
 
     now: State
@@ -46,10 +48,11 @@ class Evidence:
     mask: Mask
     generator: torch.Generator
     network: nn.Module | None = None
-    example: Tensor | None = None
+    example: Inputs | None = None
     batches: Sequence[Batch] = ()
     mode: Mode = "evaluation"
     classes_last: bool = False
+    loss: Loss | None = None
 
     @classmethod
     def of(
@@ -60,6 +63,7 @@ class Evidence:
         keep: Mapping[str, Tensor] | None = None,
         network: nn.Module | None = None,
         batches: Sequence[Batch] = (),
+        loss: Loss | None = None,
         seed: int = 0,
     ) -> Evidence:
         """Evidence from plain tensors, to try a criterion on values that can be checked by eye.
@@ -81,75 +85,124 @@ class Evidence:
             mask=Mask(keep),
             generator=torch.Generator().manual_seed(seed),
             network=network,
-            example=batches[0][0][:1] if batches else None,
+            example=inputs_of(first(batches[0])) if batches else None,
             batches=batches,
+            loss=loss,
         )
 
     @classmethod
     def of_ticket(cls, ticket: Ticket, now: State, *, start: State, **seen: Any) -> Evidence:
         """What a criterion is given of a ticket's training: its mask, the state `now`, and a generator of its seeds.
 
-        `seen` is what else it may look at: network, example, batches, classes_last.
+        `seen` is what else it may look at: network, example, batches, classes_last, loss.
         """
         generator = torch.Generator().manual_seed(ticket.seeds.derive("criterion", ticket.mask.count()))
         return cls(now=now, start=start, mask=ticket.mask, generator=generator, **seen)
 
     @functools.cached_property
     def dtype(self) -> torch.dtype | None:
-        """float64, or None for the network's own dtypes if it cannot compute in float64.
+        """float64, or None for the network's own dtypes if it, or the loss, cannot compute in float64.
 
-        The network is run once to see. A RuntimeWarning reports that it is None. Raises ValueError if the network
-        cannot compute at all.
+        Both are run once to see. A RuntimeWarning reports that it is None. Raises ValueError if the network cannot
+        compute at all.
         """
-        x = self.example if self.example is not None or not self.batches else self.batches[0][0][:1]
+        batch = first(self.batches[0]) if self.batches else None
+        x = self.example if self.example is not None or batch is None else inputs_of(batch)
         if self.network is None or x is None:
             return torch.float64
         weights = self.mask.apply(self.now.weights)
+        what = type(self.network).__name__
         try:
             self._computed(weights, x, mode="evaluation", dtype=torch.float64)
-        except ValueError as error:
+            error = self._complaint(weights, batch)
+            if error is None:
+                return torch.float64
+            what = f"the loss of {what}"
+        except ValueError as failed:
             self._computed(weights, x, mode="evaluation", dtype=None)
-            types = {str(w.dtype) for w in weights.values() if w.is_floating_point()}
-            warnings.warn(
-                f"{type(self.network).__name__} does not compute in float64 ({error.__cause__}), so it is scored in "
-                f"its own {' and '.join(sorted(types))}, less precisely",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            error = failed
+        types = {str(w.dtype) for w in weights.values() if w.is_floating_point()}
+        warnings.warn(
+            f"{what} does not compute in float64 ({error.__cause__ or error}), so it is scored in its own "
+            f"{' and '.join(sorted(types))}, less precisely",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+
+    def _complaint(self, weights: Mapping[str, Tensor], batch: Batch | None) -> ValueError | None:
+        """Why the user's loss computes in the network's dtypes but not in float64; None if it does, or in neither.
+
+        A loss that fails on one example in both may still take whole batches.
+        """
+        if self.loss is None or batch is None:
             return None
-        return torch.float64
+        try:
+            self._mean_loss(weights, batch, mode="evaluation", dtype=torch.float64)
+        except ValueError as error:
+            try:
+                self._mean_loss(weights, batch, mode="evaluation", dtype=None)
+            except ValueError:
+                return None
+            return error
+        return None
 
     def weights(self) -> dict[str, Tensor]:
         """All weights of `now` in `dtype`, pruned ones 0; the eligible ones are leaves that require gradients."""
         masked = self.mask.apply(self.now.weights)
-        return {n: _as(w, self.dtype).detach().requires_grad_(n in self.mask.keep) for n, w in masked.items()}
+        return {
+            n: cast_to(w, self.dtype).detach().requires_grad_(n in self.mask.keep) for n, w in masked.items()
+        }
 
     def module(self) -> nn.Module:
         """The network, in the evidence's mode. Raises ValueError if there is none."""
         return self._network().train(self.mode == "training")
 
-    def logits(self, weights: Mapping[str, Tensor], x: Tensor, *, draw: int = 0) -> Tensor:
-        """The network's output for x [B, ...] with these weights.
+    def output(self, weights: Mapping[str, Tensor], x: Inputs, *, draw: int = 0) -> Any:
+        """Whatever the network returns for inputs x with these weights.
 
-        In training mode, the same `draw` gives the same dropout. Raises ValueError, with the cause, if the network
-        fails on x, or if its output is not a floating-point tensor.
+        x is one tensor [B, ...], a tuple of positional arguments, or a mapping of arguments by name. In training mode,
+        the same `draw` gives the same dropout. Raises ValueError, with the cause, if the network fails on x.
         """
-        output = self._computed(weights, x, mode=self.mode, dtype=self.dtype, draw=draw)
-        return require_logits(output, type(self.network).__name__)
+        return self._computed(weights, x, mode=self.mode, dtype=self.dtype, draw=draw)
 
-    def loss(
+    def logits(self, weights: Mapping[str, Tensor], x: Inputs, *, draw: int = 0) -> Tensor:
+        """The network's output, as of `output`, or its part `logits`.
+
+        Raises ValueError also if that is not a floating-point tensor.
+        """
+        return require_logits(self.output(weights, x, draw=draw), type(self.network).__name__)
+
+    def mean_loss(
         self, weights: Mapping[str, Tensor], batch: Batch, *, temperature: float = 1.0, draw: int = 0
     ) -> Tensor:
-        """Mean cross-entropy over all answers of a batch, of logits divided by `temperature`; `draw` as in `logits`.
+        """The mean loss of a batch, by the evidence's `loss`, a floating-point number; `draw` as in `output`.
 
-        Raises ValueError if the targets are not classes, or do not fit the logits.
+        The default is the cross-entropy over all answers of the batch, of logits divided by `temperature`, or for a
+        mapping the loss that the network returns; `temperature` changes no loss but the cross-entropy. Raises
+        ValueError if the loss fails or is no finite number, if targets of the cross-entropy are not classes, or if they
+        do not fit the logits.
+
+        >>> batch = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0]])
+        >>> weights = {"weight": torch.tensor([[1.0, 1.0]])}
+        >>> network = nn.Linear(2, 1, bias=False)
+        >>> e = Evidence.of(weights, network=network, batches=[batch], loss=nn.functional.mse_loss)
+        >>> float(e.mean_loss(e.weights(), batch))  # (3 - 1)²
+        4.0
         """
-        x, y = batch
-        logits = self.logits(weights, x, draw=draw) / temperature
-        return cross_entropy(logits, y, classes_last=self.classes_last)
+        return self._mean_loss(
+            weights, batch, mode=self.mode, dtype=self.dtype, temperature=temperature, draw=draw
+        )
 
-    def one(self) -> Tensor:
-        """An input [1, ...], for its shape and dtype. Raises ValueError if there is none."""
+    def shares(self, batches: Sequence[Batch]) -> list[float]:
+        """Each batch's share of all, which weighs its mean loss: by answers for the cross-entropy, else by examples.
+
+        Raises ValueError if nothing counts.
+        """
+        return losses.shares(batches, loss=self.loss)
+
+    def one(self) -> Inputs:
+        """An example of the inputs [1, ...], for shapes and dtypes. Raises ValueError if there is none."""
         if self.example is None:
             raise ValueError(
                 "this criterion needs the shape of an input; give the evidence one (example=...)"
@@ -174,49 +227,59 @@ class Evidence:
             raise ValueError("this criterion needs the network; give the evidence one (network=...)")
         return self.network
 
+    def _mean_loss(
+        self,
+        weights: Mapping[str, Tensor],
+        batch: Batch,
+        *,
+        mode: Mode,
+        dtype: torch.dtype | None,
+        temperature: float = 1.0,
+        draw: int = 0,
+    ) -> Tensor:
+        # One stream for network and loss, since a user's loss may draw as well.
+        with self._drawing(draw):
+            output = self._called(weights, inputs_of(batch), mode=mode, dtype=dtype)
+            if self.loss is not None:  # it gets copies, so it may write to them
+                batch = each_tensor(lambda t: cast_to(t, dtype).clone(), batch)
+            return losses.mean_loss(
+                output,
+                batch,
+                loss=self._loss_in(dtype),
+                network=type(self.network).__name__,
+                temperature=temperature,
+                classes_last=self.classes_last,
+            )
+
+    def _loss_in(self, dtype: torch.dtype | None) -> Loss | None:
+        if dtype not in self._fitted:
+            like = next(iter(self.now.weights.values()), None)
+            self._fitted[dtype] = losses.fitted(self.loss, like, dtype)
+        return self._fitted[dtype]
+
+    @functools.cached_property
+    def _fitted(self) -> dict[torch.dtype | None, Loss | None]:
+        return {}
+
     def _computed(
         self,
         weights: Mapping[str, Tensor],
-        x: Tensor,
+        x: Inputs,
         *,
         mode: Mode,
         dtype: torch.dtype | None,
         draw: int = 0,
     ) -> object:
-        network = self._network()
-        # Copies, since training mode writes statistics in place.
-        buffers = {name: _as(b, dtype).clone() for name, b in self.now.buffers.items()}
-        cast_weights = {name: _as(w, dtype) for name, w in weights.items()}
-        seed = Seeds(self.generator.initial_seed(), draw).derive("dropout of a criterion")
-        with modes_kept(network), torch.random.fork_rng(devices=[]):
-            network.train(mode == "training")
-            torch.default_generator.manual_seed(seed)
-            try:
-                return functional_call(network, (cast_weights, buffers), (_as(x, dtype),))
-            except Exception as error:
-                if short_of_memory(error):
-                    raise
-                single = mode == "training" and len(x) < 2
-                few = "; a batch of one example has no statistics" if single else ""
-                raise ValueError(
-                    f"{type(network).__name__} does not compute on inputs {list(x.shape)} of {x.dtype} in {mode} mode: "
-                    f"{type(error).__name__}: {error}{few}"
-                ) from error
+        with self._drawing(draw):
+            return self._called(weights, x, mode=mode, dtype=dtype)
 
+    def _drawing(self, draw: int) -> AbstractContextManager[None]:
+        return drawing(Seeds(self.generator.initial_seed(), draw).derive("dropout of a criterion"))
 
-@contextmanager
-def modes_kept(network: nn.Module | None) -> Iterator[None]:
-    """When the block ends, the network and all its parts are in their previous modes, training or evaluation."""
-    modes = {} if network is None else {m: m.training for m in network.modules()}
-    try:
-        yield
-    finally:
-        for m, training in modes.items():
-            m.training = training
-
-
-def _as(x: Tensor, dtype: torch.dtype | None) -> Tensor:
-    return x.to(dtype) if dtype is not None and x.is_floating_point() else x
+    def _called(
+        self, weights: Mapping[str, Tensor], x: Inputs, *, mode: Mode, dtype: torch.dtype | None
+    ) -> object:
+        return called(self._network(), weights, self.now.buffers, x, mode=mode, dtype=dtype)
 
 
 Criterion = Callable[[Evidence], Scores]

@@ -1,7 +1,8 @@
 """Criteria from gradients of the loss, or of the flow through the network.
 
 Batches are weighted by their number of examples (of answers, if an example has several), so it makes no difference how
-a loader cuts the same examples into batches.
+a loader cuts the same examples into batches. Under a loss of the user's, or the model's own, they are weighted by their
+number of examples; that makes no difference either if the loss is a mean over examples.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import ParametrizationList
 
-from winticket.criteria.evidence import DATA, NETWORK, Batch, Evidence, needs
-from winticket.criteria.losses import shares
+from winticket.criteria.batches import Inputs, cut, each_tensor, equal_parts, examples, tensors_in
+from winticket.criteria.evidence import DATA, NETWORK, Evidence, needs
 from winticket.ticket import Mask, Scores
 
 REVISION = 2
@@ -77,7 +78,7 @@ def grasp(e: Evidence) -> Scores:
     Wang et al. 2020 (GraSP), the authors' pruner/GraSP.py. The weights with the highest -w · Hg are pruned first, since
     removing them raises the norm of the gradient most. The network runs in training mode, as theirs does, so BatchNorm
     uses the statistics of each batch. The authors draw new Linear weights for the scoring; here, the network's are
-    used.
+    used. The temperature divides the logits of the cross-entropy; any other loss is used as it is, without temperature.
 
     >>> weights = {"weight": torch.tensor([[1.0, -2.0], [0.5, 0.0]])}
     >>> batch = torch.tensor([[1.0, 0.0]]), torch.tensor([0])
@@ -90,10 +91,10 @@ def grasp(e: Evidence) -> Scores:
     leaves = _eligible(e, weights)
     fixed = _reached(e, _gradients(e, weights, temperature=TEMPERATURE))
     products = [torch.zeros_like(w) for w in leaves]
-    for number, (batch, share) in enumerate(zip(e.examples(), shares(e.examples()), strict=True)):
+    for number, (batch, share) in enumerate(zip(e.examples(), e.shares(e.examples()), strict=True)):
         if not share:
             continue
-        loss = e.loss(weights, batch, temperature=TEMPERATURE, draw=number)
+        loss = e.mean_loss(weights, batch, temperature=TEMPERATURE, draw=number)
         gradients = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
         flow = torch.stack([(f * g).sum() for f, g in zip(fixed, gradients, strict=True)]).sum()
         for product, part in zip(
@@ -142,10 +143,10 @@ def taylor(e: Evidence) -> Scores:
     weights = e.weights()
     leaves = _eligible(e, weights)
     squares: Influence = [None] * len(leaves)
-    parts = _equal_parts(e.examples())
-    for number, (part, share) in enumerate(zip(parts, shares(parts), strict=True)):
+    parts = equal_parts(e.examples(), PART)
+    for number, (part, share) in enumerate(zip(parts, e.shares(parts), strict=True)):
         if share:
-            gradients = _gradient(e.loss(weights, part, draw=number), leaves)
+            gradients = _gradient(e.mean_loss(weights, part, draw=number), leaves)
             _add(squares, [None if g is None else g**2 for g in gradients], share)
     return e.of_eligible(w.detach() ** 2 * s for w, s in zip(leaves, _reached(e, squares), strict=True))
 
@@ -166,14 +167,10 @@ def fisher(e: Evidence) -> Scores:
     weights = e.weights()
     leaves = _eligible(e, weights)
     squares: Influence = [None] * len(leaves)
-    if unequal := [(len(x), len(y)) for x, y in e.examples() if len(x) != len(y)]:
-        raise ValueError(
-            f"a batch has {unequal[0][0]} inputs but classes of {unequal[0][1]}; give as many of both"
-        )
-    each = [(x[i : i + 1], y[i : i + 1]) for x, y in e.examples() for i in range(len(y))]
-    counted = [example for example, share in zip(each, shares(each), strict=True) if share]
+    each = [cut(batch, i, i + 1) for batch in e.examples() for i in range(examples(batch))]
+    counted = [example for example, share in zip(each, e.shares(each), strict=True) if share]
     for example in counted:
-        gradients = _gradient(e.loss(weights, example), leaves)
+        gradients = _gradient(e.mean_loss(weights, example), leaves)
         _add(squares, [None if g is None else g**2 for g in gradients], 1 / len(counted))
     return e.of_eligible(0.5 * w**2 * s for w, s in zip(leaves, _reached(e, squares), strict=True))
 
@@ -186,9 +183,9 @@ def _gradients(e: Evidence, weights: Weights, *, temperature: float = 1.0) -> In
     """∂L/∂w of each eligible weight, L the mean loss over all answers of all batches."""
     leaves = _eligible(e, weights)
     total: Influence = [None] * len(leaves)
-    for number, (batch, share) in enumerate(zip(e.examples(), shares(e.examples()), strict=True)):
+    for number, (batch, share) in enumerate(zip(e.examples(), e.shares(e.examples()), strict=True)):
         if share:
-            loss = e.loss(weights, batch, temperature=temperature, draw=number)
+            loss = e.mean_loss(weights, batch, temperature=temperature, draw=number)
             _add(total, _gradient(loss, leaves), share)
     return total
 
@@ -210,18 +207,30 @@ def _flow(e: Evidence, weights: Weights) -> Influence:
     """∂R/∂|w| of each eligible weight."""
     positive = {name: w.detach().abs().requires_grad_(name in e.mask.keep) for name, w in weights.items()}
     buffers = {n: b.abs() if b.is_floating_point() else b for n, b in e.now.buffers.items()}
-    changed, x = replace(e, now=replace(e.now, buffers=buffers)), torch.ones_like(e.one())
-    if x.is_floating_point():
-        return _gradient(changed.logits(positive, x).sum(), _eligible(e, positive))
+    changed, ones = replace(e, now=replace(e.now, buffers=buffers)), _ones(e.one())
+    if all(t.is_floating_point() for t in tensors_in(ones)):
+        return _gradient(changed.logits(positive, ones).sum(), _eligible(e, positive))
     masked = {id(p) for name, p in e.module().named_parameters() if name in e.mask.keep}
     with _embedding_ones(e.module(), masked) as looked_up:
-        output = changed.logits(positive, x).sum()
-    if not looked_up:
+        output = changed.logits(positive, ones).sum()
+    if not looked_up and not any(t.is_floating_point() for t in tensors_in(ones)):
         raise ValueError(
             f"the inputs of {type(e.module()).__name__} are whole numbers, but none of its Embedding layers reads "
             "them; synflow replaces embeddings by ones, so it cannot score this network"
         )
     return _gradient(output, _eligible(e, positive))
+
+
+def _ones(inputs: Inputs) -> Inputs:
+    """Ones for all inputs but truth values, since True may hide a position, and labels, which change no logit."""
+
+    def ones(t: Tensor) -> Tensor:
+        return t if t.dtype == torch.bool else torch.ones_like(t)
+
+    if isinstance(inputs, Mapping):
+        return {n: part if n.startswith("label") else each_tensor(ones, part) for n, part in inputs.items()}
+    made: Inputs = each_tensor(ones, inputs)
+    return made
 
 
 @contextmanager
@@ -251,22 +260,6 @@ def _embedding_ones(network: nn.Module, masked: set[int]) -> Iterator[list[nn.Mo
 
                 stack.callback(layer.register_forward_hook(ones, with_kwargs=True).remove)
         yield looked_up
-
-
-def _equal_parts(batches: Sequence[Batch]) -> list[Batch]:
-    """The examples in parts of at most `PART`, whose sizes differ by at most one; different shapes are not mixed."""
-    groups: list[list[Batch]] = []
-    for x, y in batches:
-        if groups and [t.shape[1:] for t in groups[-1][-1]] == [x.shape[1:], y.shape[1:]]:
-            groups[-1].append((x, y))
-        else:
-            groups.append([(x, y)])
-    parts: list[Batch] = []
-    for group in groups:
-        x, y = (torch.cat(column) for column in zip(*group, strict=True))
-        count = max(1, -(-len(y) // PART))
-        parts.extend(zip(x.tensor_split(count), y.tensor_split(count), strict=True))
-    return parts
 
 
 def _reached(

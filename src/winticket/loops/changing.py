@@ -9,12 +9,13 @@ from functools import partial, wraps
 from inspect import cleandoc, signature
 from typing import ParamSpec
 
-from torch import Tensor, nn
+from torch import nn
 
 from winticket.allocate import Allocate, erk, layerwise
 from winticket.criteria import Criterion, magnitude
 from winticket.criteria.applied import mask_of, name_of
-from winticket.criteria.evidence import Batch
+from winticket.criteria.batches import Batch, Inputs
+from winticket.criteria.losses import Loss
 from winticket.loops.hooks import Optimizer
 from winticket.loops.masking import claimed
 from winticket.loops.scoring import (
@@ -57,7 +58,7 @@ class Options:
     - `criterion`: scores the weights; the lowest-scored ones are dropped.
     - `allocate`: distributes the kept weights over the layers.
     - `include`, `exclude`: names or patterns of parameters, as in `prune`.
-    - `batches`, `example`: what the criterion needs to look at the network or at data, as in `prune`.
+    - `batches`, `example`, `loss`: what the criterion needs to look at the network or at data, as in `prune`.
     - `seeds`: what random choices draw from (default: drawn from torch's global generator).
     - `optimizer`: optimisers that do not derive from `torch.optim.Optimizer`, whose steps are to be followed.
     """
@@ -72,13 +73,14 @@ class Options:
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     batches: Sequence[Batch] = ()
-    example: Tensor | None = None
+    example: Inputs | None = None
+    loss: Loss | None = None
     seeds: Seeds | None = None
     optimizer: Optimizer | Sequence[Optimizer] = ()
 
     def scoring(self) -> Scoring:
         """How these options score the model."""
-        return Scoring(self.model, self.criterion, self.batches, self.example)
+        return Scoring(self.model, self.criterion, self.batches, self.example, self.loss)
 
     def interval(self, rule: type[Regrowing] | type[Thinning], method: str) -> int:
         """Updates between two changes. ValueError if the mask of `method` would never change."""

@@ -16,7 +16,8 @@ from torch.optim.swa_utils import AveragedModel
 from winticket.allocate import Allocate
 from winticket.criteria import Criterion, magnitude
 from winticket.criteria.applied import careful, mask_of, name_of
-from winticket.criteria.evidence import Batch
+from winticket.criteria.batches import Batch, Inputs
+from winticket.criteria.losses import Loss
 from winticket.loops.counting import is_update, updates
 from winticket.loops.hooks import MaskHooks
 from winticket.loops.masking import claimed, in_force, warn_of_overwritten
@@ -54,8 +55,8 @@ class Levels:
     to your loop: create them within the block, or call `level.reset(optimizer)`.
 
     `densities` must fall; each is in (0, 1), or a mapping of shares by layer if the allocation takes one. The options
-    `criterion`, `allocate`, `include`, `exclude`, `batches`, `example` and `seeds` are as in `prune`. Criteria that
-    compare a weight with its initial value use its value before the first level, under every rewind.
+    `criterion`, `allocate`, `include`, `exclude`, `batches`, `example`, `loss` and `seeds` are as in `prune`. Criteria
+    that compare a weight with its initial value use its value before the first level, under every rewind.
 
     Under DistributedDataParallel pass the wrapped module, with the same arguments on every rank.
 
@@ -90,7 +91,8 @@ class Levels:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         batches: Sequence[Batch] = (),
-        example: Tensor | None = None,
+        example: Inputs | None = None,
+        loss: Loss | None = None,
         ticket: Ticket | None = None,
         seeds: Seeds | None = None,
     ) -> None:
@@ -102,7 +104,7 @@ class Levels:
         require_function("rewind", rewind)
         self.model, self.densities = model, tuple(densities)
         self.rewind, self.rewind_step = rewind, rewind_step
-        self.score = Scoring(model, criterion, batches, example)
+        self.score = Scoring(model, criterion, batches, example, loss)
         self.allocate = allocation_for(criterion, allocate, stacklevel=2)
         self.buffer_persistence = buffer_persistence(model)  # before any training, which may add buffers
         if ticket is None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import nn
 
 from winticket import units
 from winticket.allocate import Allocate
 from winticket.criteria import Criterion, magnitude
 from winticket.criteria.applied import mask_of, name_of
-from winticket.criteria.evidence import TRAINING, Batch, needed, rounds_at_init
+from winticket.criteria.batches import Batch, Inputs
+from winticket.criteria.evidence import TRAINING, needed, rounds_at_init
+from winticket.criteria.losses import Loss
 from winticket.loops.scoring import (
     Density,
     Scoring,
@@ -37,7 +39,8 @@ def prune(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     batches: Sequence[Batch] = (),
-    example: Tensor | None = None,
+    example: Inputs | None = None,
+    loss: Loss | None = None,
     seeds: Seeds | None = None,
 ) -> Ticket:
     """Score the model's current weights, keep the best, and return the ticket with its current weights and buffers.
@@ -51,9 +54,16 @@ def prune(
     paper. An allocation that turns the criterion into another method causes a warning; one that undoes it is refused.
     Weights of Linear and Conv layers are eligible, and parameters in `include` (names or patterns, as 'lstm.weight_*'),
     except those in `exclude` (default for whole units: the output layer). Of a weight-normed layer the original tensor
-    is pruned. Criteria that look at the network or at data need `batches` of (x [B, ...], classes y [B]), for which the
-    model must return logits [B, classes], or an `example` [1, ...]; they compute on the CPU, in float64 if they can.
-    Random criteria draw from `seeds` (default: drawn from torch's global generator).
+    is pruned.
+
+    Criteria that look at data need `batches`, those that look at the network alone an `example` [1, ...] of its inputs;
+    they compute on the CPU, in float64 if model and loss can. A batch is a tuple whose last part is the target, as
+    (x [B, ...], y [B, ...]) or (x1, x2, y), or a mapping, of which the model gets by name what its `forward` has
+    parameters for. `loss` takes the model's output and the target, for a mapping the whole batch, and returns the mean
+    loss; batches count by their examples. Without it, the model must return logits [B, classes] for classes y [B], or,
+    for a mapping, an object or dict with a `loss`, as the models of Transformers do if the batch has labels. Criteria
+    that need no loss ignore it, as they ignore batches. Random criteria draw from `seeds` (default: drawn from torch's
+    global generator).
 
     Under DistributedDataParallel pass the wrapped model, with the same arguments on every rank. ValueError, before
     anything is scored, if a pattern matches no weight, the criterion lacks what it needs, or the allocation cannot
@@ -63,8 +73,12 @@ def prune(
     >>> import torch, winticket
     >>> winticket.prune(torch.nn.Linear(50, 4), 0.25).mask.count()
     50
+    >>> x, y = torch.randn(8, 50), torch.randn(8, 4)  # a regression
+    >>> how = {"criterion": winticket.criteria.snip, "batches": [(x, y)], "loss": torch.nn.functional.mse_loss}
+    >>> winticket.prune(torch.nn.Linear(50, 4), 0.25, **how).mask.count()
+    50
     """
-    score = Scoring(model, criterion, batches, example)
+    score = Scoring(model, criterion, batches, example, loss)
     allocate = allocation_for(criterion, allocate, stacklevel=2)
     seeds = seeds_for(model, seeds, criterion=criterion)
     excluded = without_classes(model, allocate, exclude)

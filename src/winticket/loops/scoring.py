@@ -14,7 +14,9 @@ from torch.nn.utils.parametrize import is_parametrized
 from winticket.allocate import BY_LAYER, Allocate, layerwise, units
 from winticket.criteria import Criterion, Evidence
 from winticket.criteria.applied import is_ours, mask_of, name_of, scores_of, tried_on
-from winticket.criteria.evidence import DATA, NETWORK, RANDOM, Batch, needed
+from winticket.criteria.batches import Batch, Inputs, checked, each_tensor, first, inputs_of
+from winticket.criteria.evidence import DATA, NETWORK, RANDOM, needed
+from winticket.criteria.losses import Loss
 from winticket.loops.wrapped import bare, check_whole, drawn_seed, shared_buffers
 from winticket.models import chosen, includable, output_layer
 from winticket.pairing import usual, variant
@@ -29,22 +31,29 @@ Density = float | Mapping[str, float]
 class Scoring:
     """Scores the weights of `model` by `criterion`. Call it with a ticket (mask and start) and the current state.
 
-    A criterion that looks at the network or at data gets the model and `batches` of (x [B, ...], classes y [B]), or an
-    `example` [1, ...]. It computes on the CPU, in float64 if the model can. The model does not change, nor do its
-    modes. ValueError if the criterion lacks what it needs.
+    A criterion that looks at the network or at data gets the model and `batches` (tuples of inputs and a target, or
+    mappings) with their `loss` (default: cross-entropy, or the model's own), or an `example` [1, ...] of the inputs. It
+    computes on the CPU, in float64 if model and loss can. The model does not change, nor do its modes. ValueError if
+    the criterion lacks what it needs.
     """
 
     model: nn.Module
     criterion: Criterion
     batches: Iterable[Batch] = ()
-    example: Tensor | None = None
+    example: Inputs | None = None
+    loss: Loss | None = None
 
     def __post_init__(self) -> None:
         require_function("criterion", self.criterion)
-        batches = tuple((x.cpu(), y.cpu()) for x, y in map(_pair, self.batches))
-        example = self.example if self.example is not None or not batches else batches[0][0][:1]
+        if self.loss is not None and not callable(self.loss):
+            raise TypeError(
+                f"loss is {self.loss!r}; pass a function of the network's output and the target that returns the mean "
+                "loss, such as torch.nn.functional.mse_loss"
+            )
+        batches = tuple(each_tensor(Tensor.cpu, checked(batch)) for batch in self.batches)
+        example = self.example if self.example is not None or not batches else inputs_of(first(batches[0]))
         object.__setattr__(self, "batches", batches)
-        object.__setattr__(self, "example", None if example is None else example.cpu())
+        object.__setattr__(self, "example", each_tensor(Tensor.cpu, example))
         needs = needed(self.criterion)
         if DATA in needs and not batches:
             raise ValueError(
@@ -67,6 +76,7 @@ class Scoring:
             network=bare(self.model) if NETWORK in needed(self.criterion) else None,
             example=self.example,
             batches=tuple(self.batches),
+            loss=self.loss,
         )
 
     def check(self, ticket: Ticket, *, allocate: Allocate, density: Density) -> None:
@@ -271,15 +281,3 @@ def _module_of(function: Callable[..., object]) -> str:
     while isinstance(function, partial):
         function = function.func
     return str(getattr(function, "__module__", ""))
-
-
-def _pair(batch: object) -> Batch:
-    if isinstance(batch, tuple | list):
-        if len(batch) == 2 and isinstance(x := batch[0], Tensor) and isinstance(y := batch[1], Tensor):
-            return x, y
-        kind = f"a {type(batch).__name__} of {', '.join(type(part).__name__ for part in batch) or 'nothing'}"
-    else:
-        kind = f"a {type(batch).__name__}"
-    raise ValueError(
-        f"a batch is {kind}; batches are pairs of tensors, inputs x [B, ...] and classes y [B]: batches=[(x, y), ...]"
-    )

@@ -11,8 +11,9 @@ from torch import Tensor
 from winticket import data
 from winticket.criteria import Criterion, Evidence
 from winticket.criteria.applied import careful, mask_of
-from winticket.criteria.evidence import DATA, NETWORK, Batch, needed, rounds_at_init
+from winticket.criteria.evidence import DATA, NETWORK, needed, rounds_at_init
 from winticket.criteria.evidence import REVISION as EVIDENCE
+from winticket.criteria.losses import Loss
 from winticket.rewind import Rewind, fine_tune, learning_rate, takes_step
 from winticket.schedules import geometric_at
 from winticket.stages.setup import Setup
@@ -86,10 +87,13 @@ def prune_untrained(
     return sparser
 
 
-def evidence(setup: Setup, ticket: Ticket, now: State, criterion: Criterion) -> Evidence:
+def evidence(
+    setup: Setup, ticket: Ticket, now: State, criterion: Criterion, *, loss: Loss | None = None
+) -> Evidence:
     """What `criterion` gets to score the state `now`: the network and examples only if it needs them.
 
-    `start` of the evidence is the replicate's initialisation, whatever step the ticket was rewound to.
+    `start` of the evidence is the replicate's initialisation, whatever step the ticket was rewound to. `loss` gives the
+    mean loss from outputs and targets (default: the cross-entropy of logits, by which the experiment trains).
     """
     needs = needed(criterion)
     return Evidence.of_ticket(
@@ -100,10 +104,11 @@ def evidence(setup: Setup, ticket: Ticket, now: State, criterion: Criterion) -> 
         example=setup.blank(1) if NETWORK in needs else None,
         batches=scored(setup, ticket.seeds) if DATA in needs else (),
         classes_last=True,
+        loss=loss,
     )
 
 
-def scored(setup: Setup, seeds: Seeds) -> tuple[Batch, ...]:
+def scored(setup: Setup, seeds: Seeds) -> tuple[tuple[Tensor, Tensor], ...]:
     """Training examples for criteria: the first ten of each class, in an order drawn for each replicate.
 
     Wang et al. 2020 (GraSP) and Tanaka et al. 2020 take as many per class. Batches are at most as large as the recipe's
@@ -132,5 +137,5 @@ def scored(setup: Setup, seeds: Seeds) -> tuple[Batch, ...]:
     return _in_batches(part, mixed, setup.recipe.batch)
 
 
-def _in_batches(part: data.Split, chosen: Tensor, most: int) -> tuple[Batch, ...]:
+def _in_batches(part: data.Split, chosen: Tensor, most: int) -> tuple[tuple[Tensor, Tensor], ...]:
     return tuple((part.x[rows], part.y[rows]) for rows in chosen.tensor_split(-(-len(chosen) // most)))

@@ -128,6 +128,7 @@ class Computing:
     dask: str | None = None
     engine: str = "auto"
     retry_failed: bool = False
+    needs: list[str] | None = None
 
     def execution(self) -> Execution:
         """The same as one value. Raises ValueError or StoreError for what is wrong with it."""
@@ -135,7 +136,8 @@ class Computing:
 
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers is {self.workers}; give the number of processes, 1 or more")
-        options = {"engine": self.engine, "retry_failed": self.retry_failed}
+        options: dict[str, Any] = {"engine": self.engine, "retry_failed": self.retry_failed}
+        options["needs"] = self.needs or ()
         return Execution.local(self.store, workers=self.workers, ray=self.ray, dask=self.dask, **options)
 
 
@@ -220,6 +222,16 @@ Engine = Annotated[
 Retry = Annotated[
     bool, _Computing("--retry-failed", help="Retrain networks whose training the store records as failed.")
 ]
+Needs = Annotated[
+    list[str] | None,
+    _Computing(
+        "--needs",
+        metavar="gpu|memory=AMOUNT",
+        help="What a machine must have to compute a training: gpu, or memory for each process, such as memory=8GB. "
+        "`winticket work` leaves the trainings to machines that have it, and a machine that computes by itself refuses "
+        "at once if it has less. May be repeated. Default: memory as estimated (see `winticket plan`), no GPU.",
+    ),
+]
 Data = Annotated[
     str,
     typer.Argument(
@@ -264,6 +276,7 @@ COMPUTING: dict[str, tuple[Any, Any]] = {
     "dask": (Dask, None),
     "engine": (Engine, "auto"),
     "retry_failed": (Retry, False),
+    "needs": (Needs, None),
 }
 """The fields of `Computing`: annotation and default of each option."""
 

@@ -92,6 +92,7 @@ def run_comparison(
     """Run a comparison that `lay_out` has planned; parameters and errors as for `compare`."""
     began, folder = time.monotonic(), Path(out)
     execution.check(first[0].plan.setup.recipe)
+    execution.refuse_unfit([task for entry in first for task in entry.plan.tasks.values()])
     require_same_comparison(folder, identity(first))
     folder.mkdir(parents=True, exist_ok=True)
     with run_errors(execution.store):

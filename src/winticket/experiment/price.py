@@ -46,6 +46,8 @@ class Cost:
     seconds: float | None
     bytes: int
     workers: int
+    memory: int = 0
+    """Bytes that the process which computes the largest training is estimated to need at most; 0 if unknown."""
     beside: int = 0
     """States in the course of trainings that are stored beside the trainings' own results."""
     work: Mapping[str, float] = field(default_factory=dict, repr=False)
@@ -92,6 +94,7 @@ def cost(planned: Plan, execution: Execution, *, measure: bool = True) -> Cost:
         else None,
         bytes=_bytes(planned, missing) + _states_bytes(planned, states),
         workers=workers,
+        memory=max((planned.tasks[cell].memory for cell in missing), default=0),
         beside=len(states) - len(repeated),
         work=work,
         repeated=tuple(repeated),

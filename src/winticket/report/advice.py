@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import ceil
 
-from winticket.report.metric import Metric, margin_of, metric_of
+from winticket.report.metric import margin_of, metric_of
 from winticket.report.pruning_advice import (
     LIGHT_PRUNING,
     add_levels,
@@ -196,7 +196,7 @@ def train_dense_longer(document: Document) -> str | None:
     gate = document["verdict"].get("trained_enough")
     if gate is not None and gate["enough"] is False:
         gain = gate["gain"]
-        gained = _gained(metric_of(document), gain)
+        gained = metric_of(document).gained(gain)
         return (
             f"Train longer{longer}: the dense network {gained} from twice as many steps, so the "
             "ticket was compared with a network that had not finished training (Ma et al. 2021)."
@@ -212,17 +212,6 @@ def train_dense_longer(document: Document) -> str | None:
     return (
         f"Train longer{longer}: the dense network's validation loss was lowest {_near_the_end(dense, steps)}, so the "
         "network was probably still learning when training ended (early-stop criterion: Frankle & Carbin 2019)."
-    )
-
-
-def _gained(metric: Metric, gain: float | None) -> str:
-    """What more steps did to the dense network: gained 0.52 pp of accuracy; got an RMSE better by 0.1 mm."""
-    if not metric.higher:
-        return f"got a better {metric.name}" + (
-            "" if gain is None else f", by {metric.amount(metric.shown(gain))},"
-        )
-    return "gained " + (
-        metric.name if gain is None else f"{metric.amount(metric.shown(gain))} of {metric.name}"
     )
 
 

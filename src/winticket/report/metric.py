@@ -175,6 +175,13 @@ class Metric:
         words = ("above", "below") if self.higher else ("better than", "worse than")
         return f"{self.amount(points)} {words[0] if points > 0 else words[1]}"
 
+    def gained(self, gain: float | None) -> str:
+        """What a network did that got better: gained 0.52 pp of accuracy; got a better RMSE, by 0.1 mm."""
+        by = "" if gain is None else self.amount(self.shown(gain))
+        if not self.higher:
+            return f"got a better {self.name}" + (f", by {by}," if by else "")
+        return "gained " + (f"{by} of {self.name}" if by else self.name)
+
 
 def falls_short(metric: Metric) -> str:
     """The verb for being worse by some amount, up to what it is worse than."""
@@ -184,10 +191,17 @@ def falls_short(metric: Metric) -> str:
 def metric_of(document: Mapping[str, object]) -> Metric:
     """The metric that a document's networks were judged by; accuracy if it does not say."""
     entry = cast("Any", document.get("metric"))
-    verdict = cast("Mapping[str, Any]", document.get("verdict") or {})
     constant = None if entry is None else entry.get("constant")
     scale = Scale.of_json(entry)
-    return Metric(scale, bool(verdict.get("relative")), constant, _decimals(document, scale))
+    return Metric(scale, _is_share(document), constant, _decimals(document, scale))
+
+
+def _is_share(document: Mapping[str, object]) -> bool:
+    """Whether the margin is a share of the dense network's value: as the verdict says, or before one the question."""
+    verdict, question = (
+        cast("Mapping[str, Any]", document.get(at) or {}) for at in ("verdict", "experiment")
+    )
+    return bool(verdict.get("relative") or question.get("relative_margin"))
 
 
 def _decimals(document: Mapping[str, object], scale: Scale) -> int | None:
@@ -196,8 +210,7 @@ def _decimals(document: Mapping[str, object], scale: Scale) -> int | None:
     if scale.unit == "%" or not dense or not _SMALL <= abs(dense) < _LARGE:
         return None
     question = cast("Mapping[str, Any]", document.get("experiment") or {})
-    relative = cast("Mapping[str, Any]", document.get("verdict") or {}).get("relative")
-    margin = None if relative else question.get("margin_pp")
+    margin = None if _is_share(document) else question.get("margin_pp")
     values = Metric(scale).digits(dense)
     return values if not margin else max(values, 1 - math.floor(math.log10(margin)))
 

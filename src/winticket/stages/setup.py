@@ -25,6 +25,9 @@ from winticket.stages.starting import Pretrained
 from winticket.ticket import Seeds, State
 from winticket.train import Recipe
 
+SPLITS = 64
+"""How many splits of data a process keeps."""
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -298,7 +301,7 @@ def _loss_and_metric(chosen: Objective, setup: Setup, *, outputs: int) -> LossAn
     return objective.functions(chosen, setup.dataset(torch.device("cpu")).train.y, outputs=outputs)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=SPLITS)
 def _dataset(
     name: str,
     seed: int,

@@ -150,3 +150,14 @@ def test_scales_say_how_good_is_meant() -> None:
 def test_what_does_not_go_together_is_refused(choices: dict[str, str], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Objective(**choices)
+
+
+@pytest.mark.parametrize("task", losses.BY_TASK)
+def test_losses_compute_in_float64_as_criteria_ask_them_to(task: str) -> None:
+    y = noise_targets(task, 12, 4, (3, 8, 8))
+    shape = {"segmentation": (4, 8, 8)}.get(task, (4,))
+    outputs = torch.randn(12, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for name, loss in losses.BY_TASK[task].items():
+        value = functions(Objective(task, loss=name), y, outputs=4).loss(outputs, y)
+        assert value.dtype == torch.float64
+        assert float(value) == pytest.approx(float(loss(outputs.float(), y)), rel=1e-4)

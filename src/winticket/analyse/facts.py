@@ -263,9 +263,7 @@ def joined(tables: Sequence[Table]) -> Table:
     return Table.joined(tables)
 
 
-def part(
-    fn: Callable[..., object], *inputs: object, name: str, weight: float = 1.0, **options: Any
-) -> Task:
+def part(fn: Callable[..., object], *inputs: object, name: str, weight: float = 1.0, **options: Any) -> Task:
     """The task of one part of an analysis, such as a level's; `weight` is its cost relative to other parts."""
     return task(fn, *inputs, label={"arm": f"analysis {name}"}, weight=weight, **options)
 

@@ -57,7 +57,7 @@ def huber(outputs: Tensor, y: Tensor) -> Tensor:
     >>> huber(torch.tensor([[0.5], [3.0]]), torch.zeros(2, 1))
     tensor(1.3125)
     """
-    return F.smooth_l1_loss(outputs, y)
+    return F.smooth_l1_loss(outputs, y.to(outputs))
 
 
 def binary_cross_entropy(outputs: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -67,7 +67,7 @@ def binary_cross_entropy(outputs: Tensor, y: Tensor, weights: Tensor | None = No
     tensor(0.6931)
     """
     return F.binary_cross_entropy_with_logits(
-        outputs, y, pos_weight=None if weights is None else weights.to(outputs)
+        outputs, y.to(outputs), pos_weight=None if weights is None else weights.to(outputs)
     )
 
 

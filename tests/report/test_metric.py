@@ -30,6 +30,7 @@ from winticket.report.method_section import method
 from winticket.report.metric import Metric, margin_of, metric_of
 from winticket.report.page import analyses_section
 from winticket.report.progress_page import progress_page
+from winticket.report.question import asked
 from winticket.report.reading import paired_difference
 from winticket.report.screen_table import value_cell
 from winticket.report.side_by_side import Named, side_by_side
@@ -354,3 +355,14 @@ def test_the_page_says_which_analyses_need_classes(build: Callable[..., Document
     assert {"calibration", "classes", "barriers"} <= set(left_out.strip().rstrip(".").split(", "))
     assert "layers" not in left_out
     assert "Left out" not in words(analyses_section(build(levels=2), [overlap]))
+
+
+def test_the_question_says_once_what_a_relative_margin_is_a_share_of(
+    build: Callable[..., Document],
+) -> None:
+    document = converted(build(levels=3), "rmse")
+    document["verdict"]["relative"] = document["experiment"]["relative_margin"] = True
+    document["experiment"]["margin_pp"] = 2.0
+    (first, *_) = asked(document)
+    assert "by itself to within 2 % of the RMSE of the dense (whole) network" in first
+    assert first.count("RMSE") == 1

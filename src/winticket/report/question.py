@@ -36,6 +36,8 @@ def _what(document: Document) -> str:
     size = "" if margin is None else metric.margin(margin)
     if margin is not None and metric.in_points:
         size = f"{margin:g} {metric.spelt}"
+    elif margin is not None and metric.relative:
+        size = f"{margin:g} %"  # the sentence goes on with what it is a share of
     within = f" to within {size}" if size else ""
     controls = {
         "reinit": "the same mask with new initial weights (re-initialised)",

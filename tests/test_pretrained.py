@@ -13,6 +13,7 @@ from torch import nn
 
 from winticket import models
 from winticket.models import pretrained
+from winticket.ticket import Mask, Seeds, State, Ticket
 
 NET = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2))
 
@@ -119,6 +120,24 @@ def test_shuffled_weights_keep_every_layers_values() -> None:
     assert found["w"].flatten().sort().values.tolist() == list(range(12))
     assert not torch.equal(found["w"], values["w"])
     assert torch.equal(found["b"], values["b"])
+
+
+def test_a_tickets_file_is_a_start_too(tmp_path: Path) -> None:
+    weights = dict(NET.named_parameters())
+    ticket = Ticket(
+        Mask({"0.weight": torch.ones(3, 4, dtype=torch.bool)}),
+        State({n: w.detach() for n, w in weights.items()}, dict(NET.named_buffers()), {}, 0),
+        "ticket",
+        Seeds(0, 0),
+    )
+    ticket.save(tmp_path / "ticket.safetensors")
+    assert pretrained.fit(NET, pretrained.read(tmp_path / "ticket.safetensors")).drawn == ()
+
+
+def test_a_runs_folder_holds_no_trained_weights(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"trained\('dense'\)\.save"):
+        pretrained.read(tmp_path)
 
 
 LIKE_TORCHVISION = """

@@ -92,6 +92,7 @@ OPTIONS = (
     Option("task", str, "Data", "What the labels are: classification, regression, multi-label or segmentation.", default="by the label: text, booleans and whole numbers with at most 20 values are classes"),
     Option("group", str, "Data", "Split examples by this column: no group has rows in two splits.", default="split by rows", flag="--split-by-group"),
     Option("time", str, "Data", "Split examples by this column: the last ones are for testing, those before them for validation.", default="split by rows", flag="--split-by-time"),
+    Option("alphabet", str, "Data", "With text and --start: the text file on which the weights were pretrained, whose characters are numbered instead of the text's own."),
     Option("size", str, "Data", "Resize images to this many pixels: 32 for squares, 32x48 for height and width. Bilinear, with antialiasing.", default="images stay as they are, and must all have one size"),
     Option("rows", int, "Data", "Use this many training rows, drawn at random and always the same ones.", default="all"),
     Option("loss", str, "Training", "What training minimises: cross-entropy (of classes), squared-error, absolute-error or huber (of numbers), binary-cross-entropy (of labels), or package.module:loss, a function of outputs and targets.", default="the first that goes with the targets"),

@@ -29,6 +29,7 @@ class Reading:
     group    column by which examples are split: no group has rows in two splits
     time     column by which examples are split: the last ones are for testing, those before them for validation
     size     images are resized to this "HEIGHTxWIDTH", or "SIDE" for squares
+    alphabet a text file whose characters are numbered instead of a text's own: that of pretrained weights
     rows     number of training rows to keep, drawn without replacement from a fixed seed
 
     Raises ValueError or TypeError for values that are not possible.
@@ -46,6 +47,7 @@ class Reading:
     group: str | None = None
     time: str | None = None
     size: str | None = None
+    alphabet: str | None = None
     rows: int | None = None
 
     def __post_init__(self) -> None:
@@ -59,7 +61,7 @@ class Reading:
             object.__setattr__(self, name, columns)
             if twice := [column for column in columns if columns.count(column) > 1]:
                 raise ValueError(f"{name} names column {twice[0]!r} twice")
-        for name in ("group", "time", "size"):
+        for name in ("group", "time", "size", "alphabet"):
             value = getattr(self, name)
             if name == "size" and isinstance(value, int) and not isinstance(value, bool):
                 object.__setattr__(self, name, str(value))
@@ -124,6 +126,8 @@ def folded(choices: Mapping[str, Any], data: str) -> dict[str, Any]:
     if not named:
         return others
     reading = replace(others.get("reading", Reading()), **named)
+    if reading.alphabet is not None:  # worker processes may have another working directory
+        reading = replace(reading, alphabet=str(Path(reading.alphabet).expanduser().absolute()))
     if Path(data).suffix.lower() == ".npy":
         files = tuple(
             str(Path(f).expanduser().absolute()) if Path(f).expanduser().exists() else f

@@ -290,9 +290,12 @@ def _origin(name_or_path: str | Path, window: int, reading: Reading) -> _Origin:
     if name.strip() and path.exists():
         label = re.sub(r"[^\w.-]+", "-", path.absolute().name) or "folder"
         if file := text.find(path):
-            reading.require_only("rows", of=f"text, as in {file.name}")
-            key = text.digest(file, length=window)
-            return _Origin(label, key, lambda _: text.decode(file, length=window), quick=True, text=True)
+            reading.require_only("rows", "alphabet", of=f"text, as in {file.name}")
+            other = None if reading.alphabet is None else Path(reading.alphabet)
+            key = text.digest(file, length=window, alphabet=other)
+            return _Origin(
+                label, key, lambda _: text.decode(file, length=window, alphabet=other), quick=True, text=True
+            )
         if arrays.find(path):
             return _Origin(
                 label, arrays.digest(path, reading), lambda _: arrays.decode(path, reading), quick=True

@@ -29,6 +29,11 @@ def files_of(path: Path) -> tuple[Path, ...]:
         return (path,)
     if not path.is_dir():
         raise ValueError(f"start {str(path)!r}: there is no such file or folder")
+    if (path / "result.json").is_file():
+        raise ValueError(
+            f"start {str(path)!r} is the folder of a run, which holds no trained weights; write one of its networks "
+            f"with winticket.open({str(path)!r}).trained('dense').save(FILE), and start from that file"
+        )
     if (path / _INDEX).is_file():
         try:
             index = read_json(read_file(path / _INDEX, limit=1 << 28), dict[str, object])
@@ -69,12 +74,15 @@ def _read(files: tuple[tuple[Path, int, int], ...]) -> dict[str, Tensor]:
 def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, with the prefixes of DDP, torch.compile and Lightning taken off.
 
-    path: a .safetensors file, or a folder in the Hub's layout (model.safetensors, in one file or in shards). They are
-    kept in memory for the next call; read them, never write to them. Raises ValueError if there is nothing to read, and
+    path: a .safetensors file, also that of a ticket, or a folder in the Hub's layout (model.safetensors, in one file or
+    in shards). They are kept in memory for the next call; read them, never write to them. Raises ValueError if there is nothing to read, and
     OSError if the file cannot be read.
     """
     files = tuple((file, (s := file.stat()).st_mtime_ns, s.st_size) for file in files_of(path))
     tensors = _read(files)
+    if any(name.startswith("mask/") for name in tensors):  # a ticket's file: its weights, whatever its mask
+        parts = ("weights/", "buffers/")
+        return {n.partition("/")[2]: t for n, t in tensors.items() if n.startswith(parts)}
     for prefix in _WRAPPERS:
         if tensors and all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}

@@ -136,7 +136,7 @@ def test_a_tickets_file_is_a_start_too(tmp_path: Path) -> None:
 
 def test_a_runs_folder_holds_no_trained_weights(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"trained\('dense'\)\.save"):
+    with pytest.raises(ValueError, match=r"trained\('dense'\)\.ticket\.save"):
         pretrained.read(tmp_path)
 
 

@@ -32,7 +32,7 @@ def files_of(path: Path) -> tuple[Path, ...]:
     if (path / "result.json").is_file():
         raise ValueError(
             f"start {str(path)!r} is the folder of a run, which holds no trained weights; write one of its networks "
-            f"with winticket.open({str(path)!r}).trained('dense').save(FILE), and start from that file"
+            f"with winticket.open({str(path)!r}).trained('dense').ticket.save(FILE), and start from that file"
         )
     if (path / _INDEX).is_file():
         try:
@@ -75,8 +75,8 @@ def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, with the prefixes of DDP, torch.compile and Lightning taken off.
 
     path: a .safetensors file, also that of a ticket, or a folder in the Hub's layout (model.safetensors, in one file or
-    in shards). They are kept in memory for the next call; read them, never write to them. Raises ValueError if there is nothing to read, and
-    OSError if the file cannot be read.
+    in shards). They are kept in memory for the next call; read them, never write to them. Raises ValueError if there is
+    nothing to read, and OSError if the file cannot be read.
     """
     files = tuple((file, (s := file.stat()).st_mtime_ns, s.st_size) for file in files_of(path))
     tensors = _read(files)

@@ -97,7 +97,7 @@ ROOMS: dict[str, set[str]] = {
     "cli": STAGES
     | {"catalogue", "places", "run", "stages", "procedures", "judge", "report", "experiment", "version"}
     | {"results", "table", "ship", "analyse", "lm"},
-    "__init__": {"experiment", "loops", "ship", "ticket", "train", "version"} | PUBLIC,
+    "__init__": {"experiment", "loops", "objective", "ship", "ticket", "train", "version"} | PUBLIC,
     "__main__": {"cli"},
 }
 

@@ -40,7 +40,9 @@ def objective_of(dataset: DatasetInfo, choices: Mapping[str, Any]) -> Objective 
     for name in objective.users():
         require_unedited(name)
     objective.loss_function(), objective.scale()
-    objective = replace(objective, source=functions_source(objective.users()))
+    # Defaults filled in, so that a default and the same name chosen explicitly have the same keys.
+    loss, metric = objective.named()
+    objective = replace(objective, loss=loss, metric=metric, source=functions_source(objective.users()))
     return None if objective.usual else objective
 
 

@@ -1,17 +1,21 @@
 """Simulate how often the verdict is wrong and how often it finds a ticket: the tables of docs/verdict.md.
 
-python experiments/verdict_errors.py docs/verdict.md    # some minutes on one core; without a file it prints them
+python experiments/verdict_errors.py docs/verdict.md          # some minutes on one core; without a file it prints them
+python experiments/verdict_errors.py docs/verdict.md metrics  # one table alone
 """
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from winticket.judge.looks import share
 from winticket.judge.simulate import DIGITS, Scenario, boundary_truths, decisions, draw, rates
+from winticket.judge.simulate_metrics import MetricScenario, metric_rates, metric_truths
 
 EXPERIMENTS = 20_000
 LEVELS = 8
@@ -103,12 +107,78 @@ def collapse_table() -> list[str]:
     return [*lines, ""]
 
 
+def metric_scenarios(
+    metric: Literal["RMSE", "average precision"], spread: float, *, ticket_alone: bool, relative: bool
+) -> Iterator[tuple[str, MetricScenario]]:
+    """Every truth, with a margin of one and a half standard deviations of the paired difference."""
+    dense, size = (2.0, 2.0) if metric == "RMSE" else (0.95, 0.05)
+    margin = 1.5 * spread * size
+    for name, mean in metric_truths(metric, LEVELS, margin=margin).items():
+        yield (
+            name,
+            MetricScenario(
+                metric,
+                mean,
+                margin / dense if relative else margin,
+                relative,
+                spread=0.01 if ticket_alone else spread,
+                ticket_spread=spread,
+            ),
+        )
+
+
+METRICS: tuple[tuple[Literal["RMSE", "average precision"], float], ...] = (
+    *(("RMSE", spread) for spread in (0.02, 0.1, 0.3, 0.5)),
+    *(("average precision", spread) for spread in (0.1, 0.2, 0.5)),
+)
+
+
+def metric_table() -> list[str]:
+    """The most false wins of the boundary's truths, and the wins if every level holds a winning ticket."""
+    lines = [
+        "| metric | sd of a value | only tickets vary | false wins, absolute margin (n = 5, 10, 20) "
+        "| relative margin | wins, absolute margin (n = 5, 10, 20) | relative margin |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for metric, spread in METRICS:
+        for ticket_alone in (False, True):
+            wrong, right = [], []
+            for relative in (False, True):
+                by_n = [
+                    {
+                        name: metric_rates(one, replicates=n, experiments=EXPERIMENTS, seed=n)
+                        for name, one in metric_scenarios(
+                            metric, spread, ticket_alone=ticket_alone, relative=relative
+                        )
+                    }
+                    for n in (5, 10, 20)
+                ]
+                wrong.append(", ".join(f"{100 * max(r.false_win for r in x.values()):.1f}" for x in by_n))
+                right.append(", ".join(f"{100 * x['winning tickets'].win:.0f}" for x in by_n))
+            of = "of its mean" if metric == "RMSE" else "of its distance from 1"
+            lines.append(
+                f"| {metric} | {100 * spread:.0f} % {of} | {'yes' if ticket_alone else 'no'} | "
+                + " | ".join((*wrong, *right))
+                + " |"
+            )
+            sys.stderr.write(f"{lines[-1]}\n")
+    return [*lines, ""]
+
+
+TABLES = {"errors": error_tables, "power": power_table, "collapse": collapse_table, "metrics": metric_table}
+
+
 def main() -> None:
-    tables = {"errors": error_tables(), "power": power_table(), "collapse": collapse_table()}
-    if len(sys.argv) < 2:
+    page, *wanted = sys.argv[1:] or ("",)
+    write({name: TABLES[name]() for name in wanted or TABLES}, page)
+
+
+def write(tables: dict[str, list[str]], path: str) -> None:
+    """The tables into their blocks of the page; on the screen if there is no page."""
+    if not path:
         sys.stdout.write("\n".join(line for table in tables.values() for line in table))
         return
-    page = Path(sys.argv[1])
+    page = Path(path)
     text = page.read_text(encoding="utf-8")
     for name, lines in tables.items():
         block = "\n".join(["", *lines])

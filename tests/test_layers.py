@@ -37,6 +37,7 @@ STAGES = {
     "align",
     "controls",
     "schedules",
+    "objective",
 }
 SHARED = {"alive", "atomic", "bits", "importing", "limits", "outside", "text", "trouble"}
 """What every room may read."""
@@ -59,9 +60,10 @@ ROOMS: dict[str, set[str]] = {
     "data": {"catalogue", "places"},
     "sparse": {"places"},
     "models": {"units", "catalogue"},
-    "judge": {"results"},
+    "judge": {"results", "objective"},
+    "objective": {"results", "catalogue"},
     "run": {"version"},
-    "train": {"ticket", "sparse", "units"},
+    "train": {"ticket", "sparse", "units", "objective"},
     "criteria": {"ticket", "units"},
     "allocate": {"ticket"},
     "pairing": {"criteria", "allocate"},
@@ -83,18 +85,19 @@ ROOMS: dict[str, set[str]] = {
     "integrations": {"ticket", "loops"},
     "ship": {"version", "ticket", "units", "loops", "results", "table"},
     "align": {"ticket"},
+    "lm": {"version", "ticket", "units", "criteria", "allocate", "loops", "ship"},
     "controls": {"ticket", "align"},
     "stages": STAGES | {"run"},
     "procedures": STAGES | {"run", "stages"},
     "analyse": STAGES | {"run", "stages", "judge", "table"},
-    "report": {"version", "controls", "procedures", "results", "table", "analyse", "run"},
+    "report": {"version", "controls", "procedures", "results", "table", "analyse", "run", "objective"},
     "experiment": STAGES
     | {"catalogue", "places", "sparse", "run", "stages", "procedures", "judge", "report", "version"}
     | {"results", "table", "ship", "analyse"},
     "cli": STAGES
     | {"catalogue", "places", "run", "stages", "procedures", "judge", "report", "experiment", "version"}
-    | {"results", "table", "ship", "analyse"},
-    "__init__": {"experiment", "loops", "ship", "ticket", "train", "version"} | PUBLIC,
+    | {"results", "table", "ship", "analyse", "lm"},
+    "__init__": {"experiment", "loops", "objective", "ship", "ticket", "train", "version"} | PUBLIC,
     "__main__": {"cli"},
 }
 

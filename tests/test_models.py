@@ -37,7 +37,11 @@ def fitting(name: str, channels: int = 3) -> dict[str, Any]:
     """The smallest usual input of a built-in network."""
     if name == "chargpt":
         return {"shape": (7,), "tokens": True}
+    if name.startswith("fcn"):
+        return {"shape": (channels, 8, 8), "target": "positions"}
     side = 16 if "vgg" in name else 8
+    if name.startswith("conv1d"):
+        return {"shape": (channels, side)}
     return {"shape": (40,) if name == "mlp1d" else (channels, side, side)}
 
 
@@ -340,10 +344,12 @@ def test_default_inits() -> None:
         "conv-2": "glorot-normal",
         "conv-4": "glorot-normal",
         "conv-6": "glorot-normal",
+        "conv1d-32-64": "glorot-normal",
         "mlp1d": "default",
         **dict.fromkeys(["vgg-11", "vgg-16", "vgg-19"], "kaiming-normal"),
         **dict.fromkeys(["resnet-20", "resnet-32", "resnet-56"], "kaiming-normal"),
         "chargpt": "default",
+        "fcn-32-32": "glorot-normal",
     }
     assert bits(build("lenet-5", (4,))) == bits(build("lenet-5", (4,), init="glorot-normal"))
     assert models.default_init("mine:build") is None
@@ -601,3 +607,41 @@ def test_users_mistakes(mine: str, name: str, error: type[Exception], message: s
 def test_the_help_of_find_names_every_initialisation() -> None:
     (said,) = (option.text for option in OPTIONS if option.name == "init")
     assert [scheme for scheme in models.SCHEMES if scheme not in said] == []
+
+
+# Answers at each pixel, numbers and labels
+
+
+def test_fcn_answers_at_each_pixel() -> None:
+    module = build("fcn-8-4", (3, 6, 5), classes=2, target="positions")
+    assert shapes(module) == {
+        "conv1.weight": (8, 3, 3, 3),
+        "conv1.bias": (8,),
+        "conv2.weight": (4, 8, 3, 3),
+        "conv2.bias": (4,),
+        "head.weight": (2, 4, 1, 1),
+        "head.bias": (2,),
+    }
+    assert module(torch.zeros(7, 3, 6, 5)).shape == (7, 2, 6, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "target", "words"),
+    [
+        ("fcn-8", (3, 8, 8), "classes", "an answer at each pixel, but these examples have one in all"),
+        ("lenet-20", (3, 8, 8), "positions", "one answer per example, .* such as fcn-32-32"),
+        ("fcn-8", (40,), "positions", r"needs images \[channels, height, width\]"),
+        ("fcn-", (3, 8, 8), "positions", "no model 'fcn-'"),
+    ],
+)
+def test_networks_and_targets_that_do_not_fit(
+    name: str, shape: tuple[int, ...], target: str, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        models.check(name, input_shape=shape, classes=3, target=target)
+
+
+def test_one_number_is_enough_to_predict() -> None:
+    assert build("lenet-20", (5,), classes=1, target="numbers")(torch.zeros(2, 5)).shape == (2, 1)
+    with pytest.raises(ValueError, match="at least 1"):
+        models.check("lenet-20", input_shape=(5,), classes=0, target="numbers")

@@ -19,6 +19,7 @@ FUNCTIONS = {
     "find",
     "gradual",
     "masked",
+    "metric",
     "open",
     "prune",
     "rigl",

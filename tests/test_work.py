@@ -391,3 +391,44 @@ def test_no_claim_is_left_by_a_pool(tmp_path: Path) -> None:
     submit(plan(experiment()), execution)
     compute(jobs(execution))
     assert who_claims(execution.store) == ({}, [])
+
+
+def test_what_a_plan_needs_travels_with_it_and_changes_no_key(tmp_path: Path) -> None:
+    plain, stated = tmp_path / "plain", tmp_path / "stated"
+    typed("find", "digits", *SMALL, "--store", str(plain), "--detach")
+    typed("find", "digits", *SMALL, "--store", str(stated), "--detach", "--needs", "memory=900TB")
+    (one,), (other,) = (Store(store).plans(Waiting) for store in (plain, stated))
+    assert [listed.key for listed in one.tasks] == [listed.key for listed in other.tasks]
+    assert "needs" not in one.question
+    assert all(listed.memory > 100 << 20 for listed in one.tasks)
+    said = typed("work", str(stated), "--workers", "1", status=1)
+    assert "5 left to other workers" in said
+    assert said.count("use a larger machine") == 2  # once when it began, once at the end
+    assert json.loads(typed("work", str(stated), "--workers", "1", "--json", "--quiet", status=1))["unfit"]
+    assert digests(stated) == {}
+
+
+def test_a_search_on_a_machine_that_lacks_what_was_stated_is_refused_before_it_begins(tmp_path: Path) -> None:
+    said = typed(
+        "find", "digits", *SMALL, "--store", str(tmp_path / "runs"), "--needs", "memory=900TB", status=2
+    )
+    assert "cannot be computed on this machine" in said
+    assert not (tmp_path / "runs" / "results").exists()
+    said = typed("find", "digits", *SMALL, "--needs", "memory=lots", status=2)
+    assert "memory=8GB" in said
+
+
+def test_a_search_that_only_an_estimate_takes_for_too_large_is_warned_of_and_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("winticket.run.fitting.free_memory", lambda: 64 << 20)
+    said = typed("find", "digits", *SMALL, "--store", str(tmp_path / "runs"), "--workers", "1")
+    assert "may not fit this machine" in said
+    assert len(digests(tmp_path / "runs")) == 5
+
+
+def test_plan_says_how_much_memory_the_largest_training_needs(tmp_path: Path) -> None:
+    options = ["digits", *SMALL, "--store", str(tmp_path), "--machines", "2", "--cores-per-machine", "3"]
+    assert "of memory in each process" in " ".join(typed("plan", *options).split())
+    said = json.loads(typed("plan", *options, "--json"))
+    assert said["cluster"]["memory"] == 3 * said["cost"]["memory"] > 3 * (300 << 20)

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from winticket.experiment import Experiment, Result, Run, find
     from winticket.experiment import open as open  # noqa: A004 - not in __all__
     from winticket.loops import Levels, edge_popup, gradual, masked, prune, rigl, set_, supermask
+    from winticket.objective import metric
     from winticket.ship.shrink import compact
     from winticket.ticket import Mask, Ticket
     from winticket.train import Recipe
@@ -78,6 +79,7 @@ __all__ = [
     "interop",
     "judge",
     "masked",
+    "metric",
     "models",
     "prune",
     "rewind",
@@ -103,6 +105,7 @@ _HOMES = {
     "rigl": "loops",
     "set_": "loops",
     "supermask": "loops",
+    "metric": "objective",
     "compact": "ship.shrink",
     "Mask": "ticket",
     "Ticket": "ticket",

@@ -42,14 +42,14 @@ _A = {
 }
 AT_INITIALISATION = ("grasp", "snip", "synflow")
 """Criteria whose papers prune before training."""
-_MODEL = re.compile(r"(lenet|conv|vgg|resnet|chargpt)(-\d+)+|mlp1d|chargpt")
+_MODEL = re.compile(r"(lenet|conv|conv1d|vgg|resnet|chargpt|fcn)(-\d+)+|mlp1d|chargpt")
 _MODEL_FORM = re.compile(
-    r"(lenet(-[1-9]\d*)+|(conv|vgg|resnet)(-[1-9]\d*)+|mlp1d|chargpt(-[1-9]\d*)*)", re.ASCII
+    r"(lenet(-[1-9]\d*)+|(conv|conv1d|vgg|resnet|fcn)(-[1-9]\d*)+|mlp1d|chargpt(-[1-9]\d*)*)", re.ASCII
 )
 """The form of model names. The models decide whether a name of this form exists; no other name does."""
 MODELS = (
-    *("lenet-300-100", "conv-2", "conv-4", "conv-6", "mlp1d", "vgg-11", "vgg-16", "vgg-19"),
-    *("resnet-20", "resnet-32", "resnet-56", "chargpt"),
+    *("lenet-300-100", "conv-2", "conv-4", "conv-6", "conv1d-32-64", "mlp1d", "vgg-11", "vgg-16", "vgg-19"),
+    *("resnet-20", "resnet-32", "resnet-56", "chargpt", "fcn-32-32"),
 )
 _WORD = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -220,8 +220,8 @@ def no_model(name: str) -> str:
     """
     return (
         f"there is no model {name!r}{nearest(name, MODELS)}; possible: {', '.join(MODELS)}; other widths, as "
-        "lenet-W1-W2-..., vgg-16-W, resnet-20-W, chargpt-LAYERS-WIDTH or chargpt-LAYERS-WIDTH-CONTEXT; or your own "
-        "package.module:build"
+        "lenet-W1-W2-..., conv1d-W1-W2-..., vgg-16-W, resnet-20-W, chargpt-LAYERS-WIDTH, "
+        "chargpt-LAYERS-WIDTH-CONTEXT or fcn-W1-W2-...; or your own package.module:build"
     )
 
 
@@ -289,5 +289,5 @@ def unknown_dataset(name: str) -> str:
     known = names("data")
     return (
         f"unknown dataset {name!r}{nearest(name, known)}; the known names are {', '.join(known)}; for any other "
-        "dataset on the Hub, give user/name; for a local folder or parquet file, give its path"
+        "dataset on the Hub, give user/name; for a file or folder of yours, give its path"
     )

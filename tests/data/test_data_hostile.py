@@ -116,7 +116,7 @@ def test_pictures_that_do_not_fit_are_refused_before_they_are_decoded(
         file = tmp_path / "d" / ("a", "b")[n % 2] / f"{n}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(buffer.getvalue())
-    monkeypatch.setattr(images, "_memory", lambda: 1 << 32)
+    monkeypatch.setattr(images, "memory", lambda: 1 << 32)
     monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("it was decoded"))
     with pytest.raises(ValueError, match=r"40 images of 13000×13000 pixels.* need 6 GiB or more as numbers"):
         find_dataset(tmp_path / "d")

@@ -225,7 +225,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     calls: list[Any] = []
     real = images.decode
 
-    def decode(unread: Any, *, report: Any = None) -> Any:
+    def decode(unread: Any, *, size: Any = None, report: Any = None) -> Any:
         calls.append(unread)
         return real(unread, report=report)
 
@@ -352,7 +352,7 @@ def test_paths_that_do_not_exist(
     tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no such file or folder: .*give a parquet file, a folder"):
+    with pytest.raises(FileNotFoundError, match=r"no such file or folder: .*give a table .*a folder"):
         find_dataset(given)
     with pytest.raises(FileNotFoundError, match="has small"):
         find_dataset(Path("smal"))
@@ -386,8 +386,8 @@ class TestRefused:
         refused(tmp_path / "d", r"it holds notes\.md.*Hub's layout", FileNotFoundError)
 
     def test_another_kind_of_file(self, tmp_path: Path) -> None:
-        (tmp_path / "a.csv").write_text("x")
-        refused(tmp_path / "a.csv", r"a\.csv is not a parquet file; give")
+        (tmp_path / "a.xlsx").write_text("x")
+        refused(tmp_path / "a.xlsx", r"a\.xlsx is not a parquet file; give a table")
 
     def test_empty_file(self, tmp_path: Path) -> None:
         (tmp_path / "a.parquet").touch()
@@ -422,8 +422,11 @@ class TestRefused:
         refused(path, r"has no label column; it has image \(struct<.*named label, labels, fine_label")
 
     def test_no_images(self, tmp_path: Path) -> None:
-        pq.write_table(pa.table({"text": ["a", "b"], "label": [0, 1]}), tmp_path / "a.parquet")
-        refused(tmp_path / "a.parquet", "has no image column; it has text .*, label")
+        pq.write_table(pa.table({"text": ["a", "b"], "answer": [0, 1]}), tmp_path / "a.parquet")
+        refused(
+            tmp_path / "a.parquet",
+            r"which column of .*a\.parquet is the label\?.*the columns are text, answer",
+        )
 
     def test_several_image_columns(self, tmp_path: Path, pictures: Pictures) -> None:
         table = pa.table({"left": pictures(4), "right": pictures(4), "label": [0, 1, 0, 1]})

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from winticket import data
+from winticket.data import load
+from winticket.data.reading import Reading
 from winticket.data.text import LENGTH
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "tinyshakespeare"
@@ -139,3 +141,21 @@ def test_tinyshakespeare() -> None:
     assert (source.classes, source.input_shape) == (65, (LENGTH,))
     # 1 115 394 characters: 892 316 for training, 111 539 each for validation and test.
     assert (source.train, source.validation, source.test) == (13942, 1742, 1742)
+
+
+def test_another_texts_characters_number_a_text(tmp_path: Path) -> None:
+    """Pretrained weights expect the numbers that their text's characters had."""
+    first, second = tmp_path / "first.txt", tmp_path / "second.txt"
+    first.write_text("abcdefgh" * 300)
+    second.write_text("bdfh" * 600)
+    alone, with_first = (
+        load(second, window=8, reading=Reading(alphabet=other)) for other in (None, str(first))
+    )
+    assert (alone.classes, with_first.classes) == (4, 8)
+    assert alone.train.x[0].tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert with_first.train.x[0].tolist() == [1, 3, 5, 7, 1, 3, 5, 7]
+    assert with_first.fingerprint != alone.fingerprint
+    third = tmp_path / "third.txt"
+    third.write_text("abxy" * 600)
+    with pytest.raises(ValueError, match=r"has 2 characters that .*first\.txt lacks: 'x', 'y'; replace"):
+        load(third, window=8, reading=Reading(alphabet=str(first)))

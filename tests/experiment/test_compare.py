@@ -13,6 +13,8 @@ from rich.console import Console
 from winticket.experiment import compare
 from winticket.experiment.compare import _against_dense, _unlearned
 from winticket.experiment.entries import at_budget, lay_out
+from winticket.experiment.scored_on import ScoredOn
+from winticket.objective import ACCURACY
 from winticket.report import comparison_screen
 from winticket.results import Comparison
 
@@ -159,7 +161,7 @@ def test_differences_that_agree_by_chance_have_an_interval() -> None:
     networks: list[Any] = [
         {"equal": "density", "method": m, "accuracies": [a, a]} for m, a in (("dense", 1), ("imp", 0.995))
     ]
-    _, row = _against_dense(networks, step=1 / 200)
+    _, row = _against_dense(networks, ScoredOn(ACCURACY, 200, 0.1))
     assert row["to_dense_ci"] == pytest.approx(
         [-0.005 - 12.7062 * 0.005 / 2**0.5, -0.005 + 12.7062 * 0.005 / 2**0.5], rel=1e-4
     )
@@ -173,14 +175,14 @@ def test_a_dense_network_that_did_not_learn_is_named() -> None:
         *(of("density", "dense", 0.125, 1.0), of("density", "imp", 0.96), of("density", "rigl", 0.97)),
         *(of("cost", "dense", 0.98, 1.0), of("cost", "imp", 0.96)),
     ]
-    (warning,) = _unlearned(rows, commonest=0.102, answers=450)
+    (warning,) = _unlearned(rows, ScoredOn(ACCURACY, 450, 0.102))
     assert warning == (
         "at equal steps per training, differences to the dense network show nothing. The dense network did not learn: "
         "its accuracy is 12.5 %, and always predicting the commonest class gives 10.2 %."
     )
     # Far behind one of the methods, by what only a failed training explains.
     behind = [of("density", "dense", 0.8, 1.0), *rows[1:]]
-    (warning,) = _unlearned(behind, commonest=0.102, answers=450)
+    (warning,) = _unlearned(behind, ScoredOn(ACCURACY, 450, 0.102))
     assert "17.00 pp below" in warning
 
 

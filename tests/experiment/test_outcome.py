@@ -23,6 +23,8 @@ from winticket.data import find_dataset
 from winticket.experiment import Execution, Experiment, Result, cost, plan, running
 from winticket.experiment.outcome import best, measured
 from winticket.experiment.runs import Runs, Trained, collect, trajectory
+from winticket.experiment.scored_on import ScoredOn
+from winticket.objective import ACCURACY
 from winticket.procedures import Setup
 from winticket.report import final_screen
 from winticket.report.reading import computed
@@ -207,7 +209,7 @@ def test_accuracies_that_agree_by_chance_have_an_interval(search: Search, tmp_pa
     search(levels=1, gate=False)
     planned = plan(Experiment.of("digits", **{**SMALL, "levels": 1, "gate": False}))
     one = collect(planned, Store(tmp_path / "runs")).by_cell[0, "dense"][0]
-    found: Any = measured((one, one), answers=200)
+    found: Any = measured((one, one), ScoredOn(ACCURACY, 200, 0.1))
     half = 12.7062 * (1 / 200) / 2**0.5
     for name in ("accuracy", "accuracy_at_early_stop"):
         assert found[f"{name}_ci"] == pytest.approx([found[name] - half, found[name] + half], rel=1e-4)

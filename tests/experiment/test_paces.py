@@ -11,6 +11,7 @@ import torch
 
 from winticket.experiment import paces
 from winticket.judge import FRACTIONS
+from winticket.objective import Scale
 from winticket.ticket import Curve
 
 from .conftest import Search
@@ -63,6 +64,29 @@ def test_an_accuracy_that_a_network_has_without_learning_is_no_goal() -> None:
     assert check["outcome"] is None
     assert {entry["outcome"] for by_target in found.values() for entry in by_target.values()} == {None}
     assert found["ticket"]["0.95"]["steps"] == [2] * 5
+
+
+def test_an_rmse_is_reached_from_above_on_the_way_from_the_constant_answer() -> None:
+    """From 10 mm to 2: .9 of the way is 2.8 mm, .95 is 2.4, .98 is 2.16, .99 is 2.08."""
+    dense = curve((12.0, 9.0, 6.0, 2.5, 2.3, 2.0))
+    fast = curve((12.0, 2.8, 2.4, 2.16, 2.08, 2.05))
+    unlearned = curve(
+        (12.0, 11.0, 11.0, 11.0, 11.0, 10.5)
+    )  # worse than the constant answer: nothing to reach
+    rmse = Scale("RMSE", "lower", "mm", 0.0)
+    found, check = paces.of_level(
+        {"ticket": (fast, fast)}, (dense, unlearned), alpha=0.05, scale=rmse, constant=10.0
+    )
+    assert [found["ticket"][f"{f:g}"]["steps"] for f in FRACTIONS] == [
+        [1, None],
+        [2, None],
+        [4, None],
+        [8, None],
+        [None, None],
+    ]
+    assert found["ticket"]["1"]["never"] == 1
+    assert check is not None
+    assert check["median"] == {"ticket": 2, "dense": 8}
 
 
 def test_a_level_without_a_ticket_has_no_check() -> None:

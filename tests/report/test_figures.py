@@ -24,7 +24,7 @@ from winticket.report import (
     layer_figure,
     learning_curve_figure,
 )
-from winticket.report.axes import accuracy_axis, spread
+from winticket.report.axes import metric_axis, spread
 from winticket.report.curves import densities_to_show
 from winticket.report.differences import difference_title
 from winticket.report.figures import draws_early_stops
@@ -256,7 +256,7 @@ def test_learning_curves_have_a_panel_for_each_density(
 def test_accuracies_are_stretched_towards_100() -> None:
     """Equal ratios of errors are equal distances: 98 to 97 as 80 to 70."""
     axes = Figure().add_subplot()
-    accuracy_axis(axes, 50.0, 99.0)
+    metric_axis(axes, 50.0, 99.0)
     at = {
         y: float(axes.transAxes.inverted().transform(axes.transData.transform((0.0, y)))[1])
         for y in (70, 80, 97, 98)

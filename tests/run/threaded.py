@@ -13,6 +13,7 @@ import torch
 
 from winticket.run import Conditions, Store
 from winticket.run.crew import Hear
+from winticket.run.fitting import Machine, this_machine
 from winticket.run.task import Node
 from winticket.run.work import Desk, Message, attempt
 
@@ -24,6 +25,9 @@ class Threaded:
     @property
     def workers(self) -> int:
         return 0
+
+    def machine(self) -> Machine:
+        return this_machine(0)
 
     def check(self, store: Store) -> None:
         """The thread writes to whatever this process writes to."""

@@ -232,6 +232,7 @@ def agreement_says(table: Table) -> list[str]:
 
 @analysis(
     "agreement",
+    answers="classes",
     title="Does the ticket compute what the dense network computes?",
     source="disagreement: Fort et al. 2019; CKA: Kornblith et al. 2019, eq. 3, debiased: Song et al. 2012, eq. 5",
     says=agreement_says,

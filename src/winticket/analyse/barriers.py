@@ -127,6 +127,7 @@ def _span(fractions: Iterable[float]) -> str:
 
 @analysis(
     "barriers",
+    answers="classes",
     title="Does a ticket stay in the basin of the network that it was pruned from?",
     source="Paul, Chen, Larsen, Frankle, Ganguli & Dziugaite 2023 (Unmasking the Lottery Ticket Hypothesis), section 3",
     says=barriers_says,

@@ -207,6 +207,7 @@ def curvature_says(table: Table) -> list[str]:
 
 @analysis(
     "curvature",
+    answers="classes",
     title="How sharp is the minimum?",
     source="P H P for the projection P on the mask; Lanczos; trace: Hutchinson 1990; products: Pearlmutter 1994",
     says=curvature_says,

@@ -142,6 +142,7 @@ def exemplars_says(table: Table) -> list[str]:
 
 @analysis(
     "exemplars",
+    answers="classes",
     title="Which examples do only the tickets get wrong?",
     source="Hooker et al. 2019 (What Do Compressed Deep Neural Networks Forget?), pruning identified exemplars",
     says=exemplars_says,

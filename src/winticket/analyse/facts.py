@@ -39,6 +39,8 @@ class Cells:
     eligible: tuple[str, ...]
     rewind_step: int
     search: Callable[[int, int], Sequence[Task]]
+    classes: bool = True
+    """Whether the answers are classes, as several analyses need."""
 
     def stacks(self, level: int, arm: str, *, replicates: int | None = None) -> tuple[Task, ...]:
         """The finished stacks of an arm at a level; with `replicates`, as few as hold the first that many."""
@@ -141,6 +143,8 @@ class Analysis:
     lines    how the table is drawn
     columns  what each column of the table is
     extra    the optional package that it needs, None for none
+    answers  "classes" if it reads answers as scores of classes (by their cross-entropy, or the class with the highest
+             score), "any" if it does not look at answers or takes them as they are
     """
 
     name: str
@@ -151,6 +155,13 @@ class Analysis:
     lines: tuple[Lines, ...]
     columns: Mapping[str, str]
     extra: str | None = None
+    answers: Literal["any", "classes"] = "any"
+
+    def lacks(self, cells: Cells) -> str | None:
+        """Why the answers of a run do not do for this analysis; None if they do."""
+        if self.answers == "any" or cells.classes:
+            return None
+        return f"{self.name} reads answers as scores of classes, and the answers of this run are no classes"
 
     def options(self) -> dict[str, Any]:
         """The options with their defaults."""
@@ -220,11 +231,14 @@ def analysis(
     lines: Sequence[Lines],
     columns: Mapping[str, str],
     extra: str | None = None,
+    answers: Literal["any", "classes"] = "any",
 ) -> Callable[[Callable[..., Task]], Callable[..., Task]]:
     """State the facts of an analysis above the function that plans it."""
 
     def mark(plan: Callable[..., Task]) -> Callable[..., Task]:
-        ANALYSES[name] = Analysis(name, plan, title, source, says, tuple(lines), dict(columns), extra)
+        ANALYSES[name] = Analysis(
+            name, plan, title, source, says, tuple(lines), dict(columns), extra, answers
+        )
         return plan
 
     return mark
@@ -249,9 +263,7 @@ def joined(tables: Sequence[Table]) -> Table:
     return Table.joined(tables)
 
 
-def part(
-    fn: Callable[..., object], *inputs: object, name: str, weight: float = 1.0, **options: object
-) -> Task:
+def part(fn: Callable[..., object], *inputs: object, name: str, weight: float = 1.0, **options: Any) -> Task:
     """The task of one part of an analysis, such as a level's; `weight` is its cost relative to other parts."""
     return task(fn, *inputs, label={"arm": f"analysis {name}"}, weight=weight, **options)
 

@@ -132,6 +132,7 @@ def _percent(fraction: Value) -> str:
 
 @analysis(
     "instability",
+    answers="classes",
     title="Do two trainings with different SGD noise end in one basin?",
     source="Frankle, Dziugaite, Roy & Carbin 2020, Linear Mode Connectivity and the Lottery Ticket Hypothesis, sec. 2",
     says=instability_says,

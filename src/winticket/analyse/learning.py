@@ -294,6 +294,7 @@ def gradients_says(table: Table) -> list[str]:
 
 @analysis(
     "gradients",
+    answers="classes",
     title="Does a ticket start with a better gradient?",
     source="Evci, Ioannou, Keskin & Dauphin 2022 (Gradient Flow in Sparse Neural Networks and How Lottery Tickets Win)",
     says=gradients_says,

@@ -144,6 +144,7 @@ def calibration_says(table: Table) -> list[str]:
 
 @analysis(
     "calibration",
+    answers="classes",
     title="Can the ticket's probabilities be trusted?",
     source="Guo et al. 2017 (On Calibration of Modern Neural Networks), eq. 3; floor: Bröcker & Smith 2007",
     says=calibration_says,
@@ -281,6 +282,7 @@ def _apart(rows: Table, classes: int) -> bool:
 
 @analysis(
     "classes",
+    answers="classes",
     title="Do some classes lose more than others?",
     source="Hooker et al. 2019 (What Do Compressed Deep Neural Networks Forget?), class accuracy against the average",
     says=classes_says,

@@ -203,6 +203,7 @@ def _ratio(row: dict[str, Value]) -> str:
 
 @analysis(
     "pace",
+    answers="classes",
     title="Do tickets train faster?",
     source="goal: a share of the dense network's final validation accuracy; Hodges & Lehmann 1963; Wilcoxon 1945",
     says=pace_says,

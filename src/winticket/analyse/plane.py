@@ -143,6 +143,7 @@ def _lines(y: str, *, over: str, y_label: str, series: str = "arm", **where: Val
 
 @analysis(
     "information",
+    answers="classes",
     title="What do layers know of input and class? It depends on the estimator",
     source="what is estimated: Goldfeld et al. 2019; bins: Saxe et al. 2018; pairwise bounds: Kolchinsky & Tracey "
     "2017; rounded: Lorenzen, Igel & Nielsen 2022",

@@ -11,6 +11,7 @@ import typer
 from winticket.cli import (
     analysing,
     comparing,
+    language,
     measuring,
     searches,
     serving,
@@ -55,6 +56,7 @@ for command in (
     stores.info,
 ):
     app.command(rich_help_panel="Commands", help=flowing(command.__doc__))(command)
+app.add_typer(language.app, name="lm", rich_help_panel="Commands")
 app.add_typer(stores.app, name="store", rich_help_panel="Commands")
 
 

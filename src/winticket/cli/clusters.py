@@ -64,6 +64,7 @@ def on_cluster(
 def drawn(forecast: ClusterDocument) -> RenderableType:
     """The forecast as people read it."""
     from winticket.report.durations import duration
+    from winticket.run import gibibytes
 
     machines, cores, path = forecast["machines"], forecast["cores_per_machine"], forecast["critical_path"]
     requests = forecast["requests"]
@@ -83,6 +84,8 @@ def drawn(forecast: ClusterDocument) -> RenderableType:
         f"({path['words']})",
     )
     lines.add_row("enough", f"{_named(enough, 'machine')}; more are less than 5 % faster")
+    if forecast["memory"]:
+        lines.add_row("memory", f"at most {gibibytes(forecast['memory'])} on each machine, as estimated")
     lines.add_row("store", f"{requests['total']:,} requests ({parts})")
     table = Table(box=None, header_style="")
     for heading in ("machines", "time", "efficiency"):

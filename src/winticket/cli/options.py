@@ -30,15 +30,34 @@ class Option:
     text: str
     default: str = ""
     flag: str = ""
+    read: Callable[[str], Any] | None = None
 
     def help(self) -> str:
         """The text with the default, in words, since many defaults depend on data, model or method."""
         return f"{self.text} Default: {self.default}." if self.default else self.text
 
 
+class Percent(float):
+    """A number that was typed with a percent sign."""
+
+
+def margin(text: str) -> float:
+    """A margin as it is typed: 0.5, or 2% of the dense network's value."""
+    plain = text.strip()
+    try:
+        return Percent(plain[:-1]) if plain.endswith("%") else float(plain)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not a margin; type a number in the unit of the metric's differences (percentage points of an "
+            "accuracy), as 0.5, or a percentage of the dense network's value, as 2%"
+        ) from None
+
+
 OPTIONS = (
-    Option("model", str, "Network and pruning", "Network to prune: lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, mlp1d, vgg-11, vgg-16, vgg-19, resnet-20, resnet-32, resnet-56, chargpt for text (chargpt-LAYERS-WIDTH-CONTEXT, such as chargpt-2-64-256), or package.module:build for one of yours.", default="lenet-300-100; mlp1d for mnist1d, conv-2 for colour images, chargpt for text"),
+    Option("model", str, "Network and pruning", "Network to prune: lenet-300-100 or any lenet-W1-W2-..., conv-2, conv-4, conv-6, conv1d-32-64 or any conv1d-W1-W2-... for signals, mlp1d, vgg-11, vgg-16, vgg-19, resnet-20, resnet-32, resnet-56, chargpt for text (chargpt-LAYERS-WIDTH-CONTEXT, such as chargpt-2-64-256), fcn-32-32 or any fcn-W1-W2-... for a class at each pixel, or package.module:build for one of yours.", default="lenet-300-100; mlp1d for mnist1d, conv-2 for colour images, conv1d-32-64 for signals, chargpt for text, fcn-32-32 for a class at each pixel"),
     Option("init", str, "Network and pruning", "How weights are initialised: glorot-normal, glorot-uniform, kaiming-normal, kaiming-uniform, normal, uniform, orthogonal, signed-constant or default (PyTorch's).", default="glorot-normal; kaiming-normal in VGG and ResNet, PyTorch's in mlp1d and chargpt, a model's own in package.module:build"),
+    Option("start", str, "Network and pruning", "Pretrained weights that every replicate starts from: a .safetensors file, or a folder in the Hub's layout. What they lack of the output layer, such as a head for other classes, is drawn.", default="the model's own initialisation"),
+    Option("redraw", str, "Network and pruning", "With --start, what the re-initialised control starts from: fresh (does the ticket need the pretrained weights, or would any do under its mask?) or shuffled (does it need each weight in its place, or only each layer's distribution?).", default="fresh"),
     Option("method", str, "Network and pruning", f"How tickets are found: imp (iterative magnitude pruning: train, prune, rewind, repeat), one-shot (train once, prune to every density), at-init (prune before training), {', '.join(names('method')[3:-1])} or {names('method')[-1]}. `winticket methods` describes each.", default="imp"),
     Option("criterion", str, "Network and pruning", "Which weights are kept: magnitude, snip, l1_units, synflow, ... (`winticket methods` lists all), or package.module:function.", default="the method's (snip for at-init, force and iter-snip, l1_units for early-bird, else magnitude; edge-popup and supermask learn their own scores)"),
     Option("allocate", str, "Network and pruning", "How the kept weights are spread over layers: layerwise (the same share in every layer), global_top (layers compete for them), erk, constant_fan_in, n_of_m, units (whole neurons or filters), ..., or package.module:function. `winticket methods` explains each.", default="by method (erk: rigl, set; units: early-bird; layerwise: edge-popup, supermask); else by criterion (units: criteria that score whole units, such as l1_units; constant_fan_in: wanda; global_top: snip, grasp, synflow, taylor, fisher, lamp); else by model (global_top: VGG, ResNet; layerwise: others)"),
@@ -57,7 +76,8 @@ OPTIONS = (
     Option("exclude", list[str], "Network and pruning", "Do not prune these weights: a name or pattern such as 'fc3.*'. May be repeated."),
     Option("controls", list[str], "Proof", "Control trained beside the ticket, or `none`; `winticket methods` lists all. May be repeated.", default="reinit and random", flag="--control"),
     Option("replicates", int, "Proof", "Number of independent repetitions, each with new initial weights and its own mask search; a verdict needs 5 or more.", default="5; 30 for digits, 10 for mnist1d"),
-    Option("margin_pp", float, "Proof", "Tickets match the dense networks if their mean loss of accuracy is shown to be less than this, in percentage points.", default="0.5", flag="--margin"),
+    Option("metric", str, "Proof", "What networks are judged by: accuracy, balanced-accuracy or perplexity of classes; rmse, mae or r2 of numbers; average-precision of labels; iou or accuracy of positions; accuracy or perplexity of text; or package.module:metric, a function declared by @winticket.metric.", default="the first of these"),
+    Option("margin_pp", float, "Proof", "Tickets match the dense networks if their mean loss of accuracy (or of another --metric) is shown to be less than this: in percentage points, or in the metric's unit; with a percent sign, such as 2%, relative to the dense network's value.", default="0.5 percentage points; 2% for rmse, mae and perplexity, 0.01 for r2", flag="--margin", read=margin),
     Option("alpha", float, "Proof", "Largest chance of a false win, over all densities together.", default="0.05"),
     Option("gate", bool, "Proof", "Check that the dense network is trained long enough: train it for twice the steps as well, and warn unless the gain in accuracy is shown to be less than --margin.", default="--gate", flag="--gate/--no-gate"),
     Option("precision_check", bool, "Proof", "With a --precision other than float32, train the dense network in float32 as well, and state how much accuracy the precision changes.", default="--precision-check", flag="--precision-check/--no-precision-check"),
@@ -66,6 +86,18 @@ OPTIONS = (
     Option("split", str, "Proof", "How replicates split the data: shared (one split for all), own (each draws its own), or auto (own for small data without a test split, else shared).", default="auto"),
     Option("validation", int, "Proof", "Number of validation examples, from the data's validation split if there is one, else from the training split.", default="the whole validation split, else a tenth of the training split (after test examples are taken from it), at most 5000 (digits: 150)"),
     Option("test", int, "Proof", "Number of test examples, from the data's test split if there is one, else from the training split.", default="the whole test split, else a fifth of the training split, at most 10000 (digits: 450)"),
+    Option("label", list[str], "Data", "Column of a table with the label or target. Repeat it for several labels. In an npz file, the array; with an npy file, the file with the labels.", default="the column label, labels, fine_label, target, class or y; y.npy beside an npy file"),
+    Option("ignore", list[str], "Data", "Column of a table that is not used. May be repeated."),
+    Option("missing", str, "Data", "What happens to missing values of features: refuse; mean or median of the training split; indicator (the mean, and a feature that says where a value is missing); category (missing categories are a category, missing numbers are refused). Categories are treated so in all but refuse.", default="refuse"),
+    Option("task", str, "Data", "What the labels are: classification, regression, multi-label or segmentation.", default="by the label: text, booleans and whole numbers with at most 20 values are classes"),
+    Option("group", str, "Data", "Split examples by this column: no group has rows in two splits.", default="split by rows", flag="--split-by-group"),
+    Option("time", str, "Data", "Split examples by this column: the last ones are for testing, those before them for validation.", default="split by rows", flag="--split-by-time"),
+    Option("alphabet", str, "Data", "With text and --start: the text file on which the weights were pretrained, whose characters are numbered instead of the text's own."),
+    Option("size", str, "Data", "Resize images to this many pixels: 32 for squares, 32x48 for height and width. Bilinear, with antialiasing.", default="images stay as they are, and must all have one size"),
+    Option("rows", int, "Data", "Use this many training rows, drawn at random and always the same ones.", default="all"),
+    Option("loss", str, "Training", "What training minimises: cross-entropy (of classes), squared-error, absolute-error or huber (of numbers), binary-cross-entropy (of labels), or package.module:loss, a function of outputs and targets.", default="the first that goes with the targets"),
+    Option("class_weights", str, "Training", "balanced: weigh each class by one over how often it occurs.", default="all alike"),
+    Option("unit", str, "Training", "Unit of the numbers to predict, as it is printed, such as mm."),
     Option("steps", int, "Training", "Optimiser steps for which each network is trained.", default="2400; 800 for digits, 1500 for mnist1d, 1000 for text"),
     Option("batch", int, "Training", "Examples per step.", default="60; 100 for mnist1d, 32 for text, 128 in VGG and ResNet"),
     Option("optimizer", str, "Training", "Optimiser: sgd, adam or adamw.", default="adam; sgd in VGG and ResNet, adamw for text"),
@@ -97,6 +129,7 @@ class Computing:
     dask: str | None = None
     engine: str = "auto"
     retry_failed: bool = False
+    needs: list[str] | None = None
 
     def execution(self) -> Execution:
         """The same as one value. Raises ValueError or StoreError for what is wrong with it."""
@@ -104,7 +137,8 @@ class Computing:
 
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers is {self.workers}; give the number of processes, 1 or more")
-        options = {"engine": self.engine, "retry_failed": self.retry_failed}
+        options: dict[str, Any] = {"engine": self.engine, "retry_failed": self.retry_failed}
+        options["needs"] = self.needs or ()
         return Execution.local(self.store, workers=self.workers, ray=self.ray, dask=self.dask, **options)
 
 
@@ -189,12 +223,22 @@ Engine = Annotated[
 Retry = Annotated[
     bool, _Computing("--retry-failed", help="Retrain networks whose training the store records as failed.")
 ]
+Needs = Annotated[
+    list[str] | None,
+    _Computing(
+        "--needs",
+        metavar="gpu|memory=AMOUNT",
+        help="What a machine must have to compute a training: gpu, or memory for each process, such as memory=8GB. "
+        "`winticket work` leaves the trainings to machines that have it, and a machine that computes by itself refuses "
+        "at once if it has less. May be repeated. Default: memory as estimated (see `winticket plan`), no GPU.",
+    ),
+]
 Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
         help="digits, mnist1d (both built in), mnist, fashion_mnist, cifar10, cifar100, any image dataset on the "
-        "Hugging Face Hub (user/name), a local parquet file, a local folder of parquet files or of images sorted by class, or text in a .txt file.",
+        "Hugging Face Hub (user/name), a table (.csv, .tsv, .parquet, .arrow), arrays (.npz, .npy), a local folder of tables or of images sorted by class, or text in a .txt file.",
     ),
 ]
 Out = Annotated[
@@ -233,6 +277,7 @@ COMPUTING: dict[str, tuple[Any, Any]] = {
     "dask": (Dask, None),
     "engine": (Engine, "auto"),
     "retry_failed": (Retry, False),
+    "needs": (Needs, None),
 }
 """The fields of `Computing`: annotation and default of each option."""
 
@@ -270,7 +315,7 @@ def _row(option: Option) -> tuple[Any, None]:
     flag = option.flag or "--" + option.name.replace("_", "-")
     several = get_args(option.kind)
     inner = several[0] if several else option.kind
-    read = number(flag, inner, several=bool(several)) if inner in (int, float) else None
+    read = option.read or (number(flag, inner, several=bool(several)) if inner in (int, float) else None)
     typed = typer.Option(
         flag, help=option.help(), rich_help_panel=option.panel, show_default=False, parser=read
     )
@@ -286,4 +331,6 @@ def chosen(options: dict[str, Any]) -> dict[str, Any]:
     }
     if typed.get("controls") == ("none",):
         typed["controls"] = ()
+    if isinstance(percent := typed.get("margin_pp"), Percent):
+        typed |= {"margin_pp": float(percent), "relative_margin": True}
     return typed

@@ -76,6 +76,8 @@ def find(
 
     [bold]winticket find digits[/bold]
 
+    [bold]winticket find sensors.csv --label state --ignore serial_number --missing median[/bold]
+
     [bold]winticket find path/to/mnist --model lenet-300-100 --levels 12 --rate 0.2 --replicates 5 --json[/bold]
     """
     began = time.monotonic()
@@ -174,6 +176,8 @@ def search(
         from winticket.experiment import execute, plan, prepare
 
         ready = prepare(plan(experiment), computing.execution(), out=answering.out, track=answering.track)
+    if ready.warning:
+        say(f"Warning: {ready.warning}")
     watching = nullcontext() if answering.quiet else _announced(ready)
     with to_stderr(), watching as watch:
         result = execute(ready, watch=watch, began=began)
@@ -266,7 +270,8 @@ def _described(experiment: Experiment) -> Table:
     """Every choice of the experiment by its name."""
     from winticket.report.reading import tickets_from
 
-    described = experiment.describe()
+    described: dict[str, Any] = {**experiment.describe()}
+    described |= described.pop("reading", {})
     table = Table(title=f"{described['model']} on {described['data']}", show_header=False, box=None)
     if described.get("source"):
         table.add_row("tickets from", tickets_from(described["source"]))
@@ -294,6 +299,7 @@ def _parameters(rows: list[dict[str, Any]]) -> Table:
 
 def _price(price: Cost, planned: Plan) -> str:
     from winticket.report.durations import duration
+    from winticket.run import gibibytes
 
     rest = ""
     if price.reused:
@@ -311,9 +317,10 @@ def _price(price: Cost, planned: Plan) -> str:
     time = "" if price.seconds is None else f", about {duration(price.seconds)} on {processes}"
     size = min(experiment.stack, experiment.replicates)
     together = f", in stacks of up to {size}" if size > 1 else ""
+    memory = f", up to {gibibytes(price.memory)} of memory in each process" if price.memory else ""
     return (
         f"{counted(price.trainings, 'training')} ({levels}, {replicates}{twice}){together}, {price.steps:,} steps"
-        f"{time}, {disk(price.bytes)} of disk{rest}"
+        f"{time}, {disk(price.bytes)} of disk{memory}{rest}"
     )
 
 

@@ -47,7 +47,7 @@ DEFAULTS = {
 _OPTIONS = tuple(
     replace(option, default=DEFAULTS.get(option.name, "as in RESULT"))
     for option in OPTIONS
-    if option.name in CHOSEN or option.panel == "Training"
+    if option.name in CHOSEN or option.panel in ("Data", "Training")
 )
 
 

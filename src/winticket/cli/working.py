@@ -51,7 +51,8 @@ def work(
     see the store, by hand, Slurm, Kubernetes or anything else: each worker takes the next task that is ready and that
     nobody else computes. A worker that is killed loses at most ten seconds of work; another takes its task over after
     half a minute. On Ctrl-C, SIGTERM or SIGUSR1 a worker keeps the state of its trainings, gives them back and leaves.
-    A training for which this machine has too little memory is left to other workers.
+    A training for which this machine has too little memory, or not what `find --needs` asks for, is left to other
+    workers.
 
     A plan names data, and perhaps modules of yours; both have to be on this machine, and `--trust` has to list the
     modules.
@@ -138,6 +139,7 @@ def _answer(store: str, work: Submitted, outcomes: list[Outcomes], failed: int, 
     computed = sum(len(each.computed) for each in outcomes)
     skipped = sum(len(each.skipped) for each in outcomes)
     left = sum(each.left for each in outcomes)
+    unfit = next((each.unfit for each in outcomes if each.unfit), None)
     if as_json:
         with printed(store):
             print_json(
@@ -149,6 +151,7 @@ def _answer(store: str, work: Submitted, outcomes: list[Outcomes], failed: int, 
                     "failed": failed,
                     "skipped": skipped,
                     "left": left,
+                    "unfit": unfit,
                     "seconds": sum(each.seconds for each in outcomes),
                 }
             )
@@ -159,6 +162,10 @@ def _answer(store: str, work: Submitted, outcomes: list[Outcomes], failed: int, 
     parts += [f"{left} left to other workers"] * bool(left)
     if parts:
         show(", ".join(parts))
+    if unfit:
+        show(
+            f"Of the largest training that is left: {unfit}. Workers on other machines go on without this one."
+        )
     if not left and not work.refused:
         done = "Done" if work.jobs else f"Every plan in {store} is done"
         show(f"{done}. For verdict and report, type its command again without --detach.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from winticket.data.batches import augment, augmentation, permutation
-from winticket.data.content import Split
+from winticket.data.content import Split, Target
+from winticket.data.objects import Data, as_path
+from winticket.data.reading import Reading
 from winticket.data.sources import DatasetInfo, find_dataset, names
 from winticket.data.splits import Dataset, load, rows_tested
 
@@ -12,9 +14,13 @@ REVISION = 1
 
 __all__ = [
     "REVISION",
+    "Data",
     "Dataset",
     "DatasetInfo",
+    "Reading",
     "Split",
+    "Target",
+    "as_path",
     "augment",
     "augmentation",
     "find_dataset",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 import safetensors.torch
@@ -12,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from winticket.atomic import replacing
-from winticket.data.content import SPLITS, Decoded, Split
+from winticket.data.content import SPLITS, Decoded, Split, Target
 from winticket.outside import Unreadable, read_file, read_header, read_json
 
 _UNUSABLE = (OSError, SafetensorError, Unreadable, KeyError, TypeError, ValueError, RuntimeError, MemoryError)
@@ -30,11 +33,30 @@ class _About(msgspec.Struct):
     test: int | None
     divide: bool
     digest: str = ""
+    target: Target = "classes"
+    target_names: list[str] = []
+    feature_names: list[str] = []
+    scaled: list[bool] | None = None
+    fill: Literal["mean", "median"] | None = None
 
     def computed_digest(self) -> str:
         """The digest of all fields but `digest`."""
         fields = {name: value for name, value in msgspec.structs.asdict(self).items() if name != "digest"}
+        # Files from before these fields existed hold none of them, and remain valid.
+        fields = {
+            name: value for name, value in fields.items() if name not in _LATER or value != _LATER[name]
+        }
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+_LATER: Mapping[str, Any] = {
+    "target": "classes",
+    "target_names": [],
+    "feature_names": [],
+    "scaled": None,
+    "fill": None,
+}
+"""Fields that were added, with the value that stands for their absence."""
 
 
 def read(path: Path) -> Decoded | None:
@@ -60,7 +82,16 @@ def read(path: Path) -> Decoded | None:
             validation=about.validation,
             test=about.test,
             divide=about.divide,
+            target=about.target,
+            target_names=tuple(about.target_names),
+            feature_names=tuple(about.feature_names),
+            scaled=None if about.scaled is None else tuple(about.scaled),
+            fill=about.fill,
+            groups=tensors.get("groups"),
+            moments=tensors.get("moments"),
         )
+        if decoded.target == "classes" and decoded.splits["train"].y.ndim == 2:
+            decoded = replace(decoded, target="tokens")  # text that was stored before there were targets
         return decoded if decoded.fingerprint == about.fingerprint else None
     except _UNUSABLE:
         return None
@@ -77,11 +108,18 @@ def write(path: Path, decoded: Decoded) -> None:
         validation=decoded.validation,
         test=decoded.test,
         divide=decoded.divide,
+        target=decoded.target,
+        target_names=list(decoded.target_names),
+        feature_names=list(decoded.feature_names),
+        scaled=None if decoded.scaled is None else list(decoded.scaled),
+        fill=decoded.fill,
     )
     about.digest = about.computed_digest()
     tensors: dict[str, Tensor] = {}
     for name, split in decoded.splits.items():
         tensors[f"{name}.x"], tensors[f"{name}.y"] = split.x, split.y
+    by = {"groups": decoded.groups, "moments": decoded.moments}
+    tensors |= {name: rows for name, rows in by.items() if rows is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with replacing(path) as new:

@@ -24,3 +24,13 @@ def bits(count: int, *purpose: str | int) -> NDArray[np.uint64]:
 def order(count: int, *purpose: str | int) -> Tensor:
     """A uniformly random order of 0..count-1, int64 [count]: the sorting order of `count` random words."""
     return torch.from_numpy(np.argsort(bits(count, *purpose)).astype(np.int64, copy=False))
+
+
+def kept_rows(count: int, rows: int) -> Tensor:
+    """`rows` of the numbers 0..count-1, drawn without replacement and always the same ones, rising: int64 [rows].
+
+    Raises ValueError if there are fewer.
+    """
+    if rows > count:
+        raise ValueError(f"--rows {rows} asks for more than the {count} training rows; give at most {count}")
+    return order(count, "kept rows", 0)[:rows].sort().values

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from winticket.data.content import Unread
+from winticket.data.reading import Reading
 from winticket.data.tables import split_called, unread
 
 # Short names and where the Hub keeps them.
@@ -22,7 +23,7 @@ NAMED: Mapping[str, str] = {
 }
 
 
-def read(name: str) -> Unread:
+def read(name: str, reading: Reading | None = None) -> Unread:
     """Fetch "user/name" or "user/name:configuration" and open it, through the cache of `datasets`.
 
     Raises FileNotFoundError if the Hub has no such dataset or cannot be reached. Raises ValueError if the dataset
@@ -51,7 +52,8 @@ def read(name: str) -> Unread:
     folders = [Path(datasets.config.HF_DATASETS_CACHE), Path(hub.HF_HUB_CACHE), Path(hub.HF_HOME)]
     schema = tables["train"].features.arrow_schema
     # Downloaded files do not change, so the cache may keep the decoded images even if the table only points to them.
-    return replace(unread(schema, read_by_split, origin=name, folders=folders), points=False)
+    label = () if reading is None else reading.label
+    return replace(unread(schema, read_by_split, origin=name, folders=folders, label=label), points=False)
 
 
 def _fetch(name: str) -> Mapping[Any, Any]:

@@ -27,8 +27,10 @@ since some start programs (EPS)."""
 Pixels = NDArray[np.uint8]
 
 
-def decode(unread: Unread, *, report: Report | None = None) -> Decoded:
+def decode(unread: Unread, *, size: tuple[int, int] | None = None, report: Report | None = None) -> Decoded:
     """Decode every split: to grey if all images are grey, else to RGB throughout (transparency is dropped).
+
+    Images are resized to `size` (height, width) by bilinear interpolation with antialiasing, if it is given.
 
     Raises ValueError for images that cannot be decoded or that differ in size, and for labels that are missing,
     are not classes, or are all the same class.
@@ -46,7 +48,7 @@ def decode(unread: Unread, *, report: Report | None = None) -> Decoded:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_check_memory` says more
-            pixels[name] = _stack(_one_by_one(split), len(split.labels), first=first, progress=progress)
+            pixels[name] = _stack(_one_by_one(split, size), len(split.labels), first=first, progress=progress)
         first = first or (split.location(0), pixels[name].shape[1:3])
         done += len(split.labels)
     channels = max(block.shape[3] for block in pixels.values())
@@ -65,9 +67,23 @@ def _check_variation(x: Tensor, origin: str) -> None:
             )
 
 
-def _one_by_one(split: Encoded) -> Iterator[tuple[str, Pixels]]:
+def _one_by_one(split: Encoded, size: tuple[int, int] | None) -> Iterator[tuple[str, Pixels]]:
     for row, data in enumerate(split.images):
-        yield split.location(row), _pixels(data, split.location(row), of=len(split.labels))
+        count = len(split.labels) if size is None else 1  # Only one at a time has its own size.
+        pixels = _pixels(data, split.location(row), of=count)
+        yield split.location(row), pixels if size is None else resized(pixels, size)
+
+
+def resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """uint8 [H, W, C] with C = 1 or 3, resized to (height, width).
+
+    Bilinear, as Pillow does it: when an image shrinks, the triangle of weights widens, so that nothing is skipped.
+    """
+    if pixels.shape[:2] == size:
+        return pixels
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    new = np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    return new[:, :, None] if pixels.shape[2] == 1 else new
 
 
 def _pixels(data: bytes | None, location: str, *, of: int) -> Pixels:
@@ -109,7 +125,7 @@ class _TooLargeError(Exception):
 
 
 def _check_memory(size: tuple[int, int], count: int, location: str) -> None:
-    need, available = count * size[0] * size[1], _memory()
+    need, available = count * size[0] * size[1], memory()
     if available is not None and need > available:
         raise _TooLargeError(
             f"{count} images of {size[0]}×{size[1]} pixels, such as {location}, need {need / 2**30:.0f} GiB or more as "
@@ -117,7 +133,7 @@ def _check_memory(size: tuple[int, int], count: int, location: str) -> None:
         )
 
 
-def _memory() -> int | None:
+def memory() -> int | None:
     """This machine's memory in bytes; None if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -140,7 +156,8 @@ def _stack(
         if image.shape[:2] != first[1]:
             raise ValueError(
                 f"images differ in size: {location} is {_size(image.shape)}, {first[0]} is {_size(first[1])}; "
-                "all images must have one size; resize them first"
+                "all images must have one size; resize them with --size, such as --size "
+                f"{min(first[1][0], image.shape[0])}x{min(first[1][1], image.shape[1])}"
             )
         if block is None:
             block = _empty((count, *image.shape))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from winticket.data.content import SPLITS, Encoded, Unread
+from winticket.data.reading import Reading
 from winticket.data.tables import split_called, unread
 from winticket.text import alike
 
@@ -60,15 +61,15 @@ def find(path: Path) -> Files:
     if path.is_file():
         if path.suffix.lower() != ".parquet":
             raise ValueError(
-                f"{path} is not a parquet file; give a .parquet file, a folder of them, a folder with one "
-                "folder of images per class, or text in a .txt file"
+                f"{path} is not a parquet file; give a table (.parquet, .csv, .tsv, .arrow), a folder of them, arrays "
+                "(.npz, .npy), a folder with one folder of images per class, or text in a .txt file"
             )
-        return _filled(Files(path.parent, {"train": (path,)}, parquet=True))
+        return filled(Files(path.parent, {"train": (path,)}, parquet=True))
     files = files_within(path)
     if tables := [file for file in files if file.suffix.lower() == ".parquet"]:
-        return _filled(Files(path, _tables_by_split(path, tables), parquet=True))
+        return filled(Files(path, tables_by_split(path, tables), parquet=True))
     if images := [file for file in files if file.suffix.lower() in IMAGE_ENDINGS]:
-        return _filled(Files(path, _images_by_split(path, images), parquet=False))
+        return filled(Files(path, _images_by_split(path, images), parquet=False))
     first = ", ".join(file.relative_to(path).as_posix() for file in files[:5])
     raise FileNotFoundError(
         f"no parquet file and no image in folder {path} ({f'it holds {first}' if first else 'it is empty'}); "
@@ -113,11 +114,12 @@ def _missing(path: Path) -> str:
     parent = path.absolute().parent
     near = alike(path.name, sorted(file.name for file in parent.iterdir()), most=3) if parent.is_dir() else []
     hint = f"; {parent} has {', '.join(near)}" if near else ""
-    possible = "give a parquet file, a folder of parquet files or images, or a text file"
+    possible = "give a table (.csv, .parquet, ...), arrays (.npz, .npy), a folder of tables or images, or a text file"
     return f"no such file or folder: {path}{hint}; {possible}"
 
 
-def _filled(files: Files) -> Files:
+def filled(files: Files) -> Files:
+    """The same files. Raises ValueError if one is empty, or if none is for training."""
     for split in files.splits.values():
         for file in split:
             if file.stat().st_size == 0:
@@ -130,7 +132,7 @@ def _filled(files: Files) -> Files:
     return files
 
 
-def _tables_by_split(root: Path, files: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
+def tables_by_split(root: Path, files: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
     """Splits by the first word in a file's path that names one; files without such a word are for training."""
     sorted_out: dict[str, list[Path]] = {}
     groups = set()
@@ -158,21 +160,25 @@ def _images_by_split(root: Path, files: Sequence[Path]) -> dict[str, tuple[Path,
     return {split: tuple(sorted_out[split]) for split in SPLITS if split in sorted_out}
 
 
-def read(files: Files) -> Unread:
+def read(files: Files, reading: Reading | None = None) -> Unread:
     """Open the files. Raises ValueError for corrupt parquet, wrong columns, and images outside class folders."""
-    return _read_tables(files) if files.parquet else _read_images(files)
+    if files.parquet:
+        return _read_tables(files, reading or Reading())
+    if reading is not None:
+        reading.require_only("size", "rows", of="a folder with a folder of images for each class")
+    return _read_images(files)
 
 
-def _read_tables(files: Files) -> Unread:
+def _read_tables(files: Files, reading: Reading) -> Unread:
     first = files.splits["train"][0]
-    schema = _opened(first, lambda opened: opened.schema_arrow)
+    schema = opened_parquet(first, lambda opened: opened.schema_arrow)
 
     def reader(paths: tuple[Path, ...]) -> Callable[[list[str]], Any]:
         return lambda names: _table(paths, names, first=first)
 
     read_by_split = {split: reader(paths) for split, paths in files.splits.items()}
     origin = str(files.root if len(list(_all(files))) > 1 else first)
-    return unread(schema, read_by_split, origin=origin, folders=[files.root])
+    return unread(schema, read_by_split, origin=origin, folders=[files.root], label=reading.label)
 
 
 def _all(files: Files) -> Iterator[Path]:
@@ -185,7 +191,7 @@ def _table(paths: Sequence[Path], names: list[str], *, first: Path) -> Any:
 
     tables = []
     for path in paths:
-        table = _opened(path, lambda opened: opened.read(columns=names))
+        table = opened_parquet(path, lambda opened: opened.read(columns=names))
         if lacking := sorted(set(names) - set(table.column_names)):
             raise ValueError(
                 f"{path} lacks column {', '.join(lacking)}, which {first} has; all files of a dataset must have "
@@ -200,7 +206,8 @@ def _table(paths: Sequence[Path], names: list[str], *, first: Path) -> Any:
         ) from error
 
 
-def _opened(path: Path, use: Callable[[Any], Any]) -> Any:
+def opened_parquet(path: Path, use: Callable[[Any], Any]) -> Any:
+    """What `use` makes of an open parquet file. Raises ValueError if the file cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

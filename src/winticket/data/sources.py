@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from winticket.catalogue import unknown_dataset
-from winticket.data import built_in, hub, images, local, text
+from winticket.data import arrays, built_in, frames, hub, images, local, text
 from winticket.data import cache as disk
-from winticket.data.content import Decoded, Report
+from winticket.data.content import Decoded, Report, Split, Target, Unread
+from winticket.data.draws import kept_rows
+from winticket.data.reading import Reading
 from winticket.places import VARIABLE, cache_folder
 
 # To raise when the same dataset would decode to other tensors; files that older versions cached are then ignored.
@@ -37,8 +40,10 @@ class DatasetInfo:
     `test` are the split sizes that `load` uses by default. `stored_...` are the rows of the splits that the dataset
     comes with, 0 for a split that it lacks. `default_validation` and `default_test` are its own default sizes for
     splits that it lacks (None: see `sizes`). With `tokens`, examples are text: [length] whole numbers below `classes`,
-    and the class of each is the next one. `image_column` and `label_column` name the columns of a table (None: not a
-    table). Every field is plain JSON.
+    and the class of each is the next one. `target` is what the answers are; `classes` is the number of outputs that
+    they need, and `target_names` are the columns of numbers or labels. `feature_names` are a table's. `split_by` is
+    "rows", or "groups" or "time" if the reading asks for that. `image_column` and `label_column` name the columns of a
+    table (None: not a table). Every field is plain JSON.
     """
 
     name: str
@@ -57,6 +62,10 @@ class DatasetInfo:
     default_validation: int | None = None
     default_test: int | None = None
     tokens: bool = False
+    target: Target = "classes"
+    target_names: tuple[str, ...] = ()
+    feature_names: tuple[str, ...] = ()
+    split_by: Literal["rows", "groups", "time"] = "rows"
 
     def sizes(self, *, validation: int | None = None, test: int | None = None) -> tuple[int, int, int]:
         """The rows of (train, validation, test) for these sizes; None means the default.
@@ -113,6 +122,7 @@ def find_dataset(
     name_or_path: str | Path,
     *,
     window: int | None = None,
+    reading: Reading | None = None,
     cache: Path | None = None,
     report: Report | None = None,
 ) -> DatasetInfo:
@@ -120,23 +130,27 @@ def find_dataset(
 
     The dataset can be a short name (`names()`); "user/name" or "user/name:configuration" on the Hub; a parquet file; a
     folder of parquet files in the Hub's layout (splits by file name); a folder with one folder of images per class,
-    optionally inside train, validation and test folders; or a text file (.txt, UTF-8) or a folder with one. Text is
-    read character by character, in windows of `window` characters (default: 64). A short name takes precedence over a
-    folder of the same name: write ./mnist for the folder. `report` is called with (images decoded, images in all).
+    optionally inside train, validation and test folders; a text file (.txt, UTF-8) or a folder with one; a table of
+    numbers and categories (CSV, TSV, parquet, arrow), or a folder of such files; or arrays (npz, npy). Text is read
+    character by character, in windows of `window` characters (default: 64). `reading` says which columns of a table are
+    labels, and more (see `Reading`). A short name takes precedence over a folder of the same name: write ./mnist for
+    the folder. `report` is called with (images decoded, images in all).
 
     Decoded tensors are kept in `cache`, else in $WINTICKET_CACHE, else in the platform's cache folder. Local files are
     decoded again when their contents change; datasets from the Hub stay until their file in the cache is deleted. If
     the cache cannot be written, there is a RuntimeWarning; a damaged file in it is decoded again.
 
     Raises FileNotFoundError if the dataset does not exist or cannot be reached. Raises ValueError if it is not a usable
-    dataset of classified images or text, or if it is not text and `window` is given. All such errors are raised here,
-    none later.
+    dataset, if it is not text and `window` is given, or if `reading` asks for what such data do not have. All such
+    errors are raised here, none later.
 
     >>> digits = find_dataset("digits")
     >>> digits.input_shape, digits.classes, digits.train
     ((1, 8, 8), 10, 1197)
     """
-    return describe(str(name_or_path), decoded(name_or_path, window=window, cache=cache, report=report))
+    return describe(
+        str(name_or_path), decoded(name_or_path, window=window, reading=reading, cache=cache, report=report)
+    )
 
 
 def describe(name: str, content: Decoded) -> DatasetInfo:
@@ -146,7 +160,7 @@ def describe(name: str, content: Decoded) -> DatasetInfo:
         name=name,
         fingerprint=content.fingerprint,
         input_shape=tuple(content.splits["train"].x.shape[1:]),
-        classes=len(content.class_names),
+        classes=content.outputs,
         class_names=content.class_names,
         train=0,
         validation=0,
@@ -159,6 +173,14 @@ def describe(name: str, content: Decoded) -> DatasetInfo:
         default_validation=content.validation,
         default_test=content.test,
         tokens=content.tokens,
+        target=content.target,
+        target_names=content.target_names,
+        feature_names=content.feature_names,
+        split_by="groups"
+        if content.groups is not None
+        else "time"
+        if content.moments is not None
+        else "rows",
     )
     train, validation, test = info.sizes()
     return replace(info, train=train, validation=validation, test=test)
@@ -179,19 +201,41 @@ def decoded(
     name_or_path: str | Path,
     *,
     window: int | None = None,
+    reading: Reading | None = None,
     cache: Path | None = None,
     report: Report | None = None,
 ) -> Decoded:
     """The content of a dataset, from memory, else from the cache on disk, else decoded; see `find_dataset`."""
-    origin = _origin(name_or_path, window or text.LENGTH)
+    reading = reading or Reading()
+    origin = _origin(name_or_path, window or text.LENGTH, reading)
     if window is not None and not origin.text:
         raise ValueError(
             f"{name_or_path} is not text, and only text is cut into windows, here of {window} characters; use a model "
             "that reads such data"
         )
-    digest = hashlib.sha256(f"{REVISION}\0{origin.key}".encode()).hexdigest()[:24]
+    digest = hashlib.sha256(f"{REVISION}\0{origin.key}{_suffix(reading)}".encode()).hexdigest()[:24]
     path = (cache or cache_folder()) / f"{origin.label}-{digest}.safetensors"
-    return remember(_RECENT, str(path), lambda: _from_disk(origin, path, report), keep=1)
+    return remember(_RECENT, str(path), lambda: _from_disk(origin, path, reading.rows, report), keep=1)
+
+
+def _suffix(reading: Reading) -> str:
+    chosen = reading.chosen()
+    return f"\0{json.dumps(chosen, sort_keys=True)}" if chosen else ""
+
+
+def _fewer(content: Decoded, rows: int | None) -> Decoded:
+    """Content with so many of its training rows, drawn from a fixed seed; they keep their order."""
+    if rows is None or rows == len(content.splits["train"].y):  # tables and arrays choose before they encode
+        return content
+    split = content.splits["train"]
+    kept = kept_rows(len(split.y), rows)
+    train = Split(split.x[kept], split.y[kept])
+    return replace(
+        content,
+        splits={**content.splits, "train": train},
+        groups=None if content.groups is None else content.groups[kept],
+        moments=None if content.moments is None else content.moments[kept],
+    )
 
 
 def remember(memory: dict[K, V], key: K, make: Callable[[], V], *, keep: int) -> V:
@@ -203,10 +247,10 @@ def remember(memory: dict[K, V], key: K, make: Callable[[], V], *, keep: int) ->
         return memory[key]
 
 
-def _from_disk(origin: _Origin, path: Path, report: Report | None) -> Decoded:
+def _from_disk(origin: _Origin, path: Path, rows: int | None, report: Report | None) -> Decoded:
     if (content := disk.read(path)) is not None:
         return content
-    content = origin.decode(report)
+    content = _fewer(origin.decode(report), rows)
     describe(origin.label, content)
     if not content.lasting:
         warnings.warn(
@@ -229,7 +273,7 @@ def _from_disk(origin: _Origin, path: Path, report: Report | None) -> Decoded:
     return content
 
 
-def _origin(name_or_path: str | Path, window: int) -> _Origin:
+def _origin(name_or_path: str | Path, window: int, reading: Reading) -> _Origin:
     if not isinstance(name_or_path, str | Path):
         raise TypeError(
             f"a dataset is named by text or a path, not by {type(name_or_path).__name__}: {name_or_path!r}"
@@ -238,19 +282,33 @@ def _origin(name_or_path: str | Path, window: int) -> _Origin:
     if not isinstance(name_or_path, Path):
         if name in built_in.BUILT_IN:
             make = built_in.BUILT_IN[name]
+            reading.require_only("rows", of=f"{name}, whose columns are fixed")
             return _Origin(name, name, lambda _: make(), quick=True)
         if name in hub.NAMED:
-            return _on_the_hub(name, hub.NAMED[name])
+            return _on_the_hub(name, hub.NAMED[name], reading)
     path = Path(name).expanduser()
     if name.strip() and path.exists():
         label = re.sub(r"[^\w.-]+", "-", path.absolute().name) or "folder"
         if file := text.find(path):
-            key = text.digest(file, length=window)
-            return _Origin(label, key, lambda _: text.decode(file, length=window), quick=True, text=True)
-        files = local.find(path)
-        return _Origin(label, files.digest(), lambda report: images.decode(local.read(files), report=report))
+            reading.require_only("rows", "alphabet", of=f"text, as in {file.name}")
+            other = None if reading.alphabet is None else Path(reading.alphabet)
+            key = text.digest(file, length=window, alphabet=other)
+            return _Origin(
+                label, key, lambda _: text.decode(file, length=window, alphabet=other), quick=True, text=True
+            )
+        if arrays.find(path):
+            return _Origin(
+                label, arrays.digest(path, reading), lambda _: arrays.decode(path, reading), quick=True
+            )
+        files = frames.find(path) or local.find(path)
+        if frames.are_numbers(files):
+            return _Origin(label, frames.digest(files), lambda _: frames.decode(files, reading), quick=True)
+        reading.require_only("label", "size", "rows", of=f"images, as in {path.name}")
+        return _Origin(
+            label, files.digest(), lambda report: _images(local.read(files, reading), reading, report)
+        )
     if not isinstance(name_or_path, Path) and _ON_THE_HUB.fullmatch(name) and not _like_a_path(name):
-        return _on_the_hub(name.replace("/", "-").replace(":", "-"), name)
+        return _on_the_hub(name.replace("/", "-").replace(":", "-"), name, reading)
     if isinstance(name_or_path, Path) or _like_a_path(name):
         local.find(path)
     raise ValueError(unknown_dataset(name))
@@ -263,12 +321,17 @@ def _like_a_path(name: str) -> bool:
         path.is_absolute()
         or len(path.parts) > 2
         or name.startswith((".", "~"))
-        or path.suffix.lower() in (".parquet", text.ENDING)
+        or path.suffix.lower() in (".parquet", text.ENDING, *frames.ENDINGS, *arrays.ENDINGS)
         or (len(path.parts) == 2 and Path(path.parts[0]).is_dir())
     )
 
 
-def _on_the_hub(label: str, repository: str) -> _Origin:
+def _on_the_hub(label: str, repository: str, reading: Reading) -> _Origin:
+    reading.require_only("label", "size", "rows", of=f"{repository}, which is read as images with labels")
     return _Origin(
-        label, f"hub {repository}", lambda report: images.decode(hub.read(repository), report=report)
+        label, f"hub {repository}", lambda report: _images(hub.read(repository, reading), reading, report)
     )
+
+
+def _images(unread: Unread, reading: Reading, report: Report | None) -> Decoded:
+    return images.decode(unread, size=reading.pixels(), report=report)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from winticket.data.content import Decoded, Report, Split
+from winticket.data.content import Decoded, Report, Split, Target
 from winticket.data.draws import order
+from winticket.data.reading import Reading
+from winticket.data.scaling import moments_of_pixels, normalised, standardised, target_moments
 from winticket.data.sources import DatasetInfo, decoded, describe, remember
 
 
@@ -17,10 +20,14 @@ from winticket.data.sources import DatasetInfo, decoded, describe, remember
 class Dataset:
     """Training, validation and test examples, normalised.
 
-    x is float32 [N, *input_shape], channels first; y is int64 [N]. For text (`DatasetInfo.tokens`) both are int64 [N,
-    T], and `mean` is 0 and `std` 1. `mean` and `std` are the training split's, per channel, of pixels divided by
-    `scale`; in every split x = (pixel / scale - mean) / std. `fingerprint` is that of `DatasetInfo`. Everyone who loads
-    the same dataset shares its tensors: read them, never write to them.
+    x is float32 [N, *input_shape], channels first; y are classes, int64 [N], or what `target` says (see `Split`). For
+    text (`DatasetInfo.tokens`) both are int64 [N, T], and `mean` is 0 and `std` 1. `mean` and `std` are the training
+    split's, per channel, of pixels divided by `scale`; in every split x = (pixel / scale - mean) / std. In a table they
+    are those of each feature. `fingerprint` is that of `DatasetInfo`. Everyone who loads the same dataset shares its
+    tensors: read them, never write to them.
+
+    Numbers (`target` "numbers") keep their own unit in y; `target_mean` and `target_std` are the training split's, of
+    each of them. `target_names` are the columns that numbers or labels come from, and `classes` is how many there are.
     """
 
     name: str
@@ -34,6 +41,29 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     scale: float
+    target: Target = "classes"
+    target_names: tuple[str, ...] = ()
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
+
+    def class_weights(self) -> Tensor:
+        """A weight for each class that balances the loss: N / (K n_k) for K classes with n_k of N training examples.
+
+        float32 [K]; their mean over the training examples is 1 (King & Zeng 2001, section 4.2, with a share of 1/K for
+        every class). Raises ValueError for targets other than classes, and if a class has no training example.
+
+        >>> load("digits").class_weights().shape
+        torch.Size([10])
+        """
+        if self.target != "classes":
+            raise ValueError(f"the target of {self.name} is {self.target}; only classes have class weights")
+        counts = torch.bincount(self.train.y, minlength=self.classes)
+        if (counts == 0).any():
+            names = [self.class_names[k] for k in torch.nonzero(counts == 0).flatten().tolist()]
+            raise ValueError(
+                f"{self.name} has no training example of class {', '.join(names)}, so it has no weight"
+            )
+        return (len(self.train.y) / (self.classes * counts.double())).float()
 
 
 _LOADED: dict[tuple[str, str, int, int, int], Dataset] = {}
@@ -46,6 +76,7 @@ def load(
     validation: int | None = None,
     test: int | None = None,
     window: int | None = None,
+    reading: Reading | None = None,
     cache: Path | None = None,
     report: Report | None = None,
 ) -> Dataset:
@@ -55,10 +86,13 @@ def load(
     says. A split that it lacks is drawn without replacement from its training rows, uniformly and not stratified. Test
     rows are drawn first, then validation rows, each from a separate random stream, so the size of one split does not
     change which rows are drawn for the split before it. Rows keep their order within a split. For the default sizes see
-    `DatasetInfo.sizes`.
+    `DatasetInfo.sizes`. `reading` may ask for splits by group or by time instead: whole groups are held out in random
+    order until they have enough rows, of which as many are drawn as the size says (the others are not used); or the
+    last rows in time are for testing, and those before them for validation.
 
-    Each channel is normalised by the training split's mean and (population) standard deviation. Exceptions: mnist1d is
-    left as published, standardised over all its signals (mean 0, std 1), and digits are centred but not scaled (std 1).
+    Each channel (of a table, each feature that is a number) is normalised by the training split's mean and (population)
+    standard deviation. Exceptions: mnist1d is left as published, standardised over all its signals (mean 0, std 1), and
+    digits are centred but not scaled (std 1).
 
     Raises the errors of `find_dataset`, and ValueError for sizes that are not possible.
 
@@ -66,7 +100,7 @@ def load(
     >>> digits.train.x.shape, digits.validation.x.shape, digits.test.x.shape, digits.classes
     (torch.Size([1197, 1, 8, 8]), torch.Size([150, 1, 8, 8]), torch.Size([450, 1, 8, 8]), 10)
     """
-    content = decoded(name_or_path, window=window, cache=cache, report=report)
+    content = decoded(name_or_path, window=window, reading=reading, cache=cache, report=report)
     info = describe(str(name_or_path), content)
     _, validation_rows, test_rows = info.sizes(validation=validation, test=test)
     return remember(
@@ -81,13 +115,16 @@ def rows_tested(info: DatasetInfo, *, seed: int, test: int | None = None) -> Ten
     """The rows that `load` puts into the test split, int64 [test], rising: `load(...).test` has them in this order.
 
     They count from 0, among the test rows that the dataset comes with, or among its training rows if it has none. So
-    they say which examples the test splits of two seeds share. ValueError for a size that is not possible.
+    they say which examples the test splits of two seeds share. Data that are split by group or by time have one split
+    for all replicates; of these, the rows count within the test split. ValueError for a size that is not possible.
 
     >>> from winticket.data import find_dataset
     >>> rows_tested(find_dataset("digits"), seed=0)[:4]
     tensor([1, 2, 3, 4])
     """
     _, _, rows = info.sizes(test=test)
+    if info.split_by != "rows" and not info.stored_test:
+        return torch.arange(rows)
     return torch.nonzero(_drawn(info.stored_test or info.stored_train, "test", seed=seed, rows=rows)).squeeze(
         1
     )
@@ -101,24 +138,21 @@ def _drawn(count: int, name: str, *, seed: int, rows: int) -> Tensor:
 
 
 def _assemble(info: DatasetInfo, content: Decoded, *, seed: int, validation: int, test: int) -> Dataset:
-    splits = dict(content.splits)
-    sizes = {"test": test, "validation": validation}
-    for name, rows in sizes.items():
-        pool = splits.get(name, splits["train"])
-        drawn = _drawn(len(pool.y), name, seed=seed, rows=rows)
-        if name not in splits:
-            splits["train"] = _rows(pool, ~drawn)
-        splits[name] = _rows(pool, drawn)
-    if splits["train"].x.dtype != torch.uint8:
-        channels = 1 if info.tokens else info.input_shape[0]
-        mean, std = (0.0,) * channels, (1.0,) * channels
+    splits = _drawn_splits(info, content, seed=seed, sizes={"test": test, "validation": validation})
+    if content.scaled is not None:
+        ready, (mean, std) = standardised(splits, content)
     else:
-        mean, std = _moments(splits["train"].x, scale=content.scale, info=info)
-        std = std if content.divide else (1.0,) * len(std)
-    ready = {
-        name: Split(_normalised(split.x, scale=content.scale, mean=mean, std=std), split.y)
-        for name, split in splits.items()
-    }
+        if splits["train"].x.dtype != torch.uint8:
+            channels = 1 if info.tokens else info.input_shape[0]
+            mean, std = (0.0,) * channels, (1.0,) * channels
+        else:
+            mean, std = moments_of_pixels(splits["train"].x, scale=content.scale, name=info.name)
+            std = std if content.divide else (1.0,) * len(std)
+        ready = {
+            name: Split(normalised(split.x, scale=content.scale, moments=(mean, std)), split.y)
+            for name, split in splits.items()
+        }
+    moments = target_moments(splits["train"].y) if info.target == "numbers" else ((), ())
     return Dataset(
         name=info.name,
         fingerprint=info.fingerprint,
@@ -131,36 +165,62 @@ def _assemble(info: DatasetInfo, content: Decoded, *, seed: int, validation: int
         mean=mean,
         std=std,
         scale=content.scale if splits["train"].x.dtype == torch.uint8 else 1.0,
+        target=info.target,
+        target_names=info.target_names,
+        target_mean=moments[0],
+        target_std=moments[1],
     )
+
+
+def _drawn_splits(
+    info: DatasetInfo, content: Decoded, *, seed: int, sizes: Mapping[str, int]
+) -> dict[str, Split]:
+    """The content's splits, with those of `sizes` drawn: the test split before the validation split."""
+    splits = dict(content.splits)
+    left = torch.arange(
+        len(splits["train"].y)
+    )  # rows of the stored training split that are still for training
+    for name, rows in sizes.items():
+        if name in splits:
+            splits[name] = _rows(splits[name], _drawn(len(splits[name].y), name, seed=seed, rows=rows))
+            continue
+        if content.moments is not None:
+            drawn = held = _last(content.moments[left], rows)
+        elif content.groups is not None:
+            held, drawn = _of_groups(content.groups[left], name, seed=seed, rows=rows, info=info)
+        else:
+            drawn = held = _drawn(len(left), name, seed=seed, rows=rows)
+        pool = splits["train"]
+        splits["train"], splits[name] = _rows(pool, ~held), _rows(pool, drawn)
+        left = left[~held]
+    return splits
+
+
+def _last(moments: Tensor, rows: int) -> Tensor:
+    """Which examples are the last `rows` in time, bool [N]; of equal times, the later row counts as later."""
+    last = torch.zeros(len(moments), dtype=torch.bool)
+    last[torch.argsort(moments, stable=True)[len(moments) - rows :]] = True
+    return last
+
+
+def _of_groups(
+    groups: Tensor, name: str, *, seed: int, rows: int, info: DatasetInfo
+) -> tuple[Tensor, Tensor]:
+    """Which examples are in the groups that are held out for a split, and which `rows` of them are drawn; bool [N]."""
+    names, counts = torch.unique(groups, return_counts=True)
+    shuffled = order(len(names), "group", name, seed)
+    enough = int((counts[shuffled].cumsum(0) < rows).sum()) + 1
+    held = torch.isin(groups, names[shuffled[:enough]])
+    if bool(held.all()):
+        raise ValueError(
+            f"{info.name} has {len(names)} groups left for the {name} split of {rows} rows, and none would remain for "
+            f"training; give a smaller --{name}, or split by rows"
+        )
+    drawn = torch.zeros_like(held)
+    candidates = torch.nonzero(held).flatten()
+    drawn[candidates[_drawn(len(candidates), name, seed=seed, rows=rows)]] = True
+    return held, drawn
 
 
 def _rows(split: Split, keep: Tensor) -> Split:
     return split if bool(keep.all()) else Split(split.x[keep], split.y[keep])
-
-
-def _moments(x: Tensor, *, scale: float, info: DatasetInfo) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and population standard deviation of each channel of uint8 x [N, C, H, W], in units of `scale`."""
-    values = torch.arange(256, dtype=torch.float64) / scale
-    means, deviations = [], []
-    for channel in range(x.shape[1]):
-        # Counting pixel values makes the sums exact, so they do not depend on the order of addition.
-        share = torch.bincount(x[:, channel].flatten(), minlength=256).double() / x[:, channel].numel()
-        mean = float((share * values).sum())
-        deviation = float((share * (values - mean) ** 2).sum().sqrt())
-        if deviation == 0.0:
-            raise ValueError(
-                f"channel {channel} of {info.name} has the same value {mean:g} in all training images, so "
-                "it cannot be normalised; drop that channel (convert the images to grey)"
-            )
-        means.append(mean)
-        deviations.append(deviation)
-    return tuple(means), tuple(deviations)
-
-
-def _normalised(x: Tensor, *, scale: float, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    if x.dtype != torch.uint8:
-        return x.contiguous()
-    ready = x.to(torch.float32, memory_format=torch.contiguous_format)
-    shape = (1, -1, *(1,) * (x.dim() - 2))
-    centre = torch.tensor(mean, dtype=torch.float32).view(shape)
-    return ready.div_(scale).sub_(centre).div_(torch.tensor(std, dtype=torch.float32).view(shape))

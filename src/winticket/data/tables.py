@@ -10,6 +10,7 @@ from typing import Any
 
 from winticket.data.content import SPLITS, Encoded, Unread
 from winticket.outside import Unreadable, read_file, read_json
+from winticket.text import nearest
 
 IMAGE_NAMES = ("image", "img")
 LABEL_NAMES = ("label", "labels", "fine_label")
@@ -38,12 +39,12 @@ class Columns:
     class_names: tuple[str, ...] | None
 
 
-def columns(schema: Any, *, origin: str) -> Columns:
+def columns(schema: Any, *, origin: str, label: Sequence[str] = ()) -> Columns:
     """The columns of an Arrow schema, by declared feature type, else by Arrow type and name.
 
     Raises ValueError if there is no image or no label column, or if several columns could be it.
     """
-    declared = _features(schema)
+    declared = features_of(schema)
     images = [
         name
         for name in schema.names
@@ -51,18 +52,35 @@ def columns(schema: Any, *, origin: str) -> Columns:
     ]
     labels = [name for name in schema.names if declared.get(name, {}).get("_type") == "ClassLabel"]
     labels = labels or [name for name in schema.names if name in LABEL_NAMES]
+    if label:
+        if len(label) > 1 or label[0] not in schema.names:
+            raise ValueError(
+                "images have one column of labels, and --label names "
+                f"{', '.join(label)}{nearest(label[0], schema.names)}"
+                f"; {origin} has {', '.join(schema.names)}"
+            )
+        labels = list(label)
     image = _the_one(images, IMAGE_NAMES, kind="image", schema=schema, origin=origin)
-    label = _the_one(labels, LABEL_NAMES, kind="label", schema=schema, origin=origin)
-    if not _is_class(schema.field(label).type):
+    one = _the_one(labels, LABEL_NAMES, kind="label", schema=schema, origin=origin)
+    if not _is_class(schema.field(one).type):
         raise ValueError(
-            f"column {label!r} of {origin} holds {schema.field(label).type}; labels must be whole numbers or "
+            f"column {one!r} of {origin} holds {schema.field(one).type}; labels must be whole numbers or "
             "text, one for each image"
         )
-    names = declared.get(label, {}).get("names")
-    return Columns(image, label, tuple(str(name) for name in names) if names else None)
+    names = declared.get(one, {}).get("names")
+    return Columns(image, one, tuple(str(name) for name in names) if names else None)
 
 
-def _features(schema: Any) -> dict[str, dict[str, Any]]:
+def holds_images(schema: Any) -> bool:
+    """True if a column of an Arrow schema holds encoded images, or is declared to."""
+    declared = features_of(schema)
+    return any(
+        declared.get(name, {}).get("_type") == "Image" or _holds_bytes(schema.field(i).type)
+        for i, name in enumerate(schema.names)
+    )
+
+
+def features_of(schema: Any) -> dict[str, dict[str, Any]]:
     """The feature types that `datasets` writes into a schema's metadata; empty if there are none."""
     text = (schema.metadata or {}).get(b"huggingface")
     if text is None:
@@ -110,7 +128,12 @@ def _the_one(candidates: Sequence[str], names: Sequence[str], *, kind: str, sche
 
 
 def unread(
-    schema: Any, read: Mapping[str, Callable[[list[str]], Any]], *, origin: str, folders: Sequence[Path]
+    schema: Any,
+    read: Mapping[str, Callable[[list[str]], Any]],
+    *,
+    origin: str,
+    folders: Sequence[Path],
+    label: Sequence[str] = (),
 ) -> Unread:
     """A dataset of Arrow tables; `read[split]([column, ...])` returns that split's table.
 
@@ -121,7 +144,7 @@ def unread(
         raise ValueError(
             f"{origin} has several columns of the same name: {', '.join(doubled)}; write each column once"
         )
-    used = columns(schema, origin=origin)
+    used = columns(schema, origin=origin, label=label)
     splits, points = {}, False
     for split in SPLITS:
         if split in read:

@@ -64,7 +64,8 @@ def plan_analyses(
     names    of analyses (default: all)
     options  by name of an analysis, its options; values may be text
 
-    Raises ValueError for an unknown name or option, or for an option of the wrong type.
+    Raises ValueError for an unknown name or option, for an option of the wrong type, or for an analysis that is asked
+    for by name and cannot read the run's answers, which are no classes.
     """
     chosen = [analysis_named(name) for name in dict.fromkeys(names or ANALYSES)]
     given = {name: analysis_named(name).checked(values) for name, values in (options or {}).items()}
@@ -73,6 +74,11 @@ def plan_analyses(
         raise ValueError(f"options for {unused[0]!r} are given, but that analysis is not asked for")
     cells, tasks, impossible = run.cells(), {}, {}
     for one in chosen:
+        if (lack := one.lacks(cells)) is not None:
+            if names:
+                raise ValueError(lack)
+            impossible[one.name] = lack
+            continue
         try:
             tasks[one.name] = one.plan(cells, **given.get(one.name, {}))
         except NothingToAnalyseError as error:

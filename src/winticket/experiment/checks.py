@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
+
 from winticket import allocate, models
 from winticket.align import symmetry
 from winticket.criteria.applied import tried_on
@@ -14,6 +16,8 @@ from winticket.criteria.evidence import TRAINING, needed, rounds_at_init
 from winticket.experiment.names import facts
 from winticket.experiment.resolved import Resolved
 from winticket.experiment.spec import Experiment
+from winticket.models import pretrained
+from winticket.objective import check_functions
 from winticket.rewind import fine_tune
 from winticket.schedules import cubic_at, geometric_at
 from winticket.stages import (
@@ -41,6 +45,8 @@ def check(question: Resolved) -> None:
     _check_augmentation(setup)
     _check_neighbours(question)
     _check_initialisation(setup)
+    _check_objective(setup)
+    _check_pretrained(setup)
     if ":" in setup.model or setup.recipe.stacking == "stacked":
         _try_model(setup)
     if question.source is not None:
@@ -160,17 +166,42 @@ def _check_neighbours(question: Resolved) -> None:
 
 def _check_initialisation(setup: Setup) -> None:
     """ValueError unless a model's draws repeat for equal seeds and differ between seeds."""
-    first = setup.initial(0)
-    if not same_bits(first.weights, setup.initial(0).weights):
+    first = setup.drawn(0)
+    if not same_bits(first.weights, setup.drawn(0).weights):
         raise ValueError(
             f"model {setup.model!r} draws different weights each time from the same seed; let it draw from torch's "
             "global generator only (winticket seeds it), or choose an init"
         )
-    if all(same_bits(first.weights, setup.initial(seed).weights) for seed in range(1, DRAWS + 1)):
+    if all(same_bits(first.weights, setup.drawn(seed).weights) for seed in range(1, DRAWS + 1)):
         raise ValueError(
             f"model {setup.model!r} draws the same weights from every seed, so replicates would be copies; remove "
             "the seed that it sets, or choose an init"
         )
+
+
+def _check_pretrained(setup: Setup) -> None:
+    """ValueError if pretrained weights do not fit the model, or are not finite."""
+    if setup.pretrained is None:
+        return
+    tensors = setup.pretrained.tensors()
+    for name in pretrained.fit(setup.module(), tensors).taken:
+        if tensors[name].is_floating_point() and not bool(tensors[name].isfinite().all()):
+            raise ValueError(
+                f"the pretrained weights {setup.pretrained.path} have values in {name} that are not finite"
+            )
+
+
+def _check_objective(setup: Setup) -> None:
+    """ValueError if a loss or metric of the user's cannot be computed."""
+    made = setup.loss_and_metric()
+    if made is None:
+        return
+    part = setup.dataset(torch.device("cpu")).train
+    shape = (setup.classes, *setup.input_shape[1:]) if setup.target == "positions" else (setup.classes,)
+    if setup.tokens:
+        shape = (*setup.input_shape, setup.classes)
+    if made.objective.users():
+        check_functions(made, shape, part.y[:16])
 
 
 def _try_model(setup: Setup) -> None:

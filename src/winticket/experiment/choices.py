@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
+
+from winticket.data import Reading
+from winticket.text import nearest
+
+MOST_TRAININGS = 200_000
 
 
 def check_learning_rate(choices: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
@@ -52,3 +57,35 @@ def require_whole(name: str, value: Any) -> None:
     """TypeError for a choice `name` that is not a whole number."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} is {value!r}; it is a whole number")
+
+
+def require_known(choices: Mapping[str, Any], known: Collection[str]) -> None:
+    """TypeError for a choice that experiments do not have."""
+    refuse_execution(choices)
+    for name in choices:
+        if name not in known:
+            raise TypeError(
+                f"an experiment has no choice {name!r}{nearest(name, known)}; there are {', '.join(sorted(known))}"
+            )
+
+
+def check_reading(reading: Any, split: str) -> None:
+    """TypeError if `reading` is none; ValueError if each replicate shall draw a split that the data determine."""
+    if not isinstance(reading, Reading):
+        raise TypeError(f"reading is {reading!r}; it is a winticket.data.Reading")
+    if split == "own" and (reading.group or reading.time):
+        raise ValueError(
+            "split is own, but data that are split by group or time have one split for all replicates; choose split "
+            "shared, or split by rows"
+        )
+
+
+def check_count(replicates: int, stack: int, networks: int) -> None:
+    """ValueError for more trainings of stacks than a plan may have; each stack trains so many `networks`."""
+    if -(-replicates // stack) * networks > MOST_TRAININGS:
+        raise ValueError(
+            f"{replicates} replicates, each with {networks} networks besides the dense one, are more than "
+            f"{MOST_TRAININGS:,} trainings of stacks of {stack}, the most that one plan may have; use fewer, "
+            "or several "
+            "experiments with different seeds"
+        )

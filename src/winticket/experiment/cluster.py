@@ -51,6 +51,7 @@ class ClusterDocument(TypedDict):
     enough_machines    the fewest machines that are within 5 % of the critical path
     table              the same for 1, 2, 4, ... machines
     bytes              disk space of the results
+    memory             bytes that each machine is estimated to need, by the largest training in every process at once
     requests           to the store, by purpose, and in total
     """
 
@@ -63,6 +64,7 @@ class ClusterDocument(TypedDict):
     enough_machines: int
     table: list[Row]
     bytes: int
+    memory: int
     requests: dict[str, int]
 
 
@@ -73,6 +75,7 @@ class Cluster:
     work      the tasks that remain, with the time of each
     start     time before a worker's first task, included in every makespan
     bytes     disk space of the results
+    memory    bytes that each machine needs, by the largest training in every process at once
     requests  to the store
     words     which trainings are on the critical path
     """
@@ -82,6 +85,7 @@ class Cluster:
     work: Work
     start: float
     bytes: int
+    memory: int
     requests: Requests
     words: str
 
@@ -112,6 +116,7 @@ class Cluster:
             "enough_machines": self.work.enough(self.cores, start=self.start),
             "table": table,
             "bytes": self.bytes,
+            "memory": self.memory,
             "requests": dict(by_purpose(self.requests)),
         }
 
@@ -150,6 +155,7 @@ def on_cluster(
         work,
         START_SECONDS,
         price.bytes,
+        cores * price.memory,
         requests(price.work, inputs, processes=machines, cores=cores, makespan=makespan, beside=price.beside),
         in_words([tasks[key] for key in work.critical_path]),
     )

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from winticket.data import Data
 from winticket.experiment import outcome
 from winticket.experiment.entries import (
     USUAL_METHODS,
@@ -29,6 +30,8 @@ from winticket.experiment.machine import environment
 from winticket.experiment.reports import require_same_comparison
 from winticket.experiment.running import measure_engine
 from winticket.experiment.runs import collect
+from winticket.experiment.scored_on import ScoredOn, scored_on
+from winticket.objective import ACCURACY
 from winticket.places import COMPARISON, COMPARISON_PAGE
 from winticket.results import SCHEMA, Comparison, Measured, Row, Spent
 from winticket.run import Event, RunError, Store, Task
@@ -44,7 +47,7 @@ Watching = Callable[[Sequence[Task]], AbstractContextManager[Callable[[Event], N
 
 
 def compare(
-    data: str | os.PathLike[str],
+    data: Data,
     methods: Sequence[str] = USUAL_METHODS,
     *,
     density: float,
@@ -89,6 +92,7 @@ def run_comparison(
     """Run a comparison that `lay_out` has planned; parameters and errors as for `compare`."""
     began, folder = time.monotonic(), Path(out)
     execution.check(first[0].plan.setup.recipe)
+    execution.refuse_unfit([task for entry in first for task in entry.plan.tasks.values()])
     require_same_comparison(folder, identity(first))
     folder.mkdir(parents=True, exist_ok=True)
     with run_errors(execution.store):
@@ -106,7 +110,7 @@ def _compared(
         raise RunError(f"no method finished: {_why(first[0], store)}")
     equal_cost = _at_equal_cost(equal_steps, max(costs), run, store)
     experiment = first[0].plan.experiment
-    answers, commonest = outcome.test_answers(first[0].plan)
+    over = scored_on(first[0].plan)
     rows = [_row("density", network) for network in equal_steps] + [_row("cost", n) for n in equal_cost]
     document: Comparison = {
         "winticket": __version__,
@@ -115,16 +119,18 @@ def _compared(
         "model": experiment.model,
         "density": final_density(first),
         "budget_steps": max(costs),
-        "warnings": [*variants(first), *_unlearned(rows, commonest=commonest, answers=answers)],
+        "warnings": [*variants(first), *_unlearned(rows, over)],
         "replicates": experiment.replicates,
         "comparison": identity(first),
-        "rows": _against_dense(rows, step=1 / answers),
+        "rows": _against_dense(rows, over),
         "environment": environment(),
         "store": without_secrets(store.path),
         "engine": execution.engine,
         "seconds": round(time.monotonic() - began, 3),
         "files": [],
     }
+    if over.scale != ACCURACY:
+        document["metric"] = over.entry()
     return _written(cleaned(document), folder)
 
 
@@ -202,10 +208,9 @@ def _measured(entry: Entry, store: Store) -> tuple[Measured, Spent]:
     """Accuracies by replicate, and the cost of one replicate."""
     needed = {each for cell in entry.cells() for each in (cell, *entry.plan.behind(cell))}
     runs = collect(entry.plan, store, only=needed)
-    answers, _ = outcome.test_answers(entry.plan)
     spent = outcome.cost(runs, entry.level, entry.arm)
     unknown: Spent = {"steps": None, "flops": None, "seconds": None}
-    return outcome.measured(runs.by_cell[entry.level, entry.arm], answers=answers), spent or unknown
+    return outcome.measured(runs.by_cell[entry.level, entry.arm], scored_on(entry.plan)), spent or unknown
 
 
 def _row(equal: Literal["density", "cost"], network: _Network) -> Row:
@@ -228,7 +233,7 @@ def _dense(rows: Sequence[Row], equal: str) -> Row:
     return next(row for row in rows if row["equal"] == equal and row["method"] == "dense")
 
 
-def _unlearned(rows: Sequence[Row], *, commonest: float, answers: int) -> list[str]:
+def _unlearned(rows: Sequence[Row], over: ScoredOn) -> list[str]:
     """Warnings if the dense network did not learn, since every method looks good next to it."""
     from winticket import judge
 
@@ -240,25 +245,24 @@ def _unlearned(rows: Sequence[Row], *, commonest: float, answers: int) -> list[s
             for row in rows
             if row["equal"] == equal and row["method"] != "dense"
         ]
-        learned = judge.has_learned(dense, levels, commonest=commonest, test_examples=answers)
+        learned = judge.has_learned(
+            dense, levels, constant=over.known_constant, test_examples=over.answers, scale=over.scale
+        )
         if not learned.learned:
             sentences.append(f"{budget}, differences to the dense network show nothing. {learned.sentence}")
     return sentences
 
 
-def _against_dense(rows: list[Row], *, step: float) -> list[Row]:
-    """Each row with its paired difference in accuracy (fractions) to the dense network under the same budget.
-
-    `step` is the distance between two possible accuracies.
-    """
+def _against_dense(rows: list[Row], over: ScoredOn) -> list[Row]:
+    """Each row with its paired gain in accuracy (fractions), or another metric, over the dense network."""
     from winticket import judge
 
     for row in rows:
         dense = _dense(rows, row["equal"])
         pairs = zip(row["accuracies"], dense["accuracies"], strict=True)
-        differences = [None if a is None or b is None else a - b for a, b in pairs]
+        differences = [None if a is None or b is None else over.scale.gain(b, a) for a, b in pairs]
         finished = [difference for difference in differences if difference is not None]
-        interval = judge.mean_interval(differences, floor=step) if row is not dense else None
+        interval = judge.mean_interval(differences, floor=over.step) if row is not dense else None
         row["to_dense"] = math.fsum(finished) / len(finished) if finished else None
         row["to_dense_ci"] = None if interval is None else list(interval)
     return rows

@@ -11,8 +11,10 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import msgspec
 
 from winticket import schedules
+from winticket.data import Reading
 from winticket.data import names as names_of_data
 from winticket.experiment.names import ROOMS, methods
+from winticket.experiment.objectives import APART
 from winticket.experiment.spec import CARRIED, RECIPE_FIELDS, Experiment
 from winticket.importing import require_trust
 from winticket.outside import Unreadable, converted, read_file, read_json
@@ -21,7 +23,7 @@ from winticket.results import Comparison, Row, Written, require_schema
 from winticket.train.recipe import ADDED
 
 T = TypeVar("T")
-CAME_LATER = {**ADDED, "precision_check": False}
+CAME_LATER: Mapping[str, Any] = {**ADDED, "precision_check": False, "reading": {}}
 """Choices that older documents lack, with what their runs did."""
 LARGEST = 1 << 30
 """Most bytes of a document. A thousand replicates at a hundred levels take some hundred million."""
@@ -95,7 +97,7 @@ def entries(file: Path) -> Mapping[str, Any]:
     return read_document(file, dict[str, Any])
 
 
-NAMING = ("model", "criterion", "allocate", "rewind", "pruning")
+NAMING = ("model", "criterion", "allocate", "rewind", "pruning", "loss", "metric")
 """Choices that may be `package.module:name`: an `Experiment` imports these modules when it is constructed."""
 
 
@@ -118,6 +120,8 @@ def experiment_of(described: Mapping[str, Any], *, trust: Sequence[str] = (), fi
     Raises ValueError, which names the entry that is wrong.
     """
     described = {**CAME_LATER, **described}
+    apart = [f for f in fields(Experiment) if f.name in APART]
+    described = {**{f.name: f.default for f in apart}, **described}
     names = [f.name for f in fields(Experiment) if f.name not in ("recipe", *CARRIED)]
     lacking = [name for name in (*names, *RECIPE_FIELDS) if name not in described]
     if lacking:
@@ -132,6 +136,7 @@ def experiment_of(described: Mapping[str, Any], *, trust: Sequence[str] = (), fi
             f"that, pass --trust {fetched} (in Python trust=[{fetched!r}])"
         )
     choices = {name: described[name] for name in names}
+    choices["reading"] = converted(choices["reading"], Reading)
     # These are null if densities replace the rate, or if the method does not take the option.
     choices = {k: v for k, v in choices.items() if k not in ("rate", "criterion", "rewind") or v is not None}
     choices["recipe"] = {name: described[name] for name in RECIPE_FIELDS}

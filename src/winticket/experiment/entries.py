@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from winticket.catalogue import check_methods
+from winticket.data import Data
 from winticket.experiment.names import METHODS, facts
 from winticket.experiment.plan import Cell, Plan, plan
 from winticket.experiment.spec import RECIPE_FIELDS, Experiment
@@ -52,7 +52,7 @@ class Entry:
 
 
 def lay_out(
-    data: str | os.PathLike[str], methods: Sequence[str] = USUAL_METHODS, *, density: float, **choices: Any
+    data: Data, methods: Sequence[str] = USUAL_METHODS, *, density: float, **choices: Any
 ) -> list[Entry]:
     """The networks of a comparison, the dense network first. Nothing runs; parameters and errors as for `compare`.
 
@@ -99,9 +99,7 @@ def final_density(entries: Sequence[Entry]) -> float:
     return experiment.density[-1] if experiment.density else float(experiment.final_density or 1.0)
 
 
-def _entries(
-    data: str | os.PathLike[str], methods: Sequence[str], density: float, choices: Mapping[str, Any]
-) -> list[Entry]:
+def _entries(data: Data, methods: Sequence[str], density: float, choices: Mapping[str, Any]) -> list[Entry]:
     if not methods:
         raise ValueError(f"no method is given; the usual methods are {', '.join(USUAL_METHODS)}")
     if len(set(methods)) < len(methods):
@@ -125,7 +123,7 @@ def _entries(
 
 
 def _experiment(
-    data: str | os.PathLike[str],
+    data: Data,
     request: str,
     plain: Sequence[str],
     density: float,

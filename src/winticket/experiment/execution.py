@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from winticket.experiment.machine import processes
@@ -13,6 +13,7 @@ from winticket.run import (
     Crew,
     Event,
     Json,
+    Needs,
     Outcomes,
     RunError,
     Store,
@@ -22,6 +23,7 @@ from winticket.run import (
     local,
     ray_crew,
     run,
+    why_not,
 )
 from winticket.stages import device
 from winticket.train import Engine, Recipe, check_engine, check_precision
@@ -35,7 +37,7 @@ PRELOAD = (
 )
 
 
-OPTIONS = ("store", "workers", "ray", "dask", "engine", "retry_failed", "checkpoint_seconds")
+OPTIONS = ("store", "workers", "ray", "dask", "engine", "retry_failed", "checkpoint_seconds", "needs")
 """The options of `Execution.local`."""
 LOCAL = "local"
 """The address that stands for a cluster on this machine, started for the run."""
@@ -51,6 +53,7 @@ class Execution:
                         if they are faster on this machine); results agree to float tolerance
     retry_failed        compute trainings again that the store records as failed
     checkpoint_seconds  seconds between saved states of a training
+    needs               what a machine must have to compute a training; others leave the training to those that have it
 
     Raises ValueError for an unknown engine, or for a crew that cannot write to the store.
 
@@ -64,6 +67,7 @@ class Execution:
     engine: Engine = "auto"
     retry_failed: bool = False
     checkpoint_seconds: float = 10.0
+    needs: Needs = field(default_factory=Needs)
 
     def __post_init__(self) -> None:
         check_engine(self.engine)
@@ -79,6 +83,7 @@ class Execution:
         workers: int | None = None,
         ray: str | None = None,
         dask: str | None = None,
+        needs: Iterable[str] = (),
         **options: Any,
     ) -> Execution:
         """An execution that is started from this machine and keeps results in `store`, a folder or URL.
@@ -86,16 +91,24 @@ class Execution:
         `workers` is the number of processes; 0 computes in the calling process. The default is one per core, or one
         for a GPU. `ray` and `dask` compute on a cluster instead: the address of one, or "local" to start one here (see
         `winticket.run.ray_crew` and `dask_crew`); `workers` is then the number of tasks at once, by default as many as
-        the cluster has room for. `options` are the other fields: engine, retry_failed, checkpoint_seconds.
+        the cluster has room for. `needs` are what a machine must have: "gpu", "memory=8GB". `options` are the other
+        fields: engine, retry_failed, checkpoint_seconds.
 
         Raises StoreError if there is no store at that place. Raises ValueError as the class does, for both a Ray and a
-        Dask cluster, for a cluster that cannot be reached, or if its package is not installed.
+        Dask cluster, for a cluster that cannot be reached, if its package is not installed, or for needs that are
+        misspelt or stated for a cluster, which chooses machines by itself.
 
         >>> Execution.local("memory://runs", engine="dense").workers  # only this process can read a store in memory
         0
         """
+        stated = Needs.of(needs)
+        if stated != Needs() and (ray is not None or dask is not None):
+            raise ValueError(
+                "needs are compared with machines that run `winticket work` and with this one; Ray and Dask choose "
+                "machines by themselves, so leave out --needs, or --ray and --dask"
+            )
         opened = Store(store)
-        return cls(store=opened, crew=_crew(opened, workers, ray=ray, dask=dask), **options)
+        return cls(store=opened, crew=_crew(opened, workers, ray=ray, dask=dask), needs=stated, **options)
 
     @property
     def workers(self) -> int:
@@ -131,7 +144,24 @@ class Execution:
             need_bytes=need_bytes,
             leave=leave,
             shared=shared,
+            needs=self.needs,
         )
+
+    def refuse_unfit(self, tasks: Sequence[Task]) -> str | None:
+        """ValueError if a task needs more than this machine has, as stated; if only an estimate says so, a warning.
+
+        The warning is None if all tasks fit, as far as is known.
+
+        >>> Execution.local("memory://runs").refuse_unfit([]) is None
+        True
+        """
+        machine = self.crew.machine()
+        why = None if machine is None else why_not(tasks, self.needs, machine)
+        if why is None or machine is None:
+            return None
+        if self.needs.memory is not None or (self.needs.gpu and not machine.gpu):
+            raise ValueError(f"the largest training cannot be computed on this machine: {why}")
+        return f"The largest training may not fit this machine: {why}."
 
 
 def _crew(store: Store, workers: int | None, *, ray: str | None, dask: str | None) -> Crew:

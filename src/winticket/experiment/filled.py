@@ -9,6 +9,7 @@ from winticket import allocate, data, models
 from winticket.data import DatasetInfo
 from winticket.experiment.choices import check_effect, check_learning_rate, proportionate
 from winticket.experiment.names import facts, methods, usual_allocation, usual_criterion
+from winticket.experiment.objectives import scale_of, usual_margin
 from winticket.experiment.presets import fitting
 from winticket.train import Recipe
 
@@ -18,7 +19,9 @@ def filled_in(data_name: str, choices: Mapping[str, Any]) -> dict[str, Any]:
 
     Looks the data up. Raises ValueError if choices do not go together, or if the model does not fit the data.
     """
-    dataset = data.find_dataset(data_name, window=models.context(str(choices.get("model", ""))))
+    dataset = data.find_dataset(
+        data_name, window=models.context(str(choices.get("model", ""))), reading=choices.get("reading")
+    )
     usual = fitting(dataset, choices)
     check_fit(usual["model"], dataset)
     method = str(choices.get("method") or "imp")
@@ -30,6 +33,8 @@ def filled_in(data_name: str, choices: Mapping[str, Any]) -> dict[str, Any]:
     if allocation in methods(allocate) and allocation != "layerwise":
         # A separate rate would keep convolutions out of the common ranking.
         usual.pop("conv_rate", None)
+    if choices.get("margin_pp") is None:
+        usual |= usual_margin(scale_of(dataset, choices))
     chosen = {**usual, **choices}
     check_learning_rate(choices, usual)
     if choices.get("density") or choices.get("final_density") is not None:
@@ -51,4 +56,10 @@ def filled_in(data_name: str, choices: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_fit(model: str, dataset: DatasetInfo) -> None:
     """ValueError if the model cannot take the examples of the dataset."""
-    models.check(model, input_shape=dataset.input_shape, classes=dataset.classes, tokens=dataset.tokens)
+    models.check(
+        model,
+        input_shape=dataset.input_shape,
+        classes=dataset.classes,
+        tokens=dataset.tokens,
+        target="classes" if dataset.tokens else dataset.target,
+    )

@@ -128,7 +128,8 @@ def _entries(run: Opened, level: int, arm: str) -> Runs:
 def _replicate(entries: Runs, arm: str, replicate: int | None) -> int:
     (cell,) = entries.by_cell
     runs = entries.by_cell[cell]
-    accuracies = {n: entry.accuracy() for n, entry in enumerate(runs) if isinstance(entry, Trained)}
+    sign = entries.plan.setup.scale().sign
+    accuracies = {n: sign * entry.accuracy() for n, entry in enumerate(runs) if isinstance(entry, Trained)}
     if replicate is None:
         if not accuracies:
             raise ValueError(
@@ -213,7 +214,7 @@ def about_of(
 def build_of(plan: Plan, ticket: Ticket) -> Build:
     """The arguments of `winticket.models.build` for a network that the ticket fits."""
     setup = plan.setup
-    return {
+    build: Build = {
         "name": setup.model,
         "input_shape": list(setup.input_shape),
         "classes": setup.classes,
@@ -221,3 +222,6 @@ def build_of(plan: Plan, ticket: Ticket) -> Build:
         "init": setup.init,
         "tokens": setup.tokens,
     }
+    if setup.target != "classes":
+        build["target"] = setup.target
+    return build

@@ -9,9 +9,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from winticket.experiment.outcome import no_early_stop, test_answers
+from winticket.experiment.outcome import no_early_stop
 from winticket.experiment.plan import GATE, Plan
 from winticket.experiment.runs import Replicate, Runs, Trained, accuracies, at_early_stop, early_stops
+from winticket.experiment.scored_on import scored_on
+from winticket.experiment.spec import Experiment
 from winticket.run import Store
 from winticket.run.keys import Json
 
@@ -27,6 +29,7 @@ SAME_NETWORKS = frozenset(
             "controls",
             "arms",
             "margin_pp",
+            "relative_margin",
             "alpha",
             "gate",
             "precision_check",
@@ -52,10 +55,11 @@ def verdict_of(runs: Runs, store: Store) -> Verdict:
         return _judge(runs, levels, looks=[])
     experiment, paths = runs.plan.experiment, paths_of(runs.plan)
     about: dict[str, Json] = {
-        "name": _digest([_numbers(levels), experiment.margin_pp, experiment.alpha]),
+        "name": _digest([_numbers(levels), experiment.margin_pp, experiment.alpha, *_kind(experiment)]),
         "replicates": experiment.replicates,
         "margin_pp": experiment.margin_pp,
         "alpha": experiment.alpha,
+        **dict.fromkeys(_kind(experiment), True),
     }
     mine, earlier = _registered(store, question_of(runs.plan), about)
     verdict = _judge(runs, levels, looks=[look_at(one, paths) for one in earlier])
@@ -66,6 +70,11 @@ def verdict_of(runs: Runs, store: Store) -> Verdict:
     }
     store.put_look(question_of(runs.plan), {**mine, **claims})
     return verdict
+
+
+def _kind(experiment: Experiment) -> tuple[str, ...]:
+    """What a look's record says of the kind of its margin: nothing if that is in the unit of differences."""
+    return ("relative",) if experiment.relative_margin else ()
 
 
 def _registered(
@@ -121,7 +130,9 @@ def look_at(about: Mapping[str, Any], paths: Mapping[float, str]) -> Look:
 
     claims = zip(about["claimed"], about["paths"], strict=True)
     same = tuple(density for density, path in claims if paths.get(density) == path)
-    return judge.Look(about["replicates"], about["margin_pp"], about["alpha"], same)
+    return judge.Look(
+        about["replicates"], about["margin_pp"], about["alpha"], same, about.get("relative", False)
+    )
 
 
 def _decides(plan: Plan, levels: Sequence[Level]) -> bool:
@@ -166,12 +177,17 @@ def _judge(runs: Runs, levels: Sequence[Level], *, looks: Sequence[Look]) -> Ver
 
     experiment = runs.plan.experiment
     enough = None
-    answers, commonest = test_answers(runs.plan)
+    over = scored_on(runs.plan)
+    metric: dict[str, Any] = {
+        "scale": over.scale,
+        "relative": experiment.relative_margin,
+        "constant": over.known_constant,
+    }
     if (0, GATE) in runs.by_cell:
         doubled = accuracies(runs.by_cell[0, GATE])
         dense = accuracies(runs.by_cell[0, "dense"])
         enough = judge.gate(
-            dense, doubled, experiment.margin_pp, alpha=experiment.alpha, test_examples=answers
+            dense, doubled, experiment.margin_pp, alpha=experiment.alpha, test_examples=over.answers, **metric
         )
     return judge.judge(
         levels,
@@ -180,9 +196,9 @@ def _judge(runs: Runs, levels: Sequence[Level], *, looks: Sequence[Look]) -> Ver
         trained_enough=enough,
         grid=experiment.recipe.evaluate_every,
         arms_expected=("dense", "ticket", *(arm for arm in experiment.controls if arm in JUDGED)),
-        test_examples=answers,
-        commonest=commonest,
+        test_examples=over.answers,
         looks=looks,
+        **metric,
     )
 
 

@@ -250,6 +250,7 @@ class Run:
             lambda noise, first: searched_again(
                 plan.question, noise, range(first, first + plan.count(first))
             ),
+            classes=plan.setup.target == "classes",
         )
 
 

@@ -6,12 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
-
 from winticket import models
 from winticket.experiment import paces
 from winticket.experiment.plan import BESIDE, EXACT, GATE, SOURCE, Plan
-from winticket.experiment.remarks import mean_effective_count, remarks
+from winticket.experiment.remarks import mean_effective_count, notes, remarks
 from winticket.experiment.runs import (
     Replicate,
     Runs,
@@ -21,6 +19,8 @@ from winticket.experiment.runs import (
     curves_of,
     early_stops,
 )
+from winticket.experiment.scored_on import ScoredOn, scored_on
+from winticket.objective import ACCURACY
 from winticket.results import (
     Checks,
     Cost,
@@ -42,45 +42,49 @@ if TYPE_CHECKING:
 def document(runs: Runs, verdict: Verdict) -> Judged:
     """The result document without entries that depend on the machine and the duration; JSON."""
     plan = runs.plan
-    judged = verdict.as_json()
-    judged["warnings"] += remarks(runs)
-    answers, _ = test_answers(plan)
-    return {
+    words = verdict.as_json()
+    words["warnings"] += remarks(runs)
+    words["notes"] += notes(runs)
+    over = scored_on(plan)
+    judged: Judged = {
         "experiment": plan.experiment.describe(),
         "data": data_of(plan),
-        "verdict": judged,
-        "levels": [_level(runs, number, verdict, answers) for number in range(len(plan.counts))],
-        "dense_doubled": measured(runs.by_cell[0, GATE], answers=answers)
-        if (0, GATE) in runs.by_cell
-        else None,
-        "precision_effect": precision_effect(runs, answers=answers),
+        "verdict": words,
+        "levels": [_level(runs, number, verdict, over) for number in range(len(plan.counts))],
+        "dense_doubled": measured(runs.by_cell[0, GATE], over) if (0, GATE) in runs.by_cell else None,
+        "precision_effect": precision_effect(runs, over),
         "costs": costs(runs),
         "failures": failures(runs),
     }
+    if over.scale != ACCURACY:
+        judged["metric"] = over.entry()
+    return judged
 
 
-def precision_effect(runs: Runs, *, answers: int) -> PrecisionEffect | None:
+def precision_effect(runs: Runs, over: ScoredOn) -> PrecisionEffect | None:
     """What the recipe's precision changed in the dense network, by replicate; None if that was not measured."""
     from winticket import judge
 
     if (0, EXACT) not in runs.by_cell:
         return None
     pairs = zip(accuracies(runs.by_cell[0, "dense"]), accuracies(runs.by_cell[0, EXACT]), strict=True)
-    differences = [None if a is None or b is None else a - b for a, b in pairs]
+    differences = [None if a is None or b is None else over.scale.gain(b, a) for a, b in pairs]
     finished = [d for d in differences if d is not None]
     # A difference of two accuracies on the same answers moves in steps of one answer.
-    interval = judge.mean_interval(differences, floor=1 / answers)
+    interval = judge.mean_interval(differences, floor=over.step)
     return {
         "precision": runs.plan.setup.recipe.precision,
-        "float32": measured(runs.by_cell[0, EXACT], answers=answers),
+        "float32": measured(runs.by_cell[0, EXACT], over),
         "difference": math.fsum(finished) / len(finished) if finished else None,
-        "difference_ci": None if interval is None else [max(interval[0], -1.0), min(interval[1], 1.0)],
+        "difference_ci": None
+        if interval is None
+        else [max(interval[0], over.least), min(interval[1], -over.least)],
         "differences": differences,
     }
 
 
-def _level(runs: Runs, number: int, verdict: Verdict, answers: int) -> Level:
-    """One level of the document; `answers` as in `measured`."""
+def _level(runs: Runs, number: int, verdict: Verdict, over: ScoredOn) -> Level:
+    """One level of the document."""
     plan, arms = runs.plan, runs.arms(number)
     density = plan.densities()[number]
     steps_to, pace = paces.of_level(
@@ -88,6 +92,8 @@ def _level(runs: Runs, number: int, verdict: Verdict, answers: int) -> Level:
         curves_of(runs.by_cell[0, "dense"]),
         alpha=plan.experiment.alpha,
         learned=verdict.learned.learned,
+        scale=over.scale,
+        constant=over.known_constant,
     )
     checks: Checks = {}
     if number > 0:
@@ -102,7 +108,7 @@ def _level(runs: Runs, number: int, verdict: Verdict, answers: int) -> Level:
         "model_density": _model_density(plan, number),
         "arms": {
             arm: {
-                **measured(entries, answers=answers),
+                **measured(entries, over),
                 "start_accuracy": start_accuracy(entries),
                 "steps_to": steps_to[arm],
             }
@@ -117,8 +123,9 @@ def _level(runs: Runs, number: int, verdict: Verdict, answers: int) -> Level:
 
 def data_of(plan: Plan) -> Data:
     """The data that the networks were trained and tested on."""
-    train, validation, test = plan.setup.facts().sizes(validation=plan.setup.validation, test=plan.setup.test)
-    return {
+    _, validation, test = plan.setup.facts().sizes(validation=plan.setup.validation, test=plan.setup.test)
+    train = plan.setup.train_examples()
+    data: Data = {
         "fingerprint": plan.setup.fingerprint,
         "input_shape": list(plan.setup.input_shape),
         "classes": plan.setup.classes,
@@ -128,6 +135,9 @@ def data_of(plan: Plan) -> Data:
         "validation": validation,
         "test": test,
     }
+    if plan.setup.target != "classes":
+        data["target"] = plan.setup.target
+    return data
 
 
 def costs(runs: Runs) -> list[Cost]:
@@ -243,9 +253,10 @@ def best(runs: Runs, judged: Judged) -> tuple[int, int] | None:
     """
     densities, density = runs.plan.densities(), judged["verdict"]["density"]
     by_level: dict[int, dict[int, float]] = {}
+    sign = runs.plan.setup.scale().sign
     for level in range(1, len(densities)):
         entries = enumerate(runs.by_cell[level, "ticket"])
-        finished = {n: entry.accuracy() for n, entry in entries if isinstance(entry, Trained)}
+        finished = {n: sign * entry.accuracy() for n, entry in entries if isinstance(entry, Trained)}
         if finished:
             by_level[level] = finished
     if not by_level:
@@ -269,12 +280,6 @@ def no_early_stop(runs: Runs, number: int) -> str | None:
     return judge.uninformative_early_stop({arm: early_stops(e) for arm, e in stops.items()}, last)
 
 
-def test_answers(plan: Plan) -> tuple[int, float]:
-    """Number of answers in a replicate's test set, and the accuracy (fraction) of always giving the commonest."""
-    answers = plan.setup.dataset(torch.device("cpu")).test.y.flatten()
-    return len(answers), int(torch.bincount(answers).max()) / len(answers)
-
-
 def start_accuracy(entries: Sequence[Replicate]) -> float | None:
     """The mean accuracy (fraction) before the first step, of the replicates that finished and measured it."""
     firsts = [
@@ -284,13 +289,13 @@ def start_accuracy(entries: Sequence[Replicate]) -> float | None:
     return math.fsum(known) / len(known) if known else None
 
 
-def measured(entries: Sequence[Replicate], *, answers: int) -> Measured:
-    """The document's entry for an arm at a level. Each accuracy is a mean over `answers` test answers."""
+def measured(entries: Sequence[Replicate], over: ScoredOn) -> Measured:
+    """The document's entry for an arm at a level, whose scores are measured on `over`."""
     steps = max((float(r.curve.step[-1]) for r in entries if isinstance(r, Trained)), default=0.0)
     final, stops, stopped = accuracies(entries), early_stops(entries), at_early_stop(entries)
-    accuracy, accuracy_ci = _mean(final, most=1.0, floor=1 / answers)
-    stop, stop_ci = _mean(stops, most=steps, floor=0.0)
-    early, early_ci = _mean(stopped, most=1.0, floor=1 / answers)
+    accuracy, accuracy_ci = _mean(final, within=(over.scale.low, over.scale.high), floor=over.step)
+    stop, stop_ci = _mean(stops, within=(0.0, steps), floor=0.0)
+    early, early_ci = _mean(stopped, within=(over.scale.low, over.scale.high), floor=over.step)
     how = next((r.how for r in entries if isinstance(r, Trained)), {})
     return {
         "accuracy": accuracy,
@@ -310,16 +315,16 @@ def measured(entries: Sequence[Replicate], *, answers: int) -> Measured:
 
 
 def _mean(
-    values: Sequence[float | None], *, most: float, floor: float
+    values: Sequence[float | None], *, within: tuple[float, float], floor: float
 ) -> tuple[float | None, list[float] | None]:
-    """Mean and 95 % interval of the values that are not missing; all values lie in [0, most]."""
+    """Mean and 95 % interval of the values that are not missing; all values lie in the range `within`."""
     from winticket import judge  # It imports scipy, which takes a third of a second.
 
     finished = [value for value in values if value is not None]
     mean = math.fsum(finished) / len(finished) if finished else None
     interval = judge.mean_interval(values, floor=floor)
     # A mean lies in the range of the values, so cutting the interval there loses no coverage.
-    return mean, None if interval is None else [max(interval[0], 0.0), min(interval[1], most)]
+    return mean, None if interval is None else [max(interval[0], within[0]), min(interval[1], within[1])]
 
 
 def _emptied(entries: Sequence[Replicate], output: str | None) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from winticket.objective import ACCURACY, Scale
 from winticket.results import PaceCheck, StepsTo
 from winticket.ticket import Curve
 
@@ -17,18 +18,29 @@ Curves = Sequence[Curve | None]
 
 
 def of_level(
-    arms: Mapping[str, Curves], dense: Curves, *, alpha: float, learned: bool = True
+    arms: Mapping[str, Curves],
+    dense: Curves,
+    *,
+    alpha: float,
+    learned: bool = True,
+    scale: Scale = ACCURACY,
+    constant: float | None = None,
 ) -> tuple[dict[str, dict[str, StepsTo]], PaceCheck | None]:
     """Every arm's `steps_to` at a level, by target ("0.9", ...), and the level's check `pace`, which judges the ticket.
 
     `dense` are the dense network's curves. The target of a replicate is a share of the final accuracy of its dense
-    network. The check is None if the level has no ticket. If the dense network has not `learned`, its accuracy is no
+    network; for another metric than accuracy, of the way from `constant`, the value that the best constant answer
+    reaches. The check is None if the level has no ticket. If the dense network has not `learned`, its accuracy is no
     goal, so no arm is called sooner or later.
     """
     from winticket import judge  # It imports scipy, which takes a third of a second.
 
-    theirs = _paces(dense, dense, alpha=alpha, itself=True)
-    by_arm = {arm: _paces(curves, dense, alpha=alpha, itself=arm == "dense") for arm, curves in arms.items()}
+    goals = _goals(dense, scale, constant)
+    theirs = _paces(dense, dense, goals, scale, alpha=alpha, itself=True)
+    by_arm = {
+        arm: _paces(curves, dense, goals, scale, alpha=alpha, itself=arm == "dense")
+        for arm, curves in arms.items()
+    }
     if not learned:
         by_arm = {arm: [replace(pace, outcome=None) for pace in targets] for arm, targets in by_arm.items()}
     steps_to = {
@@ -40,18 +52,38 @@ def of_level(
     return steps_to, _check(by_arm["ticket"][at], theirs[at], (arms["ticket"], dense))
 
 
-def _paces(curves: Curves, dense: Curves, *, alpha: float, itself: bool) -> list[Pace]:
-    """The pace of an arm at every target."""
+def _goals(dense: Curves, scale: Scale, constant: float | None) -> dict[float, list[float | None]]:
+    """The value to be reached by replicate, by fraction; None if there is no such value."""
     from winticket import judge
 
     ends = [None if curve is None else curve.last()["pace_accuracy"] for curve in dense]
+    return {
+        fraction: [
+            None if end is None else judge.target(end, fraction, scale=scale, constant=constant)
+            for end in ends
+        ]
+        for fraction in judge.FRACTIONS
+    }
+
+
+def _paces(
+    curves: Curves,
+    dense: Curves,
+    goals: Mapping[float, Sequence[float | None]],
+    scale: Scale,
+    *,
+    alpha: float,
+    itself: bool,
+) -> list[Pace]:
+    """The pace of an arm at every target."""
+    from winticket import judge
+
     by_target = []
-    for fraction in judge.FRACTIONS:
-        targets = [None if end is None else fraction * end for end in ends]
-        theirs = _steps(dense, targets)
+    for fraction, targets in goals.items():
+        theirs = _steps(dense, targets, scale)
         by_target.append(
             judge.pace_against_dense(
-                theirs if itself else _steps(curves, targets),
+                theirs if itself else _steps(curves, targets, scale),
                 theirs,
                 fraction=fraction,
                 alpha=alpha,
@@ -90,11 +122,19 @@ def _check(ticket: Pace, dense: Pace, curves: Sequence[Curves]) -> PaceCheck:
     }
 
 
-def _steps(curves: Curves, targets: Sequence[float | None]) -> tuple[int | None, ...]:
+def _steps(curves: Curves, targets: Sequence[float | None], scale: Scale) -> tuple[int | None, ...]:
     return tuple(
-        None if curve is None or target is None else curve.steps_to(target)
+        None if curve is None or target is None else _first(curve, target, scale)
         for curve, target in zip(curves, targets, strict=True)
     )
+
+
+def _first(curve: Curve, target: float, scale: Scale) -> int | None:
+    from winticket import judge
+
+    if scale == ACCURACY:
+        return curve.steps_to(target)
+    return judge.first_step(curve.step.tolist(), curve.pace_accuracy.tolist(), target, scale=scale)
 
 
 def _gap(curve: Curve, step: int) -> int | None:

@@ -18,6 +18,9 @@ from winticket.data import DatasetInfo
 
 LENET = {"model": "lenet-300-100", "optimizer": "adam", "lr": 1.2e-3, "batch": 60}
 CONV = {"model": "conv-2", "optimizer": "adam", "lr": 2e-4, "batch": 60, "conv_rate": 0.1}
+CONV1D = {"model": "conv1d-32-64", "optimizer": "adam", "lr": 1e-3, "batch": 60}
+FCN = {"model": "fcn-32-32", "optimizer": "adam", "lr": 1e-3, "batch": 60}
+SIGNAL = 8  # Points of a signal from which on it is read by convolutions.
 # Cosine: at a constant rate, noise of the last steps hides what a few replicates could show (docs/LOG.md).
 SHORT = {"schedule": "cosine", "steps": 2400, "evaluate_every": 240, "levels": 12, "replicates": 5}
 
@@ -60,6 +63,8 @@ DEEP = {
 
 MODELS: Mapping[str, Mapping[str, Any]] = {
     "lenet-": {"optimizer": "adam", "lr": 1.2e-3},
+    "conv1d-": {"optimizer": "adam", "lr": 1e-3},
+    "fcn-": {"optimizer": "adam", "lr": 1e-3},
     "conv-2": {"optimizer": "adam", "lr": 2e-4, "conv_rate": 0.1},
     "conv-4": {"optimizer": "adam", "lr": 3e-4, "conv_rate": 0.1},
     "conv-6": {"optimizer": "adam", "lr": 3e-4, "conv_rate": 0.15},
@@ -96,12 +101,16 @@ def preset(data: str, input_shape: tuple[int, ...]) -> Mapping[str, Any]:
         return PRESETS[name]
     if len(input_shape) == 3 and input_shape[0] == 3 and min(input_shape[1:]) >= 16:
         return {**CONV, **SHORT}
+    if len(input_shape) == 2 and input_shape[1] >= SIGNAL:
+        return {**CONV1D, **SHORT}
     return {**LENET, **SHORT}
 
 
 def fitting(dataset: DatasetInfo, choices: Mapping[str, Any]) -> dict[str, Any]:
     """The row for a dataset, adapted to the model and optimiser among `choices`."""
     usual = dict(TEXT if dataset.tokens else preset(dataset.name, dataset.input_shape))
+    if dataset.target == "positions":
+        usual = {**FCN, **SHORT}
     model = str(choices.get("model", usual["model"]))
     if model != usual["model"]:
         usual.pop("conv_rate", None)  # It is meant for the convolutions of the usual model.

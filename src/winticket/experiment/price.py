@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from winticket import data
+from winticket import data, objective
 from winticket.experiment.execution import Execution
 from winticket.experiment.plan import EXACT, Cell, Plan, in_float32
 from winticket.run import Task
 from winticket.run.cluster import Work
 from winticket.stages import Setup, dense_ticket, device, trial
 from winticket.ticket import Mask, Ticket
-from winticket.train import Engine, evaluate, may_stack, pace_examples, relative_cost
+from winticket.train import Engine, evaluate, evaluate_outputs, may_stack, pace_examples, relative_cost
 
 PROBE_STEPS = 24
 PROBE_SECONDS = 1.0
@@ -46,6 +46,8 @@ class Cost:
     seconds: float | None
     bytes: int
     workers: int
+    memory: int = 0
+    """Bytes that the process which computes the largest training is estimated to need at most; 0 if unknown."""
     beside: int = 0
     """States in the course of trainings that are stored beside the trainings' own results."""
     work: Mapping[str, float] = field(default_factory=dict, repr=False)
@@ -92,6 +94,7 @@ def cost(planned: Plan, execution: Execution, *, measure: bool = True) -> Cost:
         else None,
         bytes=_bytes(planned, missing) + _states_bytes(planned, states),
         workers=workers,
+        memory=max((planned.tasks[cell].memory for cell in missing), default=0),
         beside=len(states) - len(repeated),
         work=work,
         repeated=tuple(repeated),
@@ -209,19 +212,33 @@ def _clocked(setup: Setup, stack: Sequence[Ticket], steps: int, *, engine: Engin
 def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
     """Seconds to evaluate a training's curves: at each point all or a few validation examples; test examples."""
     rows = 250
-    blank = setup.blank(rows)
-    part = data.Split(blank, blank if setup.tokens else torch.zeros(rows, dtype=torch.int64))
+    blank, made = setup.blank(rows), setup.loss_and_metric()
+    task = made.objective.task if made else "classification"
+    noise = blank if setup.tokens else objective.noise_targets(task, rows, setup.classes, setup.input_shape)
+    part = data.Split(blank, noise)
     first = stack[0].start
     weights = {k: torch.stack([t.start.weights[k] for t in stack]).to(device()) for k in first.weights}
     buffers = {k: torch.stack([t.start.buffers[k] for t in stack]).to(device()) for k in first.buffers}
-    evaluate(setup.module(), weights, buffers, part, how=setup.recipe.stacking)
+
+    def evaluated() -> None:
+        if made is None:
+            evaluate(setup.module(), weights, buffers, part, how=setup.recipe.stacking)
+            return
+        _, outputs = evaluate_outputs(
+            setup.module(), weights, buffers, part, objective=made, how=setup.recipe.stacking
+        )
+        for one in outputs:
+            made.score(one, part.y)
+
+    evaluated()
     begun = time.perf_counter()
-    evaluate(setup.module(), weights, buffers, part, how=setup.recipe.stacking)
+    evaluated()
     seconds = time.perf_counter() - begun
     _, validation, test = setup.facts().sizes(validation=setup.validation, test=setup.test)
     points, regular = len(setup.recipe.grid()), len(setup.recipe.regular())
-    answers = torch.empty(validation, *setup.input_shape) if setup.tokens else torch.empty(validation)
-    few = pace_examples(data.Split(answers, answers))
+    several = setup.input_shape if setup.tokens else part.y.shape[1:]
+    answers = torch.empty(validation, *several, device="meta")
+    few = pace_examples(data.Split(answers, answers), alone=made is not None and made.one_answer)
     return seconds * (validation * regular + few * (points - regular) + 2 * test) / rows
 
 

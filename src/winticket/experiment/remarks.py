@@ -6,12 +6,35 @@ import math
 from collections.abc import Sequence
 
 from winticket.experiment.runs import Replicate, Runs
+from winticket.models import pretrained
 from winticket.ticket import Failed
 
 
 def remarks(runs: Runs) -> list[str]:
     """Warnings about tickets that are a variant, had more steps, did not settle, or lost whole units."""
     return [*_varied(runs), *_trained_longer(runs), *_unsettled(runs), *_dead_units(runs)]
+
+
+def notes(runs: Runs) -> list[str]:
+    """What is worth knowing of how networks started: which weights are pretrained, and what their control shows."""
+    setup = runs.plan.setup
+    if setup.pretrained is None:
+        return []
+    fit = pretrained.fit(setup.module(), setup.pretrained.tensors())
+    new = f"; {', '.join(fit.drawn)} are drawn for each replicate" if fit.drawn else ""
+    sentences = [
+        f"All replicates start from the same pretrained weights{new}, so they differ in the order of examples"
+        f"{' and in these' if fit.drawn else ' alone'}, and the verdict is about this start."
+    ]
+    if "reinit" in runs.plan.experiment.controls:
+        shown = {
+            "fresh": "draws fresh weights under the ticket's mask: beating it shows that the ticket needs the "
+            "pretrained weights (Chen et al. 2020)",
+            "shuffled": "shuffles the pretrained weights within each layer under the ticket's mask: beating it shows "
+            "that the ticket needs each weight in its place, and not only each layer's distribution of weights",
+        }
+        sentences.append(f"The re-initialised control {shown[setup.pretrained.redraw]}.")
+    return sentences
 
 
 def _varied(runs: Runs) -> list[str]:

@@ -8,11 +8,13 @@ import json
 import os
 import re
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from winticket.data import Data
 from winticket.experiment.execution import Execution, run_errors
 from winticket.experiment.plan import Plan, plan
 from winticket.experiment.price import cost
@@ -43,10 +45,12 @@ class Ready:
     folder: Path
     need_bytes: int
     trackers: tuple[Tracker, ...] = ()
+    warning: str | None = None
+    """Said before the trainings: that one may need more memory than this machine has, as estimated."""
 
 
 def find(
-    data: str | os.PathLike[str],
+    data: Data,
     *,
     store: str | os.PathLike[str] = "runs",
     out: str | os.PathLike[str] | None = None,
@@ -58,11 +62,13 @@ def find(
     watch: Watch | None = None,
     checkpoint_seconds: float = 10.0,
     track: Sequence[str] = (),
+    needs: Sequence[str] = (),
     **choices: Any,
 ) -> Result:
     """Find a winning ticket on `data` and prove it: `winticket.find("digits", replicates=5)`.
 
-    data                name of a dataset, or path of one
+    data                name of a dataset, path of one, or the data: (X, y), a data frame, a dataset of torch or of
+                        Hugging Face (see `winticket.data.as_path`)
     store               folder or URL that keeps the result of every training
     out                 folder for report, figures, curves and ticket (default: reports/NAME-KEY in the store)
     workers             processes that compute; 0 for this one (default: one per core, or one for a GPU)
@@ -72,7 +78,8 @@ def find(
     watch               is called with every event
     checkpoint_seconds  seconds between saved states of a training
     track               where curves, verdict and files are sent: "tensorboard:FOLDER", "mlflow:URI"
-    choices             fields of `Experiment` or `Recipe`, as for `Experiment.of`
+    needs               what this machine must have: "gpu", "memory=8GB" (for each process)
+    choices             fields of `Experiment`, `Recipe` or `Reading`, as for `Experiment.of`
 
     Raises ValueError, TypeError or FileNotFoundError, before any training, for data or a choice that does not exist;
     other errors as for `conduct`.
@@ -93,6 +100,7 @@ def find(
         engine=engine,
         retry_failed=retry_failed,
         checkpoint_seconds=checkpoint_seconds,
+        needs=needs,
     )
 
 
@@ -109,8 +117,8 @@ def conduct(
 
     `execution` is how to compute; it changes no number. Without it, `options` are those of `Execution.local`: store
     ("runs"), workers (one per core, or one for a GPU; 0 for this process), ray, dask, engine ("auto"),
-    retry_failed, checkpoint_seconds (10). `watch` is called with every event. `track` names where curves, verdict and
-    files are sent: "tensorboard:FOLDER" or "mlflow:URI".
+    retry_failed, checkpoint_seconds (10), needs. `watch` is called with every event. `track` names where curves,
+    verdict and files are sent: "tensorboard:FOLDER" or "mlflow:URI".
 
     Results in the store are not computed again. So a stopped run resumes, and an extended experiment computes only
     what is new. A training that fails is counted in the document and raises nothing.
@@ -126,6 +134,8 @@ def conduct(
     if execution is not None and options:
         raise TypeError(f"an execution is passed, so pass {' and '.join(options)} to Execution.local instead")
     ready = prepare(plan(experiment), execution or Execution.local(**options), out=out, track=track)
+    if ready.warning:
+        warnings.warn(ready.warning, RuntimeWarning, stacklevel=2)
     return execute(ready, watch=watch, began=began)
 
 
@@ -139,8 +149,8 @@ def prepare(
     """Check that a plan can be computed and its results kept. Creates store and output folder, or nothing if it raises.
 
     Raises ValueError if the output folder holds the report of another experiment, if a tracker is unknown or not
-    installed, or if the engine cannot compute in the recipe's precision. Raises StoreError or OSError if store or
-    folder cannot be written.
+    installed, if the engine cannot compute in the recipe's precision, or if this machine lacks what the execution says
+    that a training needs. Raises StoreError or OSError if store or folder cannot be written.
 
     >>> from tempfile import TemporaryDirectory
     >>> planned = plan(Experiment.of("digits", steps=20))
@@ -153,12 +163,13 @@ def prepare(
     folder = output_folder(planned, store, out)
     require_same_experiment(folder, planned.experiment.describe(), fingerprint=planned.setup.fingerprint)
     need = cost(planned, execution, measure=False).bytes
+    warning = execution.refuse_unfit([planned.tasks[cell] for cell in planned.missing(store)])
     if out is not None:
         _probe(folder)
     if planned.missing(store):
         store.check_writable(need)
     _probe(folder, keep=True)
-    return Ready(planned, execution, folder, need, trackers)
+    return Ready(planned, execution, folder, need, trackers, warning)
 
 
 def execute(ready: Ready, *, watch: Watch | None = None, began: float | None = None) -> Result:

@@ -38,7 +38,7 @@ class Trained:
     """An equal share of the seconds that the stack took since it was last resumed."""
 
     def accuracy(self) -> float:
-        """Validation accuracy at the last step, as a fraction."""
+        """Validation accuracy at the last step, as a fraction, or the value of another metric."""
         return self.curve.last()["validation_accuracy"]
 
 
@@ -76,6 +76,7 @@ def collect(plan: Plan, store: Store, *, only: Collection[Cell] | None = None) -
     stacks: dict[tuple[int, str], list[Replicate]] = {}
     best: dict[int, tuple[float, Ticket]] = {}
     metas: dict[Cell, Mapping[str, Json]] = {}
+    sign = plan.setup.scale().sign
     kept = Kept(plane(plan.setup, plan.question.eligible)) if only is None else None
     for cell in sorted(cells, key=lambda cell: cell[2]):
         level, arm, _ = cell
@@ -92,8 +93,9 @@ def collect(plan: Plan, store: Store, *, only: Collection[Cell] | None = None) -
                 continue
             if kept is not None:
                 kept.add(level, path.ticket.mask)
-            if level not in best or entry.accuracy() > best[level][0]:
-                best[level] = entry.accuracy(), path.ticket
+            score = sign * entry.accuracy()
+            if level not in best or score > best[level][0]:
+                best[level] = score, path.ticket
     return Runs(
         plan,
         {cell[:2]: tuple(stacks[cell[:2]]) for cell in cells},

@@ -9,6 +9,8 @@ from winticket.experiment.masks import network_of
 from winticket.experiment.opened import Run
 from winticket.experiment.plan import BESIDE, Cell
 from winticket.experiment.runs import Replicate, Trained, collect
+from winticket.experiment.scored_on import scored_on
+from winticket.objective import ACCURACY
 from winticket.results import SCHEMA, ArmSoFar, LearningCurve, Unfinished
 from winticket.text import cleaned, without_secrets
 from winticket.version import __version__
@@ -44,11 +46,11 @@ class SoFar:
 
     def _document(self) -> Unfinished:
         run, plan = self.run, self.run.plan
-        answers, _ = outcome.test_answers(plan)
+        over = scored_on(plan)
         levels: dict[int, dict[str, ArmSoFar]] = {}
         for (level, arm), entries in self._by_cell().items():
             levels.setdefault(level, {})[arm] = {
-                **outcome.measured(entries, answers=answers),
+                **outcome.measured(entries, over),
                 "planned": run.replicates,
                 "finished": len(entries),
             }
@@ -68,6 +70,8 @@ class SoFar:
             ],
             "missing": list(run.missing()),
         }
+        if over.scale != ACCURACY:
+            document["metric"] = over.entry()
         clean: Unfinished = cleaned(document)
         return clean
 

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from inspect import signature
 from math import prod
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
-from winticket import allocate, data, models, pairing, rewind, schedules
-from winticket.catalogue import choose, typed_again
-from winticket.data import DatasetInfo
-from winticket.experiment.choices import check_effect, proportionate, refuse_execution, require_whole
+from winticket import allocate, data, models, pairing, rewind
+from winticket.catalogue import choose
+from winticket.data import Data, DatasetInfo, Reading
+from winticket.data.reading import FIELDS as READING_FIELDS
+from winticket.data.reading import USUAL, folded
+from winticket.experiment.choices import (
+    check_count,
+    check_effect,
+    check_reading,
+    proportionate,
+    refuse_execution,
+    require_known,
+    require_whole,
+)
+from winticket.experiment.density_choices import check_densities, listed, require_densities
 from winticket.experiment.filled import check_fit, filled_in
 from winticket.experiment.names import (
     ARMS,
@@ -23,22 +34,28 @@ from winticket.experiment.names import (
     facts,
     functions,
     methods,
-    resolve,
     usual_allocation,
     usual_criterion,
 )
+from winticket.experiment.objectives import (
+    APART,
+    CHOICES,
+    check_margin,
+    described,
+    objective_of,
+    pretrained_of,
+)
 from winticket.limits import EXPERIMENT as LIMITS
 from winticket.limits import check as check_limits
+from winticket.objective import ACCURACY
 from winticket.results import Question
 from winticket.rewind import takes_step
 from winticket.stages import Setup, model_source, require_unedited
-from winticket.text import nearest
 from winticket.train import Recipe
 
 SPLITS = dict.fromkeys(("auto", "shared", "own"))
 SMALL = 2**24
 """Most values in a dataset of which each replicate holds another split by default (64 MiB as float32)."""
-MOST_TRAININGS = 200_000
 RECIPE_FIELDS = tuple(f.name for f in fields(Recipe))
 CARRIED = ("source", "carried")
 """Fields of a transfer, which are not choices."""
@@ -67,9 +84,16 @@ class Experiment:
     another one. "auto" is "own" if the data have no test split and are small: a verdict over one draw of 450 test
     digits is about those 450 alone.
 
-    **Verdict.** A ticket still matches if it loses less than `margin_pp` percentage points of accuracy. `alpha` is the
-    error rate of the verdict. With `gate`, the dense network is also trained twice as long, to see whether the steps
-    are enough; with `precision_check`, in float32 beside another precision, to see what that changes.
+    **Start.** `start` is a safetensors file or Hub-layout folder of pretrained weights, from which every replicate
+    starts; what it lacks of the output layer is drawn. `redraw` is what the re-initialised control starts from then.
+
+    **Objective.** `loss` and `metric` are names of the task's (`winticket.objective`), or `package.module:function`;
+    the targets of the data decide the task. `class_weights` is None or "balanced"; `unit` is that of the targets.
+
+    **Verdict.** A ticket still matches if it loses less than `margin_pp` percentage points of accuracy; of another
+    metric, so much in the unit of its differences, or with `relative_margin` in percent of the dense network's value.
+    `alpha` is the error rate of the verdict. With `gate`, the dense network is also trained twice as long, to see
+    whether the steps are enough; with `precision_check`, in float32 beside another precision, to see what that changes.
 
     **Methods.** `criterion`, `allocate` and `rewind` are short names in their rooms, or import paths
     (`mylab.scores:fisher`). The default criterion is that of the method's paper (snip for at-init, magnitude for most).
@@ -78,6 +102,8 @@ class Experiment:
     rewind. `every` is the number of steps between mask changes in methods that change the mask during training
     (default: 100, or a twentieth of a short training). `search_lr` is the learning rate of methods that learn a mask
     (default: the recipe's; in supermask a hundred times that).
+
+    **Data.** `reading` says how a file is read: its labels, missing values and splits. `of` also takes its fields.
 
     **Transfers.** `transferred` makes an experiment with a `source`: the experiment whose tickets train here, at its
     levels `carried`. Every replicate takes the ticket of the same replicate. Dense network and ticket start from the
@@ -117,7 +143,14 @@ class Experiment:
     exclude: tuple[str, ...] = ()
     replicates: int = 5
     stack: int = 5
+    loss: str | None = None
+    metric: str | None = None
+    class_weights: str | None = None
+    unit: str = ""
+    start: str | None = None
+    redraw: str = "fresh"
     margin_pp: float = 0.5
+    relative_margin: bool = False
     alpha: float = 0.05
     gate: bool = True
     precision_check: bool = True
@@ -125,6 +158,7 @@ class Experiment:
     validation: int | None = None
     test: int | None = None
     split: Literal["auto", "shared", "own"] = "auto"
+    reading: Reading = USUAL
     source: Experiment | None = None
     carried: tuple[int, ...] = ()
 
@@ -139,12 +173,11 @@ class Experiment:
             if not isinstance(value, str | int | float | Iterable) or isinstance(value, bool):
                 raise TypeError(f"{name} is {value!r}; it must be a list")
             object.__setattr__(self, name, (value,) if isinstance(value, str | int | float) else tuple(value))
-        for value in (*self.density, *([] if self.final_density is None else [self.final_density])):
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"a density is {value!r}; densities are numbers in (0, 1)")
+        require_densities(self)
         if self.density:
             object.__setattr__(self, "levels", len(self.density))
-        for name in ("gate", "precision_check"):
+        check_reading(self.reading, self.split)
+        for name in ("gate", "precision_check", "relative_margin"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; it is True or False")
         choose("method", self.method, METHODS)
@@ -161,18 +194,10 @@ class Experiment:
         if self.every is not None:
             require_whole("every", self.every)
         check_limits(LIMITS, {name: getattr(self, name) for name in LIMITS})
-        stacks = -(-self.replicates // self.stack)
-        if stacks * self.levels * (1 + len(self.controls)) > MOST_TRAININGS:
-            raise ValueError(
-                f"{self.replicates} replicates at {self.levels} levels are more than {MOST_TRAININGS:,} trainings of "
-                f"stacks of {self.stack}, the most that one plan may have; use fewer, or several experiments with "
-                "different seeds"
-            )
-        self._check_densities()
-        if not 0 < self.margin_pp < 100:
-            raise ValueError(
-                f"margin is {self.margin_pp} percentage points; it must lie in (0, 100), usually 0.5"
-            )
+        check_count(self.replicates, self.stack, self.levels * (1 + len(self.controls)))
+        check_densities(self)
+        if self.metric is None and not self.unit and not self.relative_margin:
+            check_margin(self.margin_pp, ACCURACY, relative=False)
         self._check_method()
         self._check_rewind(self.functions()["rewind"])
         if self.source is not None:
@@ -235,38 +260,6 @@ class Experiment:
         """
         return functions(self.criterion, self.allocate, self.rewind)
 
-    def _check_densities(self) -> None:
-        schedule = resolve(schedules, self.pruning, what="pruning")
-        if self.final_density is not None:
-            schedule(self.final_density, self.levels)
-        elif self.pruning != "geometric":
-            raise ValueError(
-                f"pruning {self.pruning} ends at a final density; set it (final_density=, --final-density)"
-            )
-        if self.density and (self.final_density is not None or self.pruning != "geometric"):
-            raise ValueError("density lists all levels, so leave pruning and final_density out")
-        if any(not 0 < d < 1 for d in self.density) or list(self.density) != sorted(
-            set(self.density), reverse=True
-        ):
-            raise ValueError(
-                f"density is {list(self.density)}; densities are shares of the weights kept, in (0, 1) and falling, as "
-                + typed_again("--density", ("0.5", "0.2", "0.1"))
-            )
-        rated = [name for name in ("output_rate", "conv_rate") if getattr(self, name) is not None]
-        if rated and self.allocate in methods(allocate) and self.allocate not in ("layerwise", "global_top"):
-            raise ValueError(
-                f"allocate {self.allocate} takes one density for all layers, but {rated[0]} gives some layers another "
-                f"rate; leave {rated[0]} out, or choose allocate layerwise or global_top"
-            )
-        if self._listed() and (self.output_rate is not None or self.conv_rate is not None):
-            raise ValueError(
-                "output_rate and conv_rate go with a rate per level; with densities, every layer gets the same density"
-            )
-
-    def _listed(self) -> bool:
-        """True if densities are listed or end at a final one, instead of following from rates."""
-        return bool(self.density) or self.final_density is not None
-
     def _check_rewind(self, rewinding: Callable[..., Any]) -> None:
         if self.rewind_step >= self.recipe.steps:
             raise ValueError(f"rewind_step is {self.rewind_step}, but training has {self.recipe.steps} steps")
@@ -285,10 +278,11 @@ class Experiment:
             )
 
     @classmethod
-    def of(cls, data_name: str | os.PathLike[str], **choices: Any) -> Experiment:
-        """The usual experiment for the data, except for the `choices`: fields of `Experiment` or of `Recipe`.
+    def of(cls, data_name: Data, **choices: Any) -> Experiment:
+        """The usual experiment for the data, except for the `choices`: fields of `Experiment`, `Recipe` or `Reading`.
 
-        The default of `evaluate_every` is in proportion to `steps`. Looks the data up, and decodes them the first time.
+        `data_name` is a name or path, or an object that `winticket.data.as_path` takes. The default of `evaluate_every`
+        is in proportion to `steps`. Looks the data up, and decodes them the first time.
         Raises TypeError for an unknown choice, ValueError for one that is impossible, and ValueError or
         FileNotFoundError if the data cannot be loaded.
 
@@ -296,8 +290,9 @@ class Experiment:
         >>> experiment.recipe.steps, experiment.recipe.evaluate_every
         (200, 10)
         """
-        _known(choices)
-        data_name = os.fspath(data_name)
+        require_known(choices, OFFERED)
+        data_name = str(data.as_path(data_name))
+        choices = folded(choices, data_name)
         chosen = filled_in(data_name, choices)
         recipe = Recipe(**{k: v for k, v in chosen.items() if k in RECIPE_FIELDS})
         others = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
@@ -315,7 +310,8 @@ class Experiment:
         >>> Experiment.of("digits", steps=200).but(steps=400).recipe.evaluate_every
         20
         """
-        _known(choices)
+        require_known(choices, OFFERED)
+        choices = folded({"reading": self.reading, **choices}, self.data)
         check_effect(choices, schedule=choices.get("schedule", self.recipe.schedule))
         if "method" in choices or "criterion" in choices:
             usual = {"criterion": usual_criterion(self.method)}
@@ -335,9 +331,12 @@ class Experiment:
         >>> setup.input_shape, setup.classes
         ((1, 8, 8), 10)
         """
-        dataset = data.find_dataset(self.data, window=models.context(self.model))
+        dataset = data.find_dataset(self.data, window=models.context(self.model), reading=self.reading)
         check_fit(self.model, dataset)
         require_unedited(self.model)
+        objective = objective_of(dataset, {name: getattr(self, name) for name in CHOICES})
+        scale = objective.scale() if objective else ACCURACY
+        check_margin(self.margin_pp, scale, relative=self.relative_margin)
         _, validation, test = dataset.sizes(validation=self.validation, test=self.test)
         path = Path(self.data).expanduser()
         local = self.data not in data.names() and path.exists()
@@ -359,11 +358,16 @@ class Experiment:
             exclude=self.exclude,
             source=model_source(self.model),
             tokens=dataset.tokens,
+            reading=self.reading,
+            objective=objective,
+            pretrained=pretrained_of(self.start, self.redraw),
         )
 
     def _own_split(self, dataset: DatasetInfo) -> bool:
         if self.split != "auto":
             return self.split == "own"
+        if dataset.split_by != "rows":
+            return False
         return not dataset.stored_test and dataset.stored_train * prod(dataset.input_shape) <= SMALL
 
     def describe(self) -> Question:
@@ -373,28 +377,24 @@ class Experiment:
         >>> description["method"], description["steps"], description["arms"]
         ('imp', 20, ['dense', 'ticket', 'reinit', 'random'])
         """
-        choices = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("recipe", *CARRIED)}
+        apart = ("recipe", "reading", *CARRIED, *APART)
+        choices = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
+        choices |= described(self)
         choices["init"] = self.init or models.default_init(self.model)
-        if self._listed():
+        if listed(self):
             choices["rate"] = None
         takes = signature(METHODS[self.method]).parameters
         choices |= dict.fromkeys(name for name in ("criterion", "rewind") if name not in takes)
         choices |= {name: getattr(self.recipe, name) for name in RECIPE_FIELDS}
         choices["arms"] = ["dense", "ticket", *self.controls]
+        choices |= {"reading": reading} if (reading := self.reading.chosen()) else {}
         if self.source is not None:
             source: dict[str, Any] = {**self.source.describe()}
             choices |= {name: source[name] for name in FOUND_BY}
             choices |= {"carried": self.carried, "source": source}
-        listed = {name: list(value) if isinstance(value, tuple) else value for name, value in choices.items()}
-        return cast("Question", listed)
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in choices.items()}
+        return cast("Question", plain)
 
 
-def _known(choices: Mapping[str, Any]) -> None:
-    """TypeError for a choice that experiments do not have."""
-    refuse_execution(choices)
-    known = {*(f.name for f in fields(Experiment)), *RECIPE_FIELDS} - {"data", "recipe", *CARRIED}
-    for name in choices:
-        if name not in known:
-            raise TypeError(
-                f"an experiment has no choice {name!r}{nearest(name, known)}; there are {', '.join(sorted(known))}"
-            )
+NOT_CHOSEN = {"data", "recipe", *CARRIED}
+OFFERED = {*(f.name for f in fields(Experiment)), *RECIPE_FIELDS, *READING_FIELDS} - NOT_CHOSEN

@@ -17,18 +17,19 @@ from winticket.experiment.price import cost
 from winticket.experiment.running import measure_engine
 from winticket.outside import Unreadable, converted
 from winticket.places import exists_here
-from winticket.run import Event, Outcomes, Task
+from winticket.run import Event, Needs, Outcomes, Task
 from winticket.run.plans import Waiting, standings, waiting
 from winticket.train import Engine
 from winticket.version import __version__
 
 
-class Asked(msgspec.Struct):
-    """The question of a plan in a store: the experiment, and what of its execution every worker has to do alike."""
+class Asked(msgspec.Struct, omit_defaults=True):
+    """The question of a plan in a store: the experiment, and what of its execution holds for every worker."""
 
     experiment: dict[str, Any]
     engine: Engine
     checkpoint_seconds: float
+    needs: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,9 @@ def submit(planned: Plan, execution: Execution) -> Waiting:
     experiment = planned.experiment
     if exists_here(experiment.data):  # workers may be started in other folders
         experiment = replace(experiment, data=str(Path(experiment.data).absolute()))
-    question = Asked({**experiment.describe()}, execution.engine, execution.checkpoint_seconds)
+    question = Asked(
+        {**experiment.describe()}, execution.engine, execution.checkpoint_seconds, execution.needs.words()
+    )
     made = waiting(list(planned.tasks.values()), msgspec.to_builtins(question))
     store.check_writable(cost(planned, execution, measure=False).bytes)
     store.put_plan(made.name, made)
@@ -113,7 +116,8 @@ def _job(each: Waiting, execution: Execution, trust: Sequence[str]) -> Job:
     where = f"plan {each.name} in {execution.store.path}"
     try:
         asked = converted(each.question, Asked)
-    except Unreadable as error:
+        needs = Needs.of(asked.needs)
+    except (Unreadable, ValueError) as error:
         raise ValueError(
             f"{where} was written by another winticket ({each.winticket}): {error}; {_drop(each)}"
         ) from error
@@ -124,7 +128,7 @@ def _job(each: Waiting, execution: Execution, trust: Sequence[str]) -> Job:
     return Job(
         each,
         planned,
-        replace(execution, engine=asked.engine, checkpoint_seconds=asked.checkpoint_seconds),
+        replace(execution, engine=asked.engine, checkpoint_seconds=asked.checkpoint_seconds, needs=needs),
     )
 
 
@@ -152,7 +156,7 @@ def compute(
     Jobs that are to be computed alike (engine, checkpoints) run at the same time, others after them. `leave` is how
     many seconds to wait for other workers' tasks while nothing can be computed here; by default as long as it takes,
     since another worker may be lost. Tasks that cannot be computed here are left to others; if nobody computes them,
-    this returns. Errors as for `winticket.run.run`.
+    this returns. So it does if whatever is left needs more than this machine has. Errors as for `winticket.run.run`.
     """
     alike: dict[Execution, list[Job]] = {}
     for job in work:

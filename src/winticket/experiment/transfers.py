@@ -7,6 +7,9 @@ from dataclasses import fields, replace
 from math import log
 from typing import Any
 
+from winticket.data import Data, as_path
+from winticket.data.reading import FIELDS as READING_FIELDS
+from winticket.data.reading import folded
 from winticket.experiment.choices import check_effect, check_learning_rate, proportionate
 from winticket.experiment.resolved import resolve
 from winticket.experiment.spec import CARRIED, RECIPE_FIELDS, Experiment
@@ -23,6 +26,8 @@ CHOICES = (
     "validation",
     "test",
     "split",
+    "reading",
+    *READING_FIELDS,
 )
 """Choices, next to those of the recipe; everything else is taken from the source."""
 DEFAULTS: Mapping[str, Any] = {
@@ -37,7 +42,7 @@ DEFAULTS: Mapping[str, Any] = {
 
 
 def transferred(
-    source: Experiment, data: str | None = None, *, density: Sequence[float] = (), **choices: Any
+    source: Experiment, data: Data | None = None, *, density: Sequence[float] = (), **choices: Any
 ) -> Experiment:
     """The experiment that trains the tickets of `source` on `data` (default: the data of the source).
 
@@ -56,9 +61,12 @@ def transferred(
             raise TypeError(
                 f"a transfer has no choice {name!r}, since the tickets determine it; there are {', '.join(known)}"
             )
+    if data is not None:
+        data = str(as_path(data))
+    choices = folded({"reading": source.reading, **choices}, source.data if data is None else data)
     recipe = _recipe(source.recipe, choices)
     others = {name: value for name, value in choices.items() if name not in RECIPE_FIELDS}
-    if data is not None and data != source.data:
+    if (data is not None and data != source.data) or others["reading"] != source.reading:
         others = {"validation": None, "test": None, **others}
     if source.source is not None:
         raise TypeError("the source is a transfer itself; pass the experiment that found the tickets")

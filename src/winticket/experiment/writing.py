@@ -150,6 +150,8 @@ def _document(
         "figures": [],
         "seconds": 0.0,
     }
+    if "metric" in judged:
+        document["metric"] = judged["metric"]
     if outcomes.computed and outcomes.seconds:
         count = max(execution.workers, 1)
         busy = round(min(outcomes.busy / (count * outcomes.seconds), 1.0), 3)

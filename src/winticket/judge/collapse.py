@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from winticket import results
+from winticket.objective import ACCURACY, Scale
 
 if TYPE_CHECKING:
     from winticket.judge.checks import Level
@@ -20,7 +21,10 @@ _NORMAL_MAD = 1.4826
 
 @dataclass(frozen=True)
 class Collapse:
-    """One replicate whose accuracy is far below the others of its arm; accuracies are fractions."""
+    """One replicate whose accuracy is far worse than the others' of its arm; accuracies are fractions.
+
+    accuracy, others: as they were measured, in the unit of the metric by which networks are judged.
+    """
 
     density: float
     arm: str
@@ -38,39 +42,44 @@ class Collapse:
         }
 
 
-def collapses(level: Level, *, margin: float) -> list[Collapse]:
-    """Replicates of a level that lie far below the median of their arm.
+def collapses(level: Level, *, margin: float, scale: Scale = ACCURACY) -> list[Collapse]:
+    """Replicates of a level that lie far on the worse side of the median of their arm.
 
     Far means both `SPREADS` robust deviations and `MARGINS` margins. The deviation is the median absolute one, scaled
-    to that of a normal distribution. margin: a fraction.
+    to that of a normal distribution. margin: a fraction, or in the unit of the metric whose `scale` is given.
     """
-    return [
-        Collapse(level.density, arm, at, values[at], median)
-        for arm, accuracies in level.accuracy.items()
-        if (level.density == 1) == (arm == "dense")
-        for values in [[-1.0 if value is None else value for value in accuracies]]
-        for at, median in _outliers(values, margin)
-    ]
+    found = []
+    for arm, values in level.accuracy.items():
+        if (level.density == 1) != (arm == "dense"):
+            continue
+        limits = _limit(_gains(values, scale), margin)
+        if limits is None:
+            continue
+        limit, median = limits
+        found += [
+            Collapse(level.density, arm, at, value, scale.sign * median)
+            for at, value in enumerate(values)
+            if value is not None and scale.sign * value < limit
+        ]
+    return found
 
 
-def collapse_limit(values: Sequence[float | None], *, margin: float) -> float | None:
+def collapse_limit(values: Sequence[float | None], *, margin: float, scale: Scale = ACCURACY) -> float | None:
     """The accuracy below which one of these replicates counts as collapsed; None if fewer than four finished.
 
-    values: one arm's at one level, None = failed. They are fractions, as `margin` is.
+    values: one arm's at one level, None = failed. They are fractions, as `margin` is; or both are in the unit of the
+    metric whose `scale` is given, and a replicate has collapsed that lies on the worse side of the limit.
 
     >>> round(collapse_limit((0.97, 0.98, 0.98, 0.98), margin=0.005), 2)
     0.96
     """
-    limits = _limit([value for value in values if value is not None], margin)
-    return None if limits is None else limits[0]
+    limits = _limit(_gains(values, scale), margin)
+    return None if limits is None else scale.sign * limits[0]
 
 
-def _outliers(values: Sequence[float], margin: float) -> list[tuple[int, float]]:
-    limits = _limit([value for value in values if value >= 0], margin)
-    if limits is None:
-        return []
-    limit, median = limits
-    return [(at, median) for at, value in enumerate(values) if 0 <= value < limit]
+def _gains(values: Sequence[float | None], scale: Scale) -> list[float]:
+    """The values that there are, with the sign that makes larger ones better."""
+    return [scale.sign * value for value in values if value is not None]
 
 
 def _limit(finished: Sequence[float], margin: float) -> tuple[float, float] | None:

@@ -16,7 +16,8 @@ FIRST_SHARE = 0.9
 class Look:
     """An earlier verdict on the same networks, from fewer replicates or levels or at another margin.
 
-    margin_pp: percentage points. claimed: the densities at which it claimed a winning ticket.
+    margin_pp: percentage points, or the metric's own unit; percent of the dense network's value if `relative`.
+    claimed: the densities at which it claimed a winning ticket.
 
     >>> from winticket.judge import Look
     >>> Look(5, 0.5, 0.05, claimed=(0.1,)).shows(0.1, margin_pp=1.0, alpha=0.05)
@@ -27,10 +28,12 @@ class Look:
     margin_pp: float
     alpha: float
     claimed: tuple[float, ...] = ()
+    relative: bool = False
 
-    def shows(self, density: float, *, margin_pp: float, alpha: float) -> bool:
-        """True if it claimed `density` at a margin and an error rate that are no looser than these."""
-        return density in self.claimed and self.margin_pp <= margin_pp and self.alpha <= alpha
+    def shows(self, density: float, *, margin_pp: float, alpha: float, relative: bool = False) -> bool:
+        """True if it claimed `density` at a margin of the same kind and an error rate, no looser than these."""
+        same = self.relative == relative and density in self.claimed
+        return same and self.margin_pp <= margin_pp and self.alpha <= alpha
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,10 @@ first point of the evaluation grid at which its accuracy is as high. Both are re
 is: test data are kept for the final accuracies, and curves on them would be a second look. The early stop, the step
 of least validation loss, answers another question: with an annealed learning rate the loss keeps falling to the end,
 whatever was learned by then.
+
+If networks are judged by another metric, the target is a fraction of the way from the best constant answer's value to
+the dense network's final one (`target`). A fraction of the value itself would mean nothing for an RMSE, of which less
+is better, or for a metric whose zero is no worst value.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from scipy import special
 from winticket import results
 from winticket.judge.checks import MIN_REPLICATES
 from winticket.judge.statistics import Array, hodges_lehmann, signed_rank
+from winticket.objective import ACCURACY, Scale
 
 FRACTIONS = (0.9, 0.95, 0.98, 0.99, 1.0)
 """Targets, as fractions of the dense network's final accuracy: if that is 98 %, accuracies of 88.2 to 98 %.
@@ -80,6 +85,43 @@ class Pace:
         }
 
 
+def target(
+    final: float, fraction: float, *, scale: Scale = ACCURACY, constant: float | None = None
+) -> float | None:
+    """The value at which an arm has come `fraction` of the way of a dense network that ended at `final`.
+
+    For accuracy, that is a fraction of the accuracy. For any other metric, it is constant + fraction · (final −
+    constant), with the value that the best constant answer reaches; None if that is not known or if the dense network
+    ended no better than it, so that there is no way to go.
+
+    >>> round(target(0.98, 0.95), 4)
+    0.931
+    >>> target(2.0, 0.75, scale=Scale("RMSE", "lower", "mm", 0.0), constant=10.0)
+    4.0
+    """
+    if scale == ACCURACY:
+        return fraction * final
+    if constant is None or scale.gain(constant, final) <= 0:
+        return None
+    return constant + fraction * (final - constant)
+
+
+def first_step(
+    steps: Sequence[int], values: Sequence[float], goal: float, *, scale: Scale = ACCURACY
+) -> int | None:
+    """The first of `steps` at which a curve's value is at least as good as `goal`; None if none is.
+
+    steps, values: the points of the curve, in order. Rounding alone never decides: a billionth of the goal does not
+    count.
+
+    >>> first_step([0, 10, 20, 30], [9.0, 4.1, 4.0, 3.0], 4.0, scale=Scale("RMSE", "lower", "mm", 0.0))
+    20
+    """
+    rounding = 1e-9 * abs(goal)
+    reached = (at for at, value in zip(steps, values, strict=True) if scale.gain(goal, value) >= -rounding)
+    return next(reached, None)
+
+
 def pace_against_dense(
     steps: Steps,
     dense: Steps,
@@ -90,6 +132,8 @@ def pace_against_dense(
     itself: bool = False,
 ) -> Pace:
     """An arm's steps to `fraction` of the dense network's final accuracy, compared with the dense network's steps.
+
+    For another metric than accuracy, the fraction is of the way from the best constant answer (`target`).
 
     steps, dense, has_target: by replicate, paired by position. itself: the arm is the dense network. A training that
     failed or never reached the target ranks behind all that did. A pair in which neither reached it is a tie, and so is

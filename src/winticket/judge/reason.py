@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from winticket.judge.checks import MIN_REPLICATES, Check
 from winticket.judge.collapse import unseen_rate
 from winticket.judge.crosschecks import CONTROL_CHECKS, NAMES, disagreements, percent
-from winticket.judge.gate import confidence, points
+from winticket.judge.frame import Margin
 from winticket.judge.record import LevelChecks, Verdict
+from winticket.judge.words import Words, confidence
+from winticket.objective import ACCURACY
 
 
 def explain(verdict: Verdict) -> tuple[str, ...]:
@@ -27,9 +29,10 @@ def explain(verdict: Verdict) -> tuple[str, ...]:
 
 
 def _not_learned(verdict: Verdict) -> list[str]:
+    good = "accurate" if verdict.scale == ACCURACY else "good"
     return [
         f"Inconclusive: {verdict.learned.sentence[:1].lower()}{verdict.learned.sentence[1:]}",
-        "So no claim is made about its tickets, however accurate they are. Lower the learning rate or train longer, "
+        f"So no claim is made about its tickets, however {good} they are. Lower the learning rate or train longer, "
         "then run again.",
     ]
 
@@ -57,7 +60,11 @@ def _won(verdict: Verdict) -> list[str]:
 def _won_earlier(verdict: Verdict, best: LevelChecks) -> list[str]:
     margin, alpha = verdict.margin_pp, verdict.alpha
     earlier = verdict.spending.earlier
-    look = next(look for look in earlier if look.shows(best.density, margin_pp=margin, alpha=alpha))
+    look = next(
+        look
+        for look in earlier
+        if look.shows(best.density, margin_pp=margin, alpha=alpha, relative=verdict.relative)
+    )
     return [
         f"Won: an earlier verdict on these networks, from {look.replicates} replicates, showed that the ticket with "
         f"{percent(best.density)} of the weights matches the dense network and beats both controls. That claim stands.",
@@ -78,7 +85,7 @@ def _unseen(verdict: Verdict, best: LevelChecks) -> list[str]:
     below = (
         ""
         if limit is None
-        else f", that is, ended below {100 * limit:.1f} % test accuracy, far from the median of these {n}"
+        else f", that is, ended {_worse_than(limit, verdict)}, far from the median of these {n}"
     )
     return [
         f"None of the {n} tickets at {percent(best.density)} collapsed{below}. Rarer collapses remain possible: "
@@ -86,12 +93,21 @@ def _unseen(verdict: Verdict, best: LevelChecks) -> list[str]:
     ]
 
 
+def _worse_than(limit: float, verdict: Verdict) -> str:
+    """Below 96.0 % test accuracy; above a test RMSE of 3.142 mm."""
+    scale = verdict.scale
+    side = "below" if scale.better == "higher" else "above"
+    if scale.unit == "%":
+        return f"{side} {scale.value(limit, 1)} test {scale.name}"
+    return f"{side} a test {scale.name} of {scale.value(limit)}"
+
+
 def _not_won(verdict: Verdict) -> list[str]:
     """Every pruned level, with the comparison that refutes a win there."""
     grounds: tuple[tuple[str, Callable[[LevelChecks], Check | None]], ...] = (
-        (f"the ticket is more than {verdict.margin_pp:g} pp below the dense network", lambda x: x.accuracy),
-        (f"the ticket is below {NAMES['reinit']}", lambda x: x.beats_reinit),
-        (f"the ticket is below {NAMES['random']}", lambda x: x.beats_random),
+        (_far_below("the ticket", verdict), lambda x: x.accuracy),
+        (f"the ticket is {Words(verdict.scale).below} {NAMES['reinit']}", lambda x: x.beats_reinit),
+        (f"the ticket is {Words(verdict.scale).below} {NAMES['random']}", lambda x: x.beats_random),
     )
     parts = []
     for text, pick in grounds:
@@ -101,6 +117,13 @@ def _not_won(verdict: Verdict) -> list[str]:
             first = f"at {percent(refuted[0].density)}: " if len(refuted) > 1 else ""
             parts.append(f"{text} at {_list([x.density for x in refuted], verdict)} ({first}{densest})")
     return [f"Not won: {'; '.join(parts)}.", *_structure(verdict)]
+
+
+def _far_below(ticket: str, verdict: Verdict) -> str:
+    """The ticket is more than 0.5 pp below the dense network; more than 2 % worse than it."""
+    words = verdict.words
+    how = f"{verdict.margin_pp:g} %" if verdict.relative else words.margin(verdict.margin_pp)
+    return f"{ticket} is more than {how} {words.below} the dense network"
 
 
 def _inconclusive(verdict: Verdict) -> list[str]:
@@ -142,8 +165,8 @@ def _matching(verdict: Verdict, pruned: Sequence[LevelChecks]) -> str:
     at = percent(stop.density)
     if stop.accuracy is not None and stop.accuracy.refuted:
         ends = (
-            f"at {at} {'it' if matched else 'the ticket'} is more than {verdict.margin_pp:g} pp below the dense "
-            f"network ({_difference(stop.accuracy, bound=False)})."
+            f"at {at} {_far_below('it' if matched else 'the ticket', verdict)} "
+            f"({_difference(stop.accuracy, bound=False)})."
         )
     else:
         what = "that it still does" if matched else "that the ticket matches the dense network"
@@ -199,14 +222,20 @@ def _small(verdict: Verdict) -> list[str]:
             and (check := pick(level))
             and not check.passed
             and check.ci
-            and check.ci[1] < verdict.margin_pp / 100
+            and check.ci[1] < _margin(verdict)
         ]
         if densities:
             sentences.append(
-                f"If the ticket has a lead over {NAMES[arm]}, it is below {verdict.margin_pp:g} pp at "
+                f"If the ticket has a lead over {NAMES[arm]}, it is below {verdict.words.margin(verdict.margin_pp)} at "
                 f"{_list(densities, verdict)}."
             )
     return sentences
+
+
+def _margin(verdict: Verdict) -> float:
+    """The margin in the metric's own unit; of a share, that of the dense network's mean."""
+    margin = Margin.of(verdict.margin_pp, verdict.scale, relative=verdict.relative)
+    return margin.typical((verdict.learned.accuracy,))
 
 
 def _needed(verdict: Verdict) -> list[str]:
@@ -298,8 +327,8 @@ def _failures(title: str, checks: Sequence[tuple[float, Check]]) -> list[str]:
 def _collapsed(verdict: Verdict, *, bearing: bool) -> list[str]:
     """Every collapsed replicate; the dense network's and those at claimed densities bear on the claim."""
     return [
-        f"Replicate {one.replicate + 1} collapsed ({one.arm} at {percent(one.density)}): its accuracy is "
-        f"{100 * one.accuracy:.2f} %, and the median of its arm is {100 * one.others:.2f} %."
+        f"Replicate {one.replicate + 1} collapsed ({one.arm} at {percent(one.density)}): its {verdict.scale.name} is "
+        f"{verdict.scale.value(one.accuracy)}, and the median of its arm is {verdict.scale.value(one.others)}."
         for one in verdict.collapsed
         if (one.arm == "dense" or one.density in verdict.claimed) == bearing
     ]
@@ -312,16 +341,22 @@ def _difference(check: Check | None, *, bound: bool = True) -> str:
     if check.estimate is None:
         return "unknown: no replicate finished both trainings"
     failed = sum(check.failed.values())
-    text = points(check.estimate)
-    if bound and check.bound is not None:
-        above = points(check.bound).removesuffix(" pp")
-        text += f", above {above} with {confidence(check.test_level)} confidence"
+    words, estimate, low = Words(check.scale), check.estimate, check.bound
+    if check.relative is not None and check.relative.estimate is not None and check.reference == "dense":
+        words, estimate, low = (
+            Words(check.scale, relative=True),
+            check.relative.estimate,
+            check.relative.bound,
+        )
+    text = words.difference(estimate)
+    if bound and low is not None:
+        text += f", {words.low(low)} with {confidence(check.test_level)} confidence"
     return text + (f", {failed} failed" if failed else "")
 
 
 def _against_dense(check: Check | None, verdict: Verdict) -> str:
     """difference +0.04 pp, above -0.55 with 97.8 % confidence; limit -0.5."""
-    return f"difference {_difference(check)}; limit -{verdict.margin_pp:g}"
+    return f"difference {_difference(check)}; limit {verdict.words.limit(verdict.margin_pp)}"
 
 
 def _list(densities: Sequence[float], verdict: Verdict) -> str:

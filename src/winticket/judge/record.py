@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from winticket import results
-from winticket.judge.checks import Check, TimeCheck, TrainedEnough
+from winticket.judge.checks import Check, TrainedEnough
 from winticket.judge.collapse import Collapse, unseen_rate
 from winticket.judge.learned import Learned
 from winticket.judge.looks import Spending
 from winticket.judge.sequences import Outcome
+from winticket.judge.timing import TimeCheck
+from winticket.judge.words import Words
+from winticket.objective import ACCURACY, Scale
 
 Kind = Literal[
     "winning ticket",
@@ -82,7 +85,9 @@ class LevelChecks:
 
 @dataclass(frozen=True)
 class MarginPoint:
-    """The outcome at one margin (percentage points), and the smallest density that is won; None if none is.
+    """The outcome at one margin, and the smallest density that is won; None if none is.
+
+    margin_pp: percentage points, or as the verdict's `margin_pp`.
 
     >>> from winticket.judge import MarginPoint
     >>> MarginPoint(0.5, "won", 0.1).density
@@ -100,7 +105,7 @@ class Margins:
 
     smallest_pp: the smallest margin at which some density is won; None if there is none. by_level: (density, smallest
     margin at which its ticket is not inferior to the dense network) of every pruned level. Margins are in
-    percentage points.
+    percentage points, or as the verdict's.
 
     >>> from winticket.judge import Level, judge
     >>> levels = [Level(0.1, {"dense": (0.98,) * 5, "ticket": (0.98,) * 5})]
@@ -133,6 +138,9 @@ class Verdict:
     a ticket at `density` counts as collapsed; None if nothing is won. accuracy_step: between two possible accuracies.
     warnings bear on the claim; notes do not.
 
+    scale: the metric, whose unit differences and `margin_pp` have. relative: `margin_pp` is in percent of the dense
+    network's value instead.
+
     >>> from winticket.judge import Level, judge
     >>> verdict = judge([Level(0.1, {"dense": (0.98,) * 3, "ticket": (0.98,) * 3})])
     >>> verdict.outcome, verdict.reason
@@ -159,6 +167,13 @@ class Verdict:
     accuracy_step: float
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    scale: Scale = ACCURACY
+    relative: bool = False
+
+    @property
+    def words(self) -> Words:
+        """How margins, and gains over the dense network, are written."""
+        return Words(self.scale, self.relative)
 
     @property
     def reason(self) -> str:
@@ -167,7 +182,7 @@ class Verdict:
 
     def as_json(self) -> results.Verdict:
         """The `verdict` entry of the result document; each level's checks are its own `as_json()`."""
-        return {
+        document: results.Verdict = {
             "outcome": self.outcome,
             "density": self.density,
             "reason": self.reason,
@@ -190,3 +205,6 @@ class Verdict:
             "warnings": list(self.warnings),
             "notes": list(self.notes),
         }
+        if self.relative:
+            document["relative"] = True
+        return document

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from winticket.judge.checks import CONTROLS, MIN_REPLICATES
+from winticket.judge.frame import contrast
 from winticket.judge.statistics import Array, power, replicates_for, t_test
 
 POWER = 0.8
@@ -28,11 +29,23 @@ class Differences:
 
     `worst` and `best` differ if trainings failed (see `winticket.judge.checks.differences`). A reference that was not
     run at a level is NaN there; it passes nothing and refutes nothing. step: between two possible accuracies.
+
+    dense_worst, dense_best: the dense network's values with the same failures, of the same shape; given if the margin
+    is a share of its mean (see `winticket.judge.frame.contrast`).
     """
 
     worst: Mapping[str, Array]
     best: Mapping[str, Array]
     step: float = 0.0
+    dense_worst: Array | None = None
+    dense_best: Array | None = None
+
+    def tested(self, arm: str, *, margin: float, worst: bool = True) -> tuple[Array, float]:
+        """The values compared with an arm, and the boundary that their mean has to exceed."""
+        values = (self.worst if worst else self.best)[arm]
+        if arm != "dense":
+            return values, 0.0
+        return contrast(values, self.dense_worst if worst else self.dense_best, -margin)
 
 
 @dataclass(frozen=True)
@@ -73,14 +86,17 @@ def decide(differences: Differences, *, margin: float, alpha: float) -> Decision
     every arm collapses obstructs no other level. A false claim of both needs a false rejection in one family, so the
     chance of any false claim over all densities is at most alpha/2 + alpha/2.
 
-    margin: a fraction. A level is refuted if the ticket is shown, at alpha/2, to be more than the margin below the
-    dense network, or below a control. Each of these is the claim's own test in the other direction: a small advantage
-    is no refutation, since more replicates may yet show it.
+    margin: in the unit of the differences, a fraction for accuracies; a share of the dense network's mean if
+    `differences` has its values. A level is refuted if the ticket is shown, at alpha/2, to be more than the margin
+    below the dense network, or below a control. Each of these is the claim's own test in the other direction: a small
+    advantage is no refutation, since more replicates may yet show it.
     """
     level, step = alpha / 2, differences.step
     enough = differences.worst["dense"].shape[-1] >= MIN_REPLICATES
-    matches = enough & (t_test(differences.worst["dense"], null=-margin, floor=step).p_greater <= level)
-    refuted = enough & (t_test(differences.best["dense"], null=-margin, floor=step).p_less <= level)
+    worst, boundary = differences.tested("dense", margin=margin)
+    best, _ = differences.tested("dense", margin=margin, worst=False)
+    matches = enough & (t_test(worst, null=boundary, floor=step).p_greater <= level)
+    refuted = enough & (t_test(best, null=boundary, floor=step).p_less <= level)
     p = {}
     for arm in CONTROLS:
         p[arm] = t_test(differences.worst[arm], null=0.0, floor=step).p_greater
@@ -133,19 +149,16 @@ def replicates_to_decide(differences: Differences, *, margin: float, alpha: floa
 
 def _paths(differences: Differences, *, margin: float, level: float) -> list[list[tuple[float, float]]]:
     """The checks (effect, level) that must all pass: to refute every level, and to win at each of them."""
-    boundaries: dict[str, float] = {"dense": -margin} | dict.fromkeys(CONTROLS, 0.0)
-    floor = differences.step
-    win = {
-        arm: [_effect(row, null=null, sign=1, floor=floor) for row in differences.worst[arm]]
-        for arm, null in boundaries.items()
-    }
-    lose = {
-        arm: [_effect(row, null=null, sign=-1, floor=floor) for row in differences.best[arm]]
-        for arm, null in boundaries.items()
-    }
+    arms = ("dense", *CONTROLS)
+
+    def effects(arm: str, sign: int) -> list[float]:
+        rows, null = differences.tested(arm, margin=margin, worst=sign > 0)
+        return [_effect(row, null=null, sign=sign, floor=differences.step) for row in rows]
+
+    win, lose = ({arm: effects(arm, sign) for arm in arms} for sign in (1, -1))
     count = len(win["dense"])
     clearest_first = sorted(range(count), key=lambda i: -min(win[arm][i] for arm in CONTROLS))
-    paths = [[(max(lose[arm][i] for arm in boundaries), level) for i in range(count)]]
+    paths = [[(max(lose[arm][i] for arm in arms), level) for i in range(count)]]
     for rank, i in enumerate(clearest_first):
         path = [(effect, level) for effect in win["dense"][: i + 1]]
         path += [

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from winticket.catalogue import MODELS, no_model
-from winticket.models import deep, plain, text
+from winticket.models import deep, plain, positions, text
 from winticket.models.eligibility import NORMALISATIONS
 from winticket.models.initial import check_scheme, initialise
 from winticket.models.users import imported, users_network
@@ -22,9 +22,9 @@ EMBEDDING_STD = 0.02
 def names() -> list[str]:
     """The built-in names.
 
-    Other sizes work as well: `lenet-W1-W2-...`, `vgg-13`, `resnet-` with 6n + 2 layers, `vgg-16-W` and `resnet-20-W`
-    with W filters in the first layer, `chargpt-LAYERS-WIDTH` and `chargpt-LAYERS-WIDTH-CONTEXT`. So does
-    `package.module:build`, a function of yours.
+    Other sizes work as well: `lenet-W1-W2-...`, `conv1d-W1-W2-...` for signals, `vgg-13`, `resnet-` with 6n + 2 layers,
+    `vgg-16-W` and `resnet-20-W` with W filters in the first layer, `chargpt-LAYERS-WIDTH` and
+    `chargpt-LAYERS-WIDTH-CONTEXT`. So does `package.module:build`, a function of yours.
 
     >>> from winticket import models
     >>> models.names()[:4]
@@ -62,12 +62,21 @@ MOST_PARAMETERS = 2**31
 """Built-in networks with more weights are refused: training needs several copies of them in memory."""
 
 
-def check(name: str, *, input_shape: Sequence[int], classes: int, tokens: bool = False) -> None:
+def check(
+    name: str,
+    *,
+    input_shape: Sequence[int],
+    classes: int,
+    tokens: bool = False,
+    target: str = "classes",
+) -> None:
     """Raise ValueError, with the reason, unless `build` can make this model for such data.
 
     input_shape: of one example, [channels, height, width] for images. tokens: examples are text, [length] integers
-    below `classes`, with an answer at each position. For a user's `package.module:build`, this imports the module but
-    calls nothing; it raises TypeError if the name is not a function's.
+    below `classes`, with an answer at each position. target: what an example is answered by: "classes" (one of them),
+    "numbers" or "labels" (`classes` of them), or "positions" (a class at each pixel). For a user's
+    `package.module:build`, this imports the module but calls nothing; it raises TypeError if the name is not a
+    function's.
 
     >>> from winticket import models
     >>> models.check("conv-2", input_shape=(40,), classes=10)  # doctest: +ELLIPSIS
@@ -77,15 +86,20 @@ def check(name: str, *, input_shape: Sequence[int], classes: int, tokens: bool =
     """
     if not input_shape or any(size < 1 for size in input_shape):
         raise ValueError(f"input shape {tuple(input_shape)}: every size must be at least 1")
-    if classes < 2:
+    if classes < 2 and target not in ("numbers", "labels"):
         raise ValueError(f"{classes} classes: classification needs at least 2")
+    if classes < 1:
+        raise ValueError(f"{classes} {target} to predict; there must be at least 1")
     if ":" in name:
         imported(name)
         return
     _require_known(name)
     _check_tokens(name, tuple(input_shape), tokens=tokens)
+    _check_positions(name, tuple(input_shape), positions_asked=target == "positions")
     if name in plain.CONV_WIDTHS:
         deep.check_images(name, input_shape, halved=len(plain.CONV_WIDTHS[name]))
+    elif signals := plain.conv1d_widths(name):
+        plain.check_signals(name, input_shape, blocks=len(signals))
     elif parsed := deep.parse(name):
         deep.check_images(name, input_shape, halved=4 if parsed[0] == "vgg" else 2)
     if (count := _size(name, tuple(input_shape), classes)) > MOST_PARAMETERS:
@@ -113,13 +127,28 @@ def _check_tokens(name: str, input_shape: tuple[int, ...], *, tokens: bool) -> N
         )
 
 
+def _check_positions(name: str, input_shape: tuple[int, ...], *, positions_asked: bool) -> None:
+    """Raise ValueError unless a network that answers at each pixel gets images with such answers, and no other does."""
+    if (positions.widths(name) is not None) != positions_asked:
+        raise ValueError(
+            f"{name} gives one answer per example, but these have one at each position; use fcn-W1-W2-..., such as "
+            "fcn-32-32, or your own package.module:build"
+            if positions_asked
+            else f"{name} gives an answer at each pixel, but these examples have one in all; use another network"
+        )
+    if positions_asked and len(input_shape) != 3:
+        raise ValueError(f"{name} needs images [channels, height, width], but these have shape {input_shape}")
+
+
 def _require_known(name: str) -> None:
     """Raise ValueError for an unknown name, suggesting the nearest."""
     known = (
         name in ("mlp1d", *plain.CONV_WIDTHS)
         or plain.lenet_widths(name)
+        or plain.conv1d_widths(name)
         or deep.parse(name)
         or text.parse(name)
+        or positions.widths(name)
     )
     if not known:
         raise ValueError(no_model(name))
@@ -151,21 +180,24 @@ def build(
     generator_seed: int,
     init: str | None = None,
     tokens: bool = False,
+    target: str = "classes",
     trust: bool = False,
 ) -> nn.Module:
     """The model of that name for examples of `input_shape` and so many classes, freshly initialised.
 
-    Built-in (`names`): LeNet, Conv-2/4/6 (Frankle & Carbin 2019, figure 2), `mlp1d` (Greydanus 2020), VGG and ResNet
-    with BatchNorm, and `chargpt`, a transformer for text (`tokens`: see `check`). `package.module:build` calls your
-    function with keyword arguments `input_shape` and `classes`; what it draws from torch's global generator depends on
-    `generator_seed` alone.
+    Built-in (`names`): LeNet, Conv-2/4/6 (Frankle & Carbin 2019, figure 2), `conv1d-W1-W2-...` for signals [channels,
+    length] (per width a convolution over 5 points, ReLU and a max-pool over 2; then a Linear layer of 128 units),
+    `mlp1d` (Greydanus 2020), VGG and ResNet with BatchNorm, `chargpt`, a transformer for text (`tokens`, `target`: see
+    `check`), and `fcn` for an answer at each pixel. `package.module:build` calls your function with keyword arguments
+    `input_shape` and `classes`; what it draws from torch's global generator depends on `generator_seed` alone.
 
     init: one of SCHEMES (default: `default_init(name)`). trust: allows to import and call a user's module. Without it,
     such a name is refused, because it often comes from a file (`models.build(**ticket.about["build"])`), and the file
     would decide what runs. The same arguments give the same bits.
 
     Raises ValueError as `check` does, for an unknown scheme, or if a user's module does not map [N, *input_shape] to
-    [N, classes] (tokens [N, T] to [N, T, classes]); TypeError if a user's function returns no module.
+    [N, classes] (tokens [N, T] to [N, T, classes], positions to [N, classes, height, width]); TypeError if a user's
+    function returns no module.
 
     >>> from winticket import models
     >>> models.build("lenet-300-100", input_shape=(1, 28, 28), classes=10, generator_seed=0).fc1
@@ -176,12 +208,14 @@ def build(
             f"model {name!r} is a function of a module outside winticket, which would be imported and called; if you "
             "know it, add trust=True"
         )
-    check(name, input_shape=input_shape, classes=classes, tokens=tokens)
+    check(name, input_shape=input_shape, classes=classes, tokens=tokens, target=target)
     scheme = default_init(name) if init is None else init
     if scheme is not None:
         check_scheme(scheme)
     if ":" in name:
-        module = users_network(name, tuple(input_shape), classes, generator_seed, tokens=tokens)
+        module = users_network(
+            name, tuple(input_shape), classes, generator_seed, target="tokens" if tokens else target
+        )
     else:
         module = _uninitialised(name, tuple(input_shape), classes)
     generator = torch.Generator().manual_seed(generator_seed)
@@ -219,4 +253,6 @@ def _built_in(name: str, input_shape: tuple[int, ...], classes: int) -> nn.Modul
         return text.chargpt(name, input_shape[0], classes)
     if deep.parse(name):
         return deep.deep(name, input_shape, classes)
+    if positions.widths(name):
+        return positions.fcn(name, input_shape, classes)
     return plain.plain(name, input_shape, classes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import ceil
 
+from winticket.report.metric import margin_of, metric_of
 from winticket.report.pruning_advice import (
     LIGHT_PRUNING,
     add_levels,
@@ -40,8 +41,8 @@ Rule = Callable[[Document], str | None]
 
 # If the validation loss is lowest after 90 % of the steps on average, it was probably still falling at the end.
 STILL_LEARNING = 0.9
-# A ticket this many percentage points behind the dense network has collapsed, and more steps do not help it.
-FAR_BEHIND_PP = 10
+# A ticket this share of the metric's range behind the dense network has collapsed, and more steps do not help it.
+FAR_BEHIND = 0.1
 # The first rewind step to try, as a share of the training: ResNet-20 is stable to SGD noise from about step 2000 of
 # 63 000 on, and its tickets are stable sooner (Frankle et al. 2020).
 REWIND_AFTER = 0.03
@@ -66,13 +67,13 @@ def introduction(document: Document) -> str:
 def advise(document: Document) -> list[str]:
     """Sentences on what to do next, most urgent first. The list is empty if the numbers call for nothing.
 
-    With too few replicates, or when the dense network did not learn, accuracies say nothing about tickets. Then the
-    rules of `BY_ACCURACY` are skipped.
+    With too few replicates, or when the dense network did not learn, their values say nothing about tickets. Then
+    the rules of `BY_VALUE` are skipped.
     """
     count, dense = question_of(document).get("replicates"), dense_arm(document)
     few = count is not None and min(count, replicates(dense) if dense else count) < FEWEST_REPLICATES
     uninformative = few or learn_first(document) is not None
-    rules = [rule for rule in RULES if not (uninformative and rule in BY_ACCURACY)]
+    rules = [rule for rule in RULES if not (uninformative and rule in BY_VALUE)]
     return [sentence for rule in rules if (sentence := rule(document)) is not None]
 
 
@@ -176,12 +177,14 @@ def unrealistic_margin(document: Document) -> str | None:
     needed, margin = _needed(document), question_of(document).get("margin_pp")
     if document["verdict"]["outcome"] != "inconclusive" or needed is None or needed <= MANY_REPLICATES:
         return None
-    share = "" if margin is None else f" of {margin:g} pp"
+    metric = metric_of(document)
+    share = "" if margin is None else f" of {metric.margin(margin)}"
     # The number of replicates is inversely proportional to the square of the margin; ten should be enough.
     wider = "" if margin is None else f" (--margin {margin * (needed / 10) ** 0.5:.1g})"
     return (
         f"Consider a wider margin{wider}, and fix it before you run with a new seed ({_new_seed(document)}). At the "
-        f"margin{share}, a decision needs {needed} replicates, because accuracies vary this much between replicates. "
+        f"margin{share}, a decision needs {needed} replicates, because {metric.plural} vary this much between "
+        "replicates. "
         "Twice the margin needs a quarter as many."
     )
 
@@ -193,9 +196,9 @@ def train_dense_longer(document: Document) -> str | None:
     gate = document["verdict"].get("trained_enough")
     if gate is not None and gate["enough"] is False:
         gain = gate["gain"]
-        gained = "accuracy" if gain is None else f"{100 * gain:.2f} pp of accuracy"
+        gained = metric_of(document).gained(gain)
         return (
-            f"Train longer{longer}: the dense network gained {gained} from twice as many steps, so the "
+            f"Train longer{longer}: the dense network {gained} from twice as many steps, so the "
             "ticket was compared with a network that had not finished training (Ma et al. 2021)."
         )
     if gate is not None and gate["enough"] is True:
@@ -245,8 +248,20 @@ def train_tickets_longer(document: Document) -> str | None:
 
 
 def _lacks_weights(document: Document, level: Level) -> bool:
-    gap = paired_difference(level, "ticket", dense_arm(document))
-    return bool((level.get("emptied") or {}).get("ticket")) or (gap is not None and gap <= -FAR_BEHIND_PP)
+    gap, span = paired_difference(document, level, "ticket", dense_arm(document)), _span(document)
+    emptied = bool((level.get("emptied") or {}).get("ticket"))
+    return emptied or (gap is not None and span is not None and gap <= -FAR_BEHIND * span)
+
+
+def _span(document: Document) -> float | None:
+    """The metric's range in points; without one, from the best constant answer to the dense network, if known."""
+    metric, dense = metric_of(document), dense_arm(document)
+    if metric.scale.bounded:
+        return float(metric.shown(metric.scale.high - metric.scale.low))
+    best = None if dense is None else dense.get("accuracy")
+    if metric.constant is None or best is None:
+        return None
+    return float(metric.shown(max(metric.scale.gain(metric.constant, best), 0.0)))
 
 
 def falls_at_once(document: Document) -> str | None:
@@ -295,13 +310,17 @@ def reinit_as_good(document: Document) -> str | None:
     for level in reversed(pruned_levels(document)):
         beaten = [passed(level, name) for name in BEATS_RANDOM_ALONE]
         if beaten == [True, True, False]:
-            gap, margin = (
-                paired_difference(level, "ticket", level["arms"].get("reinit")),
-                question_of(document).get("margin_pp"),
-            )
+            gap = paired_difference(document, level, "ticket", level["arms"].get("reinit"))
+            margin, metric = margin_of(document), metric_of(document)
             if gap is not None and margin is not None and gap > margin:
                 continue  # the ticket leads by more than the margin, so its initial weights may matter
-            difference = "" if gap is None else f" (ticket minus re-initialised: {gap:+.2f} pp)"
+            difference = (
+                ""
+                if gap is None
+                else (
+                    f" ({metric.minus('ticket', 're-initialised')}: {metric.with_points(metric.signed(gap))})"
+                )
+            )
             return (
                 f"Try a lower learning rate{_lower_rate(document)}: at {density_percent(level['density'])} of the "
                 "weights, the ticket beats the random mask, but its mask does as well with re-initialised weights"
@@ -329,7 +348,7 @@ RULES: tuple[Rule, ...] = (
     prune_more_slowly,
     add_levels,
 )
-BY_ACCURACY = frozenset(
+BY_VALUE = frozenset(
     {
         more_replicates,
         unrealistic_margin,
@@ -342,7 +361,7 @@ BY_ACCURACY = frozenset(
         add_levels,
     }
 )
-"""Rules that rely on the accuracies of tickets."""
+"""Rules that rely on the values that tickets reach."""
 
 
 def _needed(document: Document) -> int | None:

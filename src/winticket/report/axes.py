@@ -1,4 +1,4 @@
-"""The axes of the figures: ticks, limits and scales of densities, steps and accuracies."""
+"""The axes of the figures: ticks, limits and scales of densities, steps and metrics."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from winticket.objective import ACCURACY, Scale
 from winticket.report.reading import density_percent
 from winticket.table import Table
 
 KEPT = "weights kept (fewer to the right)"
 TICK = 0.6
 """Inches from one density to the next: the width of `41.5 %` and some room."""
+_OF_PERCENT = (100, 50, 30, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1)
+"""Distances from a perfect value at which an axis of percentages has ticks."""
+MOST_TICKS = 12
+"""Of a stretched axis."""
 LETTER = 0.092
 """Inches of a letter of an axis' name, on average."""
 
@@ -86,26 +91,53 @@ def training_axis(axes: Axes, last: float) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def accuracy_axis(axes: Axes, low: float, high: float) -> None:
-    """Make the y axis one of accuracies in percent from `low` to `high`, stretched towards 100 %.
+def metric_axis(axes: Axes, worst: float, best: float, scale: Scale = ACCURACY) -> None:
+    """Make the y axis one of a metric from `worst` to `best`, as they are written, stretched towards a perfect value.
 
-    Equal distances are equal ratios of errors, so that 98 against 97 % is as visible as 80 against 70 %.
+    Equal distances are equal ratios of what is missing to the perfect value, so that an accuracy of 98 against 97 % is
+    as visible as one of 80 against 70 %. The axis of a metric without a perfect value is linear.
     """
-    least = max(100 - high, 0.05)
+    perfect, sign = scale.factor * scale.perfect, scale.sign
+    if not math.isfinite(perfect):
+        axes.set_ylim(*sorted((worst, best)))
+        axes.ticklabel_format(axis="y", useOffset=False)
+        return
+    span = scale.factor * (scale.high - scale.low) if scale.bounded else abs(perfect - worst)
+    least = max(sign * (perfect - best), span / 2000)
 
-    def forth(accuracy: np.ndarray) -> np.ndarray:
-        height: np.ndarray = -np.log10(np.maximum(100 - np.asarray(accuracy, float), least / 2))
+    def forth(values: np.ndarray) -> np.ndarray:
+        height: np.ndarray = -sign * np.log10(
+            np.maximum(sign * (perfect - np.asarray(values, float)), least / 2)
+        )
         return height
 
     def back(height: np.ndarray) -> np.ndarray:
-        return 100 - 10 ** -np.asarray(height, float)
+        away: np.ndarray = 10 ** (-sign * np.asarray(height, float))
+        return perfect - sign * away
 
     axes.set_yscale("function", functions=(forth, back))
-    axes.set_ylim(low, 100 - least)
-    ticks = [0, 50, 70, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9]
-    inside = [tick for tick in ticks if low - 1e-9 <= tick <= 100 - least + 1e-9]
+    low, high = sorted((worst, perfect - sign * least))
+    axes.set_ylim(low, high)
+    ticks = _OF_PERCENT if scale.unit == "%" else _missing_ticks(sign * (perfect - worst), least)
+    room = 1e-9 * max(abs(low), abs(high), 1.0 if scale.unit == "%" else 0.0)
+    inside = sorted(
+        tick
+        for missing in ticks
+        if low - room <= (tick := round(perfect - sign * missing, 12)) <= high + room
+    )
     axes.set_yticks(inside, [f"{tick:g}" for tick in inside])
     axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _missing_ticks(most: float, least: float) -> Sequence[float]:
+    """Round distances from `least` to `most`: 10, 5, 2, 1, ..., and finer ones if these are few."""
+    powers = range(math.floor(math.log10(least)) - 1, math.ceil(math.log10(most)) + 1)
+    for digits in ((1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(n / 10 for n in range(10, 100))):
+        ticks = [digit * 10.0**power for power in powers for digit in digits]
+        inside = [tick for tick in ticks if least - 1e-12 <= tick <= most + 1e-12]
+        if len(inside) >= 3:
+            break
+    return inside[:: -(-len(inside) // MOST_TICKS)]
 
 
 def share_axis(axes: Axes, low: float) -> None:

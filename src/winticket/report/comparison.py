@@ -17,12 +17,12 @@ from winticket.procedures import METHODS, method_of
 from winticket.report.durations import duration
 from winticket.report.ink import Ink, look_of, style
 from winticket.report.layout import FILE, Layout, canvas, shortened
-from winticket.report.reading import density_percent, ends, plus_minus, replicates
+from winticket.report.metric import Metric, metric_of
+from winticket.report.reading import density_percent, ends, replicates
 from winticket.report.saving import image
 from winticket.results import Comparison, Row
 from winticket.table import Table, Value
 
-HEAD = ("method", "accuracy %", "to dense, pp", "steps", "GFLOP", "time")
 EQUAL = {
     "density": "Equal steps per training",
     "cost": "Equal steps in total, including the search",
@@ -37,8 +37,25 @@ MOST_FOR_NAMES = 0.5
 """Most of the figure's width that the names of methods take; longer ones are shortened in their middle."""
 
 
+def head(document: Comparison) -> tuple[str, ...]:
+    """The headings of the tables."""
+    metric = metric_of(document)
+    return (
+        "method",
+        metric.head(metric.name),
+        metric.difference_head("to dense"),
+        "steps",
+        "GFLOP",
+        "time",
+    )
+
+
 def comparison(document: Comparison) -> Table:
-    """One row per method and budget. Accuracies and differences are fractions; costs are those of one replicate."""
+    """One row per method and budget. Accuracies and differences are fractions; costs are those of one replicate.
+
+    If networks are compared by another metric, `accuracy` holds its values, in its own unit, and differences are
+    positive if the method is better than the dense network.
+    """
     return Table.from_rows(_row(row) for row in document["rows"])
 
 
@@ -73,11 +90,11 @@ def method_name(method: str, arm: str) -> str:
 
 
 def comparison_figure(document: Comparison, *, layout: Layout = FILE) -> tuple[Figure, Table]:
-    """Test accuracy of every method with its 95 % interval, under two budgets: steps per training and steps in total.
+    """The test metric of every method with its 95 % interval, under two budgets: steps per training and steps in total.
 
     A label at each row gives the steps that one replicate cost. A line with a band shows the dense network.
     """
-    table = comparison(document)
+    table, metric = comparison(document), metric_of(document)
     names = [
         key for key in dict.fromkeys((r["method"], r["arm"]) for r in document["rows"]) if key[1] != "dense"
     ]
@@ -90,18 +107,19 @@ def comparison_figure(document: Comparison, *, layout: Layout = FILE) -> tuple[F
             left=BESIDE_NAMES + PER_LETTER * longest, height=0.7 + 0.36 * len(names),
         )  # fmt: skip
         for axes, (equal, words) in zip(pair, EQUAL.items(), strict=True):
-            _budget(axes, table.where(equal=equal), names, ink=layout.ink)
+            _budget(axes, table.where(equal=equal), names, ink=layout.ink, metric=metric)
             axes.set_yticks(range(len(names)), shown)
             axes.set_title(words, loc="left", fontsize=9.5, color=layout.ink.text)
-        pair[-1].set_xlabel("test accuracy (%); line: dense network")
+        pair[-1].set_xlabel(f"{metric.axis('test')}; line: dense network")
         if not layout.narrow:
-            pair[0].set_xlabel("test accuracy (%)")
+            pair[0].set_xlabel(metric.axis("test"))
     return figure, table
 
 
 def comparison_title(document: Comparison) -> str:
     """Return what the figure shows."""
-    return f"Accuracy and cost of each method at a density of {density_percent(document['density'])}"
+    heading = metric_of(document).heading
+    return f"{heading} and cost of each method at a density of {density_percent(document['density'])}"
 
 
 def comparison_subtitle(document: Comparison) -> str:
@@ -109,18 +127,18 @@ def comparison_subtitle(document: Comparison) -> str:
     return f"{document['data']} · {document['model']} · n = {document['replicates']} · mean, 95 % t interval"
 
 
-def _budget(axes: Axes, rows: Table, names: Sequence[tuple[str, str]], *, ink: Ink) -> None:
+def _budget(axes: Axes, rows: Table, names: Sequence[tuple[str, str]], *, ink: Ink, metric: Metric) -> None:
     """Draw the methods under one budget, a row for each."""
     dense = rows.where(arm="dense")
-    axes.axvline(100 * dense.numbers("accuracy")[0], color=ink.dense, linewidth=1.5)
-    low, high = (100 * dense.numbers(name)[0] for name in ("ci_low", "ci_high"))
+    axes.axvline(metric.shown(dense.numbers("accuracy")[0]), color=ink.dense, linewidth=1.5)
+    low, high = (metric.shown(dense.numbers(name)[0]) for name in ("ci_low", "ci_high"))
     axes.axvspan(low, high, color=ink.dense, alpha=0.1, linewidth=0)
     color = look_of("ticket", ink=ink).color
     for position, (method, arm) in enumerate(names):
         of_method = rows.where(method=method, arm=arm)
-        start, end = (100 * of_method.numbers(name) for name in ("ci_low", "ci_high"))
+        start, end = (metric.shown(of_method.numbers(name)) for name in ("ci_low", "ci_high"))
         axes.hlines(position, start, end, color=color)
-        axes.plot(100 * of_method.numbers("accuracy"), [position] * len(of_method), "o", color=color)
+        axes.plot(metric.shown(of_method.numbers("accuracy")), [position] * len(of_method), "o", color=color)
         steps = of_method.column("steps")[0]
         cost = "cost unknown" if steps is None else f"{steps:,.0f} steps"
         axes.annotate(
@@ -149,10 +167,10 @@ def comparison_screen(document: Comparison) -> RenderableType:
         rows = [row for row in document["rows"] if row["equal"] == equal]
         table = Screen(title=f"{title}, density {density_percent(document['density'])}", box=box.SIMPLE_HEAD)
         table.title_justify = "left"
-        for name in HEAD:
+        for name in head(document):
             table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
         for row in rows:
-            table.add_row(*cells(row))
+            table.add_row(*cells(row, metric_of(document)))
         parts.append(table)
     parts.append(Text(legend(document), style="dim"))
     parts += [Text(f"Note: {warning}") for warning in document.get("warnings", ())]
@@ -167,6 +185,10 @@ def legend(document: Comparison) -> str:
         "dense is paired by replicate with the dense network of the same table. Steps, operations and time are those "
         "of one replicate, including every training that its mask needed.",
     ]
+    if not metric_of(document).higher:
+        sentences.append(
+            f"A lower {metric_of(document).name} is better; differences are positive if it is lower."
+        )
     if any(method_name(row["method"], row["arm"]) != row["method"] for row in document["rows"]):
         sentences.append("Untrained: the network as its search left it, whose weights were never trained.")
     if any(row["failed"] for row in document["rows"]):
@@ -174,15 +196,14 @@ def legend(document: Comparison) -> str:
     return " ".join(sentences)
 
 
-def cells(row: Row) -> list[str]:
+def cells(row: Row, metric: Metric) -> list[str]:
+    """The cells of a network's row, in the order of `head`."""
     flops, seconds = row["flops"], row["seconds"]
     mark = "!" if row["failed"] else ""
     return [
         method_name(row["method"], row["arm"]) + mark,
-        plus_minus(row["accuracy"], ends(row["accuracy_ci"]), scale=100, digits=2),
-        ""
-        if row["method"] == "dense"
-        else plus_minus(row["to_dense"], ends(row["to_dense_ci"]), scale=100, digits=2),
+        metric.text(row["accuracy"], ends(row["accuracy_ci"])),
+        "" if row["method"] == "dense" else metric.text(row["to_dense"], ends(row["to_dense_ci"])),
         "–" if row["steps"] is None else f"{row['steps']:,.0f}",
         "–" if flops is None else f"{flops / 1e9:,.1f}",
         "–" if seconds is None else duration(seconds),

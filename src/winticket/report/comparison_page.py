@@ -7,16 +7,18 @@ from pathlib import Path
 
 from winticket.report.comparison import (
     EQUAL,
-    HEAD,
     cells,
     comparison_figure,
     comparison_subtitle,
     comparison_title,
+    head,
     legend,
 )
 from winticket.report.elements import definitions, section, table
 from winticket.report.glossary import linked, words_section
+from winticket.report.glossary_metric import meanings
 from winticket.report.inline import figure
+from winticket.report.metric import metric_of
 from winticket.report.page import framed
 from winticket.report.reading import density_percent, plain
 from winticket.report.trouble_section import listed
@@ -37,8 +39,9 @@ def comparison_page(document: Comparison) -> str:
     words = (
         f"{title}. {comparison_subtitle(document)}. The tables of this page and compare.csv give the numbers."
     )
+    name = metric_of(document).name
     caption = (
-        "Points: mean test accuracy, with its 95 % interval. The line with its band is the dense network."
+        f"Points: mean test {name}, with its 95 % interval. The line with its band is the dense network."
     )
     drawn = figure(
         lambda layout: comparison_figure(document, layout=layout)[0],
@@ -58,11 +61,16 @@ def comparison_page(document: Comparison) -> str:
             section("Environment", definitions(environment, wide=True)),
         ]
     )
-    whole = linked(body)
-    return framed(title, f"{whole}\n{words_section(whole)}")
+    metric = metric_of(document)
+    whole = linked(body, unit=metric.scale.unit)
+    return framed(title, f"{whole}\n{words_section(whole, meanings(metric))}")
 
 
 def _budget(document: Comparison, equal: str, heading: str) -> str:
-    rows = [[escape(cell) for cell in cells(row)] for row in document["rows"] if row["equal"] == equal]
+    rows = [
+        [escape(cell) for cell in cells(row, metric_of(document))]
+        for row in document["rows"]
+        if row["equal"] == equal
+    ]
     caption = f"{heading}, at a density of {density_percent(document['density'])}"
-    return section(heading, table(HEAD, rows, caption=caption, worded=True))
+    return section(heading, table(head(document), rows, caption=caption, worded=True))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from html import escape
 
 from winticket.report.elements import table
+from winticket.report.metric import Metric, metric_of
 from winticket.report.reading import (
     check_of,
     claimed,
@@ -33,7 +35,7 @@ def evidence(document: Document) -> str:
     if chosen is None:
         return ""
     level, which = chosen
-    rows = []
+    metric, rows = metric_of(document), []
     for name, words in NEEDS.items():
         check = check_of(level, name)
         if check is None:
@@ -41,25 +43,32 @@ def evidence(document: Document) -> str:
             continue
         bound = check.get("bound")
         sure = confidence_text(check["test_level"]) if check.get("test_level") else None
-        above = "–" if bound is None else f"{_points(bound)}{f' ({sure})' if sure else ''}"
+        shares = check.get("relative")
+        estimate = check.get("estimate")
+        if shares is not None:
+            estimate, bound = shares["estimate"], shares["bound"]
+        write = partial(_points, metric, share=shares is not None)
+        above = "–" if bound is None else f"{write(bound)}{f' ({sure})' if sure else ''}"
         rows.append(
             [
                 escape(words),
                 answer(document, level, name),
-                _points(check.get("estimate")),
+                write(estimate),
                 above,
-                _limit(check["null_pp"]),
+                _limit(check["null_pp"], "" if shares is None else f" % of dense {metric.name}"),
             ]
         )
     at = density_percent(level["density"])
     caption = (
-        f"These are the tests at {at} of the weights, {which}. Differences are means over replicates, in percentage "
-        "points (pp), and are computed before rounding. Yes: a test shows it. No: it shows the opposite. Open: neither."
+        f"These are the tests at {at} of the weights, {which}. Differences are means over replicates, "
+        f"{metric.counted}, "
+        f"and are computed before rounding. {_sign(metric)}Yes: a test shows it. No: it shows the opposite. Open: "
+        "neither."
     )
     head = (
         "a ticket wins if it",
         "answer",
-        "difference, pp",
+        "difference" if metric.relative else metric.difference_head(),
         "shown to be above (confidence)",
         "needed",
     )
@@ -91,12 +100,20 @@ def answer(document: Document, level: Level, name: CheckName) -> str:
     return f'<span class="answer {text}">{text}</span>' if text in ("yes", "no", "open") else text
 
 
-def _points(difference: float | None) -> str:
-    return "–" if difference is None else f"{100 * difference:+.2f}".replace("-", "−")
+def _sign(metric: Metric) -> str:
+    return "" if metric.higher else "They are positive if the ticket is better. "
 
 
-def _limit(points: float) -> str:
-    return "more than 0" if points == 0 else f"more than {points:g}".replace("-", "−")
+def _points(metric: Metric, difference: float | None, *, share: bool) -> str:
+    """A gain in the metric's points, or in percent of the dense network's mean; with its unit where units differ."""
+    if difference is None:
+        return "–"
+    text = f"{100 * difference:+.2f} %" if share else metric.signed(metric.shown(difference))
+    return (metric.with_points(text) if metric.relative and not share else text).replace("-", "−")
+
+
+def _limit(points: float, unit: str) -> str:
+    return "more than 0" if points == 0 else f"more than {points:g}{unit}".replace("-", "−")
 
 
 def confidence_text(level: float) -> str:

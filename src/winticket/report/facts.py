@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from winticket.report.durations import run_time
 from winticket.report.elements import definitions
+from winticket.report.metric import Metric, metric_of
 from winticket.report.precision import precision_sentence
 from winticket.report.reading import (
     claimed,
@@ -13,7 +14,6 @@ from winticket.report.reading import (
     interval,
     is_in,
     plain,
-    plus_minus,
     pruned_levels,
     question_of,
     tickets_from,
@@ -25,11 +25,15 @@ from winticket.results import AccuracyName, Arm, Document
 def facts(document: Document) -> str:
     """Return the list "In short" as HTML, with one entry for each fact that the document contains."""
     dense, won, options = dense_arm(document), claimed(document), question_of(document)
-    densities = [level["density"] for level in pruned_levels(document)]
+    densities, metric = [level["density"] for level in pruned_levels(document)], metric_of(document)
     ends = dict.fromkeys(map(density_percent, (*densities[:1], *densities[-1:])))
     entries: list[tuple[str, str | None]] = [
         ("smallest winning density", density_percent(min(won)) + " of the weights" if won else "none"),
-        ("dense test accuracy", None if dense is None else accuracy_text(dense, "accuracy") + " %"),
+        (
+            f"dense test {metric.name}",
+            None if dense is None else value_text(document, dense, "accuracy", unit=True),
+        ),
+        ("best constant answer", _constant(metric)),
         ("precision", precision_sentence(document)),
         ("replicates", text_or_none(options.get("replicates"))),
         (
@@ -59,6 +63,11 @@ def _of_all_parameters(document: Document) -> str | None:
     )
     share = next((share for share in shares if share is not None), None)
     return None if share is None else f"{density_percent(share)} of all, in the smallest winning ticket"
+
+
+def _constant(metric: Metric) -> str | None:
+    """The value of the best constant answer, by which one tells whether the networks learned; for accuracy, chance."""
+    return None if metric.is_accuracy or metric.constant is None else metric.value(metric.constant)
 
 
 def text_or_none(value: object) -> str | None:
@@ -95,13 +104,21 @@ def _pruning(document: Document) -> str | None:
 
 def _test(document: Document) -> str | None:
     margin, alpha = question_of(document).get("margin_pp"), question_of(document).get("alpha")
-    parts = [None if margin is None else f"{margin:g} pp", None if alpha is None else f"{100 * alpha:g} %"]
+    parts = [
+        None if margin is None else metric_of(document).margin(margin),
+        None if alpha is None else f"{100 * alpha:g} %",
+    ]
     return ", ".join(part for part in parts if part) or None
 
 
-def accuracy_text(arm: Arm | None, value: AccuracyName) -> str:
-    """Write an arm's accuracy in percent with its interval and the number of failed replicates. A dash for no arm."""
+def value_text(document: Document, arm: Arm | None, value: AccuracyName, *, unit: bool = False) -> str:
+    """Write an arm's value with its interval and the number of failed replicates, and its unit if asked for.
+
+    A dash for no arm.
+    """
+    metric = metric_of(document)
     if arm is None:
-        return "–"
+        return metric.head("–") if unit else "–"
     failed = f" ({arm['failed']} failed)" if arm.get("failed") else ""
-    return plus_minus(arm.get(value), interval(arm, value), scale=100, digits=2) + failed
+    text = metric.text(arm.get(value), interval(arm, value)) + failed
+    return metric.head(text) if unit else text

@@ -10,13 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from winticket.report.axes import density_axis, step_axis
-from winticket.report.captions import captions
+from winticket.report.captions import against_density, captions
 from winticket.report.curves import densities_to_show, drawn_curves
 from winticket.report.differences import difference_figure, difference_title
 from winticket.report.ink import style
 from winticket.report.layers import layer_figure, layer_title
-from winticket.report.layout import FILE, Label, Layout, canvas, end_labels
-from winticket.report.pace import judged_fraction, pace_title, steps_to_accuracy, to_draw
+from winticket.report.layout import FILE, WIDER_LEFT, Label, Layout, canvas, end_labels
+from winticket.report.metric import Metric, margin_of, metric_of
+from winticket.report.pace import judged_fraction, pace_title, steps_axis, steps_to_accuracy, to_draw
 from winticket.report.reading import dense_arm, levels, pruned_levels, question_of
 from winticket.report.strokes import (
     arm_line,
@@ -34,7 +35,9 @@ from winticket.results import Document, Masks
 from winticket.table import Table
 
 DEEP = 1.2
-"""An axis of accuracies is cut this many times the range of the tickets below them, at least one percentage point."""
+"""An axis of values is cut this many times the range of the tickets away from them, on the worse side."""
+_ARROWS = {True: "↓", False: "↑"}
+"""Where a line leaves a cut axis: down if higher is better."""
 WHOLE = 10_000
 """More letters than any title has, so that it is one line: a page breaks lines itself."""
 
@@ -86,7 +89,7 @@ def figures(
 def _on_page(document: Document, rows: Curves, masks: Masks | None) -> dict[str, Callable[[], Made]]:
     """By name, title, subtitle and drawing of every figure, each made when it is asked for."""
     on_page: dict[str, Callable[[], Made]] = {
-        "accuracy_against_density": lambda: (
+        against_density(metric_of(document)): lambda: (
             accuracy_title(document, width=WHOLE),
             subtitle(document),
             lambda layout: accuracy_against_density(document, layout=layout),
@@ -122,7 +125,7 @@ def _on_page(document: Document, rows: Curves, masks: Masks | None) -> dict[str,
 
 
 def _of_learning(document: Document, rows: Curves) -> Made:
-    table = learning_curves(rows)
+    table = learning_curves(rows, scale=metric_of(document).scale)
     title = learning_title(document, table, densities_to_show(document, table), width=WHOLE)
     return title, subtitle(document), lambda layout: (drawn_curves(document, table, layout=layout), table)
 
@@ -140,13 +143,14 @@ def draws_early_stops(document: Document) -> bool:
 
 
 def accuracy_against_density(document: Document, *, layout: Layout = FILE) -> tuple[Figure, Table]:
-    """Draw test accuracy after the last training step against density for every arm, with 95 % intervals.
+    """Draw the test metric after the last training step against density for every arm, with 95 % intervals.
 
     Density falls to the right on a logarithmic axis, as in Frankle & Carbin (2019, figs. 4 and 5). The dense network
     is a horizontal line with a band. Filled markers show the densities at which the verdict claims a winning ticket.
-    The axis is cut below the tickets, so that what decides can be seen.
+    The axis is cut on the worse side of the tickets, so that what decides can be seen. A metric of which lower is
+    better has its natural numbers and direction: the line of the margin lies above the dense network then.
 
-    Returns the figure, in percent, and its table, in fractions.
+    Returns the figure, in percent if the metric is a fraction, and its table, in the metric's own unit.
 
     >>> from winticket.report import accuracy_against_density
     >>> arms = {"dense": {"accuracy": 0.98}, "ticket": {"accuracy": 0.97}}
@@ -156,22 +160,26 @@ def accuracy_against_density(document: Document, *, layout: Layout = FILE) -> tu
     >>> table.where(arm="ticket").column("accuracy")
     [0.97, 0.97]
     """
-    table = accuracy_by_density(document)
+    table, metric = accuracy_by_density(document), metric_of(document)
+    scale = metric.scale.factor
     with style(layout.ink):
-        cut = _floor(table)
+        cut = _cut(table, document)
         names = [name_of(arm, layout) for arm in ("dense", *pruned_arms(document))]
-        ends = [name if cut is None else f"{name} ↓95" for name in names]
-        figure, axes = _canvas(document, accuracy_title(document), subtitle(document), layout, ends=ends)
-        labels = dense_line(axes, table, "accuracy", scale=100, layout=layout)
+        ends = [name if cut is None else f"{name} {_ARROWS[metric.higher]}95" for name in names]
+        left = None if metric.scale.unit == "%" else WIDER_LEFT
+        figure, axes = _canvas(
+            document, accuracy_title(document), subtitle(document), layout, ends=ends, left=left
+        )
+        labels = dense_line(axes, table, "accuracy", scale=scale, layout=layout)
         for arm in pruned_arms(document):
-            labels += arm_line(axes, table.where(arm=arm), "accuracy", arm=arm, scale=100, layout=layout)
+            labels += arm_line(axes, table.where(arm=arm), "accuracy", arm=arm, scale=scale, layout=layout)
         if cut is not None:
-            _zoom(axes, table, cut, layout)
+            _zoom(axes, table, cut, layout, metric)
         _mark_margin(axes, document, layout)
-        mark_smallest(axes, document, layout)
+        mark_smallest(axes, document, layout, at_top=not metric.higher)
         density_axis(axes, table, kept=kept_by_density(document))
-        axes.set_ylabel("test accuracy (%)")
-        end_labels(axes, [_below(label, cut) for label in labels])
+        axes.set_ylabel(metric.axis("test"))
+        end_labels(axes, [_beyond(label, cut, metric) for label in labels])
     return figure, table
 
 
@@ -210,8 +218,7 @@ def pace_against_density(document: Document, *, layout: Layout = FILE) -> tuple[
         mark_smallest(axes, document, layout)
         density_axis(axes, shown, kept=kept_by_density(document))
         step_axis(axes, shown)
-        dense = "dense accuracy" if layout.narrow else "dense validation accuracy"
-        axes.set_ylabel(f"steps to {100 * (fraction or 1):g} % of {dense}")
+        axes.set_ylabel(steps_axis(document, fraction or 1, narrow=layout.narrow))
         end_labels(axes, labels)
     return figure, table
 
@@ -224,44 +231,74 @@ def _medians(document: Document) -> str:
 
 
 def _canvas(
-    document: Document, title: str, under: str, layout: Layout, *, ends: Sequence[str] = ()
+    document: Document,
+    title: str,
+    under: str,
+    layout: Layout,
+    *,
+    ends: Sequence[str] = (),
+    left: float | None = None,
 ) -> tuple[Figure, Axes]:
     named = ends or [name_of(arm, layout) for arm in ("dense", *pruned_arms(document))]
-    figure, (axes,) = canvas(title, under, layout, labels=named)
+    figure, (axes,) = canvas(title, under, layout, labels=named, left=left)
     return figure, axes
 
 
-def _below(label: Label, cut: float | None) -> Label:
+def _beyond(label: Label, cut: float | None, metric: Metric) -> Label:
     """The label of a line that leaves a cut axis says where to."""
-    if cut is None or label.y >= cut:
+    sign = metric.scale.sign
+    if cut is None or sign * label.y >= sign * cut:
         return label
-    return Label(label.y, f"{label.text} ↓{label.y:.0f}", label.color)
+    where = f"{label.y:.0f}" if metric.scale.unit == "%" else f"{label.y:.3g}"
+    return Label(label.y, f"{label.text} {_ARROWS[metric.higher]}{where}", label.color)
 
 
-def _floor(table: Table) -> float | None:
-    """Where an axis of accuracies is cut, in percent, lest controls flatten the other lines; None if they do not."""
+def _cut(table: Table, document: Document) -> float | None:
+    """Where an axis is cut, as it is written, lest controls flatten the other lines; None if they do not.
+
+    The axis reaches further than the tickets by their range, and at least by two margins: 1 pp if the margin is 0.5 pp.
+    """
+    metric = metric_of(document)
+    sign, worse = metric.scale.sign, "ci_low" if metric.higher else "ci_high"
     visible = np.concatenate([table.where(arm=arm).numbers("accuracy") for arm in ("dense", "ticket")])
-    everything = np.concatenate([table.numbers(name) for name in ("accuracy", "ci_low")])
+    everything = np.concatenate([table.numbers(name) for name in ("accuracy", worse)])
     if not np.isfinite(visible).any():
         return None
-    top, bottom = 100 * float(np.nanmax(visible)), 100 * float(np.nanmin(visible))
-    floor = bottom - max(1.0, DEEP * (top - bottom))
-    return floor if 100 * np.nanmin(everything) < floor else None
+    good, bad = np.nanmax(sign * visible), np.nanmin(sign * visible)
+    top, bottom = metric.shown(float(good)), metric.shown(float(bad))
+    floor = bottom - max(_least_room(document, metric), DEEP * (top - bottom))
+    return float(sign * floor) if metric.shown(np.nanmin(sign * everything)) < floor else None
 
 
-def _zoom(axes: Axes, table: Table, floor: float, layout: Layout) -> None:
+def _least_room(document: Document, metric: Metric) -> float:
+    """How far at least an axis reaches beyond the tickets: 1 % of percentages, two margins of others."""
+    return 1.0 if metric.scale.unit == "%" else 2 * (margin_of(document) or 0.0)
+
+
+def _zoom(axes: Axes, table: Table, cut: float, layout: Layout, metric: Metric) -> None:
     """Cut the axis; say so, and how many points are hidden."""
-    hidden = int((100 * table.numbers("accuracy") < floor).sum())
-    highest = 100 * np.nanmax(np.concatenate([table.numbers(name) for name in ("accuracy", "ci_high")]))
-    axes.set_ylim(floor, min(highest + 0.05 * (highest - floor), 100.4))
+    sign, better = metric.scale.sign, "ci_high" if metric.higher else "ci_low"
+    hidden = int((sign * metric.shown(table.numbers("accuracy")) < sign * cut).sum())
+    values = np.concatenate([table.numbers(name) for name in ("accuracy", better)])
+    best = metric.shown(float(np.nanmax(sign * values)))
+    end = best + 0.05 * (best - sign * cut)
+    if metric.scale.unit == "%" and metric.higher:
+        end = min(end, 100.4)
+    axes.set_ylim(*sorted((cut, sign * end)))
     points = "1 point" if hidden == 1 else f"{hidden} points" if hidden else "intervals"
-    below = f"{points} below" if layout.narrow else f"with {points} of the controls below"
-    axes.set_title(f"axis cut at {floor:.2f} %, {below}", loc="left", fontsize=9, color=layout.ink.quiet)
+    side = "below" if metric.higher else "above"
+    beyond = f"{points} {side}" if layout.narrow else f"with {points} of the controls {side}"
+    where = f"{cut:.2f} %" if metric.scale.unit == "%" else f"{cut:.4g} {metric.scale.unit}".rstrip()
+    axes.set_title(f"axis cut at {where}, {beyond}", loc="left", fontsize=9, color=layout.ink.quiet)
 
 
 def _mark_margin(axes: Axes, document: Document, layout: Layout) -> None:
-    dense, margin = dense_arm(document), question_of(document).get("margin_pp")
-    accuracy = None if dense is None else dense.get("accuracy")
-    if accuracy is None or margin is None or len(levels(document)) < 2:
+    """Draw the line that the ticket's mean has to stay on the good side of, and name it on its bad side."""
+    dense, margin, metric = dense_arm(document), question_of(document).get("margin_pp"), metric_of(document)
+    value, points = None if dense is None else dense.get("accuracy"), margin_of(document)
+    if value is None or margin is None or points is None or len(levels(document)) < 2:
         return
-    level_line(axes, 100 * accuracy - margin, f"dense − {margin:g} pp", ink=layout.ink)
+    sign = "−" if metric.higher else "+"
+    text = f"dense {sign} {margin:g} %" if metric.relative else f"dense {sign} {metric.margin(margin)}"
+    height = metric.shown(value) - metric.scale.sign * points
+    level_line(axes, height, text, ink=layout.ink, above=not metric.higher)

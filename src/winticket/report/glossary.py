@@ -197,12 +197,15 @@ def anchor(word: str) -> str:
     return "word-" + re.sub(r"\W+", "-", word).strip("-")
 
 
-def words_section(html: str) -> str:
-    """Return the page's last section as HTML: a folded list of the words that the rest of the page uses."""
-    used = words_in(html)
+def words_section(html: str, meanings: Mapping[str, str] = WORDS) -> str:
+    """Return the page's last section as HTML: a folded list of the words that the rest of the page uses.
+
+    meanings: of the words, as `WORDS`, in terms of the page's metric.
+    """
+    used = words_in(html, meanings)
     entries = "\n".join(
         f'<dt id="{anchor(word)}">{escape(word)}</dt><dd>{escape(meaning)}</dd>'
-        for word, meaning in WORDS.items()
+        for word, meaning in meanings.items()
         if word in used
     )
     return (
@@ -211,19 +214,19 @@ def words_section(html: str) -> str:
     )
 
 
-def words_in(html: str) -> set[str]:
+def words_in(html: str, meanings: Mapping[str, str] = WORDS) -> set[str]:
     """The words that a page uses or links to, and those that their meanings use.
 
     >>> sorted(words_in("<p>a plan</p>"))
     ['plan', 'run']
     """
-    used = {word for word in WORDS if f'href="#{anchor(word)}"' in html}
-    texts = [unescape(_TAGS.sub(" ", html)), *(WORDS[word] for word in used)]
+    used = {word for word in meanings if f'href="#{anchor(word)}"' in html}
+    texts = [unescape(_TAGS.sub(" ", html)), *(meanings[word] for word in used)]
     while texts:
         text = texts.pop()
-        new = {word for word in WORDS if word not in used and _form(word).search(text)}
+        new = {word for word in meanings if word not in used and _form(word).search(text)}
         used |= new
-        texts += [WORDS[word] for word in new]
+        texts += [meanings[word] for word in new]
     return used
 
 
@@ -231,21 +234,24 @@ def _form(word: str) -> re.Pattern[str]:
     return re.compile(FORMS.get(word) or rf"\b{re.escape(word)}e?s?\b", re.IGNORECASE)
 
 
-def linked(html: str) -> str:
+def linked(html: str, *, unit: str = "%") -> str:
     """Link words in the page's HTML to their explanations: in each table's headings, and at first in marked paragraphs.
 
     Headings are linked once in every section. Paragraphs of the class `words` are the page's first ones; in all of them
-    together, each word is linked once.
+    together, each word is linked once. unit: of the metric, which stands behind the names of columns.
     """
     parts = _SECTIONS.split(html)
-    return _in_paragraphs("".join(_in_headings(part) for part in parts))
+    return _in_paragraphs("".join(_in_headings(part, unit) for part in parts))
 
 
-def _in_headings(part: str) -> str:
+def _in_headings(part: str, unit: str) -> str:
     seen: set[str] = set()
 
     def link(heading: re.Match[str]) -> str:
-        word = ALIASES.get(heading["word"], heading["word"])
+        named = (
+            re.sub(rf" {re.escape(escape(unit))}$", " %", heading["word"]) if unit else f"{heading['word']} %"
+        )
+        word = ALIASES.get(heading["word"]) or ALIASES.get(named, heading["word"])
         if word not in WORDS or word in seen:
             return heading[0]
         seen.add(word)

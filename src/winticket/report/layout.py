@@ -22,6 +22,8 @@ LABEL_SHARE, BESIDE_SEVERAL = 0.4, 0.25
 GAP = 12.5
 """Points between two labels, from line to line."""
 _LEFT, _BOTTOM, _RIGHT = 0.78, 0.78, 0.16
+WIDER_LEFT = 0.98
+"""Inches on the left of axes with longer numbers than percentages."""
 _LINE, _HEAD = 0.235, 0.2
 _BESIDE = 0.12
 """Inches between a line's end and its label, beside the room on the right."""
@@ -60,7 +62,7 @@ def canvas(
     labels: Sequence[str] = (),
     share: bool = True,
     height: float | None = None,
-    left: float = _LEFT,
+    left: float | None = None,
     below: float = _BOTTOM,
 ) -> tuple[Figure, list[Axes]]:
     """Return an empty figure and its axes, row by row: `across` of them in a row, but one in a narrow figure.
@@ -69,7 +71,7 @@ def canvas(
     are too long. With `share`, all axes have the same scales. `height` is that of one panel, `left` the room on its
     left, and `below` that under the last row, in inches.
     """
-    across = 1 if layout.narrow else across
+    across, left = 1 if layout.narrow else across, _LEFT if left is None else left
     down = -(-panels // across)
     each = height or ((2.3 if panels > 1 else 2.5) if layout.narrow else (2.2 if down > 1 else 3.3))
     longest = max((len(line) for label in labels for line in label.split("\n")), default=0)

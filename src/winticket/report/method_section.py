@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from winticket.report.elements import section
+from winticket.report.metric import falls_short, metric_of
 from winticket.report.question import draws_own_split
 from winticket.report.reading import question_of
 from winticket.results import Document
@@ -13,17 +14,20 @@ from winticket.results import Document
 def method(document: Document) -> str:
     """The section on the procedure of the verdict, in words."""
     margin, alpha = question_of(document).get("margin_pp"), question_of(document).get("alpha")
-    delta = "the margin δ" if margin is None else f"the margin δ = {margin:g} pp"
+    metric = metric_of(document)
+    delta = "the margin δ" if margin is None else f"the margin δ = {metric.margin(margin)}"
     level, spent = ("α", "α") if alpha is None else (f"α = {alpha:g}", f"{alpha:g}")
     parts = " and its own split of the data into training, validation and test examples"
     split = parts if draws_own_split(document) else ""
+    better = "more accurate than" if metric.is_accuracy else f"better by its {metric.name} than"
     paragraphs = [
         f"A replicate is one random initialisation with its own mask search{split}. The dense network, the ticket and "
         "the controls of a replicate share the examples, and the order of the training data, so the tests compare them "
         "in pairs: a difference is formed within each replicate, before anything is rounded.",
-        "A ticket matches the dense network if a one-sided paired t test shows that its accuracy falls short of the "
+        f"A ticket matches the dense network if a one-sided paired t test shows that its {metric.name} "
+        f"{falls_short(metric)} the "
         f"dense network's by less than {delta}, after the same number of training steps. A ticket beats the controls "
-        "if tests show that it is more accurate than the same mask with re-initialised weights, and more accurate than "
+        f"if tests show that it is {better} the same mask with re-initialised weights, and {better} "
         "a random mask with the same number of weights in every layer.",
         "A ticket wins at a density if it matches the dense network and beats both controls. The tests for matching "
         "run from the densest level down and stop at the first failure. At each density the ticket has to beat both "

@@ -1,9 +1,10 @@
-"""Training steps until a network reaches an accuracy: the table, the figure's title and a sentence."""
+"""Training steps until a network reaches a value of the metric: the table, the figure's title and a sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from winticket.report.metric import Metric, metric_of
 from winticket.report.reading import (
     arms,
     claimed,
@@ -42,7 +43,8 @@ COLUMNS = (
 def steps_to_accuracy(document: Document) -> Table:
     """One row per level, arm and target: the median number of steps to it, its 95 % interval, the ratio to dense's.
 
-    `fraction` is the target: a share of the final validation accuracy of the same replicate's dense network. `never`
+    `fraction` is the target: a share of the final validation accuracy of the same replicate's dense network, or of the
+    way from the best constant answer to that network's final value if another metric than accuracy judges. `never`
     counts the replicates that do not reach it. `steps_to` is missing if the median replicate does not reach it, and
     `ci_high` is missing if the interval has no upper end. A document without these numbers gives an empty table.
     """
@@ -81,11 +83,25 @@ def judged_fraction(document: Document) -> float | None:
     return next((check["fraction"] for check in checks if check is not None), None)
 
 
-def goal(fraction: float | None) -> str:
-    """The target that a ticket has to reach, in words; its early stop if no share of an accuracy was judged."""
+def goal(document: Document, fraction: float | None) -> str:
+    """The target that a ticket has to reach, in words; its early stop if no share of a value was judged."""
     if fraction is None:
         return "its early stop"
-    return f"{100 * fraction:g} % of the dense network's final validation accuracy"
+    return f"{share(document, fraction)} the dense network's final validation {metric_of(document).name}"
+
+
+def share(document: Document, fraction: float) -> str:
+    """A target as a share, up to the dense network's value: 95 % of, or 95 % of the way from a constant answer to."""
+    way = "" if metric_of(document).is_accuracy else " the way from the best constant answer to"
+    return f"{100 * fraction:g} % of{way}"
+
+
+def steps_axis(document: Document, fraction: float, *, narrow: bool) -> str:
+    """The name of the axis of steps to a target."""
+    name = metric_of(document).name
+    way = "" if metric_of(document).is_accuracy else " the way to"
+    dense = f"dense {name}" if narrow else f"dense validation {name}"
+    return f"steps to {100 * fraction:g} % of{way} {dense}"
 
 
 def to_draw(table: Table, *, fraction: float, steps: int | None) -> Table:
@@ -101,7 +117,7 @@ def to_draw(table: Table, *, fraction: float, steps: int | None) -> Table:
 
 def pace_title(document: Document, *, width: int = 72) -> str:
     """The figure's finding: at which densities the ticket reaches the target sooner or later than dense."""
-    target = goal(judged_fraction(document))
+    target = goal(document, judged_fraction(document))
     outcomes = [(level["density"], pace(level)) for level in pruned_levels(document)]
     when = sooner_or_later(
         document,
@@ -127,10 +143,11 @@ def pace_sentence(document: Document) -> str | None:
     if entry["outcome"] is None:
         return None
     if entry["outcome"] == "alike":
-        return f"No difference is shown in how soon the ticket reaches {goal(fraction)}."
-    start = f"The ticket reaches {goal(fraction)} {entry['outcome']} than the dense network itself"
+        return f"No difference is shown in how soon the ticket reaches {goal(document, fraction)}."
+    start = f"The ticket reaches {goal(document, fraction)} {entry['outcome']} than the dense network itself"
     sooner = f"{start}{_in_the_steps(entry['ratio'], entry['ratio_ci'])}."
-    return f"{sooner}{_other_half(document, level, entry['outcome'])}{_before_training(level['arms']['ticket'], entry)}"
+    already = _before_training(document, level["arms"]["ticket"], entry)
+    return f"{sooner}{_other_half(document, level, entry['outcome'])}{already}"
 
 
 def _in_the_steps(ratio: float | None, ends: Sequence[float | None] | None) -> str:
@@ -150,9 +167,9 @@ def _number(value: float) -> str:
 
 
 def _other_half(document: Document, level: Level, outcome: str) -> str:
-    """A sentence on the early stop, which need not come sooner when an accuracy does; empty if it is not compared.
+    """A sentence on the early stop, which need not come sooner when a target does; empty if it is not compared.
 
-    outcome: whether the accuracy is reached `sooner` or `later`.
+    outcome: whether the target is reached `sooner` or `later`.
     """
     stop, dense = time_outcome(level), dense_arm(document)
     mine = level["arms"]["ticket"].get("early_stop_step")
@@ -170,22 +187,27 @@ def _other_half(document: Document, level: Level, outcome: str) -> str:
     return f"{but}: it learns faster at first, and improves for longer." if when == "later" else f"{but}."
 
 
-def _before_training(arm: Arm, entry: StepsTo) -> str:
+def _before_training(document: Document, arm: Arm, entry: StepsTo) -> str:
     """A sentence on tickets that reach the target when they start, since their mask is enough; so a ratio can be 0."""
-    steps = entry["steps"]
+    steps, metric = entry["steps"], metric_of(document)
     count, start = sum(step == 0 for step in steps), arm.get("start_accuracy")
     if not count:
         return ""
     mean = (
         ""
         if start is None
-        else f" (the mean validation accuracy of all tickets at step 0 is {100 * start:.1f} %)"
+        else f" (the mean validation {metric.name} of all tickets at step 0 is {_rounded(metric, start)})"
     )
     return (
-        f" In {count} of {len(steps)} replicates the ticket already has that accuracy at step 0, before it is trained"
+        f" In {count} of {len(steps)} replicates the ticket already has that {metric.name} at step 0, before it is "
+        "trained"
         f"{mean}. This is no error: the choice of the kept weights holds so much of what the dense network learnt that "
         "applying the mask to the untrained weights can be enough (supermasks: Zhou et al. 2019)."
     )
+
+
+def _rounded(metric: Metric, value: float) -> str:
+    return metric.scale.value(value, 1) if metric.scale.unit == "%" else metric.value(value)
 
 
 def pace_cell(arm: Arm | None, fraction: float) -> tuple[str, ...]:

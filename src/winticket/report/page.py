@@ -17,13 +17,16 @@ from winticket.report.evidence import about_confidences, evidence
 from winticket.report.facts import facts
 from winticket.report.figures import Drawing, figures
 from winticket.report.glossary import linked, words_section
+from winticket.report.glossary_metric import meanings
 from winticket.report.inline import figure, scheme
 from winticket.report.mask_view import mask_section
 from winticket.report.method_section import method
+from winticket.report.metric import Metric, metric_of
 from winticket.report.pace import pace_sentence
 from winticket.report.papers import papers_section
 from winticket.report.question import asked
 from winticket.report.reading import (
+    about_classes,
     density_percent,
     lines_to_use,
     plain,
@@ -41,6 +44,7 @@ from winticket.report.tables import Curves, margins
 from winticket.report.titles import headline, not_won_at, spelt_out
 from winticket.report.trouble_section import cautions, failed
 from winticket.results import Document, Masks
+from winticket.table import Value
 from winticket.text import cleaned
 
 # A line never breaks between a number and its percent sign.
@@ -98,7 +102,7 @@ def page(
         mask_section(masks),
         how_soon(document),
         _margins(document),
-        _analyses(document, analyses),
+        analyses_section(document, analyses),
         cautions(document),
         _advice(document),
         _use(document),
@@ -109,8 +113,9 @@ def page(
         failed(document),
         all_numbers(document),
     ]
-    body = linked("\n".join(part for part in parts if part))
-    return framed(title, f"{body}\n{papers_section(body)}\n{words_section(body)}")
+    metric = metric_of(document)
+    body = linked("\n".join(part for part in parts if part), unit=metric.scale.unit)
+    return framed(title, f"{body}\n{papers_section(body)}\n{words_section(body, meanings(metric))}")
 
 
 def framed(title: str, body: str, *, refresh: int | None = None) -> str:
@@ -186,7 +191,8 @@ def _not_drawn(name: str, error: Exception) -> str:
     return f"<section><p>Could not draw the figure {name}: {why}</p></section>"
 
 
-def _analyses(document: Document, analyses: Sequence[Shown]) -> str:
+def analyses_section(document: Document, analyses: Sequence[Shown]) -> str:
+    """The section of the analyses, with the names of those that were not made; empty without any."""
     if not analyses:
         return ""
     question = question_of(document)
@@ -196,7 +202,13 @@ def _analyses(document: Document, analyses: Sequence[Shown]) -> str:
     contents = f'<ul class="contents">{"".join(links)}</ul>' if len(links) > 2 else ""
     sections = each([partial(section_of, one, subtitle=subtitle) for one in analyses])
     others = sorted(ANALYSES.keys() - {one.analysis.name for one in analyses})
-    left = f'<p class="note">Not analysed yet: {", ".join(others)}.</p>' if others else ""
+    unfit = (
+        [] if about_classes(document) else [name for name in others if ANALYSES[name].answers == "classes"]
+    )
+    open_ones = [name for name in others if name not in unfit]
+    left = f'<p class="note">Not analysed yet: {", ".join(open_ones)}.</p>' if open_ones else ""
+    if unfit:
+        left += f'<p class="note">Left out, since they need answers that are classes: {", ".join(unfit)}.</p>'
     return section("Understanding the ticket", _ABOUT_ANALYSES, contents, *sections, left)
 
 
@@ -204,9 +216,10 @@ def _margins(document: Document) -> str:
     verdicts = margins(document)
     if not verdicts.values:
         return ""
+    metric = metric_of(document)
     rows = [
         (
-            f"{plain(row['margin_pp'])} pp",
+            escape(_margin(metric, row["margin_pp"])),
             escape(plain(row["outcome"])),
             escape(density_percent(float(row["density"])) if row["density"] is not None else "–"),
         )
@@ -214,21 +227,39 @@ def _margins(document: Document) -> str:
     ]
     smallest = document["verdict"]["margins"].get("smallest_pp")
     used = question_of(document).get("margin_pp")
-    note = "" if smallest is None else f"The smallest margin at which any ticket wins is {smallest:.2f} pp. "
+    note = (
+        ""
+        if smallest is None
+        else f"The smallest margin at which any ticket wins is {_smallest(metric, smallest)}. "
+    )
     note += (
         ""
         if used is None
-        else f"The verdict uses the margin of {used:g} pp, which was fixed before the run. The other rows show how "
+        else f"The verdict uses the margin of {metric.margin(used)}, which was fixed before the run. The other rows "
+        "show how "
         "much the verdict depends on that choice."
     )
     if document["verdict"].get("trained_enough") and used is not None:
-        note += f" They leave out whether the dense network was trained enough, which is checked for {used:g} pp alone."
+        note += (
+            " They leave out whether the dense network was trained enough, which is checked for "
+            f"{metric.margin(used)} alone."
+        )
     caption = "What the verdict would be with another margin δ"
     head = ("margin δ", "outcome", "smallest ticket")
     return section(
         "How much the margin matters",
         table(head, rows, caption=caption),
         f'<p class="note">{escape(note)}</p>',
+    )
+
+
+def _margin(metric: Metric, margin: Value) -> str:
+    return f"{plain(margin)} %" if metric.relative else metric.with_points(plain(margin))
+
+
+def _smallest(metric: Metric, points: float) -> str:
+    return (
+        f"{points:.2f} % of the dense network's {metric.name}" if metric.relative else metric.amount(points)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from winticket.report.metric import Metric, metric_of
 from winticket.report.reading import ends, question_of
 from winticket.results import Document, PrecisionEffect
 
@@ -15,29 +16,38 @@ def precision_sentence(document: Document) -> str | None:
     changed = (
         f"trained in {precision}; what this changes was not measured (--no-precision-check)"
         if effect is None
-        else _effect(effect)
+        else _effect(effect, metric_of(document))
     )
     return f"Precision: {changed}.{_without_gain(document, precision)}"
 
 
-def _effect(effect: PrecisionEffect) -> str:
+def _effect(effect: PrecisionEffect, metric: Metric) -> str:
     precision, count = effect["precision"], sum(d is not None for d in effect["differences"])
     if effect["difference"] is None:
         return f"trained in {precision}; what this changes is not known, since no replicate finished in both precisions"
     between = ends(effect["difference_ci"])
     low_to_high = (
-        "no interval" if between is None else "95 % interval {} to {}".format(*map(_points, between))
+        "no interval"
+        if between is None
+        else "95 % interval {} to {}".format(*(_points(metric, end) for end in between))
     )
     replicates = "1 replicate" if count == 1 else f"{count} replicates"
     return (
-        f"{precision} changed the dense network's test accuracy by {_points(effect['difference'])} percentage points "
-        f"({low_to_high}; {replicates} trained in float32 as well)"
+        f"{precision} changed the dense network's test {metric.name} by {_points(metric, effect['difference'])}"
+        f"{_unit(metric)} ({low_to_high}; {replicates} trained in float32 as well)"
     )
 
 
-def _points(difference: float) -> str:
-    rounded = round(100 * difference, 2)
-    return f"{rounded:+.2f}".replace("-", "−") if rounded else "0.00"
+def _points(metric: Metric, gain: float) -> str:
+    """A change of the metric as it is, up or down; the document has it as a gain."""
+    points = metric.shown(metric.scale.sign * gain)
+    if metric.scale.unit == "%":
+        points = round(points, 2)
+    return metric.signed(points).replace("-", "−") if points else metric.number(0.0)
+
+
+def _unit(metric: Metric) -> str:
+    return " percentage points" if metric.scale.points == "pp" else f" {metric.scale.points}".rstrip()
 
 
 def _without_gain(document: Document, precision: str) -> str:

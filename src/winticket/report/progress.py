@@ -142,6 +142,10 @@ class Watch:
             self._print(
                 f"{self._name(event.task.label)}: cannot be computed here, so left to others: {event.text}"
             )
+        elif event.kind == "unfit":
+            if event.text not in self.met:  # the same for all such trainings
+                self.met.add(event.text or "")
+                self._print(f"Trainings are left to other machines. Of the largest: {event.text}")
         elif event.kind == "retried":
             self._close_row(key)
             self.done.pop(key, None)

@@ -13,7 +13,9 @@ from winticket.report.curves import learning_curve_figure
 from winticket.report.elements import section, table
 from winticket.report.figures import accuracy_against_density
 from winticket.report.glossary import linked, words_section
+from winticket.report.glossary_metric import meanings
 from winticket.report.inline import Draw, picture
+from winticket.report.metric import Metric, metric_of
 from winticket.report.page import framed
 from winticket.report.question import asked, subject
 from winticket.report.reading import (
@@ -21,7 +23,6 @@ from winticket.report.reading import (
     density_percent,
     interval,
     plain,
-    plus_minus,
 )
 from winticket.report.titles import spelt_out
 from winticket.results import ArmSoFar, Document, LearningCurve, LevelSoFar, Unfinished
@@ -56,8 +57,9 @@ def progress_page(
     ]
     rows = list(curves)
     body = "\n".join([*lines, *_figures(document, rows), _table(clean)])
-    whole = linked(body)
-    return framed(title, f"{whole}\n{words_section(whole)}", refresh=refresh)
+    metric = metric_of(document)
+    whole = linked(body, unit=metric.scale.unit)
+    return framed(title, f"{whole}\n{words_section(whole, meanings(metric))}", refresh=refresh)
 
 
 def finished_page(target: str | None) -> str:
@@ -99,6 +101,8 @@ def as_document(unfinished: Unfinished, *, planned: bool = False) -> Document:
         "levels": [level for level in levels if level["arms"]],
         "verdict": {"outcome": "inconclusive", "density": None, "reason": "", "claimed": []},
     }
+    if "metric" in unfinished:
+        document["metric"] = unfinished["metric"]
     return cast("Document", document)
 
 
@@ -125,7 +129,7 @@ def _figures(document: Document, curves: list[LearningCurve]) -> list[str]:
         drawings.append(
             (
                 "accuracy-so-far",
-                "Test accuracy of the trainings that have finished",
+                f"Test {metric_of(document).name} of the trainings that have finished",
                 lambda layout: accuracy_against_density(document, layout=layout)[0],
             )
         )
@@ -133,7 +137,7 @@ def _figures(document: Document, curves: list[LearningCurve]) -> list[str]:
         drawings.append(
             (
                 "curves-so-far",
-                "Validation accuracy of the trainings that have finished",
+                f"Validation {metric_of(document).name} of the trainings that have finished",
                 lambda layout: learning_curve_figure(document, curves, layout=layout)[0],
             )
         )
@@ -153,28 +157,34 @@ def _figure(name: str, title: str, draw: Draw) -> str:
 
 def _table(unfinished: Unfinished) -> str:
     present = list(dict.fromkeys(arm for level in unfinished["levels"] for arm in level["arms"]))
+    metric = metric_of(unfinished)
     rows = [
-        [escape(density_percent(level["density"])), *(escape(_cell(level, arm)) for arm in present)]
+        [escape(density_percent(level["density"])), *(escape(_cell(metric, level, arm)) for arm in present)]
         for level in unfinished["levels"]
     ]
     caption = (
-        "Replicates finished, of those planned; in brackets the mean test accuracy in percent of those that have "
+        f"Replicates finished, of those planned; in brackets the mean test {_named(metric)} of those that have "
         "finished, ± half the width of its 95 % interval."
     )
     head = ["density", *map(arm_name, present)]
     return section("What there is and what is missing", table(head, rows, caption=caption))
 
 
-def _cell(level: LevelSoFar, arm: str) -> str:
+def _named(metric: Metric) -> str:
+    unit = "percent" if metric.scale.unit == "%" else metric.scale.unit
+    return f"{metric.name} in {unit}" if unit else metric.name
+
+
+def _cell(metric: Metric, level: LevelSoFar, arm: str) -> str:
     entry = level["arms"].get(arm)
     if entry is None:
         return "–"
-    return _count(entry) + ("" if entry["accuracy"] is None else f" ({_accuracy(entry)})")
+    return _count(entry) + ("" if entry["accuracy"] is None else f" ({_value(metric, entry)})")
 
 
-def _accuracy(entry: ArmSoFar) -> str:
+def _value(metric: Metric, entry: ArmSoFar) -> str:
     """Failures are counted beside, so they do not stand here again."""
-    return plus_minus(entry["accuracy"], interval(entry, "accuracy"), scale=100, digits=2)
+    return metric.text(entry["accuracy"], interval(entry, "accuracy"))
 
 
 def _count(entry: ArmSoFar) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from math import ceil, log
 
 from winticket.procedures import METHODS, method_of
+from winticket.report.metric import Metric, metric_of
 from winticket.report.reading import (
+    about_classes,
     density_percent,
     first_loss,
     gap_words,
@@ -69,17 +71,18 @@ def prune_more_slowly(document: Document) -> str | None:
     aim = "Prune" if match is None else "For a smaller ticket, prune"
     return (
         f"{aim} more slowly ({options} --levels {again}: {again} rounds, again down to about {end}): "
-        f"{_how_far(document, first, match)} {_slower_in_the_paper(rate)}"
+        f"{_how_far(document, first, match)} {_slower_in_the_paper(rate, metric_of(document))}"
     )
 
 
-def _slower_in_the_paper(rate: float) -> str:
+def _slower_in_the_paper(rate: float, metric: Metric) -> str:
     """What the 2019 paper found for rates of 0.1 to 0.8 on MNIST."""
+    keep = "keep the accuracy" if metric.is_accuracy else "match the dense network"
     source = "(MNIST: Frankle & Carbin 2019, app. G.4, fig. 29)"
     if rate > USUAL_RATE:
-        return f"Rates of 0.1 and 0.2 keep the accuracy to smaller densities than 0.4 and above {source}."
+        return f"Rates of 0.1 and 0.2 {keep} to smaller densities than 0.4 and above {source}."
     return (
-        "Rates of 0.1 and 0.2 keep the accuracy to smaller densities than 0.4 and above, and 0.1 a little further than "
+        f"Rates of 0.1 and 0.2 {keep} to smaller densities than 0.4 and above, and 0.1 a little further than "
         f"0.2 {source}."
     )
 
@@ -97,7 +100,8 @@ def _how_far(document: Document, first: Level, match: float | None) -> str:
     denser = [level["density"] for level in pruned_levels(document) if level["density"] > first["density"]]
     if not denser or margin is None:
         return fall
-    means = f"the ticket's mean stays within {margin:g} pp of dense down to {density_percent(min(denser))}"
+    within = metric_of(document).margin(margin)
+    means = f"the ticket's mean stays within {within} of dense down to {density_percent(min(denser))}"
     if match is None:
         return f"{means}, but {fall}"
     if match <= min(denser):
@@ -148,7 +152,8 @@ def _emptied_words(document: Document, level: Level, names: Sequence[str]) -> st
             "(layer collapse: Tanaka et al. 2020)"
         )
     every = (level.get("emptied_outputs") or {}).get("ticket")
-    constant = "so those classes get the same score for every example"
+    which = "classes" if about_classes(document) else "outputs"
+    constant = f"so those {which} get the same score for every example"
     if not every:
         return f"the ticket has no weights left in {', '.join(names)}, {constant}"
     counts = [len(units) for units in every if units]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from winticket.report.metric import metric_of
 from winticket.report.reading import (
     arms,
     data_of,
@@ -16,7 +17,7 @@ from winticket.report.reading import (
     tickets_from,
 )
 from winticket.report.settings import method_words
-from winticket.results import Document, Layer
+from winticket.results import Data, Document, Layer
 
 OWN_SPLIT = "its own split of the data"
 A_TICKET = (
@@ -31,20 +32,27 @@ def asked(document: Document) -> list[str]:
 
 
 def _what(document: Document) -> str:
-    margin = question_of(document).get("margin_pp")
-    within = "" if margin is None else f" to within {margin:g} percentage points (pp)"
+    margin, metric = question_of(document).get("margin_pp"), metric_of(document)
+    size = "" if margin is None else metric.margin(margin)
+    if margin is not None and metric.in_points:
+        size = f"{margin:g} {metric.spelt}"
+    elif margin is not None and metric.relative:
+        size = f"{margin:g} %"  # the sentence goes on with what it is a share of
+    within = f" to within {size}" if size else ""
     controls = {
         "reinit": "the same mask with new initial weights (re-initialised)",
         "random": "a random mask with the same start values as the ticket",
     }
     others = [words for arm, words in controls.items() if arm in arms(document)]
-    better = f", and whether it ends above {_all_of(others, 'both controls')}" if others else ""
+    side = "above" if metric.higher else "better than"
+    better = f", and whether it ends {side} {_all_of(others, 'both controls')}" if others else ""
     start = "a ticket"
     if is_transfer(document):
         start = f"a ticket of another experiment ({tickets_from(question_of(document)['source'])})"
     return (
         f"This run asks whether {start}, which is a mask (it says which weights are kept) and the values from which "
-        f"these weights start, can be trained by itself{within} of the accuracy of the dense (whole) network{better}."
+        f"these weights start, can be trained by itself{within} of the {metric.name} of the dense (whole) "
+        f"network{better}."
     )
 
 
@@ -103,10 +111,18 @@ def data_words(document: Document) -> str | None:
     if data is None or not data.get("input_shape"):
         return None
     kind = _examples(data["input_shape"], text=_is_text(document))
-    return (
-        f"{kind} in {data['classes']} classes; {data['train']:,} training, {data['validation']:,} validation and "
-        f"{data['test']:,} test examples"
-    )
+    kind += _answers(data)
+    return f"{kind}; {data['train']:,} training, {data['validation']:,} validation and {data['test']:,} test examples"
+
+
+def _answers(data: Data) -> str:
+    """What the examples are answered by: classes, numbers, labels, or a class at each pixel."""
+    count, target = data["classes"], data.get("target", "classes")
+    if target in ("numbers", "labels"):
+        return f" with {count} {target if count > 1 else target.removesuffix('s')} to predict"
+    if target == "positions":
+        return f" with one of {count} classes at each pixel"
+    return f" in {count} classes" if count else ""
 
 
 def _is_text(document: Document) -> bool:

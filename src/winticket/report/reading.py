@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from winticket import controls
+from winticket.report.metric import margin_of, metric_of
+from winticket.report.numbers import plus_minus as plus_minus  # noqa: PLC0414 - others read it here
 from winticket.results import (
     INTERVALS,
     Arm,
@@ -221,14 +223,15 @@ def saved_ticket(document: Document) -> str | None:
     if document.get("ticket") is None or not saved:
         return None
     count, density = saved["replicates"], density_percent(saved["density"])
-    chosen = f", chosen for the best validation accuracy of the {count}" if count > 1 else ""
+    metric = metric_of(document)
+    chosen = f", chosen for the best validation {metric.name} of the {count}" if count > 1 else ""
     number = saved["replicate"]
     number_there = f" (number {number} in result.json and in Python, which count from 0)"
-    mean = f" ({100 * saved['mean_test_accuracy']:.2f} % on average over the {count})" if count > 1 else ""
+    mean = f" ({metric.value(saved['mean_test_accuracy'])} on average over the {count})" if count > 1 else ""
     no_win = "" if has_won(document) else f"It is not a winning ticket; {density} is {_why_saved(document)}. "
     return (
         f"The saved ticket has density {density} and comes from replicate {number + 1}{number_there}{chosen}. {no_win}"
-        f"After training, its test accuracy is {100 * saved['test_accuracy']:.2f} %{mean}."
+        f"After training, its test {metric.name} is {metric.value(saved['test_accuracy'])}{mean}."
     )
 
 
@@ -249,7 +252,8 @@ def _why_saved(document: Document) -> str:
         return "the only density tried"
     if any(level.get("checks", {}).get("matched") for level in tried):
         return "the smallest density shown to match the dense network"
-    return "the density with the highest mean validation accuracy"
+    metric = metric_of(document)
+    return f"the density with the {'highest' if metric.higher else 'lowest'} mean validation {metric.name}"
 
 
 def lines_to_use(document: Document) -> list[str]:
@@ -277,10 +281,7 @@ def falls_behind(document: Document, level: Level) -> bool:
     check = check_of(level, "accuracy")
     if check is None or check["passed"]:
         return False
-    gap, margin = (
-        paired_difference(level, "ticket", dense_arm(document)),
-        question_of(document).get("margin_pp"),
-    )
+    gap, margin = paired_difference(document, level, "ticket", dense_arm(document)), margin_of(document)
     return check.get("refuted", False) or (gap is not None and margin is not None and gap < -margin)
 
 
@@ -292,6 +293,14 @@ def question_of(document: Document) -> Question:
 def data_of(document: Document) -> Data | None:
     """Return what the document says of the data, or None if it says nothing."""
     return document.get("data")
+
+
+def about_classes(document: Document) -> bool:
+    """Whether the answers are classes: if they are judged by accuracy, or the data have classes."""
+    data = data_of(document)
+    if data is not None and "target" in data:
+        return False
+    return metric_of(document).is_accuracy or bool(data is not None and data.get("classes"))
 
 
 def saved_of(document: Document) -> SavedTicket | None:
@@ -306,17 +315,19 @@ def tickets_from(source: Question) -> str:
     return f"{task}, {source['method']} with {source['optimizer']} {source['lr']:g}{start}"
 
 
-def paired_difference(level: Level, arm: str, other: Measured | None) -> float | None:
-    """Return the mean over replicates of accuracy(arm) - accuracy(other), in percentage points.
+def paired_difference(document: Document, level: Level, arm: str, other: Measured | None) -> float | None:
+    """Return the mean over replicates of how much better the arm is than the other, in the metric's points.
 
-    Pairs with a failed replicate are skipped. None if no pair remains.
+    Points are percentage points if values are percentages. Pairs with a failed replicate are skipped. None if no pair
+    remains.
     """
+    scale = metric_of(document).scale
     accuracies, others = (
         () if network is None else network.get("accuracies", ())
         for network in (level["arms"].get(arm), other)
     )
     pairs = [(a, b) for a, b in zip(accuracies, others, strict=False) if a is not None and b is not None]
-    return 100 * sum(a - b for a, b in pairs) / len(pairs) if pairs else None
+    return scale.factor * sum(scale.gain(b, a) for a, b in pairs) / len(pairs) if pairs else None
 
 
 def is_transfer(document: Document) -> bool:
@@ -330,9 +341,9 @@ def first_loss(document: Document) -> Level | None:
 
 
 def gap_words(document: Document, level: Level) -> str:
-    """Return how far the ticket's mean is below the dense network's, such as `0.52 pp `. Empty if it is not below."""
-    gap = paired_difference(level, "ticket", dense_arm(document))
-    return "" if gap is None or gap >= 0 else f"{-gap:.2f} pp "
+    """Return how much worse the ticket's mean is than the dense network's, as `0.52 pp `. Empty if it is not worse."""
+    gap = paired_difference(document, level, "ticket", dense_arm(document))
+    return "" if gap is None or gap >= 0 else f"{metric_of(document).amount(gap)} "
 
 
 def density_percent(density: float) -> str:
@@ -343,38 +354,6 @@ def density_percent(density: float) -> str:
     """
     share = 100 * density
     return f"{share:.0f} %" if share >= 99.95 else f"{share:.1f} %" if share >= 1 else f"{share:.2g} %"
-
-
-def plus_minus(mean: float | None, ends: tuple[float, float] | None, *, scale: float, digits: int) -> str:
-    """Write mean ± half the interval's width, both multiplied by `scale`. Without an interval, write only the mean.
-
-    An interval that was cut at 0 or 100 % is not symmetric, so its two ends are written instead.
-
-    >>> plus_minus(0.98, (0.97, 0.99), scale=100, digits=1)
-    '98.0 ± 1.0'
-    >>> plus_minus(0.999, (0.996, 1.0), scale=100, digits=2)
-    '99.90 (99.60–100)'
-    """
-    if mean is None:
-        return "–"
-    text = f"{scale * mean:.{digits}f}"
-    if ends is None:
-        return text
-    if is_cut(mean, ends):
-        return f"{text} ({bare(scale * ends[0], digits)}–{bare(scale * ends[1], digits)})"
-    return f"{text} ± {scale * (ends[1] - ends[0]) / 2:.{digits}f}"
-
-
-def bare(value: float, digits: int) -> str:
-    """Write a number with `digits` decimals, but 0 and 100 with none."""
-    text = f"{value:.{digits}f}"
-    return text if float(text) not in (0.0, 100.0) else f"{float(text):.0f}"
-
-
-def is_cut(mean: float, ends: tuple[float, float]) -> bool:
-    """True if an interval is not symmetric about its mean, because it was cut at a bound such as 0 or 100 %."""
-    above, below = ends[1] - mean, mean - ends[0]
-    return abs(above - below) > 1e-9 * max(1.0, abs(mean))
 
 
 def plain(value: object) -> str:

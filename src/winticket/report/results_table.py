@@ -6,7 +6,9 @@ from html import escape
 
 from winticket.report.elements import section, table
 from winticket.report.evidence import answer
-from winticket.report.facts import accuracy_text
+from winticket.report.facts import value_text
+from winticket.report.metric import metric_of
+from winticket.report.numbers import plus_minus
 from winticket.report.pace import goal, judged_fraction
 from winticket.report.reading import (
     arm_name,
@@ -18,7 +20,6 @@ from winticket.report.reading import (
     is_in,
     levels,
     plain,
-    plus_minus,
     pruned_levels,
     replicates,
     speed,
@@ -40,7 +41,7 @@ def results_section(document: Document) -> str:
     shown_levels = pruned_levels(document)
     if not shown_levels:
         return ""
-    dense, won = dense_arm(document), claimed(document)
+    dense, won, metric = dense_arm(document), claimed(document), metric_of(document)
     shown = [arm for arm in arms(document) if arm != "dense"]
     checks = [name for name in CHECKS if name == "accuracy" or name.removeprefix("beats_") in shown]
     kept = kept_by_density(document)
@@ -48,7 +49,7 @@ def results_section(document: Document) -> str:
     for level in shown_levels:
         cells = [escape(density_percent(level["density"]))]
         cells += [f"{kept[level['density']]:,}"] if level["density"] in kept else ["–"] if kept else []
-        cells += [escape(accuracy_text(level["arms"].get(arm), "accuracy")) for arm in shown]
+        cells += [escape(value_text(document, level["arms"].get(arm), "accuracy")) for arm in shown]
         cells += [answer(document, level, name) for name in checks]
         cells.append(escape(speed(level) or "–"))
         rows.append(cells)
@@ -58,16 +59,17 @@ def results_section(document: Document) -> str:
     head = [
         "density",
         *(["weights kept"] if kept else []),
-        *(f"{arm_name(arm)} %" for arm in shown),
+        *(metric.head(arm_name(arm)) for arm in shown),
         *(CHECKS[name] for name in checks),
         last,
     ]
     caption = (
-        f"Dense network: {accuracy_text(dense, 'accuracy')} %. The accuracy columns give the mean test accuracy after "
-        "the last training step, ± half the width of its 95 % interval over replicates, or the interval's two ends if "
+        f"Dense network: {value_text(document, dense, 'accuracy', unit=True)}. The {metric.name} columns give the mean "
+        f"test {metric.name} after the last training step, ± half the width of its 95 % interval over replicates, or "
+        "the interval's two ends if "
         "it is not symmetric. Winning tickets have shaded rows. Yes means that a test shows what the heading says, no "
         "that a test shows the opposite, and open that neither is shown. The last column compares how soon the "
-        f"ticket and the dense network reach {goal(fraction)}, at each density alone{_unjudged(document)}."
+        f"ticket and the dense network reach {goal(document, fraction)}, at each density alone{_unjudged(document)}."
     )
     return section("Results at every density", table(head, rows, caption=caption, sure=sure))
 
@@ -77,17 +79,17 @@ def _unjudged(document: Document) -> str:
 
 
 def all_numbers(document: Document) -> str:
-    """The folded table of every arm at every level: accuracies, early stops, what the test of early stops answers."""
-    rows = []
+    """The folded table of every arm at every level: values, early stops, what the test of early stops answers."""
+    metric, rows = metric_of(document), []
     for level in levels(document):
         for name, arm in level["arms"].items():
-            rows.append([escape(cell) for cell in _cells(level, name, arm)])
+            rows.append([escape(cell) for cell in _cells(document, level, name, arm)])
     head = (
         "density",
         "of the whole model",
         "arm",
-        "accuracy %",
-        "at early stop %",
+        metric.head(metric.name),
+        metric.head("at early stop"),
         "early-stop step",
         "early stop against dense",
         "replicates",
@@ -106,7 +108,7 @@ def all_numbers(document: Document) -> str:
     return f"<section><details><summary>All numbers, including early stops</summary>{numbers}</details></section>"
 
 
-def _cells(level: Level, name: str, arm: Arm) -> list[str]:
+def _cells(document: Document, level: Level, name: str, arm: Arm) -> list[str]:
     steps = plus_minus(arm.get("early_stop_step"), interval(arm, "early_stop_step"), scale=1, digits=0)
     whole: Arm = {**arm, "failed": 0}  # failures have a column of their own
     model = level.get("model_density")
@@ -114,8 +116,8 @@ def _cells(level: Level, name: str, arm: Arm) -> list[str]:
         density_percent(level["density"]),
         "–" if model is None else density_percent(model),
         arm_name(name),
-        accuracy_text(whole, "accuracy"),
-        accuracy_text(whole, "accuracy_at_early_stop"),
+        value_text(document, whole, "accuracy"),
+        value_text(document, whole, "accuracy_at_early_stop"),
         steps,
         _early_stop_answer(level) if name == "ticket" else "–",
         str(replicates(arm)),

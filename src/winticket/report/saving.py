@@ -18,6 +18,7 @@ from winticket.results import Document, Masks
 
 FIGURE_NAMES = (
     "accuracy_against_density",
+    "metric_against_density",
     "difference_against_density",
     "learning_curves",
     "pace_against_density",

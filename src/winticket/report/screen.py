@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from rich.text import Text
 from winticket.report.advice import TITLE, advise, introduction
 from winticket.report.durations import run_time
 from winticket.report.evidence import about_confidences
-from winticket.report.pace import judged_fraction, pace_sentence
+from winticket.report.metric import Metric, metric_of
+from winticket.report.numbers import plus_minus
+from winticket.report.pace import judged_fraction, pace_sentence, share
 from winticket.report.papers import cited, reference
 from winticket.report.precision import precision_sentence
 from winticket.report.question import subject
@@ -27,7 +30,6 @@ from winticket.report.reading import (
     has_won,
     interval,
     lines_to_use,
-    plus_minus,
     pruned_levels,
     question_of,
     replicates,
@@ -37,7 +39,16 @@ from winticket.report.reading import (
     too_few,
     warnings_by_bearing,
 )
-from winticket.report.screen_table import ROOMY, Say, accuracy, cut_arms, early_stop, ends_fit, levels_table
+from winticket.report.screen_table import (
+    ROOMY,
+    Say,
+    cut_arms,
+    early_stop,
+    ends_fit,
+    levels_table,
+    significant,
+    value_cell,
+)
 from winticket.report.titles import headline, not_won_at, spelt_out
 from winticket.report.trouble_section import CAUTIONS, of_tuning
 from winticket.results import Document
@@ -96,7 +107,7 @@ def _parts(document: Document, say: Say, *, width: int) -> list[RenderableType]:
     if effect := precision_sentence(document):
         parts.append(Text(say(effect)))
     if pruned_levels(document):
-        parts += [levels_table(document, say, width=width), *_searches(document, say)]
+        parts += [levels_table(document, say, width=width), *_searches(document, say, width=width)]
         parts.append(_list(_key(document, width=width), say, style="dim"))
     return [*parts, Text(), _files(document, say), *_use(document, say)]
 
@@ -174,19 +185,21 @@ def _dense_line(document: Document, say: Say) -> Text:
     dense = dense_arm(document)
     if dense is None:
         return Text("Dense network: not trained")
-    mean = plus_minus(dense.get("accuracy"), interval(dense, "accuracy"), scale=100, digits=2)
+    metric = metric_of(document)
+    mean = metric.head(metric.text(dense.get("accuracy"), interval(dense, "accuracy")))
     stop = plus_minus(dense.get("early_stop_step"), None, scale=1, digits=0)
     count = replicates(dense)
     failed = f", {dense['failed']} failed" if dense.get("failed") else ""
     plural = "replicate" if count == 1 else "replicates"
-    line = f"Dense network: {mean} % test accuracy, early stop at step {stop}, {count} {plural}{failed}"
+    line = f"Dense network: {mean} test {metric.name}, early stop at step {stop}, {count} {plural}{failed}"
     return Text(say(line), style="bold")
 
 
-def _searches(document: Document, say: Say) -> list[Text]:
-    """A line with the accuracies of the networks that the search left. The table has no room for them."""
+def _searches(document: Document, say: Say, *, width: int) -> list[Text]:
+    """A line with the values of the networks that the search left. The table has no room for them."""
+    metric, digits = metric_of(document), significant(width)
     entries = [
-        f"{accuracy(level['arms']['search'])} at {density_percent(level['density'])}"
+        f"{value_cell(metric, level['arms']['search'], significant=digits)} at {density_percent(level['density'])}"
         for level in pruned_levels(document)
         if "search" in level["arms"]
     ]
@@ -199,16 +212,15 @@ def _key(document: Document, *, width: int) -> list[tuple[str, str]]:
     entries = [arm for level in levels for arm in level["arms"].values()]
     ends_note = ""
     if cut_arms(document):
-        ends_note = (
-            "; (low–high)"
-            if ends_fit(document, width)
-            else "; >96.0 means from 96.0 to 100 %, <4.0 from 0 to 4.0 %"
-        )
+        ends_note = "; (low–high)" if ends_fit(document, width) else _one_end(metric_of(document))
         ends_note += " if it is not symmetric" if ends_fit(document, width) else ""
     signs = [("kept", "of the weights that may be pruned (not biases).")]
     signs.append(("* won" if claimed(document) else "won", _rule(document, roomy=width >= ROOMY)))
     signs.append(
-        ("±", f"95 % interval of the mean{ends_note}. Accuracies are on test data after the last step.")
+        (
+            "±",
+            f"95 % interval of the mean{ends_note}. {_what(metric_of(document))} on test data after the last step.",
+        )
     )
     if question_of(document).get("margin_pp") is not None:
         signs.append(
@@ -218,6 +230,8 @@ def _key(document: Document, *, width: int) -> list[tuple[str, str]]:
                 "two means in this table.",
             )
         )
+        if not metric_of(document).higher:
+            signs.append(("better", f"means a lower {metric_of(document).name}."))
     signs.append(
         ("yes", "a test paired by replicate shows it; no: it shows the opposite; open: it shows neither.")
     )
@@ -226,10 +240,28 @@ def _key(document: Document, *, width: int) -> list[tuple[str, str]]:
     return [*signs, ("early stop", _about_early_stops(document)), _time(document)]
 
 
+def _what(metric: Metric) -> str:
+    """What the numbers of the table are."""
+    one = metric.plural
+    return f"{one[:1].upper()}{one[1:]} are"
+
+
+def _one_end(metric: Metric) -> str:
+    """What an interval with a single end means, which is cut at an end of the metric's range."""
+    if metric.scale.unit == "%":
+        return "; >96.0 means from 96.0 to 100 %, <4.0 from 0 to 4.0 %"
+    low, high = metric.scale.low, metric.scale.high
+    parts = [f"> from there to {high:g}"] if math.isfinite(high) else []
+    parts += [f"< from {low:g} to there"] if math.isfinite(low) else []
+    return f"; {' and '.join(parts)}"
+
+
 def _rule(document: Document, *, roomy: bool) -> str:
     """The rule by which a ticket wins, in one line."""
     margin, alpha = question_of(document).get("margin_pp"), question_of(document).get("alpha")
-    within = "the margin" if margin is None else f"the margin of {margin:g} pp (percentage points)"
+    metric = metric_of(document)
+    spelt = " (percentage points)" if metric.in_points else ""
+    within = "the margin" if margin is None else f"the margin of {metric.margin(margin)}{spelt}"
     matches, beats = ("matches dense", "beats") if roomy else ("matches dense (=)", "beats (>)")
     level = "" if alpha is None else f" (chance of any false win: at most {100 * alpha:g} %)"
     return f"{matches} within {within} and {beats} both controls{level}."
@@ -251,10 +283,10 @@ def _time(document: Document) -> tuple[str, str]:
     fraction = judged_fraction(document)
     if fraction is None:
         return "last column", f"the ticket's early stop against the dense network's.{missing}"
-    share = f"{100 * fraction:g} %"
-    return f"to {share}", (
-        f"sooner (later): to reach {share} of the dense network's final validation accuracy, the ticket is shown to "
-        f"need fewer (more) steps than the dense network; alike: neither.{missing}"
+    name = metric_of(document).name
+    return f"to {100 * fraction:g} %", (
+        f"sooner (later): to reach {share(document, fraction)} the dense network's final validation {name}, the ticket "
+        f"is shown to need fewer (more) steps than the dense network; alike: neither.{missing}"
     )
 
 

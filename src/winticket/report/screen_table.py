@@ -8,19 +8,18 @@ from rich import box
 from rich.console import JustifyMethod
 from rich.table import Table
 
+from winticket.report.metric import Metric, metric_of
+from winticket.report.numbers import bare, is_cut, plus_minus
 from winticket.report.pace import judged_fraction
 from winticket.report.reading import (
     CHECK_NAMES,
     arm_name,
     arms,
-    bare,
     claimed,
     density_percent,
     interval,
-    is_cut,
     is_in,
     mark,
-    plus_minus,
     pruned_levels,
     speed,
 )
@@ -32,6 +31,10 @@ ROOMY = 100
 """From this many columns on, the table has its full headings."""
 TABLE = 98
 """Width in columns of the table with its full headings."""
+ROOMY_DIGITS = 4
+"""Significant digits of a value without a percent sign in such a table; one less in a narrower one."""
+CELL = 11
+"""Columns of a value with its interval in a narrow table."""
 GAP = 2
 """Spaces before the last column, if they fit, so that its words are not read as a unit of the steps to their left."""
 _CHECKS: dict[CheckName, str] = {
@@ -66,10 +69,10 @@ def _head(document: Document, *, roomy: bool) -> list[tuple[str, JustifyMethod]]
     checks = [
         CHECK_NAMES[name].replace(" ", "\n", 1) if roomy else _CHECKS[name] for name in _checks(document)
     ]
-    fraction = judged_fraction(document)
+    fraction, unit = judged_fraction(document), metric_of(document).scale.unit
     return [
         ("weights\nkept %", "right"),
-        *((f"{arm_name(arm) if roomy else arm}\n%", "right") for arm in _arms(document)),
+        *((f"{arm_name(arm) if roomy else arm}\n{unit}", "right") for arm in _arms(document)),
         *((name, "center") for name in checks),
         ("early\nstop", "right"),
         ("against\ndense" if fraction is None else f"to {100 * fraction:g} %\nof dense", "left"),
@@ -78,12 +81,15 @@ def _head(document: Document, *, roomy: bool) -> list[tuple[str, JustifyMethod]]
 
 def _rows(document: Document, *, width: int) -> list[tuple[list[str], bool]]:
     """The cells of every density, and whether tickets win there."""
-    won, fit = claimed(document), ends_fit(document, width)
+    won, fit, metric = claimed(document), ends_fit(document, width), metric_of(document)
     rows = []
     for level in pruned_levels(document):
         sure = is_in(level["density"], won)
         cells = [density_percent(level["density"]).removesuffix(" %") + (" *" if sure else "  ")]
-        cells += [accuracy(level["arms"].get(arm), both_ends=fit) for arm in _arms(document)]
+        cells += [
+            value_cell(metric, level["arms"].get(arm), both_ends=fit, significant=significant(width))
+            for arm in _arms(document)
+        ]
         cells += [mark(document, level, check) for check in _checks(document)]
         rows.append(([*cells, early_stop(level), speed(level) or "–"], sure))
     return rows
@@ -107,16 +113,29 @@ def early_stop(level: Level) -> str:
     return plus_minus(stop, None, scale=1, digits=0)
 
 
-def accuracy(arm: Arm | None, *, both_ends: bool = True) -> str:
-    """The accuracy and its interval in at most 11 columns, "98.51 ±0.30", with "!" if a replicate failed.
+def significant(width: int) -> int:
+    """How many significant digits values without a percent sign have on a screen of so many columns."""
+    return ROOMY_DIGITS if width >= ROOMY else ROOMY_DIGITS - 1
 
-    An interval that is cut at 0 or 100 % is shown by its ends, "98.30 (96.0–100)". If they do not fit, only the end
-    that is not cut is shown: "98.30 >96.0".
+
+def value_cell(metric: Metric, arm: Arm | None, *, both_ends: bool = True, significant: int = 4) -> str:
+    """The value and its interval in at most 11 columns, "98.51 ±0.30", with "!" if a replicate failed.
+
+    An interval that is cut at an end of the range, as 0 or 100 %, is shown by its ends, "98.30 (96.0–100)". If they do
+    not fit, only the end that is not cut is shown: "98.30 >96.0". A metric without a percent sign has `significant`
+    digits; with fewer than `ROOMY_DIGITS`, its interval is left out where it does not fit, as in 1.2e-07.
     """
     value = None if arm is None else arm.get("accuracy")
     if arm is None or value is None:
         return "–" + ("!" if arm is not None and arm.get("failed") else "")
-    mean, ends = 100 * value, interval(arm, "accuracy")
+    ends, failed = interval(arm, "accuracy"), "!" if arm.get("failed") else ""
+    if metric.scale.unit == "%":
+        return _percent(value, ends, both_ends) + failed
+    return _plain(metric, value, ends, both_ends=both_ends, significant=significant) + failed
+
+
+def _percent(value: float, ends: tuple[float, float] | None, both_ends: bool) -> str:
+    mean = 100 * value
     text = f"{mean:.2f}" if mean < 99.995 else "100.0"
     if ends is not None and is_cut(value, ends):
         low, high = (bare(100 * end, 1) for end in ends)
@@ -124,7 +143,24 @@ def accuracy(arm: Arm | None, *, both_ends: bool = True) -> str:
     elif ends is not None:
         half = 50 * (ends[1] - ends[0])
         text += f" ±{half:.2f}" if half < 9.995 else f" ±{half:.1f}"
-    return text + ("!" if arm.get("failed") else "")
+    return text
+
+
+def _plain(
+    metric: Metric, value: float, ends: tuple[float, float] | None, *, both_ends: bool, significant: int
+) -> str:
+    """As `_percent` for a metric without a percent sign; where there is no room for the interval, without it."""
+    mean = metric.text(value, None, significant=significant)
+    if ends is not None and is_cut(value, ends) and not both_ends:
+        low, high = (metric.text(end, None, significant=significant - 1) for end in ends)
+        at_high = abs(metric.scale.high - ends[1]) <= abs(metric.scale.low - ends[0])
+        text = f"{mean} >{low}" if at_high else f"{mean} <{high}"
+    else:
+        text = metric.text(value, ends, significant=significant).replace("± ", "±")
+    if significant < ROOMY_DIGITS:
+        text = text.replace("±0.", "±.")
+        return text if len(text) <= CELL else mean
+    return text
 
 
 def cut_arms(document: Document) -> set[str]:

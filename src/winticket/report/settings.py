@@ -9,6 +9,7 @@ from typing import Any, cast
 from winticket.procedures import METHODS, method_of
 from winticket.procedures.facts import halved_output_rate
 from winticket.report.elements import definitions
+from winticket.report.metric import Metric, metric_of
 from winticket.report.reading import plain, question_of
 from winticket.results import Document, Question
 from winticket.results.document import Data
@@ -39,11 +40,11 @@ MEANINGS: Mapping[tuple[str, object], str] = {
 
 def settings(document: Document) -> str:
     """The settings of the experiment, and of the one that found the tickets if they were transferred, as HTML."""
-    question, data = question_of(document), document.get("data")
+    question, data, metric = question_of(document), document.get("data"), metric_of(document)
     html = (
         "<h3>Experiment</h3>"
         '<p class="note">Options that change nothing in this run are left out; result.json has all of them.</p>'
-        + definitions(in_words(question, data), wide=True)
+        + definitions(in_words(question, data, metric), wide=True)
     )
     if source := question.get("source"):
         searched = {name: value for name, value in source.items() if name not in VERDICT_ONLY}
@@ -52,14 +53,23 @@ def settings(document: Document) -> str:
     return html
 
 
-def in_words(question: Question, data: Data | None) -> list[tuple[str, str]]:
-    """Each option that had an effect, as (name, value). Defaults that followed from other options are filled in."""
+def in_words(question: Question, data: Data | None, metric: Metric | None = None) -> list[tuple[str, str]]:
+    """Each option that had an effect, as (name, value). Defaults that followed from other options are filled in.
+
+    `metric` is the one that judges, accuracy by default: the margin is in its unit.
+    """
     filled = {**cast("dict[str, Any]", question), **_filled(question, data)}
     return [
-        (LABELS.get(name, name.replace("_", " ")), _value(name, value))
+        _margin(metric, value)
+        if name == "margin_pp" and metric is not None and not metric.in_points
+        else (LABELS.get(name, name.replace("_", " ")), _value(name, value))
         for name, value in filled.items()
         if name != "source" and not idle(name, value, question)
     ]
+
+
+def _margin(metric: Metric, value: float) -> tuple[str, str]:
+    return "margin", metric.margin(value)
 
 
 def _filled(question: Question, data: Data | None) -> dict[str, Any]:

@@ -12,14 +12,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from winticket.report.axes import density_axis
+from winticket.report.axes import density_axis, up_axis
 from winticket.report.comparison import method_name
 from winticket.report.elements import section, table
 from winticket.report.glossary import linked, words_section
+from winticket.report.glossary_metric import meanings
 from winticket.report.ink import SERIES, lettering, on, style
 from winticket.report.inline import figure
 from winticket.report.layers import MARKERS
 from winticket.report.layout import FILE, Label, Layout, canvas, end_labels
+from winticket.report.metric import Metric, metric_of
 from winticket.report.page import framed
 from winticket.report.question import data_words
 from winticket.report.reading import (
@@ -31,7 +33,6 @@ from winticket.report.reading import (
     is_in,
     paired_difference,
     plain,
-    plus_minus,
     pruned_levels,
     question_of,
     sentences,
@@ -79,8 +80,9 @@ def side_by_side(runs: Sequence[Named]) -> str:
             _numbers(listed),
         ]
     )
-    whole = linked(body)
-    return framed(f"{len(listed)} runs side by side", f"{whole}\n{words_section(whole)}")
+    shared = _shared(listed) or Metric()
+    whole = linked(body, unit=shared.scale.unit)
+    return framed(f"{len(listed)} runs side by side", f"{whole}\n{words_section(whole, meanings(shared))}")
 
 
 def is_comparison(document: Document | Comparison) -> bool:
@@ -88,8 +90,17 @@ def is_comparison(document: Document | Comparison) -> bool:
     return "rows" in document
 
 
+def _shared(runs: Sequence[Named]) -> Metric | None:
+    """The metric that all runs are judged by; None if there are several, whose values stand on no common axis."""
+    found = {metric_of(run.document).scale: metric_of(run.document) for run in runs}
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
 def accuracies(runs: Sequence[Named]) -> Table:
     """One row per run, level and network: accuracies as fractions, and the difference to dense in percentage points.
+
+    Of a run that is judged by another metric: its values in its own unit, and differences that are positive if the
+    network is better than dense.
 
     Of searches and transfers the dense network and the ticket; of comparisons every method at equal steps, which is its
     arm.
@@ -109,7 +120,7 @@ def _rows(run: Named) -> list[tuple[Value, ...]]:
     for level in pruned_levels(document):
         ticket = level["arms"]["ticket"]
         low, high = interval(ticket, "accuracy") or (None, None)
-        gap = paired_difference(level, "ticket", dense)
+        gap = paired_difference(document, level, "ticket", dense)
         wins = is_in(level["density"], won)
         rows.append((run.name, level["density"], "ticket", ticket.get("accuracy"), low, high, gap, wins))
     return rows
@@ -121,18 +132,21 @@ def _rows_of_methods(name: str, document: Comparison) -> list[tuple[Value, ...]]
         if row["equal"] != "density":
             continue
         low, high = ends(row["accuracy_ci"]) or (None, None)
-        gap = 0.0 if row["arm"] == "dense" else row["to_dense"] and 100 * row["to_dense"]
+        gap = 0.0 if row["arm"] == "dense" else row["to_dense"] and metric_of(document).shown(row["to_dense"])
         method = "dense" if row["arm"] == "dense" else method_name(row["method"], row["arm"])
         rows.append((name, row["density"], method, row["accuracy"], low, high, gap, False))
     return rows
 
 
 def side_by_side_figure(runs: Sequence[Named], *, layout: Layout = FILE) -> tuple[Figure, Table]:
-    """Draw accuracy against density of every run, and the difference to its dense network; returns the table too.
+    """Draw the metric against density for every run, and the difference to its dense network; returns the table too.
 
-    A run's line begins at its dense network, at 100 %. Methods of a comparison are single points.
+    A run's line begins at its dense network, at 100 %. Methods of a comparison are single points. ValueError if runs
+    are judged by several metrics.
     """
-    made = accuracies(runs)
+    made, metric = accuracies(runs), _shared(runs)
+    if metric is None:
+        raise ValueError("the runs are judged by different metrics, which have no common axis")
     with style(layout.ink):
         figure, (left, right) = canvas(
             f"{len(runs)} runs side by side", "mean over replicates, 95 % t interval", layout, panels=2, across=2,
@@ -141,24 +155,29 @@ def side_by_side_figure(runs: Sequence[Named], *, layout: Layout = FILE) -> tupl
         labels = [
             label
             for at, run in enumerate(runs)
-            if (label := _line((left, right), made.where(run=run.name), run, at, layout)) is not None
+            if (label := _line((left, right), made.where(run=run.name), run, at, layout=layout)) is not None
         ]
         level_line(right, 0.0, "dense network", ink=layout.ink)
         for axes, title, unit in (
-            (left, "test accuracy", "%"),
-            (right, "minus the dense network of the run", "percentage points (pp)"),
+            (left, f"test {metric.name}", metric.axis("") if metric.scale.unit != "%" else "%"),
+            (right, _to_dense(metric), metric.difference_axis(narrow=False)),
         ):
             density_axis(axes, made)
             axes.set_title(title, loc="left", fontsize=10, color=layout.ink.text)
-            axes.set_ylabel(unit)
+            up_axis(axes, unit)
         end_labels(right, labels)
     return figure, made
 
 
-def _line(pair: tuple[Axes, Axes], rows: Table, run: Named, at: int, layout: Layout) -> Label | None:
+def _to_dense(metric: Metric) -> str:
+    return "minus the dense network of the run" if metric.higher else "dense network of the run minus this"
+
+
+def _line(pair: tuple[Axes, Axes], rows: Table, run: Named, at: int, *, layout: Layout) -> Label | None:
+    metric = metric_of(run.document)
     color, marker = on(layout.ink, SERIES[at % len(SERIES)]), MARKERS[at % len(MARKERS)]
     left, right = pair
-    x, y, gap = rows.numbers("density"), 100 * rows.numbers("accuracy"), rows.numbers("to_dense")
+    x, y, gap = rows.numbers("density"), metric.shown(rows.numbers("accuracy")), rows.numbers("to_dense")
     joined = "none" if is_comparison(run.document) else "-"
     for axes, values in ((left, y), (right, gap)):
         axes.plot(
@@ -172,7 +191,7 @@ def _line(pair: tuple[Axes, Axes], rows: Table, run: Named, at: int, layout: Lay
         )
         won = np.array(rows.column("claimed"), dtype=bool)
         axes.plot(x[won], values[won], marker, color=color, linestyle="none")
-    low, high = 100 * rows.numbers("ci_low"), 100 * rows.numbers("ci_high")
+    low, high = metric.shown(rows.numbers("ci_low")), metric.shown(rows.numbers("ci_high"))
     if is_comparison(run.document):
         left.vlines(x, low, high, color=color, alpha=0.6)
     else:
@@ -182,42 +201,47 @@ def _line(pair: tuple[Axes, Axes], rows: Table, run: Named, at: int, layout: Lay
 
 
 def _figure(runs: Sequence[Named]) -> str:
-    words = "Accuracy against density of every run, and the difference to its dense network; the tables give numbers."
+    metric = _shared(runs)
+    if metric is None:
+        names = ", ".join(dict.fromkeys(metric_of(run.document).name for run in runs))
+        note = f"The runs are judged by different metrics ({names}), so no figure has them side by side."
+        return f"<section><p>{escape(note)}</p></section>"
+    title = f"{metric.heading} against density"
+    words = f"{title} of every run, and the difference to its dense network; the tables give numbers."
+    values = metric.plural[:1].upper() + metric.plural[1:]
     caption = (
-        "Left: test accuracy after the last step, with 95 % intervals; a line begins at the run's dense network. "
+        f"Left: test {metric.name} after the last step, with 95 % intervals; a line begins at the run's dense network. "
         "Right: "
-        "ticket minus dense network of the same replicate, in the mean. Filled markers: winning tickets. Accuracies on "
+        f"{metric.minus('ticket', 'dense network')} of the same replicate, in the mean. Filled markers: winning "
+        f"tickets. {values} on "
         "different data do not compare. Points that no line joins are methods of a comparison, at equal steps."
     )
     drawn = figure(
         lambda layout: side_by_side_figure(runs, layout=layout)[0],
-        name="side-by-side", words=words, above="<h2>Accuracy against density</h2>", caption=caption,
+        name="side-by-side", words=words, above=f"<h2>{escape(title)}</h2>", caption=caption,
     )  # fmt: skip
     return f"<section>{drawn}</section>"
 
 
 def _verdicts(runs: Sequence[Named]) -> str:
-    rows = []
+    rows, shared = [], _shared(runs)
     for run in runs:
         if is_comparison(run.document):
             compared = cast("Comparison", run.document)
             cells = [
                 "–",
-                _dense_of(compared),
+                _dense_of(compared, named=shared is None),
                 str(compared["replicates"]),
                 "comparison of methods: no verdict",
             ]
         else:
             document = cast("Document", run.document)
             won, dense = claimed(document), dense_arm(document)
-            accuracy = (
-                "–"
-                if dense is None
-                else plus_minus(dense.get("accuracy"), interval(dense, "accuracy"), scale=100, digits=2)
-            )
+            metric = metric_of(document)
+            value = "–" if dense is None else metric.text(dense.get("accuracy"), interval(dense, "accuracy"))
             cells = [
                 density_percent(min(won)) if won else "none",
-                accuracy,
+                value if shared else f"{metric.head(value)} {metric.name}",
                 plain(question_of(document).get("replicates")),
                 headline(document),
             ]
@@ -227,7 +251,13 @@ def _verdicts(runs: Sequence[Named]) -> str:
         "them."
     )
     return table(
-        ("run", "smallest winning ticket", "dense %", "replicates", "verdict"),
+        (
+            "run",
+            "smallest winning ticket",
+            shared.head("dense") if shared else "dense",
+            "replicates",
+            "verdict",
+        ),
         rows,
         caption=caption,
         worded=True,
@@ -235,15 +265,15 @@ def _verdicts(runs: Sequence[Named]) -> str:
     )
 
 
-def _dense_of(document: Comparison) -> str:
+def _dense_of(document: Comparison, *, named: bool) -> str:
     dense = next(
         (row for row in document["rows"] if row["arm"] == "dense" and row["equal"] == "density"), None
     )
-    return (
-        "–"
-        if dense is None
-        else plus_minus(dense["accuracy"], ends(dense["accuracy_ci"]), scale=100, digits=2)
-    )
+    if dense is None:
+        return "–"
+    metric = metric_of(document)
+    value = metric.text(dense["accuracy"], ends(dense["accuracy_ci"]))
+    return f"{metric.head(value)} {metric.name}" if named else value
 
 
 def differing(runs: Sequence[Named]) -> list[tuple[str, ...]]:
@@ -266,7 +296,7 @@ def differing(runs: Sequence[Named]) -> list[tuple[str, ...]]:
 def _options(document: Document) -> dict[str, str]:
     """The options that had an effect, in words."""
     question = question_of(document)
-    options = dict(in_words(question, document.get("data")))
+    options = dict(in_words(question, document.get("data"), metric_of(document)))
     if words := data_words(document):
         options["examples"] = words
     if question.get("source"):
@@ -313,27 +343,54 @@ def _sentences(runs: Sequence[Named]) -> str:
 
 
 def _numbers(runs: Sequence[Named]) -> str:
-    made = accuracies(runs)
+    made, by_run, shared = (
+        accuracies(runs),
+        {run.name: metric_of(run.document) for run in runs},
+        _shared(runs),
+    )
     rows = [
         [
             escape(str(row["run"])),
             escape(density_percent(float(row["density"] or 0))),
             escape(str(row["arm"])),
-            _accuracy(row),
-            "–" if row["to_dense"] is None else f"{float(row['to_dense']):+.2f}".replace("-", "−"),
+            _value(row, by_run[str(row["run"])], shared),
+            _gap(row, by_run[str(row["run"])], shared),
             "yes" if row["claimed"] else "",
         ]
         for row in made.rows()
     ]
-    caption = (
-        "Test accuracies in percent, ± half the width of the 95 % interval; differences in percentage points."
+    value, gap = (
+        (
+            shared.head(shared.name),
+            shared.difference_head("minus dense" if shared.higher else "dense minus it"),
+        )
+        if shared
+        else ("value", "better than dense by")
     )
-    numbers = table(
-        ("run", "density", "network", "accuracy %", "minus dense, pp", "winning"), rows, caption=caption
-    )
+    numbers = table(("run", "density", "network", value, gap, "winning"), rows, caption=_of_numbers(shared))
     return f"<section><details><summary>All numbers</summary>{numbers}</details></section>"
 
 
-def _accuracy(row: Mapping[str, Value]) -> str:
+def _of_numbers(shared: Metric | None) -> str:
+    """The caption of all numbers."""
+    if shared is None:
+        return "Test values of each run's metric, ± half the width of the 95 % interval."
+    unit = "percent" if shared.scale.unit == "%" else shared.scale.unit
+    points = "percentage points" if shared.scale.points == "pp" else shared.scale.points
+    values = f"Test {shared.plural}" + (f" in {unit}" if unit else "")
+    return f"{values}, ± half the width of the 95 % interval" + (
+        f"; differences in {points}." if points else "."
+    )
+
+
+def _value(row: Mapping[str, Value], metric: Metric, shared: Metric | None) -> str:
     pair = ends([cast("float | None", row["ci_low"]), cast("float | None", row["ci_high"])])
-    return plus_minus(cast("float | None", row["accuracy"]), pair, scale=100, digits=2)
+    text = metric.text(cast("float | None", row["accuracy"]), pair)
+    return escape(text if shared else f"{metric.head(text)} {metric.name}")
+
+
+def _gap(row: Mapping[str, Value], metric: Metric, shared: Metric | None) -> str:
+    if row["to_dense"] is None:
+        return "–"
+    text = metric.signed(float(row["to_dense"])).replace("-", "−")
+    return escape(text if shared else metric.with_points(text))

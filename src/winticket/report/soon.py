@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from winticket.report.elements import section, table
-from winticket.report.pace import early_stops_left_out, judged_fraction, pace_cell
+from winticket.report.metric import metric_of
+from winticket.report.pace import early_stops_left_out, judged_fraction, pace_cell, share
 from winticket.report.reading import (
     arm_name,
     arms,
@@ -23,16 +24,17 @@ ALL_EARLY = 12
 
 
 def how_soon(document: Document) -> str:
-    """The section on steps to an accuracy; empty if the document has no such numbers."""
+    """The section on steps to a value of the metric; empty if the document has no such numbers."""
     fraction, dense = judged_fraction(document), dense_arm(document)
     if fraction is None or dense is None:
         return ""
-    shown = [arm for arm in arms(document) if arm != "dense"]
+    shown, name = [arm for arm in arms(document) if arm != "dense"], metric_of(document).name
     tried = pruned_levels(document)
     judged = any(pace(level) for level in tried)
     test = " An exact signed-rank test decides sooner, later or alike." if judged else ""
     caption = (
-        f"First line of a cell: the median number of steps to {100 * fraction:g} % of the final validation accuracy of "
+        f"First line of a cell: the median number of steps to {share(document, fraction)} the final validation {name} "
+        "of "
         "the same replicate's dense network. The dense network itself needs "
         f"{pace_cell(dense, fraction)[0]}.{test} Second line: the typical ratio to the dense network's "
         "steps, with its 95 % interval if there are six replicates or more."
@@ -42,12 +44,12 @@ def how_soon(document: Document) -> str:
         [_row(level["density"], [(level["arms"].get(arm), fraction) for arm in shown]) for level in tried],
         caption=caption,
     )
-    names = dict.fromkeys(name for level in tried for name in level["arms"]["ticket"].get("steps_to") or ())
-    others = [float(name) for name in names if float(name) != fraction]
+    keys = dict.fromkeys(key for level in tried for key in level["arms"]["ticket"].get("steps_to") or ())
+    others = [float(key) for key in keys if float(key) != fraction]
     all_targets = table(
         ["density", *(f"{100 * other:g} %" for other in others)],
         [_row(x["density"], [(x["arms"]["ticket"], other) for other in others]) for x in tried],
-        caption="Columns: shares of the dense network's final validation accuracy.",
+        caption=_shares(document),
     )
     left_out = early_stops_left_out(document)
     notes = [
@@ -55,10 +57,20 @@ def how_soon(document: Document) -> str:
         *([left_out] if left_out else []),
     ]
     return section(
-        f"Steps to {100 * fraction:g} % of the dense network's validation accuracy",
+        f"Steps to {share(document, fraction)} the dense network's validation {name}",
         every_arm,
         f"<details><summary>{escape(_title(others))}</summary>{all_targets}</details>",
         *(f'<p class="note">{escape(note)}</p>' for note in notes),
+    )
+
+
+def _shares(document: Document) -> str:
+    metric = metric_of(document)
+    if metric.is_accuracy:
+        return "Columns: shares of the dense network's final validation accuracy."
+    return (
+        "Columns: shares of the way from the best constant answer to the dense network's final validation "
+        f"{metric.name}."
     )
 
 
@@ -106,14 +118,15 @@ def _ratios(document: Document, *, judged: bool) -> list[str]:
 
 
 def _grid(document: Document) -> list[str]:
-    """At which steps accuracies are measured; nothing if the document does not say."""
+    """At which steps the metric is measured; nothing if the document does not say."""
     question = question_of(document)
     every, early = question.get("evaluate_every"), question.get("early_points")
     if every is None or early is None:
         return []
     regular = "every step" if every == 1 else f"every {every} steps"
     if every == 1 or not early:
-        return [f"Accuracy is measured at {regular}."]
+        return [f"{metric_of(document).heading} is measured at {regular}."]
     return [
-        f"Accuracy is measured at every step up to {ALL_EARLY}, then less and less often, down to {regular}."
+        f"{metric_of(document).heading} is measured at every step up to {ALL_EARLY}, then less and less often, down "
+        f"to {regular}."
     ]

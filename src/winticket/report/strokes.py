@@ -93,8 +93,8 @@ def _filled(axes: Axes, rows: Table, x: np.ndarray, y: np.ndarray, *, look: Look
         axes.plot(x[won], y[won], look.marker, color=look.color, markersize=7, zorder=5, label=WON)
 
 
-def mark_smallest(axes: Axes, document: Document, layout: Layout) -> None:
-    """Draw a vertical line at the smallest winning density, and name it."""
+def mark_smallest(axes: Axes, document: Document, layout: Layout, *, at_top: bool = False) -> None:
+    """Draw a vertical line at the smallest winning density, and name it at the bottom or the top."""
     won = claimed(document)
     if not won:
         return
@@ -103,18 +103,21 @@ def mark_smallest(axes: Axes, document: Document, layout: Layout) -> None:
     ink, words = layout.ink, "smallest win" if layout.narrow else "smallest winning density"
     axes.axvline(smallest, color=ink.quiet, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     axes.annotate(
-        f"{words}: {density_percent(smallest)}", (smallest, 0.025),
+        f"{words}: {density_percent(smallest)}", (smallest, 0.975 if at_top else 0.025),
         xycoords=("data", "axes fraction"),
         xytext=(-5 if in_right_half else 5, 0), textcoords="offset points",
-        ha="right" if in_right_half else "left", fontsize=9, color=ink.text,
+        ha="right" if in_right_half else "left", va="top" if at_top else "baseline", fontsize=9, color=ink.text,
         bbox={"facecolor": ink.paper, "edgecolor": "none", "alpha": 0.8, "pad": 1.5},  # a band may reach down to it
     )  # fmt: skip
 
 
-def level_line(axes: Axes, y: float, text: str, *, ink: Ink, at_right: bool = False) -> None:
-    """Draw a dotted horizontal line and name it below its left or right end."""
+def level_line(
+    axes: Axes, y: float, text: str, *, ink: Ink, at_right: bool = False, above: bool = False
+) -> None:
+    """Draw a dotted horizontal line and name it below, or above, its left or right end."""
     axes.axhline(y, color=ink.quiet, linewidth=1.0, linestyle=(0, (1, 2)), zorder=2)
     axes.annotate(
-        text, (0.992 if at_right else 0.008, y), xycoords=("axes fraction", "data"), xytext=(0, -3),
-        textcoords="offset points", ha="right" if at_right else "left", va="top", fontsize=9, color=ink.quiet,
+        text, (0.992 if at_right else 0.008, y), xycoords=("axes fraction", "data"), xytext=(0, 3 if above else -3),
+        textcoords="offset points", ha="right" if at_right else "left", va="bottom" if above else "top",
+        fontsize=9, color=ink.quiet,
     )  # fmt: skip

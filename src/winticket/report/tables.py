@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from winticket.objective import ACCURACY, Scale
 from winticket.report.reading import (
     CHECK_NAMES,
     arms,
@@ -34,7 +35,8 @@ Measure = Literal[
 def accuracy_by_density(document: Document) -> Table:
     """Return one row per level and arm with the mean test accuracy at the last step and its 95 % interval.
 
-    `accuracy`, `ci_low` and `ci_high` are fractions, or None if too few replicates finished. `replicates` counts the
+    If networks are judged by another metric, `accuracy` holds its values, in its own unit. `accuracy`, `ci_low` and
+    `ci_high` are fractions, or None if too few replicates finished. `replicates` counts the
     replicates that finished, and `failed` counts the others. `claimed` is True if the verdict claims a winning ticket
     at this density.
 
@@ -116,12 +118,17 @@ def _by_density(document: Document, *, value: MeanName) -> Table:
 
 
 def learning_curves(
-    curves: Curves, *, measure: Measure = "validation_accuracy", confidence: float = 0.95
+    curves: Curves,
+    *,
+    measure: Measure = "validation_accuracy",
+    confidence: float = 0.95,
+    scale: Scale = ACCURACY,
 ) -> Table:
     """Return the mean of one measure over replicates at each step, for every density and arm.
 
     The interval is Student's t over replicates, mean ± t(1 - (1 - confidence)/2, n - 1) · sd / √n, and is None for
-    n = 1. Intervals of accuracies are cut at 0 and 1, and intervals of losses at 0. Accuracies are fractions.
+    n = 1. Intervals of accuracies are cut at 0 and 1, and intervals of losses at 0. Accuracies are fractions. Where
+    networks are judged by another metric, `scale` is that metric's, and intervals are cut at the ends of its range.
 
     A step at which no replicate was measured gets no row. A replicate that lacks a finite value at any other step is
     skipped at all steps, so the same replicates enter the mean along the whole curve.
@@ -138,7 +145,7 @@ def learning_curves(
     for curve in curves:
         groups.setdefault((float(curve["density"]), str(curve["arm"])), []).append(curve)
     rows: list[tuple[Value, ...]] = []
-    highest = 1.0 if measure.endswith("accuracy") else math.inf
+    lowest, highest = (scale.low, scale.high) if measure.endswith("accuracy") else (0.0, math.inf)
     for (density, arm), members in sorted(groups.items(), key=lambda item: -item[0][0]):
         steps = [np.asarray(member["step"], np.int64) for member in members]
         if any(not np.array_equal(step, steps[0]) for step in steps):
@@ -156,7 +163,9 @@ def learning_curves(
         mean, half = _mean_and_half_width(whole, confidence=confidence)
         for index, step in enumerate(grid):
             centre, width = float(mean[index]), None if half is None else float(half[index])
-            ends = (None, None) if width is None else (max(centre - width, 0.0), min(centre + width, highest))
+            ends = (
+                (None, None) if width is None else (max(centre - width, lowest), min(centre + width, highest))
+            )
             rows.append((density, arm, int(step), centre, *ends, len(whole)))
     return Table(("density", "arm", "step", measure, "ci_low", "ci_high", "replicates"), tuple(rows))
 
@@ -180,7 +189,8 @@ def checks_by_density(document: Document) -> Table:
     """Return one row per level and check, with one column for each value that any check reports.
 
     A value that a check does not report is None. Differences, their intervals and their standard deviations are
-    fractions. Columns whose names end in _pp are in percentage points.
+    fractions, and in the metric's unit if that is not accuracy. Columns whose names end in _pp are in percentage
+    points, or in that unit.
     """
     rows: list[dict[str, Value]] = [
         {"density": level["density"], "check": name, **_flat(check)}
@@ -194,7 +204,8 @@ def checks_by_density(document: Document) -> Table:
 def margins(document: Document) -> Table:
     """Return what the verdict would be at other margins, one row per margin.
 
-    `margin_pp` is in percentage points. `density` is the smallest density at which a ticket wins, or None.
+    `margin_pp` is in percentage points, or in the unit of a metric that is no percentage. `density` is the smallest
+    density at which a ticket wins, or None.
     """
     verdicts = document["verdict"].get("margins")
     curve = verdicts["curve"] if verdicts else ()

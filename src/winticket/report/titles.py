@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from textwrap import fill
 
+from winticket.report.metric import metric_of
 from winticket.report.reading import (
     check_of,
     claimed,
@@ -73,12 +74,12 @@ def _why_not_won(document: Document, level: Level) -> str:
         return (
             "the ticket passes the test against the dense network, but the ticket of a denser level does not"
         )
-    margin = question_of(document).get("margin_pp")
-    within = "" if margin is None else f" within {margin:g} pp"
+    margin, metric = question_of(document).get("margin_pp"), metric_of(document)
+    within = "" if margin is None else f" within {metric.margin(margin)}"
     missed = f"is not shown to match the dense network{within}"
     check = check_of(level, "accuracy")
     if check is not None and check.get("refuted"):
-        by = "" if margin is None else f"more than {margin:g} pp "
+        by = "" if margin is None else f"more than {metric.margin(margin)} "
         missed = f"is shown to be {by}worse than the dense network"
     return f"the ticket beats both controls, but {missed}" if beats else f"the ticket {missed}"
 
@@ -124,25 +125,27 @@ def _joined(names: Sequence[str]) -> str:
 
 
 def accuracy_title(document: Document, *, width: int = 72) -> str:
-    """Return what the accuracy figure shows: where tickets win, or else the ticket at the lowest density."""
-    margin = question_of(document).get("margin_pp")
-    within = "" if margin is None else f" within {margin:g} pp"
+    """Return what the figure of the metric shows: where tickets win, or else the ticket at the lowest density."""
+    margin, metric = question_of(document).get("margin_pp"), metric_of(document)
+    within = "" if margin is None else f" within {metric.margin(margin)}"
     if has_won(document):
         where = at_densities(document, claimed(document))
         rule = f"it matches the dense network{within} and beats both controls"
-        return lines(f"The ticket wins {where}: {rule}", width)
+        return lines(f"The ticket wins {where}: {rule}", width, unit=metric.scale.points)
     if unlearned(document):
         return lines("The dense network did not learn, so comparisons with it show nothing", width)
     dense = dense_arm(document)
     gaps = [
-        (paired_difference(level, "ticket", dense), level["density"]) for level in pruned_levels(document)
+        (paired_difference(document, level, "ticket", dense), level["density"])
+        for level in pruned_levels(document)
     ]
     measured = [(gap, density) for gap, density in gaps if gap is not None]
     if not measured:
-        return "Test accuracy against density"
+        return f"Test {metric.name} against density"
     gap, density = measured[-1]
     start = "Not won" if document["verdict"]["outcome"] == "not won" else "Inconclusive"
-    return lines(f"{start}: at {density_percent(density)} the ticket is {_gap(gap)} the dense network", width)
+    words = f"{start}: at {density_percent(density)} the ticket is {metric.apart(gap)} the dense network"
+    return lines(words, width, unit=metric.scale.points)
 
 
 def early_stop_title(document: Document, *, width: int = 72) -> str:
@@ -171,28 +174,26 @@ def sooner_or_later(document: Document, *, sooner: Sequence[float], later: Seque
 
 def learning_title(document: Document, table: Table, shown: Sequence[float], *, width: int = 72) -> str:
     """Return what the learning curves show: the difference between ticket and re-initialisation at the last step."""
+    metric = metric_of(document)
     for density in sorted(shown, key=lambda d: abs(d - (document["verdict"].get("density") or 0.0))):
         last = [
             table.where(arm=arm, density=density).column("validation_accuracy")[-1:]
             for arm in ("ticket", "reinit")
         ]
         if all(last):
-            gap = 100 * (float(last[0][0] or 0) - float(last[1][0] or 0))
+            gap = metric.shown(metric.scale.gain(float(last[1][0] or 0), float(last[0][0] or 0)))
             start = f"At {density_percent(density)} of the weights the ticket ends"
-            words = f"{start} {_gap(gap)} the same mask with re-initialised weights, on validation data"
-            return lines(words, width)
+            words = (
+                f"{start} {metric.apart(gap)} the same mask with re-initialised weights, on validation data"
+            )
+            return lines(words, width, unit=metric.scale.points)
     return "Learning curves of the tickets and the dense network"
 
 
-def lines(text: str, width: int) -> str:
+def lines(text: str, width: int, *, unit: str = "") -> str:
     """Break a text into lines of at most `width` characters, but never between a number and its unit."""
-    return fill(re.sub(r"(\d) (%|pp)", "\\1\u00a0\\2", text), width).replace("\u00a0", " ")
-
-
-def _gap(points: float) -> str:
-    if abs(points) < 0.005:
-        return "level with"
-    return f"{abs(points):.2f} pp {'above' if points > 0 else 'below'}"
+    units = "|".join(["%", "pp", *([re.escape(unit)] if unit else [])])
+    return fill(re.sub(rf"(\d) ({units})", "\\1\u00a0\\2", text), width).replace("\u00a0", " ")
 
 
 def spelt_out(lines: Sequence[str]) -> list[str]:

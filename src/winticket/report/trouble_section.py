@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from html import escape
 
 from winticket.report.elements import plain_table, section
+from winticket.report.metric import metric_of
 from winticket.report.reading import question_of, warnings_by_bearing
 from winticket.report.tables import emptied_layers, failures
 from winticket.results import Document
@@ -42,8 +43,9 @@ def failed(document: Document) -> str:
     body = []
     lost, empty = failures(document), emptied_layers(document)
     if lost.values:
+        name = metric_of(document).name
         caption = (
-            "Failed trainings. Means omit them, and tests take the accuracy that is worst for the ticket."
+            f"Failed trainings. Means omit them, and tests take the {name} that is worst for the ticket."
         )
         rows = [
             (arm, density, int(replicate or 0) + 1, *rest) for arm, density, replicate, *rest in lost.values

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from winticket.report.metric import Metric, metric_of
 from winticket.report.reading import data_of, dense_arm, density_percent, is_in, pruned_levels, won_at
 from winticket.results import Document, LearningCurve, Level
 
@@ -27,28 +29,33 @@ def against_the_verdict(document: Document, curves: Sequence[LearningCurve]) -> 
     if found is None:
         return always
     validation, test = found
+    metric = metric_of(document)
+    write = partial(_signed, metric)
     mean, low, high = _mean(validation)
     apart = _mean(validation - test)
     data = data_of(document)
     few = "" if data is None else f", with {data['validation']} examples each"
     agree = (
-        f"no difference between these two numbers is shown ({_signed(apart[0])}, 95 % interval {_signed(apart[1])} to "
-        f"{_signed(apart[2])})"
+        f"no difference between these two numbers is shown ({write(apart[0])}, 95 % interval {write(apart[1])} to "
+        f"{write(apart[2])})"
         if apart[1] <= 0 <= apart[2]
-        else f"the two sets of examples differ by more than chance explains ({_signed(apart[0])}, 95 % interval "
-        f"{_signed(apart[1])} to {_signed(apart[2])})"
+        else f"the two sets of examples differ by more than chance explains ({write(apart[0])}, 95 % interval "
+        f"{write(apart[1])} to {write(apart[2])})"
     )
     return (
-        f"{always} At {density_percent(at)} of the weights, the ticket minus the dense network is {_signed(mean)} "
-        f"percentage points on validation data (95 % interval {_signed(low)} to {_signed(high)}; {len(validation)} "
-        f"replicates{few}) and {_signed(float(np.mean(test)))} on test data; {agree}."
+        f"{always} At {density_percent(at)} of the weights, {_subject(metric)} is {write(mean)}"
+        f"{_unit(metric)} on validation data (95 % interval {write(low)} to {write(high)}; {len(validation)} "
+        f"replicates{few}) and {write(float(np.mean(test)))} on test data; {agree}."
     )
 
 
 def _differences(
     document: Document, level: Level, curves: Sequence[LearningCurve]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Ticket minus dense by replicate, in percentage points: (validation, test). None for fewer than two replicates."""
+    """Gain of the ticket over dense by replicate, in the metric's points: (validation, test).
+
+    None for fewer than two replicates.
+    """
     last: dict[str, dict[int, float]] = {"dense": {}, "ticket": {}}
     for curve in curves:
         arm, density = curve["arm"], 1.0 if curve["arm"] == "dense" else level["density"]
@@ -68,7 +75,8 @@ def _differences(
     ]
     if len(pairs) < 2:
         return None
-    validation, test = 100 * np.array(pairs).T
+    scale = metric_of(document).scale
+    validation, test = scale.factor * scale.sign * np.array(pairs).T
     return validation, test
 
 
@@ -79,5 +87,14 @@ def _mean(values: NDArray[np.float64]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def _signed(points: float) -> str:
-    return f"{points:+.2f}".replace("-", "−")
+def _subject(metric: Metric) -> str:
+    difference = metric.minus("the ticket", "the dense network")
+    return difference if metric.higher else f"{difference}, which is positive if the ticket is better,"
+
+
+def _unit(metric: Metric) -> str:
+    return " percentage points" if metric.scale.points == "pp" else f" {metric.scale.points}".rstrip()
+
+
+def _signed(metric: Metric, points: float) -> str:
+    return metric.signed(points).replace("-", "−")

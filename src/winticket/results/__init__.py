@@ -6,13 +6,14 @@ them. docs/result.md lists every key.
 
 from __future__ import annotations
 
-from winticket.results.checks import Check, CheckName, Checks, PaceCheck, TimeDetail
+from winticket.results.checks import Check, CheckName, Checks, PaceCheck, Relative, TimeDetail
 from winticket.results.document import (
     Build,
     Comparison,
     Data,
     Document,
     Judged,
+    Metric,
     PrecisionEffect,
     Row,
     SavedTicket,
@@ -84,6 +85,7 @@ __all__ = [
     "MeanName",
     "Measured",
     "Memory",
+    "Metric",
     "NarrowLayer",
     "Network",
     "Origin",
@@ -93,6 +95,7 @@ __all__ = [
     "PrecisionEffect",
     "Question",
     "ReadBack",
+    "Relative",
     "Removed",
     "Row",
     "SavedTicket",

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from winticket.results.measures import Difference, Fraction, MeanStep, Points, Probability, Step
 
 CheckName = Literal["accuracy", "beats_reinit", "beats_random", "accuracy_at_early_stop"]
 """Keys of `Checks` that hold a `Check`."""
+
+
+class Relative(TypedDict):
+    """A difference as a share of the dense network's mean."""
+
+    estimate: float | None
+    """Mean difference over the dense network's mean, over the pairs that finished."""
+    bound: float | None
+    """One-sided lower limit at the check's `test_level`, failed replicates counted at their worst."""
 
 
 class Check(TypedDict):
@@ -53,6 +62,9 @@ class Check(TypedDict):
     """Tests that decide otherwise than the t test."""
     smallest_margin_pp: Points | None
     """Smallest margin at which the ticket would match; only against the dense network."""
+    relative: NotRequired[Relative]
+    """The difference as a share of the dense network's mean, which decides. Absent unless the margin is such a share;
+    `null_pp` and `smallest_margin_pp` are percent of that mean then."""
 
 
 class TimeDetail(TypedDict):

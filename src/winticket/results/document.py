@@ -19,17 +19,37 @@ class Data(TypedDict):
     input_shape: list[int]
     """Shape of one example."""
     classes: int
-    """Number of classes."""
+    """Number of classes; 0 if the answers are no classes."""
     split: str
     """Whether replicates share one split (`shared`) or each has its own (`own`)."""
     tokens: NotRequired[bool]
     """Whether examples are tokens of a text. Absent in older documents."""
+    target: NotRequired[str]
+    """What an example is answered by, if not by one class: `numbers`, `labels` or `positions`. `classes` is then the
+    number of outputs."""
     train: int
     """Training examples."""
     validation: int
     """Validation examples."""
     test: int
     """Test examples."""
+
+
+class Metric(TypedDict):
+    """The metric that networks were judged by. Its values stand under `accuracy` and its relatives in this package."""
+
+    name: str
+    """What sentences and figures call it: accuracy, RMSE, R²."""
+    better: Literal["higher", "lower"]
+    """Which direction is good."""
+    unit: str
+    """The unit of its values; `%` for fractions that are written as percentages, empty for plain numbers."""
+    low: float | None
+    """The least possible value; null if there is none."""
+    high: float | None
+    """The largest possible value; null if there is none."""
+    constant: NotRequired[float | None]
+    """The value that the best constant answer reaches on the test data; null if it is not known."""
 
 
 class Build(TypedDict):
@@ -47,6 +67,8 @@ class Build(TypedDict):
     """Name of the initialisation."""
     tokens: bool
     """Whether examples are tokens of a text."""
+    target: NotRequired[str]
+    """What an example is answered by, if not by one class: `numbers`, `labels` or `positions`."""
 
 
 class SavedTicket(TypedDict):
@@ -94,6 +116,8 @@ class Judged(TypedDict):
     """The question."""
     data: Data
     """The data."""
+    metric: NotRequired[Metric]
+    """The metric. Absent in older documents, whose networks were judged by accuracy."""
     verdict: Verdict
     """The answer."""
     levels: list[Level]
@@ -197,6 +221,8 @@ class Comparison(TypedDict):
     """Name or path of the data."""
     model: str
     """Name of the network."""
+    metric: NotRequired[Metric]
+    """The metric that networks are compared by. Absent in older documents, which compare accuracies."""
     density: Fraction
     """Density that all methods end at."""
     budget_steps: MeanStep

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
-from winticket.results.document import Data
+from winticket.results.document import Data, Metric
 from winticket.results.levels import Measured
 from winticket.results.masks import Network
 from winticket.results.measures import Fraction
@@ -40,6 +40,8 @@ class Unfinished(TypedDict):
     """The question."""
     data: Data
     """The data."""
+    metric: NotRequired[Metric]
+    """The metric that judges. Absent if it is accuracy."""
     network: Network
     """The network's size."""
     store: str

@@ -54,8 +54,23 @@ class Question(TypedDict, total=False):
     """Number of independent repetitions, each with its own seed and mask search."""
     stack: int
     """Replicates that train together, at most."""
+    start: str
+    """File or folder of the pretrained weights that every replicate starts from. Only if there are some."""
+    redraw: str
+    """What the re-initialised control starts from, if it is not `fresh`: `shuffled` pretrained weights."""
+    loss: str
+    """Name of the loss, or `package.module:function`. Only if it is not the task's usual one."""
+    metric: str
+    """Name of the metric, or `package.module:function`. Only if it is not the task's usual one."""
+    class_weights: str
+    """How classes are weighed. Only if they are."""
+    unit: str
+    """Unit of the numbers to predict. Only if one was given."""
     margin_pp: Points
-    """Loss of accuracy up to which a ticket still matches the dense network."""
+    """Loss of accuracy up to which a ticket still matches the dense network; of another metric, in the unit of its
+    differences."""
+    relative_margin: bool
+    """Whether the margin is in percent of the dense network's value. Only if it is."""
     alpha: Probability
     """Error rate of the verdict over all densities and all looks."""
     gate: bool
@@ -106,6 +121,8 @@ class Question(TypedDict, total=False):
     """How a stack trains: `auto`, `stacked` or `one by one`."""
     precision: str
     """Precision of a step's forward and backward pass."""
+    reading: NotRequired[dict[str, str | int | list[str]]]
+    """How the data are read (label, ignore, missing, task, group, time, size, rows); only what is not the default."""
     arms: list[str]
     """Names of all arms."""
     carried: list[int]

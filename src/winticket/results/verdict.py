@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from winticket.results.measures import Difference, Fraction, Points, Probability
 
@@ -71,7 +71,7 @@ class Learned(TypedDict):
     accuracy: Fraction | None
     """Its mean test accuracy."""
     commonest: Fraction | None
-    """Accuracy of always answering the commonest class."""
+    """Accuracy of always answering the commonest class; the best constant answer's value in another metric."""
     unlearned: list[int]
     """Replicates whose dense network is near that."""
     behind: Difference | None
@@ -142,6 +142,8 @@ class Verdict(TypedDict):
     """Replicates that were planned."""
     margin_pp: Points
     """The margin."""
+    relative: NotRequired[bool]
+    """True if all margins are in percent of the dense network's value. Absent if they are in the metric's unit."""
     alpha: Probability
     """The error rate."""
     margins: Margins

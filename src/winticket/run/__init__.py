@@ -5,6 +5,7 @@ from __future__ import annotations
 from winticket.run.crew import Crew, Workers
 from winticket.run.errors import Damaged, Interrupted, Missing, RunError, StoreError, TaskFailed, Unavailable
 from winticket.run.executor import run
+from winticket.run.fitting import Machine, Needs, fits, gibibytes, this_machine, why_not
 from winticket.run.futures import ExecutorCrew
 from winticket.run.inline import Inline
 from winticket.run.keys import Json, resolve
@@ -30,7 +31,9 @@ __all__ = [
     "Inline",
     "Interrupted",
     "Json",
+    "Machine",
     "Missing",
+    "Needs",
     "Outcomes",
     "Parts",
     "Pool",
@@ -48,6 +51,8 @@ __all__ = [
     "Workers",
     "dask_crew",
     "derive",
+    "fits",
+    "gibibytes",
     "key",
     "local",
     "part_of",
@@ -56,6 +61,8 @@ __all__ = [
     "run",
     "stored_needs",
     "task",
+    "this_machine",
     "walk",
     "whole_of",
+    "why_not",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from winticket.run.fitting import Machine
 from winticket.run.store import Store
 from winticket.run.task import Node
 from winticket.run.work import Conditions, Message
@@ -24,6 +25,9 @@ class Crew(Protocol):
     @property
     def workers(self) -> int:
         """How many processes compute at once; 0 if the calling process computes."""
+
+    def machine(self) -> Machine | None:
+        """What each of these workers has, if they are on this machine; None if that is not known here."""
 
     def check(self, store: Store) -> None:
         """Raises ValueError, with a remedy, if these workers cannot write to the store. Starts nothing."""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import random
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
 from winticket.run.claims import Claims
 from winticket.run.crew import Crew, Workers
 from winticket.run.errors import Interrupted, RunError, StoreError
+from winticket.run.fitting import Needs, Unfit, unfit_of
 from winticket.run.inline import Inline
+from winticket.run.interrupts import first_interrupt
 from winticket.run.keys import Json
 from winticket.run.schedule import Event, Outcomes, Schedule
 from winticket.run.store import Store
@@ -49,8 +48,10 @@ class _Execution:
         *,
         retry: bool,
         shared: bool = False,
+        unfit: Unfit | None = None,
     ) -> None:
         self.schedule, self.workers, self.shared = schedule, workers, shared
+        self.unfit = unfit or Unfit(frozenset(), "")
         self.store, self.claims, self.retry = store, claims, retry
         self.deaths: dict[str, int] = {}
         # A failure that is there already is tried again, but not one that another run stores meanwhile.
@@ -69,6 +70,7 @@ class _Execution:
             if stopping():
                 raise KeyboardInterrupt
             self._look_elsewhere()
+            self._leave_unfit()
             self._give_out()
             if plan.running:
                 idle_since = None
@@ -78,11 +80,18 @@ class _Execution:
                 time.sleep(_TICK)
             elif plan.elsewhere:
                 idle_since = time.monotonic() if idle_since is None else idle_since
+                if self.unfit.keys and self.unfit.keys >= plan.unfinished():
+                    return  # whatever others compute, nothing that is left fits here
                 if plan.impossible >= plan.elsewhere and self._unclaimed:
                     return
                 if leave is not None and time.monotonic() - idle_since >= leave:
                     return
                 time.sleep(_TICK)
+
+    def _leave_unfit(self) -> None:
+        """Leave the ready tasks that need more than this machine has to others, before anything of them begins."""
+        for key in [key for key in self.schedule.ready if key in self.unfit.keys] if self.unfit.keys else ():
+            self.schedule.leave_unfit(key, self.unfit.why)
 
     def _give_out(self) -> None:
         plan = self.schedule
@@ -231,6 +240,7 @@ def run(
     need_bytes: int = 0,
     leave: float | None = None,
     shared: bool = False,
+    needs: Needs | None = None,
 ) -> Outcomes:
     """Compute what the targets need and the store lacks.
 
@@ -246,6 +256,8 @@ def run(
               one to compute; by default it waits, since another run may be lost
     shared    whether other machines compute the same plan: a task that cannot be computed here (for want of memory,
               data or a module) is then left to them, and the run goes on; otherwise it ends with an error
+    needs     what every task needs of a machine. If the plan is shared, tasks that need more than this machine has, as
+              stated here or as estimated (`Task.memory`), are left to others before they begin
 
     Other runs on the same store, in this process or another, share the work: each task is computed by one of them
     (see `run.claims`), and the others wait for its result.
@@ -262,12 +274,21 @@ def run(
     opened = store if isinstance(store, Store) else Store(store)
     crew.check(opened)
     began = time.monotonic()
-    schedule = Schedule(targets, opened, on_event or _unheard, retry=retry_failed)
+    schedule, unfit = Schedule(targets, opened, on_event or _unheard, retry=retry_failed), None
     if schedule.todo:
         opened.check_writable(need_bytes)
         conditions = Conditions(opened, checkpoint_seconds, dict(context or {}))
+        unfit = unfit_of(list(schedule.todo.values()), needs or Needs(), crew.machine()) if shared else None
         _compute(
-            schedule, crew, conditions, retry=retry_failed, stop=stop, grace=grace, leave=leave, shared=shared
+            schedule,
+            crew,
+            conditions,
+            retry=retry_failed,
+            stop=stop,
+            grace=grace,
+            leave=leave,
+            shared=shared,
+            unfit=unfit,
         )
     return Outcomes(
         opened,
@@ -279,6 +300,7 @@ def run(
         schedule.left(),
         schedule.busy,
         tuple(sorted(schedule.impossible & schedule.elsewhere)),
+        unfit.why if unfit and unfit.keys & schedule.unfinished() else None,
     )
 
 
@@ -301,6 +323,7 @@ def _compute(
     grace: float,
     leave: float | None,
     shared: bool,
+    unfit: Unfit | None,
 ) -> None:
     """Open the crew, have it compute the schedule, and close it. Raises as `run` does."""
     pressed = threading.Event()
@@ -311,9 +334,9 @@ def _compute(
     store = conditions.store
     workers = crew.open(conditions, tasks=len(schedule.todo), stopping=stopping)
     claims = Claims(store)
-    execution = _Execution(schedule, workers, store, claims, retry=retry, shared=shared)
+    execution = _Execution(schedule, workers, store, claims, retry=retry, shared=shared, unfit=unfit)
     try:
-        with _first_interrupt(pressed, workers):
+        with first_interrupt(pressed, workers.patient):
             interrupted = _driven(execution, stopping=stopping, grace=grace, leave=leave)
     finally:
         claims.close()
@@ -344,23 +367,3 @@ def _driven(
             interrupted = True
             execution.workers.close(note, 0.0)
     return interrupted
-
-
-@contextmanager
-def _first_interrupt(pressed: threading.Event, workers: Workers) -> Iterator[None]:
-    """Within: the first Ctrl-C asks the tasks to stop; the second raises, as does one that no task would notice."""
-    before = signal.getsignal(signal.SIGINT)
-    ours = threading.current_thread() is threading.main_thread() and before not in (signal.SIG_IGN, None)
-
-    def press(_number: int, _frame: FrameType | None) -> None:
-        if pressed.is_set() or not workers.patient():
-            raise KeyboardInterrupt
-        pressed.set()
-
-    if ours:
-        signal.signal(signal.SIGINT, press)
-    try:
-        yield
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, before)

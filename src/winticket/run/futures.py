@@ -93,6 +93,9 @@ class ExecutorCrew:
         if self.workers < 1:
             raise ValueError(f"workers is {self.workers}; it is the number of tasks at once, 1 or more")
 
+    def machine(self) -> None:
+        """Its machines are not known here; Ray, Dask and batch systems choose them."""
+
     def check(self, store: Store) -> None:
         """ValueError for a store in this process's memory, which no other process can write to."""
         if store.private:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from winticket.run.crew import Hear, Workers
+from winticket.run.fitting import Machine, this_machine
 from winticket.run.store import Store
 from winticket.run.task import Node
 from winticket.run.work import Conditions, Desk, Message, attempt
@@ -21,6 +22,9 @@ class Inline:
     def workers(self) -> int:
         """0: no process but the calling one."""
         return 0
+
+    def machine(self) -> Machine:
+        return this_machine(0)
 
     def check(self, store: Store) -> None:
         """Accepts every store, since this process has opened it."""

@@ -26,12 +26,13 @@ from winticket.version import __version__
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """A stored task of a plan: its key, label and weight (see `Task`), and the positions of the tasks it needs."""
+    """A stored task of a plan: key, label, weight and memory (see `Task`), and the positions of the tasks it needs."""
 
     key: str
     label: dict[str, Any]
     weight: float
     needs: tuple[int, ...] = ()
+    memory: int = 0
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -75,7 +76,8 @@ def waiting(targets: Sequence[Task], question: Mapping[str, Json]) -> Waiting:
     stored = [task for task in order if task.stored]
     at = {task.key: position for position, task in enumerate(stored)}
     tasks = tuple(
-        Listed(t.key, dict(t.label), t.weight, tuple(at[need.key] for need in edges[t.key])) for t in stored
+        Listed(t.key, dict(t.label), t.weight, tuple(at[need.key] for need in edges[t.key]), t.memory)
+        for t in stored
     )
     names = sorted(target.key for target in targets)
     digest = hashlib.sha256(msgspec.json.encode([dict(question), names], order="sorted")).hexdigest()

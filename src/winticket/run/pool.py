@@ -20,6 +20,7 @@ from typing import Any
 from winticket.importing import known
 from winticket.run.crew import Hear, Workers
 from winticket.run.errors import RunError
+from winticket.run.fitting import Machine, this_machine
 from winticket.run.serve import serve_in
 from winticket.run.store import Store
 from winticket.run.task import Node
@@ -43,6 +44,9 @@ class Pool:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ValueError(f"workers is {self.workers}; a pool has 1 process or more")
+
+    def machine(self) -> Machine:
+        return this_machine(self.workers)
 
     def check(self, store: Store) -> None:
         """ValueError for a store in this process's memory, which no other process can write to."""

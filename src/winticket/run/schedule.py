@@ -25,11 +25,21 @@ class Event:
     failed (`text` is the traceback; `earlier` if an earlier run stored the failure); skipped (`text` is the key of the
     failed task); reused (the store had the result); retried (`text` says how the worker died); elsewhere (`text` names
     the process that computes the task for another command on the same store); left (`text` says why the task
-    cannot be computed here; it is left to other machines).
+    cannot be computed here; it is left to other machines); unfit (it needs more than this machine has and is left to
+    other machines; `text`, the same for all such tasks of a run, says what they need and what to do).
     """
 
     kind: Literal[
-        "started", "progress", "finished", "failed", "skipped", "reused", "retried", "elsewhere", "left"
+        "started",
+        "progress",
+        "finished",
+        "failed",
+        "skipped",
+        "reused",
+        "retried",
+        "elsewhere",
+        "left",
+        "unfit",
     ]
     task: Task
     worker: int | None = None
@@ -46,7 +56,8 @@ class Outcomes:
 
     `reused` also lists tasks that were not needed but are in the store. `failed` maps a key to the traceback, and
     `skipped` maps it to the key of the failed task that it needs. `left` tasks are in none of them,
-    since the run left them to other commands.
+    since the run left them to other commands; `impossible` are those of them that could not be computed here. `unfit`
+    says why those that are left need more than this machine has, if there are such.
     """
 
     store: Store
@@ -58,6 +69,7 @@ class Outcomes:
     left: int = 0
     busy: float = 0.0
     impossible: tuple[str, ...] = ()
+    unfit: str | None = None
 
     def require(self) -> None:
         """StoreError if a result of this run is no longer in the store, for example because it was cleaned up."""
@@ -251,6 +263,18 @@ class Schedule:
         self.elsewhere.add(key)
         self.impossible.add(key)
         self.tell(Event("left", self.todo[key], text=why))
+
+    def leave_unfit(self, key: str, why: str) -> None:
+        """Leave a ready task that needs more than this machine has."""
+        self.ready.remove(key)
+        self.elsewhere.add(key)
+        self.impossible.add(key)
+        self.tell(Event("unfit", self.todo[key], text=why))
+
+    def unfinished(self) -> frozenset[str]:
+        """The tasks that are neither done nor lost by a failure."""
+        ended = {*self.computed, *self.reused, *self.failed, *self.skipped}
+        return frozenset(self.todo.keys() - ended)
 
     def _no_longer_under_way(self, key: str) -> int | None:
         self.elsewhere.discard(key)

@@ -27,6 +27,7 @@ class Task:
     key     sha256 (hex) of everything that decides the value; equal keys are the same task
     stored  whether the result is kept; an unstored (derived) task is evaluated inside every task that needs it
     label, weight   for progress only, and not part of the key; weight is a cost in any unit
+    memory  bytes that a process which computes it is estimated to need at most, 0 if unknown; not part of the key
     """
 
     fn: str
@@ -36,6 +37,7 @@ class Task:
     stored: bool
     label: Mapping[str, Json]
     weight: float
+    memory: int = 0
     __task_key__: ClassVar[bool] = True
 
     def __eq__(self, other: object) -> bool:
@@ -64,6 +66,7 @@ class Node(NamedTuple):
     label: dict[str, Json]
     weight: float
     parts: tuple[Node, ...] = ()  # tasks whose values are wanted of this one on its way
+    memory: int = 0
 
 
 def part_of(number: int) -> Callable[[F], F]:
@@ -93,6 +96,7 @@ def task(
     *inputs: object,
     label: Mapping[str, Json] | None = None,
     weight: float = 1.0,
+    memory: int = 0,
     **options: object,
 ) -> Task:
     """Plan one stored call of `fn`; its result is kept under the key and never computed twice.
@@ -108,7 +112,7 @@ def task(
     >>> task("operator:neg", half).inputs == (half,)  # a plan is tasks of tasks
     True
     """
-    return _plan(fn, inputs, options, stored=True, label=dict(label or {}), weight=weight)
+    return _plan(fn, inputs, options, stored=True, label=dict(label or {}), weight=weight, memory=memory)
 
 
 def derive(fn: Callable[..., object] | str, /, *inputs: object, **options: object) -> Task:
@@ -142,6 +146,7 @@ def _plan(
     stored: bool,
     label: dict[str, Json],
     weight: float,
+    memory: int = 0,
 ) -> Task:
     call, inputs, options = _open(fn, inputs, options)
     path = name_of(call, "fn")
@@ -165,7 +170,14 @@ def _plan(
         raise ValueError(f"{path}: weight {weight} must be a finite cost >= 0")
     digest = hashlib.sha256(canonical_text(identified).encode()).hexdigest()
     return Task(
-        path, inputs, MappingProxyType(options), digest, stored, MappingProxyType(label), float(weight)
+        path,
+        inputs,
+        MappingProxyType(options),
+        digest,
+        stored,
+        MappingProxyType(label),
+        float(weight),
+        memory,
     )
 
 
@@ -332,7 +344,7 @@ def pack(planned: Task, *, whole: bool = False, parts: Iterable[Task] = ()) -> t
 
 def _node(t: Task) -> Node:
     inputs = tuple(rebuild(value, _as_ref) for value in t.inputs)
-    return Node(t.fn, inputs, dict(t.options), t.key, t.stored, dict(t.label), t.weight)
+    return Node(t.fn, inputs, dict(t.options), t.key, t.stored, dict(t.label), t.weight, memory=t.memory)
 
 
 def unpack(nodes: tuple[Node, ...]) -> Task:
@@ -345,6 +357,13 @@ def unpack(nodes: tuple[Node, ...]) -> Task:
     for n in nodes:
         inputs = tuple(rebuild(value, leaf) for value in n.inputs)
         made[n.key] = Task(
-            n.fn, inputs, MappingProxyType(n.options), n.key, n.stored, MappingProxyType(n.label), n.weight
+            n.fn,
+            inputs,
+            MappingProxyType(n.options),
+            n.key,
+            n.stored,
+            MappingProxyType(n.label),
+            n.weight,
+            n.memory,
         )
     return made[nodes[-1].key]

@@ -30,7 +30,8 @@ from winticket.stages.pruning import (
     scored,
 )
 from winticket.stages.settling import distance, emerged, looks
-from winticket.stages.setup import Setup, model_source, require_unedited
+from winticket.stages.setup import Setup, functions_source, model_source, require_unedited
+from winticket.stages.starting import Pretrained
 from winticket.stages.tickets import Density, PlannedLevel, dense_ticket, prunable, spared, whole_mask
 from winticket.stages.training import (
     Context,
@@ -52,6 +53,7 @@ __all__ = [
     "Density",
     "Examples",
     "PlannedLevel",
+    "Pretrained",
     "Setup",
     "at_steps",
     "carried",
@@ -63,6 +65,7 @@ __all__ = [
     "engine_of",
     "evidence",
     "examples",
+    "functions_source",
     "kept_here",
     "last_mask",
     "looks",

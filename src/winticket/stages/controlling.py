@@ -32,7 +32,7 @@ def control_ticket(setup: Setup, ticket: Ticket, *, control: Callable[..., Ticke
     name = str(getattr(named, "__name__", named))
     options: dict[str, Any] = {"seed": ticket.seeds.derive("control", name, ticket.mask.count())}
     if "draw" in signature(control).parameters:
-        options["draw"] = setup.initial
+        options["draw"] = setup.redrawn
     return control(ticket, **options)
 
 

@@ -13,7 +13,6 @@ from winticket.criteria import Criterion, Evidence
 from winticket.criteria.applied import careful, mask_of
 from winticket.criteria.evidence import DATA, NETWORK, needed, rounds_at_init
 from winticket.criteria.evidence import REVISION as EVIDENCE
-from winticket.criteria.losses import Loss
 from winticket.rewind import Rewind, fine_tune, learning_rate, takes_step
 from winticket.schedules import geometric_at
 from winticket.stages.setup import Setup
@@ -87,15 +86,13 @@ def prune_untrained(
     return sparser
 
 
-def evidence(
-    setup: Setup, ticket: Ticket, now: State, criterion: Criterion, *, loss: Loss | None = None
-) -> Evidence:
+def evidence(setup: Setup, ticket: Ticket, now: State, criterion: Criterion) -> Evidence:
     """What `criterion` gets to score the state `now`: the network and examples only if it needs them.
 
-    `start` of the evidence is the replicate's initialisation, whatever step the ticket was rewound to. `loss` gives the
-    mean loss from outputs and targets (default: the cross-entropy of logits, by which the experiment trains).
+    `start` of the evidence is the replicate's initialisation, whatever step the ticket was rewound to. The loss is the
+    one by which the experiment trains.
     """
-    needs = needed(criterion)
+    needs, made = needed(criterion), setup.loss_and_metric()
     return Evidence.of_ticket(
         ticket,
         now,
@@ -104,7 +101,7 @@ def evidence(
         example=setup.blank(1) if NETWORK in needs else None,
         batches=scored(setup, ticket.seeds) if DATA in needs else (),
         classes_last=True,
-        loss=loss,
+        loss=None if made is None else made.loss,
     )
 
 
@@ -113,7 +110,8 @@ def scored(setup: Setup, seeds: Seeds) -> tuple[tuple[Tensor, Tensor], ...]:
 
     Wang et al. 2020 (GraSP) and Tanaka et al. 2020 take as many per class. Batches are at most as large as the recipe's
     and differ by at most one example, so that no batch takes its statistics from a few. An example of text has answers
-    of many classes; there, ten answers per class are meant on average.
+    of many classes; there, ten answers per class are meant on average. Of examples without a class, ten are taken per
+    output, but at least a hundred.
 
     >>> from winticket.experiment import Experiment
     >>> setup = Experiment.of("digits", steps=20).setup()
@@ -124,6 +122,12 @@ def scored(setup: Setup, seeds: Seeds) -> tuple[tuple[Tensor, Tensor], ...]:
     order = data.permutation(len(part.y), seed=seeds.derive("scored"), epoch=0)
     if setup.tokens:
         chosen = order[: max(1, SCORED_PER_CLASS * setup.classes // part.y.shape[1])]
+        return _in_batches(part, chosen, setup.recipe.batch)
+    made = setup.loss_and_metric()
+    if made is not None:
+        part = data.Split(part.x, made.trained(part.y))
+    if made is not None and made.objective.task not in ("classification", "next-token"):
+        chosen = order[: SCORED_PER_CLASS * max(SCORED_PER_CLASS, setup.classes)]
         return _in_batches(part, chosen, setup.recipe.batch)
     y = part.y[order]
     chosen = torch.cat(

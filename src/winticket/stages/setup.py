@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -13,12 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from winticket import data as datasets
-from winticket import models, ticket, train, units
-from winticket.data import Dataset, DatasetInfo, Split
+from winticket import models, objective, ticket, train, units
+from winticket.data import Dataset, DatasetInfo, Reading, Split
+from winticket.data.reading import USUAL
 from winticket.importing import import_named
+from winticket.models import pretrained
+from winticket.objective import ACCURACY, LossAndMetric, Objective, Scale
 from winticket.run import Unavailable
+from winticket.stages.starting import Pretrained
 from winticket.ticket import Seeds, State
 from winticket.train import Recipe
+
+SPLITS = 64
+"""How many splits of data a process keeps."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,10 @@ class Setup:
     exclude      patterns of eligible weights that are not pruned
     source       the hash of the code of a user's model (`model_source`), so that an edit makes new results
     tokens       whether examples are text (see `winticket.models.check`); the fingerprint holds it too
+    reading      how the data are read; the fingerprint holds what comes of it
     noise        0 for the run's own trainings; see `winticket.ticket.Seeds`
+    pretrained   the weights that searches start from; None for those that the model draws
+    objective    what is minimised and what is judged; None for cross-entropy and accuracy
 
     >>> from winticket.experiment import Experiment
     >>> setup = Experiment.of("digits", steps=20).setup()
@@ -60,12 +71,22 @@ class Setup:
     source: str | None = None
     tokens: bool = False
     noise: int = 0
+    objective: Objective | None = None
+    pretrained: Pretrained | None = None
+    reading: Reading = USUAL
 
     def key_fields(self) -> dict[str, Any]:
-        """What keys hold: all fields except `data`, `tokens` and no `noise`, and the REVISION of each room."""
-        outside = ("data", "tokens") if self.noise else ("data", "tokens", "noise")
+        """What keys hold: all but `data`, `reading`, `tokens` and later fields that are unset; rooms' REVISIONs."""
+        later = ("noise", "objective", "pretrained")
+        outside = {"data", "reading", "tokens", *(name for name in later if not getattr(self, name))}
         known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in outside}
         rooms = {"data": datasets, "models": models, "ticket": ticket, "train": train, "units": units}
+        if self.objective is not None:
+            # The metric and its unit do change what a training stores: its curves.
+            known["objective"] = asdict(self.objective)
+            rooms["objective"] = objective
+        if self.pretrained is not None:
+            known["pretrained"] = {"digest": self.pretrained.digest, "redraw": self.pretrained.redraw}
         revisions = {name: room.REVISION for name, room in rooms.items()}
         return {**known, "revisions": revisions}
 
@@ -95,14 +116,58 @@ class Setup:
             classes=self.classes,
             init=self.init,
             tokens=self.tokens,
+            target=self.target,
         )
+
+    def loss_and_metric(self) -> LossAndMetric | None:
+        """The objective as functions for these data; None for cross-entropy and accuracy.
+
+        Class weights and the unit that numbers are trained in come from the first replicate's training examples, so
+        that all replicates minimise the same loss.
+        """
+        if self.objective is None:
+            return None
+        self._require_source()
+        return _loss_and_metric(self.objective, self, outputs=self.classes)
+
+    @property
+    def target(self) -> str:
+        """What an example is answered by; see `winticket.models.check`."""
+        kinds = {"regression": "numbers", "multi-label": "labels", "segmentation": "positions"}
+        return kinds.get(self.objective.task, "classes") if self.objective else "classes"
+
+    def scale(self) -> Scale:
+        """The scale of the numbers that networks are judged by."""
+        return ACCURACY if self.objective is None else self.objective.scale()
 
     def blank(self, rows: int) -> Tensor:
         """Zeros [rows, *input_shape] of the type of the network's inputs."""
         return torch.zeros(rows, *self.input_shape, dtype=torch.int64 if self.tokens else torch.float32)
 
     def initial(self, seed: int) -> State:
-        """The state of the network, initialised from `seed`."""
+        """The state that a search starts from: drawn from `seed`, and pretrained where there are such weights."""
+        drawn = self.drawn(seed)
+        if self.pretrained is None:
+            return drawn
+        tensors = self.pretrained.tensors()
+        taken = pretrained.fit(self.module(), tensors).taken
+        return State(
+            pretrained.overlaid(drawn.weights, tensors, taken),
+            pretrained.overlaid(drawn.buffers, tensors, taken),
+            {},
+            0,
+        )
+
+    def redrawn(self, seed: int) -> State:
+        """The state of a re-initialised control: another draw, or the pretrained weights in another order."""
+        if self.pretrained is None or self.pretrained.redraw == "fresh":
+            return self.drawn(seed)
+        start = self.initial(seed)
+        generator = torch.Generator().manual_seed(seed)
+        return replace(start, weights=pretrained.shuffled(start.weights, list(start.weights), generator))
+
+    def drawn(self, seed: int) -> State:
+        """The state of the network as the model initialises it from `seed`."""
         self._require_source()
         module = models.build(
             self.model,
@@ -111,6 +176,7 @@ class Setup:
             init=self.init,
             generator_seed=seed,
             tokens=self.tokens,
+            target=self.target,
             trust=True,
         )
         weights = {name: p.detach().clone() for name, p in module.named_parameters()}
@@ -123,7 +189,7 @@ class Setup:
         """
         split = (self.split_seed(replicate), self.validation, self.test)
         try:
-            loaded = _dataset(self.data, *split, str(device), window=self._window())
+            loaded = _dataset(self.data, *split, str(device), window=self._window(), reading=self.reading)
         except (OSError, ValueError, LookupError, ImportError) as error:
             raise Unavailable(
                 f"{self.data} cannot be read now, though it could when the plan was made: {error}"
@@ -137,18 +203,24 @@ class Setup:
 
     def _require_source(self) -> None:
         """A worker that starts late must not store an edited model's results under the key of the old one."""
-        if model_source(self.model) != self.source:
+        users = self.objective.users() if self.objective else ()
+        sources = (model_source(self.model), functions_source(users))
+        if sources != (self.source, self.objective.source if self.objective else None):
             raise Unavailable(
-                f"the source of {self.model} is not the one that the plan was made with; run again to plan anew"
+                f"the source of {', '.join((self.model, *users))} is not the one that the plan was made with; "
+                "run again to plan anew"
             )
 
     def train_examples(self) -> int:
         """How many examples a replicate trains on."""
-        return self.facts().sizes(validation=self.validation, test=self.test)[0]
+        facts = self.facts()
+        if facts.split_by == "groups":  # Whole groups are held out, of which some rows are not used.
+            return len(self.dataset(torch.device("cpu")).train.y)
+        return facts.sizes(validation=self.validation, test=self.test)[0]
 
     def facts(self) -> DatasetInfo:
         """The facts about the data: shapes, classes, sizes."""
-        return datasets.find_dataset(self.data, window=self._window())
+        return datasets.find_dataset(self.data, window=self._window(), reading=self.reading)
 
     def _window(self) -> int | None:
         return self.input_shape[0] if self.tokens else None
@@ -170,6 +242,12 @@ def model_source(model: str) -> str | None:
     if name not in _IMPORTED or _IMPORTED[name][0] is not spec:  # for the first time, or reloaded since
         _IMPORTED[name] = (spec, hashlib.sha256(file.read_bytes()).hexdigest())
     return _IMPORTED[name][1]
+
+
+def functions_source(names: Sequence[str]) -> str | None:
+    """One hash of the files of a user's functions `package.module:name`, as `model_source`; None if there are none."""
+    sources = [model_source(name) for name in names]
+    return hashlib.sha256(repr(sources).encode()).hexdigest() if sources else None
 
 
 def require_unedited(model: str) -> None:
@@ -196,19 +274,45 @@ def _file(model: str) -> tuple[str, Path]:
 
 @lru_cache(maxsize=8)
 def _module(
-    model: str, source: str | None, *, shape: tuple[int, ...], classes: int, init: str | None, tokens: bool
+    model: str,
+    source: str | None,
+    *,
+    shape: tuple[int, ...],
+    classes: int,
+    init: str | None,
+    tokens: bool,
+    target: str,
 ) -> nn.Module:
     del source  # only part of the cache's key: an edited model is another one
     return models.build(
-        model, input_shape=shape, classes=classes, init=init, generator_seed=0, tokens=tokens, trust=True
+        model,
+        input_shape=shape,
+        classes=classes,
+        init=init,
+        generator_seed=0,
+        tokens=tokens,
+        target=target,
+        trust=True,
     )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
+def _loss_and_metric(chosen: Objective, setup: Setup, *, outputs: int) -> LossAndMetric:
+    return objective.functions(chosen, setup.dataset(torch.device("cpu")).train.y, outputs=outputs)
+
+
+@lru_cache(maxsize=SPLITS)
 def _dataset(
-    name: str, seed: int, validation: int | None, test: int | None, device: str, *, window: int | None
+    name: str,
+    seed: int,
+    validation: int | None,
+    test: int | None,
+    device: str,
+    *,
+    window: int | None,
+    reading: Reading,
 ) -> Dataset:
-    loaded = datasets.load(name, seed=seed, validation=validation, test=test, window=window)
+    loaded = datasets.load(name, seed=seed, validation=validation, test=test, window=window, reading=reading)
     if device == "cpu":
         return loaded
     parts = (loaded.train, loaded.validation, loaded.test)

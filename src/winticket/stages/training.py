@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,9 +11,9 @@ import torch
 
 from winticket import data
 from winticket.run import Json, Parts, Task, Variants, derive, part_of, task
-from winticket.stages.setup import Setup
+from winticket.stages.setup import SPLITS, Setup
 from winticket.ticket import Failed, State, Ticket, Trajectory
-from winticket.train import Changes, Engine, Learning, check_engine, train
+from winticket.train import Changes, Engine, Learning, check_engine, peak_bytes, train
 
 REVISION = 1
 
@@ -198,6 +199,7 @@ def train_tickets(
         changes=changes,
         learning=learning,
         per_replicate=setup.own_split,
+        objective=setup.loss_and_metric(),
         checkpoint=checkpoint,
         report=report,
     )
@@ -213,14 +215,22 @@ class Examples:
 
 
 def examples(setup: Setup, stack: Sequence[Ticket | Failed], device: torch.device) -> Examples:
-    """The data that a stack trains and is evaluated on: one shared split, or a stack of each replicate's split."""
+    """The data that a stack trains and is evaluated on: one shared split, or a stack of each replicate's split.
+
+    Targets are as the setup's loss sees them.
+    """
+    made = setup.loss_and_metric()
+
+    def seen(part: data.Split) -> data.Split:
+        return part if made is None else data.Split(part.x, made.trained(part.y))
+
     if not setup.own_split:
         shared = setup.dataset(device)
-        return Examples(shared.train, shared.validation, shared.test)
+        return Examples(seen(shared.train), seen(shared.validation), seen(shared.test))
     splits = [setup.dataset(device, t.seeds.replicate) for t in stack]
 
     def stacked(parts: Sequence[data.Split]) -> data.Split:
-        return data.Split(torch.stack([p.x for p in parts]), torch.stack([p.y for p in parts]))
+        return data.Split(torch.stack([p.x for p in parts]), torch.stack([seen(p).y for p in parts]))
 
     return Examples(
         stacked([d.train for d in splits]),
@@ -249,7 +259,28 @@ def trained(
     place: dict[str, Json] = {"arm": arm, "level": level, "first": first, "count": count}
     label = {**place, **setup.in_words()}
     weight = cost * setup.recipe.steps * count
-    return task(how, setup, stack, label=label, weight=weight, **options)
+    memory = _memory(setup, first, count, pruned=level > 0)
+    return task(how, setup, stack, label=label, weight=weight, memory=memory, **options)
+
+
+@functools.lru_cache(maxsize=256)
+def _memory(setup: Setup, first: int, count: int, *, pruned: bool) -> int:
+    """Bytes that a process on the CPU needs at most to train a stack; see `winticket.train.peak_bytes`."""
+    example = setup.blank(2)
+    answers = setup.input_shape[0] if setup.tokens else 1
+    rows = sum(setup.facts().sizes(validation=setup.validation, test=setup.test))
+    once = rows * (example[0].numel() * example.element_size() + 8 * answers)
+    # A process keeps the split of every replicate that it has met; a stack of them is one more copy.
+    copies = 1 + count + min(first + count, SPLITS) if setup.own_split else 3
+    return peak_bytes(
+        setup.module(),
+        setup.recipe,
+        example,
+        stack=count,
+        answers=answers,
+        data=copies * once,
+        pruned=pruned,
+    )
 
 
 def at_steps(setup: Setup, stack: Task, path: Task, steps: tuple[int, ...]) -> Task:
@@ -259,5 +290,7 @@ def at_steps(setup: Setup, stack: Task, path: Task, steps: tuple[int, ...]) -> T
     label: dict[str, Json] = {**path.label, "states": list(steps)}
     weight = path.weight * max(steps) / setup.recipe.steps
     return derive(
-        with_states, path, task(states, setup, stack, path, steps=steps, label=label, weight=weight)
+        with_states,
+        path,
+        task(states, setup, stack, path, steps=steps, label=label, weight=weight, memory=path.memory),
     )

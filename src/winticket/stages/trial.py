@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from winticket import data
+from winticket import data, objective
 from winticket.stages.setup import Setup
 from winticket.stages.training import device
 from winticket.ticket import Failed, Ticket, Trajectory
@@ -26,9 +26,19 @@ def trial(
         some = data.Split(x, x.roll(-1, 1))
     else:
         noise = torch.rand(rows, *setup.input_shape, generator=generator)
-        some = data.Split(noise, torch.arange(rows) % setup.classes)
+        task = setup.objective.task if setup.objective else "classification"
+        some = data.Split(noise, objective.noise_targets(task, rows, setup.classes, setup.input_shape))
     few = data.Split(some.x[:1], some.y[:1])
-    return train(setup.module(), _Noise(some, few, few), data, stack, recipe, device=device(), engine=engine)
+    return train(
+        setup.module(),
+        _Noise(some, few, few),
+        data,
+        stack,
+        recipe,
+        device=device(),
+        engine=engine,
+        objective=setup.loss_and_metric(),
+    )
 
 
 @dataclass(frozen=True)

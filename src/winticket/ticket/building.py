@@ -22,6 +22,7 @@ class _Build(msgspec.Struct, forbid_unknown_fields=True):
     generator_seed: int
     init: str | None = None
     tokens: bool = False
+    target: str = "classes"
 
 
 def named_model(about: Mapping[str, Any], *, parameters: int, trust: Sequence[str]) -> nn.Module:
@@ -46,7 +47,7 @@ def named_model(about: Mapping[str, Any], *, parameters: int, trust: Sequence[st
         require_trust(build.name, trust, where="the ticket's model")
         return models.build(**arguments, trust=True)
     shape, classes = tuple(build.input_shape), build.classes
-    models.check(build.name, input_shape=shape, classes=classes, tokens=build.tokens)
+    models.check(build.name, input_shape=shape, classes=classes, tokens=build.tokens, target=build.target)
     if (count := models.size(build.name, input_shape=shape, classes=classes)) > parameters:
         raise ValueError(
             f"the ticket says that it fits {build.name}, which has {count} weights or more on inputs of shape "

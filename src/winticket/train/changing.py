@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from winticket.objective import LossAndMetric
 from winticket.ticket import Mask, State, Ticket
 from winticket.train.stacked import cross_entropy, in_a_row
 
@@ -32,9 +33,15 @@ class Changes(Protocol):
 
 
 def dense_gradient(
-    module: nn.Module, weights: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, y: Tensor
+    module: nn.Module,
+    weights: Mapping[str, Tensor],
+    buffers: Mapping[str, Tensor],
+    x: Tensor,
+    y: Tensor,
+    *,
+    objective: LossAndMetric | None = None,
 ) -> dict[str, Tensor]:
-    """The gradient of one network's mean cross-entropy by every parameter, pruned weights too.
+    """The gradient of one network's loss by every parameter, pruned weights too; by default, of the cross-entropy.
 
     x is [B, ...]; y is [B], or [B, T] if each example has T answers. The module runs in training mode; its weights,
     buffers and mode stay as they are. A parameter that the loss does not depend on gets zeros.
@@ -50,7 +57,7 @@ def dense_gradient(
     module.train()
     with torch.enable_grad():
         logits = functional_call(module, (leaves, copies), (x.clone(),))
-        loss = cross_entropy(*in_a_row(logits, y)).mean()
+        loss = objective.loss(logits, y) if objective else cross_entropy(*in_a_row(logits, y)).mean()
         gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     module.train(was_training)
     return {

@@ -6,6 +6,7 @@ some fifty points of 500 examples cost about as much as 150 steps in batches of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from winticket.objective import LossAndMetric
 from winticket.ticket import Curve
 from winticket.train import stacked
 from winticket.train.chain import Laid, readable, score
@@ -85,6 +87,53 @@ def evaluate(
     return (loss / answers).cpu(), (correct.double() / answers).cpu()
 
 
+def evaluate_outputs(
+    module: nn.Module,
+    weights: Tensors,
+    buffers: Tensors,
+    part: Part,
+    *,
+    objective: LossAndMetric,
+    how: str = "auto",
+    per_replicate: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Mean loss [S] (float64) of an objective over all examples of `part`, and the outputs [S, N, ...], on the CPU.
+
+    Parameters as of `evaluate`. A metric is a function of all outputs together, not a mean over batches.
+    """
+    was_training = module.training
+    module.eval()
+    device = next(iter(weights.values())).device
+    examples, *several = part.y.shape[per_replicate:]
+    at_once = max(LEAST_ROWS, EVALUATION_ROWS // (1 if objective.one_answer else prod(several)))
+    loss, computed = torch.zeros(len(next(iter(weights.values()))), dtype=torch.float64), list[Tensor]()
+    with torch.inference_mode():
+        for at in range(0, examples, at_once):
+            rows = slice(at, at + at_once)
+            x, y = ((t[:, rows] if per_replicate else t[rows]).to(device) for t in (part.x, part.y))
+            x = stacked.channels_last(module, x, how)
+            lifted = stacked.outputs(
+                module, weights, buffers, x, y, how=how, objective=objective, per_replicate=per_replicate
+            )
+            mean, some = lifted.call(weights, buffers, x, y)
+            loss += mean.double().cpu() * (y.shape[per_replicate] / examples)
+            computed.append(some.cpu())
+    module.train(was_training)
+    return loss, torch.cat(computed, 1)
+
+
+def _scores(outputs: Tensor, y: Tensor, objective: LossAndMetric, *, per_replicate: bool) -> Tensor:
+    """The metric [S] (float64) of outputs [S, N, ...]; nan where outputs are not finite: that network has diverged."""
+    targets = y.cpu()
+    values = [
+        objective.score(one, targets[r] if per_replicate else targets)
+        if bool(one.isfinite().all())
+        else math.nan
+        for r, one in enumerate(outputs)
+    ]
+    return torch.tensor(values, dtype=torch.float64)
+
+
 class Rows(NamedTuple):
     """Some examples of a part."""
 
@@ -92,10 +141,11 @@ class Rows(NamedTuple):
     y: Tensor
 
 
-def pace_examples(part: Part, *, per_replicate: bool = False) -> int:
+def pace_examples(part: Part, *, per_replicate: bool = False, alone: bool = False) -> int:
     """How many of `part`'s first examples every point of the grid evaluates: 500, or fewer if there are fewer.
 
     If each example has T answers, it is 500 / T but at least 100, since answers of one example resemble one another.
+    alone: each example has one answer, however many numbers that consists of.
 
     >>> pace_examples(Rows(torch.zeros(2000, 8), torch.zeros(2000)))
     500
@@ -103,7 +153,7 @@ def pace_examples(part: Part, *, per_replicate: bool = False) -> int:
     100
     """
     count, *several = part.y.shape[1:] if per_replicate else part.y.shape
-    return min(count, max(LEAST_EXAMPLES, PACE_EXAMPLES // prod(several)))
+    return min(count, max(LEAST_EXAMPLES, PACE_EXAMPLES // (1 if alone else prod(several))))
 
 
 @dataclass
@@ -118,6 +168,7 @@ class Curves:
 
     count: int
     per_replicate: bool = False
+    objective: LossAndMetric | None = None
     rows: list[Tensor] = field(default_factory=list)
     """Per point, [S, 5]: training loss, validation loss and accuracy, pace accuracy, and the loss on the examples that
     were evaluated, which distinguishes a network that diverged from one that was not measured."""
@@ -155,27 +206,12 @@ class Curves:
         if losses is not None:
             training = losses.double().mean(0).cpu()
 
-        def measured(part: Part) -> tuple[Tensor, Tensor]:
-            return evaluate(
-                module,
-                weights,
-                {**buffers, **indices},
-                part,
-                how=how,
-                per_replicate=self.per_replicate,
-                laid=self.laid,
-            )
-
         first, rest = self._parts(data.validation)
-        seen, pace = loss, accuracy = measured(first)
-        if rest is not None and whole:
-            further = measured(rest)
-            replicates = self.count if self.per_replicate else 1
-            some, others = (part.y.numel() // replicates for part in (first, rest))
-            seen = loss = (some * loss + others * further[0]) / (some + others)
-            # Rounded to a whole count, so that k correct answers of n give exactly k / n.
-            accuracy = (some * accuracy + others * further[1]).round() / (some + others)
-        elif rest is not None:
+        measure = self._by_answers if self.objective is None else self._by_outputs
+        seen, loss, accuracy, pace = measure(
+            module, weights, {**buffers, **indices}, first, rest if whole else None, how=how
+        )
+        if rest is not None and not whole:
             loss = accuracy = torch.full_like(loss, torch.nan)
         better = loss < self.least
         self.least = torch.where(better, loss, self.least)
@@ -189,9 +225,77 @@ class Curves:
                     chosen = better.to(value.device)
                     early[name][chosen] = value.detach()[chosen]
 
+    def _by_answers(
+        self,
+        module: nn.Module,
+        weights: Tensors,
+        buffers: Tensors,
+        first: Part,
+        rest: Part | None,
+        *,
+        how: str,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Loss on what was evaluated, loss, accuracy, and accuracy on the first examples; [S] each."""
+
+        def measured(part: Part) -> tuple[Tensor, Tensor]:
+            return evaluate(
+                module, weights, buffers, part, how=how, per_replicate=self.per_replicate, laid=self.laid
+            )
+
+        loss, pace = measured(first)
+        if rest is None:
+            return loss, loss, pace, pace
+        further = measured(rest)
+        replicates = self.count if self.per_replicate else 1
+        some, others = (part.y.numel() // replicates for part in (first, rest))
+        loss = (some * loss + others * further[0]) / (some + others)
+        # Rounded to a whole count, so that k correct answers of n give exactly k / n.
+        accuracy = (some * pace + others * further[1]).round() / (some + others)
+        return loss, loss, accuracy, pace
+
+    def _by_outputs(
+        self,
+        module: nn.Module,
+        weights: Tensors,
+        buffers: Tensors,
+        first: Part,
+        rest: Part | None,
+        *,
+        how: str,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As `_by_answers`, by the objective: its metric is that of all outputs together."""
+        loss, outputs = self._outputs(module, weights, buffers, first, how=how)
+        pace = self._scored(outputs, first.y)
+        if rest is None:
+            return loss, loss, pace, pace
+        further, others = self._outputs(module, weights, buffers, rest, how=how)
+        share = others.shape[1] / (outputs.shape[1] + others.shape[1])
+        loss = (1 - share) * loss + share * further
+        whole = torch.cat([first.y, rest.y], int(self.per_replicate))
+        return loss, loss, self._scored(torch.cat([outputs, others], 1), whole), pace
+
+    def _outputs(
+        self, module: nn.Module, weights: Tensors, buffers: Tensors, part: Part, *, how: str
+    ) -> tuple[Tensor, Tensor]:
+        assert self.objective is not None
+        return evaluate_outputs(
+            module,
+            weights,
+            buffers,
+            part,
+            objective=self.objective,
+            how=how,
+            per_replicate=self.per_replicate,
+        )
+
+    def _scored(self, outputs: Tensor, y: Tensor) -> Tensor:
+        assert self.objective is not None
+        return _scores(outputs, y, self.objective, per_replicate=self.per_replicate)
+
     def _parts(self, part: Part) -> tuple[Part, Part | None]:
         """The examples of `pace_accuracy`, and the others; None if there are no others."""
-        count = pace_examples(part, per_replicate=self.per_replicate)
+        numbers = self.objective is not None and self.objective.one_answer
+        count = pace_examples(part, per_replicate=self.per_replicate, alone=numbers)
         if count == part.y.shape[self.per_replicate]:
             return part, None
         if self.per_replicate:
@@ -215,6 +319,9 @@ class Curves:
         """
 
         def tested(network: nn.Module, weights: Tensors, buffers: Tensors) -> Tensor:
+            if self.objective is not None:
+                loss, outputs = self._outputs(network, weights, buffers, data.test, how=how)
+                return torch.stack([loss, self._scored(outputs, data.test.y)], 1)
             return torch.stack(
                 evaluate(network, weights, buffers, data.test, how=how, per_replicate=self.per_replicate), 1
             )

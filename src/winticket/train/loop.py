@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from winticket.objective import LossAndMetric
 from winticket.ticket import Failed, Ticket, Trajectory
 from winticket.train import flops
 from winticket.train.changing import Changes, dense_gradient
@@ -55,6 +56,7 @@ def train(
     device: str | torch.device = "cpu",
     engine: Engine = "auto",
     per_replicate: bool = False,
+    objective: LossAndMetric | None = None,
     changes: Changes | None = None,
     learning: Learning | None = None,
     checkpoint: Checkpoint | None = None,
@@ -72,7 +74,9 @@ def train(
     The replicates share `data`; with `per_replicate`, every tensor in it has a leading dimension and replicate r uses
     entry r. If an example has T answers, classes are y [N, T], logits are [N, T, K], and loss and accuracy are means
     over all answers. Replicate r sees the examples in the order of `seeds.derive("order")`, in batches of
-    `recipe.batch` that may span two epochs, so all arms of a replicate see the same batches.
+    `recipe.batch` that may span two epochs, so all arms of a replicate see the same batches. With an `objective`, its
+    loss is minimised, the curves' "accuracies" are its metric in the metric's own unit, and targets are as
+    `objective.trained` makes them.
 
     Curves have a point at each step of `recipe.grid(start)`; `train_loss` is the mean since the previous point (nan at
     the first). Early points evaluate only the first few hundred validation examples, and `pace_accuracy` is the
@@ -120,7 +124,7 @@ def train(
         raise ValueError("states can be saved during training only if the mask stays the same")
     example = (data.train.x[0, :2] if per_replicate else data.train.x[:2]).to(device)
     engine = "dense" if learning else engine
-    settings = Settings(module.to(device), recipe, device, engine, example, changes, learning)
+    settings = Settings(module.to(device), recipe, device, engine, example, changes, learning, objective)
     training = begin(alive, settings)
     training.curves.per_replicate = per_replicate
     feed = Feed(data.train, order, alive, recipe, per_replicate=per_replicate)
@@ -205,7 +209,8 @@ def _changed(training: Training, changes: Changes, feed: Feed) -> Training:
             # Dropout's noise depends on this replicate alone, whichever others have diverged.
             torch.default_generator.manual_seed(ticket.seeds.derive("change", training.step))
             weights, buffers = ({k: v[r] for k, v in now[part].items()} for part in ("weights", "buffers"))
-            gradients = dense_gradient(module, weights, buffers, x[r], y[r])
+            objective = training.settings.objective
+            gradients = dense_gradient(module, weights, buffers, x[r], y[r], objective=objective)
             return {name: g.cpu() for name, g in gradients.items()}
 
         state = replicate_state(now, r, training.step, ticket, training.dead[r])

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from winticket.objective import LossAndMetric
 from winticket.sparse import Converted
 from winticket.ticket import Mask, State, Ticket
 from winticket.train import stacked
@@ -37,6 +38,7 @@ class Settings:
     example: Tensor
     changes: Changes | None
     learning: Learning | None
+    objective: LossAndMetric | None = None
 
 
 @dataclass
@@ -115,7 +117,7 @@ def begin(alive: Sequence[Ticket], settings: Settings) -> Training:
         optimizer=_resumed_optimizer(settings.recipe, learned, converted, [t.start for t in alive]),
         step=start,
         losses=torch.full((settings.recipe.steps - start, len(alive)), torch.nan, device=device),
-        curves=Curves(len(alive)),
+        curves=Curves(len(alive), objective=settings.objective),
         supermask=supermask,
         work=[0.0] * len(alive),
         dead=dead,

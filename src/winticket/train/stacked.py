@@ -25,6 +25,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from winticket.objective import LossAndMetric
 from winticket.sparse import Factors, Names, SparseConv2d, batch_last, chain_of, loss_and_correct, missing
 from winticket.sparse import cross_entropy as compiled_loss
 from winticket.train.lowered import Cut, Lowered
@@ -78,12 +79,15 @@ def gradients(
     y: Tensor,
     *,
     how: str,
+    objective: LossAndMetric | None = None,
     precision: Precision = "float32",
     copies: bool = False,
     halves: bool = False,
     factors: bool = False,
 ) -> Lifted:
-    """The gradient of the mean cross-entropy for these shapes; `how` is a recipe's `stacking`.
+    """The gradient of the objective's loss for these shapes (None: of the mean cross-entropy).
+
+    `how` is a recipe's `stacking`.
 
     In bf16, the caller can hold `copies` of weights in bfloat16 for the call to read; take `halves`: gradients in
     bfloat16; and of these take `factors` (`sparse.Factors`) where a product makes them. `lowered` says for which.
@@ -94,10 +98,14 @@ def gradients(
             logits = functional_call(module, (dict(weights), dict(buffers)), (x,))
         if precision == "bf16":
             logits = logits.float()
+        if objective is not None:
+            return objective.loss(logits, y)
         logits, y = in_a_row(logits, y)
         return compiled_loss(logits, y) if _for_kernel(logits) else cross_entropy(logits, y).mean()
 
     name = "gradients" if precision == "float32" else f"gradients in {precision}"
+    if objective is not None:
+        name += f" of {objective.key}"
     cut: Cut | None = None
     if copies and precision == "bf16":
         cut = Cut(tuple(weights), halves, halves and factors)
@@ -130,6 +138,28 @@ def evaluation(
 
     lead = 0 if per_replicate else None
     return _lift(module, "evaluation", evaluate, (weights, buffers, x, y), (0, 0, lead, lead), how=how)
+
+
+def outputs(
+    module: nn.Module,
+    weights: Tensors,
+    buffers: Tensors,
+    x: Tensor,
+    y: Tensor,
+    *,
+    how: str,
+    objective: LossAndMetric,
+    per_replicate: bool = False,
+) -> Lifted:
+    """The objective's mean loss [S] and the outputs [S, N, ...] for these shapes; arguments as for `evaluation`."""
+
+    def compute(weights: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        computed = functional_call(module, (dict(weights), dict(buffers)), (x.clone(),))
+        return objective.loss(computed, y), computed
+
+    lead = 0 if per_replicate else None
+    name = f"outputs for {objective.key}"
+    return _lift(module, name, compute, (weights, buffers, x, y), (0, 0, lead, lead), how=how)
 
 
 def _lift(

@@ -51,6 +51,7 @@ def _update(training: Training, feed: Feed, rows: Tensor, drawn: list[Drawn]) ->
         x,
         y,
         how=recipe.stacking,
+        objective=training.settings.objective,
         precision=recipe.precision,
         copies=copies,
         halves=copies and recipe.clip_norm is None,

@@ -1,0 +1,227 @@
+"""`winticket lm prune` and `winticket lm perplexity`: language models of Transformers."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from winticket.cli.answers import flowing, print_json, printed, request, say, show, to_stderr
+from winticket.cli.options import AsJson, Quiet
+
+if TYPE_CHECKING:
+    from winticket.lm.pruning import Say
+    from winticket.lm.record import Pruned
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Language models: prune them block by block, and measure their perplexity.",
+)
+ModelPath = Annotated[
+    str,
+    typer.Argument(
+        metavar="PATH",
+        help="Folder of a causal language model as Transformers saves it (config.json, *.safetensors, tokenizer), a "
+        "GGUF file or a folder with one, or a name on the Hub (user/name).",
+    ),
+]
+Data = Annotated[Path, typer.Option("--data", metavar="TEXT", help="Text file (UTF-8).")]
+Calibration = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        metavar="TEXT",
+        help="Text file (UTF-8) for calibration. Without --held-out, its last fifth is kept for perplexity.",
+    ),
+]
+HeldOut = Annotated[
+    Path | None,
+    typer.Option("--held-out", metavar="TEXT", help="Text file (UTF-8) for perplexity before and after."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="New folder for the pruned model. Default: PATH's name and the method's, here."
+    ),
+]
+Method = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        help="magnitude: the largest weights of each layer. wanda: of each row those of largest |w| times the norm of "
+        "their input. sparsegpt: the weights left make up for those that go.",
+    ),
+]
+Density = Annotated[
+    float | None,
+    typer.Option("--density", help="Share of the blocks' linear weights to keep (default: 0.5)."),
+]
+PatternText = Annotated[
+    str | None,
+    typer.Option("--pattern", metavar="N:M", help="Keep N of every M consecutive inputs, such as 2:4."),
+]
+Allocation = Annotated[
+    str,
+    typer.Option(
+        "--allocation", help="uniform: every block alike. owl: blocks with more outliers keep more."
+    ),
+]
+Threshold = Annotated[
+    float, typer.Option("--owl-threshold", help="M of OWL: scores above M times their mean are outliers.")
+]
+Range = Annotated[
+    float, typer.Option("--owl-range", help="Lambda of OWL: blocks' densities span twice this range.")
+]
+Samples = Annotated[int, typer.Option("--samples", help="Windows of calibration text.")]
+Length = Annotated[
+    int | None,
+    typer.Option("--length", help="Tokens of a window (default: 2048, or as many as the model reads)."),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of where calibration windows begin.")]
+Blocksize = Annotated[
+    int, typer.Option("--blocksize", help="Inputs for which SparseGPT chooses weights at a time.")
+]
+Percdamp = Annotated[
+    float,
+    typer.Option("--percdamp", help="What SparseGPT adds to the Hessian's diagonal, as a share of its mean."),
+]
+Windows = Annotated[
+    int, typer.Option("--windows", help="Most windows of held-out text for perplexity; 0 evaluates nothing.")
+]
+EvaluatedWindows = Annotated[
+    int, typer.Option("--windows", help="Most windows of the text, spread evenly over it.")
+]
+QUIET_SECONDS = 10.0
+"""Between two lines of progress."""
+
+
+def prune(
+    path: ModelPath,
+    *,
+    data: Calibration,
+    held_out: HeldOut = None,
+    out: Out = None,
+    method: Method = "wanda",
+    density: Density = None,
+    pattern: PatternText = None,
+    allocation: Allocation = "uniform",
+    owl_threshold: Threshold = 5.0,
+    owl_range: Range = 0.08,
+    samples: Samples = 128,
+    length: Length = None,
+    seed: Seed = 0,
+    blocksize: Blocksize = 128,
+    percdamp: Percdamp = 0.01,
+    windows: Windows = 64,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prune the language model at PATH without training: magnitude, Wanda or SparseGPT.
+
+    All linear layers inside the blocks are pruned, block by block; embeddings and the output layer are not. The folder
+    that is written loads with from_pretrained of Transformers. It has the masks, the perplexity on held-out text before
+    and after, and a README.
+
+    Finished blocks are kept: after Ctrl-C, the same command resumes.
+
+    [bold]winticket lm prune models/smol --data book.txt --method sparsegpt --out smol-half[/bold]
+
+    [bold]winticket lm prune models/smol --data book.txt --pattern 2:4 --out smol-2-4[/bold]
+    """
+    with request():
+        from winticket.lm import Request, prepare
+        from winticket.lm import prune as pruned
+        from winticket.lm.state import load_state
+
+        asked = Request(
+            method=method,
+            density=density,
+            pattern=pattern,
+            allocation=allocation,
+            owl_threshold=owl_threshold,
+            owl_range=owl_range,
+            samples=samples,
+            length=length,
+            seed=seed,
+            blocksize=blocksize,
+            percdamp=percdamp,
+            windows=windows,
+        )
+        prepared = prepare(path, asked, data, held_out)
+        folder = out or Path(f"{Path(prepared.source.name()).stem}-{method}")
+        load_state(folder, prepared.identity)
+    with to_stderr():
+        result = pruned(prepared, folder, say=_told(quiet=quiet))
+    with printed(str(folder / "result.json")):
+        if as_json:
+            print_json(result)
+        else:
+            _print(result, folder)
+
+
+def perplexity(
+    path: ModelPath,
+    *,
+    data: Data,
+    length: Length = None,
+    windows: EvaluatedWindows = 64,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the perplexity of the language model at PATH on a text, with a 95 % interval.
+
+    The text is cut into windows that do not overlap; each token is predicted from those before it in its window. The
+    interval is Student's over the windows' mean losses.
+
+    [bold]winticket lm perplexity smol-half --data held-out.txt --length 512[/bold]
+    """
+    with request():
+        from winticket.lm.evaluating import evaluate, prepare_text
+
+        prepared = prepare_text(path, data, length=length, most=windows)
+    with to_stderr():
+        result = evaluate(prepared, say=_told(quiet=quiet))
+    if as_json:
+        print_json(result)
+        return
+    from winticket.lm.card import number
+
+    show(
+        f"Perplexity on {result['windows']} windows of {result['length']} tokens: {number(result['perplexity'])}"
+    )
+
+
+def _print(result: Pruned, folder: Path) -> None:
+    from winticket.lm.card import sentences
+
+    for sentence in sentences(result):
+        show(sentence)
+    show(f"Wrote {folder}")
+
+
+def _told(*, quiet: bool) -> Say:
+    """Progress on stderr: every ten seconds what is being done, and how long that will still take."""
+    last = [-math.inf]
+
+    def tell(what: str, left: float | None) -> None:
+        now = time.monotonic()
+        if quiet or now - last[0] < QUIET_SECONDS:
+            return
+        last[0] = now
+        say(what if left is None else f"{what}, about {_duration(left)} left")
+
+    return tell
+
+
+def _duration(seconds: float) -> str:
+    from winticket.report.durations import duration
+
+    return duration(seconds)
+
+
+_COMMANDS: tuple[Any, ...] = (prune, perplexity)
+for _command in _COMMANDS:
+    app.command(help=flowing(_command.__doc__))(_command)

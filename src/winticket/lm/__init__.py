@@ -1,0 +1,30 @@
+"""Language models: pruned block by block, and their perplexity. Loading them needs the extra `lm`."""
+
+from __future__ import annotations
+
+from winticket.lm.files import read_masks
+from winticket.lm.matrices import Pattern, Target, magnitude, sparsegpt, wanda
+from winticket.lm.owl import densities, outlier_share
+from winticket.lm.perplexity import estimate, losses, ratio
+from winticket.lm.pruning import prune
+from winticket.lm.record import Pruned
+from winticket.lm.request import Prepared, Request, prepare
+
+__all__ = [
+    "Pattern",
+    "Prepared",
+    "Pruned",
+    "Request",
+    "Target",
+    "densities",
+    "estimate",
+    "losses",
+    "magnitude",
+    "outlier_share",
+    "prepare",
+    "prune",
+    "ratio",
+    "read_masks",
+    "sparsegpt",
+    "wanda",
+]

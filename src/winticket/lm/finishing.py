@@ -1,0 +1,114 @@
+"""The last files of a pruned model's folder: what no block holds, masks, configuration, tokenizer, result, README."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from winticket.atomic import replace_file
+from winticket.lm.blocks import Blocks
+from winticket.lm.card import card
+from winticket.lm.files import Shards, write_masks, write_rest
+from winticket.lm.loading import saved_beside
+from winticket.lm.perplexity import estimate, ratio
+from winticket.lm.record import Comparison, Perplexity, Pruned
+from winticket.lm.request import STATE, Prepared
+from winticket.lm.state import State
+from winticket.version import __version__
+
+RESULT, CARD = "result.json", "README.md"
+
+
+def finish(
+    prepared: Prepared,
+    model: nn.Module,
+    blocks: Blocks,
+    shards: Shards,
+    state: State,
+    *,
+    after: list[float] | None,
+    resumed: int,
+    began: float,
+) -> Pruned:
+    """Write all files but those of the blocks into the folder; what is in result.json."""
+    request, names = prepared.request, {layer["name"] for block in state.blocks for layer in block["layers"]}
+    about: dict[str, Any] = {"model": prepared.source.name(), "method": request.method, "seed": request.seed}
+    write_rest(shards, model, blocks)
+    saved_beside(shards.folder, model, prepared.tokenizer)
+    excluded = [name for name, _ in model.named_parameters() if name not in names]
+    write_masks(shards, blocks, about, excluded=excluded)
+    compared = None
+    if state.before is not None and after is not None:
+        compared = _comparison(state.before, after, prepared.length)
+    result = _result(prepared, model, state, compared, resumed)
+    result["seconds"] = round(time.monotonic() - began, 1)
+    replace_file(shards.folder / RESULT, f"{json.dumps(result, indent=1, allow_nan=False)}\n".encode())
+    replace_file(shards.folder / CARD, card(result).encode())
+    (shards.folder / STATE).unlink()
+    return result
+
+
+def _comparison(before: list[float], after: list[float], length: int) -> Comparison:
+    return {"before": summary(before, length), "after": summary(after, length), "ratio": ratio(after, before)}
+
+
+def summary(losses: list[float], length: int) -> Perplexity:
+    """The perplexity of windows of `length` tokens from their mean losses in nats.
+
+    >>> summary([0.0, 0.0], 5)["tokens"]
+    8
+    """
+    return {
+        "windows": len(losses),
+        "length": length,
+        "tokens": len(losses) * (length - 1),
+        "perplexity": estimate(losses),
+    }
+
+
+def _result(
+    prepared: Prepared, model: nn.Module, state: State, compared: Comparison | None, resumed: int
+) -> Pruned:
+    request = prepared.request
+    layers = [layer for block in state.blocks for layer in block["layers"]]
+    obs, owl = request.method == "sparsegpt", request.allocation == "owl"
+    return {
+        "winticket": __version__,
+        "model": prepared.source.name(),
+        "model_type": prepared.config.model_type,
+        "method": request.method,
+        "density": request.target().density,
+        "pattern": request.pattern,
+        "allocation": request.allocation,
+        "owl": {"threshold": request.owl_threshold, "range": request.owl_range} if owl else None,
+        "samples": request.samples if request.calibrates() else None,
+        "length": prepared.length,
+        "seed": request.seed,
+        "blocksize": request.blocksize if obs else None,
+        "percdamp": request.percdamp if obs else None,
+        "kept": sum(layer["kept"] for layer in layers),
+        "total": sum(layer["total"] for layer in layers),
+        "parameters": sum(one.numel() for one in model.parameters()),
+        "blocks": state.blocks,
+        "perplexity": compared,
+        "resumed": resumed,
+        "seconds": 0.0,
+        "peak_bytes": peak_bytes(),
+    }
+
+
+def peak_bytes() -> int | None:
+    """Most memory that this process has had, in bytes; None where the system does not tell.
+
+    >>> (peak_bytes() or 1) > 0
+    True
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)

@@ -1,0 +1,71 @@
+"""Perplexity of held-out text, with intervals over its windows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TypedDict
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor, nn
+from torch.nn import functional
+
+CHUNK = 128
+"""Tokens whose logits are turned into losses at a time, since a vocabulary is large."""
+
+
+class Estimate(TypedDict):
+    """A perplexity, or a ratio of two."""
+
+    value: float
+    """exp of the mean."""
+    interval: list[float] | None
+    """95 % interval: low, high; null for a single window."""
+
+
+@torch.no_grad()
+def losses(
+    model: nn.Module, windows: Tensor, *, progress: Callable[[int], None] = lambda _: None
+) -> list[float]:
+    """Mean loss in nats of each window's tokens but the first, each predicted from those before it in its window.
+
+    windows: token ids [windows, length], length of at least 2. `progress` gets the number of windows done.
+    """
+    means = []
+    for number, window in enumerate(windows, 1):
+        logits = model(input_ids=window[None], use_cache=False).logits[0]
+        parts = zip(logits[:-1].split(CHUNK), window[1:].split(CHUNK), strict=True)
+        summed = sum(float(functional.cross_entropy(x.float(), y, reduction="sum")) for x, y in parts)
+        means.append(summed / (window.numel() - 1))
+        progress(number)
+    return means
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """exp of the mean, with a 95 % interval by Student's t over the values, whose windows have equal length.
+
+    Of losses, this is the perplexity; of differences of losses on the same windows, the ratio of two perplexities, as
+    which paired windows are compared.
+
+    >>> import math
+    >>> round(estimate([math.log(8), math.log(8)])["value"], 6)
+    8.0
+    """
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return {"value": math.exp(mean), "interval": None}
+    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
+    return {"value": math.exp(mean), "interval": [math.exp(mean - half), math.exp(mean + half)]}
+
+
+def ratio(after: Sequence[float], before: Sequence[float]) -> Estimate:
+    """How many times larger the perplexity is after than before, from losses on the same windows.
+
+    Raises ValueError if the numbers of windows differ.
+
+    >>> ratio([2.0, 3.0], [2.0, 3.0])
+    {'value': 1.0, 'interval': [1.0, 1.0]}
+    """
+    return estimate([a - b for a, b in zip(after, before, strict=True)])

@@ -1,0 +1,111 @@
+"""What `winticket lm` writes and prints as JSON."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from winticket.lm.perplexity import Estimate
+
+
+class LayerCount(TypedDict):
+    """A pruned linear layer."""
+
+    name: str
+    """Name of its weight in the model."""
+    kept: int
+    """Weights kept."""
+    total: int
+    """Weights in all."""
+
+
+class BlockRecord(TypedDict):
+    """A pruned block."""
+
+    name: str
+    """Its name in the model."""
+    density: float
+    """The density that it was to have."""
+    seconds: float
+    """How long it took."""
+    layers: list[LayerCount]
+    """Its linear layers."""
+
+
+class Perplexity(TypedDict):
+    """Perplexity on held-out text."""
+
+    windows: int
+    """Windows, which do not overlap."""
+    length: int
+    """Tokens of each."""
+    tokens: int
+    """Tokens that were predicted."""
+    perplexity: Estimate
+    """exp of the mean loss in nats, with a 95 % interval over windows."""
+
+
+class Comparison(TypedDict):
+    """Perplexity before and after pruning, on the same windows."""
+
+    before: Perplexity
+    """Of the model as it was."""
+    after: Perplexity
+    """Of the pruned model, as its files have it."""
+    ratio: Estimate
+    """After / before, with a 95 % interval over the windows' differences."""
+
+
+class Outliers(TypedDict):
+    """The parameters of OWL."""
+
+    threshold: float
+    """M: scores above M times the mean are outliers."""
+    range: float
+    """Lambda: densities differ by at most 2 lambda."""
+
+
+class Pruned(TypedDict):
+    """One pruned language model."""
+
+    winticket: str
+    """Version of winticket."""
+    model: str
+    """Name of the model: the last part of its path."""
+    model_type: str
+    """What Transformers calls its architecture."""
+    method: str
+    """`magnitude`, `wanda` or `sparsegpt`."""
+    density: float
+    """Share of the weights of linear layers in blocks that was to be kept."""
+    pattern: str | None
+    """n:m, or null."""
+    allocation: str
+    """`uniform` or `owl`."""
+    owl: Outliers | None
+    """Parameters of OWL; null for uniform."""
+    samples: int | None
+    """Windows of calibration text; null if none was needed."""
+    length: int
+    """Tokens of a window."""
+    seed: int
+    """Seed of the windows."""
+    blocksize: int | None
+    """Of SparseGPT; null for other methods."""
+    percdamp: float | None
+    """Of SparseGPT; null for other methods."""
+    kept: int
+    """Weights kept in linear layers of blocks."""
+    total: int
+    """Weights in linear layers of blocks."""
+    parameters: int
+    """Parameters of the model, embeddings included."""
+    blocks: list[BlockRecord]
+    """The blocks, first to last."""
+    perplexity: Comparison | None
+    """On held-out text; null if it was not evaluated."""
+    resumed: int
+    """Blocks that an earlier, interrupted run had finished."""
+    seconds: float
+    """How long this run took, evaluation included."""
+    peak_bytes: int | None
+    """Most memory of the process; null if the system does not tell."""

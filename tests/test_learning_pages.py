@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
-<<<<<<< HEAD
-PAGES = {"tutorial": 10, "own-model": 2, "own-data": 2, "read-a-verdict": 1, "no-ticket": 1, "own-loop": 2}
-=======
-PAGES = {"tutorial": 10, "own-model": 2, "own-data": 2, "data": 1, "read-a-verdict": 1, "no-ticket": 1}
->>>>>>> main
+PAGES = {
+    "tutorial": 10,
+    "own-model": 2,
+    "own-data": 2,
+    "data": 1,
+    "read-a-verdict": 1,
+    "no-ticket": 1,
+    "own-loop": 2,
+}
 """Pages, and how many blocks each has: a block that is not found is not run."""
 
 

@@ -83,7 +83,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "levels": set(),
     "integrations": {"ticket", "loops"},
-    "ship": {"version", "ticket", "units", "loops", "results", "table"},
+    "ship": {"version", "objective", "ticket", "units", "loops", "results", "table"},
     "align": {"ticket"},
     "lm": {"version", "ticket", "units", "criteria", "allocate", "loops", "ship"},
     "controls": {"ticket", "align"},

@@ -268,7 +268,8 @@ def _draw(made: list[Measurement], origins: list[Any], folder: Path) -> list[Pat
     table = Numbers(COLUMNS, tuple(rows))
     folder.mkdir(parents=True, exist_ok=True)
     written = [table.to_csv(folder / "measured.csv")]
-    for batch in dict.fromkeys(row[6] for row in rows):
+    # The figure's axis is accuracy in percent; the table has the values of any metric.
+    for batch in dict.fromkeys(row[6] for row in rows if "metric" not in origins[0]):
         title = f"{origins[0]['model']} for {origins[0]['data']}, arm {origins[0]['arm']}: size, time and accuracy"
         figure = measured_figure(table, title=title, batch=batch)
         for kind in ("png", "svg"):

@@ -317,7 +317,7 @@ def _shipped(network: TrainedNetwork, folder: Path, *, dense: TrainedNetwork | N
 
 def _print(shipment: Shipment) -> None:
     """What was written, how large it is and how accurate, in two small tables, and how to use it."""
-    from winticket.ship.card import accuracy_rows, cost_sentence, removed_sentence, size_rows
+    from winticket.ship.card import accuracy_rows, cost_sentence, removed_sentence, scale_of, size_rows
 
     show(_headline(shipment))
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -326,7 +326,7 @@ def _print(shipment: Shipment) -> None:
     for name, value in size_rows(shipment):
         table.add_row(name, value)
     for name, value in accuracy_rows(shipment):
-        table.add_row(f"test accuracy: {name}", value)
+        table.add_row(f"test {scale_of(shipment).name}: {name}", value)
     table.add_row("file", shipment["file"])
     for path in shipment["beside"]:
         table.add_row("beside it", path)

@@ -155,8 +155,9 @@ def _origin(
     density: float,
 ) -> Origin:
     arm, level, replicate = cell
+    metric = run.document.get("metric")
     measured, verdict = run.document["levels"][level]["arms"][arm], run.document["verdict"]
-    return {
+    origin: Origin = {
         "data": str(about["experiment"]["data"]),
         "model": about["model"],
         "method": about["experiment"].get("method"),
@@ -175,6 +176,9 @@ def _origin(
         "reason": verdict["reason"],
         "environment": dict(entries.environments[0]) if entries.environments else {},
     }
+    if metric is not None:
+        origin["metric"] = metric
+    return origin
 
 
 def about_of(
@@ -184,6 +188,10 @@ def about_of(
     setup, verdict = plan.setup, judged["verdict"]
     replicate = ticket.seeds.replicate
     loaded = setup.dataset(torch.device("cpu"), replicate)
+    made = setup.loss_and_metric()
+    units: dict[str, list[float]] = {}
+    if made is not None and made.centre is not None and made.spread is not None:
+        units = {"centre": made.centre.tolist(), "spread": made.spread.tolist()}
     return {
         "model": setup.model,
         "init": setup.init,
@@ -202,6 +210,7 @@ def about_of(
             "std": list(loaded.std),
             "scale": loaded.scale,
             "class_names": list(loaded.class_names),
+            **units,
         },
         "experiment": judged["experiment"],
         "level": level,

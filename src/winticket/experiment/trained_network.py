@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from winticket import data as datasets
 from winticket import ship
 from winticket.data import Split
+from winticket.data.reading import Reading
+from winticket.importing import require_trust
+from winticket.objective import Objective, Scale
 from winticket.outside import Unreadable, converted
 from winticket.places import exists_here
 from winticket.results import Origin, Shipment
@@ -40,12 +44,15 @@ class _Data(msgspec.Struct):
     std: list[float]
     scale: float
     class_names: list[str]
+    centre: list[float] | None = None
+    spread: list[float] | None = None
 
 
 class _Build(msgspec.Struct):
     """What is read of a ticket's about["build"] beside `Ticket.build_model`."""
 
     tokens: bool = False
+    target: str = "classes"
 
 
 class _About(msgspec.Struct):
@@ -57,6 +64,7 @@ class _About(msgspec.Struct):
     input_shape: list[int]
     classes: int
     recipe: dict[str, Any] = {}
+    experiment: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,7 @@ class TrainedNetwork:
         one = self.origin
         return (
             f"TrainedNetwork({one['arm']!r}, density {one['density']:.4g}, replicate {one['replicate']}, "
-            f"test accuracy {one['test_accuracy']:.4f})"
+            f"{_tested(one).replace('_', ' ')} {one['test_accuracy']:.4f})"
         )
 
     def model(self) -> nn.Module:
@@ -99,11 +107,43 @@ class TrainedNetwork:
                 f"allow that, pass --trust {facts.name} (in Python trust=[{facts.name!r}])"
             )
         loaded = datasets.load(
-            facts.name, seed=facts.split_seed, validation=facts.validation, test=facts.test
+            facts.name,
+            seed=facts.split_seed,
+            validation=facts.validation,
+            test=facts.test,
+            reading=_reading(_about(self.ticket).experiment),
         )
         if loaded.fingerprint != facts.fingerprint:
             raise ValueError(f"the data {facts.name!r} are not those that the network was trained on")
         return loaded.test
+
+    def score(self) -> Callable[[NDArray[Any], NDArray[Any]], float] | None:
+        """The metric of outputs and targets, as the run judges by it; None if that is accuracy.
+
+        Outputs are in units of `spread` around `centre`, as the network gives numbers; targets are in their own unit.
+        ValueError if the metric is a function of a module that is not trusted.
+        """
+        if "metric" not in self.origin:
+            return None
+        about = _about(self.ticket)
+        for name in ("loss", "metric"):
+            if ":" in str(named := about.experiment.get(name, "")):
+                require_trust(str(named), self.trust, where=f"the ticket's {name}")
+        kinds = {"numbers": "regression", "labels": "multi-label", "positions": "segmentation"}
+        task = kinds.get(about.build.target, "next-token" if about.build.tokens else "classification")
+        metric = Objective(task, metric=about.experiment.get("metric")).metric_function()
+        centre, spread = (
+            torch.tensor(value if value is not None else [usual])
+            for value, usual in ((about.data.centre, 0.0), (about.data.spread, 1.0))
+        )
+
+        def score(outputs: NDArray[Any], y: NDArray[Any]) -> float:
+            computed = torch.from_numpy(outputs.copy())
+            return metric(
+                computed * spread + centre if task == "regression" else computed, torch.from_numpy(y)
+            )
+
+        return score
 
     def network(self) -> ship.Network:
         """The network without torch, as formats are made of it; it is compared with the model first.
@@ -153,9 +193,9 @@ class TrainedNetwork:
         if dense is not None and to != "web":
             raise ValueError(f"dense is for pages (to='web'); format {to} holds one network")
         source = self._source(to, shrink=shrink, dense=dense)
-        examples, reason = None, None
+        examples, reason, score = None, None, None
         try:
-            examples = self.test_examples()
+            examples, score = self.test_examples(), self.score()
         except (ValueError, OSError, LookupError, ImportError) as error:
             reason = str(error)
         return shipping.write(
@@ -167,6 +207,7 @@ class TrainedNetwork:
             origin=self.origin,
             about=msgspec.to_builtins(_about(self.ticket)),
             examples=None if examples is None else (examples.x.numpy(), examples.y.numpy()),
+            score=score,
             not_evaluated=reason,
             exact=values == "fp32",
         )
@@ -190,6 +231,11 @@ def _about(ticket: Ticket) -> _About:
         raise ValueError(f"the ticket's about is not that of a trained network: {error}") from error
 
 
+def _reading(experiment: Mapping[str, Any]) -> Reading:
+    """How the data of an experiment are read, by its description."""
+    return converted(experiment.get("reading", {}), Reading)
+
+
 def _brief(origin: Origin) -> dict[str, Any]:
     """What a file says of itself, in few bytes; the card beside it says the rest."""
     return {
@@ -197,8 +243,13 @@ def _brief(origin: Origin) -> dict[str, Any]:
         "model": origin["model"],
         "arm": origin["arm"],
         "replicate": origin["replicate"],
-        "test_accuracy": origin["test_accuracy"],
+        _tested(origin): origin["test_accuracy"],
     }
+
+
+def _tested(origin: Origin) -> str:
+    """What a file calls the score: test_accuracy, test_RMSE."""
+    return f"test_{Scale.of_json(origin.get('metric')).name.replace(' ', '_')}"
 
 
 def _name(origin: Origin) -> str:

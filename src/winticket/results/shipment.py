@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
+from winticket.results.document import Metric
 from winticket.results.measures import Fraction, Scalar, Step
 
 
@@ -26,6 +27,8 @@ class Origin(TypedDict):
     """Share of the eligible weights kept."""
     steps: Step
     """Steps that it was trained for, those before its rewind included."""
+    metric: NotRequired[Metric]
+    """The metric of its accuracies. Absent if that is accuracy."""
     test_accuracy: Fraction
     """Its test accuracy, as its training recorded it."""
     mean_test_accuracy: Fraction | None
@@ -54,7 +57,7 @@ class ReadBack(TypedDict):
     test_accuracy: Fraction
     """Accuracy of the network in the file."""
     answers_changed: int
-    """Examples that it puts into another class than the trained network did."""
+    """Examples that it puts into another class than the trained network did; 0 if answers are no classes."""
     largest_difference: float
     """Largest difference of a logit from the trained network's."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from winticket.atomic import replace_file
+from winticket.objective import Scale
 from winticket.results import Origin, Shipment
 from winticket.ship.compact import load, save
 from winticket.ship.compact_layout import NAME, VERSION
@@ -79,7 +80,9 @@ def _results(shipment: Shipment, origin: Origin, about: Mapping[str, Any], task:
     yield f"  - task: {{type: {task}}}"
     yield f"    dataset: {{name: {data}, type: {data}, split: test}}"
     yield "    metrics:"
-    yield f"    - {{type: accuracy, value: {accuracy!r}, name: test accuracy}}"
+    name = Scale.of_json(origin.get("metric")).name
+    kind, said = (name, f"test {name}") if name == "accuracy" else (_quoted(name), _quoted(f"test {name}"))
+    yield f"    - {{type: {kind}, value: {accuracy!r}, name: {said}}}"
 
 
 def _use(source: Source, name: str) -> tuple[str, ...]:

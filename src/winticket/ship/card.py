@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from winticket.objective import ACCURACY, Scale
 from winticket.results import Origin, Shipment
 from winticket.text import visible
 
@@ -125,25 +126,31 @@ def _what(shipment: Shipment, what: str) -> Iterator[str]:
     )
 
 
+def scale_of(shipment: Shipment) -> Scale:
+    """The scale of the metric that the network is judged by."""
+    origin = shipment["origin"]
+    return ACCURACY if origin is None else Scale.of_json(origin.get("metric"))
+
+
 def accuracy_rows(shipment: Shipment) -> list[tuple[str, str]]:
     """(What was evaluated, its test accuracy): the file, the network as trained, and its arm over all replicates.
 
     Of a file that was made of a compact file, what that says, if it says something.
     """
     origin, read_back = shipment["origin"], shipment["read_back"]
-    rows = []
+    rows, scale = [], scale_of(shipment)
     if read_back is not None:
         what = f"this file, read back, on {read_back['examples']:,} examples"
-        rows.append((what, percent(read_back["test_accuracy"])))
+        rows.append((what, scale.value(read_back["test_accuracy"])))
     if origin is None:
         said = (shipment["claims"] or {"said": {}})["said"].get("test_accuracy")
         return [("as the compact file says, unchecked", percent(said))] if isinstance(said, float) else []
-    rows.append(("this network, as its training recorded it", percent(origin["test_accuracy"])))
+    rows.append(("this network, as its training recorded it", scale.value(origin["test_accuracy"])))
     if origin["mean_test_accuracy"] is not None and origin["replicates"] > 1:
-        mean = percent(origin["mean_test_accuracy"])
+        mean = scale.value(origin["mean_test_accuracy"])
         if origin["accuracy_ci"] is not None:
             low, high = origin["accuracy_ci"]
-            mean += f" (95 % interval {100 * low:.2f} to {100 * high:.2f})"
+            mean += f" (95 % interval {scale.number(low)} to {scale.number(high)})"
         rows.append((f"mean of {origin['replicates']} replicates", mean))
     return rows
 
@@ -155,6 +162,8 @@ def cost_sentence(shipment: Shipment) -> str:
         return (
             f"The file was not evaluated: {shipment['not_evaluated']}{_noise(shipment['noise_difference'])}"
         )
+    if (scale := scale_of(shipment)) != ACCURACY:
+        return _cost_in(scale, read_back["test_accuracy"], origin["test_accuracy"], shipment)
     change = 100 * (read_back["test_accuracy"] - origin["test_accuracy"])
     answers = f"{read_back['answers_changed']} of {read_back['examples']:,} answers"
     if values == "fp32":
@@ -167,6 +176,21 @@ def cost_sentence(shipment: Shipment) -> str:
         )
     cost = "costs no accuracy" if not change else f"changes the accuracy by {change:+.2f} percentage points"
     return f"Rounding the values to {values} {cost}; {answers} differ from the trained network's."
+
+
+def _cost_in(scale: Scale, now: float, recorded: float, shipment: Shipment) -> str:
+    """What the file costs in another metric than accuracy."""
+    gain, values = scale.gain(recorded, now), shipment["values"]
+    same = abs(gain) <= 1e-6 * max(abs(recorded), abs(now))  # the order of sums differs from that in training
+    change = "costs nothing" if same else f"makes its {scale.name} {scale.difference(gain)}"
+    read_back = shipment["read_back"]
+    largest = 0.0 if read_back is None else read_back["largest_difference"]
+    if values == "fp32":
+        return (
+            f"Values are fp32: writing and reading the file {change}; no output differs from the trained network's by "
+            f"more than {largest:.1g}."
+        )
+    return f"Rounding the values to {values} {change}."
 
 
 def _noise(difference: float | None) -> str:
@@ -182,7 +206,7 @@ def good(shipment: Shipment) -> Iterator[str]:
     yield "## How good it is"
     yield ""
     if rows := accuracy_rows(shipment):
-        yield from table(rows, ("", "test accuracy"))
+        yield from table(rows, ("", f"test {scale_of(shipment).name}"))
         yield ""
     sentence = cost_sentence(shipment)
     yield sentence if shipment["read_back"] else f"{safe(sentence)}."
@@ -313,9 +337,29 @@ def inputs(about: Mapping[str, Any]) -> Iterator[str]:
             f"- Preprocessing, by channel: (x / {data.get('scale', 1):g} - mean) / deviation, with mean {mean}{more} "
             f"and deviation {deviation}{more}."
         )
+    target = (about.get("build") or {}).get("target", "classes")
+    if target in ("numbers", "labels"):
+        yield from _other_outputs(about.get("classes"), target, data)
+        return
     names = [safe(name) for name in data.get("class_names", ())]
     shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
     yield f"- Outputs: logits of {about.get('classes')} classes" + (f": {shown}." if names else ".")
+
+
+def _other_outputs(count: object, target: str, data: Mapping[str, Any]) -> Iterator[str]:
+    """What outputs mean that are no logits of classes."""
+    if target == "labels":
+        yield f"- Outputs: logits of {count} labels, each present or not; its probability is 1 / (1 + exp(-logit))."
+    elif data.get("spread"):
+        centre, spread = (
+            ", ".join(f"{number:.9g}" for number in data[name]) for name in ("centre", "spread")
+        )
+        yield (
+            f"- Outputs: {count} numbers in units of their standard deviation. In their own unit they are output × "
+            f"spread + centre, with spread {spread} and centre {centre}."
+        )
+    else:
+        yield f"- Outputs: {count} numbers in their own unit."
 
 
 def _from(origin: Origin, about: Mapping[str, Any]) -> Iterator[str]:

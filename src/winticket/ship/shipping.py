@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ MOST_PRODUCTS, MOST_VALUES = 1 << 32, 1 << 27
 """Most multiplications and most elements of a value, of the examples of noise together; larger networks are not
 computed where no data ask for it."""
 Examples = tuple[NDArray[Any], NDArray[Any]]
+Score = Callable[[NDArray[Any], NDArray[Any]], float]
 
 
 def write(
@@ -45,16 +46,17 @@ def write(
     about: Mapping[str, Any],
     claims: Claims | None = None,
     examples: Examples | None = None,
+    score: Score | None = None,
     not_evaluated: str | None = None,
     exact: bool = True,
 ) -> Shipment:
     """Write the file and its card to `folder`, under `name`; returns what was written and measured.
 
     `examples` (x, y) are the test data; without them, `not_evaluated` says why, and the file is compared with the
-    network on noise. `about` is the ticket's; `claims` what a compact file says of itself, in place of the origin.
-    `exact`: whether `values` hold the network's to rounding in float32. Raises ShipmentError if the file computes
-    something else than the network; then neither the file nor what belongs to it is left, nor the card of an earlier
-    file of that name.
+    network on noise. `score` is the metric of outputs and targets (default: accuracy). `about` is the ticket's;
+    `claims` what a compact file says of itself, in place of the origin. `exact`: whether `values` hold the network's to
+    rounding in float32. Raises ShipmentError if the file computes something else than the network; then neither the
+    file nor what belongs to it is left, nor the card of an earlier file of that name.
     """
     form = FORMATS[to]
     path = folder / form.named(name, values)
@@ -65,7 +67,7 @@ def write(
     written = form.write(source, path, values)
     beside = [*written.beside, *_maps(source, path)]
     with _removed_on_error(path, *beside):
-        read_back, difference, reason = _checked(source, path, examples, to=to, exact=exact)
+        read_back, difference, reason = _checked(source, path, examples, to=to, exact=exact, score=score)
     kept, weights = source.network.kept()
     reasons = [why for why in (not_evaluated, reason) if why] or ["no test data were given"]
     shipment: Shipment = {
@@ -105,12 +107,12 @@ def _write_card(
 
 
 def _checked(
-    source: Source, path: Path, examples: Examples | None, *, to: str, exact: bool
+    source: Source, path: Path, examples: Examples | None, *, to: str, exact: bool, score: Score | None
 ) -> tuple[ReadBack | None, float | None, str]:
     """(The file on test data, else None; without them the difference on noise; why something is missing)."""
     try:
         if examples is not None:
-            return _read_back(source, path, examples, to=to, exact=exact), None, ""
+            return _read_back(source, path, examples, to=to, exact=exact, score=score), None, ""
         return None, _noise_difference(source, path, to=to, exact=exact), ""
     except NotEvaluated as reason:
         return None, None, str(reason)
@@ -170,7 +172,9 @@ def _parts(sizes: Sizes) -> Bytes:
     return parts  # type: ignore[no-any-return]
 
 
-def _read_back(source: Source, path: Path, examples: Examples, *, to: str, exact: bool) -> ReadBack:
+def _read_back(
+    source: Source, path: Path, examples: Examples, *, to: str, exact: bool, score: Score | None
+) -> ReadBack:
     """The test data through the file. ShipmentError if exact logits differ by more than rounding."""
     x, y = examples
     expected = source.expected(x)
@@ -181,10 +185,11 @@ def _read_back(source: Source, path: Path, examples: Examples, *, to: str, exact
             path, f"on the test data logits differ by up to {difference:.3g}, and are up to {largest:.3g}"
         )
     answers = computed.argmax(-1)
+    classes = score is None or (y.ndim == 1 and y.dtype.kind == "i")
     return {
         "examples": len(y),
-        "test_accuracy": _share(answers == y),
-        "answers_changed": int((answers != expected.argmax(-1)).sum()),
+        "test_accuracy": _share(answers == y) if score is None else score(computed, y),
+        "answers_changed": int((answers != expected.argmax(-1)).sum()) if classes else 0,
         "largest_difference": difference,
     }
 

@@ -102,6 +102,24 @@ def coverage(outputs, y):
 def undeclared(outputs, y):
     return 0.0
 
+def each(outputs, y):
+    return (outputs - y) ** 2
+
+def infinite(outputs, y):
+    return (outputs / 0).sum()
+
+@winticket.metric("odd", low=0.0, high=0.1)
+def outside(outputs, y):
+    return 5.0
+
+@winticket.metric("nothing")
+def not_a_number(outputs, y):
+    return float("nan") if len(y) > 50 else 0.0
+
+@winticket.metric("broken")
+def broken(outputs, y):
+    raise ValueError("no way")
+
 def without_gradient(outputs, y):
     return torch.tensor(0.0)
 """
@@ -142,6 +160,16 @@ def test_a_metric_makes_other_keys_and_accuracy_does_not(presses: str) -> None:
         ({"metric": "MYLAB:undeclared"}, "does not say what its number is called"),
         ({"loss": "MYLAB:without_gradient"}, "depends on the outputs"),
         ({"loss": "MYLAB:nothing"}, "nothing"),
+        ({"loss": "no_such_module:loss"}, "cannot be imported"),
+        ({"loss": "MYLAB:each"}, "must return one number, the mean of the batch"),
+        ({"loss": "MYLAB:infinite"}, "not finite on outputs of 0"),
+        ({"metric": "MYLAB:outside"}, r"gives 5\.0 .* declared to lie in \[0\.0, 0\.1\]"),
+        (
+            {"metric": "MYLAB:not_a_number"},
+            r"gives nan for the best constant answer on the test targets \(80, 1\)",
+        ),
+        ({"metric": "MYLAB:broken"}, r"fails on test targets \(80, 1\): no way"),
+        ({"margin_pp": 0.0}, "margin is 0"),
         ({"class_weights": "balanced"}, "leave it out"),
         ({"metric": "r2", "margin_pp": 2.0, "relative_margin": True}, "cannot be relative"),
         ({"margin_pp": -1.0}, "margin is -1"),

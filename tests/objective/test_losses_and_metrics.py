@@ -126,7 +126,7 @@ def test_every_loss_and_metric_of_a_task_takes_its_outputs_and_targets(task: str
     outputs = {"segmentation": (4, 8, 8)}.get(task, (4,))
     for loss in losses.BY_TASK[task]:
         for metric in metrics.BY_TASK[task]:
-            check_functions(functions(Objective(task, loss=loss, metric=metric), y, outputs=4), outputs, y)
+            check_functions(functions(Objective(task, loss=loss, metric=metric), y, outputs=4), outputs, y, y)
 
 
 def test_scales_say_how_good_is_meant() -> None:

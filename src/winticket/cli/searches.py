@@ -254,6 +254,7 @@ def preview(
 
     out = console()
     out.print(_described(experiment))
+    out.print(_judged(planned))
     out.print(_parameters(rows))
     out.print(f"weights kept by level: {', '.join(map(density_percent, densities))}")
     out.print(_price(price, planned))
@@ -264,6 +265,26 @@ def preview(
     for note in (_too_few(planned), _too_narrow(price, planned)):
         if note:
             out.print(note)
+
+
+def _judged(planned: Plan) -> str:
+    """What the networks are trained for and judged by, as read off the data and chosen."""
+    from winticket.objective import Objective
+
+    setup, margin = planned.setup, planned.experiment.margin_pp
+    objective = setup.objective or Objective("next-token" if setup.tokens else "classification")
+    scale, (loss, _) = setup.scale(), objective.named()
+    direction = "" if scale.better == "higher" else ", of which less is better"
+    within = (
+        f"{margin:g} % of the dense network's"
+        if planned.experiment.relative_margin
+        else f"{margin:g} {scale.points}"
+    )
+    guess = "" if setup.tokens else " (--task chooses another, if the data allow it)"
+    return (
+        f"task: {objective.task}{guess}; outputs: {setup.classes}; trained by {loss}; judged by {scale.name}"
+        f"{f' in {scale.unit}' if scale.unit else ''}{direction}, to within {within.strip()}"
+    )
 
 
 def _described(experiment: Experiment) -> Table:

@@ -192,16 +192,15 @@ def _check_pretrained(setup: Setup) -> None:
 
 
 def _check_objective(setup: Setup) -> None:
-    """ValueError if a loss or metric of the user's cannot be computed."""
+    """ValueError if the loss or metric cannot be computed, before anything trains."""
     made = setup.loss_and_metric()
     if made is None:
         return
-    part = setup.dataset(torch.device("cpu")).train
+    dataset = setup.dataset(torch.device("cpu"))
     shape = (setup.classes, *setup.input_shape[1:]) if setup.target == "positions" else (setup.classes,)
     if setup.tokens:
         shape = (*setup.input_shape, setup.classes)
-    if made.objective.users():
-        check_functions(made, shape, part.y[:16])
+    check_functions(made, shape, dataset.train.y[:16], dataset.test.y)
 
 
 def _try_model(setup: Setup) -> None:

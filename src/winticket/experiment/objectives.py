@@ -37,9 +37,9 @@ def objective_of(dataset: DatasetInfo, choices: Mapping[str, Any]) -> Objective 
     """
     chosen = {name: value for name in CHOICES if (value := choices.get(name))}
     objective = Objective(TASK_OF[dataset.target], **chosen)
+    objective.loss_function(), objective.scale()
     for name in objective.users():
         require_unedited(name)
-    objective.loss_function(), objective.scale()
     # Defaults filled in, so that a default and the same name chosen explicitly have the same keys.
     loss, metric = objective.named()
     objective = replace(objective, loss=loss, metric=metric, source=functions_source(objective.users()))
@@ -69,7 +69,7 @@ def check_margin(margin: float, scale: Scale, *, relative: bool) -> None:
             )
         return
     span = scale.factor * (scale.high - scale.low)
-    if not 0 < margin < span:
+    if not (0 < margin < span and math.isfinite(margin)):
         known = f"in (0, {span:g})" if math.isfinite(span) else "above 0"
         kind = "percentage points" if scale.points == "pp" else scale.points or f"units of {scale.name}"
         usual = ", usually 0.5" if scale.points == "pp" else ""

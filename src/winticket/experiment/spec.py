@@ -196,7 +196,7 @@ class Experiment:
         check_limits(LIMITS, {name: getattr(self, name) for name in LIMITS})
         check_count(self.replicates, self.stack, self.levels * (1 + len(self.controls)))
         check_densities(self)
-        if self.metric is None and not self.unit and not self.relative_margin:
+        if self.metric is None and not self.unit and not self.relative_margin and not self.reading.chosen():
             check_margin(self.margin_pp, ACCURACY, relative=False)
         self._check_method()
         self._check_rewind(self.functions()["rewind"])

@@ -162,7 +162,7 @@ def functions(objective: Objective, y: Tensor, *, outputs: int) -> LossAndMetric
         weights = _balanced(objective.task, y, outputs)
         loss = partial(loss, weights=weights)
         numbers = tuple(weights.tolist())
-    return LossAndMetric(objective, (objective, numbers), _scalar(loss), metric, centre, spread)
+    return LossAndMetric(objective, (objective, numbers), loss, metric, centre, spread)
 
 
 def noise_targets(task: str, rows: int, outputs: int, shape: Sequence[int]) -> Tensor:
@@ -182,14 +182,6 @@ def _balanced(task: str, y: Tensor, outputs: int) -> Tensor:
         return ((1 - present) / present.clamp_min(1 / len(y))).float()
     counts = torch.bincount(y.flatten(), minlength=outputs).double()
     return (y.numel() / (int((counts > 0).sum()) * counts.clamp_min(1))).float()
-
-
-def _scalar(loss: Callable[..., Tensor]) -> Loss:
-    def mean(outputs: Tensor, y: Tensor) -> Tensor:
-        value = loss(outputs, y)
-        return value.mean() if value.ndim else value
-
-    return mean
 
 
 def constant_outputs(task: str, y: Tensor, outputs: int) -> Tensor:
@@ -216,18 +208,39 @@ def _imported(name: str, what: str) -> Callable[..., Tensor]:
     return function
 
 
-def check_functions(made: LossAndMetric, shape: Sequence[int], y: Tensor) -> None:
-    """Try loss and metric on blank outputs [N, *shape] and targets y [N, ...]; ValueError if they fail."""
+def check_functions(made: LossAndMetric, shape: Sequence[int], y: Tensor, tested: Tensor) -> None:
+    """Try loss and metric: on blank outputs [N, *shape] for training targets y [N, ...], and on the test targets.
+
+    Raises ValueError, with the cause, if they fail, if the loss is not one finite number that depends on the outputs,
+    or if the metric of the best constant answer is not finite or outside its declared range.
+    """
     loss, metric = made.objective.named()
     outputs = torch.zeros(len(y), *shape, requires_grad=True)
     try:
         value = made.loss(outputs, made.trained(y))
-        if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
-            raise TypeError("it must return a scalar tensor that depends on the outputs")
-        value.backward()  # type: ignore[no-untyped-call]
+        gradient = _gradient(value, outputs)
     except Exception as error:
         raise ValueError(f"loss {loss!r} fails on outputs {tuple(outputs.shape)}: {error}") from error
+    if not bool(value.isfinite()) or not bool(gradient.isfinite().all()):
+        raise ValueError(
+            f"loss {loss!r} or its gradient is not finite on outputs of 0, so nothing could be trained"
+        )
     try:
-        made.score(outputs.detach(), made.trained(y))
+        reached = made.constant(
+            tested, outputs=shape[-1] if made.objective.task == "next-token" else shape[0]
+        )
     except Exception as error:
-        raise ValueError(f"metric {metric!r} fails on outputs {tuple(outputs.shape)}: {error}") from error
+        raise ValueError(f"metric {metric!r} fails on test targets {tuple(tested.shape)}: {error}") from error
+    scale = made.metric.scale
+    if not scale.low <= reached <= scale.high:  # nor if it is nan
+        raise ValueError(
+            f"metric {metric!r} gives {reached} for the best constant answer on the test targets "
+            f"{tuple(tested.shape)}, but is declared to lie in [{scale.low}, {scale.high}]"
+        )
+
+
+def _gradient(value: object, outputs: Tensor) -> Tensor:
+    if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
+        raise TypeError("it must return one number, the mean of the batch, that depends on the outputs")
+    (gradient,) = torch.autograd.grad(value, outputs)
+    return gradient

@@ -118,7 +118,8 @@ def _check(network: Network, dense: Network | None) -> None:
     outputs = network.shapes[network.output]
     if len(outputs) != 1 or outputs[0] < 2:
         raise ValueError(
-            f"a page shows answers among two classes or more, but the network gives outputs of shape {list(outputs)}"
+            f"a page shows answers among two classes or more, but the network gives outputs of shape {list(outputs)}; "
+            "use another format (safetensors, onnx, c, ...)"
         )
     if not network.input_shape:
         raise ValueError("a page needs inputs with channels, but the network takes single numbers")

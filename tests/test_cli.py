@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -183,7 +183,7 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 WRONG: dict[str, list[str]] = {
     # Data
     "find digts": ["unknown dataset 'digts'", "did you mean 'digits'", "mnist1d"],
-    "find ./nowhere": ["no such file or folder: nowhere", "give a parquet file, a folder"],
+    "find ./nowhere": ["no such file or folder: nowhere", "give a table (.csv, .parquet, ...)"],
     "find texts": ["no parquet file and no image in folder texts", "notes.md"],
     "find broken.parquet": ["broken.parquet"],
     "find unlabelled": ["unlabelled", "no label column", "image"],
@@ -762,14 +762,27 @@ def test_store_ls_verify_gc(here: Path, shell: Shell) -> None:
 def test_every_option_is_a_choice_of_the_experiment_and_the_other_way_round() -> None:
     from dataclasses import fields
 
+    from winticket.data.reading import Reading
     from winticket.experiment.spec import CARRIED
 
-    choices = {f.name for cls in (Experiment, Recipe) for f in fields(cls)} - {"data", "recipe", *CARRIED}
-    assert {option.name for option in OPTIONS} == choices
+    choices = {f.name for cls in (Experiment, Recipe, Reading) for f in fields(cls)}
+    # A margin that is typed with a percent sign is relative.
+    assert {option.name for option in OPTIONS} == choices - {
+        "data",
+        "recipe",
+        "reading",
+        "relative_margin",
+        *CARRIED,
+    }
 
 
 # Every option once: what is typed, and what the experiment then has, which is not what it has by itself.
 SGD = ("--optimizer", "sgd", "--lr", "0.1")
+OF_OWN_DATA = {
+    *("label", "ignore", "missing", "task", "group", "time", "size", "alphabet", "unit", "loss"),
+    *("start", "redraw"),
+}
+"""Options that digits do not take; tests/data and tests/experiment have data that do."""
 TYPED: dict[str, tuple[tuple[str, ...], Any]] = {
     "model": (("--model", "lenet-20-10"), "lenet-20-10"),
     "init": (("--init", "orthogonal"), "orthogonal"),
@@ -794,6 +807,9 @@ TYPED: dict[str, tuple[tuple[str, ...], Any]] = {
     "margin_pp": (("--margin", "1.5"), 1.5),
     "alpha": (("--alpha", "0.01"), 0.01),
     "gate": (("--no-gate",), False),
+    "metric": (("--metric", "balanced-accuracy"), "balanced-accuracy"),
+    "class_weights": (("--class-weights", "balanced"), "balanced"),
+    "rows": (("--rows", "1000"), 1000),
     "precision_check": (("--precision", "bf16", "--no-precision-check"), False),
     "seed": (("--seed", "11"), 11),
     "stack": (("--stack", "2"), 2),
@@ -834,7 +850,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
 
 
 def test_every_option_is_typed_here() -> None:
-    assert set(TYPED) == {option.name for option in OPTIONS}
+    assert set(TYPED) == {option.name for option in OPTIONS} - OF_OWN_DATA
 
 
 def without(typed: tuple[str, ...], name: str) -> list[str]:
@@ -853,8 +869,11 @@ def test_every_option_does_what_it_says(name: str, here: Path, shell: Shell, hea
         answer = shell("plan", "digits", *words)
         assert answer.status == 0, answer.told()
     asked, other = heard
-    here_said, there_said = dict(asked.experiment.describe()), dict(other.experiment.describe())
-    assert here_said[name] == wanted != there_said[name]
+    here_said, there_said = (
+        {**(said := dict(planned.experiment.describe())), **cast("dict[str, Any]", said.get("reading", {}))}
+        for planned in (asked, other)
+    )
+    assert here_said[name] == wanted != there_said.get(name)
     keys = [{t.key for t in planned.tasks.values()} for planned in heard]
     assert (keys[0] == keys[1]) == (name in ("margin_pp", "alpha"))  # these train nothing anew
 
@@ -899,7 +918,7 @@ def test_help_states_the_defaults_that_hold(data: str) -> None:
     described: Mapping[str, Any] = Experiment.of(data).describe()
     compared = set()
     for option in OPTIONS:
-        if option.name in ("model", "init", "criterion", "allocate", "lr"):
+        if option.name in ("model", "init", "criterion", "allocate", "lr") or option.name not in described:
             continue
         value = described[option.name]
         special = re.search(rf"([\w.]+) for {data}\b", option.default)
@@ -1150,3 +1169,17 @@ def test_ship_refuses_a_ticket_that_is_not_of_the_run_beside_it(shell: Shell, he
     answer = shell("ship", "found/other.safetensors")
     assert answer.status == 2
     assert "is not the ticket of a run in the same folder" in answer.told()
+
+
+def test_a_margin_may_be_a_share_of_the_dense_networks_value(
+    here: Path, shell: Shell, heard: list[Plan]
+) -> None:
+    for typed in ("0.3", "2%", "2 %"):
+        assert shell("plan", "digits", "--margin", typed).status == 0
+    asked = [(planned.experiment.margin_pp, planned.experiment.relative_margin) for planned in heard]
+    assert asked == [(0.3, False), (2.0, True), (2.0, True)]
+    refused = shell("plan", "digits", "--margin", "two")
+    assert refused.status == 2
+    assert "'two' is not a margin" in refused.told()
+    for typed in ("0", "0%", "100%", "nan", "inf"):
+        assert shell("plan", "digits", "--margin", typed).status == 2, typed

@@ -9,8 +9,9 @@ from winticket import allocate, data, models
 from winticket.data import DatasetInfo
 from winticket.experiment.choices import check_effect, check_learning_rate, proportionate
 from winticket.experiment.names import facts, methods, usual_allocation, usual_criterion
-from winticket.experiment.objectives import scale_of, usual_margin
+from winticket.experiment.objectives import check_margin, objective_of, usual_margin
 from winticket.experiment.presets import fitting
+from winticket.objective import ACCURACY
 from winticket.train import Recipe
 
 
@@ -33,9 +34,13 @@ def filled_in(data_name: str, choices: Mapping[str, Any]) -> dict[str, Any]:
     if allocation in methods(allocate) and allocation != "layerwise":
         # A separate rate would keep convolutions out of the common ranking.
         usual.pop("conv_rate", None)
+    objective = objective_of(dataset, choices)
+    scale = objective.scale() if objective else ACCURACY
     if choices.get("margin_pp") is None:
-        usual |= usual_margin(scale_of(dataset, choices))
+        usual |= usual_margin(scale)
     chosen = {**usual, **choices}
+    if isinstance(margin := chosen.get("margin_pp", 0.5), int | float):  # the experiment refuses other types
+        check_margin(margin, scale, relative=chosen.get("relative_margin", False))
     check_learning_rate(choices, usual)
     if choices.get("density") or choices.get("final_density") is not None:
         for name in ("rate", "levels")[: 2 if choices.get("density") else 1]:

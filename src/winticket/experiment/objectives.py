@@ -46,12 +46,6 @@ def objective_of(dataset: DatasetInfo, choices: Mapping[str, Any]) -> Objective 
     return None if objective.usual else objective
 
 
-def scale_of(dataset: DatasetInfo, choices: Mapping[str, Any]) -> Scale:
-    """The scale of the metric; errors as of `objective_of`."""
-    objective = Objective(TASK_OF[dataset.target], **{n: v for n in CHOICES if (v := choices.get(n))})
-    return objective.scale()
-
-
 def usual_margin(scale: Scale) -> dict[str, Any]:
     """The usual margin for a metric, as choices of an experiment: half a point of a percentage, or a relative one."""
     if scale.unit == "%":

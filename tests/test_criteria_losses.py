@@ -113,7 +113,7 @@ def by_hand(name: str, e: Evidence) -> dict[str, Tensor]:
         flat = torch.cat([g.flatten() for g in gradients])
         hessian = [torch.autograd.grad(g, leaves, retain_graph=True) for g in flat]
         product = torch.stack([torch.cat([p.flatten() for p in row]) for row in hessian]) @ flat
-        parts = product.split([w.numel() for w in leaves])
+        parts = torch.split(product, [w.numel() for w in leaves])
         made = [w * p.view(w.shape) for w, p in zip(leaves, parts, strict=True)]
     elif name == "fisher":
         count = len(whole["town"])
@@ -309,7 +309,9 @@ def test_prune_and_levels_take_them(way: str) -> None:
     e = given(make(), batches, loss)
     assert same_bits(
         found.mask.keep,
-        allocate.global_top(criteria.snip(e), Mask(dict(reversed(e.mask.keep.items()))), density=0.4).keep,
+        allocate.global_top(
+            criteria.snip(e), Mask(dict(reversed(list(e.mask.keep.items())))), density=0.4
+        ).keep,
     )
     levels = winticket.Levels(make(), [0.4], **options)
     with (level := levels.first()):
@@ -326,7 +328,7 @@ def test_changing_masks_take_them(block: Callable[..., Any]) -> None:
         for step in range(20):
             batch = MAPPINGS[step % 2]
             optimizer.zero_grad()
-            of_labels(model(batch["features"], batch["town"]), batch).backward()
+            torch.autograd.backward(of_labels(model(batch["features"], batch["town"]), batch))
             optimizer.step()
     assert sparse.mask.count() == 18
 

@@ -155,7 +155,9 @@ def test_criteria_see_tokens(criterion: str, text: Path) -> None:
     setup, function = experiment.setup(), experiment.functions()["criterion"]
     ticket = dense_ticket(setup, 0)
     given = evidence(setup, ticket, ticket.start, function)
-    assert given.one().dtype == torch.int64
+    example = given.one()
+    assert isinstance(example, torch.Tensor)
+    assert example.dtype == torch.int64
     if DATA in needed(function):
         # Five kinds of characters, ten answers each: fifty, and a window has sixty-four.
         assert [(x.shape, y.shape) for x, y in given.batches] == [((1, 64), (1, 64))]

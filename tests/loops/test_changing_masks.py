@@ -883,6 +883,7 @@ def test_help_shows_every_option(method: Callable[..., object]) -> None:
         "exclude",
         "batches",
         "example",
+        "loss",
         "seeds",
         "optimizer",
     ]

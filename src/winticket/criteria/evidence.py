@@ -187,7 +187,7 @@ class Evidence:
         >>> weights = {"weight": torch.tensor([[1.0, 1.0]])}
         >>> network = nn.Linear(2, 1, bias=False)
         >>> e = Evidence.of(weights, network=network, batches=[batch], loss=nn.functional.mse_loss)
-        >>> float(e.mean_loss(e.weights(), batch))  # (3 - 1)²
+        >>> e.mean_loss(e.weights(), batch).item()  # (3 - 1)²
         4.0
         """
         return self._mean_loss(

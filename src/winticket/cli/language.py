@@ -1,4 +1,4 @@
-"""`winticket lm prune` and `winticket lm perplexity`: language models of Transformers."""
+"""`winticket lm prune`, `tune` and `perplexity`: language models of Transformers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Language models: prune them block by block, and measure their perplexity.",
+    help="Language models: prune them block by block, tune them under their masks, and measure their perplexity.",
 )
 ModelPath = Annotated[
     str,
@@ -94,6 +94,22 @@ Windows = Annotated[
 EvaluatedWindows = Annotated[
     int, typer.Option("--windows", help="Most windows of the text, spread evenly over it.")
 ]
+MaskPath = Annotated[
+    Path | None,
+    typer.Option("--mask", help="Folder or file of the masks. Default: those beside the model at PATH."),
+]
+Steps = Annotated[int, typer.Option("--steps", help="Optimiser steps.")]
+Batch = Annotated[int, typer.Option("--batch", help="Windows of text per step.")]
+Rate = Annotated[
+    float | None,
+    typer.Option("--lr", help="Learning rate of AdamW at the first step (default: 1e-5; 2e-4 with --lora)."),
+]
+Rank = Annotated[
+    int | None,
+    typer.Option("--lora", metavar="RANK", help="Train updates of this rank of the pruned layers alone."),
+]
+TuneSeed = Annotated[int, typer.Option("--seed", help="Seed of the windows and of the updates.")]
+TunedWindows = Annotated[int, typer.Option("--windows", help="Most windows of held-out text for perplexity.")]
 QUIET_SECONDS = 10.0
 """Between two lines of progress."""
 
@@ -162,6 +178,53 @@ def prune(
             _print(result, folder)
 
 
+def tune(
+    path: ModelPath,
+    *,
+    data: Calibration,
+    held_out: HeldOut = None,
+    mask: MaskPath = None,
+    out: Out = None,
+    steps: Steps = 500,
+    batch: Batch = 4,
+    lr: Rate = None,
+    lora: Rank = None,
+    length: Length = None,
+    seed: TuneSeed = 0,
+    windows: TunedWindows = 64,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tune the pruned language model at PATH on a text, under its mask.
+
+    By default all weights are trained, and pruned ones are exactly 0 after every step. With --lora, only updates of
+    low rank of the pruned layers are trained; they are masked as well, and merged at the end. Pruned weights are
+    counted in the result: all of them are 0. The folder loads with from_pretrained of Transformers, and has the masks,
+    the perplexity on held-out text before and after, and a README.
+
+    An interrupted tuning begins again.
+
+    [bold]winticket lm tune smol-half --data book.txt --lora 8 --out smol-half-tuned[/bold]
+    """
+    with request():
+        from winticket.lm.tuning import Tuning, prepare_tuning, require_new, sentences
+        from winticket.lm.tuning import tune as tuned
+
+        asked = Tuning(steps, batch, lr, lora, length, seed, windows)
+        prepared = prepare_tuning(path, asked, data, held_out, mask)
+        folder = out or Path(f"{Path(prepared.source.name()).stem}-tuned")
+        require_new(folder)
+    with to_stderr():
+        result = tuned(prepared, folder, say=_told(quiet=quiet))
+    with printed(str(folder / "result.json")):
+        if as_json:
+            print_json(result)
+            return
+        for sentence in sentences(result):
+            show(sentence)
+        show(f"Wrote {folder}")
+
+
 def perplexity(
     path: ModelPath,
     *,
@@ -222,6 +285,6 @@ def _duration(seconds: float) -> str:
     return duration(seconds)
 
 
-_COMMANDS: tuple[Any, ...] = (prune, perplexity)
+_COMMANDS: tuple[Any, ...] = (prune, tune, perplexity)
 for _command in _COMMANDS:
     app.command(help=flowing(_command.__doc__))(_command)

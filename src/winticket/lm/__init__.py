@@ -9,22 +9,27 @@ from winticket.lm.perplexity import estimate, losses, ratio
 from winticket.lm.pruning import prune
 from winticket.lm.record import Pruned
 from winticket.lm.request import Prepared, Request, prepare
+from winticket.lm.tuning import PreparedTuning, Tuning, prepare_tuning, tune
 
 __all__ = [
     "Pattern",
     "Prepared",
+    "PreparedTuning",
     "Pruned",
     "Request",
     "Target",
+    "Tuning",
     "densities",
     "estimate",
     "losses",
     "magnitude",
     "outlier_share",
     "prepare",
+    "prepare_tuning",
     "prune",
     "ratio",
     "read_masks",
     "sparsegpt",
+    "tune",
     "wanda",
 ]

@@ -109,3 +109,40 @@ class Pruned(TypedDict):
     """How long this run took, evaluation included."""
     peak_bytes: int | None
     """Most memory of the process; null if the system does not tell."""
+
+
+class Tuned(TypedDict):
+    """result.json of a tuned model."""
+
+    winticket: str
+    """Version of winticket that wrote it."""
+    model: str
+    """Name of the model that was tuned."""
+    how: str
+    """What was trained, in words."""
+    lora: int | None
+    """Rank of the updates; null if all weights were trained."""
+    steps: int
+    """Optimiser steps."""
+    batch: int
+    """Windows per step."""
+    length: int
+    """Tokens of a window."""
+    lr: float
+    """Learning rate at the first step."""
+    seed: int
+    """Seed of windows and updates."""
+    trained: int
+    """How many numbers were trained."""
+    kept: int
+    """Weights of the pruned layers that are kept."""
+    zeros: int
+    """Weights of the pruned layers that are pruned, counted in the result: all are exactly 0."""
+    total: int
+    """Weights of the pruned layers."""
+    perplexity: Comparison
+    """On held-out text, before and after."""
+    seconds: float
+    """How long it took."""
+    peak_bytes: int | None
+    """Most memory of the process; null where the system does not tell."""

@@ -129,7 +129,7 @@ def peak_bytes(
     >>> module = nn.Sequential(nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 10))
     >>> stack = peak_bytes(module, Recipe(steps=10), torch.zeros(2, 784), stack=5, data=0) - PROCESS
     >>> round(stack / 2**20)  # five times 238 510 weights of 4 bytes, 20 copies, and room for results
-    158
+    153
     """
     values = flow(module, example)
     if values is None:

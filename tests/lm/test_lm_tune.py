@@ -1,0 +1,141 @@
+"""Tuning pruned language models: exact zeros by counting, merged updates, folders that load, and refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
+
+from lm.models import write_model, write_text
+from winticket.cli.language import app
+from winticket.lm import Request, prepare, prune, read_masks
+from winticket.lm.tuning import LowRank, Tuning, low_rank, prepare_tuning, tune
+from winticket.ticket import Mask
+
+SMALL = {"steps": 12, "batch": 2, "length": 16, "windows": 6}
+
+
+@pytest.fixture(params=["llama", "gpt2"])
+def pruned(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder of a pruned model, half of its weights gone."""
+    folder = write_model(tmp_path / "model", request.param, dtype=torch.float32)
+    text = write_text(tmp_path / "text.txt")
+    asked = Request(method="magnitude", density=0.5, length=16, windows=2)
+    prune(prepare(str(folder), asked, text, None), tmp_path / "pruned")
+    return tmp_path / "pruned"
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    return {name: value.detach() for name, value in model.named_parameters()}
+
+
+@pytest.mark.parametrize("lora", [None, 3])
+def test_exactly_the_pruned_weights_are_zero_afterwards(
+    pruned: Path, tmp_path: Path, lora: int | None
+) -> None:
+    asked = Tuning(**SMALL, lora=lora, lr=0.01)
+    result = tune(prepare_tuning(str(pruned), asked, tmp_path / "text.txt", None), tmp_path / "tuned")
+    before, after, mask = weights(pruned), weights(tmp_path / "tuned"), read_masks(pruned)
+    for name, keep in mask.keep.items():
+        assert torch.equal(after[name] != 0, keep), name
+        assert not torch.equal(after[name], before[name]), name
+    assert result["zeros"] == sum(int((~keep).sum()) for keep in mask.keep.values())
+    assert result["kept"] + result["zeros"] == result["total"]
+    others = [name for name in before if name not in mask.keep]
+    assert all(torch.equal(after[n], before[n]) for n in others) == (lora is not None)
+    both = result["perplexity"]
+    assert both["after"]["perplexity"]["value"] < both["before"]["perplexity"]["value"]
+    assert torch.equal(read_masks(tmp_path / "tuned").keep[name], keep)
+    assert json.loads((tmp_path / "tuned" / "result.json").read_text()) == result
+
+
+def test_merged_updates_compute_what_they_computed_while_they_were_trained() -> None:
+    layer = nn.Linear(5, 4)
+    keep = torch.rand(4, 5, generator=torch.Generator().manual_seed(0)) < 0.5
+    with torch.no_grad():
+        layer.weight.mul_(keep)
+    start, x = layer.weight.detach().clone(), torch.randn(3, 5)
+    with low_rank(nn.Sequential(layer), Mask({"0.weight": keep}), rank=2) as (update,):
+        torch.testing.assert_close(layer.weight, start)
+        update.up.data.normal_()
+        expected = start + keep * (update.up @ update.down)
+        inside = layer(x)
+    torch.testing.assert_close(layer.weight, expected)
+    torch.testing.assert_close(layer(x), inside)
+    assert int((layer.weight == 0).sum()) == int((~keep).sum())
+    assert isinstance(layer.weight, nn.Parameter)
+
+
+def test_an_update_trains_two_small_matrices() -> None:
+    update = LowRank(torch.ones(6, 10, dtype=torch.bool), 2, dtype=torch.float32)
+    assert sum(p.numel() for p in update.parameters()) == 2 * (6 + 10)
+
+
+def test_the_same_seed_gives_the_same_bits(pruned: Path, tmp_path: Path) -> None:
+    asked = Tuning(**SMALL, lora=2)
+    for name in ("one", "two"):
+        tune(prepare_tuning(str(pruned), asked, tmp_path / "text.txt", None), tmp_path / name)
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def _command(pruned: Path, text: Path, *more: str) -> Any:
+    words = [
+        "tune",
+        str(pruned),
+        "--data",
+        str(text),
+        "--steps",
+        "2",
+        "--batch",
+        "1",
+        "--length",
+        "16",
+        *more,
+    ]
+    return CliRunner().invoke(app, words)
+
+
+def test_the_command_says_what_it_did(pruned: Path, tmp_path: Path) -> None:
+    answer = _command(pruned, tmp_path / "text.txt", "--lora", "1", "--out", str(tmp_path / "new"), "--quiet")
+    assert answer.exit_code == 0, answer.output
+    said = " ".join(answer.output.split())
+    assert "updates of rank 1" in said
+    assert "weights of the pruned layers are 0" in said
+    again = _command(pruned, tmp_path / "text.txt", "--out", str(tmp_path / "new"))
+    assert again.exit_code == 2
+    assert "is there already" in again.output
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--lora", "0"), "rank of the updates"),
+        (("--steps", "0"), "give 1 or more"),
+        (("--lr", "-1"), "learning rate above 0"),
+        (("--length", "5000"), "more than the 64 tokens"),
+        (("--mask", "nowhere"), "nowhere"),
+    ],
+)
+def test_bad_requests_are_refused(pruned: Path, tmp_path: Path, more: tuple[str, ...], words: str) -> None:
+    answer = _command(pruned, tmp_path / "text.txt", *more)
+    assert answer.exit_code == 2, answer.output
+    assert words in " ".join(answer.output.split())
+
+
+def test_a_model_without_masks_or_with_those_of_another_is_refused(pruned: Path, tmp_path: Path) -> None:
+    dense = tmp_path / "model"
+    answer = _command(dense, tmp_path / "text.txt")
+    assert answer.exit_code == 2
+    assert "prune it with winticket lm prune" in " ".join(answer.output.split())
+    other = write_model(tmp_path / "other", "qwen2", dtype=torch.float32)
+    answer = _command(other, tmp_path / "text.txt", "--mask", str(pruned))
+    assert answer.exit_code == 2
+    assert "does not fit the model" in " ".join(answer.output.split())

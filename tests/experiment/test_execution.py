@@ -143,7 +143,9 @@ def test_options_beside_an_execution_are_refused(tmp_path: Path) -> None:
         conduct(experiment, execution, workers=2)
     with pytest.raises(TypeError, match=r"pass engine and retry_failed to Execution\.local"):
         compare("digits", density=0.5, out=tmp_path, execution=execution, engine="dense", retry_failed=True)
-    assert set(OPTIONS) == {"store", "workers", "ray", "dask", "engine", "retry_failed", "checkpoint_seconds"}
+    assert set(OPTIONS) == {
+        *("store", "workers", "ray", "dask", "engine", "retry_failed", "checkpoint_seconds", "needs")
+    }
 
 
 def test_a_recipe_that_does_not_suit_the_engine_is_refused_before_any_training(tmp_path: Path) -> None:

@@ -191,6 +191,13 @@ def longest(config: Any) -> int | None:
     return value if isinstance(value, int) and value > 0 else None
 
 
+def saved(folder: Path, model: nn.Module) -> None:
+    """Write a model's weights into a folder, as `from_pretrained` reads them."""
+    whole: Any = model
+    with _quiet(transformers()):
+        whole.save_pretrained(folder)
+
+
 def saved_beside(folder: Path, model: nn.Module, words: Any) -> None:
     """Write configuration, generation settings and tokenizer into the folder of a model's weights."""
     config: Any = model.config

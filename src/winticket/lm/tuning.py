@@ -288,8 +288,7 @@ def _write(model: nn.Module, prepared: PreparedTuning, out: Path, result: Tuned)
     new = out.with_name(f".{out.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    saved: Any = model
-    saved.save_pretrained(new)
+    loading.saved(new, model)
     loading.saved_beside(new, model, prepared.tokenizer)
     masks = Path(prepared.source.folder) / MASKS
     if masks.is_file():

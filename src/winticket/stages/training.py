@@ -265,10 +265,16 @@ def trained(
 
 @functools.lru_cache(maxsize=256)
 def _memory(setup: Setup, first: int, count: int, *, pruned: bool) -> int:
-    """Bytes that a process on the CPU needs at most to train a stack; see `winticket.train.peak_bytes`."""
+    """Bytes that a process on the CPU needs at most to train a stack; see `winticket.train.peak_bytes`.
+
+    0, not known, if the data cannot be read here: a plan may be made without them.
+    """
     example = setup.blank(2)
     answers = setup.input_shape[0] if setup.tokens else 1
-    rows = sum(setup.facts().sizes(validation=setup.validation, test=setup.test))
+    try:
+        rows = sum(setup.facts().sizes(validation=setup.validation, test=setup.test))
+    except (ValueError, OSError, LookupError):
+        return 0
     once = rows * (example[0].numel() * example.element_size() + 8 * answers)
     # A process keeps the split of every replicate that it has met; a stack of them is one more copy.
     copies = 1 + count + min(first + count, SPLITS) if setup.own_split else 3

@@ -242,21 +242,17 @@ def test_the_kind_of_target(
     assert (info.target, info.classes, loaded.target, loaded.classes) == (target, outputs, target, outputs)
     if target == "classes":
         assert (loaded.train.y.dtype, loaded.train.y.ndim) == (torch.int64, 1)
-        assert (
-            loaded.class_weights()
-            .mul(torch.bincount(loaded.train.y))
-            .allclose(torch.tensor(len(loaded.train.y) / outputs))
-        )
         return
     assert (info.target_names, loaded.train.y.dtype) == (labels, torch.float32)
     assert loaded.train.y.shape == (len(loaded.train.x), outputs)
-    with pytest.raises(ValueError, match="only classes have class weights"):
-        loaded.class_weights()
     setup = Experiment.of(path, label=labels, task=task, batch=20, model="lenet-8").setup()
     assert (setup.target, setup.classes) == (target, outputs)
     if target == "numbers":
-        y = loaded.train.y.double().numpy()
-        assert np.allclose((loaded.target_mean, loaded.target_std), (y.mean(0), y.std(0)))
+        made, y = setup.loss_and_metric(), setup.dataset(torch.device("cpu")).train.y.double().numpy()
+        assert made is not None
+        assert made.centre is not None
+        assert made.spread is not None
+        assert np.allclose((made.centre, made.spread), (y.mean(0), y.std(0)))
         assert set(loaded.test.y[:, 0].tolist()) <= set(table[labels[0]].astype("f4").tolist())
 
 

@@ -14,6 +14,7 @@ from winticket.run.keys import Json
 
 from .conftest import SMALL, Search, numbers
 
+METRICS: tuple[dict[str, str], ...] = ({}, {"metric": "balanced-accuracy"})
 FIVE = {"replicates": 5, "stack": 5, "levels": 1, "gate": False}
 
 
@@ -43,6 +44,15 @@ def test_every_new_look_is_counted_and_the_same_one_is_not(search: Search, tmp_p
     assert looks(tmp_path / "runs", **FIVE) == [(1, 5), (2, 5), (3, 5)]
     # Other seeds are another experiment.
     assert search(**FIVE, seed=1).verdict["looks"]["look"] == 1
+
+
+def test_another_metric_is_another_look_whose_claims_are_its_own(search: Search, tmp_path: Path) -> None:
+    search(**FIVE)
+    second = search(**FIVE, metric="balanced-accuracy")
+    assert second.verdict["looks"]["look"] == 2
+    paths = [paths_of(plan(Experiment.of("digits", **{**SMALL, **FIVE, **choices}))) for choices in METRICS]
+    assert paths[0].keys() == paths[1].keys()
+    assert not set(paths[0].values()) & set(paths[1].values())
 
 
 def test_too_few_replicates_look_at_nothing(search: Search, tmp_path: Path) -> None:

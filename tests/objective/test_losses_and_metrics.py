@@ -161,3 +161,9 @@ def test_losses_compute_in_float64_as_criteria_ask_them_to(task: str) -> None:
         value = functions(Objective(task, loss=name), y, outputs=4).loss(outputs, y)
         assert value.dtype == torch.float64
         assert float(value) == pytest.approx(float(loss(outputs.float(), y)), rel=1e-4)
+
+
+def test_a_network_that_is_sure_and_wrong_has_a_finite_perplexity() -> None:
+    logits = torch.tensor([[0.0, 1e6]])
+    assert math.isfinite(metrics.perplexity(logits, torch.tensor([0])))
+    assert metrics.perplexity(logits, torch.tensor([0])) > 1e300

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from winticket.experiment import Experiment
 
 CHOSEN = (
-    *("model", "controls", "replicates", "margin_pp", "alpha", "gate", "precision_check"),
+    *("model", "controls", "replicates", "metric", "margin_pp", "alpha", "gate", "precision_check"),
     *("split", "validation", "test"),
 )
 DEFAULTS = {

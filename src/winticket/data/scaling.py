@@ -70,12 +70,6 @@ def _median(column: NDArray[np.float64]) -> float:
     return float(np.median(values)) if len(values) else float("nan")
 
 
-def target_moments(y: Tensor) -> Moments:
-    """Mean and population standard deviation of each of K numbers, of y [N, K]: in the numbers' own unit."""
-    values = y.double()
-    return tuple(values.mean(0).tolist()), tuple(values.std(0, correction=0).tolist())
-
-
 def moments_of_pixels(x: Tensor, *, scale: float, name: str) -> Moments:
     """Mean and population standard deviation of each channel of uint8 x [N, C, H, W], in units of `scale`."""
     values = torch.arange(256, dtype=torch.float64) / scale

@@ -12,7 +12,7 @@ from torch import Tensor
 from winticket.data.content import Decoded, Report, Split, Target
 from winticket.data.draws import order
 from winticket.data.reading import Reading
-from winticket.data.scaling import moments_of_pixels, normalised, standardised, target_moments
+from winticket.data.scaling import moments_of_pixels, normalised, standardised
 from winticket.data.sources import DatasetInfo, decoded, describe, remember
 
 
@@ -26,8 +26,8 @@ class Dataset:
     are those of each feature. `fingerprint` is that of `DatasetInfo`. Everyone who loads the same dataset shares its
     tensors: read them, never write to them.
 
-    Numbers (`target` "numbers") keep their own unit in y; `target_mean` and `target_std` are the training split's, of
-    each of them. `target_names` are the columns that numbers or labels come from, and `classes` is how many there are.
+    Numbers (`target` "numbers") keep their own unit in y. `target_names` are the columns that numbers or labels come
+    from, and `classes` is how many there are.
     """
 
     name: str
@@ -43,27 +43,6 @@ class Dataset:
     scale: float
     target: Target = "classes"
     target_names: tuple[str, ...] = ()
-    target_mean: tuple[float, ...] = ()
-    target_std: tuple[float, ...] = ()
-
-    def class_weights(self) -> Tensor:
-        """A weight for each class that balances the loss: N / (K n_k) for K classes with n_k of N training examples.
-
-        float32 [K]; their mean over the training examples is 1 (King & Zeng 2001, section 4.2, with a share of 1/K for
-        every class). Raises ValueError for targets other than classes, and if a class has no training example.
-
-        >>> load("digits").class_weights().shape
-        torch.Size([10])
-        """
-        if self.target != "classes":
-            raise ValueError(f"the target of {self.name} is {self.target}; only classes have class weights")
-        counts = torch.bincount(self.train.y, minlength=self.classes)
-        if (counts == 0).any():
-            names = [self.class_names[k] for k in torch.nonzero(counts == 0).flatten().tolist()]
-            raise ValueError(
-                f"{self.name} has no training example of class {', '.join(names)}, so it has no weight"
-            )
-        return (len(self.train.y) / (self.classes * counts.double())).float()
 
 
 _LOADED: dict[tuple[str, str, int, int, int], Dataset] = {}
@@ -152,7 +131,6 @@ def _assemble(info: DatasetInfo, content: Decoded, *, seed: int, validation: int
             name: Split(normalised(split.x, scale=content.scale, moments=(mean, std)), split.y)
             for name, split in splits.items()
         }
-    moments = target_moments(splits["train"].y) if info.target == "numbers" else ((), ())
     return Dataset(
         name=info.name,
         fingerprint=info.fingerprint,
@@ -167,8 +145,6 @@ def _assemble(info: DatasetInfo, content: Decoded, *, seed: int, validation: int
         scale=content.scale if splits["train"].x.dtype == torch.uint8 else 1.0,
         target=info.target,
         target_names=info.target_names,
-        target_mean=moments[0],
-        target_std=moments[1],
     )
 
 

@@ -14,6 +14,7 @@ from winticket.experiment.plan import GATE, Plan
 from winticket.experiment.runs import Replicate, Runs, Trained, accuracies, at_early_stop, early_stops
 from winticket.experiment.scored_on import scored_on
 from winticket.experiment.spec import Experiment
+from winticket.objective import ACCURACY
 from winticket.run import Store
 from winticket.run.keys import Json
 
@@ -30,6 +31,8 @@ SAME_NETWORKS = frozenset(
             "arms",
             "margin_pp",
             "relative_margin",
+            "metric",
+            "unit",
             "alpha",
             "gate",
             "precision_check",
@@ -114,12 +117,16 @@ def _numbers(levels: Sequence[Level]) -> list[Any]:
 
 
 def paths_of(plan: Plan) -> dict[float, str]:
-    """By density, a digest of all densities down to it: tickets of one density are other tickets on another path."""
+    """By density, a digest of all densities down to it: tickets of one density are other tickets on another path.
+
+    Claims in one metric are none in another, so a metric other than accuracy is part of the digest.
+    """
     experiment, way = plan.experiment, plan.source_densities()
     at = (0, *experiment.carried) if experiment.source is not None else range(len(way))
     rates = {name: experiment.describe()[name] for name in ("output_rate", "conv_rate")}
+    metric = [] if (scale := plan.setup.scale()) == ACCURACY else [scale.name]
     return {
-        density: _digest([way[: level + 1], rates])
+        density: _digest([way[: level + 1], rates, *metric])
         for density, level in zip(plan.densities(), at, strict=True)
     }
 

@@ -11,6 +11,7 @@ from winticket.data import Data, as_path
 from winticket.data.reading import FIELDS as READING_FIELDS
 from winticket.data.reading import folded
 from winticket.experiment.choices import check_effect, check_learning_rate, proportionate
+from winticket.experiment.objectives import CHOICES as OBJECTIVE_FIELDS
 from winticket.experiment.resolved import resolve
 from winticket.experiment.spec import CARRIED, RECIPE_FIELDS, Experiment
 from winticket.train import Recipe
@@ -20,6 +21,8 @@ CHOICES = (
     "controls",
     "replicates",
     "margin_pp",
+    "relative_margin",
+    *OBJECTIVE_FIELDS,
     "alpha",
     "gate",
     "precision_check",

@@ -12,6 +12,8 @@ from torch import Tensor
 from winticket.objective.losses import cross_entropy
 from winticket.objective.scale import ACCURACY, Better, Scale
 
+LARGEST_LOSS = 700.0
+
 
 class Metric(Protocol):
     """Outputs [N, ...] and targets y [N, ...] of a whole split -> one number; `scale` says what the number means."""
@@ -84,7 +86,8 @@ def perplexity(outputs: Tensor, y: Tensor) -> float:
     >>> round(perplexity(torch.zeros(2, 4), torch.tensor([0, 3])), 6)
     4.0
     """
-    return math.exp(float(cross_entropy(outputs.double(), y)))
+    # Of a network that has all but diverged, the mean may be so large that its exponential is no float64.
+    return math.exp(min(float(cross_entropy(outputs.double(), y)), LARGEST_LOSS))
 
 
 @metric("RMSE", better="lower", low=0.0)

@@ -159,7 +159,7 @@ def functions(objective: Objective, y: Tensor, *, outputs: int) -> LossAndMetric
         centre, spread = y.double().mean(0).float(), y.double().std(0, correction=0).float()
         spread = torch.where(spread > 0, spread, torch.ones_like(spread))
     if objective.class_weights:
-        weights = _balanced(objective.task, y, outputs)
+        weights = balanced_weights(objective.task, y, outputs)
         loss = partial(loss, weights=weights)
         numbers = tuple(weights.tolist())
     return LossAndMetric(objective, (objective, numbers), loss, metric, centre, spread)
@@ -175,8 +175,16 @@ def noise_targets(task: str, rows: int, outputs: int, shape: Sequence[int]) -> T
     return turns % outputs
 
 
-def _balanced(task: str, y: Tensor, outputs: int) -> Tensor:
-    """Weights [K]: of classes, with mean 1 over the examples; of labels, how often they are absent per presence."""
+def balanced_weights(task: str, y: Tensor, outputs: int) -> Tensor:
+    """Weights [K] for K classes or labels of training targets y [N, ...], float32.
+
+    A class has N / (K n_k) for n_k of N answers, K being the classes that occur, so that their mean over the answers is
+    1 (King & Zeng 2001; scikit-learn calls it balanced). Of a label, a presence weighs as much as it
+    is absent per presence.
+
+    >>> balanced_weights("classification", torch.tensor([0, 0, 0, 1]), 2)
+    tensor([0.6667, 2.0000])
+    """
     if task == "multi-label":
         present = y.double().mean(0)
         return ((1 - present) / present.clamp_min(1 / len(y))).float()

@@ -74,6 +74,15 @@ def nearest(name: str, known: Collection[str]) -> str:
     return "".join(f" (did you mean {one!r}?)" for one in alike(name, known))
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "plan"), counted(2, "plan")
+    ('1 plan', '2 plans')
+    """
+    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def cleaned(value: Any) -> Any:
     r"""A JSON value with `visible` applied to every text in it, including names.
 

@@ -175,11 +175,6 @@ def show(text: str) -> None:
     console().print(without_secrets(text), soft_wrap=True)
 
 
-def counted(count: int, noun: str) -> str:
-    """A number of things: `1 plan`, `2 plans`."""
-    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def flowing(doc: str | None) -> str:
     """A docstring with its paragraphs joined into lines, so that the terminal can wrap them."""
     paragraphs = inspect.cleandoc(doc or "").split("\n\n")

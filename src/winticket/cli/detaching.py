@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from winticket.cli.answers import counted, print_json, request, show
+from winticket.cli.answers import print_json, request, show
 from winticket.cli.options import Computing
-from winticket.text import without_secrets
+from winticket.text import counted, without_secrets
 from winticket.version import __version__
 
 if TYPE_CHECKING:

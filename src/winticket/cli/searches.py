@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from winticket.catalogue import check
-from winticket.cli.answers import counted, print_json, printed, request, say, show, to_stderr
+from winticket.cli.answers import print_json, printed, request, say, show, to_stderr
 from winticket.cli.clusters import Cores, Machines, check_cluster, drawn, on_cluster
 from winticket.cli.detaching import refuse_both, submit
 from winticket.cli.options import (
@@ -28,7 +28,7 @@ from winticket.cli.options import (
     with_options,
 )
 from winticket.places import require_file
-from winticket.text import console
+from winticket.text import console, counted
 from winticket.version import __version__
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from winticket.cli.answers import counted, print_json, printed, request, say, show, to_stderr
+from winticket.cli.answers import print_json, printed, request, say, show, to_stderr
 from winticket.cli.options import AsJson, Quiet, Retry, Workers, number
 from winticket.cli.shipping import Trust
-from winticket.text import console
+from winticket.text import console, counted
 from winticket.version import __version__
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from winticket.data.splitting import Keys, groups, ranks
 from winticket.data.tables import split_called
 from winticket.data.targets import of_array
 from winticket.outside import Unreadable, read_file
-from winticket.text import nearest
+from winticket.text import counted, nearest
 
 ENDINGS = (".npz", ".npy")
 X = ("x", "data", "features", "signals", "images", "inputs")
@@ -97,9 +97,8 @@ def _chosen(
         lengths = [len(part[split]) if part[split].ndim else 0 for part in (x, y)]
         if lengths[0] != lengths[1]:
             raise ValueError(
-                f"{names[0]} of {origin} has {lengths[0]} examples for {split}, but {names[1]} has "
-                f"{lengths[1]} labels; "
-                "each example needs one"
+                f"{names[0]} of {origin} has {lengths[0]} examples for {split}, but {names[1]} has {lengths[1]} "
+                "labels; each example needs one"
             )
         if not lengths[0]:
             raise ValueError(f"{origin} has no examples for {split}; write arrays with examples")
@@ -146,9 +145,8 @@ def _examples(
             first = x["train"]
         if first.ndim != 4 or first.shape[2:] != y["train"].shape[1:]:
             raise ValueError(
-                f"x of {origin} has shape {list(first.shape)} and y {list(y['train'].shape)}; classes of "
-                "positions need "
-                "images [N, C, H, W] and y [N, H, W] of the same size"
+                f"x of {origin} has shape {list(first.shape)} and y {list(y['train'].shape)}; classes of positions "
+                "need images [N, C, H, W] and y [N, H, W] of the same size"
             )
     if first.dtype.kind not in "biuf":
         raise ValueError(f"x of {origin} holds {first.dtype}; examples are numbers")
@@ -164,7 +162,8 @@ def _examples(
     for split, values in x.items():
         if values.dtype.kind == "f" and (count := int((~np.isfinite(values)).sum())):
             raise ValueError(
-                f"x of {split} of {origin} holds NaN or infinity in {count} places; correct them or remove the examples"
+                f"x of {split} of {origin} holds NaN or infinity in {counted(count, 'place')}; correct them or "
+                "remove the examples"
             )
     _check_channels(x, origin)
     tensors = {split: torch.from_numpy(np.ascontiguousarray(v, dtype=np.float32)) for split, v in x.items()}
@@ -194,9 +193,8 @@ def _table(x: Mapping[str, Array], reading: Reading, origin: str) -> dict[str, A
 def _check_shape(x: Array, origin: str) -> None:
     if x.ndim not in (3, 4) or 0 in x.shape:
         raise ValueError(
-            f"x of {origin} has shape {list(x.shape)}; examples are tables [N, F], signals [N, C, T] or "
-            "images [N, C, H, "
-            "W]"
+            f"x of {origin} has shape {list(x.shape)}; examples are tables [N, F], signals [N, C, T] or images [N, C, "
+            "H, W]"
         )
     if x.ndim == 4 and x.shape[3] in (1, 3) and x.shape[1] not in (1, 3):
         raise ValueError(
@@ -210,9 +208,8 @@ def _check_channels(x: Mapping[str, Array], origin: str) -> None:
         values = x["train"][:, channel]
         if values.min() == values.max():
             raise ValueError(
-                f"channel {channel} of x of {origin} has the same value {values.min():g} everywhere, so there "
-                "is nothing "
-                "to learn from it; leave it out"
+                f"channel {channel} of x of {origin} has the same value {values.min():g} everywhere, so there is "
+                "nothing to learn from it; leave it out"
             )
 
 
@@ -241,16 +238,14 @@ def _roles(
     if not xs or not y_names:
         what = "x" if not xs else "y"
         raise ValueError(
-            f"{path} has no array {what}; it has {in_words(list(arrays)) or 'no arrays'}. Write one: "
-            "np.savez(file, x=x, "
-            "y=y), or name the labels with --label"
+            f"{path} has no array {what}; it has {in_words(list(arrays)) or 'no arrays'}. Write one: np.savez(file, "
+            "x=x, y=y), or name the labels with --label"
         )
     x_names = sorted_out[xs[0]]
     if set(x_names) != set(y_names) or "train" not in x_names:
         raise ValueError(
-            f"the arrays of {path} do not pair up: {in_words([*x_names.values(), *y_names.values()])}; each "
-            "split needs "
-            "both x and y, and one of them is train"
+            f"the arrays of {path} do not pair up: {in_words([*x_names.values(), *y_names.values()])}; each split "
+            "needs both x and y, and one of them is train"
         )
     order = [split for split in SPLITS if split in x_names]
     x, y = ({split: arrays[names[split]] for split in order} for names in (x_names, y_names))

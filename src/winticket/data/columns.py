@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from winticket.text import counted
+
 Values = NDArray[Any]
 Kind = Literal["whole", "real", "boolean", "text"]
 MOST_CATEGORIES = 1000
@@ -129,8 +131,8 @@ def _text(values: Any) -> Values:
 def _check_finite(rows: Mapping[str, Values], name: str, origin: str) -> None:
     if count := sum(int(np.isinf(values).sum()) for values in rows.values()):
         raise ValueError(
-            f"column {name!r} of {origin} holds infinity in {count} rows; correct them, or leave them empty and choose "
-            "what happens to missing values (--missing)"
+            f"column {name!r} of {origin} holds infinity in {counted(count, 'row')}; correct them, or leave "
+            "them empty and choose what happens to missing values (--missing)"
         )
 
 
@@ -152,9 +154,9 @@ def _check_text(rows: Mapping[str, Values], name: str, origin: str) -> None:
             if value == others[0]
         )
         raise ValueError(
-            f"column {name!r} of {origin} holds numbers, but also text such as {others[0]!r} (row {row + 1} "
-            f"of {split}); "
-            f"correct it, or leave it empty and choose --missing; or ignore the column (--ignore {_typed(name)})"
+            f"column {name!r} of {origin} holds numbers, but also text such as {others[0]!r} (row {row + 1} of "
+            f"{split}); correct it, or leave it empty and choose --missing; or ignore the column (--ignore "
+            f"{_typed(name)})"
         )
 
 
@@ -186,15 +188,13 @@ def require_complete(
         return
     words = in_words([f"{name} ({count})" for name, count in counts.items()])
     if labels:
-        raise ValueError(
-            f"{origin} lacks labels: {words} of the rows have none; remove these rows or label them"
-        )
+        raise ValueError(f"{origin} has rows without a label: {words}; remove these rows or label them")
     advice = (
         "--missing category is for text; fill numbers with --missing mean, median or indicator"
         if missing == "category"
         else "choose --missing mean, median, indicator or category, or leave the columns out with --ignore"
     )
-    raise ValueError(f"{origin} has missing values in {len(counts)} columns: {words}; {advice}")
+    raise ValueError(f"{origin} has missing values in {counted(len(counts), 'column')}: {words}; {advice}")
 
 
 def encoded(columns: Sequence[Column], missing: str, origin: str) -> Features:
@@ -275,15 +275,13 @@ def _check_useful(columns: Sequence[Column], origin: str) -> None:
         different, rows = len(categories(one)), int((~absent(one.rows["train"])).sum())
         if different == rows and rows > 2:
             raise ValueError(
-                f"column {one.name!r} of {origin} has another text in each of its {rows} rows, so it names "
-                "the rows and "
-                f"is no category; leave it out: --ignore {_typed(one.name)}"
+                f"column {one.name!r} of {origin} has another text in each of its {rows} rows, so it names the rows "
+                f"and is no category; leave it out: --ignore {_typed(one.name)}"
             )
         if different > MOST_CATEGORIES:
             raise ValueError(
-                f"column {one.name!r} of {origin} has {different} categories, and at most {MOST_CATEGORIES} "
-                "are encoded; "
-                f"group them, or leave the column out: --ignore {_typed(one.name)}"
+                f"column {one.name!r} of {origin} has {different} categories, and at most {MOST_CATEGORIES} are "
+                f"encoded; group them, or leave the column out: --ignore {_typed(one.name)}"
             )
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from winticket.data.reading import Reading
+from winticket.text import counted
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def groups(values: Mapping[str, list[Any]], origin: str) -> Tensor:
     for split, rows in values.items():
         if count := sum(value is None or (isinstance(value, float) and math.isnan(value)) for value in rows):
             raise ValueError(
-                f"{count} rows of {split} of {origin} have no group; fill the column or remove the rows"
+                f"{split} of {origin} has {counted(count, 'row')} without a group; fill the column or remove the rows"
             )
     names = sorted({str(value) for value in values["train"]})
     for split, rows in values.items():
@@ -61,7 +62,7 @@ def _moments(column: Any, name: str, origin: str) -> Tensor:
 
     if column.null_count:
         raise ValueError(
-            f"{column.null_count} rows of {origin} have no time in column {name!r}; fill or remove them"
+            f"{origin} has {counted(column.null_count, 'row')} without a time in column {name!r}; fill or remove them"
         )
     kind = column.type
     known = pa.types.is_temporal(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)

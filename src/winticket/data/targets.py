@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from winticket.data.columns import Column, Kind, Values, absent, in_words, words
 from winticket.data.content import Target
+from winticket.text import counted
 
 FEW = 20
 """Whole numbers with at most so many different values are taken for classes."""
@@ -83,9 +84,8 @@ def _classes(one: Column, origin: str) -> Answers:
         fractions = [value for rows in one.rows.values() for value in rows if value != np.floor(value)]
         if fractions:
             raise ValueError(
-                f"label {one.name!r} of {origin} holds numbers that are not whole, such as {fractions[0]:g}, "
-                "so they are "
-                "no classes; choose --task regression"
+                f"label {one.name!r} of {origin} holds numbers that are not whole, such as {fractions[0]:g}, so they "
+                "are no classes; choose --task regression"
             )
     rows = {split: words(one, split) for split in one.rows}
     return classes(rows, one.kind, name=one.name, origin=origin)
@@ -97,8 +97,7 @@ def classes(rows: Mapping[str, Values], kind: Kind, *, name: str, origin: str) -
     if len(known) < 2:
         raise ValueError(
             f"label {name!r} of {origin} is {str(known[0]) if len(known) else 'empty'!r} in all training rows; "
-            "classification "
-            "needs at least two classes"
+            "classification needs at least two classes"
         )
     if 2 * len(known) > len(rows["train"]):
         raise ValueError(
@@ -106,11 +105,10 @@ def classes(rows: Mapping[str, Values], kind: Kind, *, name: str, origin: str) -
             "many for classes; choose another label, or --task regression for numbers"
         )
     if (counts < 2).any():
-        single = [str(value) for value in known[counts < 2]]
+        single = [repr(str(value)) for value in known[counts < 2]]
         raise ValueError(
-            f"{in_words(single)} of label {name!r} of {origin} has one example, which cannot be in training, "
-            "validation "
-            "and test; remove it, add examples, or join classes"
+            f"label {name!r} of {origin} has classes with one example: {in_words(single)}, which cannot be in "
+            "training, validation and test; remove it, add examples, or join classes"
         )
     names = sorted(known.tolist(), key=float) if kind in ("whole", "real") else sorted(known.tolist())
     number = {value: position for position, value in enumerate(names)}
@@ -155,9 +153,8 @@ def _check_varies(rows: Mapping[str, NDArray[Any]], names: Sequence[str], origin
         values = rows["train"][:, position]
         if len(values) and (values == values[0]).all():
             raise ValueError(
-                f"label {name!r} of {origin} is {values[0]:g} in all training rows, so there is nothing to "
-                "learn; choose "
-                "another label"
+                f"label {name!r} of {origin} is {values[0]:g} in all training rows, so there is nothing to learn; "
+                "choose another label"
             )
 
 
@@ -183,7 +180,7 @@ def of_array(rows: Mapping[str, NDArray[Any]], task: str | None, *, name: str, o
     for one in columns:
         if count := sum(int(absent(v).sum()) for v in one.rows.values()):
             raise ValueError(
-                f"{count} values of {one.name} of {origin} are missing (NaN); remove these examples"
+                f"{one.name} of {origin} lacks {counted(count, 'value')} (NaN); remove these examples"
             )
         if one.kind != "text" and not all(np.isfinite(v).all() for v in one.rows.values()):
             raise ValueError(f"{one.name} of {origin} holds infinity; correct these examples")
@@ -217,9 +214,8 @@ def _positions(rows: Mapping[str, NDArray[Any]], *, name: str, origin: str) -> A
     known = np.unique(y)
     if len(known) < 2 or known[0] < 0:
         raise ValueError(
-            f"{name} of {origin} holds {in_words([str(value) for value in known])}; classes of positions are "
-            "0, 1, ..., "
-            "and at least two"
+            f"{name} of {origin} holds {in_words([str(value) for value in known])}; classes of positions are 0, 1, "
+            "..., and at least two"
         )
     most = int(known[-1]) + 1
     if most > 65536:

@@ -89,13 +89,22 @@ def linear_layers(block: nn.Module) -> dict[str, nn.Module]:
     }
 
 
+def weight_of(layer: nn.Module) -> nn.Parameter:
+    """The weight of a linear layer, as it stores it.
+
+    >>> weight_of(nn.Linear(2, 3)).shape
+    torch.Size([3, 2])
+    """
+    return layer.get_parameter("weight")
+
+
 def matrix(layer: nn.Module) -> Tensor:
     """The weight of a linear layer as [units, inputs]; Conv1D stores it transposed.
 
     >>> matrix(nn.Linear(2, 3)).shape
     torch.Size([3, 2])
     """
-    weight: Tensor = layer.weight.detach()  # type: ignore[operator]  # a module's attribute may be a module
+    weight = weight_of(layer).detach()
     return weight.t() if layout_of(layer).inputs_first else weight
 
 
@@ -118,7 +127,7 @@ def set_matrix(layer: nn.Module, values: Tensor) -> None:
     >>> layer.weight.tolist()
     [[3.0, 0.0]]
     """
-    weight: nn.Parameter = layer.weight  # type: ignore[assignment]
+    weight = weight_of(layer)
     weight.data = as_stored(layer, values).to(weight.dtype).contiguous()
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from winticket.atomic import replace_file, replacing
 from winticket.bits import pack_bits, unpack_bits
-from winticket.lm.blocks import Blocks, linear_layers
+from winticket.lm.blocks import Blocks, linear_layers, weight_of
 from winticket.ticket import Mask
 from winticket.ticket import file as ticket_file
 from winticket.units import Layout
@@ -111,7 +111,7 @@ class _Unpacked(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         path, inside, layer = self.packed[name]
-        weight: Tensor = layer.weight  # type: ignore[assignment]
+        weight = weight_of(layer)
         return unpack_bits(load_file(path)[inside], weight.numel()).view(weight.shape)
 
     def __iter__(self) -> Iterator[str]:

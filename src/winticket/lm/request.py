@@ -177,7 +177,8 @@ def window_length(config: Any, length: int | None) -> int:
 def checked_tokens(words: Any, model: nn.Module, path: Path) -> Tensor:
     """The tokens of a text. Raises ValueError if the tokenizer has tokens that the model does not know."""
     tokens = token_ids(read_text(path), loading.encoder(words))
-    size = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    whole: Any = model  # of Transformers, whose models have such a method
+    size = whole.get_input_embeddings().num_embeddings
     if tokens.numel() and int(tokens.max()) >= size:
         raise ValueError(
             f"the tokenizer makes the token {int(tokens.max())}, but the model knows {size}; they do not "

@@ -220,7 +220,7 @@ def _steps(model: nn.Module, optimizer: torch.optim.Optimizer, prepared: Prepare
             raise ValueError(
                 f"the loss is {float(loss)} at step {step}; give a smaller --lr than {asked.rate():g}"
             )
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(
             [p for group in optimizer.param_groups for p in group["params"]], max_norm=1.0
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -48,7 +48,7 @@ def metric(
     def declare(function: Callable[[Tensor, Tensor], float]) -> Metric:
         declared: Any = function
         declared.scale = scale
-        return declared  # type: ignore[no-any-return]
+        return cast("Metric", declared)
 
     return declare
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -97,7 +97,7 @@ class Objective:
                 f"metric {name!r} does not say what its number is called and which direction is good; put "
                 '@winticket.metric("NAME", better="lower") above the function'
             )
-        return function  # type: ignore[no-any-return]
+        return cast("Metric", function)
 
     def loss_function(self) -> Callable[..., Tensor]:
         """The loss, without its weights."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -207,10 +208,9 @@ class Curves:
             training = losses.double().mean(0).cpu()
 
         first, rest = self._parts(data.validation)
-        measure = self._by_answers if self.objective is None else self._by_outputs
-        seen, loss, accuracy, pace = measure(
-            module, weights, {**buffers, **indices}, first, rest if whole else None, how=how
-        )
+        parts = [first] if rest is None or not whole else [first, rest]
+        loss, accuracy, pace = self._scored(module, weights, {**buffers, **indices}, parts, how=how)
+        seen = loss
         if rest is not None and not whole:
             loss = accuracy = torch.full_like(loss, torch.nan)
         better = loss < self.least
@@ -225,72 +225,44 @@ class Curves:
                     chosen = better.to(value.device)
                     early[name][chosen] = value.detach()[chosen]
 
-    def _by_answers(
-        self,
-        module: nn.Module,
-        weights: Tensors,
-        buffers: Tensors,
-        first: Part,
-        rest: Part | None,
-        *,
-        how: str,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Loss on what was evaluated, loss, accuracy, and accuracy on the first examples; [S] each."""
+    def _scored(
+        self, module: nn.Module, weights: Tensors, buffers: Tensors, parts: Sequence[Part], *, how: str
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss and accuracy (or the objective's metric) on all `parts` together, and that of the first part; [S] each.
 
-        def measured(part: Part) -> tuple[Tensor, Tensor]:
-            return evaluate(
-                module, weights, buffers, part, how=how, per_replicate=self.per_replicate, laid=self.laid
+        An accuracy of several parts follows from theirs; a metric does not, so it is computed from all outputs.
+        """
+        split, objective = self.per_replicate, self.objective
+        if objective is None:
+            found = [
+                evaluate(module, weights, buffers, part, how=how, per_replicate=split, laid=self.laid)
+                for part in parts
+            ]
+            sizes = [part.y.numel() // (self.count if split else 1) for part in parts]
+            (loss, pace), *further = found
+            if not further:
+                return loss, pace, pace
+            loss, accuracy = (
+                sum((size * one[column] for size, one in zip(sizes, found, strict=True)), torch.zeros(()))
+                for column in (0, 1)
             )
-
-        loss, pace = measured(first)
-        if rest is None:
-            return loss, loss, pace, pace
-        further = measured(rest)
-        replicates = self.count if self.per_replicate else 1
-        some, others = (part.y.numel() // replicates for part in (first, rest))
-        loss = (some * loss + others * further[0]) / (some + others)
-        # Rounded to a whole count, so that k correct answers of n give exactly k / n.
-        accuracy = (some * pace + others * further[1]).round() / (some + others)
-        return loss, loss, accuracy, pace
-
-    def _by_outputs(
-        self,
-        module: nn.Module,
-        weights: Tensors,
-        buffers: Tensors,
-        first: Part,
-        rest: Part | None,
-        *,
-        how: str,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As `_by_answers`, by the objective: its metric is that of all outputs together."""
-        loss, outputs = self._outputs(module, weights, buffers, first, how=how)
-        pace = self._scored(outputs, first.y)
-        if rest is None:
-            return loss, loss, pace, pace
-        further, others = self._outputs(module, weights, buffers, rest, how=how)
-        share = others.shape[1] / (outputs.shape[1] + others.shape[1])
-        loss = (1 - share) * loss + share * further
-        whole = torch.cat([first.y, rest.y], int(self.per_replicate))
-        return loss, loss, self._scored(torch.cat([outputs, others], 1), whole), pace
-
-    def _outputs(
-        self, module: nn.Module, weights: Tensors, buffers: Tensors, part: Part, *, how: str
-    ) -> tuple[Tensor, Tensor]:
-        assert self.objective is not None
-        return evaluate_outputs(
-            module,
-            weights,
-            buffers,
-            part,
-            objective=self.objective,
-            how=how,
-            per_replicate=self.per_replicate,
-        )
-
-    def _scored(self, outputs: Tensor, y: Tensor) -> Tensor:
-        assert self.objective is not None
-        return _scores(outputs, y, self.objective, per_replicate=self.per_replicate)
+            # Rounded to a whole count, so that k correct answers of n give exactly k / n.
+            return loss / sum(sizes), accuracy.round() / sum(sizes), pace
+        computed = [
+            evaluate_outputs(
+                module, weights, buffers, part, objective=objective, how=how, per_replicate=split
+            )
+            for part in parts
+        ]
+        scores = partial(_scores, objective=objective, per_replicate=split)
+        (loss, outputs), *further = computed
+        pace = scores(outputs, parts[0].y)
+        if not further:
+            return loss, pace, pace
+        sizes = [one.shape[1] for _, one in computed]
+        loss = sum((size * one for size, (one, _) in zip(sizes, computed, strict=True)), torch.zeros(()))
+        y = torch.cat([part.y for part in parts], int(split))
+        return loss / sum(sizes), scores(torch.cat([one for _, one in computed], 1), y), pace
 
     def _parts(self, part: Part) -> tuple[Part, Part | None]:
         """The examples of `pace_accuracy`, and the others; None if there are no others."""
@@ -319,12 +291,8 @@ class Curves:
         """
 
         def tested(network: nn.Module, weights: Tensors, buffers: Tensors) -> Tensor:
-            if self.objective is not None:
-                loss, outputs = self._outputs(network, weights, buffers, data.test, how=how)
-                return torch.stack([loss, self._scored(outputs, data.test.y)], 1)
-            return torch.stack(
-                evaluate(network, weights, buffers, data.test, how=how, per_replicate=self.per_replicate), 1
-            )
+            loss, accuracy, _ = self._scored(network, weights, buffers, [data.test], how=how)
+            return torch.stack([loss, accuracy], 1)
 
         last = len(self.rows) - 1
         test = torch.full((last + 1, self.count, 2), torch.nan, dtype=torch.float64)

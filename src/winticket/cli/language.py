@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from winticket.cli.adapting import adapter
 from winticket.cli.answers import flowing, print_json, printed, request, say, show, to_stderr
 from winticket.cli.options import AsJson, Quiet
 
@@ -318,6 +319,6 @@ def _duration(seconds: float) -> str:
     return duration(seconds)
 
 
-_COMMANDS: tuple[Any, ...] = (prune, tune, perplexity)
+_COMMANDS: tuple[Any, ...] = (prune, tune, perplexity, adapter)
 for _command in _COMMANDS:
     app.command(help=flowing(_command.__doc__))(_command)

@@ -6,18 +6,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from winticket.cli.answers import print_json, printed, say, show, to_stderr
+from winticket.cli.answers import print_json, printed, show, to_stderr
+from winticket.cli.progress import patient
 from winticket.outside import Unreadable, read_file, read_json
 from winticket.places import TICKET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from winticket.lm.compact.layout import Say
     from winticket.lm.compact.record import PackedFile, UnpackedFolder
-
-PATIENCE, QUIET_SECONDS = 2.0, 5.0
-"""Seconds before the first line of progress, and between two of them."""
 
 
 def language_model(run: Path) -> Literal["folder", "file"] | None:
@@ -79,7 +76,7 @@ def _packed(run: Path, target: Path) -> PackedFile:
 
     began, folder = time.monotonic(), open_folder(run)
     with to_stderr():
-        sizes = pack(run, target, say=_told())
+        sizes = pack(run, target, say=patient())
     return {
         "winticket": __version__,
         "file": str(target),
@@ -107,7 +104,7 @@ def _unpacked(run: Path, target: Path) -> UnpackedFolder:
     with PackedModel(run) as model:
         files = len(model.document.files)
     with to_stderr():
-        size = unpack(run, target, say=_told())
+        size = unpack(run, target, say=patient())
     return {
         "winticket": __version__,
         "folder": str(target),
@@ -127,19 +124,3 @@ def _answer(
             return
         for sentence in sentences:
             show(sentence)
-
-
-def _told() -> Say:
-    """Progress on stderr: after two seconds, and then every five, what is being done and how long that will take."""
-    from winticket.report.durations import duration
-
-    last = [time.monotonic() + PATIENCE - QUIET_SECONDS]
-
-    def tell(what: str, left: float | None) -> None:
-        now = time.monotonic()
-        if now - last[0] < QUIET_SECONDS:
-            return
-        last[0] = now
-        say(what if left is None else f"{what}, about {duration(left)} left")
-
-    return tell

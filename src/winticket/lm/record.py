@@ -163,3 +163,30 @@ class Tuned(TypedDict):
     """How long it took."""
     peak_bytes: int | None
     """Most memory of the process; null where the system does not tell."""
+
+
+class Adapter(TypedDict):
+    """An adapter of PEFT that was written."""
+
+    winticket: str
+    """Version of winticket."""
+    base: str
+    """Path or name of the model before tuning."""
+    tuned: str
+    """Name of the tuned model."""
+    rank: int
+    """r: every adapted layer has r · (inputs + outputs) values."""
+    layers: int
+    """Adapted layers."""
+    changed: int
+    """Numbers that differ between the two models."""
+    values: int
+    """Values of the adapter, those of 0 included."""
+    parameters: int
+    """Parameters of the model."""
+    bytes: int
+    """Size of its files."""
+    seconds: float
+    """How long it took."""
+    peak_bytes: int | None
+    """Most memory of the process; null if the system does not tell."""

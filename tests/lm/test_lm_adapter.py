@@ -38,7 +38,7 @@ def tuned(folder: Path, name: str, *, base: str = "model", **options: Any) -> Pa
 def answer(*words: object, status: int = 0) -> str:
     done = CliRunner().invoke(app, ["adapter", *map(str, words)])
     assert done.exit_code == status, done.output
-    return " ".join(done.output.split())
+    return " ".join((done.stderr if status else done.stdout).split())
 
 
 def logits(folder: Path, adapter: Path | None = None, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -319,7 +319,7 @@ def test_other_files_are_told_apart(packed: Path, tmp_path: Path) -> None:
 def answer(*words: str, status: int = 0) -> str:
     done = COMMANDS.invoke(app, ["ship", *words])
     assert done.exit_code == status, done.output
-    return " ".join(done.output.split())
+    return " ".join((done.stderr if status else done.stdout).split())
 
 
 def test_ship_as_typed_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,6 +341,19 @@ def test_ship_as_typed_there_and_back(tmp_path: Path, monkeypatch: pytest.Monkey
     content = (tmp_path / "small.safetensors").read_bytes()
     (tmp_path / "small.safetensors").write_bytes(content[:-1] + b"x")
     assert "checksum of 'document' does not match" in answer("small.safetensors", "--to", "hub", status=2)
+
+
+def test_progress_goes_to_stderr_if_it_takes_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pruned(tmp_path)
+    words = ["ship", str(tmp_path / "pruned"), "--to", "compact", "--json", "--name"]
+    done = COMMANDS.invoke(app, [*words, "one"])
+    assert "Packing" not in done.stderr
+    monkeypatch.setattr("winticket.cli.progress.PATIENCE", 0.0)
+    monkeypatch.setattr("winticket.cli.progress.QUIET_SECONDS", 0.0)
+    done = COMMANDS.invoke(app, [*words, "two"])
+    assert "Packing model.layers.0.self_attn.q_proj.weight, about" in done.stderr
+    assert "Checking masks.safetensors, about" in done.stderr
+    assert json.loads(done.stdout)["weights"] == 5760
 
 
 REFUSED = {

@@ -176,9 +176,8 @@ def ship(
             check_name(name)
             _refuse_which(run, arm, (level, density, replicate))
             unused = {"--values": values, "--shrink": shrink, "--store": store, "--trust": trust}
-            ship_model(run, model, out, to=to, name=name, unused=unused, as_json=as_json)
-            return
-        if _is_compact(run):
+            shipped = ship_model(run, model, out, to=to, name=name, unused=unused)
+        elif _is_compact(run):
             _refuse_choices(run, arm, (level, density, replicate), store, trust)
             shipment = _converted(run, out, to=to, values=values, name=name, shrink=shrink)
         else:
@@ -186,6 +185,9 @@ def ship(
                 run, arm, (level, density, replicate), store, trust or [],
                 out=out, to=to, values=values or "fp32", name=name, shrink=shrink,
             )  # fmt: skip
+    if model:
+        shipped.show(as_json=as_json)
+        return
     with printed(shipment["file"]):
         if as_json:
             print_json(shipment)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from winticket.cli.answers import print_json, printed, show, to_stderr
+from winticket.cli.answers import print_json, printed, show
 from winticket.cli.progress import patient
 from winticket.outside import Unreadable, read_file, read_json
 from winticket.places import TICKET
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from winticket.lm.compact.record import PackedFile, UnpackedFolder
 
@@ -37,10 +38,28 @@ def language_model(run: Path) -> Literal["folder", "file"] | None:
     return "file" if is_packed(run) else None
 
 
+@dataclass(frozen=True)
+class ShippedModel:
+    """What was written, where, and what to say of it."""
+
+    result: PackedFile | UnpackedFolder
+    path: Path
+    sentences: tuple[str, ...]
+
+    def show(self, *, as_json: bool) -> None:
+        """Print it as the command's answer."""
+        with printed(str(self.path)):
+            if as_json:
+                print_json(self.result)
+                return
+            for sentence in self.sentences:
+                show(sentence)
+
+
 def ship_model(
-    run: Path, kind: str, out: Path | None, *, to: str, name: str, unused: Mapping[str, object], as_json: bool
-) -> None:
-    """Write the folder's compact file, or the file's folder, and say how large it is.
+    run: Path, kind: str, out: Path | None, *, to: str, name: str, unused: Mapping[str, object]
+) -> ShippedModel:
+    """Write the folder's compact file, or the file's folder.
 
     unused: options that were given, and that are for runs. Raises ValueError, with what is possible, before anything is
     computed if the two do not go together, or if what is to be written is there already.
@@ -63,10 +82,9 @@ def ship_model(
 
     if kind == "folder":
         packed = _packed(run, target)
-        _answer(packed, target, packed_sentences(packed), as_json=as_json)
-    else:
-        unpacked = _unpacked(run, target)
-        _answer(unpacked, target, unpacked_sentences(unpacked), as_json=as_json)
+        return ShippedModel(packed, target, tuple(packed_sentences(packed)))
+    unpacked = _unpacked(run, target)
+    return ShippedModel(unpacked, target, tuple(unpacked_sentences(unpacked)))
 
 
 def _packed(run: Path, target: Path) -> PackedFile:
@@ -75,8 +93,7 @@ def _packed(run: Path, target: Path) -> PackedFile:
     from winticket.version import __version__
 
     began, folder = time.monotonic(), open_folder(run)
-    with to_stderr():
-        sizes = pack(run, target, say=patient())
+    sizes = pack(run, target, say=patient())
     return {
         "winticket": __version__,
         "file": str(target),
@@ -103,8 +120,7 @@ def _unpacked(run: Path, target: Path) -> UnpackedFolder:
     began = time.monotonic()
     with PackedModel(run) as model:
         files = len(model.document.files)
-    with to_stderr():
-        size = unpack(run, target, say=patient())
+    size = unpack(run, target, say=patient())
     return {
         "winticket": __version__,
         "folder": str(target),
@@ -113,14 +129,3 @@ def _unpacked(run: Path, target: Path) -> UnpackedFolder:
         "seconds": round(time.monotonic() - began, 1),
         "peak_bytes": peak_bytes(),
     }
-
-
-def _answer(
-    result: PackedFile | UnpackedFolder, path: Path, sentences: Iterator[str], *, as_json: bool
-) -> None:
-    with printed(str(path)):
-        if as_json:
-            print_json(result)
-            return
-        for sentence in sentences:
-            show(sentence)

@@ -24,9 +24,8 @@ from winticket.units.layout import layout_of
 def every_weight(model: nn.Module) -> Mask:
     """The mask that keeps all weights of the linear layers in a model's blocks; the model may have no storage.
 
-    >>> every_weight(nn.ModuleList([nn.Linear(2, 3), nn.Linear(3, 2)])).total()  # no list of blocks
-    Traceback (most recent call last):
-    ValueError: ModuleList has no list of blocks (torch.nn.ModuleList) to prune one by one
+    Raises ValueError as `winticket.lm.blocks.find_blocks` does.
+
     >>> every_weight(nn.ModuleDict({"layers": nn.ModuleList([nn.Sequential(nn.Linear(2, 3))])})).layers()
     {'layers.0.0.weight': (6, 6)}
     """

@@ -20,7 +20,7 @@ def pack(folder: str | os.PathLike[str], path: str | os.PathLike[str], *, say: S
     """Write a folder of `winticket lm prune` or `tune` to one compact file; returns what its bytes are.
 
     The file appears whole or not at all. It is read again, and each file of the folder must come out with the SHA-256
-    that it has. Tensors are coded one by one, and memory holds about three times the largest.
+    that it has. Tensors are coded one by one, and memory holds three to six times the largest.
 
     Raises ValueError if the folder is no pruned model or has weights that are not 0 under their masks; OSError if the
     file cannot be written; CompactModelError if it does not read back, as on a broken disk.

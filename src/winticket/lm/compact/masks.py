@@ -51,13 +51,15 @@ def encode(flags: Flags, columns: int = 0) -> tuple[MaskEntry, Bytes]:
     >>> entry.code, entry.n, entry.m, len(coded)  # 80 groups: 5 words of 44 bits, where bits take 40 bytes
     ('groups', 2, 4, 28)
     """
-    positions = np.flatnonzero(flags).astype(np.int64)
-    best = MaskEntry("bits", len(positions), -(-len(flags) // 8))
-    if 2 * len(positions) < len(flags):  # at a higher density, no such code is shorter than bits
+    kept = int(np.count_nonzero(flags))
+    best = MaskEntry("bits", kept, -(-len(flags) // 8))
+    positions = np.empty(0, np.int64)
+    if 2 * kept < len(flags):  # at a higher density, no such code is shorter than bits
+        positions = np.flatnonzero(flags).astype(np.int64, copy=False)
         low, count = coding.best_rice(positions)
         if count < best.bytes:
-            best = MaskEntry("rice", len(positions), count, low=low)
-    for entry in _patterns(flags, columns, len(positions)):
+            best = MaskEntry("rice", kept, count, low=low)
+    for entry in _patterns(flags, columns, kept):
         if entry.bytes < best.bytes:
             best = entry
     if best.code == "groups":

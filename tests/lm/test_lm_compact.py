@@ -251,6 +251,17 @@ def swapped(header: bytes) -> bytes:
     return zlib.compress(len(text).to_bytes(8, "little") + text)
 
 
+def bomb(document: Any, parts: dict[str, bytes]) -> None:
+    """A tensor of 2^31 elements, none of which is kept, in no bytes at all."""
+    name, size = "model-00001-of-00004.safetensors", 1 << 31
+    text = json.dumps({WEIGHT: {"dtype": "F32", "shape": [size], "data_offsets": [0, 4 * size]}}).encode()
+    parts["file/" + name] = zlib.compress(len(text).to_bytes(8, "little") + text)
+    entry = next(one for one in document["files"] if one["name"] == name)
+    entry["bytes"] = 8 + len(text) + 4 * size
+    document["tensors"][WEIGHT] = {"crc32": 0, "mask": {"code": "rice", "kept": 0, "bytes": 0}}
+    parts["tensor/" + WEIGHT] = b""
+
+
 FORGED: list[tuple[Callable[[Any, Any], object], str]] = [
     (renamed("../config.json"), "is no plain name"),
     (renamed("/etc/config.json"), "is no plain name"),
@@ -281,6 +292,7 @@ FORGED: list[tuple[Callable[[Any, Any], object], str]] = [
     (part("file/config.json", lambda raw: b"no zlib"), "cannot be inflated"),
     (part("file/config.json", lambda raw: zlib.compress(b"{}")), "another SHA-256"),
     (part("file/masks.safetensors", lambda raw: zlib.compress(b"x")), "not a safetensors file"),
+    (bomb, "0 bytes of '.*' cannot be 2147483648 elements"),
     (part("file/masks.safetensors", swapped), "elements, and 4294967296 is most"),
 ]  # fmt: skip
 
@@ -295,6 +307,14 @@ def test_nonsense_with_right_checksums_is_refused_by_name(
         unpack(path, tmp_path / "deep" / "out")
     assert not list(tmp_path.glob("**/out*"))
     assert sorted(one.name for one in tmp_path.rglob("*") if one.is_file()) == ["forged.safetensors"]
+
+
+def test_a_file_that_does_not_read_back_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = pruned(tmp_path)
+    monkeypatch.setattr(planes, "encode", lambda values: [b"x"])
+    with pytest.raises(CompactModelError, match="is damaged: model-00001"):
+        pack(source, tmp_path / "file.safetensors")
+    assert not (tmp_path / "file.safetensors").exists()
 
 
 def test_the_forging_itself_changes_nothing(packed: Path, tmp_path: Path) -> None:

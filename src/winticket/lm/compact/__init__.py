@@ -28,8 +28,12 @@ def pack(folder: str | os.PathLike[str], path: str | os.PathLike[str], *, say: S
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     sizes = write(open_folder(Path(folder)), path, say)
-    with PackedModel(path) as model:
-        read(model, None, say)
+    try:
+        with PackedModel(path) as model:
+            read(model, None, say)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     return sizes
 
 

@@ -24,10 +24,15 @@ DOCUMENT, FILE, TENSOR = "document", "file/", "tensor/"
 """The tensors of the file: the document; what a file of the folder holds beside tensors; each coded tensor."""
 MASK = "mask/"
 """What the masks' names begin with in a ticket file, before the names of their weights."""
-LONGEST = 64 << 20
-"""Most bytes of the document once it is inflated."""
+LONGEST = 16 << 20
+"""Most bytes of the document, and of the header of a safetensors file in it, once they are inflated."""
 LARGEST = 256 << 20
-"""Most bytes of a file that holds no tensors, and of a header of one that does."""
+"""Most bytes of a file that holds no tensors."""
+DENSEST, SMALLEST_SHARE = 256 << 20, 1100
+"""A pruned tensor of more bytes than the first takes at least a share of 1 / the second of them coded.
+
+So a small file makes nobody allocate a large tensor; a density of .001 and more fits.
+"""
 MOST_FILES = 10_000
 MOST_ELEMENTS = 1 << 32
 """Most elements of a tensor."""

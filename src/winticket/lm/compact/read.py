@@ -15,6 +15,7 @@ import numpy as np
 from winticket.lm.compact import masks, planes
 from winticket.lm.compact.layout import (
     CHECKSUM,
+    DENSEST,
     DOCUMENT,
     FILE,
     FORMAT,
@@ -22,6 +23,7 @@ from winticket.lm.compact.layout import (
     LONGEST,
     MASK,
     NAME,
+    SMALLEST_SHARE,
     TENSOR,
     VERSION,
     CompactModelError,
@@ -104,7 +106,8 @@ class PackedModel:
 
     def parts(self, file: FileEntry) -> Iterator[bytes]:
         """The bytes of a file of the folder, part by part. Unreadable or CodingError if they are damaged."""
-        begin = _inflated(self.bytes_of(FILE + file.name, file.crc32), LARGEST)
+        most = LONGEST if file.tensors else LARGEST
+        begin = _inflated(self.bytes_of(FILE + file.name, file.crc32), most)
         yield begin
         if not file.tensors:
             return
@@ -133,6 +136,8 @@ class PackedModel:
             for block in planes.decode(memoryview(content), count, width):
                 yield block.tobytes()
             return
+        if count * width > max(DENSEST, SMALLEST_SHARE * len(content)):
+            raise Unreadable(f"{len(content)} bytes of {name!r} cannot be {count} elements")
         keep = _mask(content, 0, count, entry.mask)
         dense, at = np.zeros(count, f"<u{width}"), entry.mask.bytes
         if entry.negative is not None:

@@ -102,6 +102,8 @@ def open_folder(path: Path) -> Folder:
         try:
             if file.suffix == ".safetensors":
                 tensors[file.name] = TensorFile(file)
+                if len(tensors[file.name].header) > LONGEST:
+                    raise Unreadable(f"too large: its header has more than {LONGEST} bytes")
             else:
                 others[file.name] = read_file(file, limit=LARGEST)
         except Unreadable as error:

@@ -99,9 +99,8 @@ def failed_replicates(document: Document) -> str | None:
 
 def _unscaled(document: Document) -> str:
     """What else makes a loss of the user's diverge; empty for other losses."""
-    if ":" not in str(question_of(document).get("loss") or ""):
-        return ""
-    return " A loss of yours sees targets in their own unit, so dividing them by their spread may help, too."
+    words = " A loss of yours sees targets in their own unit, so dividing them by their spread may help, too."
+    return words if ":" in str(question_of(document).get("loss") or "") else ""
 
 
 def _diverged(reason: str) -> bool:

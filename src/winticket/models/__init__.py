@@ -8,6 +8,7 @@ input, so they stack under `torch.func.functional_call` and `vmap`.
 from __future__ import annotations
 
 from winticket.models.eligibility import chosen, eligible, excluded, includable, output_layer
+from winticket.models.hub import absolute, configured, keyed, title
 from winticket.models.initial import SCHEMES, init_of, initialise
 from winticket.models.named import MOST_PARAMETERS, build, check, context, default_init, names, size
 
@@ -18,9 +19,11 @@ __all__ = [
     "MOST_PARAMETERS",
     "REVISION",
     "SCHEMES",
+    "absolute",
     "build",
     "check",
     "chosen",
+    "configured",
     "context",
     "default_init",
     "eligible",
@@ -28,7 +31,9 @@ __all__ = [
     "includable",
     "init_of",
     "initialise",
+    "keyed",
     "names",
     "output_layer",
     "size",
+    "title",
 ]

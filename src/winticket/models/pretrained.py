@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from winticket import causal
 from winticket.models.eligibility import output_layer
 from winticket.outside import Unreadable, read_file, read_header, read_json
 
@@ -27,6 +28,8 @@ def files_of(path: Path) -> tuple[Path, ...]:
     """
     if path.is_file():
         return (path,)
+    if path.is_dir() and not any(path.glob("*.safetensors")) and len(gguf := list(path.glob("*.gguf"))) == 1:
+        return tuple(gguf)
     if not path.is_dir():
         raise ValueError(f"start {str(path)!r}: there is no such file or folder")
     if (path / "result.json").is_file():
@@ -59,6 +62,9 @@ def files_of(path: Path) -> tuple[Path, ...]:
 def _read(files: tuple[tuple[Path, int, int], ...]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for file, _, _ in files:
+        if file.suffix.lower() == ".gguf":
+            tensors |= _of_gguf(file)
+            continue
         try:
             data = read_file(file, limit=min(_LARGEST, max(8, file.stat().st_size)))
             read_header(data)
@@ -71,12 +77,17 @@ def _read(files: tuple[tuple[Path, int, int], ...]) -> dict[str, Tensor]:
     return tensors
 
 
+def _of_gguf(file: Path) -> dict[str, Tensor]:
+    """The parameters of the language model in a GGUF file, float32; of tied ones, the first. Errors: ValueError."""
+    return {name: value.detach() for name, value in causal.load(causal.source(file)).named_parameters()}
+
+
 def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, with the prefixes of DDP, torch.compile and Lightning taken off.
 
     path: a .safetensors file, also that of a ticket, or a folder in the Hub's layout (model.safetensors, in one file or
-    in shards). They are kept in memory for the next call; read them, never write to them. Raises ValueError if there is
-    nothing to read, and OSError if the file cannot be read.
+    in shards); or a GGUF file of a language model, or a folder with one. They are kept in memory for the next call;
+    read them, never write to them. Raises ValueError if there is nothing to read, and OSError if a file cannot be read.
     """
     files = tuple((file, (s := file.stat()).st_mtime_ns, s.st_size) for file in files_of(path))
     tensors = _read(files)
@@ -121,7 +132,10 @@ def fit(module: nn.Module, tensors: Mapping[str, Tensor]) -> Fit:
     >>> fit(net, {"0.weight": torch.zeros(3, 4), "0.bias": torch.zeros(3), "2.weight": torch.zeros(9, 3)}).drawn
     ('2.weight', '2.bias')
     """
-    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    stored = module.state_dict().keys()  # without buffers that the model computes, such as rotary frequencies
+    buffers = {n: value for n, value in module.named_buffers() if n in stored}
+    own = {**dict(module.named_parameters()), **buffers}
+    tensors = for_network(module, tensors)
     taken = tuple(n for n, value in own.items() if n in tensors and tensors[n].shape == value.shape)
     drawn = tuple(n for n in own if n not in taken and not n.endswith("num_batches_tracked"))
     head = output_layer(module)
@@ -132,6 +146,22 @@ def fit(module: nn.Module, tensors: Mapping[str, Tensor]) -> Fit:
     if drawn and drawn[0] == head and not taken:
         raise ValueError(_unfit(list(drawn), own, tensors, taken))
     return Fit(taken, drawn, unused)
+
+
+def for_network(module: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Tensors with a prefix that `read` took off put back, if that is what the network's own parameters have.
+
+    >>> net = nn.ModuleDict({"model": nn.Linear(2, 1, bias=False)})
+    >>> list(for_network(net, {"weight": torch.zeros(1, 2)}))
+    ['model.weight']
+    """
+    own = {name for name, _ in module.named_parameters()}
+    if own & tensors.keys():
+        return tensors
+    for prefix in _WRAPPERS:
+        if any(prefix + name in own for name in tensors):
+            return {prefix + name: value for name, value in tensors.items()}
+    return tensors
 
 
 def _unfit(

@@ -360,7 +360,7 @@ class Experiment:
             tokens=dataset.tokens,
             reading=self.reading,
             objective=objective,
-            pretrained=pretrained_of(self.start, self.redraw),
+            pretrained=pretrained_of(self.start, self.redraw, self.model),
         )
 
     def _own_split(self, dataset: DatasetInfo) -> bool:

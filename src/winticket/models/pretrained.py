@@ -28,8 +28,6 @@ def files_of(path: Path) -> tuple[Path, ...]:
     """
     if path.is_file():
         return (path,)
-    if path.is_dir() and not any(path.glob("*.safetensors")) and len(gguf := list(path.glob("*.gguf"))) == 1:
-        return tuple(gguf)
     if not path.is_dir():
         raise ValueError(f"start {str(path)!r}: there is no such file or folder")
     if (path / "result.json").is_file():
@@ -62,9 +60,6 @@ def files_of(path: Path) -> tuple[Path, ...]:
 def _read(files: tuple[tuple[Path, int, int], ...]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for file, _, _ in files:
-        if file.suffix.lower() == ".gguf":
-            tensors |= _of_gguf(file)
-            continue
         try:
             data = read_file(file, limit=min(_LARGEST, max(8, file.stat().st_size)))
             read_header(data)
@@ -77,17 +72,49 @@ def _read(files: tuple[tuple[Path, int, int], ...]) -> dict[str, Tensor]:
     return tensors
 
 
-def _of_gguf(file: Path) -> dict[str, Tensor]:
-    """The parameters of the language model in a GGUF file, float32; of tied ones, the first. Errors: ValueError."""
-    return {name: value.detach() for name, value in causal.load(causal.source(file)).named_parameters()}
+@lru_cache(maxsize=1)
+def _loaded(of: causal.Source, *changed: tuple[str, int, int]) -> dict[str, Tensor]:
+    del changed  # only part of the cache's key
+    model = causal.load(of)
+    stored = model.state_dict().keys()
+    tensors = {name: value.detach() for name, value in model.named_parameters()}
+    return tensors | {name: value for name, value in model.named_buffers() if name in stored}
+
+
+def language_model(path: Path) -> dict[str, Tensor]:
+    """The tensors of a causal language model by their names in it, which may differ from those in its files.
+
+    path: a folder of Transformers, a GGUF file, or a folder with one. Of weights that are tied, the first is there.
+    They are mapped from their files where these allow it, and kept for the next call; never write to them. Raises
+    ValueError if there is no such model, or if it lacks weights.
+    """
+    files = ((file, file.stat()) for file in files_of_language_model(path))
+    return _loaded(
+        causal.local(path), *((file.name, about.st_mtime_ns, about.st_size) for file, about in files)
+    )
+
+
+def files_of_language_model(path: Path) -> list[Path]:
+    """The files on which the tensors of a causal language model depend. Raises ValueError if there is no such model."""
+    of = causal.local(path)
+    return [file for file in (*of.files(), Path(of.folder) / "config.json") if file.is_file()]
+
+
+def is_language_model(path: Path) -> bool:
+    """True for what `language_model` reads, as far as names tell.
+
+    >>> is_language_model(Path("smol.gguf")), is_language_model(Path("net.safetensors"))
+    (True, False)
+    """
+    return path.suffix.lower() == ".gguf" or (path / "config.json").is_file() or any(path.glob("*.gguf"))
 
 
 def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, with the prefixes of DDP, torch.compile and Lightning taken off.
 
     path: a .safetensors file, also that of a ticket, or a folder in the Hub's layout (model.safetensors, in one file or
-    in shards); or a GGUF file of a language model, or a folder with one. They are kept in memory for the next call;
-    read them, never write to them. Raises ValueError if there is nothing to read, and OSError if a file cannot be read.
+    in shards). They are kept in memory for the next call; read them, never write to them. Raises ValueError if there is
+    nothing to read, and OSError if the file cannot be read.
     """
     files = tuple((file, (s := file.stat()).st_mtime_ns, s.st_size) for file in files_of(path))
     tensors = _read(files)

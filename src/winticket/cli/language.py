@@ -1,4 +1,4 @@
-"""`winticket lm prune`, `tune` and `perplexity`: language models of Transformers."""
+"""`winticket lm find`, `prune`, `tune` and `perplexity`: language models of Transformers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from winticket.cli.adapting import adapter
 from winticket.cli.answers import flowing, print_json, printed, request, say, show, to_stderr
+from winticket.cli.language_tickets import find
 from winticket.cli.options import AsJson, Quiet
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Language models: prune them block by block, tune them under their masks, and measure their perplexity.",
+    help="Language models: find tickets in them, prune them block by block, tune them under their masks, and measure "
+    "their perplexity.",
 )
 ModelPath = Annotated[
     str,
@@ -321,6 +323,6 @@ def _duration(seconds: float) -> str:
     return duration(seconds)
 
 
-_COMMANDS: tuple[Any, ...] = (prune, tune, perplexity, adapter)
+_COMMANDS: tuple[Any, ...] = (find, prune, tune, perplexity, adapter)
 for _command in _COMMANDS:
     app.command(help=flowing(_command.__doc__))(_command)

@@ -780,6 +780,7 @@ def test_every_option_is_a_choice_of_the_experiment_and_the_other_way_round() ->
 SGD = ("--optimizer", "sgd", "--lr", "0.1")
 OF_OWN_DATA = {
     *("label", "ignore", "missing", "task", "group", "time", "size", "alphabet", "unit", "loss"),
+    *("tokenizer", "window"),
     *("start", "redraw"),
 }
 """Options that digits do not take; tests/data and tests/experiment have data that do."""

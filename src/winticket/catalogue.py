@@ -169,7 +169,7 @@ def check(data: str, choices: Mapping[str, Any]) -> None:
     model = choices.get("model")
     if model in names("data"):
         raise ValueError(f"model {model!r} is a dataset; type it as DATA: winticket find {model}")
-    if model is not None and ":" not in model and not _MODEL_FORM.fullmatch(model):
+    if model is not None and not (":" in model or _MODEL_FORM.fullmatch(model) or is_folder(model)):
         raise ValueError(no_model(model))
     for kind in FLAGS:
         choice = choices.get("controls" if kind == "control" else kind)
@@ -182,6 +182,17 @@ def check(data: str, choices: Mapping[str, Any]) -> None:
         for name in (choice,) if isinstance(choice, str) else choice:
             if kind == "control" or ":" not in name:
                 choose(kind, name, names(kind))
+
+
+def is_folder(model: str) -> bool:
+    """True if a model's name is the path of a language model's folder or GGUF file, and no name or function.
+
+    >>> is_folder("./smol"), is_folder("lenet-300-100"), is_folder("mylab.nets:build")
+    (True, False, False)
+    """
+    if ":" in model or _MODEL_FORM.fullmatch(model):
+        return False
+    return "/" in model or model.startswith((".", "~")) or model.endswith(".gguf") or Path(model).is_dir()
 
 
 def check_methods(methods: Sequence[str]) -> None:

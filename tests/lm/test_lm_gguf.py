@@ -12,7 +12,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from winticket.cli.language import app
+from winticket.experiment import Experiment
 from winticket.lm import Request, Tuning, loading, prepare, prepare_tuning, prune, read_masks, tune
+from winticket.lm.finding import choices
+from winticket.stages import dense_ticket, prunable
 
 gguf: Any = pytest.importorskip("gguf")
 WIDTH, LETTERS = 32, "abcdefghijklmnop."
@@ -99,3 +102,18 @@ def test_a_few_weights_of_gguf_are_tuned(tmp_path: Path) -> None:
         ],
     )
     assert answer.exit_code == 0, answer.output
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_search_for_tickets_starts_from_a_gguf_file(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "small.gguf")
+    text = tmp_path / "text.txt"
+    text.write_text("ab cd. deaf hopi. " * 60)
+    path = str(tmp_path / "small.gguf")
+    setup = Experiment.of(text, **choices(path, text, length=16), steps=4).setup()
+    assert (setup.classes, setup.input_shape) == (22, (16,))
+    start, theirs = dense_ticket(setup, 0).start.weights, loading.load(loading.source(path))
+    assert start.keys() == dict(theirs.named_parameters()).keys()
+    assert all(torch.equal(start[name], value) for name, value in theirs.named_parameters())
+    assert len(prunable(setup)) == 2 * len(MATRICES)
+    assert setup.in_words()["model"] == "small.gguf"

@@ -344,3 +344,16 @@ def test_a_sparse_grid_is_no_reason_to_lose_a_training(
     assert stored.saves == 2  # at 4 and 8
     assert same_from(whole[0], parts[0])
     assert whole[0].curve.step.tolist() == [0, 10]
+
+
+def test_slow_steps_are_saved_one_by_one(vectors: Data, dense: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that take more than a second each can be checkpointed after each of them, with the same numbers."""
+    module = mlp()
+    recipe = Recipe(steps=6, batch=14, evaluate_every=6, early_points=False)
+    whole = run(module, vectors, [dense(module)], recipe)
+    monkeypatch.setattr("winticket.train.stretch.PAUSE_SECONDS", -1.0)  # which every step takes longer than
+    stored = InMemory([1, 4])
+    parts = interrupted(lambda c: run(module, vectors, [dense(module)], recipe, checkpoint=c), stored)
+    assert stored.saves == 5  # after every step but the last
+    assert same_from(whole[0], parts[0])
+    assert whole[0].about["work"] == parts[0].about["work"]

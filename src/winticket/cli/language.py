@@ -1,4 +1,4 @@
-"""`winticket lm prune`, `tune` and `perplexity`: language models of Transformers."""
+"""`winticket lm find`, `prune`, `tune` and `perplexity`: language models of Transformers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from winticket.cli.adapting import adapter
 from winticket.cli.answers import flowing, print_json, printed, request, say, show, to_stderr
+from winticket.cli.language_tickets import find
 from winticket.cli.options import AsJson, Quiet
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Language models: prune them block by block, tune them under their masks, and measure their perplexity.",
+    help="Language models: find tickets in them, prune them block by block, tune them under their masks, and measure "
+    "their perplexity.",
 )
 ModelPath = Annotated[
     str,
@@ -29,18 +31,22 @@ ModelPath = Annotated[
         "GGUF file or a folder with one, or a name on the Hub (user/name).",
     ),
 ]
-Data = Annotated[Path, typer.Option("--data", metavar="TEXT", help="Text file (UTF-8).")]
+TEXT = (
+    "a file in UTF-8, a .jsonl file whose lines have a document each as their text, or a folder with a document in "
+    "each .txt file"
+)
+Data = Annotated[Path, typer.Option("--data", metavar="TEXT", help=f"Text: {TEXT}.")]
 Calibration = Annotated[
     Path,
     typer.Option(
         "--data",
         metavar="TEXT",
-        help="Text file (UTF-8) for calibration. Without --held-out, its last fifth is kept for perplexity.",
+        help=f"Text for calibration: {TEXT}. Without --held-out, its last fifth is kept for perplexity.",
     ),
 ]
 HeldOut = Annotated[
     Path | None,
-    typer.Option("--held-out", metavar="TEXT", help="Text file (UTF-8) for perplexity before and after."),
+    typer.Option("--held-out", metavar="TEXT", help="Text for perplexity before and after, as --data."),
 ]
 Out = Annotated[
     Path | None,
@@ -271,7 +277,7 @@ def perplexity(
     """Measure the perplexity of the language model at PATH on a text, with a 95 % interval.
 
     The text is cut into windows that do not overlap; each token is predicted from those before it in its window. The
-    interval is Student's over the windows' mean losses.
+    interval is Student's over documents, or over the windows of a single one.
 
     [bold]winticket lm perplexity smol-half --data held-out.txt --length 512[/bold]
     """
@@ -284,11 +290,9 @@ def perplexity(
     if as_json:
         print_json(result)
         return
-    from winticket.lm.card import number
+    from winticket.lm.card import number, windows_in_words
 
-    show(
-        f"Perplexity on {result['windows']} windows of {result['length']} tokens: {number(result['perplexity'])}"
-    )
+    show(f"Perplexity on {windows_in_words(result)}: {number(result['perplexity'])}")
 
 
 def _print(result: Pruned, folder: Path) -> None:
@@ -319,6 +323,6 @@ def _duration(seconds: float) -> str:
     return duration(seconds)
 
 
-_COMMANDS: tuple[Any, ...] = (prune, tune, perplexity, adapter)
+_COMMANDS: tuple[Any, ...] = (find, prune, tune, perplexity, adapter)
 for _command in _COMMANDS:
     app.command(help=flowing(_command.__doc__))(_command)

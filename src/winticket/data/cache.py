@@ -38,6 +38,7 @@ class _About(msgspec.Struct):
     feature_names: list[str] = []
     scaled: list[bool] | None = None
     fill: Literal["mean", "median"] | None = None
+    vocabulary: int = 0
 
     def computed_digest(self) -> str:
         """The digest of all fields but `digest`."""
@@ -55,6 +56,7 @@ _LATER: Mapping[str, Any] = {
     "feature_names": [],
     "scaled": None,
     "fill": None,
+    "vocabulary": 0,
 }
 """Fields that were added, with the value that stands for their absence."""
 
@@ -87,6 +89,7 @@ def read(path: Path) -> Decoded | None:
             feature_names=tuple(about.feature_names),
             scaled=None if about.scaled is None else tuple(about.scaled),
             fill=about.fill,
+            vocabulary=about.vocabulary,
             groups=tensors.get("groups"),
             moments=tensors.get("moments"),
         )
@@ -113,6 +116,7 @@ def write(path: Path, decoded: Decoded) -> None:
         feature_names=list(decoded.feature_names),
         scaled=None if decoded.scaled is None else list(decoded.scaled),
         fill=decoded.fill,
+        vocabulary=decoded.vocabulary,
     )
     about.digest = about.computed_digest()
     tensors: dict[str, Tensor] = {}

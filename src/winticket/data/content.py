@@ -79,6 +79,7 @@ class Decoded:
     scaled         for each feature of a table, or channel of signals and images, whether it is standardised; None: none
     fill           what replaces missing values (NaN): "mean" or "median" of the training split; None: there are none
     feature_names  names of a table's features, after categories are encoded
+    vocabulary     the number of tokens, if they are those of a tokenizer and have no names here; else 0
     target_names   names of the K numbers or labels of each example
     groups         the group of each training row, int64 [N], if no group may be in two splits
     moments        the rank in time of each training row, int64 [N], if the last ones are for testing
@@ -94,6 +95,7 @@ class Decoded:
     divide: bool = True
     lasting: bool = True  # whether the cache may keep it: not if the files only point to the images
     target: Target = "classes"
+    vocabulary: int = 0
     target_names: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
     scaled: tuple[bool, ...] | None = None
@@ -109,7 +111,7 @@ class Decoded:
     @property
     def outputs(self) -> int:
         """The number of outputs that a network needs: classes, or numbers or labels of an example."""
-        return len(self.class_names) or len(self.target_names)
+        return self.vocabulary or len(self.class_names) or len(self.target_names)
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -30,6 +30,8 @@ class Reading:
     time     column by which examples are split: the last ones are for testing, those before them for validation
     size     images are resized to this "HEIGHTxWIDTH", or "SIDE" for squares
     alphabet a text file whose characters are numbered instead of a text's own: that of pretrained weights
+    tokenizer the folder of a language model, whose tokenizer cuts a text into tokens
+    window   number of characters or tokens of an example of text
     rows     number of training rows to keep, drawn without replacement from a fixed seed
 
     Raises ValueError or TypeError for values that are not possible.
@@ -48,6 +50,8 @@ class Reading:
     time: str | None = None
     size: str | None = None
     alphabet: str | None = None
+    tokenizer: str | None = None
+    window: int | None = None
     rows: int | None = None
 
     def __post_init__(self) -> None:
@@ -61,7 +65,7 @@ class Reading:
             object.__setattr__(self, name, columns)
             if twice := [column for column in columns if columns.count(column) > 1]:
                 raise ValueError(f"{name} names column {twice[0]!r} twice")
-        for name in ("group", "time", "size", "alphabet"):
+        for name in ("group", "time", "size", "alphabet", "tokenizer"):
             value = getattr(self, name)
             if name == "size" and isinstance(value, int) and not isinstance(value, bool):
                 object.__setattr__(self, name, str(value))
@@ -81,6 +85,12 @@ class Reading:
             raise TypeError(f"rows is {self.rows!r}; it is a whole number")
         if self.rows is not None and self.rows < 1:
             raise ValueError(f"rows is {self.rows}; give at least 1, or leave it out for all rows")
+        if self.window is not None and (isinstance(self.window, bool) or not isinstance(self.window, int)):
+            raise TypeError(f"window is {self.window!r}; it is a whole number")
+        if self.window is not None and self.window < 2:
+            raise ValueError(f"window is {self.window}; give at least 2 characters or tokens")
+        if self.alphabet is not None and self.tokenizer is not None:
+            raise ValueError("alphabet numbers characters and tokenizer makes tokens; leave one of them out")
         self.pixels()
 
     def pixels(self) -> tuple[int, int] | None:
@@ -126,8 +136,9 @@ def folded(choices: Mapping[str, Any], data: str) -> dict[str, Any]:
     if not named:
         return others
     reading = replace(others.get("reading", Reading()), **named)
-    if reading.alphabet is not None:  # worker processes may have another working directory
-        reading = replace(reading, alphabet=str(Path(reading.alphabet).expanduser().absolute()))
+    for name in ("alphabet", "tokenizer"):  # worker processes may have another working directory
+        if (path := getattr(reading, name)) is not None:
+            reading = replace(reading, **{name: str(Path(path).expanduser().absolute())})
     if Path(data).suffix.lower() == ".npy":
         files = tuple(
             str(Path(f).expanduser().absolute()) if Path(f).expanduser().exists() else f

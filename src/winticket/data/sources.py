@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from winticket.catalogue import unknown_dataset
-from winticket.data import arrays, built_in, frames, hub, images, local, text
+from winticket.data import arrays, built_in, frames, hub, images, local, text, tokens
 from winticket.data import cache as disk
 from winticket.data.content import Decoded, Report, Split, Target, Unread
 from winticket.data.draws import kept_rows
@@ -207,7 +207,13 @@ def decoded(
 ) -> Decoded:
     """The content of a dataset, from memory, else from the cache on disk, else decoded; see `find_dataset`."""
     reading = reading or Reading()
-    origin = _origin(name_or_path, window or text.LENGTH, reading)
+    if None not in (window, reading.window) and window != reading.window:
+        raise ValueError(
+            f"window is {reading.window}, but the model reads windows of {window}; leave window out, or choose a model "
+            "that reads any length"
+        )
+    window = window or reading.window
+    origin = _origin(name_or_path, window, reading)
     if window is not None and not origin.text:
         raise ValueError(
             f"{name_or_path} is not text, and only text is cut into windows, here of {window} characters; use a model "
@@ -219,7 +225,8 @@ def decoded(
 
 
 def _suffix(reading: Reading) -> str:
-    chosen = reading.chosen()
+    # The key of a text holds its tokenizer's content and its window already.
+    chosen = {name: value for name, value in reading.chosen().items() if name not in ("tokenizer", "window")}
     return f"\0{json.dumps(chosen, sort_keys=True)}" if chosen else ""
 
 
@@ -273,7 +280,7 @@ def _from_disk(origin: _Origin, path: Path, rows: int | None, report: Report | N
     return content
 
 
-def _origin(name_or_path: str | Path, window: int, reading: Reading) -> _Origin:
+def _origin(name_or_path: str | Path, window: int | None, reading: Reading) -> _Origin:
     if not isinstance(name_or_path, str | Path):
         raise TypeError(
             f"a dataset is named by text or a path, not by {type(name_or_path).__name__}: {name_or_path!r}"
@@ -289,13 +296,9 @@ def _origin(name_or_path: str | Path, window: int, reading: Reading) -> _Origin:
     path = Path(name).expanduser()
     if name.strip() and path.exists():
         label = re.sub(r"[^\w.-]+", "-", path.absolute().name) or "folder"
-        if file := text.find(path):
-            reading.require_only("rows", "alphabet", of=f"text, as in {file.name}")
-            other = None if reading.alphabet is None else Path(reading.alphabet)
-            key = text.digest(file, length=window, alphabet=other)
-            return _Origin(
-                label, key, lambda _: text.decode(file, length=window, alphabet=other), quick=True, text=True
-            )
+        # By a tokenizer, any file is read as text; otherwise the name says whether it is.
+        if file := path if reading.tokenizer and path.is_file() else text.find(path):
+            return _of_text(label, file, window, reading)
         if arrays.find(path):
             return _Origin(
                 label, arrays.digest(path, reading), lambda _: arrays.decode(path, reading), quick=True
@@ -312,6 +315,21 @@ def _origin(name_or_path: str | Path, window: int, reading: Reading) -> _Origin:
     if isinstance(name_or_path, Path) or _like_a_path(name):
         local.find(path)
     raise ValueError(unknown_dataset(name))
+
+
+def _of_text(label: str, file: Path, window: int | None, reading: Reading) -> _Origin:
+    """A text, in characters or in the tokens of a tokenizer."""
+    reading.require_only("rows", "alphabet", "tokenizer", "window", of=f"text, as in {file.name}")
+    if (folder := reading.tokenizer) is not None:
+        length = window or tokens.usual_length(folder)
+        key = tokens.digest(file, folder=folder, length=length)
+        return _Origin(label, key, lambda _: tokens.decode(file, folder=folder, length=length), text=True)
+    characters = window or text.LENGTH
+    other = None if reading.alphabet is None else Path(reading.alphabet)
+    key = text.digest(file, length=characters, alphabet=other)
+    return _Origin(
+        label, key, lambda _: text.decode(file, length=characters, alphabet=other), quick=True, text=True
+    )
 
 
 def _like_a_path(name: str) -> bool:

@@ -37,7 +37,7 @@ def find(path: Path) -> Path | None:
 
 def digest(file: Path, *, length: int = LENGTH, alphabet: Path | None = None) -> str:
     """SHA-256 (hexadecimal) of a text file's bytes, of the way it is cut, and of another text's characters."""
-    total = hashlib.sha256(f"text {length} {SHARES};".encode() + _bytes(file))
+    total = hashlib.sha256(f"text {length} {SHARES};".encode() + read(file))
     if alphabet is not None:
         total.update(b";alphabet " + np.unique(_points(alphabet)).tobytes())
     return total.hexdigest()
@@ -65,21 +65,33 @@ def decode(file: Path, *, length: int = LENGTH, alphabet: Path | None = None) ->
                 "replace or remove them, or pretrain on a text that has them"
             )
         numbers = np.searchsorted(characters, points)
-    least = int(np.ceil((length + 1) / min(SHARES.values())))
-    if len(points) < least:
-        raise ValueError(
-            f"{file} has {len(points)} characters, but needs at least {least}, since its parts are cut into windows of "
-            f"{length}"
-        )
+    splits = parted(torch.from_numpy(numbers.astype(np.int64)), length, what=f"{file}", units="characters")
     if len(characters) < 2:
         raise ValueError(f"{file} is one character throughout, so there is nothing to learn")
-    sizes = {split: int(share * len(points)) for split, share in SHARES.items()}
-    ends = {"train": len(points) - sum(sizes.values()), **sizes}
+    return Decoded(splits, tuple(chr(point) for point in characters), 1.0, target="tokens")
+
+
+def parted(numbers: torch.Tensor, length: int, *, what: str, units: str) -> dict[str, Split]:
+    """A text's characters or tokens, int64 [N], as three consecutive parts that are cut into windows of `length`.
+
+    Raises ValueError, which calls the text `what` and its numbers `units`, if a part would have no window.
+
+    >>> [part.x.tolist() for part in parted(torch.arange(20), 1, what="a text", units="characters").values()][1:]
+    [[[16]], [[18]]]
+    """
+    least = int(np.ceil((length + 1) / min(SHARES.values())))
+    if len(numbers) < least:
+        raise ValueError(
+            f"{what} has {len(numbers)} {units}, but needs at least {least}, since its parts are cut into windows of "
+            f"{length}"
+        )
+    sizes = {split: int(share * len(numbers)) for split, share in SHARES.items()}
+    ends = {"train": len(numbers) - sum(sizes.values()), **sizes}
     splits, begin = {}, 0
     for split, size in ends.items():
-        splits[split] = _windows(torch.from_numpy(numbers[begin : begin + size].astype(np.int64)), length)
+        splits[split] = _windows(numbers[begin : begin + size], length)
         begin += size
-    return Decoded(splits, tuple(chr(point) for point in characters), 1.0, target="tokens")
+    return splits
 
 
 def _windows(part: torch.Tensor, length: int) -> Split:
@@ -90,14 +102,19 @@ def _windows(part: torch.Tensor, length: int) -> Split:
 
 def _points(file: Path) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
     """The code points of a text. Raises ValueError if it is not UTF-8."""
+    return np.frombuffer(decoded_text(file).encode("utf-32-le"), dtype="<u4")
+
+
+def decoded_text(file: Path) -> str:
+    """The text of a file, without the mark that some editors put first. Raises ValueError if it is not UTF-8."""
     try:
-        text = _bytes(file).decode("utf-8-sig")
+        return read(file).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not UTF-8 text ({error}); convert it first") from error
-    return np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
 
 
-def _bytes(file: Path) -> bytes:
+def read(file: Path) -> bytes:
+    """The bytes of a text. Raises ValueError if it cannot be read."""
     try:
         return file.read_bytes()
     except OSError as error:

@@ -34,7 +34,7 @@ def filled_in(data_name: str, choices: Mapping[str, Any]) -> dict[str, Any]:
     if allocation in methods(allocate) and allocation != "layerwise":
         # A separate rate would keep convolutions out of the common ranking.
         usual.pop("conv_rate", None)
-    objective = objective_of(dataset, choices)
+    objective = objective_of(dataset, {**usual, **choices})
     scale = objective.scale() if objective else ACCURACY
     if choices.get("margin_pp") is None:
         usual |= usual_margin(scale)

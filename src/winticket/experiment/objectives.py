@@ -8,7 +8,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from winticket.catalogue import is_folder
 from winticket.data import DatasetInfo
+from winticket.models import pretrained
 from winticket.objective import Objective, Scale
 from winticket.stages import Pretrained, functions_source, require_unedited
 
@@ -76,8 +78,11 @@ def check_margin(margin: float, scale: Scale, *, relative: bool) -> None:
         raise ValueError(f"margin is {margin} {kind}; it must lie {known}{usual}")
 
 
-def pretrained_of(start: str | None, redraw: str) -> Pretrained | None:
-    """The pretrained weights at a path, made absolute for worker processes; None without a path. Errors: ValueError."""
+def pretrained_of(start: str | None, redraw: str, model: str = "") -> Pretrained | None:
+    """The pretrained weights at a path, made absolute for worker processes; None without a path. Errors: ValueError.
+
+    If the model is a causal language model of Transformers, and so is `start`, Transformers reads the weights.
+    """
     if start is None:
         if redraw != "fresh":
             raise ValueError(
@@ -85,7 +90,9 @@ def pretrained_of(start: str | None, redraw: str) -> Pretrained | None:
             )
         return None
     try:
-        return Pretrained.of(str(Path(start).expanduser().absolute()), redraw)
+        path = Path(start).expanduser().absolute()
+        whole = is_folder(model) and pretrained.is_language_model(path)
+        return Pretrained.of(str(path), redraw, whole=whole)
     except OSError as error:
         raise ValueError(f"start {start!r} cannot be read: {error}") from error
 

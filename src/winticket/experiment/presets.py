@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from winticket.catalogue import is_folder
 from winticket.data import DatasetInfo
 
 LENET = {"model": "lenet-300-100", "optimizer": "adam", "lr": 1.2e-3, "batch": 60}
@@ -87,6 +88,31 @@ TEXT = {
     "replicates": 5,
 }
 
+FINE_TUNING = {
+    "optimizer": "adamw",
+    "lr": 5e-5,
+    "clip_norm": 1.0,
+    "batch": 4,
+    "schedule": "cosine",
+    "steps": 500,
+    "evaluate_every": 100,
+    "early_points": False,
+    "metric": "perplexity",
+    "allocate": "global_top",
+    "rate": 0.1,
+    "levels": 7,
+    "replicates": 5,
+    "stack": 1,
+}
+"""Defaults for a language model of Transformers. Of Chen et al. 2020, BERT Networks: AdamW, the length of the gradient,
+the ranking of all weights together, and a tenth pruned at each level."""
+FINE_TUNED_DENSITY = (0.5,)
+"""The densities of a language model's tickets, unless levels, a rate or a last density are chosen."""
+RISE = 10
+"""A language model's learning rate rises during the first tenth of the steps."""
+HELD_OUT = 64
+"""Most windows of validation and of test text for a language model, since each costs a forward pass at every point."""
+
 SHAPES = {"digits": (1, 8, 8), "mnist1d": (1, 40)}
 
 
@@ -115,6 +141,20 @@ def fitting(dataset: DatasetInfo, choices: Mapping[str, Any]) -> dict[str, Any]:
     if model != usual["model"]:
         usual.pop("conv_rate", None)  # It is meant for the convolutions of the usual model.
         usual.update(next((row for name, row in MODELS.items() if model.startswith(name)), {}))
+    if is_folder(model):
+        usual.update(_fine_tuning(dataset, choices))
     if choices.get("optimizer", "sgd") != "sgd":
         usual.pop("momentum", None)
     return {**usual, "model": model}
+
+
+def _fine_tuning(dataset: DatasetInfo, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of a language model, with what follows from the steps, the text, and how densities are chosen."""
+    usual: dict[str, Any] = {**FINE_TUNING, "weight_decay": 0.0}
+    if not {"levels", "rate", "final_density", "density"} & {k for k, v in choices.items() if v is not None}:
+        usual["density"] = FINE_TUNED_DENSITY
+    steps = choices.get("steps", usual["steps"])
+    usual["warmup"] = steps // RISE if isinstance(steps, int) and steps > 0 else 0
+    for part in ("validation", "test"):
+        usual[part] = min(HELD_OUT, getattr(dataset, f"stored_{part}") or HELD_OUT)
+    return usual

@@ -228,7 +228,7 @@ def _evaluation_seconds(setup: Setup, stack: list[Ticket]) -> float:
             setup.module(), weights, buffers, part, objective=made, how=setup.recipe.stacking
         )
         for one in outputs:
-            made.score(one, part.y)
+            made.score_needed(one, part.y)
 
     evaluated()
     begun = time.perf_counter()

@@ -346,7 +346,7 @@ class Experiment:
             fingerprint=dataset.fingerprint,
             input_shape=dataset.input_shape,
             classes=dataset.classes,
-            model=self.model,
+            model=models.absolute(self.model),
             init=self.init or models.default_init(self.model),
             recipe=self.recipe,
             seed=self.seed,
@@ -360,7 +360,7 @@ class Experiment:
             tokens=dataset.tokens,
             reading=self.reading,
             objective=objective,
-            pretrained=pretrained_of(self.start, self.redraw),
+            pretrained=pretrained_of(self.start, self.redraw, self.model),
         )
 
     def _own_split(self, dataset: DatasetInfo) -> bool:

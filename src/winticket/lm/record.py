@@ -36,12 +36,14 @@ class Perplexity(TypedDict):
 
     windows: int
     """Windows, which do not overlap."""
+    documents: int
+    """Documents that they are from."""
     length: int
     """Tokens of each."""
     tokens: int
     """Tokens that were predicted."""
     perplexity: Estimate
-    """exp of the mean loss in nats, with a 95 % interval over windows."""
+    """exp of the mean loss in nats, with a 95 % interval over documents; over windows if there is one document."""
 
 
 class Comparison(TypedDict):
@@ -52,7 +54,7 @@ class Comparison(TypedDict):
     after: Perplexity
     """Of the pruned model, as its files have it."""
     ratio: Estimate
-    """After / before, with a 95 % interval over the windows' differences."""
+    """After / before, with a 95 % interval over the differences of the same documents or windows."""
 
 
 class Outliers(TypedDict):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from winticket.lm.card import number
-from winticket.lm.record import Comparison, Tuned
+from winticket.lm.card import compared
+from winticket.lm.record import Tuned
 
 
 def card(result: Tuned) -> str:
@@ -30,18 +30,10 @@ def sentences(result: Tuned) -> Iterator[str]:
             "the model are bit for bit what they were."
         )
     if not result["pruned"]:
-        yield from _compared(both)
+        yield compared(both)
         return
     yield (
         f"Exactly {result['zeros']:,} of {result['total']:,} weights of the pruned layers are 0, those that the mask "
         f"prunes; {result['kept']:,} are kept."
     )
-    yield from _compared(both)
-
-
-def _compared(both: Comparison) -> Iterator[str]:
-    yield (
-        f"Perplexity on {both['before']['windows']} held-out windows of {both['before']['length']} tokens: "
-        f"{number(both['before']['perplexity'])} before, {number(both['after']['perplexity'])} after; "
-        f"{number(both['ratio'])} times as much."
-    )
+    yield compared(both)

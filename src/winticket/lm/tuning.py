@@ -33,7 +33,7 @@ from winticket.lm.pruning import Say, evaluated
 from winticket.lm.record import Comparison, Tuned
 from winticket.lm.request import checked_tokens, window_length
 from winticket.lm.steps import descend
-from winticket.lm.text import drawn_windows, even_windows, parted
+from winticket.lm.text import Windows, drawn_windows, even_windows, parted
 from winticket.lm.tuned_card import card
 from winticket.loops import masked
 from winticket.ticket import Mask, TicketFileError
@@ -116,7 +116,7 @@ class PreparedTuning:
     tokenizer: Any
     mask: Mask
     train: Tensor
-    held: Tensor
+    held: Windows
     masks: Path | None
 
 
@@ -195,7 +195,7 @@ def tune(prepared: PreparedTuning, out: Path, *, say: Say = lambda *_: None) -> 
     kept, zeros = counted(model, prepared.mask)
     unchanged = check_unchanged(model, start, chosen) if asked.sparse() else None
     after = evaluated(model.to(working), prepared.held, "Perplexity after", say)
-    compared = comparison(before, after, prepared.held.shape[1])
+    compared = comparison(before, after, prepared.held)
     result = _result(
         prepared,
         trained=trained,

@@ -15,6 +15,7 @@ from winticket.models.eligibility import (
     output_layer,
     unpruned_by,
 )
+from winticket.models.hub import absolute, configured, keyed, title
 from winticket.models.initial import SCHEMES, init_of, initialise
 from winticket.models.named import MOST_PARAMETERS, build, check, context, default_init, names, size
 
@@ -25,9 +26,11 @@ __all__ = [
     "MOST_PARAMETERS",
     "REVISION",
     "SCHEMES",
+    "absolute",
     "build",
     "check",
     "chosen",
+    "configured",
     "context",
     "default_init",
     "eligible",
@@ -35,8 +38,10 @@ __all__ = [
     "includable",
     "init_of",
     "initialise",
+    "keyed",
     "names",
     "output_layer",
     "size",
+    "title",
     "unpruned_by",
 ]

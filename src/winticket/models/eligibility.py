@@ -116,6 +116,10 @@ def output_layer(module: nn.Module) -> str | None:
     '2.weight'
     """
     weights = eligible(module)
+    if callable(logits := getattr(module, "get_output_embeddings", None)):  # a language model of Transformers
+        own = {id(p): name for name, p in module.named_parameters()}
+        last = own.get(id(getattr(logits(), "weight", None)))
+        return last if last in weights else None  # None if it is tied to the embedding
     return weights[-1] if weights else None
 
 

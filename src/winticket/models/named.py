@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from winticket.catalogue import MODELS, no_model
-from winticket.models import deep, plain, positions, text
+from winticket.catalogue import MODELS, is_folder, no_model
+from winticket.models import deep, hub, plain, positions, text
 from winticket.models.eligibility import NORMALISATIONS
 from winticket.models.initial import check_scheme, initialise
 from winticket.models.users import imported, users_network
@@ -24,7 +24,8 @@ def names() -> list[str]:
 
     Other sizes work as well: `lenet-W1-W2-...`, `conv1d-W1-W2-...` for signals, `vgg-13`, `resnet-` with 6n + 2 layers,
     `vgg-16-W` and `resnet-20-W` with W filters in the first layer, `chargpt-LAYERS-WIDTH` and
-    `chargpt-LAYERS-WIDTH-CONTEXT`. So does `package.module:build`, a function of yours.
+    `chargpt-LAYERS-WIDTH-CONTEXT`. So do `package.module:build`, a function of yours, and the path of a folder or GGUF
+    file of a causal language model of Transformers.
 
     >>> from winticket import models
     >>> models.names()[:4]
@@ -40,7 +41,7 @@ def default_init(name: str) -> str | None:
     >>> models.default_init("lenet-300-100"), models.default_init("resnet-20")
     ('glorot-normal', 'kaiming-normal')
     """
-    if ":" in name:
+    if ":" in name or is_folder(name):
         return None
     if name.startswith(("vgg", "resnet")):
         return "kaiming-normal"
@@ -92,6 +93,9 @@ def check(
         raise ValueError(f"{classes} {target} to predict; there must be at least 1")
     if ":" in name:
         imported(name)
+        return
+    if is_folder(name):
+        hub.check(name, tuple(input_shape), classes, tokens=tokens)
         return
     _require_known(name)
     _check_tokens(name, tuple(input_shape), tokens=tokens)
@@ -166,6 +170,8 @@ def size(name: str, *, input_shape: Sequence[int], classes: int) -> int:
 
 def _size(name: str, input_shape: tuple[int, ...], classes: int) -> int:
     """As `size`. A LeNet's widths are only multiplied, since they may be too large for a tensor."""
+    if is_folder(name):
+        return hub.size(name)
     if widths := plain.lenet_widths(name):
         return sum(a * b for a, b in itertools.pairwise([math.prod(input_shape), *widths, classes]))
     with torch.device("meta"):
@@ -188,8 +194,10 @@ def build(
     Built-in (`names`): LeNet, Conv-2/4/6 (Frankle & Carbin 2019, figure 2), `conv1d-W1-W2-...` for signals [channels,
     length] (per width a convolution over 5 points, ReLU and a max-pool over 2; then a Linear layer of 128 units),
     `mlp1d` (Greydanus 2020), VGG and ResNet with BatchNorm, `chargpt`, a transformer for text (`tokens`, `target`: see
-    `check`), and `fcn` for an answer at each pixel. `package.module:build` calls your function with keyword arguments
-    `input_shape` and `classes`; what it draws from torch's global generator depends on `generator_seed` alone.
+    `check`), and `fcn` for an answer at each pixel. The path of a folder or GGUF file is that of a causal language
+    model, of which this takes the configuration and not the weights. `package.module:build` calls your function with
+    keyword arguments `input_shape` and `classes`; what it draws from torch's global generator depends on
+    `generator_seed` alone.
 
     init: one of SCHEMES (default: `default_init(name)`). trust: allows to import and call a user's module. Without it,
     such a name is refused, because it often comes from a file (`models.build(**ticket.about["build"])`), and the file
@@ -216,6 +224,8 @@ def build(
         module = users_network(
             name, tuple(input_shape), classes, generator_seed, target="tokens" if tokens else target
         )
+    elif is_folder(name):
+        return hub.network(name, generator_seed)
     else:
         module = _uninitialised(name, tuple(input_shape), classes)
     generator = torch.Generator().manual_seed(generator_seed)

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from winticket import causal
 from winticket.models.eligibility import output_layer
 from winticket.outside import Unreadable, read_file, read_header, read_json
 
@@ -71,6 +72,43 @@ def _read(files: tuple[tuple[Path, int, int], ...]) -> dict[str, Tensor]:
     return tensors
 
 
+@lru_cache(maxsize=1)
+def _loaded(of: causal.Source, *changed: tuple[str, int, int]) -> dict[str, Tensor]:
+    del changed  # only part of the cache's key
+    model = causal.load(of)
+    stored = model.state_dict().keys()
+    tensors = {name: value.detach() for name, value in model.named_parameters()}
+    return tensors | {name: value for name, value in model.named_buffers() if name in stored}
+
+
+def language_model(path: Path) -> dict[str, Tensor]:
+    """The tensors of a causal language model by their names in it, which may differ from those in its files.
+
+    path: a folder of Transformers, a GGUF file, or a folder with one. Of weights that are tied, the first is there.
+    They are mapped from their files where these allow it, and kept for the next call; never write to them. Raises
+    ValueError if there is no such model, or if it lacks weights.
+    """
+    files = ((file, file.stat()) for file in files_of_language_model(path))
+    return _loaded(
+        causal.local(path), *((file.name, about.st_mtime_ns, about.st_size) for file, about in files)
+    )
+
+
+def files_of_language_model(path: Path) -> list[Path]:
+    """The files on which the tensors of a causal language model depend. Raises ValueError if there is no such model."""
+    of = causal.local(path)
+    return [file for file in (*of.files(), Path(of.folder) / "config.json") if file.is_file()]
+
+
+def is_language_model(path: Path) -> bool:
+    """True for what `language_model` reads, as far as names tell.
+
+    >>> is_language_model(Path("smol.gguf")), is_language_model(Path("net.safetensors"))
+    (True, False)
+    """
+    return path.suffix.lower() == ".gguf" or (path / "config.json").is_file() or any(path.glob("*.gguf"))
+
+
 def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, with the prefixes of DDP, torch.compile and Lightning taken off.
 
@@ -121,7 +159,10 @@ def fit(module: nn.Module, tensors: Mapping[str, Tensor]) -> Fit:
     >>> fit(net, {"0.weight": torch.zeros(3, 4), "0.bias": torch.zeros(3), "2.weight": torch.zeros(9, 3)}).drawn
     ('2.weight', '2.bias')
     """
-    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    stored = module.state_dict().keys()  # without buffers that the model computes, such as rotary frequencies
+    buffers = {n: value for n, value in module.named_buffers() if n in stored}
+    own = {**dict(module.named_parameters()), **buffers}
+    tensors = for_network(module, tensors)
     taken = tuple(n for n, value in own.items() if n in tensors and tensors[n].shape == value.shape)
     drawn = tuple(n for n in own if n not in taken and not n.endswith("num_batches_tracked"))
     head = output_layer(module)
@@ -132,6 +173,22 @@ def fit(module: nn.Module, tensors: Mapping[str, Tensor]) -> Fit:
     if drawn and drawn[0] == head and not taken:
         raise ValueError(_unfit(list(drawn), own, tensors, taken))
     return Fit(taken, drawn, unused)
+
+
+def for_network(module: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Tensors with a prefix that `read` took off put back, if that is what the network's own parameters have.
+
+    >>> net = nn.ModuleDict({"model": nn.Linear(2, 1, bias=False)})
+    >>> list(for_network(net, {"weight": torch.zeros(1, 2)}))
+    ['model.weight']
+    """
+    own = {name for name, _ in module.named_parameters()}
+    if own & tensors.keys():
+        return tensors
+    for prefix in _WRAPPERS:
+        if any(prefix + name in own for name in tensors):
+            return {prefix + name: value for name, value in tensors.items()}
+    return tensors
 
 
 def _unfit(

@@ -9,10 +9,11 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from winticket.objective.losses import cross_entropy
 from winticket.objective.scale import ACCURACY, Better, Scale
 
 LARGEST_LOSS = 700.0
+AT_ONCE = 1 << 22
+"""Logits that are in float64 at a time (32 MiB)."""
 
 
 class Metric(Protocol):
@@ -86,8 +87,41 @@ def perplexity(outputs: Tensor, y: Tensor) -> float:
     >>> round(perplexity(torch.zeros(2, 4), torch.tensor([0, 3])), 6)
     4.0
     """
+    return exponential(surprise(outputs, y))
+
+
+def surprise(outputs: Tensor, y: Tensor) -> Tensor:
+    """The cross-entropy of every answer, float64 [N, ...]: logits [N, ..., K], classes y [N, ...].
+
+    It is nan where a logit is not finite. Only a few examples are in float64 at a time, since K may be large.
+
+    >>> surprise(torch.zeros(1, 2, 4), torch.tensor([[0, 3]])).exp()
+    tensor([[4.0000, 4.0000]], dtype=torch.float64)
+    """
+    at_once = max(1, AT_ONCE // max(1, outputs[:1].numel()))
+    parts = []
+    for begin in range(0, len(y), at_once):
+        some, answers = outputs[begin : begin + at_once], y[begin : begin + at_once]
+        losses = -torch.log_softmax(some.double(), -1).gather(-1, answers.unsqueeze(-1)).squeeze(-1)
+        parts.append(losses.where(some.isfinite().all(-1), math.nan))
+    return torch.cat(parts)
+
+
+def exponential(surprises: Tensor) -> float:
+    """The perplexity of answers with these cross-entropies, float64 [N, ...]: exp of their mean; nan if one is nan.
+
+    >>> exponential(torch.zeros(2, dtype=torch.float64))
+    1.0
+    """
     # Of a network that has all but diverged, the mean may be so large that its exponential is no float64.
-    return math.exp(min(float(cross_entropy(outputs.double(), y)), LARGEST_LOSS))
+    mean = float(surprises.mean())
+    return mean if math.isnan(mean) else math.exp(min(mean, LARGEST_LOSS))
+
+
+ByAnswer = tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], float]]
+"""A metric in two parts: outputs and targets -> a number for every answer; those of all answers -> the metric."""
+BY_ANSWER: dict[object, ByAnswer] = {perplexity: (surprise, exponential)}
+"""Metrics that need one number for every answer and not all outputs, which may be large: one for each token."""
 
 
 @metric("RMSE", better="lower", low=0.0)

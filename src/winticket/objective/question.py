@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -115,6 +116,7 @@ class LossAndMetric:
 
     key: distinguishes what is traced. Numbers are trained in units of their training standard deviation, `spread` [K],
     around their training mean, `centre` [K], which the built-in losses expect; metrics see the numbers' own unit.
+    outputs: how many an answer has, K; 0 if that is not known.
     """
 
     objective: Objective
@@ -123,6 +125,7 @@ class LossAndMetric:
     metric: Metric
     centre: Tensor | None = None
     spread: Tensor | None = None
+    outputs: int = 0
 
     @property
     def one_answer(self) -> bool:
@@ -140,6 +143,18 @@ class LossAndMetric:
         if self.centre is not None and self.spread is not None:
             outputs, y = (t * self.spread.to(t) + self.centre.to(t) for t in (outputs, y))
         return float(self.metric(outputs, y))
+
+    def needed(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """What the metric needs of outputs [N, ..., K] against targets y [N, ...]: a number for each answer, or all."""
+        parts = metrics.BY_ANSWER.get(self.metric)
+        return outputs if parts is None else parts[0](outputs, y)
+
+    def score_needed(self, needed: Tensor, y: Tensor) -> float:
+        """The metric of what `needed` returned for all examples, and their targets; nan if outputs were not finite."""
+        parts = metrics.BY_ANSWER.get(self.metric)
+        if not bool(needed.isfinite().all()):
+            return math.nan
+        return self.score(needed, y) if parts is None else parts[1](needed)
 
     def constant(self, y: Tensor, *, outputs: int) -> float:
         """The metric of the best answer that ignores the input: for targets y, as the data have them, of a split.
@@ -162,7 +177,7 @@ def functions(objective: Objective, y: Tensor, *, outputs: int) -> LossAndMetric
         weights = balanced_weights(objective.task, y, outputs)
         loss = partial(loss, weights=weights)
         numbers = tuple(weights.tolist())
-    return LossAndMetric(objective, (objective, numbers), loss, metric, centre, spread)
+    return LossAndMetric(objective, (objective, numbers), loss, metric, centre, spread, outputs)
 
 
 def noise_targets(task: str, rows: int, outputs: int, shape: Sequence[int]) -> Tensor:

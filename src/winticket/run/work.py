@@ -26,6 +26,7 @@ from winticket.run.variants import Variants
 from winticket.trouble import of_the_machine, short_of_memory, where
 
 _THROTTLE = 0.2  # seconds between two progress messages
+SAVING = 0.05  # largest share of the time that goes into saving states
 _PATIENCE = 1.5  # seconds that a task has to reach its next checkpoint when the run stops
 
 Said = Literal["progress", "finished", "failed", "stopped", "aborted", "died"]
@@ -55,7 +56,7 @@ class Checkpoint:
 
     def __init__(self, store: Store, key: str, seconds: float, stopping: Callable[[], bool]) -> None:
         self._store, self._key, self._seconds, self._stopping = store, key, seconds, stopping
-        self._last = time.monotonic()
+        self._last, self._took = time.monotonic(), 0.0
         self.saved_for_stop = False
 
     def load(self) -> Any:
@@ -69,13 +70,15 @@ class Checkpoint:
         """True if it is time to save: the interval has passed, or the run is about to stop."""
         if self._stopping():
             return not self.saved_for_stop
-        return time.monotonic() - self._last >= self._seconds
+        # A state of gigabytes takes seconds to write, which shall remain a small part of the time.
+        return time.monotonic() - self._last >= max(self._seconds, self._took / SAVING)
 
     def save(self, value: object) -> None:
         """Save a state, whole or not at all; it replaces the last one."""
-        stopping = self._stopping()
+        stopping, begun = self._stopping(), time.monotonic()
         self._store.save_partial(self._key, value)
         self._last = time.monotonic()
+        self._took = self._last - begun
         self.saved_for_stop = stopping
 
 

@@ -80,6 +80,7 @@ class Setup:
         later = ("noise", "objective", "pretrained")
         outside = {"data", "reading", "tokens", *(name for name in later if not getattr(self, name))}
         known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in outside}
+        known["model"] = models.keyed(self.model)
         rooms = {"data": datasets, "models": models, "ticket": ticket, "train": train, "units": units}
         if self.objective is not None:
             # The metric and its unit do change what a training stores: its curves.
@@ -101,7 +102,7 @@ class Setup:
         data = Path(self.data).name if Path(self.data).exists() else self.data
         return {
             "data": data,
-            "model": self.model,
+            "model": models.title(self.model),
             "recipe": f"{recipe.steps} steps, {recipe.optimizer} {recipe.lr:g}, batch {recipe.batch}"
             + (f", other SGD noise ({self.noise})" if self.noise else ""),
         }
@@ -149,7 +150,7 @@ class Setup:
         drawn = self.drawn(seed)
         if self.pretrained is None:
             return drawn
-        tensors = self.pretrained.tensors()
+        tensors = pretrained.for_network(self.module(), self.pretrained.tensors())
         taken = pretrained.fit(self.module(), tensors).taken
         return State(
             pretrained.overlaid(drawn.weights, tensors, taken),
@@ -233,10 +234,11 @@ class Setup:
 def model_source(model: str) -> str | None:
     """The hash of the file of a user's `package.module:build`, as this process imported it; None for our models.
 
-    Errors: ValueError for a function that is in no file.
+    Of a language model's folder, the hash of its configuration. Errors: ValueError for a function that is in no file,
+    or a configuration that cannot be read.
     """
     if ":" not in model:
-        return None
+        return models.configured(model)
     name, file = _file(model)
     spec = import_named(name).__spec__
     if name not in _IMPORTED or _IMPORTED[name][0] is not spec:  # for the first time, or reloaded since

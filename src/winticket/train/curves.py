@@ -6,7 +6,6 @@ some fifty points of 500 examples cost about as much as 150 steps in batches of 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,6 +34,8 @@ PACE_EXAMPLES = 500
 LEAST_EXAMPLES = 100  # if each example has many answers, which resemble one another
 # Examples per evaluation batch: enough to fill the kernels, few enough for the cache, no multiple of its ways.
 EVALUATION_ROWS = 480
+MOST_OUTPUTS = 1 << 24
+"""Most outputs of an evaluation batch (64 MiB), of networks whose answers have tens of thousands each."""
 LEAST_ROWS = 16  # per evaluation batch, if each example has many answers
 
 Tensors = Mapping[str, Tensor]
@@ -98,15 +99,18 @@ def evaluate_outputs(
     how: str = "auto",
     per_replicate: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Mean loss [S] (float64) of an objective over all examples of `part`, and the outputs [S, N, ...], on the CPU.
+    """Mean loss [S] (float64) of an objective over all examples of `part`, and what its metric needs of the outputs.
 
-    Parameters as of `evaluate`. A metric is a function of all outputs together, not a mean over batches.
+    Parameters as of `evaluate`. A metric is a function of all outputs [S, N, ..., K] together, on the CPU, and not a
+    mean over batches; one that needs a number for each answer gets these numbers [S, N, ...].
     """
     was_training = module.training
     module.eval()
     device = next(iter(weights.values())).device
     examples, *several = part.y.shape[per_replicate:]
-    at_once = max(LEAST_ROWS, EVALUATION_ROWS // (1 if objective.one_answer else prod(several)))
+    answers = 1 if objective.one_answer else prod(several)
+    at_once = max(LEAST_ROWS, EVALUATION_ROWS // answers)
+    at_once = min(at_once, max(1, MOST_OUTPUTS // max(1, answers * objective.outputs)))
     loss, computed = torch.zeros(len(next(iter(weights.values()))), dtype=torch.float64), list[Tensor]()
     with torch.inference_mode():
         for at in range(0, examples, at_once):
@@ -118,19 +122,21 @@ def evaluate_outputs(
             )
             mean, some = lifted.call(weights, buffers, x, y)
             loss += mean.double().cpu() * (y.shape[per_replicate] / examples)
-            computed.append(some.cpu())
+            some, answers_of = some.cpu(), y.cpu()
+            needed = [
+                objective.needed(one, answers_of[r] if per_replicate else answers_of)
+                for r, one in enumerate(some)
+            ]
+            computed.append(torch.stack(needed) if needed else some)
     module.train(was_training)
     return loss, torch.cat(computed, 1)
 
 
-def _scores(outputs: Tensor, y: Tensor, objective: LossAndMetric, *, per_replicate: bool) -> Tensor:
-    """The metric [S] (float64) of outputs [S, N, ...]; nan where outputs are not finite: that network has diverged."""
+def _scores(needed: Tensor, y: Tensor, objective: LossAndMetric, *, per_replicate: bool) -> Tensor:
+    """The metric [S] (float64) of what it needs of the outputs [S, N, ...]; nan for a network that has diverged."""
     targets = y.cpu()
     values = [
-        objective.score(one, targets[r] if per_replicate else targets)
-        if bool(one.isfinite().all())
-        else math.nan
-        for r, one in enumerate(outputs)
+        objective.score_needed(one, targets[r] if per_replicate else targets) for r, one in enumerate(needed)
     ]
     return torch.tensor(values, dtype=torch.float64)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -166,14 +167,11 @@ def _advance(
     operations = _operations(training)
     if not training.curves.rows:
         _measure(training, data)
-    for stop in sorted({end, *grid, *save, *changing, *range(start, steps, PAUSE)}):
-        if stop <= training.step:
-            continue
-        if stop > end:
-            break
+    planned = sorted({end, *grid, *save, *changing, *range(start, steps, PAUSE)})
+    while training.step < end:
         before = training.step
-        stretch(training, feed, stop, report)
-        training.step = stop
+        stretch(training, feed, planned[bisect_right(planned, before)], report, pauses=checkpoint is not None)
+        stop = training.step
         training.work = [
             done + (stop - before) * each for done, each in zip(training.work, operations, strict=True)
         ]

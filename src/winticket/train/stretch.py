@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import torch
@@ -20,8 +21,17 @@ Report = Callable[[int, int], None]
 """Called with the steps done and the steps of the recipe."""
 
 
-def stretch(training: Training, feed: Feed, stop: int, report: Report | None) -> None:
-    """Take the steps up to `stop` in place, and note their losses."""
+PAUSE_SECONDS = 1.0
+"""A stretch of steps that take so long in all may end early, so that the training can be checkpointed."""
+
+
+def stretch(
+    training: Training, feed: Feed, stop: int, report: Report | None, *, pauses: bool = False
+) -> None:
+    """Take the steps up to `stop` in place, and note their losses; with `pauses`, only those of the next second.
+
+    At least one step is taken. No number depends on where a stretch ends.
+    """
     first = training.step
     rows, drawn = feed.stretch(first, stop)
     training.module.train()
@@ -32,8 +42,9 @@ def stretch(training: Training, feed: Feed, stop: int, report: Report | None) ->
     if training.chain:
         losses = _chained(training.chain, training, feed, rows, report=report)
     else:
-        losses = _step_by_step(training.update, training, feed, rows, drawn, report=report)
-    training.losses[first - training.start : stop - training.start] = torch.stack(losses)
+        losses = _step_by_step(training.update, training, feed, rows, drawn, report=report, pauses=pauses)
+    training.step = first + len(losses)
+    training.losses[first - training.start : training.step - training.start] = torch.stack(losses)
 
 
 def _update(training: Training, feed: Feed, rows: Tensor, drawn: list[Drawn]) -> Step:
@@ -95,8 +106,10 @@ def _step_by_step(
     drawn: list[Drawn],
     *,
     report: Report | None,
+    pauses: bool,
 ) -> list[Tensor]:
-    """The losses [S] of each step on the batches `rows` [T, S, B]."""
+    """The losses [S] of each step on the batches `rows` [T, S, B], or with `pauses` of the steps of a second."""
+    begun = time.monotonic()
     first, recipe, device, lifted = training.step, training.recipe, training.losses.device, update.lifted
     seed_noise = torch.cuda.manual_seed if device.type == "cuda" else torch.default_generator.manual_seed
     losses: list[Tensor] = []
@@ -110,4 +123,6 @@ def _step_by_step(
             losses.append(update(x, y, recipe.rate(first + at)))
             if report:
                 report(first + at + 1, recipe.steps)
+            if pauses and time.monotonic() - begun > PAUSE_SECONDS:
+                break
     return losses

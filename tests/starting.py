@@ -59,7 +59,9 @@ sys.argv[:] = ["winticket", *told["words"]]
 exec(told["program"])
 """
 COMMAND = "from winticket.cli import main\nmain()\n"
-INLINE = "import winticket.experiment.execution as execution\nexecution.processes = lambda: 0\n" + undrawn.COMMAND
+INLINE = (
+    "import winticket.experiment.execution as execution\nexecution.processes = lambda: 0\n" + undrawn.COMMAND
+)
 """The command that draws nothing and, unless told how many processes to use, computes in its own."""
 
 
@@ -104,6 +106,7 @@ class Started:
         socket.send_fds(_server(), [json.dumps(told).encode()], [out, self._said[1], theirs])
         os.close(out)
         os.close(theirs)
+        self._read = 0
         self.returncode: int | None = None
         self.pid = self._number(60)
 
@@ -117,6 +120,18 @@ class Started:
             line += more
         return int(line)
 
+    def line(self, *, timeout: float) -> str:
+        """The next line on stdout, of 1000 bytes at most."""
+        until = time.monotonic() + timeout
+        while True:
+            line, end, _ = os.pread(self._said[0], 1000, self._read).partition(b"\n")
+            if end:
+                self._read += len(line) + 1
+                return line.decode()
+            if time.monotonic() > until:
+                raise subprocess.TimeoutExpired("winticket", timeout)
+            time.sleep(0.01)
+
     def send_signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
@@ -127,6 +142,6 @@ class Started:
         said = []
         for file in self._said:
             os.lseek(file, 0, os.SEEK_SET)
-            with open(file, encoding="utf-8") as text:
+            with os.fdopen(file, encoding="utf-8") as text:
                 said.append(text.read())
         return said[0], said[1]

@@ -8,7 +8,6 @@ from typing import TypedDict
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -56,6 +55,8 @@ def estimate(values: Sequence[float]) -> Estimate:
     mean = float(np.mean(values))
     if len(values) < 2:
         return {"value": math.exp(mean), "interval": None}
+    from scipy import stats  # takes a second to import, which a refusal need not wait for
+
     half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
     return {"value": math.exp(mean), "interval": [math.exp(mean - half), math.exp(mean + half)]}
 

@@ -26,6 +26,7 @@ OTHERS = {
     # Sun et al. 2024, §3: compared within the weights of each output.
     "wanda": "constant_fan_in",
     **dict.fromkeys(("l1_units", "l2_units", "geometric_median", "batchnorm_scale"), "units"),
+    "head_importance": "structures",
 }
 
 

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor
 
-from winticket.ticket import Mask, Scores
+from winticket.ticket import Mask, Scores, members, with_parts
 
 __all__ = [
     "Allocate",
@@ -24,6 +24,7 @@ __all__ = [
     "global_top",
     "layerwise",
     "n_of_m",
+    "structures",
     "uniform",
     "units",
 ]
@@ -215,6 +216,44 @@ def units(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask:
         chosen = _top(mean, alive.flatten(1).any(1), max(1, _count(share, len(mean))), f"{name}, by units")
         keep[name] = layout.from_units(alive & chosen.view(-1, 1, 1), before)
     return replace(mask, keep=keep)
+
+
+def structures(scores: Scores, mask: Mask, *, density: float | Densities) -> Mask:
+    """The whole attention heads, hidden neurons and tokens with the highest mean score of their weights.
+
+    Each structure (`winticket.units.structures`), such as the heads of one layer, keeps round(density · parts) of its
+    parts, at least 1. Michel et al. 2019 (Are Sixteen Heads Really Better than One?) prune heads, and Sanh et al. 2020
+    (Movement Pruning) and others the neurons of feed-forward parts. Exclude weights that belong to no structure; they
+    are kept whole. Raises ValueError if there are no structures, fewer parts are alive, or only some of a structure's
+    weights may be pruned.
+
+    >>> from winticket.units import Layout
+    >>> rows = Layout(structure="neurons", parts=2, members=2)
+    >>> layout = {"up": rows, "down": replace(rows, by_inputs=True)}
+    >>> scores = {"up": torch.tensor([[1.0, 1.0], [3.0, 0.0]]), "down": torch.tensor([[1.0, 2.0]])}
+    >>> structures(scores, Mask.full(scores, layout=layout), density=0.5).keep
+    {'up': tensor([[False, False],
+            [ True,  True]]), 'down': tensor([[False,  True]])}
+    """
+    share, kept = _single(density, "structures"), {}
+    _check(scores, mask)
+    found = members(mask)
+    if not found:
+        raise ValueError(
+            "none of the weights that may be pruned belongs to attention heads or to hidden neurons of a feed-forward "
+            "part, so there are no structures to prune; a module of yours declares its own in prunable_structures"
+        )
+    for structure, names in found.items():
+        blocks = [
+            (mask.layout[n].by_part(scores[n]).double(), mask.layout[n].by_part(mask.keep[n])) for n in names
+        ]
+        total = sum(values.masked_fill(~alive, 0).sum(1) for values, alive in blocks)
+        count = sum(alive.sum(1) for _, alive in blocks)
+        mean = torch.as_tensor(total) / torch.as_tensor(count).clamp(min=1)
+        kept[structure] = _top(
+            mean, torch.as_tensor(count) > 0, max(1, _count(share, len(mean))), f"{structure}, by parts"
+        )
+    return with_parts(mask, kept)
 
 
 def quotas(mask: Mask, density: float | Densities, *, competing: bool) -> list[tuple[tuple[str, ...], int]]:

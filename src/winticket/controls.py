@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from winticket.align import Symmetry, match, permuted
-from winticket.ticket import Mask, Seeds, State, Ticket, Weights, same_bits
+from winticket.ticket import Mask, Seeds, State, Ticket, Weights, kept_parts, same_bits, with_parts
 
 __all__ = [
     "Control",
@@ -106,18 +106,24 @@ def random_mask(ticket: Ticket, *, seed: int) -> Ticket:
     """The ticket's initial weights under a random mask with its counts: is the density of each layer alone enough?
 
     Frankle & Carbin 2019, Figure 1 ("randomly sampled sparse networks"), with the counts of the ticket's layers as in
-    OpenLTH's randomly_prune. Layers that are kept whole stay whole. Errors: ValueError if no other mask has these
-    counts (every layer is whole or empty).
+    OpenLTH's randomly_prune. Layers that are kept whole stay whole. For a ticket of whole attention heads or neurons
+    (`winticket.allocate.structures`), as many of these are drawn. Errors: ValueError if no other mask has these counts
+    (every layer is whole or empty).
 
     >>> random_mask(_example(), seed=0).mask.layers()
     {'w': (2, 4)}
     """
     _require_choice(ticket)
-    generator = _stream(seed, "random_mask")
-    mask = _until_other(
-        ticket, lambda: {n: _shuffled(keep, generator) for n, keep in ticket.mask.keep.items()}
-    )
-    return _masked(ticket, mask, "random")
+    generator, parts = _stream(seed, "random_mask"), kept_parts(ticket.mask)
+
+    def draw() -> Mapping[str, Tensor]:
+        if not parts:
+            return {n: _shuffled(keep, generator) for n, keep in ticket.mask.keep.items()}
+        whole = {n: torch.ones_like(keep) for n, keep in ticket.mask.keep.items()}
+        drawn = {n: _shuffled(kept, generator) for n, kept in parts.items()}
+        return with_parts(replace(ticket.mask, keep=whole), drawn).keep
+
+    return _masked(ticket, _until_other(ticket, draw), "random")
 
 
 @arm("random-global", "random mask, any layer", look=("#999933", "<", "-."))
@@ -329,7 +335,7 @@ def _require_choice(ticket: Ticket) -> None:
         )
 
 
-def _until_other(ticket: Ticket, draw: Callable[[], dict[str, Tensor]]) -> Mask:
+def _until_other(ticket: Ticket, draw: Callable[[], Mapping[str, Tensor]]) -> Mask:
     """A mask that is drawn again until it differs from the ticket's."""
     while True:
         mask = replace(ticket.mask, keep=draw())

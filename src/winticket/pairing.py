@@ -25,6 +25,12 @@ IN_LAYERS = ("layerwise", "uniform", "erk", "constant_fan_in", "n_of_m")
 EACH_LAYER = (*IN_LAYERS, "blocks", "units")
 """Allocations that decide each layer from that layer's scores alone."""
 
+WHOLE = {
+    "units": ("a unit", ", and exclude the output layer, whose units are the classes"),
+    "structures": ("an attention head", ""),
+}
+"""What a criterion scores whole, by its usual allocation, and what to mind."""
+
 
 def usual(criterion: Criterion) -> Allocate:
     """The allocation of the criterion's paper; `layerwise` for a criterion of yours that names none.
@@ -71,10 +77,11 @@ def variant(criterion: Criterion, allocate: Allocate) -> str | None:
             f"criterion {name} with allocate {chosen} is {same}: within a layer both rank weights alike, and only "
             f"{usual} compares layers; use allocate {usual}, or criterion {same}"
         )
-    if usual == "units":
+    if scores_units(criterion):
+        whole, hint = WHOLE[usual]
         raise ValueError(
-            f"criterion {name} gives all weights of a unit the same score, and allocate {chosen} would choose among "
-            "them by position; use allocate units, and exclude the output layer, whose units are the classes"
+            f"criterion {name} gives all weights of {whole} the same score, and allocate {chosen} would choose among "
+            f"them by position; use allocate {usual}{hint}"
         )
     if usual not in RANKS or chosen in getattr(_bare(criterion), "also", ()):
         return None

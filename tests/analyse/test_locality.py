@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+import winticket
 from analysing import made_of
 from winticket import analyse
 from winticket.analyse import facts
@@ -125,6 +129,25 @@ def test_the_picture_of_a_run_adds_up_to_its_masks(run: Run) -> None:
     assert [(row["row"], row["column"]) for row in at.rows()] == list(itertools.product(range(8), range(8)))
     assert at.numbers("share").tolist() == pytest.approx((mean / 30).tolist())
     assert set(at.column("tickets")) == {3}
+    assert set(at.column("feature")) == {None}
+
+
+def test_the_features_of_a_table_are_named_and_have_no_neighbours(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(200, 3))
+    lines = [f"{a},{b},{c},{'up' if a > b else 'down'}" for a, b, c in values]
+    (tmp_path / "made.csv").write_text("\n".join(["heat,load,noise,state", *lines]))
+    winticket.find(
+        tmp_path / "made.csv", label="state", model="lenet-20", steps=20, density=[0.5], replicates=1,
+        controls=(), store=tmp_path / "store", out=tmp_path / "out", workers=0,
+    )  # fmt: skip
+    made = winticket.open(tmp_path / "out")
+    pixels = made_of(made, "pixels")
+    assert pixels.table.where(level=1).column("feature") == ["heat", "load", "noise"]
+    (words,) = pixels.sentences
+    assert re.search(
+        r"of 3 features have half of .* The feature (heat|load|noise) is read by the most", words
+    )
+    assert made_of(made, "locality").reason == "the features of a table have no neighbours, as pixels have"
 
 
 class Skipping(nn.Module):

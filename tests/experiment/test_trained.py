@@ -317,9 +317,13 @@ def test_signals_and_text(search: Search, tmp_path: Path) -> None:
         str(tmp_path / "text.txt"), store="texts", model="chargpt-1-16", gate=False, controls=(), levels=1,
         replicates=1, validation=None, test=None, lr=0.003,
     )  # fmt: skip
-    with pytest.raises(ValueError, match="a network for text cannot be"):
+    with pytest.raises(
+        ValueError, match=r"a network for text is shipped as a state dict alone \(--to torch\)"
+    ):
         text.trained().ship(tmp_path / "text")
     assert not (tmp_path / "text").exists()
+    shipped = text.trained().ship(tmp_path / "text", to="torch")
+    assert shipped["read_back"]["test_accuracy"] == accuracy(text.trained())  # type: ignore[index]
 
 
 def test_a_trained_ticket_is_a_file_that_can_be_shipped_alone(own: Result, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from winticket import align, allocate, controls, criteria, data, models, rewind, schedules, units
-from winticket.criteria import Criterion
+from winticket.criteria import Criterion, Evidence
 from winticket.data import find_dataset
 from winticket.experiment import Experiment, plan
 from winticket.experiment.names import methods
@@ -176,12 +176,16 @@ def _pruned(setup: Setup, dense: Trajectory) -> Iterator[_Entry]:
     """A mask of each criterion with its usual allocation, of each allocation, and a start of each rewind."""
     deep = _setup("resnet-20-4", exclude=("fc.weight",))
     deep_run = _scaled(_trained(deep, [dense_ticket(deep, 0)])[0])
+    yield from _structures()
     for name, criterion in methods(criteria).items():
+        if name == "head_importance":
+            continue
         where, run = (deep, deep_run) if name == "batchnorm_scale" else (setup, dense)
         found = _mask(where, run, criterion=criterion, allocate=usual(criterion))
         yield f"criterion: {name}", found, _rooms(criterion)
     for name, allocation in methods(allocate).items():
-        if name != "blocks":  # whose size does not divide a layer of ten classes
+        # Blocks do not divide a layer of ten classes, and LeNet has no structures.
+        if name not in ("blocks", "structures"):
             found = _mask(setup, dense, criterion=criteria.magnitude, allocate=allocation)
             yield f"allocation: {name}", found, ("allocate", *_rooms(criteria.magnitude))
     for name, way in methods(rewind).items():
@@ -216,6 +220,21 @@ def _pruned(setup: Setup, dense: Trajectory) -> Iterator[_Entry]:
             setup, dense.ticket, density=0.2, allocate=allocate.global_top, iterations=8, revive=revive
         )
         yield f"at initialisation: {name}", _bits(sparse.mask), ("stages.foresight", *_rooms(criteria.snip))
+
+
+def _structures() -> Iterator[_Entry]:
+    """What is pruned by head, of a small transformer: by the heads' importance, and by magnitude."""
+    network = models.build("chargpt-1-48", input_shape=(6,), classes=7, generator_seed=3, tokens=True)
+    weights = {name: p.detach() for name, p in network.named_parameters()}
+    names = [name for name in models.eligible(network) if name != "head.weight"]
+    mask = Mask.full({n: weights[n] for n in names}, layout=units.layouts(network))
+    tokens = torch.arange(24).view(4, 6) % 7
+    seen = Evidence.of(weights, network=network, batches=[(tokens, (tokens + 2) % 7)])
+    for name, criterion in (("head_importance", criteria.head_importance), ("magnitude", criteria.magnitude)):
+        scores = criterion(replace(seen, mask=mask))
+        found = allocate.structures(scores, mask, density=0.6)
+        entry = "allocation: structures" if name == "magnitude" else f"criterion: {name}"
+        yield entry, _bits(found), ("models", *_rooms(criterion))
 
 
 def _scaled(run: Trajectory) -> Trajectory:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
 
-from winticket.lm import Request, loading, prepare, prune, read_masks
+from winticket.cli.language import app
+from winticket.lm import Request, Tuning, loading, prepare, prepare_tuning, prune, read_masks, tune
 
 gguf: Any = pytest.importorskip("gguf")
 WIDTH, LETTERS = 32, "abcdefghijklmnop."
@@ -70,3 +72,30 @@ def test_gguf_becomes_a_folder_of_safetensors(tmp_path: Path) -> None:
     words = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert words("ab cd.", add_special_tokens=False)["input_ids"] == [18, 17, 19, 16]
     assert words.decode([18, 17, 19, 16]) == "ab cd."
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_few_weights_of_gguf_are_tuned(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "small.gguf")
+    text = tmp_path / "text.txt"
+    text.write_text("ab cd. deaf hopi. " * 40)
+    asked = Tuning(steps=2, batch=1, length=16, windows=2, lota=0.1, lr=0.01)
+    prepared = prepare_tuning(str(tmp_path / "small.gguf"), asked, text, None)
+    before = dict(loading.load(prepared.source).named_parameters())
+    result = tune(prepared, tmp_path / "out")
+    made = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert not hasattr(made.config, "quantization_config")
+    changed = sum(int((one != before[name]).sum()) for name, one in made.named_parameters())
+    assert 0.9 * result["trained"] < changed <= result["trained"] == 1434
+    answer = CliRunner().invoke(
+        app,
+        [
+            "adapter",
+            str(tmp_path / "out"),
+            "--base",
+            str(tmp_path / "small.gguf"),
+            "--out",
+            str(tmp_path / "adapter"),
+        ],
+    )
+    assert answer.exit_code == 0, answer.output

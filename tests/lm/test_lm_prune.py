@@ -217,7 +217,7 @@ def test_perplexity_is_that_of_transformers_with_students_interval(tmp_path: Pat
             )
             for s in starts
         ]
-    assert losses(model, question.windows) == pytest.approx(each, rel=1e-6)
+    assert losses(model, question.windows.ids) == pytest.approx(each, rel=1e-6)
     low, high = stats.t.interval(0.95, 4, np.mean(each), stats.sem(each))
     assert result["perplexity"]["value"] == pytest.approx(math.exp(np.mean(each)), rel=1e-6)
     assert result["perplexity"]["interval"] == pytest.approx([math.exp(low), math.exp(high)], rel=1e-5)

@@ -352,7 +352,8 @@ def test_steps_that_a_fused_optimiser_leaves_out_are_not_counted() -> None:
     assert level.step == 4
 
 
-EVERY = [getattr(criteria, name) for name in criteria.__all__ if name[0].islower()]
+# head_importance needs attention heads, which this network lacks.
+EVERY = [getattr(criteria, n) for n in criteria.__all__ if n[0].islower() and n != "head_importance"]
 
 
 @pytest.mark.filterwarnings("ignore:.*output unit:RuntimeWarning")
@@ -396,7 +397,7 @@ ALLOCATIONS: dict[str, Callable[..., Mask]] = {
 }
 
 
-@pytest.mark.parametrize("name", sorted({n for n in allocate.__all__ if n[0].islower()}))
+@pytest.mark.parametrize("name", sorted({n for n in allocate.__all__ if n[0].islower()} - {"structures"}))
 def test_every_allocation(name: str) -> None:
     model = network()
     masks = []

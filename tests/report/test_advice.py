@@ -68,6 +68,9 @@ def test_failed_replicates(build: Callable[..., Document], quiet: Document) -> N
     assert found is not None
     assert "(--lr 0.00012)" in found
     assert "2 trainings failed" in found
+    assert "their own unit" not in found
+    document["experiment"]["loss"] = "mine:huber"
+    assert (failed_replicates(document) or "").endswith("dividing them by their spread may help, too.")
     assert failed_replicates(quiet) is None
 
 

@@ -27,6 +27,7 @@ from winticket.run.task import pack
 from winticket.run.work import Desk, attempt
 options = dict(steps=3, replicates=int(sys.argv[3]), levels=1, controls=(), gate=False)
 planned = plan(Experiment.of(sys.argv[1], model=sys.argv[2], **options))
+assert "torch._dynamo" not in sys.modules  # importing it takes longer than the rest of planning
 whole = planned.tasks[0, "dense", 0]
 with tempfile.TemporaryDirectory() as folder:
     desk = Desk(Conditions(Store(folder), 0.0, {"engine": "dense"}), lambda message: None, lambda: False)

@@ -84,7 +84,10 @@ def test_embeddings_read_tokens_and_recurrent_layers_have_gates() -> None:
 
     module = Text()
     known = layouts(module)
-    assert known["embed.weight"] == Layout(inputs_first=True)  # a token's row is what it adds to every unit
+    # A token's row is what it adds to every unit.
+    assert known["embed.weight"] == Layout(
+        inputs_first=True, structure="embed.tokens", parts=5, by_inputs=True, members=1
+    )
     assert known["embed.weight"].by_unit(module.embed.weight).shape == (3, 5, 1)
     assert known["lstm.weight_ih_l0"] == known["lstm.weight_hh_l0"] == Layout(gates=4)
     assert known["gru.weight_ih"] == Layout(gates=3)

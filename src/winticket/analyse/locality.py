@@ -17,7 +17,7 @@ from winticket.stages import Setup
 from winticket.table import Table
 from winticket.ticket import Failed, Trajectory
 
-REVISION = 1
+REVISION = 2
 
 
 def displacements(keep: Tensor, shape: Sequence[int]) -> Tensor:
@@ -195,6 +195,8 @@ def locality(cells: Cells, *, replicates: int = 15, levels: int = 8) -> Task:
     The chance values are exact expectations over random masks with the ticket's count of weights in every unit. Data
     must be images or signals, and the first layer must be a Linear layer that reads them whole.
     """
+    if feature_names(cells.setup):
+        raise NothingToAnalyseError("the features of a table have no neighbours, as pixels have")
     layer = first_layer(cells.setup, cells.eligible)
     planned = [
         part(
@@ -214,6 +216,7 @@ PIXELS = {
     "density": "share of the eligible weights kept",
     "row": "row of the pixel, from 0 at the top; 0 for signals",
     "column": "column of the pixel, from 0 at the left",
+    "feature": "name of the feature, if the data are a table",
     "kept": "units of the first layer that read the pixel, of any channel; mean over tickets",
     "share": "kept / units of the first layer / channels",
     "tickets": "number of tickets",
@@ -221,9 +224,18 @@ PIXELS = {
 
 
 def pixels_of_level(
-    setup: Setup, stacks: Sequence[Sequence[Trajectory | Failed]], *, layer: str, level: int, density: float
+    setup: Setup,
+    stacks: Sequence[Sequence[Trajectory | Failed]],
+    *,
+    layer: str,
+    level: int,
+    density: float,
+    features: tuple[str, ...] = (),
 ) -> Table:
-    """How many units of the first layer read each pixel, in the mean over the tickets of some stacks."""
+    """How many units of the first layer read each pixel, in the mean over the tickets of some stacks.
+
+    features: what the inputs are called, if they are the features of a table.
+    """
     masks = [path.ticket.mask.keep[layer] for stack in stacks for _, path in present(stack)]
     if not masks:
         return Table(tuple(PIXELS))
@@ -238,6 +250,7 @@ def pixels_of_level(
             density,
             row,
             column,
+            features[column] if features else None,
             float(counts[row, column]),
             float(counts[row, column]) / most,
             len(masks),
@@ -253,14 +266,20 @@ def pixels_says(table: Table) -> list[str]:
     if not table.values:
         return ["No replicate finished, so there is nothing to measure."]
     at = table.where(density=min(float(str(d)) for d in table.column("density")))
-    counts = sorted((float(str(row["kept"])), row["row"], row["column"]) for row in at.rows())
-    density, unread = float(str(at.column("density")[0])), sum(1 for kept, _, _ in counts if kept == 0)
-    half = _holders_of_half([kept for kept, _, _ in counts])
-    most = counts[-1]
+    counts = sorted((float(str(row["kept"])), row["row"], row["column"], row["feature"]) for row in at.rows())
+    density, unread = float(str(at.column("density")[0])), sum(1 for kept, *_ in counts if kept == 0)
+    half = _holders_of_half([kept for kept, *_ in counts])
+    most, row, column, feature = counts[-1]
+    inputs = "pixels" if feature is None else "features"
+    which = (
+        f"The pixel in row {int(str(row)) + 1}, column {int(str(column)) + 1}"
+        if feature is None
+        else f"The feature {feature}"
+    )
     return [
-        f"At a density of {kept_percent(density)}, {half} of {len(counts)} pixels have half of the first layer's "
-        f"weights, and {unread} have none in any of {at.column('tickets')[0]} tickets. The pixel in row "
-        f"{int(str(most[1])) + 1}, column {int(str(most[2])) + 1} is read by the most units: {most[0]:.3g} in the mean."
+        f"At a density of {kept_percent(density)}, {half} of {len(counts)} {inputs} have half of the first layer's "
+        f"weights, and {unread} have none in any of {at.column('tickets')[0]} tickets. {which} is read by the most "
+        f"units: {most:.3g} in the mean."
     ]
 
 
@@ -276,7 +295,7 @@ def _holders_of_half(counts: Sequence[float]) -> int:
 
 @analysis(
     "pixels",
-    title="Which pixels does the ticket read?",
+    title="Which inputs does the ticket read?",
     source="Pellegrini & Biroli 2022, connections by pixel",
     says=pixels_says,
     lines=(),
@@ -285,19 +304,28 @@ def _holders_of_half(counts: Sequence[float]) -> int:
 def pixels(cells: Cells, *, replicates: int = 5, levels: int = 6) -> Task:
     """Counts by pixel how many units of the first layer read it, at every level.
 
-    The table has a row per pixel, so it can be drawn as a picture. It needs what `locality` needs.
+    The table has a row per pixel, so it can be drawn as a picture; for data that are a table, it has a row per feature.
+    The first layer must be a Linear layer that reads examples whole.
     """
-    layer = first_layer(cells.setup, cells.eligible)
+    layer, features = first_layer(cells.setup, cells.eligible), feature_names(cells.setup)
     planned = [
         part(
             pixels_of_level, cells.setup, list(cells.stacks(level, "ticket", replicates=replicates)), name="pixels",
-            layer=layer, level=level, density=cells.densities[level],
+            layer=layer, level=level, density=cells.densities[level], features=features,
         )
         for level in cells.chosen_levels("ticket", levels)
     ]  # fmt: skip
     if not planned:
         raise NothingToAnalyseError("no level's tickets have finished")
     return together(planned, name="pixels")
+
+
+def feature_names(setup: Setup) -> tuple[str, ...]:
+    """The names of a table's features; () for other data, and for data that are no longer there."""
+    try:
+        return setup.facts().feature_names
+    except (OSError, ValueError, LookupError, ImportError):
+        return ()
 
 
 def first_layer(setup: Setup, prunable: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from winticket.cli.adapting import adapter
 from winticket.cli.answers import flowing, print_json, printed, request, say, show, to_stderr
 from winticket.cli.options import AsJson, Quiet
 
@@ -28,18 +29,22 @@ ModelPath = Annotated[
         "GGUF file or a folder with one, or a name on the Hub (user/name).",
     ),
 ]
-Data = Annotated[Path, typer.Option("--data", metavar="TEXT", help="Text file (UTF-8).")]
+TEXT = (
+    "a file in UTF-8, a .jsonl file whose lines have a document each as their text, or a folder with a document in "
+    "each .txt file"
+)
+Data = Annotated[Path, typer.Option("--data", metavar="TEXT", help=f"Text: {TEXT}.")]
 Calibration = Annotated[
     Path,
     typer.Option(
         "--data",
         metavar="TEXT",
-        help="Text file (UTF-8) for calibration. Without --held-out, its last fifth is kept for perplexity.",
+        help=f"Text for calibration: {TEXT}. Without --held-out, its last fifth is kept for perplexity.",
     ),
 ]
 HeldOut = Annotated[
     Path | None,
-    typer.Option("--held-out", metavar="TEXT", help="Text file (UTF-8) for perplexity before and after."),
+    typer.Option("--held-out", metavar="TEXT", help="Text for perplexity before and after, as --data."),
 ]
 Out = Annotated[
     Path | None,
@@ -107,6 +112,29 @@ Rate = Annotated[
 Rank = Annotated[
     int | None,
     typer.Option("--lora", metavar="RANK", help="Train updates of this rank of the pruned layers alone."),
+]
+Lota = Annotated[
+    float | None,
+    typer.Option(
+        "--lota",
+        metavar="DENSITY",
+        help="Train this share of the linear layers' weights alone: those that tuning all weights changes most (LoTA).",
+    ),
+]
+LotaRank = Annotated[
+    int | None,
+    typer.Option(
+        "--lota-rank",
+        metavar="R",
+        help="Instead of --lota: train R times (inputs + outputs) weights of each linear layer, as many as --lora R.",
+    ),
+]
+CalibrationSteps = Annotated[
+    int | None,
+    typer.Option(
+        "--calibration-steps",
+        help="Steps of tuning all weights, which choose those of --lota (default: --steps).",
+    ),
 ]
 TuneSeed = Annotated[int, typer.Option("--seed", help="Seed of the windows and of the updates.")]
 TunedWindows = Annotated[int, typer.Option("--windows", help="Most windows of held-out text for perplexity.")]
@@ -189,28 +217,38 @@ def tune(
     batch: Batch = 4,
     lr: Rate = None,
     lora: Rank = None,
+    lota: Lota = None,
+    lota_rank: LotaRank = None,
+    calibration_steps: CalibrationSteps = None,
     length: Length = None,
     seed: TuneSeed = 0,
     windows: TunedWindows = 64,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tune the pruned language model at PATH on a text, under its mask.
+    """Tune the language model at PATH on a text, under the mask by which it was pruned.
 
     By default all weights are trained, and pruned ones are exactly 0 after every step. With --lora, only updates of
     low rank of the pruned layers are trained; they are masked as well, and merged at the end. Pruned weights are
     counted in the result: all of them are 0. The folder loads with from_pretrained of Transformers, and has the masks,
     the perplexity on held-out text before and after, and a README.
 
+    With --lota, few weights of the linear layers are trained, of a model that may be dense (Lottery Ticket Adaptation):
+    all weights are tuned for --calibration-steps, those that changed most are chosen, the model is rewound, and the
+    chosen weights are trained alone. All others are bit for bit what they were, and they are counted.
+
     An interrupted tuning begins again.
 
     [bold]winticket lm tune smol-half --data book.txt --lora 8 --out smol-half-tuned[/bold]
+
+    [bold]winticket lm tune models/smol --data book.txt --lota .1 --out smol-book[/bold]
     """
     with request():
-        from winticket.lm.tuning import Tuning, prepare_tuning, require_new, sentences
+        from winticket.lm.tuned_card import sentences
+        from winticket.lm.tuning import Tuning, prepare_tuning, require_new
         from winticket.lm.tuning import tune as tuned
 
-        asked = Tuning(steps, batch, lr, lora, length, seed, windows)
+        asked = Tuning(steps, batch, lr, lora, length, seed, windows, lota, lota_rank, calibration_steps)
         prepared = prepare_tuning(path, asked, data, held_out, mask)
         folder = out or Path(f"{Path(prepared.source.name()).stem}-tuned")
         require_new(folder)
@@ -237,7 +275,7 @@ def perplexity(
     """Measure the perplexity of the language model at PATH on a text, with a 95 % interval.
 
     The text is cut into windows that do not overlap; each token is predicted from those before it in its window. The
-    interval is Student's over the windows' mean losses.
+    interval is Student's over documents, or over the windows of a single one.
 
     [bold]winticket lm perplexity smol-half --data held-out.txt --length 512[/bold]
     """
@@ -250,11 +288,9 @@ def perplexity(
     if as_json:
         print_json(result)
         return
-    from winticket.lm.card import number
+    from winticket.lm.card import number, windows_in_words
 
-    show(
-        f"Perplexity on {result['windows']} windows of {result['length']} tokens: {number(result['perplexity'])}"
-    )
+    show(f"Perplexity on {windows_in_words(result)}: {number(result['perplexity'])}")
 
 
 def _print(result: Pruned, folder: Path) -> None:
@@ -285,6 +321,6 @@ def _duration(seconds: float) -> str:
     return duration(seconds)
 
 
-_COMMANDS: tuple[Any, ...] = (prune, tune, perplexity)
+_COMMANDS: tuple[Any, ...] = (prune, tune, perplexity, adapter)
 for _command in _COMMANDS:
     app.command(help=flowing(_command.__doc__))(_command)

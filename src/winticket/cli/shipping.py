@@ -10,6 +10,7 @@ from rich.table import Table
 
 from winticket.cli.answers import print_json, printed, request, say, show
 from winticket.cli.options import AsJson, number
+from winticket.cli.shipping_models import language_model, ship_model
 from winticket.places import RESULT, SHIPPED, TICKET
 from winticket.text import console
 
@@ -22,7 +23,8 @@ Run = Annotated[
     typer.Argument(
         metavar="RUN",
         help="Folder or result.json of a finished search or transfer, its ticket.safetensors, a trained ticket that "
-        "`save` has written, or a compact file, to be written in another format.",
+        "`save` has written, or a compact file, to be written in another format. Or a language model: the folder that "
+        "`winticket lm prune` or `tune` wrote, or the compact file of one.",
     ),
 ]
 Arm = Annotated[
@@ -60,11 +62,11 @@ To = Annotated[
     str,
     typer.Option(
         "--to",
-        help="Format: safetensors (a compact file, which needs only numpy to be read), torch (a state dict, dense), "
-        "onnx (dense), tflite (for phones: the file is small, but computed densely), tflite-sparse (for LiteRT's "
-        "sparse kernels, which need an interpreter without delegates), c (C99 for microcontrollers), hub (a folder for "
-        "the Hugging Face Hub) or web (a page on which you draw or choose an input, and see what this network and "
-        "the dense one answer).",
+        help="Format: safetensors or compact (a compact file, which needs only numpy to be read), torch (a state "
+        "dict, dense), onnx (dense), tflite (for phones: the file is small, but computed densely), tflite-sparse (for "
+        "LiteRT's sparse kernels, which need an interpreter without delegates), c (C99 for microcontrollers), hub (a "
+        "folder for the Hugging Face Hub) or web (a page on which you draw or choose an input, and see what this "
+        "network and the dense one answer).",
     ),
 ]
 Values = Annotated[
@@ -144,6 +146,9 @@ def ship(
     --shrink writes a smaller network with the same outputs, and index maps in a file beside it: they say which units
     and inputs of the original are left, so that the network can be expanded again.
 
+    RUN may be a language model that was pruned. Its compact file (--to compact) holds everything in the folder but the
+    pruned weights, in the types that they have; --to hub makes of the file the same folder again, bit for bit.
+
     RUN may be a compact file without its run. Then nothing can be evaluated: the new file is compared with the old one
     on noise, and the card repeats what the old file says about itself.
 
@@ -159,12 +164,20 @@ def ship(
     [bold]winticket ship runs/digits --to onnx --shrink[/bold]
 
     [bold]winticket ship ticket-4.8pct-r1-fp32.safetensors --to tflite[/bold]
+
+    [bold]winticket ship smol-half --to compact[/bold]
     """
+    to = "safetensors" if to == "compact" else to
     with request():
-        from winticket.ship.choices import check
+        from winticket.ship.choices import check, check_name
 
         check(to, values or "fp32")
-        if _is_compact(run):
+        if model := language_model(run):
+            check_name(name)
+            _refuse_which(run, arm, (level, density, replicate))
+            unused = {"--values": values, "--shrink": shrink, "--store": store, "--trust": trust}
+            shipped = ship_model(run, model, out, to=to, name=name, unused=unused)
+        elif _is_compact(run):
             _refuse_choices(run, arm, (level, density, replicate), store, trust)
             shipment = _converted(run, out, to=to, values=values, name=name, shrink=shrink)
         else:
@@ -172,6 +185,9 @@ def ship(
                 run, arm, (level, density, replicate), store, trust or [],
                 out=out, to=to, values=values or "fp32", name=name, shrink=shrink,
             )  # fmt: skip
+    if model:
+        shipped.show(as_json=as_json)
+        return
     with printed(shipment["file"]):
         if as_json:
             print_json(shipment)

@@ -26,7 +26,13 @@ from winticket.criteria.magnitudes import (
     small_init,
     small_init_small_final,
 )
-from winticket.criteria.structured import batchnorm_scale, geometric_median, l1_units, l2_units
+from winticket.criteria.structured import (
+    batchnorm_scale,
+    geometric_median,
+    head_importance,
+    l1_units,
+    l2_units,
+)
 
 __all__ = [
     "Criterion",
@@ -35,6 +41,7 @@ __all__ = [
     "fisher",
     "geometric_median",
     "grasp",
+    "head_importance",
     "l1_units",
     "l2_units",
     "lamp",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from winticket.criteria import losses
-from winticket.criteria.batches import Batch, Inputs, each_tensor, first, inputs_of
+from winticket.criteria.batches import Batch, Inputs, cut, each_tensor, examples, first, inputs_of
 from winticket.criteria.calling import Mode, called, cast_to, drawing
 from winticket.criteria.losses import Loss, require_logits
 from winticket.ticket import Mask, Scores, Seeds, State, Ticket
@@ -215,6 +215,11 @@ class Evidence:
             raise ValueError("this criterion needs training examples; give the evidence some (batches=...)")
         return self.batches
 
+    def single_examples(self) -> list[Batch]:
+        """The examples one by one, each a batch of one, without those that have no answer to be scored by."""
+        each = [cut(batch, i, i + 1) for batch in self.examples() for i in range(examples(batch))]
+        return [example for example, share in zip(each, self.shares(each), strict=True) if share]
+
     def of_eligible(self, tensors: Iterable[Tensor | None]) -> Scores:
         """Tensors, in the mask's order, under the mask's names and in float64; None, for no influence, becomes 0."""
         return {
@@ -367,5 +372,5 @@ def _marked(criterion: Criterion, name: str, default: Any) -> Any:
 
 
 def scores_units(criterion: Criterion) -> bool:
-    """True if the criterion gives all weights of an output unit one score, so that only whole units can be pruned."""
-    return usual_allocate(criterion) == "units"
+    """True if the criterion gives all weights of a unit or an attention head one score, so only whole ones can go."""
+    return usual_allocate(criterion) in ("structures", "units")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import ParametrizationList
 
-from winticket.criteria.batches import Inputs, cut, each_tensor, equal_parts, examples, tensors_in
+from winticket.criteria.batches import Inputs, each_tensor, equal_parts, tensors_in
 from winticket.criteria.evidence import DATA, NETWORK, Evidence, needs
 from winticket.ticket import Mask, Scores
 
@@ -167,8 +167,7 @@ def fisher(e: Evidence) -> Scores:
     weights = e.weights()
     leaves = _eligible(e, weights)
     squares: Influence = [None] * len(leaves)
-    each = [cut(batch, i, i + 1) for batch in e.examples() for i in range(examples(batch))]
-    counted = [example for example, share in zip(each, e.shares(each), strict=True) if share]
+    counted = e.single_examples()
     for example in counted:
         gradients = _gradient(e.mean_loss(weights, example), leaves)
         _add(squares, [None if g is None else g**2 for g in gradients], 1 / len(counted))

@@ -1,7 +1,8 @@
-"""Criteria for whole filters and neurons: every weight of an output unit gets the unit's score.
+"""Criteria for whole filters, neurons and attention heads: all weights of one get its score.
 
-Use them with an allocation that keeps units whole (`allocate.units`, their default), and exclude the output layer. An
-allocation that chooses single weights is refused: among equal scores it would prune by position, and whole classes too.
+Use them with an allocation that keeps them whole: `allocate.units`, for which the output layer is to be excluded, or
+`allocate.structures`. An allocation that chooses single weights is refused: among equal scores it would prune by
+position, and whole classes too.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from winticket.criteria.evidence import NETWORK, Evidence, needs
-from winticket.ticket import Scores
+from winticket.criteria.evidence import DATA, NETWORK, Evidence, needs
+from winticket.ticket import Scores, members
 from winticket.units import traced
 
 REVISION = 2
@@ -80,6 +81,67 @@ def batchnorm_scale(e: Evidence) -> Scores:
             "none; exclude it, or use l1_units"
         )
     return _spread(e, {name: e.now.weights[after[name]].double().abs() for name in e.mask.keep})
+
+
+@needs(NETWORK, DATA, allocate="structures")
+def head_importance(e: Evidence) -> Scores:
+    """How much the loss depends on each attention head: mean over examples of |∂L/∂ξ|, ξ = 1 a factor on its output.
+
+    Michel, Levy & Neubig 2019 (Are Sixteen Heads Really Better than One?), eq. 2. Hidden neurons and tokens of an
+    embedding are scored in the same way (`winticket.units.structures`). The head's output enters the network through
+    columns of one layer, so ∂L/∂ξ is the sum of w · ∂L/∂w over these. The paper divides the scores of a layer by their
+    norm, which does not change the order within it. The network runs in evaluation mode. Weights that belong to no
+    structure score 0. Raises ValueError if none does, or only some of a structure's weights may be pruned.
+
+    >>> from winticket.models import build
+    >>> network = build("chargpt-1-32", input_shape=(4,), classes=5, generator_seed=0, tokens=True)
+    >>> weights = {name: p.detach() for name, p in network.named_parameters()}
+    >>> batch = torch.tensor([[0, 1, 2, 3]]), torch.tensor([[1, 2, 3, 4]])
+    >>> from winticket import models, units
+    >>> from winticket.ticket import Mask, State
+    >>> names = [n for n in models.eligible(network) if n != "head.weight"]
+    >>> mask = Mask.full({n: weights[n] for n in names}, layout=units.layouts(network))
+    >>> state = State(weights, {}, {}, 0)
+    >>> e = Evidence(state, state, mask, torch.Generator(), network, batches=[batch])
+    >>> scores = head_importance(e)["layers.0.attention.query.weight"]
+    >>> scores.unique().numel()  # one for each of the two heads
+    2
+    """
+    found = members(e.mask)
+    if not found:
+        raise ValueError(
+            "head_importance scores attention heads and hidden neurons, but none of the weights that may be pruned "
+            "belongs to one; a module of yours declares its own in prunable_structures"
+        )
+    weights = e.weights()
+    # The layers that read a part's output; an embedding's rows are read by nothing else.
+    reading = {
+        structure: tuple(n for n in names if e.mask.layout[n].by_inputs) or names
+        for structure, names in found.items()
+    }
+    leaves = {n: weights[n] for names in reading.values() for n in names}
+    total = {
+        structure: torch.zeros(e.mask.layout[names[0]].parts, dtype=torch.float64)
+        for structure, names in reading.items()
+    }
+    counted = e.single_examples()
+    for example in counted:
+        slopes = torch.autograd.grad(
+            e.mean_loss(weights, example), list(leaves.values()), materialize_grads=True
+        )
+        products = {
+            n: (w.detach() * g).cpu().double() for (n, w), g in zip(leaves.items(), slopes, strict=True)
+        }
+        for structure, names in reading.items():
+            blocks = [e.mask.layout[n].by_part(products[n]).sum(1) for n in names]
+            total[structure] += torch.stack(blocks).sum(0).abs() / len(counted)
+    scores = {n: torch.zeros(keep.shape, dtype=torch.float64) for n, keep in e.mask.keep.items()}
+    for structure, names in found.items():
+        for n in names:
+            layout, like = e.mask.layout[n], e.mask.keep[n]
+            each = total[structure][:, None].expand(layout.by_part(like).shape)
+            scores[n] = layout.from_parts(each, like).clone()
+    return scores
 
 
 def _rows(e: Evidence, name: str) -> Tensor:

@@ -209,8 +209,18 @@ def _check_channels(x: Mapping[str, Array], origin: str) -> None:
         if values.min() == values.max():
             raise ValueError(
                 f"channel {channel} of x of {origin} has the same value {values.min():g} everywhere, so there is "
-                "nothing to learn from it; leave it out"
+                f"nothing to learn from it; leave it out{_grey(x['train'])}"
             )
+
+
+def _grey(x: Array) -> str:
+    """A hint for arrays that may be images without an axis of channels; empty for others."""
+    if x.ndim != 3:
+        return ""
+    return (
+        f". {list(x.shape)} are signals of {x.shape[1]} channels; if they are grey images, write x[:, None], which is "
+        "[N, 1, H, W]"
+    )
 
 
 def _roles(

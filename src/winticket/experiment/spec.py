@@ -297,9 +297,9 @@ class Experiment:
         recipe = Recipe(**{k: v for k, v in chosen.items() if k in RECIPE_FIELDS})
         others = {k: v for k, v in chosen.items() if k not in RECIPE_FIELDS}
         experiment = cls(data=data_name, recipe=recipe, **others)
-        if experiment.allocate == "units" and "exclude" not in choices:
-            output = models.output_layer(experiment.setup().module())  # its units are the classes
-            return experiment if output is None else replace(experiment, exclude=(output,))
+        if experiment.allocate in ("structures", "units") and "exclude" not in choices:
+            spared = models.unpruned_by(experiment.allocate, experiment.setup().module(), experiment.include)
+            return replace(experiment, exclude=spared)
         return experiment
 
     def but(self, **choices: Any) -> Experiment:

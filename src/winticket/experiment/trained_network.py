@@ -27,8 +27,8 @@ from winticket.ship import shipping
 from winticket.ship.card import last_part
 from winticket.ship.choices import check, check_name
 from winticket.ship.format import Source
-from winticket.ship.shrinking import shrink_network
-from winticket.ship.shrinking_modules import shrink_model
+from winticket.ship.shrinking import TOKENS_ALONE, shrink_network
+from winticket.ship.shrinking_modules import shrink_model, shrink_text_model
 from winticket.ticket import Ticket
 
 
@@ -214,6 +214,8 @@ class TrainedNetwork:
 
     def _source(self, to: str, *, shrink: bool, dense: TrainedNetwork | None) -> Source:
         """The network as a format takes it; a state dict is one of a smaller module."""
+        if _about(self.ticket).build.tokens:
+            return self._text_source(to, shrink=shrink)
         model, network = self.model(), self.network()
         other = None if dense is None else dense.network()
         if not shrink:
@@ -221,6 +223,18 @@ class TrainedNetwork:
         mask = self.ticket.mask
         shrunk = shrink_model(model, mask, network) if to == "torch" else shrink_network(network)
         return Source(shrunk.network, model, shrunk=shrunk, dense=other)
+
+    def _text_source(self, to: str, *, shrink: bool) -> Source:
+        """A network that reads tokens, as a module alone. ValueError for other formats than state dicts."""
+        if to != "torch":
+            raise ValueError(TOKENS_ALONE)
+        about, model, mask = _about(self.ticket), self.model(), self.ticket.mask
+        shrunk = (
+            shrink_text_model(model, mask, length=about.input_shape[0], tokens=about.classes)
+            if shrink
+            else None
+        )
+        return Source(None, model, shrunk=shrunk, counts=(mask.count(), mask.total()))
 
 
 def _about(ticket: Ticket) -> _About:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from winticket.lm.adapter import prepare_adapter, write_adapter
+from winticket.lm.compact import CompactModelError, pack, unpack
 from winticket.lm.files import read_masks
 from winticket.lm.matrices import Pattern, Target, magnitude, sparsegpt, wanda
 from winticket.lm.owl import densities, outlier_share
@@ -12,6 +14,7 @@ from winticket.lm.request import Prepared, Request, prepare
 from winticket.lm.tuning import PreparedTuning, Tuning, prepare_tuning, tune
 
 __all__ = [
+    "CompactModelError",
     "Pattern",
     "Prepared",
     "PreparedTuning",
@@ -24,12 +27,16 @@ __all__ = [
     "losses",
     "magnitude",
     "outlier_share",
+    "pack",
     "prepare",
+    "prepare_adapter",
     "prepare_tuning",
     "prune",
     "ratio",
     "read_masks",
     "sparsegpt",
     "tune",
+    "unpack",
     "wanda",
+    "write_adapter",
 ]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from winticket.lm.perplexity import Estimate
-from winticket.lm.record import Pruned
+from winticket.lm.record import Comparison, Perplexity, Pruned
 
 PAPERS = {
     "magnitude": "by magnitude in each layer",
@@ -36,12 +36,29 @@ def sentences(result: Pruned) -> Iterator[str]:
             f"(seed {result['seed']})."
         )
     if result["perplexity"] is not None:
-        both = result["perplexity"]
-        yield (
-            f"Perplexity on {both['before']['windows']} held-out windows of {both['before']['length']} tokens: "
-            f"{number(both['before']['perplexity'])} before, {number(both['after']['perplexity'])} after; "
-            f"{number(both['ratio'])} times as much."
-        )
+        yield compared(result["perplexity"])
+
+
+def compared(both: Comparison) -> str:
+    """The perplexity before and after in a sentence."""
+    return (
+        f"Perplexity on {windows_in_words(both['before'], 'held-out windows')}: "
+        f"{number(both['before']['perplexity'])} before, {number(both['after']['perplexity'])} after; "
+        f"{number(both['ratio'])} times as much."
+    )
+
+
+def windows_in_words(one: Perplexity, what: str = "windows") -> str:
+    """How many windows there are, and what intervals are over if that is not windows.
+
+    >>> estimate = {"value": 2.0, "interval": None}
+    >>> windows_in_words({"windows": 9, "documents": 4, "length": 64, "tokens": 567, "perplexity": estimate})
+    '9 windows of 64 tokens from 4 documents (intervals are over documents)'
+    """
+    many = (
+        f" from {one['documents']} documents (intervals are over documents)" if one["documents"] > 1 else ""
+    )
+    return f"{one['windows']} {what} of {one['length']} tokens{many}"
 
 
 def number(estimate: Estimate) -> str:

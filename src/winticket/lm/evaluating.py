@@ -5,22 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from winticket.lm import loading
 from winticket.lm.finishing import summary
 from winticket.lm.pruning import Say, evaluated
 from winticket.lm.record import Perplexity
 from winticket.lm.request import checked_tokens, window_length
-from winticket.lm.text import even_windows
+from winticket.lm.text import Windows, even_windows
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A checked question: a model and the windows of text [windows, length] to evaluate it on."""
+    """A checked question: a model and the windows of text to evaluate it on."""
 
     source: loading.Source
-    windows: Tensor
+    windows: Windows
 
 
 def prepare_text(path: str, data: Path, *, length: int | None, most: int) -> Evaluation:
@@ -36,8 +34,8 @@ def prepare_text(path: str, data: Path, *, length: int | None, most: int) -> Eva
 
 
 def evaluate(evaluation: Evaluation, *, say: Say = lambda *_: None) -> Perplexity:
-    """Perplexity on the windows, with a 95 % interval."""
+    """Perplexity on the windows, with a 95 % interval over their documents, or over the windows of one document."""
     say("Loading the model", None)
     model = loading.load(evaluation.source)
     losses = evaluated(model, evaluation.windows, "Perplexity", say)
-    return summary(losses, evaluation.windows.shape[1])
+    return summary(losses, evaluation.windows)

@@ -18,6 +18,7 @@ from winticket.lm.perplexity import estimate, ratio
 from winticket.lm.record import Comparison, Perplexity, Pruned
 from winticket.lm.request import STATE, Prepared
 from winticket.lm.state import State
+from winticket.lm.text import Windows
 from winticket.version import __version__
 
 RESULT, CARD = "result.json", "README.md"
@@ -42,8 +43,8 @@ def finish(
     excluded = [name for name, _ in model.named_parameters() if name not in names]
     write_masks(shards, blocks, about, excluded=excluded)
     compared = None
-    if state.before is not None and after is not None:
-        compared = _comparison(state.before, after, prepared.length)
+    if prepared.held_out is not None and state.before is not None and after is not None:
+        compared = comparison(state.before, after, prepared.held_out)
     result = _result(prepared, model, state, compared, resumed)
     result["seconds"] = round(time.monotonic() - began, 1)
     replace_file(shards.folder / RESULT, f"{json.dumps(result, indent=1, allow_nan=False)}\n".encode())
@@ -52,21 +53,34 @@ def finish(
     return result
 
 
-def _comparison(before: list[float], after: list[float], length: int) -> Comparison:
-    return {"before": summary(before, length), "after": summary(after, length), "ratio": ratio(after, before)}
+def comparison(before: list[float], after: list[float], windows: Windows) -> Comparison:
+    """The perplexities before and after of the same windows, from their mean losses in nats.
 
-
-def summary(losses: list[float], length: int) -> Perplexity:
-    """The perplexity of windows of `length` tokens from their mean losses in nats.
-
-    >>> summary([0.0, 0.0], 5)["tokens"]
-    8
+    >>> import torch
+    >>> comparison([0.0, 0.0], [0.0, 0.0], Windows(torch.zeros(2, 5), (0, 0)))["ratio"]["value"]
+    1.0
     """
     return {
+        "before": summary(before, windows),
+        "after": summary(after, windows),
+        "ratio": ratio(after, before, windows.documents),
+    }
+
+
+def summary(losses: list[float], windows: Windows) -> Perplexity:
+    """The perplexity of windows from their mean losses in nats.
+
+    >>> import torch
+    >>> summary([0.0, 0.0], Windows(torch.zeros(2, 5), (0, 3)))["tokens"]
+    8
+    """
+    length = windows.ids.shape[1]
+    return {
         "windows": len(losses),
+        "documents": len(set(windows.documents)),
         "length": length,
         "tokens": len(losses) * (length - 1),
-        "perplexity": estimate(losses),
+        "perplexity": estimate(losses, windows.documents),
     }
 
 

@@ -169,6 +169,10 @@ def load(of: Source) -> nn.Module:
         raise ValueError(
             f"{of.name()} lacks weights of the model: {', '.join(missing[:3])} ({len(missing)} in all)"
         )
+    if of.gguf:  # its weights are plain now, and Transformers would refuse to save a quantized model
+        model.hf_quantizer = None
+        model.is_quantized = False
+        del model.config.quantization_config
     evaluated: nn.Module = model.eval()
     return evaluated.requires_grad_(False)
 

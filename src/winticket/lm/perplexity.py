@@ -1,4 +1,4 @@
-"""Perplexity of held-out text, with intervals over its windows."""
+"""Perplexity of held-out text, with intervals over its documents, or over the windows of a single one."""
 
 from __future__ import annotations
 
@@ -42,31 +42,44 @@ def losses(
     return means
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """exp of the mean, with a 95 % interval by Student's t over the values, whose windows have equal length.
+def estimate(values: Sequence[float], documents: Sequence[int] | None = None) -> Estimate:
+    """exp of the mean over windows of equal length, with a 95 % interval by Student's t.
 
     Of losses, this is the perplexity; of differences of losses on the same windows, the ratio of two perplexities, as
-    which paired windows are compared.
+    which paired windows are compared. `documents` has the number of each window's document. If there are several, these
+    are what is drawn: windows of one document resemble each other. The mean then is a ratio of sums over documents, and
+    its variance that of their residuals (ratio estimators: Cochran 1977, Sampling Techniques, chapter 6), with
+    documents - 1 degrees of freedom. Else windows are what is drawn.
 
     >>> import math
     >>> round(estimate([math.log(8), math.log(8)])["value"], 6)
     8.0
+    >>> estimate([1.0, 1.0, 3.0], [0, 0, 1])["interval"] == estimate([1.0, 3.0, 1.0], [0, 1, 0])["interval"]
+    True
     """
-    mean = float(np.mean(values))
-    if len(values) < 2:
+    whole, mean = np.asarray(values, np.float64), float(np.mean(values))
+    drawn = np.unique(documents, return_inverse=True)[1] if documents is not None else np.zeros(0, np.int64)
+    if drawn.size == 0 or drawn.max() == 0:
+        drawn = np.arange(whole.size)
+    count = int(drawn.max()) + 1
+    if count < 2:
         return {"value": math.exp(mean), "interval": None}
     from scipy import stats  # takes a second to import, which a refusal need not wait for
 
-    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
+    residuals = np.bincount(drawn, whole - mean)
+    error = math.sqrt(count / (count - 1) * float((residuals**2).sum())) / whole.size
+    half = float(stats.t.ppf(0.975, count - 1)) * error
     return {"value": math.exp(mean), "interval": [math.exp(mean - half), math.exp(mean + half)]}
 
 
-def ratio(after: Sequence[float], before: Sequence[float]) -> Estimate:
+def ratio(
+    after: Sequence[float], before: Sequence[float], documents: Sequence[int] | None = None
+) -> Estimate:
     """How many times larger the perplexity is after than before, from losses on the same windows.
 
-    Raises ValueError if the numbers of windows differ.
+    documents: as in `estimate`. Raises ValueError if the numbers of windows differ.
 
     >>> ratio([2.0, 3.0], [2.0, 3.0])
     {'value': 1.0, 'interval': [1.0, 1.0]}
     """
-    return estimate([a - b for a, b in zip(after, before, strict=True)])
+    return estimate([a - b for a, b in zip(after, before, strict=True)], documents)

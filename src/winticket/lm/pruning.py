@@ -34,6 +34,7 @@ from winticket.lm.record import BlockRecord, Pruned
 from winticket.lm.request import Prepared
 from winticket.lm.state import State, load_state, save_state
 from winticket.lm.statistics import Inputs, products, squares, working_dtype
+from winticket.lm.text import Windows
 
 Say = Callable[[str, float | None], None]
 """Takes what is being done, and the seconds that it will still take, if that is known."""
@@ -121,15 +122,15 @@ def prune(prepared: Prepared, out: Path, *, say: Say = lambda *_: None) -> Prune
     return finish(prepared, model, blocks, shards, state, after=after, resumed=finished, began=began)
 
 
-def evaluated(model: nn.Module, windows: Tensor, what: str, say: Say) -> list[float]:
+def evaluated(model: nn.Module, windows: Windows, what: str, say: Say) -> list[float]:
     """The losses of a model on windows of text, with progress: one mean for each window."""
     began = time.monotonic()
 
     def tell(done: int) -> None:
         passed = time.monotonic() - began
-        say(f"{what}: window {done} of {len(windows)}", passed / done * (len(windows) - done))
+        say(f"{what}: window {done} of {len(windows.ids)}", passed / done * (len(windows.ids) - done))
 
-    return losses(model, windows, progress=tell)
+    return losses(model, windows.ids, progress=tell)
 
 
 @torch.no_grad()

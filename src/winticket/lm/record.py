@@ -36,12 +36,14 @@ class Perplexity(TypedDict):
 
     windows: int
     """Windows, which do not overlap."""
+    documents: int
+    """Documents that they are from."""
     length: int
     """Tokens of each."""
     tokens: int
     """Tokens that were predicted."""
     perplexity: Estimate
-    """exp of the mean loss in nats, with a 95 % interval over windows."""
+    """exp of the mean loss in nats, with a 95 % interval over documents; over windows if there is one document."""
 
 
 class Comparison(TypedDict):
@@ -52,7 +54,7 @@ class Comparison(TypedDict):
     after: Perplexity
     """Of the pruned model, as its files have it."""
     ratio: Estimate
-    """After / before, with a 95 % interval over the windows' differences."""
+    """After / before, with a 95 % interval over the differences of the same documents or windows."""
 
 
 class Outliers(TypedDict):
@@ -111,6 +113,19 @@ class Pruned(TypedDict):
     """Most memory of the process; null if the system does not tell."""
 
 
+class Adapted(TypedDict):
+    """What Lottery Ticket Adaptation trained."""
+
+    density: float | None
+    """Share of the linear layers' weights; null if a rank was given."""
+    rank: int | None
+    """r, if r · (inputs + outputs) weights of each layer were trained; else null."""
+    calibration_steps: int
+    """Steps of the full tuning that chose them."""
+    unchanged: int
+    """All other numbers of the model, counted: bit for bit what they were."""
+
+
 class Tuned(TypedDict):
     """result.json of a tuned model."""
 
@@ -121,7 +136,11 @@ class Tuned(TypedDict):
     how: str
     """What was trained, in words."""
     lora: int | None
-    """Rank of the updates; null if all weights were trained."""
+    """Rank of the updates; null if there are none."""
+    lota: Adapted | None
+    """Lottery Ticket Adaptation; null if it was not used."""
+    pruned: bool
+    """Whether the model has a mask; if not, `kept` is `total`."""
     steps: int
     """Optimiser steps."""
     batch: int
@@ -146,3 +165,30 @@ class Tuned(TypedDict):
     """How long it took."""
     peak_bytes: int | None
     """Most memory of the process; null where the system does not tell."""
+
+
+class Adapter(TypedDict):
+    """An adapter of PEFT that was written."""
+
+    winticket: str
+    """Version of winticket."""
+    base: str
+    """Path or name of the model before tuning."""
+    tuned: str
+    """Name of the tuned model."""
+    rank: int
+    """r: every adapted layer has r · (inputs + outputs) values."""
+    layers: int
+    """Adapted layers."""
+    changed: int
+    """Numbers that differ between the two models."""
+    values: int
+    """Values of the adapter, those of 0 included."""
+    parameters: int
+    """Parameters of the model."""
+    bytes: int
+    """Size of its files."""
+    seconds: float
+    """How long it took."""
+    peak_bytes: int | None
+    """Most memory of the process; null if the system does not tell."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from winticket.bits import octets
 from winticket.lm import loading
 from winticket.lm.blocks import Blocks, find_blocks, linear_layers, matrix
 from winticket.lm.matrices import Pattern, Target
-from winticket.lm.text import drawn_windows, even_windows, parted, read_text, token_ids
+from winticket.lm.text import Tokens, Windows, drawn_windows, even_windows, parted, read_documents, tokens_of
 from winticket.text import nearest
 
 METHODS = ("magnitude", "wanda", "sparsegpt")
@@ -119,8 +119,8 @@ def _check_owl(request: Request) -> None:
 class Prepared:
     """A checked request: the model's source, configuration and tokenizer, and the windows of text.
 
-    calibration: token ids [samples, length], None if none are needed. held_out: [windows, length], None if perplexity
-    is not evaluated. identity: what an interrupted run has to have in common to be resumed.
+    calibration: token ids [samples, length], None if none are needed. held_out: None if perplexity is not evaluated.
+    identity: what an interrupted run has to have in common to be resumed.
     """
 
     request: Request
@@ -129,7 +129,7 @@ class Prepared:
     tokenizer: Any
     length: int
     calibration: Tensor | None
-    held_out: Tensor | None
+    held_out: Windows | None
     identity: Mapping[str, Any]
 
 
@@ -159,7 +159,7 @@ def prepare(path: str, request: Request, data: Path, held_out: Path | None) -> P
         "request": asdict(request),
         "model": of.name(),
         "files": [[one.name, one.stat().st_size, one.stat().st_mtime_ns] for one in of.files()],
-        "text": [_digest(one) for one in (calibration, held)],
+        "text": [_digest(one) for one in (calibration, held and held.ids)],
     }
     return Prepared(request, of, config, words, length, calibration, held, json.loads(json.dumps(identity)))
 
@@ -174,20 +174,20 @@ def window_length(config: Any, length: int | None) -> int:
     return length
 
 
-def checked_tokens(words: Any, model: nn.Module, path: Path) -> Tensor:
-    """The tokens of a text. Raises ValueError if the tokenizer has tokens that the model does not know."""
-    tokens = token_ids(read_text(path), loading.encoder(words))
+def checked_tokens(words: Any, model: nn.Module, path: Path) -> Tokens:
+    """The tokens of a text's documents. Raises ValueError if the tokenizer has tokens that the model does not know."""
+    tokens = tokens_of(read_documents(path), loading.encoder(words))
     whole: Any = model  # of Transformers, whose models have such a method
     size = whole.get_input_embeddings().num_embeddings
-    if tokens.numel() and int(tokens.max()) >= size:
+    if tokens.ids.numel() and int(tokens.ids.max()) >= size:
         raise ValueError(
-            f"the tokenizer makes the token {int(tokens.max())}, but the model knows {size}; they do not "
+            f"the tokenizer makes the token {int(tokens.ids.max())}, but the model knows {size}; they do not "
             "belong together"
         )
     return tokens
 
 
-def _tokens(words: Any, model: nn.Module, data: Path, held_out: Path | None) -> Sequence[Tensor]:
+def _tokens(words: Any, model: nn.Module, data: Path, held_out: Path | None) -> tuple[Tokens, Tokens]:
     tokens = checked_tokens(words, model, data)
     if held_out is None:
         return parted(tokens)

@@ -1,14 +1,17 @@
-"""Text for calibration and evaluation: files, their tokens, and windows of equal length."""
+"""Text for calibration and evaluation: documents, their tokens, and windows of equal length."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
+import msgspec
 import torch
 from torch import Tensor
 
-from winticket.outside import Unreadable, read_file
+from winticket.outside import Unreadable, read_file, read_json
 
 LONGEST = 1 << 30
 """Most bytes of a text that is read."""
@@ -16,14 +19,66 @@ HELD_OUT = 0.2
 """Share of the text, at its end, that is kept for evaluation if no other text is given."""
 
 
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file. Raises ValueError if it cannot be read, is no UTF-8, or is blank.
+class Tokens(NamedTuple):
+    """The tokens of a text. ids: int64 [tokens], document after document; lengths: the tokens of each document."""
 
-    >>> read_text(Path(__file__)).splitlines()[2]
+    ids: Tensor
+    lengths: tuple[int, ...]
+
+
+class _Line(msgspec.Struct):
+    """What is read of a line of JSON."""
+
+    text: str
+
+
+class Windows(NamedTuple):
+    """Windows of a text. ids: int64 [windows, length]; documents: the number of the document that each is from."""
+
+    ids: Tensor
+    documents: tuple[int, ...]
+
+
+def read_documents(path: Path) -> list[str]:
+    """The documents of a text: one if it is a UTF-8 file; the `text` of each line of a file in JSON Lines (`.jsonl`);
+    each file that ends in `.txt`, in order of its path, of a folder.
+
+    Blank documents are left out. Raises ValueError if there is none, or if a file cannot be read or is no UTF-8.
+
+    >>> read_documents(Path(__file__))[0].splitlines()[2]
     'from __future__ import annotations'
     """
+    if path.is_dir():
+        files = sorted(path.rglob("*.txt"))
+        if not files:
+            raise ValueError(
+                f"the folder {path} has no text files: each document is a file that ends in .txt"
+            )
+        documents = [_text_of(file) for file in files]
+    elif path.suffix == ".jsonl":
+        documents = [_line(line, number, path) for number, line in enumerate(_text_of(path).split("\n"), 1)]
+    else:
+        documents = [_text_of(path)]
+    documents = [document for document in documents if document.strip()]
+    if not documents:
+        raise ValueError(f"the text {path} is blank")
+    return documents
+
+
+def _line(line: str, number: int, path: Path) -> str:
+    if not line.strip():
+        return ""
     try:
-        text = read_file(path, limit=LONGEST).decode()
+        return read_json(line.encode(), _Line).text
+    except Unreadable as error:
+        raise ValueError(
+            f'line {number} of {path} is {error}; each line of a .jsonl file is an object with the entry "text"'
+        ) from error
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return read_file(path, limit=LONGEST).decode()
     except FileNotFoundError:
         raise ValueError(f"there is no text file at {path}") from None
     except OSError as error:
@@ -34,63 +89,86 @@ def read_text(path: Path) -> str:
         raise ValueError(
             f"{path} is not text in UTF-8: byte {error.start} is {error.object[error.start]:#04x}"
         ) from error
-    if not text.strip():
-        raise ValueError(f"the text {path} is blank")
-    return text
 
 
-def token_ids(text: str, encode: Callable[[str], Sequence[int]]) -> Tensor:
-    """The text's tokens: int64 [tokens]. `encode` must add no special tokens.
+def tokens_of(documents: Sequence[str], encode: Callable[[str], Sequence[int]]) -> Tokens:
+    """The tokens of documents. `encode` must add no special tokens.
 
-    >>> token_ids("abca", lambda text: [ord(letter) - 97 for letter in text]).tolist()
-    [0, 1, 2, 0]
+    >>> tokens_of(["ab", "ca"], lambda text: [ord(letter) - 97 for letter in text])
+    Tokens(ids=tensor([0, 1, 2, 0]), lengths=(2, 2))
     """
-    return torch.tensor(encode(text), dtype=torch.long)
+    parts = [torch.tensor(encode(document), dtype=torch.long) for document in documents]
+    return Tokens(torch.cat(parts), tuple(map(len, parts)))
 
 
-def parted(tokens: Tensor, share: float = HELD_OUT) -> tuple[Tensor, Tensor]:
+def parted(tokens: Tokens, share: float = HELD_OUT) -> tuple[Tokens, Tokens]:
     """The tokens for calibration, and those at the end that are held out for evaluation.
 
-    >>> [len(part) for part in parted(torch.arange(10))]
-    [8, 2]
+    Several documents are held out whole: as many at the end as have `share` of the tokens, and never all of them.
+
+    >>> [one.lengths for one in parted(Tokens(torch.arange(10), (10,)))]
+    [(8,), (2,)]
+    >>> [one.lengths for one in parted(Tokens(torch.arange(10), (5, 4, 1)))]
+    [(5,), (4, 1)]
     """
-    cut = tokens.numel() - int(share * tokens.numel())
-    return tokens[:cut], tokens[cut:]
+    whole = tokens.ids.numel()
+    cut = whole - int(share * whole)
+    if len(tokens.lengths) == 1:
+        return Tokens(tokens.ids[:cut], (cut,)), Tokens(tokens.ids[cut:], (whole - cut,))
+    ends = list(accumulate(tokens.lengths))
+    first = max(1, sum(end <= cut for end in ends))
+    cut = ends[first - 1]
+    return (
+        Tokens(tokens.ids[:cut], tokens.lengths[:first]),
+        Tokens(tokens.ids[cut:], tokens.lengths[first:]),
+    )
 
 
-def drawn_windows(tokens: Tensor, *, samples: int, length: int, seed: int, what: str = "the text") -> Tensor:
+def drawn_windows(tokens: Tokens, *, samples: int, length: int, seed: int, what: str = "the text") -> Tensor:
     """Windows that begin at random tokens: int64 [samples, length].
 
-    Windows may overlap, as those of the authors of SparseGPT and Wanda do. Raises ValueError, naming the text by
-    `what`, if there are fewer tokens than one window has.
-
-    >>> drawn_windows(torch.arange(9), samples=2, length=3, seed=0).shape
-    torch.Size([2, 3])
-    """
-    _enough(tokens, length, what)
-    generator = torch.Generator().manual_seed(seed)
-    starts = torch.randint(tokens.numel() - length + 1, (samples,), generator=generator)
-    return torch.stack([tokens[start : start + length] for start in starts.tolist()])
-
-
-def even_windows(tokens: Tensor, *, most: int, length: int, what: str = "the text") -> Tensor:
-    """At most `most` windows that do not overlap, spread evenly over the text: int64 [windows, length].
-
+    Windows may overlap and run from one document into the next, as those of the authors of SparseGPT and Wanda do.
     Raises ValueError, naming the text by `what`, if there are fewer tokens than one window has.
 
-    >>> even_windows(torch.arange(9), most=2, length=2).tolist()
-    [[0, 1], [4, 5]]
+    >>> drawn_windows(Tokens(torch.arange(9), (9,)), samples=2, length=3, seed=0).shape
+    torch.Size([2, 3])
     """
-    _enough(tokens, length, what)
-    possible = tokens.numel() // length
-    count = min(most, possible)
-    starts = [number * possible // count * length for number in range(count)]
-    return torch.stack([tokens[start : start + length] for start in starts])
+    ids = tokens.ids
+    if ids.numel() < length:
+        raise ValueError(_too_short(what, ids.numel(), length))
+    generator = torch.Generator().manual_seed(seed)
+    starts = torch.randint(ids.numel() - length + 1, (samples,), generator=generator)
+    return torch.stack([ids[start : start + length] for start in starts.tolist()])
 
 
-def _enough(tokens: Tensor, length: int, what: str) -> None:
-    if tokens.numel() < length:
+def even_windows(tokens: Tokens, *, most: int, length: int, what: str = "the text") -> Windows:
+    """At most `most` windows that do not overlap, spread evenly over the text; each lies within one document.
+
+    Raises ValueError, naming the text by `what`, if no document has as many tokens as a window.
+
+    >>> even_windows(Tokens(torch.arange(9), (9,)), most=2, length=2).ids.tolist()
+    [[0, 1], [4, 5]]
+    >>> even_windows(Tokens(torch.arange(9), (3, 1, 5)), most=9, length=2)
+    Windows(ids=tensor([[0, 1],
+            [4, 5],
+            [6, 7]]), documents=(0, 2, 2))
+    """
+    ends = list(accumulate(tokens.lengths))
+    possible = [
+        (number, end - size + at * length)
+        for number, (end, size) in enumerate(zip(ends, tokens.lengths, strict=True))
+        for at in range(size // length)
+    ]
+    if not possible:
         raise ValueError(
-            f"{what} has {tokens.numel()} tokens, fewer than one window of {length}; give a longer text or a smaller "
-            "--length"
+            _too_short(what, max(tokens.lengths, default=0), length, documents=len(tokens.lengths))
         )
+    count = min(most, len(possible))
+    chosen = [possible[number * len(possible) // count] for number in range(count)]
+    ids = torch.stack([tokens.ids[start : start + length] for _, start in chosen])
+    return Windows(ids, tuple(number for number, _ in chosen))
+
+
+def _too_short(what: str, tokens: int, length: int, *, documents: int = 1) -> str:
+    which = what if documents < 2 else f"the longest document of {what}"
+    return f"{which} has {tokens} tokens, fewer than one window of {length}; give a longer text or a smaller --length"

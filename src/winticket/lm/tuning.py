@@ -1,4 +1,4 @@
-"""Tuning a pruned language model under its mask: all of its weights, or low-rank updates that are merged under it."""
+"""Tuning language models: under a mask all weights or merged low-rank updates, or a few chosen weights (LoTA)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +14,27 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from winticket.atomic import replace_file
 from winticket.lm import loading
 from winticket.lm.files import MASKS, read_masks
-from winticket.lm.finishing import CARD, RESULT, peak_bytes, summary
-from winticket.lm.perplexity import ratio
+from winticket.lm.finishing import CARD, RESULT, comparison, peak_bytes
+from winticket.lm.lota import (
+    check_quotas,
+    check_unchanged,
+    copied,
+    every_weight,
+    largest_changes,
+    only,
+    rewind,
+)
 from winticket.lm.pruning import Say, evaluated
-from winticket.lm.record import Tuned
+from winticket.lm.record import Comparison, Tuned
 from winticket.lm.request import checked_tokens, window_length
-from winticket.lm.text import drawn_windows, even_windows, parted
+from winticket.lm.steps import descend
+from winticket.lm.text import Windows, drawn_windows, even_windows, parted
+from winticket.lm.tuned_card import card
 from winticket.loops import masked
 from winticket.ticket import Mask, TicketFileError
 from winticket.version import __version__
@@ -40,7 +49,10 @@ class Tuning:
 
     lora: the rank of updates of the pruned layers, None to tune all weights. lr: of AdamW (default: RATE, or LORA_RATE
     with lora), which falls to 0 by a half cosine. length: tokens of a window, None for 2048 or what the model reads.
-    windows: most windows of held-out text for perplexity. Raises ValueError for values that are not possible.
+    windows: most windows of held-out text for perplexity. lota: the share of the linear layers' weights that Lottery
+    Ticket Adaptation trains, or lota_rank: r, if it is to train r · (inputs + outputs) weights of each layer;
+    calibration_steps: steps of the full tuning that chooses them, None for as many as `steps`. Raises ValueError for
+    values that are not possible.
 
     >>> Tuning(steps=10, lora=0)
     Traceback (most recent call last):
@@ -54,17 +66,38 @@ class Tuning:
     length: int | None = None
     seed: int = 0
     windows: int = 64
+    lota: float | None = None
+    lota_rank: int | None = None
+    calibration_steps: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "windows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} is {getattr(self, name)}; give 1 or more")
+        for name in ("steps", "batch", "windows", "lota_rank", "calibration_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} is {value}; give 1 or more")
+        if self.lota is not None and not 0 < self.lota <= 1:
+            raise ValueError(f"--lota is {self.lota:g}; give the share of weights to train, in (0, 1]")
+        ways = {"--lora": self.lora, "--lota": self.lota, "--lota-rank": self.lota_rank}
+        if len(chosen := [name for name, value in ways.items() if value is not None]) > 1:
+            raise ValueError(f"give one of {' and '.join(chosen)}; each trains other numbers")
+        if self.calibration_steps is not None and not self.sparse():
+            raise ValueError(
+                "--calibration-steps is for --lota and --lota-rank; other tuning has no calibration"
+            )
         if self.lora is not None and self.lora < 1:
             raise ValueError(f"--lora is {self.lora}; give the rank of the updates, 1 or more")
         if self.lr is not None and not (self.lr > 0 and math.isfinite(self.lr)):
             raise ValueError(f"--lr is {self.lr}; give a learning rate above 0")
         if self.length is not None and self.length < 2:
             raise ValueError(f"--length {self.length} is less than 2")
+
+    def sparse(self) -> bool:
+        """Whether chosen weights alone are trained (LoTA)."""
+        return self.lota is not None or self.lota_rank is not None
+
+    def calibration(self) -> int:
+        """Steps of the full tuning that chooses weights."""
+        return self.steps if self.calibration_steps is None else self.calibration_steps
 
     def rate(self) -> float:
         """The learning rate at the first step."""
@@ -73,14 +106,18 @@ class Tuning:
 
 @dataclass(frozen=True)
 class PreparedTuning:
-    """A checked question: the model, its mask, and the text, in tokens."""
+    """A checked question: the model, its mask, and the text, in tokens.
+
+    masks: the file that the mask comes from; None if the model is not pruned, and the mask keeps all weights.
+    """
 
     asked: Tuning
     source: loading.Source
     tokenizer: Any
     mask: Mask
     train: Tensor
-    held: Tensor
+    held: Windows
+    masks: Path | None
 
 
 def prepare_tuning(
@@ -88,29 +125,35 @@ def prepare_tuning(
 ) -> PreparedTuning:
     """Read everything but the weights.
 
-    `path` is a folder that `prune` wrote, or any model with `mask`, the folder or file of its masks. Raises ValueError,
-    with what is possible, if the question makes no sense.
+    `path` is a folder that `prune` wrote, or any model with `mask`, the folder or file of its masks; for LoTA it is any
+    model. Raises ValueError, with what is possible, if the question makes no sense.
     """
     of = loading.source(path)
     config = loading.configuration(of)
-    found = mask or Path(of.folder)
-    if mask is None and not (found / MASKS).is_file():
+    file = mask or Path(of.folder)
+    file = file / MASKS if file.is_dir() or mask is None else file
+    dense = mask is None and not file.is_file() and asked.sparse()
+    if mask is None and not file.is_file() and not dense:
         raise ValueError(
-            f"{path} has no {MASKS}; prune it with winticket lm prune, or name its masks (--mask)"
+            f"{path} has no {MASKS}; prune it with winticket lm prune, or name its masks (--mask), or train a few "
+            "of its weights (--lota)"
         )
+    skeleton = loading.skeleton(config)
     try:
-        keep = read_masks(found)
+        keep = every_weight(skeleton) if dense else read_masks(file)
     except TicketFileError as error:
         raise ValueError(str(error)) from error
-    skeleton = loading.skeleton(config)
     _check_fit(keep, skeleton)
+    if asked.sparse():
+        check_quotas(keep, density=asked.lota, rank=asked.lota_rank)
     words = loading.tokenizer(of)
     tokens = checked_tokens(words, skeleton, data)
     train, held = parted(tokens) if held_out is None else (tokens, checked_tokens(words, skeleton, held_out))
     length = window_length(config, asked.length)
-    drawn = drawn_windows(train, samples=asked.steps * asked.batch, length=length, seed=asked.seed)
+    steps = max(asked.steps, asked.calibration()) if asked.sparse() else asked.steps
+    drawn = drawn_windows(train, samples=steps * asked.batch, length=length, seed=asked.seed)
     windows = even_windows(held, most=asked.windows, length=length, what="the held-out text")
-    return PreparedTuning(asked, of, words, keep, drawn, windows)
+    return PreparedTuning(asked, of, words, keep, drawn, windows, None if dense else file)
 
 
 def _check_fit(mask: Mask, model: nn.Module) -> None:
@@ -140,37 +183,69 @@ def tune(prepared: PreparedTuning, out: Path, *, say: Say = lambda *_: None) -> 
         for name, keep in prepared.mask.keep.items():
             model.get_parameter(name).mul_(keep)
     before = evaluated(model, prepared.held, "Perplexity before", say)
+    start = copied(model) if asked.sparse() else {}
+    chosen = Mask({})
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(asked.seed)
-        trained = _tuned(model, prepared, say)
+        if asked.sparse():
+            chosen = _adapted(model, prepared, start, say)
+        trained = chosen.count() if asked.sparse() else _tuned(model, prepared, say)
     model.eval().requires_grad_(requires_grad=False)
     model = model.to(dtype)
     kept, zeros = counted(model, prepared.mask)
+    unchanged = check_unchanged(model, start, chosen) if asked.sparse() else None
     after = evaluated(model.to(working), prepared.held, "Perplexity after", say)
-    result: Tuned = {
+    compared = comparison(before, after, prepared.held)
+    result = _result(
+        prepared,
+        trained=trained,
+        counts=(kept, zeros),
+        unchanged=unchanged,
+        compared=compared,
+        seconds=time.monotonic() - began,
+    )
+    _write(model.to(dtype), prepared, out, result)
+    return result
+
+
+def _result(
+    prepared: PreparedTuning,
+    *,
+    trained: int,
+    counts: tuple[int, int],
+    unchanged: int | None,
+    compared: Comparison,
+    seconds: float,
+) -> Tuned:
+    """The document of a tuning. counts: (weights kept, weights that are 0). unchanged: of LoTA, or None."""
+    asked = prepared.asked
+    return {
         "winticket": __version__,
         "model": prepared.source.name(),
-        "how": "all weights" if asked.lora is None else f"updates of rank {asked.lora}",
+        "how": _way(asked),
         "lora": asked.lora,
+        "lota": None
+        if unchanged is None
+        else {
+            "density": asked.lota,
+            "rank": asked.lota_rank,
+            "calibration_steps": asked.calibration(),
+            "unchanged": unchanged,
+        },
+        "pruned": prepared.masks is not None,
         "steps": asked.steps,
         "batch": asked.batch,
         "length": prepared.train.shape[1],
         "lr": asked.rate(),
         "seed": asked.seed,
         "trained": trained,
-        "kept": kept,
-        "zeros": zeros,
-        "total": kept + zeros,
-        "perplexity": {
-            "before": summary(before, prepared.held.shape[1]),
-            "after": summary(after, prepared.held.shape[1]),
-            "ratio": ratio(after, before),
-        },
-        "seconds": round(time.monotonic() - began, 1),
+        "kept": counts[0],
+        "zeros": counts[1],
+        "total": sum(counts),
+        "perplexity": compared,
+        "seconds": round(seconds, 1),
         "peak_bytes": peak_bytes(),
     }
-    _write(model.to(dtype), prepared, out, result)
-    return result
 
 
 def require_new(out: Path) -> None:
@@ -191,6 +266,33 @@ def counted(model: nn.Module, mask: Mask) -> tuple[int, int]:
     return kept, zeros
 
 
+def _way(asked: Tuning) -> str:
+    """What is trained, in words."""
+    if asked.sparse():
+        return "weights chosen by LoTA"
+    return "all weights" if asked.lora is None else f"updates of rank {asked.lora}"
+
+
+def _adapted(model: nn.Module, prepared: PreparedTuning, start: Mapping[str, Tensor], say: Say) -> Mask:
+    """Lottery Ticket Adaptation in place; the weights that were trained. See `winticket.lm.lota`."""
+    asked = prepared.asked
+    model.requires_grad_(requires_grad=True)
+    every = torch.optim.AdamW(model.parameters(), lr=asked.rate(), weight_decay=0.0)
+    some = prepared.train[: asked.calibration() * asked.batch]
+    with masked(model, prepared.mask):
+        descend(model, every, some, batch=asked.batch, rate=asked.rate(), say=say, what="Calibration step")
+    del every
+    model.zero_grad()
+    chosen = largest_changes(model, start, prepared.mask, density=asked.lota, rank=asked.lota_rank)
+    rewind(model, start)
+    torch.default_generator.manual_seed(asked.seed)
+    some = prepared.train[: asked.steps * asked.batch]
+    with only(model, chosen) as values:
+        few = torch.optim.AdamW(values, lr=asked.rate(), weight_decay=0.0)
+        descend(model, few, some, batch=asked.batch, rate=asked.rate(), say=say)
+    return chosen
+
+
 def _tuned(model: nn.Module, prepared: PreparedTuning, say: Say) -> int:
     """Tune in place; how many numbers were trained."""
     asked = prepared.asked
@@ -198,38 +300,13 @@ def _tuned(model: nn.Module, prepared: PreparedTuning, say: Say) -> int:
         model.requires_grad_(requires_grad=True)
         optimizer = torch.optim.AdamW(model.parameters(), lr=asked.rate())
         with masked(model, prepared.mask):
-            _steps(model, optimizer, prepared, say)
+            descend(model, optimizer, prepared.train, batch=asked.batch, rate=asked.rate(), say=say)
         return sum(p.numel() for p in model.parameters())
     with low_rank(model, prepared.mask, rank=asked.lora) as updates:
         numbers = [p for update in updates for p in update.parameters()]
-        _steps(model, torch.optim.AdamW(numbers, lr=asked.rate(), weight_decay=0.0), prepared, say)
+        optimizer = torch.optim.AdamW(numbers, lr=asked.rate(), weight_decay=0.0)
+        descend(model, optimizer, prepared.train, batch=asked.batch, rate=asked.rate(), say=say)
     return sum(p.numel() for p in numbers)
-
-
-def _steps(model: nn.Module, optimizer: torch.optim.Optimizer, prepared: PreparedTuning, say: Say) -> None:
-    asked, began = prepared.asked, time.monotonic()
-    model.train()
-    for step in range(asked.steps):
-        windows = prepared.train[step * asked.batch : (step + 1) * asked.batch]
-        for group in optimizer.param_groups:
-            group["lr"] = asked.rate() * 0.5 * (1 + math.cos(math.pi * step / asked.steps))
-        optimizer.zero_grad()
-        logits = model(input_ids=windows, use_cache=False).logits[:, :-1]
-        loss = functional.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())
-        if not bool(loss.isfinite()):
-            raise ValueError(
-                f"the loss is {float(loss)} at step {step}; give a smaller --lr than {asked.rate():g}"
-            )
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(
-            [p for group in optimizer.param_groups for p in group["params"]], max_norm=1.0
-        )
-        optimizer.step()
-        passed = time.monotonic() - began
-        say(
-            f"Step {step + 1} of {asked.steps}, loss {float(loss.detach()):.3f}",
-            passed / (step + 1) * (asked.steps - step - 1),
-        )
 
 
 class LowRank(nn.Module):
@@ -290,32 +367,10 @@ def _write(model: nn.Module, prepared: PreparedTuning, out: Path, result: Tuned)
     new.mkdir(parents=True)
     loading.saved(new, model)
     loading.saved_beside(new, model, prepared.tokenizer)
-    masks = Path(prepared.source.folder) / MASKS
-    if masks.is_file():
-        shutil.copyfile(masks, new / MASKS)
+    if prepared.masks is not None:
+        shutil.copyfile(prepared.masks, new / MASKS)
     replace_file(new / RESULT, f"{json.dumps(result, indent=1, allow_nan=False)}\n".encode())
-    replace_file(new / CARD, f"# {result['model']}, tuned\n\n{chr(10).join(sentences(result))}\n".encode())
+    replace_file(new / CARD, card(result).encode())
     if out.is_dir():
         out.rmdir()
     new.rename(out)
-
-
-def sentences(result: Tuned) -> Iterable[str]:
-    """What was done, in words, a sentence each."""
-    from winticket.lm.card import number
-
-    both: Mapping[str, Any] = result["perplexity"]
-    yield (
-        f"winticket {result['winticket']} tuned {result['how']} of {result['model']} ({result['trained']:,} numbers) "
-        f"for {result['steps']} steps of {result['batch']} windows of {result['length']} tokens (AdamW, learning rate "
-        f"{result['lr']:g}, seed {result['seed']})."
-    )
-    yield (
-        f"Exactly {result['zeros']:,} of {result['total']:,} weights of the pruned layers are 0, those that the mask "
-        f"prunes; {result['kept']:,} are kept."
-    )
-    yield (
-        f"Perplexity on {both['before']['windows']} held-out windows of {both['before']['length']} tokens: "
-        f"{number(both['before']['perplexity'])} before, {number(both['after']['perplexity'])} after; "
-        f"{number(both['ratio'])} times as much."
-    )

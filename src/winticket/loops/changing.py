@@ -237,7 +237,7 @@ def _thinning(options: Options, score: Scoring, allocate: Allocate) -> Sparse:
     model, density = options.model, options.density
     every = options.interval(Thinning, "gradual")
     seeds = seeds_for(model, options.seeds, criterion=options.criterion)
-    excluded = without_classes(model, allocate, options.exclude)
+    excluded = without_classes(model, allocate, options.exclude, options.include)
     dense = whole(model, include=options.include, exclude=excluded, seeds=seeds, stacklevel=_CALLER)
     check_classes(model, dense.mask, allocate)
     check_densities(dense, [density], allocate)

@@ -109,7 +109,7 @@ class Levels:
         self.buffer_persistence = buffer_persistence(model)  # before any training, which may add buffers
         if ticket is None:
             seeds = seeds_for(model, seeds, criterion=criterion)
-            excluded = without_classes(model, self.allocate, exclude)
+            excluded = without_classes(model, self.allocate, exclude, include)
             ticket = whole(model, include=include, exclude=excluded, seeds=seeds)
         elif include or exclude or seeds is not None:
             raise ValueError(

@@ -81,7 +81,7 @@ def prune(
     score = Scoring(model, criterion, batches, example, loss)
     allocate = allocation_for(criterion, allocate, stacklevel=2)
     seeds = seeds_for(model, seeds, criterion=criterion)
-    excluded = without_classes(model, allocate, exclude)
+    excluded = without_classes(model, allocate, exclude, include)
     dense = whole(model, include=include, exclude=excluded, seeds=seeds)
     return _pruned(score, dense, density, allocate)
 

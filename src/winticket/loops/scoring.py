@@ -11,14 +11,14 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from winticket.allocate import BY_LAYER, Allocate, layerwise, units
+from winticket.allocate import BY_LAYER, Allocate, layerwise, structures, units
 from winticket.criteria import Criterion, Evidence
 from winticket.criteria.applied import is_ours, mask_of, name_of, scores_of, tried_on
 from winticket.criteria.batches import Batch, Inputs, checked, each_tensor, first, inputs_of
 from winticket.criteria.evidence import DATA, NETWORK, RANDOM, needed
 from winticket.criteria.losses import Loss
 from winticket.loops.wrapped import bare, check_whole, drawn_seed, shared_buffers
-from winticket.models import chosen, includable, output_layer
+from winticket.models import chosen, includable, output_layer, unpruned_by
 from winticket.pairing import usual, variant
 from winticket.ticket import Mask, Scores, Seeds, State, Ticket
 from winticket.units import layouts, why_untraceable
@@ -190,10 +190,13 @@ def takes_units(allocate: Allocate) -> bool:
     return (allocate.func if isinstance(allocate, partial) else allocate) is units
 
 
-def without_classes(model: nn.Module, allocate: Allocate, exclude: Sequence[str]) -> Sequence[str]:
-    """The parameters to exclude (default: if whole units are pruned, the output layer, whose units are the classes)."""
-    output = output_layer(bare(model))
-    return exclude or ((output,) if output and takes_units(allocate) else ())
+def without_classes(
+    model: nn.Module, allocate: Allocate, exclude: Sequence[str], include: Sequence[str] = ()
+) -> Sequence[str]:
+    """The parameters to exclude (default: those that the allocation leaves out, as `models.unpruned_by` says)."""
+    function = allocate.func if isinstance(allocate, partial) else allocate
+    ours = function in (structures, units)
+    return exclude or (unpruned_by(name_of(function), bare(model), include) if ours else ())
 
 
 def check_classes(model: nn.Module, mask: Mask, allocate: Allocate) -> None:

@@ -7,7 +7,14 @@ input, so they stack under `torch.func.functional_call` and `vmap`.
 
 from __future__ import annotations
 
-from winticket.models.eligibility import chosen, eligible, excluded, includable, output_layer
+from winticket.models.eligibility import (
+    chosen,
+    eligible,
+    excluded,
+    includable,
+    output_layer,
+    unpruned_by,
+)
 from winticket.models.initial import SCHEMES, init_of, initialise
 from winticket.models.named import MOST_PARAMETERS, build, check, context, default_init, names, size
 
@@ -31,4 +38,5 @@ __all__ = [
     "names",
     "output_layer",
     "size",
+    "unpruned_by",
 ]

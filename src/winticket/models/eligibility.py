@@ -14,6 +14,8 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.optim.swa_utils import AveragedModel
 
+from winticket.units import layouts
+
 NORMALISATIONS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 _Owner = tuple[str, nn.Module, str]
@@ -115,6 +117,28 @@ def output_layer(module: nn.Module) -> str | None:
     """
     weights = eligible(module)
     return weights[-1] if weights else None
+
+
+def unpruned_by(allocate: str, module: nn.Module, include: Sequence[str] = ()) -> tuple[str, ...]:
+    """Names of the eligible weights that an allocation of whole units or structures should leave out by default.
+
+    Under `units` this is the output layer, whose units are the classes; under `structures` all weights that belong to
+    no structure, unless that is all of them.
+
+    >>> from torch import nn
+    >>> from winticket import models
+    >>> models.unpruned_by("units", nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
+    ('2.weight',)
+    """
+    names = eligible(module, include)
+    if allocate == "units":
+        output = output_layer(module)
+        return () if output is None else (output,)
+    if allocate == "structures":
+        known = layouts(module)
+        others = tuple(n for n in names if n not in known or not known[n].structure)
+        return () if len(others) == len(names) else others
+    return ()
 
 
 def _owners(module: nn.Module) -> dict[str, list[_Owner]]:

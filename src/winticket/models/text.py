@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,29 +21,37 @@ class Attention(nn.Module):
     operators, so it stacks and can be differentiated twice (GraSP).
     """
 
+    prunable_structures: ClassVar = {
+        "heads": {"count": "heads", "units": ("query", "key", "value"), "inputs": ("out",)}
+    }
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.heads = max(1, width // HEAD)
+        self.head_width = width // self.heads
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, T, width] -> [N, T, width]."""
-        count, length, width = x.shape
+        count, length, _ = x.shape
 
         def split(y: Tensor) -> Tensor:
             return y.view(count, length, self.heads, -1).transpose(1, 2)
 
         query, key, value = split(self.query(x)), split(self.key(x)), split(self.value(x))
-        attention = query @ key.transpose(-2, -1) / math.sqrt(width // self.heads)
-        later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
+        attention = query @ key.transpose(-2, -1) / math.sqrt(self.head_width)
+        position = torch.arange(length, device=x.device)
+        later = position > position.unsqueeze(1)
         attention = torch.softmax(attention.masked_fill(later, -math.inf), -1)
-        out: Tensor = self.out((attention @ value).transpose(1, 2).reshape(count, length, width))
+        out: Tensor = self.out((attention @ value).transpose(1, 2).flatten(2))
         return out
 
 
 class Layer(nn.Module):
     """Attention, then two Linear layers with a GELU; each follows a LayerNorm and is added to its input."""
+
+    prunable_structures: ClassVar = {"neurons": {"units": ("up",), "inputs": ("down",)}}
 
     def __init__(self, width: int) -> None:
         super().__init__()

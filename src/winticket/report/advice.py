@@ -93,8 +93,15 @@ def failed_replicates(document: Document) -> str | None:
     return (
         f"Lower the learning rate{_lower_rate(document)} or warm it up{_warm_up(document)}: "
         f"{count} {training} failed, and failed replicates count against the ticket "
-        "(warm-up: Frankle & Carbin 2019, sec. 4)."
+        f"(warm-up: Frankle & Carbin 2019, sec. 4).{_unscaled(document)}"
     )
+
+
+def _unscaled(document: Document) -> str:
+    """What else makes a loss of the user's diverge; empty for other losses."""
+    if ":" not in str(question_of(document).get("loss") or ""):
+        return ""
+    return " A loss of yours sees targets in their own unit, so dividing them by their spread may help, too."
 
 
 def _diverged(reason: str) -> bool:

@@ -75,8 +75,8 @@ def _checked(model: nn.Module, example: Tensor) -> Tensor:
     if other or example.dtype != torch.float32:
         kinds = ", ".join(str(kind) for kind in {*other, example.dtype} - {torch.float32})
         raise ValueError(
-            f"networks of float32 weights with float32 inputs can be shipped, but here are {kinds}; a network for text "
-            "cannot be; convert others with model.float()"
+            f"networks of float32 weights with float32 inputs can be captured, but here are {kinds}; a network for "
+            "text is shipped as a state dict alone (--to torch); convert others with model.float()"
         )
     if example.ndim < 2 or not len(example):
         raise ValueError(

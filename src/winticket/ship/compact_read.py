@@ -78,6 +78,10 @@ def _check_format(metadata: Mapping[str, str]) -> None:
         raise Unreadable(
             "a ticket, a mask and the start of a training, and no compact file: use winticket.Ticket.load"
         )
+    if name == "winticket language model":
+        raise Unreadable(
+            "the compact file of a language model and not of a network: winticket ship FILE --to hub makes its folder"
+        )
     entries = ", ".join(metadata) or "none"
     raise Unreadable(
         f"a safetensors file but no compact file: its metadata lack {FORMAT!r} of {NAME!r} (entries: {entries})"

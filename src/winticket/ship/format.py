@@ -16,7 +16,7 @@ from winticket.results import Memory, Shipment
 from winticket.ship.compact_write import Sizes
 from winticket.ship.interpret import run
 from winticket.ship.network import Network
-from winticket.ship.shrinking import Shrunk
+from winticket.ship.shrinking import TOKENS_ALONE, Shrunk
 
 Logits = NDArray[np.floating[Any]]
 ROWS = 250
@@ -35,22 +35,35 @@ class ShipmentError(RuntimeError):
 class Source:
     """A trained network as formats take it.
 
-    network   without torch, as it is to be written
+    captured  without torch, as it is to be written; None for a network that reads tokens, which is a module alone
     model     the torch module that it was captured from; None if it comes from a compact file
     whole     the network before shrinking, if there is no module
     shrunk    what was removed of it; None if nothing was to be
     dense     for a page: the dense network of the same replicate
     examples  for a page: (inputs, classes) of the test data; None if they cannot be read
     note      for a page: what is known of it, in a sentence
+    counts    (weights kept, weights that may be pruned), of a module alone
     """
 
-    network: Network
+    captured: Network | None
     model: nn.Module | None = None
     whole: Network | None = None
     shrunk: Shrunk | None = None
     dense: Network | None = None
     examples: tuple[NDArray[Any], NDArray[Any]] | None = None
     note: str = ""
+    counts: tuple[int, int] = (0, 0)
+
+    @property
+    def network(self) -> Network:
+        """The network without torch. ValueError for one that reads tokens."""
+        if self.captured is None:
+            raise ValueError(TOKENS_ALONE)
+        return self.captured
+
+    def kept(self) -> tuple[int, int]:
+        """How many weights are kept, and how many there are."""
+        return self.counts if self.captured is None else self.captured.kept()
 
     def module(self) -> nn.Module | None:
         """The torch module as it is to be written."""

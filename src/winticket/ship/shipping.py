@@ -68,7 +68,7 @@ def write(
     beside = [*written.beside, *_maps(source, path)]
     with _removed_on_error(path, *beside):
         read_back, difference, reason = _checked(source, path, examples, to=to, exact=exact, score=score)
-    kept, weights = source.network.kept()
+    kept, weights = source.kept()
     reasons = [why for why in (not_evaluated, reason) if why] or ["no test data were given"]
     shipment: Shipment = {
         "winticket": __version__,
@@ -189,14 +189,18 @@ def _read_back(
     return {
         "examples": len(y),
         "test_accuracy": _share(answers == y) if score is None else score(computed, y),
-        "answers_changed": int((answers != expected.argmax(-1)).sum()) if classes else 0,
+        "answers_changed": int((answers != expected.argmax(-1)).reshape(len(y), -1).any(1).sum())
+        if classes
+        else 0,
         "largest_difference": difference,
     }
 
 
 def _noise_difference(source: Source, path: Path, *, to: str, exact: bool) -> float:
     """As `_read_back` compares, on noise. NotEvaluated for a network that takes very long."""
-    network = source.whole or source.network
+    network = source.whole or source.captured
+    if network is None:
+        raise NotEvaluated("a network for text is not computed on noise")
     check_small(network)
     x = np.random.default_rng(0).standard_normal((NOISE, *network.input_shape)).astype(np.float32)
     with np.errstate(all="ignore"):  # a stranger's network may overflow

@@ -13,6 +13,7 @@ from winticket.loops.wrapped import bare, check_fits, check_whole
 from winticket.ship.shrink_graph import exact, gap, graph_of, outputs, with_dropout
 from winticket.ship.shrink_plan import is_constant, plan
 from winticket.ship.shrink_rewrite import Select, rewrite
+from winticket.ship.shrink_structures import cut_structures
 from winticket.ship.shrink_units import read
 from winticket.ticket import Mask, Ticket
 from winticket.trouble import of_the_machine
@@ -27,8 +28,8 @@ class Compact(fx.GraphModule):
     """A network without what its mask has cut off. It is an ordinary module: train it, export it, save it.
 
     maps: for each layer, "LAYER.units" and "LAYER.inputs" -> int64, the numbers that its units and inputs had in the
-    original. mask: what is left of the mask, in the new shapes. notes: what was kept although the mask has cut it off,
-    and why, in sentences.
+    original; tokens are the inputs of an embedding. mask: what is left of the mask, in the new shapes. notes: what was
+    kept although the mask has cut it off, and why, in sentences.
     """
 
     maps: Mapping[str, Tensor]
@@ -54,7 +55,8 @@ def compact(
     dropped by an index in front of the first layer. A channel of a residual sum is removed only if all that are summed
     can lose it. If a convolution pads with zeros, a constant input is not constant at the border; then one constant
     channel is kept in place of all of them. Behind operations whose units cannot be followed, such as attention or
-    LayerNorm, nothing is removed. `Compact.notes` says what was kept and why.
+    LayerNorm, nothing is removed, but for attention heads, hidden neurons and tokens that a module declares
+    (`winticket.units.structures`). `Compact.notes` says what was kept and why.
 
     mask: a Mask, or a Ticket, whose mask is used. The weights are the model's, so train first; only
     `ticket.load_into(model)` puts the ticket's start into it. example: a batch of inputs [N, ...], or a tuple with the
@@ -119,25 +121,28 @@ def _compact(
     keep_inputs: bool = False,
 ) -> Compact:
     """masked: the model under the mask in float64, which is changed; keep: the weights that count."""
+    whole, counting = {n: k.cpu() for n, k in mask.keep.items()}, dict(keep)
     graph = graph_of(masked)
     _check_called_once(masked, graph)
+    before = exact(masked, graph, inputs)
+    expected = outputs(before)
+    cut = cut_structures(masked, counting, whole)
+    graph = graph_of(masked) if cut.maps else graph
     note = with_dropout(masked, graph)
     before = exact(masked, graph, inputs)
-    if not all(bool(value.isfinite().all()) for value in outputs(before)):
+    if not all(bool(value.isfinite().all()) for value in expected):
         raise ValueError(
             "the masked network's outputs on noise are not finite, so nothing can be compared with them"
         )
-    reading = read(graph, masked, keep, before)
+    reading = read(graph, masked, counting, before)
     if is_constant(reading):
         emptied = ", ".join(mask.emptied()) or "none is empty, but together they cut every path"
         raise ValueError(
             "the mask leaves no path from the inputs to the outputs, so the network gives one answer to every example "
             f"(layers without weights: {emptied}); use a ticket of a higher density"
         )
-    written = rewrite(
-        masked, reading, plan(reading, keep_inputs=keep_inputs), {n: k.cpu() for n, k in mask.keep.items()}
-    )
-    difference = gap(outputs(before), outputs(exact(masked, graph, inputs)))
+    written = rewrite(masked, reading, plan(reading, keep_inputs=keep_inputs), whole)
+    difference = gap(expected, outputs(exact(masked, graph, inputs)))
     if not difference <= TOLERANCE:
         raise ValueError(
             f"the graph of {type(model).__name__} was misread: without the units that seemed cut off, its output "
@@ -146,7 +151,9 @@ def _compact(
             "to values that are read again"
         )
     small = _as_before(Compact(masked, graph, type(model).__name__).eval(), model)
-    small.maps, small.notes = written.maps, (*written.notes, *([note] if note else []))
+    later = {name: cut.maps[name][kept] if name in cut.maps else kept for name, kept in written.maps.items()}
+    small.maps = {**cut.maps, **later}
+    small.notes = (*cut.notes, *written.notes, *([note] if note else []))
     small.mask = _mask(small, written.keep, whole=takes_whole_units(mask))
     return small
 

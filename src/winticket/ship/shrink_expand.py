@@ -44,6 +44,7 @@ def expand(
         layers = {name for name, _ in whole.named_modules()}
         tensors = {n: t for n, t in small.items() if not _is_selection(n, layers)}
         training = False
+    tensors = {n: t for n, t in tensors.items() if not _numbers_tokens(n, whole)}
     for name, value in expanded(tensors, maps, like=whole).items():
         path, _, attribute = name.rpartition(".")
         layer = whole.get_submodule(path)
@@ -60,6 +61,13 @@ def expand(
 def _is_selection(name: str, layers: set[str]) -> bool:
     path, _, attribute = name.rpartition(".")
     return attribute == "positions" and path not in layers
+
+
+def _numbers_tokens(name: str, whole: nn.Module) -> bool:
+    """Whether a tensor says which tokens have rows in a `FewTokens`, which an embedding of the original has not."""
+    path, _, attribute = name.rpartition(".")
+    layers = dict(whole.named_modules())
+    return attribute == "numbers" and isinstance(layers.get(path), nn.Embedding)
 
 
 def expanded(

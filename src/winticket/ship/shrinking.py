@@ -22,6 +22,10 @@ from winticket.ship.stages import unused
 
 TOLERANCE = 1e-6
 """Largest difference of an output in float64, relative to the largest: constants become biases in float32."""
+TOKENS_ALONE = (
+    "a network for text is shipped as a state dict alone (--to torch): the other formats have no attention and no "
+    "embeddings"
+)
 NOISE = 4
 """Examples on which outputs are compared."""
 
@@ -41,8 +45,8 @@ class NarrowLayer:
 class Shrunk:
     """A network without what its masks have cut off.
 
-    network     without torch. It takes the original's inputs: those that nothing reads are inputs of the first layer
-                without any kept weight
+    captured    without torch; None for a module that reads tokens. It takes the original's inputs: those that nothing
+                reads are inputs of the first layer without any kept weight
     maps        which units and inputs of the original each layer has
     layers      how many these are
     notes       what was kept although the masks have cut it off, and why, in sentences
@@ -50,16 +54,23 @@ class Shrunk:
     module      as a torch module without the inputs that nothing reads; None if there was no module
     """
 
-    network: Network
+    captured: Network | None
     maps: IndexMaps
     layers: tuple[NarrowLayer, ...]
     notes: tuple[str, ...]
     difference: float
     module: nn.Module | None = None
 
+    @property
+    def network(self) -> Network:
+        """The network without torch. ValueError for a module that reads tokens."""
+        if self.captured is None:
+            raise ValueError(TOKENS_ALONE)
+        return self.captured
+
     def inputs(self) -> dict[str, Positions]:
         """By name of a weight, the inputs that its layer reads, if the network's own inputs are more."""
-        return read_inputs(self.network, self.maps)
+        return {} if self.captured is None else read_inputs(self.captured, self.maps)
 
 
 def shrink_network(network: Network) -> Shrunk:

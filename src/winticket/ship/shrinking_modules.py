@@ -13,7 +13,7 @@ from winticket.ship.index_maps import INPUTS, UNITS, IndexMaps
 from winticket.ship.network import Network
 from winticket.ship.shrink import compact
 from winticket.ship.shrink_rewrite import PER_UNIT
-from winticket.ship.shrinking import NarrowLayer, Shrunk, compared, shrink_network
+from winticket.ship.shrinking import NOISE, NarrowLayer, Shrunk, compared, shrink_network
 from winticket.ticket import Mask
 from winticket.units import layout_of
 
@@ -39,6 +39,18 @@ def shrink_model(model: nn.Module, mask: Mask, network: Network) -> Shrunk:
         compared(network, computed),
         small,
     )
+
+
+def shrink_text_model(model: nn.Module, mask: Mask, *, length: int, tokens: int) -> Shrunk:
+    """As `shrink_model`, for a module that reads `length` tokens below `tokens`; there is no network without torch."""
+    x = torch.randint(tokens, (NOISE, length), generator=torch.Generator().manual_seed(0))
+    small = compact(model, mask, example=x)
+    positions = {name: map_.numpy() for name, map_ in small.maps.items()}
+    with torch.no_grad():
+        before, after = (copy.deepcopy(one).double()(x) for one in (model, small))
+    difference = float((before - after).abs().max() / before.abs().max().clamp(min=1e-30))
+    maps = IndexMaps(positions, {name: _size(model, name) for name in positions})
+    return Shrunk(None, maps, tuple(_layers(model, small.maps)), small.notes, difference, small)
 
 
 def _size(model: nn.Module, name: str) -> int:

@@ -8,6 +8,7 @@ from winticket.ticket.curve import Curve, no_curve
 from winticket.ticket.file import FORMAT_VERSION, TicketFileError
 from winticket.ticket.mask import Mask, Weights, output_units
 from winticket.ticket.nouns import JSON, Failed, Scores, Seeds, State, Ticket, Trajectory
+from winticket.ticket.parts import kept_parts, members, with_parts
 
 REVISION = 1
 """Raised when the derivation of seeds changes, or what a mask does to weights."""
@@ -27,7 +28,10 @@ __all__ = [
     "Trajectory",
     "Weights",
     "apart",
+    "kept_parts",
+    "members",
     "no_curve",
     "output_units",
     "same_bits",
+    "with_parts",
 ]

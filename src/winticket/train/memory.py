@@ -58,6 +58,11 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.together = self.largest = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not to be hidden from torch.compile: that imports all of it, which takes a second in each plan."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         results = func(*args, **(kwargs or {}))
         before = {_place(t): _bytes(t) for t in tree_leaves(args) if isinstance(t, Tensor)}

@@ -11,6 +11,7 @@ from winticket.units.dead import (
     zeroed,
 )
 from winticket.units.layout import PLAIN, Layout, layout_of, layouts
+from winticket.units.structures import Structure, structures
 
 REVISION = 1
 """Raised when the definition of a dead unit, or an axis of a weight, changes."""
@@ -19,10 +20,12 @@ __all__ = [
     "PLAIN",
     "REVISION",
     "Layout",
+    "Structure",
     "dead_parameters",
     "effective_count",
     "layout_of",
     "layouts",
+    "structures",
     "takes_whole_units",
     "traced",
     "why_untraceable",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from winticket.units.structures import structures
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,10 @@ class Layout:
     one axis is shorter ([units, inputs / groups, ...], or [inputs, units / groups, ...] with inputs first). `gates` are
     those of a recurrent layer, whose rows list the units once for every gate: [gates * units, inputs].
 
+    `structure` names what the weight is removed with, such as "layers.0.attention.heads" (`winticket.units.structures`;
+    empty: nothing). The units, or with `by_inputs` the inputs, then are `parts` blocks of equal size, in order; part i
+    of the structure is block i of each of its `members` weights.
+
     >>> import torch
     >>> Layout(inputs_first=True).by_unit(torch.zeros(3, 5, 2, 2)).shape  # 5 units, 3 inputs, 4 positions
     torch.Size([5, 3, 4])
@@ -28,6 +34,28 @@ class Layout:
     inputs_first: bool = False
     groups: int = 1
     gates: int = 1
+    structure: str = ""
+    parts: int = 1
+    by_inputs: bool = False
+    members: int = 0
+
+    def by_part(self, weight: Tensor) -> Tensor:
+        """The values of `weight` as [parts, values of a part]; for a weight of a structure.
+
+        >>> import torch
+        >>> Layout(structure="attention.heads", parts=2, by_inputs=True).by_part(torch.arange(8).view(2, 4))
+        tensor([[0, 4, 1, 5],
+                [2, 6, 3, 7]])
+        """
+        units = self.by_unit(weight)
+        return (units.transpose(0, 1) if self.by_inputs else units).reshape(self.parts, -1)
+
+    def from_parts(self, values: Tensor, like: Tensor) -> Tensor:
+        """The inverse of `by_part`: `values` [parts, values of a part] in the shape of the weight `like`."""
+        units, inputs, positions = self.by_unit(like).shape
+        if self.by_inputs:
+            return self.from_units(values.reshape(inputs, units, positions).transpose(0, 1), like)
+        return self.from_units(values.reshape(units, inputs, positions), like)
 
     def by_unit(self, weight: Tensor) -> Tensor:
         """The values of `weight` as [units, inputs of a unit, positions]; a recurrent layer has gates as positions."""
@@ -72,10 +100,10 @@ def layouts(module: nn.Module) -> dict[str, Layout]:
     """The layout of every parameter that is not laid out as [units, inputs, *positions], by name.
 
     If layers of different kinds share a weight (an output layer tied to its embedding), the Linear or Conv layer
-    decides.
+    decides. Errors: ValueError for a module whose `prunable_structures` do not fit its layers.
 
-    >>> layouts(nn.Sequential(nn.Linear(2, 3), nn.Conv2d(4, 4, 3, groups=2)))
-    {'1.weight': Layout(inputs_first=False, groups=2, gates=1)}
+    >>> layouts(nn.Sequential(nn.Linear(2, 3), nn.Conv2d(4, 4, 3, groups=2)))["1.weight"].groups
+    2
     """
     known: dict[int, Layout] = {}
     for path, layer in module.named_modules():
@@ -85,7 +113,16 @@ def layouts(module: nn.Module) -> dict[str, Layout]:
             owner, attribute = _parametrized(module, path, name) or (layer, name)
             if id(parameter) not in known or isinstance(owner, nn.Linear | _ConvNd):
                 known[id(parameter)] = layout_of(owner, attribute)
-    named = {name: known.get(id(parameter), PLAIN) for name, parameter in module.named_parameters()}
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    named = {name: known.get(number, PLAIN) for number, name in names.items()}
+    for one in structures(module):
+        for owner, reads in one.weights():
+            name, count = names[id(owner.weight)], len(one.weights())
+            if isinstance(owner, nn.Embedding) and not named[name].inputs_first:
+                continue  # tied to an output layer, which needs the rows of all tokens
+            named[name] = replace(
+                named[name], structure=one.name, parts=one.parts, by_inputs=reads, members=count
+            )
     return {name: layout for name, layout in named.items() if layout != PLAIN}
 
 
@@ -100,8 +137,8 @@ def _parametrized(module: nn.Module, path: str, name: str) -> tuple[nn.Module, s
 def layout_of(layer: nn.Module, name: str = "weight") -> Layout:
     """The layout of one of a layer's parameters.
 
-    >>> layout_of(nn.LSTM(2, 3), "weight_ih_l0")
-    Layout(inputs_first=False, groups=1, gates=4)
+    >>> layout_of(nn.LSTM(2, 3), "weight_ih_l0").gates
+    4
     """
     if isinstance(layer, _ConvTransposeNd):
         return Layout(inputs_first=True, groups=layer.groups)

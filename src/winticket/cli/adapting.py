@@ -1,0 +1,56 @@
+"""`winticket lm adapter`: what tuning changed, as an adapter of PEFT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from winticket.cli.answers import print_json, printed, request, show, to_stderr
+from winticket.cli.options import AsJson, Quiet
+from winticket.cli.progress import patient
+
+Tuned = Annotated[
+    str, typer.Argument(metavar="TUNED", help="Folder of the tuned model, such as winticket lm tune wrote.")
+]
+Base = Annotated[
+    str,
+    typer.Option(
+        "--base", metavar="PATH", help="The model that was tuned: a folder, a GGUF file or a name on the Hub."
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="New folder for the adapter. Default: TUNED's name and -adapter, here."),
+]
+
+
+def adapter(
+    tuned: Tuned, *, base: Base, out: Out = None, quiet: Quiet = False, as_json: AsJson = False
+) -> None:
+    """Write what tuning changed in a language model as an adapter that PEFT loads (SHiRA).
+
+    TUNED may differ from --base in weights of linear layers alone, as after winticket lm tune --lota. PEFT's SHiRA
+    (Bhardwaj et al. 2024) holds r times (inputs + outputs) values for each adapted layer, with one r for all. The
+    command finds the smallest r, fills layers that changed less with zeros, and refuses what no r can express. Models
+    that were tuned with --lota-rank R fit r = R without zeros.
+
+    [bold]winticket lm adapter smol-book --base models/smol --out smol-book-adapter[/bold]
+    """
+    with request():
+        from winticket.lm.adapter import prepare_adapter, sentences, write_adapter
+        from winticket.lm.tuning import require_new
+
+        pair = prepare_adapter(base, tuned)
+        folder = out or Path(f"{Path(pair.tuned.name()).stem}-adapter")
+        require_new(folder)
+        with to_stderr():
+            result = write_adapter(pair, folder, patient(quiet=quiet))
+    with printed(str(folder)):
+        if as_json:
+            print_json(result)
+            return
+        for sentence in sentences(result):
+            show(sentence)
+        show(f"Wrote {folder}")

@@ -97,8 +97,8 @@ class Started:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         """`folder` is the working directory; `stdout` names a file for what the command answers."""
-        told = {"words": words, "folder": str(folder), "program": program}
-        told["environment"] = {**os.environ, **(environment or {})}
+        around = {**os.environ, **(environment or {})}
+        told = {"words": words, "folder": str(folder), "program": program, "environment": around}
         # In the file system and not in a pipe, so that nothing has to read while the command runs.
         self._said = os.memfd_create("stdout"), os.memfd_create("stderr")
         out = os.open(stdout, os.O_WRONLY | os.O_CREAT) if stdout else os.dup(self._said[0])

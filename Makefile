@@ -40,7 +40,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	$(BIN)/pytest -n 2 -m "not evidence"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not evidence"
 
 evidence: $(READY)
 	$(BIN)/pytest -m evidence --durations=0

@@ -21,8 +21,18 @@ for name in ("SIGTERM", "SIGHUP"):  # which `nohup`, for one, has ignored
         signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
+def pytest_collection() -> None:
+    # Containers often have PYTHONDONTWRITEBYTECODE, with which each of the processes that tests start would compile the
+    # project anew, for half a second, and each run the tests. What tests write themselves is none of this.
+    sys.dont_write_bytecode = False
+
+
 def pytest_collection_finish() -> None:
+    sys.dont_write_bytecode = _as_started
     _keep_out_of_collections()
+
+
+_as_started = sys.dont_write_bytecode
 
 
 def pytest_runtest_teardown() -> None:

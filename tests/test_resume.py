@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from starting import Started
 from winticket import report
 from winticket.experiment import Experiment, conduct
 from winticket.run import Event, Interrupted, Store
@@ -223,7 +224,10 @@ LONG = {**CHOICES, "steps": 20_000, "evaluate_every": 20, "levels": 1, "replicat
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda s: s.name)
 def test_ctrl_c_says_how_to_go_on_and_loses_nothing(number: signal.Signals, tmp_path: Path) -> None:
-    """A training of half a minute is interrupted; what is put aside is there, and whatever starts goes on from it."""
+    """A training of half a minute is interrupted; what is put aside is there, and whatever starts goes on from it.
+
+    Ctrl-C meets the command as people start it.
+    """
     store = tmp_path / "runs"
     words = [
         "find",
@@ -231,12 +235,13 @@ def test_ctrl_c_says_how_to_go_on_and_loses_nothing(number: signal.Signals, tmp_
         *(f"--{n.replace('_', '-')}={v}" for n, v in LONG.items() if n != "gate"),
         "--no-gate",
     ]
-    command = [sys.executable, "-m", "winticket", *words, "--store", str(store), "--workers", "1"]
-    if number != signal.SIGINT:
-        command.append("--quiet")  # without an estimate and its seconds, and as loud about a signal
-    process = subprocess.Popen(
-        command, start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    words += ["--store", str(store), "--workers", "1"]
+    process: Started | subprocess.Popen[str]
+    if number == signal.SIGINT:
+        command, pipe = [sys.executable, "-m", "winticket", *words], subprocess.PIPE
+        process = subprocess.Popen(command, start_new_session=True, stderr=pipe, stdout=pipe, text=True)
+    else:  # without an estimate and its seconds, and as loud about a signal
+        process = Started(*words, "--quiet", folder=tmp_path)
     until = time.monotonic() + 60
     # Main, its tracker of resources, the server that forks, and the worker.
     while len(in_group(process.pid)) < 4 and time.monotonic() < until:

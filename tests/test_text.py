@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import undrawn
+from starting import Started
 from winticket.experiment import Experiment, conduct
 from winticket.text import cleaned, console, hide, visible, without_secrets
 
@@ -105,13 +106,13 @@ def command(
 
 def test_json_is_one_document_whatever_a_model_prints(tmp_path: Path) -> None:
     (tmp_path / "noisy.py").write_text(NOISY)
-    done = command(
-        tmp_path, *SEARCH, "--model", "noisy:build", "--json", "--workers", "1", program=undrawn.COMMAND
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["verdict"]["outcome"] == "inconclusive"
-    for words in (b"imported", b"built", b"called", b"from C"):
-        assert words in done.stderr
+    words = (*SEARCH, "--model", "noisy:build", "--json", "--workers", "1")
+    done = Started(*words, folder=tmp_path, program=undrawn.COMMAND)
+    out, err = done.communicate(timeout=120)
+    assert done.returncode == 0, err
+    assert json.loads(out)["verdict"]["outcome"] == "inconclusive"
+    for word in ("imported", "built", "called", "from C"):
+        assert word in err
 
 
 @pytest.fixture(scope="module")
@@ -154,26 +155,24 @@ def test_terminals_without_unicode_and_notebooks_backends_lose_nothing(
 
 def test_escapes_in_what_was_typed_do_not_reach_the_terminal(tmp_path: Path) -> None:
     wrong = (("find", "\x1b[31mdigits"), ("\x1b]0;evil\x07",), ("find", "digits", "--lr", "\x1b[31m"))
-    done = command(tmp_path, program=several(*wrong, status=2))
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count(b"Error") == len(wrong)
-    assert b"\x1b" not in done.stdout + done.stderr
+    done = Started(folder=tmp_path, program=several(*wrong, status=2))
+    out, err = done.communicate(timeout=120)
+    assert done.returncode == 0, err
+    assert err.count("Error") == len(wrong)
+    assert "\x1b" not in out + err
 
 
 def test_a_closed_or_full_stdout_loses_no_result(tmp_path: Path) -> None:
-    """The first of them has everything trained, by a worker that inherits what there is of a stdout."""
+    """Where it is closed everything is trained, by a worker that inherits what there is of a stdout."""
     (tmp_path / "command").write_text(undrawn.COMMAND)
-    typed = " ".join([sys.executable, "command", *SEARCH, "--workers", "1", "--model", "lenet-12-8", "--out"])
-    for number, sink in enumerate((">&-", ">/dev/full")):
-        out = tmp_path / str(number)
-        done = subprocess.run(
-            ["/bin/sh", "-c", f"{typed} {out} {sink}"],
-            cwd=tmp_path,
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
-        assert b"Traceback" not in done.stderr
-        document = json.loads((out / "result.json").read_text())
+    words = [*SEARCH, "--workers", "1", "--model", "lenet-12-8", "--out"]
+    closed = " ".join([sys.executable, "command", *words, "closed", ">&-"])
+    done = subprocess.run(
+        ["/bin/sh", "-c", closed], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    full = Started(*words, "full", folder=tmp_path, program=undrawn.COMMAND, stdout="/dev/full")
+    for out, said in (("closed", done.stderr), ("full", full.communicate(timeout=120)[1])):
+        assert "Traceback" not in said
+        document = json.loads((tmp_path / out / "result.json").read_text())
         assert document["verdict"]
-        assert (document["computed"] > 0) == (sink == ">&-")
+        assert (document["computed"] > 0) == (out == "closed")

@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from starting import Started
 from winticket import sparse
 from winticket.cli import app
 from winticket.cli.searches import _too_narrow
@@ -57,11 +56,8 @@ def digests(store: Path) -> dict[str, str | None]:
     return {row.key: row.digest for row in Store(store).ls() if row.kind == "result"}
 
 
-def worker(store: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "winticket", "work", str(store), "--workers", "1", *options]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=store.parent
-    )
+def worker(store: Path, *options: str) -> Started:
+    return Started("work", str(store), "--workers", "1", *options, folder=store.parent)
 
 
 def test_the_answer_of_a_detached_command_has_no_secret(tmp_path: Path) -> None:

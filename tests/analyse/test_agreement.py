@@ -13,7 +13,7 @@ import winticket
 from winticket.analyse import cka, disagreement
 from winticket.analyse.agreement import TICKET_DENSE, TICKETS, _unseen, hidden_layer
 from winticket.analyse.networks import outputs, parts
-from winticket.experiment import Run
+from winticket.experiment import Execution, Run
 
 
 def test_disagreement_counts_other_answers() -> None:
@@ -99,7 +99,8 @@ def test_replicates_with_splits_of_their_own_are_compared_on_common_test_example
 
 
 def test_a_run_is_compared_with_its_dense_networks(run: Run) -> None:
-    (made,) = run.analyse("agreement")
+    """By workers, as a user's analyses are computed."""
+    (made,) = run.analyse("agreement", execution=Execution.local(run.store.path, workers=2))
     assert made.reason is None
     row = made.table.where(level=2, pair=TICKET_DENSE, replicate=1).rows()[0]
     ends = [run.training("ticket", level=2, replicate=0).end, run.training("dense", level=0, replicate=0).end]

@@ -205,7 +205,9 @@ def test_a_source_is_json() -> None:
 
 def test_importing_is_light() -> None:
     heavy = "('datasets', 'sklearn', 'pyarrow', 'scipy')"
-    code = f"import sys, winticket.data; print([m for m in {heavy} if m in sys.modules])"
+    code = (
+        f"import sys, winticket.data, winticket.experiment; print([m for m in {heavy} if m in sys.modules])"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
 

@@ -12,6 +12,7 @@ import pytest
 
 import winticket
 from undrawn import undraw
+from winticket.experiment import Execution
 from winticket.experiment.analysing import stored_analyses
 from winticket.experiment.masks import require_masks
 from winticket.experiment.presenting import analyses_of
@@ -111,7 +112,9 @@ def test_the_page_has_the_analyses_that_the_store_has_and_computes_none(run: Pat
     assert stored_analyses(opened) == []
     assert len(list((run.parent / "store" / "results").iterdir())) == before
     options = {"learning": {"levels": "1"}}
-    (made,) = opened.analyse("learning", options=options)
+    (made,) = opened.analyse(
+        "learning", options=options, execution=Execution.local(opened.store.path, workers=0)
+    )
     assert made.reason is None
     assert stored_analyses(opened) == [], "it was made with another option"
     (again,) = stored_analyses(opened, options=options)
@@ -210,7 +213,7 @@ def test_options_of_another_version_cost_no_other_analysis(
     options: dict[str, Any], run: Path, tmp_path: Path
 ) -> None:
     opened, folder = winticket.open(run), copied(run, tmp_path)
-    opened.analyse("overlap")
+    opened.analyse("overlap", execution=Execution.local(opened.store.path, workers=0))
     (folder / "analyses").mkdir()
     (folder / "analyses" / "learning.json").write_text(json.dumps({"name": "learning", "options": options}))
     assert "overlap" in {one.analysis.name for one in analyses_of(opened, folder)}

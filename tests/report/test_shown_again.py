@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import winticket
+from undrawn import undraw
 from winticket.cli import app
 
 
@@ -23,7 +24,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "replicates": 2,
         "workers": 0,
     }
-    winticket.find("digits", store=folder / "store", out=folder / "out", **options)
+    with pytest.MonkeyPatch.context() as patch:
+        undraw(patch)  # each test has the page written again
+        winticket.find("digits", store=folder / "store", out=folder / "out", **options)
     return folder / "out"
 
 

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from run import jobs
+from starting import Started
 from winticket.run import Event, Store, StoreError, run, task
 from winticket.run import claims as claiming
 from winticket.run.claim_files import Claim, boot, claim_name
@@ -248,18 +249,13 @@ if __name__ == "__main__":
 """
 
 
-def start(tmp_path: Path, *, count: int = 6, seconds: float = 0.3, workers: int = 1) -> subprocess.Popen[str]:
-    script = tmp_path / "command.py"
-    tests = str(Path(__file__).parents[1])
-    script.write_text(
-        SCRIPT.format(
-            tests=tests, store=str(tmp_path / "runs"), count=count, seconds=seconds, workers=workers
-        )
-    )
-    return subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+def start(tmp_path: Path, *, count: int = 6, seconds: float = 0.3, workers: int = 1) -> Started:
+    store, tests = str(tmp_path / "runs"), str(Path(__file__).parents[1])
+    script = SCRIPT.format(tests=tests, store=store, count=count, seconds=seconds, workers=workers)
+    return Started(folder=tmp_path, program=script)
 
 
-def finished(command: subprocess.Popen[str]) -> tuple[list[str], int]:
+def finished(command: Started) -> tuple[list[str], int]:
     """The keys that a command computed, and how many it found done."""
     out, _ = command.communicate(timeout=120)
     assert command.returncode == 0, out
@@ -279,8 +275,7 @@ def test_two_commands_do_every_task_once(tmp_path: Path, workers: int) -> None:
 
 def test_another_takes_over_from_one_that_was_killed(tmp_path: Path) -> None:
     one = start(tmp_path, count=1, seconds=60.0)
-    assert one.stdout is not None
-    assert one.stdout.readline().startswith("started")
+    assert one.line(timeout=60).startswith("started")
     store, seen = Store(tmp_path / "runs"), []
 
     def tell(event: Event) -> None:
@@ -288,7 +283,7 @@ def test_another_takes_over_from_one_that_was_killed(tmp_path: Path) -> None:
         if event.kind == "elsewhere":
             assert event.text == f"process {one.pid}"
             one.send_signal(signal.SIGKILL)
-            one.wait()
+            one.communicate(timeout=60)
 
     def give_up() -> bool:  # it is ours now, and takes a minute
         return "started" in seen
@@ -299,7 +294,6 @@ def test_another_takes_over_from_one_that_was_killed(tmp_path: Path) -> None:
     assert who_claims(store)[0] == {}
     store.gc()
     assert store.claims() == {}
-    one.stdout.close()
 
 
 def test_one_that_was_stopped_for_longer_than_the_expiry_does_no_harm(
@@ -307,8 +301,7 @@ def test_one_that_was_stopped_for_longer_than_the_expiry_does_no_harm(
 ) -> None:
     monkeypatch.setattr(claiming, "EXPIRY", 0.5)
     one = start(tmp_path, count=1, seconds=1.0, workers=0)
-    assert one.stdout is not None
-    assert one.stdout.readline().startswith("started")
+    assert one.line(timeout=60).startswith("started")
     one.send_signal(signal.SIGSTOP)
     kinds: list[str] = []
     slow = task(jobs.slow, number=0, seconds=1.0)

@@ -19,6 +19,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+import undrawn
 from undrawn import undraw
 from winticket.experiment import Execution, Experiment, Result, conduct
 from winticket.run import Crew, Event, ExecutorCrew, Store, dask_crew, on_dask, on_ray, ray_crew, run, task
@@ -159,7 +160,7 @@ def test_dask_computes_plans(tmp_path: Path, pool: Found) -> None:
 def answers_with_one_document(folder: Path, *options: str) -> None:
     words = ["find", "digits", "--json", "--store", str(folder / "command"), "--no-gate", *options]
     words += ["--model", "lenet-10", "--steps", "10", "--levels", "1", "--replicates", "2"]
-    command = [str(Path(sys.executable).parent / "winticket"), *words]
+    command = [sys.executable, "-c", undrawn.COMMAND, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["failures"] == []

@@ -6,8 +6,6 @@ import math
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -17,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from starting import Started
 from winticket.alive import alive
 from winticket.run import Event, ExecutorCrew, Interrupted, RunError, Store, StoreError, run, task
 from winticket.run.stops import StopFile, Stopping, abandoned_stops, asked_to_stop
@@ -206,7 +205,7 @@ def test_a_task_that_does_not_report_is_ended_with_its_process(tmp_path: Path) -
     assert stops(tmp_path / "s") == []
 
 
-def script(folder: Path, what: str) -> subprocess.Popen[str]:
+def script(folder: Path, what: str) -> Started:
     """A program of its own, in a process group as a terminal makes it, with a pool of the standard library."""
     root = Path(__file__).parents[jobs.__name__.count(".")]
     text = f"""
@@ -221,10 +220,7 @@ if __name__ == "__main__":
         print("INTERRUPTED", stopped, flush=True)
         sys.exit(130)
 """
-    (folder / "program.py").write_text(text)
-    pipe = subprocess.PIPE
-    command = [sys.executable, str(folder / "program.py")]
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    return Started(folder=folder, program=text)
 
 
 def started(files: list[Path]) -> None:
@@ -255,8 +251,8 @@ def test_processes_end_with_the_program_that_was_killed(tmp_path: Path) -> None:
     started(files)
     pids = {int(f.read_text()) for f in files}
     assert all(map(alive, pids))
-    program.kill()
-    program.communicate()
+    program.send_signal(signal.SIGKILL)
+    program.communicate(timeout=60)
     assert wait_gone(pids, 20) == set()
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from starting import Started
 from winticket.sparse import Shape, Structure, Tuning, convert, instruction_sets, products, structure, windows
 from winticket.sparse.choices import EDGES, PROBES, Choice
 from winticket.sparse.measuring import confirmed, fastest
@@ -197,7 +195,7 @@ def test_the_table_is_read_and_written_by_threads_at_once() -> None:
 
 
 PREFERENCES = """
-import sys, torch
+import torch
 from winticket.sparse import Shape, tuning
 from winticket.sparse.native import kernels
 torch.set_num_threads(1)
@@ -211,9 +209,10 @@ print([tuning(shape).blocks(d) for d in (0.02, 0.2, 0.9)], tuning(shape).break_e
 
 def test_preferences_survive_a_second_process(tmp_path: Path) -> None:
     def process() -> str:
-        environment = {**os.environ, "WINTICKET_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", PREFERENCES]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        done = Started(folder=tmp_path, program=PREFERENCES, environment={"WINTICKET_CACHE": str(tmp_path)})
+        said, errors = done.communicate(timeout=120)
+        assert done.returncode == 0, errors
+        return said
 
     first = process()
     (file,) = (tmp_path / "break-even").iterdir()

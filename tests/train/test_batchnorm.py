@@ -1,4 +1,4 @@
-"""BatchNorm in a stack, under masks, through rewinds and on the sparse kernels: ResNet-20 on tiny images."""
+"""BatchNorm in a stack, under masks, through rewinds and on the sparse kernels: ResNet-8 on tiny images."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ STEPS, K = 8, 3
 @pytest.fixture(scope="module")
 def resnet() -> nn.Module:
     """One object for all tests, so that it is traced once per shape."""
-    return models.build("resnet-20-4", input_shape=(3, 8, 8), classes=3, generator_seed=0)
+    return models.build("resnet-8-4", input_shape=(3, 8, 8), classes=3, generator_seed=0)
 
 
 def ticket(replicate: int, density: float = 1.0, *, emptied: int = 0) -> Ticket:
-    """ResNet-20 freshly drawn and pruned at random; the last filters of every block's first layer lead nowhere."""
-    module = models.build("resnet-20-4", input_shape=(3, 8, 8), classes=3, generator_seed=replicate)
+    """ResNet-8 freshly drawn and pruned at random; the last filters of every block's first layer lead nowhere."""
+    module = models.build("resnet-8-4", input_shape=(3, 8, 8), classes=3, generator_seed=replicate)
     weights = {name: p.detach().clone() for name, p in module.named_parameters()}
     buffers = {name: b.detach().clone() for name, b in module.named_buffers()}
     noise = torch.Generator().manual_seed(replicate)
@@ -54,7 +54,7 @@ def same_state(a: State, b: State, *parts: str) -> bool:
 
 
 def agree(one: Trajectory, two: Trajectory) -> None:
-    """Eight steps of float32 whose sums run in another order, 1e-7 each, through twenty layers and momentum .9."""
+    """Eight steps of float32 whose sums run in another order, 1e-7 each, through eight layers and momentum .9."""
     for part in ("weights", "buffers"):
         for name, value in getattr(one.saved[STEPS], part).items():
             other = getattr(two.saved[STEPS], part)[name]
@@ -86,7 +86,7 @@ def test_running_statistics_are_those_of_plain_pytorch(
     tickets = [ticket(r, 0.5) for r in range(2)]
     found = paths(resnet, images, tickets, stacking=stacking, steps=1, lr=1e-12, evaluate_every=1)
     for each, path in zip(tickets, found, strict=True):
-        alone = models.build("resnet-20-4", input_shape=(3, 8, 8), classes=3, generator_seed=0)
+        alone = models.build("resnet-8-4", input_shape=(3, 8, 8), classes=3, generator_seed=0)
         each.load_into(alone)
         rows = data.permutation(len(images.train.y), seed=each.seeds.derive("order"), epoch=0)[:10]
         alone.train()(images.train.x[rows])

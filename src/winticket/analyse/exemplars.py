@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from scipy import special
 from torch import Tensor
 
 from winticket.analyse.facts import Cells, Lines, analysis, part, together
@@ -127,6 +126,8 @@ def exemplars_says(table: Table) -> list[str]:
     examples = int(str(lost["examples"]))
     if not examples:
         return ["No test example was seen by enough replicates of both; run more replicates, or lower least."]
+    from scipy import special  # takes a third of a second to import, and most commands need none of it
+
     a, b = int(str(lost["count"])), int(str(gained["count"]))
     # The exact sign test; it gives 1 if no example differs.
     p = min(1.0, 2 * float(special.bdtr(min(a, b), a + b, 0.5)))

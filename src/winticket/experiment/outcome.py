@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from winticket import models
+from winticket import judge, models
 from winticket.experiment import paces
 from winticket.experiment.plan import BESIDE, EXACT, GATE, SOURCE, Plan
 from winticket.experiment.remarks import mean_effective_count, notes, remarks
@@ -63,8 +63,6 @@ def document(runs: Runs, verdict: Verdict) -> Judged:
 
 def precision_effect(runs: Runs, over: ScoredOn) -> PrecisionEffect | None:
     """What the recipe's precision changed in the dense network, by replicate; None if that was not measured."""
-    from winticket import judge
-
     if (0, EXACT) not in runs.by_cell:
         return None
     pairs = zip(accuracies(runs.by_cell[0, "dense"]), accuracies(runs.by_cell[0, EXACT]), strict=True)
@@ -273,8 +271,6 @@ def best(runs: Runs, judged: Judged) -> tuple[int, int] | None:
 
 def no_early_stop(runs: Runs, number: int) -> str | None:
     """Why the early stops of a level are not compared; None if they are."""
-    from winticket import judge
-
     stops = {"dense": runs.by_cell[0, "dense"], **runs.arms(number)}
     last = runs.plan.experiment.recipe.steps
     return judge.uninformative_early_stop({arm: early_stops(e) for arm, e in stops.items()}, last)
@@ -318,8 +314,6 @@ def _mean(
     values: Sequence[float | None], *, within: tuple[float, float], floor: float
 ) -> tuple[float | None, list[float] | None]:
     """Mean and 95 % interval of the values that are not missing; all values lie in the range `within`."""
-    from winticket import judge  # It imports scipy, which takes a third of a second.
-
     finished = [value for value in values if value is not None]
     mean = math.fsum(finished) / len(finished) if finished else None
     interval = judge.mean_interval(values, floor=floor)

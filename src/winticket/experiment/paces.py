@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from winticket import judge
 from winticket.objective import ACCURACY, Scale
 from winticket.results import PaceCheck, StepsTo
 from winticket.ticket import Curve
@@ -33,8 +34,6 @@ def of_level(
     reaches. The check is None if the level has no ticket. If the dense network has not `learned`, its accuracy is no
     goal, so no arm is called sooner or later.
     """
-    from winticket import judge  # It imports scipy, which takes a third of a second.
-
     goals = _goals(dense, scale, constant)
     theirs = _paces(dense, dense, goals, scale, alpha=alpha, itself=True)
     by_arm = {
@@ -54,8 +53,6 @@ def of_level(
 
 def _goals(dense: Curves, scale: Scale, constant: float | None) -> dict[float, list[float | None]]:
     """The value to be reached by replicate, by fraction; None if there is no such value."""
-    from winticket import judge
-
     ends = [None if curve is None else curve.last()["pace_accuracy"] for curve in dense]
     return {
         fraction: [
@@ -76,8 +73,6 @@ def _paces(
     itself: bool,
 ) -> list[Pace]:
     """The pace of an arm at every target."""
-    from winticket import judge
-
     by_target = []
     for fraction, targets in goals.items():
         theirs = _steps(dense, targets, scale)
@@ -130,8 +125,6 @@ def _steps(curves: Curves, targets: Sequence[float | None], scale: Scale) -> tup
 
 
 def _first(curve: Curve, target: float, scale: Scale) -> int | None:
-    from winticket import judge
-
     if scale == ACCURACY:
         return curve.steps_to(target)
     return judge.first_step(curve.step.tolist(), curve.pace_accuracy.tolist(), target, scale=scale)

@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy import special
 
 from winticket import results
 from winticket.judge.checks import MIN_REPLICATES
@@ -224,6 +223,8 @@ def _median(values: Sequence[float]) -> tuple[float | None, tuple[float, float |
     """
     if not values:
         return None, None
+    from scipy import special  # takes a third of a second to import, and most commands judge nothing
+
     ordered = sorted(values)
     n = len(ordered)
     middle = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 from winticket import results
 from winticket.judge.frame import Frame, Values
@@ -66,6 +65,8 @@ def ratio_limit(gains: Array, dense: Array, *, level: float, floor: float = 0.0)
     n = len(gains)
     if n < 2:
         return None
+    from scipy import special  # takes a third of a second to import, and most commands judge nothing
+
     mean_gain, mean = float(gains.mean()), float(dense.mean())
     covariance = np.cov(gains, dense)
     k = float(special.stdtrit(n - 1, 1 - level)) ** 2 / n

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 Array = npt.NDArray[np.float64]
 
@@ -57,6 +56,8 @@ def _spread(values: Array, floor: float = 0.0) -> tuple[Array, Array]:
 
 def _student(centre: Array, error: Array, df: int, n: int) -> tuple[Array, Array]:
     """One-sided p-values of `centre / error`; if the error is 0, the exact sign-flip test's."""
+    from scipy import special  # takes a third of a second to import, and most commands judge nothing
+
     centre = np.where(np.abs(centre) <= ROUNDING, 0.0, centre)
     flat = error == 0.0
     t = centre / np.where(flat, 1.0, error)
@@ -193,6 +194,8 @@ def mean_interval(
     present = np.array([value for value in values if value is not None], dtype=np.float64)
     if len(present) < 2:
         return None
+    from scipy import special  # takes a third of a second to import, and most commands judge nothing
+
     mean, sd = _spread(present, floor)
     half = float(special.stdtrit(len(present) - 1, (1 + level) / 2)) * float(sd) / math.sqrt(len(present))
     return float(mean) - half, float(mean) + half
@@ -207,6 +210,8 @@ def power(effect: float, replicates: int, *, alpha: float = 0.05) -> float:
     >>> round(power(1.0, 8), 2)
     0.82
     """
+    from scipy import special  # takes a third of a second to import, and most commands judge nothing
+
     critical = special.stdtrit(replicates - 1, 1 - alpha)
     return float(1 - special.nctdtr(replicates - 1, effect * math.sqrt(replicates), critical))
 

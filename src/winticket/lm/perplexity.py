@@ -8,7 +8,6 @@ from typing import TypedDict
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -65,6 +64,8 @@ def estimate(values: Sequence[float], documents: Sequence[int] | None = None) ->
     count = int(drawn.max()) + 1
     if count < 2:
         return {"value": math.exp(mean), "interval": None}
+    from scipy import stats  # takes a second to import, which a refusal need not wait for
+
     residuals = np.bincount(drawn, whole - mean)
     error = math.sqrt(count / (count - 1) * float((residuals**2).sum())) / whole.size
     half = float(stats.t.ppf(0.975, count - 1)) * error

@@ -8,7 +8,6 @@ from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from winticket.objective import ACCURACY, Scale
 from winticket.report.reading import (
@@ -181,6 +180,8 @@ def _mean_and_half_width(
     mean = values.mean(axis=0)
     if count < 2:
         return mean, None
+    from scipy import special  # takes a third of a second to import, and most commands write no page
+
     quantile = float(special.stdtrit(count - 1, 0.5 + confidence / 2))
     return mean, quantile * values.std(axis=0, ddof=1) / np.sqrt(count)
 

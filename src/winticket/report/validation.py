@@ -7,7 +7,6 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from winticket.report.metric import Metric, metric_of
 from winticket.report.reading import data_of, dense_arm, density_percent, is_in, pruned_levels, won_at
@@ -82,6 +81,8 @@ def _differences(
 
 def _mean(values: NDArray[np.float64]) -> tuple[float, float, float]:
     """Mean and 95 % t interval."""
+    from scipy import special  # takes a third of a second to import, and most commands write no page
+
     mean, count = float(values.mean()), len(values)
     half = float(special.stdtrit(count - 1, 0.975) * values.std(ddof=1) / count**0.5)
     return mean, mean - half, mean + half

@@ -96,7 +96,7 @@ def test_text_comes_with_a_network_and_a_recipe(text: Path) -> None:
 
 def test_a_search_on_text_from_end_to_end(text: Path, search: Search) -> None:
     planned = plan(Experiment.of(text, **SMALL))
-    price = cost(planned, Execution.local("memory://", workers=0))
+    price = cost(planned, Execution.local("memory://prices-of-text", workers=0))
     assert price.seconds is not None
     found = search(str(text), **SMALL)
     document = found.document
@@ -129,7 +129,7 @@ def test_a_model_with_another_context_reads_other_windows(text: Path, search: Se
     assert found.ticket is not None
     assert found.ticket.start.weights["place.weight"].shape == (24, 16)
     assert (
-        cost(plan(Experiment.of(text, **choices)), Execution.local("memory://", workers=0)).seconds
+        cost(plan(Experiment.of(text, **choices)), Execution.local("memory://prices-of-text", workers=0)).seconds
         is not None
     )
     other = tmp_path / "other.txt"

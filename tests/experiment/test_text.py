@@ -129,7 +129,9 @@ def test_a_model_with_another_context_reads_other_windows(text: Path, search: Se
     assert found.ticket is not None
     assert found.ticket.start.weights["place.weight"].shape == (24, 16)
     assert (
-        cost(plan(Experiment.of(text, **choices)), Execution.local("memory://prices-of-text", workers=0)).seconds
+        cost(
+            plan(Experiment.of(text, **choices)), Execution.local("memory://prices-of-text", workers=0)
+        ).seconds
         is not None
     )
     other = tmp_path / "other.txt"

@@ -26,6 +26,7 @@ from winticket.lm.finding import choices
 from winticket.models import pretrained
 from winticket.objective import LossAndMetric, Objective
 from winticket.objective.metrics import perplexity
+from winticket.report.question import subject
 from winticket.stages import control_ticket, dense_ticket, examples, prunable, train_stack
 from winticket.ticket import Trajectory
 from winticket.train import Recipe
@@ -232,6 +233,20 @@ def test_a_search_from_end_to_end_and_what_it_keeps(
     for name, keep in trained.ticket.mask.keep.items():
         assert not weights[name][~keep].any()
     assert trained.ticket.mask.density() == 0.5
+    theirs: Any = AutoModelForCausalLM.from_pretrained(root / "qwen2").eval()
+    theirs.load_state_dict(
+        dict(weights), strict=False
+    )  # an output layer that is tied has no weights of its own
+    seed = opened.plan.setup.split_seed(0)
+    reading = Reading(tokenizer=str(root / "qwen2"), window=8)
+    tested = data.load(root / "text.txt", reading=reading, seed=seed, validation=3, test=3).test
+    with torch.no_grad():
+        logits = theirs(input_ids=tested.x).logits
+    reported = trained.ticket.about["test_accuracy"]  # its perplexity, as the metric says
+    assert perplexity(logits, tested.y) == pytest.approx(reported, rel=1e-4)
+    said = " ".join(subject(document))
+    assert "2 replicates (orders of examples)" in said
+    assert "windows of 8 tokens in 20 classes" in said
 
 
 COMMANDS = CliRunner()

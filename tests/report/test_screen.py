@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from winticket.report import final_screen
+from winticket.report.question import asked
 from winticket.report.reading import mark
 from winticket.report.titles import accuracy_title
 
@@ -232,6 +233,20 @@ def test_the_method_in_words_and_where_replicates_come_from(digits: Document) ->
     assert words in " ".join(shown(digits).split())
     digits["experiment"] |= {"method": "rigl", "criterion": None}
     assert f"digits, lenet-300-100, method rigl, {by}" in shown(digits, width=120)
+
+
+def test_replicates_of_a_pretrained_start_and_windows_of_tokens(digits: Document) -> None:
+    digits["experiment"] |= {"start": "smol", "redraw": "shuffled", "reading": {"tokenizer": "smol"}}
+    sizes = {"train": 40, "validation": 5, "test": 5}
+    digits["data"] = {"input_shape": [128], "tokens": True, "classes": 1024, "split": "shared", **sizes}
+    words = " ".join(shown(digits).split())
+    assert "10 replicates (orders of examples) from seed 0" in words
+    assert "windows of 128 tokens in 1024 classes" in words
+    question = " ".join(asked(digits))
+    assert "the same mask with the pretrained weights of each layer shuffled (re-initialised)" in question
+    assert "each with its own order of examples and its own mask search" in question
+    digits["experiment"]["redraw"] = "fresh"
+    assert "new initial weights in place of the pretrained ones" in " ".join(asked(digits))
 
 
 def test_figures_are_counted_and_not_their_files(digits: Document) -> None:

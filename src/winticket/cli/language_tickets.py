@@ -144,7 +144,8 @@ def _experiment(path: str, data: Path, length: int | None, options: dict[str, An
 
         usual = choices(path, data, length=length)
         for name in ("include", "exclude"):
-            typed[name] = (*usual.get(name, ()), *typed.get(name, ()))
+            if name in usual and name in typed:
+                typed[name] = (*usual[name], *typed[name])
         from winticket.experiment import Experiment
 
         return Experiment.of(data, **{**usual, **typed})

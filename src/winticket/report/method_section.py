@@ -6,7 +6,7 @@ from html import escape
 
 from winticket.report.elements import section
 from winticket.report.metric import falls_short, metric_of
-from winticket.report.question import draws_own_split
+from winticket.report.question import draws_own_split, varied
 from winticket.report.reading import question_of
 from winticket.results import Document
 
@@ -21,7 +21,7 @@ def method(document: Document) -> str:
     split = parts if draws_own_split(document) else ""
     better = "more accurate than" if metric.is_accuracy else f"better by its {metric.name} than"
     paragraphs = [
-        f"A replicate is one random initialisation with its own mask search{split}. The dense network, the ticket and "
+        f"A replicate is one {varied(document)} with its own mask search{split}. The dense network, the ticket and "
         "the controls of a replicate share the examples, and the order of the training data, so the tests compare them "
         "in pairs: a difference is formed within each replicate, before anything is rounded.",
         f"A ticket matches the dense network if a one-sided paired t test shows that its {metric.name} "

@@ -39,8 +39,14 @@ def _what(document: Document) -> str:
     elif margin is not None and metric.relative:
         size = f"{margin:g} %"  # the sentence goes on with what it is a share of
     within = f" to within {size}" if size else ""
+    redraw = (question_of(document).get("redraw") or "fresh") if question_of(document).get("start") else None
+    weights = {
+        None: "new initial weights",
+        "fresh": "new initial weights in place of the pretrained ones",
+        "shuffled": "the pretrained weights of each layer shuffled",
+    }
     controls = {
-        "reinit": "the same mask with new initial weights (re-initialised)",
+        "reinit": f"the same mask with {weights[redraw]} (re-initialised)",
         "random": "a random mask with the same start values as the ticket",
     }
     others = [words for arm, words in controls.items() if arm in arms(document)]
@@ -96,7 +102,12 @@ def _replicates(count: int) -> str:
 def _all_new(document: Document) -> str:
     mask = "its own ticket" if is_transfer(document) else "its own mask search"
     split = f" and {OWN_SPLIT}" if draws_own_split(document) else ""
-    return f"each with its own random initialisation{',' if split else ' and'} {mask}{split}"
+    return f"each with its own {varied(document)}{',' if split else ' and'} {mask}{split}"
+
+
+def varied(document: Document) -> str:
+    """What differs between replicates beside their splits, in words: pretrained weights are the same for all."""
+    return "order of examples" if question_of(document).get("start") else "random initialisation"
 
 
 def draws_own_split(document: Document) -> bool:
@@ -110,7 +121,7 @@ def data_words(document: Document) -> str | None:
     data = data_of(document)
     if data is None or not data.get("input_shape"):
         return None
-    kind = _examples(data["input_shape"], text=_is_text(document))
+    kind = _examples(data["input_shape"], text=_units(document) if _is_text(document) else "")
     kind += _answers(data)
     return f"{kind}; {data['train']:,} training, {data['validation']:,} validation and {data['test']:,} test examples"
 
@@ -134,14 +145,19 @@ def _is_text(document: Document) -> bool:
     return saved is not None and "build" in saved and saved["build"]["tokens"]
 
 
-def _examples(shape: Sequence[int], *, text: bool) -> str:
-    """The form of an example in words.
+def _units(document: Document) -> str:
+    """What a text is cut into."""
+    return "tokens" if question_of(document).get("reading", {}).get("tokenizer") else "characters"
 
-    >>> [_examples(shape, text=False) for shape in ((1, 8, 8), (3, 32, 32), (1, 40), (12,))]
+
+def _examples(shape: Sequence[int], *, text: str) -> str:
+    """The form of an example in words; `text` is what windows of text consist of, empty for other data.
+
+    >>> [_examples(shape, text="") for shape in ((1, 8, 8), (3, 32, 32), (1, 40), (12,))]
     ['8 × 8 images', '32 × 32 colour images', 'signals of 40 values', 'examples of 12 values']
     """
     if text:
-        return f"windows of {shape[0]} characters"
+        return f"windows of {shape[0]} {text}"
     if len(shape) == 3:
         kinds = {1: "images", 3: "colour images"}
         return f"{shape[1]} × {shape[2]} {kinds.get(shape[0], f'images of {shape[0]} channels')}"
@@ -196,7 +212,8 @@ def subject(document: Document) -> list[str]:
     if method is not None:
         words.append(f"method {method}" if method == question.get("method") else method)
     if count is not None:
-        new = f"random initialisations{f', each with {OWN_SPLIT}' if draws_own_split(document) else ''}"
+        plural = varied(document).replace("order", "orders").replace("initialisation", "initialisations")
+        new = f"{plural}{f', each with {OWN_SPLIT}' if draws_own_split(document) else ''}"
         words.append("1 replicate" if count == 1 else f"{count} replicates ({new})")
     if seed is not None:
         words.append(f"{words.pop()} from seed {seed}" if count is not None else f"seed {seed}")

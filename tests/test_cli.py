@@ -211,6 +211,7 @@ WRONG: dict[str, list[str]] = {
     "find digits --criterion nets:nothing": ["'nets:nothing': nets has no 'nothing'"],
     "find digits --criterion nets:noisy": ["criterion 'nets:noisy'", "not all finite"],
     "find digits --allocate layer": ["unknown allocate 'layer'", "global_top, layerwise"],
+    "find digits --allocate structures": ["allocate 'structures' fails", "no structures to prune"],
     "find digits --allocate nets:greedy": ["allocate 'nets:greedy' fails", "must return a smaller mask"],
     "find digits --rewind to_stpe": ["unknown rewind 'to_stpe' (did you mean 'to_step'?)", "to_init"],
     "find digits --rewind-step 5": ["rewind to_init takes no step", "choose to_step"],

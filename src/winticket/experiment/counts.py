@@ -84,9 +84,12 @@ def _tried(name: str, allocation: Allocate, mask: Mask, densities: Sequence[Dens
             mask = allocation(scores, mask, density=density)
             kept.append(mask.count())
         except Exception as error:
+            at = f"allocate {name!r} fails at level {level}, density {density}"
+            if ":" not in name:
+                raise ValueError(f"{at}: {error}") from error
             raise ValueError(
-                f"allocate {name!r} fails at level {level}, density {density}: {type(error).__name__}: "
-                f"{error}; it is called as allocate(scores, mask, density=...) and must return a smaller mask"
+                f"{at}: {type(error).__name__}: {error}; it is called as allocate(scores, mask, density=...) and must "
+                "return a smaller mask"
             ) from error
         if kept[-1] < 1:
             raise ValueError(f"allocate {name!r} keeps no weight at level {level}: more pruning than weights")

@@ -222,10 +222,10 @@ def structures(scores: Scores, mask: Mask, *, density: float | Densities) -> Mas
     """The whole attention heads, hidden neurons and tokens with the highest mean score of their weights.
 
     Each structure (`winticket.units.structures`), such as the heads of one layer, keeps round(density · parts) of its
-    parts, at least 1. Michel et al. 2019 (Are Sixteen Heads Really Better than One?), who prune heads; hidden neurons are
-    units (Li et al. 2017), pruned together with the weights that read them. Exclude weights that belong to no
-    structure; they are kept whole. Raises ValueError if there are no structures, fewer parts are alive, or only some of a structure's
-    weights may be pruned.
+    parts, at least 1. Michel et al. 2019 (Are Sixteen Heads Really Better than One?), who prune heads; hidden neurons
+    are units (Li et al. 2017), pruned together with the weights that read them. Exclude weights that belong to no
+    structure; they are kept whole. Raises ValueError if there are no structures, fewer parts are alive, or only some of
+    a structure's weights may be pruned.
 
     >>> from winticket.units import Layout
     >>> rows = Layout(structure="neurons", parts=2, members=2)

@@ -167,10 +167,10 @@ def ship(
 
     [bold]winticket ship smol-half --to compact[/bold]
     """
-    to = "safetensors" if to == "compact" else to
     with request():
-        from winticket.ship.choices import check, check_name
+        from winticket.ship.choices import COMPACT, check, check_name
 
+        to = "safetensors" if to == COMPACT else to
         check(to, values or "fp32")
         if model := language_model(run):
             check_name(name)

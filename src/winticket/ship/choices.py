@@ -20,6 +20,8 @@ HOLDS: Mapping[str, tuple[str, ...]] = {
     "web": VALUES,
 }
 """Format, as `--to` takes it -> the kinds of values that it can hold."""
+COMPACT = "compact"
+"""What the command also calls "safetensors", the compact file of a network or of a language model."""
 _LITERT = ("ai_edge_litert", "ai-edge-litert")
 NEEDS: Mapping[str, tuple[str, str]] = {"onnx": ("onnx", "onnx"), "tflite": _LITERT, "tflite-sparse": _LITERT}
 """Format -> (the module that it needs to be written, the package that has it)."""
@@ -48,7 +50,10 @@ def check(to: str, values: str) -> None:
     ValueError: format torch holds values in fp32, not in fp16
     """
     if to not in HOLDS:
-        raise ValueError(f"there is no format {to!r}{nearest(to, HOLDS)}; possible: {', '.join(HOLDS)}")
+        raise ValueError(
+            f"there is no format {to!r}{nearest(to, (*HOLDS, COMPACT))}; possible: {', '.join(HOLDS)}, and {COMPACT}, "
+            "which is safetensors by another name"
+        )
     known = dict.fromkeys(kind for kinds in HOLDS.values() for kind in kinds)
     if values not in known:
         raise ValueError(f"values is {values!r}{nearest(values, known)}; possible: {', '.join(known)}")

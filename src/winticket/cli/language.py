@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from winticket.cli.adapting import adapter
-from winticket.cli.answers import flowing, print_json, printed, request, say, show, to_stderr
+from winticket.cli.answers import flowing, print_json, printed, request, show, to_stderr
 from winticket.cli.language_tickets import find
 from winticket.cli.options import AsJson, Quiet
+from winticket.cli.progress import patient
 
 if TYPE_CHECKING:
-    from winticket.lm.pruning import Say
     from winticket.lm.record import Pruned
 
 app = typer.Typer(
@@ -200,7 +198,7 @@ def prune(
         folder = out or Path(f"{Path(prepared.source.name()).stem}-{method}")
         load_state(folder, prepared.identity)
     with to_stderr():
-        result = pruned(prepared, folder, say=_told(quiet=quiet))
+        result = pruned(prepared, folder, say=patient(quiet=quiet, every=QUIET_SECONDS))
     with printed(str(folder / "result.json")):
         if as_json:
             print_json(result)
@@ -255,7 +253,7 @@ def tune(
         folder = out or Path(f"{Path(prepared.source.name()).stem}-tuned")
         require_new(folder)
     with to_stderr():
-        result = tuned(prepared, folder, say=_told(quiet=quiet))
+        result = tuned(prepared, folder, say=patient(quiet=quiet, every=QUIET_SECONDS))
     with printed(str(folder / "result.json")):
         if as_json:
             print_json(result)
@@ -286,7 +284,7 @@ def perplexity(
 
         prepared = prepare_text(path, data, length=length, most=windows)
     with to_stderr():
-        result = evaluate(prepared, say=_told(quiet=quiet))
+        result = evaluate(prepared, say=patient(quiet=quiet, every=QUIET_SECONDS))
     if as_json:
         print_json(result)
         return
@@ -301,26 +299,6 @@ def _print(result: Pruned, folder: Path) -> None:
     for sentence in sentences(result):
         show(sentence)
     show(f"Wrote {folder}")
-
-
-def _told(*, quiet: bool) -> Say:
-    """Progress on stderr: every ten seconds what is being done, and how long that will still take."""
-    last = [-math.inf]
-
-    def tell(what: str, left: float | None) -> None:
-        now = time.monotonic()
-        if quiet or now - last[0] < QUIET_SECONDS:
-            return
-        last[0] = now
-        say(what if left is None else f"{what}, about {_duration(left)} left")
-
-    return tell
-
-
-def _duration(seconds: float) -> str:
-    from winticket.report.durations import duration
-
-    return duration(seconds)
 
 
 _COMMANDS: tuple[Any, ...] = (find, prune, tune, perplexity, adapter)

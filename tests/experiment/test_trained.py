@@ -52,8 +52,8 @@ def accuracy(network: TrainedNetwork) -> float:
     """Test accuracy of the torch module, computed here."""
     examples = network.test_examples()
     with torch.no_grad():
-        right = network.model()(examples.x).argmax(1) == examples.y
-    return int(right.sum()) / len(right)
+        right = network.model()(examples.x).argmax(-1) == examples.y
+    return int(right.sum()) / right.numel()
 
 
 def cells(result: Result) -> list[tuple[int, str]]:

@@ -70,8 +70,10 @@ class Checkpoint:
         """True if it is time to save: the interval has passed, or the run is about to stop."""
         if self._stopping():
             return not self.saved_for_stop
-        # A state of gigabytes takes seconds to write, which shall remain a small part of the time.
-        return time.monotonic() - self._last >= max(self._seconds, self._took / SAVING)
+        # A state of gigabytes takes seconds to write, which shall remain a small part of the time. An interval of 0
+        # asks for every state, whatever that takes.
+        pause = max(self._seconds, self._took / SAVING) if self._seconds else 0.0
+        return time.monotonic() - self._last >= pause
 
     def save(self, value: object) -> None:
         """Save a state, whole or not at all; it replaces the last one."""

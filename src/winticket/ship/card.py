@@ -273,7 +273,7 @@ def removed_sentence(shipment: Shipment) -> str:
     """What `--shrink` removed, in a sentence; empty if it was not asked for."""
     if (shrunk := shipment["shrunk"]) is None:
         return ""
-    first = next((one for one in shrunk["layers"] if one["inputs_before"] not in (None, one["inputs"])), None)
+    first = next((one for one in shrunk["layers"] if one["inputs_before"] is not None), None)
     read = first and f", and {first['name']} reads {first['inputs']:,} of {first['inputs_before']:,} inputs"
     return (
         f"{shrunk['units']:,} of {shrunk['units_before']:,} units are left{read or ''}. Outputs on noise differ from "

@@ -53,7 +53,7 @@ def accuracy(network: TrainedNetwork) -> float:
     examples = network.test_examples()
     with torch.no_grad():
         right = network.model()(examples.x).argmax(-1) == examples.y
-    return int(right.sum()) / right.numel()
+    return int(right.sum()) / len(right.flatten())
 
 
 def cells(result: Result) -> list[tuple[int, str]]:

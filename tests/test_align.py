@@ -237,6 +237,10 @@ class Weighted(nn.Module):
     [
         (Attention(), r"Attention cannot be matched: (embed is a Linear layer over an input of 3|block)"),
         (Branching(), "Branching cannot be matched: its graph cannot be traced"),
+        (
+            nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2)),
+            r"Sequential cannot be matched: it does not take float32 of shape \(2, 1, 8, 8\) \(RuntimeError",
+        ),
         (Weighted(), "Weighted cannot be matched"),
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 5)), "Sequential has no hidden units"),
         (
@@ -254,9 +258,12 @@ class Weighted(nn.Module):
     ],
     ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else "",
 )
-def test_what_is_not_known_to_be_a_symmetry_is_refused(module: nn.Module, message: str) -> None:
+def test_what_is_not_known_to_be_a_symmetry_is_refused(
+    module: nn.Module, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(ValueError, match=message):
         symmetry(module, (1, 8, 8))
+    assert capsys.readouterr() == ("", "")  # the error says it all
 
 
 def test_a_misread_graph_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:

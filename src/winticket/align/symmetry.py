@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from winticket.align.matching import Axis, Group, Symmetry, permuted
@@ -175,20 +174,30 @@ def _difference(module: nn.Module, groups: Symmetry, input_shape: Sequence[int])
 
 
 def _read(module: nn.Module, example: Tensor) -> Symmetry:
+    what = "its graph cannot be traced"
     try:
         graph = fx.symbolic_trace(module)
-        ShapeProp(graph).propagate(example)
+        what = f"it does not take float32 of shape {tuple(example.shape)}"
+        _Shapes(graph).run(example)
     except Exception as error:
         if of_the_machine(error):
             raise
         first = str(error).strip().splitlines()
-        raise _UnknownError(
-            f"its graph cannot be traced ({type(error).__name__}: {first[0] if first else ''})"
-        ) from None
+        raise _UnknownError(f"{what} ({type(error).__name__}: {first[0] if first else ''})") from None
     reader = _Reader(module)
     for node in graph.graph.nodes:
         reader.visit(node)
     return reader.streams.groups()
+
+
+class _Shapes(fx.Interpreter):
+    """Notes the shape of every tensor in a graph. PyTorch's ShapeProp prints a traceback if the graph cannot run."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            n.meta["shape"] = tuple(result.shape)
+        return result
 
 
 class _Reader:
@@ -209,7 +218,7 @@ class _Reader:
                 self.streams.join(self._units[n], _FIXED)
         elif node.op == "placeholder":
             self._units[node] = _FIXED
-        elif "tensor_meta" not in node.meta:
+        elif "shape" not in node.meta:
             return  # a size, not a tensor
         elif node.op == "call_module":
             self._units[node] = self._layer(self.module.get_submodule(str(node.target)), node, inputs)
@@ -298,7 +307,8 @@ class _Reader:
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
-    return tuple(node.meta["tensor_meta"].shape)
+    shape: tuple[int, ...] = node.meta["shape"]
+    return shape
 
 
 def _reduced(node: fx.Node, dims: int) -> set[int]:

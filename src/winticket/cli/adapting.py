@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from winticket.cli.answers import print_json, printed, request, show, to_stderr
+from winticket.cli.answers import answer, request, to_stderr
 from winticket.cli.options import AsJson, Quiet
 from winticket.cli.progress import patient
 
@@ -47,10 +47,4 @@ def adapter(
         require_new(folder)
         with to_stderr():
             result = write_adapter(pair, folder, patient(quiet=quiet))
-    with printed(str(folder)):
-        if as_json:
-            print_json(result)
-            return
-        for sentence in sentences(result):
-            show(sentence)
-        show(f"Wrote {folder}")
+    answer(result, (*sentences(result), f"Wrote {folder}"), kept=folder, as_json=as_json)

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -183,6 +183,16 @@ def flowing(doc: str | None) -> str:
 
 def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(cleaned(value), indent=1, allow_nan=False) + "\n")
+
+
+def answer(result: Any, sentences: Iterable[str], *, kept: Path, as_json: bool) -> None:
+    """Print a result, as JSON or in sentences. kept: the file that has it, which is named if printing fails."""
+    with printed(str(kept)):
+        if as_json:
+            print_json(result)
+            return
+        for sentence in sentences:
+            show(sentence)
 
 
 def show_warnings() -> None:

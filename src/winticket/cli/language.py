@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from winticket.cli.adapting import adapter
-from winticket.cli.answers import flowing, print_json, printed, request, show, to_stderr
+from winticket.cli.answers import answer, flowing, print_json, request, show, to_stderr
 from winticket.cli.language_tickets import find
 from winticket.cli.options import AsJson, Quiet
 from winticket.cli.progress import patient
-
-if TYPE_CHECKING:
-    from winticket.lm.record import Pruned
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -138,8 +135,6 @@ CalibrationSteps = Annotated[
 ]
 TuneSeed = Annotated[int, typer.Option("--seed", help="Seed of the windows and of the updates.")]
 TunedWindows = Annotated[int, typer.Option("--windows", help="Most windows of held-out text for perplexity.")]
-QUIET_SECONDS = 10.0
-"""Between two lines of progress."""
 
 
 def prune(
@@ -178,6 +173,7 @@ def prune(
     with request():
         from winticket.lm import Request, prepare
         from winticket.lm import prune as pruned
+        from winticket.lm.card import sentences
         from winticket.lm.state import load_state
 
         asked = Request(
@@ -198,12 +194,8 @@ def prune(
         folder = out or Path(f"{Path(prepared.source.name()).stem}-{method}")
         load_state(folder, prepared.identity)
     with to_stderr():
-        result = pruned(prepared, folder, say=patient(quiet=quiet, every=QUIET_SECONDS))
-    with printed(str(folder / "result.json")):
-        if as_json:
-            print_json(result)
-        else:
-            _print(result, folder)
+        result = pruned(prepared, folder, say=patient(quiet=quiet))
+    answer(result, (*sentences(result), f"Wrote {folder}"), kept=folder / "result.json", as_json=as_json)
 
 
 def tune(
@@ -253,14 +245,8 @@ def tune(
         folder = out or Path(f"{Path(prepared.source.name()).stem}-tuned")
         require_new(folder)
     with to_stderr():
-        result = tuned(prepared, folder, say=patient(quiet=quiet, every=QUIET_SECONDS))
-    with printed(str(folder / "result.json")):
-        if as_json:
-            print_json(result)
-            return
-        for sentence in sentences(result):
-            show(sentence)
-        show(f"Wrote {folder}")
+        result = tuned(prepared, folder, say=patient(quiet=quiet))
+    answer(result, (*sentences(result), f"Wrote {folder}"), kept=folder / "result.json", as_json=as_json)
 
 
 def perplexity(
@@ -284,21 +270,13 @@ def perplexity(
 
         prepared = prepare_text(path, data, length=length, most=windows)
     with to_stderr():
-        result = evaluate(prepared, say=patient(quiet=quiet, every=QUIET_SECONDS))
+        result = evaluate(prepared, say=patient(quiet=quiet))
     if as_json:
         print_json(result)
         return
     from winticket.lm.card import number, windows_in_words
 
     show(f"Perplexity on {windows_in_words(result)}: {number(result['perplexity'])}")
-
-
-def _print(result: Pruned, folder: Path) -> None:
-    from winticket.lm.card import sentences
-
-    for sentence in sentences(result):
-        show(sentence)
-    show(f"Wrote {folder}")
 
 
 _COMMANDS: tuple[Any, ...] = (find, prune, tune, perplexity, adapter)

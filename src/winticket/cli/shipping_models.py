@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from winticket.cli.answers import print_json, printed, show
+from winticket.cli.answers import answer
 from winticket.cli.progress import patient
 from winticket.outside import Unreadable, read_file, read_json
 from winticket.places import TICKET
@@ -48,12 +48,7 @@ class ShippedModel:
 
     def show(self, *, as_json: bool) -> None:
         """Print it as the command's answer."""
-        with printed(str(self.path)):
-            if as_json:
-                print_json(self.result)
-                return
-            for sentence in self.sentences:
-                show(sentence)
+        answer(self.result, self.sentences, kept=self.path, as_json=as_json)
 
 
 def ship_model(

@@ -111,6 +111,7 @@ class TrainedNetwork:
             seed=facts.split_seed,
             validation=facts.validation,
             test=facts.test,
+            window=_about(self.ticket).input_shape[0] if _about(self.ticket).build.tokens else None,
             reading=_reading(_about(self.ticket).experiment),
         )
         if loaded.fingerprint != facts.fingerprint:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from lm.models import LETTERS, write_model, write_text
 from undrawn import undraw
 from winticket import data, models
 from winticket.cli import app
+from winticket.cli.language_tickets import DEFAULTS
 from winticket.data import Reading
 from winticket.experiment import Experiment, conduct, plan
 from winticket.lm.blocks import find_blocks, linear_layers
@@ -365,3 +368,17 @@ def test_the_recipe_is_that_of_fine_tuning(root: Path) -> None:
     )
     levels = Experiment.of(root / "text.txt", **usual, rate=0.2)
     assert (levels.density, levels.levels, levels.rate) == ((), 7, 0.2)
+
+
+def test_the_defaults_that_help_names_are_those_that_are_used(root: Path) -> None:
+    usual = choices(str(root / "llama"), root / "text.txt", length=8)
+    experiment = Experiment.of(root / "text.txt", **usual)
+    found = {**experiment.describe(), **asdict(experiment.recipe), "redraw": usual["redraw"]}
+    named = {name: text for name, text in DEFAULTS.items() if re.fullmatch(r"[a-z]+|[\d.]+", text)}
+    assert len(named) > 8
+    for name, text in named.items():
+        assert found[name] == (text if text.isalpha() else float(text)), name
+    margin = f"{found['margin_pp']:g}{'%' if found['relative_margin'] else ''}"
+    assert DEFAULTS["margin_pp"] == margin
+    assert DEFAULTS["lr"].startswith(f"{found['lr']:f}".rstrip("0"))
+    assert (found["warmup"], found["evaluate_every"]) == (found["steps"] // 10, found["steps"] // 5)

@@ -411,6 +411,23 @@ def test_objects_become_files_named_by_their_content(own_cache: Path, write: Wri
         data.as_path((x, y[1:]))
 
 
+def test_a_frame_of_polars_is_the_same_table(write: Write) -> None:
+    polars: Any = pytest.importorskip("polars")
+    table = frame()
+    theirs = polars.from_arrow(pa.Table.from_pandas(table, preserve_index=False))
+    path = Path(data.as_path(theirs))
+    assert (
+        find_dataset(path, reading=LABEL).fingerprint == find_dataset(write(table), reading=LABEL).fingerprint
+    )
+    categories = theirs.with_columns(polars.col("state").cast(polars.Categorical))
+    assert (
+        find_dataset(Path(data.as_path(categories)), reading=LABEL).class_names
+        == find_dataset(path, reading=LABEL).class_names
+    )
+    with pytest.raises(TypeError, match=r"LazyFrame of polars is no table; give .* a DataFrame"):
+        data.as_path(theirs.lazy())
+
+
 SMALL: dict[str, Any] = {
     "steps": 40,
     "levels": 2,

@@ -13,11 +13,11 @@ from winticket.loops.wrapped import bare, check_fits, check_whole
 from winticket.ship.shrink_graph import exact, gap, graph_of, outputs, with_dropout
 from winticket.ship.shrink_plan import is_constant, plan
 from winticket.ship.shrink_rewrite import Select, rewrite
-from winticket.ship.shrink_structures import cut_structures
+from winticket.ship.shrink_structures import Cut, cut_structures
 from winticket.ship.shrink_units import read
 from winticket.ticket import Mask, Ticket
 from winticket.trouble import of_the_machine
-from winticket.units import Layout, dead_parameters, layouts, takes_whole_units, zeroed
+from winticket.units import Layout, dead_parameters, layouts, structures, takes_whole_units, zeroed
 
 TOLERANCE = 1e-9
 """The largest difference in float64, relative to the largest output, that is taken for rounding."""
@@ -124,12 +124,14 @@ def _compact(
     whole, counting = {n: k.cpu() for n, k in mask.keep.items()}, dict(keep)
     graph = graph_of(masked)
     _check_called_once(masked, graph)
-    before = exact(masked, graph, inputs)
-    expected = outputs(before)
-    cut = cut_structures(masked, counting, whole)
-    graph = graph_of(masked) if cut.maps else graph
+    cut, expected = Cut(), None
+    if structures(masked):
+        expected = outputs(exact(masked, graph, inputs))
+        cut = cut_structures(masked, counting, whole)
+        graph = graph_of(masked) if cut.maps else graph
     note = with_dropout(masked, graph)
     before = exact(masked, graph, inputs)
+    expected = outputs(before) if expected is None else expected
     if not all(bool(value.isfinite().all()) for value in expected):
         raise ValueError(
             "the masked network's outputs on noise are not finite, so nothing can be compared with them"

@@ -13,7 +13,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from winticket.report.layout import FILE, ON_PAGE, ON_PHONE
-from winticket.report.side_by_side import Named, accuracies, differing, side_by_side, side_by_side_figure
+from winticket.report.side_by_side import side_by_side
+from winticket.report.side_by_side_figure import side_by_side_figure
+from winticket.report.side_by_side_question import differing
+from winticket.report.side_by_side_rows import Named, accuracies
 
 Document = Any
 

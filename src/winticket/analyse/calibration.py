@@ -45,6 +45,7 @@ def calibration_floor(logits: Tensor, *, bins: int = BINS, draws: int = DRAWS, s
 
 
 def floor_of(confidence: Tensor, bins: int = BINS, draws: int = DRAWS, seed: int = 0) -> float:
+    """The calibration error to expect if these confidences [N] were exactly right."""
     generator = torch.Generator().manual_seed(seed)
     errors = [
         error_of(confidence, torch.rand(len(confidence), generator=generator) < confidence, bins=bins)
@@ -54,6 +55,7 @@ def floor_of(confidence: Tensor, bins: int = BINS, draws: int = DRAWS, seed: int
 
 
 def error_of(confidence: Tensor, right: Tensor, *, bins: int = BINS) -> float:
+    """The calibration error of confidences [N] in predictions that are right or not, bool [N]."""
     if not len(confidence):
         raise ValueError("without examples there is no calibration error")
     number = (confidence.double() * bins).ceil().long().clamp(1, bins) - 1

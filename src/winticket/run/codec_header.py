@@ -67,6 +67,7 @@ def read_header(data: bytes, *, key: str | None = None, whole: bool = False) -> 
 
 
 def digest_of(tree: Json, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 (hexadecimal) of a JSON tree and of its tensors. Raises Damaged for a tree that is no JSON."""
     try:
         whole = hashlib.sha256(canonical_text(tree).encode())
     except (ValueError, RecursionError) as error:

@@ -12,6 +12,7 @@ from winticket.run.names import RECORDS, home, is_winticket, stored_name
 
 
 def storable_path(value: object, where: str) -> str:
+    """The name by which a file refers to a value's class. TypeError, which names `where`, if it may not be stored."""
     kind = type(value)
     path = f"{kind.__module__}:{kind.__qualname__}"
     if not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]

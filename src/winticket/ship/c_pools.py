@@ -65,6 +65,7 @@ static void NAME_adaptive_avg_pool(const float *restrict x, float *restrict y, i
 
 
 def pool(kind: str, lines: dict[str, str], *, option: str, first: str, result: str) -> str:
+    """The function NAME_{kind}, with these lines before and at each element of a window."""
     text = _POOL
     for word, replacement in lines.items():
         text = put(text, word, replacement)

@@ -7,11 +7,7 @@ from collections.abc import Mapping
 
 from winticket.ship.about import recorded_accuracy
 from winticket.ship.adaptive import means_bytes
-from winticket.ship.network import (
-    INPUT,
-    Network,
-    Positions,
-)
+from winticket.ship.network import INPUT, Network, Positions
 from winticket.ship.onnx_graph import OUTPUT, Graph, package
 from winticket.ship.onnx_nodes import NODES, prepared
 from winticket.version import __version__

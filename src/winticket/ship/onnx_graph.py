@@ -8,20 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from winticket.ship.network import (
-    INPUT,
-    Floats,
-    Network,
-    Operation,
-    Positions,
-    Weight,
-)
+from winticket.ship.network import INPUT, Floats, Network, Operation, Positions, Weight
 from winticket.text import visible
 
 OUTPUT = "output"
 
 
 def package() -> Any:
+    """The package onnx. Raises ModuleNotFoundError, which says how to install it, without it."""
     try:
         import onnx
         import onnx.helper

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from winticket.ship.network import (
-    Operation,
-)
+from winticket.ship.network import Operation
 from winticket.ship.onnx_graph import Graph
 from winticket.text import visible
 
 
 def linear(graph: Graph, operation: Operation, inputs: list[str], output: str) -> None:
+    """A Gemm; for inputs with further axes, a product and a sum."""
     weight, bias = operation.tensors["weight"], operation.tensors.get("bias")
     inputs = [graph.gathered(weight, inputs[0], len(graph.shape(operation)))]
     added = [] if bias is None else [graph.weight(bias)]
@@ -29,6 +28,7 @@ def pads(operation: Operation) -> list[int]:
 
 
 def conv(graph: Graph, operation: Operation, inputs: list[str], output: str) -> None:
+    """A Conv of signals or images."""
     options, tensors = operation.options, operation.tensors
     source = graph.gathered(tensors["weight"], inputs[0], 1)
     graph.node(
@@ -44,6 +44,7 @@ def conv(graph: Graph, operation: Operation, inputs: list[str], output: str) -> 
 
 
 def scale_shift(graph: Graph, operation: Operation, inputs: list[str], output: str) -> None:
+    """A product and a sum by channel."""
     shape = (-1, *(1,) * (len(graph.shape(operation)) - 1))
     scale, shift = (graph.weight(operation.tensors[role], shape) for role in ("scale", "shift"))
     graph.node("Add", [graph.node("Mul", [*inputs, scale]), shift], output)

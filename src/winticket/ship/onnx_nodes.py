@@ -8,12 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from winticket.ship.network import (
-    INPUT,
-    NetworkError,
-    Operation,
-    Preprocessing,
-)
+from winticket.ship.network import INPUT, NetworkError, Operation, Preprocessing
 from winticket.ship.onnx_graph import Graph
 from winticket.ship.onnx_layers import conv, linear, scale_shift
 from winticket.ship.onnx_pools import adaptive_avg_pool, avg_pool, max_pool, mean

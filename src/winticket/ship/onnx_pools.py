@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from winticket.ship.adaptive import alike, means
-from winticket.ship.network import (
-    Operation,
-)
+from winticket.ship.network import Operation
 from winticket.ship.onnx_graph import Graph
 from winticket.ship.onnx_layers import pads
 
 
 def max_pool(graph: Graph, operation: Operation, inputs: list[str], output: str) -> None:
+    """A MaxPool of signals or images."""
     options = operation.options
     graph.node(
         "MaxPool",
@@ -24,6 +23,7 @@ def max_pool(graph: Graph, operation: Operation, inputs: list[str], output: str)
 
 
 def avg_pool(graph: Graph, operation: Operation, inputs: list[str], output: str) -> None:
+    """An AveragePool of signals or images."""
     options = operation.options
     graph.node(
         "AveragePool",
@@ -56,5 +56,6 @@ def _means(graph: Graph, length: int, size: int, *, turned: bool) -> str:
 
 
 def mean(graph: Graph, operation: Operation, inputs: list[str], output: str) -> None:
+    """A ReduceMean over the axes of an example."""
     axes, keep = [axis + 1 for axis in operation.options["axes"]], operation.options["keep_axes"]
     graph.node("ReduceMean", inputs, output, axes=axes, keepdims=int(keep))

@@ -13,6 +13,8 @@ Nodes: TypeAlias = Callable[[Graph, Operation, int], Value]
 
 
 def pointwise(kind: str, options: str = "", **fixed: object) -> Nodes:
+    """A function that adds an operator with one input and these options."""
+
     def node(graph: Graph, operation: Operation, _: int) -> Value:
         return _mapped(
             graph, operation, lambda x, shape: graph.node(kind, [x], shape, options=options, **fixed)
@@ -31,6 +33,7 @@ def _mapped(graph: Graph, operation: Operation, function: Callable[[int, tuple[i
 
 
 def leaky_relu(graph: Graph, operation: Operation, _: int) -> Value:
+    """A LEAKY_RELU."""
     slope = operation.options["slope"]
     return _mapped(
         graph,
@@ -40,6 +43,7 @@ def leaky_relu(graph: Graph, operation: Operation, _: int) -> Value:
 
 
 def hardtanh(graph: Graph, operation: Operation, _: int) -> Value:
+    """A MAXIMUM and a MINIMUM with the two bounds."""
     low, high = (graph.number(operation.options[end]) for end in ("low", "high"))
 
     def cut(x: int, shape: tuple[int, ...]) -> int:
@@ -62,6 +66,7 @@ def _flat(graph: Graph, operation: Operation, function: Callable[[int, tuple[int
 
 
 def gelu(graph: Graph, operation: Operation, _: int) -> Value:
+    """A GELU, exact or approximated by tanh."""
     tanh = operation.options["tanh"]
     return _mapped(
         graph,
@@ -71,6 +76,8 @@ def gelu(graph: Graph, operation: Operation, _: int) -> Value:
 
 
 def silu(graph: Graph, operation: Operation, _: int) -> Value:
+    """The product with the logistic function."""
+
     def silu(x: int, shape: tuple[int, ...]) -> int:
         return graph.node("MUL", [x, graph.node("LOGISTIC", [x], shape)], shape, options="MulOptions")
 

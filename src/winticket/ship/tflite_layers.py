@@ -17,6 +17,7 @@ SPARSE = 0.08
 
 
 def linear(graph: Graph, operation: Operation, activation: int) -> Value:
+    """A FULLY_CONNECTED."""
     weight, bias = operation.tensors["weight"], operation.tensors.get("bias")
     shape = graph.network.shapes[operation.output]
     x, ends = graph.plain(operation.inputs[0]), weight.shape[::-1]
@@ -32,6 +33,7 @@ def linear(graph: Graph, operation: Operation, activation: int) -> Value:
 
 
 def conv(graph: Graph, operation: Operation, activation: int) -> Value:
+    """A CONV_2D, or a DEPTHWISE_CONV_2D if every filter reads one channel."""
     windows, tensors = Windows.of(graph, operation), operation.tensors
     weight = tensors["weight"]
     units, inputs = weight.shape[:2]
@@ -59,6 +61,7 @@ def conv(graph: Graph, operation: Operation, activation: int) -> Value:
 
 
 def scale_shift(graph: Graph, operation: Operation, _: int) -> Value:
+    """A product and a sum by channel."""
     (name,) = operation.inputs
     shape, last = graph.network.shapes[name], graph.values[name].image
     channels, rest = shape[0], math.prod(shape[1:])

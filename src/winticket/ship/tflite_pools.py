@@ -11,11 +11,13 @@ from winticket.ship.tflite_windows import Windows
 
 
 def max_pool(graph: Graph, operation: Operation, _: int) -> Value:
+    """The largest value of each window."""
     windows = Windows.of(graph, operation)
     return Value(image=windows.largest(graph))
 
 
 def avg_pool(graph: Graph, operation: Operation, _: int) -> Value:
+    """The mean of each window."""
     windows = Windows.of(graph, operation)
     return Value(image=windows.mean(graph, count_padding=operation.options["count_padding"]))
 

@@ -40,7 +40,7 @@ STAGES = {
     "schedules",
     "objective",
 }
-SHARED = {"alive", "atomic", "bits", "importing", "limits", "outside", "text", "trouble"}
+SHARED = {"alive", "atomic", "bits", "importing", "interrupts", "limits", "outside", "text", "trouble"}
 """What every room may read."""
 ROOMS: dict[str, set[str]] = {
     "version": set(),
@@ -48,6 +48,7 @@ ROOMS: dict[str, set[str]] = {
     "outside": set(),
     "trouble": set(),
     "importing": set(),
+    "interrupts": set(),
     "text": set(),
     "limits": set(),
     "bits": set(),

@@ -14,9 +14,8 @@ from typer.testing import CliRunner
 
 from lm.models import write_model, write_text
 from winticket.cli.language import app
-from winticket.lm import Request, prepare, prune
+from winticket.lm import Request, Tuning, prepare, prepare_tuning, prune, tune
 from winticket.lm.adapter import difference, rank_of
-from winticket.lm.tuning import Tuning, prepare_tuning, tune
 
 pytestmark = [  # of PEFT's own calls
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from lm.models import write_model, write_text, write_tokenizer
 from winticket.cli import app
-from winticket.lm.state import State, save_state
+from winticket.lm.state import PruningState, save_state
 
 COMMANDS = CliRunner()
 
@@ -54,7 +54,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.Monke
     write_text(tmp_path / "text.txt")
     usual = ["prune", "tiny", "--data", "text.txt", "--length", "8", "--samples", "2", "--out", "out"]
 
-    def pressed(out: Path, state: State) -> None:
+    def pressed(out: Path, state: PruningState) -> None:
         save_state(out, state)
         if len(state.blocks) == 2:
             raise KeyboardInterrupt

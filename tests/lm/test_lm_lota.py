@@ -15,9 +15,8 @@ from typer.testing import CliRunner
 
 from lm.models import write_model, write_text
 from winticket.cli.language import app
-from winticket.lm import Request, loading, prepare, prune, read_masks
+from winticket.lm import Request, Tuning, loading, prepare, prepare_tuning, prune, read_masks, tune
 from winticket.lm.lota import check_unchanged, copied, every_weight, largest_changes, only, rewind
-from winticket.lm.tuning import Tuning, prepare_tuning, tune
 from winticket.ticket import Mask
 
 SMALL: dict[str, Any] = {"steps": 12, "batch": 2, "length": 16, "windows": 6, "lr": 0.01}

@@ -105,6 +105,19 @@ def request() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def computing() -> Iterator[None]:
+    """Within, a checked request is computed: what it prints goes to stderr.
+
+    An error of files, or of numbers that are not finite, becomes a message, and the exit status is 1.
+    """
+    try:
+        with to_stderr():
+            yield
+    except (OSError, ArithmeticError) as failed:
+        _leave(f"Error: {failed}; what was finished is kept", status=1)
+
+
+@contextlib.contextmanager
 def to_stderr() -> Iterator[None]:
     """Within: whatever Python or C code prints to stdout goes to stderr, since stdout is for the answer alone."""
     with contextlib.suppress(OSError, ValueError):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from winticket.cli.adapting import adapter
-from winticket.cli.answers import answer, flowing, print_json, request, show, to_stderr
+from winticket.cli.answers import answer, computing, flowing, print_json, request, show
 from winticket.cli.language_tickets import find
 from winticket.cli.options import AsJson, Quiet
 from winticket.cli.progress import patient
@@ -174,7 +174,7 @@ def prune(
         from winticket.lm import Request, prepare
         from winticket.lm import prune as pruned
         from winticket.lm.card import sentences
-        from winticket.lm.state import load_state
+        from winticket.lm.state import PruningState, load_state
 
         asked = Request(
             method=method,
@@ -192,8 +192,8 @@ def prune(
         )
         prepared = prepare(path, asked, data, held_out)
         folder = out or Path(f"{Path(prepared.source.name()).stem}-{method}")
-        load_state(folder, prepared.identity)
-    with to_stderr():
+        load_state(folder, prepared.identity, PruningState)
+    with computing():
         result = pruned(prepared, folder, say=patient(quiet=quiet))
     answer(result, (*sentences(result), f"Wrote {folder}"), kept=folder / "result.json", as_json=as_json)
 
@@ -229,22 +229,24 @@ def tune(
     all weights are tuned for --calibration-steps, those that changed most are chosen, the model is rewound, and the
     chosen weights are trained alone. All others are bit for bit what they were, and they are counted.
 
-    An interrupted tuning begins again.
+    The state is saved every ten seconds, or less often if it is large: after Ctrl-C, or a lost machine, the same
+    command resumes, and writes the same bits.
 
     [bold]winticket lm tune smol-half --data book.txt --lora 8 --out smol-half-tuned[/bold]
 
     [bold]winticket lm tune models/smol --data book.txt --lota .1 --out smol-book[/bold]
     """
     with request():
+        from winticket.lm import Tuning, prepare_tuning
+        from winticket.lm import tune as tuned
+        from winticket.lm.state import TuningState, load_state
         from winticket.lm.tuned_card import sentences
-        from winticket.lm.tuning import Tuning, prepare_tuning, require_new
-        from winticket.lm.tuning import tune as tuned
 
         asked = Tuning(steps, batch, lr, lora, length, seed, windows, lota, lota_rank, calibration_steps)
         prepared = prepare_tuning(path, asked, data, held_out, mask)
         folder = out or Path(f"{Path(prepared.source.name()).stem}-tuned")
-        require_new(folder)
-    with to_stderr():
+        load_state(folder, prepared.identity, TuningState)
+    with computing():
         result = tuned(prepared, folder, say=patient(quiet=quiet))
     answer(result, (*sentences(result), f"Wrote {folder}"), kept=folder / "result.json", as_json=as_json)
 
@@ -269,7 +271,7 @@ def perplexity(
         from winticket.lm.evaluating import evaluate, prepare_text
 
         prepared = prepare_text(path, data, length=length, most=windows)
-    with to_stderr():
+    with computing():
         result = evaluate(prepared, say=patient(quiet=quiet))
     if as_json:
         print_json(result)

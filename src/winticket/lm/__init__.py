@@ -11,7 +11,8 @@ from winticket.lm.perplexity import estimate, losses, ratio
 from winticket.lm.pruning import prune
 from winticket.lm.record import Pruned
 from winticket.lm.request import Prepared, Request, prepare
-from winticket.lm.tuning import PreparedTuning, Tuning, prepare_tuning, tune
+from winticket.lm.tuning import tune
+from winticket.lm.tuning_request import PreparedTuning, Tuning, prepare_tuning
 
 __all__ = [
     "CompactModelError",

@@ -56,8 +56,10 @@ def named(blocks: Blocks, number: int) -> dict[str, Tensor]:
 def write_block(shards: Shards, blocks: Blocks, number: int, keep: Mapping[str, Tensor]) -> None:
     """Write a finished block: first its mask (bool, by the layer's name in the block), then its weights."""
     packed = {name: pack_bits(flags) for name, flags in keep.items()}
-    _save(packed, shards.mask_path(number))
-    _save({name: value.contiguous() for name, value in named(blocks, number).items()}, shards.path(number))
+    save_tensors(packed, shards.mask_path(number))
+    save_tensors(
+        {name: value.contiguous() for name, value in named(blocks, number).items()}, shards.path(number)
+    )
 
 
 def map_block(shards: Shards, blocks: Blocks, number: int) -> None:
@@ -82,7 +84,7 @@ def write_rest(shards: Shards, model: nn.Module, blocks: Blocks) -> None:
         if not name.startswith(f"{blocks.prefix}.") and at not in seen:
             seen.add(at)
             rest[name] = value.contiguous()
-    _save(rest, shards.path(shards.blocks))
+    save_tensors(rest, shards.path(shards.blocks))
     weights = {name: shards.path(n).name for n in range(shards.blocks) for name in named(blocks, n)}
     weights |= dict.fromkeys(rest, shards.path(shards.blocks).name)
     size = sum(value.numel() * value.element_size() for value in rest.values())
@@ -91,11 +93,12 @@ def write_rest(shards: Shards, model: nn.Module, blocks: Blocks) -> None:
     replace_file(shards.folder / INDEX, f"{json.dumps(index, indent=2)}\n".encode())
 
 
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
+def save_tensors(tensors: dict[str, Tensor], path: Path, about: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file, whole or not at all; `about` is its metadata (default: what Transformers writes)."""
     with replacing(path) as new:
         new.touch()
         mode = new.stat().st_mode
-        save_file(tensors, new, metadata={"format": "pt"})
+        save_file(tensors, new, metadata={"format": "pt"} if about is None else dict(about))
         new.chmod(mode)  # safetensors makes files that only their owner can read
 
 

@@ -16,8 +16,8 @@ from winticket.lm.files import Shards, write_masks, write_rest
 from winticket.lm.loading import saved_beside
 from winticket.lm.perplexity import estimate, ratio
 from winticket.lm.record import Comparison, Perplexity, Pruned
-from winticket.lm.request import STATE, Prepared
-from winticket.lm.state import State
+from winticket.lm.request import Prepared
+from winticket.lm.state import PruningState, state_file
 from winticket.lm.text import Windows
 from winticket.version import __version__
 
@@ -29,7 +29,7 @@ def finish(
     model: nn.Module,
     blocks: Blocks,
     shards: Shards,
-    state: State,
+    state: PruningState,
     *,
     after: list[float] | None,
     resumed: int,
@@ -49,7 +49,7 @@ def finish(
     result["seconds"] = round(time.monotonic() - began, 1)
     replace_file(shards.folder / RESULT, f"{json.dumps(result, indent=1, allow_nan=False)}\n".encode())
     replace_file(shards.folder / CARD, card(result).encode())
-    (shards.folder / STATE).unlink()
+    state_file(shards.folder, PruningState).unlink()
     return result
 
 
@@ -85,7 +85,7 @@ def summary(losses: list[float], windows: Windows) -> Perplexity:
 
 
 def _result(
-    prepared: Prepared, model: nn.Module, state: State, compared: Comparison | None, resumed: int
+    prepared: Prepared, model: nn.Module, state: PruningState, compared: Comparison | None, resumed: int
 ) -> Pruned:
     request = prepared.request
     layers = [layer for block in state.blocks for layer in block["layers"]]

@@ -32,7 +32,7 @@ from winticket.lm.owl import densities, outlier_share
 from winticket.lm.perplexity import losses
 from winticket.lm.record import BlockRecord, Pruned
 from winticket.lm.request import Prepared
-from winticket.lm.state import State, load_state, save_state
+from winticket.lm.state import PruningState, load_state, save_state
 from winticket.lm.statistics import Inputs, products, squares, working_dtype
 from winticket.lm.text import Windows
 
@@ -76,7 +76,7 @@ class _Run:
     model: nn.Module
     blocks: Blocks
     shards: Shards
-    state: State
+    state: PruningState
     say: Say
     dtype: torch.dtype
 
@@ -104,7 +104,7 @@ def prune(prepared: Prepared, out: Path, *, say: Say = lambda *_: None) -> Prune
     layer), and its new weights. Raises ValueError if `out` holds anything else.
     """
     began = time.monotonic()
-    state = load_state(out, prepared.identity)
+    state = load_state(out, prepared.identity, PruningState)
     say("Loading the model", None)
     model = loading.load(prepared.source)
     blocks = find_blocks(model)

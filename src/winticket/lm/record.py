@@ -161,8 +161,10 @@ class Tuned(TypedDict):
     """Weights of the pruned layers."""
     perplexity: Comparison
     """On held-out text, before and after."""
+    resumed: int
+    """Steps, of calibration too, that earlier, interrupted commands had taken."""
     seconds: float
-    """How long it took."""
+    """How long it took, all commands together."""
     peak_bytes: int | None
     """Most memory of the process; null where the system does not tell."""
 

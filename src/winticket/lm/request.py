@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,6 @@ ALLOCATIONS = ("uniform", "owl")
 DENSITY = 0.5
 LENGTH = 2048
 """Tokens of a window, unless the model reads fewer."""
-STATE = "pruning.json"
-"""The file of an unfinished folder: what was asked for, and what has been found so far."""
 
 
 @dataclass(frozen=True)
@@ -155,13 +153,19 @@ def prepare(path: str, request: Request, data: Path, held_out: Path | None) -> P
         )
     if request.windows:
         held = even_windows(second, most=request.windows, length=length, what="the held-out text")
-    identity = {
-        "request": asdict(request),
+    same = identity(asdict(request), of, (calibration, held and held.ids))
+    return Prepared(request, of, config, words, length, calibration, held, same)
+
+
+def identity(asked: Mapping[str, Any], of: loading.Source, texts: Sequence[Tensor | None]) -> dict[str, Any]:
+    """What two commands have in common if one resumes what the other began: options, model, and tokens of the texts."""
+    facts = {
+        "request": dict(asked),
         "model": of.name(),
         "files": [[one.name, one.stat().st_size, one.stat().st_mtime_ns] for one in of.files()],
-        "text": [_digest(one) for one in (calibration, held and held.ids)],
+        "text": [_digest(one) for one in texts],
     }
-    return Prepared(request, of, config, words, length, calibration, held, json.loads(json.dumps(identity)))
+    return dict(json.loads(json.dumps(facts)))
 
 
 def window_length(config: Any, length: int | None) -> int:

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from winticket.interrupts import first_interrupt
 from winticket.run.claims import Claims
 from winticket.run.crew import Crew, Workers
 from winticket.run.desk import Conditions
 from winticket.run.errors import Interrupted, RunError, StoreError
 from winticket.run.fitting import Needs, Unfit, unfit_of
 from winticket.run.inline import Inline
-from winticket.run.interrupts import first_interrupt
 from winticket.run.keys import Json
 from winticket.run.messages import Message
 from winticket.run.schedule import Event, Outcomes, Schedule

@@ -38,7 +38,7 @@ from winticket.lm.compact.layout import (
 from winticket.lm.compact.masks import Flags
 from winticket.lm.compact.planes import Numbers
 from winticket.lm.files import MASKS
-from winticket.lm.request import STATE
+from winticket.lm.state import KINDS, state_file
 from winticket.outside import Stored, Unreadable, read_file, read_json
 from winticket.ship.coding import information
 
@@ -87,7 +87,7 @@ def open_folder(path: Path) -> Folder:
     Raises ValueError, with what is possible, if it is none, is not finished, has masks that do not fit its weights, or
     files that are no part of a model.
     """
-    if (path / STATE).is_file():
+    if any(state_file(path, kind).is_file() for kind in KINDS):
         raise ValueError(f"{path} is not finished; give the command that began it once more")
     for name in ("config.json", MASKS):
         if not (path / name).is_file():

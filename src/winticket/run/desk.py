@@ -10,8 +10,8 @@ from typing import Any, cast
 from winticket.run.checkpoints import Checkpoint, Report
 from winticket.run.errors import StoreError
 from winticket.run.keys import Json, Ref, resolve
-from winticket.run.memory import Memory
 from winticket.run.messages import Message
+from winticket.run.remembered import Memory
 from winticket.run.store import Store
 from winticket.run.task import SUPPLIED, Node
 from winticket.run.variants import Variants

@@ -13,9 +13,9 @@ from winticket.run.desk import Desk, Parts
 from winticket.run.errors import RunError, StoreError, Unavailable
 from winticket.run.evaluating import evaluate, own_random_state
 from winticket.run.keys import resolve
-from winticket.run.memory import Encoded
 from winticket.run.messages import Message
 from winticket.run.notes import about
+from winticket.run.remembered import Encoded
 from winticket.run.task import Node
 from winticket.trouble import of_the_machine, short_of_memory, where
 

@@ -12,7 +12,7 @@ from winticket.report.numbers import plus_minus
 from winticket.report.precision import precision_sentence
 from winticket.report.reading import dense_arm, density_percent, interval, pruned_levels, replicates
 from winticket.report.screen_files import files_of, lines_of_use
-from winticket.report.screen_key import key_of
+from winticket.report.screen_legend import legend
 from winticket.report.screen_table import Say, levels_table, significant, value_cell
 from winticket.report.screen_verdict import marked_list, next_steps, verdict_lines
 from winticket.results import Document
@@ -68,7 +68,7 @@ def _parts(document: Document, say: Say, *, width: int) -> list[RenderableType]:
         parts.append(Text(say(effect)))
     if pruned_levels(document):
         parts += [levels_table(document, say, width=width), *_searches(document, say, width=width)]
-        parts.append(marked_list(key_of(document, width=width), say, style="dim"))
+        parts.append(marked_list(legend(document, width=width), say, style="dim"))
     return [*parts, Text(), files_of(document, say), *lines_of_use(document, say)]
 
 

@@ -11,7 +11,7 @@ from winticket.report.screen_table import ROOMY, cut_arms, early_stop, ends_fit
 from winticket.results import Document
 
 
-def key_of(document: Document, *, width: int) -> list[tuple[str, str]]:
+def legend(document: Document, *, width: int) -> list[tuple[str, str]]:
     """The legend of the table: (mark or column, meaning)."""
     levels = pruned_levels(document)
     entries = [arm for level in levels for arm in level["arms"].values()]

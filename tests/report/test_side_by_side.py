@@ -145,7 +145,7 @@ def test_a_figure_that_fails_leaves_the_tables(runs: list[Named], monkeypatch: p
     def failing(*_: object, **__: object) -> None:
         raise ValueError("left <cannot>")
 
-    monkeypatch.setattr(sys.modules[side_by_side.__module__], "canvas", failing)
+    monkeypatch.setattr(sys.modules[side_by_side_figure.__module__], "canvas", failing)
     html = side_by_side(runs)
     assert "Could not draw the figure side-by-side: ValueError: left &lt;cannot&gt;" in html
     assert "All numbers" in html

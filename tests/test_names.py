@@ -22,6 +22,7 @@ FUNCTIONS = {
     "metric",
     "open",
     "prune",
+    "remove_parts",
     "rigl",
     "set_",
     "supermask",

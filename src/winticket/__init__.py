@@ -14,6 +14,7 @@ with winticket.edge_popup(model, 0.5) as learned:   # a mask that is learned, an
     my_training_loop(model, learned.parameters())
 run = winticket.open("runs/digits")                 # a run again: arms, levels, replicates, masks, weights, tables
 small = winticket.compact(model.eval(), ticket)     # a smaller module, without what the mask has cut off
+small = winticket.remove_parts(model, ticket, example=x)  # without heads and hidden neurons, of the same class
 """
 
 import os
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from winticket.experiment import open as open  # noqa: A004 - not in __all__
     from winticket.loops import Levels, edge_popup, gradual, masked, prune, rigl, set_, supermask
     from winticket.objective import metric
+    from winticket.ship.parts import remove_parts
     from winticket.ship.shrink import compact
     from winticket.ticket import Mask, Ticket
     from winticket.train import Recipe
@@ -82,6 +84,7 @@ __all__ = [
     "metric",
     "models",
     "prune",
+    "remove_parts",
     "rewind",
     "rigl",
     "schedules",
@@ -107,6 +110,7 @@ _HOMES = {
     "supermask": "loops",
     "metric": "objective",
     "compact": "ship.shrink",
+    "remove_parts": "ship.parts",
     "Mask": "ticket",
     "Ticket": "ticket",
     "Recipe": "train",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from winticket.outside import LONGEST_JSON, Unreadable, read_file, read_json
 
@@ -158,6 +158,21 @@ def drawn(config: Any) -> nn.Module:
         model: nn.Module = transformers().AutoModelForCausalLM.from_config(
             copy.deepcopy(config), dtype=torch.float32, attn_implementation="eager"
         )
+    return model
+
+
+def from_tokens(model: nn.Module) -> nn.Module:
+    """The same model, whose forward pass takes tokens [N, T] alone and returns logits [N, T, K] alone."""
+    kind = type(model)
+
+    def forward(self: Any, tokens: Tensor) -> Tensor:
+        # All ones, as without a mask; but without one, Transformers looks for the ends of packed texts, which is a
+        # branch on values that cannot be traced.
+        whole = torch.ones_like(tokens)
+        logits: Tensor = kind.forward(self, input_ids=tokens, attention_mask=whole, use_cache=False).logits
+        return logits
+
+    model.__class__ = type(kind.__name__, (kind,), {"forward": forward})
     return model
 
 

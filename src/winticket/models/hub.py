@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from winticket import causal
 from winticket.catalogue import is_folder
@@ -41,27 +41,12 @@ def network(path: str, seed: int) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return from_tokens(causal.drawn(_read(path)))
+        return causal.from_tokens(causal.drawn(_read(path)))
 
 
 def size(path: str) -> int:
     """The number of parameters, without building the model. Raises ValueError if the configuration cannot be read."""
     return sum(p.numel() for p in causal.skeleton(_read(path)).parameters())
-
-
-def from_tokens(model: nn.Module) -> nn.Module:
-    """The same model, whose forward pass takes tokens [N, T] alone and returns logits [N, T, K] alone."""
-    kind = type(model)
-
-    def forward(self: Any, tokens: Tensor) -> Tensor:
-        # All ones, as without a mask; but without one, Transformers looks for the ends of packed texts, which is a
-        # branch on values that cannot be traced.
-        whole = torch.ones_like(tokens)
-        logits: Tensor = kind.forward(self, input_ids=tokens, attention_mask=whole, use_cache=False).logits
-        return logits
-
-    model.__class__ = type(kind.__name__, (kind,), {"forward": forward})
-    return model
 
 
 def configured(name: str) -> str | None:

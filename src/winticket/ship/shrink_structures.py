@@ -110,8 +110,8 @@ def _remove(
             module.set_submodule(path, small.train(layer.training))
         else:
             _narrow(layer, weight, positions, by_inputs=by_inputs)
-    if one.count:
-        setattr(one.module, one.count, int(alive.sum()))
+    for owner, name, each in one.counts:
+        setattr(owner, name, each * int(alive.sum()))
 
 
 def _narrow(layer: Any, weight: Tensor, positions: Tensor, *, by_inputs: bool) -> None:

@@ -2,7 +2,7 @@
 
 A part of a structure (one head, one neuron, one token) is removed whole, with all its weights in several layers. Which
 layers these are is not visible in a module's graph: a head passes through a softmax and a reshape. So a module says so
-itself, by an attribute `structures`.
+itself, by an attribute `prunable_structures`, or it is recognised (`winticket.units.families`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+
+from winticket.units.families import recognised
 
 ATTRIBUTE = "prunable_structures"
 ENTRIES = ("count", "units", "inputs")
@@ -25,7 +27,7 @@ class Structure:
     module  the module that they belong to, at `path`
     kind    "heads", "neurons", "tokens", or what the module calls them
     parts   how many there are
-    count   name of the module's attribute that is this number, "" if there is none
+    counts  (owner, name, n) of attributes that are n times this number
     units   its Linear layers (or embedding) whose output units are divided among the parts, in blocks of equal size
     inputs  its layers whose inputs are
     """
@@ -34,7 +36,7 @@ class Structure:
     module: nn.Module
     kind: str
     parts: int
-    count: str
+    counts: tuple[tuple[nn.Module, str, int], ...]
     units: tuple[Any, ...]
     inputs: tuple[Any, ...]
 
@@ -56,7 +58,8 @@ def structures(module: nn.Module) -> tuple[Structure, ...]:
     units belong to the parts, in blocks of equal size; "inputs" those whose inputs do. "count" is the name of the
     attribute that says how many parts there are; without it, each unit is a part. If parts are removed from the module
     (`winticket.compact`), its layers become smaller and this attribute is set, so its `forward` should not assume other
-    sizes. The tokens of each embedding are a structure, too.
+    sizes. Modules of common families of Transformers need no declaration (`winticket.units.families`). The tokens of
+    each embedding are a structure, too.
     A structure is left out if a layer's weight is computed from another tensor, as by a parametrization.
 
     Errors: ValueError if a declaration does not fit the module.
@@ -71,9 +74,10 @@ def structures(module: nn.Module) -> tuple[Structure, ...]:
 
 def _of(path: str, layer: nn.Module) -> Iterator[Structure]:
     if isinstance(layer, nn.Embedding) and "weight" in layer._parameters:
-        yield Structure(path, layer, TOKENS, layer.num_embeddings, "", (), (layer,))
+        yield Structure(path, layer, TOKENS, layer.num_embeddings, (), (), (layer,))
     declared = getattr(layer, ATTRIBUTE, None)
     if declared is None or callable(declared):
+        yield from _recognised(path, layer)
         return
     here = f"{type(layer).__name__}{f' at {path}' if path else ''}"
     if not isinstance(declared, Mapping):
@@ -83,8 +87,20 @@ def _of(path: str, layer: nn.Module) -> Iterator[Structure]:
         )
     for kind, facts in declared.items():
         one = _declared(path, layer, str(kind), facts, f"{here}: {ATTRIBUTE}[{kind!r}]")
-        if all(isinstance(owner._parameters.get("weight"), Tensor) for owner, _ in one.weights()):
+        if _owns_its_weights(one):
             yield one
+
+
+def _recognised(path: str, layer: nn.Module) -> Iterator[Structure]:
+    known = recognised(layer)
+    if known is not None:
+        one = Structure(path, layer, known.kind, known.parts, known.counts, known.units, known.inputs)
+        if _owns_its_weights(one):
+            yield one
+
+
+def _owns_its_weights(one: Structure) -> bool:
+    return all(isinstance(owner._parameters.get("weight"), Tensor) for owner, _ in one.weights())
 
 
 def _declared(path: str, module: nn.Module, kind: str, facts: Any, what: str) -> Structure:
@@ -102,7 +118,8 @@ def _declared(path: str, module: nn.Module, kind: str, facts: Any, what: str) ->
             raise ValueError(
                 f"{what}: the {size} {side} of a layer do not divide into {parts} parts of equal size"
             )
-    return Structure(path, module, kind, parts, count, units, inputs)
+    counts = ((module, count, 1),) if count else ()
+    return Structure(path, module, kind, parts, counts, units, inputs)
 
 
 def _layers(module: nn.Module, names: Sequence[str], what: str) -> tuple[nn.Linear, ...]:

@@ -19,6 +19,7 @@ from winticket.lm.files import MASKS, save_tensors
 from winticket.lm.finishing import CARD, RESULT, comparison, peak_bytes
 from winticket.lm.lota import check_unchanged, copied, largest_changes, only, rewind
 from winticket.lm.low_rank import low_rank
+from winticket.lm.precision import Precision
 from winticket.lm.pruning import Say, evaluated
 from winticket.lm.record import Comparison, Tuned
 from winticket.lm.state import TuningState, load_state, save_state, state_file
@@ -45,9 +46,8 @@ def tune(prepared: PreparedTuning, out: Path, *, say: Say = lambda *_: None) -> 
     state, kept = load_state(out, prepared.identity, TuningState), Checkpoints(out)
     say("Loading the model", None)
     model = loading.load(prepared.source)
-    dtype = next(iter(model.parameters())).dtype
-    working = torch.float64 if dtype == torch.float64 else torch.float32
-    model = model.to(working)
+    precision = Precision(model)
+    precision.widen()
     with torch.no_grad():
         for name, keep in prepared.mask.keep.items():
             model.get_parameter(name).mul_(keep)
@@ -57,13 +57,15 @@ def tune(prepared: PreparedTuning, out: Path, *, say: Say = lambda *_: None) -> 
     start = copied(model) if prepared.asked.sparse() else {}
     trained, chosen = _trained(model, prepared, start, kept, say)
     model.eval().requires_grad_(requires_grad=False)
-    model = model.to(dtype)
+    precision.store()
     counts = counted(model, prepared.mask)
     unchanged = None if chosen is None else check_unchanged(model, start, chosen)
-    after = evaluated(model.to(working), prepared.held, "Perplexity after", say)
+    precision.widen()
+    after = evaluated(model, prepared.held, "Perplexity after", say)
+    precision.store()
     compared = comparison(state.before, after, prepared.held)
     result = _result(prepared, kept, trained=trained, counts=counts, unchanged=unchanged, compared=compared)
-    _write(model.to(dtype), prepared, out, result)
+    _write(model, prepared, out, result)
     return result
 
 

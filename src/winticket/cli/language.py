@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from winticket.cli.adapting import adapter
-from winticket.cli.answers import answer, computing, flowing, print_json, request, show
+from winticket.cli.answers import answer, computing, computing_at_once, flowing, print_json, request, show
 from winticket.cli.language_tickets import find
 from winticket.cli.options import AsJson, Quiet
 from winticket.cli.progress import patient
@@ -271,7 +271,7 @@ def perplexity(
         from winticket.lm.evaluating import evaluate, prepare_text
 
         prepared = prepare_text(path, data, length=length, most=windows)
-    with computing():
+    with computing_at_once():
         result = evaluate(prepared, say=patient(quiet=quiet))
     if as_json:
         print_json(result)

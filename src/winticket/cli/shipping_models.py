@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from winticket.cli.answers import answer
+from winticket.cli.answers import answer, without_state
 from winticket.cli.progress import patient
 from winticket.outside import Unreadable, read_file, read_json
 from winticket.places import TICKET
@@ -75,10 +75,11 @@ def ship_model(
         raise ValueError(f"{target} is there already; give another name with --name, or a folder with --out")
     from winticket.lm.compact.record import packed_sentences, unpacked_sentences
 
-    if kind == "folder":
-        packed = _packed(run, target)
-        return ShippedModel(packed, target, tuple(packed_sentences(packed)))
-    unpacked = _unpacked(run, target)
+    with without_state():
+        if kind == "folder":
+            packed = _packed(run, target)
+            return ShippedModel(packed, target, tuple(packed_sentences(packed)))
+        unpacked = _unpacked(run, target)
     return ShippedModel(unpacked, target, tuple(unpacked_sentences(unpacked)))
 
 

@@ -194,6 +194,8 @@ def _prune_block(run: _Run, number: int, flow: _Flow | None, target: Target) -> 
                 flow.through(block, number, advance=False)
         for name, layer in linear_layers(block).items():
             weight = matrix(layer)
+            if not bool(weight.isfinite().all()):
+                raise FloatingPointError(f"weights of {run.blocks.name(number)}.{name} are not finite")
             if method == "sparsegpt":
                 samples = len(flow.hidden) if flow else 1
                 new[name] = sparsegpt(weight, inputs.total(name) * (2 / samples), target)

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from winticket.atomic import replace_file
+from winticket.atomic import filling, replace_file
 from winticket.bits import pack_bits, unpack_bits
 from winticket.lm import loading
 from winticket.lm.checkpoints import CHECKPOINT, Checkpoints
@@ -110,12 +110,6 @@ def _result(
     }
 
 
-def require_new(out: Path) -> None:
-    """ValueError if there is anything in the folder that is to be written."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is there already; give a new folder (--out)")
-
-
 def counted(model: nn.Module, mask: Mask) -> tuple[int, int]:
     """(Weights kept, weights that are pruned and exactly 0). RuntimeError, with the layer, if a pruned one is not 0."""
     kept = zeros = 0
@@ -199,18 +193,13 @@ def _chosen(
 
 def _write(model: nn.Module, prepared: PreparedTuning, out: Path, result: Tuned) -> None:
     """The files, each of them whole; the unfinished state is removed when all are there."""
-    new = out / ".new"
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    loading.saved(new, model)
-    loading.saved_beside(new, model, prepared.tokenizer)
-    if prepared.masks is not None:
-        shutil.copyfile(prepared.masks, new / MASKS)
-    replace_file(new / RESULT, f"{json.dumps(result, indent=1, allow_nan=False)}\n".encode())
-    replace_file(new / CARD, card(result).encode())
-    for file in new.iterdir():
-        file.replace(out / file.name)
-    new.rmdir()
+    with filling(out) as new:
+        loading.saved(new, model)
+        loading.saved_beside(new, model, prepared.tokenizer)
+        if prepared.masks is not None:
+            shutil.copyfile(prepared.masks, new / MASKS)
+        replace_file(new / RESULT, f"{json.dumps(result, indent=1, allow_nan=False)}\n".encode())
+        replace_file(new / CARD, card(result).encode())
     state_file(out, TuningState).unlink()
     for left in (CHOSEN, CHECKPOINT):
         (out / left).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from winticket.atomic import require_empty
 from winticket.lm.compact.layout import CompactModelError, Say
 from winticket.lm.compact.read import PackedModel, is_packed, read, restore
 from winticket.lm.compact.write import Sizes, open_folder, write
@@ -44,7 +45,6 @@ def unpack(path: str | os.PathLike[str], folder: str | os.PathLike[str], *, say:
     something in the folder, or the disk has no room for it. Then no folder is written.
     """
     out = Path(folder)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is there already; give a new folder (--out)")
+    require_empty(out)
     with PackedModel(path) as model:
         return restore(model, out, say)

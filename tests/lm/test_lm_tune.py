@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
 from typer.testing import CliRunner
 
 from lm.models import write_model, write_text
@@ -18,6 +19,7 @@ from winticket.lm import Request, Tuning, prepare, prepare_tuning, prune, read_m
 from winticket.lm.low_rank import LowRank, low_rank
 from winticket.lm.precision import Precision
 from winticket.ticket import Mask
+from winticket.units import Layout
 
 SMALL = {"steps": 12, "batch": 2, "length": 16, "windows": 6}
 
@@ -79,6 +81,31 @@ def test_merged_updates_compute_what_they_computed_while_they_were_trained() -> 
 def test_an_update_trains_two_small_matrices() -> None:
     update = LowRank(torch.ones(6, 10, dtype=torch.bool), 2, dtype=torch.float32)
     assert sum(p.numel() for p in update.parameters()) == 2 * (6 + 10)
+
+
+def test_an_update_has_the_same_two_matrices_however_a_weight_is_stored() -> None:
+    """Conv1D stores [inputs, outputs]; its A reads the inputs too, and its B begins at 0."""
+    weight, keep = torch.randn(6, 10), torch.rand(6, 10, generator=torch.Generator().manual_seed(0)) < 0.5
+    made = []
+    for first in (False, True):
+        torch.manual_seed(3)
+        made.append(
+            LowRank(keep.t() if first else keep, 2, dtype=torch.float32, inputs_first=first),
+        )
+    plain, turned = made
+    assert plain.down.shape == turned.down.shape == (2, 10)
+    torch.testing.assert_close(turned.down, plain.down, rtol=0, atol=0)
+    for one in made:
+        one.up.data = torch.arange(12.0).view(6, 2)
+    torch.testing.assert_close(turned(weight.t()).t(), plain(weight), rtol=0, atol=0)
+
+
+def test_updates_of_conv1d_read_its_inputs() -> None:
+    layer = Conv1D(4, 6)
+    mask = Mask({"weight": torch.ones(6, 4, dtype=torch.bool)}, {"weight": Layout(inputs_first=True)})
+    with low_rank(layer, mask, rank=2) as (update,):
+        assert update.down.shape == (2, 6)
+        assert update.up.shape == (4, 2)
 
 
 def test_the_same_seed_gives_the_same_bits(pruned: Path, tmp_path: Path) -> None:

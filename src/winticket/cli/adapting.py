@@ -43,7 +43,7 @@ def adapter(
         from winticket.lm.adapter import prepare_adapter, sentences, write_adapter
 
         pair = prepare_adapter(base, tuned)
-        folder = out or Path(f"{Path(pair.tuned.name()).stem}-adapter")
+        folder = out or Path(f"{pair.tuned.title()}-adapter")
         require_empty(folder)
         with without_state(), to_stderr():
             result = write_adapter(pair, folder, patient(quiet=quiet))

@@ -49,6 +49,10 @@ Out = Annotated[
         "--out", help="New folder for the pruned model. Default: PATH's name and the method's, here."
     ),
 ]
+TunedOut = Annotated[
+    Path | None,
+    typer.Option("--out", help="New folder for the tuned model. Default: PATH's name and -tuned, here."),
+]
 Method = Annotated[
     str,
     typer.Option(
@@ -77,7 +81,7 @@ Threshold = Annotated[
 Range = Annotated[
     float, typer.Option("--owl-range", help="Lambda of OWL: blocks' densities span twice this range.")
 ]
-Samples = Annotated[int, typer.Option("--samples", help="Windows of calibration text.")]
+Samples = Annotated[int, typer.Option("--samples", help="Windows of calibration text; magnitude needs none.")]
 Length = Annotated[
     int | None,
     typer.Option("--length", help="Tokens of a window (default: 2048, or as many as the model reads)."),
@@ -191,7 +195,7 @@ def prune(
             windows=windows,
         )
         prepared = prepare(path, asked, data, held_out)
-        folder = out or Path(f"{Path(prepared.source.name()).stem}-{method}")
+        folder = out or Path(f"{prepared.source.title()}-{method}")
         load_state(folder, prepared.identity, PruningState)
     with computing():
         result = pruned(prepared, folder, say=patient(quiet=quiet))
@@ -204,7 +208,7 @@ def tune(
     data: Calibration,
     held_out: HeldOut = None,
     mask: MaskPath = None,
-    out: Out = None,
+    out: TunedOut = None,
     steps: Steps = 500,
     batch: Batch = 4,
     lr: Rate = None,
@@ -244,7 +248,7 @@ def tune(
 
         asked = Tuning(steps, batch, lr, lora, length, seed, windows, lota, lota_rank, calibration_steps)
         prepared = prepare_tuning(path, asked, data, held_out, mask)
-        folder = out or Path(f"{Path(prepared.source.name()).stem}-tuned")
+        folder = out or Path(f"{prepared.source.title()}-tuned")
         load_state(folder, prepared.identity, TuningState)
     with computing():
         result = tuned(prepared, folder, say=patient(quiet=quiet))

@@ -96,6 +96,20 @@ def check(request: Request) -> None:
         raise ValueError(f"--blocksize {request.blocksize} is not a multiple of the {pattern.m} of {pattern}")
     if request.allocation == "owl":
         _check_owl(request)
+    _check_unused(request)
+
+
+def _check_unused(request: Request) -> None:
+    """ValueError for an option that changes nothing with the method and the allocation that were chosen."""
+    usual, obs, owl = Request(), request.method == "sparsegpt", request.allocation == "owl"
+    for name, used, what in (
+        ("blocksize", obs, "--method sparsegpt"),
+        ("percdamp", obs, "--method sparsegpt"),
+        ("owl_threshold", owl, "--allocation owl"),
+        ("owl_range", owl, "--allocation owl"),
+    ):
+        if not used and getattr(request, name) != getattr(usual, name):
+            raise ValueError(f"--{name.replace('_', '-')} is for {what}; leave it out")
 
 
 def _check_owl(request: Request) -> None:

@@ -45,6 +45,6 @@ def adapter(
         pair = prepare_adapter(base, tuned)
         folder = out or Path(f"{pair.tuned.title()}-adapter")
         require_empty(folder)
-        with without_state(), to_stderr():
-            result = write_adapter(pair, folder, patient(quiet=quiet))
+        with without_state(), to_stderr(), patient(quiet=quiet) as say:
+            result = write_adapter(pair, folder, say)
     answer(result, (*sentences(result), f"Wrote {folder}"), kept=folder, as_json=as_json)

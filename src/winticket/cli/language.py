@@ -174,7 +174,7 @@ def prune(
 
     [bold]winticket lm prune models/smol --data book.txt --pattern 2:4 --out smol-2-4[/bold]
     """
-    with request():
+    with request(), patient(quiet=quiet) as say:
         from winticket.lm import Request, prepare
         from winticket.lm import prune as pruned
         from winticket.lm.card import sentences
@@ -194,11 +194,11 @@ def prune(
             percdamp=percdamp,
             windows=windows,
         )
-        prepared = prepare(path, asked, data, held_out)
+        prepared = prepare(path, asked, data, held_out, say=say)
         folder = out or Path(f"{prepared.source.title()}-{method}")
         load_state(folder, prepared.identity, PruningState)
-    with computing():
-        result = pruned(prepared, folder, say=patient(quiet=quiet))
+    with computing(), patient(quiet=quiet) as say:
+        result = pruned(prepared, folder, say=say)
     answer(result, (*sentences(result), f"Wrote {folder}"), kept=folder / "result.json", as_json=as_json)
 
 
@@ -240,18 +240,18 @@ def tune(
 
     [bold]winticket lm tune models/smol --data book.txt --lota .1 --out smol-book[/bold]
     """
-    with request():
+    with request(), patient(quiet=quiet) as say:
         from winticket.lm import Tuning, prepare_tuning
         from winticket.lm import tune as tuned
         from winticket.lm.state import TuningState, load_state
         from winticket.lm.tuned_card import sentences
 
         asked = Tuning(steps, batch, lr, lora, length, seed, windows, lota, lota_rank, calibration_steps)
-        prepared = prepare_tuning(path, asked, data, held_out, mask)
+        prepared = prepare_tuning(path, asked, data, held_out, mask, say=say)
         folder = out or Path(f"{prepared.source.title()}-tuned")
         load_state(folder, prepared.identity, TuningState)
-    with computing():
-        result = tuned(prepared, folder, say=patient(quiet=quiet))
+    with computing(), patient(quiet=quiet) as say:
+        result = tuned(prepared, folder, say=say)
     answer(result, (*sentences(result), f"Wrote {folder}"), kept=folder / "result.json", as_json=as_json)
 
 
@@ -271,12 +271,12 @@ def perplexity(
 
     [bold]winticket lm perplexity smol-half --data held-out.txt --length 512[/bold]
     """
-    with request():
+    with request(), patient(quiet=quiet) as say:
         from winticket.lm.evaluating import evaluate, prepare_text
 
-        prepared = prepare_text(path, data, length=length, most=windows)
-    with computing_at_once():
-        result = evaluate(prepared, say=patient(quiet=quiet))
+        prepared = prepare_text(path, data, length=length, most=windows, say=say)
+    with computing_at_once(), patient(quiet=quiet) as say:
+        result = evaluate(prepared, say=say)
     if as_json:
         print_json(result)
         return

@@ -89,7 +89,8 @@ def _packed(run: Path, target: Path) -> PackedFile:
     from winticket.version import __version__
 
     began, folder = time.monotonic(), open_folder(run)
-    sizes = pack(run, target, say=patient())
+    with patient() as say:
+        sizes = pack(run, target, say=say)
     return {
         "winticket": __version__,
         "file": str(target),
@@ -116,7 +117,8 @@ def _unpacked(run: Path, target: Path) -> UnpackedFolder:
     began = time.monotonic()
     with PackedModel(run) as model:
         files = len(model.document.files)
-    size = unpack(run, target, say=patient())
+    with patient() as say:
+        size = unpack(run, target, say=say)
     return {
         "winticket": __version__,
         "folder": str(target),

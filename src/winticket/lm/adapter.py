@@ -23,7 +23,7 @@ from winticket.atomic import filling, replace_file, require_empty
 from winticket.lm import loading
 from winticket.lm.files import save_tensors
 from winticket.lm.finishing import CARD, peak_bytes
-from winticket.lm.pruning import Say
+from winticket.lm.progress import Say
 from winticket.lm.record import Adapter
 from winticket.version import __version__
 

@@ -20,7 +20,8 @@ from winticket.lm.finishing import CARD, RESULT, comparison, peak_bytes
 from winticket.lm.lota import check_unchanged, copied, largest_changes, only, rewind
 from winticket.lm.low_rank import low_rank
 from winticket.lm.precision import Precision
-from winticket.lm.pruning import Say, evaluated
+from winticket.lm.progress import Say, silent
+from winticket.lm.pruning import evaluated
 from winticket.lm.record import Comparison, Tuned
 from winticket.lm.state import TuningState, load_state, save_state, state_file
 from winticket.lm.steps import descend
@@ -34,7 +35,7 @@ CHOSEN = "chosen.safetensors"
 """The packed mask of the weights that LoTA has chosen, until the tuning is finished."""
 
 
-def tune(prepared: PreparedTuning, out: Path, *, say: Say = lambda *_: None) -> Tuned:
+def tune(prepared: PreparedTuning, out: Path, *, say: Say = silent) -> Tuned:
     """Tune the model under its mask, measure perplexity before and after, and write a folder as `prune` does.
 
     Weights that are pruned are exactly 0 after every step and in the file; they are counted, and RuntimeError is raised

@@ -30,11 +30,11 @@ from winticket.lm.compact.layout import (
     CompactModelError,
     Document,
     FileEntry,
-    Say,
     TensorFile,
     ordered,
     width_of,
 )
+from winticket.lm.progress import Say
 from winticket.outside import Unreadable, read_header, read_json
 from winticket.ship.coding import CodingError
 

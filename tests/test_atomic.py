@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from winticket.atomic import create_file, filling, replace_file, replacing, require_empty
+from winticket.atomic import create_file, filling, remove_unfinished, replace_file, replacing, require_empty
 
 
 def full_disk(descriptor: int) -> None:
@@ -113,3 +113,14 @@ def test_a_file_is_no_folder_to_fill(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"mine")
     with pytest.raises(ValueError, match="is there already"):
         require_empty(tmp_path / "file")
+
+
+def test_halves_of_files_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    mine = [tmp_path / name for name in (".notes.tmp", "a.1.01234567.tmp", ".a.x.01234567.tmp", "a")]
+    for file in mine:
+        file.write_bytes(b"mine")
+    with replacing(tmp_path / "a") as new:
+        new.write_bytes(b"half")
+        remove_unfinished(tmp_path)
+        assert sorted(tmp_path.iterdir()) == sorted(mine)
+        new.write_bytes(b"again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -89,6 +90,13 @@ def require_empty(folder: Path) -> None:
     others = any(one.name != UNFINISHED for one in folder.iterdir()) if folder.is_dir() else folder.exists()
     if others:
         raise ValueError(f"{folder} is there already; give a new folder (--out)")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the halves of files that killed processes have left in a folder to which nobody else writes."""
+    for file in folder.glob(".*.tmp"):
+        if re.fullmatch(r"\..+\.\d+\.[0-9a-f]{8}\.tmp", file.name):
+            file.unlink(missing_ok=True)
 
 
 def _sibling(path: Path) -> Path:

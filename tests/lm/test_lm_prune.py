@@ -262,6 +262,25 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
         pruned(tmp_path, **options)
 
 
+@pytest.mark.parametrize("file", ["result.json", "README.md"])
+def test_a_run_that_is_killed_at_its_end_prunes_nothing_again(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopping(path: Path, content: bytes) -> None:
+        if path.name == file:
+            raise Stopped
+        path.write_bytes(content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("winticket.lm.finishing.replace_file", stopping)
+        with pytest.raises(Stopped):
+            pruned(tmp_path)
+    (tmp_path / "out" / ".model-00001-of-00004.safetensors.12.0123abcd.tmp").write_bytes(b"half")
+    result, _ = pruned(tmp_path)
+    assert result["resumed"] == len(result["blocks"]) == 3
+    assert not [one.name for one in (tmp_path / "out").iterdir() if one.name.startswith(".")]
+
+
 class Skipping(nn.Module):
     """A model whose second block reads what no block returned."""
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from winticket.atomic import filling, replace_file
+from winticket.atomic import filling, remove_unfinished, replace_file
 from winticket.bits import pack_bits, unpack_bits
 from winticket.lm import loading
 from winticket.lm.checkpoints import CHECKPOINT, Checkpoints
@@ -204,3 +204,4 @@ def _write(model: nn.Module, prepared: PreparedTuning, out: Path, result: Tuned)
     state_file(out, TuningState).unlink()
     for left in (CHOSEN, CHECKPOINT):
         (out / left).unlink(missing_ok=True)
+    remove_unfinished(out)

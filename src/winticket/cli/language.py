@@ -39,6 +39,14 @@ Calibration = Annotated[
         help=f"Text for calibration: {TEXT}. Without --held-out, its last fifth is kept for perplexity.",
     ),
 ]
+Training = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        metavar="TEXT",
+        help=f"Text to train on: {TEXT}. Without --held-out, its last fifth is kept for perplexity.",
+    ),
+]
 HeldOut = Annotated[
     Path | None,
     typer.Option("--held-out", metavar="TEXT", help="Text for perplexity before and after, as --data."),
@@ -205,7 +213,7 @@ def prune(
 def tune(
     path: ModelPath,
     *,
-    data: Calibration,
+    data: Training,
     held_out: HeldOut = None,
     mask: MaskPath = None,
     out: TunedOut = None,

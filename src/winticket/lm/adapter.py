@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from winticket.atomic import filling, replace_file, require_empty
 from winticket.lm import loading
+from winticket.lm.compact.record import size
 from winticket.lm.files import save_tensors
 from winticket.lm.finishing import CARD, peak_bytes
 from winticket.lm.progress import Say
@@ -188,7 +189,7 @@ def sentences(result: Adapter) -> Iterator[str]:
     more = f"; {padding:,} of them are 0, since all layers have one r" if padding else ""
     yield (
         f"The adapter is SHiRA of PEFT with r = {result['rank']}: {result['values']:,} values with their "
-        f"positions{more}. Its files have {result['bytes'] / 1e6:,.1f} MB."
+        f"positions{more}. Its files have {size(result['bytes'])}."
     )
 
 

@@ -18,6 +18,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
     monkeypatch.setattr(progress, "PATIENCE", WAIT)
     monkeypatch.setattr(progress, "QUIET_SECONDS", WAIT)
+    monkeypatch.setattr(progress, "BRIEF", WAIT)
     monkeypatch.setattr(progress, "say", lines.append)
     return lines
 
@@ -28,6 +29,13 @@ def test_what_takes_long_is_told_though_nothing_follows(told: list[str]) -> None
         assert told == []
         time.sleep(2 * WAIT)
         assert told == ["Loading the model"]
+
+
+def test_what_is_brief_is_not_told_however_late_it_begins(told: list[str]) -> None:
+    with patient() as tell:
+        time.sleep(2 * WAIT)
+        tell("Reading the text", None)
+    assert told == []
 
 
 def test_what_is_over_is_not_told(told: list[str]) -> None:

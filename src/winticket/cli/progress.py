@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from winticket.cli.answers import say
 
-PATIENCE, QUIET_SECONDS = 2.0, 5.0
-"""Seconds before the first line of progress, and between two of them."""
+PATIENCE, QUIET_SECONDS, BRIEF = 2.0, 5.0, 0.5
+"""Seconds before the first line of progress, and between two of them; what takes less than the last is not told."""
 Tell = Callable[[str, float | None], None]
 """Takes what is being done, and the seconds that it will still take, or None if that is not known."""
 
@@ -19,8 +19,8 @@ Tell = Callable[[str, float | None], None]
 def patient(*, quiet: bool = False) -> Iterator[Tell]:
     """Yield what tells, after two seconds and then every five, what is being done, and how many seconds that will take.
 
-    What takes no one knows how long, such as loading a model, is told when its turn has come, and until then something
-    else may have begun.
+    What takes no one knows how long, such as loading a model, is told if it still goes on when its turn has come, and
+    half a second after it began at the earliest.
 
     >>> with patient() as tell:
     ...     tell("Nothing", 0.0)  # too early to be told
@@ -47,12 +47,12 @@ class _Progress:
             return
         with self.turn:
             patience = self.due - time.monotonic()
-            if patience <= 0:
-                self.show(what if left is None else f"{what}, about {self.duration(left)} left")
-            elif left is None:
-                self.waiting = threading.Timer(patience, self.late, (what,))
+            if left is None:
+                self.waiting = threading.Timer(max(patience, BRIEF), self.late, (what,))
                 self.waiting.daemon = True  # it keeps no command from ending
                 self.waiting.start()
+            elif patience <= 0:
+                self.show(f"{what}, about {self.duration(left)} left")
 
     def late(self, what: str) -> None:
         """Tell what was told too early, in the thread of the timer, unless something else has begun."""

@@ -195,7 +195,7 @@ def encoder(words: Any) -> Callable[[str], Sequence[int]]:
 
 
 def load(of: Source) -> nn.Module:
-    """The model, for evaluation, in the dtype that its file has (float32 from GGUF).
+    """The model, for evaluation, in the dtype that its configuration names, or else its file has (float32 from GGUF).
 
     Weights of safetensors files are mapped from them, so they take memory only as they are read, and the system can
     drop them again. Raises ValueError if the files cannot be read, or lack weights of the model.

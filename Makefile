@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+MYPY := $(BIN)/mypy
+TESTS := $(BIN)/pytest -n 2 --dist worksteal -m 'not evidence'
 # The editable installation knows modules by name: what is new or has moved has to be installed again.
 MODULES := $(shell mkdir -p build; find src -name '*.py' | sort > build/.modules.new; \
   cmp -s build/.modules.new build/.modules || cp build/.modules.new build/.modules; echo build/.modules)
@@ -30,17 +32,21 @@ ticket: $(READY)
 	@echo
 	@echo "To use the command yourself: . $(BIN)/activate   (or type $(BIN)/winticket), then: winticket find --help"
 
-test: lint types unit
+# mypy takes a minute of one core, and the tests often wait; so they run side by side. What mypy found is printed last.
+test: lint
+	@$(MYPY) > build/types.txt 2>&1 & types=$$!; \
+	echo "$(TESTS)"; $(TESTS); tests=$$?; \
+	wait $$types; types=$$?; echo "$(MYPY)"; cat build/types.txt; exit $$((tests | types))
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
 types: $(READY)
-	$(BIN)/mypy
+	$(MYPY)
 
 unit: $(READY)
-	$(BIN)/pytest -n 2 --dist worksteal -m "not evidence"
+	$(TESTS)
 
 evidence: $(READY)
 	$(BIN)/pytest -m evidence --durations=0

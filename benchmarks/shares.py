@@ -23,6 +23,7 @@ import torch
 from winticket import data
 from winticket.experiment import Experiment, conduct, execution
 from winticket.run import work
+from winticket.run.desk import Desk
 from winticket.stages import training
 from winticket.train import curves, loop
 
@@ -31,7 +32,7 @@ CLOCKED = (
     ("evaluation", curves, "evaluate"),
     ("training", training, "train"),
     ("tasks", work, "evaluate"),
-    ("inputs", work.Desk, "fetch"),
+    ("inputs", Desk, "fetch"),
     ("search", execution, "run"),
 )
 """What a clock is put around: the name of the part, and the function with the place where it is looked up."""

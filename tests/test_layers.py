@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -159,6 +160,11 @@ def test_modules_stay_readable(file: Path) -> None:
     assert len(file.read_text().splitlines()) <= 400, "a module past 400 lines wants to be a folder"
     long = [(f.name, lines) for f in functions(file) if (lines := lines_of(f)) > 50]
     assert not long, "a function past 50 lines, its docstring apart, wants to be parted"
+
+
+def test_most_modules_are_short() -> None:
+    lines = [len(file.read_text().splitlines()) for file in FILES]
+    assert median(lines) <= 130, "divide long modules where their subjects part"
 
 
 def functions(file: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:

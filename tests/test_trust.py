@@ -20,6 +20,7 @@ from winticket import importing, models, ship
 from winticket.experiment import Experiment, conduct, load_source
 from winticket.outside import read_header
 from winticket.run import Store, StoreError, codec, task
+from winticket.run.codec_header import digest_of
 from winticket.ship import native
 from winticket.ticket import Mask, Seeds, State, Ticket
 
@@ -79,7 +80,7 @@ def kept(tree: dict[str, Any]) -> bytes:
     header, metadata = read_header(codec.encode(Seeds(1, 2), {"key": KEY}), whole=False)
     told = json.loads(metadata["winticket"])
     told["tree"] = tree
-    told["digest"] = codec._digest(told["tree"], {})
+    told["digest"] = digest_of(told["tree"], {})
     from safetensors.torch import save
 
     assert header == {}
@@ -97,7 +98,7 @@ def kept(tree: dict[str, Any]) -> bytes:
         ("winticket.cli.stores:gc", {}),
         ("evilmod:f", {}),
         ("os:system", {"command": "touch ran"}),
-        ("winticket.run.codec:dataclasses.Field", {}),
+        ("winticket.run.codec_pieces:dataclasses.Field", {}),
         ("winticket.ticket.nouns:Path", {}),
         ("winticket.ticket.nouns:Layout", {}),  # by way of another module
         ("winticket.judge.verdict:Verdict", {}),

@@ -17,7 +17,7 @@ import winticket
 from analysing import made_of
 from winticket import analyse
 from winticket.analyse import facts
-from winticket.analyse.locality import first_layer
+from winticket.analyse.first_layer import first_layer
 from winticket.experiment import Experiment, Run
 from winticket.stages import Setup
 

@@ -21,7 +21,8 @@ import winticket
 from winticket import models, report
 from winticket.data import find_dataset
 from winticket.experiment import Execution, Experiment, Result, cost, plan, running
-from winticket.experiment.outcome import best, measured
+from winticket.experiment.outcome_measured import measured
+from winticket.experiment.outcome_trainings import best
 from winticket.experiment.runs import Runs, Trained, collect, trajectory
 from winticket.experiment.scored_on import ScoredOn
 from winticket.objective import ACCURACY

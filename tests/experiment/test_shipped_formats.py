@@ -17,7 +17,7 @@ import yaml
 from compiled import needs_cc
 from winticket.experiment import Result, TrainedNetwork
 from winticket.ship import as_c, choices, load, native, to_c
-from winticket.ship.card import size_rows
+from winticket.ship.card_size import size_rows
 from winticket.ship.format import ShipmentError
 
 Search = Callable[..., Result]

@@ -33,7 +33,8 @@ from winticket.report.progress_page import progress_page
 from winticket.report.question import asked
 from winticket.report.reading import paired_difference
 from winticket.report.screen_table import value_cell
-from winticket.report.side_by_side import Named, side_by_side
+from winticket.report.side_by_side import side_by_side
+from winticket.report.side_by_side_rows import Named
 from winticket.table import Table
 
 Document = Any

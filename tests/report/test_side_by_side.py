@@ -13,7 +13,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from winticket.report.layout import FILE, ON_PAGE, ON_PHONE
-from winticket.report.side_by_side import Named, accuracies, differing, side_by_side, side_by_side_figure
+from winticket.report.side_by_side import side_by_side
+from winticket.report.side_by_side_figure import side_by_side_figure
+from winticket.report.side_by_side_question import differing
+from winticket.report.side_by_side_rows import Named, accuracies
 
 Document = Any
 
@@ -142,7 +145,7 @@ def test_a_figure_that_fails_leaves_the_tables(runs: list[Named], monkeypatch: p
     def failing(*_: object, **__: object) -> None:
         raise ValueError("left <cannot>")
 
-    monkeypatch.setattr(sys.modules[side_by_side.__module__], "canvas", failing)
+    monkeypatch.setattr(sys.modules[side_by_side_figure.__module__], "canvas", failing)
     html = side_by_side(runs)
     assert "Could not draw the figure side-by-side: ValueError: left &lt;cannot&gt;" in html
     assert "All numbers" in html

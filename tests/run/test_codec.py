@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from winticket.run import Damaged, StoreError
-from winticket.run.codec import decode, encode, read_header, verify
+from winticket.run.codec import decode, encode, verify
+from winticket.run.codec_header import read_header
 
 from . import jobs
 
@@ -224,10 +225,10 @@ def test_a_file_cannot_name_what_to_import(monkeypatch: pytest.MonkeyPatch) -> N
 
 def forge(data: bytes, old: str, new: str) -> bytes:
     """The same file with another class name and a digest to match."""
-    from winticket.run.codec import _digest
+    from winticket.run.codec_header import digest_of
 
     header = read_header(data)
     tree = json.loads(json.dumps(header["tree"]).replace(old, new))
     tensors: dict[str, Tensor] = {}
-    header |= {"tree": tree, "digest": _digest(tree, tensors)}
+    header |= {"tree": tree, "digest": digest_of(tree, tensors)}
     return file_with(header)

@@ -302,8 +302,8 @@ def test_compute_refuses_in_words_what_it_cannot_read(tmp_path: Path) -> None:
     file = StopFile(store)
     file.write()
     from winticket.importing import known
+    from winticket.run.desk import Conditions
     from winticket.run.submitted import this_process
-    from winticket.run.work import Conditions
 
     settings = pickle.dumps(Settings(pickle.dumps(Conditions(store)), known(), (), file.run, this_process()))
     message = compute(PLANTED.key, __version__, settings, b"cnowhere\nthing\n.")

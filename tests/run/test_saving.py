@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from winticket.run import work
-from winticket.run.work import Checkpoint
+from winticket.run import checkpoints
+from winticket.run.checkpoints import Checkpoint
 
 
 class Clock:
@@ -28,7 +28,7 @@ def test_saving_takes_at_most_a_twentieth_of_the_time(
     writing: float, pause: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock: Any = Clock(writing)
-    monkeypatch.setattr(work, "time", clock)
+    monkeypatch.setattr(checkpoints, "time", clock)
     checkpoint = Checkpoint(clock, "key", 10.0, lambda: False)
     clock.now = 9.9
     assert not checkpoint.due()
@@ -43,7 +43,7 @@ def test_saving_takes_at_most_a_twentieth_of_the_time(
 
 def test_a_run_that_stops_saves_once_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     clock: Any = Clock(100.0)
-    monkeypatch.setattr(work, "time", clock)
+    monkeypatch.setattr(checkpoints, "time", clock)
     checkpoint = Checkpoint(clock, "key", 10.0, lambda: True)
     assert checkpoint.due()
     checkpoint.save("state")

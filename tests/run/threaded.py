@@ -13,9 +13,11 @@ import torch
 
 from winticket.run import Conditions, Store
 from winticket.run.crew import Hear
+from winticket.run.desk import Desk
 from winticket.run.fitting import Machine, this_machine
+from winticket.run.messages import Message
 from winticket.run.task import Node
-from winticket.run.work import Desk, Message, attempt
+from winticket.run.work import attempt
 
 
 @dataclass(frozen=True)

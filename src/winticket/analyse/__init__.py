@@ -13,6 +13,7 @@ from __future__ import annotations
 from winticket.analyse.activity import activity_of_stack, rectified
 from winticket.analyse.agreement import agreement_of_stacks, cka, disagreement
 from winticket.analyse.barriers import barriers_of_stacks
+from winticket.analyse.calibration import calibration_error, calibration_floor
 from winticket.analyse.curvature import Hessian, curvature_of_stack, hessian
 from winticket.analyse.exemplars import exemplars_of_level, lost_examples, pruning_exemplars
 from winticket.analyse.facts import (
@@ -37,32 +38,19 @@ from winticket.analyse.information import (
     quantile_bins,
 )
 from winticket.analyse.instability import child, instability_of_stacks
-from winticket.analyse.learning import (
-    displacement,
-    gradient_norm,
-    gradients_of_stack,
-    learning_of_stacks,
-    sign_agreement,
-)
+from winticket.analyse.learning import learning_of_stacks
+from winticket.analyse.learning_gradients import gradient_norm, gradients_of_stack
 from winticket.analyse.line import Barrier, barrier
-from winticket.analyse.locality import (
-    centrality,
-    displacements,
-    locality_of_stack,
-    neighbours,
-    pixels_of_level,
-)
-from winticket.analyse.lost import (
-    accuracy_by_class,
-    calibration_error,
-    calibration_floor,
-    calibration_of_stack,
-    classes_of_stack,
-)
+from winticket.analyse.locality import locality_of_stack
+from winticket.analyse.locality_pixels import pixels_of_level
+from winticket.analyse.lost_calibration import calibration_of_stack
+from winticket.analyse.lost_classes import accuracy_by_class, classes_of_stack
+from winticket.analyse.movement import displacement, sign_agreement
 from winticket.analyse.overlap import chance, jaccard, matched, overlap_of_stacks
 from winticket.analyse.pace import judged_pace, reached_of_stacks, steps_to_share
 from winticket.analyse.paths import paths_of_stack
 from winticket.analyse.plane import plane_of_stack
+from winticket.analyse.positions import centrality, displacements, neighbours
 from winticket.analyse.predicted import predictions
 from winticket.analyse.reach import effective_density, on_paths
 from winticket.analyse.shape import degrees, gini, layers_of_stack, units_of_stack

@@ -1,4 +1,4 @@
-"""What learning did to a ticket's weights: how far they moved, which signs they kept, and what gradient they met."""
+"""What learning did to a ticket's weights, from the start of a training to its end."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from winticket.analyse.facts import (
     Cells,
@@ -22,81 +20,15 @@ from winticket.analyse.facts import (
     tickets_of,
     together,
 )
-from winticket.analyse.networks import batch_statistics, drawn_examples, parts
-from winticket.analyse.summary import kept_percent, said, summarised
+from winticket.analyse.learning_said import learning_says
+from winticket.analyse.movement import REVISION as MOVEMENT
+from winticket.analyse.movement import displacement, sign_agreement
 from winticket.run import Task
 from winticket.stages import Setup, at_steps
 from winticket.table import Table
 from winticket.ticket import Failed, Mask, Trajectory
 
-REVISION = 2
-EXAMPLES = 1000
-"""Training examples of which the gradient at the start is the mean."""
-
-
-def displacement(start: Mapping[str, Tensor], end: Mapping[str, Tensor], mask: Mask) -> float:
-    """The distance that the kept weights moved, relative to their length at the start: |end - start| / |start|.
-
-    start, end: weights by name. ValueError if all kept weights are 0 at the start.
-
-    >>> from winticket import Mask
-    >>> mask = Mask({"w": torch.tensor([True, True, False])})
-    >>> displacement({"w": torch.tensor([3.0, 4.0, 9.0])}, {"w": torch.tensor([3.0, 9.0, 0.0])}, mask)
-    1.0
-    """
-    moved = sum(float((end[n] - start[n])[k].double().square().sum()) for n, k in mask.keep.items())
-    length = sum(float(start[n][k].double().square().sum()) for n, k in mask.keep.items())
-    if length == 0:
-        raise ValueError(
-            "all kept weights are 0 at the start, so there is no length to compare the movement with"
-        )
-    return float((moved / length) ** 0.5)
-
-
-def sign_agreement(start: Mapping[str, Tensor], end: Mapping[str, Tensor], mask: Mask) -> float:
-    """The share of the kept weights whose sign at the end is that at the start.
-
-    Weights that are 0 in either are left out; nan if none is left. Gadhikar & Burkholz 2024 (Masks, Signs, and Learning
-    Rate Rewinding) count the complement, sign flips.
-
-    >>> from winticket import Mask
-    >>> mask = Mask({"w": torch.tensor([True, True, True])})
-    >>> sign_agreement({"w": torch.tensor([1.0, -1.0, 0.0])}, {"w": torch.tensor([2.0, 3.0, 1.0])}, mask)
-    0.5
-    """
-    same, all_of_them = 0, 0
-    for name, keep in mask.keep.items():
-        signs = torch.sign(start[name][keep]) * torch.sign(end[name][keep])
-        same, all_of_them = same + int((signs > 0).sum()), all_of_them + int((signs != 0).sum())
-    return same / all_of_them if all_of_them else float("nan")
-
-
-def gradient_norm(
-    module: torch.nn.Module, values: Mapping[str, Tensor], x: Tensor, y: Tensor, mask: Mask
-) -> float:
-    """The length of the gradient of the mean cross-entropy on examples x, y [N] by the weights that the mask keeps.
-
-    values: the network's weights and buffers by name. Evci, Ioannou, Keskin & Dauphin 2022 (Gradient Flow in Sparse
-    Neural Networks and How Lottery Tickets Win), whose gradient flow is its square, as in Wang, Zhang & Grosse 2020
-    (GraSP). BatchNorm takes the statistics of these examples, as training takes those of a batch; dropout is off. The
-    module is not changed.
-
-    >>> from winticket import Mask
-    >>> module = torch.nn.Linear(2, 2, bias=False)
-    >>> mask = Mask({"weight": torch.ones(2, 2, dtype=torch.bool)})
-    >>> x, y = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
-    >>> round(gradient_norm(module, {"weight": torch.zeros(2, 2)}, x, y, mask), 4)  # |(p - onehot) x|
-    1.4142
-    """
-    leaves = {name: values[name].detach().clone().requires_grad_() for name in mask.keep}
-    others = {name: value.detach().clone() for name, value in values.items() if name not in leaves}
-    with batch_statistics(module), torch.enable_grad():
-        logits = functional_call(module, {**others, **leaves}, (x,))
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), y.flatten())
-        slopes = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-    squares = [g[k].double().square().sum() for g, k in zip(slopes, mask.keep.values(), strict=True)]
-    return math.sqrt(float(sum(squares)))
-
+REVISION = MOVEMENT  # plus 1 for every change of the numbers made here
 
 LEARNING = {
     "level": "number of the level; 0 is the dense network",
@@ -156,42 +88,6 @@ def _agreement(start: Mapping[str, Tensor], end: Mapping[str, Tensor], mask: Mas
     return None if math.isnan(share) else share
 
 
-WORDS = {"ticket": "tickets", "reinit": "re-initialised tickets", "random": "random masks"}
-
-
-def learning_says(table: Table) -> list[str]:
-    """How many signs training changes, in the dense network and in tickets; survivors against pruned weights."""
-    ends = table.where(at_end=True)
-    if not ends.values:
-        return ["No training has finished."]
-    means = summarised(ends.where(group="all"), "sign_agreement", ["arm", "density"])
-    dense = means.where(arm="dense").rows()
-    lines = []
-    if dense:
-        lines.append(
-            f"After training, {said(dense[0], 'sign_agreement', share=True)} of the dense network's weights have the "
-            f"sign "
-            "that they started with."
-        )
-    for arm, words in WORDS.items():
-        rows = means.where(arm=arm).sort("density").rows()
-        if rows:
-            lines.append(
-                f"At a density of {kept_percent(float(rows[0]['density'] or 0))}, so do "
-                f"{said(rows[0], 'sign_agreement', share=True)} of the kept weights of {words}."
-            )
-    groups = {
-        str(r["group"]): r for r in summarised(ends.where(arm="dense"), "sign_agreement", ["group"]).rows()
-    }
-    if {"kept", "pruned next"} <= groups.keys():
-        lines.append(
-            f"Of the dense network's weights that the first level keeps, "
-            f"{said(groups['kept'], 'sign_agreement', share=True)} keep their sign; of those that it prunes, "
-            f"{said(groups['pruned next'], 'sign_agreement', share=True)}."
-        )
-    return lines
-
-
 @analysis(
     "learning",
     title="What did training do to the weights?",
@@ -248,78 +144,3 @@ def learning(
 def _start_of(cells: Cells, level: int, arm: str) -> int:
     """The step that tickets of a level are rewound to."""
     return 0 if arm == "dense" or level == 0 else cells.rewind_step
-
-
-GRADIENTS = {
-    "level": "number of the level; 0 is the dense network",
-    "density": "share of the eligible weights kept",
-    "arm": "whose start",
-    "replicate": "number of the replicate, from 1",
-    "gradient_norm": f"length of the gradient of the mean loss of {EXAMPLES} training examples, by the kept weights",
-    "per_weight": "the same as a root mean square over the kept weights, whose number it does not grow with",
-}
-
-
-def gradients_of_stack(
-    setup: Setup, stack: Sequence[Trajectory | Failed], *, place: tuple[int, float, str]
-) -> Table:
-    """The gradient norm at the start of each training of a stack; `place` is its level, density and arm."""
-    rows: list[tuple[Any, ...]] = []
-    for number, path in present(stack):
-        start, mask = path.ticket.start, path.ticket.mask
-        seen = drawn_examples(parts(setup, number).train, path.ticket.seeds, EXAMPLES)
-        values = {**mask.apply(start.weights), **start.buffers}
-        norm = gradient_norm(setup.module(), values, seen.x, seen.y, mask)
-        rows.append((*place, number + 1, norm, norm / math.sqrt(max(mask.count(), 1))))
-    return Table(tuple(GRADIENTS), tuple(rows))
-
-
-def gradients_says(table: Table) -> list[str]:
-    """The gradient at the start of the sparsest tickets and controls, against the dense network's."""
-    if not table.values:
-        return ["No training has finished."]
-    means = summarised(table, "gradient_norm", ["arm", "density"])
-    parts_of = [f"dense {said(row, 'gradient_norm')}" for row in means.where(arm="dense").rows()[:1]]
-    sparsest = min(float(str(d)) for d in table.column("density"))
-    for arm, words in WORDS.items():
-        parts_of += [
-            f"{words} {said(row, 'gradient_norm')}" for row in means.where(arm=arm, density=sparsest).rows()
-        ]
-    return [
-        f"Length of the gradient at the start, at a density of {kept_percent(sparsest)}: {', '.join(parts_of)}. A "
-        f"larger "
-        "one does not by itself mean better training."
-    ]
-
-
-@analysis(
-    "gradients",
-    answers="classes",
-    title="Does a ticket start with a better gradient?",
-    source="Evci, Ioannou, Keskin & Dauphin 2022 (Gradient Flow in Sparse Neural Networks and How Lottery Tickets Win)",
-    says=gradients_says,
-    lines=(
-        Lines(
-            x="density", y="gradient_norm", series="arm", x_label="weights kept",
-            y_label="length of the gradient at the start", y_log=True,
-        ),
-    ),
-    columns=GRADIENTS,
-)  # fmt: skip
-def gradients(cells: Cells, *, replicates: int = 5, levels: int = 8) -> Task:
-    """Measures the gradient of the loss by the kept weights at the start of training, for tickets and controls."""
-    tasks = [
-        part(
-            gradients_of_stack,
-            setup_of(stack),
-            stack,
-            name="gradients",
-            place=(level, cells.densities[level], arm),
-        )
-        for arm in ("dense", "ticket", "reinit", "random")
-        for level in cells.chosen_levels(arm, levels)
-        for stack in cells.stacks(level, arm, replicates=replicates)
-    ]
-    if not tasks:
-        raise NothingToAnalyseError("no training has finished")
-    return together(tasks, name="gradients")

@@ -333,7 +333,8 @@ def _shipped(network: TrainedNetwork, folder: Path, *, dense: TrainedNetwork | N
 
 def _print(shipment: Shipment) -> None:
     """What was written, how large it is and how accurate, in two small tables, and how to use it."""
-    from winticket.ship.card import accuracy_rows, cost_sentence, removed_sentence, scale_of, size_rows
+    from winticket.ship.card_accuracy import accuracy_rows, cost_sentence, scale_of
+    from winticket.ship.card_size import removed_sentence, size_rows
 
     show(_headline(shipment))
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -359,7 +360,8 @@ def _print(shipment: Shipment) -> None:
 
 
 def _headline(shipment: Shipment) -> str:
-    from winticket.ship.card import density_percent, standing
+    from winticket.ship.card import standing
+    from winticket.ship.words import density_percent
 
     origin, claims = shipment["origin"], shipment["claims"]
     if origin is not None:

@@ -21,7 +21,7 @@ from winticket.text import console
 
 if TYPE_CHECKING:
     from winticket.experiment.watching import Watched
-    from winticket.report.side_by_side import Named
+    from winticket.report.side_by_side_rows import Named
 
 RunPath = Annotated[
     Path,

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from winticket.data import Data
-from winticket.experiment import outcome
 from winticket.experiment.entries import (
     USUAL_METHODS,
     Entry,
@@ -27,6 +26,8 @@ from winticket.experiment.entries import (
 from winticket.experiment.execution import OPTIONS, Execution, run_errors
 from winticket.experiment.folder import OutputFolder
 from winticket.experiment.machine import environment
+from winticket.experiment.outcome_costs import cost
+from winticket.experiment.outcome_measured import measured
 from winticket.experiment.reports import require_same_comparison
 from winticket.experiment.running import measure_engine
 from winticket.experiment.runs import collect
@@ -208,9 +209,9 @@ def _measured(entry: Entry, store: Store) -> tuple[Measured, Spent]:
     """Accuracies by replicate, and the cost of one replicate."""
     needed = {each for cell in entry.cells() for each in (cell, *entry.plan.behind(cell))}
     runs = collect(entry.plan, store, only=needed)
-    spent = outcome.cost(runs, entry.level, entry.arm)
+    spent = cost(runs, entry.level, entry.arm)
     unknown: Spent = {"steps": None, "flops": None, "seconds": None}
-    return outcome.measured(runs.by_cell[entry.level, entry.arm], scored_on(entry.plan)), spent or unknown
+    return measured(runs.by_cell[entry.level, entry.arm], scored_on(entry.plan)), spent or unknown
 
 
 def _row(equal: Literal["density", "cost"], network: _Network) -> Row:

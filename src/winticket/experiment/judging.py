@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from winticket.experiment.outcome import no_early_stop
+from winticket.experiment.outcome_measured import no_early_stop
 from winticket.experiment.plan import GATE, Plan
 from winticket.experiment.runs import Replicate, Runs, Trained, accuracies, at_early_stop, early_stops
 from winticket.experiment.scored_on import scored_on

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from winticket.experiment import outcome
 from winticket.experiment.masks import network_of
 from winticket.experiment.opened import Run
+from winticket.experiment.outcome import data_of
+from winticket.experiment.outcome_measured import measured
+from winticket.experiment.outcome_trainings import curve_row
 from winticket.experiment.plan import BESIDE, Cell
 from winticket.experiment.runs import Replicate, Trained, collect
 from winticket.experiment.scored_on import scored_on
@@ -50,7 +52,7 @@ class SoFar:
         levels: dict[int, dict[str, ArmSoFar]] = {}
         for (level, arm), entries in self._by_cell().items():
             levels.setdefault(level, {})[arm] = {
-                **outcome.measured(entries, over),
+                **measured(entries, over),
                 "planned": run.replicates,
                 "finished": len(entries),
             }
@@ -58,7 +60,7 @@ class SoFar:
             "winticket": __version__,
             "schema": SCHEMA,
             "experiment": plan.experiment.describe(),
-            "data": outcome.data_of(plan),
+            "data": data_of(plan),
             "network": network_of(plan),
             "store": without_secrets(run.store.path),
             "folder": str(run.folder),
@@ -91,8 +93,6 @@ class SoFar:
             for number, entry in enumerate(entries, first):
                 if isinstance(entry, Trained):
                     rows.append(
-                        outcome.curve_row(
-                            entry.curve, arm=arm, density=self.run.densities[level], replicate=number
-                        )
+                        curve_row(entry.curve, arm=arm, density=self.run.densities[level], replicate=number)
                     )
         return rows

@@ -24,11 +24,11 @@ from winticket.outside import Unreadable, converted
 from winticket.places import exists_here
 from winticket.results import Origin, Shipment
 from winticket.ship import shipping
-from winticket.ship.card import last_part
 from winticket.ship.choices import check, check_name
 from winticket.ship.format import Source
 from winticket.ship.shrinking import TOKENS_ALONE, shrink_network
 from winticket.ship.shrinking_modules import shrink_model, shrink_text_model
+from winticket.ship.words import last_part
 from winticket.ticket import Ticket
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from winticket.experiment import outcome
+from winticket.experiment import outcome, outcome_trainings
 from winticket.experiment.execution import Execution
 from winticket.experiment.finished import Finished, about_of, build_of, trained
 from winticket.experiment.folder import OutputFolder
@@ -93,10 +93,10 @@ def write(planned: Plan, execution: Execution, folder: Path, outcomes: Outcomes,
     store = execution.store
     runs = collect(planned, store)
     judged = outcome.document(runs, verdict_of(runs, store))
-    chosen = outcome.best(runs, judged)
+    chosen = outcome_trainings.best(runs, judged)
     ticket = None if chosen is None else _ticket(runs, judged, *chosen)
     saved = None if chosen is None else _saved(runs, judged, *chosen)
-    curves: list[LearningCurve] = _without_nan(outcome.curves(runs))
+    curves: list[LearningCurve] = _without_nan(outcome_trainings.curves(runs))
     document = _document(runs, judged, saved, outcomes, execution=execution, folder=folder)
     output = OutputFolder(folder)
     # What this program named itself is trusted.

@@ -22,7 +22,8 @@ from winticket.report.progress import Watch
 from winticket.report.progress_page import finished_page, progress_page, progress_screen
 from winticket.report.saving import FIGURE_KINDS, FIGURE_NAMES, draw_all
 from winticket.report.screen import final_screen
-from winticket.report.side_by_side import Named, is_comparison, side_by_side, write_side_by_side
+from winticket.report.side_by_side import side_by_side, write_side_by_side
+from winticket.report.side_by_side_rows import Named, is_comparison
 from winticket.report.tables import (
     accuracy_at_early_stop_by_density,
     accuracy_by_density,

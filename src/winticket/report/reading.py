@@ -246,7 +246,10 @@ def has_won(document: Document) -> bool:
 
 
 def _why_saved(document: Document) -> str:
-    """Say why this density was saved although no ticket wins. `winticket.experiment.outcome.best` chooses it."""
+    """Say why this density was saved although no ticket wins.
+
+    `winticket.experiment.outcome_trainings.best` chooses it.
+    """
     tried = pruned_levels(document)
     if len(tried) == 1:
         return "the only density tried"

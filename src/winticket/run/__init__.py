@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from winticket.run.checkpoints import Checkpoint, Report
 from winticket.run.crew import Crew, Workers
+from winticket.run.desk import Conditions, Parts
 from winticket.run.errors import Damaged, Interrupted, Missing, RunError, StoreError, TaskFailed, Unavailable
 from winticket.run.executor import run
 from winticket.run.fitting import Machine, Needs, fits, gibibytes, this_machine, why_not
@@ -18,7 +20,6 @@ from winticket.run.schedule import Event, Outcomes
 from winticket.run.store import Store
 from winticket.run.task import Task, derive, key, part_of, stored_needs, task, walk, whole_of
 from winticket.run.variants import Variants
-from winticket.run.work import Checkpoint, Conditions, Parts, Report
 
 __all__ = [
     "Checkpoint",

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from winticket.run.desk import Conditions
 from winticket.run.fitting import Machine
+from winticket.run.messages import Message
 from winticket.run.store import Store
 from winticket.run.task import Node
-from winticket.run.work import Conditions, Message
 
 Hear = Callable[[int, Message], None]
 """Takes a worker's number and what it says about the task in its hands."""

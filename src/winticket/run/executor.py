@@ -11,14 +11,15 @@ from pathlib import Path
 from winticket.interrupts import first_interrupt
 from winticket.run.claims import Claims
 from winticket.run.crew import Crew, Workers
+from winticket.run.desk import Conditions
 from winticket.run.errors import Interrupted, RunError, StoreError
 from winticket.run.fitting import Needs, Unfit, unfit_of
 from winticket.run.inline import Inline
 from winticket.run.keys import Json
+from winticket.run.messages import Message
 from winticket.run.schedule import Event, Outcomes, Schedule
 from winticket.run.store import Store
 from winticket.run.task import Task, pack
-from winticket.run.work import Conditions, Message
 
 INLINE = Inline()
 _TICK = 0.2  # seconds between looks at a request to stop

@@ -22,13 +22,14 @@ from typing import Any, Literal, Protocol
 
 from winticket.importing import known
 from winticket.run.crew import Hear, Workers
+from winticket.run.desk import Conditions
 from winticket.run.errors import RunError, StoreError
+from winticket.run.messages import Message
 from winticket.run.pool import one_thread_each
 from winticket.run.stops import StopFile
 from winticket.run.store import Store
 from winticket.run.submitted import Settings, compute, forget, this_process
 from winticket.run.task import Node
-from winticket.run.work import Conditions, Message
 from winticket.version import __version__
 
 _MAKES = 3

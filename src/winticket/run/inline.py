@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from winticket.run.crew import Hear, Workers
+from winticket.run.desk import Conditions, Desk
 from winticket.run.fitting import Machine, this_machine
+from winticket.run.messages import Message
 from winticket.run.store import Store
 from winticket.run.task import Node
-from winticket.run.work import Conditions, Desk, Message, attempt
+from winticket.run.work import attempt
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,13 @@ from typing import Any
 
 from winticket.importing import known
 from winticket.run.crew import Hear, Workers
+from winticket.run.desk import Conditions
 from winticket.run.errors import RunError
 from winticket.run.fitting import Machine, this_machine
+from winticket.run.messages import Message
 from winticket.run.serve import serve_in
 from winticket.run.store import Store
 from winticket.run.task import Node
-from winticket.run.work import Conditions, Message
 
 _START_TRIES = 3
 _SAFE = "PYTHONSAFEPATH"  # Python then does not put the working directory first on the path of modules

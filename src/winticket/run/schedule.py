@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from winticket.run.errors import Missing, StoreError, TaskFailed
+from winticket.run.evaluating import evaluate
 from winticket.run.keys import Ref
 from winticket.run.ready import Ready
 from winticket.run.store import Store
 from winticket.run.task import Task, pack, stored_edges, walk, whole_of
-from winticket.run.work import evaluate
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,9 @@ from types import FrameType
 from typing import Any
 
 from winticket.importing import Known, know
-from winticket.run.work import Conditions, Desk, Message, attempt
+from winticket.run.desk import Conditions, Desk
+from winticket.run.messages import Message
+from winticket.run.work import attempt
 
 
 def serve_in(environment: dict[str, str], conditions: bytes, line: Connection) -> None:

@@ -27,6 +27,7 @@ import msgspec
 
 from winticket.outside import Unreadable, converted, read_json
 from winticket.run import codec
+from winticket.run.codec_header import read_header
 from winticket.run.errors import Damaged, Missing, StoreError
 from winticket.run.files import TEMPORARY, Entry, Files
 from winticket.run.keys import Json
@@ -196,7 +197,7 @@ class Shelf:
     def meta(self, key: str) -> Mapping[str, Json]:
         """The notes that are kept with a result. Raises as `get` does."""
         data = self._read("result", key)
-        about = explained(self._file("result", key), lambda: codec.read_header(data, key=key)["about"])
+        about = explained(self._file("result", key), lambda: read_header(data, key=key)["about"])
         return cast("Mapping[str, Json]", about)
 
     def put(self, key: str, value: object, meta: Mapping[str, Json]) -> None:

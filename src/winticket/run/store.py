@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from winticket.run import codec
 from winticket.run.claims import who_claims
+from winticket.run.codec_header import header_size, read_header
 from winticket.run.errors import Damaged, StoreError
 from winticket.run.files import TEMPORARY, Entry, abandoned
 from winticket.run.layout import (
@@ -180,10 +181,10 @@ class Store(Shelf):
 
         def read() -> dict[str, Any]:
             start = self._files.read(entry.name, first=_START)
-            size = codec.header_size(start)
+            size = header_size(start)
             if size > len(start) and len(start) == _START:
                 start = self._files.read(entry.name, first=size)
-            return codec.read_header(start, key=key)
+            return read_header(start, key=key)
 
         header = explained(f"{self._where}/{entry.name}", read)
         return row_of(kind, key, entry, header["about"], header["digest"])

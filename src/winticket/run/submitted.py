@@ -21,9 +21,11 @@ from multiprocessing import connection
 from pathlib import Path
 
 from winticket.importing import Known, know
+from winticket.run.desk import Conditions, Desk
 from winticket.run.errors import StoreError
+from winticket.run.messages import Message
 from winticket.run.stops import Stopping, asked_to_stop
-from winticket.run.work import Conditions, Desk, Message, attempt
+from winticket.run.work import attempt
 from winticket.version import __version__
 
 _TOKEN = secrets.token_hex(8)  # with the process's number, since a forked process has the same token

@@ -7,10 +7,11 @@ import re
 import textwrap
 from dataclasses import dataclass
 
-from winticket.ship import c_kernels as kernels
 from winticket.ship.about import recorded_accuracy
 from winticket.ship.c_arrays import array, literal, singles, string, string_bytes
 from winticket.ship.c_calls import Calls
+from winticket.ship.c_kernels import DECLARED, MATHS
+from winticket.ship.c_windows import WINDOW
 from winticket.ship.liveness import memory
 from winticket.ship.network import Network, Preprocessing
 from winticket.version import __version__
@@ -81,7 +82,7 @@ def to_c(network: Network, *, name: str = "ticket") -> CSource:
     header = _named(_header(network, flash, scratch), name)
     # Put in last, since a class may be called like a placeholder of the names.
     source = source.replace("@@", "".join(f"    {string(one)},\n" for one in network.classes))
-    return CSource(name, source, header, flash, scratch, not kernels.MATHS.isdisjoint(calls.functions))
+    return CSource(name, source, header, flash, scratch, not MATHS.isdisjoint(calls.functions))
 
 
 def c_name(text: str, suffix: str = "") -> str:
@@ -133,11 +134,11 @@ void NAME_prepare(const float *raw, float *input)
 
 
 def _source(calls: Calls, extras: str, scratch: int) -> str:
-    maths = "" if kernels.DECLARED.isdisjoint(calls.functions) else "#include <math.h>\n"
+    maths = "" if DECLARED.isdisjoint(calls.functions) else "#include <math.h>\n"
     types = (
         f"typedef {calls.count_type} NAME_count; /* kept weights of a unit */\n\n" if calls.count_type else ""
     )
-    types += f"{kernels.WINDOW}\n" if calls.windows else ""
+    types += f"{WINDOW}\n" if calls.windows else ""
     arrays = "".join([*calls.arrays, "\n"]) if calls.arrays else ""
     functions = "".join(f"{text}\n" for text in calls.functions.values())
     counter = "    int32_t i;\n\n" if any(line.startswith("for (i") for line in calls.lines) else ""

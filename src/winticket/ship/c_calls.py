@@ -9,8 +9,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from winticket.ship import c_kernels as kernels
 from winticket.ship.c_arrays import Rows, array, coded, comment, count_bytes, literal
+from winticket.ship.c_kernels import FUNCTIONS
+from winticket.ship.c_layers import layer
+from winticket.ship.c_windows import TAP, WINDOW_BYTES
 from winticket.ship.kinds import Shape
 from winticket.ship.liveness import Memory, Slot
 from winticket.ship.network import Network, Operation, Weight
@@ -64,9 +66,9 @@ class Calls:
         return self.network.shapes[operation.inputs[0]]
 
     def call(self, function: str, *arguments: object, named: str = "") -> None:
-        """A call of one of kernels.FUNCTIONS, or of `named`, whose text is in `functions` already."""
+        """A call of one of c_kernels.FUNCTIONS, or of `named`, whose text is in `functions` already."""
         if not named:
-            self.functions.setdefault(function, kernels.FUNCTIONS[function])
+            self.functions.setdefault(function, FUNCTIONS[function])
         self.lines.append(f"NAME_{function}({', '.join(map(str, arguments))});")
 
     def constant(self, weight: Weight) -> str:
@@ -110,7 +112,7 @@ class Calls:
             self.windows[key] = f"NAME_window{len(self.windows) + 1}"
             text = ", ".join(map(str, key))
             self.arrays.append(f"static const NAME_window {self.windows[key]} = {{{text}}};\n")
-            self.flash += kernels.WINDOW_BYTES
+            self.flash += WINDOW_BYTES
         return f"&{self.windows[key]}"
 
 
@@ -146,7 +148,7 @@ def _layer(calls: Calls, operation: Operation, kind: str) -> tuple[str, str, str
     rows, arrays = calls.matrix(operation.tensors["weight"])
     whole = rows.scales is not None
     function = f"{kind}_{rows.coding}_{'int8' if whole else 'float'}"
-    calls.functions.setdefault(function, kernels.layer(kind, rows.coding, whole=whole))
+    calls.functions.setdefault(function, layer(kind, rows.coding, whole=whole))
     bias = calls.constant(operation.tensors["bias"]) if "bias" in operation.tensors else "0"
     return function, arrays, bias
 
@@ -186,7 +188,7 @@ def _window(calls: Calls, operation: Operation, taps: Sequence[int]) -> str:
 
 
 def _conv(calls: Calls, operation: Operation, inputs: list[str], output: str) -> None:
-    calls.functions.setdefault("tap", kernels.TAP)
+    calls.functions.setdefault("tap", TAP)
     function, arrays, bias = _layer(calls, operation, "conv")
     weight, groups = operation.tensors["weight"], operation.options["groups"]
     window = _window(calls, operation, weight.shape[2:])

@@ -6,17 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from winticket.results import Claims, Shipment
-from winticket.ship.card import (
-    density_percent,
-    good,
-    inputs,
-    joined,
-    last_part,
-    removed,
-    safe,
-    small,
-    table,
-)
+from winticket.ship.card_accuracy import good
+from winticket.ship.card_inputs import inputs
+from winticket.ship.card_size import removed, small
+from winticket.ship.markdown import joined, safe, table
+from winticket.ship.words import density_percent, last_part
 
 UNCHECKED = "Made of a compact file; nobody has checked what that says of itself."
 """What is known of such a network, in a sentence."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from winticket.ship.card import density_percent, kilobytes
 from winticket.ship.measure_runtimes import ENGINE
 from winticket.ship.measure_timing import interval_called
 from winticket.ship.measurement import Best, Estimated, Interval, Measurement, Timing
+from winticket.ship.words import density_percent, kilobytes
 
 ENERGY_HEAD = ("runtime", "batch", "joules/example, measured (95 %)", "watts, measured")
 ESTIMATE_HEAD = ("estimate, not measured", "kept weights", "all weights")

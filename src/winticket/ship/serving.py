@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any, ClassVar, TypeAlias
 
-from winticket.ship.card import density_percent
 from winticket.ship.predicting import InputError, Predictor, TooManyInputsError
+from winticket.ship.words import density_percent
 from winticket.text import visible
 from winticket.version import __version__
 

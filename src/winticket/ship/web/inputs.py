@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from winticket.ship.card import last_part
 from winticket.ship.network import Floats, Network, Preprocessing
+from winticket.ship.words import last_part
 
 MOST_EXAMPLES = 20
 MOST_BYTES = 200_000

@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from winticket.outside import Unreadable
 from winticket.ship.about import recorded_accuracy
-from winticket.ship.card import density_percent, kilobytes, last_part
 from winticket.ship.coding import Values, check_values
 from winticket.ship.compact_read import decode
 from winticket.ship.compact_write import encode
 from winticket.ship.interpret import run
 from winticket.ship.network import Network
 from winticket.ship.web.inputs import examples_of, input_facts
+from winticket.ship.words import density_percent, kilobytes, last_part
 from winticket.text import visible
 from winticket.version import __version__
 

@@ -105,7 +105,7 @@ def test_the_folder_has_what_users_need(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["magnitude", "sparsegpt"])
 @pytest.mark.parametrize("density", [0.37, 1.0])
 def test_layers_keep_exactly_as_many_as_asked(method: str, density: float, tmp_path: Path) -> None:
-    blocks = {"blocksize": 5} if method == "sparsegpt" else {}
+    blocks: dict[str, Any] = {"blocksize": 5} if method == "sparsegpt" else {}
     result, _ = pruned(tmp_path, method=method, density=density, **blocks)
     for block in result["blocks"]:
         for layer in block["layers"]:

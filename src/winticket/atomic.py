@@ -1,12 +1,17 @@
-"""Files that appear whole or not at all: written under another name, then renamed or linked."""
+"""Files and folders that appear whole or not at all: written under another name, then renamed or linked."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+UNFINISHED = ".new"
+"""The name of a folder in another while it is written, or the end of its name beside it."""
 
 
 @contextlib.contextmanager
@@ -53,6 +58,45 @@ def create_file(path: Path, content: bytes, *, aside: Path | None = None) -> boo
         return True
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """Yield a folder to write to; when the block ends, its files are in `folder`, which is made if it is not there.
+
+    If the block raises, nothing is left. A folder that is there stays the same one, which may be a mount point or a
+    working directory; it gets the files one after the other. A new one appears whole.
+    """
+    folder = folder.resolve()
+    there = folder.is_dir()
+    new = folder / UNFINISHED if there else folder.with_name(f".{folder.name}{UNFINISHED}")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        yield new
+        if there:
+            for file in sorted(new.iterdir()):
+                file.replace(folder / file.name)
+            new.rmdir()
+        else:
+            new.rename(folder)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+
+
+def require_empty(folder: Path) -> None:
+    """Raise ValueError if a folder that is to be written is a file, or has anything in it."""
+    others = any(one.name != UNFINISHED for one in folder.iterdir()) if folder.is_dir() else folder.exists()
+    if others:
+        raise ValueError(f"{folder} is there already; give a new folder (--out)")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the halves of files that killed processes have left in a folder to which nobody else writes."""
+    for file in folder.glob(".*.tmp"):
+        if re.fullmatch(r"\..+\.\d+\.[0-9a-f]{8}\.tmp", file.name):
+            file.unlink(missing_ok=True)
 
 
 def _sibling(path: Path) -> Path:

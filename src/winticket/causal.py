@@ -50,6 +50,14 @@ class Source:
         """What to call the model: the last part of its path or name."""
         return self.gguf or Path(self.folder).resolve().name
 
+    def title(self) -> str:
+        """Its name without the ending of a GGUF file; what is made of the model is named after it.
+
+        >>> Source("models/Qwen2.5-0.5B").title(), Source("models", "smol.q4.gguf").title()
+        ('Qwen2.5-0.5B', 'smol.q4')
+        """
+        return Path(self.gguf).stem if self.gguf else self.name()
+
     def files(self) -> list[Path]:
         """The files with its weights; none for a name on the Hub."""
         folder = Path(self.folder)
@@ -73,13 +81,14 @@ def source(path: str | os.PathLike[str]) -> Source:
             return Source(os.fspath(path))
         raise ValueError(f"there is no model at {path}")
     files = sorted(one.name for one in given.glob("*.gguf"))
-    if (given / "config.json").is_file():
-        if not any(given.glob("*.safetensors")):
-            raise ValueError(
-                f"{path} has a config.json but no *.safetensors; winticket opens no pickles (.bin), so convert the "
-                "model with save_pretrained of Transformers"
-            )
+    configured = (given / "config.json").is_file()
+    if configured and any(given.glob("*.safetensors")):
         return Source(str(given))
+    if configured and not files:
+        raise ValueError(
+            f"{path} has a config.json but no *.safetensors; winticket opens no pickles (.bin), so convert the "
+            "model with save_pretrained of Transformers"
+        )
     if len(files) == 1:
         return Source(str(given), files[0])
     if files:
@@ -179,7 +188,15 @@ def from_tokens(model: nn.Module) -> nn.Module:
 def tokenizer(of: Source) -> Any:
     """The model's tokenizer. Raises ValueError if there is none."""
     package = transformers()
-    return _attempt(of, "tokenizer", lambda: package.AutoTokenizer.from_pretrained(of.folder, **of.options()))
+    words = _attempt(
+        of, "tokenizer", lambda: package.AutoTokenizer.from_pretrained(of.folder, **of.options())
+    )
+    # Without its files, Transformers makes some tokenizers of special tokens alone, to which all text is unknown.
+    if len(words) <= len(set(words.all_special_ids)):
+        raise ValueError(
+            f"the tokenizer of {of.name()} cannot be read: there is no vocabulary, such as that of tokenizer.json"
+        )
+    return words
 
 
 def encoder(words: Any) -> Callable[[str], Sequence[int]]:
@@ -193,7 +210,7 @@ def encoder(words: Any) -> Callable[[str], Sequence[int]]:
 
 
 def load(of: Source) -> nn.Module:
-    """The model, for evaluation, in the dtype that its file has (float32 from GGUF).
+    """The model, for evaluation, in the dtype that its configuration names, or else its file has (float32 from GGUF).
 
     Weights of safetensors files are mapped from them, so they take memory only as they are read, and the system can
     drop them again. Raises ValueError if the files cannot be read, or lack weights of the model.
@@ -229,7 +246,10 @@ def _attempt(of: Source, what: str, read: Callable[[], Any]) -> Any:
         raise
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"the {what} of {of.name()} cannot be read: {first}") from error
+        hub = (
+            "" if Path(of.folder).is_dir() else f"there is no folder {of.folder} here; as a name on the Hub, "
+        )
+        raise ValueError(f"{hub}the {what} of {of.name()} cannot be read: {first}") from error
 
 
 def longest(config: Any) -> int | None:

@@ -48,6 +48,19 @@ def test_prune_and_perplexity_as_typed(tmp_path: Path, monkeypatch: pytest.Monke
     assert again["samples"] is None  # magnitude needs no calibration
 
 
+def test_folders_are_named_after_the_whole_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A point in a model's name, as in Qwen2.5-0.5B, begins no ending."""
+    monkeypatch.chdir(tmp_path)
+    write_model(tmp_path / "Qwen2.5-0.5B", dtype=torch.float32)
+    write_text(tmp_path / "text.txt")
+    usual = ["--data", "text.txt", "--length", "8", "--windows", "1"]
+    assert "Wrote Qwen2.5-0.5B-wanda" in answer("prune", "./Qwen2.5-0.5B", *usual, "--samples", "2")
+    few = ["--steps", "1", "--batch", "1", "--lota-rank", "1"]
+    assert "Wrote Qwen2.5-0.5B-tuned" in answer("tune", "./Qwen2.5-0.5B", *usual, *few)
+    adapted = answer("adapter", "Qwen2.5-0.5B-tuned", "--base", "./Qwen2.5-0.5B")
+    assert "Wrote Qwen2.5-0.5B-tuned-adapter" in adapted
+
+
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_model(tmp_path / "tiny")

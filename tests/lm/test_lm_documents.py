@@ -150,3 +150,12 @@ def test_texts_that_have_no_documents_are_refused(
     assert done.exit_code == 2
     with pytest.raises(ValueError, match=error):
         read_documents(Path(data))
+
+
+def test_the_mark_that_editors_put_first_is_no_text(tmp_path: Path) -> None:
+    lines = tmp_path / "lines.jsonl"
+    lines.write_bytes(b'\xef\xbb\xbf{"text": "one"}\r\n{"text": "two"}\r\n')
+    assert read_documents(lines) == ["one", "two"]
+    plain = tmp_path / "plain.txt"
+    plain.write_bytes(b"\xef\xbb\xbfone")
+    assert read_documents(plain) == ["one"]

@@ -105,7 +105,8 @@ def test_the_folder_has_what_users_need(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["magnitude", "sparsegpt"])
 @pytest.mark.parametrize("density", [0.37, 1.0])
 def test_layers_keep_exactly_as_many_as_asked(method: str, density: float, tmp_path: Path) -> None:
-    result, _ = pruned(tmp_path, method=method, density=density, blocksize=5)
+    blocks: dict[str, Any] = {"blocksize": 5} if method == "sparsegpt" else {}
+    result, _ = pruned(tmp_path, method=method, density=density, **blocks)
     for block in result["blocks"]:
         for layer in block["layers"]:
             assert layer["kept"] == math.floor(density * layer["total"] + 0.5)
@@ -259,6 +260,25 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     assert result["perplexity"] == whole["perplexity"]
     with pytest.raises(ValueError, match="exists already"):
         pruned(tmp_path, **options)
+
+
+@pytest.mark.parametrize("file", ["result.json", "README.md"])
+def test_a_run_that_is_killed_at_its_end_prunes_nothing_again(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopping(path: Path, content: bytes) -> None:
+        if path.name == file:
+            raise Stopped
+        path.write_bytes(content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("winticket.lm.finishing.replace_file", stopping)
+        with pytest.raises(Stopped):
+            pruned(tmp_path)
+    (tmp_path / "out" / ".model-00001-of-00004.safetensors.12.0123abcd.tmp").write_bytes(b"half")
+    result, _ = pruned(tmp_path)
+    assert result["resumed"] == len(result["blocks"]) == 3
+    assert not [one.name for one in (tmp_path / "out").iterdir() if one.name.startswith(".")]
 
 
 class Skipping(nn.Module):

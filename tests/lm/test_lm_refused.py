@@ -28,10 +28,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "empty").mkdir()
     for name in ("unknown", "encoder", "bare", "pickled", "foreign", "damaged", "lacking"):
         shutil.copytree(folder / "model", folder / name)
+    write_model(folder / "wordless", "gpt2")
     _configure(folder / "unknown", model_type="perceptron")
     _configure(folder / "encoder", model_type="vit")
-    for file in (folder / "bare").glob("token*"):
-        file.unlink()
+    for name in ("bare", "wordless"):
+        for file in (folder / name).glob("token*"):
+            file.unlink()
     for name in ("pickled", "foreign"):
         (folder / name / "model.safetensors").rename(folder / name / "pytorch_model.bin")
     (folder / "foreign" / "config.json").unlink()
@@ -55,6 +57,7 @@ MODELS = {
     "unknown": "names the model type 'perceptron', which Transformers",
     "encoder": "is of the type 'vit', which is no causal language model",
     "bare": "the tokenizer of bare cannot be read",
+    "wordless": "the tokenizer of wordless cannot be read: there is no vocabulary",
     "pickled": "winticket opens no pickles",
     "foreign": "is no language model",
     "damaged": "config.json is no good",
@@ -80,6 +83,10 @@ OPTIONS = {
     "--windows -1": "--windows -1 is less than 0",
     "--blocksize 0": "--blocksize 0 is less than 1",
     "--percdamp 0": "--percdamp 0 is not a positive number",
+    "--blocksize 64": "--blocksize is for --method sparsegpt; leave it out",
+    "--percdamp .1": "--percdamp is for --method sparsegpt; leave it out",
+    "--owl-threshold 3": "--owl-threshold is for --allocation owl; leave it out",
+    "--owl-range .1": "--owl-range is for --allocation owl; leave it out",
     "--data short.txt": "the text for calibration has 3 tokens, fewer than one window of 8",
     "--held-out short.txt": "the held-out text has 3 tokens, fewer than one window of 8",
     "--data blank.txt": "is blank",
@@ -135,3 +142,16 @@ def test_several_gguf_files_are_not_guessed_from(tmp_path: Path) -> None:
     assert loading.source(tmp_path / "a.gguf") == loading.Source(str(tmp_path), "a.gguf")
     assert loading.source("user/name") == loading.Source("user/name")
     write_tokenizer(tmp_path)
+
+
+def test_a_folder_may_have_a_configuration_beside_its_gguf_file(root: Path, tmp_path: Path) -> None:
+    shutil.copyfile(root / "model" / "config.json", tmp_path / "config.json")
+    (tmp_path / "smol.q4.gguf").write_bytes(b"GGUF")
+    assert loading.source(tmp_path) == loading.Source(str(tmp_path), "smol.q4.gguf")
+
+
+def test_a_name_that_is_neither_a_folder_nor_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"there is no folder models/smoll here; as a name on the Hub, the"):
+        loading.configuration(loading.source("models/smoll"))

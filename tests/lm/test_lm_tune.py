@@ -10,13 +10,16 @@ import pytest
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
 from typer.testing import CliRunner
 
 from lm.models import write_model, write_text
 from winticket.cli.language import app
 from winticket.lm import Request, Tuning, prepare, prepare_tuning, prune, read_masks, tune
 from winticket.lm.low_rank import LowRank, low_rank
+from winticket.lm.precision import Precision
 from winticket.ticket import Mask
+from winticket.units import Layout
 
 SMALL = {"steps": 12, "batch": 2, "length": 16, "windows": 6}
 
@@ -54,6 +57,8 @@ def test_exactly_the_pruned_weights_are_zero_afterwards(
     assert both["after"]["perplexity"]["value"] < both["before"]["perplexity"]["value"]
     assert torch.equal(read_masks(tmp_path / "tuned").keep[name], keep)
     assert json.loads((tmp_path / "tuned" / "result.json").read_text()) == result
+    modes = {file.stat().st_mode for file in (tmp_path / "tuned").iterdir()}
+    assert len(modes) == 1, "whoever can read the configuration can read the weights"
 
 
 def test_merged_updates_compute_what_they_computed_while_they_were_trained() -> None:
@@ -76,6 +81,31 @@ def test_merged_updates_compute_what_they_computed_while_they_were_trained() -> 
 def test_an_update_trains_two_small_matrices() -> None:
     update = LowRank(torch.ones(6, 10, dtype=torch.bool), 2, dtype=torch.float32)
     assert sum(p.numel() for p in update.parameters()) == 2 * (6 + 10)
+
+
+def test_an_update_has_the_same_two_matrices_however_a_weight_is_stored() -> None:
+    """Conv1D stores [inputs, outputs]; its A reads the inputs too, and its B begins at 0."""
+    weight, keep = torch.randn(6, 10), torch.rand(6, 10, generator=torch.Generator().manual_seed(0)) < 0.5
+    made = []
+    for first in (False, True):
+        torch.manual_seed(3)
+        made.append(
+            LowRank(keep.t() if first else keep, 2, dtype=torch.float32, inputs_first=first),
+        )
+    plain, turned = made
+    assert plain.down.shape == turned.down.shape == (2, 10)
+    torch.testing.assert_close(turned.down, plain.down, rtol=0, atol=0)
+    for one in made:
+        one.up.data = torch.arange(12.0).view(6, 2)
+    torch.testing.assert_close(turned(weight.t()).t(), plain(weight), rtol=0, atol=0)
+
+
+def test_updates_of_conv1d_read_its_inputs() -> None:
+    layer = Conv1D(4, 6)
+    mask = Mask({"weight": torch.ones(6, 4, dtype=torch.bool)}, {"weight": Layout(inputs_first=True)})
+    with low_rank(layer, mask, rank=2) as (update,):
+        assert update.down.shape == (2, 6)
+        assert update.up.shape == (4, 2)
 
 
 def test_the_same_seed_gives_the_same_bits(pruned: Path, tmp_path: Path) -> None:
@@ -139,3 +169,30 @@ def test_a_model_without_masks_or_with_those_of_another_is_refused(pruned: Path,
     answer = _command(other, tmp_path / "text.txt", "--mask", str(pruned))
     assert answer.exit_code == 2
     assert "does not fit the model" in " ".join(answer.output.split())
+
+
+@pytest.mark.parametrize("how", [{"lora": 1}, {"lota_rank": 1, "calibration_steps": 1}])
+def test_perplexity_after_is_that_of_the_file(tmp_path: Path, how: dict[str, int]) -> None:
+    """In bfloat16 a tiny rate changes no weight, so perplexity is the same to the bit: rotary frequencies, too."""
+    folder = write_model(tmp_path / "model", "llama", dtype=torch.bfloat16)
+    text = write_text(tmp_path / "text.txt")
+    prune(prepare(str(folder), Request(method="magnitude", windows=0), text, None), tmp_path / "pruned")
+    asked = Tuning(steps=1, batch=1, length=64, windows=4, lr=1e-30, **how)
+    result = tune(prepare_tuning(str(tmp_path / "pruned"), asked, text, None), tmp_path / "tuned")
+    assert all(
+        torch.equal(one, weights(tmp_path / "pruned")[n]) for n, one in weights(tmp_path / "tuned").items()
+    )
+    assert result["perplexity"]["after"] == result["perplexity"]["before"]
+
+
+def test_each_tensor_is_stored_in_its_own_dtype() -> None:
+    """A model may have norms in float32 and matrices in float16, and frequencies that no file has."""
+    model = nn.Sequential(nn.Linear(3, 3, dtype=torch.float16), nn.LayerNorm(3))
+    model.register_buffer("frequencies", torch.tensor([1 / 3]), persistent=False)
+    before = {name: one.detach().clone() for name, one in [*model.named_parameters(), *model.named_buffers()]}
+    precision = Precision(model)
+    precision.widen()
+    assert {one.dtype for one in model.parameters()} == {torch.float32}
+    precision.store()
+    for name, one in [*model.named_parameters(), *model.named_buffers()]:
+        torch.testing.assert_close(one, before[name], rtol=0, atol=0)

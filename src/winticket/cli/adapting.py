@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from winticket.cli.answers import answer, request, to_stderr
+from winticket.cli.answers import answer, request, to_stderr, without_state
 from winticket.cli.options import AsJson, Quiet
 from winticket.cli.progress import patient
 
@@ -39,12 +39,12 @@ def adapter(
     [bold]winticket lm adapter smol-book --base models/smol --out smol-book-adapter[/bold]
     """
     with request():
+        from winticket.atomic import require_empty
         from winticket.lm.adapter import prepare_adapter, sentences, write_adapter
-        from winticket.lm.tuning import require_new
 
         pair = prepare_adapter(base, tuned)
-        folder = out or Path(f"{Path(pair.tuned.name()).stem}-adapter")
-        require_new(folder)
-        with to_stderr():
-            result = write_adapter(pair, folder, patient(quiet=quiet))
+        folder = out or Path(f"{pair.tuned.title()}-adapter")
+        require_empty(folder)
+        with without_state(), to_stderr(), patient(quiet=quiet) as say:
+            result = write_adapter(pair, folder, say)
     answer(result, (*sentences(result), f"Wrote {folder}"), kept=folder, as_json=as_json)

@@ -106,15 +106,36 @@ def request() -> Iterator[None]:
 
 @contextlib.contextmanager
 def computing() -> Iterator[None]:
-    """Within, a checked request is computed: what it prints goes to stderr.
+    """Within, a checked request is computed, and what is finished is kept: what it prints goes to stderr.
 
-    An error of files, or of numbers that are not finite, becomes a message, and the exit status is 1.
+    An error of files, of numbers that are not finite, or of a request that only computing shows to be impossible
+    becomes a message, and the exit status is 1.
     """
     try:
         with to_stderr():
             yield
-    except (OSError, ArithmeticError) as failed:
+    except (OSError, ArithmeticError, ValueError) as failed:
         _leave(f"Error: {failed}; what was finished is kept", status=1)
+
+
+@contextlib.contextmanager
+def computing_at_once() -> Iterator[None]:
+    """As `computing`, for what keeps nothing before its end: messages say so, also that of Ctrl-C."""
+    with without_state():
+        try:
+            with to_stderr():
+                yield
+        except (OSError, ArithmeticError, ValueError) as failed:
+            _leave(f"Error: {failed}", status=1)
+
+
+@contextlib.contextmanager
+def without_state() -> Iterator[None]:
+    """Within, Ctrl-C says that nothing was written, where the usual message would promise that the command resumes."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        raise KeyboardInterrupt("stopped; nothing was written") from stopped
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from winticket.cli.adapting import adapter
-from winticket.cli.answers import answer, computing, flowing, print_json, request, show
+from winticket.cli.answers import answer, computing, computing_at_once, flowing, print_json, request, show
 from winticket.cli.language_tickets import find
 from winticket.cli.options import AsJson, Quiet
 from winticket.cli.progress import patient
@@ -39,6 +39,14 @@ Calibration = Annotated[
         help=f"Text for calibration: {TEXT}. Without --held-out, its last fifth is kept for perplexity.",
     ),
 ]
+Training = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        metavar="TEXT",
+        help=f"Text to train on: {TEXT}. Without --held-out, its last fifth is kept for perplexity.",
+    ),
+]
 HeldOut = Annotated[
     Path | None,
     typer.Option("--held-out", metavar="TEXT", help="Text for perplexity before and after, as --data."),
@@ -48,6 +56,10 @@ Out = Annotated[
     typer.Option(
         "--out", help="New folder for the pruned model. Default: PATH's name and the method's, here."
     ),
+]
+TunedOut = Annotated[
+    Path | None,
+    typer.Option("--out", help="New folder for the tuned model. Default: PATH's name and -tuned, here."),
 ]
 Method = Annotated[
     str,
@@ -77,7 +89,7 @@ Threshold = Annotated[
 Range = Annotated[
     float, typer.Option("--owl-range", help="Lambda of OWL: blocks' densities span twice this range.")
 ]
-Samples = Annotated[int, typer.Option("--samples", help="Windows of calibration text.")]
+Samples = Annotated[int, typer.Option("--samples", help="Windows of calibration text; magnitude needs none.")]
 Length = Annotated[
     int | None,
     typer.Option("--length", help="Tokens of a window (default: 2048, or as many as the model reads)."),
@@ -170,7 +182,7 @@ def prune(
 
     [bold]winticket lm prune models/smol --data book.txt --pattern 2:4 --out smol-2-4[/bold]
     """
-    with request():
+    with request(), patient(quiet=quiet) as say:
         from winticket.lm import Request, prepare
         from winticket.lm import prune as pruned
         from winticket.lm.card import sentences
@@ -190,21 +202,21 @@ def prune(
             percdamp=percdamp,
             windows=windows,
         )
-        prepared = prepare(path, asked, data, held_out)
-        folder = out or Path(f"{Path(prepared.source.name()).stem}-{method}")
+        prepared = prepare(path, asked, data, held_out, say=say)
+        folder = out or Path(f"{prepared.source.title()}-{method}")
         load_state(folder, prepared.identity, PruningState)
-    with computing():
-        result = pruned(prepared, folder, say=patient(quiet=quiet))
+    with computing(), patient(quiet=quiet) as say:
+        result = pruned(prepared, folder, say=say)
     answer(result, (*sentences(result), f"Wrote {folder}"), kept=folder / "result.json", as_json=as_json)
 
 
 def tune(
     path: ModelPath,
     *,
-    data: Calibration,
+    data: Training,
     held_out: HeldOut = None,
     mask: MaskPath = None,
-    out: Out = None,
+    out: TunedOut = None,
     steps: Steps = 500,
     batch: Batch = 4,
     lr: Rate = None,
@@ -236,18 +248,18 @@ def tune(
 
     [bold]winticket lm tune models/smol --data book.txt --lota .1 --out smol-book[/bold]
     """
-    with request():
+    with request(), patient(quiet=quiet) as say:
         from winticket.lm import Tuning, prepare_tuning
         from winticket.lm import tune as tuned
         from winticket.lm.state import TuningState, load_state
         from winticket.lm.tuned_card import sentences
 
         asked = Tuning(steps, batch, lr, lora, length, seed, windows, lota, lota_rank, calibration_steps)
-        prepared = prepare_tuning(path, asked, data, held_out, mask)
-        folder = out or Path(f"{Path(prepared.source.name()).stem}-tuned")
+        prepared = prepare_tuning(path, asked, data, held_out, mask, say=say)
+        folder = out or Path(f"{prepared.source.title()}-tuned")
         load_state(folder, prepared.identity, TuningState)
-    with computing():
-        result = tuned(prepared, folder, say=patient(quiet=quiet))
+    with computing(), patient(quiet=quiet) as say:
+        result = tuned(prepared, folder, say=say)
     answer(result, (*sentences(result), f"Wrote {folder}"), kept=folder / "result.json", as_json=as_json)
 
 
@@ -267,12 +279,12 @@ def perplexity(
 
     [bold]winticket lm perplexity smol-half --data held-out.txt --length 512[/bold]
     """
-    with request():
+    with request(), patient(quiet=quiet) as say:
         from winticket.lm.evaluating import evaluate, prepare_text
 
-        prepared = prepare_text(path, data, length=length, most=windows)
-    with computing():
-        result = evaluate(prepared, say=patient(quiet=quiet))
+        prepared = prepare_text(path, data, length=length, most=windows, say=say)
+    with computing_at_once(), patient(quiet=quiet) as say:
+        result = evaluate(prepared, say=say)
     if as_json:
         print_json(result)
         return

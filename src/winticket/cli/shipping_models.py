@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from winticket.cli.answers import answer
+from winticket.cli.answers import answer, without_state
 from winticket.cli.progress import patient
 from winticket.outside import Unreadable, read_file, read_json
 from winticket.places import TICKET
@@ -75,10 +75,11 @@ def ship_model(
         raise ValueError(f"{target} is there already; give another name with --name, or a folder with --out")
     from winticket.lm.compact.record import packed_sentences, unpacked_sentences
 
-    if kind == "folder":
-        packed = _packed(run, target)
-        return ShippedModel(packed, target, tuple(packed_sentences(packed)))
-    unpacked = _unpacked(run, target)
+    with without_state():
+        if kind == "folder":
+            packed = _packed(run, target)
+            return ShippedModel(packed, target, tuple(packed_sentences(packed)))
+        unpacked = _unpacked(run, target)
     return ShippedModel(unpacked, target, tuple(unpacked_sentences(unpacked)))
 
 
@@ -88,7 +89,8 @@ def _packed(run: Path, target: Path) -> PackedFile:
     from winticket.version import __version__
 
     began, folder = time.monotonic(), open_folder(run)
-    sizes = pack(run, target, say=patient())
+    with patient() as say:
+        sizes = pack(run, target, say=say)
     return {
         "winticket": __version__,
         "file": str(target),
@@ -115,7 +117,8 @@ def _unpacked(run: Path, target: Path) -> UnpackedFolder:
     began = time.monotonic()
     with PackedModel(run) as model:
         files = len(model.document.files)
-    size = unpack(run, target, say=patient())
+    with patient() as say:
+        size = unpack(run, target, say=say)
     return {
         "winticket": __version__,
         "folder": str(target),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from winticket.atomic import replace_file
+from winticket.atomic import filling, replace_file, require_empty
 from winticket.lm import loading
+from winticket.lm.compact.record import size
+from winticket.lm.files import save_tensors
 from winticket.lm.finishing import CARD, peak_bytes
-from winticket.lm.pruning import Say
+from winticket.lm.progress import Say
 from winticket.lm.record import Adapter
 from winticket.version import __version__
 
@@ -68,8 +68,9 @@ def write_adapter(pair: Pair, out: Path, say: Say) -> Adapter:
     PEFT gives every adapted layer r · (inputs + outputs) values, with one r for the whole adapter. A layer may have
     changed in fewer weights; the rest of its values are 0. So a tuning can be expressed if it changed linear layers
     alone, and if with the smallest r that suffices for each, no layer has fewer weights than values. Raises ValueError,
-    with the layer, if it cannot, or if nothing changed.
+    with the layer, if it cannot, if nothing changed, or if there is something in the folder `out`.
     """
+    require_empty(out)
     began = time.monotonic()
     say("Loading both models", None)
     before, after = loading.load(pair.base), loading.load(pair.tuned)
@@ -158,11 +159,7 @@ def difference(start: Tensor, end: Tensor, *, count: int) -> tuple[Tensor, Tenso
 
 
 def _write(out: Path, tensors: dict[str, Tensor], result: Adapter, layers: list[str], began: float) -> None:
-    """The folder, whole or not at all: it is written under another name, and then moved."""
-    new = out.with_name(f".{out.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
+    """Write the files into a new folder, whole or not at all."""
     config: dict[str, Any] = {
         "peft_type": "SHIRA",
         "task_type": "CAUSAL_LM",
@@ -174,16 +171,12 @@ def _write(out: Path, tensors: dict[str, Tensor], result: Adapter, layers: list[
         "init_weights": True,
         "inference_mode": True,
     }
-    replace_file(new / CONFIG, f"{json.dumps(config, indent=1)}\n".encode())
-    (new / WEIGHTS).chmod(
-        (new / CONFIG).stat().st_mode
-    )  # safetensors makes files that only their owner can read
-    result["bytes"] = sum(file.stat().st_size for file in new.iterdir())
-    result["seconds"], result["peak_bytes"] = round(time.monotonic() - began, 1), peak_bytes()
-    replace_file(new / CARD, _card(result).encode())
-    if out.is_dir():
-        out.rmdir()
-    new.rename(out)
+    with filling(out) as new:
+        save_tensors(tensors, new / WEIGHTS)
+        replace_file(new / CONFIG, f"{json.dumps(config, indent=1)}\n".encode())
+        result["bytes"] = sum(file.stat().st_size for file in new.iterdir())
+        result["seconds"], result["peak_bytes"] = round(time.monotonic() - began, 1), peak_bytes()
+        replace_file(new / CARD, _card(result).encode())
 
 
 def sentences(result: Adapter) -> Iterator[str]:
@@ -196,7 +189,7 @@ def sentences(result: Adapter) -> Iterator[str]:
     more = f"; {padding:,} of them are 0, since all layers have one r" if padding else ""
     yield (
         f"The adapter is SHiRA of PEFT with r = {result['rank']}: {result['values']:,} values with their "
-        f"positions{more}. Its files have {result['bytes'] / 1e6:,.1f} MB."
+        f"positions{more}. Its files have {size(result['bytes'])}."
     )
 
 

@@ -120,7 +120,8 @@ def as_stored(layer: nn.Module, values: Tensor) -> Tensor:
 def set_matrix(layer: nn.Module, values: Tensor) -> None:
     """Give a linear layer the weights `values` [units, inputs], in the dtype and order in which it stores them.
 
-    The old tensor stays as it was, since it may be mapped from a file.
+    The old tensor stays as it was, since it may be mapped from a file. Raises FloatingPointError if a number is not
+    finite in that dtype.
 
     >>> layer = nn.Linear(2, 1)
     >>> set_matrix(layer, torch.tensor([[3.0, 0.0]]))
@@ -128,7 +129,12 @@ def set_matrix(layer: nn.Module, values: Tensor) -> None:
     [[3.0, 0.0]]
     """
     weight = weight_of(layer)
-    weight.data = as_stored(layer, values).to(weight.dtype).contiguous()
+    new = as_stored(layer, values).to(weight.dtype).contiguous()
+    if not bool(new.isfinite().all()):
+        raise FloatingPointError(
+            f"weights would not be finite in {str(weight.dtype).removeprefix('torch.')}, in which the model has them"
+        )
+    weight.data = new
 
 
 class _Reached(Exception):  # noqa: N818 - not an error: it ends a forward pass that has come far enough
@@ -169,7 +175,8 @@ def _recorded(model: nn.Module, blocks: Blocks, window: Tensor) -> list[Call]:
     def before(number: int) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             hidden, rest = _parted(args, kwargs)
-            if last and not torch.equal(last.pop(), hidden):
+            # NaN equals itself here: the dtype may be too narrow for the model, and blocks are run in a wider one.
+            if last and not _equal(last.pop(), hidden):
                 raise ValueError(
                     f"block {blocks.name(number)} does not read what the block before it returns, so the blocks of "
                     "this model cannot be pruned one after the other"
@@ -194,6 +201,10 @@ def _recorded(model: nn.Module, blocks: Blocks, window: Tensor) -> list[Call]:
             f"the model calls its blocks {blocks.prefix} in the order {order}, not each once in turn"
         )
     return made
+
+
+def _equal(one: Tensor, two: Tensor) -> bool:
+    return one.shape == two.shape and torch.allclose(one, two, rtol=0, atol=0, equal_nan=True)
 
 
 def _trunk(model: nn.Module) -> nn.Module:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from winticket.lm import loading
 from winticket.lm.finishing import summary
-from winticket.lm.pruning import Say, evaluated
+from winticket.lm.progress import Say, silent
+from winticket.lm.pruning import evaluated
 from winticket.lm.record import Perplexity
 from winticket.lm.request import checked_tokens, window_length
 from winticket.lm.text import Windows, even_windows
@@ -21,7 +22,7 @@ class Evaluation:
     windows: Windows
 
 
-def prepare_text(path: str, data: Path, *, length: int | None, most: int) -> Evaluation:
+def prepare_text(path: str, data: Path, *, length: int | None, most: int, say: Say = silent) -> Evaluation:
     """Read everything but the weights. Raises ValueError, with what is possible, if the question makes no sense."""
     if most < 1:
         raise ValueError(f"--windows {most} is less than 1")
@@ -29,11 +30,13 @@ def prepare_text(path: str, data: Path, *, length: int | None, most: int) -> Eva
         raise ValueError(f"--length {length} is less than 2")
     of = loading.source(path)
     config = loading.configuration(of)
-    tokens = checked_tokens(loading.tokenizer(of), loading.skeleton(config), data)
+    words = loading.tokenizer(of)
+    say("Reading the text", None)
+    tokens = checked_tokens(words, loading.skeleton(config), data)
     return Evaluation(of, even_windows(tokens, most=most, length=window_length(config, length)))
 
 
-def evaluate(evaluation: Evaluation, *, say: Say = lambda *_: None) -> Perplexity:
+def evaluate(evaluation: Evaluation, *, say: Say = silent) -> Perplexity:
     """Perplexity on the windows, with a 95 % interval over their documents, or over the windows of one document."""
     say("Loading the model", None)
     model = loading.load(evaluation.source)

@@ -45,6 +45,11 @@ class Shards:
                 return number
         return self.blocks
 
+    def tidy(self) -> None:
+        """Remove what a finished model does not need: the blocks' own masks."""
+        for number in range(self.blocks):
+            self.mask_path(number).unlink(missing_ok=True)
+
 
 def named(blocks: Blocks, number: int) -> dict[str, Tensor]:
     """The tensors of a block under their names in the model."""
@@ -125,7 +130,7 @@ class _Unpacked(Mapping[str, Tensor]):
 
 
 def write_masks(shards: Shards, blocks: Blocks, about: Mapping[str, Any], *, excluded: list[str]) -> None:
-    """Put the masks of all blocks into one file, as ticket files hold them, and remove the blocks' own."""
+    """Put the masks of all blocks into one file, as ticket files hold them."""
     masks = _Unpacked(shards, blocks)
     layers: dict[str, Any] = {}
     for name, (_, _, layer) in masks.packed.items():
@@ -150,8 +155,6 @@ def write_masks(shards: Shards, blocks: Blocks, about: Mapping[str, Any], *, exc
         "optimizer": empty,
     }
     ticket_file.write(shards.folder / MASKS, tensors=groups, document=document)
-    for number in range(shards.blocks):
-        shards.mask_path(number).unlink()
 
 
 def read_masks(path: Path) -> Mask:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from winticket.atomic import replace_file
+from winticket.atomic import remove_unfinished, replace_file
 from winticket.lm.blocks import Blocks
 from winticket.lm.card import card
 from winticket.lm.files import Shards, write_masks, write_rest
@@ -49,7 +49,10 @@ def finish(
     result["seconds"] = round(time.monotonic() - began, 1)
     replace_file(shards.folder / RESULT, f"{json.dumps(result, indent=1, allow_nan=False)}\n".encode())
     replace_file(shards.folder / CARD, card(result).encode())
+    # The state goes first: with it and without the blocks' masks, all blocks would be pruned again.
     state_file(shards.folder, PruningState).unlink()
+    shards.tidy()
+    remove_unfinished(shards.folder)
     return result
 
 

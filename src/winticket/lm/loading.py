@@ -42,6 +42,9 @@ def saved(folder: Path, model: nn.Module) -> None:
     whole: Any = model
     with quiet(transformers()):
         whole.save_pretrained(folder)
+    mode = (folder / "config.json").stat().st_mode
+    for file in folder.glob("*.safetensors"):
+        file.chmod(mode)  # safetensors makes files that only their owner can read
 
 
 def saved_beside(folder: Path, model: nn.Module, words: Any) -> None:

@@ -17,7 +17,8 @@ class LowRank(nn.Module):
     """A weight with a low-rank update under a mask: W + keep · (B A), of rank r (Hu et al. 2021, LoRA, equation 3).
 
     A [r, inputs] is drawn as PyTorch draws a Linear layer, B [outputs, r] is 0, so the weight is W at first. The update
-    is masked while it is trained, so merging it changes nothing, and pruned weights stay exactly 0.
+    is masked while it is trained, so merging it changes nothing, and pruned weights stay exactly 0. inputs_first: the
+    weight is stored as [inputs, outputs], as Conv1D of Transformers does, and so is the update.
 
     >>> update = LowRank(torch.tensor([[True, False]]), 1, dtype=torch.float32)
     >>> update(torch.tensor([[2.0, 0.0]]))
@@ -26,16 +27,19 @@ class LowRank(nn.Module):
 
     keep: Tensor
 
-    def __init__(self, keep: Tensor, rank: int, *, dtype: torch.dtype) -> None:
+    def __init__(self, keep: Tensor, rank: int, *, dtype: torch.dtype, inputs_first: bool = False) -> None:
         super().__init__()
         self.register_buffer("keep", keep, persistent=False)
-        self.down = nn.Parameter(torch.empty(rank, keep.shape[1], dtype=dtype))
-        self.up = nn.Parameter(torch.zeros(keep.shape[0], rank, dtype=dtype))
+        self.inputs_first = inputs_first
+        inputs, outputs = keep.shape if inputs_first else reversed(keep.shape)
+        self.down = nn.Parameter(torch.empty(rank, inputs, dtype=dtype))
+        self.up = nn.Parameter(torch.zeros(outputs, rank, dtype=dtype))
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight [outputs, inputs] with the update."""
-        return weight + self.keep * (self.up @ self.down)
+        """The weight, in the order in which it is stored, with the update."""
+        update = self.up @ self.down
+        return weight + self.keep * (update.t() if self.inputs_first else update)
 
 
 @contextmanager
@@ -54,7 +58,8 @@ def low_rank(model: nn.Module, mask: Mask, *, rank: int) -> Iterator[list[LowRan
     for name, keep in mask.keep.items():
         path, _, attribute = name.rpartition(".")
         owner, weight = model.get_submodule(path), model.get_parameter(name)
-        update = LowRank(keep.to(weight.device), rank, dtype=weight.dtype)
+        first = mask.laid_out(name).inputs_first
+        update = LowRank(keep.to(weight.device), rank, dtype=weight.dtype, inputs_first=first)
         parametrize.register_parametrization(owner, attribute, update)
         owners.append((owner, attribute, update))
     try:

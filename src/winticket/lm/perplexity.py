@@ -30,13 +30,19 @@ def losses(
 ) -> list[float]:
     """Mean loss in nats of each window's tokens but the first, each predicted from those before it in its window.
 
-    windows: token ids [windows, length], length of at least 2. `progress` gets the number of windows done.
+    windows: token ids [windows, length], length of at least 2. `progress` gets the number of windows done. Raises
+    FloatingPointError if a loss is not finite, as when numbers are too large for float16.
     """
     means = []
     for number, window in enumerate(windows, 1):
         logits = model(input_ids=window[None], use_cache=False).logits[0]
         parts = zip(logits[:-1].split(CHUNK), window[1:].split(CHUNK), strict=True)
         summed = sum(float(functional.cross_entropy(x.float(), y, reduction="sum")) for x, y in parts)
+        if not math.isfinite(summed):
+            raise FloatingPointError(
+                f"the loss of window {number} is {summed}: weights of the model are not finite, or what it computes is "
+                f"too large for {str(logits.dtype).removeprefix('torch.')}"
+            )
         means.append(summed / (window.numel() - 1))
         progress(number)
     return means
@@ -49,7 +55,8 @@ def estimate(values: Sequence[float], documents: Sequence[int] | None = None) ->
     which paired windows are compared. `documents` has the number of each window's document. If there are several, these
     are what is drawn: windows of one document resemble each other. The mean then is a ratio of sums over documents, and
     its variance that of their residuals (ratio estimators: Cochran 1977, Sampling Techniques, chapter 6), with
-    documents - 1 degrees of freedom. Else windows are what is drawn.
+    documents - 1 degrees of freedom. Else windows are what is drawn. Raises FloatingPointError if the result is larger
+    than numbers are.
 
     >>> import math
     >>> round(estimate([math.log(8), math.log(8)])["value"], 6)
@@ -63,13 +70,22 @@ def estimate(values: Sequence[float], documents: Sequence[int] | None = None) ->
         drawn = np.arange(whole.size)
     count = int(drawn.max()) + 1
     if count < 2:
-        return {"value": math.exp(mean), "interval": None}
+        return {"value": _exp(mean), "interval": None}
     from scipy import stats  # takes a second to import, which a refusal need not wait for
 
     residuals = np.bincount(drawn, whole - mean)
     error = math.sqrt(count / (count - 1) * float((residuals**2).sum())) / whole.size
     half = float(stats.t.ppf(0.975, count - 1)) * error
-    return {"value": math.exp(mean), "interval": [math.exp(mean - half), math.exp(mean + half)]}
+    return {"value": _exp(mean), "interval": [_exp(mean - half), _exp(mean + half)]}
+
+
+def _exp(exponent: float) -> float:
+    try:
+        return math.exp(exponent)
+    except OverflowError as error:
+        raise FloatingPointError(
+            f"a perplexity of exp({exponent:.4g}) is larger than numbers are; the model predicts nothing"
+        ) from error
 
 
 def ratio(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,14 +30,12 @@ from winticket.lm.finishing import finish
 from winticket.lm.matrices import Target, magnitude, sparsegpt, wanda
 from winticket.lm.owl import densities, outlier_share
 from winticket.lm.perplexity import losses
+from winticket.lm.progress import Say, silent
 from winticket.lm.record import BlockRecord, Pruned
 from winticket.lm.request import Prepared
 from winticket.lm.state import PruningState, load_state, save_state
 from winticket.lm.statistics import Inputs, products, squares, working_dtype
 from winticket.lm.text import Windows
-
-Say = Callable[[str, float | None], None]
-"""Takes what is being done, and the seconds that it will still take, if that is known."""
 
 
 @dataclass
@@ -91,7 +89,7 @@ class _Run:
         save_state(self.shards.folder, self.state)
 
 
-def prune(prepared: Prepared, out: Path, *, say: Say = lambda *_: None) -> Pruned:
+def prune(prepared: Prepared, out: Path, *, say: Say = silent) -> Pruned:
     """Prune a language model block by block into the folder `out`, which Transformers' `from_pretrained` reads.
 
     Each block is pruned by the inputs that it gets through the pruned blocks before it, as the authors of SparseGPT and
@@ -194,6 +192,8 @@ def _prune_block(run: _Run, number: int, flow: _Flow | None, target: Target) -> 
                 flow.through(block, number, advance=False)
         for name, layer in linear_layers(block).items():
             weight = matrix(layer)
+            if not bool(weight.isfinite().all()):
+                raise FloatingPointError(f"weights of {run.blocks.name(number)}.{name} are not finite")
             if method == "sparsegpt":
                 samples = len(flow.hidden) if flow else 1
                 new[name] = sparsegpt(weight, inputs.total(name) * (2 / samples), target)

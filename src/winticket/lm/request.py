@@ -15,6 +15,7 @@ from winticket.bits import octets
 from winticket.lm import loading
 from winticket.lm.blocks import Blocks, find_blocks, linear_layers, matrix
 from winticket.lm.matrices import Pattern, Target
+from winticket.lm.progress import Say, silent
 from winticket.lm.text import Tokens, Windows, drawn_windows, even_windows, parted, read_documents, tokens_of
 from winticket.text import nearest
 
@@ -96,6 +97,20 @@ def check(request: Request) -> None:
         raise ValueError(f"--blocksize {request.blocksize} is not a multiple of the {pattern.m} of {pattern}")
     if request.allocation == "owl":
         _check_owl(request)
+    _check_unused(request)
+
+
+def _check_unused(request: Request) -> None:
+    """ValueError for an option that changes nothing with the method and the allocation that were chosen."""
+    usual, obs, owl = Request(), request.method == "sparsegpt", request.allocation == "owl"
+    for name, used, what in (
+        ("blocksize", obs, "--method sparsegpt"),
+        ("percdamp", obs, "--method sparsegpt"),
+        ("owl_threshold", owl, "--allocation owl"),
+        ("owl_range", owl, "--allocation owl"),
+    ):
+        if not used and getattr(request, name) != getattr(usual, name):
+            raise ValueError(f"--{name.replace('_', '-')} is for {what}; leave it out")
 
 
 def _check_owl(request: Request) -> None:
@@ -131,7 +146,7 @@ class Prepared:
     identity: Mapping[str, Any]
 
 
-def prepare(path: str, request: Request, data: Path, held_out: Path | None) -> Prepared:
+def prepare(path: str, request: Request, data: Path, held_out: Path | None, *, say: Say = silent) -> Prepared:
     """Read everything but the weights, and check that the request can be met.
 
     data: text for calibration; if `held_out` is None, its last fifth is held out for evaluation. Raises ValueError with
@@ -144,6 +159,7 @@ def prepare(path: str, request: Request, data: Path, held_out: Path | None) -> P
     skeleton = loading.skeleton(config)
     _check_layers(find_blocks(skeleton), request)
     words = loading.tokenizer(of)
+    say("Reading the text", None)
     first, second = _tokens(words, skeleton, data, held_out)
     needed = request.calibrates()
     calibration = held = None

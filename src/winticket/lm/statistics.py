@@ -37,10 +37,15 @@ class Inputs:
         self.last = (name, read)
 
     def total(self, name: str) -> Tensor:
-        """The sum of a layer. Raises ValueError if the model never called it."""
+        """The sum of a layer. ValueError if the model never called it, FloatingPointError if it is not finite."""
         if name not in self.leader:
             raise ValueError(f"no calibration text reaches the linear layer {name}, so it cannot be scored")
-        return self.sums[self.leader[name]]
+        total = self.sums[self.leader[name]]
+        if not bool(total.isfinite().all()):
+            raise FloatingPointError(
+                f"the inputs of the linear layer {name} are not finite, so it cannot be scored"
+            )
+        return total
 
 
 def _identical(one: Tensor, two: Tensor) -> bool:

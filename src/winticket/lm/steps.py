@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from winticket.interrupts import first_interrupt
 from winticket.lm.checkpoints import Checkpoints
-from winticket.lm.pruning import Say
+from winticket.lm.progress import Say
 
 
 def descend(

@@ -78,7 +78,7 @@ def _line(line: str, number: int, path: Path) -> str:
 
 def _text_of(path: Path) -> str:
     try:
-        return read_file(path, limit=LONGEST).decode()
+        return read_file(path, limit=LONGEST).decode("utf-8-sig")  # some editors put a mark first
     except FileNotFoundError:
         raise ValueError(f"there is no text file at {path}") from None
     except OSError as error:
@@ -127,7 +127,8 @@ def parted(tokens: Tokens, share: float = HELD_OUT) -> tuple[Tokens, Tokens]:
 def drawn_windows(tokens: Tokens, *, samples: int, length: int, seed: int, what: str = "the text") -> Tensor:
     """Windows that begin at random tokens: int64 [samples, length].
 
-    Windows may overlap and run from one document into the next, as those of the authors of SparseGPT and Wanda do.
+    Windows may overlap and run from one document into the next, as those of the authors of SparseGPT and Wanda do on
+    WikiText-2; on C4 theirs lie within documents.
     Raises ValueError, naming the text by `what`, if there are fewer tokens than one window has.
 
     >>> drawn_windows(Tokens(torch.arange(9), (9,)), samples=2, length=3, seed=0).shape

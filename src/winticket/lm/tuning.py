@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from winticket.atomic import replace_file
+from winticket.atomic import filling, remove_unfinished, replace_file
 from winticket.bits import pack_bits, unpack_bits
 from winticket.lm import loading
 from winticket.lm.checkpoints import CHECKPOINT, Checkpoints
@@ -19,7 +19,9 @@ from winticket.lm.files import MASKS, save_tensors
 from winticket.lm.finishing import CARD, RESULT, comparison, peak_bytes
 from winticket.lm.lota import check_unchanged, copied, largest_changes, only, rewind
 from winticket.lm.low_rank import low_rank
-from winticket.lm.pruning import Say, evaluated
+from winticket.lm.precision import Precision
+from winticket.lm.progress import Say, silent
+from winticket.lm.pruning import evaluated
 from winticket.lm.record import Comparison, Tuned
 from winticket.lm.state import TuningState, load_state, save_state, state_file
 from winticket.lm.steps import descend
@@ -33,7 +35,7 @@ CHOSEN = "chosen.safetensors"
 """The packed mask of the weights that LoTA has chosen, until the tuning is finished."""
 
 
-def tune(prepared: PreparedTuning, out: Path, *, say: Say = lambda *_: None) -> Tuned:
+def tune(prepared: PreparedTuning, out: Path, *, say: Say = silent) -> Tuned:
     """Tune the model under its mask, measure perplexity before and after, and write a folder as `prune` does.
 
     Weights that are pruned are exactly 0 after every step and in the file; they are counted, and RuntimeError is raised
@@ -45,9 +47,8 @@ def tune(prepared: PreparedTuning, out: Path, *, say: Say = lambda *_: None) -> 
     state, kept = load_state(out, prepared.identity, TuningState), Checkpoints(out)
     say("Loading the model", None)
     model = loading.load(prepared.source)
-    dtype = next(iter(model.parameters())).dtype
-    working = torch.float64 if dtype == torch.float64 else torch.float32
-    model = model.to(working)
+    precision = Precision(model)
+    precision.widen()
     with torch.no_grad():
         for name, keep in prepared.mask.keep.items():
             model.get_parameter(name).mul_(keep)
@@ -57,13 +58,15 @@ def tune(prepared: PreparedTuning, out: Path, *, say: Say = lambda *_: None) -> 
     start = copied(model) if prepared.asked.sparse() else {}
     trained, chosen = _trained(model, prepared, start, kept, say)
     model.eval().requires_grad_(requires_grad=False)
-    model = model.to(dtype)
+    precision.store()
     counts = counted(model, prepared.mask)
     unchanged = None if chosen is None else check_unchanged(model, start, chosen)
-    after = evaluated(model.to(working), prepared.held, "Perplexity after", say)
+    precision.widen()
+    after = evaluated(model, prepared.held, "Perplexity after", say)
+    precision.store()
     compared = comparison(state.before, after, prepared.held)
     result = _result(prepared, kept, trained=trained, counts=counts, unchanged=unchanged, compared=compared)
-    _write(model.to(dtype), prepared, out, result)
+    _write(model, prepared, out, result)
     return result
 
 
@@ -106,12 +109,6 @@ def _result(
         "seconds": round(progress.seconds(), 1),
         "peak_bytes": peak_bytes(),
     }
-
-
-def require_new(out: Path) -> None:
-    """ValueError if there is anything in the folder that is to be written."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is there already; give a new folder (--out)")
 
 
 def counted(model: nn.Module, mask: Mask) -> tuple[int, int]:
@@ -197,18 +194,14 @@ def _chosen(
 
 def _write(model: nn.Module, prepared: PreparedTuning, out: Path, result: Tuned) -> None:
     """The files, each of them whole; the unfinished state is removed when all are there."""
-    new = out / ".new"
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    loading.saved(new, model)
-    loading.saved_beside(new, model, prepared.tokenizer)
-    if prepared.masks is not None:
-        shutil.copyfile(prepared.masks, new / MASKS)
-    replace_file(new / RESULT, f"{json.dumps(result, indent=1, allow_nan=False)}\n".encode())
-    replace_file(new / CARD, card(result).encode())
-    for file in new.iterdir():
-        file.replace(out / file.name)
-    new.rmdir()
+    with filling(out) as new:
+        loading.saved(new, model)
+        loading.saved_beside(new, model, prepared.tokenizer)
+        if prepared.masks is not None:
+            shutil.copyfile(prepared.masks, new / MASKS)
+        replace_file(new / RESULT, f"{json.dumps(result, indent=1, allow_nan=False)}\n".encode())
+        replace_file(new / CARD, card(result).encode())
     state_file(out, TuningState).unlink()
     for left in (CHOSEN, CHECKPOINT):
         (out / left).unlink(missing_ok=True)
+    remove_unfinished(out)

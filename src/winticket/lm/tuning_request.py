@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from winticket.lm import loading
 from winticket.lm.files import MASKS, read_masks
 from winticket.lm.lota import check_quotas, every_weight
+from winticket.lm.progress import Say, silent
 from winticket.lm.request import checked_tokens, identity, window_length
 from winticket.lm.text import Windows, drawn_windows, even_windows, parted
 from winticket.ticket import Mask, TicketFileError
@@ -102,7 +103,13 @@ class PreparedTuning:
 
 
 def prepare_tuning(
-    path: str, asked: Tuning, data: Path, held_out: Path | None, mask: Path | None = None
+    path: str,
+    asked: Tuning,
+    data: Path,
+    held_out: Path | None,
+    mask: Path | None = None,
+    *,
+    say: Say = silent,
 ) -> PreparedTuning:
     """Read everything but the weights.
 
@@ -128,6 +135,7 @@ def prepare_tuning(
     if asked.sparse():
         check_quotas(keep, density=asked.lota, rank=asked.lota_rank)
     words = loading.tokenizer(of)
+    say("Reading the text", None)
     tokens = checked_tokens(words, skeleton, data)
     train, held = parted(tokens) if held_out is None else (tokens, checked_tokens(words, skeleton, held_out))
     length = window_length(config, asked.length)

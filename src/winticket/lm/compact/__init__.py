@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from winticket.lm.compact.layout import CompactModelError, Say
+from winticket.atomic import require_empty
+from winticket.lm.compact.layout import CompactModelError
 from winticket.lm.compact.read import PackedModel, is_packed, read, restore
 from winticket.lm.compact.write import Sizes, open_folder, write
+from winticket.lm.progress import Say, silent
 
 __all__ = ["CompactModelError", "PackedModel", "Sizes", "is_packed", "open_folder", "pack", "unpack"]
 
 
-def _silent(_what: str, _left: float | None) -> None:
-    """Reports nothing."""
-
-
-def pack(folder: str | os.PathLike[str], path: str | os.PathLike[str], *, say: Say = _silent) -> Sizes:
+def pack(folder: str | os.PathLike[str], path: str | os.PathLike[str], *, say: Say = silent) -> Sizes:
     """Write a folder of `winticket lm prune` or `tune` to one compact file; returns what its bytes are.
 
     The file appears whole or not at all. It is read again, and each file of the folder must come out with the SHA-256
@@ -37,14 +35,13 @@ def pack(folder: str | os.PathLike[str], path: str | os.PathLike[str], *, say: S
     return sizes
 
 
-def unpack(path: str | os.PathLike[str], folder: str | os.PathLike[str], *, say: Say = _silent) -> int:
+def unpack(path: str | os.PathLike[str], folder: str | os.PathLike[str], *, say: Say = silent) -> int:
     """Write the folder that a compact file was made of, bit for bit, which `from_pretrained` loads; its bytes.
 
     Raises CompactModelError, with the reason, if the file is absent, damaged or another; ValueError if there is
     something in the folder, or the disk has no room for it. Then no folder is written.
     """
     out = Path(folder)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is there already; give a new folder (--out)")
+    require_empty(out)
     with PackedModel(path) as model:
         return restore(model, out, say)

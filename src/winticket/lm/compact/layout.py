@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +13,6 @@ from winticket.lm.compact.masks import MaskEntry
 from winticket.lm.compact.planes import WIDTHS
 from winticket.outside import Stored, Unreadable, header_size, read_header
 
-Say = Callable[[str, float | None], None]
-"""Takes what is being done, and the seconds that it will still take, if that is known."""
 VERSION = 1
 NAME = "winticket language model"
 FORMAT, CHECKSUM = "format", "crc32"

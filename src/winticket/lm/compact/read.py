@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from winticket.atomic import filling
 from winticket.lm.compact import masks, planes
 from winticket.lm.compact.layout import (
     CHECKSUM,
@@ -29,11 +30,11 @@ from winticket.lm.compact.layout import (
     CompactModelError,
     Document,
     FileEntry,
-    Say,
     TensorFile,
     ordered,
     width_of,
 )
+from winticket.lm.progress import Say
 from winticket.outside import Unreadable, read_header, read_json
 from winticket.ship.coding import CodingError
 
@@ -187,20 +188,10 @@ def restore(model: PackedModel, out: Path, say: Say) -> int:
     """
     needed = sum(one.bytes for one in model.document.files)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if needed > (free := shutil.disk_usage(out.parent).free):
+    if needed > (free := shutil.disk_usage(out if out.is_dir() else out.parent).free):
         raise ValueError(f"{out} takes {needed} bytes, and the disk has {free} left; choose another --out")
-    new = out.with_name(f".{out.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    try:
-        size = read(model, new, say)
-        if out.is_dir():
-            out.rmdir()
-        new.rename(out)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-    return size
+    with filling(out) as new:
+        return read(model, new, say)
 
 
 def is_packed(path: Path) -> bool:

@@ -59,37 +59,37 @@ class UnpackedFolder(TypedDict):
 def packed_sentences(result: PackedFile) -> Iterator[str]:
     """What was packed, in words, a sentence each."""
     yield (
-        f"{result['file']} has {_size(result['bytes'])}; the folder has {_size(result['original'])}, "
+        f"{result['file']} has {size(result['bytes'])}; the folder has {size(result['original'])}, "
         f"{result['original'] / result['bytes']:.2f} times as much."
     )
     bits = 8 * result["masks"] / result["weights"]
     yield (
         f"Of {result['weights']:,} weights under masks, {result['kept']:,} are kept. Masks take "
-        f"{_size(result['masks'])}, {bits:.3f} bits for each weight; kept weights take {_size(result['values'])}, "
+        f"{size(result['masks'])}, {bits:.3f} bits for each weight; kept weights take {size(result['values'])}, "
         f"{8 * result['values'] / max(1, result['kept']):.1f} bits each. Embeddings and all else without masks take "
-        f"{_size(result['whole'])}, other files {_size(result['description'])}."
+        f"{size(result['whole'])}, other files {size(result['description'])}."
     )
     yield "Read back, every file has the SHA-256 that it had."
     if result["left_out"]:
         yield f"Not in the file: {', '.join(result['left_out'])}."
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
     """Bytes for people.
 
-    >>> _size(1_234_567), _size(999)
+    >>> size(1_234_567), size(999)
     ('1.2 MB', '999 bytes')
     """
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:,.1f} {unit}"
+    for unit, least in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= least:
+            return f"{count / least:,.1f} {unit}"
     return f"{count} bytes"
 
 
 def unpacked_sentences(result: UnpackedFolder) -> Iterator[str]:
     """What was unpacked, in words, a sentence each."""
     yield (
-        f"{result['folder']} has {result['files']} files of {_size(result['bytes'])} in all, each with the SHA-256 "
+        f"{result['folder']} has {result['files']} files of {size(result['bytes'])} in all, each with the SHA-256 "
         "that it had when it was packed."
     )
     yield f'To use it: AutoModelForCausalLM.from_pretrained("{result["folder"]}")'

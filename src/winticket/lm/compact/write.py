@@ -30,7 +30,6 @@ from winticket.lm.compact.layout import (
     VERSION,
     Document,
     FileEntry,
-    Say,
     TensorEntry,
     TensorFile,
     width_of,
@@ -38,6 +37,7 @@ from winticket.lm.compact.layout import (
 from winticket.lm.compact.masks import Flags
 from winticket.lm.compact.planes import Numbers
 from winticket.lm.files import MASKS
+from winticket.lm.progress import Say
 from winticket.lm.state import KINDS, state_file
 from winticket.outside import Stored, Unreadable, read_file, read_json
 from winticket.ship.coding import information

@@ -18,7 +18,7 @@ PAGES = {
     "read-a-verdict": 1,
     "no-ticket": 1,
     "own-loop": 2,
-    "heads": 2,
+    "heads": 3,
 }
 """Pages, and how many blocks each has: a block that is not found is not run."""
 

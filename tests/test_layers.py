@@ -86,7 +86,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "levels": set(),
     "integrations": {"ticket", "loops"},
-    "ship": {"version", "objective", "ticket", "units", "loops", "results", "table"},
+    "ship": {"version", "causal", "objective", "ticket", "units", "loops", "results", "table"},
     "align": {"ticket"},
     "lm": {"version", "causal", "models", "ticket", "units", "criteria", "allocate", "loops", "ship"},
     "controls": {"ticket", "align"},

@@ -252,6 +252,30 @@ def _attempt(of: Source, what: str, read: Callable[[], Any]) -> Any:
         raise ValueError(f"{hub}the {what} of {of.name()} cannot be read: {first}") from error
 
 
+def saved(folder: Path, model: nn.Module) -> None:
+    """Write a model's weights into a folder, as `from_pretrained` reads them."""
+    whole: Any = model
+    with quiet(transformers()):
+        whole.save_pretrained(folder)
+    mode = (folder / "config.json").stat().st_mode
+    for file in folder.glob("*.safetensors"):
+        file.chmod(mode)  # safetensors makes files that only their owner can read
+
+
+def saved_beside(folder: Path, model: nn.Module, words: Any) -> None:
+    """Write configuration, generation settings and tokenizer into the folder of a model's weights."""
+    config: Any = model.config
+    if getattr(config, "quantization_config", None) is not None:  # weights from GGUF are no longer quantized
+        del config.quantization_config
+    with quiet(transformers()):
+        config.architectures = [type(model).__name__]
+        config.save_pretrained(folder)
+        words.save_pretrained(folder)
+        generation: Any = getattr(model, "generation_config", None)
+        if generation is not None:
+            generation.save_pretrained(folder)
+
+
 def longest(config: Any) -> int | None:
     """Most tokens that the model reads at once; None if its configuration does not say."""
     value = getattr(config, "max_position_embeddings", None)

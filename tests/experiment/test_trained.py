@@ -27,7 +27,7 @@ from winticket.experiment import (
 )
 from winticket.experiment.plan import BESIDE
 from winticket.run import StoreError
-from winticket.ship import VALUES, load, native, run, shipping
+from winticket.ship import VALUES, load, native, run
 from winticket.ship.format import ShipmentError, Source
 from winticket.ship.formats import FORMATS
 from winticket.ship.web import network_of
@@ -317,9 +317,7 @@ def test_signals_and_text(search: Search, tmp_path: Path) -> None:
         str(tmp_path / "text.txt"), store="texts", model="chargpt-1-16", gate=False, controls=(), levels=1,
         replicates=1, validation=None, test=None, lr=0.003,
     )  # fmt: skip
-    with pytest.raises(
-        ValueError, match=r"a network for text is shipped as a state dict alone \(--to torch\)"
-    ):
+    with pytest.raises(ValueError, match=r"a network for text is shipped as a state dict \(--to torch\)"):
         text.trained().ship(tmp_path / "text")
     assert not (tmp_path / "text").exists()
     shipped = text.trained().ship(tmp_path / "text", to="torch")
@@ -429,7 +427,7 @@ def test_a_file_that_computes_something_else_is_an_error_and_is_removed(
     (tmp_path / "other.txt").touch()
     network.ship(tmp_path, to=to)
     assert len([*tmp_path.rglob("*.*")]) >= 3
-    monkeypatch.setattr(shipping, "FORMATS", {**FORMATS, to: replace(FORMATS[to], logits=wrong)})
+    monkeypatch.setitem(FORMATS, to, replace(FORMATS[to], logits=wrong))
     with pytest.raises(error or ShipmentError, match=None if error else "does not compute what the trained"):
         network.ship(tmp_path, to=to)
     assert [path.name for path in tmp_path.rglob("*.*") if path.is_file()] == ["other.txt"]

@@ -276,9 +276,7 @@ def test_what_cannot_be_shipped_is_refused_by_name(
 
 def test_text_and_masks_that_do_not_fit_are_refused() -> None:
     text = models.build("chargpt", input_shape=(64,), classes=30, generator_seed=0, tokens=True)
-    with pytest.raises(
-        ValueError, match=r"a network for text is shipped as a state dict alone \(--to torch\)"
-    ):
+    with pytest.raises(ValueError, match=r"a network for text is shipped as a state dict \(--to torch\)"):
         capture(text, example=torch.zeros(1, 64, dtype=torch.int64))
     model = nn.Linear(4, 2)
     with pytest.raises(ValueError, match=r"'fc\.weight' that the model lacks"):

@@ -65,8 +65,8 @@ To = Annotated[
         help="Format: safetensors or compact (a compact file, which needs only numpy to be read), torch (a state "
         "dict, dense), onnx (dense), tflite (for phones: the file is small, but computed densely), tflite-sparse (for "
         "LiteRT's sparse kernels, which need an interpreter without delegates), c (C99 for microcontrollers), hub (a "
-        "folder for the Hugging Face Hub) or web (a page on which you draw or choose an input, and see what this "
-        "network and the dense one answer).",
+        "folder for the Hugging Face Hub; of a language model, one that from_pretrained loads) or web (a page on which "
+        "you draw or choose an input, and see what this network and the dense one answer).",
     ),
 ]
 Values = Annotated[

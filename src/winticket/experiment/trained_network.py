@@ -16,6 +16,7 @@ from torch import nn
 
 from winticket import data as datasets
 from winticket import ship
+from winticket.catalogue import is_folder
 from winticket.data import Split
 from winticket.data.reading import Reading
 from winticket.importing import require_trust
@@ -24,6 +25,7 @@ from winticket.outside import Unreadable, converted
 from winticket.places import exists_here
 from winticket.results import Origin, Shipment
 from winticket.ship import shipping
+from winticket.ship.as_transformers import fitted
 from winticket.ship.choices import check, check_name
 from winticket.ship.format import Source
 from winticket.ship.shrinking import TOKENS_ALONE, shrink_network
@@ -51,6 +53,7 @@ class _Data(msgspec.Struct):
 class _Build(msgspec.Struct):
     """What is read of a ticket's about["build"] beside `Ticket.build_model`."""
 
+    name: str
     tokens: bool = False
     target: str = "classes"
 
@@ -227,15 +230,22 @@ class TrainedNetwork:
 
     def _text_source(self, to: str, *, shrink: bool) -> Source:
         """A network that reads tokens, as a module alone. ValueError for other formats than state dicts."""
-        if to != "torch":
+        about, mask = _about(self.ticket), self.ticket.mask
+        pretrained = about.build.name if is_folder(about.build.name) else ""
+        if to != "torch" and not (to == "hub" and pretrained):
             raise ValueError(TOKENS_ALONE)
-        about, model, mask = _about(self.ticket), self.model(), self.ticket.mask
+        model = self.model()
         shrunk = (
-            shrink_text_model(model, mask, length=about.input_shape[0], tokens=about.classes)
+            shrink_text_model(
+                model, mask, length=about.input_shape[0], tokens=about.classes, pretrained=bool(pretrained)
+            )
             if shrink
             else None
         )
-        return Source(None, model, shrunk=shrunk, counts=(mask.count(), mask.total()))
+        if to == "hub" and shrunk is not None and shrunk.module is not None:
+            fitted(shrunk.module.config, shrunk.module)  # refused before anything is written
+        counts = mask.count(), mask.total()
+        return Source(None, model, shrunk=shrunk, counts=counts, pretrained=pretrained)
 
 
 def _about(ticket: Ticket) -> _About:

@@ -76,7 +76,7 @@ def _checked(model: nn.Module, example: Tensor) -> Tensor:
         kinds = ", ".join(str(kind) for kind in {*other, example.dtype} - {torch.float32})
         raise ValueError(
             f"networks of float32 weights with float32 inputs can be captured, but here are {kinds}; a network for "
-            "text is shipped as a state dict alone (--to torch); convert others with model.float()"
+            "text is shipped as a state dict (--to torch); convert others with model.float()"
         )
     if example.ndim < 2 or not len(example):
         raise ValueError(

@@ -43,6 +43,7 @@ class Source:
     examples  for a page: (inputs, classes) of the test data; None if they cannot be read
     note      for a page: what is known of it, in a sentence
     counts    (weights kept, weights that may be pruned), of a module alone
+    pretrained  the folder of Transformers that a language model comes from; "" for any other network
     """
 
     captured: Network | None
@@ -53,6 +54,7 @@ class Source:
     examples: tuple[NDArray[Any], NDArray[Any]] | None = None
     note: str = ""
     counts: tuple[int, int] = (0, 0)
+    pretrained: str = ""
 
     @property
     def network(self) -> Network:

@@ -23,6 +23,7 @@ from winticket.ship.as_c import C
 from winticket.ship.as_hub import HUB
 from winticket.ship.as_onnx import ONNX
 from winticket.ship.as_tflite import SPARSE_TFLITE, TFLITE
+from winticket.ship.as_transformers import TRANSFORMERS
 from winticket.ship.as_web import WEB
 from winticket.ship.compact import load, save
 from winticket.ship.format import Format, Logits, Source, Written, torch_logits
@@ -99,7 +100,12 @@ def _use_state_dict(source: Source, name: str) -> tuple[str, ...]:
         ]
         lines += [f"whole = winticket.ship.expand({file}, maps, like=model)  # in the original's shapes"]
         if source.shrunk.module is not None:
-            lines += ["small = winticket.compact(model, ticket, example=x)", f"small.load_state_dict({file})"]
+            of = (
+                "remove_parts(model, ticket, example=x).module"
+                if source.pretrained
+                else "compact(model, ticket, example=x)"
+            )
+            lines += [f"small = winticket.{of}", f"small.load_state_dict({file})"]
     elif source.model is not None:
         lines += [f"model.load_state_dict({file})  # pruned weights are 0", "model.eval()"]
     else:
@@ -141,6 +147,11 @@ FORMATS: Mapping[str, Format] = {
     "web": WEB,
 }
 """The formats by the name that `--to` takes, which are those of `winticket.ship.choices`."""
+
+
+def format_of(source: Source, to: str) -> Format:
+    """The format that `--to` names, for this network."""
+    return TRANSFORMERS if to == "hub" and source.pretrained else FORMATS[to]
 
 
 def state_dict_bytes(state: Mapping[str, Tensor]) -> bytes:

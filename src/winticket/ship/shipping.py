@@ -18,7 +18,7 @@ from winticket.ship.card import card, standing
 from winticket.ship.card_of_file import UNCHECKED, card_of_file
 from winticket.ship.compact_write import Sizes
 from winticket.ship.format import Format, NotEvaluated, ShipmentError, Source
-from winticket.ship.formats import FORMATS, maps_path, state_dict_bytes, tensors_of
+from winticket.ship.formats import format_of, maps_path, state_dict_bytes, tensors_of
 from winticket.ship.index_maps import save_maps
 from winticket.ship.measure_estimate import products
 from winticket.ship.network import Network
@@ -58,7 +58,7 @@ def write(
     rounding in float32. Raises ShipmentError if the file computes something else than the network; then neither the
     file nor what belongs to it is left, nor the card of an earlier file of that name.
     """
-    form = FORMATS[to]
+    form = format_of(source, to)
     path = folder / form.named(name, values)
     card_path = path.with_name(form.card or f"{path.name}.md")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +178,7 @@ def _read_back(
     """The test data through the file. ShipmentError if exact logits differ by more than rounding."""
     x, y = examples
     expected = source.expected(x)
-    computed = FORMATS[to].logits(source, path, x)
+    computed = format_of(source, to).logits(source, path, x)
     difference, largest = float(np.abs(computed - expected).max()), float(np.abs(expected).max())
     if exact and not difference <= TOLERANCE * largest:
         _refuse(
@@ -207,7 +207,7 @@ def _noise_difference(source: Source, path: Path, *, to: str, exact: bool) -> fl
         expected = source.expected(x)
         if not np.isfinite(expected).all():
             raise NotEvaluated("the network's outputs on noise are not finite")
-        computed = FORMATS[to].logits(source, path, x)
+        computed = format_of(source, to).logits(source, path, x)
     largest = float(np.abs(expected).max())
     difference = float(np.abs(computed - expected).max()) / max(largest, 1e-30)
     if exact and not difference <= TOLERANCE:

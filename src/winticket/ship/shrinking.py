@@ -23,8 +23,8 @@ from winticket.ship.stages import unused
 TOLERANCE = 1e-6
 """Largest difference of an output in float64, relative to the largest: constants become biases in float32."""
 TOKENS_ALONE = (
-    "a network for text is shipped as a state dict alone (--to torch): the other formats have no attention and no "
-    "embeddings"
+    "a network for text is shipped as a state dict (--to torch), and a model of Transformers also as its folder (--to "
+    "hub): the other formats have no attention and no embeddings"
 )
 NOISE = 4
 """Examples on which outputs are compared."""

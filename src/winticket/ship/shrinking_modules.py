@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from winticket.ship.index_maps import INPUTS, UNITS, IndexMaps
 from winticket.ship.network import Network
-from winticket.ship.shrink import compact
+from winticket.ship.parts import Smaller, remove_parts
+from winticket.ship.shrink import Compact, compact
 from winticket.ship.shrink_rewrite import PER_UNIT
 from winticket.ship.shrinking import NOISE, NarrowLayer, Shrunk, compared, shrink_network
 from winticket.ticket import Mask
@@ -41,16 +42,24 @@ def shrink_model(model: nn.Module, mask: Mask, network: Network) -> Shrunk:
     )
 
 
-def shrink_text_model(model: nn.Module, mask: Mask, *, length: int, tokens: int) -> Shrunk:
-    """As `shrink_model`, for a module that reads `length` tokens below `tokens`; there is no network without torch."""
+def shrink_text_model(
+    model: nn.Module, mask: Mask, *, length: int, tokens: int, pretrained: bool = False
+) -> Shrunk:
+    """As `shrink_model`, for a module that reads `length` tokens below `tokens`; there is no network without torch.
+
+    pretrained: whether it is a model of Transformers, which keeps its class and loses whole parts alone.
+    """
     x = torch.randint(tokens, (NOISE, length), generator=torch.Generator().manual_seed(0))
-    small = compact(model, mask, example=x)
-    positions = {name: map_.numpy() for name, map_ in small.maps.items()}
+    smaller: Compact | Smaller = (
+        remove_parts(model, mask, example=x[:1]) if pretrained else compact(model, mask, example=x)
+    )
+    small = smaller if isinstance(smaller, Compact) else smaller.module
+    positions = {name: map_.numpy() for name, map_ in smaller.maps.items()}
     with torch.no_grad():
         before, after = (copy.deepcopy(one).double()(x) for one in (model, small))
     difference = float((before - after).abs().max() / before.abs().max().clamp(min=1e-30))
     maps = IndexMaps(positions, {name: _size(model, name) for name in positions})
-    return Shrunk(None, maps, tuple(_layers(model, small.maps)), small.notes, difference, small)
+    return Shrunk(None, maps, tuple(_layers(model, smaller.maps)), smaller.notes, difference, small)
 
 
 def _size(model: nn.Module, name: str) -> int:

@@ -1,0 +1,120 @@
+"""A causal language model's folder as a format of `winticket ship`: Transformers' `from_pretrained` loads it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from torch import nn
+
+from winticket import causal
+from winticket.results import Shipment
+from winticket.ship.format import Format, Logits, Source, Written, torch_logits
+from winticket.ship.hub_files import CARD, MODEL
+from winticket.trouble import of_the_machine
+from winticket.units import Structure, structures
+from winticket.units.structures import TOKENS
+
+
+def fitted(config: Any, model: nn.Module) -> Any:
+    """A copy of a configuration of Transformers whose models have the layers of `model`, which has fewer parts.
+
+    Raises ValueError if the layers differ in how many parts they have, for which a configuration has one number alone,
+    or if models of this kind cannot be configured so.
+    """
+    new = copy.deepcopy(config)
+    for name, values in _numbers(model).items():
+        if len(values) > 1:
+            raise ValueError(
+                f"config.json has one {name} for all layers, and these keep {' or '.join(map(str, sorted(values)))}; "
+                "--allocate structures keeps as many in each layer, and --to torch --shrink writes any numbers"
+            )
+        setattr(new, name, values.pop())
+    try:
+        type(new).from_dict(new.to_dict())  # as it will be read; what does not go together is refused then
+        shapes = {name: one.shape for name, one in causal.skeleton(new).named_parameters()}
+    except Exception as error:  # Transformers and its parts raise errors of many kinds; all are refusals
+        if of_the_machine(error):
+            raise
+        first = str(error).strip().splitlines()[-1].strip()
+        raise ValueError(
+            f"config.json cannot describe the smaller model: {first}; use --to torch --shrink"
+        ) from error
+    for name, parameter in model.named_parameters():
+        if shapes.get(name) != parameter.shape:
+            raise ValueError(
+                f"config.json of {config.model_type} models cannot describe the smaller model: {name} would have shape "
+                f"{list(shapes.get(name, ()))}, and has {list(parameter.shape)}; use --to torch --shrink"
+            )
+    return new
+
+
+def _numbers(model: nn.Module) -> dict[str, set[int]]:
+    """What a configuration says about heads and hidden neurons -> the numbers that the layers have."""
+    found: dict[str, set[int]] = {}
+    for one in structures(model):
+        for name, value in _described(one).items() if one.kind != TOKENS else ():
+            found.setdefault(name, set()).add(value)
+    return found
+
+
+def _described(one: Structure) -> Mapping[str, int]:
+    size = getattr(one.module, "head_dim", None)
+    """The entries of a configuration that say how many parts a structure has."""
+    if one.kind == "neurons":
+        return {"intermediate_size": one.parts}
+    if not isinstance(size, int):
+        return {}
+    heads = one.units[0].out_features // size
+    return {"num_key_value_heads": one.parts, "num_attention_heads": heads, "head_dim": size}
+
+
+def _write(source: Source, path: Path, _: str) -> Written:
+    folder, module = path.parent, source.module()
+    assert module is not None, "a language model is a module"
+    model: Any = copy.copy(module)
+    model.config = fitted(model.config, model) if source.shrunk else copy.deepcopy(model.config)
+    folder.mkdir(parents=True, exist_ok=True)
+    causal.saved(folder, model)
+    causal.saved_beside(folder, model, causal.tokenizer(causal.local(source.pretrained)))
+    return Written(
+        beside=tuple(sorted(file for file in folder.iterdir() if file.suffix in (".json", ".jinja")))
+    )
+
+
+def _logits(_: Source, path: Path, x: NDArray[Any]) -> Logits:
+    return torch_logits(causal.from_tokens(causal.load(causal.local(path.parent))), x)
+
+
+def _use(source: Source, name: str) -> tuple[str, ...]:
+    folder, zeros = str(Path(name).parent), "" if source.shrunk else "  # pruned weights are 0"
+    return (
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        f"model = AutoModelForCausalLM.from_pretrained({folder!r}){zeros}",
+        f"tokenizer = AutoTokenizer.from_pretrained({folder!r})",
+    )
+
+
+def _header(shipment: Shipment, about: Mapping[str, Any]) -> str:
+    """The YAML that the Hub reads at the top of a card."""
+    del shipment, about
+    tags = ("winticket", "lottery-ticket-hypothesis", "pruning", "sparsity")
+    lines = ("library_name: transformers", "pipeline_tag: text-generation", f"tags: {json.dumps(tags)}")
+    return "\n".join(["---", *lines, "---", "", ""])
+
+
+TRANSFORMERS = Format(
+    "a folder that from_pretrained of Transformers loads, in which pruned weights are 0",
+    lambda name, _: f"{name}/{MODEL}",
+    _write,
+    _logits,
+    _use,
+    card=CARD,
+    header=_header,
+)
+"""The format, in which `--to hub` writes a language model of Transformers."""

@@ -13,9 +13,13 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from lm.models import write_model, write_text, write_tokenizer
+from winticket import data
 from winticket.cli import app
+from winticket.data import Reading
+from winticket.data.tokens import parted_documents
+from winticket.documents import read_documents
 from winticket.lm.perplexity import estimate, ratio
-from winticket.lm.text import Tokens, even_windows, parted, read_documents
+from winticket.lm.text import Tokens, even_windows, parted
 
 COMMANDS = CliRunner()
 
@@ -107,8 +111,8 @@ def test_perplexity_of_documents_as_typed(tmp_path: Path, monkeypatch: pytest.Mo
     for number, part in enumerate(parts):
         (tmp_path / "folder" / f"{number:02}.txt").write_text(part)
     found = []
-    for data in ("text.jsonl", "folder"):
-        done = COMMANDS.invoke(app, ["lm", "perplexity", "tiny", "--data", data, "--length", "20", "--json"])
+    for name in ("text.jsonl", "folder"):
+        done = COMMANDS.invoke(app, ["lm", "perplexity", "tiny", "--data", name, "--length", "20", "--json"])
         assert done.exit_code == 0, done.output
         found.append(json.loads(done.stdout))
     assert found[0] == found[1]
@@ -159,3 +163,80 @@ def test_the_mark_that_editors_put_first_is_no_text(tmp_path: Path) -> None:
     plain = tmp_path / "plain.txt"
     plain.write_bytes(b"\xef\xbb\xbfone")
     assert read_documents(plain) == ["one"]
+
+
+def test_whole_documents_go_to_the_parts_of_a_search() -> None:
+    documents = [torch.arange(100 * at, 100 * at + size) for at, size in enumerate((30, 30, 19, 1, 9, 11))]
+    parts = parted_documents(documents, 4, what="a text")
+    found = {name: sorted({int(token) // 100 for token in part.x.flatten()}) for name, part in parts.items()}
+    assert found == {"train": [0, 1, 2], "validation": [4], "test": [5]}  # 3 is too short for a window
+    for name in ("validation", "test"):
+        for x, y in zip(parts[name].x, parts[name].y, strict=True):
+            assert torch.equal(x[1:], y[:-1])
+            assert len({int(token) // 100 for token in [*x, y[-1]]}) == 1
+    train = torch.cat(documents[:3])
+    assert torch.equal(parts["train"].x.flatten(), train[: len(parts["train"].x) * 4])
+    assert torch.equal(parts["train"].y.flatten(), train[1 : len(parts["train"].x) * 4 + 1])
+
+
+@pytest.mark.parametrize("sizes", [(9, 9, 9), (500, 9, 9), (9, 9, 500), (9, 500, 9), (0, 9, 0, 9, 0, 9)])
+def test_every_part_has_documents(sizes: tuple[int, ...]) -> None:
+    documents = [torch.arange(size) for size in sizes]
+    assert all(len(part.x) for part in parted_documents(documents, 4, what="a text").values())
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ((90, 9), "a text has 2 documents, and a search needs three or more"),
+        (
+            (90, 4, 9),
+            "the documents for validation have 4 tokens at most, fewer than a window of 4 and the token",
+        ),
+        ((4, 9, 9), "the documents for train have 4 tokens at most"),
+    ],
+)
+def test_documents_without_a_window_are_refused(sizes: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parted_documents([torch.arange(size) for size in sizes], 4, what="a text")
+
+
+def test_a_search_reads_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = write_model(tmp_path / "model", dtype=torch.float32)
+    words = write_text(tmp_path / "plain.txt", 1200).read_text()
+    pieces = [words[at : at + 100] for at in range(0, 1200, 100)]
+    (tmp_path / "many.jsonl").write_text("\n".join(json.dumps({"text": piece}) for piece in pieces))
+    (tmp_path / "folder").mkdir()
+    for at, piece in enumerate(pieces):
+        (tmp_path / "folder" / f"{at:02}.txt").write_text(piece)
+    reading = Reading(tokenizer=str(model))
+    lines, files, whole = (
+        data.load(str(tmp_path / name), window=8, reading=reading)
+        for name in ("many.jsonl", "folder", "plain.txt")
+    )
+    for split in ("train", "validation", "test"):
+        one, two = (getattr(each, split).x for each in (lines, files))
+        assert torch.equal(one, two)
+    assert len(lines.validation.x) == 12  # of 100 tokens, twelve windows of 8
+    assert lines.train.x.shape[1] == whole.train.x.shape[1] == 8
+    answer = COMMANDS.invoke(
+        app,
+        [
+            "lm",
+            "find",
+            str(model),
+            "--data",
+            str(tmp_path / "many.jsonl"),
+            "--length",
+            "8",
+            "--plan",
+            "--json",
+        ],
+    )
+    assert answer.exit_code == 0, answer.output
+    few = tmp_path / "few.jsonl"
+    few.write_text("\n".join(json.dumps({"text": piece}) for piece in pieces[:2]))
+    answer = COMMANDS.invoke(app, ["lm", "find", str(model), "--data", str(few), "--length", "8", "--plan"])
+    assert answer.exit_code == 2
+    assert "has 2 documents, and a search needs three or more" in " ".join(answer.output.split())

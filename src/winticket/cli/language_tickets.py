@@ -94,7 +94,9 @@ def find(
         typer.Option(
             "--data",
             metavar="TEXT",
-            help="Text file (UTF-8) to fine-tune on. Its last fifth is for validation and for testing.",
+            help="Text to fine-tune on: a file in UTF-8, a .jsonl file whose lines have a document each as their text, "
+            "or a folder with a document in each .txt file. Its last fifth, whole documents of several, is for "
+            "validation and for testing.",
         ),
     ],
     length: Annotated[

@@ -297,7 +297,8 @@ def _origin(name_or_path: str | Path, window: int | None, reading: Reading) -> _
     if name.strip() and path.exists():
         label = re.sub(r"[^\w.-]+", "-", path.absolute().name) or "folder"
         # By a tokenizer, any file is read as text; otherwise the name says whether it is.
-        if file := path if reading.tokenizer and path.is_file() else text.find(path):
+        whole = reading.tokenizer and (path.is_file() or tokens.several(path))
+        if file := path if whole else text.find(path):
             return _of_text(label, file, window, reading)
         if arrays.find(path):
             return _Origin(

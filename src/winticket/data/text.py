@@ -89,13 +89,18 @@ def parted(numbers: torch.Tensor, length: int, *, what: str, units: str) -> dict
     ends = {"train": len(numbers) - sum(sizes.values()), **sizes}
     splits, begin = {}, 0
     for split, size in ends.items():
-        splits[split] = _windows(numbers[begin : begin + size], length)
+        splits[split] = windows(numbers[begin : begin + size], length)
         begin += size
     return splits
 
 
-def _windows(part: torch.Tensor, length: int) -> Split:
-    count = (len(part) - 1) // length
+def windows(part: torch.Tensor, length: int) -> Split:
+    """The windows of int64 numbers [N] that do not overlap, and for each number the one after it.
+
+    >>> windows(torch.arange(6), 2).y.tolist()
+    [[1, 2], [3, 4]]
+    """
+    count = max(len(part) - 1, 0) // length
     cut = count * length
     return Split(part[:cut].view(count, length).clone(), part[1 : cut + 1].view(count, length).clone())
 

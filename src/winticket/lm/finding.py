@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from winticket import causal, models
+from winticket.documents import read_documents
 from winticket.lm.blocks import find_blocks, linear_layers
-from winticket.lm.text import read_documents
 
 
 def choices(path: str, data: Path, *, length: int | None = None) -> dict[str, Any]:
@@ -26,8 +26,6 @@ def choices(path: str, data: Path, *, length: int | None = None) -> dict[str, An
         raise ValueError(f"--length {length} is less than 2")
     if length is not None and most is not None and length > most:
         raise ValueError(f"--length {length} is more than the {most} tokens that the model reads at once")
-    if data.is_dir() or data.suffix == ".jsonl":
-        raise ValueError(f"{data} is a text of several documents; a search reads one file of text")
     read_documents(data)
     include, exclude = patterns(causal.skeleton(config))
     chosen: dict[str, Any] = {"model": path, "start": path, "tokenizer": path, "redraw": "shuffled"}

@@ -12,11 +12,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from winticket.bits import octets
+from winticket.documents import read_documents
 from winticket.lm import loading
 from winticket.lm.blocks import Blocks, find_blocks, linear_layers, matrix
 from winticket.lm.matrices import Pattern, Target
 from winticket.lm.progress import Say, silent
-from winticket.lm.text import Tokens, Windows, drawn_windows, even_windows, parted, read_documents, tokens_of
+from winticket.lm.text import Tokens, Windows, drawn_windows, even_windows, parted, tokens_of
 from winticket.text import nearest
 
 METHODS = ("magnitude", "wanda", "sparsegpt")

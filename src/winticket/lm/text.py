@@ -1,20 +1,14 @@
-"""Text for calibration and evaluation: documents, their tokens, and windows of equal length."""
+"""Text for calibration and evaluation: the tokens of documents, and windows of equal length."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import torch
 from torch import Tensor
 
-from winticket.outside import Unreadable, read_file, read_json
-
-LONGEST = 1 << 30
-"""Most bytes of a text that is read."""
 HELD_OUT = 0.2
 """Share of the text, at its end, that is kept for evaluation if no other text is given."""
 
@@ -26,69 +20,11 @@ class Tokens(NamedTuple):
     lengths: tuple[int, ...]
 
 
-class _Line(msgspec.Struct):
-    """What is read of a line of JSON."""
-
-    text: str
-
-
 class Windows(NamedTuple):
     """Windows of a text. ids: int64 [windows, length]; documents: the number of the document that each is from."""
 
     ids: Tensor
     documents: tuple[int, ...]
-
-
-def read_documents(path: Path) -> list[str]:
-    """The documents of a text: one if it is a UTF-8 file; the `text` of each line of a file in JSON Lines (`.jsonl`);
-    each file that ends in `.txt`, in order of its path, of a folder.
-
-    Blank documents are left out. Raises ValueError if there is none, or if a file cannot be read or is no UTF-8.
-
-    >>> read_documents(Path(__file__))[0].splitlines()[2]
-    'from __future__ import annotations'
-    """
-    if path.is_dir():
-        files = sorted(path.rglob("*.txt"))
-        if not files:
-            raise ValueError(
-                f"the folder {path} has no text files: each document is a file that ends in .txt"
-            )
-        documents = [_text_of(file) for file in files]
-    elif path.suffix == ".jsonl":
-        documents = [_line(line, number, path) for number, line in enumerate(_text_of(path).split("\n"), 1)]
-    else:
-        documents = [_text_of(path)]
-    documents = [document for document in documents if document.strip()]
-    if not documents:
-        raise ValueError(f"the text {path} is blank")
-    return documents
-
-
-def _line(line: str, number: int, path: Path) -> str:
-    if not line.strip():
-        return ""
-    try:
-        return read_json(line.encode(), _Line).text
-    except Unreadable as error:
-        raise ValueError(
-            f'line {number} of {path} is {error}; each line of a .jsonl file is an object with the entry "text"'
-        ) from error
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return read_file(path, limit=LONGEST).decode("utf-8-sig")  # some editors put a mark first
-    except FileNotFoundError:
-        raise ValueError(f"there is no text file at {path}") from None
-    except OSError as error:
-        raise ValueError(f"the text {path} cannot be read: {error.strerror}") from error
-    except Unreadable as error:
-        raise ValueError(f"the text {path} is {error}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not text in UTF-8: byte {error.start} is {error.object[error.start]:#04x}"
-        ) from error
 
 
 def tokens_of(documents: Sequence[str], encode: Callable[[str], Sequence[int]]) -> Tokens:

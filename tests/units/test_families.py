@@ -271,3 +271,21 @@ def test_the_example_is_what_the_model_takes() -> None:
         winticket.remove_parts(model, ticket, example=torch.randn(3, 4))
     with pytest.raises(TypeError, match="takes a Ticket or a Mask, not a dict"):
         winticket.remove_parts(model, {}, example=TOKENS)  # type: ignore[arg-type]
+
+
+def test_compact_trusts_no_names() -> None:
+    """It follows neurons through the graph; of one that it cannot follow it removes nothing."""
+    torch.manual_seed(0)
+    keep = {
+        name: torch.ones(shape, dtype=torch.bool)
+        for name, shape in (("fc1.weight", (6, 4)), ("fc2.weight", (4, 6)))
+    }
+    keep["fc1.weight"][2:] = False
+    keep["fc2.weight"][:, 2:] = False
+    for module, neurons in ((Mlp(), 2), (Mixed(), 6)):
+        mask = Mask(keep, layouts(module))
+        small = winticket.compact(module.eval(), mask, example=torch.randn(3, 4))
+        assert small.get_parameter("fc2.weight").shape == (4, neurons)
+        _apply(module, mask)
+        x = torch.randn(5, 4)
+        torch.testing.assert_close(small(x), module(x))

@@ -125,7 +125,7 @@ def _compact(
     graph = graph_of(masked)
     _check_called_once(masked, graph)
     cut, expected = Cut(), None
-    if structures(masked):
+    if any(one.stated for one in structures(masked)):
         expected = outputs(exact(masked, graph, inputs))
         cut = cut_structures(masked, counting, whole)
         graph = graph_of(masked) if cut.maps else graph

@@ -49,11 +49,12 @@ class Cut:
 
 
 @torch.no_grad()
-def cut_structures(module: nn.Module, *masks: dict[str, Tensor]) -> Cut:
+def cut_structures(module: nn.Module, *masks: dict[str, Tensor], recognised: bool = False) -> Cut:
     """Remove the parts of structures whose output nothing reads from `module` and from the masks, in place.
 
     masks: bool, by name of the weight; the first one decides. A part is removed if it keeps no weight in the layers
-    that read its output, so the outputs stay the same. One part of each structure is kept.
+    that read its output, so the outputs stay the same. One part of each structure is kept. recognised: whether to cut
+    modules, too, that do not state their structures; then the outputs are to be compared.
 
     >>> from winticket.models import build
     >>> network = build("chargpt-1-32", input_shape=(4,), classes=5, generator_seed=0, tokens=True)
@@ -66,7 +67,11 @@ def cut_structures(module: nn.Module, *masks: dict[str, Tensor]) -> Cut:
     names = {id(p): name for name, p in module.named_parameters()}
     for one in structures(module):
         reading = [layer for layer, by_inputs in one.weights() if by_inputs]
-        if not reading or any(type(layer) not in (nn.Linear, nn.Embedding) for layer, _ in one.weights()):
+        if (
+            not (one.stated or recognised)
+            or not reading
+            or any(type(layer) not in (nn.Linear, nn.Embedding) for layer, _ in one.weights())
+        ):
             continue
         alive = torch.zeros(one.parts, dtype=torch.bool)
         for layer in reading:

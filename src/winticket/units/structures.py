@@ -30,6 +30,7 @@ class Structure:
     counts  (owner, name, n) of attributes that are n times this number
     units   its Linear layers (or embedding) whose output units are divided among the parts, in blocks of equal size
     inputs  its layers whose inputs are
+    stated  False if the module does not say so itself, but was recognised by its layers
     """
 
     path: str
@@ -39,6 +40,7 @@ class Structure:
     counts: tuple[tuple[nn.Module, str, int], ...]
     units: tuple[Any, ...]
     inputs: tuple[Any, ...]
+    stated: bool = True
 
     @property
     def name(self) -> str:
@@ -94,7 +96,9 @@ def _of(path: str, layer: nn.Module) -> Iterator[Structure]:
 def _recognised(path: str, layer: nn.Module) -> Iterator[Structure]:
     known = recognised(layer)
     if known is not None:
-        one = Structure(path, layer, known.kind, known.parts, known.counts, known.units, known.inputs)
+        one = Structure(
+            path, layer, known.kind, known.parts, known.counts, known.units, known.inputs, stated=False
+        )
         if _owns_its_weights(one):
             yield one
 

@@ -212,6 +212,18 @@ def test_a_dense_network_that_did_not_learn_is_in_every_heading(digits: Document
     )
 
 
+def test_a_dense_network_behind_its_tickets_is_not_said_to_have_learned_nothing(digits: Document) -> None:
+    sentence = "The dense network did not learn as much as its own tickets: it ends 3 pp below the tickets."
+    digits["verdict"] |= {"outcome": "inconclusive", "density": None, "claimed": []}
+    learned: dict[str, Any] = {"learned": False, "sentence": sentence, "unlearned": [], "behind": 0.03}
+    digits["verdict"] |= {"learned": learned, "reason": f"Inconclusive: {sentence}"}
+    assert "Inconclusive: the dense network learned less than its own tickets." in shown(digits)
+    title = accuracy_title(digits, width=200)
+    assert title == "The dense network learned less than its own tickets, so comparisons with it show nothing"
+    learned["unlearned"] = [0]
+    assert "Inconclusive: the dense network did not learn." in shown(digits)
+
+
 def test_ascii_terminals(digits: Document) -> None:
     text = shown(digits, encoding="ascii")
     assert "~ 95 % interval of the mean" in " ".join(text.split())

@@ -10,7 +10,15 @@ from winticket.report.axes import density_axis, up_axis
 from winticket.report.ink import lettering, look_of, style
 from winticket.report.layout import FILE, WIDER_LEFT, Label, Layout, canvas, end_labels
 from winticket.report.metric import Metric, metric_of
-from winticket.report.reading import arm_name, arms, passed, pruned_levels, question_of, unlearned
+from winticket.report.reading import (
+    arm_name,
+    arms,
+    passed,
+    pruned_levels,
+    question_of,
+    unlearned,
+    unlearned_in_words,
+)
 from winticket.report.strokes import kept_by_density, level_line, mark_smallest, name_of, subtitle
 from winticket.report.tables import checks_by_density
 from winticket.report.titles import at_densities, lines
@@ -27,7 +35,9 @@ CONTROLS = {"reinit": "re-initialisation", "random": "the random mask"}
 def difference_title(document: Document, *, width: int = 72) -> str:
     """Return what the tests show: at which densities the ticket matches the dense network and beats the controls."""
     if unlearned(document):
-        return lines("The dense network did not learn, so comparisons with it show nothing", width)
+        return lines(
+            f"The dense network {unlearned_in_words(document)}, so comparisons with it show nothing", width
+        )
     matched = [
         level["density"] for level in pruned_levels(document) if level.get("checks", {}).get("matched")
     ]

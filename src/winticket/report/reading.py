@@ -141,6 +141,13 @@ def unlearned(document: Document) -> bool:
     return document["verdict"].get("learned", {}).get("learned") is False
 
 
+def unlearned_in_words(document: Document) -> str:
+    """How the dense network failed as a reference: it did not learn, or less than its own tickets did."""
+    learned = document["verdict"].get("learned", {})
+    less = learned.get("behind") is not None and not learned.get("unlearned")
+    return "learned less than its own tickets" if less else "did not learn"
+
+
 def too_few(document: Document) -> bool:
     """True if the experiment has fewer replicates than any verdict needs."""
     count = question_of(document).get("replicates")

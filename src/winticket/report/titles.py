@@ -21,6 +21,7 @@ from winticket.report.reading import (
     time_outcome,
     too_few,
     unlearned,
+    unlearned_in_words,
     won_at,
 )
 from winticket.results import Document, Level
@@ -45,7 +46,7 @@ def headline(document: Document) -> str:
         number = "1 replicate is" if count == 1 else f"{count} replicates are"
         return f"Inconclusive: {number} too few for any verdict"
     if unlearned(document):
-        return "Inconclusive: the dense network did not learn"
+        return f"Inconclusive: the dense network {unlearned_in_words(document)}"
     return "Inconclusive: the data neither show a winning ticket nor rule one out"
 
 
@@ -133,7 +134,8 @@ def accuracy_title(document: Document, *, width: int = 72) -> str:
         rule = f"it matches the dense network{within} and beats both controls"
         return lines(f"The ticket wins {where}: {rule}", width, unit=metric.scale.points)
     if unlearned(document):
-        return lines("The dense network did not learn, so comparisons with it show nothing", width)
+        failed = unlearned_in_words(document)
+        return lines(f"The dense network {failed}, so comparisons with it show nothing", width)
     dense = dense_arm(document)
     gaps = [
         (paired_difference(document, level, "ticket", dense), level["density"])

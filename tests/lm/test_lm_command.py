@@ -81,8 +81,12 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 PEAK = """
-import sys, threading, time
+import ctypes, sys, threading, time
 from pathlib import Path
+
+# The system may put huge pages in the place of freed ones, at any time: memory that nothing holds.
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE
+
 from winticket.lm import Request, prepare, prune
 
 def anonymous():

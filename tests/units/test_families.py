@@ -12,6 +12,7 @@ from transformers import (
     AutoModelForCausalLM,
     BertConfig,
     BertForSequenceClassification,
+    Gemma3nTextConfig,
     GemmaConfig,
     GPT2Config,
     LlamaConfig,
@@ -19,6 +20,7 @@ from transformers import (
     PhiConfig,
     Qwen2Config,
     Qwen3Config,
+    Qwen3MoeConfig,
     ViTConfig,
     ViTForImageClassification,
 )
@@ -183,6 +185,97 @@ def test_a_random_control_draws_whole_groups() -> None:
     drawn = [kept_parts(controls.random_mask(ticket, seed=seed).mask) for seed in range(8)]
     heads = {tuple(one["model.layers.0.self_attn.heads"].tolist()) for one in drawn}
     assert heads == {(True, False), (False, True)}
+
+
+def test_numbers_beside_the_layers_stay_true() -> None:
+    model = causal_model("llama")
+    ticket = winticket.prune(model, 0.5, allocate=allocate.structures)
+    small: Any = winticket.remove_parts(model, ticket, example=TOKENS).module
+    assert [layer.mlp.intermediate_size for layer in small.model.layers] == [24, 24]
+    assert [layer.mlp.intermediate_size for layer in model.model.layers] == [48, 48]
+
+
+def test_mixtures_of_experts_compute_in_float32_alone() -> None:
+    """Their experts' kernel takes no float64, so the smaller model is compared in float32."""
+    torch.manual_seed(0)
+    config = Qwen3MoeConfig(
+        **SIZES,
+        num_key_value_heads=2,
+        head_dim=8,
+        moe_intermediate_size=16,
+        num_experts=4,
+        num_experts_per_tok=2,
+    )
+    model: Any = AutoModelForCausalLM.from_config(config).eval()
+    assert {one.kind for one in structures(model)} == {"tokens", "heads"}
+    ticket = winticket.prune(model, 0.5, allocate=allocate.structures, exclude=["*.experts.*"])
+    small: Any = winticket.remove_parts(model, ticket, example=TOKENS).module
+    _apply(model, ticket.mask)
+    with torch.no_grad():
+        torch.testing.assert_close(small(TOKENS).logits, model(TOKENS).logits, atol=1e-5, rtol=1e-5)
+
+
+class Single(nn.Module):
+    """Hidden neurons that are summed in float32, also in a network of float64, as Transformers' norms are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(64, 512), nn.Linear(512, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.fc1(x).relu()
+        return nn.functional.linear(hidden.float(), self.fc2.weight.float()).to(x.dtype)
+
+
+def test_rounding_in_float32_is_no_difference() -> None:
+    torch.manual_seed(0)
+    module = Single().eval()
+    ticket = winticket.prune(module, 0.5, allocate=allocate.structures)
+    small = winticket.remove_parts(module, ticket, example=torch.randn(64, 64)).module
+    assert small.get_parameter("fc1.weight").shape == (256, 64)
+
+
+class Second(nn.Module):
+    """What it returns first says nothing of its neurons."""
+
+    def __init__(self, between: nn.Module) -> None:
+        super().__init__()
+        self.mlp = between
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        hidden = self.mlp.fc1(x)  # type: ignore[operator]
+        return x, self.mlp(x), [hidden]
+
+
+def test_all_tensors_of_a_result_are_compared() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 4)
+    for between, fits in ((Mlp(), True), (Mixed(), False)):
+        module = Second(between).eval()
+        ticket = winticket.prune(module, 0.5, allocate=allocate.structures)
+        if fits:
+            assert winticket.remove_parts(module, ticket, example=x).mask.density() == 1
+        else:
+            with pytest.raises(ValueError, match="its parts depend on one another"):
+                winticket.remove_parts(module, ticket, example=x)
+
+
+def test_parts_that_depend_on_others_are_left_alone() -> None:
+    """Gemma 3n switches neurons off by the spread of all, and layers read the keys of other layers."""
+    config = Gemma3nTextConfig(
+        **SIZES,
+        num_key_value_heads=2,
+        head_dim=8,
+        vocab_size_per_layer_input=20,
+        hidden_size_per_layer_input=4,
+        laurel_rank=4,
+        num_kv_shared_layers=1,
+        layer_types=["sliding_attention"] * 2,
+        activation_sparsity_pattern=[0.5, 0.5],
+    )
+    model: Any = AutoModelForCausalLM.from_config(config)
+    assert "heads" not in {one.kind for one in structures(model)}
+    assert "neurons" not in {one.kind for one in structures(model)}
 
 
 class Mlp(nn.Module):

@@ -34,6 +34,9 @@ class Family:
     within: tuple[str, ...] = ()
 
 
+MIXING = ("is_kv_shared_layer", "activation_sparsity")
+"""Attributes of modules whose parts depend on others, in Gemma 3n: keys that further layers read, and neurons that are
+switched off by the spread of all."""
 _QKV = ("q_proj", "k_proj", "v_proj")
 _HEADS = ("num_heads", "num_attention_heads", "num_key_value_heads")
 FAMILIES = (
@@ -51,8 +54,8 @@ FAMILIES = (
         ("self.num_attention_heads", "self.all_head_size"),
         after=("output.LayerNorm",),
     ),
-    Family("neurons", ("gate_proj", "up_proj"), ("down_proj",)),
-    Family("neurons", ("up_proj",), ("down_proj",)),
+    Family("neurons", ("gate_proj", "up_proj"), ("down_proj",), counts=("intermediate_size",)),
+    Family("neurons", ("up_proj",), ("down_proj",), counts=("intermediate_size",)),
     Family("neurons", ("fc1",), ("fc2",)),
     Family(
         "neurons",
@@ -91,6 +94,8 @@ def recognised(module: nn.Module) -> Recognised | None:
 
 
 def _member(module: nn.Module, family: Family) -> Recognised | None:
+    if any(hasattr(module, name) for name in MIXING):
+        return None
     layers = [_at(module, name) for name in (*family.units, *family.inputs)]
     if not all(isinstance(one, nn.Linear) for one in layers):
         return None

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, OPTConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Olmo2Config, OPTConfig
 from typer.testing import CliRunner
 
 import winticket
@@ -262,3 +262,23 @@ def test_kinds_whose_configuration_cannot_say_it_are_refused() -> None:
     three = _smaller(odd, [[True, True, True, False]] * 2)
     with pytest.raises(ValueError, match=r"32.*not a multiple.*3"):
         fitted(three.config, three)
+
+
+def test_a_search_for_heads_prunes_what_belongs_to_parts_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of OLMo 2, these are the hidden neurons: a norm over all heads makes its heads depend on one another."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(Olmo2Config(**SIZES, intermediate_size=24)).save_pretrained("olmo")
+    write_tokenizer(Path("olmo"))
+    write_text(Path("text.txt"), 1500)
+    words = "lm find olmo --data text.txt --length 8 --steps 4 --criterion head_importance --plan --json"
+    planned = CliRunner().invoke(app, words.split())
+    assert planned.exit_code == 0, planned.output
+    pruned = {row["name"] for row in json.loads(planned.stdout)["parameters"] if row["spared"] is None}
+    assert pruned == {
+        f"model.layers.{layer}.mlp.{name}_proj.weight"
+        for layer in range(2)
+        for name in ("gate", "up", "down")
+    }

@@ -12,15 +12,20 @@ from transformers import (
     AutoModelForCausalLM,
     BertConfig,
     BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
     Gemma3nTextConfig,
     GemmaConfig,
     GPT2Config,
+    GPTJConfig,
+    GPTNeoXConfig,
     LlamaConfig,
     OPTConfig,
     PhiConfig,
     Qwen2Config,
     Qwen3Config,
     Qwen3MoeConfig,
+    Starcoder2Config,
     ViTConfig,
     ViTForImageClassification,
 )
@@ -52,6 +57,19 @@ CONFIGS: dict[str, Any] = {
     "gemma": GemmaConfig(**SIZES, num_key_value_heads=2, head_dim=16),  # heads wider than the model
     "phi": PhiConfig(**SIZES),
     "opt": OPTConfig(**{**SIZES, **OPT}),
+    "gpt_neox": GPTNeoXConfig(**SIZES),
+    "gptj": GPTJConfig(
+        vocab_size=20,
+        n_positions=64,
+        n_embd=32,
+        n_inner=48,
+        n_layer=2,
+        n_head=4,
+        rotary_dim=4,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
+    "starcoder2": Starcoder2Config(**SIZES, num_key_value_heads=2),
 }
 FOUND = {
     "llama": {"heads": 2, "neurons": 48},
@@ -59,6 +77,9 @@ FOUND = {
     "qwen3": {"heads": 2, "neurons": 48},
     "gemma": {"heads": 2, "neurons": 48},
     "phi": {"heads": 4, "neurons": 48},
+    "gpt_neox": {"neurons": 48},  # its heads hold queries, keys and values in one tensor
+    "gptj": {"heads": 4, "neurons": 48},
+    "starcoder2": {"heads": 2, "neurons": 48},
     "opt": {"heads": 4},  # its hidden neurons are in the layer itself, with everything else
 }
 TOKENS = torch.randint(3, 20, (2, 12), generator=torch.Generator().manual_seed(3))
@@ -87,6 +108,12 @@ def classifier(kind: str) -> tuple[Any, dict[str, Tensor]]:
             BertConfig(vocab_size=20, max_position_embeddings=64, **sizes)
         ).eval()
         inputs = {"input_ids": TOKENS, "attention_mask": torch.ones_like(TOKENS).tril(3)}
+    elif kind == "distilbert":
+        config = DistilBertConfig(
+            vocab_size=20, max_position_embeddings=64, dim=32, hidden_dim=48, n_layers=2, n_heads=4
+        )
+        model = DistilBertForSequenceClassification(config).eval()
+        inputs = {"input_ids": TOKENS}
     else:
         model = ViTForImageClassification(ViTConfig(image_size=8, patch_size=4, **sizes)).eval()
         inputs = {"pixel_values": torch.randn(2, 3, 8, 8)}
@@ -117,8 +144,13 @@ def test_a_smaller_model_computes_and_generates_what_the_masked_one_does(name: s
     assert torch.equal(one, two)
     for path, kept in kept_parts(ticket.mask).items():
         assert int(kept.sum()) == round(0.5 * len(kept)), path
-    counts = [m.num_heads for m in smaller.modules() if isinstance(getattr(m, "num_heads", None), int)]
-    assert counts == ([2, 2] if name == "opt" else [])
+    counts = [
+        value
+        for module in smaller.modules()
+        for attribute in ("num_heads", "num_attention_heads")
+        if isinstance(value := getattr(module, attribute, None), int)
+    ]
+    assert counts == ([2, 2] if name in ("opt", "gptj") else [])
     numbers = sum(p.numel() for p in smaller.parameters())
     gone = sum(int((~keep).sum()) for keep in ticket.mask.keep.values())
     biases = sum(
@@ -136,7 +168,7 @@ def _apply(model: nn.Module, mask: Mask) -> None:
             model.get_parameter(name).mul_(keep)
 
 
-@pytest.mark.parametrize("kind", ["bert", "vit"])
+@pytest.mark.parametrize("kind", ["bert", "vit", "distilbert"])
 def test_encoders(kind: str) -> None:
     model, inputs = classifier(kind)
     ticket = winticket.prune(model, 0.5, allocate=allocate.structures)
@@ -145,6 +177,10 @@ def test_encoders(kind: str) -> None:
     _apply(before, ticket.mask)
     with torch.no_grad():
         torch.testing.assert_close(small(**inputs).logits, before(**inputs).logits, atol=1e-5, rtol=1e-5)
+    assert {one.kind: one.parts for one in structures(small) if one.kind != "tokens"} == {
+        "heads": 2,
+        "neurons": 24,
+    }
     if kind == "bert":
         attention: Any = small.get_submodule("bert.encoder.layer.0.attention.self")
         assert (attention.num_attention_heads, attention.all_head_size) == (2, 16)

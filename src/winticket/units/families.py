@@ -56,7 +56,14 @@ FAMILIES = (
     ),
     Family("neurons", ("gate_proj", "up_proj"), ("down_proj",), counts=("intermediate_size",)),
     Family("neurons", ("up_proj",), ("down_proj",), counts=("intermediate_size",)),
+    # DistilBERT
+    Family("heads", ("q_lin", "k_lin", "v_lin"), ("out_lin",), "attention_head_size", ("n_heads",)),
     Family("neurons", ("fc1",), ("fc2",)),
+    Family("neurons", ("lin1",), ("lin2",)),
+    # GPT-NeoX, Pythia, BLOOM; GPT-J, CodeGen; Starcoder 2
+    Family("neurons", ("dense_h_to_4h",), ("dense_4h_to_h",)),
+    Family("neurons", ("fc_in",), ("fc_out",)),
+    Family("neurons", ("c_fc",), ("c_proj",)),
     Family(
         "neurons",
         ("intermediate.dense",),

@@ -351,6 +351,10 @@ def test_data_that_cannot_be_read_leave_the_file_unevaluated_and_say_why(
 
     for changes, reason in (
         ({"name": "some/where"}, "would be fetched from the Hub; to allow that, pass --trust some/where"),
+        (
+            {"name": "sensors.npz"},
+            "go to the folder in which the search was made",
+        ),
         ({"fingerprint": "0" * 64}, "are not those that the network was trained on"),
         ({"test": 10**9}, "is not possible"),
     ):

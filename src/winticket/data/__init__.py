@@ -6,7 +6,7 @@ from winticket.data.batches import augment, augmentation, permutation
 from winticket.data.content import Split, Target
 from winticket.data.objects import Data, as_path
 from winticket.data.reading import Reading
-from winticket.data.sources import DatasetInfo, find_dataset, names
+from winticket.data.sources import DatasetInfo, find_dataset, like_a_path, names
 from winticket.data.splits import Dataset, load, rows_tested
 
 REVISION = 1
@@ -24,6 +24,7 @@ __all__ = [
     "augment",
     "augmentation",
     "find_dataset",
+    "like_a_path",
     "load",
     "names",
     "permutation",

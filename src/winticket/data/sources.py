@@ -311,9 +311,9 @@ def _origin(name_or_path: str | Path, window: int | None, reading: Reading) -> _
         return _Origin(
             label, files.digest(), lambda report: _images(local.read(files, reading), reading, report)
         )
-    if not isinstance(name_or_path, Path) and _ON_THE_HUB.fullmatch(name) and not _like_a_path(name):
+    if not isinstance(name_or_path, Path) and _ON_THE_HUB.fullmatch(name) and not like_a_path(name):
         return _on_the_hub(name.replace("/", "-").replace(":", "-"), name, reading)
-    if isinstance(name_or_path, Path) or _like_a_path(name):
+    if isinstance(name_or_path, Path) or like_a_path(name):
         local.find(path)
     raise ValueError(unknown_dataset(name))
 
@@ -333,8 +333,12 @@ def _of_text(label: str, file: Path, window: int | None, reading: Reading) -> _O
     )
 
 
-def _like_a_path(name: str) -> bool:
-    """True if text that is not an existing path looks like a path rather than a name."""
+def like_a_path(name: str) -> bool:
+    """True if text that is not an existing path looks like a path rather than a name.
+
+    >>> like_a_path("sensors.npz"), like_a_path("user/name")
+    (True, False)
+    """
     path = Path(name)
     return (
         path.is_absolute()

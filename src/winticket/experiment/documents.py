@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import msgspec
 
 from winticket import schedules
-from winticket.data import Reading
+from winticket.data import Reading, like_a_path
 from winticket.data import names as names_of_data
 from winticket.experiment.names import ROOMS, methods
 from winticket.experiment.objectives import APART
@@ -112,6 +112,16 @@ def _in_its_room(choice: str, path: str) -> bool:
     return True
 
 
+def why_not_here(data: str) -> str:
+    """The end of a sentence about a dataset that is no built-in one and is not at a path, and what to do."""
+    if like_a_path(data):
+        return f"and there is nothing at that path from {Path.cwd()}; go to the folder in which the search was made"
+    return (
+        f"which is not on this machine and would be fetched from the Hub; to allow that, pass --trust {data} (in "
+        f"Python trust=[{data!r}])"
+    )
+
+
 def experiment_of(described: Mapping[str, Any], *, trust: Sequence[str] = (), file: str = "it") -> Experiment:
     """The experiment that a document describes in the form of `Experiment.describe`.
 
@@ -131,10 +141,7 @@ def experiment_of(described: Mapping[str, Any], *, trust: Sequence[str] = (), fi
             require_trust(str(described[name]), trust, where=f"{file}: {name}")
     fetched = str(described["data"])
     if fetched not in names_of_data() and not exists_here(fetched) and fetched not in trust:
-        raise ValueError(
-            f"{file}: data is {fetched!r}, which is not on this machine and would be fetched from the Hub; to allow "
-            f"that, pass --trust {fetched} (in Python trust=[{fetched!r}])"
-        )
+        raise ValueError(f"{file}: data is {fetched!r}, {why_not_here(fetched)}")
     choices = {name: described[name] for name in names}
     choices["reading"] = converted(choices["reading"], Reading)
     # These are null if densities replace the rate, or if the method does not take the option.

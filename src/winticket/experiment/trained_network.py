@@ -19,6 +19,7 @@ from winticket import ship
 from winticket.catalogue import is_folder
 from winticket.data import Split
 from winticket.data.reading import Reading
+from winticket.experiment.documents import why_not_here
 from winticket.importing import require_trust
 from winticket.objective import Objective, Scale
 from winticket.outside import Unreadable, converted
@@ -105,10 +106,7 @@ class TrainedNetwork:
         facts = _about(self.ticket).data
         known = facts.name in datasets.names() or exists_here(facts.name)
         if not known and facts.name not in self.trust:
-            raise ValueError(
-                f"the data are {facts.name!r}, which is not on this machine and would be fetched from the Hub; to "
-                f"allow that, pass --trust {facts.name} (in Python trust=[{facts.name!r}])"
-            )
+            raise ValueError(f"the data are {facts.name!r}, {why_not_here(facts.name)}")
         loaded = datasets.load(
             facts.name,
             seed=facts.split_seed,

@@ -62,8 +62,7 @@ def write(
     form = format_of(source, to)
     path = folder / form.named(name, values)
     card_path = path.with_name(form.card or f"{path.name}.md")
-    form.check(source, path, values)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _prepare(form, source, path, values)
     source = replace(source, examples=examples, note=UNCHECKED if origin is None else standing(origin))
     card_path.unlink(missing_ok=True)  # an earlier file's, which this one may replace and then fail
     written = form.write(source, path, values)
@@ -95,6 +94,12 @@ def write(
     }
     _write_card(shipment, card_path, about, form, form.use(source, path.name))
     return shipment
+
+
+def _prepare(form: Format, source: Source, path: Path, values: str) -> None:
+    """Make the folder of the file, unless the format cannot be written there."""
+    form.check(source, path, values)
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _write_card(

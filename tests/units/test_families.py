@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import pytest
@@ -341,6 +342,8 @@ def test_what_is_not_recognised() -> None:
     assert recognised(Mlp(between=nn.LayerNorm(6))) is None  # every neuron depends on all
     assert recognised(Mlp(hidden=12)) is None  # a gate is cut out of the first layer's result
     assert recognised(Sinks()) is None
+    with warnings.catch_warnings(action="ignore"):  # PyTorch says that it draws nothing
+        assert recognised(Mlp(hidden=0)) is None
     del (whole := Sinks()).sinks
     assert recognised(whole) is not None
     whole.head_dim = 3  # does not divide

@@ -110,14 +110,15 @@ def _member(module: nn.Module, family: Family) -> Recognised | None:
     size = _at(module, family.size) if family.size else 1
     if not isinstance(size, int) or size < 1 or units[-1].out_features % size:
         return None
-    parts = units[-1].out_features // size
+    if not (parts := units[-1].out_features // size):
+        return None
     widths = [one.out_features for one in units]
     # Queries may have several heads for each key and value head; everything else has one block for each part.
     if widths[0] % (parts * size) or any(one != widths[-1] for one in widths[1:]):
         return None
     if any(one.in_features != widths[0] for one in inputs) or (not family.size and widths[0] != parts):
         return None
-    if not parts or not _accounted_for(module, family, size):
+    if not _accounted_for(module, family, size):
         return None
     counts = []
     for path in family.counts:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Iterator
+
+# OpenMP's threads burn their cores while they wait for one another. Beside another test process, which has the core
+# that they wait for, a test of two threads took up to ten times as long. It is read when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import threadpoolctl  # type: ignore[import-untyped]

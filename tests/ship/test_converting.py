@@ -236,7 +236,7 @@ def test_a_file_that_computes_something_else_is_an_error(
     save(letters, tmp_path / "small.safetensors")
     right = FORMATS["torch"]
     wrong = replace(right, logits=lambda source, path, x: right.logits(source, path, x) + np.arange(3))
-    monkeypatch.setattr(shipping, "FORMATS", {**FORMATS, "torch": wrong})
+    monkeypatch.setitem(FORMATS, "torch", wrong)
     with pytest.raises(ShipmentError, match=r"does not compute what .*: on noise logits differ by up to"):
         convert(tmp_path / "small.safetensors", to="torch")
     assert not list(tmp_path.glob("*.md"))

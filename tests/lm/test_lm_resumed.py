@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from lm.models import write_model, write_text
@@ -130,6 +132,23 @@ def test_a_damaged_checkpoint_counts_as_none(folder: Path, damage: bytes | None)
         tune(asked, folder / "parts", say=at("Step 3 ", press))
     file = folder / "parts" / "checkpoint.safetensors"
     file.write_bytes(file.read_bytes()[:-50] if damage is None else damage)
+    with pytest.warns(UserWarning, match="is damaged .*, so this phase begins again"):
+        last = tune(asked, folder / "parts")
+    assert last["resumed"] == 0
+    assert content(folder / "parts") == content(folder / "whole")
+
+
+@pytest.mark.parametrize("name", ["random", "99.state.exp_avg", "x.state.exp_avg"])
+def test_a_checkpoint_that_does_not_fit_changes_nothing(folder: Path, name: str) -> None:
+    """Its header is sound, but an entry is not of this tuning; found late, it would leave weights half restored."""
+    asked = prepared(folder)
+    tune(asked, folder / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        tune(asked, folder / "parts", say=at("Step 3 ", press))
+    file = folder / "parts" / "checkpoint.safetensors"
+    with safe_open(file, framework="pt") as stored:
+        about, tensors = stored.metadata(), {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+    save_file({**tensors, name: torch.zeros(3)}, file, metadata=about)
     with pytest.warns(UserWarning, match="is damaged .*, so this phase begins again"):
         last = tune(asked, folder / "parts")
     assert last["resumed"] == 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, OPTConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Olmo2Config, OPTConfig
 from typer.testing import CliRunner
 
 import winticket
@@ -20,7 +21,7 @@ from winticket import allocate
 from winticket.cli import app
 from winticket.experiment import Experiment, conduct
 from winticket.lm.finding import choices
-from winticket.ship.as_transformers import fitted
+from winticket.ship.as_transformers import TRANSFORMERS, fitted
 from winticket.ticket import Mask
 
 SIZES: dict[str, Any] = {
@@ -106,6 +107,94 @@ def test_without_what_is_pruned_it_computes_the_same(run: Path, tmp_path: Path) 
     assert not any("pruned weights" in line for line in small["use"])
 
 
+@pytest.mark.parametrize(("values", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16)])
+def test_values_are_stored_as_they_are_named(
+    values: str, dtype: torch.dtype, run: Path, tmp_path: Path
+) -> None:
+    shipment = answer(str(run), "--to", "hub", "--shrink", "--values", values, "--out", str(tmp_path))
+    folder = Path(shipment["file"]).parent
+    assert folder.name == f"ticket-50pct-r1-shrunk-{values}"
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    assert {one.dtype for one in model.parameters()} == {dtype}
+    assert shipment["read_back"]["largest_difference"] > 0  # it is rounded, and evaluated as it is
+    whole = answer(str(run), "--to", "hub", "--shrink", "--out", str(tmp_path))
+    assert shipment["bytes"] < 0.6 * whole["bytes"]
+
+
+def test_values_that_the_folder_does_not_hold_are_refused(run: Path, tmp_path: Path) -> None:
+    words = ["ship", str(run), "--to", "hub", "--values", "int8", "--out", str(tmp_path / "none")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2
+    assert "Transformers loads holds values in fp32, fp16, bf16, not in int8" in " ".join(done.output.split())
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_pretrained_model_is_never_written_over(run: Path) -> None:
+    pretrained = run.parent / "llama"
+    before = {file.name: file.read_bytes() for file in pretrained.iterdir()}
+    done = CliRunner().invoke(
+        app, ["ship", str(run), "--to", "hub", "--out", str(run.parent), "--name", "llama"]
+    )
+    assert done.exit_code == 2
+    assert "is the folder of the pretrained model, which would be lost" in " ".join(done.output.split())
+    assert {file.name: file.read_bytes() for file in pretrained.iterdir()} == before
+
+
+def test_files_of_others_in_the_folder_are_neither_listed_nor_removed(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "notes.json").write_text("{}")
+    for _ in range(2):
+        shipment = answer(str(run), "--to", "hub", "--out", str(tmp_path), "--name", "mine")
+        assert sorted(Path(name).name for name in shipment["beside"]) == [
+            "config.json",
+            "generation_config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ]
+    wrong = replace(TRANSFORMERS, logits=lambda source, path, x: 1 + TRANSFORMERS.logits(source, path, x))
+    monkeypatch.setattr("winticket.ship.shipping.format_of", lambda source, to: wrong)
+    done = CliRunner().invoke(
+        app, ["ship", str(run), "--to", "hub", "--out", str(tmp_path), "--name", "mine"]
+    )
+    assert done.exit_code == 1, done.output
+    assert [file.name for file in folder.iterdir()] == ["notes.json"]
+
+
+def test_a_folder_whose_writing_stops_does_not_load(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (str(run), "--to", "hub", "--out", str(tmp_path), "--name", "mine")
+    answer(*words)
+
+    def killed(folder: Path, model: object) -> None:
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("winticket.causal.saved", killed)
+        CliRunner().invoke(app, ["ship", *words])
+    assert not list((tmp_path / "mine").glob("**/*.safetensors"))
+    assert not (tmp_path / "mine" / "README.md").exists()
+    with pytest.raises(OSError, match=r"model\.safetensors"):
+        AutoModelForCausalLM.from_pretrained(tmp_path / "mine")
+    assert answer(*words)["read_back"] is not None
+
+
+def test_nothing_that_is_passed_on_names_folders_of_this_machine(run: Path, tmp_path: Path) -> None:
+    shipment = answer(str(run), "--to", "hub", "--shrink", "--out", str(tmp_path))
+    for file in Path(shipment["file"]).parent.iterdir():
+        assert str(run.parent).encode() not in file.read_bytes(), file.name
+    assert "# llama for text.txt, " in Path(shipment["card"]).read_text()
+
+
+def test_sizes_are_compared_with_tied_weights_counted_once(run: Path, tmp_path: Path) -> None:
+    shipment = answer(str(run), "--to", "hub", "--out", str(tmp_path))
+    assert shipment["bytes"] == pytest.approx(shipment["dense_bytes"], rel=0.01)
+
+
 def test_a_state_dict_can_be_smaller_too(run: Path, tmp_path: Path) -> None:
     shipment = answer(str(run), "--to", "torch", "--shrink", "--out", str(tmp_path))
     assert shipment["read_back"]["test_accuracy"] == pytest.approx(
@@ -173,3 +262,23 @@ def test_kinds_whose_configuration_cannot_say_it_are_refused() -> None:
     three = _smaller(odd, [[True, True, True, False]] * 2)
     with pytest.raises(ValueError, match=r"32.*not a multiple.*3"):
         fitted(three.config, three)
+
+
+def test_a_search_for_heads_prunes_what_belongs_to_parts_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of OLMo 2, these are the hidden neurons: a norm over all heads makes its heads depend on one another."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(Olmo2Config(**SIZES, intermediate_size=24)).save_pretrained("olmo")
+    write_tokenizer(Path("olmo"))
+    write_text(Path("text.txt"), 1500)
+    words = "lm find olmo --data text.txt --length 8 --steps 4 --criterion head_importance --plan --json"
+    planned = CliRunner().invoke(app, words.split())
+    assert planned.exit_code == 0, planned.output
+    pruned = {row["name"] for row in json.loads(planned.stdout)["parameters"] if row["spared"] is None}
+    assert pruned == {
+        f"model.layers.{layer}.mlp.{name}_proj.weight"
+        for layer in range(2)
+        for name in ("gate", "up", "down")
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import pytest
@@ -12,13 +13,20 @@ from transformers import (
     AutoModelForCausalLM,
     BertConfig,
     BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    Gemma3nTextConfig,
     GemmaConfig,
     GPT2Config,
+    GPTJConfig,
+    GPTNeoXConfig,
     LlamaConfig,
     OPTConfig,
     PhiConfig,
     Qwen2Config,
     Qwen3Config,
+    Qwen3MoeConfig,
+    Starcoder2Config,
     ViTConfig,
     ViTForImageClassification,
 )
@@ -50,6 +58,19 @@ CONFIGS: dict[str, Any] = {
     "gemma": GemmaConfig(**SIZES, num_key_value_heads=2, head_dim=16),  # heads wider than the model
     "phi": PhiConfig(**SIZES),
     "opt": OPTConfig(**{**SIZES, **OPT}),
+    "gpt_neox": GPTNeoXConfig(**SIZES),
+    "gptj": GPTJConfig(
+        vocab_size=20,
+        n_positions=64,
+        n_embd=32,
+        n_inner=48,
+        n_layer=2,
+        n_head=4,
+        rotary_dim=4,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
+    "starcoder2": Starcoder2Config(**SIZES, num_key_value_heads=2),
 }
 FOUND = {
     "llama": {"heads": 2, "neurons": 48},
@@ -57,6 +78,9 @@ FOUND = {
     "qwen3": {"heads": 2, "neurons": 48},
     "gemma": {"heads": 2, "neurons": 48},
     "phi": {"heads": 4, "neurons": 48},
+    "gpt_neox": {"neurons": 48},  # its heads hold queries, keys and values in one tensor
+    "gptj": {"heads": 4, "neurons": 48},
+    "starcoder2": {"heads": 2, "neurons": 48},
     "opt": {"heads": 4},  # its hidden neurons are in the layer itself, with everything else
 }
 TOKENS = torch.randint(3, 20, (2, 12), generator=torch.Generator().manual_seed(3))
@@ -85,6 +109,12 @@ def classifier(kind: str) -> tuple[Any, dict[str, Tensor]]:
             BertConfig(vocab_size=20, max_position_embeddings=64, **sizes)
         ).eval()
         inputs = {"input_ids": TOKENS, "attention_mask": torch.ones_like(TOKENS).tril(3)}
+    elif kind == "distilbert":
+        config = DistilBertConfig(
+            vocab_size=20, max_position_embeddings=64, dim=32, hidden_dim=48, n_layers=2, n_heads=4
+        )
+        model = DistilBertForSequenceClassification(config).eval()
+        inputs = {"input_ids": TOKENS}
     else:
         model = ViTForImageClassification(ViTConfig(image_size=8, patch_size=4, **sizes)).eval()
         inputs = {"pixel_values": torch.randn(2, 3, 8, 8)}
@@ -115,8 +145,13 @@ def test_a_smaller_model_computes_and_generates_what_the_masked_one_does(name: s
     assert torch.equal(one, two)
     for path, kept in kept_parts(ticket.mask).items():
         assert int(kept.sum()) == round(0.5 * len(kept)), path
-    counts = [m.num_heads for m in smaller.modules() if isinstance(getattr(m, "num_heads", None), int)]
-    assert counts == ([2, 2] if name == "opt" else [])
+    counts = [
+        value
+        for module in smaller.modules()
+        for attribute in ("num_heads", "num_attention_heads")
+        if isinstance(value := getattr(module, attribute, None), int)
+    ]
+    assert counts == ([2, 2] if name in ("opt", "gptj") else [])
     numbers = sum(p.numel() for p in smaller.parameters())
     gone = sum(int((~keep).sum()) for keep in ticket.mask.keep.values())
     biases = sum(
@@ -134,7 +169,7 @@ def _apply(model: nn.Module, mask: Mask) -> None:
             model.get_parameter(name).mul_(keep)
 
 
-@pytest.mark.parametrize("kind", ["bert", "vit"])
+@pytest.mark.parametrize("kind", ["bert", "vit", "distilbert"])
 def test_encoders(kind: str) -> None:
     model, inputs = classifier(kind)
     ticket = winticket.prune(model, 0.5, allocate=allocate.structures)
@@ -143,6 +178,10 @@ def test_encoders(kind: str) -> None:
     _apply(before, ticket.mask)
     with torch.no_grad():
         torch.testing.assert_close(small(**inputs).logits, before(**inputs).logits, atol=1e-5, rtol=1e-5)
+    assert {one.kind: one.parts for one in structures(small) if one.kind != "tokens"} == {
+        "heads": 2,
+        "neurons": 24,
+    }
     if kind == "bert":
         attention: Any = small.get_submodule("bert.encoder.layer.0.attention.self")
         assert (attention.num_attention_heads, attention.all_head_size) == (2, 16)
@@ -185,6 +224,97 @@ def test_a_random_control_draws_whole_groups() -> None:
     assert heads == {(True, False), (False, True)}
 
 
+def test_numbers_beside_the_layers_stay_true() -> None:
+    model = causal_model("llama")
+    ticket = winticket.prune(model, 0.5, allocate=allocate.structures)
+    small: Any = winticket.remove_parts(model, ticket, example=TOKENS).module
+    assert [layer.mlp.intermediate_size for layer in small.model.layers] == [24, 24]
+    assert [layer.mlp.intermediate_size for layer in model.model.layers] == [48, 48]
+
+
+def test_mixtures_of_experts_compute_in_float32_alone() -> None:
+    """Their experts' kernel takes no float64, so the smaller model is compared in float32."""
+    torch.manual_seed(0)
+    config = Qwen3MoeConfig(
+        **SIZES,
+        num_key_value_heads=2,
+        head_dim=8,
+        moe_intermediate_size=16,
+        num_experts=4,
+        num_experts_per_tok=2,
+    )
+    model: Any = AutoModelForCausalLM.from_config(config).eval()
+    assert {one.kind for one in structures(model)} == {"tokens", "heads"}
+    ticket = winticket.prune(model, 0.5, allocate=allocate.structures, exclude=["*.experts.*"])
+    small: Any = winticket.remove_parts(model, ticket, example=TOKENS).module
+    _apply(model, ticket.mask)
+    with torch.no_grad():
+        torch.testing.assert_close(small(TOKENS).logits, model(TOKENS).logits, atol=1e-5, rtol=1e-5)
+
+
+class Single(nn.Module):
+    """Hidden neurons that are summed in float32, also in a network of float64, as Transformers' norms are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(64, 512), nn.Linear(512, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.fc1(x).relu()
+        return nn.functional.linear(hidden.float(), self.fc2.weight.float()).to(x.dtype)
+
+
+def test_rounding_in_float32_is_no_difference() -> None:
+    torch.manual_seed(0)
+    module = Single().eval()
+    ticket = winticket.prune(module, 0.5, allocate=allocate.structures)
+    small = winticket.remove_parts(module, ticket, example=torch.randn(64, 64)).module
+    assert small.get_parameter("fc1.weight").shape == (256, 64)
+
+
+class Second(nn.Module):
+    """What it returns first says nothing of its neurons."""
+
+    def __init__(self, between: nn.Module) -> None:
+        super().__init__()
+        self.mlp = between
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        hidden = self.mlp.fc1(x)  # type: ignore[operator]
+        return x, self.mlp(x), [hidden]
+
+
+def test_all_tensors_of_a_result_are_compared() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 4)
+    for between, fits in ((Mlp(), True), (Mixed(), False)):
+        module = Second(between).eval()
+        ticket = winticket.prune(module, 0.5, allocate=allocate.structures)
+        if fits:
+            assert winticket.remove_parts(module, ticket, example=x).mask.density() == 1
+        else:
+            with pytest.raises(ValueError, match="its parts depend on one another"):
+                winticket.remove_parts(module, ticket, example=x)
+
+
+def test_parts_that_depend_on_others_are_left_alone() -> None:
+    """Gemma 3n switches neurons off by the spread of all, and layers read the keys of other layers."""
+    config = Gemma3nTextConfig(
+        **SIZES,
+        num_key_value_heads=2,
+        head_dim=8,
+        vocab_size_per_layer_input=20,
+        hidden_size_per_layer_input=4,
+        laurel_rank=4,
+        num_kv_shared_layers=1,
+        layer_types=["sliding_attention"] * 2,
+        activation_sparsity_pattern=[0.5, 0.5],
+    )
+    model: Any = AutoModelForCausalLM.from_config(config)
+    assert "heads" not in {one.kind for one in structures(model)}
+    assert "neurons" not in {one.kind for one in structures(model)}
+
+
 class Mlp(nn.Module):
     def __init__(self, hidden: int = 6, between: nn.Module | None = None) -> None:
         super().__init__()
@@ -212,6 +342,8 @@ def test_what_is_not_recognised() -> None:
     assert recognised(Mlp(between=nn.LayerNorm(6))) is None  # every neuron depends on all
     assert recognised(Mlp(hidden=12)) is None  # a gate is cut out of the first layer's result
     assert recognised(Sinks()) is None
+    with warnings.catch_warnings(action="ignore"):  # PyTorch says that it draws nothing
+        assert recognised(Mlp(hidden=0)) is None
     del (whole := Sinks()).sinks
     assert recognised(whole) is not None
     whole.head_dim = 3  # does not divide

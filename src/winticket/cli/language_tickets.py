@@ -148,9 +148,14 @@ def _experiment(path: str, data: Path, length: int | None, options: dict[str, An
         for name in ("include", "exclude"):
             if name in usual and name in typed:
                 typed[name] = (*usual[name], *typed[name])
+        from winticket import models
         from winticket.experiment import Experiment
 
-        return Experiment.of(data, **{**usual, **typed})
+        experiment = Experiment.of(data, **{**usual, **typed})
+        if "exclude" not in typed and experiment.allocate == "structures":
+            spared = models.unpruned_by("structures", experiment.setup().module(), experiment.include)
+            return replace(experiment, exclude=tuple(dict.fromkeys((*experiment.exclude, *spared))))
+        return experiment
 
 
 find = with_options(find, options=OFFERED)

@@ -73,8 +73,9 @@ Values = Annotated[
     str | None,
     typer.Option(
         "--values",
-        help="How kept weights are stored: fp32 or int8; in a compact file also fp16 or bf16. All but fp32 round, and "
-        "the command says what that costs. Default: fp32; if RUN is a compact file, as that file stores them.",
+        help="How kept weights are stored: fp32 or int8; in a compact file also fp16 or bf16; in the folder of a "
+        "language model fp32, fp16 or bf16. All but fp32 round, and the command says what that costs. Default: fp32; "
+        "if RUN is a compact file, as that file stores them.",
     ),
 ]
 Shrink = Annotated[

@@ -263,7 +263,7 @@ def _brief(origin: Origin) -> dict[str, Any]:
     """What a file says of itself, in few bytes; the card beside it says the rest."""
     return {
         "data": last_part(origin["data"]),
-        "model": origin["model"],
+        "model": last_part(origin["model"]),
         "arm": origin["arm"],
         "replicate": origin["replicate"],
         _tested(origin): origin["test_accuracy"],

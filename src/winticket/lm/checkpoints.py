@@ -79,9 +79,10 @@ class Checkpoints:
                 tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - no mapping
             step, seconds = int(about["step"]), float(about["seconds"])
             random = tensors.pop("random")
+            torch.Generator().set_state(random)  # raises if it is no such state, before anything is changed
             _put(optimizer, tensors)
             torch.set_rng_state(random)
-        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
             warnings.warn(f"{file} is damaged ({error}), so this phase begins again", stacklevel=2)
             return 0
         self.done += step

@@ -17,6 +17,7 @@ from winticket.ship.hub_files import CARD, CONFIG, LIBRARY, MODEL, REPOSITORY
 from winticket.ship.interpret import run
 from winticket.ship.network import Network
 from winticket.ship.using import compact_lines
+from winticket.ship.words import last_part
 from winticket.version import __version__
 
 
@@ -75,7 +76,7 @@ def _results(shipment: Shipment, origin: Origin, about: Mapping[str, Any], task:
         yield "datasets:"
         yield f"- {_quoted(origin['data'])}"
     yield "model-index:"
-    yield f"- name: {_quoted(origin['model'])}"
+    yield f"- name: {_quoted(last_part(origin['model']))}"
     yield "  results:"
     yield f"  - task: {{type: {task}}}"
     yield f"    dataset: {{name: {data}, type: {data}, split: test}}"

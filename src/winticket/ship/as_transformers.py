@@ -8,16 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from winticket import causal
+from winticket.atomic import filling
 from winticket.results import Shipment
 from winticket.ship.format import Format, Logits, Source, Written, torch_logits
 from winticket.ship.hub_files import CARD, MODEL
 from winticket.trouble import of_the_machine
 from winticket.units import Structure, structures
 from winticket.units.structures import TOKENS
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def fitted(config: Any, model: nn.Module) -> Any:
@@ -63,8 +67,8 @@ def _numbers(model: nn.Module) -> dict[str, set[int]]:
 
 
 def _described(one: Structure) -> Mapping[str, int]:
-    size = getattr(one.module, "head_dim", None)
     """The entries of a configuration that say how many parts a structure has."""
+    size = getattr(one.module, "head_dim", None)
     if one.kind == "neurons":
         return {"intermediate_size": one.parts}
     if not isinstance(size, int):
@@ -73,21 +77,36 @@ def _described(one: Structure) -> Mapping[str, int]:
     return {"num_key_value_heads": one.parts, "num_attention_heads": heads, "head_dim": size}
 
 
-def _write(source: Source, path: Path, _: str) -> Written:
+def _check(source: Source, path: Path, values: str) -> None:
+    """ValueError for values that a model of Transformers does not have, and for the folder that the model came from."""
+    if values not in DTYPES:
+        raise ValueError(
+            f"a folder that Transformers loads holds values in {', '.join(DTYPES)}, not in {values}"
+        )
+    if path.parent.resolve() == Path(causal.local(source.pretrained).folder).resolve():
+        raise ValueError(
+            f"{path.parent} is the folder of the pretrained model, which would be lost; give another --name or --out"
+        )
+
+
+def _write(source: Source, path: Path, values: str) -> Written:
     folder, module = path.parent, source.module()
     assert module is not None, "a language model is a module"
-    model: Any = copy.copy(module)
+    model: Any = copy.copy(module) if values == "fp32" else copy.deepcopy(module).to(DTYPES[values])
     model.config = fitted(model.config, model) if source.shrunk else copy.deepcopy(model.config)
-    folder.mkdir(parents=True, exist_ok=True)
-    causal.saved(folder, model)
-    causal.saved_beside(folder, model, causal.tokenizer(causal.local(source.pretrained)))
-    return Written(
-        beside=tuple(sorted(file for file in folder.iterdir() if file.suffix in (".json", ".jinja")))
-    )
+    words = causal.tokenizer(causal.local(source.pretrained))
+    path.unlink(missing_ok=True)  # a folder that is half old and half new has no weights, so it does not load
+    with filling(folder) as new:
+        causal.saved_beside(new, model, words)
+        names = {file.name for file in new.iterdir()}
+    with filling(folder) as new:
+        causal.saved(new, model)
+        names |= {file.name for file in new.iterdir()}
+    return Written(beside=tuple(folder / name for name in sorted(names - {path.name})))
 
 
 def _logits(_: Source, path: Path, x: NDArray[Any]) -> Logits:
-    return torch_logits(causal.from_tokens(causal.load(causal.local(path.parent))), x)
+    return torch_logits(causal.from_tokens(causal.load(causal.local(path.parent)).float()), x)
 
 
 def _use(source: Source, name: str) -> tuple[str, ...]:
@@ -109,12 +128,13 @@ def _header(shipment: Shipment, about: Mapping[str, Any]) -> str:
 
 
 TRANSFORMERS = Format(
-    "a folder that from_pretrained of Transformers loads, in which pruned weights are 0",
-    lambda name, _: f"{name}/{MODEL}",
+    "a folder that from_pretrained of Transformers loads, in which weights that are pruned and not removed are 0",
+    lambda name, values: f"{name if values == 'fp32' else f'{name}-{values}'}/{MODEL}",
     _write,
     _logits,
     _use,
     card=CARD,
     header=_header,
+    check=_check,
 )
 """The format, in which `--to hub` writes a language model of Transformers."""

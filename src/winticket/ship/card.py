@@ -57,7 +57,7 @@ def origin_of(shipment: Shipment) -> Origin:
 def _what(shipment: Shipment, what: str) -> Iterator[str]:
     origin = origin_of(shipment)
     share = density_percent(origin["density"])
-    yield f"# {safe(origin['model'])} for {safe(last_part(origin['data']))}, {share} of its weights"
+    yield f"# {safe(last_part(origin['model']))} for {safe(last_part(origin['data']))}, {share} of its weights"
     yield ""
     yield (
         f"`{last_part(shipment['file'])}` is a trained network of which {share} of the weights that may be pruned are "
@@ -85,7 +85,7 @@ def _from(origin: Origin, about: Mapping[str, Any]) -> Iterator[str]:
     data, recipe = about.get("data") or {}, about.get("recipe") or {}
     rows = [
         ("data", f"{safe(last_part(origin['data']))}, fingerprint {safe(str(data.get('fingerprint'))[:12])}"),
-        ("model", safe(origin["model"])),
+        ("model", safe(last_part(origin["model"]))),
         ("method", safe(origin["method"] or "not known")),
         ("arm, level, replicate", f"{safe(origin['arm'])}, {origin['level']}, {origin['replicate'] + 1}"),
         ("density", f"{origin['density']:.4g} of the weights that may be pruned"),

@@ -104,6 +104,7 @@ class Format:
     language  of these lines
     card      the name of the card (default: that of the file, and .md)
     header    (shipment, what its ticket says about it) -> text before the card's
+    check     (source, path, values): raises ValueError for what cannot be written, before anything is
     """
 
     what: str
@@ -114,6 +115,7 @@ class Format:
     language: str = "python"
     card: str | None = None
     header: Callable[[Shipment, Mapping[str, Any]], str] = lambda *_: ""
+    check: Callable[[Source, Path, str], None] = lambda *_: None
 
 
 def torch_logits(model: nn.Module, x: NDArray[Any]) -> Logits:

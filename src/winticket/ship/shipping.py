@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from winticket.atomic import replace_file
 from winticket.results import Bytes, Claims, Origin, ReadBack, Removed, Shipment
+from winticket.ship.as_transformers import TRANSFORMERS
 from winticket.ship.card import card, standing
 from winticket.ship.card_of_file import UNCHECKED, card_of_file
 from winticket.ship.compact_write import Sizes
@@ -61,7 +62,7 @@ def write(
     form = format_of(source, to)
     path = folder / form.named(name, values)
     card_path = path.with_name(form.card or f"{path.name}.md")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _prepare(form, source, path, values)
     source = replace(source, examples=examples, note=UNCHECKED if origin is None else standing(origin))
     card_path.unlink(missing_ok=True)  # an earlier file's, which this one may replace and then fail
     written = form.write(source, path, values)
@@ -78,7 +79,7 @@ def write(
         "format": to,
         "values": values,
         "bytes": path.stat().st_size,
-        "dense_bytes": _dense_bytes(source),
+        "dense_bytes": _dense_bytes(source, once=form is TRANSFORMERS),
         "parts": None if written.sizes is None else _parts(written.sizes),
         "memory": written.memory,
         "weights": weights,
@@ -93,6 +94,12 @@ def write(
     }
     _write_card(shipment, card_path, about, form, form.use(source, path.name))
     return shipment
+
+
+def _prepare(form: Format, source: Source, path: Path, values: str) -> None:
+    """Make the folder of the file, unless the format cannot be written there."""
+    form.check(source, path, values)
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _write_card(
@@ -148,10 +155,13 @@ def _removed(source: Source, path: Path) -> Removed | None:
     }
 
 
-def _dense_bytes(source: Source) -> int:
-    """Bytes of the original's state dict as a safetensors file."""
+def _dense_bytes(source: Source, *, once: bool) -> int:
+    """Bytes of the original's state dict as a safetensors file. once: with tied weights once, as in the other file."""
     if source.model is not None:
-        return len(state_dict_bytes(source.model.state_dict()))
+        state = source.model.state_dict()
+        names = {tensor.data_ptr(): name for name, tensor in state.items()} if once else {}
+        kept = set(names.values()) or state.keys()
+        return len(state_dict_bytes({name: tensor for name, tensor in state.items() if name in kept}))
     return len(state_dict_bytes(tensors_of(Source(source.whole or source.network))))
 
 

@@ -104,10 +104,10 @@ def _remove(
         positions = torch.arange(size).view(one.parts, -1)[alive].flatten()
         for mask in masks:
             if name in mask:
-                mask[name] = mask[name].index_select(axis, positions)
+                mask[name] = mask[name].index_select(axis, positions.to(mask[name].device))
         path = name.rpartition(".")[0]
         cut.maps[f"{path}.{'inputs' if by_inputs else 'units'}"] = positions
-        weight = layer.weight.detach().index_select(axis, positions)
+        weight = layer.weight.detach().index_select(axis, positions.to(layer.weight.device))
         if tokens:
             numbers = torch.full((size,), -1, dtype=torch.int64)
             numbers[positions] = torch.arange(len(positions))
@@ -123,4 +123,5 @@ def _narrow(layer: Any, weight: Tensor, positions: Tensor, *, by_inputs: bool) -
     layer.weight = nn.Parameter(weight, requires_grad=layer.weight.requires_grad)
     layer.out_features, layer.in_features = weight.shape
     if layer.bias is not None and not by_inputs:
-        layer.bias = nn.Parameter(layer.bias.detach()[positions], requires_grad=layer.bias.requires_grad)
+        bias = layer.bias.detach()[positions.to(layer.bias.device)]
+        layer.bias = nn.Parameter(bias, requires_grad=layer.bias.requires_grad)

@@ -34,6 +34,9 @@ class Family:
     within: tuple[str, ...] = ()
 
 
+MIXING = ("is_kv_shared_layer", "activation_sparsity")
+"""Attributes of modules whose parts depend on others, in Gemma 3n: keys that further layers read, and neurons that are
+switched off by the spread of all."""
 _QKV = ("q_proj", "k_proj", "v_proj")
 _HEADS = ("num_heads", "num_attention_heads", "num_key_value_heads")
 FAMILIES = (
@@ -51,9 +54,16 @@ FAMILIES = (
         ("self.num_attention_heads", "self.all_head_size"),
         after=("output.LayerNorm",),
     ),
-    Family("neurons", ("gate_proj", "up_proj"), ("down_proj",)),
-    Family("neurons", ("up_proj",), ("down_proj",)),
+    Family("neurons", ("gate_proj", "up_proj"), ("down_proj",), counts=("intermediate_size",)),
+    Family("neurons", ("up_proj",), ("down_proj",), counts=("intermediate_size",)),
+    # DistilBERT
+    Family("heads", ("q_lin", "k_lin", "v_lin"), ("out_lin",), "attention_head_size", ("n_heads",)),
     Family("neurons", ("fc1",), ("fc2",)),
+    Family("neurons", ("lin1",), ("lin2",)),
+    # GPT-NeoX, Pythia, BLOOM; GPT-J, CodeGen; Starcoder 2
+    Family("neurons", ("dense_h_to_4h",), ("dense_4h_to_h",)),
+    Family("neurons", ("fc_in",), ("fc_out",)),
+    Family("neurons", ("c_fc",), ("c_proj",)),
     Family(
         "neurons",
         ("intermediate.dense",),
@@ -91,6 +101,8 @@ def recognised(module: nn.Module) -> Recognised | None:
 
 
 def _member(module: nn.Module, family: Family) -> Recognised | None:
+    if any(hasattr(module, name) for name in MIXING):
+        return None
     layers = [_at(module, name) for name in (*family.units, *family.inputs)]
     if not all(isinstance(one, nn.Linear) for one in layers):
         return None
@@ -98,14 +110,15 @@ def _member(module: nn.Module, family: Family) -> Recognised | None:
     size = _at(module, family.size) if family.size else 1
     if not isinstance(size, int) or size < 1 or units[-1].out_features % size:
         return None
-    parts = units[-1].out_features // size
+    if not (parts := units[-1].out_features // size):
+        return None
     widths = [one.out_features for one in units]
     # Queries may have several heads for each key and value head; everything else has one block for each part.
     if widths[0] % (parts * size) or any(one != widths[-1] for one in widths[1:]):
         return None
     if any(one.in_features != widths[0] for one in inputs) or (not family.size and widths[0] != parts):
         return None
-    if not parts or not _accounted_for(module, family, size):
+    if not _accounted_for(module, family, size):
         return None
     counts = []
     for path in family.counts:
